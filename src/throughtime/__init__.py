@@ -1,0 +1,72 @@
+"""See what flows through time inside recurrent neural networks.
+
+The public names, each loaded when it is first used: importing throughtime imports no framework and no
+drawing library.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from throughtime._capture import Probe as Probe
+    from throughtime._capture import capture as capture
+    from throughtime._errors import AmbiguousLayerError as AmbiguousLayerError
+    from throughtime._errors import BatchError as BatchError
+    from throughtime._errors import FeatureError as FeatureError
+    from throughtime._errors import LayerNotFoundError as LayerNotFoundError
+    from throughtime._errors import LossError as LossError
+    from throughtime._errors import MissingDependencyError as MissingDependencyError
+    from throughtime._errors import NoGradientError as NoGradientError
+    from throughtime._errors import SchemaError as SchemaError
+    from throughtime._errors import ThroughTimeError as ThroughTimeError
+    from throughtime._errors import ThroughTimeWarning as ThroughTimeWarning
+    from throughtime._errors import UnbuiltModelError as UnbuiltModelError
+    from throughtime._errors import UnsupportedModelError as UnsupportedModelError
+    from throughtime._features import get_rnn_gradients as get_rnn_gradients
+    from throughtime._features import show_features_0D as show_features_0D
+    from throughtime._features import show_features_1D as show_features_1D
+    from throughtime._features import show_features_2D as show_features_2D
+    from throughtime._features import show_features_hist as show_features_hist
+
+_HOMES = {
+    "_capture": ("Probe", "capture"),
+    "_errors": (
+        "AmbiguousLayerError",
+        "BatchError",
+        "FeatureError",
+        "LayerNotFoundError",
+        "LossError",
+        "MissingDependencyError",
+        "NoGradientError",
+        "SchemaError",
+        "ThroughTimeError",
+        "ThroughTimeWarning",
+        "UnbuiltModelError",
+        "UnsupportedModelError",
+    ),
+    "_features": (
+        "get_rnn_gradients",
+        "show_features_0D",
+        "show_features_1D",
+        "show_features_2D",
+        "show_features_hist",
+    ),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)  # noqa: PLE0605 - the one list above is the truth
+__version__ = "0.1.0.dev0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'throughtime' has no attribute {name!r}")
+    value = getattr(import_module(f"throughtime.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,71 @@
+"""Every exception that throughtime raises on purpose, and the warnings it gives.
+
+All of them derive from `ThroughTimeError` and from the builtin a caller would guess, so both
+`except tt.ThroughTimeError` and `except ValueError` work::
+
+    ThroughTimeError
+    ├── UnsupportedModelError (TypeError)       the object is no model that an adapter knows
+    ├── UnbuiltModelError (ValueError)          the model has no weights yet
+    ├── LayerNotFoundError (LookupError)        no layer, or no call of it, answers to that name
+    │   └── AmbiguousLayerError                 several do
+    ├── LossError (ValueError)                  no loss, a loss without one value, labels that do not fit
+    ├── NoGradientError (ValueError)            the loss does not depend on the tensor asked for
+    ├── BatchError (ValueError)                 no batch could be taken from the data
+    ├── SchemaError (KeyError)                  a tree lacks the variable, or the name is none of the schema's
+    ├── FeatureError (ValueError)               an array that a picture cannot be drawn from
+    └── MissingDependencyError (ImportError)    an optional library is not installed
+
+    ThroughTimeWarning (UserWarning)            something was done on the caller's behalf
+"""
+
+
+class ThroughTimeError(Exception):
+    """Base class of every error raised by throughtime."""
+
+
+class UnsupportedModelError(ThroughTimeError, TypeError):
+    """The object passed as a model belongs to no supported framework."""
+
+
+class UnbuiltModelError(ThroughTimeError, ValueError):
+    """The model has never seen an input shape and so has no weights."""
+
+
+class LayerNotFoundError(ThroughTimeError, LookupError):
+    """No layer of the model answers to the name, index or object given."""
+
+
+class AmbiguousLayerError(LayerNotFoundError):
+    """More than one layer answers to the name given."""
+
+
+class LossError(ThroughTimeError, ValueError):
+    """There is no loss to differentiate, or it cannot be evaluated on these labels."""
+
+
+class NoGradientError(ThroughTimeError, ValueError):
+    """The loss does not depend on the tensor whose gradient was asked for."""
+
+
+class BatchError(ThroughTimeError, ValueError):
+    """No batch could be taken from the data given."""
+
+
+class SchemaError(ThroughTimeError, KeyError):
+    """A variable or quantity name that the schema or this tree does not have."""
+
+    def __str__(self) -> str:
+        # KeyError prints the repr of its argument, which hides line breaks.
+        return str(self.args[0]) if self.args else ""
+
+
+class FeatureError(ThroughTimeError, ValueError):
+    """An array from which the picture asked for cannot be drawn."""
+
+
+class MissingDependencyError(ThroughTimeError, ImportError):
+    """An optional library is needed and not installed."""
+
+
+class ThroughTimeWarning(UserWarning):
+    """Something was decided or done on the caller's behalf."""

@@ -1,0 +1,68 @@
+"""What an adapter returns: frozen records of NumPy arrays, without any framework's objects.
+
+`adapters/` fill these in, `_schema.label` turns them into the labelled tree; nothing else reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+Attribute = str | int | float
+Array = npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """One call of one layer.
+
+    Attributes
+    ----------
+    path : str
+        Where the leaf stands in the tree, `encoder/lstm` or `lstm@2` for a second call.
+    kind : str
+        `lstm`, `gru`, `simple_rnn`, `rnn` for any other recurrent cell, else the layer's class in
+        snake case.
+    arrays : mapping of str to ndarray
+        By the schema's variable names, axes in the schema's order. Along `time` always in the order
+        of the layer's input.
+    directions : tuple of str
+        `("forward", "backward")` for a bidirectional layer, whose weights carry that axis first;
+        empty otherwise.
+    flags : mapping
+        Configuration that a reader of the tree needs: activations, masks, dtype.
+    missing : mapping of str to str
+        Quantities that were asked for and do not exist here, each with the reason.
+    """
+
+    path: str
+    kind: str
+    arrays: Mapping[str, Array]
+    directions: tuple[str, ...] = ()
+    flags: Mapping[str, Attribute] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """All recorded layers of one model on one batch.
+
+    Attributes
+    ----------
+    layers : tuple of LayerRecord
+        In the order in which the model called them.
+    attributes : mapping
+        What holds for the whole capture: framework, batch origin, regularisation.
+    loss : float or None
+        The training loss of the batch, dimensionless; None without labels.
+    reduction_factor : float or None
+        What the loss multiplied each sample's gradient by: 1/B for a mean over B samples.
+    """
+
+    layers: tuple[LayerRecord, ...]
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    loss: float | None = None
+    reduction_factor: float | None = None
