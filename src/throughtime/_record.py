@@ -14,6 +14,9 @@ import numpy.typing as npt
 Attribute = str | int | float
 Array = npt.NDArray[np.generic]
 
+# The reason given in `LayerRecord.missing` for a gradient that does not exist.
+UNREACHED = "the loss does not depend on it"
+
 
 @dataclass(frozen=True)
 class LayerRecord:
@@ -66,3 +69,14 @@ class ModelRecord:
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
     loss: float | None = None
     reduction_factor: float | None = None
+
+
+def escape(name: str) -> str:
+    """Make one name safe as one step of a path: `/` and `@` have a meaning there.
+
+    Examples
+    --------
+    >>> escape("encoder/lstm@home")
+    'encoder%2Flstm%40home'
+    """
+    return name.replace("%", "%25").replace("/", "%2F").replace("@", "%40")

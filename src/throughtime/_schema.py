@@ -6,7 +6,7 @@ tree finds it in `VARIABLES`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ GATES: Mapping[str, tuple[str, ...]] = {
     "gru": ("update", "reset", "candidate"),
 }
 DIRECTIONS = ("forward", "backward")
-RECURRENT_KINDS = ("lstm", "gru", "simple_rnn", "rnn")
+STANDARD_KINDS = ("lstm", "gru", "simple_rnn")
 
 
 @dataclass(frozen=True)
@@ -41,17 +41,11 @@ VARIABLES: Mapping[str, Variable] = {
     "input": Variable(_SEQUENCE_INPUT, "x_t, the layer's input"),
     "input_gradient": Variable(_SEQUENCE_INPUT, "dL/dx_t, through this layer alone"),
     "output": Variable(_SEQUENCE_OUTPUT, "the tensor other layers see"),
-    "output_gradient": Variable(
-        _SEQUENCE_OUTPUT, "∂L/∂out_t, what the layers above ask of step t"
-    ),
+    "output_gradient": Variable(_SEQUENCE_OUTPUT, "∂L/∂out_t, what the layers above ask of step t"),
     "kernel": Variable(("direction", "feature", "gate", "unit"), "W, input to gates"),
-    "recurrent_kernel": Variable(
-        ("direction", "unit_from", "gate", "unit"), "U, previous state to gates"
-    ),
+    "recurrent_kernel": Variable(("direction", "unit_from", "gate", "unit"), "U, previous state to gates"),
     "bias": Variable(("direction", "gate", "unit"), "b, added on the input side"),
-    "recurrent_bias": Variable(
-        ("direction", "gate", "unit"), "b added on the recurrent side"
-    ),
+    "recurrent_bias": Variable(("direction", "gate", "unit"), "b added on the recurrent side"),
     "valid": Variable(("sample", "time"), "False where the step was masked or padded"),
     "loss": Variable((), "training loss of the batch"),
     "reduction_factor": Variable((), "factor that the loss puts on each sample's gradient"),
@@ -68,6 +62,8 @@ QUANTITIES = (
     "weights",
     "weight_gradients",
 )
+# Gradients of a sample's own loss: the mean over the batch is undone.
+PER_SAMPLE = ("input_gradient", "output_gradient")
 GRADIENT_QUANTITIES = frozenset({"input_gradient", "output_gradient", "weight_gradients"})
 
 
@@ -107,17 +103,6 @@ def _quantity(name: str) -> str:
     )
 
 
-def escape(name: str) -> str:
-    """Make one name safe as one step of a path: `/` and `@` have a meaning there.
-
-    Examples
-    --------
-    >>> escape("encoder/lstm@home")
-    'encoder%2Flstm%40home'
-    """
-    return name.replace("%", "%25").replace("/", "%2F").replace("@", "%40")
-
-
 def label(record: ModelRecord) -> xr.DataTree:
     """Turn an adapter's records into the tree: one leaf per layer call, attributes at the root.
 
@@ -135,60 +120,54 @@ def label(record: ModelRecord) -> xr.DataTree:
 
 
 def _dataset(leaf: LayerRecord, record: ModelRecord) -> xr.Dataset:
-    variables = {
-        name: xr.Variable(_dims(name, array, leaf), array, _variable_attributes(name))
-        for name, array in leaf.arrays.items()
-    }
+    variables = {}
+    for name, array in leaf.arrays.items():
+        values = _per_sample(array, record) if name in PER_SAMPLE else array
+        variables[name] = xr.Variable(_dims(name, array, leaf), values, _variable_attributes(name))
     for name in ("loss", "reduction_factor"):
         value = getattr(record, name)
         if value is not None:
             variables[name] = xr.Variable((), value, _variable_attributes(name))
-    dataset = xr.Dataset(variables, attrs=_node_attributes(leaf))
-    return dataset.assign_coords(_coordinates(dataset, leaf))
+    dims = {str(dim) for variable in variables.values() for dim in variable.dims}
+    return xr.Dataset(variables, coords=_coordinates(dims, leaf), attrs=_node_attributes(leaf))
+
+
+def _per_sample(array: Array, record: ModelRecord) -> Array:
+    """Undo what the loss put on each sample: 1/B for a mean."""
+    factor = record.reduction_factor
+    if factor is None or factor == 1.0:
+        return array
+    return np.multiply(array, array.dtype.type(1.0 / factor))
 
 
 def _dims(name: str, array: Array, leaf: LayerRecord) -> tuple[str, ...]:
     """Dims of one array: the schema's, less those that do not apply to this layer."""
     weight = name.removesuffix("_gradient")
-    if name not in VARIABLES and weight not in VARIABLES:
-        return _own_dims(weight, array)
-    if weight in WEIGHTS:
-        absent = {
-            "direction": not leaf.directions,
-            "gate": leaf.kind not in GATES,
-        }
-        dims = VARIABLES[weight].dims
-        if leaf.kind not in RECURRENT_KINDS or leaf.kind == "rnn":
-            absent["direction"], absent["gate"] = not leaf.directions, True
-        dims = tuple(dim for dim in dims if not absent.get(dim))
-        return dims if len(dims) == array.ndim else _own_dims(weight, array)
-    return _activation_dims(VARIABLES[name].dims, array)
-
-
-def _activation_dims(dims: tuple[str, ...], array: Array) -> tuple[str, ...]:
-    if array.ndim == len(dims):
-        return dims
-    if array.ndim < len(dims):  # no time: a last step, or a layer on flat vectors
-        return (dims[0], *dims[-1:])[: array.ndim]
-    space = ("row", "column", "depth")[: array.ndim - len(dims)]
-    return ("sample", "time", *space, dims[-1])
-
-
-def _own_dims(weight: str, array: Array) -> tuple[str, ...]:
-    """Axes that have no word of their own: `gamma_axis_0`, …"""
+    if weight in WEIGHTS and leaf.kind in STANDARD_KINDS:
+        absent = {"direction": not leaf.directions, "gate": leaf.kind not in GATES}
+        return tuple(dim for dim in VARIABLES[weight].dims if not absent.get(dim))
+    if name in VARIABLES and weight not in WEIGHTS:
+        return _activation_dims(name, array, leaf)
     return tuple(f"{weight}_axis_{axis}" for axis in range(array.ndim))
 
 
-def _coordinates(dataset: xr.Dataset, leaf: LayerRecord) -> dict[str, Any]:
-    coordinates: dict[str, Any] = {
-        dim: np.arange(size) for dim, size in dataset.sizes.items() if "_axis_" not in str(dim)
-    }
+def _activation_dims(name: str, array: Array, leaf: LayerRecord) -> tuple[str, ...]:
+    first, *middle, last = VARIABLES[name].dims
+    if leaf.flags.get("merge_mode") == "None" and name.startswith("output"):
+        middle, last = [*middle, "direction"][3 - array.ndim + 1 :], "unit"
+        return (first, *middle, last)
+    if array.ndim <= 2:  # one step only, or a layer on flat vectors
+        return (
+            VARIABLES[name].dims if len(VARIABLES[name].dims) == array.ndim else (first, last)[: array.ndim]
+        )
+    return (first, *middle, *("row", "column", "depth")[: array.ndim - 3], last)
+
+
+def _coordinates(dims: Collection[str], leaf: LayerRecord) -> dict[str, Array]:
+    """Labels of the axes that have names; the others are counted from 0 without."""
+    labels = {"gate": GATES.get(leaf.kind, ()), "direction": leaf.directions or DIRECTIONS}
     # Object dtype: fixed-width strings make a later, longer label raise in a stored run.
-    if "gate" in dataset.sizes:
-        coordinates["gate"] = np.array(GATES[leaf.kind], dtype=object)
-    if "direction" in dataset.sizes:
-        coordinates["direction"] = np.array(leaf.directions, dtype=object)
-    return coordinates
+    return {dim: np.array(names, dtype=object) for dim, names in labels.items() if dim in dims}
 
 
 def _variable_attributes(name: str) -> dict[str, str]:

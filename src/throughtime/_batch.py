@@ -1,0 +1,172 @@
+"""Takes one batch from whatever the user has, and says where it came from.
+
+Knows no framework: arrays have a shape, datasets are iterated or indexed. Random states are put back, so
+that looking at a batch changes nothing about the training that follows.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from throughtime._errors import BatchError, ThroughTimeWarning
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch: inputs, labels and sample weights as the model takes them, and their origin in words."""
+
+    x: Any
+    y: Any
+    sample_weight: Any
+    origin: str
+
+
+def take(x: Any, y: Any = None, sample_weight: Any = None) -> Batch:
+    """Take a batch from arrays, or the first one of a dataset.
+
+    Parameters
+    ----------
+    x : array, tensor, nested list of numbers, dict or tuple of those, or a dataset
+        A dataset is anything that yields batches: tf.data.Dataset, DataLoader, PyDataset, generator.
+    y, sample_weight : likewise, or None
+        None with a dataset, which brings its own.
+
+    Raises
+    ------
+    BatchError
+        The batch is empty, the dataset yields nothing, or labels were given twice.
+    """
+    if _is_data(x):
+        batch = Batch(_arrays(x), _arrays(y), _arrays(sample_weight), "the arrays given")
+    else:
+        if y is not None or sample_weight is not None:
+            raise BatchError(
+                f"A {type(x).__name__} brings its own labels and weights: leave y and sample_weight out."
+            )
+        with _random_states_restored():
+            batch = _split(_first(x), _origin(x))
+    _refuse_empty(batch)
+    return batch
+
+
+def _is_data(value: Any) -> bool:
+    """Arrays, tensors and structures of them; everything else that yields is a dataset."""
+    if value is None or hasattr(value, "shape"):
+        return True
+    return isinstance(value, (Mapping, list, tuple, int, float)) or hasattr(value, "__dataframe__")
+
+
+def _arrays(value: Any) -> Any:
+    """Make arrays of nested lists of numbers; keep structures of arrays, and arrays, as they are."""
+    if value is None or hasattr(value, "shape"):
+        return value.to_numpy() if hasattr(value, "to_numpy") else value
+    if isinstance(value, Mapping):
+        return {key: _arrays(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        if any(hasattr(item, "shape") or isinstance(item, Mapping) for item in value):
+            return type(value)(_arrays(item) for item in value)
+        return _as_array(value)
+    return _as_array(value)
+
+
+def _as_array(value: Any) -> Any:
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise BatchError(f"A nested list must be rectangular to be a batch: {error}.") from error
+    if array.dtype == object:
+        raise BatchError(f"Expected numbers, got a {type(value).__name__} that NumPy reads as objects.")
+    return array.astype(np.float32) if array.dtype == np.float64 else array
+
+
+def _first(dataset: Any) -> Any:
+    if hasattr(dataset, "__getitem__") and not hasattr(dataset, "__iter__"):
+        return dataset[0]
+    if not hasattr(dataset, "__iter__"):
+        raise BatchError(
+            f"Cannot take a batch from a {type(dataset).__name__}. Give arrays, a dict or tuple of them, or "
+            "something that yields batches (x, y) or (x, y, sample_weight)."
+        )
+    _warn_of_consumption(dataset)
+    for batch in islice(iter(dataset), 1):
+        return batch
+    raise BatchError(f"The {type(dataset).__name__} yielded no batch: it is empty or used up.")
+
+
+def _warn_of_consumption(dataset: Any) -> None:
+    if isinstance(dataset, Iterator):
+        what = f"The {type(dataset).__name__} can be read once only: the batch captured is gone from it."
+    elif _reshuffles(dataset):
+        what = (
+            "The dataset reshuffles at each iteration: taking a batch moved it on, and a later capture sees "
+            "another batch."
+        )
+    else:
+        return
+    warnings.warn(
+        f"{what} For a fixed batch take it yourself: x, y = next(iter(data)).", ThroughTimeWarning, 5
+    )
+
+
+def _reshuffles(dataset: Any) -> bool:
+    """Whether a tf.data pipeline has a shuffle that differs from one iteration to the next."""
+    while dataset is not None:
+        if getattr(dataset, "_reshuffle_each_iteration", False):
+            return True
+        dataset = getattr(dataset, "_input_dataset", None)
+    return False
+
+
+def _split(item: Any, origin: str) -> Batch:
+    """Read a yielded item as Keras does: (x,), (x, y) or (x, y, sample_weight); anything else is x."""
+    if isinstance(item, (tuple, list)) and not hasattr(item, "shape") and 1 <= len(item) <= 3:
+        x, y, weight = (*item, None, None)[:3]
+        return Batch(_arrays(x), _arrays(y), _arrays(weight), origin)
+    return Batch(_arrays(item), None, None, origin)
+
+
+def _origin(dataset: Any) -> str:
+    return f"the first batch of a {type(dataset).__name__}"
+
+
+def _refuse_empty(batch: Batch) -> None:
+    for array in _leaves(batch.x):
+        shape = getattr(array, "shape", ())
+        if not shape or 0 in tuple(shape):
+            raise BatchError(
+                f"The batch has shape {tuple(shape)}: expected samples on the first axis, and at least one."
+            )
+    if not _leaves(batch.x):
+        raise BatchError("There is no batch: x is None or an empty structure.")
+
+
+def _leaves(structure: Any) -> list[Any]:
+    if isinstance(structure, Mapping):
+        return [leaf for item in structure.values() for leaf in _leaves(item)]
+    if isinstance(structure, (list, tuple)):
+        return [leaf for item in structure for leaf in _leaves(item)]
+    return [] if structure is None else [structure]
+
+
+@contextmanager
+def _random_states_restored() -> Iterator[None]:
+    """Put the states of Python's, NumPy's and, if it is loaded, torch's generators back."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the legacy state is meant
+    torch = sys.modules.get("torch")
+    torch_state = torch.random.get_rng_state() if torch is not None else None
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+        if torch is not None and torch_state is not None:
+            torch.random.set_rng_state(torch_state)

@@ -1,0 +1,101 @@
+"""The classic function: one layer's output gradient as a plain array, exactly as the framework gives it.
+
+A thin door to `_capture.Probe`; what it returns is what the `show_features` functions draw.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from throughtime._capture import Probe
+from throughtime._errors import AmbiguousLayerError, LossError, NoGradientError
+from throughtime._record import LayerRecord
+
+
+def get_rnn_gradients(
+    model: Any,
+    input_data: Any,
+    labels: Any,
+    layer_idx: int | None = None,
+    layer_name: str | None = None,
+    sample_weights: Any = None,
+    *,
+    loss: Any = None,
+    training: bool = False,
+) -> npt.NDArray[np.floating[Any]]:
+    """Return the gradient of the loss with respect to a layer's output, at each timestep.
+
+    This is ∂L/∂out_t with the output tensor as a leaf: what the layers above ask of step t. It does not
+    run back through the recurrence inside this layer, so that with `return_sequences=False` it is one
+    vector per sample and says nothing about time.
+
+    Parameters
+    ----------
+    model : Keras 3 model, built
+    input_data, labels : as `model.fit` takes them
+        `labels` may be None when `input_data` is a dataset that brings its own.
+    layer_idx : int, optional
+        Index into `model.layers`. Negative counts from the end.
+    layer_name : str, optional
+        Name or path, `encoder/lstm`: an exact match wins, then a unique part of a name. Without index
+        and name the model's only recurrent layer is taken.
+    sample_weights : array (batch,), optional
+    loss : callable (y_true, y_pred) returning a scalar or one value per sample, Keras loss or its name
+        Default: the loss the model was compiled with.
+    training : bool
+        Run the pass as in training, with dropout.
+
+    Returns
+    -------
+    ndarray (batch, timesteps, units), or (batch, units) with `return_sequences=False`
+        In the units of the loss per unit of output, batch mean included: divide by
+        `tree[...]["reduction_factor"]` to get `output_gradient` of `capture`. Steps are in the order the
+        layer returns them: a layer with `go_backwards=True` returns the last step first. A
+        Bidirectional's halves are both in input time. float16 and bfloat16 come back as float32.
+
+    Raises
+    ------
+    LayerNotFoundError, AmbiguousLayerError
+        With the indexed list of layers.
+    LossError, NoGradientError, UnbuiltModelError, UnsupportedModelError, BatchError
+        See `capture`.
+
+    Examples
+    --------
+    >>> import keras, numpy as np
+    >>> inputs = keras.Input((5, 2))
+    >>> outputs = keras.layers.Dense(1)(keras.layers.LSTM(3, return_sequences=True)(inputs))
+    >>> model = keras.Model(inputs, outputs)
+    >>> model.compile(loss="mse")
+    >>> x, y = np.ones((4, 5, 2), "float32"), np.zeros((4, 5, 1), "float32")
+    >>> get_rnn_gradients(model, x, y, layer_idx=1).shape
+    (4, 5, 3)
+    """
+    if layer_idx is not None and layer_name is not None:
+        raise AmbiguousLayerError(
+            f"layer_idx={layer_idx} and layer_name={layer_name!r} were both given: give one of them."
+        )
+    wanted = next((given for given in (layer_idx, layer_name) if given is not None), "recurrent")
+    probe = Probe(model, loss=loss, layers=wanted, quantities="output_gradient", training=training)
+    probe.expect_one_layer()
+    record, batch = probe.record(input_data, labels, sample_weights)
+    if batch.y is None:
+        raise LossError("Gradients need labels: pass labels=, or a dataset that yields (x, y).")
+    return _as_returned(record.layers)
+
+
+def _as_returned(calls: tuple[LayerRecord, ...]) -> npt.NDArray[np.floating[Any]]:
+    """Undo the record's input time order, and widen half precision."""
+    if len(calls) != 1:
+        paths = ", ".join(call.path for call in calls)
+        raise NoGradientError(
+            f"The layer is called {len(calls)} times, with a gradient each: {paths}. Take them from "
+            "tt.capture(...), one leaf per call."
+        )
+    gradient = cast("npt.NDArray[np.floating[Any]]", calls[0].arrays["output_gradient"])
+    if calls[0].flags["output_reversed"]:
+        gradient = gradient[:, ::-1]
+    return gradient.astype(np.float32) if gradient.dtype == np.float16 else gradient

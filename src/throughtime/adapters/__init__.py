@@ -1,0 +1,37 @@
+"""Chooses the adapter of a model by the modules its class comes from, for each object anew."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from throughtime._errors import UnsupportedModelError
+
+_SUPPORTED = "Keras 3 models on the TensorFlow, JAX and torch backends"
+
+
+def choose(model: Any) -> ModuleType:
+    """Return the adapter for `model`.
+
+    Raises
+    ------
+    UnsupportedModelError
+        The object is no model, or one of a library that has no adapter.
+    """
+    roots = [cls.__module__.partition(".")[0] for cls in type(model).__mro__]
+    # A Keras model on the torch backend is a torch.nn.Module too: Keras is asked first.
+    if "keras" in roots and _is_layer(model):
+        return import_module("throughtime.adapters.keras")
+    name = f"{type(model).__module__}.{type(model).__qualname__}"
+    found = {"torch": "native PyTorch", "tf_keras": "legacy tf_keras"}
+    library = next((text for root, text in found.items() if root in roots), None)
+    what = f"a {name}" if library is None else f"a {name}, which is {library}"
+    raise UnsupportedModelError(
+        f"throughtime looks into {_SUPPORTED}. This is {what}. "
+        "Pass the model itself, built and with a loss; another library's adapter goes in adapter=."
+    )
+
+
+def _is_layer(model: Any) -> bool:
+    return any(cls.__name__ == "Layer" for cls in type(model).__mro__)

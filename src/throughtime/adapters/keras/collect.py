@@ -1,0 +1,245 @@
+"""Collects the arrays of one finished pass into records: one per layer call, in input time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from throughtime._errors import LayerNotFoundError
+from throughtime._record import UNREACHED, Array, Attribute, LayerRecord, ModelRecord
+
+from . import weights
+from .find import Found
+from .internals import every_layer
+from .program import Program, Result, Seen, all_variables
+
+_INTEGER_INPUT = "its input is {dtype}, which has no gradient; differentiate the layer that embeds it"
+_NOT_RECURRENT = "inputs are captured for recurrent layers only"
+_OTHER_TIME = ("Cropping1D", "Flatten", "Permute", "RepeatVector", "Reshape", "UpSampling1D", "ZeroPadding1D")
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A finished pass: what ran, what came back, what was asked for."""
+
+    model: Any
+    found: Sequence[Found]
+    program: Program
+    result: Result
+    wanted: frozenset[str]
+
+
+def records(done: Pass, reduced: tuple[float, str] | None) -> ModelRecord:
+    """Turn a finished pass into records.
+
+    Raises
+    ------
+    LayerNotFoundError
+        A layer was never called.
+    """
+    called = {seen.index for seen in done.program.calls}
+    absent = [entry.path for index, entry in enumerate(done.found) if index not in called]
+    if not called:
+        raise LayerNotFoundError(f"The model did not call {', '.join(absent)} on this batch.")
+    layers = tuple(_record(done, seen) for seen in done.program.calls)
+    loss = done.result.tensors.get("loss")
+    return ModelRecord(
+        layers=layers,
+        attributes=_attributes(done, reduced, absent),
+        loss=None if loss is None else float(numpy(loss)),
+        reduction_factor=None if reduced is None else reduced[0],
+    )
+
+
+def _record(done: Pass, seen: Seen) -> LayerRecord:
+    entry = done.found[seen.index]
+    layer = entry.layer
+    arrays: dict[str, Array] = {}
+    missing: dict[str, str] = {}
+    for collect in (_activations, _gradients, _weights, _weight_gradients):
+        collect(done, seen, arrays, missing)
+    return LayerRecord(
+        path=_path(entry, seen.number),
+        kind=weights.kind(layer),
+        arrays=arrays,
+        directions=weights.directions(layer),
+        flags=_flags(layer),
+        missing=missing,
+    )
+
+
+def _path(entry: Found, number: int) -> str:
+    # A container asked for itself has its content below its own path, so its leaf stands beside it.
+    if entry.is_container:
+        return f"{entry.path}@{number}"
+    return entry.path if number == 1 else f"{entry.path}@{number}"
+
+
+def _activations(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict[str, str]) -> None:
+    tensors = done.result.tensors
+    if "output" in done.wanted:
+        parts = [numpy(tensors[seen.key("output", part)]) for part in range(seen.outputs)]
+        arrays["output"] = _in_input_time(done, seen, _joined(parts))
+    if not done.found[seen.index].is_recurrent:
+        return
+    if "input" in done.wanted:
+        arrays["input"] = numpy(tensors[seen.key("input")], copy=True)
+    if "valid" in done.wanted:
+        shape = seen.input_shape[:2]
+        arrays["valid"] = (
+            numpy(tensors[seen.key("mask")]).astype(bool) if seen.has_mask else np.ones(shape, bool)
+        )
+
+
+def _gradients(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict[str, str]) -> None:
+    if "output_gradient" in done.wanted:
+        keys = [seen.key("output", part) for part in range(seen.outputs)]
+        gradients = [done.result.gradients.get(key) for key in keys]
+        if all(gradient is not None for gradient in gradients):
+            array = _joined([numpy(gradient) for gradient in gradients])
+            arrays["output_gradient"] = _in_input_time(done, seen, array)
+        elif seen.key("logits") in done.result.gradients:
+            missing["output_gradient"] = "the loss reads the logits behind this activation, not its output"
+        else:
+            missing["output_gradient"] = UNREACHED
+    if "input_gradient" in done.wanted:
+        gradient = done.result.gradients.get(seen.key("input"))
+        if gradient is not None:
+            arrays["input_gradient"] = numpy(gradient)
+        else:
+            missing["input_gradient"] = _why_no_input_gradient(done, seen)
+
+
+def _why_no_input_gradient(done: Pass, seen: Seen) -> str:
+    if seen.input_dtype and not keras.backend.is_float_dtype(seen.input_dtype):
+        return _INTEGER_INPUT.format(dtype=seen.input_dtype)
+    return UNREACHED if done.found[seen.index].is_recurrent else _NOT_RECURRENT
+
+
+def _weights(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict[str, str]) -> None:
+    if "weights" in done.wanted:
+        # A copy: torch's arrays share the memory that training writes to.
+        arrays.update(weights.named(_layer(done, seen), lambda variable: numpy(variable.value, copy=True)))
+
+
+def _weight_gradients(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict[str, str]) -> None:
+    if "weight_gradients" not in done.wanted:
+        return
+    layer = _layer(done, seen)
+    names = weights.named(layer, lambda variable: np.zeros(variable.shape, bool), "_gradient")
+    found = weights.named(layer, _gradient_of(done), "_gradient")
+    arrays.update(found)
+    missing.update({name: UNREACHED for name in names if name not in found})
+
+
+def _gradient_of(done: Pass) -> Callable[[Any], Array | None]:
+    positions = {id(variable): index for index, variable in enumerate(all_variables(done.model))}
+
+    def gradient(variable: Any) -> Array | None:
+        tensor = done.result.gradients.get(f"variable.{positions[id(variable)]}")
+        return None if tensor is None else numpy(tensor)
+
+    return gradient
+
+
+def _layer(done: Pass, seen: Seen) -> Any:
+    return done.found[seen.index].layer
+
+
+def _joined(parts: list[Array]) -> Array:
+    """Put the two outputs of an unmerged Bidirectional on a direction axis before the units."""
+    return parts[0] if len(parts) == 1 else np.stack(parts, axis=-2)
+
+
+def _in_input_time(done: Pass, seen: Seen, array: Array) -> Array:
+    """Flip what a layer that runs backwards returns in processing order."""
+    return array[:, ::-1] if returns_reversed(_layer(done, seen)) else array
+
+
+def returns_reversed(layer: Any) -> bool:
+    """Whether the layer's output sequence runs against its input's time."""
+    return bool(getattr(layer, "go_backwards", False) and getattr(layer, "return_sequences", False))
+
+
+def numpy(tensor: Any, *, copy: bool = False) -> Array:
+    """Bring a tensor to NumPy; bfloat16, which NumPy has not, as float32."""
+    array = np.asarray(keras.ops.convert_to_numpy(tensor))
+    if array.dtype.name == "bfloat16":
+        return array.astype(np.float32)
+    return array.copy() if copy else array
+
+
+def _flags(layer: Any) -> dict[str, Attribute]:
+    """Read the configuration a reader of the tree needs, as plain strings and numbers."""
+    flags: dict[str, Attribute] = {"layer_name": layer.name, "layer_class": type(layer).__name__}
+    inner = getattr(layer, "forward_layer", layer)
+    for name in ("return_sequences", "go_backwards", "stateful", "units", "zero_output_for_mask"):
+        if hasattr(inner, name):
+            flags[name] = int(getattr(inner, name) or 0)
+    cell = getattr(inner, "cell", None)
+    for name in ("activation", "recurrent_activation"):
+        function = getattr(cell, name, None)
+        if function is not None:
+            flags[name] = getattr(function, "__name__", type(function).__name__)
+    if getattr(cell, "reset_after", None) is not None:
+        flags["reset_after"] = int(inner.reset_after)
+    if hasattr(layer, "merge_mode"):
+        flags["merge_mode"] = str(layer.merge_mode)
+    flags.update(trainable=int(layer.trainable), dtype=str(layer.compute_dtype))
+    flags["output_reversed"] = int(returns_reversed(layer))
+    return flags
+
+
+def _attributes(done: Pass, reduced: tuple[float, str] | None, absent: list[str]) -> dict[str, Attribute]:
+    attributes: dict[str, Attribute] = {
+        "framework": "keras",
+        "framework_version": keras.__version__,
+        "backend": keras.backend.backend(),
+        "training": int(done.program.training),
+        "order_of_calls": ", ".join(_path(done.found[s.index], s.number) for s in done.program.calls),
+    }
+    if reduced is None:
+        attributes["gradients"] = "none: the capture was made without labels"
+    else:
+        attributes["loss_reduction"] = reduced[1]
+    regularised = sorted({v.path for v in done.model.trainable_variables if v.regularizer is not None})
+    if regularised:
+        attributes["regularised"] = (
+            f"{', '.join(regularised)}: regularisers are part of loss and weight gradients, not of what "
+            "single steps contribute"
+        )
+    if absent:
+        attributes["not_called"] = ", ".join(absent)
+    left_out = [layer.name for layer in every_layer(done.model) if _hides_recurrence(layer)]
+    if left_out:
+        attributes["left_out"] = f"{', '.join(left_out)}: TimeDistributed layers are not looked into"
+    attributes["time"] = _alignment(done)
+    return attributes
+
+
+def _hides_recurrence(layer: Any) -> bool:
+    inner = layer.layer if isinstance(layer, keras.layers.TimeDistributed) else None
+    return isinstance(inner, (keras.layers.RNN, keras.layers.Bidirectional))
+
+
+def _alignment(done: Pass) -> str:
+    """Say which layers upstream break the time axis that the model's input has."""
+    breaking = [layer for layer in every_layer(done.model) if _breaks_time(layer)]
+    if not breaking:
+        return "each layer's own input, in input order"
+    names = ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in breaking)
+    return f"each layer's own input, in input order; not the model's input time after {names}"
+
+
+def _breaks_time(layer: Any) -> bool:
+    """Whether step t of the layer's output is not step t of its input."""
+    if returns_reversed(layer) or type(layer).__name__ in _OTHER_TIME:
+        return True
+    if getattr(layer, "rank", None) != 1 and not hasattr(layer, "pool_size"):
+        return False
+    shortens = getattr(layer, "padding", "same") == "valid" and getattr(layer, "kernel_size", (1,)) != (1,)
+    return shortens or getattr(layer, "strides", (1,)) not in (1, (1,))

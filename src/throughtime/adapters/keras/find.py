@@ -1,0 +1,254 @@
+"""Names every layer inside a Keras model by a path, and finds those a caller means.
+
+Used by the probe before anything runs; touches no tensor.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import keras
+
+from throughtime._errors import AmbiguousLayerError, LayerNotFoundError
+from throughtime._record import escape
+
+from .internals import automatic_name_count, sublayers
+
+
+@dataclass(frozen=True)
+class Found:
+    """A layer and the path that names it within the model."""
+
+    path: str
+    layer: Any
+    is_container: bool
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether its leaf shows something that flows through time."""
+        return isinstance(self.layer, (keras.layers.RNN, keras.layers.Bidirectional))
+
+
+def walk(model: Any) -> list[Found]:
+    """List every layer of the model with its path, containers before their content.
+
+    A Bidirectional, a recurrent layer and a TimeDistributed are one entry each: what they hold is
+    theirs.
+    """
+    found = list(_walk(model, "", {id(model)}))
+    return _without_clashes(found) or [Found(_own_name(model), model, False)]
+
+
+def _walk(container: Any, prefix: str, seen: set[int]) -> Iterator[Found]:
+    children = [child for child in sublayers(container) if _is_shown(child)]
+    for child, name in zip(children, _names(container, children), strict=True):
+        if id(child) in seen:
+            continue
+        seen.add(id(child))
+        is_container = _is_container(child)
+        yield Found(prefix + name, child, is_container)
+        if is_container:
+            yield from _walk(child, f"{prefix}{name}/", seen)
+
+
+def _is_shown(layer: Any) -> bool:
+    # A compiled model tracks its metrics' layers and Keras' input placeholders as layers of its own.
+    return not isinstance(layer, keras.layers.InputLayer)
+
+
+def _is_container(layer: Any) -> bool:
+    whole = (keras.layers.RNN, keras.layers.Wrapper, keras.layers.Bidirectional)
+    return bool(sublayers(layer)) and not isinstance(layer, whole)
+
+
+def _names(container: Any, children: list[Any]) -> list[str]:
+    """Choose the user's name; else the attribute it is stored under; else the class name, renumbered."""
+    attributes = {} if _is_graph(container) else _attribute_names(container)
+    counts: dict[str, int] = {}
+    names = []
+    for child in children:
+        if not _is_automatic(child):
+            names.append(escape(child.name))
+        elif id(child) in attributes:
+            names.append(attributes[id(child)])
+        else:
+            base = _class_name(child)
+            count = counts.get(base, 0)
+            counts[base] = count + 1
+            names.append(f"{base}_{count}" if count else base)
+    return names
+
+
+def _is_graph(layer: Any) -> bool:
+    """Sequential and functional models hold their layers in a graph, not in attributes."""
+    return isinstance(layer, keras.Sequential) or (
+        isinstance(layer, keras.Model) and hasattr(layer, "operations")
+    )
+
+
+def _attribute_names(container: Any) -> dict[int, str]:
+    names: dict[int, str] = {}
+    # The torch backend keeps modules apart from other attributes.
+    for attribute, value in {**vars(container), **vars(container).get("_modules", {})}.items():
+        if attribute.startswith("_"):
+            continue
+        if isinstance(value, keras.layers.Layer):
+            names.setdefault(id(value), attribute)
+        elif isinstance(value, dict):
+            pairs = ((f"{attribute}/{escape(str(key))}", item) for key, item in value.items())
+            _set_defaults(names, pairs)
+        elif isinstance(value, (list, tuple)):
+            _set_defaults(names, ((f"{attribute}/{k}", item) for k, item in enumerate(value)))
+    return names
+
+
+def _set_defaults(names: dict[int, str], pairs: Iterable[tuple[str, Any]]) -> None:
+    for name, item in pairs:
+        if isinstance(item, keras.layers.Layer):
+            names.setdefault(id(item), name)
+
+
+def _is_automatic(layer: Any) -> bool:
+    """Whether Keras numbered the layer: `lstm_3`, and it has counted that far.
+
+    A name that a user wrote in Keras' style is kept unless Keras could have given it as well.
+    """
+    match = re.fullmatch(rf"{re.escape(_class_name(layer))}(?:_(\d+))?", layer.name)
+    if match is None:
+        return False
+    return automatic_name_count(_class_name(layer)) > int(match[1] or 0)
+
+
+def _class_name(layer: Any) -> str:
+    return to_snake_case(type(layer).__name__)
+
+
+def to_snake_case(name: str) -> str:
+    """Write a class name as Keras does in its automatic names: `SimpleRNN` is `simple_rnn`."""
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def _own_name(layer: Any) -> str:
+    return _class_name(layer) if _is_automatic(layer) else escape(layer.name)
+
+
+def _without_clashes(found: list[Found]) -> list[Found]:
+    """Give the second layer of one path `~2`, the third `~3`."""
+    seen: dict[str, int] = {}
+    result = []
+    for entry in found:
+        seen[entry.path] = count = seen.get(entry.path, 0) + 1
+        path = entry.path if count == 1 else f"{entry.path}~{count}"
+        result.append(Found(path, entry.layer, entry.is_container))
+    return result
+
+
+def select(model: Any, layers: Any) -> list[Found]:
+    """Find the layers a caller means.
+
+    Parameters
+    ----------
+    layers : "recurrent", "all", int, name, path, layer, list of those, or predicate on a layer
+        An int is an index into `model.layers`.
+
+    Raises
+    ------
+    LayerNotFoundError, AmbiguousLayerError
+        With the indexed list of what the model has.
+    """
+    found = walk(model)
+    if layers == "recurrent":
+        return _matching(model, found, lambda entry: entry.is_recurrent, "The model has no recurrent layer")
+    if layers == "all":
+        return [entry for entry in found if not entry.is_container]
+    if isinstance(layers, (list, tuple, set)):
+        return _unique(entry for item in layers for entry in select(model, item))
+    if callable(layers) and not isinstance(layers, keras.layers.Layer):
+        return _matching(model, found, lambda entry: layers(entry.layer), "The predicate holds for no layer")
+    return [find(model, layers)]
+
+
+def find(model: Any, wanted: Any) -> Found:
+    """Find one layer by index, object, path or name: exact first, then a unique part of the name."""
+    found = walk(model)
+    if isinstance(wanted, keras.layers.Layer):
+        matches = [entry for entry in found if entry.layer is wanted]
+        if not matches:
+            _raise_not_found(model, found, _not_looked_into(wanted))
+        return matches[0]
+    if isinstance(wanted, int) and not isinstance(wanted, bool):
+        return _by_index(model, found, wanted)
+    if isinstance(wanted, str):
+        return _by_name(model, found, wanted)
+    raise LayerNotFoundError(
+        f"A layer is named by an index, a name, a path or the layer itself, got {wanted!r} of type "
+        f"{type(wanted).__name__}."
+    )
+
+
+def _by_index(model: Any, found: list[Found], index: int) -> Found:
+    children = sublayers(model) or [model]
+    if not -len(children) <= index < len(children):
+        _raise_not_found(model, found, f"There is no layer {index}")
+    layer = children[index]
+    if not _is_shown(layer):
+        _raise_not_found(model, found, f"Layer {index}, {layer.name!r}, is an input and computes nothing")
+    return next(entry for entry in found if entry.layer is layer)
+
+
+def _by_name(model: Any, found: list[Found], wanted: str) -> Found:  # noqa: RET503 - _raise_not_found never returns
+    path = wanted.strip("/").replace(".", "/")
+    tests: tuple[Callable[[Found], bool], ...] = (
+        lambda entry: wanted == entry.layer.name,
+        lambda entry: path == entry.path,
+        lambda entry: wanted in entry.layer.name or path in entry.path,
+    )
+    for test in tests:
+        matches = [entry for entry in found if test(entry)]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            names = ", ".join(repr(entry.path) for entry in matches)
+            raise AmbiguousLayerError(
+                f"{wanted!r} fits {len(matches)} layers: {names}. Give one of these paths.\n"
+                f"{listing(model, found)}"
+            )
+    _raise_not_found(model, found, f"There is no layer {wanted!r}")
+
+
+def _matching(model: Any, found: list[Found], test: Callable[[Found], bool], otherwise: str) -> list[Found]:
+    chosen = [entry for entry in found if test(entry)]
+    if not chosen:
+        _raise_not_found(model, found, otherwise)
+    return chosen
+
+
+def _unique(entries: Iterable[Found]) -> list[Found]:
+    return list({id(entry.layer): entry for entry in entries}.values())
+
+
+def _not_looked_into(layer: Any) -> str:
+    return (
+        f"The layer {layer.name!r} is not part of this model, or lives inside a Bidirectional, a recurrent "
+        "layer or a TimeDistributed, which are captured as a whole"
+    )
+
+
+def listing(model: Any, found: list[Found] | None = None) -> str:
+    """List the model's layers, indexed as `layer_idx` counts them."""
+    found = walk(model) if found is None else found
+    indices = {id(layer): index for index, layer in enumerate(sublayers(model))}
+    lines = [
+        f"  {indices.get(id(entry.layer), ''):>3}  {entry.path}  ({type(entry.layer).__name__})"
+        + ("  recurrent" if entry.is_recurrent else "")
+        for entry in found
+    ]
+    return "\n".join(["Layers of this model (index, path, class):", *lines])
+
+
+def _raise_not_found(model: Any, found: list[Found], reason: str) -> NoReturn:
+    raise LayerNotFoundError(f"{reason}.\n{listing(model, found)}")

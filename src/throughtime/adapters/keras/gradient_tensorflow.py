@@ -1,0 +1,55 @@
+"""Gradients on the TensorFlow backend: one `tf.function` with a tape, traced once, then run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from .program import Program, Result, Traced
+
+
+def trace(program: Program, variables: Sequence[Any], inputs: Any, *, compiled: bool, eager: bool) -> Traced:
+    """Trace `program` for these shapes.
+
+    Returns
+    -------
+    callable
+        (variable values, inputs) -> Result, holding no reference to the model.
+    """
+
+    def run(values: list[Any], inputs: Any) -> dict[str, dict[str, Any]]:
+        marks: dict[str, Any] = {}
+        with tf.GradientTape(watch_accessed_variables=False, persistent=False) as tape:
+
+            def mark(key: str, tensor: Any) -> Any:
+                marks[key] = copy = tf.identity(tensor)
+                tape.watch(copy)
+                return copy
+
+            values = [tf.identity(value) for value in values]
+            for index in program.differentiated:
+                tape.watch(values[index])
+            loss, tensors = program(values, inputs, mark)
+        sources = {**marks, **{f"variable.{index}": values[index] for index in program.differentiated}}
+        gradients = tape.gradient(loss, sources) if loss is not None else {}
+        return {
+            "tensors": tensors,
+            "gradients": {key: tf.convert_to_tensor(g) for key, g in gradients.items() if g is not None},
+        }
+
+    if eager:
+        return lambda values, inputs: _result(run(list(values), inputs))
+    function = tf.function(run, autograph=False, jit_compile=compiled)
+    concrete = function.get_concrete_function(list(variables), inputs)
+    return lambda values, inputs: _result(concrete(list(values), inputs))
+
+
+def _result(outcome: dict[str, dict[str, Any]]) -> Result:
+    return Result(outcome["tensors"], outcome["gradients"])
+
+
+def value_of(variable: Any) -> Any:
+    """Return the variable's own value as a tensor."""
+    return tf.convert_to_tensor(variable._value)

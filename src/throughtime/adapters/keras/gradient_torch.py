@@ -1,0 +1,53 @@
+"""Gradients on the torch backend: `autograd.grad` on the graph of one pass; nothing is traced or kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from .program import Program, Result, Traced
+
+
+def trace(program: Program, variables: Sequence[Any], inputs: Any, *, compiled: bool, eager: bool) -> Traced:
+    """Return a function that runs `program`; torch builds its graph on every pass.
+
+    Returns
+    -------
+    callable
+        (variable values, inputs) -> Result
+    """
+    del variables, inputs, compiled, eager
+
+    def call(values: Sequence[Any], inputs: Any) -> Result:
+        marks: dict[str, Any] = {}
+
+        def mark(key: str, tensor: Any) -> Any:
+            # A tensor without a history becomes a leaf of its own: the caller's stays without gradient.
+            marks[key] = copy = (
+                tensor.view_as(tensor) if tensor.requires_grad else tensor.detach().requires_grad_()
+            )
+            return copy
+
+        with torch.enable_grad():
+            own = [value.detach() for value in values]
+            for index in program.differentiated:
+                own[index].requires_grad_()
+            loss, tensors = program(own, inputs, mark)
+        sources = {**marks, **{f"variable.{index}": own[index] for index in program.differentiated}}
+        return Result(tensors, _gradients(loss, sources))
+
+    return call
+
+
+def _gradients(loss: Any, sources: dict[str, Any]) -> dict[str, Any]:
+    if loss is None or not sources or not loss.requires_grad:
+        return {}
+    gradients = torch.autograd.grad(loss, list(sources.values()), allow_unused=True)
+    return {key: g for key, g in zip(sources, gradients, strict=True) if g is not None}
+
+
+def value_of(variable: Any) -> Any:
+    """Return the variable's own value as a tensor that shares its memory."""
+    return variable._value.detach()

@@ -1,0 +1,84 @@
+"""The one place that reads what Keras does not publish; each reader says what it relies on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+from keras.src.backend.common import global_state
+from keras.src.backend.common.tensor_attributes import get_tensor_attr, set_tensor_attr
+
+# What a loss reads from a tensor besides its values: the mask, and the logits behind a softmax.
+_CARRIED = ("_keras_mask", "_keras_logits")
+
+
+def sublayers(layer: Any) -> list[Any]:
+    """Direct sublayers, in the order in which `model.layers` counts them."""
+    if isinstance(layer, keras.Model):
+        return list(layer.layers)
+    return list(layer._flatten_layers(include_self=False, recursive=False))
+
+
+def every_layer(model: Any) -> list[Any]:
+    """Return the model and all layers and cells inside it."""
+    return list({id(layer): layer for layer in model._flatten_layers()}.values())
+
+
+def automatic_name_count(prefix: str) -> int:
+    """How many names Keras has given out for this prefix in this process."""
+    return int((global_state.get_global_attribute("object_name_uids") or {}).get(prefix, 0))
+
+
+def compiled_loss(model: Any) -> Any:
+    """Return the object `compile` made of the losses, None when there are none."""
+    return getattr(model, "_compile_loss", None)
+
+
+def single_losses(model: Any) -> list[Any]:
+    """Keras' loss objects of each output, known after the compiled loss ran once."""
+    return [entry.loss for entry in getattr(compiled_loss(model), "_flat_losses", None) or []]
+
+
+def keras_mask(tensor: Any) -> Any:
+    """Return the mask that travels with a tensor, None without one."""
+    return get_tensor_attr(tensor, "_keras_mask")
+
+
+def keras_logits(tensor: Any) -> Any:
+    """Return the logits that a softmax or sigmoid left for the loss to read, None without."""
+    return get_tensor_attr(tensor, "_keras_logits")
+
+
+def carry(source: Any, target: Any) -> Any:
+    """Give `target` the mask and logits of `source`, as Keras keeps them beside a tensor."""
+    for name in _CARRIED:
+        value = get_tensor_attr(source, name)
+        if value is not None:
+            set_tensor_attr(target, name, value)
+    return target
+
+
+def set_keras_logits(tensor: Any, logits: Any) -> None:
+    """Replace the logits that the loss will read."""
+    set_tensor_attr(tensor, "_keras_logits", logits)
+
+
+@contextmanager
+def global_names_restored() -> Iterator[None]:
+    """Leave Keras' name counters and its list of variables without a value as they were."""
+    names = global_state.get_global_attribute("object_name_uids")
+    pending = global_state.get_global_attribute("uninitialized_variables")
+    kept_names = dict(names) if names is not None else {}
+    kept_pending = list(pending) if pending is not None else []
+    try:
+        yield
+    finally:
+        names = global_state.get_global_attribute("object_name_uids")
+        if names is not None:
+            names.clear()
+            names.update(kept_names)
+        pending = global_state.get_global_attribute("uninitialized_variables")
+        if pending is not None:
+            pending[:] = kept_pending

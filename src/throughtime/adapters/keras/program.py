@@ -1,0 +1,159 @@
+"""One forward pass with its loss, as a plain function of variable values and data.
+
+The three `gradient_<backend>` modules differentiate it, each in its framework's way.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from .find import Found
+from .internals import every_layer
+from .loss import Labels, reductions, total
+from .restore import untouched
+from .tap import Call, Mark, Recorder, key
+
+
+@dataclass(frozen=True)
+class Result:
+    """Tensors of one pass and the gradients that exist, by the keys of `tap.Call.key`."""
+
+    tensors: dict[str, Any]
+    gradients: dict[str, Any]
+
+
+Traced = Callable[[Sequence[Any], Any], Result]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of one call without its tensors; outlives the trace."""
+
+    index: int
+    number: int
+    outputs: int
+    input_dtype: str
+    input_shape: tuple[int, ...]
+    has_mask: bool
+
+    def key(self, name: str, part: int = 0) -> str:
+        """Name one tensor of this call among all that a pass returns."""
+        return key(self.index, self.number, name, part)
+
+
+def all_variables(model: Any) -> list[Any]:
+    """Return everything a pass may read or write: weights, seeds, statistics, states of stateful layers."""
+    states = [
+        state
+        for layer in every_layer(model)
+        if isinstance(layer, keras.layers.RNN)
+        for state in keras.tree.flatten(layer.states)
+        if isinstance(state, keras.Variable)
+    ]
+    return list({id(variable): variable for variable in [*model.variables, *states]}.values())
+
+
+class Program:
+    """The forward pass of a model that watches chosen layers.
+
+    Holds the model weakly: what is traced from it may live in a cache without keeping the model alive.
+
+    Attributes
+    ----------
+    differentiated : list of int
+        Positions in `all_variables(model)` whose gradients are wanted.
+    calls : list of Seen
+        `Seen` for each call, in call order; known after a pass.
+    reductions : tuple of str or None
+        How the loss reduces samples; known after a pass.
+    """
+
+    def __init__(
+        self, model: Any, found: Sequence[Found], loss: Any, quantities: frozenset[str], *, training: bool
+    ) -> None:
+        self._model = weakref.ref(model)
+        self._found = [(entry.path, weakref.ref(entry.layer), entry.is_container) for entry in found]
+        self._loss = loss
+        self._quantities = quantities
+        self.training = training
+        self.differentiated: list[int] = []
+        self.has_loss = False
+        self.calls: list[Seen] = []
+        self.reductions: tuple[str, ...] | None = None
+        self._structure: Any = None
+
+    def __call__(self, values: Sequence[Any], inputs: Any, mark: Mark) -> tuple[Any, dict[str, Any]]:
+        """Run the pass; return the loss, None without labels, and the tensors asked for."""
+        model = self._model()
+        found = [Found(path, layer(), container) for path, layer, container in self._found]
+        variables = all_variables(model)
+        labels = Labels(*inputs)
+        marks = self.has_loss and self._quantities & {"output_gradient", "input_gradient"}
+        recorder = Recorder(
+            found,
+            mark if marks else _unmarked,
+            inputs="input_gradient" in self._quantities,
+            outputs="output_gradient" in self._quantities,
+        )
+        mapping = list(zip(variables, values, strict=True))
+        with (
+            untouched(model),
+            keras.StatelessScope(mapping, collect_losses=True, initialize_variables=False),
+        ):
+            with recorder.watching():
+                predictions = _call(model, labels.x, self.training)
+            loss = None
+            if self.has_loss:
+                loss = total(model, self._loss, labels, predictions, self.training)
+                self.reductions = reductions(model, self._loss)
+        self._structure = keras.tree.map_structure(lambda _: 0, predictions)
+        self.calls = [_seen(call) for call in recorder.calls]
+        return loss, self._tensors(recorder, predictions, loss)
+
+    def predictions(self, result: Result) -> Any:
+        """Give the predictions of a pass the structure the model gave them."""
+        count = len(keras.tree.flatten(self._structure))
+        flat = [result.tensors[f"prediction.{index}"] for index in range(count)]
+        return keras.tree.pack_sequence_as(self._structure, flat)
+
+    def _tensors(self, recorder: Recorder, predictions: Any, loss: Any) -> dict[str, Any]:
+        """Pick what was asked for; what is not returned need not be computed."""
+        tensors: dict[str, Any] = {} if loss is None else {"loss": loss}
+        if self.has_loss and self.reductions is None:
+            flat = keras.tree.flatten(predictions)
+            tensors.update({f"prediction.{index}": tensor for index, tensor in enumerate(flat)})
+        for call in recorder.calls:
+            if "output" in self._quantities:
+                tensors.update({call.key("output", k): tensor for k, tensor in enumerate(call.outputs)})
+            if recorder.found[call.index].is_recurrent and "input" in self._quantities:
+                tensors[call.key("input")] = call.input
+            if call.mask is not None and "valid" in self._quantities:
+                tensors[call.key("mask")] = call.mask
+        return tensors
+
+
+def _seen(call: Call) -> Seen:
+    known = hasattr(call.input, "dtype")
+    return Seen(
+        index=call.index,
+        number=call.number,
+        outputs=len(call.outputs),
+        input_dtype=keras.backend.standardize_dtype(call.input.dtype) if known else "",
+        input_shape=tuple(call.input.shape) if known else (),
+        has_mask=call.mask is not None,
+    )
+
+
+def _unmarked(key: str, tensor: Any) -> Any:
+    return tensor
+
+
+def _call(model: Any, x: Any, training: bool) -> Any:
+    if getattr(model, "_call_has_training_arg", True):
+        return model(x, training=training)
+    return model(x)

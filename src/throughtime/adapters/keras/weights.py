@@ -1,0 +1,100 @@
+"""Gives a Keras layer's weights their names and one orientation: input rows, gates apart, units last.
+
+Keras already keeps gates in the schema's order (LSTM i, f, c, o; GRU z, r, h), side by side in the last
+axis; splitting that axis is all that is needed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from throughtime._record import Array
+
+from .find import to_snake_case
+
+# What stands for a variable: its value or its gradient; None where the loss does not reach it.
+Values = Callable[[Any], Array | None]
+
+_GATES = {"lstm": 4, "gru": 3, "simple_rnn": 1}
+_CELLS = {
+    keras.layers.LSTMCell: "lstm",
+    keras.layers.GRUCell: "gru",
+    keras.layers.SimpleRNNCell: "simple_rnn",
+}
+
+
+def kind(layer: Any) -> str:
+    """Return the schema's word for a layer's cell, the class name in snake case for other layers."""
+    if isinstance(layer, keras.layers.Bidirectional):
+        forward, backward = kind(layer.forward_layer), kind(layer.backward_layer)
+        return forward if forward == backward else "rnn"
+    if isinstance(layer, keras.layers.RNN):
+        return next((name for cell, name in _CELLS.items() if isinstance(layer.cell, cell)), "rnn")
+    return to_snake_case(type(layer).__name__)
+
+
+def directions(layer: Any) -> tuple[str, ...]:
+    """Both directions of a Bidirectional whose halves are alike and can share an axis."""
+    if not isinstance(layer, keras.layers.Bidirectional):
+        return ()
+    shapes = [[tuple(v.shape) for v in half.weights] for half in (layer.forward_layer, layer.backward_layer)]
+    alike = kind(layer) in _GATES and shapes[0] == shapes[1]
+    return ("forward", "backward") if alike else ()
+
+
+def named(layer: Any, values: Values, suffix: str = "") -> dict[str, Array]:
+    """Read a layer's weights, or what belongs to each of them, by name.
+
+    Parameters
+    ----------
+    values : callable
+        Takes a variable, returns the array wanted for it: its value or its gradient.
+    suffix : str
+        Appended to each name, `_gradient`.
+    """
+    if isinstance(layer, keras.layers.Bidirectional):
+        return _bidirectional(layer, values, suffix)
+    if kind(layer) in _GATES:
+        return _cell(layer, values, suffix)
+    arrays = {f"{name}{suffix}": values(variable) for name, variable in _by_own_name(layer).items()}
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+def _bidirectional(layer: Any, values: Values, suffix: str) -> dict[str, Array]:
+    halves = (layer.forward_layer, layer.backward_layer)
+    forward, backward = (named(half, values, suffix) for half in halves)
+    if directions(layer):
+        return {name: np.stack([forward[name], backward[name]]) for name in forward if name in backward}
+    return {
+        **{f"forward_{name}": value for name, value in forward.items()},
+        **{f"backward_{name}": value for name, value in backward.items()},
+    }
+
+
+def _cell(layer: Any, values: Values, suffix: str) -> dict[str, Array]:
+    cell, gates = layer.cell, _GATES[kind(layer)]
+    arrays = {"kernel": values(cell.kernel), "recurrent_kernel": values(cell.recurrent_kernel)}
+    bias = values(cell.bias) if cell.use_bias else None
+    if bias is not None and bias.ndim == 2:
+        # A GRU that resets after the product keeps one bias for each side.
+        arrays["bias"], arrays["recurrent_bias"] = bias
+    else:
+        arrays["bias"] = bias
+    return {f"{name}{suffix}": _split(array, gates) for name, array in arrays.items() if array is not None}
+
+
+def _split(array: Array, gates: int) -> Array:
+    return array if gates == 1 else array.reshape(*array.shape[:-1], gates, -1)
+
+
+def _by_own_name(layer: Any) -> dict[str, Any]:
+    """Name the weights of any layer: by the variable, and where that is taken by its path as well."""
+    names = [re.sub(r"\W", "_", variable.name) for variable in layer.weights]
+    paths = [re.sub(r"\W", "_", variable.path) for variable in layer.weights]
+    chosen = [name if names.count(name) == 1 else path for name, path in zip(names, paths, strict=True)]
+    return dict(zip(chosen, layer.weights, strict=True))
