@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from throughtime._errors import ThroughTimeWarning as ThroughTimeWarning
     from throughtime._errors import UnbuiltModelError as UnbuiltModelError
     from throughtime._errors import UnsupportedModelError as UnsupportedModelError
+    from throughtime._features import get_rnn_gradients as get_rnn_gradients
     from throughtime._features import show_features_0D as show_features_0D
     from throughtime._features import show_features_1D as show_features_1D
     from throughtime._features import show_features_2D as show_features_2D
     from throughtime._features import show_features_hist as show_features_hist
-    from throughtime._rnn_gradients import get_rnn_gradients as get_rnn_gradients
 
 _HOMES = {
     "_capture": ("Probe", "capture"),
@@ -47,12 +47,12 @@ _HOMES = {
         "UnsupportedModelError",
     ),
     "_features": (
+        "get_rnn_gradients",
         "show_features_0D",
         "show_features_1D",
         "show_features_2D",
         "show_features_hist",
     ),
-    "_rnn_gradients": ("get_rnn_gradients",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -25,6 +25,7 @@ from .program import Program, Result, Traced, all_variables
 from .restore import untouched
 
 _KEPT_TRACES = 8  # per model; a loop over many batch shapes must not pile up compiled programs
+_BOOKKEEPING = ("training", "stop_training", "_called")
 _GRADIENTS = frozenset({"input_gradient", "output_gradient", "weight_gradients"})
 
 
@@ -201,11 +202,16 @@ def _check_sizes(x: Any, y: Any, sample_weight: Any) -> None:
 
 
 def _settings(model: Any) -> tuple[Any, ...]:
-    """Every plain setting of every layer: a change in one of them changes what the model computes."""
+    """Every plain setting of every layer: a change in one of them changes what the model computes.
+
+    What Keras and torch merely note down is left out; the mode of a pass is an argument of its call.
+    """
     plain = (bool, int, float, str)
     return tuple(
-        (name, value)
+        frozenset(
+            (name, value)
+            for name, value in vars(layer).items()
+            if isinstance(value, plain) and name not in _BOOKKEEPING
+        )
         for layer in every_layer(model)
-        for name, value in vars(layer).items()
-        if isinstance(value, plain)
     )
