@@ -83,8 +83,8 @@ def _as_array(value: Any) -> Any:
         array = np.asarray(value)
     except ValueError as error:
         raise BatchError(f"A nested list must be rectangular to be a batch: {error}.") from error
-    if array.dtype == object:
-        raise BatchError(f"Expected numbers, got a {type(value).__name__} that NumPy reads as objects.")
+    if array.dtype.kind not in "biuf":
+        raise BatchError(f"Expected numbers, got a {type(value).__name__} that NumPy reads as {array.dtype}.")
     return array.astype(np.float32) if array.dtype == np.float64 else array
 
 
@@ -96,8 +96,8 @@ def _first(dataset: Any) -> Any:
             f"Cannot take a batch from a {type(dataset).__name__}. Give arrays, a dict or tuple of them, or "
             "something that yields batches (x, y) or (x, y, sample_weight)."
         )
-    _warn_of_consumption(dataset)
     for batch in islice(iter(dataset), 1):
+        _warn_of_consumption(dataset)
         return batch
     raise BatchError(f"The {type(dataset).__name__} yielded no batch: it is empty or used up.")
 

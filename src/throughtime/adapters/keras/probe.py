@@ -147,7 +147,9 @@ class Probe:
         return trace.how_reduced
 
     def _data_loss(self, labels: Labels, predictions: Any) -> float:
-        with keras.StatelessScope(initialize_variables=False):
+        variables = all_variables(self.model)
+        mapping = [(variable, _gradient_module().value_of(variable)) for variable in variables]
+        with keras.StatelessScope(mapping, initialize_variables=False):
             value = data_loss(self.model, self.loss, labels, predictions, self.training)
             return float(keras.ops.convert_to_numpy(value))
 

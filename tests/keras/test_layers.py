@@ -1,0 +1,206 @@
+"""Which layers a caller can name, how they are called in the tree, and what a wrong name says."""
+
+import keras
+import numpy as np
+import pytest
+
+import throughtime as tt
+from throughtime.adapters.keras import find
+
+layers = keras.layers
+STEPS, FEATURES = 5, 2
+X = np.random.default_rng(0).normal(size=(3, STEPS, FEATURES)).astype("float32")
+Y = np.ones((3, 1), "float32")
+
+
+def paths(tree):
+    return [node.path for node in tree.subtree if node.data_vars]
+
+
+def captured(model, selected="recurrent", x=X, **options):
+    return paths(tt.capture(model, x, layers=selected, **options))
+
+
+def two_layers(**names):
+    inputs = keras.Input((STEPS, FEATURES))
+    hidden = layers.LSTM(3, return_sequences=True, name=names.get("lower"))(inputs)
+    return keras.Model(inputs, layers.Dense(1, name="head")(layers.LSTM(3, name=names.get("upper"))(hidden)))
+
+
+def test_automatic_names_are_renumbered_for_each_model():
+    two_layers()
+    assert captured(two_layers()) == ["/lstm", "/lstm_1"]
+
+
+def test_names_of_the_user_are_kept_also_in_keras_own_style():
+    assert captured(two_layers(lower="encoder", upper="lstm_77")) == ["/encoder", "/lstm_77"]
+
+
+def test_signs_with_a_meaning_in_paths_are_escaped():
+    # Named, not run: TensorFlow refuses such names as scopes.
+    named = find.walk(two_layers(lower="a@b", upper="50%"))
+    assert [entry.path for entry in named][:2] == ["a%40b", "50%25"]
+
+
+class Subclassed(keras.Model):
+    """Layers as attributes, in a list and in a dict."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = layers.LSTM(3, return_sequences=True)
+        self.blocks = [layers.GRU(3, return_sequences=True), layers.GRU(3, return_sequences=True)]
+        self.by_name = {"last": layers.SimpleRNN(3, name="mine")}
+        self.head = layers.Dense(1)
+
+    def call(self, x):
+        for layer in (self.encoder, *self.blocks, self.by_name["last"]):
+            x = layer(x)
+        return self.head(x)
+
+
+def test_a_subclassed_model_gives_its_attributes_names():
+    model = Subclassed()
+    model(X)
+    assert set(captured(model)) == {"/encoder", "/blocks/0", "/blocks/1", "/mine"}
+
+
+def nested():
+    inner = keras.Sequential(
+        [keras.Input((STEPS, FEATURES)), layers.LSTM(3, return_sequences=True, name="l")], name="inner"
+    )
+    inputs = keras.Input((STEPS, FEATURES))
+    middle = keras.Model(inputs, layers.GRU(3, name="g")(inner(inputs)), name="middle")
+    outer = keras.Input((STEPS, FEATURES))
+    return keras.Model(outer, layers.Dense(1)(middle(outer)))
+
+
+def test_nested_models_are_addressed_by_path():
+    model = nested()
+    assert captured(model) == ["/middle/g", "/middle/inner/l"]
+    assert captured(model, "middle/inner/l") == captured(model, "middle.inner.l") == ["/middle/inner/l"]
+
+
+def test_a_container_asked_for_itself_stands_beside_its_content():
+    assert captured(nested(), ["middle", "l"]) == ["/middle@1", "/middle/inner/l"]
+
+
+def test_each_call_of_a_shared_layer_is_a_leaf():
+    inputs = keras.Input((STEPS, FEATURES))
+    shared = layers.LSTM(FEATURES, return_sequences=True, name="shared")
+    model = keras.Model(inputs, layers.Dense(1)(shared(shared(inputs))))
+    tree = tt.capture(model, X)
+    assert paths(tree) == ["/shared", "/shared@2"]
+    np.testing.assert_array_equal(tree["shared"]["output"].values, tree["shared@2"]["input"].values)
+
+
+def test_two_layers_of_one_path_are_told_apart():
+    a, b = (
+        keras.Sequential([keras.Input((STEPS, FEATURES)), layers.GRU(2, name="gru")], name=name)
+        for name in ("part", "other")
+    )
+    b.name = "part"
+    inputs = keras.Input((STEPS, FEATURES))
+    model = Holding([a, b])
+    model(X)
+    del inputs
+    assert captured(model) == ["/part/gru", "/part/gru~2"]
+
+
+class Holding(keras.Model):
+    def __init__(self, parts):
+        super().__init__()
+        self.parts = parts
+
+    def call(self, x):
+        return self.parts[0](x) + self.parts[1](x)
+
+
+@pytest.mark.parametrize(
+    ("selected", "expected"),
+    [
+        (1, ["/lower"]),
+        (-2, ["/upper"]),
+        ("lower", ["/lower"]),
+        ("upp", ["/upper"]),
+        (["upper", 1, "lower"], ["/lower", "/upper"]),
+        (lambda layer: isinstance(layer, keras.layers.Dense), ["/head"]),
+        ("all", ["/lower", "/upper", "/head"]),
+    ],
+)
+def test_layers_are_chosen_by(selected, expected):
+    assert captured(two_layers(lower="lower", upper="upper"), selected) == expected
+
+
+def test_a_layer_object_is_itself():
+    model = two_layers()
+    assert captured(model, model.layers[2]) == ["/lstm_1"]
+
+
+def test_a_bidirectional_is_one_leaf():
+    inputs = keras.Input((STEPS, FEATURES))
+    model = keras.Model(inputs, layers.Bidirectional(layers.GRU(3), name="both")(inputs))
+    tree = tt.capture(model, X, layers="all")
+    assert paths(tree) == ["/both"]
+    assert tree["both"]["kernel"].dims == ("direction", "feature", "gate", "unit")
+
+
+@pytest.mark.parametrize(
+    ("selected", "error", "says"),
+    [
+        ("nothing", tt.LayerNotFoundError, "no layer 'nothing'"),
+        (9, tt.LayerNotFoundError, "no layer 9"),
+        (0, tt.LayerNotFoundError, "input"),
+        ("er", tt.AmbiguousLayerError, "'lower', 'upper'"),
+        (lambda layer: False, tt.LayerNotFoundError, "predicate"),
+        (3.5, tt.LayerNotFoundError, "float"),
+    ],
+)
+def test_a_wrong_name_is_answered_with_what_there_is(selected, error, says):
+    with pytest.raises(error, match=says) as caught:
+        tt.capture(two_layers(lower="lower", upper="upper"), X, layers=selected)
+    if selected != 3.5:
+        assert "lower  (LSTM)  recurrent" in str(caught.value)
+
+
+def test_a_layer_of_another_model_is_refused():
+    with pytest.raises(tt.LayerNotFoundError, match="not part of this model"):
+        tt.capture(two_layers(), X, layers=two_layers().layers[1])
+
+
+def test_a_model_without_recurrence_says_so():
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(1)])
+    with pytest.raises(tt.LayerNotFoundError, match="no recurrent layer"):
+        tt.capture(model, np.ones((2, 3)))
+
+
+def test_a_layer_inside_time_distributed_is_named_as_left_out():
+    inputs = keras.Input((4, STEPS, FEATURES))
+    inner = layers.TimeDistributed(layers.LSTM(3), name="each")(inputs)
+    model = keras.Model(inputs, layers.GRU(2, name="gru")(inner))
+    tree = tt.capture(model, np.ones((2, 4, STEPS, FEATURES), "float32"))
+    assert paths(tree) == ["/gru"]
+    assert "each" in tree.attrs["left_out"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ({}, tt.AmbiguousLayerError, "2 recurrent layers"),
+        ({"layer_idx": 1, "layer_name": "lower"}, tt.AmbiguousLayerError, "both given"),
+    ],
+)
+def test_get_rnn_gradients_wants_exactly_one_layer(arguments, error, says):
+    model = two_layers(lower="lower", upper="upper")
+    with pytest.raises(error, match=says):
+        tt.get_rnn_gradients(model, X, Y, loss="mse", **arguments)
+
+
+def test_get_rnn_gradients_takes_the_only_recurrent_layer():
+    model = keras.Sequential([keras.Input((STEPS, FEATURES)), layers.GRU(3), layers.Dense(1)])
+    assert tt.get_rnn_gradients(model, X, Y, loss="mse").shape == (3, 3)
+
+
+def test_the_listing_counts_as_layer_idx_does():
+    model = two_layers(lower="lower", upper="upper")
+    lines = find.listing(model).splitlines()
+    assert [line.split()[:2] for line in lines[1:]] == [["1", "lower"], ["2", "upper"], ["3", "head"]]

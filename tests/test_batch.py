@@ -1,0 +1,63 @@
+"""One batch is taken from whatever there is, and nothing else moves."""
+
+import random
+
+import numpy as np
+import pytest
+
+from throughtime import BatchError, ThroughTimeWarning
+from throughtime._batch import take
+
+X, Y = np.ones((4, 3, 2), "float32"), np.zeros((4, 1), "float32")
+
+
+def test_arrays_dicts_and_tuples_are_kept_as_they_are():
+    for data in (X, {"a": X, "b": X}, (X, X), [X, X]):
+        batch = take(data, Y)
+        assert batch.x is data or type(batch.x) is type(data)
+        assert batch.origin == "the arrays given"
+
+
+def test_a_generator_loses_one_batch_and_says_so():
+    generator = ((X + k, Y) for k in range(3))
+    with pytest.warns(ThroughTimeWarning, match="once only"):
+        batch = take(generator)
+    assert batch.x[0, 0, 0] == 1
+    assert next(generator)[0][0, 0, 0] == 2
+
+
+class Drawing:
+    """A dataset that uses the global generators, as a shuffling loader does."""
+
+    def __iter__(self):
+        random.random()
+        yield X + np.random.rand(), Y, np.ones(4)
+
+
+def test_random_states_are_put_back():
+    before = random.getstate(), np.random.get_state()
+    batch = take(Drawing())
+    assert batch.sample_weight.shape == (4,)
+    assert repr(before) == repr((random.getstate(), np.random.get_state()))
+
+
+def test_a_reshuffling_dataset_is_named():
+    tf = pytest.importorskip("tensorflow")
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).shuffle(4).batch(2)
+    with pytest.warns(ThroughTimeWarning, match="reshuffles"):
+        take(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ([[1.0, 2.0], [3.0]], "rectangular"),
+        ([["a"]], "numbers"),
+        (object(), "Cannot take"),
+        (np.float32(3), "first axis"),
+        (iter(()), "no batch"),
+    ],
+)
+def test_what_gives_no_batch_says_why(data, says):
+    with pytest.raises(BatchError, match=says):
+        take(data)
