@@ -28,9 +28,10 @@ STANDARD_KINDS = ("lstm", "gru", "simple_rnn")
 
 @dataclass(frozen=True)
 class Variable:
-    """One word of the vocabulary: the dims it has where they apply, and its meaning."""
+    """One word of the vocabulary: the dims it has where they apply, its symbol and its meaning."""
 
     dims: tuple[str, ...]
+    symbol: str
     meaning: str
 
 
@@ -38,17 +39,19 @@ _SEQUENCE_OUTPUT = ("sample", "time", "output_unit")
 _SEQUENCE_INPUT = ("sample", "time", "feature")
 
 VARIABLES: Mapping[str, Variable] = {
-    "input": Variable(_SEQUENCE_INPUT, "x_t, the layer's input"),
-    "input_gradient": Variable(_SEQUENCE_INPUT, "dL/dx_t, through this layer alone"),
-    "output": Variable(_SEQUENCE_OUTPUT, "the tensor other layers see"),
-    "output_gradient": Variable(_SEQUENCE_OUTPUT, "∂L/∂out_t, what the layers above ask of step t"),
-    "kernel": Variable(("direction", "feature", "gate", "unit"), "W, input to gates"),
-    "recurrent_kernel": Variable(("direction", "unit_from", "gate", "unit"), "U, previous state to gates"),
-    "bias": Variable(("direction", "gate", "unit"), "b, added on the input side"),
-    "recurrent_bias": Variable(("direction", "gate", "unit"), "b added on the recurrent side"),
-    "valid": Variable(("sample", "time"), "False where the step was masked or padded"),
-    "loss": Variable((), "training loss of the batch"),
-    "reduction_factor": Variable((), "factor that the loss puts on each sample's gradient"),
+    "input": Variable(_SEQUENCE_INPUT, "x_t", "the layer's input"),
+    "input_gradient": Variable(
+        _SEQUENCE_INPUT, "dL/dx_t", "sensitivity to the input, through this layer alone"
+    ),
+    "output": Variable(_SEQUENCE_OUTPUT, "out_t", "the tensor other layers see"),
+    "output_gradient": Variable(_SEQUENCE_OUTPUT, "∂L/∂out_t", "what the layers above ask of step t"),
+    "kernel": Variable(("direction", "feature", "gate", "unit"), "W", "input to gates"),
+    "recurrent_kernel": Variable(("direction", "unit_from", "gate", "unit"), "U", "previous state to gates"),
+    "bias": Variable(("direction", "gate", "unit"), "b", "added on the input side"),
+    "recurrent_bias": Variable(("direction", "gate", "unit"), "b_r", "added on the recurrent side"),
+    "valid": Variable(("sample", "time"), "valid", "False where the step was masked or padded"),
+    "loss": Variable((), "L", "training loss of the batch"),
+    "reduction_factor": Variable((), "factor", "what the loss puts on each sample's gradient"),
 }
 WEIGHTS = ("kernel", "recurrent_kernel", "bias", "recurrent_bias")
 # What `quantities=` takes: "weights" and "weight_gradients" stand for every weight of a layer, since
@@ -173,10 +176,11 @@ def _coordinates(dims: Collection[str], leaf: LayerRecord) -> dict[str, Array]:
 def _variable_attributes(name: str) -> dict[str, str]:
     weight = name.removesuffix("_gradient")
     if name in VARIABLES:
-        return {"long_name": VARIABLES[name].meaning}
-    if weight in VARIABLES:
-        return {"long_name": f"dL/d({VARIABLES[weight].meaning})"}
-    return {"long_name": f"dL/d{weight}" if weight != name else name}
+        return {"long_name": VARIABLES[name].symbol, "description": VARIABLES[name].meaning}
+    if weight == name:
+        return {"long_name": name}
+    symbol = VARIABLES[weight].symbol if weight in VARIABLES else weight
+    return {"long_name": f"dL/d{symbol}", "description": "dL/d weight, batch mean included"}
 
 
 def _node_attributes(leaf: LayerRecord) -> dict[str, Any]:

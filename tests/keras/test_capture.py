@@ -113,13 +113,16 @@ def test_a_softmax_head_keeps_the_gradients_below_it_exact():
         layers.Dense(4, activation="softmax", kernel_initializer="ones"), "sparse_categorical_crossentropy"
     )
     logits = gradient(
-        layers.Dense(4, kernel_initializer="ones"), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        layers.Dense(4, kernel_initializer="ones"),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
     np.testing.assert_allclose(softmax, logits, rtol=1e-4, atol=1e-7)
 
 
 def test_capturing_a_softmax_layer_itself_gives_a_gradient_or_the_reason():
-    model = per_step(loss="sparse_categorical_crossentropy", head=layers.Dense(4, activation="softmax", name="p"))
+    model = per_step(
+        loss="sparse_categorical_crossentropy", head=layers.Dense(4, activation="softmax", name="p")
+    )
     leaf = tt.capture(model, X, np.ones((SAMPLES, STEPS), "int32"), layers="all")["p"]
     if keras.backend.backend() == "tensorflow":
         assert "logits" in leaf.attrs["missing_output_gradient"]
@@ -311,7 +314,9 @@ def test_a_dataset_gives_its_first_batch_and_the_tree_says_so(kind):
     model = per_step(loss="mse")
     tree = tt.capture(model, dataset_of(kind))
     expected = tt.capture(model, X[:3], Y[:3])
-    np.testing.assert_allclose(tree["lstm"]["output_gradient"], expected["lstm"]["output_gradient"], rtol=1e-6)
+    np.testing.assert_allclose(
+        tree["lstm"]["output_gradient"], expected["lstm"]["output_gradient"], rtol=1e-6
+    )
     assert "first batch" in tree.attrs["batch"]
 
 

@@ -29,26 +29,22 @@ class Labels:
     sample_weight: Any
 
 
-def check_loss(model: Any, loss: Any) -> Any:
-    """Return the caller's loss as a callable or None for the compiled one.
+def check_loss(model: Any, loss: Any) -> None:
+    """Refuse a model without any loss, and a loss that is none.
 
     Raises
     ------
     LossError
-        There is neither.
     """
-    if loss is not None:
-        if not (callable(loss) or isinstance(loss, str)):
-            raise LossError(
-                f"loss= takes a function (y_true, y_pred), a Keras loss or a name, not {type(loss).__name__}."
-            )
-        return keras.losses.get(loss) if isinstance(loss, str) else loss
-    if compiled_loss(model) is None and not _overrides_compute_loss(model):
+    if loss is None and compiled_loss(model) is None and not _overrides_compute_loss(model):
         raise LossError(
             "The model has no loss: model.compile(loss=...) was not called. Compile it, or pass "
             "loss=, a function (y_true, y_pred) that returns a scalar or one value per sample."
         )
-    return None
+    if not (loss is None or callable(loss) or isinstance(loss, str)):
+        raise LossError(
+            f"loss= takes a function (y_true, y_pred), a Keras loss or a name, not {type(loss).__name__}."
+        )
 
 
 def _overrides_compute_loss(model: Any) -> bool:
@@ -80,7 +76,7 @@ def total(model: Any, loss: Any, labels: Labels, predictions: Any, training: boo
 def data_loss(model: Any, loss: Any, labels: Labels, predictions: Any, training: bool) -> Any:
     """Evaluate the loss without what the model adds to it."""
     if loss is not None:
-        return _passed(check_loss(model, loss), labels, predictions)
+        return _passed(loss, labels, predictions)
     return _compiled(model, labels, predictions, training) - sum(map(keras.ops.mean, model.losses))
 
 
@@ -113,8 +109,9 @@ def _is_keras_loss(loss: Any) -> bool:
     return isinstance(loss, str) or module.startswith("keras.")
 
 
-def _passed(loss: Callable[..., Any], labels: Labels, predictions: Any) -> Any:
+def _passed(loss: Any, labels: Labels, predictions: Any) -> Any:
     weight = labels.sample_weight
+    loss = keras.losses.get(loss) if isinstance(loss, str) else loss
     if isinstance(loss, keras.losses.Loss):
         value = loss(labels.y, predictions, weight)
         return value if len(value.shape) == 0 else keras.ops.mean(value)
@@ -136,7 +133,7 @@ def reductions(model: Any, loss: Any) -> tuple[str, ...] | None:
             return None
         losses = single_losses(model)
     else:
-        losses = [loss]
+        losses = [keras.losses.get(loss) if isinstance(loss, str) else loss]
     if not all(isinstance(single, keras.losses.Loss) for single in losses):
         return None
     return tuple(str(single.reduction or "none") for single in losses)

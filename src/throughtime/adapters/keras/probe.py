@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -35,7 +36,7 @@ class _Trace:
 
     program: Program
     run: Traced
-    compiled_loss: Any
+    loss: Callable[[], Any]
     how_reduced: tuple[float, str] | None = None
 
 
@@ -68,7 +69,6 @@ class Probe:
         self.training = training
         self.quantities = quantities
         self.found = find.select(model, layers)
-        self._own_traces: OrderedDict[Any, _Trace] = OrderedDict()
 
     def __call__(self, x: Any, y: Any, sample_weight: Any) -> ModelRecord:
         """Capture one batch. Structures of arrays; y None for a capture without gradients."""
@@ -96,29 +96,33 @@ class Probe:
         return self.quantities if has_labels else self.quantities - _GRADIENTS
 
     def _trace(self, inputs: Any) -> _Trace:
-        # A caller's loss function may hold the model: its traces live with the probe, not with the model.
-        kept = self._own_traces if self.loss is not None else _traces.setdefault(self.model, OrderedDict())
+        kept = _traces.setdefault(self.model, OrderedDict())
         key = self._key(inputs)
         trace = kept.get(key)
-        identity = compiled_loss(self.model)
-        if trace is None or trace.compiled_loss() is not identity:
+        if trace is None or trace.loss() is not self._loss_identity():
             trace = kept[key] = self._new_trace(inputs)
         kept.move_to_end(key)
         while len(kept) > _KEPT_TRACES:
             kept.popitem(last=False)
         return trace
 
+    def _loss_identity(self) -> Any:
+        """Return what a trace is made for: the loss passed, else what `compile` made of the model's."""
+        return compiled_loss(self.model) if self.loss is None else self.loss
+
     def _key(self, inputs: Any) -> Any:
         shapes = keras.tree.map_structure(_shape_and_dtype, inputs)
         layers = tuple(id(entry.layer) for entry in self.found)
         runs = (getattr(self.model, "run_eagerly", False), getattr(self.model, "jit_compile", False))
-        return str(shapes), layers, self.quantities, self.training, runs, _settings(self.model)
+        loss = self.loss if isinstance(self.loss, str) else id(self._loss_identity())
+        return str(shapes), loss, layers, self.quantities, self.training, runs, _settings(self.model)
 
     def _new_trace(self, inputs: Any) -> _Trace:
         has_labels = inputs[1] is not None
         wanted = self._wanted(has_labels)
-        loss = check_loss(self.model, self.loss) if has_labels else None
-        program = Program(self.model, self.found, loss, wanted, training=self.training)
+        if has_labels:
+            check_loss(self.model, self.loss)
+        program = Program(self.model, self.found, weakly(self.loss), wanted, training=self.training)
         program.has_loss = has_labels
         variables = all_variables(self.model)
         if "weight_gradients" in wanted:
@@ -131,8 +135,7 @@ class Probe:
         eager = bool(getattr(self.model, "run_eagerly", False))
         compiled = bool(getattr(self.model, "compiled", False) and self.model.jit_compile)
         run = module.trace(program, values, inputs, compiled=compiled, eager=eager)
-        identity = compiled_loss(self.model)
-        return _Trace(program, run, weakref.ref(identity) if identity is not None else lambda: None)
+        return _Trace(program, run, weakly(self._loss_identity()))
 
     def _how_reduced(self, trace: _Trace, result: Result, inputs: Any) -> tuple[float, str] | None:
         if not trace.program.has_loss:
@@ -152,6 +155,14 @@ class Probe:
         with keras.StatelessScope(mapping, initialize_variables=False):
             value = data_loss(self.model, self.loss, labels, predictions, self.training)
             return float(keras.ops.convert_to_numpy(value))
+
+
+def weakly(thing: Any) -> Callable[[], Any]:
+    """Refer to something that may hold the model: a trace must not keep the model alive through it."""
+    try:
+        return weakref.ref(thing)
+    except TypeError:  # None, a string, or an object that cannot be referred to weakly
+        return lambda: thing
 
 
 def check_model(model: Any) -> None:

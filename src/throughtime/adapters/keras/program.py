@@ -74,7 +74,13 @@ class Program:
     """
 
     def __init__(
-        self, model: Any, found: Sequence[Found], loss: Any, quantities: frozenset[str], *, training: bool
+        self,
+        model: Any,
+        found: Sequence[Found],
+        loss: Callable[[], Any],
+        quantities: frozenset[str],
+        *,
+        training: bool,
     ) -> None:
         self._model = weakref.ref(model)
         self._found = [(entry.path, weakref.ref(entry.layer), entry.is_container) for entry in found]
@@ -109,8 +115,8 @@ class Program:
                 predictions = _call(model, labels.x, self.training)
             loss = None
             if self.has_loss:
-                loss = total(model, self._loss, labels, predictions, self.training)
-                self.reductions = reductions(model, self._loss)
+                loss = total(model, self._loss(), labels, predictions, self.training)
+                self.reductions = reductions(model, self._loss())
         self._structure = keras.tree.map_structure(lambda _: 0, predictions)
         self.calls = [_seen(call) for call in recorder.calls]
         return loss, self._tensors(recorder, predictions, loss)

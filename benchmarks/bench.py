@@ -1,0 +1,88 @@
+"""What throughtime costs, each figure a ratio against a named reference measured in the same process.
+
+Shows progress and the table; every Keras backend, the imports and the pictures run in a process each, one
+after the other. First calls, which compile, are outside. A slow row is shown beside its limit and never
+fails.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from math import isnan
+from pathlib import Path
+
+from blocks import DRIFT, SECONDS_OF_A_BLOCK, Row
+from rich.console import Console
+from rich.table import Table
+
+BACKENDS = ("tensorflow", "jax", "torch")
+PROGRAMS = {"imports": "imports.py", "pictures": "pictures.py", **dict.fromkeys(BACKENDS, "captures.py")}
+LIMITS = {
+    "output gradients ÷ training step": "1.0",
+    "everything ÷ training step": "2.0 (held: 2.5)",
+    "everything, 2 T ÷ T": "2.2",
+    "peak extra memory ÷ arrays captured": "2",
+    "256 panels, 1 sample: subplots ÷ ours": "at least 50",
+    "256 panels, 16 samples: subplots ÷ ours": "at least 25",
+    "import throughtime ÷ import numpy, xarray": "1.3",
+}
+
+
+def measure(name: str, console: Console) -> Iterator[Row]:
+    """Run one process and pass its rows on as they come."""
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "MPLBACKEND": "agg"}
+    if name in BACKENDS:
+        environment["KERAS_BACKEND"] = name
+    command = [sys.executable, str(Path(__file__).with_name(PROGRAMS[name]))]
+    # Frameworks talk on stderr: shown only where the process fails.
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as process,
+    ):
+        for line in process.stdout:
+            row = {"where": name, **json.loads(line)}
+            console.print(f"  {name}: {row['what']}, {row['case']}: {told(row)}")
+            yield row
+        if process.wait():
+            errors.seek(0)
+            console.print(f"{name} ended with code {process.returncode}:\n{errors.read()[-3000:]}")
+
+
+def told(row: Row) -> str:
+    return (
+        f"discarded: the reference drifted over {DRIFT:.0%}" if isnan(row["ratio"]) else f"{row['ratio']:.2f}"
+    )
+
+
+def table(rows: list[Row]) -> Table:
+    shown = Table("what", "case", "where", "ratio", "limit", title="throughtime's cost, as ratios")
+    for what, limit in LIMITS.items():
+        for row in (row for row in rows if row["what"] == what):
+            shown.add_row(what, row["case"], row["where"], told(row), limit)
+        shown.add_section()
+    return shown
+
+
+def main(names: list[str]) -> int:
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    if unknown := set(names) - set(PROGRAMS):
+        console.print(f"There is no {', '.join(unknown)}. Name some of: {', '.join(PROGRAMS)}.")
+        return 2
+    rows = []
+    for name in names or PROGRAMS:
+        console.print(f"{name}: measuring")
+        rows += measure(name, console)
+    console.print(table(rows))
+    console.print(f"{os.cpu_count()} cores; medians of blocks of {SECONDS_OF_A_BLOCK} s.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,61 @@
+"""Fixtures and session rules that hold for every test."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import pytest
+
+FULL = "THROUGHTIME_FULL"
+RESULTS = "THROUGHTIME_RESULTS"
+_results: dict[str, str] = {}
+
+
+def _fail_skipped(report: Any, what: str) -> None:
+    """In the full suite a skipped test is a failure."""
+    if os.environ.get(FULL) == "1" and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"{what} was skipped, which {FULL}=1 forbids: {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    report = yield
+    _fail_skipped(report, item.nodeid)
+    row = getattr(item, "callspec", None) and item.callspec.params.get("row")
+    if hasattr(row, "oracle") and (report.when == "call" or report.failed):
+        previous = _results.get(row.name, "passed")
+        _results[row.name] = "passed" if report.passed and previous == "passed" else "failed"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Any:
+    report = yield
+    _fail_skipped(report, collector.nodeid)
+    return report
+
+
+def pytest_sessionfinish() -> None:
+    """Leave the results of the support table for whoever prints it."""
+    if _results and (folder := os.environ.get(RESULTS)):
+        path = Path(folder) / f"{sys.modules['keras'].backend.backend()}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(dict(sorted(_results.items())), indent=1) + "\n", encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def _closed_figures() -> Iterator[None]:
+    """No figure of one test is open in the next."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")

@@ -1,0 +1,41 @@
+"""What the README shows runs as it stands there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import throughtime as tt
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def blocks():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def names():
+    """The variables that the quick start leaves."""
+    namespace = {}
+    for block in blocks():
+        exec(compile(block, "README.md", "exec"), namespace)  # our own text
+    return namespace
+
+
+def test_quick_start_runs(names):
+    assert names["grads"].shape == (16, 100, 6)
+    assert set(names["tree"]) == {"lower", "upper"}
+
+
+def test_successors_in_the_migration_tables_exist(names):
+    lower, model, x, y = (names["tree"]["lower"], *(names[each] for each in ("model", "x", "y")))
+    lower["kernel"].plot(col="gate")
+    tt.show_features_hist(lower["kernel"], by="gate")
+    tt.show_features_hist(names["grads"], peaks_to_clip=1)
+    assert "kernel_gradient" in tt.capture(model, x, y, quantities="weight_gradients")["lower"]
+    assert set(tt.capture(model, x, quantities="output")["lower"].data_vars) == {"output"}
+    assert {node.path for node in names["tree"].leaves} == {"/lower", "/upper"}

@@ -1,0 +1,153 @@
+"""The house rules: who imports whom, how long files and functions are, what importing the package loads."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "src" / "throughtime"
+MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+
+# Room -> what its modules may import besides the standard library and their own folder. A room is a
+# module or a folder (ends in "/"); the longest that fits a module counts. A name of this package stands
+# for itself and, where it is a folder, for its content.
+KERAS = {"_errors", "_record", "keras", "numpy"}
+MAY_IMPORT = {
+    "__init__": set(),
+    "_errors": set(),
+    "_record": {"numpy"},
+    "_schema": {"_errors", "_record", "numpy", "xarray"},
+    "_batch": {"_errors", "numpy"},
+    "_capture": {"_batch", "_errors", "_record", "_schema", "adapters", "xarray"},
+    "adapters/__init__": {"_errors"},
+    "adapters/keras/": KERAS,
+    "adapters/keras/gradient_tensorflow": KERAS | {"tensorflow"},
+    "adapters/keras/gradient_jax": KERAS | {"jax"},
+    "adapters/keras/gradient_torch": KERAS | {"torch"},
+    "_features/": {"_errors", "matplotlib", "numpy"},
+    "_features/gradients": {"_capture", "_errors", "_record", "numpy"},
+    # Arrays are read, counted and told without drawing.
+    "_features/data": {"_errors", "numpy"},
+    "_features/histograms": {"_errors", "numpy"},
+    "_features/titles": set(),
+    # The demo uses the public names only, which are no room.
+    "_demo": {"keras", "matplotlib", "numpy", "rich", "sklearn", "xarray"},
+}
+LONG_FILES: dict[str, str] = {}  # file -> why it may have more than 300 lines
+LONG_FUNCTIONS = {  # file:function -> why it may have more than 40 lines, docstring included
+    "_capture.py:capture": "the main entrance is told in full",
+    "_features/gradients.py:get_rnn_gradients": "the classic arguments fill a docstring",
+    "_features/show_0d.py:show_features_0D": "the classic arguments fill a docstring",
+    "_features/show_1d.py:show_features_1D": "the classic arguments fill a docstring",
+    "_features/show_2d.py:show_features_2D": "the classic arguments fill a docstring",
+    "_features/show_hist.py:show_features_hist": "the classic arguments fill a docstring",
+}
+
+
+def room_of(module: str) -> str | None:
+    name = module.removesuffix(".py")
+    fitting = [room for room in MAY_IMPORT if room == name or (room.endswith("/") and name.startswith(room))]
+    return max(fitting, key=len, default=None)
+
+
+def imports(module: str) -> set[str]:
+    """Top-level names of outside libraries, and rooms of this package, that a module imports."""
+    package = ["throughtime", *module.split("/")[:-1]]
+    names = set()
+    for node in ast.walk(ast.parse((PACKAGE / module).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) + 1 - node.level]) if node.level else ""
+            origin = ".".join(filter(None, (base, node.module)))
+            names |= {f"{origin}.{alias.name}" for alias in node.names} if is_own(origin) else {origin}
+    outside = {name.partition(".")[0] for name in names if not is_own(name)} - sys.stdlib_module_names
+    return outside | {inside(name) for name in names if is_own(name)} - {""}
+
+
+def is_own(name: str) -> bool:
+    return name == "throughtime" or name.startswith("throughtime.")
+
+
+def inside(name: str) -> str:
+    """Turn `throughtime.adapters.keras.find.walk` into `adapters/keras/find`."""
+    parts = name.split(".")[1:]
+    while parts and not (
+        PACKAGE.joinpath(*parts).with_suffix(".py").exists() or PACKAGE.joinpath(*parts).is_dir()
+    ):
+        parts = parts[:-1]
+    return "/".join(parts)
+
+
+def is_allowed(name: str, module: str) -> bool:
+    folder = module.rpartition("/")[0]
+    if folder and (name == folder or name.startswith(f"{folder}/")):
+        return True
+    allowed = MAY_IMPORT[room_of(module)]
+    return any(name == each or name.startswith(f"{each}/") for each in allowed)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_imports_only_what_its_room_may(module):
+    assert room_of(module), f"{module} is new: give it an entry in MAY_IMPORT"
+    # The package's own entrance names its rooms lazily, for type checkers only.
+    forbidden = {name for name in imports(module) if module != "__init__.py" and not is_allowed(name, module)}
+    assert not forbidden, f"{module} may not import {sorted(forbidden)}"
+
+
+def test_every_room_exists():
+    names = [module.removesuffix(".py") for module in MODULES]
+    empty = [room for room in MAY_IMPORT if not any(room_of(name) == room for name in names)]
+    assert not empty, f"MAY_IMPORT speaks of {empty}, which are gone"
+
+
+def test_no_module_is_a_drawer_for_everything():
+    drawers = {"utils.py", "helpers.py", "common.py"}
+    assert not [module for module in MODULES if module.rpartition("/")[2] in drawers]
+
+
+def test_files_are_short():
+    lengths = {module: len((PACKAGE / module).read_text(encoding="utf-8").splitlines()) for module in MODULES}
+    long = {module for module, length in lengths.items() if length > 300}
+    assert long == set(LONG_FILES), "a file over 300 lines wants a reason, and a reason wants such a file"
+
+
+def test_functions_are_short():
+    long = set()
+    for module in MODULES:
+        for node in ast.walk(ast.parse((PACKAGE / module).read_text(encoding="utf-8"))):
+            is_function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+            if is_function and node.end_lineno - node.lineno >= 40:
+                long.add(f"{module}:{node.name}")
+    assert long == set(LONG_FUNCTIONS), (
+        "a function over 40 lines wants a reason, and a reason such a function"
+    )
+
+
+def test_importing_loads_no_framework_and_no_drawing_library():
+    heavy = ["keras", "tensorflow", "jax", "torch", "matplotlib", "bokeh"]
+    program = f"import sys, throughtime; print([name for name in {heavy} if name in sys.modules])"
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert finished.stdout.strip() == "[]"
+
+
+def test_no_file_names_a_place_on_one_machine():
+    place = re.compile(r"/(?:work|root|home|Users)/\w")
+    found = []
+    for path in texts():
+        text = path.read_bytes().decode("utf-8", errors="replace")
+        found += [f"{path.relative_to(ROOT)}: {match[0]}" for match in place.finditer(text)]
+    assert not found
+
+
+def texts() -> list[Path]:
+    """Every file that the project ships, by folder: a copy without git is tested as well."""
+    folders = [ROOT / name for name in ("src", "tests", "scripts", "benchmarks", "docs", ".ci")]
+    files = [*ROOT.iterdir(), *(path for folder in folders for path in folder.rglob("*"))]
+    return [path for path in files if path.is_file() and "__pycache__" not in path.parts]

@@ -1,0 +1,84 @@
+"""Every public name exists, is told in numpydoc and, where it does something, shows an example."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import throughtime as tt
+
+ENTRANCE = Path(tt.__file__)
+CALLABLE = [name for name in tt.__all__ if not name.endswith(("Error", "Warning"))]
+RAISED = [name for name in tt.__all__ if name not in CALLABLE]
+
+
+def test_names_are_sorted_and_listed():
+    assert list(tt.__all__) == sorted(set(tt.__all__))
+    assert set(tt.__all__) <= set(dir(tt))
+
+
+def test_names_for_type_checkers_are_those_loaded_lazily():
+    block = next(node for node in ast.parse(ENTRANCE.read_text()).body if isinstance(node, ast.If))
+    declared = {
+        (node.module.removeprefix("throughtime."), alias.name, alias.asname)
+        for node in block.body
+        for alias in node.names
+    }
+    assert declared == {(home, name, name) for home, names in tt._HOMES.items() for name in names}
+
+
+def test_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="show_featurs"):
+        tt.show_featurs  # noqa: B018
+
+
+def test_star_import_brings_every_name():
+    program = "from throughtime import *; import throughtime as tt; print(set(tt.__all__) <= set(dir()))"
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert finished.stdout.strip() == "True"
+
+
+@pytest.mark.parametrize("name", tt.__all__)
+def test_name_has_a_docstring(name):
+    summary = inspect.getdoc(getattr(tt, name)).splitlines()[0]
+    assert summary.endswith("."), "the first line is one sentence"
+
+
+@pytest.mark.parametrize("name", CALLABLE)
+def test_callable_shows_an_example(name):
+    doc = inspect.getdoc(getattr(tt, name))
+    assert "Examples\n--------" in doc
+    assert ">>> " in doc.partition("Examples\n--------")[2]
+
+
+@pytest.mark.parametrize("name", CALLABLE)
+def test_callable_tells_parameters_and_result(name):
+    thing = getattr(tt, name)
+    doc = inspect.getdoc(thing)
+    if inspect.signature(thing).parameters:
+        assert "Parameters\n----------" in doc
+    # What a class gives back is the instance.
+    if not inspect.isclass(thing):
+        assert "Returns\n-------" in doc
+
+
+@pytest.mark.parametrize("name", CALLABLE)
+def test_each_parameter_is_told_or_told_elsewhere(name):
+    thing = getattr(tt, name)
+    doc = inspect.getdoc(thing)
+    missing = [each for each in inspect.signature(thing).parameters if each not in doc]
+    assert not missing or "See `" in doc, f"the docstring of {name} says nothing of {missing}"
+
+
+@pytest.mark.parametrize("name", RAISED)
+def test_raised_class_is_ours_and_a_builtin_one(name):
+    raised = getattr(tt, name)
+    assert issubclass(raised, (tt.ThroughTimeError, tt.ThroughTimeWarning))
+    if raised not in (tt.ThroughTimeError, tt.ThroughTimeWarning):
+        builtin = [base for base in raised.__mro__ if base.__module__ == "builtins"]
+        assert {base.__name__ for base in builtin} > {"Exception", "BaseException", "object"}
