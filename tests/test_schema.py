@@ -10,6 +10,7 @@ import xarray as xr
 
 import throughtime as tt
 from throughtime import _schema as schema
+from throughtime._label import label
 from throughtime._record import LayerRecord, ModelRecord, escape
 
 B, T, M, N = 2, 5, 3, 4
@@ -17,7 +18,7 @@ B, T, M, N = 2, 5, 3, 4
 
 def labelled(kind="lstm", arrays=None, *, path="lstm", **more):
     leaf = LayerRecord(path, kind, arrays or {"output": np.zeros((B, T, N))}, **more)
-    return schema.label(ModelRecord((leaf,)))[path].to_dataset()
+    return label(ModelRecord((leaf,)))[path].to_dataset()
 
 
 def recurrent_weights(gates=None, directions=0):
@@ -91,7 +92,7 @@ class TestLabels:
 class TestTree:
     def test_loss_and_factor_are_variables_of_each_leaf(self):
         leaves = tuple(LayerRecord(path, "lstm", {"output": np.zeros((B, T, N))}) for path in ("a", "a@2"))
-        tree = schema.label(ModelRecord(leaves, {"framework": "keras"}, loss=0.5, reduction_factor=1 / B))
+        tree = label(ModelRecord(leaves, {"framework": "keras"}, loss=0.5, reduction_factor=1 / B))
         assert [float(tree[path]["loss"]) for path in ("a", "a@2")] == [0.5, 0.5]
         assert float(tree["a"]["reduction_factor"]) == 1 / B
         assert tree.attrs["framework"] == "keras"
@@ -102,7 +103,7 @@ class TestTree:
         }
         arrays |= {"kernel_gradient": np.ones((N, 4, N))}
         leaf = LayerRecord("lstm", "lstm", arrays)
-        layer = schema.label(ModelRecord((leaf,), loss=1.0, reduction_factor=1 / B))["lstm"]
+        layer = label(ModelRecord((leaf,), loss=1.0, reduction_factor=1 / B))["lstm"]
         means = {name: float(variable.mean()) for name, variable in layer.data_vars.items()}
         assert means["output_gradient"] == means["input_gradient"] == B
         assert means["output"] == means["kernel_gradient"] == 1
@@ -112,16 +113,14 @@ class TestTree:
         assert not {"loss", "reduction_factor"} & set(labelled().data_vars)
 
     def test_containers_hold_no_variables(self):
-        tree = schema.label(
-            ModelRecord((LayerRecord("encoder/lstm", "lstm", {"output": np.zeros((B, T, N))}),))
-        )
+        tree = label(ModelRecord((LayerRecord("encoder/lstm", "lstm", {"output": np.zeros((B, T, N))}),)))
         assert not tree["encoder"].data_vars
         assert tree["encoder/lstm"].data_vars
 
     def test_layers_of_one_model_may_have_different_lengths(self):
         arrays = ({"output": np.zeros((B, steps, N))} for steps in (5, 7))
         leaves = tuple(LayerRecord(f"rnn_{steps}", "rnn", each) for steps, each in enumerate(arrays))
-        assert [node.sizes["time"] for node in schema.label(ModelRecord(leaves)).leaves] == [5, 7]
+        assert [node.sizes["time"] for node in label(ModelRecord(leaves)).leaves] == [5, 7]
 
     def test_flags_and_reasons_are_attributes(self):
         layer = labelled(flags={"activation": "tanh"}, missing={"input_gradient": "its input is an integer"})
@@ -137,14 +136,14 @@ class TestTree:
 
 class TestLayer:
     def test_takes_a_tree_with_one_leaf_a_leaf_or_a_dataset(self):
-        tree = schema.label(ModelRecord((LayerRecord("a/b", "lstm", {"output": np.ones((B, T, N))}),)))
+        tree = label(ModelRecord((LayerRecord("a/b", "lstm", {"output": np.ones((B, T, N))}),)))
         for given in (tree, tree["a"], tree["a/b"], tree["a/b"].to_dataset()):
             assert float(schema.layer(given)["output"].mean()) == 1
 
     def test_several_leaves_are_listed(self):
         leaves = tuple(LayerRecord(path, "lstm", {"output": np.zeros((B, T, N))}) for path in ("a", "b"))
         with pytest.raises(tt.SchemaError, match="has 2: /a, /b"):
-            schema.layer(schema.label(ModelRecord(leaves)))
+            schema.layer(label(ModelRecord(leaves)))
 
     def test_empty_tree_has_none(self):
         with pytest.raises(tt.SchemaError, match="has 0: none"):

@@ -10,7 +10,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from throughtime._capture import Probe as Probe
     from throughtime._capture import capture as capture
     from throughtime._errors import AmbiguousLayerError as AmbiguousLayerError
     from throughtime._errors import BatchError as BatchError
@@ -29,9 +28,11 @@ if TYPE_CHECKING:
     from throughtime._features import show_features_1D as show_features_1D
     from throughtime._features import show_features_2D as show_features_2D
     from throughtime._features import show_features_hist as show_features_hist
+    from throughtime._lag_matrix import lag_matrix as lag_matrix
+    from throughtime._probe import Probe as Probe
 
 _HOMES = {
-    "_capture": ("Probe", "capture"),
+    "_capture": ("capture",),
     "_errors": (
         "AmbiguousLayerError",
         "BatchError",
@@ -53,6 +54,8 @@ _HOMES = {
         "show_features_2D",
         "show_features_hist",
     ),
+    "_lag_matrix": ("lag_matrix",),
+    "_probe": ("Probe",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -1,116 +1,15 @@
-"""`capture`, the one core behind everything: a model and a batch become a labelled tree.
-
-Chooses the adapter, takes the batch, lets the adapter record, and labels the result; `Probe` keeps the
-choice for many batches.
-"""
+"""`capture`, the one function behind everything: one `Probe`, used once, and what is only made on request."""
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import xarray as xr
 
-from throughtime import _schema, adapters
-from throughtime._batch import Batch, take
-from throughtime._errors import LossError, NoGradientError, ThroughTimeWarning
-from throughtime._record import UNREACHED, LayerRecord, ModelRecord
-
-_GROUPS = ("recurrent", "all")
-
-
-class Probe:
-    """Captures the same layers of one model on batch after batch; traced once per shape.
-
-    Parameters
-    ----------
-    model, loss, layers, quantities, training, adapter
-        See `capture`.
-
-    Examples
-    --------
-    >>> import keras, numpy as np
-    >>> layers = [keras.Input((5, 2)), keras.layers.GRU(3, name="gru"), keras.layers.Dense(1)]
-    >>> model = keras.Sequential(layers)
-    >>> probe = Probe(model, loss="mse", quantities="output_gradient")
-    >>> x, y = np.ones((4, 5, 2), "float32"), np.zeros((4, 1), "float32")
-    >>> probe(x, y)["gru"]["output_gradient"].shape
-    (4, 3)
-    """
-
-    def __init__(
-        self,
-        model: Any,
-        *,
-        loss: Any = None,
-        layers: Any = "recurrent",
-        quantities: Any = "all",
-        training: bool = False,
-        adapter: Any = None,
-    ) -> None:
-        chosen = adapters.choose(model) if adapter is None else adapter
-        self._named = frozenset() if quantities == "all" else _schema.quantities(quantities)
-        self._is_group = isinstance(layers, str) and layers in _GROUPS
-        self._probe = chosen.Probe(
-            model,
-            loss=loss,
-            layers=layers,
-            quantities=_schema.quantities(quantities),
-            training=training,
-        )
-
-    def __call__(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> xr.DataTree:
-        """Capture one batch. See `capture` for the arguments and what is returned."""
-        record, batch = self.record(x, y, sample_weight)
-        tree = _schema.label(record)
-        tree.attrs["batch"] = batch.origin
-        return tree
-
-    def expect_one_layer(self) -> None:
-        """Refuse to go on when several layers answer to what was asked for.
-
-        Raises
-        ------
-        AmbiguousLayerError
-            With the indexed list of layers.
-        """
-        self._probe.expect_one_layer()
-
-    def record(self, x: Any, y: Any, sample_weight: Any) -> tuple[ModelRecord, Batch]:
-        """Capture one batch, unlabelled: gradients as the framework gives them."""
-        batch = take(x, y, sample_weight)
-        if batch.y is None and self._named & _schema.GRADIENT_QUANTITIES:
-            names = ", ".join(sorted(self._named & _schema.GRADIENT_QUANTITIES))
-            raise LossError(f"{names} cannot be captured without labels: pass y.")
-        record = self._probe(batch.x, batch.y, batch.sample_weight)
-        self._check_gradients(record)
-        return record, batch
-
-    def _check_gradients(self, record: ModelRecord) -> None:
-        """Say which gradients do not exist: an error where they were asked for by name, else a warning."""
-        self._check_reached(record)
-        for quantity in sorted(self._named & _schema.GRADIENT_QUANTITIES):
-            lacking = [leaf for leaf in record.layers if quantity in leaf.missing]
-            if lacking and len(lacking) == len(record.layers):
-                raise NoGradientError(
-                    f"There is no {quantity} for {_paths(lacking)}: {lacking[0].missing[quantity]}."
-                )
-
-    def _check_reached(self, record: ModelRecord) -> None:
-        unreached = [leaf for leaf in record.layers if leaf.missing.get("output_gradient") == UNREACHED]
-        if not unreached:
-            return
-        text = (
-            f"The loss does not depend on the output of {_paths(unreached)}: it has no gradient. Is that "
-            "output used by the model, and not cut off by stop_gradient or argmax on its way to the loss?"
-        )
-        if not self._is_group or len(unreached) == len(record.layers):
-            raise NoGradientError(text)
-        warnings.warn(text, ThroughTimeWarning, stacklevel=5)
-
-
-def _paths(leaves: list[LayerRecord]) -> str:
-    return ", ".join(leaf.path for leaf in leaves)
+from throughtime import _schema
+from throughtime._batch import take
+from throughtime._lag_matrix import lag_matrix
+from throughtime._probe import Probe
 
 
 def capture(
@@ -145,8 +44,11 @@ def capture(
     layers : "recurrent", "all", int, name, path, layer, a list of those, or a predicate on a layer
         An int indexes `model.layers`; a name is matched exactly, then as a unique part.
     quantities : "all" or names from the schema
-        `output`, `output_gradient`, `input`, `input_gradient`, `valid`, `weights`, `weight_gradients`.
-        Ask for less, pay less.
+        Of the tensors: `output`, `output_gradient`, `input`, `input_gradient`, `valid`, `weights`,
+        `weight_gradients`. Of the inside of recurrent layers: `hidden`, `hidden_gradient`, `cell`,
+        `cell_gradient`, `gate_activation`, `gate_gradient`, `initial_hidden_gradient`,
+        `initial_cell_gradient`, `step_contribution`, `certificate`. Ask for less, pay less. "all" leaves
+        out `lag_matrix`, which costs many passes: ask for it by name, or see `lag_matrix`.
     training : bool
         Run the pass as in training, with dropout; False by default.
     adapter : module, optional
@@ -157,8 +59,10 @@ def capture(
     DataTree
         One leaf per layer call. Gradients of outputs and inputs are those of each sample's own loss: the
         mean over the batch is undone, so that `output_gradient × reduction_factor` is what
-        `get_rnn_gradients` returns. Weight gradients are exactly what the optimizer receives. Axis
-        `time` is the order of the layer's input, in either direction.
+        `get_rnn_gradients` returns. `hidden_gradient`, `cell_gradient` and `gate_gradient` are total
+        derivatives through time, solved in closed form from the states that the layer's own kernel
+        computed; the certificate compares them with the framework's autodiff. Weight gradients are what
+        the optimizer receives. Axis `time` is the order of the layer's input, in either direction.
 
     Raises
     ------
@@ -178,5 +82,21 @@ def capture(
     >>> tree["lstm"]["kernel_gradient"].sel(gate="forget").shape
     (2, 3)
     """
-    probe = Probe(model, loss=loss, layers=layers, quantities=quantities, training=training, adapter=adapter)
-    return probe(x, y, sample_weight=sample_weight)
+    named, wants_lags = _without_lags(quantities)
+    probe = Probe(model, loss=loss, layers=layers, quantities=named, training=training, adapter=adapter)
+    batch = take(x, y, sample_weight)
+    tree = probe(batch.x, batch.y, sample_weight=batch.sample_weight)
+    tree.attrs["batch"] = batch.origin
+    if wants_lags:
+        lags = lag_matrix(model, batch.x, batch.y, loss=loss, layers=layers)
+        for node in lags.leaves:
+            tree[node.path] = tree[node.path].to_dataset().merge(node.to_dataset(), combine_attrs="override")
+    return tree
+
+
+def _without_lags(quantities: Any) -> tuple[Any, bool]:
+    """Take the lag matrix out of what was asked for: it is no single pass and has a way of its own."""
+    names = [quantities] if isinstance(quantities, str) else list(quantities)
+    if _schema.LAGS not in names:
+        return quantities, False
+    return [name for name in names if name != _schema.LAGS] or ["valid"], True

@@ -7,15 +7,52 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 Attribute = str | int | float
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
 
 # The reason given in `LayerRecord.missing` for a gradient that does not exist.
 UNREACHED = "the loss does not depend on it"
+
+
+@dataclass(frozen=True)
+class DirectionRecord:
+    """What one direction of a recurrent layer computed: all that its exact adjoint needs.
+
+    Attributes
+    ----------
+    weights, weight_gradients : mapping of str to ndarray
+        By the schema's names. Gradients come from the framework and hold what this call contributes:
+        neither regularisers nor other calls of a shared layer.
+    inputs : ndarray (sample, time, feature)
+    hidden : ndarray (sample, time, unit)
+        What the kernel emitted at each input step.
+    output_gradient : ndarray (sample, time, unit), (sample, unit) or None
+    input_gradient : ndarray (sample, time, feature) or None
+        The framework's, for the certificate.
+    valid : ndarray of bool (sample, time) or None
+    zero_output : bool
+        Masked steps emit 0 instead of the previous output.
+    runs_backward : bool
+        The last input step is processed first.
+    initial, final_gradients : tuple of ndarray (sample, unit) or None
+        States the pass started from, None for zero, and dL/d(final states) where the model uses them.
+    """
+
+    weights: Mapping[str, Array]
+    weight_gradients: Mapping[str, Array]
+    inputs: Array
+    hidden: Array
+    output_gradient: Array | None
+    input_gradient: Array | None
+    valid: Array | None
+    zero_output: bool
+    runs_backward: bool
+    initial: tuple[Array | None, ...]
+    final_gradients: tuple[Array | None, ...]
 
 
 @dataclass(frozen=True)
@@ -39,6 +76,8 @@ class LayerRecord:
         Configuration that a reader of the tree needs: activations, masks, dtype.
     missing : mapping of str to str
         Quantities that were asked for and do not exist here, each with the reason.
+    inside : tuple of DirectionRecord
+        One for each direction of a recurrent layer that can be looked into; else empty.
     """
 
     path: str
@@ -47,6 +86,7 @@ class LayerRecord:
     directions: tuple[str, ...] = ()
     flags: Mapping[str, Attribute] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
+    inside: tuple[DirectionRecord, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The vocabulary: dimensions, variables, gate names and their order, and how records become a tree.
+"""The vocabulary: dimensions, variables, gate names and their order.
 
 Everything after the adapters speaks these words only; a reader looking for the meaning of a name in a
 tree finds it in `VARIABLES`.
@@ -6,15 +6,13 @@ tree finds it in `VARIABLES`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from throughtime._errors import SchemaError
-from throughtime._record import Array, LayerRecord, ModelRecord
 
 Layer = xr.DataTree | xr.Dataset
 
@@ -38,6 +36,10 @@ class Variable:
 _SEQUENCE_OUTPUT = ("sample", "time", "output_unit")
 _SEQUENCE_INPUT = ("sample", "time", "feature")
 
+_STATE = ("sample", "time", "direction", "unit")
+_GATE = ("sample", "time", "direction", "gate", "unit")
+_INITIAL = ("sample", "direction", "unit")
+
 VARIABLES: Mapping[str, Variable] = {
     "input": Variable(_SEQUENCE_INPUT, "x_t", "the layer's input"),
     "input_gradient": Variable(
@@ -49,11 +51,32 @@ VARIABLES: Mapping[str, Variable] = {
     "recurrent_kernel": Variable(("direction", "unit_from", "gate", "unit"), "U", "previous state to gates"),
     "bias": Variable(("direction", "gate", "unit"), "b", "added on the input side"),
     "recurrent_bias": Variable(("direction", "gate", "unit"), "b_r", "added on the recurrent side"),
+    "hidden": Variable(_STATE, "h_t", "hidden state after step t"),
+    "hidden_gradient": Variable(_STATE, "dL/dh_t", "total derivative through time"),
+    "cell": Variable(_STATE, "c_t", "cell state after step t"),
+    "cell_gradient": Variable(_STATE, "dL/dc_t", "total derivative through time, h_t following c_t"),
+    "gate_activation": Variable(_GATE, "gate", "value of each gate at step t, after its activation"),
+    "gate_gradient": Variable(_GATE, "dL/dz_t", "total derivative before the gate's activation"),
+    "initial_hidden_gradient": Variable(_INITIAL, "dL/dh_0", "total derivative of the state before step 0"),
+    "initial_cell_gradient": Variable(_INITIAL, "dL/dc_0", "total derivative of the cell before step 0"),
+    "step_contribution": Variable(
+        ("sample", "time", "direction"), "‖dU_(t)‖", "norm of step t's share of dL/dU"
+    ),
+    "certificate_weights": Variable(
+        ("direction",), "error", "steps' shares summed, against autodiff's dL/dW"
+    ),
+    "certificate_time": Variable(("direction",), "error", "dL/dx_t of the adjoint, against autodiff's"),
+    "lag_matrix": Variable(
+        ("sample", "loss_time", "time", "direction"), "‖dℓ_s/ds_t‖", "loss of step s against the state at t"
+    ),
     "valid": Variable(("sample", "time"), "valid", "False where the step was masked or padded"),
     "loss": Variable((), "L", "training loss of the batch"),
     "reduction_factor": Variable((), "factor", "what the loss puts on each sample's gradient"),
 }
 WEIGHTS = ("kernel", "recurrent_kernel", "bias", "recurrent_bias")
+WITH_DIRECTION = tuple(
+    name for name in VARIABLES if "direction" in VARIABLES[name].dims and name not in WEIGHTS
+)
 # What `quantities=` takes: "weights" and "weight_gradients" stand for every weight of a layer, since
 # layers outside the recurrent ones name theirs as they like.
 QUANTITIES = (
@@ -61,13 +84,45 @@ QUANTITIES = (
     "input_gradient",
     "output",
     "output_gradient",
+    "hidden",
+    "hidden_gradient",
+    "cell",
+    "cell_gradient",
+    "gate_activation",
+    "gate_gradient",
+    "initial_hidden_gradient",
+    "initial_cell_gradient",
+    "step_contribution",
+    "certificate",
     "valid",
     "weights",
     "weight_gradients",
 )
 # Gradients of a sample's own loss: the mean over the batch is undone.
-PER_SAMPLE = ("input_gradient", "output_gradient")
-GRADIENT_QUANTITIES = frozenset({"input_gradient", "output_gradient", "weight_gradients"})
+PER_SAMPLE = (
+    "input_gradient",
+    "output_gradient",
+    "hidden_gradient",
+    "cell_gradient",
+    "gate_gradient",
+    "initial_hidden_gradient",
+    "initial_cell_gradient",
+    "step_contribution",
+)
+GRADIENT_QUANTITIES = frozenset({*PER_SAMPLE, "certificate", "weight_gradients"})
+LAGS = "lag_matrix"  # on request only: it costs many passes
+# What `cells` solves inside a recurrent layer.
+INSIDE = (
+    "hidden",
+    "hidden_gradient",
+    "cell",
+    "cell_gradient",
+    "gate_activation",
+    "gate_gradient",
+    "initial_hidden_gradient",
+    "initial_cell_gradient",
+    "step_contribution",
+)
 
 
 def quantities(requested: str | Iterable[str]) -> frozenset[str]:
@@ -96,6 +151,8 @@ def quantities(requested: str | Iterable[str]) -> frozenset[str]:
 def _quantity(name: str) -> str:
     if name in QUANTITIES:
         return name
+    if name in ("certificate_weights", "certificate_time"):
+        return "certificate"
     if name in WEIGHTS:
         return "weights"
     if name.removesuffix("_gradient") in WEIGHTS:
@@ -106,86 +163,10 @@ def _quantity(name: str) -> str:
     )
 
 
-def label(record: ModelRecord) -> xr.DataTree:
-    """Turn an adapter's records into the tree: one leaf per layer call, attributes at the root.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> leaf = LayerRecord("lstm", "lstm", {"output": np.zeros((2, 5, 3))})
-    >>> dict(label(ModelRecord((leaf,)))["lstm"].sizes)
-    {'sample': 2, 'time': 5, 'output_unit': 3}
-    """
-    leaves = {leaf.path: _dataset(leaf, record) for leaf in record.layers}
-    tree = xr.DataTree.from_dict({f"/{path}": leaf for path, leaf in leaves.items()})
-    tree.attrs.update(record.attributes)
-    return tree
-
-
-def _dataset(leaf: LayerRecord, record: ModelRecord) -> xr.Dataset:
-    variables = {}
-    for name, array in leaf.arrays.items():
-        values = _per_sample(array, record) if name in PER_SAMPLE else array
-        variables[name] = xr.Variable(_dims(name, array, leaf), values, _variable_attributes(name))
-    for name in ("loss", "reduction_factor"):
-        value = getattr(record, name)
-        if value is not None:
-            variables[name] = xr.Variable((), value, _variable_attributes(name))
-    dims = {str(dim) for variable in variables.values() for dim in variable.dims}
-    return xr.Dataset(variables, coords=_coordinates(dims, leaf), attrs=_node_attributes(leaf))
-
-
-def _per_sample(array: Array, record: ModelRecord) -> Array:
-    """Undo what the loss put on each sample: 1/B for a mean."""
-    factor = record.reduction_factor
-    if factor is None or factor == 1.0:
-        return array
-    return np.multiply(array, array.dtype.type(1.0 / factor))
-
-
-def _dims(name: str, array: Array, leaf: LayerRecord) -> tuple[str, ...]:
-    """Dims of one array: the schema's, less those that do not apply to this layer."""
-    weight = name.removesuffix("_gradient")
-    if weight in WEIGHTS and leaf.kind in STANDARD_KINDS:
-        absent = {"direction": not leaf.directions, "gate": leaf.kind not in GATES}
-        return tuple(dim for dim in VARIABLES[weight].dims if not absent.get(dim))
-    if name in VARIABLES and weight not in WEIGHTS:
-        return _activation_dims(name, array, leaf)
-    return tuple(f"{weight}_axis_{axis}" for axis in range(array.ndim))
-
-
-def _activation_dims(name: str, array: Array, leaf: LayerRecord) -> tuple[str, ...]:
-    first, *middle, last = VARIABLES[name].dims
-    if leaf.flags.get("merge_mode") == "None" and name.startswith("output"):
-        middle, last = [*middle, "direction"][3 - array.ndim + 1 :], "unit"
-        return (first, *middle, last)
-    if array.ndim <= 2:  # one step only, or a layer on flat vectors
-        return (
-            VARIABLES[name].dims if len(VARIABLES[name].dims) == array.ndim else (first, last)[: array.ndim]
-        )
-    return (first, *middle, *("row", "column", "depth")[: array.ndim - 3], last)
-
-
-def _coordinates(dims: Collection[str], leaf: LayerRecord) -> dict[str, Array]:
-    """Labels of the axes that have names; the others are counted from 0 without."""
-    labels = {"gate": GATES.get(leaf.kind, ()), "direction": leaf.directions or DIRECTIONS}
-    # Object dtype: fixed-width strings make a later, longer label raise in a stored run.
-    return {dim: np.array(names, dtype=object) for dim, names in labels.items() if dim in dims}
-
-
-def _variable_attributes(name: str) -> dict[str, str]:
-    weight = name.removesuffix("_gradient")
-    if name in VARIABLES:
-        return {"long_name": VARIABLES[name].symbol, "description": VARIABLES[name].meaning}
-    if weight == name:
-        return {"long_name": name}
-    symbol = VARIABLES[weight].symbol if weight in VARIABLES else weight
-    return {"long_name": f"dL/d{symbol}", "description": "dL/d weight, batch mean included"}
-
-
-def _node_attributes(leaf: LayerRecord) -> dict[str, Any]:
-    reasons = {f"missing_{name}": reason for name, reason in leaf.missing.items()}
-    return {"kind": leaf.kind, "layer": leaf.path, **leaf.flags, **reasons}
+def reason_key(name: str, attributes: Mapping[str, Any]) -> str:
+    """Name under which the reason for a missing variable stands: its own, or that of the whole inside."""
+    is_inside = name in INSIDE or name.startswith("certificate")
+    return "inside" if is_inside and "missing_inside" in attributes else name
 
 
 def layer(captured: Layer) -> xr.Dataset:
@@ -233,7 +214,7 @@ def require(captured: Layer, name: str) -> xr.DataArray:
     dataset = layer(captured)
     if name in dataset.data_vars:
         return dataset[name]
-    reason = dataset.attrs.get(f"missing_{name}", "it was not captured")
+    reason = dataset.attrs.get(f"missing_{reason_key(name, dataset.attrs)}", "it was not captured")
     have = ", ".join(str(variable) for variable in dataset.data_vars)
     where = dataset.attrs.get("layer", "this layer")
     raise SchemaError(f"No {name!r} for {where}: {reason}. It has: {have}.")

@@ -10,8 +10,8 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from throughtime._capture import Probe
 from throughtime._errors import AmbiguousLayerError, LossError, NoGradientError
+from throughtime._probe import Probe
 from throughtime._record import LayerRecord
 
 

@@ -10,12 +10,13 @@ import keras
 import numpy as np
 
 from throughtime._errors import LayerNotFoundError
-from throughtime._record import UNREACHED, Array, Attribute, LayerRecord, ModelRecord
+from throughtime._record import UNREACHED, Array, Attribute, DirectionRecord, LayerRecord, ModelRecord
 
 from . import weights
 from .find import Found
+from .inside import why_not
 from .internals import every_layer
-from .program import Program, Result, Seen, all_variables
+from .program import INSIDE, Program, Result, Seen, all_variables
 
 _INTEGER_INPUT = "its input is {dtype}, which has no gradient; differentiate the layer that embeds it"
 _NOT_RECURRENT = "inputs are captured for recurrent layers only"
@@ -62,6 +63,8 @@ def _record(done: Pass, seen: Seen) -> LayerRecord:
     missing: dict[str, str] = {}
     for collect in (_activations, _gradients, _weights, _weight_gradients):
         collect(done, seen, arrays, missing)
+    if entry.is_recurrent and done.wanted & INSIDE and not seen.inside:
+        missing["inside"] = why_not(layer, done.program.training)
     return LayerRecord(
         path=_path(entry, seen.number),
         kind=weights.kind(layer),
@@ -69,6 +72,7 @@ def _record(done: Pass, seen: Seen) -> LayerRecord:
         directions=weights.directions(layer),
         flags=_flags(layer),
         missing=missing,
+        inside=tuple(_direction(done, seen, part) for part in range(len(seen.inside))),
     )
 
 
@@ -104,6 +108,8 @@ def _gradients(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict[s
             arrays["output_gradient"] = _in_input_time(done, seen, array)
         elif seen.key("logits") in done.result.gradients:
             missing["output_gradient"] = "the loss reads the logits behind this activation, not its output"
+        elif any(seen.key("state_0", part) in done.result.gradients for part in range(len(seen.inside))):
+            missing["output_gradient"] = "the loss depends on the layer's final states, not on its output"
         else:
             missing["output_gradient"] = UNREACHED
     if "input_gradient" in done.wanted:
@@ -144,6 +150,38 @@ def _gradient_of(done: Pass) -> Callable[[Any], Array | None]:
         return None if tensor is None else numpy(tensor)
 
     return gradient
+
+
+def _direction(done: Pass, seen: Seen, part: int) -> DirectionRecord:
+    """Bring what one direction computed to input time."""
+    known = seen.inside[part]
+    layer = known.layer()
+    is_half = len(seen.inside) > 1
+    flip = slice(None, None, -1 if layer.go_backwards else 1)
+    tensors, gradients = done.result.tensors, done.result.gradients
+
+    def gradient(name: str) -> Array | None:
+        tensor = gradients.get(seen.key(name, part))
+        return None if tensor is None else numpy(tensor)
+
+    output_gradient = gradient("half_output" if is_half else "output")
+    if output_gradient is not None and output_gradient.ndim == 3:
+        output_gradient = output_gradient[:, flip]
+    positions = {id(weight): position for position, weight in enumerate(layer.weights)}
+    initial = [numpy(tensors[seen.key(f"initial_{k}", part)]) for k in range(known.initial_states)]
+    return DirectionRecord(
+        weights=weights.named(layer, lambda v: numpy(v.value, copy=True)),
+        weight_gradients=weights.named(layer, lambda v: gradient(f"weight_{positions[id(v)]}"), "_gradient"),
+        inputs=numpy(tensors[seen.key("inside_input", part)], copy=True),
+        hidden=numpy(tensors[seen.key("sequence", part)])[:, flip],
+        output_gradient=output_gradient,
+        input_gradient=gradient("half_input" if is_half else "input"),
+        valid=numpy(tensors[seen.key("inside_mask", part)]).astype(bool) if known.has_mask else None,
+        zero_output=bool(layer.zero_output_for_mask),
+        runs_backward=bool(layer.go_backwards),
+        initial=tuple(initial) or (None, None),
+        final_gradients=(gradient("state_0"), gradient("state_1")),
+    )
 
 
 def _layer(done: Pass, seen: Seen) -> Any:

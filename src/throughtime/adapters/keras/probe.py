@@ -27,7 +27,6 @@ from .restore import untouched
 
 _KEPT_TRACES = 8  # per model; a loop over many batch shapes must not pile up compiled programs
 _BOOKKEEPING = ("training", "stop_training", "_called")
-_GRADIENTS = frozenset({"input_gradient", "output_gradient", "weight_gradients"})
 
 
 @dataclass
@@ -53,6 +52,7 @@ class Probe:
     loss : callable (y_true, y_pred), keras.losses.Loss, str or None
     layers : see `find.select`
     quantities : frozenset of the schema's quantity names
+    gradients : frozenset of those among them that need labels
     training : bool
 
     Raises
@@ -61,13 +61,21 @@ class Probe:
     """
 
     def __init__(
-        self, model: Any, *, loss: Any, layers: Any, quantities: frozenset[str], training: bool
+        self,
+        model: Any,
+        *,
+        loss: Any,
+        layers: Any,
+        quantities: frozenset[str],
+        gradients: frozenset[str],
+        training: bool,
     ) -> None:
         check_model(model)
         self.model = model
         self.loss = loss
         self.training = training
         self.quantities = quantities
+        self.gradients = gradients
         self.found = find.select(model, layers)
 
     def __call__(self, x: Any, y: Any, sample_weight: Any) -> ModelRecord:
@@ -93,7 +101,7 @@ class Probe:
             )
 
     def _wanted(self, has_labels: bool) -> frozenset[str]:
-        return self.quantities if has_labels else self.quantities - _GRADIENTS
+        return self.quantities if has_labels else self.quantities - self.gradients
 
     def _trace(self, inputs: Any) -> _Trace:
         kept = _traces.setdefault(self.model, OrderedDict())

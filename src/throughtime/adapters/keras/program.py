@@ -15,7 +15,6 @@ import keras
 from .find import Found
 from .internals import every_layer
 from .loss import Labels, reductions, total
-from .restore import untouched
 from .tap import Call, Mark, Recorder, key
 
 
@@ -31,6 +30,16 @@ Traced = Callable[[Sequence[Any], Any], Result]
 
 
 @dataclass(frozen=True)
+class SeenInside:
+    """What is known of one direction inside a recurrent layer."""
+
+    layer: Callable[[], Any]
+    input_shape: tuple[int, ...]
+    has_mask: bool
+    initial_states: int
+
+
+@dataclass(frozen=True)
 class Seen:
     """What is known of one call without its tensors; outlives the trace."""
 
@@ -40,6 +49,7 @@ class Seen:
     input_dtype: str
     input_shape: tuple[int, ...]
     has_mask: bool
+    inside: tuple[SeenInside, ...] = ()
 
     def key(self, name: str, part: int = 0) -> str:
         """Name one tensor of this call among all that a pass returns."""
@@ -56,6 +66,27 @@ def all_variables(model: Any) -> list[Any]:
         if isinstance(state, keras.Variable)
     ]
     return list({id(variable): variable for variable in [*model.variables, *states]}.values())
+
+
+# Which kind of tensor must be watched for which quantities.
+_INSIDE_GRADIENTS = frozenset(
+    {
+        "hidden_gradient",
+        "cell_gradient",
+        "gate_gradient",
+        "initial_hidden_gradient",
+        "initial_cell_gradient",
+        "step_contribution",
+        "certificate",
+    }
+)
+INSIDE = _INSIDE_GRADIENTS | {"hidden", "cell", "gate_activation"}
+_NEEDED_FOR = {
+    "inside": INSIDE,
+    "outputs": _INSIDE_GRADIENTS | {"output_gradient"},
+    "inputs": frozenset({"input_gradient", "certificate"}),
+    "weights": frozenset({"certificate"}),
+}
 
 
 class Program:
@@ -99,18 +130,9 @@ class Program:
         found = [Found(path, layer(), container) for path, layer, container in self._found]
         variables = all_variables(model)
         labels = Labels(*inputs)
-        marks = self.has_loss and self._quantities & {"output_gradient", "input_gradient"}
-        recorder = Recorder(
-            found,
-            mark if marks else _unmarked,
-            inputs="input_gradient" in self._quantities,
-            outputs="output_gradient" in self._quantities,
-        )
         mapping = list(zip(variables, values, strict=True))
-        with (
-            untouched(model),
-            keras.StatelessScope(mapping, collect_losses=True, initialize_variables=False),
-        ):
+        with keras.StatelessScope(mapping, collect_losses=True, initialize_variables=False) as scope:
+            recorder = Recorder(found, mark, self._watched(), scope, training=self.training)
             with recorder.watching():
                 predictions = _call(model, labels.x, self.training)
             loss = None
@@ -120,6 +142,11 @@ class Program:
         self._structure = keras.tree.map_structure(lambda _: 0, predictions)
         self.calls = [_seen(call) for call in recorder.calls]
         return loss, self._tensors(recorder, predictions, loss)
+
+    def _watched(self) -> frozenset[str]:
+        """Kinds of tensors to mark and keep, for the quantities asked for."""
+        kinds = {kind for kind, needs in _NEEDED_FOR.items() if self._quantities & needs}
+        return frozenset(kinds if self.has_loss else kinds & {"inside"})
 
     def predictions(self, result: Result) -> Any:
         """Give the predictions of a pass the structure the model gave them."""
@@ -140,7 +167,20 @@ class Program:
                 tensors[call.key("input")] = call.input
             if call.mask is not None and "valid" in self._quantities:
                 tensors[call.key("mask")] = call.mask
+            tensors.update(_inside_tensors(call))
         return tensors
+
+
+def _inside_tensors(call: Call) -> dict[str, Any]:
+    tensors = {}
+    for part, direction in enumerate(call.inside):
+        tensors[call.key("sequence", part)] = direction.sequence
+        tensors[call.key("inside_input", part)] = direction.input
+        if direction.mask is not None:
+            tensors[call.key("inside_mask", part)] = direction.mask
+        for position, state in enumerate(direction.initial):
+            tensors[call.key(f"initial_{position}", part)] = state
+    return tensors
 
 
 def _seen(call: Call) -> Seen:
@@ -152,11 +192,16 @@ def _seen(call: Call) -> Seen:
         input_dtype=keras.backend.standardize_dtype(call.input.dtype) if known else "",
         input_shape=tuple(call.input.shape) if known else (),
         has_mask=call.mask is not None,
+        inside=tuple(
+            SeenInside(
+                weakref.ref(direction.layer),
+                tuple(direction.input.shape),
+                direction.mask is not None,
+                len(direction.initial),
+            )
+            for direction in call.inside
+        ),
     )
-
-
-def _unmarked(key: str, tensor: Any) -> Any:
-    return tensor
 
 
 def _call(model: Any, x: Any, training: bool) -> Any:

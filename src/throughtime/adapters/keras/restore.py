@@ -98,3 +98,18 @@ def random_states_restored() -> Iterator[None]:
         np.random.set_state(numpy)  # noqa: NPY002
         if torch is not None and torch_state is not None:
             torch.random.set_rng_state(torch_state)
+
+
+@contextmanager
+def replaced(holder: Any, name: str, value: Any) -> Iterator[None]:
+    """Set an instance's attribute for the duration of the block, past any tracking of attributes."""
+    attributes = vars(holder)
+    existed, before = name in attributes, attributes.get(name)
+    attributes[name] = value
+    try:
+        yield
+    finally:
+        if existed:
+            attributes[name] = before
+        else:
+            attributes.pop(name, None)

@@ -10,14 +10,16 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 
+from . import inside
 from .find import Found
 from .internals import carry, keras_logits, set_keras_logits
+from .restore import replaced
 
 Mark = Callable[[str, Any], Any]
 
@@ -31,6 +33,7 @@ class Call:
     outputs: list[Any] = field(default_factory=list)
     input: Any = None
     mask: Any = None
+    inside: list[inside.Inside] = field(default_factory=list)
 
     def key(self, name: str, part: int = 0) -> str:
         """Name one tensor of this call among all that a pass returns."""
@@ -43,32 +46,43 @@ def key(index: int, number: int, name: str, part: int = 0) -> str:
 
 
 class Recorder:
-    """Collects the calls of the watched layers, in order."""
+    """Collects the calls of the watched layers, in order.
 
-    def __init__(self, found: Sequence[Found], mark: Mark, *, inputs: bool, outputs: bool) -> None:
+    Parameters
+    ----------
+    mark : callable (key, tensor) -> tensor
+        Makes a copy of a tensor that the loss can be differentiated with respect to.
+    wanted : set of str
+        What to mark and keep: "inputs", "outputs", "inside", "weights".
+    scope : keras.StatelessScope
+        The scope the pass runs in; it holds the weights' values.
+    """
+
+    def __init__(
+        self, found: Sequence[Found], mark: Mark, wanted: frozenset[str], scope: Any, *, training: bool
+    ) -> None:
         self.found = found
         self.mark = mark
-        self.inputs = inputs
-        self.outputs = outputs
+        self.wanted = wanted
+        self.scope = scope
+        self.training = training
         self.calls: list[Call] = []
+        self.current: list[Call] = []
 
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Wrap the layers' calls for the duration of the block."""
-        wrapped: list[tuple[dict[str, Any], str, Any]] = []
-        try:
+        with ExitStack() as stack:
             for index, entry in enumerate(self.found):
-                attributes = vars(entry.layer)
+                looks_inside = "inside" in self.wanted and not inside.why_not(entry.layer, self.training)
+                if looks_inside and isinstance(entry.layer, keras.layers.Bidirectional):
+                    inside.watch_halves(self, entry.layer, stack)
                 name = "quantized_call" if getattr(entry.layer, "quantization_mode", None) else "call"
-                wrapped.append((attributes, name, attributes.get(name)))
-                attributes[name] = self._wrap(index, entry, getattr(entry.layer, name))
+                original = getattr(entry.layer, name)
+                if looks_inside and isinstance(entry.layer, keras.layers.RNN):
+                    original = inside.watched(self, entry.layer, original)
+                stack.enter_context(replaced(entry.layer, name, self._wrap(index, entry, original)))
             yield
-        finally:
-            for attributes, name, before in reversed(wrapped):
-                if before is None:
-                    attributes.pop(name, None)
-                else:
-                    attributes[name] = before
 
     def _wrap(self, index: int, entry: Found, original: Callable[..., Any]) -> Callable[..., Any]:
         signature = inspect.signature(original)
@@ -84,16 +98,24 @@ class Recorder:
                 record.mask = bound.arguments.get("mask")
                 record.input = bound.arguments[first] = self._marked_input(record, record.input)
                 args, kwargs = bound.args, bound.kwargs
-            result = original(*args, **kwargs)
+            self.current.append(record)
+            try:
+                result = original(*args, **kwargs)
+            finally:
+                self.current.pop()
             self.calls.append(record)
             return self._marked_result(record, entry.layer, result)
 
         return call
 
-    def _marked_input(self, record: Call, tensor: Any) -> Any:
-        if not self.inputs or not _is_float(tensor):
+    def marked(self, wanted: str, name: str, tensor: Any) -> Any:
+        """Mark a tensor if its kind is wanted and it is a float; masks and logits travel along."""
+        if wanted not in self.wanted or not _is_float(tensor):
             return tensor
-        return carry(tensor, self.mark(record.key("input"), tensor))
+        return carry(tensor, self.mark(name, tensor))
+
+    def _marked_input(self, record: Call, tensor: Any) -> Any:
+        return self.marked("inputs", record.key("input"), tensor)
 
     def _marked_result(self, record: Call, layer: Any, result: Any) -> Any:
         """Mark the outputs that others see; states that the layer returns beside them pass through."""
@@ -105,13 +127,11 @@ class Recorder:
         return type(result)(parts) if several else parts[0]
 
     def _marked_output(self, record: Call, part: int, output: Any) -> Any:
+        marked = self.marked("outputs", record.key("output", part), output)
         logits = keras_logits(output)
-        marked = output
-        if self.outputs and _is_float(output):
-            marked = carry(output, self.mark(record.key("output", part), output))
-        if self.outputs and logits is not None:
+        if logits is not None:
             # On the TensorFlow backend a loss may read these in place of the output.
-            set_keras_logits(marked, self.mark(record.key("logits", part), logits))
+            set_keras_logits(marked, self.marked("outputs", record.key("logits", part), logits))
         record.outputs.append(marked)
         return marked
 

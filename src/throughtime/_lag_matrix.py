@@ -1,0 +1,185 @@
+"""`lag_matrix`: the loss of each step against the state at each earlier step, through the whole model.
+
+Each loss step is a copy of the batch in which only that step has weight; many copies go through one
+`Probe` together, as many as the memory allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from throughtime import _schema
+from throughtime._batch import Batch, take
+from throughtime._errors import LossError, NoGradientError
+from throughtime._probe import Probe
+from throughtime._record import Array
+
+_STATES = ("hidden_gradient", "cell_gradient")
+
+
+def lag_matrix(
+    model: Any,
+    x: Any,
+    y: Any = None,
+    *,
+    layers: Any = "recurrent",
+    loss: Any = None,
+    loss_steps: int | None = None,
+    memory: int = 2**29,
+    seed: int = 0,
+) -> xr.DataTree:
+    """Compute Λ[s, t] = ‖dℓ_s/ds_t‖: how much the loss of step s depends on the state at step t.
+
+    The one picture of memory for a model with a loss at every step, where gradients summed over all
+    losses look level although memory is short. The joint state (h, c) is meant for an LSTM.
+
+    Parameters
+    ----------
+    model, x, y, layers, loss
+        See `capture`. Labels need a time axis, the second; the loss must have a value per step.
+    loss_steps : int, optional
+        Look at so many loss steps, drawn at random without replacement: an unbiased estimate of the mean
+        over all. Default: every step.
+    memory : int, in bytes
+        What the copies of the batch and the gradients inside the layers may take together.
+    seed : int
+        Of the draw.
+
+    Returns
+    -------
+    DataTree
+        A leaf per layer with `lag_matrix` (sample, loss_time, time, [direction]), in units of loss per
+        unit of state, batch mean undone. In a causal model it is 0 for s < t. Summed over `loss_time`
+        before the norm, its rows are the total derivative `hidden_gradient`.
+
+    Raises
+    ------
+    LossError
+        There is no loss per step, or the loss couples samples.
+
+    References
+    ----------
+    Pascanu, Mikolov & Bengio (2013), On the difficulty of training recurrent neural networks, §2, has the
+    terms dℓ_s/ds_t of which each row is made.
+
+    Examples
+    --------
+    >>> import keras, numpy as np
+    >>> rnn = keras.layers.SimpleRNN(3, return_sequences=True, name="rnn")
+    >>> model = keras.Sequential([keras.Input((5, 2)), rnn, keras.layers.Dense(1)])
+    >>> x, y = np.ones((2, 5, 2), "float32"), np.zeros((2, 5, 1), "float32")
+    >>> matrix = lag_matrix(model, x, y, loss="mse")["rnn"]["lag_matrix"]
+    >>> matrix.dims, float(matrix.sel(loss_time=1).isel(time=3).max())
+    (('sample', 'loss_time', 'time'), 0.0)
+    """
+    batch = take(x, y)
+    steps = _steps(batch, loss_steps, seed)
+    probe, first = _probe(model, batch, steps, layers, loss)
+    together = max(1, min(len(steps), memory // _bytes_of_copy(first)))
+    norms: dict[str, list[Array]] = {}
+    for rows in _rows(probe, batch, steps, together):
+        for node in rows.subtree:
+            if node.data_vars:
+                norms.setdefault(node.path, []).append(_norm(node.to_dataset(), _samples(batch)))
+    leaves = {
+        path: _labelled(np.concatenate(parts)[: len(steps)], steps, first[path].to_dataset())
+        for path, parts in norms.items()
+    }
+    tree = xr.DataTree.from_dict(leaves)
+    tree.attrs.update({**first.attrs, "loss_steps": f"{len(steps)} of {_length(batch)}"})
+    return tree
+
+
+def _probe(model: Any, batch: Batch, steps: Array, layers: Any, loss: Any) -> tuple[Probe, xr.DataTree]:
+    """Make the probe for the states that these layers have, and one capture to plan by."""
+    for states in (_STATES, _STATES[:1]):
+        probe = Probe(model, loss=loss, layers=layers, quantities=states)
+        try:
+            first = probe(batch.x, batch.y, sample_weight=_one_hot(batch, steps[:1]))
+            break
+        except NoGradientError:  # none of the layers has a cell
+            if len(states) == 1:
+                raise
+    if first.attrs["loss_reduction"].startswith("couples"):
+        raise LossError("The loss couples samples, so that no step of one sample has a loss of its own.")
+    return probe, first
+
+
+def _rows(probe: Probe, batch: Batch, steps: Array, together: int) -> Iterator[xr.DataTree]:
+    """Capture copies of the batch, each with the loss of one step alone."""
+    for start in range(0, len(steps), together):
+        chunk = steps[start : start + together]
+        # The last chunk is filled up, so that one trace serves all.
+        filled = np.concatenate([chunk, np.full(together - len(chunk), chunk[-1])])
+        x, y = (_copies(part, together) for part in (batch.x, batch.y))
+        yield probe(x, y, sample_weight=_one_hot(batch, filled))
+
+
+def _copies(structure: Any, count: int) -> Any:
+    if isinstance(structure, dict):
+        return {name: _copies(part, count) for name, part in structure.items()}
+    if isinstance(structure, (list, tuple)):
+        return type(structure)(_copies(part, count) for part in structure)
+    return np.concatenate([np.asarray(structure)] * count)
+
+
+def _one_hot(batch: Batch, steps: Array) -> Array:
+    """Sample weights (copy × sample, time) that leave one step of each copy."""
+    weights = np.zeros((len(steps), _samples(batch), _length(batch)), np.float32)
+    weights[np.arange(len(steps)), :, steps] = 1
+    return weights.reshape(-1, _length(batch))
+
+
+def _steps(batch: Batch, loss_steps: int | None, seed: int) -> Array:
+    shape = tuple(getattr(batch.y, "shape", ()))
+    if len(shape) < 2 or shape[1] < 2:
+        raise LossError(
+            f"A lag matrix needs labels with a time axis, (sample, time, …); these have shape {shape}. "
+            "For a loss at the last step alone look at hidden_gradient: it is the matrix's only row."
+        )
+    if loss_steps is None or loss_steps >= shape[1]:
+        return np.arange(shape[1])
+    if loss_steps < 1:
+        raise LossError(f"loss_steps must be at least 1, got {loss_steps}.")
+    return np.sort(np.random.default_rng(seed).choice(shape[1], loss_steps, replace=False))
+
+
+def _samples(batch: Batch) -> int:
+    return int(batch.y.shape[0])
+
+
+def _length(batch: Batch) -> int:
+    return int(batch.y.shape[1])
+
+
+def _bytes_of_copy(tree: xr.DataTree) -> int:
+    """Estimate what one copy of the batch takes inside the layers, from what it returned.
+
+    Beside the states' gradients the adjoint holds the gates, their gradients and the replay's buffers:
+    about six arrays of gate width.
+    """
+    kept = sum(node.to_dataset().nbytes for node in tree.subtree if node.data_vars)
+    return max(1, 12 * kept)
+
+
+def _norm(leaf: xr.Dataset, samples: int) -> Array:
+    """Norm of the joint state's gradient: (copy × sample, time, …) to (copy, sample, time, …)."""
+    squares = sum((leaf[name] ** 2).sum("unit") for name in _STATES if name in leaf)
+    norm: Array = np.sqrt(np.asarray(squares))
+    return norm.reshape(-1, samples, *norm.shape[1:])
+
+
+def _labelled(norms: Array, steps: Array, leaf: xr.Dataset) -> xr.Dataset:
+    dims = [dim for dim in leaf["hidden_gradient"].dims if dim not in ("sample", "unit")]
+    word = _schema.VARIABLES[_schema.LAGS]
+    matrix = xr.DataArray(
+        np.moveaxis(norms, 0, 1),
+        dims=("sample", "loss_time", *dims),
+        coords={"loss_time": steps, **{name: leaf[name] for name in ("direction",) if name in dims}},
+        attrs={"long_name": word.symbol, "description": word.meaning},
+    )
+    return xr.Dataset({_schema.LAGS: matrix}, attrs=leaf.attrs)

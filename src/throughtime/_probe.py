@@ -1,0 +1,130 @@
+"""`Probe`, the core of every capture: a model and a batch become a labelled tree.
+
+Chooses the adapter, takes the batch, lets the adapter record, solves what is inside, and labels the result.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import xarray as xr
+
+from throughtime import _schema, adapters
+from throughtime._batch import Batch, take
+from throughtime._errors import LossError, NoGradientError, SchemaError, ThroughTimeWarning
+from throughtime._inside import with_inside
+from throughtime._label import label
+from throughtime._record import UNREACHED, LayerRecord, ModelRecord
+
+_GROUPS = ("recurrent", "all")
+
+
+class Probe:
+    """Captures the same layers of one model on batch after batch; traced once per shape.
+
+    Parameters
+    ----------
+    model, loss, layers, quantities, training, adapter
+        See `capture`.
+
+    Examples
+    --------
+    >>> import keras, numpy as np
+    >>> layers = [keras.Input((5, 2)), keras.layers.GRU(3, name="gru"), keras.layers.Dense(1)]
+    >>> model = keras.Sequential(layers)
+    >>> probe = Probe(model, loss="mse", quantities="output_gradient")
+    >>> x, y = np.ones((4, 5, 2), "float32"), np.zeros((4, 1), "float32")
+    >>> probe(x, y)["gru"]["output_gradient"].shape
+    (4, 3)
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        loss: Any = None,
+        layers: Any = "recurrent",
+        quantities: Any = "all",
+        training: bool = False,
+        adapter: Any = None,
+    ) -> None:
+        chosen = adapters.choose(model) if adapter is None else adapter
+        self._named = frozenset() if quantities == "all" else _schema.quantities(quantities)
+        self._is_group = isinstance(layers, str) and layers in _GROUPS
+        self._quantities = _schema.quantities(quantities)
+        self._probe = chosen.Probe(
+            model,
+            loss=loss,
+            layers=layers,
+            quantities=self._quantities,
+            gradients=self._quantities & _schema.GRADIENT_QUANTITIES,
+            training=training,
+        )
+
+    def __call__(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> xr.DataTree:
+        """Capture one batch. See `capture` for the arguments and what is returned."""
+        record, batch = self.record(x, y, sample_weight)
+        tree = label(record)
+        tree.attrs["batch"] = batch.origin
+        return tree
+
+    def expect_one_layer(self) -> None:
+        """Refuse to go on when several layers answer to what was asked for.
+
+        Raises
+        ------
+        AmbiguousLayerError
+            With the indexed list of layers.
+        """
+        self._probe.expect_one_layer()
+
+    def record(self, x: Any, y: Any, sample_weight: Any) -> tuple[ModelRecord, Batch]:
+        """Capture one batch, unlabelled: gradients as the framework gives them."""
+        batch = take(x, y, sample_weight)
+        if batch.y is None and self._named & _schema.GRADIENT_QUANTITIES:
+            names = ", ".join(sorted(self._named & _schema.GRADIENT_QUANTITIES))
+            raise LossError(f"{names} cannot be captured without labels: pass y.")
+        record = self._probe(batch.x, batch.y, batch.sample_weight)
+        has_labels = batch.y is not None
+        wanted = self._quantities if has_labels else self._quantities - _schema.GRADIENT_QUANTITIES
+        record = replace(record, layers=tuple(with_inside(leaf, wanted) for leaf in record.layers))
+        self._check(record)
+        return record, batch
+
+    def _check(self, record: ModelRecord) -> None:
+        """Say what does not exist: an error where it was asked for by name, else a warning."""
+        self._check_reached(record)
+        for quantity in sorted(self._named - {"weights", "weight_gradients"}):
+            reasons = [_reason(leaf, quantity) for leaf in record.layers]
+            if all(reasons):
+                has = ", ".join(record.layers[0].arrays)
+                error = NoGradientError if quantity in _schema.GRADIENT_QUANTITIES else SchemaError
+                raise error(
+                    f"There is no {quantity} for {_paths(record.layers)}: {reasons[0]}. "
+                    f"{record.layers[0].path} has: {has or 'nothing of what was asked for'}."
+                )
+
+    def _check_reached(self, record: ModelRecord) -> None:
+        unreached = [leaf for leaf in record.layers if leaf.missing.get("output_gradient") == UNREACHED]
+        if not unreached:
+            return
+        text = (
+            f"The loss does not depend on the output of {_paths(unreached)}: it has no gradient. Is that "
+            "output used by the model, and not cut off by stop_gradient or argmax on its way to the loss?"
+        )
+        if not self._is_group or len(unreached) == len(record.layers):
+            raise NoGradientError(text)
+        warnings.warn(text, ThroughTimeWarning, stacklevel=5)
+
+
+def _reason(leaf: LayerRecord, quantity: str) -> str:
+    """Why a layer has not what was asked for; empty if it has."""
+    inside = quantity in _schema.INSIDE or quantity == "certificate"
+    return leaf.missing.get(quantity, "") or (leaf.missing.get("inside", "") if inside else "")
+
+
+def _paths(leaves: Sequence[LayerRecord]) -> str:
+    return ", ".join(leaf.path for leaf in leaves)

@@ -1,0 +1,32 @@
+"""What happens inside a recurrent layer, solved exactly from what the framework's kernel gave: NumPy only.
+
+Adapters hand in a `Layer` and a `Pass`; `solve` gives every state, gate and gradient through time,
+`step_jacobians` and `lag_rows` what diagnostics need beyond, and the certificate says whether to trust it.
+"""
+
+from .activations import ACTIVATIONS, Activation, activation
+from .adjoint import solve
+from .certificate import bar, certificate_time, certificate_weights
+from .jacobians import step_jacobians
+from .lag import LagRows, lag_rows
+from .layer import Layer, Pass
+from .quantities import DEFINITIONS, QUANTITIES
+from .textbook import textbook
+
+__all__ = [
+    "ACTIVATIONS",
+    "DEFINITIONS",
+    "QUANTITIES",
+    "Activation",
+    "LagRows",
+    "Layer",
+    "Pass",
+    "activation",
+    "bar",
+    "certificate_time",
+    "certificate_weights",
+    "lag_rows",
+    "solve",
+    "step_jacobians",
+    "textbook",
+]

@@ -1,0 +1,236 @@
+"""The fast adjoint: one matrix product for all gates, blocks of time that stay in cache, one dot per step.
+
+It computes what `textbook` computes, in the precision of the capture; each cell's module says what its
+coefficients are, and `scan` what masks and directions do to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from throughtime._errors import SchemaError
+
+from .kinds import cell_of
+from .layer import Floats, Layer, Mask, Pass, with_gate_axis, working_dtype
+from .quantities import FORWARD, GATED, QUANTITIES, WEIGHT_GRADIENTS
+from .scan import (
+    Steps,
+    accumulate_cell,
+    arrange,
+    blocks,
+    final_gradients,
+    hold,
+    in_input_time,
+    move_to_valid,
+    output_gradient,
+)
+from .steps import Block, Carry
+
+LARGE_PRODUCT = 2**29  # multiplications, 10 to 20 ms on one thread
+
+
+@dataclass(frozen=True)
+class Replay:
+    """All gates of a pass, (time, sample, …) in processing order, from the captured hidden states.
+
+    `joined` is [h_{t-1}, x_t, 1] and `weights` [U; W; b]: their product gives every pre-activation, and
+    its transpose every weight gradient; `recurrent` is Uᵀ.
+    """
+
+    joined: Floats
+    weights: Floats
+    recurrent: Floats
+    columns: Floats
+    cell: Floats | None
+    reset_hidden: Floats | None
+
+    @property
+    def hidden_before(self) -> Floats:
+        """h_{t-1}."""
+        return self.joined[:, :, : self.columns.shape[-1]]
+
+    def block(self, run: slice = slice(None)) -> Block:
+        """View a run of steps."""
+        cell = self.cell
+        if cell is not None and run != slice(None):
+            cell = cell[run.start : run.stop + 1]
+        reset_hidden = None if self.reset_hidden is None else self.reset_hidden[run]
+        return Block(self.columns[run], self.hidden_before[run], self.recurrent, cell, reset_hidden)
+
+
+def solve(layer: Layer, passed: Pass, wanted: frozenset[str]) -> dict[str, Floats]:
+    """Solve what happens inside a recurrent layer, and pay only for what is wanted.
+
+    Parameters
+    ----------
+    layer : Layer
+    passed : Pass
+        Its dtype, float32 or float64, is that of the arithmetic and the results.
+    wanted : frozenset of str
+        Names of `QUANTITIES`; one that this kind of layer does not have is left out of the result.
+
+    Returns
+    -------
+    dict of ndarray
+        As `quantities.DEFINITIONS` says, sample-major in input time; views where possible.
+
+    Raises
+    ------
+    SchemaError
+        A name is none of `QUANTITIES`.
+    UnsupportedModelError
+        There is no closed form for the layer's kind or activation.
+    """
+    if unknown := wanted - QUANTITIES:
+        raise SchemaError(f"No quantities {sorted(unknown)}. solve() knows: {', '.join(sorted(QUANTITIES))}.")
+    dtype = working_dtype(passed)
+    steps, prepared = arrange(passed, dtype), with_gate_axis(layer, dtype)
+    found: dict[str, Floats] = {}
+    if "hidden" in wanted:
+        found["hidden"] = in_input_time(steps.hidden[1:], passed)
+    if wanted - {"hidden"}:
+        replayed = replay(prepared, steps)
+        found |= _forward(prepared, passed, replayed, wanted)
+        if wanted - FORWARD:
+            found |= _backward(prepared, passed, steps, replayed, wanted)
+    return _shaped(layer, {name: values for name, values in found.items() if name in wanted})
+
+
+def replay(layer: Layer, steps: Steps) -> Replay:
+    """Compute every gate from the captured states; only an LSTM's c is scanned over time."""
+    cell, (count, samples, features) = cell_of(layer), steps.inputs.shape
+    units, dtype = steps.hidden.shape[-1], steps.hidden.dtype
+    joined = np.ones((count, samples, units + features + 1), dtype)
+    joined[:, :, :units] = steps.hidden[:-1]
+    joined[:, :, units:-1] = steps.inputs
+    weights = cell.joint_weights(layer)
+    replayed = Replay(
+        joined,
+        weights,
+        cell.transposed(layer),
+        np.empty((count, samples, cell.COLUMNS, units), dtype),
+        np.empty_like(steps.hidden) if layer.kind == "lstm" else None,
+        np.empty((count, samples, units), dtype) if layer.kind == "gru" and not layer.reset_after else None,
+    )
+    rows = count * samples
+    product = replayed.columns.reshape(rows, -1)
+    with few_threads(product.size * len(weights)):
+        np.dot(joined.reshape(rows, -1), weights.reshape(len(weights), -1), out=product)
+    if replayed.cell is not None:
+        replayed.cell[0] = steps.initial_cell
+    with one_thread():
+        for run in _blocks(replayed):
+            _activate(layer, steps, replayed, run)
+    return replayed
+
+
+def _activate(layer: Layer, steps: Steps, replayed: Replay, run: slice) -> None:
+    """Turn the matrix product of a block into gates, and scan its cell."""
+    block = replayed.block(run)
+    cell_of(layer).activate(layer, block)
+    if block.cell is not None:
+        np.multiply(block.columns[:, :, 0], block.columns[:, :, 2], out=block.cell[1:])
+        accumulate_cell(block.cell, block.columns[:, :, 1], _run_of(steps, run))
+
+
+def _forward(layer: Layer, passed: Pass, replayed: Replay, wanted: frozenset[str]) -> dict[str, Floats]:
+    found = {"gate_activation": in_input_time(replayed.columns[:, :, cell_of(layer).INPUT_SIDE], passed)}
+    if replayed.cell is not None and "cell" in wanted:
+        found["cell"] = in_input_time(replayed.cell[1:], passed)
+    return found
+
+
+def _backward(
+    layer: Layer, passed: Pass, steps: Steps, replayed: Replay, wanted: frozenset[str]
+) -> dict[str, Floats]:
+    """Run the adjoint over the blocks, last to first, then take from it what is wanted."""
+    dtype = steps.hidden.dtype
+    hidden_gradient = move_to_valid(
+        output_gradient(passed, dtype), steps.valid, zero_output=passed.zero_output
+    )
+    # The gates are not needed after their block has been linearised: dz is written over them.
+    columns = np.empty_like(replayed.columns) if "gate_activation" in wanted else replayed.columns
+    keeps_cell = replayed.cell is not None and "cell_gradient" in wanted
+    cell_gradient = np.empty_like(hidden_gradient) if keeps_cell else None
+    carry = Carry.zeros(hidden_gradient.shape[1:], dtype)
+    carry.hidden[...], carry.cell[...] = final_gradients(passed, dtype)
+    cell = cell_of(layer)
+    with one_thread():
+        for run in reversed(list(_blocks(replayed))):
+            factors = hold(cell.factors(layer, replayed.block(run)), _run_of(steps, run))
+            for t in range(run.stop - 1, run.start - 1, -1):
+                np.add(hidden_gradient[t], carry.hidden, out=hidden_gradient[t])
+                cell.pull(factors, t - run.start, hidden_gradient[t], columns[t], carry)
+                if cell_gradient is not None:
+                    cell_gradient[t] = carry.total_cell
+    found = {
+        "hidden_gradient": in_input_time(hidden_gradient, passed),
+        "initial_hidden_gradient": carry.hidden,
+    }
+    if replayed.cell is not None:
+        found["initial_cell_gradient"] = carry.cell
+    if cell_gradient is not None:
+        found["cell_gradient"] = in_input_time(cell_gradient, passed)
+    with few_threads(columns.size * len(replayed.weights)):
+        return found | _from_columns(layer, passed, replayed, columns, wanted)
+
+
+def _from_columns(
+    layer: Layer, passed: Pass, replayed: Replay, columns: Floats, wanted: frozenset[str]
+) -> dict[str, Floats]:
+    """Derive from dz, each in one go over all steps: dx, contributions, weight gradients."""
+    cell, width = cell_of(layer), len(replayed.weights)
+    found = {"gate_gradient": in_input_time(columns[:, :, cell.INPUT_SIDE], passed)}
+    flat = columns.reshape(-1, cell.COLUMNS * columns.shape[-1])
+    if "input_gradient" in wanted:
+        kernel = replayed.weights[columns.shape[-1] : -1].reshape(-1, flat.shape[1])
+        product = (flat @ kernel.T).reshape(*columns.shape[:2], -1)
+        found["input_gradient"] = in_input_time(product, passed)
+    if "step_contribution" in wanted:
+        contribution = cell.contribution(replayed.block(), columns).astype(columns.dtype)
+        found["step_contribution"] = in_input_time(contribution, passed)
+    if wanted & WEIGHT_GRADIENTS:
+        totals = (replayed.joined.reshape(-1, width).T @ flat).reshape(replayed.weights.shape)
+        named = cell.split(layer, replayed.block(), totals, columns)
+        absent = {f"{name}_gradient" for name in ("bias", "recurrent_bias") if getattr(layer, name) is None}
+        found |= {name: values for name, values in named.items() if name not in absent}
+    return found
+
+
+def _blocks(replayed: Replay) -> Iterator[slice]:
+    return blocks(len(replayed.columns), replayed.columns[:1].nbytes)
+
+
+def _run_of(steps: Steps, run: slice) -> Mask | None:
+    return None if steps.valid is None else steps.valid[run]
+
+
+def _shaped(layer: Layer, found: dict[str, Floats]) -> dict[str, Floats]:
+    """Take the gate axis of length 1 away from a SimpleRNN's results."""
+    if layer.kind != "simple_rnn":
+        return found
+    return {name: values[..., 0, :] if name in GATED else values for name, values in found.items()}
+
+
+@cache
+def _controller() -> ThreadpoolController:
+    # Looking up the loaded BLAS costs milliseconds, limiting it microseconds.
+    return ThreadpoolController()
+
+
+def few_threads(multiplications: int) -> AbstractContextManager[None]:
+    """Give a matrix product all threads where it is large: on a busy machine they wait for each other."""
+    return nullcontext() if multiplications >= LARGE_PRODUCT else one_thread()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep the small products of a scan on one thread: waking a pool costs more than they do."""
+    with _controller().limit(limits=1, user_api="blas"):
+        yield

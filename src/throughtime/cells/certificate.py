@@ -1,0 +1,121 @@
+"""The certificate of a capture: what the closed forms give must be what the framework's autodiff gives.
+
+Two parts, because a sum over time cannot see a wrong order of time: one compares the weights' gradients,
+one the input's gradient step by step. `nan` stands for "not defined", `inf` for values that are not finite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from .layer import Floats
+
+# Largest admissible error, and the spacing of numbers at 1. Half-precision frameworks' own gradients are
+# off by as much as these bars.
+_PRECISIONS = {
+    "float64": (1e-12, 2.0**-52),
+    "float32": (1e-5, 2.0**-23),
+    "float16": (1e-2, 2.0**-10),
+    "bfloat16": (5e-2, 2.0**-7),
+}
+
+
+def bar(dtype: object) -> float:
+    """Error up to which a certificate passes, for a layer that computes in this precision.
+
+    Parameters
+    ----------
+    dtype : dtype or str
+        `float64`, `float32`, `float16` or `bfloat16`.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> bar("float32")
+    1e-05
+    """
+    return _precision(dtype)[0]
+
+
+def certificate_weights(
+    computed: Mapping[str, Floats],
+    autodiff: Mapping[str, Floats],
+    *,
+    contribution: Floats | None = None,
+    dtype: object = None,
+) -> float:
+    """Largest relative error of a weight's gradient.
+
+    Parameters
+    ----------
+    computed, autodiff : mapping of str to ndarray
+        Gradients by name; the names that both have are compared.
+    contribution : ndarray (sample, time), optional
+        `step_contribution`: terms much larger than their sum leave rounding behind, which is no error.
+    dtype : dtype or str, optional
+        Precision of the layer; by default that of the autodiff gradients.
+
+    Returns
+    -------
+    float
+        max over weights of ‖Σ_t dW_(t) − dL/dW‖ / max(‖dL/dW‖, eps·Σ_t‖dW_(t)‖); `nan` where every
+        gradient is 0 on both sides.
+    """
+    terms = 0.0 if contribution is None else float(np.sum(contribution, dtype=np.float64))
+    errors = []
+    for name in computed.keys() & autodiff.keys():
+        ours, theirs = np.asarray(computed[name], np.float64), np.asarray(autodiff[name], np.float64)
+        if not _comparable(ours, theirs):
+            errors.append(np.inf)
+        elif ours.any() or theirs.any():
+            floor = _precision(autodiff[name].dtype if dtype is None else dtype)[1] * terms
+            size = max(float(np.linalg.norm(theirs)), floor)
+            errors.append(_ratio(float(np.linalg.norm(ours - theirs)), size))
+    return max(errors, default=np.nan)
+
+
+def certificate_time(computed: Floats, autodiff: Floats, *, dtype: object = None) -> float:
+    """Largest relative error of the input's gradient at one step: sees a shifted or flipped time.
+
+    Parameters
+    ----------
+    computed, autodiff : ndarray (sample, time, feature)
+    dtype : dtype or str, optional
+        Precision of the layer; by default that of the autodiff gradient.
+
+    Returns
+    -------
+    float
+        max over t of ‖computed_t − autodiff_t‖ / max(‖autodiff_t‖, eps·max_t‖autodiff_t‖), norms over
+        samples and features. Each step is judged by its own size, so vanishing steps count as well; one
+        below the rounding of the largest is judged by that. `nan` where both are 0 at every step.
+    """
+    ours, theirs = np.asarray(computed, np.float64), np.asarray(autodiff, np.float64)
+    if not _comparable(ours, theirs):
+        return np.inf
+    if not (ours.any() or theirs.any()):
+        return np.nan
+    sizes, errors = (np.linalg.norm(part, axis=(0, 2)) for part in (theirs, ours - theirs))
+    floor = _precision(autodiff.dtype if dtype is None else dtype)[1] * sizes.max()
+    return max(map(_ratio, errors.tolist(), np.maximum(sizes, floor).tolist()))
+
+
+def _comparable(ours: Floats, theirs: Floats) -> bool:
+    return ours.shape == theirs.shape and bool(np.isfinite(ours).all() and np.isfinite(theirs).all())
+
+
+def _ratio(error: float, size: float) -> float:
+    """Return error ÷ size, infinite for an error where there should be nothing."""
+    if size == 0.0:
+        return np.inf if error else 0.0
+    return error / size
+
+
+def _precision(dtype: object) -> tuple[float, float]:
+    name = dtype if isinstance(dtype, str) else np.dtype(dtype).name  # type: ignore[call-overload]
+    return _PRECISIONS[name]

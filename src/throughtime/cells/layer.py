@@ -1,0 +1,101 @@
+"""One direction of one recurrent layer, and what the framework's own kernel gave for it on a batch.
+
+Adapters fill these two in; everything else of `cells` computes from them, and hands its arrays back the
+same way: sample first, time in the order of the layer's input.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.floating[Any]]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Weights and activations; gates in the schema's order, a SimpleRNN's weights without a gate axis.
+
+    Attributes
+    ----------
+    kind : {"lstm", "gru", "simple_rnn"}
+    kernel : ndarray (feature, gate, unit)
+    recurrent_kernel : ndarray (unit_from, gate, unit)
+    bias : ndarray (gate, unit) or None
+    recurrent_bias : ndarray (gate, unit) or None
+        Only a GRU with `reset_after` has one.
+    activation, recurrent_activation : str
+        Names in `activations`; a SimpleRNN has no recurrent activation and ignores it.
+    reset_after : bool
+        A GRU's reset gate acts after the matrix product.
+    """
+
+    kind: str
+    kernel: Floats
+    recurrent_kernel: Floats
+    bias: Floats | None = None
+    recurrent_bias: Floats | None = None
+    activation: str = "tanh"
+    recurrent_activation: str = "sigmoid"
+    reset_after: bool = True
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One batch through one layer: sample-major arrays in input time.
+
+    Attributes
+    ----------
+    inputs : ndarray (sample, time, feature)
+    hidden : ndarray (sample, time, unit)
+        What the layer emitted at each step; at masked steps anything.
+    output_gradient : ndarray (sample, time, unit), (sample, unit) or None
+        ∂L/∂out with the output tensor as a leaf. Two axes: the output of the step processed last.
+    valid : ndarray of bool (sample, time) or None
+        False where the step is masked: all states are copied over it.
+    zero_output : bool
+        A masked step emits 0 (`zero_output_for_mask`, a packed sequence) instead of the previous output.
+    runs_backward : bool
+        The last input step is processed first.
+    initial_hidden, initial_cell : ndarray (sample, unit) or None
+        None stands for zeros.
+    final_hidden_gradient, final_cell_gradient : ndarray (sample, unit) or None
+        dL/d(state after the step processed last), beyond what reaches it through the output.
+    """
+
+    inputs: Floats
+    hidden: Floats
+    output_gradient: Floats | None = None
+    valid: Mask | None = None
+    zero_output: bool = False
+    runs_backward: bool = False
+    initial_hidden: Floats | None = None
+    initial_cell: Floats | None = None
+    final_hidden_gradient: Floats | None = None
+    final_cell_gradient: Floats | None = None
+
+
+def working_dtype(passed: Pass) -> np.dtype[np.floating[Any]]:
+    """Precision of the arithmetic: float32 or float64, as captured; half precisions rise to float32."""
+    dtype: np.dtype[np.floating[Any]] = np.result_type(passed.hidden.dtype, np.float32)
+    return dtype
+
+
+def with_gate_axis(layer: Layer, dtype: npt.DTypeLike) -> Layer:
+    """Copy a layer in one precision whose weights have a gate axis, of length 1 for a SimpleRNN."""
+
+    def prepared(weight: Floats) -> Floats:
+        weight = np.asarray(weight, dtype)
+        return np.expand_dims(weight, -2) if layer.kind == "simple_rnn" else weight
+
+    return replace(
+        layer,
+        kernel=prepared(layer.kernel),
+        recurrent_kernel=prepared(layer.recurrent_kernel),
+        bias=None if layer.bias is None else prepared(layer.bias),
+        recurrent_bias=None if layer.recurrent_bias is None else prepared(layer.recurrent_bias),
+    )

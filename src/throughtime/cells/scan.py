@@ -1,0 +1,238 @@
+"""Time: the only place that knows processing order, masks and directions.
+
+Every other module of `cells` sees time-major arrays in processing order, which `arrange` makes and
+`in_input_time` undoes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from .layer import Floats, Mask, Pass
+from .steps import Factors, StepGradient
+
+BLOCK_BYTES = 2**18
+Scalar = TypeVar("Scalar", bound=np.generic)
+StepBack = Callable[[int, Floats, Floats], StepGradient]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A pass in processing order, time-major.
+
+    Attributes
+    ----------
+    inputs : ndarray (time, sample, feature)
+    hidden : ndarray (time + 1, sample, unit)
+        The state before the first step, then after each step; carried over masked ones.
+    initial_cell : ndarray (sample, unit)
+    valid : ndarray of bool (time, sample) or None
+        None where no step is masked.
+    """
+
+    inputs: Floats
+    hidden: Floats
+    initial_cell: Floats
+    valid: Mask | None
+
+    @property
+    def count(self) -> int:
+        """Number of time steps."""
+        return int(self.inputs.shape[0])
+
+
+def arrange(passed: Pass, dtype: npt.DTypeLike) -> Steps:
+    """Bring a pass into processing order and carry the state over masked steps."""
+    shape = (passed.hidden.shape[0], passed.hidden.shape[2])
+    valid = None
+    if passed.valid is not None and not np.all(passed.valid):
+        valid = _processing_order(np.asarray(passed.valid, bool), passed)
+    hidden = np.empty((passed.hidden.shape[1] + 1, *shape), dtype)
+    hidden[0] = _or_zeros(passed.initial_hidden, shape, dtype)
+    hidden[1:] = _processing_order(passed.hidden, passed)
+    if valid is not None:
+        last_valid = np.where(valid, np.arange(1, len(valid) + 1)[:, None], 0)
+        hidden[1:] = hidden[np.maximum.accumulate(last_valid), np.arange(shape[0])]
+    inputs = np.asarray(_processing_order(passed.inputs, passed), dtype)
+    return Steps(inputs, hidden, _or_zeros(passed.initial_cell, shape, dtype), valid)
+
+
+def final_gradients(passed: Pass, dtype: npt.DTypeLike) -> tuple[Floats, Floats]:
+    """dL/dh and dL/dc after the last processed step, beyond the output's, each (sample, unit)."""
+    shape = (passed.hidden.shape[0], passed.hidden.shape[2])
+    return (
+        _or_zeros(passed.final_hidden_gradient, shape, dtype),
+        _or_zeros(passed.final_cell_gradient, shape, dtype),
+    )
+
+
+def output_gradient(passed: Pass, dtype: npt.DTypeLike) -> Floats:
+    """∂L/∂out in processing order (time, sample, unit): a fresh array, zeros where the loss asks nothing."""
+    samples, steps, units = passed.hidden.shape
+    gradient = np.zeros((steps, samples, units), dtype)
+    if passed.output_gradient is not None and passed.output_gradient.ndim == 2:
+        gradient[-1] = passed.output_gradient
+    elif passed.output_gradient is not None:
+        gradient[...] = _processing_order(passed.output_gradient, passed)
+    return gradient
+
+
+def move_to_valid(gradient: Floats, valid: Mask | None, *, zero_output: bool) -> Floats:
+    """Move the gradients of masked outputs to the states they repeat, in place.
+
+    A masked output repeats the last valid one, so its gradient belongs there; before the first valid step
+    the output is a constant 0 and its gradient goes nowhere. Keras on JAX emits h_0 there instead: for
+    this share, and for it alone, dL/dh_0 misses the sum of those output gradients.
+
+    Parameters
+    ----------
+    gradient : ndarray (time, …, sample, unit), overwritten
+    valid : ndarray of bool (time, sample) or None
+    zero_output : bool
+        Masked outputs are a constant 0 everywhere.
+    """
+    if valid is None:
+        return gradient
+    for t in range(len(gradient) - 1, -1, -1):
+        masked = ~valid[t][:, None]
+        if t > 0 and not zero_output:
+            np.add(gradient[t - 1], gradient[t], out=gradient[t - 1], where=masked)
+        np.copyto(gradient[t], 0, where=masked)
+    return gradient
+
+
+def entry_steps(steps: Steps, loss_steps: npt.NDArray[np.intp], *, zero_output: bool) -> npt.NDArray[np.intp]:
+    """Step at which the gradient of output s enters the state, −1 for nowhere: (loss_time, sample)."""
+    samples = steps.hidden.shape[1]
+    every = np.broadcast_to(np.arange(steps.count)[:, None], (steps.count, samples))
+    if steps.valid is None:
+        return every[loss_steps]
+    entry = np.where(steps.valid, every, -1)
+    return (entry if zero_output else np.maximum.accumulate(entry))[loss_steps]
+
+
+def hold(factors: Factors, valid: Mask | None) -> Factors:
+    """Make masked steps copy their state: no gates, full leak, full forget gate.
+
+    Assignment rather than a product with 0: what a cell computed on padding may be NaN.
+    """
+    if valid is None or valid.all():
+        return factors
+    masked = ~valid
+    leak = np.zeros((*valid.shape, 1), factors.columns.dtype) if factors.leak is None else factors.leak
+    for values in (factors.columns, factors.hidden_to_cell, factors.reset, factors.reset_slope):
+        if values is not None:
+            values[masked] = 0
+    for values in (leak, factors.forget):
+        if values is not None:
+            values[masked] = 1
+    return replace(factors, leak=leak)
+
+
+def accumulate_cell(cell: Floats, forget: Floats, valid: Mask | None) -> None:
+    """Scan c_t = f·c_{t-1} + i·g in place: `cell` (time + 1, …) holds c_0, then i·g of each step."""
+    scratch = np.empty_like(cell[0])
+    for t, (before, after) in enumerate(pairwise(cell)):
+        np.multiply(forget[t], before, out=scratch)
+        np.add(after, scratch, out=after)
+        if valid is not None:
+            np.copyto(after, before, where=~valid[t][:, None])
+
+
+def blocks(count: int, bytes_per_step: int) -> Iterator[slice]:
+    """Yield runs of steps whose arrays stay in the processor's cache together, first to last."""
+    length = max(1, BLOCK_BYTES // max(1, bytes_per_step))
+    for start in range(0, count, length):
+        yield slice(start, min(start + length, count))
+
+
+def textbook_scan(
+    steps: Steps, gradient: Floats, final: tuple[Floats, Floats], step_back: StepBack, *, zero_output: bool
+) -> tuple[list[StepGradient], list[Floats], tuple[Floats, Floats]]:
+    """Backpropagation through time over masks, step by step as one would write it down.
+
+    Parameters
+    ----------
+    gradient : ndarray (time, sample, unit)
+        ∂L/∂out, masked outputs included.
+    final : pair of ndarray (sample, unit)
+        dL/dh and dL/dc after the last step.
+    step_back : callable
+        Takes (t, dL/dh_t, state-space dL/dc_t).
+
+    Returns
+    -------
+    list of StepGradient
+        One a step, 0 where masked; `cell` and `hidden_before` pass through there.
+    list of ndarray (sample, unit)
+        dL/d(hidden state after step t), the state adjoint η itself where masked.
+    pair of ndarray (sample, unit)
+        dL/dh_0 and dL/dc_0.
+    """
+    eta_h, eta_c = final
+    carry = np.zeros_like(eta_h)
+    found: list[StepGradient] = []
+    hidden_gradients: list[Floats] = []
+    for t in range(steps.count - 1, -1, -1):
+        valid = np.ones(len(eta_h), bool) if steps.valid is None else steps.valid[t]
+        column = valid[:, None]
+        entering = gradient[t] if zero_output else gradient[t] + carry
+        hidden_gradients.append(np.where(column, eta_h + entering, eta_h))
+        back = _or_nothing(step_back(t, eta_h + entering, eta_c), valid, eta_h, eta_c)
+        carry = np.where(column, 0, 0 if zero_output else entering)
+        eta_h, eta_c = back.hidden_before, eta_c if back.cell_before is None else back.cell_before
+        found.append(back)
+    return found[::-1], hidden_gradients[::-1], (eta_h, eta_c)
+
+
+def _or_nothing(back: StepGradient, valid: Mask, eta_h: Floats, eta_c: Floats) -> StepGradient:
+    """Replace what a masked sample's step gave by nothing, its state adjoint by what it was."""
+    column, gate_axis, kernel = valid[:, None], valid[:, None, None], valid[:, None, None, None]
+    return StepGradient(
+        gates=np.where(gate_axis, back.gates, 0),
+        recurrent=np.where(gate_axis, back.recurrent, 0),
+        recurrent_kernel=np.where(kernel, back.recurrent_kernel, 0),
+        hidden_before=np.where(column, back.hidden_before, eta_h),
+        cell_before=None if back.cell_before is None else np.where(column, back.cell_before, eta_c),
+        cell=None if back.cell is None else np.where(column, back.cell, eta_c),
+    )
+
+
+def in_input_time(values: Floats, passed: Pass) -> Floats:
+    """Turn (time, sample, …) in processing order into (sample, time, …) in input time: a view."""
+    return np.swapaxes(values[::-1] if passed.runs_backward else values, 0, 1)
+
+
+def rows_in_processing_order(rows: Floats, passed: Pass) -> Floats:
+    """Turn (…, sample, time, unit) in input time into (time, …, sample, unit) in processing order: a view."""
+    rows = np.moveaxis(rows, -2, 0)
+    return rows[::-1] if passed.runs_backward else rows
+
+
+def cell_in_processing_order(cell: Floats, passed: Pass, steps: Steps) -> Floats:
+    """c_0 and c after each step (time + 1, sample, unit), from c in input time (sample, time, unit)."""
+    later = np.asarray(_processing_order(cell, passed), steps.hidden.dtype)
+    return np.concatenate([steps.initial_cell[None], later])
+
+
+def processing_steps(passed: Pass, input_steps: Sequence[int] | None) -> npt.NDArray[np.intp]:
+    """Where steps counted in input time stand in processing order; all of them for None."""
+    count = passed.hidden.shape[1]
+    places = np.arange(count) if input_steps is None else np.arange(count)[np.asarray(input_steps, int)]
+    return count - 1 - places if passed.runs_backward else places
+
+
+def _processing_order(values: npt.NDArray[Scalar], passed: Pass) -> npt.NDArray[Scalar]:
+    """Turn (sample, time, …) in input time into (time, sample, …) in processing order: a view."""
+    values = np.swapaxes(values, 0, 1)
+    return values[::-1] if passed.runs_backward else values
+
+
+def _or_zeros(values: Floats | None, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Floats:
+    return np.zeros(shape, dtype) if values is None else np.array(values, dtype)

@@ -1,0 +1,97 @@
+"""SimpleRNN: h_t = φ(x W + h_{t-1} U + b), its adjoint and its Jacobian.
+
+The shortest of the cells, and so the one to read first; `steps.Cell` says what each function is for.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .activations import activate as activate_columns
+from .activations import required_activation, slopes
+from .layer import Floats, Layer
+from .steps import (
+    Block,
+    Carry,
+    Factors,
+    Step,
+    StepGradient,
+    norm_product,
+    outer,
+    pre_activation,
+    scaled_rows,
+    split_totals,
+    squared_norm,
+    stacked_weights,
+    through_recurrent_kernel,
+    transposed_kernel,
+)
+
+COLUMNS = 1
+INPUT_SIDE = RECURRENT_SIDE = slice(0, 1)
+
+
+def gates(layer: Layer, step: Step) -> Floats:
+    """φ(z), (…, 1, unit)."""
+    return required_activation(layer.activation).value(pre_activation(layer, step))
+
+
+def step_back(layer: Layer, step: Step, hidden_gradient: Floats, cell_gradient: Floats) -> StepGradient:
+    """Pull back: dz = δ·φ'(z); η = dz Uᵀ; dU = h_{t-1}ᵀ dz."""
+    slope = required_activation(layer.activation).slope(gates(layer, step))
+    dz = hidden_gradient[..., None, :] * slope
+    return StepGradient(
+        gates=dz,
+        recurrent=dz,
+        recurrent_kernel=outer(step.hidden_before, dz),
+        hidden_before=through_recurrent_kernel(dz, layer.recurrent_kernel),
+    )
+
+
+def jacobian(layer: Layer, step: Step) -> Floats:
+    """J = D(φ') Uᵀ."""
+    slope = required_activation(layer.activation).slope(gates(layer, step))[..., 0, :]
+    return scaled_rows(slope, layer.recurrent_kernel[:, 0].T)
+
+
+def transposed(layer: Layer) -> Floats:
+    """Uᵀ."""
+    return transposed_kernel(layer.recurrent_kernel)
+
+
+def joint_weights(layer: Layer) -> Floats:
+    """[U; W; b]."""
+    return stacked_weights(layer)
+
+
+def activate(layer: Layer, block: Block) -> None:
+    """Turn z into φ(z)."""
+    activate_columns(block.columns, (layer.activation,))
+
+
+def factors(layer: Layer, block: Block) -> Factors:
+    """Give φ'."""
+    coefficients = np.empty_like(block.columns)
+    slopes(block.columns, (layer.activation,), out=coefficients)
+    return Factors(coefficients, block.recurrent)
+
+
+def pull(factors: Factors, step: int, hidden: Floats, columns: Floats, carry: Carry) -> None:
+    """One product and two ufuncs."""
+    units = hidden.shape[-1]
+    np.multiply(hidden[..., None, :], factors.columns[step], out=columns)
+    if factors.leak is not None:
+        np.multiply(hidden, factors.leak[step], out=carry.scratch)
+    np.dot(columns.reshape(-1, units), factors.recurrent, out=carry.hidden.reshape(-1, units))
+    if factors.leak is not None:
+        np.add(carry.hidden, carry.scratch, out=carry.hidden)
+
+
+def split(layer: Layer, block: Block, totals: Floats, columns: Floats) -> dict[str, Floats]:
+    """[dU; dW; db]."""
+    return split_totals(layer, totals)
+
+
+def contribution(block: Block, columns: Floats) -> Floats:
+    """‖h_{t-1}ᵀ dz‖ = ‖h_{t-1}‖·‖dz‖: rank 1 per sample."""
+    return norm_product(squared_norm(block.hidden_before), squared_norm(columns).sum(-1))

@@ -1,0 +1,212 @@
+"""What a cell is given and what it gives back: one step as a textbook has it, and blocks of steps for speed.
+
+`Cell` is the interface of `simple_rnn`, `lstm`, `gru` and `gru_reset_before`; those modules know no time
+order and no masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from .layer import Floats, Layer
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step or many: leading axes (…, sample), `hidden_before` is h_{t-1}, `cell` is c_t."""
+
+    inputs: Floats
+    hidden_before: Floats
+    cell_before: Floats | None = None
+    cell: Floats | None = None
+
+
+@dataclass(frozen=True)
+class StepGradient:
+    """What one step of the textbook adjoint hands out, (sample, …).
+
+    `gates` is dL/dz on the input side, `recurrent` on the recurrent side; they differ for a GRU with
+    `reset_after` only. `recurrent_kernel` is dL/dU of this step, (sample, unit_from, gate, unit).
+    """
+
+    gates: Floats
+    recurrent: Floats
+    recurrent_kernel: Floats
+    hidden_before: Floats
+    cell_before: Floats | None = None
+    cell: Floats | None = None
+
+
+@dataclass(frozen=True)
+class Block:
+    """A run of steps in the fast path, (time, sample, …) in processing order; views, never copies.
+
+    `columns` (time, sample, column, unit) are the cell's gates and whatever else its matrix product
+    gives; `cell` has one step more, the state before the first. `reset_hidden` is r · h_{t-1}.
+    `recurrent` (column · unit, unit) is Uᵀ.
+    """
+
+    columns: Floats
+    hidden_before: Floats
+    recurrent: Floats
+    cell: Floats | None = None
+    reset_hidden: Floats | None = None
+
+
+@dataclass(frozen=True)
+class Factors:
+    """A cell's linearisation along a trajectory: the adjoint is linear, these are its coefficients.
+
+    Attributes
+    ----------
+    columns : ndarray (time, sample, column, unit)
+        A of dz = A · dL/dh (LSTM: · dL/dc, but for the output gate).
+    recurrent : ndarray (column · unit, unit)
+        Uᵀ.
+    leak : ndarray (time, sample, unit or 1) or None
+        Coefficient of the path from h_{t-1} to h_t that bypasses the gates.
+    hidden_to_cell, forget : ndarray (time, sample, unit) or None
+        LSTM: o(1 − tanh² c) and f.
+    reset, reset_slope : ndarray (time, sample, unit) or None
+        GRU with the reset before the product: r and h_{t-1} r'.
+    """
+
+    columns: Floats
+    recurrent: Floats
+    leak: Floats | None = None
+    hidden_to_cell: Floats | None = None
+    forget: Floats | None = None
+    reset: Floats | None = None
+    reset_slope: Floats | None = None
+
+
+@dataclass(frozen=True)
+class Carry:
+    """Buffers of the fast adjoint, (…, sample, unit), overwritten at each step.
+
+    `hidden` and `cell` are the state adjoint η that crosses from one step to the step before it;
+    `total_cell` is the total dL/dc_t of the step just done.
+    """
+
+    hidden: Floats
+    cell: Floats
+    total_cell: Floats
+    scratch: Floats
+
+    @classmethod
+    def zeros(cls, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Carry:
+        """Make the carry of an adjoint that nothing has entered yet."""
+        return cls(*(np.zeros(shape, dtype) for _ in range(4)))
+
+    def first(self, rows: int) -> Carry:
+        """View the first rows only."""
+        return Carry(self.hidden[:rows], self.cell[:rows], self.total_cell[:rows], self.scratch[:rows])
+
+
+class Cell(Protocol):
+    """The mathematics of one kind of cell.
+
+    The first group is the textbook, for any leading axes; the second group works in place on blocks.
+    Layers come through `layer.with_gate_axis`.
+    """
+
+    COLUMNS: int
+    INPUT_SIDE: slice
+    RECURRENT_SIDE: slice
+
+    def gates(self, layer: Layer, step: Step) -> Floats:
+        """Return the activated gates (…, gate, unit)."""
+
+    def step_back(
+        self, layer: Layer, step: Step, hidden_gradient: Floats, cell_gradient: Floats
+    ) -> StepGradient:
+        """Pull dL/dh_t and the state-space dL/dc_t back through one step."""
+
+    def jacobian(self, layer: Layer, step: Step) -> Floats:
+        """Return ds_t/ds_{t-1} (…, state, state), rows new, columns old."""
+
+    def transposed(self, layer: Layer) -> Floats:
+        """Return Uᵀ (column · unit, unit) for the columns on the recurrent side."""
+
+    def joint_weights(self, layer: Layer) -> Floats:
+        """Return [U; W; b] (unit_from + feature + 1, column, unit)."""
+
+    def activate(self, layer: Layer, block: Block) -> None:
+        """Turn the matrix product in `block.columns` into activated gates, in place."""
+
+    def factors(self, layer: Layer, block: Block) -> Factors:
+        """Linearise a block; nothing in the result is a view of `block.columns`."""
+
+    def pull(self, factors: Factors, step: int, hidden: Floats, columns: Floats, carry: Carry) -> None:
+        """One step of the adjoint: read dL/dh_t, write dz into `columns` and η into `carry`."""
+
+    def split(self, layer: Layer, block: Block, totals: Floats, columns: Floats) -> Mapping[str, Floats]:
+        """Name the parts of the gradient of `joint_weights`."""
+
+    def contribution(self, block: Block, columns: Floats) -> Floats:
+        """‖dL/dU_(t)‖ per step and sample (time, sample), in float64."""
+
+
+def squared_norm(vectors: Floats) -> Floats:
+    """Sum of squares over the last axis, in float64: the square of 1e-25 underflows in float32."""
+    squares: Floats = np.einsum("...u,...u->...", vectors, vectors, dtype=np.float64)
+    return squares
+
+
+def transposed_kernel(recurrent_kernel: Floats) -> Floats:
+    """Turn (unit_from, column, unit) into (column · unit, unit_from), in memory too: dot is twice as fast."""
+    return np.ascontiguousarray(recurrent_kernel.reshape(len(recurrent_kernel), -1).T)
+
+
+def norm_product(first: Floats, second: Floats) -> Floats:
+    """‖first‖·‖second‖ from squared norms: the Frobenius norm of an outer product."""
+    product: Floats = np.sqrt(first * second)
+    return product
+
+
+def stacked_weights(layer: Layer) -> Floats:
+    """[U; W; b] of a cell whose columns are its gates."""
+    bias = np.zeros(layer.kernel.shape[1:], layer.kernel.dtype) if layer.bias is None else layer.bias
+    return np.concatenate([layer.recurrent_kernel, layer.kernel, bias[None]])
+
+
+def pre_activation(layer: Layer, step: Step) -> Floats:
+    """Compute z = x W + h U + b, (…, gate, unit)."""
+    z: Floats = np.tensordot(step.inputs, layer.kernel, 1)
+    z = z + np.tensordot(step.hidden_before, layer.recurrent_kernel, 1)
+    return z if layer.bias is None else z + layer.bias
+
+
+def through_recurrent_kernel(gate_gradient: Floats, recurrent_kernel: Floats) -> Floats:
+    """Sum dz Uᵀ over gates, (…, gate, unit) to (…, unit_from)."""
+    product: Floats = np.tensordot(gate_gradient, recurrent_kernel, ([-2, -1], [1, 2]))
+    return product
+
+
+def outer(hidden: Floats, gate_gradient: Floats) -> Floats:
+    """h_{t-1}ᵀ dz per sample, (sample, unit_from, gate, unit)."""
+    return hidden[..., :, None, None] * gate_gradient[..., None, :, :]
+
+
+def scaled_rows(scale: Floats, matrix: Floats) -> Floats:
+    """D(scale) · matrix, (…, unit) and (…, unit, unit_from)."""
+    return scale[..., :, None] * matrix
+
+
+def diagonal(values: Floats) -> Floats:
+    """D(values), (…, unit, unit)."""
+    return scaled_rows(values, np.eye(values.shape[-1], dtype=values.dtype))
+
+
+def split_totals(layer: Layer, totals: Floats) -> dict[str, Floats]:
+    """Name the parts of the gradient of `stacked_weights`."""
+    units = layer.recurrent_kernel.shape[0]
+    return {
+        "recurrent_kernel_gradient": totals[:units],
+        "kernel_gradient": totals[units:-1],
+        "bias_gradient": totals[-1],
+    }
