@@ -10,9 +10,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from throughtime import diagnostics as diagnostics
+    from throughtime import testing as testing
     from throughtime._capture import capture as capture
     from throughtime._errors import AmbiguousLayerError as AmbiguousLayerError
     from throughtime._errors import BatchError as BatchError
+    from throughtime._errors import DiagnosticError as DiagnosticError
     from throughtime._errors import FeatureError as FeatureError
     from throughtime._errors import LayerNotFoundError as LayerNotFoundError
     from throughtime._errors import LossError as LossError
@@ -36,6 +39,7 @@ _HOMES = {
     "_errors": (
         "AmbiguousLayerError",
         "BatchError",
+        "DiagnosticError",
         "FeatureError",
         "LayerNotFoundError",
         "LossError",
@@ -57,13 +61,16 @@ _HOMES = {
     "_lag_matrix": ("lag_matrix",),
     "_probe": ("Probe",),
 }
+_MODULES = ("diagnostics", "testing")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = sorted(_HOME_OF)  # noqa: PLE0605 - the one list above is the truth
+__all__ = sorted([*_HOME_OF, *_MODULES])  # noqa: PLE0605 - the one list above is the truth
 __version__ = "0.1.0.dev0"
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"throughtime.{name}")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'throughtime' has no attribute {name!r}")
     value = getattr(import_module(f"throughtime.{_HOME_OF[name]}"), name)

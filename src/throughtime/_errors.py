@@ -12,6 +12,7 @@ All of them derive from `ThroughTimeError` and from the builtin a caller would g
     ├── NoGradientError (ValueError)            the loss does not depend on the tensor asked for
     ├── BatchError (ValueError)                 no batch could be taken from the data
     ├── SchemaError (KeyError)                  a tree lacks the variable, or the name is none of the schema's
+    ├── DiagnosticError (ValueError)            a capture that cannot be diagnosed, a setting out of range
     ├── FeatureError (ValueError)               an array that a picture cannot be drawn from
     └── MissingDependencyError (ImportError)    an optional library is not installed
 
@@ -57,6 +58,10 @@ class SchemaError(ThroughTimeError, KeyError):
     def __str__(self) -> str:
         # KeyError prints the repr of its argument, which hides line breaks.
         return str(self.args[0]) if self.args else ""
+
+
+class DiagnosticError(ThroughTimeError, ValueError):
+    """A capture that cannot be diagnosed, or a setting outside its range."""
 
 
 class FeatureError(ThroughTimeError, ValueError):

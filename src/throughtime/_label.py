@@ -40,11 +40,11 @@ def _dataset(leaf: LayerRecord, record: ModelRecord) -> xr.Dataset:
     order = {name: position for position, name in enumerate(VARIABLES)}
     for name, array in sorted(leaf.arrays.items(), key=lambda item: order.get(item[0], len(order))):
         values = _per_sample(array, record) if name in PER_SAMPLE else array
-        variables[name] = xr.Variable(_dims(name, array, leaf), values, _variable_attributes(name))
+        variables[name] = xr.Variable(_dims(name, array, leaf), values, _variable_attributes(name, leaf))
     for name in ("loss", "reduction_factor"):
         value = getattr(record, name)
         if value is not None:
-            variables[name] = xr.Variable((), value, _variable_attributes(name))
+            variables[name] = xr.Variable((), value, _variable_attributes(name, leaf))
     dims = {str(dim) for variable in variables.values() for dim in variable.dims}
     return xr.Dataset(variables, coords=_coordinates(dims, leaf), attrs=_node_attributes(leaf))
 
@@ -89,14 +89,17 @@ def _coordinates(dims: Collection[str], leaf: LayerRecord) -> dict[str, Array]:
     return {dim: np.array(names, dtype=object) for dim, names in labels.items() if dim in dims}
 
 
-def _variable_attributes(name: str) -> dict[str, str]:
+def _variable_attributes(name: str, leaf: LayerRecord) -> dict[str, str]:
+    """Symbol, meaning and layer, which pictures write into their titles."""
     weight = name.removesuffix("_gradient")
     if name in VARIABLES:
-        return {"long_name": VARIABLES[name].symbol, "description": VARIABLES[name].meaning}
-    if weight == name:
-        return {"long_name": name}
-    symbol = VARIABLES[weight].symbol if weight in VARIABLES else weight
-    return {"long_name": f"dL/d{symbol}", "description": "dL/d weight, batch mean included"}
+        told = {"long_name": VARIABLES[name].symbol, "description": VARIABLES[name].meaning}
+    elif weight == name:
+        told = {"long_name": name}
+    else:
+        symbol = VARIABLES[weight].symbol if weight in VARIABLES else weight
+        told = {"long_name": f"dL/d{symbol}", "description": "dL/d weight, batch mean included"}
+    return {**told, "layer": f"/{leaf.path}"}
 
 
 def _node_attributes(leaf: LayerRecord) -> dict[str, Any]:

@@ -63,8 +63,9 @@ def certificate_weights(
     Returns
     -------
     float
-        max over weights of ‖Σ_t dW_(t) − dL/dW‖ / max(‖dL/dW‖, eps·Σ_t‖dW_(t)‖); `nan` where every
-        gradient is 0 on both sides.
+        max over weights of ‖Σ_t dW_(t) − dL/dW‖ / max(‖dL/dW‖, (eps/bar)·Σ_t‖dW_(t)‖); `nan` where
+        every gradient is 0 on both sides. The floor lets the rounding of terms that cancel, as they do
+        near an optimum, reach the bar and not more.
     """
     terms = 0.0 if contribution is None else float(np.sum(contribution, dtype=np.float64))
     errors = []
@@ -73,7 +74,8 @@ def certificate_weights(
         if not _comparable(ours, theirs):
             errors.append(np.inf)
         elif ours.any() or theirs.any():
-            floor = _precision(autodiff[name].dtype if dtype is None else dtype)[1] * terms
+            largest, epsilon = _precision(autodiff[name].dtype if dtype is None else dtype)
+            floor = epsilon / largest * terms
             size = max(float(np.linalg.norm(theirs)), floor)
             errors.append(_ratio(float(np.linalg.norm(ours - theirs)), size))
     return max(errors, default=np.nan)

@@ -28,7 +28,7 @@ from .steps import (
 )
 
 COLUMNS = 3
-INPUT_SIDE = RECURRENT_SIDE = slice(0, 3)
+INPUT_SIDE = slice(0, 3)
 
 
 def gates(layer: Layer, step: Step) -> Floats:

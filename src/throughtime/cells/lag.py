@@ -111,17 +111,23 @@ def lag_rows(
         Time in input time; exactly 0 where no gradient comes: s < t, mirrored if the layer runs backward.
         Between a masked loss step and the valid step that its output repeats it is 0 too.
     """
-    dtype = working_dtype(passed)
-    prepared, steps = with_gate_axis(layer, dtype), arrange(passed, dtype)
-    block = replay(prepared, steps).block()
-    factors = hold(cell_of(layer).factors(prepared, block), steps.valid)
+    steps, factors = _linearised(layer, passed)
     chosen = processing_steps(passed, loss_steps)
     results = _Results.zeros(steps, len(chosen) if rows.ndim == 3 else len(rows))
+    per_chunk = max(1, byte_budget // factors.columns[0].nbytes)
     split = _diagonal_chunks if rows.ndim == 3 else _full_chunks
     with one_thread():
-        for chunk in split(passed, steps, rows, chosen, max(1, byte_budget // block.columns[0].nbytes)):
+        for chunk in split(passed, steps, rows, chosen, per_chunk):
             _follow(cell_of(layer), factors, chunk, results, summed=summed)
     return _labelled(layer, passed, results, summed=summed)
+
+
+def _linearised(layer: Layer, passed: Pass) -> tuple[Steps, Factors]:
+    """Coefficients of all steps at once: every chunk needs them."""
+    dtype = working_dtype(passed)
+    prepared, steps = with_gate_axis(layer, dtype), arrange(passed, dtype)
+    factors = cell_of(layer).factors(prepared, replay(prepared, steps).block())
+    return steps, hold(factors, steps.valid)
 
 
 def _diagonal_chunks(

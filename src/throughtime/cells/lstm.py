@@ -30,7 +30,7 @@ from .steps import (
 )
 
 COLUMNS = 4
-INPUT_SIDE = RECURRENT_SIDE = slice(0, 4)
+INPUT_SIDE = slice(0, 4)
 
 
 def activation_names(layer: Layer) -> tuple[str, str, str, str]:

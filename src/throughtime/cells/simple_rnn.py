@@ -28,7 +28,7 @@ from .steps import (
 )
 
 COLUMNS = 1
-INPUT_SIDE = RECURRENT_SIDE = slice(0, 1)
+INPUT_SIDE = slice(0, 1)
 
 
 def gates(layer: Layer, step: Step) -> Floats:

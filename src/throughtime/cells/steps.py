@@ -114,9 +114,8 @@ class Cell(Protocol):
     Layers come through `layer.with_gate_axis`.
     """
 
-    COLUMNS: int
-    INPUT_SIDE: slice
-    RECURRENT_SIDE: slice
+    COLUMNS: int  # of the fast path, at least one a gate
+    INPUT_SIDE: slice  # the columns that are gates, in the order of the schema
 
     def gates(self, layer: Layer, step: Step) -> Floats:
         """Return the activated gates (…, gate, unit)."""

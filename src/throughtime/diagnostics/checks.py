@@ -1,0 +1,114 @@
+"""What every measure checks first: the certificate of the capture, its precision, thresholds.
+
+`certified` is the one entrance through which the measures of this folder take a layer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from throughtime import cells
+from throughtime._errors import DiagnosticError
+from throughtime._schema import Layer
+from throughtime._schema import layer as one_layer
+
+CERTIFICATES = ("certificate_weights", "certificate_time")
+_DTYPE_OF = ("hidden_gradient", "lag_matrix", "hidden", "gate_activation", "recurrent_kernel")
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What a floating-point format can hold."""
+
+    epsilon: float
+    smallest_normal: float
+
+
+PRECISIONS = {
+    "float64": Precision(2.0**-52, 2.0**-1022),
+    "float32": Precision(2.0**-23, 2.0**-126),
+    "float16": Precision(2.0**-10, 2.0**-14),
+    "bfloat16": Precision(2.0**-7, 2.0**-126),
+}
+
+
+def precision(layer: xr.Dataset) -> Precision:
+    """Precision in which a layer computed.
+
+    Raises
+    ------
+    DiagnosticError
+        The dtype is no floating-point format known here.
+    """
+    return PRECISIONS[dtype_of(layer)]
+
+
+def dtype_of(layer: xr.Dataset) -> str:
+    """Name of the layer's precision: its attribute `dtype`, else that of its arrays."""
+    held = [str(layer[name].dtype) for name in _DTYPE_OF if name in layer]
+    name = str(layer.attrs.get("dtype", held[0] if held else "float32"))
+    if name not in PRECISIONS:
+        raise DiagnosticError(f"dtype is {name!r}; diagnostics know {', '.join(PRECISIONS)}.")
+    return name
+
+
+def certified(captured: Layer) -> xr.Dataset:
+    """Take one layer, and refuse it where its gradients do not add up to the framework's own.
+
+    The few numbers of the certificate are read here; everything else of a lazily loaded layer stays
+    unread. A certificate that is not defined (NaN: nothing to compare) passes, a layer without one too.
+
+    Raises
+    ------
+    DiagnosticError
+        A certificate is above the bar of the layer's dtype.
+    SchemaError
+        There is not exactly one layer.
+
+    Examples
+    --------
+    >>> from throughtime import testing
+    >>> certified(testing.decaying(rate=0.5)).sizes["time"]
+    50
+    """
+    layer = one_layer(captured)
+    bar = cells.bar(dtype_of(layer))
+    for name in CERTIFICATES:
+        if name in layer:
+            _require_below(layer, name, bar)
+    return layer
+
+
+def _require_below(layer: xr.Dataset, name: str, bar: float) -> None:
+    worst = layer[name].fillna(0.0).max(keep_attrs=False)
+    if float(worst) <= bar:
+        return
+    where = layer.attrs.get("layer", "this layer")
+    dtype = layer.attrs.get("dtype", "its dtype")
+    raise DiagnosticError(
+        f"The gradients of {where} do not agree with the framework's own: {name} is {float(worst):.3g}, "
+        f"{dtype} allows {bar:.0e}. No diagnosis is made from them; capture again, in float32 or float64 "
+        "if this was mixed precision, and report the model if it stays."
+    )
+
+
+def fraction(name: str, value: float) -> float:
+    """Take a number strictly between 0 and 1.
+
+    Raises
+    ------
+    DiagnosticError
+        It is not.
+
+    Examples
+    --------
+    >>> fraction("threshold", 0.01)
+    0.01
+    """
+    # NaN fails the comparison as well.
+    if not (isinstance(value, (int, float, np.number)) and 0.0 < float(value) < 1.0):
+        raise DiagnosticError(f"{name}={value!r} has to lie between 0 and 1, both excluded, such as 0.01.")
+    return float(value)

@@ -1,0 +1,125 @@
+"""How fast the error signal changes per step back: the slope of ln R(k), and whether a slope describes it.
+
+Fits the median profile of `lag_profile`; negative decays, positive explodes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from scipy.stats import bootstrap, theilslopes
+
+from throughtime._errors import DiagnosticError
+from throughtime._schema import Layer
+from throughtime.diagnostics.checks import certified, fraction, precision
+from throughtime.diagnostics.lags import Flags, Floats, exclusions, signals, underflowed
+
+_MOST_LAGS = 100  # that enter a fit, evenly spaced: its cost grows with their square
+_RESULTS = ("rate", "low", "high", "residual", "lags", "exponential")
+
+
+def decay_rate(
+    layer: Layer, *, first_lag: int = 5, confidence: float = 0.95, resamples: int = 199, seed: int = 0
+) -> xr.Dataset:
+    """Rate λ at which the error signal falls or grows, ln R(k) ≈ λ·k: Theil-Sen slope over lags k ≥ 5.
+
+    Only lags that at least half of the measured samples reach enter, and none at which half of them have
+    underflowed or are 0: what is left there tells of the number format.
+
+    Parameters
+    ----------
+    layer : one layer of a capture, with `hidden_gradient` (an LSTM: `cell_gradient` too) or `lag_matrix`
+    first_lag : int
+        Where the fit begins; the first lags show the read-out.
+    confidence : float in (0, 1)
+        Of the interval `low`, `high`: percentile bootstrap over samples; NaN for a single sample.
+    resamples, seed : int
+
+    Returns
+    -------
+    Dataset ([direction])
+        `rate`, `low`, `high`: per timestep, NaN with fewer than 3 lags; `lags`: in the fit; `residual`:
+        median distance of ln R from the line; `exponential`: False where that exceeds 5 % of the line's fall
+        and 0.05: then no rate describes the decay. Samples left out, by reason.
+
+    Examples
+    --------
+    >>> from throughtime import testing
+    >>> found = decay_rate(testing.decaying(rate=0.5))
+    >>> round(float(found["rate"]), 6), bool(found["exponential"])  # ln 0.5
+    (-0.693147, True)
+    """
+    if first_lag < 0:
+        raise DiagnosticError(f"first_lag={first_lag} has to be 0 or more.")
+    captured = certified(layer)
+    found = signals(captured)
+    settings = {"confidence": fraction("confidence", confidence), "resamples": resamples, "seed": seed}
+    parts = xr.apply_ufunc(
+        _fit,
+        found["log_ratio"],
+        underflowed(found["log_signal"], precision(captured).smallest_normal),
+        input_core_dims=[["sample", "lag"], ["sample", "lag"]],
+        output_core_dims=[[]] * len(_RESULTS),
+        vectorize=True,
+        kwargs={"first_lag": first_lag, **settings},
+        dask="parallelized",
+        output_dtypes=[np.float64] * 4 + [np.int64, np.bool_],
+        dask_gufunc_kwargs={"allow_rechunk": True},
+    )
+    fitted = xr.Dataset(dict(zip(_RESULTS, parts, strict=True)))
+    return fitted.assign(exclusions(found)).assign_attrs(basis=found.attrs["basis"], first_lag=first_lag)
+
+
+def _fit(
+    ratios: Floats, small: Flags, *, first_lag: int, confidence: float, resamples: int, seed: int
+) -> tuple[float, float, float, float, int, bool]:
+    places = _usable_lags(ratios, small, first_lag)
+    chosen = places.astype(np.float64)
+    if len(chosen) < 3:
+        return np.nan, np.nan, np.nan, np.nan, len(chosen), False
+    values = ratios[~np.isnan(ratios).all(axis=1)][:, places]
+    profile = _median(values)
+    slope, intercept, *_ = theilslopes(profile, chosen)
+    residual = float(np.median(np.abs(profile - intercept - slope * chosen)))
+    fall = abs(slope) * (chosen[-1] - chosen[0])
+    low = high = np.nan
+    if len(values) > 1:
+        low, high = bootstrap(
+            (np.arange(len(values)),),
+            lambda rows: _slope(_median(values[rows]), chosen),
+            vectorized=False,
+            confidence_level=confidence,
+            n_resamples=resamples,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
+    return float(slope), float(low), float(high), residual, len(chosen), residual <= 0.05 * max(1.0, fall)
+
+
+def _usable_lags(ratios: Floats, small: Flags, first_lag: int) -> npt.NDArray[np.intp]:
+    reached = ~np.isnan(ratios)
+    samples = reached.any(axis=1).sum()
+    lost = (reached & (small | np.isneginf(ratios))).sum(axis=0)
+    count = reached.sum(axis=0)
+    usable = (count > 0) & (2 * count >= samples) & (2 * lost < count)
+    lags = np.flatnonzero(usable)
+    lags = lags[lags >= first_lag]
+    spread = np.linspace(0, len(lags) - 1, min(len(lags), _MOST_LAGS)).round().astype(int)
+    return np.asarray(lags[spread])
+
+
+def _median(values: Floats) -> Floats:
+    """Median over the samples that reach a lag; NaN where none does. Samples at 0 count as small."""
+    ordered: Floats = np.sort(np.where(np.isneginf(values), -1e4, values), axis=0)  # NaN goes last
+    count = (~np.isnan(values)).sum(axis=0)
+    middle = [np.maximum(count - 1, 0) // 2, np.minimum(count // 2, len(values) - 1)]
+    taken: Floats = np.take_along_axis(ordered, np.array(middle), axis=0)
+    return np.asarray(np.where(count > 0, taken.mean(axis=0), np.nan))
+
+
+def _slope(profile: Floats, lags: Floats) -> float:
+    seen = ~np.isnan(profile)
+    if seen.sum() < 2:
+        return np.nan
+    return float(theilslopes(profile[seen], lags[seen])[0])

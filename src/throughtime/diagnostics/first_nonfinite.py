@@ -1,0 +1,156 @@
+"""Where a NaN or an infinity came from: the first one in the order in which the numbers were computed.
+
+Looks through a whole capture; the other measures only leave spoiled samples out, and count them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from throughtime._errors import SchemaError
+from throughtime._schema import Layer
+from throughtime.diagnostics.lags import runs_backward, valid_steps
+
+# In the order of computation. Within a pass time goes first: at each step these, in this order.
+_WEIGHTS = ("kernel", "recurrent_kernel", "bias", "recurrent_bias")
+_FORWARD = ("input", "gate_activation", "cell", "hidden", "output")
+_BACKWARD = ("output_gradient", "hidden_gradient", "cell_gradient", "gate_gradient", "input_gradient")
+_LAST = (
+    *("initial_hidden_gradient", "initial_cell_gradient", "step_contribution", "lag_matrix"),
+    *(f"{weight}_gradient" for weight in _WEIGHTS),
+)
+_READ_FIRST = ("input", "output_gradient")  # by a layer of two directions
+
+
+@dataclass(frozen=True)
+class NonFinite:
+    """One number that is not finite, and where it stands.
+
+    Attributes
+    ----------
+    layer : str
+        Path in the tree; "" for a Dataset.
+    variable : str
+    value : float
+        NaN, inf or −inf.
+    where : mapping of str to int or str
+        Each dim: an index, or the name where it has names (gate, direction).
+    """
+
+    layer: str
+    variable: str
+    value: float
+    where: Mapping[str, int | str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        places = ", ".join(f"{dim} {place}" for dim, place in self.where.items())
+        return f"{self.value} in {self.variable} of {self.layer or 'this layer'}" + (
+            f": {places}" if places else ""
+        )
+
+
+def first_nonfinite(captured: Layer) -> NonFinite | None:
+    """Find the first NaN or infinity of a capture: by training step, then in the order of computation.
+
+    That is weights, the forward pass step by step, the loss, the backward pass from the last processed
+    step back, weight gradients; layers in the order of the tree, backward in reverse. Masked steps are
+    passed over, of several samples the first is named. A capture does not hold everything (no
+    pre-activations): read "first" as "first seen".
+
+    Parameters
+    ----------
+    captured : a capture with any number of layers, one layer, or Dataset
+        Lazy arrays are read one after another.
+
+    Returns
+    -------
+    NonFinite, or None where all is finite
+
+    Examples
+    --------
+    >>> from throughtime import testing
+    >>> print(first_nonfinite(testing.nonfinite("cell", sample=1, time=7, unit=2)))
+    nan in cell of /rnn: sample 1, time 7, unit 2
+    """
+    leaves = _leaves(captured)
+    found = [each for number, leaf in enumerate(leaves.items()) for each in _candidates(number, *leaf)]
+    return min(found, key=lambda each: each[0])[1] if found else None
+
+
+_Key = tuple[int, ...]
+
+
+def _leaves(captured: Layer) -> dict[str, xr.Dataset]:
+    if isinstance(captured, xr.Dataset):
+        return {"": captured}
+    if not isinstance(captured, xr.DataTree):
+        raise SchemaError(f"Expected a capture, a layer or a Dataset, got {type(captured).__name__}.")
+    return {node.path: node.to_dataset() for node in captured.subtree if node.data_vars}
+
+
+def _candidates(number: int, path: str, layer: xr.Dataset) -> Iterable[tuple[_Key, NonFinite]]:
+    """First number that is not finite of each variable, with its place in the order of computation."""
+    for name, values in layer.data_vars.items():
+        place = _phase(str(name), number)
+        if place is None or values.dtype.kind not in "fcV":
+            continue
+        broken: xr.DataArray = ~xr.apply_ufunc(np.isfinite, values, dask="parallelized", output_dtypes=[bool])
+        if "time" in values.dims:
+            broken = broken & valid_steps(layer)
+        if not bool(broken.any()):
+            continue
+        (phase, rank), where = place, _earliest(str(name), broken.transpose(*values.dims), layer, place[0])
+        position, labels, index = where
+        value = float(np.asarray(values.isel(index)))
+        yield (position[0], *phase, position[1], rank), NonFinite(path, str(name), value, labels)
+
+
+def _phase(name: str, number: int) -> tuple[_Key, int] | None:
+    """Which pass a variable belongs to, and its rank at one step; None for one that is not looked at."""
+    for phase, names in enumerate((_WEIGHTS, _FORWARD, ("loss",), _BACKWARD, _LAST)):
+        if name in names:
+            backward = phase >= 3
+            return (phase, -number if backward else number), names.index(name)
+    return None
+
+
+def _earliest(
+    name: str, broken: xr.DataArray, layer: xr.Dataset, phase: _Key
+) -> tuple[_Key, dict[str, int | str], dict[str, int]]:
+    """Training step and position in its pass of the first place; its labels and indices."""
+    dims = [str(dim) for dim in broken.dims]
+    if not dims:
+        return (0, 0), {}, {}
+    places = dict(zip(dims, np.nonzero(broken.values), strict=True))
+    none = np.zeros(len(places[dims[0]]), dtype=np.intp)
+    step = places.get("step", none)
+    time = _processed(name, places, layer, backward=phase[0] >= 3) if "time" in places else none
+    first = int(np.lexsort([*reversed(list(places.values())), time, step])[0])
+    index = {dim: int(each[first]) for dim, each in places.items()}
+    labels = {dim: _label(layer, dim, place) for dim, place in index.items()}
+    return (int(step[first]), int(time[first])), labels, index
+
+
+def _processed(
+    name: str, indices: Mapping[str, npt.NDArray[np.intp]], layer: xr.Dataset, *, backward: bool
+) -> npt.NDArray[np.intp]:
+    """Position of each index of time in the order of the pass."""
+    time, last = indices["time"], layer.sizes["time"] - 1
+    flipped = np.asarray(runs_backward(layer)) ^ backward
+    if flipped.ndim == 0:
+        return np.asarray(last - time if flipped else time)
+    positions = np.where(flipped[:, None], last - time, time)  # (direction, place)
+    if "direction" in indices:
+        return np.asarray(positions[indices["direction"], np.arange(len(time))])
+    # What both directions share is read when the first of them comes there, made when the second has.
+    return np.asarray(positions.min(axis=0) if name in _READ_FIRST else positions.max(axis=0))
+
+
+def _label(layer: xr.Dataset, dim: str, index: int) -> int | str:
+    names = layer.coords.get(dim)
+    return index if names is None or names.dtype.kind in "iufb" else str(names.values[index])

@@ -1,0 +1,251 @@
+"""Time in processing order: the one place that turns steps of the input into lags.
+
+A lag counts valid steps back from the last one a layer processed, each direction for itself. The measures
+of this folder read `signals`, or order their own variable with `by_lag`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from throughtime._errors import DiagnosticError, SchemaError
+from throughtime._schema import require
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+ROUNDING = 1e-12  # of a difference of logarithms: a ratio that equals a threshold has reached it
+
+
+def valid_steps(layer: xr.Dataset) -> xr.DataArray:
+    """Which steps count: `valid`, or all of them where nothing is masked.
+
+    Dims: (sample, time).
+    """
+    absent = [dim for dim in ("sample", "time") if dim not in layer.dims]
+    if absent:
+        raise SchemaError(
+            f"This layer has no dim {absent[0]!r}. Keep it: .isel(sample=[0]), not .isel(sample=0)."
+        )
+    if "valid" in layer:
+        return layer["valid"].astype(bool)
+    shape = (layer.sizes["sample"], layer.sizes["time"])
+    return xr.DataArray(np.ones(shape, dtype=bool), dims=("sample", "time"))
+
+
+def runs_backward(layer: xr.Dataset) -> xr.DataArray:
+    """Whether the last step of the input is processed first.
+
+    Dims: (direction) for a bidirectional layer, otherwise none.
+    """
+    flipped = bool(layer.attrs.get("go_backwards", 0))
+    if "direction" in layer.dims and "direction" not in layer.coords:
+        raise SchemaError("The dim 'direction' has no labels. Give it 'forward' and 'backward'.")
+    if "direction" in layer.coords:
+        return (layer["direction"] == "backward") != flipped
+    return xr.DataArray(flipped)
+
+
+def by_lag(values: xr.DataArray, valid: xr.DataArray, backward: xr.DataArray) -> xr.DataArray:
+    """Replace `time` by `lag`: lag 0 is the last valid step, NaN stands where a sample has no more.
+
+    Examples
+    --------
+    >>> padded = xr.DataArray([1.0, 2.0, 3.0], dims="time"), xr.DataArray([True, True, False], dims="time")
+    >>> by_lag(*padded, xr.DataArray(False)).values
+    array([ 2.,  1., nan])
+    """
+    steps = values.sizes["time"]
+    ordered: xr.DataArray = xr.apply_ufunc(
+        _latest_first,
+        values,
+        valid,
+        backward,
+        input_core_dims=[["time"], ["time"], []],
+        output_core_dims=[["lag"]],
+        dask="parallelized",
+        output_dtypes=[np.float64],
+        dask_gufunc_kwargs={"allow_rechunk": True, "output_sizes": {"lag": steps}},
+    )
+    return ordered.assign_coords(lag=np.arange(steps))
+
+
+def _latest_first(values: npt.NDArray[Any], valid: Flags, backward: Flags) -> Floats:
+    flip = np.asarray(backward)[..., None]
+    valid = np.where(flip, valid, valid[..., ::-1])
+    values = np.where(flip, values, values[..., ::-1]).astype(np.float64)
+    axes = max(values.ndim, valid.ndim)
+    values = values.reshape((1,) * (axes - values.ndim) + values.shape)
+    valid = valid.reshape((1,) * (axes - valid.ndim) + valid.shape)
+    order = np.argsort(~valid, axis=-1, kind="stable")
+    present = np.take_along_axis(valid, order, axis=-1)
+    return np.where(present, np.take_along_axis(values, order, axis=-1), np.nan)
+
+
+def log_norm(values: xr.DataArray, dim: str) -> xr.DataArray:
+    """Natural logarithm of the Euclidean norm over one dim; −∞ where all is exactly 0.
+
+    Neither the squares of tiny numbers nor those of large ones leave the range of float64.
+    """
+    norms: xr.DataArray = xr.apply_ufunc(
+        _log_norm,
+        values,
+        input_core_dims=[[dim]],
+        dask="parallelized",
+        output_dtypes=[np.float64],
+        dask_gufunc_kwargs={"allow_rechunk": True},
+    )
+    return norms
+
+
+def _log_norm(values: npt.NDArray[Any]) -> Floats:
+    sizes = np.abs(values.astype(np.float64))
+    peak = np.max(sizes, axis=-1)
+    scale = np.where((peak > 0) & np.isfinite(peak), peak, 1.0)
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        squares = np.sum((sizes / scale[..., None]) ** 2, axis=-1)
+        norms = np.log(scale) + 0.5 * np.log(squares)
+    return np.asarray(norms, dtype=np.float64)
+
+
+def log_state_gradient(layer: xr.Dataset) -> xr.DataArray:
+    """Logarithm of ‖dL/ds_t‖ on the joint state: hidden, and cell where the layer has one.
+
+    Dims: (sample, time, [direction]).
+    """
+    hidden = log_norm(require(layer, "hidden_gradient"), "unit")
+    if layer.attrs.get("kind") != "lstm" and "cell_gradient" not in layer:
+        return hidden
+    # An LSTM's dL/dh alone can be 0 everywhere while its cell remembers perfectly.
+    gradient = require(layer, "cell_gradient")
+    cell = log_norm(gradient, "cell_unit" if "cell_unit" in gradient.dims else "unit")
+    joint: xr.DataArray = xr.apply_ufunc(
+        np.logaddexp, 2 * hidden, 2 * cell, dask="parallelized", output_dtypes=[np.float64]
+    )
+    return joint / 2
+
+
+def signals(layer: xr.Dataset) -> xr.Dataset:
+    """Gradient of each sample by lag, and its ratio to lag 0, as natural logarithms.
+
+    From `lag_matrix` where the layer has one, with every loss step weighing the same; otherwise from
+    `hidden_gradient` and `cell_gradient`, which tell of lags where the loss reads the last step only.
+
+    Returns
+    -------
+    Dataset
+        `log_signal`, `log_ratio` (sample, lag, [direction]): NaN beyond a sample's length, and in
+        `log_ratio` for a sample without a usable lag 0; `length` (sample): its lags;
+        `no_steps`, `no_signal`, `non_finite` (sample): why a sample has no ratios. Lazy if `layer` is.
+    """
+    matrix = "lag_matrix" in layer
+    found = _per_loss_step(layer) if matrix else _from_gradient(layer)
+    log_signal, length = found["log_signal"], found["length"]
+    first = log_signal.isel(lag=0, drop=True)
+    inside = found["lag"] < length
+    infinite = log_signal.isnull() | (log_signal == np.inf)
+    broken = (infinite & inside).any("lag")
+    found["log_ratio"] = log_signal - first.where(np.isfinite(first) & ~broken)
+    found["no_signal"], found["non_finite"] = first == -np.inf, broken
+    if matrix:
+        found = _over_loss_steps(found)
+    found["no_steps"] = found["length"] == 0
+    return found.assign_attrs(basis="lag_matrix" if matrix else "gradient")
+
+
+def _from_gradient(layer: xr.Dataset) -> xr.Dataset:
+    valid = valid_steps(layer)
+    log_signal = by_lag(log_state_gradient(layer), valid, runs_backward(layer))
+    length = valid.sum("time") + xr.zeros_like(log_signal.isel(lag=0, drop=True), dtype=int)
+    return xr.Dataset({"log_signal": log_signal, "length": length})
+
+
+def _per_loss_step(layer: xr.Dataset) -> xr.Dataset:
+    matrix, backward, valid = layer["lag_matrix"], runs_backward(layer), valid_steps(layer)
+    steps = matrix.sizes["time"]
+    if "loss_time" not in matrix.coords and matrix.sizes["loss_time"] != steps:
+        raise DiagnosticError(
+            f"'lag_matrix' has {matrix.sizes['loss_time']} of {steps} loss steps and no coordinate "
+            "'loss_time' that says which. Assign one: leaf.assign_coords(loss_time=[...])."
+        )
+    read = xr.DataArray(np.asarray(matrix["loss_time"], dtype=int), dims="loss_time")
+    time = xr.DataArray(np.arange(steps), dims="time")
+    before = ((time <= read) & ~backward) | ((time >= read) & backward)
+    within = before & valid & valid.isel(time=read)
+    logs = log_norm(matrix.drop_vars("loss_time", errors="ignore").expand_dims("_one"), "_one")
+    log_signal = by_lag(logs, within, backward)
+    length = within.sum("time") + xr.zeros_like(log_signal.isel(lag=0, drop=True), dtype=int)
+    return xr.Dataset({"log_signal": log_signal, "length": length})
+
+
+def _over_loss_steps(found: xr.Dataset) -> xr.Dataset:
+    means = {name: _log_mean(found[name], "loss_time") for name in ("log_signal", "log_ratio")}
+    read = found["length"] > 0
+    broken = (found["non_finite"] & read).any("loss_time")
+    return xr.Dataset(
+        {
+            "log_signal": means["log_signal"],
+            "log_ratio": means["log_ratio"].where(~broken),
+            "length": found["length"].max("loss_time"),
+            # A loss step without signal is left out; a sample is when it has no other.
+            "no_signal": (found["no_signal"] | ~read).all("loss_time") & read.any("loss_time"),
+            "non_finite": broken,
+        }
+    )
+
+
+def _log_mean(values: xr.DataArray, dim: str) -> xr.DataArray:
+    means: xr.DataArray = xr.apply_ufunc(
+        _log_mean_exp,
+        values,
+        input_core_dims=[[dim]],
+        dask="parallelized",
+        output_dtypes=[np.float64],
+        dask_gufunc_kwargs={"allow_rechunk": True},
+    )
+    return means
+
+
+def _log_mean_exp(values: Floats) -> Floats:
+    count = np.sum(~np.isnan(values), axis=-1)
+    peak = np.fmax.reduce(values, axis=-1)
+    base = np.where(np.isfinite(peak), peak, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        total = np.nansum(np.exp(values - base[..., None]), axis=-1)
+        means = np.where(count > 0, base + np.log(total) - np.log(count), np.nan)
+    return np.asarray(means, dtype=np.float64)
+
+
+def underflowed(log_signal: xr.DataArray, smallest_normal: float) -> xr.DataArray:
+    """Where a signal fell out of its format: below the smallest normal number, or 0 right behind such.
+
+    An exact 0 behind a signal of ordinary size is none: there the gradient truly stops.
+    """
+    found: xr.DataArray = xr.apply_ufunc(
+        _underflowed,
+        log_signal,
+        input_core_dims=[["lag"]],
+        output_core_dims=[["lag"]],
+        kwargs={"log_smallest": np.log(smallest_normal) - ROUNDING},
+        dask="parallelized",
+        output_dtypes=[np.bool_],
+        dask_gufunc_kwargs={"allow_rechunk": True},
+    )
+    return found
+
+
+def _underflowed(log_signal: Floats, *, log_smallest: float) -> Flags:
+    lags = np.arange(log_signal.shape[-1])
+    latest = np.maximum.accumulate(np.where(np.isfinite(log_signal), lags, -1), axis=-1)
+    shown = np.take_along_axis(log_signal, np.maximum(latest, 0), axis=-1)
+    small = (latest >= 0) & (shown < log_smallest)
+    return np.asarray(small & ~np.isnan(log_signal), dtype=np.bool_)
+
+
+def exclusions(found: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Count the samples that a measure could not use, by reason."""
+    return {name: found[name].sum("sample") for name in ("no_steps", "no_signal", "non_finite")}

@@ -1,0 +1,164 @@
+"""How fast neighbouring states separate along the trajectory a layer took: its Lyapunov exponents.
+
+`lyapunov_exponents` is the method on any Jacobians; `lyapunov_spectrum` takes them from `throughtime.cells`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from throughtime._errors import DiagnosticError
+from throughtime._schema import Layer, require
+from throughtime.cells import Layer as CellLayer
+from throughtime.cells import Pass, step_jacobians
+from throughtime.diagnostics.checks import certified
+from throughtime.diagnostics.lags import Flags, Floats, runs_backward, valid_steps
+
+_NEEDED = ("kernel", "recurrent_kernel", "input", "hidden")
+_IF_THERE = ("bias", "recurrent_bias", "cell", "initial_hidden", "initial_cell")
+_SINGLE = ("direction", "step")  # dims that are solved one by one
+
+
+def lyapunov_spectrum(layer: Layer, *, transient: int = 0) -> xr.DataArray:
+    """Lyapunov exponents of a layer's state along each sample's trajectory, largest first.
+
+    The state is h, for an LSTM h and c after one another. Over a finite window they are local exponents,
+    started at the initial state. The cost grows with the cube of the state: choose samples with .isel.
+
+    Parameters
+    ----------
+    layer : one LSTM, GRU or SimpleRNN of a capture, with `input`, `hidden`, `kernel`, `recurrent_kernel`
+        `bias`, `cell` and initial states are used where it has them; an initial state not there is 0.
+    transient : int
+        Valid steps left out of the mean at the beginning.
+
+    Returns
+    -------
+    DataArray (sample, [direction,] exponent), per timestep
+        −∞ for a direction that a step erases; NaN where no valid step is left. See `lyapunov_exponents`.
+
+    References
+    ----------
+    Vogt et al. (2022), arXiv 2006.14123; Engelken, Wolf & Abbott (2023), arXiv 2006.02427.
+
+    Examples
+    --------
+    >>> from throughtime import testing
+    >>> lyapunov_spectrum(testing.decaying(rate=0.5, units=2)).values.round(6)  # ln 0.5
+    array([[-0.693147, -0.693147]])
+    """
+    captured = certified(layer)
+    arrays = {name: require(captured, name) for name in _NEEDED}
+    arrays |= {name: captured[name] for name in _IF_THERE if name in captured}
+    arrays["valid"] = valid_steps(captured)
+    states = arrays["hidden"].sizes["unit"] * (2 if captured.attrs.get("kind") == "lstm" else 1)
+    exponents: xr.DataArray = xr.apply_ufunc(
+        _along_trajectory,
+        *arrays.values(),
+        runs_backward(captured),
+        input_core_dims=[*([dim for dim in each.dims if dim not in _SINGLE] for each in arrays.values()), []],
+        output_core_dims=[["sample", "exponent"]],
+        vectorize=True,
+        kwargs={"names": tuple(arrays), "attributes": captured.attrs, "transient": transient},
+        dask="parallelized",
+        output_dtypes=[np.float64],
+        dask_gufunc_kwargs={"allow_rechunk": True, "output_sizes": {"exponent": states}},
+    )
+    return exponents.rename("lyapunov_spectrum").assign_attrs(units="1/timestep", transient=transient)
+
+
+def _along_trajectory(
+    *values: Any, names: tuple[str, ...], attributes: dict[str, Any], transient: int
+) -> Floats:
+    *arrays, backward = values
+    of = dict(zip(names, arrays, strict=True))
+    layer = CellLayer(
+        kind=str(attributes.get("kind")),
+        kernel=of["kernel"],
+        recurrent_kernel=of["recurrent_kernel"],
+        bias=of.get("bias"),
+        recurrent_bias=of.get("recurrent_bias"),
+        activation=str(attributes.get("activation", "tanh")),
+        recurrent_activation=str(attributes.get("recurrent_activation", "sigmoid")),
+        reset_after=bool(attributes.get("reset_after", 1)),
+    )
+    passed = Pass(
+        inputs=of["input"],
+        hidden=of["hidden"],
+        valid=of["valid"],
+        runs_backward=bool(backward),
+        initial_hidden=of.get("initial_hidden"),
+        initial_cell=of.get("initial_cell"),
+    )
+    order = slice(None, None, -1 if backward else 1)  # the cells speak input time
+    jacobians = step_jacobians(layer, passed, of.get("cell"))[:, order]
+    return lyapunov_exponents(jacobians, valid=of["valid"][:, order], transient=transient)
+
+
+def lyapunov_exponents(
+    jacobians: npt.ArrayLike, *, valid: npt.ArrayLike | None = None, transient: int = 0
+) -> Floats:
+    """Lyapunov exponents of a product of Jacobians by QR: λ_i = mean over steps of ln|R_ii|.
+
+    Without a transient their sum is the mean of ln|det J|.
+
+    Parameters
+    ----------
+    jacobians : array_like (sample, time, state, state)
+        Rows new, columns old; time in processing order.
+    valid : array_like of bool (sample, time), optional
+        Steps that count; a masked step copies the state and is passed over.
+    transient : int
+        Valid steps left out of the mean at the beginning.
+
+    Returns
+    -------
+    ndarray (sample, state), per step, largest first
+
+    Raises
+    ------
+    DiagnosticError
+        The shape is another, or `transient` is negative.
+
+    References
+    ----------
+    Vogt et al. (2022), arXiv 2006.14123; Engelken, Wolf & Abbott (2023), arXiv 2006.02427.
+
+    Examples
+    --------
+    >>> lyapunov_exponents(np.tile(np.diag([0.5, 2.0]), (1, 10, 1, 1))).round(6)
+    array([[ 0.693147, -0.693147]])
+    """
+    steps = np.asarray(jacobians, dtype=np.float64)
+    if steps.ndim != 4 or steps.shape[2] != steps.shape[3] or transient < 0:
+        raise DiagnosticError(
+            f"jacobians have shape {steps.shape}, transient is {transient}; expected (sample, time, state, "
+            "state) and 0 or more."
+        )
+    mask: Flags = np.broadcast_to(np.asarray(True if valid is None else valid, dtype=bool), steps.shape[:2])
+    counted: Flags = np.asarray(mask & (np.cumsum(mask, axis=1) > transient), dtype=np.bool_)
+    total = _log_growth(steps, mask, counted)
+    count = counted.sum(axis=1)[:, None]
+    means = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return np.asarray(-np.sort(-means, axis=1))
+
+
+def _log_growth(steps: Floats, mask: Flags, counted: Flags) -> Floats:
+    """Sum of ln|R_ii| over the counted steps, (sample, state)."""
+    basis = np.broadcast_to(np.eye(steps.shape[-1]), steps.shape[:1] + steps.shape[2:]).copy()
+    total = np.zeros((len(steps), steps.shape[-1]))
+    for t in range(steps.shape[1]):
+        # A Jacobian that is not finite has no factors; it makes the sample's exponents NaN.
+        finite: Flags = np.asarray(np.isfinite(steps[:, t]).all(axis=(1, 2)), dtype=np.bool_)
+        moved = np.where(finite[:, None, None], steps[:, t], 0.0) @ basis
+        turned, grown = np.linalg.qr(moved)
+        with np.errstate(divide="ignore"):
+            logs = np.log(np.abs(np.diagonal(grown, axis1=1, axis2=2)))
+        logs = np.where(finite[:, None], logs, np.nan)
+        total += np.where(counted[:, t][:, None], logs, 0.0)
+        basis = np.where(mask[:, t, None, None], turned, basis)
+    return total

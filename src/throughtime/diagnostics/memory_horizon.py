@@ -1,0 +1,128 @@
+"""How far back the loss still sends gradient: the last lag above a threshold, censored by the length.
+
+Per sample, and as the median of a group by Kaplan and Meier's estimate; `horizon_text` tells the results.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from scipy.stats import CensoredData, ecdf
+
+from throughtime._schema import Layer
+from throughtime.diagnostics.checks import certified, fraction
+from throughtime.diagnostics.lags import ROUNDING, Flags, Floats, exclusions, signals
+
+
+def memory_horizon(layer: Layer, *, threshold: float = 0.01) -> xr.DataArray:
+    """Largest lag at which the loss still sends gradient back, per sample.
+
+    Right-censored by the sequence length: where `censored` is True the horizon is at least this long, not
+    this long. See `memory_horizon_median` for a group, `horizon_text` for words, `lag_profile` for limits.
+
+    Parameters
+    ----------
+    layer : one layer of a capture, with `hidden_gradient` (sample, time, unit) or `lag_matrix`
+        An LSTM is judged on hidden and cell together.
+    threshold : float in (0, 1)
+        Fraction of the norm at lag 0; 0.01 is a convention.
+
+    Returns
+    -------
+    DataArray (sample, [direction]), in timesteps
+        Coordinate `censored`. NaN, and then floats, where a sample has no signal at lag 0; `lag_profile`
+        counts why. Of lazy arrays floats in any case.
+
+    Raises
+    ------
+    SchemaError
+        `layer` has no `hidden_gradient`.
+
+    References
+    ----------
+    Pascanu, Mikolov & Bengio (2013), On the difficulty of training recurrent neural networks, §2.
+
+    Examples
+    --------
+    >>> from throughtime import testing
+    >>> memory_horizon(testing.decaying(rate=0.5)).values
+    array([6])
+    """
+    found = signals(certified(layer))
+    return _whole(_horizons(found, threshold)).assign_attrs(threshold=threshold, units="timesteps")
+
+
+def _horizons(found: xr.Dataset, threshold: float) -> xr.DataArray:
+    log_threshold = np.log(fraction("threshold", threshold)) - ROUNDING
+    lag, reached = found["lag"], found["log_ratio"] >= log_threshold
+    # Lag 0 is reached by definition, so a measured sample has a horizon.
+    horizon = lag.where(reached).max("lag").astype(float).rename("memory_horizon")
+    censored = (horizon == found["length"] - 1).drop_vars("lag", errors="ignore")
+    return horizon.assign_coords(censored=censored)
+
+
+def _whole(horizon: xr.DataArray) -> xr.DataArray:
+    """Whole numbers where every sample has a horizon; lazy values are left floats."""
+    if horizon.chunks is None and bool(horizon.notnull().all()):
+        return horizon.astype(np.int64)
+    return horizon
+
+
+def memory_horizon_median(layer: Layer, *, threshold: float = 0.01) -> xr.Dataset:
+    """Median memory horizon of a batch, sequence ends taken into account (Kaplan-Meier).
+
+    Parameters
+    ----------
+    layer, threshold
+        See `memory_horizon`.
+
+    Returns
+    -------
+    Dataset ([direction])
+        `median`, in timesteps: NaN where the sequences are too short to tell; then `censored` is True
+        and `at_least` the longest horizon seen, otherwise `at_least` is the median. `samples` measured,
+        `censored_samples` of them, and those left out, by reason.
+
+    References
+    ----------
+    Kaplan-Meier as in scipy.stats.ecdf.
+
+    Examples
+    --------
+    >>> from throughtime import testing
+    >>> result = memory_horizon_median(testing.decaying(rate=[0.5, 0.6, 1.0]))
+    >>> float(result["median"]), bool(result["censored"]), int(result["censored_samples"])
+    (9.0, False, 1)
+    """
+    found = signals(certified(layer))
+    horizon = _horizons(found, threshold)
+    median, at_least = xr.apply_ufunc(
+        _kaplan_meier,
+        horizon.drop_vars("censored"),
+        horizon["censored"].drop_vars("censored"),
+        input_core_dims=[["sample"], ["sample"]],
+        output_core_dims=[[], []],
+        vectorize=True,
+        dask="parallelized",
+        output_dtypes=[np.float64] * 2,
+        dask_gufunc_kwargs={"allow_rechunk": True},
+    )
+    variables = {"median": median, "at_least": at_least, "censored": median.isnull() & at_least.notnull()}
+    counts = {
+        "samples": horizon.notnull().sum("sample"),
+        "censored_samples": horizon["censored"].drop_vars("censored").sum("sample"),
+    }
+    return xr.Dataset({**variables, **counts, **exclusions(found)})
+
+
+def _kaplan_meier(horizon: Floats, censored: Flags) -> tuple[float, float]:
+    """Median and the lower bound that holds in any case."""
+    measured = ~np.isnan(horizon)
+    ended: npt.NDArray[np.bool_] = np.asarray(censored, dtype=bool)[measured]
+    lengths = horizon[measured]
+    if not lengths.size:
+        return np.nan, np.nan
+    survival = ecdf(CensoredData(uncensored=lengths[~ended], right=lengths[ended])).sf
+    below = survival.quantiles[survival.probabilities <= 0.5]
+    return (float(below[0]), float(below[0])) if below.size else (np.nan, float(lengths.max()))

@@ -1,0 +1,114 @@
+"""The recurrent kernel of each gate as a linear map: its eigenvalues, singular values, and how they differ.
+
+Of the weights alone: what the activations and the data make of them is `lyapunov_spectrum`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from throughtime._errors import DiagnosticError
+from throughtime._schema import Layer, require
+from throughtime.diagnostics.checks import certified
+
+_RESULTS = ("eigenvalues", "spectral_radius", "largest_singular_value", "orthogonality_gap", "non_normality")
+
+
+def recurrent_spectrum(layer: Layer) -> xr.Dataset:
+    """Spectrum of the recurrent kernel U, per gate.
+
+    A radius below 1 does not mean that nothing grows: a non-normal U grows first, see `transient_growth`.
+    In an LSTM or GRU the gates scale what these numbers say.
+
+    Parameters
+    ----------
+    layer : one layer of a capture, with `recurrent_kernel` ([direction,] unit_from, [gate,] unit)
+
+    Returns
+    -------
+    Dataset ([direction,] [gate])
+        `spectral_radius` ρ(U) = max|λ|; `largest_singular_value` σ₁(U); `orthogonality_gap`
+        ‖UᵀU − I‖_F / √n, 0 for an orthogonal and 1 for a zero matrix; `non_normality`, Henrici's
+        √(‖U‖_F² − Σ|λ|²) / ‖U‖_F, 0 for a normal matrix, NaN for a zero one; `eigenvalues` (mode), complex,
+        largest first. All NaN for weights that are not finite.
+
+    References
+    ----------
+    Kerg et al. (2019), Non-normal recurrent neural network (nnRNN), arXiv 1905.12080.
+
+    Examples
+    --------
+    >>> from throughtime import testing
+    >>> found = recurrent_spectrum(testing.decaying(rate=0.5))
+    >>> float(found["spectral_radius"]), float(found["orthogonality_gap"]), float(found["non_normality"])
+    (0.5, 0.75, 0.0)
+    """
+    kernel = require(certified(layer), "recurrent_kernel")
+    parts = xr.apply_ufunc(
+        _spectrum,
+        kernel,
+        input_core_dims=[["unit_from", "unit"]],
+        output_core_dims=[["mode"], [], [], [], []],
+        vectorize=True,
+        dask="parallelized",
+        output_dtypes=[np.complex128] + [np.float64] * 4,
+        dask_gufunc_kwargs={"allow_rechunk": True, "output_sizes": {"mode": kernel.sizes["unit"]}},
+    )
+    return xr.Dataset(dict(zip(_RESULTS, parts, strict=True)))
+
+
+def _spectrum(kernel: npt.NDArray[Any]) -> tuple[Any, ...]:
+    matrix = kernel.astype(np.float64)
+    if not np.isfinite(matrix).all():
+        return np.full(len(matrix), np.nan + 0j), np.nan, np.nan, np.nan, np.nan
+    values = np.linalg.eigvals(matrix).astype(np.complex128)
+    values = values[np.argsort(-np.abs(values), kind="stable")]
+    size = np.linalg.norm(matrix)
+    gap = np.linalg.norm(matrix.T @ matrix - np.eye(len(matrix))) / np.sqrt(len(matrix))
+    # Schur: ‖U‖_F² is Σ|λ|² plus the part above the diagonal, which rounding can make negative.
+    departure = np.sqrt(max(size**2 - np.sum(np.abs(values) ** 2), 0.0))
+    relative = departure / size if size > 0 else np.nan
+    return values, np.abs(values[0]), np.linalg.norm(matrix, 2), gap, relative
+
+
+def transient_growth(matrix: npt.ArrayLike, *, powers: int = 100) -> npt.NDArray[np.float64]:
+    """Spectral norm of a matrix' powers, ‖J^k‖ for k = 0 … `powers`.
+
+    Where the spectral radius is below 1 all ends in 0, yet before a non-normal matrix can grow a lot.
+
+    Parameters
+    ----------
+    matrix : array_like (n, n)
+    powers : int
+
+    Returns
+    -------
+    ndarray (powers + 1)
+
+    Raises
+    ------
+    DiagnosticError
+        `matrix` is not square.
+
+    References
+    ----------
+    Kerg et al. (2019), Non-normal recurrent neural network (nnRNN), arXiv 1905.12080.
+
+    Examples
+    --------
+    >>> growth = transient_growth([[0.9, 5.0], [0.0, 0.9]])
+    >>> int(growth.argmax()), float(growth.max().round(2))
+    (9, 19.38)
+    """
+    step = np.asarray(matrix, dtype=np.float64)
+    if step.ndim != 2 or step.shape[0] != step.shape[1]:
+        raise DiagnosticError(f"matrix has shape {step.shape}; it has to be square.")
+    norms, power = [], np.eye(len(step))
+    for _ in range(powers + 1):
+        norms.append(np.linalg.norm(power, 2))
+        power = power @ step
+    return np.array(norms)

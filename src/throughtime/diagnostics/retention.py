@@ -1,0 +1,72 @@
+"""Memory of linear recurrences from their decays alone: what is left of a state, and how sharp it reacts.
+
+For linear RNNs and state-space models, s_t = a_t·s_{t−1} + …; works on plain arrays, not on captures.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from throughtime._errors import DiagnosticError
+
+Floats = npt.NDArray[np.float64]
+
+
+def retention(decay: npt.ArrayLike, *, axis: int = -1) -> Floats:
+    """Share of a state that is left after all steps along an axis: exp(Σ ln|a_t|).
+
+    Parameters
+    ----------
+    decay : array_like, real or complex
+        a_t, one per step along `axis`.
+    axis : int
+
+    Returns
+    -------
+    ndarray without `axis`
+
+    References
+    ----------
+    Zucchet & Orvieto (2024), arXiv 2405.21064.
+
+    Examples
+    --------
+    >>> float(retention([0.9] * 10).round(6))
+    0.348678
+    """
+    with np.errstate(divide="ignore", over="ignore"):
+        return np.asarray(np.exp(np.sum(np.log(np.abs(np.asarray(decay))), axis=axis)), dtype=np.float64)
+
+
+def sensitivity(decay: npt.ArrayLike) -> Floats:
+    """How sharply the loss reacts to a decay λ near 1: (1 + λ²) / (1 − λ²)³.
+
+    As memory grows, λ → 1, it explodes although no gradient does: small changes of λ change everything.
+
+    Parameters
+    ----------
+    decay : array_like, real or complex, |λ| < 1
+
+    Returns
+    -------
+    ndarray of the same shape
+
+    Raises
+    ------
+    DiagnosticError
+        Some |λ| ≥ 1: such a state grows without end.
+
+    References
+    ----------
+    Zucchet & Orvieto (2024), arXiv 2405.21064.
+
+    Examples
+    --------
+    >>> sensitivity([0.0, 0.9]).round(2)
+    array([  1.  , 263.89])
+    """
+    squared = np.abs(np.asarray(decay)) ** 2
+    if not np.all(squared < 1):
+        raise DiagnosticError(f"decay has |λ| up to {np.sqrt(np.max(squared)):.6g}; it has to be below 1.")
+    return np.asarray((1 + squared) / (1 - squared) ** 3, dtype=np.float64)

@@ -1,0 +1,76 @@
+"""Which gates stand at an end of their range, where the slope is flat and little is learned.
+
+Read off the gates' values; `timescale` says how long an open gate remembers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from throughtime._errors import DiagnosticError
+from throughtime._schema import Layer, require
+from throughtime.diagnostics.checks import certified, fraction
+from throughtime.diagnostics.lags import valid_steps
+
+# Range of each activation that saturates at both ends.
+_RANGES = {"sigmoid": (0.0, 1.0), "hard_sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "softsign": (-1.0, 1.0)}
+
+
+def saturation(layer: Layer, *, low: float = 0.1, high: float = 0.9) -> xr.Dataset:
+    """Share of valid steps at which a gate lies at the left or at the right end of its range.
+
+    A right-saturated forget (LSTM) or update (GRU) gate is how memory works, not a fault. The candidate's
+    range, −1 to 1 under tanh, is mapped to 0 to 1 first, so that 0.9 stands for 0.8 there.
+
+    Parameters
+    ----------
+    layer : one LSTM or GRU of a capture, with `gate_activation`
+    low, high : float in (0, 1)
+        Ends of the range, in parts of it.
+
+    Returns
+    -------
+    Dataset ([direction,] gate, unit)
+        `left`, `right`: over all valid steps of all samples. NaN for an activation without two ends (relu),
+        and where no step is valid.
+
+    References
+    ----------
+    Karpathy, Johnson & Fei-Fei (2015), Visualizing and understanding recurrent networks, arXiv 1506.02078.
+
+    Examples
+    --------
+    >>> from throughtime import testing
+    >>> found = saturation(testing.saturated_gates(left=0.25, right=0.5)).sel(gate="forget").isel(unit=0)
+    >>> found["left"].item(), found["right"].item()
+    (0.25, 0.5)
+    """
+    if fraction("low", low) >= fraction("high", high):
+        raise DiagnosticError(f"low={low} has to lie below high={high}.")
+    captured = certified(layer)
+    values = require(captured, "gate_activation").astype(np.float64)
+    start, end = _ends(captured)
+    position = (values - start) / (end - start)
+    counted = valid_steps(captured) & position.notnull()
+    steps = counted.sum(("sample", "time"))
+    sides = {"left": position < low, "right": position > high}
+    return xr.Dataset(
+        {
+            name: (side & counted).sum(("sample", "time")) / steps.where(steps > 0)
+            for name, side in sides.items()
+        },
+        attrs={"low": low, "high": high},
+    )
+
+
+def _ends(layer: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
+    """Give the ends of each gate's range."""
+    names = layer["gate"].values
+    of_gate = {"candidate": layer.attrs.get("activation", "tanh")}
+    usual = layer.attrs.get("recurrent_activation", "sigmoid")
+    ranges = [_RANGES.get(str(of_gate.get(str(name), usual)), (np.nan, np.nan)) for name in names]
+    start, end = (
+        xr.DataArray(list(each), dims="gate", coords={"gate": names}) for each in zip(*ranges, strict=True)
+    )
+    return start, end

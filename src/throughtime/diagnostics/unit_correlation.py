@@ -1,0 +1,73 @@
+"""Which units do the same: correlation of their values over all valid steps.
+
+Of any variable that has units; without a source beyond Pearson's coefficient.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from throughtime._schema import Layer, require
+from throughtime.diagnostics.checks import certified
+from throughtime.diagnostics.lags import Flags, Floats, valid_steps
+
+
+def unit_correlation(layer: Layer, *, variable: str = "hidden") -> xr.DataArray:
+    """Pearson correlation between the units of one variable, over all valid steps of all samples.
+
+    Steps of one sample depend on each other, so a correlation of n steps is less certain than n suggests.
+
+    Parameters
+    ----------
+    layer : one layer of a capture
+    variable : str
+        One with `sample`, `time` and `unit`: `hidden`, `hidden_gradient`, `gate_activation`, …
+
+    Returns
+    -------
+    DataArray ([direction,] [gate,] unit, unit_from), −1 to 1
+        NaN for a unit that never changes, and where fewer than 2 steps are valid.
+
+    Raises
+    ------
+    SchemaError
+        The layer has no such variable.
+
+    Examples
+    --------
+    >>> from throughtime import testing
+    >>> unit_correlation(testing.constant_gates(), variable="cell").values.round(6).min()
+    np.float64(1.0)
+    """
+    captured = certified(layer)
+    values = require(captured, variable)
+    unit = "unit" if "unit" in values.dims else f"{variable.removesuffix('_gradient')}_unit"
+    units = values.sizes[unit]
+    found: xr.DataArray = xr.apply_ufunc(
+        _correlation,
+        values,
+        valid_steps(captured),
+        input_core_dims=[["sample", "time", unit], ["sample", "time"]],
+        output_core_dims=[[unit, "unit_from"]],
+        vectorize=True,
+        dask="parallelized",
+        output_dtypes=[np.float64],
+        dask_gufunc_kwargs={"allow_rechunk": True, "output_sizes": {"unit_from": units}},
+    )
+    return found.rename("unit_correlation").assign_attrs(variable=variable)
+
+
+def _correlation(values: npt.NDArray[Any], valid: Flags) -> Floats:
+    taken = values[valid].astype(np.float64)
+    if len(taken) < 2:
+        return np.full((values.shape[-1],) * 2, np.nan)
+    centred = taken - taken.mean(axis=0)
+    size = np.linalg.norm(centred, axis=0)
+    # Rounding leaves a constant unit a spread of its last digit.
+    moving = size > 1e-14 * np.linalg.norm(taken, axis=0)
+    scaled = centred / np.where(moving, size, np.nan)
+    return np.asarray(np.clip(scaled.T @ scaled, -1.0, 1.0), dtype=np.float64)

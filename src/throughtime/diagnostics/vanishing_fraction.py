@@ -1,0 +1,58 @@
+"""Which share of the samples has lost its signal k steps back, and in which sense lost.
+
+Reads the ratios of `lags.signals`; floating-point underflow is told apart from an exact zero.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from throughtime._schema import Layer
+from throughtime.diagnostics.checks import certified, fraction, precision
+from throughtime.diagnostics.lags import ROUNDING, exclusions, signals, underflowed
+
+
+def vanishing_fraction(layer: Layer, *, threshold: float = 0.01) -> xr.Dataset:
+    """Share of samples whose gradient at lag k is below a fraction of its value at lag 0.
+
+    The second threshold, eps/2 of the dtype (2⁻²⁴ in float32), is that of arithmetic: added to the signal
+    at lag 0, what lies below changes nothing.
+
+    Parameters
+    ----------
+    layer : one layer of a capture, with `hidden_gradient` (an LSTM: `cell_gradient` too) or `lag_matrix`
+    threshold : float in (0, 1)
+        0.01 is a convention.
+
+    Returns
+    -------
+    Dataset (lag, [direction]), shares of the `samples` that reach the lag; NaN where none does
+        `vanished`: below `threshold`; `below_precision`: below eps/2; `underflow`: below the smallest normal
+        number of the dtype, or 0 right behind such; `zero`: exactly 0 and no underflow.
+        `no_steps`, `no_signal`, `non_finite` count samples left out.
+
+    Examples
+    --------
+    >>> from throughtime import testing
+    >>> lost = vanishing_fraction(testing.decaying(rate=[0.5, 0.9]))
+    >>> lost["vanished"].sel(lag=[6, 7, 44]).values
+    array([0. , 0.5, 1. ])
+    """
+    captured = certified(layer)
+    held, found = precision(captured), signals(captured)
+    ratio = found["log_ratio"]
+    measured = ratio.notnull()
+    samples = measured.sum("sample")
+    small = underflowed(found["log_signal"], held.smallest_normal)
+    lost = {
+        "vanished": ratio < np.log(fraction("threshold", threshold)) - ROUNDING,
+        "below_precision": ratio < np.log(held.epsilon / 2) - ROUNDING,
+        "underflow": small,
+        "zero": (ratio == -np.inf) & ~small,
+    }
+    shares = {
+        name: (each & measured).sum("sample") / samples.where(samples > 0) for name, each in lost.items()
+    }
+    result = xr.Dataset({**shares, "samples": samples, **exclusions(found)})
+    return result.assign_attrs(basis=found.attrs["basis"], threshold=threshold)

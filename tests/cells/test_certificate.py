@@ -1,0 +1,133 @@
+"""The certificate passes on the truth, fails on planted errors and knows when it is not defined."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.cells.cases import KINDS, batch, in_single_precision, layer, solved_case
+
+from throughtime.cells import QUANTITIES, bar, certificate_time, certificate_weights, solve, textbook
+
+WEIGHTS = ("kernel_gradient", "recurrent_kernel_gradient", "bias_gradient")
+
+
+def both(kind, *, single=False):
+    """The fast solution, and the textbook's in autodiff's place."""
+    rng = np.random.default_rng(0)
+    built, passed = layer(kind, rng, 3, 8, scale=0.4), batch(rng, 4, 30, 3, 8, masked="right")
+    case = solved_case(built, passed)
+    built, passed = case.layer, case.passed
+    if single:
+        built, passed = in_single_precision(built), in_single_precision(passed)
+    return solve(built, passed, QUANTITIES), textbook(built, passed)
+
+
+def weights_of(found, factor=1.0, gate=1):
+    weights = {name: found[name].copy() for name in WEIGHTS}
+    if factor != 1.0:
+        weights["kernel_gradient"][..., gate, :] *= factor
+    return weights
+
+
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_passes_on_the_truth(kind, single):
+    found, truth = both(kind, single=single)
+    dtype = "float32" if single else "float64"
+    contribution = found["step_contribution"]
+    assert certificate_weights(weights_of(found), weights_of(truth), contribution=contribution) <= bar(dtype)
+    assert certificate_time(found["input_gradient"], truth["input_gradient"], dtype=dtype) <= bar(dtype)
+
+
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_one_percent_in_one_gate_fails(kind, single):
+    found, truth = both(kind, single=single)
+    for gate in range(found["gate_gradient"].shape[2]):
+        error = certificate_weights(
+            weights_of(found, 1.01, gate),
+            weights_of(truth),
+            contribution=found["step_contribution"],
+            dtype="float32" if single else "float64",
+        )
+        assert error > 10 * bar("float32"), gate
+
+
+@pytest.mark.parametrize(
+    "moved", [lambda dx: dx[:, ::-1], lambda dx: np.roll(dx, 1, axis=1)], ids=["flip", "shift"]
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_wrong_time_order_fails(kind, moved):
+    found, truth = both(kind)
+    assert certificate_time(moved(found["input_gradient"]), truth["input_gradient"]) > 0.1
+
+
+def test_vanishing_steps_count_as_much_as_the_others():
+    truth = np.ones((2, 30, 3)) * 0.5 ** np.arange(30)[:, None]
+    wrong = truth.copy()
+    wrong[:, 29] *= 1.01
+    assert certificate_time(wrong, truth) == pytest.approx(0.01)
+    # Below the rounding of the largest step there is nothing to compare with in single precision.
+    assert certificate_time(wrong, truth, dtype="float32") < 1e-3
+
+
+def test_a_wrong_weight_is_not_hidden_by_larger_ones():
+    truth = {"kernel_gradient": np.full((3, 3), 1e6), "bias_gradient": np.ones(3)}
+    wrong = {**truth, "bias_gradient": np.full(3, 1.01)}
+    assert certificate_weights(wrong, truth) == pytest.approx(0.01)
+
+
+def test_not_defined_where_both_are_zero():
+    zeros = np.zeros((2, 5, 3))
+    assert np.isnan(certificate_time(zeros, zeros))
+    assert np.isnan(certificate_weights({"kernel_gradient": zeros}, {"kernel_gradient": zeros}))
+    assert np.isnan(certificate_weights({}, {}))
+
+
+def test_a_gradient_where_there_is_none_is_infinitely_wrong():
+    zeros, ones = np.zeros((2, 5, 3)), np.ones((2, 5, 3))
+    assert certificate_time(ones, zeros) == np.inf
+    assert certificate_weights({"kernel_gradient": ones}, {"kernel_gradient": zeros}) == np.inf
+    assert certificate_time(zeros, ones) == 1.0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_fail(value):
+    _, truth = both("gru")
+    broken = truth["input_gradient"].copy()
+    broken[0, 3] = value
+    assert certificate_time(broken, truth["input_gradient"]) == np.inf
+    assert certificate_time(truth["input_gradient"], broken) == np.inf
+    weights = {"kernel_gradient": np.full((3, 3), value)}
+    assert certificate_weights(weights, weights) == np.inf
+
+
+def test_shapes_that_differ_fail():
+    _, truth = both("simple_rnn")
+    assert certificate_time(truth["input_gradient"][:, 1:], truth["input_gradient"]) == np.inf
+
+
+def test_gradients_that_cancel_are_judged_by_their_terms():
+    """At an optimum the sum is rounding: it is not compared with itself."""
+    rounding = {"kernel_gradient": np.full((2, 2), 1e-17)}
+    terms = np.ones((4, 10))
+    nothing = {"kernel_gradient": np.zeros((2, 2))}
+    assert certificate_weights(rounding, nothing, contribution=terms) < 1
+
+
+def test_bars():
+    assert [bar(name) for name in ("float64", "float32", "float16", "bfloat16")] == [1e-12, 1e-5, 1e-2, 5e-2]
+    assert bar(np.dtype(np.float64)) == bar(np.float64) == 1e-12
+
+
+def test_planted_error_in_the_layer_itself_is_seen():
+    rng = np.random.default_rng(1)
+    case = solved_case(layer("lstm", rng), batch(rng))
+    truth = textbook(case.layer, case.passed)
+    recurrent = case.layer.recurrent_kernel.copy()
+    recurrent[:, 1] *= 1.01
+    found = solve(replace(case.layer, recurrent_kernel=recurrent), case.passed, QUANTITIES)
+    assert certificate_weights(weights_of(found), weights_of(truth)) > 1e-5
+    assert certificate_time(found["input_gradient"], truth["input_gradient"]) > 1e-5
