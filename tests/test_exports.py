@@ -23,7 +23,7 @@ def callables() -> list[str]:
     inner = [
         f"{module}.{name}"
         for module in tt._MODULES
-        for name, thing in inspect.getmembers(getattr(tt, module), callable)
+        for name, thing in inspect.getmembers(getattr(tt, module), inspect.isfunction)
         if not name.startswith("_") and thing.__module__.startswith(f"throughtime.{module}")
     ]
     return direct + inner

@@ -53,7 +53,16 @@ def ratio_text(profile: xr.Dataset, lag: int) -> str:
     Parameters
     ----------
     profile : result of `lag_profile`, of one direction and step
-    lag : int
+    lag : int, in timesteps
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    DiagnosticError
+        The profile has directions or training steps, or was not made for this lag.
 
     Examples
     --------
