@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from throughtime import _schema
 from throughtime._batch import Batch, take
 from throughtime._errors import LossError, NoGradientError
 from throughtime._probe import Probe
 from throughtime._record import Array
+from throughtime._schema import DIRECTIONS, LAGS, VARIABLES
 
 _STATES = ("hidden_gradient", "cell_gradient")
 
@@ -54,7 +54,9 @@ def lag_matrix(
     DataTree
         A leaf per layer with `lag_matrix` (sample, loss_time, time, [direction]), in units of loss per
         unit of state, batch mean undone. In a causal model it is 0 for s < t. Summed over `loss_time`
-        before the norm, its rows are the total derivative `hidden_gradient`.
+        before the norm, its rows are the total derivative `hidden_gradient`. `lag_mean` (lag, [direction])
+        is its mean over samples and loss steps at each lag, in input steps, and `lag_mean_error` the
+        standard error that drawing loss steps leaves: 0 when all were taken.
 
     Raises
     ------
@@ -175,11 +177,51 @@ def _norm(leaf: xr.Dataset, samples: int) -> Array:
 
 def _labelled(norms: Array, steps: Array, leaf: xr.Dataset) -> xr.Dataset:
     dims = [dim for dim in leaf["hidden_gradient"].dims if dim not in ("sample", "unit")]
-    word = _schema.VARIABLES[_schema.LAGS]
-    matrix = xr.DataArray(
-        np.moveaxis(norms, 0, 1),
-        dims=("sample", "loss_time", *dims),
-        coords={"loss_time": steps, **{name: leaf[name] for name in ("direction",) if name in dims}},
-        attrs={"long_name": word.symbol, "description": word.meaning},
+    directions = leaf["direction"].values if "direction" in dims else None
+    runs_backward = [bool(leaf.attrs.get("go_backwards"))]
+    if directions is not None:
+        runs_backward = [name == DIRECTIONS[1] for name in directions]
+    by_lag = [
+        _by_lag(part, steps, backward)
+        for part, backward in zip(_parts(norms, dims), runs_backward, strict=True)
+    ]
+    mean, error = (np.stack(values, axis=-1) for values in zip(*by_lag, strict=True))
+    if directions is None:
+        mean, error = mean[:, 0], error[:, 0]
+    lag_dims = ("lag", *(dim for dim in dims if dim != "time"))
+    return xr.Dataset(
+        {
+            LAGS: _variable(LAGS, ("sample", "loss_time", *dims), np.moveaxis(norms, 0, 1)),
+            "lag_mean": _variable("lag_mean", lag_dims, mean),
+            "lag_mean_error": _variable("lag_mean_error", lag_dims, error),
+        },
+        coords={"loss_time": steps, **({} if directions is None else {"direction": directions})},
+        attrs=leaf.attrs,
     )
-    return xr.Dataset({_schema.LAGS: matrix}, attrs=leaf.attrs)
+
+
+def _variable(name: str, dims: tuple[Any, ...], values: Array) -> xr.Variable:
+    word = VARIABLES[name]
+    return xr.Variable(dims, values, {"long_name": word.symbol, "description": word.meaning})
+
+
+def _parts(norms: Array, dims: list[Any]) -> list[Array]:
+    """Matrices (loss_time, sample, time), one for each direction."""
+    return [norms[..., k] for k in range(norms.shape[-1])] if "direction" in dims else [norms]
+
+
+def _by_lag(norms: Array, steps: Array, runs_backward: bool) -> tuple[Array, Array]:
+    """Mean over loss steps at each lag, and its standard error for drawing without replacement."""
+    count = norms.shape[-1]
+    mean, error = np.zeros(count), np.full(count, np.nan)
+    for lag in range(count):
+        times = steps + lag if runs_backward else steps - lag
+        inside = (times >= 0) & (times < count)
+        values = norms[np.flatnonzero(inside), :, times[inside]].mean(axis=-1)
+        drawn, possible = len(values), count - lag
+        mean[lag] = values.mean() if drawn else np.nan
+        if drawn == possible:
+            error[lag] = 0.0
+        elif drawn > 1:
+            error[lag] = values.std(ddof=1) / np.sqrt(drawn) * np.sqrt(1 - drawn / possible)
+    return mean, error

@@ -69,6 +69,10 @@ VARIABLES: Mapping[str, Variable] = {
     "lag_matrix": Variable(
         ("sample", "loss_time", "time", "direction"), "‖dℓ_s/ds_t‖", "loss of step s against the state at t"
     ),
+    "lag_mean": Variable(("lag", "direction"), "mean ‖dℓ_s/ds_{s−k}‖", "over samples and loss steps, by lag"),
+    "lag_mean_error": Variable(
+        ("lag", "direction"), "error", "standard error of lag_mean over loss steps drawn"
+    ),
     "valid": Variable(("sample", "time"), "valid", "False where the step was masked or padded"),
     "loss": Variable((), "L", "training loss of the batch"),
     "reduction_factor": Variable((), "factor", "what the loss puts on each sample's gradient"),
