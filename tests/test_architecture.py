@@ -17,7 +17,7 @@ MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob(
 # Room -> what its modules may import besides the standard library and their own folder. A room is a
 # module or a folder (ends in "/"); the longest that fits a module counts. A name of this package stands
 # for itself and, where it is a folder, for its content.
-KERAS = {"_errors", "_record", "keras", "numpy"}
+KERAS = {"_errors", "_random_states", "_record", "keras", "numpy"}
 MAY_IMPORT = {
     "__init__": set(),
     "_errors": set(),
@@ -25,7 +25,8 @@ MAY_IMPORT = {
     "cells/": {"_errors", "_record", "numpy", "threadpoolctl"},
     "_schema": {"_errors", "xarray"},
     "_label": {"_record", "_schema", "numpy", "xarray"},
-    "_batch": {"_errors", "numpy"},
+    "_random_states": {"numpy"},
+    "_batch": {"_errors", "_random_states", "numpy"},
     "_inside": {"_errors", "_record", "_schema", "cells", "numpy"},
     "_probe": {"_batch", "_errors", "_inside", "_label", "_record", "_schema", "adapters", "xarray"},
     "_lag_matrix": {"_batch", "_errors", "_probe", "_record", "_schema", "numpy", "xarray"},

@@ -6,11 +6,8 @@ that looking at a batch changes nothing about the training that follows.
 
 from __future__ import annotations
 
-import random
-import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -18,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from throughtime._errors import BatchError, ThroughTimeWarning
+from throughtime._random_states import random_states_restored
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ def take(x: Any, y: Any = None, sample_weight: Any = None) -> Batch:
             raise BatchError(
                 f"A {type(x).__name__} brings its own labels and weights: leave y and sample_weight out."
             )
-        with _random_states_restored():
+        with random_states_restored():
             batch = _split(_first(x), _origin(x))
     _refuse_empty(batch)
     return batch
@@ -155,18 +153,3 @@ def _leaves(structure: Any) -> list[Any]:
     if isinstance(structure, (list, tuple)):
         return [leaf for item in structure for leaf in _leaves(item)]
     return [] if structure is None else [structure]
-
-
-@contextmanager
-def _random_states_restored() -> Iterator[None]:
-    """Put the states of Python's, NumPy's and, if it is loaded, torch's generators back."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the legacy state is meant
-    torch = sys.modules.get("torch")
-    torch_state = torch.random.get_rng_state() if torch is not None else None
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
-        if torch is not None and torch_state is not None:
-            torch.random.set_rng_state(torch_state)

@@ -7,13 +7,11 @@ process's random states.
 
 from __future__ import annotations
 
-import random
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import numpy as np
+from throughtime._random_states import random_states_restored
 
 from .internals import compiled_loss, every_layer, global_names_restored
 
@@ -83,21 +81,6 @@ def _same_content(container: Any, content: Any) -> bool:
     if isinstance(container, set):
         return container == set(content)
     return all(now is before for now, before in zip(container, content, strict=True))
-
-
-@contextmanager
-def random_states_restored() -> Iterator[None]:
-    """Put the states of Python's, NumPy's and, if it is loaded, torch's generators back."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the legacy state is meant
-    torch = sys.modules.get("torch")
-    torch_state = torch.random.get_rng_state() if torch is not None else None
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
-        if torch is not None and torch_state is not None:
-            torch.random.set_rng_state(torch_state)
 
 
 @contextmanager
