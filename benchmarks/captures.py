@@ -3,69 +3,75 @@
 import tracemalloc
 from collections.abc import Iterator
 
-import keras
-import numpy as np
 from blocks import Row, emit, ratios
+from networks import batch, network, told
 
 import throughtime as tt
 
-SIZES = ((6, 16, 100), (64, 32, 400), (256, 16, 100))  # units, samples, timesteps
-
-
-def network(kind: str, units: int, steps: int):
-    layer = {"LSTM": keras.layers.LSTM, "GRU": keras.layers.GRU}[kind]
-    keras.utils.set_random_seed(0)
-    model = keras.Sequential(
-        [
-            keras.Input((steps, 8)),
-            layer(units, return_sequences=True),
-            layer(units),
-            keras.layers.Dense(1),
-        ]
-    )
-    model.compile("adam", "mse")
-    return model
-
-
-def batch(samples: int, steps: int):
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(samples, steps, 8)), rng.normal(size=(samples, 1))
-    return x.astype("float32"), y.astype("float32")
+KINDS = ("LSTM", "GRU")
+SIZES = ((6, 16, 100), (64, 32, 1000), (256, 16, 100))  # units, samples, timesteps
+# What is paid when only this is asked for.
+QUANTITIES = (
+    "output_gradient",
+    "weight_gradients",
+    "hidden",
+    "hidden_gradient",
+    "cell_gradient",
+    "gate_gradient",
+    "step_contribution",
+    "certificate",
+    "all",
+)
 
 
 def capture_rows() -> Iterator[Row]:
-    for kind in ("LSTM", "GRU"):
+    for kind in KINDS:
         for units, samples, steps in SIZES:
-            case = f"{kind} n={units} B={samples} T={steps}"
-            for what, ratio in step_ratios(kind, units, samples, steps).items():
-                yield {"what": what, "case": case, "ratio": ratio}
-    for kind in ("LSTM", "GRU"):
-        yield length_row(kind)
+            yield from step_rows(kind, units, samples, steps)
+    yield from quantity_rows("LSTM", 64, 32, 400)
+    yield from lag_rows("LSTM", 64, 32, 100)
+    for kind in KINDS:
+        yield from length_rows(kind)
         yield memory_row(kind)
 
 
-def step_ratios(kind: str, units: int, samples: int, steps: int) -> dict[str, float]:
+def step_rows(kind: str, units: int, samples: int, steps: int) -> Iterator[Row]:
     model, (x, y) = network(kind, units, steps), batch(samples, steps)
-    gradients = tt.Probe(model, quantities=["output_gradient"])
-    everything = tt.Probe(model, quantities="all")
-    return ratios(
-        {
-            "output gradients ÷ training step": lambda: gradients(x, y),
-            "everything ÷ training step": lambda: everything(x, y),
-        },
-        lambda: model.train_on_batch(x, y),
-    )
+    probes = {
+        "output gradients ÷ training step": tt.Probe(model, quantities="output_gradient"),
+        "everything ÷ training step": tt.Probe(model, quantities="all"),
+    }
+    calls = {what: lambda probe=probe: probe(x, y) for what, probe in probes.items()}
+    for what, ratio in ratios(calls, lambda: model.train_on_batch(x, y)):
+        yield {"what": what, "case": told(kind, units, samples, steps), "ratio": ratio}
 
 
-def length_row(kind: str) -> Row:
+def quantity_rows(kind: str, units: int, samples: int, steps: int) -> Iterator[Row]:
+    model, (x, y) = network(kind, units, steps), batch(samples, steps)
+    probes = {name: tt.Probe(model, quantities=name) for name in QUANTITIES}
+    calls = {name: lambda probe=probe: probe(x, y) for name, probe in probes.items()}
+    for name, ratio in ratios(calls, lambda: model.train_on_batch(x, y)):
+        case = f"{name}, {told(kind, units, samples, steps)}"
+        yield {"what": "one quantity ÷ training step", "case": case, "ratio": ratio}
+
+
+def lag_rows(kind: str, units: int, samples: int, steps: int) -> Iterator[Row]:
+    model = network(kind, units, steps, loss_every_step=True)
+    x, y = batch(samples, steps, loss_every_step=True)
+    calls = {
+        "all loss steps": lambda: tt.lag_matrix(model, x, y),
+        "32 loss steps": lambda: tt.lag_matrix(model, x, y, loss_steps=32),
+    }
+    for name, ratio in ratios(calls, lambda: model.train_on_batch(x, y)):
+        case = f"{name}, {told(kind, units, samples, steps)}"
+        yield {"what": "lag matrix ÷ training step", "case": case, "ratio": ratio}
+
+
+def length_rows(kind: str) -> Iterator[Row]:
     model, short, long = network(kind, 64, None), batch(32, 200), batch(32, 400)
     probe = tt.Probe(model, quantities="all")
-    what = "everything, 2 T ÷ T"
-    return {
-        "what": what,
-        "case": f"{kind} n=64 B=32 T=200",
-        "ratio": ratios({what: lambda: probe(*long)}, lambda: probe(*short))[what],
-    }
+    for what, ratio in ratios({"everything, 2 T ÷ T": lambda: probe(*long)}, lambda: probe(*short)):
+        yield {"what": what, "case": told(kind, 64, 32, 200), "ratio": ratio}
 
 
 def memory_row(kind: str) -> Row:
@@ -80,7 +86,7 @@ def memory_row(kind: str) -> Row:
     captured = sum(node.nbytes for node in tree.leaves)
     return {
         "what": "peak extra memory ÷ arrays captured",
-        "case": f"{kind} n=64 B=32 T=400",
+        "case": told(kind, 64, 32, 400),
         "ratio": peak / captured,
     }
 

@@ -10,6 +10,7 @@ import xarray as xr
 
 import throughtime as tt
 from throughtime import _schema as schema
+from throughtime._inside import per_sample
 from throughtime._label import label
 from throughtime._record import LayerRecord, ModelRecord, escape
 
@@ -103,7 +104,7 @@ class TestTree:
         }
         arrays |= {"kernel_gradient": np.ones((N, 4, N))}
         leaf = LayerRecord("lstm", "lstm", arrays)
-        layer = label(ModelRecord((leaf,), loss=1.0, reduction_factor=1 / B))["lstm"]
+        layer = label(ModelRecord((per_sample(leaf, 1 / B),)))["lstm"]
         means = {name: float(variable.mean()) for name, variable in layer.data_vars.items()}
         assert means["output_gradient"] == means["input_gradient"] == B
         assert means["output"] == means["kernel_gradient"] == 1

@@ -19,6 +19,42 @@ _LSTM_ONLY = frozenset({"cell", "cell_gradient", "initial_cell_gradient"})
 _GATED_ONLY = frozenset({"gate_activation"})
 
 
+def per_sample(leaf: LayerRecord, factor: float | None) -> LayerRecord:
+    """Undo what the loss puts on each sample, 1/B for a mean, in all gradients but the weights'.
+
+    What is solved from them is linear in them: scaling here is scaling everywhere.
+    """
+    if factor is None or factor == 1.0:
+        return leaf
+    arrays = {
+        name: _scaled(array, factor) if name in _schema.PER_SAMPLE else array
+        for name, array in leaf.arrays.items()
+    }
+    return replace(
+        leaf, arrays=arrays, inside=tuple(_direction_per_sample(one, factor) for one in leaf.inside)
+    )
+
+
+def _direction_per_sample(direction: DirectionRecord, factor: float) -> DirectionRecord:
+    gradients = direction.weight_gradients
+    return replace(
+        direction,
+        weight_gradients={name: _scaled(array, factor) for name, array in gradients.items()},
+        output_gradient=_scaled_or_none(direction.output_gradient, factor),
+        input_gradient=_scaled_or_none(direction.input_gradient, factor),
+        final_gradients=tuple(_scaled_or_none(array, factor) for array in direction.final_gradients),
+    )
+
+
+def _scaled(array: Array, factor: float) -> Array:
+    scaled: Array = array * array.dtype.type(1.0 / factor)
+    return scaled
+
+
+def _scaled_or_none(array: Array | None, factor: float) -> Array | None:
+    return None if array is None else _scaled(array, factor)
+
+
 def with_inside(leaf: LayerRecord, wanted: frozenset[str]) -> LayerRecord:
     """Add what was asked for of a layer's inside; unchanged where there is none.
 

@@ -12,7 +12,6 @@ from throughtime._record import Array, LayerRecord, ModelRecord
 from throughtime._schema import (
     DIRECTIONS,
     GATES,
-    PER_SAMPLE,
     STANDARD_KINDS,
     VARIABLES,
     WEIGHTS,
@@ -39,23 +38,13 @@ def _dataset(leaf: LayerRecord, record: ModelRecord) -> xr.Dataset:
     variables = {}
     order = {name: position for position, name in enumerate(VARIABLES)}
     for name, array in sorted(leaf.arrays.items(), key=lambda item: order.get(item[0], len(order))):
-        values = _per_sample(array, record) if name in PER_SAMPLE else array
-        variables[name] = xr.Variable(_dims(name, array, leaf), values, _variable_attributes(name, leaf))
+        variables[name] = xr.Variable(_dims(name, array, leaf), array, _variable_attributes(name, leaf))
     for name in ("loss", "reduction_factor"):
         value = getattr(record, name)
         if value is not None:
             variables[name] = xr.Variable((), value, _variable_attributes(name, leaf))
     dims = {str(dim) for variable in variables.values() for dim in variable.dims}
     return xr.Dataset(variables, coords=_coordinates(dims, leaf), attrs=_node_attributes(leaf))
-
-
-def _per_sample(array: Array, record: ModelRecord) -> Array:
-    """Undo what the loss put on each sample: 1/B for a mean."""
-    factor = record.reduction_factor
-    if factor is None or factor == 1.0:
-        return array
-    undone: Array = array * array.dtype.type(1.0 / factor)
-    return undone
 
 
 def _dims(name: str, array: Array, leaf: LayerRecord) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import xarray as xr
 from throughtime import _schema, adapters
 from throughtime._batch import Batch, take
 from throughtime._errors import LossError, NoGradientError, SchemaError, ThroughTimeWarning
-from throughtime._inside import with_inside
+from throughtime._inside import per_sample, with_inside
 from throughtime._label import label
 from throughtime._record import UNREACHED, LayerRecord, ModelRecord
 
@@ -67,7 +67,9 @@ class Probe:
     def __call__(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> xr.DataTree:
         """Capture one batch. See `capture` for the arguments and what is returned."""
         record, batch = self.record(x, y, sample_weight)
-        tree = label(record)
+        completed = replace(record, layers=tuple(self._complete(leaf, record) for leaf in record.layers))
+        self._check_named(completed)
+        tree = label(completed)
         tree.attrs["batch"] = batch.origin
         return tree
 
@@ -88,15 +90,18 @@ class Probe:
             names = ", ".join(sorted(self._named & _schema.GRADIENT_QUANTITIES))
             raise LossError(f"{names} cannot be captured without labels: pass y.")
         record = self._probe(batch.x, batch.y, batch.sample_weight)
-        has_labels = batch.y is not None
-        wanted = self._quantities if has_labels else self._quantities - _schema.GRADIENT_QUANTITIES
-        record = replace(record, layers=tuple(with_inside(leaf, wanted) for leaf in record.layers))
-        self._check(record)
+        self._check_reached(record)
+        self._check_named(record)
         return record, batch
 
-    def _check(self, record: ModelRecord) -> None:
-        """Say what does not exist: an error where it was asked for by name, else a warning."""
-        self._check_reached(record)
+    def _complete(self, leaf: LayerRecord, record: ModelRecord) -> LayerRecord:
+        """Undo the batch mean and solve what is inside."""
+        has_labels = record.loss is not None
+        wanted = self._quantities if has_labels else self._quantities - _schema.GRADIENT_QUANTITIES
+        return with_inside(per_sample(leaf, record.reduction_factor), wanted)
+
+    def _check_named(self, record: ModelRecord) -> None:
+        """Refuse to return without what was asked for by name."""
         for quantity in sorted(self._named - {"weights", "weight_gradients"}):
             reasons = [_reason(leaf, quantity) for leaf in record.layers]
             if all(reasons):
@@ -108,6 +113,7 @@ class Probe:
                 )
 
     def _check_reached(self, record: ModelRecord) -> None:
+        """Name the layers that the loss does not depend on: an error for layers asked for, else a warning."""
         unreached = [leaf for leaf in record.layers if leaf.missing.get("output_gradient") == UNREACHED]
         if not unreached:
             return

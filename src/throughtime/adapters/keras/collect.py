@@ -167,13 +167,15 @@ def _direction(done: Pass, seen: Seen, part: int) -> DirectionRecord:
     output_gradient = gradient("half_output" if is_half else "output")
     if output_gradient is not None and output_gradient.ndim == 3:
         output_gradient = output_gradient[:, flip]
+    is_output = seen.key("sequence", part) not in tensors
+    hidden = numpy(tensors[seen.key("output") if is_output else seen.key("sequence", part)])
     positions = {id(weight): position for position, weight in enumerate(layer.weights)}
     initial = [numpy(tensors[seen.key(f"initial_{k}", part)]) for k in range(known.initial_states)]
     return DirectionRecord(
         weights=weights.named(layer, lambda v: numpy(v.value, copy=True)),
         weight_gradients=weights.named(layer, lambda v: gradient(f"weight_{positions[id(v)]}"), "_gradient"),
-        inputs=numpy(tensors[seen.key("inside_input", part)], copy=True),
-        hidden=numpy(tensors[seen.key("sequence", part)])[:, flip],
+        inputs=numpy(tensors[seen.key("input")], copy=True),
+        hidden=hidden[:, flip],
         output_gradient=output_gradient,
         input_gradient=gradient("half_input" if is_half else "input"),
         valid=numpy(tensors[seen.key("inside_mask", part)]).astype(bool) if known.has_mask else None,

@@ -163,7 +163,7 @@ class Program:
         for call in recorder.calls:
             if "output" in self._quantities:
                 tensors.update({call.key("output", k): tensor for k, tensor in enumerate(call.outputs)})
-            if recorder.found[call.index].is_recurrent and "input" in self._quantities:
+            if recorder.found[call.index].is_recurrent and ("input" in self._quantities or call.inside):
                 tensors[call.key("input")] = call.input
             if call.mask is not None and "valid" in self._quantities:
                 tensors[call.key("mask")] = call.mask
@@ -174,8 +174,11 @@ class Program:
 def _inside_tensors(call: Call) -> dict[str, Any]:
     tensors = {}
     for part, direction in enumerate(call.inside):
-        tensors[call.key("sequence", part)] = direction.sequence
-        tensors[call.key("inside_input", part)] = direction.input
+        if direction.layer.return_sequences and len(call.inside) == 1:
+            # What is returned twice is copied twice.
+            tensors[call.key("output")] = call.outputs[0]
+        else:
+            tensors[call.key("sequence", part)] = direction.sequence
         if direction.mask is not None:
             tensors[call.key("inside_mask", part)] = direction.mask
         for position, state in enumerate(direction.initial):
