@@ -66,11 +66,12 @@ def with_inside(leaf: LayerRecord, wanted: frozenset[str]) -> LayerRecord:
     inside = wanted & (_SOLVED | {"certificate"})
     if not inside or not leaf.inside:
         return leaf
-    unknown = _unknown_activation(leaf)
-    if unknown:
-        return replace(leaf, missing={**leaf.missing, "inside": unknown})
+    unsolvable = _why_unsolvable(leaf)
+    if unsolvable:
+        return replace(leaf, missing={**leaf.missing, "inside": unsolvable})
     possible = inside - _absent(leaf)
-    absent = dict.fromkeys(inside - possible, f"a {leaf.kind} has none")
+    has = ", ".join(name for name in _schema.INSIDE if name not in _absent(leaf))
+    absent = dict.fromkeys(inside - possible, f"a {leaf.kind} has none, only {has}")
     solved = [_solve(leaf, direction, possible) for direction in leaf.inside]
     arrays = {
         name: np.stack([one[name] for one in solved], axis=_direction_axis(name))
@@ -82,7 +83,9 @@ def with_inside(leaf: LayerRecord, wanted: frozenset[str]) -> LayerRecord:
     return replace(leaf, arrays={**leaf.arrays, **arrays}, missing={**leaf.missing, **absent})
 
 
-def _unknown_activation(leaf: LayerRecord) -> str:
+def _why_unsolvable(leaf: LayerRecord) -> str:
+    if len(leaf.inside) > 1 and not leaf.directions:
+        return "its two directions are not of one kind and size"
     names = [leaf.flags[key] for key in ("activation", "recurrent_activation") if key in leaf.flags]
     unknown = [str(name) for name in names if cells.activation(str(name)) is None]
     return f"there is no closed form for the activation {', '.join(unknown)}" if unknown else ""
@@ -153,5 +156,5 @@ def _warn_of_certificate(leaf: LayerRecord, arrays: dict[str, Array]) -> None:
             f"The certificate of {leaf.path} is {worst:.1e}, above {bar:.0e}: its gradients inside the layer "
             "do not reproduce what the framework computed, and diagnostics will refuse them.",
             ThroughTimeWarning,
-            stacklevel=6,
+            stacklevel=7,
         )
