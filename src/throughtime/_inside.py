@@ -6,13 +6,14 @@ The adapter says what the layer's kernel computed, for each direction; nothing h
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from throughtime import _schema, cells
 from throughtime._errors import ThroughTimeWarning
-from throughtime._record import Array, DirectionRecord, LayerRecord
+from throughtime._record import Array, DirectionRecord, LayerRecord, SolvedRecord
 
 _SOLVED = frozenset(_schema.INSIDE)
 _LSTM_ONLY = frozenset({"cell", "cell_gradient", "initial_cell_gradient"})
@@ -35,15 +36,32 @@ def per_sample(leaf: LayerRecord, factor: float | None) -> LayerRecord:
     )
 
 
-def _direction_per_sample(direction: DirectionRecord, factor: float) -> DirectionRecord:
-    gradients = direction.weight_gradients
+def _direction_per_sample(
+    direction: DirectionRecord | SolvedRecord, factor: float
+) -> DirectionRecord | SolvedRecord:
+    weight_gradients = _all_scaled(direction.weight_gradients, factor)
+    if isinstance(direction, SolvedRecord):
+        return replace(
+            direction,
+            weight_gradients=weight_gradients,
+            input_gradient=_scaled_or_none(direction.input_gradient, factor),
+            arrays={**direction.arrays, **_all_scaled(_gradients(direction), factor)},
+        )
     return replace(
         direction,
-        weight_gradients={name: _scaled(array, factor) for name, array in gradients.items()},
+        weight_gradients=weight_gradients,
         output_gradient=_scaled_or_none(direction.output_gradient, factor),
         input_gradient=_scaled_or_none(direction.input_gradient, factor),
         final_gradients=tuple(_scaled_or_none(array, factor) for array in direction.final_gradients),
     )
+
+
+def _gradients(direction: SolvedRecord) -> dict[str, Array]:
+    return {name: array for name, array in direction.arrays.items() if name.endswith("_gradient")}
+
+
+def _all_scaled(arrays: Mapping[str, Array], factor: float) -> dict[str, Array]:
+    return {name: _scaled(array, factor) for name, array in arrays.items()}
 
 
 def _scaled(array: Array, factor: float) -> Array:
@@ -66,26 +84,21 @@ def with_inside(leaf: LayerRecord, wanted: frozenset[str]) -> LayerRecord:
     inside = wanted & (_SOLVED | {"certificate"})
     if not inside or not leaf.inside:
         return leaf
-    unknown = _unknown_activation(leaf)
-    if unknown:
-        return replace(leaf, missing={**leaf.missing, "inside": unknown})
-    possible = inside - _absent(leaf)
-    absent = dict.fromkeys(inside - possible, f"a {leaf.kind} has none")
-    solved = [_solve(leaf, direction, possible) for direction in leaf.inside]
+    solved = [
+        _taken(leaf, direction, inside)
+        if isinstance(direction, SolvedRecord)
+        else _solve(leaf, direction, inside - _absent(leaf))
+        for direction in leaf.inside
+    ]
     arrays = {
-        name: np.stack([one[name] for one in solved], axis=_direction_axis(name))
+        name: np.stack([one[name] for one in solved], axis=_direction_axis(leaf, name))
         if leaf.directions
         else solved[0][name]
         for name in solved[0]
     }
     _warn_of_certificate(leaf, arrays)
+    absent = {name: _why_absent(leaf, name) for name in inside - {"certificate"} - arrays.keys()}
     return replace(leaf, arrays={**leaf.arrays, **arrays}, missing={**leaf.missing, **absent})
-
-
-def _unknown_activation(leaf: LayerRecord) -> str:
-    names = [leaf.flags[key] for key in ("activation", "recurrent_activation") if key in leaf.flags]
-    unknown = [str(name) for name in names if cells.activation(str(name)) is None]
-    return f"there is no closed form for the activation {', '.join(unknown)}" if unknown else ""
 
 
 def _absent(leaf: LayerRecord) -> frozenset[str]:
@@ -94,8 +107,37 @@ def _absent(leaf: LayerRecord) -> frozenset[str]:
     return _LSTM_ONLY if leaf.kind == "gru" else _LSTM_ONLY | _GATED_ONLY
 
 
-def _direction_axis(name: str) -> int:
-    return _schema.VARIABLES[name].dims.index("direction")
+def _why_absent(leaf: LayerRecord, name: str) -> str:
+    if leaf.kind == "conv_lstm":
+        return "the step's share of a convolution's kernel is not kept apart"
+    if leaf.kind in _schema.STANDARD_KINDS:
+        return f"a {leaf.kind} has none"
+    has = ", ".join(("hidden", *leaf.states))
+    return f"a {leaf.flags.get('cell_class', leaf.kind)} does not tell its {name}; its states are {has}"
+
+
+def _direction_axis(leaf: LayerRecord, name: str) -> int:
+    states = _schema.own_states(leaf.states)
+    dims = states[name][1].dims if name in states else _schema.VARIABLES[name].dims
+    return dims.index("direction")
+
+
+def _taken(leaf: LayerRecord, direction: SolvedRecord, wanted: frozenset[str]) -> dict[str, Array]:
+    """Take what is wanted from what the framework has solved."""
+    solved = dict(direction.arrays)
+    if direction.hidden_before is not None and "gate_gradient" in solved:
+        solved["step_contribution"] = cells.step_contribution(
+            direction.hidden_before,
+            solved["gate_gradient"],
+            solved.get("gate_activation"),
+            kind=leaf.kind,
+            reset_after=bool(leaf.flags.get("reset_after", 1)),
+        )
+    own = {name: quantity for name, (quantity, _) in _schema.own_states(leaf.states).items()}
+    arrays = {name: array for name, array in solved.items() if own.get(name, name) in wanted & _SOLVED}
+    if "certificate" in wanted:
+        arrays.update(_certificate(leaf, direction, solved))
+    return arrays
 
 
 def _solve(leaf: LayerRecord, direction: DirectionRecord, wanted: frozenset[str]) -> dict[str, Array]:
@@ -133,13 +175,15 @@ def _solve(leaf: LayerRecord, direction: DirectionRecord, wanted: frozenset[str]
     return arrays
 
 
-def _certificate(leaf: LayerRecord, direction: DirectionRecord, solved: dict[str, Array]) -> dict[str, Array]:
+def _certificate(
+    leaf: LayerRecord, direction: DirectionRecord | SolvedRecord, solved: dict[str, Array]
+) -> dict[str, Array]:
     dtype = str(leaf.flags["dtype"])
     weights = cells.certificate_weights(
-        solved, direction.weight_gradients, contribution=solved["step_contribution"], dtype=dtype
+        solved, direction.weight_gradients, contribution=solved.get("step_contribution"), dtype=dtype
     )
     time = np.nan
-    if direction.input_gradient is not None:
+    if direction.input_gradient is not None and "input_gradient" in solved:
         time = cells.certificate_time(solved["input_gradient"], direction.input_gradient, dtype=dtype)
     return {"certificate_weights": np.asarray(weights), "certificate_time": np.asarray(time)}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from throughtime._schema import (
     VARIABLES,
     WEIGHTS,
     WITH_DIRECTION,
+    own_states,
 )
 
 
@@ -43,20 +44,24 @@ def _dataset(leaf: LayerRecord, record: ModelRecord) -> xr.Dataset:
         value = getattr(record, name)
         if value is not None:
             variables[name] = xr.Variable((), value, _variable_attributes(name, leaf))
-    dims = {str(dim) for variable in variables.values() for dim in variable.dims}
-    return xr.Dataset(variables, coords=_coordinates(dims, leaf), attrs=_node_attributes(leaf))
+    sizes = {str(dim): size for variable in variables.values() for dim, size in variable.sizes.items()}
+    coordinates = {**_coordinates(sizes, leaf), **_outer_coordinates(sizes, leaf)}
+    return xr.Dataset(variables, coords=coordinates, attrs=_node_attributes(leaf))
 
 
 def _dims(name: str, array: Array, leaf: LayerRecord) -> tuple[str, ...]:
     """Dims of one array: the schema's, less those that do not apply to this layer."""
     weight = name.removesuffix("_gradient")
+    if name in leaf.dims:
+        return leaf.dims[name]
     if (weight in WEIGHTS and leaf.kind in STANDARD_KINDS) or name in WITH_DIRECTION:
         absent = {"direction": not leaf.directions, "gate": leaf.kind not in GATES}
         dims = VARIABLES[name if name in WITH_DIRECTION else weight].dims
         return tuple(dim for dim in dims if not absent.get(dim))
     if name in VARIABLES and weight not in WEIGHTS:
         return _activation_dims(name, array, leaf)
-    return tuple(f"{weight}_axis_{axis}" for axis in range(array.ndim))
+    own = tuple(f"{weight}_axis_{axis}" for axis in range(array.ndim - bool(leaf.directions)))
+    return ("direction", *own) if leaf.directions else own
 
 
 def _activation_dims(name: str, array: Array, leaf: LayerRecord) -> tuple[str, ...]:
@@ -78,10 +83,23 @@ def _coordinates(dims: Collection[str], leaf: LayerRecord) -> dict[str, Array]:
     return {dim: np.array(names, dtype=object) for dim, names in labels.items() if dim in dims}
 
 
+def _outer_coordinates(sizes: Mapping[str, int], leaf: LayerRecord) -> dict[str, xr.Variable]:
+    """Tell which sample and which step of an outer layer each sample is."""
+    if not leaf.outer_steps or "sample" not in sizes:
+        return {}
+    outer_sample, outer_step = np.divmod(np.arange(sizes["sample"]), leaf.outer_steps)
+    return {
+        "outer_sample": xr.Variable(("sample",), outer_sample),
+        "outer_step": xr.Variable(("sample",), outer_step),
+    }
+
+
 def _variable_attributes(name: str, leaf: LayerRecord) -> dict[str, str]:
     """Symbol, meaning and layer, which pictures write into their titles."""
-    weight = name.removesuffix("_gradient")
-    if name in VARIABLES:
+    weight, states = name.removesuffix("_gradient"), own_states(leaf.states)
+    if name in states:
+        told = {"long_name": states[name][1].symbol, "description": states[name][1].meaning}
+    elif name in VARIABLES:
         told = {"long_name": VARIABLES[name].symbol, "description": VARIABLES[name].meaning}
     elif weight == name:
         told = {"long_name": name}

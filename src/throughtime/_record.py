@@ -56,6 +56,27 @@ class DirectionRecord:
 
 
 @dataclass(frozen=True)
+class SolvedRecord:
+    """One direction of one cell without closed forms, solved by the framework's own autodiff.
+
+    Attributes
+    ----------
+    arrays : mapping of str to ndarray
+        By the schema's names and those of the cell's own states; weight gradients and `input_gradient`
+        among them. In input time, without a direction axis.
+    weight_gradients, input_gradient
+        What the layer's own loop gave, for the certificate. As in `DirectionRecord`.
+    hidden_before : ndarray (sample, time, unit) or (sample, time, gate, unit), or None
+        What met the recurrent kernel at each step, dropout included; None where that is no matrix product.
+    """
+
+    arrays: Mapping[str, Array]
+    weight_gradients: Mapping[str, Array]
+    input_gradient: Array | None
+    hidden_before: Array | None = None
+
+
+@dataclass(frozen=True)
 class LayerRecord:
     """One call of one layer.
 
@@ -64,8 +85,8 @@ class LayerRecord:
     path : str
         Where the leaf stands in the tree, `encoder/lstm` or `lstm@2` for a second call.
     kind : str
-        `lstm`, `gru`, `simple_rnn`, `rnn` for any other recurrent cell, else the layer's class in
-        snake case.
+        `lstm`, `gru`, `simple_rnn`, `conv_lstm`, `rnn` for any other recurrent cell, else the layer's
+        class in snake case.
     arrays : mapping of str to ndarray
         By the schema's variable names, axes in the schema's order. Along `time` always in the order
         of the layer's input.
@@ -76,8 +97,15 @@ class LayerRecord:
         Configuration that a reader of the tree needs: activations, masks, dtype.
     missing : mapping of str to str
         Quantities that were asked for and do not exist here, each with the reason.
-    inside : tuple of DirectionRecord
+    inside : tuple of DirectionRecord or SolvedRecord
         One for each direction of a recurrent layer that can be looked into; else empty.
+    states : tuple of str
+        The cell's states that the schema has no word for, as the cell names them.
+    dims : mapping of str to tuple of str
+        Axes of arrays that have others than the schema says.
+    outer_steps : int
+        How often an outer layer called this one for each of its samples: `sample` runs over the outer
+        samples, and for each over its outer steps. 0 where there is no outer layer.
     """
 
     path: str
@@ -86,7 +114,10 @@ class LayerRecord:
     directions: tuple[str, ...] = ()
     flags: Mapping[str, Attribute] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
-    inside: tuple[DirectionRecord, ...] = ()
+    inside: tuple[DirectionRecord | SolvedRecord, ...] = ()
+    states: tuple[str, ...] = ()
+    dims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    outer_steps: int = 0
 
 
 @dataclass(frozen=True)

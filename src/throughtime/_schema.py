@@ -19,6 +19,7 @@ Layer = xr.DataTree | xr.Dataset
 GATES: Mapping[str, tuple[str, ...]] = {
     "lstm": ("input", "forget", "candidate", "output"),
     "gru": ("update", "reset", "candidate"),
+    "conv_lstm": ("input", "forget", "candidate", "output"),
 }
 DIRECTIONS = ("forward", "backward")
 STANDARD_KINDS = ("lstm", "gru", "simple_rnn")
@@ -77,6 +78,12 @@ VARIABLES: Mapping[str, Variable] = {
     "loss": Variable((), "L", "training loss of the batch"),
     "reduction_factor": Variable((), "factor", "what the loss puts on each sample's gradient"),
 }
+# What `hidden` and its gradients are for a state that the schema has no word for.
+STATE_FORMS: Mapping[str, tuple[str, str]] = {
+    "{}": ("hidden", "{}_t"),
+    "{}_gradient": ("hidden_gradient", "dL/d{}_t"),
+    "initial_{}_gradient": ("initial_hidden_gradient", "dL/d{}_0"),
+}
 WEIGHTS = ("kernel", "recurrent_kernel", "bias", "recurrent_bias")
 WITH_DIRECTION = tuple(
     name for name in VARIABLES if "direction" in VARIABLES[name].dims and name not in WEIGHTS
@@ -127,6 +134,32 @@ INSIDE = (
     "initial_cell_gradient",
     "step_contribution",
 )
+
+
+def own_states(names: Iterable[str]) -> dict[str, tuple[str, Variable]]:
+    """Describe the variables of states that a cell names itself.
+
+    Returns
+    -------
+    dict of str to (str, Variable)
+        Each variable's name to the quantity it comes with, and its description.
+
+    Examples
+    --------
+    >>> [(name, quantity) for name, (quantity, _) in own_states(["memory"]).items()]
+    [('memory', 'hidden'), ('memory_gradient', 'hidden_gradient'), \
+('initial_memory_gradient', 'initial_hidden_gradient')]
+    """
+    return {
+        form.format(name): (
+            quantity,
+            Variable(
+                VARIABLES[quantity].dims, symbol.format(name), f"{VARIABLES[quantity].meaning}, of {name}"
+            ),
+        )
+        for name in names
+        for form, (quantity, symbol) in STATE_FORMS.items()
+    }
 
 
 def quantities(requested: str | Iterable[str]) -> frozenset[str]:

@@ -7,6 +7,7 @@ Adapters hand in a `Layer` and a `Pass`; `solve` gives every state, gate and gra
 from .activations import ACTIVATIONS, Activation, activation
 from .adjoint import solve
 from .certificate import bar, certificate_time, certificate_weights
+from .contribution import step_contribution
 from .jacobians import step_jacobians
 from .lag import LagRows, lag_rows
 from .layer import Layer, Pass
@@ -27,6 +28,7 @@ __all__ = [
     "certificate_weights",
     "lag_rows",
     "solve",
+    "step_contribution",
     "step_jacobians",
     "textbook",
 ]

@@ -86,7 +86,7 @@ def certificate_time(computed: Floats, autodiff: Floats, *, dtype: object = None
 
     Parameters
     ----------
-    computed, autodiff : ndarray (sample, time, feature)
+    computed, autodiff : ndarray (sample, time, …)
     dtype : dtype or str, optional
         Precision of the layer; by default that of the autodiff gradient.
 
@@ -114,7 +114,7 @@ def _comparable(ours: Floats, theirs: Floats) -> bool:
 
 def _norms(values: Floats, scale: float) -> Floats:
     """Norm at each step, in units of `scale`: the squares of small numbers would underflow."""
-    scaled = values / values.dtype.type(scale or 1.0)
+    scaled = (values / values.dtype.type(scale or 1.0)).reshape(*values.shape[:2], -1)
     norms: Floats = np.sqrt(np.einsum("stf,stf->t", scaled, scaled))
     return norms
 

@@ -10,6 +10,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -22,8 +23,9 @@ from . import find
 from .collect import Pass, records
 from .internals import compiled_loss, every_layer
 from .loss import Labels, check_loss, data_loss, factor, tried_factor
-from .program import Program, Result, Traced, all_variables
+from .program import Program, Result, Traced, all_variables, weakly
 from .restore import untouched
+from .second_pass import SecondPass
 
 _KEPT_TRACES = 8  # per model; a loop over many batch shapes must not pile up compiled programs
 _BOOKKEEPING = ("training", "stop_training", "_called")
@@ -36,6 +38,7 @@ class _Trace:
     program: Program
     run: Traced
     loss: Callable[[], Any]
+    second: SecondPass
     how_reduced: tuple[float, str] | None = None
 
 
@@ -88,7 +91,9 @@ class Probe:
             values = [module.value_of(variable) for variable in all_variables(self.model)]
             result = trace.run(values, inputs)
             reduced = self._how_reduced(trace, result, inputs)
-        done = Pass(self.model, self.found, trace.program, result, self._wanted(y is not None))
+            unrolled = trace.second(self.model, trace.program.calls, result, values)
+        wanted = self._wanted(y is not None)
+        done = Pass(self.model, self.found, trace.program, result, wanted, unrolled)
         return records(done, reduced)
 
     def expect_one_layer(self) -> None:
@@ -140,10 +145,9 @@ class Probe:
             program.differentiated = sorted(chosen)
         module = _gradient_module()
         values = [module.value_of(variable) for variable in variables]
-        eager = bool(getattr(self.model, "run_eagerly", False))
-        compiled = bool(getattr(self.model, "compiled", False) and self.model.jit_compile)
-        run = module.trace(program, values, inputs, compiled=compiled, eager=eager)
-        return _Trace(program, run, weakly(self._loss_identity()))
+        trace = partial(module.trace, **_execution(self.model))
+        second = SecondPass(trace, module.scan, self.training)
+        return _Trace(program, trace(program, values, inputs), weakly(self._loss_identity()), second)
 
     def _how_reduced(self, trace: _Trace, result: Result, inputs: Any) -> tuple[float, str] | None:
         if not trace.program.has_loss:
@@ -165,14 +169,6 @@ class Probe:
             return float(keras.ops.convert_to_numpy(value))
 
 
-def weakly(thing: Any) -> Callable[[], Any]:
-    """Refer to something that may hold the model: a trace must not keep the model alive through it."""
-    try:
-        return weakref.ref(thing)
-    except TypeError:  # None, a string, or an object that cannot be referred to weakly
-        return lambda: thing
-
-
 def check_model(model: Any) -> None:
     """Refuse what cannot be captured: no Keras model, or one without weights yet."""
     if not isinstance(model, keras.layers.Layer):
@@ -182,6 +178,14 @@ def check_model(model: Any) -> None:
             f"The model {model.name!r} is not built: it has no weights yet. Start it with "
             "keras.Input(shape), or call it once on a batch, model(x), and capture then."
         )
+
+
+def _execution(model: Any) -> dict[str, bool]:
+    """How the model was compiled to run."""
+    return {
+        "eager": bool(getattr(model, "run_eagerly", False)),
+        "compiled": bool(getattr(model, "compiled", False) and model.jit_compile),
+    }
 
 
 def _gradient_module() -> Any:
