@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "_random_states": {"numpy"},
     "_batch": {"_errors", "_random_states", "numpy"},
     "_inside": {"_errors", "_record", "_schema", "cells", "numpy"},
-    "_probe": {"_batch", "_errors", "_inside", "_label", "_record", "_schema", "adapters", "xarray"},
+    "_probe": {"_batch", "_errors", "_inside", "_label", "_record", "_schema", "adapters", "cells", "xarray"},
     "_lag_matrix": {"_batch", "_errors", "_probe", "_record", "_schema", "numpy", "xarray"},
     "_capture": {"_batch", "_lag_matrix", "_probe", "_schema", "xarray"},
     "diagnostics/": {"_errors", "_schema", "cells", "numpy", "scipy", "xarray"},

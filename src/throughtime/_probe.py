@@ -12,12 +12,12 @@ from typing import Any
 
 import xarray as xr
 
-from throughtime import _schema, adapters
+from throughtime import _schema, adapters, cells
 from throughtime._batch import Batch, take
 from throughtime._errors import LossError, NoGradientError, SchemaError, ThroughTimeWarning
 from throughtime._inside import per_sample, with_inside
 from throughtime._label import label
-from throughtime._record import UNREACHED, LayerRecord, ModelRecord
+from throughtime._record import UNREACHED, LayerRecord, ModelRecord, Request
 
 _GROUPS = ("recurrent", "all")
 
@@ -55,14 +55,13 @@ class Probe:
         self._named = frozenset() if quantities == "all" else _schema.quantities(quantities)
         self._is_group = isinstance(layers, str) and layers in _GROUPS
         self._quantities = _schema.quantities(quantities)
-        self._probe = chosen.Probe(
-            model,
-            loss=loss,
-            layers=layers,
+        request = Request(
             quantities=self._quantities,
             gradients=self._quantities & _schema.GRADIENT_QUANTITIES,
+            activations=frozenset(cells.ACTIVATIONS),
             training=training,
         )
+        self._probe = chosen.Probe(model, loss=loss, layers=layers, request=request)
 
     def __call__(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> xr.DataTree:
         """Capture one batch. See `capture` for the arguments and what is returned."""

@@ -1,4 +1,4 @@
-"""What an adapter returns: frozen records of NumPy arrays, without any framework's objects.
+"""What an adapter is asked and returns: frozen records of NumPy arrays, without any framework's objects.
 
 `adapters/` fill these in, `_schema.label` turns them into the labelled tree; nothing else reads them.
 """
@@ -16,6 +16,27 @@ Array = npt.NDArray[Any]
 
 # The reason given in `LayerRecord.missing` for a gradient that does not exist.
 UNREACHED = "the loss does not depend on it"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a capture asks of an adapter.
+
+    Attributes
+    ----------
+    quantities : frozenset of str
+        The schema's names.
+    gradients : frozenset of str
+        Those among them that need labels.
+    activations : frozenset of str
+        Those whose derivative `cells` knows; a cell with another one is for the adapter to solve.
+    training : bool
+    """
+
+    quantities: frozenset[str]
+    gradients: frozenset[str]
+    activations: frozenset[str]
+    training: bool
 
 
 @dataclass(frozen=True)

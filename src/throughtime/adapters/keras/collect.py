@@ -13,7 +13,6 @@ from throughtime._errors import LayerNotFoundError
 from throughtime._record import (
     UNREACHED,
     Array,
-    Attribute,
     DirectionRecord,
     LayerRecord,
     ModelRecord,
@@ -27,7 +26,7 @@ from .collect_unrolled import Direction, solved_records
 from .dims import with_own_axes
 from .find import Found
 from .inside import why_not
-from .internals import every_layer
+from .model_attributes import model_attributes
 from .program import INSIDE, Program, Result, Seen, all_variables
 from .settings import returns_reversed
 from .several_leaves import stacked, unlike_halves
@@ -35,7 +34,6 @@ from .time_distributed import joined_over_outer_steps
 
 _INTEGER_INPUT = "its input is {dtype}, which has no gradient; differentiate the layer that embeds it"
 _NOT_RECURRENT = "inputs are captured for recurrent layers only"
-_OTHER_TIME = ("Cropping1D", "Flatten", "Permute", "RepeatVector", "Reshape", "UpSampling1D", "ZeroPadding1D")
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,10 @@ def records(done: Pass, reduced: tuple[float, str] | None) -> ModelRecord:
     loss = done.result.tensors.get("loss")
     return ModelRecord(
         layers=layers,
-        attributes=_attributes(done, reduced, absent),
+        attributes={
+            **model_attributes(done.model, _order_of_calls(done), reduced, absent),
+            "training": int(done.program.training),
+        },
         loss=None if loss is None else float(numpy(loss)),
         reduction_factor=None if reduced is None else reduced[0],
     )
@@ -78,6 +79,11 @@ def _groups(done: Pass) -> list[list[int]]:
     for position, seen in enumerate(done.program.calls):
         groups.setdefault((seen.index, seen.group), []).append(position)
     return list(groups.values())
+
+
+def _order_of_calls(done: Pass) -> list[str]:
+    first = [done.program.calls[group[0]] for group in _groups(done)]
+    return [_path(done.found[seen.index], seen.group) for seen in first]
 
 
 def _of_group(done: Pass, positions: list[int]) -> tuple[LayerRecord, ...]:
@@ -272,49 +278,3 @@ def _joined(parts: list[Array]) -> Array:
 def _in_input_time(done: Pass, seen: Seen, array: Array) -> Array:
     """Flip what a layer that runs backwards returns in processing order."""
     return array[:, ::-1] if returns_reversed(_layer(done, seen)) else array
-
-
-def _attributes(done: Pass, reduced: tuple[float, str] | None, absent: list[str]) -> dict[str, Attribute]:
-    attributes: dict[str, Attribute] = {
-        "framework": "keras",
-        "framework_version": keras.__version__,
-        "backend": keras.backend.backend(),
-        "training": int(done.program.training),
-        "order_of_calls": ", ".join(
-            _path(done.found[seen.index], seen.group)
-            for seen in (done.program.calls[group[0]] for group in _groups(done))
-        ),
-    }
-    if reduced is None:
-        attributes["gradients"] = "none: the capture was made without labels"
-    else:
-        attributes["loss_reduction"] = reduced[1]
-    regularised = sorted({v.path for v in done.model.trainable_variables if v.regularizer is not None})
-    if regularised:
-        attributes["regularised"] = (
-            f"{', '.join(regularised)}: regularisers are part of loss and weight gradients, not of what "
-            "single steps contribute"
-        )
-    if absent:
-        attributes["not_called"] = ", ".join(absent)
-    attributes["time"] = _alignment(done)
-    return attributes
-
-
-def _alignment(done: Pass) -> str:
-    """Say which layers upstream break the time axis that the model's input has."""
-    breaking = [layer for layer in every_layer(done.model) if _breaks_time(layer)]
-    if not breaking:
-        return "each layer's own input, in input order"
-    names = ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in breaking)
-    return f"each layer's own input, in input order; not the model's input time after {names}"
-
-
-def _breaks_time(layer: Any) -> bool:
-    """Whether step t of the layer's output is not step t of its input."""
-    if returns_reversed(layer) or type(layer).__name__ in _OTHER_TIME:
-        return True
-    if getattr(layer, "rank", None) != 1 and not hasattr(layer, "pool_size"):
-        return False
-    shortens = getattr(layer, "padding", "same") == "valid" and getattr(layer, "kernel_size", (1,)) != (1,)
-    return shortens or getattr(layer, "strides", (1,)) not in (1, (1,))

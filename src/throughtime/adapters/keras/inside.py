@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from throughtime import cells
-
 from .cell import dropout_masks, inner_cells, standard_kind
 from .restore import replaced
 
@@ -58,13 +56,13 @@ def why_not(layer: Any) -> str:
     return ""
 
 
-def is_closed(layer: Any, training: bool) -> bool:
-    """Whether `cells` has the adjoint of this layer in closed form."""
+def is_closed(layer: Any, training: bool, activations: frozenset[str]) -> bool:
+    """Whether the adjoint of this layer is known in closed form, as that of these activations is."""
     cell = layer.cell
     if standard_kind(cell) not in _CLOSED or (training and (cell.dropout or cell.recurrent_dropout)):
         return False
     functions = [getattr(cell, name, None) for name in ("activation", "recurrent_activation")]
-    return all(cells.activation(activation_name(f)) is not None for f in functions if f is not None)
+    return all(activation_name(function) in activations for function in functions if function is not None)
 
 
 def activation_name(function: Any) -> str:
@@ -99,7 +97,8 @@ def watched(
         whole are another's.
     """
     signature = inspect.signature(original)
-    watch = _watch_closed if is_closed(layer, recorder.training) else _watch_open
+    closed = is_closed(layer, recorder.training, recorder.activations)
+    watch = _watch_closed if closed else _watch_open
 
     @functools.wraps(original)
     def call(*args: Any, **kwargs: Any) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 import keras
 
 from throughtime._errors import AmbiguousLayerError, LossError, UnbuiltModelError, UnsupportedModelError
-from throughtime._record import ModelRecord
+from throughtime._record import ModelRecord, Request
 
 from . import find
 from .collect import Pass, records
@@ -54,9 +54,7 @@ class Probe:
         Built; compiled with a loss unless `loss` is given or no labels will be.
     loss : callable (y_true, y_pred), keras.losses.Loss, str or None
     layers : see `find.select`
-    quantities : frozenset of the schema's quantity names
-    gradients : frozenset of those among them that need labels
-    training : bool
+    request : Request
 
     Raises
     ------
@@ -69,16 +67,12 @@ class Probe:
         *,
         loss: Any,
         layers: Any,
-        quantities: frozenset[str],
-        gradients: frozenset[str],
-        training: bool,
+        request: Request,
     ) -> None:
         check_model(model)
         self.model = model
         self.loss = loss
-        self.training = training
-        self.quantities = quantities
-        self.gradients = gradients
+        self.request = request
         self.found = find.select(model, layers)
 
     def __call__(self, x: Any, y: Any, sample_weight: Any) -> ModelRecord:
@@ -106,7 +100,7 @@ class Probe:
             )
 
     def _wanted(self, has_labels: bool) -> frozenset[str]:
-        return self.quantities if has_labels else self.quantities - self.gradients
+        return self.request.quantities - (frozenset() if has_labels else self.request.gradients)
 
     def _trace(self, inputs: Any) -> _Trace:
         kept = _traces.setdefault(self.model, OrderedDict())
@@ -128,14 +122,29 @@ class Probe:
         layers = tuple(id(entry.layer) for entry in self.found)
         runs = (getattr(self.model, "run_eagerly", False), getattr(self.model, "jit_compile", False))
         loss = self.loss if isinstance(self.loss, str) else id(self._loss_identity())
-        return str(shapes), loss, layers, self.quantities, self.training, runs, _settings(self.model)
+        return (
+            str(shapes),
+            loss,
+            layers,
+            self.request.quantities,
+            self.request.training,
+            runs,
+            _settings(self.model),
+        )
 
     def _new_trace(self, inputs: Any) -> _Trace:
         has_labels = inputs[1] is not None
         wanted = self._wanted(has_labels)
         if has_labels:
             check_loss(self.model, self.loss)
-        program = Program(self.model, self.found, weakly(self.loss), wanted, training=self.training)
+        program = Program(
+            self.model,
+            self.found,
+            weakly(self.loss),
+            wanted,
+            training=self.request.training,
+            activations=self.request.activations,
+        )
         program.has_loss = has_labels
         variables = all_variables(self.model)
         if "weight_gradients" in wanted:
@@ -146,7 +155,7 @@ class Probe:
         module = _gradient_module()
         values = [module.value_of(variable) for variable in variables]
         trace = partial(module.trace, **_execution(self.model))
-        second = SecondPass(trace, module.scan, self.training)
+        second = SecondPass(trace, module.scan, self.request.training)
         return _Trace(program, trace(program, values, inputs), weakly(self._loss_identity()), second)
 
     def _how_reduced(self, trace: _Trace, result: Result, inputs: Any) -> tuple[float, str] | None:
@@ -165,7 +174,7 @@ class Probe:
         variables = all_variables(self.model)
         mapping = [(variable, _gradient_module().value_of(variable)) for variable in variables]
         with keras.StatelessScope(mapping, initialize_variables=False):
-            value = data_loss(self.model, self.loss, labels, predictions, self.training)
+            value = data_loss(self.model, self.loss, labels, predictions, self.request.training)
             return float(keras.ops.convert_to_numpy(value))
 
 

@@ -125,6 +125,7 @@ class Program:
         quantities: frozenset[str],
         *,
         training: bool,
+        activations: frozenset[str],
     ) -> None:
         self._model = weakref.ref(model)
         self._found = [
@@ -133,6 +134,7 @@ class Program:
         self._loss = loss
         self._quantities = quantities
         self.training = training
+        self._activations = activations
         self.differentiated: list[int] = []
         self.has_loss = False
         self.calls: list[Seen] = []
@@ -147,7 +149,14 @@ class Program:
         labels = Labels(*inputs)
         mapping = list(zip(variables, values, strict=True))
         with keras.StatelessScope(mapping, collect_losses=True, initialize_variables=False) as scope:
-            recorder = Recorder(found, mark, self._watched(), scope, training=self.training)
+            recorder = Recorder(
+                found,
+                mark,
+                self._watched(),
+                scope,
+                training=self.training,
+                activations=self._activations,
+            )
             with recorder.watching():
                 predictions = _call(model, labels.x, self.training)
             loss = None

@@ -60,16 +60,27 @@ class Recorder:
         What to mark and keep: "inputs", "outputs", "inside", "weights".
     scope : keras.StatelessScope
         The scope the pass runs in; it holds the weights' values.
+    training : bool
+    activations : frozenset of str
+        Those with a derivative in closed form.
     """
 
     def __init__(
-        self, found: Sequence[Found], mark: Mark, wanted: frozenset[str], scope: Any, *, training: bool
+        self,
+        found: Sequence[Found],
+        mark: Mark,
+        wanted: frozenset[str],
+        scope: Any,
+        *,
+        training: bool,
+        activations: frozenset[str],
     ) -> None:
         self.found = found
         self.mark = mark
         self.wanted = wanted
         self.scope = scope
         self.training = training
+        self.activations = activations
         self.calls: list[Call] = []
         self.current: list[Call] = []
         self.outer_calls: dict[int, int] = {}
