@@ -111,4 +111,5 @@ def _variable_attributes(name: str, leaf: LayerRecord) -> dict[str, str]:
 
 def _node_attributes(leaf: LayerRecord) -> dict[str, Any]:
     reasons = {f"missing_{name}": reason for name, reason in leaf.missing.items()}
-    return {"kind": leaf.kind, "layer": leaf.path, **leaf.flags, **reasons}
+    states = {"states": ", ".join(leaf.states)} if leaf.states else {}
+    return {"kind": leaf.kind, "layer": leaf.path, **states, **leaf.flags, **reasons}
