@@ -112,7 +112,7 @@ def _why_absent(leaf: LayerRecord, name: str) -> str:
         return "the step's share of a convolution's kernel is not kept apart"
     if leaf.kind in _schema.STANDARD_KINDS:
         return f"a {leaf.kind} has none"
-    has = ", ".join(("hidden", *leaf.states))
+    has = ", ".join(leaf.states or ("hidden",))
     return f"a {leaf.flags.get('cell_class', leaf.kind)} does not tell its {name}; its states are {has}"
 
 

@@ -14,7 +14,7 @@ import xarray as xr
 
 from throughtime._errors import SchemaError
 from throughtime._schema import Layer
-from throughtime.diagnostics.lags import runs_backward, valid_steps
+from throughtime.diagnostics.lags import own_states, runs_backward, valid_steps
 
 # In the order of computation. Within a pass time goes first: at each step these, in this order.
 _WEIGHTS = ("kernel", "recurrent_kernel", "bias", "recurrent_bias")
@@ -96,7 +96,7 @@ def _leaves(captured: Layer) -> dict[str, xr.Dataset]:
 def _candidates(number: int, path: str, layer: xr.Dataset) -> Iterable[tuple[_Key, NonFinite]]:
     """First number that is not finite of each variable, with its place in the order of computation."""
     for name, values in layer.data_vars.items():
-        place = _phase(str(name), number)
+        place = _phase(_as_known(str(name), layer), number)
         if place is None or values.dtype.kind not in "fcV":
             continue
         broken: xr.DataArray = ~xr.apply_ufunc(np.isfinite, values, dask="parallelized", output_dtypes=[bool])
@@ -108,6 +108,14 @@ def _candidates(number: int, path: str, layer: xr.Dataset) -> Iterable[tuple[_Ke
         position, labels, index = where
         value = float(np.asarray(values.isel(index)))
         yield (position[0], *phase, position[1], rank), NonFinite(path, str(name), value, labels)
+
+
+def _as_known(name: str, layer: xr.Dataset) -> str:
+    """Take a state that the cell names itself for the hidden state that it is."""
+    for state in own_states(layer):
+        if name.removeprefix("initial_").removesuffix("_gradient") == state:
+            return name.replace(state, "hidden")
+    return name
 
 
 def _phase(name: str, number: int) -> tuple[_Key, int] | None:

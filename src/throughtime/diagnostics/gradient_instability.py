@@ -72,7 +72,10 @@ def _without_entering(layer: xr.Dataset) -> xr.Dataset:
             "recurrence carries cannot be told apart. Use a loss on the last step, or read lag_matrix."
         )
     hidden = require(layer, "hidden_gradient")
-    return layer.assign(hidden_gradient=hidden - entering.rename(output_unit="unit"))
+    return layer.assign(
+        hidden_gradient=hidden
+        - entering.rename({"output_unit": "unit"} if "output_unit" in entering.dims else {})
+    )
 
 
 def _instability(arriving: Floats, carried: Floats) -> Floats:

@@ -114,12 +114,17 @@ def _log_norm(values: npt.NDArray[Any], axes: int) -> Floats:
     return np.asarray(norms, dtype=np.float64)
 
 
+def own_states(layer: xr.Dataset) -> list[str]:
+    """Names of the states that the layer's cell has beside the schema's."""
+    return [name for name in str(layer.attrs.get("states", "")).split(", ") if name]
+
+
 def log_state_gradient(layer: xr.Dataset) -> xr.DataArray:
     """Logarithm of ‖dL/ds_t‖ on the joint state: hidden, cell, and whatever states the cell has itself.
 
     Dims: (sample, time, [direction]).
     """
-    own = [f"{name}_gradient" for name in str(layer.attrs.get("states", "")).split(", ") if name]
+    own = [f"{name}_gradient" for name in own_states(layer)]
     # An LSTM's dL/dh alone can be 0 everywhere while its cell remembers perfectly.
     cell = ["cell_gradient"] if layer.attrs.get("kind") == "lstm" or "cell_gradient" in layer else []
     hidden = ["hidden_gradient"] if not own or "hidden_gradient" in layer else []

@@ -15,7 +15,7 @@ from throughtime._errors import DiagnosticError
 from throughtime._schema import Layer, require
 from throughtime.cells import Layer as CellLayer
 from throughtime.cells import Pass, step_jacobians
-from throughtime.diagnostics.checks import certified
+from throughtime.diagnostics.checks import certified_vectors
 from throughtime.diagnostics.lags import Flags, Floats, runs_backward, valid_steps
 
 _NEEDED = ("kernel", "recurrent_kernel", "input", "hidden")
@@ -51,7 +51,7 @@ def lyapunov_spectrum(layer: Layer, *, transient: int = 0) -> xr.DataArray:
     >>> lyapunov_spectrum(testing.decaying(rate=0.5, units=2)).values.round(6)  # ln 0.5
     array([[-0.693147, -0.693147]])
     """
-    captured = certified(layer)
+    captured = certified_vectors(layer)
     arrays = {name: require(captured, name) for name in _NEEDED}
     arrays |= {name: captured[name] for name in _IF_THERE if name in captured}
     arrays["valid"] = valid_steps(captured)
