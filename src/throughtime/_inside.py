@@ -180,12 +180,28 @@ def _certificate(
 ) -> dict[str, Array]:
     dtype = str(leaf.flags["dtype"])
     weights = cells.certificate_weights(
-        solved, direction.weight_gradients, contribution=solved.get("step_contribution"), dtype=dtype
+        solved, direction.weight_gradients, terms=_terms(direction, solved), dtype=dtype
     )
     time = np.nan
     if direction.input_gradient is not None and "input_gradient" in solved:
         time = cells.certificate_time(solved["input_gradient"], direction.input_gradient, dtype=dtype)
     return {"certificate_weights": np.asarray(weights), "certificate_time": np.asarray(time)}
+
+
+def _terms(direction: DirectionRecord | SolvedRecord, solved: dict[str, Array]) -> dict[str, float]:
+    """How large the terms are that a weight's gradient sums up."""
+    if "step_contribution" not in solved:
+        return {}
+    contribution = solved["step_contribution"]
+    if isinstance(direction, SolvedRecord):
+        before = direction.hidden_before
+        if before is None or before.ndim != 3:  # with dropout a different one for each gate
+            return {"recurrent_kernel_gradient": float(contribution.sum())}
+        return cells.summed_terms(contribution, before, solved["input"])
+    hidden, initial = direction.hidden, direction.initial[0]
+    start = np.zeros_like(hidden[:, :1]) if initial is None else initial[:, None]
+    parts = (hidden[:, 1:], start) if direction.runs_backward else (start, hidden[:, :-1])
+    return cells.summed_terms(contribution, np.concatenate(parts, axis=1), direction.inputs)
 
 
 def _warn_of_certificate(leaf: LayerRecord, arrays: dict[str, Array]) -> None:

@@ -6,7 +6,7 @@ Adapters hand in a `Layer` and a `Pass`; `solve` gives every state, gate and gra
 
 from .activations import ACTIVATIONS, Activation, activation
 from .adjoint import solve
-from .certificate import bar, certificate_time, certificate_weights
+from .certificate import bar, certificate_time, certificate_weights, summed_terms
 from .contribution import step_contribution
 from .jacobians import step_jacobians
 from .lag import LagRows, lag_rows
@@ -30,5 +30,6 @@ __all__ = [
     "solve",
     "step_contribution",
     "step_jacobians",
+    "summed_terms",
     "textbook",
 ]

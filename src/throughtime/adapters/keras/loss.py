@@ -93,7 +93,7 @@ def _check_shapes(model: Any, y: Any, predictions: Any) -> None:
     """Refuse labels that Keras would silently broadcast against the predictions."""
     pairs = list(zip(keras.tree.flatten(y), keras.tree.flatten(predictions), strict=False))
     user_losses = keras.tree.flatten(getattr(compiled_loss(model), "_user_loss", None))
-    if len(pairs) != 1 or not all(_is_keras_loss(loss) for loss in user_losses):
+    if len(pairs) != 1 or not all(_compares_shapes(loss) for loss in user_losses):
         return
     label, prediction = (tuple(tensor.shape) for tensor in pairs[0])
     if label in (prediction, prediction[:-1], (*prediction[:-1], 1)) or prediction == (*label, 1):
@@ -104,9 +104,11 @@ def _check_shapes(model: Any, y: Any, predictions: Any) -> None:
     )
 
 
-def _is_keras_loss(loss: Any) -> bool:
-    module = loss if isinstance(loss, str) else type(loss).__module__
-    return isinstance(loss, str) or module.startswith("keras.")
+def _compares_shapes(loss: Any) -> bool:
+    """Whether Keras' loss goes element by element; CTC aligns labels with longer predictions."""
+    if isinstance(loss, str):
+        return loss.lower() not in ("ctc", "ctc_loss")
+    return type(loss).__module__.startswith("keras.") and not isinstance(loss, keras.losses.CTC)
 
 
 def _passed(loss: Any, labels: Labels, predictions: Any) -> Any:
@@ -123,7 +125,9 @@ def _passed(loss: Any, labels: Labels, predictions: Any) -> Any:
             "sample_weight needs a loss that returns one value per sample; this loss= returned a scalar."
         )
     weight = keras.ops.cast(keras.ops.convert_to_tensor(weight), value.dtype)
-    return keras.ops.mean(value * keras.ops.reshape(weight, (-1, *(1,) * (len(value.shape) - 1))))
+    # Weights of samples, or of steps as well.
+    missing = (1,) * (len(value.shape) - len(weight.shape))
+    return keras.ops.mean(value * keras.ops.reshape(weight, (*weight.shape, *missing)))
 
 
 def reductions(model: Any, loss: Any) -> tuple[str, ...] | None:
