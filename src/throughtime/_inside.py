@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from throughtime import _schema, cells
+from throughtime import _own_inside, _schema, cells
+from throughtime._cell_registry import cell_of_kind
 from throughtime._errors import ThroughTimeWarning
 from throughtime._record import Array, DirectionRecord, LayerRecord
 
@@ -69,11 +70,10 @@ def with_inside(leaf: LayerRecord, wanted: frozenset[str]) -> LayerRecord:
     unknown = _unknown_activation(leaf)
     if unknown:
         return replace(leaf, missing={**leaf.missing, "inside": unknown})
-    possible = inside - _absent(leaf)
-    absent = dict.fromkeys(inside - possible, f"a {leaf.kind} has none")
-    solved = [_solve(leaf, direction, possible) for direction in leaf.inside]
+    absent = {name: reason for name, reason in _absent(leaf).items() if name in inside}
+    solved = [_solve(leaf, direction, inside.difference(absent)) for direction in leaf.inside]
     arrays = {
-        name: np.stack([one[name] for one in solved], axis=_direction_axis(name))
+        name: np.stack([one[name] for one in solved], axis=_direction_axis(name, leaf))
         if leaf.directions
         else solved[0][name]
         for name in solved[0]
@@ -83,25 +83,43 @@ def with_inside(leaf: LayerRecord, wanted: frozenset[str]) -> LayerRecord:
 
 
 def _unknown_activation(leaf: LayerRecord) -> str:
+    if cell_of_kind(leaf.kind) is not None:
+        return ""
     names = [leaf.flags[key] for key in ("activation", "recurrent_activation") if key in leaf.flags]
     unknown = [str(name) for name in names if cells.activation(str(name)) is None]
     return f"there is no closed form for the activation {', '.join(unknown)}" if unknown else ""
 
 
-def _absent(leaf: LayerRecord) -> frozenset[str]:
-    if leaf.kind == "lstm":
-        return frozenset()
-    return _LSTM_ONLY if leaf.kind == "gru" else _LSTM_ONLY | _GATED_ONLY
+def _absent(leaf: LayerRecord) -> dict[str, str]:
+    """Name what a layer of this kind does not have, with the reason."""
+    own = cell_of_kind(leaf.kind)
+    if own is not None:
+        return _own_inside.absent(own)
+    names = {"lstm": frozenset(), "gru": _LSTM_ONLY}.get(leaf.kind, _LSTM_ONLY | _GATED_ONLY)
+    return dict.fromkeys(names, f"a {leaf.kind} has none")
 
 
-def _direction_axis(name: str) -> int:
-    return _schema.VARIABLES[name].dims.index("direction")
+def _direction_axis(name: str, leaf: LayerRecord) -> int:
+    own = cell_of_kind(leaf.kind)
+    return _schema.words(() if own is None else own.states)[name].dims.index("direction")
 
 
 def _solve(leaf: LayerRecord, direction: DirectionRecord, wanted: frozenset[str]) -> dict[str, Array]:
-    needed = wanted & _SOLVED
+    own = cell_of_kind(leaf.kind)
+    kept = wanted & _SOLVED if own is None else _own_inside.in_own_words(own, wanted & _SOLVED)
+    needed = kept
     if "certificate" in wanted:
         needed |= {"input_gradient", "step_contribution", *direction.weight_gradients}
+    solved = (
+        _closed(leaf, direction, needed) if own is None else _own_inside.solve(own, leaf, direction, needed)
+    )
+    arrays = {name: solved[name] for name in kept}
+    if "certificate" in wanted:
+        arrays.update(_certificate(leaf, direction, solved))
+    return arrays
+
+
+def _closed(leaf: LayerRecord, direction: DirectionRecord, needed: frozenset[str]) -> dict[str, Array]:
     layer = cells.Layer(
         kind=leaf.kind,
         kernel=direction.weights["kernel"],
@@ -126,17 +144,13 @@ def _solve(leaf: LayerRecord, direction: DirectionRecord, wanted: frozenset[str]
         final_hidden_gradient=final_hidden,
         final_cell_gradient=final_cell,
     )
-    solved = cells.solve(layer, passed, needed)
-    arrays = {name: solved[name] for name in wanted & _SOLVED}
-    if "certificate" in wanted:
-        arrays.update(_certificate(leaf, direction, solved))
-    return arrays
+    return cells.solve(layer, passed, needed)
 
 
 def _certificate(leaf: LayerRecord, direction: DirectionRecord, solved: dict[str, Array]) -> dict[str, Array]:
     dtype = str(leaf.flags["dtype"])
     weights = cells.certificate_weights(
-        solved, direction.weight_gradients, contribution=solved["step_contribution"], dtype=dtype
+        solved, direction.weight_gradients, contribution=solved.get("step_contribution"), dtype=dtype
     )
     time = np.nan
     if direction.input_gradient is not None:

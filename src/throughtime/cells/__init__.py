@@ -10,6 +10,7 @@ from .certificate import bar, certificate_time, certificate_weights
 from .jacobians import step_jacobians
 from .lag import LagRows, lag_rows
 from .layer import Layer, Pass
+from .own import own_jacobians, solve_own
 from .quantities import DEFINITIONS, QUANTITIES
 from .textbook import textbook
 
@@ -26,7 +27,9 @@ __all__ = [
     "certificate_time",
     "certificate_weights",
     "lag_rows",
+    "own_jacobians",
     "solve",
+    "solve_own",
     "step_jacobians",
     "textbook",
 ]

@@ -16,6 +16,7 @@ from . import weights
 from .find import Found
 from .inside import why_not
 from .internals import every_layer
+from .own_cells import settings
 from .program import INSIDE, Program, Result, Seen, all_variables
 
 _INTEGER_INPUT = "its input is {dtype}, which has no gradient; differentiate the layer that embeds it"
@@ -182,7 +183,7 @@ def _direction(done: Pass, seen: Seen, part: int) -> DirectionRecord:
         zero_output=bool(layer.zero_output_for_mask),
         runs_backward=bool(layer.go_backwards),
         initial=tuple(initial) or (None, None),
-        final_gradients=(gradient("state_0"), gradient("state_1")),
+        final_gradients=tuple(gradient(f"state_{k}") for k in range(max(2, known.initial_states))),
     )
 
 
@@ -227,6 +228,7 @@ def _flags(layer: Any) -> dict[str, Attribute]:
             flags[name] = getattr(function, "__name__", type(function).__name__)
     if getattr(cell, "reset_after", None) is not None:
         flags["reset_after"] = int(inner.reset_after)
+    flags.update(settings(inner))
     if hasattr(layer, "merge_mode"):
         flags["merge_mode"] = str(layer.merge_mode)
     flags.update(trainable=int(layer.trainable), dtype=str(layer.compute_dtype))

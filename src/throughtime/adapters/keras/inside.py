@@ -15,16 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from .own_cells import check_own_cell, own_cell, standard_cell
 from .restore import replaced
 
 if TYPE_CHECKING:
     from .tap import Call, Recorder
-
-_STANDARD = {
-    keras.layers.LSTM: keras.layers.LSTMCell,
-    keras.layers.GRU: keras.layers.GRUCell,
-    keras.layers.SimpleRNN: keras.layers.SimpleRNNCell,
-}
 
 
 @dataclass
@@ -45,12 +40,14 @@ def why_not(layer: Any, training: bool) -> str:
     if not isinstance(layer, keras.layers.RNN):
         return "only recurrent layers have an inside"
     cell = layer.cell
-    standard = next((known for known in _STANDARD.values() if isinstance(cell, known)), None)
-    if standard is None or type(cell).call is not standard.call:
+    own = own_cell(layer)
+    if own is not None:
+        check_own_cell(own, layer)
+    elif standard_cell(cell) is None:
         return f"the adjoint of a {type(cell).__name__} is not known"
     if not type(layer).call.__module__.startswith("keras."):
         return f"{type(layer).__name__} overrides call"
-    if training and (cell.dropout or cell.recurrent_dropout):
+    if training and any(getattr(cell, name, None) for name in ("dropout", "recurrent_dropout")):
         return "dropout inside the layer is active, training=True"
     return ""
 
@@ -107,6 +104,8 @@ def _initial_states(layer: Any, arguments: dict[str, Any]) -> list[Any]:
     given = arguments.get("initial_state")
     if given is None:
         given = layer.states if layer.stateful else None
+    if given is None and own_cell(layer) is not None:  # a cell of one's own may start from anything
+        given = layer.get_initial_state(keras.ops.shape(next(iter(arguments.values())))[0])
     flat = keras.tree.flatten(given) if given is not None else []
     return [keras.ops.convert_to_tensor(state) for state in flat if state is not None]
 
@@ -144,7 +143,8 @@ class _Direction:
         """Give the model what the layer is set to return, marked where a gradient enters."""
         # Without a mask the last output is the last hidden state, and a gradient with respect to the
         # state need not pass through the stacked sequence.
-        last = states[0] if mask is None else sequence[:, -1]
+        is_output = mask is None and own_cell(self.layer) is None
+        last = states[0] if is_output else sequence[:, -1]
         output = sequence if self.layer.return_sequences else last
         if self.is_half:
             output = self.marked("outputs", "half_output", output)

@@ -16,6 +16,7 @@ import numpy as np
 from throughtime._record import Array
 
 from .find import to_snake_case
+from .own_cells import own_cell
 
 # What stands for a variable: its value or its gradient; None where the loss does not reach it.
 Values = Callable[[Any], Array | None]
@@ -34,6 +35,9 @@ def kind(layer: Any) -> str:
         forward, backward = kind(layer.forward_layer), kind(layer.backward_layer)
         return forward if forward == backward else "rnn"
     if isinstance(layer, keras.layers.RNN):
+        own = own_cell(layer)
+        if own is not None:
+            return own.name
         return next((name for cell, name in _CELLS.items() if isinstance(layer.cell, cell)), "rnn")
     return to_snake_case(type(layer).__name__)
 
@@ -43,7 +47,8 @@ def directions(layer: Any) -> tuple[str, ...]:
     if not isinstance(layer, keras.layers.Bidirectional):
         return ()
     shapes = [[tuple(v.shape) for v in half.weights] for half in (layer.forward_layer, layer.backward_layer)]
-    alike = kind(layer) in _GATES and shapes[0] == shapes[1]
+    known = kind(layer) in _GATES or own_cell(layer.forward_layer) is not None
+    alike = known and kind(layer) != "rnn" and shapes[0] == shapes[1]
     return ("forward", "backward") if alike else ()
 
 
