@@ -144,7 +144,8 @@ class Cell:
                 "the layer emits; put it first, in the layer's state_size and output as well."
             )
         for state in self.states[1:]:
-            _check_free(self, "state", state, RESERVED - {"cell"})
+            if state != "cell":  # the schema's own word for such a state
+                _check_free(self, "state", state, RESERVED)
         for setting in self.settings:
             _check_free(self, "setting", setting, _ATTRIBUTES)
 
@@ -189,9 +190,10 @@ def _check_names(cell: Cell, what: str) -> None:
 
 def _check_free(cell: Cell, what: str, name: str, taken: frozenset[str]) -> None:
     forms = [name, f"{name}_gradient", f"initial_{name}_gradient"] if what == "state" else [name]
-    clash = next((form for form in forms if form in taken), None)
-    if clash is not None or name.startswith(("missing_", "initial_")) or name.endswith("_gradient"):
+    plain = name.removeprefix("missing_").removeprefix("initial_").removesuffix("_gradient")
+    clash = next((form for form in forms if form in taken), None if plain == name else name)
+    if clash is not None:
         raise CellError(
-            f"The {what} {name!r} of cell {cell.name!r} clashes with {clash or name!r}, which has a meaning "
-            f"of its own in a tree. Choose another name, such as 'own_{name.removeprefix('initial_')}'."
+            f"The {what} {name!r} of cell {cell.name!r} clashes with {clash!r}, which has a meaning of its own "
+            f"in a tree. Choose another name, such as 'own_{plain}'."
         )

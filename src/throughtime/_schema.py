@@ -166,9 +166,7 @@ def quantities(requested: str | Iterable[str], *, further_states: Collection[str
 
 
 def _quantity(name: str, further_states: Collection[str]) -> str:
-    state = name.removeprefix("initial_").removesuffix("_gradient")
-    if state in further_states:
-        name = name.replace(state, "cell")
+    name = as_cell(name, further_states)
     if name in QUANTITIES:
         return name
     if name in ("certificate_weights", "certificate_time"):
@@ -205,6 +203,19 @@ def _words_of(state: str) -> dict[str, Variable]:
             _INITIAL, f"dL/d{state}_0", "total derivative of the state before step 0"
         ),
     }
+
+
+def as_cell(name: str, further_states: Collection[str]) -> str:
+    """Put `cell`, the word for any state beyond `hidden`, in the place of a name that a cell gives it.
+
+    Examples
+    --------
+    >>> as_cell("initial_memory_gradient", ("memory",))
+    'initial_cell_gradient'
+    """
+    state = name.removeprefix("initial_").removesuffix("_gradient")
+    start = len("initial_") if name.startswith("initial_") else 0
+    return f"{name[:start]}cell{name[start + len(state) :]}" if state in further_states else name
 
 
 def states(dataset: xr.Dataset) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from throughtime._errors import DiagnosticError, SchemaError
-from throughtime._schema import require
+from throughtime._schema import require, states
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -113,20 +113,20 @@ def _log_norm(values: npt.NDArray[Any]) -> Floats:
 
 
 def log_state_gradient(layer: xr.Dataset) -> xr.DataArray:
-    """Logarithm of ‖dL/ds_t‖ on the joint state: hidden, and cell where the layer has one.
+    """Logarithm of ‖dL/ds_t‖ on the joint state: hidden, and whatever else the layer keeps.
 
     Dims: (sample, time, [direction]).
     """
-    hidden = log_norm(require(layer, "hidden_gradient"), "unit")
-    if layer.attrs.get("kind") != "lstm" and "cell_gradient" not in layer:
-        return hidden
+    joint = log_norm(require(layer, "hidden_gradient"), "unit")
     # An LSTM's dL/dh alone can be 0 everywhere while its cell remembers perfectly.
-    gradient = require(layer, "cell_gradient")
-    cell = log_norm(gradient, "cell_unit" if "cell_unit" in gradient.dims else "unit")
-    joint: xr.DataArray = xr.apply_ufunc(
-        np.logaddexp, 2 * hidden, 2 * cell, dask="parallelized", output_dtypes=[np.float64]
-    )
-    return joint / 2
+    for state in states(layer)[1:]:
+        gradient = require(layer, f"{state}_gradient")
+        further = log_norm(gradient, f"{state}_unit" if f"{state}_unit" in gradient.dims else "unit")
+        squares: xr.DataArray = xr.apply_ufunc(
+            np.logaddexp, 2 * joint, 2 * further, dask="parallelized", output_dtypes=[np.float64]
+        )
+        joint = squares / 2
+    return joint
 
 
 def signals(layer: xr.Dataset) -> xr.Dataset:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from throughtime._errors import DiagnosticError
 from throughtime._schema import Layer, require
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.lags import Floats, by_lag, runs_backward, valid_steps
@@ -42,6 +43,11 @@ def temporal_coherence(layer: Layer) -> xr.Dataset:
     (1.0, 0.5)
     """
     captured = certified(layer)
+    if "states" in captured.attrs:
+        raise DiagnosticError(
+            f"How the steps of a {captured.attrs.get('kind')} make dU is known to its cell alone; "
+            "temporal_coherence takes LSTM, GRU and SimpleRNN. effective_steps reads step_contribution."
+        )
     valid, backward = valid_steps(captured), runs_backward(captured)
     hidden = require(captured, "hidden")
     initial = captured.get("initial_hidden", xr.zeros_like(hidden.isel(time=0, drop=True)))
