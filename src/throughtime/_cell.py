@@ -194,6 +194,6 @@ def _check_free(cell: Cell, what: str, name: str, taken: frozenset[str]) -> None
     clash = next((form for form in forms if form in taken), None if plain == name else name)
     if clash is not None:
         raise CellError(
-            f"The {what} {name!r} of cell {cell.name!r} clashes with {clash!r}, which has a meaning of its own "
-            f"in a tree. Choose another name, such as 'own_{plain}'."
+            f"The {what} {name!r} of cell {cell.name!r} clashes with {clash!r}, which has a meaning of its "
+            f"own in a tree. Choose another name, such as 'own_{plain}'."
         )

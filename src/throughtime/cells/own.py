@@ -107,10 +107,12 @@ def own_jacobians(cell: Cell, weights: Given, passed: Pass, further: Mapping[str
         The cell has no Jacobian, or it returns what does not fit.
     """
     known, steps = own_step.given(cell, weights), arrange(passed, np.float64)
-    initial = further_states(passed, passed.further_initial, len(cell.states) - 1, np.float64)
     along = {HIDDEN: steps.hidden}
-    for name, first in zip(cell.states[1:], initial, strict=True):
-        along[name] = states_in_processing_order(further[name], first, passed)
+    for name, first in zip(
+        cell.states[1:], [*passed.further_initial, *(None,) * len(cell.states)], strict=False
+    ):
+        initial = np.zeros_like(further[name][:, 0], np.float64) if first is None else first
+        along[name] = states_in_processing_order(further[name], initial, passed)
     found = []
     for t in range(steps.count):
         before = {name: values[t] for name, values in along.items()}
