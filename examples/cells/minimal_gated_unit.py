@@ -45,14 +45,13 @@ def adjoint(weights, inputs, states, gradients):
     through_candidate = dz_h @ recurrent_h.T  # dL/d(f ⊙ h)
     dz_f = (dh * (candidate - h) + through_candidate * h) * f * (1 - f)
     dz = np.concatenate([dz_f, dz_h], axis=-1)
-    recurrent = [h[:, :, None] * dz_f[:, None], (f * h)[:, :, None] * dz_h[:, None]]
     return tt.StepAdjoint(
         inputs=dz @ weights["kernel"].T,
         states={"hidden": dh * (1 - f) + through_candidate * f + dz_f @ recurrent_f.T},
         gates={"forget": dz_f, "candidate": dz_h},
         weights={
             "kernel": (inputs, dz),
-            "recurrent_kernel": np.concatenate(recurrent, axis=-1),
+            "recurrent_kernel": [(h, dz_f), (f * h, dz_h)],
             "bias": dz,
         },
     )

@@ -19,7 +19,8 @@ from throughtime._schema import KINDS, RESERVED
 Floats = npt.NDArray[np.floating[Any]]
 Arrays = Mapping[str, Floats]
 Given = Mapping[str, Any]  # weights by the variables' names, settings by the attributes'
-WeightGradient = Floats | tuple[Floats, Floats]
+Pair = tuple[Floats, Floats]
+WeightGradient = Floats | Pair | list[Pair]
 
 Replay = Callable[[Given, Floats, Arrays], tuple[Arrays, Arrays]]
 Adjoint = Callable[[Given, Floats, Arrays, Arrays], "StepAdjoint"]
@@ -43,10 +44,11 @@ class StepAdjoint:
         dL/d(state before the step), for each state.
     gates : mapping of str to ndarray (sample, unit)
         dL/dz before the activation of each gate, for each gate that the cell names.
-    weights : mapping of str to ndarray (sample, …), or to a pair of ndarrays
+    weights : mapping of str to ndarray (sample, …), a pair of ndarrays, or a list of pairs
         Each sample's share of dL/dW, with the weight's own axes after `sample`. A pair
         ((sample, rows), (sample, columns)) stands for the outer product of its members, which is then never
-        formed. Weights that are left out are not part of the certificate.
+        formed; a list for products whose columns stand side by side, a gate's each. Weights that are left
+        out are not part of the certificate.
     totals : mapping of str to ndarray (sample, width)
         For a state beyond `hidden` that the hidden state follows within the step, such as an LSTM's c_t:
         its total derivative, that path included. The default is what the next step sent back.

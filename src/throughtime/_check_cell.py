@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from throughtime._cell import HIDDEN, Arrays, Cell, Floats, Given, StepAdjoint, WeightGradient
+from throughtime._cell import HIDDEN, Arrays, Cell, Floats, Given, StepAdjoint
 from throughtime._errors import CellError
 from throughtime.cells import own_step
 
@@ -224,17 +224,11 @@ def _of_adjoint(step: _Step, gradients: Arrays) -> Iterator[Comparison]:
 
 def _of_weight(name: str, back: StepAdjoint, expected: Floats) -> Comparison:
     if name in back.weights:
-        return Comparison(f"weight {name}", _error(_formed(back.weights[name]), expected))
+        found = own_step.formed(back.weights[name])
+        return Comparison(f"weight {name}", _error(found.reshape(expected.shape), expected))
     if not back.weights:
         return Comparison(f"weight {name}", None, "not given: the certificate does without weights")
     return Comparison(f"weight {name}", np.inf, "the adjoint gives gradients of other weights only")
-
-
-def _formed(gradient: WeightGradient) -> Floats:
-    """(sample, entry) of a weight's gradient."""
-    if isinstance(gradient, tuple):
-        gradient = gradient[0][:, :, None] * gradient[1][:, None]
-    return gradient.reshape(len(gradient), -1)
 
 
 def _of_gate(step: _Step, gate: str, found: Floats, moved: Arrays, gradients: Arrays) -> Comparison:

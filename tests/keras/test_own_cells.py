@@ -375,10 +375,17 @@ class TestWhatDoesNotFit:
         x, y = batch(mask_of("none"), sequences=False)
         return tt.capture(model_of(layer), x, y)
 
-    def test_an_unregistered_cell_is_not_known(self):
-        tt.unregister_cell(OWN["indrnn"][0])
-        leaf = self.capture(recurrent("indrnn", name="own"))["own"]
-        assert leaf.attrs["kind"] == "rnn"
+    @pytest.mark.parametrize("wrapped", [False, True])
+    def test_what_is_registered_and_unregistered_counts_from_the_next_capture_on(self, wrapped):
+        layer_class, cell = OWN["indrnn"]
+        layer = recurrent("indrnn", name="own")
+        model = model_of(layers.Bidirectional(layer, name="own") if wrapped else layer)
+        x, y = batch(mask_of("none"), sequences=False)
+        assert "certificate_time" in tt.capture(model, x, y)["own"]
+        tt.unregister_cell(layer_class)
+        assert tt.capture(model, x, y)["own"].attrs["kind"] == "rnn"
+        tt.register_cell(cell, layer_class)
+        assert "certificate_time" in tt.capture(model, x, y)["own"]
 
     def test_a_subclass_that_computes_something_else_is_not_that_cell(self):
         class Doubled(OWN["indrnn"][0]):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from throughtime._cell import HIDDEN, Arrays, Cell, Given, StepAdjoint, WeightGradient
+from throughtime._cell import HIDDEN, Arrays, Cell, Given, StepAdjoint
 from throughtime._errors import ThroughTimeWarning
 
 from . import own_step
@@ -177,16 +177,7 @@ class _Collected:
         for name, gradient in back.weights.items():
             key = f"{name}_gradient"
             if key in wanted:
-                self.weights[key] = self.weights.get(key, 0) + _over_samples(gradient, valid)
-
-
-def _over_samples(gradient: WeightGradient, valid: Mask | None) -> Floats:
-    if isinstance(gradient, tuple):
-        left, right = (where_valid(factor, 0, valid) for factor in gradient)
-        product: Floats = left.T @ right
-        return product
-    total: Floats = where_valid(gradient, 0, valid).sum(axis=0)
-    return total
+                self.weights[key] = self.weights.get(key, 0) + own_step.over_samples(gradient, valid)
 
 
 def _backward(ran: _Trajectory, passed: Pass, wanted: frozenset[str]) -> dict[str, Floats]:

@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from throughtime._cell import HIDDEN, Arrays, Cell, Given, StepAdjoint, WeightGradient
+from throughtime._cell import HIDDEN, Arrays, Cell, Given, Pair, StepAdjoint, WeightGradient
 from throughtime._errors import CellError
 
-from .layer import Floats
+from .layer import Floats, Mask
+from .scan import where_valid
 
 Shape = tuple[int, ...]
 
@@ -111,14 +112,36 @@ def jacobian(cell: Cell, weights: Given, inputs: Floats, states: Arrays) -> Floa
 
 def size_of(gradient: WeightGradient) -> Floats:
     """Frobenius norm of each sample's weight gradient (sample,)."""
-    if isinstance(gradient, tuple):  # rank 1: a product of lengths
-        return _lengths(gradient[0]) * _lengths(gradient[1])
-    return _lengths(gradient.reshape(len(gradient), -1))
+    if isinstance(gradient, (list, tuple)):  # of rank 1 each: products of lengths
+        products = [_squares(left) * _squares(right) for left, right in _pairs(gradient)]
+        return np.sqrt(np.sum(products, axis=0))
+    return np.sqrt(_squares(gradient.reshape(len(gradient), -1)))
 
 
-def _lengths(rows: Floats) -> Floats:
-    lengths: Floats = np.sqrt(np.square(rows).sum(-1))
-    return lengths
+def over_samples(gradient: WeightGradient, valid: Mask | None) -> Floats:
+    """Sum each sample's weight gradient, nothing of those that are masked."""
+    if isinstance(gradient, (list, tuple)):
+        parts = [[where_valid(factor, 0, valid) for factor in pair] for pair in _pairs(gradient)]
+        return np.concatenate([left.T @ right for left, right in parts], axis=1)
+    total: Floats = where_valid(gradient, 0, valid).sum(axis=0)
+    return total
+
+
+def formed(gradient: WeightGradient) -> Floats:
+    """Each sample's weight gradient as an array (sample, …)."""
+    if isinstance(gradient, (list, tuple)):
+        parts = [left[:, :, None] * right[:, None] for left, right in _pairs(gradient)]
+        return np.concatenate(parts, axis=2)
+    return gradient
+
+
+def _pairs(gradient: list[Pair] | Pair) -> list[Pair]:
+    return gradient if isinstance(gradient, list) else [gradient]
+
+
+def _squares(rows: Floats) -> Floats:
+    squares: Floats = np.square(rows, dtype=np.float64).sum(-1)
+    return squares
 
 
 def _mapping(cell: Cell, what: str, values: Any) -> Mapping[str, Any]:
@@ -176,16 +199,31 @@ def _weights(cell: Cell, weights: Given, samples: int, found: Any) -> dict[str, 
 
 
 def _weight(cell: Cell, name: str, shape: Shape, samples: int, gradient: Any) -> WeightGradient:
-    """One array with a sample axis, or the two factors of an outer product."""
-    is_pair = isinstance(gradient, tuple)
-    parts = gradient if is_pair else (gradient,)
-    expected = [(samples, size) for size in shape] if is_pair else [(samples, *shape)]
-    arrays = tuple(np.asarray(part) for part in parts)
-    if [array.shape for array in arrays] != expected or (is_pair and len(shape) != 2):
-        as_pair = f", or a pair {samples, shape[0]} and {samples, shape[1]}" if len(shape) == 2 else ""
-        got = " and ".join(str(array.shape) for array in arrays)
-        raise CellError(
-            f"The adjoint of cell {cell.name!r} returned weights[{name!r}] with shape {got}; expected "
-            f"{(samples, *shape)}, each sample's share{as_pair}."
-        )
-    return (arrays[0], arrays[1]) if is_pair else arrays[0]
+    """One array with a sample axis, or outer products by their factors, always as a list."""
+    if isinstance(gradient, (list, tuple)):
+        pairs = [gradient] if isinstance(gradient, tuple) else gradient
+        shapes = [tuple(np.shape(factor) for factor in pair) for pair in pairs]
+        if len(shape) == 2 and _are_side_by_side(shapes, samples, shape):
+            return [(np.asarray(left), np.asarray(right)) for left, right in pairs]
+        raise _misshapen(cell, name, shape, samples, f"of its factors {shapes}")
+    array = np.asarray(gradient)
+    if array.shape != (samples, *shape):
+        raise _misshapen(cell, name, shape, samples, str(array.shape))
+    return array
+
+
+def _are_side_by_side(shapes: Sequence[tuple[Shape, ...]], samples: int, shape: Shape) -> bool:
+    """Whether pairs of factors make up a weight (rows, columns)."""
+    if not all(len(pair) == 2 and len(pair[1]) == 2 for pair in shapes):
+        return False
+    rows = {pair[0] for pair in shapes} | {(samples, shape[0])}
+    columns = {pair[1][0] for pair in shapes} | {samples}
+    return len(rows) == len(columns) == 1 and sum(pair[1][1] for pair in shapes) == shape[1]
+
+
+def _misshapen(cell: Cell, name: str, shape: Shape, samples: int, got: str) -> CellError:
+    as_pair = f", or a pair {samples, shape[0]} and {samples, shape[1]}" if len(shape) == 2 else ""
+    return CellError(
+        f"The adjoint of cell {cell.name!r} returned weights[{name!r}] with shape {got}; expected "
+        f"{(samples, *shape)}, each sample's share{as_pair}."
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -28,6 +29,14 @@ def own_cell(layer: Any) -> Cell | None:
     if cell is None or standard_cell(cell) is not None:
         return None
     return cell_of_class(type(cell))
+
+
+def own_cells(layers: Iterable[Any]) -> tuple[Cell | None, ...]:
+    """Find the registered cells of layers, of both halves of a Bidirectional: a trace depends on them."""
+    halves = [
+        (getattr(layer, "forward_layer", layer), getattr(layer, "backward_layer", None)) for layer in layers
+    ]
+    return tuple(own_cell(half) for pair in halves for half in pair)
 
 
 def check_own_cell(own: Cell, layer: Any) -> None:

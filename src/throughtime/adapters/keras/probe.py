@@ -22,6 +22,7 @@ from . import find
 from .collect import Pass, records
 from .internals import compiled_loss, every_layer
 from .loss import Labels, check_loss, data_loss, factor, tried_factor
+from .own_cells import own_cells
 from .program import Program, Result, Traced, all_variables
 from .restore import untouched
 
@@ -123,7 +124,8 @@ class Probe:
         layers = tuple(id(entry.layer) for entry in self.found)
         runs = (getattr(self.model, "run_eagerly", False), getattr(self.model, "jit_compile", False))
         loss = self.loss if isinstance(self.loss, str) else id(self._loss_identity())
-        return str(shapes), loss, layers, self.quantities, self.training, runs, _settings(self.model)
+        own = own_cells(entry.layer for entry in self.found)
+        return str(shapes), loss, layers, own, self.quantities, self.training, runs, _settings(self.model)
 
     def _new_trace(self, inputs: Any) -> _Trace:
         has_labels = inputs[1] is not None
