@@ -11,13 +11,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from throughtime import _schema, cells
+from throughtime import _own_inside, _schema, cells
+from throughtime._cell_registry import cell_of_kind
 from throughtime._errors import ThroughTimeWarning
 from throughtime._record import Array, DirectionRecord, LayerRecord, SolvedRecord
 
 _SOLVED = frozenset(_schema.INSIDE)
 _LSTM_ONLY = frozenset({"cell", "cell_gradient", "initial_cell_gradient"})
 _GATED_ONLY = frozenset({"gate_activation"})
+_NOT_TOLD = "the cell does not tell it while it is unrolled"
 
 
 def per_sample(leaf: LayerRecord, factor: float | None) -> LayerRecord:
@@ -84,10 +86,11 @@ def with_inside(leaf: LayerRecord, wanted: frozenset[str]) -> LayerRecord:
     inside = wanted & (_SOLVED | {"certificate"})
     if not inside or not leaf.inside:
         return leaf
+    absent = _absent(leaf)
     solved = [
         _taken(leaf, direction, inside)
         if isinstance(direction, SolvedRecord)
-        else _solve(leaf, direction, inside - _absent(leaf))
+        else _solve(leaf, direction, inside.difference(absent))
         for direction in leaf.inside
     ]
     arrays = {
@@ -97,29 +100,28 @@ def with_inside(leaf: LayerRecord, wanted: frozenset[str]) -> LayerRecord:
         for name in solved[0]
     }
     _warn_of_certificate(leaf, arrays)
-    absent = {name: _why_absent(leaf, name) for name in inside - {"certificate"} - arrays.keys()}
-    return replace(leaf, arrays={**leaf.arrays, **arrays}, missing={**leaf.missing, **absent})
+    there = {_schema.as_known(name, leaf.states) for name in arrays}
+    missing = {name: absent.get(name, _NOT_TOLD) for name in inside - there - {"certificate"}}
+    return replace(leaf, arrays={**leaf.arrays, **arrays}, missing={**leaf.missing, **missing})
 
 
-def _absent(leaf: LayerRecord) -> frozenset[str]:
-    if leaf.kind == "lstm":
-        return frozenset()
-    return _LSTM_ONLY if leaf.kind == "gru" else _LSTM_ONLY | _GATED_ONLY
-
-
-def _why_absent(leaf: LayerRecord, name: str) -> str:
-    if leaf.kind == "conv_lstm":
-        return "the step's share of a convolution's kernel is not kept apart"
+def _absent(leaf: LayerRecord) -> dict[str, str]:
+    """Name what a layer of this kind does not have, with the reason."""
+    own = cell_of_kind(leaf.kind)
+    if own is not None:
+        return _own_inside.absent(own)
     if leaf.kind in _schema.STANDARD_KINDS:
-        return f"a {leaf.kind} has none"
-    has = ", ".join(leaf.states or ("hidden",))
-    return f"a {leaf.flags.get('cell_class', leaf.kind)} does not tell its {name}; its states are {has}"
+        names = {"lstm": frozenset(), "gru": _LSTM_ONLY}.get(leaf.kind, _LSTM_ONLY | _GATED_ONLY)
+        return dict.fromkeys(names, f"a {leaf.kind} has none")
+    if leaf.kind == "conv_lstm":
+        return {"step_contribution": "the step's share of a convolution's kernel is not kept apart"}
+    cell, states = leaf.flags.get("cell_class", leaf.kind), ", ".join(leaf.states)
+    reason = f"a {cell} does not tell it; its states are {states}. tt.register_cell lets it tell more"
+    return dict.fromkeys(_SOLVED, reason)
 
 
 def _direction_axis(leaf: LayerRecord, name: str) -> int:
-    states = _schema.own_states(leaf.states)
-    dims = states[name][1].dims if name in states else _schema.VARIABLES[name].dims
-    return dims.index("direction")
+    return _schema.words(leaf.states)[name].dims.index("direction")
 
 
 def _taken(leaf: LayerRecord, direction: SolvedRecord, wanted: frozenset[str]) -> dict[str, Array]:
@@ -133,17 +135,32 @@ def _taken(leaf: LayerRecord, direction: SolvedRecord, wanted: frozenset[str]) -
             kind=leaf.kind,
             reset_after=bool(leaf.flags.get("reset_after", 1)),
         )
-    own = {name: quantity for name, (quantity, _) in _schema.own_states(leaf.states).items()}
-    arrays = {name: array for name, array in solved.items() if own.get(name, name) in wanted & _SOLVED}
+    arrays = {
+        name: array
+        for name, array in solved.items()
+        if _schema.as_known(name, leaf.states) in wanted & _SOLVED
+    }
     if "certificate" in wanted:
         arrays.update(_certificate(leaf, direction, solved))
     return arrays
 
 
 def _solve(leaf: LayerRecord, direction: DirectionRecord, wanted: frozenset[str]) -> dict[str, Array]:
-    needed = wanted & _SOLVED
+    own = cell_of_kind(leaf.kind)
+    kept = wanted & _SOLVED if own is None else _own_inside.in_own_words(own, wanted & _SOLVED)
+    needed = kept
     if "certificate" in wanted:
         needed |= {"input_gradient", "step_contribution", *direction.weight_gradients}
+    solved = (
+        _closed(leaf, direction, needed) if own is None else _own_inside.solve(own, leaf, direction, needed)
+    )
+    arrays = {name: solved[name] for name in kept}
+    if "certificate" in wanted:
+        arrays.update(_certificate(leaf, direction, solved))
+    return arrays
+
+
+def _closed(leaf: LayerRecord, direction: DirectionRecord, needed: frozenset[str]) -> dict[str, Array]:
     layer = cells.Layer(
         kind=leaf.kind,
         kernel=direction.weights["kernel"],
@@ -168,11 +185,7 @@ def _solve(leaf: LayerRecord, direction: DirectionRecord, wanted: frozenset[str]
         final_hidden_gradient=final_hidden,
         final_cell_gradient=final_cell,
     )
-    solved = cells.solve(layer, passed, needed)
-    arrays = {name: solved[name] for name in wanted & _SOLVED}
-    if "certificate" in wanted:
-        arrays.update(_certificate(leaf, direction, solved))
-    return arrays
+    return cells.solve(layer, passed, needed)
 
 
 def _certificate(

@@ -12,7 +12,7 @@ from typing import Any
 
 import xarray as xr
 
-from throughtime import _schema, adapters, cells
+from throughtime import _cell_registry, _schema, adapters, cells
 from throughtime._batch import Batch, take
 from throughtime._errors import LossError, NoGradientError, SchemaError, ThroughTimeWarning
 from throughtime._inside import per_sample, with_inside
@@ -52,9 +52,10 @@ class Probe:
         adapter: Any = None,
     ) -> None:
         chosen = adapters.choose(model) if adapter is None else adapter
-        self._named = frozenset() if quantities == "all" else _schema.quantities(quantities)
+        states = _cell_registry.further_states()
         self._is_group = isinstance(layers, str) and layers in _GROUPS
-        self._quantities = _schema.quantities(quantities)
+        self._quantities = _schema.quantities(quantities, further_states=states)
+        self._named = frozenset() if quantities == "all" else self._quantities
         request = Request(
             quantities=self._quantities,
             gradients=self._quantities & _schema.GRADIENT_QUANTITIES,

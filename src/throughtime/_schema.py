@@ -6,7 +6,7 @@ tree finds it in `VARIABLES`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ GATES: Mapping[str, tuple[str, ...]] = {
 }
 DIRECTIONS = ("forward", "backward")
 STANDARD_KINDS = ("lstm", "gru", "simple_rnn")
+KINDS = (*STANDARD_KINDS, "conv_lstm", "rnn")  # what a recurrent layer is called without a cell of one's own
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,16 @@ VARIABLES: Mapping[str, Variable] = {
     "loss": Variable((), "L", "training loss of the batch"),
     "reduction_factor": Variable((), "factor", "what the loss puts on each sample's gradient"),
 }
-# What `hidden` and its gradients are for a state that the schema has no word for.
-STATE_FORMS: Mapping[str, tuple[str, str]] = {
-    "{}": ("hidden", "{}_t"),
-    "{}_gradient": ("hidden_gradient", "dL/d{}_t"),
-    "initial_{}_gradient": ("initial_hidden_gradient", "dL/d{}_0"),
-}
 WEIGHTS = ("kernel", "recurrent_kernel", "bias", "recurrent_bias")
+# What nothing else in a tree may be called: variables, dims, and what is asked for by name.
+RESERVED = frozenset(
+    {
+        *VARIABLES,
+        *(dim for variable in VARIABLES.values() for dim in variable.dims),
+        *("cell_unit", "row", "column", "depth", "exponent", "mode", "step"),
+        *("certificate", "weights", "weight_gradients", "initial_hidden", "initial_cell"),
+    }
+)
 WITH_DIRECTION = tuple(
     name for name in VARIABLES if "direction" in VARIABLES[name].dims and name not in WEIGHTS
 )
@@ -136,39 +140,16 @@ INSIDE = (
 )
 
 
-def own_states(names: Iterable[str]) -> dict[str, tuple[str, Variable]]:
-    """Describe the variables of states that a cell names itself.
-
-    Returns
-    -------
-    dict of str to (str, Variable)
-        Each variable's name to the quantity it comes with, and its description.
-
-    Examples
-    --------
-    >>> [(name, quantity) for name, (quantity, _) in own_states(["memory"]).items()]
-    [('memory', 'hidden'), ('memory_gradient', 'hidden_gradient'), \
-('initial_memory_gradient', 'initial_hidden_gradient')]
-    """
-    return {
-        form.format(name): (
-            quantity,
-            Variable(
-                VARIABLES[quantity].dims, symbol.format(name), f"{VARIABLES[quantity].meaning}, of {name}"
-            ),
-        )
-        for name in names
-        for form, (quantity, symbol) in STATE_FORMS.items()
-    }
-
-
-def quantities(requested: str | Iterable[str]) -> frozenset[str]:
+def quantities(requested: str | Iterable[str], *, further_states: Collection[str] = ()) -> frozenset[str]:
     """Resolve what a caller asked for to names of `QUANTITIES`.
 
     Parameters
     ----------
     requested : "all", a name, or an iterable of names
         A weight's own name (`kernel`, `bias_gradient`) stands for all weights, or all their gradients.
+    further_states : collection of str
+        States beyond `hidden` that cells of one's own have. Their names stand for `cell`, and `cell` for
+        all of them.
 
     Raises
     ------
@@ -182,10 +163,11 @@ def quantities(requested: str | Iterable[str]) -> frozenset[str]:
     """
     if isinstance(requested, str):
         requested = QUANTITIES if requested == "all" else (requested,)
-    return frozenset(_quantity(name) for name in requested)
+    return frozenset(_quantity(name, further_states) for name in requested)
 
 
-def _quantity(name: str) -> str:
+def _quantity(name: str, further_states: Collection[str]) -> str:
+    name = as_cell(name, further_states)
     if name in QUANTITIES:
         return name
     if name in ("certificate_weights", "certificate_time"):
@@ -198,6 +180,66 @@ def _quantity(name: str) -> str:
         f"There is no quantity {name!r}. quantities= takes 'all' or names of: "
         f"{', '.join((*QUANTITIES, *WEIGHTS))}, and each weight's '…_gradient'."
     )
+
+
+def words(states: tuple[str, ...]) -> Mapping[str, Variable]:
+    """`VARIABLES`, and those of a cell's own states beyond `hidden`.
+
+    Examples
+    --------
+    >>> words(("hidden", "memory"))["memory_gradient"].symbol
+    'dL/dmemory_t'
+    """
+    own = [state for state in states if state not in VARIABLES]
+    named = {name: word for state in own for name, word in _words_of(state).items()}
+    return {**VARIABLES, **named} if own else VARIABLES
+
+
+def _words_of(state: str) -> dict[str, Variable]:
+    through_time = "total derivative through time, with the states of a step as independent variables"
+    return {
+        state: Variable(_STATE, f"{state}_t", f"state {state} after step t"),
+        f"{state}_gradient": Variable(_STATE, f"dL/d{state}_t", through_time),
+        f"initial_{state}_gradient": Variable(
+            _INITIAL, f"dL/d{state}_0", "total derivative of the state before step 0"
+        ),
+    }
+
+
+def as_cell(name: str, further_states: Collection[str]) -> str:
+    """Put `cell`, the word for any state beyond `hidden`, in the place of a name that a cell gives it.
+
+    Examples
+    --------
+    >>> as_cell("initial_memory_gradient", ("memory",))
+    'initial_cell_gradient'
+    """
+    state = name.removeprefix("initial_").removesuffix("_gradient")
+    start = len("initial_") if name.startswith("initial_") else 0
+    return f"{name[:start]}cell{name[start + len(state) :]}" if state in further_states else name
+
+
+def as_known(name: str, states: tuple[str, ...]) -> str:
+    """Put `hidden` in the place of a cell's first state and `cell` in that of any other.
+
+    Examples
+    --------
+    >>> as_known("state_0_gradient", ("state_0", "state_1")), as_known("state_1", ("state_0", "state_1"))
+    ('hidden_gradient', 'cell')
+    """
+    state = name.removeprefix("initial_").removesuffix("_gradient")
+    if states[:1] == (state,):
+        return name.replace(state, "hidden")
+    return as_cell(name, states[1:])
+
+
+def states(dataset: xr.Dataset) -> tuple[str, ...]:
+    """Names of the states of a captured layer, `hidden` first."""
+    told = dataset.attrs.get("states")
+    if told is not None:
+        return tuple(str(told).split(", "))
+    has_cell = dataset.attrs.get("kind") == "lstm" or "cell_gradient" in dataset
+    return ("hidden", "cell") if has_cell else ("hidden",)
 
 
 def reason_key(name: str, attributes: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from .contribution import step_contribution
 from .jacobians import step_jacobians
 from .lag import LagRows, lag_rows
 from .layer import Layer, Pass
+from .own import own_jacobians, solve_own
 from .quantities import DEFINITIONS, QUANTITIES
 from .textbook import textbook
 
@@ -27,7 +28,9 @@ __all__ = [
     "certificate_time",
     "certificate_weights",
     "lag_rows",
+    "own_jacobians",
     "solve",
+    "solve_own",
     "step_contribution",
     "step_jacobians",
     "summed_terms",

@@ -262,7 +262,7 @@ def _direction(done: Pass, seen: Seen, part: int) -> DirectionRecord:
         zero_output=bool(layer.zero_output_for_mask),
         runs_backward=bool(layer.go_backwards),
         initial=tuple(initial) or (None, None),
-        final_gradients=(gradient("state_0"), gradient("state_1")),
+        final_gradients=tuple(gradient(f"state_{k}") for k in range(max(2, known.initial_states))),
     )
 
 

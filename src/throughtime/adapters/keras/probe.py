@@ -23,6 +23,7 @@ from . import find
 from .collect import Pass, records
 from .internals import compiled_loss, every_layer
 from .loss import Labels, check_loss, data_loss, factor, tried_factor
+from .own_cells import own_cells
 from .program import Program, Result, Traced, all_variables, weakly
 from .restore import untouched
 from .second_pass import SecondPass
@@ -126,6 +127,7 @@ class Probe:
             str(shapes),
             loss,
             layers,
+            own_cells(entry.layer for entry in self.found),
             self.request.quantities,
             self.request.training,
             runs,

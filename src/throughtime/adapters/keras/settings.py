@@ -9,6 +9,7 @@ import keras
 from throughtime._record import Attribute
 
 from .inside import activation_name
+from .own_cells import settings as own_settings
 
 
 def of_layer(layer: Any) -> dict[str, Attribute]:
@@ -19,6 +20,7 @@ def of_layer(layer: Any) -> dict[str, Attribute]:
         if hasattr(inner, name):
             flags[name] = int(getattr(inner, name) or 0)
     flags.update(of_cell(getattr(inner, "cell", None)))
+    flags.update(own_settings(inner))
     if hasattr(layer, "merge_mode"):
         flags["merge_mode"] = str(layer.merge_mode)
     flags.update(trainable=int(layer.trainable), dtype=_computed_dtype(layer))
