@@ -99,6 +99,8 @@ def with_inside(leaf: LayerRecord, wanted: frozenset[str]) -> LayerRecord:
         else solved[0][name]
         for name in solved[0]
     }
+    if "hidden" in wanted:
+        arrays |= _initial_states(leaf)
     _warn_of_certificate(leaf, arrays)
     there = {_schema.as_known(name, leaf.states) for name in arrays}
     missing = {name: absent.get(name, _NOT_TOLD) for name in inside - there - {"certificate"}}
@@ -118,6 +120,18 @@ def _absent(leaf: LayerRecord) -> dict[str, str]:
     cell, states = leaf.flags.get("cell_class", leaf.kind), ", ".join(leaf.states)
     reason = f"a {cell} does not tell it; its states are {states}. tt.register_cell lets it tell more"
     return dict.fromkeys(_SOLVED, reason)
+
+
+def _initial_states(leaf: LayerRecord) -> dict[str, Array]:
+    """States before step 0 that were given and are not 0."""
+    names = leaf.states or ("hidden", "cell")
+    arrays = {}
+    for name, *given in zip(names, *(direction.initial for direction in leaf.inside), strict=False):
+        known = [array for array in given if array is not None]
+        if any(array.any() for array in known):
+            filled = [np.zeros_like(known[0]) if array is None else array for array in given]
+            arrays[f"initial_{name}"] = np.stack(filled, axis=1) if leaf.directions else filled[0]
+    return arrays
 
 
 def _direction_axis(leaf: LayerRecord, name: str) -> int:

@@ -59,6 +59,8 @@ VARIABLES: Mapping[str, Variable] = {
     "cell_gradient": Variable(_STATE, "dL/dc_t", "total derivative through time, h_t following c_t"),
     "gate_activation": Variable(_GATE, "gate", "value of each gate at step t, after its activation"),
     "gate_gradient": Variable(_GATE, "dL/dz_t", "total derivative before the gate's activation"),
+    "initial_hidden": Variable(_INITIAL, "h_0", "hidden state before step 0, where it is not 0"),
+    "initial_cell": Variable(_INITIAL, "c_0", "cell state before step 0, where it is not 0"),
     "initial_hidden_gradient": Variable(_INITIAL, "dL/dh_0", "total derivative of the state before step 0"),
     "initial_cell_gradient": Variable(_INITIAL, "dL/dc_0", "total derivative of the cell before step 0"),
     "step_contribution": Variable(
@@ -86,7 +88,7 @@ RESERVED = frozenset(
         *VARIABLES,
         *(dim for variable in VARIABLES.values() for dim in variable.dims),
         *("cell_unit", "row", "column", "depth", "exponent", "mode", "step"),
-        *("certificate", "weights", "weight_gradients", "initial_hidden", "initial_cell"),
+        *("certificate", "weights", "weight_gradients"),
     }
 )
 WITH_DIRECTION = tuple(
@@ -199,6 +201,7 @@ def _words_of(state: str) -> dict[str, Variable]:
     through_time = "total derivative through time, with the states of a step as independent variables"
     return {
         state: Variable(_STATE, f"{state}_t", f"state {state} after step t"),
+        f"initial_{state}": Variable(_INITIAL, f"{state}_0", f"state {state} before step 0, if not 0"),
         f"{state}_gradient": Variable(_STATE, f"dL/d{state}_t", through_time),
         f"initial_{state}_gradient": Variable(
             _INITIAL, f"dL/d{state}_0", "total derivative of the state before step 0"
