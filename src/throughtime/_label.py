@@ -50,6 +50,8 @@ def _dataset(leaf: LayerRecord, record: ModelRecord) -> xr.Dataset:
 def _dims(name: str, array: Array, leaf: LayerRecord) -> tuple[str, ...]:
     """Dims of one array: the schema's, less those that do not apply to this layer."""
     weight = name.removesuffix("_gradient")
+    if array.ndim == 0:
+        return ()
     if (weight in WEIGHTS and leaf.kind in STANDARD_KINDS) or name in WITH_DIRECTION:
         absent = {"direction": not leaf.directions, "gate": leaf.kind not in GATES}
         dims = VARIABLES[name if name in WITH_DIRECTION else weight].dims

@@ -12,15 +12,19 @@ import numpy as np
 from throughtime._errors import LayerNotFoundError
 from throughtime._record import UNREACHED, Array, Attribute, DirectionRecord, LayerRecord, ModelRecord
 
-from . import weights
+from . import loss_scale, weights
+from .attributes import of_capture, returns_reversed
 from .find import Found
 from .inside import why_not
-from .internals import every_layer
 from .program import INSIDE, Program, Result, Seen, all_variables
 
 _INTEGER_INPUT = "its input is {dtype}, which has no gradient; differentiate the layer that embeds it"
+_READS_LOGITS = (
+    "the loss reads the logits behind this activation, not its output: logits_gradient of capture() has them"
+)
+_NO_TENSOR = "what the layer returns is no tensor and no list of tensors"
+_INTEGER_WEIGHT = "its values are integers, which have no gradient"
 _NOT_RECURRENT = "inputs are captured for recurrent layers only"
-_OTHER_TIME = ("Cropping1D", "Flatten", "Permute", "RepeatVector", "Reshape", "UpSampling1D", "ZeroPadding1D")
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ def records(done: Pass, reduced: tuple[float, str] | None) -> ModelRecord:
     loss = done.result.tensors.get("loss")
     return ModelRecord(
         layers=layers,
-        attributes=_attributes(done, reduced, absent),
+        attributes=of_capture(done, reduced, called=_called(done), absent=absent),
         loss=None if loss is None else float(numpy(loss)),
         reduction_factor=None if reduced is None else reduced[0],
     )
@@ -76,6 +80,10 @@ def _record(done: Pass, seen: Seen) -> LayerRecord:
     )
 
 
+def _called(done: Pass) -> list[str]:
+    return [_path(done.found[seen.index], seen.number) for seen in done.program.calls]
+
+
 def _path(entry: Found, number: int) -> str:
     # A container asked for itself has its content below its own path, so its leaf stands beside it.
     if entry.is_container:
@@ -87,7 +95,10 @@ def _activations(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict
     tensors = done.result.tensors
     if "output" in done.wanted:
         parts = [numpy(tensors[seen.key("output", part)]) for part in range(seen.outputs)]
-        arrays["output"] = _in_input_time(done, seen, _joined(parts))
+        if parts:
+            arrays["output"] = _in_input_time(done, seen, _joined(parts))
+        else:
+            missing["output"] = _NO_TENSOR
     if not done.found[seen.index].is_recurrent:
         return
     if "input" in done.wanted:
@@ -101,23 +112,45 @@ def _activations(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict
 
 def _gradients(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict[str, str]) -> None:
     if "output_gradient" in done.wanted:
-        keys = [seen.key("output", part) for part in range(seen.outputs)]
-        gradients = [done.result.gradients.get(key) for key in keys]
-        if all(gradient is not None for gradient in gradients):
+        gradients = [done.result.gradients.get(seen.key("output", part)) for part in range(seen.outputs)]
+        if gradients and all(gradient is not None for gradient in gradients):
             array = _joined([numpy(gradient) for gradient in gradients])
             arrays["output_gradient"] = _in_input_time(done, seen, array)
-        elif seen.key("logits") in done.result.gradients:
-            missing["output_gradient"] = "the loss reads the logits behind this activation, not its output"
-        elif any(seen.key("state_0", part) in done.result.gradients for part in range(len(seen.inside))):
-            missing["output_gradient"] = "the loss depends on the layer's final states, not on its output"
+            if _layer(done, seen).compute_dtype == "float16":
+                lost = loss_scale.underflow(array, loss_scale.of_training(done.model))
+                arrays["underflow"] = np.asarray(lost)
         else:
-            missing["output_gradient"] = UNREACHED
+            missing["output_gradient"] = _why_no_output_gradient(done, seen)
+    logits_gradient = _logits_gradient(done, seen)
+    if "logits_gradient" in done.wanted and logits_gradient is not None:
+        arrays["logits_gradient"] = logits_gradient
     if "input_gradient" in done.wanted:
         gradient = done.result.gradients.get(seen.key("input"))
         if gradient is not None:
             arrays["input_gradient"] = numpy(gradient)
         else:
             missing["input_gradient"] = _why_no_input_gradient(done, seen)
+
+
+def _why_no_output_gradient(done: Pass, seen: Seen) -> str:
+    if not seen.outputs:
+        return _NO_TENSOR
+    if not keras.backend.is_float_dtype(seen.output_dtype):
+        return f"its output is {seen.output_dtype}, which has no gradient"
+    if _logits_gradient(done, seen) is not None:
+        return _READS_LOGITS
+    if any(seen.key("state_0", part) in done.result.gradients for part in range(len(seen.inside))):
+        return "the loss depends on the layer's final states, not on its output"
+    return UNREACHED
+
+
+def _logits_gradient(done: Pass, seen: Seen) -> Array | None:
+    gradients = [done.result.gradients.get(key) for key in seen.logits]
+    if not gradients or any(gradient is None for gradient in gradients):
+        return None
+    parts = [numpy(gradient) for gradient in gradients]
+    is_by_step = isinstance(_layer(done, seen), keras.layers.TimeDistributed)
+    return np.stack(parts, axis=1) if is_by_step else parts[0]
 
 
 def _why_no_input_gradient(done: Pass, seen: Seen) -> str:
@@ -136,10 +169,15 @@ def _weight_gradients(done: Pass, seen: Seen, arrays: dict[str, Array], missing:
     if "weight_gradients" not in done.wanted:
         return
     layer = _layer(done, seen)
-    names = weights.named(layer, lambda variable: np.zeros(variable.shape, bool), "_gradient")
     found = weights.named(layer, _gradient_of(done), "_gradient")
     arrays.update(found)
-    missing.update({name: UNREACHED for name in names if name not in found})
+    is_float = weights.named(layer, _is_float, "_gradient")
+    for name in is_float.keys() - found.keys():
+        missing[name] = UNREACHED if is_float[name].all() else _INTEGER_WEIGHT
+
+
+def _is_float(variable: Any) -> Array:
+    return np.full(variable.shape, keras.backend.is_float_dtype(variable.dtype))
 
 
 def _gradient_of(done: Pass) -> Callable[[Any], Array | None]:
@@ -200,11 +238,6 @@ def _in_input_time(done: Pass, seen: Seen, array: Array) -> Array:
     return array[:, ::-1] if returns_reversed(_layer(done, seen)) else array
 
 
-def returns_reversed(layer: Any) -> bool:
-    """Whether the layer's output sequence runs against its input's time."""
-    return bool(getattr(layer, "go_backwards", False) and getattr(layer, "return_sequences", False))
-
-
 def numpy(tensor: Any, *, copy: bool = False) -> Array:
     """Bring a tensor to NumPy; bfloat16, which NumPy has not, as float32."""
     array = np.asarray(keras.ops.convert_to_numpy(tensor))
@@ -232,54 +265,3 @@ def _flags(layer: Any) -> dict[str, Attribute]:
     flags.update(trainable=int(layer.trainable), dtype=str(layer.compute_dtype))
     flags["output_reversed"] = int(returns_reversed(layer))
     return flags
-
-
-def _attributes(done: Pass, reduced: tuple[float, str] | None, absent: list[str]) -> dict[str, Attribute]:
-    attributes: dict[str, Attribute] = {
-        "framework": "keras",
-        "framework_version": keras.__version__,
-        "backend": keras.backend.backend(),
-        "training": int(done.program.training),
-        "order_of_calls": ", ".join(_path(done.found[s.index], s.number) for s in done.program.calls),
-    }
-    if reduced is None:
-        attributes["gradients"] = "none: the capture was made without labels"
-    else:
-        attributes["loss_reduction"] = reduced[1]
-    regularised = sorted({v.path for v in done.model.trainable_variables if v.regularizer is not None})
-    if regularised:
-        attributes["regularised"] = (
-            f"{', '.join(regularised)}: regularisers are part of loss and weight gradients, not of what "
-            "single steps contribute"
-        )
-    if absent:
-        attributes["not_called"] = ", ".join(absent)
-    left_out = [layer.name for layer in every_layer(done.model) if _hides_recurrence(layer)]
-    if left_out:
-        attributes["left_out"] = f"{', '.join(left_out)}: TimeDistributed layers are not looked into"
-    attributes["time"] = _alignment(done)
-    return attributes
-
-
-def _hides_recurrence(layer: Any) -> bool:
-    inner = layer.layer if isinstance(layer, keras.layers.TimeDistributed) else None
-    return isinstance(inner, (keras.layers.RNN, keras.layers.Bidirectional))
-
-
-def _alignment(done: Pass) -> str:
-    """Say which layers upstream break the time axis that the model's input has."""
-    breaking = [layer for layer in every_layer(done.model) if _breaks_time(layer)]
-    if not breaking:
-        return "each layer's own input, in input order"
-    names = ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in breaking)
-    return f"each layer's own input, in input order; not the model's input time after {names}"
-
-
-def _breaks_time(layer: Any) -> bool:
-    """Whether step t of the layer's output is not step t of its input."""
-    if returns_reversed(layer) or type(layer).__name__ in _OTHER_TIME:
-        return True
-    if getattr(layer, "rank", None) != 1 and not hasattr(layer, "pool_size"):
-        return False
-    shortens = getattr(layer, "padding", "same") == "valid" and getattr(layer, "kernel_size", (1,)) != (1,)
-    return shortens or getattr(layer, "strides", (1,)) not in (1, (1,))
