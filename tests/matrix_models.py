@@ -52,10 +52,7 @@ def mean_of(squares: Callable[[Any], Any]) -> Callable[[Any, Any, Any], Any]:
     def value(y: Any, prediction: Any, weight: Any = None) -> Any:
         values = keras.ops.mean(squares(prediction - keras.ops.convert_to_tensor(y)), axis=-1)
         if weight is not None:
-            shape = (-1, *(1,) * (len(values.shape) - len(weight.shape)))
-            values = values * keras.ops.reshape(
-                keras.ops.convert_to_tensor(weight), (*weight.shape[:1], *shape[1:])
-            )
+            values = values * keras.ops.convert_to_tensor(weight)
         return keras.ops.mean(values)
 
     return value
