@@ -50,6 +50,8 @@ def _gates(leaf: LayerRecord) -> tuple[str, ...]:
 def _dims(name: str, array: Array, leaf: LayerRecord) -> tuple[str, ...]:
     """Dims of one array: the schema's, less those that do not apply to this layer."""
     weight, known = name.removesuffix("_gradient"), words(leaf.states)
+    if array.ndim == 0:
+        return ()
     if name in leaf.dims:
         return leaf.dims[name]
     is_solved = weight not in WEIGHTS and name in known and "direction" in known[name].dims

@@ -86,10 +86,10 @@ class Probe:
     def record(self, x: Any, y: Any, sample_weight: Any) -> tuple[ModelRecord, Batch]:
         """Capture one batch, unlabelled: gradients as the framework gives them."""
         batch = take(x, y, sample_weight)
-        if batch.y is None and self._named & _schema.GRADIENT_QUANTITIES:
-            names = ", ".join(sorted(self._named & _schema.GRADIENT_QUANTITIES))
-            raise LossError(f"{names} cannot be captured without labels: pass y.")
         record = self._probe(batch.x, batch.y, batch.sample_weight)
+        if record.loss is None and self._named & _schema.GRADIENT_QUANTITIES:
+            names = ", ".join(sorted(self._named & _schema.GRADIENT_QUANTITIES))
+            raise LossError(f"Without labels there is no {names}: pass y, or a dataset of (x, y).")
         self._check_reached(record)
         self._check_named(record)
         return record, batch
@@ -128,6 +128,8 @@ class Probe:
 
 def _reason(leaf: LayerRecord, quantity: str) -> str:
     """Why a layer has not what was asked for; empty if it has."""
+    if quantity == "logits_gradient" and quantity not in leaf.arrays:
+        return "its last step is no softmax or sigmoid, or the loss does not depend on it"
     inside = quantity in _schema.INSIDE or quantity == "certificate"
     return leaf.missing.get(quantity, "") or (leaf.missing.get("inside", "") if inside else "")
 

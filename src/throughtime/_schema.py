@@ -49,6 +49,9 @@ VARIABLES: Mapping[str, Variable] = {
     ),
     "output": Variable(_SEQUENCE_OUTPUT, "out_t", "the tensor other layers see"),
     "output_gradient": Variable(_SEQUENCE_OUTPUT, "∂L/∂out_t", "what the layers above ask of step t"),
+    "logits_gradient": Variable(
+        _SEQUENCE_OUTPUT, "∂L/∂logits_t", "gradient before the layer's softmax or sigmoid"
+    ),
     "kernel": Variable(("direction", "feature", "gate", "unit"), "W", "input to gates"),
     "recurrent_kernel": Variable(("direction", "unit_from", "gate", "unit"), "U", "previous state to gates"),
     "bias": Variable(("direction", "gate", "unit"), "b", "added on the input side"),
@@ -77,6 +80,9 @@ VARIABLES: Mapping[str, Variable] = {
     "lag_mean_error": Variable(
         ("lag", "direction"), "error", "standard error of lag_mean over loss steps drawn"
     ),
+    "underflow": Variable(
+        (), "fraction", "of output_gradient's elements: not 0, and 0 in the float16 of training"
+    ),
     "valid": Variable(("sample", "time"), "valid", "False where the step was masked or padded"),
     "loss": Variable((), "L", "training loss of the batch"),
     "reduction_factor": Variable((), "factor", "what the loss puts on each sample's gradient"),
@@ -101,6 +107,7 @@ QUANTITIES = (
     "input_gradient",
     "output",
     "output_gradient",
+    "logits_gradient",
     "hidden",
     "hidden_gradient",
     "cell",
@@ -119,6 +126,7 @@ QUANTITIES = (
 PER_SAMPLE = (
     "input_gradient",
     "output_gradient",
+    "logits_gradient",
     "hidden_gradient",
     "cell_gradient",
     "gate_gradient",

@@ -184,6 +184,8 @@ def weight_gradients(
     else:
         prediction, losses = call(model, x)
         loss = sum(losses, objective(y, prediction, sample_weight))
-        results = torch.autograd.grad(loss, [v.value for v in variables])
+        found = torch.autograd.grad(loss, [v.value for v in variables], allow_unused=True)
+        pairs = zip(found, variables, strict=True)
+        results = [torch.zeros_like(v.value) if g is None else g for g, v in pairs]
     pairs = zip(variables, results, strict=True)
     return {v.path: keras.ops.convert_to_numpy(g) for v, g in pairs}

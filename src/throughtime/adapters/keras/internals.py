@@ -48,6 +48,13 @@ def single_losses(model: Any) -> list[Any]:
     return [entry.loss for entry in getattr(compiled_loss(model), "_flat_losses", None) or []]
 
 
+def synchronise(model: Any) -> None:
+    """Bring what training holds outside of the model into its variables: on JAX, inside `fit`."""
+    state_sync = getattr(model, "jax_state_sync", None)
+    if state_sync is not None:
+        state_sync()
+
+
 def keras_mask(tensor: Any) -> Any:
     """Return the mask that travels with a tensor, None without one."""
     return get_tensor_attr(tensor, "_keras_mask")
@@ -70,6 +77,12 @@ def carry(source: Any, target: Any) -> Any:
 def set_keras_logits(tensor: Any, logits: Any) -> None:
     """Replace the logits that the loss will read."""
     set_tensor_attr(tensor, "_keras_logits", logits)
+
+
+def forget_keras_logits(tensor: Any) -> None:
+    """Let the loss read the tensor itself."""
+    if hasattr(tensor, "_keras_logits"):
+        del tensor._keras_logits
 
 
 @contextmanager

@@ -36,6 +36,7 @@ class Recorded:
     dropout : list of dropout masks by inner cell, empty where none is active
     output_gradient : (sample, [time,] …) in processing order, or None
     final_gradients : list as `initial`, with None where nothing arrives
+    scale : scalar that the loss is multiplied by, or None
     """
 
     input: Any
@@ -44,6 +45,7 @@ class Recorded:
     dropout: list[Any]
     output_gradient: Any
     final_gradients: list[Any]
+    scale: Any = None
 
     def as_structure(self) -> dict[str, Any]:
         """Give the tensors as a structure that a framework can trace."""
@@ -90,8 +92,12 @@ class Unrolled:
         has_gradient = recorded.output_gradient is not None or any(
             gradient is not None for gradient in recorded.final_gradients
         )
-        loss = _pulled(layer, recorded, final, sequences.pop("output")) if has_gradient else None
-        return loss, sequences
+        output = sequences.pop("output")
+        if not has_gradient:
+            return None, sequences
+        loss = _pulled(layer, recorded, final, output)
+        scaled = loss if recorded.scale is None else loss * recorded.scale
+        return scaled, {**sequences, "loss": loss}
 
     def _run(self, layer: Any, parts: tuple[Any, ...], recorded: Recorded, mark: Mark) -> tuple[Any, Any]:
         dtype = layer.cell.compute_dtype
