@@ -10,7 +10,7 @@ import xarray as xr
 
 from throughtime._cell_registry import cell_of_kind
 from throughtime._record import Array, LayerRecord, ModelRecord
-from throughtime._schema import DIRECTIONS, GATES, STANDARD_KINDS, WEIGHTS, Variable, words
+from throughtime._schema import DIRECTIONS, GATES, STANDARD_KINDS, VARIABLES, WEIGHTS, Variable, words
 
 
 def label(record: ModelRecord) -> xr.DataTree:
@@ -113,9 +113,10 @@ def _node_attributes(leaf: LayerRecord) -> dict[str, Any]:
 
 
 def _own_attributes(leaf: LayerRecord) -> dict[str, str]:
-    """Name the states and weights of a cell of one's own, for whoever reads the tree later."""
+    """Name what a cell of one's own adds to the vocabulary, for whoever reads the tree later."""
     own = cell_of_kind(leaf.kind)
     if own is None:
         return {}
-    weights = {"weights": ", ".join(leaf.inside[0].weights)} if leaf.inside else {}
-    return {"states": ", ".join(own.states), **weights}
+    states = ", ".join(state for state in own.states if state not in VARIABLES)
+    weights = ", ".join(leaf.inside[0].weights) if leaf.inside else ""
+    return {name: names for name, names in (("states", states), ("weights", weights)) if names}

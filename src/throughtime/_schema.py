@@ -219,12 +219,10 @@ def as_cell(name: str, further_states: Collection[str]) -> str:
 
 
 def states(dataset: xr.Dataset) -> tuple[str, ...]:
-    """Names of the states of a captured layer, `hidden` first."""
-    told = dataset.attrs.get("states")
-    if told is not None:
-        return tuple(str(told).split(", "))
+    """Name the states of a captured layer: `hidden`, `cell` where it has one, and those of its own cell."""
     has_cell = dataset.attrs.get("kind") == "lstm" or "cell_gradient" in dataset
-    return ("hidden", "cell") if has_cell else ("hidden",)
+    own = (name for name in str(dataset.attrs.get("states", "")).split(", ") if name)
+    return ("hidden", *(("cell",) if has_cell else ()), *own)
 
 
 def reason_key(name: str, attributes: Mapping[str, Any]) -> str:

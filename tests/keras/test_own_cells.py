@@ -237,7 +237,7 @@ class TestTree:
         assert leaf["initial_memory_gradient"].dims == ("sample", "memory_unit")
         assert leaf["memory_gradient"].attrs["long_name"] == "dL/dmemory_t"
         assert leaf["readout"].dims == leaf["readout_gradient"].dims == ("readout_axis_0", "readout_axis_1")
-        assert leaf.attrs["states"] == "hidden, memory"
+        assert leaf.attrs["states"] == "memory"
         assert leaf.attrs["weights"] == "input_map, offset, kernel, bias, readout, recurrent"
         assert leaf.attrs["rate"] == 0.5
 

@@ -114,7 +114,8 @@ def size_of(gradient: WeightGradient) -> Floats:
     """Frobenius norm of each sample's weight gradient (sample,)."""
     if isinstance(gradient, (list, tuple)):  # of rank 1 each: products of lengths
         products = [_squares(left) * _squares(right) for left, right in _pairs(gradient)]
-        return np.sqrt(np.sum(products, axis=0))
+        size: Floats = np.sqrt(np.sum(products, axis=0))
+        return size
     return np.sqrt(_squares(gradient.reshape(len(gradient), -1)))
 
 

@@ -112,7 +112,7 @@ def _candidates(number: int, path: str, layer: xr.Dataset) -> Iterable[tuple[_Ke
 
 def _word(name: str, layer: xr.Dataset) -> str:
     """Put the schema's word for what a cell of one's own calls otherwise: further states, weights."""
-    own = layer.attrs.get("weights", "").split(", ") if "states" in layer.attrs else []
+    own = layer.attrs.get("weights", "").split(", ")
     weight = name.removesuffix("_gradient")
     return f"kernel{name[len(weight) :]}" if weight in own else as_cell(name, states(layer)[1:])
 

@@ -43,7 +43,7 @@ def temporal_coherence(layer: Layer) -> xr.Dataset:
     (1.0, 0.5)
     """
     captured = certified(layer)
-    if "states" in captured.attrs:
+    if "weights" in captured.attrs:
         raise DiagnosticError(
             f"How the steps of a {captured.attrs.get('kind')} make dU is known to its cell alone; "
             "temporal_coherence takes LSTM, GRU and SimpleRNN. effective_steps reads step_contribution."
