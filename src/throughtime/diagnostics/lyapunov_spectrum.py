@@ -13,7 +13,7 @@ import xarray as xr
 
 from throughtime._cell_registry import required_cell
 from throughtime._errors import DiagnosticError
-from throughtime._schema import Layer, require, states
+from throughtime._schema import Layer, require
 from throughtime.cells import Layer as CellLayer
 from throughtime.cells import Pass, own_jacobians, step_jacobians
 from throughtime.diagnostics.checks import certified, certified_vectors
@@ -60,7 +60,6 @@ def lyapunov_spectrum(layer: Layer, *, transient: int = 0) -> xr.DataArray:
     arrays = {name: require(captured, name) for name in _needed(captured)}
     arrays |= {name: captured[name] for name in _IF_THERE if name in captured}
     arrays["valid"] = valid_steps(captured)
-    size = sum(require(captured, name).sizes[_unit(captured, name)] for name in states(captured))
     exponents: xr.DataArray = xr.apply_ufunc(
         _along_trajectory,
         *arrays.values(),
@@ -71,7 +70,7 @@ def lyapunov_spectrum(layer: Layer, *, transient: int = 0) -> xr.DataArray:
         kwargs={"names": tuple(arrays), "attributes": captured.attrs, "transient": transient},
         dask="parallelized",
         output_dtypes=[np.float64],
-        dask_gufunc_kwargs={"allow_rechunk": True, "output_sizes": {"exponent": size}},
+        dask_gufunc_kwargs={"allow_rechunk": True, "output_sizes": {"exponent": _size(captured)}},
     )
     return exponents.rename("lyapunov_spectrum").assign_attrs(units="1/timestep", transient=transient)
 
@@ -79,11 +78,15 @@ def lyapunov_spectrum(layer: Layer, *, transient: int = 0) -> xr.DataArray:
 def _needed(layer: xr.Dataset) -> tuple[str, ...]:
     if "weights" not in layer.attrs:
         return _NEEDED
-    return ("input", *states(layer), *layer.attrs.get("weights", "").split(", "))
+    return ("input", *required_cell(layer.attrs["kind"]).states, *layer.attrs["weights"].split(", "))
 
 
-def _unit(layer: xr.Dataset, state: str) -> str:
-    return "unit" if "unit" in layer[state].dims else f"{state}_unit"
+def _size(layer: xr.Dataset) -> int:
+    """Length of the joint state."""
+    if "weights" not in layer.attrs:
+        return int(layer["hidden"].sizes["unit"]) * (2 if layer.attrs.get("kind") == "lstm" else 1)
+    own = [layer[name] for name in required_cell(layer.attrs["kind"]).states]
+    return sum(state.sizes[str(state.dims[-1])] for state in own)
 
 
 def _along_trajectory(
