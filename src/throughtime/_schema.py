@@ -182,13 +182,7 @@ def _quantity(name: str, further_states: Collection[str]) -> str:
 
 
 def words(states: tuple[str, ...]) -> Mapping[str, Variable]:
-    """`VARIABLES`, and those of a cell's own states beyond `hidden`.
-
-    Examples
-    --------
-    >>> words(("hidden", "memory"))["memory_gradient"].symbol
-    'dL/dmemory_t'
-    """
+    """Add to `VARIABLES` those of a cell's own states: `memory`, `memory_gradient`, and so on."""
     own = [state for state in states if state not in VARIABLES]
     named = {name: word for state in own for name, word in _words_of(state).items()}
     return {**VARIABLES, **named} if own else VARIABLES
