@@ -170,7 +170,8 @@ def _bytes_of_copy(tree: xr.DataTree) -> int:
 
 def _norm(leaf: xr.Dataset, samples: int) -> Array:
     """Norm of the joint state's gradient: (copy × sample, time, …) to (copy, sample, time, …)."""
-    gradients = [leaf[f"{state}_gradient"] for state in states(leaf)]
+    names = [f"{state}_gradient" for state in states(leaf)]
+    gradients = [leaf[name] for name in names if name in leaf]
     squares = sum((gradient**2).sum(str(gradient.dims[-1])) for gradient in gradients)
     norm: Array = np.sqrt(np.asarray(squares))
     return norm.reshape(-1, samples, *norm.shape[1:])

@@ -193,13 +193,7 @@ def _quantity(name: str, further_states: Collection[str]) -> str:
 
 
 def words(states: tuple[str, ...]) -> Mapping[str, Variable]:
-    """`VARIABLES`, and those of a cell's own states beyond `hidden`.
-
-    Examples
-    --------
-    >>> words(("hidden", "memory"))["memory_gradient"].symbol
-    'dL/dmemory_t'
-    """
+    """Add to `VARIABLES` those of a cell's own states: `memory`, `memory_gradient`, and so on."""
     own = [state for state in states if state not in VARIABLES]
     named = {name: word for state in own for name, word in _words_of(state).items()}
     return {**VARIABLES, **named} if own else VARIABLES
@@ -225,9 +219,7 @@ def as_cell(name: str, further_states: Collection[str]) -> str:
     >>> as_cell("initial_memory_gradient", ("memory",))
     'initial_cell_gradient'
     """
-    state = name.removeprefix("initial_").removesuffix("_gradient")
-    start = len("initial_") if name.startswith("initial_") else 0
-    return f"{name[:start]}cell{name[start + len(state) :]}" if state in further_states else name
+    return _in_place_of(name, further_states, "cell") or name
 
 
 def as_known(name: str, states: tuple[str, ...]) -> str:
@@ -238,10 +230,14 @@ def as_known(name: str, states: tuple[str, ...]) -> str:
     >>> as_known("state_0_gradient", ("state_0", "state_1")), as_known("state_1", ("state_0", "state_1"))
     ('hidden_gradient', 'cell')
     """
+    return _in_place_of(name, states[:1], "hidden") or _in_place_of(name, states[1:], "cell") or name
+
+
+def _in_place_of(name: str, states: Collection[str], word: str) -> str:
+    """Put a word in the place of a state's name; empty where the name is no state's."""
     state = name.removeprefix("initial_").removesuffix("_gradient")
-    if states[:1] == (state,):
-        return name.replace(state, "hidden")
-    return as_cell(name, states[1:])
+    start = len("initial_") if name.startswith("initial_") else 0
+    return f"{name[:start]}{word}{name[start + len(state) :]}" if state in states else ""
 
 
 def states(dataset: xr.Dataset) -> tuple[str, ...]:
