@@ -114,7 +114,8 @@ def _absent(leaf: LayerRecord) -> dict[str, str]:
         return _own_inside.absent(own)
     if leaf.kind in _schema.STANDARD_KINDS:
         names = {"lstm": frozenset(), "gru": _LSTM_ONLY}.get(leaf.kind, _LSTM_ONLY | _GATED_ONLY)
-        return dict.fromkeys(names, f"a {leaf.kind} has none")
+        has = ", ".join(name for name in _schema.INSIDE if name not in names)
+        return dict.fromkeys(names, f"a {leaf.kind} has none, only {has}")
     if leaf.kind == "conv_lstm":
         return {"step_contribution": "the step's share of a convolution's kernel is not kept apart"}
     cell, states = leaf.flags.get("cell_class", leaf.kind), ", ".join(leaf.states)
@@ -240,5 +241,5 @@ def _warn_of_certificate(leaf: LayerRecord, arrays: dict[str, Array]) -> None:
             f"The certificate of {leaf.path} is {worst:.1e}, above {bar:.0e}: its gradients inside the layer "
             "do not reproduce what the framework computed, and diagnostics will refuse them.",
             ThroughTimeWarning,
-            stacklevel=6,
+            stacklevel=7,
         )

@@ -106,11 +106,9 @@ class Probe:
             reasons = [_reason(leaf, quantity) for leaf in record.layers]
             if all(reasons):
                 has = ", ".join(record.layers[0].arrays)
+                captured = f" {record.layers[0].path} has: {has}." if has else ""
                 error = NoGradientError if quantity in _schema.GRADIENT_QUANTITIES else SchemaError
-                raise error(
-                    f"There is no {quantity} for {_paths(record.layers)}: {reasons[0]}. "
-                    f"{record.layers[0].path} has: {has or 'nothing of what was asked for'}."
-                )
+                raise error(f"There is no {quantity} for {_paths(record.layers)}: {reasons[0]}.{captured}")
 
     def _check_reached(self, record: ModelRecord) -> None:
         """Name the layers that the loss does not depend on: an error for layers asked for, else a warning."""

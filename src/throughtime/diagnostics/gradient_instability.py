@@ -46,8 +46,9 @@ def gradient_instability(layer: Layer) -> xr.DataArray:
     array([0.49])
     """
     captured = certified(layer)
+    gradient = log_state_gradient(captured)
     valid, backward = valid_steps(captured), runs_backward(captured)
-    arriving = by_lag(log_state_gradient(captured), valid, backward)
+    arriving = by_lag(gradient, valid, backward)
     carried = by_lag(log_state_gradient(_without_entering(captured)), valid, backward)
     total: xr.DataArray = xr.apply_ufunc(
         _instability,

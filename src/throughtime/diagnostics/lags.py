@@ -163,8 +163,8 @@ def signals(layer: xr.Dataset) -> xr.Dataset:
 
 
 def _from_gradient(layer: xr.Dataset) -> xr.Dataset:
-    valid = valid_steps(layer)
-    log_signal = by_lag(log_state_gradient(layer), valid, runs_backward(layer))
+    gradient, valid = log_state_gradient(layer), valid_steps(layer)
+    log_signal = by_lag(gradient, valid, runs_backward(layer))
     length = valid.sum("time") + xr.zeros_like(log_signal.isel(lag=0, drop=True), dtype=int)
     return xr.Dataset({"log_signal": log_signal, "length": length})
 

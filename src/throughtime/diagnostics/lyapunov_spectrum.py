@@ -16,6 +16,7 @@ from throughtime._errors import DiagnosticError
 from throughtime._schema import Layer, require
 from throughtime.cells import Layer as CellLayer
 from throughtime.cells import Pass, own_jacobians, step_jacobians
+from throughtime.cells.adjoint import one_thread
 from throughtime.diagnostics.checks import certified, certified_vectors
 from throughtime.diagnostics.lags import Flags, Floats, runs_backward, valid_steps
 
@@ -170,7 +171,8 @@ def lyapunov_exponents(
         )
     mask: Flags = np.broadcast_to(np.asarray(True if valid is None else valid, dtype=bool), steps.shape[:2])
     counted: Flags = np.asarray(mask & (np.cumsum(mask, axis=1) > transient), dtype=np.bool_)
-    total = _log_growth(steps, mask, counted)
+    with one_thread():  # factorising one step is too little for a pool of threads that wait for each other
+        total = _log_growth(steps, mask, counted)
     count = counted.sum(axis=1)[:, None]
     means = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     return np.asarray(-np.sort(-means, axis=1))
