@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 import xarray as xr
-from keras import layers
+from keras import layers, ops
 
 import throughtime as tt
 from throughtime._errors import DiagnosticError
@@ -81,8 +81,8 @@ def test_a_layer_that_has_it_is_enough() -> None:
 class Overriding(layers.LSTM):
     """A layer whose loop over time is its own affair."""
 
-    def call(self, *arguments: Any, **options: Any) -> Any:
-        return super().call(*arguments, **options)
+    def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: Any = False) -> Any:
+        return super().call(sequences, initial_state, mask, training)
 
 
 REASON = "Overriding overrides call"
