@@ -26,6 +26,7 @@ from .collect_unrolled import Direction, solved_records
 from .dims import with_own_axes
 from .find import Found
 from .inside import why_not
+from .internals import zeroes_masked_output
 from .model_attributes import model_attributes
 from .program import INSIDE, Program, Result, Seen, all_variables
 from .settings import returns_reversed
@@ -259,7 +260,7 @@ def _direction(done: Pass, seen: Seen, part: int) -> DirectionRecord:
         output_gradient=output_gradient,
         input_gradient=gradient("half_input" if is_half else "input"),
         valid=numpy(tensors[seen.key("inside_mask", part)]).astype(bool) if known.has_mask else None,
-        zero_output=bool(layer.zero_output_for_mask),
+        zero_output=zeroes_masked_output(layer),
         runs_backward=bool(layer.go_backwards),
         initial=tuple(initial) or (None, None),
         final_gradients=(gradient("state_0"), gradient("state_1")),
