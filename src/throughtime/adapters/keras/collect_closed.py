@@ -6,6 +6,7 @@ from throughtime._record import Array, DirectionRecord
 
 from . import weights
 from .arrays import numpy
+from .internals import zeroes_masked_output
 from .program import Result, Seen
 
 
@@ -36,7 +37,7 @@ def closed_direction(result: Result, seen: Seen, part: int) -> DirectionRecord:
         output_gradient=output_gradient,
         input_gradient=gradient("half_input" if is_half else "input"),
         valid=numpy(tensors[seen.key("inside_mask", part)]).astype(bool) if known.has_mask else None,
-        zero_output=bool(layer.zero_output_for_mask),
+        zero_output=zeroes_masked_output(layer),
         runs_backward=bool(layer.go_backwards),
         initial=tuple(initial) or (None, None),
         final_gradients=tuple(gradient(f"state_{k}") for k in range(max(2, known.initial_states))),

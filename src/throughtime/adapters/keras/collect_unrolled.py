@@ -14,6 +14,7 @@ from . import weights
 from .arrays import numpy
 from .cell import gate_names, inner_cells, standard_kind, state_names
 from .program import Program, Result, Seen, all_variables
+from .unrolled import BETWEEN
 
 _NO_GATES = ("simple_rnn",)  # its only gate is its state
 
@@ -113,7 +114,7 @@ def _input_gradient(direction: Direction, place: int) -> dict[str, Array]:
     gradients = direction.second.gradients
     if place == 0:
         return {"input_gradient": numpy(gradients["input"])} if "input" in gradients else {}
-    tap = gradients.get(f"tap_{place}.input")
+    tap = gradients.get(f"tap_{place}.{BETWEEN}")
     return {} if tap is None else {"input_gradient": direction.in_input_time(tap)}
 
 

@@ -38,6 +38,16 @@ def automatic_name_count(prefix: str) -> int:
     return int((global_state.get_global_attribute("object_name_uids") or {}).get(prefix, 0))
 
 
+def zeroes_masked_output(layer: Any) -> bool:
+    """Whether a masked step of a recurrent layer emits 0: the unrolled loop on JAX never does."""
+    return bool(layer.zero_output_for_mask) and not (layer.unroll and keras.backend.backend() == "jax")
+
+
+def repeats_first_state(layer: Any) -> bool:
+    """Whether a masked step emits the first state, as the loop on JAX does, and not the output before it."""
+    return keras.backend.backend() == "jax" and not layer.unroll
+
+
 def compiled_loss(model: Any) -> Any:
     """Return the object `compile` made of the losses, None when there are none."""
     return getattr(model, "_compile_loss", None)

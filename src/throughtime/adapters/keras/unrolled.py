@@ -17,8 +17,12 @@ import keras
 from keras import ops
 
 from . import cell as cells
+from .internals import repeats_first_state, zeroes_masked_output
 from .program import all_variables
 from .tap import Mark
+
+# What passes from one stacked cell to the next; "input" is the name of a gate.
+BETWEEN = "x"
 
 # (step, carry, sequences) -> (final carry, outputs), time first.
 Scan = Callable[[Callable[[Any, Any], tuple[Any, Any]], Any, Any], tuple[Any, Any]]
@@ -113,11 +117,6 @@ class Unrolled:
             for name, shape in _tap_shapes(parts, initial, recorded.input).items()
         }
         output = ops.zeros((initial[0].shape[0], *self._output_shape), dtype)
-        if recorded.mask is not None and not layer.zero_output_for_mask:
-            # On JAX a masked output repeats the state, h_0 before the first valid step: a path that dL/dh_0
-            # is documented to leave out.
-            first = initial[sum(len(cells.state_names(part)) for part in parts[:-1])]
-            output = first if keras.backend.backend() == "jax" else output
 
         def advance(carry: Any, now: Any) -> tuple[Any, Any]:
             return self._advance(layer, parts, carry, now)
@@ -134,7 +133,7 @@ class Unrolled:
         for place, part in enumerate(parts):
             names = cells.state_names(part)
             taps = _of_part(place, now["taps"])
-            x = x + taps["input"] if place else x
+            x = x + taps[BETWEEN] if place else x
             left[f"{place}.input"] = x
             old = before[len(after) : len(after) + len(names)]
             done = cells.step(part, x, old, taps, training=self._training)
@@ -148,7 +147,11 @@ class Unrolled:
                 left[f"{place}.gate_activation"] = ops.stack(done.gates, axis=1)
             after += new
         x = ops.cast(x, repeated.dtype)
-        output = _where(valid, x, ops.zeros_like(x) if layer.zero_output_for_mask else repeated)
+        if zeroes_masked_output(layer):
+            repeated = ops.zeros_like(x)
+        elif repeats_first_state(layer) and done.output_state != 0:
+            repeated = old[0]
+        output = _where(valid, x, repeated)
         return (after, output), {**left, "output": output}
 
 
@@ -162,7 +165,7 @@ def _tap_shapes(parts: tuple[Any, ...], initial: list[Any], x: Any) -> dict[str,
         shapes |= {f"{place}.{name}": tuple(state.shape) for name, state in zip(names, own, strict=True)}
         shapes |= {f"{place}.{gate}": tuple(own[0].shape) for gate in cells.gate_names(part)}
         if place:
-            shapes[f"{place}.input"] = (x.shape[0], _width(parts[place - 1]))
+            shapes[f"{place}.{BETWEEN}"] = (x.shape[0], _width(parts[place - 1]))
         position += len(names)
     return shapes
 
