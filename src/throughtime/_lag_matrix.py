@@ -16,7 +16,7 @@ from throughtime._batch import Batch, take
 from throughtime._errors import LossError, NoGradientError
 from throughtime._probe import Probe
 from throughtime._record import Array
-from throughtime._schema import DIRECTIONS, LAGS, VARIABLES
+from throughtime._schema import DIRECTIONS, LAGS, VARIABLES, states
 
 _STATES = ("hidden_gradient", "cell_gradient")
 
@@ -102,13 +102,13 @@ def lag_matrix(
 
 def _probe(model: Any, batch: Batch, steps: Array, layers: Any, loss: Any) -> tuple[Probe, xr.DataTree]:
     """Make the probe for the states that these layers have, and one capture to plan by."""
-    for states in (_STATES, _STATES[:1]):
-        probe = Probe(model, loss=loss, layers=layers, quantities=(*states, "valid"))
+    for gradients in (_STATES, _STATES[:1]):
+        probe = Probe(model, loss=loss, layers=layers, quantities=(*gradients, "valid"))
         try:
             first = probe(batch.x, batch.y, sample_weight=_one_hot(batch, steps[:1]))
             break
         except NoGradientError:  # none of the layers has a cell
-            if len(states) == 1:
+            if len(gradients) == 1:
                 raise
     if first.attrs["loss_reduction"].startswith("couples"):
         raise LossError("The loss couples samples, so that no step of one sample has a loss of its own.")
@@ -176,7 +176,9 @@ def _bytes_of_copy(tree: xr.DataTree) -> int:
 
 def _norm(leaf: xr.Dataset, samples: int) -> Array:
     """Norm of the joint state's gradient: (copy × sample, time, …) to (copy, sample, time, …)."""
-    squares = sum((leaf[name] ** 2).sum("unit") for name in _STATES if name in leaf)
+    names = [f"{state}_gradient" for state in states(leaf)]
+    gradients = [leaf[name] for name in names if name in leaf]
+    squares = sum((gradient**2).sum(str(gradient.dims[-1])) for gradient in gradients)
     norm: Array = np.sqrt(np.asarray(squares))
     return norm.reshape(-1, samples, *norm.shape[1:])
 

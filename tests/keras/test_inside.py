@@ -1,4 +1,4 @@
-"""Inside of recurrent layers, against the same layers unrolled by hand and differentiated by autodiff."""
+"""The inside of recurrent layers, against the same layers unrolled by hand and differentiated by autodiff."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ if keras.backend.backend() == "tensorflow":  # elsewhere Keras' generic loop mul
 
 
 def by_hand(case: Case, dtype: str) -> dict[str, dict[str, np.ndarray]]:
-    """All variables of all leaves, named and laid out as in the tree; gradients of each sample's own loss."""
+    """All variables of all leaves, named as in the tree; gradients of each sample's own loss."""
     taps = {
         path: [zero_taps(half, B, T, dtype) for half in halves(layer)] for path, layer in case.layers.items()
     }

@@ -1,4 +1,4 @@
-"""A wrong gate or order of time: seen by the certificate, told by the capture, refused by diagnostics."""
+"""A wrong gate or time order is seen by the certificate, told by the capture, refused by diagnostics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recurrent layers unrolled by hand from their weights, in plain `keras.ops`, and differentiated by autodiff.
+"""Recurrent layers unrolled by hand from their weights: a loop of `keras.ops`, differentiated by autodiff.
 
 Zero taps are added to h_t, c_t, every gate's pre-activation, the initial states and each step's own copy of
 the recurrent kernel; the gradient with respect to a tap is the total derivative there. Shares no code with

@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from throughtime._errors import AmbiguousLayerError, LossError, NoGradientError
+from throughtime._errors import AmbiguousLayerError, NoGradientError
 from throughtime._probe import Probe
 from throughtime._record import LayerRecord
 
@@ -54,7 +54,8 @@ def get_rnn_gradients(
         In the units of the loss per unit of output, batch mean included: divide by
         `tree[...]["reduction_factor"]` to get `output_gradient` of `capture`. Steps are in the order the
         layer returns them: a layer with `go_backwards=True` returns the last step first. A
-        Bidirectional's halves are both in input time. float16 and bfloat16 come back as float32.
+        Bidirectional's halves are both in input time; a TimeDistributed adds its steps as second axis.
+        float16 and bfloat16 come back as float32.
 
     Raises
     ------
@@ -81,14 +82,14 @@ def get_rnn_gradients(
     wanted = next((given for given in (layer_idx, layer_name) if given is not None), "recurrent")
     probe = Probe(model, loss=loss, layers=wanted, quantities="output_gradient", training=training)
     probe.expect_one_layer()
-    record, batch = probe.record(input_data, labels, sample_weights)
-    if batch.y is None:
-        raise LossError("Gradients need labels: pass labels=, or a dataset that yields (x, y).")
+    record, _ = probe.record(input_data, labels, sample_weights)
     return _as_returned(record.layers)
 
 
-def _as_returned(calls: tuple[LayerRecord, ...]) -> npt.NDArray[np.floating[Any]]:
+def _as_returned(leaves: tuple[LayerRecord, ...]) -> npt.NDArray[np.floating[Any]]:
     """Undo the record's input time order, and widen half precision."""
+    # Of stacked cells only the last one's output is the layer's.
+    calls = [leaf for leaf in leaves if "output_gradient" in leaf.arrays]
     if len(calls) != 1:
         paths = ", ".join(call.path for call in calls)
         raise NoGradientError(
@@ -98,4 +99,6 @@ def _as_returned(calls: tuple[LayerRecord, ...]) -> npt.NDArray[np.floating[Any]
     gradient = cast("npt.NDArray[np.floating[Any]]", calls[0].arrays["output_gradient"])
     if calls[0].flags["output_reversed"]:
         gradient = gradient[:, ::-1]
+    if calls[0].outer_steps:
+        gradient = gradient.reshape(-1, calls[0].outer_steps, *gradient.shape[1:])
     return gradient.astype(np.float32) if gradient.dtype == np.float16 else gradient

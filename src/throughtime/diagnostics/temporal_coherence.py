@@ -13,7 +13,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from throughtime._schema import Layer, require
-from throughtime.diagnostics.checks import certified
+from throughtime.diagnostics.checks import certified_vectors
 from throughtime.diagnostics.lags import Floats, by_lag, runs_backward, valid_steps
 
 
@@ -41,7 +41,7 @@ def temporal_coherence(layer: Layer) -> xr.Dataset:
     >>> round(float(found["kappa"]), 6), float(found["noise_floor"])
     (1.0, 0.5)
     """
-    captured = certified(layer)
+    captured = certified_vectors(layer)
     hidden = require(captured, "hidden")
     valid, backward = valid_steps(captured), runs_backward(captured)
     initial = captured.get("initial_hidden", xr.zeros_like(hidden.isel(time=0, drop=True)))

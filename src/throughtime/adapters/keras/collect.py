@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
 import numpy as np
 
 from throughtime._errors import LayerNotFoundError
-from throughtime._record import UNREACHED, Array, Attribute, DirectionRecord, LayerRecord, ModelRecord
+from throughtime._record import (
+    UNREACHED,
+    Array,
+    DirectionRecord,
+    LayerRecord,
+    ModelRecord,
+    SolvedRecord,
+)
 
-from . import weights
+from . import loss_scale, settings, weights
+from .arrays import numpy
+from .attributes import of_capture
+from .cell import inner_cells
+from .collect_closed import closed_direction
+from .collect_unrolled import Direction, solved_records
+from .dims import with_own_axes
 from .find import Found
 from .inside import why_not
-from .internals import every_layer
 from .program import INSIDE, Program, Result, Seen, all_variables
+from .settings import returns_reversed
+from .several_leaves import stacked, unlike_halves
+from .time_distributed import joined_over_outer_steps
 
 _INTEGER_INPUT = "its input is {dtype}, which has no gradient; differentiate the layer that embeds it"
+_READS_LOGITS = (
+    "the loss reads the logits behind this activation, not its output: logits_gradient of capture() has them"
+)
+_NO_TENSOR = "what the layer returns is no tensor and no list of tensors"
+_INTEGER_WEIGHT = "its values are integers, which have no gradient"
 _NOT_RECURRENT = "inputs are captured for recurrent layers only"
-_OTHER_TIME = ("Cropping1D", "Flatten", "Permute", "RepeatVector", "Reshape", "UpSampling1D", "ZeroPadding1D")
 
 
 @dataclass(frozen=True)
@@ -32,6 +51,7 @@ class Pass:
     program: Program
     result: Result
     wanted: frozenset[str]
+    unrolled: Mapping[tuple[int, int], Result]
 
 
 def records(done: Pass, reduced: tuple[float, str] | None) -> ModelRecord:
@@ -46,34 +66,97 @@ def records(done: Pass, reduced: tuple[float, str] | None) -> ModelRecord:
     absent = [entry.path for index, entry in enumerate(done.found) if index not in called]
     if not called:
         raise LayerNotFoundError(f"The model did not call {', '.join(absent)} on this batch.")
-    layers = tuple(_record(done, seen) for seen in done.program.calls)
+    layers = tuple(leaf for group in _groups(done) for leaf in _of_group(done, group))
     loss = done.result.tensors.get("loss")
     return ModelRecord(
         layers=layers,
-        attributes=_attributes(done, reduced, absent),
+        attributes=of_capture(done, reduced, called=_called(done), absent=absent),
         loss=None if loss is None else float(numpy(loss)),
         reduction_factor=None if reduced is None else reduced[0],
     )
 
 
-def _record(done: Pass, seen: Seen) -> LayerRecord:
+def _groups(done: Pass) -> list[list[int]]:
+    """Positions of the calls that make one leaf together, in call order."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for position, seen in enumerate(done.program.calls):
+        groups.setdefault((seen.index, seen.group), []).append(position)
+    return list(groups.values())
+
+
+def _called(done: Pass) -> list[str]:
+    first = [done.program.calls[group[0]] for group in _groups(done)]
+    return [_path(done.found[seen.index], seen.group) for seen in first]
+
+
+def _of_group(done: Pass, positions: list[int]) -> tuple[LayerRecord, ...]:
+    steps = [_records(done, position) for position in positions]
+    if done.found[done.program.calls[positions[0]].index].outer is None:
+        return steps[0]
+    return tuple(joined_over_outer_steps(step) for step in zip(*steps, strict=True))
+
+
+def _records(done: Pass, position: int) -> tuple[LayerRecord, ...]:
+    """One leaf for a call; several where a layer holds stacked cells, or two halves that differ."""
+    seen = done.program.calls[position]
+    halves, whole = _halves(_layer(done, seen)), _whole(done, seen)
+    if not _is_recurrent(halves[0]):
+        return (whole,)
+    inside = [_solved(done, position, part) for part in range(len(seen.inside))]
+    if len(inner_cells(halves[0].cell)) > 1:
+        return stacked(whole, halves, inside, _readers(done))
+    if len(halves) > 1 and not whole.directions and inside:
+        return (whole, *unlike_halves(whole, halves, inside, _readers(done)))
+    return (with_own_axes(replace(whole, inside=tuple(cells[0] for cells in inside)), halves[0]),)
+
+
+def _is_recurrent(layer: Any) -> bool:
+    return isinstance(layer, keras.layers.RNN)
+
+
+def _readers(done: Pass) -> weights.Readers:
+    """Make what reads the weights that were asked for, and their gradients."""
+    readers: dict[str, weights.Values] = {}
+    if "weights" in done.wanted:
+        readers[""] = lambda variable: numpy(variable.value, copy=True)
+    if "weight_gradients" in done.wanted:
+        readers["_gradient"] = _gradient_of(done)
+    return readers
+
+
+def _halves(layer: Any) -> tuple[Any, ...]:
+    if isinstance(layer, keras.layers.Bidirectional):
+        return layer.forward_layer, layer.backward_layer
+    return (layer,)
+
+
+def _whole(done: Pass, seen: Seen) -> LayerRecord:
+    """Everything of a call but its inside."""
     entry = done.found[seen.index]
-    layer = entry.layer
     arrays: dict[str, Array] = {}
     missing: dict[str, str] = {}
     for collect in (_activations, _gradients, _weights, _weight_gradients):
         collect(done, seen, arrays, missing)
     if entry.is_recurrent and done.wanted & INSIDE and not seen.inside:
-        missing["inside"] = why_not(layer, done.program.training)
+        missing["inside"] = why_not(entry.layer)
     return LayerRecord(
-        path=_path(entry, seen.number),
-        kind=weights.kind(layer),
+        path=_path(entry, seen.group),
+        kind=weights.kind(entry.layer),
         arrays=arrays,
-        directions=weights.directions(layer),
-        flags=_flags(layer),
+        directions=weights.directions(entry.layer),
+        flags=settings.of_layer(entry.layer),
         missing=missing,
-        inside=tuple(_direction(done, seen, part) for part in range(len(seen.inside))),
     )
+
+
+def _solved(done: Pass, position: int, part: int) -> tuple[DirectionRecord, ...] | tuple[SolvedRecord, ...]:
+    """Read what is known inside one direction: for its cell, or for each of its stacked cells."""
+    seen = done.program.calls[position]
+    known = seen.inside[part]
+    if known.is_closed:
+        return (closed_direction(done.result, seen, part),)
+    second = done.unrolled[position, part]
+    return solved_records(Direction(done.model, known.layer(), seen, part, done.program, done.result, second))
 
 
 def _path(entry: Found, number: int) -> str:
@@ -87,7 +170,10 @@ def _activations(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict
     tensors = done.result.tensors
     if "output" in done.wanted:
         parts = [numpy(tensors[seen.key("output", part)]) for part in range(seen.outputs)]
-        arrays["output"] = _in_input_time(done, seen, _joined(parts))
+        if parts:
+            arrays["output"] = _in_input_time(done, seen, _joined(parts))
+        else:
+            missing["output"] = _NO_TENSOR
     if not done.found[seen.index].is_recurrent:
         return
     if "input" in done.wanted:
@@ -101,23 +187,45 @@ def _activations(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict
 
 def _gradients(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict[str, str]) -> None:
     if "output_gradient" in done.wanted:
-        keys = [seen.key("output", part) for part in range(seen.outputs)]
-        gradients = [done.result.gradients.get(key) for key in keys]
-        if all(gradient is not None for gradient in gradients):
+        gradients = [done.result.gradients.get(seen.key("output", part)) for part in range(seen.outputs)]
+        if gradients and all(gradient is not None for gradient in gradients):
             array = _joined([numpy(gradient) for gradient in gradients])
             arrays["output_gradient"] = _in_input_time(done, seen, array)
-        elif seen.key("logits") in done.result.gradients:
-            missing["output_gradient"] = "the loss reads the logits behind this activation, not its output"
-        elif any(seen.key("state_0", part) in done.result.gradients for part in range(len(seen.inside))):
-            missing["output_gradient"] = "the loss depends on the layer's final states, not on its output"
+            if _layer(done, seen).compute_dtype == "float16":
+                lost = loss_scale.underflow(array, loss_scale.of_training(done.model))
+                arrays["underflow"] = np.asarray(lost)
         else:
-            missing["output_gradient"] = UNREACHED
+            missing["output_gradient"] = _why_no_output_gradient(done, seen)
+    logits_gradient = _logits_gradient(done, seen)
+    if "logits_gradient" in done.wanted and logits_gradient is not None:
+        arrays["logits_gradient"] = logits_gradient
     if "input_gradient" in done.wanted:
         gradient = done.result.gradients.get(seen.key("input"))
         if gradient is not None:
             arrays["input_gradient"] = numpy(gradient)
         else:
             missing["input_gradient"] = _why_no_input_gradient(done, seen)
+
+
+def _why_no_output_gradient(done: Pass, seen: Seen) -> str:
+    if not seen.outputs:
+        return _NO_TENSOR
+    if not keras.backend.is_float_dtype(seen.output_dtype):
+        return f"its output is {seen.output_dtype}, which has no gradient"
+    if _logits_gradient(done, seen) is not None:
+        return _READS_LOGITS
+    if any(seen.key("state_0", part) in done.result.gradients for part in range(len(seen.inside))):
+        return "the loss depends on the layer's final states, not on its output"
+    return UNREACHED
+
+
+def _logits_gradient(done: Pass, seen: Seen) -> Array | None:
+    gradients = [done.result.gradients.get(key) for key in seen.logits]
+    if not gradients or any(gradient is None for gradient in gradients):
+        return None
+    parts = [numpy(gradient) for gradient in gradients]
+    is_by_step = isinstance(_layer(done, seen), keras.layers.TimeDistributed)
+    return np.stack(parts, axis=1) if is_by_step else parts[0]
 
 
 def _why_no_input_gradient(done: Pass, seen: Seen) -> str:
@@ -136,10 +244,15 @@ def _weight_gradients(done: Pass, seen: Seen, arrays: dict[str, Array], missing:
     if "weight_gradients" not in done.wanted:
         return
     layer = _layer(done, seen)
-    names = weights.named(layer, lambda variable: np.zeros(variable.shape, bool), "_gradient")
     found = weights.named(layer, _gradient_of(done), "_gradient")
     arrays.update(found)
-    missing.update({name: UNREACHED for name in names if name not in found})
+    is_float = weights.named(layer, _is_float, "_gradient")
+    for name in is_float.keys() - found.keys():
+        missing[name] = UNREACHED if is_float[name].all() else _INTEGER_WEIGHT
+
+
+def _is_float(variable: Any) -> Array:
+    return np.full(variable.shape, keras.backend.is_float_dtype(variable.dtype))
 
 
 def _gradient_of(done: Pass) -> Callable[[Any], Array | None]:
@@ -150,40 +263,6 @@ def _gradient_of(done: Pass) -> Callable[[Any], Array | None]:
         return None if tensor is None else numpy(tensor)
 
     return gradient
-
-
-def _direction(done: Pass, seen: Seen, part: int) -> DirectionRecord:
-    """Bring what one direction computed to input time."""
-    known = seen.inside[part]
-    layer = known.layer()
-    is_half = len(seen.inside) > 1
-    flip = slice(None, None, -1 if layer.go_backwards else 1)
-    tensors, gradients = done.result.tensors, done.result.gradients
-
-    def gradient(name: str) -> Array | None:
-        tensor = gradients.get(seen.key(name, part))
-        return None if tensor is None else numpy(tensor)
-
-    output_gradient = gradient("half_output" if is_half else "output")
-    if output_gradient is not None and output_gradient.ndim == 3:
-        output_gradient = output_gradient[:, flip]
-    is_output = seen.key("sequence", part) not in tensors
-    hidden = numpy(tensors[seen.key("output") if is_output else seen.key("sequence", part)])
-    positions = {id(weight): position for position, weight in enumerate(layer.weights)}
-    initial = [numpy(tensors[seen.key(f"initial_{k}", part)]) for k in range(known.initial_states)]
-    return DirectionRecord(
-        weights=weights.named(layer, lambda v: numpy(v.value, copy=True)),
-        weight_gradients=weights.named(layer, lambda v: gradient(f"weight_{positions[id(v)]}"), "_gradient"),
-        inputs=numpy(tensors[seen.key("input")], copy=True),
-        hidden=hidden[:, flip],
-        output_gradient=output_gradient,
-        input_gradient=gradient("half_input" if is_half else "input"),
-        valid=numpy(tensors[seen.key("inside_mask", part)]).astype(bool) if known.has_mask else None,
-        zero_output=bool(layer.zero_output_for_mask),
-        runs_backward=bool(layer.go_backwards),
-        initial=tuple(initial) or (None, None),
-        final_gradients=(gradient("state_0"), gradient("state_1")),
-    )
 
 
 def _layer(done: Pass, seen: Seen) -> Any:
@@ -198,88 +277,3 @@ def _joined(parts: list[Array]) -> Array:
 def _in_input_time(done: Pass, seen: Seen, array: Array) -> Array:
     """Flip what a layer that runs backwards returns in processing order."""
     return array[:, ::-1] if returns_reversed(_layer(done, seen)) else array
-
-
-def returns_reversed(layer: Any) -> bool:
-    """Whether the layer's output sequence runs against its input's time."""
-    return bool(getattr(layer, "go_backwards", False) and getattr(layer, "return_sequences", False))
-
-
-def numpy(tensor: Any, *, copy: bool = False) -> Array:
-    """Bring a tensor to NumPy; bfloat16, which NumPy has not, as float32."""
-    array = np.asarray(keras.ops.convert_to_numpy(tensor))
-    if array.dtype.name == "bfloat16":
-        return array.astype(np.float32)
-    return array.copy() if copy else array
-
-
-def _flags(layer: Any) -> dict[str, Attribute]:
-    """Read the configuration a reader of the tree needs, as plain strings and numbers."""
-    flags: dict[str, Attribute] = {"layer_name": layer.name, "layer_class": type(layer).__name__}
-    inner = getattr(layer, "forward_layer", layer)
-    for name in ("return_sequences", "go_backwards", "stateful", "units", "zero_output_for_mask"):
-        if hasattr(inner, name):
-            flags[name] = int(getattr(inner, name) or 0)
-    cell = getattr(inner, "cell", None)
-    for name in ("activation", "recurrent_activation"):
-        function = getattr(cell, name, None)
-        if function is not None:
-            flags[name] = getattr(function, "__name__", type(function).__name__)
-    if getattr(cell, "reset_after", None) is not None:
-        flags["reset_after"] = int(inner.reset_after)
-    if hasattr(layer, "merge_mode"):
-        flags["merge_mode"] = str(layer.merge_mode)
-    flags.update(trainable=int(layer.trainable), dtype=str(layer.compute_dtype))
-    flags["output_reversed"] = int(returns_reversed(layer))
-    return flags
-
-
-def _attributes(done: Pass, reduced: tuple[float, str] | None, absent: list[str]) -> dict[str, Attribute]:
-    attributes: dict[str, Attribute] = {
-        "framework": "keras",
-        "framework_version": keras.__version__,
-        "backend": keras.backend.backend(),
-        "training": int(done.program.training),
-        "order_of_calls": ", ".join(_path(done.found[s.index], s.number) for s in done.program.calls),
-    }
-    if reduced is None:
-        attributes["gradients"] = "none: the capture was made without labels"
-    else:
-        attributes["loss_reduction"] = reduced[1]
-    regularised = sorted({v.path for v in done.model.trainable_variables if v.regularizer is not None})
-    if regularised:
-        attributes["regularised"] = (
-            f"{', '.join(regularised)}: regularisers are part of loss and weight gradients, not of what "
-            "single steps contribute"
-        )
-    if absent:
-        attributes["not_called"] = ", ".join(absent)
-    left_out = [layer.name for layer in every_layer(done.model) if _hides_recurrence(layer)]
-    if left_out:
-        attributes["left_out"] = f"{', '.join(left_out)}: TimeDistributed layers are not looked into"
-    attributes["time"] = _alignment(done)
-    return attributes
-
-
-def _hides_recurrence(layer: Any) -> bool:
-    inner = layer.layer if isinstance(layer, keras.layers.TimeDistributed) else None
-    return isinstance(inner, (keras.layers.RNN, keras.layers.Bidirectional))
-
-
-def _alignment(done: Pass) -> str:
-    """Say which layers upstream break the time axis that the model's input has."""
-    breaking = [layer for layer in every_layer(done.model) if _breaks_time(layer)]
-    if not breaking:
-        return "each layer's own input, in input order"
-    names = ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in breaking)
-    return f"each layer's own input, in input order; not the model's input time after {names}"
-
-
-def _breaks_time(layer: Any) -> bool:
-    """Whether step t of the layer's output is not step t of its input."""
-    if returns_reversed(layer) or type(layer).__name__ in _OTHER_TIME:
-        return True
-    if getattr(layer, "rank", None) != 1 and not hasattr(layer, "pool_size"):
-        return False
-    shortens = getattr(layer, "padding", "same") == "valid" and getattr(layer, "kernel_size", (1,)) != (1,)
-    return shortens or getattr(layer, "strides", (1,)) not in (1, (1,))

@@ -88,3 +88,9 @@ def _is_nonzero(jaxpr: Any, constants: Any) -> bool:
 def value_of(variable: Any) -> Any:
     """Return the variable's own value as an array."""
     return variable._value
+
+
+def scan(step: Any, carry: Any, sequences: Any) -> tuple[Any, Any]:
+    """Run `step` (carry, values of one step) -> (carry, outputs) along the first axis."""
+    final, outputs = jax.lax.scan(step, carry, sequences)
+    return final, outputs

@@ -9,9 +9,16 @@ from typing import Any
 import keras
 from keras.src.backend.common import global_state
 from keras.src.backend.common.tensor_attributes import get_tensor_attr, set_tensor_attr
+from keras.src.layers.rnn.conv_lstm import ConvLSTMCell
 
 # What a loss reads from a tensor besides its values: the mask, and the logits behind a softmax.
 _CARRIED = ("_keras_mask", "_keras_logits")
+
+
+def conv_lstm_cell() -> type:
+    """Return the class of the cell inside every ConvLSTM, which Keras does not export."""
+    cell: type = ConvLSTMCell
+    return cell
 
 
 def sublayers(layer: Any) -> list[Any]:
@@ -31,6 +38,16 @@ def automatic_name_count(prefix: str) -> int:
     return int((global_state.get_global_attribute("object_name_uids") or {}).get(prefix, 0))
 
 
+def zeroes_masked_output(layer: Any) -> bool:
+    """Whether a masked step of a recurrent layer emits 0: the unrolled loop on JAX never does."""
+    return bool(layer.zero_output_for_mask) and not (layer.unroll and keras.backend.backend() == "jax")
+
+
+def repeats_first_state(layer: Any) -> bool:
+    """Whether a masked step emits the first state, as the loop on JAX does, and not the output before it."""
+    return keras.backend.backend() == "jax" and not layer.unroll
+
+
 def compiled_loss(model: Any) -> Any:
     """Return the object `compile` made of the losses, None when there are none."""
     return getattr(model, "_compile_loss", None)
@@ -39,6 +56,13 @@ def compiled_loss(model: Any) -> Any:
 def single_losses(model: Any) -> list[Any]:
     """Keras' loss objects of each output, known after the compiled loss ran once."""
     return [entry.loss for entry in getattr(compiled_loss(model), "_flat_losses", None) or []]
+
+
+def synchronise(model: Any) -> None:
+    """Bring what training holds outside of the model into its variables: on JAX, inside `fit`."""
+    state_sync = getattr(model, "jax_state_sync", None)
+    if state_sync is not None:
+        state_sync()
 
 
 def keras_mask(tensor: Any) -> Any:
@@ -63,6 +87,12 @@ def carry(source: Any, target: Any) -> Any:
 def set_keras_logits(tensor: Any, logits: Any) -> None:
     """Replace the logits that the loss will read."""
     set_tensor_attr(tensor, "_keras_logits", logits)
+
+
+def forget_keras_logits(tensor: Any) -> None:
+    """Let the loss read the tensor itself."""
+    if hasattr(tensor, "_keras_logits"):
+        del tensor._keras_logits
 
 
 @contextmanager

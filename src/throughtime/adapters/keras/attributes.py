@@ -1,0 +1,76 @@
+"""What holds for a whole capture, as attributes of the tree's root: plain strings and numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from throughtime._record import Attribute
+
+from .internals import every_layer
+from .loss import overrides
+from .settings import returns_reversed
+
+if TYPE_CHECKING:
+    from .collect import Pass
+
+_OTHER_TIME = ("Cropping1D", "Flatten", "Permute", "RepeatVector", "Reshape", "UpSampling1D", "ZeroPadding1D")
+
+
+def of_capture(
+    done: Pass, reduced: tuple[float, str] | None, *, called: list[str], absent: list[str]
+) -> dict[str, Attribute]:
+    """Gather what holds for all layers: where this ran, how the loss was reduced, what was left out.
+
+    Parameters
+    ----------
+    called, absent : list of str
+        Paths of the layers asked for, in the order of their calls, and of those that were not called.
+    """
+    attributes: dict[str, Attribute] = {
+        "framework": "keras",
+        "framework_version": keras.__version__,
+        "backend": keras.backend.backend(),
+        "training": int(done.program.training),
+        "order_of_calls": ", ".join(called),
+    }
+    if reduced is None:
+        attributes["gradients"] = "none: the capture was made without labels"
+    else:
+        attributes["loss_reduction"] = reduced[1]
+    regularised = sorted({v.path for v in done.model.trainable_variables if v.regularizer is not None})
+    if regularised:
+        attributes["regularised"] = (
+            f"{', '.join(regularised)}: regularisers are part of loss and weight gradients, not of what "
+            "single steps contribute"
+        )
+    if done.program.adds_losses:
+        attributes["added_losses"] = "losses that layers add are part of the loss, as they are"
+    if reduced is not None and overrides(done.model, "train_step"):
+        attributes["train_step"] = "the model's own train_step was not run: the loss is that of compute_loss"
+    if absent:
+        attributes["not_called"] = ", ".join(absent)
+    attributes["time"] = _alignment(done)
+    return attributes
+
+
+def _alignment(done: Pass) -> str:
+    """Say which layers upstream break the time axis that the model's input has."""
+    breaking = [layer for layer in every_layer(done.model) if _breaks_time(layer)]
+    if not breaking:
+        return "each layer's own input, in input order"
+    names = ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in breaking)
+    return f"each layer's own input, in input order; not the model's input time after {names}"
+
+
+def _breaks_time(layer: Any) -> bool:
+    """Whether step t of the layer's output is not step t of its input."""
+    if returns_reversed(layer) or type(layer).__name__ in _OTHER_TIME:
+        return True
+    if hasattr(layer, "state_size"):  # a convolution inside a recurrent cell is one over space
+        return False
+    if getattr(layer, "rank", None) != 1 and not hasattr(layer, "pool_size"):
+        return False
+    shortens = getattr(layer, "padding", "same") == "valid" and getattr(layer, "kernel_size", (1,)) != (1,)
+    return shortens or getattr(layer, "strides", (1,)) not in (1, (1,))
