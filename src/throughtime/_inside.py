@@ -126,7 +126,8 @@ def _solve(leaf: LayerRecord, direction: DirectionRecord, wanted: frozenset[str]
         final_hidden_gradient=final_hidden,
         final_cell_gradient=final_cell,
     )
-    solved = cells.solve(layer, passed, needed)
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is shown as it is
+        solved = cells.solve(layer, passed, needed)
     arrays = {name: solved[name] for name in wanted & _SOLVED}
     if "certificate" in wanted:
         arrays.update(_certificate(leaf, direction, solved))

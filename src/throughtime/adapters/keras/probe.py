@@ -21,6 +21,7 @@ from throughtime._errors import (
     UnbuiltModelError,
     UnsupportedModelError,
 )
+from throughtime._random_states import random_states_restored
 from throughtime._record import ModelRecord
 
 from . import find, loss_scale
@@ -122,9 +123,12 @@ class Probe:
 
     def _run(self, trace: _Trace, data: Any) -> Result:
         values = [_gradient_module().value_of(variable) for variable in all_variables(self.model)]
-        if not trace.is_scaled:
-            return trace.run(values, (*data, None))
-        return loss_scale.largest_finite(lambda scale: trace.run(values, (*data, scale)))
+
+        def run(scale: Any) -> Result:
+            with random_states_restored():  # torch draws dropout from its global generator, pass by pass
+                return trace.run(values, (*data, scale))
+
+        return loss_scale.run_scaled(run) if trace.is_scaled else run(None)
 
     def expect_one_layer(self) -> None:
         """Refuse several layers where one is meant."""
