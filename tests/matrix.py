@@ -2,7 +2,7 @@
 
 A row names its oracle: `numpy` rows carry a `reference.Network` with the same weights, `plain` rows are
 compared with the gradient that the framework itself gives (`tests/keras/plain_gradients.py`). Rows with
-other oracles stand in `matrix_models.py`.
+other oracles stand in `matrix_models.py` and `matrix_data.py`.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class Options:
     twin: Any = None  # Built: another model that must give the same tree
     twin_scale: float = 1.0  # this tree's gradients ÷ the twin's
     target: Any = None  # labels as probabilities
+    warns: str = ""  # what a capture must warn of
 
 
 Built = tuple[Any, Any, Any, Options]
@@ -615,6 +616,6 @@ def several_outputs(dtype: str = "float32") -> Built:
     return model, x, {"steps": steps, "final": final}, Options(leaves, objective=objective)
 
 
-from tests import matrix_models  # noqa: E402, F401 - adds its rows to SPECIAL
+from tests import matrix_data, matrix_models  # noqa: E402, F401 - add their rows to SPECIAL
 
 SPECIALS = tuple(SPECIAL)

@@ -200,7 +200,8 @@ def _closed(leaf: LayerRecord, direction: DirectionRecord, needed: frozenset[str
         final_hidden_gradient=final_hidden,
         final_cell_gradient=final_cell,
     )
-    return cells.solve(layer, passed, needed)
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is shown as it is
+        return cells.solve(layer, passed, needed)
 
 
 def _certificate(

@@ -17,6 +17,7 @@ from typing import Any
 import keras
 
 from throughtime._errors import AmbiguousLayerError, LossError, UnbuiltModelError, UnsupportedModelError
+from throughtime._random_states import random_states_restored
 from throughtime._record import ModelRecord, Request
 
 from . import find, loss_scale
@@ -120,9 +121,12 @@ class Probe:
 
     def _run(self, trace: _Trace, data: Any) -> Result:
         values = self._values()
-        if not trace.is_scaled:
-            return trace.run(values, (*data, None))
-        return loss_scale.largest_finite(lambda scale: trace.run(values, (*data, scale)))
+
+        def run(scale: Any) -> Result:
+            with random_states_restored():  # torch draws dropout from its global generator, pass by pass
+                return trace.run(values, (*data, scale))
+
+        return loss_scale.run_scaled(run) if trace.is_scaled else run(None)
 
     def expect_one_layer(self) -> None:
         """Refuse several layers where one is meant."""
