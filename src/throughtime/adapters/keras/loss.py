@@ -131,7 +131,7 @@ def _check_shapes(model: Any, y: Any, predictions: Any) -> None:
     """Refuse labels that Keras would silently broadcast against the predictions."""
     pairs = list(zip(keras.tree.flatten(y), keras.tree.flatten(predictions), strict=False))
     user_losses = keras.tree.flatten(getattr(compiled_loss(model), "_user_loss", None))
-    if len(pairs) != 1 or not all(_is_keras_loss(loss) for loss in user_losses):
+    if len(pairs) != 1 or not all(_compares_elements(loss) for loss in user_losses):
         return
     label, prediction = (tuple(tensor.shape) for tensor in pairs[0])
     if None in (*label, *prediction):  # a layer that works on text leaves shapes open on TensorFlow
@@ -144,9 +144,11 @@ def _check_shapes(model: Any, y: Any, predictions: Any) -> None:
     )
 
 
-def _is_keras_loss(loss: Any) -> bool:
-    module = loss if isinstance(loss, str) else type(loss).__module__
-    return isinstance(loss, str) or module.startswith("keras.")
+def _compares_elements(loss: Any) -> bool:
+    """Whether a loss is one of Keras' that take labels of the predictions' shape, or class indices."""
+    if isinstance(loss, str):
+        return loss.lower() != "ctc"
+    return type(loss).__module__.startswith("keras.") and not isinstance(loss, keras.losses.CTC)
 
 
 def _passed(loss: Any, labels: Labels, predictions: Any) -> Any:
