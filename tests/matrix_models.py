@@ -159,8 +159,9 @@ def activity_regulariser(dtype: str = "float32") -> Built:
     model = ending_in(layer, loss="mse")
     x, y = batch(6, sequences=True)
     hidden = keras.Model(model.inputs[0], layer.output)(x)
-    added = float(sum(layer.losses)) / float(keras.ops.mean(keras.ops.square(hidden)))
-    whole, zeros = with_hidden_as_output(added=added)
+    numbers = sum(layer.losses), keras.ops.mean(keras.ops.square(hidden))
+    total, square = (float(keras.ops.convert_to_numpy(number)) for number in numbers)
+    whole, zeros = with_hidden_as_output(added=total / square)
     return model, x, y, Options(leaves_of(layer), twin=(whole, x, [y, zeros], Options(())))
 
 
