@@ -36,7 +36,8 @@ def capture(
         Samples first, then time. From a dataset (tf.data.Dataset, DataLoader, PyDataset, generator of
         pairs) one batch is taken; the tree's attribute `batch` says which.
     y : like x, optional
-        Labels as `model.fit` takes them. Without them the tree holds no gradients and says so.
+        Labels as `model.fit` takes them. Without them the tree holds no gradients and says so, unless the
+        model's own loss needs none (`add_loss`, `compute_loss`).
     sample_weight : array (sample,), optional
     loss : callable (y_true, y_pred) returning a scalar or one value per sample, Keras loss or its name
         Default: the loss the model was compiled with. Values per sample are averaged. What the model adds
@@ -44,8 +45,8 @@ def capture(
     layers : "recurrent", "all", int, name, path, layer, a list of those, or a predicate on a layer
         An int indexes `model.layers`; a name is matched exactly, then as a unique part.
     quantities : "all" or names from the schema
-        Of the tensors: `output`, `output_gradient`, `input`, `input_gradient`, `valid`, `weights`,
-        `weight_gradients`. Of the inside of recurrent layers: `hidden`, `hidden_gradient`, `cell`,
+        Of the tensors: `output`, `output_gradient`, `logits_gradient` of a layer that ends in softmax or
+        sigmoid, `input`, `input_gradient`, `valid`, `weights`, `weight_gradients`. Of the inside of recurrent layers: `hidden`, `hidden_gradient`, `cell`,
         `cell_gradient`, `gate_activation`, `gate_gradient`, `initial_hidden_gradient`,
         `initial_cell_gradient`, `step_contribution`, `certificate`. Ask for less, pay less. "all" leaves
         out `lag_matrix`, which costs many passes: ask for it by name, or see `lag_matrix`.
@@ -63,6 +64,9 @@ def capture(
         derivatives through time, solved in closed form from the states that the layer's own kernel
         computed; the certificate compares them with the framework's autodiff. Weight gradients are what
         the optimizer receives. Axis `time` is the order of the layer's input, in either direction.
+        The attribute `loss_reduction` says what was undone, and whether samples are coupled. float16
+        gradients come of a scaled loss, unscaled in float32; `underflow` tells the share of a layer's that
+        training rounds to 0.
 
     Raises
     ------

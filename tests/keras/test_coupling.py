@@ -130,6 +130,19 @@ def test_a_layer_that_couples_samples_is_found(between: Any, training: bool, cou
     assert factor == pytest.approx(1 / SAMPLES)
 
 
+class Whitening(layers.Layer):
+    """Cannot be evaluated on samples that are all alike."""
+
+    def call(self, x: Any) -> Any:
+        spread = ops.std(x, axis=0, keepdims=True)
+        return ops.where(spread > 0, x / spread, float("nan"))
+
+
+def test_a_layer_that_cannot_stand_equal_samples_couples_them() -> None:
+    said, _ = told(model_with(Whitening()))
+    assert said.startswith("couples samples")
+
+
 def test_samples_of_different_lengths_are_not_coupled() -> None:
     """Keras divides the loss by the number of valid steps, which scales all samples alike."""
     x, y = X.copy(), np.repeat(Y[:, None], STEPS, axis=1)

@@ -44,7 +44,7 @@ def _pairs(
         dtype = keras.backend.standardize_dtype(tensor.dtype)
         if keras.backend.is_float_dtype(dtype):
             one, other = _first(tensor), _first(after[key])
-            if np.isfinite([*one, *other]).all():
+            if np.isfinite(one).all():
                 yield one, other, _TOLERANCE.get(dtype, _TOLERANCE_OTHERWISE)
 
 
@@ -61,4 +61,6 @@ def _scale(before: Floats, after: Floats) -> float:
 def _error(before: Floats, after: Floats) -> float:
     size = float(np.linalg.norm(before))
     error = float(np.linalg.norm(after - before))
+    if not np.isfinite(error):
+        return np.inf
     return error / size if size > 0 else float(error > 0)

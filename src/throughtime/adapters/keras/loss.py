@@ -131,7 +131,7 @@ def _check_shapes(model: Any, y: Any, predictions: Any) -> None:
     """Refuse labels that Keras would silently broadcast against the predictions."""
     pairs = list(zip(keras.tree.flatten(y), keras.tree.flatten(predictions), strict=False))
     user_losses = keras.tree.flatten(getattr(compiled_loss(model), "_user_loss", None))
-    if len(pairs) != 1 or not all(_compares_shapes(loss) for loss in user_losses):
+    if len(pairs) != 1 or not all(_compares_elements(loss) for loss in user_losses):
         return
     label, prediction = (tuple(tensor.shape) for tensor in pairs[0])
     if None in (*label, *prediction):  # a layer that works on text leaves shapes open on TensorFlow
@@ -144,10 +144,10 @@ def _check_shapes(model: Any, y: Any, predictions: Any) -> None:
     )
 
 
-def _compares_shapes(loss: Any) -> bool:
-    """Whether Keras' loss goes element by element; CTC aligns labels with longer predictions."""
+def _compares_elements(loss: Any) -> bool:
+    """Whether a loss is one of Keras' that take labels of the predictions' shape, or class indices."""
     if isinstance(loss, str):
-        return loss.lower() not in ("ctc", "ctc_loss")
+        return loss.lower() != "ctc"
     return type(loss).__module__.startswith("keras.") and not isinstance(loss, keras.losses.CTC)
 
 

@@ -212,11 +212,18 @@ class Probe:
         size = batch_size(data[0])
         reduced, how = self._factor(trace, result, Labels(*data), size)
         if trace.is_coupled is None:
-            among_copies = self._run(trace, with_copies(data, size)) if size > 1 else result
-            trace.is_coupled = is_coupled(result, among_copies, size)
+            trace.is_coupled = size > 1 and self._couples(trace, result, data, size)
         if trace.is_coupled and not how.startswith(COUPLED):
             how = f"{COUPLED}: what one sample does changes with the others of its batch; {how} undone"
         return reduced, how
+
+    def _couples(self, trace: _Trace, result: Result, data: Any, size: int) -> bool:
+        """Whether the first sample sees that the others are replaced by copies of it."""
+        try:
+            among_copies = self._run(trace, with_copies(data, size))
+        except Exception:  # what cannot run on copies, and does on the batch, looks at more than one sample
+            return True
+        return is_coupled(result, among_copies, size)
 
     def _factor(self, trace: _Trace, result: Result, labels: Labels, size: int) -> tuple[float, str]:
         how = trace.program.reductions
