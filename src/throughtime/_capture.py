@@ -50,7 +50,7 @@ def capture(
         recurrent layers: `hidden`, `hidden_gradient`, `cell`, `cell_gradient`, `gate_activation`,
         `gate_gradient`, `initial_hidden_gradient`, `initial_cell_gradient`, `step_contribution`,
         `certificate`; `hidden` and `cell` stand for whatever states a cell of one's own names. Ask for
-        less, pay less. "all" leaves out `lag_matrix`, which costs many passes: ask for it by name, or see `lag_matrix`.
+        less, pay less. "all" leaves out `lag_matrix`, which costs many passes: ask for it by name.
     training : bool
         Run the pass as in training, with dropout; False by default.
     adapter : module, optional
