@@ -17,6 +17,15 @@ MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob(
 # Room -> what its modules may import besides the standard library and their own folder. A room is a
 # module or a folder (ends in "/"); the longest that fits a module counts. A name of this package stands
 # for itself and, where it is a folder, for its content.
+TORCH = {
+    "_errors",
+    "_random_states",
+    "_record",
+    "adapters/attributes",
+    "adapters/selection",
+    "numpy",
+    "torch",
+}
 KERAS = {"_errors", "_random_states", "_record", "keras", "numpy"}
 MAY_IMPORT = {
     "__init__": set(),
@@ -35,6 +44,9 @@ MAY_IMPORT = {
     "_synthetic": {"_schema", "numpy", "xarray"},
     "testing": {"_schema", "_synthetic", "numpy", "xarray"},
     "adapters/__init__": {"_errors"},
+    "adapters/attributes": set(),
+    "adapters/selection": {"_errors"},
+    "adapters/torch/": TORCH,
     "adapters/keras/": KERAS,
     "adapters/keras/gradient_tensorflow": KERAS | {"tensorflow"},
     "adapters/keras/gradient_jax": KERAS | {"jax"},

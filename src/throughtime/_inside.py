@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from throughtime._record import Array, DirectionRecord, LayerRecord, SolvedRecor
 _SOLVED = frozenset(_schema.INSIDE)
 _LSTM_ONLY = frozenset({"cell", "cell_gradient", "initial_cell_gradient"})
 _GATED_ONLY = frozenset({"gate_activation"})
+# What a pass has for each step, and once for each sample.
+_EACH_STEP = ("inputs", "hidden", "output_gradient")
+_ONCE = ("initial_hidden", "initial_cell", "final_hidden_gradient", "final_cell_gradient")
 
 
 def per_sample(leaf: LayerRecord, factor: float | None) -> LayerRecord:
@@ -154,9 +158,21 @@ def _solve(leaf: LayerRecord, direction: DirectionRecord, wanted: frozenset[str]
         recurrent_activation=str(leaf.flags.get("recurrent_activation", "sigmoid")),
         reset_after=bool(leaf.flags.get("reset_after", 1)),
     )
+    passed = _pass(direction)
+    if direction.is_stepwise:
+        solved = _together(cells.solve(layer, _apart(passed), needed), len(passed.hidden))
+    else:
+        solved = cells.solve(layer, passed, needed)
+    arrays = {name: solved[name] for name in wanted & _SOLVED}
+    if "certificate" in wanted:
+        arrays.update(_certificate(leaf, direction, solved))
+    return arrays
+
+
+def _pass(direction: DirectionRecord) -> cells.Pass:
     hidden, cell = (*direction.initial, None)[:2]
     final_hidden, final_cell = (*direction.final_gradients, None)[:2]
-    passed = cells.Pass(
+    return cells.Pass(
         inputs=direction.inputs,
         hidden=direction.hidden,
         output_gradient=direction.output_gradient,
@@ -168,11 +184,30 @@ def _solve(leaf: LayerRecord, direction: DirectionRecord, wanted: frozenset[str]
         final_hidden_gradient=final_hidden,
         final_cell_gradient=final_cell,
     )
-    solved = cells.solve(layer, passed, needed)
-    arrays = {name: solved[name] for name in wanted & _SOLVED}
-    if "certificate" in wanted:
-        arrays.update(_certificate(leaf, direction, solved))
-    return arrays
+
+
+def _apart(passed: cells.Pass) -> cells.Pass:
+    """Make each step of each sample a sample of its own, of one step."""
+
+    changed: dict[str, Any] = {}
+    for name in (*_EACH_STEP, *_ONCE):
+        array = getattr(passed, name)
+        steps = (1,) if name in _EACH_STEP else ()
+        changed[name] = None if array is None else array.reshape(-1, *steps, array.shape[-1])
+    return replace(passed, **changed)
+
+
+def _together(solved: Mapping[str, Array], samples: int) -> dict[str, Array]:
+    """Undo `_apart`: samples with all their steps; what is summed over both stays as it is."""
+    found = {}
+    for name, array in solved.items():
+        if name.removesuffix("_gradient") in _schema.WEIGHTS:
+            found[name] = array
+        elif name.startswith("initial_"):  # of the first step
+            found[name] = array.reshape(samples, -1, array.shape[-1])[:, 0]
+        else:
+            found[name] = array.reshape(samples, -1, *array.shape[2:])
+    return found
 
 
 def _certificate(

@@ -88,10 +88,15 @@ def get_rnn_gradients(
     return _as_returned(record.layers)
 
 
+def _is_last(leaf: LayerRecord, leaves: tuple[LayerRecord, ...]) -> bool:
+    """Whether a leaf is no inner layer below another one of the same layer: its output is the layer's."""
+    return len(leaves) == 1 or bool(leaf.flags.get("is_last", 1))
+
+
 def _as_returned(leaves: tuple[LayerRecord, ...]) -> npt.NDArray[np.floating[Any]]:
     """Undo the record's input time order, and widen half precision."""
     # Of stacked cells only the last one's output is the layer's.
-    calls = [leaf for leaf in leaves if "output_gradient" in leaf.arrays]
+    calls = [leaf for leaf in leaves if "output_gradient" in leaf.arrays and _is_last(leaf, leaves)]
     if len(calls) != 1:
         paths = ", ".join(call.path for call in calls)
         raise NoGradientError(
