@@ -188,7 +188,6 @@ def _pass(direction: DirectionRecord) -> cells.Pass:
 
 def _apart(passed: cells.Pass) -> cells.Pass:
     """Make each step of each sample a sample of its own, of one step."""
-
     changed: dict[str, Any] = {}
     for name in (*_EACH_STEP, *_ONCE):
         array = getattr(passed, name)

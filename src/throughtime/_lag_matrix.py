@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from throughtime._batch import Batch, take
-from throughtime._errors import LossError, NoGradientError
+from throughtime._errors import BatchError, LossError, NoGradientError
 from throughtime._probe import Probe
 from throughtime._record import Array
 from throughtime._schema import DIRECTIONS, LAGS, VARIABLES
@@ -124,8 +124,15 @@ def _rows(probe: Probe, batch: Batch, steps: Array, together: int) -> Iterator[x
 def _copies(structure: Any, count: int) -> Any:
     if isinstance(structure, dict):
         return {name: _copies(part, count) for name, part in structure.items()}
+    if hasattr(structure, "_fields"):
+        raise BatchError(
+            f"A lag matrix is made from copies of the batch, which a {type(structure).__name__} has no axis "
+            "for. Give padded arrays, samples first."
+        )
     if isinstance(structure, (list, tuple)):
         return type(structure)(_copies(part, count) for part in structure)
+    if hasattr(structure, "detach"):  # a tensor, wherever it is
+        structure = structure.detach().cpu()
     return np.concatenate([np.asarray(structure)] * count)
 
 
@@ -170,8 +177,9 @@ def _bytes_of_copy(tree: xr.DataTree) -> int:
 
 def _norm(leaf: xr.Dataset, samples: int) -> Array:
     """Norm of the joint state's gradient: (copy × sample, time, …) to (copy, sample, time, …)."""
-    squares = sum((leaf[name] ** 2).sum("unit") for name in _STATES if name in leaf)
-    norm: Array = np.sqrt(np.asarray(squares))
+    # The last axis is the units; a cell can be wider than the hidden state.
+    squares = sum(np.square(leaf[name].values).sum(-1) for name in _STATES if name in leaf)
+    norm: Array = np.sqrt(squares)
     return norm.reshape(-1, samples, *norm.shape[1:])
 
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
-
 from tests.torch import oracle
+from torch import nn
 
 Tensor = torch.Tensor
 

@@ -22,7 +22,7 @@ def difference(a: Any, b: Any) -> float:
 
 
 def expected(case: Case) -> dict[str, dict[str, np.ndarray]]:
-    """What the tree has to hold: the oracle's gradients, with the batch mean undone. Changes the case's model."""
+    """What the tree has to hold: the oracle's gradients, batch mean undone. Changes the case's model."""
     found = oracle.gradients(case.model, case.x, case.y, case.loss)
     factor = case.factor or 1.0
     for leaf in found.values():

@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from tests.torch import cell_oracle
 from torch import nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
-
-from tests.torch import cell_oracle
 
 Tensor = torch.Tensor
 GATES = {"lstm": ("input", "forget", "candidate", "output"), "gru": ("reset", "update", "candidate")}
@@ -145,7 +144,7 @@ class Layer:
         samples = [sample + tap for sample, tap in zip(samples, taps, strict=True)]
         for number in range(seen.directions):
             suffix = f"_l{place}{'_reverse' if number else ''}"
-            names = [n for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")]
+            names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
             weights = [getattr(module, n + suffix) for n in names if hasattr(module, n + suffix)]
             seen.weights.setdefault("given", []).append(weights)
             step = Steps(self.kind, weights, relu=module.mode == "RNN_RELU")
@@ -264,7 +263,9 @@ def _by_direction(seen: Seen, sequences: list[Any], samples: int, name: str) -> 
     """Sequences direction after direction, each sample after sample."""
     parts = []
     for number in range(seen.directions):
-        own = [torch.stack(list(sequence)) for sequence in sequences[number * samples : (number + 1) * samples]]
+        own = [
+            torch.stack(list(sequence)) for sequence in sequences[number * samples : (number + 1) * samples]
+        ]
         parts.append(padded(own))
     stacked = np.stack(parts, 2) if seen.directions > 1 else parts[0]
     if name in ("gate", "activation") and seen.kind in GATES:

@@ -6,7 +6,7 @@ Every row is compared with `oracle.gradients`, which unrolls its recurrent layer
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from typing import Any
@@ -111,9 +111,16 @@ GRID = [
     for layout, kind, stack in product(LAYOUTS, KINDS, STACKS)
 ]
 OPTIONS = [
-    *(Row(f"{kind}_without_bias", "options", partial(reader, kind, "batch_first", bias=False)) for kind in KINDS),
     *(
-        Row(f"projected_{stack}_{layout}", "projected", partial(reader, "lstm", layout, proj_size=2, **STACKS[stack]))
+        Row(f"{kind}_without_bias", "options", partial(reader, kind, "batch_first", bias=False))
+        for kind in KINDS
+    ),
+    *(
+        Row(
+            f"projected_{stack}_{layout}",
+            "projected",
+            partial(reader, "lstm", layout, proj_size=2, **STACKS[stack]),
+        )
         for layout, stack in product(LAYOUTS, ("one", "two_both"))
     ),
     Row(
@@ -163,7 +170,9 @@ LOOPS = [
     Row(f"{kind}_cell_{mode}", "cells", partial(loop, kind, mode))
     for kind, mode in product(CELLS, ("sequence", "last", "changed", "given", "unbatched"))
 ]
-LOOPS += [Row(f"{kind}_cell_without_bias", "cells", partial(loop, kind, "sequence", bias=False)) for kind in CELLS]
+LOOPS += [
+    Row(f"{kind}_cell_without_bias", "cells", partial(loop, kind, "sequence", bias=False)) for kind in CELLS
+]
 
 SPECIALS: list[Row] = []
 
@@ -357,7 +366,9 @@ class Flipping(nn.LSTM):
 def weight_norm_by_hooks() -> Case:
     model = reader("lstm", "batch_first").model
     with_hooks = weight_norm(model.rnn, "weight_hh_l0")
-    return Case(seeded(model) if with_hooks is model.rnn else model, normal(B, T, M), normal(B, T, K), ("rnn",))
+    return Case(
+        seeded(model) if with_hooks is model.rnn else model, normal(B, T, M), normal(B, T, K), ("rnn",)
+    )
 
 
 @special("weights")

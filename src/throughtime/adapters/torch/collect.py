@@ -77,7 +77,7 @@ def _plain(done: Pass, call: Call) -> LayerRecord:
         path=call.path(),
         kind=to_snake_case(type(call.entry.layer).__name__),
         arrays=arrays,
-        flags=settings.of_layer(call),
+        flags=settings.of_layer(call, done.frozen),
         missing=missing,
     )
 

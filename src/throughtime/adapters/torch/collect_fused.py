@@ -58,7 +58,7 @@ class _Leaf:
         return weights.PROJECTION in weights.names(len(self.layer.directions[0].weights))
 
     def _flags(self) -> dict[str, Any]:
-        flags = settings.of_recurrent(self.call)
+        flags = settings.of_recurrent(self.call, self.done.frozen)
         dtype = self.call.autocast or name_of(self.layer.output.dtype)
         is_last = self.place == len(self.call.layers) - 1
         return {**flags, "inner_layer": self.place, "is_last": int(is_last), "dtype": dtype}

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from throughtime._record import UNREACHED, Array, DirectionRecord, LayerRecord
+from throughtime._record import UNREACHED, Array, Attribute, DirectionRecord, LayerRecord
 
 from . import settings, weights
 from .finished import STATES_ONLY, Pass
@@ -29,12 +29,13 @@ def leaf(done: Pass, call: Call) -> LayerRecord:
     marks = [[step.marked[place] for step in _steps(done, call)] for place in range(len(given))]
     own, unreached = done.weights(call.kind, given, marks)
     reasons = {name: why for name, why in missing.items() if name in done.wanted}
+    own_flags: dict[str, Attribute] = {"time": _TIME, "states_changed": int(_is_changed(done, call))}
     dtype = call.autocast or name_of(call.steps[0].out[0].plain.dtype)
     return LayerRecord(
         path=call.path(),
         kind=call.kind,
         arrays={**{name: array for name, array in arrays.items() if name in done.wanted}, **own},
-        flags={**settings.of_recurrent(call), "time": _TIME, "dtype": dtype},
+        flags={**settings.of_recurrent(call, done.frozen), **own_flags, "dtype": dtype},
         missing={**reasons, **unreached},
         inside=(_inside(done, call, arrays),) if done.wants_inside else (),
     )

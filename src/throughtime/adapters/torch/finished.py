@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,8 +43,8 @@ class Pass:
     ----------
     wanted : frozenset of str
         Quantities; no gradients where there are no labels.
-    stand_ins : dict of int to tensor
-        What stood in for each parameter, by the parameter's id.
+    stand_ins, frozen : set of int
+        Ids of what stood in for the parameters, and of those among them whose parameters are frozen.
     """
 
     model: Any
@@ -52,7 +52,8 @@ class Pass:
     calls: Sequence[Call]
     gradients: Gradients
     wanted: frozenset[str]
-    stand_ins: Mapping[int, torch.Tensor]
+    stand_ins: set[int]
+    frozen: set[int]
     has_labels: bool
 
     @property
@@ -66,7 +67,7 @@ class Pass:
 
     def total(self, weight: torch.Tensor, marks: Iterable[torch.Tensor]) -> Array | None:
         """Return what the optimizer receives for a weight, from all its uses."""
-        if any(weight is one for one in self.stand_ins.values()):
+        if id(weight) in self.stand_ins:
             return self.gradients.of(weight)
         # A parametrization computes the weight anew for each call.
         return self.gradients.total({id(mark): mark for mark in marks}.values())

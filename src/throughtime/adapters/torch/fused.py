@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from .layout import Dense, Layout, Packed
 from .marks import INPUT, OUTPUT, STATE, WEIGHT, Marks
+from .structure import ordinary
 
 _VF = torch._VF
 KINDS = {_VF.lstm: "lstm", _VF.gru: "gru", _VF.rnn_tanh: "simple_rnn", _VF.rnn_relu: "simple_rnn"}
@@ -91,8 +92,9 @@ def read(kernel: Callable[..., Any], arguments: tuple[Any, ...], order: torch.Te
     else:
         data, sizes, states, *others = arguments
         layout, batch_first = Packed(sizes, order), False
-    states = states if isinstance(states, (tuple, list)) else (states,)
-    return Arguments(kernel, data, layout, batch_first, tuple(states), *others)
+    states = tuple(states) if isinstance(states, (tuple, list)) else (states,)
+    states = tuple(ordinary(state) for state in states)
+    return Arguments(kernel, ordinary(data), layout, batch_first, states, *others)
 
 
 def run(asked: Arguments, marks: Marks) -> tuple[tuple[InnerLayer, ...], tuple[torch.Tensor, ...]]:

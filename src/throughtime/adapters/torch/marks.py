@@ -43,8 +43,13 @@ class Marks:
     """
 
     def __init__(self, quantities: frozenset[str]) -> None:
+        self._quantities = quantities
         self._kinds = {kind for kind, needs in _NEEDED_FOR.items() if quantities & needs}
         self._marks: list[torch.Tensor] = []
+
+    def anew(self) -> Marks:
+        """Make marks in the same way, none of them known here."""
+        return Marks(self._quantities)
 
     def __call__(self, kind: str, tensor: torch.Tensor) -> torch.Tensor:
         """Mark a tensor; the tensor itself where no gradient of its kind is needed, or there is none."""

@@ -63,6 +63,7 @@ class Probe:
         has_labels = y is not None
         wanted = self.request.quantities - (frozenset() if has_labels else self.request.gradients)
         watched = [entry.layer for entry in self.found]
+        frozen = [id(weight) for weight in self.model.parameters() if not weight.requires_grad]
         stand_ins = stand_in(self.model, self.loss, watched, training=self.request.training)
         device, dtype = _place(self.model)
         inputs = structure.own(x, device, dtype)
@@ -74,12 +75,21 @@ class Probe:
         if has_labels:
             labels = self._labels(y, sample_weight, output, recorder)
             loss = total(self.loss, output, labels)
-        recorder.is_open = False
+        recorder.close()
         weights = _weights(watched) if "weight_gradients" in wanted else []
         gradients = marks.differentiate(loss, weights)
         if has_labels:
             reduced = self._reduced(output, labels, recorder)
-        done = Pass(self.model, self.found, recorder.calls, gradients, wanted, stand_ins, has_labels)
+        done = Pass(
+            model=self.model,
+            found=self.found,
+            calls=recorder.calls,
+            gradients=gradients,
+            wanted=wanted,
+            stand_ins={id(weight) for weight in stand_ins.values()},
+            frozen={id(stand_ins[weight]) for weight in frozen if weight in stand_ins},
+            has_labels=has_labels,
+        )
         value = None if loss is None else float(loss.detach())
         return collect.records(done, value, reduced, training=self.request.training)
 

@@ -19,6 +19,8 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from throughtime._random_states import random_states_restored
 from throughtime.adapters.attributes import attributes_restored
 
+from .structure import ordinary
+
 _HOOKS = ("_backward_hooks", "_backward_pre_hooks")
 
 
@@ -75,14 +77,21 @@ def _written_in_place(modules: Sequence[Any]) -> list[torch.Tensor]:
 
 @contextmanager
 def _tensors_restored(tensors: Sequence[torch.Tensor]) -> Iterator[None]:
-    kept = [(tensor, tensor._version, tensor.detach().clone()) for tensor in tensors]
+    kept = [(tensor, tensor.detach().clone()) for tensor in tensors]
     try:
         yield
     finally:
         with torch.no_grad():
-            for tensor, version, content in kept:
-                if tensor._version != version:
+            for tensor, content in kept:
+                # Not by the tensor's version: batch statistics are written without a trace in it.
+                if not _is_same(tensor, content):
                     tensor.copy_(content)
+
+
+def _is_same(tensor: torch.Tensor, content: torch.Tensor) -> bool:
+    if tensor.shape != content.shape:
+        return False
+    return bool(((tensor == content) | (tensor.isnan() & content.isnan())).all())
 
 
 def _generators(modules: Sequence[Any]) -> list[torch.Generator]:
@@ -151,13 +160,8 @@ def _stand_in(module: Any, stand_ins: dict[int, torch.Tensor], chosen: set[int])
         if weight is not None:
             if id(weight) not in stand_ins:
                 needed = weight.requires_grad or (id(weight) in chosen and weight.is_floating_point())
-                stand_ins[id(weight)] = nn.Parameter(_ordinary(weight), requires_grad=needed)
+                stand_ins[id(weight)] = nn.Parameter(ordinary(weight.detach()), requires_grad=needed)
             module._parameters[name] = stand_ins[id(weight)]
     for name, buffer in module._buffers.items():
         if buffer is not None:
             module._buffers[name] = buffer.detach().clone()
-
-
-def _ordinary(tensor: torch.Tensor) -> torch.Tensor:
-    """Share a tensor's memory, without its history; an inference tensor cannot be shared and is copied."""
-    return tensor.detach().clone() if tensor.is_inference() else tensor.detach()

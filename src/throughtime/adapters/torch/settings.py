@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -24,21 +24,28 @@ _OTHER_TIME = (
 _POOLS = (nn.MaxPool1d, nn.AvgPool1d, nn.LPPool1d, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d)
 
 
-def of_layer(call: Call) -> dict[str, Attribute]:
-    """Read the flags of any layer."""
+def of_layer(call: Call, frozen: Collection[int]) -> dict[str, Attribute]:
+    """Read the flags of any layer.
+
+    Parameters
+    ----------
+    call : Call
+    frozen : collection of int
+        Ids of the weights that training leaves alone.
+    """
     module = call.entry.layer
     flags: dict[str, Attribute] = {"layer_name": call.entry.name, "layer_class": type(module).__name__}
-    flags["trainable"] = int(all(weight.requires_grad for weight in module.parameters()))
+    flags["trainable"] = int(all(id(weight) not in frozen for weight in module.parameters()))
     flags["output_reversed"] = 0
     if call.output is not None:
         flags["dtype"] = call.autocast or structure.name_of(call.output.dtype)
     return flags
 
 
-def of_recurrent(call: Call) -> dict[str, Attribute]:
+def of_recurrent(call: Call, frozen: Collection[int]) -> dict[str, Attribute]:
     """Read the flags of a recurrent layer or cell."""
     module = call.entry.layer
-    flags = {**of_layer(call), "units": module.hidden_size, "activation": call.activation}
+    flags = {**of_layer(call, frozen), "units": module.hidden_size, "activation": call.activation}
     if call.kind != "simple_rnn":
         flags["recurrent_activation"] = "sigmoid"
     if call.kind == "gru":

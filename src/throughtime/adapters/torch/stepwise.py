@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from .marks import INPUT, OUTPUT, STATE, WEIGHT, Marks
+from .structure import ordinary
 
 _VF = torch._VF
 KINDS = {
@@ -106,12 +107,12 @@ class Loop:
             The call began a new sequence.
         """
         data, states, *weights = arguments
-        given = states if isinstance(states, (tuple, list)) else (states,)
+        given = tuple(map(ordinary, states if isinstance(states, (tuple, list)) else (states,)))
         sources = tuple(self._source(state) for state in given)
         place = self._place(data, given, sources)
         known = tuple(weight for weight in weights if weight is not None)
         marked = tuple(self._mark_of(weight, place, marks) for weight in known)
-        entering = marks(INPUT, data)
+        entering = marks(INPUT, ordinary(data))
         before = tuple(marks(STATE, plain) for plain in map(_plain, given, sources))
         results = kernel(entering, before if len(before) > 1 else before[0], *marked)
         results = results if isinstance(results, tuple) else (results,)

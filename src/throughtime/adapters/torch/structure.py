@@ -63,6 +63,11 @@ def _own(leaf: Any, device: torch.device, dtype: torch.dtype) -> Any:
     return tensor.to(device, torch.int64 if kind == "i" else tensor.dtype)
 
 
+def ordinary(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor that autograd can save: a copy of one that was made in inference mode."""
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
 def replaced(structure: Any, tensor: torch.Tensor, other: torch.Tensor) -> Any:
     """Put another tensor in the place of one."""
 

@@ -7,7 +7,8 @@ around it: packing, states, a subclass's own forward.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,15 +77,13 @@ class Recorder:
     Attributes
     ----------
     calls : list of Call
-    is_open : bool
-        False once the pass is over: what runs again later (checkpointing) is not recorded.
     is_time_major : bool
         A recurrent layer reads what the model is called with, and reads the samples on its second axis.
     """
 
     def __init__(self, found: Sequence[Found], marks: Marks, inputs: Any) -> None:
         self.calls: list[Call] = []
-        self.is_open = True
+        self._is_open = True
         self.is_time_major = False
         self._inputs = structure.tensors(inputs)
         self._sizes: list[tuple[int, int]] = []  # of each call of a recurrent layer: module, samples
@@ -105,6 +104,12 @@ class Recorder:
             # Straight into the dictionary: a module's attributes pass through torch's own bookkeeping.
             vars(module)["forward"] = functools.wraps(forward)(wrapped)
 
+    def close(self) -> None:
+        """Record nothing more: what runs again later (checkpointing) has to run as it did, unseen."""
+        self._is_open = False
+        self._marks = self._marks.anew()
+        self._loops = {}
+
     @property
     def samples(self) -> int:
         """How many samples the model was called with."""
@@ -118,7 +123,7 @@ class Recorder:
     def _plain(self, entry: Found, forward: Any) -> Any:
         def watched(*arguments: Any, **keywords: Any) -> Any:
             result = forward(*arguments, **keywords)
-            return self._returned(entry, result) if self.is_open else result
+            return self._returned(entry, result)
 
         return watched
 
@@ -128,15 +133,15 @@ class Recorder:
         call = self._new_call(entry, None, tensor)
         if tensor is None:
             return result
-        with torch.enable_grad():
-            call.output = self._marks(OUTPUT, tensor)
+        with _gradients_on():
+            call.output = self._marks(OUTPUT, structure.ordinary(tensor))
             copy = call.output.clone()
         return structure.replaced(result, tensor, copy)
 
     def _recurrent(self, entry: Found | None, module: Any, forward: Any) -> Any:
         def watched(*arguments: Any, **keywords: Any) -> Any:
             given = next(iter([*arguments, *keywords.values()]), None)
-            if self.is_open:
+            if self._is_open:
                 self._count(module, given)
             if entry is None:
                 return forward(*arguments, **keywords)
@@ -156,20 +161,17 @@ class Recorder:
 
     def fused(self, entry: Found, kernel: Any, arguments: tuple[Any, ...], order: Any) -> Any:
         """Run a layer's kernel in parts."""
-        asked = fused.read(kernel, arguments, order)
-        with torch.enable_grad():
-            layers, result = fused.run(asked, self._marks if self.is_open else Marks(frozenset()))
-        if self.is_open:
-            call = self._new_call(entry, kernel, asked.data)
-            call.layout, call.layers = asked.layout, layers
+        with _gradients_on():
+            asked = fused.read(kernel, arguments, order)
+            layers, result = fused.run(asked, self._marks)
+        call = self._new_call(entry, kernel, asked.data)
+        call.layout, call.layers = asked.layout, layers
         return result
 
     def stepwise(self, entry: Found, kernel: Any, arguments: tuple[Any, ...]) -> Any:
         """Run one step of a cell."""
-        if not self.is_open:
-            return kernel(*arguments)
         loop = self._loops.setdefault(id(entry.layer), stepwise.Loop())
-        with torch.enable_grad():
+        with _gradients_on():
             result, is_new = loop.run(kernel, arguments, self._marks)
         if is_new:
             self._new_call(entry, kernel, arguments[0]).steps = loop.sequences[-1]
@@ -182,7 +184,8 @@ class Recorder:
             call.activation = "relu" if kernel in (torch._VF.rnn_relu, torch._VF.rnn_relu_cell) else "tanh"
         if data is not None and torch.is_autocast_enabled(data.device.type):
             call.autocast = structure.name_of(torch.get_autocast_dtype(data.device.type))
-        self.calls.append(call)
+        if self._is_open:
+            self.calls.append(call)
         return call
 
 
@@ -199,6 +202,13 @@ class _Kernels(TorchFunctionMode):  # type: ignore[misc]
         if func in stepwise.KINDS:
             return self._recorder.stepwise(self._entry, func, args)
         return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _gradients_on() -> Iterator[None]:
+    """Record what runs, also where the model's own code has switched gradients off."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 def _is_same(tensor: torch.Tensor, other: torch.Tensor) -> bool:
