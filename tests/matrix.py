@@ -1,7 +1,8 @@
 """The support table: one row per case, each building a small Keras model with seeded random weights.
 
 A row names its oracle: `numpy` rows carry a `reference.Network` with the same weights, `plain` rows are
-compared with the gradient that the framework itself gives (`tests/keras/plain_gradients.py`).
+compared with the gradient that the framework itself gives (`tests/keras/plain_gradients.py`). Rows with
+other oracles stand in `matrix_models.py`.
 """
 
 from __future__ import annotations
@@ -43,6 +44,10 @@ class Options:
     objective: Callable[..., Any] | None = None
     reduction_factor: float = 1 / B
     frozen: bool = False
+    tolerance: float = 1e-5
+    twin: Any = None  # Built: another model that must give the same tree
+    twin_scale: float = 1.0  # this tree's gradients ÷ the twin's
+    target: Any = None  # labels as probabilities
 
 
 Built = tuple[Any, Any, Any, Options]
@@ -609,5 +614,7 @@ def several_outputs(dtype: str = "float32") -> Built:
     leaves = leaves_of(layer, model.get_layer("last"))
     return model, x, {"steps": steps, "final": final}, Options(leaves, objective=objective)
 
+
+from tests import matrix_models  # noqa: E402, F401 - adds its rows to SPECIAL
 
 SPECIALS = tuple(SPECIAL)

@@ -90,7 +90,11 @@ def capture(
     if wants_lags:
         lags = lag_matrix(model, batch.x, batch.y, loss=loss, layers=layers)
         for node in lags.leaves:
-            tree[node.path] = tree[node.path].to_dataset().merge(node.to_dataset(), combine_attrs="override")
+            tree[node.path] = (
+                tree[node.path]
+                .to_dataset()
+                .merge(node.to_dataset(), compat="override", combine_attrs="override")
+            )
     return tree
 
 

@@ -8,20 +8,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from throughtime import _schema, cells
+from throughtime import _own_inside, _schema, _stepwise, cells
+from throughtime._cell_registry import cell_of_kind
 from throughtime._errors import ThroughTimeWarning
 from throughtime._record import Array, DirectionRecord, LayerRecord, SolvedRecord
 
 _SOLVED = frozenset(_schema.INSIDE)
 _LSTM_ONLY = frozenset({"cell", "cell_gradient", "initial_cell_gradient"})
 _GATED_ONLY = frozenset({"gate_activation"})
-# What a pass has for each step, and once for each sample.
-_EACH_STEP = ("inputs", "hidden", "output_gradient")
-_ONCE = ("initial_hidden", "initial_cell", "final_hidden_gradient", "final_cell_gradient")
+_NOT_TOLD = "the cell does not tell it while it is unrolled"
 
 
 def per_sample(leaf: LayerRecord, factor: float | None) -> LayerRecord:
@@ -88,10 +86,11 @@ def with_inside(leaf: LayerRecord, wanted: frozenset[str]) -> LayerRecord:
     inside = wanted & (_SOLVED | {"certificate"})
     if not inside or not leaf.inside:
         return leaf
+    absent = _absent(leaf)
     solved = [
         _taken(leaf, direction, inside)
         if isinstance(direction, SolvedRecord)
-        else _solve(leaf, direction, inside - _absent(leaf))
+        else _solve(leaf, direction, inside.difference(absent))
         for direction in leaf.inside
     ]
     arrays = {
@@ -100,30 +99,44 @@ def with_inside(leaf: LayerRecord, wanted: frozenset[str]) -> LayerRecord:
         else solved[0][name]
         for name in solved[0]
     }
+    if "hidden" in wanted:
+        arrays |= _initial_states(leaf)
     _warn_of_certificate(leaf, arrays)
-    absent = {name: _why_absent(leaf, name) for name in inside - {"certificate"} - arrays.keys()}
-    return replace(leaf, arrays={**leaf.arrays, **arrays}, missing={**leaf.missing, **absent})
+    there = {_schema.as_known(name, leaf.states) for name in arrays}
+    missing = {name: absent.get(name, _NOT_TOLD) for name in inside - there - {"certificate"}}
+    return replace(leaf, arrays={**leaf.arrays, **arrays}, missing={**leaf.missing, **missing})
 
 
-def _absent(leaf: LayerRecord) -> frozenset[str]:
-    if leaf.kind == "lstm":
-        return frozenset()
-    return _LSTM_ONLY if leaf.kind == "gru" else _LSTM_ONLY | _GATED_ONLY
-
-
-def _why_absent(leaf: LayerRecord, name: str) -> str:
-    if leaf.kind == "conv_lstm":
-        return "the step's share of a convolution's kernel is not kept apart"
+def _absent(leaf: LayerRecord) -> dict[str, str]:
+    """Name what a layer of this kind does not have, with the reason."""
+    own = cell_of_kind(leaf.kind)
+    if own is not None:
+        return _own_inside.absent(own)
     if leaf.kind in _schema.STANDARD_KINDS:
-        return f"a {leaf.kind} has none"
-    has = ", ".join(leaf.states or ("hidden",))
-    return f"a {leaf.flags.get('cell_class', leaf.kind)} does not tell its {name}; its states are {has}"
+        names = {"lstm": frozenset(), "gru": _LSTM_ONLY}.get(leaf.kind, _LSTM_ONLY | _GATED_ONLY)
+        has = ", ".join(name for name in _schema.INSIDE if name not in names)
+        return dict.fromkeys(names, f"a {leaf.kind} has none, only {has}")
+    if leaf.kind == "conv_lstm":
+        return {"step_contribution": "the step's share of a convolution's kernel is not kept apart"}
+    cell, states = leaf.flags.get("cell_class", leaf.kind), ", ".join(leaf.states)
+    reason = f"a {cell} does not tell it; its states are {states}. tt.register_cell lets it tell more"
+    return dict.fromkeys(_SOLVED, reason)
+
+
+def _initial_states(leaf: LayerRecord) -> dict[str, Array]:
+    """States before step 0 that were given and are not 0."""
+    names = leaf.states or ("hidden", "cell")
+    arrays = {}
+    for name, *given in zip(names, *map(_stepwise.initial, leaf.inside), strict=False):
+        known = [array for array in given if array is not None]
+        if any(array.any() for array in known):
+            filled = [np.zeros_like(known[0]) if array is None else array for array in given]
+            arrays[f"initial_{name}"] = np.stack(filled, axis=1) if leaf.directions else filled[0]
+    return arrays
 
 
 def _direction_axis(leaf: LayerRecord, name: str) -> int:
-    states = _schema.own_states(leaf.states)
-    dims = states[name][1].dims if name in states else _schema.VARIABLES[name].dims
-    return dims.index("direction")
+    return _schema.words(leaf.states)[name].dims.index("direction")
 
 
 def _taken(leaf: LayerRecord, direction: SolvedRecord, wanted: frozenset[str]) -> dict[str, Array]:
@@ -137,17 +150,32 @@ def _taken(leaf: LayerRecord, direction: SolvedRecord, wanted: frozenset[str]) -
             kind=leaf.kind,
             reset_after=bool(leaf.flags.get("reset_after", 1)),
         )
-    own = {name: quantity for name, (quantity, _) in _schema.own_states(leaf.states).items()}
-    arrays = {name: array for name, array in solved.items() if own.get(name, name) in wanted & _SOLVED}
+    arrays = {
+        name: array
+        for name, array in solved.items()
+        if _schema.as_known(name, leaf.states) in wanted & _SOLVED
+    }
     if "certificate" in wanted:
         arrays.update(_certificate(leaf, direction, solved))
     return arrays
 
 
 def _solve(leaf: LayerRecord, direction: DirectionRecord, wanted: frozenset[str]) -> dict[str, Array]:
-    needed = wanted & _SOLVED
+    own = cell_of_kind(leaf.kind)
+    kept = wanted & _SOLVED if own is None else _own_inside.in_own_words(own, wanted & _SOLVED)
+    needed = kept
     if "certificate" in wanted:
         needed |= {"input_gradient", "step_contribution", *direction.weight_gradients}
+    solved = (
+        _closed(leaf, direction, needed) if own is None else _own_inside.solve(own, leaf, direction, needed)
+    )
+    arrays = {name: solved[name] for name in kept}
+    if "certificate" in wanted:
+        arrays.update(_certificate(leaf, direction, solved))
+    return arrays
+
+
+def _closed(leaf: LayerRecord, direction: DirectionRecord, needed: frozenset[str]) -> dict[str, Array]:
     layer = cells.Layer(
         kind=leaf.kind,
         kernel=direction.weights["kernel"],
@@ -159,14 +187,8 @@ def _solve(leaf: LayerRecord, direction: DirectionRecord, wanted: frozenset[str]
         reset_after=bool(leaf.flags.get("reset_after", 1)),
     )
     passed = _pass(direction)
-    if direction.is_stepwise:
-        solved = _together(cells.solve(layer, _apart(passed), needed), len(passed.hidden))
-    else:
-        solved = cells.solve(layer, passed, needed)
-    arrays = {name: solved[name] for name in wanted & _SOLVED}
-    if "certificate" in wanted:
-        arrays.update(_certificate(leaf, direction, solved))
-    return arrays
+    solve = _stepwise.solve if direction.is_stepwise else cells.solve
+    return solve(layer, passed, needed)
 
 
 def _pass(direction: DirectionRecord) -> cells.Pass:
@@ -186,40 +208,35 @@ def _pass(direction: DirectionRecord) -> cells.Pass:
     )
 
 
-def _apart(passed: cells.Pass) -> cells.Pass:
-    """Make each step of each sample a sample of its own, of one step."""
-    changed: dict[str, Any] = {}
-    for name in (*_EACH_STEP, *_ONCE):
-        array = getattr(passed, name)
-        steps = (1,) if name in _EACH_STEP else ()
-        changed[name] = None if array is None else array.reshape(-1, *steps, array.shape[-1])
-    return replace(passed, **changed)
-
-
-def _together(solved: Mapping[str, Array], samples: int) -> dict[str, Array]:
-    """Undo `_apart`: samples with all their steps; what is summed over both stays as it is."""
-    found = {}
-    for name, array in solved.items():
-        if name.removesuffix("_gradient") in _schema.WEIGHTS:
-            found[name] = array
-        elif name.startswith("initial_"):  # of the first step
-            found[name] = array.reshape(samples, -1, array.shape[-1])[:, 0]
-        else:
-            found[name] = array.reshape(samples, -1, *array.shape[2:])
-    return found
-
-
 def _certificate(
     leaf: LayerRecord, direction: DirectionRecord | SolvedRecord, solved: dict[str, Array]
 ) -> dict[str, Array]:
     dtype = str(leaf.flags["dtype"])
     weights = cells.certificate_weights(
-        solved, direction.weight_gradients, contribution=solved.get("step_contribution"), dtype=dtype
+        solved, direction.weight_gradients, terms=_terms(direction, solved), dtype=dtype
     )
     time = np.nan
     if direction.input_gradient is not None and "input_gradient" in solved:
         time = cells.certificate_time(solved["input_gradient"], direction.input_gradient, dtype=dtype)
     return {"certificate_weights": np.asarray(weights), "certificate_time": np.asarray(time)}
+
+
+def _terms(direction: DirectionRecord | SolvedRecord, solved: dict[str, Array]) -> dict[str, float]:
+    """How large the terms are that a weight's gradient sums up."""
+    if "step_contribution" not in solved:
+        return {}
+    contribution = solved["step_contribution"]
+    if isinstance(direction, SolvedRecord):
+        before = direction.hidden_before
+        if before is None or before.ndim != 3:  # with dropout a different one for each gate
+            return {"recurrent_kernel_gradient": float(contribution.sum())}
+        return cells.summed_terms(contribution, before, solved["input"])
+    hidden, initial = direction.hidden, direction.initial[0]
+    if direction.is_stepwise and initial is not None:
+        return cells.summed_terms(contribution, initial, direction.inputs)
+    start = np.zeros_like(hidden[:, :1]) if initial is None else initial[:, None]
+    parts = (hidden[:, 1:], start) if direction.runs_backward else (start, hidden[:, :-1])
+    return cells.summed_terms(contribution, np.concatenate(parts, axis=1), direction.inputs)
 
 
 def _warn_of_certificate(leaf: LayerRecord, arrays: dict[str, Array]) -> None:
@@ -231,5 +248,5 @@ def _warn_of_certificate(leaf: LayerRecord, arrays: dict[str, Array]) -> None:
             f"The certificate of {leaf.path} is {worst:.1e}, above {bar:.0e}: its gradients inside the layer "
             "do not reproduce what the framework computed, and diagnostics will refuse them.",
             ThroughTimeWarning,
-            stacklevel=6,
+            stacklevel=7,
         )

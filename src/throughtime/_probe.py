@@ -12,7 +12,7 @@ from typing import Any
 
 import xarray as xr
 
-from throughtime import _schema, adapters, cells
+from throughtime import _cell_registry, _schema, adapters, cells
 from throughtime._batch import Batch, take
 from throughtime._errors import LossError, NoGradientError, SchemaError, ThroughTimeWarning
 from throughtime._inside import per_sample, with_inside
@@ -52,9 +52,10 @@ class Probe:
         adapter: Any = None,
     ) -> None:
         chosen = adapters.choose(model) if adapter is None else adapter
-        self._named = frozenset() if quantities == "all" else _schema.quantities(quantities)
+        states = _cell_registry.further_states()
         self._is_group = isinstance(layers, str) and layers in _GROUPS
-        self._quantities = _schema.quantities(quantities)
+        self._quantities = _schema.quantities(quantities, further_states=states)
+        self._named = frozenset() if quantities == "all" else self._quantities
         request = Request(
             quantities=self._quantities,
             gradients=self._quantities & _schema.GRADIENT_QUANTITIES,
@@ -85,10 +86,10 @@ class Probe:
     def record(self, x: Any, y: Any, sample_weight: Any) -> tuple[ModelRecord, Batch]:
         """Capture one batch, unlabelled: gradients as the framework gives them."""
         batch = take(x, y, sample_weight)
-        if batch.y is None and self._named & _schema.GRADIENT_QUANTITIES:
-            names = ", ".join(sorted(self._named & _schema.GRADIENT_QUANTITIES))
-            raise LossError(f"{names} cannot be captured without labels: pass y.")
         record = self._probe(batch.x, batch.y, batch.sample_weight)
+        if record.loss is None and self._named & _schema.GRADIENT_QUANTITIES:
+            names = ", ".join(sorted(self._named & _schema.GRADIENT_QUANTITIES))
+            raise LossError(f"Without labels there is no {names}: pass y, or a dataset of (x, y).")
         self._check_reached(record)
         self._check_named(record)
         return record, batch
@@ -105,11 +106,9 @@ class Probe:
             reasons = [_reason(leaf, quantity) for leaf in record.layers]
             if all(reasons):
                 has = ", ".join(record.layers[0].arrays)
+                captured = f" {record.layers[0].path} has: {has}." if has else ""
                 error = NoGradientError if quantity in _schema.GRADIENT_QUANTITIES else SchemaError
-                raise error(
-                    f"There is no {quantity} for {_paths(record.layers)}: {reasons[0]}. "
-                    f"{record.layers[0].path} has: {has or 'nothing of what was asked for'}."
-                )
+                raise error(f"There is no {quantity} for {_paths(record.layers)}: {reasons[0]}.{captured}")
 
     def _check_reached(self, record: ModelRecord) -> None:
         """Name the layers that the loss does not depend on: an error for layers asked for, else a warning."""
@@ -127,6 +126,8 @@ class Probe:
 
 def _reason(leaf: LayerRecord, quantity: str) -> str:
     """Why a layer has not what was asked for; empty if it has."""
+    if quantity == "logits_gradient" and quantity not in leaf.arrays:
+        return "its last step is no softmax or sigmoid, or the loss does not depend on it"
     inside = quantity in _schema.INSIDE or quantity == "certificate"
     return leaf.missing.get(quantity, "") or (leaf.missing.get("inside", "") if inside else "")
 

@@ -91,6 +91,8 @@ class SolvedRecord:
         among them. In input time, without a direction axis.
     weight_gradients, input_gradient
         What the layer's own loop gave, for the certificate. As in `DirectionRecord`.
+    initial : tuple of ndarray
+        States the pass started from.
     hidden_before : ndarray (sample, time, unit) or (sample, time, gate, unit), or None
         What met the recurrent kernel at each step, dropout included; None where that is no matrix product.
     """
@@ -98,6 +100,7 @@ class SolvedRecord:
     arrays: Mapping[str, Array]
     weight_gradients: Mapping[str, Array]
     input_gradient: Array | None
+    initial: tuple[Array | None, ...] = ()
     hidden_before: Array | None = None
 
 

@@ -6,7 +6,7 @@ tree finds it in `VARIABLES`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ GATES: Mapping[str, tuple[str, ...]] = {
 }
 DIRECTIONS = ("forward", "backward")
 STANDARD_KINDS = ("lstm", "gru", "simple_rnn")
+KINDS = (*STANDARD_KINDS, "conv_lstm", "rnn")  # what a recurrent layer is called without a cell of one's own
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,9 @@ VARIABLES: Mapping[str, Variable] = {
     ),
     "output": Variable(_SEQUENCE_OUTPUT, "out_t", "the tensor other layers see"),
     "output_gradient": Variable(_SEQUENCE_OUTPUT, "∂L/∂out_t", "what the layers above ask of step t"),
+    "logits_gradient": Variable(
+        _SEQUENCE_OUTPUT, "∂L/∂logits_t", "gradient before the layer's softmax or sigmoid"
+    ),
     "kernel": Variable(("direction", "feature", "gate", "unit"), "W", "input to gates"),
     "recurrent_kernel": Variable(("direction", "unit_from", "gate", "unit"), "U", "previous state to gates"),
     "bias": Variable(("direction", "gate", "unit"), "b", "added on the input side"),
@@ -58,6 +62,8 @@ VARIABLES: Mapping[str, Variable] = {
     "cell_gradient": Variable(_STATE, "dL/dc_t", "total derivative through time, h_t following c_t"),
     "gate_activation": Variable(_GATE, "gate", "value of each gate at step t, after its activation"),
     "gate_gradient": Variable(_GATE, "dL/dz_t", "total derivative before the gate's activation"),
+    "initial_hidden": Variable(_INITIAL, "h_0", "hidden state before step 0, where it is not 0"),
+    "initial_cell": Variable(_INITIAL, "c_0", "cell state before step 0, where it is not 0"),
     "initial_hidden_gradient": Variable(_INITIAL, "dL/dh_0", "total derivative of the state before step 0"),
     "initial_cell_gradient": Variable(_INITIAL, "dL/dc_0", "total derivative of the cell before step 0"),
     "step_contribution": Variable(
@@ -74,17 +80,23 @@ VARIABLES: Mapping[str, Variable] = {
     "lag_mean_error": Variable(
         ("lag", "direction"), "error", "standard error of lag_mean over loss steps drawn"
     ),
+    "underflow": Variable(
+        (), "fraction", "of output_gradient's elements: not 0, and 0 in the float16 of training"
+    ),
     "valid": Variable(("sample", "time"), "valid", "False where the step was masked or padded"),
     "loss": Variable((), "L", "training loss of the batch"),
     "reduction_factor": Variable((), "factor", "what the loss puts on each sample's gradient"),
 }
-# What `hidden` and its gradients are for a state that the schema has no word for.
-STATE_FORMS: Mapping[str, tuple[str, str]] = {
-    "{}": ("hidden", "{}_t"),
-    "{}_gradient": ("hidden_gradient", "dL/d{}_t"),
-    "initial_{}_gradient": ("initial_hidden_gradient", "dL/d{}_0"),
-}
 WEIGHTS = ("kernel", "recurrent_kernel", "bias", "recurrent_bias")
+# What nothing else in a tree may be called: variables, dims, and what is asked for by name.
+RESERVED = frozenset(
+    {
+        *VARIABLES,
+        *(dim for variable in VARIABLES.values() for dim in variable.dims),
+        *("cell_unit", "row", "column", "depth", "exponent", "mode", "step"),
+        *("certificate", "weights", "weight_gradients"),
+    }
+)
 WITH_DIRECTION = tuple(
     name for name in VARIABLES if "direction" in VARIABLES[name].dims and name not in WEIGHTS
 )
@@ -95,6 +107,7 @@ QUANTITIES = (
     "input_gradient",
     "output",
     "output_gradient",
+    "logits_gradient",
     "hidden",
     "hidden_gradient",
     "cell",
@@ -113,6 +126,7 @@ QUANTITIES = (
 PER_SAMPLE = (
     "input_gradient",
     "output_gradient",
+    "logits_gradient",
     "hidden_gradient",
     "cell_gradient",
     "gate_gradient",
@@ -136,39 +150,16 @@ INSIDE = (
 )
 
 
-def own_states(names: Iterable[str]) -> dict[str, tuple[str, Variable]]:
-    """Describe the variables of states that a cell names itself.
-
-    Returns
-    -------
-    dict of str to (str, Variable)
-        Each variable's name to the quantity it comes with, and its description.
-
-    Examples
-    --------
-    >>> [(name, quantity) for name, (quantity, _) in own_states(["memory"]).items()]
-    [('memory', 'hidden'), ('memory_gradient', 'hidden_gradient'), \
-('initial_memory_gradient', 'initial_hidden_gradient')]
-    """
-    return {
-        form.format(name): (
-            quantity,
-            Variable(
-                VARIABLES[quantity].dims, symbol.format(name), f"{VARIABLES[quantity].meaning}, of {name}"
-            ),
-        )
-        for name in names
-        for form, (quantity, symbol) in STATE_FORMS.items()
-    }
-
-
-def quantities(requested: str | Iterable[str]) -> frozenset[str]:
+def quantities(requested: str | Iterable[str], *, further_states: Collection[str] = ()) -> frozenset[str]:
     """Resolve what a caller asked for to names of `QUANTITIES`.
 
     Parameters
     ----------
     requested : "all", a name, or an iterable of names
         A weight's own name (`kernel`, `bias_gradient`) stands for all weights, or all their gradients.
+    further_states : collection of str
+        States beyond `hidden` that cells of one's own have. Their names stand for `cell`, and `cell` for
+        all of them.
 
     Raises
     ------
@@ -182,10 +173,11 @@ def quantities(requested: str | Iterable[str]) -> frozenset[str]:
     """
     if isinstance(requested, str):
         requested = QUANTITIES if requested == "all" else (requested,)
-    return frozenset(_quantity(name) for name in requested)
+    return frozenset(_quantity(name, further_states) for name in requested)
 
 
-def _quantity(name: str) -> str:
+def _quantity(name: str, further_states: Collection[str]) -> str:
+    name = as_cell(name, further_states)
     if name in QUANTITIES:
         return name
     if name in ("certificate_weights", "certificate_time"):
@@ -198,6 +190,63 @@ def _quantity(name: str) -> str:
         f"There is no quantity {name!r}. quantities= takes 'all' or names of: "
         f"{', '.join((*QUANTITIES, *WEIGHTS))}, and each weight's '…_gradient'."
     )
+
+
+def words(states: tuple[str, ...]) -> Mapping[str, Variable]:
+    """Add to `VARIABLES` those of a cell's own states: `memory`, `memory_gradient`, and so on."""
+    own = [state for state in states if state not in VARIABLES]
+    named = {name: word for state in own for name, word in _words_of(state).items()}
+    return {**VARIABLES, **named} if own else VARIABLES
+
+
+def _words_of(state: str) -> dict[str, Variable]:
+    through_time = "total derivative through time, with the states of a step as independent variables"
+    return {
+        state: Variable(_STATE, f"{state}_t", f"state {state} after step t"),
+        f"initial_{state}": Variable(_INITIAL, f"{state}_0", f"state {state} before step 0, if not 0"),
+        f"{state}_gradient": Variable(_STATE, f"dL/d{state}_t", through_time),
+        f"initial_{state}_gradient": Variable(
+            _INITIAL, f"dL/d{state}_0", "total derivative of the state before step 0"
+        ),
+    }
+
+
+def as_cell(name: str, further_states: Collection[str]) -> str:
+    """Put `cell`, the word for any state beyond `hidden`, in the place of a name that a cell gives it.
+
+    Examples
+    --------
+    >>> as_cell("initial_memory_gradient", ("memory",))
+    'initial_cell_gradient'
+    """
+    return _in_place_of(name, further_states, "cell") or name
+
+
+def as_known(name: str, states: tuple[str, ...]) -> str:
+    """Put `hidden` in the place of a cell's first state and `cell` in that of any other.
+
+    Examples
+    --------
+    >>> as_known("state_0_gradient", ("state_0", "state_1")), as_known("state_1", ("state_0", "state_1"))
+    ('hidden_gradient', 'cell')
+    """
+    return _in_place_of(name, states[:1], "hidden") or _in_place_of(name, states[1:], "cell") or name
+
+
+def _in_place_of(name: str, states: Collection[str], word: str) -> str:
+    """Put a word in the place of a state's name; empty where the name is no state's."""
+    state = name.removeprefix("initial_").removesuffix("_gradient")
+    start = len("initial_") if name.startswith("initial_") else 0
+    return f"{name[:start]}{word}{name[start + len(state) :]}" if state in states else ""
+
+
+def states(dataset: xr.Dataset) -> tuple[str, ...]:
+    """Names of the states of a captured layer, `hidden` first."""
+    told = dataset.attrs.get("states")
+    if told is not None:
+        return tuple(str(told).split(", "))
+    has_cell = dataset.attrs.get("kind") == "lstm" or "cell_gradient" in dataset
+    return ("hidden", "cell") if has_cell else ("hidden",)
 
 
 def reason_key(name: str, attributes: Mapping[str, Any]) -> str:

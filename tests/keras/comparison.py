@@ -37,3 +37,16 @@ def plain_keywords(built: Built) -> dict[str, Any]:
     if options.objective is not None:
         keywords["objective"] = options.objective
     return keywords
+
+
+@contextmanager
+def computing_in(dtype: str) -> Iterator[None]:
+    """Layers, inputs and losses made in the block are of this dtype."""
+    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx(dtype)
+    keras.config.set_dtype_policy(dtype)
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy(policy)

@@ -26,19 +26,31 @@ else:
 Objective = Callable[..., Any]
 
 
+def gradients(function: Callable[[Any], tuple[Any, Any]], leaves: Any) -> tuple[Any, Any]:
+    """Gradients of (loss, values) = function(leaves), for a structure of arrays, and the values."""
+    if BACKEND == "tensorflow":
+        tensors = keras.tree.map_structure(tf.constant, leaves)
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            loss, values = function(tensors)
+        found = tape.gradient(loss, tensors, unconnected_gradients="zero")
+    elif BACKEND == "jax":
+        tensors = keras.tree.map_structure(jax.numpy.asarray, leaves)
+        found, values = jax.jit(jax.grad(function, has_aux=True))(tensors)
+    else:
+        tensors = keras.tree.map_structure(lambda leaf: torch.tensor(leaf, requires_grad=True), leaves)
+        loss, values = function(tensors)
+        flat = torch.autograd.grad(
+            loss, keras.tree.flatten(tensors), materialize_grads=True, allow_unused=True
+        )
+        found = keras.tree.pack_sequence_as(tensors, list(flat))
+    to_numpy = keras.ops.convert_to_numpy
+    return keras.tree.map_structure(to_numpy, found), keras.tree.map_structure(to_numpy, values)
+
+
 def gradient(function: Callable[[Any], Any], value: np.ndarray) -> np.ndarray:
     """Gradient of a scalar function of one tensor at `value`."""
-    if BACKEND == "tensorflow":
-        leaf = tf.constant(value)
-        with tf.GradientTape() as tape:
-            tape.watch(leaf)
-            loss = function(leaf)
-        return tape.gradient(loss, leaf, unconnected_gradients="zero").numpy()
-    if BACKEND == "jax":
-        return np.asarray(jax.jit(jax.grad(function))(jax.numpy.asarray(value)))
-    leaf = torch.tensor(value, requires_grad=True)
-    (result,) = torch.autograd.grad(function(leaf), leaf, allow_unused=True)
-    return np.zeros_like(value) if result is None else result.numpy()
+    return np.asarray(gradients(lambda leaf: (function(leaf), ()), value)[0])
 
 
 def call(model: Any, x: Any) -> tuple[Any, list[Any]]:
@@ -184,6 +196,8 @@ def weight_gradients(
     else:
         prediction, losses = call(model, x)
         loss = sum(losses, objective(y, prediction, sample_weight))
-        results = torch.autograd.grad(loss, [v.value for v in variables])
+        found = torch.autograd.grad(loss, [v.value for v in variables], allow_unused=True)
+        pairs = zip(found, variables, strict=True)
+        results = [torch.zeros_like(v.value) if g is None else g for g, v in pairs]
     pairs = zip(variables, results, strict=True)
     return {v.path: keras.ops.convert_to_numpy(g) for v, g in pairs}

@@ -15,8 +15,12 @@ from tests.reference import GATE_COUNT, Network
 
 import throughtime as tt
 
-BY_NUMPY = [row for row in (*PAIRWISE, *SPECIALS) if row.oracle == "numpy"]
+BACKEND = keras.backend.backend()
+# On TensorFlow the whole product runs in float64, below; JAX compiles for a second or more a row.
+IN_FLOAT32 = PRODUCT if BACKEND == "torch" else PAIRWISE
+BY_NUMPY = [row for row in (*IN_FLOAT32, *SPECIALS) if row.oracle == "numpy"]
 BY_HAND = [row for row in SPECIALS if row.oracle == "plain"]
+BARS = {"float64": 1e-12, "float32": 1e-5}
 
 
 def name_of(row: Row) -> str:
@@ -95,6 +99,28 @@ def check_against_numpy(built: Built, tolerance: float) -> None:
         # Keras' CompileLoss rounds the loss to floatx, float32, whatever dtype it is computed in.
         assert difference(float(dataset["loss"]), network.loss()) <= max(tolerance, 6e-8)
         check_valid(dataset, network, index)
+        check_certificate(dataset, BARS[dataset.attrs["dtype"]])
+
+
+def check_certificate(dataset: Any, bar: float) -> None:
+    """Both parts, for each direction: below the bar, undefined only where nothing flows."""
+    for part in ("certificate_weights", "certificate_time"):
+        certificate = dataset[part]
+        assert certificate.dims == (("direction",) if "direction" in dataset.dims else ())
+        for place, value in enumerate(np.atleast_1d(certificate.values)):
+            if np.isnan(value):
+                assert not flowing(dataset, place, part).any()
+            else:
+                assert value <= bar, part
+
+
+def flowing(dataset: Any, direction: int, part: str) -> np.ndarray:
+    """What a part of the certificate compares, from the adjoint and from autodiff, in one row."""
+    own = dataset.isel(direction=direction) if "direction" in dataset.dims else dataset
+    names = ["kernel_gradient", "recurrent_kernel_gradient", "bias_gradient", "recurrent_bias_gradient"]
+    by_autodiff = ["input_gradient"] if part == "certificate_time" else names
+    compared = [own[name].values.ravel() for name in ("gate_gradient", *by_autodiff) if name in own]
+    return np.concatenate(compared)
 
 
 def has_bias(layer: Any) -> bool:
@@ -113,7 +139,7 @@ def test_tree_equals_the_numpy_reference(row: Row) -> None:
     check_against_numpy(row.build("float32"), 1e-5)
 
 
-if keras.backend.backend() == "tensorflow":  # elsewhere Keras' generic loop multiplies in float32
+if BACKEND == "tensorflow":  # elsewhere Keras' generic loop multiplies in float32
 
     @pytest.mark.parametrize("row", PRODUCT, ids=name_of)
     def test_tree_equals_the_numpy_reference_in_float64(row: Row) -> None:
@@ -139,6 +165,11 @@ def test_tree_equals_gradients_by_hand(row: Row) -> None:
         assert {name: value for name, value in found.items() if value > 1e-6} == {}
         for variable in leaf.layer.trainable_variables:
             check_weight_gradient(dataset, variable, by_path[variable.path])
+        if dataset.attrs["kind"] == "rnn":
+            assert "DecayCell" in dataset.attrs["missing_inside"]
+            assert "certificate_weights" not in dataset
+        else:
+            check_certificate(dataset, BARS["float32"])
 
 
 def check_weight_gradient(dataset: Any, variable: Any, right: np.ndarray) -> None:

@@ -138,7 +138,7 @@ class TestLosses:
         assert {"hidden", "cell", "gate_activation", "kernel", "output"} <= names
         assert not [name for name in names if "gradient" in name or name == "loss"]
         assert tree.attrs["gradients"].startswith("none")
-        with pytest.raises(tt.LossError, match="without labels"):
+        with pytest.raises(tt.LossError, match="Without labels"):
             tt.capture(Model(), X, quantities="hidden_gradient")
 
     def test_weights_of_samples(self) -> None:

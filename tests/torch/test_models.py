@@ -259,6 +259,15 @@ class TestPrecision:
         exact = capture(Reader(kind))["rnn"]["hidden_gradient"]
         assert difference(tree["rnn"]["hidden_gradient"], exact) < 5e-2
 
+    @pytest.mark.parametrize("size", [1e-6, 1e6])
+    def test_gradients_beyond_the_range_of_float16_are_there(self, size: float) -> None:
+        def loss(output: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return size * (output.float() - y.float()).square().mean()
+
+        half = capture(Reader(nn.GRU).half(), X.half(), Y.half(), loss)["rnn"]["hidden_gradient"]
+        assert half.dtype == "float32"
+        assert difference(half, capture(Reader(nn.GRU), X, Y, loss)["rnn"]["hidden_gradient"]) < 2e-2
+
     def test_layers_of_one_model_may_differ_in_precision(self) -> None:
         class Mixed(nn.Module):
             def __init__(self) -> None:

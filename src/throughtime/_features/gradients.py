@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from throughtime._errors import AmbiguousLayerError, LossError, NoGradientError
+from throughtime._errors import AmbiguousLayerError, NoGradientError
 from throughtime._probe import Probe
 from throughtime._record import LayerRecord
 
@@ -82,9 +82,7 @@ def get_rnn_gradients(
     wanted = next((given for given in (layer_idx, layer_name) if given is not None), "recurrent")
     probe = Probe(model, loss=loss, layers=wanted, quantities="output_gradient", training=training)
     probe.expect_one_layer()
-    record, batch = probe.record(input_data, labels, sample_weights)
-    if batch.y is None:
-        raise LossError("Gradients need labels: pass labels=, or a dataset that yields (x, y).")
+    record, _ = probe.record(input_data, labels, sample_weights)
     return _as_returned(record.layers)
 
 

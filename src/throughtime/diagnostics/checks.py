@@ -91,13 +91,7 @@ def certified_vectors(captured: Layer) -> xr.Dataset:
         The state is an image, several vectors, or no longer what the cell made of it: the measure is
         defined for one recurrent matrix.
     """
-    layer = unchanged(certified(captured))
-    if "cell_unit" in layer.sizes:
-        raise DiagnosticError(
-            f"{layer.attrs.get('layer', 'This layer')} has a projection from its cell to its hidden state: "
-            "this measure needs a square recurrent matrix. lag_profile, memory_horizon, decay_rate and "
-            "timescale work for it."
-        )
+    layer = unprojected(unchanged(certified(captured)))
     if layer.attrs.get("kind") in (*STANDARD_KINDS, None):
         return layer
     state = ", ".join(str(layer.attrs.get("states", "hidden")).split(", "))
@@ -106,6 +100,23 @@ def certified_vectors(captured: Layer) -> xr.Dataset:
         f"measure needs the gates and the recurrent matrix of {', '.join(STANDARD_KINDS)}. lag_profile, "
         "memory_horizon and decay_rate work for any cell."
     )
+
+
+def unprojected(layer: xr.Dataset) -> xr.Dataset:
+    """Take a layer whose hidden state is as wide as its gates.
+
+    Raises
+    ------
+    DiagnosticError
+        It is an LSTM with a projection.
+    """
+    if "projection" in layer or (layer.attrs.get("kind") == "lstm" and "cell_unit" in layer.sizes):
+        raise DiagnosticError(
+            f"{layer.attrs.get('layer', 'This layer')} has a projection from its cell to its hidden state: "
+            "this measure needs a square recurrent matrix. lag_profile, memory_horizon, decay_rate and "
+            "timescale work for it."
+        )
+    return layer
 
 
 def unchanged(layer: xr.Dataset) -> xr.Dataset:

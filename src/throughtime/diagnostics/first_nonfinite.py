@@ -13,8 +13,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from throughtime._errors import SchemaError
-from throughtime._schema import Layer
-from throughtime.diagnostics.lags import own_states, runs_backward, valid_steps
+from throughtime._schema import Layer, as_known, states
+from throughtime.diagnostics.lags import runs_backward, valid_steps
 
 # In the order of computation. Within a pass time goes first: at each step these, in this order.
 _WEIGHTS = ("kernel", "recurrent_kernel", "bias", "recurrent_bias")
@@ -96,7 +96,7 @@ def _leaves(captured: Layer) -> dict[str, xr.Dataset]:
 def _candidates(number: int, path: str, layer: xr.Dataset) -> Iterable[tuple[_Key, NonFinite]]:
     """First number that is not finite of each variable, with its place in the order of computation."""
     for name, values in layer.data_vars.items():
-        place = _phase(_as_known(str(name), layer), number)
+        place = _phase(_word(str(name), layer), number)
         if place is None or values.dtype.kind not in "fcV":
             continue
         broken: xr.DataArray = ~xr.apply_ufunc(np.isfinite, values, dask="parallelized", output_dtypes=[bool])
@@ -110,12 +110,12 @@ def _candidates(number: int, path: str, layer: xr.Dataset) -> Iterable[tuple[_Ke
         yield (position[0], *phase, position[1], rank), NonFinite(path, str(name), value, labels)
 
 
-def _as_known(name: str, layer: xr.Dataset) -> str:
-    """Take a state that the cell names itself for the hidden state that it is."""
-    for state in own_states(layer):
-        if name.removeprefix("initial_").removesuffix("_gradient") == state:
-            return name.replace(state, "hidden")
-    return name
+def _word(name: str, layer: xr.Dataset) -> str:
+    """Put the schema's word for what a cell of one's own calls otherwise: states, weights."""
+    weight = name.removesuffix("_gradient")
+    if weight in layer.attrs.get("weights", "").split(", "):
+        return f"kernel{name[len(weight) :]}"
+    return as_known(name, states(layer))
 
 
 def _phase(name: str, number: int) -> tuple[_Key, int] | None:

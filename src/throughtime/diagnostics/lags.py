@@ -13,7 +13,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from throughtime._errors import DiagnosticError, SchemaError
-from throughtime._schema import require
+from throughtime._schema import require, states
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -114,27 +114,18 @@ def _log_norm(values: npt.NDArray[Any], axes: int) -> Floats:
     return np.asarray(norms, dtype=np.float64)
 
 
-def own_states(layer: xr.Dataset) -> list[str]:
-    """Names of the states that the layer's cell has beside the schema's."""
-    return [name for name in str(layer.attrs.get("states", "")).split(", ") if name]
-
-
 def log_state_gradient(layer: xr.Dataset) -> xr.DataArray:
-    """Logarithm of ‖dL/ds_t‖ on the joint state: hidden, cell, and whatever states the cell has itself.
+    """Logarithm of ‖dL/ds_t‖ on the joint state: hidden, and whatever else the layer keeps.
 
     Dims: (sample, time, [direction]).
     """
-    own = [f"{name}_gradient" for name in own_states(layer)]
     # An LSTM's dL/dh alone can be 0 everywhere while its cell remembers perfectly.
-    cell = ["cell_gradient"] if layer.attrs.get("kind") == "lstm" or "cell_gradient" in layer else []
-    hidden = ["hidden_gradient"] if not own or "hidden_gradient" in layer else []
-    first, *others = (_log_norm_of_state(require(layer, name)) for name in (*hidden, *cell, *own))
-    joint = first
+    joint, *others = (_log_norm_of_state(require(layer, f"{state}_gradient")) for state in states(layer))
     for other in others:
-        joint = xr.apply_ufunc(
+        squares: xr.DataArray = xr.apply_ufunc(
             np.logaddexp, 2 * joint, 2 * other, dask="parallelized", output_dtypes=[np.float64]
         )
-        joint = joint / 2
+        joint = squares / 2
     return joint
 
 
@@ -172,8 +163,8 @@ def signals(layer: xr.Dataset) -> xr.Dataset:
 
 
 def _from_gradient(layer: xr.Dataset) -> xr.Dataset:
-    valid = valid_steps(layer)
-    log_signal = by_lag(log_state_gradient(layer), valid, runs_backward(layer))
+    gradient, valid = log_state_gradient(layer), valid_steps(layer)
+    log_signal = by_lag(gradient, valid, runs_backward(layer))
     length = valid.sum("time") + xr.zeros_like(log_signal.isel(lag=0, drop=True), dtype=int)
     return xr.Dataset({"log_signal": log_signal, "length": length})
 

@@ -42,8 +42,8 @@ def temporal_coherence(layer: Layer) -> xr.Dataset:
     (1.0, 0.5)
     """
     captured = certified_vectors(layer)
-    valid, backward = valid_steps(captured), runs_backward(captured)
     hidden = require(captured, "hidden")
+    valid, backward = valid_steps(captured), runs_backward(captured)
     initial = captured.get("initial_hidden", xr.zeros_like(hidden.isel(time=0, drop=True)))
     back = require(captured, "gate_gradient")
     length = valid.sum("time") + xr.zeros_like(hidden.isel(time=0, unit=0, drop=True), dtype=int)

@@ -19,20 +19,26 @@ from throughtime._record import (
     SolvedRecord,
 )
 
-from . import settings, weights
+from . import loss_scale, settings, weights
 from .arrays import numpy
+from .attributes import of_capture
 from .cell import inner_cells
+from .collect_closed import closed_direction
 from .collect_unrolled import Direction, solved_records
 from .dims import with_own_axes
 from .find import Found
 from .inside import why_not
-from .model_attributes import model_attributes
 from .program import INSIDE, Program, Result, Seen, all_variables
 from .settings import returns_reversed
 from .several_leaves import stacked, unlike_halves
 from .time_distributed import joined_over_outer_steps
 
 _INTEGER_INPUT = "its input is {dtype}, which has no gradient; differentiate the layer that embeds it"
+_READS_LOGITS = (
+    "the loss reads the logits behind this activation, not its output: logits_gradient of capture() has them"
+)
+_NO_TENSOR = "what the layer returns is no tensor and no list of tensors"
+_INTEGER_WEIGHT = "its values are integers, which have no gradient"
 _NOT_RECURRENT = "inputs are captured for recurrent layers only"
 
 
@@ -64,10 +70,7 @@ def records(done: Pass, reduced: tuple[float, str] | None) -> ModelRecord:
     loss = done.result.tensors.get("loss")
     return ModelRecord(
         layers=layers,
-        attributes={
-            **model_attributes(done.model, _order_of_calls(done), reduced, absent),
-            "training": int(done.program.training),
-        },
+        attributes=of_capture(done, reduced, called=_called(done), absent=absent),
         loss=None if loss is None else float(numpy(loss)),
         reduction_factor=None if reduced is None else reduced[0],
     )
@@ -81,7 +84,7 @@ def _groups(done: Pass) -> list[list[int]]:
     return list(groups.values())
 
 
-def _order_of_calls(done: Pass) -> list[str]:
+def _called(done: Pass) -> list[str]:
     first = [done.program.calls[group[0]] for group in _groups(done)]
     return [_path(done.found[seen.index], seen.group) for seen in first]
 
@@ -151,7 +154,7 @@ def _solved(done: Pass, position: int, part: int) -> tuple[DirectionRecord, ...]
     seen = done.program.calls[position]
     known = seen.inside[part]
     if known.is_closed:
-        return (_direction(done, seen, part),)
+        return (closed_direction(done.result, seen, part),)
     second = done.unrolled[position, part]
     return solved_records(Direction(done.model, known.layer(), seen, part, done.program, done.result, second))
 
@@ -167,7 +170,10 @@ def _activations(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict
     tensors = done.result.tensors
     if "output" in done.wanted:
         parts = [numpy(tensors[seen.key("output", part)]) for part in range(seen.outputs)]
-        arrays["output"] = _in_input_time(done, seen, _joined(parts))
+        if parts:
+            arrays["output"] = _in_input_time(done, seen, _joined(parts))
+        else:
+            missing["output"] = _NO_TENSOR
     if not done.found[seen.index].is_recurrent:
         return
     if "input" in done.wanted:
@@ -181,23 +187,45 @@ def _activations(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict
 
 def _gradients(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict[str, str]) -> None:
     if "output_gradient" in done.wanted:
-        keys = [seen.key("output", part) for part in range(seen.outputs)]
-        gradients = [done.result.gradients.get(key) for key in keys]
-        if all(gradient is not None for gradient in gradients):
+        gradients = [done.result.gradients.get(seen.key("output", part)) for part in range(seen.outputs)]
+        if gradients and all(gradient is not None for gradient in gradients):
             array = _joined([numpy(gradient) for gradient in gradients])
             arrays["output_gradient"] = _in_input_time(done, seen, array)
-        elif seen.key("logits") in done.result.gradients:
-            missing["output_gradient"] = "the loss reads the logits behind this activation, not its output"
-        elif any(seen.key("state_0", part) in done.result.gradients for part in range(len(seen.inside))):
-            missing["output_gradient"] = "the loss depends on the layer's final states, not on its output"
+            if _layer(done, seen).compute_dtype == "float16":
+                lost = loss_scale.underflow(array, loss_scale.of_training(done.model))
+                arrays["underflow"] = np.asarray(lost)
         else:
-            missing["output_gradient"] = UNREACHED
+            missing["output_gradient"] = _why_no_output_gradient(done, seen)
+    logits_gradient = _logits_gradient(done, seen)
+    if "logits_gradient" in done.wanted and logits_gradient is not None:
+        arrays["logits_gradient"] = logits_gradient
     if "input_gradient" in done.wanted:
         gradient = done.result.gradients.get(seen.key("input"))
         if gradient is not None:
             arrays["input_gradient"] = numpy(gradient)
         else:
             missing["input_gradient"] = _why_no_input_gradient(done, seen)
+
+
+def _why_no_output_gradient(done: Pass, seen: Seen) -> str:
+    if not seen.outputs:
+        return _NO_TENSOR
+    if not keras.backend.is_float_dtype(seen.output_dtype):
+        return f"its output is {seen.output_dtype}, which has no gradient"
+    if _logits_gradient(done, seen) is not None:
+        return _READS_LOGITS
+    if any(seen.key("state_0", part) in done.result.gradients for part in range(len(seen.inside))):
+        return "the loss depends on the layer's final states, not on its output"
+    return UNREACHED
+
+
+def _logits_gradient(done: Pass, seen: Seen) -> Array | None:
+    gradients = [done.result.gradients.get(key) for key in seen.logits]
+    if not gradients or any(gradient is None for gradient in gradients):
+        return None
+    parts = [numpy(gradient) for gradient in gradients]
+    is_by_step = isinstance(_layer(done, seen), keras.layers.TimeDistributed)
+    return np.stack(parts, axis=1) if is_by_step else parts[0]
 
 
 def _why_no_input_gradient(done: Pass, seen: Seen) -> str:
@@ -216,10 +244,15 @@ def _weight_gradients(done: Pass, seen: Seen, arrays: dict[str, Array], missing:
     if "weight_gradients" not in done.wanted:
         return
     layer = _layer(done, seen)
-    names = weights.named(layer, lambda variable: np.zeros(variable.shape, bool), "_gradient")
     found = weights.named(layer, _gradient_of(done), "_gradient")
     arrays.update(found)
-    missing.update({name: UNREACHED for name in names if name not in found})
+    is_float = weights.named(layer, _is_float, "_gradient")
+    for name in is_float.keys() - found.keys():
+        missing[name] = UNREACHED if is_float[name].all() else _INTEGER_WEIGHT
+
+
+def _is_float(variable: Any) -> Array:
+    return np.full(variable.shape, keras.backend.is_float_dtype(variable.dtype))
 
 
 def _gradient_of(done: Pass) -> Callable[[Any], Array | None]:
@@ -230,40 +263,6 @@ def _gradient_of(done: Pass) -> Callable[[Any], Array | None]:
         return None if tensor is None else numpy(tensor)
 
     return gradient
-
-
-def _direction(done: Pass, seen: Seen, part: int) -> DirectionRecord:
-    """Bring what one direction computed to input time."""
-    known = seen.inside[part]
-    layer = known.layer()
-    is_half = len(seen.inside) > 1
-    flip = slice(None, None, -1 if layer.go_backwards else 1)
-    tensors, gradients = done.result.tensors, done.result.gradients
-
-    def gradient(name: str) -> Array | None:
-        tensor = gradients.get(seen.key(name, part))
-        return None if tensor is None else numpy(tensor)
-
-    output_gradient = gradient("half_output" if is_half else "output")
-    if output_gradient is not None and output_gradient.ndim == 3:
-        output_gradient = output_gradient[:, flip]
-    is_output = seen.key("sequence", part) not in tensors
-    hidden = numpy(tensors[seen.key("output") if is_output else seen.key("sequence", part)])
-    positions = {id(weight): position for position, weight in enumerate(layer.weights)}
-    initial = [numpy(tensors[seen.key(f"initial_{k}", part)]) for k in range(known.initial_states)]
-    return DirectionRecord(
-        weights=weights.named(layer, lambda v: numpy(v.value, copy=True)),
-        weight_gradients=weights.named(layer, lambda v: gradient(f"weight_{positions[id(v)]}"), "_gradient"),
-        inputs=numpy(tensors[seen.key("input")], copy=True),
-        hidden=hidden[:, flip],
-        output_gradient=output_gradient,
-        input_gradient=gradient("half_input" if is_half else "input"),
-        valid=numpy(tensors[seen.key("inside_mask", part)]).astype(bool) if known.has_mask else None,
-        zero_output=bool(layer.zero_output_for_mask),
-        runs_backward=bool(layer.go_backwards),
-        initial=tuple(initial) or (None, None),
-        final_gradients=(gradient("state_0"), gradient("state_1")),
-    )
 
 
 def _layer(done: Pass, seen: Seen) -> Any:

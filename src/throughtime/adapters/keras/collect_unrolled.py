@@ -14,6 +14,7 @@ from . import weights
 from .arrays import numpy
 from .cell import gate_names, inner_cells, standard_kind, state_names
 from .program import Program, Result, Seen, all_variables
+from .unrolled import BETWEEN
 
 _NO_GATES = ("simple_rnn",)  # its only gate is its state
 
@@ -76,6 +77,7 @@ def _record(direction: Direction, place: int, cell: Any, first_state: int) -> So
         weight_gradients=weights.of_cell(cell, direction.first_gradient_of, "_gradient"),
         # Time is certified where the layer's input enters; cells above share the loop.
         input_gradient=direction.first_input_gradient() if place == 0 else None,
+        initial=tuple(_initial(direction, first_state + k) for k in range(len(state_names(cell)))),
         hidden_before=_hidden_before(direction, place, cell, first_state, arrays),
     )
 
@@ -112,8 +114,12 @@ def _input_gradient(direction: Direction, place: int) -> dict[str, Array]:
     gradients = direction.second.gradients
     if place == 0:
         return {"input_gradient": numpy(gradients["input"])} if "input" in gradients else {}
-    tap = gradients.get(f"tap_{place}.input")
+    tap = gradients.get(f"tap_{place}.{BETWEEN}")
     return {} if tap is None else {"input_gradient": direction.in_input_time(tap)}
+
+
+def _initial(direction: Direction, state: int) -> Array:
+    return numpy(direction.first.tensors[direction.seen.key(f"initial_{state}", direction.part)], copy=True)
 
 
 def _hidden_before(
@@ -122,8 +128,7 @@ def _hidden_before(
     """h_{t-1} as it met the recurrent kernel of a cell whose product with it is a matrix product."""
     if standard_kind(cell) not in ("lstm", "gru", "simple_rnn"):
         return None
-    key = direction.seen.key(f"initial_{first_state}", direction.part)
-    initial = numpy(direction.first.tensors[key])[:, None]
+    initial = _initial(direction, first_state)[:, None]
     hidden = arrays["hidden"]
     if direction.layer.go_backwards:
         before = np.concatenate([hidden[:, 1:], initial], axis=1)

@@ -9,6 +9,7 @@ from typing import Any
 from throughtime._record import Array, LayerRecord, SolvedRecord
 
 from .cell import state_names
+from .own_cells import own_cell
 from .weights import GATED
 
 _SPACE = ("row", "column", "depth")
@@ -23,8 +24,11 @@ def with_own_axes(leaf: LayerRecord, layer: Any, cell: Any = None) -> LayerRecor
     layer : the recurrent layer, one half of a Bidirectional
     cell : one of its stacked cells; by default its only one
     """
-    names = () if leaf.kind in GATED else state_names(layer.cell if cell is None else cell)
-    leaf = replace(leaf, states=tuple(name for name in names if name != "hidden"))
+    registered = own_cell(layer) if cell is None else None
+    if registered is not None:
+        leaf = replace(leaf, states=registered.states)
+    elif leaf.kind not in GATED:
+        leaf = replace(leaf, states=state_names(layer.cell if cell is None else cell))
     first = str(getattr(layer, "data_format", "")) == "channels_first"
     own = [one.arrays for one in leaf.inside if isinstance(one, SolvedRecord)][:1]
     arrays = {**leaf.arrays, **(own[0] if own else {})}
@@ -52,7 +56,7 @@ def axes_of_state(rank: int, *, channels_first: bool = False) -> tuple[str, ...]
 
 def _of_states(arrays: Mapping[str, Array], leaf: LayerRecord, first: bool) -> dict[str, tuple[str, ...]]:
     direction = ("direction",) if leaf.directions else ()
-    names = [name for name in (*_OF_STATE, *leaf.states) if name in arrays]
+    names = [name for name in dict.fromkeys((*_OF_STATE, *leaf.states)) if name in arrays]
     dims: dict[str, tuple[str, ...]] = {}
     sizes: dict[str, int] = {}
     for name in names:

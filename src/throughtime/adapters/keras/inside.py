@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from .cell import dropout_masks, inner_cells, standard_kind
+from .own_cells import check_own_cell, own_cell
 from .restore import replaced
 
 if TYPE_CHECKING:
@@ -48,6 +49,9 @@ def why_not(layer: Any) -> str:
         return why_not(layer.forward_layer) or why_not(layer.backward_layer)
     if not isinstance(layer, keras.layers.RNN):
         return "only recurrent layers have an inside"
+    own = own_cell(layer)
+    if own is not None:
+        check_own_cell(own, layer)
     if not type(layer).call.__module__.startswith("keras."):
         return (
             f"{type(layer).__name__} overrides call, so that its loop over time is not known; move what it "
@@ -59,7 +63,11 @@ def why_not(layer: Any) -> str:
 def is_closed(layer: Any, training: bool, activations: frozenset[str]) -> bool:
     """Whether the adjoint of this layer is known in closed form, as that of these activations is."""
     cell = layer.cell
-    if standard_kind(cell) not in _CLOSED or (training and (cell.dropout or cell.recurrent_dropout)):
+    if training and any(getattr(cell, name, None) for name in ("dropout", "recurrent_dropout")):
+        return False
+    if own_cell(layer) is not None:
+        return True
+    if standard_kind(cell) not in _CLOSED:
         return False
     functions = [getattr(cell, name, None) for name in ("activation", "recurrent_activation")]
     return all(activation_name(function) in activations for function in functions if function is not None)
@@ -127,7 +135,8 @@ def _watch_closed(direction: _Direction, inside: Inside, run: Callable[[], Any])
         inside.sequence, *states = run()
     # Without a mask the last output is the last hidden state, and a gradient with respect to the
     # state need not pass through the stacked sequence.
-    last = states[0] if inside.mask is None else inside.sequence[:, -1]
+    is_state = inside.mask is None and own_cell(layer) is None
+    last = states[0] if is_state else inside.sequence[:, -1]
     return direction.handed_back(inside.sequence if layer.return_sequences else last, states)
 
 
@@ -163,6 +172,8 @@ def _initial_states(layer: Any, arguments: dict[str, Any]) -> list[Any]:
     given = arguments.get("initial_state")
     if given is None:
         given = layer.states if layer.stateful else None
+    if given is None and own_cell(layer) is not None:  # a cell of one's own may start from anything
+        given = layer.get_initial_state(keras.ops.shape(next(iter(arguments.values())))[0])
     flat = keras.tree.flatten(given) if given is not None else []
     return [keras.ops.convert_to_tensor(state) for state in flat if state is not None]
 

@@ -38,6 +38,16 @@ def automatic_name_count(prefix: str) -> int:
     return int((global_state.get_global_attribute("object_name_uids") or {}).get(prefix, 0))
 
 
+def zeroes_masked_output(layer: Any) -> bool:
+    """Whether a masked step of a recurrent layer emits 0: the unrolled loop on JAX never does."""
+    return bool(layer.zero_output_for_mask) and not (layer.unroll and keras.backend.backend() == "jax")
+
+
+def repeats_first_state(layer: Any) -> bool:
+    """Whether a masked step emits the first state, as the loop on JAX does, and not the output before it."""
+    return keras.backend.backend() == "jax" and not layer.unroll
+
+
 def compiled_loss(model: Any) -> Any:
     """Return the object `compile` made of the losses, None when there are none."""
     return getattr(model, "_compile_loss", None)
@@ -46,6 +56,13 @@ def compiled_loss(model: Any) -> Any:
 def single_losses(model: Any) -> list[Any]:
     """Keras' loss objects of each output, known after the compiled loss ran once."""
     return [entry.loss for entry in getattr(compiled_loss(model), "_flat_losses", None) or []]
+
+
+def synchronise(model: Any) -> None:
+    """Bring what training holds outside of the model into its variables: on JAX, inside `fit`."""
+    state_sync = getattr(model, "jax_state_sync", None)
+    if state_sync is not None:
+        state_sync()
 
 
 def keras_mask(tensor: Any) -> Any:
@@ -70,6 +87,12 @@ def carry(source: Any, target: Any) -> Any:
 def set_keras_logits(tensor: Any, logits: Any) -> None:
     """Replace the logits that the loss will read."""
     set_tensor_attr(tensor, "_keras_logits", logits)
+
+
+def forget_keras_logits(tensor: Any) -> None:
+    """Let the loss read the tensor itself."""
+    if hasattr(tensor, "_keras_logits"):
+        del tensor._keras_logits
 
 
 @contextmanager

@@ -16,7 +16,11 @@ import numpy as np
 from throughtime._errors import LossError, ThroughTimeError
 
 from .internals import compiled_loss, single_losses
+from .tensors import rows_of
 
+MEAN = "mean over samples"
+COUPLED = "couples samples"
+UNTRIED = "not undone, the loss cannot be evaluated on single samples"
 _MEANS = ("sum_over_batch_size", "mean")
 
 
@@ -36,19 +40,34 @@ def check_loss(model: Any, loss: Any) -> None:
     ------
     LossError
     """
-    if loss is None and compiled_loss(model) is None and not _overrides_compute_loss(model):
-        raise LossError(
-            "The model has no loss: model.compile(loss=...) was not called. Compile it, or pass "
-            "loss=, a function (y_true, y_pred) that returns a scalar or one value per sample."
-        )
+    if loss is None and not (getattr(model, "compiled", False) or overrides(model, "compute_loss")):
+        raise LossError(_no_loss(model))
     if not (loss is None or callable(loss) or isinstance(loss, str)):
         raise LossError(
             f"loss= takes a function (y_true, y_pred), a Keras loss or a name, not {type(loss).__name__}."
         )
 
 
-def _overrides_compute_loss(model: Any) -> bool:
-    return getattr(type(model), "compute_loss", None) is not getattr(keras.Model, "compute_loss", None)
+def _no_loss(model: Any) -> str:
+    its_own = (
+        f" {type(model).__name__}.train_step is not looked into: what it computes belongs in compute_loss(), "
+        "which fit calls as well."
+    )
+    return (
+        "The model has no loss: model.compile(loss=...) was not called and no layer adds one. Compile it, or "
+        "pass loss=, a function (y_true, y_pred) that returns a scalar or one value per sample."
+        + (its_own if overrides(model, "train_step") else "")
+    )
+
+
+def overrides(model: Any, method: str) -> bool:
+    """Whether the model's class has its own version of a method of keras.Model."""
+    return getattr(type(model), method, None) is not getattr(keras.Model, method, None)
+
+
+def may_do_without_labels(model: Any, loss: Any) -> bool:
+    """Whether all of the loss may come from the model itself: from `add_loss` or its own `compute_loss`."""
+    return loss is None and bool(getattr(model, "compiled", False)) and compiled_loss(model) is None
 
 
 def total(model: Any, loss: Any, labels: Labels, predictions: Any, training: bool) -> Any:
@@ -60,9 +79,7 @@ def total(model: Any, loss: Any, labels: Labels, predictions: Any, training: boo
         if loss is None:
             value = _compiled(model, labels, predictions, training)
             return value if len(value.shape) == 0 else keras.ops.sum(value)
-        added = [keras.ops.mean(extra) for extra in model.losses]
-        value = _passed(loss, labels, predictions)
-        return sum(added, value)
+        return sum(_added(model), _passed(loss, labels, predictions))
     except ThroughTimeError:
         raise
     except Exception as error:
@@ -73,15 +90,35 @@ def total(model: Any, loss: Any, labels: Labels, predictions: Any, training: boo
         ) from error
 
 
+def _added(model: Any) -> list[Any]:
+    """Sum up each loss that layers and regularisers add, as Keras does."""
+    return [keras.ops.sum(added) for added in model.losses]
+
+
+def adds_losses(model: Any) -> bool:
+    """Whether layers add to the loss by themselves, beside the regularisers of weights."""
+    regularised = [weight for weight in model.trainable_variables if weight.regularizer is not None]
+    return len(model.losses) > len(regularised)
+
+
+def has_data_loss(model: Any, loss: Any) -> bool:
+    """Whether some of the loss compares predictions with labels; else all of it is added by layers."""
+    return loss is not None or compiled_loss(model) is not None or overrides(model, "compute_loss")
+
+
 def data_loss(model: Any, loss: Any, labels: Labels, predictions: Any, training: bool) -> Any:
     """Evaluate the loss without what the model adds to it."""
     if loss is not None:
         return _passed(loss, labels, predictions)
-    return _compiled(model, labels, predictions, training) - sum(map(keras.ops.mean, model.losses))
+    if overrides(model, "compute_loss"):
+        return _compiled(model, labels, predictions, training) - sum(_added(model))
+    return compiled_loss(model)(labels.y, predictions, labels.sample_weight)
 
 
 def _compiled(model: Any, labels: Labels, predictions: Any, training: bool) -> Any:
     _check_shapes(model, labels.y, predictions)
+    if not (has_data_loss(model, None) or model.losses):
+        raise LossError(_no_loss(model))
     # Models written before Keras 3.3 override compute_loss without its training argument.
     compute = getattr(model, "_compute_loss", model.compute_loss)
     return compute(
@@ -93,9 +130,11 @@ def _check_shapes(model: Any, y: Any, predictions: Any) -> None:
     """Refuse labels that Keras would silently broadcast against the predictions."""
     pairs = list(zip(keras.tree.flatten(y), keras.tree.flatten(predictions), strict=False))
     user_losses = keras.tree.flatten(getattr(compiled_loss(model), "_user_loss", None))
-    if len(pairs) != 1 or not all(_is_keras_loss(loss) for loss in user_losses):
+    if len(pairs) != 1 or not all(_compares_shapes(loss) for loss in user_losses):
         return
     label, prediction = (tuple(tensor.shape) for tensor in pairs[0])
+    if None in (*label, *prediction):  # a layer that works on text leaves shapes open on TensorFlow
+        return
     if label in (prediction, prediction[:-1], (*prediction[:-1], 1)) or prediction == (*label, 1):
         return
     raise LossError(
@@ -104,9 +143,11 @@ def _check_shapes(model: Any, y: Any, predictions: Any) -> None:
     )
 
 
-def _is_keras_loss(loss: Any) -> bool:
-    module = loss if isinstance(loss, str) else type(loss).__module__
-    return isinstance(loss, str) or module.startswith("keras.")
+def _compares_shapes(loss: Any) -> bool:
+    """Whether Keras' loss goes element by element; CTC aligns labels with longer predictions."""
+    if isinstance(loss, str):
+        return loss.lower() not in ("ctc", "ctc_loss")
+    return type(loss).__module__.startswith("keras.") and not isinstance(loss, keras.losses.CTC)
 
 
 def _passed(loss: Any, labels: Labels, predictions: Any) -> Any:
@@ -123,20 +164,46 @@ def _passed(loss: Any, labels: Labels, predictions: Any) -> Any:
             "sample_weight needs a loss that returns one value per sample; this loss= returned a scalar."
         )
     weight = keras.ops.cast(keras.ops.convert_to_tensor(weight), value.dtype)
-    return keras.ops.mean(value * keras.ops.reshape(weight, (-1, *(1,) * (len(value.shape) - 1))))
+    # Weights of samples, or of steps as well.
+    missing = (1,) * (len(value.shape) - len(weight.shape))
+    return keras.ops.mean(value * keras.ops.reshape(weight, (*weight.shape, *missing)))
 
 
-def reductions(model: Any, loss: Any) -> tuple[str, ...] | None:
-    """How each part of the loss is reduced over samples, None where only trying can tell."""
+@dataclass(frozen=True)
+class Reductions:
+    """How a loss is reduced over samples.
+
+    Attributes
+    ----------
+    declared : tuple of str or None
+        Of each part of the loss; None where a plain function decides.
+    is_certain : bool
+        Keras' own losses do as they declare. A user's may reduce by themselves or couple samples, which
+        only trying can tell.
+    """
+
+    declared: tuple[str, ...] | None
+    is_certain: bool
+
+
+def reductions(model: Any, loss: Any) -> Reductions:
+    """Read how each part of the loss is reduced over samples; known after the compiled loss ran once."""
     if loss is None:
-        if _overrides_compute_loss(model) or not single_losses(model):
-            return None
+        if overrides(model, "compute_loss") or not single_losses(model):
+            return Reductions(None, is_certain=False)
         losses = single_losses(model)
     else:
         losses = [keras.losses.get(loss) if isinstance(loss, str) else loss]
     if not all(isinstance(single, keras.losses.Loss) for single in losses):
-        return None
-    return tuple(str(single.reduction or "none") for single in losses)
+        return Reductions(None, is_certain=False)
+    declared = tuple(str(single.reduction or "none") for single in losses)
+    return Reductions(declared, all(map(_is_of_keras, losses)))
+
+
+def _is_of_keras(loss: Any) -> bool:
+    # A user's function is wrapped into a class of Keras.
+    origins = [type(loss), getattr(loss, "fn", type(loss))]
+    return all(getattr(origin, "__module__", "").startswith("keras.") for origin in origins)
 
 
 def factor(how: tuple[str, ...], sample_weight: Any, size: int) -> tuple[float, str]:
@@ -149,7 +216,7 @@ def factor(how: tuple[str, ...], sample_weight: Any, size: int) -> tuple[float, 
         Number of samples.
     """
     if all(one in _MEANS for one in how):
-        return 1.0 / size, "mean over samples"
+        return 1.0 / size, MEAN
     if all(one in ("sum", "none") for one in how):
         return 1.0, "sum over samples"
     if all(one == "mean_with_sample_weight" for one in how):
@@ -167,24 +234,28 @@ def _weighted(sample_weight: Any, size: int) -> float:
 def tried_factor(
     labels: Labels, predictions: Any, evaluate: Callable[[Labels, Any], float], size: int
 ) -> tuple[float, str]:
-    """Find the factor by trying: the loss of two samples together against that of each alone."""
+    """Find the factor by trying: what a sample loses alone, beside its copy and beside another sample."""
     if size == 1:
         return 1.0, "one sample"
 
-    def loss_of(rows: slice) -> float:
-        def part(structure: Any) -> Any:
-            return keras.tree.map_structure(lambda t: None if t is None else t[rows], structure)
+    def loss_of(*rows: int) -> float:
+        x, y, weight = (rows_of(part, rows) for part in (labels.x, labels.y, labels.sample_weight))
+        return evaluate(Labels(x, y, weight), rows_of(predictions, rows))
 
-        few = Labels(part(labels.x), part(labels.y), part(labels.sample_weight))
-        return evaluate(few, part(predictions))
-
-    first, second, both = loss_of(slice(0, 1)), loss_of(slice(1, 2)), loss_of(slice(0, 2))
-    tolerance = 1e-4 * max(abs(first), abs(second), abs(both), 1e-30)
-    if abs(both - (first + second) / 2) <= tolerance:
-        return 1.0 / size, "mean over samples"
-    if abs(both - (first + second)) <= tolerance:
+    try:
+        single = np.array([loss_of(0), loss_of(1)])
+        double = np.array([loss_of(0, 0), loss_of(1, 1)])
+        both = loss_of(0, 1)
+    except Exception:  # a user's loss may do anything, and a capture can do without
+        return 1.0, UNTRIED
+    tolerance = 1e-4 * max(*abs(single), *abs(double), abs(both), 1e-30)
+    if abs(both - double.mean()) > tolerance:
+        return 1.0, f"{COUPLED}: together they lose neither the mean nor the sum of each, nothing undone"
+    if max(abs(double - single)) <= tolerance:
+        return 1.0 / size, MEAN
+    if max(abs(double - 2 * single)) <= tolerance:
         return 1.0, "sum over samples"
-    return 1.0, "couples samples: two together lose neither the mean nor the sum of each, nothing undone"
+    return 1.0, "not undone, parts of the loss differ"
 
 
 def _shapes(structure: Any) -> str:

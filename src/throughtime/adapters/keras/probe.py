@@ -9,7 +9,7 @@ from __future__ import annotations
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -19,13 +19,27 @@ import keras
 from throughtime._errors import AmbiguousLayerError, LossError, UnbuiltModelError, UnsupportedModelError
 from throughtime._record import ModelRecord, Request
 
-from . import find
+from . import find, loss_scale
 from .collect import Pass, records
-from .internals import compiled_loss, every_layer
-from .loss import Labels, check_loss, data_loss, factor, tried_factor
+from .coupling import is_coupled
+from .internals import compiled_loss, every_layer, synchronise
+from .loss import (
+    COUPLED,
+    MEAN,
+    UNTRIED,
+    Labels,
+    check_loss,
+    data_loss,
+    factor,
+    has_data_loss,
+    may_do_without_labels,
+    tried_factor,
+)
+from .own_cells import own_cells
 from .program import Program, Result, Traced, all_variables, weakly
 from .restore import untouched
 from .second_pass import SecondPass
+from .tensors import batch_size, check_sizes, ragged_told, shape_and_dtype, tensors, with_copies
 
 _KEPT_TRACES = 8  # per model; a loop over many batch shapes must not pile up compiled programs
 _BOOKKEEPING = ("training", "stop_training", "_called")
@@ -39,7 +53,9 @@ class _Trace:
     run: Traced
     loss: Callable[[], Any]
     second: SecondPass
-    how_reduced: tuple[float, str] | None = None
+    is_scaled: bool
+    tried: tuple[float, str] | None = None
+    is_coupled: bool | None = None
 
 
 _traces: weakref.WeakKeyDictionary[Any, OrderedDict[Any, _Trace]] = weakref.WeakKeyDictionary()
@@ -77,18 +93,36 @@ class Probe:
 
     def __call__(self, x: Any, y: Any, sample_weight: Any) -> ModelRecord:
         """Capture one batch. Structures of arrays; y None for a capture without gradients."""
-        inputs = tuple(_tensors(part) for part in (x, y, sample_weight))
-        _check_sizes(*inputs)
-        with untouched(self.model):
-            trace = self._trace(inputs)
-            module = _gradient_module()
-            values = [module.value_of(variable) for variable in all_variables(self.model)]
-            result = trace.run(values, inputs)
-            reduced = self._how_reduced(trace, result, inputs)
-            unrolled = trace.second(self.model, trace.program.calls, result, values)
-        wanted = self._wanted(y is not None)
+        synchronise(self.model)
+        data = tuple(map(tensors, (x, y, sample_weight)))
+        check_sizes(*data)
+        with ragged_told(x), untouched(self.model):
+            trace, result = self._pass(data)
+            reduced = self._how_reduced(trace, result, data)
+            unrolled = trace.second(self.model, trace.program.calls, result, self._values())
+        wanted = self._wanted(trace.program.has_loss)
         done = Pass(self.model, self.found, trace.program, result, wanted, unrolled)
         return records(done, reduced)
+
+    def _pass(self, data: Any) -> tuple[_Trace, Result]:
+        """Run on a batch; without a loss where there are no labels and the model has none of its own."""
+        try:
+            trace = self._trace(data)
+            return trace, self._run(trace, data)
+        except LossError:
+            if data[1] is not None:
+                raise
+        trace = _traces[self.model][self._key(data)] = self._new_trace(data, False)
+        return trace, self._run(trace, data)
+
+    def _values(self) -> list[Any]:
+        return [_gradient_module().value_of(variable) for variable in all_variables(self.model)]
+
+    def _run(self, trace: _Trace, data: Any) -> Result:
+        values = self._values()
+        if not trace.is_scaled:
+            return trace.run(values, (*data, None))
+        return loss_scale.largest_finite(lambda scale: trace.run(values, (*data, scale)))
 
     def expect_one_layer(self) -> None:
         """Refuse several layers where one is meant."""
@@ -102,12 +136,12 @@ class Probe:
     def _wanted(self, has_labels: bool) -> frozenset[str]:
         return self.request.quantities - (frozenset() if has_labels else self.request.gradients)
 
-    def _trace(self, inputs: Any) -> _Trace:
+    def _trace(self, data: Any) -> _Trace:
         kept = _traces.setdefault(self.model, OrderedDict())
-        key = self._key(inputs)
+        key = self._key(data)
         trace = kept.get(key)
         if trace is None or trace.loss() is not self._loss_identity():
-            trace = kept[key] = self._new_trace(inputs)
+            trace = kept[key] = self._new_trace(data, self._expects_loss(data))
         kept.move_to_end(key)
         while len(kept) > _KEPT_TRACES:
             kept.popitem(last=False)
@@ -117,8 +151,8 @@ class Probe:
         """Return what a trace is made for: the loss passed, else what `compile` made of the model's."""
         return compiled_loss(self.model) if self.loss is None else self.loss
 
-    def _key(self, inputs: Any) -> Any:
-        shapes = keras.tree.map_structure(_shape_and_dtype, inputs)
+    def _key(self, data: Any) -> Any:
+        shapes = keras.tree.map_structure(shape_and_dtype, data)
         layers = tuple(id(entry.layer) for entry in self.found)
         runs = (getattr(self.model, "run_eagerly", False), getattr(self.model, "jit_compile", False))
         loss = self.loss if isinstance(self.loss, str) else id(self._loss_identity())
@@ -126,17 +160,22 @@ class Probe:
             str(shapes),
             loss,
             layers,
+            own_cells(entry.layer for entry in self.found),
             self.request.quantities,
             self.request.training,
             runs,
             _settings(self.model),
         )
 
-    def _new_trace(self, inputs: Any) -> _Trace:
-        has_labels = inputs[1] is not None
-        wanted = self._wanted(has_labels)
-        if has_labels:
-            check_loss(self.model, self.loss)
+    def _expects_loss(self, data: Any) -> bool:
+        """Whether there are labels, or a loss of the model's own that may need none."""
+        if data[1] is None:
+            return may_do_without_labels(self.model, self.loss)
+        check_loss(self.model, self.loss)
+        return True
+
+    def _new_trace(self, data: Any, has_loss: bool) -> _Trace:
+        wanted = self._wanted(has_loss)
         program = Program(
             self.model,
             self.found,
@@ -145,7 +184,7 @@ class Probe:
             training=self.request.training,
             activations=self.request.activations,
         )
-        program.has_loss = has_labels
+        program.has_loss = has_loss
         variables = all_variables(self.model)
         if "weight_gradients" in wanted:
             positions = {id(variable): index for index, variable in enumerate(variables)}
@@ -155,20 +194,40 @@ class Probe:
         module = _gradient_module()
         values = [module.value_of(variable) for variable in variables]
         trace = partial(module.trace, **_execution(self.model))
-        second = SecondPass(trace, module.scan, self.request.training)
-        return _Trace(program, trace(program, values, inputs), weakly(self._loss_identity()), second)
+        is_scaled = has_loss and loss_scale.is_needed(self.model)
+        inputs = (*data, keras.ops.ones((), "float32") if is_scaled else None)
+        second = SecondPass(trace, module.scan, self.request.training, is_scaled)
+        return _Trace(
+            program, trace(program, values, inputs), weakly(self._loss_identity()), second, is_scaled
+        )
 
-    def _how_reduced(self, trace: _Trace, result: Result, inputs: Any) -> tuple[float, str] | None:
+    def _how_reduced(self, trace: _Trace, result: Result, data: Any) -> tuple[float, str] | None:
+        """Find what the loss puts on each sample's gradient, and say in words what was done about it."""
         if not trace.program.has_loss:
             return None
-        if trace.how_reduced is None:
-            labels, how, size = Labels(*inputs), trace.program.reductions, batch_size(inputs[0])
-            if how is None:
-                predictions = trace.program.predictions(result)
-                trace.how_reduced = tried_factor(labels, predictions, self._data_loss, size)
-            else:
-                trace.how_reduced = factor(how, labels.sample_weight, size)
-        return trace.how_reduced
+        size = batch_size(data[0])
+        reduced, how = self._factor(trace, result, Labels(*data), size)
+        if trace.is_coupled is None:
+            among_copies = self._run(trace, with_copies(data, size)) if size > 1 else result
+            trace.is_coupled = is_coupled(result, among_copies, size)
+        if trace.is_coupled and not how.startswith(COUPLED):
+            how = f"{COUPLED}: what one sample does changes with the others of its batch; {how} undone"
+        return reduced, how
+
+    def _factor(self, trace: _Trace, result: Result, labels: Labels, size: int) -> tuple[float, str]:
+        how = trace.program.reductions
+        if how.declared is not None and how.is_certain:
+            return factor(how.declared, labels.sample_weight, size)
+        if not has_data_loss(self.model, self.loss):
+            return 1.0, "not undone, the whole loss is added by layers"
+        if trace.tried is None:
+            # Where Keras puts weights on, they are no part of what a user's loss does by itself.
+            tried = labels if how.declared is None else replace(labels, sample_weight=None)
+            predictions = trace.program.predictions(result)
+            trace.tried = tried_factor(tried, predictions, self._data_loss, size)
+        if how.declared is not None and trace.tried[1] in (MEAN, UNTRIED):
+            return factor(how.declared, labels.sample_weight, size)
+        return trace.tried
 
     def _data_loss(self, labels: Labels, predictions: Any) -> float:
         variables = all_variables(self.model)
@@ -199,40 +258,6 @@ def _execution(model: Any) -> dict[str, bool]:
 
 def _gradient_module() -> Any:
     return import_module(f"throughtime.adapters.keras.gradient_{keras.backend.backend()}")
-
-
-def _tensors(structure: Any) -> Any:
-    """Turn arrays into the backend's tensors, that share no mask or history with the caller's."""
-    if structure is None:
-        return None
-    return keras.tree.map_structure(_tensor, structure)
-
-
-def _tensor(array: Any) -> Any:
-    if array is None:
-        return None
-    tensor = keras.ops.convert_to_tensor(array)
-    return tensor.detach() if hasattr(tensor, "detach") else tensor
-
-
-def _shape_and_dtype(tensor: Any) -> str:
-    return "none" if tensor is None else f"{tuple(tensor.shape)} {tensor.dtype}"
-
-
-def batch_size(structure: Any) -> int:
-    """Return the number of samples in a structure of arrays."""
-    return int(keras.tree.flatten(structure)[0].shape[0])
-
-
-def _check_sizes(x: Any, y: Any, sample_weight: Any) -> None:
-    size = batch_size(x)
-    for name, structure in (("labels", y), ("sample_weight", sample_weight)):
-        for array in keras.tree.flatten(structure) if structure is not None else ():
-            shape = tuple(getattr(array, "shape", ()))
-            if not shape or shape[0] != size:
-                raise LossError(
-                    f"x has {size} samples and {name} have shape {shape}: the first axes must agree."
-                )
 
 
 def _settings(model: Any) -> tuple[Any, ...]:

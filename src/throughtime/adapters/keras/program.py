@@ -15,7 +15,7 @@ import keras
 
 from .find import Found
 from .internals import every_layer
-from .loss import Labels, reductions, total
+from .loss import Labels, Reductions, adds_losses, reductions, total
 from .tap import Call, Mark, Recorder, key
 
 
@@ -51,9 +51,11 @@ class Seen:
     number: int
     group: int
     outputs: int
+    output_dtype: str
     input_dtype: str
     input_shape: tuple[int, ...]
     has_mask: bool
+    logits: tuple[str, ...] = ()
     inside: tuple[SeenInside, ...] = ()
 
     def key(self, name: str, part: int = 0) -> str:
@@ -97,6 +99,7 @@ INSIDE = _INSIDE_GRADIENTS | {"hidden", "cell", "gate_activation"}
 _NEEDED_FOR = {
     "inside": INSIDE,
     "outputs": _INSIDE_GRADIENTS | {"output_gradient"},
+    "logits": frozenset({"output_gradient", "logits_gradient"}),
     "inputs": frozenset({"input_gradient", "certificate"}),
     "weights": frozenset({"certificate"}),
 }
@@ -113,8 +116,10 @@ class Program:
         Positions in `all_variables(model)` whose gradients are wanted.
     calls : list of Seen
         `Seen` for each call, in call order; known after a pass.
-    reductions : tuple of str or None
-        How the loss reduces samples; known after a pass.
+    reductions : Reductions
+        How the loss reduces samples; known after a pass with a loss.
+    adds_losses : bool
+        Layers add to the loss by themselves; known after a pass with a loss.
     """
 
     def __init__(
@@ -138,15 +143,23 @@ class Program:
         self.differentiated: list[int] = []
         self.has_loss = False
         self.calls: list[Seen] = []
-        self.reductions: tuple[str, ...] | None = None
+        self.reductions = Reductions(None, is_certain=False)
+        self.adds_losses = False
         self._structure: Any = None
 
     def __call__(self, values: Sequence[Any], inputs: Any, mark: Mark) -> tuple[Any, dict[str, Any]]:
-        """Run the pass; return the loss, None without labels, and the tensors asked for."""
+        """Run the pass; return what is differentiated, None without a loss, and the tensors asked for.
+
+        Parameters
+        ----------
+        inputs : tuple
+            x, y, sample weights and the factor by which the loss is scaled, None for 1.
+        """
         model = self._model()
         found = [Found(path, layer(), container, outer()) for path, container, layer, outer in self._found]
         variables = all_variables(model)
-        labels = Labels(*inputs)
+        *data, scale = inputs
+        labels = Labels(*data)
         mapping = list(zip(variables, values, strict=True))
         with keras.StatelessScope(mapping, collect_losses=True, initialize_variables=False) as scope:
             recorder = Recorder(
@@ -163,9 +176,11 @@ class Program:
             if self.has_loss:
                 loss = total(model, self._loss(), labels, predictions, self.training)
                 self.reductions = reductions(model, self._loss())
+                self.adds_losses = adds_losses(model)
         self._structure = keras.tree.map_structure(lambda _: 0, predictions)
         self.calls = [_seen(call) for call in recorder.calls]
-        return loss, self._tensors(recorder, predictions, loss)
+        tensors = self._tensors(recorder, predictions, loss)
+        return (loss if loss is None or scale is None else loss * keras.ops.cast(scale, loss.dtype)), tensors
 
     def _watched(self) -> frozenset[str]:
         """Kinds of tensors to mark and keep, for the quantities asked for."""
@@ -181,7 +196,7 @@ class Program:
     def _tensors(self, recorder: Recorder, predictions: Any, loss: Any) -> dict[str, Any]:
         """Pick what was asked for; what is not returned need not be computed."""
         tensors: dict[str, Any] = {} if loss is None else {"loss": loss}
-        if self.has_loss and self.reductions is None:
+        if self.has_loss and not self.reductions.is_certain:
             flat = keras.tree.flatten(predictions)
             tensors.update({f"prediction.{index}": tensor for index, tensor in enumerate(flat)})
         for call in recorder.calls:
@@ -229,9 +244,11 @@ def _seen(call: Call) -> Seen:
         number=call.number,
         group=call.group,
         outputs=len(call.outputs),
+        output_dtype=keras.backend.standardize_dtype(call.outputs[0].dtype) if call.outputs else "",
         input_dtype=keras.backend.standardize_dtype(call.input.dtype) if known else "",
         input_shape=tuple(call.input.shape) if known else (),
         has_mask=call.mask is not None,
+        logits=call.logits,
         inside=tuple(
             SeenInside(
                 weakref.ref(direction.layer),

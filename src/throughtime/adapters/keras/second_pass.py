@@ -6,11 +6,12 @@ Fills an `unrolled.Recorded` from the first pass and runs it through the same `g
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
 
+from . import loss_scale
 from .program import Result, Seen, Traced
 from .unrolled import Recorded, Scan, Unrolled
 
@@ -26,11 +27,14 @@ class SecondPass:
     trace : callable (program, values, inputs) -> Traced
     scan : Scan
     training : bool
+    is_scaled : bool
+        Small gradients need a scaled loss, see `loss_scale`.
     """
 
     trace: Callable[[Any, Sequence[Any], Any], Traced]
     scan: Scan
     training: bool
+    is_scaled: bool = False
     _traces: dict[Any, Traced] = field(default_factory=dict)
 
     def __call__(
@@ -53,9 +57,18 @@ class SecondPass:
             for part, known in enumerate(seen.inside):
                 if not known.is_closed:
                     recorded = _recorded(seen, part, first)
+                    if self.is_scaled:
+                        recorded = replace(recorded, scale=keras.ops.ones((), "float32"))
                     run = self._traced(model, seen, part, recorded, values)
-                    found[position, part] = run(values, recorded.as_structure())
+                    found[position, part] = self._run(run, values, recorded)
         return found
+
+    def _run(self, run: Traced, values: Sequence[Any], recorded: Recorded) -> Result:
+        if recorded.scale is None:
+            return run(values, recorded.as_structure())
+        return loss_scale.largest_finite(
+            lambda scale: run(values, replace(recorded, scale=scale).as_structure())
+        )
 
     def _traced(self, model: Any, seen: Seen, part: int, recorded: Recorded, values: Sequence[Any]) -> Traced:
         known = seen.inside[part]

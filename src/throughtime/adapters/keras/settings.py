@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
+
 from throughtime._record import Attribute
 
 from .inside import activation_name
+from .own_cells import settings as own_settings
 
 
 def of_layer(layer: Any) -> dict[str, Attribute]:
@@ -17,11 +20,18 @@ def of_layer(layer: Any) -> dict[str, Attribute]:
         if hasattr(inner, name):
             flags[name] = int(getattr(inner, name) or 0)
     flags.update(of_cell(getattr(inner, "cell", None)))
+    flags.update(own_settings(inner))
     if hasattr(layer, "merge_mode"):
         flags["merge_mode"] = str(layer.merge_mode)
-    flags.update(trainable=int(layer.trainable), dtype=str(layer.compute_dtype))
+    flags.update(trainable=int(layer.trainable), dtype=_computed_dtype(layer))
     flags["output_reversed"] = int(returns_reversed(layer))
     return flags
+
+
+def _computed_dtype(layer: Any) -> str:
+    """Return the precision the layer computes in: JAX takes float64 for float32 unless told otherwise."""
+    held = keras.ops.zeros((), layer.compute_dtype)
+    return str(keras.backend.standardize_dtype(held.dtype))
 
 
 def of_cell(cell: Any) -> dict[str, Attribute]:

@@ -16,9 +16,9 @@ from typing import Any
 
 import keras
 
-from . import inside
+from . import inside, logits
 from .find import Found
-from .internals import carry, keras_logits, set_keras_logits
+from .internals import carry
 from .restore import replaced
 
 Mark = Callable[[str, Any], Any]
@@ -37,6 +37,7 @@ class Call:
     outputs: list[Any] = field(default_factory=list)
     input: Any = None
     mask: Any = None
+    logits: tuple[str, ...] = ()  # keys of the marked logits behind the output, of each step if several
     inside: list[inside.Inside] = field(default_factory=list)
 
     def key(self, name: str, part: int = 0) -> str:
@@ -57,7 +58,7 @@ class Recorder:
     mark : callable (key, tensor) -> tensor
         Makes a copy of a tensor that the loss can be differentiated with respect to.
     wanted : set of str
-        What to mark and keep: "inputs", "outputs", "inside", "weights".
+        What to mark and keep: "inputs", "outputs", "logits", "inside", "weights".
     scope : keras.StatelessScope
         The scope the pass runs in; it holds the weights' values.
     training : bool
@@ -94,7 +95,7 @@ class Recorder:
                 if looks_inside and isinstance(entry.layer, keras.layers.Bidirectional):
                     inside.watch_halves(self, entry.layer, stack)
                 name = "quantized_call" if getattr(entry.layer, "quantization_mode", None) else "call"
-                original = getattr(entry.layer, name)
+                original = logits.watched(self, entry.layer, getattr(entry.layer, name))
                 if looks_inside and isinstance(entry.layer, keras.layers.RNN):
                     original = inside.watched(self, entry.layer, original)
                 stack.enter_context(replaced(entry.layer, name, self._wrap(index, entry, original)))
@@ -153,15 +154,13 @@ class Recorder:
         parts = list(result) if several else [result]
         count = number_of_outputs(layer)
         for part in range(min(count, len(parts))):
-            parts[part] = self._marked_output(record, part, parts[part])
+            if hasattr(parts[part], "dtype"):  # a layer may return a dict, or nothing
+                parts[part] = self._marked_output(record, part, parts[part])
         return type(result)(parts) if several else parts[0]
 
     def _marked_output(self, record: Call, part: int, output: Any) -> Any:
         marked = self.marked("outputs", record.key("output", part), output)
-        logits = keras_logits(output)
-        if logits is not None:
-            # On the TensorFlow backend a loss may read these in place of the output.
-            set_keras_logits(marked, self.marked("outputs", record.key("logits", part), logits))
+        logits.hand_on(self, record, output, marked)
         record.outputs.append(marked)
         return marked
 

@@ -52,12 +52,13 @@ def _joined(steps: Sequence[DirectionRecord | SolvedRecord]) -> DirectionRecord 
             first,
             arrays=_solved([step.arrays for step in steps], weight_gradients),  # type: ignore[union-attr]
             weight_gradients=weight_gradients,
+            initial=_states([step.initial for step in steps]),
             **_each(steps, ("input_gradient", "hidden_before")),
         )
     return replace(
         first,
         weight_gradients=weight_gradients,
-        initial=_states([step.initial for step in steps]),  # type: ignore[union-attr]
+        initial=_states([step.initial for step in steps]),
         final_gradients=_states([step.final_gradients for step in steps]),  # type: ignore[union-attr]
         **_each(steps, ("inputs", "hidden", "output_gradient", "input_gradient", "valid")),
     )

@@ -17,8 +17,12 @@ import keras
 from keras import ops
 
 from . import cell as cells
+from .internals import repeats_first_state, zeroes_masked_output
 from .program import all_variables
 from .tap import Mark
+
+# What passes from one stacked cell to the next; "input" is the name of a gate.
+BETWEEN = "x"
 
 # (step, carry, sequences) -> (final carry, outputs), time first.
 Scan = Callable[[Callable[[Any, Any], tuple[Any, Any]], Any, Any], tuple[Any, Any]]
@@ -36,6 +40,7 @@ class Recorded:
     dropout : list of dropout masks by inner cell, empty where none is active
     output_gradient : (sample, [time,] …) in processing order, or None
     final_gradients : list as `initial`, with None where nothing arrives
+    scale : scalar that the loss is multiplied by, or None
     """
 
     input: Any
@@ -44,6 +49,7 @@ class Recorded:
     dropout: list[Any]
     output_gradient: Any
     final_gradients: list[Any]
+    scale: Any = None
 
     def as_structure(self) -> dict[str, Any]:
         """Give the tensors as a structure that a framework can trace."""
@@ -90,8 +96,12 @@ class Unrolled:
         has_gradient = recorded.output_gradient is not None or any(
             gradient is not None for gradient in recorded.final_gradients
         )
-        loss = _pulled(layer, recorded, final, sequences.pop("output")) if has_gradient else None
-        return loss, sequences
+        output = sequences.pop("output")
+        if not has_gradient:
+            return None, sequences
+        loss = _pulled(layer, recorded, final, output)
+        scaled = loss if recorded.scale is None else loss * recorded.scale
+        return scaled, {**sequences, "loss": loss}
 
     def _run(self, layer: Any, parts: tuple[Any, ...], recorded: Recorded, mark: Mark) -> tuple[Any, Any]:
         dtype = layer.cell.compute_dtype
@@ -107,11 +117,6 @@ class Unrolled:
             for name, shape in _tap_shapes(parts, initial, recorded.input).items()
         }
         output = ops.zeros((initial[0].shape[0], *self._output_shape), dtype)
-        if recorded.mask is not None and not layer.zero_output_for_mask:
-            # On JAX a masked output repeats the state, h_0 before the first valid step: a path that dL/dh_0
-            # is documented to leave out.
-            first = initial[sum(len(cells.state_names(part)) for part in parts[:-1])]
-            output = first if keras.backend.backend() == "jax" else output
 
         def advance(carry: Any, now: Any) -> tuple[Any, Any]:
             return self._advance(layer, parts, carry, now)
@@ -128,7 +133,7 @@ class Unrolled:
         for place, part in enumerate(parts):
             names = cells.state_names(part)
             taps = _of_part(place, now["taps"])
-            x = x + taps["input"] if place else x
+            x = x + taps[BETWEEN] if place else x
             left[f"{place}.input"] = x
             old = before[len(after) : len(after) + len(names)]
             done = cells.step(part, x, old, taps, training=self._training)
@@ -142,7 +147,11 @@ class Unrolled:
                 left[f"{place}.gate_activation"] = ops.stack(done.gates, axis=1)
             after += new
         x = ops.cast(x, repeated.dtype)
-        output = _where(valid, x, ops.zeros_like(x) if layer.zero_output_for_mask else repeated)
+        if zeroes_masked_output(layer):
+            repeated = ops.zeros_like(x)
+        elif repeats_first_state(layer) and done.output_state != 0:
+            repeated = old[0]
+        output = _where(valid, x, repeated)
         return (after, output), {**left, "output": output}
 
 
@@ -156,7 +165,7 @@ def _tap_shapes(parts: tuple[Any, ...], initial: list[Any], x: Any) -> dict[str,
         shapes |= {f"{place}.{name}": tuple(state.shape) for name, state in zip(names, own, strict=True)}
         shapes |= {f"{place}.{gate}": tuple(own[0].shape) for gate in cells.gate_names(part)}
         if place:
-            shapes[f"{place}.input"] = (x.shape[0], _width(parts[place - 1]))
+            shapes[f"{place}.{BETWEEN}"] = (x.shape[0], _width(parts[place - 1]))
         position += len(names)
     return shapes
 

@@ -17,6 +17,7 @@ from throughtime._record import Array
 
 from .cell import STANDARD
 from .find import to_snake_case
+from .own_cells import own_cell
 
 # What stands for a variable: its value or its gradient; None where the loss does not reach it.
 Values = Callable[[Any], Array | None]
@@ -31,7 +32,8 @@ def kind(layer: Any) -> str:
         forward, backward = kind(layer.forward_layer), kind(layer.backward_layer)
         return forward if forward == backward else "rnn"
     if isinstance(layer, keras.layers.RNN):
-        return kind_of_cell(layer.cell)
+        own = own_cell(layer)
+        return kind_of_cell(layer.cell) if own is None else own.name
     return to_snake_case(type(layer).__name__)
 
 

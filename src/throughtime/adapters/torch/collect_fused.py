@@ -127,7 +127,7 @@ class _Leaf:
             valid=self.layout.valid if packed else None,
             zero_output=packed,
             runs_backward=direction.runs_backward,
-            initial=tuple(self.layout.in_order(numpy(state)) for state in direction.initial),
+            initial=tuple(self.layout.in_order(numpy(state, copy=True)) for state in direction.initial),
             final_gradients=tuple(self._final(state) for state in direction.final),
         )
         if self._is_projected:

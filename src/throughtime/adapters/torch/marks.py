@@ -33,6 +33,10 @@ _NEEDED_FOR = {
 }
 
 
+# Powers of two change no digit; 2¹⁶ is what torch's GradScaler starts with.
+_SCALES = (2.0**16, 2.0**10, 2.0**5, 2.0**-5, 1.0)
+
+
 class Marks:
     """Makes marks of the kinds that the quantities need, and differentiates a loss with respect to them all.
 
@@ -65,24 +69,31 @@ class Marks:
         """Differentiate with respect to every mark and to the parameters given, all at once."""
         sources = [*self._marks, *parameters]
         if loss is None or not loss.requires_grad or not sources:
-            return Gradients({})
-        found = torch.autograd.grad(loss, sources, allow_unused=True)
+            return Gradients({}, 1.0)
+        # float16 ends where many gradients lie: they are taken of a scaled loss, as training takes them.
+        scales = _SCALES if any(source.dtype == torch.float16 for source in sources) else _SCALES[-1:]
+        for scale in scales:
+            start, is_last = torch.full_like(loss, scale), scale == scales[-1]
+            found = torch.autograd.grad(loss, sources, start, retain_graph=not is_last, allow_unused=True)
+            if is_last or all(gradient is None or bool(gradient.isfinite().all()) for gradient in found):
+                break
         pairs = zip(sources, found, strict=True)
-        return Gradients(
-            {id(source): (source, gradient) for source, gradient in pairs if gradient is not None}
-        )
+        return Gradients({id(one): (one, gradient) for one, gradient in pairs if gradient is not None}, scale)
 
 
 class Gradients:
-    """Gradients by the tensor they belong to."""
+    """Gradients of a scaled loss by the tensor they belong to, handed out unscaled; float16 as float32."""
 
-    def __init__(self, found: dict[int, tuple[torch.Tensor, torch.Tensor]]) -> None:
-        self._found = found
+    def __init__(self, found: dict[int, tuple[torch.Tensor, torch.Tensor]], scale: float) -> None:
+        self._found, self._scale = found, scale
 
     def of(self, tensor: torch.Tensor) -> Array | None:
         """Return dL/dtensor; None where the loss does not depend on it, or it was not asked for."""
         pair = self._found.get(id(tensor))
-        return None if pair is None else numpy(pair[1])
+        if pair is None:
+            return None
+        gradient = pair[1].float() if pair[1].dtype == torch.float16 else pair[1]
+        return numpy(gradient if self._scale == 1.0 else gradient / self._scale)
 
     def total(self, tensors: Iterable[torch.Tensor]) -> Array | None:
         """Sum the gradients of several tensors of one shape; None where none has one."""

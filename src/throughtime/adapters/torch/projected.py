@@ -56,12 +56,14 @@ def solved(record: DirectionRecord, *, has_labels: bool) -> SolvedRecord:
     unrolled = _Unrolled(record)
     unrolled.run()
     arrays = {name: unrolled.in_input_time(steps) for name, steps in unrolled.values.items()}
+    arrays["input"] = record.inputs
     if has_labels:
         arrays |= unrolled.gradients()
     return SolvedRecord(
         arrays=arrays,
         weight_gradients=record.weight_gradients,
         input_gradient=record.input_gradient,
+        initial=record.initial,
         hidden_before=unrolled.in_input_time(unrolled.before),
     )
 

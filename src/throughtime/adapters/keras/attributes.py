@@ -1,59 +1,63 @@
-"""What holds for a whole capture of a Keras model: framework, reduction of the loss, alignment of time."""
+"""What holds for a whole capture, as attributes of the tree's root: plain strings and numbers."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 
 from throughtime._record import Attribute
 
 from .internals import every_layer
+from .loss import overrides
 from .settings import returns_reversed
+
+if TYPE_CHECKING:
+    from .collect import Pass
 
 _OTHER_TIME = ("Cropping1D", "Flatten", "Permute", "RepeatVector", "Reshape", "UpSampling1D", "ZeroPadding1D")
 
 
-def model_attributes(
-    model: Any, order_of_calls: list[str], reduced: tuple[float, str] | None, absent: list[str]
+def of_capture(
+    done: Pass, reduced: tuple[float, str] | None, *, called: list[str], absent: list[str]
 ) -> dict[str, Attribute]:
-    """Tell what a reader of the tree has to know beside the layers.
+    """Gather what holds for all layers: where this ran, how the loss was reduced, what was left out.
 
     Parameters
     ----------
-    model : keras.Model
-    order_of_calls : list of str
-        Paths of the leaves.
-    reduced : (float, str) or None
-        The factor of the loss's reduction and the words for it; None without labels.
-    absent : list of str
-        Paths of layers that were not called.
+    called, absent : list of str
+        Paths of the layers asked for, in the order of their calls, and of those that were not called.
     """
     attributes: dict[str, Attribute] = {
         "framework": "keras",
         "framework_version": keras.__version__,
         "backend": keras.backend.backend(),
-        "order_of_calls": ", ".join(order_of_calls),
+        "training": int(done.program.training),
+        "order_of_calls": ", ".join(called),
     }
     if reduced is None:
         attributes["gradients"] = "none: the capture was made without labels"
     else:
         attributes["loss_reduction"] = reduced[1]
-    regularised = sorted({v.path for v in model.trainable_variables if v.regularizer is not None})
+    regularised = sorted({v.path for v in done.model.trainable_variables if v.regularizer is not None})
     if regularised:
         attributes["regularised"] = (
             f"{', '.join(regularised)}: regularisers are part of loss and weight gradients, not of what "
             "single steps contribute"
         )
+    if done.program.adds_losses:
+        attributes["added_losses"] = "losses that layers add are part of the loss, as they are"
+    if reduced is not None and overrides(done.model, "train_step"):
+        attributes["train_step"] = "the model's own train_step was not run: the loss is that of compute_loss"
     if absent:
         attributes["not_called"] = ", ".join(absent)
-    attributes["time"] = _alignment(model)
+    attributes["time"] = _alignment(done)
     return attributes
 
 
-def _alignment(model: Any) -> str:
+def _alignment(done: Pass) -> str:
     """Say which layers upstream break the time axis that the model's input has."""
-    breaking = [layer for layer in every_layer(model) if _breaks_time(layer)]
+    breaking = [layer for layer in every_layer(done.model) if _breaks_time(layer)]
     if not breaking:
         return "each layer's own input, in input order"
     names = ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in breaking)
