@@ -177,7 +177,7 @@ def quantities(requested: str | Iterable[str], *, further_states: Collection[str
 
 
 def _quantity(name: str, further_states: Collection[str]) -> str:
-    name = as_cell(name, further_states)
+    name = as_known(name, ("hidden", *further_states))
     if name in QUANTITIES:
         return name
     if name in ("certificate_weights", "certificate_time"):
@@ -209,17 +209,6 @@ def _words_of(state: str) -> dict[str, Variable]:
             _INITIAL, f"dL/d{state}_0", "total derivative of the state before step 0"
         ),
     }
-
-
-def as_cell(name: str, further_states: Collection[str]) -> str:
-    """Put `cell`, the word for any state beyond `hidden`, in the place of a name that a cell gives it.
-
-    Examples
-    --------
-    >>> as_cell("initial_memory_gradient", ("memory",))
-    'initial_cell_gradient'
-    """
-    return _in_place_of(name, further_states, "cell") or name
 
 
 def as_known(name: str, states: tuple[str, ...]) -> str:

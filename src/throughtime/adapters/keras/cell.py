@@ -72,7 +72,10 @@ def state_names(cell: Any) -> tuple[str, ...]:
     known = _STATES.get(standard_kind(cell)) or tuple(getattr(cell, "state_names", ()))
     if len(known) == count:
         return known
-    return ("hidden",) if count == 1 else tuple(f"state_{k}" for k in range(count))
+    numbered = tuple(f"state_{k}" for k in range(count))
+    # Keras' own cells, with a `call` of somebody else's, emit their first state.
+    emits_first = count == 1 or isinstance(cell, tuple(STANDARD))
+    return ("hidden", *numbered[1:]) if emits_first else numbered
 
 
 def _number_of_states(cell: Any) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 
 from throughtime._record import Array
 
-from .cell import STANDARD
+from .cell import standard_kind
 from .find import to_snake_case
 from .own_cells import own_cell
 
@@ -38,8 +38,8 @@ def kind(layer: Any) -> str:
 
 
 def kind_of_cell(cell: Any) -> str:
-    """`lstm`, `gru`, `simple_rnn` or `conv_lstm` for Keras' own cells, `rnn` for any other."""
-    return next((name for known, name in STANDARD.items() if isinstance(cell, known)), "rnn")
+    """`lstm`, `gru`, `simple_rnn` or `conv_lstm` for a cell with Keras' own step, `rnn` for any other."""
+    return standard_kind(cell) or "rnn"
 
 
 def directions(layer: Any) -> tuple[str, ...]:
