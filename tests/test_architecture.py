@@ -26,7 +26,7 @@ TORCH = {
     "numpy",
     "torch",
 }
-KERAS = {"_errors", "_random_states", "_record", "keras", "numpy"}
+KERAS = {"_errors", "_random_states", "_record", "adapters/attributes", "keras", "numpy"}
 MAY_IMPORT = {
     "__init__": set(),
     "_errors": set(),

@@ -33,9 +33,13 @@ class Cell:
 
     def __init__(self, found: Any, path: str, module: Any) -> None:
         self.found, self.path, self.module = found, path, module
-        self.kind = {nn.LSTMCell: "lstm", nn.GRUCell: "gru"}.get(type(module), "simple_rnn")
+        kinds = {"lstm": nn.LSTMCell, "gru": nn.GRUCell, "simple_rnn": nn.RNNCell}
+        self.kind = next(name for name, kind in kinds.items() if isinstance(module, kind))
+
+    @property
+    def weights(self) -> list[Tensor]:
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        self.weights = [getattr(module, name) for name in names if getattr(module, name) is not None]
+        return [w for w in (getattr(self.module, name) for name in names) if w is not None]
 
     def forward(self, x: Tensor, hx: Any = None) -> Any:
         batched = x if x.ndim == 2 else x.unsqueeze(0)

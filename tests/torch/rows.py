@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations, rnn, weight_norm
+from torch.nn.utils import parametrizations, prune, rnn, weight_norm
 
 B, T, M, N, K = 3, 5, 2, 3, 2  # samples, steps, features, units, outputs
 KINDS = {
@@ -392,6 +392,21 @@ def parametrized_and_shared() -> Case:
 def frozen_weights() -> Case:
     case = reader("lstm", "batch_first", num_layers=2)
     case.model.requires_grad_(False)
+    return case
+
+
+@special("weights")
+def pruned_weights() -> Case:
+    case = reader("lstm", "batch_first")
+    prune.l1_unstructured(case.model.rnn, "weight_hh_l0", 0.5)
+    return case
+
+
+@special("cells")
+def parametrized_cell() -> Case:
+    case = loop("gru", "sequence")
+    parametrizations.weight_norm(case.model.cell, "weight_hh")
+    seeded(case.model)
     return case
 
 

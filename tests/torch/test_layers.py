@@ -111,6 +111,29 @@ def test_a_model_without_recurrent_layers() -> None:
     assert tree["linear"]["output_gradient"].dims == ("sample", "time", "output_unit")
 
 
+def test_outputs_of_other_layers_have_samples_first_and_torchs_channels() -> None:
+    class TimeFirst(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolve, self.gru, self.head = nn.Conv1d(M, N, 3, padding=1), nn.GRU(M, N), nn.Linear(N, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            signal = self.convolve(x.permute(1, 2, 0)).permute(2, 0, 1)
+            return self.head(self.gru(x)[0] + signal)
+
+    tree = tt.capture(TimeFirst(), X.transpose(0, 1), Y.transpose(0, 1), loss=MSE, layers="all")
+    assert tree["convolve"]["output"].dims == ("sample", "output_unit", "time")
+    assert tree["convolve"]["output"].shape == (B, N, T)
+    assert tree["head"]["output_gradient"].shape == (B, T, 1)
+
+
+def test_a_bare_parametrized_module_keeps_its_name() -> None:
+    module = nn.utils.parametrizations.weight_norm(nn.GRU(M, N, batch_first=True), "weight_hh_l0")
+    tree = tt.capture(module, X, torch.zeros(B, T, N), loss=lambda output, y: MSE(output[0], y))
+    assert [leaf.path for leaf in tree.leaves] == ["/gru"]
+    assert tree["gru"].attrs["layer_class"] == "GRU"
+
+
 class TestLosses:
     def test_there_has_to_be_one(self) -> None:
         with pytest.raises(tt.LossError, match=r"loss=, a function \(output, y\)"):
@@ -161,6 +184,30 @@ class TestLosses:
             tree = tt.capture(model, x, torch.zeros(*x.shape[:2], N), loss=lambda o, y: MSE(o[0], y))
             assert float(tree["lstm"]["reduction_factor"]) == pytest.approx(1 / x.shape[1])
             assert tree["lstm"].sizes["sample"] == x.shape[1]
+
+    def test_samples_that_are_folded_with_something_else_are_those_of_the_input(self) -> None:
+        class Folded(nn.Module):
+            """Each channel of a sample is a sequence of its own for the layer."""
+
+            def __init__(self) -> None:
+                super().__init__()
+                self.gru = nn.GRU(1, 1, batch_first=True)
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                folded = x.transpose(1, 2).reshape(B * M, T, 1)
+                return self.gru(folded)[0][:, -1].reshape(B, M)
+
+        tree = tt.capture(Folded(), X, torch.zeros(B, M), loss=MSE)
+        assert tree["gru"].sizes["sample"] == B * M
+        assert float(tree["gru"]["reduction_factor"]) == pytest.approx(1 / B)
+
+    def test_a_spoiled_sample_does_not_change_the_factor(self) -> None:
+        x = X.clone()
+        x[0, 2] = torch.nan
+        with pytest.warns(tt.ThroughTimeWarning, match="certificate"):
+            tree = tt.capture(Model(), x, Y, loss=MSE)
+        assert float(tree["encoder/lstm/0"]["reduction_factor"]) == pytest.approx(1 / B)
+        assert "input of /encoder/lstm/0" in str(tt.diagnostics.first_nonfinite(tree))
 
     def test_a_loss_that_cannot_be_tried_on_fewer_samples_is_told(self) -> None:
         def whole(output: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

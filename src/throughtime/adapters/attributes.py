@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -48,11 +49,17 @@ def _refill(container: Any, content: Any) -> None:
     """Put a container's content back, in place: others may hold the same container."""
     if _same_content(container, content):
         return
-    if isinstance(container, (dict, set)):
-        container.clear()
-        container.update(content)
+    # The builtin's own methods: a framework's tracked containers may refuse to change.
+    if isinstance(container, dict):
+        # An OrderedDict keeps its order beside the dict that it is.
+        builtin = OrderedDict if isinstance(container, OrderedDict) else dict
+        builtin.clear(container)
+        builtin.update(container, content)
+    elif isinstance(container, set):
+        set.clear(container)
+        set.update(container, content)
     else:
-        container[:] = content
+        list.__setitem__(container, slice(None), content)
 
 
 def _same_content(container: Any, content: Any) -> bool:

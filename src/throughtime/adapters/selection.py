@@ -28,6 +28,10 @@ class Entry(Protocol):
         """The layer."""
 
     @property
+    def class_name(self) -> str:
+        """What its framework calls its class."""
+
+    @property
     def is_container(self) -> bool:
         """Whether it computes by its own layers alone."""
 
@@ -138,7 +142,7 @@ class Selection:
         for entry in self.entries:
             index = "" if entry.is_part else indices.get(id(entry.layer), "")
             recurrent = "  recurrent" if entry.is_recurrent else ""
-            lines.append(f"  {index:>3}  {entry.path}  ({type(entry.layer).__name__}){recurrent}")
+            lines.append(f"  {index:>3}  {entry.path}  ({entry.class_name}){recurrent}")
         return "\n".join(["Layers of this model (index, path, class):", *lines])
 
     def _some(self, matches: list[Any], otherwise: str) -> list[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from throughtime._errors import LayerNotFoundError
 from throughtime._record import UNREACHED, Array, LayerRecord, ModelRecord
 
-from . import collect_fused, collect_stepwise, settings, weights
+from . import axes, collect_fused, collect_stepwise, settings, weights
 from .find import to_snake_case
 from .finished import Pass
 from .structure import name_of, numpy
@@ -55,13 +55,13 @@ def _plain(done: Pass, call: Call) -> LayerRecord:
     arrays: dict[str, Array] = {}
     missing: dict[str, str] = {}
     if call.output is not None and "output" in done.wanted:
-        arrays["output"] = numpy(call.output)
+        arrays["output"] = axes.samples_first(numpy(call.output), done.time_major)
     if "output_gradient" in done.wanted:
         gradient = None if call.output is None else done.gradients.of(call.output)
         if gradient is None:
             missing["output_gradient"] = _why_no_gradient(call)
         else:
-            arrays["output_gradient"] = gradient
+            arrays["output_gradient"] = axes.samples_first(gradient, done.time_major)
     if "input_gradient" in done.wanted:
         missing["input_gradient"] = _NOT_RECURRENT
     for name, weight in weights.own(call.entry.layer).items():
@@ -75,10 +75,11 @@ def _plain(done: Pass, call: Call) -> LayerRecord:
                 arrays[f"{name}_gradient"] = gradient
     return LayerRecord(
         path=call.path(),
-        kind=to_snake_case(type(call.entry.layer).__name__),
+        kind=to_snake_case(call.entry.class_name),
         arrays=arrays,
         flags=settings.of_layer(call, done.frozen),
         missing=missing,
+        dims={} if call.output is None else axes.of_output(call.entry.layer, call.output.ndim),
     )
 
 

@@ -67,7 +67,8 @@ def _inside(done: Pass, call: Call, arrays: dict[str, Array]) -> DirectionRecord
     """Each call as a pass of one step, from the state given to the state handed out."""
     steps = call.steps
     hidden, *cell = (_total(done, call, place) for place in range(len(steps[0].out)))
-    own = [done.gradients.of(mark) for mark in steps[-1].marked]
+    marks = [{id(step.marked[k]): step.marked[k] for step in steps} for k in range(len(steps[0].marked))]
+    own = [done.gradients.total(each.values()) for each in marks]
     return DirectionRecord(
         weights=weights.oriented(call.kind, [numpy(weight, copy=True) for weight in steps[-1].weights]),
         weight_gradients=weights.oriented(call.kind, own, "_gradient"),

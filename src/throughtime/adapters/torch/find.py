@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.utils import parametrize
 
 from throughtime._errors import UnbuiltModelError, UnsupportedModelError
 from throughtime._record import escape
@@ -34,6 +35,11 @@ class Found:
     inner: int | None = None
 
     @property
+    def class_name(self) -> str:
+        """The class that the user knows: torch makes one of its own for a parametrized module."""
+        return class_name(self.layer)
+
+    @property
     def is_recurrent(self) -> bool:
         """Whether it is one of torch's recurrent layers or cells."""
         return is_recurrent(self.layer)
@@ -47,6 +53,12 @@ class Found:
 def is_recurrent(module: Any) -> bool:
     """Whether a module is an nn.RNN, LSTM, GRU, one of their cells, or derived from one."""
     return isinstance(module, (nn.RNNBase, nn.RNNCellBase))
+
+
+def class_name(module: Any) -> str:
+    """Name a module's class, below the one that a parametrization makes."""
+    kind = type(module)
+    return kind.__bases__[0].__name__ if parametrize.is_parametrized(module) else kind.__name__
 
 
 def unwrapped(module: Any) -> Any:
@@ -94,7 +106,7 @@ def walk(model: Any) -> list[Found]:
     found = list(_walk(model, "", "", {id(model)}))
     if found:
         return found
-    name = to_snake_case(type(model).__name__)
+    name = to_snake_case(class_name(model))
     return list(_with_parts(Found(name, name, model)))
 
 

@@ -45,6 +45,8 @@ class Pass:
         Quantities; no gradients where there are no labels.
     stand_ins, frozen : set of int
         Ids of what stood in for the parameters, and of those among them whose parameters are frozen.
+    time_major : tuple of int
+        Steps and samples of a model that has its steps first; else empty.
     """
 
     model: Any
@@ -55,6 +57,7 @@ class Pass:
     stand_ins: set[int]
     frozen: set[int]
     has_labels: bool
+    time_major: tuple[int, ...]
 
     @property
     def wants_inside(self) -> bool:

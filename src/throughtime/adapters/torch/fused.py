@@ -5,6 +5,7 @@ What passes between them, which the kernel of a whole stack keeps to itself, can
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -156,8 +157,11 @@ def _kernel(
     """
     states = initial if len(initial) > 1 else initial[0]
     settings = (asked.has_biases, 1, 0.0, True, False)
-    if isinstance(asked.layout, Packed):
-        result = asked.kernel(data, asked.layout.batch_sizes, states, list(weights), *settings)
-    else:
-        result = asked.kernel(data, states, list(weights), *settings, False)
+    with warnings.catch_warnings():
+        # cuDNN copies the weights of one layer together, and says so each time.
+        warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")
+        if isinstance(asked.layout, Packed):
+            result = asked.kernel(data, asked.layout.batch_sizes, states, list(weights), *settings)
+        else:
+            result = asked.kernel(data, states, list(weights), *settings, False)
     return tuple(result)

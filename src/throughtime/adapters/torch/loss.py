@@ -5,8 +5,9 @@ A loss is any callable `(output, y)`; how it treats samples is found by trying, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from throughtime._errors import LossError, ThroughTimeError
 from . import structure
 
 _UNDONE = "nothing undone"
+_TRIED = 4  # samples looked at for two whose losses are finite
 Evaluate = Callable[[Any, "Labels"], torch.Tensor]
 
 
@@ -84,7 +86,7 @@ def _weighted(value: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return value * weight.to(value).reshape(*weight.shape, *(1,) * (value.ndim - weight.ndim))
 
 
-def tried_factor(evaluate: Evaluate, output: Any, labels: Labels, size: int) -> tuple[float, str]:
+def tried_factor(evaluate: Evaluate, output: Any, labels: Labels, sizes: Sequence[int]) -> tuple[float, str]:
     """Find what the loss multiplies a sample's own gradient by, and say in words how it reduces samples.
 
     The loss of two samples together is compared with that of each alone.
@@ -92,15 +94,18 @@ def tried_factor(evaluate: Evaluate, output: Any, labels: Labels, size: int) -> 
     Parameters
     ----------
     evaluate : callable (output, labels) -> scalar tensor
-    size : int
-        Number of samples; they are looked for on the first two axes of every tensor.
+    sizes : sequence of int
+        Numbers of samples that there may be, the likeliest first; they are looked for on the first two axes
+        of every tensor.
     """
-    if size == 1:
+    if sizes[0] == 1:
         return 1.0, "one sample"
-    parts = (output, labels.y, labels.sample_weight)
+    outputs = structure.tensors(output)
+    fitting = [size for size in sizes if any(_axes(tensor, size) for tensor in outputs)]
+    if not fitting:
+        return 1.0, f"not known: no output has an axis of {sizes[0]} samples, {_UNDONE}"
+    size, parts = fitting[0], (output, labels.y, labels.sample_weight)
     sides = [_axes(tensor, size) for tensor in structure.tensors(parts)]
-    if not any(_axes(tensor, size) for tensor in structure.tensors(output)):
-        return 1.0, f"not known: no output has an axis of {size} samples, {_UNDONE}"
     # Where steps and samples are equally many, both axes have to say the same.
     orders = (0, -1) if any(len(axes) > 1 for axes in sides) else (0,)
     found = {_tried(evaluate, parts, size, order) for order in orders}
@@ -116,9 +121,14 @@ def _tried(evaluate: Evaluate, parts: Any, size: int, order: int) -> tuple[float
 
     try:
         with torch.no_grad():
-            first, second, both = loss_of(0), loss_of(1), loss_of(0, 1)
+            alone = {row: loss_of(row) for row in range(min(size, _TRIED))}
+            # One sample may be spoiled: a NaN is no reason to scale the others differently.
+            a, b = ([row for row, value in alone.items() if isfinite(value)] + [0, 1])[:2]
+            first, second, both = alone[a], alone[b], loss_of(a, b)
     except (ThroughTimeError, RuntimeError, ValueError, IndexError) as error:
         return 1.0, f"not known: the loss fails on two samples alone ({type(error).__name__}), {_UNDONE}"
+    if not isfinite(first + second + both):
+        return 1.0, f"not known: the loss is not finite, {_UNDONE}"
     tolerance = 1e-4 * max(abs(first), abs(second), abs(both), 1e-30)
     if abs(both - (first + second) / 2) <= tolerance:
         return 1.0 / size, "mean over samples"

@@ -89,6 +89,7 @@ class Probe:
             stand_ins={id(weight) for weight in stand_ins.values()},
             frozen={id(stand_ins[weight]) for weight in frozen if weight in stand_ins},
             has_labels=has_labels,
+            time_major=recorder.time_major,
         )
         value = None if loss is None else float(loss.detach())
         return collect.records(done, value, reduced, training=self.request.training)
@@ -100,10 +101,10 @@ class Probe:
         if first is not None:
             device, dtype = first.device, first.dtype if first.is_floating_point() else dtype
         labels, weight = structure.own(y, device, dtype), structure.own(sample_weight, device, dtype)
-        if weight is not None and (recorder.is_time_major or len(weight) != recorder.samples):
-            place = " on the second axis of x" if recorder.is_time_major else ""
+        if weight is not None and (recorder.time_major or len(weight) not in recorder.sizes):
+            place = " on the second axis of x" if recorder.time_major else ""
             raise LossError(
-                f"sample_weight has shape {tuple(weight.shape)}, the model reads {recorder.samples} samples"
+                f"sample_weight has shape {tuple(weight.shape)}, the model reads {recorder.sizes[0]} samples"
                 f"{place}: both have to be on the first axis, as with batch_first=True."
             )
         return Labels(labels, weight)
@@ -112,7 +113,7 @@ class Probe:
         evaluate = partial(total, self.loss)
         kinds = {tensor.device.type for tensor in structure.tensors(output)} or {"cpu"}
         with torch.autocast(kinds.pop(), enabled=False):
-            return tried_factor(evaluate, output, labels, recorder.samples)
+            return tried_factor(evaluate, output, labels, recorder.sizes)
 
 
 def _called(model: Any, x: Any) -> Any:

@@ -34,7 +34,7 @@ def of_layer(call: Call, frozen: Collection[int]) -> dict[str, Attribute]:
         Ids of the weights that training leaves alone.
     """
     module = call.entry.layer
-    flags: dict[str, Attribute] = {"layer_name": call.entry.name, "layer_class": type(module).__name__}
+    flags: dict[str, Attribute] = {"layer_name": call.entry.name, "layer_class": call.entry.class_name}
     flags["trainable"] = int(all(id(weight) not in frozen for weight in module.parameters()))
     flags["output_reversed"] = 0
     if call.output is not None:

@@ -77,14 +77,15 @@ class Recorder:
     Attributes
     ----------
     calls : list of Call
-    is_time_major : bool
-        A recurrent layer reads what the model is called with, and reads the samples on its second axis.
+    time_major : tuple of int
+        Steps and samples, where a recurrent layer reads what the model is called with and finds the samples
+        on its second axis; else empty.
     """
 
     def __init__(self, found: Sequence[Found], marks: Marks, inputs: Any) -> None:
         self.calls: list[Call] = []
         self._is_open = True
-        self.is_time_major = False
+        self.time_major: tuple[int, ...] = ()
         self._inputs = structure.tensors(inputs)
         self._sizes: list[tuple[int, int]] = []  # of each call of a recurrent layer: module, samples
         self._marks = marks
@@ -111,14 +112,15 @@ class Recorder:
         self._loops = {}
 
     @property
-    def samples(self) -> int:
-        """How many samples the model was called with."""
+    def sizes(self) -> list[int]:
+        """How many samples the model may have been called with: as its layers see it, as its input says."""
+        found = [int(self._inputs[0].shape[0])] if self._inputs and self._inputs[0].ndim else [1]
         if self._sizes:
             first, samples = self._sizes[0]
             # A model that takes one sample after another calls its layer with each.
             if samples > 1 or sum(module == first for module, _ in self._sizes) == 1:
-                return samples
-        return int(self._inputs[0].shape[0]) if self._inputs and self._inputs[0].ndim else 1
+                return [samples, *found]
+        return found
 
     def _plain(self, entry: Found, forward: Any) -> Any:
         def watched(*arguments: Any, **keywords: Any) -> Any:
@@ -157,7 +159,7 @@ class Recorder:
             self._sizes.append((id(module), layout.samples(module, given)))
         is_second = getattr(module, "batch_first", None) is False and getattr(given, "ndim", 0) == 3
         if is_second and any(_is_same(given, one) for one in self._inputs):
-            self.is_time_major = True
+            self.time_major = tuple(given.shape[:2])
 
     def fused(self, entry: Found, kernel: Any, arguments: tuple[Any, ...], order: Any) -> Any:
         """Run a layer's kernel in parts."""
