@@ -1,6 +1,6 @@
 """What throughtime costs, each figure a ratio against a named reference measured in the same process.
 
-Shows progress and the table; every Keras backend, the imports and the pictures run in a process each, one
+Shows progress and the table; every framework, the imports and the pictures run in a process each, one
 after the other. First calls, which compile, are outside. A slow row is shown beside its limit and never
 fails.
 """
@@ -22,7 +22,13 @@ from rich.console import Console
 from rich.table import Table
 
 BACKENDS = ("tensorflow", "jax", "torch")
-PROGRAMS = {"imports": "imports.py", "pictures": "pictures.py", **dict.fromkeys(BACKENDS, "captures.py")}
+NATIVE = "native torch"  # torch modules, without Keras
+PROGRAMS = {
+    "imports": "imports.py",
+    "pictures": "pictures.py",
+    **dict.fromkeys(BACKENDS, "captures.py"),
+    NATIVE: "captures_torch.py",
+}
 LIMITS = {
     "output gradients ÷ training step": "1.0",
     "everything ÷ training step": "2.0 (held: 2.5)",
@@ -40,8 +46,8 @@ BUSY = 0.5  # processes waiting for a core before we start
 def measure(name: str, console: Console) -> Iterator[Row]:
     """Run one process and pass its rows on as they come."""
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "MPLBACKEND": "agg"}
-    if name in BACKENDS:
-        environment["KERAS_BACKEND"] = name
+    if name in (*BACKENDS, NATIVE):
+        environment["KERAS_BACKEND"] = name if name in BACKENDS else "torch"
     command = [sys.executable, str(Path(__file__).with_name(PROGRAMS[name]))]
     # Frameworks talk on stderr: shown only where the process fails.
     with (

@@ -16,6 +16,7 @@ import pytest
 
 FULL = "THROUGHTIME_FULL"
 RESULTS = "THROUGHTIME_RESULTS"
+SUITE = "THROUGHTIME_SUITE"
 _results: dict[str, str] = {}
 
 
@@ -48,7 +49,7 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Any:
 def pytest_sessionfinish() -> None:
     """Leave the results of the support table for whoever prints it."""
     if _results and (folder := os.environ.get(RESULTS)):
-        path = Path(folder) / f"{sys.modules['keras'].backend.backend()}.json"
+        path = Path(folder) / f"{os.environ[SUITE]}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(dict(sorted(_results.items())), indent=1) + "\n", encoding="utf-8")
 

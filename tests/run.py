@@ -1,4 +1,4 @@
-"""Runs everything that must hold, each Keras backend in a process of its own, two processes at a time.
+"""Runs everything that must hold, each framework in a process of its own, two processes at a time.
 
 Started by `scripts/test`; arguments go to pytest. The processes report through `report_plugin`, the
 support table comes from the files that `tests/conftest.py` leaves in THROUGHTIME_RESULTS.
@@ -23,6 +23,8 @@ from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 BACKENDS = ("tensorflow", "jax", "torch")
+NATIVE = "native torch"  # torch modules, without Keras
+TABLES = {"Keras": BACKENDS, "PyTorch": (NATIVE,)}
 PROCESSES = 2
 SECONDS_BETWEEN_LINES = 10
 LINES_OF_A_FAILURE = 400
@@ -73,18 +75,24 @@ class Suite:
 
 
 def suites(folder: Path, arguments: list[str]) -> list[Suite]:
-    """List the processes, the longest first: each backend, the framework-free tests, the checks."""
+    """List the processes, the longest first: each framework, the framework-free tests, the checks."""
     paths = [each for each in arguments if (ROOT / each.partition("::")[0]).exists()]
     options = [each for each in arguments if each not in paths]
-    keras = [each for each in paths if each.startswith("tests/keras")]
-    core = [each for each in paths if each not in keras]
+    keras, native = (
+        [each for each in paths if each.startswith(f"tests/{folder}")] for folder in ("keras", "torch")
+    )
+    core = [each for each in paths if each not in (*keras, *native)]
     listed = []
     if keras or not paths:
         command = pytest_command([*(keras or ["tests/keras"]), *options])
         listed += [Suite(backend, command, folder, backend) for backend in BACKENDS]
+    if native or not paths:
+        command = pytest_command([*(native or ["tests/torch"]), *options])
+        listed.append(Suite(NATIVE, command, folder, "torch"))
     if core or not paths:
         # The examples in docstrings run once, without regard to the backend.
-        targets = core or ["tests", "--ignore=tests/keras", "src/throughtime", "--doctest-modules"]
+        ignored = ["--ignore=tests/keras", "--ignore=tests/torch"]
+        targets = core or ["tests", *ignored, "src/throughtime", "--doctest-modules"]
         listed.append(Suite("core", pytest_command([*targets, *options]), folder))
     if not arguments:
         listed.append(Suite("check", ["bash", "scripts/check"], folder))
@@ -109,6 +117,7 @@ def environment(suite: Suite, results: Path) -> dict[str, str]:
         "MPLBACKEND": "agg",
         "THROUGHTIME_EVENTS": str(suite.events),
         "THROUGHTIME_RESULTS": str(results),
+        "THROUGHTIME_SUITE": suite.name,
     }
 
 
@@ -155,13 +164,18 @@ def print_failures(listed: list[Suite]) -> None:
 
 
 def print_support(listed: list[Suite], results: Path) -> None:
-    """Print row × backend of the support table, under its groups, with counts."""
+    """Print row × backend of each support table, under its groups, with counts."""
     outcomes = {path.stem: json.loads(path.read_text()) for path in results.glob("*.json")}
+    for name, columns in TABLES.items():
+        own = [suite for suite in listed if suite.name in columns and suite.name in outcomes]
+        if own:
+            print_table(name, own, outcomes)
+
+
+def print_table(name: str, listed: list[Suite], outcomes: dict[str, dict[str, str]]) -> None:
     groups = {row: group for suite in listed for row, group in suite.groups.items()}
-    backends = [backend for backend in BACKENDS if backend in outcomes]
-    if not backends:
-        return
-    table = Table("supported", *backends)
+    backends = [suite.name for suite in listed]
+    table = Table(f"supported, {name}", *backends)
     for group in dict.fromkeys(groups.values()):
         rows = [row for row in groups if groups[row] == group]
         table.add_row(group, *counts(rows, outcomes, backends), style="bold")

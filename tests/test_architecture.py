@@ -17,7 +17,16 @@ MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob(
 # Room -> what its modules may import besides the standard library and their own folder. A room is a
 # module or a folder (ends in "/"); the longest that fits a module counts. A name of this package stands
 # for itself and, where it is a folder, for its content.
-KERAS = {"_errors", "_random_states", "_record", "keras", "numpy"}
+TORCH = {
+    "_errors",
+    "_random_states",
+    "_record",
+    "adapters/attributes",
+    "adapters/selection",
+    "numpy",
+    "torch",
+}
+KERAS = {"_errors", "_random_states", "_record", "adapters/attributes", "keras", "numpy"}
 MAY_IMPORT = {
     "__init__": set(),
     "_errors": set(),
@@ -31,7 +40,16 @@ MAY_IMPORT = {
     "_label": {"_cell_registry", "_record", "_schema", "numpy", "xarray"},
     "_random_states": {"numpy"},
     "_batch": {"_errors", "_random_states", "numpy"},
-    "_inside": {"_cell_registry", "_errors", "_own_inside", "_record", "_schema", "cells", "numpy"},
+    "_inside": {
+        "_cell_registry",
+        "_errors",
+        "_own_inside",
+        "_record",
+        "_schema",
+        "_stepwise",
+        "cells",
+        "numpy",
+    },
     "_own_inside": {"_cell", "_record", "cells"},
     "_probe": {
         "_batch",
@@ -52,6 +70,10 @@ MAY_IMPORT = {
     "_check_cell": {"_cell", "_errors", "cells", "numpy"},
     "testing": {"_check_cell", "_schema", "_synthetic", "numpy", "xarray"},
     "adapters/__init__": {"_errors"},
+    "_stepwise": {"_record", "_schema", "cells"},
+    "adapters/attributes": set(),
+    "adapters/selection": {"_errors"},
+    "adapters/torch/": TORCH,
     "adapters/keras/": KERAS,
     "adapters/keras/own_cells": KERAS | {"_cell", "_cell_registry", "_schema"},
     "adapters/keras/gradient_tensorflow": KERAS | {"tensorflow"},

@@ -1,6 +1,7 @@
 """One batch is taken from whatever there is, and nothing else moves."""
 
 import random
+from collections import namedtuple
 
 import numpy as np
 import pytest
@@ -16,6 +17,18 @@ def test_arrays_dicts_and_tuples_are_kept_as_they_are():
         batch = take(data, Y)
         assert batch.x is data or type(batch.x) is type(data)
         assert batch.origin == "the arrays given"
+
+
+Pair = namedtuple("Pair", "data sizes")
+
+
+def test_tuples_with_names_and_tuples_of_tuples_are_kept():
+    batch = take(Pair(X, None), Y)
+    assert isinstance(batch.x, Pair)
+    assert batch.x.data is X
+    states = (np.ones((1, 4, 3)), np.ones((1, 4, 3)))
+    x, (h, c) = take((X, states), Y).x
+    assert (x is X, h is states[0], c is states[1]) == (True, True, True)
 
 
 def test_a_generator_loses_one_batch_and_says_so():

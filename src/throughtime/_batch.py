@@ -70,10 +70,17 @@ def _arrays(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _arrays(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        if any(hasattr(item, "shape") or isinstance(item, Mapping) for item in value):
-            return type(value)(_arrays(item) for item in value)
+        if any(_holds_arrays(item) for item in value):
+            items = [_arrays(item) for item in value]
+            return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
         return _as_array(value)
     return _as_array(value)
+
+
+def _holds_arrays(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(_holds_arrays(item) for item in value)
+    return hasattr(value, "shape") or isinstance(value, Mapping)
 
 
 def _as_array(value: Any) -> Any:

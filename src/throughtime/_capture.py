@@ -30,20 +30,25 @@ def capture(
 
     Parameters
     ----------
-    model : Keras 3 model, built
-        On the TensorFlow, JAX or torch backend.
+    model : Keras 3 model, built, or torch.nn.Module
+        Keras on the TensorFlow, JAX or torch backend.
     x : array, tensor, list, dict or tuple of those, or a dataset
-        Samples first, then time. From a dataset (tf.data.Dataset, DataLoader, PyDataset, generator of
-        pairs) one batch is taken; the tree's attribute `batch` says which.
+        Samples first, then time; for a torch module in the layout that it takes. A tuple is several
+        arguments, a dict arguments by name, where the module's `forward` has them. From a dataset
+        (tf.data.Dataset, DataLoader, PyDataset, generator of pairs) one batch is taken; the tree's
+        attribute `batch` says which.
     y : like x, optional
-        Labels as `model.fit` takes them. Without them the tree holds no gradients and says so, unless the
-        model's own loss needs none (`add_loss`, `compute_loss`).
+        Labels as `model.fit` takes them, or as `loss` does. Without them the tree holds no gradients and
+        says so, unless the model's own loss needs none (`add_loss`, `compute_loss`).
     sample_weight : array (sample,), optional
-    loss : callable (y_true, y_pred) returning a scalar or one value per sample, Keras loss or its name
-        Default: the loss the model was compiled with. Values per sample are averaged. What the model adds
-        by itself (`add_loss`, regularisers) is part of the loss either way.
+    loss : callable returning a scalar or one value per sample
+        For a Keras model `(y_true, y_pred)`, a Keras loss or its name; default: the loss the model was
+        compiled with. What the model adds by itself (`add_loss`, regularisers) is part of the loss either
+        way. For a torch module `(output, y)`, as torch's own losses are called; there is no default.
+        Values per sample are averaged.
     layers : "recurrent", "all", int, name, path, layer, a list of those, or a predicate on a layer
-        An int indexes `model.layers`; a name is matched exactly, then as a unique part.
+        An int indexes `model.layers`, or a torch module's children; a name is matched exactly, then as a
+        unique part.
     quantities : "all" or names from the schema
         Of the tensors: `output`, `output_gradient`, `logits_gradient` of a layer that ends in softmax or
         sigmoid, `input`, `input_gradient`, `valid`, `weights`, `weight_gradients`. Of the inside of
@@ -86,6 +91,14 @@ def capture(
     ('sample', 'time', 'output_unit')
     >>> tree["lstm"]["kernel_gradient"].sel(gate="forget").shape
     (2, 3)
+
+    A torch module brings no loss:
+
+    >>> import torch
+    >>> gru, x, y = torch.nn.GRU(2, 3, num_layers=2), torch.ones(5, 4, 2), torch.zeros(5, 4, 3)
+    >>> tree = capture(gru, x, y, loss=lambda output, y: torch.nn.functional.mse_loss(output[0], y))
+    >>> dict(tree["gru/0"]["hidden_gradient"].sizes)
+    {'sample': 4, 'time': 5, 'unit': 3}
     """
     named, wants_lags = _without_lags(quantities)
     probe = Probe(model, loss=loss, layers=layers, quantities=named, training=training, adapter=adapter)

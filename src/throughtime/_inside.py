@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from throughtime import _own_inside, _schema, cells
+from throughtime import _own_inside, _schema, _stepwise, cells
 from throughtime._cell_registry import cell_of_kind
 from throughtime._errors import ThroughTimeWarning
 from throughtime._record import Array, DirectionRecord, LayerRecord, SolvedRecord
@@ -127,7 +127,7 @@ def _initial_states(leaf: LayerRecord) -> dict[str, Array]:
     """States before step 0 that were given and are not 0."""
     names = leaf.states or ("hidden", "cell")
     arrays = {}
-    for name, *given in zip(names, *(direction.initial for direction in leaf.inside), strict=False):
+    for name, *given in zip(names, *map(_stepwise.initial, leaf.inside), strict=False):
         known = [array for array in given if array is not None]
         if any(array.any() for array in known):
             filled = [np.zeros_like(known[0]) if array is None else array for array in given]
@@ -186,9 +186,16 @@ def _closed(leaf: LayerRecord, direction: DirectionRecord, needed: frozenset[str
         recurrent_activation=str(leaf.flags.get("recurrent_activation", "sigmoid")),
         reset_after=bool(leaf.flags.get("reset_after", 1)),
     )
+    passed = _pass(direction)
+    solve = _stepwise.solve if direction.is_stepwise else cells.solve
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is shown as it is
+        return solve(layer, passed, needed)
+
+
+def _pass(direction: DirectionRecord) -> cells.Pass:
     hidden, cell = (*direction.initial, None)[:2]
     final_hidden, final_cell = (*direction.final_gradients, None)[:2]
-    passed = cells.Pass(
+    return cells.Pass(
         inputs=direction.inputs,
         hidden=direction.hidden,
         output_gradient=direction.output_gradient,
@@ -200,8 +207,6 @@ def _closed(leaf: LayerRecord, direction: DirectionRecord, needed: frozenset[str
         final_hidden_gradient=final_hidden,
         final_cell_gradient=final_cell,
     )
-    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is shown as it is
-        return cells.solve(layer, passed, needed)
 
 
 def _certificate(
@@ -228,6 +233,8 @@ def _terms(direction: DirectionRecord | SolvedRecord, solved: dict[str, Array]) 
             return {"recurrent_kernel_gradient": float(contribution.sum())}
         return cells.summed_terms(contribution, before, solved["input"])
     hidden, initial = direction.hidden, direction.initial[0]
+    if direction.is_stepwise and initial is not None:
+        return cells.summed_terms(contribution, initial, direction.inputs)
     start = np.zeros_like(hidden[:, :1]) if initial is None else initial[:, None]
     parts = (hidden[:, 1:], start) if direction.runs_backward else (start, hidden[:, :-1])
     return cells.summed_terms(contribution, np.concatenate(parts, axis=1), direction.inputs)

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from throughtime._batch import Batch, take
-from throughtime._errors import LossError, NoGradientError
+from throughtime._errors import BatchError, LossError, NoGradientError
 from throughtime._probe import Probe
 from throughtime._record import Array
 from throughtime._schema import DIRECTIONS, LAGS, VARIABLES, states
@@ -130,8 +130,15 @@ def _rows(probe: Probe, batch: Batch, steps: Array, together: int) -> Iterator[x
 def _copies(structure: Any, count: int) -> Any:
     if isinstance(structure, dict):
         return {name: _copies(part, count) for name, part in structure.items()}
+    if hasattr(structure, "_fields"):
+        raise BatchError(
+            f"A lag matrix is made from copies of the batch, which a {type(structure).__name__} has no axis "
+            "for. Give padded arrays, samples first."
+        )
     if isinstance(structure, (list, tuple)):
         return type(structure)(_copies(part, count) for part in structure)
+    if hasattr(structure, "detach"):  # a tensor, wherever it is
+        structure = structure.detach().cpu()
     return np.concatenate([np.asarray(structure)] * count)
 
 

@@ -61,6 +61,9 @@ class DirectionRecord:
         The last input step is processed first.
     initial, final_gradients : tuple of ndarray (sample, unit) or None
         States the pass started from, None for zero, and dL/d(final states) where the model uses them.
+    is_stepwise : bool
+        The steps are calls of a cell, each from a state it was given to a state it handed out: `initial`
+        and `final_gradients` have a time axis, and `output_gradient` is the total dL/dh_t.
     """
 
     weights: Mapping[str, Array]
@@ -74,6 +77,7 @@ class DirectionRecord:
     runs_backward: bool
     initial: tuple[Array | None, ...]
     final_gradients: tuple[Array | None, ...]
+    is_stepwise: bool = False
 
 
 @dataclass(frozen=True)

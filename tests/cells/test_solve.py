@@ -45,6 +45,21 @@ def test_fast_equals_textbook(kind, masked):
                 assert_equal(solved_case(layer(kind, rng), passed))
 
 
+@pytest.mark.parametrize("kind", ["lstm", "simple_rnn"])
+def test_two_biases_count_as_their_sum_and_have_the_gradient_of_one(kind):
+    rng = np.random.default_rng(2)
+    one = layer(kind, rng)
+    share = rng.normal(size=one.bias.shape)
+    two = replace(one, bias=one.bias - share, recurrent_bias=share)
+    case = solved_case(one, batch(rng, masked="random", states=True, gradient="everything"))
+    for compute in (lambda built: solve(built, case.passed, QUANTITIES), lambda b: textbook(b, case.passed)):
+        found, expected = compute(two), compute(one)
+        np.testing.assert_array_equal(found.pop("recurrent_bias_gradient"), found["bias_gradient"])
+        assert found.keys() == expected.keys()
+        for name, values in expected.items():
+            assert difference(found[name], values) <= 1e-13, name
+
+
 @pytest.mark.parametrize("name", ACTIVATIONS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_activation_of_the_table(kind, name):

@@ -34,17 +34,18 @@ def get_rnn_gradients(
 
     Parameters
     ----------
-    model : Keras 3 model, built
-    input_data, labels : as `model.fit` takes them
+    model : Keras 3 model, built, or torch.nn.Module
+    input_data, labels : as `model.fit` takes them, or the torch module and its loss
         `labels` may be None when `input_data` is a dataset that brings its own.
     layer_idx : int, optional
-        Index into `model.layers`. Negative counts from the end.
+        Index into `model.layers`, or a torch module's children. Negative counts from the end.
     layer_name : str, optional
         Name or path, `encoder/lstm`: an exact match wins, then a unique part of a name. Without index
         and name the model's only recurrent layer is taken.
     sample_weights : array (batch,), optional
-    loss : callable (y_true, y_pred) returning a scalar or one value per sample, Keras loss or its name
-        Default: the loss the model was compiled with.
+    loss : callable returning a scalar or one value per sample
+        For a Keras model `(y_true, y_pred)`, a Keras loss or its name; default: the loss the model was
+        compiled with. For a torch module `(output, y)`, needed.
     training : bool
         Run the pass as in training, with dropout.
 
@@ -55,6 +56,7 @@ def get_rnn_gradients(
         `tree[...]["reduction_factor"]` to get `output_gradient` of `capture`. Steps are in the order the
         layer returns them: a layer with `go_backwards=True` returns the last step first. A
         Bidirectional's halves are both in input time; a TimeDistributed adds its steps as second axis.
+        Of a torch layer samples come first whatever `batch_first` is, packed sequences padded with 0.
         float16 and bfloat16 come back as float32.
 
     Raises
@@ -86,10 +88,15 @@ def get_rnn_gradients(
     return _as_returned(record.layers)
 
 
+def _is_last(leaf: LayerRecord, leaves: tuple[LayerRecord, ...]) -> bool:
+    """Whether a leaf is no inner layer below another one of the same layer: its output is the layer's."""
+    return len(leaves) == 1 or bool(leaf.flags.get("is_last", 1))
+
+
 def _as_returned(leaves: tuple[LayerRecord, ...]) -> npt.NDArray[np.floating[Any]]:
     """Undo the record's input time order, and widen half precision."""
     # Of stacked cells only the last one's output is the layer's.
-    calls = [leaf for leaf in leaves if "output_gradient" in leaf.arrays]
+    calls = [leaf for leaf in leaves if "output_gradient" in leaf.arrays and _is_last(leaf, leaves)]
     if len(calls) != 1:
         paths = ", ".join(call.path for call in calls)
         raise NoGradientError(

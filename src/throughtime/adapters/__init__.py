@@ -8,7 +8,7 @@ from typing import Any
 
 from throughtime._errors import UnsupportedModelError
 
-_SUPPORTED = "Keras 3 models on the TensorFlow, JAX and torch backends"
+_SUPPORTED = "Keras 3 models on the TensorFlow, JAX and torch backends and native PyTorch modules"
 
 
 def choose(model: Any) -> ModuleType:
@@ -23,8 +23,10 @@ def choose(model: Any) -> ModuleType:
     # A Keras model on the torch backend is a torch.nn.Module too: Keras is asked first.
     if "keras" in roots and _is_layer(model):
         return import_module("throughtime.adapters.keras")
+    if "torch" in roots and _is_module(model):
+        return import_module("throughtime.adapters.torch")
     name = f"{type(model).__module__}.{type(model).__qualname__}"
-    found = {"torch": "native PyTorch", "tf_keras": "legacy tf_keras"}
+    found = {"torch": "no torch.nn.Module", "tf_keras": "legacy tf_keras"}
     library = next((text for root, text in found.items() if root in roots), None)
     what = f"a {name}" if library is None else f"a {name}, which is {library}"
     raise UnsupportedModelError(
@@ -35,3 +37,9 @@ def choose(model: Any) -> ModuleType:
 
 def _is_layer(model: Any) -> bool:
     return any(cls.__name__ == "Layer" for cls in type(model).__mro__)
+
+
+def _is_module(model: Any) -> bool:
+    return any(
+        (cls.__module__, cls.__name__) == ("torch.nn.modules.module", "Module") for cls in type(model).__mro__
+    )

@@ -27,7 +27,7 @@ class Layer:
     recurrent_kernel : ndarray (unit_from, gate, unit)
     bias : ndarray (gate, unit) or None
     recurrent_bias : ndarray (gate, unit) or None
-        Only a GRU with `reset_after` has one.
+        Added on the recurrent side; for all but a GRU with `reset_after` that is the same as `bias`.
     activation, recurrent_activation : str
         Names in `activations`; a SimpleRNN has no recurrent activation and ignores it.
     reset_after : bool

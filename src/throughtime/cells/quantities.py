@@ -32,7 +32,7 @@ DEFINITIONS: Mapping[str, str] = {
     "kernel_gradient": "(feature, gate, unit): dL/dW, summed over samples and steps",
     "recurrent_kernel_gradient": "(unit_from, gate, unit): dL/dU, summed over samples and steps",
     "bias_gradient": "(gate, unit): dL/db on the input side",
-    "recurrent_bias_gradient": "(gate, unit): dL/db on the recurrent side of a GRU with `reset_after`",
+    "recurrent_bias_gradient": "(gate, unit): dL/db on the recurrent side, where there is one",
 }
 QUANTITIES = frozenset(DEFINITIONS)
 FORWARD = frozenset({"hidden", "cell", "gate_activation"})

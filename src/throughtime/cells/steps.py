@@ -169,7 +169,9 @@ def norm_product(first: Floats, second: Floats) -> Floats:
 
 def stacked_weights(layer: Layer) -> Floats:
     """[U; W; b] of a cell whose columns are its gates."""
-    bias = np.zeros(layer.kernel.shape[1:], layer.kernel.dtype) if layer.bias is None else layer.bias
+    bias = np.zeros(layer.kernel.shape[1:], layer.kernel.dtype)
+    for added in (layer.bias, layer.recurrent_bias):
+        bias = bias if added is None else bias + added
     return np.concatenate([layer.recurrent_kernel, layer.kernel, bias[None]])
 
 
@@ -177,7 +179,9 @@ def pre_activation(layer: Layer, step: Step) -> Floats:
     """Compute z = x W + h U + b, (…, gate, unit)."""
     z: Floats = np.tensordot(step.inputs, layer.kernel, 1)
     z = z + np.tensordot(step.hidden_before, layer.recurrent_kernel, 1)
-    return z if layer.bias is None else z + layer.bias
+    for added in (layer.bias, layer.recurrent_bias):
+        z = z if added is None else z + added
+    return z
 
 
 def through_recurrent_kernel(gate_gradient: Floats, recurrent_kernel: Floats) -> Floats:
@@ -208,4 +212,5 @@ def split_totals(layer: Layer, totals: Floats) -> dict[str, Floats]:
         "recurrent_kernel_gradient": totals[:units],
         "kernel_gradient": totals[units:-1],
         "bias_gradient": totals[-1],
+        "recurrent_bias_gradient": totals[-1],
     }

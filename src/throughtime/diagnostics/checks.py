@@ -88,9 +88,10 @@ def certified_vectors(captured: Layer) -> xr.Dataset:
     Raises
     ------
     DiagnosticError
-        The state is an image, or several vectors: the measure is defined for one recurrent matrix.
+        The state is an image, several vectors, or no longer what the cell made of it: the measure is
+        defined for one recurrent matrix.
     """
-    layer = certified(captured)
+    layer = unprojected(unchanged(certified(captured)))
     if layer.attrs.get("kind") in (*STANDARD_KINDS, None):
         return layer
     state = ", ".join(str(layer.attrs.get("states", "hidden")).split(", "))
@@ -99,6 +100,40 @@ def certified_vectors(captured: Layer) -> xr.Dataset:
         f"measure needs the gates and the recurrent matrix of {', '.join(STANDARD_KINDS)}. lag_profile, "
         "memory_horizon and decay_rate work for any cell."
     )
+
+
+def unprojected(layer: xr.Dataset) -> xr.Dataset:
+    """Take a layer whose hidden state is as wide as its gates.
+
+    Raises
+    ------
+    DiagnosticError
+        It is an LSTM with a projection.
+    """
+    if "projection" in layer or (layer.attrs.get("kind") == "lstm" and "cell_unit" in layer.sizes):
+        raise DiagnosticError(
+            f"{layer.attrs.get('layer', 'This layer')} has a projection from its cell to its hidden state: "
+            "this measure needs a square recurrent matrix. lag_profile, memory_horizon, decay_rate and "
+            "timescale work for it."
+        )
+    return layer
+
+
+def unchanged(layer: xr.Dataset) -> xr.Dataset:
+    """Take a layer whose every step starts from where the step before ended.
+
+    Raises
+    ------
+    DiagnosticError
+        It is a cell in a loop that changes the state between the calls.
+    """
+    if layer.attrs.get("states_changed"):
+        raise DiagnosticError(
+            f"{layer.attrs.get('layer', 'This cell')} is called in a loop that changes its state between the "
+            "calls: what a step does to the next is not in the cell alone. lag_profile, memory_horizon and "
+            "decay_rate work for it."
+        )
+    return layer
 
 
 def _require_below(layer: xr.Dataset, name: str, bar: float) -> None:

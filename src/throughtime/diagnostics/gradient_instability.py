@@ -10,7 +10,7 @@ import xarray as xr
 
 from throughtime._errors import DiagnosticError
 from throughtime._schema import Layer, require, states
-from throughtime.diagnostics.checks import certified
+from throughtime.diagnostics.checks import certified, unchanged
 from throughtime.diagnostics.lags import Floats, by_lag, log_state_gradient, runs_backward, valid_steps
 
 
@@ -33,7 +33,8 @@ def gradient_instability(layer: Layer) -> xr.DataArray:
     Raises
     ------
     DiagnosticError
-        `output_gradient` has a time axis and cannot be taken off: LSTM, two directions.
+        `output_gradient` has a time axis and cannot be taken off: LSTM, two directions. Or it is a cell
+        whose state is changed between its calls.
 
     References
     ----------
@@ -45,7 +46,7 @@ def gradient_instability(layer: Layer) -> xr.DataArray:
     >>> gradient_instability(testing.decaying(rate=0.9, steps=50)).values.round(6)  # 49·0.1²
     array([0.49])
     """
-    captured = certified(layer)
+    captured = unchanged(certified(layer))
     gradient = log_state_gradient(captured)
     valid, backward = valid_steps(captured), runs_backward(captured)
     arriving = by_lag(gradient, valid, backward)

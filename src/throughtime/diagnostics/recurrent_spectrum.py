@@ -13,7 +13,7 @@ import xarray as xr
 
 from throughtime._errors import DiagnosticError
 from throughtime._schema import Layer, require
-from throughtime.diagnostics.checks import certified
+from throughtime.diagnostics.checks import certified, unprojected
 
 _RESULTS = ("eigenvalues", "spectral_radius", "largest_singular_value", "orthogonality_gap", "non_normality")
 
@@ -47,7 +47,7 @@ def recurrent_spectrum(layer: Layer) -> xr.Dataset:
     >>> float(found["spectral_radius"]), float(found["orthogonality_gap"]), float(found["non_normality"])
     (0.5, 0.75, 0.0)
     """
-    kernel = require(certified(layer), "recurrent_kernel")
+    kernel = require(unprojected(certified(layer)), "recurrent_kernel")
     if not {"unit_from", "unit"} <= {*kernel.dims}:
         raise DiagnosticError(
             f"The recurrent_kernel of a cell of one's own has the axes {', '.join(map(str, kernel.dims))}; "

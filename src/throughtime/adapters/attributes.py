@@ -1,0 +1,72 @@
+"""Takes back whatever is written on Python objects: attributes, and what the containers among them hold."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def attributes_restored(holder: Any) -> Iterator[None]:
+    """Put an object's attributes back after the block, also when it raises or is interrupted.
+
+    Examples
+    --------
+    >>> class Layer: ...
+    >>> layer = Layer()
+    >>> layer.seen = [1]
+    >>> with attributes_restored(layer):
+    ...     layer.seen.append(2)
+    ...     layer.extra = 3
+    >>> vars(layer)
+    {'seen': [1]}
+    """
+    attributes = vars(holder)
+    before = dict(attributes)
+    contents = {name: _copy(value) for name, value in before.items() if _is_builtin_container(value)}
+    try:
+        yield
+    finally:
+        # Straight into the dictionary: setting attributes would pass through a framework's tracking.
+        if attributes.keys() != before.keys() or any(attributes[name] is not before[name] for name in before):
+            attributes.clear()
+            attributes.update(before)
+        for name, content in contents.items():
+            _refill(before[name], content)
+
+
+def _is_builtin_container(value: Any) -> bool:
+    return isinstance(value, (list, dict, set))
+
+
+def _copy(value: Any) -> Any:
+    return dict(value) if isinstance(value, dict) else list(value)
+
+
+def _refill(container: Any, content: Any) -> None:
+    """Put a container's content back, in place: others may hold the same container."""
+    if _same_content(container, content):
+        return
+    # The builtin's own methods: a framework's tracked containers may refuse to change.
+    if isinstance(container, dict):
+        # An OrderedDict keeps its order beside the dict that it is.
+        builtin = OrderedDict if isinstance(container, OrderedDict) else dict
+        builtin.clear(container)
+        builtin.update(container, content)
+    elif isinstance(container, set):
+        set.clear(container)
+        set.update(container, content)
+    else:
+        list.__setitem__(container, slice(None), content)
+
+
+def _same_content(container: Any, content: Any) -> bool:
+    if len(container) != len(content):
+        return False
+    if isinstance(container, dict):
+        return all(container.get(key, _same_content) is value for key, value in content.items())
+    if isinstance(container, set):
+        return container == set(content)
+    return all(now is before for now, before in zip(container, content, strict=True))

@@ -1,0 +1,158 @@
+"""Finds the layers a caller means among those an adapter has named: by index, name, path, object, predicate.
+
+Touches no framework: an adapter lists its layers as entries, and says which objects are layers at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn, Protocol, TypeVar
+
+from throughtime._errors import AmbiguousLayerError, LayerNotFoundError
+
+
+class Entry(Protocol):
+    """A layer, the path that names it in the tree, and the name its framework gives it."""
+
+    @property
+    def path(self) -> str:
+        """Where its leaf stands, `encoder/lstm`."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the framework, `encoder.lstm`."""
+
+    @property
+    def layer(self) -> Any:
+        """The layer."""
+
+    @property
+    def class_name(self) -> str:
+        """What its framework calls its class."""
+
+    @property
+    def is_container(self) -> bool:
+        """Whether it computes by its own layers alone."""
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether something flows through time in it."""
+
+    @property
+    def is_part(self) -> bool:
+        """Whether the entry is a part of a layer that has an entry of its own."""
+
+
+Found = TypeVar("Found", bound=Entry)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """All layers of one model.
+
+    Attributes
+    ----------
+    entries : sequence of Entry
+        Containers before their content, a layer before its parts.
+    indexed : sequence of layers
+        What an int counts.
+    layer_class : type
+        A class of objects that are layers and not predicates.
+    hint : str
+        Said where the model has no recurrent layer.
+    """
+
+    entries: Sequence[Any]
+    indexed: Sequence[Any]
+    layer_class: type
+    hint: str = ""
+
+    def select(self, wanted: Any) -> list[Any]:
+        """Find the layers a caller means.
+
+        Parameters
+        ----------
+        wanted : "recurrent", "all", int, name, path, layer, list of those, or predicate on a layer
+
+        Raises
+        ------
+        LayerNotFoundError, AmbiguousLayerError
+            With the indexed list of what the model has.
+        """
+        whole = [entry for entry in self.entries if not entry.is_part]
+        if isinstance(wanted, str) and wanted == "recurrent":
+            none = f"The model has no recurrent layer{self.hint}"
+            return self._some([entry for entry in whole if entry.is_recurrent], none)
+        if isinstance(wanted, str) and wanted == "all":
+            return [entry for entry in whole if not entry.is_container]
+        if isinstance(wanted, (list, tuple, set)):
+            return _unique(entry for item in wanted for entry in self.select(item))
+        if callable(wanted) and not isinstance(wanted, self.layer_class):
+            return self._some(
+                [entry for entry in whole if wanted(entry.layer)], "The predicate holds for no layer"
+            )
+        return [self._one(wanted)]
+
+    def _one(self, wanted: Any) -> Any:
+        """Find one layer by index, object, path or name: exact first, then a unique part of the name."""
+        if isinstance(wanted, self.layer_class):
+            matches = [entry for entry in self.entries if entry.layer is wanted]
+            return self._some(matches, f"This {type(wanted).__name__} is not part of the model")[0]
+        if isinstance(wanted, int) and not isinstance(wanted, bool):
+            return self._by_index(wanted)
+        if isinstance(wanted, str):
+            return self._by_name(wanted)
+        raise LayerNotFoundError(
+            f"A layer is named by an index, a name, a path or the layer itself, got {wanted!r} of type "
+            f"{type(wanted).__name__}."
+        )
+
+    def _by_index(self, index: int) -> Any:
+        if not -len(self.indexed) <= index < len(self.indexed):
+            self._raise_not_found(f"There is no layer {index}")
+        layer = self.indexed[index]
+        return self._some([entry for entry in self.entries if entry.layer is layer], f"No layer {index}")[0]
+
+    def _by_name(self, wanted: str) -> Any:  # noqa: RET503 - _raise_not_found never returns
+        path = wanted.strip("/").replace(".", "/")
+        tests: tuple[Callable[[Any], bool], ...] = (
+            lambda entry: wanted == entry.name,
+            lambda entry: path == entry.path,
+            lambda entry: not entry.is_part and wanted == entry.path.rpartition("/")[2],
+            # A layer stands for its parts here: `lstm` is no part of a name of `lstm/0`.
+            lambda entry: not entry.is_part and (wanted in entry.name or path in entry.path),
+        )
+        for test in tests:
+            matches = [entry for entry in self.entries if test(entry)]
+            if len(matches) == 1:
+                return matches[0]
+            if matches:
+                names = ", ".join(repr(entry.path) for entry in matches)
+                raise AmbiguousLayerError(
+                    f"{wanted!r} fits {len(matches)} layers: {names}. Give one of these paths.\n"
+                    f"{self.listing()}"
+                )
+        self._raise_not_found(f"There is no layer {wanted!r}")
+
+    def listing(self) -> str:
+        """List the layers, indexed as an int counts them."""
+        indices = {id(layer): index for index, layer in enumerate(self.indexed)}
+        lines = []
+        for entry in self.entries:
+            index = "" if entry.is_part else indices.get(id(entry.layer), "")
+            recurrent = "  recurrent" if entry.is_recurrent else ""
+            lines.append(f"  {index:>3}  {entry.path}  ({entry.class_name}){recurrent}")
+        return "\n".join(["Layers of this model (index, path, class):", *lines])
+
+    def _some(self, matches: list[Any], otherwise: str) -> list[Any]:
+        if not matches:
+            self._raise_not_found(otherwise)
+        return matches
+
+    def _raise_not_found(self, reason: str) -> NoReturn:
+        raise LayerNotFoundError(f"{reason}.\n{self.listing()}")
+
+
+def _unique(entries: Iterable[Found]) -> list[Found]:
+    return list({entry.path: entry for entry in entries}.values())

@@ -1,0 +1,8 @@
+"""The adapter for native PyTorch modules: a module and a batch become a `ModelRecord`.
+
+`Probe` finds the layers (`find`), runs the module once with their kernels watched (`tap`, `fused`,
+`stepwise`), differentiates the loss by `torch.autograd.grad` and collects arrays into records.
+"""
+
+from throughtime.adapters.torch.find import listing as listing
+from throughtime.adapters.torch.probe import Probe as Probe

@@ -1,0 +1,91 @@
+"""Collects the arrays of one finished pass into records: one per layer call, in input time."""
+
+from __future__ import annotations
+
+from throughtime._errors import LayerNotFoundError
+from throughtime._record import UNREACHED, Array, LayerRecord, ModelRecord
+
+from . import axes, collect_fused, collect_stepwise, settings, weights
+from .find import to_snake_case
+from .finished import Pass
+from .structure import name_of, numpy
+from .tap import Call
+
+_NO_TENSOR = "the layer returns no tensor"
+_INTEGER = "its output is {dtype}, which has no gradient"
+_NOT_RECURRENT = "inputs are captured for recurrent layers only"
+
+
+def records(
+    done: Pass, loss: float | None, reduced: tuple[float, str] | None, *, training: bool
+) -> ModelRecord:
+    """Turn a finished pass into records.
+
+    Raises
+    ------
+    LayerNotFoundError
+        No layer asked for was called.
+    """
+    called = {id(call.entry.layer) for call in done.calls}
+    absent = [entry.path for entry in done.found if id(entry.layer) not in called]
+    if not called:
+        raise LayerNotFoundError(f"The model did not call {', '.join(absent)} on this batch.")
+    layers: list[LayerRecord] = []
+    for call in done.calls:
+        if call.layers:
+            layers += collect_fused.leaves(done, call)
+        elif call.steps:
+            layers.append(collect_stepwise.leaf(done, call))
+        else:
+            layers.append(_plain(done, call))
+    paths = [leaf.path for leaf in layers]
+    return ModelRecord(
+        layers=tuple(layers),
+        attributes={
+            **settings.of_capture(done.model, paths, absent, reduced),
+            "training": int(training),
+        },
+        loss=loss,
+        reduction_factor=None if reduced is None else reduced[0],
+    )
+
+
+def _plain(done: Pass, call: Call) -> LayerRecord:
+    """Collect a layer that is not recurrent: its output and its weights."""
+    arrays: dict[str, Array] = {}
+    missing: dict[str, str] = {}
+    if call.output is not None and "output" in done.wanted:
+        arrays["output"] = axes.samples_first(numpy(call.output), done.time_major)
+    if "output_gradient" in done.wanted:
+        gradient = None if call.output is None else done.gradients.of(call.output)
+        if gradient is None:
+            missing["output_gradient"] = _why_no_gradient(call)
+        else:
+            arrays["output_gradient"] = axes.samples_first(gradient, done.time_major)
+    if "input_gradient" in done.wanted:
+        missing["input_gradient"] = _NOT_RECURRENT
+    for name, weight in weights.own(call.entry.layer).items():
+        if "weights" in done.wanted:
+            arrays[name] = numpy(weight, copy=True)
+        if "weight_gradients" in done.wanted:
+            gradient = done.gradients.of(weight)
+            if gradient is None:
+                missing[f"{name}_gradient"] = UNREACHED
+            else:
+                arrays[f"{name}_gradient"] = gradient
+    return LayerRecord(
+        path=call.path(),
+        kind=to_snake_case(call.entry.class_name),
+        arrays=arrays,
+        flags=settings.of_layer(call, done.frozen),
+        missing=missing,
+        dims={} if call.output is None else axes.of_output(call.entry.layer, call.output.ndim),
+    )
+
+
+def _why_no_gradient(call: Call) -> str:
+    if call.output is None:
+        return _NO_TENSOR
+    if not call.output.is_floating_point():
+        return _INTEGER.format(dtype=name_of(call.output.dtype))
+    return UNREACHED

@@ -1,0 +1,165 @@
+"""Names every layer inside a torch module by a path; touches no tensor.
+
+What wraps a module without computing anything itself (`torch.compile`, DistributedDataParallel) has no
+name in a path.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.utils import parametrize
+
+from throughtime._errors import UnbuiltModelError, UnsupportedModelError
+from throughtime._record import escape
+from throughtime.adapters.selection import Selection
+
+_PARALLEL = (DistributedDataParallel, DataParallel)
+_PARTS = "parametrizations"  # torch's own child, whose result is the layer's weight
+
+
+@dataclass(frozen=True)
+class Found:
+    """A layer, its path, and its dotted name in torch; `inner` for one of the layers inside an `nn.LSTM`."""
+
+    path: str
+    name: str
+    layer: Any
+    is_container: bool = False
+    inner: int | None = None
+
+    @property
+    def class_name(self) -> str:
+        """The class that the user knows: torch makes one of its own for a parametrized module."""
+        return class_name(self.layer)
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether it is one of torch's recurrent layers or cells."""
+        return is_recurrent(self.layer)
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it is one of several inner layers."""
+        return self.inner is not None
+
+
+def is_recurrent(module: Any) -> bool:
+    """Whether a module is an nn.RNN, LSTM, GRU, one of their cells, or derived from one."""
+    return isinstance(module, (nn.RNNBase, nn.RNNCellBase))
+
+
+def class_name(module: Any) -> str:
+    """Name a module's class, below the one that a parametrization makes."""
+    kind = type(module)
+    return kind.__bases__[0].__name__ if parametrize.is_parametrized(module) else kind.__name__
+
+
+def unwrapped(module: Any) -> Any:
+    """Take off what only wraps a module: a compiled model and a parallel one compute what it computes."""
+    while True:
+        # Not by class: that of a compiled module lives in a library that takes seconds to import.
+        if "_orig_mod" in getattr(module, "_modules", {}):
+            module = module._modules["_orig_mod"]
+        elif isinstance(module, _PARALLEL):
+            module = module.module
+        else:
+            return module
+
+
+def checked(model: Any) -> Any:
+    """Unwrap a model, and refuse what cannot be captured.
+
+    Raises
+    ------
+    UnsupportedModelError
+        It is no torch module, or a TorchScript one.
+    UnbuiltModelError
+        It has weights that wait for a first batch.
+    """
+    if not isinstance(model, nn.Module):
+        raise UnsupportedModelError(f"Expected a torch.nn.Module, got {type(model).__name__}.")
+    model = unwrapped(model)
+    if isinstance(model, torch.jit.ScriptModule):
+        raise UnsupportedModelError(
+            "The model is a TorchScript module: its layers run inside a compiled graph, where nothing can be "
+            "watched. Pass the Python module that it was scripted or traced from; weights of a saved one go "
+            "there with load_state_dict(scripted.state_dict())."
+        )
+    lazy = [name for name, weight in model.named_parameters() if nn.parameter.is_lazy(weight)]
+    if lazy:
+        raise UnbuiltModelError(
+            f"{', '.join(lazy)} of the model have no shape yet: call the model once on a batch, model(x), "
+            "and capture then."
+        )
+    return model
+
+
+def walk(model: Any) -> list[Found]:
+    """List every layer of an unwrapped model, containers before their content, a layer before its parts."""
+    found = list(_walk(model, "", "", {id(model)}))
+    if found:
+        return found
+    name = to_snake_case(class_name(model))
+    return list(_with_parts(Found(name, name, model)))
+
+
+def _walk(container: Any, path: str, name: str, seen: set[int]) -> Iterator[Found]:
+    for own_name, child in children(container):
+        if id(child) in seen:
+            continue
+        seen.add(id(child))
+        place, dotted = f"{path}{escape(own_name)}", f"{name}{own_name}"
+        yield from _with_parts(Found(place, dotted, child, _is_container(child)))
+        if _is_container(child):
+            yield from _walk(child, f"{place}/", f"{dotted}.", seen)
+
+
+def _with_parts(entry: Found) -> Iterator[Found]:
+    yield entry
+    count = getattr(entry.layer, "num_layers", 1) if isinstance(entry.layer, nn.RNNBase) else 1
+    for place in range(count if count > 1 else 0):
+        yield Found(f"{entry.path}/{place}", f"{entry.name}.{place}", entry.layer, inner=place)
+
+
+def children(module: Any) -> list[tuple[str, Any]]:
+    """Name a module's children, unwrapped."""
+    if isinstance(module, torch.jit.ScriptModule) or is_recurrent(module):
+        return []
+    named = module.named_children()
+    return [(name, unwrapped(child)) for name, child in named if name != _PARTS]
+
+
+def _is_container(module: Any) -> bool:
+    return bool(children(module))
+
+
+def to_snake_case(name: str) -> str:
+    """Write a class name as part of a path.
+
+    Examples
+    --------
+    >>> to_snake_case("LSTMCell"), to_snake_case("GRU")
+    ('lstm_cell', 'gru')
+    """
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def selection(model: Any) -> Selection:
+    """Prepare the search in an unwrapped model; an int counts `model.children()`."""
+    indexed = [child for _, child in children(model)] or [model]
+    scripted = any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
+    hint = "; what a TorchScript module holds cannot be looked into" if scripted else ""
+    return Selection(walk(model), indexed, nn.Module, hint)
+
+
+def listing(model: Any) -> str:
+    """List the model's layers, indexed as `layer_idx` counts them."""
+    return selection(unwrapped(model)).listing()

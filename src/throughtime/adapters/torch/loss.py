@@ -1,0 +1,154 @@
+"""The one number that is differentiated, and what it does to each sample's share of it.
+
+A loss is any callable `(output, y)`; how it treats samples is found by trying, on two of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+import torch
+
+from throughtime._errors import LossError, ThroughTimeError
+
+from . import structure
+
+_UNDONE = "nothing undone"
+_TRIED = 4  # samples looked at for two whose losses are finite
+Evaluate = Callable[[Any, "Labels"], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the loss compares outputs with: a structure of tensors, and a tensor of weights or None."""
+
+    y: Any
+    sample_weight: torch.Tensor | None
+
+
+def check_loss(loss: Any) -> None:
+    """Refuse what is no loss.
+
+    Raises
+    ------
+    LossError
+    """
+    if loss is None:
+        raise LossError(
+            "A torch module has no loss of its own: pass loss=, a function (output, y) that returns a scalar "
+            "or one value per sample, such as torch.nn.MSELoss()."
+        )
+    if not callable(loss):
+        raise LossError(
+            f"loss= takes a function (output, y) or a loss module of torch.nn, not {type(loss).__name__}."
+        )
+
+
+def total(loss: Any, output: Any, labels: Labels) -> torch.Tensor:
+    """Evaluate the scalar loss of a batch; values per sample are averaged.
+
+    Raises
+    ------
+    LossError
+    """
+    try:
+        value = loss(output, labels.y)
+    except ThroughTimeError:
+        raise
+    except Exception as error:
+        raise LossError(
+            f"The loss could not be evaluated: {type(error).__name__}: {error}\n"
+            f"It is called as loss(output, y). The output has shape {structure.shapes(output)}, y "
+            f"{structure.shapes(labels.y)}."
+        ) from error
+    if not isinstance(value, torch.Tensor) or value.is_complex() or not value.is_floating_point():
+        what = f"a tensor of {value.dtype}" if isinstance(value, torch.Tensor) else type(value).__name__
+        raise LossError(f"The loss has to return a real floating-point tensor, it returned {what}.")
+    if labels.sample_weight is not None:
+        value = _weighted(value, labels.sample_weight)
+    return value if value.ndim == 0 else value.mean()
+
+
+def _weighted(value: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    if value.ndim == 0:
+        raise LossError(
+            "sample_weight needs a loss that returns one value per sample, as torch's losses do with "
+            'reduction="none"; this loss= returned a scalar.'
+        )
+    if tuple(value.shape[: weight.ndim]) != tuple(weight.shape):
+        raise LossError(
+            f"sample_weight has shape {tuple(weight.shape)}, the values of the loss {tuple(value.shape)}: "
+            "their first axes must agree."
+        )
+    return value * weight.to(value).reshape(*weight.shape, *(1,) * (value.ndim - weight.ndim))
+
+
+def tried_factor(evaluate: Evaluate, output: Any, labels: Labels, sizes: Sequence[int]) -> tuple[float, str]:
+    """Find what the loss multiplies a sample's own gradient by, and say in words how it reduces samples.
+
+    The loss of two samples together is compared with that of each alone.
+
+    Parameters
+    ----------
+    evaluate : callable (output, labels) -> scalar tensor
+    sizes : sequence of int
+        Numbers of samples that there may be, the likeliest first; they are looked for on the first two axes
+        of every tensor.
+    """
+    if sizes[0] == 1:
+        return 1.0, "one sample"
+    outputs = structure.tensors(output)
+    fitting = [size for size in sizes if any(_axes(tensor, size) for tensor in outputs)]
+    if not fitting:
+        return 1.0, f"not known: no output has an axis of {sizes[0]} samples, {_UNDONE}"
+    size, parts = fitting[0], (output, labels.y, labels.sample_weight)
+    sides = [_axes(tensor, size) for tensor in structure.tensors(parts)]
+    # Where steps and samples are equally many, both axes have to say the same.
+    orders = (0, -1) if any(len(axes) > 1 for axes in sides) else (0,)
+    found = {_tried(evaluate, parts, size, order) for order in orders}
+    if len(found) > 1:
+        return 1.0, f"not known: samples and steps are equally many, {_UNDONE}"
+    return found.pop()
+
+
+def _tried(evaluate: Evaluate, parts: Any, size: int, order: int) -> tuple[float, str]:
+    def loss_of(*rows: int) -> float:
+        output, y, weight = structure.mapped(lambda leaf: _samples(leaf, size, rows, order), parts)
+        return float(evaluate(output, Labels(y, weight)))
+
+    try:
+        with torch.no_grad():
+            alone = {row: loss_of(row) for row in range(min(size, _TRIED))}
+            # One sample may be spoiled: a NaN is no reason to scale the others differently.
+            a, b = ([row for row, value in alone.items() if isfinite(value)] + [0, 1])[:2]
+            first, second, both = alone[a], alone[b], loss_of(a, b)
+    except (ThroughTimeError, RuntimeError, ValueError, IndexError) as error:
+        return 1.0, f"not known: the loss fails on two samples alone ({type(error).__name__}), {_UNDONE}"
+    if not isfinite(first + second + both):
+        return 1.0, f"not known: the loss is not finite, {_UNDONE}"
+    tolerance = 1e-4 * max(abs(first), abs(second), abs(both), 1e-30)
+    if abs(both - (first + second) / 2) <= tolerance:
+        return 1.0 / size, "mean over samples"
+    if abs(both - (first + second)) <= tolerance:
+        return 1.0, "sum over samples"
+    return 1.0, f"couples samples: two together lose neither the mean nor the sum of each, {_UNDONE}"
+
+
+def _axes(tensor: torch.Tensor, size: int) -> list[int]:
+    return [axis for axis, length in enumerate(tensor.shape[:2]) if length == size]
+
+
+def _samples(leaf: Any, size: int, rows: tuple[int, ...], order: int) -> Any:
+    """Take some samples of a leaf, in single precision at least; all of what has no axis of samples."""
+    if structure.is_packed(leaf):
+        return structure.packed_samples(leaf, rows)
+    if not isinstance(leaf, torch.Tensor):
+        return leaf
+    leaf = leaf.detach()
+    if leaf.dtype in (torch.float16, torch.bfloat16):
+        leaf = leaf.float()
+    axes = _axes(leaf, size)
+    return leaf.index_select(axes[order], torch.tensor(rows, device=leaf.device)) if axes else leaf

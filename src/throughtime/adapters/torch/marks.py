@@ -1,0 +1,101 @@
+"""Marked copies of tensors: the gradient with respect to a mark is the gradient through that one use.
+
+A mark shares memory with its tensor and is never handed to a user's code, which could write on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+from throughtime._record import Array
+
+from .structure import numpy
+
+INPUT, OUTPUT, STATE, WEIGHT = "input", "output", "state", "weight"
+_INSIDE = frozenset(
+    {
+        "hidden_gradient",
+        "cell_gradient",
+        "gate_gradient",
+        "initial_hidden_gradient",
+        "initial_cell_gradient",
+        "step_contribution",
+        "certificate",
+    }
+)
+_NEEDED_FOR = {
+    INPUT: frozenset({"input_gradient", "certificate"}),
+    OUTPUT: _INSIDE | {"output_gradient"},
+    STATE: _INSIDE | {"output_gradient"},
+    WEIGHT: frozenset({"certificate", "weight_gradients"}),
+}
+
+
+# Powers of two change no digit; 2¹⁶ is what torch's GradScaler starts with.
+_SCALES = (2.0**16, 2.0**10, 2.0**5, 2.0**-5, 1.0)
+
+
+class Marks:
+    """Makes marks of the kinds that the quantities need, and differentiates a loss with respect to them all.
+
+    Parameters
+    ----------
+    quantities : frozenset of str
+        What was asked for; none of the gradients where there are no labels.
+    """
+
+    def __init__(self, quantities: frozenset[str]) -> None:
+        self._quantities = quantities
+        self._kinds = {kind for kind, needs in _NEEDED_FOR.items() if quantities & needs}
+        self._marks: list[torch.Tensor] = []
+
+    def anew(self) -> Marks:
+        """Make marks in the same way, none of them known here."""
+        return Marks(self._quantities)
+
+    def __call__(self, kind: str, tensor: torch.Tensor) -> torch.Tensor:
+        """Mark a tensor; the tensor itself where no gradient of its kind is needed, or there is none."""
+        if kind not in self._kinds or not tensor.is_floating_point():
+            return tensor
+        # A tensor without a history becomes a leaf of its own: the caller's stays without gradient.
+        source = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
+        mark = source.view_as(source)
+        self._marks.append(mark)
+        return mark
+
+    def differentiate(self, loss: torch.Tensor | None, parameters: Iterable[torch.Tensor]) -> Gradients:
+        """Differentiate with respect to every mark and to the parameters given, all at once."""
+        sources = [*self._marks, *parameters]
+        if loss is None or not loss.requires_grad or not sources:
+            return Gradients({}, 1.0)
+        # float16 ends where many gradients lie: they are taken of a scaled loss, as training takes them.
+        scales = _SCALES if any(source.dtype == torch.float16 for source in sources) else _SCALES[-1:]
+        for scale in scales:
+            start, is_last = torch.full_like(loss, scale), scale == scales[-1]
+            found = torch.autograd.grad(loss, sources, start, retain_graph=not is_last, allow_unused=True)
+            if is_last or all(gradient is None or bool(gradient.isfinite().all()) for gradient in found):
+                break
+        pairs = zip(sources, found, strict=True)
+        return Gradients({id(one): (one, gradient) for one, gradient in pairs if gradient is not None}, scale)
+
+
+class Gradients:
+    """Gradients of a scaled loss by the tensor they belong to, handed out unscaled; float16 as float32."""
+
+    def __init__(self, found: dict[int, tuple[torch.Tensor, torch.Tensor]], scale: float) -> None:
+        self._found, self._scale = found, scale
+
+    def of(self, tensor: torch.Tensor) -> Array | None:
+        """Return dL/dtensor; None where the loss does not depend on it, or it was not asked for."""
+        pair = self._found.get(id(tensor))
+        if pair is None:
+            return None
+        gradient = pair[1].float() if pair[1].dtype == torch.float16 else pair[1]
+        return numpy(gradient if self._scale == 1.0 else gradient / self._scale)
+
+    def total(self, tensors: Iterable[torch.Tensor]) -> Array | None:
+        """Sum the gradients of several tensors of one shape; None where none has one."""
+        known = [gradient for gradient in map(self.of, tensors) if gradient is not None]
+        return sum(known[1:], known[0]) if known else None

@@ -1,0 +1,113 @@
+"""What a reader of the tree needs beside the arrays: of a layer, and of the whole capture."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from throughtime._record import Attribute
+
+from . import structure
+from .tap import Call
+
+_OTHER_TIME = (
+    nn.Flatten,
+    nn.Unflatten,
+    nn.Upsample,
+    nn.ConstantPad1d,
+    nn.ReflectionPad1d,
+    nn.ReplicationPad1d,
+)
+_POOLS = (nn.MaxPool1d, nn.AvgPool1d, nn.LPPool1d, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d)
+
+
+def of_layer(call: Call, frozen: Collection[int]) -> dict[str, Attribute]:
+    """Read the flags of any layer.
+
+    Parameters
+    ----------
+    call : Call
+    frozen : collection of int
+        Ids of the weights that training leaves alone.
+    """
+    module = call.entry.layer
+    flags: dict[str, Attribute] = {"layer_name": call.entry.name, "layer_class": call.entry.class_name}
+    flags["trainable"] = int(all(id(weight) not in frozen for weight in module.parameters()))
+    flags["output_reversed"] = 0
+    if call.output is not None:
+        flags["dtype"] = call.autocast or structure.name_of(call.output.dtype)
+    return flags
+
+
+def of_recurrent(call: Call, frozen: Collection[int]) -> dict[str, Attribute]:
+    """Read the flags of a recurrent layer or cell."""
+    module = call.entry.layer
+    flags = {**of_layer(call, frozen), "units": module.hidden_size, "activation": call.activation}
+    if call.kind != "simple_rnn":
+        flags["recurrent_activation"] = "sigmoid"
+    if call.kind == "gru":
+        flags["reset_after"] = 1
+    for name in ("num_layers", "batch_first", "proj_size"):
+        if hasattr(module, name):
+            flags[name] = int(getattr(module, name))
+    if getattr(module, "bidirectional", False):
+        flags["merge_mode"] = "concat"
+    return flags
+
+
+def of_capture(
+    model: Any, called: Sequence[str], absent: Sequence[str], reduced: tuple[float, str] | None
+) -> dict[str, Attribute]:
+    """Tell what holds for all layers of a capture.
+
+    Parameters
+    ----------
+    model : nn.Module
+    called, absent : sequence of str
+        Paths of the leaves in the order of their calls, and of layers that were not called.
+    reduced : (float, str) or None
+        The factor of the loss's reduction and the words for it; None without labels.
+    """
+    attributes: dict[str, Attribute] = {
+        "framework": "torch",
+        "framework_version": str(torch.__version__),
+        "order_of_calls": ", ".join(called),
+    }
+    if reduced is None:
+        attributes["gradients"] = "none: the capture was made without labels"
+    else:
+        attributes["loss_reduction"] = reduced[1]
+    if absent:
+        attributes["not_called"] = ", ".join(absent)
+    coupling = [name for name, module in model.named_modules() if _couples(module)]
+    if coupling:
+        attributes["couples_samples"] = f"{', '.join(coupling)}: statistics of the batch in training"
+    attributes["time"] = _alignment(model)
+    return attributes
+
+
+def _couples(module: Any) -> bool:
+    return isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
+
+
+def _alignment(model: Any) -> str:
+    """Say which layers break the time axis that the model's input has."""
+    breaking = [name for name, module in model.named_modules() if _breaks_time(module)]
+    if not breaking:
+        return "each layer's own input, in input order"
+    names = ", ".join(f"{name or 'the model'}" for name in breaking)
+    return f"each layer's own input, in input order; not the model's input time after {names}"
+
+
+def _breaks_time(module: Any) -> bool:
+    """Whether step t of the layer's output is not step t of its input."""
+    if isinstance(module, (*_OTHER_TIME, *_POOLS, nn.ConvTranspose1d)):
+        return True
+    if not isinstance(module, nn.Conv1d):
+        return False
+    kernel, padding = module.dilation[0] * (module.kernel_size[0] - 1), module.padding
+    keeps_length = padding == "same" or (padding != "valid" and 2 * padding[0] == kernel)
+    return module.stride[0] != 1 or not keeps_length

@@ -1,0 +1,217 @@
+"""Watches chosen layers during one pass: `forward` is wrapped on the instance and taken off afterwards.
+
+Within the forward of a recurrent layer the call of torch's kernel is taken over, whatever the module does
+around it: packing, states, a subclass's own forward.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from . import fused, layout, stepwise, structure
+from .find import Found, is_recurrent
+from .marks import OUTPUT, Marks
+
+
+@dataclass
+class Call:
+    """One call of one watched layer, or of a cell: one sequence of its calls.
+
+    Attributes
+    ----------
+    number : int
+        The first call of a layer is 1.
+    kind : str
+        Of a recurrent layer; empty for all others.
+    layout : Layout or None
+        Of a fused recurrent layer.
+    layers : tuple of InnerLayer
+        Of a fused recurrent layer.
+    steps : list of Step
+        Of a cell.
+    output : tensor or None
+        Mark of what another layer returns; None where that is no tensor.
+    autocast : str
+        Precision that autocast computes in; empty where it is off.
+    """
+
+    entry: Found
+    number: int
+    kind: str = ""
+    layout: layout.Layout | None = None
+    layers: tuple[fused.InnerLayer, ...] = ()
+    steps: list[stepwise.Step] = field(default_factory=list)
+    output: torch.Tensor | None = None
+    activation: str = "tanh"
+    autocast: str = ""
+
+    def path(self, part: int | None = None) -> str:
+        """Name the leaf of this call, or of one inner layer of it."""
+        path = self.entry.path
+        if self.entry.is_part:
+            path = path.rpartition("/")[0]
+        # A container asked for itself has its content below its own path, so its leaf stands beside it.
+        if self.number > 1 or self.entry.is_container:
+            path = f"{path}@{self.number}"
+        return path if part is None else f"{path}/{part}"
+
+
+class Recorder:
+    """Collects the calls of the watched layers, in order.
+
+    Parameters
+    ----------
+    found : sequence of Found
+    marks : Marks
+    inputs : structure of tensors
+        What the model is called with.
+
+    Attributes
+    ----------
+    calls : list of Call
+    time_major : tuple of int
+        Steps and samples, where a recurrent layer reads what the model is called with and finds the samples
+        on its second axis; else empty.
+    """
+
+    def __init__(self, found: Sequence[Found], marks: Marks, inputs: Any) -> None:
+        self.calls: list[Call] = []
+        self._is_open = True
+        self.time_major: tuple[int, ...] = ()
+        self._inputs = structure.tensors(inputs)
+        self._sizes: list[tuple[int, int]] = []  # of each call of a recurrent layer: module, samples
+        self._marks = marks
+        self._entries = {id(entry.layer): entry for entry in found}
+        self._loops: dict[int, stepwise.Loop] = {}
+
+    def watch(self, model: Any) -> None:
+        """Wrap the forward of every watched layer; whoever calls this puts the attributes back."""
+        for module in model.modules():
+            entry, forward = self._entries.get(id(module)), module.forward
+            if is_recurrent(module):
+                wrapped = self._recurrent(entry, module, forward)
+            elif entry is not None:
+                wrapped = self._plain(entry, forward)
+            else:
+                continue
+            # Straight into the dictionary: a module's attributes pass through torch's own bookkeeping.
+            vars(module)["forward"] = functools.wraps(forward)(wrapped)
+
+    def close(self) -> None:
+        """Record nothing more: what runs again later (checkpointing) has to run as it did, unseen."""
+        self._is_open = False
+        self._marks = self._marks.anew()
+        self._loops = {}
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many samples the model may have been called with: as its layers see it, as its input says."""
+        found = [int(self._inputs[0].shape[0])] if self._inputs and self._inputs[0].ndim else [1]
+        if self._sizes:
+            first, samples = self._sizes[0]
+            # A model that takes one sample after another calls its layer with each.
+            if samples > 1 or sum(module == first for module, _ in self._sizes) == 1:
+                return [samples, *found]
+        return found
+
+    def _plain(self, entry: Found, forward: Any) -> Any:
+        def watched(*arguments: Any, **keywords: Any) -> Any:
+            result = forward(*arguments, **keywords)
+            return self._returned(entry, result)
+
+        return watched
+
+    def _returned(self, entry: Found, result: Any) -> Any:
+        """Mark the first tensor that a layer returns, and hand on a copy in its place."""
+        tensor = next(iter(structure.tensors(result)), None)
+        call = self._new_call(entry, None, tensor)
+        if tensor is None:
+            return result
+        with _gradients_on():
+            call.output = self._marks(OUTPUT, structure.ordinary(tensor))
+            copy = call.output.clone()
+        return structure.replaced(result, tensor, copy)
+
+    def _recurrent(self, entry: Found | None, module: Any, forward: Any) -> Any:
+        def watched(*arguments: Any, **keywords: Any) -> Any:
+            given = next(iter([*arguments, *keywords.values()]), None)
+            if self._is_open:
+                self._count(module, given)
+            if entry is None:
+                return forward(*arguments, **keywords)
+            with _Kernels(self, entry, getattr(given, "unsorted_indices", None)):
+                return forward(*arguments, **keywords)
+
+        return watched
+
+    def _count(self, module: Any, given: Any) -> None:
+        """Note how many samples a recurrent layer is called with."""
+        is_cell = isinstance(module, nn.RNNCellBase)
+        if not (is_cell and any(id(module) == known for known, _ in self._sizes)):  # its calls are steps
+            self._sizes.append((id(module), layout.samples(module, given)))
+        is_second = getattr(module, "batch_first", None) is False and getattr(given, "ndim", 0) == 3
+        if is_second and any(_is_same(given, one) for one in self._inputs):
+            self.time_major = tuple(given.shape[:2])
+
+    def fused(self, entry: Found, kernel: Any, arguments: tuple[Any, ...], order: Any) -> Any:
+        """Run a layer's kernel in parts."""
+        with _gradients_on():
+            asked = fused.read(kernel, arguments, order)
+            layers, result = fused.run(asked, self._marks)
+        call = self._new_call(entry, kernel, asked.data)
+        call.layout, call.layers = asked.layout, layers
+        return result
+
+    def stepwise(self, entry: Found, kernel: Any, arguments: tuple[Any, ...]) -> Any:
+        """Run one step of a cell."""
+        loop = self._loops.setdefault(id(entry.layer), stepwise.Loop())
+        with _gradients_on():
+            result, is_new = loop.run(kernel, arguments, self._marks)
+        if is_new:
+            self._new_call(entry, kernel, arguments[0]).steps = loop.sequences[-1]
+        return result
+
+    def _new_call(self, entry: Found, kernel: Any, data: torch.Tensor | None) -> Call:
+        call = Call(entry, 1 + sum(one.entry.layer is entry.layer for one in self.calls))
+        if kernel is not None:
+            call.kind = {**fused.KINDS, **stepwise.KINDS}[kernel]
+            call.activation = "relu" if kernel in (torch._VF.rnn_relu, torch._VF.rnn_relu_cell) else "tanh"
+        if data is not None and torch.is_autocast_enabled(data.device.type):
+            call.autocast = structure.name_of(torch.get_autocast_dtype(data.device.type))
+        if self._is_open:
+            self.calls.append(call)
+        return call
+
+
+class _Kernels(TorchFunctionMode):  # type: ignore[misc]
+    """Takes over the kernel of one recurrent layer while its forward runs."""
+
+    def __init__(self, recorder: Recorder, entry: Found, order: Any) -> None:
+        super().__init__()
+        self._recorder, self._entry, self._order = recorder, entry, order
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in fused.KINDS:
+            return self._recorder.fused(self._entry, func, args, self._order)
+        if func in stepwise.KINDS:
+            return self._recorder.stepwise(self._entry, func, args)
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _gradients_on() -> Iterator[None]:
+    """Record what runs, also where the model's own code has switched gradients off."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+def _is_same(tensor: torch.Tensor, other: torch.Tensor) -> bool:
+    return bool(tensor.data_ptr() == other.data_ptr() and tensor.shape == other.shape)

@@ -1,0 +1,65 @@
+"""Gives torch's recurrent weights their names and one orientation: input rows, gates apart, units last.
+
+torch keeps weights as (gate · unit, feature), the gates of an LSTM as i, f, g, o and those of a GRU as
+r, z, n, where z keeps; the schema has input, forget, candidate, output and update, reset, candidate.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from throughtime._record import Array
+
+_GATES = {"lstm": (0, 1, 2, 3), "gru": (1, 0, 2), "simple_rnn": None}  # where the schema's gates stand
+PROJECTION = "projection"
+# Words of the schema that a module's own parameter would take the place of.
+_TAKEN = ("input", "output", "hidden", "cell", "valid", "loss", "reduction_factor", "lag_matrix", "underflow")
+
+
+def names(count: int) -> tuple[str, ...]:
+    """Name so many weights of one direction in torch's order.
+
+    Examples
+    --------
+    >>> names(4), names(3)
+    (('kernel', 'recurrent_kernel', 'bias', 'recurrent_bias'), ('kernel', 'recurrent_kernel', 'projection'))
+    """
+    biases = ("bias", "recurrent_bias") if count >= 4 else ()
+    projection = (PROJECTION,) if count % 2 else ()
+    return ("kernel", "recurrent_kernel", *biases, *projection)
+
+
+def oriented(kind: str, arrays: Sequence[Array | None], suffix: str = "") -> dict[str, Array]:
+    """Bring one direction's weights, or their gradients, into the schema's orientation.
+
+    Parameters
+    ----------
+    kind : {"lstm", "gru", "simple_rnn"}
+    arrays : sequence of ndarray or None
+        In torch's order; what is None is left out.
+    suffix : str
+        Appended to each name, `_gradient`.
+    """
+    pairs = zip(names(len(arrays)), arrays, strict=True)
+    return {f"{name}{suffix}": _oriented(kind, name, array) for name, array in pairs if array is not None}
+
+
+def _oriented(kind: str, name: str, array: Array) -> Array:
+    """(gate · unit, feature) to (feature, gate, unit); a projection, (unit, cell_unit), is turned alone."""
+    order = _GATES[kind]
+    if name == PROJECTION or order is None:
+        return array.T
+    gated = array.reshape(len(order), -1, *array.shape[1:])[list(order)]
+    return gated.transpose(2, 0, 1) if gated.ndim == 3 else gated
+
+
+def own(module: Any) -> dict[str, Any]:
+    """Name the parameters of any layer, those of its parametrizations too."""
+    return {_name(name): parameter for name, parameter in module.named_parameters()}
+
+
+def _name(name: str) -> str:
+    name = re.sub(r"\W", "_", name)
+    return f"{name}_parameter" if name in _TAKEN else name

@@ -1,0 +1,42 @@
+"""Steps solved apart, each from the state before it, give what the whole layer gives."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.cells.cases import batch, difference, layer, solved_case
+
+from throughtime import _stepwise
+from throughtime.cells import QUANTITIES, solve
+
+
+@pytest.mark.parametrize("kind", ["simple_rnn", "lstm", "gru"])
+def test_steps_apart_are_the_layer(kind):
+    rng = np.random.default_rng(0)
+    built = layer(kind, rng)
+    passed = solved_case(built, batch(rng, states=True, gradient="everything")).passed
+    whole = solve(built, passed, QUANTITIES)
+
+    def before(after, first):
+        return np.concatenate([first[:, None], after[:, :-1]], axis=1)
+
+    # What the steps after it ask of c_t: the state handed out is c alone, h_t does not follow it there.
+    cell, asked = None, None
+    if kind == "lstm":
+        cell = before(whole["cell"], passed.initial_cell)
+        later = whole["cell_gradient"][:, 1:] * whole["gate_activation"][:, 1:, 1]
+        asked = np.concatenate([later, passed.final_cell_gradient[:, None]], axis=1)
+    apart = replace(
+        passed,
+        output_gradient=whole["hidden_gradient"],
+        initial_hidden=before(whole["hidden"], passed.initial_hidden),
+        initial_cell=cell,
+        final_hidden_gradient=None,
+        final_cell_gradient=asked,
+    )
+    found = _stepwise.solve(built, apart, QUANTITIES)
+    assert found.keys() == whole.keys()
+    for name, values in whole.items():
+        assert difference(found[name], values) <= 1e-12, name
