@@ -12,6 +12,7 @@ import pytest
 import torch
 from tests.torch.comparison import difference
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 import throughtime as tt
@@ -204,6 +205,27 @@ class TestModesOfTheCaller:
         model = nn.Sequential(Reader(), nn.Dropout(0.9)).train()
         model[1].eval()
         assert_same_tree(capture(model, training=True), capture(model))
+
+
+class Watching(TorchFunctionMode):
+    """Sees how torch's fused kernel is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.settings: list[Any] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch._VF.lstm and args[4] == 1:
+            self.settings.append(args[3:])
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_kernel_is_told_to_train_without_dropout_since_cudnn_demands_it() -> None:
+    model = Reader(num_layers=2, dropout=0.5).eval()
+    with Watching() as watching:
+        capture(model)
+    biases, layers, dropout, train, bidirectional, batch_first = True, 1, 0.0, True, False, False
+    assert watching.settings == [(biases, layers, dropout, train, bidirectional, batch_first)] * 2
 
 
 class TestDropoutBetweenLayers:
