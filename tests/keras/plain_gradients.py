@@ -66,8 +66,10 @@ def same_draws(values: Any = ()) -> Iterator[None]:
 
 def call(model: Any, x: Any, *, weights: Any = None, training: bool = False) -> tuple[Any, list[Any]]:
     """Prediction and regularisation losses; `weights` stand for the trainable variables."""
-    pairs = [] if weights is None else zip(model.trainable_variables, weights, strict=True)
-    with same_draws(pairs):
+    variables = model.trainable_variables
+    # Without a value of their own in the scope, regularisers would be given None.
+    weights = [variable.value for variable in variables] if weights is None else weights
+    with same_draws(zip(variables, weights, strict=True)):
         return model(x, training=training), model.losses
 
 
