@@ -71,10 +71,18 @@ def _arrays(value: Any) -> Any:
         return {key: _arrays(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         if any(_holds_arrays(item) for item in value):
+            _refuse_several(value)
             items = [_arrays(item) for item in value]
             return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
         return _as_array(value)
     return _as_array(value)
+
+
+def _refuse_several(value: Any) -> None:
+    """Refuse a list of batches; a structure of arrays has an array beside its structures."""
+    nested = [isinstance(item, (list, tuple)) and _holds_arrays(item) for item in value]
+    if isinstance(value, list) and all(nested):
+        raise BatchError(f"This is a list of {len(value)} batches, each with parts of its own: give one.")
 
 
 def _holds_arrays(value: Any) -> bool:
