@@ -125,7 +125,7 @@ def sequence_layer(**config: Any) -> Any:
     return recurrent("lstm", return_sequences=True, name="recurrent", **config)
 
 
-def with_hidden_as_output(*, head: bool = True) -> tuple[Any, Any]:
+def with_hidden_as_output(*, head: bool = True, added: float = 0.1) -> tuple[Any, Any]:
     """The twin of models that add to the loss: what is added is the loss of an output of its own."""
     layer = sequence_layer()
     inputs = keras.Input((T, M))
@@ -134,7 +134,7 @@ def with_hidden_as_output(*, head: bool = True) -> tuple[Any, Any]:
     randomise(whole, 3)
     zeros = np.zeros((B, T, N), "float32")
     losses = ["mse" if head else None, "mse"]
-    whole.compile(loss=losses, loss_weights=[1.0, 0.1])
+    whole.compile(loss=losses, loss_weights=[1.0, added])
     return whole, zeros
 
 
@@ -150,6 +150,29 @@ def add_loss(dtype: str = "float32", *, compiled: bool) -> Built:
     scale = 1.0 if compiled else 1 / B
     twin = (whole, x, [y, zeros], Options((), capture={"layers": "recurrent"}))
     return model, x, y if compiled else None, Options(leaves_of(layer), twin=twin, twin_scale=scale)
+
+
+@special("loss", "twin")
+def activity_regulariser(dtype: str = "float32") -> Built:
+    """Of a recurrent layer; whether Keras divides it by the batch size depends on its version."""
+    layer = sequence_layer(activity_regularizer=keras.regularizers.L2(0.01))
+    model = ending_in(layer, loss="mse")
+    x, y = batch(6, sequences=True)
+    hidden = keras.Model(model.inputs[0], layer.output)(x)
+    numbers = sum(layer.losses), keras.ops.mean(keras.ops.square(hidden))
+    total, square = (float(keras.ops.convert_to_numpy(number)) for number in numbers)
+    whole, zeros = with_hidden_as_output(added=total / square)
+    return model, x, y, Options(leaves_of(layer), twin=(whole, x, [y, zeros], Options(())))
+
+
+@special("loss", "plain")
+def ctc(dtype: str = "float32") -> Built:
+    """Labels of a length of their own."""
+    layer = sequence_layer()
+    loss = keras.losses.CTC()
+    model = ending_in(layer, loss=loss)
+    x, _ = batch(6, sequences=True)
+    return model, x, np.ones((B, 2), "int32"), Options(leaves_of(layer), objective=loss)
 
 
 class OwnLoss(keras.Model):

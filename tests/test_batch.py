@@ -54,6 +54,28 @@ def test_random_states_are_put_back():
     assert repr(before) == repr((random.getstate(), np.random.get_state()))
 
 
+class Holding:
+    """A dataset whose source, two steps away, draws from generators of its own."""
+
+    def __init__(self):
+        self.source = type("Source", (), {})()
+        self.source.rng, self.source.old = np.random.default_rng(0), np.random.RandomState(0)
+        self.python, self.module, self.itself = random.Random(0), np, self
+
+    def draw(self):
+        return self.python.random(), self.source.rng.random(), self.source.old.rand()
+
+    def __iter__(self):
+        self.draw()
+        yield X, Y
+
+
+def test_generators_that_a_dataset_holds_are_put_back():
+    dataset = Holding()
+    take(dataset)
+    assert dataset.draw() == Holding().draw()
+
+
 def test_a_reshuffling_dataset_is_named():
     tf = pytest.importorskip("tensorflow")
     data = tf.data.Dataset.from_tensor_slices((X, Y)).shuffle(4).batch(2)
@@ -65,6 +87,7 @@ def test_a_reshuffling_dataset_is_named():
     ("data", "says"),
     [
         ([[1.0, 2.0], [3.0]], "rectangular"),
+        ([(X, Y), (X, Y)], "give one"),
         ([["a"]], "numbers"),
         (object(), "Cannot take"),
         (np.float32(3), "first axis"),

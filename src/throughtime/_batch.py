@@ -50,7 +50,7 @@ def take(x: Any, y: Any = None, sample_weight: Any = None) -> Batch:
             raise BatchError(
                 f"A {type(x).__name__} brings its own labels and weights: leave y and sample_weight out."
             )
-        with random_states_restored():
+        with random_states_restored(x):
             batch = _split(_first(x), _origin(x))
     _refuse_empty(batch)
     return batch
@@ -87,7 +87,9 @@ def _as_array(value: Any) -> Any:
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise BatchError(f"A nested list must be rectangular to be a batch: {error}.") from error
+        raise BatchError(
+            f"A nested list must be rectangular to be a batch: {error} Of a list of batches give one."
+        ) from error
     if array.dtype.kind not in "biuf":
         raise BatchError(f"Expected numbers, got a {type(value).__name__} that NumPy reads as {array.dtype}.")
     return array.astype(np.float32) if array.dtype == np.float64 else array
@@ -112,8 +114,7 @@ def _warn_of_consumption(dataset: Any) -> None:
         what = f"The {type(dataset).__name__} can be read once only: the batch captured is gone from it."
     elif _reshuffles(dataset):
         what = (
-            "The dataset reshuffles at each iteration: taking a batch moved it on, and a later capture sees "
-            "another batch."
+            f"The {type(dataset).__name__} reshuffles at each iteration: a later capture sees another batch."
         )
     else:
         return
@@ -123,7 +124,9 @@ def _warn_of_consumption(dataset: Any) -> None:
 
 
 def _reshuffles(dataset: Any) -> bool:
-    """Whether a tf.data pipeline has a shuffle that differs from one iteration to the next."""
+    """Whether a tf.data pipeline, or a DataLoader's sampler, draws a new order at each iteration."""
+    if type(getattr(dataset, "sampler", None)).__name__ in ("RandomSampler", "WeightedRandomSampler"):
+        return True
     while dataset is not None:
         if getattr(dataset, "_reshuffle_each_iteration", False):
             return True

@@ -39,7 +39,7 @@ def capture(
         attribute `batch` says which.
     y : like x, optional
         Labels as `model.fit` takes them, or as `loss` does. Without them the tree holds no gradients and
-        says so.
+        says so, unless a Keras model's own loss needs none (`add_loss`, `compute_loss`).
     sample_weight : array (sample,), optional
     loss : callable returning a scalar or one value per sample
         For a Keras model `(y_true, y_pred)`, a Keras loss or its name; default: the loss the model was
@@ -50,11 +50,12 @@ def capture(
         An int indexes `model.layers`, or a torch module's children; a name is matched exactly, then as a
         unique part.
     quantities : "all" or names from the schema
-        Of the tensors: `output`, `output_gradient`, `input`, `input_gradient`, `valid`, `weights`,
-        `weight_gradients`. Of the inside of recurrent layers: `hidden`, `hidden_gradient`, `cell`,
-        `cell_gradient`, `gate_activation`, `gate_gradient`, `initial_hidden_gradient`,
-        `initial_cell_gradient`, `step_contribution`, `certificate`. Ask for less, pay less. "all" leaves
-        out `lag_matrix`, which costs many passes: ask for it by name, or see `lag_matrix`.
+        Of the tensors: `output`, `output_gradient`, `logits_gradient` of a layer that ends in softmax or
+        sigmoid, `input`, `input_gradient`, `valid`, `weights`, `weight_gradients`. Of the inside of
+        recurrent layers: `hidden`, `hidden_gradient`, `cell`, `cell_gradient`, `gate_activation`,
+        `gate_gradient`, `initial_hidden_gradient`, `initial_cell_gradient`, `step_contribution`,
+        `certificate`; `hidden` and `cell` stand for whatever states a cell of one's own names. Ask for
+        less, pay less. "all" leaves out `lag_matrix`, which costs many passes: ask for it by name.
     training : bool
         Run the pass as in training, with dropout; False by default.
     adapter : module, optional
@@ -69,6 +70,9 @@ def capture(
         derivatives through time, solved in closed form from the states that the layer's own kernel
         computed; the certificate compares them with the framework's autodiff. Weight gradients are what
         the optimizer receives. Axis `time` is the order of the layer's input, in either direction.
+        The attribute `loss_reduction` says what was undone, and whether samples are coupled. float16
+        gradients come of a scaled loss, unscaled in float32; `underflow` tells the share of a layer's that
+        training rounds to 0.
 
     Raises
     ------

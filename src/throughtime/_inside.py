@@ -188,7 +188,8 @@ def _closed(leaf: LayerRecord, direction: DirectionRecord, needed: frozenset[str
     )
     passed = _pass(direction)
     solve = _stepwise.solve if direction.is_stepwise else cells.solve
-    return solve(layer, passed, needed)
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is shown as it is
+        return solve(layer, passed, needed)
 
 
 def _pass(direction: DirectionRecord) -> cells.Pass:

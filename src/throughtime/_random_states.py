@@ -1,25 +1,85 @@
-"""Puts the process's random generators back, so that looking at a model or a batch changes no training."""
+"""Puts random generators back, so that looking at a model or a batch changes no training."""
 
 from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FunctionType, MethodType, ModuleType
+from typing import Any
 
 import numpy as np
 
+_DEPTH = 3  # of what holds a generator: loader, batch sampler, sampler
+
 
 @contextmanager
-def random_states_restored() -> Iterator[None]:
-    """Put the states of Python's, NumPy's and, if it is loaded, torch's generators back."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the legacy state is meant
-    torch = sys.modules.get("torch")
-    torch_state = torch.random.get_rng_state() if torch is not None else None
+def random_states_restored(holder: Any = None) -> Iterator[None]:
+    """Put the states of Python's, NumPy's and, if it is loaded, torch's generators back.
+
+    Parameters
+    ----------
+    holder : object, optional
+        A dataset; generators that it, its samplers or its source keep as attributes are put back as well.
+    """
+    restorers = [_restorer(generator) for generator in (random, np.random, *_generators(holder))]
+    restorers += _torch_restorers()
     try:
         yield
     finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
-        if torch is not None and torch_state is not None:
-            torch.random.set_rng_state(torch_state)
+        for restore in restorers:
+            restore()
+
+
+def _torch_restorers() -> list[Callable[[], None]]:
+    """Remember torch's own generators, of the CPU and of each GPU in use."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return []
+    state = torch.random.get_rng_state()
+    restorers = [lambda: torch.random.set_rng_state(state)]
+    if torch.cuda.is_initialized():
+        states = torch.cuda.get_rng_state_all()
+        restorers.append(lambda: torch.cuda.set_rng_state_all(states))
+    return restorers
+
+
+def _restorer(generator: Any) -> Callable[[], None]:
+    """Remember a generator's state; what is returned puts it back."""
+    if hasattr(generator, "getstate"):  # random, random.Random
+        state = generator.getstate()
+        return lambda: generator.setstate(state)
+    if hasattr(generator, "get_state"):  # numpy.random, RandomState, torch.Generator
+        state = generator.get_state()
+        return lambda: generator.set_state(state)
+    bits = generator.bit_generator  # numpy.random.Generator
+    state = bits.state
+
+    def restore() -> None:
+        bits.state = state
+
+    return restore
+
+
+def _generators(holder: Any) -> list[Any]:
+    """Find the generators that an object keeps as attributes, or what it keeps does."""
+    found: dict[int, Any] = {}
+    holders, seen = [holder] if _is_holder(holder) else [], set()
+    for _ in range(_DEPTH):
+        seen |= {id(each) for each in holders}
+        values = [value for each in holders for value in vars(each).values()]
+        found |= {id(value): value for value in values if _is_generator(value)}
+        holders = [value for value in values if _is_holder(value) and id(value) not in seen]
+    return list(found.values())
+
+
+def _is_holder(value: Any) -> bool:
+    code = (type, ModuleType, FunctionType, MethodType)
+    return hasattr(value, "__dict__") and not isinstance(value, code)
+
+
+def _is_generator(value: Any) -> bool:
+    if isinstance(value, (random.Random, np.random.Generator, np.random.RandomState)):
+        return True
+    return type(value).__module__.partition(".")[0] == "torch" and type(value).__name__ == "Generator"

@@ -34,6 +34,8 @@ def plain_keywords(built: Built) -> dict[str, Any]:
     """Loss arguments of `plain_gradients` for one row."""
     options = built[3]
     keywords: dict[str, Any] = {"sample_weight": options.capture.get("sample_weight")}
+    if "training" in options.capture:
+        keywords["training"] = options.capture["training"]
     if options.objective is not None:
         keywords["objective"] = options.objective
     return keywords

@@ -6,18 +6,13 @@ of the rest of the loss with respect to the initial state of the same layer, sta
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
-from tests.keras.plain_gradients import BACKEND, gradients
-
-if BACKEND == "torch":
-    import torch
+from tests.keras.plain_gradients import BACKEND, gradients, same_draws
 
 Arrays = list[np.ndarray]
 # Which state a cell hands out, where it is not the first.
@@ -80,15 +75,6 @@ class Direction:
 
     def at(self, t: int) -> int:
         return self.steps - 1 - t if self.layer.go_backwards else t
-
-
-@contextmanager
-def same_draws() -> Iterator[None]:
-    """Random masks are drawn as if the block had not run before."""
-    # Keras on torch draws dropout from torch's own generator.
-    kept = torch.random.fork_rng() if BACKEND == "torch" else nullcontext()
-    with keras.StatelessScope(), kept:
-        yield
 
 
 def start(direction: Direction) -> list[Any]:

@@ -279,6 +279,28 @@ def test_labels_without_time_have_one_row_only(labels: Any) -> None:
         tt.lag_matrix(model, X, labels, loss="mse")
 
 
+def squared(y_true: Any, y_pred: Any) -> Any:
+    return keras.ops.mean(keras.ops.square(y_true - y_pred), axis=-1)
+
+
+@pytest.mark.parametrize("samples", [1, SAMPLES])
+@pytest.mark.parametrize("loss", ["mse", keras.losses.mean_squared_error, squared])
+def test_a_loss_by_name_or_a_function_of_each_step_gives_the_same_matrix(loss: Any, samples: int) -> None:
+    x, y = X[:samples], Y[:samples]
+    expected = tt.lag_matrix(lstm(), x, y)["upper"]["lag_matrix"]
+    found = tt.lag_matrix(lstm(), x, y, loss=loss, memory=1)["upper"]["lag_matrix"]
+    assert difference(found, expected) <= 1e-6
+
+
+@pytest.mark.parametrize("samples", [1, SAMPLES])
+def test_a_loss_with_one_value_a_sample_has_no_steps(samples: int) -> None:
+    def whole(y_true: Any, y_pred: Any) -> Any:
+        return keras.ops.mean(keras.ops.square(y_true - y_pred), axis=(1, 2))
+
+    with pytest.raises(tt.LossError, match="sample weights"):
+        tt.lag_matrix(lstm(), X[:samples], Y[:samples], loss=whole, memory=1)
+
+
 def test_a_loss_that_is_one_number_has_no_steps() -> None:
     with pytest.raises(tt.LossError, match="returned a scalar"):
         tt.lag_matrix(lstm(), X, Y, loss=lambda y_true, y_pred: keras.ops.mean((y_true - y_pred) ** 2))

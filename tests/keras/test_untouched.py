@@ -133,6 +133,41 @@ def test_a_raising_loss_leaves_everything_and_names_the_cause():
     assert tt.capture(model, x, y)["upper"]["output_gradient"].shape == (SAMPLES, 3)
 
 
+class Armed(keras.Model):
+    """Works until it is armed, and raises in the middle of its call from then on."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.drop, self.head = (
+            keras.layers.LSTM(3),
+            keras.layers.Dropout(0.4),
+            keras.layers.Dense(1),
+        )
+        self.armed = False
+
+    def call(self, x, training=False):
+        hidden = self.drop(self.lstm(x), training=training)
+        if self.armed:
+            raise Boom("not today")
+        return self.head(hidden)
+
+
+def test_a_model_that_raises_in_its_call_raises_as_ever_and_is_left_as_it_was():
+    keras.utils.set_random_seed(1)
+    model, (x, y) = Armed(), data(1)
+    model.compile("adam", "mse")
+    model.train_on_batch(x, y)
+    model.armed = True
+    variables, attributes, rngs = state_of(model), attributes_of(model), random_states()
+    with pytest.raises(Boom, match="not today"):
+        tt.capture(model, x, y, training=True)
+    assert_same_state(variables, state_of(model))
+    assert_same_attributes(attributes)
+    assert repr(rngs) == repr(random_states())
+    model.armed = False
+    assert tt.capture(model, x, y)["lstm"]["output_gradient"].shape == (SAMPLES, 3)
+
+
 class Interrupting(keras.layers.Layer):
     """Lets a pass through until it is armed, then behaves like a user at the keyboard."""
 

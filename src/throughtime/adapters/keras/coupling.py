@@ -11,9 +11,11 @@ from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from .program import Result
 
+Floats = npt.NDArray[np.float64]
 _TOLERANCE = {"float16": 2e-2, "bfloat16": 1e-1}
 _TOLERANCE_OTHERWISE = 1e-3
 
@@ -26,15 +28,14 @@ def is_coupled(result: Result, among_copies: Result, size: int) -> bool:
     """
     outputs = _pairs(result.tensors, among_copies.tensors, size)
     gradients = _pairs(result.gradients, among_copies.gradients, size)
-    return any(
-        _is_changed(before, after * scale, tolerance)
-        for pairs, keeps_size in ((outputs, True), (gradients, False))
-        for before, after, tolerance in pairs
-        for scale in [1.0 if keeps_size else _scale(before, after)]
+    return any(_error(*pair) > tolerance for *pair, tolerance in outputs) or any(
+        _error(before, after * _scale(before, after)) > tolerance for before, after, tolerance in gradients
     )
 
 
-def _pairs(before: dict[str, Any], after: dict[str, Any], size: int) -> Iterator[tuple[Any, Any, float]]:
+def _pairs(
+    before: dict[str, Any], after: dict[str, Any], size: int
+) -> Iterator[tuple[Floats, Floats, float]]:
     """Give the first sample's part of every output and logits, flat, from both passes."""
     for key, tensor in before.items():
         is_compared = any(f".{name}." in f".{key}" for name in ("output", "logits", "prediction"))
@@ -42,21 +43,24 @@ def _pairs(before: dict[str, Any], after: dict[str, Any], size: int) -> Iterator
             continue
         dtype = keras.backend.standardize_dtype(tensor.dtype)
         if keras.backend.is_float_dtype(dtype):
-            tolerance = _TOLERANCE.get(dtype, _TOLERANCE_OTHERWISE)
-            yield _first(tensor), _first(after[key]), tolerance
+            one, other = _first(tensor), _first(after[key])
+            if np.isfinite(one).all():
+                yield one, other, _TOLERANCE.get(dtype, _TOLERANCE_OTHERWISE)
 
 
-def _first(tensor: Any) -> np.ndarray[Any, Any]:
+def _first(tensor: Any) -> Floats:
     return np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(tensor[0], "float32")), np.float64).ravel()
 
 
-def _scale(before: np.ndarray[Any, Any], after: np.ndarray[Any, Any]) -> float:
+def _scale(before: Floats, after: Floats) -> float:
     """Positive number that brings `after` nearest to `before`."""
-    square = after @ after
-    return max(0.0, float(before @ after / square)) if square > 0 else 1.0
+    square = float(after @ after)
+    return max(0.0, float(before @ after) / square) if square > 0 else 1.0
 
 
-def _is_changed(before: np.ndarray[Any, Any], after: np.ndarray[Any, Any], tolerance: float) -> bool:
-    if not np.isfinite(before).all():
-        return False
-    return not np.linalg.norm(after - before) <= tolerance * np.linalg.norm(before)
+def _error(before: Floats, after: Floats) -> float:
+    size = float(np.linalg.norm(before))
+    error = float(np.linalg.norm(after - before))
+    if not np.isfinite(error):
+        return np.inf
+    return error / size if size > 0 else float(error > 0)

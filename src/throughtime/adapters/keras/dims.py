@@ -68,7 +68,7 @@ def _of_states(arrays: Mapping[str, Array], leaf: LayerRecord, first: bool) -> d
             for axis, size in zip(axes, shape, strict=True)
         )
         dims[name] = dims[f"{name}_gradient"] = ("sample", "time", *direction, *axes)
-        dims[f"initial_{name}_gradient"] = ("sample", *direction, *axes)
+        dims[f"initial_{name}"] = dims[f"initial_{name}_gradient"] = ("sample", *direction, *axes)
     if "hidden" in dims:
         own = dims["hidden"][2 + len(direction) :]
         gate = () if leaf.kind == "simple_rnn" else ("gate",)

@@ -17,6 +17,15 @@ from throughtime._record import escape
 
 from .internals import automatic_name_count, every_layer, sublayers
 
+# Layers that compute with something that has no Keras layers inside.
+_CLOSED = {
+    "TFSMLayer": "holds a finished graph without layers: keras.saving.load_model brings them back from a "
+    ".keras file.",
+    "TorchModuleWrapper": "holds a torch module: capture that module itself.",
+    "JaxLayer": "holds a JAX function, which has no layers.",
+    "FlaxLayer": "holds a Flax module, which is not looked into.",
+}
+
 
 @dataclass(frozen=True)
 class Found:
@@ -47,8 +56,9 @@ def walk(model: Any) -> list[Found]:
     A Bidirectional and a recurrent layer are one entry each: what they hold is theirs. A TimeDistributed
     around a recurrent layer stands for that layer.
     """
-    found = list(_walk(model, "", {id(model)}, None))
-    return _without_clashes(found) or [Found(_own_name(model), model, False)]
+    if not _is_container(model):
+        return [Found(_own_name(model), model, False)]
+    return _without_clashes(list(_walk(model, "", {id(model)}, None)))
 
 
 def _walk(container: Any, prefix: str, seen: set[int], outer: Any) -> Iterator[Found]:
@@ -278,4 +288,9 @@ def listing(model: Any, found: list[Found] | None = None) -> str:
 
 
 def _raise_not_found(model: Any, found: list[Found], reason: str) -> NoReturn:
-    raise LayerNotFoundError(f"{reason}.\n{listing(model, found)}")
+    closed = [
+        f"{entry.path} {_CLOSED[type(entry.layer).__name__]}"
+        for entry in found
+        if type(entry.layer).__name__ in _CLOSED
+    ]
+    raise LayerNotFoundError("\n".join([f"{reason}.", *closed, listing(model, found)]))

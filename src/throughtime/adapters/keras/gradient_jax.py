@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax.interpreters import partial_eval
 
+from throughtime._errors import UnbuiltModelError
+
 from .program import Program, Result, Traced
 
 
@@ -86,8 +88,21 @@ def _is_nonzero(jaxpr: Any, constants: Any) -> bool:
 
 
 def value_of(variable: Any) -> Any:
-    """Return the variable's own value as an array."""
-    return variable._value
+    """Return the variable's own value as an array.
+
+    Raises
+    ------
+    UnbuiltModelError
+        The array was given away: donated to a compiled function, or taken along by a training loop.
+    """
+    value = variable._value
+    if value is None or value.is_deleted():
+        raise UnbuiltModelError(
+            f"The variable {variable.path!r} has no value of its own: a compiled function that donates its "
+            "arguments took the array, or a training loop holds it. Put the values back first: "
+            "for variable, value in zip(model.trainable_variables, values): variable.assign(value)."
+        )
+    return value
 
 
 def scan(step: Any, carry: Any, sequences: Any) -> tuple[Any, Any]:

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from throughtime._errors import LossError, ThroughTimeError
+from throughtime._record import Array
 
 from .internals import compiled_loss, single_losses
 from .tensors import rows_of
@@ -130,7 +131,7 @@ def _check_shapes(model: Any, y: Any, predictions: Any) -> None:
     """Refuse labels that Keras would silently broadcast against the predictions."""
     pairs = list(zip(keras.tree.flatten(y), keras.tree.flatten(predictions), strict=False))
     user_losses = keras.tree.flatten(getattr(compiled_loss(model), "_user_loss", None))
-    if len(pairs) != 1 or not all(_compares_shapes(loss) for loss in user_losses):
+    if len(pairs) != 1 or not all(_compares_elements(loss) for loss in user_losses):
         return
     label, prediction = (tuple(tensor.shape) for tensor in pairs[0])
     if None in (*label, *prediction):  # a layer that works on text leaves shapes open on TensorFlow
@@ -143,10 +144,10 @@ def _check_shapes(model: Any, y: Any, predictions: Any) -> None:
     )
 
 
-def _compares_shapes(loss: Any) -> bool:
-    """Whether Keras' loss goes element by element; CTC aligns labels with longer predictions."""
+def _compares_elements(loss: Any) -> bool:
+    """Whether a loss is one of Keras' that take labels of the predictions' shape, or class indices."""
     if isinstance(loss, str):
-        return loss.lower() not in ("ctc", "ctc_loss")
+        return loss.lower() != "ctc"
     return type(loss).__module__.startswith("keras.") and not isinstance(loss, keras.losses.CTC)
 
 
@@ -164,9 +165,9 @@ def _passed(loss: Any, labels: Labels, predictions: Any) -> Any:
             "sample_weight needs a loss that returns one value per sample; this loss= returned a scalar."
         )
     weight = keras.ops.cast(keras.ops.convert_to_tensor(weight), value.dtype)
-    # Weights of samples, or of steps as well.
-    missing = (1,) * (len(value.shape) - len(weight.shape))
-    return keras.ops.mean(value * keras.ops.reshape(weight, (*weight.shape, *missing)))
+    missing = len(value.shape) - len(weight.shape)
+    shape = (*weight.shape, *(1,) * missing) if missing >= 0 else value.shape
+    return keras.ops.mean(value * keras.ops.reshape(weight, shape))
 
 
 @dataclass(frozen=True)
@@ -248,6 +249,13 @@ def tried_factor(
         both = loss_of(0, 1)
     except Exception:  # a user's loss may do anything, and a capture can do without
         return 1.0, UNTRIED
+    return _factor_of(single, double, both, size)
+
+
+def _factor_of(single: Array, double: Array, both: float, size: int) -> tuple[float, str]:
+    """Tell mean, sum and coupling apart by what two samples lose: alone, beside a copy, and together."""
+    if not np.isfinite([*single, *double, both]).all():
+        return 1.0, "not undone, the loss is not finite"
     tolerance = 1e-4 * max(*abs(single), *abs(double), abs(both), 1e-30)
     if abs(both - double.mean()) > tolerance:
         return 1.0, f"{COUPLED}: together they lose neither the mean nor the sum of each, nothing undone"

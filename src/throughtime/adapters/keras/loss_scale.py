@@ -17,6 +17,7 @@ from .program import Result
 
 # Keras' own initial scale first; further down where the gradients overflow.
 _SCALES = tuple(2.0**exponent for exponent in (15, 10, 5, 0, -5, -10))
+_SMALL = 2.0**-4  # half of float16's range lies below
 _ROUNDS_TO_ZERO = 2.0**-25  # half of float16's smallest number
 
 
@@ -25,8 +26,8 @@ def is_needed(model: Any) -> bool:
     return any(getattr(layer, "compute_dtype", "") == "float16" for layer in every_layer(model))
 
 
-def largest_finite(run: Callable[[Any], Result]) -> Result:
-    """Run with the largest scale that lets every gradient be finite, and unscale them.
+def run_scaled(run: Callable[[Any], Result]) -> Result:
+    """Run with a scale that lets every gradient be finite and none too small, and unscale them.
 
     Parameters
     ----------
@@ -34,12 +35,27 @@ def largest_finite(run: Callable[[Any], Result]) -> Result:
         Takes the scale as a tensor.
     """
     for scale in _SCALES:
-        result = run(keras.ops.convert_to_tensor(scale, "float32"))
-        if not result.gradients or _is_finite(result.gradients):
-            return _unscaled(result, scale)
+        result = run(_tensor(scale))
+        if _is_finite(result.gradients):
+            return _with_small_ones_raised(run, result, scale)
         if not _is_finite({"loss": result.tensors["loss"]}):
             break  # no scale helps
-    return _unscaled(run(keras.ops.ones((), "float32")), 1.0)
+    return _unscaled(run(_tensor(1.0)), 1.0)
+
+
+def _with_small_ones_raised(run: Callable[[Any], Result], result: Result, scale: float) -> Result:
+    """Take a larger scale where even the largest gradient is small, unless something overflows then."""
+    largest = max((float(keras.ops.max(keras.ops.abs(g))) for g in result.gradients.values()), default=0.0)
+    if 0 < largest < _SMALL:
+        higher = scale * 2.0 ** -np.floor(np.log2(largest))
+        raised = run(_tensor(higher))
+        if _is_finite(raised.gradients):
+            return _unscaled(raised, higher)
+    return _unscaled(result, scale)
+
+
+def _tensor(scale: float) -> Any:
+    return keras.ops.convert_to_tensor(scale, "float32")
 
 
 def _is_finite(tensors: dict[str, Any]) -> bool:

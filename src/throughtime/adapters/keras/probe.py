@@ -17,6 +17,7 @@ from typing import Any
 import keras
 
 from throughtime._errors import AmbiguousLayerError, LossError, UnbuiltModelError, UnsupportedModelError
+from throughtime._random_states import random_states_restored
 from throughtime._record import ModelRecord, Request
 
 from . import find, loss_scale
@@ -120,9 +121,12 @@ class Probe:
 
     def _run(self, trace: _Trace, data: Any) -> Result:
         values = self._values()
-        if not trace.is_scaled:
-            return trace.run(values, (*data, None))
-        return loss_scale.largest_finite(lambda scale: trace.run(values, (*data, scale)))
+
+        def run(scale: Any) -> Result:
+            with random_states_restored():  # torch draws dropout from its global generator, pass by pass
+                return trace.run(values, (*data, scale))
+
+        return loss_scale.run_scaled(run) if trace.is_scaled else run(None)
 
     def expect_one_layer(self) -> None:
         """Refuse several layers where one is meant."""
@@ -208,11 +212,18 @@ class Probe:
         size = batch_size(data[0])
         reduced, how = self._factor(trace, result, Labels(*data), size)
         if trace.is_coupled is None:
-            among_copies = self._run(trace, with_copies(data, size)) if size > 1 else result
-            trace.is_coupled = is_coupled(result, among_copies, size)
+            trace.is_coupled = size > 1 and self._couples(trace, result, data, size)
         if trace.is_coupled and not how.startswith(COUPLED):
             how = f"{COUPLED}: what one sample does changes with the others of its batch; {how} undone"
         return reduced, how
+
+    def _couples(self, trace: _Trace, result: Result, data: Any, size: int) -> bool:
+        """Whether the first sample sees that the others are replaced by copies of it."""
+        try:
+            among_copies = self._run(trace, with_copies(data, size))
+        except Exception:  # what cannot run on copies, and does on the batch, looks at more than one sample
+            return True
+        return is_coupled(result, among_copies, size)
 
     def _factor(self, trace: _Trace, result: Result, labels: Labels, size: int) -> tuple[float, str]:
         how = trace.program.reductions

@@ -66,9 +66,7 @@ class SecondPass:
     def _run(self, run: Traced, values: Sequence[Any], recorded: Recorded) -> Result:
         if recorded.scale is None:
             return run(values, recorded.as_structure())
-        return loss_scale.largest_finite(
-            lambda scale: run(values, replace(recorded, scale=scale).as_structure())
-        )
+        return loss_scale.run_scaled(lambda scale: run(values, replace(recorded, scale=scale).as_structure()))
 
     def _traced(self, model: Any, seen: Seen, part: int, recorded: Recorded, values: Sequence[Any]) -> Traced:
         known = seen.inside[part]
