@@ -127,6 +127,23 @@ def test_outputs_of_other_layers_have_samples_first_and_torchs_channels() -> Non
     assert tree["head"]["output_gradient"].shape == (B, T, 1)
 
 
+def test_parameters_with_names_of_the_schema_stand_beside_its_variables() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.time, self.output = nn.Parameter(torch.ones(M)), nn.Parameter(torch.ones(3, M))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * self.time * self.output.sum(0)
+
+    model = nn.Sequential(Named(), nn.GRU(M, N, batch_first=True))
+    y = torch.zeros(B, T, N)
+    leaf = tt.capture(model, X, y, loss=lambda output, y: MSE(output[0], y), layers="all")["0"]
+    assert leaf["output"].dims == ("sample", "time", "output_unit")
+    assert leaf["time_parameter_gradient"].shape == (M,)
+    assert leaf["output_parameter"].shape == (3, M)
+
+
 def test_a_bare_parametrized_module_keeps_its_name() -> None:
     module = nn.utils.parametrizations.weight_norm(nn.GRU(M, N, batch_first=True), "weight_hh_l0")
     tree = tt.capture(module, X, torch.zeros(B, T, N), loss=lambda output, y: MSE(output[0], y))

@@ -15,7 +15,24 @@ from throughtime._record import Array
 _GATES = {"lstm": (0, 1, 2, 3), "gru": (1, 0, 2), "simple_rnn": None}  # where the schema's gates stand
 PROJECTION = "projection"
 # Words of the schema that a module's own parameter would take the place of.
-_TAKEN = ("input", "output", "hidden", "cell", "valid", "loss", "reduction_factor", "lag_matrix", "underflow")
+_TAKEN = frozenset(
+    {
+        *(
+            "input",
+            "output",
+            "hidden",
+            "cell",
+            "valid",
+            "loss",
+            "reduction_factor",
+            "lag_matrix",
+            "underflow",
+        ),
+        *("initial_hidden", "initial_cell", "gate_activation", "step_contribution", "lag", "loss_time"),
+        *("sample", "time", "unit", "unit_from", "output_unit", "cell_unit", "feature", "gate", "direction"),
+        *("row", "column", "depth", "step"),
+    }
+)
 
 
 def names(count: int) -> tuple[str, ...]:
