@@ -46,9 +46,10 @@ def capture(
         An int indexes `model.layers`; a name is matched exactly, then as a unique part.
     quantities : "all" or names from the schema
         Of the tensors: `output`, `output_gradient`, `logits_gradient` of a layer that ends in softmax or
-        sigmoid, `input`, `input_gradient`, `valid`, `weights`, `weight_gradients`. Of the inside of recurrent layers: `hidden`, `hidden_gradient`, `cell`,
-        `cell_gradient`, `gate_activation`, `gate_gradient`, `initial_hidden_gradient`,
-        `initial_cell_gradient`, `step_contribution`, `certificate`. Ask for less, pay less. "all" leaves
+        sigmoid, `input`, `input_gradient`, `valid`, `weights`, `weight_gradients`. Of the inside of
+        recurrent layers: `hidden`, `hidden_gradient`, `cell`, `cell_gradient`, `gate_activation`,
+        `gate_gradient`, `initial_hidden_gradient`, `initial_cell_gradient`, `step_contribution`,
+        `certificate`. Ask for less, pay less. "all" leaves
         out `lag_matrix`, which costs many passes: ask for it by name, or see `lag_matrix`.
     training : bool
         Run the pass as in training, with dropout; False by default.

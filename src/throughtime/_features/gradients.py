@@ -36,7 +36,8 @@ def get_rnn_gradients(
     ----------
     model : Keras 3 model, built
     input_data, labels : as `model.fit` takes them
-        `labels` may be None when `input_data` is a dataset that brings its own.
+        `labels` may be None when `input_data` is a dataset that brings its own, or the model's loss needs
+        none.
     layer_idx : int, optional
         Index into `model.layers`. Negative counts from the end.
     layer_name : str, optional
