@@ -15,8 +15,11 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 from keras.src.backend.common import masking
-from tests import reference
+from tests import custom_cells, reference
+
+from throughtime.cells import ACTIVATIONS
 
 B, T, M, N, K = 3, 6, 2, 3, 2  # samples, steps, features, units, outputs
 KINDS = ("lstm", "gru", "gru_reset_before", "simple_rnn", "rnn_cell")
@@ -26,12 +29,32 @@ MASKS = ("none", "right", "left", "random", "one_sample")
 
 @dataclass(frozen=True)
 class Leaf:
-    """One layer call to look at: its path in the tree, the layer, which of its calls."""
+    """One layer call to look at: its path in the tree, the layer, which of its calls.
+
+    A leaf that stands for a part of a layer says which of the layer's `places` it shows and whose weights
+    it has; by default both, and those of the layer or of both its directions.
+    """
 
     path: str
     layer: Any
     call: int = 1
     is_reversed: bool = False  # Keras gives its output in processing order
+    places: tuple[str, ...] = ("input", "output")
+    weights_of: tuple[Any, ...] | None = None
+    has_outer_steps: bool = False
+    has_inside: bool = True
+
+    @property
+    def holders(self) -> tuple[Any, ...]:
+        """Layers or cells whose weights the leaf shows, one for each direction."""
+        if self.weights_of is not None:
+            return self.weights_of
+        return halves(self.layer)
+
+
+def halves(layer: Any) -> tuple[Any, ...]:
+    both = isinstance(layer, keras.layers.Bidirectional)
+    return (layer.forward_layer, layer.backward_layer) if both else (layer,)
 
 
 @dataclass(frozen=True)
@@ -567,28 +590,219 @@ def subclassed(dtype: str = "float32") -> Built:
     return model, x, y, Options(leaves)
 
 
-class DecayCell(keras.layers.Layer):
-    """h_t = tanh(x W + d·h_{t−1}) with one learned decay per unit: a cell that no adjoint is known for."""
+def own_model(inputs: Any, value: Any, **capture: Any) -> tuple[Any, Any, Any, dict[str, Any]]:
+    """A head on all that was returned, side by side; a batch for it, and arguments of the capture."""
+    flat = [ops.reshape(tensor, (B, -1)) for tensor in keras.tree.flatten(value)]
+    # Plain operations: they take no mask along.
+    model = keras.Model(inputs, dense()(ops.concatenate(flat, -1) if len(flat) > 1 else flat[0]))
+    rng = np.random.default_rng(3)
+    for weight in model.trainable_weights:
+        weight.assign(rng.normal(0, 0.5, weight.shape))
+    model.compile(loss="mse")
+    x = rng.normal(size=inputs.shape).astype("float32")
+    return model, x, rng.normal(size=(B, K)).astype("float32"), capture
 
-    def __init__(self, units: int, **config: Any) -> None:
-        super().__init__(**config)
-        self.units = self.state_size = units
 
-    def build(self, shape: Any) -> None:
-        self.kernel = self.add_weight(shape=(shape[-1], self.units), name="kernel")
-        self.decay = self.add_weight(shape=(self.units,), name="decay")
+def sequence_input(*shape: int) -> Any:
+    return keras.Input(batch_shape=(B, *(shape or (T, M))))
 
-    def call(self, x: Any, states: Any) -> Any:
-        h = keras.ops.tanh(keras.ops.matmul(x, self.kernel) + self.decay * states[0])
-        return h, [h]
+
+def own_cell(dtype: str = "float32", *, cell: Any, masked: bool = False, **settings: Any) -> Built:
+    layer = keras.layers.RNN(cell(N), name="recurrent", **settings)
+    inputs = sequence_input()
+    model, x, y, _ = own_model(inputs, layer(keras.layers.Masking()(inputs) if masked else inputs))
+    x = x * mask_of("random")[:, :, None] if masked else x
+    return model, x, y, Options(leaves_of(layer))
+
+
+for name, cell in {
+    "custom_cell": custom_cells.DecayCell,
+    "custom_cell_of_two_states": custom_cells.TwoStateCell,
+    "custom_cell_naming_its_states": custom_cells.NamedStatesCell,
+    "layer_norm_lstm_cell": custom_cells.LayerNormLSTMCell,
+}.items():
+    special("cell", "plain", name, cell=cell, return_sequences=True)(own_cell)
+special("cell", "plain", "custom_cell_masked", cell=custom_cells.DecayCell, masked=True, go_backwards=True)(
+    own_cell
+)
+
+
+def cells_leaves(layer: Any, path: str = "recurrent") -> tuple[Leaf, ...]:
+    """Leaves of stacked cells: the lowest shows the layer's input, the topmost its output."""
+    by_place = list(zip(*(half.cell.cells for half in halves(layer)), strict=True))
+    last = len(by_place) - 1
+    ends = [("input",) * (place == 0) + ("output",) * (place == last) for place in range(last + 1)]
+    return tuple(
+        Leaf(f"{path}/{place}", layer, places=places, weights_of=cells)
+        for place, (places, cells) in enumerate(zip(ends, by_place, strict=True))
+    )
+
+
+@special("stack", "plain", "stacked_cells", masked=False)
+@special("stack", "plain", "stacked_cells_masked", masked=True)
+def stacked_cells(dtype: str = "float32", *, masked: bool) -> Built:
+    lstm, gru, simple = keras.layers.LSTMCell, keras.layers.GRUCell, keras.layers.SimpleRNNCell
+    cells = [gru(N), simple(N + 1), lstm(N)] if masked else [lstm(N), gru(N + 1)]
+    layer = keras.layers.RNN(cells, return_sequences=not masked, name="recurrent")
+    inputs = sequence_input()
+    model, x, y, _ = own_model(inputs, layer(keras.layers.Masking()(inputs) if masked else inputs))
+    x = x * mask_of("random")[:, :, None] if masked else x
+    return model, x, y, Options(cells_leaves(layer))
+
+
+@special("bidirectional", "plain")
+def bidirectional_over_stacked_cells(dtype: str = "float32") -> Built:
+    cells = [keras.layers.LSTMCell(N), keras.layers.GRUCell(N)]
+    inner = keras.layers.RNN(cells, return_sequences=True)
+    layer = keras.layers.Bidirectional(inner, name="recurrent")
+    inputs = sequence_input()
+    model, x, y, _ = own_model(inputs, layer(inputs))
+    return model, x, y, Options(cells_leaves(layer))
+
+
+@special("bidirectional", "plain")
+def merge_none(dtype: str = "float32") -> Built:
+    inner = recurrent("gru", return_sequences=True)
+    layer = keras.layers.Bidirectional(inner, merge_mode=None, name="both")
+    inputs = sequence_input()
+    model, x, y, _ = own_model(inputs, layer(inputs))
+    return model, x, y, Options(leaves_of(layer))
+
+
+@special("bidirectional", "plain")
+def two_different_halves(dtype: str = "float32") -> Built:
+    backward = recurrent("gru", return_sequences=True, go_backwards=True)
+    layer = keras.layers.Bidirectional(
+        recurrent("lstm", return_sequences=True), backward_layer=backward, name="both"
+    )
+    inputs = sequence_input()
+    model, x, y, _ = own_model(inputs, layer(inputs))
+    each = [
+        Leaf(f"both@{way}", layer, places=(), weights_of=(half,))
+        for way, half in zip(("forward", "backward"), halves(layer), strict=True)
+    ]
+    return model, x, y, Options((Leaf("both", layer, weights_of=(), has_inside=False), *each))
+
+
+@special("convolution", "plain", "conv_lstm_1d", of="ConvLSTM1D", space=(5,), return_sequences=True)
+@special("convolution", "plain", "conv_lstm_2d", of="ConvLSTM2D", space=(3, 4), return_sequences=True)
+@special("convolution", "plain", "conv_lstm_2d_last_step", of="ConvLSTM2D", space=(3, 4), padding="same")
+@special("convolution", "plain", "conv_lstm_3d", of="ConvLSTM3D", space=(2, 3, 2), go_backwards=True)
+def conv_lstm(dtype: str = "float32", *, of: str, space: tuple[int, ...], **settings: Any) -> Built:
+    layer = getattr(keras.layers, of)(2, 2, name="recurrent", **settings)
+    inputs = sequence_input(T, *space, M)
+    model, x, y, _ = own_model(inputs, layer(inputs))
+    return model, x, y, Options(leaves_of(layer))
+
+
+OUTER = 2  # steps of a TimeDistributed
+
+
+def outer_leaf(path: str, layer: Any, *places: str, weights_of: Any) -> Leaf:
+    return Leaf(path, layer, places=places, weights_of=weights_of, has_outer_steps=True)
+
+
+@special("outer steps", "plain", "time_distributed_lstm", both=False)
+@special("outer steps", "plain", "time_distributed_bidirectional_gru", both=True)
+def time_distributed(dtype: str = "float32", *, both: bool) -> Built:
+    inner = recurrent("lstm", return_sequences=True)
+    if both:
+        inner = keras.layers.Bidirectional(recurrent("gru"))
+    layer = keras.layers.TimeDistributed(inner, name="each")
+    inputs = sequence_input(OUTER, T, M)
+    model, x, y, _ = own_model(inputs, layer(inputs))
+    leaf = outer_leaf("each", layer, "input", "output", weights_of=halves(layer.layer))
+    return model, x, y, Options((leaf,))
+
+
+@special("outer steps", "plain")
+def time_distributed_before_lstm(dtype: str = "float32") -> Built:
+    layer = keras.layers.TimeDistributed(keras.layers.RNN(custom_cells.DecayCell(N)), name="each")
+    above = recurrent("lstm", name="recurrent")
+    inputs = sequence_input(OUTER, T, M)
+    model, x, y, _ = own_model(inputs, above(layer(inputs)))
+    leaf = outer_leaf("each", layer, "input", "output", weights_of=(layer.layer,))
+    return model, x, y, Options((leaf, *leaves_of(above)))
+
+
+@special("outer steps", "plain")
+def time_distributed_model(dtype: str = "float32") -> Built:
+    lower, upper = recurrent("lstm", return_sequences=True, name="lower"), recurrent("gru", name="upper")
+    inner = keras.Sequential([keras.Input((T, M)), lower, upper])
+    layer = keras.layers.TimeDistributed(inner, name="each")
+    inputs = sequence_input(OUTER, T, M)
+    model, x, y, _ = own_model(inputs, layer(inputs))
+    leaves = (
+        outer_leaf("each/lower", layer, "input", weights_of=(lower,)),
+        outer_leaf("each/upper", layer, "output", weights_of=(upper,)),
+    )
+    return model, x, y, Options(leaves)
+
+
+def side_by_side(layers: list[Any], *, masked: bool = False, **capture: Any) -> Built:
+    """Several layers on the same input, so that they share one compilation."""
+    inputs = sequence_input()
+    value = keras.layers.Masking()(inputs) if masked else inputs
+    model, x, y, capture = own_model(inputs, [layer(value) for layer in layers], **capture)
+    x = x * mask_of("random")[:, :, None] if masked else x
+    return model, x, y, Options(leaves_of(*layers), capture=capture)
+
+
+@special("dropout", "plain", "dropout_active", dropout=0.4)
+@special("dropout", "plain", "recurrent_dropout_active", recurrent_dropout=0.4)
+def dropout_active(dtype: str = "float32", **rates: float) -> Built:
+    """All kinds in training."""
+    layers = [recurrent(kind, return_sequences=True, name=kind, **rates) for kind in KINDS[:4]]
+    return side_by_side(layers, training=True)
+
+
+@special("dropout", "plain")
+def dropout_active_in_stacked_cells(dtype: str = "float32") -> Built:
+    cells = [
+        keras.layers.GRUCell(N, dropout=0.4, recurrent_dropout=0.4),
+        keras.layers.LSTMCell(N, recurrent_dropout=0.4),
+    ]
+    layer = keras.layers.RNN(cells, return_sequences=True, name="recurrent")
+    inputs = sequence_input()
+    model, x, y, capture = own_model(inputs, layer(inputs), training=True)
+    return model, x, y, Options(cells_leaves(layer), capture=capture)
+
+
+@special("activation", "plain")
+def known_activations(dtype: str = "float32") -> Built:
+    """Each with a derivative in closed form, in an LSTM."""
+    layers = [recurrent("lstm", activation=name, name=name) for name in ACTIVATIONS]
+    model, *others = side_by_side(layers)
+    # Some explode, and some are 0 around 0.
+    for name, factor in {"exponential": 0.1, "soft_shrink": 3.0, "hard_shrink": 3.0}.items():
+        layer = model.get_layer(name)
+        layer.set_weights([factor * weight for weight in layer.get_weights()])
+    return model, *others
+
+
+@special("activation", "plain")
+def other_activations(dtype: str = "float32") -> Built:
+    layers = [
+        recurrent("lstm", activation="gelu", return_sequences=True, name="gelu"),
+        recurrent("gru", activation="softmax", return_sequences=True, name="softmax"),
+        recurrent("simple_rnn", activation=lambda z: 2 * ops.sin(z), return_sequences=True, name="sine"),
+    ]
+    return side_by_side(layers)
 
 
 @special("layer", "plain")
-def custom_cell(dtype: str = "float32") -> Built:
-    layer = keras.layers.RNN(DecayCell(N), return_sequences=True, name="recurrent")
-    model = chain([(layer, "")])
-    x, y = batch(6, sequences=True)
-    return model, x, y, Options(leaves_of(layer))
+def settings_of_the_kernel(dtype: str = "float32") -> Built:
+    """Without cuDNN, with the older implementation, unrolled, constrained: the same numbers."""
+    constraints = {"kernel_constraint": keras.constraints.MaxNorm(1.0), "bias_constraint": "non_neg"}
+    layers = [
+        recurrent("lstm", use_cudnn=False, name="lstm_without_cudnn"),
+        recurrent("gru", use_cudnn=False, name="gru_without_cudnn"),
+        recurrent("lstm", implementation=1, name="lstm_implementation_1"),
+        recurrent("gru", implementation=1, return_sequences=True, name="gru_implementation_1"),
+        recurrent("gru", unroll=True, return_sequences=True, zero_output_for_mask=True, name="gru_unrolled"),
+        recurrent("simple_rnn", name="simple_rnn_constrained", **constraints),
+    ]
+    return side_by_side(layers, masked=True)
 
 
 @special("loss", "plain")

@@ -13,8 +13,13 @@ if TYPE_CHECKING:
     from throughtime import diagnostics as diagnostics
     from throughtime import testing as testing
     from throughtime._capture import capture as capture
+    from throughtime._cell import Cell as Cell
+    from throughtime._cell import StepAdjoint as StepAdjoint
+    from throughtime._cell_registry import register_cell as register_cell
+    from throughtime._cell_registry import unregister_cell as unregister_cell
     from throughtime._errors import AmbiguousLayerError as AmbiguousLayerError
     from throughtime._errors import BatchError as BatchError
+    from throughtime._errors import CellError as CellError
     from throughtime._errors import DiagnosticError as DiagnosticError
     from throughtime._errors import FeatureError as FeatureError
     from throughtime._errors import LayerNotFoundError as LayerNotFoundError
@@ -36,9 +41,12 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "_capture": ("capture",),
+    "_cell": ("Cell", "StepAdjoint"),
+    "_cell_registry": ("register_cell", "unregister_cell"),
     "_errors": (
         "AmbiguousLayerError",
         "BatchError",
+        "CellError",
         "DiagnosticError",
         "FeatureError",
         "LayerNotFoundError",

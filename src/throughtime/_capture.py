@@ -49,8 +49,8 @@ def capture(
         sigmoid, `input`, `input_gradient`, `valid`, `weights`, `weight_gradients`. Of the inside of
         recurrent layers: `hidden`, `hidden_gradient`, `cell`, `cell_gradient`, `gate_activation`,
         `gate_gradient`, `initial_hidden_gradient`, `initial_cell_gradient`, `step_contribution`,
-        `certificate`. Ask for less, pay less. "all" leaves
-        out `lag_matrix`, which costs many passes: ask for it by name, or see `lag_matrix`.
+        `certificate`; `hidden` and `cell` stand for whatever states a cell of one's own names. Ask for
+        less, pay less. "all" leaves out `lag_matrix`, which costs many passes: ask for it by name.
     training : bool
         Run the pass as in training, with dropout; False by default.
     adapter : module, optional
@@ -95,7 +95,11 @@ def capture(
     if wants_lags:
         lags = lag_matrix(model, batch.x, batch.y, loss=loss, layers=layers)
         for node in lags.leaves:
-            tree[node.path] = tree[node.path].to_dataset().merge(node.to_dataset(), combine_attrs="override")
+            tree[node.path] = (
+                tree[node.path]
+                .to_dataset()
+                .merge(node.to_dataset(), compat="override", combine_attrs="override")
+            )
     return tree
 
 

@@ -12,6 +12,7 @@ All of them derive from `ThroughTimeError` and from the builtin a caller would g
     ├── NoGradientError (ValueError)            the loss does not depend on the tensor asked for
     ├── BatchError (ValueError)                 no batch could be taken from the data
     ├── SchemaError (KeyError)                  a tree lacks the variable, or the name is none of the schema's
+    ├── CellError (ValueError)                  a cell of one's own that says too little, or something wrong
     ├── DiagnosticError (ValueError)            a capture that cannot be diagnosed, a setting out of range
     ├── FeatureError (ValueError)               an array that a picture cannot be drawn from
     └── MissingDependencyError (ImportError)    an optional library is not installed
@@ -58,6 +59,10 @@ class SchemaError(ThroughTimeError, KeyError):
     def __str__(self) -> str:
         # KeyError prints the repr of its argument, which hides line breaks.
         return str(self.args[0]) if self.args else ""
+
+
+class CellError(ThroughTimeError, ValueError):
+    """A cell of one's own lacks something, clashes with other names, or returns what does not fit."""
 
 
 class DiagnosticError(ThroughTimeError, ValueError):

@@ -6,17 +6,20 @@ The adapter says what the layer's kernel computed, for each direction; nothing h
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
-from throughtime import _schema, cells
+from throughtime import _own_inside, _schema, cells
+from throughtime._cell_registry import cell_of_kind
 from throughtime._errors import ThroughTimeWarning
-from throughtime._record import Array, DirectionRecord, LayerRecord
+from throughtime._record import Array, DirectionRecord, LayerRecord, SolvedRecord
 
 _SOLVED = frozenset(_schema.INSIDE)
 _LSTM_ONLY = frozenset({"cell", "cell_gradient", "initial_cell_gradient"})
 _GATED_ONLY = frozenset({"gate_activation"})
+_NOT_TOLD = "the cell does not tell it while it is unrolled"
 
 
 def per_sample(leaf: LayerRecord, factor: float | None) -> LayerRecord:
@@ -35,15 +38,32 @@ def per_sample(leaf: LayerRecord, factor: float | None) -> LayerRecord:
     )
 
 
-def _direction_per_sample(direction: DirectionRecord, factor: float) -> DirectionRecord:
-    gradients = direction.weight_gradients
+def _direction_per_sample(
+    direction: DirectionRecord | SolvedRecord, factor: float
+) -> DirectionRecord | SolvedRecord:
+    weight_gradients = _all_scaled(direction.weight_gradients, factor)
+    if isinstance(direction, SolvedRecord):
+        return replace(
+            direction,
+            weight_gradients=weight_gradients,
+            input_gradient=_scaled_or_none(direction.input_gradient, factor),
+            arrays={**direction.arrays, **_all_scaled(_gradients(direction), factor)},
+        )
     return replace(
         direction,
-        weight_gradients={name: _scaled(array, factor) for name, array in gradients.items()},
+        weight_gradients=weight_gradients,
         output_gradient=_scaled_or_none(direction.output_gradient, factor),
         input_gradient=_scaled_or_none(direction.input_gradient, factor),
         final_gradients=tuple(_scaled_or_none(array, factor) for array in direction.final_gradients),
     )
+
+
+def _gradients(direction: SolvedRecord) -> dict[str, Array]:
+    return {name: array for name, array in direction.arrays.items() if name.endswith("_gradient")}
+
+
+def _all_scaled(arrays: Mapping[str, Array], factor: float) -> dict[str, Array]:
+    return {name: _scaled(array, factor) for name, array in arrays.items()}
 
 
 def _scaled(array: Array, factor: float) -> Array:
@@ -66,42 +86,96 @@ def with_inside(leaf: LayerRecord, wanted: frozenset[str]) -> LayerRecord:
     inside = wanted & (_SOLVED | {"certificate"})
     if not inside or not leaf.inside:
         return leaf
-    unknown = _unknown_activation(leaf)
-    if unknown:
-        return replace(leaf, missing={**leaf.missing, "inside": unknown})
-    possible = inside - _absent(leaf)
-    absent = dict.fromkeys(inside - possible, f"a {leaf.kind} has none")
-    solved = [_solve(leaf, direction, possible) for direction in leaf.inside]
+    absent = _absent(leaf)
+    solved = [
+        _taken(leaf, direction, inside)
+        if isinstance(direction, SolvedRecord)
+        else _solve(leaf, direction, inside.difference(absent))
+        for direction in leaf.inside
+    ]
     arrays = {
-        name: np.stack([one[name] for one in solved], axis=_direction_axis(name))
+        name: np.stack([one[name] for one in solved], axis=_direction_axis(leaf, name))
         if leaf.directions
         else solved[0][name]
         for name in solved[0]
     }
+    if "hidden" in wanted:
+        arrays |= _initial_states(leaf)
     _warn_of_certificate(leaf, arrays)
-    return replace(leaf, arrays={**leaf.arrays, **arrays}, missing={**leaf.missing, **absent})
+    there = {_schema.as_known(name, leaf.states) for name in arrays}
+    missing = {name: absent.get(name, _NOT_TOLD) for name in inside - there - {"certificate"}}
+    return replace(leaf, arrays={**leaf.arrays, **arrays}, missing={**leaf.missing, **missing})
 
 
-def _unknown_activation(leaf: LayerRecord) -> str:
-    names = [leaf.flags[key] for key in ("activation", "recurrent_activation") if key in leaf.flags]
-    unknown = [str(name) for name in names if cells.activation(str(name)) is None]
-    return f"there is no closed form for the activation {', '.join(unknown)}" if unknown else ""
+def _absent(leaf: LayerRecord) -> dict[str, str]:
+    """Name what a layer of this kind does not have, with the reason."""
+    own = cell_of_kind(leaf.kind)
+    if own is not None:
+        return _own_inside.absent(own)
+    if leaf.kind in _schema.STANDARD_KINDS:
+        names = {"lstm": frozenset(), "gru": _LSTM_ONLY}.get(leaf.kind, _LSTM_ONLY | _GATED_ONLY)
+        has = ", ".join(name for name in _schema.INSIDE if name not in names)
+        return dict.fromkeys(names, f"a {leaf.kind} has none, only {has}")
+    if leaf.kind == "conv_lstm":
+        return {"step_contribution": "the step's share of a convolution's kernel is not kept apart"}
+    cell, states = leaf.flags.get("cell_class", leaf.kind), ", ".join(leaf.states)
+    reason = f"a {cell} does not tell it; its states are {states}. tt.register_cell lets it tell more"
+    return dict.fromkeys(_SOLVED, reason)
 
 
-def _absent(leaf: LayerRecord) -> frozenset[str]:
-    if leaf.kind == "lstm":
-        return frozenset()
-    return _LSTM_ONLY if leaf.kind == "gru" else _LSTM_ONLY | _GATED_ONLY
+def _initial_states(leaf: LayerRecord) -> dict[str, Array]:
+    """States before step 0 that were given and are not 0."""
+    names = leaf.states or ("hidden", "cell")
+    arrays = {}
+    for name, *given in zip(names, *(direction.initial for direction in leaf.inside), strict=False):
+        known = [array for array in given if array is not None]
+        if any(array.any() for array in known):
+            filled = [np.zeros_like(known[0]) if array is None else array for array in given]
+            arrays[f"initial_{name}"] = np.stack(filled, axis=1) if leaf.directions else filled[0]
+    return arrays
 
 
-def _direction_axis(name: str) -> int:
-    return _schema.VARIABLES[name].dims.index("direction")
+def _direction_axis(leaf: LayerRecord, name: str) -> int:
+    return _schema.words(leaf.states)[name].dims.index("direction")
+
+
+def _taken(leaf: LayerRecord, direction: SolvedRecord, wanted: frozenset[str]) -> dict[str, Array]:
+    """Take what is wanted from what the framework has solved."""
+    solved = dict(direction.arrays)
+    if direction.hidden_before is not None and "gate_gradient" in solved:
+        solved["step_contribution"] = cells.step_contribution(
+            direction.hidden_before,
+            solved["gate_gradient"],
+            solved.get("gate_activation"),
+            kind=leaf.kind,
+            reset_after=bool(leaf.flags.get("reset_after", 1)),
+        )
+    arrays = {
+        name: array
+        for name, array in solved.items()
+        if _schema.as_known(name, leaf.states) in wanted & _SOLVED
+    }
+    if "certificate" in wanted:
+        arrays.update(_certificate(leaf, direction, solved))
+    return arrays
 
 
 def _solve(leaf: LayerRecord, direction: DirectionRecord, wanted: frozenset[str]) -> dict[str, Array]:
-    needed = wanted & _SOLVED
+    own = cell_of_kind(leaf.kind)
+    kept = wanted & _SOLVED if own is None else _own_inside.in_own_words(own, wanted & _SOLVED)
+    needed = kept
     if "certificate" in wanted:
         needed |= {"input_gradient", "step_contribution", *direction.weight_gradients}
+    solved = (
+        _closed(leaf, direction, needed) if own is None else _own_inside.solve(own, leaf, direction, needed)
+    )
+    arrays = {name: solved[name] for name in kept}
+    if "certificate" in wanted:
+        arrays.update(_certificate(leaf, direction, solved))
+    return arrays
+
+
+def _closed(leaf: LayerRecord, direction: DirectionRecord, needed: frozenset[str]) -> dict[str, Array]:
     layer = cells.Layer(
         kind=leaf.kind,
         kernel=direction.weights["kernel"],
@@ -127,22 +201,36 @@ def _solve(leaf: LayerRecord, direction: DirectionRecord, wanted: frozenset[str]
         final_cell_gradient=final_cell,
     )
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is shown as it is
-        solved = cells.solve(layer, passed, needed)
-    arrays = {name: solved[name] for name in wanted & _SOLVED}
-    if "certificate" in wanted:
-        arrays.update(_certificate(leaf, direction, solved))
-    return arrays
+        return cells.solve(layer, passed, needed)
 
 
-def _certificate(leaf: LayerRecord, direction: DirectionRecord, solved: dict[str, Array]) -> dict[str, Array]:
+def _certificate(
+    leaf: LayerRecord, direction: DirectionRecord | SolvedRecord, solved: dict[str, Array]
+) -> dict[str, Array]:
     dtype = str(leaf.flags["dtype"])
     weights = cells.certificate_weights(
-        solved, direction.weight_gradients, contribution=solved["step_contribution"], dtype=dtype
+        solved, direction.weight_gradients, terms=_terms(direction, solved), dtype=dtype
     )
     time = np.nan
-    if direction.input_gradient is not None:
+    if direction.input_gradient is not None and "input_gradient" in solved:
         time = cells.certificate_time(solved["input_gradient"], direction.input_gradient, dtype=dtype)
     return {"certificate_weights": np.asarray(weights), "certificate_time": np.asarray(time)}
+
+
+def _terms(direction: DirectionRecord | SolvedRecord, solved: dict[str, Array]) -> dict[str, float]:
+    """How large the terms are that a weight's gradient sums up."""
+    if "step_contribution" not in solved:
+        return {}
+    contribution = solved["step_contribution"]
+    if isinstance(direction, SolvedRecord):
+        before = direction.hidden_before
+        if before is None or before.ndim != 3:  # with dropout a different one for each gate
+            return {"recurrent_kernel_gradient": float(contribution.sum())}
+        return cells.summed_terms(contribution, before, solved["input"])
+    hidden, initial = direction.hidden, direction.initial[0]
+    start = np.zeros_like(hidden[:, :1]) if initial is None else initial[:, None]
+    parts = (hidden[:, 1:], start) if direction.runs_backward else (start, hidden[:, :-1])
+    return cells.summed_terms(contribution, np.concatenate(parts, axis=1), direction.inputs)
 
 
 def _warn_of_certificate(leaf: LayerRecord, arrays: dict[str, Array]) -> None:
@@ -154,5 +242,5 @@ def _warn_of_certificate(leaf: LayerRecord, arrays: dict[str, Array]) -> None:
             f"The certificate of {leaf.path} is {worst:.1e}, above {bar:.0e}: its gradients inside the layer "
             "do not reproduce what the framework computed, and diagnostics will refuse them.",
             ThroughTimeWarning,
-            stacklevel=6,
+            stacklevel=7,
         )

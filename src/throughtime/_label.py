@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from throughtime._record import Array, LayerRecord, ModelRecord
-from throughtime._schema import (
-    DIRECTIONS,
-    GATES,
-    STANDARD_KINDS,
-    VARIABLES,
-    WEIGHTS,
-    WITH_DIRECTION,
-)
+from throughtime._cell_registry import cell_of_kind
+from throughtime._record import Array, DirectionRecord, LayerRecord, ModelRecord
+from throughtime._schema import DIRECTIONS, GATES, STANDARD_KINDS, WEIGHTS, words
 
 
 def label(record: ModelRecord) -> xr.DataTree:
@@ -36,63 +30,105 @@ def label(record: ModelRecord) -> xr.DataTree:
 
 def _dataset(leaf: LayerRecord, record: ModelRecord) -> xr.Dataset:
     variables = {}
-    order = {name: position for position, name in enumerate(VARIABLES)}
+    order = {name: position for position, name in enumerate(words(leaf.states))}
     for name, array in sorted(leaf.arrays.items(), key=lambda item: order.get(item[0], len(order))):
         variables[name] = xr.Variable(_dims(name, array, leaf), array, _variable_attributes(name, leaf))
     for name in ("loss", "reduction_factor"):
         value = getattr(record, name)
         if value is not None:
             variables[name] = xr.Variable((), value, _variable_attributes(name, leaf))
-    dims = {str(dim) for variable in variables.values() for dim in variable.dims}
-    return xr.Dataset(variables, coords=_coordinates(dims, leaf), attrs=_node_attributes(leaf))
+    sizes = {str(dim): size for variable in variables.values() for dim, size in variable.sizes.items()}
+    coordinates = {**_coordinates(sizes, leaf), **_outer_coordinates(sizes, leaf)}
+    return xr.Dataset(variables, coords=coordinates, attrs=_node_attributes(leaf))
+
+
+def _gates(leaf: LayerRecord) -> tuple[str, ...]:
+    own = cell_of_kind(leaf.kind)
+    return GATES.get(leaf.kind, ()) if own is None else own.gates
 
 
 def _dims(name: str, array: Array, leaf: LayerRecord) -> tuple[str, ...]:
     """Dims of one array: the schema's, less those that do not apply to this layer."""
-    weight = name.removesuffix("_gradient")
+    weight, known = name.removesuffix("_gradient"), words(leaf.states)
     if array.ndim == 0:
         return ()
-    if (weight in WEIGHTS and leaf.kind in STANDARD_KINDS) or name in WITH_DIRECTION:
-        absent = {"direction": not leaf.directions, "gate": leaf.kind not in GATES}
-        dims = VARIABLES[name if name in WITH_DIRECTION else weight].dims
-        return tuple(dim for dim in dims if not absent.get(dim))
-    if name in VARIABLES and weight not in WEIGHTS:
+    if name in leaf.dims:
+        return leaf.dims[name]
+    is_solved = weight not in WEIGHTS and name in known and "direction" in known[name].dims
+    if is_solved or (weight in WEIGHTS and leaf.kind in STANDARD_KINDS):
+        absent = {"direction": not leaf.directions, "gate": not _gates(leaf)}
+        dims = known[name if is_solved else weight].dims
+        return _own_width(name, array, leaf, tuple(dim for dim in dims if not absent.get(dim)))
+    if name in known and weight not in WEIGHTS:
         return _activation_dims(name, array, leaf)
-    return tuple(f"{weight}_axis_{axis}" for axis in range(array.ndim))
+    own = tuple(f"{weight}_axis_{axis}" for axis in range(array.ndim - bool(leaf.directions)))
+    return ("direction", *own) if leaf.directions else own
+
+
+def _own_width(name: str, array: Array, leaf: LayerRecord, dims: tuple[str, ...]) -> tuple[str, ...]:
+    """Give a state that is wider or narrower than the hidden state a dim of its own."""
+    if "unit" not in dims or cell_of_kind(leaf.kind) is None:
+        return dims
+    first = leaf.inside[0]
+    if not isinstance(first, DirectionRecord) or array.shape[-1] == first.hidden.shape[-1]:
+        return dims
+    state = name.removeprefix("initial_").removesuffix("_gradient")
+    return tuple(f"{state}_unit" if dim == "unit" else dim for dim in dims)
 
 
 def _activation_dims(name: str, array: Array, leaf: LayerRecord) -> tuple[str, ...]:
-    first, *middle, last = VARIABLES[name].dims
+    first, *middle, last = dims = words(leaf.states)[name].dims
     if leaf.flags.get("merge_mode") == "None" and name.startswith("output"):
         middle, last = [*middle, "direction"][3 - array.ndim + 1 :], "unit"
         return (first, *middle, last)
     if array.ndim <= 2:  # one step only, or a layer on flat vectors
-        return (
-            VARIABLES[name].dims if len(VARIABLES[name].dims) == array.ndim else (first, last)[: array.ndim]
-        )
+        return dims if len(dims) == array.ndim else (first, last)[: array.ndim]
     return (first, *middle, *("row", "column", "depth")[: array.ndim - 3], last)
 
 
 def _coordinates(dims: Collection[str], leaf: LayerRecord) -> dict[str, Array]:
     """Labels of the axes that have names; the others are counted from 0 without."""
-    labels = {"gate": GATES.get(leaf.kind, ()), "direction": leaf.directions or DIRECTIONS}
+    labels = {"gate": _gates(leaf), "direction": leaf.directions or DIRECTIONS}
     # Object dtype: fixed-width strings make a later, longer label raise in a stored run.
     return {dim: np.array(names, dtype=object) for dim, names in labels.items() if dim in dims}
 
 
+def _outer_coordinates(sizes: Mapping[str, int], leaf: LayerRecord) -> dict[str, xr.Variable]:
+    """Tell which sample and which step of an outer layer each sample is."""
+    if not leaf.outer_steps or "sample" not in sizes:
+        return {}
+    outer_sample, outer_step = np.divmod(np.arange(sizes["sample"]), leaf.outer_steps)
+    return {
+        "outer_sample": xr.Variable(("sample",), outer_sample),
+        "outer_step": xr.Variable(("sample",), outer_step),
+    }
+
+
 def _variable_attributes(name: str, leaf: LayerRecord) -> dict[str, str]:
     """Symbol, meaning and layer, which pictures write into their titles."""
-    weight = name.removesuffix("_gradient")
-    if name in VARIABLES:
-        told = {"long_name": VARIABLES[name].symbol, "description": VARIABLES[name].meaning}
+    weight, known = name.removesuffix("_gradient"), words(leaf.states)
+    if name in known:
+        told = {"long_name": known[name].symbol, "description": known[name].meaning}
     elif weight == name:
         told = {"long_name": name}
     else:
-        symbol = VARIABLES[weight].symbol if weight in VARIABLES else weight
+        symbol = known[weight].symbol if weight in known else weight
         told = {"long_name": f"dL/d{symbol}", "description": "dL/d weight, batch mean included"}
     return {**told, "layer": f"/{leaf.path}"}
 
 
 def _node_attributes(leaf: LayerRecord) -> dict[str, Any]:
     reasons = {f"missing_{name}": reason for name, reason in leaf.missing.items()}
-    return {"kind": leaf.kind, "layer": leaf.path, **leaf.flags, **reasons}
+    return {"kind": leaf.kind, "layer": leaf.path, **leaf.flags, **_own_attributes(leaf), **reasons}
+
+
+def _own_attributes(leaf: LayerRecord) -> dict[str, str]:
+    """Name the states of a cell that is not one of the standard ones, for whoever reads the tree later.
+
+    And its weights, where its registered mathematics reads them again.
+    """
+    attributes = {"states": ", ".join(leaf.states)} if leaf.states else {}
+    closed = [one for one in leaf.inside if isinstance(one, DirectionRecord)]
+    if cell_of_kind(leaf.kind) is not None and closed:
+        attributes["weights"] = ", ".join(closed[0].weights)
+    return attributes

@@ -16,7 +16,7 @@ from throughtime._batch import Batch, take
 from throughtime._errors import LossError, NoGradientError
 from throughtime._probe import Probe
 from throughtime._record import Array
-from throughtime._schema import DIRECTIONS, LAGS, VARIABLES
+from throughtime._schema import DIRECTIONS, LAGS, VARIABLES, states
 
 _STATES = ("hidden_gradient", "cell_gradient")
 
@@ -53,10 +53,12 @@ def lag_matrix(
     -------
     DataTree
         A leaf per layer with `lag_matrix` (sample, loss_time, time, [direction]), in units of loss per
-        unit of state, batch mean undone. In a causal model it is 0 for s < t. Summed over `loss_time`
-        before the norm, its rows are the total derivative `hidden_gradient`. `lag_mean` (lag, [direction])
-        is its mean over samples and loss steps at each lag, in input steps, and `lag_mean_error` the
-        standard error that drawing loss steps leaves: 0 when all were taken.
+        unit of state, batch mean undone. In a causal model it is 0 for s < t. Both times count the
+        layer's input steps: of a layer that returns its output reversed, `loss_time` is the step that
+        the loss reads. Summed over `loss_time` before the norm, its rows are the total derivative
+        `hidden_gradient`. `lag_mean` (lag, [direction]) is its mean over samples and loss steps at each
+        lag, in input steps, and `lag_mean_error` the standard error that drawing loss steps leaves: 0
+        when all were taken. `valid` as in `capture`.
 
     Raises
     ------
@@ -82,6 +84,8 @@ def lag_matrix(
     steps = _steps(batch, loss_steps, seed)
     probe, first = _probe(model, batch, steps, layers, loss)
     together = max(1, min(len(steps), memory // _bytes_of_copy(first)))
+    if any(leaf.attrs.get("stateful") for leaf in first.leaves):
+        together = 1  # their states have the batch's own size
     norms: dict[str, list[Array]] = {}
     for rows in _rows(probe, batch, steps, together):
         for node in rows.subtree:
@@ -98,13 +102,13 @@ def lag_matrix(
 
 def _probe(model: Any, batch: Batch, steps: Array, layers: Any, loss: Any) -> tuple[Probe, xr.DataTree]:
     """Make the probe for the states that these layers have, and one capture to plan by."""
-    for states in (_STATES, _STATES[:1]):
-        probe = Probe(model, loss=loss, layers=layers, quantities=states)
+    for gradients in (_STATES, _STATES[:1]):
+        probe = Probe(model, loss=loss, layers=layers, quantities=(*gradients, "valid"))
         try:
             first = probe(batch.x, batch.y, sample_weight=_one_hot(batch, steps[:1]))
             break
         except NoGradientError:  # none of the layers has a cell
-            if len(states) == 1:
+            if len(gradients) == 1:
                 raise
     if first.attrs["loss_reduction"].startswith("couples"):
         raise LossError("The loss couples samples, so that no step of one sample has a loss of its own.")
@@ -118,7 +122,9 @@ def _rows(probe: Probe, batch: Batch, steps: Array, together: int) -> Iterator[x
         # The last chunk is filled up, so that one trace serves all.
         filled = np.concatenate([chunk, np.full(together - len(chunk), chunk[-1])])
         x, y = (_copies(part, together) for part in (batch.x, batch.y))
-        yield probe(x, y, sample_weight=_one_hot(batch, filled))
+        rows = probe(x, y, sample_weight=_one_hot(batch, filled))
+        yield rows
+        rows.children = {}  # nodes and their parents hold each other: the arrays would await the collector
 
 
 def _copies(structure: Any, count: int) -> Any:
@@ -170,12 +176,15 @@ def _bytes_of_copy(tree: xr.DataTree) -> int:
 
 def _norm(leaf: xr.Dataset, samples: int) -> Array:
     """Norm of the joint state's gradient: (copy × sample, time, …) to (copy, sample, time, …)."""
-    squares = sum((leaf[name] ** 2).sum("unit") for name in _STATES if name in leaf)
+    names = [f"{state}_gradient" for state in states(leaf)]
+    gradients = [leaf[name] for name in names if name in leaf]
+    squares = sum((gradient**2).sum(str(gradient.dims[-1])) for gradient in gradients)
     norm: Array = np.sqrt(np.asarray(squares))
     return norm.reshape(-1, samples, *norm.shape[1:])
 
 
 def _labelled(norms: Array, steps: Array, leaf: xr.Dataset) -> xr.Dataset:
+    steps = _read(norms, steps, leaf)
     dims = [dim for dim in leaf["hidden_gradient"].dims if dim not in ("sample", "unit")]
     directions = leaf["direction"].values if "direction" in dims else None
     runs_backward = [bool(leaf.attrs.get("go_backwards"))]
@@ -194,10 +203,24 @@ def _labelled(norms: Array, steps: Array, leaf: xr.Dataset) -> xr.Dataset:
             LAGS: _variable(LAGS, ("sample", "loss_time", *dims), np.moveaxis(norms, 0, 1)),
             "lag_mean": _variable("lag_mean", lag_dims, mean),
             "lag_mean_error": _variable("lag_mean_error", lag_dims, error),
+            "valid": leaf["valid"],
         },
         coords={"loss_time": steps, **({} if directions is None else {"direction": directions})},
         attrs=leaf.attrs,
     )
+
+
+def _read(norms: Array, steps: Array, leaf: xr.Dataset) -> Array:
+    """Find the input step that the loss of each step reads.
+
+    A layer that returns its output reversed has it at the mirrored step, unless the model turns the output
+    back: then a loss reaches states that the mirrored step could not.
+    """
+    mirrored = norms.shape[2] - 1 - steps
+    if not leaf.attrs.get("output_reversed"):
+        return steps
+    earlier = np.arange(norms.shape[2]) < mirrored[:, None]
+    return steps if (norms.any(axis=1) & earlier).any() else mirrored
 
 
 def _variable(name: str, dims: tuple[Any, ...], values: Array) -> xr.Variable:

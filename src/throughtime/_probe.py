@@ -12,12 +12,12 @@ from typing import Any
 
 import xarray as xr
 
-from throughtime import _schema, adapters
+from throughtime import _cell_registry, _schema, adapters, cells
 from throughtime._batch import Batch, take
 from throughtime._errors import LossError, NoGradientError, SchemaError, ThroughTimeWarning
 from throughtime._inside import per_sample, with_inside
 from throughtime._label import label
-from throughtime._record import UNREACHED, LayerRecord, ModelRecord
+from throughtime._record import UNREACHED, LayerRecord, ModelRecord, Request
 
 _GROUPS = ("recurrent", "all")
 
@@ -52,17 +52,17 @@ class Probe:
         adapter: Any = None,
     ) -> None:
         chosen = adapters.choose(model) if adapter is None else adapter
-        self._named = frozenset() if quantities == "all" else _schema.quantities(quantities)
+        states = _cell_registry.further_states()
         self._is_group = isinstance(layers, str) and layers in _GROUPS
-        self._quantities = _schema.quantities(quantities)
-        self._probe = chosen.Probe(
-            model,
-            loss=loss,
-            layers=layers,
+        self._quantities = _schema.quantities(quantities, further_states=states)
+        self._named = frozenset() if quantities == "all" else self._quantities
+        request = Request(
             quantities=self._quantities,
             gradients=self._quantities & _schema.GRADIENT_QUANTITIES,
+            activations=frozenset(cells.ACTIVATIONS),
             training=training,
         )
+        self._probe = chosen.Probe(model, loss=loss, layers=layers, request=request)
 
     def __call__(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> xr.DataTree:
         """Capture one batch. See `capture` for the arguments and what is returned."""
@@ -106,11 +106,9 @@ class Probe:
             reasons = [_reason(leaf, quantity) for leaf in record.layers]
             if all(reasons):
                 has = ", ".join(record.layers[0].arrays)
+                captured = f" {record.layers[0].path} has: {has}." if has else ""
                 error = NoGradientError if quantity in _schema.GRADIENT_QUANTITIES else SchemaError
-                raise error(
-                    f"There is no {quantity} for {_paths(record.layers)}: {reasons[0]}. "
-                    f"{record.layers[0].path} has: {has or 'nothing of what was asked for'}."
-                )
+                raise error(f"There is no {quantity} for {_paths(record.layers)}: {reasons[0]}.{captured}")
 
     def _check_reached(self, record: ModelRecord) -> None:
         """Name the layers that the loss does not depend on: an error for layers asked for, else a warning."""

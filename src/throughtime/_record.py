@@ -1,4 +1,4 @@
-"""What an adapter returns: frozen records of NumPy arrays, without any framework's objects.
+"""What an adapter is asked and returns: frozen records of NumPy arrays, without any framework's objects.
 
 `adapters/` fill these in, `_schema.label` turns them into the labelled tree; nothing else reads them.
 """
@@ -16,6 +16,27 @@ Array = npt.NDArray[Any]
 
 # The reason given in `LayerRecord.missing` for a gradient that does not exist.
 UNREACHED = "the loss does not depend on it"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a capture asks of an adapter.
+
+    Attributes
+    ----------
+    quantities : frozenset of str
+        The schema's names.
+    gradients : frozenset of str
+        Those among them that need labels.
+    activations : frozenset of str
+        Those whose derivative `cells` knows; a cell with another one is for the adapter to solve.
+    training : bool
+    """
+
+    quantities: frozenset[str]
+    gradients: frozenset[str]
+    activations: frozenset[str]
+    training: bool
 
 
 @dataclass(frozen=True)
@@ -56,6 +77,30 @@ class DirectionRecord:
 
 
 @dataclass(frozen=True)
+class SolvedRecord:
+    """One direction of one cell without closed forms, solved by the framework's own autodiff.
+
+    Attributes
+    ----------
+    arrays : mapping of str to ndarray
+        By the schema's names and those of the cell's own states; weight gradients and `input_gradient`
+        among them. In input time, without a direction axis.
+    weight_gradients, input_gradient
+        What the layer's own loop gave, for the certificate. As in `DirectionRecord`.
+    initial : tuple of ndarray
+        States the pass started from.
+    hidden_before : ndarray (sample, time, unit) or (sample, time, gate, unit), or None
+        What met the recurrent kernel at each step, dropout included; None where that is no matrix product.
+    """
+
+    arrays: Mapping[str, Array]
+    weight_gradients: Mapping[str, Array]
+    input_gradient: Array | None
+    initial: tuple[Array | None, ...] = ()
+    hidden_before: Array | None = None
+
+
+@dataclass(frozen=True)
 class LayerRecord:
     """One call of one layer.
 
@@ -64,8 +109,8 @@ class LayerRecord:
     path : str
         Where the leaf stands in the tree, `encoder/lstm` or `lstm@2` for a second call.
     kind : str
-        `lstm`, `gru`, `simple_rnn`, `rnn` for any other recurrent cell, else the layer's class in
-        snake case.
+        `lstm`, `gru`, `simple_rnn`, `conv_lstm`, `rnn` for any other recurrent cell, else the layer's
+        class in snake case.
     arrays : mapping of str to ndarray
         By the schema's variable names, axes in the schema's order. Along `time` always in the order
         of the layer's input.
@@ -76,8 +121,15 @@ class LayerRecord:
         Configuration that a reader of the tree needs: activations, masks, dtype.
     missing : mapping of str to str
         Quantities that were asked for and do not exist here, each with the reason.
-    inside : tuple of DirectionRecord
+    inside : tuple of DirectionRecord or SolvedRecord
         One for each direction of a recurrent layer that can be looked into; else empty.
+    states : tuple of str
+        The cell's states that the schema has no word for, as the cell names them.
+    dims : mapping of str to tuple of str
+        Axes of arrays that have others than the schema says.
+    outer_steps : int
+        How often an outer layer called this one for each of its samples: `sample` runs over the outer
+        samples, and for each over its outer steps. 0 where there is no outer layer.
     """
 
     path: str
@@ -86,7 +138,10 @@ class LayerRecord:
     directions: tuple[str, ...] = ()
     flags: Mapping[str, Attribute] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
-    inside: tuple[DirectionRecord, ...] = ()
+    inside: tuple[DirectionRecord | SolvedRecord, ...] = ()
+    states: tuple[str, ...] = ()
+    dims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    outer_steps: int = 0
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ tree finds it in `VARIABLES`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,11 @@ Layer = xr.DataTree | xr.Dataset
 GATES: Mapping[str, tuple[str, ...]] = {
     "lstm": ("input", "forget", "candidate", "output"),
     "gru": ("update", "reset", "candidate"),
+    "conv_lstm": ("input", "forget", "candidate", "output"),
 }
 DIRECTIONS = ("forward", "backward")
 STANDARD_KINDS = ("lstm", "gru", "simple_rnn")
+KINDS = (*STANDARD_KINDS, "conv_lstm", "rnn")  # what a recurrent layer is called without a cell of one's own
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ VARIABLES: Mapping[str, Variable] = {
     "cell_gradient": Variable(_STATE, "dL/dc_t", "total derivative through time, h_t following c_t"),
     "gate_activation": Variable(_GATE, "gate", "value of each gate at step t, after its activation"),
     "gate_gradient": Variable(_GATE, "dL/dz_t", "total derivative before the gate's activation"),
+    "initial_hidden": Variable(_INITIAL, "h_0", "hidden state before step 0, where it is not 0"),
+    "initial_cell": Variable(_INITIAL, "c_0", "cell state before step 0, where it is not 0"),
     "initial_hidden_gradient": Variable(_INITIAL, "dL/dh_0", "total derivative of the state before step 0"),
     "initial_cell_gradient": Variable(_INITIAL, "dL/dc_0", "total derivative of the cell before step 0"),
     "step_contribution": Variable(
@@ -84,6 +88,15 @@ VARIABLES: Mapping[str, Variable] = {
     "reduction_factor": Variable((), "factor", "what the loss puts on each sample's gradient"),
 }
 WEIGHTS = ("kernel", "recurrent_kernel", "bias", "recurrent_bias")
+# What nothing else in a tree may be called: variables, dims, and what is asked for by name.
+RESERVED = frozenset(
+    {
+        *VARIABLES,
+        *(dim for variable in VARIABLES.values() for dim in variable.dims),
+        *("cell_unit", "row", "column", "depth", "exponent", "mode", "step"),
+        *("certificate", "weights", "weight_gradients"),
+    }
+)
 WITH_DIRECTION = tuple(
     name for name in VARIABLES if "direction" in VARIABLES[name].dims and name not in WEIGHTS
 )
@@ -137,13 +150,16 @@ INSIDE = (
 )
 
 
-def quantities(requested: str | Iterable[str]) -> frozenset[str]:
+def quantities(requested: str | Iterable[str], *, further_states: Collection[str] = ()) -> frozenset[str]:
     """Resolve what a caller asked for to names of `QUANTITIES`.
 
     Parameters
     ----------
     requested : "all", a name, or an iterable of names
         A weight's own name (`kernel`, `bias_gradient`) stands for all weights, or all their gradients.
+    further_states : collection of str
+        States beyond `hidden` that cells of one's own have. Their names stand for `cell`, and `cell` for
+        all of them.
 
     Raises
     ------
@@ -157,10 +173,11 @@ def quantities(requested: str | Iterable[str]) -> frozenset[str]:
     """
     if isinstance(requested, str):
         requested = QUANTITIES if requested == "all" else (requested,)
-    return frozenset(_quantity(name) for name in requested)
+    return frozenset(_quantity(name, further_states) for name in requested)
 
 
-def _quantity(name: str) -> str:
+def _quantity(name: str, further_states: Collection[str]) -> str:
+    name = as_known(name, ("hidden", *further_states))
     if name in QUANTITIES:
         return name
     if name in ("certificate_weights", "certificate_time"):
@@ -173,6 +190,52 @@ def _quantity(name: str) -> str:
         f"There is no quantity {name!r}. quantities= takes 'all' or names of: "
         f"{', '.join((*QUANTITIES, *WEIGHTS))}, and each weight's '…_gradient'."
     )
+
+
+def words(states: tuple[str, ...]) -> Mapping[str, Variable]:
+    """Add to `VARIABLES` those of a cell's own states: `memory`, `memory_gradient`, and so on."""
+    own = [state for state in states if state not in VARIABLES]
+    named = {name: word for state in own for name, word in _words_of(state).items()}
+    return {**VARIABLES, **named} if own else VARIABLES
+
+
+def _words_of(state: str) -> dict[str, Variable]:
+    through_time = "total derivative through time, with the states of a step as independent variables"
+    return {
+        state: Variable(_STATE, f"{state}_t", f"state {state} after step t"),
+        f"initial_{state}": Variable(_INITIAL, f"{state}_0", f"state {state} before step 0, if not 0"),
+        f"{state}_gradient": Variable(_STATE, f"dL/d{state}_t", through_time),
+        f"initial_{state}_gradient": Variable(
+            _INITIAL, f"dL/d{state}_0", "total derivative of the state before step 0"
+        ),
+    }
+
+
+def as_known(name: str, states: tuple[str, ...]) -> str:
+    """Put `hidden` in the place of a cell's first state and `cell` in that of any other.
+
+    Examples
+    --------
+    >>> as_known("state_0_gradient", ("state_0", "state_1")), as_known("state_1", ("state_0", "state_1"))
+    ('hidden_gradient', 'cell')
+    """
+    return _in_place_of(name, states[:1], "hidden") or _in_place_of(name, states[1:], "cell") or name
+
+
+def _in_place_of(name: str, states: Collection[str], word: str) -> str:
+    """Put a word in the place of a state's name; empty where the name is no state's."""
+    state = name.removeprefix("initial_").removesuffix("_gradient")
+    start = len("initial_") if name.startswith("initial_") else 0
+    return f"{name[:start]}{word}{name[start + len(state) :]}" if state in states else ""
+
+
+def states(dataset: xr.Dataset) -> tuple[str, ...]:
+    """Names of the states of a captured layer, `hidden` first."""
+    told = dataset.attrs.get("states")
+    if told is not None:
+        return tuple(str(told).split(", "))
+    has_cell = dataset.attrs.get("kind") == "lstm" or "cell_gradient" in dataset
+    return ("hidden", "cell") if has_cell else ("hidden",)
 
 
 def reason_key(name: str, attributes: Mapping[str, Any]) -> str:

@@ -2,7 +2,8 @@
 
 Each function returns the tree that a capture gives, with one leaf, `/rnn`. The diagnostics and the
 pictures are tested on these trees, and so can you test your own code. All take the number of samples,
-steps and units; `rate` is what one step back multiplies the gradient by.
+steps and units; `rate` is what one step back multiplies the gradient by. `check_cell` is for the author of
+a cell of one's own.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from throughtime._check_cell import CellReport as CellReport  # noqa: PLC0414 - public here
+from throughtime._check_cell import check_cell as check_cell  # noqa: PLC0414 - public here
 from throughtime._schema import GATES
 from throughtime._synthetic import (
     captured_tree,

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from tests.cells.cases import KINDS, batch, in_single_precision, layer, solved_case
 
-from throughtime.cells import QUANTITIES, bar, certificate_time, certificate_weights, solve, textbook
+from throughtime.cells import (
+    QUANTITIES,
+    bar,
+    certificate_time,
+    certificate_weights,
+    solve,
+    summed_terms,
+    textbook,
+)
 
 WEIGHTS = ("kernel_gradient", "recurrent_kernel_gradient", "bias_gradient")
 
@@ -31,13 +39,16 @@ def weights_of(found, factor=1.0, gate=1):
     return weights
 
 
+def terms_of(found):
+    return dict.fromkeys(WEIGHTS, float(found["step_contribution"].sum()))
+
+
 @pytest.mark.parametrize("single", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_passes_on_the_truth(kind, single):
     found, truth = both(kind, single=single)
     dtype = "float32" if single else "float64"
-    contribution = found["step_contribution"]
-    assert certificate_weights(weights_of(found), weights_of(truth), contribution=contribution) <= bar(dtype)
+    assert certificate_weights(weights_of(found), weights_of(truth), terms=terms_of(found)) <= bar(dtype)
     assert certificate_time(found["input_gradient"], truth["input_gradient"], dtype=dtype) <= bar(dtype)
 
 
@@ -49,7 +60,7 @@ def test_one_percent_in_one_gate_fails(kind, single):
         error = certificate_weights(
             weights_of(found, 1.01, gate),
             weights_of(truth),
-            contribution=found["step_contribution"],
+            terms=terms_of(found),
             dtype="float32" if single else "float64",
         )
         assert error > 10 * bar("float32"), gate
@@ -112,9 +123,18 @@ def test_shapes_that_differ_fail():
 def test_gradients_that_cancel_are_judged_by_their_terms():
     """At an optimum the sum is rounding: it is not compared with itself."""
     rounding = {"kernel_gradient": np.full((2, 2), 1e-17)}
-    terms = np.ones((4, 10))
     nothing = {"kernel_gradient": np.zeros((2, 2))}
-    assert certificate_weights(rounding, nothing, contribution=terms) < 1
+    assert certificate_weights(rounding, nothing, terms={"kernel_gradient": 40.0}) < 1
+
+
+def test_terms_are_those_of_each_weight():
+    rng = np.random.default_rng(4)
+    before, x, dz = (rng.normal(size=(3, 7, width)) for width in (4, 2, 4))
+    norms = [np.linalg.norm(values, axis=-1) for values in (before, x, dz)]
+    terms = summed_terms(norms[0] * norms[2], before, x)
+    assert terms["recurrent_kernel_gradient"] == pytest.approx((norms[0] * norms[2]).sum())
+    assert terms["kernel_gradient"] == pytest.approx((norms[1] * norms[2]).sum())
+    assert terms["bias_gradient"] == terms["recurrent_bias_gradient"] == pytest.approx(norms[2].sum())
 
 
 def test_bars():

@@ -34,6 +34,21 @@ def plain_keywords(built: Built) -> dict[str, Any]:
     """Loss arguments of `plain_gradients` for one row."""
     options = built[3]
     keywords: dict[str, Any] = {"sample_weight": options.capture.get("sample_weight")}
+    if "training" in options.capture:
+        keywords["training"] = options.capture["training"]
     if options.objective is not None:
         keywords["objective"] = options.objective
     return keywords
+
+
+@contextmanager
+def computing_in(dtype: str) -> Iterator[None]:
+    """Layers, inputs and losses made in the block are of this dtype."""
+    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx(dtype)
+    keras.config.set_dtype_policy(dtype)
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy(policy)

@@ -1,14 +1,15 @@
 """Gradients as a user would write them by hand in each framework, without the library.
 
-One scalar function of one tensor, differentiated by `tf.GradientTape`, `jax.grad` or
-`torch.autograd.grad`. The tensor is the output of a layer (the model cut in two there) or, where a model
-cannot be cut, a zero added to what the layer returns.
+One scalar function of tensors, differentiated by `tf.GradientTape`, `jax.grad` or `torch.autograd.grad`.
+The tensor is the output of a layer (the model cut in two there) or, where a model cannot be cut, a zero
+added to what the layer gets or returns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -24,35 +25,50 @@ else:
     import torch
 
 Objective = Callable[..., Any]
+Call = tuple[Any, int]  # a layer, and which of its calls
+
+
+def gradients(function: Callable[[Any], tuple[Any, Any]], leaves: Any) -> tuple[Any, Any]:
+    """Gradients of (loss, values) = function(leaves), for a structure of arrays, and the values."""
+    if BACKEND == "tensorflow":
+        tensors = keras.tree.map_structure(tf.constant, leaves)
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            loss, values = function(tensors)
+        found = tape.gradient(loss, tensors, unconnected_gradients="zero")
+    elif BACKEND == "jax":
+        tensors = keras.tree.map_structure(jax.numpy.asarray, leaves)
+        found, values = jax.jit(jax.grad(function, has_aux=True))(tensors)
+    else:
+        tensors = keras.tree.map_structure(lambda leaf: torch.tensor(leaf, requires_grad=True), leaves)
+        loss, values = function(tensors)
+        flat = torch.autograd.grad(
+            loss, keras.tree.flatten(tensors), materialize_grads=True, allow_unused=True
+        )
+        found = keras.tree.pack_sequence_as(tensors, list(flat))
+    to_numpy = keras.ops.convert_to_numpy
+    return keras.tree.map_structure(to_numpy, found), keras.tree.map_structure(to_numpy, values)
 
 
 def gradient(function: Callable[[Any], Any], value: np.ndarray) -> np.ndarray:
     """Gradient of a scalar function of one tensor at `value`."""
-    if BACKEND == "tensorflow":
-        leaf = tf.constant(value)
-        with tf.GradientTape() as tape:
-            tape.watch(leaf)
-            loss = function(leaf)
-        return tape.gradient(loss, leaf, unconnected_gradients="zero").numpy()
-    if BACKEND == "jax":
-        return np.asarray(jax.jit(jax.grad(function))(jax.numpy.asarray(value)))
-    leaf = torch.tensor(value, requires_grad=True)
-    (result,) = torch.autograd.grad(function(leaf), leaf, allow_unused=True)
-    return np.zeros_like(value) if result is None else result.numpy()
+    return np.asarray(gradients(lambda leaf: (function(leaf), ()), value)[0])
 
 
-def call(model: Any, x: Any) -> tuple[Any, list[Any]]:
-    """Prediction and regularisation losses, without moving any state of the model."""
-    if BACKEND == "jax":
-        prediction, _, losses = model.stateless_call(
-            [v.value for v in model.trainable_variables],
-            [v.value for v in model.non_trainable_variables],
-            x,
-            training=False,
-            return_losses=True,
-        )
-        return prediction, losses
-    return model(x, training=False), model.losses
+@contextmanager
+def same_draws(values: Any = ()) -> Iterator[None]:
+    """Random masks are drawn as if the block had not run before, and no state of a model moves."""
+    # Keras on torch draws dropout from torch's own generator.
+    kept = torch.random.fork_rng() if BACKEND == "torch" else nullcontext()
+    with keras.StatelessScope(list(values), collect_losses=True), kept:
+        yield
+
+
+def call(model: Any, x: Any, *, weights: Any = None, training: bool = False) -> tuple[Any, list[Any]]:
+    """Prediction and regularisation losses; `weights` stand for the trainable variables."""
+    pairs = [] if weights is None else zip(model.trainable_variables, weights, strict=True)
+    with same_draws(pairs):
+        return model(x, training=training), model.losses
 
 
 def default_objective(y: Any, prediction: Any, sample_weight: Any = None) -> Any:
@@ -104,88 +120,93 @@ def patched(layer: Any, number: int, change: Callable[..., Any]) -> Iterator[Non
         layer.call = original
 
 
-def _add(value: Any, leaf: Any) -> Any:
-    """Add to a tensor, or to the first of several that a layer returns; the mask stays."""
-    if isinstance(value, list | tuple):
-        return (value[0] + leaf, *value[1:])
-    return value + leaf
+def output_of(layer: Any, result: Any) -> Any:
+    """What others see of what a call returns, as one tensor."""
+    if not isinstance(result, list | tuple):
+        return result
+    is_unmerged = getattr(layer, "merge_mode", "concat") is None
+    return keras.ops.stack(result[:2], -2) if is_unmerged else result[0]
 
 
-def added_zero_gradient(
-    model: Any,
-    layer: Any,
-    number: int,
-    place: str,
-    x: Any,
-    y: Any,
-    objective: Objective = default_objective,
-    sample_weight: Any = None,
-) -> np.ndarray:
-    """dL/d(zero added to the input or the output of one call of a layer)."""
-
-    def change_output(original: Any, *args: Any, leaf: Any, **kwargs: Any) -> Any:
-        return _add(original(*args, **kwargs), leaf)
-
-    def change_input(original: Any, first: Any, *args: Any, leaf: Any, **kwargs: Any) -> Any:
-        return original(first + leaf, *args, **kwargs)
-
-    change = change_output if place == "output" else change_input
-
-    def loss(leaf: Any) -> Any:
-        def with_leaf(original: Any, *args: Any, **kwargs: Any) -> Any:
-            return change(original, *args, leaf=leaf, **kwargs)
-
-        with patched(layer, number, with_leaf):
-            return objective(y, call(model, x)[0], sample_weight)
-
-    return gradient(loss, np.zeros_like(values(model, layer, number, x)[place]))
+def with_output(layer: Any, result: Any, output: Any) -> Any:
+    """What a call returns, with another output."""
+    if not isinstance(result, list | tuple):
+        return output
+    is_unmerged = getattr(layer, "merge_mode", "concat") is None
+    outputs = [output[..., half, :] for half in range(2)] if is_unmerged else [output]
+    return (*outputs, *result[len(outputs) :])
 
 
 def values(model: Any, layer: Any, number: int, x: Any) -> dict[str, np.ndarray]:
     """What one call of a layer gets and returns."""
-    seen: dict[str, np.ndarray] = {}
-
-    def look(original: Any, first: Any, *args: Any, **kwargs: Any) -> Any:
-        result = original(first, *args, **kwargs)
-        output = result[0] if isinstance(result, list | tuple) else result
-        seen["input"] = keras.ops.convert_to_numpy(first)
-        seen["output"] = keras.ops.convert_to_numpy(output)
-        return result
-
-    with patched(layer, number, look):
-        call(model, x)
-    return seen
+    (seen,) = _run(model, [(layer, number)], x)[2]
+    return {place: keras.ops.convert_to_numpy(tensor) for place, tensor in seen.items()}
 
 
-def weight_gradients(
-    model: Any, x: Any, y: Any, objective: Objective = default_objective, sample_weight: Any = None
-) -> dict[str, np.ndarray]:
-    """What the optimizer receives, by the path of each trainable variable."""
+def _run(
+    model: Any, calls: Sequence[Call], x: Any, taps: Any = None, **keywords: Any
+) -> tuple[Any, list[Any], list[dict[str, Any]]]:
+    """Prediction, regularisation losses, and input and output of each call with its tap."""
+    seen: list[dict[str, Any]] = [{} for _ in calls]
+
+    def tapped(index: int, layer: Any) -> Callable[..., Any]:
+        tap = {"input": 0.0, "output": 0.0} if taps is None else taps[index]
+
+        def change(original: Any, first: Any, *args: Any, **kwargs: Any) -> Any:
+            seen[index]["input"] = first = first + tap["input"]
+            result = original(first, *args, **kwargs)
+            seen[index]["output"] = output_of(layer, result) + tap["output"]
+            return with_output(layer, result, seen[index]["output"])
+
+        return change
+
+    with ExitStack() as stack:
+        for index, (layer, number) in enumerate(calls):
+            stack.enter_context(patched(layer, number, tapped(index, layer)))
+        prediction, losses = call(model, x, **keywords)
+    return prediction, losses, seen
+
+
+@dataclass(frozen=True)
+class ByHand:
+    """Values and gradients of each call's input and output, and of the weights by variable."""
+
+    calls: list[dict[str, np.ndarray]]
+    weights: dict[int, np.ndarray]
+
+
+def everything(
+    model: Any,
+    calls: Sequence[Call],
+    x: Any,
+    y: Any,
+    objective: Objective = default_objective,
+    sample_weight: Any = None,
+    *,
+    training: bool = False,
+) -> ByHand:
+    """All of a model's gradients at once: zeros are added to inputs and outputs, weights are leaves."""
     variables = model.trainable_variables
-    if BACKEND == "tensorflow":
-        with tf.GradientTape() as tape:
-            prediction, losses = call(model, x)
-            loss = sum(losses, objective(y, prediction, sample_weight))
-        results = tape.gradient(loss, [v.value for v in variables], unconnected_gradients="zero")
-        results = [tf.convert_to_tensor(g) for g in results]
-    elif BACKEND == "jax":
+    look = jax.eval_shape if BACKEND == "jax" else lambda function: function()
+    shapes = look(lambda: _run(model, calls, x, training=training)[2])
+    leaves = {
+        "taps": keras.tree.map_structure(_zeros, shapes),
+        "weights": [keras.ops.convert_to_numpy(variable) for variable in variables],
+    }
 
-        def function(trainable: Any) -> Any:
-            prediction, _, losses = model.stateless_call(
-                trainable,
-                [v.value for v in model.non_trainable_variables],
-                x,
-                training=False,
-                return_losses=True,
-            )
-            return sum(losses, objective(y, prediction, sample_weight))
+    def loss_and_values(leaves: Any) -> tuple[Any, Any]:
+        prediction, losses, seen = _run(
+            model, calls, x, leaves["taps"], weights=leaves["weights"], training=training
+        )
+        return sum(losses, objective(y, prediction, sample_weight)), seen
 
-        results = jax.jit(jax.grad(function))([v.value for v in variables])
-    else:
-        prediction, losses = call(model, x)
-        loss = sum(losses, objective(y, prediction, sample_weight))
-        found = torch.autograd.grad(loss, [v.value for v in variables], allow_unused=True)
-        pairs = zip(found, variables, strict=True)
-        results = [torch.zeros_like(v.value) if g is None else g for g, v in pairs]
-    pairs = zip(variables, results, strict=True)
-    return {v.path: keras.ops.convert_to_numpy(g) for v, g in pairs}
+    found, values = gradients(loss_and_values, leaves)
+    places = [
+        {**seen, **{f"{place}_gradient": array for place, array in own.items()}}
+        for seen, own in zip(values, found["taps"], strict=True)
+    ]
+    return ByHand(places, {id(v): g for v, g in zip(variables, found["weights"], strict=True)})
+
+
+def _zeros(tensor: Any) -> np.ndarray:
+    return np.zeros(tensor.shape, keras.backend.standardize_dtype(tensor.dtype))

@@ -173,13 +173,22 @@ def test_a_model_without_recurrence_says_so():
         tt.capture(model, np.ones((2, 3)))
 
 
-def test_a_layer_inside_time_distributed_is_named_as_left_out():
+def test_a_layer_inside_time_distributed_has_samples_by_outer_steps():
     inputs = keras.Input((4, STEPS, FEATURES))
-    inner = layers.TimeDistributed(layers.LSTM(3), name="each")(inputs)
-    model = keras.Model(inputs, layers.GRU(2, name="gru")(inner))
-    tree = tt.capture(model, np.ones((2, 4, STEPS, FEATURES), "float32"))
-    assert paths(tree) == ["/gru"]
-    assert "each" in tree.attrs["left_out"]
+    inner = layers.TimeDistributed(layers.LSTM(3, return_sequences=True), name="each")(inputs)
+    model = keras.Model(inputs, layers.GRU(2, name="gru")(layers.Reshape((4, STEPS * 3))(inner)))
+    model.compile(loss="mse")
+    x, y = np.ones((2, 4, STEPS, FEATURES), "float32"), np.zeros((2, 2), "float32")
+    tree = tt.capture(model, x, y)
+    assert paths(tree) == ["/each", "/gru"]
+    each = tree["each"]
+    assert dict(each["hidden_gradient"].sizes) == {"sample": 8, "time": STEPS, "unit": 3}
+    assert each["outer_sample"].values.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert each["outer_step"].values.tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
+    gradients = tt.get_rnn_gradients(model, x, y, layer_name="each")
+    assert gradients.shape == (2, 4, STEPS, 3)
+    scaled = each["output_gradient"].values * float(each["reduction_factor"])
+    np.testing.assert_allclose(gradients.reshape(8, STEPS, 3), scaled, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,12 @@ from tests.reference import GATE_COUNT, Network
 
 import throughtime as tt
 
-BY_NUMPY = [row for row in (*PAIRWISE, *SPECIALS) if row.oracle == "numpy"]
+BACKEND = keras.backend.backend()
+# On TensorFlow the whole product runs in float64, below; JAX compiles for a second or more a row.
+IN_FLOAT32 = PRODUCT if BACKEND == "torch" else PAIRWISE
+BY_NUMPY = [row for row in (*IN_FLOAT32, *SPECIALS) if row.oracle == "numpy"]
 BY_HAND = [row for row in SPECIALS if row.oracle == "plain"]
+BARS = {"float64": 1e-12, "float32": 1e-5}
 
 
 def name_of(row: Row) -> str:
@@ -95,6 +99,7 @@ def check_against_numpy(built: Built, tolerance: float) -> None:
         # Keras' CompileLoss rounds the loss to floatx, float32, whatever dtype it is computed in.
         assert difference(float(dataset["loss"]), network.loss()) <= max(tolerance, 6e-8)
         check_valid(dataset, network, index)
+        check_certificate(leaf, dataset, BARS[dataset.attrs["dtype"]])
 
 
 def has_bias(layer: Any) -> bool:
@@ -113,7 +118,7 @@ def test_tree_equals_the_numpy_reference(row: Row) -> None:
     check_against_numpy(row.build("float32"), 1e-5)
 
 
-if keras.backend.backend() == "tensorflow":  # elsewhere Keras' generic loop multiplies in float32
+if BACKEND == "tensorflow":  # elsewhere Keras' generic loop multiplies in float32
 
     @pytest.mark.parametrize("row", PRODUCT, ids=name_of)
     def test_tree_equals_the_numpy_reference_in_float64(row: Row) -> None:
@@ -125,20 +130,32 @@ def test_tree_equals_gradients_by_hand(row: Row) -> None:
     built = row.build("float32")
     model, x, y, options = built
     tree = capture(built)
-    keywords = plain_keywords(built)
-    by_path = plain.weight_gradients(model, x, y, **keywords)
+    calls = [(leaf.layer, leaf.call) for leaf in options.leaves]
+    by_hand = plain.everything(model, calls, x, y, **plain_keywords(built))
     assert {node.path for node in tree.leaves} == {f"/{leaf.path}" for leaf in options.leaves}
-    for leaf in options.leaves:
+    for leaf, arrays in zip(options.leaves, by_hand.calls, strict=True):
         dataset = tree[leaf.path].to_dataset()
-        right = plain.values(model, leaf.layer, leaf.call, x)
-        for place in ("input", "output"):
-            right[f"{place}_gradient"] = plain.added_zero_gradient(
-                model, leaf.layer, leaf.call, place, x, y, **keywords
-            )
-        found = differences(dataset, right)
+        found = differences(dataset, shown(leaf, arrays))
         assert {name: value for name, value in found.items() if value > 1e-6} == {}
-        for variable in leaf.layer.trainable_variables:
-            check_weight_gradient(dataset, variable, by_path[variable.path])
+        assert all(np.any(dataset[name]) for name in found), "nothing was compared"
+        for way, holder in enumerate(leaf.holders):
+            own = dataset.isel(direction=way) if "direction" in dataset.dims else dataset
+            for variable in holder.trainable_variables:
+                check_weight_gradient(own, variable, by_hand.weights[id(variable)])
+        check_certificate(leaf, dataset, BARS["float32"])
+
+
+def shown(leaf: Leaf, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What a leaf has of its layer's input and output, in input time."""
+    right = {}
+    for place in leaf.places:
+        for name in (place, f"{place}_gradient"):
+            # Samples and outer steps share an axis.
+            array = (
+                arrays[name].reshape(-1, *arrays[name].shape[2:]) if leaf.has_outer_steps else arrays[name]
+            )
+            right[name] = in_input_time(leaf, array) if place == "output" else array
+    return right
 
 
 def check_weight_gradient(dataset: Any, variable: Any, right: np.ndarray) -> None:
@@ -147,6 +164,30 @@ def check_weight_gradient(dataset: Any, variable: Any, right: np.ndarray) -> Non
     else:
         found = dataset[f"{variable.name}_gradient"].values
     assert difference(found.reshape(right.shape), right) <= 1e-6
+
+
+def check_certificate(leaf: Leaf, dataset: Any, bar: float) -> None:
+    """Both parts, for each direction: below the bar, and undefined only where nothing flows."""
+    assert ("certificate_weights" in dataset) == leaf.has_inside
+    for part in ("certificate_weights", "certificate_time") if leaf.has_inside else ():
+        certificate = dataset[part]
+        assert certificate.dims == (("direction",) if "direction" in dataset.dims else ())
+        for way, value in enumerate(np.atleast_1d(certificate.values)):
+            if np.isnan(value):
+                # Cells above the lowest share its loop over time.
+                above = part == "certificate_time" and "input" not in leaf.places
+                assert above or not flowing(dataset, way, part).any()
+            else:
+                assert value <= bar, part
+
+
+def flowing(dataset: Any, direction: int, part: str) -> np.ndarray:
+    """What a part of the certificate compares, from inside the layer and from autodiff, in one row."""
+    own = dataset.isel(direction=direction) if "direction" in dataset.dims else dataset
+    names = ["kernel_gradient", "recurrent_kernel_gradient", "bias_gradient", "recurrent_bias_gradient"]
+    by_autodiff = ["input_gradient"] if part == "certificate_time" else names
+    compared = [own[name].values.ravel() for name in ("gate_gradient", *by_autodiff) if name in own]
+    return np.concatenate(compared)
 
 
 # Both ways by hand, wherever the model can be cut: half of the pairwise rows and all chains.

@@ -55,7 +55,8 @@ def get_rnn_gradients(
         In the units of the loss per unit of output, batch mean included: divide by
         `tree[...]["reduction_factor"]` to get `output_gradient` of `capture`. Steps are in the order the
         layer returns them: a layer with `go_backwards=True` returns the last step first. A
-        Bidirectional's halves are both in input time. float16 and bfloat16 come back as float32.
+        Bidirectional's halves are both in input time; a TimeDistributed adds its steps as second axis.
+        float16 and bfloat16 come back as float32.
 
     Raises
     ------
@@ -86,8 +87,10 @@ def get_rnn_gradients(
     return _as_returned(record.layers)
 
 
-def _as_returned(calls: tuple[LayerRecord, ...]) -> npt.NDArray[np.floating[Any]]:
+def _as_returned(leaves: tuple[LayerRecord, ...]) -> npt.NDArray[np.floating[Any]]:
     """Undo the record's input time order, and widen half precision."""
+    # Of stacked cells only the last one's output is the layer's.
+    calls = [leaf for leaf in leaves if "output_gradient" in leaf.arrays]
     if len(calls) != 1:
         paths = ", ".join(call.path for call in calls)
         raise NoGradientError(
@@ -97,4 +100,6 @@ def _as_returned(calls: tuple[LayerRecord, ...]) -> npt.NDArray[np.floating[Any]
     gradient = cast("npt.NDArray[np.floating[Any]]", calls[0].arrays["output_gradient"])
     if calls[0].flags["output_reversed"]:
         gradient = gradient[:, ::-1]
+    if calls[0].outer_steps:
+        gradient = gradient.reshape(-1, calls[0].outer_steps, *gradient.shape[1:])
     return gradient.astype(np.float32) if gradient.dtype == np.float16 else gradient

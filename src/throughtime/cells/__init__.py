@@ -6,10 +6,12 @@ Adapters hand in a `Layer` and a `Pass`; `solve` gives every state, gate and gra
 
 from .activations import ACTIVATIONS, Activation, activation
 from .adjoint import solve
-from .certificate import bar, certificate_time, certificate_weights
+from .certificate import bar, certificate_time, certificate_weights, summed_terms
+from .contribution import step_contribution
 from .jacobians import step_jacobians
 from .lag import LagRows, lag_rows
 from .layer import Layer, Pass
+from .own import own_jacobians, solve_own
 from .quantities import DEFINITIONS, QUANTITIES
 from .textbook import textbook
 
@@ -26,7 +28,11 @@ __all__ = [
     "certificate_time",
     "certificate_weights",
     "lag_rows",
+    "own_jacobians",
     "solve",
+    "solve_own",
+    "step_contribution",
     "step_jacobians",
+    "summed_terms",
     "textbook",
 ]

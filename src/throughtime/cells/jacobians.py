@@ -12,7 +12,7 @@ import numpy as np
 from .adjoint import replay
 from .kinds import cell_of
 from .layer import Floats, Layer, Pass, with_gate_axis, working_dtype
-from .scan import Steps, arrange, cell_in_processing_order, processing_steps
+from .scan import Steps, arrange, processing_steps, states_in_processing_order
 from .steps import Step
 
 
@@ -55,5 +55,5 @@ def _chosen_steps(layer: Layer, passed: Pass, steps: Steps, cell: Floats | None,
         states = replay(layer, steps).cell
         assert states is not None
     else:
-        states = cell_in_processing_order(cell, passed, steps)
+        states = states_in_processing_order(cell, steps.initial_cell, passed)
     return Step(inputs, hidden_before, states[chosen], states[chosen + 1])

@@ -15,11 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .layer import Floats, Mask, Pass
-from .steps import Factors, StepGradient
+from .steps import Factors
 
 BLOCK_BYTES = 2**18
 Scalar = TypeVar("Scalar", bound=np.generic)
-StepBack = Callable[[int, Floats, Floats], StepGradient]
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,10 @@ class Steps:
     def count(self) -> int:
         """Number of time steps."""
         return int(self.inputs.shape[0])
+
+    def valid_at(self, t: int) -> Mask | None:
+        """Which samples step t counts for (sample,); None for all."""
+        return None if self.valid is None else self.valid[t]
 
 
 def arrange(passed: Pass, dtype: npt.DTypeLike) -> Steps:
@@ -152,56 +155,76 @@ def blocks(count: int, bytes_per_step: int) -> Iterator[slice]:
         yield slice(start, min(start + length, count))
 
 
-def textbook_scan(
-    steps: Steps, gradient: Floats, final: tuple[Floats, Floats], step_back: StepBack, *, zero_output: bool
-) -> tuple[list[StepGradient], list[Floats], tuple[Floats, Floats]]:
-    """Backpropagation through time over masks, step by step as one would write it down.
+def forward_scan(
+    steps: Steps, initial: Sequence[Floats], step: Callable[[int, Sequence[Floats]], Sequence[Floats]]
+) -> list[Sequence[Floats]]:
+    """Run states that the kernel did not emit over time and masks, before the first step and after each.
+
+    Parameters
+    ----------
+    initial : sequence of ndarray (sample, width)
+    step : callable
+        Takes (t, states before) and returns the states after.
+    """
+    states = [initial]
+    for t in range(steps.count):
+        valid, before = steps.valid_at(t), states[-1]
+        states.append([where_valid(*pair, valid) for pair in zip(step(t, before), before, strict=True)])
+    return states
+
+
+def reverse_scan(
+    steps: Steps,
+    gradient: Floats,
+    final: Sequence[Floats],
+    step_back: Callable[[int, Sequence[Floats]], Sequence[Floats]],
+    *,
+    zero_output: bool,
+) -> tuple[list[Sequence[Floats]], Sequence[Floats]]:
+    """Backpropagation through time over masks, for any number of states; the first one is emitted.
 
     Parameters
     ----------
     gradient : ndarray (time, sample, unit)
         ∂L/∂out, masked outputs included.
-    final : pair of ndarray (sample, unit)
-        dL/dh and dL/dc after the last step.
+    final : sequence of ndarray (sample, width)
+        dL/d(each state after the last step), beyond what reaches it through the output.
     step_back : callable
-        Takes (t, dL/dh_t, state-space dL/dc_t).
+        Takes (t, dL/d(each state after step t)) and returns dL/d(each state before); what it returns for
+        samples that are masked at t is not used.
 
     Returns
     -------
-    list of StepGradient
-        One a step, 0 where masked; `cell` and `hidden_before` pass through there.
-    list of ndarray (sample, unit)
-        dL/d(hidden state after step t), the state adjoint η itself where masked.
-    pair of ndarray (sample, unit)
-        dL/dh_0 and dL/dc_0.
+    list of sequences of ndarray (sample, width)
+        dL/d(each state after step t), the state adjoint η itself where masked.
+    sequence of ndarray (sample, width)
+        dL/d(each state before the first step).
     """
-    eta_h, eta_c = final
-    carry = np.zeros_like(eta_h)
-    found: list[StepGradient] = []
-    hidden_gradients: list[Floats] = []
+    eta = final
+    carry = np.zeros_like(eta[0])
+    arrived: list[Sequence[Floats]] = []
     for t in range(steps.count - 1, -1, -1):
-        valid = np.ones(len(eta_h), bool) if steps.valid is None else steps.valid[t]
-        column = valid[:, None]
+        valid = steps.valid_at(t)
         entering = gradient[t] if zero_output else gradient[t] + carry
-        hidden_gradients.append(np.where(column, eta_h + entering, eta_h))
-        back = _or_nothing(step_back(t, eta_h + entering, eta_c), valid, eta_h, eta_c)
-        carry = np.where(column, 0, 0 if zero_output else entering)
-        eta_h, eta_c = back.hidden_before, eta_c if back.cell_before is None else back.cell_before
-        found.append(back)
-    return found[::-1], hidden_gradients[::-1], (eta_h, eta_c)
+        arriving = [where_valid(eta[0] + entering, eta[0], valid), *eta[1:]]
+        before = step_back(t, arriving)
+        carry = where_valid(np.zeros_like(carry), 0 if zero_output else entering, valid)
+        eta = [where_valid(*pair, valid) for pair in zip(before, arriving, strict=True)]
+        arrived.append(arriving)
+    return arrived[::-1], eta
 
 
-def _or_nothing(back: StepGradient, valid: Mask, eta_h: Floats, eta_c: Floats) -> StepGradient:
-    """Replace what a masked sample's step gave by nothing, its state adjoint by what it was."""
-    column, gate_axis, kernel = valid[:, None], valid[:, None, None], valid[:, None, None, None]
-    return StepGradient(
-        gates=np.where(gate_axis, back.gates, 0),
-        recurrent=np.where(gate_axis, back.recurrent, 0),
-        recurrent_kernel=np.where(kernel, back.recurrent_kernel, 0),
-        hidden_before=np.where(column, back.hidden_before, eta_h),
-        cell_before=None if back.cell_before is None else np.where(column, back.cell_before, eta_c),
-        cell=None if back.cell is None else np.where(column, back.cell, eta_c),
-    )
+def where_valid(values: Floats, otherwise: Floats | float, valid: Mask | None) -> Floats:
+    """Replace what a step gave for samples that are masked there: a product with 0 would keep their NaN.
+
+    Parameters
+    ----------
+    values : ndarray (sample, …)
+    valid : ndarray of bool (sample,) or None
+    """
+    if valid is None:
+        return values
+    return np.where(valid.reshape(-1, *(1,) * (values.ndim - 1)), values, otherwise)
 
 
 def in_input_time(values: Floats, passed: Pass) -> Floats:
@@ -215,10 +238,10 @@ def rows_in_processing_order(rows: Floats, passed: Pass) -> Floats:
     return rows[::-1] if passed.runs_backward else rows
 
 
-def cell_in_processing_order(cell: Floats, passed: Pass, steps: Steps) -> Floats:
-    """c_0 and c after each step (time + 1, sample, unit), from c in input time (sample, time, unit)."""
-    later = np.asarray(_processing_order(cell, passed), steps.hidden.dtype)
-    return np.concatenate([steps.initial_cell[None], later])
+def states_in_processing_order(values: Floats, initial: Floats, passed: Pass) -> Floats:
+    """Put a state before the first step and after each, (time + 1, sample, unit), from input time."""
+    later = np.asarray(_processing_order(values, passed), initial.dtype)
+    return np.concatenate([initial[None], later])
 
 
 def processing_steps(passed: Pass, input_steps: Sequence[int] | None) -> npt.NDArray[np.intp]:
@@ -232,6 +255,14 @@ def _processing_order(values: npt.NDArray[Scalar], passed: Pass) -> npt.NDArray[
     """Turn (sample, time, …) in input time into (time, sample, …) in processing order: a view."""
     values = np.swapaxes(values, 0, 1)
     return values[::-1] if passed.runs_backward else values
+
+
+def further_states(
+    passed: Pass, given: Sequence[Floats | None], count: int, dtype: npt.DTypeLike
+) -> list[Floats]:
+    """Arrays (sample, width) for the states beyond the first, zeros as wide as the hidden state for None."""
+    shape = (passed.hidden.shape[0], passed.hidden.shape[2])
+    return [_or_zeros(values, shape, dtype) for values in [*given, *(None,) * count][:count]]
 
 
 def _or_zeros(values: Floats | None, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Floats:

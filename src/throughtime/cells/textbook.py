@@ -7,14 +7,25 @@ over masked steps.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
 from .kinds import cell_of
-from .layer import Floats, Layer, Pass, with_gate_axis
+from .layer import Floats, Layer, Mask, Pass, with_gate_axis
 from .lstm import next_cell
 from .quantities import GATED
-from .scan import Steps, arrange, final_gradients, in_input_time, output_gradient, textbook_scan
+from .scan import (
+    Steps,
+    arrange,
+    final_gradients,
+    forward_scan,
+    in_input_time,
+    output_gradient,
+    reverse_scan,
+    where_valid,
+)
 from .steps import Step, StepGradient
 
 
@@ -34,16 +45,10 @@ def textbook(layer: Layer, passed: Pass) -> dict[str, Floats]:
     plain, steps = with_gate_axis(layer, np.float64), arrange(passed, np.float64)
     cell = cell_of(layer)
     each = _each_step(plain, steps)
-    backs, hidden_gradient, (initial_hidden, initial_cell) = textbook_scan(
-        steps,
-        output_gradient(passed, np.float64),
-        final_gradients(passed, np.float64),
-        lambda t, dh, dc: cell.step_back(plain, each[t], dh, dc),
-        zero_output=passed.zero_output,
-    )
+    backs, arrived, (initial_hidden, initial_cell) = _backward(plain, passed, steps, each)
     by_time = {
         "hidden": steps.hidden[1:],
-        "hidden_gradient": np.stack(hidden_gradient),
+        "hidden_gradient": np.stack([hidden for hidden, _ in arrived]),
         "gate_activation": np.stack([cell.gates(plain, step) for step in each]),
         **_by_time(plain, each, backs),
     }
@@ -71,18 +76,50 @@ def _by_time(layer: Layer, each: Sequence[Step], backs: Sequence[StepGradient]) 
 
 def _each_step(layer: Layer, steps: Steps) -> list[Step]:
     """Run the forward pass: h is known, c of an LSTM is not."""
-    cell, known = cell_of(layer), []
-    cell_before = steps.initial_cell
-    for t in range(steps.count):
-        step = Step(steps.inputs[t], steps.hidden[t])
-        if layer.kind == "lstm":
-            after = next_cell(cell.gates(layer, step), cell_before)
-            if steps.valid is not None:
-                after = np.where(steps.valid[t][:, None], after, cell_before)
-            step = Step(steps.inputs[t], steps.hidden[t], cell_before, after)
-            cell_before = after
-        known.append(step)
-    return known
+    cell, known = cell_of(layer), list(map(Step, steps.inputs, steps.hidden[:-1]))
+    if layer.kind != "lstm":
+        return known
+
+    def after(t: int, states: Sequence[Floats]) -> Sequence[Floats]:
+        return [next_cell(cell.gates(layer, known[t]), states[0])]
+
+    cells = [states[0] for states in forward_scan(steps, [steps.initial_cell], after)]
+    return [
+        replace(step, cell_before=before, cell=here)
+        for step, (before, here) in zip(known, pairwise(cells), strict=True)
+    ]
+
+
+def _backward(
+    layer: Layer, passed: Pass, steps: Steps, each: Sequence[Step]
+) -> tuple[list[StepGradient], list[Sequence[Floats]], Sequence[Floats]]:
+    """Pull the gradient back: what each step gives, dL/d(h, c) after it, and before the first one."""
+    found: list[StepGradient] = []
+
+    def pull(t: int, arriving: Sequence[Floats]) -> Sequence[Floats]:
+        back = cell_of(layer).step_back(layer, each[t], arriving[0], arriving[1])
+        found.append(_or_nothing(back, steps.valid_at(t), arriving[1]))
+        return back.hidden_before, arriving[1] if back.cell_before is None else back.cell_before
+
+    arrived, before = reverse_scan(
+        steps,
+        output_gradient(passed, np.float64),
+        final_gradients(passed, np.float64),
+        pull,
+        zero_output=passed.zero_output,
+    )
+    return found[::-1], arrived, before
+
+
+def _or_nothing(back: StepGradient, valid: Mask | None, cell_gradient: Floats) -> StepGradient:
+    """Replace what a masked sample's step gave by nothing; what the cell's later steps sent back passes."""
+    return replace(
+        back,
+        gates=where_valid(back.gates, 0, valid),
+        recurrent=where_valid(back.recurrent, 0, valid),
+        recurrent_kernel=where_valid(back.recurrent_kernel, 0, valid),
+        cell=None if back.cell is None else where_valid(back.cell, cell_gradient, valid),
+    )
 
 
 def _weight_gradients(layer: Layer, steps: Steps, backs: Sequence[StepGradient]) -> dict[str, Floats]:

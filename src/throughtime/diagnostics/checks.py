@@ -12,7 +12,7 @@ import xarray as xr
 
 from throughtime import cells
 from throughtime._errors import DiagnosticError
-from throughtime._schema import Layer
+from throughtime._schema import STANDARD_KINDS, Layer
 from throughtime._schema import layer as one_layer
 
 CERTIFICATES = ("certificate_weights", "certificate_time")
@@ -80,6 +80,25 @@ def certified(captured: Layer) -> xr.Dataset:
         if name in layer:
             _require_below(layer, name, bar)
     return layer
+
+
+def certified_vectors(captured: Layer) -> xr.Dataset:
+    """Take one layer as `certified` does, if its state is one vector a sample.
+
+    Raises
+    ------
+    DiagnosticError
+        The state is an image, or several vectors: the measure is defined for one recurrent matrix.
+    """
+    layer = certified(captured)
+    if layer.attrs.get("kind") in (*STANDARD_KINDS, None):
+        return layer
+    state = ", ".join(str(layer.attrs.get("states", "hidden")).split(", "))
+    raise DiagnosticError(
+        f"{layer.attrs.get('layer', 'This layer')} is a {layer.attrs['kind']} with the state {state}: this "
+        f"measure needs the gates and the recurrent matrix of {', '.join(STANDARD_KINDS)}. lag_profile, "
+        "memory_horizon and decay_rate work for any cell."
+    )
 
 
 def _require_below(layer: xr.Dataset, name: str, bar: float) -> None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from throughtime._errors import SchemaError
-from throughtime._schema import Layer
+from throughtime._schema import Layer, as_known, states
 from throughtime.diagnostics.lags import runs_backward, valid_steps
 
 # In the order of computation. Within a pass time goes first: at each step these, in this order.
@@ -96,7 +96,7 @@ def _leaves(captured: Layer) -> dict[str, xr.Dataset]:
 def _candidates(number: int, path: str, layer: xr.Dataset) -> Iterable[tuple[_Key, NonFinite]]:
     """First number that is not finite of each variable, with its place in the order of computation."""
     for name, values in layer.data_vars.items():
-        place = _phase(str(name), number)
+        place = _phase(_word(str(name), layer), number)
         if place is None or values.dtype.kind not in "fcV":
             continue
         broken: xr.DataArray = ~xr.apply_ufunc(np.isfinite, values, dask="parallelized", output_dtypes=[bool])
@@ -108,6 +108,14 @@ def _candidates(number: int, path: str, layer: xr.Dataset) -> Iterable[tuple[_Ke
         position, labels, index = where
         value = float(np.asarray(values.isel(index)))
         yield (position[0], *phase, position[1], rank), NonFinite(path, str(name), value, labels)
+
+
+def _word(name: str, layer: xr.Dataset) -> str:
+    """Put the schema's word for what a cell of one's own calls otherwise: states, weights."""
+    weight = name.removesuffix("_gradient")
+    if weight in layer.attrs.get("weights", "").split(", "):
+        return f"kernel{name[len(weight) :]}"
+    return as_known(name, states(layer))
 
 
 def _phase(name: str, number: int) -> tuple[_Key, int] | None:

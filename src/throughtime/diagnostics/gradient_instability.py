@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from throughtime._errors import DiagnosticError
-from throughtime._schema import Layer, require
+from throughtime._schema import Layer, require, states
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.lags import Floats, by_lag, log_state_gradient, runs_backward, valid_steps
 
@@ -46,8 +46,9 @@ def gradient_instability(layer: Layer) -> xr.DataArray:
     array([0.49])
     """
     captured = certified(layer)
+    gradient = log_state_gradient(captured)
     valid, backward = valid_steps(captured), runs_backward(captured)
-    arriving = by_lag(log_state_gradient(captured), valid, backward)
+    arriving = by_lag(gradient, valid, backward)
     carried = by_lag(log_state_gradient(_without_entering(captured)), valid, backward)
     total: xr.DataArray = xr.apply_ufunc(
         _instability,
@@ -66,13 +67,16 @@ def _without_entering(layer: xr.Dataset) -> xr.Dataset:
     entering = layer.get("output_gradient")
     if entering is None or "time" not in entering.dims:
         return layer
-    if layer.attrs.get("kind") == "lstm" or "direction" in layer.dims:
+    if states(layer)[1:] or "direction" in layer.dims:
         raise DiagnosticError(
             "The loss enters this layer at every step, and for an LSTM or two directions the part that the "
             "recurrence carries cannot be told apart. Use a loss on the last step, or read lag_matrix."
         )
     hidden = require(layer, "hidden_gradient")
-    return layer.assign(hidden_gradient=hidden - entering.rename(output_unit="unit"))
+    return layer.assign(
+        hidden_gradient=hidden
+        - entering.rename({"output_unit": "unit"} if "output_unit" in entering.dims else {})
+    )
 
 
 def _instability(arriving: Floats, carried: Floats) -> Floats:

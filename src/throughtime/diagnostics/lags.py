@@ -13,7 +13,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from throughtime._errors import DiagnosticError, SchemaError
-from throughtime._schema import require
+from throughtime._schema import require, states
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -86,24 +86,26 @@ def _latest_first(values: npt.NDArray[Any], valid: Flags, backward: Flags) -> Fl
     return np.where(present, np.take_along_axis(values, order, axis=-1), np.nan)
 
 
-def log_norm(values: xr.DataArray, dim: str) -> xr.DataArray:
-    """Natural logarithm of the Euclidean norm over one dim; −∞ where all is exactly 0.
+def log_norm(values: xr.DataArray, *dims: str) -> xr.DataArray:
+    """Natural logarithm of the Euclidean norm over some dims; −∞ where all is exactly 0.
 
     Neither the squares of tiny numbers nor those of large ones leave the range of float64.
     """
     norms: xr.DataArray = xr.apply_ufunc(
         _log_norm,
         values,
-        input_core_dims=[[dim]],
+        input_core_dims=[list(dims)],
         dask="parallelized",
         output_dtypes=[np.float64],
         dask_gufunc_kwargs={"allow_rechunk": True},
+        kwargs={"axes": len(dims)},
     )
     return norms
 
 
-def _log_norm(values: npt.NDArray[Any]) -> Floats:
-    sizes = np.abs(values.astype(np.float64))
+def _log_norm(values: npt.NDArray[Any], axes: int) -> Floats:
+    shape = values.shape[: values.ndim - axes]
+    sizes = np.abs(values.astype(np.float64)).reshape(*shape, -1)
     peak = np.max(sizes, axis=-1)
     scale = np.where((peak > 0) & np.isfinite(peak), peak, 1.0)
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
@@ -113,20 +115,23 @@ def _log_norm(values: npt.NDArray[Any]) -> Floats:
 
 
 def log_state_gradient(layer: xr.Dataset) -> xr.DataArray:
-    """Logarithm of ‖dL/ds_t‖ on the joint state: hidden, and cell where the layer has one.
+    """Logarithm of ‖dL/ds_t‖ on the joint state: hidden, and whatever else the layer keeps.
 
     Dims: (sample, time, [direction]).
     """
-    hidden = log_norm(require(layer, "hidden_gradient"), "unit")
-    if layer.attrs.get("kind") != "lstm" and "cell_gradient" not in layer:
-        return hidden
     # An LSTM's dL/dh alone can be 0 everywhere while its cell remembers perfectly.
-    gradient = require(layer, "cell_gradient")
-    cell = log_norm(gradient, "cell_unit" if "cell_unit" in gradient.dims else "unit")
-    joint: xr.DataArray = xr.apply_ufunc(
-        np.logaddexp, 2 * hidden, 2 * cell, dask="parallelized", output_dtypes=[np.float64]
-    )
-    return joint / 2
+    joint, *others = (_log_norm_of_state(require(layer, f"{state}_gradient")) for state in states(layer))
+    for other in others:
+        squares: xr.DataArray = xr.apply_ufunc(
+            np.logaddexp, 2 * joint, 2 * other, dask="parallelized", output_dtypes=[np.float64]
+        )
+        joint = squares / 2
+    return joint
+
+
+def _log_norm_of_state(gradient: xr.DataArray) -> xr.DataArray:
+    kept = ("step", "sample", "time", "direction")
+    return log_norm(gradient, *(str(dim) for dim in gradient.dims if dim not in kept))
 
 
 def signals(layer: xr.Dataset) -> xr.Dataset:
@@ -158,8 +163,8 @@ def signals(layer: xr.Dataset) -> xr.Dataset:
 
 
 def _from_gradient(layer: xr.Dataset) -> xr.Dataset:
-    valid = valid_steps(layer)
-    log_signal = by_lag(log_state_gradient(layer), valid, runs_backward(layer))
+    gradient, valid = log_state_gradient(layer), valid_steps(layer)
+    log_signal = by_lag(gradient, valid, runs_backward(layer))
     length = valid.sum("time") + xr.zeros_like(log_signal.isel(lag=0, drop=True), dtype=int)
     return xr.Dataset({"log_signal": log_signal, "length": length})
 

@@ -11,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from throughtime._cell_registry import required_cell
 from throughtime._errors import DiagnosticError
 from throughtime._schema import Layer, require
 from throughtime.cells import Layer as CellLayer
-from throughtime.cells import Pass, step_jacobians
-from throughtime.diagnostics.checks import certified
+from throughtime.cells import Pass, own_jacobians, step_jacobians
+from throughtime.cells.adjoint import one_thread
+from throughtime.diagnostics.checks import certified, certified_vectors
 from throughtime.diagnostics.lags import Flags, Floats, runs_backward, valid_steps
 
 _NEEDED = ("kernel", "recurrent_kernel", "input", "hidden")
@@ -26,13 +28,15 @@ _SINGLE = ("direction", "step")  # dims that are solved one by one
 def lyapunov_spectrum(layer: Layer, *, transient: int = 0) -> xr.DataArray:
     """Lyapunov exponents of a layer's state along each sample's trajectory, largest first.
 
-    The state is h, for an LSTM h and c after one another. Over a finite window they are local exponents,
-    started at the initial state. The cost grows with the cube of the state: choose samples with .isel.
+    The state is h, for an LSTM h and c after one another, for a cell of one's own all states that it names.
+    Over a finite window they are local exponents, started at the initial state. The cost grows with the cube
+    of the state: choose samples with .isel.
 
     Parameters
     ----------
     layer : one LSTM, GRU or SimpleRNN of a capture, with `input`, `hidden`, `kernel`, `recurrent_kernel`
-        `bias`, `cell` and initial states are used where it has them; an initial state not there is 0.
+        `bias`, `cell` and initial states are used where it has them; an initial state not there is 0. Or a
+        registered cell of one's own that has a Jacobian, with its states and weights.
     transient : int
         Valid steps left out of the mean at the beginning.
 
@@ -52,10 +56,11 @@ def lyapunov_spectrum(layer: Layer, *, transient: int = 0) -> xr.DataArray:
     array([[-0.693147, -0.693147]])
     """
     captured = certified(layer)
-    arrays = {name: require(captured, name) for name in _NEEDED}
+    if "weights" not in captured.attrs:  # no registered cell that tells its Jacobian
+        captured = certified_vectors(captured)
+    arrays = {name: require(captured, name) for name in _needed(captured)}
     arrays |= {name: captured[name] for name in _IF_THERE if name in captured}
     arrays["valid"] = valid_steps(captured)
-    states = arrays["hidden"].sizes["unit"] * (2 if captured.attrs.get("kind") == "lstm" else 1)
     exponents: xr.DataArray = xr.apply_ufunc(
         _along_trajectory,
         *arrays.values(),
@@ -66,9 +71,23 @@ def lyapunov_spectrum(layer: Layer, *, transient: int = 0) -> xr.DataArray:
         kwargs={"names": tuple(arrays), "attributes": captured.attrs, "transient": transient},
         dask="parallelized",
         output_dtypes=[np.float64],
-        dask_gufunc_kwargs={"allow_rechunk": True, "output_sizes": {"exponent": states}},
+        dask_gufunc_kwargs={"allow_rechunk": True, "output_sizes": {"exponent": _size(captured)}},
     )
     return exponents.rename("lyapunov_spectrum").assign_attrs(units="1/timestep", transient=transient)
+
+
+def _needed(layer: xr.Dataset) -> tuple[str, ...]:
+    if "weights" not in layer.attrs:
+        return _NEEDED
+    return ("input", *required_cell(layer.attrs["kind"]).states, *layer.attrs["weights"].split(", "))
+
+
+def _size(layer: xr.Dataset) -> int:
+    """Length of the joint state."""
+    if "weights" not in layer.attrs:
+        return int(layer["hidden"].sizes["unit"]) * (2 if layer.attrs.get("kind") == "lstm" else 1)
+    own = [layer[name] for name in required_cell(layer.attrs["kind"]).states]
+    return sum(state.sizes[str(state.dims[-1])] for state in own)
 
 
 def _along_trajectory(
@@ -76,6 +95,27 @@ def _along_trajectory(
 ) -> Floats:
     *arrays, backward = values
     of = dict(zip(names, arrays, strict=True))
+    order = slice(None, None, -1 if backward else 1)  # the cells speak input time
+    jacobians = _jacobians(of, attributes, bool(backward))[:, order]
+    return lyapunov_exponents(jacobians, valid=of["valid"][:, order], transient=transient)
+
+
+def _jacobians(of: dict[str, Any], attributes: dict[str, Any], backward: bool) -> npt.NDArray[Any]:
+    passed = Pass(
+        inputs=of["input"],
+        hidden=of["hidden"],
+        valid=of["valid"],
+        runs_backward=backward,
+        initial_hidden=of.get("initial_hidden"),
+        initial_cell=of.get("initial_cell"),
+    )
+    if "weights" in attributes:
+        cell = required_cell(attributes["kind"])
+        weights = {name: of[name] for name in attributes["weights"].split(", ")}
+        settings = {name: attributes[name] for name in cell.settings}
+        return own_jacobians(
+            cell, {**weights, **settings}, passed, {name: of[name] for name in cell.states[1:]}
+        )
     layer = CellLayer(
         kind=str(attributes.get("kind")),
         kernel=of["kernel"],
@@ -86,17 +126,7 @@ def _along_trajectory(
         recurrent_activation=str(attributes.get("recurrent_activation", "sigmoid")),
         reset_after=bool(attributes.get("reset_after", 1)),
     )
-    passed = Pass(
-        inputs=of["input"],
-        hidden=of["hidden"],
-        valid=of["valid"],
-        runs_backward=bool(backward),
-        initial_hidden=of.get("initial_hidden"),
-        initial_cell=of.get("initial_cell"),
-    )
-    order = slice(None, None, -1 if backward else 1)  # the cells speak input time
-    jacobians = step_jacobians(layer, passed, of.get("cell"))[:, order]
-    return lyapunov_exponents(jacobians, valid=of["valid"][:, order], transient=transient)
+    return step_jacobians(layer, passed, of.get("cell"))
 
 
 def lyapunov_exponents(
@@ -141,7 +171,8 @@ def lyapunov_exponents(
         )
     mask: Flags = np.broadcast_to(np.asarray(True if valid is None else valid, dtype=bool), steps.shape[:2])
     counted: Flags = np.asarray(mask & (np.cumsum(mask, axis=1) > transient), dtype=np.bool_)
-    total = _log_growth(steps, mask, counted)
+    with one_thread():  # factorising one step is too little for a pool of threads that wait for each other
+        total = _log_growth(steps, mask, counted)
     count = counted.sum(axis=1)[:, None]
     means = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     return np.asarray(-np.sort(-means, axis=1))

@@ -48,6 +48,11 @@ def recurrent_spectrum(layer: Layer) -> xr.Dataset:
     (0.5, 0.75, 0.0)
     """
     kernel = require(certified(layer), "recurrent_kernel")
+    if not {"unit_from", "unit"} <= {*kernel.dims}:
+        raise DiagnosticError(
+            f"The recurrent_kernel of a cell of one's own has the axes {', '.join(map(str, kernel.dims))}; "
+            "how they map unit to unit is not known. Pass the matrix that does to transient_growth."
+        )
     parts = xr.apply_ufunc(
         _spectrum,
         kernel,

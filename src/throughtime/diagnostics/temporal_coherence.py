@@ -13,7 +13,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from throughtime._schema import Layer, require
-from throughtime.diagnostics.checks import certified
+from throughtime.diagnostics.checks import certified_vectors
 from throughtime.diagnostics.lags import Floats, by_lag, runs_backward, valid_steps
 
 
@@ -41,9 +41,9 @@ def temporal_coherence(layer: Layer) -> xr.Dataset:
     >>> round(float(found["kappa"]), 6), float(found["noise_floor"])
     (1.0, 0.5)
     """
-    captured = certified(layer)
-    valid, backward = valid_steps(captured), runs_backward(captured)
+    captured = certified_vectors(layer)
     hidden = require(captured, "hidden")
+    valid, backward = valid_steps(captured), runs_backward(captured)
     initial = captured.get("initial_hidden", xr.zeros_like(hidden.isel(time=0, drop=True)))
     back = require(captured, "gate_gradient")
     length = valid.sum("time") + xr.zeros_like(hidden.isel(time=0, unit=0, drop=True), dtype=int)

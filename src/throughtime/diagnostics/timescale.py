@@ -14,7 +14,7 @@ from throughtime._schema import Layer, require
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.lags import Flags, Floats, valid_steps
 
-_KEEPS = {"lstm": "forget", "gru": "update"}
+_KEEPS = {"lstm": "forget", "gru": "update", "conv_lstm": "forget"}
 
 
 def timescale(layer: Layer) -> xr.DataArray:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from throughtime._errors import DiagnosticError
 from throughtime._schema import Layer, require
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.lags import Flags, Floats, valid_steps
@@ -45,7 +46,13 @@ def unit_correlation(layer: Layer, *, variable: str = "hidden") -> xr.DataArray:
     """
     captured = certified(layer)
     values = require(captured, variable)
-    unit = "unit" if "unit" in values.dims else f"{variable.removesuffix('_gradient')}_unit"
+    units_of = ("unit", f"{variable.removesuffix('_gradient')}_unit", "output_unit", "feature")
+    unit = next((dim for dim in units_of if dim in values.dims), "")
+    if not unit:
+        raise DiagnosticError(
+            f"{variable} has the dims {', '.join(map(str, values.dims))}: no units to correlate. Average "
+            "over row and column, and rename channel to unit."
+        )
     units = values.sizes[unit]
     found: xr.DataArray = xr.apply_ufunc(
         _correlation,

@@ -10,6 +10,7 @@ from throughtime._record import Attribute
 
 from .internals import every_layer
 from .loss import overrides
+from .settings import returns_reversed
 
 if TYPE_CHECKING:
     from .collect import Pass
@@ -50,16 +51,8 @@ def of_capture(
         attributes["train_step"] = "the model's own train_step was not run: the loss is that of compute_loss"
     if absent:
         attributes["not_called"] = ", ".join(absent)
-    left_out = [layer.name for layer in every_layer(done.model) if _hides_recurrence(layer)]
-    if left_out:
-        attributes["left_out"] = f"{', '.join(left_out)}: TimeDistributed layers are not looked into"
     attributes["time"] = _alignment(done)
     return attributes
-
-
-def _hides_recurrence(layer: Any) -> bool:
-    inner = layer.layer if isinstance(layer, keras.layers.TimeDistributed) else None
-    return isinstance(inner, (keras.layers.RNN, keras.layers.Bidirectional))
 
 
 def _alignment(done: Pass) -> str:
@@ -75,12 +68,9 @@ def _breaks_time(layer: Any) -> bool:
     """Whether step t of the layer's output is not step t of its input."""
     if returns_reversed(layer) or type(layer).__name__ in _OTHER_TIME:
         return True
+    if hasattr(layer, "state_size"):  # a convolution inside a recurrent cell is one over space
+        return False
     if getattr(layer, "rank", None) != 1 and not hasattr(layer, "pool_size"):
         return False
     shortens = getattr(layer, "padding", "same") == "valid" and getattr(layer, "kernel_size", (1,)) != (1,)
     return shortens or getattr(layer, "strides", (1,)) not in (1, (1,))
-
-
-def returns_reversed(layer: Any) -> bool:
-    """Whether the layer's output sequence runs against its input's time."""
-    return bool(getattr(layer, "go_backwards", False) and getattr(layer, "return_sequences", False))

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
 import numpy as np
 
 from throughtime._errors import LayerNotFoundError
-from throughtime._record import UNREACHED, Array, Attribute, DirectionRecord, LayerRecord, ModelRecord
+from throughtime._record import (
+    UNREACHED,
+    Array,
+    DirectionRecord,
+    LayerRecord,
+    ModelRecord,
+    SolvedRecord,
+)
 
-from . import loss_scale, weights
-from .attributes import of_capture, returns_reversed
+from . import loss_scale, settings, weights
+from .arrays import numpy
+from .attributes import of_capture
+from .cell import inner_cells
+from .collect_closed import closed_direction
+from .collect_unrolled import Direction, solved_records
+from .dims import with_own_axes
 from .find import Found
 from .inside import why_not
 from .program import INSIDE, Program, Result, Seen, all_variables
+from .settings import returns_reversed
+from .several_leaves import stacked, unlike_halves
+from .time_distributed import joined_over_outer_steps
 
 _INTEGER_INPUT = "its input is {dtype}, which has no gradient; differentiate the layer that embeds it"
 _READS_LOGITS = (
@@ -36,6 +51,7 @@ class Pass:
     program: Program
     result: Result
     wanted: frozenset[str]
+    unrolled: Mapping[tuple[int, int], Result]
 
 
 def records(done: Pass, reduced: tuple[float, str] | None) -> ModelRecord:
@@ -50,7 +66,7 @@ def records(done: Pass, reduced: tuple[float, str] | None) -> ModelRecord:
     absent = [entry.path for index, entry in enumerate(done.found) if index not in called]
     if not called:
         raise LayerNotFoundError(f"The model did not call {', '.join(absent)} on this batch.")
-    layers = tuple(_record(done, seen) for seen in done.program.calls)
+    layers = tuple(leaf for group in _groups(done) for leaf in _of_group(done, group))
     loss = done.result.tensors.get("loss")
     return ModelRecord(
         layers=layers,
@@ -60,28 +76,87 @@ def records(done: Pass, reduced: tuple[float, str] | None) -> ModelRecord:
     )
 
 
-def _record(done: Pass, seen: Seen) -> LayerRecord:
+def _groups(done: Pass) -> list[list[int]]:
+    """Positions of the calls that make one leaf together, in call order."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for position, seen in enumerate(done.program.calls):
+        groups.setdefault((seen.index, seen.group), []).append(position)
+    return list(groups.values())
+
+
+def _called(done: Pass) -> list[str]:
+    first = [done.program.calls[group[0]] for group in _groups(done)]
+    return [_path(done.found[seen.index], seen.group) for seen in first]
+
+
+def _of_group(done: Pass, positions: list[int]) -> tuple[LayerRecord, ...]:
+    steps = [_records(done, position) for position in positions]
+    if done.found[done.program.calls[positions[0]].index].outer is None:
+        return steps[0]
+    return tuple(joined_over_outer_steps(step) for step in zip(*steps, strict=True))
+
+
+def _records(done: Pass, position: int) -> tuple[LayerRecord, ...]:
+    """One leaf for a call; several where a layer holds stacked cells, or two halves that differ."""
+    seen = done.program.calls[position]
+    halves, whole = _halves(_layer(done, seen)), _whole(done, seen)
+    if not _is_recurrent(halves[0]):
+        return (whole,)
+    inside = [_solved(done, position, part) for part in range(len(seen.inside))]
+    if len(inner_cells(halves[0].cell)) > 1:
+        return stacked(whole, halves, inside, _readers(done))
+    if len(halves) > 1 and not whole.directions and inside:
+        return (whole, *unlike_halves(whole, halves, inside, _readers(done)))
+    return (with_own_axes(replace(whole, inside=tuple(cells[0] for cells in inside)), halves[0]),)
+
+
+def _is_recurrent(layer: Any) -> bool:
+    return isinstance(layer, keras.layers.RNN)
+
+
+def _readers(done: Pass) -> weights.Readers:
+    """Make what reads the weights that were asked for, and their gradients."""
+    readers: dict[str, weights.Values] = {}
+    if "weights" in done.wanted:
+        readers[""] = lambda variable: numpy(variable.value, copy=True)
+    if "weight_gradients" in done.wanted:
+        readers["_gradient"] = _gradient_of(done)
+    return readers
+
+
+def _halves(layer: Any) -> tuple[Any, ...]:
+    if isinstance(layer, keras.layers.Bidirectional):
+        return layer.forward_layer, layer.backward_layer
+    return (layer,)
+
+
+def _whole(done: Pass, seen: Seen) -> LayerRecord:
+    """Everything of a call but its inside."""
     entry = done.found[seen.index]
-    layer = entry.layer
     arrays: dict[str, Array] = {}
     missing: dict[str, str] = {}
     for collect in (_activations, _gradients, _weights, _weight_gradients):
         collect(done, seen, arrays, missing)
     if entry.is_recurrent and done.wanted & INSIDE and not seen.inside:
-        missing["inside"] = why_not(layer, done.program.training)
+        missing["inside"] = why_not(entry.layer)
     return LayerRecord(
-        path=_path(entry, seen.number),
-        kind=weights.kind(layer),
+        path=_path(entry, seen.group),
+        kind=weights.kind(entry.layer),
         arrays=arrays,
-        directions=weights.directions(layer),
-        flags=_flags(layer),
+        directions=weights.directions(entry.layer),
+        flags=settings.of_layer(entry.layer),
         missing=missing,
-        inside=tuple(_direction(done, seen, part) for part in range(len(seen.inside))),
     )
 
 
-def _called(done: Pass) -> list[str]:
-    return [_path(done.found[seen.index], seen.number) for seen in done.program.calls]
+def _solved(done: Pass, position: int, part: int) -> tuple[DirectionRecord, ...] | tuple[SolvedRecord, ...]:
+    """Read what is known inside one direction: for its cell, or for each of its stacked cells."""
+    seen = done.program.calls[position]
+    known = seen.inside[part]
+    if known.is_closed:
+        return (closed_direction(done.result, seen, part),)
+    second = done.unrolled[position, part]
+    return solved_records(Direction(done.model, known.layer(), seen, part, done.program, done.result, second))
 
 
 def _path(entry: Found, number: int) -> str:
@@ -190,40 +265,6 @@ def _gradient_of(done: Pass) -> Callable[[Any], Array | None]:
     return gradient
 
 
-def _direction(done: Pass, seen: Seen, part: int) -> DirectionRecord:
-    """Bring what one direction computed to input time."""
-    known = seen.inside[part]
-    layer = known.layer()
-    is_half = len(seen.inside) > 1
-    flip = slice(None, None, -1 if layer.go_backwards else 1)
-    tensors, gradients = done.result.tensors, done.result.gradients
-
-    def gradient(name: str) -> Array | None:
-        tensor = gradients.get(seen.key(name, part))
-        return None if tensor is None else numpy(tensor)
-
-    output_gradient = gradient("half_output" if is_half else "output")
-    if output_gradient is not None and output_gradient.ndim == 3:
-        output_gradient = output_gradient[:, flip]
-    is_output = seen.key("sequence", part) not in tensors
-    hidden = numpy(tensors[seen.key("output") if is_output else seen.key("sequence", part)])
-    positions = {id(weight): position for position, weight in enumerate(layer.weights)}
-    initial = [numpy(tensors[seen.key(f"initial_{k}", part)]) for k in range(known.initial_states)]
-    return DirectionRecord(
-        weights=weights.named(layer, lambda v: numpy(v.value, copy=True)),
-        weight_gradients=weights.named(layer, lambda v: gradient(f"weight_{positions[id(v)]}"), "_gradient"),
-        inputs=numpy(tensors[seen.key("input")], copy=True),
-        hidden=hidden[:, flip],
-        output_gradient=output_gradient,
-        input_gradient=gradient("half_input" if is_half else "input"),
-        valid=numpy(tensors[seen.key("inside_mask", part)]).astype(bool) if known.has_mask else None,
-        zero_output=bool(layer.zero_output_for_mask),
-        runs_backward=bool(layer.go_backwards),
-        initial=tuple(initial) or (None, None),
-        final_gradients=(gradient("state_0"), gradient("state_1")),
-    )
-
-
 def _layer(done: Pass, seen: Seen) -> Any:
     return done.found[seen.index].layer
 
@@ -236,32 +277,3 @@ def _joined(parts: list[Array]) -> Array:
 def _in_input_time(done: Pass, seen: Seen, array: Array) -> Array:
     """Flip what a layer that runs backwards returns in processing order."""
     return array[:, ::-1] if returns_reversed(_layer(done, seen)) else array
-
-
-def numpy(tensor: Any, *, copy: bool = False) -> Array:
-    """Bring a tensor to NumPy; bfloat16, which NumPy has not, as float32."""
-    array = np.asarray(keras.ops.convert_to_numpy(tensor))
-    if array.dtype.name == "bfloat16":
-        return array.astype(np.float32)
-    return array.copy() if copy else array
-
-
-def _flags(layer: Any) -> dict[str, Attribute]:
-    """Read the configuration a reader of the tree needs, as plain strings and numbers."""
-    flags: dict[str, Attribute] = {"layer_name": layer.name, "layer_class": type(layer).__name__}
-    inner = getattr(layer, "forward_layer", layer)
-    for name in ("return_sequences", "go_backwards", "stateful", "units", "zero_output_for_mask"):
-        if hasattr(inner, name):
-            flags[name] = int(getattr(inner, name) or 0)
-    cell = getattr(inner, "cell", None)
-    for name in ("activation", "recurrent_activation"):
-        function = getattr(cell, name, None)
-        if function is not None:
-            flags[name] = getattr(function, "__name__", type(function).__name__)
-    if getattr(cell, "reset_after", None) is not None:
-        flags["reset_after"] = int(inner.reset_after)
-    if hasattr(layer, "merge_mode"):
-        flags["merge_mode"] = str(layer.merge_mode)
-    flags.update(trainable=int(layer.trainable), dtype=str(layer.compute_dtype))
-    flags["output_reversed"] = int(returns_reversed(layer))
-    return flags

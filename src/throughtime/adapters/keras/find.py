@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 import keras
@@ -15,7 +15,7 @@ import keras
 from throughtime._errors import AmbiguousLayerError, LayerNotFoundError
 from throughtime._record import escape
 
-from .internals import automatic_name_count, sublayers
+from .internals import automatic_name_count, every_layer, sublayers
 
 # Layers that compute with something that has no Keras layers inside.
 _CLOSED = {
@@ -29,39 +29,66 @@ _CLOSED = {
 
 @dataclass(frozen=True)
 class Found:
-    """A layer and the path that names it within the model."""
+    """A layer and the path that names it within the model.
+
+    `outer` is the TimeDistributed that calls it once for each outer step, None for most.
+    """
 
     path: str
     layer: Any
     is_container: bool
+    outer: Any = None
+
+    @property
+    def shown(self) -> Any:
+        """What a caller sees as the layer: the TimeDistributed that holds nothing but it."""
+        return self.outer if self.outer is not None and self.outer.layer is self.layer else self.layer
 
     @property
     def is_recurrent(self) -> bool:
         """Whether its leaf shows something that flows through time."""
-        return isinstance(self.layer, (keras.layers.RNN, keras.layers.Bidirectional))
+        return _is_recurrent(self.layer)
 
 
 def walk(model: Any) -> list[Found]:
     """List every layer of the model with its path, containers before their content.
 
-    A Bidirectional, a recurrent layer and a TimeDistributed are one entry each: what they hold is
-    theirs.
+    A Bidirectional and a recurrent layer are one entry each: what they hold is theirs. A TimeDistributed
+    around a recurrent layer stands for that layer.
     """
     if not _is_container(model):
         return [Found(_own_name(model), model, False)]
-    return _without_clashes(list(_walk(model, "", {id(model)})))
+    return _without_clashes(list(_walk(model, "", {id(model)}, None)))
 
 
-def _walk(container: Any, prefix: str, seen: set[int]) -> Iterator[Found]:
+def _walk(container: Any, prefix: str, seen: set[int], outer: Any) -> Iterator[Found]:
     children = [child for child in sublayers(container) if _is_shown(child)]
     for child, name in zip(children, _names(container, children), strict=True):
         if id(child) in seen:
             continue
         seen.add(id(child))
         is_container = _is_container(child)
-        yield Found(prefix + name, child, is_container)
+        if _hides_recurrence(child):
+            outermost = child if outer is None else outer
+            if _is_recurrent(child.layer):
+                yield Found(prefix + name, child.layer, False, outermost)
+            else:
+                yield Found(prefix + name, child, True, outer)
+                yield from _walk(child.layer, f"{prefix}{name}/", seen, outermost)
+            continue
+        yield Found(prefix + name, child, is_container, outer)
         if is_container:
-            yield from _walk(child, f"{prefix}{name}/", seen)
+            yield from _walk(child, f"{prefix}{name}/", seen, outer)
+
+
+def _hides_recurrence(layer: Any) -> bool:
+    if not isinstance(layer, keras.layers.TimeDistributed):
+        return False
+    return any(_is_recurrent(inner) for inner in every_layer(layer.layer))
+
+
+def _is_recurrent(layer: Any) -> bool:
+    return isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional))
 
 
 def _is_shown(layer: Any) -> bool:
@@ -153,7 +180,7 @@ def _without_clashes(found: list[Found]) -> list[Found]:
     for entry in found:
         seen[entry.path] = count = seen.get(entry.path, 0) + 1
         path = entry.path if count == 1 else f"{entry.path}~{count}"
-        result.append(Found(path, entry.layer, entry.is_container))
+        result.append(replace(entry, path=path))
     return result
 
 
@@ -186,7 +213,7 @@ def find(model: Any, wanted: Any) -> Found:
     """Find one layer by index, object, path or name: exact first, then a unique part of the name."""
     found = walk(model)
     if isinstance(wanted, keras.layers.Layer):
-        matches = [entry for entry in found if entry.layer is wanted]
+        matches = [entry for entry in found if wanted in (entry.shown, entry.layer)]
         if not matches:
             _raise_not_found(model, found, _not_looked_into(wanted))
         return matches[0]
@@ -207,15 +234,15 @@ def _by_index(model: Any, found: list[Found], index: int) -> Found:
     layer = children[index]
     if not _is_shown(layer):
         _raise_not_found(model, found, f"Layer {index}, {layer.name!r}, is an input and computes nothing")
-    return next(entry for entry in found if entry.layer is layer)
+    return next(entry for entry in found if entry.shown is layer)
 
 
 def _by_name(model: Any, found: list[Found], wanted: str) -> Found:  # noqa: RET503 - _raise_not_found never returns
     path = wanted.strip("/").replace(".", "/")
     tests: tuple[Callable[[Found], bool], ...] = (
-        lambda entry: wanted == entry.layer.name,
+        lambda entry: wanted == entry.shown.name,
         lambda entry: path == entry.path,
-        lambda entry: wanted in entry.layer.name or path in entry.path,
+        lambda entry: wanted in entry.shown.name or path in entry.path,
     )
     for test in tests:
         matches = [entry for entry in found if test(entry)]
@@ -243,8 +270,8 @@ def _unique(entries: Iterable[Found]) -> list[Found]:
 
 def _not_looked_into(layer: Any) -> str:
     return (
-        f"The layer {layer.name!r} is not part of this model, or lives inside a Bidirectional, a recurrent "
-        "layer or a TimeDistributed, which are captured as a whole"
+        f"The layer {layer.name!r} is not part of this model, or lives inside a Bidirectional or a recurrent "
+        "layer, which are captured as a whole"
     )
 
 
@@ -253,7 +280,7 @@ def listing(model: Any, found: list[Found] | None = None) -> str:
     found = walk(model) if found is None else found
     indices = {id(layer): index for index, layer in enumerate(sublayers(model))}
     lines = [
-        f"  {indices.get(id(entry.layer), ''):>3}  {entry.path}  ({type(entry.layer).__name__})"
+        f"  {indices.get(id(entry.shown), ''):>3}  {entry.path}  ({type(entry.shown).__name__})"
         + ("  recurrent" if entry.is_recurrent else "")
         for entry in found
     ]

@@ -103,3 +103,9 @@ def value_of(variable: Any) -> Any:
             "for variable, value in zip(model.trainable_variables, values): variable.assign(value)."
         )
     return value
+
+
+def scan(step: Any, carry: Any, sequences: Any) -> tuple[Any, Any]:
+    """Run `step` (carry, values of one step) -> (carry, outputs) along the first axis."""
+    final, outputs = jax.lax.scan(step, carry, sequences)
+    return final, outputs

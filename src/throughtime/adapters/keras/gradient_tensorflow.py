@@ -53,3 +53,12 @@ def _result(outcome: dict[str, dict[str, Any]]) -> Result:
 def value_of(variable: Any) -> Any:
     """Return the variable's own value as a tensor."""
     return tf.convert_to_tensor(variable._value)
+
+
+def scan(step: Any, carry: Any, sequences: Any) -> tuple[Any, Any]:
+    """Run `step` (carry, values of one step) -> (carry, outputs) along the first axis."""
+    first = tf.nest.map_structure(lambda sequence: sequence[0], sequences)
+    # tf.scan keeps outputs in its carry, and wants to know their shapes.
+    empty = tf.nest.map_structure(tf.zeros_like, step(carry, first)[1])
+    carries, outputs = tf.scan(lambda kept, values: step(kept[0], values), sequences, (carry, empty))
+    return tf.nest.map_structure(lambda values: values[-1], carries), outputs

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import torch
 
 from .program import Program, Result, Traced
@@ -51,3 +52,13 @@ def _gradients(loss: Any, sources: dict[str, Any]) -> dict[str, Any]:
 def value_of(variable: Any) -> Any:
     """Return the variable's own value as a tensor that shares its memory."""
     return variable._value.detach()
+
+
+def scan(step: Any, carry: Any, sequences: Any) -> tuple[Any, Any]:
+    """Run `step` (carry, values of one step) -> (carry, outputs) along the first axis."""
+    outputs = []
+    flat = keras.tree.flatten(sequences)
+    for values in zip(*(torch.unbind(sequence) for sequence in flat), strict=True):
+        carry, output = step(carry, keras.tree.pack_sequence_as(sequences, list(values)))
+        outputs.append(output)
+    return carry, keras.tree.map_structure(lambda *each: torch.stack(each), *outputs)

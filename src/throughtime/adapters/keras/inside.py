@@ -1,7 +1,8 @@
-"""Looks inside a recurrent layer while it runs: the whole sequence of hidden states, whatever is returned.
+"""Looks inside a recurrent layer while it runs, on the way that its cell allows.
 
-The layer's own kernel runs once with sequences and states switched on; the model is handed what the layer
-was set to return. `tap` uses this for the layers whose adjoint `cells` knows.
+Where `cells` knows the adjoint, the layer's own kernel runs once with sequences and states switched on, and
+the model is handed what the layer was set to return. Every other cell runs as it is; what it started from
+is kept, for `unrolled` to repeat it step by step.
 """
 
 from __future__ import annotations
@@ -10,49 +11,73 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import keras
 
+from .cell import dropout_masks, inner_cells, standard_kind
+from .own_cells import check_own_cell, own_cell
 from .restore import replaced
 
 if TYPE_CHECKING:
     from .tap import Call, Recorder
 
-_STANDARD = {
-    keras.layers.LSTM: keras.layers.LSTMCell,
-    keras.layers.GRU: keras.layers.GRUCell,
-    keras.layers.SimpleRNN: keras.layers.SimpleRNNCell,
-}
+_CLOSED = ("lstm", "gru", "simple_rnn")
 
 
 @dataclass
 class Inside:
-    """What one direction of a recurrent layer computed, in its processing order."""
+    """What one direction of a recurrent layer computed, in its processing order.
+
+    `sequence` is every hidden state, None where the layer has to be unrolled; `dropout` holds the masks of
+    each inner cell then, and `initial` is never empty.
+    """
 
     layer: Any
     input: Any
     mask: Any
     initial: list[Any]
-    sequence: Any
+    sequence: Any = None
+    dropout: list[Any] = field(default_factory=list)
+    output_shape: tuple[int, ...] = ()
 
 
-def why_not(layer: Any, training: bool) -> str:
+def why_not(layer: Any) -> str:
     """Return the reason for which a layer cannot be looked into, empty if it can."""
     if isinstance(layer, keras.layers.Bidirectional):
-        return why_not(layer.forward_layer, training) or why_not(layer.backward_layer, training)
+        return why_not(layer.forward_layer) or why_not(layer.backward_layer)
     if not isinstance(layer, keras.layers.RNN):
         return "only recurrent layers have an inside"
-    cell = layer.cell
-    standard = next((known for known in _STANDARD.values() if isinstance(cell, known)), None)
-    if standard is None or type(cell).call is not standard.call:
-        return f"the adjoint of a {type(cell).__name__} is not known"
+    own = own_cell(layer)
+    if own is not None:
+        check_own_cell(own, layer)
     if not type(layer).call.__module__.startswith("keras."):
-        return f"{type(layer).__name__} overrides call"
-    if training and (cell.dropout or cell.recurrent_dropout):
-        return "dropout inside the layer is active, training=True"
+        return (
+            f"{type(layer).__name__} overrides call, so that its loop over time is not known; move what it "
+            "does into the cell or into a layer beside it"
+        )
     return ""
+
+
+def is_closed(layer: Any, training: bool, activations: frozenset[str]) -> bool:
+    """Whether the adjoint of this layer is known in closed form, as that of these activations is."""
+    cell = layer.cell
+    if training and any(getattr(cell, name, None) for name in ("dropout", "recurrent_dropout")):
+        return False
+    if own_cell(layer) is not None:
+        return True
+    if standard_kind(cell) not in _CLOSED:
+        return False
+    functions = [getattr(cell, name, None) for name in ("activation", "recurrent_activation")]
+    return all(activation_name(function) in activations for function in functions if function is not None)
+
+
+def activation_name(function: Any) -> str:
+    """Name an activation as Keras does; another function of the same name is not that activation."""
+    name = getattr(function, "__name__", type(function).__name__)
+    known = getattr(keras.activations, name, None)
+    return name if function is known else f"{name} of one's own"
 
 
 def watch_halves(recorder: Recorder, layer: Any, stack: ExitStack) -> None:
@@ -80,6 +105,8 @@ def watched(
         whole are another's.
     """
     signature = inspect.signature(original)
+    closed = is_closed(layer, recorder.training, recorder.activations)
+    watch = _watch_closed if closed else _watch_open
 
     @functools.wraps(original)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -90,16 +117,54 @@ def watched(
         if is_half:
             bound.arguments[first] = direction.marked("inputs", "half_input", bound.arguments[first])
         mask, initial = bound.arguments.get("mask"), _initial_states(layer, bound.arguments)
-        with (
-            direction.marked_weights(),
-            replaced(layer, "return_sequences", True),
-            replaced(layer, "return_state", True),
-        ):
-            sequence, *states = original(*bound.args, **bound.kwargs)
-        record.inside.append(Inside(layer, bound.arguments[first], mask, initial, sequence))
-        return direction.handed_back(mask, sequence, states)
+        inside = Inside(layer, bound.arguments[first], mask, initial)
+        record.inside.append(inside)
+        return watch(direction, inside, lambda: original(*bound.args, **bound.kwargs))
 
     return call
+
+
+def _watch_closed(direction: _Direction, inside: Inside, run: Callable[[], Any]) -> Any:
+    """Run the layer with its whole sequence switched on, and hand back what it is set to return."""
+    layer = direction.layer
+    with (
+        direction.marked_weights(),
+        replaced(layer, "return_sequences", True),
+        replaced(layer, "return_state", True),
+    ):
+        inside.sequence, *states = run()
+    # Without a mask the last output is the last hidden state, and a gradient with respect to the
+    # state need not pass through the stacked sequence.
+    is_state = inside.mask is None and own_cell(layer) is None
+    last = states[0] if is_state else inside.sequence[:, -1]
+    return direction.handed_back(inside.sequence if layer.return_sequences else last, states)
+
+
+def _watch_open(direction: _Direction, inside: Inside, run: Callable[[], Any]) -> Any:
+    """Run the layer as it is, and keep what it started from."""
+    layer = direction.layer
+    if not inside.initial:
+        zeros = layer.get_initial_state(batch_size=inside.input.shape[0])
+        inside.initial = keras.tree.flatten(zeros)
+    with direction.marked_weights(), _dropout_kept(layer, inside, direction.recorder.training):
+        result = run()
+    output, *states = result if layer.return_state else (result,)
+    inside.output_shape = tuple(output.shape[2 if layer.return_sequences else 1 :])
+    return direction.handed_back(output, states)
+
+
+@contextmanager
+def _dropout_kept(layer: Any, inside: Inside, training: bool) -> Iterator[None]:
+    """Note the dropout masks that the layer's cells draw, before it throws them away."""
+    reset = layer._maybe_reset_dropout_masks
+
+    def keep(cell: Any) -> None:
+        if training and cell is layer.cell:
+            inside.dropout = [dropout_masks(part) for part in inner_cells(cell)]
+        reset(cell)
+
+    with replaced(layer, "_maybe_reset_dropout_masks", keep):
+        yield
 
 
 def _initial_states(layer: Any, arguments: dict[str, Any]) -> list[Any]:
@@ -107,6 +172,8 @@ def _initial_states(layer: Any, arguments: dict[str, Any]) -> list[Any]:
     given = arguments.get("initial_state")
     if given is None:
         given = layer.states if layer.stateful else None
+    if given is None and own_cell(layer) is not None:  # a cell of one's own may start from anything
+        given = layer.get_initial_state(keras.ops.shape(next(iter(arguments.values())))[0])
     flat = keras.tree.flatten(given) if given is not None else []
     return [keras.ops.convert_to_tensor(state) for state in flat if state is not None]
 
@@ -140,14 +207,13 @@ class _Direction:
         finally:
             values.update(kept)
 
-    def handed_back(self, mask: Any, sequence: Any, states: list[Any]) -> Any:
+    def handed_back(self, output: Any, states: list[Any]) -> Any:
         """Give the model what the layer is set to return, marked where a gradient enters."""
-        # Without a mask the last output is the last hidden state, and a gradient with respect to the
-        # state need not pass through the stacked sequence.
-        last = states[0] if mask is None else sequence[:, -1]
-        output = sequence if self.layer.return_sequences else last
         if self.is_half:
             output = self.marked("outputs", "half_output", output)
         if not self.layer.return_state:
             return output
-        return (output, *(self.marked("outputs", f"state_{k}", state) for k, state in enumerate(states)))
+        marked = [
+            self.marked("outputs", f"state_{k}", state) for k, state in enumerate(keras.tree.flatten(states))
+        ]
+        return (output, *keras.tree.pack_sequence_as(states, marked))

@@ -9,9 +9,16 @@ from typing import Any
 import keras
 from keras.src.backend.common import global_state
 from keras.src.backend.common.tensor_attributes import get_tensor_attr, set_tensor_attr
+from keras.src.layers.rnn.conv_lstm import ConvLSTMCell
 
 # What a loss reads from a tensor besides its values: the mask, and the logits behind a softmax.
 _CARRIED = ("_keras_mask", "_keras_logits")
+
+
+def conv_lstm_cell() -> type:
+    """Return the class of the cell inside every ConvLSTM, which Keras does not export."""
+    cell: type = ConvLSTMCell
+    return cell
 
 
 def sublayers(layer: Any) -> list[Any]:
@@ -29,6 +36,16 @@ def every_layer(model: Any) -> list[Any]:
 def automatic_name_count(prefix: str) -> int:
     """How many names Keras has given out for this prefix in this process."""
     return int((global_state.get_global_attribute("object_name_uids") or {}).get(prefix, 0))
+
+
+def zeroes_masked_output(layer: Any) -> bool:
+    """Whether a masked step of a recurrent layer emits 0: the unrolled loop on JAX never does."""
+    return bool(layer.zero_output_for_mask) and not (layer.unroll and keras.backend.backend() == "jax")
+
+
+def repeats_first_state(layer: Any) -> bool:
+    """Whether a masked step emits the first state, as the loop on JAX does, and not the output before it."""
+    return keras.backend.backend() == "jax" and not layer.unroll
 
 
 def compiled_loss(model: Any) -> Any:

@@ -10,19 +10,15 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from typing import Any
 
 import keras
 
-from throughtime._errors import (
-    AmbiguousLayerError,
-    LossError,
-    UnbuiltModelError,
-    UnsupportedModelError,
-)
+from throughtime._errors import AmbiguousLayerError, LossError, UnbuiltModelError, UnsupportedModelError
 from throughtime._random_states import random_states_restored
-from throughtime._record import ModelRecord
+from throughtime._record import ModelRecord, Request
 
 from . import find, loss_scale
 from .collect import Pass, records
@@ -40,8 +36,10 @@ from .loss import (
     may_do_without_labels,
     tried_factor,
 )
-from .program import Program, Result, Traced, all_variables
+from .own_cells import own_cells
+from .program import Program, Result, Traced, all_variables, weakly
 from .restore import untouched
+from .second_pass import SecondPass
 from .tensors import batch_size, check_sizes, ragged_told, shape_and_dtype, tensors, with_copies
 
 _KEPT_TRACES = 8  # per model; a loop over many batch shapes must not pile up compiled programs
@@ -55,6 +53,7 @@ class _Trace:
     program: Program
     run: Traced
     loss: Callable[[], Any]
+    second: SecondPass
     is_scaled: bool
     tried: tuple[float, str] | None = None
     is_coupled: bool | None = None
@@ -72,9 +71,7 @@ class Probe:
         Built; compiled with a loss unless `loss` is given or no labels will be.
     loss : callable (y_true, y_pred), keras.losses.Loss, str or None
     layers : see `find.select`
-    quantities : frozenset of the schema's quantity names
-    gradients : frozenset of those among them that need labels
-    training : bool
+    request : Request
 
     Raises
     ------
@@ -87,16 +84,12 @@ class Probe:
         *,
         loss: Any,
         layers: Any,
-        quantities: frozenset[str],
-        gradients: frozenset[str],
-        training: bool,
+        request: Request,
     ) -> None:
         check_model(model)
         self.model = model
         self.loss = loss
-        self.training = training
-        self.quantities = quantities
-        self.gradients = gradients
+        self.request = request
         self.found = find.select(model, layers)
 
     def __call__(self, x: Any, y: Any, sample_weight: Any) -> ModelRecord:
@@ -107,7 +100,9 @@ class Probe:
         with ragged_told(x), untouched(self.model):
             trace, result = self._pass(data)
             reduced = self._how_reduced(trace, result, data)
-        done = Pass(self.model, self.found, trace.program, result, self._wanted(trace.program.has_loss))
+            unrolled = trace.second(self.model, trace.program.calls, result, self._values())
+        wanted = self._wanted(trace.program.has_loss)
+        done = Pass(self.model, self.found, trace.program, result, wanted, unrolled)
         return records(done, reduced)
 
     def _pass(self, data: Any) -> tuple[_Trace, Result]:
@@ -121,8 +116,11 @@ class Probe:
         trace = _traces[self.model][self._key(data)] = self._new_trace(data, False)
         return trace, self._run(trace, data)
 
+    def _values(self) -> list[Any]:
+        return [_gradient_module().value_of(variable) for variable in all_variables(self.model)]
+
     def _run(self, trace: _Trace, data: Any) -> Result:
-        values = [_gradient_module().value_of(variable) for variable in all_variables(self.model)]
+        values = self._values()
 
         def run(scale: Any) -> Result:
             with random_states_restored():  # torch draws dropout from its global generator, pass by pass
@@ -140,7 +138,7 @@ class Probe:
             )
 
     def _wanted(self, has_labels: bool) -> frozenset[str]:
-        return self.quantities if has_labels else self.quantities - self.gradients
+        return self.request.quantities - (frozenset() if has_labels else self.request.gradients)
 
     def _trace(self, data: Any) -> _Trace:
         kept = _traces.setdefault(self.model, OrderedDict())
@@ -162,7 +160,16 @@ class Probe:
         layers = tuple(id(entry.layer) for entry in self.found)
         runs = (getattr(self.model, "run_eagerly", False), getattr(self.model, "jit_compile", False))
         loss = self.loss if isinstance(self.loss, str) else id(self._loss_identity())
-        return str(shapes), loss, layers, self.quantities, self.training, runs, _settings(self.model)
+        return (
+            str(shapes),
+            loss,
+            layers,
+            own_cells(entry.layer for entry in self.found),
+            self.request.quantities,
+            self.request.training,
+            runs,
+            _settings(self.model),
+        )
 
     def _expects_loss(self, data: Any) -> bool:
         """Whether there are labels, or a loss of the model's own that may need none."""
@@ -173,7 +180,14 @@ class Probe:
 
     def _new_trace(self, data: Any, has_loss: bool) -> _Trace:
         wanted = self._wanted(has_loss)
-        program = Program(self.model, self.found, weakly(self.loss), wanted, training=self.training)
+        program = Program(
+            self.model,
+            self.found,
+            weakly(self.loss),
+            wanted,
+            training=self.request.training,
+            activations=self.request.activations,
+        )
         program.has_loss = has_loss
         variables = all_variables(self.model)
         if "weight_gradients" in wanted:
@@ -183,12 +197,13 @@ class Probe:
             program.differentiated = sorted(chosen)
         module = _gradient_module()
         values = [module.value_of(variable) for variable in variables]
-        eager = bool(getattr(self.model, "run_eagerly", False))
-        compiled = bool(getattr(self.model, "compiled", False) and self.model.jit_compile)
+        trace = partial(module.trace, **_execution(self.model))
         is_scaled = has_loss and loss_scale.is_needed(self.model)
         inputs = (*data, keras.ops.ones((), "float32") if is_scaled else None)
-        run = module.trace(program, values, inputs, compiled=compiled, eager=eager)
-        return _Trace(program, run, weakly(self._loss_identity()), is_scaled)
+        second = SecondPass(trace, module.scan, self.request.training, is_scaled)
+        return _Trace(
+            program, trace(program, values, inputs), weakly(self._loss_identity()), second, is_scaled
+        )
 
     def _how_reduced(self, trace: _Trace, result: Result, data: Any) -> tuple[float, str] | None:
         """Find what the loss puts on each sample's gradient, and say in words what was done about it."""
@@ -229,16 +244,8 @@ class Probe:
         variables = all_variables(self.model)
         mapping = [(variable, _gradient_module().value_of(variable)) for variable in variables]
         with keras.StatelessScope(mapping, initialize_variables=False):
-            value = data_loss(self.model, self.loss, labels, predictions, self.training)
+            value = data_loss(self.model, self.loss, labels, predictions, self.request.training)
             return float(keras.ops.convert_to_numpy(value))
-
-
-def weakly(thing: Any) -> Callable[[], Any]:
-    """Refer to something that may hold the model: a trace must not keep the model alive through it."""
-    try:
-        return weakref.ref(thing)
-    except TypeError:  # None, a string, or an object that cannot be referred to weakly
-        return lambda: thing
 
 
 def check_model(model: Any) -> None:
@@ -250,6 +257,14 @@ def check_model(model: Any) -> None:
             f"The model {model.name!r} is not built: it has no weights yet. Start it with "
             "keras.Input(shape), or call it once on a batch, model(x), and capture then."
         )
+
+
+def _execution(model: Any) -> dict[str, bool]:
+    """How the model was compiled to run."""
+    return {
+        "eager": bool(getattr(model, "run_eagerly", False)),
+        "compiled": bool(getattr(model, "compiled", False) and model.jit_compile),
+    }
 
 
 def _gradient_module() -> Any:

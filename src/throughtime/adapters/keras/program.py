@@ -8,6 +8,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import keras
@@ -31,12 +32,15 @@ Traced = Callable[[Sequence[Any], Any], Result]
 
 @dataclass(frozen=True)
 class SeenInside:
-    """What is known of one direction inside a recurrent layer."""
+    """What is known of one direction inside a recurrent layer; `dropout` holds keys in place of masks."""
 
     layer: Callable[[], Any]
     input_shape: tuple[int, ...]
     has_mask: bool
     initial_states: int
+    is_closed: bool
+    dropout: list[Any]
+    output_shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Seen:
 
     index: int
     number: int
+    group: int
     outputs: int
     output_dtype: str
     input_dtype: str
@@ -56,6 +61,14 @@ class Seen:
     def key(self, name: str, part: int = 0) -> str:
         """Name one tensor of this call among all that a pass returns."""
         return key(self.index, self.number, name, part)
+
+
+def weakly(thing: Any) -> Callable[[], Any]:
+    """Refer to something that may hold the model: a trace must not keep the model alive through it."""
+    try:
+        return weakref.ref(thing)
+    except TypeError:  # None, a string, or an object that cannot be referred to weakly
+        return lambda: thing
 
 
 def all_variables(model: Any) -> list[Any]:
@@ -117,12 +130,16 @@ class Program:
         quantities: frozenset[str],
         *,
         training: bool,
+        activations: frozenset[str],
     ) -> None:
         self._model = weakref.ref(model)
-        self._found = [(entry.path, weakref.ref(entry.layer), entry.is_container) for entry in found]
+        self._found = [
+            (entry.path, entry.is_container, weakref.ref(entry.layer), weakly(entry.outer)) for entry in found
+        ]
         self._loss = loss
         self._quantities = quantities
         self.training = training
+        self._activations = activations
         self.differentiated: list[int] = []
         self.has_loss = False
         self.calls: list[Seen] = []
@@ -139,13 +156,20 @@ class Program:
             x, y, sample weights and the factor by which the loss is scaled, None for 1.
         """
         model = self._model()
-        found = [Found(path, layer(), container) for path, layer, container in self._found]
+        found = [Found(path, layer(), container, outer()) for path, container, layer, outer in self._found]
         variables = all_variables(model)
         *data, scale = inputs
         labels = Labels(*data)
         mapping = list(zip(variables, values, strict=True))
         with keras.StatelessScope(mapping, collect_losses=True, initialize_variables=False) as scope:
-            recorder = Recorder(found, mark, self._watched(), scope, training=self.training)
+            recorder = Recorder(
+                found,
+                mark,
+                self._watched(),
+                scope,
+                training=self.training,
+                activations=self._activations,
+            )
             with recorder.watching():
                 predictions = _call(model, labels.x, self.training)
             loss = None
@@ -189,11 +213,13 @@ class Program:
 def _inside_tensors(call: Call) -> dict[str, Any]:
     tensors = {}
     for part, direction in enumerate(call.inside):
-        if direction.layer.return_sequences and len(call.inside) == 1:
+        keys, masks = (keras.tree.flatten(both) for both in (_dropout_keys(call, part), direction.dropout))
+        tensors.update({key: mask for key, mask in zip(keys, masks, strict=True) if key is not None})
+        if direction.sequence is not None:
             # What is returned twice is copied twice.
-            tensors[call.key("output")] = call.outputs[0]
-        else:
-            tensors[call.key("sequence", part)] = direction.sequence
+            is_output = direction.layer.return_sequences and len(call.inside) == 1
+            key = call.key("output") if is_output else call.key("sequence", part)
+            tensors[key] = call.outputs[0] if is_output else direction.sequence
         if direction.mask is not None:
             tensors[call.key("inside_mask", part)] = direction.mask
         for position, state in enumerate(direction.initial):
@@ -201,11 +227,22 @@ def _inside_tensors(call: Call) -> dict[str, Any]:
     return tensors
 
 
+def _dropout_keys(call: Call, part: int) -> Any:
+    """Name each dropout mask of a direction, in the structure of the masks; None where there is none."""
+    numbers = count()
+
+    def name(mask: Any) -> str | None:
+        return None if mask is None else call.key(f"dropout_{next(numbers)}", part)
+
+    return keras.tree.map_structure(name, call.inside[part].dropout)
+
+
 def _seen(call: Call) -> Seen:
     known = hasattr(call.input, "dtype")
     return Seen(
         index=call.index,
         number=call.number,
+        group=call.group,
         outputs=len(call.outputs),
         output_dtype=keras.backend.standardize_dtype(call.outputs[0].dtype) if call.outputs else "",
         input_dtype=keras.backend.standardize_dtype(call.input.dtype) if known else "",
@@ -218,8 +255,11 @@ def _seen(call: Call) -> Seen:
                 tuple(direction.input.shape),
                 direction.mask is not None,
                 len(direction.initial),
+                direction.sequence is not None,
+                _dropout_keys(call, part),
+                direction.output_shape,
             )
-            for direction in call.inside
+            for part, direction in enumerate(call.inside)
         ),
     )
 

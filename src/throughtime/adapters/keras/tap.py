@@ -26,10 +26,14 @@ Mark = Callable[[str, Any], Any]
 
 @dataclass
 class Call:
-    """One call of one watched layer. Tensors belong to the framework, and to the trace if there is one."""
+    """One call of one watched layer. Tensors belong to the framework, and to the trace if there is one.
+
+    Calls of one `group` make one leaf: those of all outer steps of a TimeDistributed.
+    """
 
     index: int
     number: int
+    group: int
     outputs: list[Any] = field(default_factory=list)
     input: Any = None
     mask: Any = None
@@ -57,25 +61,37 @@ class Recorder:
         What to mark and keep: "inputs", "outputs", "logits", "inside", "weights".
     scope : keras.StatelessScope
         The scope the pass runs in; it holds the weights' values.
+    training : bool
+    activations : frozenset of str
+        Those with a derivative in closed form.
     """
 
     def __init__(
-        self, found: Sequence[Found], mark: Mark, wanted: frozenset[str], scope: Any, *, training: bool
+        self,
+        found: Sequence[Found],
+        mark: Mark,
+        wanted: frozenset[str],
+        scope: Any,
+        *,
+        training: bool,
+        activations: frozenset[str],
     ) -> None:
         self.found = found
         self.mark = mark
         self.wanted = wanted
         self.scope = scope
         self.training = training
+        self.activations = activations
         self.calls: list[Call] = []
         self.current: list[Call] = []
+        self.outer_calls: dict[int, int] = {}
 
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Wrap the layers' calls for the duration of the block."""
         with ExitStack() as stack:
             for index, entry in enumerate(self.found):
-                looks_inside = "inside" in self.wanted and not inside.why_not(entry.layer, self.training)
+                looks_inside = "inside" in self.wanted and not inside.why_not(entry.layer)
                 if looks_inside and isinstance(entry.layer, keras.layers.Bidirectional):
                     inside.watch_halves(self, entry.layer, stack)
                 name = "quantized_call" if getattr(entry.layer, "quantization_mode", None) else "call"
@@ -83,7 +99,20 @@ class Recorder:
                 if looks_inside and isinstance(entry.layer, keras.layers.RNN):
                     original = inside.watched(self, entry.layer, original)
                 stack.enter_context(replaced(entry.layer, name, self._wrap(index, entry, original)))
+            for outer in {id(entry.outer): entry.outer for entry in self.found if entry.outer}.values():
+                stack.enter_context(replaced(outer, "call", self._counted(outer)))
             yield
+
+    def _counted(self, outer: Any) -> Callable[..., Any]:
+        """Wrap a TimeDistributed's call to tell its calls apart."""
+        original = outer.call
+
+        @functools.wraps(original)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.outer_calls[id(outer)] = self.outer_calls.get(id(outer), 0) + 1
+            return original(*args, **kwargs)
+
+        return call
 
     def _wrap(self, index: int, entry: Found, original: Callable[..., Any]) -> Callable[..., Any]:
         signature = inspect.signature(original)
@@ -91,7 +120,8 @@ class Recorder:
         @functools.wraps(original)
         def call(*args: Any, **kwargs: Any) -> Any:
             number = sum(call.index == index for call in self.calls) + 1
-            record = Call(index, number)
+            group = number if entry.outer is None else self.outer_calls[id(entry.outer)]
+            record = Call(index, number, group)
             bound = signature.bind(*args, **kwargs)
             first = next(iter(bound.arguments), "")
             record.input = bound.arguments.get(first)

@@ -7,7 +7,7 @@ axis; splitting that axis is all that is needed.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -15,17 +15,15 @@ import numpy as np
 
 from throughtime._record import Array
 
+from .cell import standard_kind
 from .find import to_snake_case
+from .own_cells import own_cell
 
 # What stands for a variable: its value or its gradient; None where the loss does not reach it.
 Values = Callable[[Any], Array | None]
+Readers = Mapping[str, Values]  # by the suffix that the names get
 
-_GATES = {"lstm": 4, "gru": 3, "simple_rnn": 1}
-_CELLS = {
-    keras.layers.LSTMCell: "lstm",
-    keras.layers.GRUCell: "gru",
-    keras.layers.SimpleRNNCell: "simple_rnn",
-}
+GATED = {"lstm": 4, "gru": 3, "simple_rnn": 1, "conv_lstm": 4}
 
 
 def kind(layer: Any) -> str:
@@ -34,8 +32,14 @@ def kind(layer: Any) -> str:
         forward, backward = kind(layer.forward_layer), kind(layer.backward_layer)
         return forward if forward == backward else "rnn"
     if isinstance(layer, keras.layers.RNN):
-        return next((name for cell, name in _CELLS.items() if isinstance(layer.cell, cell)), "rnn")
+        own = own_cell(layer)
+        return kind_of_cell(layer.cell) if own is None else own.name
     return to_snake_case(type(layer).__name__)
+
+
+def kind_of_cell(cell: Any) -> str:
+    """`lstm`, `gru`, `simple_rnn` or `conv_lstm` for a cell with Keras' own step, `rnn` for any other."""
+    return standard_kind(cell) or "rnn"
 
 
 def directions(layer: Any) -> tuple[str, ...]:
@@ -43,7 +47,8 @@ def directions(layer: Any) -> tuple[str, ...]:
     if not isinstance(layer, keras.layers.Bidirectional):
         return ()
     shapes = [[tuple(v.shape) for v in half.weights] for half in (layer.forward_layer, layer.backward_layer)]
-    alike = kind(layer) in _GATES and shapes[0] == shapes[1]
+    cells = [getattr(half, "cell", None) for half in (layer.forward_layer, layer.backward_layer)]
+    alike = type(cells[0]) is type(cells[1]) and shapes[0] == shapes[1]
     return ("forward", "backward") if alike else ()
 
 
@@ -59,8 +64,19 @@ def named(layer: Any, values: Values, suffix: str = "") -> dict[str, Array]:
     """
     if isinstance(layer, keras.layers.Bidirectional):
         return _bidirectional(layer, values, suffix)
-    if kind(layer) in _GATES:
-        return _cell(layer, values, suffix)
+    if kind(layer) in GATED:
+        return of_cell(layer.cell, values, suffix)
+    return _by_own_names(layer, values, suffix)
+
+
+def of_cell(cell: Any, values: Values, suffix: str = "") -> dict[str, Array]:
+    """Read the weights of one cell, as `named` does those of a layer."""
+    if kind_of_cell(cell) in GATED:
+        return _gated(cell, GATED[kind_of_cell(cell)], values, suffix)
+    return _by_own_names(cell, values, suffix)
+
+
+def _by_own_names(layer: Any, values: Values, suffix: str) -> dict[str, Array]:
     arrays = {f"{name}{suffix}": values(variable) for name, variable in _by_own_name(layer).items()}
     return {name: array for name, array in arrays.items() if array is not None}
 
@@ -76,8 +92,7 @@ def _bidirectional(layer: Any, values: Values, suffix: str) -> dict[str, Array]:
     }
 
 
-def _cell(layer: Any, values: Values, suffix: str) -> dict[str, Array]:
-    cell, gates = layer.cell, _GATES[kind(layer)]
+def _gated(cell: Any, gates: int, values: Values, suffix: str) -> dict[str, Array]:
     arrays = {"kernel": values(cell.kernel), "recurrent_kernel": values(cell.recurrent_kernel)}
     bias = values(cell.bias) if cell.use_bias else None
     if bias is not None and bias.ndim == 2:

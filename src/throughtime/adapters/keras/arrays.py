@@ -1,0 +1,18 @@
+"""From the framework's tensors to NumPy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from throughtime._record import Array
+
+
+def numpy(tensor: Any, *, copy: bool = False) -> Array:
+    """Bring a tensor to NumPy; bfloat16, which NumPy has not, as float32."""
+    array = np.asarray(keras.ops.convert_to_numpy(tensor))
+    if array.dtype.name == "bfloat16":
+        return array.astype(np.float32)
+    return array.copy() if copy else array

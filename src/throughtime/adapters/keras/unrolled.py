@@ -1,0 +1,214 @@
+"""The framework's own autodiff through a recurrent layer step by step: for every cell without closed forms.
+
+A second program beside `program.Program`, with the same protocol: it repeats one direction of one call from
+what the first pass recorded, cell by cell, with zero taps on every state and gate. Time order, masks and the
+loop are written here anew, so that the certificate compares two independent ways.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import ops
+
+from . import cell as cells
+from .internals import repeats_first_state, zeroes_masked_output
+from .program import all_variables
+from .tap import Mark
+
+# What passes from one stacked cell to the next; "input" is the name of a gate.
+BETWEEN = "x"
+
+# (step, carry, sequences) -> (final carry, outputs), time first.
+Scan = Callable[[Callable[[Any, Any], tuple[Any, Any]], Any, Any], tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What the first pass left of one direction of one call: structures of the framework's tensors.
+
+    Attributes
+    ----------
+    input : (sample, time, …) in input time
+    mask : (sample, time) or None
+    initial : list of tensors, one a state, inner cells one after the other
+    dropout : list of dropout masks by inner cell, empty where none is active
+    output_gradient : (sample, [time,] …) in processing order, or None
+    final_gradients : list as `initial`, with None where nothing arrives
+    scale : scalar that the loss is multiplied by, or None
+    """
+
+    input: Any
+    mask: Any
+    initial: list[Any]
+    dropout: list[Any]
+    output_gradient: Any
+    final_gradients: list[Any]
+    scale: Any = None
+
+    def as_structure(self) -> dict[str, Any]:
+        """Give the tensors as a structure that a framework can trace."""
+        return dict(vars(self))
+
+
+class Unrolled:
+    """One direction of a layer as a plain function of variable values and of what was recorded.
+
+    Parameters
+    ----------
+    model, layer : held weakly
+    scan : Scan
+        The framework's loop.
+    output_shape : tuple of int
+        Of one step's output, without samples.
+    """
+
+    def __init__(
+        self, model: Any, layer: Any, scan: Scan, output_shape: tuple[int, ...], *, training: bool
+    ) -> None:
+        self._model, self._layer = weakref.ref(model), weakref.ref(layer)
+        self._scan = scan
+        self._output_shape = output_shape
+        self._training = training
+        positions = {id(variable): index for index, variable in enumerate(all_variables(model))}
+        floats = [w for w in layer.weights if keras.backend.is_float_dtype(w.dtype)]
+        self.differentiated = sorted(positions[id(weight)] for weight in floats)
+        self.has_loss = True
+
+    def __call__(self, values: Sequence[Any], inputs: dict[str, Any], mark: Mark) -> tuple[Any, Any]:
+        """Run the layer; return what is differentiated, and every state and gate (time, sample, …)."""
+        layer: Any = self._layer()
+        recorded = Recorded(**inputs)
+        mapping = list(zip(all_variables(self._model()), values, strict=True))
+        with (
+            keras.StatelessScope(mapping, initialize_variables=False),
+            ExitStack() as stack,
+        ):
+            parts = cells.inner_cells(layer.cell)
+            for part, masks in zip(parts, recorded.dropout or [[None, None]] * len(parts), strict=True):
+                stack.enter_context(cells.with_dropout_masks(part, masks))
+            final, sequences = self._run(layer, parts, recorded, mark)
+        has_gradient = recorded.output_gradient is not None or any(
+            gradient is not None for gradient in recorded.final_gradients
+        )
+        output = sequences.pop("output")
+        if not has_gradient:
+            return None, sequences
+        loss = _pulled(layer, recorded, final, output)
+        scaled = loss if recorded.scale is None else loss * recorded.scale
+        return scaled, {**sequences, "loss": loss}
+
+    def _run(self, layer: Any, parts: tuple[Any, ...], recorded: Recorded, mark: Mark) -> tuple[Any, Any]:
+        dtype = layer.cell.compute_dtype
+        initial = [ops.cast(state, dtype) for state in recorded.initial]
+        begun = [mark(f"initial_{position}", state) for position, state in enumerate(initial)]
+        x = mark("input", recorded.input) if _is_float(recorded.input) else recorded.input
+        by_time = {"x": _in_processing_order(layer, x)}
+        if recorded.mask is not None:
+            by_time["valid"] = _in_processing_order(layer, ops.cast(recorded.mask, "bool"))
+        steps = by_time["x"].shape[0]
+        taps = {
+            name: mark(f"tap_{name}", ops.zeros((steps, *shape), dtype))
+            for name, shape in _tap_shapes(parts, initial, recorded.input).items()
+        }
+        output = ops.zeros((initial[0].shape[0], *self._output_shape), dtype)
+
+        def advance(carry: Any, now: Any) -> tuple[Any, Any]:
+            return self._advance(layer, parts, carry, now)
+
+        (final, _), sequences = self._scan(advance, (begun, output), {**by_time, "taps": taps})
+        return final, sequences
+
+    def _advance(self, layer: Any, parts: tuple[Any, ...], carry: Any, now: Any) -> tuple[Any, Any]:
+        """One step of all inner cells, masked steps held."""
+        before, repeated = carry
+        valid, x = now.get("valid"), now["x"]
+        after: list[Any] = []
+        left: dict[str, Any] = {}
+        for place, part in enumerate(parts):
+            names = cells.state_names(part)
+            taps = _of_part(place, now["taps"])
+            x = x + taps[BETWEEN] if place else x
+            left[f"{place}.input"] = x
+            old = before[len(after) : len(after) + len(names)]
+            done = cells.step(part, x, old, taps, training=self._training)
+            new = [
+                _where(valid, state, past) + taps[name]
+                for state, past, name in zip(done.states, old, names, strict=True)
+            ]
+            x = done.output if done.output_state is None else new[done.output_state]
+            left |= {f"{place}.{name}": state for name, state in zip(names, new, strict=True)}
+            if done.gates:
+                left[f"{place}.gate_activation"] = ops.stack(done.gates, axis=1)
+            after += new
+        x = ops.cast(x, repeated.dtype)
+        if zeroes_masked_output(layer):
+            repeated = ops.zeros_like(x)
+        elif repeats_first_state(layer) and done.output_state != 0:
+            repeated = old[0]
+        output = _where(valid, x, repeated)
+        return (after, output), {**left, "output": output}
+
+
+def _tap_shapes(parts: tuple[Any, ...], initial: list[Any], x: Any) -> dict[str, tuple[int, ...]]:
+    """Shapes of the taps of one step, by inner cell and name."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    position = 0
+    for place, part in enumerate(parts):
+        names = cells.state_names(part)
+        own = initial[position : position + len(names)]
+        shapes |= {f"{place}.{name}": tuple(state.shape) for name, state in zip(names, own, strict=True)}
+        shapes |= {f"{place}.{gate}": tuple(own[0].shape) for gate in cells.gate_names(part)}
+        if place:
+            shapes[f"{place}.{BETWEEN}"] = (x.shape[0], _width(parts[place - 1]))
+        position += len(names)
+    return shapes
+
+
+def _width(part: Any) -> int:
+    """Features that a cell hands to the cell above it."""
+    size = getattr(part, "output_size", None)
+    if size is None:
+        size = keras.tree.flatten(part.state_size)[0]
+    return int(size)
+
+
+def _of_part(place: int, named: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name.split(".", 1)[1]: value for name, value in named.items() if name.split(".", 1)[0] == str(place)
+    }
+
+
+def _where(valid: Any, value: Any, otherwise: Any) -> Any:
+    if valid is None:
+        return value
+    return ops.where(ops.reshape(valid, (-1, *(1,) * (len(value.shape) - 1))), value, otherwise)
+
+
+def _in_processing_order(layer: Any, tensor: Any) -> Any:
+    """(sample, time, …) in input time to (time, sample, …) as the layer processes it."""
+    swapped = ops.swapaxes(tensor, 0, 1)
+    return ops.flip(swapped, axis=0) if layer.go_backwards else swapped
+
+
+def _pulled(layer: Any, recorded: Recorded, final: list[Any], output: Any) -> Any:
+    """Make the scalar whose gradient is the loss's: each result times what the first pass found for it."""
+    pairs = [pair for pair in zip(final, recorded.final_gradients, strict=True) if pair[1] is not None]
+    if recorded.output_gradient is not None:
+        returned = ops.swapaxes(output, 0, 1) if layer.return_sequences else output[-1]
+        pairs.append((returned, recorded.output_gradient))
+    return sum(ops.sum(_wide(value) * _wide(gradient)) for value, gradient in pairs)
+
+
+def _wide(tensor: Any) -> Any:
+    dtype = keras.backend.standardize_dtype(tensor.dtype)
+    return tensor if dtype == "float64" else ops.cast(tensor, "float32")
+
+
+def _is_float(tensor: Any) -> bool:
+    return bool(keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype)))

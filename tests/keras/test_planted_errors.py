@@ -1,0 +1,155 @@
+"""A wrong gate or time order is seen by the certificate, told by the capture, refused by diagnostics."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import xarray as xr
+from keras import layers
+
+import throughtime as tt
+from throughtime import cells, diagnostics
+from throughtime._errors import DiagnosticError
+from throughtime.cells import adjoint, gru, gru_reset_before, lstm, simple_rnn
+
+SAMPLES, STEPS, FEATURES, UNITS = 4, 9, 3, 5
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(SAMPLES, STEPS, FEATURES)).astype("float32")
+Y = RNG.normal(size=(SAMPLES, STEPS, 1)).astype("float32")
+BAR = cells.bar("float32")
+LAYERS = {
+    "lstm": (layers.LSTM, lstm, 4),
+    "gru": (layers.GRU, gru, 3),
+    "gru_reset_before": (lambda *a, **k: layers.GRU(*a, reset_after=False, **k), gru_reset_before, 3),
+    "simple_rnn": (layers.SimpleRNN, simple_rnn, 1),
+}
+GATES = [(kind, gate) for kind, (_, _, gates) in LAYERS.items() for gate in range(gates)]
+
+
+@cache
+def network(kind: str, wrapping: str = "plain") -> Any:
+    settings = {} if wrapping == "both" else {"name": "rnn", "go_backwards": wrapping == "backwards"}
+    layer = LAYERS[kind][0](UNITS, return_sequences=True, **settings)
+    layer = layers.Bidirectional(layer, name="rnn") if wrapping == "both" else layer
+    model = keras.Sequential([keras.Input((STEPS, FEATURES)), layer, layers.Dense(1)])
+    rng = np.random.default_rng(1)
+    model.set_weights([rng.normal(0, 0.5, weight.shape) for weight in model.weights])
+    model.compile(loss="mse")
+    return model
+
+
+def captured(model: Any) -> xr.Dataset:
+    return tt.capture(model, X, Y)["rnn"].to_dataset()
+
+
+def captured_with_a_warning(model: Any) -> xr.Dataset:
+    with pytest.warns(
+        tt.ThroughTimeWarning, match=r"certificate of rnn is .* diagnostics will refuse"
+    ) as told:
+        leaf = captured(model)
+    ours = [warning for warning in told if warning.category is tt.ThroughTimeWarning]
+    assert [warning.filename for warning in ours] == [__file__]
+    return leaf
+
+
+def assert_refused(leaf: xr.Dataset, certificate: str) -> None:
+    measures = [diagnostics.lag_profile, diagnostics.memory_horizon_median, diagnostics.effective_steps]
+    measures += [diagnostics.decay_rate, diagnostics.vanishing_fraction, diagnostics.recurrent_spectrum]
+    for measure in measures:
+        with pytest.raises(DiagnosticError, match=rf"do not agree.*{certificate} is"):
+            measure(leaf)
+
+
+@pytest.mark.parametrize("wrapping", ["plain", "backwards", "both"])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_without_an_error_there_is_no_warning_and_a_diagnosis(kind: str, wrapping: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", tt.ThroughTimeWarning)
+        leaf = captured(network(kind, wrapping))
+    assert (leaf["certificate_weights"] <= BAR).all()
+    assert (leaf["certificate_time"] <= BAR).all()
+    assert diagnostics.lag_profile(leaf)["ratio"].notnull().all()
+
+
+@pytest.mark.parametrize(("kind", "gate"), GATES)
+def test_one_percent_in_one_gate_is_seen(kind: str, gate: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = LAYERS[kind][1]
+    right = cell.factors
+
+    def wrong(layer: Any, block: Any) -> Any:
+        factors = right(layer, block)
+        factors.columns[:, :, cell.INPUT_SIDE][:, :, gate] *= 1.01
+        if factors.reset_slope is not None and gate == 1:  # a reset before the product has its own factor
+            np.multiply(factors.reset_slope, 1.01, out=factors.reset_slope)
+        return factors
+
+    monkeypatch.setattr(cell, "factors", wrong)
+    leaf = captured_with_a_warning(network(kind))
+    assert float(leaf["certificate_weights"]) > 10 * BAR
+    assert_refused(leaf, "certificate_weights")
+
+
+def flipped(values: np.ndarray, passed: Any) -> np.ndarray:
+    return np.swapaxes(values if passed.runs_backward else values[::-1], 0, 1)
+
+
+def shifted(values: np.ndarray, passed: Any) -> np.ndarray:
+    return np.roll(np.swapaxes(values[::-1] if passed.runs_backward else values, 0, 1), 1, axis=1)
+
+
+@pytest.mark.parametrize("moved", [flipped, shifted])
+@pytest.mark.parametrize("wrapping", ["plain", "backwards", "both"])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_time_that_is_flipped_or_shifted_is_seen_where_the_weights_see_nothing(
+    kind: str, wrapping: str, moved: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adjoint, "in_input_time", moved)
+    leaf = captured_with_a_warning(network(kind, wrapping))
+    assert (leaf["certificate_weights"] <= BAR).all()
+    assert (leaf["certificate_time"] > 0.1).all()
+    assert_refused(leaf, "certificate_time")
+
+
+MISTAKES = {
+    "reads the other way": lambda passed: replace(passed, runs_backward=not passed.runs_backward),
+    "gradient one step late": lambda passed: replace(
+        passed, output_gradient=np.roll(passed.output_gradient, 1, axis=1)
+    ),
+    "states one step late": lambda passed: replace(passed, hidden=np.roll(passed.hidden, 1, axis=1)),
+    "a step taken for masked": lambda passed: replace(
+        passed, valid=np.broadcast_to(np.arange(STEPS) != STEPS // 2, (SAMPLES, STEPS))
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_mistake_of_the_adapter_is_seen(kind: str, mistake: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = cells.solve
+    monkeypatch.setattr(
+        cells, "solve", lambda layer, passed, wanted: right(layer, MISTAKES[mistake](passed), wanted)
+    )
+    leaf = captured_with_a_warning(network(kind))
+    assert float(leaf["certificate_weights"]) > 10 * BAR
+    assert float(leaf["certificate_time"]) > 10 * BAR
+
+
+def test_a_mistake_in_one_direction_is_named_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = cells.solve
+
+    def wrong(layer: Any, passed: Any, wanted: Any) -> Any:
+        return right(layer, replace(passed, runs_backward=False), wanted)
+
+    monkeypatch.setattr(cells, "solve", wrong)
+    leaf = captured_with_a_warning(network("gru", "both"))
+    for part in ("certificate_weights", "certificate_time"):
+        assert float(leaf[part].sel(direction="forward")) <= BAR
+        assert float(leaf[part].sel(direction="backward")) > 10 * BAR
+    assert_refused(leaf, "certificate_weights")
