@@ -17,7 +17,7 @@ MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob(
 # Room -> what its modules may import besides the standard library and their own folder. A room is a
 # module or a folder (ends in "/"); the longest that fits a module counts. A name of this package stands
 # for itself and, where it is a folder, for its content.
-KERAS = {"_errors", "_random_states", "_record", "keras", "numpy"}
+KERAS = {"_budget", "_errors", "_memory", "_random_states", "_record", "keras", "numpy"}
 MAY_IMPORT = {
     "__init__": set(),
     "_errors": set(),
@@ -26,9 +26,25 @@ MAY_IMPORT = {
     "_schema": {"_errors", "xarray"},
     "_label": {"_record", "_schema", "numpy", "xarray"},
     "_random_states": {"numpy"},
+    "_memory": set(),
+    "_budget": {"_errors"},
+    "_chunks": {"_batch", "_budget", "_record", "_schema", "numpy"},
     "_batch": {"_errors", "_random_states", "numpy"},
     "_inside": {"_errors", "_record", "_schema", "cells", "numpy"},
-    "_probe": {"_batch", "_errors", "_inside", "_label", "_record", "_schema", "adapters", "cells", "xarray"},
+    "_probe": {
+        "_batch",
+        "_budget",
+        "_chunks",
+        "_errors",
+        "_inside",
+        "_label",
+        "_memory",
+        "_record",
+        "_schema",
+        "adapters",
+        "cells",
+        "xarray",
+    },
     "_lag_matrix": {"_batch", "_errors", "_probe", "_record", "_schema", "numpy", "xarray"},
     "_capture": {"_batch", "_lag_matrix", "_probe", "_schema", "xarray"},
     "diagnostics/": {"_errors", "_schema", "cells", "numpy", "scipy", "xarray"},

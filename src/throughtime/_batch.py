@@ -27,6 +27,21 @@ class Batch:
     sample_weight: Any
     origin: str
 
+    @property
+    def size(self) -> int:
+        """Number of samples."""
+        return int(_leaves(self.x)[0].shape[0])
+
+    @property
+    def sizes(self) -> set[int]:
+        """Lengths of the first axes of all inputs: one, the number of samples, where parts can be taken."""
+        return {int(array.shape[0]) for array in _leaves(self.x)}
+
+    def part(self, rows: slice) -> Batch:
+        """Take some of the samples."""
+        x, y, weight = (_rows(structure, rows) for structure in (self.x, self.y, self.sample_weight))
+        return Batch(x, y, weight, self.origin)
+
 
 def take(x: Any, y: Any = None, sample_weight: Any = None) -> Batch:
     """Take a batch from arrays, or the first one of a dataset.
@@ -145,6 +160,14 @@ def _refuse_empty(batch: Batch) -> None:
             )
     if not _leaves(batch.x):
         raise BatchError("There is no batch: x is None or an empty structure.")
+
+
+def _rows(structure: Any, rows: slice) -> Any:
+    if isinstance(structure, Mapping):
+        return {name: _rows(item, rows) for name, item in structure.items()}
+    if isinstance(structure, (list, tuple)):
+        return type(structure)(_rows(item, rows) for item in structure)
+    return None if structure is None else structure[rows]
 
 
 def _leaves(structure: Any) -> list[Any]:

@@ -12,8 +12,10 @@ from typing import Any
 
 import xarray as xr
 
-from throughtime import _schema, adapters, cells
+from throughtime import _memory, _schema, adapters, cells
 from throughtime._batch import Batch, take
+from throughtime._budget import Budget, ExceededError, Need
+from throughtime._chunks import capture_in_chunks
 from throughtime._errors import LossError, NoGradientError, SchemaError, ThroughTimeWarning
 from throughtime._inside import per_sample, with_inside
 from throughtime._label import label
@@ -65,10 +67,8 @@ class Probe:
 
     def __call__(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> xr.DataTree:
         """Capture one batch. See `capture` for the arguments and what is returned."""
-        record, batch = self.record(x, y, sample_weight)
-        completed = replace(record, layers=tuple(self._complete(leaf, record) for leaf in record.layers))
-        self._check_named(completed)
-        tree = label(completed)
+        batch = take(x, y, sample_weight)
+        tree = label(self._captured(batch, solve=True))
         tree.attrs["batch"] = batch.origin
         return tree
 
@@ -85,19 +85,52 @@ class Probe:
     def record(self, x: Any, y: Any, sample_weight: Any) -> tuple[ModelRecord, Batch]:
         """Capture one batch, unlabelled: gradients as the framework gives them."""
         batch = take(x, y, sample_weight)
+        return self._captured(batch, solve=False), batch
+
+    def _captured(self, batch: Batch, *, solve: bool) -> ModelRecord:
+        """Capture a batch, in parts where it is too large for the memory that is free."""
         if batch.y is None and self._named & _schema.GRADIENT_QUANTITIES:
             names = ", ".join(sorted(self._named & _schema.GRADIENT_QUANTITIES))
             raise LossError(f"{names} cannot be captured without labels: pass y.")
-        record = self._probe(batch.x, batch.y, batch.sample_weight)
+        budget = Budget(_memory.available(), batch.size, batch.size)
+        need = None
+        try:
+            # Nested calls: what is being solved must be held by nobody else.
+            record = (
+                self._completed(self._recorded(batch, budget)) if solve else self._recorded(batch, budget)
+            )
+        except ExceededError as exceeded:
+            need = exceeded.need  # and not its traceback, which holds what the pass has computed
+        if need is not None:
+            record = self._in_chunks(batch, budget, need, solve=solve)
         self._check_reached(record)
         self._check_named(record)
-        return record, batch
+        return record
 
-    def _complete(self, leaf: LayerRecord, record: ModelRecord) -> LayerRecord:
-        """Undo the batch mean and solve what is inside."""
+    def _in_chunks(self, batch: Batch, budget: Budget, need: Need, *, solve: bool) -> ModelRecord:
+        def capture(part: Batch, budget: Budget) -> ModelRecord:
+            return self._completed(self._recorded(part, budget), solve=solve)
+
+        record = capture_in_chunks(capture, batch, budget, need, self._probe.why_whole())
+        if solve or record.reduction_factor is None:
+            return record
+        factor = 1.0 / record.reduction_factor
+        return replace(record, layers=tuple(per_sample(leaf, factor) for leaf in record.layers))
+
+    def _recorded(self, batch: Batch, budget: Budget) -> ModelRecord:
+        recorded: ModelRecord = self._probe(batch.x, batch.y, batch.sample_weight, budget)
+        return recorded
+
+    def _completed(self, record: ModelRecord, *, solve: bool = True) -> ModelRecord:
+        """Undo the batch mean and, if asked to, solve what is inside."""
         has_labels = record.loss is not None
         wanted = self._quantities if has_labels else self._quantities - _schema.GRADIENT_QUANTITIES
-        return with_inside(per_sample(leaf, record.reduction_factor), wanted)
+        leaves = [per_sample(leaf, record.reduction_factor) for leaf in record.layers]
+        record = replace(record, layers=())
+        done: list[LayerRecord] = []
+        while leaves:  # each is let go once it is solved
+            done.append(with_inside(leaves.pop(0), wanted if solve else frozenset()))
+        return replace(record, layers=tuple(done))
 
     def _check_named(self, record: ModelRecord) -> None:
         """Refuse to return without what was asked for by name."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
@@ -24,14 +24,15 @@ from .arrays import numpy
 from .cell import inner_cells
 from .collect_unrolled import Direction, solved_records
 from .dims import with_own_axes
-from .find import Found
+from .find import Found, halves
 from .inside import why_not
 from .internals import zeroes_masked_output
 from .model_attributes import model_attributes
-from .program import INSIDE, Program, Result, Seen, all_variables
+from .program import Program, Result, Seen, all_variables
 from .settings import returns_reversed
 from .several_leaves import stacked, unlike_halves
 from .time_distributed import joined_over_outer_steps
+from .wanted import INSIDE
 
 _INTEGER_INPUT = "its input is {dtype}, which has no gradient; differentiate the layer that embeds it"
 _NOT_RECURRENT = "inputs are captured for recurrent layers only"
@@ -47,10 +48,31 @@ class Pass:
     result: Result
     wanted: frozenset[str]
     unrolled: Mapping[tuple[int, int], Result]
+    _arrays: dict[str, Array] = field(default_factory=dict)
+
+    def tensor(self, key: str, *, copy: bool = False) -> Array:
+        """Bring one tensor to NumPy, once."""
+        if key not in self._arrays:
+            self._arrays[key] = numpy(self.result.tensors[key], copy=copy)
+        return self._arrays[key]
+
+    def gradient(self, key: str) -> Array | None:
+        """Bring the gradient of one tensor to NumPy, once; None where there is none."""
+        name, tensor = f"gradient.{key}", self.result.gradients.get(key)
+        if tensor is not None and name not in self._arrays:
+            self._arrays[name] = numpy(tensor)
+        return self._arrays.get(name)
+
+    def value(self, variable: Any) -> Array:
+        """Bring a weight to NumPy, once; a copy, since torch's arrays share memory with what trains."""
+        name = f"value.{id(variable)}"
+        if name not in self._arrays:
+            self._arrays[name] = numpy(variable.value, copy=True)
+        return self._arrays[name]
 
 
 def records(done: Pass, reduced: tuple[float, str] | None) -> ModelRecord:
-    """Turn a finished pass into records.
+    """Turn a finished pass into records, but for what it means as a part of a larger batch.
 
     Raises
     ------
@@ -67,7 +89,7 @@ def records(done: Pass, reduced: tuple[float, str] | None) -> ModelRecord:
         layers=layers,
         attributes={
             **model_attributes(done.model, _order_of_calls(done), reduced, absent),
-            "training": int(done.program.training),
+            "training": int(done.program.request.training),
         },
         loss=None if loss is None else float(numpy(loss)),
         reduction_factor=None if reduced is None else reduced[0],
@@ -97,15 +119,15 @@ def _of_group(done: Pass, positions: list[int]) -> tuple[LayerRecord, ...]:
 def _records(done: Pass, position: int) -> tuple[LayerRecord, ...]:
     """One leaf for a call; several where a layer holds stacked cells, or two halves that differ."""
     seen = done.program.calls[position]
-    halves, whole = _halves(_layer(done, seen)), _whole(done, seen)
-    if not _is_recurrent(halves[0]):
+    each, whole = halves(_layer(done, seen)), _whole(done, seen)
+    if not _is_recurrent(each[0]):
         return (whole,)
     inside = [_solved(done, position, part) for part in range(len(seen.inside))]
-    if len(inner_cells(halves[0].cell)) > 1:
-        return stacked(whole, halves, inside, _readers(done))
-    if len(halves) > 1 and not whole.directions and inside:
-        return (whole, *unlike_halves(whole, halves, inside, _readers(done)))
-    return (with_own_axes(replace(whole, inside=tuple(cells[0] for cells in inside)), halves[0]),)
+    if len(inner_cells(each[0].cell)) > 1:
+        return stacked(whole, each, inside, _readers(done))
+    if len(each) > 1 and not whole.directions and inside:
+        return (whole, *unlike_halves(whole, each, inside, _readers(done)))
+    return (with_own_axes(replace(whole, inside=tuple(cells[0] for cells in inside)), each[0]),)
 
 
 def _is_recurrent(layer: Any) -> bool:
@@ -116,16 +138,10 @@ def _readers(done: Pass) -> weights.Readers:
     """Make what reads the weights that were asked for, and their gradients."""
     readers: dict[str, weights.Values] = {}
     if "weights" in done.wanted:
-        readers[""] = lambda variable: numpy(variable.value, copy=True)
+        readers[""] = done.value
     if "weight_gradients" in done.wanted:
         readers["_gradient"] = _gradient_of(done)
     return readers
-
-
-def _halves(layer: Any) -> tuple[Any, ...]:
-    if isinstance(layer, keras.layers.Bidirectional):
-        return layer.forward_layer, layer.backward_layer
-    return (layer,)
 
 
 def _whole(done: Pass, seen: Seen) -> LayerRecord:
@@ -165,28 +181,26 @@ def _path(entry: Found, number: int) -> str:
 
 
 def _activations(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict[str, str]) -> None:
-    tensors = done.result.tensors
     if "output" in done.wanted:
-        parts = [numpy(tensors[seen.key("output", part)]) for part in range(seen.outputs)]
+        parts = [done.tensor(seen.key("output", part)) for part in range(seen.outputs)]
         arrays["output"] = _in_input_time(done, seen, _joined(parts))
     if not done.found[seen.index].is_recurrent:
         return
     if "input" in done.wanted:
-        arrays["input"] = numpy(tensors[seen.key("input")], copy=True)
+        arrays["input"] = done.tensor(seen.key("input"), copy=True)
     if "valid" in done.wanted:
         shape = seen.input_shape[:2]
         arrays["valid"] = (
-            numpy(tensors[seen.key("mask")]).astype(bool) if seen.has_mask else np.ones(shape, bool)
+            done.tensor(seen.key("mask")).astype(bool) if seen.has_mask else np.ones(shape, bool)
         )
 
 
 def _gradients(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict[str, str]) -> None:
     if "output_gradient" in done.wanted:
         keys = [seen.key("output", part) for part in range(seen.outputs)]
-        gradients = [done.result.gradients.get(key) for key in keys]
-        if all(gradient is not None for gradient in gradients):
-            array = _joined([numpy(gradient) for gradient in gradients])
-            arrays["output_gradient"] = _in_input_time(done, seen, array)
+        gradients = [gradient for key in keys if (gradient := done.gradient(key)) is not None]
+        if len(gradients) == len(keys):
+            arrays["output_gradient"] = _in_input_time(done, seen, _joined(gradients))
         elif seen.key("logits") in done.result.gradients:
             missing["output_gradient"] = "the loss reads the logits behind this activation, not its output"
         elif any(seen.key("state_0", part) in done.result.gradients for part in range(len(seen.inside))):
@@ -194,9 +208,9 @@ def _gradients(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict[s
         else:
             missing["output_gradient"] = UNREACHED
     if "input_gradient" in done.wanted:
-        gradient = done.result.gradients.get(seen.key("input"))
+        gradient = done.gradient(seen.key("input"))
         if gradient is not None:
-            arrays["input_gradient"] = numpy(gradient)
+            arrays["input_gradient"] = gradient
         else:
             missing["input_gradient"] = _why_no_input_gradient(done, seen)
 
@@ -209,8 +223,7 @@ def _why_no_input_gradient(done: Pass, seen: Seen) -> str:
 
 def _weights(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict[str, str]) -> None:
     if "weights" in done.wanted:
-        # A copy: torch's arrays share the memory that training writes to.
-        arrays.update(weights.named(_layer(done, seen), lambda variable: numpy(variable.value, copy=True)))
+        arrays.update(weights.named(_layer(done, seen), done.value))
 
 
 def _weight_gradients(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict[str, str]) -> None:
@@ -227,8 +240,7 @@ def _gradient_of(done: Pass) -> Callable[[Any], Array | None]:
     positions = {id(variable): index for index, variable in enumerate(all_variables(done.model))}
 
     def gradient(variable: Any) -> Array | None:
-        tensor = done.result.gradients.get(f"variable.{positions[id(variable)]}")
-        return None if tensor is None else numpy(tensor)
+        return done.gradient(f"variable.{positions[id(variable)]}")
 
     return gradient
 
@@ -239,27 +251,25 @@ def _direction(done: Pass, seen: Seen, part: int) -> DirectionRecord:
     layer = known.layer()
     is_half = len(seen.inside) > 1
     flip = slice(None, None, -1 if layer.go_backwards else 1)
-    tensors, gradients = done.result.tensors, done.result.gradients
 
     def gradient(name: str) -> Array | None:
-        tensor = gradients.get(seen.key(name, part))
-        return None if tensor is None else numpy(tensor)
+        return done.gradient(seen.key(name, part))
 
     output_gradient = gradient("half_output" if is_half else "output")
     if output_gradient is not None and output_gradient.ndim == 3:
         output_gradient = output_gradient[:, flip]
-    is_output = seen.key("sequence", part) not in tensors
-    hidden = numpy(tensors[seen.key("output") if is_output else seen.key("sequence", part)])
+    is_output = seen.key("sequence", part) not in done.result.tensors
+    hidden = done.tensor(seen.key("output") if is_output else seen.key("sequence", part))
     positions = {id(weight): position for position, weight in enumerate(layer.weights)}
-    initial = [numpy(tensors[seen.key(f"initial_{k}", part)]) for k in range(known.initial_states)]
+    initial = [done.tensor(seen.key(f"initial_{k}", part)) for k in range(known.initial_states)]
     return DirectionRecord(
-        weights=weights.named(layer, lambda v: numpy(v.value, copy=True)),
+        weights=weights.named(layer, done.value),
         weight_gradients=weights.named(layer, lambda v: gradient(f"weight_{positions[id(v)]}"), "_gradient"),
-        inputs=numpy(tensors[seen.key("input")], copy=True),
+        inputs=done.tensor(seen.key("input"), copy=True),
         hidden=hidden[:, flip],
         output_gradient=output_gradient,
         input_gradient=gradient("half_input" if is_half else "input"),
-        valid=numpy(tensors[seen.key("inside_mask", part)]).astype(bool) if known.has_mask else None,
+        valid=done.tensor(seen.key("inside_mask", part)).astype(bool) if known.has_mask else None,
         zero_output=zeroes_masked_output(layer),
         runs_backward=bool(layer.go_backwards),
         initial=tuple(initial) or (None, None),

@@ -97,7 +97,7 @@ def watched(
         whole are another's.
     """
     signature = inspect.signature(original)
-    closed = is_closed(layer, recorder.training, recorder.activations)
+    closed = is_closed(layer, recorder.request.training, recorder.request.activations)
     watch = _watch_closed if closed else _watch_open
 
     @functools.wraps(original)
@@ -137,7 +137,7 @@ def _watch_open(direction: _Direction, inside: Inside, run: Callable[[], Any]) -
     if not inside.initial:
         zeros = layer.get_initial_state(batch_size=inside.input.shape[0])
         inside.initial = keras.tree.flatten(zeros)
-    with direction.marked_weights(), _dropout_kept(layer, inside, direction.recorder.training):
+    with direction.marked_weights(), _dropout_kept(layer, inside, direction.recorder.request.training):
         result = run()
     output, *states = result if layer.return_state else (result,)
     inside.output_shape = tuple(output.shape[2 if layer.return_sequences else 1 :])

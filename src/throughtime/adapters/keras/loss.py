@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from throughtime._errors import LossError, ThroughTimeError
+from throughtime._record import MEAN, ONE_SAMPLE, SUM
 
 from .internals import compiled_loss, single_losses
 
@@ -153,9 +154,9 @@ def factor(how: tuple[str, ...], sample_weight: Any, size: int) -> tuple[float, 
         Number of samples.
     """
     if all(one in _MEANS for one in how):
-        return 1.0 / size, "mean over samples"
+        return 1.0 / size, MEAN
     if all(one in ("sum", "none") for one in how):
-        return 1.0, "sum over samples"
+        return 1.0, SUM
     if all(one == "mean_with_sample_weight" for one in how):
         return _weighted(sample_weight, size), "mean over sample weights"
     return 1.0, f"not undone, outputs differ: {', '.join(how)}"
@@ -173,7 +174,7 @@ def tried_factor(
 ) -> tuple[float, str]:
     """Find the factor by trying: the loss of two samples together against that of each alone."""
     if size == 1:
-        return 1.0, "one sample"
+        return 1.0, ONE_SAMPLE
 
     def loss_of(rows: slice) -> float:
         def part(structure: Any) -> Any:
@@ -185,9 +186,9 @@ def tried_factor(
     first, second, both = loss_of(slice(0, 1)), loss_of(slice(1, 2)), loss_of(slice(0, 2))
     tolerance = 1e-4 * max(abs(first), abs(second), abs(both), 1e-30)
     if abs(both - (first + second) / 2) <= tolerance:
-        return 1.0 / size, "mean over samples"
+        return 1.0 / size, MEAN
     if abs(both - (first + second)) <= tolerance:
-        return 1.0, "sum over samples"
+        return 1.0, SUM
     return 1.0, "couples samples: two together lose neither the mean nor the sum of each, nothing undone"
 
 

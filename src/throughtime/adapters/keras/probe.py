@@ -9,13 +9,15 @@ from __future__ import annotations
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from typing import Any
 
 import keras
 
+from throughtime import _memory
+from throughtime._budget import Budget
 from throughtime._errors import AmbiguousLayerError, LossError, UnbuiltModelError, UnsupportedModelError
 from throughtime._record import ModelRecord, Request
 
@@ -23,11 +25,13 @@ from . import find
 from .collect import Pass, records
 from .internals import compiled_loss, every_layer
 from .loss import Labels, check_loss, data_loss, factor, tried_factor
+from .parts import of_loss, weight, why_whole
 from .program import Program, Result, Traced, all_variables, weakly
 from .restore import untouched
 from .second_pass import SecondPass
 
 _KEPT_TRACES = 8  # per model; a loop over many batch shapes must not pile up compiled programs
+_WORTH_RELEASING = 2**28  # bytes; giving memory back takes milliseconds
 _BOOKKEEPING = ("training", "stop_training", "_called")
 
 
@@ -75,20 +79,42 @@ class Probe:
         self.request = request
         self.found = find.select(model, layers)
 
-    def __call__(self, x: Any, y: Any, sample_weight: Any) -> ModelRecord:
-        """Capture one batch. Structures of arrays; y None for a capture without gradients."""
+    def __call__(self, x: Any, y: Any, sample_weight: Any, budget: Budget) -> ModelRecord:
+        """Capture one batch. Structures of arrays; y None for a capture without gradients.
+
+        Raises
+        ------
+        ExceededError
+            The pass would take more than the budget.
+        """
         inputs = tuple(_tensors(part) for part in (x, y, sample_weight))
         _check_sizes(*inputs)
         with untouched(self.model):
-            trace = self._trace(inputs)
+            trace = self._trace(inputs, budget)
             module = _gradient_module()
             values = [module.value_of(variable) for variable in all_variables(self.model)]
             result = trace.run(values, inputs)
+            if trace.program.need.passing.of(budget.part) > _WORTH_RELEASING:
+                _memory.release()
             reduced = self._how_reduced(trace, result, inputs)
             unrolled = trace.second(self.model, trace.program.calls, result, values)
         wanted = self._wanted(y is not None)
         done = Pass(self.model, self.found, trace.program, result, wanted, unrolled)
-        return records(done, reduced)
+        return self._as_part(records(done, reduced), trace.program, result, batch_size(x))
+
+    def _as_part(self, record: ModelRecord, program: Program, result: Result, samples: int) -> ModelRecord:
+        """Add what the record means beside those of other parts of a batch."""
+        how = str(record.attributes.get("loss_reduction", ""))
+        own_function = callable(self.loss) and not isinstance(self.loss, keras.losses.Loss)
+        return replace(
+            record,
+            weight=weight(program, result, samples),
+            why_whole=of_loss(self.model, how, program, own_function=own_function) if how else "",
+        )
+
+    def why_whole(self) -> str:
+        """Tell why parts of a batch would not add up to it; empty where nothing of the model says so."""
+        return why_whole(self.model, self.request.training)
 
     def expect_one_layer(self) -> None:
         """Refuse several layers where one is meant."""
@@ -102,12 +128,14 @@ class Probe:
     def _wanted(self, has_labels: bool) -> frozenset[str]:
         return self.request.quantities - (frozenset() if has_labels else self.request.gradients)
 
-    def _trace(self, inputs: Any) -> _Trace:
+    def _trace(self, inputs: Any, budget: Budget) -> _Trace:
         kept = _traces.setdefault(self.model, OrderedDict())
         key = self._key(inputs)
         trace = kept.get(key)
         if trace is None or trace.loss() is not self._loss_identity():
-            trace = kept[key] = self._new_trace(inputs)
+            trace = kept[key] = self._new_trace(inputs, budget)
+        trace.program.budget = budget
+        budget.check(trace.program.need)
         kept.move_to_end(key)
         while len(kept) > _KEPT_TRACES:
             kept.popitem(last=False)
@@ -132,7 +160,7 @@ class Probe:
             _settings(self.model),
         )
 
-    def _new_trace(self, inputs: Any) -> _Trace:
+    def _new_trace(self, inputs: Any, budget: Budget) -> _Trace:
         has_labels = inputs[1] is not None
         wanted = self._wanted(has_labels)
         if has_labels:
@@ -141,11 +169,11 @@ class Probe:
             self.model,
             self.found,
             weakly(self.loss),
-            wanted,
-            training=self.request.training,
-            activations=self.request.activations,
+            replace(self.request, quantities=wanted),
+            has_loss=has_labels,
+            at_once=keras.backend.backend() == "torch" or _execution(self.model)["eager"],
         )
-        program.has_loss = has_labels
+        program.budget = budget
         variables = all_variables(self.model)
         if "weight_gradients" in wanted:
             positions = {id(variable): index for index, variable in enumerate(variables)}
