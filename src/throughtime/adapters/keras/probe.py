@@ -94,10 +94,10 @@ class Probe:
             module = _gradient_module()
             values = [module.value_of(variable) for variable in all_variables(self.model)]
             result = trace.run(values, inputs)
-            if trace.program.need.passing.of(budget.part) > _WORTH_RELEASING:
-                _memory.release()
             reduced = self._how_reduced(trace, result, inputs)
             unrolled = trace.second(self.model, trace.program.calls, result, values)
+            if trace.program.need.passing.of(budget.part) > _WORTH_RELEASING:
+                _memory.release()
         wanted = self._wanted(y is not None)
         done = Pass(self.model, self.found, trace.program, result, wanted, unrolled)
         return self._as_part(records(done, reduced), trace.program, result, batch_size(x))

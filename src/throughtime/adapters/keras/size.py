@@ -17,7 +17,7 @@ from throughtime._budget import Amount, Need
 
 from .cell import inner_cells
 from .find import halves
-from .held import HELD
+from .held import HELD, OTHER
 from .inside import is_closed, why_not
 from .weights import GATED, kind_of_cell
 
@@ -112,7 +112,7 @@ def _direction(layer: Any, shape: tuple[int, ...], samples: int) -> _Direction:
     cells = [(kind_of_cell(cell), _units(cell, layer, shape)) for cell in inner_cells(layer.cell)]
     units = [sum(sizes) for _, sizes in cells]
     return _Direction(
-        kind=cells[0][0],
+        kind="lstm" if cells[0][0] == "conv_lstm" else cells[0][0],
         rows=shape[0] / samples,
         steps=shape[1],
         output_steps=shape[1] if layer.return_sequences else 1,
@@ -159,7 +159,7 @@ def _passing(direction: _Direction, asked: Asked, *, is_known: bool) -> Amount:
     """Count what the backend holds while the pass runs."""
     held = HELD[keras.backend.backend()]
     by_kind = held.back if asked.flows_back else held.forward
-    states = by_kind.get(direction.kind, max(by_kind.values())) * direction.hidden
+    states = by_kind.get(direction.kind, by_kind[OTHER]) * direction.hidden
     elements = states + held.inputs * direction.features
     if asked.inside and not is_known:
         elements += held.unrolled * (direction.hidden + direction.cell + direction.columns)
