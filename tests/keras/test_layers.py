@@ -173,13 +173,37 @@ def test_a_model_without_recurrence_says_so():
         tt.capture(model, np.ones((2, 3)))
 
 
-def test_a_layer_inside_time_distributed_is_named_as_left_out():
-    inputs = keras.Input((4, STEPS, FEATURES))
-    inner = layers.TimeDistributed(layers.LSTM(3), name="each")(inputs)
-    model = keras.Model(inputs, layers.GRU(2, name="gru")(inner))
-    tree = tt.capture(model, np.ones((2, 4, STEPS, FEATURES), "float32"))
-    assert paths(tree) == ["/gru"]
-    assert "each" in tree.attrs["left_out"]
+def distributed(inner, *, outer=4):
+    inputs = keras.Input((outer, STEPS, FEATURES))
+    value = layers.TimeDistributed(inner, name="each")(inputs)
+    model = keras.Model(inputs, layers.Dense(1)(layers.Flatten()(value)))
+    return model, np.random.default_rng(0).normal(size=(2, outer, STEPS, FEATURES)).astype("float32")
+
+
+def test_a_layer_inside_time_distributed_has_a_sample_for_each_outer_step():
+    model, x = distributed(layers.LSTM(3, return_sequences=True))
+    tree = tt.capture(model, x, Y[:2], loss="mse")
+    assert paths(tree) == ["/each"]
+    each = tree["each"].to_dataset()
+    assert each["hidden_gradient"].dims == ("sample", "time", "unit")
+    assert each["hidden_gradient"].shape == (2 * 4, STEPS, 3)
+    assert list(each["outer_sample"].values) == [0] * 4 + [1] * 4
+    assert list(each["outer_step"].values) == [0, 1, 2, 3] * 2
+    np.testing.assert_array_equal(each["input"].values, x.reshape(8, STEPS, FEATURES))
+    assert tt.get_rnn_gradients(model, x, Y[:2], loss="mse").shape == (2, 4, STEPS, 3)
+
+
+def test_layers_of_a_model_inside_time_distributed_are_addressed_by_path():
+    inner = keras.Sequential(
+        [
+            keras.Input((STEPS, FEATURES)),
+            layers.LSTM(3, return_sequences=True, name="lower"),
+            layers.GRU(3, name="upper"),
+        ]
+    )
+    model, x = distributed(inner)
+    assert captured(model, x=x) == ["/each/lower", "/each/upper"]
+    assert captured(model, "each/upper", x=x) == captured(model, "upper", x=x) == ["/each/upper"]
 
 
 @pytest.mark.parametrize(

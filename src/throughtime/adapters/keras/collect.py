@@ -21,7 +21,7 @@ from throughtime._record import (
 
 from . import settings, weights
 from .arrays import numpy
-from .cell import inner_cells
+from .cell import is_stack
 from .collect_unrolled import Direction, solved_records
 from .dims import with_own_axes
 from .find import Found
@@ -101,7 +101,7 @@ def _records(done: Pass, position: int) -> tuple[LayerRecord, ...]:
     if not _is_recurrent(halves[0]):
         return (whole,)
     inside = [_solved(done, position, part) for part in range(len(seen.inside))]
-    if len(inner_cells(halves[0].cell)) > 1:
+    if is_stack(halves[0].cell):
         return stacked(whole, halves, inside, _readers(done))
     if len(halves) > 1 and not whole.directions and inside:
         return (whole, *unlike_halves(whole, halves, inside, _readers(done)))
@@ -136,7 +136,7 @@ def _whole(done: Pass, seen: Seen) -> LayerRecord:
     for collect in (_activations, _gradients, _weights, _weight_gradients):
         collect(done, seen, arrays, missing)
     if entry.is_recurrent and done.wanted & INSIDE and not seen.inside:
-        missing["inside"] = why_not(entry.layer)
+        missing["inside"] = why_not(entry.layer, done.program.training)
     return LayerRecord(
         path=_path(entry, seen.group),
         kind=weights.kind(entry.layer),

@@ -21,7 +21,7 @@ from throughtime._record import ModelRecord, Request
 
 from . import find
 from .collect import Pass, records
-from .internals import compiled_loss, every_layer
+from .internals import compiled_loss, every_layer, unbuilt_in_cells
 from .loss import Labels, check_loss, data_loss, factor, tried_factor
 from .program import Program, Result, Traced, all_variables, weakly
 from .restore import untouched
@@ -186,6 +186,12 @@ def check_model(model: Any) -> None:
         raise UnbuiltModelError(
             f"The model {model.name!r} is not built: it has no weights yet. Start it with "
             "keras.Input(shape), or call it once on a batch, model(x), and capture then."
+        )
+    unbuilt = unbuilt_in_cells(model)
+    if unbuilt:
+        raise UnbuiltModelError(
+            f"Keras builds {', '.join(unbuilt)}, inside a recurrent cell of {model.name!r}, when the cell "
+            "first runs: call the model once on a batch, model(x), and capture then."
         )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from throughtime._record import Array
 
-from .cell import STANDARD
+from .cell import standard_kind
 from .find import to_snake_case
 
 # What stands for a variable: its value or its gradient; None where the loss does not reach it.
@@ -37,7 +37,7 @@ def kind(layer: Any) -> str:
 
 def kind_of_cell(cell: Any) -> str:
     """`lstm`, `gru`, `simple_rnn` or `conv_lstm` for Keras' own cells, `rnn` for any other."""
-    return next((name for known, name in STANDARD.items() if isinstance(cell, known)), "rnn")
+    return standard_kind(cell) or "rnn"
 
 
 def directions(layer: Any) -> tuple[str, ...]:
@@ -107,7 +107,8 @@ def _split(array: Array, gates: int) -> Array:
 
 def _by_own_name(layer: Any) -> dict[str, Any]:
     """Name the weights of any layer: by the variable, and where that is taken by its path as well."""
-    names = [re.sub(r"\W", "_", variable.name) for variable in layer.weights]
-    paths = [re.sub(r"\W", "_", variable.path) for variable in layer.weights]
+    weights = getattr(layer, "weights", [])  # a cell need not be a layer
+    names = [re.sub(r"\W", "_", variable.name) for variable in weights]
+    paths = [re.sub(r"\W", "_", variable.path) for variable in weights]
     chosen = [name if names.count(name) == 1 else path for name, path in zip(names, paths, strict=True)]
-    return dict(zip(chosen, layer.weights, strict=True))
+    return dict(zip(chosen, weights, strict=True))
