@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from tests.custom_cells import DecayCell
 from tests.matrix import (
     B,
     Built,
@@ -261,6 +262,46 @@ def precision(dtype: str = "float32", *, policy: str, factor: float = 1.0, scale
     x, y = batch(6, sequences=False)
     twin = (stack("float32", "adam")[0], x, y, Options(()))
     return model, x, y, Options(leaves, twin=twin, tolerance=5e-2 if "bfloat16" in policy else 1e-2)
+
+
+def any_cell(kind: str, policy: str) -> tuple[Any, tuple[int, ...]]:
+    """A layer whose cell goes through the framework's autodiff, and the shape of its input."""
+    if kind == "stacked":
+        cells = [layers.LSTMCell(N, dtype=policy), layers.GRUCell(N, dtype=policy)]
+        # A list alone would be stacked in float32, whose states do not fit the cells.
+        both = layers.StackedRNNCells(cells, dtype=policy)
+        return layers.RNN(both, name="recurrent", dtype=policy), (T, M)
+    if kind == "convolutional":
+        return layers.ConvLSTM1D(2, 2, name="recurrent", dtype=policy), (T, 4, M)
+    if kind == "distributed":
+        inner = recurrent("gru", name="recurrent", dtype=policy)
+        return layers.TimeDistributed(inner, name="outer", dtype=policy), (2, T, M)
+    return layers.RNN(DecayCell(N, dtype=policy), name="recurrent", dtype=policy), (T, M)
+
+
+@special("precision", "twin", "mixed_float16_stacked_cells", kind="stacked")
+@special("precision", "twin", "mixed_float16_convolutional_cell", kind="convolutional")
+@special("precision", "twin", "mixed_float16_custom_cell", kind="custom")
+@special("precision", "twin", "mixed_float16_time_distributed", kind="distributed")
+@special("precision", "twin", "mixed_bfloat16_custom_cell", kind="custom", policy="mixed_bfloat16")
+def precision_of_any_cell(dtype: str = "float32", *, kind: str, policy: str = "mixed_float16") -> Built:
+    """With a loss so small that it needs scaling."""
+
+    def model_in(policy: str) -> tuple[Any, Any]:
+        layer, shape = any_cell(kind, policy)
+        inputs = keras.Input(shape)
+        model = keras.Model(inputs, dense()(layers.Flatten()(layer(inputs))))
+        randomise(model, 3)
+        model.compile(loss=scaled_mse(1e-6))
+        return model, layer
+
+    model, layer = model_in(policy)
+    shape = (B, *model.input_shape[1:])
+    x = np.random.default_rng(6).normal(size=shape).astype("float32")
+    y = batch(6, sequences=False)[1]
+    path = {"stacked": "recurrent/0", "distributed": "outer"}.get(kind, "recurrent")
+    twin = (model_in("float32")[0], x, y, Options(()))
+    return model, x, y, Options((Leaf(path, layer),), twin=twin, tolerance=5e-2 if "b" in policy else 1e-2)
 
 
 @special("compilation", "numpy", "jit_compile", jit_compile=True)

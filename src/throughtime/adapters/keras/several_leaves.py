@@ -20,7 +20,7 @@ from .dims import with_own_axes
 from .settings import of_cell as settings_of_cell
 
 Inside = DirectionRecord | SolvedRecord
-_OUTSIDE = ("input", "input_gradient", "output", "output_gradient", "valid")
+_OUTSIDE = ("input", "input_gradient", "output", "output_gradient", "underflow", "valid")
 _BETWEEN = "it passes between the cells of one layer; ask for hidden_gradient as well, without Bidirectional"
 
 
@@ -74,6 +74,8 @@ def _outside(
     """Input and output of one cell: the layer's own at the ends, between them what the unrolling saw."""
     kept = {name: whole.arrays[name] for name in _OUTSIDE if name in whole.arrays}
     missing = {name: reason for name, reason in whole.missing.items() if name in (*_OUTSIDE, "inside")}
+    if place + 1 < count:
+        kept.pop("underflow", None)  # of the gradient of the layer's own output
     between = [("input", place)] * (place > 0) + [("output", place + 1)] * (place + 1 < count)
     for side, source in between:
         for suffix in ("", "_gradient"):

@@ -24,6 +24,8 @@ def joined_over_outer_steps(steps: Sequence[LayerRecord]) -> LayerRecord:
         name: _interleaved([step.arrays[name] for step in steps]) if name in _PER_SAMPLE else array
         for name, array in first.arrays.items()
     }
+    if "underflow" in arrays:
+        arrays["underflow"] = np.asarray(np.mean([step.arrays["underflow"] for step in steps]))
     inside = tuple(_joined(parts) for parts in zip(*(step.inside for step in steps), strict=True))
     return replace(first, arrays=arrays, inside=inside, outer_steps=len(steps))
 
