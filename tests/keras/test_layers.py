@@ -191,6 +191,26 @@ def test_a_layer_inside_time_distributed_has_samples_by_outer_steps():
     np.testing.assert_allclose(gradients.reshape(8, STEPS, 3), scaled, rtol=1e-5)
 
 
+def distributed(inner, *, outer=4):
+    inputs = keras.Input((outer, STEPS, FEATURES))
+    value = layers.TimeDistributed(inner, name="each")(inputs)
+    model = keras.Model(inputs, layers.Dense(1)(layers.Flatten()(value)))
+    return model, np.random.default_rng(0).normal(size=(2, outer, STEPS, FEATURES)).astype("float32")
+
+
+def test_layers_of_a_model_inside_time_distributed_are_addressed_by_path():
+    inner = keras.Sequential(
+        [
+            keras.Input((STEPS, FEATURES)),
+            layers.LSTM(3, return_sequences=True, name="lower"),
+            layers.GRU(3, name="upper"),
+        ]
+    )
+    model, x = distributed(inner)
+    assert captured(model, x=x) == ["/each/lower", "/each/upper"]
+    assert captured(model, "each/upper", x=x) == captured(model, "upper", x=x) == ["/each/upper"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [

@@ -24,6 +24,8 @@ STANDARD = {
     conv_lstm_cell(): "conv_lstm",
 }
 CELL = "cell"
+# Words of the tree that no state of a user's cell can have.
+_TAKEN = frozenset({"input", "output", "valid", "loss", "reduction_factor", "gate", "gate_activation"})
 _STATES = {
     "lstm": ("hidden", CELL),
     "conv_lstm": ("hidden", CELL),
@@ -66,11 +68,20 @@ def inner_cells(cell: Any) -> tuple[Any, ...]:
     return (cell,)
 
 
+def is_stack(cell: Any) -> bool:
+    """Whether a cell is Keras' stack of other cells."""
+    return inner_cells(cell)[0] is not cell
+
+
 def state_names(cell: Any) -> tuple[str, ...]:
-    """Name the states: as known, or as the cell's attribute `state_names` says, else by their number."""
+    """Name the states: as known, or as the cell's attribute `state_names` says, else by their number.
+
+    Names that a tree cannot hold beside its own words and the cell's weights are not taken.
+    """
     count = _number_of_states(cell)
-    known = _STATES.get(standard_kind(cell)) or tuple(getattr(cell, "state_names", ()))
-    if len(known) == count:
+    own = getattr(cell, "state_names", ())
+    known = _STATES.get(standard_kind(cell)) or ((own,) if isinstance(own, str) else tuple(own))
+    if len(known) == count == len({*known} - _words(cell)) and all(map(str.isidentifier, known)):
         return known
     numbered = tuple(f"state_{k}" for k in range(count))
     # Keras' own cells, with a `call` of somebody else's, emit their first state.
@@ -78,11 +89,25 @@ def state_names(cell: Any) -> tuple[str, ...]:
     return ("hidden", *numbered[1:]) if emits_first else numbered
 
 
+def _words(cell: Any) -> frozenset[str]:
+    return _TAKEN | {weight.name for weight in getattr(cell, "weights", ())}
+
+
 def _number_of_states(cell: Any) -> int:
     size = cell.state_size
     if standard_kind(cell):  # a ConvLSTM's state_size is -1
         return len(_STATES[standard_kind(cell)])
     return len(keras.tree.flatten(size)) if isinstance(size, (list, tuple)) else 1
+
+
+def gates_of(cell: Any) -> dict[str, tuple[str, ...]]:
+    """Gates by the attribute that holds their activation; empty where the cell is not one of Keras'."""
+    order = _ORDERS.get(standard_kind(cell))
+    if order is None:
+        return {}
+    plain = tuple(place for place in order.plain if place != CELL)
+    by_attribute = {"activation": plain, "recurrent_activation": order.recurrent}
+    return {attribute: gates for attribute, gates in by_attribute.items() if gates}
 
 
 def gate_names(cell: Any) -> tuple[str, ...]:

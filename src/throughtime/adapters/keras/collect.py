@@ -22,7 +22,7 @@ from throughtime._record import (
 from . import loss_scale, settings, weights
 from .arrays import numpy
 from .attributes import of_capture
-from .cell import inner_cells
+from .cell import is_stack
 from .collect_closed import closed_direction
 from .collect_unrolled import Direction, solved_records
 from .dims import with_own_axes
@@ -103,7 +103,7 @@ def _records(done: Pass, position: int) -> tuple[LayerRecord, ...]:
     if not _is_recurrent(halves[0]):
         return (whole,)
     inside = [_solved(done, position, part) for part in range(len(seen.inside))]
-    if len(inner_cells(halves[0].cell)) > 1:
+    if is_stack(halves[0].cell):
         return stacked(whole, halves, inside, _readers(done))
     if len(halves) > 1 and not whole.directions and inside:
         return (whole, *unlike_halves(whole, halves, inside, _readers(done)))
@@ -138,7 +138,7 @@ def _whole(done: Pass, seen: Seen) -> LayerRecord:
     for collect in (_activations, _gradients, _weights, _weight_gradients):
         collect(done, seen, arrays, missing)
     if entry.is_recurrent and done.wanted & INSIDE and not seen.inside:
-        missing["inside"] = why_not(entry.layer)
+        missing["inside"] = why_not(entry.layer, done.program.training)
     return LayerRecord(
         path=_path(entry, seen.group),
         kind=weights.kind(entry.layer),

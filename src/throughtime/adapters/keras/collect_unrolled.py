@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
+from throughtime._errors import ThroughTimeWarning
 from throughtime._record import Array, SolvedRecord
 
 from . import weights
 from .arrays import numpy
-from .cell import gate_names, inner_cells, standard_kind, state_names
+from .cell import gate_names, gates_of, inner_cells, standard_kind, state_names
+from .inside import activation_name
 from .program import Program, Result, Seen, all_variables
 from .unrolled import BETWEEN
 
@@ -69,7 +73,7 @@ def _record(direction: Direction, place: int, cell: Any, first_state: int) -> So
     arrays = _values(direction, place, cell)
     if direction.second.gradients:
         arrays |= _state_gradients(direction, place, cell, first_state, arrays)
-        arrays |= _gate_gradient(direction, place, cell)
+        arrays |= _gate_gradient(direction, place, cell, arrays)
         arrays |= _input_gradient(direction, place)
         arrays |= weights.of_cell(cell, direction.gradient_of, "_gradient")
     return SolvedRecord(
@@ -102,12 +106,34 @@ def _state_gradients(
     return arrays
 
 
-def _gate_gradient(direction: Direction, place: int, cell: Any) -> dict[str, Array]:
-    taps = [direction.second.gradients.get(f"tap_{place}.{gate}") for gate in gate_names(cell)]
-    if not taps or any(tap is None for tap in taps):
+def _gate_gradient(
+    direction: Direction, place: int, cell: Any, values: Mapping[str, Array]
+) -> dict[str, Array]:
+    taps = {gate: direction.second.gradients.get(f"tap_{place}.{gate}") for gate in gate_names(cell)}
+    if not taps:
         return {}
-    gates = [direction.in_input_time(tap) for tap in taps]
-    return {"gate_gradient": gates[0] if len(gates) == 1 else np.stack(gates, axis=2)}
+    gates = {
+        gate: np.zeros_like(values["hidden"]) if tap is None else direction.in_input_time(tap)
+        for gate, tap in taps.items()
+    }
+    _warn_of_flat_activations(direction.layer, cell, gates, values)
+    arrays = list(gates.values())
+    return {"gate_gradient": arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=2)}
+
+
+def _warn_of_flat_activations(
+    layer: Any, cell: Any, gates: Mapping[str, Array], values: Mapping[str, Array]
+) -> None:
+    """Say so where a gradient arrives at the state and none passes an activation."""
+    for attribute, places in gates_of(cell).items():
+        if values["hidden_gradient"].any() and not any(gates[gate].any() for gate in places):
+            name = activation_name(getattr(cell, attribute))
+            warnings.warn(
+                f"No gradient passes the {attribute} of {layer.name}, {name}: dL/dz is 0 at every step, and "
+                "dL/dh is not. Is it differentiable?",
+                ThroughTimeWarning,
+                stacklevel=2,
+            )
 
 
 def _input_gradient(direction: Direction, place: int) -> dict[str, Array]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from .cell import dropout_masks, inner_cells, standard_kind
+from .internals import draws_at_each_step
 from .own_cells import check_own_cell, own_cell
 from .restore import replaced
 
@@ -43,19 +44,25 @@ class Inside:
     output_shape: tuple[int, ...] = ()
 
 
-def why_not(layer: Any) -> str:
+def why_not(layer: Any, training: bool) -> str:
     """Return the reason for which a layer cannot be looked into, empty if it can."""
     if isinstance(layer, keras.layers.Bidirectional):
-        return why_not(layer.forward_layer) or why_not(layer.backward_layer)
+        return why_not(layer.forward_layer, training) or why_not(layer.backward_layer, training)
     if not isinstance(layer, keras.layers.RNN):
         return "only recurrent layers have an inside"
     own = own_cell(layer)
     if own is not None:
         check_own_cell(own, layer)
-    if not type(layer).call.__module__.startswith("keras."):
+    for method in ("call", "inner_loop"):
+        if not getattr(type(layer), method).__module__.startswith("keras."):
+            return (
+                f"{type(layer).__name__} overrides {method}, so that its loop over time is not known; move "
+                "what it does into the cell or into a layer beside it"
+            )
+    if training and keras.backend.backend() == "torch" and draws_at_each_step(layer.cell):
         return (
-            f"{type(layer).__name__} overrides call, so that its loop over time is not known; move what it "
-            "does into the cell or into a layer beside it"
+            f"{type(layer.cell).__name__} draws random numbers at each step, which torch cannot repeat; "
+            "capture with training=False, or draw once as keras.layers.LSTMCell does"
         )
     return ""
 
@@ -143,14 +150,29 @@ def _watch_closed(direction: _Direction, inside: Inside, run: Callable[[], Any])
 def _watch_open(direction: _Direction, inside: Inside, run: Callable[[], Any]) -> Any:
     """Run the layer as it is, and keep what it started from."""
     layer = direction.layer
-    if not inside.initial:
-        zeros = layer.get_initial_state(batch_size=inside.input.shape[0])
-        inside.initial = keras.tree.flatten(zeros)
-    with direction.marked_weights(), _dropout_kept(layer, inside, direction.recorder.training):
+    with (
+        direction.marked_weights(),
+        _initial_kept(layer, inside),
+        _dropout_kept(layer, inside, direction.recorder.training),
+    ):
         result = run()
     output, *states = result if layer.return_state else (result,)
     inside.output_shape = tuple(output.shape[2 if layer.return_sequences else 1 :])
     return direction.handed_back(output, states)
+
+
+@contextmanager
+def _initial_kept(layer: Any, inside: Inside) -> Iterator[None]:
+    """Note the states that the layer asks its cell for: they may be learned or drawn."""
+    original = layer.get_initial_state
+
+    def keep(*args: Any, **kwargs: Any) -> Any:
+        initial = original(*args, **kwargs)
+        inside.initial = keras.tree.flatten(initial)
+        return initial
+
+    with replaced(layer, "get_initial_state", keep):
+        yield
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import keras
 from keras.src.backend.common import global_state
 from keras.src.backend.common.tensor_attributes import get_tensor_attr, set_tensor_attr
 from keras.src.layers.rnn.conv_lstm import ConvLSTMCell
+from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
 
 # What a loss reads from a tensor besides its values: the mask, and the logits behind a softmax.
 _CARRIED = ("_keras_mask", "_keras_logits")
@@ -46,6 +47,21 @@ def zeroes_masked_output(layer: Any) -> bool:
 def repeats_first_state(layer: Any) -> bool:
     """Whether a masked step emits the first state, as the loop on JAX does, and not the output before it."""
     return keras.backend.backend() == "jax" and not layer.unroll
+
+
+def unbuilt_in_cells(model: Any) -> list[str]:
+    """Name layers inside recurrent cells that have no weights before the cell has run."""
+    recurrent = [layer for layer in every_layer(model) if isinstance(layer, keras.layers.RNN)]
+    cells = [layer.cell for layer in recurrent if isinstance(layer.cell, keras.layers.Layer)]
+    inner = {layer.name: layer for cell in cells for layer in every_layer(cell)}
+    has_weights = {name for name, layer in inner.items() if type(layer).build is not keras.layers.Layer.build}
+    return [name for name, layer in inner.items() if not layer.built and name in has_weights]
+
+
+def draws_at_each_step(cell: Any) -> bool:
+    """Whether a cell holds random generators besides those of Keras' cells, which draw once a sequence."""
+    layers = [] if not isinstance(cell, keras.layers.Layer) else every_layer(cell)
+    return any(layer._seed_generators for layer in layers if not isinstance(layer, DropoutRNNCell))
 
 
 def compiled_loss(model: Any) -> Any:

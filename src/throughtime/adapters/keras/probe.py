@@ -23,7 +23,7 @@ from throughtime._record import ModelRecord, Request
 from . import find, loss_scale
 from .collect import Pass, records
 from .coupling import is_coupled
-from .internals import compiled_loss, every_layer, synchronise
+from .internals import compiled_loss, every_layer, synchronise, unbuilt_in_cells
 from .loss import (
     COUPLED,
     MEAN,
@@ -256,6 +256,12 @@ def check_model(model: Any) -> None:
         raise UnbuiltModelError(
             f"The model {model.name!r} is not built: it has no weights yet. Start it with "
             "keras.Input(shape), or call it once on a batch, model(x), and capture then."
+        )
+    unbuilt = unbuilt_in_cells(model)
+    if unbuilt:
+        raise UnbuiltModelError(
+            f"Keras builds {', '.join(unbuilt)}, inside a recurrent cell of {model.name!r}, when the cell "
+            "first runs: call the model once on a batch, model(x), and capture then."
         )
 
 

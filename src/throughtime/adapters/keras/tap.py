@@ -91,7 +91,7 @@ class Recorder:
         """Wrap the layers' calls for the duration of the block."""
         with ExitStack() as stack:
             for index, entry in enumerate(self.found):
-                looks_inside = "inside" in self.wanted and not inside.why_not(entry.layer)
+                looks_inside = "inside" in self.wanted and not inside.why_not(entry.layer, self.training)
                 if looks_inside and isinstance(entry.layer, keras.layers.Bidirectional):
                     inside.watch_halves(self, entry.layer, stack)
                 name = "quantized_call" if getattr(entry.layer, "quantization_mode", None) else "call"

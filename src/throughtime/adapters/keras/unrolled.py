@@ -16,13 +16,15 @@ from typing import Any
 import keras
 from keras import ops
 
+from throughtime._errors import UnsupportedModelError
+
 from . import cell as cells
 from .internals import repeats_first_state, zeroes_masked_output
 from .program import all_variables
 from .tap import Mark
 
-# What passes from one stacked cell to the next; "input" is the name of a gate.
-BETWEEN = "x"
+# What passes from one stacked cell to the next: not "input", the name of a gate, and no name of a state.
+BETWEEN = "from below"
 
 # (step, carry, sequences) -> (final carry, outputs), time first.
 Scan = Callable[[Callable[[Any, Any], tuple[Any, Any]], Any, Any], tuple[Any, Any]]
@@ -137,6 +139,7 @@ class Unrolled:
             left[f"{place}.input"] = x
             old = before[len(after) : len(after) + len(names)]
             done = cells.step(part, x, old, taps, training=self._training)
+            _check_shapes(part, done.states, old)
             new = [
                 _where(valid, state, past) + taps[name]
                 for state, past, name in zip(done.states, old, names, strict=True)
@@ -153,6 +156,17 @@ class Unrolled:
             repeated = old[0]
         output = _where(valid, x, repeated)
         return (after, output), {**left, "output": output}
+
+
+def _check_shapes(part: Any, after: Sequence[Any], before: Sequence[Any]) -> None:
+    """Refuse a cell whose states grow, which Keras' loop on torch allows."""
+    for name, new, old in zip(cells.state_names(part), after, before, strict=True):
+        if tuple(new.shape) != tuple(old.shape):
+            raise UnsupportedModelError(
+                f"The state {name!r} of {type(part).__name__} has shape {tuple(old.shape)} before a step and "
+                f"{tuple(new.shape)} after it, so that there is no gradient through time. Let state_size or "
+                "get_initial_state give the shape that call returns, or ask for quantities='output_gradient'."
+            )
 
 
 def _tap_shapes(parts: tuple[Any, ...], initial: list[Any], x: Any) -> dict[str, tuple[int, ...]]:

@@ -109,7 +109,8 @@ def _split(array: Array, gates: int) -> Array:
 
 def _by_own_name(layer: Any) -> dict[str, Any]:
     """Name the weights of any layer: by the variable, and where that is taken by its path as well."""
-    names = [re.sub(r"\W", "_", variable.name) for variable in layer.weights]
-    paths = [re.sub(r"\W", "_", variable.path) for variable in layer.weights]
+    weights = getattr(layer, "weights", [])  # a cell need not be a layer
+    names = [re.sub(r"\W", "_", variable.name) for variable in weights]
+    paths = [re.sub(r"\W", "_", variable.path) for variable in weights]
     chosen = [name if names.count(name) == 1 else path for name, path in zip(names, paths, strict=True)]
-    return dict(zip(chosen, layer.weights, strict=True))
+    return dict(zip(chosen, weights, strict=True))
