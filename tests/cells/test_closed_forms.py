@@ -98,6 +98,28 @@ def test_constant_update_gate_halves_the_gradient_of_a_gru(reset_after):
     np.testing.assert_allclose(-1 / np.log(found[:, -2] / found[:, -1]), 1.4427, atol=5e-5)
 
 
+@pytest.mark.parametrize("entering", [1.0, 1e-30, 1e10])
+def test_doubling_reaches_the_largest_numbers_of_single_precision(entering):
+    """2⁹⁰ and more, which lifting the gradients first would push beyond single precision."""
+    steps = 92
+    layer = Layer("simple_rnn", np.zeros((1, 1), "f4"), np.full((1, 1), 2.0, "f4"), activation="linear")
+    arriving = np.full((1, 1), entering, "f4")
+    passed = Pass(np.ones((1, steps, 1), "f4"), np.zeros((1, steps, 1), "f4"), arriving)
+    found = solve(layer, passed, frozenset({"hidden_gradient", "kernel_gradient", "gate_activation"}))
+    growth = 2.0 ** np.arange(steps)
+    np.testing.assert_array_equal(found["hidden_gradient"][0, ::-1, 0], arriving[0, 0] * growth)
+    np.testing.assert_allclose(found["kernel_gradient"][0, 0], arriving[0, 0] * growth.sum(), rtol=1e-6)
+
+
+def test_an_explosion_beyond_single_precision_is_infinite():
+    layer = Layer("simple_rnn", np.zeros((1, 1), "f4"), np.full((1, 1), 2.0, "f4"), activation="linear")
+    passed = Pass(np.zeros((1, 140, 1), "f4"), np.zeros((1, 140, 1), "f4"), np.ones((1, 1), "f4"))
+    with np.errstate(over="ignore"):
+        found = solve(layer, passed, frozenset({"hidden_gradient"}))["hidden_gradient"][0, ::-1, 0]
+    assert np.isfinite(found[:128]).all()
+    assert np.isinf(found[128:]).all()
+
+
 def test_single_precision_floor():
     """Halving reaches 2⁻²⁴ of the start after 24 steps; single precision ends near step 149."""
     steps = 170

@@ -6,7 +6,7 @@ coefficients are, and `scan` what masks and directions do to them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -24,15 +24,18 @@ from .scan import (
     accumulate_cell,
     arrange,
     blocks,
+    drop_vanished,
     final_gradients,
     hold,
     in_input_time,
     move_to_valid,
     output_gradient,
+    raising,
 )
 from .steps import Block, Carry
 
-LARGE_PRODUCT = 2**29  # multiplications, 10 to 20 ms on one thread
+LARGE_PRODUCT = 2**33  # multiplications, a few tenths of a second on one thread
+STEPS_BETWEEN_DROPS = 4  # of what has vanished; more often costs more than it saves
 
 
 @dataclass(frozen=True)
@@ -149,22 +152,59 @@ def _forward(layer: Layer, passed: Pass, replayed: Replay, wanted: frozenset[str
 def _backward(
     layer: Layer, passed: Pass, steps: Steps, replayed: Replay, wanted: frozenset[str]
 ) -> dict[str, Floats]:
-    """Run the adjoint over the blocks, last to first, then take from it what is wanted."""
+    """Run the adjoint on gradients made larger: what fades over time stays among the normal numbers.
+
+    Where that overflows, as under an explosion, it is run again on the gradients as they are.
+    """
     dtype = steps.hidden.dtype
-    hidden_gradient = move_to_valid(
-        output_gradient(passed, dtype), steps.valid, zero_output=passed.zero_output
-    )
+    entering = (output_gradient(passed, dtype), *final_gradients(passed, dtype))
+    scale = raising(*entering)
+    if scale != 1.0:
+        raised = [values * dtype.type(scale) for values in entering]
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = _pulled_back(layer, passed, steps, replayed, raised, wanted)
+        if np.isfinite(found["initial_hidden_gradient"]).all():
+            return _lowered(found, dtype.type(1.0 / scale))
+        replayed = replay(layer, steps)  # its gates may be written over
+    return _pulled_back(layer, passed, steps, replayed, entering, wanted)
+
+
+def _lowered(found: dict[str, Floats], factor: np.floating) -> dict[str, Floats]:
+    """Scale in place; the two biases may be views of the same memory."""
+    for name in found.keys() - WEIGHT_GRADIENTS:
+        np.multiply(found[name], factor, out=found[name])
+    return found | {name: found[name] * factor for name in found.keys() & WEIGHT_GRADIENTS}
+
+
+def _pulled_back(
+    layer: Layer,
+    passed: Pass,
+    steps: Steps,
+    replayed: Replay,
+    entering: Sequence[Floats],
+    wanted: frozenset[str],
+) -> dict[str, Floats]:
+    """Run the adjoint over the blocks, last to first, then take from it what is wanted.
+
+    `entering` is dL/d(output), overwritten, and dL/d(final states), in processing order.
+    """
+    hidden_gradient = move_to_valid(entering[0], steps.valid, zero_output=passed.zero_output)
+    dtype = hidden_gradient.dtype
     # The gates are not needed after their block has been linearised: dz is written over them.
     columns = np.empty_like(replayed.columns) if "gate_activation" in wanted else replayed.columns
     keeps_cell = replayed.cell is not None and "cell_gradient" in wanted
     cell_gradient = np.empty_like(hidden_gradient) if keeps_cell else None
     carry = Carry.zeros(hidden_gradient.shape[1:], dtype)
-    carry.hidden[...], carry.cell[...] = final_gradients(passed, dtype)
+    carry.hidden[...], carry.cell[...] = entering[1:]
     cell = cell_of(layer)
     with one_thread():
         for run in reversed(list(_blocks(replayed))):
             factors = hold(cell.factors(layer, replayed.block(run)), _run_of(steps, run))
+            drop_vanished(hidden_gradient[run])
             for t in range(run.stop - 1, run.start - 1, -1):
+                if t % STEPS_BETWEEN_DROPS == 0:
+                    drop_vanished(carry.hidden)
+                    drop_vanished(carry.cell)
                 np.add(hidden_gradient[t], carry.hidden, out=hidden_gradient[t])
                 cell.pull(factors, t - run.start, hidden_gradient[t], columns[t], carry)
                 if cell_gradient is not None:

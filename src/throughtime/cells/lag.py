@@ -24,6 +24,7 @@ from .scan import (
     move_to_valid,
     processing_steps,
     rows_in_processing_order,
+    vanished,
 )
 from .steps import Carry, Cell, Factors, squared_norm
 
@@ -185,6 +186,7 @@ def _follow(cell: Cell, factors: Factors, chunk: _Chunk, results: _Results, *, s
         np.copyto(arriving, taking_part.hidden)
         chunk.enter(t, arriving)
         squares = squared_norm(arriving)
+        arriving[squares < vanished(dtype) ** 2] = 0
         places = chunk.places[:rows]
         results.hidden[:, places, t] = squares.T
         # h and c are independent here: the state-space dL/dc_t, before h_t = o·φ(c_t) adds its share.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from .layer import Floats, Mask, Pass
 from .steps import Factors
 
 BLOCK_BYTES = 2**18
+RAISED, LARGEST_RAISE = 40, 120  # powers of two
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
@@ -108,6 +109,27 @@ def move_to_valid(gradient: Floats, valid: Mask | None, *, zero_output: bool) ->
             np.add(gradient[t - 1], gradient[t], out=gradient[t - 1], where=masked)
         np.copyto(gradient[t], 0, where=masked)
     return gradient
+
+
+def raising(*gradients: Floats) -> float:
+    """Power of two that lifts the largest entry to 2⁴⁰, so that what fades has far to fall; 1 for zeros."""
+    largest = max((float(np.abs(values).max(initial=0)) for values in gradients), default=0.0)
+    if largest == 0.0 or not np.isfinite(largest):
+        return 1.0
+    return float(np.ldexp(1.0, min(RAISED - int(np.frexp(largest)[1]), LARGEST_RAISE)))
+
+
+def drop_vanished(values: Floats) -> None:
+    """Set to 0, in place, what is within 2¹⁶ of the smallest normal number.
+
+    Products of these are subnormal, and processors take a hundred times longer for those.
+    """
+    np.copyto(values, 0, where=np.abs(values) < vanished(values.dtype))
+
+
+def vanished(dtype: np.dtype[np.floating[Any]]) -> float:
+    """Size below which a gradient counts as 0: 7.7e-34 in single precision."""
+    return float(np.finfo(dtype).smallest_normal) * 2.0**16
 
 
 def entry_steps(steps: Steps, loss_steps: npt.NDArray[np.intp], *, zero_output: bool) -> npt.NDArray[np.intp]:
