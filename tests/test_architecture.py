@@ -26,7 +26,26 @@ TORCH = {
     "numpy",
     "torch",
 }
-KERAS = {"_errors", "_random_states", "_record", "adapters/attributes", "keras", "numpy"}
+# What the adapters of Keras 3 and of Keras 2 share, each a module of its own.
+OF_EVERY_KERAS = {
+    "adapters/alignment",
+    "adapters/attributes",
+    "adapters/coupling",
+    "adapters/dims",
+    "adapters/gates",
+    "adapters/names",
+    "adapters/reductions",
+    "adapters/several_leaves",
+}
+KERAS = {"_errors", "_random_states", "_record", "keras", "numpy"} | OF_EVERY_KERAS
+TF_KERAS = {
+    "_errors",
+    "_random_states",
+    "_record",
+    "adapters/selection",
+    "numpy",
+    "tensorflow",
+} | OF_EVERY_KERAS
 MAY_IMPORT = {
     "__init__": set(),
     "_errors": set(),
@@ -73,6 +92,14 @@ MAY_IMPORT = {
     "_stepwise": {"_record", "_schema", "cells"},
     "adapters/attributes": set(),
     "adapters/selection": {"_errors"},
+    "adapters/alignment": set(),
+    "adapters/coupling": {"numpy"},
+    "adapters/dims": {"_record"},
+    "adapters/gates": {"adapters/attributes"},
+    "adapters/names": {"_record"},
+    "adapters/reductions": {"_record", "numpy"},
+    "adapters/several_leaves": {"_record", "adapters/dims", "numpy"},
+    "adapters/tf_keras/": TF_KERAS,
     "adapters/torch/": TORCH,
     "adapters/keras/": KERAS,
     "adapters/keras/own_cells": KERAS | {"_cell", "_cell_registry", "_schema"},

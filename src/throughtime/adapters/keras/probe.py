@@ -19,28 +19,28 @@ import keras
 from throughtime._errors import AmbiguousLayerError, LossError, UnbuiltModelError, UnsupportedModelError
 from throughtime._random_states import random_states_restored
 from throughtime._record import ModelRecord, Request
+from throughtime.adapters.coupling import is_coupled
+from throughtime.adapters.reductions import COUPLED, MEAN, UNTRIED, Labels, factor, tried_factor
 
 from . import find, loss_scale
 from .collect import Pass, records
-from .coupling import is_coupled
 from .internals import compiled_loss, every_layer, synchronise, unbuilt_in_cells
-from .loss import (
-    COUPLED,
-    MEAN,
-    UNTRIED,
-    Labels,
-    check_loss,
-    data_loss,
-    factor,
-    has_data_loss,
-    may_do_without_labels,
-    tried_factor,
-)
+from .loss import check_loss, data_loss, has_data_loss, may_do_without_labels
 from .own_cells import own_cells
 from .program import Program, Result, Traced, all_variables, weakly
 from .restore import untouched
 from .second_pass import SecondPass
-from .tensors import batch_size, check_sizes, ragged_told, shape_and_dtype, tensors, with_copies
+from .tensors import (
+    batch_size,
+    check_sizes,
+    first_array,
+    first_sample,
+    ragged_told,
+    rows_of,
+    shape_and_dtype,
+    tensors,
+    with_copies,
+)
 
 _KEPT_TRACES = 8  # per model; a loop over many batch shapes must not pile up compiled programs
 _BOOKKEEPING = ("training", "stop_training", "_called")
@@ -223,21 +223,21 @@ class Probe:
             among_copies = self._run(trace, with_copies(data, size))
         except Exception:  # what cannot run on copies, and does on the batch, looks at more than one sample
             return True
-        return is_coupled(result, among_copies, size)
+        return is_coupled(result, among_copies, size, first_sample)
 
     def _factor(self, trace: _Trace, result: Result, labels: Labels, size: int) -> tuple[float, str]:
         how = trace.program.reductions
         if how.declared is not None and how.is_certain:
-            return factor(how.declared, labels.sample_weight, size)
+            return factor(how.declared, first_array(labels.sample_weight), size)
         if not has_data_loss(self.model, self.loss):
             return 1.0, "not undone, the whole loss is added by layers"
         if trace.tried is None:
             # Where Keras puts weights on, they are no part of what a user's loss does by itself.
             tried = labels if how.declared is None else replace(labels, sample_weight=None)
             predictions = trace.program.predictions(result)
-            trace.tried = tried_factor(tried, predictions, self._data_loss, size)
+            trace.tried = tried_factor(tried, predictions, self._data_loss, size, rows_of)
         if how.declared is not None and trace.tried[1] in (MEAN, UNTRIED):
-            return factor(how.declared, labels.sample_weight, size)
+            return factor(how.declared, first_array(labels.sample_weight), size)
         return trace.tried
 
     def _data_loss(self, labels: Labels, predictions: Any) -> float:

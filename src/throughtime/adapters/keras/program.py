@@ -13,9 +13,11 @@ from typing import Any
 
 import keras
 
+from throughtime.adapters.reductions import Labels, Reductions
+
 from .find import Found
 from .internals import every_layer
-from .loss import Labels, Reductions, adds_losses, reductions, total
+from .loss import adds_losses, reductions, total
 from .tap import Call, Mark, Recorder, key
 
 

@@ -16,10 +16,11 @@ from typing import Any
 
 import keras
 
+from throughtime.adapters.attributes import replaced
+
 from . import inside, logits
 from .find import Found
 from .internals import carry
-from .restore import replaced
 
 Mark = Callable[[str, Any], Any]
 
