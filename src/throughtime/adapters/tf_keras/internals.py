@@ -32,6 +32,12 @@ def every_layer(model: Any) -> list[Any]:
     return list({id(layer): layer for layer in model._flatten_layers()}.values())
 
 
+def tracked_containers(model: Any) -> list[Any]:
+    """Return the lists and dicts in attributes that TensorFlow has replaced by its own, tracked ones."""
+    values = [value for layer in every_layer(model) for value in vars(layer).values()]
+    return [value for value in values if type(value).__name__ in ("ListWrapper", "_DictWrapper")]
+
+
 def automatic_name_count(layer: Any, prefix: str) -> int:
     """How many names Keras has given out for this prefix, in the graph that has given out most."""
     counts = internal(layer, "backend").PER_GRAPH_OBJECT_NAME_UIDS.values()

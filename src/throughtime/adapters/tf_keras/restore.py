@@ -12,7 +12,13 @@ from typing import Any
 from throughtime._random_states import random_states_restored
 from throughtime.adapters.attributes import attributes_restored
 
-from .internals import compiled_loss, every_layer, process_generators, random_generators
+from .internals import (
+    compiled_loss,
+    every_layer,
+    process_generators,
+    random_generators,
+    tracked_containers,
+)
 
 
 @contextmanager
@@ -24,7 +30,27 @@ def untouched(model: Any) -> Iterator[None]:
             stack.callback(generator.setstate, generator.getstate())
         for holder in _holders(model):
             stack.enter_context(attributes_restored(holder))
+        # Left last and so restored first: what the layers' attributes then hold is as it was.
+        for container in tracked_containers(model):
+            stack.enter_context(_container_restored(container))
         yield
+
+
+@contextmanager
+def _container_restored(container: Any) -> Iterator[None]:
+    """Put back what a tracked list or dict holds, and what it remembers of that for checkpoints."""
+    if isinstance(container, list):
+        with attributes_restored(container):
+            yield
+        return
+    remembered, wrapped = container._self_last_wrapped_dict_snapshot, container.__wrapped__
+    content = dict(wrapped)
+    try:
+        yield
+    finally:
+        wrapped.clear()
+        wrapped.update(content)
+        container._self_last_wrapped_dict_snapshot = remembered
 
 
 def _holders(model: Any) -> list[Any]:
