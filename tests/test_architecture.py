@@ -18,15 +18,29 @@ MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob(
 # module or a folder (ends in "/"); the longest that fits a module counts. A name of this package stands
 # for itself and, where it is a folder, for its content.
 TORCH = {
+    "_budget",
     "_errors",
     "_random_states",
     "_record",
+    "adapters/alike",
     "adapters/attributes",
+    "adapters/needs",
     "adapters/selection",
     "numpy",
     "torch",
 }
-KERAS = {"_errors", "_random_states", "_record", "adapters/attributes", "keras", "numpy"}
+KERAS = {
+    "_budget",
+    "_errors",
+    "_memory",
+    "_random_states",
+    "_record",
+    "adapters/alike",
+    "adapters/attributes",
+    "adapters/needs",
+    "keras",
+    "numpy",
+}
 MAY_IMPORT = {
     "__init__": set(),
     "_errors": set(),
@@ -39,6 +53,9 @@ MAY_IMPORT = {
     "_cell_registry": {"_cell", "_errors"},
     "_label": {"_cell_registry", "_record", "_schema", "numpy", "xarray"},
     "_random_states": {"numpy"},
+    "_memory": set(),
+    "_budget": {"_errors"},
+    "_chunks": {"_budget", "_record", "_schema", "numpy"},
     "_batch": {"_errors", "_random_states", "numpy"},
     "_inside": {
         "_cell_registry",
@@ -53,10 +70,13 @@ MAY_IMPORT = {
     "_own_inside": {"_cell", "_record", "cells"},
     "_probe": {
         "_batch",
+        "_budget",
         "_cell_registry",
+        "_chunks",
         "_errors",
         "_inside",
         "_label",
+        "_memory",
         "_record",
         "_schema",
         "adapters",
@@ -72,6 +92,8 @@ MAY_IMPORT = {
     "adapters/__init__": {"_errors"},
     "_stepwise": {"_record", "_schema", "cells"},
     "adapters/attributes": set(),
+    "adapters/needs": {"_budget"},
+    "adapters/alike": {"_record"},
     "adapters/selection": {"_errors"},
     "adapters/torch/": TORCH,
     "adapters/keras/": KERAS,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from throughtime._errors import SchemaError as SchemaError
     from throughtime._errors import ThroughTimeError as ThroughTimeError
     from throughtime._errors import ThroughTimeWarning as ThroughTimeWarning
+    from throughtime._errors import TooLargeError as TooLargeError
     from throughtime._errors import UnbuiltModelError as UnbuiltModelError
     from throughtime._errors import UnsupportedModelError as UnsupportedModelError
     from throughtime._features import get_rnn_gradients as get_rnn_gradients
@@ -56,6 +57,7 @@ _HOMES = {
         "SchemaError",
         "ThroughTimeError",
         "ThroughTimeWarning",
+        "TooLargeError",
         "UnbuiltModelError",
         "UnsupportedModelError",
     ),

@@ -32,7 +32,7 @@ def of_capture(
         "framework": "keras",
         "framework_version": keras.__version__,
         "backend": keras.backend.backend(),
-        "training": int(done.program.training),
+        "training": int(done.program.request.training),
         "order_of_calls": ", ".join(called),
     }
     if reduced is None:
