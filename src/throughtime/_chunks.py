@@ -218,7 +218,8 @@ def _per_sample(leaf: LayerRecord) -> int:
 def _is_per_sample(name: str, leaf: LayerRecord) -> bool:
     if name in leaf.dims:
         return leaf.dims[name][0] == "sample"
-    return name in _schema.VARIABLES and _schema.VARIABLES[name].dims[:1] == ("sample",)
+    known = _schema.words(leaf.states)
+    return name in known and known[name].dims[:1] == ("sample",)
 
 
 def _without_samples(leaf: LayerRecord, samples: int) -> str:

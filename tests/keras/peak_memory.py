@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 import throughtime as tt
-from throughtime._budget import Budget
+from throughtime._budget import Budget, Need
 
 KINDS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "simple_rnn": keras.layers.SimpleRNN}
 FEATURES = 8
@@ -33,14 +33,17 @@ def main(kind: str, count: int, units: int, samples: int, steps: int, quantities
     x, y = np.ones((samples, steps, FEATURES), "float32"), np.ones((samples, steps, 1), "float32")
     probe = tt.Probe(model, quantities=quantities)
     probe(x[:, :4], y[:, :4])  # compiling takes memory of its own
-    needed: list[float] = []
+    needs: list[tuple[Budget, Need]] = []
     check = Budget.check
-    Budget.check = lambda self, need: (needed.append(self.needed(need)), check(self, need))[1]
+    Budget.check = lambda self, need: (needs.append((self, need)), check(self, need))[1]
     before = resident()
     tree = probe(x, y)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
     returned = sum(node.to_dataset().nbytes for node in tree.leaves)
-    json.dump({"needed": needed[-1], "peak": peak, "returned": returned}, sys.stdout)
+    budget, need = needs[-1]
+    phases = [phase.of(budget.part) for phase in need.phases]
+    figures = {"needed": budget.needed(need), "phases": phases, "peak": peak, "returned": returned}
+    json.dump(figures, sys.stdout)
 
 
 if __name__ == "__main__":

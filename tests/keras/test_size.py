@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from tests.keras.comparison import difference
+from tests.keras.own_layers import OWN
 from tests.keras.test_untouched import (
     assert_same_attributes,
     assert_same_state,
@@ -17,8 +18,8 @@ from tests.keras.test_untouched import (
 from tests.keras.test_untouched import data as stateful_data
 
 import throughtime as tt
-from throughtime import _memory
-from throughtime._budget import Budget
+from throughtime import _cell_registry, _memory
+from throughtime._budget import Budget, told
 
 layers = keras.layers
 SAMPLES, STEPS, FEATURES = 12, 6, 2
@@ -169,6 +170,20 @@ def test_other_cells_add_up(monkeypatch, name):
     assert_equal(*in_parts(monkeypatch, lambda: tt.capture(model, X, LAST)))
 
 
+def test_cells_of_ones_own_add_up(monkeypatch):
+    monkeypatch.setattr(_cell_registry, "_registered", {})
+    monkeypatch.setattr(_cell_registry, "_offered", {})
+    cell_class, cell = OWN["reservoir"]
+    tt.register_cell(cell, cell_class)
+    inputs = keras.Input((STEPS, FEATURES))
+    hidden = layers.RNN(cell_class(3), return_sequences=True, name="rnn")(inputs)
+    model = model_of(inputs, layers.Dense(1)(hidden))
+    whole, parts = in_parts(monkeypatch, lambda: tt.capture(model, X, EVERY))
+    assert whole["rnn"].attrs["weights"]
+    assert "memory_unit" in whole["rnn"]["memory_gradient"].dims
+    assert_equal(whole, parts)
+
+
 def test_outer_steps_stay_with_their_samples(monkeypatch):
     inputs = keras.Input((3, STEPS, FEATURES))
     hidden = layers.TimeDistributed(layers.GRU(3), name="outer")(inputs)
@@ -192,6 +207,43 @@ LOSSES = {
 def test_every_loss_that_can_be_taken_apart_adds_up(monkeypatch, name):
     model = one_layer()
     assert_equal(*in_parts(monkeypatch, lambda: tt.capture(model, X, LAST, loss=LOSSES[name])))
+
+
+def of_valid_steps(y_true, y_pred):
+    valid = keras.ops.cast(y_true != 0, "float32")
+    return keras.ops.sum(valid * keras.ops.square(y_true - y_pred)) / keras.ops.sum(valid)
+
+
+@pytest.mark.parametrize("longer", [1, 6])
+def test_a_mean_over_valid_steps_of_ones_own_is_refused(monkeypatch, longer):
+    labels = EVERY.copy()
+    labels[:-longer, 3:] = 0  # one sample is longer than the others, or all of the second part are
+    inputs = keras.Input((STEPS, FEATURES))
+    hidden = layers.GRU(3, return_sequences=True, name="gru")(inputs)
+    model = model_of(inputs, layers.Dense(1)(hidden))
+    whole = lambda: tt.capture(model, X, labels, loss=of_valid_steps, quantities="output_gradient")  # noqa: E731
+    assert "some count for more" in refused(monkeypatch, whole)
+
+
+def test_a_stated_budget_is_kept_to(monkeypatch):
+    model = one_layer()
+    need, whole = needs_of(monkeypatch, lambda: tt.capture(model, X, LAST))
+    enough = Budget(0, SAMPLES, SAMPLES).needed(need)
+    assert "chunks" not in tt.capture(model, X, LAST, budget=enough + 1).attrs
+    assert_equal(whole, tt.Probe(model, budget=enough - 1)(X, LAST))
+    with pytest.raises(tt.TooLargeError, match=r"budget= allows 0.1 kB"):
+        tt.capture(model, X, LAST, budget=100)
+
+
+def test_what_a_model_returns_counts(monkeypatch):
+    inputs = keras.Input((STEPS, FEATURES))
+    hidden = layers.GRU(3, return_sequences=True, name="gru")(inputs)
+    model = model_of(inputs, layers.Dense(500)(hidden))
+    labels = np.zeros((SAMPLES, STEPS, 500), "float32")
+    need, _ = needs_of(monkeypatch, lambda: tt.capture(model, X, labels, layers="gru"))
+    assert need.passing.of(SAMPLES) > 3 * labels.nbytes
+    need, tree = needs_of(monkeypatch, lambda: tt.capture(model, X, labels, layers="all"))
+    assert need.kept["output"].of(SAMPLES) >= sum(leaf["output"].nbytes for leaf in tree.leaves)
 
 
 def test_without_labels_there_is_nothing_to_add_up(monkeypatch):
@@ -247,8 +299,8 @@ def test_the_error_tells_how_much_is_needed_and_what_helps(monkeypatch):
     said = str(caught.value)
     most = Budget(0, SAMPLES, SAMPLES).needed(need)
     if keras.backend.backend() != "torch":  # stopped at the first layer that is too much
-        assert f"needs about {most / 1e3:.1f} kB for {SAMPLES} samples" in said
-    assert f"{amount / 1e3:.1f} kB are free" in said
+        assert f"needs about {told(most)} for {SAMPLES} samples" in said
+    assert f"{told(amount)} are free" in said
     assert "quantities=" in said
     assert "gate_activation" in said
     assert "in parts: the arrays returned would not fit" in said

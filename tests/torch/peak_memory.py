@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import throughtime as tt
-from throughtime._budget import Budget
+from throughtime._budget import Budget, Need
 
 FEATURES = 8
 
@@ -60,14 +60,17 @@ def main(kind: str, count: int, units: int, samples: int, steps: int, quantities
     x, y = torch.ones(samples, steps, FEATURES), torch.ones(samples, steps, 1)
     probe = tt.Probe(model, loss=nn.MSELoss(), quantities=quantities)
     probe(x[:2, :4], y[:2, :4])  # what is loaded when first used
-    needed: list[float] = []
+    needs: list[tuple[Budget, Need]] = []
     check = Budget.check
-    Budget.check = lambda self, need: (needed.append(self.needed(need)), check(self, need))[1]
+    Budget.check = lambda self, need: (needs.append((self, need)), check(self, need))[1]
     before = resident()
     tree = probe(x, y)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
     returned = sum(node.to_dataset().nbytes for node in tree.leaves)
-    json.dump({"needed": needed[-1], "peak": peak, "returned": returned}, sys.stdout)
+    budget, need = needs[-1]
+    phases = [phase.of(budget.part) for phase in need.phases]
+    figures = {"needed": budget.needed(need), "phases": phases, "peak": peak, "returned": returned}
+    json.dump(figures, sys.stdout)
 
 
 if __name__ == "__main__":

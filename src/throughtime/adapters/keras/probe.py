@@ -53,7 +53,7 @@ from .tensors import (
 )
 
 _KEPT_TRACES = 8  # per model; a loop over many batch shapes must not pile up compiled programs
-_WORTH_RELEASING = 2**28  # bytes; giving memory back takes milliseconds
+_WORTH_RELEASING = 2**25  # bytes; giving memory back takes milliseconds
 
 
 @dataclass
