@@ -85,6 +85,8 @@ MAY_IMPORT = {
     },
     "_lag_matrix": {"_batch", "_errors", "_probe", "_record", "_schema", "numpy", "xarray"},
     "_capture": {"_batch", "_lag_matrix", "_probe", "_schema", "xarray"},
+    "_weights": {"_errors", "_label", "_schema", "adapters", "xarray"},
+    "_summary": {"_cell_registry", "_schema", "_weights", "pandas", "rich", "xarray"},
     "diagnostics/": {"_cell_registry", "_errors", "_schema", "cells", "numpy", "scipy", "xarray"},
     "_synthetic": {"_schema", "numpy", "xarray"},
     "_check_cell": {"_cell", "_errors", "cells", "numpy"},

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from throughtime._features import show_features_hist as show_features_hist
     from throughtime._lag_matrix import lag_matrix as lag_matrix
     from throughtime._probe import Probe as Probe
+    from throughtime._summary import summary as summary
+    from throughtime._weights import weights as weights
 
 _HOMES = {
     "_capture": ("capture",),
@@ -70,6 +72,8 @@ _HOMES = {
     ),
     "_lag_matrix": ("lag_matrix",),
     "_probe": ("Probe",),
+    "_summary": ("summary",),
+    "_weights": ("weights",),
 }
 _MODULES = ("diagnostics", "testing")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
