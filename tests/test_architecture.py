@@ -81,6 +81,7 @@ MAY_IMPORT = {
         "_schema",
         "adapters",
         "cells",
+        "numpy",
         "xarray",
     },
     "_lag_matrix": {"_batch", "_errors", "_probe", "_record", "_schema", "numpy", "xarray"},
