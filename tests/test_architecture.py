@@ -65,6 +65,7 @@ MAY_IMPORT = {
     },
     "_lag_matrix": {"_batch", "_errors", "_probe", "_record", "_schema", "numpy", "xarray"},
     "_capture": {"_batch", "_lag_matrix", "_probe", "_schema", "xarray"},
+    "_store/": {"_errors", "_store", "filelock", "numpy", "xarray", "zarr"},
     "_weights": {"_errors", "_label", "_schema", "adapters", "xarray"},
     "_summary": {"_cell_registry", "_schema", "_weights", "pandas", "rich", "xarray"},
     "diagnostics/": {"_cell_registry", "_errors", "_schema", "cells", "numpy", "scipy", "xarray"},

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from throughtime._errors import MissingDependencyError as MissingDependencyError
     from throughtime._errors import NoGradientError as NoGradientError
     from throughtime._errors import SchemaError as SchemaError
+    from throughtime._errors import StoreError as StoreError
     from throughtime._errors import ThroughTimeError as ThroughTimeError
     from throughtime._errors import ThroughTimeWarning as ThroughTimeWarning
     from throughtime._errors import UnbuiltModelError as UnbuiltModelError
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from throughtime._features import show_features_hist as show_features_hist
     from throughtime._lag_matrix import lag_matrix as lag_matrix
     from throughtime._probe import Probe as Probe
+    from throughtime._store import open_run as open_run
     from throughtime._summary import summary as summary
     from throughtime._weights import weights as weights
 
@@ -56,6 +58,7 @@ _HOMES = {
         "MissingDependencyError",
         "NoGradientError",
         "SchemaError",
+        "StoreError",
         "ThroughTimeError",
         "ThroughTimeWarning",
         "UnbuiltModelError",
@@ -70,6 +73,7 @@ _HOMES = {
     ),
     "_lag_matrix": ("lag_matrix",),
     "_probe": ("Probe",),
+    "_store": ("open_run",),
     "_summary": ("summary",),
     "_weights": ("weights",),
 }
