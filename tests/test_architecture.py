@@ -27,6 +27,7 @@ TORCH = {
     "torch",
 }
 KERAS = {"_errors", "_random_states", "_record", "adapters/attributes", "keras", "numpy"}
+PLOTS = {"_colors", "_errors", "_scale", "_schema", "_theme", "diagnostics", "numpy", "picture", "xarray"}
 MAY_IMPORT = {
     "__init__": set(),
     "_errors": set(),
@@ -85,6 +86,22 @@ MAY_IMPORT = {
     "_features/data": {"_errors", "numpy"},
     "_features/histograms": {"_errors", "numpy"},
     "_features/titles": set(),
+    # What a picture is, before anything is drawn.
+    "_theme": set(),
+    "_scale": {"_errors", "numpy"},
+    "_pool": {"numpy"},
+    "_colors": {"_scale", "numpy"},
+    # A picture shows itself in a notebook: it loads the renderers then.
+    "picture": {"_colors", "_scale", "_theme", "numpy", "render"},
+    "plots/": PLOTS,
+    "plots/palettes": {"_colors", "_errors", "matplotlib", "numpy"},
+    "render/": {"_colors", "_scale", "_theme", "numpy", "picture"},
+    "render/matplotlib": {"_theme", "matplotlib", "picture"},
+    "render/matplotlib_marks": {"_colors", "_pool", "_scale", "_theme", "matplotlib", "numpy", "picture"},
+    "render/bokeh": {"_theme", "bokeh", "picture"},
+    "render/bokeh_marks": {"_colors", "_pool", "_scale", "_theme", "bokeh", "numpy", "picture"},
+    "render/page": {"_theme", "bokeh", "jinja2", "markupsafe", "picture"},
+    "_save": {"_errors", "_theme", "picture", "render"},
     # The demo uses the public names only, which are no room.
     "_demo": {"diagnostics", "keras", "matplotlib", "numpy", "rich", "sklearn", "xarray"},
 }

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from throughtime import diagnostics as diagnostics
+    from throughtime import picture as picture
+    from throughtime import plots as plots
     from throughtime import testing as testing
     from throughtime._capture import capture as capture
     from throughtime._cell import Cell as Cell
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from throughtime._errors import LossError as LossError
     from throughtime._errors import MissingDependencyError as MissingDependencyError
     from throughtime._errors import NoGradientError as NoGradientError
+    from throughtime._errors import PictureError as PictureError
     from throughtime._errors import SchemaError as SchemaError
     from throughtime._errors import ThroughTimeError as ThroughTimeError
     from throughtime._errors import ThroughTimeWarning as ThroughTimeWarning
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
     from throughtime._features import show_features_hist as show_features_hist
     from throughtime._lag_matrix import lag_matrix as lag_matrix
     from throughtime._probe import Probe as Probe
+    from throughtime._save import save as save
+    from throughtime._theme import Theme as Theme
 
 _HOMES = {
     "_capture": ("capture",),
@@ -53,6 +58,7 @@ _HOMES = {
         "LossError",
         "MissingDependencyError",
         "NoGradientError",
+        "PictureError",
         "SchemaError",
         "ThroughTimeError",
         "ThroughTimeWarning",
@@ -68,8 +74,10 @@ _HOMES = {
     ),
     "_lag_matrix": ("lag_matrix",),
     "_probe": ("Probe",),
+    "_save": ("save",),
+    "_theme": ("Theme",),
 }
-_MODULES = ("diagnostics", "testing")
+_MODULES = ("diagnostics", "picture", "plots", "testing")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = sorted([*_HOME_OF, *_MODULES])  # noqa: PLE0605 - the one list above is the truth

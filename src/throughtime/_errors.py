@@ -15,6 +15,7 @@ All of them derive from `ThroughTimeError` and from the builtin a caller would g
     ├── CellError (ValueError)                  a cell of one's own that says too little, or something wrong
     ├── DiagnosticError (ValueError)            a capture that cannot be diagnosed, a setting out of range
     ├── FeatureError (ValueError)               an array that a picture cannot be drawn from
+    ├── PictureError (ValueError)               an axis, scale or file that a picture cannot have
     └── MissingDependencyError (ImportError)    an optional library is not installed
 
     ThroughTimeWarning (UserWarning)            something was done on the caller's behalf
@@ -71,6 +72,10 @@ class DiagnosticError(ThroughTimeError, ValueError):
 
 class FeatureError(ThroughTimeError, ValueError):
     """An array from which the picture asked for cannot be drawn."""
+
+
+class PictureError(ThroughTimeError, ValueError):
+    """An axis, a scale, limits or a file that a picture cannot have."""
 
 
 class MissingDependencyError(ThroughTimeError, ImportError):
