@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from throughtime._errors import SchemaError as SchemaError
     from throughtime._errors import ThroughTimeError as ThroughTimeError
     from throughtime._errors import ThroughTimeWarning as ThroughTimeWarning
+    from throughtime._errors import TooLargeError as TooLargeError
     from throughtime._errors import UnbuiltModelError as UnbuiltModelError
     from throughtime._errors import UnsupportedModelError as UnsupportedModelError
     from throughtime._features import get_rnn_gradients as get_rnn_gradients
@@ -42,7 +43,9 @@ if TYPE_CHECKING:
     from throughtime._lag_matrix import lag_matrix as lag_matrix
     from throughtime._probe import Probe as Probe
     from throughtime._save import save as save
+    from throughtime._summary import summary as summary
     from throughtime._theme import Theme as Theme
+    from throughtime._weights import weights as weights
 
 _HOMES = {
     "_capture": ("capture",),
@@ -62,6 +65,7 @@ _HOMES = {
         "SchemaError",
         "ThroughTimeError",
         "ThroughTimeWarning",
+        "TooLargeError",
         "UnbuiltModelError",
         "UnsupportedModelError",
     ),
@@ -75,7 +79,9 @@ _HOMES = {
     "_lag_matrix": ("lag_matrix",),
     "_probe": ("Probe",),
     "_save": ("save",),
+    "_summary": ("summary",),
     "_theme": ("Theme",),
+    "_weights": ("weights",),
 }
 _MODULES = ("diagnostics", "picture", "plots", "testing")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -11,6 +11,7 @@ All of them derive from `ThroughTimeError` and from the builtin a caller would g
     ├── LossError (ValueError)                  no loss, a loss without one value, labels that do not fit
     ├── NoGradientError (ValueError)            the loss does not depend on the tensor asked for
     ├── BatchError (ValueError)                 no batch could be taken from the data
+    ├── TooLargeError (MemoryError)             the capture needs more memory than is free
     ├── SchemaError (KeyError)                  a tree lacks the variable, or the name is none of the schema's
     ├── CellError (ValueError)                  a cell of one's own that says too little, or something wrong
     ├── DiagnosticError (ValueError)            a capture that cannot be diagnosed, a setting out of range
@@ -52,6 +53,10 @@ class NoGradientError(ThroughTimeError, ValueError):
 
 class BatchError(ThroughTimeError, ValueError):
     """No batch could be taken from the data given."""
+
+
+class TooLargeError(ThroughTimeError, MemoryError):
+    """The capture would need more memory than is free; it was not begun."""
 
 
 class SchemaError(ThroughTimeError, KeyError):
