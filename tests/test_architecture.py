@@ -18,15 +18,30 @@ MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob(
 # module or a folder (ends in "/"); the longest that fits a module counts. A name of this package stands
 # for itself and, where it is a folder, for its content.
 TORCH = {
+    "_budget",
     "_errors",
     "_random_states",
     "_record",
+    "adapters/alike",
     "adapters/attributes",
+    "adapters/needs",
     "adapters/selection",
     "numpy",
     "torch",
 }
-KERAS = {"_errors", "_random_states", "_record", "adapters/attributes", "keras", "numpy"}
+PLOTS = {"_colors", "_errors", "_scale", "_schema", "_theme", "diagnostics", "numpy", "picture", "xarray"}
+KERAS = {
+    "_budget",
+    "_errors",
+    "_memory",
+    "_random_states",
+    "_record",
+    "adapters/alike",
+    "adapters/attributes",
+    "adapters/needs",
+    "keras",
+    "numpy",
+}
 MAY_IMPORT = {
     "__init__": set(),
     "_errors": set(),
@@ -39,6 +54,9 @@ MAY_IMPORT = {
     "_cell_registry": {"_cell", "_errors"},
     "_label": {"_cell_registry", "_record", "_schema", "numpy", "xarray"},
     "_random_states": {"numpy"},
+    "_memory": set(),
+    "_budget": {"_errors"},
+    "_chunks": {"_budget", "_record", "_schema", "numpy"},
     "_batch": {"_errors", "_random_states", "numpy"},
     "_inside": {
         "_cell_registry",
@@ -53,10 +71,13 @@ MAY_IMPORT = {
     "_own_inside": {"_cell", "_record", "cells"},
     "_probe": {
         "_batch",
+        "_budget",
         "_cell_registry",
+        "_chunks",
         "_errors",
         "_inside",
         "_label",
+        "_memory",
         "_record",
         "_schema",
         "adapters",
@@ -76,6 +97,8 @@ MAY_IMPORT = {
     "adapters/__init__": {"_errors"},
     "_stepwise": {"_record", "_schema", "cells"},
     "adapters/attributes": set(),
+    "adapters/needs": {"_budget"},
+    "adapters/alike": {"_record"},
     "adapters/selection": {"_errors"},
     "adapters/torch/": TORCH,
     "adapters/keras/": KERAS,
@@ -89,6 +112,22 @@ MAY_IMPORT = {
     "_features/data": {"_errors", "numpy"},
     "_features/histograms": {"_errors", "numpy"},
     "_features/titles": set(),
+    # What a picture is, before anything is drawn.
+    "_theme": set(),
+    "_scale": {"_errors", "numpy"},
+    "_pool": {"numpy"},
+    "_colors": {"_scale", "numpy"},
+    # A picture shows itself in a notebook: it loads the renderers then.
+    "picture": {"_colors", "_scale", "_theme", "numpy", "render"},
+    "plots/": PLOTS,
+    "plots/palettes": {"_colors", "_errors", "matplotlib", "numpy"},
+    "render/": {"_colors", "_scale", "_theme", "numpy", "picture"},
+    "render/matplotlib": {"_theme", "matplotlib", "picture"},
+    "render/matplotlib_marks": {"_colors", "_pool", "_scale", "_theme", "matplotlib", "numpy", "picture"},
+    "render/bokeh": {"_theme", "bokeh", "picture"},
+    "render/bokeh_marks": {"_colors", "_pool", "_scale", "_theme", "bokeh", "numpy", "picture"},
+    "render/page": {"_theme", "bokeh", "jinja2", "markupsafe", "picture"},
+    "_save": {"_errors", "_theme", "picture", "render"},
     # The demo uses the public names only, which are no room.
     "_demo/": {"_demo", "diagnostics", "matplotlib", "numpy", "rich", "sklearn", "xarray"},
     "_demo/torch_networks": {"_demo", "torch"},

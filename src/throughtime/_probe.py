@@ -12,8 +12,10 @@ from typing import Any
 
 import xarray as xr
 
-from throughtime import _cell_registry, _schema, adapters, cells
+from throughtime import _cell_registry, _memory, _schema, adapters, cells
 from throughtime._batch import Batch, take
+from throughtime._budget import Budget, ExceededError, Need
+from throughtime._chunks import capture_in_chunks
 from throughtime._errors import LossError, NoGradientError, SchemaError, ThroughTimeWarning
 from throughtime._inside import per_sample, with_inside
 from throughtime._label import label
@@ -27,7 +29,7 @@ class Probe:
 
     Parameters
     ----------
-    model, loss, layers, quantities, training, adapter
+    model, loss, layers, quantities, training, adapter, budget
         See `capture`.
 
     Examples
@@ -50,6 +52,7 @@ class Probe:
         quantities: Any = "all",
         training: bool = False,
         adapter: Any = None,
+        budget: float | None = None,
     ) -> None:
         chosen = adapters.choose(model) if adapter is None else adapter
         states = _cell_registry.further_states()
@@ -62,14 +65,13 @@ class Probe:
             activations=frozenset(cells.ACTIVATIONS),
             training=training,
         )
+        self._budget = budget
         self._probe = chosen.Probe(model, loss=loss, layers=layers, request=request)
 
     def __call__(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> xr.DataTree:
         """Capture one batch. See `capture` for the arguments and what is returned."""
-        record, batch = self.record(x, y, sample_weight)
-        completed = replace(record, layers=tuple(self._complete(leaf, record) for leaf in record.layers))
-        self._check_named(completed)
-        tree = label(completed)
+        batch = take(x, y, sample_weight)
+        tree = label(self._captured(batch, solve=True))
         tree.attrs["batch"] = batch.origin
         return tree
 
@@ -86,19 +88,63 @@ class Probe:
     def record(self, x: Any, y: Any, sample_weight: Any) -> tuple[ModelRecord, Batch]:
         """Capture one batch, unlabelled: gradients as the framework gives them."""
         batch = take(x, y, sample_weight)
-        record = self._probe(batch.x, batch.y, batch.sample_weight)
+        return self._captured(batch, solve=False), batch
+
+    def _captured(self, batch: Batch, *, solve: bool) -> ModelRecord:
+        """Capture a batch, in parts where it is too large for the memory that there is."""
+        budget, need = self._whole(batch), None
+        try:
+            # Nested calls: what is being solved must be held by nobody else.
+            record = (
+                self._completed(self._recorded(batch, budget)) if solve else self._recorded(batch, budget)
+            )
+        except ExceededError as exceeded:
+            # And not its traceback, which holds what the pass has computed.
+            need, budget = exceeded.need, exceeded.budget
+        if need is not None:
+            record = self._in_chunks(batch, budget, need, solve=solve)
         if record.loss is None and self._named & _schema.GRADIENT_QUANTITIES:
             names = ", ".join(sorted(self._named & _schema.GRADIENT_QUANTITIES))
             raise LossError(f"Without labels there is no {names}: pass y, or a dataset of (x, y).")
         self._check_reached(record)
         self._check_named(record)
-        return record, batch
+        return record
 
-    def _complete(self, leaf: LayerRecord, record: ModelRecord) -> LayerRecord:
-        """Undo the batch mean and solve what is inside."""
+    def _whole(self, batch: Batch) -> Budget:
+        """Say what the whole batch may take."""
+        samples = self._probe.samples(batch.x)
+        if self._budget is None:
+            return Budget(_memory.available(), samples, samples)
+        return Budget(int(self._budget), samples, samples, is_stated=True)
+
+    def _in_chunks(self, batch: Batch, budget: Budget, need: Need, *, solve: bool) -> ModelRecord:
+        data = batch.x, batch.y, batch.sample_weight
+
+        def capture(rows: slice, budget: Budget) -> ModelRecord:
+            x, y, weight = self._probe.part(data, rows)
+            part = Batch(x, y, weight, batch.origin)
+            return self._completed(self._recorded(part, budget), solve=solve)
+
+        record = capture_in_chunks(capture, budget, need, self._probe.why_whole(data))
+        if solve or record.reduction_factor is None:
+            return record
+        factor = 1.0 / record.reduction_factor
+        return replace(record, layers=tuple(per_sample(leaf, factor) for leaf in record.layers))
+
+    def _recorded(self, batch: Batch, budget: Budget) -> ModelRecord:
+        recorded: ModelRecord = self._probe(batch.x, batch.y, batch.sample_weight, budget)
+        return recorded
+
+    def _completed(self, record: ModelRecord, *, solve: bool = True) -> ModelRecord:
+        """Undo the batch mean and, if asked to, solve what is inside."""
         has_labels = record.loss is not None
         wanted = self._quantities if has_labels else self._quantities - _schema.GRADIENT_QUANTITIES
-        return with_inside(per_sample(leaf, record.reduction_factor), wanted)
+        leaves = [per_sample(leaf, record.reduction_factor) for leaf in record.layers]
+        record = replace(record, layers=())
+        done: list[LayerRecord] = []
+        while leaves:  # each is let go once it is solved
+            done.append(with_inside(leaves.pop(0), wanted if solve else frozenset()))
+        return replace(record, layers=tuple(done))
 
     def _check_named(self, record: ModelRecord) -> None:
         """Refuse to return without what was asked for by name."""

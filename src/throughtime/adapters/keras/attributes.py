@@ -39,7 +39,7 @@ def of_capture(
     """
     attributes: dict[str, Attribute] = {
         **of_framework(),
-        "training": int(done.program.training),
+        "training": int(done.program.request.training),
         "order_of_calls": ", ".join(called),
     }
     if reduced is None:

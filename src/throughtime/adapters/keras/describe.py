@@ -16,7 +16,7 @@ from .arrays import numpy
 from .attributes import of_framework
 from .cell import is_stack
 from .dims import with_own_axes
-from .probe import check_model
+from .models import check_model
 from .several_leaves import stacked, unlike_halves
 
 

@@ -14,12 +14,11 @@ import keras
 import numpy as np
 
 from throughtime._errors import LossError, ThroughTimeError
-from throughtime._record import Array
+from throughtime._record import MEAN, ONE_SAMPLE, SUM, Array
 
 from .internals import compiled_loss, single_losses
 from .tensors import rows_of
 
-MEAN = "mean over samples"
 COUPLED = "couples samples"
 UNTRIED = "not undone, the loss cannot be evaluated on single samples"
 _MEANS = ("sum_over_batch_size", "mean")
@@ -219,7 +218,7 @@ def factor(how: tuple[str, ...], sample_weight: Any, size: int) -> tuple[float, 
     if all(one in _MEANS for one in how):
         return 1.0 / size, MEAN
     if all(one in ("sum", "none") for one in how):
-        return 1.0, "sum over samples"
+        return 1.0, SUM
     if all(one == "mean_with_sample_weight" for one in how):
         return _weighted(sample_weight, size), "mean over sample weights"
     return 1.0, f"not undone, outputs differ: {', '.join(how)}"
@@ -237,7 +236,7 @@ def tried_factor(
 ) -> tuple[float, str]:
     """Find the factor by trying: what a sample loses alone, beside its copy and beside another sample."""
     if size == 1:
-        return 1.0, "one sample"
+        return 1.0, ONE_SAMPLE
 
     def loss_of(*rows: int) -> float:
         x, y, weight = (rows_of(part, rows) for part in (labels.x, labels.y, labels.sample_weight))
@@ -262,7 +261,7 @@ def _factor_of(single: Array, double: Array, both: float, size: int) -> tuple[fl
     if max(abs(double - single)) <= tolerance:
         return 1.0 / size, MEAN
     if max(abs(double - 2 * single)) <= tolerance:
-        return 1.0, "sum over samples"
+        return 1.0, SUM
     return 1.0, "not undone, parts of the loss differ"
 
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
+from throughtime._budget import Budget, ExceededError
 from throughtime._errors import AmbiguousLayerError, LossError
 from throughtime._record import ModelRecord, Request
+from throughtime.adapters.alike import Alike
 
-from . import collect, find, structure
+from . import collect, find, parts, structure
 from .finished import Pass
 from .loss import Labels, check_loss, total, tried_factor
 from .marks import Marks
+from .meter import Meter
 from .restore import stand_in, untouched
 from .tap import Recorder
 
@@ -42,13 +46,40 @@ class Probe:
         self.loss = loss
         self.request = request
         self.found = find.selection(self.model).select(layers)
+        self._samples = parts.Samples(0)
+        self._alike: Alike | None = None  # while a batch is captured in parts
 
-    def __call__(self, x: Any, y: Any, sample_weight: Any) -> ModelRecord:
-        """Capture one batch. Structures of arrays; y None for a capture without gradients."""
+    def __call__(self, x: Any, y: Any, sample_weight: Any, budget: Budget) -> ModelRecord:
+        """Capture one batch. Structures of arrays; y None for a capture without gradients.
+
+        Raises
+        ------
+        ExceededError
+            The pass would take more than the budget.
+        """
         if y is not None:
             check_loss(self.loss)
         with untouched(self.model, self.loss):
-            return self._captured(x, y, sample_weight)
+            return self._captured(x, y, sample_weight, budget)
+
+    def samples(self, x: Any) -> int:
+        """Count the first axis of a batch: samples, unless a pass says otherwise."""
+        for leaf in structure.leaves(x):
+            if structure.is_packed(leaf):
+                return int(leaf.batch_sizes[0])
+            if getattr(leaf, "shape", ()):
+                return int(leaf.shape[0])
+        return 1
+
+    def part(self, data: Any, rows: slice) -> Any:
+        """Take some of the samples of x, y and sample weights; known after a pass was too large."""
+        if rows.start == 0:
+            self._alike = None
+        return self._samples.part(data, rows)
+
+    def why_whole(self, data: Any) -> str:
+        """Tell why parts of a batch would not add up to it; known after a pass was too large."""
+        return self._samples.why_whole(data, training=self.request.training)
 
     def expect_one_layer(self) -> None:
         """Refuse several layers where one is meant."""
@@ -59,7 +90,7 @@ class Probe:
                 f"layer_idx=.\n{find.listing(self.model)}"
             )
 
-    def _captured(self, x: Any, y: Any, sample_weight: Any) -> ModelRecord:
+    def _captured(self, x: Any, y: Any, sample_weight: Any, budget: Budget) -> ModelRecord:
         has_labels = y is not None
         wanted = self.request.quantities - (frozenset() if has_labels else self.request.gradients)
         watched = [entry.layer for entry in self.found]
@@ -68,9 +99,8 @@ class Probe:
         device, dtype = _place(self.model)
         inputs = structure.own(x, device, dtype)
         marks = Marks(wanted)
-        recorder = Recorder(self.found, marks, inputs)
-        recorder.watch(self.model)
-        output = _called(self.model, inputs)
+        recorder = Recorder(self.found, marks, inputs, Meter(budget, wanted))
+        output = self._forward(recorder, inputs)
         loss = reduced = None
         if has_labels:
             labels = self._labels(y, sample_weight, output, recorder)
@@ -92,7 +122,25 @@ class Probe:
             time_major=recorder.time_major,
         )
         value = None if loss is None else float(loss.detach())
-        return collect.records(done, value, reduced, training=self.request.training)
+        record = collect.records(done, value, reduced, training=self.request.training)
+        if budget.part == budget.samples or reduced is None:
+            return record
+        samples = parts.Samples(recorder.sizes[0], recorder.time_major)
+        why_whole = parts.of_loss(reduced[1]) or self._why_unlike(reduced[1], output, labels, samples)
+        return replace(record, weight=float(samples.count), why_whole=why_whole)
+
+    def _forward(self, recorder: Recorder, inputs: Any) -> Any:
+        """Run the model; where that is too much, note where its samples stand."""
+        recorder.watch(self.model)
+        meter = recorder.meter
+        try:
+            output = _called(self.model, inputs)
+            meter.add_output(structure.tensors(output), is_watched=False)
+        except ExceededError:
+            if meter.budget.part == meter.budget.samples:
+                self._samples = parts.Samples(meter.budget.samples, recorder.time_major)
+            raise
+        return output
 
     def _labels(self, y: Any, sample_weight: Any, output: Any, recorder: Recorder) -> Labels:
         """Bring labels to where the output is; weights must count the model's samples."""
@@ -109,11 +157,28 @@ class Probe:
             )
         return Labels(labels, weight)
 
+    def _why_unlike(self, how: str, output: Any, labels: Labels, samples: parts.Samples) -> str:
+        """Tell why the loss of this part does not add up with those before."""
+        data = output, labels.y, labels.sample_weight
+        axes = samples.axes(data)
+        if self._alike is None:
+            self._alike = Alike(
+                lambda data: float(total(self.loss, data[0], Labels(*data[1:]))),
+                partial(parts.rows_of, axes=axes),
+                partial(parts.joined, axes=axes),
+                how,
+            )
+        with torch.no_grad(), _autocast_off(output):
+            return self._alike.why_not(data, samples.count)
+
     def _reduced(self, output: Any, labels: Labels, recorder: Recorder) -> tuple[float, str]:
-        evaluate = partial(total, self.loss)
-        kinds = {tensor.device.type for tensor in structure.tensors(output)} or {"cpu"}
-        with torch.autocast(kinds.pop(), enabled=False):
-            return tried_factor(evaluate, output, labels, recorder.sizes)
+        with _autocast_off(output):
+            return tried_factor(partial(total, self.loss), output, labels, recorder.sizes)
+
+
+def _autocast_off(output: Any) -> Any:
+    kinds = {tensor.device.type for tensor in structure.tensors(output)} or {"cpu"}
+    return torch.autocast(kinds.pop(), enabled=False)
 
 
 def _called(model: Any, x: Any) -> Any:
