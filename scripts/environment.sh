@@ -1,5 +1,6 @@
 # Sourced by the other scripts: makes the virtual environment once and keeps it until pyproject.toml changes.
-# THROUGHTIME_VENV names its folder (default: .venv beside pyproject.toml), PYTHON the interpreter.
+# THROUGHTIME_VENV names its folder (default: .venv beside pyproject.toml), PYTHON the interpreter. Keras 2
+# lives with TensorFlow 2.15 in an environment of its own, the same name with -keras2 after it.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${THROUGHTIME_VENV:-$root/.venv}
@@ -7,28 +8,45 @@ cd "$root"
 
 # use_environment EXTRAS: after it, $venv/bin is first on PATH and throughtime[EXTRAS] is installed there.
 use_environment() {
-    local extras=$1 stamp wanted
-    stamp=$venv/throughtime.stamp
-    wanted=$(sha256sum pyproject.toml | cut -d ' ' -f 1)
+    local extras=$1
     # An environment for the tests holds everything that the others need.
-    if ! grep -qsxE "$wanted (test|$extras)" "$stamp"; then
-        make_environment "$extras"
-        echo "$wanted $extras" >"$stamp"
+    if ! is_made "$venv" "(test|$extras)"; then
+        make_environment "${PYTHON:-python3}" "$venv" "$extras"
     fi
     export PATH=$venv/bin:$PATH
 }
 
+# use_keras2: after it, THROUGHTIME_KERAS2 is the interpreter of an environment with Keras 2; it stays unset
+# where there is no Python 3.11, the last that TensorFlow 2.15 runs on.
+use_keras2() {
+    local folder=$venv-keras2 python
+    for python in "${PYTHON:-python3}" python3.11; do
+        if "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
+            is_made "$folder" keras2 || make_environment "$python" "$folder" keras2
+            export THROUGHTIME_KERAS2=$folder/bin/python
+            return
+        fi
+    done
+}
+
+# is_made FOLDER EXTRAS: whether it was made for this pyproject.toml and for these extras, a pattern.
+is_made() {
+    grep -qsxE "$(sha256sum pyproject.toml | cut -d ' ' -f 1) $2" "$1/throughtime.stamp"
+}
+
+# make_environment PYTHON FOLDER EXTRAS
 make_environment() {
-    local python=${PYTHON:-python3}
+    local python=$1 folder=$2 extras=$3 stamp=$2/throughtime.stamp
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
         echo "throughtime needs Python 3.11 or later; $python is $("$python" --version). Set PYTHON." >&2
         return 1
     }
-    echo "Installing throughtime[$1] into $venv; the first time this takes minutes."
+    echo "Installing throughtime[$extras] into $folder; the first time this takes minutes."
     # The stamp goes first: an installation that was interrupted is never taken for a whole one.
-    rm -f "$venv/throughtime.stamp"
-    [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-    with_clock "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[$1]"
+    rm -f "$stamp"
+    [ -x "$folder/bin/python" ] || "$python" -m venv "$folder"
+    with_clock "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"
+    echo "$(sha256sum pyproject.toml | cut -d ' ' -f 1) $extras" >"$stamp"
 }
 
 # with_clock COMMAND…: runs it and prints the time that has passed every 15 seconds.

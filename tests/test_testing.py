@@ -11,6 +11,7 @@ import xarray as xr
 
 from throughtime import _schema as schema
 from throughtime import testing
+from throughtime._errors import SchemaError, UnsupportedModelError
 from throughtime.cells import QUANTITIES, Layer, Pass, solve
 
 TREES = {
@@ -134,3 +135,41 @@ def test_broken_number_spoils_what_follows_only():
 def test_trees_can_be_stacked_along_training_steps():
     run = xr.concat([leaf("decaying"), leaf("decaying")], "step")
     assert run.sizes["step"] == 2
+
+
+class TestWeightsForOtherFrameworks:
+    """A layer's weights as others keep them; that they mean the same there, tests/agreement shows."""
+
+    def test_torch_has_reset_before_update_and_what_is_not_there_is_zero(self) -> None:
+        leaf = testing.constant_gates(kind="gru", units=2)["rnn"].to_dataset()
+        weights = testing.torch_weights(leaf, number=1)
+        update, reset, candidate = leaf["kernel"].values.transpose(1, 2, 0)
+        np.testing.assert_array_equal(weights["weight_ih_l1"], np.concatenate([reset, update, candidate]))
+        assert weights["bias_ih_l1"].shape == (6,)
+        assert not weights["bias_hh_l1"].any()
+
+    def test_a_gru_of_keras_has_two_biases_and_an_lstm_one(self) -> None:
+        shapes = {
+            kind: testing.keras_weights(testing.constant_gates(kind=kind, units=2)["rnn"])[-1].shape
+            for kind in ("lstm", "gru")
+        }
+        assert shapes == {"lstm": (8,), "gru": (2, 6)}
+
+    def test_both_directions_one_after_the_other(self) -> None:
+        leaf = TREES["bidirectional"]["rnn"].to_dataset()
+        forward, backward = leaf["recurrent_kernel"].transpose("direction", ...).values
+        weights = testing.torch_weights(leaf)
+        np.testing.assert_array_equal(weights["weight_hh_l0"], forward.T)
+        np.testing.assert_array_equal(weights["weight_hh_l0_reverse"], backward.T)
+        given = testing.keras_weights(leaf)
+        np.testing.assert_array_equal(given[1], forward)
+        np.testing.assert_array_equal(given[len(given) // 2 + 1], backward)
+
+    def test_what_has_no_twin_is_refused(self) -> None:
+        leaf = testing.constant_gates(kind="gru")["rnn"].to_dataset()
+        with pytest.raises(UnsupportedModelError, match="reset_after=False"):
+            testing.torch_weights(leaf.assign_attrs(reset_after=0))
+        with pytest.raises(SchemaError, match="'conv_lstm'"):
+            testing.keras_weights(leaf.assign_attrs(kind="conv_lstm"))
+        with pytest.raises(SchemaError, match="kernel"):
+            testing.keras_weights(leaf.drop_vars("kernel"))

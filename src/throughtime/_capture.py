@@ -23,6 +23,7 @@ def capture(
     quantities: Any = "all",
     training: bool = False,
     adapter: Any = None,
+    budget: float | None = None,
 ) -> xr.DataTree:
     """Capture what flows through a model's layers on one batch.
 
@@ -60,6 +61,10 @@ def capture(
         Run the pass as in training, with dropout; False by default.
     adapter : module, optional
         Looks into a model of another library; default: chosen by the model's class.
+    budget : float, in bytes, optional
+        Memory that the capture may take; default: what is free. It is counted before anything runs. A batch
+        that needs more is captured in as few parts as fit, which add up to the whole (attribute `chunks`),
+        or refused.
 
     Returns
     -------
@@ -79,6 +84,8 @@ def capture(
     UnsupportedModelError, UnbuiltModelError, LayerNotFoundError, LossError, BatchError, SchemaError
     NoGradientError
         The loss does not depend on a layer named, or on any layer.
+    TooLargeError
+        More memory is needed than `budget` allows: how much, for which arrays, and what would fit.
 
     Examples
     --------
@@ -101,7 +108,9 @@ def capture(
     {'sample': 4, 'time': 5, 'unit': 3}
     """
     named, wants_lags = _without_lags(quantities)
-    probe = Probe(model, loss=loss, layers=layers, quantities=named, training=training, adapter=adapter)
+    probe = Probe(
+        model, loss=loss, layers=layers, quantities=named, training=training, adapter=adapter, budget=budget
+    )
     batch = take(x, y, sample_weight)
     tree = probe(batch.x, batch.y, sample_weight=batch.sample_weight)
     tree.attrs["batch"] = batch.origin

@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -29,50 +30,52 @@ def per_sample(leaf: LayerRecord, factor: float | None) -> LayerRecord:
     """
     if factor is None or factor == 1.0:
         return leaf
+    scaled = _Scaled(1.0 / factor)
     arrays = {
-        name: _scaled(array, factor) if name in _schema.PER_SAMPLE else array
-        for name, array in leaf.arrays.items()
+        name: scaled(array) if name in _schema.PER_SAMPLE else array for name, array in leaf.arrays.items()
     }
-    return replace(
-        leaf, arrays=arrays, inside=tuple(_direction_per_sample(one, factor) for one in leaf.inside)
-    )
+    return replace(leaf, arrays=arrays, inside=tuple(_direction_scaled(one, scaled) for one in leaf.inside))
 
 
-def _direction_per_sample(
-    direction: DirectionRecord | SolvedRecord, factor: float
+class _Scaled:
+    """Multiplies arrays by a factor, each once: the layer and its inside share some."""
+
+    def __init__(self, factor: float) -> None:
+        self._factor = factor
+        self._done: dict[Any, Array] = {}
+
+    def __call__(self, array: Array) -> Array:
+        key = (array.__array_interface__["data"], array.shape, array.strides)
+        if key not in self._done:
+            self._done[key] = array * array.dtype.type(self._factor)
+        return self._done[key]
+
+    def each(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        return {name: self(array) for name, array in arrays.items()}
+
+    def or_none(self, array: Array | None) -> Array | None:
+        return None if array is None else self(array)
+
+
+def _direction_scaled(
+    direction: DirectionRecord | SolvedRecord, scaled: _Scaled
 ) -> DirectionRecord | SolvedRecord:
-    weight_gradients = _all_scaled(direction.weight_gradients, factor)
+    weight_gradients = scaled.each(direction.weight_gradients)
     if isinstance(direction, SolvedRecord):
+        gradients = {name: array for name, array in direction.arrays.items() if name.endswith("_gradient")}
         return replace(
             direction,
             weight_gradients=weight_gradients,
-            input_gradient=_scaled_or_none(direction.input_gradient, factor),
-            arrays={**direction.arrays, **_all_scaled(_gradients(direction), factor)},
+            input_gradient=scaled.or_none(direction.input_gradient),
+            arrays={**direction.arrays, **scaled.each(gradients)},
         )
     return replace(
         direction,
         weight_gradients=weight_gradients,
-        output_gradient=_scaled_or_none(direction.output_gradient, factor),
-        input_gradient=_scaled_or_none(direction.input_gradient, factor),
-        final_gradients=tuple(_scaled_or_none(array, factor) for array in direction.final_gradients),
+        output_gradient=scaled.or_none(direction.output_gradient),
+        input_gradient=scaled.or_none(direction.input_gradient),
+        final_gradients=tuple(scaled.or_none(array) for array in direction.final_gradients),
     )
-
-
-def _gradients(direction: SolvedRecord) -> dict[str, Array]:
-    return {name: array for name, array in direction.arrays.items() if name.endswith("_gradient")}
-
-
-def _all_scaled(arrays: Mapping[str, Array], factor: float) -> dict[str, Array]:
-    return {name: _scaled(array, factor) for name, array in arrays.items()}
-
-
-def _scaled(array: Array, factor: float) -> Array:
-    scaled: Array = array * array.dtype.type(1.0 / factor)
-    return scaled
-
-
-def _scaled_or_none(array: Array | None, factor: float) -> Array | None:
-    return None if array is None else _scaled(array, factor)
 
 
 def with_inside(leaf: LayerRecord, wanted: frozenset[str]) -> LayerRecord:
@@ -85,7 +88,7 @@ def with_inside(leaf: LayerRecord, wanted: frozenset[str]) -> LayerRecord:
     """
     inside = wanted & (_SOLVED | {"certificate"})
     if not inside or not leaf.inside:
-        return leaf
+        return _let_go(leaf)
     absent = _absent(leaf)
     solved = [
         _taken(leaf, direction, inside)
@@ -93,18 +96,26 @@ def with_inside(leaf: LayerRecord, wanted: frozenset[str]) -> LayerRecord:
         else _solve(leaf, direction, inside.difference(absent))
         for direction in leaf.inside
     ]
+    # Taken out one by one: both directions and what joins them would be as much again.
     arrays = {
-        name: np.stack([one[name] for one in solved], axis=_direction_axis(leaf, name))
+        name: np.stack([one.pop(name) for one in solved], axis=_direction_axis(leaf, name))
         if leaf.directions
-        else solved[0][name]
-        for name in solved[0]
+        else solved[0].pop(name)
+        for name in list(solved[0])
     }
     if "hidden" in wanted:
         arrays |= _initial_states(leaf)
     _warn_of_certificate(leaf, arrays)
     there = {_schema.as_known(name, leaf.states) for name in arrays}
     missing = {name: absent.get(name, _NOT_TOLD) for name in inside - there - {"certificate"}}
-    return replace(leaf, arrays={**leaf.arrays, **arrays}, missing={**leaf.missing, **missing})
+    return _let_go(replace(leaf, arrays={**leaf.arrays, **arrays}, missing={**leaf.missing, **missing}))
+
+
+def _let_go(leaf: LayerRecord) -> LayerRecord:
+    """Drop what a layer was solved from, which is large; of a cell of one's own names and widths stay."""
+    if cell_of_kind(leaf.kind) is None:
+        return replace(leaf, inside=())
+    return replace(leaf, inside=tuple(map(_own_inside.without_samples, leaf.inside)))
 
 
 def _absent(leaf: LayerRecord) -> dict[str, str]:

@@ -22,8 +22,9 @@ def label(record: ModelRecord) -> xr.DataTree:
     >>> dict(label(ModelRecord((leaf,)))["lstm"].sizes)
     {'sample': 2, 'time': 5, 'output_unit': 3}
     """
-    leaves = {leaf.path: _dataset(leaf, record) for leaf in record.layers}
-    tree = xr.DataTree.from_dict({f"/{path}": leaf for path, leaf in leaves.items()})
+    tree = xr.DataTree()
+    for leaf in record.layers:  # from_dict would put shallow paths first
+        tree[f"/{leaf.path}"] = xr.DataTree(_dataset(leaf, record))
     tree.attrs.update(record.attributes)
     return tree
 

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from throughtime import cells
 from throughtime._cell import Cell
-from throughtime._record import Array, DirectionRecord, LayerRecord
+from throughtime._record import Array, DirectionRecord, LayerRecord, SolvedRecord
 
 # The schema's words for a state beyond `hidden`, in whose place a cell puts the names of its own.
 _FURTHER = frozenset({"cell", "cell_gradient", "initial_cell_gradient"})
@@ -34,6 +36,23 @@ def in_own_words(cell: Cell, quantities: frozenset[str]) -> frozenset[str]:
     """
     own = {name.replace("cell", state) for name in quantities & _FURTHER for state in cell.states[1:]}
     return (quantities - _FURTHER) | own
+
+
+def without_samples(direction: DirectionRecord | SolvedRecord) -> DirectionRecord | SolvedRecord:
+    """Keep the names of weights and the widths of a direction, and none of its large arrays."""
+    if isinstance(direction, SolvedRecord):
+        return SolvedRecord({}, {}, None)
+    return replace(
+        direction,
+        weight_gradients={},
+        inputs=direction.inputs[:0].copy(),
+        hidden=direction.hidden[:0].copy(),
+        output_gradient=None,
+        input_gradient=None,
+        valid=None,
+        initial=(),
+        final_gradients=(),
+    )
 
 
 def solve(

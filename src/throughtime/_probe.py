@@ -10,14 +10,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
-from throughtime import _cell_registry, _schema, adapters, cells
+from throughtime import _cell_registry, _memory, _schema, adapters, cells
 from throughtime._batch import Batch, take
+from throughtime._budget import Budget, ExceededError, Need
+from throughtime._chunks import capture_in_chunks
 from throughtime._errors import LossError, NoGradientError, SchemaError, ThroughTimeWarning
 from throughtime._inside import per_sample, with_inside
 from throughtime._label import label
-from throughtime._record import UNREACHED, LayerRecord, ModelRecord, Request
+from throughtime._record import UNREACHED, Array, LayerRecord, ModelRecord, Request
 
 _GROUPS = ("recurrent", "all")
 
@@ -27,7 +30,7 @@ class Probe:
 
     Parameters
     ----------
-    model, loss, layers, quantities, training, adapter
+    model, loss, layers, quantities, training, adapter, budget
         See `capture`.
 
     Examples
@@ -50,6 +53,7 @@ class Probe:
         quantities: Any = "all",
         training: bool = False,
         adapter: Any = None,
+        budget: float | None = None,
     ) -> None:
         chosen = adapters.choose(model) if adapter is None else adapter
         states = _cell_registry.further_states()
@@ -62,16 +66,58 @@ class Probe:
             activations=frozenset(cells.ACTIVATIONS),
             training=training,
         )
+        self._budget = budget
+        self._adapter, self._pass = chosen, {"loss": loss, "training": training}
+        self._model = model
         self._probe = chosen.Probe(model, loss=loss, layers=layers, request=request)
 
     def __call__(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> xr.DataTree:
         """Capture one batch. See `capture` for the arguments and what is returned."""
-        record, batch = self.record(x, y, sample_weight)
-        completed = replace(record, layers=tuple(self._complete(leaf, record) for leaf in record.layers))
-        self._check_named(completed)
-        tree = label(completed)
+        batch = take(x, y, sample_weight)
+        tree = label(self._captured(batch, solve=True))
         tree.attrs["batch"] = batch.origin
         return tree
+
+    def losses(
+        self, x: Any, y: Any = None, *, sample_weight: Any = None, step: int | None = None
+    ) -> xr.DataArray:
+        """Evaluate what each sample of a batch loses alone, in a pass forward without gradients.
+
+        A loss of Keras' own is evaluated on all samples at once, any other loss, and every loss of a torch
+        module, on one sample after another.
+
+        Parameters
+        ----------
+        x, y, sample_weight : see `capture`
+        step : int, optional
+            Of a loss with a value a step: that of this step alone, as `sample_weight` would leave it.
+
+        Returns
+        -------
+        DataArray (sample)
+            NaN for a sample whose steps are all masked.
+
+        Raises
+        ------
+        LossError
+            There are no labels, no loss, or a loss that single samples do not have.
+
+        Examples
+        --------
+        >>> import keras, numpy as np
+        >>> model = keras.Sequential([keras.Input((5, 2)), keras.layers.GRU(3), keras.layers.Dense(1)])
+        >>> x, y = np.zeros((2, 5, 2), "float32"), np.array([[1.0], [2.0]], "float32")
+        >>> Probe(model, loss="mse").losses(x, y).values
+        array([1., 4.])
+        """
+        batch = take(x, y, sample_weight)
+        if not hasattr(self._adapter, "losses"):
+            raise LossError("This library's adapter does not evaluate the loss of single samples.")
+        if batch.y is None:
+            raise LossError("Without labels there is no loss: pass y, or a dataset of (x, y).")
+        weight = batch.sample_weight if step is None else _at_step(batch, step)
+        values = self._adapter.losses(self._model, batch.x, batch.y, weight, **self._pass)
+        return xr.DataArray(values, dims="sample", name="loss")
 
     def expect_one_layer(self) -> None:
         """Refuse to go on when several layers answer to what was asked for.
@@ -86,19 +132,63 @@ class Probe:
     def record(self, x: Any, y: Any, sample_weight: Any) -> tuple[ModelRecord, Batch]:
         """Capture one batch, unlabelled: gradients as the framework gives them."""
         batch = take(x, y, sample_weight)
-        record = self._probe(batch.x, batch.y, batch.sample_weight)
+        return self._captured(batch, solve=False), batch
+
+    def _captured(self, batch: Batch, *, solve: bool) -> ModelRecord:
+        """Capture a batch, in parts where it is too large for the memory that there is."""
+        budget, need = self._whole(batch), None
+        try:
+            # Nested calls: what is being solved must be held by nobody else.
+            record = (
+                self._completed(self._recorded(batch, budget)) if solve else self._recorded(batch, budget)
+            )
+        except ExceededError as exceeded:
+            # And not its traceback, which holds what the pass has computed.
+            need, budget = exceeded.need, exceeded.budget
+        if need is not None:
+            record = self._in_chunks(batch, budget, need, solve=solve)
         if record.loss is None and self._named & _schema.GRADIENT_QUANTITIES:
             names = ", ".join(sorted(self._named & _schema.GRADIENT_QUANTITIES))
             raise LossError(f"Without labels there is no {names}: pass y, or a dataset of (x, y).")
         self._check_reached(record)
         self._check_named(record)
-        return record, batch
+        return record
 
-    def _complete(self, leaf: LayerRecord, record: ModelRecord) -> LayerRecord:
-        """Undo the batch mean and solve what is inside."""
+    def _whole(self, batch: Batch) -> Budget:
+        """Say what the whole batch may take."""
+        samples = self._probe.samples(batch.x)
+        if self._budget is None:
+            return Budget(_memory.available(), samples, samples)
+        return Budget(int(self._budget), samples, samples, is_stated=True)
+
+    def _in_chunks(self, batch: Batch, budget: Budget, need: Need, *, solve: bool) -> ModelRecord:
+        data = batch.x, batch.y, batch.sample_weight
+
+        def capture(rows: slice, budget: Budget) -> ModelRecord:
+            x, y, weight = self._probe.part(data, rows)
+            part = Batch(x, y, weight, batch.origin)
+            return self._completed(self._recorded(part, budget), solve=solve)
+
+        record = capture_in_chunks(capture, budget, need, self._probe.why_whole(data))
+        if solve or record.reduction_factor is None:
+            return record
+        factor = 1.0 / record.reduction_factor
+        return replace(record, layers=tuple(per_sample(leaf, factor) for leaf in record.layers))
+
+    def _recorded(self, batch: Batch, budget: Budget) -> ModelRecord:
+        recorded: ModelRecord = self._probe(batch.x, batch.y, batch.sample_weight, budget)
+        return recorded
+
+    def _completed(self, record: ModelRecord, *, solve: bool = True) -> ModelRecord:
+        """Undo the batch mean and, if asked to, solve what is inside."""
         has_labels = record.loss is not None
         wanted = self._quantities if has_labels else self._quantities - _schema.GRADIENT_QUANTITIES
-        return with_inside(per_sample(leaf, record.reduction_factor), wanted)
+        leaves = [per_sample(leaf, record.reduction_factor) for leaf in record.layers]
+        record = replace(record, layers=())
+        done: list[LayerRecord] = []
+        while leaves:  # each is let go once it is solved
+            done.append(with_inside(leaves.pop(0), wanted if solve else frozenset()))
+        return replace(record, layers=tuple(done))
 
     def _check_named(self, record: ModelRecord) -> None:
         """Refuse to return without what was asked for by name."""
@@ -122,6 +212,19 @@ class Probe:
         if not self._is_group or len(unreached) == len(record.layers):
             raise NoGradientError(text)
         warnings.warn(text, ThroughTimeWarning, stacklevel=5)
+
+
+def _at_step(batch: Batch, step: int) -> Array:
+    """Weigh one step of every sample, and no other."""
+    shape = tuple(getattr(batch.y, "shape", ()))
+    if len(shape) < 2 or not 0 <= step < shape[1]:
+        raise LossError(f"step={step} needs labels (sample, time, …) that have it; these have shape {shape}.")
+    weights = np.zeros(shape[:2], np.float32)
+    weights[:, step] = 1
+    if batch.sample_weight is None:
+        return weights
+    given = np.asarray(batch.sample_weight, np.float32)
+    return weights * (given[:, None] if given.ndim == 1 else given)
 
 
 def _reason(leaf: LayerRecord, quantity: str) -> str:

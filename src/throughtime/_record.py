@@ -16,6 +16,8 @@ Array = npt.NDArray[Any]
 
 # The reason given in `LayerRecord.missing` for a gradient that does not exist.
 UNREACHED = "the loss does not depend on it"
+# How a loss reduces samples, as the attribute `loss_reduction` says, where its parts can be added up.
+MEAN, SUM, ONE_SAMPLE = "mean over samples", "sum over samples", "one sample"
 
 
 @dataclass(frozen=True)
@@ -162,12 +164,19 @@ class ModelRecord:
         The training loss of the batch, dimensionless; None without labels.
     reduction_factor : float or None
         What the loss multiplied each sample's gradient by: 1/B for a mean over B samples.
+    weight : float
+        What the batch counts for in a mean over several: its samples, or the valid steps where the loss
+        averages over those.
+    why_whole : str
+        Why captures of parts of the batch would not add up to it; empty where they do.
     """
 
     layers: tuple[LayerRecord, ...]
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
     loss: float | None = None
     reduction_factor: float | None = None
+    weight: float = 1.0
+    why_whole: str = ""
 
 
 def escape(name: str) -> str:

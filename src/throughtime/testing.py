@@ -3,7 +3,7 @@
 Each function returns the tree that a capture gives, with one leaf, `/rnn`. The diagnostics and the
 pictures are tested on these trees, and so can you test your own code. All take the number of samples,
 steps and units; `rate` is what one step back multiplies the gradient by. `check_cell` is for the author of
-a cell of one's own.
+a cell of one's own; `keras_weights` and `torch_weights` carry a captured layer to another framework.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import xarray as xr
 
 from throughtime._check_cell import CellReport as CellReport  # noqa: PLC0414 - public here
 from throughtime._check_cell import check_cell as check_cell  # noqa: PLC0414 - public here
+from throughtime._convert import keras_weights as keras_weights  # noqa: PLC0414 - public here
+from throughtime._convert import torch_weights as torch_weights  # noqa: PLC0414 - public here
 from throughtime._schema import GATES
 from throughtime._synthetic import (
     captured_tree,

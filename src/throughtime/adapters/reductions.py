@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from throughtime._record import Array
+from throughtime._record import MEAN, ONE_SAMPLE, SUM, Array
 
-MEAN = "mean over samples"
 COUPLED = "couples samples"
 UNTRIED = "not undone, the loss cannot be evaluated on single samples"
 _MEANS = ("sum_over_batch_size", "mean", "auto")
@@ -58,7 +57,7 @@ def factor(how: tuple[str, ...], sample_weight: Array | None, size: int) -> tupl
     if all(one in _MEANS for one in how):
         return 1.0 / size, MEAN
     if all(one in ("sum", "none") for one in how):
-        return 1.0, "sum over samples"
+        return 1.0, SUM
     if all(one == "mean_with_sample_weight" for one in how):
         return _weighted(sample_weight, size), "mean over sample weights"
     return 1.0, f"not undone, outputs differ: {', '.join(how)}"
@@ -85,7 +84,7 @@ def tried_factor(
         Takes samples, by their numbers, out of a structure of the framework's tensors.
     """
     if size == 1:
-        return 1.0, "one sample"
+        return 1.0, ONE_SAMPLE
 
     def loss_of(*rows: int) -> float:
         x, y, weight = (rows_of(part, rows) for part in (labels.x, labels.y, labels.sample_weight))
@@ -110,5 +109,5 @@ def _factor_of(single: Array, double: Array, both: float, size: int) -> tuple[fl
     if max(abs(double - single)) <= tolerance:
         return 1.0 / size, MEAN
     if max(abs(double - 2 * single)) <= tolerance:
-        return 1.0, "sum over samples"
+        return 1.0, SUM
     return 1.0, "not undone, parts of the loss differ"

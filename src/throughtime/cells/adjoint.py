@@ -157,16 +157,23 @@ def _backward(
     Where that overflows, as under an explosion, it is run again on the gradients as they are.
     """
     dtype = steps.hidden.dtype
-    entering = (output_gradient(passed, dtype), *final_gradients(passed, dtype))
+    entering = _entering(passed, dtype)
     scale = raising(*entering)
     if scale != 1.0:
-        raised = [values * dtype.type(scale) for values in entering]
+        for values in entering:  # in place: a sequence of states may be large
+            np.multiply(values, dtype.type(scale), out=values)
         with np.errstate(over="ignore", invalid="ignore"):
-            found = _pulled_back(layer, passed, steps, replayed, raised, wanted)
+            found = _pulled_back(layer, passed, steps, replayed, entering, wanted)
         if np.isfinite(found["initial_hidden_gradient"]).all():
             return _lowered(found, dtype.type(1.0 / scale))
-        replayed = replay(layer, steps)  # its gates may be written over
+        # What went in is scaled, and the gates may be written over.
+        entering, replayed = _entering(passed, dtype), replay(layer, steps)
     return _pulled_back(layer, passed, steps, replayed, entering, wanted)
+
+
+def _entering(passed: Pass, dtype: np.dtype[np.floating]) -> tuple[Floats, ...]:
+    """Make dL/d(output) and dL/d(final states), in processing order."""
+    return output_gradient(passed, dtype), *final_gradients(passed, dtype)
 
 
 def _lowered(found: dict[str, Floats], factor: np.floating) -> dict[str, Floats]:

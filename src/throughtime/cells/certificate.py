@@ -6,11 +6,13 @@ one the input's gradient step by step. `nan` stands for "not defined", `inf` for
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 
 from .layer import Floats
+from .scan import blocks
 from .steps import squared_norm
 
 # Largest admissible error, and the spacing of numbers at 1. Half-precision frameworks' own gradients are
@@ -71,13 +73,14 @@ def certificate_weights(
     """
     errors = []
     for name in computed.keys() & autodiff.keys():
-        ours, theirs = np.asarray(computed[name], np.float64), np.asarray(autodiff[name], np.float64)
+        ours, theirs = np.asarray(computed[name]), np.asarray(autodiff[name])
         if not _comparable(ours, theirs):
             errors.append(np.inf)
         elif ours.any() or theirs.any():
             largest, epsilon = _precision(autodiff[name].dtype if dtype is None else dtype)
             floor = epsilon / largest * (terms or {}).get(name, 0.0)
-            errors.append(_ratio(_norm(ours - theirs), max(_norm(theirs), floor)))
+            error, size = _norms_by_rows(ours, theirs)
+            errors.append(_ratio(error, max(size, floor)))
     return max(errors, default=np.nan)
 
 
@@ -133,10 +136,12 @@ def certificate_time(computed: Floats, autodiff: Floats, *, dtype: object = None
     ours, theirs = np.asarray(computed), np.asarray(autodiff)
     if not _comparable(ours, theirs):
         return np.inf
-    largest = float(np.abs(theirs).max(initial=0))
+    largest = float(max(theirs.max(initial=0), -theirs.min(initial=0)))
     if largest == 0.0 and not ours.any():
         return np.nan
-    sizes, errors = _norms(theirs, largest), _norms(ours - theirs, largest)
+    runs = list(blocks(theirs.shape[1], theirs[:, :1].nbytes))
+    sizes = np.concatenate([_norms(theirs[:, run], largest) for run in runs])
+    errors = np.concatenate([_norms(ours[:, run] - theirs[:, run], largest) for run in runs])
     floor = _precision(autodiff.dtype if dtype is None else dtype)[1] * sizes.max()
     return max(map(_ratio, errors.tolist(), np.maximum(sizes, floor).tolist()))
 
@@ -152,9 +157,15 @@ def _norms(values: Floats, scale: float) -> Floats:
     return norms
 
 
-def _norm(values: Floats) -> float:
-    # Not numpy.linalg.norm: its threaded product leaves BLAS' pool spinning beside the next scan.
-    return float(np.sqrt(np.square(values).sum()))
+def _norms_by_rows(ours: Floats, theirs: Floats) -> tuple[float, float]:
+    """‖ours − theirs‖ and ‖theirs‖ in float64, a few rows at a time: large weights are never copied whole."""
+    error = size = 0.0
+    for run in blocks(len(theirs), theirs[:1].nbytes):
+        wide = np.asarray(theirs[run], np.float64)
+        # Not numpy.linalg.norm: its threaded product leaves BLAS' pool spinning beside the next scan.
+        error += float(np.square(ours[run] - wide).sum())
+        size += float(np.square(wide).sum())
+    return math.sqrt(error), math.sqrt(size)
 
 
 def _ratio(error: float, size: float) -> float:

@@ -25,3 +25,4 @@ from throughtime.diagnostics.temporal_coherence import temporal_coherence as tem
 from throughtime.diagnostics.timescale import timescale as timescale
 from throughtime.diagnostics.unit_correlation import unit_correlation as unit_correlation
 from throughtime.diagnostics.vanishing_fraction import vanishing_fraction as vanishing_fraction
+from throughtime.diagnostics.weight_norms import weight_norms as weight_norms

@@ -11,8 +11,11 @@ from throughtime._record import Array
 
 
 def numpy(tensor: Any, *, copy: bool = False) -> Array:
-    """Bring a tensor to NumPy; bfloat16, which NumPy has not, as float32."""
+    """Bring a tensor to NumPy; bfloat16, which NumPy has not, as float32.
+
+    A copy where asked for: torch's arrays share their memory with the tensor.
+    """
     array = np.asarray(keras.ops.convert_to_numpy(tensor))
     if array.dtype.name == "bfloat16":
         return array.astype(np.float32)
-    return array.copy() if copy else array
+    return array.copy() if copy and not array.flags.owndata else array

@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from .collect import Pass
 
 
+def of_framework() -> dict[str, Attribute]:
+    """Name Keras, its version and its backend."""
+    return {
+        "framework": "keras",
+        "framework_version": keras.__version__,
+        "backend": keras.backend.backend(),
+    }
+
+
 def of_capture(
     done: Pass, reduced: tuple[float, str] | None, *, called: list[str], absent: list[str]
 ) -> dict[str, Attribute]:
@@ -27,10 +36,8 @@ def of_capture(
         Paths of the layers asked for, in the order of their calls, and of those that were not called.
     """
     attributes: dict[str, Attribute] = {
-        "framework": "keras",
-        "framework_version": keras.__version__,
-        "backend": keras.backend.backend(),
-        "training": int(done.program.training),
+        **of_framework(),
+        "training": int(done.program.request.training),
         "order_of_calls": ", ".join(called),
     }
     if reduced is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
@@ -20,6 +20,7 @@ from throughtime._record import (
 )
 from throughtime.adapters.alignment import returns_reversed
 from throughtime.adapters.dims import with_own_axes
+from throughtime.adapters.needs import INSIDE
 from throughtime.adapters.several_leaves import stacked, unlike_halves
 
 from . import loss_scale, settings, weights
@@ -29,9 +30,9 @@ from .cell import is_stack
 from .collect_closed import closed_direction
 from .collect_unrolled import Direction, solved_records
 from .find import Found
-from .inside import why_not
-from .parts import is_channels_first, of_half, of_stack, own_states
-from .program import INSIDE, Program, Result, Seen, all_variables
+from .inside import halves, why_not
+from .leaf_parts import is_channels_first, of_half, of_stack, own_states
+from .program import Program, Result, Seen, all_variables
 from .time_distributed import joined_over_outer_steps
 
 _INTEGER_INPUT = "its input is {dtype}, which has no gradient; differentiate the layer that embeds it"
@@ -53,10 +54,31 @@ class Pass:
     result: Result
     wanted: frozenset[str]
     unrolled: Mapping[tuple[int, int], Result]
+    _arrays: dict[str, Array] = field(default_factory=dict)
+
+    def tensor(self, key: str, *, copy: bool = False) -> Array:
+        """Bring one tensor to NumPy, once."""
+        if key not in self._arrays:
+            self._arrays[key] = numpy(self.result.tensors[key], copy=copy)
+        return self._arrays[key]
+
+    def gradient(self, key: str) -> Array | None:
+        """Bring the gradient of one tensor to NumPy, once; None where there is none."""
+        name, tensor = f"gradient.{key}", self.result.gradients.get(key)
+        if tensor is not None and name not in self._arrays:
+            self._arrays[name] = numpy(tensor)
+        return self._arrays.get(name)
+
+    def value(self, variable: Any) -> Array:
+        """Bring a weight to NumPy, once; a copy, since torch's arrays share memory with what trains."""
+        name = f"value.{id(variable)}"
+        if name not in self._arrays:
+            self._arrays[name] = numpy(variable.value, copy=True)
+        return self._arrays[name]
 
 
 def records(done: Pass, reduced: tuple[float, str] | None) -> ModelRecord:
-    """Turn a finished pass into records.
+    """Turn a finished pass into records, but for what it means as a part of a larger batch.
 
     Raises
     ------
@@ -100,17 +122,17 @@ def _of_group(done: Pass, positions: list[int]) -> tuple[LayerRecord, ...]:
 def _records(done: Pass, position: int) -> tuple[LayerRecord, ...]:
     """One leaf for a call; several where a layer holds stacked cells, or two halves that differ."""
     seen = done.program.calls[position]
-    halves, whole = _halves(_layer(done, seen)), _whole(done, seen)
-    if not _is_recurrent(halves[0]):
+    each, whole = halves(_layer(done, seen)), _whole(done, seen)
+    if not _is_recurrent(each[0]):
         return (whole,)
     inside = [_solved(done, position, part) for part in range(len(seen.inside))]
-    if is_stack(halves[0].cell):
-        return stacked(whole, of_stack(halves, _readers(done)), inside)
-    if len(halves) > 1 and not whole.directions and inside:
-        own = [of_half(half, _readers(done)) for half in halves]
+    if is_stack(each[0].cell):
+        return stacked(whole, of_stack(each, _readers(done)), inside)
+    if len(each) > 1 and not whole.directions and inside:
+        own = [of_half(half, _readers(done)) for half in each]
         return (whole, *unlike_halves(whole, own, inside))
     solved = replace(whole, inside=tuple(cells[0] for cells in inside))
-    return (with_own_axes(solved, own_states(halves[0]), channels_first=is_channels_first(halves[0])),)
+    return (with_own_axes(solved, own_states(each[0]), channels_first=is_channels_first(each[0])),)
 
 
 def _is_recurrent(layer: Any) -> bool:
@@ -121,16 +143,10 @@ def _readers(done: Pass) -> weights.Readers:
     """Make what reads the weights that were asked for, and their gradients."""
     readers: dict[str, weights.Values] = {}
     if "weights" in done.wanted:
-        readers[""] = lambda variable: numpy(variable.value, copy=True)
+        readers[""] = done.value
     if "weight_gradients" in done.wanted:
         readers["_gradient"] = _gradient_of(done)
     return readers
-
-
-def _halves(layer: Any) -> tuple[Any, ...]:
-    if isinstance(layer, keras.layers.Bidirectional):
-        return layer.forward_layer, layer.backward_layer
-    return (layer,)
 
 
 def _whole(done: Pass, seen: Seen) -> LayerRecord:
@@ -141,7 +157,7 @@ def _whole(done: Pass, seen: Seen) -> LayerRecord:
     for collect in (_activations, _gradients, _weights, _weight_gradients):
         collect(done, seen, arrays, missing)
     if entry.is_recurrent and done.wanted & INSIDE and not seen.inside:
-        missing["inside"] = why_not(entry.layer, done.program.training)
+        missing["inside"] = why_not(entry.layer, done.program.request.training)
     return LayerRecord(
         path=_path(entry, seen.group),
         kind=weights.kind(entry.layer),
@@ -157,7 +173,7 @@ def _solved(done: Pass, position: int, part: int) -> tuple[DirectionRecord, ...]
     seen = done.program.calls[position]
     known = seen.inside[part]
     if known.is_closed:
-        return (closed_direction(done.result, seen, part),)
+        return (closed_direction(done, seen, part),)
     second = done.unrolled[position, part]
     return solved_records(Direction(done.model, known.layer(), seen, part, done.program, done.result, second))
 
@@ -170,9 +186,8 @@ def _path(entry: Found, number: int) -> str:
 
 
 def _activations(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict[str, str]) -> None:
-    tensors = done.result.tensors
     if "output" in done.wanted:
-        parts = [numpy(tensors[seen.key("output", part)]) for part in range(seen.outputs)]
+        parts = [done.tensor(seen.key("output", part)) for part in range(seen.outputs)]
         if parts:
             arrays["output"] = _in_input_time(done, seen, _joined(parts))
         else:
@@ -180,19 +195,20 @@ def _activations(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict
     if not done.found[seen.index].is_recurrent:
         return
     if "input" in done.wanted:
-        arrays["input"] = numpy(tensors[seen.key("input")], copy=True)
+        arrays["input"] = done.tensor(seen.key("input"), copy=True)
     if "valid" in done.wanted:
         shape = seen.input_shape[:2]
         arrays["valid"] = (
-            numpy(tensors[seen.key("mask")]).astype(bool) if seen.has_mask else np.ones(shape, bool)
+            done.tensor(seen.key("mask")).astype(bool) if seen.has_mask else np.ones(shape, bool)
         )
 
 
 def _gradients(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict[str, str]) -> None:
     if "output_gradient" in done.wanted:
-        gradients = [done.result.gradients.get(seen.key("output", part)) for part in range(seen.outputs)]
-        if gradients and all(gradient is not None for gradient in gradients):
-            array = _joined([numpy(gradient) for gradient in gradients])
+        keys = [seen.key("output", part) for part in range(seen.outputs)]
+        gradients = [gradient for key in keys if (gradient := done.gradient(key)) is not None]
+        if keys and len(gradients) == len(keys):
+            array = _joined(gradients)
             arrays["output_gradient"] = _in_input_time(done, seen, array)
             if _layer(done, seen).compute_dtype == "float16":
                 lost = loss_scale.underflow(array, loss_scale.of_training(done.model))
@@ -203,9 +219,9 @@ def _gradients(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict[s
     if "logits_gradient" in done.wanted and logits_gradient is not None:
         arrays["logits_gradient"] = logits_gradient
     if "input_gradient" in done.wanted:
-        gradient = done.result.gradients.get(seen.key("input"))
+        gradient = done.gradient(seen.key("input"))
         if gradient is not None:
-            arrays["input_gradient"] = numpy(gradient)
+            arrays["input_gradient"] = gradient
         else:
             missing["input_gradient"] = _why_no_input_gradient(done, seen)
 
@@ -223,10 +239,9 @@ def _why_no_output_gradient(done: Pass, seen: Seen) -> str:
 
 
 def _logits_gradient(done: Pass, seen: Seen) -> Array | None:
-    gradients = [done.result.gradients.get(key) for key in seen.logits]
-    if not gradients or any(gradient is None for gradient in gradients):
+    parts = [gradient for key in seen.logits if (gradient := done.gradient(key)) is not None]
+    if not parts or len(parts) < len(seen.logits):
         return None
-    parts = [numpy(gradient) for gradient in gradients]
     is_by_step = isinstance(_layer(done, seen), keras.layers.TimeDistributed)
     return np.stack(parts, axis=1) if is_by_step else parts[0]
 
@@ -239,8 +254,7 @@ def _why_no_input_gradient(done: Pass, seen: Seen) -> str:
 
 def _weights(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict[str, str]) -> None:
     if "weights" in done.wanted:
-        # A copy: torch's arrays share the memory that training writes to.
-        arrays.update(weights.named(_layer(done, seen), lambda variable: numpy(variable.value, copy=True)))
+        arrays.update(weights.named(_layer(done, seen), done.value))
 
 
 def _weight_gradients(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict[str, str]) -> None:
@@ -262,8 +276,7 @@ def _gradient_of(done: Pass) -> Callable[[Any], Array | None]:
     positions = {id(variable): index for index, variable in enumerate(all_variables(done.model))}
 
     def gradient(variable: Any) -> Array | None:
-        tensor = done.result.gradients.get(f"variable.{positions[id(variable)]}")
-        return None if tensor is None else numpy(tensor)
+        return done.gradient(f"variable.{positions[id(variable)]}")
 
     return gradient
 

@@ -2,41 +2,43 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from throughtime._record import Array, DirectionRecord
 
 from . import weights
-from .arrays import numpy
 from .internals import zeroes_masked_output
-from .program import Result, Seen
+
+if TYPE_CHECKING:
+    from .collect import Pass
+    from .program import Seen
 
 
-def closed_direction(result: Result, seen: Seen, part: int) -> DirectionRecord:
+def closed_direction(done: Pass, seen: Seen, part: int) -> DirectionRecord:
     """Bring what one direction computed to input time."""
     known = seen.inside[part]
     layer = known.layer()
     is_half = len(seen.inside) > 1
     flip = slice(None, None, -1 if layer.go_backwards else 1)
-    tensors, gradients = result.tensors, result.gradients
 
     def gradient(name: str) -> Array | None:
-        tensor = gradients.get(seen.key(name, part))
-        return None if tensor is None else numpy(tensor)
+        return done.gradient(seen.key(name, part))
 
     output_gradient = gradient("half_output" if is_half else "output")
     if output_gradient is not None and output_gradient.ndim == 3:
         output_gradient = output_gradient[:, flip]
-    is_output = seen.key("sequence", part) not in tensors
-    hidden = numpy(tensors[seen.key("output") if is_output else seen.key("sequence", part)])
+    is_output = seen.key("sequence", part) not in done.result.tensors
+    hidden = done.tensor(seen.key("output") if is_output else seen.key("sequence", part))
     positions = {id(weight): position for position, weight in enumerate(layer.weights)}
-    initial = [numpy(tensors[seen.key(f"initial_{k}", part)]) for k in range(known.initial_states)]
+    initial = [done.tensor(seen.key(f"initial_{k}", part)) for k in range(known.initial_states)]
     return DirectionRecord(
-        weights=weights.named(layer, lambda v: numpy(v.value, copy=True)),
+        weights=weights.named(layer, done.value),
         weight_gradients=weights.named(layer, lambda v: gradient(f"weight_{positions[id(v)]}"), "_gradient"),
-        inputs=numpy(tensors[seen.key("input")], copy=True),
+        inputs=done.tensor(seen.key("input"), copy=True),
         hidden=hidden[:, flip],
         output_gradient=output_gradient,
         input_gradient=gradient("half_input" if is_half else "input"),
-        valid=numpy(tensors[seen.key("inside_mask", part)]).astype(bool) if known.has_mask else None,
+        valid=done.tensor(seen.key("inside_mask", part)).astype(bool) if known.has_mask else None,
         zero_output=zeroes_masked_output(layer),
         runs_backward=bool(layer.go_backwards),
         initial=tuple(initial) or (None, None),

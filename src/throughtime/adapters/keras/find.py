@@ -47,7 +47,7 @@ class Found:
     @property
     def is_recurrent(self) -> bool:
         """Whether its leaf shows something that flows through time."""
-        return _is_recurrent(self.layer)
+        return is_recurrent(self.layer)
 
 
 def walk(model: Any) -> list[Found]:
@@ -70,7 +70,7 @@ def _walk(container: Any, prefix: str, seen: set[int], outer: Any) -> Iterator[F
         is_container = _is_container(child)
         if _hides_recurrence(child):
             outermost = child if outer is None else outer
-            if _is_recurrent(child.layer):
+            if is_recurrent(child.layer):
                 yield Found(prefix + name, child.layer, False, outermost)
             else:
                 yield Found(prefix + name, child, True, outer)
@@ -84,10 +84,11 @@ def _walk(container: Any, prefix: str, seen: set[int], outer: Any) -> Iterator[F
 def _hides_recurrence(layer: Any) -> bool:
     if not isinstance(layer, keras.layers.TimeDistributed):
         return False
-    return any(_is_recurrent(inner) for inner in every_layer(layer.layer))
+    return any(is_recurrent(inner) for inner in every_layer(layer.layer))
 
 
-def _is_recurrent(layer: Any) -> bool:
+def is_recurrent(layer: Any) -> bool:
+    """Whether something flows through time in a layer."""
     return isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional))
 
 

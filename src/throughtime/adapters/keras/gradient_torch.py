@@ -37,7 +37,9 @@ def trace(program: Program, variables: Sequence[Any], inputs: Any, *, compiled: 
                 own[index].requires_grad_()
             loss, tensors = program(own, inputs, mark)
         sources = {**marks, **{f"variable.{index}": own[index] for index in program.differentiated}}
-        return Result(tensors, _gradients(loss, sources))
+        gradients = _gradients(loss, sources)
+        # Tensors with a history would keep all that the pass has computed.
+        return Result({key: tensor.detach() for key, tensor in tensors.items()}, gradients)
 
     return call
 

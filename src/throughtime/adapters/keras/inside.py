@@ -45,6 +45,13 @@ class Inside:
     output_shape: tuple[int, ...] = ()
 
 
+def halves(layer: Any) -> tuple[Any, ...]:
+    """Return both layers of a Bidirectional, else the layer itself."""
+    if isinstance(layer, keras.layers.Bidirectional):
+        return layer.forward_layer, layer.backward_layer
+    return (layer,)
+
+
 def why_not(layer: Any, training: bool) -> str:
     """Return the reason for which a layer cannot be looked into, empty if it can."""
     if isinstance(layer, keras.layers.Bidirectional):
@@ -113,7 +120,7 @@ def watched(
         whole are another's.
     """
     signature = inspect.signature(original)
-    closed = is_closed(layer, recorder.training, recorder.activations)
+    closed = is_closed(layer, recorder.request.training, recorder.request.activations)
     watch = _watch_closed if closed else _watch_open
 
     @functools.wraps(original)
@@ -154,7 +161,7 @@ def _watch_open(direction: _Direction, inside: Inside, run: Callable[[], Any]) -
     with (
         direction.marked_weights(),
         _initial_kept(layer, inside),
-        _dropout_kept(layer, inside, direction.recorder.training),
+        _dropout_kept(layer, inside, direction.recorder.request.training),
     ):
         result = run()
     output, *states = result if layer.return_state else (result,)

@@ -1,57 +1,122 @@
-"""Tells what is its own of each cell in a layer that holds several: stacked ones, or two unlike halves."""
+"""Whether captures of parts of a batch, one after the other, add up to the capture of the whole.
+
+`why_whole` judges the model before anything runs, `Parts` the loss after a pass.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from throughtime._record import Array
-from throughtime.adapters.gates import GATED
-from throughtime.adapters.several_leaves import Part
+import keras
 
-from . import weights
-from .cell import inner_cells, state_names
-from .own_cells import own_cell
-from .settings import of_cell as settings_of_cell
+from throughtime._record import MEAN, ONE_SAMPLE, SUM, ModelRecord
+from throughtime.adapters.alike import Alike
+from throughtime.adapters.reductions import Labels
+
+from .arrays import numpy
+from .internals import every_layer
+from .program import VALID_STEPS, Program, Result
+from .tensors import batch_size, joined, rows_of
+
+_SIZES = "the inputs' first axes, {sizes}, are not all samples"
+_TRAINING = "with training=True dropout and batch statistics are those of the whole batch"
+_STATEFUL = "the layer {name!r} is stateful and keeps a state for each sample of the batch"
+_FIXED = "the model's input has a fixed batch size of {size}"
+_REDUCTION = "the loss is no mean or sum over samples ({how})"
+_ADDED = "layers add losses of their own, with add_loss or an activity regulariser, from the whole batch"
+_REGULARISED = "the loss is a sum over samples, and its regularisers are added once for each batch"
+_MASKED = "masks reach the loss, and on which steps it averages is not known"
 
 
-def of_stack(halves: Sequence[Any], own: weights.Readers) -> list[list[Part]]:
-    """List the stacked cells of a layer, or of both layers of a Bidirectional.
+def why_whole(model: Any, x: Any, training: bool) -> str:
+    """Tell why parts would not add up; empty where nothing of the model and its inputs says so."""
+    lengths = {int(array.shape[0]) for array in keras.tree.flatten(x)}
+    if len(lengths) > 1:
+        return _SIZES.format(sizes=", ".join(map(str, sorted(lengths))))
+    if training:
+        return _TRAINING
+    stateful = [layer.name for layer in every_layer(model) if getattr(layer, "stateful", False)]
+    if stateful:
+        return _STATEFUL.format(name=stateful[0])
+    sizes = [tensor.shape[0] for tensor in keras.tree.flatten(getattr(model, "inputs", None) or [])]
+    fixed = [size for size in sizes if size is not None]
+    return _FIXED.format(size=fixed[0]) if fixed else ""
+
+
+def _of_loss(model: Any, how: str, program: Program, *, own_function: bool) -> str:
+    """Tell why the loss of the whole is no sum or mean of the losses of its parts; empty where it is.
 
     Parameters
     ----------
-    own : readers of weights and their gradients, by the suffix of their names
+    model : keras.Model
+    how : str
+        The loss's reduction in words.
+    program : Program
+        After its pass.
+    own_function : bool
+        The loss is a plain function, which knows no masks.
     """
-    by_half = [[_of_cell(half, cell, own) for cell in inner_cells(half.cell)] for half in halves]
-    return [list(parts) for parts in zip(*by_half, strict=True)]
+    if program.adds_losses:
+        return _ADDED
+    if how not in (MEAN, SUM, ONE_SAMPLE):
+        return _REDUCTION.format(how=how)
+    if how == SUM and any(variable.regularizer is not None for variable in model.trainable_variables):
+        return _REGULARISED
+    is_clear = own_function or (program.reductions.declared is not None and len(program.masked) == 1)
+    return "" if is_clear or how == SUM or not any(program.masked) else _MASKED
 
 
-def _of_cell(layer: Any, cell: Any, own: weights.Readers) -> Part:
-    arrays: dict[str, Array] = {}
-    for suffix, read in own.items():
-        arrays |= weights.of_cell(cell, read, suffix)
-    kind = weights.kind_of_cell(cell)
-    states = () if kind in GATED else state_names(cell)
-    return Part(kind, arrays, settings_of_cell(cell), states, is_channels_first(layer))
+def _weight(program: Program, result: Result, samples: int) -> float:
+    """Tell what a batch counts for in a mean over several: Keras' losses average over valid steps."""
+    if VALID_STEPS not in result.tensors or program.reductions.declared is None:
+        return float(samples)
+    return float(numpy(result.tensors[VALID_STEPS]))
 
 
-def of_half(half: Any, own: weights.Readers) -> Part:
-    """Tell what one layer of a Bidirectional has for itself."""
-    arrays: dict[str, Array] = {}
-    for suffix, read in own.items():
-        arrays |= weights.named(half, read, suffix)
-    flags = {**settings_of_cell(half.cell), "go_backwards": int(half.go_backwards)}
-    return Part(weights.kind(half), arrays, flags, own_states(half), is_channels_first(half))
+class Parts:
+    """The parts of one batch, as they are captured one after the other.
 
+    Parameters
+    ----------
+    model : keras.Model
+    loss : as `Probe` takes it
+    evaluate : callable (Labels, predictions) -> float
+        The loss without what the model adds to it.
+    """
 
-def own_states(layer: Any) -> tuple[str, ...]:
-    """Name the states of a layer's cell that the schema has no words for."""
-    registered = own_cell(layer)
-    if registered is not None:
-        return registered.states
-    return () if weights.kind(layer) in GATED else state_names(layer.cell)
+    def __init__(self, model: Any, loss: Any, evaluate: Callable[[Labels, Any], float]) -> None:
+        self._model, self._evaluate = model, evaluate
+        self._own_function = callable(loss) and not isinstance(loss, keras.losses.Loss)
+        self._alike: Alike | None = None
 
+    def record(
+        self, record: ModelRecord, how: str, program: Program, result: Result, data: Any
+    ) -> ModelRecord:
+        """Add what the record of the next part means beside those of the others.
 
-def is_channels_first(layer: Any) -> bool:
-    """Whether a convolutional layer takes images with their channels before rows and columns."""
-    return str(getattr(layer, "data_format", "")) == "channels_first"
+        Parameters
+        ----------
+        record : ModelRecord
+        how : str
+            The loss's reduction in words.
+        program, result
+            The pass that gave it.
+        data : tuple
+            x, y and sample weights.
+        """
+        samples = batch_size(data[0])
+        why = _of_loss(self._model, how, program, own_function=self._own_function)
+        if not why and not program.reductions.is_certain:
+            why = self._why_unlike(how, (*data, program.predictions(result)), samples)
+        return replace(record, weight=_weight(program, result, samples), why_whole=why)
+
+    def _why_unlike(self, how: str, data: Any, samples: int) -> str:
+        if self._alike is None:
+            self._alike = Alike(self._loss_of, rows_of, joined, how)
+        return self._alike.why_not(data, samples)
+
+    def _loss_of(self, data: Any) -> float:
+        *labels, predictions = data
+        return self._evaluate(Labels(*labels), predictions)

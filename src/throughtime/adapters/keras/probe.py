@@ -16,17 +16,21 @@ from typing import Any
 
 import keras
 
-from throughtime._errors import AmbiguousLayerError, LossError, UnbuiltModelError, UnsupportedModelError
+from throughtime import _memory
+from throughtime._budget import Budget
+from throughtime._errors import AmbiguousLayerError, LossError
 from throughtime._random_states import random_states_restored
-from throughtime._record import ModelRecord, Request
+from throughtime._record import MEAN, ModelRecord, Request
 from throughtime.adapters.coupling import is_coupled
-from throughtime.adapters.reductions import COUPLED, MEAN, UNTRIED, Labels, factor, tried_factor
+from throughtime.adapters.reductions import COUPLED, UNTRIED, Labels, factor, tried_factor
 
 from . import find, loss_scale
 from .collect import Pass, records
-from .internals import compiled_loss, every_layer, synchronise, unbuilt_in_cells
+from .internals import compiled_loss, synchronise
 from .loss import check_loss, data_loss, has_data_loss, may_do_without_labels
+from .models import check_model, execution, plain_settings
 from .own_cells import own_cells
+from .parts import Parts, why_whole
 from .program import Program, Result, Traced, all_variables, weakly
 from .restore import untouched
 from .second_pass import SecondPass
@@ -43,7 +47,7 @@ from .tensors import (
 )
 
 _KEPT_TRACES = 8  # per model; a loop over many batch shapes must not pile up compiled programs
-_BOOKKEEPING = ("training", "stop_training", "_called")
+_WORTH_RELEASING = 2**25  # bytes; giving memory back takes milliseconds
 
 
 @dataclass
@@ -91,29 +95,58 @@ class Probe:
         self.loss = loss
         self.request = request
         self.found = find.select(model, layers)
+        self._parts = self._new_parts()
 
-    def __call__(self, x: Any, y: Any, sample_weight: Any) -> ModelRecord:
-        """Capture one batch. Structures of arrays; y None for a capture without gradients."""
+    def __call__(self, x: Any, y: Any, sample_weight: Any, budget: Budget) -> ModelRecord:
+        """Capture one batch. Structures of arrays; y None for a capture without gradients.
+
+        Raises
+        ------
+        ExceededError
+            The pass would take more than the budget.
+        """
         synchronise(self.model)
         data = tuple(map(tensors, (x, y, sample_weight)))
         check_sizes(*data)
         with ragged_told(x), untouched(self.model):
-            trace, result = self._pass(data)
+            trace, result = self._pass(data, budget)
             reduced = self._how_reduced(trace, result, data)
             unrolled = trace.second(self.model, trace.program.calls, result, self._values())
+            if trace.program.need.passing.of(budget.part) > _WORTH_RELEASING:
+                _memory.release()
         wanted = self._wanted(trace.program.has_loss)
         done = Pass(self.model, self.found, trace.program, result, wanted, unrolled)
-        return records(done, reduced)
+        record = records(done, reduced)
+        if budget.part == budget.samples or reduced is None:
+            return record
+        return self._parts.record(record, reduced[1], trace.program, result, data)
 
-    def _pass(self, data: Any) -> tuple[_Trace, Result]:
+    def samples(self, x: Any) -> int:
+        """Count the samples of a batch."""
+        return batch_size(x)
+
+    def part(self, data: Any, rows: slice) -> Any:
+        """Take some of the samples of x, y and sample weights."""
+        if rows.start == 0:
+            self._parts = self._new_parts()
+        return keras.tree.map_structure(lambda array: None if array is None else array[rows], data)
+
+    def _new_parts(self) -> Parts:
+        return Parts(self.model, self.loss, self._data_loss)
+
+    def why_whole(self, data: Any) -> str:
+        """Tell why parts of a batch would not add up to it; empty where nothing known yet says so."""
+        return why_whole(self.model, data[0], self.request.training)
+
+    def _pass(self, data: Any, budget: Budget) -> tuple[_Trace, Result]:
         """Run on a batch; without a loss where there are no labels and the model has none of its own."""
         try:
-            trace = self._trace(data)
+            trace = self._trace(data, budget)
             return trace, self._run(trace, data)
         except LossError:
             if data[1] is not None:
                 raise
-        trace = _traces[self.model][self._key(data)] = self._new_trace(data, False)
+        trace = _traces[self.model][self._key(data)] = self._new_trace(data, False, budget)
         return trace, self._run(trace, data)
 
     def _values(self) -> list[Any]:
@@ -140,12 +173,14 @@ class Probe:
     def _wanted(self, has_labels: bool) -> frozenset[str]:
         return self.request.quantities - (frozenset() if has_labels else self.request.gradients)
 
-    def _trace(self, data: Any) -> _Trace:
+    def _trace(self, data: Any, budget: Budget) -> _Trace:
         kept = _traces.setdefault(self.model, OrderedDict())
         key = self._key(data)
         trace = kept.get(key)
         if trace is None or trace.loss() is not self._loss_identity():
-            trace = kept[key] = self._new_trace(data, self._expects_loss(data))
+            trace = kept[key] = self._new_trace(data, self._expects_loss(data), budget)
+        trace.program.budget = budget
+        budget.check(trace.program.need)
         kept.move_to_end(key)
         while len(kept) > _KEPT_TRACES:
             kept.popitem(last=False)
@@ -168,7 +203,7 @@ class Probe:
             self.request.quantities,
             self.request.training,
             runs,
-            _settings(self.model),
+            plain_settings(self.model),
         )
 
     def _expects_loss(self, data: Any) -> bool:
@@ -178,17 +213,17 @@ class Probe:
         check_loss(self.model, self.loss)
         return True
 
-    def _new_trace(self, data: Any, has_loss: bool) -> _Trace:
+    def _new_trace(self, data: Any, has_loss: bool, budget: Budget) -> _Trace:
         wanted = self._wanted(has_loss)
         program = Program(
             self.model,
             self.found,
             weakly(self.loss),
-            wanted,
-            training=self.request.training,
-            activations=self.request.activations,
+            replace(self.request, quantities=wanted),
+            has_loss=has_loss,
+            at_once=keras.backend.backend() == "torch" or execution(self.model)["eager"],
         )
-        program.has_loss = has_loss
+        program.budget = budget
         variables = all_variables(self.model)
         if "weight_gradients" in wanted:
             positions = {id(variable): index for index, variable in enumerate(variables)}
@@ -197,7 +232,7 @@ class Probe:
             program.differentiated = sorted(chosen)
         module = _gradient_module()
         values = [module.value_of(variable) for variable in variables]
-        trace = partial(module.trace, **_execution(self.model))
+        trace = partial(module.trace, **execution(self.model))
         is_scaled = has_loss and loss_scale.is_needed(self.model)
         inputs = (*data, keras.ops.ones((), "float32") if is_scaled else None)
         second = SecondPass(trace, module.scan, self.request.training, is_scaled)
@@ -221,6 +256,8 @@ class Probe:
         """Whether the first sample sees that the others are replaced by copies of it."""
         try:
             among_copies = self._run(trace, with_copies(data, size))
+        except MemoryError:
+            raise
         except Exception:  # what cannot run on copies, and does on the batch, looks at more than one sample
             return True
         return is_coupled(result, among_copies, size, first_sample)
@@ -248,46 +285,5 @@ class Probe:
             return float(keras.ops.convert_to_numpy(value))
 
 
-def check_model(model: Any) -> None:
-    """Refuse what cannot be captured: no Keras model, or one without weights yet."""
-    if not isinstance(model, keras.layers.Layer):
-        raise UnsupportedModelError(f"Expected a Keras model, got {type(model).__name__}.")
-    if not model.built:
-        raise UnbuiltModelError(
-            f"The model {model.name!r} is not built: it has no weights yet. Start it with "
-            "keras.Input(shape), or call it once on a batch, model(x), and capture then."
-        )
-    unbuilt = unbuilt_in_cells(model)
-    if unbuilt:
-        raise UnbuiltModelError(
-            f"Keras builds {', '.join(unbuilt)}, inside a recurrent cell of {model.name!r}, when the cell "
-            "first runs: call the model once on a batch, model(x), and capture then."
-        )
-
-
-def _execution(model: Any) -> dict[str, bool]:
-    """How the model was compiled to run."""
-    return {
-        "eager": bool(getattr(model, "run_eagerly", False)),
-        "compiled": bool(getattr(model, "compiled", False) and model.jit_compile),
-    }
-
-
 def _gradient_module() -> Any:
     return import_module(f"throughtime.adapters.keras.gradient_{keras.backend.backend()}")
-
-
-def _settings(model: Any) -> tuple[Any, ...]:
-    """Every plain setting of every layer: a change in one of them changes what the model computes.
-
-    What Keras and torch merely note down is left out; the mode of a pass is an argument of its call.
-    """
-    plain = (bool, int, float, str)
-    return tuple(
-        frozenset(
-            (name, value)
-            for name, value in vars(layer).items()
-            if isinstance(value, plain) and name not in _BOOKKEEPING
-        )
-        for layer in every_layer(model)
-    )

@@ -13,11 +13,15 @@ from typing import Any
 
 import keras
 
+from throughtime._budget import Budget, Need
+from throughtime._record import Request
 from throughtime.adapters.reductions import Labels, Reductions
+from throughtime.adapters.wanted import watched
 
 from .find import Found
-from .internals import every_layer
+from .internals import every_layer, keras_mask
 from .loss import adds_losses, reductions, total
+from .meter import Meter
 from .tap import Call, Mark, Recorder, key
 
 
@@ -28,6 +32,8 @@ class Result:
     tensors: dict[str, Any]
     gradients: dict[str, Any]
 
+
+VALID_STEPS = "valid_steps"  # among the tensors of a Result
 
 Traced = Callable[[Sequence[Any], Any], Result]
 
@@ -85,28 +91,6 @@ def all_variables(model: Any) -> list[Any]:
     return list({id(variable): variable for variable in [*model.variables, *states]}.values())
 
 
-# Which kind of tensor must be watched for which quantities.
-_INSIDE_GRADIENTS = frozenset(
-    {
-        "hidden_gradient",
-        "cell_gradient",
-        "gate_gradient",
-        "initial_hidden_gradient",
-        "initial_cell_gradient",
-        "step_contribution",
-        "certificate",
-    }
-)
-INSIDE = _INSIDE_GRADIENTS | {"hidden", "cell", "gate_activation"}
-_NEEDED_FOR = {
-    "inside": INSIDE,
-    "outputs": _INSIDE_GRADIENTS | {"output_gradient"},
-    "logits": frozenset({"output_gradient", "logits_gradient"}),
-    "inputs": frozenset({"input_gradient", "certificate"}),
-    "weights": frozenset({"certificate"}),
-}
-
-
 class Program:
     """The forward pass of a model that watches chosen layers.
 
@@ -122,6 +106,12 @@ class Program:
         How the loss reduces samples; known after a pass with a loss.
     adds_losses : bool
         Layers add to the loss by themselves; known after a pass with a loss.
+    budget : Budget
+        What the next pass may take.
+    need : Need
+        What a pass takes; known after one.
+    masked : list of bool
+        Whether a mask comes along with each prediction; known after a pass.
     """
 
     def __init__(
@@ -129,24 +119,26 @@ class Program:
         model: Any,
         found: Sequence[Found],
         loss: Callable[[], Any],
-        quantities: frozenset[str],
+        request: Request,
         *,
-        training: bool,
-        activations: frozenset[str],
+        has_loss: bool,
+        at_once: bool,
     ) -> None:
         self._model = weakref.ref(model)
         self._found = [
             (entry.path, entry.is_container, weakref.ref(entry.layer), weakly(entry.outer)) for entry in found
         ]
         self._loss = loss
-        self._quantities = quantities
-        self.training = training
-        self._activations = activations
+        self._at_once = at_once
+        self.request = request
+        self.has_loss = has_loss
         self.differentiated: list[int] = []
-        self.has_loss = False
         self.calls: list[Seen] = []
         self.reductions = Reductions(None, is_certain=False)
         self.adds_losses = False
+        self.budget: Budget | None = None
+        self.need = Need()
+        self.masked: list[bool] = []
         self._structure: Any = None
 
     def __call__(self, values: Sequence[Any], inputs: Any, mark: Mark) -> tuple[Any, dict[str, Any]]:
@@ -164,19 +156,15 @@ class Program:
         labels = Labels(*data)
         mapping = list(zip(variables, values, strict=True))
         with keras.StatelessScope(mapping, collect_losses=True, initialize_variables=False) as scope:
-            recorder = Recorder(
-                found,
-                mark,
-                self._watched(),
-                scope,
-                training=self.training,
-                activations=self._activations,
-            )
-            with recorder.watching():
-                predictions = _call(model, labels.x, self.training)
+            recorder = self._recorder(found, mark, scope)
+            with recorder.watching(model):
+                predictions = called(model, labels.x, self.request.training)
+            flat = keras.tree.flatten(predictions)
+            recorder.meter.add_output(flat, is_watched=False, flows_back=recorder.flows_back)
+            self.need = recorder.meter.total()
             loss = None
             if self.has_loss:
-                loss = total(model, self._loss(), labels, predictions, self.training)
+                loss = total(model, self._loss(), labels, predictions, self.request.training)
                 self.reductions = reductions(model, self._loss())
                 self.adds_losses = adds_losses(model)
         self._structure = keras.tree.map_structure(lambda _: 0, predictions)
@@ -184,10 +172,12 @@ class Program:
         tensors = self._tensors(recorder, predictions, loss)
         return (loss if loss is None or scale is None else loss * keras.ops.cast(scale, loss.dtype)), tensors
 
-    def _watched(self) -> frozenset[str]:
-        """Kinds of tensors to mark and keep, for the quantities asked for."""
-        kinds = {kind for kind, needs in _NEEDED_FOR.items() if self._quantities & needs}
-        return frozenset(kinds if self.has_loss else kinds & {"inside"})
+    def _recorder(self, found: Sequence[Found], mark: Mark, scope: Any) -> Recorder:
+        assert self.budget is not None
+        is_repeated = self.has_loss and self.budget.part > 1  # to see whether samples are coupled
+        meter = Meter(self.budget, self.request, is_repeated=is_repeated, at_once=self._at_once)
+        kinds = watched(self.request.quantities, has_loss=self.has_loss)
+        return Recorder(found, mark, kinds, scope, self.request, meter)
 
     def predictions(self, result: Result) -> Any:
         """Give the predictions of a pass the structure the model gave them."""
@@ -201,15 +191,25 @@ class Program:
         if self.has_loss and not self.reductions.is_certain:
             flat = keras.tree.flatten(predictions)
             tensors.update({f"prediction.{index}": tensor for index, tensor in enumerate(flat)})
+        tensors.update(self._valid_steps(predictions))
         for call in recorder.calls:
-            if "output" in self._quantities:
+            if "output" in self.request.quantities:
                 tensors.update({call.key("output", k): tensor for k, tensor in enumerate(call.outputs)})
-            if recorder.found[call.index].is_recurrent and ("input" in self._quantities or call.inside):
+            is_asked = "input" in self.request.quantities or call.inside
+            if recorder.found[call.index].is_recurrent and is_asked:
                 tensors[call.key("input")] = call.input
-            if call.mask is not None and "valid" in self._quantities:
+            if call.mask is not None and "valid" in self.request.quantities:
                 tensors[call.key("mask")] = call.mask
             tensors.update(_inside_tensors(call))
         return tensors
+
+    def _valid_steps(self, predictions: Any) -> dict[str, Any]:
+        """Count the steps over which Keras' losses average, where masks come along with predictions."""
+        masks = [keras_mask(prediction) for prediction in keras.tree.flatten(predictions)]
+        self.masked = [mask is not None for mask in masks]
+        if not self.has_loss or len(masks) != 1 or masks[0] is None:
+            return {}
+        return {VALID_STEPS: keras.ops.sum(keras.ops.cast(masks[0], "float32"))}
 
 
 def _inside_tensors(call: Call) -> dict[str, Any]:
@@ -266,7 +266,8 @@ def _seen(call: Call) -> Seen:
     )
 
 
-def _call(model: Any, x: Any, training: bool) -> Any:
+def called(model: Any, x: Any, training: bool) -> Any:
+    """Call a model, in training or not where it makes a difference."""
     if getattr(model, "_call_has_training_arg", True):
         return model(x, training=training)
     return model(x)

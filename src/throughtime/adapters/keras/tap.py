@@ -16,11 +16,13 @@ from typing import Any
 
 import keras
 
+from throughtime._record import Request
 from throughtime.adapters.attributes import replaced
 
 from . import inside, logits
-from .find import Found
-from .internals import carry
+from .find import Found, is_recurrent
+from .internals import carry, every_layer
+from .meter import Meter
 
 Mark = Callable[[str, Any], Any]
 
@@ -62,9 +64,9 @@ class Recorder:
         What to mark and keep: "inputs", "outputs", "logits", "inside", "weights".
     scope : keras.StatelessScope
         The scope the pass runs in; it holds the weights' values.
-    training : bool
-    activations : frozenset of str
-        Those with a derivative in closed form.
+    request : Request
+    meter : Meter
+        Is told of every call of a recurrent layer.
     """
 
     def __init__(
@@ -73,26 +75,29 @@ class Recorder:
         mark: Mark,
         wanted: frozenset[str],
         scope: Any,
-        *,
-        training: bool,
-        activations: frozenset[str],
+        request: Request,
+        meter: Meter,
     ) -> None:
         self.found = found
         self.mark = mark
         self.wanted = wanted
         self.scope = scope
-        self.training = training
-        self.activations = activations
+        self.request = request
+        self.meter = meter
+        # A gradient flows back through what is called from now on.
+        self.flows_back = False
         self.calls: list[Call] = []
         self.current: list[Call] = []
         self.outer_calls: dict[int, int] = {}
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
+    def watching(self, model: Any) -> Iterator[None]:
         """Wrap the layers' calls for the duration of the block."""
         with ExitStack() as stack:
             for index, entry in enumerate(self.found):
-                looks_inside = "inside" in self.wanted and not inside.why_not(entry.layer, self.training)
+                looks_inside = "inside" in self.wanted and not inside.why_not(
+                    entry.layer, self.request.training
+                )
                 if looks_inside and isinstance(entry.layer, keras.layers.Bidirectional):
                     inside.watch_halves(self, entry.layer, stack)
                 name = "quantized_call" if getattr(entry.layer, "quantization_mode", None) else "call"
@@ -100,9 +105,29 @@ class Recorder:
                 if looks_inside and isinstance(entry.layer, keras.layers.RNN):
                     original = inside.watched(self, entry.layer, original)
                 stack.enter_context(replaced(entry.layer, name, self._wrap(index, entry, original)))
+            for layer in self._running_along(model):
+                stack.enter_context(replaced(layer, "call", self._metered(layer)))
             for outer in {id(entry.outer): entry.outer for entry in self.found if entry.outer}.values():
                 stack.enter_context(replaced(outer, "call", self._counted(outer)))
             yield
+
+    def _running_along(self, model: Any) -> list[Any]:
+        """Recurrent layers that nothing is asked of; they take memory as well."""
+        recurrent = [layer for layer in every_layer(model) if is_recurrent(layer)]
+        inner = [half for layer in recurrent for half in inside.halves(layer) if half is not layer]
+        others = {id(layer) for layer in [*inner, *(entry.layer for entry in self.found)]}
+        return [layer for layer in recurrent if id(layer) not in others]
+
+    def _metered(self, layer: Any) -> Callable[..., Any]:
+        original = layer.call
+
+        @functools.wraps(original)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            given = next(iter([*args, *kwargs.values()]), None)
+            self.meter.add(layer, given, is_watched=False, flows_back=self.flows_back)
+            return original(*args, **kwargs)
+
+        return call
 
     def _counted(self, outer: Any) -> Callable[..., Any]:
         """Wrap a TimeDistributed's call to tell its calls apart."""
@@ -130,20 +155,31 @@ class Recorder:
                 record.mask = bound.arguments.get("mask")
                 record.input = bound.arguments[first] = self._marked_input(record, record.input)
                 args, kwargs = bound.args, bound.kwargs
+            self._note(entry, record.input)
             self.current.append(record)
             try:
                 result = original(*args, **kwargs)
             finally:
                 self.current.pop()
             self.calls.append(record)
-            return self._marked_result(record, entry.layer, result)
+            marked = self._marked_result(record, entry.layer, result)
+            if not entry.is_recurrent:
+                self.meter.add_output(record.outputs, is_watched=True, flows_back=self.flows_back)
+            return marked
 
         return call
+
+    def _note(self, entry: Found, tensor: Any) -> None:
+        """Tell the meter of a call, once its input is marked."""
+        self.flows_back |= "weights" in self.wanted or "weight_gradients" in self.request.quantities
+        if entry.is_recurrent:
+            self.meter.add(entry.layer, tensor, is_watched=True, flows_back=self.flows_back)
 
     def marked(self, wanted: str, name: str, tensor: Any) -> Any:
         """Mark a tensor if its kind is wanted and it is a float; masks and logits travel along."""
         if wanted not in self.wanted or not _is_float(tensor):
             return tensor
+        self.flows_back = True
         return carry(tensor, self.mark(name, tensor))
 
     def _marked_input(self, record: Call, tensor: Any) -> Any:

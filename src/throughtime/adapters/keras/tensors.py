@@ -125,6 +125,15 @@ def rows_of(structure: Any, rows: Sequence[int]) -> Any:
     return keras.tree.map_structure(taken, structure)
 
 
+def joined(first: Any, second: Any) -> Any:
+    """Put the samples of two structures of tensors together; None stays None."""
+
+    def both(one: Any, other: Any) -> Any:
+        return None if one is None else keras.ops.concatenate([one, other], axis=0)
+
+    return keras.tree.map_structure(both, first, second)
+
+
 def with_copies(structure: Any, size: int) -> Any:
     """Replace every sample by the first; what has no sample axis stays, and what is not dense."""
 

@@ -29,11 +29,7 @@ def of_capture(
     """
     model, program = done.model, done.program
     attributes: dict[str, Attribute] = {
-        "framework": package_of_object(model),
-        "framework_version": version(model),
-        "backend": "tensorflow",
-        "backend_version": str(tf.__version__),
-        "mode": "graph" if belongs_to_a_graph(model) else "eager",
+        **of_framework(model),
         "training": int(program.training),
         "order_of_calls": ", ".join(called),
     }
@@ -52,6 +48,17 @@ def of_capture(
         attributes["not_called"] = ", ".join(absent)
     attributes["time"] = alignment(every_layer(model))
     return attributes
+
+
+def of_framework(model: Any) -> dict[str, Attribute]:
+    """Say which Keras 2 a model is of, and how it runs."""
+    return {
+        "framework": package_of_object(model),
+        "framework_version": version(model),
+        "backend": "tensorflow",
+        "backend_version": str(tf.__version__),
+        "mode": "graph" if belongs_to_a_graph(model) else "eager",
+    }
 
 
 def _of_training(model: Any, adds_losses: bool, *, with_loss: bool) -> dict[str, Attribute]:

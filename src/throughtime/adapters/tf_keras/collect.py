@@ -12,6 +12,7 @@ from throughtime._errors import LayerNotFoundError
 from throughtime._record import UNREACHED, Array, DirectionRecord, LayerRecord, ModelRecord, SolvedRecord
 from throughtime.adapters.alignment import returns_reversed
 from throughtime.adapters.dims import with_own_axes
+from throughtime.adapters.needs import INSIDE
 from throughtime.adapters.several_leaves import stacked, unlike_halves
 
 from . import loss_scale, settings, weights
@@ -21,10 +22,10 @@ from .cell import is_stack
 from .collect_closed import closed_direction
 from .collect_unrolled import Direction, solved_records
 from .find import Found
-from .inside import why_not
+from .inside import halves_of, why_not
+from .leaf_parts import is_channels_first, of_half, of_stack, own_states
 from .library import is_a
-from .parts import is_channels_first, of_half, of_stack, own_states
-from .program import INSIDE, Program, Result
+from .program import Program, Result
 from .tap import Call
 
 _INTEGER_INPUT = "its input is {dtype}, which has no gradient; differentiate the layer that embeds it"
@@ -93,7 +94,7 @@ def records(done: Pass, reduced: tuple[float, str] | None) -> ModelRecord:
 def _records(done: Pass, position: int) -> tuple[LayerRecord, ...]:
     """One leaf for a call; several where a layer holds stacked cells, or two halves that differ."""
     call = done.program.calls[position]
-    halves, whole = _halves(_layer(done, call)), _whole(done, call)
+    halves, whole = halves_of(_layer(done, call)), _whole(done, call)
     if not is_a(halves[0], "RNN"):
         return (whole,)
     inside = [_solved(done, position, part) for part in range(len(call.inside))]
@@ -114,12 +115,6 @@ def _readers(done: Pass) -> weights.Readers:
     if "weight_gradients" in done.wanted:
         readers["_gradient"] = done.gradient_of
     return readers
-
-
-def _halves(layer: Any) -> tuple[Any, ...]:
-    if is_a(layer, "Bidirectional"):
-        return layer.forward_layer, layer.backward_layer
-    return (layer,)
 
 
 def _whole(done: Pass, call: Call) -> LayerRecord:

@@ -67,6 +67,13 @@ def with_first(value: Any, first: Any) -> Any:
     return [with_first(value[0], first), *value[1:]]
 
 
+def halves_of(layer: Any) -> tuple[Any, ...]:
+    """Return both layers of a Bidirectional, else the layer itself."""
+    if is_a(layer, "Bidirectional"):
+        return layer.forward_layer, layer.backward_layer
+    return (layer,)
+
+
 def why_not(layer: Any, training: bool) -> str:
     """Return the reason for which a layer cannot be looked into, empty if it can."""
     if is_a(layer, "Bidirectional"):
@@ -109,7 +116,7 @@ def activation_name(cell: Any, function: Any) -> str:
 
 def watch_halves(recorder: Recorder, layer: Any, stack: ExitStack) -> None:
     """Watch both layers of a Bidirectional."""
-    for half in (layer.forward_layer, layer.backward_layer):
+    for half in halves_of(layer):
         original, signature = as_keras_calls(half, half.call), inspect.signature(half.call)
         call = watched(recorder, half, original, signature, is_half=True)
         stack.enter_context(replaced(half, "call", call))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -11,24 +11,23 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from throughtime._errors import AmbiguousLayerError, LossError, UnbuiltModelError, UnsupportedModelError
-from throughtime._record import Array, ModelRecord, Request
+from throughtime._budget import Budget
+from throughtime._errors import AmbiguousLayerError, LossError
+from throughtime._record import MEAN, ModelRecord, Request
 from throughtime.adapters.coupling import is_coupled
-from throughtime.adapters.reductions import COUPLED, MEAN, UNTRIED, Labels, factor, tried_factor
+from throughtime.adapters.reductions import COUPLED, UNTRIED, Labels, factor, tried_factor
 
 from . import eager, find, graph, loss_scale
 from .arrays import arrays, batch_size, check_sizes, first_sample, rows_of, shapes, with_copies
-from .cell import inner_cells, is_built
 from .collect import Pass, records
-from .internals import every_layer, raw_variable
-from .library import belongs_to_a_graph, is_a, is_layer
+from .library import belongs_to_a_graph
 from .loss import Loss
+from .models import check_model, needs_its_batch, plain_settings, weight_values
 from .program import Program, Result, Traced
 from .restore import untouched
 from .second_pass import SecondPass
 
 _KEPT_TRACES = 8  # a loop over many batch shapes must not pile up compiled programs
-_BOOKKEEPING = ("stop_training", "_called", "built", "_is_compiled")
 
 
 @dataclass
@@ -67,7 +66,7 @@ class Probe:
         self.found = find.select(model, layers)
         self._traces: OrderedDict[Any, _Trace] = OrderedDict()
 
-    def __call__(self, x: Any, y: Any, sample_weight: Any) -> ModelRecord:
+    def __call__(self, x: Any, y: Any, sample_weight: Any, budget: Budget) -> ModelRecord:
         """Capture one batch. Structures of arrays; y None for a capture without gradients."""
         data = tuple(map(arrays, (x, y, sample_weight)))
         check_sizes(*data)
@@ -76,9 +75,21 @@ class Probe:
             reduced = self._how_reduced(trace, result, data)
             unrolled = trace.second(trace.program.calls, result)
             wanted = self._wanted(trace.program.has_loss)
-            values = self._values()
+            values = weight_values(self.model, self.found)
         done = Pass(self.model, self.found, trace.program, result, wanted, values, unrolled)
         return records(done, reduced)
+
+    def samples(self, x: Any) -> int:
+        """Count the samples of a batch."""
+        return batch_size(x)
+
+    def part(self, data: Any, rows: slice) -> Any:
+        """Take some of the samples of x, y and sample weights."""
+        return tf.nest.map_structure(lambda array: None if array is None else array[rows], data)
+
+    def why_whole(self, data: Any) -> str:
+        """Tell why parts of a batch would not add up to it."""
+        return "models of Keras 2 are captured whole"
 
     def expect_one_layer(self) -> None:
         """Refuse several layers where one is meant."""
@@ -106,15 +117,6 @@ class Probe:
 
         return loss_scale.run_scaled(run) if trace.is_scaled else run(None)
 
-    def _values(self) -> dict[int, Array]:
-        """Read the weights of the chosen layers."""
-        variables = list({id(w): w for entry in self.found for w in entry.watched.weights}.values())
-        if belongs_to_a_graph(self.model):
-            values = graph.values_of(self.model, variables)
-        else:
-            values = [np.array(raw_variable(variable).read_value()) for variable in variables]
-        return {id(variable): value for variable, value in zip(variables, values, strict=True)}
-
     def _expects_loss(self, data: Any) -> bool:
         """Whether there are labels, or a loss of the model's own that may need none."""
         if data[1] is None:
@@ -127,7 +129,7 @@ class Probe:
 
     def _trace(self, data: Any, has_loss: bool) -> _Trace:
         identity = self.loss.identity
-        key = shapes(data), has_loss, id(identity), _settings(self.model)
+        key = shapes(data), has_loss, id(identity), plain_settings(self.model)
         if key not in self._traces:
             self._traces[key] = self._new_trace(data, has_loss)
         self._traces.move_to_end(key)
@@ -141,7 +143,7 @@ class Probe:
         program = Program(self.model, self.found, self.loss, request, has_loss=has_loss)
         is_scaled = has_loss and loss_scale.is_needed(self.model)
         inputs = (*data, np.float32(1.0) if is_scaled else None)
-        run = self._tracer(any_batch=not _needs_its_batch(self.model))(program, inputs)
+        run = self._tracer(any_batch=not needs_its_batch(self.model))(program, inputs)
         second = SecondPass(self.model, self._tracer(any_batch=False), training, is_scaled)
         return _Trace(program, run, second, is_scaled)
 
@@ -167,6 +169,8 @@ class Probe:
         """Whether the first sample sees that the others are replaced by copies of it."""
         try:
             among_copies = self._run(trace, with_copies(data, size))
+        except MemoryError:
+            raise
         except Exception:  # what cannot run on copies, and does on the batch, looks at more than one sample
             return True
         return is_coupled(result, among_copies, size, first_sample)
@@ -199,53 +203,3 @@ class Probe:
 
 def _tensor(array: Any) -> Any:
     return None if array is None else tf.convert_to_tensor(array)
-
-
-def check_model(model: Any) -> None:
-    """Refuse what cannot be captured: no model, one without weights yet, one spread over devices."""
-    if not is_layer(model):
-        raise UnsupportedModelError(f"Expected a Keras model, got {type(model).__name__}.")
-    unbuilt = [part for layer in every_layer(model) for part in _unbuilt(layer)]
-    if not model.built or unbuilt:
-        what = f"{model.name!r}" if not unbuilt else f"{model.name!r} (its {', '.join(unbuilt)})"
-        raise UnbuiltModelError(
-            f"The model {what} is not built: it has no weights yet. Start it with an Input, or call it once "
-            "on a batch, model(x), and capture then."
-        )
-    if any("distribute" in type(raw_variable(variable)).__module__ for variable in model.weights):
-        raise UnsupportedModelError(
-            f"The weights of {model.name!r} are spread over devices by a tf.distribute strategy. Build the "
-            "model once more outside of strategy.scope(), give it the weights with "
-            "set_weights(model.get_weights()), and capture that one."
-        )
-    for layer in every_layer(model):
-        if getattr(layer, "time_major", False):
-            raise UnsupportedModelError(
-                f"The layer {layer.name!r} has time_major=True: its first axis is time. Build it with "
-                "time_major=False and give it tf.transpose(x, [1, 0, 2]); its weights are the same."
-            )
-
-
-def _unbuilt(layer: Any) -> Iterator[str]:
-    if is_a(layer, "RNN") and hasattr(layer, "cell"):
-        for cell in inner_cells(layer.cell):
-            if not is_built(cell):
-                yield str(cell.name)
-
-
-def _needs_its_batch(model: Any) -> bool:
-    """Whether some layer is made for one number of samples."""
-    return any(getattr(layer, "stateful", False) for layer in every_layer(model))
-
-
-def _settings(model: Any) -> tuple[Any, ...]:
-    """Every plain setting of every layer: a change in one of them changes what the model computes."""
-    plain = (bool, int, float, str)
-    return tuple(
-        frozenset(
-            (name, value)
-            for name, value in vars(layer).items()
-            if isinstance(value, plain) and name not in _BOOKKEEPING
-        )
-        for layer in every_layer(model)
-    )

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from throughtime._record import Array, Request
 from throughtime.adapters.reductions import Labels, Reductions
+from throughtime.adapters.wanted import watched
 
 from .find import Found
 from .internals import autograph_enabled
@@ -49,26 +50,6 @@ class Computation(Protocol):
         """Return what is differentiated, None for nothing, and the tensors asked for."""
 
 
-# Which kind of tensor must be watched for which quantities.
-_INSIDE_GRADIENTS = frozenset(
-    {
-        "hidden_gradient",
-        "cell_gradient",
-        "gate_gradient",
-        "initial_hidden_gradient",
-        "initial_cell_gradient",
-        "step_contribution",
-        "certificate",
-    }
-)
-INSIDE = _INSIDE_GRADIENTS | {"hidden", "cell", "gate_activation"}
-_NEEDED_FOR = {
-    "inside": INSIDE,
-    "outputs": _INSIDE_GRADIENTS | {"output_gradient"},
-    "logits": frozenset({"output_gradient", "logits_gradient"}),
-    "inputs": frozenset({"input_gradient", "certificate"}),
-    "weights": frozenset({"certificate"}),
-}
 _KEPT = frozenset({"output", "input", "valid"})
 
 
@@ -138,8 +119,7 @@ class Program:
 
     def _watched(self) -> frozenset[str]:
         """Kinds of tensors to mark and keep, for the quantities asked for."""
-        kinds = {kind for kind, needs in _NEEDED_FOR.items() if self._quantities & needs}
-        return frozenset(kinds if self.has_loss else kinds & {"inside"}) | self._quantities & _KEPT
+        return watched(self._quantities, has_loss=self.has_loss) | self._quantities & _KEPT
 
     def predictions(self, result: Result) -> Any:
         """Give the predictions of a pass the structure the model gave them."""

@@ -1,8 +1,11 @@
 """The adapter for native PyTorch modules: a module and a batch become a `ModelRecord`.
 
 `Probe` finds the layers (`find`), runs the module once with their kernels watched (`tap`, `fused`,
-`stepwise`), differentiates the loss by `torch.autograd.grad` and collects arrays into records.
+`stepwise`), differentiates the loss by `torch.autograd.grad` and collects arrays into
+records. `describe` reads layers without running anything.
 """
 
+from throughtime.adapters.torch.describe import describe as describe
 from throughtime.adapters.torch.find import listing as listing
 from throughtime.adapters.torch.probe import Probe as Probe
+from throughtime.adapters.torch.sample_losses import losses as losses

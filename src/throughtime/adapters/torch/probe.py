@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
 
-from throughtime._errors import AmbiguousLayerError, LossError
+from throughtime._budget import Budget, ExceededError
+from throughtime._errors import AmbiguousLayerError
 from throughtime._record import ModelRecord, Request
+from throughtime.adapters.alike import Alike
 
-from . import collect, find, structure
+from . import collect, find, parts, structure
 from .finished import Pass
+from .forward import autocast_off, called, labels_beside, place
 from .loss import Labels, check_loss, total, tried_factor
 from .marks import Marks
+from .meter import Meter
 from .restore import stand_in, untouched
 from .tap import Recorder
 
@@ -42,13 +44,40 @@ class Probe:
         self.loss = loss
         self.request = request
         self.found = find.selection(self.model).select(layers)
+        self._samples = parts.Samples(0)
+        self._alike: Alike | None = None  # while a batch is captured in parts
 
-    def __call__(self, x: Any, y: Any, sample_weight: Any) -> ModelRecord:
-        """Capture one batch. Structures of arrays; y None for a capture without gradients."""
+    def __call__(self, x: Any, y: Any, sample_weight: Any, budget: Budget) -> ModelRecord:
+        """Capture one batch. Structures of arrays; y None for a capture without gradients.
+
+        Raises
+        ------
+        ExceededError
+            The pass would take more than the budget.
+        """
         if y is not None:
             check_loss(self.loss)
         with untouched(self.model, self.loss):
-            return self._captured(x, y, sample_weight)
+            return self._captured(x, y, sample_weight, budget)
+
+    def samples(self, x: Any) -> int:
+        """Count the first axis of a batch: samples, unless a pass says otherwise."""
+        for leaf in structure.leaves(x):
+            if structure.is_packed(leaf):
+                return int(leaf.batch_sizes[0])
+            if getattr(leaf, "shape", ()):
+                return int(leaf.shape[0])
+        return 1
+
+    def part(self, data: Any, rows: slice) -> Any:
+        """Take some of the samples of x, y and sample weights; known after a pass was too large."""
+        if rows.start == 0:
+            self._alike = None
+        return self._samples.part(data, rows)
+
+    def why_whole(self, data: Any) -> str:
+        """Tell why parts of a batch would not add up to it; known after a pass was too large."""
+        return self._samples.why_whole(data, training=self.request.training)
 
     def expect_one_layer(self) -> None:
         """Refuse several layers where one is meant."""
@@ -59,21 +88,20 @@ class Probe:
                 f"layer_idx=.\n{find.listing(self.model)}"
             )
 
-    def _captured(self, x: Any, y: Any, sample_weight: Any) -> ModelRecord:
+    def _captured(self, x: Any, y: Any, sample_weight: Any, budget: Budget) -> ModelRecord:
         has_labels = y is not None
         wanted = self.request.quantities - (frozenset() if has_labels else self.request.gradients)
         watched = [entry.layer for entry in self.found]
         frozen = [id(weight) for weight in self.model.parameters() if not weight.requires_grad]
         stand_ins = stand_in(self.model, self.loss, watched, training=self.request.training)
-        device, dtype = _place(self.model)
+        device, dtype = place(self.model)
         inputs = structure.own(x, device, dtype)
         marks = Marks(wanted)
-        recorder = Recorder(self.found, marks, inputs)
-        recorder.watch(self.model)
-        output = _called(self.model, inputs)
+        recorder = Recorder(self.found, marks, inputs, Meter(budget, wanted))
+        output = self._forward(recorder, inputs)
         loss = reduced = None
         if has_labels:
-            labels = self._labels(y, sample_weight, output, recorder)
+            labels = labels_beside(self.model, y, sample_weight, output, recorder)
             loss = total(self.loss, output, labels)
         recorder.close()
         weights = _weights(watched) if "weight_gradients" in wanted else []
@@ -92,56 +120,46 @@ class Probe:
             time_major=recorder.time_major,
         )
         value = None if loss is None else float(loss.detach())
-        return collect.records(done, value, reduced, training=self.request.training)
+        record = collect.records(done, value, reduced, training=self.request.training)
+        if budget.part == budget.samples or reduced is None:
+            return record
+        samples = parts.Samples(recorder.sizes[0], recorder.time_major)
+        why_whole = parts.of_loss(reduced[1]) or self._why_unlike(reduced[1], output, labels, samples)
+        return replace(record, weight=float(samples.count), why_whole=why_whole)
 
-    def _labels(self, y: Any, sample_weight: Any, output: Any, recorder: Recorder) -> Labels:
-        """Bring labels to where the output is; weights must count the model's samples."""
-        first = next(iter(structure.tensors(output)), None)
-        device, dtype = _place(self.model)
-        if first is not None:
-            device, dtype = first.device, first.dtype if first.is_floating_point() else dtype
-        labels, weight = structure.own(y, device, dtype), structure.own(sample_weight, device, dtype)
-        if weight is not None and (recorder.time_major or len(weight) not in recorder.sizes):
-            place = " on the second axis of x" if recorder.time_major else ""
-            raise LossError(
-                f"sample_weight has shape {tuple(weight.shape)}, the model reads {recorder.sizes[0]} samples"
-                f"{place}: both have to be on the first axis, as with batch_first=True."
+    def _forward(self, recorder: Recorder, inputs: Any) -> Any:
+        """Run the model; where that is too much, note where its samples stand."""
+        recorder.watch(self.model)
+        meter = recorder.meter
+        try:
+            output = called(self.model, inputs)
+            meter.add_output(structure.tensors(output), is_watched=False)
+        except ExceededError:
+            if meter.budget.part == meter.budget.samples:
+                self._samples = parts.Samples(meter.budget.samples, recorder.time_major)
+            raise
+        return output
+
+    def _why_unlike(self, how: str, output: Any, labels: Labels, samples: parts.Samples) -> str:
+        """Tell why the loss of this part does not add up with those before."""
+        data = output, labels.y, labels.sample_weight
+        axes = samples.axes(data)
+        if self._alike is None:
+            self._alike = Alike(
+                lambda data: float(total(self.loss, data[0], Labels(*data[1:]))),
+                partial(parts.rows_of, axes=axes),
+                partial(parts.joined, axes=axes),
+                how,
             )
-        return Labels(labels, weight)
+        with torch.no_grad(), autocast_off(output):
+            return self._alike.why_not(data, samples.count)
 
     def _reduced(self, output: Any, labels: Labels, recorder: Recorder) -> tuple[float, str]:
-        evaluate = partial(total, self.loss)
-        kinds = {tensor.device.type for tensor in structure.tensors(output)} or {"cpu"}
-        with torch.autocast(kinds.pop(), enabled=False):
-            return tried_factor(evaluate, output, labels, recorder.sizes)
-
-
-def _called(model: Any, x: Any) -> Any:
-    """Call a model as its signature takes the batch: a dict by names, a tuple as several arguments."""
-    if isinstance(x, Mapping) and _fits(model, (), x):
-        return model(**x)
-    if isinstance(x, (tuple, list)) and not structure.is_packed(x) and _fits(model, x, {}):
-        return model(*x)
-    return model(x)
-
-
-def _fits(model: Any, arguments: Any, keywords: Any) -> bool:
-    try:
-        inspect.signature(model.forward).bind(*arguments, **keywords)
-    except TypeError:
-        return False
-    return True
+        with autocast_off(output):
+            return tried_factor(partial(total, self.loss), output, labels, recorder.sizes)
 
 
 def _weights(watched: list[Any]) -> list[torch.Tensor]:
     """Give the parameters of the watched layers that have a gradient, each once."""
     parameters = {id(weight): weight for module in watched for weight in module.parameters()}
     return [weight for weight in parameters.values() if weight.requires_grad]
-
-
-def _place(model: nn.Module) -> tuple[torch.device, torch.dtype]:
-    """Device and precision of a model, by its first floating-point tensor."""
-    for tensor in (*model.parameters(), *model.buffers()):
-        if tensor.is_floating_point():
-            return tensor.device, tensor.dtype
-    return torch.device("cpu"), torch.get_default_dtype()

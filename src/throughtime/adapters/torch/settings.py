@@ -11,6 +11,7 @@ from torch import nn
 from throughtime._record import Attribute
 
 from . import structure
+from .find import Found
 from .tap import Call
 
 _OTHER_TIME = (
@@ -33,22 +34,34 @@ def of_layer(call: Call, frozen: Collection[int]) -> dict[str, Attribute]:
     frozen : collection of int
         Ids of the weights that training leaves alone.
     """
-    module = call.entry.layer
-    flags: dict[str, Attribute] = {"layer_name": call.entry.name, "layer_class": call.entry.class_name}
-    flags["trainable"] = int(all(id(weight) not in frozen for weight in module.parameters()))
-    flags["output_reversed"] = 0
+    is_trained = all(id(weight) not in frozen for weight in call.entry.layer.parameters())
+    flags = of_module(call.entry, trainable=is_trained)
     if call.output is not None:
         flags["dtype"] = call.autocast or structure.name_of(call.output.dtype)
     return flags
 
 
+def of_module(entry: Found, *, trainable: bool) -> dict[str, Attribute]:
+    """Name a layer and its class."""
+    return {
+        "layer_name": entry.name,
+        "layer_class": entry.class_name,
+        "trainable": int(trainable),
+        "output_reversed": 0,
+    }
+
+
 def of_recurrent(call: Call, frozen: Collection[int]) -> dict[str, Attribute]:
-    """Read the flags of a recurrent layer or cell."""
-    module = call.entry.layer
-    flags = {**of_layer(call, frozen), "units": module.hidden_size, "activation": call.activation}
-    if call.kind != "simple_rnn":
+    """Read the flags of a recurrent layer or cell that was called."""
+    return {**of_layer(call, frozen), **of_kind(call.entry.layer, call.kind, call.activation)}
+
+
+def of_kind(module: Any, kind: str, activation: str) -> dict[str, Attribute]:
+    """Read what only a recurrent layer or cell has."""
+    flags: dict[str, Attribute] = {"units": module.hidden_size, "activation": activation}
+    if kind != "simple_rnn":
         flags["recurrent_activation"] = "sigmoid"
-    if call.kind == "gru":
+    if kind == "gru":
         flags["reset_after"] = 1
     for name in ("num_layers", "batch_first", "proj_size"):
         if hasattr(module, name):
@@ -56,6 +69,11 @@ def of_recurrent(call: Call, frozen: Collection[int]) -> dict[str, Attribute]:
     if getattr(module, "bidirectional", False):
         flags["merge_mode"] = "concat"
     return flags
+
+
+def of_framework() -> dict[str, Attribute]:
+    """Name torch and its version."""
+    return {"framework": "torch", "framework_version": str(torch.__version__)}
 
 
 def of_capture(
@@ -72,8 +90,7 @@ def of_capture(
         The factor of the loss's reduction and the words for it; None without labels.
     """
     attributes: dict[str, Attribute] = {
-        "framework": "torch",
-        "framework_version": str(torch.__version__),
+        **of_framework(),
         "order_of_calls": ", ".join(called),
     }
     if reduced is None:

@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from . import fused, layout, stepwise, structure
 from .find import Found, is_recurrent
 from .marks import OUTPUT, Marks
+from .meter import Meter
 
 
 @dataclass
@@ -73,6 +74,8 @@ class Recorder:
     marks : Marks
     inputs : structure of tensors
         What the model is called with.
+    meter : Meter
+        Is told of every call that takes memory.
 
     Attributes
     ----------
@@ -82,8 +85,9 @@ class Recorder:
         on its second axis; else empty.
     """
 
-    def __init__(self, found: Sequence[Found], marks: Marks, inputs: Any) -> None:
+    def __init__(self, found: Sequence[Found], marks: Marks, inputs: Any, meter: Meter) -> None:
         self.calls: list[Call] = []
+        self.meter = meter
         self._is_open = True
         self.time_major: tuple[int, ...] = ()
         self._inputs = structure.tensors(inputs)
@@ -135,6 +139,8 @@ class Recorder:
         call = self._new_call(entry, None, tensor)
         if tensor is None:
             return result
+        if self._is_open:
+            self.meter.add_output([tensor], is_watched=True)
         with _gradients_on():
             call.output = self._marks(OUTPUT, structure.ordinary(tensor))
             copy = call.output.clone()
@@ -144,7 +150,7 @@ class Recorder:
         def watched(*arguments: Any, **keywords: Any) -> Any:
             given = next(iter([*arguments, *keywords.values()]), None)
             if self._is_open:
-                self._count(module, given)
+                self._count(module, given, is_watched=entry is not None)
             if entry is None:
                 return forward(*arguments, **keywords)
             with _Kernels(self, entry, getattr(given, "unsorted_indices", None)):
@@ -152,14 +158,15 @@ class Recorder:
 
         return watched
 
-    def _count(self, module: Any, given: Any) -> None:
-        """Note how many samples a recurrent layer is called with."""
+    def _count(self, module: Any, given: Any, *, is_watched: bool) -> None:
+        """Note how many samples a recurrent layer is called with, and what it is going to take."""
         is_cell = isinstance(module, nn.RNNCellBase)
         if not (is_cell and any(id(module) == known for known, _ in self._sizes)):  # its calls are steps
             self._sizes.append((id(module), layout.samples(module, given)))
         is_second = getattr(module, "batch_first", None) is False and getattr(given, "ndim", 0) == 3
         if is_second and any(_is_same(given, one) for one in self._inputs):
             self.time_major = tuple(given.shape[:2])
+        self.meter.add(module, given, samples=self.sizes[0], is_watched=is_watched)
 
     def fused(self, entry: Found, kernel: Any, arguments: tuple[Any, ...], order: Any) -> Any:
         """Run a layer's kernel in parts."""

@@ -1,0 +1,57 @@
+"""Starts the demo: `python -m throughtime._demo [FOLDER] [--framework NAME] [--backend NAME]`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from throughtime._demo.networks import framework
+from throughtime._demo.pictures import draw
+from throughtime._demo.tables import tell
+from throughtime._demo.training import read_digits, train
+
+ITERATIONS = {"LSTM": 1000, "GRU": 500, "SimpleRNN": 500, "Bidirectional GRU": 300}
+
+
+def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/demo", description="Train small networks and draw them.")
+    parser.add_argument("folder", nargs="?", default="demo", type=Path, help="where the pictures go")
+    parser.add_argument("--framework", choices=["keras", "torch", "tf_keras"], default="keras")
+    parser.add_argument("--backend", choices=["tensorflow", "jax", "torch"], help="of Keras 3")
+    chosen = parser.parse_args(arguments)
+    if chosen.backend and chosen.framework != "keras":
+        parser.error(f"--backend is for Keras 3; {chosen.framework} has none to choose.")
+    return chosen
+
+
+def main(folder: Path, name: str) -> None:
+    """Train, draw and tell."""
+    started = time.monotonic()
+    mpl.use("agg")
+    console = Console()
+    folder.mkdir(parents=True, exist_ok=True)
+    chosen = framework(name)
+    console.print(f"Training in {chosen.title}.")
+    digits = read_digits()
+    columns = (TextColumn("{task.description:>18}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        trained = {kind: train(chosen, kind, count, digits, progress) for kind, count in ITERATIONS.items()}
+    console.print("Drawing …")
+    draw(trained, folder)
+    tell(list(trained.values()), console)
+    seconds = time.monotonic() - started
+    console.print(f"{len(list(folder.glob('*.png')))} pictures are in {folder}, made in {seconds:.0f} s.")
+
+
+if __name__ == "__main__":
+    asked = options()
+    if asked.backend:
+        os.environ["KERAS_BACKEND"] = asked.backend  # Keras reads it once, when it is imported
+    main(asked.folder, asked.framework)

@@ -1,0 +1,54 @@
+"""What the demo asks of a framework: a network, one training step of it, how well it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import throughtime as tt
+
+Digits = npt.NDArray[np.float32]  # (sample, time, 1)
+Classes = npt.NDArray[np.int64]
+
+UNITS = 32
+CLASSES = 10
+STEPS = 64
+LEARNING_RATE = 5e-3
+CLIP = 1.0
+BOTH_WAYS = "Bidirectional "  # before the kind in a network's name: half the units read backward
+
+
+@dataclass(frozen=True)
+class Network:
+    """Two recurrent layers of one kind, "lower" and "upper", and ten classes read from the last step."""
+
+    probe: tt.Probe
+    train: Callable[[Digits, Classes], None]
+    accuracy: Callable[[Digits, Classes], float]
+
+
+@dataclass(frozen=True)
+class Framework:
+    """Where networks come from, and its name for people."""
+
+    title: str
+    build: Callable[[str], Network]
+
+
+def framework(name: str) -> Framework:
+    """Import one of "keras", "tf_keras" and "torch", and nothing of the others."""
+    if name == "torch":
+        torch = import_module("torch")
+        build = import_module("throughtime._demo.torch_networks").build
+        return Framework(f"PyTorch {torch.__version__}", build)
+    library: Any = import_module(name)
+    build = import_module("throughtime._demo.keras_networks").build
+    title = f"{name} {library.__version__}"
+    if name == "keras":
+        title = f"Keras {library.__version__}, {library.backend.backend()} backend"
+    return Framework(title, lambda kind: build(library, kind))

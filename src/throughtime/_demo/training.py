@@ -1,0 +1,83 @@
+"""Trains a network on the digits, and keeps what was captured early and late."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from rich.progress import Progress
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from throughtime._demo.networks import Classes, Digits, Framework
+
+SHOWN_SAMPLES = 16
+SHOWN_UNITS = 6
+BATCH = 64
+EARLY = 5
+
+Batch = tuple[Digits, Classes]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One network after training: what was captured at which iteration, and how well it reads."""
+
+    name: str
+    captures: Mapping[int, xr.DataTree]
+    accuracy: float
+
+    @property
+    def late(self) -> xr.DataTree:
+        return self.captures[max(self.captures)]
+
+    def title(self, layer: str, capture: xr.DataTree) -> str:
+        iteration = next(step for step, tree in self.captures.items() if tree is capture)
+        return f"dL/d output · {self.name} · {layer} layer · after {iteration} iterations"
+
+
+def read_digits() -> tuple[Batch, Batch]:
+    """Return training and test digits, (sample, time, 1) between 0 and 1."""
+    digits = load_digits()
+    x = (digits.data / 16).astype("float32")[..., None]
+    x, x_test, y, y_test = train_test_split(x, digits.target, test_size=360, random_state=0)
+    return (x, y), (x_test, y_test)
+
+
+def train(
+    framework: Framework, name: str, iterations: int, digits: tuple[Batch, Batch], progress: Progress
+) -> Trained:
+    """Train, and capture the same held-out digits early and late."""
+    network, rng = framework.build(name), np.random.default_rng(0)
+    (x, y), test = digits
+    looked_at = [part[:SHOWN_SAMPLES] for part in test]
+    captures = {}
+    task = progress.add_task(name, total=iterations)
+    for step in range(1, iterations + 1):
+        chosen = rng.choice(len(x), BATCH, replace=False)
+        network.train(x[chosen], y[chosen])
+        if step in (EARLY, iterations):
+            captures[step] = network.probe(*looked_at)
+        progress.advance(task)
+    return Trained(name, captures, network.accuracy(*test))
+
+
+def gradients(capture: xr.DataTree, layer: str = "lower") -> xr.DataArray:
+    return capture[layer].to_dataset()["output_gradient"]
+
+
+def at_last_step(gradient: xr.DataArray) -> xr.DataArray:
+    """Keep the step that the head reads; where a layer hands on no other, there is no time to begin with."""
+    return gradient.isel(time=-1) if "time" in gradient.dims else gradient
+
+
+def few_units(capture: xr.DataTree) -> xr.DataArray:
+    return gradients(capture).isel(output_unit=slice(SHOWN_UNITS))
+
+
+def norm(gradient: xr.DataArray) -> xr.DataArray:
+    """Norm over units, (sample, [time])."""
+    length: xr.DataArray = (gradient**2).sum(str(gradient.dims[-1])) ** 0.5
+    return length

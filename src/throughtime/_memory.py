@@ -1,0 +1,73 @@
+"""What memory is free on this machine, and giving back what is freed; reads the operating system only.
+
+`_budget` compares a capture's need with it before anything runs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from pathlib import Path
+
+_LIMITS = (  # limit, use and the part of it that can be dropped; control groups of version 2, then 1
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+_GROUPS = Path("/sys/fs/cgroup")
+
+
+def available() -> int | None:
+    """Return the bytes that can still be taken without swapping; None where that cannot be known.
+
+    On Linux what the kernel counts as available, or less where a control group, as of a container or a
+    batch job, limits this process.
+    """
+    if sys.platform != "linux":
+        return None
+    figures = [_of_system(Path("/proc/meminfo")), *map(_of_group, _groups(Path("/proc/self/cgroup")))]
+    return min((figure for figure in figures if figure is not None), default=None)
+
+
+def release() -> None:
+    """Give freed memory back to the system, where the C library otherwise keeps it: glibc."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+
+
+def _of_system(meminfo: Path) -> int | None:
+    for line in _read(meminfo).splitlines():
+        name, _, value = line.partition(":")
+        if name == "MemAvailable":
+            return int(value.split()[0]) * 1024
+    return None
+
+
+def _groups(membership: Path) -> list[Path]:
+    """List the folders of this process's control groups that may limit memory, and those above them."""
+    folders = []
+    for line in _read(membership).splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "memory"):
+            root = _GROUPS / controllers
+            inner = root / path.strip("/")
+            folders += [inner, *(folder for folder in inner.parents if folder.is_relative_to(root))]
+    return folders
+
+
+def _of_group(folder: Path) -> int | None:
+    """Return what one control group leaves; None where it sets no limit."""
+    for limit, used, droppable in _LIMITS:
+        most, now = _read(folder / limit).strip(), _read(folder / used).strip()
+        if most.isdigit() and now.isdigit():
+            stat = dict(line.split(" ", 1) for line in _read(folder / "memory.stat").splitlines())
+            return max(0, int(most) - int(now) + int(stat.get(droppable, 0)))
+    return None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""

@@ -1,0 +1,82 @@
+"""Describes layers without running the model: their weights, flags and penalties, one record a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from throughtime._record import Array, LayerRecord, ModelRecord
+from throughtime.adapters.dims import with_own_axes
+from throughtime.adapters.several_leaves import stacked, unlike_halves
+
+from . import find, settings, weights
+from .arrays import numpy
+from .attributes import of_framework
+from .cell import is_stack
+from .leaf_parts import is_channels_first, of_half, of_stack, own_states
+from .models import check_model
+
+
+def describe(model: Any, layers: Any) -> ModelRecord:
+    """Read chosen layers as they are now.
+
+    Parameters
+    ----------
+    model : keras.Model or keras.layers.Layer
+        Built.
+    layers : see `find.select`
+    """
+    check_model(model)
+    leaves = tuple(leaf for entry in find.select(model, layers) for leaf in _leaves(entry))
+    return ModelRecord(leaves, of_framework())
+
+
+def _leaves(entry: find.Found) -> tuple[LayerRecord, ...]:
+    """One leaf for a layer; several where it holds stacked cells, or two halves that differ."""
+    layer = entry.layer
+    whole = LayerRecord(
+        path=f"{entry.path}@1" if entry.is_container else entry.path,
+        kind=weights.kind(layer),
+        arrays={**weights.named(layer, _value), **_penalties(layer)},
+        directions=weights.directions(layer),
+        flags=settings.of_layer(layer),
+        dims={name: ("direction",) for name in _penalties(layer) if weights.directions(layer)},
+    )
+    halves = (layer.forward_layer, layer.backward_layer) if hasattr(layer, "forward_layer") else (layer,)
+    if not isinstance(halves[0], keras.layers.RNN):
+        return (whole,)
+    if is_stack(halves[0].cell):
+        return stacked(whole, of_stack(halves, {"": _value}), [])
+    if len(halves) > 1 and not whole.directions:
+        own = [of_half(half, {"": _value}) for half in halves]
+        return (whole, *unlike_halves(whole, own, [[], []]))
+    named = with_own_axes(whole, own_states(halves[0]), channels_first=is_channels_first(halves[0]))
+    return (replace(named, dims={**named.dims, **whole.dims}),)
+
+
+def _value(variable: Any) -> Array:
+    return numpy(variable.value, copy=True)
+
+
+def _penalties(layer: Any) -> Mapping[str, Array]:
+    """Compute what the regularisers add to the loss for each weight; both directions of a Bidirectional."""
+    halves = [layer.forward_layer, layer.backward_layer] if weights.directions(layer) else [layer]
+    each = [_penalties_of(getattr(half, "cell", half)) for half in halves]
+    return {
+        name: np.stack([one[name] for one in each]) if len(each) > 1 else each[0][name] for name in each[0]
+    }
+
+
+def _penalties_of(cell: Any) -> dict[str, Array]:
+    named: dict[str, Any] = {
+        name: getattr(cell, name, None) for name in ("kernel", "recurrent_kernel", "bias")
+    }
+    return {
+        f"{name}_penalty": np.asarray(numpy(variable.regularizer(variable.value)))
+        for name, variable in named.items()
+        if getattr(variable, "regularizer", None) is not None
+    }

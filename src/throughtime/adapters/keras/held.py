@@ -1,0 +1,67 @@
+"""What each backend holds of a recurrent layer while a pass runs, beside the weights themselves.
+
+Measured as peak resident memory of first captures on the CPU, compilation apart, in units of one sequence
+of states (sample, time, unit); `benchmarks/memory.py` measures it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+OTHER = "other"  # a cell whose step is not Keras' own
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a backend holds of a layer during a pass.
+
+    Attributes
+    ----------
+    back : mapping of str to float
+        Sequences of states where a gradient flows back through the layer, by the kind of its cell.
+    forward : mapping of str to float
+        The same where none does.
+    inputs : float
+        Sequences of inputs.
+    weights : float
+        Copies of the weights where a gradient flows back.
+    pending : int
+        Shares of single steps in the weights' gradients that wait to be added.
+    unrolled : float
+        Sequences of states and gates, for a cell that is solved by unrolling it.
+    """
+
+    back: Mapping[str, float]
+    forward: Mapping[str, float]
+    inputs: float
+    weights: float
+    unrolled: float
+    pending: int = 0
+
+
+HELD = {
+    "tensorflow": Held(
+        back={"lstm": 12, "gru": 12, "simple_rnn": 6, OTHER: 10},
+        forward={"lstm": 4, "gru": 4, "simple_rnn": 3, OTHER: 4},
+        inputs=3,
+        weights=3,
+        unrolled=9,
+        # Its loops run up to 32 steps at once, and its allocator gives large blocks back to nobody.
+        pending=32,
+    ),
+    "jax": Held(
+        back={"lstm": 19, "gru": 23, "simple_rnn": 10, OTHER: 12},
+        forward={"lstm": 4, "gru": 9, "simple_rnn": 4, OTHER: 6},
+        inputs=4,
+        weights=3,
+        unrolled=3,
+    ),
+    "torch": Held(
+        back={"lstm": 24, "gru": 21, "simple_rnn": 5, OTHER: 10},
+        forward={"lstm": 8, "gru": 6, "simple_rnn": 3, OTHER: 6},
+        inputs=2,
+        weights=2,
+        unrolled=6,
+    ),
+}

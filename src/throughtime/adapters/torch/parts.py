@@ -1,0 +1,107 @@
+"""Parts of a batch: where its samples stand, taking some of them, and whether their captures add up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from throughtime._record import MEAN, ONE_SAMPLE, SUM
+
+from . import structure
+
+_TRAINING = "with training=True dropout and batch statistics are those of the whole batch"
+_PACKED = "a packed sequence is not taken apart; padded arrays are"
+_SINGLE = "the recurrent layers see one sample at a time"
+_EQUAL = "samples and steps are equally many, so that their axes cannot be told apart"
+_SIZES = "an array of shape {shape} has no axis of the {samples} samples"
+_REDUCTION = "the loss is no mean or sum over samples ({how})"
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Where the samples stand.
+
+    Attributes
+    ----------
+    count : int
+    time_major : tuple of int
+        Steps and samples of a model that has its steps first; else empty.
+    """
+
+    count: int
+    time_major: tuple[int, ...] = ()
+
+    def axis(self, leaf: Any) -> int | None:
+        """Find the axis of samples; None where there is none."""
+        shape = tuple(leaf.shape)
+        if self.time_major and shape[:2] == self.time_major:
+            return 1
+        # States that the model is given have their layers first.
+        axes = [place for place, length in enumerate(shape[:2]) if length == self.count]
+        return axes[0] if axes else None
+
+    def axes(self, data: Any) -> list[int | None]:
+        """Find the axis of samples of every tensor."""
+        return [
+            self.axis(leaf) if isinstance(leaf, torch.Tensor) else None for leaf in structure.leaves(data)
+        ]
+
+    def part(self, data: Any, rows: slice) -> Any:
+        """Take some samples of every array."""
+
+        def taken(leaf: Any) -> Any:
+            if not hasattr(leaf, "shape"):
+                return leaf
+            return leaf[rows] if self.axis(leaf) == 0 else leaf[:, rows]
+
+        return structure.mapped(taken, data)
+
+    def why_whole(self, data: Any, *, training: bool) -> str:
+        """Tell why parts would not add up; empty where nothing known yet says so."""
+        leaves = structure.leaves(data)
+        if training:
+            return _TRAINING
+        if any(map(structure.is_packed, leaves)):
+            return _PACKED
+        if len(self.time_major) == 2 and self.time_major[0] == self.time_major[1]:
+            return _EQUAL
+        lacking = [leaf for leaf in leaves if hasattr(leaf, "shape") and self.axis(leaf) is None]
+        if not lacking:
+            return ""
+        if self.count == 1:
+            return _SINGLE
+        return _SIZES.format(shape=tuple(lacking[0].shape), samples=self.count)
+
+
+def of_loss(how: str) -> str:
+    """Tell why the loss of the whole is no sum or mean of the losses of its parts; empty where it is."""
+    return "" if how in (MEAN, SUM, ONE_SAMPLE) else _REDUCTION.format(how=how)
+
+
+def rows_of(data: Any, rows: tuple[int, ...], axes: Sequence[int | None]) -> Any:
+    """Take samples of every tensor along its own axis, in single precision at least."""
+    each = iter(axes)
+
+    def taken(leaf: Any) -> Any:
+        axis = next(each)
+        if axis is None:
+            return leaf
+        leaf = leaf.detach()
+        leaf = leaf.float() if leaf.dtype in (torch.float16, torch.bfloat16) else leaf
+        return leaf.index_select(axis, torch.tensor(rows, device=leaf.device))
+
+    return structure.mapped(taken, data)
+
+
+def joined(first: Any, second: Any, axes: Sequence[int | None]) -> Any:
+    """Put the samples of two structures together."""
+    pairs = iter(zip(structure.leaves(second), axes, strict=True))
+
+    def both(leaf: Any) -> Any:
+        other, axis = next(pairs)
+        return leaf if axis is None else torch.cat([leaf, other], axis)
+
+    return structure.mapped(both, first)

@@ -1,0 +1,32 @@
+"""What a capture is said to need against the memory that it takes, on the backend Keras has."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CASES = [("lstm", 1, 256, 8, 500, "all"), ("gru", 2, 256, 8, 500, "output_gradient")]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case[0])
+def test_the_estimate_is_within_a_factor_of_two_of_the_peak(case):
+    # One thread: on a busy machine those of a small product wait for each other.
+    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    finished = subprocess.run(
+        [sys.executable, "-m", "tests.keras.peak_memory", *map(str, case)],
+        cwd=ROOT,
+        env={**os.environ, **threads, "KERAS_BACKEND": keras.backend.backend()},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    measured = json.loads(finished.stdout.splitlines()[-1])
+    assert measured["needed"] >= measured["returned"]
+    assert 0.5 < measured["needed"] / measured["peak"] < 2, measured

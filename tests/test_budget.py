@@ -1,0 +1,103 @@
+"""Needs are added up and held against what is free; what is free is read from the operating system."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+import throughtime as tt
+from throughtime import _memory
+from throughtime._budget import Amount, Budget, ExceededError, Need, too_large
+
+LAYER = Need(
+    kept={"hidden": Amount(100.0), "weights": Amount(once=50.0)},
+    passing=Amount(300.0, 10.0),
+    left=Amount(20.0, 5.0),
+    solving=Amount(40.0, 100.0),
+)
+
+
+def test_layers_pass_together_and_are_solved_one_after_the_other():
+    smaller = Need({"hidden": Amount(10.0)}, Amount(30.0), Amount(2.0), Amount(4.0, 400.0))
+    both = LAYER + smaller
+    assert both.kept["hidden"] == Amount(110.0)
+    assert both.passing == Amount(330.0, 10.0)
+    assert both.left == Amount(22.0, 5.0)
+    assert both.solving == Amount(40.0, 400.0)
+
+
+def test_the_need_is_that_of_the_largest_phase():
+    passing, solving = 10 * 300 + 10, 10 * (20 + 100 + 40) + 5 + 50 + 100
+    assert Budget(None, 10, 10).needed(LAYER) == passing > solving
+    assert Budget(None, 10, 2).needed(LAYER) == (10 * 100 + 50) + max(610, 2 * 160 + 155)
+
+
+def test_as_many_samples_fit_as_do():
+    budget = Budget(2500, 10, 10)
+    assert budget.alone(LAYER) == 8
+    part = budget.fitting(LAYER)
+    assert Budget(None, 10, part).needed(LAYER) <= 2500 < Budget(None, 10, part + 1).needed(LAYER)
+    assert Budget(1000, 10, 10).fitting(LAYER) == 0
+
+
+def test_what_does_not_fit_is_stopped():
+    Budget(3010, 10, 10).check(LAYER)
+    Budget(None, 10, 10).check(LAYER)
+    with pytest.raises(ExceededError):
+        Budget(3009, 10, 10).check(LAYER)
+
+
+def test_the_error_names_figures_and_remedies():
+    error = too_large(LAYER, Budget(2500, 10, 10), "it is too warm")
+    assert isinstance(error, tt.TooLargeError)
+    assert str(error) == (
+        "The capture needs about 3.0 kB for 10 samples, 2.5 kB are free. Fewer samples: give at most 8 "
+        "samples at once. Fewer arrays: name those you look at with quantities=; the largest are hidden "
+        "1.0 kB, weights 0.1 kB. It was not captured in parts: it is too warm."
+    )
+
+
+# What is free
+
+
+def test_free_memory_is_known_on_linux():
+    assert (_memory.available() or 0) > 2**20 or sys.platform != "linux"
+    _memory.release()
+
+
+def test_the_kernel_says_what_is_available(tmp_path):
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal:       24000 kB\nMemFree:  10 kB\nMemAvailable:   2048 kB\n")
+    assert _memory._of_system(meminfo) == 2048 * 1024
+    assert _memory._of_system(tmp_path / "absent") is None
+
+
+def test_a_control_group_leaves_its_limit_less_what_cannot_be_dropped(tmp_path):
+    files = {
+        "memory.max": "1000\n",
+        "memory.current": "700\n",
+        "memory.stat": "anon 500\ninactive_file 150\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert _memory._of_group(tmp_path) == 450
+    (tmp_path / "memory.max").write_text("max\n")
+    assert _memory._of_group(tmp_path) is None
+
+
+def test_an_older_control_group_is_read_as_well(tmp_path):
+    (tmp_path / "memory.limit_in_bytes").write_text("1000\n")
+    (tmp_path / "memory.usage_in_bytes").write_text("1200\n")
+    assert _memory._of_group(tmp_path) == 0
+
+
+def test_every_group_above_counts(monkeypatch, tmp_path):
+    inner = tmp_path / "job" / "step"
+    inner.mkdir(parents=True)
+    (tmp_path / "job" / "memory.max").write_text("500")
+    (tmp_path / "job" / "memory.current").write_text("100")
+    (tmp_path / "membership").write_text("0::/job/step\n")
+    monkeypatch.setattr(_memory, "_GROUPS", tmp_path)
+    found = [_memory._of_group(folder) for folder in _memory._groups(tmp_path / "membership")]
+    assert found == [None, 400, None]

@@ -1,0 +1,78 @@
+"""Writes what a capture was said to need and the memory that it took: a process of its own for each capture.
+
+python -m tests.torch.peak_memory KIND LAYERS UNITS SAMPLES STEPS QUANTITIES
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import throughtime as tt
+from throughtime._budget import Budget, Need
+
+FEATURES = 8
+
+
+class Recurrent(nn.Module):
+    """Layers of one kind, or a cell in a loop, and one number for each step."""
+
+    def __init__(self, kind: str, count: int, units: int) -> None:
+        super().__init__()
+        is_cell = kind.endswith("cell")
+        classes = {
+            "lstm": nn.LSTM,
+            "gru": nn.GRU,
+            "rnn": nn.RNN,
+            "lstmcell": nn.LSTMCell,
+            "grucell": nn.GRUCell,
+        }
+        self.rnn = (
+            classes[kind](FEATURES, units)
+            if is_cell
+            else classes[kind](FEATURES, units, count, batch_first=True)
+        )
+        self.head = nn.Linear(units, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not isinstance(self.rnn, nn.RNNCellBase):
+            return self.head(self.rnn(x)[0])
+        state, outputs = None, []
+        for step in x.unbind(1):
+            state = self.rnn(step, state)
+            outputs.append(state[0] if isinstance(state, tuple) else state)
+        return self.head(torch.stack(outputs, 1))
+
+
+def resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
+    return pages * resource.getpagesize()
+
+
+def main(kind: str, count: int, units: int, samples: int, steps: int, quantities: str) -> None:
+    torch.manual_seed(0)
+    model = Recurrent(kind, count, units)
+    x, y = torch.ones(samples, steps, FEATURES), torch.ones(samples, steps, 1)
+    probe = tt.Probe(model, loss=nn.MSELoss(), quantities=quantities)
+    probe(x[:2, :4], y[:2, :4])  # what is loaded when first used
+    needs: list[tuple[Budget, Need]] = []
+    check = Budget.check
+    Budget.check = lambda self, need: (needs.append((self, need)), check(self, need))[1]
+    before = resident()
+    tree = probe(x, y)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    returned = sum(node.to_dataset().nbytes for node in tree.leaves)
+    budget, need = needs[-1]
+    phases = [phase.of(budget.part) for phase in need.phases]
+    figures = {"needed": budget.needed(need), "phases": phases, "peak": peak, "returned": returned}
+    json.dump(figures, sys.stdout)
+
+
+if __name__ == "__main__":
+    kind, *sizes, quantities = sys.argv[1:]
+    main(kind, *map(int, sizes), quantities)
