@@ -29,6 +29,7 @@ TORCH = {
     "numpy",
     "torch",
 }
+PLOTS = {"_colors", "_errors", "_scale", "_schema", "_theme", "diagnostics", "numpy", "picture", "xarray"}
 KERAS = {
     "_budget",
     "_errors",
@@ -81,10 +82,12 @@ MAY_IMPORT = {
         "_schema",
         "adapters",
         "cells",
+        "numpy",
         "xarray",
     },
     "_lag_matrix": {"_batch", "_errors", "_probe", "_record", "_schema", "numpy", "xarray"},
     "_capture": {"_batch", "_lag_matrix", "_probe", "_schema", "xarray"},
+    "_store/": {"_errors", "_store", "filelock", "numpy", "xarray", "zarr"},
     "_weights": {"_errors", "_label", "_schema", "adapters", "xarray"},
     "_summary": {"_cell_registry", "_schema", "_weights", "pandas", "rich", "xarray"},
     "diagnostics/": {"_cell_registry", "_errors", "_schema", "cells", "numpy", "scipy", "xarray"},
@@ -110,6 +113,22 @@ MAY_IMPORT = {
     "_features/data": {"_errors", "numpy"},
     "_features/histograms": {"_errors", "numpy"},
     "_features/titles": set(),
+    # What a picture is, before anything is drawn.
+    "_theme": set(),
+    "_scale": {"_errors", "numpy"},
+    "_pool": {"numpy"},
+    "_colors": {"_scale", "numpy"},
+    # A picture shows itself in a notebook: it loads the renderers then.
+    "picture": {"_colors", "_scale", "_theme", "numpy", "render"},
+    "plots/": PLOTS,
+    "plots/palettes": {"_colors", "_errors", "matplotlib", "numpy"},
+    "render/": {"_colors", "_scale", "_theme", "numpy", "picture"},
+    "render/matplotlib": {"_theme", "matplotlib", "picture"},
+    "render/matplotlib_marks": {"_colors", "_pool", "_scale", "_theme", "matplotlib", "numpy", "picture"},
+    "render/bokeh": {"_theme", "bokeh", "picture"},
+    "render/bokeh_marks": {"_colors", "_pool", "_scale", "_theme", "bokeh", "numpy", "picture"},
+    "render/page": {"_theme", "bokeh", "jinja2", "markupsafe", "picture"},
+    "_save": {"_errors", "_theme", "picture", "render"},
     # The demo uses the public names only, which are no room.
     "_demo/": {"_demo", "diagnostics", "matplotlib", "numpy", "rich", "sklearn", "xarray"},
     "_demo/torch_networks": {"_demo", "torch"},

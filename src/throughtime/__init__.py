@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from throughtime import diagnostics as diagnostics
+    from throughtime import picture as picture
+    from throughtime import plots as plots
     from throughtime import testing as testing
     from throughtime._capture import capture as capture
     from throughtime._cell import Cell as Cell
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
     from throughtime._errors import LossError as LossError
     from throughtime._errors import MissingDependencyError as MissingDependencyError
     from throughtime._errors import NoGradientError as NoGradientError
+    from throughtime._errors import PictureError as PictureError
     from throughtime._errors import SchemaError as SchemaError
+    from throughtime._errors import StoreError as StoreError
     from throughtime._errors import ThroughTimeError as ThroughTimeError
     from throughtime._errors import ThroughTimeWarning as ThroughTimeWarning
     from throughtime._errors import TooLargeError as TooLargeError
@@ -39,7 +43,10 @@ if TYPE_CHECKING:
     from throughtime._features import show_features_hist as show_features_hist
     from throughtime._lag_matrix import lag_matrix as lag_matrix
     from throughtime._probe import Probe as Probe
+    from throughtime._save import save as save
+    from throughtime._store import open_run as open_run
     from throughtime._summary import summary as summary
+    from throughtime._theme import Theme as Theme
     from throughtime._weights import weights as weights
 
 _HOMES = {
@@ -56,7 +63,9 @@ _HOMES = {
         "LossError",
         "MissingDependencyError",
         "NoGradientError",
+        "PictureError",
         "SchemaError",
+        "StoreError",
         "ThroughTimeError",
         "ThroughTimeWarning",
         "TooLargeError",
@@ -72,10 +81,13 @@ _HOMES = {
     ),
     "_lag_matrix": ("lag_matrix",),
     "_probe": ("Probe",),
+    "_store": ("open_run",),
+    "_save": ("save",),
     "_summary": ("summary",),
+    "_theme": ("Theme",),
     "_weights": ("weights",),
 }
-_MODULES = ("diagnostics", "testing")
+_MODULES = ("diagnostics", "picture", "plots", "testing")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = sorted([*_HOME_OF, *_MODULES])  # noqa: PLE0605 - the one list above is the truth

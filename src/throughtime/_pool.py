@@ -1,0 +1,46 @@
+"""Shrinking an image to the pixels there are, without losing a spike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+def pooled(image: Array, rows: int, columns: int) -> Array:
+    """Shrink to no more cells than there are pixels, each showing its largest magnitude; NaN comes first.
+
+    Skipping cells instead would lose single spikes.
+
+    Examples
+    --------
+    >>> pooled(np.array([[0.0, 0.1, -3.0, 0.2]]), rows=10, columns=2)
+    array([[ 0.1, -3. ]])
+    """
+    for axis, most in ((0, rows), (1, columns)):
+        starts = _starts(image.shape[axis], most)
+        if starts is not None:
+            high = np.maximum.reduceat(image, starts, axis=axis)
+            low = np.minimum.reduceat(image, starts, axis=axis)
+            image = np.where(np.abs(low) > np.abs(high), low, high)
+    return image
+
+
+def pooled_flags(flags: Array, rows: int, columns: int) -> Array:
+    """Shrink flags beside `pooled`: a cell has the flag where all that it stands for do."""
+    for axis, most in ((0, rows), (1, columns)):
+        starts = _starts(flags.shape[axis], most)
+        if starts is not None:
+            flags = np.logical_and.reduceat(flags, starts, axis=axis)
+    return flags
+
+
+def _starts(length: int, most: int) -> Array | None:
+    """First cell of each pixel, or None where there are pixels enough."""
+    most = max(1, most)
+    if length <= most:
+        return None
+    return np.asarray((np.arange(most) * length) // most)

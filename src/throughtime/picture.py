@@ -1,0 +1,272 @@
+"""What a picture is before anything is drawn: marks over arrays, in panels with axes.
+
+`tt.plots` makes pictures of captures, the renderers draw them; whoever tests a picture reads its arrays. All
+marks are frozen and hold data in the panel's own coordinates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+
+from throughtime._colors import Colors
+from throughtime._scale import Array, Ticks
+from throughtime._theme import Theme
+
+Kind = TypeVar("Kind")
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """Values as colours: `values` ([frame,] row, column) over the box from `x[0], y[0]` to `x[1], y[1]`.
+
+    `valid` is False where a step was masked. `name` says which sample or gate this is, where a panel holds
+    several images; `rows` and `columns` are labels of the rows and columns, where they have any.
+    """
+
+    values: Array
+    x: tuple[float, float]
+    y: tuple[float, float]
+    colors: Colors
+    valid: Array | None = None
+    name: str = ""
+    rows: Array | None = None
+    columns: Array | None = None
+
+    @property
+    def frames(self) -> int:
+        """Number of frames, 1 without a slider."""
+        return len(self.values) if self.values.ndim == 3 else 1
+
+    def frame(self, number: int) -> tuple[Array, Array | None]:
+        """Values and validity of one frame, (row, column)."""
+        if self.values.ndim == 2:
+            return self.values, self.valid
+        valid = self.valid
+        return self.values[number], valid[number] if valid is not None and valid.ndim == 3 else valid
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """A line through (x, y); NaN breaks it. `y` is (point) or (frame, point).
+
+    `details` are what a hover tells of each point, by name: the values behind positions of a scale.
+    """
+
+    x: Array
+    y: Array
+    color: str = "#0072B2"
+    width: float = 1.5
+    alpha: float = 1.0
+    dashed: bool = False
+    label: str = ""
+    details: tuple[tuple[str, Array], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Band:
+    """The area between `low` and `high` over `x`; NaN interrupts it."""
+
+    x: Array
+    low: Array
+    high: Array
+    color: str = "#0072B2"
+    alpha: float = 0.25
+    label: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Rectangles:
+    """Boxes (n, 4): left, bottom, right, top."""
+
+    boxes: Array
+    fill: str | None = None
+    edge: str | None = None
+    hatched: bool = False
+    alpha: float = 1.0
+    label: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Dots:
+    """Points; `details` are what a hover tells of each, by name."""
+
+    x: Array
+    y: Array
+    color: str = "#0072B2"
+    size: float = 5.0
+    marker: str = "o"
+    alpha: float = 0.8
+    label: str = ""
+    details: tuple[tuple[str, Array], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Text:
+    """Short words at points; `anchor` is where the point lies: below, above, left or right of the middle."""
+
+    x: Array
+    y: Array
+    words: tuple[str, ...]
+    size: float = 0.8  # of the theme's
+    color: str | None = None
+    anchor: str = "bottom left"
+
+
+Mark = Image | Line | Band | Rectangles | Dots | Text
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Label, limits and, where the numbers are positions, the words at them."""
+
+    label: str = ""
+    limits: tuple[float, float] | None = None
+    ticks: Ticks | None = None
+    reversed: bool = False
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes with its marks, drawn in their order; without a frame there are no axis lines."""
+
+    marks: tuple[Mark, ...]
+    title: str = ""
+    x: Axis = Axis()
+    y: Axis = Axis()
+    equal: bool = False
+    grid: bool = False
+    framed: bool = True
+
+    def of(self, kind: type[Kind]) -> list[Kind]:
+        """List the marks of one kind."""
+        return [mark for mark in self.marks if isinstance(mark, kind)]
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Length of each axis, where images lie in it."""
+        edges = [(image.x, image.y) for image in self.of(Image)]
+        lengths = []
+        for axis, limits in enumerate((self.x.limits, self.y.limits)):
+            ends = limits or tuple(end for pair in edges for end in pair[axis]) or (0.0, 1.0)
+            lengths.append(float(max(ends) - min(ends)))
+        return lengths[0], lengths[1]
+
+
+@dataclass(frozen=True)
+class Slider:
+    """A dim whose values are frames: its name, and a word for each frame."""
+
+    name: str
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Panels in a grid, with a title: what `tt.plots` returns and `tt.save` writes.
+
+    In a notebook it shows itself. Frames of several sliders follow each other in C order, the last slider
+    fastest; a static picture shows the frame numbered `shown`.
+
+    Parameters
+    ----------
+    panels : tuple of Panel
+        Row by row.
+    columns : int
+        Panels a row.
+    title, note : str
+        What is drawn, and one sentence on how to read it.
+    width, height : float, in inches
+    linked : str
+        Axes that all panels share: "", "x", "y" or "xy".
+    sliders : tuple of Slider
+    shown : int
+
+    Examples
+    --------
+    >>> line = Line(np.arange(3.0), np.array([0.0, 1.0, 4.0]))
+    >>> picture = Picture((Panel((line,), x=Axis("time")),), title="squares")
+    >>> picture.panels[0].marks[0].y.max()
+    np.float64(4.0)
+    """
+
+    panels: tuple[Panel, ...]
+    columns: int = 1
+    title: str = ""
+    note: str = ""
+    width: float = 9.0
+    height: float = 4.0
+    linked: str = ""
+    sliders: tuple[Slider, ...] = ()
+    shown: int = 0
+    heights: tuple[float, ...] = field(default=())
+
+    @property
+    def rows(self) -> int:
+        """Rows of the grid of panels."""
+        return -(-len(self.panels) // self.columns)
+
+    @property
+    def frames(self) -> int:
+        """Product of the sliders' lengths, 1 without any."""
+        return int(np.prod([len(slider.words) for slider in self.sliders], dtype=int))
+
+    def marks(self, kind: type[Kind]) -> list[Kind]:
+        """All marks of one kind, panel by panel."""
+        return [mark for panel in self.panels for mark in panel.of(kind)]
+
+    def frame_words(self, number: int) -> str:
+        """Say which frame this is, as "sample 3 · step 200"; empty without sliders."""
+        places = np.unravel_index(number, [len(slider.words) for slider in self.sliders] or [1])
+        named = zip(self.sliders, places, strict=False)
+        return " · ".join(f"{slider.name} {slider.words[place]}" for slider, place in named)
+
+    def to_matplotlib(self, theme: Theme | None = None) -> Any:
+        """Draw with matplotlib.
+
+        Returns
+        -------
+        matplotlib.figure.Figure, which pyplot does not know
+        """
+        from throughtime.render.matplotlib import draw  # noqa: PLC0415 - drawing libraries load late
+
+        return draw(self, theme or Theme())
+
+    def to_bokeh(self, theme: Theme | None = None) -> Any:
+        """Draw with Bokeh.
+
+        Returns
+        -------
+        Bokeh layout of figures and sliders, for `bokeh.io.show` or a page of one's own
+        """
+        from throughtime.render.bokeh import draw  # noqa: PLC0415 - drawing libraries load late
+
+        return draw(self, theme or Theme())
+
+    def interactive(self, theme: Theme | None = None) -> Interactive:
+        """Return what shows the interactive picture in a notebook: zoom, hover and sliders."""
+        return Interactive(self, theme or Theme())
+
+    def _repr_png_(self) -> bytes:
+        from throughtime.render.matplotlib import encoded  # noqa: PLC0415 - drawing libraries load late
+
+        return encoded(self, Theme())
+
+    def __repr__(self) -> str:
+        return f"<Picture: {self.title or 'untitled'} · {len(self.panels)} panel(s)>"
+
+
+@dataclass(frozen=True)
+class Interactive:
+    """A picture that a notebook shows in a frame of its own, offline."""
+
+    picture: Picture
+    theme: Theme
+
+    def _repr_html_(self) -> str:
+        from throughtime.render.page import in_a_frame  # noqa: PLC0415 - drawing libraries load late
+
+        framed: str = in_a_frame(self.picture, self.theme)
+        return framed

@@ -1,0 +1,114 @@
+"""Line panels as cells of one large panel: lines joined across all of them, with gaps between."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from throughtime._scale import Array, Scale, number
+from throughtime.picture import Line, Mark, Text
+
+FLOOR = "#c0447a"
+MOST_NAMES = 400  # of panels: beyond, the first of each row has its name
+_ROOM = (0.05, 0.84)  # margin below the curve and its height, in parts of a cell
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Cells of equal size, numbered row by row; one cell alone keeps the timesteps as its axis."""
+
+    count: int
+    columns: int
+    steps: int
+
+    @property
+    def rows(self) -> int:
+        """Rows of cells."""
+        return -(-self.count // self.columns)
+
+    @property
+    def is_one(self) -> bool:
+        """Whether there is one cell."""
+        return self.count == 1
+
+    def x(self) -> Array:
+        """Abscissa of all cells after one another, NaN between them."""
+        if self.is_one:
+            return np.arange(float(self.steps))
+        time = np.linspace(0.04, 0.96, self.steps) if self.steps > 1 else np.array([0.5])
+        return self._joined((np.arange(self.count) % self.columns)[:, None] + time)
+
+    def y(self, positions: Array) -> Array:
+        """Ordinate of positions (cell, step) between 0 and 1."""
+        if self.is_one:
+            return np.asarray(positions[0])
+        lowest = (self.rows - 1 - np.arange(self.count) // self.columns)[:, None]
+        return self._joined(lowest + _ROOM[0] + _ROOM[1] * positions)
+
+    def _joined(self, cells: Array) -> Array:
+        return np.concatenate([cells, np.full((self.count, 1), np.nan)], axis=1).ravel()
+
+    def joined(self, values: Array) -> Array:
+        """Values (cell, step) in the order of `x`."""
+        return np.asarray(values[0]) if self.is_one else self._joined(values)
+
+
+def grid_of(panels: int, columns: int | None, steps: int) -> Grid:
+    """Choose how many cells a row, all rows full where that is possible."""
+    usual = min(panels, max(1, round((1.5 * panels) ** 0.5)))
+    near = sorted(range(max(1, usual - 8), usual + 6), key=lambda each: abs(each - usual))
+    if panels > 12:
+        usual = next((each for each in near if panels % each == 0), usual)
+    return Grid(panels, max(1, min(columns or usual, panels)), steps)
+
+
+def positions(values: Array, scale: Scale) -> Array:
+    """Place values between 0 and 1; what is beyond lies on the edge, what is not finite breaks the line."""
+    position = np.clip(scale.position(values), 0.0, 1.0)
+    return np.where(np.isfinite(values), position, np.nan)
+
+
+def details(grid: Grid, values: Array, words: list[str]) -> tuple[tuple[str, Array], ...]:
+    """Tell of each point which panel it is in, its timestep and its value."""
+    steps = np.broadcast_to(np.arange(grid.steps, dtype=float), values.shape)
+    told = (("timestep", grid.joined(steps)), ("value", grid.joined(values)))
+    if grid.is_one:
+        return told
+    panel = np.repeat(np.array(words, dtype=object), grid.steps + 1)
+    return (("panel", panel), *told)
+
+
+def floor_line(grid: Grid) -> Line:
+    """Draw the numerical floor in every cell."""
+    zero = np.zeros((grid.count, grid.steps))
+    label = "numerical floor; 0 lies there too" if grid.is_one else ""
+    return Line(grid.x(), grid.y(zero), color=FLOOR, width=0.6, alpha=0.8, dashed=grid.is_one, label=label)
+
+
+def borders(grid: Grid) -> list[Mark]:
+    """Draw lines between the cells, as two lines with gaps."""
+    down, across = np.arange(grid.columns + 1.0), np.arange(grid.rows + 1.0)
+    ends = [
+        (np.repeat(down, 3), np.tile([0, grid.rows, np.nan], len(down))),
+        (np.tile([0, grid.columns, np.nan], len(across)), np.repeat(across, 3)),
+    ]
+    return [Line(x, y, color="#c4c4c4", width=0.5) for x, y in ends]
+
+
+def names(grid: Grid, words: list[str], dim: str) -> Text:
+    """Write the name of each panel into its cell."""
+    few = grid.count <= MOST_NAMES
+    place = np.arange(grid.count) if few else np.arange(0, grid.count, grid.columns)
+    prefix = f"{dim} " if grid.columns <= 8 else ""
+    told = tuple(f"{prefix}{words[each]}" for each in place)
+    left, top = place % grid.columns + 0.04, grid.rows - place // grid.columns - 0.03
+    return Text(left, top, told, 0.75 if grid.columns <= 16 else 0.55, "#666666", anchor="top left")
+
+
+def row_ticks(grid: Grid, scale: Scale) -> tuple[tuple[float, str], ...]:
+    """Write the ends of the scale beside the first row; all others have the same."""
+    low = number(-scale.high if scale.kind == "signed_log" else scale.low)
+    top = grid.rows - 1
+    ends = ((0.0, f"≤ {low}" if scale.kind == "log10" else low), (1.0, number(scale.high)))
+    return tuple((top + _ROOM[0] + _ROOM[1] * at, word) for at, word in ends)

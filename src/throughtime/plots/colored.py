@@ -1,0 +1,63 @@
+"""Scales and colours fitted to a quantity: which scale it has by itself, and what the colour bar says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from throughtime._colors import Colors
+from throughtime._scale import Array, Scale, largest_magnitude, scale_for
+from throughtime.plots.data import Source
+from throughtime.plots.look import Look
+from throughtime.plots.palettes import DIVERGING, SEQUENTIAL, palette
+
+OWN = " ÷ largest of each"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A scale with its label."""
+
+    scale: Scale
+    label: str
+    limited: bool
+
+
+def fitted(source: Source, values: Array, look: Look) -> Fitted:
+    """Fit the scale of a quantity to what is shown of it: values of masked steps are NaN."""
+    kind = look.get("scale") or ("log10" if source.is_gradient else "linear")
+    limits = look.get("limits")
+    if limits is None and kind == "linear":
+        limits = _gate_range(source, values)
+        scale = scale_for(values, kind, limits)
+        return Fitted(scale, _label(source, kind, look), limited=False)
+    return Fitted(scale_for(values, kind, limits), _label(source, kind, look), limits is not None)
+
+
+def colors(source: Source, values: Array, look: Look) -> Colors:
+    """Fit colours: a diverging map where 0, or ½ of a gate, lies in the middle, else a sequential one."""
+    fit = fitted(source, values, look)
+    name = look.get("cmap") or (SEQUENTIAL if fit.scale.kind == "log10" else DIVERGING)
+    return Colors(palette(name), fit.scale, fit.label, fit.limited)
+
+
+def _label(source: Source, kind: str, look: Look) -> str:
+    symbol = source.magnitude if kind == "log10" else source.symbol
+    own = OWN if look.get("share") is False else ""
+    words = {"log10": "log scale", "signed_log": "signed log scale"}.get(kind, "")
+    return ", ".join(filter(None, (f"{symbol}{own}", words)))
+
+
+def _gate_range(source: Source, values: Array) -> tuple[float, float] | None:
+    """Give gates the range of their activation: 0 to 1, or −1 to 1 where some are negative."""
+    if source.name != "gate_activation" or not largest_magnitude(values) <= 1:
+        return None
+    return (-1.0, 1.0) if (values < 0).any() else (0.0, 1.0)
+
+
+def own_scale(values: Array, axes: tuple[int, ...]) -> Array:
+    """Divide by the largest finite magnitude along some axes; nothing but zeros stays as it is."""
+    sizes = np.abs(np.where(np.isfinite(values), values, 0.0)).astype(np.float64)
+    largest = sizes.max(axis=axes, keepdims=True)
+    return np.asarray(values / np.where(largest > 0, largest, 1.0))

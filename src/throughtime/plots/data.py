@@ -1,0 +1,204 @@
+"""Reading what a picture shows out of whatever the caller has: values, valid steps, and their names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from throughtime._errors import PictureError, SchemaError
+from throughtime._schema import LAGS, VARIABLES, Layer, require, states, words
+from throughtime._schema import layer as one_layer
+
+Captured = Layer | xr.DataArray
+UNITS = ("unit", "output_unit", "cell_unit", "feature")  # of which an array has one
+_PLAIN = {"_(t)": "ₜ", "_t": "ₜ", "_s": "ₛ", "_0": "₀"}
+_SIGNED = ("step_contribution", LAGS, "lag_mean")  # norms, which the symbol says already
+
+
+@dataclass(frozen=True)
+class Source:
+    """One variable of one layer: its values, which steps count, and what it is called."""
+
+    values: xr.DataArray
+    valid: xr.DataArray | None
+    name: str
+    symbol: str
+    where: str = ""
+
+    @property
+    def is_gradient(self) -> bool:
+        """Whether values span decades."""
+        return self.name.endswith("_gradient") or self.name in _SIGNED or "gradient" in self.name
+
+    @property
+    def magnitude(self) -> str:
+        """Symbol of the magnitude."""
+        return self.symbol if self.symbol.startswith("‖") else f"|{self.symbol}|"
+
+    def at(self, **chosen: Any) -> Source:
+        """Choose along dims, by place; what has no labels keeps the places as labels."""
+        values, valid = self.values, self.valid
+        for dim, places in chosen.items():
+            values = values.isel({dim: places})
+            if np.ndim(places) and dim not in values.coords:
+                values = values.assign_coords({dim: places})
+            if valid is not None and dim in valid.dims:
+                valid = valid.isel({dim: places})
+        return replace(self, values=values, valid=valid)
+
+    def with_values(self, values: xr.DataArray, symbol: str = "") -> Source:
+        """Take other values of the same variable."""
+        return replace(self, values=values, symbol=symbol or self.symbol)
+
+
+def read(captured: Captured, quantity: str | None = None) -> Source:
+    """Take one variable; a DataArray is one already.
+
+    Raises
+    ------
+    SchemaError
+        There is not exactly one layer, or it has no such variable; the call that captures it is named.
+    """
+    if isinstance(captured, xr.DataArray):
+        name = str(captured.name or "value")
+        valid = captured.coords.get("valid")
+        return Source(captured, valid, name, symbol_of(name))
+    dataset = one_layer(captured)
+    wanted = quantity or "hidden_gradient"
+    values = required(dataset, wanted)
+    valid = dataset.get("valid")
+    if valid is not None and not set(valid.dims) & set(values.dims):
+        valid = None
+    symbol = symbol_of(wanted, states(dataset))
+    return Source(values, valid, wanted, symbol, where(captured))
+
+
+def required(dataset: xr.Dataset, name: str) -> xr.DataArray:
+    """Take a variable, or name the call that captures it.
+
+    Raises
+    ------
+    SchemaError
+        The layer has no such variable.
+    """
+    try:
+        return require(dataset, name)
+    except SchemaError as error:
+        call = f"tt.capture(model, x, y, quantities=[{name!r}])"
+        call = "tt.lag_matrix(model, x, y)" if name == LAGS else call
+        known = name in VARIABLES and f"missing_{name}" not in dataset.attrs
+        raise SchemaError(f"{error} {call} captures it." if known else str(error)) from None
+
+
+def where(captured: Layer) -> str:
+    """Path of the layer, or the layer's name."""
+    if isinstance(captured, xr.DataTree):
+        leaf = next(node for node in captured.subtree if node.data_vars)
+        return str(leaf.path)
+    return str(captured.attrs.get("layer", ""))
+
+
+def symbol_of(name: str, own: Sequence[str] = ()) -> str:
+    """Symbol of a variable, in Unicode: dL/dhₜ."""
+    known = words(tuple(own)) if own else VARIABLES
+    symbol = known[name].symbol if name in known else name
+    for plain, subscript in _PLAIN.items():
+        symbol = symbol.replace(plain, subscript)
+    return symbol
+
+
+def dim_called(values: xr.DataArray, name: str, what: str) -> str:
+    """Find a dim by its name; "unit" stands for whatever units the array has.
+
+    Raises
+    ------
+    PictureError
+        It has none; those it has are listed.
+    """
+    if name in values.dims:
+        return name
+    alike = [str(dim) for dim in values.dims if dim in UNITS]
+    if name in UNITS and alike:
+        return alike[0]
+    have = ", ".join(map(str, values.dims)) or "none"
+    raise PictureError(f"{what}={name!r}: the values have no such axis. They have: {have}.")
+
+
+def unit_dim(values: xr.DataArray) -> str | None:
+    """Find the dim of units, or None."""
+    return next((str(dim) for dim in values.dims if dim in UNITS), None)
+
+
+def labels(values: xr.DataArray, dim: str) -> list[str]:
+    """Words for each index along a dim: its coordinate, else the index."""
+    if dim in values.coords:
+        return [str(label) for label in values[dim].values]
+    return [str(place) for place in range(values.sizes[dim])]
+
+
+def is_irregular(values: xr.DataArray, dim: str) -> bool:
+    """Whether a dim's labels are no run of whole numbers."""
+    if dim not in values.coords or values.sizes[dim] < 2:
+        return False
+    numbers = np.asarray(values[dim].values)
+    return numbers.dtype.kind not in "iuf" or not np.all(np.diff(numbers) == 1)
+
+
+def valid_for(source: Source, dims: Sequence[str], **at: int) -> Any:
+    """Which cells count, with exactly these dims in this order, broadcastable; None where all do."""
+    if source.valid is None:
+        return None
+    valid = source.valid.isel({dim: place for dim, place in at.items() if dim in source.valid.dims})
+    valid = valid.isel({dim: 0 for dim in valid.dims if dim not in dims})
+    missing = [dim for dim in dims if dim not in valid.dims]
+    found = np.asarray(valid.expand_dims(missing).transpose(*dims).values, dtype=bool)
+    return None if found.all() else found
+
+
+def only_valid(source: Source) -> xr.DataArray:
+    """Values with NaN where a step was masked."""
+    values = source.values
+    if source.valid is None:
+        return values
+    dims = [dim for dim in source.valid.dims if dim in values.dims]
+    extra = {dim: 0 for dim in source.valid.dims if dim not in dims}
+    return values.where(source.valid.isel(extra).drop_vars(list(source.valid.coords), errors="ignore"))
+
+
+def parts(values: xr.DataArray, kept: list[str]) -> list[tuple[str, xr.DataArray]]:
+    """One part a direction or gate, with its name."""
+    dims = [str(dim) for dim in values.dims if dim not in kept]
+    words = [labels(values, dim) for dim in dims]
+    places = product(*(range(values.sizes[dim]) for dim in dims))
+    return [
+        (
+            " · ".join(word[at] for word, at in zip(words, place, strict=True)),
+            values.isel(dict(zip(dims, place, strict=True))),
+        )
+        for place in places
+    ]
+
+
+def count(number: int, noun: str) -> str:
+    """Say how many, as "1 sample" or "16 samples"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def title(source: Source, *parts: str, symbol: str = "") -> str:
+    """Quantity, layer, and what the dims hold: "|dL/dhₜ| · /lstm · 16 samples"."""
+    timeless = "time" not in source.values.dims
+    told = symbol or source.symbol
+    named = [told.replace("ₜ", "") if timeless else told, source.where, *parts, *_single(source.values)]
+    return " · ".join(part for part in named if part)
+
+
+def _single(values: xr.DataArray) -> list[str]:
+    """Say what was chosen: a coordinate without a dim, such as the step of a stored run."""
+    kept = ("sample", "step", "gate", "direction", "unit")
+    scalars = [name for name in kept if name in values.coords and values[name].ndim == 0]
+    return [f"{name} {values[name].item()}" for name in scalars]

@@ -1,0 +1,138 @@
+"""`heatmap`: any quantity as colours, units along one axis and time along the other, for many samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Unpack
+
+import numpy as np
+import xarray as xr
+
+from throughtime._colors import Colors
+from throughtime.picture import Panel, Picture, Slider, Text
+from throughtime.plots.arrange import Layout, arranged
+from throughtime.plots.colored import colors, own_scale
+from throughtime.plots.data import Captured, Source, count, labels, only_valid, read, title, unit_dim
+from throughtime.plots.images import panels_of
+from throughtime.plots.look import Look, checked, size
+
+MOST_SAMPLES = 64
+NOTE = "A cell is one unit at one timestep; where cells are smaller than pixels, the largest magnitude shows."
+
+
+def heatmap(
+    captured: Captured,
+    quantity: str = "hidden_gradient",
+    *,
+    rows: str | None = None,
+    columns: str = "time",
+    sliders: Sequence[str] = (),
+    **look: Unpack[Look],
+) -> Picture:
+    """Draw any quantity as colours, unit by timestep.
+
+    Samples lie side by side in one image, directions and gates in panels of their own, all on one scale. A
+    stored run's training steps go to a slider. NaN, infinities, exact zeros, masked steps, clipped values and
+    what lies below the numerical floor have colours of their own, named and counted in the legend.
+
+    Parameters
+    ----------
+    captured : capture with one layer, a layer, or DataArray
+    quantity : str
+        A variable of the layer. Nothing to a DataArray.
+    rows, columns : str
+        Dims along the axes; by default units, or samples where there are none, and time.
+    sliders : sequence of str
+        Dims to step through: `sliders=["sample"]` shows one sample at a time, large.
+    **look
+        See `tt.plots.Look`: limits, share, scale, cmap, title, width, height.
+
+    Returns
+    -------
+    Picture
+
+    Raises
+    ------
+    SchemaError
+        The layer lacks the quantity, or there are several layers.
+    PictureError
+        No such axis, scale, colour map; or more panels than can be read.
+
+    Examples
+    --------
+    >>> from throughtime import testing
+    >>> picture = heatmap(testing.bidirectional(samples=3))
+    >>> [panel.title for panel in picture.panels]
+    ['forward', 'backward']
+    >>> picture.panels[0].marks[0].values.shape
+    (4, 50)
+    """
+    source, look = read(captured, quantity), checked(look)
+    source = _few_samples(source, sliders, rows)
+    layout = arranged(source.values, rows, columns, sliders)
+    shown = only_valid(source)
+    scaled, fit = source, colors(source, shown.values, look)
+    if look.get("share") is False:
+        axes = tuple(shown.get_axis_num(dim) for dim in (*layout.sliders, layout.rows, layout.columns))
+        scaled = source.with_values(source.values.copy(data=own_scale(source.values.values, axes)))
+        fit = colors(scaled, only_valid(scaled).values, look)
+    panels = tuple(panels_of(scaled, layout, fit))
+    across = 1 if len(panels) == 1 or layout.cells else min(2, len(panels))
+    frames = tuple(Slider(dim, tuple(labels(source.values, dim))) for dim in layout.sliders)
+    return Picture(
+        panels,
+        columns=across,
+        title=look.get("title") or _title(source, layout, captured, fit),
+        note=NOTE,
+        linked="xy",
+        sliders=frames,
+        shown=_last_step(source.values, layout),
+        **size(look, 9.0, _height(panels, across)),
+    )
+
+
+def _few_samples(source: Source, sliders: Sequence[str], rows: str | None) -> Source:
+    """Take samples evenly from all of them where there are more than can be seen side by side."""
+    values = source.values
+    total = values.sizes.get("sample", 0)
+    if total <= MOST_SAMPLES or "sample" in (*sliders, rows) or unit_dim(values) is None:
+        return source
+    chosen = np.linspace(0, total - 1, MOST_SAMPLES).round().astype(int)
+    return source.at(sample=chosen)
+
+
+def _height(panels: tuple[Panel, ...], across: int) -> float:
+    down = -(-len(panels) // across)
+    first = panels[0]
+    texts = first.of(Text)
+    if texts:
+        rows = len({float(y) for y in texts[0].y})
+        return min(1.2 + down * rows * 1.05, 16.0)
+    return min(1.3 + down * 2.6, 16.0) if down > 1 else 4.2
+
+
+def _last_step(values: xr.DataArray, layout: Layout) -> int:
+    """Frame that a static picture shows: the last training step, the first of all else."""
+    places = [values.sizes[dim] - 1 if dim == "step" else 0 for dim in layout.sliders]
+    sizes = [values.sizes[dim] for dim in layout.sliders]
+    return int(np.ravel_multi_index(places, sizes)) if sizes else 0
+
+
+def _title(source: Source, layout: Layout, captured: Captured, fit: Colors) -> str:
+    values = source.values
+    parts = (
+        [count(values.sizes["sample"], "sample")]
+        if "sample" in values.dims and "sample" not in layout.sliders
+        else []
+    )
+    total = _all_samples(captured)
+    if parts and total > values.sizes["sample"]:
+        parts = [f"{values.sizes['sample']} of {total} samples"]
+    symbol = source.magnitude if fit.scale.kind == "log10" else source.symbol
+    return title(source, *parts, symbol=symbol)
+
+
+def _all_samples(captured: Captured) -> int:
+    if isinstance(captured, xr.DataTree):
+        return max((int(node.sizes.get("sample", 0)) for node in captured.subtree), default=0)
+    return int(captured.sizes.get("sample", 0))

@@ -1,0 +1,242 @@
+"""`histogram`: how values are distributed, a curve or a column a unit, gate, layer or training step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Unpack
+
+import numpy as np
+import xarray as xr
+
+from throughtime._colors import Colors
+from throughtime._errors import PictureError
+from throughtime._scale import Array, Scale, number
+from throughtime._theme import DISTINCT
+from throughtime.picture import Axis, Band, Image, Line, Mark, Panel, Picture, Text
+from throughtime.plots.colored import Fitted, fitted
+from throughtime.plots.data import Captured, Source, count, dim_called, labels, only_valid, read, title
+from throughtime.plots.look import Look, checked, size
+from throughtime.plots.palettes import COUNTS, palette
+
+FEW_GROUPS = 7
+BINS = 60
+PEAK = 3.0  # a bin this many times as full as the next group of bins is cut
+NOTE = (
+    "Height is the share of values in a bin; on logarithmic scales exact zeros are told in words, as is all "
+    "that is not finite."
+)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Shares of one group: in each bin, and of what no bin holds."""
+
+    name: str
+    shares: Array
+    words: str
+
+
+def histogram(
+    captured: Captured,
+    quantity: str = "hidden_gradient",
+    *,
+    by: str | None = None,
+    bins: int = BINS,
+    **look: Unpack[Look],
+) -> Picture:
+    """Draw how often values occur, over all valid steps and samples.
+
+    A few groups are curves on each other, training steps a ridge of curves, many units an image with a column
+    each. A peak that dwarfs the rest is cut, and the legend says how high it is.
+
+    Parameters
+    ----------
+    captured : capture with one layer, a layer, or DataArray; for `by="layer"` a capture with several
+    quantity : str
+        A variable of the layer. Nothing to a DataArray.
+    by : "gate", "unit", "direction", "step", "layer", or any dim
+        What is told apart; by default gates, else directions, else training steps, else nothing.
+    bins : int
+        Between the ends of the scale.
+    **look
+        See `tt.plots.Look`: limits, scale, cmap, title, width, height.
+
+    Returns
+    -------
+    Picture
+
+    Raises
+    ------
+    SchemaError
+        A layer lacks the quantity.
+    PictureError
+        No such axis or scale.
+
+    Examples
+    --------
+    >>> from throughtime import testing
+    >>> picture = histogram(testing.constant_gates(0.5), "gate_activation")
+    >>> [mark.label.partition(" ·")[0] for mark in picture.panels[0].of(Line)]
+    ['input', 'forget', 'candidate', 'output']
+    """
+    look = checked(look, without=("share",))
+    if not isinstance(bins, int) or not 2 <= bins <= 1000:
+        raise PictureError(f"bins={bins!r}: expected a whole number from 2 to 1000.")
+    source, groups = _groups(captured, quantity, by)
+    everything = np.concatenate([values for _, values in groups])
+    fit = fitted(source, everything, look)
+    counted = [_counted(name, values, fit.scale, bins) for name, values in groups]
+    dim = _dim(source.values, by) if by != "layer" else "layer"
+    drawn = _panel(counted, dim, fit, bins, look)
+    symbol = source.magnitude if fit.scale.kind == "log10" else source.symbol
+    told = title(source, f"by {dim}" if dim else "", count(everything.size, "value"), symbol=symbol)
+    height = min(1.2 + 0.35 * len(groups), 12.0) if dim == "step" else 4.0
+    return Picture((drawn,), title=look.get("title") or told, note=NOTE, **size(look, 8.0, max(height, 3.2)))
+
+
+def _groups(captured: Captured, quantity: str, by: str | None) -> tuple[Source, list[tuple[str, Array]]]:
+    if by == "layer":
+        return _layers(captured, quantity)
+    source = read(captured, quantity)
+    dim = _dim(source.values, by)
+    values = only_valid(source)
+    masked = ~_valid_everywhere(source)
+    parts = [("", values.values[~masked])]
+    if dim:
+        axis = values.get_axis_num(dim)
+        numbers, hidden = (np.moveaxis(each, axis, 0) for each in (values.values, masked))
+        named = zip(labels(source.values, dim), numbers, hidden, strict=True)
+        parts = [
+            (f"{word}" if dim in ("gate", "direction") else f"{dim} {word}", part[~away])
+            for word, part, away in named
+        ]
+    return source, [(name, np.asarray(part, dtype=np.float64).ravel()) for name, part in parts]
+
+
+def _valid_everywhere(source: Source) -> Array:
+    valid = xr.ones_like(source.values, dtype=bool)
+    valid = valid if source.valid is None else valid & source.valid
+    return np.asarray(valid.transpose(*source.values.dims).values)
+
+
+def _layers(captured: Captured, quantity: str) -> tuple[Source, list[tuple[str, Array]]]:
+    if not isinstance(captured, xr.DataTree):
+        raise PictureError("by='layer' takes a whole capture; a single layer has by='unit', 'gate' or a dim.")
+    leaves = [node for node in captured.subtree if quantity in node.data_vars]
+    if not leaves:
+        return read(captured, quantity), []
+    read_each = [_groups(leaf, quantity, "no dim") for leaf in leaves]
+    groups = [(str(leaf.path), parts[0][1]) for leaf, (_, parts) in zip(leaves, read_each, strict=True)]
+    first = read_each[0][0]
+    return Source(first.values, first.valid, first.name, first.symbol), groups
+
+
+def _dim(values: xr.DataArray, by: str | None) -> str | None:
+    if by == "no dim":
+        return None
+    if by is not None:
+        return dim_called(values, by, "by")
+    return next((dim for dim in ("gate", "direction", "step") if dim in values.dims), None)
+
+
+def _counted(name: str, values: Array, scale: Scale, bins: int) -> Counted:
+    total = max(1, values.size)
+    finite = values[np.isfinite(values)]
+    zero = finite == 0 if scale.kind != "linear" else np.zeros(finite.shape, bool)
+    position = scale.position(finite[~zero])
+    below = position < 0 if scale.kind == "log10" else np.zeros(position.shape, bool)
+    outside = (position > 1 + 1e-9) | (position < 0) & ~below
+    inside = np.clip(position[~below & ~outside], 0.0, 1.0)
+    shares = np.histogram(inside, bins, (0.0, 1.0))[0] / total
+    exact = int((finite == 0).sum())
+    parts = {
+        "exactly 0": exact,
+        f"below {number(scale.low)}": int(below.sum()),
+        "outside": int(outside.sum()),
+        "NaN": int(np.isnan(values).sum()),
+        "±∞": int(np.isinf(values).sum()),
+    }
+    return Counted(
+        name, shares, ", ".join(f"{_percent(each / total)} {word}" for word, each in parts.items() if each)
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.01 else "<1 %"
+
+
+def _panel(counted: list[Counted], dim: str | None, fit: Fitted, bins: int, look: Look) -> Panel:
+    across = Axis(fit.label, (0.0, 1.0), fit.scale.ticks())
+    if dim == "step":
+        return Panel(
+            tuple(_ridge(counted, bins)), x=across, y=Axis("training step", None, _every(counted)), grid=True
+        )
+    if len(counted) > FEW_GROUPS:
+        return _image(counted, str(dim), fit, look)
+    top, cut = _top(counted)
+    marks = [mark for place, each in enumerate(counted) for mark in _curve(each, place, bins, top, cut)]
+    return Panel(tuple(marks), x=across, y=Axis("share of values", (0.0, 1.05 * top)), grid=True)
+
+
+def _edges(bins: int) -> Array:
+    return np.linspace(0.0, 1.0, bins + 1)
+
+
+def _steps(shares: Array) -> tuple[Array, Array]:
+    """Corners of a histogram's outline."""
+    edges = _edges(len(shares))
+    return np.repeat(edges, 2)[1:-1], np.repeat(shares, 2)
+
+
+def _top(counted: list[Counted]) -> tuple[float, bool]:
+    """Height of the axis, and whether a peak goes beyond it."""
+    highest = float(max((each.shares.max(initial=0.0) for each in counted), default=0.0)) or 1.0
+    filled = np.concatenate([each.shares[each.shares > 0] for each in counted] or [np.zeros(0)])
+    usual = float(np.quantile(filled, 0.97)) if filled.size > 20 else highest
+    return (PEAK * usual, True) if highest > 2 * PEAK * usual else (highest, False)
+
+
+def _curve(each: Counted, place: int, bins: int, top: float, cut: bool) -> Iterator[Mark]:
+    x, y = _steps(each.shares)
+    color = DISTINCT[place % len(DISTINCT)]
+    peak = f"peak {_percent(each.shares.max())} cut" if cut and each.shares.max() > top else ""
+    label = " · ".join(filter(None, (each.name, each.words, peak)))
+    y = np.minimum(y, 1.05 * top)
+    yield Band(x, np.zeros_like(y), y, color, 0.18)
+    yield Line(x, y, color, 1.3, label=label, details=(("share", np.repeat(each.shares, 2)),))
+
+
+def _ridge(counted: list[Counted], bins: int) -> Iterator[Mark]:
+    """One curve a training step, the first at the top, each on its own base line."""
+    highest = max((each.shares.max(initial=0.0) for each in counted), default=0.0) or 1.0
+    for place, each in enumerate(counted):
+        base = float(len(counted) - 1 - place)
+        x, y = _steps(each.shares)
+        yield Band(x, np.full_like(y, base), base + 1.6 * y / highest, DISTINCT[0], 0.55)
+        yield Line(
+            x, base + 1.6 * y / highest, "#1d3c55", 0.7, details=(("share", np.repeat(each.shares, 2)),)
+        )
+    words = tuple(each.words for each in counted)
+    at = np.arange(len(counted))[::-1].astype(float)
+    if any(words):
+        yield Text(np.full(len(counted), 0.995), at + 0.06, words, 0.75, "#555555", "bottom right")
+
+
+def _every(counted: list[Counted]) -> tuple[tuple[float, str], ...]:
+    every = max(1, -(-len(counted) // 12))
+    last = len(counted) - 1
+    return tuple(
+        (float(last - place), each.name.removeprefix("step "))
+        for place, each in enumerate(counted)
+        if place % every == 0
+    )
+
+
+def _image(counted: list[Counted], dim: str, fit: Fitted, look: Look) -> Panel:
+    shares = np.stack([each.shares for each in counted], axis=1)
+    scale = Scale("linear", 0.0, float(shares.max()) or 1.0)
+    fill = Colors(palette(look.get("cmap") or COUNTS), scale, f"share of a {dim}'s values", untold=("zero",))
+    image = Image(shares, (-0.5, len(counted) - 0.5), (0.0, 1.0), fill)
+    across = Axis(dim.replace("_", " "), (-0.5, len(counted) - 0.5))
+    return Panel((image,), x=across, y=Axis(fit.label, (0.0, 1.0), fit.scale.ticks()))

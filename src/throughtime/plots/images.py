@@ -1,0 +1,147 @@
+"""Arrays as images in panels: one large image, or one small image a sample with gutters between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+import numpy as np
+import xarray as xr
+
+from throughtime._colors import Colors
+from throughtime._scale import Array
+from throughtime.picture import Axis, Image, Mark, Panel, Rectangles, Text
+from throughtime.plots.arrange import Layout
+from throughtime.plots.data import Source, labels, valid_for
+
+GUTTER = (0.06, 0.28)  # between samples, in parts of one
+
+
+def panels_of(source: Source, layout: Layout, fit: Colors) -> Iterator[Panel]:
+    """Make the panels of a layout, one for each direction, gate or the like."""
+    values = source.values
+    places = [range(values.sizes[dim]) for dim in layout.panels]
+    words = [labels(values, dim) for dim in layout.panels]
+    for place in product(*places):
+        at = dict(zip(layout.panels, place, strict=True))
+        several = [each for each, word in enumerate(words) if len(word) > 1]
+        name = " · ".join(words[each][place[each]] for each in several)
+        yield (
+            _composite(source, layout, fit, at, name)
+            if layout.cells
+            else _single(source, layout, fit, at, name)
+        )
+
+
+def image(
+    source: Source,
+    layout: Layout,
+    fit: Colors,
+    at: dict[str, int],
+    box: tuple[float, float, float, float] | None,
+) -> Image:
+    """Make one image of what is left after `at`; without a box, a cell a whole number."""
+    dims = (*layout.sliders, layout.rows, layout.columns)
+    part = source.values.isel(at).transpose(*dims)
+    shape = (-1, *part.shape[-2:]) if layout.sliders else part.shape
+    valid = valid_for(source, dims, **at)
+    if valid is not None and layout.sliders:
+        frames = part.shape[: len(layout.sliders)]
+        valid = np.broadcast_to(valid, (*frames, *valid.shape[-2:])).reshape(-1, *valid.shape[-2:])
+    left, top, right, bottom = box or (-0.5, -0.5, shape[-1] - 0.5, shape[-2] - 0.5)
+    return Image(
+        part.values.reshape(shape),
+        (left, right),
+        (top, bottom),
+        fit,
+        valid,
+        rows=_numbers(part, layout.rows),
+        columns=_numbers(part, layout.columns),
+    )
+
+
+def _numbers(values: xr.DataArray, dim: str) -> Array | None:
+    return np.asarray(values[dim].values) if dim in values.coords else None
+
+
+def _single(source: Source, layout: Layout, fit: Colors, at: dict[str, int], name: str) -> Panel:
+    values = source.values
+    edges = {dim: (-0.5, values.sizes[dim] - 0.5) for dim in (layout.rows, layout.columns)}
+    return Panel(
+        (image(source, layout, fit, at, None),),
+        title=name,
+        x=Axis(axis_word(layout.columns), edges[layout.columns], index_ticks(values, layout.columns)),
+        y=Axis(axis_word(layout.rows), edges[layout.rows], index_ticks(values, layout.rows), reversed=True),
+    )
+
+
+def axis_word(dim: str) -> str:
+    """Name a dim beside an axis."""
+    return {"time": "timestep", "output_unit": "output unit", "loss_time": "loss step"}.get(dim, dim)
+
+
+def index_ticks(values: xr.DataArray, dim: str, most: int = 8) -> tuple[tuple[float, str], ...] | None:
+    """Words where the labels are no counting numbers from 0, or few; else the renderer's own ticks."""
+    number = values.sizes[dim]
+    if dim not in values.coords and number > 4:
+        return None
+    words = labels(values, dim)
+    step = max(1, -(-number // most))
+    return tuple((float(place), words[place]) for place in range(0, number, step))
+
+
+def _composite(source: Source, layout: Layout, fit: Colors, at: dict[str, int], name: str) -> Panel:
+    """Lay all samples side by side in one panel, with gutters between them."""
+    values, cells = source.values, str(layout.cells)
+    words = labels(values, cells)
+    across = _columns(len(words), values.sizes[layout.columns], values.sizes[layout.rows])
+    boxes = [_box(place, across) for place in range(len(words))]
+    images = [image(source, layout, fit, {**at, cells: place}, box) for place, box in enumerate(boxes)]
+    named = [_named(each, f"{cells} {word}") for each, word in zip(images, words, strict=True)]
+    down = -(-len(words) // across)
+    corners = np.array(boxes)
+    marks: list[Mark] = [*named, Rectangles(corners, edge="#8a8a8a")]
+    texts = tuple(f"{cells} {word}" if across < 9 else word for word in words)
+    marks.append(Text(corners[:, 0], corners[:, 1] - 0.02, texts, 0.8))
+    return Panel(
+        tuple(marks),
+        title=name,
+        x=Axis(
+            axis_word(layout.columns),
+            (0, corners[:, 2].max()),
+            _cell_ticks(values, layout.columns, across),
+        ),
+        y=Axis(
+            f"{axis_word(layout.rows)}, in each {cells}",
+            (-GUTTER[1], down * (1 + GUTTER[1]) - GUTTER[1]),
+            (),
+            reversed=True,
+        ),
+        framed=False,
+    )
+
+
+def _named(each: Image, name: str) -> Image:
+    return Image(each.values, each.x, each.y, each.colors, each.valid, name, each.rows, each.columns)
+
+
+def _columns(number: int, wide: int, high: int) -> int:
+    """Count the samples a row, such that cells are somewhat wider than high."""
+    return int(max(1, min(number, round((number * (0.75 if wide >= high else 1.5)) ** 0.5 + 0.4))))
+
+
+def _box(place: int, across: int) -> tuple[float, float, float, float]:
+    row, column = divmod(place, across)
+    left, top = column * (1 + GUTTER[0]), row * (1 + GUTTER[1])
+    return left, top, left + 1, top + 1
+
+
+def _cell_ticks(values: xr.DataArray, dim: str, across: int) -> tuple[tuple[float, str], ...]:
+    """Name a few indices under each column."""
+    number, words = values.sizes[dim], labels(values, dim)
+    places = [0] if number == 1 else [0, number // 2] if across > 3 else [0, number // 2, number - 1]
+    return tuple(
+        (column * (1 + GUTTER[0]) + (place + 0.5) / number, words[place])
+        for column in range(across)
+        for place in dict.fromkeys(places)
+    )

@@ -1,0 +1,79 @@
+"""What every picture takes beside its data: limits, scale, colours, title and size, told once."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict, cast
+
+from throughtime._errors import PictureError
+from throughtime._scale import SCALES
+
+
+class Look(TypedDict, total=False):
+    """Keywords of every picture of `tt.plots`; one left out, or None, is chosen from the data.
+
+    Parameters
+    ----------
+    limits : (float, float)
+        Ends of the scale, in the unit of the values; what lies outside is drawn as clipped. For the
+        logarithmic scales magnitudes.
+    share : bool
+        One scale for all panels and samples, the default; with False each is divided by its own largest
+        magnitude, and the label says so.
+    scale : "log10", "signed_log" or "linear"
+        `log10` shows magnitudes down to 2⁻²⁴ of the largest, `signed_log` both signs that way, with 0 in the
+        middle. Gradients are logarithmic by default, states, gates and weights linear.
+    cmap : str
+        A colour map of cmcrameri ("vik", "batlow", …) or matplotlib ("bwr", "viridis", …).
+    title : str
+    width, height : float, in inches
+
+    Examples
+    --------
+    >>> from throughtime import plots, testing
+    >>> plots.heatmap(testing.decaying(), scale="signed_log", cmap="bwr", width=5).width
+    5.0
+    """
+
+    limits: tuple[float, float] | None
+    share: bool | None
+    scale: str | None
+    cmap: str | None
+    title: str | None
+    width: float | None
+    height: float | None
+
+
+def checked(look: Look, *, without: tuple[str, ...] = ()) -> Look:
+    """Refuse a keyword that this picture does not take, a scale and a size that there are not.
+
+    Raises
+    ------
+    PictureError
+        The keyword and those there are; or the value.
+    """
+    known = [name for name in Look.__annotations__ if name not in without]
+    given = cast("dict[str, Any]", look)
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise PictureError(
+            f"There is no keyword {unknown[0]!r} here. Beside its own it takes: {', '.join(known)}."
+        )
+    if (scale := given.get("scale")) is not None and scale not in SCALES:
+        raise PictureError(f"There is no scale {scale!r}. Choose one of: {', '.join(SCALES)}.")
+    for name in ("width", "height"):
+        size = given.get(name)
+        if size is not None and not (isinstance(size, int | float) and 0.5 <= size <= 100):
+            raise PictureError(f"{name}={size!r}: expected inches, from 0.5 to 100.")
+    return look
+
+
+class Size(TypedDict):
+    """Width and height of a picture, in inches."""
+
+    width: float
+    height: float
+
+
+def size(look: Look, width: float, height: float) -> Size:
+    """Take the size given, else this one."""
+    return Size(width=float(look.get("width") or width), height=float(look.get("height") or height))

@@ -1,0 +1,135 @@
+"""`scatter`: one number a sample and unit, for what has no time axis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Unpack
+
+import numpy as np
+import xarray as xr
+
+from throughtime._errors import PictureError
+from throughtime._scale import Array
+from throughtime._theme import DISTINCT
+from throughtime.picture import Axis, Dots, Line, Mark, Panel, Picture, Rectangles
+from throughtime.plots.colored import Fitted, fitted, own_scale
+from throughtime.plots.data import Captured, Source, count, dim_called, parts, read, title, unit_dim
+from throughtime.plots.look import Look, checked, size
+from throughtime.plots.spread import quantiles
+
+NOTE = "A dot is one sample; dots of one unit are spread a little sideways, and the dash is their median."
+
+
+def scatter(captured: Captured, quantity: str = "output_gradient", **look: Unpack[Look]) -> Picture:
+    """Draw a dot for each sample and unit: of a layer that returns its last step, or of initial states.
+
+    Parameters
+    ----------
+    captured : capture with one layer, a layer, or DataArray (sample, unit)
+    quantity : str
+        A variable of the layer without time axis. Nothing to a DataArray.
+    **look
+        See `tt.plots.Look`: limits, share, scale, cmap, title, width, height. With `share=False` each sample
+        is divided by its own largest magnitude.
+
+    Returns
+    -------
+    Picture
+
+    Raises
+    ------
+    SchemaError
+        The layer lacks the quantity, or there are several layers.
+    PictureError
+        The values have a time axis, or no samples or units.
+
+    Examples
+    --------
+    >>> from throughtime import testing
+    >>> picture = scatter(testing.decaying(samples=3))
+    >>> dict(picture.panels[0].of(Dots)[0].details)["value"].shape  # 3 samples × 4 units
+    (12,)
+    """
+    source, look = read(captured, quantity), checked(look)
+    values = source.values.isel(step=-1) if "step" in source.values.dims else source.values
+    source = source.with_values(values)
+    if "time" in values.dims:
+        raise PictureError(
+            f"{source.name} has a time axis. Choose a step, tree['lstm']['{source.name}'].isel(time=-1), or "
+            "take tt.plots.lines or tt.plots.heatmap."
+        )
+    unit = unit_dim(values) or "unit"
+    dims = [dim_called(values, each, "an axis of scatter") for each in ("sample", unit)]
+    if look.get("share") is False:
+        values = values.copy(data=own_scale(values.values, (values.get_axis_num(unit),)))
+    kind = look.get("scale") or ("signed_log" if source.is_gradient else "linear")
+    fit = fitted(source, values.values, Look(**{**look, "scale": kind}))
+    panels = tuple(
+        Panel(
+            tuple(_marks(part.transpose(*dims), fit)),
+            title=name,
+            x=Axis(dims[1].replace("_", " "), (-0.7, part.sizes[dims[1]] - 0.3)),
+            y=Axis(fit.label, (-0.05, 1.12), fit.scale.ticks()),
+        )
+        for name, part in parts(values, dims)
+    )
+    return Picture(
+        panels,
+        title=look.get("title") or _title(source, values, dims, fit),
+        note=NOTE,
+        linked="xy",
+        **size(look, 9.0, 1.0 + 3.0 * len(panels)),
+    )
+
+
+def _marks(values: xr.DataArray, fit: Fitted) -> Iterator[Mark]:
+    numbers = np.asarray(values.values, dtype=np.float64)
+    samples, units = numbers.shape
+    position = np.clip(fit.scale.position(numbers), 0.0, 1.0)
+    yield from _ground(fit, units)
+    spread = np.linspace(-0.3, 0.3, samples) if samples > 1 else np.zeros(1)
+    x = np.arange(units) + spread[:, None]
+    yield _dots((x, position), numbers, np.isfinite(numbers), color=DISTINCT[0])
+    yield _medians(numbers, fit)
+    for marker, word, broken in _broken(numbers):
+        if broken.any():
+            at = (x, np.full_like(x, 1.07))
+            yield _dots(at, numbers, broken, color=DISTINCT[1], marker=marker, label=f"{broken.sum()} {word}")
+
+
+def _broken(numbers: Array) -> Iterator[tuple[str, str, Array]]:
+    yield "X", "NaN", np.isnan(numbers)
+    yield "^", "+∞", np.isposinf(numbers)
+    yield "v", "−∞", np.isneginf(numbers)
+
+
+def _ground(fit: Fitted, units: int) -> Iterator[Mark]:
+    """Zero, and the band around it that is below the numerical floor."""
+    zero = 0.0 if fit.scale.kind == "log10" else float(fit.scale.position(np.zeros(1))[0])
+    ends = np.array([-0.7, units - 0.3])
+    if fit.scale.kind == "signed_log":
+        yield Rectangles(np.array([[ends[0], zero - 0.012, ends[1], zero + 0.012]]), fill="#e2e2e2")
+    yield Line(ends, np.full(2, zero), color="#9a9a9a", width=0.7)
+
+
+def _dots(at: tuple[Array, Array], numbers: Array, chosen: Array, **style: Any) -> Dots:
+    sample, unit = np.nonzero(chosen)
+    details = (("sample", sample), ("unit", unit), ("value", numbers[chosen]))
+    x, y = (each[chosen] for each in at)
+    return Dots(x, y, size=4.5 if chosen.size < 3000 else 2.5, alpha=0.65, details=details, **style)
+
+
+def _medians(numbers: Array, fit: Fitted) -> Line:
+    (middle,) = quantiles(np.where(np.isfinite(numbers), numbers, np.nan), (0.5,))
+    x = np.arange(len(middle))[:, None] + np.array([-0.4, 0.4, np.nan])
+    y = np.clip(fit.scale.position(middle), 0.0, 1.0)
+    return Line(x.ravel(), np.repeat(y, 3), color="#222222", width=1.2)
+
+
+def _title(source: Source, values: xr.DataArray, dims: list[str], fit: Fitted) -> str:
+    parts_of_title = [
+        count(values.sizes[dims[0]], "sample"),
+        count(values.sizes[dims[1]], dims[1].replace("_", " ")),
+    ]
+    symbol = source.magnitude if fit.scale.kind == "log10" else source.symbol
+    return title(source.with_values(values), *parts_of_title, symbol=symbol)

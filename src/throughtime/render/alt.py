@@ -1,0 +1,27 @@
+"""A picture in words, for those who do not see it."""
+
+from __future__ import annotations
+
+from throughtime.picture import Image, Picture
+from throughtime.render.keys import keys
+
+
+def alt(picture: Picture) -> str:
+    """Describe a picture: its title, panels and axes, the range of its colours, and what its legend counts.
+
+    Examples
+    --------
+    >>> from throughtime import plots, testing
+    >>> alt(plots.heatmap(testing.decaying()))[:46]
+    '|dL/dhₜ| · /rnn · 1 sample. timestep against u'
+    """
+    first = picture.panels[0]
+    names = [panel.title for panel in picture.panels if panel.title]
+    parts = [picture.title, f"{first.x.label or 'columns'} against {first.y.label or 'rows'}"]
+    parts += [f"panels: {', '.join(names)}"] if len(names) > 1 else []
+    images = picture.marks(Image)
+    if images:
+        ticks = images[0].colors.scale.ticks()
+        parts.append(f"{images[0].colors.label} from {ticks[0][1]} to {ticks[-1][1]}" if ticks else "")
+    parts += [key.words for key in keys(picture)]
+    return ". ".join(part for part in parts if part) + "."

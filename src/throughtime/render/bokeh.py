@@ -1,0 +1,230 @@
+"""Pictures drawn with Bokeh: figures that zoom and hover, with sliders; nothing global is touched."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+from bokeh.layouts import column, gridplot
+from bokeh.models import AllLabels, CustomJS, CustomJSTickFormatter, FixedTicker, LinearColorMapper, Range1d
+from bokeh.models.annotations import ColorBar, Legend, LegendItem
+from bokeh.models.widgets import Div, Slider
+from bokeh.plotting import figure
+
+from throughtime._theme import Theme
+from throughtime.picture import Axis, Panel, Picture
+from throughtime.render.bokeh_marks import Frames, draw_marks
+from throughtime.render.keys import Key, bars, keys
+
+PIXELS_AN_INCH = 96
+TOOLS = "pan,wheel_zoom,box_zoom,reset,save"
+_MARKERS = {"X": "square_x", "^": "triangle", "v": "inverted_triangle"}
+_SLIDE = """
+let frame = 0
+for (let i = 0; i < sliders.length; i++) frame = frame * sizes[i] + sliders[i].value
+for (const [store, shown] of stores.map((store, i) => [store, shownIn[i]])) {
+    const data = {...shown.data}
+    for (const name of Object.keys(store.data)) {
+        const all = store.data[name], count = shown.data[name].length
+        data[name] = whole[name] ? all[frame] : all.slice(frame * count, (frame + 1) * count)
+    }
+    shown.data = data
+}
+"""
+
+
+def draw(picture: Picture, theme: Theme, *, titled: bool = True) -> Any:
+    """Draw a picture as a layout of Bokeh figures, with its sliders on top."""
+    frames = Frames()
+    ranges = {name: _range(picture, name) for name in picture.linked}
+    figures = [
+        _figure(picture, place, panel, ranges, theme, frames) for place, panel in enumerate(picture.panels)
+    ]
+    _add_keys(figures[-1], keys(picture), theme)
+    grid = gridplot(
+        [figures[start : start + picture.columns] for start in range(0, len(figures), picture.columns)],
+        toolbar_location="right",
+        sizing_mode="stretch_width",
+        toolbar_options={"logo": None},
+    )
+    heading = [_heading(picture.title, theme)] if titled and picture.title else []
+    return column(*heading, *_sliders(picture, frames), grid, sizing_mode="stretch_width")
+
+
+def _heading(words: str, theme: Theme) -> Any:
+    style: dict[str, str | None] = {"font": f"{1.2 * theme.size}pt {_font(theme)}", "color": theme.ink}
+    return Div(text=html.escape(words), styles=style, sizing_mode="stretch_width")
+
+
+def _font(theme: Theme) -> str:
+    return f"{theme.font}, Helvetica, sans-serif"
+
+
+def _range(picture: Picture, name: str) -> Any:
+    """One range for all panels, where they tell their limits."""
+    axis = getattr(picture.panels[0], name)
+    return _limits(axis) if axis.limits is not None else None
+
+
+def _limits(axis: Axis) -> Range1d:
+    low, high = axis.limits or (0.0, 1.0)
+    start, end = (high, low) if axis.reversed else (low, high)
+    margin = high - low
+    return Range1d(start=start, end=end, bounds=(low - margin, high + margin))
+
+
+def _figure(
+    picture: Picture, place: int, panel: Panel, ranges: dict[str, Any], theme: Theme, frames: Frames
+) -> Any:
+    options: dict[str, Any] = {}
+    for name in "xy":
+        axis = getattr(panel, name)
+        chosen = ranges.get(name) or (_limits(axis) if axis.limits is not None else None)
+        if chosen is not None:
+            options[f"{name}_range"] = chosen
+    height = picture.height * PIXELS_AN_INCH
+    shares = picture.heights or (1.0,) * picture.rows
+    made = figure(
+        width=int(picture.width * PIXELS_AN_INCH / picture.columns),
+        height=max(120, int(height * shares[place // picture.columns] / sum(shares))),
+        tools=TOOLS,
+        active_scroll=None,
+        match_aspect=panel.equal,
+        title=panel.title or None,
+        **options,
+    )
+    draw_marks(made, panel, picture.shown, theme, frames)
+    _dress(made, panel, theme)
+    for image in bars(panel):
+        _add_bar(made, image.colors, theme)
+    return made
+
+
+def _dress(made: Any, panel: Panel, theme: Theme) -> None:
+    made.toolbar.logo = None
+    made.background_fill_color = made.border_fill_color = theme.paper
+    made.outline_line_color = None
+    made.grid.visible = panel.grid
+    made.grid.grid_line_color = theme.faint
+    for axes, told in ((made.xaxis, panel.x), (made.yaxis, panel.y)):
+        axes.axis_label = told.label or None
+        if told.ticks is not None:
+            axes.ticker = FixedTicker(ticks=[at for at, _ in told.ticks])
+            axes.major_label_overrides = dict(told.ticks)
+    line = theme.ink if panel.framed else None
+    made.axis.axis_line_color = made.axis.major_tick_line_color = line
+    made.axis.minor_tick_line_color = None
+    made.axis.axis_label_text_font_style = "normal"
+    for part in ("axis_label", "major_label"):
+        setattr(made.axis, f"{part}_text_color", theme.ink)
+        setattr(made.axis, f"{part}_text_font", _font(theme))
+        setattr(made.axis, f"{part}_text_font_size", f"{theme.size}pt")
+    if made.title is not None:
+        made.title.text_color, made.title.text_font_style = theme.ink, "normal"
+        made.title.text_font, made.title.text_font_size = _font(theme), f"{theme.size}pt"
+    if made.legend:
+        _place_legend(made, theme)
+
+
+def _place_legend(made: Any, theme: Theme) -> None:
+    """Put the legend above the panel, where it hides nothing; a click takes a curve away."""
+    legend = made.legend[0]
+    made.center.remove(legend)
+    made.add_layout(legend, "above")
+    _style_legend(legend, theme)
+    longest = max(len(item.label.value) for item in legend.items)
+    legend.ncols = max(1, min(len(legend.items), int(made.width / (7 * longest + 40))))
+    legend.click_policy = "hide"
+
+
+def _style_legend(legend: Any, theme: Theme) -> None:
+    legend.border_line_color = None
+    legend.background_fill_alpha = 0.0
+    legend.label_text_color, legend.label_text_font = theme.ink, _font(theme)
+    legend.label_text_font_size = f"{0.9 * theme.size}pt"
+    legend.padding, legend.margin, legend.spacing = 2, 2, 12
+    legend.orientation, legend.location = "horizontal", "bottom_left"
+
+
+def _add_bar(made: Any, colors: Any, theme: Theme) -> None:
+    ticks = colors.scale.ticks()
+    bar = ColorBar(
+        color_mapper=LinearColorMapper(palette=list(colors.palette), low=0.0, high=1.0),
+        ticker=FixedTicker(ticks=[at for at, _ in ticks]),
+        major_label_overrides=dict(ticks),
+        title=colors.label,
+        width=12,
+        major_label_policy=AllLabels(),
+        background_fill_alpha=0.0,
+        bar_line_color=None,
+        title_text_font_style="normal",
+        title_text_color=theme.ink,
+        title_text_font=_font(theme),
+        title_text_font_size=f"{0.9 * theme.size}pt",
+        major_label_text_color=theme.ink,
+        major_label_text_font=_font(theme),
+        major_label_text_font_size=f"{0.9 * theme.size}pt",
+        major_tick_line_color=theme.ink,
+    )
+    made.add_layout(bar, "right")
+
+
+def _add_keys(made: Any, listed: list[Key], theme: Theme) -> None:
+    """Name the colours that are no usual values, below the last panel."""
+    if not listed:
+        return
+    items = []
+    for key in listed:
+        glyph = made.scatter(
+            [float("nan")],
+            [float("nan")],
+            marker=_MARKERS.get(key.marker, "square"),
+            size=11,
+            fill_color=key.color,
+            line_color=theme.ink if key.marker else "#777777",
+            hatch_pattern="/" if key.hatched else None,
+            hatch_color="#999999",
+        )
+        items.append(LegendItem(label=key.words, renderers=[glyph]))
+    legend = Legend(items=items)
+    _style_legend(legend, theme)
+    made.add_layout(legend, "below")
+
+
+def _sliders(picture: Picture, frames: Frames) -> list[Any]:
+    """Make the sliders that exchange what the figures show."""
+    places = _unravelled(picture)
+    made = [
+        Slider(
+            start=0,
+            end=len(slider.words) - 1,
+            value=place,
+            step=1,
+            title=slider.name,
+            format=CustomJSTickFormatter(args={"words": list(slider.words)}, code="return words[tick]"),
+            name=slider.name,
+            sizing_mode="stretch_width",
+        )
+        for slider, place in zip(picture.sliders, places, strict=True)
+        if len(slider.words) > 1
+    ]
+    several = [slider for slider in picture.sliders if len(slider.words) > 1]
+    arguments = {
+        "sliders": made,
+        "sizes": [len(slider.words) for slider in several],
+        "stores": frames.stores,
+        "shownIn": frames.shown,
+        "whole": {"y": True},
+    }
+    for slider in made:
+        slider.js_on_change("value", CustomJS(args=arguments, code=_SLIDE))
+    return made
+
+
+def _unravelled(picture: Picture) -> list[int]:
+    """Place of each slider for the frame shown."""
+    number, places = picture.shown, []
+    for slider in reversed(picture.sliders):
+        number, place = divmod(number, len(slider.words))
+        places.append(place)
+    return places[::-1]

@@ -1,0 +1,270 @@
+"""Each mark of a picture on a Bokeh figure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from bokeh.models import ColumnDataSource, CustomJSHover, HoverTool, LinearColorMapper
+
+from throughtime._colors import SPECIALS, TOP, WIDTH, Colors, lowest_code
+from throughtime._pool import pooled, pooled_flags
+from throughtime._scale import Array
+from throughtime._theme import Theme
+from throughtime.picture import Band, Dots, Image, Line, Panel, Rectangles, Text
+from throughtime.render.keys import masked_boxes, nonfinite
+
+MOST_CELLS = 1_500_000  # of the images of a panel, over all frames
+MOST_TOLD = 60_000  # points of the lines of a panel that a hover tells of
+HATCH = "#a0a0a0"
+_MARKERS = {"o": "circle", "X": "x", "^": "triangle", "v": "inverted_triangle", "x": "x"}
+_BROKEN = {"nan": "x", "positive_infinity": "triangle", "negative_infinity": "inverted_triangle"}
+_BASELINES = {"bottom": "bottom", "top": "top", "middle": "middle"}
+
+_VALUE = """
+if (value < 0) return words[Math.floor(-value / width)] ?? ""
+const share = value / top
+if (kind == "linear") return (low + share * (high - low)).toFixed(digits)
+const decades = Math.log10(high) - Math.log10(low)
+const side = kind == "log10" ? share : Math.abs(2 * share - 1)
+const size = Math.pow(10, Math.log10(low) + side * decades)
+return (kind != "log10" && share < 0.5 ? "−" : "") + size.toExponential(2)
+"""
+_PLACE = """
+const data = source.data, i = special_vars.index
+const share = (special_vars[axis] - data[axis][i]) / data["d" + (axis == "x" ? "w" : "h")][i]
+const place = Math.min(count - 1, Math.max(0, Math.floor(share * count)))
+return labels.length > 0 ? labels[place] : String(place)
+"""
+_NUMBER = "return Number.isFinite(value) ? String(Number(value.toPrecision(4))) : String(value)"
+
+
+@dataclass
+class Frames:
+    """What sliders exchange: sources with all frames, and those shown."""
+
+    stores: list[Any] = field(default_factory=list)
+    shown: list[Any] = field(default_factory=list)
+
+    def add(self, everything: ColumnDataSource, shown: ColumnDataSource) -> None:
+        """Take a pair of sources."""
+        self.stores.append(everything)
+        self.shown.append(shown)
+
+
+def draw_marks(made: Any, panel: Panel, frame: int, theme: Theme, frames: Frames) -> None:
+    """Draw the marks of a panel; images of the same colours are one glyph."""
+    groups: dict[int, list[Image]] = {}
+    for image in panel.of(Image):
+        groups.setdefault(id(image.colors), []).append(image)
+    for images in groups.values():
+        _draw_images(made, panel, images, frame, frames)
+    told = sum(line.y.size for line in panel.of(Line)) <= MOST_TOLD
+    for mark in panel.marks:
+        match mark:
+            case Image():
+                _draw_over_image(made, mark, theme)
+            case Line():
+                _draw_line(made, mark, frame, frames, told=told)
+            case Band():
+                _draw_band(made, mark)
+            case Rectangles():
+                _draw_boxes(made, mark.boxes, mark.fill, mark.edge, alpha=mark.alpha)
+            case Dots():
+                _draw_dots(made, mark)
+            case Text():
+                _draw_text(made, mark, theme)
+
+
+def _draw_images(made: Any, panel: Panel, images: list[Image], frame: int, frames: Frames) -> None:
+    codes = [_codes(image, _most(images)) for image in images]
+    boxes = np.array([(*image.x, *image.y) for image in images])
+    source = ColumnDataSource(
+        {
+            "image": [each[min(frame, len(each) - 1)] for each in codes],
+            "x": boxes[:, 0],
+            "y": boxes[:, 2],
+            "dw": boxes[:, 1] - boxes[:, 0],
+            "dh": boxes[:, 3] - boxes[:, 2],
+            "name": [image.name for image in images],
+        }
+    )
+    colors = images[0].colors
+    mapper = LinearColorMapper(
+        palette=list(colors.listed()), low=lowest_code(), high=TOP + 1, low_color="#00000000"
+    )
+    glyph = made.image("image", x="x", y="y", dw="dw", dh="dh", source=source, color_mapper=mapper)
+    if len(codes[0]) > 1:
+        count = max(map(len, codes))
+        everything = [each[min(number, len(each) - 1)] for number in range(count) for each in codes]
+        frames.add(ColumnDataSource({"image": everything}), source)
+    made.add_tools(_image_hover(panel, images, source, glyph))
+
+
+def _most(images: list[Image]) -> float:
+    """Factor by which each axis of the images has to shrink, at most 1."""
+    return float(min(1.0, (MOST_CELLS / max(1, sum(image.values.size for image in images))) ** 0.5))
+
+
+def _codes(image: Image, factor: float) -> list[Array]:
+    """Codes of each frame; large images are pooled by their largest magnitude."""
+    made = []
+    for number in range(image.frames):
+        values, valid = image.frame(number)
+        if factor < 1:
+            most = tuple(max(1, int(factor * size)) for size in values.shape)
+            valid = None if valid is None else np.broadcast_to(valid, values.shape)
+            values = pooled(values if valid is None else np.where(valid, values, 0.0), *most)
+            valid = None if valid is None else ~pooled_flags(~valid, *most)
+        made.append(np.ascontiguousarray(image.colors.codes(values, valid)))
+    return made
+
+
+def _image_hover(panel: Panel, images: list[Image], source: ColumnDataSource, glyph: Any) -> HoverTool:
+    first = images[0]
+    rows, columns = first.values.shape[-2:]
+    place = {
+        axis: CustomJSHover(
+            args={"source": source, "axis": axis, "count": count, "labels": _words(labels)}, code=_PLACE
+        )
+        for axis, count, labels in (("x", columns, first.columns), ("y", rows, first.rows))
+    }
+    named = [("", "@name")] if any(image.name for image in images) else []
+    words = [
+        (panel.x.label or "column", "$x{custom}"),
+        (panel.y.label.partition(",")[0] or "row", "$y{custom}"),
+    ]
+    value = (first.colors.label.partition(",")[0] or "value", "@image{custom}")
+    formatters: dict[str, Any] = {"$x": place["x"], "$y": place["y"], "@image": decoder(first.colors)}
+    return HoverTool(renderers=[glyph], tooltips=[*named, *words, value], formatters=formatters)
+
+
+def _words(labels: Array | None) -> list[str]:
+    return [] if labels is None else [str(label) for label in labels]
+
+
+def decoder(colors: Colors) -> CustomJSHover:
+    """Read a code back: the value to a part in 32,000 of the scale, or what it is instead."""
+    scale = colors.scale
+    digits = int(np.clip(np.ceil(-np.log10((scale.high - scale.low) / TOP)) - 1, 0, 12))
+    arguments = {
+        "kind": scale.kind,
+        "low": scale.low,
+        "high": scale.high,
+        "top": TOP,
+        "width": WIDTH,
+        "digits": digits,
+        "words": [colors.word(name) for name in SPECIALS],
+    }
+    return CustomJSHover(args=arguments, code=_VALUE)
+
+
+def _draw_over_image(made: Any, image: Image, theme: Theme) -> None:
+    """Hatch what is masked and mark what is not finite; with a slider the colours alone say it."""
+    if image.frames > 1:
+        return
+    if len(boxes := masked_boxes(image, 0)):
+        _draw_boxes(made, boxes, None, None, hatched=True)
+    for kind, x, y in nonfinite(image, 0):
+        color = image.colors.color_of(kind)
+        made.scatter(x, y, marker=_BROKEN[kind], size=8, fill_color=color, line_color=theme.ink)
+
+
+def _draw_line(made: Any, line: Line, frame: int, frames: Frames, *, told: bool) -> None:
+    y = line.y if line.y.ndim == 1 else line.y[frame]
+    columns = {"x": _small(line.x), "y": _small(y)}
+    if told:
+        columns |= {name: _small(values) for name, values in line.details}
+    source = ColumnDataSource(columns)
+    style: dict[str, Any] = {"legend_label": line.label} if line.label else {}
+    drawing = made.scatter if line.x.size == 1 else made.line
+    if line.x.size > 1:
+        style |= {"line_width": line.width, "line_dash": "dashed" if line.dashed else "solid"}
+    glyph = drawing("x", "y", source=source, color=line.color, alpha=line.alpha, **style)
+    if line.y.ndim == 2:
+        frames.add(ColumnDataSource({"y": [_small(each) for each in line.y]}), source)
+    if told and line.details:
+        made.add_tools(_details_hover(glyph, [name for name, _ in line.details]))
+
+
+def _small(values: Array) -> Array:
+    values = np.asarray(values)
+    if values.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return values.astype(np.float32)
+    return values
+
+
+def _details_hover(glyph: Any, names: list[str]) -> HoverTool:
+    tooltips = [
+        (name, f"@{{{name}}}{{custom}}" if name in ("value", "share") else f"@{{{name}}}") for name in names
+    ]
+    formatters: dict[str, Any] = {
+        f"@{{{name}}}": CustomJSHover(code=_NUMBER) for name in names if name in ("value", "share")
+    }
+    return HoverTool(renderers=[glyph], tooltips=tooltips, formatters=formatters)
+
+
+def _draw_band(made: Any, band: Band) -> None:
+    """Draw one patch a finite run: a filled area smears over gaps."""
+    finite = np.isfinite(band.x) & np.isfinite(band.low) & np.isfinite(band.high)
+    ends = np.flatnonzero(np.diff(np.concatenate([[False], finite, [False]]).astype(np.int8))).reshape(-1, 2)
+    around = [np.r_[band.x[a:b], band.x[a:b][::-1]].astype(np.float32) for a, b in ends]
+    along = [np.r_[band.low[a:b], band.high[a:b][::-1]].astype(np.float32) for a, b in ends]
+    style = {"legend_label": band.label} if band.label else {}
+    made.patches(around, along, fill_color=band.color, fill_alpha=band.alpha, line_color=None, **style)
+
+
+def _draw_boxes(
+    made: Any, boxes: Array, fill: str | None, edge: str | None, *, hatched: bool = False, alpha: float = 1.0
+) -> None:
+    hatch = (
+        {"hatch_pattern": "/", "hatch_color": HATCH, "hatch_scale": 8, "hatch_weight": 0.6} if hatched else {}
+    )
+    made.quad(
+        left=boxes[:, 0],
+        bottom=boxes[:, 1],
+        right=boxes[:, 2],
+        top=boxes[:, 3],
+        fill_color=fill,
+        fill_alpha=alpha,
+        line_color=edge,
+        line_width=0.6,
+        **hatch,
+    )
+
+
+def _draw_dots(made: Any, dots: Dots) -> None:
+    source = ColumnDataSource(
+        {"x": dots.x, "y": dots.y, **{name: _small(each) for name, each in dots.details}}
+    )
+    marker = _MARKERS[dots.marker]
+    glyph = made.scatter(
+        "x",
+        "y",
+        source=source,
+        size=1.3 * dots.size,
+        marker=marker,
+        fill_color=dots.color,
+        fill_alpha=dots.alpha,
+        line_color=dots.color if marker == "x" else None,
+        line_width=2,
+        **({"legend_label": dots.label} if dots.label else {}),
+    )
+    if dots.details:
+        made.add_tools(_details_hover(glyph, [name for name, _ in dots.details]))
+
+
+def _draw_text(made: Any, text: Text, theme: Theme) -> None:
+    along, _, across = text.anchor.partition(" ")
+    made.text(
+        text.x,
+        text.y,
+        list(text.words),
+        text_font_size=f"{text.size * theme.size}pt",
+        text_font={"value": f"{theme.font}, Helvetica, sans-serif"},
+        text_color=text.color or theme.ink,
+        text_baseline=_BASELINES[along],
+        text_align=across or "center",
+    )

@@ -1,0 +1,115 @@
+"""What a legend has to name beside the colour bar: cells of an image that are no usual values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from throughtime._colors import SPECIALS, counted
+from throughtime._scale import Array
+from throughtime.picture import Image, Panel, Picture
+
+MARKERS = {"nan": "X", "positive_infinity": "^", "negative_infinity": "v"}
+MOST_MARKS = 300  # in an image; beyond, the colour of the cells says it
+
+
+@dataclass(frozen=True)
+class Key:
+    """One entry of the legend: a colour, its words, and the marker that lies on such cells as well."""
+
+    color: str
+    words: str
+    marker: str = ""
+    hatched: bool = False
+
+
+def keys(picture: Picture) -> list[Key]:
+    """List what the images of a picture hold besides usual values, with counts over all frames."""
+    totals: dict[str, int] = {}
+    cells = 0
+    words: dict[str, Key] = {}
+    for image in picture.marks(Image):
+        codes = image.colors.codes(image.values, image.valid)
+        cells += codes.size
+        for name, count in counted(codes).items():
+            if name in image.colors.untold:
+                continue
+            totals[name] = totals.get(name, 0) + count
+            words[name] = Key(
+                image.colors.color_of(name), image.colors.word(name), MARKERS.get(name, ""), name == "masked"
+            )
+    ordered = [name for name in SPECIALS if name in totals]
+    return [_told(words[name], totals[name], cells) for name in ordered]
+
+
+def _told(key: Key, count: int, cells: int) -> Key:
+    share = 100 * count / cells
+    amount = (
+        f"{count}" if count < 1000 and share < 1 else f"{share:.0f} %" if share >= 1 else f"{share:.1g} %"
+    )
+    return Key(key.color, f"{key.words} ({amount})", key.marker, key.hatched)
+
+
+def nonfinite(image: Image, frame: int) -> list[tuple[str, Array, Array]]:
+    """Where marks lie on an image: what it is, x and y of each valid cell that is NaN or infinite."""
+    values, valid = image.frame(frame)
+    if np.isfinite(values).all():
+        return []
+    shown = np.ones(values.shape, bool) if valid is None else np.broadcast_to(valid, values.shape)
+    tests: dict[str, Any] = {
+        "nan": np.isnan,
+        "positive_infinity": np.isposinf,
+        "negative_infinity": np.isneginf,
+    }
+    found = []
+    for name, test in tests.items():
+        row, column = np.nonzero(test(values) & shown)
+        step = -(-len(row) // MOST_MARKS) or 1
+        if len(row):
+            x, y = (_centre(image.x, column, values.shape[1]), _centre(image.y, row, values.shape[0]))
+            found.append((name, x[::step], y[::step]))
+    return found
+
+
+def _centre(edges: tuple[float, float], place: Array, count: int) -> Array:
+    return np.asarray(edges[0] + (place + 0.5) * (edges[1] - edges[0]) / count)
+
+
+def masked_boxes(image: Image, frame: int) -> Array:
+    """Rectangles over the masked cells, (box, 4): left, bottom, right, top."""
+    values, valid = image.frame(frame)
+    if valid is None or np.all(valid):
+        return np.empty((0, 4))
+    rows, columns = values.shape
+    mask = ~np.broadcast_to(valid, values.shape)
+    boxes = [
+        (start, top, end, bottom)
+        for top, bottom in _runs_of_equal_rows(mask)
+        for start, end in _runs(mask[top])
+    ]
+    cells = np.array(boxes, dtype=float).reshape(-1, 4)
+    wide, high = (image.x[1] - image.x[0]) / columns, (image.y[1] - image.y[0]) / rows
+    boxes_in_axes = cells * [wide, high, wide, high] + [image.x[0], image.y[0], image.x[0], image.y[0]]
+    return np.asarray(boxes_in_axes)
+
+
+def _runs_of_equal_rows(mask: Array) -> list[tuple[int, int]]:
+    changes = 1 + np.flatnonzero((mask[1:] != mask[:-1]).any(axis=1))
+    edges = [0, *changes.tolist(), len(mask)]
+    return list(pairwise(edges))
+
+
+def _runs(flags: Array) -> list[tuple[int, int]]:
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
+    return [(int(start), int(end)) for start, end in edges.reshape(-1, 2)]
+
+
+def bars(panel: Panel) -> list[Image]:
+    """Images of a panel that need a colour bar: one for each set of colours."""
+    seen: dict[int, Image] = {}
+    for image in panel.of(Image):
+        seen.setdefault(id(image.colors), image)
+    return list(seen.values())

@@ -1,0 +1,208 @@
+"""Pictures drawn with matplotlib, without pyplot: nothing is registered and nothing shows itself."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from throughtime._theme import Theme
+from throughtime.picture import Axis, Image, Panel, Picture
+from throughtime.render.keys import Key, bars, keys
+from throughtime.render.matplotlib_marks import Pixels, draw_mark
+
+
+@contextmanager
+def settings(theme: Theme) -> Iterator[None]:
+    """Draw by the theme alone, whatever the user's own settings are; they are back afterwards."""
+    own = {
+        "font.family": theme.font,
+        "font.size": theme.size,
+        "text.color": theme.ink,
+        "axes.labelcolor": theme.ink,
+        "axes.edgecolor": theme.ink,
+        "axes.linewidth": 0.6,
+        "xtick.color": theme.ink,
+        "ytick.color": theme.ink,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "xtick.major.size": 3.0,
+        "ytick.major.size": 3.0,
+        "hatch.linewidth": 0.5,
+        "figure.facecolor": theme.paper,
+        "axes.facecolor": theme.paper,
+        "savefig.facecolor": theme.paper,
+        "svg.hashsalt": "throughtime",
+    }
+    # Without its backend: setting that would load pyplot.
+    usual: dict[Any, Any] = {
+        name: value for name, value in mpl.rcParamsDefault.items() if not name.startswith("backend")
+    }
+    with mpl.rc_context():
+        mpl.rcParams.update(usual | own)
+        yield
+
+
+def draw(picture: Picture, theme: Theme) -> Figure:
+    """Draw a picture; the figure belongs to the caller."""
+    with settings(theme):
+        return _draw(picture, theme)
+
+
+def encoded(picture: Picture, theme: Theme, kind: str = "png") -> bytes:
+    """Give a picture's bytes as png, svg or pdf."""
+    target = io.BytesIO()
+    # Without a date the same picture is the same file.
+    undated: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    with settings(theme):
+        _draw(picture, theme).savefig(target, format=kind, dpi=theme.dpi, metadata=undated.get(kind))
+    return target.getvalue()
+
+
+def _draw(picture: Picture, theme: Theme) -> Figure:
+    size = _size(picture, theme)
+    figure = Figure(figsize=size, layout="constrained", dpi=theme.dpi)
+    axes = figure.subplots(
+        picture.rows,
+        picture.columns,
+        squeeze=False,
+        sharex="x" in picture.linked,
+        sharey="y" in picture.linked,
+        gridspec_kw={"height_ratios": picture.heights} if picture.heights else None,
+    )
+    cell = (size[0] * theme.dpi / picture.columns, size[1] * theme.dpi / picture.rows)
+    for ax, panel in zip(axes.flat, picture.panels, strict=False):
+        _draw_panel(ax, panel, picture.shown, theme, Pixels(*cell, panel.span))
+    for ax in axes.flat[len(picture.panels) :]:
+        ax.remove()
+    if picture.linked:
+        _inner_labels_off(axes, picture)
+    _draw_title(figure, picture, theme)
+    _draw_bars(figure, axes, picture)
+    _draw_keys(figure, picture, theme)
+    return figure
+
+
+def _size(picture: Picture, theme: Theme) -> tuple[float, float]:
+    factor = theme.width / picture.width if theme.width else 1.0
+    return picture.width * factor, picture.height * factor
+
+
+def _draw_panel(ax: Any, panel: Panel, frame: int, theme: Theme, pixels: Pixels) -> None:
+    for mark in panel.marks:
+        draw_mark(ax, mark, frame, theme, pixels)
+    _dress(ax.xaxis, panel.x)
+    _dress(ax.yaxis, panel.y)
+    if panel.title:
+        ax.set_title(panel.title, loc="left", fontsize=theme.size, pad=4)
+    ax.spines[["top", "right"] if panel.framed else ["top", "right", "left", "bottom"]].set_visible(False)
+    if not panel.framed:
+        ax.tick_params(length=0)
+    if panel.equal:
+        ax.set_aspect("equal")
+    elif panel.of(Image):
+        ax.set_aspect("auto")
+    if panel.grid:
+        ax.grid(color=theme.faint, linewidth=0.5)
+        ax.set_axisbelow(True)
+    if any(getattr(mark, "label", "") for mark in panel.marks):
+        ax.legend(frameon=False, fontsize=0.85 * theme.size, loc="best")
+
+
+def _dress(axis: Any, told: Axis) -> None:
+    axis.set_label_text(told.label)
+    name = axis.axis_name
+    if told.limits is not None:
+        low, high = told.limits[::-1] if told.reversed else told.limits
+        axis.axes.set(**{f"{name}lim": (low, high)})
+    elif told.reversed:
+        getattr(axis.axes, f"invert_{name}axis")()
+    if told.ticks is not None:
+        axis.set_ticks([at for at, _ in told.ticks], labels=[word for _, word in told.ticks])
+    elif told.limits is not None and told.limits[1] - told.limits[0] < 5:
+        axis.set_major_locator(mpl.ticker.MaxNLocator(nbins="auto", steps=[1, 2, 5, 10]))
+
+
+def _inner_labels_off(axes: Any, picture: Picture) -> None:
+    """Label shared axes once, at the edge of the grid."""
+    for place, ax in enumerate(axes.flat[: len(picture.panels)]):
+        row, column = divmod(place, picture.columns)
+        if "x" in picture.linked and (row + 1) * picture.columns + column < len(picture.panels):
+            ax.set_xlabel("")
+        elif "x" in picture.linked:
+            ax.xaxis.set_tick_params(labelbottom=True)
+        if "y" in picture.linked and column:
+            ax.set_ylabel("")
+
+
+def _draw_title(figure: Figure, picture: Picture, theme: Theme) -> None:
+    words = " · ".join(filter(None, (picture.title, picture.frame_words(picture.shown))))
+    if words:
+        left = 0.01
+        figure.suptitle(words, x=left, ha="left", fontsize=1.15 * theme.size, wrap=True)
+
+
+def _draw_bars(figure: Figure, axes: Any, picture: Picture) -> None:
+    """Draw one bar for all panels with the same colours."""
+    places: dict[int, list[Any]] = {}
+    images: dict[int, Image] = {}
+    for ax, panel in zip(axes.flat, picture.panels, strict=False):
+        for image in bars(panel):
+            places.setdefault(id(image.colors), []).append(ax)
+            images[id(image.colors)] = image
+    for which, image in images.items():
+        colors = image.colors
+        mappable = ScalarMappable(Normalize(0, 1), ListedColormap(list(colors.palette)))
+        everywhere = len(places[which]) == len(picture.panels)
+        width = 0.16 / picture.width * 9.0
+        bar = figure.colorbar(
+            mappable,
+            ax=list(axes.flat) if everywhere and len(picture.panels) == axes.size else places[which],
+            pad=0.015,
+            fraction=0.05,
+            aspect=max(12.0, picture.height / picture.rows * len(places[which]) / width / picture.columns),
+        )
+        bar.outline.set_linewidth(0.4)
+        bar.set_label(colors.label)
+        ticks = colors.scale.ticks()
+        bar.set_ticks([at for at, _ in ticks], labels=[word for _, word in ticks])
+
+
+def _draw_keys(figure: Figure, picture: Picture, theme: Theme) -> None:
+    listed = keys(picture)
+    if listed:
+        figure.legend(
+            handles=[_handle(key, theme) for key in listed],
+            loc="outside lower left",
+            ncols=max(1, min(len(listed), int(picture.width / 1.9))),
+            frameon=False,
+            fontsize=0.85 * theme.size,
+            handlelength=1.2,
+            handleheight=1.0,
+            columnspacing=1.4,
+        )
+
+
+def _handle(key: Key, theme: Theme) -> Any:
+    if key.marker:
+        return Line2D(
+            [],
+            [],
+            linestyle="none",
+            marker=key.marker,
+            color=theme.ink,
+            markerfacecolor=key.color,
+            markeredgecolor=theme.ink,
+            label=key.words,
+        )
+    hatch = "//////" if key.hatched else None
+    edge = "#b0b0b0" if key.hatched else "#777777"
+    return Patch(facecolor=key.color, edgecolor=edge, linewidth=0.5, hatch=hatch, label=key.words)

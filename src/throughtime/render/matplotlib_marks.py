@@ -1,0 +1,159 @@
+"""Each mark of a picture on matplotlib axes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.collections import PatchCollection
+from matplotlib.colors import to_rgba_array
+from matplotlib.patches import Patch, Rectangle
+
+from throughtime._colors import WIDTH, Colors, lowest_code
+from throughtime._pool import pooled, pooled_flags
+from throughtime._scale import Array
+from throughtime._theme import Theme
+from throughtime.picture import Band, Dots, Image, Line, Mark, Rectangles, Text
+from throughtime.render.keys import MARKERS, masked_boxes, nonfinite
+
+MANY_POINTS = 20_000  # of a line: beyond, svg and pdf hold it as pixels
+HATCH = "#b0b0b0"
+_ALIGNED = {
+    "bottom left": ("left", "bottom"),
+    "bottom right": ("right", "bottom"),
+    "top left": ("left", "top"),
+    "top right": ("right", "top"),
+    "middle left": ("left", "center"),
+    "middle right": ("right", "center"),
+    "bottom": ("center", "bottom"),
+    "top": ("center", "top"),
+    "middle": ("center", "center"),
+}
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """How many pixels a panel has at most, and which span of its axes they stand for."""
+
+    wide: float
+    high: float
+    span: tuple[float, float]
+
+    def of(self, image: Image) -> tuple[int, int]:
+        """Pixels that an image may take, (rows, columns)."""
+        across, along = abs(image.x[1] - image.x[0]), abs(image.y[1] - image.y[0])
+        shares = min(1.0, across / self.span[0]), min(1.0, along / self.span[1])
+        return max(1, int(self.high * shares[1])), max(1, int(self.wide * shares[0]))
+
+
+def draw_mark(ax: Any, mark: Mark, frame: int, theme: Theme, pixels: Pixels) -> None:
+    """Draw one mark of the frame shown."""
+    match mark:
+        case Image():
+            _draw_image(ax, mark, frame, theme, pixels)
+        case Line():
+            _draw_line(ax, mark, frame)
+        case Band():
+            style = {"color": mark.color, "alpha": mark.alpha, "linewidth": 0}
+            many = mark.x.size > MANY_POINTS
+            ax.fill_between(mark.x, mark.low, mark.high, label=mark.label or None, rasterized=many, **style)
+        case Rectangles():
+            _draw_boxes(ax, mark.boxes, mark.fill, mark.edge, hatched=mark.hatched, alpha=mark.alpha)
+            if mark.label:
+                ax.add_patch(Patch(facecolor=mark.fill or "none", edgecolor=mark.edge, label=mark.label))
+        case Dots():
+            _draw_dots(ax, mark)
+        case Text():
+            _draw_text(ax, mark, theme)
+
+
+def _draw_line(ax: Any, line: Line, frame: int) -> None:
+    ax.plot(
+        line.x,
+        line.y[frame] if line.y.ndim == 2 else line.y,
+        color=line.color,
+        linewidth=line.width,
+        alpha=line.alpha,
+        linestyle="--" if line.dashed else "-",
+        label=line.label or None,
+        rasterized=line.x.size > MANY_POINTS,
+        # One point alone is no line.
+        marker="o" if line.x.size == 1 else None,
+        solid_joinstyle="round",
+    )
+
+
+def _draw_image(ax: Any, image: Image, frame: int, theme: Theme, pixels: Pixels) -> None:
+    values, valid = image.frame(frame)
+    ax.imshow(
+        _pixels(values, valid, image.colors, pixels.of(image)),
+        extent=(*image.x, *image.y),
+        origin="lower",
+        interpolation="nearest",
+        aspect="auto",
+    )
+    if len(boxes := masked_boxes(image, frame)):
+        _draw_boxes(ax, boxes, None, HATCH, hatched=True)
+    for kind, x, y in nonfinite(image, frame):
+        style = {"s": 26, "linewidths": 0.7, "edgecolors": theme.ink, "zorder": 3}
+        ax.scatter(x, y, marker=MARKERS[kind], c=image.colors.color_of(kind), **style)
+
+
+def _pixels(values: Array, valid: Array | None, colors: Colors, most: tuple[int, int]) -> Array:
+    """Shrink to pixels and look up the colours, (row, column, RGBA)."""
+    if valid is None:
+        codes = colors.codes(pooled(values, *most))
+    else:
+        valid = np.broadcast_to(valid, values.shape)
+        shown = np.where(valid, values, 0.0)
+        codes = colors.codes(pooled(shown, *most), ~pooled_flags(~valid, *most))
+    table = (255 * to_rgba_array(colors.listed())).astype(np.uint8)
+    return np.asarray(table[(codes.astype(np.int32) - lowest_code()) // WIDTH])
+
+
+def _draw_boxes(
+    ax: Any, boxes: Array, fill: str | None, edge: str | None, *, hatched: bool = False, alpha: float = 1.0
+) -> None:
+    patches = [Rectangle((a, b), c - a, d - b) for a, b, c, d in boxes]
+    ax.add_collection(
+        PatchCollection(
+            patches,
+            facecolor=fill or "none",
+            edgecolor=edge or "none",
+            linewidth=0 if hatched else 0.6,
+            hatch="//////" if hatched else None,
+            alpha=None if alpha == 1 else alpha,
+        ),
+        autolim=False,
+    )
+
+
+def _draw_dots(ax: Any, dots: Dots) -> None:
+    ax.scatter(
+        dots.x,
+        dots.y,
+        s=dots.size**2,
+        marker=dots.marker,
+        color=dots.color,
+        alpha=dots.alpha,
+        linewidths=0,
+        label=dots.label or None,
+        zorder=3,
+        rasterized=dots.x.size > MANY_POINTS,
+    )
+
+
+def _draw_text(ax: Any, text: Text, theme: Theme) -> None:
+    across, along = _ALIGNED[text.anchor]
+    for x, y, words in zip(text.x, text.y, text.words, strict=True):
+        ax.text(
+            x,
+            y,
+            words,
+            fontsize=text.size * theme.size,
+            color=text.color or theme.ink,
+            ha=across,
+            va=along,
+            clip_on=False,
+        )

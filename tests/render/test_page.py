@@ -1,0 +1,96 @@
+"""An interactive picture in a real browser: offline, quiet, with hover, slider and linked zoom."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from tests.plots.trees import with_steps
+from tests.render.browser import chromium, opened
+
+import throughtime as tt
+from throughtime import plots, testing
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def tree():
+    return with_steps()
+
+
+@pytest.fixture(scope="module")
+def page(browser, tree, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "heatmap.html"
+    return opened(browser, tt.save(plots.heatmap(tree, sliders=["sample"]), path))
+
+
+def test_page_asks_for_nothing_and_complains_of_nothing(page):
+    assert [url for url in page.requests if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert page.complaints == []
+
+
+def told(words: str) -> tuple[int, int, float]:
+    timestep, unit, value = re.search(r"timestep: ?(\d+) unit: ?(\d+) \S+: ?(\S+)", words).groups()
+    return int(timestep), int(unit), float(value)
+
+
+def test_hover_tells_the_value_in_the_tree_before_and_after_a_slider_moves(page, tree):
+    values = abs(tree["rnn"]["hidden_gradient"]).sel(direction="backward")
+    before = values.sel(step=200).isel(sample=0, time=3, unit=2)
+    assert told(page.hover(1, 3, 2)) == (3, 2, pytest.approx(float(before), rel=6e-3))
+    page.tab.locator(".noUi-handle").last.focus()
+    page.tab.keyboard.press("ArrowLeft")
+    assert page.tab.locator(".bk-slider-title").last.inner_text() == "step: 10"
+    page.hover(1, 9, 1)
+    after = values.sel(step=10).isel(sample=0, time=3, unit=2)
+    assert told(page.hover(1, 3, 2)) == (3, 2, pytest.approx(float(after), rel=6e-3))
+
+
+def test_zoom_of_one_panel_is_the_zoom_of_the_other(page):
+    before = page.frames()
+    page.tab.evaluate(
+        "() => { Bokeh.documents[0].get_model_by_id(FIGURE).x_range.end = 9 }".replace(
+            "FIGURE", f"'{before[0]['id']}'"
+        )
+    )
+    page.tab.wait_for_timeout(200)
+    first, second = page.frames()
+    assert first["end"] == second["end"] == 9
+    assert before[0]["end"] != 9
+
+
+@pytest.mark.parametrize("scale", ["signed_log", "linear"])
+def test_hover_reads_signed_values(browser, tmp_path, scale):
+    tree = testing.constant_gates(samples=1, steps=12, kind="gru")
+    values = -tree["rnn"]["hidden_gradient"].isel(sample=0)
+    page = opened(browser, tt.save(plots.heatmap(values, scale=scale), tmp_path / "signed.html"))
+    words = page.hover(0, 9, 1).replace("−", "-")
+    assert told(words)[2] == pytest.approx(float(values.isel(time=9, unit=1)), rel=6e-3)
+    page.tab.close()
+
+
+def test_hover_says_what_is_no_number(browser, tmp_path):
+    tree = testing.nonfinite("cell_gradient", value=float("inf"), sample=1, time=7, unit=2)
+    picture = plots.heatmap(tree["rnn"]["cell_gradient"].isel(sample=1))
+    page = opened(browser, tt.save(picture, tmp_path / "broken.html"))
+    assert page.hover(0, 3, 1).endswith("NaN")
+    assert page.hover(0, 7, 2).endswith("+∞")
+    page.tab.close()
+
+
+def test_framed_for_a_notebook_it_draws_without_reaching_the_notebook(browser, tmp_path):
+    path = tmp_path / "notebook.html"
+    frame = plots.lines(testing.decaying(samples=3))
+    path.write_text(
+        f"<!doctype html><title>notebook</title>{frame.interactive()._repr_html_()}", encoding="utf-8"
+    )
+    tab = browser.new_page()
+    tab.goto(path.as_uri())
+    inner = tab.frame_locator("iframe")
+    inner.locator("canvas").first.wait_for(timeout=15_000)
+    tab.close()
