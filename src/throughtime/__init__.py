@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from throughtime._errors import NoGradientError as NoGradientError
     from throughtime._errors import PictureError as PictureError
     from throughtime._errors import SchemaError as SchemaError
+    from throughtime._errors import StoreError as StoreError
     from throughtime._errors import ThroughTimeError as ThroughTimeError
     from throughtime._errors import ThroughTimeWarning as ThroughTimeWarning
     from throughtime._errors import TooLargeError as TooLargeError
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from throughtime._lag_matrix import lag_matrix as lag_matrix
     from throughtime._probe import Probe as Probe
     from throughtime._save import save as save
+    from throughtime._store import open_run as open_run
     from throughtime._summary import summary as summary
     from throughtime._theme import Theme as Theme
     from throughtime._weights import weights as weights
@@ -63,6 +65,7 @@ _HOMES = {
         "NoGradientError",
         "PictureError",
         "SchemaError",
+        "StoreError",
         "ThroughTimeError",
         "ThroughTimeWarning",
         "TooLargeError",
@@ -78,6 +81,7 @@ _HOMES = {
     ),
     "_lag_matrix": ("lag_matrix",),
     "_probe": ("Probe",),
+    "_store": ("open_run",),
     "_save": ("save",),
     "_summary": ("summary",),
     "_theme": ("Theme",),

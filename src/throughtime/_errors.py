@@ -15,6 +15,7 @@ All of them derive from `ThroughTimeError` and from the builtin a caller would g
     ├── SchemaError (KeyError)                  a tree lacks the variable, or the name is none of the schema's
     ├── CellError (ValueError)                  a cell of one's own that says too little, or something wrong
     ├── DiagnosticError (ValueError)            a capture that cannot be diagnosed, a setting out of range
+    ├── StoreError (OSError)                    a run that cannot be opened, or a step that does not fit it
     ├── FeatureError (ValueError)               an array that a picture cannot be drawn from
     ├── PictureError (ValueError)               an axis, scale or file that a picture cannot have
     └── MissingDependencyError (ImportError)    an optional library is not installed
@@ -73,6 +74,10 @@ class CellError(ThroughTimeError, ValueError):
 
 class DiagnosticError(ThroughTimeError, ValueError):
     """A capture that cannot be diagnosed, or a setting outside its range."""
+
+
+class StoreError(ThroughTimeError, OSError):
+    """A run on disk that cannot be opened or continued, or a step that does not fit it."""
 
 
 class FeatureError(ThroughTimeError, ValueError):

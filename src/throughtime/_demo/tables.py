@@ -19,7 +19,7 @@ READING = (
     f"Norms are means over {SHOWN_SAMPLES} held-out digits; 'small' is the share of steps below 1% of the "
     "largest. The lower layer's gradient is what the upper layer asks of each step: it shows how far back "
     "the upper layer's recurrence carries the error. Of the upper layer the head reads the last step only, "
-    "so its gradient is one vector a digit.",
+    "so its gradient is one vector a digit; in PyTorch it is 0 at all other steps.",
     "Inside the layer, 'certificate' is the largest error against the framework's own gradients; float32 "
     "allows 1e-05. 'horizon' is the largest lag at which the gradient of the state has 1% of its norm at lag "
     "0, '≥' where the digit ends first; the lower layer receives gradient at every step, so its horizon "

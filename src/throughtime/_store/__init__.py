@@ -1,0 +1,8 @@
+"""A run on disk: captures of one model at many training steps, in plain Zarr that xarray opens by itself.
+
+One file, the root's `zarr.json`, says what is committed: `Run.append` writes the chunks of a step first and
+replaces that file last, in one move. A reader sees whole steps only, whenever the writer dies.
+"""
+
+from throughtime._store.open_run import open_run as open_run
+from throughtime._store.run import Run as Run

@@ -1,0 +1,49 @@
+"""Reads a run: it is plain Zarr, opened lazily by xarray."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import xarray as xr
+
+from throughtime._errors import StoreError
+from throughtime._store.layout import COMMIT, committed
+
+
+def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
+    """Open a run as a tree with a `step` dim, lazily: arrays are read when they are used.
+
+    Works while the run is written, and shows what was committed when it was opened. It is plain Zarr:
+    `xarray.open_datatree(path, engine="zarr", chunks={})` does the same.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    DataTree
+        As `capture` returns it, each variable with `step` first.
+
+    Raises
+    ------
+    StoreError
+        There is no run, or one of a newer version.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from throughtime import open_run, testing
+    >>> from throughtime._store import Run
+    >>> with tempfile.TemporaryDirectory() as folder, Run(f"{folder}/run.zarr") as run:
+    ...     for step in (0, 50):
+    ...         run.append(testing.decaying(rate=0.5), step)
+    ...     dict(open_run(f"{folder}/run.zarr")["rnn"]["hidden_gradient"].sizes)
+    {'step': 2, 'sample': 1, 'time': 50, 'unit': 4}
+    """
+    file = Path(path) / COMMIT
+    if not file.exists():
+        raise StoreError(f"There is no run at {path}: no {COMMIT} in it. A monitor makes one.")
+    committed(file)
+    return xr.open_datatree(path, engine="zarr", consolidated=True, chunks={})

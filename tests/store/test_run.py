@@ -1,0 +1,203 @@
+"""A run on disk holds what was appended, whole steps only, and goes on after whatever ended its writer."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import throughtime as tt
+from throughtime import testing
+from throughtime._store import Run
+
+TREES = {
+    "decaying": testing.decaying(rate=[0.5, 0.9], steps=12),
+    "masked": testing.with_masks([12, 5, 0], steps=12),
+    "both ways": testing.bidirectional(samples=2, steps=12),
+    "gates": testing.constant_gates(samples=2, steps=12),
+    "lags": testing.lag_matrix_of(0.8, samples=2, steps=12),
+}
+
+
+def scaled(tree: xr.DataTree, factor: float) -> xr.DataTree:
+    """Another capture of the same layout."""
+    return tree.map_over_datasets(lambda leaf: leaf.map(lambda v: v * v.dtype.type(factor)))
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_what_is_read_is_what_was_appended(name: str, tmp_path: Path) -> None:
+    tree, factors = TREES[name], {0: 1.0, 50: 2.0, 117: 0.0}
+    with Run(tmp_path / "run.zarr", attributes={"model": "toy"}) as run:
+        for step, factor in factors.items():
+            run.append(scaled(tree, factor), step)
+        assert run.steps == list(factors)
+    opened = tt.open_run(tmp_path / "run.zarr")
+    assert opened.attrs["model"] == "toy"
+    assert opened["rnn"]["step"].values.tolist() == list(factors)
+    for step, factor in factors.items():
+        leaf = opened["rnn"].to_dataset().sel(step=step).drop_vars("step")
+        wanted = scaled(tree, factor)["rnn"].to_dataset()
+        xr.testing.assert_equal(leaf.compute(), wanted)
+        assert {key: leaf.attrs[key] for key in wanted.attrs} == wanted.attrs
+        assert {name: leaf[name].dtype for name in leaf} == {name: wanted[name].dtype for name in wanted}
+    assert all(
+        variable.chunks is not None for variable in opened["rnn"].data_vars.values()
+    )  # nothing is read
+
+
+def test_measures_take_a_stored_run(tmp_path: Path) -> None:
+    rates = (0.5, 0.9)
+    with Run(tmp_path / "run.zarr") as run:
+        for step, rate in enumerate(rates):
+            run.append(testing.decaying(rate=rate, samples=2, steps=90), step)
+    leaf = tt.open_run(tmp_path / "run.zarr")["rnn"]
+    horizons = tt.diagnostics.memory_horizon(leaf).transpose("step", "sample")
+    np.testing.assert_array_equal(horizons, [[6, 6], [43, 43]])
+
+
+def test_a_run_is_continued(tmp_path: Path) -> None:
+    tree = TREES["decaying"]
+    for steps in ((0, 1), (5,), (6, 7)):
+        with Run(tmp_path / "run.zarr", attributes={"model": str(steps)}) as run:
+            for step in steps:
+                run.append(tree, step)
+    opened = tt.open_run(tmp_path / "run.zarr")
+    assert opened["rnn"]["step"].values.tolist() == [0, 1, 5, 6, 7]
+    assert opened.attrs["model"] == "(0, 1)"
+
+
+def test_sequences_may_grow(tmp_path: Path) -> None:
+    short, long = (testing.decaying(rate=0.5, steps=steps) for steps in (4, 9))
+    with Run(tmp_path / "run.zarr") as run:
+        for step, tree in enumerate((short, long, short)):
+            run.append(tree, step)
+    leaf = tt.open_run(tmp_path / "run.zarr")["rnn"].to_dataset()
+    assert leaf.sizes["time"] == 9
+    assert np.isnan(leaf["hidden"].isel(step=[0, 2], time=slice(4, None))).all()
+    assert not leaf["valid"].isel(step=[0, 2], time=slice(4, None)).any()
+    xr.testing.assert_equal(leaf["hidden"].isel(step=1).drop_vars("step").compute(), long["rnn"]["hidden"])
+
+
+class TestWhatDoesNotFit:
+    def test_other_variables(self, tmp_path: Path) -> None:
+        with Run(tmp_path / "run.zarr") as run:
+            run.append(TREES["decaying"], 0)
+            with pytest.raises(tt.StoreError, match=r"other variables than step 1: .*gate_activation"):
+                run.append(TREES["gates"], 1)
+            fewer = TREES["decaying"].map_over_datasets(
+                lambda leaf: leaf.drop_vars("hidden", errors="ignore")
+            )
+            with pytest.raises(tt.StoreError, match="rnn/hidden"):
+                run.append(fewer, 1)
+            run.append(TREES["decaying"], 1)
+        assert tt.open_run(tmp_path / "run.zarr")["rnn"].sizes["step"] == 2
+
+    def test_other_dtype(self, tmp_path: Path) -> None:
+        with Run(tmp_path / "run.zarr") as run:
+            run.append(TREES["decaying"], 0)
+            single = TREES["decaying"].map_over_datasets(lambda leaf: leaf.astype("float32"))
+            with pytest.raises(tt.StoreError, match=r"is float32 .* it is float64"):
+                run.append(single, 1)
+
+    def test_an_earlier_step(self, tmp_path: Path) -> None:
+        with Run(tmp_path / "run.zarr") as run:
+            run.append(TREES["decaying"], 7)
+            with pytest.raises(tt.StoreError, match="Step 7 does not come after 7"):
+                run.append(TREES["decaying"], 7)
+
+    def test_a_second_writer(self, tmp_path: Path) -> None:
+        with Run(tmp_path / "run.zarr") as run:
+            with pytest.raises(tt.StoreError, match="has a writer already"):
+                Run(tmp_path / "run.zarr")
+            run.append(TREES["decaying"], 0)
+        Run(tmp_path / "run.zarr").close()
+
+    def test_a_file_a_full_folder_and_foreign_zarr(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("mine")
+        with pytest.raises(tt.StoreError, match="is a file"):
+            Run(tmp_path / "file")
+        with pytest.raises(tt.StoreError, match="holds other files"):
+            Run(tmp_path)
+        assert (tmp_path / "file").read_text() == "mine"
+        xr.Dataset({"a": ("t", [1.0])}).to_zarr(tmp_path / "foreign.zarr", consolidated=False)
+        with pytest.raises(tt.StoreError, match="no run of throughtime"):
+            Run(tmp_path / "foreign.zarr")
+        with pytest.raises(tt.StoreError, match="There is no run"):
+            tt.open_run(tmp_path / "none")
+
+    def test_a_newer_layout(self, tmp_path: Path) -> None:
+        Run(tmp_path / "run.zarr").close()
+        commit = tmp_path / "run.zarr" / "zarr.json"
+        document = json.loads(commit.read_text())
+        document["attributes"]["throughtime_run"] = 99
+        commit.write_text(json.dumps(document))
+        for action in (Run, tt.open_run):
+            with pytest.raises(tt.StoreError, match="newer throughtime"):
+                action(tmp_path / "run.zarr")
+
+
+def test_a_step_that_fails_half_way_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from throughtime._store import run as module
+
+    tree, path = TREES["gates"], tmp_path / "run.zarr"
+    written = module.write_step
+
+    def fails(array, place, values):
+        if array.path == "rnn/hidden":
+            raise OSError("no space left on device")
+        written(array, place, values)
+
+    with Run(path) as run:
+        for step in (0, 1):  # with nothing committed, and with a step there
+            monkeypatch.setattr(module, "write_step", fails)
+            with pytest.raises(OSError, match="no space"):
+                run.append(tree, step)
+            monkeypatch.setattr(module, "write_step", written)
+            run.append(tree, step)
+            leaf = tt.open_run(path)["rnn"].to_dataset().isel(step=-1).compute().drop_vars("step")
+            xr.testing.assert_equal(leaf, tree["rnn"].to_dataset())
+    assert run.steps == [0, 1]
+
+
+WRITER = """
+import sys
+from throughtime import testing
+from throughtime._store import Run
+
+with Run(sys.argv[1]) as run:
+    tree = testing.constant_gates(samples=2, steps=12)
+    for step in range(len(run.steps), 10_000):
+        run.append(tree.map_over_datasets(lambda leaf: leaf.map(lambda v: v.astype(float) * 0 + step)), step)
+        print(step, flush=True)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no kill -9 here")
+def test_a_killed_writer_loses_no_committed_step(tmp_path: Path) -> None:
+    path, rng, steps = tmp_path / "run.zarr", random.Random(0), 0
+    for _ in range(int(os.environ.get("THROUGHTIME_KILLS", "6"))):
+        with subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True
+        ) as writer:
+            told = [int(writer.stdout.readline()) for _ in range(rng.randint(1, 4))]
+            time.sleep(rng.random() * 0.05)
+            writer.kill()
+            told += [int(line) for line in writer.stdout.read().splitlines() if line.strip()]
+        opened = tt.open_run(path)["rnn"].to_dataset().compute()
+        assert opened.sizes["step"] in (told[-1] + 1, told[-1] + 2)  # committed, perhaps not yet told
+        assert opened.sizes["step"] > steps
+        steps = opened.sizes["step"]
+        for name in opened.data_vars:
+            per_step = opened[name].transpose("step", ...).values.reshape(steps, -1)
+            np.testing.assert_array_equal(
+                per_step, np.broadcast_to(np.arange(steps)[:, None], per_step.shape)
+            )
