@@ -60,7 +60,7 @@ MAY_IMPORT = {
     "_random_states": {"numpy"},
     "_memory": set(),
     "_budget": {"_errors"},
-    "_chunks": {"_budget", "_record", "_schema", "numpy"},
+    "_chunks": {"_budget", "_errors", "_record", "_schema", "numpy"},
     "_batch": {"_errors", "_random_states", "numpy"},
     "_inside": {
         "_cell_registry",

@@ -16,7 +16,6 @@ from typing import Any
 
 import keras
 
-from throughtime import _memory
 from throughtime._budget import Budget
 from throughtime._errors import AmbiguousLayerError, LossError
 from throughtime._random_states import random_states_restored
@@ -47,7 +46,6 @@ from .tensors import (
 )
 
 _KEPT_TRACES = 8  # per model; a loop over many batch shapes must not pile up compiled programs
-_WORTH_RELEASING = 2**25  # bytes; giving memory back takes milliseconds
 
 
 @dataclass
@@ -112,8 +110,6 @@ class Probe:
             trace, result = self._pass(data, budget)
             reduced = self._how_reduced(trace, result, data)
             unrolled = trace.second(self.model, trace.program.calls, result, self._values())
-            if trace.program.need.passing.of(budget.part) > _WORTH_RELEASING:
-                _memory.release()
         wanted = self._wanted(trace.program.has_loss)
         done = Pass(self.model, self.found, trace.program, result, wanted, unrolled)
         record = records(done, reduced)
