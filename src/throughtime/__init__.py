@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from throughtime._summary import summary as summary
     from throughtime._theme import Theme as Theme
     from throughtime._weights import weights as weights
+    from throughtime.diagnosis import compare as compare
+    from throughtime.diagnosis import diagnose as diagnose
 
 _HOMES = {
     "_capture": ("capture",),
@@ -86,6 +88,7 @@ _HOMES = {
     "_summary": ("summary",),
     "_theme": ("Theme",),
     "_weights": ("weights",),
+    "diagnosis": ("compare", "diagnose"),
 }
 _MODULES = ("diagnostics", "picture", "plots", "testing")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
