@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from throughtime import _cell_registry, _memory, _schema, adapters, cells
@@ -19,9 +20,18 @@ from throughtime._chunks import capture_in_chunks
 from throughtime._errors import LossError, NoGradientError, SchemaError, ThroughTimeWarning
 from throughtime._inside import per_sample, with_inside
 from throughtime._label import label
-from throughtime._record import UNREACHED, LayerRecord, ModelRecord, Request
+from throughtime._record import (
+    UNREACHED,
+    Array,
+    DirectionRecord,
+    LayerRecord,
+    ModelRecord,
+    Request,
+    SolvedRecord,
+)
 
 _GROUPS = ("recurrent", "all")
+_WORTH_RELEASING = 2**20  # bytes; giving memory back takes up to milliseconds
 
 
 class Probe:
@@ -66,6 +76,8 @@ class Probe:
             training=training,
         )
         self._budget = budget
+        self._adapter, self._pass = chosen, {"loss": loss, "training": training}
+        self._model = model
         self._probe = chosen.Probe(model, loss=loss, layers=layers, request=request)
 
     def __call__(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> xr.DataTree:
@@ -74,6 +86,47 @@ class Probe:
         tree = label(self._captured(batch, solve=True))
         tree.attrs["batch"] = batch.origin
         return tree
+
+    def losses(
+        self, x: Any, y: Any = None, *, sample_weight: Any = None, step: int | None = None
+    ) -> xr.DataArray:
+        """Evaluate what each sample of a batch loses alone, in a pass forward without gradients.
+
+        A loss of Keras' own is evaluated on all samples at once, any other loss, and every loss of a torch
+        module, on one sample after another.
+
+        Parameters
+        ----------
+        x, y, sample_weight : see `capture`
+        step : int, optional
+            Of a loss with a value a step: that of this step alone, as `sample_weight` would leave it.
+
+        Returns
+        -------
+        DataArray (sample)
+            NaN for a sample whose steps are all masked.
+
+        Raises
+        ------
+        LossError
+            There are no labels, no loss, or a loss that single samples do not have.
+
+        Examples
+        --------
+        >>> import keras, numpy as np
+        >>> model = keras.Sequential([keras.Input((5, 2)), keras.layers.GRU(3), keras.layers.Dense(1)])
+        >>> x, y = np.zeros((2, 5, 2), "float32"), np.array([[1.0], [2.0]], "float32")
+        >>> Probe(model, loss="mse").losses(x, y).values
+        array([1., 4.])
+        """
+        batch = take(x, y, sample_weight)
+        if not hasattr(self._adapter, "losses"):
+            raise LossError("This library's adapter does not evaluate the loss of single samples.")
+        if batch.y is None:
+            raise LossError("Without labels there is no loss: pass y, or a dataset of (x, y).")
+        weight = batch.sample_weight if step is None else _at_step(batch, step)
+        values = self._adapter.losses(self._model, batch.x, batch.y, weight, **self._pass)
+        return xr.DataArray(values, dims="sample", name="loss")
 
     def expect_one_layer(self) -> None:
         """Refuse to go on when several layers answer to what was asked for.
@@ -133,6 +186,8 @@ class Probe:
 
     def _recorded(self, batch: Batch, budget: Budget) -> ModelRecord:
         recorded: ModelRecord = self._probe(batch.x, batch.y, batch.sample_weight, budget)
+        if max(map(_largest, recorded.layers), default=0) > _WORTH_RELEASING:
+            _memory.release()  # what the framework held
         return recorded
 
     def _completed(self, record: ModelRecord, *, solve: bool = True) -> ModelRecord:
@@ -168,6 +223,26 @@ class Probe:
         if not self._is_group or len(unreached) == len(record.layers):
             raise NoGradientError(text)
         warnings.warn(text, ThroughTimeWarning, stacklevel=5)
+
+
+def _largest(leaf: LayerRecord) -> int:
+    """Size of the largest array that a layer is shown or solved from, in bytes."""
+    inside = [one.hidden for one in leaf.inside if isinstance(one, DirectionRecord)]
+    solved = [array for one in leaf.inside if isinstance(one, SolvedRecord) for array in one.arrays.values()]
+    return max((array.nbytes for array in [*leaf.arrays.values(), *inside, *solved]), default=0)
+
+
+def _at_step(batch: Batch, step: int) -> Array:
+    """Weigh one step of every sample, and no other."""
+    shape = tuple(getattr(batch.y, "shape", ()))
+    if len(shape) < 2 or not 0 <= step < shape[1]:
+        raise LossError(f"step={step} needs labels (sample, time, …) that have it; these have shape {shape}.")
+    weights = np.zeros(shape[:2], np.float32)
+    weights[:, step] = 1
+    if batch.sample_weight is None:
+        return weights
+    given = np.asarray(batch.sample_weight, np.float32)
+    return weights * (given[:, None] if given.ndim == 1 else given)
 
 
 def _reason(leaf: LayerRecord, quantity: str) -> str:

@@ -7,3 +7,4 @@ and collects arrays into records (`weights`). `describe` reads layers without ru
 from throughtime.adapters.keras.describe import describe as describe
 from throughtime.adapters.keras.find import listing as listing
 from throughtime.adapters.keras.probe import Probe as Probe
+from throughtime.adapters.keras.sample_losses import losses as losses

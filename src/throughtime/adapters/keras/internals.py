@@ -86,6 +86,11 @@ def keras_mask(tensor: Any) -> Any:
     return get_tensor_attr(tensor, "_keras_mask")
 
 
+def set_keras_mask(tensor: Any, mask: Any) -> None:
+    """Let a mask travel with a tensor."""
+    set_tensor_attr(tensor, "_keras_mask", mask)
+
+
 def keras_logits(tensor: Any) -> Any:
     """Return the logits that a softmax or sigmoid left for the loss to read, None without."""
     return get_tensor_attr(tensor, "_keras_logits")

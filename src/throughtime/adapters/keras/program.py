@@ -15,13 +15,14 @@ import keras
 
 from throughtime._budget import Budget, Need
 from throughtime._record import Request
+from throughtime.adapters.reductions import Labels, Reductions
+from throughtime.adapters.wanted import watched
 
 from .find import Found
 from .internals import every_layer, keras_mask
-from .loss import Labels, Reductions, adds_losses, reductions, total
+from .loss import adds_losses, reductions, total
 from .meter import Meter
 from .tap import Call, Mark, Recorder, key
-from .wanted import watched
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ class Program:
         with keras.StatelessScope(mapping, collect_losses=True, initialize_variables=False) as scope:
             recorder = self._recorder(found, mark, scope)
             with recorder.watching(model):
-                predictions = _call(model, labels.x, self.request.training)
+                predictions = called(model, labels.x, self.request.training)
             flat = keras.tree.flatten(predictions)
             recorder.meter.add_output(flat, is_watched=False, flows_back=recorder.flows_back)
             self.need = recorder.meter.total()
@@ -265,7 +266,8 @@ def _seen(call: Call) -> Seen:
     )
 
 
-def _call(model: Any, x: Any, training: bool) -> Any:
+def called(model: Any, x: Any, training: bool) -> Any:
+    """Call a model, in training or not where it makes a difference."""
     if getattr(model, "_call_has_training_arg", True):
         return model(x, training=training)
     return model(x)

@@ -116,7 +116,7 @@ def tried_factor(evaluate: Evaluate, output: Any, labels: Labels, sizes: Sequenc
 
 def _tried(evaluate: Evaluate, parts: Any, size: int, order: int) -> tuple[float, str]:
     def loss_of(*rows: int) -> float:
-        output, y, weight = structure.mapped(lambda leaf: _samples(leaf, size, rows, order), parts)
+        output, y, weight = structure.mapped(lambda leaf: samples_of(leaf, size, rows, order), parts)
         return float(evaluate(output, Labels(y, weight)))
 
     try:
@@ -141,7 +141,7 @@ def _axes(tensor: torch.Tensor, size: int) -> list[int]:
     return [axis for axis, length in enumerate(tensor.shape[:2]) if length == size]
 
 
-def _samples(leaf: Any, size: int, rows: tuple[int, ...], order: int) -> Any:
+def samples_of(leaf: Any, size: int, rows: tuple[int, ...], order: int) -> Any:
     """Take some samples of a leaf, in single precision at least; all of what has no axis of samples."""
     if structure.is_packed(leaf):
         return structure.packed_samples(leaf, rows)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
 
 from throughtime._budget import Budget, ExceededError
-from throughtime._errors import AmbiguousLayerError, LossError
+from throughtime._errors import AmbiguousLayerError
 from throughtime._record import ModelRecord, Request
 from throughtime.adapters.alike import Alike
 
 from . import collect, find, parts, structure
 from .finished import Pass
+from .forward import autocast_off, called, labels_beside, place
 from .loss import Labels, check_loss, total, tried_factor
 from .marks import Marks
 from .meter import Meter
@@ -96,14 +94,14 @@ class Probe:
         watched = [entry.layer for entry in self.found]
         frozen = [id(weight) for weight in self.model.parameters() if not weight.requires_grad]
         stand_ins = stand_in(self.model, self.loss, watched, training=self.request.training)
-        device, dtype = _place(self.model)
+        device, dtype = place(self.model)
         inputs = structure.own(x, device, dtype)
         marks = Marks(wanted)
         recorder = Recorder(self.found, marks, inputs, Meter(budget, wanted))
         output = self._forward(recorder, inputs)
         loss = reduced = None
         if has_labels:
-            labels = self._labels(y, sample_weight, output, recorder)
+            labels = labels_beside(self.model, y, sample_weight, output, recorder)
             loss = total(self.loss, output, labels)
         recorder.close()
         weights = _weights(watched) if "weight_gradients" in wanted else []
@@ -134,28 +132,13 @@ class Probe:
         recorder.watch(self.model)
         meter = recorder.meter
         try:
-            output = _called(self.model, inputs)
+            output = called(self.model, inputs)
             meter.add_output(structure.tensors(output), is_watched=False)
         except ExceededError:
             if meter.budget.part == meter.budget.samples:
                 self._samples = parts.Samples(meter.budget.samples, recorder.time_major)
             raise
         return output
-
-    def _labels(self, y: Any, sample_weight: Any, output: Any, recorder: Recorder) -> Labels:
-        """Bring labels to where the output is; weights must count the model's samples."""
-        first = next(iter(structure.tensors(output)), None)
-        device, dtype = _place(self.model)
-        if first is not None:
-            device, dtype = first.device, first.dtype if first.is_floating_point() else dtype
-        labels, weight = structure.own(y, device, dtype), structure.own(sample_weight, device, dtype)
-        if weight is not None and (recorder.time_major or len(weight) not in recorder.sizes):
-            place = " on the second axis of x" if recorder.time_major else ""
-            raise LossError(
-                f"sample_weight has shape {tuple(weight.shape)}, the model reads {recorder.sizes[0]} samples"
-                f"{place}: both have to be on the first axis, as with batch_first=True."
-            )
-        return Labels(labels, weight)
 
     def _why_unlike(self, how: str, output: Any, labels: Labels, samples: parts.Samples) -> str:
         """Tell why the loss of this part does not add up with those before."""
@@ -168,45 +151,15 @@ class Probe:
                 partial(parts.joined, axes=axes),
                 how,
             )
-        with torch.no_grad(), _autocast_off(output):
+        with torch.no_grad(), autocast_off(output):
             return self._alike.why_not(data, samples.count)
 
     def _reduced(self, output: Any, labels: Labels, recorder: Recorder) -> tuple[float, str]:
-        with _autocast_off(output):
+        with autocast_off(output):
             return tried_factor(partial(total, self.loss), output, labels, recorder.sizes)
-
-
-def _autocast_off(output: Any) -> Any:
-    kinds = {tensor.device.type for tensor in structure.tensors(output)} or {"cpu"}
-    return torch.autocast(kinds.pop(), enabled=False)
-
-
-def _called(model: Any, x: Any) -> Any:
-    """Call a model as its signature takes the batch: a dict by names, a tuple as several arguments."""
-    if isinstance(x, Mapping) and _fits(model, (), x):
-        return model(**x)
-    if isinstance(x, (tuple, list)) and not structure.is_packed(x) and _fits(model, x, {}):
-        return model(*x)
-    return model(x)
-
-
-def _fits(model: Any, arguments: Any, keywords: Any) -> bool:
-    try:
-        inspect.signature(model.forward).bind(*arguments, **keywords)
-    except TypeError:
-        return False
-    return True
 
 
 def _weights(watched: list[Any]) -> list[torch.Tensor]:
     """Give the parameters of the watched layers that have a gradient, each once."""
     parameters = {id(weight): weight for module in watched for weight in module.parameters()}
     return [weight for weight in parameters.values() if weight.requires_grad]
-
-
-def _place(model: nn.Module) -> tuple[torch.device, torch.dtype]:
-    """Device and precision of a model, by its first floating-point tensor."""
-    for tensor in (*model.parameters(), *model.buffers()):
-        if tensor.is_floating_point():
-            return tensor.device, tensor.dtype
-    return torch.device("cpu"), torch.get_default_dtype()
