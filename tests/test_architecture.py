@@ -30,18 +30,22 @@ TORCH = {
     "torch",
 }
 PLOTS = {"_colors", "_errors", "_scale", "_schema", "_theme", "diagnostics", "numpy", "picture", "xarray"}
-KERAS = {
-    "_budget",
-    "_errors",
-    "_memory",
-    "_random_states",
-    "_record",
-    "adapters/alike",
+# What the adapters of Keras 3 and of Keras 2 share, each a module of its own.
+OF_EVERY_KERAS = {
+    "adapters/alignment",
     "adapters/attributes",
+    "adapters/coupling",
+    "adapters/dims",
+    "adapters/gates",
+    "adapters/names",
     "adapters/needs",
-    "keras",
-    "numpy",
+    "adapters/reductions",
+    "adapters/several_leaves",
+    "adapters/wanted",
 }
+OF_EVERY_ADAPTER = {"_budget", "_errors", "_memory", "_random_states", "_record", "adapters/alike", "numpy"}
+KERAS = OF_EVERY_ADAPTER | OF_EVERY_KERAS | {"keras"}
+TF_KERAS = OF_EVERY_ADAPTER | OF_EVERY_KERAS | {"adapters/selection", "tensorflow"}
 MAY_IMPORT = {
     "__init__": set(),
     "_errors": set(),
@@ -56,7 +60,7 @@ MAY_IMPORT = {
     "_random_states": {"numpy"},
     "_memory": set(),
     "_budget": {"_errors"},
-    "_chunks": {"_budget", "_record", "_schema", "numpy"},
+    "_chunks": {"_budget", "_errors", "_record", "_schema", "numpy"},
     "_batch": {"_errors", "_random_states", "numpy"},
     "_inside": {
         "_cell_registry",
@@ -87,6 +91,18 @@ MAY_IMPORT = {
     },
     "_lag_matrix": {"_batch", "_errors", "_probe", "_record", "_schema", "numpy", "xarray"},
     "_capture": {"_batch", "_lag_matrix", "_probe", "_schema", "xarray"},
+    "_monitor/": {
+        "_errors",
+        "_monitor",
+        "_probe",
+        "_schema",
+        "_store",
+        "callbacks",
+        "diagnostics",
+        "numpy",
+        "xarray",
+    },
+    "callbacks/": {"_monitor"},
     "_store/": {"_errors", "_store", "filelock", "numpy", "xarray", "zarr"},
     "_weights": {"_errors", "_label", "_schema", "adapters", "xarray"},
     "_summary": {"_cell_registry", "_schema", "_weights", "pandas", "rich", "xarray"},
@@ -114,6 +130,15 @@ MAY_IMPORT = {
     "adapters/needs": {"_budget"},
     "adapters/alike": {"_record"},
     "adapters/selection": {"_errors"},
+    "adapters/alignment": set(),
+    "adapters/coupling": {"numpy"},
+    "adapters/dims": {"_record"},
+    "adapters/gates": {"adapters/attributes"},
+    "adapters/names": {"_record"},
+    "adapters/reductions": {"_record", "numpy"},
+    "adapters/several_leaves": {"_record", "adapters/dims", "numpy"},
+    "adapters/tf_keras/": TF_KERAS,
+    "adapters/wanted": {"adapters/needs"},
     "adapters/torch/": TORCH,
     "adapters/keras/": KERAS,
     "adapters/keras/own_cells": KERAS | {"_cell", "_cell_registry", "_schema"},

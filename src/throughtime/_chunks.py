@@ -14,6 +14,7 @@ import numpy as np
 
 from throughtime import _schema
 from throughtime._budget import Budget, ExceededError, Need, too_large
+from throughtime._errors import ThroughTimeError
 from throughtime._record import ONE_SAMPLE, SUM, Array, LayerRecord, ModelRecord
 
 Capture = Callable[[slice, Budget], ModelRecord]
@@ -24,6 +25,7 @@ _TRIED = (
     "one sample at a time would fit, and from one alone nobody can tell whether the loss is a mean or a sum; "
     "of Keras' losses a keras.losses.Loss says so"
 )
+_FAILS = "the model fails on a part of it ({kind}: {error})"
 _CALLS = "the model calls other layers on other samples"
 _LENGTHS = "{name} of {path} has other lengths in one part than in another"
 _NO_SAMPLES = "the first axis of {name} of {path}, {length}, is not that of the {samples} samples"
@@ -69,7 +71,13 @@ def _joined(capture: Capture, budget: Budget, need: Need) -> ModelRecord:
     joined = Joined(budget.samples)
     for start in range(0, budget.samples, budget.part):
         rows = slice(start, min(start + budget.part, budget.samples))
-        if why_whole := joined.add(capture(rows, budget), rows):
+        try:
+            part = capture(rows, budget)
+        except (ThroughTimeError, Warning):
+            raise
+        except Exception as error:
+            raise too_large(need, budget, _FAILS.format(kind=type(error).__name__, error=error)) from error
+        if why_whole := joined.add(part, rows):
             raise too_large(need, budget, why_whole)
     return joined.record()
 

@@ -20,9 +20,18 @@ from throughtime._chunks import capture_in_chunks
 from throughtime._errors import LossError, NoGradientError, SchemaError, ThroughTimeWarning
 from throughtime._inside import per_sample, with_inside
 from throughtime._label import label
-from throughtime._record import UNREACHED, Array, LayerRecord, ModelRecord, Request
+from throughtime._record import (
+    UNREACHED,
+    Array,
+    DirectionRecord,
+    LayerRecord,
+    ModelRecord,
+    Request,
+    SolvedRecord,
+)
 
 _GROUPS = ("recurrent", "all")
+_WORTH_RELEASING = 2**20  # bytes; giving memory back takes up to milliseconds
 
 
 class Probe:
@@ -177,6 +186,8 @@ class Probe:
 
     def _recorded(self, batch: Batch, budget: Budget) -> ModelRecord:
         recorded: ModelRecord = self._probe(batch.x, batch.y, batch.sample_weight, budget)
+        if max(map(_largest, recorded.layers), default=0) > _WORTH_RELEASING:
+            _memory.release()  # what the framework held
         return recorded
 
     def _completed(self, record: ModelRecord, *, solve: bool = True) -> ModelRecord:
@@ -212,6 +223,13 @@ class Probe:
         if not self._is_group or len(unreached) == len(record.layers):
             raise NoGradientError(text)
         warnings.warn(text, ThroughTimeWarning, stacklevel=5)
+
+
+def _largest(leaf: LayerRecord) -> int:
+    """Size of the largest array that a layer is shown or solved from, in bytes."""
+    inside = [one.hidden for one in leaf.inside if isinstance(one, DirectionRecord)]
+    solved = [array for one in leaf.inside if isinstance(one, SolvedRecord) for array in one.arrays.values()]
+    return max((array.nbytes for array in [*leaf.arrays.values(), *inside, *solved]), default=0)
 
 
 def _at_step(batch: Batch, step: int) -> Array:

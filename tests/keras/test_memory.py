@@ -16,7 +16,7 @@ CASES = [("lstm", 1, 256, 8, 500, "all"), ("gru", 2, 256, 8, 500, "output_gradie
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case[0])
-def test_the_estimate_is_within_a_factor_of_two_of_the_peak(case):
+def test_the_estimate_is_near_the_peak(case):
     # One thread: on a busy machine those of a small product wait for each other.
     threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     finished = subprocess.run(
@@ -29,4 +29,4 @@ def test_the_estimate_is_within_a_factor_of_two_of_the_peak(case):
     )
     measured = json.loads(finished.stdout.splitlines()[-1])
     assert measured["needed"] >= measured["returned"]
-    assert 0.5 < measured["needed"] / measured["peak"] < 2, measured
+    assert 0.8 < measured["needed"] / measured["peak"] < 2, measured

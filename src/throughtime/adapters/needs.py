@@ -109,6 +109,8 @@ def handed_out(direction: Direction) -> Amount:
 def solved(direction: Direction, quantities: frozenset[str]) -> Need:
     """Count what `cells.solve` returns and holds."""
     kept, goes_back = direction.kept(quantities), bool(quantities & INSIDE - _FORWARD)
+    if quantities & INSIDE == {"hidden"}:  # nothing is replayed
+        return Need(kept, left=handed_out(direction))
     gates = {name for name in ("gate_activation", "gate_gradient") if name in kept}
     # What went into the product, every gate and state; gate gradients are written over gates not kept.
     elements = direction.output + direction.features

@@ -17,6 +17,7 @@ from throughtime.adapters.needs import INSIDE, bytes_of
 
 from .size import Asked, need
 
+_OF_WEIGHTS = frozenset({"weight_gradients", "certificate"})
 _OF_OUTPUTS = frozenset({"output", "output_gradient"})
 
 
@@ -68,6 +69,7 @@ class Meter:
             flows_back=flows_back,
             activations=self._request.activations,
             training=self._request.training,
+            reaches_weights=bool(self._request.quantities & _OF_WEIGHTS),
             is_repeated=self._is_repeated,
         )
         self._add(need(layer, shape, self._budget.part, asked))

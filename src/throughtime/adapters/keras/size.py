@@ -13,13 +13,14 @@ import keras
 
 from throughtime._budget import NOTHING, Amount, Need
 from throughtime.adapters import needs
+from throughtime.adapters.gates import GATED
 from throughtime.adapters.needs import COLUMNS, Direction, bytes_of
 
 from .cell import inner_cells
 from .held import HELD, OTHER
 from .inside import halves, is_closed, why_not
 from .own_cells import own_cell
-from .weights import GATED, kind_of_cell
+from .weights import kind_of_cell
 
 OWN = "own"  # a cell of one's own that is registered
 _WITH_CELL = ("lstm", "conv_lstm")
@@ -41,6 +42,8 @@ class Asked:
     activations : frozenset of str
         Those with a derivative in closed form.
     training : bool
+    reaches_weights : bool
+        Gradients of weights are found on the way.
     is_repeated : bool
         The pass runs once more, beside what it gave the first time.
     """
@@ -50,6 +53,7 @@ class Asked:
     flows_back: bool
     activations: frozenset[str]
     training: bool
+    reaches_weights: bool = True
     is_repeated: bool = False
 
 
@@ -71,7 +75,8 @@ def need(layer: Any, shape: tuple[int, ...], samples: int, asked: Asked) -> Need
     for half, direction in zip(halves(layer), directions, strict=True):
         is_known = is_closed(half, asked.training, asked.activations)
         repeated = needs.handed_out(direction) if asked.is_repeated else NOTHING
-        total += Need(passing=_passing(direction, asked, is_known=is_known), repeated=repeated)
+        passing = _passing(direction, asked, is_known=is_known)
+        total += Need(passing=passing, left=_staying(direction, asked), repeated=repeated)
         if asked.inside and not why_not(layer, asked.training):
             total += _inside(half, direction, asked, is_known=is_known)
     return total
@@ -107,7 +112,9 @@ def _units(cell: Any, layer: Any, shape: tuple[int, ...]) -> list[int]:
     """Sizes of a cell's states, all but the LSTM's c, which is as large as h."""
     kind = kind_of_cell(cell)
     if kind == "conv_lstm":
-        return [prod(layer.compute_output_shape(shape)[2 if layer.return_sequences else 1 :])]
+        returned = layer.compute_output_shape(shape)
+        output = returned[0] if layer.return_state else returned
+        return [prod(output[2 if layer.return_sequences else 1 :])]
     if kind in GATED:
         return [int(cell.units)]
     sizes = cell.state_size if isinstance(cell.state_size, (list, tuple)) else [cell.state_size]
@@ -124,9 +131,10 @@ def _passing(direction: Direction, asked: Asked, *, is_known: bool) -> Amount:
     """Count what the backend holds while the pass runs."""
     held = HELD[keras.backend.backend()]
     by_kind = held.back if asked.flows_back else held.forward
+    share = held.without_weights if asked.flows_back and not asked.reaches_weights else 1.0
     width = direction.hidden + (direction.cell if direction.kind == OWN else 0)
     states = by_kind.get(direction.kind, by_kind[OTHER]) * width
-    elements = states + held.inputs * direction.features
+    elements = share * states + held.inputs * direction.features
     if asked.inside and not is_known:
         elements += held.unrolled * (direction.hidden + direction.cell + direction.columns)
     copies = held.weights + _pending(direction, asked)
@@ -138,13 +146,20 @@ def _pending(direction: Direction, asked: Asked) -> int:
     return min(pending, direction.steps) if asked.flows_back else 0
 
 
+def _staying(direction: Direction, asked: Asked) -> Amount:
+    """Count what the backend's allocator does not give back."""
+    held = HELD[keras.backend.backend()]
+    states = held.stays if asked.flows_back else min(held.stays, held.forward[OTHER])
+    pending = _pending(direction, asked) if held.stays else 0
+    return Amount(direction.at_every_step(states * direction.output), pending * direction.weights)
+
+
 def _inside(layer: Any, direction: Direction, asked: Asked, *, is_known: bool) -> Need:
     if not is_known:
         return _unrolled(direction, asked)
     if own_cell(layer) is not None:
         return needs.own_solved(direction, asked.quantities)
-    pending = Need(left=Amount(once=_pending(direction, asked) * direction.weights))
-    return needs.solved(direction, asked.quantities) + pending
+    return needs.solved(direction, asked.quantities)
 
 
 def _unrolled(direction: Direction, asked: Asked) -> Need:

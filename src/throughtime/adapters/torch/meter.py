@@ -20,6 +20,7 @@ from throughtime.adapters.needs import COLUMNS, INSIDE, Direction
 
 from . import layout
 
+_OF_WEIGHTS = frozenset({"weight_gradients", "certificate"})
 _OF_OUTPUTS = frozenset({"output", "output_gradient"})
 
 
@@ -35,15 +36,18 @@ class Held:
         Sequences of inputs.
     weights : float
         Copies of the weights.
+    without_weights : float
+        Share of the states' sequences where no gradient of weights is found.
     """
 
     states: dict[str, float]
     inputs: float
     weights: float
+    without_weights: float = 1.0
 
 
-FUSED = Held({"lstm": 12, "gru": 12, "simple_rnn": 6}, inputs=3, weights=3)
-STEPWISE = Held({"lstm": 20, "gru": 20, "simple_rnn": 10}, inputs=3, weights=3)
+FUSED = Held({"lstm": 13, "gru": 14, "simple_rnn": 6}, inputs=3, weights=3)
+STEPWISE = Held({"lstm": 40, "gru": 38, "simple_rnn": 20}, inputs=3, weights=3, without_weights=0.5)
 _UNROLLED = 9  # sequences of states and gates, where a projection is repeated step by step
 
 
@@ -164,7 +168,8 @@ def _direction(module: Any, rows: float, steps: int, features: int, output: int,
 def _need(directions: list[Direction], quantities: frozenset[str], held: Held) -> Need:
     total = Need(needs.outside(directions, quantities, is_merged=False))
     for one in directions:
-        elements = held.states[one.kind] * one.hidden + held.inputs * one.features
+        share = 1.0 if quantities & _OF_WEIGHTS else held.without_weights
+        elements = share * held.states[one.kind] * one.hidden + held.inputs * one.features
         total += Need(passing=Amount(one.at_every_step(elements), held.weights * one.weights))
         if quantities & INSIDE:
             total += needs.solved(one, quantities)
