@@ -146,7 +146,6 @@ class _Run:
     unread: dict[str, str] = field(default_factory=dict)
     _captures: list[dict[str, xr.Dataset]] = field(default_factory=list)
     _why_not: str = ""
-    _has_loss_steps: bool = False
 
     def captured(self, batches: Sequence[Batch]) -> dict[str, xr.Dataset]:
         """Capture all batches, and their lag matrices where the loss has a value at every step."""
@@ -159,7 +158,6 @@ class _Run:
             if any(leaf.attrs.get("output_reversed") for leaf in leaves.values()) and len(leaves) > 1:
                 self._why_not = say("reversed")
             if per_step(leaves, batch.y):
-                self._has_loss_steps = True
                 self._add_lag_matrices(leaves, batch)
             self._captures.append(leaves)
         return joined(self._captures)
@@ -174,6 +172,7 @@ class _Run:
         except ThroughTimeError as error:
             reason = say("per_step_unmeasured", reason=str(error).partition("\n")[0].rstrip("."))
             self.unread.update(dict.fromkeys(told, reason))
+            self._why_not = reason
             return
         for path in told:
             added = matrices[path][["lag_matrix"]]
@@ -222,7 +221,7 @@ class _Run:
         first = next(iter(leaves.values()))
         read = ways(leaves)
         valid = np.asarray(valid_steps(first))
-        if not self._has_loss_steps or not any("lag_matrix" in leaf for leaf in leaves.values()):
+        if not any("lag_matrix" in leaf for leaf in leaves.values()):
             return Reading(valid, read)
         steps = valid.shape[1]
         start, end = (steps // 4, steps - 1 - steps // 4) if len(read) > 1 else (steps // 2, steps - 1)
