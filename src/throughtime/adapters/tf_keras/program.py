@@ -38,13 +38,15 @@ class Computation(Protocol):
 
     Attributes
     ----------
-    model : the model whose variables are used
     differentiated : list of variables
         Whose gradients are wanted, as `variable.<position>`.
     """
 
-    model: Any
     differentiated: list[Any]
+
+    @property
+    def model(self) -> Any:
+        """The model whose variables are used."""
 
     def __call__(self, inputs: Any, mark: Mark) -> tuple[Any, dict[str, Any]]:
         """Return what is differentiated, None for nothing, and the tensors asked for."""
