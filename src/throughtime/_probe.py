@@ -174,6 +174,7 @@ class Probe:
         data = batch.x, batch.y, batch.sample_weight
 
         def capture(rows: slice, budget: Budget) -> ModelRecord:
+            _memory.release()  # what the part before was solved from
             x, y, weight = self._probe.part(data, rows)
             part = Batch(x, y, weight, batch.origin)
             return self._completed(self._recorded(part, budget), solve=solve)
