@@ -31,7 +31,7 @@ from throughtime._record import (
 )
 
 _GROUPS = ("recurrent", "all")
-_WORTH_RELEASING = 2**20  # bytes; giving memory back takes up to milliseconds
+_FEW = 256  # arrays as large as the largest one; a capture takes some tens of them
 
 
 class Probe:
@@ -187,8 +187,8 @@ class Probe:
 
     def _recorded(self, batch: Batch, budget: Budget) -> ModelRecord:
         recorded: ModelRecord = self._probe(batch.x, batch.y, batch.sample_weight, budget)
-        if max(map(_largest, recorded.layers), default=0) > _WORTH_RELEASING:
-            _memory.release()  # what the framework held
+        if _FEW * max(map(_largest, recorded.layers), default=0) > (budget.available or 0):
+            _memory.release()  # what the framework held; it takes time, and more to take it anew
         return recorded
 
     def _completed(self, record: ModelRecord, *, solve: bool = True) -> ModelRecord:
