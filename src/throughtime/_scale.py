@@ -63,6 +63,12 @@ class Scale:
             return np.asarray(share)
         return np.asarray(0.5 + 0.5 * np.sign(values) * np.maximum(share, 0.0))
 
+    def clipped(self, values: Array) -> Array:
+        """Place values on an axis: what is beyond lies on its end, what is not finite is NaN."""
+        values = np.asarray(values, dtype=np.float64)
+        position = np.clip(np.nan_to_num(self.position(values)), 0.0, 1.0)
+        return np.where(np.isfinite(values), position, np.nan)
+
     def ticks(self) -> Ticks:
         """Positions that carry words."""
         if self.kind == "linear":
@@ -149,5 +155,7 @@ def number(value: float) -> str:
     """
     if value == 0 or 1e-3 <= abs(value) < 999.5:
         return f"{value:.3g}".replace("-", "−")
+    if not np.isfinite(value):
+        return {np.inf: "∞", -np.inf: "−∞"}.get(value, "NaN")
     digits, exponent = f"{value:.1e}".split("e")
     return f"{digits}·{power(int(exponent))}".replace("-", "−")

@@ -123,10 +123,15 @@ def log_state_gradient(layer: xr.Dataset) -> xr.DataArray:
     joint, *others = (_log_norm_of_state(require(layer, f"{state}_gradient")) for state in states(layer))
     for other in others:
         squares: xr.DataArray = xr.apply_ufunc(
-            np.logaddexp, 2 * joint, 2 * other, dask="parallelized", output_dtypes=[np.float64]
+            _log_of_sum, 2 * joint, 2 * other, dask="parallelized", output_dtypes=[np.float64]
         )
         joint = squares / 2
     return joint
+
+
+def _log_of_sum(first: Floats, second: Floats) -> Floats:
+    with np.errstate(invalid="ignore"):  # an infinity beside a NaN is a NaN
+        return np.asarray(np.logaddexp(first, second), dtype=np.float64)
 
 
 def _log_norm_of_state(gradient: xr.DataArray) -> xr.DataArray:

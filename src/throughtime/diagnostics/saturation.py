@@ -50,7 +50,7 @@ def saturation(layer: Layer, *, low: float = 0.1, high: float = 0.9) -> xr.Datas
         raise DiagnosticError(f"low={low} has to lie below high={high}.")
     captured = certified(layer)
     values = require(captured, "gate_activation").astype(np.float64)
-    start, end = _ends(captured)
+    start, end = ends(captured)
     position = (values - start) / (end - start)
     counted = valid_steps(captured) & position.notnull()
     steps = counted.sum(("sample", "time"))
@@ -64,8 +64,8 @@ def saturation(layer: Layer, *, low: float = 0.1, high: float = 0.9) -> xr.Datas
     )
 
 
-def _ends(layer: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
-    """Give the ends of each gate's range."""
+def ends(layer: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
+    """Give the ends of each gate's range, (gate); NaN for an activation without two ends."""
     names = layer["gate"].values
     of_gate = {"candidate": layer.attrs.get("activation", "tanh")}
     usual = layer.attrs.get("recurrent_activation", "sigmoid")

@@ -63,12 +63,6 @@ def grid_of(panels: int, columns: int | None, steps: int) -> Grid:
     return Grid(panels, max(1, min(columns or usual, panels)), steps)
 
 
-def positions(values: Array, scale: Scale) -> Array:
-    """Place values between 0 and 1; what is beyond lies on the edge, what is not finite breaks the line."""
-    position = np.clip(scale.position(values), 0.0, 1.0)
-    return np.where(np.isfinite(values), position, np.nan)
-
-
 def details(grid: Grid, values: Array, words: list[str]) -> tuple[tuple[str, Array], ...]:
     """Tell of each point which panel it is in, its timestep and its value."""
     steps = np.broadcast_to(np.arange(grid.steps, dtype=float), values.shape)

@@ -38,7 +38,7 @@ class Source:
     @property
     def magnitude(self) -> str:
         """Symbol of the magnitude."""
-        return self.symbol if self.symbol.startswith("‖") else f"|{self.symbol}|"
+        return self.symbol if "‖" in self.symbol or "rms" in self.symbol else f"|{self.symbol}|"
 
     def at(self, **chosen: Any) -> Source:
         """Choose along dims, by place; what has no labels keeps the places as labels."""
@@ -110,6 +110,26 @@ def symbol_of(name: str, own: Sequence[str] = ()) -> str:
     for plain, subscript in _PLAIN.items():
         symbol = symbol.replace(plain, subscript)
     return symbol
+
+
+def layers(captured: Layer) -> list[tuple[str, xr.Dataset]]:
+    """List the layers of a capture with their paths; a layer alone is one.
+
+    Raises
+    ------
+    SchemaError
+        There is none.
+    """
+    if isinstance(captured, xr.DataTree):
+        found = [(str(node.path), node.to_dataset()) for node in captured.subtree if node.data_vars]
+        if found:
+            return found
+    return [(where(captured) if isinstance(captured, xr.Dataset) else "", one_layer(captured))]
+
+
+def last_step(dataset: xr.Dataset) -> xr.Dataset:
+    """Take the last training step of a stored run."""
+    return dataset.isel(step=-1) if "step" in dataset.dims else dataset
 
 
 def dim_called(values: xr.DataArray, name: str, what: str) -> str:

@@ -68,7 +68,7 @@ def heatmap(
     (4, 50)
     """
     source, look = read(captured, quantity), checked(look)
-    source = _few_samples(source, sliders, rows)
+    source = few_samples(source, sliders, rows)
     layout = arranged(source.values, rows, columns, sliders)
     shown = only_valid(source)
     scaled, fit = source, colors(source, shown.values, look)
@@ -87,11 +87,11 @@ def heatmap(
         linked="xy",
         sliders=frames,
         shown=_last_step(source.values, layout),
-        **size(look, 9.0, _height(panels, across)),
+        **size(look, 9.0, height_of(panels, across)),
     )
 
 
-def _few_samples(source: Source, sliders: Sequence[str], rows: str | None) -> Source:
+def few_samples(source: Source, sliders: Sequence[str], rows: str | None) -> Source:
     """Take samples evenly from all of them where there are more than can be seen side by side."""
     values = source.values
     total = values.sizes.get("sample", 0)
@@ -101,7 +101,8 @@ def _few_samples(source: Source, sliders: Sequence[str], rows: str | None) -> So
     return source.at(sample=chosen)
 
 
-def _height(panels: tuple[Panel, ...], across: int) -> float:
+def height_of(panels: tuple[Panel, ...], across: int) -> float:
+    """Choose a height, in inches, at which every sample can be seen."""
     down = -(-len(panels) // across)
     first = panels[0]
     texts = first.of(Text)

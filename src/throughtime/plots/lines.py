@@ -11,7 +11,7 @@ from throughtime._errors import PictureError
 from throughtime._scale import Array, Scale, number
 from throughtime._theme import DISTINCT
 from throughtime.picture import Axis, Band, Line, Mark, Panel, Picture
-from throughtime.plots.cells import Grid, borders, details, floor_line, grid_of, names, positions, row_ticks
+from throughtime.plots.cells import Grid, borders, details, floor_line, grid_of, names, row_ticks
 from throughtime.plots.colored import Fitted, fitted, own_scale
 from throughtime.plots.data import (
     Captured,
@@ -148,7 +148,7 @@ def _samples(cells: Array, grid: Grid, scale: Scale, words: list[str]) -> list[M
     return [
         Line(
             x,
-            grid.y(positions(values, scale)),
+            grid.y(scale.clipped(values)),
             color=DISTINCT[place] if few else DISTINCT[0],
             width=1.2 if few else 0.7,
             alpha=0.95 if few else 0.4,
@@ -169,8 +169,8 @@ def _band(cells: Array, grid: Grid, scale: Scale, words: list[str]) -> list[Mark
         if grid.is_one
         else ("", "")
     )
-    lower, upper = (grid.y(positions(each, scale)) for each in (low, high))
-    line = grid.y(positions(middle, scale))
+    lower, upper = (grid.y(scale.clipped(each)) for each in (low, high))
+    line = grid.y(scale.clipped(middle))
     return [
         Band(x, lower, upper, color="#56B4E9", alpha=0.4, label=told[0]),
         Line(x, line, color="#003f6b", width=1.1, label=told[1], details=details(grid, middle, words)),

@@ -6,13 +6,21 @@ import html
 from typing import Any
 
 from bokeh.layouts import column, gridplot
-from bokeh.models import AllLabels, CustomJS, CustomJSTickFormatter, FixedTicker, LinearColorMapper, Range1d
+from bokeh.models import (
+    AllLabels,
+    BasicTicker,
+    CustomJS,
+    CustomJSTickFormatter,
+    FixedTicker,
+    LinearColorMapper,
+    Range1d,
+)
 from bokeh.models.annotations import ColorBar, Legend, LegendItem
 from bokeh.models.widgets import Div, Slider
 from bokeh.plotting import figure
 
 from throughtime._theme import Theme
-from throughtime.picture import Axis, Panel, Picture
+from throughtime.picture import Axis, Image, Panel, Picture
 from throughtime.render.bokeh_marks import Frames, draw_marks
 from throughtime.render.keys import Key, bars, keys
 
@@ -111,6 +119,8 @@ def _dress(made: Any, panel: Panel, theme: Theme) -> None:
         if told.ticks is not None:
             axes.ticker = FixedTicker(ticks=[at for at, _ in told.ticks])
             axes.major_label_overrides = dict(told.ticks)
+        elif panel.of(Image):
+            axes.ticker = BasicTicker(min_interval=1)
     line = theme.ink if panel.framed else None
     made.axis.axis_line_color = made.axis.major_tick_line_color = line
     made.axis.minor_tick_line_color = None

@@ -99,8 +99,8 @@ def _size(picture: Picture, theme: Theme) -> tuple[float, float]:
 def _draw_panel(ax: Any, panel: Panel, frame: int, theme: Theme, pixels: Pixels) -> None:
     for mark in panel.marks:
         draw_mark(ax, mark, frame, theme, pixels)
-    _dress(ax.xaxis, panel.x)
-    _dress(ax.yaxis, panel.y)
+    for axis, told in ((ax.xaxis, panel.x), (ax.yaxis, panel.y)):
+        _dress(axis, told, counts=bool(panel.of(Image)))
     if panel.title:
         ax.set_title(panel.title, loc="left", fontsize=theme.size, pad=4)
     ax.spines[["top", "right"] if panel.framed else ["top", "right", "left", "bottom"]].set_visible(False)
@@ -114,10 +114,11 @@ def _draw_panel(ax: Any, panel: Panel, frame: int, theme: Theme, pixels: Pixels)
         ax.grid(color=theme.faint, linewidth=0.5)
         ax.set_axisbelow(True)
     if any(getattr(mark, "label", "") for mark in panel.marks):
-        ax.legend(frameon=False, fontsize=0.85 * theme.size, loc="best")
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "ncols": 2}
+        ax.legend(frameon=False, fontsize=0.85 * theme.size, **(below if panel.equal else {"loc": "best"}))
 
 
-def _dress(axis: Any, told: Axis) -> None:
+def _dress(axis: Any, told: Axis, *, counts: bool) -> None:
     axis.set_label_text(told.label)
     name = axis.axis_name
     if told.limits is not None:
@@ -127,8 +128,8 @@ def _dress(axis: Any, told: Axis) -> None:
         getattr(axis.axes, f"invert_{name}axis")()
     if told.ticks is not None:
         axis.set_ticks([at for at, _ in told.ticks], labels=[word for _, word in told.ticks])
-    elif told.limits is not None and told.limits[1] - told.limits[0] < 5:
-        axis.set_major_locator(mpl.ticker.MaxNLocator(nbins="auto", steps=[1, 2, 5, 10]))
+    elif counts:
+        axis.set_major_locator(mpl.ticker.MaxNLocator(nbins="auto", steps=[1, 2, 5, 10], integer=True))
 
 
 def _inner_labels_off(axes: Any, picture: Picture) -> None:

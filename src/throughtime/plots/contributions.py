@@ -1,0 +1,125 @@
+"""`contributions`: which timesteps move the recurrent weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Unpack
+
+import numpy as np
+import xarray as xr
+
+from throughtime._colors import Colors
+from throughtime._schema import Layer
+from throughtime._theme import DISTINCT
+from throughtime.diagnostics import effective_steps
+from throughtime.diagnostics.checks import certified
+from throughtime.picture import Axis, Band, Image, Line, Panel, Picture
+from throughtime.plots.colored import colors
+from throughtime.plots.data import (
+    Source,
+    count,
+    last_step,
+    only_valid,
+    parts,
+    read,
+    required,
+    valid_for,
+    where,
+)
+from throughtime.plots.look import Look, checked, size
+from throughtime.plots.spread import quantiles
+
+QUANTITY = "step_contribution"
+NOTE = (
+    "Above: what each step adds to the gradient of the recurrent kernel, a row a sample. Below: its share of "
+    "the sample's total. Contributions are norms and may cancel in the sum; the first step processed has no "
+    "state before it and adds 0."
+)
+
+
+def contributions(captured: Layer, **look: Unpack[Look]) -> Picture:
+    """Draw the norm of what each step adds to the recurrent kernel's gradient, and its share of the whole.
+
+    Parameters
+    ----------
+    captured : capture with one layer, or a layer, with `step_contribution`
+    **look
+        See `tt.plots.Look`: limits, scale, cmap, title, width, height.
+
+    Returns
+    -------
+    Picture
+
+    Raises
+    ------
+    SchemaError
+        The layer has no such variable, or there are several layers.
+
+    Examples
+    --------
+    >>> from throughtime import testing
+    >>> picture = contributions(testing.decaying(rate=0.5, samples=2))
+    >>> dict(picture.panels[1].of(Line)[0].details)["share"][-2:].round(3)
+    array([0.25, 0.5 ])
+    """
+    look = checked(look, without=("share",))
+    layer = last_step(certified(captured))
+    required(layer, QUANTITY)
+    source = read(layer, QUANTITY)
+    fit = colors(source, only_valid(source).values, look)
+    k90 = effective_steps(layer)["k90"]
+    panels: list[Panel] = []
+    for name, part in parts(source.values, ["sample", "time"]):
+        lags = k90.sel(direction=name) if name else k90
+        panels += [_image(source.with_values(part), name, fit), _shares(source.with_values(part), name, lags)]
+    samples = count(int(source.values.sizes["sample"]), "sample")
+    return Picture(
+        tuple(panels),
+        title=look.get("title")
+        or " · ".join(filter(None, (f"step contributions {source.symbol}", where(captured), samples))),
+        note=NOTE,
+        linked="x",
+        **size(look, 9.0, 0.8 + 2.3 * len(panels)),
+    )
+
+
+def _image(source: Source, name: str, fit: Colors) -> Panel:
+    values = source.values.transpose("sample", "time").values
+    box = ((-0.5, values.shape[1] - 0.5), (-0.5, values.shape[0] - 0.5))
+    image = Image(values, *box, fit, valid_for(source, ("sample", "time")))
+    return Panel((image,), title=name, x=Axis("timestep", box[0]), y=Axis("sample", box[1], reversed=True))
+
+
+def _shares(source: Source, name: str, lags: xr.DataArray) -> Panel:
+    values = only_valid(source).transpose("sample", "time").values.astype(np.float64)
+    shares = np.full(values.shape, np.nan)
+    totals = np.nansum(np.where(np.isfinite(values), values, 0.0), axis=1)
+    usable = (totals > 0) & np.isfinite(totals)
+    shares[usable] = values[usable] / totals[usable, None]
+    low, middle, high = quantiles(shares, (0.1, 0.5, 0.9))
+    time = np.arange(float(values.shape[1]))
+    line = Line(
+        time,
+        middle,
+        DISTINCT[0],
+        1.6,
+        label="median over samples",
+        details=(("timestep", time), ("share", middle)),
+    )
+    title = " · ".join(filter(None, (name, *_told(lags))))
+    top = float(np.nanmax(high, initial=0.0)) or 1.0
+    return Panel(
+        (Band(time, low, high, DISTINCT[0], 0.25, label="10 % to 90 % of the samples"), line),
+        title=title,
+        x=Axis("timestep", (-0.5, len(time) - 0.5)),
+        y=Axis("share of the total", (0.0, 1.08 * top)),
+        grid=True,
+    )
+
+
+def _told(lags: xr.DataArray) -> Iterator[str]:
+    finite = np.asarray(lags.values, dtype=float)
+    finite = finite[np.isfinite(finite)]
+    if finite.size:
+        steps = int(np.median(finite)) + 1
+        yield f"90 % of it within the last {count(steps, 'valid step')} processed (median)"

@@ -1,0 +1,120 @@
+"""`evolution`: how a quantity over time changes while the model trains."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+import numpy as np
+import xarray as xr
+
+from throughtime._colors import Colors
+from throughtime._errors import PictureError
+from throughtime.picture import Axis, Image, Panel, Picture
+from throughtime.plots.colored import colors
+from throughtime.plots.data import Captured, Source, count, labels, only_valid, parts, read, title, unit_dim
+from throughtime.plots.look import Look, checked, size
+from throughtime.plots.spread import quantiles
+
+NOTE = (
+    "A row is one recorded training step, the first at the top, a column a timestep of the input. Rows have "
+    "the same height, whatever lies between two records."
+)
+
+
+def evolution(run: Captured, quantity: str = "hidden_gradient", **look: Unpack[Look]) -> Picture:
+    """Draw time × training step of a stored run: the norm over units, the median over samples.
+
+    Parameters
+    ----------
+    run : capture with one layer, a layer, or DataArray, with a dim `step`
+        Several captures become one with `xarray.concat(leaves, dim="step")`.
+    quantity : str
+        A variable of the layer with time. Nothing to a DataArray.
+    **look
+        See `tt.plots.Look`: limits, scale, cmap, title, width, height; with `share=False` each row is divided
+        by its own largest magnitude.
+
+    Returns
+    -------
+    Picture
+
+    Raises
+    ------
+    SchemaError
+        The layer lacks the quantity, or there are several layers.
+    PictureError
+        There is no dim `step`, or no `time`.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from throughtime import testing
+    >>> leaves = [testing.decaying(rate)["rnn"].to_dataset() for rate in (0.3, 0.6, 0.9)]
+    >>> picture = evolution(xr.concat(leaves, dim=xr.DataArray([0, 10, 200], dims="step", name="step")))
+    >>> picture.panels[0].marks[0].values.shape  # 3 records of 50 timesteps
+    (3, 50)
+    """
+    look = checked(look)
+    source = read(run, quantity)
+    missing = [dim for dim in ("step", "time") if dim not in source.values.dims]
+    if missing:
+        raise PictureError(
+            f"{source.name} has no axis {missing[0]!r}. evolution draws a run over training steps; several "
+            "captures become one with xarray.concat(leaves, dim='step')."
+        )
+    shown = _median(source)
+    if look.get("share") is False:
+        largest = shown.where(np.isfinite(shown)).max("time")
+        shown = shown / largest.where(largest > 0, 1.0)
+    summed = Source(shown, None, source.name, _symbol(source), source.where)
+    fit = colors(summed, shown.values, look)
+    panels = tuple(_panel(part, name, _image(part, fit)) for name, part in parts(shown, ["step", "time"]))
+    told = [count(int(shown.sizes["step"]), "training step")]
+    if "sample" in source.values.dims:
+        told.append(f"median over {count(int(source.values.sizes['sample']), 'sample')}")
+    return Picture(
+        panels,
+        columns=min(2, len(panels)),
+        title=look.get("title") or title(summed, *told),
+        note=NOTE,
+        linked="xy",
+        **size(look, 8.0 if len(panels) == 1 else 11.0, 4.4 * -(-len(panels) // 2)),
+    )
+
+
+def _symbol(source: Source) -> str:
+    return f"‖{source.symbol}‖" if unit_dim(source.values) else source.symbol
+
+
+def _median(source: Source) -> xr.DataArray:
+    """Norm over units and median over samples; masked steps do not count."""
+    values = only_valid(source).astype(np.float64)
+    unit = unit_dim(values)
+    if unit:
+        largest = abs(values).max(unit)
+        scale = largest.where((largest > 0) & np.isfinite(largest), 1.0)
+        values = scale * ((values / scale) ** 2).sum(unit, skipna=False) ** 0.5
+    if "sample" not in values.dims:
+        return values
+    axis = values.get_axis_num("sample")
+    (middle,) = quantiles(values.values, (0.5,), axis)
+    return values.isel(sample=0, drop=True).copy(data=middle)
+
+
+def _image(part: xr.DataArray, fit: Colors) -> Image:
+    """Make the image of one direction or gate."""
+    values = part.transpose("step", "time").values
+    box = ((-0.5, values.shape[1] - 0.5), (-0.5, values.shape[0] - 0.5))
+    return Image(values, *box, fit, rows=np.array(labels(part, "step"), dtype=object))
+
+
+def _panel(part: xr.DataArray, name: str, image: Image) -> Panel:
+    words = labels(part, "step")
+    every = max(1, -(-len(words) // 10))
+    ticks = tuple((float(place), words[place]) for place in range(0, len(words), every))
+    return Panel(
+        (image,),
+        title=name,
+        x=Axis("timestep", image.x),
+        y=Axis("training step", image.y, ticks, reversed=True),
+    )

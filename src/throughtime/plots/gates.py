@@ -1,0 +1,170 @@
+"""`gates`: what each gate does through time, how far it is saturated, and what it is taught."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Unpack
+
+import numpy as np
+import xarray as xr
+
+from throughtime._colors import Colors
+from throughtime._errors import PictureError
+from throughtime._scale import Array
+from throughtime._schema import Layer
+from throughtime._schema import layer as one_layer
+from throughtime._theme import DISTINCT
+from throughtime.diagnostics.saturation import ends
+from throughtime.picture import Axis, Band, Image, Line, Panel, Picture
+from throughtime.plots.colored import colors
+from throughtime.plots.data import (
+    Source,
+    count,
+    last_step,
+    only_valid,
+    parts,
+    read,
+    required,
+    valid_for,
+    where,
+)
+from throughtime.plots.look import Look, checked, size
+
+NOTE = (
+    "Left: the gate's values. Middle: the share of values at the ends of its range, where the slope is flat; "
+    "an open forget gate is how memory works, not a fault. Right: the gradient before the activation."
+)
+
+
+def gates(
+    captured: Layer, *, sample: int | None = None, low: float = 0.1, high: float = 0.9, **look: Unpack[Look]
+) -> Picture:
+    """Draw each gate's activation, saturation and gradient through time, a row a gate and direction.
+
+    Parameters
+    ----------
+    captured : capture with one LSTM or GRU, or such a layer, with `gate_activation`
+        Without `gate_gradient` its column is left out.
+    sample : int, optional
+        One sample; by default the mean over samples of activations, and the root mean square of gradients.
+    low, high : float in (0, 1)
+        Ends of the range within which a gate is not saturated, in parts of it.
+    **look
+        See `tt.plots.Look`: limits and scale of the gradients; title, width, height.
+
+    Returns
+    -------
+    Picture
+
+    Raises
+    ------
+    SchemaError
+        The layer has no gates, or there are several layers.
+    PictureError
+        No such sample.
+
+    Examples
+    --------
+    >>> from throughtime import testing
+    >>> picture = gates(testing.saturated_gates(left=0.5, right=0.25, steps=4))
+    >>> [panel.title for panel in picture.panels][:3]
+    ['input', 'input · saturated', 'input · gradient']
+    >>> dict(picture.panels[1].of(Line)[0].details)["share"]
+    array([1., 1., 0., 0.])
+    """
+    look = checked(look, without=("share", "cmap"))
+    dataset = last_step(one_layer(captured))
+    activation = read(_chosen(dataset, sample), "gate_activation")
+    required(dataset, "gate_activation")
+    has_gradient = "gate_gradient" in dataset
+    gradient = read(_chosen(dataset, sample), "gate_gradient") if has_gradient else None
+    start, end = ends(dataset)
+    position = (only_valid(activation) - start) / (end - start)
+    columns = [list(_activations(activation)), list(_saturations(position, low, high))]
+    if gradient is not None:
+        columns.append(list(_gradients(gradient, look)))
+    panels = tuple(panel for row in zip(*columns, strict=True) for panel in row)
+    samples = count(int(dataset.sizes.get("sample", 1)), "sample")
+    told = f"sample {sample}" if sample is not None else f"mean over {samples}"
+    return Picture(
+        panels,
+        columns=len(columns),
+        title=look.get("title") or " · ".join(filter(None, ("gates", where(captured), told))),
+        note=NOTE,
+        linked="x",
+        **size(look, 4.6 * len(columns), 1.1 + 1.7 * len(columns[0])),
+    )
+
+
+def _chosen(dataset: xr.Dataset, sample: int | None) -> xr.Dataset:
+    if sample is None:
+        return dataset
+    number = dataset.sizes.get("sample", 0)
+    if not -number <= sample < number:
+        raise PictureError(f"sample={sample}: this capture has {number}, numbered from 0.")
+    return dataset.isel(sample=[sample])
+
+
+def _activations(source: Source) -> Iterator[Panel]:
+    mean = only_valid(source).mean("sample", skipna=True)
+    for name, part in parts(mean, ["unit", "time"]):
+        own = source.with_values(part, name.rpartition(" ")[2])
+        yield _image(source, part, colors(own, part.values, Look()), name)
+
+
+def _gradients(source: Source, look: Look) -> Iterator[Panel]:
+    mean = (only_valid(source).astype(np.float64) ** 2).mean("sample", skipna=True) ** 0.5
+    shown = source.with_values(mean, f"rms {source.symbol}")
+    fit = colors(shown, mean.values, look)
+    for name, part in parts(mean, ["unit", "time"]):
+        yield _image(source, part, fit, f"{name} · gradient")
+
+
+def _image(source: Source, part: xr.DataArray, fit: Colors, name: str) -> Panel:
+    values = part.transpose("unit", "time").values
+    valid = _any_valid(source, values.shape)
+    box = ((-0.5, values.shape[1] - 0.5), (-0.5, values.shape[0] - 0.5))
+    return Panel(
+        (Image(values, *box, fit, valid),),
+        title=name,
+        x=Axis("timestep", box[0]),
+        y=Axis("unit", box[1], reversed=True),
+    )
+
+
+def _any_valid(source: Source, shape: tuple[int, ...]) -> Array | None:
+    """Flag the steps at which any sample counts."""
+    valid = valid_for(source, ("sample", "time"))
+    return None if valid is None or valid.any(0).all() else np.broadcast_to(valid.any(0), shape)
+
+
+def _saturations(position: xr.DataArray, low: float, high: float) -> Iterator[Panel]:
+    shares = [
+        (name, _share(part < low, part), _share(part > high, part))
+        for name, part in parts(position, ["sample", "unit", "time"])
+    ]
+    top = min(1.05, max(0.1, 1.15 * float(np.nanmax([each[1:] for each in shares], initial=0.0))))
+    words = (f"below {low:g}", f"above {high:g}")
+    for name, *both in shares:
+        marks: list[Band | Line] = []
+        for share, color, word in zip(both, DISTINCT, words, strict=False):
+            time = np.arange(float(len(share)))
+            marks.append(Band(time, np.zeros_like(share), share, color, 0.2))
+            details = (("timestep", time), ("share", share))
+            marks.append(Line(time, share, color, 1.3, label=word, details=details))
+        yield Panel(
+            tuple(marks),
+            title=f"{name} · saturated",
+            x=Axis("timestep", (-0.5, position.sizes["time"] - 0.5)),
+            y=Axis("share", (0.0, top)),
+            grid=True,
+        )
+
+
+def _share(flags: xr.DataArray, values: xr.DataArray) -> Array:
+    """Share of units and samples at each step, NaN where none counts."""
+    dims = ("sample", "unit")
+    counted = values.notnull().sum(dims).values
+    found = flags.sum(dims).values
+    shares: Array = np.divide(found, counted, out=np.full(len(found), np.nan), where=counted > 0)
+    return shares

@@ -1,0 +1,165 @@
+"""`gradient_flow`: the norm of the gradient against time for all layers of a model in one picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Unpack
+
+import numpy as np
+import xarray as xr
+
+from throughtime._errors import SchemaError
+from throughtime._scale import Array, Scale, scale_for
+from throughtime._schema import states
+from throughtime._theme import DISTINCT
+from throughtime.diagnostics.lags import log_norm, log_state_gradient, valid_steps
+from throughtime.picture import Axis, Band, Line, Mark, Panel, Picture
+from throughtime.plots.data import count, labels, last_step, layers
+from throughtime.plots.look import Look, checked, size
+from throughtime.plots.palettes import palette
+from throughtime.plots.spread import quantiles
+
+DEEPEST = 1e-30  # of the largest: lines show more decades than colours can
+NOTE = (
+    "The error enters at the loss and flows back in time and down the layers. A line is the median over "
+    "samples, a band the middle 80 % of them; a curve that falls towards the first steps processed is an "
+    "error that fades."
+)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Norms of one layer in one direction: 10 %, 50 % and 90 % quantile over samples at each step."""
+
+    layer: str
+    direction: str
+    quantiles: tuple[Array, Array, Array]
+    color: str = ""
+
+
+def gradient_flow(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> Picture:
+    """Draw the norm of the state's gradient against time, every layer a curve, directions in panels apart.
+
+    The state is hidden and cell together. A layer without an inside is shown by its `output_gradient`.
+
+    Parameters
+    ----------
+    captured : capture, or a layer of one
+    **look
+        See `tt.plots.Look`: limits, scale, title, width, height.
+
+    Returns
+    -------
+    Picture
+
+    Raises
+    ------
+    SchemaError
+        No layer has a gradient with a time axis.
+
+    Examples
+    --------
+    >>> from throughtime import testing
+    >>> picture = gradient_flow(testing.bidirectional(samples=5))
+    >>> [panel.title for panel in picture.panels]
+    ['forward', 'backward']
+    """
+    look = checked(look, without=("share", "cmap"))
+    found = [curve for path, leaf in layers(captured) for curve in _curves(path, last_step(leaf))]
+    if not found:
+        raise SchemaError(
+            "No layer of this capture has a gradient over time. tt.capture(model, x, y) with labels has it; "
+            "quantities=['hidden_gradient', 'cell_gradient'] is enough."
+        )
+    everything = np.concatenate([np.concatenate(curve.quantiles) for curve in found])
+    scale = scale_for(
+        everything, look.get("scale") or "log10", look.get("limits") or _range(everything, look)
+    )
+    names = list(dict.fromkeys(curve.layer for curve in found))
+    shades = dict(zip(names, _shades(len(names)), strict=True))
+    directions = list(dict.fromkeys(curve.direction for curve in found))
+    panels = tuple(
+        _panel([curve for curve in found if curve.direction == name], name, scale, shades)
+        for name in directions
+    )
+    samples = max(int(leaf.sizes.get("sample", 1)) for _, leaf in layers(captured))
+    told = f"gradient flow · {count(len(names), 'layer')} · {count(samples, 'sample')}"
+    return Picture(
+        panels,
+        title=look.get("title") or told,
+        note=NOTE,
+        linked="xy",
+        **size(look, 9.0, 1.2 + 3.0 * len(panels)),
+    )
+
+
+def _range(values: Array, look: Look) -> tuple[float, float] | None:
+    """All that is drawn, down to the numerical floor or to the last decade of an explosion."""
+    if look.get("scale") not in (None, "log10"):
+        return None
+    sizes = values[np.isfinite(values) & (values > 0)]
+    if not sizes.size or sizes.min() == sizes.max():
+        return None
+    return max(float(sizes.min()) / 1.5, float(sizes.max()) * DEEPEST), float(sizes.max())
+
+
+def _shades(number: int) -> list[str]:
+    if number <= len(DISTINCT):
+        return list(DISTINCT[:number])
+    colors = palette("batlow")
+    return [colors[int(place)] for place in np.linspace(0, 200, number)]
+
+
+def _curves(path: str, leaf: xr.Dataset) -> list[Curve]:
+    norms = _norms(leaf)
+    if norms is None:
+        return []
+    valid = valid_steps(leaf) if {"sample", "time"} <= set(leaf.dims) else None
+    norms = norms if valid is None else norms.where(valid)
+    names = labels(norms, "direction") if "direction" in norms.dims else [_direction(leaf)]
+    made = []
+    for place, name in enumerate(names):
+        part = norms.isel(direction=place) if "direction" in norms.dims else norms
+        values = part.transpose("sample", "time").values
+        low, middle, high = quantiles(values, (0.1, 0.5, 0.9))
+        made.append(Curve(path, name, (low, middle, high)))
+    return made
+
+
+def _norms(leaf: xr.Dataset) -> xr.DataArray | None:
+    """Norm of the joint state's gradient, else of the output's; None without a time axis."""
+    if all(f"{state}_gradient" in leaf for state in states(leaf)):
+        return _exp(log_state_gradient(leaf))
+    gradient = leaf.get("output_gradient")
+    if gradient is None or "time" not in gradient.dims:
+        return None
+    dims = [str(dim) for dim in gradient.dims if dim not in ("sample", "time", "direction")]
+    return _exp(log_norm(gradient, *dims))
+
+
+def _exp(logs: xr.DataArray) -> xr.DataArray:
+    with np.errstate(over="ignore", under="ignore"):
+        return logs.copy(data=np.exp(logs.values))
+
+
+def _direction(leaf: xr.Dataset) -> str:
+    return "backward" if leaf.attrs.get("go_backwards") else "forward"
+
+
+def _panel(curves: list[Curve], name: str, scale: Scale, shades: dict[str, str]) -> Panel:
+    marks: list[Mark] = []
+    for curve in curves:
+        low, middle, high = (scale.clipped(each) for each in curve.quantiles)
+        x, color = np.arange(float(len(middle))), shades[curve.layer]
+        marks.append(Band(x, low, high, color, 0.15))
+        details = (("timestep", x), ("value", curve.quantiles[1]))
+        marks.append(Line(x, middle, color, 1.7, label=curve.layer, details=details))
+    steps = max(len(curve.quantiles[1]) for curve in curves)
+    words = {"log10": ", log scale", "signed_log": ", signed log scale"}.get(scale.kind, "")
+    return Panel(
+        tuple(marks),
+        title=name,
+        x=Axis("timestep of the layer's input", (-0.5, steps - 0.5)),
+        y=Axis(f"‖dL/dsₜ‖{words}", (-0.04, 1.06), scale.ticks()),
+        grid=True,
+    )

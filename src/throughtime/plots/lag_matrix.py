@@ -1,0 +1,96 @@
+"""`lag_matrix`: the loss of each step against the state at each step before."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+import numpy as np
+import xarray as xr
+
+from throughtime._colors import Colors
+from throughtime._schema import LAGS, Layer
+from throughtime._schema import layer as one_layer
+from throughtime.picture import Axis, Image, Line, Mark, Panel, Picture
+from throughtime.plots.colored import colors
+from throughtime.plots.data import Source, count, labels, last_step, parts, required, symbol_of, title, where
+from throughtime.plots.look import Look, checked, size
+
+NOTE = (
+    "A row is the loss of one step, a column the state at one step, the colour how much that loss depends on "
+    "that state. White is exactly 0: in a causal layer no loss depends on later states."
+)
+
+
+def lag_matrix(captured: Layer, **look: Unpack[Look]) -> Picture:
+    """Draw Λ[s, t] = ‖dℓ_s/ds_t‖, the mean over samples, with its zero triangle.
+
+    Parameters
+    ----------
+    captured : capture with one layer, or a layer, with `lag_matrix`
+        As `tt.lag_matrix` makes it.
+    **look
+        See `tt.plots.Look`: limits, scale, cmap, title, width, height.
+
+    Returns
+    -------
+    Picture
+
+    Raises
+    ------
+    SchemaError
+        There is no lag matrix, or there are several layers.
+
+    Examples
+    --------
+    >>> from throughtime import testing
+    >>> picture = lag_matrix(testing.lag_matrix_of(0.5, steps=3))
+    >>> picture.panels[0].marks[0].values
+    array([[1.  , 0.  , 0.  ],
+           [0.5 , 1.  , 0.  ],
+           [0.25, 0.5 , 1.  ]])
+    """
+    look = checked(look, without=("share",))
+    layer = last_step(one_layer(captured))
+    matrix = required(layer, LAGS)
+    valid = layer.get("valid")
+    shown = matrix if valid is None else matrix.where(valid)
+    mean = shown.mean("sample", skipna=True) if "sample" in shown.dims else shown
+    source = Source(mean, None, LAGS, f"mean {symbol_of(LAGS)}", where(captured))
+    fit = colors(source, mean.values, look)
+    counted = None if valid is None else valid.any("sample").values
+    panels = tuple(_panel(part, name, fit, counted) for name, part in parts(mean, ["loss_time", "time"]))
+    told = count(int(matrix.sizes.get("sample", 1)), "sample")
+    rows = f"{matrix.sizes['loss_time']} of {matrix.sizes['time']} loss steps"
+    return Picture(
+        panels,
+        columns=len(panels),
+        title=look.get("title") or title(source, told, rows),
+        note=NOTE,
+        linked="xy",
+        **size(look, 1.6 + 4.6 * len(panels), 5.2),
+    )
+
+
+def _panel(part: xr.DataArray, name: str, fit: Colors, counted: np.ndarray | None) -> Panel:
+    values = part.transpose("loss_time", "time").values
+    rows, columns = values.shape
+    words = labels(part, "loss_time")
+    valid = None if counted is None or counted.all() else np.broadcast_to(counted, values.shape)
+    marks: list[Mark] = [
+        Image(
+            values, (-0.5, columns - 0.5), (-0.5, rows - 0.5), fit, valid, rows=np.array(words, dtype=object)
+        )
+    ]
+    whole = rows == columns
+    if whole:
+        ends = np.array([-0.5, columns - 0.5])
+        marks.append(Line(ends, ends, "#555555", 0.7))
+    every = max(1, rows // 8)
+    ticks = tuple((float(row), words[row]) for row in range(0, rows, every))
+    return Panel(
+        tuple(marks),
+        title=name,
+        x=Axis("state at timestep t", (-0.5, columns - 0.5)),
+        y=Axis("loss at timestep s", (-0.5, rows - 0.5), ticks, reversed=True),
+        equal=whole,
+    )

@@ -1,0 +1,120 @@
+"""`lag_profile`: how much of the error signal is left k steps back, with its uncertainty over samples."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+import numpy as np
+import xarray as xr
+
+from throughtime._scale import FLOOR, Array, Scale
+from throughtime._schema import Layer
+from throughtime._theme import DISTINCT
+from throughtime.diagnostics import lag_profile as measured
+from throughtime.diagnostics.checks import certified
+from throughtime.diagnostics.lags import signals
+from throughtime.picture import Axis, Band, Line, Mark, Panel, Picture
+from throughtime.plots.data import count, last_step, parts, where
+from throughtime.plots.look import Look, checked, size
+
+MOST_CURVES = 100
+NOTE = (
+    "R(k) is the gradient of the state k steps before the loss, divided by its value at lag 0. Grey: a line "
+    "a sample. Where the median falls below the threshold, the error has lost 99 % of its size."
+)
+
+
+def lag_profile(captured: Layer, *, threshold: float = 0.01, **look: Unpack[Look]) -> Picture:
+    """Draw R(k), the error signal k steps back as a fraction of lag 0, with a bootstrap band.
+
+    Parameters
+    ----------
+    captured : capture with one layer, or a layer
+        With `hidden_gradient` (an LSTM: `cell_gradient` too) or `lag_matrix`.
+    threshold : float in (0, 1)
+        Drawn as a line, as is 2⁻²⁴, below which a float32 sum does not change.
+    **look
+        See `tt.plots.Look`: limits, title, width, height.
+
+    Returns
+    -------
+    Picture
+
+    Raises
+    ------
+    SchemaError, DiagnosticError
+        As `tt.diagnostics.lag_profile`.
+
+    Examples
+    --------
+    >>> from throughtime import testing
+    >>> picture = lag_profile(testing.decaying([0.5, 0.6, 0.7]))
+    >>> median = next(mark for mark in picture.panels[0].of(Line) if mark.label.startswith("median"))
+    >>> dict(median.details)["R"][:3]
+    array([1.  , 0.6 , 0.36])
+    """
+    look = checked(look, without=("share", "scale", "cmap"))
+    layer = last_step(certified(captured))
+    profile = measured(layer)
+    logs = signals(layer)["log_ratio"]
+    ratios = logs.copy(data=np.exp(np.minimum(logs.values, 700.0)))
+    scale = _scale(ratios.values, threshold, look)
+    names = [name for name, _ in parts(profile["ratio"], ["lag"])]
+    panels = tuple(_panel(profile, ratios, name, scale, threshold) for name in names)
+    samples = count(int(ratios.sizes["sample"]), "sample")
+    title = look.get("title") or " · ".join(filter(None, ("lag profile R(k)", where(captured), samples)))
+    return Picture(
+        panels,
+        columns=min(2, len(panels)),
+        title=title,
+        note=NOTE,
+        linked="xy",
+        **size(look, 8.0 if len(panels) == 1 else 11.0, 4.2),
+    )
+
+
+def _scale(ratios: Array, threshold: float, look: Look) -> Scale:
+    if (limits := look.get("limits")) is not None:
+        return Scale("log10", *map(float, limits))
+    finite = ratios[np.isfinite(ratios) & (ratios > 0)]
+    lowest = min(threshold / 4, float(finite.min(initial=1.0)) / 2)
+    return Scale("log10", max(FLOOR / 4, lowest), float(finite.max(initial=1.0)))
+
+
+def _panel(profile: xr.Dataset, ratios: xr.DataArray, name: str, scale: Scale, threshold: float) -> Panel:
+    chosen = {"direction": name} if "direction" in profile.dims else {}
+    part, each = profile.sel(chosen), ratios.sel(chosen)
+    lags = part["lag"].values.astype(float)
+    marks: list[Mark] = [*_samples(each, lags, scale)]
+    low, high = (scale.clipped(part[end].values) for end in ("low", "high"))
+    marks.append(Band(lags, low, high, DISTINCT[0], 0.3, label="95 % bootstrap interval"))
+    middle = part["ratio"].values
+    told = count(int(part["samples"].max()), "sample")
+    details = (("lag", lags), ("R", middle))
+    marks.append(
+        Line(lags, scale.clipped(middle), DISTINCT[0], 2.0, label=f"median of {told}", details=details)
+    )
+    ends = np.array([0.0, max(1.0, lags[-1])])
+    for value, color, word in (
+        (threshold, DISTINCT[1], f"threshold {threshold:g}"),
+        (FLOOR, "#c0447a", "2⁻²⁴, the precision of float32"),
+    ):
+        at = float(scale.position(np.array(value)))
+        if 0 < at < 1:
+            marks.append(Line(ends, np.full(2, at), color, 1.0, dashed=True, label=word))
+    return Panel(
+        tuple(marks),
+        title=name,
+        x=Axis("lag: valid steps before the last one", (-0.5, ends[1] + 0.5)),
+        y=Axis("R(k), log scale", (-0.03, 1.05), scale.ticks()),
+        grid=True,
+    )
+
+
+def _samples(ratios: xr.DataArray, lags: Array, scale: Scale) -> list[Line]:
+    """One line through all samples, with gaps between them."""
+    values = ratios.transpose("sample", "lag").values[:MOST_CURVES]
+    gap = np.full((len(values), 1), np.nan)
+    x = np.concatenate([np.broadcast_to(lags, values.shape), gap], axis=1).ravel()
+    y = np.concatenate([scale.clipped(values), gap], axis=1).ravel()
+    return [Line(x, y, "#9a9a9a", 0.6, 0.6)] if len(values) > 1 else []

@@ -1,0 +1,141 @@
+"""`spectrum`: eigenvalues of the recurrent kernel on the unit circle, and Lyapunov exponents beside them."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+import numpy as np
+import xarray as xr
+
+from throughtime._errors import DiagnosticError, SchemaError
+from throughtime._scale import Array, number
+from throughtime._schema import Layer
+from throughtime._theme import DISTINCT
+from throughtime.diagnostics import lyapunov_spectrum, recurrent_spectrum
+from throughtime.diagnostics.checks import certified
+from throughtime.picture import Axis, Dots, Line, Mark, Panel, Picture
+from throughtime.plots.data import count, labels, last_step, parts, where
+from throughtime.plots.look import Look, checked, size
+
+MOST_WORK = 2e9  # multiplications of a Lyapunov spectrum, above which it is left out
+NOTE = (
+    "Left: eigenvalues of each gate's recurrent kernel; inside the circle a direction shrinks, outside it "
+    "grows, before gates and activations scale it. Right: Lyapunov exponents along the trajectory that the "
+    "layer took; above 0 neighbouring states part, and gradients grow."
+)
+
+
+def spectrum(captured: Layer, *, samples: int = 4, **look: Unpack[Look]) -> Picture:
+    """Draw the eigenvalues of the recurrent kernel, gate by gate, and the layer's Lyapunov spectrum.
+
+    Parameters
+    ----------
+    captured : capture with one layer, or a layer, with `recurrent_kernel`
+        For Lyapunov exponents also what `tt.diagnostics.lyapunov_spectrum` needs.
+    samples : int
+        Trajectories for the exponents, from the first sample on; 0 leaves them out. They are left out too,
+        and the title says so, where the layer has not what they need or is too large.
+    **look
+        See `tt.plots.Look`: title, width, height.
+
+    Returns
+    -------
+    Picture
+
+    Raises
+    ------
+    SchemaError, DiagnosticError
+        As `tt.diagnostics.recurrent_spectrum`.
+
+    Examples
+    --------
+    >>> from throughtime import testing
+    >>> picture = spectrum(testing.decaying(rate=0.5))
+    >>> picture.panels[0].of(Dots)[0].label
+    'ρ 0.5'
+    """
+    look = checked(look, without=("limits", "share", "scale", "cmap"))
+    layer = last_step(certified(captured))
+    found = recurrent_spectrum(layer)
+    directions = labels(found["spectral_radius"], "direction") if "direction" in found.dims else [""]
+    panels = [_circle(found.sel(direction=name) if name else found, name) for name in directions]
+    exponents, reason = _exponents(layer, samples)
+    if exponents is not None:
+        panels.append(_lyapunov(exponents))
+    return Picture(
+        tuple(panels),
+        columns=len(panels),
+        title=look.get("title") or " · ".join(filter(None, ("spectrum", where(captured), reason))),
+        note=NOTE,
+        **size(look, 0.6 + 4.2 * len(panels), 4.7),
+    )
+
+
+def _circle(found: xr.Dataset, name: str) -> Panel:
+    turn = np.linspace(0, 2 * np.pi, 181)
+    marks: list[Mark] = [Line(np.cos(turn), np.sin(turn), "#8a8a8a", 1.0)]
+    values = found["eigenvalues"]
+    for place, (gate, part) in enumerate(parts(values, ["mode"])):
+        numbers = part.values
+        radius = number(float(np.abs(numbers).max()))
+        details = (("real", numbers.real), ("imaginary", numbers.imag), ("size", np.abs(numbers)))
+        color = DISTINCT[place % len(DISTINCT)]
+        label = f"{gate}  ρ {radius}".strip()
+        marks.append(Dots(numbers.real, numbers.imag, color, 4.0, label=label, details=details))
+    finite = np.abs(values.values[np.isfinite(values.values)])
+    reach = 1.12 * float(max(1.0, finite.max(initial=0.0)))
+    return Panel(
+        tuple(marks),
+        title=name,
+        x=Axis("real part", (-reach, reach)),
+        y=Axis("imaginary part", (-reach, reach)),
+        equal=True,
+        grid=True,
+    )
+
+
+def _exponents(layer: xr.Dataset, samples: int) -> tuple[xr.DataArray | None, str]:
+    """Exponents of a few samples, or why there are none."""
+    if samples < 1 or "hidden" not in layer or "sample" not in layer["hidden"].dims:
+        return None, ""
+    few = layer.isel(sample=slice(0, samples))
+    width = int(
+        np.prod([few["hidden"].sizes[dim] for dim in few["hidden"].dims if dim not in ("sample", "time")])
+    )
+    if len(few["sample"]) * few.sizes["time"] * float(2 * width) ** 3 > MOST_WORK:
+        return None, "too large for a Lyapunov spectrum here"
+    try:
+        return lyapunov_spectrum(few), ""
+    except (DiagnosticError, SchemaError):
+        return None, "no Lyapunov spectrum for this layer"
+
+
+def _lyapunov(exponents: xr.DataArray) -> Panel:
+    marks: list[Mark] = []
+    total = exponents.sizes["exponent"]
+    place = np.arange(float(total))
+    for color, (name, part) in zip(DISTINCT, parts(exponents, ["sample", "exponent"]), strict=False):
+        values = part.transpose("sample", "exponent").values
+        finite = np.where(np.isfinite(values), values, np.nan)[~np.isnan(values).all(axis=1)]
+        marks += [Line(place, each, color, 0.7, 0.4) for each in finite]
+        mean = _mean(finite)
+        told = f"mean of {count(len(finite), 'sample')}, λ₁ {number(float(mean[0]))}"
+        label = " · ".join(filter(None, (name, told)))
+        marks.append(Line(place, mean, color, 1.8, label=label, details=(("index", place), ("value", mean))))
+    marks.append(Line(np.array([-0.5, total - 0.5]), np.zeros(2), "#555555", 0.8, dashed=True))
+    return Panel(
+        tuple(marks),
+        title="Lyapunov spectrum",
+        x=Axis("index, largest first", (-0.5, total - 0.5)),
+        y=Axis("exponent λ, per step"),
+        grid=True,
+    )
+
+
+def _mean(finite: Array) -> Array:
+    """Mean over samples of what is finite; NaN where nothing is."""
+    number_of = np.sum(~np.isnan(finite), axis=0)
+    mean: Array = np.divide(
+        np.nansum(finite, axis=0), number_of, out=np.full(finite.shape[1], np.nan), where=number_of > 0
+    )
+    return mean

@@ -1,0 +1,182 @@
+"""`weights`: kernel, recurrent kernel and biases by gate and direction, as an image and as histograms."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+import numpy as np
+import xarray as xr
+
+from throughtime._colors import Colors
+from throughtime._errors import SchemaError
+from throughtime._scale import Array, largest_magnitude, number
+from throughtime._schema import WEIGHTS, Layer
+from throughtime._schema import layer as one_layer
+from throughtime._theme import DISTINCT
+from throughtime.picture import Axis, Band, Image, Line, Mark, Panel, Picture, Rectangles
+from throughtime.plots.colored import colors
+from throughtime.plots.data import Source, last_step, where
+from throughtime.plots.look import Look, checked, size
+
+GAP = 0.05  # between gates, in parts of one
+HEIGHTS = {"kernel": 0.8, "recurrent_kernel": 1.6, "bias": 0.2, "recurrent_bias": 0.2}
+NOTE = (
+    "A row block is one weight, a column block one gate; rows are what it reads, columns the units it feeds. "
+    "ρ is the largest |eigenvalue| of a gate's recurrent kernel, ‖·‖ are Frobenius norms."
+)
+
+
+def weights(captured: Layer, *, gradient: bool = False, bins: int = 60, **look: Unpack[Look]) -> Picture:
+    """Draw the weights of a recurrent layer by gate and direction: values, distribution and norms.
+
+    Parameters
+    ----------
+    captured : capture with one layer, a layer, or what `tt.weights` returns
+    gradient : bool
+        The weights' gradients instead of their values.
+    bins : int
+        Of the histograms.
+    **look
+        See `tt.plots.Look`. By default `share=False`: kernel, recurrent kernel and biases each end at their
+        own largest magnitude, which stands beside them.
+
+    Returns
+    -------
+    Picture
+
+    Raises
+    ------
+    SchemaError
+        The layer has no such weights, or there are several layers.
+
+    Examples
+    --------
+    >>> from throughtime import testing
+    >>> picture = weights(testing.decaying(rate=0.5))
+    >>> [image.name for image in picture.panels[0].of(Image)]
+    ['kernel', 'recurrent_kernel', 'bias']
+    """
+    look = checked(look)
+    dataset = last_step(one_layer(captured))
+    found = _found(dataset, gradient)
+    directions = [str(name) for name in dataset["direction"].values] if _is_directed(found) else [""]
+    panels: list[Panel] = []
+    for name in directions:
+        own = {each: array.sel(direction=name) if name else array for each, array in found.items()}
+        panels += [_canvas(own, name, look, gradient=gradient), _histograms(own, name, bins)]
+    heights = tuple(ratio for _ in directions for ratio in (2.6, 1.3))
+    what = "weight gradients" if gradient else "weights"
+    return Picture(
+        tuple(panels),
+        title=look.get("title") or " · ".join(filter(None, (what, where(captured)))),
+        note=NOTE,
+        heights=heights,
+        **size(look, 10.0, 0.8 + 5.6 * len(directions)),
+    )
+
+
+def _found(dataset: xr.Dataset, gradient: bool) -> dict[str, xr.DataArray]:
+    names = {name: f"{name}_gradient" if gradient else name for name in WEIGHTS}
+    found = {name: dataset[variable] for name, variable in names.items() if variable in dataset}
+    found = {name: array for name, array in found.items() if "unit" in array.dims}
+    if not found:
+        have = ", ".join(map(str, dataset.data_vars))
+        asked = "weight_gradients" if gradient else "weights"
+        raise SchemaError(
+            f"There are no recurrent weights here: tt.capture(model, x, y, quantities=[{asked!r}]) captures "
+            f"them. It has: {have}."
+        )
+    return found
+
+
+def _is_directed(found: dict[str, xr.DataArray]) -> bool:
+    return any("direction" in array.dims for array in found.values())
+
+
+def _gates(array: xr.DataArray) -> list[str]:
+    return [str(gate) for gate in array["gate"].values] if "gate" in array.dims else [""]
+
+
+def _matrix(array: xr.DataArray, gate: str) -> Array:
+    """Rows what is read, columns units; a bias has one row."""
+    part = array.sel(gate=gate) if gate else array
+    rows = [dim for dim in part.dims if dim != "unit"]
+    return np.atleast_2d(part.transpose(*rows, "unit").values.reshape(-1, part.sizes["unit"]))
+
+
+def _canvas(found: dict[str, xr.DataArray], direction: str, look: Look, *, gradient: bool) -> Panel:
+    """Blocks of one colour scale: rows of them are weights, columns gates."""
+    largest = {name: _largest(array) if not look.get("share") else 1.0 for name, array in found.items()}
+    scaled = {name: array / largest[name] for name, array in found.items()}
+    fit = _colors(scaled, look, gradient=gradient)
+    marks: list[Mark] = []
+    ticks, boxes, top = [], [], 0.0
+    for name, array in scaled.items():
+        height = HEIGHTS[name]
+        for place, gate in enumerate(_gates(array)):
+            left = place * (1 + GAP)
+            boxes.append((left, top, left + 1, top + height))
+            marks.append(Image(_matrix(array, gate), (left, left + 1), (top, top + height), fit, name=name))
+        ticks.append((top + height / 2, _range(name, found[name])))
+        top += height + 2 * GAP
+    gates = _gates(next(iter(found.values())))
+    under = [(place * (1 + GAP) + 0.5, _caption(found, gate)) for place, gate in enumerate(gates)]
+    return Panel(
+        (*marks, Rectangles(np.array(boxes), edge="#8a8a8a")),
+        title=direction,
+        x=Axis("", (0.0, len(gates) * (1 + GAP) - GAP), tuple(under)),
+        y=Axis("", (0.0, top - 2 * GAP), tuple(ticks), reversed=True),
+        framed=False,
+    )
+
+
+def _range(name: str, array: xr.DataArray) -> str:
+    largest = largest_magnitude(array.values)
+    between = " " if name.endswith("bias") else "\n"
+    return f"{name.replace('_', ' ')}{between}{f'±{number(largest)}' if largest else 'all 0'}"
+
+
+def _largest(array: xr.DataArray) -> float:
+    return largest_magnitude(array.values) or 1.0
+
+
+def _colors(scaled: dict[str, xr.DataArray], look: Look, *, gradient: bool) -> Colors:
+    values = np.concatenate([array.values.ravel() for array in scaled.values()])
+    what = "gradient" if gradient else "weight"
+    symbol = what if look.get("share") else f"{what} ÷ largest of its kind"
+    scale = look.get("scale") or "linear"
+    source = Source(next(iter(scaled.values())), None, "weights", symbol)
+    return colors(source, values, Look(**{**look, "scale": scale, "share": True}))
+
+
+def _caption(found: dict[str, xr.DataArray], gate: str) -> str:
+    """Gate, norms, and the spectral radius of its recurrent kernel."""
+    told = []
+    for name, symbol in (("kernel", "‖W‖"), ("recurrent_kernel", "‖U‖")):
+        if name in found:
+            told.append(f"{symbol} {number(float(np.linalg.norm(_matrix(found[name], gate))))}")
+    square = _matrix(found["recurrent_kernel"], gate) if "recurrent_kernel" in found else np.empty((0, 1))
+    if square.shape[0] == square.shape[1] and np.isfinite(square).all():
+        told.append(f"ρ {number(float(np.abs(np.linalg.eigvals(square.astype(np.float64))).max()))}")
+    return "\n".join(filter(None, (gate, " · ".join(told))))
+
+
+def _histograms(found: dict[str, xr.DataArray], direction: str, bins: int) -> Panel:
+    """Distribution over the two kernels, a curve a gate."""
+    kernels = [found[name] for name in ("kernel", "recurrent_kernel") if name in found] or [*found.values()]
+    largest = max(_largest(array) for array in kernels)
+    edges = np.linspace(-largest, largest, bins + 1)
+    marks: list[Mark] = []
+    for place, gate in enumerate(_gates(kernels[0])):
+        values = np.concatenate([_matrix(array, gate).ravel() for array in kernels])
+        finite = values[np.isfinite(values)]
+        shares = np.histogram(finite, edges)[0] / max(1, values.size)
+        x, y = np.repeat(edges, 2)[1:-1], np.repeat(shares, 2)
+        color = DISTINCT[place % len(DISTINCT)]
+        broken = f" · {values.size - finite.size} NaN or ∞" if finite.size < values.size else ""
+        marks.append(Band(x, np.zeros_like(y), y, color, 0.15))
+        marks.append(Line(x, y, color, 1.3, label=f"{gate or 'all'}{broken}", details=(("share", y),)))
+    title = " · ".join(filter(None, (direction, "both kernels")))
+    return Panel(
+        tuple(marks), title=title, x=Axis("value", (-largest, largest)), y=Axis("share of weights"), grid=True
+    )
