@@ -59,7 +59,7 @@ MAY_IMPORT = {
     "_label": {"_cell_registry", "_record", "_schema", "numpy", "xarray"},
     "_random_states": {"numpy"},
     "_memory": set(),
-    "_budget": {"_errors"},
+    "_budget": {"_errors", "numpy"},
     "_chunks": {"_budget", "_errors", "_record", "_schema", "numpy"},
     "_batch": {"_errors", "_random_states", "numpy"},
     "_inside": {

@@ -15,7 +15,7 @@ import xarray as xr
 
 from throughtime import _cell_registry, _memory, _schema, adapters, cells
 from throughtime._batch import Batch, take
-from throughtime._budget import Budget, ExceededError, Need
+from throughtime._budget import Budget, ExceededError, Need, allowed
 from throughtime._chunks import capture_in_chunks
 from throughtime._errors import LossError, NoGradientError, SchemaError, ThroughTimeWarning
 from throughtime._inside import per_sample, with_inside
@@ -75,7 +75,7 @@ class Probe:
             activations=frozenset(cells.ACTIVATIONS),
             training=training,
         )
-        self._budget = budget
+        self._budget = None if budget is None else allowed(budget)
         self._adapter, self._pass = chosen, {"loss": loss, "training": training}
         self._model = model
         self._probe = chosen.Probe(model, loss=loss, layers=layers, request=request)
@@ -168,7 +168,7 @@ class Probe:
         samples = self._probe.samples(batch.x)
         if self._budget is None:
             return Budget(_memory.available(), samples, samples)
-        return Budget(int(self._budget), samples, samples, is_stated=True)
+        return Budget(self._budget, samples, samples, is_stated=True)
 
     def _in_chunks(self, batch: Batch, budget: Budget, need: Need, *, solve: bool) -> ModelRecord:
         data = batch.x, batch.y, batch.sample_weight
