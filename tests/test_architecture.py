@@ -168,7 +168,7 @@ MAY_IMPORT = {
     "render/page": {"_theme", "bokeh", "jinja2", "markupsafe", "picture"},
     "_save": {"_errors", "_theme", "picture", "render"},
     # The demo uses the public names only, which are no room.
-    "_demo/": {"_demo", "diagnostics", "matplotlib", "numpy", "rich", "sklearn", "xarray"},
+    "_demo/": {"_demo", "diagnosis", "diagnostics", "matplotlib", "numpy", "rich", "sklearn", "xarray"},
     "_demo/torch_networks": {"_demo", "torch"},
 }
 LONG_FILES: dict[str, str] = {}  # file -> why it may have more than 300 lines
