@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from throughtime._features import show_features_hist as show_features_hist
     from throughtime._lag_matrix import lag_matrix as lag_matrix
     from throughtime._probe import Probe as Probe
+    from throughtime._report import report as report
     from throughtime._save import save as save
     from throughtime._store import open_run as open_run
     from throughtime._summary import summary as summary
@@ -82,6 +83,7 @@ _HOMES = {
     "_lag_matrix": ("lag_matrix",),
     "_probe": ("Probe",),
     "_store": ("open_run",),
+    "_report": ("report",),
     "_save": ("save",),
     "_summary": ("summary",),
     "_theme": ("Theme",),
