@@ -91,7 +91,8 @@ def suites(folder: Path, arguments: list[str]) -> list[Suite]:
         listed.append(Suite(NATIVE, command, folder, "torch"))
     if core or not paths:
         # The examples in docstrings run once, without regard to the backend.
-        ignored = ["--ignore=tests/keras", "--ignore=tests/torch"]
+        folders = ("keras", "torch", "tf_keras", "tf_keras_graph")
+        ignored = [f"--ignore=tests/{each}" for each in folders]
         targets = core or ["tests", *ignored, "src/throughtime", "--doctest-modules"]
         listed.append(Suite("core", pytest_command([*targets, *options]), folder))
     if not arguments:

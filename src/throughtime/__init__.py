@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from throughtime._errors import LayerNotFoundError as LayerNotFoundError
     from throughtime._errors import LossError as LossError
     from throughtime._errors import MissingDependencyError as MissingDependencyError
+    from throughtime._errors import MonitorError as MonitorError
     from throughtime._errors import NoGradientError as NoGradientError
     from throughtime._errors import PictureError as PictureError
     from throughtime._errors import SchemaError as SchemaError
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
     from throughtime._features import show_features_2D as show_features_2D
     from throughtime._features import show_features_hist as show_features_hist
     from throughtime._lag_matrix import lag_matrix as lag_matrix
+    from throughtime._monitor import Monitor as Monitor
+    from throughtime._monitor import every as every
+    from throughtime._monitor import logarithmic as logarithmic
     from throughtime._probe import Probe as Probe
     from throughtime._report import report as report
     from throughtime._save import save as save
@@ -49,6 +53,8 @@ if TYPE_CHECKING:
     from throughtime._summary import summary as summary
     from throughtime._theme import Theme as Theme
     from throughtime._weights import weights as weights
+    from throughtime.diagnosis import compare as compare
+    from throughtime.diagnosis import diagnose as diagnose
 
 _HOMES = {
     "_capture": ("capture",),
@@ -63,6 +69,7 @@ _HOMES = {
         "LayerNotFoundError",
         "LossError",
         "MissingDependencyError",
+        "MonitorError",
         "NoGradientError",
         "PictureError",
         "SchemaError",
@@ -81,6 +88,7 @@ _HOMES = {
         "show_features_hist",
     ),
     "_lag_matrix": ("lag_matrix",),
+    "_monitor": ("Monitor", "every", "logarithmic"),
     "_probe": ("Probe",),
     "_store": ("open_run",),
     "_report": ("report",),
@@ -88,6 +96,7 @@ _HOMES = {
     "_summary": ("summary",),
     "_theme": ("Theme",),
     "_weights": ("weights",),
+    "diagnosis": ("compare", "diagnose"),
 }
 _MODULES = ("diagnostics", "picture", "plots", "testing")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -56,6 +56,27 @@ def take(x: Any, y: Any = None, sample_weight: Any = None) -> Batch:
     return batch
 
 
+def take_several(x: Any, y: Any, sample_weight: Any, count: int) -> list[Batch]:
+    """Take the first batches of a dataset; of arrays there is one. See `take`."""
+    if count == 1 or _is_data(x):
+        return [take(x, y, sample_weight)]
+    if y is not None or sample_weight is not None:
+        take(x, y, sample_weight)  # says why not
+    with random_states_restored(x):
+        items = [x[index] for index in range(count)] if _is_indexed(x) else list(islice(iter(x), count))
+    if not items:
+        _first(x)  # says that there is none
+    _warn_of_consumption(x)
+    batches = [_split(item, f"{len(items)} batches of a {type(x).__name__}") for item in items]
+    for batch in batches:
+        _refuse_empty(batch)
+    return batches
+
+
+def _is_indexed(dataset: Any) -> bool:
+    return hasattr(dataset, "__getitem__") and not hasattr(dataset, "__iter__")
+
+
 def _is_data(value: Any) -> bool:
     """Arrays, tensors and structures of them; everything else that yields is a dataset."""
     if value is None or hasattr(value, "shape"):
@@ -104,7 +125,7 @@ def _as_array(value: Any) -> Any:
 
 
 def _first(dataset: Any) -> Any:
-    if hasattr(dataset, "__getitem__") and not hasattr(dataset, "__iter__"):
+    if _is_indexed(dataset):
         return dataset[0]
     if not hasattr(dataset, "__iter__"):
         raise BatchError(

@@ -15,6 +15,7 @@ All of them derive from `ThroughTimeError` and from the builtin a caller would g
     ├── SchemaError (KeyError)                  a tree lacks the variable, or the name is none of the schema's
     ├── CellError (ValueError)                  a cell of one's own that says too little, or something wrong
     ├── DiagnosticError (ValueError)            a capture that cannot be diagnosed, a setting out of range
+    ├── MonitorError (ValueError)               a monitor that is set up in a way that cannot work
     ├── StoreError (OSError)                    a run that cannot be opened, or a step that does not fit it
     ├── FeatureError (ValueError)               an array that a picture cannot be drawn from
     ├── PictureError (ValueError)               an axis, scale or file that a picture cannot have
@@ -74,6 +75,10 @@ class CellError(ThroughTimeError, ValueError):
 
 class DiagnosticError(ThroughTimeError, ValueError):
     """A capture that cannot be diagnosed, or a setting outside its range."""
+
+
+class MonitorError(ThroughTimeError, ValueError):
+    """A monitor that is set up in a way that cannot work."""
 
 
 class StoreError(ThroughTimeError, OSError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -18,11 +19,12 @@ def blocks():
 
 
 @pytest.fixture(scope="module")
-def names():
+def names(tmp_path_factory):
     """The variables that the quick start leaves."""
     namespace = {}
-    for block in blocks():
-        exec(compile(block, "README.md", "exec"), namespace)  # our own text
+    with contextlib.chdir(tmp_path_factory.mktemp("readme")):  # where it leaves a run
+        for block in blocks():
+            exec(compile(block, "README.md", "exec"), namespace)  # our own text
     return namespace
 
 

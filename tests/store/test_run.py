@@ -28,6 +28,11 @@ TREES = {
 }
 
 
+TREES["two layers"] = xr.DataTree.from_dict(
+    {"encoder/rnn": TREES["gates"]["rnn"].to_dataset(), "rnn": TREES["both ways"]["rnn"].to_dataset()}
+)
+
+
 def scaled(tree: xr.DataTree, factor: float) -> xr.DataTree:
     """Another capture of the same layout."""
     return tree.map_over_datasets(lambda leaf: leaf.map(lambda v: v * v.dtype.type(factor)))
@@ -43,12 +48,13 @@ def test_what_is_read_is_what_was_appended(name: str, tmp_path: Path) -> None:
     opened = tt.open_run(tmp_path / "run.zarr")
     assert opened.attrs["model"] == "toy"
     assert opened["rnn"]["step"].values.tolist() == list(factors)
-    for step, factor in factors.items():
-        leaf = opened["rnn"].to_dataset().sel(step=step).drop_vars("step")
-        wanted = scaled(tree, factor)["rnn"].to_dataset()
-        xr.testing.assert_equal(leaf.compute(), wanted)
-        assert {key: leaf.attrs[key] for key in wanted.attrs} == wanted.attrs
-        assert {name: leaf[name].dtype for name in leaf} == {name: wanted[name].dtype for name in wanted}
+    for node in tree.leaves:
+        for step, factor in factors.items():
+            leaf = opened[node.path].to_dataset().sel(step=step).drop_vars("step")
+            wanted = scaled(tree, factor)[node.path].to_dataset()
+            xr.testing.assert_equal(leaf.compute(), wanted)
+            assert {key: leaf.attrs[key] for key in wanted.attrs} == wanted.attrs
+            assert {name: leaf[name].dtype for name in leaf} == {name: wanted[name].dtype for name in wanted}
     assert all(
         variable.chunks is not None for variable in opened["rnn"].data_vars.values()
     )  # nothing is read

@@ -105,7 +105,7 @@ class Run:
             The tree is not laid out like the steps before, or the step is not a later one.
         """
         variables = dict(variables_of(tree))
-        self._check(variables, step)
+        self.check(tree, step)
         try:
             if not self._arrays:
                 self._create(tree, variables)
@@ -139,7 +139,14 @@ class Run:
             return None
         return committed(file)
 
-    def _check(self, variables: Mapping[str, xr.Variable], step: int) -> None:
+    def check(self, tree: xr.DataTree, step: int) -> None:
+        """Refuse what `append` would refuse.
+
+        Raises
+        ------
+        StoreError
+        """
+        variables = dict(variables_of(tree))
         if self.steps and step <= self.steps[-1]:
             raise StoreError(f"Step {step} does not come after {self.steps[-1]}, the last of {self.path}.")
         known = set(self._arrays) - {STEP} - set(self._labels())
@@ -189,6 +196,9 @@ class Run:
             if key not in metadata:
                 metadata[key] = json.loads((self.path / key / COMMIT).read_text("utf-8"))
             metadata[key]["shape"] = list(array.shape)
+        # zarr nests what it reads by runs of neighbours: what lies in one group has to stand together.
+        ordered = sorted(metadata.items(), key=lambda item: (item[0].count("/"), item[0]))
+        self._document["consolidated_metadata"]["metadata"] = dict(ordered)
         replace_file(self.path / COMMIT, json.dumps(self._document), durable=self._durable)
 
     def _roll_back(self) -> None:

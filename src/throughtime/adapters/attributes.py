@@ -37,6 +37,21 @@ def attributes_restored(holder: Any) -> Iterator[None]:
             _refill(before[name], content)
 
 
+@contextmanager
+def replaced(holder: Any, name: str, value: Any) -> Iterator[None]:
+    """Set an instance's attribute for the duration of the block, past any tracking of attributes."""
+    attributes = vars(holder)
+    existed, before = name in attributes, attributes.get(name)
+    attributes[name] = value
+    try:
+        yield
+    finally:
+        if existed:
+            attributes[name] = before
+        else:
+            attributes.pop(name, None)
+
+
 def _is_builtin_container(value: Any) -> bool:
     return isinstance(value, (list, dict, set))
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import keras
 
 from throughtime._record import Attribute
+from throughtime.adapters.alignment import alignment
 
 from .internals import every_layer
 from .loss import overrides
-from .settings import returns_reversed
 
 if TYPE_CHECKING:
     from .collect import Pass
-
-_OTHER_TIME = ("Cropping1D", "Flatten", "Permute", "RepeatVector", "Reshape", "UpSampling1D", "ZeroPadding1D")
 
 
 def of_framework() -> dict[str, Attribute]:
@@ -58,26 +56,5 @@ def of_capture(
         attributes["train_step"] = "the model's own train_step was not run: the loss is that of compute_loss"
     if absent:
         attributes["not_called"] = ", ".join(absent)
-    attributes["time"] = _alignment(done)
+    attributes["time"] = alignment(every_layer(done.model))
     return attributes
-
-
-def _alignment(done: Pass) -> str:
-    """Say which layers upstream break the time axis that the model's input has."""
-    breaking = [layer for layer in every_layer(done.model) if _breaks_time(layer)]
-    if not breaking:
-        return "each layer's own input, in input order"
-    names = ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in breaking)
-    return f"each layer's own input, in input order; not the model's input time after {names}"
-
-
-def _breaks_time(layer: Any) -> bool:
-    """Whether step t of the layer's output is not step t of its input."""
-    if returns_reversed(layer) or type(layer).__name__ in _OTHER_TIME:
-        return True
-    if hasattr(layer, "state_size"):  # a convolution inside a recurrent cell is one over space
-        return False
-    if getattr(layer, "rank", None) != 1 and not hasattr(layer, "pool_size"):
-        return False
-    shortens = getattr(layer, "padding", "same") == "valid" and getattr(layer, "kernel_size", (1,)) != (1,)
-    return shortens or getattr(layer, "strides", (1,)) not in (1, (1,))

@@ -18,7 +18,10 @@ from throughtime._record import (
     ModelRecord,
     SolvedRecord,
 )
+from throughtime.adapters.alignment import returns_reversed
+from throughtime.adapters.dims import with_own_axes
 from throughtime.adapters.needs import INSIDE
+from throughtime.adapters.several_leaves import stacked, unlike_halves
 
 from . import loss_scale, settings, weights
 from .arrays import numpy
@@ -26,12 +29,10 @@ from .attributes import of_capture
 from .cell import is_stack
 from .collect_closed import closed_direction
 from .collect_unrolled import Direction, solved_records
-from .dims import with_own_axes
 from .find import Found
 from .inside import halves, why_not
+from .leaf_parts import is_channels_first, of_half, of_stack, own_states
 from .program import Program, Result, Seen, all_variables
-from .settings import returns_reversed
-from .several_leaves import stacked, unlike_halves
 from .time_distributed import joined_over_outer_steps
 
 _INTEGER_INPUT = "its input is {dtype}, which has no gradient; differentiate the layer that embeds it"
@@ -126,10 +127,12 @@ def _records(done: Pass, position: int) -> tuple[LayerRecord, ...]:
         return (whole,)
     inside = [_solved(done, position, part) for part in range(len(seen.inside))]
     if is_stack(each[0].cell):
-        return stacked(whole, each, inside, _readers(done))
+        return stacked(whole, of_stack(each, _readers(done)), inside)
     if len(each) > 1 and not whole.directions and inside:
-        return (whole, *unlike_halves(whole, each, inside, _readers(done)))
-    return (with_own_axes(replace(whole, inside=tuple(cells[0] for cells in inside)), each[0]),)
+        own = [of_half(half, _readers(done)) for half in each]
+        return (whole, *unlike_halves(whole, own, inside))
+    solved = replace(whole, inside=tuple(cells[0] for cells in inside))
+    return (with_own_axes(solved, own_states(each[0]), channels_first=is_channels_first(each[0])),)
 
 
 def _is_recurrent(layer: Any) -> bool:

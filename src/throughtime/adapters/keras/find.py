@@ -5,15 +5,15 @@ Used by the probe before anything runs; touches no tensor.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import keras
 
 from throughtime._errors import AmbiguousLayerError, LayerNotFoundError
 from throughtime._record import escape
+from throughtime.adapters.names import attribute_names, class_name, is_automatic, names_of, without_clashes
 
 from .internals import automatic_name_count, every_layer, sublayers
 
@@ -58,7 +58,7 @@ def walk(model: Any) -> list[Found]:
     """
     if not _is_container(model):
         return [Found(_own_name(model), model, False)]
-    return _without_clashes(list(_walk(model, "", {id(model)}, None)))
+    return without_clashes(list(_walk(model, "", {id(model)}, None)))
 
 
 def _walk(container: Any, prefix: str, seen: set[int], outer: Any) -> Iterator[Found]:
@@ -103,21 +103,12 @@ def _is_container(layer: Any) -> bool:
 
 
 def _names(container: Any, children: list[Any]) -> list[str]:
-    """Choose the user's name; else the attribute it is stored under; else the class name, renumbered."""
-    attributes = {} if _is_graph(container) else _attribute_names(container)
-    counts: dict[str, int] = {}
-    names = []
-    for child in children:
-        if not _is_automatic(child):
-            names.append(escape(child.name))
-        elif id(child) in attributes:
-            names.append(attributes[id(child)])
-        else:
-            base = _class_name(child)
-            count = counts.get(base, 0)
-            counts[base] = count + 1
-            names.append(f"{base}_{count}" if count else base)
-    return names
+    attributes = {} if _is_graph(container) else attribute_names(container, _is_layer)
+    return names_of(children, attributes, _is_automatic)
+
+
+def _is_layer(value: Any) -> bool:
+    return isinstance(value, keras.layers.Layer)
 
 
 def _is_graph(layer: Any) -> bool:
@@ -127,62 +118,12 @@ def _is_graph(layer: Any) -> bool:
     )
 
 
-def _attribute_names(container: Any) -> dict[int, str]:
-    names: dict[int, str] = {}
-    # The torch backend keeps modules apart from other attributes.
-    for attribute, value in {**vars(container), **vars(container).get("_modules", {})}.items():
-        if attribute.startswith("_"):
-            continue
-        if isinstance(value, keras.layers.Layer):
-            names.setdefault(id(value), attribute)
-        elif isinstance(value, dict):
-            pairs = ((f"{attribute}/{escape(str(key))}", item) for key, item in value.items())
-            _set_defaults(names, pairs)
-        elif isinstance(value, (list, tuple)):
-            _set_defaults(names, ((f"{attribute}/{k}", item) for k, item in enumerate(value)))
-    return names
-
-
-def _set_defaults(names: dict[int, str], pairs: Iterable[tuple[str, Any]]) -> None:
-    for name, item in pairs:
-        if isinstance(item, keras.layers.Layer):
-            names.setdefault(id(item), name)
-
-
 def _is_automatic(layer: Any) -> bool:
-    """Whether Keras numbered the layer: `lstm_3`, and it has counted that far.
-
-    A name that a user wrote in Keras' style is kept unless Keras could have given it as well.
-    """
-    match = re.fullmatch(rf"{re.escape(_class_name(layer))}(?:_(\d+))?", layer.name)
-    if match is None:
-        return False
-    return automatic_name_count(_class_name(layer)) > int(match[1] or 0)
-
-
-def _class_name(layer: Any) -> str:
-    return to_snake_case(type(layer).__name__)
-
-
-def to_snake_case(name: str) -> str:
-    """Write a class name as Keras does in its automatic names: `SimpleRNN` is `simple_rnn`."""
-    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
-    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+    return is_automatic(layer, automatic_name_count)
 
 
 def _own_name(layer: Any) -> str:
-    return _class_name(layer) if _is_automatic(layer) else escape(layer.name)
-
-
-def _without_clashes(found: list[Found]) -> list[Found]:
-    """Give the second layer of one path `~2`, the third `~3`."""
-    seen: dict[str, int] = {}
-    result = []
-    for entry in found:
-        seen[entry.path] = count = seen.get(entry.path, 0) + 1
-        path = entry.path if count == 1 else f"{entry.path}~{count}"
-        result.append(replace(entry, path=path))
-    return result
+    return class_name(layer) if _is_automatic(layer) else escape(layer.name)
 
 
 def select(model: Any, layers: Any) -> list[Found]:

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from throughtime.adapters.attributes import replaced
+
 from .cell import dropout_masks, inner_cells, standard_kind
 from .internals import draws_at_each_step
 from .own_cells import check_own_cell, own_cell
-from .restore import replaced
 
 if TYPE_CHECKING:
     from .tap import Call, Recorder

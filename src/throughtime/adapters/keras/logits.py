@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from throughtime.adapters.attributes import replaced
+
 from .internals import forget_keras_logits, keras_logits, set_keras_logits
-from .restore import replaced
 
 if TYPE_CHECKING:
     from .tap import Call, Recorder

@@ -6,31 +6,14 @@ undone later, by the factor found here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 
 from throughtime._errors import LossError, ThroughTimeError
-from throughtime._record import MEAN, ONE_SAMPLE, SUM, Array
+from throughtime.adapters.reductions import Labels, Reductions
 
 from .internals import compiled_loss, single_losses
-from .tensors import rows_of
-
-COUPLED = "couples samples"
-UNTRIED = "not undone, the loss cannot be evaluated on single samples"
-_MEANS = ("sum_over_batch_size", "mean")
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What the loss compares predictions with: structures of arrays, or of the framework's tensors."""
-
-    x: Any
-    y: Any
-    sample_weight: Any
 
 
 def check_loss(model: Any, loss: Any) -> None:
@@ -169,23 +152,6 @@ def _passed(loss: Any, labels: Labels, predictions: Any) -> Any:
     return keras.ops.mean(value * keras.ops.reshape(weight, shape))
 
 
-@dataclass(frozen=True)
-class Reductions:
-    """How a loss is reduced over samples.
-
-    Attributes
-    ----------
-    declared : tuple of str or None
-        Of each part of the loss; None where a plain function decides.
-    is_certain : bool
-        Keras' own losses do as they declare. A user's may reduce by themselves or couple samples, which
-        only trying can tell.
-    """
-
-    declared: tuple[str, ...] | None
-    is_certain: bool
-
-
 def reductions(model: Any, loss: Any) -> Reductions:
     """Read how each part of the loss is reduced over samples; known after the compiled loss ran once."""
     if loss is None:
@@ -204,65 +170,6 @@ def _is_of_keras(loss: Any) -> bool:
     # A user's function is wrapped into a class of Keras.
     origins = [type(loss), getattr(loss, "fn", type(loss))]
     return all(getattr(origin, "__module__", "").startswith("keras.") for origin in origins)
-
-
-def factor(how: tuple[str, ...], sample_weight: Any, size: int) -> tuple[float, str]:
-    """Find what the loss multiplies a sample's own gradient by, and say in words how it reduces samples.
-
-    Parameters
-    ----------
-    how : as `reductions` returns it
-    size : int
-        Number of samples.
-    """
-    if all(one in _MEANS for one in how):
-        return 1.0 / size, MEAN
-    if all(one in ("sum", "none") for one in how):
-        return 1.0, SUM
-    if all(one == "mean_with_sample_weight" for one in how):
-        return _weighted(sample_weight, size), "mean over sample weights"
-    return 1.0, f"not undone, outputs differ: {', '.join(how)}"
-
-
-def _weighted(sample_weight: Any, size: int) -> float:
-    if sample_weight is None:
-        return 1.0 / size
-    weight = np.asarray(keras.ops.convert_to_numpy(keras.tree.flatten(sample_weight)[0]), float)
-    return float(1.0 / weight.reshape(size, -1).mean(axis=1).sum())
-
-
-def tried_factor(
-    labels: Labels, predictions: Any, evaluate: Callable[[Labels, Any], float], size: int
-) -> tuple[float, str]:
-    """Find the factor by trying: what a sample loses alone, beside its copy and beside another sample."""
-    if size == 1:
-        return 1.0, ONE_SAMPLE
-
-    def loss_of(*rows: int) -> float:
-        x, y, weight = (rows_of(part, rows) for part in (labels.x, labels.y, labels.sample_weight))
-        return evaluate(Labels(x, y, weight), rows_of(predictions, rows))
-
-    try:
-        single = np.array([loss_of(0), loss_of(1)])
-        double = np.array([loss_of(0, 0), loss_of(1, 1)])
-        both = loss_of(0, 1)
-    except Exception:  # a user's loss may do anything, and a capture can do without
-        return 1.0, UNTRIED
-    return _factor_of(single, double, both, size)
-
-
-def _factor_of(single: Array, double: Array, both: float, size: int) -> tuple[float, str]:
-    """Tell mean, sum and coupling apart by what two samples lose: alone, beside a copy, and together."""
-    if not np.isfinite([*single, *double, both]).all():
-        return 1.0, "not undone, the loss is not finite"
-    tolerance = 1e-4 * max(*abs(single), *abs(double), abs(both), 1e-30)
-    if abs(both - double.mean()) > tolerance:
-        return 1.0, f"{COUPLED}: together they lose neither the mean nor the sum of each, nothing undone"
-    if max(abs(double - single)) <= tolerance:
-        return 1.0 / size, MEAN
-    if max(abs(double - 2 * single)) <= tolerance:
-        return 1.0, SUM
-    return 1.0, "not undone, parts of the loss differ"
 
 
 def _shapes(structure: Any) -> str:

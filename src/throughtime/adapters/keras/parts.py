@@ -13,10 +13,10 @@ import keras
 
 from throughtime._record import MEAN, ONE_SAMPLE, SUM, ModelRecord
 from throughtime.adapters.alike import Alike
+from throughtime.adapters.reductions import Labels
 
 from .arrays import numpy
 from .internals import every_layer
-from .loss import Labels
 from .program import VALID_STEPS, Program, Result
 from .tensors import batch_size, joined, rows_of
 

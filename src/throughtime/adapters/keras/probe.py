@@ -20,22 +20,13 @@ from throughtime._budget import Budget
 from throughtime._errors import AmbiguousLayerError, LossError
 from throughtime._random_states import random_states_restored
 from throughtime._record import MEAN, ModelRecord, Request
+from throughtime.adapters.coupling import is_coupled
+from throughtime.adapters.reductions import COUPLED, UNTRIED, Labels, factor, tried_factor
 
 from . import find, loss_scale
 from .collect import Pass, records
-from .coupling import is_coupled
 from .internals import compiled_loss, synchronise
-from .loss import (
-    COUPLED,
-    UNTRIED,
-    Labels,
-    check_loss,
-    data_loss,
-    factor,
-    has_data_loss,
-    may_do_without_labels,
-    tried_factor,
-)
+from .loss import check_loss, data_loss, has_data_loss, may_do_without_labels
 from .models import check_model, execution, plain_settings
 from .own_cells import own_cells
 from .parts import Parts, why_whole
@@ -45,7 +36,10 @@ from .second_pass import SecondPass
 from .tensors import (
     batch_size,
     check_sizes,
+    first_array,
+    first_sample,
     ragged_told,
+    rows_of,
     shape_and_dtype,
     tensors,
     with_copies,
@@ -262,21 +256,21 @@ class Probe:
             raise
         except Exception:  # what cannot run on copies, and does on the batch, looks at more than one sample
             return True
-        return is_coupled(result, among_copies, size)
+        return is_coupled(result, among_copies, size, first_sample)
 
     def _factor(self, trace: _Trace, result: Result, labels: Labels, size: int) -> tuple[float, str]:
         how = trace.program.reductions
         if how.declared is not None and how.is_certain:
-            return factor(how.declared, labels.sample_weight, size)
+            return factor(how.declared, first_array(labels.sample_weight), size)
         if not has_data_loss(self.model, self.loss):
             return 1.0, "not undone, the whole loss is added by layers"
         if trace.tried is None:
             # Where Keras puts weights on, they are no part of what a user's loss does by itself.
             tried = labels if how.declared is None else replace(labels, sample_weight=None)
             predictions = trace.program.predictions(result)
-            trace.tried = tried_factor(tried, predictions, self._data_loss, size)
+            trace.tried = tried_factor(tried, predictions, self._data_loss, size, rows_of)
         if how.declared is not None and trace.tried[1] in (MEAN, UNTRIED):
-            return factor(how.declared, labels.sample_weight, size)
+            return factor(how.declared, first_array(labels.sample_weight), size)
         return trace.tried
 
     def _data_loss(self, labels: Labels, predictions: Any) -> float:

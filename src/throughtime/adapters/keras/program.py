@@ -15,13 +15,14 @@ import keras
 
 from throughtime._budget import Budget, Need
 from throughtime._record import Request
+from throughtime.adapters.reductions import Labels, Reductions
+from throughtime.adapters.wanted import watched
 
 from .find import Found
 from .internals import every_layer, keras_mask
-from .loss import Labels, Reductions, adds_losses, reductions, total
+from .loss import adds_losses, reductions, total
 from .meter import Meter
 from .tap import Call, Mark, Recorder, key
-from .wanted import watched
 
 
 @dataclass(frozen=True)

@@ -33,18 +33,3 @@ def _holders(model: Any) -> list[Any]:
     loss = compiled_loss(model)
     tracked = [loss, getattr(loss, "_tracker", None)] if loss is not None else []
     return [*every_layer(model), *(holder for holder in tracked if holder is not None)]
-
-
-@contextmanager
-def replaced(holder: Any, name: str, value: Any) -> Iterator[None]:
-    """Set an instance's attribute for the duration of the block, past any tracking of attributes."""
-    attributes = vars(holder)
-    existed, before = name in attributes, attributes.get(name)
-    attributes[name] = value
-    try:
-        yield
-    finally:
-        if existed:
-            attributes[name] = before
-        else:
-            attributes.pop(name, None)

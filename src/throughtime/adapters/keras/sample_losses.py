@@ -19,6 +19,7 @@ import numpy as np
 from throughtime._errors import LossError, ThroughTimeError
 from throughtime._random_states import random_states_restored
 from throughtime._record import Array
+from throughtime.adapters.reductions import Labels
 
 from .internals import (
     keras_logits,
@@ -28,7 +29,7 @@ from .internals import (
     single_losses,
     synchronise,
 )
-from .loss import Labels, check_loss, data_loss, has_data_loss, reductions
+from .loss import check_loss, data_loss, has_data_loss, reductions
 from .models import check_model, execution, plain_settings
 from .program import Traced, all_variables, called
 from .restore import untouched

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from throughtime._record import Attribute
+from throughtime.adapters.alignment import returns_reversed
 
 from .inside import activation_name
 from .own_cells import settings as own_settings
@@ -46,8 +47,3 @@ def of_cell(cell: Any) -> dict[str, Attribute]:
     if getattr(cell, "reset_after", None) is not None:
         flags["reset_after"] = int(cell.reset_after)
     return flags
-
-
-def returns_reversed(layer: Any) -> bool:
-    """Whether the layer's output sequence runs against its input's time."""
-    return bool(getattr(layer, "go_backwards", False) and getattr(layer, "return_sequences", False))

@@ -13,13 +13,14 @@ import keras
 
 from throughtime._budget import NOTHING, Amount, Need
 from throughtime.adapters import needs
+from throughtime.adapters.gates import GATED
 from throughtime.adapters.needs import COLUMNS, Direction, bytes_of
 
 from .cell import inner_cells
 from .held import HELD, OTHER
 from .inside import halves, is_closed, why_not
 from .own_cells import own_cell
-from .weights import GATED, kind_of_cell
+from .weights import kind_of_cell
 
 OWN = "own"  # a cell of one's own that is registered
 _WITH_CELL = ("lstm", "conv_lstm")
@@ -111,7 +112,9 @@ def _units(cell: Any, layer: Any, shape: tuple[int, ...]) -> list[int]:
     """Sizes of a cell's states, all but the LSTM's c, which is as large as h."""
     kind = kind_of_cell(cell)
     if kind == "conv_lstm":
-        return [prod(layer.compute_output_shape(shape)[2 if layer.return_sequences else 1 :])]
+        returned = layer.compute_output_shape(shape)
+        output = returned[0] if layer.return_state else returned
+        return [prod(output[2 if layer.return_sequences else 1 :])]
     if kind in GATED:
         return [int(cell.units)]
     sizes = cell.state_size if isinstance(cell.state_size, (list, tuple)) else [cell.state_size]

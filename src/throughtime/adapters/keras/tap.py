@@ -17,12 +17,12 @@ from typing import Any
 import keras
 
 from throughtime._record import Request
+from throughtime.adapters.attributes import replaced
 
 from . import inside, logits
 from .find import Found, is_recurrent
 from .internals import carry, every_layer
 from .meter import Meter
-from .restore import replaced
 
 Mark = Callable[[str, Any], Any]
 

@@ -84,6 +84,21 @@ def batch_size(structure: Any) -> int:
     return int(keras.tree.flatten(structure)[0].shape[0])
 
 
+def first_array(structure: Any) -> Any:
+    """Bring the first tensor of a structure to NumPy, as floats; None stays None."""
+    if structure is None:
+        return None
+    return np.asarray(keras.ops.convert_to_numpy(keras.tree.flatten(structure)[0]), float)
+
+
+def first_sample(tensor: Any) -> tuple[str, Any] | None:
+    """Name a tensor's dtype and bring its first sample to NumPy; None where it holds no floats."""
+    dtype = keras.backend.standardize_dtype(tensor.dtype)
+    if not keras.backend.is_float_dtype(dtype):
+        return None
+    return dtype, np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(tensor[0], "float32")))
+
+
 def check_sizes(x: Any, y: Any, sample_weight: Any) -> None:
     """Refuse labels or weights for another number of samples.
 

@@ -14,16 +14,15 @@ import keras
 import numpy as np
 
 from throughtime._record import Array
+from throughtime.adapters.gates import GATED
+from throughtime.adapters.names import to_snake_case
 
 from .cell import standard_kind
-from .find import to_snake_case
 from .own_cells import own_cell
 
 # What stands for a variable: its value or its gradient; None where the loss does not reach it.
 Values = Callable[[Any], Array | None]
 Readers = Mapping[str, Values]  # by the suffix that the names get
-
-GATED = {"lstm": 4, "gru": 3, "simple_rnn": 1, "conv_lstm": 4}
 
 
 def kind(layer: Any) -> str:

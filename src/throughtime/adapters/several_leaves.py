@@ -1,71 +1,71 @@
 """Splits the record of a layer that holds several cells: stacked ones, or two halves that differ.
 
 The cells of one layer share a loop; each gets a leaf of its own, with the input and the output that pass
-between them.
+between them. Shared by the adapters of every Keras.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from throughtime._record import Array, DirectionRecord, LayerRecord, SolvedRecord
+from throughtime._record import Array, Attribute, DirectionRecord, LayerRecord, SolvedRecord
 
-from . import weights
-from .cell import inner_cells
 from .dims import with_own_axes
-from .settings import of_cell as settings_of_cell
 
 Inside = DirectionRecord | SolvedRecord
 _OUTSIDE = ("input", "input_gradient", "output", "output_gradient", "underflow", "valid")
 _BETWEEN = "it passes between the cells of one layer; ask for hidden_gradient as well, without Bidirectional"
 
 
+@dataclass(frozen=True)
+class Part:
+    """What is its own of one cell among several: its kind, its weights with their gradients, flags, states.
+
+    `states` is empty where the schema has words for them.
+    """
+
+    kind: str
+    arrays: Mapping[str, Array]
+    flags: Mapping[str, Attribute]
+    states: tuple[str, ...] = ()
+    channels_first: bool = False
+
+
 def stacked(
-    whole: LayerRecord, halves: Sequence[Any], inside: Sequence[Sequence[Inside]], own: weights.Readers
+    whole: LayerRecord, parts: Sequence[Sequence[Part]], inside: Sequence[Sequence[Inside]]
 ) -> tuple[LayerRecord, ...]:
     """Make `rnn/0`, `rnn/1`, … of an RNN over stacked cells.
 
     Parameters
     ----------
     whole : the layer's record without its inside
-    halves : the layer, or both layers of a Bidirectional
+    parts : for each cell its part of the layer, or of both layers of a Bidirectional
     inside : for each half its cells' records, none where nothing was looked into
-    own : readers of weights and their gradients, by the suffix of their names
     """
-    count = len(inner_cells(halves[0].cell))
-    return tuple(_stacked(whole, halves, inside, own, place, count) for place in range(count))
+    return tuple(_stacked(whole, own, inside, place, len(parts)) for place, own in enumerate(parts))
 
 
 def _stacked(
-    whole: LayerRecord,
-    halves: Sequence[Any],
-    inside: Sequence[Sequence[Inside]],
-    own: weights.Readers,
-    place: int,
-    count: int,
+    whole: LayerRecord, halves: Sequence[Part], inside: Sequence[Sequence[Inside]], place: int, count: int
 ) -> LayerRecord:
-    cells = [inner_cells(half.cell)[place] for half in halves]
-    of_place = tuple(records[place] for records in inside)
     kept, missing = _outside(whole, inside, place, count)
-    for suffix, read in own.items():
-        each = [weights.of_cell(cell, read, suffix) for cell in cells]
-        for name in each[0]:
-            kept[name] = each[0][name] if len(each) == 1 else np.stack([one[name] for one in each])
+    for name in halves[0].arrays:
+        each = [half.arrays[name] for half in halves]
+        kept[name] = each[0] if len(each) == 1 else np.stack(each)
     leaf = replace(
         whole,
         path=f"{whole.path}/{place}",
-        kind=weights.kind_of_cell(cells[0]),
+        kind=halves[0].kind,
         arrays=kept,
         directions=("forward", "backward") if len(halves) > 1 else (),
-        flags={**whole.flags, **settings_of_cell(cells[0])},
+        flags={**whole.flags, **halves[0].flags},
         missing=missing,
-        inside=of_place,
+        inside=tuple(records[place] for records in inside),
     )
-    return with_own_axes(leaf, halves[0], cells[0])
+    return with_own_axes(leaf, halves[0].states, channels_first=halves[0].channels_first)
 
 
 def _outside(
@@ -92,22 +92,20 @@ def _outside(
 
 
 def unlike_halves(
-    whole: LayerRecord, halves: Sequence[Any], inside: Sequence[Sequence[Inside]], own: weights.Readers
+    whole: LayerRecord, halves: Sequence[Part], inside: Sequence[Sequence[Inside]]
 ) -> tuple[LayerRecord, ...]:
     """Make `both@forward` and `both@backward` of a Bidirectional over two different layers."""
     leaves = []
+    valid = {"valid": whole.arrays["valid"]} if "valid" in whole.arrays else {}
     for name, half, records in zip(("forward", "backward"), halves, inside, strict=True):
-        arrays = {"valid": whole.arrays["valid"]} if "valid" in whole.arrays else {}
-        for suffix, read in own.items():
-            arrays |= weights.named(half, read, suffix)
         leaf = replace(
             whole,
             path=f"{whole.path}@{name}",
-            kind=weights.kind(half),
-            arrays=arrays,
-            flags={**whole.flags, **settings_of_cell(half.cell), "go_backwards": int(half.go_backwards)},
+            kind=half.kind,
+            arrays={**valid, **half.arrays},
+            flags={**whole.flags, **half.flags},
             missing={},
             inside=tuple(records),
         )
-        leaves.append(with_own_axes(leaf, half))
+        leaves.append(with_own_axes(leaf, half.states, channels_first=half.channels_first))
     return tuple(leaves)

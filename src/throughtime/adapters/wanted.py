@@ -1,8 +1,11 @@
-"""Which kinds of tensors must be watched during a pass for which quantities."""
+"""Which kinds of tensors must be watched during a pass for which quantities.
+
+Shared by the adapters of every Keras.
+"""
 
 from __future__ import annotations
 
-from throughtime.adapters.needs import INSIDE
+from .needs import INSIDE
 
 _INSIDE_GRADIENTS = INSIDE - {"hidden", "cell", "gate_activation"}
 _NEEDED_FOR = {

@@ -1,55 +1,68 @@
 """Finds out whether samples are coupled: whether what a sample does changes with the others of its batch.
 
 BatchNormalization in training couples them, so does a contrastive loss. It is tried, not looked up: the
-pass runs once more with every other sample replaced by a copy of the first (`tensors.with_copies`).
+pass runs once more with every other sample replaced by a copy of the first. Shared by the adapters of every
+Keras.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
-import keras
 import numpy as np
 import numpy.typing as npt
 
-from .program import Result
+
+class Result(Protocol):
+    """Tensors of one pass and the gradients that exist, by what they are of."""
+
+    @property
+    def tensors(self) -> dict[str, Any]:
+        """Outputs, logits and predictions among them."""
+
+    @property
+    def gradients(self) -> dict[str, Any]:
+        """Likewise."""
+
 
 Floats = npt.NDArray[np.float64]
 _TOLERANCE = {"float16": 2e-2, "bfloat16": 1e-1}
 _TOLERANCE_OTHERWISE = 1e-3
 
 
-def is_coupled(result: Result, among_copies: Result, size: int) -> bool:
+# The name of a tensor's dtype, and its first sample as an array; None where it holds no floats.
+FirstSample = Callable[[Any], tuple[str, npt.NDArray[Any]] | None]
+
+
+def is_coupled(result: Result, among_copies: Result, size: int, first: FirstSample) -> bool:
     """Compare the first sample's outputs, and the directions of its gradients, in two passes.
 
     Of gradients only the direction counts: a loss that divides by the number of valid steps scales those
     of all samples alike.
     """
-    outputs = _pairs(result.tensors, among_copies.tensors, size)
-    gradients = _pairs(result.gradients, among_copies.gradients, size)
+    outputs = _pairs(result.tensors, among_copies.tensors, size, first)
+    gradients = _pairs(result.gradients, among_copies.gradients, size, first)
     return any(_error(*pair) > tolerance for *pair, tolerance in outputs) or any(
         _error(before, after * _scale(before, after)) > tolerance for before, after, tolerance in gradients
     )
 
 
 def _pairs(
-    before: dict[str, Any], after: dict[str, Any], size: int
+    before: dict[str, Any], after: dict[str, Any], size: int, first: FirstSample
 ) -> Iterator[tuple[Floats, Floats, float]]:
     """Give the first sample's part of every output and logits, flat, from both passes."""
     for key, tensor in before.items():
         is_compared = any(f".{name}." in f".{key}" for name in ("output", "logits", "prediction"))
         if not is_compared or not len(tensor.shape) or tensor.shape[0] != size:
             continue
-        dtype = keras.backend.standardize_dtype(tensor.dtype)
-        if keras.backend.is_float_dtype(dtype):
-            one, other = _first(tensor), _first(after[key])
-            if np.isfinite(one).all():
-                yield one, other, _TOLERANCE.get(dtype, _TOLERANCE_OTHERWISE)
+        one, other = first(tensor), first(after[key])
+        if one is not None and other is not None and np.isfinite(one[1]).all():
+            yield _flat(one[1]), _flat(other[1]), _TOLERANCE.get(one[0], _TOLERANCE_OTHERWISE)
 
 
-def _first(tensor: Any) -> Floats:
-    return np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(tensor[0], "float32")), np.float64).ravel()
+def _flat(array: npt.NDArray[Any]) -> Floats:
+    return np.asarray(array, np.float64).ravel()
 
 
 def _scale(before: Floats, after: Floats) -> float:

@@ -1,40 +1,35 @@
-"""Axes of arrays that the schema has none for: convolutional states, and states that a cell names itself."""
+"""Axes of arrays that the schema has none for: convolutional states, and states that a cell names itself.
+
+Shared by the adapters of every Keras.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from throughtime._record import Array, LayerRecord, SolvedRecord
-
-from .cell import state_names
-from .own_cells import own_cell
-from .weights import GATED
 
 _SPACE = ("row", "column", "depth")
 _OF_STATE = ("hidden", "cell")
 
 
-def with_own_axes(leaf: LayerRecord, layer: Any, cell: Any = None) -> LayerRecord:
+def with_own_axes(leaf: LayerRecord, states: tuple[str, ...], *, channels_first: bool) -> LayerRecord:
     """Add the names and axes of states that are no plain vector, or have no name in the schema.
 
     Parameters
     ----------
-    layer : the recurrent layer, one half of a Bidirectional
-    cell : one of its stacked cells; by default its only one
+    states : tuple of str
+        As the cell names them; empty where the schema has words for them.
+    channels_first : bool
+        Of the images that a convolutional cell takes.
     """
-    registered = own_cell(layer) if cell is None else None
-    if registered is not None:
-        leaf = replace(leaf, states=registered.states)
-    elif leaf.kind not in GATED:
-        leaf = replace(leaf, states=state_names(layer.cell if cell is None else cell))
-    first = str(getattr(layer, "data_format", "")) == "channels_first"
+    leaf = replace(leaf, states=states or leaf.states)
     own = [one.arrays for one in leaf.inside if isinstance(one, SolvedRecord)][:1]
     arrays = {**leaf.arrays, **(own[0] if own else {})}
     dims = {
-        **_of_states(arrays, leaf, first),
-        **_of_input_and_output(arrays, leaf, first),
+        **_of_states(arrays, leaf, channels_first),
+        **_of_input_and_output(arrays, leaf, channels_first),
         **(_of_kernels(arrays, leaf) if leaf.kind == "conv_lstm" else {}),
     }
     return replace(leaf, dims=dims)

@@ -1,0 +1,60 @@
+"""When to record: a schedule is any function of the training step, a whole number from 0, to a bool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import floor, log10
+
+from throughtime._errors import MonitorError
+
+Schedule = Callable[[int], bool]
+
+
+def every(steps: int) -> Schedule:
+    """Record each time so many training steps have passed.
+
+    Parameters
+    ----------
+    steps : int
+        At least 1.
+
+    Returns
+    -------
+    callable (int) -> bool
+
+    Examples
+    --------
+    >>> from throughtime import every
+    >>> [step for step in range(9) if every(4)(step)]
+    [0, 4, 8]
+    """
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise MonitorError(f"every({steps!r}): the number of training steps between records is 1 or more.")
+    return lambda step: step % steps == 0
+
+
+def logarithmic(per_decade: int = 10) -> Schedule:
+    """Record often at first, where most happens, and ever more rarely: so many times per tenfold step.
+
+    Parameters
+    ----------
+    per_decade : int
+        At least 1.
+
+    Returns
+    -------
+    callable (int) -> bool
+
+    Examples
+    --------
+    >>> from throughtime import logarithmic
+    >>> [step for step in range(120) if logarithmic(4)(step)]
+    [0, 1, 2, 4, 6, 10, 18, 32, 57, 100]
+    """
+    if isinstance(per_decade, bool) or not isinstance(per_decade, int) or per_decade < 1:
+        raise MonitorError(f"logarithmic({per_decade!r}): records per tenfold step are 1 or more.")
+
+    def reached(step: int) -> int:
+        return floor(per_decade * log10(step) + 1e-9)
+
+    return lambda step: step < 2 or reached(step) > reached(step - 1)

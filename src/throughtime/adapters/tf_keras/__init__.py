@@ -1,0 +1,7 @@
+"""Adapter for legacy Keras models: `tf_keras`, and Keras 2 as it came with TensorFlow up to 2.15.
+
+Takes models of TensorFlow 2 and of TensorFlow 1's graph mode. `describe` reads layers without running them.
+"""
+
+from .describe import describe as describe
+from .probe import Probe as Probe

@@ -1,0 +1,254 @@
+"""Collects the arrays of one finished pass into records: one per layer call, in input time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from throughtime._errors import LayerNotFoundError
+from throughtime._record import UNREACHED, Array, DirectionRecord, LayerRecord, ModelRecord, SolvedRecord
+from throughtime.adapters.alignment import returns_reversed
+from throughtime.adapters.dims import with_own_axes
+from throughtime.adapters.needs import INSIDE
+from throughtime.adapters.several_leaves import stacked, unlike_halves
+
+from . import loss_scale, settings, weights
+from .arrays import is_float, numpy
+from .attributes import of_capture
+from .cell import is_stack
+from .collect_closed import closed_direction
+from .collect_unrolled import Direction, solved_records
+from .find import Found
+from .leaf_parts import is_channels_first, of_half, of_stack, own_states
+from .library import is_a
+from .program import Program, Result
+from .tap import Call
+from .ways import halves_of, why_not
+
+_INTEGER_INPUT = "its input is {dtype}, which has no gradient; differentiate the layer that embeds it"
+_READS_LOGITS = (
+    "the loss reads the logits behind this activation, not its output: logits_gradient of capture() has them"
+)
+_NO_TENSOR = "what the layer returns is no tensor and no list of tensors"
+_INTEGER_WEIGHT = "its values are integers, which have no gradient"
+_NOT_RECURRENT = "inputs are captured for recurrent layers only"
+_SEVERAL_INPUTS = "its input is several tensors, not one"
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A finished pass: what ran, what came back, what was asked for.
+
+    `values` are the weights' values by the identity of their variables; `unrolled` is what the second pass
+    found, by the position of the call and the direction.
+    """
+
+    model: Any
+    found: Sequence[Found]
+    program: Program
+    result: Result
+    wanted: frozenset[str]
+    values: Mapping[int, Array]
+    unrolled: Mapping[tuple[int, int], Result]
+
+    def value_of(self, variable: Any) -> Array:
+        """Return a weight's value."""
+        return numpy(self.values[id(variable)])
+
+    def gradient_of(self, variable: Any) -> Array | None:
+        """Return a weight's gradient; None where the loss does not reach it."""
+        differentiated = enumerate(self.program.differentiated)
+        position = next((k for k, each in differentiated if each is variable), None)
+        gradient = self.result.gradients.get(f"variable.{position}")
+        return None if gradient is None else numpy(gradient)
+
+
+def records(done: Pass, reduced: tuple[float, str] | None) -> ModelRecord:
+    """Turn a finished pass into records.
+
+    Raises
+    ------
+    LayerNotFoundError
+        A layer was never called.
+    """
+    calls = done.program.calls
+    called = {call.index for call in calls}
+    absent = [entry.path for index, entry in enumerate(done.found) if index not in called]
+    if not called:
+        inside = done.program.in_a_loop
+        why = " where it can be watched: it is called within a loop or branch of the graph" if inside else ""
+        raise LayerNotFoundError(f"The model did not call {', '.join(absent)} on this batch{why}.")
+    loss = done.result.tensors.get("loss")
+    paths = [_path(done.found[call.index], call.number) for call in calls]
+    return ModelRecord(
+        layers=tuple(leaf for position in range(len(calls)) for leaf in _records(done, position)),
+        attributes=of_capture(done, reduced, called=paths, absent=absent),
+        loss=None if loss is None else float(loss),
+        reduction_factor=None if reduced is None else reduced[0],
+    )
+
+
+def _records(done: Pass, position: int) -> tuple[LayerRecord, ...]:
+    """One leaf for a call; several where a layer holds stacked cells, or two halves that differ."""
+    call = done.program.calls[position]
+    halves, whole = halves_of(_layer(done, call)), _whole(done, call)
+    if not is_a(halves[0], "RNN"):
+        return (whole,)
+    inside = [_solved(done, position, part) for part in range(len(call.inside))]
+    if is_stack(halves[0].cell):
+        return stacked(whole, of_stack(halves, _readers(done)), inside)
+    if len(halves) > 1 and not whole.directions and inside:
+        own = [of_half(half, _readers(done)) for half in halves]
+        return (whole, *unlike_halves(whole, own, inside))
+    solved = replace(whole, inside=tuple(cells[0] for cells in inside))
+    return (with_own_axes(solved, own_states(halves[0]), channels_first=is_channels_first(halves[0])),)
+
+
+def _readers(done: Pass) -> weights.Readers:
+    """Make what reads the weights that were asked for, and their gradients."""
+    readers: dict[str, weights.Values] = {}
+    if "weights" in done.wanted:
+        readers[""] = done.value_of
+    if "weight_gradients" in done.wanted:
+        readers["_gradient"] = done.gradient_of
+    return readers
+
+
+def _whole(done: Pass, call: Call) -> LayerRecord:
+    """Everything of a call but its inside."""
+    entry = done.found[call.index]
+    arrays: dict[str, Array] = {}
+    missing: dict[str, str] = {}
+    for collect in (_activations, _gradients, _weights):
+        collect(done, call, arrays, missing)
+    if entry.is_recurrent and done.wanted & INSIDE and not call.inside:
+        missing["inside"] = call.not_inside or why_not(entry.watched, done.program.training)
+    return LayerRecord(
+        path=_path(entry, call.number),
+        kind=weights.kind(entry.watched),
+        arrays=arrays,
+        directions=weights.directions(entry.watched),
+        flags=settings.of_layer(entry.watched),
+        missing=missing,
+        outer_steps=call.outer_steps,
+    )
+
+
+def _solved(done: Pass, position: int, part: int) -> tuple[DirectionRecord, ...] | tuple[SolvedRecord, ...]:
+    """Read what is known inside one direction: for its cell, or for each of its stacked cells."""
+    call = done.program.calls[position]
+    if call.inside[part].is_closed:
+        return (closed_direction(done.result, call, part, done.value_of),)
+    second = done.unrolled[position, part]
+    return solved_records(Direction(call.inside[part].layer, call, part, done.result, second))
+
+
+def _path(entry: Found, number: int) -> str:
+    # A container asked for itself has its content below its own path, so its leaf stands beside it.
+    if entry.is_container:
+        return f"{entry.path}@{number}"
+    return entry.path if number == 1 else f"{entry.path}@{number}"
+
+
+def _activations(done: Pass, call: Call, arrays: dict[str, Array], missing: dict[str, str]) -> None:
+    tensors = done.result.tensors
+    if "output" in done.wanted:
+        parts = [numpy(tensors[call.key("output", part)]) for part in range(call.outputs)]
+        if parts:
+            arrays["output"] = _in_input_time(done, call, _joined(parts))
+        else:
+            missing["output"] = _NO_TENSOR
+    if not done.found[call.index].is_recurrent:
+        return
+    sequence = tensors.get(call.key("input"))
+    if "input" in done.wanted:
+        if sequence is None:
+            missing["input"] = _SEVERAL_INPUTS
+        else:
+            arrays["input"] = numpy(sequence)
+    if "valid" in done.wanted:
+        if call.has_mask:
+            arrays["valid"] = tensors[call.key("mask")].astype(bool)
+        elif sequence is not None:
+            arrays["valid"] = np.ones(sequence.shape[:2], bool)
+
+
+def _gradients(done: Pass, call: Call, arrays: dict[str, Array], missing: dict[str, str]) -> None:
+    gradients = done.result.gradients
+    if "output_gradient" in done.wanted:
+        parts = [gradients.get(call.key("output", part)) for part in range(call.outputs)]
+        if parts and all(part is not None for part in parts):
+            array = _joined([numpy(part) for part in parts])
+            arrays["output_gradient"] = _in_input_time(done, call, array)
+            if _layer(done, call).compute_dtype == "float16":
+                lost = loss_scale.underflow(array, loss_scale.of_training(done.model))
+                arrays["underflow"] = np.asarray(lost)
+        else:
+            missing["output_gradient"] = _why_no_output_gradient(done, call)
+    logits_gradient = _logits_gradient(done, call)
+    if "logits_gradient" in done.wanted and logits_gradient is not None:
+        arrays["logits_gradient"] = logits_gradient
+    if "input_gradient" in done.wanted:
+        gradient = gradients.get(call.key("input"))
+        if gradient is not None:
+            arrays["input_gradient"] = numpy(gradient)
+        else:
+            missing["input_gradient"] = _why_no_input_gradient(done, call)
+
+
+def _why_no_output_gradient(done: Pass, call: Call) -> str:
+    if not call.outputs:
+        return _NO_TENSOR
+    if not is_float(call.output_dtype):
+        return f"its output is {call.output_dtype}, which has no gradient"
+    if _logits_gradient(done, call) is not None:
+        return _READS_LOGITS
+    if any(call.key("state_0", part) in done.result.gradients for part in range(len(call.inside))):
+        return "the loss depends on the layer's final states, not on its output"
+    return UNREACHED
+
+
+def _logits_gradient(done: Pass, call: Call) -> Array | None:
+    gradients = [done.result.gradients.get(key) for key in call.logits]
+    return numpy(gradients[0]) if len(gradients) == 1 and gradients[0] is not None else None
+
+
+def _why_no_input_gradient(done: Pass, call: Call) -> str:
+    if call.input_dtype and not is_float(call.input_dtype):
+        return _INTEGER_INPUT.format(dtype=call.input_dtype)
+    if not done.found[call.index].is_recurrent:
+        return _NOT_RECURRENT
+    return UNREACHED if call.input_dtype else _SEVERAL_INPUTS
+
+
+def _weights(done: Pass, call: Call, arrays: dict[str, Array], missing: dict[str, str]) -> None:
+    layer = _layer(done, call)
+    if "weights" in done.wanted:
+        arrays.update(weights.named(layer, done.value_of))
+    if "weight_gradients" in done.wanted:
+        found = weights.named(layer, done.gradient_of, "_gradient")
+        arrays.update(found)
+        floats = weights.named(layer, _is_float, "_gradient")
+        for name in floats.keys() - found.keys():
+            missing[name] = UNREACHED if floats[name].all() else _INTEGER_WEIGHT
+
+
+def _is_float(variable: Any) -> Array:
+    return np.full(tuple(variable.shape), is_float(variable.dtype))
+
+
+def _layer(done: Pass, call: Call) -> Any:
+    return done.found[call.index].watched
+
+
+def _joined(parts: list[Array]) -> Array:
+    """Put the two outputs of an unmerged Bidirectional on a direction axis before the units."""
+    return parts[0] if len(parts) == 1 else np.stack(parts, axis=-2)
+
+
+def _in_input_time(done: Pass, call: Call, array: Array) -> Array:
+    """Flip what a layer that runs backwards returns in processing order."""
+    return array[:, ::-1] if returns_reversed(_layer(done, call)) else array

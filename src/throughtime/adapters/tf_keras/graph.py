@@ -1,0 +1,210 @@
+"""Gradients of TensorFlow 1's graph mode: `tf.gradients` in a graph of our own, with a session of its own.
+
+Nothing is added to the user's graph, which may be finalized, and nothing runs in the user's session but the
+reading of weights. The layers are called again in the new graph, on variables of the same names and values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from throughtime._errors import UnbuiltModelError, UnsupportedModelError
+from throughtime._record import Array
+from throughtime.adapters.attributes import replaced
+
+from .internals import every_layer, is_cast, keras_session, raw_variable
+from .library import internal
+from .program import Computation, Result, Traced
+from .restore import untouched
+from .variables import all_variables, standing_in
+
+
+def values_of(model: Any, variables: Sequence[Any]) -> list[Array]:
+    """Read variables in the session that holds them, by operations that are already there.
+
+    Raises
+    ------
+    UnbuiltModelError
+        There is no session for the model's graph, or it has not initialised the variables.
+    """
+    if not variables:
+        return []
+    raw = [raw_variable(variable) for variable in variables]
+    try:
+        values: list[Array] = session_of(model, raw[0].graph).run(raw)
+    except tf.errors.FailedPreconditionError as error:
+        raise UnbuiltModelError(
+            f"The model {model.name!r} has variables without a value: {error.message.splitlines()[0]}\n"
+            "Restore them, or let Keras initialise them: keras.backend.get_session(), or fit."
+        ) from error
+    return values
+
+
+def session_of(model: Any, graph: Any) -> Any:
+    """Find the session that holds a graph's values: the one entered, else the one that Keras was given.
+
+    None is made: Keras itself would start a new one, with new random weights, where its own is of another
+    graph.
+
+    Raises
+    ------
+    UnbuiltModelError
+        There is none.
+    """
+    for session in (tf.compat.v1.get_default_session(), keras_session(model)):
+        if session is not None and session.graph is graph and not getattr(session, "_closed", False):
+            return session
+    raise UnbuiltModelError(
+        f"The graph of the model {model.name!r} has no session, so its weights have no values. Enter the one "
+        "that holds them, `with session.as_default():`, or give it to Keras, "
+        "keras.backend.set_session(session); keras.backend.get_session() makes a new one."
+    )
+
+
+def trace(computation: Computation, inputs: Any) -> Traced:
+    """Build a graph that runs a computation and its gradients."""
+    scratch = _Scratch(computation.model)
+    model = computation.model
+    with scratch.graph.as_default():
+        fed = tf.nest.map_structure(_placeholder, inputs)
+        marks: dict[str, Any] = {}
+
+        def mark(key: str, tensor: Any) -> Any:
+            marks[key] = copy = tf.identity(tensor)
+            return copy
+
+        with untouched(model), scratch.in_place_of(model), _other_graphs_told(model):
+            loss, tensors = computation(fed, mark)
+        weights = {
+            f"variable.{index}": raw_variable(scratch.of(variable))
+            for index, variable in enumerate(computation.differentiated)
+        }
+        gradients = _gradients(loss, {**marks, **weights})
+        fetched = {
+            "tensors": {key: tf.convert_to_tensor(tensor) for key, tensor in tensors.items()},
+            "gradients": gradients,
+        }
+    scratch.graph.finalize()
+
+    def run(inputs: Any) -> Result:
+        scratch.load()
+        outcome = scratch.session.run(fetched, _feed(fed, inputs))
+        return Result(outcome["tensors"], outcome["gradients"])
+
+    return run
+
+
+def evaluate(model: Any, function: Any, inputs: Any) -> Any:
+    """Evaluate a function of arrays once, in a graph of its own."""
+    scratch = _Scratch(model)
+    with scratch.graph.as_default():
+        fed = tf.nest.map_structure(_placeholder, inputs)
+        with untouched(model), scratch.in_place_of(model), _other_graphs_told(model):
+            value = function(fed)
+    scratch.load()
+    return scratch.session.run(value, _feed(fed, inputs))
+
+
+def _placeholder(array: Any) -> Any:
+    if array is None:
+        return None
+    return tf.compat.v1.placeholder(tf.as_dtype(array.dtype), array.shape)
+
+
+def _feed(fed: Any, inputs: Any) -> dict[Any, Array]:
+    pairs = zip(tf.nest.flatten(fed), tf.nest.flatten(inputs), strict=True)
+    return {placeholder: array for placeholder, array in pairs if placeholder is not None}
+
+
+def _gradients(loss: Any, sources: Mapping[str, Any]) -> dict[str, Any]:
+    if loss is None or not sources:
+        return {}
+    found = tf.gradients(loss, list(sources.values()))
+    pairs = zip(sources, found, strict=True)
+    return {key: tf.convert_to_tensor(gradient) for key, gradient in pairs if gradient is not None}
+
+
+class _Scratch:
+    """A graph beside the user's, with variables in place of the model's.
+
+    Attributes
+    ----------
+    graph, session
+        Of its own; the session's values come from the user's at each `load`.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.graph = tf.Graph()
+        self._model = model
+        self._variables = all_variables(model)
+        with self.graph.as_default():
+            self._stand_ins = {id(variable): _like(model, variable) for variable in self._variables}
+            self._constants = {id(tensor): tf.constant(value) for tensor, value in _constants(model)}
+            self.session = tf.compat.v1.Session(graph=self.graph)
+
+    def of(self, variable: Any) -> Any:
+        """Return what stands for a variable of the model."""
+        return self._stand_ins[id(variable)]
+
+    @contextmanager
+    def in_place_of(self, model: Any) -> Iterator[None]:
+        """Let the model's layers compute with this graph's variables."""
+        layers = every_layer(model)
+        with ExitStack() as stack:
+            for layer in layers:
+                # What earlier calls of the layer have added belongs to another graph.
+                stack.enter_context(replaced(layer, "_losses", []))
+            stack.enter_context(standing_in(layers, {**self._stand_ins, **self._constants}, lists=True))
+            yield
+
+    def load(self) -> None:
+        """Take over the values that the user's session has now."""
+        values = values_of(self._model, self._variables)
+        initializers = [raw_variable(self.of(variable)).initializer for variable in self._variables]
+        feed = {each.inputs[1]: value for each, value in zip(initializers, values, strict=True)}
+        self.session.run(initializers, feed)
+
+
+def _like(model: Any, variable: Any) -> Any:
+    """Make a variable of the same kind in the current graph."""
+    raw = raw_variable(variable)
+    name = raw.name.partition(":")[0]
+    zeros = np.zeros(tuple(raw.shape), raw.dtype.as_numpy_dtype)
+    own = tf.compat.v1.Variable(zeros, trainable=raw.trainable, name=name, use_resource=True)
+    if not is_cast(variable):
+        return own
+    return internal(model, "mixed_precision.autocast_variable").create_autocast_variable(own)
+
+
+def _constants(model: Any) -> Iterator[tuple[Any, Array]]:
+    """Find constants of the user's graph that layers keep in their attributes."""
+    for layer in every_layer(model):
+        for value in vars(layer).values():
+            for tensor in value if isinstance(value, (list, tuple)) else (value,):
+                if isinstance(tensor, tf.Tensor) and tensor.op.type == "Const":
+                    yield tensor, tf.get_static_value(tensor)
+
+
+@contextmanager
+def _other_graphs_told(model: Any) -> Iterator[None]:
+    """Say what to do where a layer holds on to a tensor of the user's graph.
+
+    Raises
+    ------
+    UnsupportedModelError
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "same graph" not in str(error):
+            raise
+        raise UnsupportedModelError(
+            f"A layer of {model.name!r} computes with a tensor of the model's own graph, which the capture "
+            f"leaves alone: {str(error).splitlines()[0]}\nMake the tensor where it is used, in call(), or "
+            "keep it as a weight, add_weight(trainable=False)."
+        ) from error

@@ -1,0 +1,208 @@
+"""Runs a Keras 2 model once on a batch and returns what was asked for; keeps what it has traced."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from throughtime._budget import Budget
+from throughtime._errors import AmbiguousLayerError, LossError
+from throughtime._record import MEAN, ModelRecord, Request
+from throughtime.adapters.coupling import is_coupled
+from throughtime.adapters.reductions import COUPLED, UNTRIED, Labels, factor, tried_factor
+
+from . import eager, find, graph, loss_scale
+from .arrays import arrays, batch_size, check_sizes, first_sample, rows_of, shapes, with_copies
+from .collect import Pass, records
+from .library import belongs_to_a_graph
+from .loss import Loss
+from .models import check_model, needs_its_batch, plain_settings, weight_values
+from .own_cells import own_cell
+from .program import Program, Result, Traced
+from .restore import untouched
+from .second_pass import SecondPass
+from .ways import halves_of
+
+_KEPT_TRACES = 8  # a loop over many batch shapes must not pile up compiled programs
+
+
+@dataclass
+class _Trace:
+    """A traced program, and what was learned while it ran."""
+
+    program: Program
+    run: Traced
+    second: SecondPass
+    is_scaled: bool
+    tried: tuple[float, str] | None = None
+    is_coupled: bool | None = None
+
+
+class Probe:
+    """Captures chosen layers of one Keras 2 model.
+
+    Parameters
+    ----------
+    model : Model or Layer of tf_keras, or of the Keras 2 that came with TensorFlow
+        Built; compiled with a loss unless `loss` is given or no labels will be.
+    loss : callable (y_true, y_pred), Loss, str or None
+    layers : see `find.select`
+    request : Request
+
+    Raises
+    ------
+    UnsupportedModelError, UnbuiltModelError, LayerNotFoundError
+    """
+
+    def __init__(self, model: Any, *, loss: Any, layers: Any, request: Request) -> None:
+        check_model(model)
+        self.model = model
+        self.loss = Loss(model, loss)
+        self.request = request
+        self.found = find.select(model, layers)
+        self._traces: OrderedDict[Any, _Trace] = OrderedDict()
+
+    def __call__(self, x: Any, y: Any, sample_weight: Any, budget: Budget) -> ModelRecord:
+        """Capture one batch. Structures of arrays; y None for a capture without gradients."""
+        data = tuple(map(arrays, (x, y, sample_weight)))
+        check_sizes(*data)
+        with untouched(self.model):
+            trace, result = self._pass(data)
+            reduced = self._how_reduced(trace, result, data)
+            unrolled = trace.second(trace.program.calls, result)
+            wanted = self._wanted(trace.program.has_loss)
+            values = weight_values(self.model, self.found)
+        done = Pass(self.model, self.found, trace.program, result, wanted, values, unrolled)
+        return records(done, reduced)
+
+    def samples(self, x: Any) -> int:
+        """Count the samples of a batch."""
+        return batch_size(x)
+
+    def part(self, data: Any, rows: slice) -> Any:
+        """Take some of the samples of x, y and sample weights."""
+        return tf.nest.map_structure(lambda array: None if array is None else array[rows], data)
+
+    def why_whole(self, data: Any) -> str:
+        """Tell why parts of a batch would not add up to it."""
+        return "models of Keras 2 are captured whole"
+
+    def expect_one_layer(self) -> None:
+        """Refuse several layers where one is meant."""
+        if len(self.found) > 1:
+            paths = ", ".join(entry.path for entry in self.found)
+            raise AmbiguousLayerError(
+                f"The model has {len(self.found)} recurrent layers, {paths}: choose one with layer_name= or "
+                f"layer_idx=.\n{find.selection(self.model).listing()}"
+            )
+
+    def _pass(self, data: Any) -> tuple[_Trace, Result]:
+        """Run on a batch; without a loss where there are no labels and the model has none of its own."""
+        try:
+            trace = self._trace(data, self._expects_loss(data))
+            return trace, self._run(trace, data)
+        except LossError:
+            if data[1] is not None:
+                raise
+        trace = self._trace(data, False)
+        return trace, self._run(trace, data)
+
+    def _run(self, trace: _Trace, data: Any) -> Result:
+        def run(scale: Any) -> Result:
+            return trace.run((*data, scale))
+
+        return loss_scale.run_scaled(run) if trace.is_scaled else run(None)
+
+    def _expects_loss(self, data: Any) -> bool:
+        """Whether there are labels, or a loss of the model's own that may need none."""
+        if data[1] is None:
+            return self.loss.may_do_without_labels()
+        self.loss.check()
+        return True
+
+    def _wanted(self, has_loss: bool) -> frozenset[str]:
+        return self.request.quantities - (frozenset() if has_loss else self.request.gradients)
+
+    def _trace(self, data: Any, has_loss: bool) -> _Trace:
+        identity = self.loss.identity
+        own = tuple(own_cell(half) for entry in self.found for half in halves_of(entry.watched))
+        key = shapes(data), has_loss, id(identity), own, plain_settings(self.model)
+        if key not in self._traces:
+            self._traces[key] = self._new_trace(data, has_loss)
+        self._traces.move_to_end(key)
+        while len(self._traces) > _KEPT_TRACES:
+            self._traces.popitem(last=False)
+        return self._traces[key]
+
+    def _new_trace(self, data: Any, has_loss: bool) -> _Trace:
+        training = self.request.training
+        request = replace(self.request, quantities=self._wanted(has_loss))
+        program = Program(self.model, self.found, self.loss, request, has_loss=has_loss)
+        is_scaled = has_loss and loss_scale.is_needed(self.model)
+        inputs = (*data, np.float32(1.0) if is_scaled else None)
+        run = self._tracer(any_batch=not needs_its_batch(self.model))(program, inputs)
+        second = SecondPass(self.model, self._tracer(any_batch=False), training, is_scaled)
+        return _Trace(program, run, second, is_scaled)
+
+    def _tracer(self, *, any_batch: bool) -> Callable[[Any, Any], Traced]:
+        if belongs_to_a_graph(self.model):
+            return graph.trace
+        step_by_step = bool(getattr(self.model, "run_eagerly", False))
+        return partial(eager.trace, step_by_step=step_by_step, any_batch=any_batch)
+
+    def _how_reduced(self, trace: _Trace, result: Result, data: Any) -> tuple[float, str] | None:
+        """Find what the loss puts on each sample's gradient, and say in words what was done about it."""
+        if not trace.program.has_loss:
+            return None
+        size = batch_size(data[0])
+        reduced, how = self._factor(trace, result, Labels(*data), size)
+        if trace.is_coupled is None:
+            trace.is_coupled = size > 1 and self._couples(trace, result, data, size)
+        if trace.is_coupled and not how.startswith(COUPLED):
+            how = f"{COUPLED}: what one sample does changes with the others of its batch; {how} undone"
+        return reduced, how
+
+    def _couples(self, trace: _Trace, result: Result, data: Any, size: int) -> bool:
+        """Whether the first sample sees that the others are replaced by copies of it."""
+        try:
+            among_copies = self._run(trace, with_copies(data, size))
+        except MemoryError:
+            raise
+        except Exception:  # what cannot run on copies, and does on the batch, looks at more than one sample
+            return True
+        return is_coupled(result, among_copies, size, first_sample)
+
+    def _factor(self, trace: _Trace, result: Result, labels: Labels, size: int) -> tuple[float, str]:
+        how = trace.program.reductions
+        if how.declared is not None and how.is_certain:
+            return factor(how.declared, None, size)
+        if not self.loss.has_data_loss():
+            return 1.0, "not undone, the whole loss is added by layers"
+        if trace.tried is None:
+            # Where Keras puts weights on, they are no part of what a user's loss does by itself.
+            tried = labels if how.declared is None else replace(labels, sample_weight=None)
+            predictions = trace.program.predictions(result)
+            trace.tried = tried_factor(tried, predictions, self._data_loss, size, rows_of)
+        if how.declared is not None and trace.tried[1] in (MEAN, UNTRIED):
+            return factor(how.declared, None, size)
+        return trace.tried
+
+    def _data_loss(self, labels: Labels, predictions: Any) -> float:
+        def evaluate(inputs: Any) -> Any:
+            *parts, predicted = inputs
+            return self.loss.of_data(Labels(*parts), predicted)
+
+        inputs = (labels.x, labels.y, labels.sample_weight, predictions)
+        if belongs_to_a_graph(self.model):
+            return float(graph.evaluate(self.model, evaluate, inputs))
+        return float(evaluate(tf.nest.map_structure(_tensor, inputs)))
+
+
+def _tensor(array: Any) -> Any:
+    return None if array is None else tf.convert_to_tensor(array)

@@ -1,0 +1,213 @@
+"""Watches chosen layers during one forward pass: what goes in, what comes out, which mask came along.
+
+Each layer's `call` is wrapped on the instance while the model runs and taken off afterwards; the layer
+computes with its own kernel. A wrapped layer hands on *marked* copies of its tensors, so that a gradient with
+respect to a mark is the gradient through that use alone.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import tensorflow as tf
+
+from throughtime.adapters.attributes import replaced
+
+from . import inside, logits, ways
+from .arrays import is_float
+from .find import Found
+from .internals import as_a_call, as_keras_calls, carry, every_layer, runs_in_a_loop
+from .library import is_a
+
+Mark = Callable[[str, Any], Any]
+
+
+@dataclass
+class Call:
+    """What is known of one call of one watched layer, without its tensors.
+
+    Attributes
+    ----------
+    index, number : int
+        Which layer, and which of its calls, from 1.
+    outer_steps : int
+        How many samples a TimeDistributed made of each of its own; 0 where there is none around the layer.
+    outputs : int
+        How many tensors others see of what it returned.
+    not_inside : str
+        Why this call was not looked into.
+    """
+
+    index: int
+    number: int
+    outer_steps: int = 0
+    outputs: int = 0
+    output_dtype: str = ""
+    input_dtype: str = ""
+    input_rank: int = 0
+    has_mask: bool = False
+    logits: tuple[str, ...] = ()
+    not_inside: str = ""
+    inside: list[inside.Inside] = field(default_factory=list)
+
+    def key(self, name: str, part: int = 0) -> str:
+        """Name one tensor of this call among all that a pass returns."""
+        return f"{self.index}.{self.number}.{name}.{part}"
+
+
+class Recorder:
+    """Collects the calls of the watched layers, in order, and the tensors that are wanted of them.
+
+    Parameters
+    ----------
+    mark : callable (key, tensor) -> tensor
+        Makes a copy of a tensor that the loss can be differentiated with respect to.
+    wanted : set of str
+        What to mark: "inputs", "outputs", "logits", "inside", "weights"; what to keep: "output", "input",
+        "valid".
+    activations : frozenset of str
+        Those with a derivative in closed form.
+    """
+
+    def __init__(
+        self,
+        found: Sequence[Found],
+        mark: Mark,
+        wanted: frozenset[str],
+        *,
+        training: bool,
+        activations: frozenset[str],
+    ) -> None:
+        self.found = found
+        self.mark = mark
+        self.wanted = wanted
+        self.training = training
+        self.activations = activations
+        self.calls: list[Call] = []
+        self.current: list[Call] = []
+        self.tensors: dict[str, Any] = {}
+        self.in_a_loop: set[int] = set()
+        self.outer_steps: list[int] = []
+        self._graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Wrap the layers' calls for the duration of the block."""
+        with ExitStack() as stack:
+            for index, entry in enumerate(self.found):
+                layer = entry.watched
+                looks_inside = "inside" in self.wanted and not ways.why_not(layer, self.training)
+                if looks_inside and is_a(layer, "Bidirectional"):
+                    inside.watch_halves(self, layer, stack)
+                original = logits.watched(self, layer, as_keras_calls(layer, layer.call))
+                if looks_inside and is_a(layer, "RNN"):
+                    original = inside.watched(self, layer, original, inspect.signature(layer.call))
+                stack.enter_context(replaced(layer, "call", self._wrap(index, entry, original)))
+            for outer in self._outer_layers():
+                stack.enter_context(replaced(outer, "call", self._counted(outer)))
+            yield
+
+    def _outer_layers(self) -> list[Any]:
+        """Every TimeDistributed around a watched layer, and between it and the outermost."""
+        outermost = {id(entry.outer): entry.outer for entry in self.found if entry.outer is not None}
+        inner = [layer for outer in outermost.values() for layer in every_layer(outer)]
+        return list({id(layer): layer for layer in inner if is_a(layer, "TimeDistributed")}.values())
+
+    def _counted(self, outer: Any) -> Callable[..., Any]:
+        """Wrap a TimeDistributed's call to know how many steps it has."""
+        original, signature = outer.call, inspect.signature(outer.call)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            inputs = inside.first_of(next(iter(signature.bind(*args, **kwargs).arguments.values())))
+            self.outer_steps.append(int(inputs.shape[1] or 0))
+            try:
+                return original(*args, **kwargs)
+            finally:
+                self.outer_steps.pop()
+
+        return as_a_call(call, signature)
+
+    def _wrap(self, index: int, entry: Found, original: Callable[..., Any]) -> Callable[..., Any]:
+        signature = inspect.signature(entry.watched.call)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if runs_in_a_loop(self._graph):
+                self.in_a_loop.add(index)
+                return original(*args, **kwargs)
+            record = Call(index, sum(call.index == index for call in self.calls) + 1)
+            record.outer_steps = prod(self.outer_steps) if self.outer_steps else 0
+            bound = signature.bind(*args, **kwargs)
+            first = next(iter(bound.arguments), "")
+            value = bound.arguments.get(first)
+            record.input_dtype, record.input_rank = _described(inside.first_of(value))
+            if entry.is_recurrent:
+                mask = inside.first_of(bound.arguments.get("mask"))
+                record.has_mask = mask is not None
+                bound.arguments[first] = self._recurrent_input(record, value, mask)
+                args, kwargs = bound.args, bound.kwargs
+            self.current.append(record)
+            try:
+                result = original(*args, **kwargs)
+            finally:
+                self.current.pop()
+            self.calls.append(record)
+            return self._marked_result(record, entry.watched, result)
+
+        return as_a_call(call, signature)
+
+    def marked(self, wanted: str, name: str, tensor: Any) -> Any:
+        """Mark a tensor if its kind is wanted and it is a float; masks and logits travel along."""
+        if wanted not in self.wanted or not tf.is_tensor(tensor) or not is_float(tensor.dtype):
+            return tensor
+        return carry(tensor, self.mark(name, tensor))
+
+    def keep(self, key: str, tensor: Any) -> str:
+        """Let the pass return a tensor."""
+        self.tensors[key] = tensor
+        return key
+
+    def _recurrent_input(self, record: Call, value: Any, mask: Any) -> Any:
+        """Mark the sequence among what a recurrent layer is given, and keep it with its mask."""
+        if mask is not None and "valid" in self.wanted:
+            self.keep(record.key("mask"), mask)
+        if not tf.is_tensor(inside.first_of(value)):
+            return value
+        marked = self.marked("inputs", record.key("input"), inside.first_of(value))
+        if "input" in self.wanted or "inside" in self.wanted:
+            self.keep(record.key("input"), marked)
+        return inside.with_first(value, marked)
+
+    def _marked_result(self, record: Call, layer: Any, result: Any) -> Any:
+        """Mark the outputs that others see; states that the layer returns beside them pass through."""
+        several = isinstance(result, (list, tuple))
+        parts = list(result) if several else [result]
+        count = 2 if getattr(layer, "merge_mode", "concat") is None else 1
+        for part in range(min(count, len(parts))):
+            if tf.is_tensor(parts[part]):  # a layer may return a dict
+                parts[part] = self._marked_output(record, part, parts[part])
+        return _packed(result, parts) if several else parts[0]
+
+    def _marked_output(self, record: Call, part: int, output: Any) -> Any:
+        marked = self.marked("outputs", record.key("output", part), output)
+        logits.hand_on(self, record, output, marked)
+        record.outputs = part + 1
+        record.output_dtype = tf.as_dtype(output.dtype).name
+        if "output" in self.wanted:
+            self.keep(record.key("output", part), marked)
+        return marked
+
+
+def _packed(result: Any, parts: list[Any]) -> Any:
+    """Give marked parts the type of what was returned."""
+    return type(result)(*parts) if hasattr(result, "_fields") else type(result)(parts)
+
+
+def _described(tensor: Any) -> tuple[str, int]:
+    if not tf.is_tensor(tensor):
+        return "", 0
+    return tf.as_dtype(tensor.dtype).name, tensor.shape.rank or 0

@@ -1,0 +1,99 @@
+"""The variables of a model: which there are, and what stands in their place for a while.
+
+A layer reads its weights from its attributes. For the time of one call they hold something else: a copy that
+the loss can be differentiated with respect to, or the same variable in another graph.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import tensorflow as tf
+
+from throughtime.adapters.attributes import replaced
+
+from .internals import every_layer, random_generators, raw_variable
+
+# Lists that say which weights a layer has, and are not what it computes with.
+LISTS = ("_trainable_weights", "_non_trainable_weights")
+_DEPTH = 4  # of what holds a variable: attribute, list, partial, its arguments
+
+
+def all_variables(model: Any) -> list[Any]:
+    """Return everything a pass may read or write: weights, seeds, statistics, states of stateful layers."""
+    layers = every_layer(model)
+    held = [*model.weights, *(v for layer in layers for v in _states(layer))]
+    held += [v for metric in getattr(model, "metrics", ()) for v in metric.variables]
+    for generator in random_generators(model):
+        own = getattr(generator, "_generator", None)
+        held += [] if own is None else [own.state]
+    return list({id(variable): variable for variable in held}.values())
+
+
+def _states(layer: Any) -> list[Any]:
+    states = tf.nest.flatten(getattr(layer, "states", None) if hasattr(layer, "_states") else None)
+    return [state for state in states if isinstance(state, tf.Variable)]
+
+
+@contextmanager
+def values_restored(variables: list[Any]) -> Iterator[None]:
+    """Put the values of variables back, also when the block raises or is interrupted."""
+    kept = [(raw, raw.read_value()) for raw in map(raw_variable, variables)]
+    try:
+        yield
+    finally:
+        for variable, value in kept:
+            variable.assign(value)
+
+
+@contextmanager
+def standing_in(
+    holders: list[Any], stand_in_for: Mapping[int, Any], *, lists: bool = False
+) -> Iterator[None]:
+    """Let attributes of `holders` hold something else in place of variables, in containers among them too.
+
+    Parameters
+    ----------
+    stand_in_for : mapping
+        By the identity of a variable.
+    lists : bool
+        The layers' lists of their weights as well.
+    """
+    with ExitStack() as stack:
+        for holder in holders:
+            for name, value in list(vars(holder).items()):
+                if lists or name not in LISTS:
+                    other = _with_stand_ins(value, stand_in_for.get, _DEPTH)
+                    if other is not value:
+                        stack.enter_context(replaced(holder, name, other))
+        yield
+
+
+def _with_stand_ins(value: Any, stand_in: Callable[[int], Any], depth: int) -> Any:
+    """Return a value with variables in it replaced; itself where there are none."""
+    other = stand_in(id(value))
+    if other is not None or depth == 0:
+        return value if other is None else other
+    if isinstance(value, functools.partial):
+        return _packed(value, value.args, stand_in, depth)
+    if isinstance(value, dict):
+        return _packed(value, value.values(), stand_in, depth)
+    if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
+        return _packed(value, value, stand_in, depth)
+    return value
+
+
+def _packed(value: Any, parts: Iterable[Any], stand_in: Callable[[int], Any], depth: int) -> Any:
+    """Make a container like `value` of its parts with stand-ins; itself where there are none."""
+    parts = list(parts)
+    others = [_with_stand_ins(part, stand_in, depth - 1) for part in parts]
+    if all(other is part for other, part in zip(others, parts, strict=True)):
+        return value
+    if isinstance(value, functools.partial):
+        return functools.partial(value.func, *others, **value.keywords)
+    if isinstance(value, dict):
+        return dict(zip(value, others, strict=True))
+    return tuple(others) if isinstance(value, tuple) else others

@@ -1,0 +1,1 @@
+"""Native callbacks of the frameworks' training loops, each a thin class over `Monitor`."""

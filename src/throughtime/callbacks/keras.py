@@ -1,0 +1,44 @@
+"""A callback for `fit`, of Keras 3 and of tf_keras: both call it alike, the library is an argument."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from throughtime._monitor.monitor import Monitor
+
+
+def keras_callback(monitor: Monitor, library: str) -> Any:
+    """Make the callback.
+
+    Parameters
+    ----------
+    monitor : Monitor
+    library : {"keras", "tf_keras"}
+    """
+    base: Any = import_module(library).callbacks.Callback
+
+    class MonitorCallback(base):  # type: ignore[misc]
+        """Tells a monitor of each training step."""
+
+        def on_train_begin(self, logs: Any = None) -> None:
+            monitor.begin(self.model)
+
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            self._seen = -1
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            # With steps_per_execution several training steps end at once; `batch` is the last of them,
+            # and beyond the epoch where they do not divide it.
+            steps = self.params.get("steps")
+            last = batch if steps is None else min(batch, steps - 1)
+            monitor.step(last - self._seen)
+            self._seen = last
+            if monitor.should_stop:
+                self.model.stop_training = True
+
+        def on_train_end(self, logs: Any = None) -> None:
+            monitor.end()
+
+    return MonitorCallback()

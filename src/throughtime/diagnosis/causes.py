@@ -1,0 +1,140 @@
+"""Why: what a layer's gates, weights and states say about its memory, and what may be tried.
+
+Evidence is measured wherever it can be; a remedy needs its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import xarray as xr
+
+from throughtime._errors import DiagnosticError, SchemaError
+from throughtime.diagnostics import lyapunov_spectrum, recurrent_spectrum, saturation, timescale
+
+from .findings import Evidence, LayerDiagnosis, Remedy, Verdict
+from .words import SOURCES, number, percent, say, with_interval
+
+_KEEPS = {"lstm": "forget", "gru": "update"}
+_LARGEST_STATE = 256  # whose Lyapunov exponents are worth their cost
+_LYAPUNOV_SAMPLES = 2
+_FLOOR = 10  # times the optimizer's epsilon
+
+
+def evidence(layer: xr.Dataset, fitted: xr.Dataset | None, epsilon: float | None) -> tuple[Evidence, ...]:
+    """Measure all that there is to say about one direction of one layer."""
+    sources: tuple[Callable[[], Iterator[Evidence]], ...] = (
+        lambda: _timescale(layer),
+        lambda: _saturation(layer),
+        lambda: _forget_bias(layer),
+        lambda: _decay(fitted),
+        lambda: _lyapunov(layer),
+        lambda: _spectrum(layer),
+        lambda: _floor(layer, epsilon),
+    )
+    return tuple(each for source in sources for each in _those_there(source))
+
+
+def _those_there(source: Callable[[], Iterator[Evidence]]) -> list[Evidence]:
+    try:
+        return list(source())
+    except (DiagnosticError, SchemaError):  # a cell that has no such thing
+        return []
+
+
+def _timescale(layer: xr.Dataset) -> Iterator[Evidence]:
+    steps = timescale(layer).values
+    median, p90, largest = (float(np.quantile(steps, q, method="nearest")) for q in (0.5, 0.9, 1.0))
+    told = {name: number(value) for name, value in (("median", median), ("p90", p90), ("largest", largest))}
+    yield Evidence("timescale", largest, say("timescale", **told))
+
+
+def _saturation(layer: xr.Dataset) -> Iterator[Evidence]:
+    shares = saturation(layer).mean("unit")
+    for gate in map(str, shares["gate"].values):
+        left, right = (float(shares[side].sel(gate=gate)) for side in ("left", "right"))
+        if gate != "candidate" and max(left, right) >= 0.5:
+            text = say("saturation", gate=gate, left=percent(left), right=percent(right))
+            yield Evidence(f"saturation_{gate}", max(left, right), text)
+
+
+def _forget_bias(layer: xr.Dataset) -> Iterator[Evidence]:
+    gate = _KEEPS.get(str(layer.attrs.get("kind")))
+    if gate is None or "bias" not in layer:
+        return
+    biases = [layer[name].sel(gate=gate) for name in ("bias", "recurrent_bias") if name in layer]
+    value = float(sum(bias.mean() for bias in biases))
+    yield Evidence("forget_bias", value, say("forget_bias", gate=gate, bias=number(value)))
+
+
+def _decay(fitted: xr.Dataset | None) -> Iterator[Evidence]:
+    if fitted is None or np.isnan(fitted["rate"]):
+        return
+    rate, ends = float(fitted["rate"]), (float(fitted["low"]), float(fitted["high"]))
+    fit = "" if bool(fitted["exponential"]) else ", which no single rate describes"
+    yield Evidence("decay_rate", rate, say("decay", rate=with_interval(rate, ends), fit=fit))
+
+
+def _lyapunov(layer: xr.Dataset) -> Iterator[Evidence]:
+    size = int(layer.sizes.get("unit", 0)) * (1 + (layer.attrs.get("kind") == "lstm"))
+    if size > _LARGEST_STATE or "hidden" not in layer:
+        return
+    few = layer.isel(sample=slice(_LYAPUNOV_SAMPLES))
+    largest = float(lyapunov_spectrum(few).isel(exponent=0).median())
+    if np.isfinite(largest):
+        yield Evidence("lyapunov", largest, say("lyapunov", exponent=number(largest)))
+
+
+def _spectrum(layer: xr.Dataset) -> Iterator[Evidence]:
+    found = recurrent_spectrum(layer)
+    for gate in map(str, found["gate"].values) if "gate" in found.dims else [""]:
+        at = found.sel(gate=gate) if gate else found
+        radius, sigma = float(at["spectral_radius"]), float(at["largest_singular_value"])
+        where = f", {gate} gate," if gate else ""
+        text = say("spectrum", gate=where, radius=number(radius), sigma=number(sigma))
+        yield Evidence(f"spectrum_{gate}".rstrip("_"), radius, text)
+
+
+def _floor(layer: xr.Dataset, epsilon: float | None) -> Iterator[Evidence]:
+    if epsilon is None or "recurrent_kernel_gradient" not in layer:
+        return
+    below = float((np.abs(layer["recurrent_kernel_gradient"]) < _FLOOR * epsilon).mean())
+    yield Evidence("optimizer_floor", below, say("floor", share=percent(below), epsilon=number(epsilon)))
+
+
+def remedies(layer: LayerDiagnosis, verdict: Verdict, lag: int) -> Iterator[Remedy]:
+    """Name what may help one layer, each with what it rests on.
+
+    Parameters
+    ----------
+    lag : int
+        That the caller says the task needs.
+    """
+    known = {each.name: each for each in layer.why}
+    if verdict is Verdict.UNSTABLE:
+        if "decay_rate" in known:
+            yield _remedy("remedy_clipping", known["decay_rate"])
+        return
+    if verdict not in (Verdict.NO_EVIDENCE, Verdict.WEAK_SIGNAL):
+        return
+    scale, bias, radius = (known.get(name) for name in ("timescale", "forget_bias", "spectrum"))
+    if scale is not None and scale.value < lag:
+        gate = _KEEPS.get(layer.kind, "forget")
+        yield _remedy("remedy_chrono", scale, gate=gate, longest=max(lag - 1, 2))
+    if layer.kind == "lstm" and bias is not None and bias.value < 0.5:
+        yield _remedy("remedy_forget_bias", bias)
+    if layer.kind == "simple_rnn" and radius is not None and radius.value < 0.95:
+        yield _remedy("remedy_orthogonal", radius)
+    floor = known.get("optimizer_floor")
+    if floor is not None and floor.value > 0.5:
+        yield _remedy("remedy_epsilon", floor)
+
+
+def window_remedy(lag: int, longest: int) -> Remedy:
+    """Name a longer window, where the one given is too short."""
+    return Remedy(say("remedy_window", lag=lag), f"largest lag {longest}", SOURCES["remedy_window"])
+
+
+def _remedy(key: str, rests_on: Evidence, **values: object) -> Remedy:
+    return Remedy(say(key, **values), rests_on.text, SOURCES[key])

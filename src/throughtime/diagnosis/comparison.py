@@ -1,0 +1,173 @@
+"""`compare`: two diagnoses side by side, with intervals of what changed."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from throughtime._errors import DiagnosticError
+
+from .diagnosis import Diagnosis
+from .findings import NAN, NO, UNCLEAR, YES, Answer
+from .words import number, with_interval
+
+_COLUMNS = ("layer", "question", "a", "b", "change", "low", "high", "differs")
+_LEFT = 'style="text-align:left"'
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two diagnoses, a and b, question by question.
+
+    Prints as a table in a terminal and a notebook. Of reach it gives the ratio b/a, of share and use, which
+    are fractions, the difference b − a, each with a 95 % interval.
+
+    Attributes
+    ----------
+    a, b : Diagnosis
+
+    Examples
+    --------
+    >>> from throughtime import compare, diagnose, testing
+    >>> slow, fast = (testing.decaying(rate=rate, samples=16) for rate in (0.9, 0.5))
+    >>> found = compare(*(diagnose(tree, dependency_length=10) for tree in (slow, fast)))
+    >>> found.to_dataframe().loc[0, ["question", "differs"]].tolist()
+    ['reach', 'yes']
+    """
+
+    a: Diagnosis
+    b: Diagnosis
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row a layer and question; `differs` is "yes" where the interval leaves no change out."""
+        return pd.DataFrame([*_rows(self.a, self.b)], columns=_COLUMNS)
+
+    def __rich__(self) -> RenderableType:
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+        for name in ("layer", "question", "a", "b", "change"):
+            table.add_column(name)
+        for row in self._told():
+            table.add_row(*map(Text, row))
+        return Group(*(Text(line) for line in self._headlines()), Text(), table)
+
+    def __str__(self) -> str:
+        console = Console(width=110, highlight=False)
+        with console.capture() as captured:
+            console.print(self)
+        return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        lines = "".join(f"<p>{html.escape(line)}</p>" for line in self._headlines())
+        rows = "".join(
+            f"<tr>{''.join(f'<td {_LEFT}>{html.escape(cell)}</td>' for cell in row)}</tr>"
+            for row in self._told()
+        )
+        return f"{lines}<table>{rows}</table>"
+
+    def _headlines(self) -> tuple[str, str]:
+        return f"a: {self.a.text}", f"b: {self.b.text}"
+
+    def _told(self) -> Iterator[tuple[str, ...]]:
+        for layer, question, first, second, change, low, high, differs in _rows(self.a, self.b):
+            sign = "×" if question == "reach" else "+"
+            told = (
+                f"{sign} {with_interval(change, (low, high))}" if not math.isnan(change) else "not measured"
+            )
+            yield layer, question, number(first), number(second), f"{told} ({differs})"
+
+
+def compare(a: Diagnosis, b: Diagnosis) -> Comparison:
+    """Put two diagnoses side by side: early and late in training, one model and another.
+
+    Layers are matched by path, or, where they are equally many, by order. Only ratios and fractions are
+    compared: norms mean nothing between models.
+
+    Parameters
+    ----------
+    a, b : Diagnosis
+        Judged at the same lag: give both the same `dependency_length`.
+
+    Returns
+    -------
+    Comparison
+        Intervals combine those of both as of independent samples (Zou & Donner 2008, Statistics in Medicine
+        27, 1693), which is wide where both looked at the same samples.
+
+    Raises
+    ------
+    DiagnosticError
+        The lags differ, or no layer of one is a layer of the other.
+
+    Examples
+    --------
+    >>> from throughtime import diagnose, testing
+    >>> early, late = (testing.decaying(rate=rate, samples=16) for rate in (0.5, 0.9))
+    >>> found = compare(*(diagnose(tree, dependency_length=10) for tree in (early, late)))
+    >>> round(float(found.to_dataframe().loc[0, "change"]))
+    357
+    """
+    for one in (a, b):
+        if not isinstance(one, Diagnosis):
+            raise DiagnosticError(f"compare takes two diagnoses, got a {type(one).__name__}.")
+    if a.lag != b.lag:
+        raise DiagnosticError(
+            f"a was judged at lag {a.lag}, b at lag {b.lag}: give both the same dependency_length."
+        )
+    if not _pairs(a, b):
+        names = [", ".join(one.layers) or "none" for one in (a, b)]
+        raise DiagnosticError(f"No layer of a ({names[0]}) is a layer of b ({names[1]}).")
+    return Comparison(a, b)
+
+
+def _pairs(a: Diagnosis, b: Diagnosis) -> list[tuple[str, str]]:
+    shared = [(path, path) for path in a.layers if path in b.layers]
+    if shared or len(a.layers) != len(b.layers):
+        return shared
+    return list(zip(a.layers, b.layers, strict=True))
+
+
+def _rows(a: Diagnosis, b: Diagnosis) -> Iterator[tuple[str, str, float, float, float, float, float, str]]:
+    for one, other in _pairs(a, b):
+        layer = one if one == other else f"{one} → {other}"
+        for question in ("reach", "share", "use"):
+            first: Answer = getattr(a.layers[one], question)
+            second: Answer = getattr(b.layers[other], question)
+            is_ratio = question == "reach"
+            change, low, high = _log_change(first, second) if is_ratio else _change(first, second)
+            yield layer, question, first.value, second.value, change, low, high, _differs(low, high, is_ratio)
+
+
+def _change(first: Answer, second: Answer) -> tuple[float, float, float]:
+    """Difference of two estimates with its interval, from the intervals of both."""
+    change = second.value - first.value
+    below = (second.value - second.interval[0], first.interval[1] - first.value)
+    above = (second.interval[1] - second.value, first.value - first.interval[0])
+    return change, change - math.hypot(*below), change + math.hypot(*above)
+
+
+def _log_change(first: Answer, second: Answer) -> tuple[float, float, float]:
+    if not (first.value > 0 and second.value > 0):
+        return NAN, NAN, NAN
+    change, low, high = _change(_log(first), _log(second))
+    return math.exp(change), math.exp(low), math.exp(high)
+
+
+def _log(one: Answer) -> Answer:
+    low, high = (math.log(end) if end > 0 else NAN for end in one.interval)
+    return Answer(one.answer, math.log(one.value), (low, high))
+
+
+def _differs(low: float, high: float, is_ratio: bool) -> str:
+    if math.isnan(low) or math.isnan(high):
+        return UNCLEAR
+    none = 1.0 if is_ratio else 0.0
+    return NO if low <= none <= high else YES

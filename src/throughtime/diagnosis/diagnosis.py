@@ -1,0 +1,74 @@
+"""`Diagnosis`: what was found, as text, as data, in a terminal and in a notebook."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from rich.console import Console, RenderableType
+
+from . import render
+from .findings import Found
+
+
+@dataclass(frozen=True)
+class Diagnosis(Found):
+    """Whether a model uses what lies some steps back, whether error signal reaches it, and why.
+
+    Prints as a report in a terminal and a notebook.
+
+    Attributes
+    ----------
+    verdict : Verdict
+    text : str
+        The verdict in words.
+    lag : int
+        The lag judged: `dependency_length`, else the largest for which use was found, else 1.
+    layers : mapping of str to LayerDiagnosis
+        Each with `reach`, `share`, `use` and `why`; `path[forward]` and `path[backward]` where a layer has
+        two directions.
+    use_curve : Dataset (lag) or None
+        U at lags 1, 2, 4, …
+    why : tuple of Evidence
+        Of the layer that decided.
+    remedies : tuple of Remedy
+    notes : tuple of str
+    loss : float
+        Mean over samples.
+    samples : int
+
+    Examples
+    --------
+    >>> from throughtime import diagnose, testing
+    >>> found = diagnose(testing.decaying(rate=0.5, samples=16), dependency_length=20)
+    >>> found.verdict.value, found.layers["rnn"].reach.answer
+    ('cannot_say', 'no')
+    """
+
+    @property
+    def text(self) -> str:
+        """The verdict in words."""
+        return " ".join(self.sentences)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers, strings, lists and dicts; NaN as None."""
+        return render.as_dict(self)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row a layer and question: answer, value, low, high, n, threshold, reason."""
+        return render.as_dataframe(self)
+
+    def __rich__(self) -> RenderableType:
+        return render.as_rich(self)
+
+    def __str__(self) -> str:
+        console = Console(width=110, highlight=False)
+        with console.capture() as captured:
+            console.print(self)
+        return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return render.as_html(self)

@@ -1,0 +1,241 @@
+"""`diagnose`: captures a model, exchanges inputs between samples, and has it judged."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from throughtime._batch import Batch, take_several
+from throughtime._errors import BatchError, DiagnosticError, LossError, ThroughTimeError, ThroughTimeWarning
+from throughtime._lag_matrix import lag_matrix
+from throughtime._probe import Probe
+from throughtime.diagnostics.lags import valid_steps
+
+from . import measure
+from .diagnosis import Diagnosis
+from .judge import Asked, judge
+from .layers import joined, recurrent, ways
+from .progress import Passes
+from .swap import Reading, Swapped, passes, prefix_swap
+from .use import pooled
+from .words import say
+
+_ANCHORS = 4
+_LOSS_STEPS = 32
+
+
+def diagnose(
+    model: Any,
+    x: Any = None,
+    y: Any = None,
+    *,
+    dependency_length: int | None = None,
+    solved: float | None = None,
+    loss: Any = None,
+    sample_weight: Any = None,
+    layers: Any = "recurrent",
+    seed: int = 0,
+    batches: int = 1,
+) -> Diagnosis:
+    """Tell whether a model uses what lies some steps back, whether error signal reaches it, and why.
+
+    Reach is R(D), the error signal D steps back as a fraction of that at the last step. Use is U(D), how much
+    the loss rises when inputs D or more steps back come from another sample of the same length and mask, as a
+    fraction of its rise when all inputs do. Both come with 95 % intervals over samples. The verdict puts them
+    together; its words never say more than was measured.
+
+    Parameters
+    ----------
+    model : model, or a capture of one
+        A capture has no use: that needs the model.
+    x, y, loss, sample_weight, layers : see `capture`
+    dependency_length : int, optional
+        Lag, in timesteps, that the task needs. Without it the verdict is on the largest lag in use.
+    solved : float, optional
+        Loss, in the loss's own unit, at or below which nothing needs to be changed. Remedies are named where
+        `dependency_length` is given, too, and the loss is above.
+    seed : int
+        Of partners, resampling and loss steps: the same seed gives the same diagnosis.
+    batches : int
+        Batches taken from a dataset, whose samples count together.
+
+    Returns
+    -------
+    Diagnosis
+        Costs a capture and about 30 passes forward; of a loss with a value at every step the lag matrix and
+        four times as many. A bar shows where that takes long.
+
+    Raises
+    ------
+    DiagnosticError
+        `dependency_length` is no whole number of 1 or more, or a capture has no recurrent layer.
+    UnsupportedModelError, UnbuiltModelError, LayerNotFoundError, LossError, BatchError
+
+    Warns
+    -----
+    ThroughTimeWarning
+        Fewer than 16 samples.
+
+    References
+    ----------
+    Khandelwal et al. (2018), arXiv 1805.04623, for use; Pascanu, Mikolov & Bengio (2013), arXiv 1211.5063,
+    for reach.
+
+    Examples
+    --------
+    >>> from throughtime import testing
+    >>> found = diagnose(testing.decaying(rate=0.5, samples=16), dependency_length=60)
+    >>> found.verdict == "cannot_say", found.text[:42]
+    (True, 'Cannot say: lag 60 lies beyond the window,')
+    """
+    _check(dependency_length, solved, batches)
+    if isinstance(model, (xr.DataTree, xr.Dataset)):
+        tree = xr.DataTree.from_dict({"/layer": model}) if isinstance(model, xr.Dataset) else model
+        leaves = recurrent(tree)
+        swaps = dict.fromkeys(leaves, Swapped(reason=say("needs_model")))
+        return judge(leaves, swaps, Asked(dependency_length, solved, seed))
+    if x is None:
+        raise BatchError("diagnose needs data: diagnose(model, x, y), or a dataset of (x, y).")
+    taken = take_several(x, y, sample_weight, batches)
+    run = _Run(model, loss, layers, seed, dependency_length)
+    leaves = run.captured(taken)
+    swaps = run.swapped(taken)
+    samples = int(next(iter(leaves.values())).sizes["sample"])
+    if samples < 16:
+        warnings.warn(
+            say("one_sample") if samples == 1 else say("few_samples", n=samples), ThroughTimeWarning, 2
+        )
+    asked = Asked(dependency_length, solved, seed, _epsilon(model), tuple(run.notes), run.unread)
+    return judge(leaves, swaps, asked)
+
+
+def _check(dependency_length: Any, solved: Any, batches: Any) -> None:
+    is_whole = isinstance(dependency_length, (int, np.integer)) and not isinstance(dependency_length, bool)
+    if dependency_length is not None and not (is_whole and dependency_length >= 1):
+        raise DiagnosticError(
+            f"dependency_length={dependency_length!r} has to be a whole number of timesteps, 1 or more: how "
+            "far back the task needs information."
+        )
+    if solved is not None and not np.isfinite(solved):
+        raise DiagnosticError(f"solved={solved!r} has to be a loss, a finite number.")
+    if not isinstance(batches, (int, np.integer)) or batches < 1:
+        raise DiagnosticError(f"batches={batches!r} has to be a whole number, 1 or more.")
+
+
+def _epsilon(model: Any) -> float | None:
+    """Epsilon of the optimizer, where the model has one that has it."""
+    epsilon = getattr(getattr(model, "optimizer", None), "epsilon", None)
+    return float(epsilon) if isinstance(epsilon, (int, float)) else None
+
+
+@dataclass
+class _Run:
+    """One model looked at: what its captures say of how it is to be swapped."""
+
+    model: Any
+    loss: Any
+    layers: Any
+    seed: int
+    dependency_length: int | None
+    notes: list[str] = field(default_factory=list)
+    unread: dict[str, str] = field(default_factory=dict)
+    _captures: list[dict[str, xr.Dataset]] = field(default_factory=list)
+    _why_not: str = ""
+
+    def captured(self, batches: Sequence[Batch]) -> dict[str, xr.Dataset]:
+        """Capture all batches, and their lag matrices where the loss has a value at every step."""
+        self._probe = Probe(self.model, loss=self.loss, layers=self.layers)
+        for batch in batches:
+            tree = self._probe(batch.x, batch.y, sample_weight=batch.sample_weight)
+            leaves = recurrent(tree)
+            if str(tree.attrs.get("loss_reduction", "")).startswith("couples"):
+                self._why_not = say("coupled")
+            if any(leaf.attrs.get("output_reversed") for leaf in leaves.values()) and len(leaves) > 1:
+                self._why_not = say("reversed")
+            if per_step(leaves, batch.y):
+                self._add_lag_matrices(leaves, batch)
+            self._captures.append(leaves)
+        return joined(self._captures)
+
+    def _add_lag_matrices(self, leaves: dict[str, xr.Dataset], batch: Batch) -> None:
+        steps = int(batch.y.shape[1])
+        told = {path: leaf for path, leaf in leaves.items() if leaf.sizes.get("time") == steps}
+        try:
+            drawn = None if steps <= _LOSS_STEPS else _LOSS_STEPS
+            settings = {"layers": self.layers, "loss": self.loss, "loss_steps": drawn, "seed": self.seed}
+            matrices = recurrent(lag_matrix(self.model, batch.x, batch.y, **settings))
+        except ThroughTimeError as error:
+            reason = say("per_step_unmeasured", reason=str(error).partition("\n")[0].rstrip("."))
+            self.unread.update(dict.fromkeys(told, reason))
+            self._why_not = reason
+            return
+        for path in told:
+            added = matrices[path][["lag_matrix"]]
+            leaves[path] = leaves[path].merge(added, compat="override", combine_attrs="override")
+
+    def swapped(self, batches: Sequence[Batch]) -> dict[str, Swapped]:
+        """Measure use, once for each length of time that layers read."""
+        if self._why_not or batches[0].y is None:
+            reason = self._why_not or say("no_losses", reason="there are no labels")
+            return dict.fromkeys(self._captures[0], Swapped(reason=reason))
+        found: dict[str, Swapped] = {}
+        lengths = {path: leaf.sizes.get("time") for path, leaf in self._captures[0].items()}
+        for length in dict.fromkeys(lengths.values()):
+            paths = [path for path in lengths if lengths[path] == length]
+            found.update(dict.fromkeys(paths, self._of_length(paths, batches)))
+        return found
+
+    def _of_length(self, paths: Sequence[str], batches: Sequence[Batch]) -> Swapped:
+        readings = [self._reading({path: leaves[path] for path in paths}) for leaves in self._captures]
+        longest = max(int(reading.valid.sum(axis=1).max()) for reading in readings) - 1
+        lags = measure.lags_up_to(longest, self.dependency_length)
+        reading = readings[0]
+        try:
+            with Passes(len(batches) * passes(lags, reading.anchors)) as bar:
+                parts = [
+                    prefix_swap(self._probe, batch, each, lags, seed=self.seed + place, advance=bar.advance)
+                    for place, (batch, each) in enumerate(zip(batches, readings, strict=True))
+                ]
+        except LossError as error:
+            return Swapped(reason=say("no_losses", reason=str(error).partition("\n")[0].rstrip(".")))
+        swapped = pooled(parts)
+        self._note(reading, swapped)
+        return swapped
+
+    def _note(self, reading: Reading, swapped: Swapped) -> None:
+        told = []
+        if len(reading.ways) > 1:
+            told.append(say("either_direction"))
+        if reading.anchors:
+            told.append(say("per_step", n=len(reading.anchors)))
+        if swapped.without_partner:
+            told.append(say("without_partner", n=swapped.without_partner))
+        self.notes += [each for each in told if each not in self.notes]
+
+    def _reading(self, leaves: Mapping[str, xr.Dataset]) -> Reading:
+        first = next(iter(leaves.values()))
+        read = ways(leaves)
+        valid = np.asarray(valid_steps(first))
+        if not any("lag_matrix" in leaf for leaf in leaves.values()):
+            return Reading(valid, read)
+        steps = valid.shape[1]
+        start, end = (steps // 4, steps - 1 - steps // 4) if len(read) > 1 else (steps // 2, steps - 1)
+        start = max(start, min(self.dependency_length or 0, end)) if len(read) == 1 else start
+        anchors = np.unique(np.linspace(start, end, _ANCHORS).round().astype(int))
+        if read == {"backward"}:
+            anchors = steps - 1 - anchors
+        return Reading(valid, read, tuple(int(anchor) for anchor in anchors))
+
+
+def per_step(leaves: Mapping[str, xr.Dataset], y: Any) -> bool:
+    """Whether the loss has a value at every step that a layer reads: by its labels and by what it asks."""
+    shape = tuple(getattr(y, "shape", ()))
+    if len(shape) < 2 or shape[1] < 2:
+        return False
+    same = [leaf for leaf in leaves.values() if leaf.sizes.get("time") == shape[1]]
+    return bool(same) and measure.reads_many_steps(same[-1])

@@ -1,0 +1,170 @@
+"""From captured layers and swapped losses to a diagnosis: what stops it, each layer's answers, the verdict.
+
+A pure function of what was measured; `diagnose` measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import xarray as xr
+
+from . import causes, integrity, measure
+from .conclude import concluded, verdict_of
+from .diagnosis import Diagnosis
+from .findings import NOT_MEASURED, Answer, Found, LayerDiagnosis, Remedy, Verdict
+from .layers import by_direction
+from .swap import Swapped
+from .use import largest_used, use, use_curve
+from .words import say
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the caller wants to know.
+
+    Attributes
+    ----------
+    dependency_length : int or None
+    solved : float or None
+        The loss at or below which nothing needs to be changed.
+    seed : int
+    epsilon : float or None
+        Of the optimizer.
+    notes : tuple of str
+        What the measuring has to say.
+    unread : mapping of str to str
+        Layers whose reach cannot be told, with the reason.
+    """
+
+    dependency_length: int | None = None
+    solved: float | None = None
+    seed: int = 0
+    epsilon: float | None = None
+    notes: tuple[str, ...] = ()
+    unread: Mapping[str, str] = field(default_factory=dict)
+
+
+def judge(leaves: Mapping[str, xr.Dataset], swaps: Mapping[str, Swapped], asked: Asked) -> Diagnosis:
+    """Diagnose captured layers.
+
+    Parameters
+    ----------
+    leaves : mapping of str to Dataset
+        Recurrent layers by path.
+    swaps : mapping of str to Swapped
+        Of each.
+    asked : Asked
+    """
+    first = next(iter(swaps.values()))
+    loss, samples = _loss(leaves, first), int(next(iter(leaves.values())).sizes["sample"])
+    found = Found(
+        verdict=Verdict.CANNOT_SAY,
+        sentences=(),
+        lag=asked.dependency_length,
+        dependency_length=asked.dependency_length,
+        notes=(*_few(samples), *asked.notes),
+        loss=loss,
+        samples=samples,
+    )
+    stopped = integrity.broken(leaves)
+    if stopped is not None:
+        verdict, sentence = stopped
+        norms = integrity.gradient_norms(leaves) if verdict is Verdict.UNSTABLE else ""
+        sentences = (sentence, say("norms", norms=norms)) if norms else (sentence,)
+        return Diagnosis(**vars(replace(found, verdict=verdict, sentences=sentences)))
+    directions = by_direction(leaves)
+    why_not = _without_time(directions, asked)
+    if why_not is not None:
+        sentence, remedies = why_not
+        return Diagnosis(**vars(replace(found, sentences=(sentence,), remedies=remedies)))
+    curve = use_curve(first, seed=asked.seed)
+    lag = _lag(asked, curve, directions)
+    layers = {
+        path: _layer(
+            leaf, swaps[path.partition("[")[0]], lag, asked, asked.unread.get(path.partition("[")[0])
+        )
+        for path, leaf in directions.items()
+    }
+    found = replace(found, lag=lag, use_curve=curve, layers=layers)
+    return Diagnosis(**vars(concluded(found, directions, solved=asked.solved, leaves=leaves)))
+
+
+def _loss(leaves: Mapping[str, xr.Dataset], swapped: Swapped) -> float:
+    if swapped.before.size and np.isfinite(swapped.before).any():
+        return float(np.nanmean(swapped.before))
+    told = [float(leaf["loss"]) for leaf in leaves.values() if "loss" in leaf and leaf["loss"].ndim == 0]
+    return told[0] if told else float("nan")
+
+
+def _few(samples: int) -> list[str]:
+    if samples == 1:
+        return [say("one_sample")]
+    return [say("few_samples", n=samples)] if samples < 16 else []
+
+
+def _without_time(
+    directions: Mapping[str, xr.Dataset], asked: Asked
+) -> tuple[str, tuple[Remedy, ...]] | None:
+    """Find why no lag can be looked at: no gradient, no valid step, a window that is too short."""
+    reasons = {path: measure.why_no_gradient(leaf) for path, leaf in directions.items()}
+    told = {path: leaf for path, leaf in directions.items() if not reasons[path]}
+    if not told:
+        path, reason = next(iter(reasons.items()))
+        return say("no_gradient", layer=path, reason=reason), ()
+    signals = {path: measure.signal(leaf) for path, leaf in told.items()}
+    longest = max(one.longest for one in signals.values())
+    if longest < 0:
+        return say("all_masked"), ()
+    wanted = asked.dependency_length or 1
+    if wanted > longest:
+        return say("beyond_window", lag=wanted, longest=longest), (causes.window_remedy(wanted, longest),)
+    if not any(one.measured for one in signals.values()):
+        return say("no_signal", layer=next(iter(signals))), ()
+    return None
+
+
+def _lag(asked: Asked, curve: xr.Dataset | None, directions: Mapping[str, xr.Dataset]) -> int:
+    """Return the lag to judge: the one asked about, the largest in use, or the first."""
+    if asked.dependency_length is not None:
+        return asked.dependency_length
+    if curve is not None:
+        return largest_used(curve) or 1
+    told = [leaf for leaf in directions.values() if not measure.why_no_gradient(leaf)]
+    return max(max(measure.lags_up_to(measure.signal(leaf).longest, None), default=1) for leaf in told)
+
+
+def _layer(leaf: xr.Dataset, swapped: Swapped, lag: int, asked: Asked, unread: str | None) -> LayerDiagnosis:
+    seed = asked.seed
+    used = use(swapped, lag, seed=seed) if lag in swapped.lags or swapped.reason else _no_use(lag)
+    kind = str(leaf.attrs.get("kind", ""))
+    reason = unread or measure.why_no_gradient(leaf)
+    shared = measure.share(leaf, lag, seed=seed)
+    if reason:
+        nothing = Answer(NOT_MEASURED, threshold=measure.THRESHOLD, reason=reason)
+        why = causes.evidence(leaf, None, asked.epsilon)
+        return LayerDiagnosis(kind, nothing, shared, used, why)
+    found = measure.signal(leaf)
+    lags = sorted({*measure.lags_up_to(found.longest, asked.dependency_length), lag})
+    curve = measure.reach_curve(leaf, lags, seed=seed)
+    reached = measure.reach(curve, lag)
+    fitted = measure.rate(leaf, found.longest, seed=seed)
+    horizon, ends = measure.horizon(leaf, seed=seed)
+    return LayerDiagnosis(
+        kind=kind,
+        reach=reached,
+        share=shared,
+        use=used,
+        why=causes.evidence(leaf, fitted, asked.epsilon),
+        curve=curve,
+        horizon=horizon,
+        horizon_interval=ends,
+        k90=measure.k90(leaf),
+        verdict=Verdict.UNSTABLE if measure.explodes(fitted, found) else verdict_of(used, reached),
+    )
+
+
+def _no_use(lag: int) -> Answer:
+    return Answer(NOT_MEASURED, threshold=measure.THRESHOLD, reason=say("too_short", lag=lag))

@@ -1,0 +1,86 @@
+"""The recurrent layers of a capture, one entry a direction, and several batches of them as one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import xarray as xr
+
+from throughtime._errors import DiagnosticError
+from throughtime._schema import states
+
+_SEVERAL = "diagnose takes batches of one length: pad them to the same number of steps"
+
+
+def recurrent(tree: xr.DataTree) -> dict[str, xr.Dataset]:
+    """Take the recurrent leaves of a capture, by path, in its order.
+
+    Raises
+    ------
+    DiagnosticError
+        There is none, or it holds several training steps.
+    """
+    leaves = {node.path.strip("/"): node.to_dataset() for node in tree.subtree if node.data_vars}
+    found = {path or "layer": leaf for path, leaf in leaves.items() if _is_recurrent(leaf)}
+    if not found:
+        names = ", ".join(leaves) or "nothing"
+        raise DiagnosticError(f"This capture has no recurrent layer to diagnose. It has: {names}.")
+    if any("step" in leaf.dims for leaf in found.values()):
+        raise DiagnosticError("This holds several training steps: choose one, tree.isel(step=-1).")
+    return found
+
+
+def _is_recurrent(leaf: xr.Dataset) -> bool:
+    of_states = [f"{state}_gradient" for state in states(leaf)]
+    signs = ("hidden", "lag_matrix", "gate_activation", *of_states, "recurrent_kernel")
+    return any(name in leaf for name in signs) or "missing_inside" in leaf.attrs
+
+
+def by_direction(leaves: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
+    """Give each direction of a layer an entry of its own, as `path[forward]`."""
+    found = {}
+    for path, leaf in leaves.items():
+        if "direction" not in leaf.dims:
+            found[path] = leaf
+            continue
+        for name in map(str, leaf["direction"].values):
+            found[f"{path}[{name}]"] = leaf.sel(direction=name)
+    return found
+
+
+def ways(leaves: Mapping[str, xr.Dataset]) -> frozenset[str]:
+    """Directions in which layers process their time."""
+    found = set()
+    for leaf in leaves.values():
+        flipped = bool(leaf.attrs.get("go_backwards", 0))
+        names = map(str, leaf["direction"].values) if "direction" in leaf.coords else ["forward"]
+        found |= {"backward" if (name == "backward") != flipped else "forward" for name in names}
+    return frozenset(found)
+
+
+def joined(captures: Sequence[Mapping[str, xr.Dataset]]) -> dict[str, xr.Dataset]:
+    """Put the samples of several batches together; weights and what has no samples are the first's.
+
+    Raises
+    ------
+    DiagnosticError
+        Their lengths differ.
+    """
+    if len(captures) == 1:
+        return dict(captures[0])
+    return {path: _joined([each[path] for each in captures]) for path in captures[0]}
+
+
+def _joined(leaves: Sequence[xr.Dataset]) -> xr.Dataset:
+    if len({leaf.sizes.get("time") for leaf in leaves}) > 1:
+        raise DiagnosticError(f"{_SEVERAL}; these have {sorted({leaf.sizes['time'] for leaf in leaves})}.")
+    first = leaves[0]
+    by_sample = [name for name, values in first.data_vars.items() if "sample" in values.dims]
+    together = xr.concat([leaf[by_sample] for leaf in leaves], "sample", combine_attrs="override")
+    worst = {
+        name: xr.concat([leaf[name] for leaf in leaves], "batch").max("batch")
+        for name in ("certificate_weights", "certificate_time")
+        if name in first
+    }
+    kept = first.drop_vars([*by_sample, *worst])
+    return kept.merge(together).assign(worst).assign_attrs(first.attrs)

@@ -1,0 +1,55 @@
+"""Says how long many passes will take, with a bar, once it shows that they take long."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+_WORTH_SHOWING = 5.0  # seconds
+_LOOKED_AT = 2  # passes after which the rest is estimated: the first one compiles
+
+
+class Passes:
+    """Counts passes; shows a bar on the error stream where all of them will take long.
+
+    Parameters
+    ----------
+    count : int
+        Passes to come.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count, self._done = count, 0
+        self._bar: TaskID | None = None
+        self._times = [time.monotonic()]
+        self._progress: Progress | None = None
+
+    def __enter__(self) -> Passes:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def advance(self) -> None:
+        """Note that a pass is done."""
+        self._done += 1
+        self._times.append(time.monotonic())
+        if self._done == _LOOKED_AT:
+            seconds = (self._times[-1] - self._times[-2]) * (self._count - self._done)
+            if seconds > _WORTH_SHOWING:
+                self._show(seconds)
+        if self._progress is not None and self._bar is not None:
+            self._progress.update(self._bar, completed=self._done)
+
+    def _show(self, seconds: float) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        told = f"Passes with exchanged inputs, about {seconds:.0f} s"
+        self._bar = self._progress.add_task(told, total=self._count)
+        self._progress.start()

@@ -1,0 +1,242 @@
+"""The prefix swap: what a model loses when inputs older than some lag come from another sample.
+
+Makes the exchanged batches and has a probe evaluate each sample's loss on them; `use` turns the losses into
+answers. Knows arrays only, no framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from throughtime._batch import Batch
+
+from .words import say
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+Whole = npt.NDArray[np.intp]
+REPEATS = 4  # partners that each sample is given, one after another
+
+
+class Losing(Protocol):
+    """What evaluates the loss of each sample: `Probe`."""
+
+    def losses(self, x: Any, y: Any, *, sample_weight: Any, step: int | None) -> Any:
+        """Return an array (sample)."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the layers of a model read their time.
+
+    Attributes
+    ----------
+    valid : ndarray of bool (sample, time)
+    ways : frozenset of "forward" and "backward"
+        Directions in which the layers process it.
+    anchors : tuple of int
+        Steps whose losses are looked at, of a loss with a value a step; empty for one loss a sample.
+    """
+
+    valid: Flags
+    ways: frozenset[str]
+    anchors: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Swapped:
+    """What the samples lost more, for each lag.
+
+    Attributes
+    ----------
+    lags : tuple of int
+        0 first: all inputs exchanged.
+    changes : ndarray (sample, lag)
+        Mean over partners and anchors; NaN where a sample has nothing that old, or no partner.
+    before : ndarray (sample)
+        Loss with its own inputs.
+    without_partner : int
+    reason : str
+        Why nothing was measured; then the arrays are empty.
+    """
+
+    lags: tuple[int, ...] = ()
+    changes: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+    before: Floats = field(default_factory=lambda: np.zeros(0))
+    without_partner: int = 0
+    reason: str = ""
+
+
+def passes(lags: Sequence[int], anchors: Sequence[int]) -> int:
+    """How many passes a swap takes."""
+    return max(1, len(anchors)) * (1 + REPEATS * (len(lags) + 1))
+
+
+def prefix_swap(
+    losing: Losing,
+    batch: Batch,
+    reading: Reading,
+    lags: Sequence[int],
+    *,
+    seed: int,
+    advance: Callable[[], None] = lambda: None,
+) -> Swapped:
+    """Measure what each sample loses more with older inputs from another sample of its length and mask.
+
+    Parameters
+    ----------
+    lags : sequence of int
+        1 or more; 0, the full swap, is added.
+    advance : callable
+        Called after each pass.
+
+    Returns
+    -------
+    Swapped
+    """
+    lags = (0, *lags)
+    leaves = Leaves(batch.x, reading.valid.shape)
+    if not leaves.has_time:
+        return Swapped(reason=say("no_time_axis", steps=reading.valid.shape[1], layer="its recurrent layers"))
+    rng = np.random.default_rng(seed)
+    partners = [_partners(reading.valid, rng) for _ in range(REPEATS)]
+    alone = partners[0] < 0
+    if alone.all():
+        return Swapped(reason=say("single" if len(alone) == 1 else "no_partner"))
+    if not any(leaves.differ(partner, ages(reading, None) >= 0) for partner in partners):
+        return Swapped(reason=say("equal_inputs"))
+    changes, before = [], []
+    for anchor in reading.anchors or (None,):
+        own = _losses(losing, batch, batch.x, anchor)
+        advance()
+        before.append(own)
+        age = ages(reading, anchor)
+        changes.append(np.full((len(own), len(lags)), np.nan))
+        for place, lag in enumerate(lags):
+            old = (age >= lag) & (partners[0] >= 0)[:, None]
+            lost = []
+            for partner in partners:
+                lost.append(_losses(losing, batch, leaves.exchanged(partner, old), anchor) - own)
+                advance()
+            changes[-1][:, place] = np.where(old.any(axis=1), np.mean(lost, axis=0), np.nan)
+    return Swapped(lags, _mean(changes), _mean(before), int(alone.sum()))
+
+
+def ages(reading: Reading, anchor: int | None) -> Whole:
+    """How many valid steps each step lies before the anchor; −1 after it and where masked.
+
+    The anchor is the last valid step that a layer processes. In both directions a step is as old as it is
+    far from the nearer of the two ends; with an anchor, as it is far from that, on either side.
+    """
+    found = [_ages(reading.valid, way == "backward", anchor) for way in sorted(reading.ways)]
+    if len(found) == 1:
+        return found[0]
+    if anchor is not None:
+        return np.maximum(*found)
+    return np.minimum(*found)
+
+
+def _ages(valid: Flags, backward: bool, anchor: int | None) -> Whole:
+    time = np.arange(valid.shape[1])
+    counted = valid
+    if anchor is not None:
+        counted = valid & ((time >= anchor) if backward else (time <= anchor))
+    order = slice(None) if backward else slice(None, None, -1)
+    age = np.cumsum(counted[:, order], axis=1)[:, order] - 1
+    return np.where(counted, age, -1).astype(np.intp)
+
+
+def _partners(valid: Flags, rng: np.random.Generator) -> Whole:
+    """Give each sample another of its mask, at random and each to one; −1 where there is none."""
+    partner = np.full(len(valid), -1, dtype=np.intp)
+    _, group = np.unique(valid, axis=0, return_inverse=True)
+    for number in np.unique(group):
+        members = rng.permutation(np.flatnonzero(group.ravel() == number))
+        if len(members) > 1:  # along a random cycle: no fixed points
+            partner[members] = np.roll(members, 1)
+    return partner
+
+
+def _losses(losing: Losing, batch: Batch, x: Any, anchor: int | None) -> Floats:
+    lost = losing.losses(x, batch.y, sample_weight=batch.sample_weight, step=anchor)
+    return np.asarray(lost, dtype=np.float64)
+
+
+def _mean(parts: Sequence[Floats]) -> Floats:
+    """Mean over anchors, those left out that are NaN."""
+    stacked = np.array(parts)
+    count = (~np.isnan(stacked)).sum(axis=0)
+    total = np.nansum(stacked, axis=0)
+    return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.nan))
+
+
+class Leaves:
+    """The arrays of a batch's inputs, some of which have the time of the layers.
+
+    Parameters
+    ----------
+    x : structure of arrays
+    sizes : tuple of int
+        Samples and steps.
+    """
+
+    def __init__(self, x: Any, sizes: tuple[int, ...]) -> None:
+        self._x, self._sizes = x, tuple(sizes)
+        shapes = [tuple(np.shape(leaf))[:2] for leaf in _flat(x)]
+        # Steps first, as torch modules may take them, only where nothing has its samples first.
+        self._time_first = self._sizes not in shapes and self._sizes[::-1] in shapes
+        wanted = self._sizes[::-1] if self._time_first else self._sizes
+        self._wanted = wanted
+        self.has_time = wanted in shapes
+
+    def exchanged(self, partner: Whole, old: Flags) -> Any:
+        """Give the steps of each sample that are old the values of its partner's."""
+        return _mapped(lambda leaf: self._exchanged(leaf, partner, old), self._x)
+
+    def differ(self, partner: Whole, old: Flags) -> bool:
+        """Whether an exchange changes anything."""
+        pairs = zip(_flat(self._x), _flat(self.exchanged(partner, old)), strict=True)
+        return any(not np.array_equal(_array(one), _array(other)) for one, other in pairs)
+
+    def _exchanged(self, leaf: Any, partner: Whole, old: Flags) -> Any:
+        if tuple(np.shape(leaf))[:2] != self._wanted:
+            return leaf
+        array = _array(leaf)
+        samples = array.swapaxes(0, 1) if self._time_first else array
+        given = samples[np.where(partner >= 0, partner, np.arange(len(partner)))]
+        mixed = np.where(old.reshape(*old.shape, *(1,) * (samples.ndim - 2)), given, samples)
+        mixed = np.ascontiguousarray(mixed.swapaxes(0, 1) if self._time_first else mixed)
+        return (
+            mixed if isinstance(leaf, np.ndarray) or not hasattr(leaf, "detach") else leaf.new_tensor(mixed)
+        )
+
+
+def _array(leaf: Any) -> npt.NDArray[Any]:
+    if hasattr(leaf, "detach"):  # a torch tensor, wherever it is
+        leaf = leaf.detach().cpu()
+        leaf = leaf.float() if str(leaf.dtype) == "torch.bfloat16" else leaf
+    return np.asarray(leaf)
+
+
+def _mapped(change: Callable[[Any], Any], structure: Any) -> Any:
+    if isinstance(structure, Mapping):
+        return {name: _mapped(change, part) for name, part in structure.items()}
+    if isinstance(structure, (list, tuple)) and not hasattr(structure, "_fields"):
+        return type(structure)(_mapped(change, part) for part in structure)
+    return change(structure)
+
+
+def _flat(structure: Any) -> Iterator[Any]:
+    if isinstance(structure, Mapping):
+        for part in structure.values():
+            yield from _flat(part)
+    elif isinstance(structure, (list, tuple)) and not hasattr(structure, "_fields"):
+        for part in structure:
+            yield from _flat(part)
+    elif getattr(structure, "shape", ()) and not hasattr(structure, "_fields"):
+        yield structure

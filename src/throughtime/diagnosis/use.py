@@ -1,0 +1,108 @@
+"""From losses after a swap to answers: U(k) with its interval, and the largest lag in use."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from .findings import NO, NOT_MEASURED, UNCLEAR, YES, Answer
+from .statistics import Floats, held_against, interval, mean, ratio_of_means
+from .swap import Swapped
+from .words import say
+
+THRESHOLD = 0.01
+
+
+def use(swapped: Swapped, lag: int, *, seed: int) -> Answer:
+    """Whether inputs a lag or more steps back are used.
+
+    U is the rise of the mean loss when they come from another sample, over its rise when all inputs do. Where
+    even that rise is not settled, the mean size of the loss stands in its place: then the inputs do not pay
+    at all, and use at a lag can only be denied.
+    """
+    if swapped.reason:
+        return Answer(NOT_MEASURED, threshold=THRESHOLD, reason=swapped.reason)
+    changes, full, before = _measured(swapped, lag)
+    if not len(changes):
+        return Answer(NOT_MEASURED, threshold=THRESHOLD, reason=say("too_short", lag=lag))
+    low_full, _ = interval(mean, full, seed=seed)
+    if len(full) < 2:
+        return Answer(NOT_MEASURED, threshold=THRESHOLD, reason=say("single"))
+    if low_full > 0:
+        value = float(ratio_of_means(changes, full))
+        ends = interval(ratio_of_means, changes, full, seed=seed)
+        answer = _answer(value, *ends)
+        return Answer(answer, value, ends, len(changes), THRESHOLD)
+    return _denied(changes, before, seed=seed)
+
+
+def _answer(value: float, low: float, high: float) -> str:
+    if low > 0 and value >= THRESHOLD:
+        return YES
+    return NO if high < THRESHOLD else UNCLEAR
+
+
+def _denied(changes: Floats, before: Floats, *, seed: int) -> Answer:
+    scale = float(np.mean(np.abs(before)))
+    if scale == 0:
+        return Answer(UNCLEAR, n=len(changes), threshold=THRESHOLD, reason=say("loss_is_zero"))
+    value = float(np.mean(changes)) / scale
+    low, high = (end / scale for end in interval(mean, changes, seed=seed))
+    answer = NO if held_against(low, high, THRESHOLD) == NO else UNCLEAR
+    return Answer(answer, value, (low, high), len(changes), THRESHOLD)
+
+
+def _measured(swapped: Swapped, lag: int) -> tuple[Floats, Floats, Floats]:
+    changes, full = swapped.changes[:, swapped.lags.index(lag)], swapped.changes[:, 0]
+    usable = np.isfinite(changes) & np.isfinite(full)
+    return changes[usable], full[usable], swapped.before[usable]
+
+
+def use_curve(swapped: Swapped, *, seed: int) -> xr.Dataset | None:
+    """U at every lag that was swapped, 0 left out; None where nothing was measured."""
+    if swapped.reason:
+        return None
+    lags = swapped.lags[1:]
+    answers = [use(swapped, lag, seed=seed) for lag in lags]
+    return xr.Dataset(
+        {
+            "use": ("lag", [one.value for one in answers]),
+            "low": ("lag", [one.interval[0] for one in answers]),
+            "high": ("lag", [one.interval[1] for one in answers]),
+            "answer": ("lag", np.array([one.answer for one in answers], dtype=object)),
+            "samples": ("lag", [one.n for one in answers]),
+        },
+        coords={"lag": list(lags)},
+        attrs={"threshold": THRESHOLD},
+    )
+
+
+def largest_used(curve: xr.Dataset) -> int | None:
+    """Largest lag such that use was found at it and at all smaller ones: one test after another.
+
+    Examples
+    --------
+    >>> answers = ("lag", ["yes", "yes", "unclear", "yes"])
+    >>> largest_used(xr.Dataset({"answer": answers}, coords={"lag": [1, 2, 4, 8]}))
+    2
+    """
+    ordered = curve.sortby("lag")
+    found = None
+    for lag, answer in zip(ordered["lag"].values, ordered["answer"].values, strict=True):
+        if answer != YES:
+            break
+        found = int(lag)
+    return found
+
+
+def pooled(parts: list[Swapped]) -> Swapped:
+    """Put the samples of several batches together; one that was not measured hides none that was."""
+    measured = [part for part in parts if not part.reason]
+    if not measured:
+        return parts[0]
+    return Swapped(
+        measured[0].lags,
+        np.concatenate([part.changes for part in measured]),
+        np.concatenate([part.before for part in measured]),
+        sum(part.without_partner for part in parts),
+    )

@@ -1,0 +1,168 @@
+"""The prefix swap: which inputs are exchanged, with whom, and what is made of the losses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from throughtime._batch import Batch
+from throughtime.diagnosis.swap import Leaves, Reading, ages, passes, prefix_swap
+from throughtime.diagnosis.use import largest_used, pooled, use, use_curve
+
+FORWARD, BACKWARD = frozenset({"forward"}), frozenset({"backward"})
+BOTH = FORWARD | BACKWARD
+
+
+def everything(samples, steps):
+    return np.ones((samples, steps), bool)
+
+
+class Weighing:
+    """Loss of a model that reads a weighted sum of its inputs: (Σ w_t x_t − y)²."""
+
+    def __init__(self, weights):
+        self.weights, self.calls = np.asarray(weights, float), 0
+
+    def losses(self, x, y, *, sample_weight, step):
+        self.calls += 1
+        return (x @ self.weights - y) ** 2
+
+
+def swapped(weights, lags, *, samples=64, ways=FORWARD, noise=0.1, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(samples, len(weights)))
+    y = x @ np.asarray(weights, float) + noise * rng.normal(size=samples)
+    losing = Weighing(weights)
+    reading = Reading(everything(samples, len(weights)), ways)
+    return prefix_swap(losing, Batch(x, y, None, ""), reading, lags, seed=seed), losing
+
+
+def test_age_counts_valid_steps_back_from_the_last():
+    valid = np.array([[1, 1, 0, 1, 0], [1, 1, 1, 1, 1]], bool)
+    assert ages(Reading(valid, FORWARD), None).tolist() == [[2, 1, -1, 0, -1], [4, 3, 2, 1, 0]]
+    assert ages(Reading(valid, BACKWARD), None).tolist() == [[0, 1, -1, 2, -1], [0, 1, 2, 3, 4]]
+
+
+def test_age_in_both_directions_is_the_distance_from_the_nearer_end():
+    assert ages(Reading(everything(1, 5), BOTH), None).tolist() == [[0, 1, 2, 1, 0]]
+
+
+def test_age_before_an_anchor_counts_from_there():
+    reading = Reading(everything(1, 5), FORWARD)
+    assert ages(reading, 2).tolist() == [[2, 1, 0, -1, -1]]
+    assert ages(Reading(everything(1, 5), BACKWARD), 2).tolist() == [[-1, -1, 0, 1, 2]]
+    assert ages(Reading(everything(1, 5), BOTH), 2).tolist() == [[2, 1, 0, 1, 2]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 6), min_size=2, max_size=12), st.integers(0, 2**16))
+def test_partners_share_the_mask_and_are_others(lengths, seed):
+    valid = np.arange(6) < np.array(lengths)[:, None]
+    samples = len(lengths)
+    x = np.arange(samples)[:, None] * np.ones(6)  # every input tells whose it is
+
+    class Watching:
+        def losses(self, x, y, *, sample_weight, step):
+            taken = x[np.arange(samples), 0]
+            for own, other in enumerate(taken.astype(int)):
+                if lengths[own] > 1 and lengths.count(lengths[own]) > 1 and self.exchanged:
+                    assert other != own
+                assert lengths[other] == lengths[own]
+            self.exchanged = True
+            return np.zeros(samples)
+
+        exchanged = False
+
+    found = prefix_swap(
+        Watching(), Batch(x, np.zeros(samples), None, ""), Reading(valid, FORWARD), [], seed=seed
+    )
+    alone = sum(lengths.count(length) == 1 for length in lengths)
+    assert found.reason or found.without_partner == alone
+
+
+def test_only_inputs_old_enough_matter():
+    found, _ = swapped([0, 0, 1, 0, 0, 0], [1, 2, 3, 4, 5])
+    answers = [use(found, lag, seed=0).answer for lag in (1, 2, 3, 4, 5)]
+    assert answers == ["yes", "yes", "yes", "no", "no"], "the third input is 3 steps old"
+    assert use(found, 4, seed=0).value == 0.0
+    assert use(found, 3, seed=0).value == pytest.approx(1.0)
+
+
+def test_backward_and_both_directions_have_other_ends():
+    found, _ = swapped([0, 1, 0, 0, 0, 0], [1, 2, 4], ways=BACKWARD)
+    assert [use(found, lag, seed=0).answer for lag in (1, 2, 4)] == ["yes", "no", "no"]
+    found, _ = swapped([1, 0, 0, 0, 0, 0], [1, 2], ways=BOTH)
+    assert use(found, 1, seed=0).answer == "no"
+    found, _ = swapped([0, 0, 1, 0, 0, 0], [1, 2], ways=BOTH)
+    assert use(found, 2, seed=0).answer == "yes"
+
+
+def test_half_of_what_matters_is_half_of_the_use():
+    found, _ = swapped([1, 0, 0, 0, 0, 1], [3], samples=4000)
+    assert use(found, 3, seed=0).value == pytest.approx(0.5, abs=0.05)
+
+
+def test_the_cost_is_as_told():
+    found, losing = swapped([1, 0, 0], [1, 2])
+    assert losing.calls == passes([1, 2], [])
+    assert found.lags == (0, 1, 2)
+
+
+def test_inputs_that_do_not_pay_are_denied_relative_to_the_loss():
+    found, _ = swapped([1e-6, 0, 0], [1], noise=1.0)
+    answer = use(found, 1, seed=0)
+    assert answer.answer == "no"
+    assert abs(answer.value) < 1e-3
+
+
+def test_the_largest_lag_in_use_is_below_the_first_doubt():
+    found, _ = swapped([0, 0, 1, 0, 0, 0, 0, 0], [1, 2, 4])
+    curve = use_curve(found, seed=0)
+    assert curve["answer"].values.tolist() == ["yes", "yes", "yes"]
+    assert largest_used(curve) == 4
+
+
+def test_batches_are_pooled_and_a_failed_one_hides_none():
+    one, _ = swapped([1, 0, 0], [1], seed=0)
+    other, _ = swapped([1, 0, 0], [1], seed=1)
+    single, _ = swapped([1, 0, 0], [1], samples=1)
+    assert single.reason
+    together = pooled([one, single, other])
+    assert together.changes.shape == (128, 2)
+    assert pooled([single]).reason == single.reason
+
+
+@pytest.mark.parametrize("kind", ["dict", "integers", "tuple", "steps first"])
+def test_structures_keep_their_form_and_their_static_parts(kind):
+    steps = np.arange(12.0).reshape(3, 4)
+    static = np.arange(3.0)[:, None]
+    x = {
+        "dict": {"sequence": steps, "static": static},
+        "integers": steps.astype(int),
+        "tuple": (steps, static),
+        "steps first": steps.T[..., None].copy(),
+    }[kind]
+    before = repr(x)
+    partner, old = np.array([1, 2, 0]), np.arange(4) < 2
+    leaves = Leaves(x, (3, 4))
+    assert leaves.has_time
+    found = leaves.exchanged(partner, np.tile(old, (3, 1)))
+    assert type(found) is type(x)
+    sequence = {"dict": lambda: found["sequence"], "tuple": lambda: found[0]}.get(kind, lambda: found)()
+    if kind == "steps first":
+        sequence = sequence[..., 0].T
+    expected = np.where(old, steps[partner], steps)
+    np.testing.assert_array_equal(sequence, expected)
+    assert sequence.dtype == (int if kind == "integers" else float)
+    if kind in ("dict", "tuple"):
+        np.testing.assert_array_equal(found["static"] if kind == "dict" else found[1], static)
+    assert repr(x) == before
+
+
+def test_inputs_without_the_layers_time_are_told():
+    reading = Reading(everything(3, 7), FORWARD)
+    batch = Batch(np.zeros((3, 4)), np.zeros(3), None, "")
+    found = prefix_swap(Weighing(np.zeros(4)), batch, reading, [1], seed=0)
+    assert "has the 7 steps" in found.reason

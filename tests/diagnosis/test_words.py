@@ -1,0 +1,270 @@
+"""Each sentence that a diagnosis can say is produced by something, and comes out in what is printed.
+
+Captures come from `tt.testing`, losses from a weighted sum of inputs: no framework is needed.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+
+import numpy as np
+import pytest
+
+import throughtime as tt
+from throughtime import testing
+from throughtime._errors import LossError
+from throughtime.diagnosis import entry
+from throughtime.diagnosis.words import SENTENCES, SOURCES, say
+
+SAMPLES, STEPS = 20, 50
+
+
+class Model:
+    """A capture, and a model whose loss is (Σ w_t x_t − y)², w_t given by the age of the input."""
+
+    def __init__(self, tree, weights=(1.0,), noise=0.3, optimizer=None, seed=0):
+        self.tree, self.weights = tree, np.zeros(STEPS)
+        self.weights[STEPS - np.arange(len(weights)) - 1] = weights
+        rng = np.random.default_rng(seed)
+        self.x = rng.normal(size=(SAMPLES, STEPS))
+        self.y = self.x @ self.weights + noise * rng.normal(size=SAMPLES)
+        if optimizer is not None:
+            self.optimizer = optimizer
+
+
+class FakeProbe:
+    def __init__(self, model, **_):
+        self.model = model
+
+    def __call__(self, x, y, *, sample_weight):
+        return self.model.tree
+
+    def losses(self, x, y, *, sample_weight, step):
+        if y.ndim == 3:
+            raise LossError("the loss fails.")
+        if y.ndim == 2:
+            return ((x - y) ** 2)[:, step]
+        return (np.asarray(x) @ self.model.weights - y) ** 2
+
+
+@pytest.fixture(autouse=True)
+def _fake(monkeypatch):
+    monkeypatch.setattr(entry, "Probe", FakeProbe)
+
+
+def no_lag_matrix(*_, **__):
+    raise LossError("no loss per step.")
+
+
+def printed(model, x=None, y=None, **options):
+    if isinstance(model, Model):
+        x, y = model.x if x is None else x, model.y if y is None else y
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", tt.ThroughTimeWarning)
+        found = tt.diagnose(model, x, y, **options)
+    return " ".join(str(found).split())
+
+
+def decaying(rate=0.5, **options):
+    return testing.decaying(rate=rate, samples=SAMPLES, steps=STEPS, **options)
+
+
+def changed(tree, path="rnn", *, attributes=(), **variables):
+    """A capture with some variables replaced, None to drop them."""
+    tree = tree.copy(deep=True)
+    leaf = tree[path].to_dataset()
+    for name, change in variables.items():
+        leaf = leaf.drop_vars(name) if change is None else leaf.assign({name: change(leaf[name])})
+    tree[path] = type(tree)(leaf.assign_attrs(dict(attributes)))
+    return tree
+
+
+OLD = np.zeros(STEPS)
+OLD[30] = 1.0  # the input that matters is 30 steps old
+AROUND = np.exp(np.log(0.01) * np.linspace(0.5, 1.5, SAMPLES) / 8)  # R(8) lies on both sides of 0.01
+
+
+def with_one(leaf_value, place, value):
+    filled = leaf_value.copy()
+    filled[place] = value
+    return filled
+
+
+def at(value, **place):
+    return lambda array: with_one(array, place, value)
+
+
+def silent(array):
+    return array * 0.0
+
+
+def one_sample():
+    model = Model(testing.decaying(samples=1))
+    return printed(model, model.x[:1], model.y[:1])
+
+
+def equal():
+    model = Model(decaying())
+    return printed(model, np.ones((SAMPLES, STEPS)), dependency_length=8)
+
+
+def masked(lengths):
+    return testing.with_masks(lengths=lengths, steps=STEPS)
+
+
+def noisy():
+    """Gradients of the samples point wherever they like."""
+    tree = testing.decaying(rate=0.9, samples=64, steps=STEPS)
+    signs = np.where(np.arange(64) % 2 == 0, 1.0, -1.0)
+    return printed(changed(tree, gate_gradient=lambda array: array * signs[:, None, None]))
+
+
+def per_step(monkeypatch, *, refused):
+    tree = testing.lag_matrix_of(samples=SAMPLES, steps=STEPS)
+    plain = changed(tree, lag_matrix=None)
+    monkeypatch.setattr(entry, "lag_matrix", no_lag_matrix if refused else lambda *_, **__: tree)
+    model = Model(plain)
+    return printed(model, y=model.x + 0.1, dependency_length=8)
+
+
+def both_ways(**options):
+    return testing.bidirectional(samples=SAMPLES, steps=STEPS, **options)
+
+
+def optimizer():
+    return type("Optimizer", (), {"epsilon": 1e3})()
+
+
+def vanished(tree, **options):
+    """No use, no reach, a length and a loss above `solved`."""
+    return printed(Model(tree, **options), dependency_length=20, solved=1e-9)
+
+
+def kept_lstm(**options):
+    return testing.constant_gates(samples=SAMPLES, steps=STEPS, **options)
+
+
+def half_bias():
+    return kept_lstm(keep=0.5)
+
+
+PRODUCED = {
+    "uses": lambda _: printed(Model(decaying(0.99), OLD), dependency_length=20),
+    "uses_unclear_reach": lambda _: printed(Model(decaying(AROUND), OLD), dependency_length=8),
+    "weak_signal": lambda _: printed(Model(decaying(0.5), OLD), dependency_length=20),
+    "unused": lambda _: printed(Model(decaying(0.99)), dependency_length=20),
+    "no_evidence": lambda _: printed(Model(decaying(0.5)), dependency_length=20),
+    "no_evidence_open": lambda _: printed(Model(decaying(0.001))),
+    "no_evidence_unclear": lambda _: printed(Model(decaying(AROUND)), dependency_length=8),
+    "exploding": lambda _: printed(testing.exploding(samples=SAMPLES)),
+    "norms": lambda _: printed(testing.exploding(samples=SAMPLES)),
+    "nonfinite": lambda _: printed(testing.nonfinite()),
+    "nonfinite_data": lambda _: printed(changed(decaying(), input=at(np.nan, sample=1, time=3))),
+    "loss_scaling": lambda _: printed(
+        changed(
+            decaying(),
+            attributes={"dtype": "float16"},
+            hidden_gradient=at(np.inf, sample=0, time=9),
+        )
+    ),
+    "certificate": lambda _: printed(
+        changed(decaying(), hidden=lambda array: array, attributes={}).map_over_datasets(with_bad_certificate)
+    ),
+    "beyond_window": lambda _: printed(decaying(), dependency_length=50),
+    "all_masked": lambda _: printed(masked([0, 0])),
+    "no_signal": lambda _: printed(changed(decaying(), hidden_gradient=silent)),
+    "no_gradient": lambda _: printed(changed(decaying(), hidden_gradient=None)),
+    "use_unclear": lambda _: printed(Model(decaying(), [1, 0, 0, 0, 0.1], noise=1.0, seed=1), dependency_length=3),
+    "use_not_measured": lambda _: printed(decaying()),
+    "reach_too": lambda _: printed(decaying()),
+    "no_settled_use": lambda _: printed(Model(decaying(), [], noise=0.0), dependency_length=8),
+    "solved": lambda _: printed(Model(decaying(0.99), OLD), solved=1e9),
+    "open_lags": lambda _: printed(Model(decaying(0.99), OLD)),
+    "few_samples": lambda _: printed(testing.decaying(samples=3)),
+    "one_sample": lambda _: one_sample(),
+    "dead_samples": lambda _: printed(
+        changed(decaying(), hidden_gradient=lambda array: array.where(array["sample"] > 0, 0.0))
+    ),
+    "unread_direction": lambda _: printed(
+        changed(
+            both_ways(),
+            hidden_gradient=lambda array: array.where(array["direction"] == "forward", 0.0),
+        )
+    ),
+    "without_partner": lambda _: printed(Model(masked([50] * 19 + [20])), dependency_length=8),
+    "noise": lambda _: noisy(),
+    "either_direction": lambda _: printed(Model(both_ways()), dependency_length=8),
+    "per_step": lambda patch: per_step(patch, refused=False),
+    "per_step_unmeasured": lambda patch: per_step(patch, refused=True),
+    "share_per_step": lambda patch: per_step(patch, refused=False),
+    "read_at_many_steps": lambda _: printed(
+        changed(testing.lag_matrix_of(samples=SAMPLES, steps=STEPS), lag_matrix=None)
+    ),
+    "stateful": lambda _: printed(changed(decaying(), attributes={"stateful": 1})),
+    "masked": lambda _: printed(masked([50, 20])),
+    "needs_model": lambda _: printed(decaying()),
+    "coupled": lambda _: printed(Model(with_root(decaying(), loss_reduction="couples samples: all"))),
+    "single": lambda _: one_sample(),
+    "no_partner": lambda _: printed(Model(masked(list(range(30, 50)))), dependency_length=8),
+    "equal_inputs": lambda _: equal(),
+    "no_time_axis": lambda _: printed(Model(testing.decaying(samples=SAMPLES, steps=25))),
+    "no_losses": lambda _: printed(Model(decaying()), y=np.zeros((SAMPLES, 1, 1)).tolist()),
+    "reversed": lambda _: printed(Model(with_two(changed(decaying(), attributes={"output_reversed": 1})))),
+    "loss_is_zero": lambda _: printed(Model(decaying(), [], noise=0.0), dependency_length=8),
+    "too_short": lambda _: printed(Model(both_ways()), dependency_length=40),
+    "no_contributions": lambda _: printed(changed(decaying(), step_contribution=silent)),
+    "timescale": lambda _: printed(kept_lstm()),
+    "saturation": lambda _: printed(testing.saturated_gates(samples=SAMPLES)),
+    "decay": lambda _: printed(decaying()),
+    "lyapunov": lambda _: printed(decaying()),
+    "spectrum": lambda _: printed(decaying()),
+    "floor": lambda _: printed(Model(decaying(), optimizer=optimizer())),
+    "forget_bias": lambda _: printed(kept_lstm()),
+    "remedy_chrono": lambda _: vanished(kept_lstm()),
+    "remedy_forget_bias": lambda _: vanished(half_bias()),
+    "remedy_orthogonal": lambda _: vanished(decaying()),
+    "remedy_clipping": lambda _: printed(
+        Model(testing.exploding(samples=SAMPLES)), dependency_length=8, solved=0.0
+    ),
+    "remedy_window": lambda _: printed(decaying(), dependency_length=50),
+    "remedy_epsilon": lambda _: vanished(decaying(), optimizer=optimizer()),
+}
+
+
+def with_bad_certificate(leaf):
+    return leaf.assign(certificate_time=1.0) if leaf.data_vars else leaf
+
+
+def with_root(tree, **attributes):
+    tree.attrs.update(attributes)
+    return tree
+
+
+def with_two(tree):
+    """The same layer once more."""
+    tree["upper"] = tree["rnn"].copy()
+    return tree
+
+
+@pytest.mark.parametrize("key", SENTENCES)
+def test_sentence_is_said(key, monkeypatch):
+    text = PRODUCED[key](monkeypatch)
+    pieces = [re.escape(piece) for piece in re.split(r"\{\w+\}", SENTENCES[key])]
+    assert re.search(".*?".join(pieces), text), text
+
+
+def test_nothing_is_said_that_no_measurement_can_show():
+    said = " ".join(SENTENCES.values()).lower()
+    for forbidden in ("cannot learn", "healthy", "will never", "unable to learn"):
+        assert forbidden not in said
+
+
+def test_each_remedy_has_a_source():
+    remedies = {key for key in SENTENCES if key.startswith("remedy_")}
+    assert set(SOURCES) == remedies
+
+
+def test_a_sentence_without_its_values_is_an_error():
+    with pytest.raises(KeyError):
+        say("uses")

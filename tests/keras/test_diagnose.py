@@ -1,0 +1,93 @@
+"""`tt.diagnose` on Keras models: what the adapters have to bring. The verdict is tested in tests/torch."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+import throughtime as tt
+
+STEPS, LAG, SAMPLES = 20, 15, 32
+RNG = np.random.default_rng(0)
+
+
+def latch(layer, model):
+    """Let an LSTM of one unit keep what it reads where its second input is 1, and hand it on."""
+    kernel, recurrent, bias = (np.zeros(weight.shape) for weight in layer.weights)
+    kernel[1, 0], kernel[0, 2] = 10, 0.5  # gates are input, forget, candidate, output
+    bias[:] = [-5, 5, 0, 5]
+    layer.set_weights([kernel, recurrent, bias])
+    model.layers[-1].set_weights([np.ones((1, 1)), np.zeros(1)])
+    model.compile("adam", "mse")
+    return model
+
+
+def marked(first=True):
+    x = RNG.normal(size=(SAMPLES, STEPS, 2)).astype("float32")
+    x[..., 1] = 0
+    x[:, 0 if first else -1, 1] = 1
+    return x
+
+
+def labels(model, x):
+    noise = RNG.normal(size=(SAMPLES, 1))
+    return (model.predict(x, verbose=0, batch_size=SAMPLES) + 0.05 * noise).astype("float32")
+
+
+def answers(found):
+    (layer,) = found.layers.values()
+    return found.verdict, layer.use.answer, layer.reach.answer
+
+
+def test_a_fixed_batch_and_a_dict_of_inputs():
+    sequence = keras.Input(batch_shape=(SAMPLES, STEPS, 2), name="sequence")
+    static = keras.Input(batch_shape=(SAMPLES, 1), name="static")
+    layer = keras.layers.LSTM(1, name="lstm")
+    joined = keras.layers.Add()([layer(sequence), static])
+    model = latch(layer, keras.Model([sequence, static], keras.layers.Dense(1)(joined)))
+    x = {"sequence": marked(), "static": np.zeros((SAMPLES, 1), "float32")}
+    found = tt.diagnose(model, x, labels(model, x), dependency_length=LAG)
+    assert answers(found) == ("uses", "yes", "yes")
+    assert found.layers["lstm"].use.n == SAMPLES
+
+
+def test_a_layer_that_goes_backwards_has_the_other_end():
+    layer = keras.layers.LSTM(1, go_backwards=True, name="lstm")
+    model = latch(layer, keras.Sequential([keras.Input((STEPS, 2)), layer, keras.layers.Dense(1)]))
+    last, first = marked(first=False), marked()
+    found = tt.diagnose(model, last, labels(model, last), dependency_length=LAG)
+    assert answers(found) == ("uses", "yes", "yes"), "the last step is processed first"
+    found = tt.diagnose(model, first, labels(model, first), dependency_length=LAG)
+    assert found.layers["lstm"].use.answer == "no"
+
+
+def test_masked_integers():
+    words = keras.Input((STEPS,), dtype="int32")
+    embedded = keras.layers.Embedding(6, 2, mask_zero=True, name="words")
+    layer = keras.layers.LSTM(1, name="lstm")
+    model = latch(layer, keras.Model(words, keras.layers.Dense(1)(layer(embedded(words)))))
+    # Words 1 to 3 are noise, 4 and 5 are to be kept.
+    model.get_layer("words").set_weights([np.array([[0, 0], [1, 0], [-1, 0], [0.5, 0], [1, 1], [-1, 1]])])
+    x = RNG.integers(1, 4, (SAMPLES, STEPS))
+    x[:, 0] = RNG.integers(4, 6, SAMPLES)
+    x[SAMPLES // 2 :, LAG:] = 0
+    y = labels(model, x)
+    found = tt.diagnose(model, x, y, dependency_length=10)
+    assert answers(found) == ("uses", "yes", "yes")
+    assert found.layers["lstm"].use.n == SAMPLES
+    assert tt.diagnose(model, x, y, dependency_length=LAG).layers["lstm"].use.n == SAMPLES // 2
+
+
+def test_a_loss_at_every_step():
+    inputs = keras.Input((STEPS, 1))
+    layer = keras.layers.SimpleRNN(1, activation="linear", return_sequences=True, name="rnn")
+    model = keras.Model(inputs, layer(inputs))
+    layer.set_weights([np.ones((1, 1)), np.full((1, 1), 0.5), np.zeros(1)])
+    model.compile("adam", "mse")
+    x = RNG.normal(size=(SAMPLES, STEPS, 1)).astype("float32")
+    y = model.predict(x, verbose=0) + 0.1 * RNG.normal(size=(SAMPLES, STEPS, 1)).astype("float32")
+    found = tt.diagnose(model, x, y, dependency_length=8)
+    assert answers(found) == ("no_evidence", "no", "no")
+    assert found.layers["rnn"].reach.value == pytest.approx(0.5**8, rel=1e-3)
+    assert "lag matrix" in " ".join(str(found).split())

@@ -1,0 +1,61 @@
+"""A monitor in `fit`: what is recorded when, and training that stays the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import throughtime as tt
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(24, 6, 3)).astype("float32")
+Y = X.sum((1, 2))[:, None]
+BATCH = (X[:8], Y[:8])
+
+
+def made(**options: Any) -> Any:
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input((6, 3)), keras.layers.LSTM(4, name="lstm"), keras.layers.Dropout(0.2)]
+    model = keras.Sequential([*layers, keras.layers.Dense(1)])
+    model.compile("adam", "mse", **options)
+    return model
+
+
+def fit(model: Any, *callbacks: Any) -> list[np.ndarray]:
+    model.fit(X, Y, batch_size=8, epochs=3, shuffle=True, verbose=0, callbacks=list(callbacks))
+    return model.get_weights()
+
+
+@pytest.mark.parametrize("together", [1] if keras.backend.backend() == "torch" else [1, 2])
+def test_records_by_schedule_and_leaves_training_alone(tmp_path: Path, together: int) -> None:
+    monitor = tt.Monitor(tmp_path / "run.zarr", BATCH, every=4)
+    seen = fit(made(steps_per_execution=together), monitor.keras())
+    for left, right in zip(fit(made(steps_per_execution=together)), seen, strict=True):
+        np.testing.assert_array_equal(left, right)
+    steps = tt.open_run(tmp_path / "run.zarr")["lstm"]["step"].values.tolist()
+    # Three batches an epoch: with two to an execution, batches 2 and 3 end it.
+    assert steps == ([0, 4, 8, 9] if together == 1 else [0, 5, 8, 9])
+
+
+def test_the_last_record_is_a_capture_of_the_trained_model(tmp_path: Path) -> None:
+    model = made()
+    fit(model, tt.Monitor(tmp_path / "run.zarr", BATCH, quantities="full").keras())
+    leaf = tt.open_run(tmp_path / "run.zarr")["lstm"].to_dataset().isel(step=-1).compute()
+    wanted = tt.capture(model, *BATCH)["lstm"].to_dataset()
+    for name in wanted.data_vars:
+        np.testing.assert_allclose(leaf[name], wanted[name], rtol=1e-6, atol=1e-9)
+
+
+def test_an_alarm_stops_fit(tmp_path: Path) -> None:
+    model = made()
+    model.layers[-1].set_weights([np.zeros((4, 1)), np.zeros(1)])
+    monitor = tt.Monitor(
+        tmp_path / "run.zarr", BATCH, every=1, stop_on="dead_gradient", on_alarm=lambda alarm: None
+    )
+    fit(model, monitor.keras())
+    assert monitor.alarms[0].name == "dead_gradient"
+    assert int(model.optimizer.iterations) < 9

@@ -1,0 +1,230 @@
+"""A monitor stores what a capture at that step shows, gives alarms once, and leaves training as it is.
+
+Here with torch, in loops of one's own; tests/keras/test_monitor.py has `fit`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from torch import nn
+
+import throughtime as tt
+
+X = torch.randn(24, 12, 3, generator=torch.Generator().manual_seed(0))
+Y = X.sum((1, 2))[:, None]
+MSE = nn.MSELoss()
+BATCH = (X[:8], Y[:8])
+
+
+class Reader(nn.Module):
+    def __init__(self, kind: Any = nn.LSTM, **options: Any) -> None:
+        super().__init__()
+        self.rnn = kind(3, 5, batch_first=True, **options)
+        self.head = nn.Linear(5 * (1 + options.get("bidirectional", False)), 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.rnn(x)[0][:, -1])
+
+
+def made(*arguments: Any, **options: Any) -> Reader:
+    torch.manual_seed(0)
+    return Reader(*arguments, **options)
+
+
+def train(model: nn.Module, steps: int, monitor: tt.Monitor | None = None, spoiled_at: int = 0) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    for step in range(1, steps + 1):
+        optimizer.zero_grad()
+        MSE(model(X), Y).backward()
+        optimizer.step()
+        if step == spoiled_at:
+            with torch.no_grad():
+                model.rnn.weight_hh_l0[6, 0] = float("nan")  # of the forget gate
+        if monitor is not None:
+            monitor.step()
+            if monitor.should_stop:
+                break
+
+
+def watched(path: Path, model: nn.Module, steps: int, **options: Any) -> tuple[xr.DataTree, tt.Monitor]:
+    monitor = tt.Monitor(path / "run.zarr", batch=BATCH, loss=MSE, **options)
+    with monitor.watch(model):
+        train(model, steps, monitor)
+    return tt.open_run(path / "run.zarr"), monitor
+
+
+def test_full_records_are_captures(tmp_path: Path) -> None:
+    run, _ = watched(tmp_path, made(), 7, every=3, quantities="full")
+    assert run["rnn"]["step"].values.tolist() == [0, 3, 6, 7]
+    model, last = made(), 0
+    for step in (0, 3, 6, 7):
+        train(model, step - last)
+        last = step
+        wanted = tt.capture(model, *BATCH, loss=MSE)["rnn"].to_dataset()
+        xr.testing.assert_equal(run["rnn"].to_dataset().sel(step=step).drop_vars("step").compute(), wanted)
+
+
+@pytest.mark.parametrize("options", [{}, {"bidirectional": True}], ids=["one way", "both ways"])
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_summary_tells_what_numpy_says(tmp_path: Path, kind: Any, options: dict[str, Any]) -> None:
+    model = made(kind, **options)
+    run, _ = watched(tmp_path, model, 2, every=1)
+    leaf, wanted = run["rnn"].to_dataset().compute(), tt.capture(model, *BATCH, loss=MSE)["rnn"]
+    assert leaf.sizes["step"] == 3
+    norms = np.sqrt((wanted["hidden_gradient"].values.astype(float) ** 2).sum(-1))
+    quantiles = np.quantile(norms, leaf["quantile"].values, axis=0)
+    np.testing.assert_allclose(leaf["hidden_gradient_norm"].isel(step=-1), quantiles, rtol=1e-6)
+    size = np.sqrt((wanted["kernel"].values.astype(float) ** 2).sum((-1, 0 if not options else 1)))
+    np.testing.assert_allclose(leaf["kernel_norm"].isel(step=-1), size, rtol=1e-6)
+    assert np.isnan(leaf["kernel_change"].isel(step=0)).all()
+    assert (leaf["kernel_change"].isel(step=[1, 2]).max(leaf["kernel_change"].dims[1:]) > 0).all()
+    profile = tt.diagnostics.lag_profile(wanted)["ratio"]
+    np.testing.assert_allclose(leaf["lag_ratio"].isel(step=-1), profile.transpose("lag", ...), rtol=1e-5)
+    assert float(leaf["loss"].isel(step=-1)) == float(wanted["loss"])
+
+
+def test_a_timestep_record_has_every_sample(tmp_path: Path) -> None:
+    model = made()
+    run, _ = watched(tmp_path, model, 1, quantities="timestep")
+    wanted = tt.capture(model, *BATCH, loss=MSE)["rnn"]["hidden_gradient"]
+    norms = np.sqrt((wanted.values.astype(float) ** 2).sum(-1))
+    np.testing.assert_allclose(run["rnn"]["hidden_gradient_norm"].isel(step=-1), norms, rtol=1e-6)
+
+
+def test_training_is_the_same_bit_for_bit(tmp_path: Path) -> None:
+    alone, seen = made(), made()
+    train(alone, 9)
+    watched(tmp_path, seen, 9, every=2)
+    for left, right in zip(alone.parameters(), seen.parameters(), strict=True):
+        assert torch.equal(left, right)
+        assert torch.equal(left.grad, right.grad)
+
+
+def test_a_run_is_continued(tmp_path: Path) -> None:
+    model = made()
+    watched(tmp_path, model, 4, every=2)
+    run, _ = watched(tmp_path, model, 3, every=2)
+    assert run["rnn"]["step"].values.tolist() == [0, 2, 4, 6, 7]
+
+
+class TestAlarms:
+    def test_a_nan_is_located_and_stops_on_request(self, tmp_path: Path) -> None:
+        model = made()
+        monitor = tt.Monitor(tmp_path / "run.zarr", BATCH, every=1, loss=MSE, stop_on="nonfinite")
+        with monitor.watch(model), pytest.warns(tt.ThroughTimeWarning, match="step 3: nonfinite in rnn"):
+            train(model, 9, monitor, spoiled_at=3)
+        (alarm,) = monitor.alarms
+        assert alarm.step == 3
+        assert "recurrent_kernel" in alarm.evidence
+        assert "forget" in alarm.evidence
+        assert tt.open_run(tmp_path / "run.zarr")["rnn"].sizes["step"] == alarm.step + 1
+
+    def test_saturation_once(self, tmp_path: Path) -> None:
+        model = made()
+        with torch.no_grad():
+            model.rnn.bias_ih_l0[:10] = 9.0  # an open input gate is told, an open forget gate is memory
+        seen: list[Any] = []
+        _, monitor = watched(tmp_path, model, 3, every=1, on_alarm=seen.append)
+        assert [alarm.name for alarm in monitor.alarms] == ["saturation"]
+        assert seen == monitor.alarms
+        assert "input gate's values are at its right end, open" in seen[0].evidence
+
+    def test_explosion(self, tmp_path: Path) -> None:
+        model = made(nn.RNN, nonlinearity="relu")
+        with torch.no_grad():
+            model.rnn.weight_hh_l0.copy_(1.5 * torch.eye(5))
+            model.rnn.bias_ih_l0.fill_(3.0)
+        seen: list[Any] = []
+        watched(tmp_path, model, 0, on_alarm=seen.append)
+        assert [alarm.name for alarm in seen] == ["explosion"]
+        assert f"{1.5**11:.3g} times the signal of lag 0 arrives at lag 11" in seen[0].evidence
+
+    def test_vanishing_at_a_lag(self, tmp_path: Path) -> None:
+        model = made(nn.RNN)
+        with torch.no_grad():
+            model.rnn.weight_hh_l0.mul_(0.1)
+        seen: list[Any] = []
+        watched(tmp_path, model, 1, vanishing_lag=10, on_alarm=seen.append)
+        assert [alarm.name for alarm in seen] == ["vanishing"]
+        assert "at lag 10" in str(seen[0])
+
+    def test_dead_gradient(self, tmp_path: Path) -> None:
+        model = made()
+        with torch.no_grad():
+            model.head.weight.zero_()
+        seen: list[Any] = []
+        watched(tmp_path, model, 0, on_alarm=seen.append)
+        assert [alarm.name for alarm in seen] == ["dead_gradient"]
+
+
+class TestNothingOfOursRaisesIntoTraining:
+    def test_a_schedule_that_raises(self, tmp_path: Path) -> None:
+        def schedule(step: int) -> bool:
+            raise RuntimeError("mine")
+
+        with pytest.warns(tt.ThroughTimeWarning, match="RuntimeError: mine"):
+            run, _ = watched(tmp_path, made(), 3, every=schedule)
+        assert run["rnn"]["step"].values.tolist() == [0, 3]
+
+    def test_a_full_disk(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from throughtime._store import run as module
+
+        written = module.write_step
+
+        def fails(array, place, values):
+            if array.path == "step" and 3 <= values <= 5:
+                raise OSError(28, "No space left on device")
+            written(array, place, values)
+
+        monkeypatch.setattr(module, "write_step", fails)
+        with pytest.warns(tt.ThroughTimeWarning, match="No space left on device") as caught:
+            run, _ = watched(tmp_path, made(), 8, every=1)
+        assert len([each for each in caught if "No space" in str(each.message)]) == 1
+        assert run["rnn"]["step"].values.tolist() == [0, 1, 2, 6, 7, 8]
+
+    def test_an_alarm_of_the_users_own_that_raises(self, tmp_path: Path) -> None:
+        def on_alarm(alarm: Any) -> None:
+            raise KeyError("mine")
+
+        model = made()
+        with torch.no_grad():
+            model.head.weight.zero_()
+        with pytest.warns(tt.ThroughTimeWarning, match="KeyError"):
+            watched(tmp_path, model, 1, on_alarm=on_alarm)
+
+
+class TestBeforeTrainingStarts:
+    def test_settings(self, tmp_path: Path) -> None:
+        path = tmp_path / "run.zarr"
+        with pytest.raises(tt.MonitorError, match="every"):
+            tt.Monitor(path, BATCH, every=0)
+        with pytest.raises(tt.MonitorError, match="a pair"):
+            tt.Monitor(path, X)
+        with pytest.raises(tt.MonitorError, match="summary, timestep, full"):
+            tt.Monitor(path, BATCH, quantities="nonsense")
+        with pytest.raises(tt.MonitorError, match="alarms are called nonfinite"):
+            tt.Monitor(path, BATCH, stop_on="panic")
+        assert not path.exists()
+
+    def test_a_batch_that_does_not_fit(self, tmp_path: Path) -> None:
+        monitor = tt.Monitor(tmp_path / "run.zarr", (X[:8], Y[:3]), loss=MSE)
+        with pytest.raises(tt.ThroughTimeError), monitor.watch(made()):
+            pass
+        assert not (tmp_path / "run.zarr").exists()
+
+    def test_no_loss(self, tmp_path: Path) -> None:
+        with pytest.raises(tt.LossError), tt.Monitor(tmp_path / "run.zarr", BATCH).watch(made()):
+            pass
+
+    def test_another_models_run(self, tmp_path: Path) -> None:
+        watched(tmp_path, made(), 1)
+        with pytest.raises(tt.StoreError, match="other variables"):
+            watched(tmp_path, made(nn.GRU), 1)
+        run, _ = watched(tmp_path, made(), 1)
+        assert run["rnn"].sizes["step"] == 3

@@ -1,0 +1,13 @@
+"""Every row of the support table against layers unrolled by hand, in eager mode; all certificates."""
+
+from __future__ import annotations
+
+import pytest
+from tests.tf_keras.comparison import check
+from tests.tf_keras.rows import ROWS, Row
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_row_agrees_with_layers_unrolled_by_hand(row: Row, dtype: str) -> None:
+    check(row, dtype)

@@ -1,0 +1,407 @@
+"""`tt.diagnose` on models built on purpose: the quadrants of the verdict, invariances, bad input."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import throughtime as tt
+from throughtime.diagnosis import Verdict
+
+STEPS, LAG = 40, 30
+
+
+class Last(nn.Module):
+    """A recurrent layer whose last step is read."""
+
+    def __init__(self, rnn, head):
+        super().__init__()
+        self.rnn, self.head = rnn, head
+
+    def forward(self, x):
+        return self.head(self.rnn(x)[0][:, -1])
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def reader(units):
+    """Mean over units."""
+    head = nn.Linear(units, 1)
+    with torch.no_grad():
+        head.weight.fill_(1 / units)
+        head.bias.zero_()
+    return head
+
+
+def latch(forget=8.0):
+    """An LSTM that keeps what it reads where its second input is 1, and hands it on."""
+    lstm = nn.LSTM(2, 1, batch_first=True)
+    with torch.no_grad():
+        for weight in lstm.parameters():
+            weight.zero_()
+        lstm.weight_ih_l0[0, 1], lstm.bias_ih_l0[0] = 16, -8
+        lstm.bias_ih_l0[1], lstm.weight_ih_l0[2, 0], lstm.bias_ih_l0[3] = forget, 1, 8
+    return Last(lstm, reader(1)).double()
+
+
+def linear_rnn(kernel, features=1):
+    """A relu RNN: linear on inputs that are positive."""
+    units = len(kernel)
+    rnn = nn.RNN(features, units, batch_first=True, nonlinearity="relu")
+    with torch.no_grad():
+        for weight in rnn.parameters():
+            weight.zero_()
+        rnn.weight_ih_l0.fill_(1.0)
+        rnn.weight_hh_l0.copy_(torch.as_tensor(kernel))
+    return Last(rnn, reader(units)).double()
+
+
+def to_remember(samples=32):
+    """Inputs marked at the first step, labels with a little noise."""
+    x = torch.randn(samples, STEPS, 2, generator=generator()).double()
+    x[:, :, 1] = 0
+    x[:, 0, 1] = 1
+    noise = 0.05 * torch.randn(samples, 1, generator=generator(1)).double()
+    with torch.no_grad():
+        return x, latch()(x) + noise
+
+
+def positive(samples=32, features=1):
+    return torch.rand(samples, STEPS, features, generator=generator()).double() + 0.1
+
+
+def diagnose(model, x, y, **options):
+    return tt.diagnose(model, x, y, loss=nn.MSELoss(), **{"dependency_length": LAG, **options})
+
+
+def told(found):
+    """All that is printed, in one line."""
+    return " ".join(str(found).split())
+
+
+def answers(found, path="rnn"):
+    layer = found.layers[path]
+    return layer.use.answer, layer.reach.answer
+
+
+def test_a_solved_memory_uses_and_is_reached():
+    found = diagnose(latch(), *to_remember())
+    assert (found.verdict, answers(found)) == (Verdict.USES, ("yes", "yes"))
+    assert found.text.startswith("Yes: the model uses information 30 or more steps back")
+
+
+def test_without_a_length_the_largest_lag_in_use_is_told():
+    found = diagnose(latch(), *to_remember(), dependency_length=None)
+    assert found.lag == 16
+    assert found.verdict == Verdict.USES
+    assert found.use_curve["lag"].values.tolist() == [1, 2, 4, 8, 16]
+
+
+def identity_rnn():
+    """Le, Jaitly & Hinton's start: the identity, relu, small inputs; labels it has not learned yet."""
+    torch.manual_seed(0)
+    rnn = nn.RNN(1, 32, batch_first=True, nonlinearity="relu")
+    with torch.no_grad():
+        rnn.weight_hh_l0.copy_(torch.eye(32))
+        rnn.weight_ih_l0.normal_(0, 0.001, generator=generator())
+        rnn.bias_ih_l0.zero_()
+        rnn.bias_hh_l0.zero_()
+    return Last(rnn, nn.Linear(32, 1)).double()
+
+
+def test_an_identity_rnn_at_its_start_is_reached_and_does_not_use():
+    x = torch.randn(256, STEPS, 1, generator=generator()).double()
+    y = torch.randn(256, 1, generator=generator(1)).double()
+    found = diagnose(identity_rnn(), x, y)
+    assert (found.verdict, answers(found)) == (Verdict.UNUSED, ("no", "yes"))
+    assert "not a vanishing problem" in found.text
+
+
+def half_orthogonal():
+    torch.manual_seed(0)
+    rnn = nn.RNN(1, 32, batch_first=True)
+    with torch.no_grad():
+        nn.init.orthogonal_(rnn.weight_hh_l0, gain=0.5)
+    return Last(rnn, nn.Linear(32, 1)).double()
+
+
+def test_a_rnn_that_forgets_shows_no_evidence_and_gets_remedies():
+    x = torch.randn(64, STEPS, 1, generator=generator()).double()
+    y = x[:, 0]
+    found = diagnose(half_orthogonal(), x, y, solved=0.01)
+    assert (found.verdict, answers(found)) == (Verdict.NO_EVIDENCE, ("no", "no"))
+    assert "If the task needs lag 30, this is what vanishing looks like" in found.text
+    remedy = found.remedies[0]
+    assert "orthogonal" in remedy.text
+    assert "spectral radius" in remedy.evidence
+    assert "1504.00941" in remedy.source
+
+
+def used_but_weak():
+    """Weights of 0.8 a step, and early inputs large enough to matter all the same."""
+    x = positive(64)
+    x[:, : STEPS - LAG] *= 3000
+    model = linear_rnn(0.8 * np.eye(1))
+    with torch.no_grad():
+        return model, x, model(x) + 0.1 * torch.randn(64, 1, generator=generator(1)).double()
+
+
+def test_what_is_used_and_hardly_taught_is_told_apart():
+    found = diagnose(*used_but_weak())
+    assert (found.verdict, answers(found)) == (Verdict.WEAK_SIGNAL, ("yes", "no"))
+
+
+def test_an_exploding_rnn_is_unstable_with_norms():
+    x = positive()
+    found = diagnose(linear_rnn(1.3 * np.eye(2)), x, torch.zeros(32, 1).double(), solved=0.0)
+    assert found.verdict == Verdict.UNSTABLE
+    assert "log10 of the gradient's norm before clipping" in found.text
+    assert [each.text for each in found.remedies] == ["clip the gradient by its norm"]
+
+
+def test_remedies_need_a_length_and_a_loss_above_solved():
+    x = torch.randn(64, STEPS, 1, generator=generator()).double()
+    model, y = half_orthogonal(), x[:, 0]
+    assert diagnose(model, x, y).remedies == ()
+    assert diagnose(model, x, y, solved=1e6).remedies == ()
+    assert diagnose(model, x, y, solved=0.01, dependency_length=None).remedies == ()
+
+
+def test_a_task_of_the_last_step_is_never_told_that_it_vanishes():
+    x = positive(64)
+    model = linear_rnn(np.zeros((1, 1)))
+    y = x[:, -1]
+    for options in ({"dependency_length": None}, {"dependency_length": None, "solved": 1.0}):
+        found = diagnose(model, x, y + 0.01 * torch.randn(64, 1, generator=generator(1)).double(), **options)
+        assert found.verdict == Verdict.NO_EVIDENCE
+        assert "vanish" not in told(found)
+    asked = diagnose(model, x, y + 0.01, solved=1.0)
+    assert "if it does not, nothing is wrong" in asked.text
+    assert "nothing needs to be changed" in asked.text
+    assert asked.remedies == ()
+
+
+@pytest.mark.parametrize("change", ["inputs", "loss", "units"])
+def test_scaling_leaves_the_verdict_as_it_was(change):
+    x = positive(64)
+    model = linear_rnn(0.97 * np.eye(1))
+    with torch.no_grad():
+        y = model(x) + 0.1 * torch.randn(64, 1, generator=generator(1)).double()
+    before = diagnose(model, x, y)
+    if change == "inputs":
+        scaled = linear_rnn(0.97 * np.eye(1))
+        with torch.no_grad():
+            scaled.rnn.weight_ih_l0.mul_(0.01)
+        after = diagnose(scaled, 100 * x, y)
+    elif change == "loss":
+        after = tt.diagnose(
+            model, x, y, loss=lambda output, y: 1000 * ((output - y) ** 2).mean(), dependency_length=LAG
+        )
+    else:
+        after = diagnose(linear_rnn(0.97 * np.eye(8)), x, y)
+    assert after.verdict == before.verdict
+    for question in ("reach", "share", "use"):
+        one, other = (getattr(found.layers["rnn"], question) for found in (before, after))
+        assert (one.answer, one.value) == (other.answer, pytest.approx(other.value, rel=1e-6))
+
+
+class Masked(nn.Module):
+    """Reads packed sequences, so that padding is no time."""
+
+    def __init__(self, inner, lengths):
+        super().__init__()
+        self.inner, self.lengths = inner, lengths
+
+    def forward(self, x):
+        packed = nn.utils.rnn.pack_padded_sequence(x, self.lengths, batch_first=True, enforce_sorted=False)
+        _, states = self.inner.rnn(packed)
+        last = states[0] if isinstance(states, tuple) else states
+        return self.inner.head(last[-1])
+
+
+def test_padding_does_not_count_as_time():
+    x, y = to_remember()
+    lengths = [STEPS] * 16 + [34] * 16
+    padded = x.clone()
+    padded[16:, 34:] = 7.0
+    found, other = (diagnose(Masked(latch(), lengths), each, y) for each in (x, padded))
+    assert found.verdict == Verdict.USES
+    assert found.to_dict() == other.to_dict()
+    assert "masked" in told(found)
+    short = diagnose(Masked(latch(), lengths), padded, y, dependency_length=36)
+    layer = next(iter(short.layers.values()))
+    assert layer.use.n == layer.reach.n == 16, "sequences of 34 steps have no lag 36"
+
+
+class Ends(nn.Module):
+    """Reads what each direction ends with."""
+
+    def __init__(self, features=1):
+        super().__init__()
+        self.rnn = nn.RNN(features, 1, batch_first=True, bidirectional=True, nonlinearity="relu")
+        with torch.no_grad():
+            for weight in self.rnn.parameters():
+                weight.zero_()
+            self.rnn.weight_ih_l0.fill_(1)
+            self.rnn.weight_ih_l0_reverse.fill_(1)
+            self.rnn.weight_hh_l0.fill_(0.5)
+            self.rnn.weight_hh_l0_reverse.fill_(0.99)
+
+    def forward(self, x):
+        states = self.rnn(x)[0]
+        return states[:, -1, :1] + states[:, 0, 1:]
+
+
+def test_each_direction_is_judged_for_itself():
+    model, x = Ends().double(), positive(64)
+    with torch.no_grad():
+        y = model(x) + 0.1 * torch.randn(64, 1, generator=generator(1)).double()
+    found = diagnose(model, x, y, dependency_length=15)
+    assert answers(found, "rnn[forward]") == ("yes", "no")
+    assert answers(found, "rnn[backward]") == ("yes", "yes")
+    assert "of either direction" in told(found)
+    assert "rnn[backward]" in told(found)
+
+
+class EveryStep(nn.Module):
+    def __init__(self, decay):
+        super().__init__()
+        self.inner = linear_rnn(decay * np.eye(1))
+
+    def forward(self, x):
+        return self.inner.head(self.inner.rnn(x)[0])[..., 0]
+
+
+def squares(output, y):
+    return (output - y) ** 2
+
+
+@pytest.mark.parametrize(("decay", "reach"), [(0.5, "no"), (0.95, "yes")])
+def test_a_loss_at_every_step_is_judged_by_the_lag_matrix(decay, reach):
+    model, x = EveryStep(decay).double(), positive(32)
+    with torch.no_grad():
+        y = model(x) + 0.05 * torch.randn(32, STEPS, generator=generator(1)).double()
+    found = tt.diagnose(model, x, y, loss=squares, dependency_length=12)
+    layer = next(iter(found.layers.values()))
+    assert layer.reach.answer == reach
+    assert layer.reach.value == pytest.approx(decay**12, rel=1e-5)
+    assert layer.use.answer == reach
+    assert "lag matrix" in told(found)
+
+
+def test_a_loss_at_every_step_without_a_lag_matrix_has_no_reach():
+    model, x = EveryStep(0.5).double(), positive(32)
+    found = tt.diagnose(model, x, torch.zeros(32, STEPS).double(), loss=nn.MSELoss(), dependency_length=12)
+    assert next(iter(found.layers.values())).reach.answer == "not measured"
+    assert found.verdict == Verdict.CANNOT_SAY
+
+
+def test_the_same_seed_gives_the_same_diagnosis():
+    model, (x, y) = latch(), to_remember()
+    first, second, other = (diagnose(model, x, y, seed=seed).to_dict() for seed in (0, 0, 1))
+    assert first == second
+    assert first != other
+
+
+def test_batches_of_a_dataset_count_together():
+    x, y = to_remember(48)
+    dataset = [(x[:16], y[:16]), (x[16:32], y[16:32]), (x[32:], y[32:])]
+    found = tt.diagnose(latch(), iter_of(dataset), loss=nn.MSELoss(), dependency_length=LAG, batches=3)
+    assert found.samples == 48
+    assert found.layers["rnn"].use.n == 48
+    assert found.verdict == Verdict.USES
+
+
+class Batches:
+    def __init__(self, items):
+        self.items = items
+
+    def __iter__(self):
+        return iter(self.items)
+
+
+def iter_of(items):
+    return Batches(items)
+
+
+def test_what_couples_samples_cannot_lend_inputs():
+    x, y = to_remember()
+
+    def contrast(output, y):
+        return ((output - output.mean(0)) ** 2).mean() + (output - y).mean() ** 2
+
+    found = tt.diagnose(latch(), x, y, loss=contrast, dependency_length=LAG)
+    assert found.layers["rnn"].use.answer == "not measured"
+    assert "couples samples" in found.text
+
+
+def test_one_sample_is_no_sample():
+    x, y = to_remember()
+    with pytest.warns(tt.ThroughTimeWarning, match="One sample"):
+        found = diagnose(latch(), x[:1], y[:1])
+    assert found.verdict == Verdict.CANNOT_SAY
+    assert "none to exchange inputs with" in found.text
+
+
+def test_equal_inputs_say_nothing():
+    x, y = to_remember()
+    found = diagnose(latch(), x[:1].repeat(32, 1, 1), y)
+    assert found.verdict == Verdict.CANNOT_SAY
+    assert "equal inputs" in found.text
+
+
+def test_a_loss_that_is_zero_says_nothing():
+    x, y = to_remember()
+    model = latch()
+    with torch.no_grad():
+        y = model(x)
+    found = diagnose(model, x, y)
+    assert found.verdict == Verdict.CANNOT_SAY
+    assert "above 0" in found.text
+
+
+@pytest.mark.parametrize("length", [0, -3, 2.5, "long", True])
+def test_a_length_that_is_none_is_refused(length):
+    x, y = to_remember()
+    with pytest.raises(tt.DiagnosticError, match="whole number of timesteps"):
+        diagnose(latch(), x, y, dependency_length=length)
+
+
+def test_a_model_without_recurrent_layers_is_refused():
+    with pytest.raises(tt.LayerNotFoundError, match="recurrent"):
+        tt.diagnose(nn.Linear(2, 1), torch.ones(4, 2), torch.ones(4, 1), loss=nn.MSELoss())
+
+
+def test_steps_before_samples_are_exchanged_as_well():
+    x, y = to_remember()
+    model = latch()
+    model.rnn.batch_first = False
+    model.forward = lambda x: model.head(model.rnn(x)[0][-1])
+    found = diagnose(model, x.transpose(0, 1).contiguous(), y)
+    assert found.verdict == Verdict.USES
+
+
+def test_early_and_late_compare():
+    x, y = to_remember()
+    late = diagnose(latch(), x, y)
+    early = diagnose(latch(forget=0.0), x, y)
+    table = tt.compare(early, late).to_dataframe().set_index("question")
+    assert table.loc["reach", "change"] > 1e6
+    assert table.loc["use", "differs"] == "yes"
+    assert "a: " in str(tt.compare(early, late))
+    with pytest.raises(tt.DiagnosticError, match="same dependency_length"):
+        tt.compare(early, diagnose(latch(), x, y, dependency_length=5))
+
+
+def test_a_model_is_left_as_it_was():
+    model, (x, y) = latch(), to_remember()
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    kept, state = x.clone(), torch.get_rng_state()
+    diagnose(model, x, y)
+    assert torch.equal(x, kept)
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(weight, before[name]) for name, weight in model.named_parameters())
