@@ -7,9 +7,8 @@ from typing import Any
 
 from throughtime._cell import Cell
 from throughtime._cell_registry import cell_of_class
-from throughtime._errors import CellError
 from throughtime._record import Attribute
-from throughtime._schema import RESERVED, WEIGHTS
+from throughtime.adapters import own_cells as own_cells_of_all
 
 from .cell import standard_kind
 
@@ -31,56 +30,11 @@ def own_cells(layers: Iterable[Any]) -> tuple[Cell | None, ...]:
 
 
 def check_own_cell(own: Cell, layer: Any) -> None:
-    """Hold what the layer has against what its registered cell says.
-
-    Raises
-    ------
-    CellError
-        Another number of states, or weights whose names the tree cannot tell apart.
-    """
-    name = type(layer.cell).__name__
-    sizes = layer.cell.state_size
-    sizes = sizes if isinstance(sizes, (list, tuple)) else [sizes]
-    if len(sizes) != len(own.states) or not all(isinstance(size, int) for size in sizes):
-        raise CellError(
-            f"{name} has state_size {layer.cell.state_size}, its registered cell {own.name!r} names the "
-            f"states {', '.join(own.states)}. Give one name in states= for each state, in the order of "
-            "state_size; each is a vector."
-        )
-    names = [variable.name for variable in layer.weights]
-    words = {form for state in own.states[1:] for form in (state, f"{state}_gradient")}
-    taken = [each for each in names if each in (RESERVED - {*WEIGHTS} | words | {*own.settings})]
-    taken += [each for each in names if names.count(each) > 1]
-    if taken:
-        raise CellError(
-            f"{name} has weights named {', '.join(names)}, of which {', '.join(sorted({*taken}))} cannot be "
-            "told apart from other weights, states, settings or variables of a tree. Give each a name of its "
-            "own: add_weight(name=…)."
-        )
+    """Hold what the layer has against what its registered cell says, see `adapters.own_cells.check`."""
+    own_cells_of_all.check(own, layer.cell, [variable.name for variable in layer.weights])
 
 
 def settings(layer: Any) -> dict[str, Attribute]:
-    """Read the attributes of a layer's cell that its registered mathematics depends on.
-
-    Raises
-    ------
-    CellError
-        There is no such attribute, or it is no number, string or function with a name.
-    """
+    """Read the attributes of a layer's cell that its registered mathematics depends on."""
     own = own_cell(layer)
-    return {} if own is None else {name: _setting(own, layer.cell, name) for name in own.settings}
-
-
-def _setting(own: Cell, cell: Any, name: str) -> Attribute:
-    value = getattr(cell, name, None)
-    if isinstance(value, (bool, int)):
-        return int(value)
-    if isinstance(value, (float, str)):
-        return value
-    if callable(value) and hasattr(value, "__name__"):
-        return str(value.__name__)
-    raise CellError(
-        f"settings of cell {own.name!r} names {name!r}; {type(cell).__name__}.{name} is {value!r}, expected "
-        "a number, a string or a function with a name. Set it in the cell's __init__, or take it out of "
-        "settings=."
-    )
+    return {} if own is None else own_cells_of_all.settings(own, layer.cell)

@@ -22,11 +22,11 @@ from .cell import is_stack
 from .collect_closed import closed_direction
 from .collect_unrolled import Direction, solved_records
 from .find import Found
-from .inside import halves_of, why_not
 from .leaf_parts import is_channels_first, of_half, of_stack, own_states
 from .library import is_a
 from .program import Program, Result
 from .tap import Call
+from .ways import halves_of, why_not
 
 _INTEGER_INPUT = "its input is {dtype}, which has no gradient; differentiate the layer that embeds it"
 _READS_LOGITS = (

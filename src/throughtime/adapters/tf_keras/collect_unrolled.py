@@ -16,10 +16,10 @@ from . import weights
 from .arrays import is_float, numpy
 from .cell import gate_names, gates_of, inner_cells, standard_kind, state_names
 from .dropout import RECURRENT
-from .inside import activation_name
 from .program import Result
 from .tap import Call
 from .unrolled import BETWEEN
+from .ways import activation_name
 
 _NO_GATES = ("simple_rnn",)  # its only gate is its state
 

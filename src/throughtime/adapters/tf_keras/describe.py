@@ -17,10 +17,10 @@ from . import find, settings, weights
 from .arrays import numpy
 from .attributes import of_framework
 from .cell import is_stack
-from .inside import halves_of
 from .leaf_parts import is_channels_first, of_half, of_stack, own_states
 from .library import is_a
 from .models import check_model, weight_values
+from .ways import halves_of
 
 Values = Mapping[int, Array]
 

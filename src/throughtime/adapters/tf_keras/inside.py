@@ -18,17 +18,14 @@ import tensorflow as tf
 from throughtime.adapters.attributes import replaced
 
 from . import dropout
-from .cell import inner_cells, standard_kind
+from .cell import inner_cells
 from .internals import as_a_call, as_keras_calls, every_layer, is_cast, raw_variable
-from .library import is_a, is_own, is_recurrent
+from .own_cells import own_cell
 from .variables import standing_in
+from .ways import halves_of, is_closed
 
 if TYPE_CHECKING:
     from .tap import Call, Recorder
-
-_CLOSED = ("lstm", "gru", "simple_rnn")
-# The same names in Keras 2 and in Keras 3 for functions with other slopes.
-_OTHER_SLOPES = ("hard_sigmoid",)
 
 
 @dataclass
@@ -65,53 +62,6 @@ def with_first(value: Any, first: Any) -> Any:
     if not isinstance(value, (list, tuple)):
         return first
     return [with_first(value[0], first), *value[1:]]
-
-
-def halves_of(layer: Any) -> tuple[Any, ...]:
-    """Return both layers of a Bidirectional, else the layer itself."""
-    if is_a(layer, "Bidirectional"):
-        return layer.forward_layer, layer.backward_layer
-    return (layer,)
-
-
-def why_not(layer: Any, training: bool) -> str:
-    """Return the reason for which a layer cannot be looked into, empty if it can."""
-    if is_a(layer, "Bidirectional"):
-        return why_not(layer.forward_layer, training) or why_not(layer.backward_layer, training)
-    if not is_recurrent(layer):
-        return "only recurrent layers have an inside"
-    reasons = {
-        f"{type(layer).__name__} is one kernel of cuDNN; keras.layers.LSTM and GRU load its weights": is_a(
-            layer, "_CuDNNRNN"
-        ),
-        f"{type(layer).__name__} overrides call, so that its loop over time is not known; move what it does "
-        "into the cell or into a layer beside it": not is_own(inspect.unwrap(type(layer).call), layer),
-        f"{type(getattr(layer, 'cell', None)).__name__} is a cell of tf.compat.v1.nn, not of Keras": hasattr(
-            getattr(layer, "cell", None), "_is_tf_rnn_cell"
-        ),
-        "it is given constants beside its states": bool(getattr(layer, "_num_constants", 0)),
-    }
-    return next((reason for reason, holds in reasons.items() if holds), "")
-
-
-def is_closed(layer: Any, training: bool, activations: frozenset[str]) -> bool:
-    """Whether the adjoint of this layer is known in closed form, as that of these activations is."""
-    cell = layer.cell
-    if training and any(getattr(cell, name, None) for name in ("dropout", "recurrent_dropout")):
-        return False
-    if standard_kind(cell) not in _CLOSED:
-        return False
-    functions = [getattr(cell, name, None) for name in ("activation", "recurrent_activation")]
-    return all(activation_name(cell, each) in activations for each in functions if each is not None)
-
-
-def activation_name(cell: Any, function: Any) -> str:
-    """Name an activation as Keras does; another function of the same name is not that activation."""
-    name = str(getattr(function, "__name__", type(function).__name__))
-    if name in _OTHER_SLOPES:
-        return f"{name} of Keras 2"
-    is_known = is_own(inspect.unwrap(function), cell) or function in (tf.tanh, tf.sigmoid)
-    return name if is_known else f"{name} of one's own"
 
 
 def watch_halves(recorder: Recorder, layer: Any, stack: ExitStack) -> None:
@@ -191,7 +141,8 @@ def _watch_closed(direction: _Direction, run: Callable[[], Any]) -> Any:
     direction.keep("sequence", sequence)
     # Without a mask the last output is the last hidden state, and a gradient with respect to the
     # state need not pass through the stacked sequence.
-    last = sequence[:, -1] if direction.inside.has_mask else states[0]
+    is_state = not direction.inside.has_mask and own_cell(layer) is None
+    last = states[0] if is_state else sequence[:, -1]
     return direction.handed_back(sequence if returns_sequences else last, states)
 
 

@@ -11,6 +11,7 @@ from throughtime.adapters.several_leaves import Part
 
 from . import weights
 from .cell import inner_cells, state_names
+from .own_cells import own_cell
 from .settings import of_cell as settings_of_cell
 
 
@@ -45,6 +46,9 @@ def of_half(half: Any, own: weights.Readers) -> Part:
 
 def own_states(layer: Any) -> tuple[str, ...]:
     """Name the states of a layer's cell that the schema has no words for."""
+    registered = own_cell(layer)
+    if registered is not None:
+        return registered.states
     return () if weights.kind(layer) in GATED else state_names(layer.cell)
 
 

@@ -23,9 +23,11 @@ from .collect import Pass, records
 from .library import belongs_to_a_graph
 from .loss import Loss
 from .models import check_model, needs_its_batch, plain_settings, weight_values
+from .own_cells import own_cell
 from .program import Program, Result, Traced
 from .restore import untouched
 from .second_pass import SecondPass
+from .ways import halves_of
 
 _KEPT_TRACES = 8  # a loop over many batch shapes must not pile up compiled programs
 
@@ -129,7 +131,8 @@ class Probe:
 
     def _trace(self, data: Any, has_loss: bool) -> _Trace:
         identity = self.loss.identity
-        key = shapes(data), has_loss, id(identity), plain_settings(self.model)
+        own = tuple(own_cell(half) for entry in self.found for half in halves_of(entry.watched))
+        key = shapes(data), has_loss, id(identity), own, plain_settings(self.model)
         if key not in self._traces:
             self._traces[key] = self._new_trace(data, has_loss)
         self._traces.move_to_end(key)

@@ -7,8 +7,9 @@ from typing import Any
 from throughtime._record import Attribute
 from throughtime.adapters.alignment import returns_reversed
 
-from .inside import activation_name
 from .library import is_a
+from .own_cells import settings as own_settings
+from .ways import activation_name
 
 
 def of_layer(layer: Any) -> dict[str, Attribute]:
@@ -19,6 +20,7 @@ def of_layer(layer: Any) -> dict[str, Attribute]:
         if isinstance(getattr(inner, name, None), (bool, int)):
             flags[name] = int(getattr(inner, name))
     flags.update(of_cell(getattr(inner, "cell", None)))
+    flags.update(own_settings(inner))
     if is_a(layer, "Bidirectional"):
         flags["merge_mode"] = str(layer.merge_mode)
     flags.update(trainable=int(layer.trainable), dtype=str(layer.compute_dtype))

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from throughtime.adapters.attributes import replaced
 
-from . import inside, logits
+from . import inside, logits, ways
 from .arrays import is_float
 from .find import Found
 from .internals import as_a_call, as_keras_calls, carry, every_layer, runs_in_a_loop
@@ -101,7 +101,7 @@ class Recorder:
         with ExitStack() as stack:
             for index, entry in enumerate(self.found):
                 layer = entry.watched
-                looks_inside = "inside" in self.wanted and not inside.why_not(layer, self.training)
+                looks_inside = "inside" in self.wanted and not ways.why_not(layer, self.training)
                 if looks_inside and is_a(layer, "Bidirectional"):
                     inside.watch_halves(self, layer, stack)
                 original = logits.watched(self, layer, as_keras_calls(layer, layer.call))

@@ -16,8 +16,10 @@ from throughtime._record import Array
 from throughtime.adapters.gates import GATED
 from throughtime.adapters.names import to_snake_case
 
+from . import cudnn
 from .cell import standard_kind, weight_name
 from .library import is_a
+from .own_cells import own_cell
 
 # What stands for a variable: its value or its gradient; None where the loss does not reach it.
 Values = Callable[[Any], Array | None]
@@ -29,8 +31,11 @@ def kind(layer: Any) -> str:
     if is_a(layer, "Bidirectional"):
         forward, backward = kind(layer.forward_layer), kind(layer.backward_layer)
         return forward if forward == backward else "rnn"
+    if cudnn.kind(layer):
+        return cudnn.kind(layer)
     if is_a(layer, "RNN"):
-        return kind_of_cell(layer.cell)
+        own = own_cell(layer)
+        return kind_of_cell(layer.cell) if own is None else own.name
     return to_snake_case(type(layer).__name__)
 
 
@@ -61,6 +66,8 @@ def named(layer: Any, values: Values, suffix: str = "") -> dict[str, Array]:
     """
     if is_a(layer, "Bidirectional"):
         return _bidirectional(layer, values, suffix)
+    if cudnn.kind(layer):
+        return cudnn.named(layer, values, suffix)
     if kind(layer) in GATED:
         return of_cell(layer.cell, values, suffix)
     return _by_own_names(layer, values, suffix)
