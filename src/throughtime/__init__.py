@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from throughtime._monitor import every as every
     from throughtime._monitor import logarithmic as logarithmic
     from throughtime._probe import Probe as Probe
+    from throughtime._report import report as report
     from throughtime._save import save as save
     from throughtime._store import open_run as open_run
     from throughtime._summary import summary as summary
@@ -90,6 +91,7 @@ _HOMES = {
     "_monitor": ("Monitor", "every", "logarithmic"),
     "_probe": ("Probe",),
     "_store": ("open_run",),
+    "_report": ("report",),
     "_save": ("save",),
     "_summary": ("summary",),
     "_theme": ("Theme",),

@@ -175,7 +175,9 @@ PRODUCED = {
     "all_masked": lambda _: printed(masked([0, 0])),
     "no_signal": lambda _: printed(changed(decaying(), hidden_gradient=silent)),
     "no_gradient": lambda _: printed(changed(decaying(), hidden_gradient=None)),
-    "use_unclear": lambda _: printed(Model(decaying(), [1, 0, 0, 0, 0.1], noise=1.0, seed=1), dependency_length=3),
+    "use_unclear": lambda _: printed(
+        Model(decaying(), [1, 0, 0, 0, 0.1], noise=1.0, seed=1), dependency_length=3
+    ),
     "use_not_measured": lambda _: printed(decaying()),
     "reach_too": lambda _: printed(decaying()),
     "no_settled_use": lambda _: printed(Model(decaying(), [], noise=0.0), dependency_length=8),
@@ -219,6 +221,7 @@ PRODUCED = {
     "decay": lambda _: printed(decaying()),
     "lyapunov": lambda _: printed(decaying()),
     "spectrum": lambda _: printed(decaying()),
+    "spectrum_of_gates": lambda _: printed(kept_lstm()),
     "floor": lambda _: printed(Model(decaying(), optimizer=optimizer())),
     "forget_bias": lambda _: printed(kept_lstm()),
     "remedy_chrono": lambda _: vanished(kept_lstm()),

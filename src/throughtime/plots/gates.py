@@ -68,7 +68,7 @@ def gates(
     >>> from throughtime import testing
     >>> picture = gates(testing.saturated_gates(left=0.5, right=0.25, steps=4))
     >>> [panel.title for panel in picture.panels][:3]
-    ['input', 'input · saturated', 'input · gradient']
+    ['input', 'saturated', 'gradient']
     >>> dict(picture.panels[1].of(Line)[0].details)["share"]
     array([1., 1., 0., 0.])
     """
@@ -116,8 +116,8 @@ def _gradients(source: Source, look: Look) -> Iterator[Panel]:
     mean = (only_valid(source).astype(np.float64) ** 2).mean("sample", skipna=True) ** 0.5
     shown = source.with_values(mean, f"rms {source.symbol}")
     fit = colors(shown, mean.values, look)
-    for name, part in parts(mean, ["unit", "time"]):
-        yield _image(source, part, fit, f"{name} · gradient")
+    for _, part in parts(mean, ["unit", "time"]):
+        yield _image(source, part, fit, "gradient")
 
 
 def _image(source: Source, part: xr.DataArray, fit: Colors, name: str) -> Panel:
@@ -140,12 +140,12 @@ def _any_valid(source: Source, shape: tuple[int, ...]) -> Array | None:
 
 def _saturations(position: xr.DataArray, low: float, high: float) -> Iterator[Panel]:
     shares = [
-        (name, _share(part < low, part), _share(part > high, part))
-        for name, part in parts(position, ["sample", "unit", "time"])
+        (_share(part < low, part), _share(part > high, part))
+        for _, part in parts(position, ["sample", "unit", "time"])
     ]
-    top = min(1.05, max(0.1, 1.15 * float(np.nanmax([each[1:] for each in shares], initial=0.0))))
+    top = min(1.05, max(0.1, 1.15 * float(np.nanmax(shares, initial=0.0))))
     words = (f"below {low:g}", f"above {high:g}")
-    for name, *both in shares:
+    for both in shares:
         marks: list[Band | Line] = []
         for share, color, word in zip(both, DISTINCT, words, strict=False):
             time = np.arange(float(len(share)))
@@ -154,7 +154,7 @@ def _saturations(position: xr.DataArray, low: float, high: float) -> Iterator[Pa
             marks.append(Line(time, share, color, 1.3, label=word, details=details))
         yield Panel(
             tuple(marks),
-            title=f"{name} · saturated",
+            title="saturated",
             x=Axis("timestep", (-0.5, position.sizes["time"] - 0.5)),
             y=Axis("share", (0.0, top)),
             grid=True,

@@ -155,10 +155,11 @@ def _caption(found: dict[str, xr.DataArray], gate: str) -> str:
     for name, symbol in (("kernel", "‖W‖"), ("recurrent_kernel", "‖U‖")):
         if name in found:
             told.append(f"{symbol} {number(float(np.linalg.norm(_matrix(found[name], gate))))}")
+    told = [" · ".join(told)]
     square = _matrix(found["recurrent_kernel"], gate) if "recurrent_kernel" in found else np.empty((0, 1))
     if square.shape[0] == square.shape[1] and np.isfinite(square).all():
         told.append(f"ρ {number(float(np.abs(np.linalg.eigvals(square.astype(np.float64))).max()))}")
-    return "\n".join(filter(None, (gate, " · ".join(told))))
+    return "\n".join(filter(None, (gate, *told)))
 
 
 def _histograms(found: dict[str, xr.DataArray], direction: str, bins: int) -> Panel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from dataclasses import dataclass, field
 from typing import Any
 
 from bokeh.layouts import column, gridplot
@@ -21,10 +22,11 @@ from bokeh.plotting import figure
 
 from throughtime._theme import Theme
 from throughtime.picture import Axis, Image, Panel, Picture
-from throughtime.render.bokeh_marks import Frames, draw_marks
+from throughtime.render.bokeh_marks import MOST_CELLS, Frames, draw_marks, shrinking
 from throughtime.render.keys import Key, bars, keys
 
 PIXELS_AN_INCH = 96
+LOW = 210  # pixels of a figure: its colour bar has room for a few words only
 TOOLS = "pan,wheel_zoom,box_zoom,reset,save"
 _MARKERS = {"X": "square_x", "^": "triangle", "v": "inverted_triangle"}
 _SLIDE = """
@@ -41,18 +43,47 @@ for (const [store, shown] of stores.map((store, i) => [store, shownIn[i]])) {
 """
 
 
-def draw(picture: Picture, theme: Theme, *, titled: bool = True) -> Any:
-    """Draw a picture as a layout of Bokeh figures, with its sliders on top."""
-    frames = Frames()
-    ranges = {name: _range(picture, name) for name in picture.linked}
-    figures = [
-        _figure(picture, place, panel, ranges, theme, frames) for place, panel in enumerate(picture.panels)
-    ]
-    _add_keys(figures[-1], keys(picture), theme)
+@dataclass
+class Ranges:
+    """Axes that move together: those with the same label and limits, in one picture or in several."""
+
+    made: dict[tuple[Any, ...], Range1d] = field(default_factory=dict)
+
+    def of(self, name: str, axis: Axis) -> Range1d | None:
+        """Range of an axis; None where the figure is to find its own."""
+        if axis.limits is None:
+            return None
+        key = (name, axis.label, axis.limits, axis.reversed)
+        return self.made.setdefault(key, _range(axis))
+
+
+def draw(
+    picture: Picture,
+    theme: Theme,
+    *,
+    titled: bool = True,
+    ranges: Ranges | None = None,
+    most_cells: float = MOST_CELLS,
+) -> Any:
+    """Draw a picture as a layout of Bokeh figures, with its sliders on top.
+
+    With `ranges` its horizontal axes move with those of other pictures; `most_cells` is how many values all
+    images and frames of the picture may have, above which they are shrunk.
+    """
+    frames = Frames(shrunk=shrinking(picture, most_cells))
+    shared = ranges or Ranges()
+    figures = [_figure(picture, place, shared, theme, frames) for place in range(len(picture.panels))]
+    listed = keys(picture)
+    if frames.shrunk < 1:
+        words = f"shrunk to {100 * frames.shrunk:.0f} % along each axis, by the largest magnitude"
+        listed.append(Key(theme.paper, words))
+    _add_keys(figures[-1], listed, theme)
+    # A circle stays one where the page does not stretch it.
+    is_fixed = any(panel.equal for panel in picture.panels)
     grid = gridplot(
         [figures[start : start + picture.columns] for start in range(0, len(figures), picture.columns)],
         toolbar_location="right",
-        sizing_mode="stretch_width",
+        sizing_mode=None if is_fixed else "stretch_width",
         toolbar_options={"logo": None},
     )
     heading = [_heading(picture.title, theme)] if titled and picture.title else []
@@ -68,36 +99,29 @@ def _font(theme: Theme) -> str:
     return f"{theme.font}, Helvetica, sans-serif"
 
 
-def _range(picture: Picture, name: str) -> Any:
-    """One range for all panels, where they tell their limits."""
-    axis = getattr(picture.panels[0], name)
-    return _limits(axis) if axis.limits is not None else None
-
-
-def _limits(axis: Axis) -> Range1d:
+def _range(axis: Axis) -> Range1d:
     low, high = axis.limits or (0.0, 1.0)
     start, end = (high, low) if axis.reversed else (low, high)
     margin = high - low
     return Range1d(start=start, end=end, bounds=(low - margin, high + margin))
 
 
-def _figure(
-    picture: Picture, place: int, panel: Panel, ranges: dict[str, Any], theme: Theme, frames: Frames
-) -> Any:
-    options: dict[str, Any] = {}
-    for name in "xy":
-        axis = getattr(panel, name)
-        chosen = ranges.get(name) or (_limits(axis) if axis.limits is not None else None)
-        if chosen is not None:
-            options[f"{name}_range"] = chosen
+def _figure(picture: Picture, place: int, ranges: Ranges, theme: Theme, frames: Frames) -> Any:
+    panel, own = picture.panels[place], Ranges()
+    found = {
+        f"{name}_range": (ranges if name in picture.linked else own).of(name, getattr(panel, name))
+        for name in "xy"
+    }
+    options: dict[str, Any] = {name: one for name, one in found.items() if one is not None}
     height = picture.height * PIXELS_AN_INCH
+    if panel.equal:
+        options |= {"frame_width": int(0.66 * height), "frame_height": int(0.66 * height)}
     shares = picture.heights or (1.0,) * picture.rows
     made = figure(
         width=int(picture.width * PIXELS_AN_INCH / picture.columns),
         height=max(120, int(height * shares[place // picture.columns] / sum(shares))),
         tools=TOOLS,
         active_scroll=None,
-        match_aspect=panel.equal,
         title=panel.title or None,
         **options,
     )
@@ -158,6 +182,7 @@ def _style_legend(legend: Any, theme: Theme) -> None:
 
 def _add_bar(made: Any, colors: Any, theme: Theme) -> None:
     ticks = colors.scale.ticks()
+    ticks = ticks if made.height > LOW else tuple(ticks[:: max(1, len(ticks) // 2)])
     bar = ColorBar(
         color_mapper=LinearColorMapper(palette=list(colors.palette), low=0.0, high=1.0),
         ticker=FixedTicker(ticks=[at for at, _ in ticks]),

@@ -12,10 +12,10 @@ from throughtime._colors import SPECIALS, TOP, WIDTH, Colors, lowest_code
 from throughtime._pool import pooled, pooled_flags
 from throughtime._scale import Array
 from throughtime._theme import Theme
-from throughtime.picture import Band, Dots, Image, Line, Panel, Rectangles, Text
+from throughtime.picture import Band, Dots, Image, Line, Panel, Picture, Rectangles, Text
 from throughtime.render.keys import masked_boxes, nonfinite
 
-MOST_CELLS = 1_500_000  # of the images of a panel, over all frames
+MOST_CELLS = 2_000_000  # of the images of a picture, over all frames
 MOST_TOLD = 60_000  # points of the lines of a panel that a hover tells of
 HATCH = "#a0a0a0"
 _MARKERS = {"o": "circle", "X": "x", "^": "triangle", "v": "inverted_triangle", "x": "x"}
@@ -42,8 +42,9 @@ _NUMBER = "return Number.isFinite(value) ? String(Number(value.toPrecision(4))) 
 
 @dataclass
 class Frames:
-    """What sliders exchange: sources with all frames, and those shown."""
+    """What sliders exchange, sources with all frames and those shown; by how much images are shrunk."""
 
+    shrunk: float = 1.0
     stores: list[Any] = field(default_factory=list)
     shown: list[Any] = field(default_factory=list)
 
@@ -78,7 +79,7 @@ def draw_marks(made: Any, panel: Panel, frame: int, theme: Theme, frames: Frames
 
 
 def _draw_images(made: Any, panel: Panel, images: list[Image], frame: int, frames: Frames) -> None:
-    codes = [_codes(image, _most(images)) for image in images]
+    codes = [_codes(image, frames.shrunk) for image in images]
     boxes = np.array([(*image.x, *image.y) for image in images])
     source = ColumnDataSource(
         {
@@ -102,9 +103,10 @@ def _draw_images(made: Any, panel: Panel, images: list[Image], frame: int, frame
     made.add_tools(_image_hover(panel, images, source, glyph))
 
 
-def _most(images: list[Image]) -> float:
-    """Factor by which each axis of the images has to shrink, at most 1."""
-    return float(min(1.0, (MOST_CELLS / max(1, sum(image.values.size for image in images))) ** 0.5))
+def shrinking(picture: Picture, most_cells: float) -> float:
+    """Factor by which each axis of a picture's images has to shrink, at most 1."""
+    cells = sum(image.values.size for image in picture.marks(Image))
+    return float(min(1.0, (most_cells / max(1, cells)) ** 0.5))
 
 
 def _codes(image: Image, factor: float) -> list[Array]:

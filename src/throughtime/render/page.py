@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import html
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from bokeh.embed import components
 from bokeh.resources import Resources
-from jinja2 import Environment, Template
+from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from throughtime._theme import Theme
@@ -16,32 +18,63 @@ from throughtime.picture import Picture
 from throughtime.render import bokeh
 from throughtime.render.alt import alt
 
+# Inks of the figures, and what takes their place on a dark page.
+_DARK_OF = {
+    "#2b2b2b": "#e6e6e6",
+    "#ffffff": "#16181d",
+    "#d9d9d9": "#3a3d45",
+    "#000000": "#fdfdfd",
+    "#222222": "#eeeeee",
+    "#003f6b": "#9fd8ff",
+    "#1d3c55": "#a9cbe6",
+    "#555555": "#b5b5b5",
+    "#666666": "#a6a6a6",
+    "#c4c4c4": "#4a4d55",
+}
+
 
 def page(picture: Picture, theme: Theme) -> str:
     """Give one picture as a page of its own."""
-    script, (div,) = components([bokeh.draw(picture, theme, titled=False)])
-    made: str = template("page.html").render(
+    script, (div,) = components([bokeh.draw(picture, on_page(theme), titled=False)])
+    return rendered(
+        "picture.html",
+        script,
+        theme,
         title=picture.title or "throughtime",
-        library=library(),
         picture=Markup(div),
-        script=Markup(script),
         note=picture.note,
         alt=alt(picture),
-        theme=theme,
         width=int(picture.width * bokeh.PIXELS_AN_INCH + 160),
     )
-    return made
+
+
+def on_page(theme: Theme) -> Theme:
+    """Let the page's own background through, which changes with its scheme."""
+    return replace(theme, paper="#ffffff00")
 
 
 def in_a_frame(picture: Picture, theme: Theme) -> str:
     """Give a picture as a frame inside a notebook: nothing in it can reach the notebook, or be reached."""
     sliders = 60 * len(picture.sliders)
-    height = int(picture.height * bokeh.PIXELS_AN_INCH) + 120 + sliders
+    height = int(picture.height * bokeh.PIXELS_AN_INCH) + 170 + sliders
     content = html.escape(page(picture, theme), quote=True)
     return (
         f'<iframe sandbox="allow-scripts allow-downloads" width="100%" height="{height}" '
         f'style="border:0" title="{html.escape(alt(picture), quote=True)}" srcdoc="{content}"></iframe>'
     )
+
+
+def rendered(name: str, script: str, theme: Theme, **content: Any) -> str:
+    """Fill a template, with Bokeh's JavaScript and the script that draws the figures."""
+    inks = dict(_DARK_OF) | {theme.ink: "#e6e6e6", theme.paper: "#16181d", theme.faint: "#3a3d45"}
+    made: str = (
+        _templates()
+        .get_template(name)
+        .render(
+            library=library(), script=Markup(script), light=list(inks), dark=list(inks.values()), **content
+        )
+    )
+    return made
 
 
 @lru_cache(maxsize=1)
@@ -51,7 +84,7 @@ def library() -> Markup:
     return Markup("\n".join(parts))
 
 
-def template(name: str) -> Template:
-    """Load a template beside this file."""
-    source = Path(__file__).with_name(name).read_text(encoding="utf-8")
-    return Environment(autoescape=True).from_string(source)
+@lru_cache(maxsize=1)
+def _templates() -> Environment:
+    folder = Path(__file__).with_name("templates")
+    return Environment(loader=FileSystemLoader(folder), autoescape=True, trim_blocks=True, lstrip_blocks=True)

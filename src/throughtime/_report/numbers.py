@@ -1,0 +1,143 @@
+"""Tables of a report: certificates, measures of a layer, and where all of it comes from."""
+
+from __future__ import annotations
+
+import html
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from throughtime import cells, diagnostics
+from throughtime._errors import ThroughTimeError
+from throughtime.diagnostics.checks import CERTIFICATES, dtype_of
+
+LIBRARIES = ("throughtime", "numpy", "xarray", "matplotlib", "bokeh")
+
+
+def certificates(tree: xr.DataTree) -> str:
+    """Tabulate each layer's certificate beside the error that its precision allows."""
+    rows = []
+    for node in tree.subtree:
+        leaf = node.to_dataset()
+        found = [leaf[name] for name in CERTIFICATES if name in leaf]
+        if found:
+            worst = max(float(each.fillna(0.0).max()) for each in found)
+            bar = cells.bar(dtype_of(leaf))
+            verdict = "agrees" if worst <= bar else "does not agree: no measure is made from it"
+            rows.append((node.path, *(_written(each) for each in found), f"{bar:.0e}", verdict))
+    caption = "Certificate: the gradients inside each layer against the framework's own, relative error"
+    return _table(caption, ("layer", "weights", "time", "allowed", ""), rows) if rows else ""
+
+
+def measures(leaf: xr.Dataset) -> tuple[str, ...]:
+    """Tabulate what the diagnostics say of a layer, a column a direction."""
+    rows = []
+    for name, meaning, measure in _MEASURES:
+        try:
+            rows.append((name, ", ".join(_each(measure(leaf))), meaning))
+        except (ThroughTimeError, ValueError, KeyError):
+            continue
+    return (_table("Measures", ("measure", "value", "meaning"), rows),) if rows else ()
+
+
+def origin(tree: xr.DataTree) -> str:
+    """Tabulate what was captured, and with what."""
+    rows = [(str(name).replace("_", " "), str(value)) for name, value in tree.attrs.items()]
+    losses = [
+        float(np.asarray(node.to_dataset()["loss"]).ravel()[-1])
+        for node in tree.subtree
+        if "loss" in node.data_vars
+    ]
+    sizes = {
+        dim: max(int(node.sizes.get(dim, 0)) for node in tree.subtree) for dim in ("sample", "time", "step")
+    }
+    rows.append(("sizes", ", ".join(f"{size} {dim}" for dim, size in sizes.items() if size)))
+    rows += [("loss of the batch", f"{losses[-1]:.5g}")] if losses else []
+    rows.append(("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"))
+    rows.append(("libraries", ", ".join(_versions())))
+    return _table("Where it comes from", ("", ""), rows)
+
+
+def _versions() -> Iterator[str]:
+    for name in LIBRARIES:
+        try:
+            yield f"{name} {version(name)}"
+        except PackageNotFoundError:
+            continue
+
+
+def _horizon(leaf: xr.Dataset) -> Any:
+    return diagnostics.horizon_text(diagnostics.memory_horizon_median(leaf))
+
+
+def _open_gate(leaf: xr.Dataset) -> xr.DataArray:
+    found = diagnostics.saturation(leaf)["right"]
+    keeps = "forget" if "forget" in found["gate"] else "update"
+    return found.sel(gate=keeps, drop=True).mean("unit")
+
+
+_MEASURES: tuple[tuple[str, str, Callable[[xr.Dataset], Any]], ...] = (
+    ("memory horizon", "largest lag with 1 % of the gradient at lag 0, median over samples", _horizon),
+    (
+        "k90",
+        "lags that hold 90 % of the step contributions, median over samples",
+        lambda leaf: diagnostics.effective_steps(leaf)["k90"].median("sample"),
+    ),
+    (
+        "effective steps",
+        "how many steps make the recurrent kernel's gradient, median over samples",
+        lambda leaf: diagnostics.effective_steps(leaf)["n_eff"].median("sample"),
+    ),
+    (
+        "decay rate",
+        "slope of ln R(k) per step of lag; above 0 gradients grow",
+        lambda leaf: diagnostics.decay_rate(leaf)["rate"],
+    ),
+    (
+        "time constant",
+        "of the gate that keeps, median over units, in steps",
+        lambda leaf: diagnostics.timescale(leaf).median("unit"),
+    ),
+    ("open", "share of values above 0.9 of the gate that keeps, mean over units", _open_gate),
+    (
+        "spectral radius",
+        "largest |eigenvalue| of the recurrent kernel, by gate",
+        lambda leaf: diagnostics.recurrent_spectrum(leaf)["spectral_radius"],
+    ),
+)
+
+
+def _each(values: xr.DataArray) -> Iterator[str]:
+    """Write each value after the direction and gate it is of."""
+    dims = [dim for dim in ("direction", "gate") if dim in values.dims]
+    stacked = values.stack(each=dims) if dims else values.expand_dims("each")
+    for place in range(stacked.sizes["each"]):
+        one = stacked.isel(each=place)
+        names = one["each"].item() if dims else ()
+        words = " ".join(names if isinstance(names, tuple) else (str(names),))
+        yield f"{words} {_written(one)}".strip()
+
+
+def _written(values: xr.DataArray) -> str:
+    """Write numbers to three digits, texts as they are."""
+    found = np.atleast_1d(values.values)
+    return ", ".join(
+        str(each) if found.dtype.kind in "OUS" else f"{float(each):.3g}" for each in found.ravel()
+    )
+
+
+def _table(caption: str, headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    head = "".join(f'<th scope="col">{html.escape(each)}</th>' for each in headings)
+    top = f"<thead><tr>{head}</tr></thead>" if any(headings) else ""
+    body = "".join(
+        "<tr>"
+        + f'<th scope="row">{html.escape(row[0])}</th>'
+        + "".join(f"<td>{html.escape(each)}</td>" for each in row[1:])
+        + "</tr>"
+        for row in rows
+    )
+    return f"<table><caption>{html.escape(caption)}</caption>{top}<tbody>{body}</tbody></table>"

@@ -1,0 +1,41 @@
+"""Which samples and training steps a report's sliders step through."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+MOST_STEPS = 6
+
+
+def most_samples(dataset: xr.Dataset) -> int:
+    """Count the samples of a slider at most: fewer where there is one for training steps too."""
+    return 6 if dataset.sizes.get("step", 1) > 1 else 16
+
+
+def few(dataset: xr.Dataset) -> xr.Dataset:
+    """Choose samples and steps evenly, the first and the last among them; each keeps its number."""
+    for dim, most in (("sample", most_samples(dataset)), ("step", MOST_STEPS)):
+        total = dataset.sizes.get(dim, 0)
+        if total > most:
+            places = np.linspace(0, total - 1, most).round().astype(int)
+            dataset = dataset.isel({dim: places})
+            dataset = dataset if dim in dataset.coords else dataset.assign_coords({dim: places})
+    return dataset
+
+
+def sampled(tree: xr.DataTree) -> tuple[str, ...]:
+    """Say what sliders leave out."""
+    told = []
+    leaves = [node.to_dataset() for node in tree.subtree if node.data_vars]
+    for dim, noun in (("sample", "samples"), ("step", "training steps")):
+        total = max(leaf.sizes.get(dim, 0) for leaf in leaves)
+        shown = max(few(leaf).sizes.get(dim, 0) for leaf in leaves)
+        if shown < total:
+            told.append(f"Sliders step through {shown} of {total} {noun}, chosen evenly.")
+    return tuple(told)
+
+
+def last_step(dataset: xr.Dataset) -> xr.Dataset:
+    """Take the last training step of a run."""
+    return dataset.isel(step=-1) if "step" in dataset.dims else dataset

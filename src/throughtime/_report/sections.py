@@ -1,0 +1,103 @@
+"""`report`: one offline page of a capture or run: summary, certificates, measures and pictures."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from throughtime._errors import SchemaError
+from throughtime._report.numbers import certificates, measures, origin
+from throughtime._report.pictures import of_layer, of_model
+from throughtime._report.sampled import last_step, sampled
+from throughtime._save import checked_path, write
+from throughtime._schema import layer as one_layer
+from throughtime._summary import summary
+from throughtime._theme import Theme
+
+READING = (
+    "Time is the order of each layer's own input. Gradients are those of each sample's own loss. Drag to "
+    "pan, choose the wheel or box tool to zoom: timesteps of a layer's pictures move together. Hover for the "
+    "value behind a colour or line. Grey is below the numerical floor, white is exactly 0, hatched is masked."
+)
+
+
+def report(
+    tree_or_run: xr.DataTree | xr.Dataset,
+    path: str | os.PathLike[str],
+    *,
+    title: str | None = None,
+    theme: Theme | None = None,
+) -> Path:
+    """Write all that a capture or a stored run shows into one html file that works offline.
+
+    Model summary, certificate and measures of each layer, and every picture of `tt.plots` that applies, with
+    zoom, hover and sliders for samples and training steps. The page asks for nothing from the network.
+
+    Parameters
+    ----------
+    tree_or_run : capture, or run with a dim `step`
+        Sliders step through at most 16 samples, of a run 6, and 6 training steps, chosen evenly; images that
+        are larger still are shrunk by their largest magnitude. The page says both.
+    path : str or path
+        Ends in .html; without an ending it is added. An existing file is replaced at once.
+    title : str, optional
+    theme : Theme, optional
+
+    Returns
+    -------
+    Path of the file
+
+    Raises
+    ------
+    SchemaError
+        There is no layer in it.
+    PictureError
+        The file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from throughtime import testing
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     report(testing.decaying(samples=3), f"{folder}/report").name
+    'report.html'
+    """
+    target = checked_path(path, ("html",))
+    whole = _tree(tree_or_run)
+    from throughtime.render.report import Section, report_page  # noqa: PLC0415 - drawing libraries load late
+
+    last = whole.map_over_datasets(last_step)
+    sections = [
+        Section(
+            "The model",
+            (READING, *sampled(whole)),
+            (summary(last)._repr_html_(), certificates(last), origin(whole)),
+            tuple(of_model(whole)),
+        )
+    ]
+    for node in whole.subtree:
+        if node.data_vars:
+            pictures, left_out = of_layer(node)
+            sections.append(
+                Section(_name(node), (), measures(last[node.path].to_dataset()), tuple(pictures), left_out)
+            )
+    write(target, report_page(title or "What flows through time", sections, theme or Theme()).encode())
+    return target
+
+
+def _tree(captured: Any) -> xr.DataTree:
+    """Take a capture as a tree in memory; a layer alone is a tree of one."""
+    if isinstance(captured, xr.DataTree):
+        if not any(node.data_vars for node in captured.subtree):
+            raise SchemaError("There is no layer in this tree. Make one with tt.capture(model, x, y).")
+        return captured.load()
+    leaf = one_layer(captured)
+    return xr.DataTree.from_dict({f"/{leaf.attrs.get('layer', 'layer')}": leaf})
+
+
+def _name(node: xr.DataTree) -> str:
+    kind = str(node.attrs.get("kind", ""))
+    return f"{node.path} · {kind}" if kind else str(node.path)

@@ -1,0 +1,33 @@
+// Dark and light: the page by its style, the figures by exchanging their inks. Fills keep their colours: they are data.
+const button = document.getElementById("scheme")
+let dark = false
+function paint(models, colors) {
+  for (const model of models) {
+    const changed = {}
+    for (const name in model.properties ?? {}) {
+      if (!name.endsWith("color") || name == "fill_color" || name == "hatch_color") continue
+      const value = model[name], color = value?.value ?? value
+      if (typeof color != "string" || !(color in colors)) continue
+      changed[name] = value?.value ? {...value, value: colors[color]} : colors[color]
+    }
+    if (Object.keys(changed).length > 0) model.setv(changed)
+  }
+}
+function show(wanted) {
+  document.documentElement.dataset.scheme = wanted ? "dark" : "light"
+  button.textContent = wanted ? "Light" : "Dark"
+  button.setAttribute("aria-pressed", String(wanted))
+  if (wanted == dark) return
+  dark = wanted
+  const colors = Object.fromEntries(LIGHT.map((color, i) => dark ? [color, DARK[i]] : [DARK[i], color]))
+  for (const each of Bokeh.documents) paint(each.all_models, colors)
+}
+function whenDrawn(act) {
+  const isDrawn = window.Bokeh && Bokeh.documents.length > 0 && Bokeh.documents.every(each => each.is_idle)
+  isDrawn ? act() : setTimeout(() => whenDrawn(act), 60)
+}
+button.addEventListener("click", () => show(!dark))
+whenDrawn(() => show(window.matchMedia("(prefers-color-scheme: dark)").matches))
+let before = false
+window.addEventListener("beforeprint", () => { before = dark; show(false) })
+window.addEventListener("afterprint", () => show(before))
