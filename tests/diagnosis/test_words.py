@@ -175,7 +175,9 @@ PRODUCED = {
     "all_masked": lambda _: printed(masked([0, 0])),
     "no_signal": lambda _: printed(changed(decaying(), hidden_gradient=silent)),
     "no_gradient": lambda _: printed(changed(decaying(), hidden_gradient=None)),
-    "use_unclear": lambda _: printed(Model(decaying(), [1, 0, 0, 0, 0.1], noise=1.0, seed=1), dependency_length=3),
+    "use_unclear": lambda _: printed(
+        Model(decaying(), [1, 0, 0, 0, 0.1], noise=1.0, seed=1), dependency_length=3
+    ),
     "use_not_measured": lambda _: printed(decaying()),
     "reach_too": lambda _: printed(decaying()),
     "no_settled_use": lambda _: printed(Model(decaying(), [], noise=0.0), dependency_length=8),
