@@ -60,7 +60,7 @@ MAY_IMPORT = {
     "_label": {"_cell_registry", "_record", "_schema", "numpy", "xarray"},
     "_random_states": {"numpy"},
     "_memory": set(),
-    "_budget": {"_errors"},
+    "_budget": {"_errors", "numpy"},
     "_chunks": {"_budget", "_errors", "_record", "_schema", "numpy"},
     "_batch": {"_errors", "_random_states", "numpy"},
     "_inside": {
@@ -186,7 +186,7 @@ MAY_IMPORT = {
     },
     "_save": {"_errors", "_theme", "picture", "render"},
     # The demo uses the public names only, which are no room.
-    "_demo/": {"_demo", "diagnostics", "matplotlib", "numpy", "rich", "sklearn", "xarray"},
+    "_demo/": {"_demo", "diagnosis", "diagnostics", "matplotlib", "numpy", "rich", "sklearn", "xarray"},
     "_demo/torch_networks": {"_demo", "torch"},
 }
 LONG_FILES: dict[str, str] = {}  # file -> why it may have more than 300 lines

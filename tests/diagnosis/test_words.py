@@ -221,6 +221,7 @@ PRODUCED = {
     "decay": lambda _: printed(decaying()),
     "lyapunov": lambda _: printed(decaying()),
     "spectrum": lambda _: printed(decaying()),
+    "spectrum_of_gates": lambda _: printed(kept_lstm()),
     "floor": lambda _: printed(Model(decaying(), optimizer=optimizer())),
     "forget_bias": lambda _: printed(kept_lstm()),
     "remedy_chrono": lambda _: vanished(kept_lstm()),

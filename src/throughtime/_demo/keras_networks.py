@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import throughtime as tt
-from throughtime._demo.networks import BOTH_WAYS, CLASSES, CLIP, LEARNING_RATE, STEPS, UNITS, Network
+from throughtime._demo.networks import BOTH_WAYS, CLASSES, CLIP, HALF, LEARNING_RATE, STEPS, UNITS, Network
 
 
 def build(library: Any, name: str) -> Network:
@@ -18,7 +18,10 @@ def build(library: Any, name: str) -> Network:
     def accuracy(x: Any, y: Any) -> float:
         return float(model.evaluate(x, y, batch_size=len(y), verbose=0, return_dict=True)["accuracy"])
 
-    return Network(tt.Probe(model), model.train_on_batch, accuracy)
+    def diagnose(x: Any, y: Any) -> Any:
+        return tt.diagnose(model, x, y, dependency_length=HALF)
+
+    return Network(tt.Probe(model), model.train_on_batch, accuracy, diagnose)
 
 
 def recurrent_layers(layers: Any, name: str) -> list[Any]:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 import throughtime as tt
+from throughtime.diagnosis import Diagnosis
 
 Digits = npt.NDArray[np.float32]  # (sample, time, 1)
 Classes = npt.NDArray[np.int64]
@@ -18,6 +19,7 @@ Classes = npt.NDArray[np.int64]
 UNITS = 32
 CLASSES = 10
 STEPS = 64
+HALF = 32  # steps: the upper half of a digit lies as far back when its last pixel is read
 LEARNING_RATE = 5e-3
 CLIP = 1.0
 BOTH_WAYS = "Bidirectional "  # before the kind in a network's name: half the units read backward
@@ -30,6 +32,7 @@ class Network:
     probe: tt.Probe
     train: Callable[[Digits, Classes], None]
     accuracy: Callable[[Digits, Classes], float]
+    diagnose: Callable[[Digits, Classes], Diagnosis]
 
 
 @dataclass(frozen=True)

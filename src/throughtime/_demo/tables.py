@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 import throughtime as tt
+from throughtime._demo.networks import HALF
 from throughtime._demo.pictures import DIFFERENCE, NOT_MIRRORED
 from throughtime._demo.training import SHOWN_SAMPLES, Trained, norm
 from throughtime.diagnostics import effective_steps, horizon_text, memory_horizon_median, saturation
@@ -90,3 +91,9 @@ def tell(networks: Sequence[Trained], console: Console) -> None:
     accuracies = ", ".join(f"{trained.name} {trained.accuracy:.0%}" for trained in networks)
     for paragraph in (f"Held-out digits read correctly at the end: {accuracies}.", *READING):
         console.print(f"{paragraph}\n", highlight=False)
+    for trained in networks:
+        for iteration, found in trained.diagnoses.items():
+            when = f"after {iteration} iterations" if iteration else "before training"
+            console.rule(f"The verdict on the {trained.name}, {when}, at lag {HALF}", align="left")
+            console.print(found)
+            console.print()

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import throughtime as tt
-from throughtime._demo.networks import BOTH_WAYS, CLASSES, CLIP, LEARNING_RATE, UNITS, Network
+from throughtime._demo.networks import BOTH_WAYS, CLASSES, CLIP, HALF, LEARNING_RATE, UNITS, Network
 
 KINDS = {"LSTM": nn.LSTM, "GRU": nn.GRU, "SimpleRNN": nn.RNN}
 
@@ -50,4 +50,7 @@ def build(name: str) -> Network:
             found = model(torch.as_tensor(x)).argmax(-1)
         return float((found == torch.as_tensor(y)).float().mean())
 
-    return Network(tt.Probe(model, loss=loss), train, accuracy)
+    def diagnose(x: Any, y: Any) -> Any:
+        return tt.diagnose(model, x, y, loss=loss, dependency_length=HALF)
+
+    return Network(tt.Probe(model, loss=loss), train, accuracy, diagnose)

@@ -12,9 +12,11 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from throughtime._demo.networks import Classes, Digits, Framework
+from throughtime.diagnosis import Diagnosis
 
 SHOWN_SAMPLES = 16
 SHOWN_UNITS = 6
+JUDGED, JUDGED_SAMPLES = "LSTM", 128
 BATCH = 64
 EARLY = 5
 
@@ -28,6 +30,7 @@ class Trained:
     name: str
     captures: Mapping[int, xr.DataTree]
     accuracy: float
+    diagnoses: Mapping[int, Diagnosis]
 
     @property
     def late(self) -> xr.DataTree:
@@ -49,11 +52,13 @@ def read_digits() -> tuple[Batch, Batch]:
 def train(
     framework: Framework, name: str, iterations: int, digits: tuple[Batch, Batch], progress: Progress
 ) -> Trained:
-    """Train, and capture the same held-out digits early and late."""
+    """Train, capture the same held-out digits early and late, and diagnose before and after."""
     network, rng = framework.build(name), np.random.default_rng(0)
     (x, y), test = digits
     looked_at = [part[:SHOWN_SAMPLES] for part in test]
+    judged_on = test[0][:JUDGED_SAMPLES], test[1][:JUDGED_SAMPLES]
     captures = {}
+    diagnoses = {0: network.diagnose(*judged_on)} if name == JUDGED else {}
     task = progress.add_task(name, total=iterations)
     for step in range(1, iterations + 1):
         chosen = rng.choice(len(x), BATCH, replace=False)
@@ -61,7 +66,9 @@ def train(
         if step in (EARLY, iterations):
             captures[step] = network.probe(*looked_at)
         progress.advance(task)
-    return Trained(name, captures, network.accuracy(*test))
+    if name == JUDGED:
+        diagnoses[iterations] = network.diagnose(*judged_on)
+    return Trained(name, captures, network.accuracy(*test), diagnoses)
 
 
 def gradients(capture: xr.DataTree, layer: str = "lower") -> xr.DataArray:

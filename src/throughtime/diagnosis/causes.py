@@ -20,6 +20,7 @@ _KEEPS = {"lstm": "forget", "gru": "update"}
 _LARGEST_STATE = 256  # whose Lyapunov exponents are worth their cost
 _LYAPUNOV_SAMPLES = 2
 _FLOOR = 10  # times the optimizer's epsilon
+_WORTH_TELLING = 0.1  # share of the weights below it
 
 
 def evidence(layer: xr.Dataset, fitted: xr.Dataset | None, epsilon: float | None) -> tuple[Evidence, ...]:
@@ -88,18 +89,22 @@ def _lyapunov(layer: xr.Dataset) -> Iterator[Evidence]:
 
 def _spectrum(layer: xr.Dataset) -> Iterator[Evidence]:
     found = recurrent_spectrum(layer)
-    for gate in map(str, found["gate"].values) if "gate" in found.dims else [""]:
-        at = found.sel(gate=gate) if gate else found
-        radius, sigma = float(at["spectral_radius"]), float(at["largest_singular_value"])
-        where = f", {gate} gate," if gate else ""
-        text = say("spectrum", gate=where, radius=number(radius), sigma=number(sigma))
-        yield Evidence(f"spectrum_{gate}".rstrip("_"), radius, text)
+    radius, largest = found["spectral_radius"], float(found["largest_singular_value"].max())
+    if "gate" in radius.dims:
+        each = zip(map(str, radius["gate"].values), radius.values, strict=True)
+        told = ", ".join(f"{gate} {number(float(value))}" for gate, value in each)
+        text = say("spectrum_of_gates", told=told)
+    else:
+        text = say("spectrum", radius=number(float(radius)), sigma=number(largest))
+    yield Evidence("spectrum", float(radius.max()), text)
 
 
 def _floor(layer: xr.Dataset, epsilon: float | None) -> Iterator[Evidence]:
     if epsilon is None or "recurrent_kernel_gradient" not in layer:
         return
     below = float((np.abs(layer["recurrent_kernel_gradient"]) < _FLOOR * epsilon).mean())
+    if below < _WORTH_TELLING:
+        return
     yield Evidence("optimizer_floor", below, say("floor", share=percent(below), epsilon=number(epsilon)))
 
 

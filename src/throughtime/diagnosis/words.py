@@ -114,7 +114,8 @@ SENTENCES: Mapping[str, str] = {
     "saturation": "{gate} gate near 0 at {left} of the steps, near 1 at {right}",
     "decay": "the signal changes by {rate} a step in its logarithm{fit}",
     "lyapunov": "largest Lyapunov exponent of the states {exponent} a step",
-    "spectrum": "spectral radius of the recurrent kernel{gate} {radius}, largest singular value {sigma}",
+    "spectrum": "spectral radius of the recurrent kernel {radius}, largest singular value {sigma}",
+    "spectrum_of_gates": "spectral radius of the recurrent kernel by gate: {told}",
     "floor": (
         "{share} of the recurrent weights have gradients under 10 times the optimizer's epsilon, {epsilon}"
     ),

@@ -138,7 +138,11 @@ def _passing(direction: Direction, asked: Asked, *, is_known: bool) -> Amount:
     if asked.inside and not is_known:
         elements += held.unrolled * (direction.hidden + direction.cell + direction.columns)
     copies = held.weights + _pending(direction, asked)
-    return Amount(direction.at_every_step(elements), copies * direction.weights)
+    return Amount(direction.at_every_step(elements), copies * direction.weights + _of_steps(direction))
+
+
+def _of_steps(direction: Direction) -> int:
+    return HELD[keras.backend.backend()].each_step * direction.steps
 
 
 def _pending(direction: Direction, asked: Asked) -> int:
@@ -151,7 +155,8 @@ def _staying(direction: Direction, asked: Asked) -> Amount:
     held = HELD[keras.backend.backend()]
     states = held.stays if asked.flows_back else min(held.stays, held.forward[OTHER])
     pending = _pending(direction, asked) if held.stays else 0
-    return Amount(direction.at_every_step(states * direction.output), pending * direction.weights)
+    once = pending * direction.weights + _of_steps(direction) / 4
+    return Amount(direction.at_every_step(states * direction.output), once)
 
 
 def _inside(layer: Any, direction: Direction, asked: Asked, *, is_known: bool) -> Need:
