@@ -62,8 +62,11 @@ def encoded(picture: Picture, theme: Theme, kind: str = "png") -> bytes:
     target = io.BytesIO()
     # Without a date the same picture is the same file.
     undated: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    options: dict[str, Any] = {"pil_kwargs": {"compress_level": 4}} if kind == "png" else {}
     with settings(theme):
-        _draw(picture, theme).savefig(target, format=kind, dpi=theme.dpi, metadata=undated.get(kind))
+        _draw(picture, theme).savefig(
+            target, format=kind, dpi=theme.dpi, metadata=undated.get(kind), **options
+        )
     return target.getvalue()
 
 
