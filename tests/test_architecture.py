@@ -47,7 +47,7 @@ OF_EVERY_KERAS = {
     "adapters/sizes",
     "adapters/wanted",
 }
-OF_EVERY_ADAPTER = {"_budget", "_errors", "_memory", "_random_states", "_record", "adapters/alike", "numpy"}
+OF_EVERY_ADAPTER = {"_budget", "_errors", "_random_states", "_record", "adapters/alike", "numpy"}
 KERAS = OF_EVERY_ADAPTER | OF_EVERY_KERAS | {"keras"}
 TF_KERAS = OF_EVERY_ADAPTER | OF_EVERY_KERAS | {"adapters/selection", "tensorflow"}
 MAY_IMPORT = {
