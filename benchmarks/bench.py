@@ -38,6 +38,13 @@ LIMITS = {
     "peak extra memory ÷ arrays captured": "2",
     "256 panels, 1 sample: subplots ÷ ours": "at least 50",
     "256 panels, 16 samples: subplots ÷ ours": "at least 25",
+    "256 panels, 1 sample: subplots ÷ tt.plots.lines": "at least 50",
+    "256 panels, 16 samples: subplots ÷ tt.plots.lines": "at least 25",
+    "composite of 64 samples: subplots ÷ tt.plots.heatmap": "at least 5",
+    "one image: subplots ÷ tt.plots.heatmap": "none set",
+    "megabytes: lines, 256 × 16 samples": "none set",
+    "megabytes: heatmap, 512 × 1000": "none set",
+    "megabytes: composite, 64 samples": "none set",
     "import throughtime ÷ import numpy, xarray": "1.3",
 }
 BUSY = 0.5  # processes waiting for a core before we start

@@ -37,11 +37,14 @@ OF_EVERY_KERAS = {
     "adapters/coupling",
     "adapters/dims",
     "adapters/gates",
+    "adapters/held",
+    "adapters/meter",
     "adapters/names",
     "adapters/needs",
     "adapters/own_cells",
     "adapters/reductions",
     "adapters/several_leaves",
+    "adapters/sizes",
     "adapters/wanted",
 }
 OF_EVERY_ADAPTER = {"_budget", "_errors", "_memory", "_random_states", "_record", "adapters/alike", "numpy"}
@@ -60,7 +63,7 @@ MAY_IMPORT = {
     "_label": {"_cell_registry", "_record", "_schema", "numpy", "xarray"},
     "_random_states": {"numpy"},
     "_memory": set(),
-    "_budget": {"_errors"},
+    "_budget": {"_errors", "numpy"},
     "_chunks": {"_budget", "_errors", "_record", "_schema", "numpy"},
     "_batch": {"_errors", "_random_states", "numpy"},
     "_inside": {
@@ -143,6 +146,9 @@ MAY_IMPORT = {
     "adapters/tf_keras/": TF_KERAS,
     "adapters/tf_keras/own_cells": TF_KERAS | {"_cell", "_cell_registry"},
     "adapters/wanted": {"adapters/needs"},
+    "adapters/held": set(),
+    "adapters/sizes": {"_budget", "adapters/gates", "adapters/held", "adapters/needs"},
+    "adapters/meter": {"_budget", "_record", "adapters/needs", "adapters/sizes"},
     "adapters/torch/": TORCH,
     "adapters/keras/": KERAS,
     "adapters/keras/own_cells": KERAS | {"_cell", "_cell_registry"},

@@ -8,7 +8,7 @@ import pytest
 
 import throughtime as tt
 from throughtime import _memory
-from throughtime._budget import Amount, Budget, ExceededError, Need, too_large
+from throughtime._budget import Amount, Budget, ExceededError, Need, allowed, too_large
 
 LAYER = Need(
     kept={"hidden": Amount(100.0), "weights": Amount(once=50.0)},
@@ -56,6 +56,12 @@ def test_the_error_names_figures_and_remedies():
         "samples at once. Fewer arrays: name those you look at with quantities=; the largest are hidden "
         "1.0 kB, weights 0.1 kB. It was not captured in parts: it is too warm."
     )
+
+
+@pytest.mark.parametrize("budget", ["2 GB", -1, float("nan"), float("inf"), True, [5]])
+def test_a_budget_is_a_number_of_bytes(budget):
+    with pytest.raises(tt.TooLargeError, match="number of bytes, 2e9 for 2 GB, not"):
+        allowed(budget)
 
 
 # What is free

@@ -9,6 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 from throughtime._errors import TooLargeError
 
@@ -146,6 +149,25 @@ class Budget:
 
     def _joined(self, need: Need, part: int) -> float:
         return need.returned.of(self.samples) if part < self.samples else 0.0
+
+
+def allowed(budget: Any) -> int:
+    """Read what a caller allows.
+
+    Raises
+    ------
+    TooLargeError
+        It is no number of bytes.
+
+    Examples
+    --------
+    >>> allowed(2e9)
+    2000000000
+    """
+    is_number = isinstance(budget, (int, float, np.number)) and not isinstance(budget, bool)
+    if is_number and 0 <= budget < math.inf:
+        return int(budget)
+    raise TooLargeError(f"budget= is a number of bytes, 2e9 for 2 GB, not {budget!r}.")
 
 
 def too_large(need: Need, budget: Budget, why_whole: str) -> TooLargeError:

@@ -71,15 +71,19 @@ def _joined(capture: Capture, budget: Budget, need: Need) -> ModelRecord:
     joined = Joined(budget.samples)
     for start in range(0, budget.samples, budget.part):
         rows = slice(start, min(start + budget.part, budget.samples))
-        try:
-            part = capture(rows, budget)
-        except (ThroughTimeError, Warning):
-            raise
-        except Exception as error:
-            raise too_large(need, budget, _FAILS.format(kind=type(error).__name__, error=error)) from error
-        if why_whole := joined.add(part, rows):
+        # Nested calls: a part is held by nobody once it is joined.
+        if why_whole := joined.add(_part(capture, rows, budget, need), rows):
             raise too_large(need, budget, why_whole)
     return joined.record()
+
+
+def _part(capture: Capture, rows: slice, budget: Budget, need: Need) -> ModelRecord:
+    try:
+        return capture(rows, budget)
+    except (ThroughTimeError, Warning):
+        raise
+    except Exception as error:
+        raise too_large(need, budget, _FAILS.format(kind=type(error).__name__, error=error)) from error
 
 
 class Joined:

@@ -11,7 +11,7 @@ All of them derive from `ThroughTimeError` and from the builtin a caller would g
     ├── LossError (ValueError)                  no loss, a loss without one value, labels that do not fit
     ├── NoGradientError (ValueError)            the loss does not depend on the tensor asked for
     ├── BatchError (ValueError)                 no batch could be taken from the data
-    ├── TooLargeError (MemoryError)             the capture needs more memory than is free
+    ├── TooLargeError (MemoryError)             the capture needs more memory than there is
     ├── SchemaError (KeyError)                  a tree lacks the variable, or the name is none of the schema's
     ├── CellError (ValueError)                  a cell of one's own that says too little, or something wrong
     ├── DiagnosticError (ValueError)            a capture that cannot be diagnosed, a setting out of range
@@ -58,7 +58,7 @@ class BatchError(ThroughTimeError, ValueError):
 
 
 class TooLargeError(ThroughTimeError, MemoryError):
-    """The capture would need more memory than is free; it was not begun."""
+    """The capture would need more memory than is free, or than its budget allows; nothing was returned."""
 
 
 class SchemaError(ThroughTimeError, KeyError):

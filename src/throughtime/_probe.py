@@ -15,7 +15,7 @@ import xarray as xr
 
 from throughtime import _cell_registry, _memory, _schema, adapters, cells
 from throughtime._batch import Batch, take
-from throughtime._budget import Budget, ExceededError, Need
+from throughtime._budget import Budget, ExceededError, Need, allowed
 from throughtime._chunks import capture_in_chunks
 from throughtime._errors import LossError, NoGradientError, SchemaError, ThroughTimeWarning
 from throughtime._inside import per_sample, with_inside
@@ -31,7 +31,7 @@ from throughtime._record import (
 )
 
 _GROUPS = ("recurrent", "all")
-_WORTH_RELEASING = 2**20  # bytes; giving memory back takes up to milliseconds
+_FEW = 256  # arrays as large as the largest one; a capture takes some tens of them
 
 
 class Probe:
@@ -75,7 +75,7 @@ class Probe:
             activations=frozenset(cells.ACTIVATIONS),
             training=training,
         )
-        self._budget = budget
+        self._budget = None if budget is None else allowed(budget)
         self._adapter, self._pass = chosen, {"loss": loss, "training": training}
         self._model = model
         self._probe = chosen.Probe(model, loss=loss, layers=layers, request=request)
@@ -168,12 +168,13 @@ class Probe:
         samples = self._probe.samples(batch.x)
         if self._budget is None:
             return Budget(_memory.available(), samples, samples)
-        return Budget(int(self._budget), samples, samples, is_stated=True)
+        return Budget(self._budget, samples, samples, is_stated=True)
 
     def _in_chunks(self, batch: Batch, budget: Budget, need: Need, *, solve: bool) -> ModelRecord:
         data = batch.x, batch.y, batch.sample_weight
 
         def capture(rows: slice, budget: Budget) -> ModelRecord:
+            _memory.release()  # what the part before was solved from
             x, y, weight = self._probe.part(data, rows)
             part = Batch(x, y, weight, batch.origin)
             return self._completed(self._recorded(part, budget), solve=solve)
@@ -186,8 +187,8 @@ class Probe:
 
     def _recorded(self, batch: Batch, budget: Budget) -> ModelRecord:
         recorded: ModelRecord = self._probe(batch.x, batch.y, batch.sample_weight, budget)
-        if max(map(_largest, recorded.layers), default=0) > _WORTH_RELEASING:
-            _memory.release()  # what the framework held
+        if _FEW * max(map(_largest, recorded.layers), default=0) > (budget.available or 0):
+            _memory.release()  # what the framework held; it takes time, and more to take it anew
         return recorded
 
     def _completed(self, record: ModelRecord, *, solve: bool = True) -> ModelRecord:

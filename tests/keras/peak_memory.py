@@ -1,6 +1,8 @@
 """Writes what a capture was said to need and the memory that it took: a process of its own for each capture.
 
-python -m tests.keras.peak_memory KIND LAYERS UNITS SAMPLES STEPS QUANTITIES
+All in bytes; with a budget what its parts need.
+
+python -m tests.keras.peak_memory KIND LAYERS UNITS SAMPLES STEPS QUANTITIES [BUDGET]
 """
 
 from __future__ import annotations
@@ -25,13 +27,15 @@ def resident() -> int:
     return pages * resource.getpagesize()
 
 
-def main(kind: str, count: int, units: int, samples: int, steps: int, quantities: str) -> None:
+def main(
+    kind: str, count: int, units: int, samples: int, steps: int, quantities: str, budget: float | None
+) -> None:
     keras.utils.set_random_seed(0)
     recurrent = [KINDS[kind](units, return_sequences=True) for _ in range(count)]
     model = keras.Sequential([keras.Input((None, FEATURES)), *recurrent, keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     x, y = np.ones((samples, steps, FEATURES), "float32"), np.ones((samples, steps, 1), "float32")
-    probe = tt.Probe(model, quantities=quantities)
+    probe = tt.Probe(model, quantities=quantities, budget=budget)
     probe(x[:, :4], y[:, :4])  # compiling takes memory of its own
     needs: list[tuple[Budget, Need]] = []
     check = Budget.check
@@ -40,12 +44,25 @@ def main(kind: str, count: int, units: int, samples: int, steps: int, quantities
     tree = probe(x, y)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
     returned = sum(node.to_dataset().nbytes for node in tree.leaves)
-    budget, need = needs[-1]
-    phases = [phase.of(budget.part) for phase in need.phases]
-    figures = {"needed": budget.needed(need), "phases": phases, "peak": peak, "returned": returned}
+    judged, need = needs[-1]
+    figures = {
+        "needed": judged.needed(need),
+        "phases": [phase.of(judged.part) for phase in need.phases],
+        "peak": peak,
+        "returned": returned,
+        "chunks": tree.attrs.get("chunks", 1),
+    }
     json.dump(figures, sys.stdout)
 
 
 if __name__ == "__main__":
-    kind, *sizes, quantities = sys.argv[1:]
-    main(kind, *map(int, sizes), quantities)
+    kind, count, units, samples, steps, quantities, *budget = sys.argv[1:]
+    main(
+        kind,
+        int(count),
+        int(units),
+        int(samples),
+        int(steps),
+        quantities,
+        float(budget[0]) if budget else None,
+    )

@@ -236,7 +236,7 @@ def test_weights_are_shown_by_gate_with_their_norms():
     assert [image.name for image in images] == ["kernel"] * 4 + ["recurrent_kernel"] * 4 + ["bias"] * 4
     np.testing.assert_array_equal(images[1].values, tree["rnn"]["kernel"].sel(gate="forget").values)
     assert [word.split("\n")[0] for _, word in canvas.x.ticks] == ["input", "forget", "candidate", "output"]
-    assert "‖W‖ 1.73 · ‖U‖ 0 · ρ 0" in canvas.x.ticks[0][1]
+    assert canvas.x.ticks[0][1] == "input\n‖W‖ 1.73 · ‖U‖ 0\nρ 0"
     assert [word for _, word in canvas.y.ticks][2] == "bias all 0"
     assert [line.label for line in histogram.of(Line)] == ["input", "forget", "candidate", "output"]
 

@@ -1,6 +1,8 @@
 """Writes what a capture was said to need and the memory that it took: a process of its own for each capture.
 
-python -m tests.torch.peak_memory KIND LAYERS UNITS SAMPLES STEPS QUANTITIES
+All in bytes; with a budget what its parts need.
+
+python -m tests.torch.peak_memory KIND LAYERS UNITS SAMPLES STEPS QUANTITIES [BUDGET]
 """
 
 from __future__ import annotations
@@ -54,11 +56,13 @@ def resident() -> int:
     return pages * resource.getpagesize()
 
 
-def main(kind: str, count: int, units: int, samples: int, steps: int, quantities: str) -> None:
+def main(
+    kind: str, count: int, units: int, samples: int, steps: int, quantities: str, budget: float | None
+) -> None:
     torch.manual_seed(0)
     model = Recurrent(kind, count, units)
     x, y = torch.ones(samples, steps, FEATURES), torch.ones(samples, steps, 1)
-    probe = tt.Probe(model, loss=nn.MSELoss(), quantities=quantities)
+    probe = tt.Probe(model, loss=nn.MSELoss(), quantities=quantities, budget=budget)
     probe(x[:2, :4], y[:2, :4])  # what is loaded when first used
     needs: list[tuple[Budget, Need]] = []
     check = Budget.check
@@ -67,12 +71,25 @@ def main(kind: str, count: int, units: int, samples: int, steps: int, quantities
     tree = probe(x, y)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
     returned = sum(node.to_dataset().nbytes for node in tree.leaves)
-    budget, need = needs[-1]
-    phases = [phase.of(budget.part) for phase in need.phases]
-    figures = {"needed": budget.needed(need), "phases": phases, "peak": peak, "returned": returned}
+    judged, need = needs[-1]
+    figures = {
+        "needed": judged.needed(need),
+        "phases": [phase.of(judged.part) for phase in need.phases],
+        "peak": peak,
+        "returned": returned,
+        "chunks": tree.attrs.get("chunks", 1),
+    }
     json.dump(figures, sys.stdout)
 
 
 if __name__ == "__main__":
-    kind, *sizes, quantities = sys.argv[1:]
-    main(kind, *map(int, sizes), quantities)
+    kind, count, units, samples, steps, quantities, *budget = sys.argv[1:]
+    main(
+        kind,
+        int(count),
+        int(units),
+        int(samples),
+        int(steps),
+        quantities,
+        float(budget[0]) if budget else None,
+    )

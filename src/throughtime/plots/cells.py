@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from throughtime._scale import Array, Scale, number
+from throughtime._scale import Array, Scale, Ticks, number
 from throughtime.picture import Line, Mark, Text
 
 FLOOR = "#c0447a"
-MOST_NAMES = 400  # of panels: beyond, the first of each row has its name
+MOST_NAMES = 64  # panels with their names inside: beyond, rows and columns have them
 _ROOM = (0.05, 0.84)  # margin below the curve and its height, in parts of a cell
 
 
@@ -90,19 +90,31 @@ def borders(grid: Grid) -> list[Mark]:
     return [Line(x, y, color="#c4c4c4", width=0.5) for x, y in ends]
 
 
-def names(grid: Grid, words: list[str], dim: str) -> Text:
-    """Write the name of each panel into its cell."""
-    few = grid.count <= MOST_NAMES
-    place = np.arange(grid.count) if few else np.arange(0, grid.count, grid.columns)
+def names(grid: Grid, words: list[str], dim: str) -> list[Mark]:
+    """Write the name of each panel into its cell, where there are few; text is slow to draw."""
+    if grid.count > MOST_NAMES:
+        return []
+    place = np.arange(grid.count)
     prefix = f"{dim} " if grid.columns <= 8 else ""
-    told = tuple(f"{prefix}{words[each]}" for each in place)
+    told = tuple(f"{prefix}{word}" for word in words)
     left, top = place % grid.columns + 0.04, grid.rows - place // grid.columns - 0.03
-    return Text(left, top, told, 0.75 if grid.columns <= 16 else 0.55, "#666666", anchor="top left")
+    return [Text(left, top, told, 0.75, "#666666", anchor="top left")]
 
 
-def row_ticks(grid: Grid, scale: Scale) -> tuple[tuple[float, str], ...]:
-    """Write the ends of the scale beside the first row; all others have the same."""
-    low = number(-scale.high if scale.kind == "signed_log" else scale.low)
+def column_ticks(grid: Grid) -> Ticks:
+    """Count the panels of a row below it, where they have no names of their own."""
+    if grid.count <= MOST_NAMES:
+        return ()
+    every = max(1, -(-grid.columns // 20))
+    return tuple((place + 0.5, f"+{place}") for place in range(0, grid.columns, every))
+
+
+def row_ticks(grid: Grid, scale: Scale, words: list[str]) -> Ticks:
+    """Write the ends of the scale beside the first row; where panels have no names, the first of each row."""
     top = grid.rows - 1
+    if grid.count > MOST_NAMES:
+        every = max(1, -(-grid.rows // 20))
+        return tuple((top - row + 0.45, words[row * grid.columns]) for row in range(0, grid.rows, every))
+    low = number(-scale.high if scale.kind == "signed_log" else scale.low)
     ends = ((0.0, f"≤ {low}" if scale.kind == "log10" else low), (1.0, number(scale.high)))
     return tuple((top + _ROOM[0] + _ROOM[1] * at, word) for at, word in ends)

@@ -127,7 +127,8 @@ def _named(each: Image, name: str) -> Image:
 
 def _columns(number: int, wide: int, high: int) -> int:
     """Count the samples a row, such that cells are somewhat wider than high."""
-    return int(max(1, min(number, round((number * (0.75 if wide >= high else 1.5)) ** 0.5 + 0.4))))
+    usual = int(max(1, min(number, round((number * (0.75 if wide >= high else 1.5)) ** 0.5 + 0.4))))
+    return next((each for each in (usual, usual + 1) if number % each == 0), usual)
 
 
 def _box(place: int, across: int) -> tuple[float, float, float, float]:

@@ -11,7 +11,17 @@ from throughtime._errors import PictureError
 from throughtime._scale import Array, Scale, number
 from throughtime._theme import DISTINCT
 from throughtime.picture import Axis, Band, Line, Mark, Panel, Picture
-from throughtime.plots.cells import Grid, borders, details, floor_line, grid_of, names, row_ticks
+from throughtime.plots.cells import (
+    MOST_NAMES,
+    Grid,
+    borders,
+    column_ticks,
+    details,
+    floor_line,
+    grid_of,
+    names,
+    row_ticks,
+)
 from throughtime.plots.colored import Fitted, fitted, own_scale
 from throughtime.plots.data import (
     Captured,
@@ -135,12 +145,17 @@ def _panel(
         )
     span = f"each panel: timesteps 0 to {grid.steps - 1}, {_span(fit.scale)}"
     return Panel(
-        (*floor, *curves, *borders(grid), names(grid, words, str(kept[-2]))),
+        (*floor, *curves, *borders(grid), *names(grid, words, str(kept[-2]))),
         title=f"{name} · {span}" if name else span,
-        x=Axis("", (0, grid.columns), ()),
-        y=Axis(fit.label, (0, grid.rows), row_ticks(grid, fit.scale)),
+        x=Axis("", (0, grid.columns), column_ticks(grid)),
+        y=Axis(_beside(grid, fit, str(kept[-2])), (0, grid.rows), row_ticks(grid, fit.scale, words)),
         framed=False,
     )
+
+
+def _beside(grid: Grid, fit: Fitted, dim: str) -> str:
+    """Name the vertical axis: the quantity, or the dim of the panels that are counted there."""
+    return fit.label if grid.count <= MOST_NAMES else f"{dim.replace('_', ' ')}, first of each row"
 
 
 def _samples(cells: Array, grid: Grid, scale: Scale, words: list[str]) -> list[Mark]:

@@ -62,8 +62,11 @@ def encoded(picture: Picture, theme: Theme, kind: str = "png") -> bytes:
     target = io.BytesIO()
     # Without a date the same picture is the same file.
     undated: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    options: dict[str, Any] = {"pil_kwargs": {"compress_level": 4}} if kind == "png" else {}
     with settings(theme):
-        _draw(picture, theme).savefig(target, format=kind, dpi=theme.dpi, metadata=undated.get(kind))
+        _draw(picture, theme).savefig(
+            target, format=kind, dpi=theme.dpi, metadata=undated.get(kind), **options
+        )
     return target.getvalue()
 
 
@@ -92,8 +95,9 @@ def _draw(picture: Picture, theme: Theme) -> Figure:
 
 
 def _size(picture: Picture, theme: Theme) -> tuple[float, float]:
+    """Take the theme's width; the height follows half of it, since texts keep their size."""
     factor = theme.width / picture.width if theme.width else 1.0
-    return picture.width * factor, picture.height * factor
+    return picture.width * factor, picture.height * factor**0.5
 
 
 def _draw_panel(ax: Any, panel: Panel, frame: int, theme: Theme, pixels: Pixels) -> None:

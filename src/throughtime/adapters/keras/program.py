@@ -15,13 +15,14 @@ import keras
 
 from throughtime._budget import Budget, Need
 from throughtime._record import Request
+from throughtime.adapters.meter import Meter
 from throughtime.adapters.reductions import Labels, Reductions
 from throughtime.adapters.wanted import watched
 
 from .find import Found
 from .internals import every_layer, keras_mask
 from .loss import adds_losses, reductions, total
-from .meter import Meter
+from .size import need
 from .tap import Call, Mark, Recorder, key
 
 
@@ -175,7 +176,7 @@ class Program:
     def _recorder(self, found: Sequence[Found], mark: Mark, scope: Any) -> Recorder:
         assert self.budget is not None
         is_repeated = self.has_loss and self.budget.part > 1  # to see whether samples are coupled
-        meter = Meter(self.budget, self.request, is_repeated=is_repeated, at_once=self._at_once)
+        meter = Meter(self.budget, self.request, need, is_repeated=is_repeated, at_once=self._at_once)
         kinds = watched(self.request.quantities, has_loss=self.has_loss)
         return Recorder(found, mark, kinds, scope, self.request, meter)
 

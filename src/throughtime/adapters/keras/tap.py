@@ -18,11 +18,11 @@ import keras
 
 from throughtime._record import Request
 from throughtime.adapters.attributes import replaced
+from throughtime.adapters.meter import Meter
 
 from . import inside, logits
 from .find import Found, is_recurrent
 from .internals import carry, every_layer
-from .meter import Meter
 
 Mark = Callable[[str, Any], Any]
 

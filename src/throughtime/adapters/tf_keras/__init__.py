@@ -5,3 +5,4 @@ Takes models of TensorFlow 2 and of TensorFlow 1's graph mode. `describe` reads 
 
 from .describe import describe as describe
 from .probe import Probe as Probe
+from .sample_losses import losses as losses

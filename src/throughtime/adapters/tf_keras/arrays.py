@@ -90,6 +90,8 @@ def with_copies(structure: Any, size: int) -> Any:
 
 
 def _mapped(function: Any, structure: Any) -> Any:
+    if structure is None:
+        return None
     return tf.nest.map_structure(lambda array: None if array is None else function(array), structure)
 
 

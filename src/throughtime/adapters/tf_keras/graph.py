@@ -6,6 +6,7 @@ reading of weights. The layers are called again in the new graph, on variables o
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -140,7 +141,7 @@ class _Scratch:
 
     def __init__(self, model: Any) -> None:
         self.graph = tf.Graph()
-        self._model = model
+        self._model = weakref.ref(model)
         self._variables = all_variables(model)
         with self.graph.as_default():
             self._stand_ins = {id(variable): _like(model, variable) for variable in self._variables}
@@ -164,7 +165,7 @@ class _Scratch:
 
     def load(self) -> None:
         """Take over the values that the user's session has now."""
-        values = values_of(self._model, self._variables)
+        values = values_of(self._model(), self._variables)
         initializers = [raw_variable(self.of(variable)).initializer for variable in self._variables]
         feed = {each.inputs[1]: value for each, value in zip(initializers, values, strict=True)}
         self.session.run(initializers, feed)

@@ -69,11 +69,17 @@ class Probe:
         self._traces: OrderedDict[Any, _Trace] = OrderedDict()
 
     def __call__(self, x: Any, y: Any, sample_weight: Any, budget: Budget) -> ModelRecord:
-        """Capture one batch. Structures of arrays; y None for a capture without gradients."""
+        """Capture one batch. Structures of arrays; y None for a capture without gradients.
+
+        Raises
+        ------
+        ExceededError
+            The pass would take more than the budget.
+        """
         data = tuple(map(arrays, (x, y, sample_weight)))
         check_sizes(*data)
         with untouched(self.model):
-            trace, result = self._pass(data)
+            trace, result = self._pass(data, budget)
             reduced = self._how_reduced(trace, result, data)
             unrolled = trace.second(trace.program.calls, result)
             wanted = self._wanted(trace.program.has_loss)
@@ -102,15 +108,15 @@ class Probe:
                 f"layer_idx=.\n{find.selection(self.model).listing()}"
             )
 
-    def _pass(self, data: Any) -> tuple[_Trace, Result]:
+    def _pass(self, data: Any, budget: Budget) -> tuple[_Trace, Result]:
         """Run on a batch; without a loss where there are no labels and the model has none of its own."""
         try:
-            trace = self._trace(data, self._expects_loss(data))
+            trace = self._trace(data, self._expects_loss(data), budget)
             return trace, self._run(trace, data)
         except LossError:
             if data[1] is not None:
                 raise
-        trace = self._trace(data, False)
+        trace = self._trace(data, False, budget)
         return trace, self._run(trace, data)
 
     def _run(self, trace: _Trace, data: Any) -> Result:
@@ -129,21 +135,25 @@ class Probe:
     def _wanted(self, has_loss: bool) -> frozenset[str]:
         return self.request.quantities - (frozenset() if has_loss else self.request.gradients)
 
-    def _trace(self, data: Any, has_loss: bool) -> _Trace:
+    def _trace(self, data: Any, has_loss: bool, budget: Budget) -> _Trace:
         identity = self.loss.identity
         own = tuple(own_cell(half) for entry in self.found for half in halves_of(entry.watched))
         key = shapes(data), has_loss, id(identity), own, plain_settings(self.model)
         if key not in self._traces:
-            self._traces[key] = self._new_trace(data, has_loss)
+            self._traces[key] = self._new_trace(data, has_loss, budget)
+        self._traces[key].program.budget = budget
+        budget.check(self._traces[key].program.need)
         self._traces.move_to_end(key)
         while len(self._traces) > _KEPT_TRACES:
             self._traces.popitem(last=False)
         return self._traces[key]
 
-    def _new_trace(self, data: Any, has_loss: bool) -> _Trace:
+    def _new_trace(self, data: Any, has_loss: bool, budget: Budget) -> _Trace:
         training = self.request.training
         request = replace(self.request, quantities=self._wanted(has_loss))
-        program = Program(self.model, self.found, self.loss, request, has_loss=has_loss)
+        at_once = bool(getattr(self.model, "run_eagerly", False))
+        program = Program(self.model, self.found, self.loss, request, has_loss=has_loss, at_once=at_once)
+        program.budget = budget
         is_scaled = has_loss and loss_scale.is_needed(self.model)
         inputs = (*data, np.float32(1.0) if is_scaled else None)
         run = self._tracer(any_batch=not needs_its_batch(self.model))(program, inputs)

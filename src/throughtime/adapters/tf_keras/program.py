@@ -11,13 +11,16 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
+from throughtime._budget import Budget, Need
 from throughtime._record import Array, Request
+from throughtime.adapters.meter import Meter
 from throughtime.adapters.reductions import Labels, Reductions
 from throughtime.adapters.wanted import watched
 
 from .find import Found
 from .internals import autograph_enabled
 from .loss import Loss
+from .size import need
 from .tap import Call, Mark, Recorder
 
 
@@ -38,13 +41,15 @@ class Computation(Protocol):
 
     Attributes
     ----------
-    model : the model whose variables are used
     differentiated : list of variables
         Whose gradients are wanted, as `variable.<position>`.
     """
 
-    model: Any
     differentiated: list[Any]
+
+    @property
+    def model(self) -> Any:
+        """The model whose variables are used."""
 
     def __call__(self, inputs: Any, mark: Mark) -> tuple[Any, dict[str, Any]]:
         """Return what is differentiated, None for nothing, and the tensors asked for."""
@@ -68,10 +73,21 @@ class Program:
         How the loss reduces samples; known after a pass with a loss.
     adds_losses : bool
         Layers add to the loss by themselves; known after a pass with a loss.
+    budget : Budget
+        What the next pass may take.
+    need : Need
+        What a pass takes; known after one.
     """
 
     def __init__(
-        self, model: Any, found: Sequence[Found], loss: Loss, request: Request, *, has_loss: bool
+        self,
+        model: Any,
+        found: Sequence[Found],
+        loss: Loss,
+        request: Request,
+        *,
+        has_loss: bool,
+        at_once: bool,
     ) -> None:
         self.model = model
         self.loss = loss
@@ -82,8 +98,10 @@ class Program:
         self.reductions = Reductions(None, is_certain=False)
         self.adds_losses = False
         self._found = found
-        self._quantities = request.quantities
-        self._activations = request.activations
+        self._request = request
+        self._at_once = at_once
+        self.budget: Budget | None = None
+        self.need = Need()
         self._structure: Any = None
         weights = [weight for entry in found for weight in entry.watched.weights]
         is_wanted = has_loss and "weight_gradients" in request.quantities
@@ -99,11 +117,12 @@ class Program:
         """
         *data, scale = inputs
         labels = Labels(*data)
-        recorder = Recorder(
-            self._found, mark, self._watched(), training=self.training, activations=self._activations
-        )
-        with autograph_enabled(), recorder.watching():
+        recorder = self._recorder(mark)
+        with autograph_enabled(), recorder.watching(self.model):
             predictions = called(self.model, labels.x, self.training)
+        sized = [recorder.sized(each) for each in tf.nest.flatten(predictions) if tf.is_tensor(each)]
+        recorder.meter.add_output(sized, is_watched=False, flows_back=recorder.flows_back)
+        self.need = recorder.meter.total()
         self._structure = tf.nest.map_structure(lambda _: 0, predictions)
         self.calls, self.in_a_loop = recorder.calls, recorder.in_a_loop
         if not self.has_loss:
@@ -117,9 +136,14 @@ class Program:
             tensors |= {f"prediction.{index}": tensor for index, tensor in flat}
         return (loss if scale is None else loss * tf.cast(scale, loss.dtype)), tensors
 
-    def _watched(self) -> frozenset[str]:
-        """Kinds of tensors to mark and keep, for the quantities asked for."""
-        return watched(self._quantities, has_loss=self.has_loss) | self._quantities & _KEPT
+    def _recorder(self, mark: Mark) -> Recorder:
+        assert self.budget is not None
+        is_repeated = self.has_loss and self.budget.part > 1  # to see whether samples are coupled
+        meter = Meter(self.budget, self._request, need, is_repeated=is_repeated, at_once=self._at_once)
+        quantities = self._request.quantities
+        # Kinds of tensors to mark and keep, for the quantities asked for.
+        kinds = watched(quantities, has_loss=self.has_loss) | quantities & _KEPT
+        return Recorder(self._found, mark, kinds, self._request, meter, self.budget.part)
 
     def predictions(self, result: Result) -> Any:
         """Give the predictions of a pass the structure the model gave them."""

@@ -12,19 +12,28 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from throughtime._record import Request
 from throughtime.adapters.attributes import replaced
+from throughtime.adapters.meter import Meter
 
 from . import inside, logits, ways
 from .arrays import is_float
 from .find import Found
 from .internals import as_a_call, as_keras_calls, carry, every_layer, runs_in_a_loop
-from .library import is_a
+from .library import is_a, is_recurrent
 
 Mark = Callable[[str, Any], Any]
+
+
+class Sized(NamedTuple):
+    """What the meter reads of a tensor."""
+
+    shape: tuple[Any, ...]
+    dtype: Any
 
 
 @dataclass
@@ -70,8 +79,11 @@ class Recorder:
     wanted : set of str
         What to mark: "inputs", "outputs", "logits", "inside", "weights"; what to keep: "output", "input",
         "valid".
-    activations : frozenset of str
-        Those with a derivative in closed form.
+    request : Request
+    meter : Meter
+        Is told of every call of a recurrent layer.
+    samples : int
+        Of the batch, where the pass leaves that open.
     """
 
     def __init__(
@@ -79,15 +91,20 @@ class Recorder:
         found: Sequence[Found],
         mark: Mark,
         wanted: frozenset[str],
-        *,
-        training: bool,
-        activations: frozenset[str],
+        request: Request,
+        meter: Meter,
+        samples: int,
     ) -> None:
         self.found = found
         self.mark = mark
         self.wanted = wanted
-        self.training = training
-        self.activations = activations
+        self.training = request.training
+        self.activations = request.activations
+        self.meter = meter
+        # A gradient flows back through what is called from now on.
+        self.flows_back = False
+        self._differentiates = "weights" in wanted or "weight_gradients" in request.quantities
+        self._samples = samples
         self.calls: list[Call] = []
         self.current: list[Call] = []
         self.tensors: dict[str, Any] = {}
@@ -96,7 +113,7 @@ class Recorder:
         self._graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
+    def watching(self, model: Any) -> Iterator[None]:
         """Wrap the layers' calls for the duration of the block."""
         with ExitStack() as stack:
             for index, entry in enumerate(self.found):
@@ -108,9 +125,41 @@ class Recorder:
                 if looks_inside and is_a(layer, "RNN"):
                     original = inside.watched(self, layer, original, inspect.signature(layer.call))
                 stack.enter_context(replaced(layer, "call", self._wrap(index, entry, original)))
+            for layer in self._running_along(model):
+                stack.enter_context(replaced(layer, "call", self._metered(layer)))
             for outer in self._outer_layers():
                 stack.enter_context(replaced(outer, "call", self._counted(outer)))
             yield
+
+    def _running_along(self, model: Any) -> list[Any]:
+        """Recurrent layers that nothing is asked of; they take memory as well."""
+        recurrent = [layer for layer in every_layer(model) if is_recurrent(layer)]
+        halves = [half for layer in recurrent for half in ways.halves_of(layer) if half is not layer]
+        others = {id(layer) for layer in [*halves, *(entry.watched for entry in self.found)]}
+        return [layer for layer in recurrent if id(layer) not in others]
+
+    def _metered(self, layer: Any) -> Callable[..., Any]:
+        original, signature = as_keras_calls(layer, layer.call), inspect.signature(layer.call)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            given = next(iter(signature.bind(*args, **kwargs).arguments.values()))
+            self._measure(layer, inside.first_of(given), is_watched=False)
+            return original(*args, **kwargs)
+
+        return as_a_call(call, signature)
+
+    def _measure(self, layer: Any, tensor: Any, *, is_watched: bool) -> None:
+        """Tell the meter of a recurrent layer's call."""
+        self.flows_back |= is_watched and self._differentiates
+        if tf.is_tensor(tensor):
+            self.meter.add(layer, self.sized(tensor), is_watched=is_watched, flows_back=self.flows_back)
+
+    def sized(self, tensor: Any) -> Sized:
+        """Give a tensor's shape, with the samples of this batch where the pass leaves them open."""
+        shape = tuple(tensor.shape)
+        if shape and shape[0] is None:
+            shape = (self._samples * (prod(self.outer_steps) if self.outer_steps else 1), *shape[1:])
+        return Sized(shape, tensor.dtype)
 
     def _outer_layers(self) -> list[Any]:
         """Every TimeDistributed around a watched layer, and between it and the outermost."""
@@ -150,13 +199,14 @@ class Recorder:
                 record.has_mask = mask is not None
                 bound.arguments[first] = self._recurrent_input(record, value, mask)
                 args, kwargs = bound.args, bound.kwargs
+                self._measure(entry.watched, inside.first_of(bound.arguments[first]), is_watched=True)
             self.current.append(record)
             try:
                 result = original(*args, **kwargs)
             finally:
                 self.current.pop()
             self.calls.append(record)
-            return self._marked_result(record, entry.watched, result)
+            return self._marked_result(record, entry, result)
 
         return as_a_call(call, signature)
 
@@ -164,6 +214,7 @@ class Recorder:
         """Mark a tensor if its kind is wanted and it is a float; masks and logits travel along."""
         if wanted not in self.wanted or not tf.is_tensor(tensor) or not is_float(tensor.dtype):
             return tensor
+        self.flows_back = True
         return carry(tensor, self.mark(name, tensor))
 
     def keep(self, key: str, tensor: Any) -> str:
@@ -182,14 +233,17 @@ class Recorder:
             self.keep(record.key("input"), marked)
         return inside.with_first(value, marked)
 
-    def _marked_result(self, record: Call, layer: Any, result: Any) -> Any:
+    def _marked_result(self, record: Call, entry: Found, result: Any) -> Any:
         """Mark the outputs that others see; states that the layer returns beside them pass through."""
         several = isinstance(result, (list, tuple))
         parts = list(result) if several else [result]
-        count = 2 if getattr(layer, "merge_mode", "concat") is None else 1
+        count = 2 if getattr(entry.watched, "merge_mode", "concat") is None else 1
         for part in range(min(count, len(parts))):
             if tf.is_tensor(parts[part]):  # a layer may return a dict
                 parts[part] = self._marked_output(record, part, parts[part])
+                if not entry.is_recurrent:
+                    measured = [self.sized(parts[part])]
+                    self.meter.add_output(measured, is_watched=True, flows_back=self.flows_back)
         return _packed(result, parts) if several else parts[0]
 
     def _marked_output(self, record: Call, part: int, output: Any) -> Any:

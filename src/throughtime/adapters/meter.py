@@ -1,22 +1,22 @@
 """Adds up what the recurrent layers of a pass take, and stops the pass where that is too much.
 
-`tap` tells it of every call before it runs; `size` knows what one takes.
+The adapters of every Keras tell it of every call before it runs; their `size` knows what one takes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
-import keras
-
 from throughtime._budget import NOTHING, Amount, Budget, Need
 from throughtime._record import Request
-from throughtime.adapters.needs import INSIDE, bytes_of
 
-from .size import Asked, need
+from .needs import INSIDE, bytes_of
+from .sizes import Asked
 
+# layer, shape of its input, samples of the batch, what is asked -> what the call takes
+SizeOf = Callable[[Any, tuple[int, ...], int, Asked], Need]
 _OF_WEIGHTS = frozenset({"weight_gradients", "certificate"})
 _OF_OUTPUTS = frozenset({"output", "output_gradient"})
 
@@ -34,11 +34,15 @@ class Meter:
     at_once : bool
         The pass computes as it goes: it is stopped at the first layer that is too much. A pass that is
         only traced takes nothing yet, and is judged when all of it is known.
+    size_of : SizeOf
     """
 
-    def __init__(self, budget: Budget, request: Request, *, is_repeated: bool, at_once: bool) -> None:
+    def __init__(
+        self, budget: Budget, request: Request, size_of: SizeOf, *, is_repeated: bool, at_once: bool
+    ) -> None:
         self._budget = budget
         self._request = request
+        self._size_of = size_of
         self._is_repeated = is_repeated
         self._at_once = at_once
         self._need = Need()
@@ -72,7 +76,7 @@ class Meter:
             reaches_weights=bool(self._request.quantities & _OF_WEIGHTS),
             is_repeated=self._is_repeated,
         )
-        self._add(need(layer, shape, self._budget.part, asked))
+        self._add(self._size_of(layer, shape, self._budget.part, asked))
 
     def add_output(self, tensors: Sequence[Any], *, is_watched: bool, flows_back: bool) -> None:
         """Add what a layer that is not recurrent returned, or the model: it has a gradient as large.
@@ -111,4 +115,4 @@ class Meter:
 
 
 def _bytes(tensor: Any) -> int:
-    return int(prod(tensor.shape)) * bytes_of(keras.backend.standardize_dtype(tensor.dtype))
+    return int(prod(tensor.shape)) * bytes_of(str(tensor.dtype))
