@@ -113,6 +113,7 @@ MAY_IMPORT = {
     "diagnostics/": {"_cell_registry", "_errors", "_schema", "cells", "numpy", "scipy", "xarray"},
     "diagnosis/": {
         "_batch",
+        "cells",
         "_errors",
         "_lag_matrix",
         "_probe",
