@@ -47,7 +47,7 @@ OF_EVERY_KERAS = {
     "adapters/sizes",
     "adapters/wanted",
 }
-OF_EVERY_ADAPTER = {"_budget", "_errors", "_memory", "_random_states", "_record", "adapters/alike", "numpy"}
+OF_EVERY_ADAPTER = {"_budget", "_errors", "_random_states", "_record", "adapters/alike", "numpy"}
 KERAS = OF_EVERY_ADAPTER | OF_EVERY_KERAS | {"keras"}
 TF_KERAS = OF_EVERY_ADAPTER | OF_EVERY_KERAS | {"adapters/selection", "tensorflow"}
 MAY_IMPORT = {
@@ -115,6 +115,7 @@ MAY_IMPORT = {
     "diagnostics/": {"_cell_registry", "_errors", "_schema", "cells", "numpy", "scipy", "xarray"},
     "diagnosis/": {
         "_batch",
+        "cells",
         "_errors",
         "_lag_matrix",
         "_probe",
