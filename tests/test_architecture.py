@@ -106,6 +106,8 @@ MAY_IMPORT = {
         "numpy",
         "xarray",
     },
+    # The command uses the public names only, which are no room.
+    "_cli": {"numpy", "pandas", "rich", "typer", "xarray"},
     "callbacks/": {"_monitor"},
     "_store/": {"_errors", "_store", "filelock", "numpy", "xarray", "zarr"},
     "_weights": {"_errors", "_label", "_schema", "adapters", "xarray"},
