@@ -42,9 +42,14 @@ class Theme:
     paper: str = "#ffffff"
     dpi: int = 150
 
+    @property
+    def weight(self) -> float:
+        """Weight of lines and dots: that of the text, 1 at 9 points."""
+        return self.size / 9.0
+
     @classmethod
     def for_paper(cls, width: float = 6.9) -> Theme:
-        """Fit a printed page: 6.9 inches are two columns, 3.35 are one."""
+        """Fit a printed page: 6.9 inches are two columns; 3.35, one, suit pictures of one panel a row."""
         return cls(size=7.0, width=width, dpi=300)
 
     @classmethod

@@ -35,7 +35,7 @@ def test_quick_start_runs(names):
 
 def test_successors_in_the_migration_tables_exist(names):
     lower, model, x, y = (names["tree"]["lower"], *(names[each] for each in ("model", "x", "y")))
-    lower["kernel"].plot(col="gate")
+    tt.plots.weights(lower)
     tt.show_features_hist(lower["kernel"], by="gate")
     tt.show_features_hist(names["grads"], peaks_to_clip=1)
     assert "kernel_gradient" in tt.capture(model, x, y, quantities="weight_gradients")["lower"]

@@ -113,6 +113,26 @@ def test_a_run_is_continued(tmp_path: Path) -> None:
     assert run["rnn"]["step"].values.tolist() == [0, 2, 4, 6, 7]
 
 
+def test_a_budget_is_kept_by_thinning(tmp_path: Path) -> None:
+    one = watched(tmp_path / "one", made(), 0)[0].nbytes
+    with pytest.warns(tt.ThroughTimeWarning, match="every second record was dropped, and from now on one in"):
+        run, _ = watched(tmp_path / "many", made(), 40, every=1, budget=8 * one)
+    steps = run["rnn"]["step"].values
+    assert run.nbytes <= 8 * one
+    assert (steps[0], steps[-1]) == (0, 40)
+    assert len(steps) >= 4
+    model = made()
+    train(model, int(steps[1]))
+    wanted = float(tt.capture(model, *BATCH, loss=MSE)["rnn"]["loss"])
+    assert float(run["rnn"]["loss"].isel(step=1)) == wanted
+    assert not list((tmp_path / "many").glob("run.zarr.*"))
+
+
+def test_a_budget_too_small_is_told_before_training(tmp_path: Path) -> None:
+    with pytest.raises(tt.MonitorError, match="do not hold two records"):
+        watched(tmp_path, made(), 1, budget=1000)
+
+
 class TestAlarms:
     def test_a_nan_is_located_and_stops_on_request(self, tmp_path: Path) -> None:
         model = made()

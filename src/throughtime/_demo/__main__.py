@@ -12,10 +12,11 @@ import matplotlib as mpl
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+import throughtime as tt
 from throughtime._demo.networks import framework
 from throughtime._demo.pictures import draw
 from throughtime._demo.tables import tell
-from throughtime._demo.training import read_digits, train
+from throughtime._demo.training import as_run, read_digits, train
 
 ITERATIONS = {"LSTM": 1000, "GRU": 500, "SimpleRNN": 500, "Bidirectional GRU": 300}
 
@@ -45,9 +46,11 @@ def main(folder: Path, name: str) -> None:
         trained = {kind: train(chosen, kind, count, digits, progress) for kind, count in ITERATIONS.items()}
     console.print("Drawing …")
     draw(trained, folder)
+    tt.report(as_run(trained["LSTM"]), folder / "report.html", title="An LSTM that reads digits")
     tell(list(trained.values()), console)
     seconds = time.monotonic() - started
-    console.print(f"{len(list(folder.glob('*.png')))} pictures are in {folder}, made in {seconds:.0f} s.")
+    made = f"{len(list(folder.glob('*.png')))} pictures and report.html"
+    console.print(f"{made} are in {folder}, made in {seconds:.0f} s.")
 
 
 if __name__ == "__main__":

@@ -71,6 +71,20 @@ def train(
     return Trained(name, captures, network.accuracy(*test), diagnoses)
 
 
+def as_run(trained: Trained) -> xr.DataTree:
+    """Join the captures of one network along `step`, as a stored run is."""
+    steps = xr.DataArray(list(trained.captures), dims="step", name="step")
+    trees = list(trained.captures.values())
+    run = xr.DataTree.from_dict(
+        {
+            leaf.path: xr.concat([tree[leaf.path].to_dataset() for tree in trees], steps, data_vars="all")
+            for leaf in trees[0].leaves
+        }
+    )
+    run.attrs.update(trees[-1].attrs)
+    return run
+
+
 def gradients(capture: xr.DataTree, layer: str = "lower") -> xr.DataArray:
     return capture[layer].to_dataset()["output_gradient"]
 

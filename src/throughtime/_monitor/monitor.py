@@ -43,6 +43,9 @@ class Monitor:
         timestep; "full" the whole capture.
     layers, loss
         See `capture`.
+    budget : float, in bytes, optional
+        Of the arrays stored, before compression. When it is reached every second record is dropped, and from
+        then on half as many are made: early and late steps stay, recording never stops.
     vanishing_lag : int, optional
         An alarm is given where less than 1 % of the error signal reaches so far back.
     on_alarm : callable (Alarm), optional
@@ -78,6 +81,7 @@ class Monitor:
         quantities: str | Iterable[str] = "summary",
         layers: Any = "recurrent",
         loss: Any = None,
+        budget: float | None = None,
         vanishing_lag: int | None = None,
         on_alarm: OnAlarm | None = None,
         stop_on: str | Collection[str] = (),
@@ -88,6 +92,7 @@ class Monitor:
         self._is_due = every if callable(every) else every_steps(every)
         self._level = level_of(quantities)
         self._layers, self._loss, self._lag, self._on_alarm = layers, loss, vanishing_lag, on_alarm
+        self._budget, self._stride, self._passed = budget, 1, 0
         self._stops = _checked_alarms(stop_on)
         self._probe: Probe | None = None
         self._run: Run | None = None
@@ -154,6 +159,11 @@ class Monitor:
         """Record the beginning, or see that an existing run can be continued."""
         self._step = run.steps[-1] if run.steps else 0
         kept = stored(tree, self._level, None)
+        if self._budget is not None and 2 * kept.nbytes > self._budget:
+            raise MonitorError(
+                f"budget={self._budget:,.0f} bytes do not hold two records of {kept.nbytes:,} bytes each. "
+                "Give more, or store less: quantities='summary', fewer layers."
+            )
         if run.steps:
             run.check(kept, self._step + 1)
         else:
@@ -170,7 +180,9 @@ class Monitor:
         passed = range(self._step + 1, self._step + count + 1)
         self._step += count
         if any(self._guarded(self._is_due, step) for step in passed):
-            self.record()
+            self._passed += 1
+            if self._passed % self._stride == 0:
+                self.record()
 
     def record(self) -> None:
         """Record the present state, whatever the schedule says."""
@@ -196,6 +208,12 @@ class Monitor:
             warnings.simplefilter("always")
             tree = self._probe(*self._batch[:2], sample_weight=self._batch[2])
         kept = stored(tree, self._level, self._before)
+        if self._budget is not None and self._run.nbytes + kept.nbytes > self._budget:
+            self._run, self._stride = self._run.thinned(), 2 * self._stride
+            self._warn(
+                f"{self._path} has reached its budget of {self._budget:,.0f} bytes: every second record was "
+                f"dropped, and from now on one in {self._stride} is made."
+            )
         self._run.append(kept, self._step)
         self._look(tree, kept)
         is_broken = any(alarm.name == "nonfinite" for alarm in self.alarms)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from throughtime._store.layout import (
     variables_of,
     write_step,
 )
+from throughtime._store.open_run import open_run
 
 _LOCK = ".writer.lock"
 
@@ -65,6 +67,7 @@ class Run:
         self._durable = durable
         self._arrays: dict[str, Any] = {}
         self.steps: list[int] = []
+        _finish_thinning(self.path)
         existing = self._existing()
         self._lock = _locked(self.path)
         self._document = existing or empty_document({**(attributes or {}), "throughtime_run": VERSION})
@@ -118,6 +121,30 @@ class Run:
         except BaseException:
             self._roll_back()
             raise
+
+    def thinned(self) -> Run:
+        """Keep every second step, from the first on, and go on with that; this object is closed.
+
+        The smaller run is written beside and takes the place of this one when it is whole. What others have
+        opened lazily before has to be opened again.
+
+        Returns
+        -------
+        Run
+        """
+        beside, replaced = _beside(self.path, "thinning"), _beside(self.path, "full")
+        shutil.rmtree(beside, ignore_errors=True)
+        attributes = {name: value for name, value in self.attributes.items() if name != "n_steps"}
+        with Run(beside, attributes=attributes) as smaller:
+            leaves = {leaf.path: leaf.to_dataset() for leaf in open_run(self.path).leaves}
+            for place in range(0, self.count, 2):
+                one = {path: leaf.isel(step=place).drop_vars(STEP).load() for path, leaf in leaves.items()}
+                smaller.append(xr.DataTree.from_dict(one), self.steps[place])
+        self.close()
+        self.path.rename(replaced)
+        beside.rename(self.path)
+        shutil.rmtree(replaced)
+        return Run(self.path, durable=self._durable)
 
     def close(self) -> None:
         """Let another writer have the run."""
@@ -212,6 +239,19 @@ class Run:
                 if array.shape != tuple(known["shape"]):
                     array.resize(tuple(known["shape"]))
         self.steps = [int(step) for step in self._arrays[STEP][:]] if STEP in self._arrays else []
+
+
+def _beside(path: Path, what: str) -> Path:
+    return path.with_name(f"{path.name}.{what}")
+
+
+def _finish_thinning(path: Path) -> None:
+    """Undo a thinning that was interrupted between its two moves, or clear up after one that was whole."""
+    replaced = _beside(path, "full")
+    if replaced.exists() and path.exists():
+        shutil.rmtree(replaced)
+    elif replaced.exists():
+        replaced.rename(path)
 
 
 def _locked(path: Path) -> filelock.BaseFileLock:

@@ -95,8 +95,9 @@ def _draw(picture: Picture, theme: Theme) -> Figure:
 
 
 def _size(picture: Picture, theme: Theme) -> tuple[float, float]:
+    """Take the theme's width; the height follows half of it, since texts keep their size."""
     factor = theme.width / picture.width if theme.width else 1.0
-    return picture.width * factor, picture.height * factor
+    return picture.width * factor, picture.height * factor**0.5
 
 
 def _draw_panel(ax: Any, panel: Panel, frame: int, theme: Theme, pixels: Pixels) -> None:

@@ -53,7 +53,7 @@ def draw_mark(ax: Any, mark: Mark, frame: int, theme: Theme, pixels: Pixels) -> 
         case Image():
             _draw_image(ax, mark, frame, theme, pixels)
         case Line():
-            _draw_line(ax, mark, frame)
+            _draw_line(ax, mark, frame, theme)
         case Band():
             style = {"color": mark.color, "alpha": mark.alpha, "linewidth": 0}
             many = mark.x.size > MANY_POINTS
@@ -63,17 +63,17 @@ def draw_mark(ax: Any, mark: Mark, frame: int, theme: Theme, pixels: Pixels) -> 
             if mark.label:
                 ax.add_patch(Patch(facecolor=mark.fill or "none", edgecolor=mark.edge, label=mark.label))
         case Dots():
-            _draw_dots(ax, mark)
+            _draw_dots(ax, mark, theme)
         case Text():
             _draw_text(ax, mark, theme)
 
 
-def _draw_line(ax: Any, line: Line, frame: int) -> None:
+def _draw_line(ax: Any, line: Line, frame: int, theme: Theme) -> None:
     ax.plot(
         line.x,
         line.y[frame] if line.y.ndim == 2 else line.y,
         color=line.color,
-        linewidth=line.width,
+        linewidth=line.width * theme.weight,
         alpha=line.alpha,
         linestyle="--" if line.dashed else "-",
         label=line.label or None,
@@ -129,11 +129,11 @@ def _draw_boxes(
     )
 
 
-def _draw_dots(ax: Any, dots: Dots) -> None:
+def _draw_dots(ax: Any, dots: Dots, theme: Theme) -> None:
     ax.scatter(
         dots.x,
         dots.y,
-        s=dots.size**2,
+        s=(dots.size * theme.weight) ** 2,
         marker=dots.marker,
         color=dots.color,
         alpha=dots.alpha,

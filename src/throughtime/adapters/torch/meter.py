@@ -38,16 +38,21 @@ class Held:
         Copies of the weights.
     without_weights : float
         Share of the states' sequences where no gradient of weights is found.
+    each_step : int
+        Bytes for each step, however small it is.
     """
 
     states: dict[str, float]
     inputs: float
     weights: float
     without_weights: float = 1.0
+    each_step: int = 0
 
 
 FUSED = Held({"lstm": 13, "gru": 14, "simple_rnn": 6}, inputs=3, weights=3)
-STEPWISE = Held({"lstm": 40, "gru": 38, "simple_rnn": 20}, inputs=3, weights=3, without_weights=0.5)
+STEPWISE = Held(
+    {"lstm": 40, "gru": 38, "simple_rnn": 20}, inputs=3, weights=3, without_weights=0.5, each_step=37_000
+)
 _UNROLLED = 9  # sequences of states and gates, where a projection is repeated step by step
 
 
@@ -170,7 +175,8 @@ def _need(directions: list[Direction], quantities: frozenset[str], held: Held) -
     for one in directions:
         share = 1.0 if quantities & _OF_WEIGHTS else held.without_weights
         elements = share * held.states[one.kind] * one.hidden + held.inputs * one.features
-        total += Need(passing=Amount(one.at_every_step(elements), held.weights * one.weights))
+        once = held.weights * one.weights + held.each_step * one.steps
+        total += Need(passing=Amount(one.at_every_step(elements), once))
         if quantities & INSIDE:
             total += needs.solved(one, quantities)
         if one.output < one.hidden:

@@ -1,0 +1,27 @@
+"""What docs/pictures.md shows runs, and its table names every picture."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from pathlib import Path
+
+import throughtime as tt
+from throughtime import testing
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "pictures.md").read_text(encoding="utf-8")
+
+
+def test_blocks_run(tmp_path):
+    lstm = testing.constant_gates(samples=2)["rnn"].to_dataset()
+    names = {"tt": tt, "tree": tt.testing.xr.DataTree.from_dict({"/lstm": lstm})}
+    with contextlib.chdir(tmp_path):
+        for block in re.findall(r"```py\n(.*?)```", PAGE, flags=re.DOTALL):
+            exec(compile(block, "pictures.md", "exec"), names)  # our own text
+    assert {each.name for each in tmp_path.iterdir()} == {"gradient.pdf", "gradient.html", "report.html"}
+
+
+def test_table_names_every_picture():
+    public = {name for name, thing in vars(tt.plots).items() if callable(thing) and name.islower()}
+    told = set(re.findall(r"\| `(\w+)`", PAGE))
+    assert public <= told
