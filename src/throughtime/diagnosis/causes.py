@@ -22,6 +22,7 @@ _LARGEST_STATE = 256  # whose Lyapunov exponents are worth their cost
 _LYAPUNOV_SAMPLES = 2
 _FLOOR = 10  # times the optimizer's epsilon
 _KEEPS_LENGTH = 0.95  # what a step leaves of a signal, from which on a kernel counts as keeping it
+_SATURATED = 0.5  # share of the steps at either end of a gate's range
 _WORTH_TELLING = 0.1  # share of the weights below it
 
 
@@ -57,9 +58,9 @@ def _saturation(layer: xr.Dataset) -> Iterator[Evidence]:
     shares = saturation(layer).mean("unit")
     for gate in map(str, shares["gate"].values):
         left, right = (float(shares[side].sel(gate=gate)) for side in ("left", "right"))
-        if gate != "candidate" and max(left, right) >= 0.5:
+        if gate != "candidate" and left + right >= _SATURATED:
             text = say("saturation", gate=gate, left=percent(left), right=percent(right))
-            yield Evidence(f"saturation_{gate}", max(left, right), text)
+            yield Evidence(f"saturation_{gate}", left + right, text)
 
 
 def _forget_bias(layer: xr.Dataset) -> Iterator[Evidence]:
