@@ -196,12 +196,16 @@ PRODUCED = {
     ),
     "without_partner": lambda _: printed(Model(masked([50] * 19 + [20])), dependency_length=8),
     "noise": lambda _: noisy(),
+    "little_gain": lambda _: printed(Model(decaying(), [0.05], noise=1.0, seed=2), dependency_length=3),
     "either_direction": lambda _: printed(Model(both_ways()), dependency_length=8),
     "per_step": lambda patch: per_step(patch, refused=False),
     "per_step_unmeasured": lambda patch: per_step(patch, refused=True),
     "share_per_step": lambda patch: per_step(patch, refused=False),
     "read_at_many_steps": lambda _: printed(
         changed(testing.lag_matrix_of(samples=SAMPLES, steps=STEPS), lag_matrix=None)
+    ),
+    "rounded": lambda _: printed(
+        decaying(dtype="float32").map_over_datasets(lambda leaf: with_bad_certificate(leaf, 3e-5))
     ),
     "stateful": lambda _: printed(changed(decaying(), attributes={"stateful": 1})),
     "masked": lambda _: printed(masked([50, 20])),
@@ -235,8 +239,8 @@ PRODUCED = {
 }
 
 
-def with_bad_certificate(leaf):
-    return leaf.assign(certificate_time=1.0) if leaf.data_vars else leaf
+def with_bad_certificate(leaf, error=1.0):
+    return leaf.assign(certificate_time=error) if leaf.data_vars else leaf
 
 
 def with_root(tree, **attributes):

@@ -5,6 +5,7 @@ Evidence is measured wherever it can be; a remedy needs its own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -20,6 +21,8 @@ _KEEPS = {"lstm": "forget", "gru": "update"}
 _LARGEST_STATE = 256  # whose Lyapunov exponents are worth their cost
 _LYAPUNOV_SAMPLES = 2
 _FLOOR = 10  # times the optimizer's epsilon
+_KEEPS_LENGTH = 0.95  # what a step leaves of a signal, from which on a kernel counts as keeping it
+_SATURATED = 0.5  # share of the steps at either end of a gate's range
 _WORTH_TELLING = 0.1  # share of the weights below it
 
 
@@ -55,9 +58,9 @@ def _saturation(layer: xr.Dataset) -> Iterator[Evidence]:
     shares = saturation(layer).mean("unit")
     for gate in map(str, shares["gate"].values):
         left, right = (float(shares[side].sel(gate=gate)) for side in ("left", "right"))
-        if gate != "candidate" and max(left, right) >= 0.5:
+        if gate != "candidate" and left + right >= _SATURATED:
             text = say("saturation", gate=gate, left=percent(left), right=percent(right))
-            yield Evidence(f"saturation_{gate}", max(left, right), text)
+            yield Evidence(f"saturation_{gate}", left + right, text)
 
 
 def _forget_bias(layer: xr.Dataset) -> Iterator[Evidence]:
@@ -123,14 +126,17 @@ def remedies(layer: LayerDiagnosis, verdict: Verdict, lag: int) -> Iterator[Reme
         return
     if verdict not in (Verdict.NO_EVIDENCE, Verdict.WEAK_SIGNAL):
         return
-    scale, bias, radius = (known.get(name) for name in ("timescale", "forget_bias", "spectrum"))
+    scale, bias = known.get("timescale"), known.get("forget_bias")
+    radius, rate = known.get("spectrum"), known.get("decay_rate")
     if scale is not None and scale.value < lag:
         gate = _KEEPS.get(layer.kind, "forget")
         yield _remedy("remedy_chrono", scale, gate=gate, longest=max(lag - 1, 2))
     if layer.kind == "lstm" and bias is not None and bias.value < 0.5:
         yield _remedy("remedy_forget_bias", bias)
-    if layer.kind == "simple_rnn" and radius is not None and radius.value < 0.95:
+    if layer.kind == "simple_rnn" and radius is not None and radius.value < _KEEPS_LENGTH:
         yield _remedy("remedy_orthogonal", radius)
+    elif layer.kind == "simple_rnn" and rate is not None and math.exp(rate.value) < _KEEPS_LENGTH:
+        yield _remedy("remedy_orthogonal", rate)
     floor = known.get("optimizer_floor")
     if floor is not None and floor.value > 0.5:
         yield _remedy("remedy_epsilon", floor)

@@ -27,6 +27,7 @@ from .words import say
 
 _ANCHORS = 4
 _LOSS_STEPS = 32
+_LITTLE = 0.01  # of the loss
 
 
 def diagnose(
@@ -151,7 +152,9 @@ class _Run:
         """Capture all batches, and their lag matrices where the loss has a value at every step."""
         self._probe = Probe(self.model, loss=self.loss, layers=self.layers)
         for batch in batches:
-            tree = self._probe(batch.x, batch.y, sample_weight=batch.sample_weight)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="The certificate of")  # judged with the rest
+                tree = self._probe(batch.x, batch.y, sample_weight=batch.sample_weight)
             leaves = recurrent(tree)
             if str(tree.attrs.get("loss_reduction", "")).startswith("couples"):
                 self._why_not = say("coupled")
@@ -215,6 +218,10 @@ class _Run:
             told.append(say("per_step", n=len(reading.anchors)))
         if swapped.without_partner:
             told.append(say("without_partner", n=swapped.without_partner))
+        if swapped.before.size:
+            gain, lost = float(np.nanmean(swapped.changes[:, 0])), float(np.nanmean(np.abs(swapped.before)))
+            if 0 < gain < _LITTLE * lost:
+                told.append(say("little_gain", share=f"{gain / lost:.1%}"))
         self.notes += [each for each in told if each not in self.notes]
 
     def _reading(self, leaves: Mapping[str, xr.Dataset]) -> Reading:

@@ -75,6 +75,8 @@ def judge(leaves: Mapping[str, xr.Dataset], swaps: Mapping[str, Swapped], asked:
         norms = integrity.gradient_norms(leaves) if verdict is Verdict.UNSTABLE else ""
         sentences = (sentence, say("norms", norms=norms)) if norms else (sentence,)
         return Diagnosis(**vars(replace(found, verdict=verdict, sentences=sentences)))
+    leaves, rounding = integrity.rounded(leaves)
+    found = replace(found, notes=(*found.notes, *rounding))
     directions = by_direction(leaves)
     why_not = _without_time(directions, asked)
     if why_not is not None:

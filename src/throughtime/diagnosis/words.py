@@ -83,6 +83,10 @@ SENTENCES: Mapping[str, str] = {
         "The samples' gradients of {layer} point in no common direction: κ = {kappa}, noise gives {floor}. "
         "Its share tells of noise."
     ),
+    "little_gain": (
+        "All inputs together lower the loss by {share} of it: what is used is used for little, "
+        "as before training."
+    ),
     "either_direction": (
         "The model reads in both directions: use is of inputs at least that many steps from both ends, of "
         "either direction."
@@ -92,6 +96,10 @@ SENTENCES: Mapping[str, str] = {
     "read_at_many_steps": (
         "What reads {layer} reads more than its last step: some of its signal comes from there and not "
         "through its own recurrence."
+    ),
+    "rounded": (
+        "The certificate of {layer} is {error}, above {bar}: rounding, as near saturated gates, which no "
+        "answer here depends on."
     ),
     "stateful": "{layer} is stateful: no gradient crosses the edge of the window of {steps} steps.",
     "masked": "{share} of the steps are masked and do not count as time.",

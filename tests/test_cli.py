@@ -1,0 +1,103 @@
+"""The command line on runs with known answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from typer.testing import CliRunner
+
+import throughtime as tt
+from throughtime import testing
+from throughtime._cli import app
+from throughtime._store import Run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    with Run(tmp_path / "run.zarr", attributes={"model": "toy"}) as writer:
+        for step, rate in ((0, 0.5), (10, 0.9)):
+            writer.append(testing.decaying(rate=rate, samples=4, steps=30), step)
+    return tmp_path / "run.zarr"
+
+
+def called(*arguments: Any, code: int = 0) -> str:
+    result = CliRunner().invoke(app, [str(each) for each in arguments])
+    assert result.exit_code == code, result.output
+    return " ".join(result.output.split())
+
+
+def test_info(run: Path) -> None:
+    told = json.loads(CliRunner().invoke(app, ["info", str(run), "--json"]).output)
+    assert (told["steps"], told["first_step"], told["last_step"], told["model"]) == (2, 0, 10, "toy")
+    assert "hidden_gradient" in told["layers"]["rnn"]
+    assert "last step 10" in called("info", run)
+
+
+def test_check(run: Path) -> None:
+    assert "2 steps, all whole" in called("check", run)
+    chunk = next(path for path in (run / "rnn" / "hidden" / "c").rglob("*") if path.is_file())
+    chunk.write_bytes(b"torn")
+    assert "rnn/hidden cannot be read" in called("check", run, code=1)
+
+
+def test_check_finds_a_nan(tmp_path: Path) -> None:
+    with Run(tmp_path / "run.zarr") as writer:
+        writer.append(testing.nonfinite("cell", sample=1, time=7, unit=2), 3)
+    assert "nan in cell of /rnn" in called("check", tmp_path / "run.zarr", code=1)
+
+
+def test_diagnose_and_compare(run: Path) -> None:
+    last = called("diagnose", run, "--dependency-length", 5)
+    assert last == " ".join(
+        str(tt.diagnose(testing.decaying(rate=0.9, samples=4, steps=30), dependency_length=5)).split()
+    )
+    json.loads(CliRunner().invoke(app, ["diagnose", str(run), "--step", "0", "--json"]).output)
+    json.loads(CliRunner().invoke(app, ["compare", str(run), str(run), "--json"]).output)
+
+
+@pytest.mark.parametrize("picture", ["evolution", "heatmap", "lag_profile", "gradient_flow"])
+def test_plot(run: Path, tmp_path: Path, picture: str) -> None:
+    called("plot", run, picture, "-o", tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_report(run: Path, tmp_path: Path) -> None:
+    called("report", run, "-o", tmp_path / "page.html", "--step", 10)
+    assert "<html" in (tmp_path / "page.html").read_text("utf-8")
+
+
+def test_export(run: Path, tmp_path: Path) -> None:
+    opened = tt.open_run(run)["rnn"]
+    called("export", run, "-o", tmp_path / "run.npz")
+    with np.load(tmp_path / "run.npz") as arrays:
+        np.testing.assert_array_equal(arrays["step"], [0, 10])
+        np.testing.assert_array_equal(arrays["rnn/hidden"], opened["hidden"])
+    called("export", run, "--to", "netcdf", "-o", tmp_path / "run.nc")
+    xr.testing.assert_equal(xr.open_datatree(tmp_path / "run.nc")["rnn"].to_dataset(), opened.to_dataset())
+    called("export", run, "--to", "parquet", "-o", tmp_path / "run.parquet")
+    frame = pd.read_parquet(tmp_path / "run.parquet")
+    assert frame.index.tolist() == [0, 10]
+    np.testing.assert_array_equal(frame["rnn/loss"], opened["loss"])
+    assert "there are npz, parquet, netcdf" in called("export", run, "--to", "xlsx", "-o", "x", code=1)
+
+
+def test_doctor() -> None:
+    told = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).output)
+    assert told["numpy"] == np.__version__
+    assert "torch" in called("doctor")
+
+
+def test_errors_are_one_line_and_name_the_remedy(run: Path, tmp_path: Path) -> None:
+    assert "There is no run at" in called("info", tmp_path / "none", code=1)
+    assert "the nearest is 10" in called("diagnose", run, "--step", 8, code=1)
+    assert "There are: compare, contributions, evolution" in called(
+        "plot", run, "nonsense", "-o", "x", code=1
+    )
+    assert "--layer is one of rnn" in called("plot", run, "gates", "-o", "x", "--layer", "gru", code=1)
+    called("plot", run, code=2)
