@@ -77,6 +77,6 @@ HELD = {
         inputs=2,
         weights=2,
         unrolled=6,
-        each_step=22_000,  # its loop is Python's: every step has nodes of its own in the graph
+        each_step=30_000,  # its loop is Python's: every step has nodes of its own in the graph
     ),
 }

@@ -15,7 +15,7 @@ from throughtime._budget import NOTHING, Amount, Need
 from . import needs
 from .gates import GATED
 from .held import OTHER, Held
-from .needs import COLUMNS, Direction, bytes_of
+from .needs import COLUMNS, Direction
 
 OWN = "own"  # a cell of one's own that is registered
 _WITH_CELL = ("lstm", "conv_lstm")
@@ -87,10 +87,11 @@ def need(
 
 def direction_of(
     layer: Any,
-    shape: Sequence[int],
-    samples: int,
+    shape: Sequence[float],
     cells: Sequence[tuple[str, list[int]]],
     *,
+    item: int,
+    weights: int,
     own_gates: int | None,
 ) -> Direction:
     """Read the sizes of one direction of a call.
@@ -98,12 +99,12 @@ def direction_of(
     Parameters
     ----------
     layer : a recurrent layer
-    shape : sequence of int
-        Of the input, samples first, then time.
-    samples : int
-        Of the batch; a layer inside another one may see more.
+    shape : sequence of numbers
+        Of the input: sequences for each sample of the batch, then steps and features.
     cells : sequence of (str, list of int)
         The kind of each of its cells, and the sizes of its states; an LSTM's c is as large as its h.
+    item, weights : int
+        Bytes of one element, and of all weights.
     own_gates : int or None
         How many gates a registered cell of one's own has.
     """
@@ -117,16 +118,16 @@ def direction_of(
         hidden, further, columns = output, units[0] - output, own_gates * output
     return Direction(
         kind="lstm" if kind == "conv_lstm" else kind,
-        rows=shape[0] / samples,
-        steps=shape[1],
-        output_steps=shape[1] if layer.return_sequences else 1,
-        features=prod(shape[2:]),
+        rows=shape[0],
+        steps=int(shape[1]),
+        output_steps=int(shape[1]) if layer.return_sequences else 1,
+        features=int(prod(shape[2:])),
         output=output,
         hidden=hidden,
         cell=further,
         columns=columns,
-        item=bytes_of(layer.compute_dtype),
-        weights=sum(prod(weight.shape) for weight in layer.weights) * bytes_of(layer.variable_dtype),
+        item=item,
+        weights=weights,
     )
 
 

@@ -11,7 +11,7 @@ from throughtime._budget import Need
 from throughtime.adapters import sizes
 from throughtime.adapters.gates import GATED
 from throughtime.adapters.held import HELD
-from throughtime.adapters.needs import Direction
+from throughtime.adapters.needs import Direction, bytes_of
 from throughtime.adapters.sizes import Asked
 
 from .cell import inner_cells
@@ -48,7 +48,11 @@ def need(layer: Any, shape: tuple[int, ...], samples: int, asked: Asked) -> Need
 def _direction(layer: Any, shape: tuple[int, ...], samples: int) -> Direction:
     own = own_cell(layer)
     cells = [(kind_of_cell(cell), _units(cell, layer, shape)) for cell in inner_cells(layer.cell)]
-    return sizes.direction_of(layer, shape, samples, cells, own_gates=None if own is None else len(own.gates))
+    held = sum(prod(weight.shape) for weight in layer.weights) * bytes_of(layer.variable_dtype)
+    gates = None if own is None else len(own.gates)
+    item = bytes_of(layer.compute_dtype)
+    rows = (shape[0] / samples, *shape[1:])
+    return sizes.direction_of(layer, rows, cells, item=item, weights=held, own_gates=gates)
 
 
 def _units(cell: Any, layer: Any, shape: tuple[int, ...]) -> list[int]:

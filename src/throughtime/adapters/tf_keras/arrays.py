@@ -23,6 +23,14 @@ def numpy(array: Any) -> Array:
     return values.astype(np.float32) if values.dtype.name == "bfloat16" else values
 
 
+def shape_of(tensor: Any) -> tuple[Any, ...]:
+    """Return a tensor's or variable's shape as ints, None where it is open.
+
+    Without TensorFlow 2's behaviour a shape is made of numbers of TensorFlow's own.
+    """
+    return tuple(tf.TensorShape(tensor.shape).as_list())
+
+
 def is_float(dtype: Any) -> bool:
     """Whether a dtype has gradients."""
     return bool(tf.as_dtype(dtype).is_floating)

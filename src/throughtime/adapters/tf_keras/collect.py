@@ -16,12 +16,13 @@ from throughtime.adapters.needs import INSIDE
 from throughtime.adapters.several_leaves import stacked, unlike_halves
 
 from . import loss_scale, settings, weights
-from .arrays import is_float, numpy
+from .arrays import is_float, numpy, shape_of
 from .attributes import of_capture
 from .cell import is_stack
 from .collect_closed import closed_direction
 from .collect_unrolled import Direction, solved_records
 from .find import Found
+from .internals import compute_dtype
 from .leaf_parts import is_channels_first, of_half, of_stack, own_states
 from .library import is_a
 from .program import Program, Result
@@ -183,7 +184,7 @@ def _gradients(done: Pass, call: Call, arrays: dict[str, Array], missing: dict[s
         if parts and all(part is not None for part in parts):
             array = _joined([numpy(part) for part in parts])
             arrays["output_gradient"] = _in_input_time(done, call, array)
-            if _layer(done, call).compute_dtype == "float16":
+            if compute_dtype(_layer(done, call)) == "float16":
                 lost = loss_scale.underflow(array, loss_scale.of_training(done.model))
                 arrays["underflow"] = np.asarray(lost)
         else:
@@ -237,7 +238,7 @@ def _weights(done: Pass, call: Call, arrays: dict[str, Array], missing: dict[str
 
 
 def _is_float(variable: Any) -> Array:
-    return np.full(tuple(variable.shape), is_float(variable.dtype))
+    return np.full(shape_of(variable), is_float(variable.dtype))
 
 
 def _layer(done: Pass, call: Call) -> Any:

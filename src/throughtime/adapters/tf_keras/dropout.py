@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from throughtime.adapters.attributes import replaced
 
+from .arrays import shape_of
 from .internals import as_a_call
 
 INPUT, RECURRENT = "input", "recurrent"
@@ -64,9 +65,9 @@ class Riding:
             output, states = original(*args, **kwargs)
             self._names = [[what for what, each in n.items() for _ in each] for n in self._of_step]
             masks = [mask for noted in self._of_step for each in noted.values() for mask in each]
-            self._shapes = [tuple(tensor.shape[1:]) for tensor in (output, *masks)]
+            self._shapes = [shape_of(tensor)[1:] for tensor in (output, *masks)]
             flat = [
-                tf.reshape(tf.cast(each, output.dtype), (-1, prod(each.shape[1:])))
+                tf.reshape(tf.cast(each, output.dtype), (-1, prod(shape_of(each)[1:])))
                 for each in (output, *masks)
             ]
             return tf.concat(flat, 1), states

@@ -18,6 +18,7 @@ from throughtime._errors import UnbuiltModelError, UnsupportedModelError
 from throughtime._record import Array
 from throughtime.adapters.attributes import replaced
 
+from .arrays import shape_of
 from .internals import every_layer, is_cast, keras_session, raw_variable
 from .library import internal
 from .program import Computation, Result, Traced
@@ -175,7 +176,7 @@ def _like(model: Any, variable: Any) -> Any:
     """Make a variable of the same kind in the current graph."""
     raw = raw_variable(variable)
     name = raw.name.partition(":")[0]
-    zeros = np.zeros(tuple(raw.shape), raw.dtype.as_numpy_dtype)
+    zeros = np.zeros(shape_of(raw), raw.dtype.as_numpy_dtype)
     own = tf.compat.v1.Variable(zeros, trainable=raw.trainable, name=name, use_resource=True)
     if not is_cast(variable):
         return own

@@ -18,6 +18,7 @@ import tensorflow as tf
 from throughtime.adapters.attributes import replaced
 
 from . import dropout
+from .arrays import shape_of
 from .cell import inner_cells
 from .internals import as_a_call, as_keras_calls, every_layer, is_cast, raw_variable
 from .own_cells import own_cell
@@ -156,7 +157,7 @@ def _watch_open(direction: _Direction, run: Callable[[], Any]) -> Any:
         else:
             result = run()
     output, *states = result if isinstance(result, (list, tuple)) else (result,)
-    direction.inside.output_shape = tuple(output.shape[2 if layer.return_sequences else 1 :])
+    direction.inside.output_shape = shape_of(output)[2 if layer.return_sequences else 1 :]
     return direction.handed_back(output, states)
 
 

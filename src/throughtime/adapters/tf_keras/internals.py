@@ -50,6 +50,14 @@ def raw_variable(variable: Any) -> Any:
     return variable._variable if is_wrapped else variable
 
 
+def compute_dtype(layer: Any) -> str:
+    """Name the precision a layer computes in; one that takes over its input's shows it by its weights."""
+    held = [layer, getattr(layer, "forward_layer", None), getattr(layer, "cell", None)]
+    told = (getattr(each, "compute_dtype", None) for each in held)
+    weights = (tf.as_dtype(raw_variable(weight).dtype).name for weight in getattr(layer, "weights", ()))
+    return str(next(filter(None, [*told, *weights]), "float32"))
+
+
 def is_cast(variable: Any) -> bool:
     """Whether a layer of mixed precision reads a variable in the precision it computes in."""
     return type(variable).__name__ == "AutoCastVariable"

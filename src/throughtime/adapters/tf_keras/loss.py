@@ -15,6 +15,7 @@ from throughtime._errors import LossError, ThroughTimeError
 from throughtime.adapters.attributes import replaced
 from throughtime.adapters.reductions import Labels, Reductions
 
+from .arrays import shape_of
 from .internals import compiled_loss, every_layer
 from .library import belongs_to_a_graph, internal, is_a, is_own, package_of_object
 
@@ -216,7 +217,7 @@ def _check_shapes(container: Any, y: Any, predictions: Any) -> None:
         return
     if not all(hasattr(tensor, "shape") and tensor.shape.rank is not None for tensor in pairs[0]):
         return
-    label, prediction = (tuple(tensor.shape) for tensor in pairs[0])
+    label, prediction = (shape_of(tensor) for tensor in pairs[0])
     if _fit(label, prediction):
         return
     raise LossError(

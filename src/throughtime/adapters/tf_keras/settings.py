@@ -7,6 +7,7 @@ from typing import Any
 from throughtime._record import Attribute
 from throughtime.adapters.alignment import returns_reversed
 
+from .internals import compute_dtype
 from .library import is_a
 from .own_cells import settings as own_settings
 from .ways import activation_name
@@ -23,7 +24,7 @@ def of_layer(layer: Any) -> dict[str, Attribute]:
     flags.update(own_settings(inner))
     if is_a(layer, "Bidirectional"):
         flags["merge_mode"] = str(layer.merge_mode)
-    flags.update(trainable=int(layer.trainable), dtype=str(layer.compute_dtype))
+    flags.update(trainable=int(layer.trainable), dtype=compute_dtype(layer))
     flags["output_reversed"] = int(returns_reversed(layer))
     return flags
 

@@ -11,11 +11,13 @@ from throughtime._budget import Need
 from throughtime.adapters import sizes
 from throughtime.adapters.gates import GATED
 from throughtime.adapters.held import HELD
-from throughtime.adapters.needs import Direction
+from throughtime.adapters.needs import Direction, bytes_of
 from throughtime.adapters.sizes import Asked
 
 from . import cudnn
+from .arrays import shape_of
 from .cell import inner_cells
+from .internals import compute_dtype, raw_variable
 from .own_cells import own_cell
 from .ways import halves_of, is_closed, why_not
 from .weights import kind_of_cell
@@ -51,7 +53,12 @@ def need(layer: Any, shape: tuple[int, ...], samples: int, asked: Asked) -> Need
 def _direction(layer: Any, shape: tuple[int, ...], samples: int) -> Direction:
     own = own_cell(layer)
     cells = [(kind_of_cell(cell), _units(cell, layer, shape)) for cell in inner_cells(layer.cell)]
-    return sizes.direction_of(layer, shape, samples, cells, own_gates=None if own is None else len(own.gates))
+    numbers = [(prod(shape_of(weight)), raw_variable(weight).dtype) for weight in layer.weights]
+    held = sum(count * bytes_of(tf.as_dtype(dtype).name) for count, dtype in numbers)
+    gates = None if own is None else len(own.gates)
+    item = bytes_of(compute_dtype(layer))
+    rows = (shape[0] / samples, *shape[1:])
+    return sizes.direction_of(layer, rows, cells, item=item, weights=held, own_gates=gates)
 
 
 def _units(cell: Any, layer: Any, shape: tuple[int, ...]) -> list[int]:
@@ -60,7 +67,7 @@ def _units(cell: Any, layer: Any, shape: tuple[int, ...]) -> list[int]:
     if kind == "conv_lstm":
         returned = layer.compute_output_shape(tf.TensorShape(shape))
         output = returned[0] if layer.return_state else returned
-        return [prod(tuple(output)[2 if layer.return_sequences else 1 :])]
+        return [prod(tf.TensorShape(output).as_list()[2 if layer.return_sequences else 1 :])]
     if kind in GATED:
         return [int(cell.units)]
     sizes_of_states = cell.state_size if isinstance(cell.state_size, (list, tuple)) else [cell.state_size]
@@ -69,4 +76,4 @@ def _units(cell: Any, layer: Any, shape: tuple[int, ...]) -> list[int]:
 
 def _elements(size: Any) -> int:
     """Count the elements of a state, of whose shape parts may not be known."""
-    return prod(length for length in tf.TensorShape(size) if length)
+    return prod(length for length in tf.TensorShape(size).as_list() if length)

@@ -21,7 +21,7 @@ from throughtime.adapters.attributes import replaced
 from throughtime.adapters.meter import Meter
 
 from . import inside, logits, ways
-from .arrays import is_float
+from .arrays import is_float, shape_of
 from .find import Found
 from .internals import as_a_call, as_keras_calls, carry, every_layer, runs_in_a_loop
 from .library import is_a, is_recurrent
@@ -156,7 +156,7 @@ class Recorder:
 
     def sized(self, tensor: Any) -> Sized:
         """Give a tensor's shape, with the samples of this batch where the pass leaves them open."""
-        shape = tuple(tensor.shape)
+        shape = shape_of(tensor)
         if shape and shape[0] is None:
             shape = (self._samples * (prod(self.outer_steps) if self.outer_steps else 1), *shape[1:])
         return Sized(shape, tensor.dtype)
@@ -173,7 +173,7 @@ class Recorder:
 
         def call(*args: Any, **kwargs: Any) -> Any:
             inputs = inside.first_of(next(iter(signature.bind(*args, **kwargs).arguments.values())))
-            self.outer_steps.append(int(inputs.shape[1] or 0))
+            self.outer_steps.append(int(shape_of(inputs)[1] or 0))
             try:
                 return original(*args, **kwargs)
             finally:

@@ -17,8 +17,8 @@ from throughtime._errors import UnsupportedModelError
 
 from . import cell as cells
 from . import dropout
-from .arrays import is_float
-from .internals import autograph_enabled
+from .arrays import is_float, shape_of
+from .internals import autograph_enabled, compute_dtype
 from .tap import Mark
 
 # What passes from one stacked cell to the next: not "input", the name of a gate, and no name of a state.
@@ -86,7 +86,7 @@ class Unrolled:
     def _run(self, recorded: Recorded, mark: Mark) -> tuple[Any, Any]:
         layer = self._layer
         parts = cells.inner_cells(layer.cell)
-        dtype = _computed_dtype(layer)
+        dtype = compute_dtype(layer.cell if hasattr(layer.cell, "compute_dtype") else layer)
         initial = [tf.cast(state, dtype) for state in recorded.initial]
         begun = [mark(f"initial_{position}", state) for position, state in enumerate(initial)]
         x = mark("input", recorded.input) if is_float(recorded.input.dtype) else recorded.input
@@ -95,13 +95,13 @@ class Unrolled:
             by_time["x"] = tf.cast(by_time["x"], dtype)
         if recorded.mask is not None:
             by_time["valid"] = _in_processing_order(layer, tf.cast(recorded.mask, tf.bool))
-        steps = by_time["x"].shape[0]
+        steps = shape_of(by_time["x"])[0]
         by_time["taps"] = {
             name: mark(f"tap_{name}", tf.zeros((steps, *shape), dtype))
             for name, shape in _tap_shapes(parts, initial, recorded.input).items()
         }
         by_time["dropout"] = tf.nest.map_structure(_swapped, recorded.dropout or [{} for _ in parts])
-        output = tf.zeros((initial[0].shape[0], *self._output_shape), dtype)
+        output = tf.zeros((shape_of(initial[0])[0], *self._output_shape), dtype)
 
         def advance(carry: Any, now: Any) -> tuple[Any, Any]:
             return self._advance(parts, carry, now)
@@ -149,17 +149,13 @@ def scan(step: Any, carry: Any, sequences: Any) -> tuple[Any, Any]:
     return tf.nest.map_structure(lambda values: values[-1], carries), outputs
 
 
-def _computed_dtype(layer: Any) -> str:
-    return str(getattr(layer.cell, "compute_dtype", None) or layer.compute_dtype)
-
-
 def _check_shapes(part: Any, after: Sequence[Any], before: Sequence[Any]) -> None:
     """Refuse a cell whose states grow."""
     for name, new, old in zip(cells.state_names(part), after, before, strict=True):
         if not new.shape.is_compatible_with(old.shape):
             raise UnsupportedModelError(
-                f"The state {name!r} of {type(part).__name__} has shape {tuple(old.shape)} before a step and "
-                f"{tuple(new.shape)} after it, so that there is no gradient through time. Let state_size or "
+                f"The state {name!r} of {type(part).__name__} has shape {shape_of(old)} before a step and "
+                f"{shape_of(new)} after it, so that there is no gradient through time. Let state_size or "
                 "get_initial_state give the shape that call returns, or ask for quantities='output_gradient'."
             )
 
@@ -171,10 +167,10 @@ def _tap_shapes(parts: tuple[Any, ...], initial: list[Any], x: Any) -> dict[str,
     for place, part in enumerate(parts):
         names = cells.state_names(part)
         own = initial[position : position + len(names)]
-        shapes |= {f"{place}.{name}": tuple(state.shape) for name, state in zip(names, own, strict=True)}
-        shapes |= {f"{place}.{gate}": tuple(own[0].shape) for gate in cells.gate_names(part)}
+        shapes |= {f"{place}.{name}": shape_of(state) for name, state in zip(names, own, strict=True)}
+        shapes |= {f"{place}.{gate}": shape_of(own[0]) for gate in cells.gate_names(part)}
         if place:
-            shapes[f"{place}.{BETWEEN}"] = (x.shape[0], _width(parts[place - 1]))
+            shapes[f"{place}.{BETWEEN}"] = (shape_of(x)[0], _width(parts[place - 1]))
         position += len(names)
     return shapes
 

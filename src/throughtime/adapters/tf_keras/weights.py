@@ -17,6 +17,7 @@ from throughtime.adapters.gates import GATED
 from throughtime.adapters.names import to_snake_case
 
 from . import cudnn
+from .arrays import shape_of
 from .cell import standard_kind, weight_name
 from .library import is_a
 from .own_cells import own_cell
@@ -49,7 +50,7 @@ def directions(layer: Any) -> tuple[str, ...]:
     if not is_a(layer, "Bidirectional"):
         return ()
     halves = (layer.forward_layer, layer.backward_layer)
-    shapes = [[tuple(v.shape) for v in half.weights] for half in halves]
+    shapes = [[shape_of(v) for v in half.weights] for half in halves]
     cells = [type(getattr(half, "cell", None)) for half in halves]
     return ("forward", "backward") if cells[0] is cells[1] and shapes[0] == shapes[1] else ()
 
