@@ -188,6 +188,7 @@ MAY_IMPORT = {
         "_summary",
         "_theme",
         "cells",
+        "diagnosis",
         "diagnostics",
         "numpy",
         "picture",

@@ -165,6 +165,15 @@ def test_every_special_colour_is_unlike_all_others():
         assert np.abs(specials[:, None] - ends[None]).sum(-1).min() >= 40, "a special looks like an end"
 
 
+@pytest.mark.parametrize("cmap", ["vik", "bwr", "RdBu_r", "batlow"])
+@pytest.mark.parametrize("scale", ["linear", "signed_log"])
+def test_exact_zero_is_unlike_the_smallest_values(cmap, scale):
+    values = xr.DataArray([[0.0, 1.0, -1.0]], dims=("unit", "time"), name="hidden")
+    colors = images(plots.heatmap(values, scale=scale, cmap=cmap))[0].colors
+    zero, middle = rgb(colors.color_of("zero")), rgb(colors.palette[127])
+    assert sum(abs(a - b) for a, b in zip(zero, middle, strict=True)) > 40
+
+
 def rgb(color: str) -> tuple[int, ...]:
     return tuple(int(color[place : place + 2], 16) for place in (1, 3, 5))
 

@@ -18,10 +18,11 @@ from .findings import Evidence, LayerDiagnosis, Remedy, Verdict
 from .words import SOURCES, number, percent, say, with_interval
 
 _KEEPS = {"lstm": "forget", "gru": "update"}
-_LARGEST_STATE = 256  # whose Lyapunov exponents are worth their cost
+_MOST_WORK = 1e9  # of Lyapunov exponents: the state's size cubed, times steps; about a second
 _LYAPUNOV_SAMPLES = 2
 _FLOOR = 10  # times the optimizer's epsilon
 _KEEPS_LENGTH = 0.95  # what a step leaves of a signal, from which on a kernel counts as keeping it
+_SATURATED = 0.5  # share of the steps at either end of a gate's range
 _WORTH_TELLING = 0.1  # share of the weights below it
 
 
@@ -57,9 +58,9 @@ def _saturation(layer: xr.Dataset) -> Iterator[Evidence]:
     shares = saturation(layer).mean("unit")
     for gate in map(str, shares["gate"].values):
         left, right = (float(shares[side].sel(gate=gate)) for side in ("left", "right"))
-        if gate != "candidate" and max(left, right) >= 0.5:
+        if gate != "candidate" and left + right >= _SATURATED:
             text = say("saturation", gate=gate, left=percent(left), right=percent(right))
-            yield Evidence(f"saturation_{gate}", max(left, right), text)
+            yield Evidence(f"saturation_{gate}", left + right, text)
 
 
 def _forget_bias(layer: xr.Dataset) -> Iterator[Evidence]:
@@ -81,7 +82,7 @@ def _decay(fitted: xr.Dataset | None) -> Iterator[Evidence]:
 
 def _lyapunov(layer: xr.Dataset) -> Iterator[Evidence]:
     size = int(layer.sizes.get("unit", 0)) * (1 + (layer.attrs.get("kind") == "lstm"))
-    if size > _LARGEST_STATE or "hidden" not in layer:
+    if "hidden" not in layer or size**3 * layer.sizes["time"] > _MOST_WORK:
         return
     few = layer.isel(sample=slice(_LYAPUNOV_SAMPLES))
     largest = float(lyapunov_spectrum(few).isel(exponent=0).median())

@@ -12,6 +12,8 @@ from throughtime.plots.data import Source
 from throughtime.plots.look import Look
 from throughtime.plots.palettes import DIVERGING, SEQUENTIAL, palette
 
+OTHER_ZERO = "#d5f2d5"
+NEARLY_WHITE = 735  # of 765, the sum of red, green and blue
 OWN = " ÷ largest of each"
 
 
@@ -39,7 +41,15 @@ def colors(source: Source, values: Array, look: Look) -> Colors:
     """Fit colours: a diverging map where 0, or ½ of a gate, lies in the middle, else a sequential one."""
     fit = fitted(source, values, look)
     name = look.get("cmap") or (SEQUENTIAL if fit.scale.kind == "log10" else DIVERGING)
-    return Colors(palette(name), fit.scale, fit.label, fit.limited)
+    shades = palette(name)
+    return Colors(shades, fit.scale, fit.label, fit.limited, _zero_beside(shades, fit.scale))
+
+
+def _zero_beside(shades: tuple[str, ...], scale: Scale) -> dict[str, str]:
+    """Give exact zeros another colour where the map is white itself around 0, as `bwr` is."""
+    nearest = shades[int(np.clip(float(scale.position(np.zeros(1))[0]), 0.0, 1.0) * (len(shades) - 1))]
+    lightness = sum(int(nearest[place : place + 2], 16) for place in (1, 3, 5))
+    return {"zero": OTHER_ZERO} if lightness > NEARLY_WHITE else {}
 
 
 def _label(source: Source, kind: str, look: Look) -> str:

@@ -67,15 +67,20 @@ def read(captured: Captured, quantity: str | None = None) -> Source:
     if isinstance(captured, xr.DataArray):
         name = str(captured.name or "value")
         valid = captured.coords.get("valid")
-        return Source(captured, valid, name, symbol_of(name))
+        return Source(captured, valid, name, _timed(symbol_of(name), captured))
     dataset = one_layer(captured)
     wanted = quantity or "hidden_gradient"
     values = required(dataset, wanted)
     valid = dataset.get("valid")
     if valid is not None and not set(valid.dims) & set(values.dims):
         valid = None
-    symbol = symbol_of(wanted, states(dataset))
+    symbol = _timed(symbol_of(wanted, states(dataset)), values)
     return Source(values, valid, wanted, symbol, where(captured))
+
+
+def _timed(symbol: str, values: xr.DataArray) -> str:
+    """Drop the step from the symbol of what has no time axis."""
+    return symbol if "time" in values.dims else symbol.replace("ₜ", "")
 
 
 def required(dataset: xr.Dataset, name: str) -> xr.DataArray:
@@ -211,9 +216,7 @@ def count(number: int, noun: str) -> str:
 
 def title(source: Source, *parts: str, symbol: str = "") -> str:
     """Quantity, layer, and what the dims hold: "|dL/dhₜ| · /lstm · 16 samples"."""
-    timeless = "time" not in source.values.dims
-    told = symbol or source.symbol
-    named = [told.replace("ₜ", "") if timeless else told, source.where, *parts, *_single(source.values)]
+    named = [symbol or source.symbol, source.where, *parts, *_single(source.values)]
     return " · ".join(part for part in named if part)
 
 
