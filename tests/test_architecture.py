@@ -34,6 +34,7 @@ PLOTS = {"_colors", "_errors", "_scale", "_schema", "_theme", "diagnostics", "nu
 OF_EVERY_KERAS = {
     "adapters/alignment",
     "adapters/attributes",
+    "adapters/cell_weights",
     "adapters/coupling",
     "adapters/dims",
     "adapters/gates",
@@ -138,6 +139,7 @@ MAY_IMPORT = {
     "adapters/alike": {"_record"},
     "adapters/selection": {"_errors"},
     "adapters/alignment": set(),
+    "adapters/cell_weights": {"_record", "numpy"},
     "adapters/coupling": {"numpy"},
     "adapters/dims": {"_record"},
     "adapters/gates": {"adapters/attributes"},
