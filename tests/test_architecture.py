@@ -34,6 +34,7 @@ PLOTS = {"_colors", "_errors", "_scale", "_schema", "_theme", "diagnostics", "nu
 OF_EVERY_KERAS = {
     "adapters/alignment",
     "adapters/attributes",
+    "adapters/cell_weights",
     "adapters/coupling",
     "adapters/dims",
     "adapters/gates",
@@ -108,7 +109,7 @@ MAY_IMPORT = {
     },
     # The command uses the public names only, which are no room.
     "_cli": {"numpy", "pandas", "rich", "typer", "xarray"},
-    "callbacks/": {"_monitor"},
+    "callbacks/": set(),
     "_store/": {"_errors", "_store", "filelock", "numpy", "xarray", "zarr"},
     "_weights": {"_errors", "_label", "_schema", "adapters", "xarray"},
     "_summary": {"_cell_registry", "_schema", "_weights", "pandas", "rich", "xarray"},
@@ -138,6 +139,7 @@ MAY_IMPORT = {
     "adapters/alike": {"_record"},
     "adapters/selection": {"_errors"},
     "adapters/alignment": set(),
+    "adapters/cell_weights": {"_record", "numpy"},
     "adapters/coupling": {"numpy"},
     "adapters/dims": {"_record"},
     "adapters/gates": {"adapters/attributes"},
@@ -186,6 +188,7 @@ MAY_IMPORT = {
         "_summary",
         "_theme",
         "cells",
+        "diagnosis",
         "diagnostics",
         "numpy",
         "picture",

@@ -90,6 +90,15 @@ def test_tables_tell_certificate_measures_and_origin(page):
     assert "SimpleRNN" in text
 
 
+def test_page_opens_with_the_verdict(page, tree, tmp_path):
+    first = page.tab.locator("main section").first
+    assert "The verdict" in first.inner_text()
+    assert "a capture alone cannot tell" in first.inner_text()
+    found = tt.diagnose(tree, dependency_length=500)
+    written = tt.report(tree, tmp_path / "report.html", diagnosis=found).read_text(encoding="utf-8")
+    assert "lag 500 lies beyond the window" in written
+
+
 def test_hover_and_slider_show_values_of_the_tree(page, tree):
     heatmap = 3  # after gradient flow, whose directions are two figures, and the histogram
     assert page.tab.locator("figure").nth(2).locator("h3").inner_text().startswith("|dL/dh")

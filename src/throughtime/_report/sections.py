@@ -8,7 +8,7 @@ from typing import Any
 
 import xarray as xr
 
-from throughtime._errors import SchemaError
+from throughtime._errors import DiagnosticError, SchemaError
 from throughtime._report.numbers import certificates, measures, origin
 from throughtime._report.pictures import of_layer, of_model
 from throughtime._report.sampled import last_step, sampled
@@ -16,6 +16,7 @@ from throughtime._save import checked_path, write
 from throughtime._schema import layer as one_layer
 from throughtime._summary import summary
 from throughtime._theme import Theme
+from throughtime.diagnosis import Diagnosis, diagnose
 
 READING = (
     "Time is the order of each layer's own input. Gradients are those of each sample's own loss. Drag to "
@@ -28,6 +29,7 @@ def report(
     tree_or_run: xr.DataTree | xr.Dataset,
     path: str | os.PathLike[str],
     *,
+    diagnosis: Diagnosis | None = None,
     title: str | None = None,
     theme: Theme | None = None,
 ) -> Path:
@@ -43,6 +45,9 @@ def report(
         are larger still are shrunk by their largest magnitude. The page says both.
     path : str or path
         Ends in .html; without an ending it is added. An existing file is replaced at once.
+    diagnosis : Diagnosis, optional
+        What `diagnose` found, with which the page opens. Without it the capture is diagnosed, which leaves
+        use unmeasured: that needs the model.
     title : str, optional
     theme : Theme, optional
 
@@ -70,7 +75,9 @@ def report(
     from throughtime.render.report import Section, report_page  # noqa: PLC0415 - drawing libraries load late
 
     last = whole.map_over_datasets(last_step)
-    sections = [
+    verdict = _verdict(last, diagnosis)
+    sections = [] if verdict is None else [Section("The verdict", (), (verdict,))]
+    sections += [
         Section(
             "The model",
             (READING, *sampled(whole)),
@@ -86,6 +93,14 @@ def report(
             )
     write(target, report_page(title or "What flows through time", sections, theme or Theme()).encode())
     return target
+
+
+def _verdict(captured: xr.DataTree, diagnosis: Diagnosis | None) -> str | None:
+    """Tell the verdict in HTML; None where no layer has one."""
+    try:
+        return (diagnose(captured) if diagnosis is None else diagnosis)._repr_html_()
+    except DiagnosticError:
+        return None
 
 
 def _tree(captured: Any) -> xr.DataTree:

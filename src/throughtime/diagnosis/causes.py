@@ -18,7 +18,7 @@ from .findings import Evidence, LayerDiagnosis, Remedy, Verdict
 from .words import SOURCES, number, percent, say, with_interval
 
 _KEEPS = {"lstm": "forget", "gru": "update"}
-_LARGEST_STATE = 256  # whose Lyapunov exponents are worth their cost
+_MOST_WORK = 1e9  # of Lyapunov exponents: the state's size cubed, times steps; about a second
 _LYAPUNOV_SAMPLES = 2
 _FLOOR = 10  # times the optimizer's epsilon
 _KEEPS_LENGTH = 0.95  # what a step leaves of a signal, from which on a kernel counts as keeping it
@@ -82,7 +82,7 @@ def _decay(fitted: xr.Dataset | None) -> Iterator[Evidence]:
 
 def _lyapunov(layer: xr.Dataset) -> Iterator[Evidence]:
     size = int(layer.sizes.get("unit", 0)) * (1 + (layer.attrs.get("kind") == "lstm"))
-    if size > _LARGEST_STATE or "hidden" not in layer:
+    if "hidden" not in layer or size**3 * layer.sizes["time"] > _MOST_WORK:
         return
     few = layer.isel(sample=slice(_LYAPUNOV_SAMPLES))
     largest = float(lyapunov_spectrum(few).isel(exponent=0).median())
