@@ -1,7 +1,7 @@
 """Kills a process that records a run, again and again, and looks at what is left after each kill.
 
-`python benchmarks/faults/kills.py [200]`. A committed step must never be lost, none may be half there, and the
-next process goes on with the run. The test suite does the same a few times.
+`python benchmarks/faults/kills.py [200]`. A committed step must never be lost, none may be half there, and
+the next process goes on with the run. The test suite does the same a few times.
 """
 
 import os
