@@ -23,10 +23,12 @@ from rich.table import Table
 
 BACKENDS = ("tensorflow", "jax", "torch")
 NATIVE = "native torch"  # torch modules, without Keras
+LEGACY = "tf_keras"
 PROGRAMS = {
     "imports": "imports.py",
     "pictures": "pictures.py",
     **dict.fromkeys(BACKENDS, "captures.py"),
+    LEGACY: "captures.py",
     NATIVE: "captures_torch.py",
 }
 LIMITS = {
@@ -55,6 +57,8 @@ def measure(name: str, console: Console) -> Iterator[Row]:
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "MPLBACKEND": "agg"}
     if name in (*BACKENDS, NATIVE):
         environment["KERAS_BACKEND"] = name if name in BACKENDS else "torch"
+    if name == LEGACY:
+        environment["THROUGHTIME_BENCH_LIBRARY"] = LEGACY
     command = [sys.executable, str(Path(__file__).with_name(PROGRAMS[name]))]
     # Frameworks talk on stderr: shown only where the process fails.
     with (

@@ -1,7 +1,11 @@
-"""The two-layer networks that the captures are timed on, and a batch for them."""
+"""The two-layer networks that the captures are timed on, and a batch for them; in Keras 3 or tf_keras."""
 
-import keras
+import os
+from importlib import import_module
+
 import numpy as np
+
+keras = import_module(os.environ.get("THROUGHTIME_BENCH_LIBRARY", "keras"))
 
 
 def network(kind: str, units: int, steps: int | None, *, loss_every_step: bool = False):

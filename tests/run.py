@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -24,7 +25,19 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 BACKENDS = ("tensorflow", "jax", "torch")
 NATIVE = "native torch"  # torch modules, without Keras
-TABLES = {"Keras": BACKENDS, "PyTorch": (NATIVE,)}
+GRAPH = "tf_keras graph"
+KERAS_2 = "Keras 2.15"
+LEGACY = ("tf_keras", GRAPH, KERAS_2)
+TABLES = {"Keras": BACKENDS, "tf_keras and Keras 2": LEGACY, "PyTorch": (NATIVE,)}
+# Folder of tests -> the processes that run it; what is in none of them is the core.
+FOLDERS = {
+    "keras": BACKENDS,
+    "torch": (NATIVE,),
+    "tf_keras": ("tf_keras", KERAS_2),
+    "tf_keras_graph": (GRAPH,),
+    "agreement": ("agreement",),
+}
+PYTHON_OF_KERAS_2 = "THROUGHTIME_KERAS2"  # an interpreter with TensorFlow 2.15, which scripts/test makes
 PROCESSES = 2
 SECONDS_BETWEEN_LINES = 10
 LINES_OF_A_FAILURE = 400
@@ -41,7 +54,6 @@ class Suite:
     name: str
     command: list[str]
     folder: Path
-    backend: str = "jax"
     status: int | None = None
     total: int = 0
     outcomes: dict[str, str] = field(default_factory=dict)
@@ -78,30 +90,32 @@ def suites(folder: Path, arguments: list[str]) -> list[Suite]:
     """List the processes, the longest first: each framework, the framework-free tests, the checks."""
     paths = [each for each in arguments if (ROOT / each.partition("::")[0]).exists()]
     options = [each for each in arguments if each not in paths]
-    keras, native = (
-        [each for each in paths if each.startswith(f"tests/{folder}")] for folder in ("keras", "torch")
-    )
-    core = [each for each in paths if each not in (*keras, *native)]
-    listed = []
-    if keras or not paths:
-        command = pytest_command([*(keras or ["tests/keras"]), *options])
-        listed += [Suite(backend, command, folder, backend) for backend in BACKENDS]
-    if native or not paths:
-        command = pytest_command([*(native or ["tests/torch"]), *options])
-        listed.append(Suite(NATIVE, command, folder, "torch"))
+    listed, taken = [], []
+    for tests, names in FOLDERS.items():
+        own = [each for each in paths if re.match(rf"tests/{tests}(/|$)", each)]
+        taken += own
+        if own or not paths:
+            targets = [*(own or [f"tests/{tests}"]), *options]
+            listed += [Suite(name, pytest_command(targets, name), folder) for name in names]
+    core = [each for each in paths if each not in taken]
     if core or not paths:
         # The examples in docstrings run once, without regard to the backend.
-        folders = ("keras", "torch", "tf_keras", "tf_keras_graph")
-        ignored = [f"--ignore=tests/{each}" for each in folders]
+        ignored = [f"--ignore=tests/{tests}" for tests in FOLDERS]
         targets = core or ["tests", *ignored, "src/throughtime", "--doctest-modules"]
-        listed.append(Suite("core", pytest_command([*targets, *options]), folder))
+        listed.append(Suite("core", pytest_command([*targets, *options], "core"), folder))
     if not arguments:
         listed.append(Suite("check", ["bash", "scripts/check"], folder))
     return listed
 
 
-def pytest_command(arguments: list[str]) -> list[str]:
-    return [sys.executable, "-m", "pytest", "-p", "tests.report_plugin", "--color=no", *arguments]
+def pytest_command(arguments: list[str], name: str) -> list[str]:
+    python = os.environ[PYTHON_OF_KERAS_2] if name == KERAS_2 else sys.executable
+    return [python, "-m", "pytest", "-p", "tests.report_plugin", "--color=no", *arguments]
+
+
+def backend(suite: Suite) -> str:
+    """Return what Keras 3 computes on in this process."""
+    return suite.name if suite.name in BACKENDS else "torch" if suite.name == NATIVE else "jax"
 
 
 def environment(suite: Suite, results: Path) -> dict[str, str]:
@@ -114,7 +128,7 @@ def environment(suite: Suite, results: Path) -> dict[str, str]:
         "TF_CPP_MIN_LOG_LEVEL": "3",
         **limits,
         **os.environ,
-        "KERAS_BACKEND": suite.backend,
+        "KERAS_BACKEND": backend(suite),
         "MPLBACKEND": "agg",
         "THROUGHTIME_EVENTS": str(suite.events),
         "THROUGHTIME_RESULTS": str(results),
@@ -165,7 +179,7 @@ def print_failures(listed: list[Suite]) -> None:
 
 
 def print_support(listed: list[Suite], results: Path) -> None:
-    """Print row × backend of each support table, under its groups, with counts."""
+    """Print row × framework of each support table, under its groups, with counts."""
     outcomes = {path.stem: json.loads(path.read_text()) for path in results.glob("*.json")}
     for name, columns in TABLES.items():
         own = [suite for suite in listed if suite.name in columns and suite.name in outcomes]
@@ -175,20 +189,20 @@ def print_support(listed: list[Suite], results: Path) -> None:
 
 def print_table(name: str, listed: list[Suite], outcomes: dict[str, dict[str, str]]) -> None:
     groups = {row: group for suite in listed for row, group in suite.groups.items()}
-    backends = [suite.name for suite in listed]
-    table = Table(f"supported, {name}", *backends)
+    columns = [suite.name for suite in listed]
+    table = Table(f"supported, {name}", *columns)
     for group in dict.fromkeys(groups.values()):
         rows = [row for row in groups if groups[row] == group]
-        table.add_row(group, *counts(rows, outcomes, backends), style="bold")
+        table.add_row(group, *counts(rows, outcomes, columns), style="bold")
         for row in rows:
-            table.add_row(f"  {row}", *(MARKS[outcomes[backend].get(row)] for backend in backends))
+            table.add_row(f"  {row}", *(MARKS[outcomes[column].get(row)] for column in columns))
         table.add_section()
-    table.add_row("all", *counts(list(groups), outcomes, backends), style="bold")
+    table.add_row("all", *counts(list(groups), outcomes, columns), style="bold")
     console.print(table)
 
 
-def counts(rows: list[str], outcomes: dict[str, dict[str, str]], backends: list[str]) -> list[str]:
-    passed = [sum(outcomes[backend].get(row) == "passed" for row in rows) for backend in backends]
+def counts(rows: list[str], outcomes: dict[str, dict[str, str]], columns: list[str]) -> list[str]:
+    passed = [sum(outcomes[column].get(row) == "passed" for row in rows) for column in columns]
     return [f"{count} of {len(rows)}" for count in passed]
 
 
@@ -207,7 +221,9 @@ def conclude(listed: list[Suite]) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    missing = [name for name in ("keras", *BACKENDS) if find_spec(name) is None]
+    missing = [name for name in ("keras", "tf_keras", *BACKENDS) if find_spec(name) is None]
+    if PYTHON_OF_KERAS_2 not in os.environ:
+        missing.append(f"{KERAS_2} (it needs a Python 3.11: install one beside yours)")
     if missing:
         console.print(f"Not installed: {', '.join(missing)}. Run scripts/test, which installs everything.")
         return 1

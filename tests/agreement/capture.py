@@ -46,6 +46,7 @@ def keras_leaf(library: Any, case: Case, dtype: str) -> xr.Dataset:
     model.compile("sgd", "mse")
     counts = valid(case)[..., None].astype(dtype)
     tree = tt.capture(model, [inputs(case, dtype), counts, valid(case)], targets(dtype))
+    library.backend.clear_session()  # in graph mode all models would share one ever growing graph
     (leaf,) = (leaf for leaf in tree.leaves if "recurrent_kernel" in leaf)
     return leaf.to_dataset()
 

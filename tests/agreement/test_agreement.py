@@ -21,7 +21,16 @@ from tests.agreement.cases import CASES, Case
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = "keras tensorflow"
-FRAMEWORKS = (REFERENCE, "keras jax", "keras torch", "torch")
+KERAS_2 = "keras 2"  # with TensorFlow 2.15, in an environment of its own that scripts/test makes
+FRAMEWORKS = (
+    REFERENCE,
+    "keras jax",
+    "keras torch",
+    "tf_keras eager",
+    "tf_keras graph",
+    KERAS_2,
+    "torch",
+)
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
 COMPUTES_SINGLE = ("keras jax", "keras torch")  # whatever precision Keras is told: LIMITATIONS
 RUNS = [
@@ -53,10 +62,13 @@ def captured(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Captur
 def capture_all(framework: str, file: Path) -> Captures:
     name, _, variant = framework.partition(" ")
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    if name == "keras":
+    python = environment.get("THROUGHTIME_KERAS2", "") if framework == KERAS_2 else sys.executable
+    if not python:
+        pytest.skip("no environment with Keras 2: scripts/test makes one where there is a Python 3.11")
+    if name == "keras" and framework != KERAS_2:
         environment["KERAS_BACKEND"] = variant
     dtypes = [dtype for run, dtype in RUNS if run == framework]
-    command = [sys.executable, "-m", "tests.agreement.capture", framework, str(file), *dtypes]
+    command = [python, "-m", "tests.agreement.capture", framework, str(file), *dtypes]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return pickle.loads(file.read_bytes())  # written a moment ago by ourselves

@@ -286,3 +286,17 @@ def test_pictures_of_measures_refuse_a_failed_certificate():
         plots.lag_profile(leaf)
     with pytest.raises(DiagnosticError):
         plots.contributions(leaf)
+
+
+def test_gates_and_weights_of_a_projected_lstm_are_as_wide_as_its_cell():
+    leaf = testing.constant_gates(samples=1, units=5)["rnn"].to_dataset()
+    wide = ["gate_activation", "gate_gradient", "kernel", "recurrent_kernel", "bias"]
+    leaf = leaf.assign({name: leaf[name].rename(unit="cell_unit") for name in wide})
+    assert plots.gates(leaf).panels[0].of(Image)[0].values.shape == (5, 50)
+    assert plots.weights(leaf).panels[0].of(Image)[0].values.shape == (5, 5)
+
+
+def test_weights_with_axes_of_their_own_name_another_way():
+    leaf = testing.decaying()["rnn"].to_dataset()[["kernel"]].rename(unit="channel")
+    with pytest.raises(SchemaError, match="show_features_hist"):
+        plots.weights(leaf)

@@ -242,3 +242,14 @@ def test_a_picture_leaves_its_data_alone():
     before = tree["rnn"].to_dataset().copy(deep=True)
     plots.heatmap(tree, share=False)
     xr.testing.assert_identical(tree["rnn"].to_dataset(), before)
+
+
+def test_cells_of_an_image_are_units_in_a_row():
+    values = xr.DataArray(
+        np.arange(48.0).reshape(1, 2, 2, 3, 4), dims=("sample", "time", "row", "column", "channel")
+    )
+    leaf = xr.Dataset({"hidden": values}, attrs={"kind": "conv_lstm"})
+    (image,) = images(plots.heatmap(leaf, "hidden"))
+    np.testing.assert_array_equal(image.values, np.arange(48.0).reshape(2, 24).T)
+    by_row = plots.heatmap(values.isel(channel=0), rows="row", sliders=["column"])
+    assert images(by_row)[0].values.shape == (3, 2, 2)

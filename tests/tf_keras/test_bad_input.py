@@ -147,9 +147,26 @@ def test_one_trace_serves_batches_of_any_size() -> None:
 def test_recompiled_models_and_changed_settings_are_noticed() -> None:
     model = model_of(L.LSTM(N, name="lstm"), L.Dropout(0.0, name="dropout"))
     probe = tt.Probe(model)
-    first = probe(X, Y)["lstm"]["loss"]
-    model.compile("sgd", "mae")
-    assert float(probe(X, Y)["lstm"]["loss"]) != float(first)
+    first = float(probe(X, Y)["lstm"]["loss"])
+    alone = probe.losses(X, Y).values
+    model.compile("sgd", "mse", loss_weights=[3.0])
+    assert float(probe(X, Y)["lstm"]["loss"]) == pytest.approx(3 * first)
+    np.testing.assert_allclose(probe.losses(X, Y), 3 * alone, rtol=1e-5)
+    model.layers[0].go_backwards = True
+    assert float(probe(X, Y)["lstm"]["loss"]) != pytest.approx(3 * first)
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning")
+@pytest.mark.parametrize("kind", ["h5", "keras", "saved_model"])
+def test_models_that_were_saved_and_loaded(kind: str, tmp_path: Any) -> None:
+    model = model_of(L.LSTM(N, return_sequences=True, name="lower"), L.Bidirectional(L.GRU(2), name="both"))
+    wanted = tt.capture(model, X, Y)
+    path = tmp_path / ("model" if kind == "saved_model" else f"model.{kind}")
+    model.save(path, **({"save_format": "tf"} if kind == "saved_model" else {}))
+    tree = tt.capture(keras.models.load_model(path), X, Y)
+    for name in ("lower", "both"):
+        for quantity in ("hidden_gradient", "kernel_gradient", "output_gradient"):
+            np.testing.assert_allclose(tree[name][quantity], wanted[name][quantity], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.skipif(find_spec("tf_keras") is None, reason="Keras 3 stands beside tf_keras only")

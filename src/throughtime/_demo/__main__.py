@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import throughtime as tt
-from throughtime._demo.networks import framework
+from throughtime._demo.frameworks import framework
 from throughtime._demo.pictures import draw
 from throughtime._demo.tables import tell
 from throughtime._demo.training import as_run, read_digits, train

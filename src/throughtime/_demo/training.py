@@ -11,7 +11,8 @@ from rich.progress import Progress
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from throughtime._demo.networks import Classes, Digits, Framework
+from throughtime._demo.frameworks import Framework
+from throughtime._demo.networks import Classes, Digits
 from throughtime.diagnosis import Diagnosis
 
 SHOWN_SAMPLES = 16

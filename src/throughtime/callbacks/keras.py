@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from throughtime._monitor.monitor import Monitor
+from typing import Any
 
 
-def keras_callback(monitor: Monitor, library: str) -> Any:
+def keras_callback(monitor: Any, library: str) -> Any:
     """Make the callback.
 
     Parameters

@@ -16,6 +16,7 @@ from throughtime._schema import layer as one_layer
 
 Captured = Layer | xr.DataArray
 UNITS = ("unit", "output_unit", "cell_unit", "feature")  # of which an array has one
+IMAGE = ("row", "column", "depth", "channel")
 _PLAIN = {"_(t)": "ₜ", "_t": "ₜ", "_s": "ₛ", "_0": "₀"}
 _SIGNED = ("step_contribution", LAGS, "lag_mean")  # norms, which the symbol says already
 
@@ -57,7 +58,9 @@ class Source:
 
 
 def read(captured: Captured, quantity: str | None = None) -> Source:
-    """Take one variable; a DataArray is one already.
+    """Take one variable; a DataArray is one already, and keeps its dims.
+
+    The cells of an image, as a ConvLSTM has them, become units in a row.
 
     Raises
     ------
@@ -70,12 +73,20 @@ def read(captured: Captured, quantity: str | None = None) -> Source:
         return Source(captured, valid, name, _timed(symbol_of(name), captured))
     dataset = one_layer(captured)
     wanted = quantity or "hidden_gradient"
-    values = required(dataset, wanted)
+    values = _flat(required(dataset, wanted))
     valid = dataset.get("valid")
     if valid is not None and not set(valid.dims) & set(values.dims):
         valid = None
     symbol = _timed(symbol_of(wanted, states(dataset)), values)
     return Source(values, valid, wanted, symbol, where(captured))
+
+
+def _flat(values: xr.DataArray) -> xr.DataArray:
+    """Put the cells and channels of an image in a row."""
+    inside = [dim for dim in values.dims if dim in IMAGE]
+    if not inside or unit_dim(values):
+        return values
+    return values.stack(unit=inside, create_index=False)
 
 
 def _timed(symbol: str, values: xr.DataArray) -> str:

@@ -24,7 +24,7 @@ from throughtime.plots.data import (
     only_valid,
     parts,
     read,
-    required,
+    unit_dim,
     valid_for,
     where,
 )
@@ -74,10 +74,9 @@ def gates(
     """
     look = checked(look, without=("share", "cmap"))
     dataset = last_step(one_layer(captured))
-    activation = read(_chosen(dataset, sample), "gate_activation")
-    required(dataset, "gate_activation")
+    activation = _read(_chosen(dataset, sample), "gate_activation")
     has_gradient = "gate_gradient" in dataset
-    gradient = read(_chosen(dataset, sample), "gate_gradient") if has_gradient else None
+    gradient = _read(_chosen(dataset, sample), "gate_gradient") if has_gradient else None
     start, end = ends(dataset)
     position = (only_valid(activation) - start) / (end - start)
     columns = [list(_activations(activation)), list(_saturations(position, low, high))]
@@ -94,6 +93,13 @@ def gates(
         linked="x",
         **size(look, 4.6 * len(columns), 1.1 + 1.7 * len(columns[0])),
     )
+
+
+def _read(dataset: xr.Dataset, name: str) -> Source:
+    """Take a variable of the gates, which are as wide as the cell where the hidden state is projected."""
+    source = read(dataset, name)
+    unit = unit_dim(source.values) or "unit"
+    return source.with_values(source.values.rename({unit: "unit"}))
 
 
 def _chosen(dataset: xr.Dataset, sample: int | None) -> xr.Dataset:

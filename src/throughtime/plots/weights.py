@@ -78,15 +78,30 @@ def weights(captured: Layer, *, gradient: bool = False, bins: int = 60, **look: 
 def _found(dataset: xr.Dataset, gradient: bool) -> dict[str, xr.DataArray]:
     names = {name: f"{name}_gradient" if gradient else name for name in WEIGHTS}
     found = {name: dataset[variable] for name, variable in names.items() if variable in dataset}
+    # Gates are as wide as the cell where the hidden state is projected.
+    found = {
+        name: array.rename(cell_unit="unit") if "cell_unit" in array.dims else array
+        for name, array in found.items()
+    }
     found = {name: array for name, array in found.items() if "unit" in array.dims}
     if not found:
-        have = ", ".join(map(str, dataset.data_vars))
-        asked = "weight_gradients" if gradient else "weights"
-        raise SchemaError(
-            f"There are no recurrent weights here: tt.capture(model, x, y, quantities=[{asked!r}]) captures "
-            f"them. It has: {have}."
-        )
+        raise SchemaError(_missing(dataset, gradient))
     return found
+
+
+def _missing(dataset: xr.Dataset, gradient: bool) -> str:
+    have = ", ".join(map(str, dataset.data_vars))
+    if "kernel" in dataset:
+        dims = ", ".join(map(str, dataset["kernel"].dims))
+        return (
+            f"The kernel of this layer has the axes {dims}; weights draws units of gates. "
+            "tt.show_features_hist draws any array."
+        )
+    asked = "weight_gradients" if gradient else "weights"
+    return (
+        f"There are no recurrent weights here: tt.capture(model, x, y, quantities=[{asked!r}]) captures "
+        f"them. It has: {have}."
+    )
 
 
 def _is_directed(found: dict[str, xr.DataArray]) -> bool:

@@ -19,6 +19,7 @@ from throughtime._record import (
     SolvedRecord,
 )
 from throughtime.adapters.alignment import returns_reversed
+from throughtime.adapters.cell_weights import Readers, Values
 from throughtime.adapters.dims import with_own_axes
 from throughtime.adapters.needs import INSIDE
 from throughtime.adapters.several_leaves import stacked, unlike_halves
@@ -139,9 +140,9 @@ def _is_recurrent(layer: Any) -> bool:
     return isinstance(layer, keras.layers.RNN)
 
 
-def _readers(done: Pass) -> weights.Readers:
+def _readers(done: Pass) -> Readers:
     """Make what reads the weights that were asked for, and their gradients."""
-    readers: dict[str, weights.Values] = {}
+    readers: dict[str, Values] = {}
     if "weights" in done.wanted:
         readers[""] = done.value
     if "weight_gradients" in done.wanted:

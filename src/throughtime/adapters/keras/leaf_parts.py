@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from throughtime._record import Array
+from throughtime.adapters.cell_weights import Readers
 from throughtime.adapters.gates import GATED
 from throughtime.adapters.several_leaves import Part
 
@@ -15,7 +16,7 @@ from .own_cells import own_cell
 from .settings import of_cell as settings_of_cell
 
 
-def of_stack(halves: Sequence[Any], own: weights.Readers) -> list[list[Part]]:
+def of_stack(halves: Sequence[Any], own: Readers) -> list[list[Part]]:
     """List the stacked cells of a layer, or of both layers of a Bidirectional.
 
     Parameters
@@ -26,7 +27,7 @@ def of_stack(halves: Sequence[Any], own: weights.Readers) -> list[list[Part]]:
     return [list(parts) for parts in zip(*by_half, strict=True)]
 
 
-def _of_cell(layer: Any, cell: Any, own: weights.Readers) -> Part:
+def _of_cell(layer: Any, cell: Any, own: Readers) -> Part:
     arrays: dict[str, Array] = {}
     for suffix, read in own.items():
         arrays |= weights.of_cell(cell, read, suffix)
@@ -35,7 +36,7 @@ def _of_cell(layer: Any, cell: Any, own: weights.Readers) -> Part:
     return Part(kind, arrays, settings_of_cell(cell), states, is_channels_first(layer))
 
 
-def of_half(half: Any, own: weights.Readers) -> Part:
+def of_half(half: Any, own: Readers) -> Part:
     """Tell what one layer of a Bidirectional has for itself."""
     arrays: dict[str, Array] = {}
     for suffix, read in own.items():

@@ -11,6 +11,7 @@ import numpy as np
 from throughtime._errors import LayerNotFoundError
 from throughtime._record import UNREACHED, Array, DirectionRecord, LayerRecord, ModelRecord, SolvedRecord
 from throughtime.adapters.alignment import returns_reversed
+from throughtime.adapters.cell_weights import Readers, Values
 from throughtime.adapters.dims import with_own_axes
 from throughtime.adapters.needs import INSIDE
 from throughtime.adapters.several_leaves import stacked, unlike_halves
@@ -108,9 +109,9 @@ def _records(done: Pass, position: int) -> tuple[LayerRecord, ...]:
     return (with_own_axes(solved, own_states(halves[0]), channels_first=is_channels_first(halves[0])),)
 
 
-def _readers(done: Pass) -> weights.Readers:
+def _readers(done: Pass) -> Readers:
     """Make what reads the weights that were asked for, and their gradients."""
-    readers: dict[str, weights.Values] = {}
+    readers: dict[str, Values] = {}
     if "weights" in done.wanted:
         readers[""] = done.value_of
     if "weight_gradients" in done.wanted:

@@ -46,8 +46,11 @@ class Loss:
 
     @property
     def identity(self) -> Any:
-        """What a trace is made for: the loss passed, else what `compile` was given."""
-        return _user_losses(self.model) if self.passed is None else self.passed
+        """What a trace is made for: the loss passed, else what the last `compile` made of the model's own."""
+        if self.passed is not None:
+            return self.passed
+        is_graph = belongs_to_a_graph(self.model)
+        return getattr(self.model, "loss_functions", None) if is_graph else compiled_loss(self.model)
 
     def check(self) -> None:
         """Refuse a model without any loss, and a loss that is none.
@@ -71,7 +74,8 @@ class Loss:
 
     def has_data_loss(self) -> bool:
         """Whether some of the loss compares predictions with labels; else all of it is added by layers."""
-        return self.identity is not None or overrides(self.model, "compute_loss")
+        given = _user_losses(self.model) if self.passed is None else self.passed
+        return given is not None or overrides(self.model, "compute_loss")
 
     def total(self, labels: Labels, predictions: Any) -> Any:
         """Evaluate the scalar loss of the batch as `fit` would, before any loss scaling.

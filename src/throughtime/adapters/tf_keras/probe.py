@@ -40,6 +40,7 @@ class _Trace:
     run: Traced
     second: SecondPass
     is_scaled: bool
+    loss: Any  # its identity, which must not become another object's
     tried: tuple[float, str] | None = None
     is_coupled: bool | None = None
 
@@ -158,7 +159,7 @@ class Probe:
         inputs = (*data, np.float32(1.0) if is_scaled else None)
         run = self._tracer(any_batch=not needs_its_batch(self.model))(program, inputs)
         second = SecondPass(self.model, self._tracer(any_batch=False), training, is_scaled)
-        return _Trace(program, run, second, is_scaled)
+        return _Trace(program, run, second, is_scaled, self.loss.identity)
 
     def _tracer(self, *, any_batch: bool) -> Callable[[Any, Any], Traced]:
         if belongs_to_a_graph(self.model):

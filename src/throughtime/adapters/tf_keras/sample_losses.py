@@ -24,7 +24,8 @@ from .restore import untouched
 from .tap import Mark
 
 _KEPT_TRACES = 8
-_traces: weakref.WeakKeyDictionary[Any, OrderedDict[Any, Traced]] = weakref.WeakKeyDictionary()
+# With the loss that each is made for: its identity must not become another object's.
+_traces: weakref.WeakKeyDictionary[Any, OrderedDict[Any, tuple[Traced, Any]]] = weakref.WeakKeyDictionary()
 
 
 class Alone:
@@ -98,11 +99,12 @@ def _traced(model: Any, loss: Loss, single: Any, training: bool) -> Traced:
     if key not in kept:
         alone = Alone(model, loss.passed, training=training)
         if belongs_to_a_graph(model):
-            kept[key] = graph.trace(alone, single)
+            run = graph.trace(alone, single)
         else:
             step_by_step = bool(getattr(model, "run_eagerly", False))
-            kept[key] = eager.trace(alone, single, step_by_step=step_by_step, any_batch=False)
+            run = eager.trace(alone, single, step_by_step=step_by_step, any_batch=False)
+        kept[key] = run, loss.identity
     kept.move_to_end(key)
     while len(kept) > _KEPT_TRACES:
         kept.popitem(last=False)
-    return kept[key]
+    return kept[key][0]

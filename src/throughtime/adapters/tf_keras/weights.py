@@ -1,18 +1,12 @@
-"""Gives a Keras 2 layer's weights their names and one orientation: input rows, gates apart, units last.
-
-Keras already keeps gates in the schema's order (LSTM i, f, c, o; GRU z, r, h), side by side in the last
-axis; splitting that axis is all that is needed.
-"""
+"""Gives a Keras 2 layer's weights their names; `cell_weights` those of Keras' cells one orientation."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from throughtime._record import Array
+from throughtime.adapters.cell_weights import Values, both, gated, known
 from throughtime.adapters.gates import GATED
 from throughtime.adapters.names import to_snake_case
 
@@ -21,10 +15,6 @@ from .arrays import shape_of
 from .cell import standard_kind, weight_name
 from .library import is_a
 from .own_cells import own_cell
-
-# What stands for a variable: its value or its gradient; None where the loss does not reach it.
-Values = Callable[[Any], Array | None]
-Readers = Mapping[str, Values]  # by the suffix that the names get
 
 
 def kind(layer: Any) -> str:
@@ -66,49 +56,20 @@ def named(layer: Any, values: Values, suffix: str = "") -> dict[str, Array]:
         Appended to each name, `_gradient`.
     """
     if is_a(layer, "Bidirectional"):
-        return _bidirectional(layer, values, suffix)
+        halves = [named(half, values, suffix) for half in (layer.forward_layer, layer.backward_layer)]
+        return both(*halves, alike=bool(directions(layer)))
     if cudnn.kind(layer):
         return cudnn.named(layer, values, suffix)
     if kind(layer) in GATED:
         return of_cell(layer.cell, values, suffix)
-    return _by_own_names(layer, values, suffix)
+    return known(_by_own_name(layer), values, suffix)
 
 
 def of_cell(cell: Any, values: Values, suffix: str = "") -> dict[str, Array]:
     """Read the weights of one cell, as `named` does those of a layer."""
     if kind_of_cell(cell) in GATED:
-        return _gated(cell, GATED[kind_of_cell(cell)], values, suffix)
-    return _by_own_names(cell, values, suffix)
-
-
-def _by_own_names(layer: Any, values: Values, suffix: str) -> dict[str, Array]:
-    arrays = {f"{name}{suffix}": values(variable) for name, variable in _by_own_name(layer).items()}
-    return {name: array for name, array in arrays.items() if array is not None}
-
-
-def _bidirectional(layer: Any, values: Values, suffix: str) -> dict[str, Array]:
-    forward, backward = (named(half, values, suffix) for half in (layer.forward_layer, layer.backward_layer))
-    if directions(layer):
-        return {name: np.stack([forward[name], backward[name]]) for name in forward if name in backward}
-    return {
-        **{f"forward_{name}": value for name, value in forward.items()},
-        **{f"backward_{name}": value for name, value in backward.items()},
-    }
-
-
-def _gated(cell: Any, gates: int, values: Values, suffix: str) -> dict[str, Array]:
-    arrays = {"kernel": values(cell.kernel), "recurrent_kernel": values(cell.recurrent_kernel)}
-    bias = values(cell.bias) if cell.use_bias else None
-    if bias is not None and bias.ndim == 2:
-        # A GRU that resets after the product keeps one bias for each side.
-        arrays["bias"], arrays["recurrent_bias"] = bias
-    else:
-        arrays["bias"] = bias
-    return {f"{name}{suffix}": _split(array, gates) for name, array in arrays.items() if array is not None}
-
-
-def _split(array: Array, gates: int) -> Array:
-    return array if gates == 1 else array.reshape(*array.shape[:-1], gates, -1)
+        return gated(cell, GATED[kind_of_cell(cell)], values, suffix)
+    return known(_by_own_name(cell), values, suffix)
 
 
 def _by_own_name(layer: Any) -> dict[str, Any]:
