@@ -46,6 +46,8 @@ OF_EVERY_KERAS = {
     "adapters/reductions",
     "adapters/several_leaves",
     "adapters/sizes",
+    "adapters/solved",
+    "adapters/unrolling",
     "adapters/wanted",
 }
 OF_EVERY_ADAPTER = {"_budget", "_errors", "_random_states", "_record", "adapters/alike", "numpy"}
@@ -109,7 +111,8 @@ MAY_IMPORT = {
     },
     # The command uses the public names only, which are no room.
     "_cli": {"numpy", "pandas", "rich", "typer", "xarray"},
-    "callbacks/": set(),
+    "callbacks/": {"_errors"},
+    "sinks/": {"_errors", "sinks"},
     "_store/": {"_errors", "_store", "filelock", "numpy", "xarray", "zarr"},
     "_weights": {"_errors", "_label", "_schema", "adapters", "xarray"},
     "_summary": {"_cell_registry", "_schema", "_weights", "pandas", "rich", "xarray"},
@@ -151,6 +154,8 @@ MAY_IMPORT = {
     "adapters/tf_keras/own_cells": TF_KERAS | {"_cell", "_cell_registry"},
     "adapters/wanted": {"adapters/needs"},
     "adapters/held": set(),
+    "adapters/solved": {"_errors", "_record", "adapters/cell_weights", "adapters/unrolling", "numpy"},
+    "adapters/unrolling": set(),
     "adapters/sizes": {"_budget", "adapters/gates", "adapters/held", "adapters/needs"},
     "adapters/meter": {"_budget", "_record", "adapters/needs", "adapters/sizes"},
     "adapters/torch/": TORCH,

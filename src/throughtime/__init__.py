@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from throughtime import diagnostics as diagnostics
     from throughtime import picture as picture
     from throughtime import plots as plots
+    from throughtime import sinks as sinks
     from throughtime import testing as testing
     from throughtime._capture import capture as capture
     from throughtime._cell import Cell as Cell
@@ -98,7 +99,7 @@ _HOMES = {
     "_weights": ("weights",),
     "diagnosis": ("compare", "diagnose"),
 }
-_MODULES = ("diagnostics", "picture", "plots", "testing")
+_MODULES = ("diagnostics", "picture", "plots", "sinks", "testing")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = sorted([*_HOME_OF, *_MODULES])  # noqa: PLE0605 - the one list above is the truth

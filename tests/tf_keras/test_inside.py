@@ -116,7 +116,7 @@ def test_mixed_precision(policy: str, bar: float, make: Any) -> None:
         before = model.get_weights()
         tree = tt.capture(model, normal(B, T, M).astype("float32"), normal(B, 1).astype("float32"))
     finally:
-        keras.mixed_precision.set_global_policy("float32")
+        keras.mixed_precision.set_global_policy(None)  # back to floatx
     first = next(leaf.path for leaf in tree.leaves if leaf.path.strip("/") != "rnn")
     for path in (first, "rnn"):
         leaf = tree[path].to_dataset()

@@ -14,9 +14,11 @@ from throughtime._errors import MonitorError, ThroughTimeWarning
 from throughtime._probe import Probe
 from throughtime._store import Run
 from throughtime.callbacks.keras import keras_callback
+from throughtime.callbacks.lightning import lightning_callback
 
 from .alarms import NAMES, Alarm, alarms_of
 from .levels import LEVELS, level_of, stored
+from .numbers import numbers
 from .schedules import Schedule
 from .schedules import every as every_steps
 
@@ -51,6 +53,8 @@ class Monitor:
     on_alarm : callable (Alarm), optional
     stop_on : names of alarms
         Training is stopped by them: in `fit` at once, in a loop of your own `should_stop` turns True.
+    sinks : sequence of loggers
+        `tt.sinks.CSV`, `tt.sinks.TensorBoard`, or any object with `write(step, values)`.
 
     Attributes
     ----------
@@ -85,6 +89,7 @@ class Monitor:
         vanishing_lag: int | None = None,
         on_alarm: OnAlarm | None = None,
         stop_on: str | Collection[str] = (),
+        sinks: Sequence[Any] = (),
     ) -> None:
         self.alarms: list[Alarm] = []
         self.should_stop = False
@@ -94,6 +99,7 @@ class Monitor:
         self._layers, self._loss, self._lag, self._on_alarm = layers, loss, vanishing_lag, on_alarm
         self._budget, self._stride, self._passed = budget, 1, 0
         self._stops = _checked_alarms(stop_on)
+        self._sinks = _checked_sinks(sinks)
         self._probe: Probe | None = None
         self._run: Run | None = None
         self._before: xr.DataTree | None = None
@@ -117,6 +123,15 @@ class Monitor:
         tf_keras.callbacks.Callback
         """
         return keras_callback(self, "tf_keras")
+
+    def lightning(self) -> Any:
+        """Make a callback for Lightning's Trainer; `loss` of the monitor is `(output, y)`, as in `capture`.
+
+        Returns
+        -------
+        lightning.pytorch.Callback
+        """
+        return lightning_callback(self)
 
     @contextmanager
     def watch(self, model: Any, *, loss: Any = None) -> Iterator[Monitor]:
@@ -193,6 +208,8 @@ class Monitor:
         if self._run is not None:
             self.record()
             self._close()
+            for sink in self._sinks:
+                self._guarded(getattr(sink, "close", lambda: None))
 
     def _close(self) -> None:
         if self._run is not None:
@@ -229,6 +246,8 @@ class Monitor:
         """Look for what is wrong in a capture."""
         summary = kept if self._level == "summary" else stored(tree, "summary", self._before)
         self._before = tree
+        for sink in self._sinks:
+            self._guarded(sink.write, self._step, numbers(summary))
         for alarm in alarms_of(tree, summary, self._step, self._lag):
             self._give(alarm)
 
@@ -265,6 +284,13 @@ def _checked_batch(batch: Any) -> tuple[Any, Any, Any]:
         )
     x, y, *weight = batch
     return x, y, weight[0] if weight else None
+
+
+def _checked_sinks(sinks: Any) -> Sequence[Any]:
+    asked = list(sinks) if isinstance(sinks, (list, tuple)) else [sinks]
+    if wrong := [type(sink).__name__ for sink in asked if not callable(getattr(sink, "write", None))]:
+        raise MonitorError(f"sinks= takes objects with write(step, values), not {', '.join(wrong)}.")
+    return asked
 
 
 def _checked_alarms(names: str | Collection[str]) -> frozenset[str]:

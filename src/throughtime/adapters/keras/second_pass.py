@@ -11,9 +11,11 @@ from typing import Any
 
 import keras
 
+from throughtime.adapters.unrolling import Recorded
+
 from . import loss_scale
 from .program import Result, Seen, Traced
-from .unrolled import Recorded, Scan, Unrolled
+from .unrolled import Scan, Unrolled
 
 Place = tuple[int, int]  # position of the call, direction
 

@@ -8,54 +8,23 @@ loop are written here anew, so that the certificate compares two independent way
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 import keras
 from keras import ops
 
 from throughtime._errors import UnsupportedModelError
+from throughtime.adapters.unrolling import BETWEEN, Recorded, Tapped, of_cell, tap_shapes
 
 from . import cell as cells
 from .internals import repeats_first_state, zeroes_masked_output
 from .program import all_variables
 from .tap import Mark
 
-# What passes from one stacked cell to the next: not "input", the name of a gate, and no name of a state.
-BETWEEN = "from below"
-
 # (step, carry, sequences) -> (final carry, outputs), time first.
 Scan = Callable[[Callable[[Any, Any], tuple[Any, Any]], Any, Any], tuple[Any, Any]]
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """What the first pass left of one direction of one call: structures of the framework's tensors.
-
-    Attributes
-    ----------
-    input : (sample, time, …) in input time
-    mask : (sample, time) or None
-    initial : list of tensors, one a state, inner cells one after the other
-    dropout : list of dropout masks by inner cell, empty where none is active
-    output_gradient : (sample, [time,] …) in processing order, or None
-    final_gradients : list as `initial`, with None where nothing arrives
-    scale : scalar that the loss is multiplied by, or None
-    """
-
-    input: Any
-    mask: Any
-    initial: list[Any]
-    dropout: list[Any]
-    output_gradient: Any
-    final_gradients: list[Any]
-    scale: Any = None
-
-    def as_structure(self) -> dict[str, Any]:
-        """Give the tensors as a structure that a framework can trace."""
-        return dict(vars(self))
 
 
 class Unrolled:
@@ -114,9 +83,15 @@ class Unrolled:
         if recorded.mask is not None:
             by_time["valid"] = _in_processing_order(layer, ops.cast(recorded.mask, "bool"))
         steps = by_time["x"].shape[0]
+        widths = [*map(_width, parts[:-1]), 0]
+        tapped = [
+            Tapped(cells.state_names(part), cells.gate_names(part), width)
+            for part, width in zip(parts, widths, strict=True)
+        ]
+        shapes = [tuple(state.shape) for state in initial]
         taps = {
             name: mark(f"tap_{name}", ops.zeros((steps, *shape), dtype))
-            for name, shape in _tap_shapes(parts, initial, recorded.input).items()
+            for name, shape in tap_shapes(tapped, shapes, recorded.input.shape[0]).items()
         }
         output = ops.zeros((initial[0].shape[0], *self._output_shape), dtype)
 
@@ -134,7 +109,7 @@ class Unrolled:
         left: dict[str, Any] = {}
         for place, part in enumerate(parts):
             names = cells.state_names(part)
-            taps = _of_part(place, now["taps"])
+            taps = of_cell(place, now["taps"])
             x = x + taps[BETWEEN] if place else x
             left[f"{place}.input"] = x
             old = before[len(after) : len(after) + len(names)]
@@ -169,33 +144,12 @@ def _check_shapes(part: Any, after: Sequence[Any], before: Sequence[Any]) -> Non
             )
 
 
-def _tap_shapes(parts: tuple[Any, ...], initial: list[Any], x: Any) -> dict[str, tuple[int, ...]]:
-    """Shapes of the taps of one step, by inner cell and name."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    position = 0
-    for place, part in enumerate(parts):
-        names = cells.state_names(part)
-        own = initial[position : position + len(names)]
-        shapes |= {f"{place}.{name}": tuple(state.shape) for name, state in zip(names, own, strict=True)}
-        shapes |= {f"{place}.{gate}": tuple(own[0].shape) for gate in cells.gate_names(part)}
-        if place:
-            shapes[f"{place}.{BETWEEN}"] = (x.shape[0], _width(parts[place - 1]))
-        position += len(names)
-    return shapes
-
-
 def _width(part: Any) -> int:
     """Features that a cell hands to the cell above it."""
     size = getattr(part, "output_size", None)
     if size is None:
         size = keras.tree.flatten(part.state_size)[0]
     return int(size)
-
-
-def _of_part(place: int, named: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name.split(".", 1)[1]: value for name, value in named.items() if name.split(".", 1)[0] == str(place)
-    }
 
 
 def _where(valid: Any, value: Any, otherwise: Any) -> Any:

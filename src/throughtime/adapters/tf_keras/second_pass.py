@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from throughtime._record import Array
+from throughtime.adapters.unrolling import Recorded
 
 from . import loss_scale
 from .inside import Inside
 from .program import Result, Traced
 from .tap import Call
-from .unrolled import Recorded, Unrolled
+from .unrolled import Unrolled
 
 Place = tuple[int, int]  # position of the call, direction
 

@@ -7,50 +7,19 @@ here anew, so that the certificate compares two independent ways.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from throughtime._errors import UnsupportedModelError
+from throughtime.adapters.unrolling import BETWEEN, Recorded, Tapped, of_cell, tap_shapes
 
 from . import cell as cells
 from . import dropout
 from .arrays import is_float, shape_of
 from .internals import autograph_enabled, compute_dtype
 from .tap import Mark
-
-# What passes from one stacked cell to the next: not "input", the name of a gate, and no name of a state.
-BETWEEN = "from below"
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """What the first pass left of one direction of one call: structures of arrays.
-
-    Attributes
-    ----------
-    input : (sample, time, …) in input time
-    mask : (sample, time) or None
-    initial : list of arrays, one a state, inner cells one after the other
-    dropout : list of dropout masks by inner cell, as `dropout.Masks`
-    output_gradient : (sample, [time,] …) in processing order, or None
-    final_gradients : list as `initial`, with None where nothing arrives
-    scale : scalar that the loss is multiplied by, or None
-    """
-
-    input: Any
-    mask: Any
-    initial: list[Any]
-    dropout: list[Any]
-    output_gradient: Any
-    final_gradients: list[Any]
-    scale: Any = None
-
-    def as_structure(self) -> dict[str, Any]:
-        """Give the arrays as a structure that TensorFlow can trace."""
-        return dict(vars(self))
 
 
 class Unrolled:
@@ -96,9 +65,15 @@ class Unrolled:
         if recorded.mask is not None:
             by_time["valid"] = _in_processing_order(layer, tf.cast(recorded.mask, tf.bool))
         steps = shape_of(by_time["x"])[0]
+        widths = [*map(_width, parts[:-1]), 0]
+        tapped = [
+            Tapped(cells.state_names(part), cells.gate_names(part), width)
+            for part, width in zip(parts, widths, strict=True)
+        ]
+        shapes = [shape_of(state) for state in initial]
         by_time["taps"] = {
             name: mark(f"tap_{name}", tf.zeros((steps, *shape), dtype))
-            for name, shape in _tap_shapes(parts, initial, recorded.input).items()
+            for name, shape in tap_shapes(tapped, shapes, shape_of(recorded.input)[0]).items()
         }
         by_time["dropout"] = tf.nest.map_structure(_swapped, recorded.dropout or [{} for _ in parts])
         output = tf.zeros((shape_of(initial[0])[0], *self._output_shape), dtype)
@@ -117,7 +92,7 @@ class Unrolled:
         left: dict[str, Any] = {}
         for place, part in enumerate(parts):
             names = cells.state_names(part)
-            taps = _of_part(place, now["taps"])
+            taps = of_cell(place, now["taps"])
             x = x + taps[BETWEEN] if place else x
             left[f"{place}.input"] = x
             old = before[len(after) : len(after) + len(names)]
@@ -160,33 +135,12 @@ def _check_shapes(part: Any, after: Sequence[Any], before: Sequence[Any]) -> Non
             )
 
 
-def _tap_shapes(parts: tuple[Any, ...], initial: list[Any], x: Any) -> dict[str, tuple[int, ...]]:
-    """Shapes of the taps of one step, by inner cell and name."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    position = 0
-    for place, part in enumerate(parts):
-        names = cells.state_names(part)
-        own = initial[position : position + len(names)]
-        shapes |= {f"{place}.{name}": shape_of(state) for name, state in zip(names, own, strict=True)}
-        shapes |= {f"{place}.{gate}": shape_of(own[0]) for gate in cells.gate_names(part)}
-        if place:
-            shapes[f"{place}.{BETWEEN}"] = (shape_of(x)[0], _width(parts[place - 1]))
-        position += len(names)
-    return shapes
-
-
 def _width(part: Any) -> int:
     """Features that a cell hands to the cell above it."""
     size = getattr(part, "output_size", None)
     if size is None:
         size = part.state_size[0] if isinstance(part.state_size, (list, tuple)) else part.state_size
     return int(tf.TensorShape(size)[-1])
-
-
-def _of_part(place: int, named: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name.split(".", 1)[1]: value for name, value in named.items() if name.split(".", 1)[0] == str(place)
-    }
 
 
 def _where(valid: Any, value: Any, otherwise: Any) -> Any:

@@ -1,0 +1,55 @@
+"""The few numbers of a record that fit a logger: scalars by `throughtime/<layer>/<direction>/<quantity>`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import xarray as xr
+
+
+def numbers(summary: xr.DataTree) -> dict[str, float]:
+    """Flatten a summary.
+
+    Of what has time the value at the first and last timestep, of the signal by lag that at half and at the
+    largest lag; of quantiles over samples the median.
+    """
+    found = {}
+    for leaf in summary.leaves:
+        layer = leaf.path.strip("/").replace("/", ".")
+        for name, array in leaf.data_vars.items():
+            for direction, part in _directions(array):
+                group = f"throughtime/{layer}{direction}"
+                found.update({f"{group}/{key}": value for key, value in _told(str(name), part)})
+    return found
+
+
+def _directions(array: xr.DataArray) -> Iterator[tuple[str, xr.DataArray]]:
+    if "direction" not in array.dims:
+        yield "", array
+        return
+    for name in array["direction"].values:
+        yield f"/{name}", array.sel(direction=name, drop=True)
+
+
+def _told(name: str, array: xr.DataArray) -> Iterator[tuple[str, float]]:
+    if "quantile" in array.dims:
+        array = array.sel(quantile=0.5, drop=True)
+    for axis, places in _places(array).items():
+        if axis in array.dims:
+            for word, place in places.items():
+                yield from _told(f"{name}_{word}", array.isel({axis: place}))
+            return
+    for index in np.ndindex(array.shape):
+        labels = [_label(array, str(dim), place) for dim, place in zip(array.dims, index, strict=True)]
+        yield "_".join([name, *labels]), float(array.values[index])
+
+
+def _places(array: xr.DataArray) -> dict[str, dict[str, int]]:
+    """Choose steps and lags that stand for all."""
+    half = array.sizes.get("lag", 0) // 2
+    return {"time": {"first": 0, "last": -1}, "lag": {"half": half, "largest": -1}}
+
+
+def _label(array: xr.DataArray, dim: str, place: int) -> str:
+    return str(array[dim].values[place]) if dim in array.coords else str(place)

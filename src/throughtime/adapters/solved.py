@@ -1,0 +1,178 @@
+"""Records of a direction that the framework has solved step by step: one for each inner cell, in input time.
+
+Shared by the adapters of every Keras; each says how its results are read.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from throughtime._errors import ThroughTimeWarning
+from throughtime._record import Array, SolvedRecord
+
+from .cell_weights import Values
+from .unrolling import BETWEEN
+
+_NO_GATES = ("simple_rnn",)  # its only gate is its state
+_WITH_MATRIX = ("lstm", "gru", "simple_rnn")
+
+
+class Direction(Protocol):
+    """One unrolled direction of one call. Arrays are in input time, (sample, time, …)."""
+
+    @property
+    def layer(self) -> Any:
+        """The recurrent layer."""
+
+    @property
+    def has_gradients(self) -> bool:
+        """Whether anything arrives from the loss."""
+
+    def value(self, place: int, name: str) -> Array:
+        """Return the input, a state or the gates of an inner cell."""
+
+    def tap(self, place: int, name: str) -> Array | None:
+        """Return the gradient at a tap of an inner cell."""
+
+    def input_gradient(self) -> Array | None:
+        """Return the gradient of the layer's input, through the unrolled layer."""
+
+    def initial(self, state: int) -> Array:
+        """Return a state before the first step."""
+
+    def initial_gradient(self, state: int) -> Array | None:
+        """Return its gradient."""
+
+    def gradient_of(self, variable: Any) -> Array | None:
+        """Return a weight's gradient through the unrolled layer."""
+
+    def first_gradient_of(self, variable: Any) -> Array | None:
+        """Return a weight's gradient through the call's own loop."""
+
+    def first_input_gradient(self) -> Array | None:
+        """Return the input's gradient through the call's own loop."""
+
+    def recurrent_dropout(self, place: int) -> list[Array]:
+        """Return what h_{t−1} was multiplied with, one array or one a gate; none without dropout."""
+
+
+@dataclass(frozen=True)
+class InnerCell:
+    """What is known of one of a layer's cells.
+
+    Attributes
+    ----------
+    kind : str
+        As `gates.GATED` has them, empty for any other cell.
+    states, gates : tuple of str
+    activations : mapping of str to (str, tuple of str)
+        By attribute: the activation's name, and the gates it makes.
+    weights : callable (values, suffix) -> mapping
+        Reads what belongs to its weights, by name.
+    """
+
+    kind: str
+    states: tuple[str, ...]
+    gates: tuple[str, ...]
+    activations: Mapping[str, tuple[str, tuple[str, ...]]]
+    weights: Callable[[Values, str], dict[str, Array]]
+
+
+def solved_records(direction: Direction, cells: Sequence[InnerCell]) -> tuple[SolvedRecord, ...]:
+    """One record for each inner cell of the layer, the lowest first."""
+    firsts = [sum(len(cell.states) for cell in cells[:place]) for place in range(len(cells))]
+    return tuple(
+        _record(direction, place, cell, first)
+        for place, (cell, first) in enumerate(zip(cells, firsts, strict=True))
+    )
+
+
+def _record(direction: Direction, place: int, cell: InnerCell, first_state: int) -> SolvedRecord:
+    arrays = _values(direction, place, cell)
+    if direction.has_gradients:
+        arrays |= _state_gradients(direction, place, cell, first_state, arrays)
+        arrays |= _gate_gradient(direction, place, cell, arrays)
+        arrays |= _input_gradient(direction, place)
+        arrays |= cell.weights(direction.gradient_of, "_gradient")
+    return SolvedRecord(
+        arrays=arrays,
+        weight_gradients=cell.weights(direction.first_gradient_of, "_gradient"),
+        # Time is certified where the layer's input enters; cells above share the loop.
+        input_gradient=direction.first_input_gradient() if place == 0 else None,
+        initial=tuple(direction.initial(first_state + k) for k in range(len(cell.states))),
+        hidden_before=_hidden_before(direction, place, cell, first_state, arrays),
+    )
+
+
+def _values(direction: Direction, place: int, cell: InnerCell) -> dict[str, Array]:
+    names = ["input", *cell.states]
+    if cell.gates and cell.kind not in _NO_GATES:
+        names.append("gate_activation")
+    return {name: direction.value(place, name) for name in names}
+
+
+def _state_gradients(
+    direction: Direction, place: int, cell: InnerCell, first_state: int, values: dict[str, Array]
+) -> dict[str, Array]:
+    arrays = {}
+    for position, name in enumerate(cell.states, first_state):
+        zeros = np.zeros_like(values[name])
+        tap, initial = direction.tap(place, name), direction.initial_gradient(position)
+        arrays[f"{name}_gradient"] = zeros if tap is None else tap
+        arrays[f"initial_{name}_gradient"] = zeros[:, 0] if initial is None else initial
+    return arrays
+
+
+def _gate_gradient(
+    direction: Direction, place: int, cell: InnerCell, values: Mapping[str, Array]
+) -> dict[str, Array]:
+    gates = {}
+    for gate in cell.gates:
+        tap = direction.tap(place, gate)
+        gates[gate] = np.zeros_like(values["hidden"]) if tap is None else tap
+    if not gates:
+        return {}
+    _warn_of_flat_activations(direction.layer, cell, gates, values)
+    arrays = list(gates.values())
+    return {"gate_gradient": arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=2)}
+
+
+def _warn_of_flat_activations(
+    layer: Any, cell: InnerCell, gates: Mapping[str, Array], values: Mapping[str, Array]
+) -> None:
+    """Say so where a gradient arrives at the state and none passes an activation."""
+    for attribute, (name, places) in cell.activations.items():
+        if values["hidden_gradient"].any() and not any(gates[gate].any() for gate in places):
+            warnings.warn(
+                f"No gradient passes the {attribute} of {layer.name}, {name}: dL/dz is 0 at every step, and "
+                "dL/dh is not. Is it differentiable?",
+                ThroughTimeWarning,
+                stacklevel=2,
+            )
+
+
+def _input_gradient(direction: Direction, place: int) -> dict[str, Array]:
+    gradient = direction.input_gradient() if place == 0 else direction.tap(place, BETWEEN)
+    return {} if gradient is None else {"input_gradient": gradient}
+
+
+def _hidden_before(
+    direction: Direction, place: int, cell: InnerCell, first_state: int, arrays: dict[str, Array]
+) -> Array | None:
+    """h_{t-1} as it met the recurrent kernel of a cell whose product with it is a matrix product."""
+    if cell.kind not in _WITH_MATRIX:
+        return None
+    initial, hidden = direction.initial(first_state)[:, None], arrays["hidden"]
+    if direction.layer.go_backwards:
+        before = np.concatenate([hidden[:, 1:], initial], axis=1)
+    else:
+        before = np.concatenate([initial, hidden[:, :-1]], axis=1)
+    masks = direction.recurrent_dropout(place)
+    if len(masks) > 1:
+        return np.stack([before * mask for mask in masks], axis=2)
+    return before * masks[0] if masks else before
