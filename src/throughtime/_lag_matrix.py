@@ -89,7 +89,7 @@ def lag_matrix(
     norms: dict[str, list[Array]] = {}
     for rows in _rows(probe, batch, steps, together):
         for node in rows.subtree:
-            if node.data_vars:
+            if _gradients(node):
                 norms.setdefault(node.path, []).append(_norm(node.to_dataset(), _samples(batch)))
     leaves = {
         path: _labelled(np.concatenate(parts)[: len(steps)], steps, first[path].to_dataset())
@@ -181,10 +181,15 @@ def _bytes_of_copy(tree: xr.DataTree) -> int:
     return max(1, 12 * kept)
 
 
+def _gradients(leaf: xr.Dataset | xr.DataTree) -> list[str]:
+    """Names of the gradients of a layer's states; none of a layer that has no states."""
+    known = [f"{state}_gradient" for state in states(leaf)] if leaf.data_vars else []  # type: ignore[arg-type]
+    return [name for name in known if name in leaf]
+
+
 def _norm(leaf: xr.Dataset, samples: int) -> Array:
     """Norm of the joint state's gradient: (copy × sample, time, …) to (copy, sample, time, …)."""
-    names = [f"{state}_gradient" for state in states(leaf)]
-    gradients = [leaf[name] for name in names if name in leaf]
+    gradients = [leaf[name] for name in _gradients(leaf)]
     squares = sum((gradient**2).sum(str(gradient.dims[-1])) for gradient in gradients)
     norm: Array = np.sqrt(np.asarray(squares))
     return norm.reshape(-1, samples, *norm.shape[1:])

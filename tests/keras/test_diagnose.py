@@ -91,3 +91,30 @@ def test_a_loss_at_every_step():
     assert answers(found) == ("no_evidence", "no", "no")
     assert found.layers["rnn"].reach.value == pytest.approx(0.5**8, rel=1e-3)
     assert "lag matrix" in " ".join(str(found).split())
+
+
+def test_images_through_time():
+    layers = [
+        keras.Input((6, 5, 1)),
+        keras.layers.ConvLSTM1D(2, 3, name="images"),
+        keras.layers.Flatten(),
+        keras.layers.Dense(1),
+    ]
+    model = keras.Sequential(layers)
+    model.compile("adam", "mse")
+    x = RNG.normal(size=(SAMPLES, 6, 5, 1)).astype("float32")
+    found = tt.diagnose(model, x, labels(model, x), dependency_length=2)
+    layer = found.layers["images"]
+    assert layer.use.n == layer.reach.n == SAMPLES
+    assert "convolution" in layer.share.reason
+
+
+def test_all_layers_of_a_loss_at_every_step():
+    inputs = keras.Input((STEPS, 1))
+    states = keras.layers.GRU(2, return_sequences=True, name="gru")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(1, name="head")(states))
+    model.compile("adam", "mse")
+    x = RNG.normal(size=(SAMPLES, STEPS, 1)).astype("float32")
+    found = tt.diagnose(model, x, x, dependency_length=4, layers="all")
+    assert list(found.layers) == ["gru"]
+    assert found.layers["gru"].reach.n == SAMPLES

@@ -55,7 +55,8 @@ def _timescale(layer: xr.Dataset) -> Iterator[Evidence]:
 
 
 def _saturation(layer: xr.Dataset) -> Iterator[Evidence]:
-    shares = saturation(layer).mean("unit")
+    found = saturation(layer)
+    shares = found.mean([dim for dim in found.dims if dim != "gate"])
     for gate in map(str, shares["gate"].values):
         left, right = (float(shares[side].sel(gate=gate)) for side in ("left", "right"))
         if gate != "candidate" and left + right >= _SATURATED:
