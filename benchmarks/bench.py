@@ -36,6 +36,7 @@ LIMITS = {
     "everything ÷ training step": "2.0 (held: 2.5)",
     "one quantity ÷ training step": "none set",
     "lag matrix ÷ training step": "none set",
+    "fit, a monitor every 50 steps ÷ fit": "1.08",
     "everything, 2 T ÷ T": "2.2",
     "peak extra memory ÷ arrays captured": "2",
     "256 panels, 1 sample: subplots ÷ ours": "at least 50",

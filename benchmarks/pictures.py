@@ -19,6 +19,7 @@ from throughtime.render.matplotlib import encoded
 from throughtime.render.page import page
 
 THEME = Theme(dpi=100)
+SIZE = (11, 9)  # inches, as ours
 
 
 def gradients(samples: int, steps: int, units: int) -> xr.DataArray:
@@ -89,7 +90,7 @@ def png(picture: tt.picture.Picture) -> bytes:
 
 
 def line_subplots(data: xr.DataArray) -> None:
-    fig, axes = plt.subplots(16, 16, sharex=True, sharey=True)
+    fig, axes = plt.subplots(16, 16, sharex=True, sharey=True, figsize=SIZE)
     for unit, ax in enumerate(axes.flat):
         ax.plot(data.values[..., unit].T)
     written(fig)
@@ -97,7 +98,7 @@ def line_subplots(data: xr.DataArray) -> None:
 
 def image_subplots(data: xr.DataArray) -> None:
     columns = int(np.ceil(len(data) ** 0.5))
-    fig, axes = plt.subplots(columns, columns, sharex=True, sharey=True, squeeze=False)
+    fig, axes = plt.subplots(columns, columns, sharex=True, sharey=True, squeeze=False, figsize=SIZE)
     for sample, ax in zip(np.log10(np.abs(data.values)), axes.flat, strict=False):
         ax.imshow(sample.T, aspect="auto", cmap="viridis")
     written(fig)

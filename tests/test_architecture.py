@@ -111,7 +111,7 @@ MAY_IMPORT = {
     },
     # The command uses the public names only, which are no room.
     "_cli": {"numpy", "pandas", "rich", "typer", "xarray"},
-    "callbacks/": set(),
+    "callbacks/": {"_errors"},
     "sinks/": {"_errors", "sinks"},
     "_store/": {"_errors", "_store", "filelock", "numpy", "xarray", "zarr"},
     "_weights": {"_errors", "_label", "_schema", "adapters", "xarray"},

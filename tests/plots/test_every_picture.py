@@ -46,7 +46,7 @@ VARIANTS = {
     "histogram by layer": lambda tree: plots.histogram(tree, by="layer", scale="signed_log"),
     "gradients of weights": lambda tree: plots.weights(tree, gradient=True, share=True),
 }
-VARIED = ("one direction", "two directions", "masked", "NaN", "one step")
+VARIED = ("one direction", "masked", "NaN", "one step")
 # What a picture needs that not every capture has.
 NEEDS = {
     "gates": (SchemaError, lambda leaf: "gate_activation" in leaf),

@@ -14,6 +14,7 @@ from throughtime._errors import MonitorError, ThroughTimeWarning
 from throughtime._probe import Probe
 from throughtime._store import Run
 from throughtime.callbacks.keras import keras_callback
+from throughtime.callbacks.lightning import lightning_callback
 
 from .alarms import NAMES, Alarm, alarms_of
 from .levels import LEVELS, level_of, stored
@@ -122,6 +123,15 @@ class Monitor:
         tf_keras.callbacks.Callback
         """
         return keras_callback(self, "tf_keras")
+
+    def lightning(self) -> Any:
+        """Make a callback for Lightning's Trainer; `loss` of the monitor is `(output, y)`, as in `capture`.
+
+        Returns
+        -------
+        lightning.pytorch.Callback
+        """
+        return lightning_callback(self)
 
     @contextmanager
     def watch(self, model: Any, *, loss: Any = None) -> Iterator[Monitor]:

@@ -10,6 +10,7 @@ from throughtime._scale import Array, Scale, Ticks, number
 from throughtime.picture import Line, Mark, Text
 
 FLOOR = "#c0447a"
+MOST_TICKS = 8
 MOST_NAMES = 64  # panels with their names inside: beyond, rows and columns have them
 _ROOM = (0.05, 0.84)  # margin below the curve and its height, in parts of a cell
 
@@ -105,7 +106,7 @@ def column_ticks(grid: Grid) -> Ticks:
     """Count the panels of a row below it, where they have no names of their own."""
     if grid.count <= MOST_NAMES:
         return ()
-    every = max(1, -(-grid.columns // 20))
+    every = max(1, -(-grid.columns // MOST_TICKS))
     return tuple((place + 0.5, f"+{place}") for place in range(0, grid.columns, every))
 
 
@@ -113,7 +114,7 @@ def row_ticks(grid: Grid, scale: Scale, words: list[str]) -> Ticks:
     """Write the ends of the scale beside the first row; where panels have no names, the first of each row."""
     top = grid.rows - 1
     if grid.count > MOST_NAMES:
-        every = max(1, -(-grid.rows // 20))
+        every = max(1, -(-grid.rows // MOST_TICKS))
         return tuple((top - row + 0.45, words[row * grid.columns]) for row in range(0, grid.rows, every))
     low = number(-scale.high if scale.kind == "signed_log" else scale.low)
     ends = ((0.0, f"≤ {low}" if scale.kind == "log10" else low), (1.0, number(scale.high)))

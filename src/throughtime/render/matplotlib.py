@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
@@ -60,13 +61,16 @@ def draw(picture: Picture, theme: Theme) -> Figure:
 def encoded(picture: Picture, theme: Theme, kind: str = "png") -> bytes:
     """Give a picture's bytes as png, svg or pdf."""
     target = io.BytesIO()
-    # Without a date the same picture is the same file.
-    undated: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    options: dict[str, Any] = {"pil_kwargs": {"compress_level": 4}} if kind == "png" else {}
     with settings(theme):
-        _draw(picture, theme).savefig(
-            target, format=kind, dpi=theme.dpi, metadata=undated.get(kind), **options
-        )
+        figure = _draw(picture, theme)
+        if kind == "png":
+            # Without `savefig`, which draws everything twice.
+            canvas: Any = FigureCanvasAgg(figure)
+            canvas.print_png(target, pil_kwargs={"compress_level": 4})
+        else:
+            # Without a date the same picture is the same file.
+            undated: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+            figure.savefig(target, format=kind, dpi=theme.dpi, metadata=undated[kind])
     return target.getvalue()
 
 
@@ -103,6 +107,8 @@ def _size(picture: Picture, theme: Theme) -> tuple[float, float]:
 def _draw_panel(ax: Any, panel: Panel, frame: int, theme: Theme, pixels: Pixels) -> None:
     for mark in panel.marks:
         draw_mark(ax, mark, frame, theme, pixels)
+    for artist in (*ax.lines, *ax.collections, *ax.images, *ax.texts):
+        artist.set_in_layout(False)  # measuring them is slow, and they lie inside the axes
     for axis, told in ((ax.xaxis, panel.x), (ax.yaxis, panel.y)):
         _dress(axis, told, counts=bool(panel.of(Image)))
     if panel.title:

@@ -156,5 +156,4 @@ def _draw_text(ax: Any, text: Text, theme: Theme) -> None:
             ha=across,
             va=along,
             clip_on=False,
-            in_layout=False,  # measuring text is what takes time
         )
