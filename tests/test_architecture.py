@@ -166,7 +166,7 @@ MAY_IMPORT = {
     "adapters/keras/gradient_tensorflow": KERAS | {"tensorflow"},
     "adapters/keras/gradient_jax": KERAS | {"jax"},
     "adapters/keras/gradient_torch": KERAS | {"torch"},
-    "_features/": {"_errors", "matplotlib", "numpy"},
+    "_features/": {"_errors", "_pool", "matplotlib", "numpy"},
     "_features/gradients": {"_probe", "_errors", "_record", "numpy"},
     # Arrays are read, counted and told without drawing.
     "_features/data": {"_errors", "numpy"},

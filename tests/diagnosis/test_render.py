@@ -1,0 +1,124 @@
+"""What a diagnosis and a comparison give besides text: plain data, a table, HTML, a terminal."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+import throughtime as tt
+from throughtime import testing
+from throughtime.diagnosis import Diagnosis
+
+
+def named(tree, name):
+    return xr.DataTree.from_dict({f"/{name}": tree["rnn"].to_dataset()})
+
+
+@pytest.fixture
+def found() -> Diagnosis:
+    return tt.diagnose(named(testing.decaying(0.9, samples=16), "a<b"), dependency_length=10)
+
+
+def test_a_dict_is_plain_and_complete(found):
+    told = found.to_dict()
+    again = json.loads(json.dumps(told, allow_nan=False))
+    assert again == told
+    assert told["verdict"] == "cannot_say"
+    reach = told["layers"]["a<b"]["reach"]
+    assert reach["value"] == pytest.approx(0.9**10)
+    assert reach["answer"] == "yes"
+    assert told["layers"]["a<b"]["curve"]["lag"] == [1, 2, 4, 8, 10, 16]
+    assert told["layers"]["a<b"]["use"]["value"] is None
+
+
+def test_a_table_has_a_row_a_question(found):
+    table = found.to_dataframe()
+    assert table["question"].tolist() == ["reach", "share", "use"]
+    assert table.loc[0, ["answer", "n", "threshold"]].tolist() == ["yes", 16, 0.01]
+
+
+def test_html_is_escaped_and_says_the_same(found):
+    page = found._repr_html_()
+    assert "a&lt;b" in page
+    assert "a<b" not in page
+    assert page.count("<table>") == page.count("</table>") == 1
+
+
+def test_a_terminal_shows_names_in_brackets():
+    found = tt.diagnose(testing.bidirectional(samples=16))
+    console = Console(width=160, record=True)
+    with console.capture() as captured:
+        console.print(found)
+    assert "rnn[backward]" in captured.get()
+    assert repr(found) == str(found)
+
+
+def test_layers_are_compared_by_path_or_by_order():
+    slow, fast = (testing.decaying(rate, samples=16) for rate in (0.9, 0.5))
+    same = tt.compare(tt.diagnose(slow), tt.diagnose(fast)).to_dataframe()
+    assert same["layer"].unique().tolist() == ["rnn"]
+    other = tt.compare(tt.diagnose(slow), tt.diagnose(named(fast, "gru")))
+    assert other.to_dataframe()["layer"].unique().tolist() == ["rnn → gru"]
+    assert other.to_dataframe().loc[0, "change"] == pytest.approx((0.5 / 0.9) ** 16)
+    assert "rnn → gru" in str(other)
+    assert "rnn → gru" in other._repr_html_()
+
+
+def test_what_cannot_be_compared_is_refused():
+    one = tt.diagnose(testing.decaying(samples=16), dependency_length=4)
+    with pytest.raises(tt.DiagnosticError, match="same dependency_length"):
+        tt.compare(one, tt.diagnose(testing.decaying(samples=16), dependency_length=5))
+    two = tt.diagnose(testing.bidirectional(samples=16), dependency_length=4)
+    with pytest.raises(tt.DiagnosticError, match="No layer of a"):
+        tt.compare(one, two)
+    with pytest.raises(tt.DiagnosticError, match="two diagnoses, got a str"):
+        tt.compare(one, "another")
+
+
+def test_what_is_no_capture_of_recurrent_layers_is_refused():
+    dense = xr.DataTree.from_dict(
+        {"/dense": xr.Dataset({"output": (("sample", "output_unit"), np.ones((2, 2)))})}
+    )
+    with pytest.raises(tt.DiagnosticError, match="no recurrent layer to diagnose"):
+        tt.diagnose(dense)
+    steps = xr.concat([testing.decaying(samples=2)["rnn"].to_dataset()] * 2, "step")
+    with pytest.raises(tt.DiagnosticError, match="several training steps"):
+        tt.diagnose(steps)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    st.lists(st.integers(1, 12), min_size=2, max_size=6),
+    st.sampled_from(["after", "before"]),
+    st.floats(0.3, 1.2),
+    st.integers(1, 11),
+)
+def test_padding_is_no_time_wherever_it_lies(lengths, padding, rate, lag):
+    tree = testing.with_masks(lengths=lengths, rate=rate, steps=12, padding=padding)
+    found = tt.diagnose(tree, dependency_length=lag)
+    long_enough = [length for length in lengths if length > lag]
+    if not long_enough:
+        assert "beyond the window" in found.text
+        return
+    reach = found.layers["rnn"].reach
+    assert reach.n == len(long_enough)
+    assert reach.value == pytest.approx(rate**lag)
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.floats(1e-30, 1e30), st.integers(1, 40))
+def test_the_size_of_the_loss_does_not_count(scale, lag):
+    tree = testing.decaying(0.8, samples=4)
+    leaf = tree["rnn"].to_dataset()
+    names = [name for name in leaf.data_vars if "gradient" in str(name) or name == "step_contribution"]
+    scaled = leaf.assign({name: leaf[name] * scale for name in names})
+    one, other = (tt.diagnose(each, dependency_length=lag) for each in (leaf, scaled))
+    assert one.verdict == other.verdict
+    assert one.layers["layer"].reach.value == pytest.approx(other.layers["layer"].reach.value)
+    assert one.layers["layer"].share.value == pytest.approx(other.layers["layer"].share.value)
