@@ -49,6 +49,7 @@ OF_EVERY_KERAS = {
     "adapters/solved",
     "adapters/unrolling",
     "adapters/wanted",
+    "adapters/whole",
 }
 OF_EVERY_ADAPTER = {"_budget", "_errors", "_random_states", "_record", "adapters/alike", "numpy"}
 KERAS = OF_EVERY_ADAPTER | OF_EVERY_KERAS | {"keras"}
@@ -156,6 +157,7 @@ MAY_IMPORT = {
     "adapters/held": set(),
     "adapters/solved": {"_errors", "_record", "adapters/cell_weights", "adapters/unrolling", "numpy"},
     "adapters/unrolling": set(),
+    "adapters/whole": set(),
     "adapters/sizes": {"_budget", "adapters/gates", "adapters/held", "adapters/needs"},
     "adapters/meter": {"_budget", "_record", "adapters/needs", "adapters/sizes"},
     "adapters/torch/": TORCH,
@@ -164,7 +166,7 @@ MAY_IMPORT = {
     "adapters/keras/gradient_tensorflow": KERAS | {"tensorflow"},
     "adapters/keras/gradient_jax": KERAS | {"jax"},
     "adapters/keras/gradient_torch": KERAS | {"torch"},
-    "_features/": {"_errors", "matplotlib", "numpy"},
+    "_features/": {"_errors", "_pool", "matplotlib", "numpy"},
     "_features/gradients": {"_probe", "_errors", "_record", "numpy"},
     # Arrays are read, counted and told without drawing.
     "_features/data": {"_errors", "numpy"},

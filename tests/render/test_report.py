@@ -179,3 +179,12 @@ def test_nothing_to_report_and_no_place_to_write_are_refused(tree, tmp_path):
     with pytest.raises(tt.PictureError, match=r"\.html"):
         tt.report(tree, tmp_path / "report.pdf")
     assert not list(tmp_path.iterdir())
+
+
+def test_names_are_words_and_never_a_program(tmp_path):
+    leaf = testing.decaying(samples=2)["rnn"].to_dataset().assign_attrs(layer="<script>alert(1)")
+    tree = xr.DataTree.from_dict({"/<script>alert(2)": leaf})
+    tree.attrs["batch"] = "</script><script>alert(3)"
+    text = tt.report(tree, tmp_path / "names.html", title="<script>alert(4)").read_text(encoding="utf-8")
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert(4)" in text

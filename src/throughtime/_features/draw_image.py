@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from throughtime._features.data import Features, Values, nonfinite_note
 from throughtime._features.panel_style import INK, Frame, dress, few_index_ticks
 from throughtime._features.panels import Canvas
 from throughtime._features.titles import short
+from throughtime._pool import pooled
 
 MISSING = "#9a9a9a"
 MOST_MARKS = 300  # in a panel; beyond, the grey of the cells says it
@@ -202,30 +202,6 @@ def _index_ticks(ax: Axes, features: Features, canvas: Canvas, *, time_on_x: boo
         ax.set_yticks(centres, names)
     else:
         ax.set_xticks(centres, names)
-
-
-def pooled(image: Values, most_rows: int, most_columns: int) -> Values:
-    """Shrink to no more cells than there are pixels, each showing its largest magnitude; NaN comes first.
-
-    Skipping cells instead would lose single spikes.
-
-    Examples
-    --------
-    >>> pooled(np.array([[0.0, 0.1, -3.0, 0.2]]), most_rows=10, most_columns=2)
-    array([[ 0.1, -3. ]])
-    """
-    return _pool(_pool(image, most_columns).T, most_rows).T
-
-
-def _pool(image: Values, most: int) -> Values:
-    """Pool along the last axis."""
-    length = image.shape[1]
-    factor = -(-length // max(1, most))
-    if factor <= 1:
-        return image
-    edges = np.linspace(0, length, max(1, most) + 1).round().astype(int)
-    picked = [np.abs(image[:, low:high]).argmax(axis=1) + low for low, high in pairwise(edges)]
-    return np.take_along_axis(image, np.stack(picked, axis=1), axis=1)
 
 
 def _draw_cells(

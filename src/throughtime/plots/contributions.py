@@ -19,12 +19,12 @@ from throughtime.plots.data import (
     Source,
     count,
     last_step,
+    located,
     only_valid,
     parts,
     read,
     required,
     valid_for,
-    where,
 )
 from throughtime.plots.look import Look, checked, size
 from throughtime.plots.spread import quantiles
@@ -76,7 +76,9 @@ def contributions(captured: Layer, **look: Unpack[Look]) -> Picture:
     return Picture(
         tuple(panels),
         title=look.get("title")
-        or " · ".join(filter(None, (f"step contributions {source.symbol}", where(captured), samples))),
+        or " · ".join(
+            filter(None, (f"step contributions {source.symbol}", located(captured, layer), samples))
+        ),
         note=NOTE,
         linked="x",
         **size(look, 9.0, 0.8 + 2.3 * len(panels)),

@@ -119,6 +119,13 @@ def where(captured: Layer) -> str:
     return str(captured.attrs.get("layer", ""))
 
 
+def located(captured: Layer | str, dataset: xr.Dataset) -> str:
+    """Say which layer this is and, of a stored run, which training step."""
+    step = dataset.coords.get("step")
+    told = f"step {step.item()}" if step is not None and step.ndim == 0 else ""
+    return " · ".join(filter(None, (captured if isinstance(captured, str) else where(captured), told)))
+
+
 def symbol_of(name: str, own: Sequence[str] = ()) -> str:
     """Symbol of a variable, in Unicode: dL/dhₜ."""
     known = words(tuple(own)) if own else VARIABLES

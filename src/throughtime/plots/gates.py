@@ -21,12 +21,12 @@ from throughtime.plots.data import (
     Source,
     count,
     last_step,
+    located,
     only_valid,
     parts,
     read,
     unit_dim,
     valid_for,
-    where,
 )
 from throughtime.plots.look import Look, checked, size
 
@@ -88,7 +88,7 @@ def gates(
     return Picture(
         panels,
         columns=len(columns),
-        title=look.get("title") or " · ".join(filter(None, ("gates", where(captured), told))),
+        title=look.get("title") or " · ".join(filter(None, ("gates", located(captured, dataset), told))),
         note=NOTE,
         linked="x",
         **size(look, 4.6 * len(columns), 1.1 + 1.7 * len(columns[0])),

@@ -14,7 +14,7 @@ from throughtime._schema import states
 from throughtime._theme import DISTINCT
 from throughtime.diagnostics.lags import log_norm, log_state_gradient, valid_steps
 from throughtime.picture import Axis, Band, Line, Mark, Panel, Picture
-from throughtime.plots.data import count, labels, last_step, layers
+from throughtime.plots.data import count, labels, last_step, layers, located
 from throughtime.plots.look import Look, checked, size
 from throughtime.plots.palettes import palette
 from throughtime.plots.spread import quantiles
@@ -84,6 +84,8 @@ def gradient_flow(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> P
     )
     samples = max(int(leaf.sizes.get("sample", 1)) for _, leaf in layers(captured))
     told = f"gradient flow · {count(len(names), 'layer')} · {count(samples, 'sample')}"
+    step = located("", last_step(layers(captured)[0][1]))
+    told = f"{told} · {step}" if step else told
     return Picture(
         panels,
         title=look.get("title") or told,

@@ -14,7 +14,7 @@ from throughtime.diagnostics import lag_profile as measured
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.lags import signals
 from throughtime.picture import Axis, Band, Line, Mark, Panel, Picture
-from throughtime.plots.data import count, last_step, parts, where
+from throughtime.plots.data import count, last_step, located, parts
 from throughtime.plots.look import Look, checked, size
 
 MOST_CURVES = 100
@@ -62,7 +62,9 @@ def lag_profile(captured: Layer, *, threshold: float = 0.01, **look: Unpack[Look
     names = [name for name, _ in parts(profile["ratio"], ["lag"])]
     panels = tuple(_panel(profile, ratios, name, scale, threshold) for name in names)
     samples = count(int(ratios.sizes["sample"]), "sample")
-    title = look.get("title") or " · ".join(filter(None, ("lag profile R(k)", where(captured), samples)))
+    title = look.get("title") or " · ".join(
+        filter(None, ("lag profile R(k)", located(captured, layer), samples))
+    )
     return Picture(
         panels,
         columns=min(2, len(panels)),

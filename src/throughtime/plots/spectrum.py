@@ -14,7 +14,7 @@ from throughtime._theme import DISTINCT
 from throughtime.diagnostics import lyapunov_spectrum, recurrent_spectrum
 from throughtime.diagnostics.checks import certified
 from throughtime.picture import Axis, Dots, Line, Mark, Panel, Picture
-from throughtime.plots.data import count, labels, last_step, parts, where
+from throughtime.plots.data import count, labels, last_step, located, parts
 from throughtime.plots.look import Look, checked, size
 
 MOST_WORK = 2e9  # multiplications of a Lyapunov spectrum, above which it is left out
@@ -65,7 +65,7 @@ def spectrum(captured: Layer, *, samples: int = 4, **look: Unpack[Look]) -> Pict
     return Picture(
         tuple(panels),
         columns=len(panels),
-        title=look.get("title") or " · ".join(filter(None, ("spectrum", where(captured), reason))),
+        title=look.get("title") or " · ".join(filter(None, ("spectrum", located(captured, layer), reason))),
         note=NOTE,
         **size(look, 0.6 + 4.2 * len(panels), 4.7),
     )

@@ -15,7 +15,7 @@ from throughtime._schema import layer as one_layer
 from throughtime._theme import DISTINCT
 from throughtime.picture import Axis, Band, Image, Line, Mark, Panel, Picture, Rectangles
 from throughtime.plots.colored import colors
-from throughtime.plots.data import Source, last_step, where
+from throughtime.plots.data import Source, last_step, located
 from throughtime.plots.look import Look, checked, size
 
 GAP = 0.05  # between gates, in parts of one
@@ -68,7 +68,7 @@ def weights(captured: Layer, *, gradient: bool = False, bins: int = 60, **look: 
     what = "weight gradients" if gradient else "weights"
     return Picture(
         tuple(panels),
-        title=look.get("title") or " · ".join(filter(None, (what, where(captured)))),
+        title=look.get("title") or " · ".join(filter(None, (what, located(captured, dataset)))),
         note=NOTE,
         heights=heights,
         **size(look, 10.0, 0.8 + 5.6 * len(directions)),
