@@ -49,6 +49,7 @@ OF_EVERY_KERAS = {
     "adapters/solved",
     "adapters/unrolling",
     "adapters/wanted",
+    "adapters/whole",
 }
 OF_EVERY_ADAPTER = {"_budget", "_errors", "_random_states", "_record", "adapters/alike", "numpy"}
 KERAS = OF_EVERY_ADAPTER | OF_EVERY_KERAS | {"keras"}
@@ -156,6 +157,7 @@ MAY_IMPORT = {
     "adapters/held": set(),
     "adapters/solved": {"_errors", "_record", "adapters/cell_weights", "adapters/unrolling", "numpy"},
     "adapters/unrolling": set(),
+    "adapters/whole": set(),
     "adapters/sizes": {"_budget", "adapters/gates", "adapters/held", "adapters/needs"},
     "adapters/meter": {"_budget", "_record", "adapters/needs", "adapters/sizes"},
     "adapters/torch/": TORCH,

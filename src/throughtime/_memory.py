@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import time
+from functools import lru_cache
 from pathlib import Path
 
 _LIMITS = (  # limit, use and the part of it that can be dropped; control groups of version 2, then 1
@@ -14,14 +16,20 @@ _LIMITS = (  # limit, use and the part of it that can be dropped; control groups
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
 _GROUPS = Path("/sys/fs/cgroup")
+_SECONDS = 0.5
 
 
 def available() -> int | None:
     """Return the bytes that can still be taken without swapping; None where that cannot be known.
 
     On Linux what the kernel counts as available, or less where a control group, as of a container or a
-    batch job, limits this process.
+    batch job, limits this process. Read anew after half a second: it takes as long as a small capture.
     """
+    return _available(int(time.monotonic() / _SECONDS))
+
+
+@lru_cache(maxsize=1)
+def _available(moment: int) -> int | None:
     if sys.platform != "linux":
         return None
     figures = [_of_system(Path("/proc/meminfo")), *map(_of_group, _groups(Path("/proc/self/cgroup")))]

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from throughtime._record import MEAN, ONE_SAMPLE, SUM, ModelRecord
+from throughtime.adapters import whole
 from throughtime.adapters.alike import Alike
 from throughtime.adapters.reductions import Labels
 
@@ -20,29 +21,12 @@ from .internals import every_layer
 from .program import VALID_STEPS, Program, Result
 from .tensors import batch_size, joined, rows_of
 
-_SIZES = "the inputs' first axes, {sizes}, are not all samples"
-_TRAINING = "with training=True dropout and batch statistics are those of the whole batch"
-_STATEFUL = "the layer {name!r} is stateful and keeps a state for each sample of the batch"
-_FIXED = "the model's input has a fixed batch size of {size}"
-_REDUCTION = "the loss is no mean or sum over samples ({how})"
-_ADDED = "layers add losses of their own, with add_loss or an activity regulariser, from the whole batch"
-_REGULARISED = "the loss is a sum over samples, and its regularisers are added once for each batch"
-_MASKED = "masks reach the loss, and on which steps it averages is not known"
-
 
 def why_whole(model: Any, x: Any, training: bool) -> str:
     """Tell why parts would not add up; empty where nothing of the model and its inputs says so."""
-    lengths = {int(array.shape[0]) for array in keras.tree.flatten(x)}
-    if len(lengths) > 1:
-        return _SIZES.format(sizes=", ".join(map(str, sorted(lengths))))
-    if training:
-        return _TRAINING
-    stateful = [layer.name for layer in every_layer(model) if getattr(layer, "stateful", False)]
-    if stateful:
-        return _STATEFUL.format(name=stateful[0])
-    sizes = [tensor.shape[0] for tensor in keras.tree.flatten(getattr(model, "inputs", None) or [])]
-    fixed = [size for size in sizes if size is not None]
-    return _FIXED.format(size=fixed[0]) if fixed else ""
+    lengths = (int(array.shape[0]) for array in keras.tree.flatten(x))
+    fixed = (tensor.shape[0] for tensor in keras.tree.flatten(getattr(model, "inputs", None) or []))
+    return whole.why_whole(lengths, every_layer(model), fixed, training=training)
 
 
 def _of_loss(model: Any, how: str, program: Program, *, own_function: bool) -> str:
@@ -59,13 +43,13 @@ def _of_loss(model: Any, how: str, program: Program, *, own_function: bool) -> s
         The loss is a plain function, which knows no masks.
     """
     if program.adds_losses:
-        return _ADDED
+        return whole.ADDED
     if how not in (MEAN, SUM, ONE_SAMPLE):
-        return _REDUCTION.format(how=how)
+        return whole.REDUCTION.format(how=how)
     if how == SUM and any(variable.regularizer is not None for variable in model.trainable_variables):
-        return _REGULARISED
+        return whole.REGULARISED
     is_clear = own_function or (program.reductions.declared is not None and len(program.masked) == 1)
-    return "" if is_clear or how == SUM or not any(program.masked) else _MASKED
+    return "" if is_clear or how == SUM or not any(program.masked) else whole.MASKED
 
 
 def _weight(program: Program, result: Result, samples: int) -> float:

@@ -88,6 +88,11 @@ def rows_of(structure: Any, rows: Sequence[int]) -> Any:
     return _mapped(lambda array: array[list(rows)], structure)
 
 
+def joined(one: Any, other: Any) -> Any:
+    """Put the samples of two structures together."""
+    return tf.nest.map_structure(lambda a, b: None if a is None else np.concatenate([a, b]), one, other)
+
+
 def with_copies(structure: Any, size: int) -> Any:
     """Replace every sample by the first; what has no sample axis stays."""
 

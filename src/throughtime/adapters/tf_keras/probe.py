@@ -24,6 +24,7 @@ from .library import belongs_to_a_graph
 from .loss import Loss
 from .models import check_model, needs_its_batch, plain_settings, weight_values
 from .own_cells import own_cell
+from .parts import Parts, why_whole
 from .program import Program, Result, Traced
 from .restore import untouched
 from .second_pass import SecondPass
@@ -68,6 +69,7 @@ class Probe:
         self.request = request
         self.found = find.select(model, layers)
         self._traces: OrderedDict[Any, _Trace] = OrderedDict()
+        self._parts = Parts(model, self._data_loss)
 
     def __call__(self, x: Any, y: Any, sample_weight: Any, budget: Budget) -> ModelRecord:
         """Capture one batch. Structures of arrays; y None for a capture without gradients.
@@ -86,7 +88,10 @@ class Probe:
             wanted = self._wanted(trace.program.has_loss)
             values = weight_values(self.model, self.found)
         done = Pass(self.model, self.found, trace.program, result, wanted, values, unrolled)
-        return records(done, reduced)
+        record = records(done, reduced)
+        if budget.part == budget.samples or reduced is None:
+            return record
+        return self._parts.record(record, reduced[1], trace.program, result, data)
 
     def samples(self, x: Any) -> int:
         """Count the samples of a batch."""
@@ -94,11 +99,13 @@ class Probe:
 
     def part(self, data: Any, rows: slice) -> Any:
         """Take some of the samples of x, y and sample weights."""
+        if rows.start == 0:
+            self._parts = Parts(self.model, self._data_loss)
         return tf.nest.map_structure(lambda array: None if array is None else array[rows], data)
 
     def why_whole(self, data: Any) -> str:
-        """Tell why parts of a batch would not add up to it."""
-        return "models of Keras 2 are captured whole"
+        """Tell why parts of a batch would not add up to it; empty where nothing known yet says so."""
+        return why_whole(self.model, data[0], self.request.training)
 
     def expect_one_layer(self) -> None:
         """Refuse several layers where one is meant."""

@@ -77,6 +77,8 @@ class Program:
         What the next pass may take.
     need : Need
         What a pass takes; known after one.
+    masked : bool
+        A mask comes along with a prediction; known after a pass.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class Program:
         self._at_once = at_once
         self.budget: Budget | None = None
         self.need = Need()
+        self.masked = False
         self._structure: Any = None
         weights = [weight for entry in found for weight in entry.watched.weights]
         is_wanted = has_loss and "weight_gradients" in request.quantities
@@ -120,6 +123,8 @@ class Program:
         recorder = self._recorder(mark)
         with autograph_enabled(), recorder.watching(self.model):
             predictions = called(self.model, labels.x, self.training)
+        masks = [getattr(each, "_keras_mask", None) for each in tf.nest.flatten(predictions)]
+        self.masked = any(mask is not None for mask in masks)
         sized = [recorder.sized(each) for each in tf.nest.flatten(predictions) if tf.is_tensor(each)]
         recorder.meter.add_output(sized, is_watched=False, flows_back=recorder.flows_back)
         self.need = recorder.meter.total()
