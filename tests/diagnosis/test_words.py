@@ -275,3 +275,15 @@ def test_each_remedy_has_a_source():
 def test_a_sentence_without_its_values_is_an_error():
     with pytest.raises(KeyError):
         say("uses")
+
+
+def test_evidence_that_a_cell_does_not_have_is_left_out():
+    text = printed(changed(decaying(), attributes={"activation": "one of its own"}))
+    assert "Lyapunov" not in text
+    assert "spectral radius" in text
+
+
+def test_few_samples_are_a_warning_as_well():
+    model = Model(testing.decaying(samples=SAMPLES - 5, steps=STEPS))
+    with pytest.warns(tt.ThroughTimeWarning, match="Only 15 samples"):
+        tt.diagnose(model, model.x[:15], model.y[:15], dependency_length=8)

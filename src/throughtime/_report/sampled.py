@@ -34,8 +34,3 @@ def sampled(tree: xr.DataTree) -> tuple[str, ...]:
         if shown < total:
             told.append(f"Sliders step through {shown} of {total} {noun}, chosen evenly.")
     return tuple(told)
-
-
-def last_step(dataset: xr.Dataset) -> xr.Dataset:
-    """Take the last training step of a run."""
-    return dataset.isel(step=-1) if "step" in dataset.dims else dataset

@@ -11,12 +11,13 @@ import xarray as xr
 from throughtime._errors import DiagnosticError, SchemaError
 from throughtime._report.numbers import certificates, measures, origin
 from throughtime._report.pictures import of_layer, of_model
-from throughtime._report.sampled import last_step, sampled
+from throughtime._report.sampled import sampled
 from throughtime._save import checked_path, write
 from throughtime._schema import layer as one_layer
 from throughtime._summary import summary
 from throughtime._theme import Theme
 from throughtime.diagnosis import Diagnosis, diagnose
+from throughtime.plots.data import last_step
 
 READING = (
     "Time is the order of each layer's own input. Gradients are those of each sample's own loss. Drag to "

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import xarray as xr
 
-from throughtime._errors import DiagnosticError, SchemaError
+from throughtime._errors import ThroughTimeError
 from throughtime.diagnostics import lyapunov_spectrum, recurrent_spectrum, saturation, timescale
 
 from .findings import Evidence, LayerDiagnosis, Remedy, Verdict
@@ -43,7 +43,7 @@ def evidence(layer: xr.Dataset, fitted: xr.Dataset | None, epsilon: float | None
 def _those_there(source: Callable[[], Iterator[Evidence]]) -> list[Evidence]:
     try:
         return list(source())
-    except (DiagnosticError, SchemaError):  # a cell that has no such thing
+    except ThroughTimeError:  # a cell that has no such thing
         return []
 
 

@@ -64,7 +64,7 @@ def compare(
     ('short', 'long', True)
     """
     look = checked(look)
-    sources = [few_samples(_latest(read(each, quantity)), (), None) for each in (first, second)]
+    sources = [few_samples(read(each, quantity).latest(), (), None) for each in (first, second)]
     if look.get("share") is False:
         sources = [_divided(source) for source in sources]
     shown = np.concatenate([only_valid(source).values.ravel() for source in sources])
@@ -90,10 +90,6 @@ def compare(
         linked="xy" if len({(panel.x.limits, panel.y.limits) for panel in panels}) == 1 else "",
         **size(look, 12.0, height_of(panels, 2)),
     )
-
-
-def _latest(source: Source) -> Source:
-    return source.with_values(source.values.isel(step=-1)) if "step" in source.values.dims else source
 
 
 def _divided(source: Source) -> Source:

@@ -52,6 +52,10 @@ class Source:
                 valid = valid.isel({dim: places})
         return replace(self, values=values, valid=valid)
 
+    def latest(self) -> Source:
+        """Take the last training step of a stored run."""
+        return replace(self, values=self.values.isel(step=-1)) if "step" in self.values.dims else self
+
     def with_values(self, values: xr.DataArray, symbol: str = "") -> Source:
         """Take other values of the same variable."""
         return replace(self, values=values, symbol=symbol or self.symbol)

@@ -92,7 +92,7 @@ def lines(
     look = checked(look)
     if spread is not None and spread not in SPREADS:
         raise PictureError(f"There is no spread {spread!r}. Choose one of: {', '.join(SPREADS)}.")
-    source = _latest(read(captured, quantity))
+    source = read(captured, quantity).latest()
     dim_called(source.values, "time", "the horizontal axis")
     dim = _panel_dim(source.values, panels)
     values = only_valid(source)
@@ -112,11 +112,6 @@ def lines(
         linked="xy",
         **size(look, 11.0 if grid.count > 1 else 8.0, _height(grid, len(drawn))),
     )
-
-
-def _latest(source: Source) -> Source:
-    """Of a stored run take the last step."""
-    return source.with_values(source.values.isel(step=-1)) if "step" in source.values.dims else source
 
 
 def _panel_dim(values: xr.DataArray, panels: str) -> str | None:

@@ -50,9 +50,8 @@ def scatter(captured: Captured, quantity: str = "output_gradient", **look: Unpac
     >>> dict(picture.panels[0].of(Dots)[0].details)["value"].shape  # 3 samples × 4 units
     (12,)
     """
-    source, look = read(captured, quantity), checked(look)
-    values = source.values.isel(step=-1) if "step" in source.values.dims else source.values
-    source = source.with_values(values)
+    source, look = read(captured, quantity).latest(), checked(look)
+    values = source.values
     if "time" in values.dims:
         raise PictureError(
             f"{source.name} has a time axis. Choose a step, tree['lstm']['{source.name}'].isel(time=-1), or "
