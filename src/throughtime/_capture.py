@@ -31,7 +31,7 @@ def capture(
 
     Parameters
     ----------
-    model : Keras 3 model, built, or torch.nn.Module
+    model : model of Keras 3, tf_keras or Keras 2, built, or torch.nn.Module
         Keras on the TensorFlow, JAX or torch backend.
     x : array, tensor, list, dict or tuple of those, or a dataset
         Samples first, then time; for a torch module in the layout that it takes. A tuple is several

@@ -34,7 +34,7 @@ def get_rnn_gradients(
 
     Parameters
     ----------
-    model : Keras 3 model, built, or torch.nn.Module
+    model : model of Keras 3, tf_keras or Keras 2, built, or torch.nn.Module
     input_data, labels : as `model.fit` takes them, or the torch module and its loss
         `labels` may be None when `input_data` is a dataset that brings its own.
     layer_idx : int, optional
