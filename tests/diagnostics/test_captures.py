@@ -441,3 +441,11 @@ class TestRefusals:
         for measure in ON_GATES:
             measure(dataset)
         xr.testing.assert_identical(dataset, before)
+
+
+def test_an_output_without_time_is_made_after_all_steps():
+    leaf = testing.decaying(samples=3)["rnn"].to_dataset().copy(deep=True)
+    leaf["input"][{"sample": 1, "time": 30}] = np.nan
+    leaf["output"][{"sample": 1}] = np.nan
+    found = tt.diagnostics.first_nonfinite(leaf)
+    assert (found.variable, found.where["time"]) == ("input", 30)

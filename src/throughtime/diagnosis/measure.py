@@ -65,7 +65,8 @@ def why_no_gradient(layer: xr.Dataset) -> str:
     if "lag_matrix" in layer or name in layer:
         return ""
     key = reason_key("hidden_gradient", layer.attrs)
-    return str(layer.attrs.get(f"missing_{key}", "it was not captured"))
+    otherwise = "it was not captured" if "loss" in layer else "there are no labels"
+    return str(layer.attrs.get(f"missing_{key}", otherwise))
 
 
 def signal(layer: xr.Dataset) -> Signal:

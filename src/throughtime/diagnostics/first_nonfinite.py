@@ -137,7 +137,10 @@ def _earliest(
     places = dict(zip(dims, np.nonzero(broken.values), strict=True))
     none = np.zeros(len(places[dims[0]]), dtype=np.intp)
     step = places.get("step", none)
-    time = _processed(name, places, layer, backward=phase[0] >= 3) if "time" in places else none
+    backward = phase[0] >= 3
+    # What has no time is made of the last step, and asks for its gradient first.
+    ends = none if backward else none + layer.sizes.get("time", 0)
+    time = _processed(name, places, layer, backward=backward) if "time" in places else ends
     first = int(np.lexsort([*reversed(list(places.values())), time, step])[0])
     index = {dim: int(each[first]) for dim, each in places.items()}
     labels = {dim: _label(layer, dim, place) for dim, place in index.items()}
