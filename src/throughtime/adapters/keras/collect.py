@@ -21,6 +21,7 @@ from throughtime._record import (
 from throughtime.adapters.alignment import returns_reversed
 from throughtime.adapters.cell_weights import Readers, Values
 from throughtime.adapters.dims import with_own_axes
+from throughtime.adapters.leaf_parts import is_channels_first
 from throughtime.adapters.needs import INSIDE
 from throughtime.adapters.several_leaves import stacked, unlike_halves
 
@@ -32,7 +33,7 @@ from .collect_closed import closed_direction
 from .collect_unrolled import Direction, solved_records
 from .find import Found
 from .inside import halves, why_not
-from .leaf_parts import is_channels_first, of_half, of_stack, own_states
+from .leaf_parts import READING
 from .program import Program, Result, Seen, all_variables
 from .time_distributed import joined_over_outer_steps
 
@@ -128,12 +129,12 @@ def _records(done: Pass, position: int) -> tuple[LayerRecord, ...]:
         return (whole,)
     inside = [_solved(done, position, part) for part in range(len(seen.inside))]
     if is_stack(each[0].cell):
-        return stacked(whole, of_stack(each, _readers(done)), inside)
+        return stacked(whole, READING.of_stack(each, _readers(done)), inside)
     if len(each) > 1 and not whole.directions and inside:
-        own = [of_half(half, _readers(done)) for half in each]
+        own = [READING.of_half(half, _readers(done)) for half in each]
         return (whole, *unlike_halves(whole, own, inside))
     solved = replace(whole, inside=tuple(cells[0] for cells in inside))
-    return (with_own_axes(solved, own_states(each[0]), channels_first=is_channels_first(each[0])),)
+    return (with_own_axes(solved, READING.own_states(each[0]), channels_first=is_channels_first(each[0])),)
 
 
 def _is_recurrent(layer: Any) -> bool:

@@ -11,13 +11,14 @@ import numpy as np
 
 from throughtime._record import Array, LayerRecord, ModelRecord
 from throughtime.adapters.dims import with_own_axes
+from throughtime.adapters.leaf_parts import is_channels_first
 from throughtime.adapters.several_leaves import stacked, unlike_halves
 
 from . import find, settings, weights
 from .arrays import numpy
 from .attributes import of_framework
 from .cell import is_stack
-from .leaf_parts import is_channels_first, of_half, of_stack, own_states
+from .leaf_parts import READING
 from .models import check_model
 
 
@@ -50,11 +51,11 @@ def _leaves(entry: find.Found) -> tuple[LayerRecord, ...]:
     if not isinstance(halves[0], keras.layers.RNN):
         return (whole,)
     if is_stack(halves[0].cell):
-        return stacked(whole, of_stack(halves, {"": _value}), [])
+        return stacked(whole, READING.of_stack(halves, {"": _value}), [])
     if len(halves) > 1 and not whole.directions:
-        own = [of_half(half, {"": _value}) for half in halves]
+        own = [READING.of_half(half, {"": _value}) for half in halves]
         return (whole, *unlike_halves(whole, own, [[], []]))
-    named = with_own_axes(whole, own_states(halves[0]), channels_first=is_channels_first(halves[0]))
+    named = with_own_axes(whole, READING.own_states(halves[0]), channels_first=is_channels_first(halves[0]))
     return (replace(named, dims={**named.dims, **whole.dims}),)
 
 

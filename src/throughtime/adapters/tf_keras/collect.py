@@ -13,6 +13,7 @@ from throughtime._record import UNREACHED, Array, DirectionRecord, LayerRecord, 
 from throughtime.adapters.alignment import returns_reversed
 from throughtime.adapters.cell_weights import Readers, Values
 from throughtime.adapters.dims import with_own_axes
+from throughtime.adapters.leaf_parts import is_channels_first
 from throughtime.adapters.needs import INSIDE
 from throughtime.adapters.several_leaves import stacked, unlike_halves
 
@@ -24,7 +25,7 @@ from .collect_closed import closed_direction
 from .collect_unrolled import Direction, solved_records
 from .find import Found
 from .internals import compute_dtype
-from .leaf_parts import is_channels_first, of_half, of_stack, own_states
+from .leaf_parts import READING
 from .library import is_a
 from .program import Program, Result
 from .tap import Call
@@ -101,12 +102,14 @@ def _records(done: Pass, position: int) -> tuple[LayerRecord, ...]:
         return (whole,)
     inside = [_solved(done, position, part) for part in range(len(call.inside))]
     if is_stack(halves[0].cell):
-        return stacked(whole, of_stack(halves, _readers(done)), inside)
+        return stacked(whole, READING.of_stack(halves, _readers(done)), inside)
     if len(halves) > 1 and not whole.directions and inside:
-        own = [of_half(half, _readers(done)) for half in halves]
+        own = [READING.of_half(half, _readers(done)) for half in halves]
         return (whole, *unlike_halves(whole, own, inside))
     solved = replace(whole, inside=tuple(cells[0] for cells in inside))
-    return (with_own_axes(solved, own_states(halves[0]), channels_first=is_channels_first(halves[0])),)
+    return (
+        with_own_axes(solved, READING.own_states(halves[0]), channels_first=is_channels_first(halves[0])),
+    )
 
 
 def _readers(done: Pass) -> Readers:
