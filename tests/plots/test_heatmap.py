@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from scipy import ndimage
 from tests.plots.trees import with_steps
 
 from throughtime import PictureError, SchemaError, plots, testing
@@ -253,3 +255,20 @@ def test_cells_of_an_image_are_units_in_a_row():
     np.testing.assert_array_equal(image.values, np.arange(48.0).reshape(2, 24).T)
     by_row = plots.heatmap(values.isel(channel=0), rows="row", sliders=["column"])
     assert images(by_row)[0].values.shape == (3, 2, 2)
+
+
+def test_no_spike_is_lost_on_the_way_to_the_pixels():
+    rng = np.random.default_rng(0)
+    values = np.full((400, 5000), 1e-6)
+    rows, columns = np.arange(5, 400, 10), rng.permutation(np.arange(60, 5000, 124))[:40]
+    values[rows[: len(columns)], columns] = 1.0
+    picture = plots.heatmap(xr.DataArray(values, dims=("unit", "time"), name="hidden_gradient"))
+    figure = picture.to_matplotlib()
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    box = figure.axes[0].get_window_extent()
+    image = np.asarray(canvas.buffer_rgba())[::-1, :, :3]
+    image = image[int(box.y0) : int(box.y1), int(box.x0) : int(box.x1)]
+    top = rgb(images(picture)[0].colors.palette[-1])
+    _, seen = ndimage.label((image == top).all(axis=-1))
+    assert seen == len(columns) == 40

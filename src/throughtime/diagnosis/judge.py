@@ -84,12 +84,10 @@ def judge(leaves: Mapping[str, xr.Dataset], swaps: Mapping[str, Swapped], asked:
         return Diagnosis(**vars(replace(found, sentences=(sentence,), remedies=remedies)))
     curve = use_curve(first, seed=asked.seed)
     lag = _lag(asked, curve, directions)
-    layers = {
-        path: _layer(
-            leaf, swaps[path.partition("[")[0]], lag, asked, asked.unread.get(path.partition("[")[0])
-        )
-        for path, leaf in directions.items()
-    }
+    layers = {}
+    for path, leaf in directions.items():
+        whole = path if path in leaves else path.rpartition("[")[0]  # without its direction
+        layers[path] = _layer(leaf, swaps[whole], lag, asked, asked.unread.get(whole))
     found = replace(found, lag=lag, use_curve=curve, layers=layers)
     return Diagnosis(**vars(concluded(found, directions, solved=asked.solved, leaves=leaves)))
 

@@ -17,6 +17,7 @@ from .findings import NAN, NO, UNCLEAR, YES
 Floats = npt.NDArray[np.float64]
 CONFIDENCE = 0.95
 RESAMPLES = 999
+_BATCH_NUMBERS = 4_000_000  # drawn at once
 _FAR = 1e9  # stands for infinity, between whose values nothing can be interpolated
 ROUNDING = 1e-12  # relative: a ratio that equals the threshold has reached it
 
@@ -37,6 +38,7 @@ def interval(statistic: Callable[..., Any], *samples: Any, seed: int) -> tuple[f
         vectorized=True,
         confidence_level=CONFIDENCE,
         n_resamples=RESAMPLES,
+        batch=max(1, _BATCH_NUMBERS // len(samples[0])),
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval

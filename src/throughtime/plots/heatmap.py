@@ -17,7 +17,7 @@ from throughtime.plots.images import panels_of
 from throughtime.plots.look import Look, checked, size
 
 MOST_SAMPLES = 64
-NOTE = "A cell is one unit at one timestep; where cells are smaller than pixels, the largest magnitude shows."
+NOTE = "A cell is one unit at one timestep. Zoom in where a page has fewer pixels than there are cells."
 
 
 def heatmap(

@@ -18,7 +18,7 @@ from matplotlib.patches import Patch
 from throughtime._theme import Theme
 from throughtime.picture import Axis, Image, Panel, Picture
 from throughtime.render.keys import Key, bars, keys
-from throughtime.render.matplotlib_marks import Pixels, draw_mark
+from throughtime.render.matplotlib_marks import Pixels, draw_image, draw_mark
 
 
 @contextmanager
@@ -85,9 +85,8 @@ def _draw(picture: Picture, theme: Theme) -> Figure:
         sharey="y" in picture.linked,
         gridspec_kw={"height_ratios": picture.heights} if picture.heights else None,
     )
-    cell = (size[0] * theme.dpi / picture.columns, size[1] * theme.dpi / picture.rows)
     for ax, panel in zip(axes.flat, picture.panels, strict=False):
-        _draw_panel(ax, panel, picture.shown, theme, Pixels(*cell, panel.span))
+        _draw_panel(ax, panel, picture.shown, theme)
     for ax in axes.flat[len(picture.panels) :]:
         ax.remove()
     if picture.linked:
@@ -95,7 +94,21 @@ def _draw(picture: Picture, theme: Theme) -> Figure:
     _draw_title(figure, picture, theme)
     _draw_bars(figure, axes, picture)
     _draw_keys(figure, picture, theme)
+    if picture.marks(Image):
+        _draw_images(figure, axes, picture, theme)
     return figure
+
+
+def _draw_images(figure: Figure, axes: Any, picture: Picture, theme: Theme) -> None:
+    """Draw the images last: only when all is laid out it is known how many pixels they have."""
+    layout: Any = figure.get_layout_engine()
+    layout.execute(figure)
+    for ax, panel in zip(axes.flat, picture.panels, strict=False):
+        box = ax.get_window_extent()
+        for image in panel.of(Image):
+            draw_image(ax, image, picture.shown, theme, Pixels(box.width, box.height, panel.span))
+    # Laid out anew the axes could change by a pixel, and a spike be lost.
+    figure.set_layout_engine("none")
 
 
 def _size(picture: Picture, theme: Theme) -> tuple[float, float]:
@@ -104,10 +117,10 @@ def _size(picture: Picture, theme: Theme) -> tuple[float, float]:
     return picture.width * factor, picture.height * factor**0.5
 
 
-def _draw_panel(ax: Any, panel: Panel, frame: int, theme: Theme, pixels: Pixels) -> None:
+def _draw_panel(ax: Any, panel: Panel, frame: int, theme: Theme) -> None:
     for mark in panel.marks:
-        draw_mark(ax, mark, frame, theme, pixels)
-    for artist in (*ax.lines, *ax.collections, *ax.images, *ax.texts):
+        draw_mark(ax, mark, frame, theme)
+    for artist in (*ax.lines, *ax.collections, *ax.texts):
         artist.set_in_layout(False)  # measuring them is slow, and they lie inside the axes
     for axis, told in ((ax.xaxis, panel.x), (ax.yaxis, panel.y)):
         _dress(axis, told, counts=bool(panel.of(Image)))
@@ -118,8 +131,6 @@ def _draw_panel(ax: Any, panel: Panel, frame: int, theme: Theme, pixels: Pixels)
         ax.tick_params(length=0)
     if panel.equal:
         ax.set_aspect("equal")
-    elif panel.of(Image):
-        ax.set_aspect("auto")
     if panel.grid:
         ax.grid(color=theme.faint, linewidth=0.5)
         ax.set_axisbelow(True)

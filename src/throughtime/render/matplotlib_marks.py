@@ -34,7 +34,7 @@ _ALIGNED = {
 
 @dataclass(frozen=True)
 class Pixels:
-    """How many pixels a panel has at most, and which span of its axes they stand for."""
+    """How many pixels a panel has, and which span of its axes they stand for."""
 
     wide: float
     high: float
@@ -47,11 +47,9 @@ class Pixels:
         return max(1, int(self.high * shares[1])), max(1, int(self.wide * shares[0]))
 
 
-def draw_mark(ax: Any, mark: Mark, frame: int, theme: Theme, pixels: Pixels) -> None:
-    """Draw one mark of the frame shown."""
+def draw_mark(ax: Any, mark: Mark, frame: int, theme: Theme) -> None:
+    """Draw one mark of the frame shown; images wait for `draw_image`."""
     match mark:
-        case Image():
-            _draw_image(ax, mark, frame, theme, pixels)
         case Line():
             _draw_line(ax, mark, frame, theme)
         case Band():
@@ -84,14 +82,15 @@ def _draw_line(ax: Any, line: Line, frame: int, theme: Theme) -> None:
     )
 
 
-def _draw_image(ax: Any, image: Image, frame: int, theme: Theme, pixels: Pixels) -> None:
+def draw_image(ax: Any, image: Image, frame: int, theme: Theme, pixels: Pixels) -> None:
+    """Draw one image, shrunk to the pixels it has."""
     values, valid = image.frame(frame)
     ax.imshow(
         _pixels(values, valid, image.colors, pixels.of(image)),
         extent=(*image.x, *image.y),
         origin="lower",
         interpolation="nearest",
-        aspect="auto",
+        aspect=ax.get_aspect(),
     )
     if len(boxes := masked_boxes(image, frame)):
         _draw_boxes(ax, boxes, None, HATCH, hatched=True)
