@@ -752,7 +752,8 @@ def side_by_side(layers: list[Any], *, masked: bool = False, **capture: Any) -> 
 @special("dropout", "plain", "recurrent_dropout_active", recurrent_dropout=0.4)
 def dropout_active(dtype: str = "float32", **rates: float) -> Built:
     """All kinds in training."""
-    layers = [recurrent(kind, return_sequences=True, name=kind, **rates) for kind in KINDS[:4]]
+    # A seed: now and then a mask leaves nothing of so few numbers, and there is nothing to compare.
+    layers = [recurrent(kind, return_sequences=True, name=kind, seed=3, **rates) for kind in KINDS[:4]]
     return side_by_side(layers, training=True)
 
 
