@@ -169,18 +169,19 @@ def test_models_that_were_saved_and_loaded(kind: str, tmp_path: Any) -> None:
             np.testing.assert_allclose(tree[name][quantity], wanted[name][quantity], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.skipif(find_spec("tf_keras") is None, reason="Keras 3 stands beside tf_keras only")
-def test_keras_3_in_the_same_process_keeps_its_adapter() -> None:
-    import keras as keras_3
+if find_spec("tf_keras"):  # where Keras 2 is keras itself, Keras 3 cannot be there
 
-    from throughtime.adapters import choose
+    def test_keras_3_in_the_same_process_keeps_its_adapter() -> None:
+        import keras as keras_3
 
-    three = keras_3.Sequential([keras_3.Input((T, M)), keras_3.layers.LSTM(N), keras_3.layers.Dense(1)])
-    three.compile("sgd", "mse")
-    assert choose(three).__name__.endswith("adapters.keras")
-    assert choose(model_of(L.LSTM(N))).__name__.endswith("adapters.tf_keras")
-    assert tt.capture(three, X, Y).attrs["framework"] == "keras"
-    assert tt.capture(model_of(L.LSTM(N)), X, Y).attrs["framework"] == keras.__name__
+        from throughtime.adapters import choose
+
+        three = keras_3.Sequential([keras_3.Input((T, M)), keras_3.layers.LSTM(N), keras_3.layers.Dense(1)])
+        three.compile("sgd", "mse")
+        assert choose(three).__name__.endswith("adapters.keras")
+        assert choose(model_of(L.LSTM(N))).__name__.endswith("adapters.tf_keras")
+        assert tt.capture(three, X, Y).attrs["framework"] == "keras"
+        assert tt.capture(model_of(L.LSTM(N)), X, Y).attrs["framework"] == keras.__name__
 
 
 def test_choosing_the_adapter_reads_no_environment_variable_and_loads_no_other_adapter() -> None:
