@@ -27,6 +27,7 @@ INSIDE = frozenset(
 )
 COLUMNS = {"lstm": 4, "gru": 4, "simple_rnn": 1}  # of the adjoint, gates among them; see `cells`
 _FORWARD = frozenset({"hidden", "cell", "gate_activation"})
+INSIDE_GRADIENTS = INSIDE - _FORWARD
 _OF_WEIGHTS = 5  # copies of the weights while a layer is solved: joined, transposed, their gradients
 
 
@@ -108,7 +109,7 @@ def handed_out(direction: Direction) -> Amount:
 
 def solved(direction: Direction, quantities: frozenset[str]) -> Need:
     """Count what `cells.solve` returns and holds."""
-    kept, goes_back = direction.kept(quantities), bool(quantities & INSIDE - _FORWARD)
+    kept, goes_back = direction.kept(quantities), bool(quantities & INSIDE_GRADIENTS)
     if quantities & INSIDE == {"hidden"}:  # nothing is replayed
         return Need(kept, left=handed_out(direction))
     gates = {name for name in ("gate_activation", "gate_gradient") if name in kept}

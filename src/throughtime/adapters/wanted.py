@@ -5,12 +5,11 @@ Shared by the adapters of every Keras.
 
 from __future__ import annotations
 
-from .needs import INSIDE
+from .needs import INSIDE, INSIDE_GRADIENTS
 
-_INSIDE_GRADIENTS = INSIDE - {"hidden", "cell", "gate_activation"}
 _NEEDED_FOR = {
     "inside": INSIDE,
-    "outputs": _INSIDE_GRADIENTS | {"output_gradient"},
+    "outputs": INSIDE_GRADIENTS | {"output_gradient"},
     "logits": frozenset({"output_gradient", "logits_gradient"}),
     "inputs": frozenset({"input_gradient", "certificate"}),
     "weights": frozenset({"certificate"}),

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from throughtime._record import UNREACHED, Array
+from throughtime.adapters.needs import INSIDE
 
 from . import weights
 from .find import Found
@@ -16,20 +17,6 @@ from .marks import Gradients
 from .structure import numpy
 from .tap import Call
 
-_INSIDE = frozenset(
-    {
-        "hidden",
-        "hidden_gradient",
-        "cell",
-        "cell_gradient",
-        "gate_activation",
-        "gate_gradient",
-        "initial_hidden_gradient",
-        "initial_cell_gradient",
-        "step_contribution",
-        "certificate",
-    }
-)
 STATES_ONLY = (
     "the loss depends on the layer's final states, not on its output: hidden_gradient has what reaches them"
 )
@@ -62,7 +49,7 @@ class Pass:
     @property
     def wants_inside(self) -> bool:
         """Whether anything inside recurrent layers was asked for."""
-        return bool(self.wanted & _INSIDE)
+        return bool(self.wanted & INSIDE)
 
     def calls_of(self, call: Call) -> list[Call]:
         """List all calls of one layer."""

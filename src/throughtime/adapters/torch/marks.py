@@ -10,25 +10,15 @@ from collections.abc import Iterable
 import torch
 
 from throughtime._record import Array
+from throughtime.adapters.needs import INSIDE_GRADIENTS
 
 from .structure import numpy
 
 INPUT, OUTPUT, STATE, WEIGHT = "input", "output", "state", "weight"
-_INSIDE = frozenset(
-    {
-        "hidden_gradient",
-        "cell_gradient",
-        "gate_gradient",
-        "initial_hidden_gradient",
-        "initial_cell_gradient",
-        "step_contribution",
-        "certificate",
-    }
-)
 _NEEDED_FOR = {
     INPUT: frozenset({"input_gradient", "certificate"}),
-    OUTPUT: _INSIDE | {"output_gradient"},
-    STATE: _INSIDE | {"output_gradient"},
+    OUTPUT: INSIDE_GRADIENTS | {"output_gradient"},
+    STATE: INSIDE_GRADIENTS | {"output_gradient"},
     WEIGHT: frozenset({"certificate", "weight_gradients"}),
 }
 
