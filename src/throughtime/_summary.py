@@ -10,11 +10,12 @@ from typing import Any
 
 import pandas as pd
 import xarray as xr
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from throughtime._as_text import as_text
 from throughtime._cell_registry import cell_of_kind
 from throughtime._schema import GATES
 from throughtime._weights import PENALTY, described, in_order, weight_names
@@ -116,10 +117,7 @@ class Summary:
         return Group(*parts, *(Text(f"\n{note}") for note in self.notes))
 
     def __str__(self) -> str:
-        console = Console(width=110, highlight=False)
-        with console.capture() as captured:
-            console.print(self)
-        return "\n".join(line.rstrip() for line in captured.get().splitlines())
+        return as_text(self)
 
     __repr__ = __str__
 

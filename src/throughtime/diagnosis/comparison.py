@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pandas as pd
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from throughtime._as_text import as_text
 from throughtime._errors import DiagnosticError
 
 from .diagnosis import Diagnosis
@@ -58,10 +59,7 @@ class Comparison:
         return Group(*(Text(line) for line in self._headlines()), Text(), table)
 
     def __str__(self) -> str:
-        console = Console(width=110, highlight=False)
-        with console.capture() as captured:
-            console.print(self)
-        return "\n".join(line.rstrip() for line in captured.get().splitlines())
+        return as_text(self)
 
     __repr__ = __str__
 

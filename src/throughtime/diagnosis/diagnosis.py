@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
+
+from throughtime._as_text import as_text
 
 from . import render
 from .findings import Found
@@ -63,10 +65,7 @@ class Diagnosis(Found):
         return render.as_rich(self)
 
     def __str__(self) -> str:
-        console = Console(width=110, highlight=False)
-        with console.capture() as captured:
-            console.print(self)
-        return "\n".join(line.rstrip() for line in captured.get().splitlines())
+        return as_text(self)
 
     __repr__ = __str__
 
