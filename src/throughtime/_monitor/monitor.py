@@ -235,9 +235,8 @@ class Monitor:
         self._look(tree, kept)
         is_broken = any(alarm.name == "nonfinite" for alarm in self.alarms)
         for each in caught:
-            if not issubclass(
-                each.category, ThroughTimeWarning
-            ):  # a framework's own: the user's filters judge
+            # A framework's own is for the user's filters to judge.
+            if not issubclass(each.category, ThroughTimeWarning):
                 warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
             elif not is_broken:  # else the certificate only says so again
                 self._warn(str(each.message))
@@ -246,8 +245,9 @@ class Monitor:
         """Look for what is wrong in a capture."""
         summary = kept if self._level == "summary" else stored(tree, "summary", self._before)
         self._before = tree
+        values = numbers(summary) if self._sinks else {}
         for sink in self._sinks:
-            self._guarded(sink.write, self._step, numbers(summary))
+            self._guarded(sink.write, self._step, values)
         for alarm in alarms_of(tree, summary, self._step, self._lag):
             self._give(alarm)
 

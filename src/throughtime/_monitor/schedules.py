@@ -28,8 +28,7 @@ def every(steps: int) -> Schedule:
     >>> [step for step in range(9) if every(4)(step)]
     [0, 4, 8]
     """
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise MonitorError(f"every({steps!r}): the number of training steps between records is 1 or more.")
+    _check_positive(steps, f"every({steps!r}): the number of training steps between records")
     return lambda step: step % steps == 0
 
 
@@ -51,10 +50,14 @@ def logarithmic(per_decade: int = 10) -> Schedule:
     >>> [step for step in range(120) if logarithmic(4)(step)]
     [0, 1, 2, 4, 6, 10, 18, 32, 57, 100]
     """
-    if isinstance(per_decade, bool) or not isinstance(per_decade, int) or per_decade < 1:
-        raise MonitorError(f"logarithmic({per_decade!r}): records per tenfold step are 1 or more.")
+    _check_positive(per_decade, f"logarithmic({per_decade!r}): the number of records per tenfold step")
 
     def reached(step: int) -> int:
         return floor(per_decade * log10(step) + 1e-9)
 
     return lambda step: step < 2 or reached(step) > reached(step - 1)
+
+
+def _check_positive(number: int, what: str) -> None:
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise MonitorError(f"{what} is 1 or more.")

@@ -77,11 +77,6 @@ class Run:
             self._roll_back()
 
     @property
-    def count(self) -> int:
-        """How many steps are committed."""
-        return int(self._document["attributes"]["n_steps"])
-
-    @property
     def attributes(self) -> dict[str, Any]:
         """What is known of the whole run."""
         return dict(self._document["attributes"])
@@ -107,12 +102,11 @@ class Run:
         StoreError
             The tree is not laid out like the steps before, or the step is not a later one.
         """
-        variables = dict(variables_of(tree))
-        self.check(tree, step)
+        variables = self.check(tree, step)
         try:
             if not self._arrays:
                 self._create(tree, variables)
-            count = self.count
+            count = len(self.steps)
             write_step(self._arrays[STEP], count, np.asarray(step, np.int64))
             for key, variable in variables.items():
                 write_step(self._arrays[key], count, np.asarray(variable.values))
@@ -137,7 +131,7 @@ class Run:
         attributes = {name: value for name, value in self.attributes.items() if name != "n_steps"}
         with Run(beside, attributes=attributes) as smaller:
             leaves = {leaf.path: leaf.to_dataset() for leaf in open_run(self.path).leaves}
-            for place in range(0, self.count, 2):
+            for place in range(0, len(self.steps), 2):
                 one = {path: leaf.isel(step=place).drop_vars(STEP).load() for path, leaf in leaves.items()}
                 smaller.append(xr.DataTree.from_dict(one), self.steps[place])
         self.close()
@@ -166,8 +160,13 @@ class Run:
             return None
         return committed(file)
 
-    def check(self, tree: xr.DataTree, step: int) -> None:
+    def check(self, tree: xr.DataTree, step: int) -> dict[str, xr.Variable]:
         """Refuse what `append` would refuse.
+
+        Returns
+        -------
+        dict of str to Variable
+            What `append` would write, by the keys of the store.
 
         Raises
         ------
@@ -190,6 +189,7 @@ class Run:
                     f"{key} of step {step} is {dtype} {dims}, in {self.path} it is {held.dtype} "
                     f"{held.metadata.dimension_names}."
                 )
+        return variables
 
     def _labels(self) -> list[str]:
         """Coordinates, which are written once."""
