@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 import throughtime as tt
+from throughtime.diagnostics.checks import certified
 
 _LIBRARIES = ("numpy", "xarray", "scipy", "matplotlib", "bokeh", "zarr", "dask")
 _FRAMEWORKS = ("keras", "tensorflow", "jax", "torch", "tf_keras")
@@ -241,10 +242,10 @@ def _complaints(tree: xr.DataTree) -> Iterator[str]:
             yield f"{key} cannot be read: {type(error).__name__}: {error}"
             return
     for leaf in tree.leaves:
-        for name in ("certificate_weights", "certificate_time"):
-            worst = float(leaf[name].max()) if name in leaf.data_vars else 0.0
-            if worst > 1e-2:
-                yield f"{leaf.path}/{name} reaches {worst:.1e}: gradients inside this layer are not exact."
+        try:
+            certified(leaf)
+        except tt.DiagnosticError as error:
+            yield str(error)
     if (broken := tt.diagnostics.first_nonfinite(tree)) is not None:
         yield str(broken)
 
