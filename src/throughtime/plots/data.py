@@ -188,14 +188,6 @@ def labels(values: xr.DataArray, dim: str) -> list[str]:
     return [str(place) for place in range(values.sizes[dim])]
 
 
-def is_irregular(values: xr.DataArray, dim: str) -> bool:
-    """Whether a dim's labels are no run of whole numbers."""
-    if dim not in values.coords or values.sizes[dim] < 2:
-        return False
-    numbers = np.asarray(values[dim].values)
-    return numbers.dtype.kind not in "iuf" or not np.all(np.diff(numbers) == 1)
-
-
 def valid_for(source: Source, dims: Sequence[str], **at: int) -> Any:
     """Which cells count, with exactly these dims in this order, broadcastable; None where all do."""
     if source.valid is None:

@@ -58,7 +58,6 @@ class Call:
     outputs: int = 0
     output_dtype: str = ""
     input_dtype: str = ""
-    input_rank: int = 0
     has_mask: bool = False
     logits: tuple[str, ...] = ()
     not_inside: str = ""
@@ -193,7 +192,7 @@ class Recorder:
             bound = signature.bind(*args, **kwargs)
             first = next(iter(bound.arguments), "")
             value = bound.arguments.get(first)
-            record.input_dtype, record.input_rank = _described(inside.first_of(value))
+            record.input_dtype = _dtype_of(inside.first_of(value))
             if entry.is_recurrent:
                 mask = inside.first_of(bound.arguments.get("mask"))
                 record.has_mask = mask is not None
@@ -261,7 +260,5 @@ def _packed(result: Any, parts: list[Any]) -> Any:
     return type(result)(*parts) if hasattr(result, "_fields") else type(result)(parts)
 
 
-def _described(tensor: Any) -> tuple[str, int]:
-    if not tf.is_tensor(tensor):
-        return "", 0
-    return tf.as_dtype(tensor.dtype).name, tensor.shape.rank or 0
+def _dtype_of(tensor: Any) -> str:
+    return tf.as_dtype(tensor.dtype).name if tf.is_tensor(tensor) else ""
