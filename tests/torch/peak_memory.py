@@ -7,16 +7,11 @@ python -m tests.torch.peak_memory KIND LAYERS UNITS SAMPLES STEPS QUANTITIES [BU
 
 from __future__ import annotations
 
-import json
-import resource
-import sys
-from pathlib import Path
-
 import torch
+from tests.measured_memory import arguments, write_figures
 from torch import nn
 
 import throughtime as tt
-from throughtime._budget import Budget, Need
 
 FEATURES = 8
 
@@ -51,17 +46,6 @@ class Recurrent(nn.Module):
         return self.head(torch.stack(outputs, 1))
 
 
-def highest() -> int:
-    """Most that was ever resident; getrusage would begin with what the process that started us held."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
-
-
-def resident() -> int:
-    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
-    return pages * resource.getpagesize()
-
-
 def main(
     kind: str, count: int, units: int, samples: int, steps: int, quantities: str, budget: float | None
 ) -> None:
@@ -70,32 +54,8 @@ def main(
     x, y = torch.ones(samples, steps, FEATURES), torch.ones(samples, steps, 1)
     probe = tt.Probe(model, loss=nn.MSELoss(), quantities=quantities, budget=budget)
     probe(x[:2, :4], y[:2, :4])  # what is loaded when first used
-    needs: list[tuple[Budget, Need]] = []
-    check = Budget.check
-    Budget.check = lambda self, need: (needs.append((self, need)), check(self, need))[1]
-    before = resident()
-    tree = probe(x, y)
-    peak = highest() - before
-    returned = sum(node.to_dataset().nbytes for node in tree.leaves)
-    judged, need = needs[-1]
-    figures = {
-        "needed": judged.needed(need),
-        "phases": [phase.of(judged.part) for phase in need.phases],
-        "peak": peak,
-        "returned": returned,
-        "chunks": tree.attrs.get("chunks", 1),
-    }
-    json.dump(figures, sys.stdout)
+    write_figures(probe, x, y)
 
 
 if __name__ == "__main__":
-    kind, count, units, samples, steps, quantities, *budget = sys.argv[1:]
-    main(
-        kind,
-        int(count),
-        int(units),
-        int(samples),
-        int(steps),
-        quantities,
-        float(budget[0]) if budget else None,
-    )
+    main(*arguments())
