@@ -164,6 +164,7 @@ MAY_IMPORT = {
         "_cell",
         "_record",
         "adapters/cell_weights",
+        "adapters/dims",
         "adapters/gates",
         "adapters/several_leaves",
     },

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -20,15 +20,11 @@ from throughtime._record import (
 )
 from throughtime.adapters.alignment import returns_reversed
 from throughtime.adapters.cell_weights import Readers, Values
-from throughtime.adapters.dims import with_own_axes
-from throughtime.adapters.leaf_parts import is_channels_first
 from throughtime.adapters.needs import INSIDE
-from throughtime.adapters.several_leaves import stacked, unlike_halves
 
 from . import loss_scale, settings, weights
 from .arrays import numpy
 from .attributes import of_capture
-from .cell import is_stack
 from .collect_closed import closed_direction
 from .collect_unrolled import Direction, solved_records
 from .find import Found
@@ -128,13 +124,7 @@ def _records(done: Pass, position: int) -> tuple[LayerRecord, ...]:
     if not _is_recurrent(each[0]):
         return (whole,)
     inside = [_solved(done, position, part) for part in range(len(seen.inside))]
-    if is_stack(each[0].cell):
-        return stacked(whole, READING.of_stack(each, _readers(done)), inside)
-    if len(each) > 1 and not whole.directions and inside:
-        own = [READING.of_half(half, _readers(done)) for half in each]
-        return (whole, *unlike_halves(whole, own, inside))
-    solved = replace(whole, inside=tuple(cells[0] for cells in inside))
-    return (with_own_axes(solved, READING.own_states(each[0]), channels_first=is_channels_first(each[0])),)
+    return READING.leaves(whole, each, _readers(done), inside)
 
 
 def _is_recurrent(layer: Any) -> bool:

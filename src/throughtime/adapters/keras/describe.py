@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import keras
 import numpy as np
 
 from throughtime._record import Array, LayerRecord, ModelRecord
-from throughtime.adapters.dims import with_own_axes
-from throughtime.adapters.leaf_parts import is_channels_first
-from throughtime.adapters.several_leaves import stacked, unlike_halves
 
 from . import find, settings, weights
 from .arrays import numpy
 from .attributes import of_framework
-from .cell import is_stack
+from .inside import halves
 from .leaf_parts import READING
 from .models import check_model
 
@@ -39,24 +35,18 @@ def describe(model: Any, layers: Any) -> ModelRecord:
 def _leaves(entry: find.Found) -> tuple[LayerRecord, ...]:
     """One leaf for a layer; several where it holds stacked cells, or two halves that differ."""
     layer = entry.layer
+    each, penalties = halves(layer), _penalties(layer)
     whole = LayerRecord(
         path=f"{entry.path}@1" if entry.is_container else entry.path,
         kind=weights.kind(layer),
-        arrays={**weights.named(layer, _value), **_penalties(layer)},
+        arrays={**weights.named(layer, _value), **penalties},
         directions=weights.directions(layer),
         flags=settings.of_layer(layer),
-        dims={name: ("direction",) for name in _penalties(layer) if weights.directions(layer)},
+        dims={name: ("direction",) for name in penalties if weights.directions(layer)},
     )
-    halves = (layer.forward_layer, layer.backward_layer) if hasattr(layer, "forward_layer") else (layer,)
-    if not isinstance(halves[0], keras.layers.RNN):
+    if not isinstance(each[0], keras.layers.RNN):
         return (whole,)
-    if is_stack(halves[0].cell):
-        return stacked(whole, READING.of_stack(halves, {"": _value}), [])
-    if len(halves) > 1 and not whole.directions:
-        own = [READING.of_half(half, {"": _value}) for half in halves]
-        return (whole, *unlike_halves(whole, own, [[], []]))
-    named = with_own_axes(whole, READING.own_states(halves[0]), channels_first=is_channels_first(halves[0]))
-    return (replace(named, dims={**named.dims, **whole.dims}),)
+    return READING.leaves(whole, each, {"": _value}, None)
 
 
 def _value(variable: Any) -> Array:
@@ -65,8 +55,8 @@ def _value(variable: Any) -> Array:
 
 def _penalties(layer: Any) -> Mapping[str, Array]:
     """Compute what the regularisers add to the loss for each weight; both directions of a Bidirectional."""
-    halves = [layer.forward_layer, layer.backward_layer] if weights.directions(layer) else [layer]
-    each = [_penalties_of(getattr(half, "cell", half)) for half in halves]
+    both = halves(layer) if weights.directions(layer) else (layer,)
+    each = [_penalties_of(getattr(half, "cell", half)) for half in both]
     return {
         name: np.stack([one[name] for one in each]) if len(each) > 1 else each[0][name] for name in each[0]
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,15 +12,11 @@ from throughtime._errors import LayerNotFoundError
 from throughtime._record import UNREACHED, Array, DirectionRecord, LayerRecord, ModelRecord, SolvedRecord
 from throughtime.adapters.alignment import returns_reversed
 from throughtime.adapters.cell_weights import Readers, Values
-from throughtime.adapters.dims import with_own_axes
-from throughtime.adapters.leaf_parts import is_channels_first
 from throughtime.adapters.needs import INSIDE
-from throughtime.adapters.several_leaves import stacked, unlike_halves
 
 from . import loss_scale, settings, weights
 from .arrays import is_float, numpy, shape_of
 from .attributes import of_capture
-from .cell import is_stack
 from .collect_closed import closed_direction
 from .collect_unrolled import Direction, solved_records
 from .find import Found
@@ -101,15 +97,7 @@ def _records(done: Pass, position: int) -> tuple[LayerRecord, ...]:
     if not is_a(halves[0], "RNN"):
         return (whole,)
     inside = [_solved(done, position, part) for part in range(len(call.inside))]
-    if is_stack(halves[0].cell):
-        return stacked(whole, READING.of_stack(halves, _readers(done)), inside)
-    if len(halves) > 1 and not whole.directions and inside:
-        own = [READING.of_half(half, _readers(done)) for half in halves]
-        return (whole, *unlike_halves(whole, own, inside))
-    solved = replace(whole, inside=tuple(cells[0] for cells in inside))
-    return (
-        with_own_axes(solved, READING.own_states(halves[0]), channels_first=is_channels_first(halves[0])),
-    )
+    return READING.leaves(whole, halves, _readers(done), inside)
 
 
 def _readers(done: Pass) -> Readers:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from throughtime._record import Array, LayerRecord, ModelRecord
-from throughtime.adapters.dims import with_own_axes
-from throughtime.adapters.leaf_parts import is_channels_first
-from throughtime.adapters.several_leaves import stacked, unlike_halves
 
 from . import find, settings, weights
 from .arrays import numpy
 from .attributes import of_framework
-from .cell import is_stack
 from .leaf_parts import READING
 from .library import is_a
 from .models import check_model, weight_values
@@ -60,12 +55,7 @@ def _leaves(entry: find.Found, values: Values) -> tuple[LayerRecord, ...]:
     each = halves_of(layer)
     if not is_a(each[0], "RNN"):
         return (whole,)
-    if is_stack(each[0].cell):
-        return stacked(whole, READING.of_stack(each, {"": value}), [])
-    if len(each) > 1 and not whole.directions:
-        return (whole, *unlike_halves(whole, [READING.of_half(half, {"": value}) for half in each], [[], []]))
-    named = with_own_axes(whole, READING.own_states(each[0]), channels_first=is_channels_first(each[0]))
-    return (replace(named, dims={**named.dims, **whole.dims}),)
+    return READING.leaves(whole, each, {"": value}, None)
 
 
 def _penalties(layer: Any, values: Values) -> dict[str, Array]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from throughtime.adapters.leaf_parts import Reading
 
 from . import weights
-from .cell import inner_cells, state_names
+from .cell import inner_cells, is_stack, state_names
 from .own_cells import own_cell
 from .settings import of_cell
 
 READING = Reading(
+    is_stack=is_stack,
     inner_cells=inner_cells,
     states=state_names,
     kind_of_cell=weights.kind_of_cell,
