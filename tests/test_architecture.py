@@ -117,7 +117,7 @@ MAY_IMPORT = {
     "_cli": {"diagnostics", "numpy", "pandas", "rich", "typer", "xarray"},
     "callbacks/": {"_errors"},
     "sinks/": {"_errors", "sinks"},
-    "_store/": {"_errors", "_store", "filelock", "numpy", "xarray", "zarr"},
+    "_store/": {"_errors", "_store", "filelock", "numcodecs", "numpy", "xarray", "zarr"},
     "_weights": {"_errors", "_label", "_schema", "adapters", "xarray"},
     "_summary": {"_as_text", "_cell_registry", "_schema", "_weights", "pandas", "rich", "xarray"},
     "diagnostics/": {"_cell_registry", "_errors", "_schema", "cells", "numpy", "scipy", "xarray"},
