@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from throughtime._alarm import Alarm
 from throughtime._errors import MonitorError
 from throughtime.callbacks.keras import keras_callback
 from throughtime.callbacks.lightning import lightning_callback
 
-from .alarms import Alarm
 from .levels import level_of
 from .notices import Notices, OnAlarm
 from .recorder import Recorder

@@ -6,9 +6,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from throughtime._alarm import Alarm
 from throughtime._errors import ThroughTimeWarning
-
-from .alarms import Alarm
 
 OnAlarm = Callable[[Alarm], None]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import xarray as xr
 
+from throughtime._alarm import ATTRIBUTE, alarms_of_run, as_attribute
 from throughtime._errors import MonitorError
 from throughtime._probe import Probe
 from throughtime._store import Run
@@ -113,3 +114,12 @@ class Recorder:
             self._notices.guarded(sink.write, step, values)
         for alarm in alarms_of(tree, summary, step, settings.vanishing_lag):
             self._notices.give(alarm)
+        self._notices.guarded(self._keep_alarms)
+
+    def _keep_alarms(self) -> None:
+        """Write into the run what was seen, for who watches or opens it."""
+        known = alarms_of_run(self._run.attributes)
+        names = {(alarm.name, alarm.layer) for alarm in known}
+        fresh = [alarm for alarm in self._notices.alarms if (alarm.name, alarm.layer) not in names]
+        if fresh:
+            self._run.annotate({ATTRIBUTE: as_attribute([*known, *fresh])})

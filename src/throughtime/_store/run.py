@@ -124,6 +124,12 @@ class Run:
             self._roll_back()
             raise
 
+    def annotate(self, attributes: Attributes) -> None:
+        """Add to what is known of the whole run, in one commit."""
+        self._document["attributes"].update(plain_attributes(attributes))
+        self._commit_file = Commit(self._document)
+        self._commit(len(self.steps))
+
     def thin(self) -> None:
         """Keep every second step, from the first on.
 
