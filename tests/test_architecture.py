@@ -112,6 +112,7 @@ MAY_IMPORT = {
         "_schema",
         "_store",
         "callbacks",
+        "cells",
         "diagnostics",
         "numpy",
         "xarray",

@@ -13,7 +13,7 @@ from throughtime._probe import Probe
 from throughtime._store import Run
 
 from .alarms import alarms_of
-from .levels import LEVELS, stored
+from .levels import LEVELS, Weights, stored, weights_of
 from .notices import Notices
 from .numbers import numbers
 from .settings import Settings
@@ -41,7 +41,7 @@ class Recorder:
 
     def __init__(self, model: Any, loss: Any, settings: Settings, notices: Notices) -> None:
         self._settings, self._notices = settings, notices
-        self._before: xr.DataTree | None = None
+        self._before: Weights | None = None
         self.stride = 1
         quantities = "all" if settings.level in LEVELS else settings.level
         self._probe = Probe(model, loss=loss, layers=settings.layers, quantities=quantities)
@@ -108,7 +108,7 @@ class Recorder:
         """Tell the sinks, and look for what is wrong in a capture."""
         settings = self._settings
         summary = kept if settings.level == "summary" else stored(tree, "summary", self._before)
-        self._before = tree
+        self._before = weights_of(tree)
         values = numbers(summary) if settings.sinks else {}
         for sink in settings.sinks:
             self._notices.guarded(sink.write, step, values)
