@@ -19,6 +19,8 @@ from throughtime.callbacks.lightning import lightning_callback
 from .alarms import NAMES, Alarm, alarms_of
 from .levels import LEVELS, level_of, stored
 from .numbers import numbers
+from .outlets import Outlets
+from .record import Record
 from .schedules import Schedule
 from .schedules import every as every_steps
 
@@ -54,7 +56,7 @@ class Monitor:
     stop_on : names of alarms
         Training is stopped by them: in `fit` at once, in a loop of your own `should_stop` turns True.
     sinks : sequence of loggers
-        `tt.sinks.CSV`, `tt.sinks.TensorBoard`, or any object with `write(step, values)`.
+        `tt.sinks.CSV`, `Parquet`, `TensorBoard`, `WandB`, `MLflow`, or any object with `write(record)`.
 
     Attributes
     ----------
@@ -99,7 +101,7 @@ class Monitor:
         self._layers, self._loss, self._lag, self._on_alarm = layers, loss, vanishing_lag, on_alarm
         self._budget, self._stride, self._passed = budget, 1, 0
         self._stops = _checked_alarms(stop_on)
-        self._sinks = _checked_sinks(sinks)
+        self._sinks = Outlets(sinks, self._warn)
         self._probe: Probe | None = None
         self._run: Run | None = None
         self._before: xr.DataTree | None = None
@@ -183,7 +185,7 @@ class Monitor:
             run.check(kept, self._step + 1)
         else:
             run.append(kept, self._step)
-        self._look(tree, kept)
+        self._look(tree, kept, is_new=len(run.steps) == 1)
 
     def step(self, count: int = 1) -> None:
         """Tell that a training step has been made, or several; record if it is time.
@@ -208,8 +210,7 @@ class Monitor:
         if self._run is not None:
             self.record()
             self._close()
-            for sink in self._sinks:
-                self._guarded(getattr(sink, "close", lambda: None))
+            self._sinks.close()
 
     def _close(self) -> None:
         if self._run is not None:
@@ -241,13 +242,12 @@ class Monitor:
             elif not is_broken:  # else the certificate only says so again
                 self._warn(str(each.message))
 
-    def _look(self, tree: xr.DataTree, kept: xr.DataTree) -> None:
-        """Look for what is wrong in a capture."""
+    def _look(self, tree: xr.DataTree, kept: xr.DataTree, *, is_new: bool = True) -> None:
+        """Look for what is wrong in a capture, and tell sinks of one they have not had."""
         summary = kept if self._level == "summary" else stored(tree, "summary", self._before)
         self._before = tree
-        values = numbers(summary) if self._sinks else {}
-        for sink in self._sinks:
-            self._guarded(sink.write, self._step, values)
+        if self._sinks and is_new:
+            self._sinks.write(Record(self._step, numbers(summary), tree))
         for alarm in alarms_of(tree, summary, self._step, self._lag):
             self._give(alarm)
 
@@ -284,13 +284,6 @@ def _checked_batch(batch: Any) -> tuple[Any, Any, Any]:
         )
     x, y, *weight = batch
     return x, y, weight[0] if weight else None
-
-
-def _checked_sinks(sinks: Any) -> Sequence[Any]:
-    asked = list(sinks) if isinstance(sinks, (list, tuple)) else [sinks]
-    if wrong := [type(sink).__name__ for sink in asked if not callable(getattr(sink, "write", None))]:
-        raise MonitorError(f"sinks= takes objects with write(step, values), not {', '.join(wrong)}.")
-    return asked
 
 
 def _checked_alarms(names: str | Collection[str]) -> frozenset[str]:
