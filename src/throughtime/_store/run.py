@@ -116,6 +116,11 @@ class Run:
             self._roll_back()
             raise
 
+    def annotate(self, attributes: Attributes) -> None:
+        """Add to what is known of the whole run, in one commit."""
+        self._document["attributes"].update(plain_attributes(attributes))
+        self._commit(len(self.steps))
+
     def thinned(self) -> Run:
         """Keep every second step, from the first on, and go on with that; this object is closed.
 
