@@ -126,7 +126,7 @@ MAY_IMPORT = {
     "_monitor/outlets": {"_errors"},
     "sinks/": {"_errors", "_monitor", "sinks"},
     "sinks/tensorboard": {"_monitor", "numpy", "sinks"},
-    "_store/": {"_errors", "_store", "filelock", "numpy", "xarray", "zarr"},
+    "_store/": {"_errors", "_store", "filelock", "numcodecs", "numpy", "xarray", "zarr"},
     "_weights": {"_errors", "_label", "_schema", "adapters", "xarray"},
     "_summary": {"_as_text", "_cell_registry", "_schema", "_weights", "pandas", "rich", "xarray"},
     "diagnostics/": {"_cell_registry", "_errors", "_schema", "cells", "numpy", "scipy", "xarray"},

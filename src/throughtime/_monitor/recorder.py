@@ -99,7 +99,8 @@ class Recorder:
         budget = self._settings.budget
         if budget is None or self._run.nbytes + kept.nbytes <= budget:
             return
-        self._run, self.stride = self._run.thinned(), 2 * self.stride
+        self._run.thin()
+        self.stride *= 2
         self._notices.warn(
             f"{self._settings.store} has reached its budget of {budget:,.0f} bytes: every second record was "
             f"dropped, and from now on one in {self.stride} is made."
