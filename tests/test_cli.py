@@ -63,9 +63,11 @@ def test_check_finds_a_certificate_above_the_bar_of_its_dtype(tmp_path: Path) ->
 
 def test_diagnose_and_compare(run: Path) -> None:
     last = called("diagnose", run, "--dependency-length", 5)
-    assert last == " ".join(
-        str(tt.diagnose(testing.decaying(rate=0.9, samples=4, steps=30), dependency_length=5)).split()
-    )
+    alone = str(tt.diagnose(testing.decaying(rate=0.9, samples=4, steps=30), dependency_length=5))
+    assert last.startswith(f"After training step 10, the last that was recorded: {' '.join(alone.split())}")
+    assert "Reach of rnn at lag 5 has risen since step 0: from 0.0313" in last
+    told = json.loads(CliRunner().invoke(app, ["diagnose", str(run), "--json"]).output)
+    assert [record["step"] for record in told["over_training"]] == [0, 10]
     json.loads(CliRunner().invoke(app, ["diagnose", str(run), "--step", "0", "--json"]).output)
     json.loads(CliRunner().invoke(app, ["compare", str(run), str(run), "--json"]).output)
 

@@ -87,9 +87,8 @@ def test_what_is_no_capture_of_recurrent_layers_is_refused():
     )
     with pytest.raises(tt.DiagnosticError, match="no recurrent layer to diagnose"):
         tt.diagnose(dense)
-    steps = xr.concat([testing.decaying(samples=2)["rnn"].to_dataset()] * 2, "step")
-    with pytest.raises(tt.DiagnosticError, match="several training steps"):
-        tt.diagnose(steps)
+    with pytest.raises(tt.DiagnosticError, match=r"step=3 chooses .* tt\.open_run"):
+        tt.diagnose(testing.decaying(samples=2), step=3)
 
 
 @settings(max_examples=12, deadline=None)

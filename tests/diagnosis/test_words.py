@@ -10,10 +10,13 @@ import warnings
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import throughtime as tt
 from throughtime import testing
+from throughtime._alarm import Alarm, as_attribute
 from throughtime._errors import LossError
+from throughtime._monitor.levels import stored
 from throughtime.diagnosis import entry
 from throughtime.diagnosis.words import SENTENCES, SOURCES, say
 
@@ -218,6 +221,19 @@ PRODUCED = {
     "no_losses": lambda _: printed(Model(decaying()), y=np.zeros((SAMPLES, 1, 1)).tolist()),
     "reversed": lambda _: printed(Model(with_two(changed(decaying(), attributes={"output_reversed": 1})))),
     "loss_is_zero": lambda _: printed(Model(decaying(), [], noise=0.0), dependency_length=8),
+    "last_record": lambda _: over_training(0.5, 0.9),
+    "over_training": lambda _: over_training(0.5, 0.9),
+    "trend_risen": lambda _: over_training(0.5, 0.9),
+    "trend_fallen": lambda _: over_training(0.9, 0.5),
+    "trend_same": lambda _: over_training(0.5, 0.5),
+    "trend_values": lambda _: over_training(0.5, 0.9, level="summary"),
+    "trend_stopped": lambda _: over_training(0.5, float("nan")),
+    "reach_of_summary": lambda _: over_training(0.5, 0.9, level="summary"),
+    "nonfinite_record": lambda _: over_training(0.5, float("nan"), level="summary"),
+    "summary_reach": lambda _: over_training(0.5, 0.9, level="summary"),
+    "summary_share": lambda _: over_training(0.5, 0.9, level="summary"),
+    "alarm": lambda _: over_training(0.5, 0.9, alarms=as_attribute([Alarm("explosion", "rnn", 3, "here")])),
+    "no_run": lambda _: refused(decaying(), step=3),
     "too_short": lambda _: printed(Model(both_ways()), dependency_length=40),
     "no_contributions": lambda _: printed(changed(decaying(), step_contribution=silent)),
     "timescale": lambda _: printed(kept_lstm()),
@@ -237,6 +253,21 @@ PRODUCED = {
     "remedy_window": lambda _: printed(decaying(), dependency_length=50),
     "remedy_epsilon": lambda _: vanished(decaying(), optimizer=optimizer()),
 }
+
+
+def over_training(*rates, level="full", **attributes):
+    spoiled = changed(decaying(), recurrent_kernel=lambda values: values * np.nan)
+    trees = [decaying(rate) if np.isfinite(rate) else spoiled for rate in rates]
+    leaves = [stored(tree, level, None)["rnn"].to_dataset() for tree in trees]
+    steps = xr.DataArray(np.arange(len(rates)), dims="step", name="step")
+    run = xr.DataTree.from_dict({"/rnn": xr.concat(leaves, steps, data_vars="all")})
+    return printed(with_root(run, **attributes))
+
+
+def refused(*arguments, **options):
+    with pytest.raises(tt.DiagnosticError) as caught:
+        tt.diagnose(*arguments, **options)
+    return str(caught.value)
 
 
 def with_bad_certificate(leaf, error=1.0):

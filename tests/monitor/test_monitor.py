@@ -194,16 +194,16 @@ class TestNothingOfOursRaisesIntoTraining:
         assert run["rnn"]["step"].values.tolist() == [0, 3]
 
     def test_a_full_disk(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        from throughtime._store import run as module
+        from throughtime._store.stored_array import StoredArray
 
-        written = module.write_step
+        written = StoredArray.append
 
-        def fails(array, place, values):
-            if array.path == "step" and 3 <= values <= 5:
+        def fails(array, rows):
+            if array.dims == ("step",) and rows.dtype == np.int64 and 3 <= rows[0] <= 5:
                 raise OSError(28, "No space left on device")
-            written(array, place, values)
+            written(array, rows)
 
-        monkeypatch.setattr(module, "write_step", fails)
+        monkeypatch.setattr(StoredArray, "append", fails)
         with pytest.warns(tt.ThroughTimeWarning, match="No space left on device") as caught:
             run, _ = watched(tmp_path, made(), 8, every=1)
         assert len([each for each in caught if "No space" in str(each.message)]) == 1

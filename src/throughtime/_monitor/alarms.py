@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 
+from throughtime._alarm import Alarm
 from throughtime.diagnostics import first_nonfinite
 
 from .levels import norm
@@ -17,30 +17,6 @@ _GROWS = 10.0  # times the signal at lag 0
 _FADES = 0.01
 _SATURATED = 0.9
 _MEMORY = {"lstm": "forget", "gru": "update"}  # a gate that stays open remembers: no fault
-
-
-@dataclass(frozen=True)
-class Alarm:
-    """One thing that went wrong.
-
-    Attributes
-    ----------
-    name : {"nonfinite", "explosion", "vanishing", "saturation", "dead_gradient"}
-    layer : str
-    step : int
-        Training step at which it was seen first.
-    evidence : str
-        The numbers it rests on.
-    """
-
-    name: str
-    layer: str
-    step: int
-    evidence: str
-
-    def __str__(self) -> str:
-        where = f" in {self.layer}" if self.layer else ""
-        return f"step {self.step}: {self.name.replace('_', ' ')}{where}: {self.evidence}"
 
 
 def alarms_of(tree: xr.DataTree, reduced: xr.DataTree, step: int, lag: int | None) -> Iterator[Alarm]:

@@ -79,7 +79,7 @@ def _reduced(leaf: xr.Dataset, level: str, before: xr.Dataset | None) -> xr.Data
 def norm(array: xr.DataArray, kept: tuple[str, ...] = ()) -> xr.DataArray:
     """Euclidean norm over all dims but those kept."""
     over = [dim for dim in array.dims if dim not in kept]
-    return (array.astype(np.float64) ** 2).sum(over) ** 0.5
+    return (array.astype(np.float64) ** 2).sum(over, skipna=False) ** 0.5
 
 
 def _quantiles(norms: xr.DataArray) -> xr.DataArray:

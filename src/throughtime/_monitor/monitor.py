@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import xarray as xr
-
-from throughtime._errors import MonitorError, ThroughTimeWarning
-from throughtime._probe import Probe
-from throughtime._store import Run
+from throughtime._alarm import Alarm
+from throughtime._errors import MonitorError
 from throughtime.callbacks.keras import keras_callback
 from throughtime.callbacks.lightning import lightning_callback
 
-from .alarms import NAMES, Alarm, alarms_of
-from .levels import LEVELS, level_of, stored
-from .numbers import numbers
+from .levels import level_of
+from .notices import Notices, OnAlarm
+from .recorder import Recorder
 from .schedules import Schedule
 from .schedules import every as every_steps
-
-OnAlarm = Callable[[Alarm], None]
+from .settings import Settings, checked_alarms, checked_batch, checked_sinks
 
 
 class Monitor:
@@ -56,12 +51,6 @@ class Monitor:
     sinks : sequence of loggers
         `tt.sinks.CSV`, `tt.sinks.TensorBoard`, or any object with `write(step, values)`.
 
-    Attributes
-    ----------
-    alarms : list of Alarm
-        What was seen, each once for each layer.
-    should_stop : bool
-
     Examples
     --------
     >>> import keras, numpy as np, tempfile
@@ -91,20 +80,30 @@ class Monitor:
         stop_on: str | Collection[str] = (),
         sinks: Sequence[Any] = (),
     ) -> None:
-        self.alarms: list[Alarm] = []
-        self.should_stop = False
-        self._path, self._batch = store, _checked_batch(batch)
+        self._settings = Settings(
+            store=store,
+            batch=checked_batch(batch),
+            level=level_of(quantities),
+            layers=layers,
+            budget=budget,
+            vanishing_lag=vanishing_lag,
+            sinks=checked_sinks(sinks),
+        )
         self._is_due = every if callable(every) else every_steps(every)
-        self._level = level_of(quantities)
-        self._layers, self._loss, self._lag, self._on_alarm = layers, loss, vanishing_lag, on_alarm
-        self._budget, self._stride, self._passed = budget, 1, 0
-        self._stops = _checked_alarms(stop_on)
-        self._sinks = _checked_sinks(sinks)
-        self._probe: Probe | None = None
-        self._run: Run | None = None
-        self._before: xr.DataTree | None = None
-        self._step = 0
-        self._warned: set[str] = set()
+        self._loss = loss
+        self._notices = Notices(on_alarm, checked_alarms(stop_on))
+        self._recorder: Recorder | None = None
+        self._step = self._passed = 0
+
+    @property
+    def alarms(self) -> list[Alarm]:
+        """What was seen, each once for each layer."""
+        return self._notices.alarms
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether an alarm of `stop_on` was seen."""
+        return self._notices.should_stop
 
     def keras(self) -> Any:
         """Make a callback for `fit` of Keras 3.
@@ -157,33 +156,11 @@ class Monitor:
         ThroughTimeError
             The batch does not fit, there is no loss, the run is another's: before training starts.
         """
-        if self._run is not None:
+        if self._recorder is not None:
             raise MonitorError("This monitor records already. End it first, or make one for each training.")
         loss = self._loss if loss is None else loss
-        quantities = "all" if self._level in LEVELS else self._level
-        probe = Probe(model, loss=loss, layers=self._layers, quantities=quantities)
-        tree = probe(*self._batch[:2], sample_weight=self._batch[2])
-        self._run, self._probe = Run(self._path), probe
-        try:
-            self._begin_with(tree, self._run)
-        except BaseException:
-            self._close()
-            raise
-
-    def _begin_with(self, tree: xr.DataTree, run: Run) -> None:
-        """Record the beginning, or see that an existing run can be continued."""
-        self._step = run.steps[-1] if run.steps else 0
-        kept = stored(tree, self._level, None)
-        if self._budget is not None and 2 * kept.nbytes > self._budget:
-            raise MonitorError(
-                f"budget={self._budget:,.0f} bytes do not hold two records of {kept.nbytes:,} bytes each. "
-                "Give more, or store less: quantities='summary', fewer layers."
-            )
-        if run.steps:
-            run.check(kept, self._step + 1)
-        else:
-            run.append(kept, self._step)
-        self._look(tree, kept)
+        self._recorder = Recorder(model, loss, self._settings, self._notices)
+        self._step = self._recorder.last_step
 
     def step(self, count: int = 1) -> None:
         """Tell that a training step has been made, or several; record if it is time.
@@ -194,107 +171,25 @@ class Monitor:
         """
         passed = range(self._step + 1, self._step + count + 1)
         self._step += count
-        if any(self._guarded(self._is_due, step) for step in passed):
+        if any(self._notices.guarded(self._is_due, step) for step in passed):
             self._passed += 1
-            if self._passed % self._stride == 0:
+            if self._recorder is None or self._passed % self._recorder.stride == 0:
                 self.record()
 
     def record(self) -> None:
         """Record the present state, whatever the schedule says."""
-        self._guarded(self._record)
+        self._notices.guarded(self._record)
 
     def end(self) -> None:
         """Record the last step and close the run."""
-        if self._run is not None:
+        if self._recorder is not None:
             self.record()
-            self._close()
-            for sink in self._sinks:
-                self._guarded(getattr(sink, "close", lambda: None))
-
-    def _close(self) -> None:
-        if self._run is not None:
-            self._run.close()
-        self._run = self._probe = self._before = None
+            self._recorder.close()
+            self._recorder = None
+            for sink in self._settings.sinks:
+                self._notices.guarded(getattr(sink, "close", lambda: None))
 
     def _record(self) -> None:
-        if self._run is None or self._probe is None:
+        if self._recorder is None:
             raise MonitorError("Nothing is watched: use monitor.keras(), or `with monitor.watch(model):`.")
-        if self._run.steps and self._run.steps[-1] >= self._step:
-            return
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            tree = self._probe(*self._batch[:2], sample_weight=self._batch[2])
-        kept = stored(tree, self._level, self._before)
-        if self._budget is not None and self._run.nbytes + kept.nbytes > self._budget:
-            self._run, self._stride = self._run.thinned(), 2 * self._stride
-            self._warn(
-                f"{self._path} has reached its budget of {self._budget:,.0f} bytes: every second record was "
-                f"dropped, and from now on one in {self._stride} is made."
-            )
-        self._run.append(kept, self._step)
-        self._look(tree, kept)
-        is_broken = any(alarm.name == "nonfinite" for alarm in self.alarms)
-        for each in caught:
-            # A framework's own is for the user's filters to judge.
-            if not issubclass(each.category, ThroughTimeWarning):
-                warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
-            elif not is_broken:  # else the certificate only says so again
-                self._warn(str(each.message))
-
-    def _look(self, tree: xr.DataTree, kept: xr.DataTree) -> None:
-        """Look for what is wrong in a capture."""
-        summary = kept if self._level == "summary" else stored(tree, "summary", self._before)
-        self._before = tree
-        values = numbers(summary) if self._sinks else {}
-        for sink in self._sinks:
-            self._guarded(sink.write, self._step, values)
-        for alarm in alarms_of(tree, summary, self._step, self._lag):
-            self._give(alarm)
-
-    def _give(self, alarm: Alarm) -> None:
-        if any((alarm.name, alarm.layer) == (given.name, given.layer) for given in self.alarms):
-            return
-        self.alarms.append(alarm)
-        if alarm.name in self._stops:
-            self.should_stop = True
-        if self._on_alarm is not None:
-            self._guarded(self._on_alarm, alarm)
-        else:
-            self._warn(str(alarm))
-
-    def _guarded(self, action: Callable[..., Any], *arguments: Any) -> Any:
-        """Run what must not stop a training that took hours: an error becomes a warning, each once."""
-        try:
-            return action(*arguments)
-        except Exception as error:  # whatever it is, training goes on
-            self._warn(f"The monitor could not record: {type(error).__name__}: {error}")
-            return None
-
-    def _warn(self, text: str) -> None:
-        if text not in self._warned:
-            self._warned.add(text)
-            warnings.warn(text, ThroughTimeWarning, stacklevel=4)
-
-
-def _checked_batch(batch: Any) -> tuple[Any, Any, Any]:
-    if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
-        raise MonitorError(
-            f"batch= is a pair (x, y), or (x, y, sample_weight), not {type(batch).__name__}: gradients need "
-            "labels."
-        )
-    x, y, *weight = batch
-    return x, y, weight[0] if weight else None
-
-
-def _checked_sinks(sinks: Any) -> Sequence[Any]:
-    asked = list(sinks) if isinstance(sinks, (list, tuple)) else [sinks]
-    if wrong := [type(sink).__name__ for sink in asked if not callable(getattr(sink, "write", None))]:
-        raise MonitorError(f"sinks= takes objects with write(step, values), not {', '.join(wrong)}.")
-    return asked
-
-
-def _checked_alarms(names: str | Collection[str]) -> frozenset[str]:
-    asked = frozenset({names} if isinstance(names, str) else names)
-    if unknown := asked - set(NAMES):
-        raise MonitorError(f"stop_on={sorted(unknown)}: alarms are called {', '.join(NAMES)}.")
-    return asked
+        self._recorder.record(self._step)

@@ -9,3 +9,4 @@ from throughtime.diagnosis.comparison import compare as compare
 from throughtime.diagnosis.diagnosis import Diagnosis as Diagnosis
 from throughtime.diagnosis.entry import diagnose as diagnose
 from throughtime.diagnosis.findings import Verdict as Verdict
+from throughtime.diagnosis.training import TrainingDiagnosis as TrainingDiagnosis

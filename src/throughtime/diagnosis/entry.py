@@ -14,6 +14,7 @@ from throughtime._batch import Batch, take_several
 from throughtime._errors import BatchError, DiagnosticError, LossError, ThroughTimeError, ThroughTimeWarning
 from throughtime._lag_matrix import lag_matrix
 from throughtime._probe import Probe
+from throughtime._recorded import recorded_steps
 from throughtime.diagnostics.lags import valid_steps
 
 from . import measure
@@ -22,6 +23,7 @@ from .judge import Asked, judge
 from .layers import joined, recurrent, ways
 from .progress import Passes
 from .swap import Reading, Swapped, passes, prefix_swap
+from .training import diagnose_record, diagnose_run
 from .use import pooled
 from .words import say
 
@@ -42,6 +44,7 @@ def diagnose(
     layers: Any = "recurrent",
     seed: int = 0,
     batches: int = 1,
+    step: int | None = None,
 ) -> Diagnosis:
     """Tell whether a model uses what lies some steps back, whether error signal reaches it, and why.
 
@@ -52,8 +55,8 @@ def diagnose(
 
     Parameters
     ----------
-    model : model, or a capture of one
-        A capture has no use: that needs the model.
+    model : model, a capture of one, or a run of many training steps
+        A capture or run has no use: that needs the model.
     x, y, loss, sample_weight, layers : see `capture`
     dependency_length : int, optional
         Lag, in timesteps, that the task needs. Without it the verdict is on the largest lag in use.
@@ -64,6 +67,10 @@ def diagnose(
         Of partners, resampling and loss steps: the same seed gives the same diagnosis.
     batches : int
         Batches taken from a dataset, whose samples count together.
+    step : int, optional
+        Recorded training step of a run. Without it the last one is diagnosed, and reach, share and horizon
+        are measured at up to 25 of them: a `TrainingDiagnosis`. A run that keeps a summary gives medians
+        over samples without intervals; one recorded with `quantities="timestep"` or "full" has both.
 
     Returns
     -------
@@ -74,7 +81,10 @@ def diagnose(
     Raises
     ------
     DiagnosticError
-        `dependency_length` is no whole number of 1 or more, or a capture has no recurrent layer.
+        `dependency_length` is no whole number of 1 or more, a capture has no recurrent layer, or `step` is
+        given for what is no run.
+    SchemaError
+        The run has no such step, or none yet.
     UnsupportedModelError, UnbuiltModelError, LayerNotFoundError, LossError, BatchError
 
     Warns
@@ -97,9 +107,9 @@ def diagnose(
     _check(dependency_length, solved, batches)
     if isinstance(model, (xr.DataTree, xr.Dataset)):
         tree = xr.DataTree.from_dict({"/layer": model}) if isinstance(model, xr.Dataset) else model
-        leaves = recurrent(tree)
-        swaps = dict.fromkeys(leaves, Swapped(reason=say("needs_model")))
-        return judge(leaves, swaps, Asked(dependency_length, solved, seed))
+        return _of_tree(tree, step, Asked(dependency_length, solved, seed))
+    if step is not None:
+        raise DiagnosticError(say("no_run", step=step))
     if x is None:
         raise BatchError("diagnose needs data: diagnose(model, x, y), or a dataset of (x, y).")
     taken = take_several(x, y, sample_weight, batches)
@@ -113,6 +123,16 @@ def diagnose(
         )
     asked = Asked(dependency_length, solved, seed, _epsilon(model), tuple(run.notes), run.unread)
     return judge(leaves, swaps, asked)
+
+
+def _of_tree(tree: xr.DataTree, step: int | None, asked: Asked) -> Diagnosis:
+    """Diagnose a capture, or a run."""
+    if recorded_steps(tree):
+        return diagnose_run(tree, asked) if step is None else diagnose_record(tree, step, asked)
+    if step is not None:
+        raise DiagnosticError(say("no_run", step=step))
+    leaves = recurrent(tree)
+    return judge(leaves, dict.fromkeys(leaves, Swapped(reason=say("needs_model"))), asked)
 
 
 def _check(dependency_length: Any, solved: Any, batches: Any) -> None:

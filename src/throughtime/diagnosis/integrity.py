@@ -34,6 +34,11 @@ def broken(leaves: Mapping[str, xr.Dataset]) -> tuple[Verdict, str] | None:
             return Verdict.CANNOT_SAY, say("loss_scaling", where=found)
         phase = "backward" if is_backward else "forward"
         return Verdict.UNSTABLE, say("nonfinite", where=found, phase=phase)
+    return uncertified(leaves)
+
+
+def uncertified(leaves: Mapping[str, xr.Dataset]) -> tuple[Verdict, str] | None:
+    """Say which certificate fails by more than rounding; None where none does."""
     for leaf in leaves.values():
         try:
             certified(leaf)

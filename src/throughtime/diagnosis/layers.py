@@ -18,21 +18,20 @@ def recurrent(tree: xr.DataTree) -> dict[str, xr.Dataset]:
     Raises
     ------
     DiagnosticError
-        There is none, or it holds several training steps.
+        There is none.
     """
     leaves = {node.path.strip("/"): node.to_dataset() for node in tree.subtree if node.data_vars}
     found = {path or "layer": leaf for path, leaf in leaves.items() if _is_recurrent(leaf)}
     if not found:
         names = ", ".join(leaves) or "nothing"
         raise DiagnosticError(f"This capture has no recurrent layer to diagnose. It has: {names}.")
-    if any("step" in leaf.dims for leaf in found.values()):
-        raise DiagnosticError("This holds several training steps: choose one, tree.isel(step=-1).")
     return found
 
 
 def _is_recurrent(leaf: xr.Dataset) -> bool:
     of_states = [f"{state}_gradient" for state in states(leaf)]
-    signs = ("hidden", "lag_matrix", "gate_activation", *of_states, "recurrent_kernel")
+    signs = ["hidden", "lag_matrix", "gate_activation", *of_states, "recurrent_kernel"]
+    signs += ["lag_ratio", *(f"{name}_norm" for name in of_states)]  # of a run that keeps less
     return any(name in leaf for name in signs) or "missing_inside" in leaf.attrs
 
 

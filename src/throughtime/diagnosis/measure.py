@@ -32,7 +32,7 @@ from .words import number, say
 
 THRESHOLD = 0.01
 GROWTH = 10.0  # from lag 0 to the end of the window, from which on gradients count as exploding
-_SHORT = 12  # lags below which a rate is fitted from the first one on
+SHORT = 12  # lags below which a rate is fitted from the first one on
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def rate(layer: xr.Dataset, longest: int, *, seed: int) -> xr.Dataset:
     with warnings.catch_warnings():
         # Resamples of few long sequences may hold too few lags: then there is no interval.
         warnings.simplefilter("ignore", DegenerateDataWarning)
-        return decay_rate(layer, first_lag=0 if longest < _SHORT else 5, seed=seed)
+        return decay_rate(layer, first_lag=0 if longest < SHORT else 5, seed=seed)
 
 
 def explodes(fitted: xr.Dataset, found: Signal) -> bool:

@@ -18,7 +18,7 @@ from .words import number, with_interval
 
 QUESTIONS = ("reach", "share", "use")
 _COLUMNS = ("layer", "question", "answer", "value", "low", "high", "n", "threshold", "reason")
-_LEFT = 'style="text-align:left"'
+LEFT = 'style="text-align:left"'
 
 
 def as_dataframe(found: Found) -> pd.DataFrame:
@@ -40,7 +40,7 @@ def as_dict(found: Found) -> dict[str, Any]:
         "text": " ".join(found.sentences),
         "lag": found.lag,
         "dependency_length": found.dependency_length,
-        "loss": _plain(found.loss),
+        "loss": plain(found.loss),
         "samples": found.samples,
         "layers": {path: _layer(layer) for path, layer in found.layers.items()},
         "use_curve": _curve(found.use_curve),
@@ -50,14 +50,21 @@ def as_dict(found: Found) -> dict[str, Any]:
     }
 
 
+def layer_at_step(layer: LayerDiagnosis) -> dict[str, Any]:
+    """Answers of one layer as plain values."""
+    return {
+        **{question: _answer(getattr(layer, question)) for question in QUESTIONS},
+        "horizon": layer.horizon,
+        "horizon_interval": [plain(end) for end in layer.horizon_interval],
+        "k90": plain(layer.k90),
+    }
+
+
 def _layer(layer: LayerDiagnosis) -> dict[str, Any]:
     return {
         "kind": layer.kind,
         "verdict": layer.verdict.value,
-        **{question: _answer(getattr(layer, question)) for question in QUESTIONS},
-        "horizon": layer.horizon,
-        "horizon_interval": [_plain(end) for end in layer.horizon_interval],
-        "k90": _plain(layer.k90),
+        **layer_at_step(layer),
         "curve": _curve(layer.curve),
         "why": [_evidence(each) for each in layer.why],
     }
@@ -66,26 +73,26 @@ def _layer(layer: LayerDiagnosis) -> dict[str, Any]:
 def _answer(one: Answer) -> dict[str, Any]:
     return {
         "answer": one.answer,
-        "value": _plain(one.value),
-        "interval": [_plain(end) for end in one.interval],
+        "value": plain(one.value),
+        "interval": [plain(end) for end in one.interval],
         "n": one.n,
-        "threshold": _plain(one.threshold),
+        "threshold": plain(one.threshold),
         "reason": one.reason,
     }
 
 
 def _evidence(one: Evidence) -> dict[str, Any]:
-    return {"name": one.name, "value": _plain(one.value), "text": one.text}
+    return {"name": one.name, "value": plain(one.value), "text": one.text}
 
 
 def _curve(curve: xr.Dataset | None) -> dict[str, list[Any]] | None:
     if curve is None:
         return None
     names = ("lag", "ratio", "use", "low", "high", "answer", "samples")
-    return {name: [_plain(each) for each in curve[name].values.tolist()] for name in names if name in curve}
+    return {name: [plain(each) for each in curve[name].values.tolist()] for name in names if name in curve}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Make a number that JSON knows: None where it is not finite."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
@@ -107,18 +114,18 @@ def as_rich(found: Found) -> RenderableType:
 
 def as_html(found: Found) -> str:
     """Lay a diagnosis out for a notebook or a page."""
-    told = [f"<p><b>{html.escape(' '.join(found.sentences))}</b></p>"]
+    parts = [f"<p><b>{html.escape(' '.join(found.sentences))}</b></p>"]
     if found.layers:
-        head = "".join(f"<th {_LEFT}>{html.escape(name)}</th>" for name in _headings(found))
+        head = "".join(f"<th {LEFT}>{html.escape(name)}</th>" for name in _headings(found))
         rows = "".join(
-            f"<tr>{''.join(f'<td {_LEFT}>{html.escape(cell)}</td>' for cell in row)}</tr>"
+            f"<tr>{''.join(f'<td {LEFT}>{html.escape(cell)}</td>' for cell in row)}</tr>"
             for row in _rows(found)
         )
-        told.append(f"<table><tr>{head}</tr>{rows}</table>")
+        parts.append(f"<table><tr>{head}</tr>{rows}</table>")
     for heading, lines in _paragraphs(found):
         items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
-        told.append(f"<p>{html.escape(heading)}</p><ul>{items}</ul>")
-    return "".join(told)
+        parts.append(f"<p>{html.escape(heading)}</p><ul>{items}</ul>")
+    return "".join(parts)
 
 
 def _headings(found: Found) -> tuple[str, ...]:
@@ -127,10 +134,11 @@ def _headings(found: Found) -> tuple[str, ...]:
 
 def _rows(found: Found) -> Iterator[tuple[str, ...]]:
     for path, layer in found.layers.items():
-        yield path, *(_told(getattr(layer, question)) for question in QUESTIONS), layer.horizon
+        yield path, *(told(getattr(layer, question)) for question in QUESTIONS), layer.horizon
 
 
-def _told(one: Answer) -> str:
+def told(one: Answer) -> str:
+    """Write an answer with its value and interval."""
     if one.answer == NOT_MEASURED:
         return NOT_MEASURED
     return f"{one.answer}: {with_interval(one.value, one.interval)}"

@@ -73,7 +73,27 @@ SENTENCES: Mapping[str, str] = {
     # What stands beside any verdict.
     "solved": "The loss, {loss}, is at or below solved={solved}: nothing needs to be changed.",
     "open_lags": "Use was found for every lag up to {lag}, of {lags}.",
+    # Over the training steps of a run.
+    "last_record": "After training step {step}, the last that was recorded:",
+    "over_training": "Over training, {n} of {all} recorded steps:",
+    "trend_risen": "Reach of {layer} at lag {lag} has risen since step {first}: from {before} to {after}.",
+    "trend_fallen": "Reach of {layer} at lag {lag} has fallen since step {first}: from {before} to {after}.",
+    "trend_same": (
+        "Reach of {layer} at lag {lag} has not changed since step {first} by more than its intervals: from "
+        "{before} to {after}."
+    ),
+    "trend_values": (
+        "Reach of {layer} at lag {lag} was {before} at step {first} and is {after}, without intervals."
+    ),
+    "trend_stopped": "{n} of these records tell nothing, the first at step {step}: {reason}",
+    "no_run": (
+        "step={step} chooses among the recorded training steps of a run, and this has none: open one with "
+        "tt.open_run."
+    ),
+    "reach_of_summary": "Measured was reach: R({lag}) of {layer} is {reach}, a median over samples.",
+    "nonfinite_record": "Unstable: {name} of {layer} is not finite.",
     # Notes.
+    "alarm": "Alarm while it trained, {alarm}.",
     "few_samples": "Only {n} samples: intervals over fewer than 16 are rough. Give more.",
     "one_sample": "One sample has no interval, and none to exchange inputs with. Give 16 or more.",
     "dead_samples": "{n} of {all} samples have no signal at lag 0 of {layer} and are left out.",
@@ -114,7 +134,9 @@ SENTENCES: Mapping[str, str] = {
     "reversed": "a layer hands its sequence on reversed, so that lags of one layer are not those of the next",
     "loss_is_zero": "the loss is 0 whatever inputs come from elsewhere",
     "too_short": "no sample has inputs {lag} steps old",
+    "summary_reach": "a summary has no interval over samples; quantities='timestep' records what gives one",
     # Why the share was not measured.
+    "summary_share": "a summary has no contributions of each sample; quantities='timestep' records them",
     "no_contributions": "no step contributes anything to the recurrent kernel's gradient",
     "share_per_step": "with a loss at every step a contribution belongs to no single lag",
     # Evidence.

@@ -12,24 +12,23 @@ import runpy
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FunctionType
 from typing import Annotated, Any
 
-import numpy as np
-import pandas as pd
 import typer
-import xarray as xr
 from rich.console import Console
 from rich.table import Table
 
 import throughtime as tt
-from throughtime.diagnostics.checks import certified
+from throughtime._recorded import at_place, place_of, recorded_steps
+
+from .checks import complaints
+from .export import to_netcdf, to_npz, to_parquet, version_of
+from .runs import layer_of, quantity_of
 
 _LIBRARIES = ("numpy", "xarray", "scipy", "matplotlib", "bokeh", "zarr", "dask")
 _FRAMEWORKS = ("keras", "tensorflow", "jax", "torch", "tf_keras")
-_OF_STATES = ("hidden_gradient", "hidden_gradient_norm")
 
 app = typer.Typer(help="See what flows through time inside recurrent networks.", no_args_is_help=True)
 console = Console(highlight=False)
@@ -46,12 +45,12 @@ def info(run: RunPath, as_json: AsJson = False) -> None:
     """Tell what a run holds: model, steps, layers, size."""
     with _told():
         tree = tt.open_run(run)
-        steps = _steps(tree)
+        recorded = recorded_steps(tree)
         found: dict[str, Any] = {
             "path": str(run),
-            "steps": len(steps),
-            "first_step": steps[0] if steps else None,
-            "last_step": steps[-1] if steps else None,
+            "steps": len(recorded),
+            "first_step": recorded[0] if recorded else None,
+            "last_step": recorded[-1] if recorded else None,
             "bytes_uncompressed": int(tree.nbytes),
             "layers": {leaf.path.strip("/"): sorted(map(str, leaf.data_vars)) for leaf in tree.leaves},
             **{str(name): value for name, value in tree.attrs.items() if name != "n_steps"},
@@ -73,12 +72,12 @@ def check(run: RunPath) -> None:
     """Read everything once, and look for steps that cannot be read, failed certificates, and NaN."""
     with _told():
         tree = tt.open_run(run)
-        complaints = list(_complaints(tree))
-    for complaint in complaints:
+        found = list(complaints(tree))
+    for complaint in found:
         console.print(complaint)
-    if complaints:
+    if found:
         raise typer.Exit(1)
-    console.print(f"{len(_steps(tree))} steps, all whole.")
+    console.print(f"{len(recorded_steps(tree))} steps, all whole.")
 
 
 @app.command()
@@ -88,9 +87,9 @@ def diagnose(
     dependency_length: Annotated[int | None, typer.Option(help="Lag that the task needs, in steps.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what one recorded step, stored in full, tells of long-term dependencies."""
+    """Say what a run tells of long-term dependencies: its last step, and how it came there; or one step."""
     with _told():
-        found = tt.diagnose(_at(tt.open_run(run), step), dependency_length=dependency_length)
+        found = tt.diagnose(tt.open_run(run), step=step, dependency_length=dependency_length)
     if as_json:
         print(json.dumps(found.to_dict(), indent=1, default=str))  # noqa: T201
     else:
@@ -113,9 +112,9 @@ def plot(
             raise tt.PictureError(f"There is no picture {picture!r}. There are: {names}.")
         tree = tt.open_run(run)
         whole = tree if picture == "evolution" else _at(tree, step)
-        drawn: Any = whole if layer is None and picture == "gradient_flow" else _layer(whole, layer)
+        drawn: Any = whole if layer is None and picture == "gradient_flow" else layer_of(whole, layer)
         if quantity is not None or picture == "evolution":
-            drawn = _quantity(drawn, quantity)
+            drawn = quantity_of(drawn, quantity)
         tt.save(getattr(tt.plots, picture)(drawn), output)
     console.print(f"{output} is written.")
 
@@ -133,7 +132,7 @@ def report(run: RunPath, output: Output, step: Step = None) -> None:
 def compare(first: RunPath, second: RunPath, as_json: AsJson = False) -> None:
     """Put the diagnoses of two runs' last steps side by side."""
     with _told():
-        found = tt.compare(*(tt.diagnose(_at(tt.open_run(run), None)) for run in (first, second)))
+        found = tt.compare(*(tt.diagnose(tt.open_run(run)) for run in (first, second)))
     if as_json:
         print(found.to_dataframe().to_json(orient="records"))  # noqa: T201
     else:
@@ -149,7 +148,7 @@ def export(
     """Write a run's arrays into files of another format; parquet holds numbers with at most two dims."""
     with _told():
         tree = tt.open_run(run)
-        writers = {"npz": _to_npz, "parquet": _to_parquet, "netcdf": _to_netcdf}
+        writers = {"npz": to_npz, "parquet": to_parquet, "netcdf": to_netcdf}
         if to not in writers:
             raise tt.StoreError(f"--to {to}: there are {', '.join(writers)}.")
         writers[to](tree, output)
@@ -160,7 +159,7 @@ def export(
 def doctor(as_json: AsJson = False) -> None:
     """Tell which frameworks and libraries are there, and in which versions."""
     names = ("throughtime", *_LIBRARIES, *_FRAMEWORKS)
-    found = {"python": platform.python_version(), **{name: _version(name) for name in names}}
+    found = {"python": platform.python_version(), **{name: version_of(name) for name in names}}
     if as_json:
         print(json.dumps(found, indent=1))  # noqa: T201
         return
@@ -189,106 +188,9 @@ def _told() -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
-def _steps(tree: xr.DataTree) -> list[int]:
-    return [int(step) for step in tree.coords["step"].values] if "step" in tree.coords else []
-
-
-def _at(tree: xr.DataTree, step: int | None) -> xr.DataTree:
-    """Take one recorded step, the last by default."""
-    steps = _steps(tree)
-    if not steps:
-        raise tt.StoreError("The run holds no step yet.")
-    if step is not None and step not in steps:
-        nearest = min(steps, key=lambda each: abs(each - step))
-        raise tt.StoreError(f"Step {step} was not recorded; the nearest is {nearest}, of {len(steps)}.")
-    place = len(steps) - 1 if step is None else steps.index(step)
-    leaves = {leaf.path: leaf.to_dataset().isel(step=place).drop_vars("step").load() for leaf in tree.leaves}
-    found = xr.DataTree.from_dict(leaves)
-    found.attrs.update(tree.attrs)
-    return found
-
-
-def _layer(tree: xr.DataTree, path: str | None) -> xr.DataTree:
-    leaves = {leaf.path.strip("/"): leaf for leaf in tree.leaves}
-    if path is None and len(leaves) == 1:
-        return next(iter(leaves.values()))
-    if path is None or path not in leaves:
-        raise tt.LayerNotFoundError(f"--layer is one of {', '.join(leaves)}.")
-    return leaves[path]
-
-
-def _quantity(layer: xr.DataTree, name: str | None) -> xr.DataArray:
-    """Take one variable; of norms stored as quantiles the median."""
-    asked = (name,) if name else _OF_STATES
-    found = next((each for each in asked if each in layer.data_vars), None)
-    if found is None:
-        raise tt.SchemaError(
-            f"There is no {' or '.join(asked)}; it has {', '.join(map(str, layer.data_vars))}."
-        )
-    array: xr.DataArray = layer[found]  # type: ignore[assignment]
-    return array.sel(quantile=0.5, drop=True) if "quantile" in array.dims else array
+def _at(tree: Any, step: int | None) -> Any:
+    return at_place(tree, place_of(recorded_steps(tree), step))
 
 
 def _is_picture(name: str) -> bool:
     return name.islower() and isinstance(getattr(tt.plots, name, None), FunctionType)
-
-
-def _complaints(tree: xr.DataTree) -> Iterator[str]:
-    """Yield what is wrong: arrays that cannot be read, certificates above their bars, the first NaN."""
-    for key, array in _arrays(tree):
-        try:
-            array.load()
-        except Exception as error:  # zarr, its codecs and the file system each have their own
-            yield f"{key} cannot be read: {type(error).__name__}: {error}"
-            return
-    for leaf in tree.leaves:
-        try:
-            certified(leaf)
-        except tt.DiagnosticError as error:
-            yield str(error)
-    if (broken := tt.diagnostics.first_nonfinite(tree)) is not None:
-        yield str(broken)
-
-
-def _to_npz(tree: xr.DataTree, output: Path) -> None:
-    arrays: dict[str, Any] = {key: array.values for key, array in _arrays(tree)}
-    np.savez_compressed(output, step=np.asarray(_steps(tree)), **arrays)
-
-
-def _arrays(tree: xr.DataTree) -> Iterator[tuple[str, xr.DataArray]]:
-    """Yield every variable by its path."""
-    for leaf in tree.leaves:
-        for name, array in leaf.data_vars.items():
-            yield f"{leaf.path}/{name}".strip("/"), array
-
-
-def _to_netcdf(tree: xr.DataTree, output: Path) -> None:
-    _needs("h5netcdf", "netcdf")
-    tree.to_netcdf(output, engine="h5netcdf")
-
-
-def _to_parquet(tree: xr.DataTree, output: Path) -> None:
-    _needs("pyarrow", "parquet")
-    columns: dict[str, Any] = {}
-    for key, array in _arrays(tree):
-        if array.ndim == 1:
-            columns[key] = array.values
-        elif array.ndim == 2:
-            columns.update({f"{key}/{place}": array.values[:, place] for place in range(array.shape[1])})
-    pd.DataFrame(columns, index=pd.Index(_steps(tree), name="step")).to_parquet(output)
-
-
-def _needs(library: str, extra: str) -> None:
-    if _version(library) is None:
-        raise tt.MissingDependencyError(f"This needs {library}: pip install 'throughtime[{extra}]'.")
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-if __name__ == "__main__":
-    app()

@@ -1,0 +1,50 @@
+"""`Alarm`: one thing that went wrong while a model trained, and how a run keeps it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+ATTRIBUTE = "alarms"  # of a run
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """One thing that went wrong.
+
+    Attributes
+    ----------
+    name : {"nonfinite", "explosion", "vanishing", "saturation", "dead_gradient"}
+    layer : str
+    step : int
+        Training step at which it was seen first.
+    evidence : str
+        The numbers it rests on.
+    """
+
+    name: str
+    layer: str
+    step: int
+    evidence: str
+
+    def __str__(self) -> str:
+        where = f" in {self.layer}" if self.layer else ""
+        return f"step {self.step}: {self.name.replace('_', ' ')}{where}: {self.evidence}"
+
+
+def as_attribute(alarms: Iterable[Alarm]) -> str:
+    """Write alarms as one text, which a run keeps among its attributes.
+
+    Examples
+    --------
+    >>> alarms_of_run({"alarms": as_attribute([Alarm("explosion", "rnn", 3, "12 times")])})[0].step
+    3
+    """
+    return json.dumps([asdict(alarm) for alarm in alarms])
+
+
+def alarms_of_run(attributes: Mapping[Any, Any]) -> list[Alarm]:
+    """Read the alarms that a run keeps; none where nothing was seen."""
+    return [Alarm(**each) for each in json.loads(str(attributes.get(ATTRIBUTE, "[]")))]

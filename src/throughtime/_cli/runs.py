@@ -1,0 +1,39 @@
+"""Parts of a run that a command is asked for: one layer, one variable, all arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import xarray as xr
+
+import throughtime as tt
+
+_OF_STATES = ("hidden_gradient", "hidden_gradient_norm")
+
+
+def layer_of(tree: xr.DataTree, path: str | None) -> xr.DataTree:
+    leaves = {leaf.path.strip("/"): leaf for leaf in tree.leaves}
+    if path is None and len(leaves) == 1:
+        return next(iter(leaves.values()))
+    if path is None or path not in leaves:
+        raise tt.LayerNotFoundError(f"--layer is one of {', '.join(leaves)}.")
+    return leaves[path]
+
+
+def quantity_of(layer: xr.DataTree, name: str | None) -> xr.DataArray:
+    """Take one variable; of norms stored as quantiles the median."""
+    asked = (name,) if name else _OF_STATES
+    found = next((each for each in asked if each in layer.data_vars), None)
+    if found is None:
+        raise tt.SchemaError(
+            f"There is no {' or '.join(asked)}; it has {', '.join(map(str, layer.data_vars))}."
+        )
+    array: xr.DataArray = layer[found]  # type: ignore[assignment]
+    return array.sel(quantile=0.5, drop=True) if "quantile" in array.dims else array
+
+
+def arrays(tree: xr.DataTree) -> Iterator[tuple[str, xr.DataArray]]:
+    """Yield every variable by its path."""
+    for leaf in tree.leaves:
+        for name, array in leaf.data_vars.items():
+            yield f"{leaf.path}/{name}".strip("/"), array

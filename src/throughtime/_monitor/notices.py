@@ -1,0 +1,64 @@
+"""What a user is told while training goes on: warnings and alarms, each once, and never an exception."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from throughtime._alarm import Alarm
+from throughtime._errors import ThroughTimeWarning
+
+OnAlarm = Callable[[Alarm], None]
+
+
+class Notices:
+    """Gives warnings and alarms, each once.
+
+    Parameters
+    ----------
+    on_alarm : callable (Alarm) or None
+        Without one an alarm is a warning.
+    stops : frozenset of str
+        Names of the alarms that turn `should_stop` True.
+    """
+
+    def __init__(self, on_alarm: OnAlarm | None, stops: frozenset[str]) -> None:
+        self.alarms: list[Alarm] = []
+        self.should_stop = False
+        self._on_alarm, self._stops = on_alarm, stops
+        self._warned: set[str] = set()
+
+    def give(self, alarm: Alarm) -> None:
+        if any((alarm.name, alarm.layer) == (given.name, given.layer) for given in self.alarms):
+            return
+        self.alarms.append(alarm)
+        if alarm.name in self._stops:
+            self.should_stop = True
+        if self._on_alarm is not None:
+            self.guarded(self._on_alarm, alarm)
+        else:
+            self.warn(str(alarm))
+
+    def guarded(self, action: Callable[..., Any], *arguments: Any) -> Any:
+        """Run what must not stop a training that took hours: an error becomes a warning, each once."""
+        try:
+            return action(*arguments)
+        except Exception as error:  # whatever it is, training goes on
+            self.warn(f"The monitor could not record: {type(error).__name__}: {error}")
+            return None
+
+    def warn(self, text: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            warnings.warn(text, ThroughTimeWarning, stacklevel=4)
+
+    def pass_on(self, caught: list[warnings.WarningMessage]) -> None:
+        """Give the warnings that a capture gave."""
+        is_broken = any(alarm.name == "nonfinite" for alarm in self.alarms)
+        for each in caught:
+            # A framework's own is for the user's filters to judge.
+            if not issubclass(each.category, ThroughTimeWarning):
+                warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+            elif not is_broken:  # else the certificate only says so again
+                self.warn(str(each.message))

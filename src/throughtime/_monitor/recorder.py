@@ -1,0 +1,125 @@
+"""One watched model and its open run: a capture is reduced, committed, told to sinks, searched for alarms."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import xarray as xr
+
+from throughtime._alarm import ATTRIBUTE, alarms_of_run, as_attribute
+from throughtime._errors import MonitorError
+from throughtime._probe import Probe
+from throughtime._store import Run
+
+from .alarms import alarms_of
+from .levels import LEVELS, stored
+from .notices import Notices
+from .numbers import numbers
+from .settings import Settings
+
+
+class Recorder:
+    """Records one model into one run.
+
+    Parameters
+    ----------
+    model, loss : see `capture`
+    settings : Settings
+    notices : Notices
+
+    Attributes
+    ----------
+    stride : int
+        One record that is due in so many is made; it doubles each time the budget is reached.
+
+    Raises
+    ------
+    ThroughTimeError
+        The batch does not fit, there is no loss, the run is another's. Then no run is open.
+    """
+
+    def __init__(self, model: Any, loss: Any, settings: Settings, notices: Notices) -> None:
+        self._settings, self._notices = settings, notices
+        self._before: xr.DataTree | None = None
+        self.stride = 1
+        quantities = "all" if settings.level in LEVELS else settings.level
+        self._probe = Probe(model, loss=loss, layers=settings.layers, quantities=quantities)
+        tree = self._captured()
+        self._run = Run(settings.store)
+        try:
+            self._begin_with(tree)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def last_step(self) -> int:
+        """Training step that was committed last."""
+        return self._run.steps[-1]
+
+    def record(self, step: int) -> None:
+        """Commit the model's present state; a step that is there already stays."""
+        if self.last_step >= step:
+            return
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            tree = self._captured()
+        kept = stored(tree, self._settings.level, self._before)
+        self._keep_to_budget(kept)
+        self._run.append(kept, step)
+        self._look(tree, kept, step)
+        self._notices.pass_on(caught)
+
+    def close(self) -> None:
+        self._run.close()
+
+    def _captured(self) -> xr.DataTree:
+        x, y, weight = self._settings.batch
+        return self._probe(x, y, sample_weight=weight)
+
+    def _begin_with(self, tree: xr.DataTree) -> None:
+        """Record the beginning, or see that an existing run can be continued."""
+        step = self._run.steps[-1] if self._run.steps else 0
+        kept, budget = stored(tree, self._settings.level, None), self._settings.budget
+        if budget is not None and 2 * kept.nbytes > budget:
+            raise MonitorError(
+                f"budget={budget:,.0f} bytes do not hold two records of {kept.nbytes:,} bytes each. "
+                "Give more, or store less: quantities='summary', fewer layers."
+            )
+        if self._run.steps:
+            self._run.check(kept, step + 1)
+        else:
+            self._run.append(kept, step)
+        self._look(tree, kept, step)
+
+    def _keep_to_budget(self, kept: xr.DataTree) -> None:
+        budget = self._settings.budget
+        if budget is None or self._run.nbytes + kept.nbytes <= budget:
+            return
+        self._run.thin()
+        self.stride *= 2
+        self._notices.warn(
+            f"{self._settings.store} has reached its budget of {budget:,.0f} bytes: every second record was "
+            f"dropped, and from now on one in {self.stride} is made."
+        )
+
+    def _look(self, tree: xr.DataTree, kept: xr.DataTree, step: int) -> None:
+        """Tell the sinks, and look for what is wrong in a capture."""
+        settings = self._settings
+        summary = kept if settings.level == "summary" else stored(tree, "summary", self._before)
+        self._before = tree
+        values = numbers(summary) if settings.sinks else {}
+        for sink in settings.sinks:
+            self._notices.guarded(sink.write, step, values)
+        for alarm in alarms_of(tree, summary, step, settings.vanishing_lag):
+            self._notices.give(alarm)
+        self._notices.guarded(self._keep_alarms)
+
+    def _keep_alarms(self) -> None:
+        """Write into the run what was seen, for who watches or opens it."""
+        known = alarms_of_run(self._run.attributes)
+        names = {(alarm.name, alarm.layer) for alarm in known}
+        fresh = [alarm for alarm in self._notices.alarms if (alarm.name, alarm.layer) not in names]
+        if fresh:
+            self._run.annotate({ATTRIBUTE: as_attribute([*known, *fresh])})

@@ -1,0 +1,49 @@
+"""What a monitor was asked for, checked before anything is recorded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from throughtime._errors import MonitorError
+
+from .alarms import NAMES
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The arguments of `Monitor` that say what is recorded of which batch, and where it goes."""
+
+    store: str | os.PathLike[str]
+    batch: tuple[Any, Any, Any]
+    level: str | frozenset[str]
+    layers: Any
+    budget: float | None
+    vanishing_lag: int | None
+    sinks: Sequence[Any]
+
+
+def checked_batch(batch: Any) -> tuple[Any, Any, Any]:
+    if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+        raise MonitorError(
+            f"batch= is a pair (x, y), or (x, y, sample_weight), not {type(batch).__name__}: gradients need "
+            "labels."
+        )
+    x, y, *weight = batch
+    return x, y, weight[0] if weight else None
+
+
+def checked_sinks(sinks: Any) -> Sequence[Any]:
+    asked = list(sinks) if isinstance(sinks, (list, tuple)) else [sinks]
+    if wrong := [type(sink).__name__ for sink in asked if not callable(getattr(sink, "write", None))]:
+        raise MonitorError(f"sinks= takes objects with write(step, values), not {', '.join(wrong)}.")
+    return asked
+
+
+def checked_alarms(names: str | Collection[str]) -> frozenset[str]:
+    asked = frozenset({names} if isinstance(names, str) else names)
+    if unknown := asked - set(NAMES):
+        raise MonitorError(f"stop_on={sorted(unknown)}: alarms are called {', '.join(NAMES)}.")
+    return asked

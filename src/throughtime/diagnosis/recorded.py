@@ -1,0 +1,65 @@
+"""What a recorded training step holds, by the level it was stored at, as the layers that `judge` takes.
+
+Norms of each sample at each timestep are as good as vectors: a vector's norm is all that reach, share and
+horizon read. Of a summary only medians over samples are left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import xarray as xr
+
+from throughtime._schema import WEIGHTS, states
+
+FULL, TIMESTEP, SUMMARY = "full", "timestep", "summary"
+_SCALARS = ("loss", "reduction_factor", "certificate_weights", "certificate_time")
+_READ = ("output_gradient", "step_contribution")
+
+
+def level(leaf: xr.Dataset) -> str:
+    """Tell at which level a layer was recorded."""
+    if any("sample" in leaf[f"{state}_gradient_norm"].dims for state in _stored_norms(leaf)):
+        return TIMESTEP
+    return SUMMARY if "lag_ratio" in leaf else FULL
+
+
+def _stored_norms(leaf: xr.Dataset) -> list[str]:
+    return [state for state in states(leaf) if f"{state}_gradient_norm" in leaf]
+
+
+def wanted(leaf: xr.Dataset) -> list[str]:
+    """Name the variables that reach, share and horizon are read from, and weights, which may be broken."""
+    of_states = [f"{state}_gradient" for state in states(leaf)]
+    read = [*_SCALARS, "valid", "lag_matrix", "lag_ratio"]
+    read += [name for base in (*_READ, *of_states, *WEIGHTS) for name in (base, f"{base}_norm")]
+    return [name for name in read if name in leaf]
+
+
+def as_captured(leaf: xr.Dataset) -> xr.Dataset:
+    """Put norms of each sample in the place of the vectors they are norms of."""
+    if level(leaf) != TIMESTEP:
+        return leaf
+    variables = {name: leaf[name] for name in (*_SCALARS, "valid") if name in leaf}
+    for name in (*_READ, *(f"{state}_gradient" for state in states(leaf))):
+        norms = leaf.get(f"{name}_norm")
+        if norms is None or "sample" not in norms.dims:
+            continue
+        norms = norms.where(leaf["valid"], 0.0) if "valid" in leaf and "time" in norms.dims else norms
+        variables[name] = norms if name == "step_contribution" else norms.expand_dims(unit=1, axis=-1)
+    return xr.Dataset(variables, attrs=leaf.attrs)
+
+
+def not_finite(leaf: xr.Dataset) -> str:
+    """Name a stored number that cannot be: a loss or a norm of weights; empty where there is none."""
+    for name, values in _norms(leaf):
+        if not np.isfinite(values).all():
+            return name
+    return ""
+
+
+def _norms(leaf: xr.Dataset) -> Iterator[tuple[str, xr.DataArray]]:
+    for name, values in leaf.data_vars.items():
+        if name == "loss" or (str(name).endswith("_norm") and not {"time", "quantile"} & set(values.dims)):
+            yield str(name), values

@@ -1,0 +1,237 @@
+"""`TrainingDiagnosis`: the verdict on the last record of a run, and reach, share and horizon at many of them.
+
+Records are read one at a time, so that a run may be larger than memory.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from throughtime._alarm import alarms_of_run
+from throughtime._recorded import at_place, evenly, place_of, recorded_steps
+
+from . import integrity, measure, render, summarized
+from .diagnosis import Diagnosis
+from .findings import NAN, NOT_MEASURED, Answer, LayerDiagnosis
+from .judge import Asked, judge
+from .layers import by_direction, recurrent
+from .recorded import SUMMARY, as_captured, level, wanted
+from .swap import Swapped
+from .words import number, say, with_interval
+
+MOST_RECORDS = 25
+_COLUMNS = ("step", "layer", "loss", "question", "answer", "value", "low", "high", "n", "reason")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One recorded training step.
+
+    Attributes
+    ----------
+    step : int
+    loss : float
+        Mean over samples.
+    layers : mapping of str to LayerDiagnosis
+        With `reach`, `share`, `use` and `horizon`; empty where the record does not tell.
+    stopped : str
+        Why it does not.
+    """
+
+    step: int
+    loss: float = NAN
+    layers: Mapping[str, LayerDiagnosis] = field(default_factory=dict)
+    stopped: str = ""
+
+
+@dataclass(frozen=True, repr=False)
+class TrainingDiagnosis(Diagnosis):
+    """What a run tells: the diagnosis of its last record, and how reach and horizon came to be there.
+
+    Everything that a `Diagnosis` has is of the last recorded step.
+
+    Attributes
+    ----------
+    step : int
+        The last recorded training step.
+    recorded : int
+        How many steps the run holds.
+    records : tuple of Recorded
+        At most 25 of them, chosen evenly, the first and the last included.
+    trend : tuple of str
+        How reach has changed from the first of them to the last, in words.
+
+    Examples
+    --------
+    >>> from throughtime import diagnose, testing
+    >>> leaves = [testing.decaying(rate, samples=16)["rnn"].to_dataset() for rate in (0.5, 0.9)]
+    >>> steps = xr.DataArray([0, 100], dims="step", name="step")
+    >>> run = xr.DataTree.from_dict({"/rnn": xr.concat(leaves, steps)})
+    >>> found = diagnose(run, dependency_length=10)
+    >>> found.over_training().query("question == 'reach'")["value"].round(4).tolist()
+    [0.001, 0.3487]
+    >>> found.trend
+    ('Reach of rnn at lag 10 has risen since step 0: from 0.000977 [0.000977, 0.000977] to 0.349 [0.349, 0.349].',)
+    """  # noqa: E501 - a sentence as it is printed
+
+    step: int = 0
+    recorded: int = 0
+    records: tuple[Recorded, ...] = ()
+    trend: tuple[str, ...] = ()
+
+    def over_training(self) -> pd.DataFrame:
+        """One row a recorded step, layer and question: answer, value, low, high, n, reason; horizon, too."""
+        rows = [row for record in self.records for row in _rows(record)]
+        return pd.DataFrame(rows, columns=_COLUMNS)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers, strings, lists and dicts; NaN as None."""
+        told = [
+            {
+                "step": record.step,
+                "loss": render.plain(record.loss),
+                "stopped": record.stopped,
+                "layers": {path: render.layer_at_step(layer) for path, layer in record.layers.items()},
+            }
+            for record in self.records
+        ]
+        own = {"step": self.step, "recorded": self.recorded, "trend": list(self.trend)}
+        return {**super().to_dict(), **own, "over_training": told}
+
+    def __rich__(self) -> RenderableType:
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+        for name in self._headings():
+            table.add_column(name)
+        for row in self._told():
+            table.add_row(*map(Text, row))
+        lines = [Text(f"  {line}") for line in self.trend]
+        heading = Text(say("over_training", n=len(self.records), all=self.recorded))
+        parts = (Text(say("last_record", step=self.step)), Text(), super().__rich__(), Text(), heading)
+        return Group(*parts, *lines, Text(), table)
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th {render.LEFT}>{html.escape(name)}</th>" for name in self._headings())
+        rows = "".join(
+            f"<tr>{''.join(f'<td {render.LEFT}>{html.escape(cell)}</td>' for cell in row)}</tr>"
+            for row in self._told()
+        )
+        trend = "".join(f"<li>{html.escape(line)}</li>" for line in self.trend)
+        heading = html.escape(say("over_training", n=len(self.records), all=self.recorded))
+        first = f"<p>{html.escape(say('last_record', step=self.step))}</p>"
+        table = f"<table><tr>{head}</tr>{rows}</table>"
+        return f"{first}{super()._repr_html_()}<p>{heading}</p><ul>{trend}</ul>{table}"
+
+    def _headings(self) -> tuple[str, ...]:
+        return "step", "loss", "layer", f"reach R({self.lag})", f"share ≥ {self.lag}", "horizon"
+
+    def _told(self) -> Iterator[tuple[str, ...]]:
+        for record in self.records:
+            shown = (str(record.step), number(record.loss))
+            if record.stopped:
+                yield *shown, record.stopped, "", "", ""
+            for path, layer in record.layers.items():
+                yield *shown, path, render.told(layer.reach), number(layer.share.value), layer.horizon
+                shown = ("", "")
+
+
+def _rows(record: Recorded) -> Iterator[tuple[Any, ...]]:
+    if record.stopped:
+        nothing = (NOT_MEASURED, NAN, NAN, NAN, 0, record.stopped)
+        yield (record.step, "", record.loss, "reach", *nothing)
+    for path, layer in record.layers.items():
+        start = (record.step, path, record.loss)
+        for question in render.QUESTIONS:
+            one: Answer = getattr(layer, question)
+            yield (*start, question, one.answer, one.value, *one.interval, one.n, one.reason)
+        value = float(layer.horizon.removeprefix("≥ ")) if layer.horizon != NOT_MEASURED else NAN
+        yield (*start, "horizon", layer.horizon, value, *layer.horizon_interval, layer.reach.n, "")
+
+
+def diagnose_record(tree: xr.DataTree, step: int | None, asked: Asked) -> Diagnosis:
+    """Diagnose one recorded step, the last unless another is asked for."""
+    leaves = recurrent(at_place(tree, place_of(recorded_steps(tree), step)))
+    if any(level(leaf) == SUMMARY for leaf in leaves.values()):
+        return summarized.diagnosis_of(by_direction(leaves), asked.dependency_length)
+    captured = {path: as_captured(leaf) for path, leaf in leaves.items()}
+    return judge(captured, dict.fromkeys(captured, Swapped(reason=say("needs_model"))), asked)
+
+
+def diagnose_run(tree: xr.DataTree, asked: Asked) -> TrainingDiagnosis:
+    """Diagnose the last record, and measure reach, share and horizon at many."""
+    steps = recorded_steps(tree)
+    last = diagnose_record(tree, None, asked)
+    places, lag = evenly(len(steps), MOST_RECORDS), last.lag or 1
+    records = tuple(_record(tree, place, steps[place], lag, asked.seed) for place in places)
+    notes = (*last.notes, *(say("alarm", alarm=alarm) for alarm in alarms_of_run(tree.attrs)))
+    own: dict[str, Any] = {"step": steps[-1], "recorded": len(steps), "records": records}
+    own |= {"trend": tuple(_trend(records, lag)), "notes": notes, "lag": lag}
+    return TrainingDiagnosis(**vars(last) | own)
+
+
+def _record(tree: xr.DataTree, place: int, step: int, lag: int, seed: int) -> Recorded:
+    """Measure one record; only what is measured is read."""
+    leaves = recurrent(at_place(tree, place, wanted))
+    losses = [float(leaf["loss"]) for leaf in leaves.values() if "loss" in leaf]
+    loss = losses[0] if losses else NAN
+    if any(level(leaf) == SUMMARY for leaf in leaves.values()):
+        parts = by_direction(leaves)
+        if (stopped := summarized.broken(parts)) is not None:
+            return Recorded(step, loss, stopped=stopped[1])
+        return Recorded(step, loss, {path: summarized.layer_of(leaf, lag) for path, leaf in parts.items()})
+    if (stopped := summarized.broken(leaves) or integrity.broken(leaves)) is not None:
+        return Recorded(step, loss, stopped=stopped[1])
+    leaves = {path: as_captured(leaf) for path, leaf in leaves.items()}
+    parts = by_direction(integrity.rounded(leaves)[0])
+    return Recorded(step, loss, {path: _layer(leaf, lag, seed) for path, leaf in parts.items()})
+
+
+def _layer(leaf: xr.Dataset, lag: int, seed: int) -> LayerDiagnosis:
+    kind, threshold = str(leaf.attrs.get("kind", "")), measure.THRESHOLD
+    use = Answer(NOT_MEASURED, threshold=threshold, reason=say("needs_model"))
+    share = measure.share(leaf, lag, seed=seed)
+    if reason := measure.why_no_gradient(leaf):
+        return LayerDiagnosis(kind, Answer(NOT_MEASURED, threshold=threshold, reason=reason), share, use)
+    reach = measure.reach(measure.reach_curve(leaf, [lag], seed=seed), lag)
+    horizon, ends = measure.horizon(leaf, seed=seed)
+    return LayerDiagnosis(
+        kind, reach, share, use, horizon=horizon, horizon_interval=ends, k90=measure.k90(leaf)
+    )
+
+
+def _trend(records: tuple[Recorded, ...], lag: int) -> Iterator[str]:
+    """Say how each layer's reach has changed from the first record that tells to the last."""
+    broken = [record for record in records if record.stopped]
+    if broken:
+        yield say("trend_stopped", n=len(broken), step=broken[0].step, reason=broken[0].stopped)
+    for path in dict.fromkeys(path for record in records for path in record.layers):
+        told = [
+            (record.step, record.layers[path].reach)
+            for record in records
+            if path in record.layers and record.layers[path].reach.answer != NOT_MEASURED
+        ]
+        if len(told) > 1:
+            (first, before), (_, after) = told[0], told[-1]
+            words = {"layer": path, "lag": lag, "first": first}
+            words |= {"before": _value(before), "after": _value(after)}
+            yield say(_change(before, after), **words)
+
+
+def _value(one: Answer) -> str:
+    return with_interval(one.value, one.interval)
+
+
+def _change(before: Answer, after: Answer) -> str:
+    if before.n < 2 or after.n < 2:
+        return "trend_values"
+    if after.interval[0] > before.interval[1]:
+        return "trend_risen"
+    return "trend_fallen" if after.interval[1] < before.interval[0] else "trend_same"
