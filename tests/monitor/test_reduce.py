@@ -90,6 +90,12 @@ def test_quantiles_are_numpys(seed: int) -> None:
     np.testing.assert_allclose(found.values, np.nanquantile(values, asked, axis=0), rtol=1e-13)
 
 
+def test_one_number_a_sample_has_quantiles_too() -> None:
+    values = RNG.normal(size=8)
+    found = reduce.quantiles(xr.Variable("sample", values), [0.25, 0.5])
+    np.testing.assert_allclose(found.values, np.quantile(values, [0.25, 0.5]), rtol=1e-13)
+
+
 def test_infinities_stay_infinite() -> None:
     values = np.array([[-np.inf, -np.inf, np.inf], [-np.inf, 1.0, np.inf]])
     found = reduce.quantiles(xr.Variable(("sample", "time"), values), [0.5]).values[0]
@@ -111,9 +117,7 @@ def test_norms_are_over_units_with_masked_steps_left_out(name: str) -> None:
 
 def test_change_of_weights_is_relative_to_their_size() -> None:
     weights = RNG.normal(size=(3, 4, 5))
-    leaf = xr.Dataset(
-        dict.fromkeys(("kernel", "kernel_gradient"), (("feature", "gate", "unit"), weights))
-    )
+    leaf = xr.Dataset(dict.fromkeys(("kernel", "kernel_gradient"), (("feature", "gate", "unit"), weights)))
     leaf["kernel"][:, 1] = 0.0
     leaf["hidden_gradient"] = ("sample", "time", "unit"), np.ones((2, 3, 5))
     before = {"/rnn": {"kernel": leaf["kernel"].values - 0.1}}

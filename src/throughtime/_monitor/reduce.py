@@ -50,14 +50,14 @@ def _quantiles(values: Floats, asked: Sequence[float]) -> Floats:
     count = len(values) - np.isnan(values).sum(axis=0)
     last = np.maximum(count - 1, 0)
     found = np.empty((len(asked), *values.shape[1:]))
-    for row, fraction in zip(found, asked, strict=True):
+    for place, fraction in enumerate(asked):
         below = np.floor(fraction * last).astype(np.intp)
         share = fraction * last - below
         low = np.take_along_axis(ordered, below[None], axis=0)[0]
         high = np.take_along_axis(ordered, np.minimum(below + 1, last)[None], axis=0)[0]
         with np.errstate(invalid="ignore"):
             between = low * (1 - share) + high * share
-        row[...] = np.where((share == 0) | (low == high), low, between)
+        found[place] = np.where((share == 0) | (low == high), low, between)
     found[:, count == 0] = np.nan
     return found
 
