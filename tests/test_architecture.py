@@ -107,6 +107,7 @@ MAY_IMPORT = {
     "_monitor/": {
         "_alarm",
         "_errors",
+        "_inside",
         "_monitor",
         "_probe",
         "_schema",

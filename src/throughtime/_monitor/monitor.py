@@ -51,6 +51,11 @@ class Monitor:
         Training is stopped by them: in `fit` at once, in a loop of your own `should_stop` turns True.
     sinks : sequence of loggers
         `tt.sinks.CSV`, `Parquet`, `TensorBoard`, `WandB`, `MLflow`, or any object with `write(record)`.
+    background : bool
+        Training waits for a pass of the model only: what follows from it, storing and sinks included, is done
+        in a second thread. Warnings, `on_alarm` and `stop_on` then come with a later training step, at the
+        latest with the next record. A killed process loses up to two records, those under way; with False
+        it loses none whose `step` has returned.
 
     Examples
     --------
@@ -80,6 +85,7 @@ class Monitor:
         on_alarm: OnAlarm | None = None,
         stop_on: str | Collection[str] = (),
         sinks: Sequence[Any] = (),
+        background: bool = True,
     ) -> None:
         self._notices = Notices(on_alarm, checked_alarms(stop_on))
         self._settings = Settings(
@@ -89,7 +95,8 @@ class Monitor:
             layers=layers,
             budget=budget,
             vanishing_lag=vanishing_lag,
-            sinks=Outlets(sinks, self._notices.warn),
+            sinks=Outlets(sinks, self._notices.leave),
+            background=background,
         )
         self._is_due = every if callable(every) else every_steps(every)
         self._loss = loss
@@ -162,6 +169,7 @@ class Monitor:
         loss = self._loss if loss is None else loss
         self._recorder = Recorder(model, loss, self._settings, self._notices)
         self._step = self._recorder.last_step
+        self._notices.deliver()
 
     def step(self, count: int = 1) -> None:
         """Tell that a training step has been made, or several; record if it is time.
@@ -176,18 +184,26 @@ class Monitor:
             self._passed += 1
             if self._recorder is None or self._passed % self._recorder.stride == 0:
                 self.record()
+        self._notices.deliver()
 
     def record(self) -> None:
         """Record the present state, whatever the schedule says."""
         self._notices.guarded(self._record)
+        self._notices.deliver()
 
     def end(self) -> None:
-        """Record the last step and close the run."""
-        if self._recorder is not None:
+        """Record the last step, wait until all is stored, and close the run."""
+        if self._recorder is None:
+            return
+        try:
+            self._recorder.drain()
             self.record()
+            self._recorder.drain()
+        finally:
             self._recorder.close()
             self._recorder = None
             self._settings.sinks.close()
+            self._notices.deliver()
 
     def _record(self) -> None:
         if self._recorder is None:
