@@ -200,7 +200,7 @@ MAY_IMPORT = {
     "plots/": PLOTS,
     "plots/palettes": {"_colors", "_errors", "matplotlib", "numpy"},
     "render/": {"_colors", "_scale", "_theme", "numpy", "picture"},
-    "render/matplotlib": {"_theme", "matplotlib", "picture"},
+    "render/matplotlib": {"PIL", "_theme", "matplotlib", "numpy", "picture"},
     "render/matplotlib_marks": {"_colors", "_pool", "_scale", "_theme", "matplotlib", "numpy", "picture"},
     "render/bokeh": {"_theme", "bokeh", "picture"},
     "render/bokeh_marks": {"_colors", "_pool", "_scale", "_theme", "bokeh", "numpy", "picture"},
