@@ -112,6 +112,7 @@ MAY_IMPORT = {
         "_schema",
         "_store",
         "callbacks",
+        "cells",
         "diagnostics",
         "numpy",
         "xarray",
@@ -119,7 +120,13 @@ MAY_IMPORT = {
     # The command uses the public names, which are no room, and the one check of certificates.
     "_cli/": {"_recorded", "diagnostics", "numpy", "pandas", "rich", "typer", "xarray"},
     "callbacks/": {"_errors"},
-    "sinks/": {"_errors", "sinks"},
+    "_monitor/record": {"xarray"},
+    "_monitor/histograms": {"numpy", "xarray"},
+    # Drawing libraries load when a sink asks for an image.
+    "_monitor/images": {"_errors", "xarray"},
+    "_monitor/outlets": {"_errors"},
+    "sinks/": {"_errors", "_monitor", "sinks"},
+    "sinks/tensorboard": {"_monitor", "numpy", "sinks"},
     "_store/": {"_errors", "_store", "filelock", "numcodecs", "numpy", "xarray", "zarr"},
     "_weights": {"_errors", "_label", "_schema", "adapters", "xarray"},
     "_summary": {"_as_text", "_cell_registry", "_schema", "_weights", "pandas", "rich", "xarray"},

@@ -14,10 +14,11 @@ from throughtime.callbacks.lightning import lightning_callback
 
 from .levels import level_of
 from .notices import Notices, OnAlarm
+from .outlets import Outlets
 from .recorder import Recorder
 from .schedules import Schedule
 from .schedules import every as every_steps
-from .settings import Settings, checked_alarms, checked_batch, checked_sinks
+from .settings import Settings, checked_alarms, checked_batch
 
 
 class Monitor:
@@ -49,7 +50,7 @@ class Monitor:
     stop_on : names of alarms
         Training is stopped by them: in `fit` at once, in a loop of your own `should_stop` turns True.
     sinks : sequence of loggers
-        `tt.sinks.CSV`, `tt.sinks.TensorBoard`, or any object with `write(step, values)`.
+        `tt.sinks.CSV`, `Parquet`, `TensorBoard`, `WandB`, `MLflow`, or any object with `write(record)`.
 
     Examples
     --------
@@ -80,6 +81,7 @@ class Monitor:
         stop_on: str | Collection[str] = (),
         sinks: Sequence[Any] = (),
     ) -> None:
+        self._notices = Notices(on_alarm, checked_alarms(stop_on))
         self._settings = Settings(
             store=store,
             batch=checked_batch(batch),
@@ -87,11 +89,10 @@ class Monitor:
             layers=layers,
             budget=budget,
             vanishing_lag=vanishing_lag,
-            sinks=checked_sinks(sinks),
+            sinks=Outlets(sinks, self._notices.warn),
         )
         self._is_due = every if callable(every) else every_steps(every)
         self._loss = loss
-        self._notices = Notices(on_alarm, checked_alarms(stop_on))
         self._recorder: Recorder | None = None
         self._step = self._passed = 0
 
@@ -186,8 +187,7 @@ class Monitor:
             self.record()
             self._recorder.close()
             self._recorder = None
-            for sink in self._settings.sinks:
-                self._notices.guarded(getattr(sink, "close", lambda: None))
+            self._settings.sinks.close()
 
     def _record(self) -> None:
         if self._recorder is None:
