@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from throughtime._cell_registry import cell_of_kind
-from throughtime._record import Array, DirectionRecord, LayerRecord, ModelRecord
+from throughtime._record import Array, DirectionRecord, LayerRecord, ModelRecord, SolvedRecord
 from throughtime._schema import DIRECTIONS, GATES, STANDARD_KINDS, WEIGHTS, words
+
+_MOST_LAYOUTS = 64  # of leaves; more come where each batch has another size
 
 
 def label(record: ModelRecord) -> xr.DataTree:
@@ -22,25 +24,69 @@ def label(record: ModelRecord) -> xr.DataTree:
     >>> dict(label(ModelRecord((leaf,)))["lstm"].sizes)
     {'sample': 2, 'time': 5, 'output_unit': 3}
     """
-    tree = xr.DataTree()
-    for leaf in record.layers:  # from_dict would put shallow paths first
-        tree[f"/{leaf.path}"] = xr.DataTree(_dataset(leaf, record))
-    tree.attrs.update(record.attributes)
-    return tree
+    return Labels()(record)
 
 
-def _dataset(leaf: LayerRecord, record: ModelRecord) -> xr.Dataset:
-    variables = {}
+class Labels:
+    """Labels one record after another; what they have in common is laid out once, and then filled."""
+
+    def __init__(self) -> None:
+        self._layouts: dict[Hashable, xr.Dataset] = {}
+
+    def __call__(self, record: ModelRecord) -> xr.DataTree:
+        """Make the tree, see `label`."""
+        tree = xr.DataTree()
+        for leaf in record.layers:  # from_dict would put shallow paths first
+            tree[f"/{leaf.path}"] = xr.DataTree()
+            tree[f"/{leaf.path}"].dataset = self._dataset(leaf, _variables(leaf, record))  # type: ignore[union-attr]
+        tree.attrs.update(record.attributes)
+        return tree
+
+    def _dataset(self, leaf: LayerRecord, variables: Mapping[str, Array]) -> xr.Dataset:
+        key = _layout(leaf, variables)
+        if key not in self._layouts:
+            if len(self._layouts) >= _MOST_LAYOUTS:
+                self._layouts.clear()
+            self._layouts[key] = _empty(leaf, variables)
+        return self._layouts[key].copy(data=variables)
+
+
+def _variables(leaf: LayerRecord, record: ModelRecord) -> dict[str, Array]:
+    """Give a leaf's arrays, and what holds for the whole model, in the order of the vocabulary."""
     order = {name: position for position, name in enumerate(words(leaf.states))}
-    for name, array in sorted(leaf.arrays.items(), key=lambda item: order.get(item[0], len(order))):
-        variables[name] = xr.Variable(_dims(name, array, leaf), array, _variable_attributes(name, leaf))
-    for name in ("loss", "reduction_factor"):
-        value = getattr(record, name)
-        if value is not None:
-            variables[name] = xr.Variable((), value, _variable_attributes(name, leaf))
-    sizes = {str(dim): size for variable in variables.values() for dim, size in variable.sizes.items()}
+    known = sorted(leaf.arrays.items(), key=lambda item: order.get(item[0], len(order)))
+    whole = {"loss": record.loss, "reduction_factor": record.reduction_factor}
+    return dict(known) | {name: np.asarray(value) for name, value in whole.items() if value is not None}
+
+
+def _layout(leaf: LayerRecord, variables: Mapping[str, Array]) -> Hashable:
+    """Everything that a leaf's dims, coordinates and attributes are made from."""
+    shapes = tuple((name, array.shape, array.dtype) for name, array in variables.items())
+    widths = tuple(_width(one) for one in leaf.inside)
+    told = (leaf.flags, leaf.missing, leaf.dims)
+    fields = (leaf.path, leaf.kind, leaf.directions, leaf.states, leaf.outer_steps, _gates(leaf), widths)
+    return fields, shapes, tuple(tuple(mapping.items()) for mapping in told)
+
+
+def _width(inside: DirectionRecord | SolvedRecord) -> Hashable:
+    if isinstance(inside, DirectionRecord):
+        return inside.hidden.shape[-1], tuple(inside.weights)
+    return None
+
+
+def _empty(leaf: LayerRecord, variables: Mapping[str, Array]) -> xr.Dataset:
+    """Label a leaf whose arrays are as large as those given and take no memory."""
+    empty = {
+        name: xr.Variable(
+            _dims(name, array, leaf),
+            np.broadcast_to(np.zeros((), array.dtype), array.shape),
+            _variable_attributes(name, leaf),
+        )
+        for name, array in variables.items()
+    }
+    sizes = {str(dim): size for variable in empty.values() for dim, size in variable.sizes.items()}
     coordinates = {**_coordinates(sizes, leaf), **_outer_coordinates(sizes, leaf)}
-    return xr.Dataset(variables, coords=coordinates, attrs=_node_attributes(leaf))
+    return xr.Dataset(empty, coords=coordinates, attrs=_node_attributes(leaf))
 
 
 def _gates(leaf: LayerRecord) -> tuple[str, ...]:

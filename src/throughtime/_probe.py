@@ -19,7 +19,7 @@ from throughtime._budget import Budget, ExceededError, Need, allowed
 from throughtime._chunks import capture_in_chunks
 from throughtime._errors import LossError, NoGradientError, SchemaError, ThroughTimeWarning
 from throughtime._inside import per_sample, with_inside
-from throughtime._label import label
+from throughtime._label import Labels
 from throughtime._record import (
     UNREACHED,
     Array,
@@ -77,13 +77,13 @@ class Probe:
         )
         self._budget = None if budget is None else allowed(budget)
         self._adapter, self._pass = chosen, {"loss": loss, "training": training}
-        self._model = model
+        self._model, self._label = model, Labels()
         self._probe = chosen.Probe(model, loss=loss, layers=layers, request=request)
 
     def __call__(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> xr.DataTree:
         """Capture one batch. See `capture` for the arguments and what is returned."""
         batch = take(x, y, sample_weight)
-        tree = label(self._captured(batch, solve=True))
+        tree = self._label(self._captured(batch, solve=True))
         tree.attrs["batch"] = batch.origin
         return tree
 

@@ -9,55 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 import xarray as xr
+from tests.monitor.loops import BATCH, MSE, X, Y, made, train, watched
 from torch import nn
 
 import throughtime as tt
-
-X = torch.randn(24, 12, 3, generator=torch.Generator().manual_seed(0))
-Y = X.sum((1, 2))[:, None]
-MSE = nn.MSELoss()
-BATCH = (X[:8], Y[:8])
-
-
-class Reader(nn.Module):
-    def __init__(self, kind: Any = nn.LSTM, **options: Any) -> None:
-        super().__init__()
-        self.rnn = kind(3, 5, batch_first=True, **options)
-        self.head = nn.Linear(5 * (1 + options.get("bidirectional", False)), 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.rnn(x)[0][:, -1])
-
-
-def made(*arguments: Any, **options: Any) -> Reader:
-    torch.manual_seed(0)
-    return Reader(*arguments, **options)
-
-
-def train(model: nn.Module, steps: int, monitor: tt.Monitor | None = None, spoiled_at: int = 0) -> None:
-    optimizer = torch.optim.SGD(model.parameters(), 0.05)
-    for step in range(1, steps + 1):
-        optimizer.zero_grad()
-        MSE(model(X), Y).backward()
-        optimizer.step()
-        if step == spoiled_at:
-            with torch.no_grad():
-                model.rnn.weight_hh_l0[6, 0] = float("nan")  # of the forget gate
-        if monitor is not None:
-            monitor.step()
-            if monitor.should_stop:
-                break
-
-
-def watched(path: Path, model: nn.Module, steps: int, **options: Any) -> tuple[xr.DataTree, tt.Monitor]:
-    monitor = tt.Monitor(path / "run.zarr", batch=BATCH, loss=MSE, **options)
-    with monitor.watch(model):
-        train(model, steps, monitor)
-    return tt.open_run(path / "run.zarr"), monitor
 
 
 def test_full_records_are_captures(tmp_path: Path) -> None:
@@ -194,16 +152,16 @@ class TestNothingOfOursRaisesIntoTraining:
         assert run["rnn"]["step"].values.tolist() == [0, 3]
 
     def test_a_full_disk(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        from throughtime._store import run as module
+        from throughtime._store.stored_array import StoredArray
 
-        written = module.write_step
+        written = StoredArray.append
 
-        def fails(array, place, values):
-            if array.path == "step" and 3 <= values <= 5:
+        def fails(array, rows):
+            if array.dims == ("step",) and rows.dtype == np.int64 and 3 <= rows[0] <= 5:
                 raise OSError(28, "No space left on device")
-            written(array, place, values)
+            written(array, rows)
 
-        monkeypatch.setattr(module, "write_step", fails)
+        monkeypatch.setattr(StoredArray, "append", fails)
         with pytest.warns(tt.ThroughTimeWarning, match="No space left on device") as caught:
             run, _ = watched(tmp_path, made(), 8, every=1)
         assert len([each for each in caught if "No space" in str(each.message)]) == 1
@@ -249,48 +207,3 @@ class TestBeforeTrainingStarts:
             watched(tmp_path, made(nn.GRU), 1)
         run, _ = watched(tmp_path, made(), 1)
         assert run["rnn"].sizes["step"] == 3
-
-
-class TestSinks:
-    def test_numbers_are_those_of_the_run(self, tmp_path: Path) -> None:
-        file = tmp_path / "run.csv"
-        run, _ = watched(tmp_path, made(bidirectional=True), 4, every=2, sinks=[tt.sinks.CSV(file)])
-        table, leaf = pd.read_csv(file, index_col="step"), run["rnn"].to_dataset().compute()
-        assert table.index.tolist() == [0, 2, 4]
-        group = "throughtime/rnn/backward"
-        norms = leaf["hidden_gradient_norm"].sel(direction="backward", quantile=0.5)
-        np.testing.assert_allclose(table[f"{group}/hidden_gradient_norm_last"], norms.isel(time=-1))
-        weights = leaf["kernel_norm"].sel(direction="backward", gate="forget")
-        np.testing.assert_allclose(table[f"{group}/kernel_norm_forget"], weights)
-        np.testing.assert_allclose(table["throughtime/rnn/loss"], leaf["loss"])
-
-    def test_a_csv_with_other_columns_stays_as_it_is(self, tmp_path: Path) -> None:
-        file = tmp_path / "run.csv"
-        file.write_text("mine\n1\n")
-        with pytest.warns(tt.ThroughTimeWarning, match="has other columns"):
-            watched(tmp_path, made(), 1, sinks=tt.sinks.CSV(file))
-        assert file.read_text() == "mine\n1\n"
-
-    def test_tensorboard_reads_it_back(self, tmp_path: Path) -> None:
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-        sink = tt.sinks.TensorBoard(tmp_path / "events")
-        run, _ = watched(tmp_path, made(), 4, every=2, sinks=[sink])
-        events = EventAccumulator(str(tmp_path / "events")).Reload()
-        found = events.Tensors("throughtime/rnn/loss")
-        assert [event.step for event in found] == [0, 2, 4]
-        losses = [event.tensor_proto.float_val[0] for event in found]
-        np.testing.assert_allclose(losses, run["rnn"]["loss"], rtol=1e-6)
-
-    def test_a_sink_that_fails_is_a_warning(self, tmp_path: Path) -> None:
-        class Sink:
-            def write(self, step: int, values: Any) -> None:
-                raise ConnectionError("nobody there")
-
-        with pytest.warns(tt.ThroughTimeWarning, match="nobody there"):
-            run, _ = watched(tmp_path, made(), 2, every=1, sinks=[Sink()])
-        assert run["rnn"].sizes["step"] == 3
-
-    def test_what_is_no_sink(self, tmp_path: Path) -> None:
-        with pytest.raises(tt.MonitorError, match=r"write\(step, values\), not str"):
-            tt.Monitor(tmp_path / "run.zarr", BATCH, sinks="tensorboard")

@@ -147,27 +147,27 @@ class TestWhatDoesNotFit:
         document["attributes"]["throughtime_run"] = 99
         commit.write_text(json.dumps(document))
         for action in (Run, tt.open_run):
-            with pytest.raises(tt.StoreError, match="newer throughtime"):
+            with pytest.raises(tt.StoreError, match=r"^\S+ was written by a newer throughtime"):
                 action(tmp_path / "run.zarr")
 
 
 def test_a_step_that_fails_half_way_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from throughtime._store import run as module
+    from throughtime._store.stored_array import StoredArray
 
     tree, path = TREES["gates"], tmp_path / "run.zarr"
-    written = module.write_step
+    written = StoredArray.append
 
-    def fails(array, place, values):
-        if array.path == "rnn/hidden":
+    def fails(array, rows):
+        if array._folder.name == "hidden":
             raise OSError("no space left on device")
-        written(array, place, values)
+        written(array, rows)
 
     with Run(path) as run:
         for step in (0, 1):  # with nothing committed, and with a step there
-            monkeypatch.setattr(module, "write_step", fails)
+            monkeypatch.setattr(StoredArray, "append", fails)
             with pytest.raises(OSError, match="no space"):
                 run.append(tree, step)
-            monkeypatch.setattr(module, "write_step", written)
+            monkeypatch.setattr(StoredArray, "append", written)
             run.append(tree, step)
             leaf = tt.open_run(path)["rnn"].to_dataset().isel(step=-1).compute().drop_vars("step")
             xr.testing.assert_equal(leaf, tree["rnn"].to_dataset())
@@ -207,3 +207,135 @@ def test_a_killed_writer_loses_no_committed_step(tmp_path: Path) -> None:
             np.testing.assert_array_equal(
                 per_step, np.broadcast_to(np.arange(steps)[:, None], per_step.shape)
             )
+
+
+def test_plain_xarray_reads_a_closed_run_without_the_roots_word(tmp_path: Path) -> None:
+    with Run(tmp_path / "run.zarr") as run:
+        for step in range(3):
+            run.append(scaled(TREES["gates"], step), step)
+    left = xr.open_datatree(tmp_path / "run.zarr", engine="zarr", consolidated=False)
+    xr.testing.assert_equal(left.load(), tt.open_run(tmp_path / "run.zarr").load())
+
+
+class Model:
+    """What a run has to hold, as a list in memory."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+        self.values: list[np.ndarray] = []
+
+    def read(self) -> np.ndarray:
+        sizes = np.max([each.shape for each in self.values], axis=0)
+        whole = np.full((len(self.values), *sizes), np.nan)
+        for row, each in zip(whole, self.values, strict=True):
+            row[tuple(map(slice, each.shape))] = each
+        return whole
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("width", [1, 300, 9000])  # 256 steps to a chunk, some, one
+def test_any_history_of_steps_is_read_back(
+    seed: int, width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Appended, grown, failed, thinned, closed and opened again, in any order."""
+    from throughtime._store.stored_array import StoredArray
+
+    rng, model, path, step = np.random.default_rng(seed), Model(), tmp_path / "run.zarr", 0
+    written = StoredArray._write
+
+    def fails(array, number, steps):
+        written(array, number, steps)
+        if array.dims != ("step",):
+            raise OSError("no space left on device")
+
+    def one(grown: bool) -> xr.DataTree:
+        size = 3 + int(rng.integers(1, 4)) * grown
+        leaf = {"a": (("time", "unit"), rng.normal(size=(size, width))), "b": ((), float(step))}
+        return xr.DataTree.from_dict({"rnn": xr.Dataset(leaf)})
+
+    run = Run(path)
+    for _ in range(120):
+        action = rng.choice(["append", "grow", "fail", "thin", "reopen"], p=[0.7, 0.05, 0.1, 0.05, 0.1])
+        step += 1
+        tree = one(grown=action == "grow" or (action == "fail" and rng.random() < 0.5))
+        if action in ("append", "grow"):
+            run.append(tree, step)
+            model.steps.append(step)
+            model.values.append(tree["rnn"]["a"].values)
+        elif action == "fail":
+            monkeypatch.setattr(StoredArray, "_write", fails)
+            with pytest.raises(OSError, match="no space"):
+                run.append(tree, step)
+            monkeypatch.setattr(StoredArray, "_write", written)
+        elif action == "thin":
+            sizes = model.read().shape if model.values else None
+            run.thin()
+            model.steps, model.values = model.steps[::2], model.values[::2]
+            if sizes:  # what had grown stays as large
+                model.values[:1] = [
+                    np.pad(
+                        model.values[0],
+                        [(0, sizes[1] - len(model.values[0])), (0, 0)],
+                        constant_values=np.nan,
+                    )
+                ]
+        else:
+            run.close()
+            run = Run(path)
+        assert run.steps == model.steps
+    run.close()
+    leaf = tt.open_run(path)["rnn"].to_dataset().compute()
+    assert leaf["step"].values.tolist() == leaf["b"].values.tolist() == model.steps
+    np.testing.assert_array_equal(leaf["a"], model.read())
+
+
+def test_no_second_writer_gets_in_between_the_two_moves_of_a_thinning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, moved, told = tmp_path / "run.zarr", Path.rename, []
+
+    def meets(self: Path, target: Path) -> Path:
+        with pytest.raises(tt.StoreError, match="has a writer already") as caught:
+            Run(path)
+        told.append(caught)
+        result = moved(self, target)
+        with pytest.raises(tt.StoreError, match="has a writer already"):
+            Run(path)
+        return result
+
+    with Run(path) as run:
+        for step in range(5):
+            run.append(TREES["decaying"], step)
+        monkeypatch.setattr(Path, "rename", meets)
+        run.thin()
+        monkeypatch.undo()
+        assert (run.steps, len(told)) == ([0, 2, 4], 2)
+        run.append(TREES["decaying"], 7)
+    assert tt.open_run(path)["rnn"]["step"].values.tolist() == [0, 2, 4, 7]
+    assert {each.name for each in tmp_path.iterdir()} == {"run.zarr", ".run.zarr.lock"}
+
+
+@pytest.mark.parametrize("moves", [0, 1])
+def test_a_thinning_that_died_between_its_moves_is_mended(
+    moves: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, moved, made = tmp_path / "run.zarr", Path.rename, []
+
+    def dies(self: Path, target: Path) -> Path:
+        if len(made) == moves:
+            raise KeyboardInterrupt
+        made.append(target)
+        return moved(self, target)
+
+    run = Run(path)
+    for step in range(5):
+        run.append(TREES["decaying"], step)
+    monkeypatch.setattr(Path, "rename", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run.thin()
+    monkeypatch.undo()
+    run._lock.release()  # as the end of the process does
+    with Run(path) as again:
+        assert again.steps == [0, 1, 2, 3, 4]
+        again.append(TREES["decaying"], 5)
+    assert tt.open_run(path)["rnn"].sizes["step"] == 6

@@ -15,10 +15,11 @@ from throughtime.callbacks.lightning import lightning_callback
 
 from .levels import level_of
 from .notices import Notices, OnAlarm
+from .outlets import Outlets
 from .recorder import Recorder
 from .schedules import Schedule
 from .schedules import every as every_steps
-from .settings import Settings, checked_alarms, checked_batch, checked_sinks
+from .settings import Settings, checked_alarms, checked_batch
 
 if TYPE_CHECKING:
     from throughtime._live import Server
@@ -53,7 +54,7 @@ class Monitor:
     stop_on : names of alarms
         Training is stopped by them: in `fit` at once, in a loop of your own `should_stop` turns True.
     sinks : sequence of loggers
-        `tt.sinks.CSV`, `tt.sinks.TensorBoard`, or any object with `write(step, values)`.
+        `tt.sinks.CSV`, `Parquet`, `TensorBoard`, `WandB`, `MLflow`, or any object with `write(record)`.
 
     Examples
     --------
@@ -84,6 +85,7 @@ class Monitor:
         stop_on: str | Collection[str] = (),
         sinks: Sequence[Any] = (),
     ) -> None:
+        self._notices = Notices(on_alarm, checked_alarms(stop_on))
         self._settings = Settings(
             store=store,
             batch=checked_batch(batch),
@@ -91,11 +93,10 @@ class Monitor:
             layers=layers,
             budget=budget,
             vanishing_lag=vanishing_lag,
-            sinks=checked_sinks(sinks),
+            sinks=Outlets(sinks, self._notices.warn),
         )
         self._is_due = every if callable(every) else every_steps(every)
         self._loss = loss
-        self._notices = Notices(on_alarm, checked_alarms(stop_on))
         self._recorder: Recorder | None = None
         self._step = self._passed = 0
         self._page: Server | None = None
@@ -211,8 +212,7 @@ class Monitor:
             self.record()
             self._recorder.close()
             self._recorder = None
-            for sink in self._settings.sinks:
-                self._notices.guarded(getattr(sink, "close", lambda: None))
+            self._settings.sinks.close()
 
     def _record(self) -> None:
         if self._recorder is None:

@@ -16,20 +16,32 @@ def numbers(summary: xr.DataTree) -> dict[str, float]:
     """
     found = {}
     for leaf in summary.leaves:
-        layer = leaf.path.strip("/").replace("/", ".")
         for name, array in leaf.data_vars.items():
-            for direction, part in _directions(array):
-                group = f"throughtime/{layer}{direction}"
-                found.update({f"{group}/{key}": value for key, value in _told(str(name), part)})
+            for direction, part in parts_by("direction", array):
+                place = group(leaf.path, direction)
+                found.update({f"{place}/{key}": value for key, value in _told(str(name), part)})
     return found
 
 
-def _directions(array: xr.DataArray) -> Iterator[tuple[str, xr.DataArray]]:
-    if "direction" not in array.dims:
+def group(path: str, direction: str) -> str:
+    """Make the first part of a key: `throughtime/<layer>/<direction>`, without a direction where none is.
+
+    Examples
+    --------
+    >>> group("/encoder/lstm", "forward")
+    'throughtime/encoder.lstm/forward'
+    """
+    layer = path.strip("/").replace("/", ".")
+    return "/".join(filter(None, ("throughtime", layer, direction)))
+
+
+def parts_by(dim: str, array: xr.DataArray) -> Iterator[tuple[str, xr.DataArray]]:
+    """Yield an array's parts along a dim with labels, or the whole without a label."""
+    if dim not in array.dims:
         yield "", array
         return
-    for name in array["direction"].values:
-        yield f"/{name}", array.sel(direction=name, drop=True)
+    for name in array[dim].values:
+        yield str(name), array.sel({dim: name}, drop=True)
 
 
 def _told(name: str, array: xr.DataArray) -> Iterator[tuple[str, float]]:

@@ -13,9 +13,10 @@ from throughtime._probe import Probe
 from throughtime._store import Run
 
 from .alarms import alarms_of
-from .levels import LEVELS, stored
+from .levels import LEVELS, Weights, stored, weights_of
 from .notices import Notices
 from .numbers import numbers
+from .record import Record
 from .settings import Settings
 
 
@@ -41,7 +42,7 @@ class Recorder:
 
     def __init__(self, model: Any, loss: Any, settings: Settings, notices: Notices) -> None:
         self._settings, self._notices = settings, notices
-        self._before: xr.DataTree | None = None
+        self._before: Weights | None = None
         self.stride = 1
         quantities = "all" if settings.level in LEVELS else settings.level
         self._probe = Probe(model, loss=loss, layers=settings.layers, quantities=quantities)
@@ -87,30 +88,31 @@ class Recorder:
                 f"budget={budget:,.0f} bytes do not hold two records of {kept.nbytes:,} bytes each. "
                 "Give more, or store less: quantities='summary', fewer layers."
             )
-        if self._run.steps:
-            self._run.check(kept, step + 1)
-        else:
+        is_new = not self._run.steps
+        if is_new:
             self._run.append(kept, step)
-        self._look(tree, kept, step)
+        else:
+            self._run.check(kept, step + 1)
+        self._look(tree, kept, step, is_new=is_new)
 
     def _keep_to_budget(self, kept: xr.DataTree) -> None:
         budget = self._settings.budget
         if budget is None or self._run.nbytes + kept.nbytes <= budget:
             return
-        self._run, self.stride = self._run.thinned(), 2 * self.stride
+        self._run.thin()
+        self.stride *= 2
         self._notices.warn(
             f"{self._settings.store} has reached its budget of {budget:,.0f} bytes: every second record was "
             f"dropped, and from now on one in {self.stride} is made."
         )
 
-    def _look(self, tree: xr.DataTree, kept: xr.DataTree, step: int) -> None:
-        """Tell the sinks, and look for what is wrong in a capture."""
+    def _look(self, tree: xr.DataTree, kept: xr.DataTree, step: int, *, is_new: bool = True) -> None:
+        """Tell the sinks of what they have not had, and look for what is wrong in a capture."""
         settings = self._settings
         summary = kept if settings.level == "summary" else stored(tree, "summary", self._before)
-        self._before = tree
-        values = numbers(summary) if settings.sinks else {}
-        for sink in settings.sinks:
-            self._notices.guarded(sink.write, step, values)
+        self._before = weights_of(tree)
+        if settings.sinks and is_new:
+            settings.sinks.write(Record(step, numbers(summary), tree))
         for alarm in alarms_of(tree, summary, step, settings.vanishing_lag):
             self._notices.give(alarm)
         self._notices.guarded(self._keep_alarms)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from throughtime._errors import MonitorError
 
 from .alarms import NAMES
+from .outlets import Outlets
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Settings:
     layers: Any
     budget: float | None
     vanishing_lag: int | None
-    sinks: Sequence[Any]
+    sinks: Outlets
 
 
 def checked_batch(batch: Any) -> tuple[Any, Any, Any]:
@@ -33,13 +34,6 @@ def checked_batch(batch: Any) -> tuple[Any, Any, Any]:
         )
     x, y, *weight = batch
     return x, y, weight[0] if weight else None
-
-
-def checked_sinks(sinks: Any) -> Sequence[Any]:
-    asked = list(sinks) if isinstance(sinks, (list, tuple)) else [sinks]
-    if wrong := [type(sink).__name__ for sink in asked if not callable(getattr(sink, "write", None))]:
-        raise MonitorError(f"sinks= takes objects with write(step, values), not {', '.join(wrong)}.")
-    return asked
 
 
 def checked_alarms(names: str | Collection[str]) -> frozenset[str]:

@@ -9,19 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
-from zarr.codecs import BloscCodec
 
 from throughtime._errors import StoreError
+from throughtime._store.stored_array import COMPRESSION, steps_a_chunk
 
 Attributes = Mapping[str, str | int | float]
 
 VERSION = 1  # of how runs are laid out
 STEP = "step"
 COMMIT = "zarr.json"
-_SMALL, _STEPS_A_CHUNK = 4096, 256  # what has fewer bytes a step shares its chunk with other steps
-_COMPRESSION = BloscCodec(cname="zstd", clevel=1, shuffle="shuffle")
 
 
 def committed(file: Path) -> dict[str, Any]:
@@ -70,26 +67,25 @@ def parents(key: str) -> list[str]:
     return ["/".join(parts[: place + 1]) for place in range(len(parts))]
 
 
-def new_array(group: Any, key: str, variable: xr.Variable) -> Any:
+def new_array(group: Any, key: str, variable: xr.Variable) -> None:
     """Make an array without steps for what one step has."""
+    if variable.dtype.kind not in "biufc":
+        raise StoreError(f"{key} is of {variable.dtype}; a run holds numbers and booleans.")
     is_float = variable.dtype.kind in "fc"
-    return group.create_array(
+    group.create_array(
         key,
         shape=(0, *variable.shape),
-        chunks=(
-            _STEPS_A_CHUNK if variable.nbytes < _SMALL else 1,
-            *(max(1, size) for size in variable.shape),
-        ),
+        chunks=(steps_a_chunk(variable.nbytes), *(max(1, size) for size in variable.shape)),
         dtype=variable.dtype,
         dimension_names=(STEP, *map(str, variable.dims)),
         fill_value=np.nan if is_float else None,
-        compressors=[_COMPRESSION],
+        compressors=[COMPRESSION],
         attributes=plain_attributes(variable.attrs),
         overwrite=True,  # of what a first step left that was never committed
     )
 
 
-def new_labels(group: Any, key: str, variable: xr.Variable) -> Any:
+def new_labels(group: Any, key: str, variable: xr.Variable) -> None:
     """Write a coordinate; labels of text are no fixed-width strings, which Zarr v3 has none of."""
     is_text = variable.dtype.kind in "OUT"
     array = group.create_array(
@@ -102,14 +98,36 @@ def new_labels(group: Any, key: str, variable: xr.Variable) -> Any:
         overwrite=True,
     )
     array[...] = variable.values.astype(object) if is_text else variable.values
-    return array
 
 
-def write_step(array: Any, place: int, values: npt.NDArray[Any]) -> None:
-    """Write one step's values behind the others, growing what has grown."""
-    sizes = tuple(max(old, new) for old, new in zip(array.shape[1:], values.shape, strict=True))
-    array.resize((place + 1, *sizes))
-    array[(place, *(slice(0, size) for size in values.shape))] = values
+class Commit:
+    """The root's `zarr.json` as text: what never changes is put into JSON once, not at every step."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self._attributes = {key: each for key, each in document["attributes"].items() if key != "n_steps"}
+        metadata = document["consolidated_metadata"]["metadata"]
+        # zarr nests what it reads by runs of neighbours: what lies in one group has to stand together.
+        ordered = sorted(metadata, key=lambda key: (key.count("/"), key))
+        self._parts = [(key, json.dumps(key), self._without_shape(metadata[key])) for key in ordered]
+
+    @staticmethod
+    def _without_shape(metadata: Mapping[str, Any]) -> str:
+        text = json.dumps({key: each for key, each in metadata.items() if key != "shape"})
+        return text[1:]
+
+    def text(self, count: int, shapes: Mapping[str, tuple[int, ...]]) -> str:
+        """Say that so many steps are there, in arrays of these shapes; what has no shape is a group."""
+        attributes = json.dumps({**self._attributes, "n_steps": count})
+        nodes = ", ".join(
+            f'{key_text}: {{"shape": {json.dumps(shapes[key])}, {rest}'
+            if key in shapes
+            else f"{key_text}: {{{rest}"
+            for key, key_text, rest in self._parts
+        )
+        return (
+            f'{{"zarr_format": 3, "node_type": "group", "attributes": {attributes}, "consolidated_metadata": '
+            f'{{"kind": "inline", "must_understand": false, "metadata": {{{nodes}}}}}}}'
+        )
 
 
 def replace_file(file: Path, text: str, *, durable: bool) -> None:

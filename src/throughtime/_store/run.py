@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import xarray as xr
 import zarr
@@ -20,6 +19,7 @@ from throughtime._store.layout import (
     STEP,
     VERSION,
     Attributes,
+    Commit,
     committed,
     empty_document,
     new_array,
@@ -28,11 +28,10 @@ from throughtime._store.layout import (
     plain_attributes,
     replace_file,
     variables_of,
-    write_step,
 )
-from throughtime._store.open_run import open_run
-
-_LOCK = ".writer.lock"
+from throughtime._store.lock import Lock
+from throughtime._store.stored_array import StoredArray
+from throughtime._store.thinning import finish_thinning, write_thinned
 
 
 class Run:
@@ -57,7 +56,7 @@ class Run:
     Raises
     ------
     StoreError
-        The path is a file, holds something else, is of a newer version, or has a writer.
+        The path is a file, holds something else, is of a newer version, has a writer, or cannot be written.
     """
 
     def __init__(
@@ -65,16 +64,26 @@ class Run:
     ) -> None:
         self.path = Path(path)
         self._durable = durable
-        self._arrays: dict[str, Any] = {}
+        self._arrays: dict[str, StoredArray] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}  # of labels
+        self._commit_file: Commit | None = None
         self.steps: list[int] = []
-        _finish_thinning(self.path)
-        existing = self._existing()
-        self._lock = _locked(self.path)
-        self._document = existing or empty_document({**(attributes or {}), "throughtime_run": VERSION})
-        if existing is None:
-            self._commit(0)
-        else:
-            self._roll_back()
+        self._existing()  # before a lock is laid beside what is not ours
+        self._lock = Lock(self.path)
+        try:
+            finish_thinning(self.path)
+            existing = self._existing()
+            self._document = existing or empty_document({**(attributes or {}), "throughtime_run": VERSION})
+            if existing is None:
+                self.path.mkdir(exist_ok=True)
+                self._commit(0)
+            else:
+                self._roll_back()
+        except BaseException as error:
+            self._lock.release()
+            if isinstance(error, OSError) and not isinstance(error, StoreError):
+                raise StoreError(f"{self.path} cannot be written: {error}. Give another path.") from error
+            raise
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -84,7 +93,7 @@ class Run:
     @property
     def nbytes(self) -> int:
         """Bytes of the committed arrays before compression."""
-        return sum(int(np.prod(array.shape)) * array.dtype.itemsize for array in self._arrays.values())
+        return sum(array.nbytes for array in self._arrays.values())
 
     def append(self, tree: xr.DataTree, step: int) -> None:
         """Commit one capture; when this raises, the run is as it was.
@@ -106,11 +115,10 @@ class Run:
         try:
             if not self._arrays:
                 self._create(tree, variables)
-            count = len(self.steps)
-            write_step(self._arrays[STEP], count, np.asarray(step, np.int64))
+            self._arrays[STEP].append(np.asarray([step], np.int64))
             for key, variable in variables.items():
-                write_step(self._arrays[key], count, np.asarray(variable.values))
-            self._commit(count + 1)
+                self._arrays[key].append(np.asarray(variable.values)[None])
+            self._commit(len(self.steps) + 1)
             self.steps.append(step)
         except BaseException:
             self._roll_back()
@@ -119,34 +127,23 @@ class Run:
     def annotate(self, attributes: Attributes) -> None:
         """Add to what is known of the whole run, in one commit."""
         self._document["attributes"].update(plain_attributes(attributes))
+        self._commit_file = Commit(self._document)
         self._commit(len(self.steps))
 
-    def thinned(self) -> Run:
-        """Keep every second step, from the first on, and go on with that; this object is closed.
+    def thin(self) -> None:
+        """Keep every second step, from the first on.
 
         The smaller run is written beside and takes the place of this one when it is whole. What others have
         opened lazily before has to be opened again.
-
-        Returns
-        -------
-        Run
         """
-        beside, replaced = _beside(self.path, "thinning"), _beside(self.path, "full")
-        shutil.rmtree(beside, ignore_errors=True)
-        attributes = {name: value for name, value in self.attributes.items() if name != "n_steps"}
-        with Run(beside, attributes=attributes) as smaller:
-            leaves = {leaf.path: leaf.to_dataset() for leaf in open_run(self.path).leaves}
-            for place in range(0, len(self.steps), 2):
-                one = {path: leaf.isel(step=place).drop_vars(STEP).load() for path, leaf in leaves.items()}
-                smaller.append(xr.DataTree.from_dict(one), self.steps[place])
-        self.close()
-        self.path.rename(replaced)
-        beside.rename(self.path)
-        shutil.rmtree(replaced)
-        return Run(self.path, durable=self._durable)
+        write_thinned(self.path, self._document, self._arrays)
+        self._roll_back()
 
     def close(self) -> None:
         """Let another writer have the run."""
+        with suppress(OSError):  # a full disk: what counts is in the root's file already
+            for array in self._arrays.values():
+                array.tell_shape()
         self._lock.release()
 
     def __enter__(self) -> Run:
@@ -160,7 +157,7 @@ class Run:
             raise StoreError(f"{self.path} is a file; a run is a folder. Give another path.")
         file = self.path / COMMIT
         if not file.exists():
-            if self.path.is_dir() and any(each.name != _LOCK for each in self.path.iterdir()):
+            if self.path.is_dir() and any(each.suffix != ".tmp" for each in self.path.iterdir()):
                 raise StoreError(f"{self.path} holds other files. A run needs a folder of its own.")
             return None
         return committed(file)
@@ -180,7 +177,7 @@ class Run:
         variables = dict(variables_of(tree))
         if self.steps and step <= self.steps[-1]:
             raise StoreError(f"Step {step} does not come after {self.steps[-1]}, the last of {self.path}.")
-        known = set(self._arrays) - {STEP} - set(self._labels())
+        known = set(self._arrays) - {STEP}
         if known and known != set(variables):
             differing = ", ".join(sorted(known ^ set(variables)))
             raise StoreError(f"{self.path} holds other variables than step {step}: {differing}.")
@@ -189,83 +186,52 @@ class Run:
                 continue
             held = self._arrays[key]
             dims, dtype = (STEP, *variable.dims), variable.dtype
-            if (held.metadata.dimension_names, held.dtype) != (dims, dtype):
+            if (held.dims, held.dtype) != (dims, dtype):
                 raise StoreError(
-                    f"{key} of step {step} is {dtype} {dims}, in {self.path} it is {held.dtype} "
-                    f"{held.metadata.dimension_names}."
+                    f"{key} of step {step} is {dtype} {dims}, in {self.path} it is {held.dtype} {held.dims}."
                 )
         return variables
-
-    def _labels(self) -> list[str]:
-        """Coordinates, which are written once."""
-        return [key for key, array in self._arrays.items() if array.metadata.dimension_names[0] != STEP]
-
-    def _group(self) -> Any:
-        return zarr.open_group(str(self.path), mode="r+", use_consolidated=False)
 
     def _create(self, tree: xr.DataTree, variables: Mapping[str, xr.Variable]) -> None:
         """Make groups and empty arrays, and write labels."""
         self._document["attributes"].update(plain_attributes(tree.attrs))
-        group = self._group()
-        self._arrays[STEP] = new_array(group, STEP, xr.Variable((), np.int64(0)))
+        group = zarr.open_group(str(self.path), mode="r+", use_consolidated=False)
+        made = {STEP: xr.Variable((), np.int64(0)), **variables}
+        labels = []
         for node in tree.subtree:
             if node is not tree:
                 group.require_group(node.path[1:]).attrs.put(plain_attributes(node.attrs))
             for name, coordinate in node.to_dataset(inherit=False).coords.items():
-                key = f"{node.path}/{name}"[1:].lstrip("/")
-                self._arrays[key] = new_labels(group, key, coordinate.variable)
-        for key, variable in variables.items():
-            self._arrays[key] = new_array(group, key, variable)
+                labels.append(f"{node.path}/{name}"[1:].lstrip("/"))
+                new_labels(group, labels[-1], coordinate.variable)
+        for key, variable in made.items():
+            new_array(group, key, variable)
+        keys = [*labels, *made]
+        nodes = {*keys, *(parent for key in keys for parent in parents(key))}
+        metadata = {key: json.loads((self.path / key / COMMIT).read_text("utf-8")) for key in nodes}
+        self._document["consolidated_metadata"]["metadata"] = metadata
+        self._take_arrays()
+
+    def _take_arrays(self) -> None:
+        """Hold the arrays that the document tells of."""
+        metadata = self._document["consolidated_metadata"]["metadata"]
+        known = {key: each for key, each in metadata.items() if each["node_type"] == "array"}
+        growing = {key: each for key, each in known.items() if each["dimension_names"][:1] == [STEP]}
+        self._arrays = {key: StoredArray(self.path / key, each) for key, each in growing.items()}
+        self._shapes = {key: tuple(each["shape"]) for key, each in known.items() if key not in growing}
+        self._commit_file = Commit(self._document)
 
     def _commit(self, count: int) -> None:
         """Make everything that was written visible, at once."""
-        self._document["attributes"]["n_steps"] = count
-        metadata = self._document["consolidated_metadata"]["metadata"]
-        for key, array in self._arrays.items():
-            for parent in parents(key):
-                if parent not in metadata:
-                    metadata[parent] = json.loads((self.path / parent / COMMIT).read_text("utf-8"))
-            if key not in metadata:
-                metadata[key] = json.loads((self.path / key / COMMIT).read_text("utf-8"))
-            metadata[key]["shape"] = list(array.shape)
-        # zarr nests what it reads by runs of neighbours: what lies in one group has to stand together.
-        ordered = sorted(metadata.items(), key=lambda item: (item[0].count("/"), item[0]))
-        self._document["consolidated_metadata"]["metadata"] = dict(ordered)
-        replace_file(self.path / COMMIT, json.dumps(self._document), durable=self._durable)
+        commit = self._commit_file or Commit(self._document)
+        shapes = {**self._shapes, **{key: array.shape for key, array in self._arrays.items()}}
+        replace_file(self.path / COMMIT, commit.text(count, shapes), durable=self._durable)
 
     def _roll_back(self) -> None:
         """Cut every array back to what is committed."""
         self._document = committed(self.path / COMMIT)
-        metadata = self._document["consolidated_metadata"]["metadata"]
-        group, self._arrays = self._group(), {}
-        for key, known in metadata.items():
-            if known["node_type"] == "array":
-                self._arrays[key] = array = group[key]
-                if array.shape != tuple(known["shape"]):
-                    array.resize(tuple(known["shape"]))
-        self.steps = [int(step) for step in self._arrays[STEP][:]] if STEP in self._arrays else []
-
-
-def _beside(path: Path, what: str) -> Path:
-    return path.with_name(f"{path.name}.{what}")
-
-
-def _finish_thinning(path: Path) -> None:
-    """Undo a thinning that was interrupted between its two moves, or clear up after one that was whole."""
-    replaced = _beside(path, "full")
-    if replaced.exists() and path.exists():
-        shutil.rmtree(replaced)
-    elif replaced.exists():
-        replaced.rename(path)
-
-
-def _locked(path: Path) -> filelock.BaseFileLock:
-    path.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(path / _LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise StoreError(
-            f"{path} has a writer already: another process or monitor is recording it."
-        ) from None
-    return lock
+        self._take_arrays()
+        for array in self._arrays.values():
+            array.cut()
+        count = self._arrays[STEP].shape[0] if STEP in self._arrays else 0
+        self.steps = [int(step) for step in self._arrays[STEP].read(0, count)] if count else []

@@ -7,17 +7,16 @@ coefficients are, and `scan` what masks and directions do to them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import partial
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from throughtime._errors import SchemaError
 
 from .kinds import cell_of
-from .layer import Floats, Layer, Mask, Pass, with_gate_axis, working_dtype
+from .layer import Floats, Layer, Pass, with_gate_axis, working_dtype
+from .parallel import one_thread, over_rows, product
 from .quantities import FORWARD, GATED, QUANTITIES, WEIGHT_GRADIENTS
 from .scan import (
     Steps,
@@ -34,7 +33,7 @@ from .scan import (
 )
 from .steps import Block, Carry
 
-LARGE_PRODUCT = 2**33  # multiplications, a few tenths of a second on one thread
+ACTIVATION = 100  # what a product and an activation take for each gate of each step, at least
 STEPS_BETWEEN_DROPS = 4  # of what has vanished; more often costs more than it saves
 
 
@@ -121,25 +120,25 @@ def replay(layer: Layer, steps: Steps) -> Replay:
         np.empty_like(steps.hidden) if layer.kind == "lstm" else None,
         np.empty((count, samples, units), dtype) if layer.kind == "gru" and not layer.reset_after else None,
     )
-    rows = count * samples
-    product = replayed.columns.reshape(rows, -1)
-    with few_threads(product.size * len(weights)):
-        np.dot(joined.reshape(rows, -1), weights.reshape(len(weights), -1), out=product)
     if replayed.cell is not None:
         replayed.cell[0] = steps.initial_cell
-    with one_thread():
-        for run in _blocks(replayed):
-            _activate(layer, steps, replayed, run)
+    over_rows(partial(_activate, layer, replayed), count, ACTIVATION * replayed.columns.size)
+    if replayed.cell is not None:
+        accumulate_cell(replayed.cell, replayed.columns[:, :, 1], steps.valid)
     return replayed
 
 
-def _activate(layer: Layer, steps: Steps, replayed: Replay, run: slice) -> None:
-    """Turn the matrix product of a block into gates, and scan its cell."""
-    block = replayed.block(run)
-    cell_of(layer).activate(layer, block)
-    if block.cell is not None:
-        np.multiply(block.columns[:, :, 0], block.columns[:, :, 2], out=block.cell[1:])
-        accumulate_cell(block.cell, block.columns[:, :, 1], _run_of(steps, run))
+def _activate(layer: Layer, replayed: Replay, share: slice) -> None:
+    """Compute gates from the captured states, each block while it is in the cache; and an LSTM's i·g."""
+    width = len(replayed.weights)
+    weights = replayed.weights.reshape(width, -1)
+    for run in _blocks(replayed, share):
+        block = replayed.block(run)
+        columns = block.columns.reshape(-1, weights.shape[1])
+        np.dot(replayed.joined[run].reshape(-1, width), weights, out=columns)
+        cell_of(layer).activate(layer, block)
+        if block.cell is not None:
+            np.multiply(block.columns[:, :, 0], block.columns[:, :, 2], out=block.cell[1:])
 
 
 def _forward(layer: Layer, passed: Pass, replayed: Replay, wanted: frozenset[str]) -> dict[str, Floats]:
@@ -206,7 +205,8 @@ def _pulled_back(
     cell = cell_of(layer)
     with one_thread():
         for run in reversed(list(_blocks(replayed))):
-            factors = hold(cell.factors(layer, replayed.block(run)), _run_of(steps, run))
+            valid = None if steps.valid is None else steps.valid[run]
+            factors = hold(cell.factors(layer, replayed.block(run)), valid)
             drop_vanished(hidden_gradient[run])
             for t in range(run.stop - 1, run.start - 1, -1):
                 if t % STEPS_BETWEEN_DROPS == 0:
@@ -224,8 +224,7 @@ def _pulled_back(
         found["initial_cell_gradient"] = carry.cell
     if cell_gradient is not None:
         found["cell_gradient"] = in_input_time(cell_gradient, passed)
-    with few_threads(columns.size * len(replayed.weights)):
-        return found | _from_columns(layer, passed, replayed, columns, wanted)
+    return found | _from_columns(layer, passed, replayed, columns, wanted)
 
 
 def _from_columns(
@@ -237,25 +236,30 @@ def _from_columns(
     flat = columns.reshape(-1, cell.COLUMNS * columns.shape[-1])
     if "input_gradient" in wanted:
         kernel = replayed.weights[columns.shape[-1] : -1].reshape(-1, flat.shape[1])
-        product = (flat @ kernel.T).reshape(*columns.shape[:2], -1)
-        found["input_gradient"] = in_input_time(product, passed)
+        input_gradient = np.empty((*columns.shape[:2], len(kernel)), columns.dtype)
+        product(flat, kernel.T, out=input_gradient.reshape(len(flat), -1))
+        found["input_gradient"] = in_input_time(input_gradient, passed)
     if "step_contribution" in wanted:
-        contribution = cell.contribution(replayed.block(), columns).astype(columns.dtype)
+        contribution = np.empty(columns.shape[:2], columns.dtype)
+
+        def contribute(run: slice) -> None:
+            contribution[run] = cell.contribution(replayed.block(run), columns[run])
+
+        over_rows(contribute, len(columns), columns.size)
         found["step_contribution"] = in_input_time(contribution, passed)
     if wanted & WEIGHT_GRADIENTS:
-        totals = (replayed.joined.reshape(-1, width).T @ flat).reshape(replayed.weights.shape)
+        totals = np.empty(replayed.weights.shape, columns.dtype)
+        product(replayed.joined.reshape(-1, width).T, flat, out=totals.reshape(width, -1))
         named = cell.split(layer, replayed.block(), totals, columns)
         absent = {f"{name}_gradient" for name in ("bias", "recurrent_bias") if getattr(layer, name) is None}
         found |= {name: values for name, values in named.items() if name not in absent}
     return found
 
 
-def _blocks(replayed: Replay) -> Iterator[slice]:
-    return blocks(len(replayed.columns), replayed.columns[:1].nbytes)
-
-
-def _run_of(steps: Steps, run: slice) -> Mask | None:
-    return None if steps.valid is None else steps.valid[run]
+def _blocks(replayed: Replay, share: slice = slice(None)) -> Iterator[slice]:
+    start, stop, _ = share.indices(len(replayed.columns))
+    for run in blocks(stop - start, replayed.columns[:1].nbytes):
+        yield slice(start + run.start, start + run.stop)
 
 
 def _shaped(layer: Layer, found: dict[str, Floats]) -> dict[str, Floats]:
@@ -263,21 +267,3 @@ def _shaped(layer: Layer, found: dict[str, Floats]) -> dict[str, Floats]:
     if layer.kind != "simple_rnn":
         return found
     return {name: values[..., 0, :] if name in GATED else values for name, values in found.items()}
-
-
-@cache
-def _controller() -> ThreadpoolController:
-    # Looking up the loaded BLAS costs milliseconds, limiting it microseconds.
-    return ThreadpoolController()
-
-
-def few_threads(multiplications: int) -> AbstractContextManager[None]:
-    """Give a matrix product all threads where it is large: on a busy machine they wait for each other."""
-    return nullcontext() if multiplications >= LARGE_PRODUCT else one_thread()
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Keep the small products of a scan on one thread: waking a pool costs more than they do."""
-    with _controller().limit(limits=1, user_api="blas"):
-        yield

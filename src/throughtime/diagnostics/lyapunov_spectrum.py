@@ -16,7 +16,7 @@ from throughtime._errors import DiagnosticError
 from throughtime._schema import Layer, require
 from throughtime.cells import Layer as CellLayer
 from throughtime.cells import Pass, own_jacobians, step_jacobians
-from throughtime.cells.adjoint import one_thread
+from throughtime.cells.parallel import one_thread
 from throughtime.diagnostics.checks import certified, certified_vectors
 from throughtime.diagnostics.lags import Flags, Floats, runs_backward, valid_steps
 

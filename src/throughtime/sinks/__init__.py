@@ -1,7 +1,8 @@
-"""Loggers that a monitor hands its numbers to: one file each, one method, `write(step, values)`.
+"""Loggers that a monitor hands its records to: one file each, one method, `write(record)`.
 
-Values are plain numbers by keys grouped as `throughtime/<layer>/<direction>/<quantity>`. A logger of your own
-is any object with that method, and `close()` if it has something to close.
+A `Record` has `step`, plain `numbers` by keys grouped as `throughtime/<layer>/<direction>/<quantity>`,
+`histograms` and `images` that are made when a sink asks for them, and the whole `capture`. A logger of your
+own is any object with that method, and `close()` if it has something to close.
 """
 
 from __future__ import annotations
@@ -10,10 +11,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from throughtime._monitor.record import Record as Record
     from throughtime.sinks.csv import CSV as CSV
+    from throughtime.sinks.mlflow import MLflow as MLflow
+    from throughtime.sinks.parquet import Parquet as Parquet
     from throughtime.sinks.tensorboard import TensorBoard as TensorBoard
+    from throughtime.sinks.wandb import WandB as WandB
 
-_HOMES = {"CSV": "csv", "TensorBoard": "tensorboard"}
+_HOMES = {
+    "CSV": "sinks.csv",
+    "MLflow": "sinks.mlflow",
+    "Parquet": "sinks.parquet",
+    "Record": "_monitor.record",
+    "TensorBoard": "sinks.tensorboard",
+    "WandB": "sinks.wandb",
+}
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - the one list above is the truth
 
@@ -21,4 +33,4 @@ __all__ = sorted(_HOMES)  # noqa: PLE0605 - the one list above is the truth
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'throughtime.sinks' has no attribute {name!r}")
-    return getattr(import_module(f"throughtime.sinks.{_HOMES[name]}"), name)
+    return getattr(import_module(f"throughtime.{_HOMES[name]}"), name)

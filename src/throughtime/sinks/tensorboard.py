@@ -1,13 +1,18 @@
-"""Scalars for TensorBoard, grouped by layer and direction."""
+"""Scalars, histograms and images for TensorBoard, grouped by layer and direction."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from importlib import import_module
-from typing import Any
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-from throughtime._errors import MissingDependencyError
+import numpy as np
+
+from throughtime.sinks.library import library
+
+if TYPE_CHECKING:
+    from throughtime._monitor.record import Record
 
 
 class TensorBoard:
@@ -16,6 +21,10 @@ class TensorBoard:
     Parameters
     ----------
     folder : path-like
+    histograms : bool
+        Of weights, their gradients and gate activations, each gate apart.
+    images : bool
+        Norm of the gradient against time, at each record: drawing takes about 0.1 s a layer and direction.
 
     Raises
     ------
@@ -26,29 +35,54 @@ class TensorBoard:
     --------
     >>> import tempfile
     >>> from pathlib import Path
+    >>> from throughtime.sinks import Record
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     sink = TensorBoard(folder)
-    ...     sink.write(10, {"throughtime/lstm/loss": 0.5})
+    ...     sink.write(Record(10, {"throughtime/lstm/loss": 0.5}))
     ...     sink.close()
     ...     len(list(Path(folder).glob("events.out.tfevents.*")))
     1
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        try:
-            summary: Any = import_module("tensorboard.summary")
-        except ImportError:
-            raise MissingDependencyError(
-                "sinks.TensorBoard needs tensorboard: pip install 'throughtime[tensorboard]'."
-            ) from None
-        self._writer = summary.Writer(os.fspath(folder))
+    def __init__(
+        self, folder: str | os.PathLike[str], *, histograms: bool = True, images: bool = False
+    ) -> None:
+        files = _part("summary.writer.event_file_writer")
+        self._histograms, self._images = histograms, images
+        self._writer = files.EventFileWriter(os.fspath(folder))
 
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Add one scalar a value."""
-        for key, value in values.items():
-            self._writer.add_scalar(key, value, step=step)
+    def write(self, record: Record) -> None:
+        """Add one event with all that a record has; it is on the disk when this returns."""
+        summary = _part("compat.proto.summary_pb2").Summary(value=self._values(record))
+        event = _part("compat.proto.event_pb2").Event(
+            wall_time=time.time(), step=record.step, summary=summary
+        )
+        self._writer.add_event(event)
         self._writer.flush()
 
     def close(self) -> None:
         """Close the event file."""
         self._writer.close()
+
+    def _values(self, record: Record) -> Iterator[Any]:
+        for key, number in record.numbers.items():
+            yield _value("scalar", key, np.float32(number))
+        for key, histogram in record.histograms.items() if self._histograms else ():
+            edges = histogram.edges
+            yield _value("histogram", key, np.stack([edges[:-1], edges[1:], histogram.counts], 1))
+        for key, png in record.images.items() if self._images else ():
+            # TensorBoard takes [width, height, picture]; the size stands in a PNG's first chunk.
+            size = [str(int.from_bytes(png[place : place + 4], "big")).encode() for place in (16, 20)]
+            yield _value("image", key, np.array([*size, png], object))
+
+
+def _value(plugin: str, key: str, array: Any) -> Any:
+    """Label a tensor for one of TensorBoard's plugins."""
+    metadata = _part(f"plugins.{plugin}.metadata").create_summary_metadata(None, None)
+    tensor = _part("util.tensor_util").make_tensor_proto(array)
+    value = _part("compat.proto.summary_pb2").Summary.Value
+    return value(tag=key, metadata=metadata, tensor=tensor)
+
+
+def _part(module: str) -> Any:
+    return library(f"tensorboard.{module}", "TensorBoard", "tensorboard")

@@ -1,0 +1,64 @@
+"""Hands a record to a monitor's sinks: one that fails is told once, and training goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from throughtime._errors import MonitorError
+
+from .record import Record
+
+Warn = Callable[[str], None]
+
+
+class Outlets:
+    """The sinks of one monitor.
+
+    Parameters
+    ----------
+    sinks : a sink, or list or tuple of sinks
+        Objects with `write(record)`, and `close()` if they have something to close.
+    warn : callable (str)
+
+    Raises
+    ------
+    MonitorError
+        One of them has no `write`.
+    """
+
+    def __init__(self, sinks: Any, warn: Warn) -> None:
+        self._sinks: Iterable[Any] = list(sinks) if isinstance(sinks, (list, tuple)) else [sinks]
+        self._warn, self._failed = warn, set[int]()
+        wrong = [type(sink).__name__ for sink in self._sinks if not _can(sink, "write")]
+        if wrong:
+            raise MonitorError(f"sinks= takes objects with write(record), not {', '.join(wrong)}.")
+
+    def __bool__(self) -> bool:
+        return bool(self._sinks)
+
+    def write(self, record: Record) -> None:
+        """Give a record to each; one that failed may do better now."""
+        for sink in self._sinks:
+            self._guarded(sink, sink.write, record)
+
+    def close(self) -> None:
+        """Close those that can be closed."""
+        for sink in self._sinks:
+            if _can(sink, "close"):
+                self._guarded(sink, sink.close)
+
+    def _guarded(self, sink: Any, action: Callable[..., Any], *arguments: Any) -> None:
+        try:
+            action(*arguments)
+        except Exception as error:  # whatever it is, training goes on
+            if id(sink) not in self._failed:
+                self._failed.add(id(sink))
+                self._warn(
+                    f"The sink {type(sink).__name__} failed: {type(error).__name__}: {error} "
+                    "Training goes on; what else goes wrong with this sink is not told."
+                )
+
+
+def _can(sink: Any, name: str) -> bool:
+    return callable(getattr(sink, name, None))

@@ -1,0 +1,180 @@
+"""One variable of a run: an array that grows along `step`, chunk by chunk.
+
+Zarr makes the array and reads it. Its writer takes a millisecond or two a call, whatever the size, and a
+record has some fifty variables; here a chunk is encoded by the same codec and moved into place.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numcodecs
+import numpy as np
+import numpy.typing as npt
+from zarr.codecs import BloscCodec
+
+from throughtime._errors import StoreError
+
+COMPRESSION = BloscCodec(cname="zstd", clevel=1, shuffle="shuffle")
+_CODEC = numcodecs.Blosc(cname="zstd", clevel=1, shuffle=numcodecs.Blosc.SHUFFLE)
+_CHUNK_BYTES, _MOST_STEPS = 65536, 256  # a chunk is written anew with each step that goes into it
+
+Array = npt.NDArray[Any]
+
+
+def steps_a_chunk(nbytes: int) -> int:
+    """Choose how many steps share a chunk, by what one of them has."""
+    return max(1, min(_MOST_STEPS, _CHUNK_BYTES // max(1, nbytes)))
+
+
+class StoredArray:
+    """Appends steps to one array of a run; what is committed is for the run to say.
+
+    Parameters
+    ----------
+    folder : Path
+    metadata : mapping
+        Its `zarr.json`, with the shape that counts.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Steps first.
+    dims : tuple of str
+    dtype : dtype
+
+    Raises
+    ------
+    StoreError
+        The array is laid out in another way.
+    """
+
+    def __init__(self, folder: Path, metadata: Mapping[str, Any]) -> None:
+        self._folder, self.metadata = folder, metadata
+        self.shape: tuple[int, ...] = tuple(metadata["shape"])
+        self.dims: tuple[str, ...] = tuple(metadata["dimension_names"])
+        self.dtype = np.dtype(metadata["data_type"]).newbyteorder("<")
+        if [codec["name"] for codec in metadata["codecs"]] != ["bytes", "blosc"]:
+            raise StoreError(f"{folder} was packed or written by another program: nothing is added to it.")
+        self._chunk: tuple[int, ...] = tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"])
+        self._last: Array | None = None  # all of the last chunk of steps, if more steps go into it
+
+    @property
+    def nbytes(self) -> int:
+        return int(prod(self.shape) * self.dtype.itemsize)
+
+    @property
+    def steps_a_chunk(self) -> int:
+        return self._chunk[0]
+
+    def append(self, rows: Array) -> None:
+        """Write steps, (step, …), behind the others; a dim may grow, what is missing is NaN or 0."""
+        sizes = tuple(max(old, new) for old, new in zip(self.shape[1:], rows.shape[1:], strict=True))
+        while len(rows):
+            number, inside = divmod(self.shape[0], self._chunk[0])
+            part, rows = rows[: self._chunk[0] - inside], rows[self._chunk[0] - inside :]
+            steps = self._for_more(number, inside, sizes)
+            steps[(slice(inside, inside + len(part)), *map(slice, part.shape[1:]))] = part
+            self._write(number, steps)
+            self.shape = (self.shape[0] + len(part), *sizes)
+            self._last = steps if inside + len(part) < self._chunk[0] else None
+
+    def read(self, start: int, stop: int) -> Array:
+        """Read steps, (step, …)."""
+        length = self._chunk[0]
+        chunks = [self._read(number) for number in range(start // length, -(-stop // length))]
+        offset = start // length * length
+        return np.concatenate(chunks)[(slice(start - offset, stop - offset), *map(slice, self.shape[1:]))]
+
+    def cut(self) -> None:
+        """Remove chunks beyond the shape; what is beyond it in the last one is overwritten later."""
+        kept = -(-self.shape[0] // self._chunk[0])
+        for found in (self._folder / "c").glob("*"):
+            if found.name.isdecimal() and int(found.name) < kept - 1:
+                continue
+            if found.name.isdecimal() and int(found.name) == kept - 1:
+                self._cut_columns(found)
+            elif found.is_dir():
+                shutil.rmtree(found)
+            else:
+                found.unlink()
+
+    def tell_shape(self) -> None:
+        """Write the array's own `zarr.json`, which the appended steps have left behind."""
+        put(self._folder / "zarr.json", json.dumps({**self.metadata, "shape": list(self.shape)}).encode())
+
+    def _cut_columns(self, folder: Path) -> None:
+        """Remove from one chunk of steps what grew and was not committed."""
+        known = {"/".join(map(str, column)) for column in np.ndindex(self._grid(self.shape[1:]))}
+        for file in folder.rglob("*"):
+            if file.is_file() and file.relative_to(folder).as_posix() not in known:
+                file.unlink()
+
+    def _grid(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        """How many chunks lie side by side in each dim but the first."""
+        return tuple(-(-size // chunk) for size, chunk in zip(sizes, self._chunk[1:], strict=True))
+
+    def _empty(self, sizes: tuple[int, ...]) -> Array:
+        whole = [count * chunk for count, chunk in zip(self._grid(sizes), self._chunk[1:], strict=True)]
+        fill = np.nan if self.dtype.kind in "fc" else 0
+        return np.full((self._chunk[0], *whole), fill, self.dtype)
+
+    def _for_more(self, number: int, inside: int, sizes: tuple[int, ...]) -> Array:
+        """Take the chunk of steps that the next one goes into, as wide as it has to be."""
+        steps = self._empty(sizes)
+        if inside:
+            before = self._read(number) if self._last is None else self._last
+            if before.shape == steps.shape and self._last is not None:
+                return before
+            steps[(slice(inside), *map(slice, before.shape[1:]))] = before[:inside]
+        return steps
+
+    def _file(self, number: int, column: tuple[int, ...]) -> Path:
+        return self._folder.joinpath("c", str(number), *map(str, column))
+
+    def _parts(self, steps: Array) -> list[tuple[tuple[int, ...], tuple[slice, ...]]]:
+        columns = np.ndindex(self._grid(steps.shape[1:]))
+        return [
+            (
+                column,
+                tuple(
+                    slice(at * size, (at + 1) * size)
+                    for at, size in zip(column, self._chunk[1:], strict=True)
+                ),
+            )
+            for column in columns
+        ]
+
+    def _write(self, number: int, steps: Array) -> None:
+        for column, place in self._parts(steps):
+            part = np.ascontiguousarray(steps[(slice(None), *place)])
+            put(self._file(number, column), _CODEC.encode(part))
+
+    def _read(self, number: int) -> Array:
+        steps = self._empty(self.shape[1:])
+        for column, place in self._parts(steps):
+            file = self._file(number, column)
+            if file.exists():
+                values = np.frombuffer(_CODEC.decode(file.read_bytes()), self.dtype)
+                steps[(slice(None), *place)] = values.reshape(self._chunk)
+        return steps
+
+
+def put(file: Path, content: bytes) -> None:
+    """Write a file beside its place and move it there: others see it whole."""
+    beside = file.with_name(f"{file.name}.tmp")
+    try:
+        try:
+            beside.write_bytes(content)
+        except FileNotFoundError:
+            beside.parent.mkdir(parents=True, exist_ok=True)
+            beside.write_bytes(content)
+        beside.replace(file)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,75 @@
+"""Drops every second step of a run: the smaller run is written beside it, and two moves exchange them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from throughtime._store.layout import COMMIT, Commit, replace_file
+from throughtime._store.stored_array import StoredArray
+
+
+def write_thinned(path: Path, document: Mapping[str, Any], arrays: Mapping[str, StoredArray]) -> None:
+    """Put a run with the first, third, … of its steps in the place of the whole one.
+
+    Parameters
+    ----------
+    path : Path
+        Of the run; its writer holds the lock.
+    document : mapping
+        What the root's `zarr.json` says.
+    arrays : mapping of str to StoredArray
+        What grows along `step`, by key.
+    """
+    beside, replaced = _beside(path, "thinning"), _beside(path, "full")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        _write_beside(beside, path, document, arrays)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)  # a full disk needs its space
+        raise
+    path.rename(replaced)
+    beside.rename(path)
+    shutil.rmtree(replaced)
+
+
+def _write_beside(
+    beside: Path, path: Path, document: Mapping[str, Any], arrays: Mapping[str, StoredArray]
+) -> None:
+    beside.mkdir()
+    shapes, count = {}, 0
+    for key, metadata in document["consolidated_metadata"]["metadata"].items():
+        if key in arrays:
+            smaller = _every_second(arrays[key], beside / key)
+            shapes[key], count = smaller.shape, smaller.shape[0]
+        elif metadata["node_type"] == "array":
+            shutil.copytree(path / key, beside / key)
+            shapes[key] = tuple(metadata["shape"])
+        else:
+            (beside / key).mkdir(parents=True, exist_ok=True)
+            shutil.copy(path / key / COMMIT, beside / key / COMMIT)
+    replace_file(beside / COMMIT, Commit(document).text(count, shapes), durable=True)
+
+
+def _every_second(array: StoredArray, folder: Path) -> StoredArray:
+    smaller = StoredArray(folder, {**array.metadata, "shape": [0, *array.shape[1:]]})
+    at_once = 2 * array.steps_a_chunk
+    for start in range(0, array.shape[0], at_once):
+        smaller.append(array.read(start, min(start + at_once, array.shape[0]))[::2])
+    smaller.tell_shape()
+    return smaller
+
+
+def finish_thinning(path: Path) -> None:
+    """Undo a thinning that was interrupted between its two moves, or clear up after one that was whole."""
+    replaced = _beside(path, "full")
+    if replaced.exists() and path.exists():
+        shutil.rmtree(replaced)
+    elif replaced.exists():
+        replaced.rename(path)
+
+
+def _beside(path: Path, what: str) -> Path:
+    return path.with_name(f"{path.name}.{what}")

@@ -1,0 +1,79 @@
+"""Work in shares is the same work: whatever the number of cores, after a fork, and where a share raises."""
+
+import multiprocessing
+import sys
+
+import numpy as np
+import pytest
+
+from throughtime.cells import parallel
+
+ROWS, WIDTH = 37, 5
+
+
+def shares_of(rows, operations, monkeypatch, cores):
+    monkeypatch.setattr(parallel, "_cores", lambda: cores)
+    seen = []
+    parallel.over_rows(seen.append, rows, operations)
+    return sorted((share.start, share.stop) for share in seen)
+
+
+@pytest.mark.parametrize("cores", [1, 2, 5, 64])
+def test_shares_cover_every_row_once(cores, monkeypatch):
+    shares = shares_of(ROWS, 10**9, monkeypatch, cores)
+    assert len(shares) == min(cores, parallel.MOST_THREADS)
+    assert [row for start, stop in shares for row in range(start, stop)] == list(range(ROWS))
+
+
+def test_few_rows_and_little_work_are_not_shared_further(monkeypatch):
+    assert shares_of(3, 10**9, monkeypatch, cores=8) == [(0, 1), (1, 2), (2, 3)]
+    assert shares_of(ROWS, parallel.WORTH_A_THREAD - 1, monkeypatch, cores=8) == [(0, ROWS)]
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_product_is_the_matrix_product(cores, monkeypatch):
+    monkeypatch.setattr(parallel, "_cores", lambda: cores)
+    monkeypatch.setattr(parallel, "WORTH_A_THREAD", 1)
+    rng = np.random.default_rng(0)
+    left, right = rng.normal(size=(ROWS, WIDTH)), rng.normal(size=(WIDTH, 4))
+    out = np.empty((ROWS, 4))
+    parallel.product(left, right, out)
+    np.testing.assert_allclose(out, np.einsum("ij,jk->ik", left, right), rtol=1e-13)
+    transposed = np.empty((WIDTH, 4))
+    parallel.product(left.T, out, transposed)
+    np.testing.assert_allclose(transposed, np.einsum("ji,jk->ik", left, out), rtol=1e-12)
+
+
+def test_what_a_share_raises_is_raised(monkeypatch):
+    monkeypatch.setattr(parallel, "_cores", lambda: 4)
+
+    def task(share):
+        if share.start > 0:
+            raise ValueError(share.start)
+
+    with pytest.raises(ValueError, match="9"):
+        parallel.over_rows(task, ROWS, 10**9)
+
+
+def _in_child(queue):
+    total = np.zeros(4)
+    parallel.over_rows(lambda share: np.add(total[share], 1, out=total[share]), 4, 10**9)
+    queue.put(total.tolist())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not fork")
+@pytest.mark.filterwarnings(
+    "ignore:.*multi-threaded.*fork:DeprecationWarning", "ignore:os.fork:RuntimeWarning"
+)
+def test_a_forked_process_has_threads_of_its_own(monkeypatch):
+    monkeypatch.setattr(parallel, "_cores", lambda: 4)
+    parallel.over_rows(lambda share: None, 4, 10**9)  # the parent's pool has threads
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_in_child, args=(queue,))
+    child.start()
+    try:
+        assert queue.get(timeout=60) == [1.0] * 4
+    finally:
+        child.kill()
+        child.join()
