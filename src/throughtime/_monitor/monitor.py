@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from throughtime._alarm import Alarm
 from throughtime._errors import MonitorError
@@ -19,6 +20,9 @@ from .recorder import Recorder
 from .schedules import Schedule
 from .schedules import every as every_steps
 from .settings import Settings, checked_alarms, checked_batch
+
+if TYPE_CHECKING:
+    from throughtime._live import Server
 
 
 class Monitor:
@@ -102,6 +106,7 @@ class Monitor:
         self._loss = loss
         self._recorder: Recorder | None = None
         self._step = self._passed = 0
+        self._page: Server | None = None
 
     @property
     def alarms(self) -> list[Alarm]:
@@ -112,6 +117,26 @@ class Monitor:
     def should_stop(self) -> bool:
         """Whether an alarm of `stop_on` was seen."""
         return self._notices.should_stop
+
+    @property
+    def url(self) -> str:
+        """Address of a page that follows the run, on this machine only.
+
+        It is served from when it is first asked for until `close`, or the end of the process, by a thread of
+        this process. `throughtime watch RUN` serves the same page from a process of its own.
+        """
+        if self._page is None:
+            from throughtime._live import Server  # noqa: PLC0415 - drawing libraries load late
+
+            self._page = Server(self._settings.store)
+            weakref.finalize(self, self._page.close)
+        return self._page.url
+
+    def close(self) -> None:
+        """Stop serving the page; recording is not touched."""
+        if self._page is not None:
+            self._page.close()
+            self._page = None
 
     def keras(self) -> Any:
         """Make a callback for `fit` of Keras 3.
