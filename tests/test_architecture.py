@@ -109,6 +109,7 @@ MAY_IMPORT = {
         "_alarm",
         "_errors",
         "_inside",
+        "_label",
         "_live",
         "_monitor",
         "_probe",

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
@@ -32,6 +32,17 @@ from throughtime._store.layout import (
 from throughtime._store.lock import Lock
 from throughtime._store.stored_array import StoredArray
 from throughtime._store.thinning import finish_thinning, write_thinned
+
+
+class Labelled(Protocol):
+    """Values with named axes, such as an `xarray.Variable`."""
+
+    @property
+    def dims(self) -> tuple[Any, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def values(self) -> Any: ...
 
 
 class Run:
@@ -111,13 +122,23 @@ class Run:
         StoreError
             The tree is not laid out like the steps before, or the step is not a later one.
         """
-        variables = self.check(tree, step)
+        arrays = dict(variables_of(tree))
+        self.check(arrays, step)
         try:
             if not self._arrays:
-                self._create(tree, variables)
+                self._create(tree, arrays)
+        except BaseException:
+            self._roll_back()
+            raise
+        self.append_arrays(arrays, step)
+
+    def append_arrays(self, arrays: Mapping[str, Labelled], step: int) -> None:
+        """Commit the arrays of one capture, by their keys in the store; see `append`, which came before."""
+        self.check(arrays, step)
+        try:
             self._arrays[STEP].append(np.asarray([step], np.int64))
-            for key, variable in variables.items():
-                self._arrays[key].append(np.asarray(variable.values)[None])
+            for key, array in arrays.items():
+                self._arrays[key].append(np.asarray(array.values)[None])
             self._commit(len(self.steps) + 1)
             self.steps.append(step)
         except BaseException:
@@ -162,41 +183,32 @@ class Run:
             return None
         return committed(file)
 
-    def check(self, tree: xr.DataTree, step: int) -> dict[str, xr.Variable]:
+    def check(self, arrays: Mapping[str, Labelled], step: int) -> None:
         """Refuse what `append` would refuse.
-
-        Returns
-        -------
-        dict of str to Variable
-            What `append` would write, by the keys of the store.
 
         Raises
         ------
         StoreError
         """
-        variables = dict(variables_of(tree))
         if self.steps and step <= self.steps[-1]:
             raise StoreError(f"Step {step} does not come after {self.steps[-1]}, the last of {self.path}.")
-        known = set(self._arrays) - {STEP}
-        if known and known != set(variables):
-            differing = ", ".join(sorted(known ^ set(variables)))
+        known = self._arrays.keys() - {STEP}
+        if known and known != arrays.keys():
+            differing = ", ".join(sorted(known ^ arrays.keys()))
             raise StoreError(f"{self.path} holds other variables than step {step}: {differing}.")
-        for key, variable in variables.items():
-            if key not in self._arrays:
-                continue
-            held = self._arrays[key]
-            dims, dtype = (STEP, *variable.dims), variable.dtype
+        for key in known:
+            array, held = arrays[key], self._arrays[key]
+            dims, dtype = (STEP, *array.dims), array.dtype
             if (held.dims, held.dtype) != (dims, dtype):
                 raise StoreError(
                     f"{key} of step {step} is {dtype} {dims}, in {self.path} it is {held.dtype} {held.dims}."
                 )
-        return variables
 
-    def _create(self, tree: xr.DataTree, variables: Mapping[str, xr.Variable]) -> None:
+    def _create(self, tree: xr.DataTree, variables: Mapping[str, Labelled]) -> None:
         """Make groups and empty arrays, and write labels."""
         self._document["attributes"].update(plain_attributes(tree.attrs))
         group = zarr.open_group(str(self.path), mode="r+", use_consolidated=False)
-        made = {STEP: xr.Variable((), np.int64(0)), **variables}
+        made: dict[str, Any] = {STEP: xr.Variable((), np.int64(0)), **variables}
         labels = []
         for node in tree.subtree:
             if node is not tree:
