@@ -124,6 +124,7 @@ MAY_IMPORT = {
     # Drawing libraries load when a sink asks for an image.
     "_monitor/images": {"_errors", "xarray"},
     "_monitor/outlets": {"_errors"},
+    "_monitor/gradient_norms": {"_alarm", "_errors", "numpy", "xarray"},
     "sinks/": {"_errors", "_monitor", "sinks"},
     "sinks/tensorboard": {"_monitor", "numpy", "sinks"},
     "_store/": {"_errors", "_store", "filelock", "numcodecs", "numpy", "xarray", "zarr"},

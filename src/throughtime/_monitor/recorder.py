@@ -13,6 +13,7 @@ from throughtime._probe import Probe
 from throughtime._store import Run
 
 from .alarms import alarms_of
+from .gradient_norms import GradientNorms, Norms
 from .levels import LEVELS, stored
 from .notices import Notices
 from .numbers import numbers
@@ -33,6 +34,8 @@ class Recorder:
     ----------
     stride : int
         One record that is due in so many is made; it doubles each time the budget is reached.
+    gradient_norms : GradientNorms
+        What the training loop tells between records.
 
     Raises
     ------
@@ -44,6 +47,7 @@ class Recorder:
         self._settings, self._notices = settings, notices
         self._before: xr.DataTree | None = None
         self.stride = 1
+        self.gradient_norms = GradientNorms()
         quantities = "all" if settings.level in LEVELS else settings.level
         self._probe = Probe(model, loss=loss, layers=settings.layers, quantities=quantities)
         tree = self._captured()
@@ -66,10 +70,11 @@ class Recorder:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             tree = self._captured()
-        kept = stored(tree, self._settings.level, self._before)
+        norms = self._notices.guarded(self.gradient_norms.take) or Norms()
+        kept = norms.added_to(stored(tree, self._settings.level, self._before))
         self._keep_to_budget(kept)
         self._run.append(kept, step)
-        self._look(tree, kept, step)
+        self._look(tree, kept, step, norms)
         self._notices.pass_on(caught)
 
     def close(self) -> None:
@@ -93,7 +98,7 @@ class Recorder:
             self._run.append(kept, step)
         else:
             self._run.check(kept, step + 1)
-        self._look(tree, kept, step, is_new=is_new)
+        self._look(tree, kept, step, Norms(), is_new=is_new)
 
     def _keep_to_budget(self, kept: xr.DataTree) -> None:
         budget = self._settings.budget
@@ -106,14 +111,17 @@ class Recorder:
             f"dropped, and from now on one in {self.stride} is made."
         )
 
-    def _look(self, tree: xr.DataTree, kept: xr.DataTree, step: int, *, is_new: bool = True) -> None:
+    def _look(
+        self, tree: xr.DataTree, kept: xr.DataTree, step: int, norms: Norms, *, is_new: bool = True
+    ) -> None:
         """Tell the sinks of what they have not had, and look for what is wrong in a capture."""
         settings = self._settings
         summary = kept if settings.level == "summary" else stored(tree, "summary", self._before)
         self._before = tree
         if settings.sinks and is_new:
-            settings.sinks.write(Record(step, numbers(summary), tree))
-        for alarm in alarms_of(tree, summary, step, settings.vanishing_lag):
+            told = {f"throughtime/{name}": value for name, value in norms.numbers.items()}
+            settings.sinks.write(Record(step, {**numbers(summary), **told}, tree))
+        for alarm in norms.explained(alarms_of(tree, summary, step, settings.vanishing_lag), step):
             self._notices.give(alarm)
         self._notices.guarded(self._keep_alarms)
 
