@@ -10,8 +10,6 @@ import xarray as xr
 from throughtime._alarm import Alarm
 from throughtime.diagnostics import first_nonfinite
 
-from .levels import norm
-
 NAMES = ("nonfinite", "explosion", "vanishing", "saturation", "dead_gradient")
 _GROWS = 10.0  # times the signal at lag 0
 _FADES = 0.01
@@ -29,30 +27,39 @@ def alarms_of(tree: xr.DataTree, reduced: xr.DataTree, step: int, lag: int | Non
     lag : int or None
         Vanishing is told where less than 1 % of the signal reaches so far back.
     """
-    broken = first_nonfinite(tree)
-    if broken is not None:
-        yield Alarm("nonfinite", broken.layer.strip("/"), step, str(broken))
-        return  # all else follows from it
+    leaves = {leaf.path: leaf.to_dataset() for leaf in tree.leaves}
+    if not all(map(_is_finite, leaves.values())):
+        broken = first_nonfinite(tree)
+        if broken is not None:
+            yield Alarm("nonfinite", broken.layer.strip("/"), step, str(broken))
+            return  # all else follows from it
     for leaf in reduced.leaves:
         summary, path = leaf.to_dataset(), leaf.path.strip("/")
-        for name, evidence in _of_layer(tree[leaf.path].to_dataset(), summary, lag):
+        for name, evidence in _of_layer(leaves[leaf.path], summary, lag):
             yield Alarm(name, path, step, evidence)
 
 
+def _is_finite(leaf: xr.Dataset) -> bool:
+    """Whether there is nothing to look for; masked steps and certificates may say no without need."""
+    floats = (each.values for each in leaf.variables.values() if each.dtype.kind in "fc")
+    return all(bool(np.isfinite(values).all()) for values in floats)
+
+
 def _of_layer(leaf: xr.Dataset, summary: xr.Dataset, lag: int | None) -> Iterator[tuple[str, str]]:
-    if "output_gradient" in leaf and not bool(norm(leaf["output_gradient"]) > 0):
+    output = leaf.variables.get("output_gradient")
+    if output is not None and not np.any(np.abs(output.values) > 0):
         yield "dead_gradient", "the loss sends no gradient at all to the layer's output"
-    if "lag_ratio" in summary:
-        yield from _through_time(summary["lag_ratio"], lag)
-    if "saturation_left" in summary:
+    if "lag_ratio" in summary.variables:
+        yield from _through_time(summary, lag)
+    if "saturation_left" in summary.variables:
         yield from _saturated(summary, str(leaf.attrs.get("kind")))
 
 
-def _through_time(ratio: xr.DataArray, lag: int | None) -> Iterator[tuple[str, str]]:
-    ways = ratio.transpose("direction", "lag") if "direction" in ratio.dims else [ratio]
-    for each in ways:
-        values = each.values
-        way = f", {each['direction'].item()}" if "direction" in each.coords else ""
+def _through_time(summary: xr.Dataset, lag: int | None) -> Iterator[tuple[str, str]]:
+    ratio = summary.variables["lag_ratio"].transpose(..., "lag")
+    named = "direction" in ratio.dims
+    names = [f", {name}" for name in summary["direction"].values] if named else [""]
+    for way, values in zip(names, ratio.values.reshape(len(names), -1), strict=True):
         if np.isfinite(values).any() and np.nanmax(values) > _GROWS:
             at = int(np.nanargmax(values))
             yield "explosion", f"{values[at]:.3g} times the signal of lag 0 arrives at lag {at}{way}"
@@ -61,11 +68,15 @@ def _through_time(ratio: xr.DataArray, lag: int | None) -> Iterator[tuple[str, s
 
 
 def _saturated(summary: xr.Dataset, kind: str) -> Iterator[tuple[str, str]]:
+    gates = [str(gate) for gate in summary["gate"].values]
     for side, end in (("left", "shut"), ("right", "open")):
-        shares = summary[f"saturation_{side}"]
-        for gate in shares["gate"].values:
+        shares = summary.variables[f"saturation_{side}"].transpose(..., "gate").values
+        for gate, share in zip(gates, shares.reshape(-1, len(gates)).T, strict=True):
             if side == "right" and gate == _MEMORY.get(kind):
                 continue
-            share = float(shares.sel(gate=gate).max())
-            if share > _SATURATED:
-                yield "saturation", f"{share:.0%} of the {gate} gate's values are at its {side} end, {end}"
+            known = share[~np.isnan(share)]
+            if known.size and known.max() > _SATURATED:
+                yield (
+                    "saturation",
+                    f"{known.max():.0%} of the {gate} gate's values are at its {side} end, {end}",
+                )

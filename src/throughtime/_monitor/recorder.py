@@ -14,7 +14,7 @@ from throughtime._store import Run
 
 from .alarms import alarms_of
 from .gradient_norms import GradientNorms, Norms
-from .levels import LEVELS, stored
+from .levels import LEVELS, Weights, stored, weights_of
 from .notices import Notices
 from .numbers import numbers
 from .record import Record
@@ -45,7 +45,7 @@ class Recorder:
 
     def __init__(self, model: Any, loss: Any, settings: Settings, notices: Notices) -> None:
         self._settings, self._notices = settings, notices
-        self._before: xr.DataTree | None = None
+        self._before: Weights | None = None
         self.stride = 1
         self.gradient_norms = GradientNorms()
         quantities = "all" if settings.level in LEVELS else settings.level
@@ -117,7 +117,7 @@ class Recorder:
         """Tell the sinks of what they have not had, and look for what is wrong in a capture."""
         settings = self._settings
         summary = kept if settings.level == "summary" else stored(tree, "summary", self._before)
-        self._before = tree
+        self._before = weights_of(tree)
         if settings.sinks and is_new:
             told = {f"throughtime/{name}": value for name, value in norms.numbers.items()}
             settings.sinks.write(Record(step, {**numbers(summary), **told}, tree))

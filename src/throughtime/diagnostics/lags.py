@@ -61,7 +61,7 @@ def by_lag(values: xr.DataArray, valid: xr.DataArray, backward: xr.DataArray) ->
     """
     steps = values.sizes["time"]
     ordered: xr.DataArray = xr.apply_ufunc(
-        _latest_first,
+        latest_first,
         values,
         valid,
         backward,
@@ -74,7 +74,8 @@ def by_lag(values: xr.DataArray, valid: xr.DataArray, backward: xr.DataArray) ->
     return ordered.assign_coords(lag=np.arange(steps))
 
 
-def _latest_first(values: npt.NDArray[Any], valid: Flags, backward: Flags) -> Floats:
+def latest_first(values: npt.NDArray[Any], valid: Flags, backward: Flags) -> Floats:
+    """Do for arrays, time last, what `by_lag` does for labelled ones."""
     flip = np.asarray(backward)[..., None]
     valid = np.where(flip, valid, valid[..., ::-1])
     values = np.where(flip, values, values[..., ::-1]).astype(np.float64)
@@ -92,7 +93,7 @@ def log_norm(values: xr.DataArray, *dims: str) -> xr.DataArray:
     Neither the squares of tiny numbers nor those of large ones leave the range of float64.
     """
     norms: xr.DataArray = xr.apply_ufunc(
-        _log_norm,
+        log_norm_of,
         values,
         input_core_dims=[list(dims)],
         dask="parallelized",
@@ -103,7 +104,8 @@ def log_norm(values: xr.DataArray, *dims: str) -> xr.DataArray:
     return norms
 
 
-def _log_norm(values: npt.NDArray[Any], axes: int) -> Floats:
+def log_norm_of(values: npt.NDArray[Any], axes: int) -> Floats:
+    """Do for an array, over its last axes, what `log_norm` does for a labelled one."""
     shape = values.shape[: values.ndim - axes]
     sizes = np.abs(values.astype(np.float64)).reshape(*shape, -1)
     peak = np.max(sizes, axis=-1)
@@ -123,13 +125,14 @@ def log_state_gradient(layer: xr.Dataset) -> xr.DataArray:
     joint, *others = (_log_norm_of_state(require(layer, f"{state}_gradient")) for state in states(layer))
     for other in others:
         squares: xr.DataArray = xr.apply_ufunc(
-            _log_of_sum, 2 * joint, 2 * other, dask="parallelized", output_dtypes=[np.float64]
+            log_of_sum, 2 * joint, 2 * other, dask="parallelized", output_dtypes=[np.float64]
         )
         joint = squares / 2
     return joint
 
 
-def _log_of_sum(first: Floats, second: Floats) -> Floats:
+def log_of_sum(first: Floats, second: Floats) -> Floats:
+    """Add up numbers given by their logarithms."""
     with np.errstate(invalid="ignore"):  # an infinity beside a NaN is a NaN
         return np.asarray(np.logaddexp(first, second), dtype=np.float64)
 

@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from PIL.Image import fromarray
 
 from throughtime._theme import Theme
 from throughtime.picture import Axis, Image, Panel, Picture
@@ -64,14 +66,23 @@ def encoded(picture: Picture, theme: Theme, kind: str = "png") -> bytes:
     with settings(theme):
         figure = _draw(picture, theme)
         if kind == "png":
-            # Without `savefig`, which draws everything twice.
-            canvas: Any = FigureCanvasAgg(figure)
-            canvas.print_png(target, pil_kwargs={"compress_level": 4})
+            _write_png(figure, target)
         else:
             # Without a date the same picture is the same file.
             undated: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
             figure.savefig(target, format=kind, dpi=theme.dpi, metadata=undated[kind])
     return target.getvalue()
+
+
+def _write_png(figure: Figure, target: io.BytesIO) -> None:
+    """Draw once, where `savefig` draws everything twice, and leave out an alpha that is 1 everywhere."""
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())
+    if pixels[..., 3].min() == 255:
+        pixels = np.ascontiguousarray(pixels[..., :3])
+    # Levels above 3 take up to four times as long, for lines in larger files.
+    fromarray(pixels).save(target, "png", compress_level=2, dpi=(figure.dpi, figure.dpi))
 
 
 def _draw(picture: Picture, theme: Theme) -> Figure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -107,8 +108,13 @@ def _pixels(values: Array, valid: Array | None, colors: Colors, most: tuple[int,
         valid = np.broadcast_to(valid, values.shape)
         shown = np.where(valid, values, 0.0)
         codes = colors.codes(pooled(shown, *most), ~pooled_flags(~valid, *most))
-    table = (255 * to_rgba_array(colors.listed())).astype(np.uint8)
-    return np.asarray(table[(codes.astype(np.int32) - lowest_code()) // WIDTH])
+    return np.asarray(_table(colors.listed())[(codes.astype(np.int32) - lowest_code()) // WIDTH])
+
+
+@lru_cache(maxsize=8)
+def _table(colors: tuple[str, ...]) -> Array:
+    """Look up many colours once: a picture may have an image for each of 64 samples."""
+    return np.asarray((255 * to_rgba_array(colors)).astype(np.uint8))
 
 
 def _draw_boxes(
