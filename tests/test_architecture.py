@@ -57,6 +57,7 @@ OF_EVERY_KERAS = {
 OF_EVERY_ADAPTER = {"_budget", "_errors", "_random_states", "_record", "adapters/alike", "numpy"}
 KERAS = OF_EVERY_ADAPTER | OF_EVERY_KERAS | {"keras"}
 TF_KERAS = OF_EVERY_ADAPTER | OF_EVERY_KERAS | {"adapters/selection", "tensorflow"}
+OF_A_LIVE_FIGURE = {"_scale", "_theme", "bokeh", "numpy", "render"}
 MAY_IMPORT = {
     "__init__": set(),
     "_errors": set(),
@@ -108,6 +109,8 @@ MAY_IMPORT = {
     "_monitor/": {
         "_alarm",
         "_errors",
+        "_inside",
+        "_live",
         "_monitor",
         "_probe",
         "_schema",
@@ -118,14 +121,33 @@ MAY_IMPORT = {
         "numpy",
         "xarray",
     },
+    "_live/": {
+        "_alarm",
+        "_errors",
+        "_monitor",
+        "_recorded",
+        "_schema",
+        "_store",
+        "diagnosis",
+        "diagnostics",
+        "numpy",
+        "plots",
+        "xarray",
+    },
+    "_live/figures": OF_A_LIVE_FIGURE,
+    "_live/profile": OF_A_LIVE_FIGURE,
+    "_live/evolution": OF_A_LIVE_FIGURE | {"_colors", "_pool", "plots"},
+    "_live/page": {"_errors", "_theme", "bokeh", "diagnosis", "numpy", "render"},
+    "_live/server": {"_errors", "bokeh", "tornado"},
     # The command uses the public names, which are no room, and the one check of certificates.
-    "_cli/": {"_recorded", "diagnostics", "numpy", "pandas", "rich", "typer", "xarray"},
+    "_cli/": {"_alarm", "_live", "_recorded", "diagnostics", "numpy", "pandas", "rich", "typer", "xarray"},
     "callbacks/": {"_errors"},
     "_monitor/record": {"xarray"},
     "_monitor/histograms": {"numpy", "xarray"},
     # Drawing libraries load when a sink asks for an image.
     "_monitor/images": {"_errors", "xarray"},
     "_monitor/outlets": {"_errors"},
+    "_monitor/gradient_norms": {"_alarm", "_errors", "numpy", "xarray"},
     "sinks/": {"_errors", "_monitor", "sinks"},
     "sinks/tensorboard": {"_monitor", "numpy", "sinks"},
     "_store/": {"_errors", "_store", "filelock", "numcodecs", "numpy", "xarray", "zarr"},

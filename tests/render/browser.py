@@ -87,11 +87,17 @@ def chromium() -> Iterator[Any]:
 
 def opened(browser: Any, path: Path, *, width: int = 1200) -> Page:
     """Open a file and wait until its figures are drawn."""
+    return visited(browser, path.as_uri(), width=width)
+
+
+def visited(browser: Any, url: str, *, width: int = 1200) -> Page:
+    """Open an address and wait until its figures are drawn."""
     page = Page(browser.new_page(viewport={"width": width, "height": 900}))
     page.tab.on("request", lambda request: page.requests.append(request.url))
+    page.tab.on("websocket", lambda socket: page.requests.append(socket.url))
     page.tab.on("pageerror", lambda error: page.complaints.append(str(error)))
     page.tab.on("console", lambda message: _listen(page, message))
-    page.tab.goto(path.as_uri())
+    page.tab.goto(url)
     page.tab.wait_for_function(
         "() => Bokeh.documents.length > 0 && Bokeh.documents.every(each => each.is_idle)"
     )

@@ -10,6 +10,7 @@ import json
 import platform
 import runpy
 import sys
+import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 import throughtime as tt
+from throughtime._alarm import ATTRIBUTE, alarms_of_run
 from throughtime._recorded import at_place, place_of, recorded_steps
 
 from .checks import complaints
@@ -45,7 +47,7 @@ def info(run: RunPath, as_json: AsJson = False) -> None:
     """Tell what a run holds: model, steps, layers, size."""
     with _told():
         tree = tt.open_run(run)
-        recorded = recorded_steps(tree)
+        recorded, alarms = recorded_steps(tree), alarms_of_run(tree.attrs)
         found: dict[str, Any] = {
             "path": str(run),
             "steps": len(recorded),
@@ -53,16 +55,19 @@ def info(run: RunPath, as_json: AsJson = False) -> None:
             "last_step": recorded[-1] if recorded else None,
             "bytes_uncompressed": int(tree.nbytes),
             "layers": {leaf.path.strip("/"): sorted(map(str, leaf.data_vars)) for leaf in tree.leaves},
-            **{str(name): value for name, value in tree.attrs.items() if name != "n_steps"},
+            **{str(name): value for name, value in tree.attrs.items() if name not in ("n_steps", ATTRIBUTE)},
+            "alarms": [vars(alarm) for alarm in alarms],
         }
     if as_json:
         print(json.dumps(found, indent=1))  # noqa: T201 - for a script, without a terminal's colours
         return
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in found.items():
-        if name != "layers":
+        if name not in ("layers", "alarms"):
             table.add_row(name.replace("_", " "), str(value))
     console.print(table)
+    for alarm in alarms:
+        console.print(f"alarm, {alarm}")
     for layer, variables in found["layers"].items():
         console.print(f"\n{layer}: {', '.join(variables)}")
 
@@ -94,6 +99,23 @@ def diagnose(
         print(json.dumps(found.to_dict(), indent=1, default=str))  # noqa: T201
     else:
         console.print(found)
+
+
+@app.command()
+def watch(
+    run: RunPath,
+    port: Annotated[int, typer.Option(help="Port to serve at; 0 takes any that is free.")] = 0,
+    opens: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
+) -> None:
+    """Follow a run on a page while it grows, until Ctrl-C; one that is not there yet is waited for."""
+    from throughtime._live import Server  # noqa: PLC0415 - drawing libraries load late
+
+    with _told():
+        server = Server(run, port)
+        console.print(f"{run} is shown at {server.url}, on this machine only. Ctrl-C ends it.")
+        if opens:
+            webbrowser.open(server.url)
+        server.wait()
 
 
 @app.command()

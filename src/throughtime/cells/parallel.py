@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
+from threading import Lock
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -51,8 +52,33 @@ def product(left: Floats, right: Floats, out: Floats) -> None:
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Keep the small products of a scan on one thread: waking a pool costs more than they do."""
-    with _controller().limit(limits=1, user_api="blas"):
+    _LIMIT.take()
+    try:
         yield
+    finally:
+        _LIMIT.give_back()
+
+
+class _Limit:
+    """One thread for BLAS while anybody asks for it: the limit is the process's, and captures may overlap."""
+
+    def __init__(self) -> None:
+        self._lock, self._users, self._limited = Lock(), 0, ExitStack()
+
+    def take(self) -> None:
+        with self._lock:
+            if not self._users:
+                self._limited.enter_context(_controller().limit(limits=1, user_api="blas"))
+            self._users += 1
+
+    def give_back(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                self._limited.close()
+
+
+_LIMIT = _Limit()
 
 
 @cache

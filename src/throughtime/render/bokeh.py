@@ -133,11 +133,8 @@ def _figure(picture: Picture, place: int, ranges: Ranges, theme: Theme, frames: 
 
 
 def _dress(made: Any, panel: Panel, theme: Theme) -> None:
-    made.toolbar.logo = None
-    made.background_fill_color = made.border_fill_color = theme.paper
-    made.outline_line_color = None
+    dress(made, theme, framed=panel.framed)
     made.grid.visible = panel.grid
-    made.grid.grid_line_color = theme.faint
     for axes, told in ((made.xaxis, panel.x), (made.yaxis, panel.y)):
         axes.axis_label = told.label or None
         if told.ticks is not None:
@@ -145,7 +142,17 @@ def _dress(made: Any, panel: Panel, theme: Theme) -> None:
             axes.major_label_overrides = dict(told.ticks)
         elif panel.of(Image):
             axes.ticker = BasicTicker(min_interval=1)
-    line = theme.ink if panel.framed else None
+    if made.legend:
+        _place_legend(made, theme)
+
+
+def dress(made: Any, theme: Theme, *, framed: bool = True) -> None:
+    """Give a figure the inks and fonts of a theme."""
+    made.toolbar.logo = None
+    made.background_fill_color = made.border_fill_color = theme.paper
+    made.outline_line_color = None
+    made.grid.grid_line_color = theme.faint
+    line = theme.ink if framed else None
     made.axis.axis_line_color = made.axis.major_tick_line_color = line
     made.axis.minor_tick_line_color = None
     made.axis.axis_label_text_font_style = "normal"
@@ -156,8 +163,6 @@ def _dress(made: Any, panel: Panel, theme: Theme) -> None:
     if made.title is not None:
         made.title.text_color, made.title.text_font_style = theme.ink, "normal"
         made.title.text_font, made.title.text_font_size = _font(theme), f"{theme.size}pt"
-    if made.legend:
-        _place_legend(made, theme)
 
 
 def _place_legend(made: Any, theme: Theme) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from bokeh.embed import components
 from bokeh.resources import Resources
-from jinja2 import Environment, FileSystemLoader
+from jinja2 import Environment, FileSystemLoader, Template
 from markupsafe import Markup
 
 from throughtime._theme import Theme
@@ -66,15 +67,23 @@ def in_a_frame(picture: Picture, theme: Theme) -> str:
 
 def rendered(name: str, script: str, theme: Theme, **content: Any) -> str:
     """Fill a template, with Bokeh's JavaScript and the script that draws the figures."""
-    inks = dict(_DARK_OF) | {theme.ink: "#e6e6e6", theme.paper: "#16181d", theme.faint: "#3a3d45"}
-    made: str = (
-        _templates()
-        .get_template(name)
-        .render(
-            library=library(), script=Markup(script), light=list(inks), dark=list(inks.values()), **content
-        )
-    )
+    made: str = template(name).render(library=library(), script=Markup(script), **inks(theme), **content)
     return made
+
+
+def template(name: str) -> Template:
+    """Load a page's template."""
+    return _templates().get_template(name)
+
+
+def inks(theme: Theme, further: Mapping[str, str] | None = None) -> dict[str, list[str]]:
+    """Inks of the figures, and in the same order those that take their place on a dark page."""
+    pairs = (
+        dict(_DARK_OF)
+        | dict(further or {})
+        | {theme.ink: "#e6e6e6", theme.paper: "#16181d", theme.faint: "#3a3d45"}
+    )
+    return {"light": list(pairs), "dark": list(pairs.values())}
 
 
 @lru_cache(maxsize=1)

@@ -10,7 +10,7 @@ function paint(models, colors) {
       if (typeof color != "string" || !(color in colors)) continue
       changed[name] = value?.value ? {...value, value: colors[color]} : colors[color]
     }
-    if (Object.keys(changed).length > 0) model.setv(changed)
+    if (Object.keys(changed).length > 0) model.setv(changed, {sync: false})  // a live page keeps it to itself
   }
 }
 function show(wanted) {

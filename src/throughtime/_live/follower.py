@@ -1,0 +1,89 @@
+"""Follows a run on disk: says when there is something new, and whether it continues what was there.
+
+Works on any run: one that does not exist yet is waited for, one that is thinned or begun anew is a new
+generation.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import xarray as xr
+
+from throughtime._recorded import recorded_steps
+from throughtime._store.layout import COMMIT, committed
+
+_Identity = tuple[tuple[int, int], tuple[int, int, int]]
+
+
+class Follower:
+    """Looks at one run again and again.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Attributes
+    ----------
+    tree : DataTree or None
+        The run as it was committed last, read when it is used; None before there is one.
+    steps : list of int
+        Training steps in it.
+    generation : int
+        Grows whenever the steps known before are not the beginning of those there are now.
+    committed_at : float
+        Time of the last commit, in seconds since the epoch.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.tree: xr.DataTree | None = None
+        self.steps: list[int] = []
+        self.generation = 0
+        self._seen: _Identity | None = None
+
+    @property
+    def committed_at(self) -> float:
+        return 0.0 if self._seen is None else self._seen[1][1] / 1e9
+
+    def refresh(self) -> bool:
+        """Look whether something was committed, and open the run anew if so.
+
+        Returns
+        -------
+        bool
+            False also where the run is gone for a moment, as it is when it is thinned.
+
+        Raises
+        ------
+        StoreError
+            What is there is no run, or one of a newer version.
+        """
+        found = _identity(self.path)
+        if found is None or found == self._seen:
+            return False
+        committed(self.path / COMMIT)
+        tree = xr.open_datatree(self.path, engine="zarr", consolidated=True, chunks=None)
+        steps = recorded_steps(tree)
+        if not self.is_same_folder(found) or steps[: len(self.steps)] != self.steps:
+            self.generation += 1
+        self.tree, self.steps, self._seen = tree, steps, found
+        return True
+
+    def is_same_folder(self, found: _Identity | None = None) -> bool:
+        """Whether the run still lies where it was opened: what was read meanwhile is of one run then."""
+        found = found or _identity(self.path)
+        return found is not None and self._seen is not None and found[0] == self._seen[0]
+
+    def forget(self) -> None:
+        """Read everything again at the next look."""
+        self._seen, self.steps = None, []
+
+
+def _identity(path: Path) -> _Identity | None:
+    """Tell one commit of one run from any other; None where there is none."""
+    try:
+        folder, commit = path.stat(), (path / COMMIT).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return (folder.st_dev, folder.st_ino), (commit.st_ino, commit.st_mtime_ns, commit.st_size)

@@ -1,0 +1,187 @@
+"""One open page: what is chosen on it, and each second what is new.
+
+A page reads the run by itself, so that several can be open on different layers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bokeh.document import Document
+from bokeh.layouts import row
+from bokeh.models import InlineStyleSheet
+from bokeh.models.widgets import Div, Select
+
+from throughtime._errors import StoreError
+from throughtime._live import words
+from throughtime._live.evolution import MOST_ROWS, Evolution
+from throughtime._live.figures import LAST, Loss
+from throughtime._live.follower import Follower
+from throughtime._live.kept import Kept
+from throughtime._live.profile import Profile
+from throughtime._live.records import MIDDLE, View, losses, read, views
+from throughtime._theme import Theme
+from throughtime.diagnosis.measure import THRESHOLD
+from throughtime.render.page import inks, on_page, template
+
+PERIOD = 1000  # milliseconds between looks
+_LAST_ON_DARK = "#56b4e9"
+_SELECT = """
+:host { font: 14px system-ui, -apple-system, "Segoe UI", sans-serif; color: var(--ink); }
+select.bk-input { appearance: auto; background: var(--panel); color: var(--ink); border-color: var(--line); }
+label { color: var(--soft); }
+"""
+
+
+class Page:
+    """Fills a Bokeh document and keeps it up to date.
+
+    Parameters
+    ----------
+    document : bokeh Document
+    path : path-like
+        Of the run.
+    """
+
+    def __init__(self, document: Document, path: Path) -> None:
+        self._follower = Follower(path)
+        self._generation, self._count = -1, 0
+        self._views: dict[str, tuple[list[str], list[str]]] = {}
+        self._view: View | None = None
+        self._is_choosing = False
+        theme = Theme()
+        drawn = on_page(theme)
+        self._loss = Loss(drawn)
+        self._norm = Profile("norm", drawn, "timestep", "norm over units")
+        self._lag = Profile("lag", drawn, "lag, steps back", "share of lag 0", threshold=THRESHOLD)
+        self._evolution = Evolution(drawn)
+        self._texts = {name: _text(name) for name in ("state", "numbers", "alarms")}
+        self._choices = {name: _select(name) for name in ("layer", "direction", "quantity")}
+        for choice in self._choices.values():
+            choice.on_change("value", self._choose)
+        self._texts["state"].text = words.waiting(path)
+        document.title = f"{path.name} · throughtime"
+        document.template = template("live.html")
+        document.template_variables.update(inks(theme, {LAST: _LAST_ON_DARK}))
+        for part in (self._loss, self._norm, self._lag, self._evolution):
+            document.add_root(part.figure)
+        document.add_root(row(*self._choices.values(), name="choices", sizing_mode="stretch_width"))
+        for text in self._texts.values():
+            document.add_root(text)
+        self.look()
+        document.add_periodic_callback(self.look, PERIOD)
+
+    def look(self) -> None:
+        """Show what was committed since; a run that changes while it is read is read at the next look."""
+        follower = self._follower
+        try:
+            if follower.refresh():
+                self._update()
+        except StoreError as error:
+            self._texts["state"].text = words.unreadable(follower.path, error)
+        except Exception:
+            # Each of xarray, zarr and the file system has its own for what moves away under a reader.
+            if follower.is_same_folder():
+                raise
+            follower.forget()
+
+    def _update(self) -> None:
+        tree, steps = self._follower.tree, self._follower.steps
+        if tree is None or not steps:
+            return
+        if self._follower.generation != self._generation or self._view is None:
+            self._generation, self._views = self._follower.generation, views(tree)
+            self._offer()
+            self._start_over()
+        elif len(steps) > self._count:
+            self._add(list(range(self._count, len(steps))))
+        self._tell()
+
+    def _start_over(self) -> None:
+        """Draw the chosen view from the run's first record on."""
+        tree, count = self._follower.tree, len(self._follower.steps)
+        self._loss.reset()
+        for part in (self._norm, self._lag, self._evolution):
+            part.reset(count)
+        self._count = 0
+        if tree is not None and count:
+            self._add(sorted({*Kept(MOST_ROWS, count).chosen(count), count - 1}))
+
+    def _add(self, places: list[int]) -> None:
+        """Read some records, all those that are new or as many as are drawn, and show them."""
+        tree, view, steps = self._follower.tree, self._view, self._follower.steps
+        if tree is None or view is None:
+            return
+        rows = read(tree, view, places)
+        found = losses(tree, self._count)
+        if not self._follower.is_same_folder():  # what was read may be of the run that took its place
+            self._follower.forget()
+            return
+        self._loss.add(np.asarray(steps[self._count :], float), found)
+        self._norm.add(places, rows.steps, rows.norms)
+        self._lag.add(places, rows.steps, rows.ratios)
+        self._evolution.add(places, rows.steps, rows.norms[:, MIDDLE], rows.loss)
+        self._count = len(steps)
+        self._texts["numbers"].text = words.numbers(rows, len(steps), view.quantity)
+
+    def _tell(self) -> None:
+        follower = self._follower
+        attributes = {} if follower.tree is None else follower.tree.attrs
+        stride = self._evolution.stride
+        self._texts["state"].text = words.state(follower.path, attributes, follower.committed_at, stride)
+        self._texts["alarms"].text = words.alarms(attributes)
+
+    def _offer(self) -> None:
+        """Fill the choices from what the run has, keeping those made where they are still there."""
+        if not self._views:
+            self._view = None
+            return
+        chosen = self._view or View("", "", "")
+        layer = chosen.layer if chosen.layer in self._views else next(iter(self._views))
+        directions, quantities = self._views[layer]
+        direction = chosen.direction if chosen.direction in directions else directions[0]
+        quantity = chosen.quantity if chosen.quantity in quantities else quantities[0]
+        self._view = View(layer, direction, quantity)
+        self._is_choosing = True
+        for name, options in (
+            ("layer", list(self._views)),
+            ("direction", directions),
+            ("quantity", quantities),
+        ):
+            self._choices[name].update(options=options, value=getattr(self._view, name))
+            self._choices[name].visible = len(options) > 1 or name == "layer"
+        self._is_choosing = False
+        symbol = words.symbol(quantity)
+        self._norm.figure.yaxis.axis_label = f"{symbol}, norm over units"
+        self._evolution.relabel(symbol)
+
+    def _choose(self, attribute: str, old: Any, new: Any) -> None:
+        if self._is_choosing:
+            return
+        self._view = View(*(str(self._choices[name].value) for name in ("layer", "direction", "quantity")))
+        self._offer()
+        self._start_over()
+        self._tell()
+
+
+def _text(name: str) -> Div:
+    return Div(
+        text="",
+        name=name,
+        sizing_mode="stretch_width",
+        stylesheets=[InlineStyleSheet(css=words.STYLE)],
+        disable_math=True,
+    )
+
+
+def _select(name: str) -> Select:
+    return Select(
+        title=name,
+        name=name,
+        options=[],
+        width=220,
+        visible=False,
+        stylesheets=[InlineStyleSheet(css=_SELECT)],
+    )

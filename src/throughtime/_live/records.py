@@ -1,0 +1,132 @@
+"""Numbers of a run as the page draws them: of one layer, direction and quantity, a row a recorded step.
+
+Reads the variables it needs and nothing else, whatever level the run was recorded at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from throughtime._monitor.levels import QUANTILES, stored
+from throughtime._schema import states
+from throughtime.diagnosis.recorded import FULL, level
+
+Floats = npt.NDArray[np.float64]
+MIDDLE = QUANTILES.index(0.5)
+_OTHERS = ("output_gradient", "input_gradient", "step_contribution")
+_KEPT = {"step", "quantile", "sample", "time", "direction"}
+
+
+@dataclass(frozen=True)
+class View:
+    """What is looked at: a layer by its path, one of its directions or "", and a quantity over time."""
+
+    layer: str
+    direction: str
+    quantity: str
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Recorded steps in their order.
+
+    Attributes
+    ----------
+    steps : (row)
+    loss : (row)
+    norms : (row, quantile, time)
+        Quantiles over samples of the norm over units; NaN where a step is masked in all samples.
+    ratios : (row, lag)
+        Median over samples of the error signal as a share of lag 0; without lags where it is not known.
+    """
+
+    steps: npt.NDArray[np.int64]
+    loss: Floats
+    norms: Floats
+    ratios: Floats
+
+
+def views(tree: xr.DataTree) -> dict[str, tuple[list[str], list[str]]]:
+    """Directions and quantities of each layer that has something over time."""
+    found = {}
+    for node in tree.leaves:
+        leaf = node.to_dataset()
+        quantities = _quantities(leaf)
+        if quantities:
+            found[node.path.strip("/") or "layer"] = (_directions(leaf), quantities)
+    return found
+
+
+def _directions(leaf: xr.Dataset) -> list[str]:
+    return [str(name) for name in leaf["direction"].values] if "direction" in leaf.coords else [""]
+
+
+def _quantities(leaf: xr.Dataset) -> list[str]:
+    names = [*(f"{state}_gradient" for state in states(leaf)), *_OTHERS]
+    if level(leaf) == FULL:
+        return [name for name in names if name in leaf and "time" in leaf[name].dims]
+    return [name for name in names if _is_drawn(leaf.get(f"{name}_norm"))]
+
+
+def _is_drawn(norms: xr.DataArray | None) -> bool:
+    return norms is not None and "time" in norms.dims and set(norms.dims) <= _KEPT
+
+
+def read(tree: xr.DataTree, view: View, places: Sequence[int]) -> Rows:
+    """Read some recorded steps, by their places."""
+    leaf = tree[view.layer].to_dataset() if view.layer in tree else tree.to_dataset()
+    if level(leaf) == FULL:
+        parts = [_summarized(leaf, view, place) for place in places]
+        taken = xr.concat(parts, "step") if parts else _summarized(leaf, view, 0).isel(step=slice(0))
+    else:
+        names = [name for name in ("loss", "lag_ratio", f"{view.quantity}_norm") if name in leaf]
+        taken = leaf[names].isel(step=_indexer(places)).load()
+    if view.direction and "direction" in taken.dims:
+        taken = taken.sel(direction=view.direction)
+    norms = taken[f"{view.quantity}_norm"]
+    if "sample" in norms.dims:
+        norms = norms.quantile(list(QUANTILES), "sample")
+    none = np.full((len(places), 0), np.nan)
+    lags = taken["lag_ratio"].transpose("step", "lag").values if "lag_ratio" in taken else none
+    loss = taken["loss"].values if "loss" in taken else np.full(len(places), np.nan)
+    drawn = norms.transpose("step", "quantile", "time").values
+    steps = np.asarray(leaf["step"].values)[list(places)]
+    return Rows(steps.astype(np.int64), *(np.asarray(each, float) for each in (loss, drawn, lags)))
+
+
+def _indexer(places: Sequence[int]) -> Any:
+    """Give neighbours as a slice, which is read without looking for each."""
+    is_run = len(places) > 0 and places[-1] - places[0] + 1 == len(places)
+    return slice(places[0], places[-1] + 1) if is_run else list(places)
+
+
+def _summarized(leaf: xr.Dataset, view: View, place: int) -> xr.Dataset:
+    """Reduce one record that was stored in full, as a monitor would have."""
+    of_states = [f"{state}_gradient" for state in states(leaf)]
+    taken = [
+        "loss",
+        "valid",
+        "certificate_weights",
+        "certificate_time",
+        "lag_matrix",
+        view.quantity,
+        *of_states,
+    ]
+    one = leaf[[name for name in dict.fromkeys(taken) if name in leaf]].isel(step=place).load()
+    summary = stored(xr.DataTree.from_dict({"/layer": one.drop_vars("step")}), "summary", None)
+    return summary["layer"].to_dataset().expand_dims("step")
+
+
+def losses(tree: xr.DataTree, start: int) -> Floats:
+    """Loss of each recorded step from a place on; NaN where none was stored."""
+    for node in tree.leaves:
+        leaf = node.to_dataset()
+        if "loss" in leaf:
+            return np.asarray(leaf["loss"].isel(step=slice(start, None)).values, float)
+    return np.empty(0)

@@ -1,0 +1,147 @@
+"""What the page draws of a run is the same at every level, and records go evenly where they are too many."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from throughtime import testing
+from throughtime._live.evolution import MOST_ROWS, Evolution
+from throughtime._live.follower import Follower
+from throughtime._live.kept import Kept
+from throughtime._live.profile import MOST_LINES, Profile
+from throughtime._live.records import View, losses, read, views
+from throughtime._monitor.levels import stored
+from throughtime._store import Run
+from throughtime._theme import Theme
+
+RATES = (0.5, 0.7, 0.9)
+
+
+def trees(both_ways: bool) -> list:
+    if both_ways:
+        return [testing.bidirectional((rate, 0.6), samples=5, steps=20) for rate in RATES]
+    return [testing.decaying(np.linspace(rate - 0.1, rate, 5), steps=20) for rate in RATES]
+
+
+def followed(path: Path, level: str, both_ways: bool = False) -> Follower:
+    with Run(path / "run.zarr") as run:
+        for step, tree in enumerate(trees(both_ways)):
+            run.append(stored(tree, level, None), 10 * step)
+    follower = Follower(path / "run.zarr")
+    assert follower.refresh()
+    return follower
+
+
+@pytest.mark.parametrize("level", ["full", "timestep", "summary"])
+@pytest.mark.parametrize("direction", ["", "backward"])
+def test_rows_are_those_of_numpy_at_every_level(tmp_path: Path, level: str, direction: str) -> None:
+    follower = followed(tmp_path, level, bool(direction))
+    offered = views(follower.tree)
+    assert list(offered) == ["rnn"]
+    assert direction in offered["rnn"][0]
+    assert offered["rnn"][1][0] == "hidden_gradient"
+    rows = read(follower.tree, View("rnn", direction, "hidden_gradient"), [0, 2])
+    assert rows.steps.tolist() == [0, 20]
+    for place, number in enumerate((0, 2)):
+        leaf = trees(bool(direction))[number]["rnn"].to_dataset()
+        gradient = leaf["hidden_gradient"]
+        gradient = gradient.sel(direction=direction) if direction else gradient
+        norms = np.linalg.norm(gradient.values, axis=-1)
+        wanted = np.quantile(norms, (0.05, 0.25, 0.5, 0.75, 0.95), axis=0)
+        np.testing.assert_allclose(rows.norms[place], wanted, rtol=1e-12)
+        lags = norms if direction == "backward" else norms[:, ::-1]
+        np.testing.assert_allclose(rows.ratios[place], np.median(lags / lags[:, :1], axis=0), rtol=1e-9)
+        assert rows.loss[place] == float(leaf["loss"])
+    assert len(losses(follower.tree, 1)) == 2
+
+
+def test_a_follower_tells_what_is_new_from_what_took_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "run.zarr"
+    follower = Follower(path)
+    assert not follower.refresh()
+    tree = testing.decaying(samples=2, steps=9)
+    with Run(path) as run:
+        assert follower.refresh()
+        assert (follower.steps, follower.generation) == ([], 1)
+        for step in range(6):
+            run.append(tree, step)
+        assert follower.refresh()
+        assert not follower.refresh()
+        assert (len(follower.steps), follower.generation) == (6, 1)
+        run.annotate({"note": "seen"})
+        assert follower.refresh()
+        assert follower.tree.attrs["note"] == "seen"
+        run.thin()
+        assert not follower.is_same_folder()
+        assert follower.refresh()
+        assert (follower.steps, follower.generation) == ([0, 2, 4], 2)
+    path.rename(tmp_path / "aside")
+    assert not follower.refresh()
+    assert follower.steps == [0, 2, 4]
+
+
+@given(st.integers(0, 700), st.integers(1, 300))
+def test_kept_records_are_even_whether_there_before_or_added(count: int, more: int) -> None:
+    one, other = Kept(64), Kept(64, count)
+    for number in range(count):
+        one.add(number)
+    for number in other.chosen(count):
+        other.add(number)
+    for number in range(count, count + more):
+        one.add(number)
+        other.add(number)
+    assert one.places == other.places
+    assert one.places == list(range(0, count + more, one.stride))
+    assert len(one.places) <= 64
+    assert len(one.places) > 32 or one.stride == 1
+
+
+@pytest.mark.parametrize("before", [0, 1, 300, 700])
+def test_an_image_keeps_every_so_many_rows(before: int) -> None:
+    rng, total = np.random.default_rng(0), 900
+    curves = rng.random((total, 7)) + 0.1
+    image = Evolution(Theme())
+    image.reset(before)
+    chosen = Kept(MOST_ROWS, before).chosen(before)
+    image.add(chosen, chosen, curves[chosen], np.zeros(len(chosen)))
+    for number in range(before, total):
+        image.add([number], [number], curves[[number]], np.zeros(1))
+    wanted = np.log10(curves[:: image.stride])
+    shown = np.asarray(image.source.data["image"][0]).reshape(MOST_ROWS, -1)
+    assert MOST_ROWS / 2 < len(wanted) <= MOST_ROWS
+    np.testing.assert_allclose(shown[: len(wanted)], wanted, rtol=1e-6)
+    assert np.isnan(shown[len(wanted) :]).all()
+
+
+def test_masked_zero_and_broken_numbers_stand_apart() -> None:
+    image = Evolution(Theme())
+    image.add([0, 1], [0, 1], np.array([[0.0, np.nan, 10.0], [0.1, np.nan, np.inf]]), np.array([1.0, np.nan]))
+    shown = np.asarray(image.source.data["image"][0])[:2]
+    np.testing.assert_allclose(shown, [[-1e9, np.nan, 1.0], [-1.0, 1e9, 1e9]], rtol=1e-6)
+    assert image.mapper.low < -1.0 < 1.0 <= image.mapper.high < 2.0
+
+
+def test_a_long_sequence_is_pooled_by_its_largest() -> None:
+    image, curve = Evolution(Theme()), np.full((1, 10_000), 1e-3)
+    curve[0, 7_777] = 5.0
+    image.add([0], [0], curve, np.zeros(1))
+    shown = np.asarray(image.source.data["image"][0])
+    assert shown.shape[1] <= 800
+    assert shown[0].max() == pytest.approx(np.log10(5.0))
+
+
+def test_faint_lines_are_few_and_even() -> None:
+    profile, total = Profile("norm", Theme(), "timestep", "norm"), 500
+    curves = np.arange(1.0, total + 1)[:, None] * np.ones(5)
+    for number in range(total):
+        profile.add([number], [number], curves[[number]])
+    steps = np.asarray(profile.earlier.data["step"])
+    assert len(steps) <= MOST_LINES
+    assert len(set(np.diff(steps))) == 1
+    np.testing.assert_array_equal(np.asarray(profile.earlier.data["ys"])[:, 0], steps + 1)
+    np.testing.assert_array_equal(profile.last.data["y"], np.full(5, 500.0))
