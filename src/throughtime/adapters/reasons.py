@@ -25,7 +25,10 @@ _NO_LOSS = (
     "The model has no loss: model.compile(loss=...) was not called and no layer adds one. Compile it, or "
     "pass loss=, a function (y_true, y_pred) that returns a scalar or one value per sample."
 )
-_OWN_STEP = " {name}.train_step is not looked into: what it computes belongs in compute_loss(), which fit calls as well."
+_OWN_STEP = (
+    " {name}.train_step is not looked into: what it computes belongs in compute_loss(), which fit calls as "
+    "well."
+)
 
 
 class Call(Protocol):
