@@ -15,6 +15,7 @@ from throughtime._store import Run
 
 from .alarms import alarms_of
 from .arrays import Reduced, as_tree, by_key, nbytes
+from .gradient_norms import GradientNorms, Norms
 from .jobs import Jobs
 from .levels import LEVELS, QUANTILES, Weights, stored, weights_of
 from .notices import Notices
@@ -38,6 +39,8 @@ class Recorder:
         Training step that was taken last.
     stride : int
         One record that is due in so many is made; it doubles each time the budget is reached.
+    gradient_norms : GradientNorms
+        What the training loop tells between records.
 
     Raises
     ------
@@ -50,6 +53,7 @@ class Recorder:
         self._before: Weights | None = None
         self._is_broken = False
         self.stride = 1
+        self.gradient_norms = GradientNorms()
         quantities = "all" if settings.level in LEVELS else settings.level
         self._probe = Probe(model, loss=loss, layers=settings.layers, quantities=quantities)
         x, y, weight = settings.batch
@@ -73,7 +77,8 @@ class Recorder:
             finish = self._probe.begin(x, y, sample_weight=weight)
         self._notices.pass_on(caught)
         self.last_step = step
-        self._jobs.put(self._notices.guarded, self._keep, finish, step)
+        norms = self._notices.guarded(self.gradient_norms.take) or Norms()
+        self._jobs.put(self._notices.guarded, self._keep, finish, step, norms)
 
     def drain(self) -> None:
         """Wait until all that was taken is committed, or is not and was told."""
@@ -101,16 +106,16 @@ class Recorder:
         else:
             self._run.check(by_key(kept), step + 1)
         self._settings.sinks.begin()
-        self._look(captured, kept, step, is_new=is_new)
+        self._look(captured, kept, step, Norms(), is_new=is_new)
 
-    def _keep(self, finish: Callable[[Warn], Captured], step: int) -> None:
+    def _keep(self, finish: Callable[[Warn], Captured], step: int, norms: Norms) -> None:
         """Do all that needs no model any more, in whatever thread."""
         said: list[str] = []
         captured = finish(said.append)
         kept = stored(captured, self._settings.level, self._before)
         self._keep_to_budget(nbytes(kept))
-        self._run.append_arrays(by_key(kept), step)
-        self._look(captured, kept, step)
+        self._run.append_arrays({**by_key(kept), **norms.arrays()}, step)
+        self._look(captured, kept, step, norms)
         if not self._is_broken:  # else the certificate only says so again
             for text in said:
                 self._notices.leave(text)
@@ -126,16 +131,20 @@ class Recorder:
             f"dropped, and from now on one in {self.stride} is made."
         )
 
-    def _look(self, captured: Captured, kept: Reduced, step: int, *, is_new: bool = True) -> None:
+    def _look(
+        self, captured: Captured, kept: Reduced, step: int, norms: Norms, *, is_new: bool = True
+    ) -> None:
         """Tell the sinks of what they have not had, and look for what is wrong in a capture."""
         settings = self._settings
         summary = kept if settings.level == "summary" else stored(captured, "summary", self._before)
         self._before = weights_of(captured)
         if settings.sinks and is_new:
-            told = numbers(as_tree(summary, captured, QUANTILES))
-            settings.sinks.write(Record(step, told, captured.tree()))
-        found = list(alarms_of(captured, summary, step, settings.vanishing_lag))
-        self._is_broken = any(alarm.name == "nonfinite" for alarm in found)
+            told = {f"throughtime/{name}": value for name, value in norms.numbers.items()}
+            of_layers = numbers(as_tree(summary, captured, QUANTILES))
+            settings.sinks.write(Record(step, {**of_layers, **told}, captured.tree()))
+        alarms = alarms_of(captured, summary, step, settings.vanishing_lag)
+        found = list(norms.explained(alarms, step))
+        self._is_broken = any(alarm.name == "nonfinite" and alarm.layer for alarm in found)
         for alarm in found:
             self._notices.leave(alarm)
         if found:

@@ -27,7 +27,7 @@ def few(dataset: xr.Dataset) -> xr.Dataset:
 def sampled(tree: xr.DataTree) -> tuple[str, ...]:
     """Say what sliders leave out."""
     told = []
-    leaves = [node.to_dataset() for node in tree.subtree if node.data_vars]
+    leaves = [node.to_dataset() for node in tree.leaves if node.data_vars]
     for dim, noun in (("sample", "samples"), ("step", "training steps")):
         total = max(leaf.sizes.get(dim, 0) for leaf in leaves)
         shown = max(few(leaf).sizes.get(dim, 0) for leaf in leaves)

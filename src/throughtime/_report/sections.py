@@ -86,7 +86,7 @@ def report(
             tuple(of_model(whole)),
         )
     ]
-    for node in whole.subtree:
+    for node in whole.leaves:
         if node.data_vars:
             pictures, left_out = of_layer(node)
             sections.append(
@@ -107,7 +107,7 @@ def _verdict(captured: xr.DataTree, diagnosis: Diagnosis | None) -> str | None:
 def _tree(captured: Any) -> xr.DataTree:
     """Take a capture as a tree in memory; a layer alone is a tree of one."""
     if isinstance(captured, xr.DataTree):
-        if not any(node.data_vars for node in captured.subtree):
+        if not any(node.data_vars for node in captured.leaves):
             raise SchemaError("There is no layer in this tree. Make one with tt.capture(model, x, y).")
         return captured.load()
     leaf = one_layer(captured)

@@ -22,6 +22,7 @@ from throughtime._store.layout import (
     Commit,
     committed,
     empty_document,
+    is_optional,
     new_array,
     new_labels,
     parents,
@@ -113,7 +114,8 @@ class Run:
         ----------
         tree : DataTree
             As `capture` returns it: the same variables, dims and dtypes at every step. Where a size has
-            grown, earlier steps read as NaN there, or as 0.
+            grown, earlier steps read as NaN there, or as 0. Variables of the root may begin late or be left
+            out: a step without one reads as NaN.
         step : int
             Training step, larger than all before.
 
@@ -136,9 +138,10 @@ class Run:
         """Commit the arrays of one capture, by their keys in the store; see `append`, which came before."""
         self.check(arrays, step)
         try:
-            self._arrays[STEP].append(np.asarray([step], np.int64))
-            for key, array in arrays.items():
-                self._arrays[key].append(np.asarray(array.values)[None])
+            self._add_late({key: each for key, each in arrays.items() if key not in self._arrays})
+            told = {**arrays, STEP: xr.Variable((), np.int64(step))}
+            for key, array in self._arrays.items():
+                array.append(np.asarray(told[key].values)[None] if key in told else array.missing(1))
             self._commit(len(self.steps) + 1)
             self.steps.append(step)
         except BaseException:
@@ -192,11 +195,11 @@ class Run:
         """
         if self.steps and step <= self.steps[-1]:
             raise StoreError(f"Step {step} does not come after {self.steps[-1]}, the last of {self.path}.")
-        known = self._arrays.keys() - {STEP}
-        if known and known != arrays.keys():
-            differing = ", ".join(sorted(known ^ arrays.keys()))
+        known, given = ({key for key in keys if not is_optional(key)} for keys in (self._arrays, arrays))
+        if known and known != given:
+            differing = ", ".join(sorted(known ^ given))
             raise StoreError(f"{self.path} holds other variables than step {step}: {differing}.")
-        for key in known:
+        for key in self._arrays.keys() & arrays.keys():
             array, held = arrays[key], self._arrays[key]
             dims, dtype = (STEP, *array.dims), array.dtype
             if (held.dims, held.dtype) != (dims, dtype):
@@ -223,6 +226,19 @@ class Run:
         metadata = {key: json.loads((self.path / key / COMMIT).read_text("utf-8")) for key in nodes}
         self._document["consolidated_metadata"]["metadata"] = metadata
         self._take_arrays()
+
+    def _add_late(self, variables: Mapping[str, Labelled]) -> None:
+        """Make arrays for what is told only now; earlier steps read as NaN there."""
+        if not variables:
+            return
+        group = zarr.open_group(str(self.path), mode="r+", use_consolidated=False)
+        for key, variable in variables.items():
+            new_array(group, key, xr.Variable(variable.dims, variable.values))
+            metadata = json.loads((self.path / key / COMMIT).read_text("utf-8"))
+            self._document["consolidated_metadata"]["metadata"][key] = metadata
+            self._arrays[key] = array = StoredArray(self.path / key, metadata)
+            array.append(array.missing(len(self.steps)))
+        self._commit_file = Commit(self._document)
 
     def _take_arrays(self) -> None:
         """Hold the arrays that the document tells of."""
