@@ -45,6 +45,7 @@ OF_EVERY_KERAS = {
     "adapters/names",
     "adapters/needs",
     "adapters/own_cells",
+    "adapters/reasons",
     "adapters/reductions",
     "adapters/several_leaves",
     "adapters/sizes",
@@ -108,6 +109,7 @@ MAY_IMPORT = {
     "_monitor/": {
         "_alarm",
         "_errors",
+        "_inside",
         "_live",
         "_monitor",
         "_probe",
@@ -145,6 +147,7 @@ MAY_IMPORT = {
     # Drawing libraries load when a sink asks for an image.
     "_monitor/images": {"_errors", "xarray"},
     "_monitor/outlets": {"_errors"},
+    "_monitor/gradient_norms": {"_alarm", "_errors", "numpy", "xarray"},
     "sinks/": {"_errors", "_monitor", "sinks"},
     "sinks/tensorboard": {"_monitor", "numpy", "sinks"},
     "_store/": {"_errors", "_store", "filelock", "numcodecs", "numpy", "xarray", "zarr"},
@@ -184,6 +187,7 @@ MAY_IMPORT = {
     "adapters/dims": {"_record"},
     "adapters/gates": {"adapters/attributes"},
     "adapters/names": {"_record"},
+    "adapters/reasons": {"_record"},
     "adapters/reductions": {"_record", "numpy"},
     "adapters/several_leaves": {"_record", "adapters/dims", "numpy"},
     "adapters/own_cells": {"_cell", "_errors", "_record", "_schema"},

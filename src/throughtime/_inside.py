@@ -6,7 +6,7 @@ The adapter says what the layer's kernel computed, for each direction; nothing h
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,8 @@ from throughtime import _own_inside, _schema, _stepwise, cells
 from throughtime._cell_registry import cell_of_kind
 from throughtime._errors import ThroughTimeWarning
 from throughtime._record import Array, DirectionRecord, LayerRecord, SolvedRecord
+
+Warn = Callable[[str], object]
 
 _SOLVED = frozenset(_schema.INSIDE)
 _LSTM_ONLY = frozenset({"cell", "cell_gradient", "initial_cell_gradient"})
@@ -78,8 +80,25 @@ def _direction_scaled(
     )
 
 
-def with_inside(leaf: LayerRecord, wanted: frozenset[str]) -> LayerRecord:
+def apart(leaf: LayerRecord) -> LayerRecord:
+    """Copy what a layer is solved from and its model goes on to change: its weights, and the batch."""
+    inside = [
+        replace(
+            one,
+            weights={name: array.copy() for name, array in one.weights.items()},
+            inputs=one.inputs if one.inputs.flags.owndata else one.inputs.copy(),
+        )
+        if isinstance(one, DirectionRecord)
+        else one
+        for one in leaf.inside
+    ]
+    return replace(leaf, inside=tuple(inside))
+
+
+def with_inside(leaf: LayerRecord, wanted: frozenset[str], warn: Warn | None = None) -> LayerRecord:
     """Add what was asked for of a layer's inside; unchanged where there is none.
+
+    `warn` is told what is warned of, in the place of Python's warnings.
 
     Warns
     -----
@@ -105,7 +124,7 @@ def with_inside(leaf: LayerRecord, wanted: frozenset[str]) -> LayerRecord:
     }
     if "hidden" in wanted:
         arrays |= _initial_states(leaf)
-    _warn_of_certificate(leaf, arrays)
+    _warn_of_certificate(leaf, arrays, warn)
     there = {_schema.as_known(name, leaf.states) for name in arrays}
     missing = {name: absent.get(name, _NOT_TOLD) for name in inside - there - {"certificate"}}
     return _let_go(replace(leaf, arrays={**leaf.arrays, **arrays}, missing={**leaf.missing, **missing}))
@@ -251,14 +270,17 @@ def _terms(direction: DirectionRecord | SolvedRecord, solved: dict[str, Array]) 
     return cells.summed_terms(contribution, np.concatenate(parts, axis=1), direction.inputs)
 
 
-def _warn_of_certificate(leaf: LayerRecord, arrays: dict[str, Array]) -> None:
+def _warn_of_certificate(leaf: LayerRecord, arrays: dict[str, Array], warn: Warn | None) -> None:
     bar = cells.bar(str(leaf.flags["dtype"]))
     parts = [arrays[name] for name in ("certificate_weights", "certificate_time") if name in arrays]
     worst = max((float(np.nanmax(part)) for part in parts if not np.isnan(part).all()), default=0.0)
-    if worst > bar:
-        warnings.warn(
-            f"The certificate of {leaf.path} is {worst:.1e}, above {bar:.0e}: its gradients inside the layer "
-            "do not reproduce what the framework computed, and diagnostics will refuse them.",
-            ThroughTimeWarning,
-            stacklevel=7,
-        )
+    if worst <= bar:
+        return
+    text = (
+        f"The certificate of {leaf.path} is {worst:.1e}, above {bar:.0e}: its gradients inside the layer "
+        "do not reproduce what the framework computed, and diagnostics will refuse them."
+    )
+    if warn is not None:
+        warn(text)
+    else:
+        warnings.warn(text, ThroughTimeWarning, stacklevel=7)

@@ -38,7 +38,7 @@ class Labels:
         tree = xr.DataTree()
         for leaf in record.layers:  # from_dict would put shallow paths first
             tree[f"/{leaf.path}"] = xr.DataTree()
-            tree[f"/{leaf.path}"].dataset = self._dataset(leaf, _variables(leaf, record))  # type: ignore[union-attr]
+            tree[f"/{leaf.path}"].dataset = self._dataset(leaf, _variables(leaf, record))
         tree.attrs.update(record.attributes)
         return tree
 

@@ -6,7 +6,7 @@ Chooses the adapter, takes the batch, lets the adapter record, solves what is in
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from throughtime._batch import Batch, take
 from throughtime._budget import Budget, ExceededError, Need, allowed
 from throughtime._chunks import capture_in_chunks
 from throughtime._errors import LossError, NoGradientError, SchemaError, ThroughTimeWarning
-from throughtime._inside import per_sample, with_inside
+from throughtime._inside import Warn, apart, per_sample, with_inside
 from throughtime._label import Labels
 from throughtime._record import (
     UNREACHED,
@@ -83,7 +83,41 @@ class Probe:
     def __call__(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> xr.DataTree:
         """Capture one batch. See `capture` for the arguments and what is returned."""
         batch = take(x, y, sample_weight)
-        tree = self._label(self._captured(batch, solve=True))
+        return self._labelled(self._captured(batch, solve=True), batch)
+
+    def begin(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> Callable[[Warn], xr.DataTree]:
+        """Run the model on one batch; what is inside its layers is solved when the result is called.
+
+        The model may go on training meanwhile, and the call may be made once, in any thread.
+
+        Returns
+        -------
+        callable (warn) -> DataTree
+            What the probe itself would have returned. `warn` is called with the text of a warning: Python's
+            own are no business of a second thread.
+        """
+        batch = take(x, y, sample_weight)
+        try:
+            held = [self._apart(self._recorded(batch, self._whole(batch)))]
+        except ExceededError:
+            held = []
+        if not held:
+            tree = self._labelled(self._captured(batch, solve=True), batch)
+            return lambda _: tree
+        self._check_reached(held[0])
+
+        def finish(warn: Warn) -> xr.DataTree:
+            record = self._completed(held.pop(), warn=warn)  # held by nobody else while it is solved
+            self._check_named(record)
+            return self._labelled(record, batch)
+
+        return finish
+
+    def _apart(self, record: ModelRecord) -> ModelRecord:
+        return replace(record, layers=tuple(map(apart, record.layers)))
+
+    def _labelled(self, record: ModelRecord, batch: Batch) -> xr.DataTree:
+        tree = self._label(record)
         tree.attrs["batch"] = batch.origin
         return tree
 
@@ -191,7 +225,7 @@ class Probe:
             _memory.release()  # what the framework held; it takes time, and more to take it anew
         return recorded
 
-    def _completed(self, record: ModelRecord, *, solve: bool = True) -> ModelRecord:
+    def _completed(self, record: ModelRecord, *, solve: bool = True, warn: Warn | None = None) -> ModelRecord:
         """Undo the batch mean and, if asked to, solve what is inside."""
         has_labels = record.loss is not None
         wanted = self._quantities if has_labels else self._quantities - _schema.GRADIENT_QUANTITIES
@@ -199,7 +233,7 @@ class Probe:
         record = replace(record, layers=())
         done: list[LayerRecord] = []
         while leaves:  # each is let go once it is solved
-            done.append(with_inside(leaves.pop(0), wanted if solve else frozenset()))
+            done.append(with_inside(leaves.pop(0), wanted if solve else frozenset(), warn))
         return replace(record, layers=tuple(done))
 
     def _check_named(self, record: ModelRecord) -> None:

@@ -267,9 +267,7 @@ def layer(captured: Layer) -> xr.Dataset:
             f"Expected a capture, one of its layers or a Dataset, got {type(captured).__name__}. "
             "Make one with tt.capture(model, x, y)."
         )
-    if captured.data_vars:
-        return captured.to_dataset()
-    leaves = [node for node in captured.subtree if node.data_vars]
+    leaves = [node for node in captured.leaves if node.data_vars]
     if len(leaves) != 1:
         names = ", ".join(node.path for node in leaves) or "none"
         raise SchemaError(

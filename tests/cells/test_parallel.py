@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from throughtime.cells import parallel
 
@@ -53,6 +54,21 @@ def test_what_a_share_raises_is_raised(monkeypatch):
 
     with pytest.raises(ValueError, match="9"):
         parallel.over_rows(task, ROWS, 10**9)
+
+
+def _blas_threads():
+    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+
+def test_blas_has_its_threads_back_when_the_last_of_several_users_is_done():
+    before = _blas_threads()
+    first, second = parallel.one_thread(), parallel.one_thread()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)  # not in the order of a stack, as two threads do
+    assert set(_blas_threads()) == {1}
+    second.__exit__(None, None, None)
+    assert _blas_threads() == before
 
 
 def _in_child(queue):

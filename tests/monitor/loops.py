@@ -15,6 +15,7 @@ X = torch.randn(24, 12, 3, generator=torch.Generator().manual_seed(0))
 Y = X.sum((1, 2))[:, None]
 MSE = nn.MSELoss()
 BATCH = (X[:8], Y[:8])
+WAY: dict[str, Any] = {}  # options of every monitor, as a test file sets them
 
 
 class Reader(nn.Module):
@@ -48,7 +49,7 @@ def train(model: nn.Module, steps: int, monitor: tt.Monitor | None = None, spoil
 
 
 def watched(path: Path, model: nn.Module, steps: int, **options: Any) -> tuple[xr.DataTree, tt.Monitor]:
-    monitor = tt.Monitor(path / "run.zarr", batch=BATCH, loss=MSE, **options)
+    monitor = tt.Monitor(path / "run.zarr", batch=BATCH, loss=MSE, **{**WAY, **options})
     with monitor.watch(model):
         train(model, steps, monitor)
     return tt.open_run(path / "run.zarr"), monitor

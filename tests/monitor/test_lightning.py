@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import xarray as xr
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -38,9 +41,34 @@ class Reader(pl.LightningModule):
         return torch.optim.Adam(self.parameters())
 
 
-def trained(folder: Path, *callbacks: Any, **options: Any) -> Reader:
+class Watching(Reader):
+    """Notes norms before and after clipping, in float64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before: list[float] = []
+        self.after: list[float] = []
+
+    def norm(self) -> float:
+        squares = [(weight.grad.numpy().astype(float) ** 2).sum() for weight in self.parameters()]
+        return float(np.sqrt(sum(squares)))
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        self.before.append(self.norm())
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.after.append(self.norm())  # a step leaves gradients as clipping left them
+
+
+def recorded(folder: Path, model: Reader, **options: Any) -> xr.DataTree:
+    monitor = tt.Monitor(folder / "run.zarr", (X[:8], Y[:8]), every=1, loss=MSE)
+    trained(folder, monitor.lightning(), model=model, **options)
+    return tt.open_run(folder / "run.zarr")
+
+
+def trained(folder: Path, *callbacks: Any, model: Reader | None = None, **options: Any) -> Reader:
     torch.manual_seed(0)
-    model = Reader()
+    model = model or Reader()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of workers, loggers and the machine
         pl.Trainer(
@@ -81,3 +109,62 @@ def test_an_alarm_stops_the_trainer(tmp_path: Path) -> None:
     trained(tmp_path, monitor.lightning())
     assert monitor.should_stop
     assert tt.open_run(tmp_path / "run.zarr")["rnn"]["step"].values[-1] < 12
+
+
+class TestGradientNorms:
+    """Norms before clipping, against those of the module's own `on_before_optimizer_step`."""
+
+    @pytest.mark.parametrize("limit", [None, 0.8])
+    @pytest.mark.parametrize("algorithm", ["norm", "value"])
+    def test_are_those_before_clipping(self, tmp_path: Path, algorithm: str, limit: float | None) -> None:
+        limit = limit and limit / (1 if algorithm == "norm" else 10)
+        model = Watching()
+        run = recorded(tmp_path, model, gradient_clip_val=limit, gradient_clip_algorithm=algorithm)
+        np.testing.assert_allclose(run["gradient_norm"][1:], model.before, rtol=1e-6)
+        if limit is None:
+            assert np.isnan(run["clip_ratio"]).all()
+        else:
+            ratio = np.divide(model.after, model.before)
+            assert min(ratio) < 0.99
+            np.testing.assert_allclose(run["clip_ratio"][1:], ratio, rtol=1e-5)
+
+    @pytest.mark.parametrize("is_fused", [False, True], ids=["Lightning unscales", "the optimizer unscales"])
+    def test_are_without_the_loss_scale(self, tmp_path: Path, is_fused: bool) -> None:
+        class Fused(Watching):
+            def configure_optimizers(self) -> Any:
+                return torch.optim.Adam(self.parameters(), fused=is_fused)
+
+        scaler, model = torch.amp.GradScaler("cpu", init_scale=256.0), Fused()
+        before = copy.deepcopy(model)
+        precision = pl.plugins.precision.MixedPrecision("16-mixed", "cpu", scaler)
+        run = recorded(tmp_path, model, plugins=[precision])
+        scale = 256.0 if is_fused else 1.0  # what the module's own hook finds
+        np.testing.assert_allclose(run["gradient_norm"][1:], np.divide(model.before, scale), rtol=1e-6)
+        gradients = torch.autograd.grad(MSE(before(X[:4]), Y[:4]), list(before.parameters()))
+        wanted = torch.cat([gradient.ravel() for gradient in gradients]).norm()
+        np.testing.assert_allclose(run["gradient_norm"][1], wanted, rtol=0.02)  # in half precision
+
+    def test_clipping_of_the_modules_own_is_not_guessed(self, tmp_path: Path) -> None:
+        class Own(Watching):
+            def configure_gradient_clipping(self, optimizer: Any, **_: Any) -> None:
+                self.clip_gradients(optimizer, 0.01, "norm")
+
+        model = Own()
+        run = recorded(tmp_path, model)
+        np.testing.assert_allclose(run["gradient_norm"][1:], model.before, rtol=1e-6)
+        assert np.isnan(run["clip_ratio"]).all()
+
+    def test_a_loop_of_the_modules_own_tells_none(self, tmp_path: Path) -> None:
+        class Manual(Reader):
+            def __init__(self) -> None:
+                super().__init__()
+                self.automatic_optimization = False
+
+            def training_step(self, batch: Any, index: int) -> None:
+                optimizer = self.optimizers()
+                optimizer.zero_grad()
+                self.manual_backward(MSE(self(batch[0]), batch[1]))
+                self.clip_gradients(optimizer, 0.01, "norm")
+                optimizer.step()
+
+        assert not recorded(tmp_path, Manual()).data_vars

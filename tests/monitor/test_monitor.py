@@ -12,10 +12,17 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from tests.monitor.loops import BATCH, MSE, X, Y, made, train, watched
+from tests.monitor.loops import BATCH, MSE, WAY, X, Y, made, train, watched
 from torch import nn
 
 import throughtime as tt
+
+
+@pytest.fixture(autouse=True, params=[True, False], ids=["in background", "at once"])
+def background(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """All of this holds in both ways."""
+    monkeypatch.setitem(WAY, "background", request.param)
+    return bool(request.param)
 
 
 def test_full_records_are_captures(tmp_path: Path) -> None:
@@ -93,16 +100,53 @@ def test_a_budget_too_small_is_told_before_training(tmp_path: Path) -> None:
 
 
 class TestAlarms:
-    def test_a_nan_is_located_and_stops_on_request(self, tmp_path: Path) -> None:
+    def test_a_nan_is_located_and_stops_on_request(self, tmp_path: Path, background: bool) -> None:
         model = made()
-        monitor = tt.Monitor(tmp_path / "run.zarr", BATCH, every=1, loss=MSE, stop_on="nonfinite")
+        monitor = tt.Monitor(tmp_path / "run.zarr", BATCH, every=1, loss=MSE, stop_on="nonfinite", **WAY)
         with monitor.watch(model), pytest.warns(tt.ThroughTimeWarning, match="step 3: nonfinite in rnn"):
             train(model, 9, monitor, spoiled_at=3)
         (alarm,) = monitor.alarms
         assert alarm.step == 3
         assert "recurrent_kernel" in alarm.evidence
         assert "forget" in alarm.evidence
-        assert tt.open_run(tmp_path / "run.zarr")["rnn"].sizes["step"] == alarm.step + 1
+        steps = tt.open_run(tmp_path / "run.zarr")["rnn"].sizes["step"]
+        assert steps in ((alarm.step + 1, alarm.step + 2) if background else (alarm.step + 1,))
+
+    def test_a_nan_at_one_timestep_of_one_gate_is_told_as_that(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Planted into what is captured after training step 37."""
+        begun, taken, told = tt.Probe.begin, [], []
+
+        def begin(probe: tt.Probe, *batch: Any, **options: Any) -> Any:
+            finish, step = begun(probe, *batch, **options), len(taken) + 1
+            taken.append(step)
+
+            def spoiled(warn: Any) -> xr.DataTree:
+                tree = finish(warn)
+                if step >= 37:
+                    tree["rnn"]["gate_activation"].loc[{"time": 12, "gate": "forget"}][2, 1] = np.nan
+                return tree
+
+            return spoiled
+
+        monkeypatch.setattr(tt.Probe, "begin", begin)
+        x, model = torch.randn(24, 20, 3, generator=torch.Generator().manual_seed(1)), made()
+        monitor = tt.Monitor(
+            tmp_path / "run.zarr", (x[:8], Y[:8]), every=1, loss=MSE, on_alarm=told.append, **WAY
+        )
+        with monitor.watch(model):
+            for step in range(1, 41):
+                monitor.step()
+                if step == 38:  # one recorded step later at the latest
+                    assert [alarm.name for alarm in told] == ["nonfinite"]
+        (alarm,) = told
+        assert (alarm.layer, alarm.step) == ("rnn", 37)
+        assert alarm.evidence == ("nan in gate_activation of /rnn: sample 2, time 12, gate forget, unit 1")
+        run = tt.open_run(tmp_path / "run.zarr")["rnn"].to_dataset().compute()
+        assert run["step"].values.tolist() == list(range(41))
+        share = run["saturation_left"].sel(gate="forget")
+        assert np.isfinite(share).all()
 
     def test_saturation_once(self, tmp_path: Path) -> None:
         model = made()

@@ -339,3 +339,48 @@ def test_a_thinning_that_died_between_its_moves_is_mended(
         assert again.steps == [0, 1, 2, 3, 4]
         again.append(TREES["decaying"], 5)
     assert tt.open_run(path)["rnn"].sizes["step"] == 6
+
+
+class TestVariablesOfTheRoot:
+    """What a training loop tells may begin late and be left out; layers have the same variables always."""
+
+    def tree(self, **told: float) -> xr.DataTree:
+        tree = TREES["two layers"].copy()
+        tree.dataset = tree.to_dataset(inherit=False).assign(told)
+        return tree
+
+    def test_are_missing_where_they_were_not_told(self, tmp_path: Path) -> None:
+        steps: list[dict[str, float]] = [{}, {"one": 1.0}, {"two": 2.0}, {}, {"one": 3.0, "two": 4.0}]
+        for place, told in enumerate(steps):
+            with Run(tmp_path / "run.zarr") as run:  # each by a writer of its own
+                run.append(self.tree(**told), place)
+        with Run(tmp_path / "run.zarr") as run:
+            for place in range(5, 700):  # more than a chunk
+                run.append(self.tree(one=float(place)), place)
+        opened = tt.open_run(tmp_path / "run.zarr")
+        np.testing.assert_array_equal(opened["one"][:6], [np.nan, 1, np.nan, np.nan, 3, 5])
+        np.testing.assert_array_equal(opened["two"][:6], [np.nan, np.nan, 2, np.nan, 4, np.nan])
+        np.testing.assert_array_equal(opened["one"][5:], range(5, 700))
+        assert opened["step"].values.tolist() == opened["rnn"]["step"].values.tolist() == list(range(700))
+        assert [leaf.path for leaf in opened.leaves] == [leaf.path for leaf in self.tree().leaves]
+
+    def test_that_come_late_with_a_step_that_fails_leave_no_trace(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with Run(tmp_path / "run.zarr") as run:
+            run.append(self.tree(), 0)
+            with monkeypatch.context() as patch:
+                patch.setattr("throughtime._store.run.replace_file", lambda *_, **__: 1 / 0)
+                with pytest.raises(ZeroDivisionError):
+                    run.append(self.tree(late=1.0), 1)
+            assert "late" not in tt.open_run(tmp_path / "run.zarr")
+            run.append(self.tree(late=2.0), 2)
+        np.testing.assert_array_equal(tt.open_run(tmp_path / "run.zarr")["late"], [np.nan, 2.0])
+
+    def test_do_not_excuse_a_layer(self, tmp_path: Path) -> None:
+        with Run(tmp_path / "run.zarr") as run:
+            run.append(self.tree(one=1.0), 0)
+            with pytest.raises(tt.StoreError, match="holds other variables"):
+                run.append(TREES["gates"], 1)
+            with pytest.raises(tt.StoreError, match="one of step 1 is float32"):
+                run.append(self.tree(one=np.float32(1.0)), 1)

@@ -27,7 +27,7 @@ def quantity_of(layer: xr.DataTree, name: str) -> xr.DataArray:
 
 
 def arrays(tree: xr.DataTree) -> Iterator[tuple[str, xr.DataArray]]:
-    """Yield every variable by its path."""
-    for leaf in tree.leaves:
-        for name, array in leaf.data_vars.items():
-            yield f"{leaf.path}/{name}".strip("/"), array
+    """Yield every variable by its path, and what the training loop told by its name."""
+    for node in tree.subtree:
+        for name, array in node.data_vars.items():
+            yield f"{node.path}/{name}".strip("/"), array

@@ -13,6 +13,7 @@ from throughtime._errors import MonitorError
 from throughtime.callbacks.keras import keras_callback
 from throughtime.callbacks.lightning import lightning_callback
 
+from .gradient_norms import Told
 from .levels import level_of
 from .notices import Notices, OnAlarm
 from .outlets import Outlets
@@ -55,6 +56,11 @@ class Monitor:
         Training is stopped by them: in `fit` at once, in a loop of your own `should_stop` turns True.
     sinks : sequence of loggers
         `tt.sinks.CSV`, `Parquet`, `TensorBoard`, `WandB`, `MLflow`, or any object with `write(record)`.
+    background : bool
+        Training waits for a pass of the model only: what follows from it, storing and sinks included, is done
+        in a second thread. Warnings, `on_alarm` and `stop_on` then come with a later training step, at the
+        latest with the next record. A killed process loses up to two records, those under way; with False
+        it loses none whose `step` has returned.
 
     Examples
     --------
@@ -84,6 +90,7 @@ class Monitor:
         on_alarm: OnAlarm | None = None,
         stop_on: str | Collection[str] = (),
         sinks: Sequence[Any] = (),
+        background: bool = True,
     ) -> None:
         self._notices = Notices(on_alarm, checked_alarms(stop_on))
         self._settings = Settings(
@@ -93,7 +100,8 @@ class Monitor:
             layers=layers,
             budget=budget,
             vanishing_lag=vanishing_lag,
-            sinks=Outlets(sinks, self._notices.warn),
+            sinks=Outlets(sinks, self._notices.leave),
+            background=background,
         )
         self._is_due = every if callable(every) else every_steps(every)
         self._loss = loss
@@ -156,7 +164,7 @@ class Monitor:
         -------
         lightning.pytorch.Callback
         """
-        return lightning_callback(self)
+        return lightning_callback(self, self._notices.guarded)
 
     @contextmanager
     def watch(self, model: Any, *, loss: Any = None) -> Iterator[Monitor]:
@@ -187,32 +195,102 @@ class Monitor:
         loss = self._loss if loss is None else loss
         self._recorder = Recorder(model, loss, self._settings, self._notices)
         self._step = self._recorder.last_step
+        self._notices.deliver()
 
-    def step(self, count: int = 1) -> None:
+    def step(
+        self,
+        count: int = 1,
+        *,
+        gradient_norm: Any = None,
+        clip_norm: Any = None,
+        loss_scale: Any = None,
+    ) -> None:
         """Tell that a training step has been made, or several; record if it is time.
+
+        Norms come back as variables of the run's root: `gradient_norm` and `clip_ratio`, the share of it that
+        clipping left, of the step that is recorded; `gradient_norm_largest` and `clipped_share` of all steps
+        since the last record. They are evidence of alarms, and one that is not finite is an alarm.
 
         Parameters
         ----------
         count : int
+        gradient_norm : float or scalar tensor, optional
+            Norm of all gradients before clipping: what `torch.nn.utils.clip_grad_norm_` returns.
+        clip_norm : float, optional
+            What the norm is clipped to.
+        loss_scale : float, optional
+            In mixed precision, what these gradients are still multiplied by: `scaler.get_scale()`, or 1 after
+            `scaler.unscale_(optimizer)`. A norm that is not finite is then a step which the scaler skips.
+
+        Examples
+        --------
+        >>> import tempfile, torch
+        >>> from torch import nn
+        >>> import throughtime as tt
+        >>> model, loss = nn.RNN(2, 3, batch_first=True), lambda output, y: (output[0] - y).square().mean()
+        >>> x, y = torch.ones(4, 5, 2), torch.zeros(4, 5, 3)
+        >>> optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     monitor = tt.Monitor(f"{folder}/run.zarr", batch=(x, y), every=2)
+        ...     with monitor.watch(model, loss=loss):
+        ...         for _ in range(4):
+        ...             optimizer.zero_grad()
+        ...             loss(model(x), y).backward()
+        ...             norm = nn.utils.clip_grad_norm_(model.parameters(), 0.01)
+        ...             optimizer.step()
+        ...             monitor.step(gradient_norm=norm, clip_norm=0.01)
+        ...     tt.open_run(f"{folder}/run.zarr")["clipped_share"].values
+        array([nan,  1.,  1.])
         """
+        if gradient_norm is not None:
+            self.tell_gradient_norm(gradient_norm, clip_norm=clip_norm, loss_scale=loss_scale)
         passed = range(self._step + 1, self._step + count + 1)
         self._step += count
         if any(self._notices.guarded(self._is_due, step) for step in passed):
             self._passed += 1
             if self._recorder is None or self._passed % self._recorder.stride == 0:
                 self.record()
+        self._notices.deliver()
+
+    def tell_gradient_norm(
+        self,
+        norm: Any,
+        *,
+        clip_norm: Any = None,
+        clipped_norm: Any = None,
+        loss_scale: Any = None,
+    ) -> None:
+        """Tell the norm of the next training step before `step` is called for it, as callbacks do.
+
+        Parameters
+        ----------
+        norm, clip_norm, loss_scale
+            See `step`.
+        clipped_norm : float or scalar tensor, optional
+            Norm after clipping, where it was not clipped to a norm.
+        """
+        if self._recorder is not None:
+            told = Told(self._step + 1, norm, clip_norm, clipped_norm, loss_scale)
+            self._recorder.gradient_norms.tell(told)
 
     def record(self) -> None:
         """Record the present state, whatever the schedule says."""
         self._notices.guarded(self._record)
+        self._notices.deliver()
 
     def end(self) -> None:
-        """Record the last step and close the run."""
-        if self._recorder is not None:
+        """Record the last step, wait until all is stored, and close the run."""
+        if self._recorder is None:
+            return
+        try:
+            self._recorder.drain()
             self.record()
+            self._recorder.drain()
+        finally:
             self._recorder.close()
             self._recorder = None
             self._settings.sinks.close()
+            self._notices.deliver()
 
     def _record(self) -> None:
         if self._recorder is None:

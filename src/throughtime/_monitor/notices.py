@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ OnAlarm = Callable[[Alarm], None]
 
 
 class Notices:
-    """Gives warnings and alarms, each once.
+    """Gives warnings and alarms, each once, and in the training thread only.
 
     Parameters
     ----------
@@ -28,8 +29,39 @@ class Notices:
         self.should_stop = False
         self._on_alarm, self._stops = on_alarm, stops
         self._warned: set[str] = set()
+        self._waiting: deque[str | Alarm] = deque()
 
-    def give(self, alarm: Alarm) -> None:
+    def leave(self, notice: str | Alarm) -> None:
+        """Leave a warning's text or an alarm for `deliver`, from any thread."""
+        self._waiting.append(notice)
+
+    def deliver(self) -> None:
+        """Give what was left."""
+        while self._waiting:
+            notice = self._waiting.popleft()
+            if isinstance(notice, Alarm):
+                self._give(notice)
+            else:
+                self._warn(notice)
+
+    def guarded(self, action: Callable[..., Any], *arguments: Any) -> Any:
+        """Run what must not stop a training that took hours: an error becomes a warning, each once."""
+        try:
+            return action(*arguments)
+        except Exception as error:  # whatever it is, training goes on
+            self.leave(f"The monitor could not record: {type(error).__name__}: {error}")
+            return None
+
+    def pass_on(self, caught: list[warnings.WarningMessage]) -> None:
+        """Give the warnings that a pass of the model gave."""
+        for each in caught:
+            # A framework's own is for the user's filters to judge.
+            if not issubclass(each.category, ThroughTimeWarning):
+                warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+            else:
+                self.leave(str(each.message))
+
+    def _give(self, alarm: Alarm) -> None:
         if any((alarm.name, alarm.layer) == (given.name, given.layer) for given in self.alarms):
             return
         self.alarms.append(alarm)
@@ -38,27 +70,9 @@ class Notices:
         if self._on_alarm is not None:
             self.guarded(self._on_alarm, alarm)
         else:
-            self.warn(str(alarm))
+            self._warn(str(alarm))
 
-    def guarded(self, action: Callable[..., Any], *arguments: Any) -> Any:
-        """Run what must not stop a training that took hours: an error becomes a warning, each once."""
-        try:
-            return action(*arguments)
-        except Exception as error:  # whatever it is, training goes on
-            self.warn(f"The monitor could not record: {type(error).__name__}: {error}")
-            return None
-
-    def warn(self, text: str) -> None:
+    def _warn(self, text: str) -> None:
         if text not in self._warned:
             self._warned.add(text)
-            warnings.warn(text, ThroughTimeWarning, stacklevel=4)
-
-    def pass_on(self, caught: list[warnings.WarningMessage]) -> None:
-        """Give the warnings that a capture gave."""
-        is_broken = any(alarm.name == "nonfinite" for alarm in self.alarms)
-        for each in caught:
-            # A framework's own is for the user's filters to judge.
-            if not issubclass(each.category, ThroughTimeWarning):
-                warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
-            elif not is_broken:  # else the certificate only says so again
-                self.warn(str(each.message))
+            warnings.warn(text, ThroughTimeWarning, stacklevel=5)

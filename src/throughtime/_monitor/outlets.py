@@ -18,7 +18,8 @@ class Outlets:
     Parameters
     ----------
     sinks : a sink, or list or tuple of sinks
-        Objects with `write(record)`, and `close()` if they have something to close.
+        Objects with `write(record)`; with `begin()` if they look for what is of the training thread, and
+        `close()` if they have something to close.
     warn : callable (str)
 
     Raises
@@ -36,6 +37,12 @@ class Outlets:
 
     def __bool__(self) -> bool:
         return bool(self._sinks)
+
+    def begin(self) -> None:
+        """Let those look around that want to, in the thread that trains."""
+        for sink in self._sinks:
+            if _can(sink, "begin"):
+                self._guarded(sink, sink.begin)
 
     def write(self, record: Record) -> None:
         """Give a record to each; one that failed may do better now."""

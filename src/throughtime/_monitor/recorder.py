@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import xarray as xr
 
-from throughtime._alarm import ATTRIBUTE, alarms_of_run, as_attribute
+from throughtime._alarm import ATTRIBUTE, Alarm, alarms_of_run, as_attribute
 from throughtime._errors import MonitorError
+from throughtime._inside import Warn
 from throughtime._probe import Probe
 from throughtime._store import Run
 
 from .alarms import alarms_of
+from .gradient_norms import GradientNorms, Norms
+from .jobs import Jobs
 from .levels import LEVELS, Weights, stored, weights_of
 from .notices import Notices
 from .numbers import numbers
@@ -31,8 +35,12 @@ class Recorder:
 
     Attributes
     ----------
+    last_step : int
+        Training step that was taken last.
     stride : int
         One record that is due in so many is made; it doubles each time the budget is reached.
+    gradient_norms : GradientNorms
+        What the training loop tells between records.
 
     Raises
     ------
@@ -43,41 +51,45 @@ class Recorder:
     def __init__(self, model: Any, loss: Any, settings: Settings, notices: Notices) -> None:
         self._settings, self._notices = settings, notices
         self._before: Weights | None = None
+        self._is_broken = False
         self.stride = 1
+        self.gradient_norms = GradientNorms()
         quantities = "all" if settings.level in LEVELS else settings.level
         self._probe = Probe(model, loss=loss, layers=settings.layers, quantities=quantities)
-        tree = self._captured()
+        x, y, weight = settings.batch
+        tree = self._probe(x, y, sample_weight=weight)
         self._run = Run(settings.store)
         try:
             self._begin_with(tree)
         except BaseException:
-            self.close()
+            self._run.close()
             raise
-
-    @property
-    def last_step(self) -> int:
-        """Training step that was committed last."""
-        return self._run.steps[-1]
+        self._jobs = Jobs(in_background=settings.background)
+        self.last_step = self._run.steps[-1]
 
     def record(self, step: int) -> None:
-        """Commit the model's present state; a step that is there already stays."""
+        """Take the model's present state, and have it committed; a step that is there already stays."""
         if self.last_step >= step:
             return
+        x, y, weight = self._settings.batch
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            tree = self._captured()
-        kept = stored(tree, self._settings.level, self._before)
-        self._keep_to_budget(kept)
-        self._run.append(kept, step)
-        self._look(tree, kept, step)
+            finish = self._probe.begin(x, y, sample_weight=weight)
         self._notices.pass_on(caught)
+        self.last_step = step
+        norms = self._notices.guarded(self.gradient_norms.take) or Norms()
+        self._jobs.put(self._notices.guarded, self._keep, finish, step, norms)
+
+    def drain(self) -> None:
+        """Wait until all that was taken is committed, or is not and was told."""
+        self._jobs.drain()
+        self.last_step = self._run.steps[-1]
 
     def close(self) -> None:
-        self._run.close()
-
-    def _captured(self) -> xr.DataTree:
-        x, y, weight = self._settings.batch
-        return self._probe(x, y, sample_weight=weight)
+        try:
+            self._jobs.close()
+        finally:
+            self._run.close()
 
     def _begin_with(self, tree: xr.DataTree) -> None:
         """Record the beginning, or see that an existing run can be continued."""
@@ -93,7 +105,20 @@ class Recorder:
             self._run.append(kept, step)
         else:
             self._run.check(kept, step + 1)
-        self._look(tree, kept, step, is_new=is_new)
+        self._settings.sinks.begin()
+        self._look(tree, kept, step, Norms(), is_new=is_new)
+
+    def _keep(self, finish: Callable[[Warn], xr.DataTree], step: int, norms: Norms) -> None:
+        """Do all that needs no model any more, in whatever thread."""
+        said: list[str] = []
+        tree = finish(said.append)
+        kept = norms.added_to(stored(tree, self._settings.level, self._before))
+        self._keep_to_budget(kept)
+        self._run.append(kept, step)
+        self._look(tree, kept, step, norms)
+        if not self._is_broken:  # else the certificate only says so again
+            for text in said:
+                self._notices.leave(text)
 
     def _keep_to_budget(self, kept: xr.DataTree) -> None:
         budget = self._settings.budget
@@ -101,26 +126,32 @@ class Recorder:
             return
         self._run.thin()
         self.stride *= 2
-        self._notices.warn(
+        self._notices.leave(
             f"{self._settings.store} has reached its budget of {budget:,.0f} bytes: every second record was "
             f"dropped, and from now on one in {self.stride} is made."
         )
 
-    def _look(self, tree: xr.DataTree, kept: xr.DataTree, step: int, *, is_new: bool = True) -> None:
+    def _look(
+        self, tree: xr.DataTree, kept: xr.DataTree, step: int, norms: Norms, *, is_new: bool = True
+    ) -> None:
         """Tell the sinks of what they have not had, and look for what is wrong in a capture."""
         settings = self._settings
         summary = kept if settings.level == "summary" else stored(tree, "summary", self._before)
         self._before = weights_of(tree)
         if settings.sinks and is_new:
-            settings.sinks.write(Record(step, numbers(summary), tree))
-        for alarm in alarms_of(tree, summary, step, settings.vanishing_lag):
-            self._notices.give(alarm)
-        self._notices.guarded(self._keep_alarms)
+            told = {f"throughtime/{name}": value for name, value in norms.numbers.items()}
+            settings.sinks.write(Record(step, {**numbers(summary), **told}, tree))
+        alarms = alarms_of(tree, summary, step, settings.vanishing_lag)
+        found = list(norms.explained(alarms, step))
+        self._is_broken = any(alarm.name == "nonfinite" and alarm.layer for alarm in found)
+        for alarm in found:
+            self._notices.leave(alarm)
+        if found:
+            self._notices.guarded(self._keep_alarms, found)
 
-    def _keep_alarms(self) -> None:
+    def _keep_alarms(self, found: list[Alarm]) -> None:
         """Write into the run what was seen, for who watches or opens it."""
         known = alarms_of_run(self._run.attributes)
         names = {(alarm.name, alarm.layer) for alarm in known}
-        fresh = [alarm for alarm in self._notices.alarms if (alarm.name, alarm.layer) not in names]
-        if fresh:
+        if fresh := [alarm for alarm in found if (alarm.name, alarm.layer) not in names]:
             self._run.annotate({ATTRIBUTE: as_attribute([*known, *fresh])})

@@ -24,6 +24,7 @@ class Settings:
     budget: float | None
     vanishing_lag: int | None
     sinks: Outlets
+    background: bool
 
 
 def checked_batch(batch: Any) -> tuple[Any, Any, Any]:

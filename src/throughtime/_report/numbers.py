@@ -22,7 +22,7 @@ LIBRARIES = ("throughtime", "numpy", "xarray", "matplotlib", "bokeh")
 def certificates(tree: xr.DataTree) -> str:
     """Tabulate each layer's certificate beside the error that its precision allows."""
     rows = []
-    for node in tree.subtree:
+    for node in tree.leaves:
         leaf = node.to_dataset()
         found = [leaf[name] for name in CERTIFICATES if name in leaf]
         if found:
@@ -52,7 +52,7 @@ def origin(tree: xr.DataTree) -> str:
     ]
     losses = [
         float(np.asarray(node.to_dataset()["loss"]).ravel()[-1])
-        for node in tree.subtree
+        for node in tree.leaves
         if "loss" in node.data_vars
     ]
     sizes = {

@@ -32,7 +32,7 @@ def of_model(tree: xr.DataTree) -> Iterator[Named]:
 
 
 def _gradient_of_all(tree: xr.DataTree) -> str:
-    leaves = [node for node in tree.subtree if node.data_vars]
+    leaves = [node for node in tree.leaves if node.data_vars]
     return "hidden_gradient" if all("hidden_gradient" in leaf for leaf in leaves) else "output_gradient"
 
 

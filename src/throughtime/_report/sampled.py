@@ -27,7 +27,7 @@ def few(dataset: xr.Dataset) -> xr.Dataset:
 def sampled(tree: xr.DataTree) -> tuple[str, ...]:
     """Say what sliders leave out."""
     told = []
-    leaves = [node.to_dataset() for node in tree.subtree if any(map(_is_slid, node.data_vars.values()))]
+    leaves = [node.to_dataset() for node in tree.leaves if any(map(_is_slid, node.data_vars.values()))]
     if not leaves:
         return ()
     for dim, noun in (("sample", "samples"), ("step", "training steps")):

@@ -93,7 +93,7 @@ def report(
             tuple(of_model(last)),
         )
     ]
-    for node in whole.subtree:
+    for node in whole.leaves:
         if node.data_vars:
             pictures, left_out = of_layer(node, _same_layer(training, node))
             sections.append(
@@ -129,7 +129,7 @@ def _same_layer(training: xr.DataTree | None, node: xr.DataTree) -> xr.Dataset |
 def _tree(captured: Any) -> xr.DataTree:
     """Take a capture or run as a tree, unread if it is on disk; a layer alone is a tree of one."""
     if isinstance(captured, xr.DataTree):
-        if not any(node.data_vars for node in captured.subtree):
+        if not any(node.data_vars for node in captured.leaves):
             raise SchemaError("There is no layer in this tree. Make one with tt.capture(model, x, y).")
         return captured
     leaf = one_layer(captured)

@@ -56,10 +56,15 @@ def plain_attributes(attributes: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def variables_of(tree: xr.DataTree) -> Iterator[tuple[str, xr.Variable]]:
-    """Yield each leaf's variables by their keys in the store."""
-    for node in tree.leaves:
-        for name, array in node.to_dataset().data_vars.items():
+    """Yield the variables of leaves and of the root by their keys in the store."""
+    for node in tree.subtree:
+        for name, array in node.to_dataset(inherit=False).data_vars.items():
             yield f"{node.path}/{name}".strip("/"), array.variable
+
+
+def is_optional(key: str) -> bool:
+    """Whether a variable is the root's: a training loop tells it, and may begin late or leave it out."""
+    return "/" not in key
 
 
 def parents(key: str) -> list[str]:

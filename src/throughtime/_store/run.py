@@ -22,6 +22,7 @@ from throughtime._store.layout import (
     Commit,
     committed,
     empty_document,
+    is_optional,
     new_array,
     new_labels,
     parents,
@@ -102,7 +103,8 @@ class Run:
         ----------
         tree : DataTree
             As `capture` returns it: the same variables, dims and dtypes at every step. Where a size has
-            grown, earlier steps read as NaN there, or as 0.
+            grown, earlier steps read as NaN there, or as 0. Variables of the root may begin late or be left
+            out: a step without one reads as NaN.
         step : int
             Training step, larger than all before.
 
@@ -115,9 +117,11 @@ class Run:
         try:
             if not self._arrays:
                 self._create(tree, variables)
-            self._arrays[STEP].append(np.asarray([step], np.int64))
-            for key, variable in variables.items():
-                self._arrays[key].append(np.asarray(variable.values)[None])
+            self._add_late({key: each for key, each in variables.items() if key not in self._arrays})
+            variables[STEP] = xr.Variable((), np.int64(step))
+            for key, array in self._arrays.items():
+                is_told = key in variables
+                array.append(np.asarray(variables[key].values)[None] if is_told else array.missing(1))
             self._commit(len(self.steps) + 1)
             self.steps.append(step)
         except BaseException:
@@ -177,9 +181,9 @@ class Run:
         variables = dict(variables_of(tree))
         if self.steps and step <= self.steps[-1]:
             raise StoreError(f"Step {step} does not come after {self.steps[-1]}, the last of {self.path}.")
-        known = set(self._arrays) - {STEP}
-        if known and known != set(variables):
-            differing = ", ".join(sorted(known ^ set(variables)))
+        known, given = ({key for key in keys if not is_optional(key)} for keys in (self._arrays, variables))
+        if known and known != given:
+            differing = ", ".join(sorted(known ^ given))
             raise StoreError(f"{self.path} holds other variables than step {step}: {differing}.")
         for key, variable in variables.items():
             if key not in self._arrays:
@@ -211,6 +215,19 @@ class Run:
         metadata = {key: json.loads((self.path / key / COMMIT).read_text("utf-8")) for key in nodes}
         self._document["consolidated_metadata"]["metadata"] = metadata
         self._take_arrays()
+
+    def _add_late(self, variables: Mapping[str, xr.Variable]) -> None:
+        """Make arrays for what is told only now; earlier steps read as NaN there."""
+        if not variables:
+            return
+        group = zarr.open_group(str(self.path), mode="r+", use_consolidated=False)
+        for key, variable in variables.items():
+            new_array(group, key, variable)
+            metadata = json.loads((self.path / key / COMMIT).read_text("utf-8"))
+            self._document["consolidated_metadata"]["metadata"][key] = metadata
+            self._arrays[key] = array = StoredArray(self.path / key, metadata)
+            array.append(array.missing(len(self.steps)))
+        self._commit_file = Commit(self._document)
 
     def _take_arrays(self) -> None:
         """Hold the arrays that the document tells of."""

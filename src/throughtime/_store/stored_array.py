@@ -84,6 +84,10 @@ class StoredArray:
             self.shape = (self.shape[0] + len(part), *sizes)
             self._last = steps if inside + len(part) < self._chunk[0] else None
 
+    def missing(self, steps: int) -> Array:
+        """Make steps, (step, …), of which nothing is known: NaN, or 0."""
+        return np.full((steps, *self.shape[1:]), np.nan if self.dtype.kind in "fc" else 0, self.dtype)
+
     def read(self, start: int, stop: int) -> Array:
         """Read steps, (step, …)."""
         length = self._chunk[0]

@@ -35,6 +35,17 @@ _TOLERANCE_OTHERWISE = 1e-3
 FirstSample = Callable[[Any], tuple[str, npt.NDArray[Any]] | None]
 
 
+def couples(result: Result, run_among_copies: Callable[[], Result], size: int, first: FirstSample) -> bool:
+    """Tell whether the first sample sees that the others are replaced by copies of it."""
+    try:
+        among_copies = run_among_copies()
+    except MemoryError:
+        raise
+    except Exception:  # what cannot run on copies, and does on the batch, looks at more than one sample
+        return True
+    return is_coupled(result, among_copies, size, first)
+
+
 def is_coupled(result: Result, among_copies: Result, size: int, first: FirstSample) -> bool:
     """Compare the first sample's outputs, and the directions of its gradients, in two passes.
 

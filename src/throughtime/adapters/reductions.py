@@ -6,7 +6,7 @@ Shared by the adapters of every Keras. Only the mean over samples is undone late
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,66 @@ class Reductions:
 
     declared: tuple[str, ...] | None
     is_certain: bool
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One batch that a loss can be tried on.
+
+    Attributes
+    ----------
+    labels : Labels
+    size : int
+        Number of samples.
+    weight : ndarray (sample, …) or None
+        Sample weights that Keras puts on.
+    predictions : callable () -> structure of tensors
+    evaluate, rows_of : see `tried_factor`
+    has_data_loss : callable () -> bool
+        Whether anything but the model's layers adds to the loss.
+    couples : callable () -> bool
+        Whether what one sample does changes with the others.
+    """
+
+    labels: Labels
+    size: int
+    weight: Array | None
+    predictions: Callable[[], Any]
+    evaluate: Callable[[Labels, Any], float]
+    rows_of: Callable[[Any, Sequence[int]], Any]
+    has_data_loss: Callable[[], bool]
+    couples: Callable[[], bool]
+
+
+class Trials:
+    """What trying has told of one program's loss; it is done on the first batch."""
+
+    def __init__(self) -> None:
+        self._tried: tuple[float, str] | None = None
+        self._is_coupled: bool | None = None
+
+    def how_reduced(self, how: Reductions, attempt: Attempt) -> tuple[float, str]:
+        """Find what the loss puts on each sample's gradient, and say in words what was done about it."""
+        reduced, told = self._factor(how, attempt)
+        if self._is_coupled is None:
+            self._is_coupled = attempt.size > 1 and attempt.couples()
+        if self._is_coupled and not told.startswith(COUPLED):
+            told = f"{COUPLED}: what one sample does changes with the others of its batch; {told} undone"
+        return reduced, told
+
+    def _factor(self, how: Reductions, attempt: Attempt) -> tuple[float, str]:
+        if how.declared is not None and how.is_certain:
+            return factor(how.declared, attempt.weight, attempt.size)
+        if not attempt.has_data_loss():
+            return 1.0, "not undone, the whole loss is added by layers"
+        if self._tried is None:
+            # Where Keras puts weights on, they are no part of what a user's loss does by itself.
+            labels = attempt.labels if how.declared is None else replace(attempt.labels, sample_weight=None)
+            predictions = attempt.predictions()
+            self._tried = tried_factor(labels, predictions, attempt.evaluate, attempt.size, attempt.rows_of)
+        if how.declared is not None and self._tried[1] in (MEAN, UNTRIED):
+            return factor(how.declared, attempt.weight, attempt.size)
+        return self._tried
 
 
 def factor(how: tuple[str, ...], sample_weight: Array | None, size: int) -> tuple[float, str]:

@@ -1,11 +1,12 @@
 """Records of a direction that the framework has solved step by step: one for each inner cell, in input time.
 
-Shared by the adapters of every Keras; each says how its results are read.
+Shared by the adapters of every Keras; each says how its tensors are read.
 """
 
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -22,43 +23,109 @@ _NO_GATES = ("simple_rnn",)  # its only gate is its state
 _WITH_MATRIX = ("lstm", "gru", "simple_rnn")
 
 
-class Direction(Protocol):
-    """One unrolled direction of one call. Arrays are in input time, (sample, time, …)."""
+class Result(Protocol):
+    """Tensors of one pass, and the gradients that exist, by what they are of."""
 
     @property
-    def layer(self) -> Any:
-        """The recurrent layer."""
+    def tensors(self) -> Mapping[str, Any]:
+        """Of the call's own loop, or of the layer as it was unrolled."""
+
+    @property
+    def gradients(self) -> Mapping[str, Any]:
+        """Likewise."""
+
+
+class Call(Protocol):
+    """One call of one layer, as an adapter's recorder has it."""
+
+    @property
+    def inside(self) -> Sequence[Any]:
+        """One for each direction."""
+
+    def key(self, name: str, part: int = 0) -> str:
+        """Name one tensor of this call among all that a pass returns."""
+
+
+@dataclass(frozen=True)
+class Direction(ABC):
+    """One unrolled direction of one call. Arrays are in input time, (sample, time, …).
+
+    Attributes
+    ----------
+    layer : the recurrent layer
+    call : Call
+    part : int
+        Which direction of the call.
+    first, second : Result
+        What the call's own loop gave, and the unrolled layer.
+    """
+
+    layer: Any
+    call: Call
+    part: int
+    first: Result
+    second: Result
+
+    @abstractmethod
+    def array(self, tensor: Any) -> Array:
+        """Bring a tensor to NumPy."""
+
+    @abstractmethod
+    def initial(self, state: int) -> Array:
+        """Return a state before the first step, in memory of its own."""
+
+    @abstractmethod
+    def gradient_of(self, variable: Any) -> Array | None:
+        """Return a weight's gradient through the unrolled layer."""
+
+    @abstractmethod
+    def recurrent_dropout(self, place: int) -> list[Array]:
+        """Return what h_{t−1} was multiplied with, one array or one a gate; none without dropout."""
 
     @property
     def has_gradients(self) -> bool:
         """Whether anything arrives from the loss."""
+        return bool(self.second.gradients)
 
     def value(self, place: int, name: str) -> Array:
         """Return the input, a state or the gates of an inner cell."""
+        return self._in_input_time(self.array(self.second.tensors[f"{place}.{name}"]))
 
     def tap(self, place: int, name: str) -> Array | None:
         """Return the gradient at a tap of an inner cell."""
+        gradient = self.through_unrolled(f"tap_{place}.{name}")
+        return None if gradient is None else self._in_input_time(gradient)
 
     def input_gradient(self) -> Array | None:
         """Return the gradient of the layer's input, through the unrolled layer."""
-
-    def initial(self, state: int) -> Array:
-        """Return a state before the first step."""
+        return self.through_unrolled("input")
 
     def initial_gradient(self, state: int) -> Array | None:
-        """Return its gradient."""
-
-    def gradient_of(self, variable: Any) -> Array | None:
-        """Return a weight's gradient through the unrolled layer."""
+        """Return the gradient of a state before the first step."""
+        return self.through_unrolled(f"initial_{state}")
 
     def first_gradient_of(self, variable: Any) -> Array | None:
         """Return a weight's gradient through the call's own loop."""
+        position = next(index for index, one in enumerate(self.layer.weights) if one is variable)
+        return self._through_loop(f"weight_{position}")
 
     def first_input_gradient(self) -> Array | None:
         """Return the input's gradient through the call's own loop."""
+        return self._through_loop("half_input" if len(self.call.inside) > 1 else "input")
 
-    def recurrent_dropout(self, place: int) -> list[Array]:
-        """Return what h_{t−1} was multiplied with, one array or one a gate; none without dropout."""
+    def through_unrolled(self, key: str) -> Array | None:
+        """Return a gradient that the second pass found."""
+        gradient = self.second.gradients.get(key)
+        return None if gradient is None else self.array(gradient)
+
+    def _through_loop(self, name: str) -> Array | None:
+        gradient = self.first.gradients.get(self.call.key(name, self.part))
+        return None if gradient is None else self.array(gradient)
+
+    def _in_input_time(self, by_time: Array) -> Array:
+        """(time, sample, …) in processing order to (sample, time, …) in input time."""
+        array = by_time.swapaxes(0, 1)
+        return array[:, ::-1] if self.layer.go_backwards else array
 
 
 @dataclass(frozen=True)

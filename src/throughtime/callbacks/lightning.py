@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 from throughtime._errors import MissingDependencyError
 
+_WITH_WHOLE_GRADIENTS = ("SingleDeviceStrategy", "DDPStrategy")  # others keep a part in each process
 
-def lightning_callback(monitor: Any) -> Any:
+
+def lightning_callback(monitor: Any, guarded: Callable[..., Any]) -> Any:
     """Make the callback; of several processes only the first records.
 
     Parameters
     ----------
     monitor : Monitor
+    guarded : callable (function, ...)
+        Calls a function and makes its error a warning.
 
     Raises
     ------
     MissingDependencyError
         Neither lightning nor pytorch_lightning is installed.
     """
+    library = _library()
 
-    class MonitorCallback(_base()):  # type: ignore[misc]
+    class MonitorCallback(library.Callback):  # type: ignore[misc, name-defined]
         """Tells a monitor of each step of the optimizer."""
 
         def on_train_start(self, trainer: Any, pl_module: Any) -> None:
             self._seen = trainer.global_step
             if trainer.is_global_zero:
                 monitor.begin(pl_module)
+
+        def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+            # Lightning clips after this, and has divided by the loss scale unless the optimizer does it.
+            if trainer.is_global_zero and _knows_gradients(trainer, pl_module):
+                is_default = _is_default_clipping(pl_module, library.LightningModule)
+                guarded(_tell, monitor, trainer, optimizer, is_default)
 
         def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any, **__: Any) -> None:
             made, self._seen = trainer.global_step - self._seen, trainer.global_step
@@ -42,10 +54,42 @@ def lightning_callback(monitor: Any) -> Any:
     return MonitorCallback()
 
 
-def _base() -> Any:
+def _knows_gradients(trainer: Any, module: Any) -> bool:
+    """Whether this process sees all gradients, and before they are clipped."""
+    is_whole = type(trainer.strategy).__name__ in _WITH_WHOLE_GRADIENTS
+    return is_whole and module.automatic_optimization  # a loop of the module's own clips before
+
+
+def _is_default_clipping(module: Any, base: Any) -> bool:
+    return type(module).configure_gradient_clipping is base.configure_gradient_clipping
+
+
+def _tell(monitor: Any, trainer: Any, optimizer: Any, is_default_clipping: bool) -> None:
+    gradients = [
+        weight.grad
+        for group in optimizer.param_groups
+        for weight in group["params"]
+        if weight.grad is not None
+    ]
+    if not gradients:
+        return
+    norm_of = import_module("torch").nn.utils.get_total_norm
+    scaler, told = getattr(trainer.precision_plugin, "scaler", None), {}
+    if scaler is not None:
+        is_scaled = getattr(optimizer, "_step_supports_amp_scaling", False)
+        told["loss_scale"] = scaler.get_scale() if is_scaled else 1.0
+    limit = trainer.gradient_clip_val if is_default_clipping else None
+    if limit and trainer.gradient_clip_algorithm == "value":
+        told["clipped_norm"] = norm_of([gradient.clamp(-limit, limit) for gradient in gradients])
+    elif limit:
+        told["clip_norm"] = limit
+    monitor.tell_gradient_norm(norm_of(gradients), **told)
+
+
+def _library() -> Any:
     for name in ("lightning.pytorch", "pytorch_lightning"):
         try:
-            return import_module(name).Callback
+            return import_module(name)
         except ImportError:
             continue
     raise MissingDependencyError("monitor.lightning() needs lightning: pip install 'throughtime[lightning]'.")

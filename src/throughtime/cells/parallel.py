@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
+from threading import Lock
+from typing import Any
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -48,11 +50,35 @@ def product(left: Floats, right: Floats, out: Floats) -> None:
     over_rows(lambda run: np.dot(left[run], right, out=out[run]), len(left), left.size * right.shape[1])
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
+class _OneThread:
+    """Limits BLAS to one thread while anybody asks for it: several threads may, a monitor's among them."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._users = 0
+        self._limited: Any = None
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            if not self._users:
+                self._limited = _controller().limit(limits=1, user_api="blas")
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    self._limited.restore_original_limits()
+
+
+_limit = _OneThread()
+
+
+def one_thread() -> AbstractContextManager[None]:
     """Keep the small products of a scan on one thread: waking a pool costs more than they do."""
-    with _controller().limit(limits=1, user_api="blas"):
-        yield
+    return _limit()
 
 
 @cache
@@ -71,6 +97,12 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-# A forked process has none of the pool's threads.
+def _begin_anew() -> None:
+    """Forget what a forked process has not: the pool's threads, and those that asked for a limit."""
+    global _limit  # noqa: PLW0603
+    _pool.cache_clear()
+    _limit = _OneThread()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+    os.register_at_fork(after_in_child=_begin_anew)

@@ -20,7 +20,7 @@ def recurrent(tree: xr.DataTree) -> dict[str, xr.Dataset]:
     DiagnosticError
         There is none.
     """
-    leaves = {node.path.strip("/"): node.to_dataset() for node in tree.subtree if node.data_vars}
+    leaves = {node.path.strip("/"): node.to_dataset() for node in tree.leaves if node.data_vars}
     found = {path or "layer": leaf for path, leaf in leaves.items() if _is_recurrent(leaf)}
     if not found:
         names = ", ".join(leaves) or "nothing"

@@ -90,7 +90,7 @@ def _leaves(captured: Layer) -> dict[str, xr.Dataset]:
         return {"": captured}
     if not isinstance(captured, xr.DataTree):
         raise SchemaError(f"Expected a capture, a layer or a Dataset, got {type(captured).__name__}.")
-    return {node.path: node.to_dataset() for node in captured.subtree if node.data_vars}
+    return {node.path: node.to_dataset() for node in captured.leaves if node.data_vars}
 
 
 def _candidates(number: int, path: str, layer: xr.Dataset) -> Iterable[tuple[_Key, NonFinite]]:

@@ -118,7 +118,7 @@ def required(dataset: xr.Dataset, name: str) -> xr.DataArray:
 def where(captured: Layer) -> str:
     """Path of the layer, or the layer's name."""
     if isinstance(captured, xr.DataTree):
-        leaf = next(node for node in captured.subtree if node.data_vars)
+        leaf = next(node for node in captured.leaves if node.data_vars)
         return str(leaf.path)
     return str(captured.attrs.get("layer", ""))
 
@@ -148,7 +148,7 @@ def layers(captured: Layer) -> list[tuple[str, xr.Dataset]]:
         There is none.
     """
     if isinstance(captured, xr.DataTree):
-        found = [(str(node.path), node.to_dataset()) for node in captured.subtree if node.data_vars]
+        found = [(str(node.path), node.to_dataset()) for node in captured.leaves if node.data_vars]
         if found:
             return found
     return [(where(captured) if isinstance(captured, xr.Dataset) else "", one_layer(captured))]

@@ -123,7 +123,7 @@ def _valid_everywhere(source: Source) -> Array:
 def _layers(captured: Captured, quantity: str) -> tuple[Source, list[tuple[str, Array]]]:
     if not isinstance(captured, xr.DataTree):
         raise PictureError("by='layer' takes a whole capture; a single layer has by='unit', 'gate' or a dim.")
-    leaves = [node for node in captured.subtree if quantity in node.data_vars]
+    leaves = [node for node in captured.leaves if quantity in node.data_vars]
     if not leaves:
         return read(captured, quantity), []
     read_each = [_groups(leaf, quantity, "no dim") for leaf in leaves]

@@ -58,10 +58,14 @@ class MLflow:
         self._run = ""
         self._is_own = False
 
-    def write(self, record: Record) -> None:
-        """Log all that a record has."""
+    def begin(self) -> None:
+        """Find the active run: MLflow has one for each thread."""
         if not self._run:
             self._begin()
+
+    def write(self, record: Record) -> None:
+        """Log all that a record has."""
+        self.begin()
         now = int(1000 * time.time())
         metrics = [
             self._entities.Metric(_key(key), value, now, record.step) for key, value in record.numbers.items()

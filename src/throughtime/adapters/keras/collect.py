@@ -11,13 +11,13 @@ import numpy as np
 
 from throughtime._errors import LayerNotFoundError
 from throughtime._record import (
-    UNREACHED,
     Array,
     DirectionRecord,
     LayerRecord,
     ModelRecord,
     SolvedRecord,
 )
+from throughtime.adapters import reasons
 from throughtime.adapters.alignment import returns_reversed
 from throughtime.adapters.cell_weights import Readers, Values
 from throughtime.adapters.needs import INSIDE
@@ -32,14 +32,6 @@ from .inside import halves, why_not
 from .leaf_parts import READING
 from .program import Program, Result, Seen, all_variables
 from .time_distributed import joined_over_outer_steps
-
-_INTEGER_INPUT = "its input is {dtype}, which has no gradient; differentiate the layer that embeds it"
-_READS_LOGITS = (
-    "the loss reads the logits behind this activation, not its output: logits_gradient of capture() has them"
-)
-_NO_TENSOR = "what the layer returns is no tensor and no list of tensors"
-_INTEGER_WEIGHT = "its values are integers, which have no gradient"
-_NOT_RECURRENT = "inputs are captured for recurrent layers only"
 
 
 @dataclass(frozen=True)
@@ -167,7 +159,7 @@ def _solved(done: Pass, position: int, part: int) -> tuple[DirectionRecord, ...]
     if known.is_closed:
         return (closed_direction(done, seen, part),)
     second = done.unrolled[position, part]
-    return solved_records(Direction(done.model, known.layer(), seen, part, done.program, done.result, second))
+    return solved_records(Direction(known.layer(), seen, part, done.result, second, done.model))
 
 
 def _path(entry: Found, number: int) -> str:
@@ -183,7 +175,7 @@ def _activations(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict
         if parts:
             arrays["output"] = _in_input_time(done, seen, _joined(parts))
         else:
-            missing["output"] = _NO_TENSOR
+            missing["output"] = reasons.NO_TENSOR
     if not done.found[seen.index].is_recurrent:
         return
     if "input" in done.wanted:
@@ -196,6 +188,7 @@ def _activations(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict
 
 
 def _gradients(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict[str, str]) -> None:
+    logits_gradient = _logits_gradient(done, seen)
     if "output_gradient" in done.wanted:
         keys = [seen.key("output", part) for part in range(seen.outputs)]
         gradients = [gradient for key in keys if (gradient := done.gradient(key)) is not None]
@@ -206,8 +199,9 @@ def _gradients(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict[s
                 lost = loss_scale.underflow(array, loss_scale.of_training(done.model))
                 arrays["underflow"] = np.asarray(lost)
         else:
-            missing["output_gradient"] = _why_no_output_gradient(done, seen)
-    logits_gradient = _logits_gradient(done, seen)
+            missing["output_gradient"] = reasons.of_output_gradient(
+                seen, done.result.gradients, reads_logits=logits_gradient is not None
+            )
     if "logits_gradient" in done.wanted and logits_gradient is not None:
         arrays["logits_gradient"] = logits_gradient
     if "input_gradient" in done.wanted:
@@ -215,19 +209,8 @@ def _gradients(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict[s
         if gradient is not None:
             arrays["input_gradient"] = gradient
         else:
-            missing["input_gradient"] = _why_no_input_gradient(done, seen)
-
-
-def _why_no_output_gradient(done: Pass, seen: Seen) -> str:
-    if not seen.outputs:
-        return _NO_TENSOR
-    if not keras.backend.is_float_dtype(seen.output_dtype):
-        return f"its output is {seen.output_dtype}, which has no gradient"
-    if _logits_gradient(done, seen) is not None:
-        return _READS_LOGITS
-    if any(seen.key("state_0", part) in done.result.gradients for part in range(len(seen.inside))):
-        return "the loss depends on the layer's final states, not on its output"
-    return UNREACHED
+            is_recurrent = done.found[seen.index].is_recurrent
+            missing["input_gradient"] = reasons.of_input_gradient(seen, is_recurrent=is_recurrent)
 
 
 def _logits_gradient(done: Pass, seen: Seen) -> Array | None:
@@ -236,12 +219,6 @@ def _logits_gradient(done: Pass, seen: Seen) -> Array | None:
         return None
     is_by_step = isinstance(_layer(done, seen), keras.layers.TimeDistributed)
     return np.stack(parts, axis=1) if is_by_step else parts[0]
-
-
-def _why_no_input_gradient(done: Pass, seen: Seen) -> str:
-    if seen.input_dtype and not keras.backend.is_float_dtype(seen.input_dtype):
-        return _INTEGER_INPUT.format(dtype=seen.input_dtype)
-    return UNREACHED if done.found[seen.index].is_recurrent else _NOT_RECURRENT
 
 
 def _weights(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict[str, str]) -> None:
@@ -256,8 +233,7 @@ def _weight_gradients(done: Pass, seen: Seen, arrays: dict[str, Array], missing:
     found = weights.named(layer, _gradient_of(done), "_gradient")
     arrays.update(found)
     is_float = weights.named(layer, _is_float, "_gradient")
-    for name in is_float.keys() - found.keys():
-        missing[name] = UNREACHED if is_float[name].all() else _INTEGER_WEIGHT
+    missing.update(reasons.of_weight_gradients(is_float, found))
 
 
 def _is_float(variable: Any) -> Array:

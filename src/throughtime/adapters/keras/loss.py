@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from throughtime._errors import LossError, ThroughTimeError
+from throughtime.adapters.reasons import of_no_loss
 from throughtime.adapters.reductions import Labels, Reductions
 
 from .internals import compiled_loss, single_losses
@@ -24,23 +25,11 @@ def check_loss(model: Any, loss: Any) -> None:
     LossError
     """
     if loss is None and not (getattr(model, "compiled", False) or overrides(model, "compute_loss")):
-        raise LossError(_no_loss(model))
+        raise LossError(of_no_loss(model, has_own_step=overrides(model, "train_step")))
     if not (loss is None or callable(loss) or isinstance(loss, str)):
         raise LossError(
             f"loss= takes a function (y_true, y_pred), a Keras loss or a name, not {type(loss).__name__}."
         )
-
-
-def _no_loss(model: Any) -> str:
-    its_own = (
-        f" {type(model).__name__}.train_step is not looked into: what it computes belongs in compute_loss(), "
-        "which fit calls as well."
-    )
-    return (
-        "The model has no loss: model.compile(loss=...) was not called and no layer adds one. Compile it, or "
-        "pass loss=, a function (y_true, y_pred) that returns a scalar or one value per sample."
-        + (its_own if overrides(model, "train_step") else "")
-    )
 
 
 def overrides(model: Any, method: str) -> bool:
@@ -101,7 +90,7 @@ def data_loss(model: Any, loss: Any, labels: Labels, predictions: Any, training:
 def _compiled(model: Any, labels: Labels, predictions: Any, training: bool) -> Any:
     _check_shapes(model, labels.y, predictions)
     if not (has_data_loss(model, None) or model.losses):
-        raise LossError(_no_loss(model))
+        raise LossError(of_no_loss(model, has_own_step=overrides(model, "train_step")))
     # Models written before Keras 3.3 override compute_loss without its training argument.
     compute = getattr(model, "_compute_loss", model.compute_loss)
     return compute(

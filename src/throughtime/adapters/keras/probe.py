@@ -9,7 +9,7 @@ from __future__ import annotations
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -19,9 +19,9 @@ import keras
 from throughtime._budget import Budget
 from throughtime._errors import AmbiguousLayerError, LossError
 from throughtime._random_states import random_states_restored
-from throughtime._record import MEAN, ModelRecord, Request
-from throughtime.adapters.coupling import is_coupled
-from throughtime.adapters.reductions import COUPLED, UNTRIED, Labels, factor, tried_factor
+from throughtime._record import ModelRecord, Request
+from throughtime.adapters.coupling import couples
+from throughtime.adapters.reductions import Attempt, Labels, Trials
 
 from . import find, loss_scale
 from .collect import Pass, records
@@ -57,8 +57,7 @@ class _Trace:
     loss: Callable[[], Any]
     second: SecondPass
     is_scaled: bool
-    tried: tuple[float, str] | None = None
-    is_coupled: bool | None = None
+    trials: Trials = field(default_factory=Trials)
 
 
 _traces: weakref.WeakKeyDictionary[Any, OrderedDict[Any, _Trace]] = weakref.WeakKeyDictionary()
@@ -240,38 +239,20 @@ class Probe:
         """Find what the loss puts on each sample's gradient, and say in words what was done about it."""
         if not trace.program.has_loss:
             return None
-        size = batch_size(data[0])
-        reduced, how = self._factor(trace, result, Labels(*data), size)
-        if trace.is_coupled is None:
-            trace.is_coupled = size > 1 and self._couples(trace, result, data, size)
-        if trace.is_coupled and not how.startswith(COUPLED):
-            how = f"{COUPLED}: what one sample does changes with the others of its batch; {how} undone"
-        return reduced, how
-
-    def _couples(self, trace: _Trace, result: Result, data: Any, size: int) -> bool:
-        """Whether the first sample sees that the others are replaced by copies of it."""
-        try:
-            among_copies = self._run(trace, with_copies(data, size))
-        except MemoryError:
-            raise
-        except Exception:  # what cannot run on copies, and does on the batch, looks at more than one sample
-            return True
-        return is_coupled(result, among_copies, size, first_sample)
-
-    def _factor(self, trace: _Trace, result: Result, labels: Labels, size: int) -> tuple[float, str]:
-        how = trace.program.reductions
-        if how.declared is not None and how.is_certain:
-            return factor(how.declared, first_array(labels.sample_weight), size)
-        if not has_data_loss(self.model, self.loss):
-            return 1.0, "not undone, the whole loss is added by layers"
-        if trace.tried is None:
-            # Where Keras puts weights on, they are no part of what a user's loss does by itself.
-            tried = labels if how.declared is None else replace(labels, sample_weight=None)
-            predictions = trace.program.predictions(result)
-            trace.tried = tried_factor(tried, predictions, self._data_loss, size, rows_of)
-        if how.declared is not None and trace.tried[1] in (MEAN, UNTRIED):
-            return factor(how.declared, first_array(labels.sample_weight), size)
-        return trace.tried
+        labels, size = Labels(*data), batch_size(data[0])
+        attempt = Attempt(
+            labels,
+            size,
+            weight=first_array(labels.sample_weight),
+            predictions=lambda: trace.program.predictions(result),
+            evaluate=self._data_loss,
+            rows_of=rows_of,
+            has_data_loss=lambda: has_data_loss(self.model, self.loss),
+            couples=lambda: couples(
+                result, lambda: self._run(trace, with_copies(data, size)), size, first_sample
+            ),
+        )
+        return trace.trials.how_reduced(trace.program.reductions, attempt)
 
     def _data_loss(self, labels: Labels, predictions: Any) -> float:
         variables = all_variables(self.model)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from throughtime._errors import LayerNotFoundError
-from throughtime._record import UNREACHED, Array, DirectionRecord, LayerRecord, ModelRecord, SolvedRecord
+from throughtime._record import Array, DirectionRecord, LayerRecord, ModelRecord, SolvedRecord
+from throughtime.adapters import reasons
 from throughtime.adapters.alignment import returns_reversed
 from throughtime.adapters.cell_weights import Readers, Values
 from throughtime.adapters.needs import INSIDE
@@ -26,15 +27,6 @@ from .library import is_a
 from .program import Program, Result
 from .tap import Call
 from .ways import halves_of, why_not
-
-_INTEGER_INPUT = "its input is {dtype}, which has no gradient; differentiate the layer that embeds it"
-_READS_LOGITS = (
-    "the loss reads the logits behind this activation, not its output: logits_gradient of capture() has them"
-)
-_NO_TENSOR = "what the layer returns is no tensor and no list of tensors"
-_INTEGER_WEIGHT = "its values are integers, which have no gradient"
-_NOT_RECURRENT = "inputs are captured for recurrent layers only"
-_SEVERAL_INPUTS = "its input is several tensors, not one"
 
 
 @dataclass(frozen=True)
@@ -153,13 +145,13 @@ def _activations(done: Pass, call: Call, arrays: dict[str, Array], missing: dict
         if parts:
             arrays["output"] = _in_input_time(done, call, _joined(parts))
         else:
-            missing["output"] = _NO_TENSOR
+            missing["output"] = reasons.NO_TENSOR
     if not done.found[call.index].is_recurrent:
         return
     sequence = tensors.get(call.key("input"))
     if "input" in done.wanted:
         if sequence is None:
-            missing["input"] = _SEVERAL_INPUTS
+            missing["input"] = reasons.SEVERAL_INPUTS
         else:
             arrays["input"] = numpy(sequence)
     if "valid" in done.wanted:
@@ -171,6 +163,7 @@ def _activations(done: Pass, call: Call, arrays: dict[str, Array], missing: dict
 
 def _gradients(done: Pass, call: Call, arrays: dict[str, Array], missing: dict[str, str]) -> None:
     gradients = done.result.gradients
+    logits_gradient = _logits_gradient(done, call)
     if "output_gradient" in done.wanted:
         parts = [gradients.get(call.key("output", part)) for part in range(call.outputs)]
         if parts and all(part is not None for part in parts):
@@ -180,8 +173,9 @@ def _gradients(done: Pass, call: Call, arrays: dict[str, Array], missing: dict[s
                 lost = loss_scale.underflow(array, loss_scale.of_training(done.model))
                 arrays["underflow"] = np.asarray(lost)
         else:
-            missing["output_gradient"] = _why_no_output_gradient(done, call)
-    logits_gradient = _logits_gradient(done, call)
+            missing["output_gradient"] = reasons.of_output_gradient(
+                call, done.result.gradients, reads_logits=logits_gradient is not None
+            )
     if "logits_gradient" in done.wanted and logits_gradient is not None:
         arrays["logits_gradient"] = logits_gradient
     if "input_gradient" in done.wanted:
@@ -189,32 +183,13 @@ def _gradients(done: Pass, call: Call, arrays: dict[str, Array], missing: dict[s
         if gradient is not None:
             arrays["input_gradient"] = numpy(gradient)
         else:
-            missing["input_gradient"] = _why_no_input_gradient(done, call)
-
-
-def _why_no_output_gradient(done: Pass, call: Call) -> str:
-    if not call.outputs:
-        return _NO_TENSOR
-    if not is_float(call.output_dtype):
-        return f"its output is {call.output_dtype}, which has no gradient"
-    if _logits_gradient(done, call) is not None:
-        return _READS_LOGITS
-    if any(call.key("state_0", part) in done.result.gradients for part in range(len(call.inside))):
-        return "the loss depends on the layer's final states, not on its output"
-    return UNREACHED
+            is_recurrent = done.found[call.index].is_recurrent
+            missing["input_gradient"] = reasons.of_input_gradient(call, is_recurrent=is_recurrent)
 
 
 def _logits_gradient(done: Pass, call: Call) -> Array | None:
     gradients = [done.result.gradients.get(key) for key in call.logits]
     return numpy(gradients[0]) if len(gradients) == 1 and gradients[0] is not None else None
-
-
-def _why_no_input_gradient(done: Pass, call: Call) -> str:
-    if call.input_dtype and not is_float(call.input_dtype):
-        return _INTEGER_INPUT.format(dtype=call.input_dtype)
-    if not done.found[call.index].is_recurrent:
-        return _NOT_RECURRENT
-    return UNREACHED if call.input_dtype else _SEVERAL_INPUTS
 
 
 def _weights(done: Pass, call: Call, arrays: dict[str, Array], missing: dict[str, str]) -> None:
@@ -225,8 +200,7 @@ def _weights(done: Pass, call: Call, arrays: dict[str, Array], missing: dict[str
         found = weights.named(layer, done.gradient_of, "_gradient")
         arrays.update(found)
         floats = weights.named(layer, _is_float, "_gradient")
-        for name in floats.keys() - found.keys():
-            missing[name] = UNREACHED if floats[name].all() else _INTEGER_WEIGHT
+        missing.update(reasons.of_weight_gradients(floats, found))
 
 
 def _is_float(variable: Any) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from throughtime._record import Array, SolvedRecord
@@ -12,61 +11,25 @@ from . import weights
 from .arrays import is_float, numpy
 from .cell import gate_names, gates_of, inner_cells, standard_kind, state_names
 from .dropout import RECURRENT
-from .program import Result
-from .tap import Call
 from .ways import activation_name
 
 
-@dataclass(frozen=True)
-class Direction:
-    """One unrolled direction of one call, with both passes' results; see `solved.Direction`."""
+class Direction(solved.Direction):
+    """One unrolled direction of one call, with both passes' results."""
 
-    layer: Any
-    call: Call
-    part: int
-    first: Result
-    second: Result
-
-    @property
-    def has_gradients(self) -> bool:
-        """Whether anything arrives from the loss."""
-        return bool(self.second.gradients)
-
-    def value(self, place: int, name: str) -> Array:
-        """Return the input, a state or the gates of an inner cell."""
-        return self._in_input_time(self.second.tensors[f"{place}.{name}"])
-
-    def tap(self, place: int, name: str) -> Array | None:
-        """Return the gradient at a tap of an inner cell."""
-        gradient = self._second(f"tap_{place}.{name}")
-        return None if gradient is None else self._in_input_time(gradient)
-
-    def input_gradient(self) -> Array | None:
-        """Return the gradient of the layer's input, through the unrolled layer."""
-        return self._second("input")
+    def array(self, tensor: Any) -> Array:
+        """Bring a tensor to NumPy."""
+        return numpy(tensor)
 
     def initial(self, state: int) -> Array:
         """Return a state before the first step."""
         return numpy(self.first.tensors[self.call.key(f"initial_{state}", self.part)])
 
-    def initial_gradient(self, state: int) -> Array | None:
-        """Return its gradient."""
-        return self._second(f"initial_{state}")
-
     def gradient_of(self, variable: Any) -> Array | None:
         """Return a weight's gradient through the unrolled layer."""
         floats = [weight for weight in self.layer.weights if is_float(weight.dtype)]
         position = next((k for k, each in enumerate(floats) if each is variable), None)
-        return self._second(f"variable.{position}")
-
-    def first_gradient_of(self, variable: Any) -> Array | None:
-        """Return a weight's gradient through this call's own loop."""
-        position = next(index for index, one in enumerate(self.layer.weights) if one is variable)
-        return self._first(f"weight_{position}")
-
-    def first_input_gradient(self) -> Array | None:
-        """Return the input's gradient through this call's own loop."""
-        return self._first("half_input") if len(self.call.inside) > 1 else self._first("input")
+        return self.through_unrolled(f"variable.{position}")
 
     def recurrent_dropout(self, place: int) -> list[Array]:
         """Return the masks of the recurrent dropout, (sample, time, unit), one or one a gate."""
@@ -74,19 +37,6 @@ class Direction:
         keys = dropout[place].get(RECURRENT, []) if dropout else []
         masks = [numpy(self.first.tensors[key]) for key in keys]
         return [mask[:, ::-1] for mask in masks] if self.layer.go_backwards else masks
-
-    def _first(self, name: str) -> Array | None:
-        gradient = self.first.gradients.get(self.call.key(name, self.part))
-        return None if gradient is None else numpy(gradient)
-
-    def _second(self, key: str) -> Array | None:
-        gradient = self.second.gradients.get(key)
-        return None if gradient is None else numpy(gradient)
-
-    def _in_input_time(self, by_time: Array) -> Array:
-        """(time, sample, …) in processing order to (sample, time, …) in input time."""
-        array = numpy(by_time).swapaxes(0, 1)
-        return array[:, ::-1] if self.layer.go_backwards else array
 
 
 def solved_records(direction: Direction) -> tuple[SolvedRecord, ...]:

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from throughtime._errors import LossError, ThroughTimeError
 from throughtime.adapters.attributes import replaced
+from throughtime.adapters.reasons import of_no_loss
 from throughtime.adapters.reductions import Labels, Reductions
 
 from .arrays import shape_of
@@ -61,7 +62,7 @@ class Loss:
         """
         passed = self.passed
         if passed is None and not (_is_compiled(self.model) or overrides(self.model, "compute_loss")):
-            raise LossError(_no_loss(self.model))
+            raise LossError(of_no_loss(self.model, has_own_step=overrides(self.model, "train_step")))
         if not (passed is None or callable(passed) or isinstance(passed, str)):
             raise LossError(
                 f"loss= takes a function (y_true, y_pred), a Keras loss or a name, not "
@@ -86,7 +87,7 @@ class Loss:
         if not overrides(self.model, "compute_loss") or self.passed is not None:
             parts += added_losses(self.model)
         if not parts:
-            raise LossError(_no_loss(self.model))
+            raise LossError(of_no_loss(self.model, has_own_step=overrides(self.model, "train_step")))
         dtype = "float64" if any(part.dtype == tf.float64 for part in parts) else "float32"
         return tf.add_n([tf.cast(part, dtype) for part in parts])
 
@@ -259,18 +260,6 @@ def _passed(loss: Any, labels: Labels, predictions: Any) -> Any:
     weight = tf.cast(weight, value.dtype)
     missing = value.shape.rank - weight.shape.rank
     return value * tf.reshape(weight, tf.concat([tf.shape(weight), [1] * missing], 0))
-
-
-def _no_loss(model: Any) -> str:
-    its_own = (
-        f" {type(model).__name__}.train_step is not looked into: what it computes belongs in compute_loss(), "
-        "which fit calls as well."
-    )
-    return (
-        "The model has no loss: model.compile(loss=...) was not called and no layer adds one. Compile it, or "
-        "pass loss=, a function (y_true, y_pred) that returns a scalar or one value per sample."
-        + (its_own if overrides(model, "train_step") else "")
-    )
 
 
 def _shapes(structure: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -13,9 +13,9 @@ import tensorflow as tf
 
 from throughtime._budget import Budget
 from throughtime._errors import AmbiguousLayerError, LossError
-from throughtime._record import MEAN, ModelRecord, Request
-from throughtime.adapters.coupling import is_coupled
-from throughtime.adapters.reductions import COUPLED, UNTRIED, Labels, factor, tried_factor
+from throughtime._record import ModelRecord, Request
+from throughtime.adapters.coupling import couples
+from throughtime.adapters.reductions import Attempt, Labels, Trials
 
 from . import eager, find, graph, loss_scale
 from .arrays import arrays, batch_size, check_sizes, first_sample, rows_of, shapes, with_copies
@@ -42,8 +42,7 @@ class _Trace:
     second: SecondPass
     is_scaled: bool
     loss: Any  # its identity, which must not become another object's
-    tried: tuple[float, str] | None = None
-    is_coupled: bool | None = None
+    trials: Trials = field(default_factory=Trials)
 
 
 class Probe:
@@ -179,37 +178,19 @@ class Probe:
         if not trace.program.has_loss:
             return None
         size = batch_size(data[0])
-        reduced, how = self._factor(trace, result, Labels(*data), size)
-        if trace.is_coupled is None:
-            trace.is_coupled = size > 1 and self._couples(trace, result, data, size)
-        if trace.is_coupled and not how.startswith(COUPLED):
-            how = f"{COUPLED}: what one sample does changes with the others of its batch; {how} undone"
-        return reduced, how
-
-    def _couples(self, trace: _Trace, result: Result, data: Any, size: int) -> bool:
-        """Whether the first sample sees that the others are replaced by copies of it."""
-        try:
-            among_copies = self._run(trace, with_copies(data, size))
-        except MemoryError:
-            raise
-        except Exception:  # what cannot run on copies, and does on the batch, looks at more than one sample
-            return True
-        return is_coupled(result, among_copies, size, first_sample)
-
-    def _factor(self, trace: _Trace, result: Result, labels: Labels, size: int) -> tuple[float, str]:
-        how = trace.program.reductions
-        if how.declared is not None and how.is_certain:
-            return factor(how.declared, None, size)
-        if not self.loss.has_data_loss():
-            return 1.0, "not undone, the whole loss is added by layers"
-        if trace.tried is None:
-            # Where Keras puts weights on, they are no part of what a user's loss does by itself.
-            tried = labels if how.declared is None else replace(labels, sample_weight=None)
-            predictions = trace.program.predictions(result)
-            trace.tried = tried_factor(tried, predictions, self._data_loss, size, rows_of)
-        if how.declared is not None and trace.tried[1] in (MEAN, UNTRIED):
-            return factor(how.declared, None, size)
-        return trace.tried
+        attempt = Attempt(
+            Labels(*data),
+            size,
+            weight=None,
+            predictions=lambda: trace.program.predictions(result),
+            evaluate=self._data_loss,
+            rows_of=rows_of,
+            has_data_loss=self.loss.has_data_loss,
+            couples=lambda: couples(
+                result, lambda: self._run(trace, with_copies(data, size)), size, first_sample
+            ),
+        )
+        return trace.trials.how_reduced(trace.program.reductions, attempt)
 
     def _data_loss(self, labels: Labels, predictions: Any) -> float:
         def evaluate(inputs: Any) -> Any:

@@ -1,0 +1,149 @@
+"""What a training loop tells of its own gradients: their norm before clipping, and how far it was clipped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from throughtime._alarm import Alarm
+from throughtime._errors import MonitorError
+
+_MOST = 1024  # norms kept as they came, perhaps on an accelerator, before they are read
+_CONCERNED = ("nonfinite", "explosion")  # alarms that a norm is evidence for
+
+
+class Told(NamedTuple):
+    """What one step of an optimizer told: scalars of any framework."""
+
+    step: int
+    norm: Any
+    clip_norm: Any
+    clipped_norm: Any
+    loss_scale: Any
+
+
+class _Read(NamedTuple):
+    """The same as numbers: the norm without loss scale; its share that clipping left, NaN if not known."""
+
+    step: int
+    norm: float
+    ratio: float
+    is_skipped: bool
+
+
+@dataclass(frozen=True)
+class Norms:
+    """Norms told since the last record.
+
+    Attributes
+    ----------
+    numbers : dict of str to float
+        Empty where the loop has told none yet. `gradient_norm` and `clip_ratio` are of the last step,
+        `gradient_norm_largest` and `clipped_share` of all steps since the last record.
+    broken : tuple (int, float), optional
+        First step whose norm was not finite though no loss scale explains it, and that norm.
+    """
+
+    numbers: dict[str, float] = field(default_factory=dict)
+    broken: tuple[int, float] | None = None
+
+    def added_to(self, kept: xr.DataTree) -> xr.DataTree:
+        """Give a tree these numbers as variables of its root."""
+        if not self.numbers:
+            return kept
+        kept = kept.copy()
+        kept.dataset = kept.to_dataset(inherit=False).assign(self.numbers)
+        return kept
+
+    def explained(self, alarms: Iterable[Alarm], step: int) -> Iterator[Alarm]:
+        """Add the norm to the evidence it belongs to; one that is not finite is an alarm by itself."""
+        has_told = False
+        for alarm in alarms:
+            has_told = has_told or alarm.name == "nonfinite"
+            is_concerned = alarm.name in _CONCERNED and self.numbers
+            yield replace(alarm, evidence=f"{alarm.evidence}; {self._words(step)}") if is_concerned else alarm
+        if self.broken and not has_told:
+            yield Alarm("nonfinite", "", self.broken[0], self._words(step))
+
+    def _words(self, step: int) -> str:
+        at, norm = self.broken or (step, self.numbers["gradient_norm"])
+        ratio = self.numbers["clip_ratio"]
+        clipped = f", clipped to {ratio:.2g} of it" if ratio < 1 and not self.broken else ""
+        return f"the norm of all gradients before clipping was {norm:.3g} at step {at}{clipped}"
+
+
+class GradientNorms:
+    """Collects norms between records; numbers are read from tensors when a record is made, not before."""
+
+    def __init__(self) -> None:
+        self._told: list[Told] = []
+        self._read: list[_Read] = []
+        self._has_told = False
+
+    def tell(self, told: Told) -> None:
+        self._has_told = True
+        self._told.append(told)
+        if len(self._told) >= _MOST:
+            self._read_all()
+
+    def take(self) -> Norms:
+        """Sum up what was told since the last time.
+
+        Raises
+        ------
+        MonitorError
+            What was told are no numbers.
+        """
+        if not self._has_told:
+            return Norms()
+        self._read_all()
+        read, self._read = self._read, []
+        made = [each for each in read if not each.is_skipped]
+        broken = next(((each.step, each.norm) for each in made if not np.isfinite(each.norm)), None)
+        ratios = [each.ratio for each in made if not np.isnan(each.ratio)]
+        numbers = {
+            "gradient_norm": read[-1].norm if read else np.nan,
+            "gradient_norm_largest": float(np.max([each.norm for each in made])) if made else np.nan,
+            "clip_ratio": read[-1].ratio if read else np.nan,
+            "clipped_share": float(np.mean([ratio < 1 for ratio in ratios])) if ratios else np.nan,
+        }
+        return Norms(numbers, broken)
+
+    def _read_all(self) -> None:
+        told, self._told = self._told, []
+        self._read += [_read(each) for each in told]
+
+
+def _read(told: Told) -> _Read:
+    scale = 1.0 if told.loss_scale is None else _number("loss_scale", told.loss_scale)
+    norm = _number("gradient_norm", told.norm) / scale
+    is_skipped = told.loss_scale is not None and not np.isfinite(norm)
+    return _Read(told.step, norm, _ratio(told, norm, scale), is_skipped)
+
+
+def _ratio(told: Told, norm: float, scale: float) -> float:
+    """Share of the norm that clipping left; NaN where that is not known."""
+    if told.clip_norm is not None:
+        clipped = min(norm, _number("clip_norm", told.clip_norm))
+    elif told.clipped_norm is not None:
+        clipped = _number("clipped_norm", told.clipped_norm) / scale
+    else:
+        return np.nan
+    if not np.isfinite(norm):
+        return np.nan
+    return clipped / norm if norm > 0 else 1.0
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        number = float(value.detach() if hasattr(value, "detach") else value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise MonitorError(f"step({name}=...) takes a number, or a tensor of one, not {value!r}.") from error
+    if number < 0 or (name == "loss_scale" and not 0 < number < np.inf):
+        allowed = "positive" if name == "loss_scale" else "0 or more"
+        raise MonitorError(f"step({name}={number:g}): a {name} is {allowed}.")
+    return number

@@ -1,0 +1,93 @@
+"""Why an array that was asked for, or a loss, does not exist, in words.
+
+Shared by the adapters of every Keras.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from throughtime._record import UNREACHED, Array
+
+NO_TENSOR = "what the layer returns is no tensor and no list of tensors"
+SEVERAL_INPUTS = "its input is several tensors, not one"
+_INTEGER_INPUT = "its input is {dtype}, which has no gradient; differentiate the layer that embeds it"
+_INTEGER_OUTPUT = "its output is {dtype}, which has no gradient"
+_INTEGER_WEIGHT = "its values are integers, which have no gradient"
+_NOT_RECURRENT = "inputs are captured for recurrent layers only"
+_FINAL_STATES = "the loss depends on the layer's final states, not on its output"
+_READS_LOGITS = (
+    "the loss reads the logits behind this activation, not its output: logits_gradient of capture() has them"
+)
+
+_NO_LOSS = (
+    "The model has no loss: model.compile(loss=...) was not called and no layer adds one. Compile it, or "
+    "pass loss=, a function (y_true, y_pred) that returns a scalar or one value per sample."
+)
+_OWN_STEP = (
+    " {name}.train_step is not looked into: what it computes belongs in compute_loss(), which fit calls as "
+    "well."
+)
+
+
+class Call(Protocol):
+    """One call of a watched layer, as an adapter's recorder has it."""
+
+    @property
+    def outputs(self) -> int:
+        """How many tensors it returned."""
+
+    @property
+    def output_dtype(self) -> str:
+        """Of what it returned."""
+
+    @property
+    def input_dtype(self) -> str:
+        """Of its input, empty where that is not one tensor."""
+
+    @property
+    def inside(self) -> Sequence[Any]:
+        """One for each direction that was looked into."""
+
+    def key(self, name: str, part: int = 0) -> str:
+        """Name one tensor of this call among all that a pass returns."""
+
+
+def of_no_loss(model: Any, *, has_own_step: bool) -> str:
+    """Tell why there is no loss, for a model that may have a `train_step` of its own."""
+    return _NO_LOSS + (_OWN_STEP.format(name=type(model).__name__) if has_own_step else "")
+
+
+def of_output_gradient(call: Call, gradients: Mapping[str, Any], *, reads_logits: bool) -> str:
+    """Tell why a call's output has no gradient."""
+    if not call.outputs:
+        return NO_TENSOR
+    if not _is_float(call.output_dtype):
+        return _INTEGER_OUTPUT.format(dtype=call.output_dtype)
+    if reads_logits:
+        return _READS_LOGITS
+    if any(call.key("state_0", part) in gradients for part in range(len(call.inside))):
+        return _FINAL_STATES
+    return UNREACHED
+
+
+def of_input_gradient(call: Call, *, is_recurrent: bool) -> str:
+    """Tell why a call's input has no gradient."""
+    if call.input_dtype and not _is_float(call.input_dtype):
+        return _INTEGER_INPUT.format(dtype=call.input_dtype)
+    if not is_recurrent:
+        return _NOT_RECURRENT
+    return UNREACHED if call.input_dtype else SEVERAL_INPUTS
+
+
+def of_weight_gradients(are_float: Mapping[str, Array], found: Mapping[str, Array]) -> dict[str, str]:
+    """Tell why weights have no gradient: by name, for those that are not among the gradients found."""
+    return {
+        name: UNREACHED if are_float[name].all() else _INTEGER_WEIGHT
+        for name in are_float.keys() - found.keys()
+    }
+
+
+def _is_float(dtype: str) -> bool:
+    return dtype.startswith(("float", "bfloat"))
