@@ -59,3 +59,13 @@ def test_an_alarm_stops_fit(tmp_path: Path) -> None:
     fit(model, monitor.keras())
     assert monitor.alarms[0].name == "dead_gradient"
     assert int(model.optimizer.iterations) < 9
+
+
+def test_a_loop_tells_norms_as_scalars_of_its_backend(tmp_path: Path) -> None:
+    monitor = tt.Monitor(tmp_path / "run.zarr", BATCH, every=1)
+    with monitor.watch(made()):
+        for norm in (3.0, 1.0):
+            monitor.step(gradient_norm=keras.ops.convert_to_tensor(norm), clip_norm=2.0)
+    run = tt.open_run(tmp_path / "run.zarr")
+    np.testing.assert_array_equal(run["gradient_norm"], [np.nan, 3.0, 1.0])
+    np.testing.assert_array_equal(run["clip_ratio"], [np.nan, 2 / 3, 1.0])
