@@ -239,7 +239,9 @@ MAY_IMPORT = {
     "render/page": {"_theme", "bokeh", "jinja2", "markupsafe", "picture"},
     "render/report": {"_theme", "bokeh", "markupsafe", "picture"},
     "_report/": {
+        "_alarm",
         "_errors",
+        "_recorded",
         "_save",
         "_schema",
         "_summary",
@@ -255,7 +257,17 @@ MAY_IMPORT = {
     },
     "_save": {"_errors", "_theme", "picture", "render"},
     # The demo uses the public names only, which are no room.
-    "_demo/": {"_demo", "diagnosis", "diagnostics", "matplotlib", "numpy", "rich", "sklearn", "xarray"},
+    "_demo/": {
+        "_alarm",
+        "_demo",
+        "diagnosis",
+        "diagnostics",
+        "matplotlib",
+        "numpy",
+        "rich",
+        "sklearn",
+        "xarray",
+    },
     "_demo/torch_networks": {"_demo", "torch"},
 }
 LONG_FILES: dict[str, str] = {}  # file -> why it may have more than 300 lines

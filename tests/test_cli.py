@@ -67,7 +67,7 @@ def test_diagnose_and_compare(run: Path) -> None:
     assert last.startswith(f"After training step 10, the last that was recorded: {' '.join(alone.split())}")
     assert "Reach of rnn at lag 5 has risen since step 0: from 0.0313" in last
     told = json.loads(CliRunner().invoke(app, ["diagnose", str(run), "--json"]).output)
-    assert [record["step"] for record in told["over_training"]] == [0, 10]
+    assert [record["step"] for record in told["history"]["records"]] == [0, 10]
     json.loads(CliRunner().invoke(app, ["diagnose", str(run), "--step", "0", "--json"]).output)
     json.loads(CliRunner().invoke(app, ["compare", str(run), str(run), "--json"]).output)
 

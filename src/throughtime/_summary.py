@@ -134,7 +134,8 @@ class Summary:
 
     def _headline(self) -> str:
         count = len(self.layers)
-        return f"{self.title}: {count} layer{'s' * (count != 1)}, {self.parameters:,} parameters"
+        known = [f"{self.parameters:,} parameters"] if any(layer.weights for layer in self.layers) else []
+        return ", ".join([f"{self.title}: {count} layer{'s' * (count != 1)}", *known])
 
     def _widths(self) -> list[int]:
         """Make columns of all layers stand below each other."""

@@ -38,8 +38,8 @@ def with_samples(request, tmp_path):
 
 def test_each_record_is_diagnosed_as_a_capture_of_that_step(with_samples):
     found = tt.diagnose(with_samples, dependency_length=LAG)
-    assert [record.step for record in found.records] == list(RATES)
-    for record, rate in zip(found.records, RATES.values(), strict=True):
+    assert [record.step for record in found.history.records] == list(RATES)
+    for record, rate in zip(found.history.records, RATES.values(), strict=True):
         alone = tt.diagnose(captured(rate), dependency_length=LAG)
         for question in ("reach", "share"):
             one, wanted = (getattr(each.layers["rnn"], question) for each in (record, alone))
@@ -55,12 +55,17 @@ def test_each_record_is_diagnosed_as_a_capture_of_that_step(with_samples):
 def test_the_verdict_is_that_of_the_last_step_and_the_trend_is_told(with_samples):
     found = tt.diagnose(with_samples, dependency_length=LAG)
     last = tt.diagnose(captured(RATES[200]), dependency_length=LAG)
-    assert (found.step, found.recorded, found.verdict, found.text) == (200, 3, last.verdict, last.text)
-    assert found.trend[0].startswith("Reach of rnn at lag 6 has risen since step 0: from 0.00")
+    assert (found.step, found.history.recorded, found.verdict, found.text) == (
+        200,
+        3,
+        last.verdict,
+        last.text,
+    )
+    assert found.history.trend[0].startswith("Reach of rnn at lag 6 has risen since step 0: from 0.00")
     assert "Over training, 3 of 3 recorded steps:" in str(found)
     assert "Over training, 3 of 3 recorded steps:" in found._repr_html_()
     json.dumps(found.to_dict(), allow_nan=False)
-    frame = found.over_training()
+    frame = found.history.to_dataframe()
     assert frame.query("question == 'horizon'")["value"].is_monotonic_increasing
     assert frame.query("question == 'use'")["answer"].unique().tolist() == ["not measured"]
 
@@ -84,7 +89,7 @@ def test_a_summary_gives_medians_and_says_what_would_give_more(tmp_path, path):
         trees = {step: testing.bidirectional((rate, 0.5), samples=3) for step, rate in RATES.items()}
     found = tt.diagnose(recorded(tmp_path, trees, "summary"), dependency_length=LAG)
     assert found.verdict == "cannot_say"
-    for record, tree in zip(found.records, trees.values(), strict=True):
+    for record, tree in zip(found.history.records, trees.values(), strict=True):
         alone, layer = tt.diagnose(tree, dependency_length=LAG).layers[path], record.layers[path]
         assert layer.reach.value == pytest.approx(alone.reach.value)
         assert layer.horizon == alone.horizon  # every sample has the same length
@@ -115,7 +120,7 @@ def test_a_record_that_is_not_finite_tells_nothing_and_hides_no_other(tmp_path, 
     broken["rnn"]["recurrent_kernel"][:] = np.nan
     found = tt.diagnose(recorded(tmp_path, {0: good, 7: broken}, level))
     assert found.verdict == "unstable"
-    assert [bool(record.stopped) for record in found.records] == [False, True]
+    assert [bool(record.stopped) for record in found.history.records] == [False, True]
     assert "1 of these records tell nothing, the first at step 7" in str(found)
 
 
@@ -135,9 +140,9 @@ def test_many_records_are_looked_at_evenly():
     steps = xr.DataArray(np.arange(400), dims="step", name="step")
     run = xr.DataTree.from_dict({"/rnn": leaf.expand_dims(step=400).assign_coords(step=steps)})
     found = tt.diagnose(run)
-    assert found.recorded == 400
-    assert len(found.records) == MOST_RECORDS
-    assert (found.records[0].step, found.records[-1].step) == (0, 399)
+    assert found.history.recorded == 400
+    assert len(found.history.records) == MOST_RECORDS
+    assert (found.history.records[0].step, found.history.records[-1].step) == (0, 399)
 
 
 def test_an_empty_run(tmp_path):

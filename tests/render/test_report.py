@@ -147,7 +147,7 @@ def test_dark_and_light_change_page_and_figures(page):
 def test_run_has_sliders_for_steps_and_pictures_of_training(browser, tmp_path):
     page = opened(browser, tt.report(with_steps(), tmp_path / "run"))
     names = page.tab.locator("nav ol ol a").all_inner_texts()
-    assert {"Evolution while training", "Distribution while training"} <= set(names)
+    assert {"Hidden gradient while training", "Distribution while training"} <= set(names)
     assert page.tab.locator(".bk-slider-title").nth(1).inner_text() == "step: 200"
     assert page.complaints == []
     page.tab.close()

@@ -133,11 +133,14 @@ def plot(
             names = ", ".join(name for name in sorted(vars(tt.plots)) if _is_picture(name))
             raise tt.PictureError(f"There is no picture {picture!r}. There are: {names}.")
         tree = tt.open_run(run)
-        whole = tree if picture == "evolution" else _at(tree, step)
-        drawn: Any = whole if layer is None and picture == "gradient_flow" else layer_of(whole, layer)
-        if quantity is not None or picture == "evolution":
-            drawn = quantity_of(drawn, quantity)
-        tt.save(getattr(tt.plots, picture)(drawn), output)
+        if picture == "evolution":
+            drawn = tt.plots.evolution(layer_of(tree, layer), quantity or "hidden_gradient")
+        else:
+            one = _at(tree, step)
+            shown: Any = one if layer is None and picture == "gradient_flow" else layer_of(one, layer)
+            shown = shown if quantity is None else quantity_of(shown, quantity)
+            drawn = getattr(tt.plots, picture)(shown)
+        tt.save(drawn, output)
     console.print(f"{output} is written.")
 
 

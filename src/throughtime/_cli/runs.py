@@ -8,8 +8,6 @@ import xarray as xr
 
 import throughtime as tt
 
-_OF_STATES = ("hidden_gradient", "hidden_gradient_norm")
-
 
 def layer_of(tree: xr.DataTree, path: str | None) -> xr.DataTree:
     leaves = {leaf.path.strip("/"): leaf for leaf in tree.leaves}
@@ -20,15 +18,11 @@ def layer_of(tree: xr.DataTree, path: str | None) -> xr.DataTree:
     return leaves[path]
 
 
-def quantity_of(layer: xr.DataTree, name: str | None) -> xr.DataArray:
+def quantity_of(layer: xr.DataTree, name: str) -> xr.DataArray:
     """Take one variable; of norms stored as quantiles the median."""
-    asked = (name,) if name else _OF_STATES
-    found = next((each for each in asked if each in layer.data_vars), None)
-    if found is None:
-        raise tt.SchemaError(
-            f"There is no {' or '.join(asked)}; it has {', '.join(map(str, layer.data_vars))}."
-        )
-    array: xr.DataArray = layer[found]  # type: ignore[assignment]
+    if name not in layer.data_vars:
+        raise tt.SchemaError(f"There is no {name}; it has {', '.join(map(str, layer.data_vars))}.")
+    array: xr.DataArray = layer[name]  # type: ignore[assignment]
     return array.sel(quantile=0.5, drop=True) if "quantile" in array.dims else array
 
 

@@ -16,8 +16,9 @@ import throughtime as tt
 from throughtime._demo.frameworks import framework
 from throughtime._demo.pictures import draw
 from throughtime._demo.tables import tell
-from throughtime._demo.training import as_run, read_digits, train
+from throughtime._demo.training import JUDGED, as_run, read_digits, train
 
+RUN = "demo_run.zarr"
 ITERATIONS = {"LSTM": 1000, "GRU": 500, "SimpleRNN": 500, "Bidirectional GRU": 300}
 
 
@@ -43,13 +44,21 @@ def main(folder: Path, name: str) -> None:
     digits = read_digits()
     columns = (TextColumn("{task.description:>18}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
-        trained = {kind: train(chosen, kind, count, digits, progress) for kind, count in ITERATIONS.items()}
+        settings = (digits, progress, folder / RUN)
+        trained = {kind: train(chosen, kind, count, *settings) for kind, count in ITERATIONS.items()}
     console.print("Drawing …")
     draw(trained, folder)
-    tt.report(as_run(trained["LSTM"]), folder / "report.html", title="An LSTM that reads digits")
+    judged = trained[JUDGED]
+    tt.report(
+        as_run(judged),
+        folder / "report.html",
+        diagnosis=judged.diagnoses[ITERATIONS[JUDGED]],
+        training=judged.run,
+        title="An LSTM that reads digits",
+    )
     tell(list(trained.values()), console)
     seconds = time.monotonic() - started
-    made = f"{len(list(folder.glob('*.png')))} pictures and report.html"
+    made = f"{len(list(folder.glob('*.png')))} pictures, report.html and {RUN}"
     console.print(f"{made} are in {folder}, made in {seconds:.0f} s.")
 
 

@@ -21,7 +21,7 @@ def build(library: Any, name: str) -> Network:
     def diagnose(x: Any, y: Any) -> Any:
         return tt.diagnose(model, x, y, dependency_length=HALF)
 
-    return Network(tt.Probe(model), model.train_on_batch, accuracy, diagnose)
+    return Network(model, None, tt.Probe(model), model.train_on_batch, accuracy, diagnose)
 
 
 def recurrent_layers(layers: Any, name: str) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,8 @@ BOTH_WAYS = "Bidirectional "  # before the kind in a network's name: half the un
 class Network:
     """Two recurrent layers of one kind, "lower" and "upper", and ten classes read from the last step."""
 
+    model: Any
+    loss: Any  # of a model that has none of its own
     probe: tt.Probe
     train: Callable[[Digits, Classes], None]
     accuracy: Callable[[Digits, Classes], float]

@@ -89,6 +89,14 @@ def draw_through_time(lstm: Trained, folder: Path) -> None:
     figure.savefig(folder / "8_through_time.png")
 
 
+def draw_evolution(lstm: Trained, folder: Path) -> None:
+    """Draw from the monitor's run how far the error came back while the network learned."""
+    if lstm.run is not None:
+        title = f"‖dL/dhₜ‖ while it trains · {lstm.name} · upper layer · median over {SHOWN_SAMPLES} samples"
+        picture = tt.plots.evolution(lstm.run["upper"], title=title)
+        tt.save(picture, folder / "9_evolution.png")
+
+
 def draw(networks: Mapping[str, Trained], folder: Path) -> None:
     lstm = networks["LSTM"]
     draw_one_sample(lstm, folder)
@@ -99,4 +107,5 @@ def draw(networks: Mapping[str, Trained], folder: Path) -> None:
     draw_last_step(lstm, folder)
     draw_kinds([networks[kind] for kind in ("LSTM", "GRU", "SimpleRNN")], folder)
     draw_through_time(lstm, folder)
+    draw_evolution(lstm, folder)
     plt.close("all")

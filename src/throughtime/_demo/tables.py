@@ -30,6 +30,7 @@ READING = (
     "Look at 2_early_2D.png beside 3_late_2D.png, and at 7_kinds.png.",
     f"5_bidirectional.png: {NOT_MIRRORED}.",
     f"8_through_time.png: {DIFFERENCE}",
+    "9_evolution.png: a row a recorded training step. Where it is grey, no error arrived then.",
 )
 
 
@@ -96,4 +97,10 @@ def tell(networks: Sequence[Trained], console: Console) -> None:
             when = f"after {iteration} iterations" if iteration else "before training"
             console.rule(f"The verdict on the {trained.name}, {when}, at lag {HALF}", align="left")
             console.print(found)
+            console.print()
+        if trained.run is not None:
+            console.rule(
+                f"The verdict over training, of the {trained.name}'s run, at lag {HALF}", align="left"
+            )
+            console.print(tt.diagnose(trained.run, dependency_length=HALF))
             console.print()

@@ -53,4 +53,4 @@ def build(name: str) -> Network:
     def diagnose(x: Any, y: Any) -> Any:
         return tt.diagnose(model, x, y, loss=loss, dependency_length=HALF)
 
-    return Network(tt.Probe(model, loss=loss), train, accuracy, diagnose)
+    return Network(model, loss, tt.Probe(model, loss=loss), train, accuracy, diagnose)

@@ -1,9 +1,13 @@
-"""Trains a network on the digits, and keeps what was captured early and late."""
+"""Trains a network on the digits, and keeps what was captured early, late and all the while."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -11,8 +15,10 @@ from rich.progress import Progress
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+import throughtime as tt
+from throughtime._alarm import Alarm
 from throughtime._demo.frameworks import Framework
-from throughtime._demo.networks import Classes, Digits
+from throughtime._demo.networks import HALF, Classes, Digits, Network
 from throughtime.diagnosis import Diagnosis
 
 SHOWN_SAMPLES = 16
@@ -20,6 +26,7 @@ SHOWN_UNITS = 6
 JUDGED, JUDGED_SAMPLES = "LSTM", 128
 BATCH = 64
 EARLY = 5
+RECORDS = 40
 
 Batch = tuple[Digits, Classes]
 
@@ -32,6 +39,8 @@ class Trained:
     captures: Mapping[int, xr.DataTree]
     accuracy: float
     diagnoses: Mapping[int, Diagnosis]
+    run: xr.DataTree | None
+    alarms: Sequence[Alarm]
 
     @property
     def late(self) -> xr.DataTree:
@@ -51,25 +60,49 @@ def read_digits() -> tuple[Batch, Batch]:
 
 
 def train(
-    framework: Framework, name: str, iterations: int, digits: tuple[Batch, Batch], progress: Progress
+    framework: Framework,
+    name: str,
+    iterations: int,
+    digits: tuple[Batch, Batch],
+    progress: Progress,
+    path: Path,
 ) -> Trained:
-    """Train, capture the same held-out digits early and late, and diagnose before and after."""
+    """Train, capture the same held-out digits early and late, and watch and diagnose the judged network."""
     network, rng = framework.build(name), np.random.default_rng(0)
     (x, y), test = digits
     looked_at = [part[:SHOWN_SAMPLES] for part in test]
     judged_on = test[0][:JUDGED_SAMPLES], test[1][:JUDGED_SAMPLES]
-    captures = {}
-    diagnoses = {0: network.diagnose(*judged_on)} if name == JUDGED else {}
+    is_judged, captures = name == JUDGED, {}
+    diagnoses = {0: network.diagnose(*judged_on)} if is_judged else {}
+    monitor = watching(network, looked_at, path, iterations // RECORDS) if is_judged else None
     task = progress.add_task(name, total=iterations)
-    for step in range(1, iterations + 1):
-        chosen = rng.choice(len(x), BATCH, replace=False)
-        network.train(x[chosen], y[chosen])
-        if step in (EARLY, iterations):
-            captures[step] = network.probe(*looked_at)
-        progress.advance(task)
-    if name == JUDGED:
+    with nullcontext() if monitor is None else monitor.watch(network.model):
+        for step in range(1, iterations + 1):
+            chosen = rng.choice(len(x), BATCH, replace=False)
+            network.train(x[chosen], y[chosen])
+            if monitor is not None:
+                monitor.step()
+            if step in (EARLY, iterations):
+                captures[step] = network.probe(*looked_at)
+            progress.advance(task)
+    if is_judged:
         diagnoses[iterations] = network.diagnose(*judged_on)
-    return Trained(name, captures, network.accuracy(*test), diagnoses)
+    run, alarms = (None, []) if monitor is None else (tt.open_run(path), monitor.alarms)
+    return Trained(name, captures, network.accuracy(*test), diagnoses, run, alarms)
+
+
+def watching(network: Network, batch: Sequence[Any], path: Path, every: int) -> tt.Monitor:
+    """Make a monitor with a run of its own; that of the last demo goes."""
+    shutil.rmtree(path, ignore_errors=True)
+    return tt.Monitor(
+        path,
+        batch=batch,
+        every=every,
+        quantities="timestep",  # norms of each sample: what intervals are made of
+        loss=network.loss,
+        vanishing_lag=HALF,
+        on_alarm=lambda alarm: None,  # told at the end
+    )
 
 
 def as_run(trained: Trained) -> xr.DataTree:

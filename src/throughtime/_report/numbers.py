@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from throughtime import cells, diagnostics
+from throughtime._alarm import ATTRIBUTE
 from throughtime._errors import ThroughTimeError
 from throughtime.diagnostics.checks import CERTIFICATES, dtype_of
 
@@ -46,7 +47,9 @@ def measures(leaf: xr.Dataset) -> tuple[str, ...]:
 
 def origin(tree: xr.DataTree) -> str:
     """Tabulate what was captured, and with what."""
-    rows = [(str(name).replace("_", " "), str(value)) for name, value in tree.attrs.items()]
+    rows = [
+        (str(name).replace("_", " "), str(value)) for name, value in tree.attrs.items() if name != ATTRIBUTE
+    ]
     losses = [
         float(np.asarray(node.to_dataset()["loss"]).ravel()[-1])
         for node in tree.leaves

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import xarray as xr
 
@@ -10,7 +11,9 @@ from throughtime import plots
 from throughtime._errors import ThroughTimeError
 from throughtime._report.sampled import few
 from throughtime._schema import WEIGHTS, states
+from throughtime._schema import layer as one_layer
 from throughtime.picture import Picture
+from throughtime.plots.data import last_step
 
 Named = tuple[str, Picture]
 
@@ -33,13 +36,18 @@ def _gradient_of_all(tree: xr.DataTree) -> str:
     return "hidden_gradient" if all("hidden_gradient" in leaf for leaf in leaves) else "output_gradient"
 
 
-def of_layer(node: xr.DataTree) -> tuple[list[Named], tuple[str, ...]]:
-    """Give the pictures of a layer, and a sentence for each that could not be drawn."""
+def of_layer(node: xr.DataTree, training: xr.Dataset | None) -> tuple[list[Named], tuple[str, ...]]:
+    """Give the pictures of a layer, and a sentence for each that could not be drawn.
+
+    `training` is the layer in a run, whose evolution is drawn.
+    """
     leaf = node.to_dataset()
-    alone, slides = (xr.DataTree.from_dict({node.path: each}) for each in (leaf, few(leaf)))
+    last, slides = last_step(leaf).load(), few(leaf).load()
     drawn: list[Named] = []
     left_out: list[str] = []
-    for name, draw in _candidates(alone, slides, leaf):
+    tree, steps = (xr.DataTree.from_dict({node.path: each}) for each in (last, slides))
+    run = None if training is None else xr.DataTree.from_dict({node.path: training})
+    for name, draw in _candidates(tree, steps, run):
         try:
             drawn.append((name, draw()))
         except ThroughTimeError as error:
@@ -48,9 +56,10 @@ def of_layer(node: xr.DataTree) -> tuple[list[Named], tuple[str, ...]]:
 
 
 def _candidates(
-    tree: xr.DataTree, slides: xr.DataTree, leaf: xr.Dataset
+    tree: xr.DataTree, slides: xr.DataTree, run: xr.DataTree | None
 ) -> Iterator[tuple[str, Callable[[], Picture]]]:
     """List what may apply, in the order of reading: gradients, states, gates, weights, measures."""
+    leaf = one_layer(slides)
     sliders = ("sample",) if leaf.sizes.get("sample", 0) > 1 else ()
     for state in states(leaf):
         if f"{state}_gradient" in leaf:
@@ -62,24 +71,38 @@ def _candidates(
             "Output gradient",
             (_heatmap(slides, "output_gradient", sliders) if timed else lambda: plots.scatter(tree)),
         )
+    if run is not None:
+        yield from _over_training(run)
     if "hidden" not in leaf:
         return
     yield "Lines of the hidden gradient", lambda: plots.lines(tree, "hidden_gradient")
     if "step" in leaf.dims:
-        yield "Evolution while training", lambda: plots.evolution(tree)
-        yield "Distribution while training", lambda: plots.histogram(tree, by="step")
+        yield "Distribution while training", lambda: plots.histogram(slides, by="step")
     yield "Lag profile", lambda: plots.lag_profile(tree)
     if "lag_matrix" in leaf:
         yield "Lag matrix", lambda: plots.lag_matrix(tree)
     yield "Step contributions", lambda: plots.contributions(tree)
     yield "Hidden state", _heatmap(slides, "hidden", sliders)
+    yield from _of_weights(tree, leaf)
+    yield "Spectrum", lambda: plots.spectrum(tree)
+
+
+def _of_weights(tree: xr.DataTree, leaf: xr.Dataset) -> Iterator[tuple[str, Callable[[], Picture]]]:
     if "gate_activation" in leaf:
         yield "Gates", lambda: plots.gates(tree)
     if any(name in leaf for name in WEIGHTS):
         yield "Weights", lambda: plots.weights(tree)
     if any(f"{name}_gradient" in leaf for name in WEIGHTS):
         yield "Weight gradients", lambda: plots.weights(tree, gradient=True)
-    yield "Spectrum", lambda: plots.spectrum(tree)
+
+
+def _over_training(run: xr.DataTree) -> Iterator[tuple[str, Callable[[], Picture]]]:
+    leaf = one_layer(run)
+    for quantity in (*(f"{state}_gradient" for state in states(leaf)), "output_gradient"):
+        if any("time" in leaf[name].dims for name in (quantity, f"{quantity}_norm") if name in leaf):
+            yield f"{_words(quantity)} while training", partial(plots.evolution, run, quantity)
+    if "lag_ratio" in leaf:
+        yield "Signal by lag while training", partial(plots.evolution, run, "lag_ratio")
 
 
 def _heatmap(tree: xr.DataTree, quantity: str, sliders: tuple[str, ...]) -> Callable[[], Picture]:

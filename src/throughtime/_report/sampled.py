@@ -27,10 +27,17 @@ def few(dataset: xr.Dataset) -> xr.Dataset:
 def sampled(tree: xr.DataTree) -> tuple[str, ...]:
     """Say what sliders leave out."""
     told = []
-    leaves = [node.to_dataset() for node in tree.leaves if node.data_vars]
+    leaves = [node.to_dataset() for node in tree.leaves if any(map(_is_slid, node.data_vars.values()))]
+    if not leaves:
+        return ()
     for dim, noun in (("sample", "samples"), ("step", "training steps")):
         total = max(leaf.sizes.get(dim, 0) for leaf in leaves)
         shown = max(few(leaf).sizes.get(dim, 0) for leaf in leaves)
         if shown < total:
             told.append(f"Sliders step through {shown} of {total} {noun}, chosen evenly.")
     return tuple(told)
+
+
+def _is_slid(values: xr.DataArray) -> bool:
+    """Whether a variable has sliders: a run that keeps norms only has none."""
+    return {"sample", "time"} < set(values.dims)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
 from throughtime._errors import DiagnosticError, SchemaError
+from throughtime._recorded import recorded_steps
 from throughtime._report.numbers import certificates, measures, origin
 from throughtime._report.pictures import of_layer, of_model
 from throughtime._report.sampled import sampled
@@ -16,7 +18,7 @@ from throughtime._save import checked_path, write
 from throughtime._schema import layer as one_layer
 from throughtime._summary import summary
 from throughtime._theme import Theme
-from throughtime.diagnosis import Diagnosis, diagnose
+from throughtime.diagnosis import Diagnosis, TrainingDiagnosis, diagnose
 from throughtime.plots.data import last_step
 
 READING = (
@@ -31,6 +33,7 @@ def report(
     path: str | os.PathLike[str],
     *,
     diagnosis: Diagnosis | None = None,
+    training: xr.DataTree | None = None,
     title: str | None = None,
     theme: Theme | None = None,
 ) -> Path:
@@ -43,12 +46,16 @@ def report(
     ----------
     tree_or_run : capture, or run with a dim `step`
         Sliders step through at most 16 samples, of a run 6, and 6 training steps, chosen evenly; images that
-        are larger still are shrunk by their largest magnitude. The page says both.
+        are larger still are shrunk by their largest magnitude. The page says both. A run may be larger than
+        memory: but for its evolution only the steps shown are read.
     path : str or path
         Ends in .html; without an ending it is added. An existing file is replaced at once.
     diagnosis : Diagnosis, optional
         What `diagnose` found, with which the page opens. Without it the capture is diagnosed, which leaves
-        use unmeasured: that needs the model.
+        use unmeasured: that needs the model. Of a run the verdict over training follows.
+    training : run, optional
+        Of the same model: evolution and the verdict over training are of it. By default of `tree_or_run`,
+        where that is a run.
     title : str, optional
     theme : Theme, optional
 
@@ -73,22 +80,22 @@ def report(
     """
     target = checked_path(path, ("html",))
     whole = _tree(tree_or_run)
+    training = (whole if recorded_steps(whole) else None) if training is None else _tree(training)
     from throughtime.render.report import Section, report_page  # noqa: PLC0415 - drawing libraries load late
 
-    last = whole.map_over_datasets(last_step)
-    verdict = _verdict(last, diagnosis)
-    sections = [] if verdict is None else [Section("The verdict", (), (verdict,))]
+    last = whole.map_over_datasets(last_step).load()
+    sections = [Section(*each) for each in _verdicts(last, training, diagnosis)]
     sections += [
         Section(
             "The model",
             (READING, *sampled(whole)),
             (summary(last)._repr_html_(), certificates(last), origin(whole)),
-            tuple(of_model(whole)),
+            tuple(of_model(last)),
         )
     ]
     for node in whole.leaves:
         if node.data_vars:
-            pictures, left_out = of_layer(node)
+            pictures, left_out = of_layer(node, _same_layer(training, node))
             sections.append(
                 Section(_name(node), (), measures(last[node.path].to_dataset()), tuple(pictures), left_out)
             )
@@ -96,20 +103,35 @@ def report(
     return target
 
 
-def _verdict(captured: xr.DataTree, diagnosis: Diagnosis | None) -> str | None:
-    """Tell the verdict in HTML; None where no layer has one."""
+def _verdicts(
+    last: xr.DataTree, training: xr.DataTree | None, diagnosis: Diagnosis | None
+) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+    """Tell the verdict in HTML, and that over training of a run; nothing where no layer has one."""
+    if diagnosis is not None:
+        yield "The verdict", (), (diagnosis._repr_html_(),)
+        if training is not None and not isinstance(diagnosis, TrainingDiagnosis):
+            found = diagnose(training, dependency_length=diagnosis.lag)
+            yield "Over training", (), (found.history._repr_html_(),)  # type: ignore[attr-defined]
+        return
     try:
-        return (diagnose(captured) if diagnosis is None else diagnosis)._repr_html_()
+        found = diagnose(last if training is None else training)
     except DiagnosticError:
+        return
+    yield "The verdict" if training is None else "The verdict over training", (), (found._repr_html_(),)
+
+
+def _same_layer(training: xr.DataTree | None, node: xr.DataTree) -> xr.Dataset | None:
+    if training is None or not any(leaf.path == node.path for leaf in training.leaves):
         return None
+    return training[node.path].to_dataset()
 
 
 def _tree(captured: Any) -> xr.DataTree:
-    """Take a capture as a tree in memory; a layer alone is a tree of one."""
+    """Take a capture or run as a tree, unread if it is on disk; a layer alone is a tree of one."""
     if isinstance(captured, xr.DataTree):
         if not any(node.data_vars for node in captured.leaves):
             raise SchemaError("There is no layer in this tree. Make one with tt.capture(model, x, y).")
-        return captured.load()
+        return captured
     leaf = one_layer(captured)
     return xr.DataTree.from_dict({f"/{leaf.attrs.get('layer', 'layer')}": leaf})
 

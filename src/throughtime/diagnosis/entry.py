@@ -69,7 +69,7 @@ def diagnose(
         Batches taken from a dataset, whose samples count together.
     step : int, optional
         Recorded training step of a run. Without it the last one is diagnosed, and reach, share and horizon
-        are measured at up to 25 of them: a `TrainingDiagnosis`. A run that keeps a summary gives medians
+        are measured at up to 13 of them: a `TrainingDiagnosis`. A run that keeps a summary gives medians
         over samples without intervals; one recorded with `quantities="timestep"` or "full" has both.
 
     Returns

@@ -141,6 +141,8 @@ def told(one: Answer) -> str:
     """Write an answer with its value and interval."""
     if one.answer == NOT_MEASURED:
         return NOT_MEASURED
+    if not one.n:  # a value without samples of its own
+        return number(one.value)
     return f"{one.answer}: {with_interval(one.value, one.interval)}"
 
 
@@ -153,14 +155,20 @@ def _paragraphs(found: Found) -> Iterator[tuple[str, list[str]]]:
             "What may help",
             [f"{each.text}. Because {each.evidence} ({each.source})" for each in found.remedies],
         )
-    reasons = {
-        f"{path}, {question} {getattr(layer, question).answer}: {getattr(layer, question).reason}"
-        for path, layer in found.layers.items()
-        for question in QUESTIONS
-        if getattr(layer, question).reason
-    }
-    notes = [*found.notes, *sorted(reasons)]
+    notes = [*found.notes, *_reasons(found)]
     if not math.isnan(found.loss):
-        notes.append(f"Mean loss {number(found.loss)} over {found.samples} samples.")
+        over = f" over {found.samples} samples" if found.samples else ""
+        notes.append(f"Mean loss {number(found.loss)}{over}.")
     if notes:
         yield "Notes", notes
+
+
+def _reasons(found: Found) -> list[str]:
+    """Say why an answer is unclear or missing, each reason once for all layers that it holds of."""
+    told: dict[tuple[str, str], list[str]] = {}
+    for path, layer in found.layers.items():
+        for question in QUESTIONS:
+            one: Answer = getattr(layer, question)
+            if one.reason:
+                told.setdefault((f"{question} {one.answer}", one.reason), []).append(path)
+    return [f"{', '.join(paths)}, {answer}: {reason}" for (answer, reason), paths in sorted(told.items())]

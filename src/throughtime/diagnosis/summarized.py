@@ -55,7 +55,20 @@ def judged(leaves: Mapping[str, xr.Dataset], lag: int | None) -> dict[str, Any]:
         say("use_not_measured", lag=asked, reason=say("needs_model")),
         say("reach_of_summary", lag=asked, layer=path, reach=reach),
     )
-    return found | {"lag": asked, "sentences": sentences, "layers": layers, "why": layers[path].why}
+    notes = [
+        say("read_at_many_steps", layer=path) for path, leaf in leaves.items() if _reads_many_steps(leaf)
+    ]
+    told = {"sentences": sentences, "notes": tuple(notes), "layers": layers, "why": layers[path].why}
+    return found | {"lag": asked, **told}
+
+
+def _reads_many_steps(leaf: xr.Dataset) -> bool:
+    """Whether a layer's output is asked for gradient at more than one step, by its largest quantile."""
+    norms = leaf.get("output_gradient_norm")
+    if norms is None or "time" not in norms.dims:
+        return False
+    others = [dim for dim in norms.dims if dim != "time"]
+    return int((norms > 0).any(others).sum()) > 1
 
 
 def broken(leaves: Mapping[str, xr.Dataset]) -> tuple[Verdict, str] | None:

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from throughtime._alarm import alarms_of_run
+from throughtime._as_text import as_text
 from throughtime._recorded import at_place, evenly, place_of, recorded_steps
 
 from . import integrity, measure, render, summarized
@@ -28,7 +29,7 @@ from .recorded import SUMMARY, as_captured, level, wanted
 from .swap import Swapped
 from .words import number, say, with_interval
 
-MOST_RECORDS = 25
+MOST_RECORDS = 13
 _COLUMNS = ("step", "layer", "loss", "question", "answer", "value", "low", "high", "n", "reason")
 
 
@@ -54,41 +55,26 @@ class Recorded:
 
 
 @dataclass(frozen=True, repr=False)
-class TrainingDiagnosis(Diagnosis):
-    """What a run tells: the diagnosis of its last record, and how reach and horizon came to be there.
-
-    Everything that a `Diagnosis` has is of the last recorded step.
+class History:
+    """Reach, share and horizon over the recorded steps of a run; prints as a table.
 
     Attributes
     ----------
-    step : int
-        The last recorded training step.
+    lag : int
     recorded : int
         How many steps the run holds.
     records : tuple of Recorded
-        At most 25 of them, chosen evenly, the first and the last included.
+        At most 13 of them, chosen evenly, the first and the last included.
     trend : tuple of str
-        How reach has changed from the first of them to the last, in words.
+        How reach has changed from the first of them to the last, and the alarms of the run, in words.
+    """
 
-    Examples
-    --------
-    >>> from throughtime import diagnose, testing
-    >>> leaves = [testing.decaying(rate, samples=16)["rnn"].to_dataset() for rate in (0.5, 0.9)]
-    >>> steps = xr.DataArray([0, 100], dims="step", name="step")
-    >>> run = xr.DataTree.from_dict({"/rnn": xr.concat(leaves, steps)})
-    >>> found = diagnose(run, dependency_length=10)
-    >>> found.over_training().query("question == 'reach'")["value"].round(4).tolist()
-    [0.001, 0.3487]
-    >>> found.trend
-    ('Reach of rnn at lag 10 has risen since step 0: from 0.000977 [0.000977, 0.000977] to 0.349 [0.349, 0.349].',)
-    """  # noqa: E501 - a sentence as it is printed
-
-    step: int = 0
-    recorded: int = 0
-    records: tuple[Recorded, ...] = ()
+    lag: int
+    recorded: int
+    records: tuple[Recorded, ...]
     trend: tuple[str, ...] = ()
 
-    def over_training(self) -> pd.DataFrame:
+    def to_dataframe(self) -> pd.DataFrame:
         """One row a recorded step, layer and question: answer, value, low, high, n, reason; horizon, too."""
         rows = [row for record in self.records for row in _rows(record)]
         return pd.DataFrame(rows, columns=_COLUMNS)
@@ -104,8 +90,7 @@ class TrainingDiagnosis(Diagnosis):
             }
             for record in self.records
         ]
-        own = {"step": self.step, "recorded": self.recorded, "trend": list(self.trend)}
-        return {**super().to_dict(), **own, "over_training": told}
+        return {"lag": self.lag, "recorded": self.recorded, "trend": list(self.trend), "records": told}
 
     def __rich__(self) -> RenderableType:
         table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
@@ -114,9 +99,12 @@ class TrainingDiagnosis(Diagnosis):
         for row in self._told():
             table.add_row(*map(Text, row))
         lines = [Text(f"  {line}") for line in self.trend]
-        heading = Text(say("over_training", n=len(self.records), all=self.recorded))
-        parts = (Text(say("last_record", step=self.step)), Text(), super().__rich__(), Text(), heading)
-        return Group(*parts, *lines, Text(), table)
+        return Group(Text(self._heading()), *lines, Text(), table)
+
+    def __str__(self) -> str:
+        return as_text(self)
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th {render.LEFT}>{html.escape(name)}</th>" for name in self._headings())
@@ -125,22 +113,72 @@ class TrainingDiagnosis(Diagnosis):
             for row in self._told()
         )
         trend = "".join(f"<li>{html.escape(line)}</li>" for line in self.trend)
-        heading = html.escape(say("over_training", n=len(self.records), all=self.recorded))
-        first = f"<p>{html.escape(say('last_record', step=self.step))}</p>"
-        table = f"<table><tr>{head}</tr>{rows}</table>"
-        return f"{first}{super()._repr_html_()}<p>{heading}</p><ul>{trend}</ul>{table}"
+        heading = f"<p>{html.escape(self._heading())}</p>"
+        return f"{heading}<ul>{trend}</ul><table><tr>{head}</tr>{rows}</table>"
+
+    def _heading(self) -> str:
+        return say("over_training", n=len(self.records), all=self.recorded)
 
     def _headings(self) -> tuple[str, ...]:
-        return "step", "loss", "layer", f"reach R({self.lag})", f"share ≥ {self.lag}", "horizon"
+        share = (f"share ≥ {self.lag}",) if self._has_share else ()
+        return "step", "loss", "layer", f"reach R({self.lag})", *share, "horizon"
+
+    @property
+    def _has_share(self) -> bool:
+        return any(
+            layer.share.answer != NOT_MEASURED for record in self.records for layer in record.layers.values()
+        )
 
     def _told(self) -> Iterator[tuple[str, ...]]:
         for record in self.records:
             shown = (str(record.step), number(record.loss))
             if record.stopped:
-                yield *shown, record.stopped, "", "", ""
+                yield *shown, record.stopped
             for path, layer in record.layers.items():
-                yield *shown, path, render.told(layer.reach), number(layer.share.value), layer.horizon
+                share = (number(layer.share.value),) if self._has_share else ()
+                yield *shown, path, render.told(layer.reach), *share, layer.horizon
                 shown = ("", "")
+
+
+@dataclass(frozen=True, repr=False)
+class TrainingDiagnosis(Diagnosis):
+    """What a run tells: the diagnosis of its last record, and how reach and horizon came to be there.
+
+    Everything that a `Diagnosis` has is of the last recorded step.
+
+    Attributes
+    ----------
+    step : int
+        The last recorded training step.
+    history : History
+
+    Examples
+    --------
+    >>> from throughtime import diagnose, testing
+    >>> leaves = [testing.decaying(rate, samples=16)["rnn"].to_dataset() for rate in (0.5, 0.9)]
+    >>> steps = xr.DataArray([0, 100], dims="step", name="step")
+    >>> run = xr.DataTree.from_dict({"/rnn": xr.concat(leaves, steps)})
+    >>> found = diagnose(run, dependency_length=10)
+    >>> found.history.to_dataframe().query("question == 'reach'")["value"].round(4).tolist()
+    [0.001, 0.3487]
+    >>> found.history.trend[0].partition(":")[0]
+    'Reach of rnn at lag 10 has risen since step 0'
+    """
+
+    step: int = 0
+    history: History = field(default_factory=lambda: History(1, 0, ()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers, strings, lists and dicts; NaN as None."""
+        return {**super().to_dict(), "step": self.step, "history": self.history.to_dict()}
+
+    def __rich__(self) -> RenderableType:
+        first = Text(say("last_record", step=self.step))
+        return Group(first, Text(), super().__rich__(), Text(), self.history)
+
+    def _repr_html_(self) -> str:
+        first = f"<p>{html.escape(say('last_record', step=self.step))}</p>"
+        return f"{first}{super()._repr_html_()}{self.history._repr_html_()}"
 
 
 def _rows(record: Recorded) -> Iterator[tuple[Any, ...]]:
@@ -171,10 +209,9 @@ def diagnose_run(tree: xr.DataTree, asked: Asked) -> TrainingDiagnosis:
     last = diagnose_record(tree, None, asked)
     places, lag = evenly(len(steps), MOST_RECORDS), last.lag or 1
     records = tuple(_record(tree, place, steps[place], lag, asked.seed) for place in places)
-    notes = (*last.notes, *(say("alarm", alarm=alarm) for alarm in alarms_of_run(tree.attrs)))
-    own: dict[str, Any] = {"step": steps[-1], "recorded": len(steps), "records": records}
-    own |= {"trend": tuple(_trend(records, lag)), "notes": notes, "lag": lag}
-    return TrainingDiagnosis(**vars(last) | own)
+    alarms = (say("alarm", alarm=alarm) for alarm in alarms_of_run(tree.attrs))
+    history = History(lag, len(steps), records, (*_trend(records, lag), *alarms))
+    return TrainingDiagnosis(**vars(last), step=steps[-1], history=history)
 
 
 def _record(tree: xr.DataTree, place: int, step: int, lag: int, seed: int) -> Recorded:

@@ -18,7 +18,7 @@ Captured = Layer | xr.DataArray
 UNITS = ("unit", "output_unit", "cell_unit", "feature")  # of which an array has one
 IMAGE = ("row", "column", "depth", "channel")
 _PLAIN = {"_(t)": "ₜ", "_t": "ₜ", "_s": "ₛ", "_0": "₀"}
-_SIGNED = ("step_contribution", LAGS, "lag_mean")  # norms, which the symbol says already
+_SIGNED = ("step_contribution", LAGS, "lag_mean", "lag_ratio")  # norms, which the symbol says already
 
 
 @dataclass(frozen=True)

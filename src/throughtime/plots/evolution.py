@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Unpack
 
 import numpy as np
@@ -9,12 +10,27 @@ import xarray as xr
 
 from throughtime._colors import Colors
 from throughtime._errors import PictureError
+from throughtime._schema import layer as one_layer
+from throughtime._schema import states
 from throughtime.picture import Axis, Image, Panel, Picture
 from throughtime.plots.colored import colors
-from throughtime.plots.data import Captured, Source, count, labels, only_valid, parts, read, title, unit_dim
+from throughtime.plots.data import (
+    Captured,
+    Source,
+    count,
+    labels,
+    only_valid,
+    parts,
+    read,
+    symbol_of,
+    title,
+    unit_dim,
+)
 from throughtime.plots.look import Look, checked, size
 from throughtime.plots.spread import quantiles
 
+_LAGS, _OF_LAGS = "lag_ratio", "‖dL/ds‖ ÷ lag 0"
+_BYTES_AT_ONCE = 2**25
 NOTE = (
     "A row is one recorded training step, the first at the top, a column a timestep of the input. Rows have "
     "the same height, whatever lies between two records."
@@ -27,9 +43,11 @@ def evolution(run: Captured, quantity: str = "hidden_gradient", **look: Unpack[L
     Parameters
     ----------
     run : capture with one layer, a layer, or DataArray, with a dim `step`
-        Several captures become one with `xarray.concat(leaves, dim="step")`.
+        Several captures become one with `xarray.concat(leaves, dim="step")`. A run from disk is read a few
+        steps at a time, so that it may be larger than memory.
     quantity : str
-        A variable of the layer with time. Nothing to a DataArray.
+        A variable of the layer with time, or `lag_ratio`, the signal by lag. Of a run that keeps norms its
+        `…_norm` is taken. Nothing to a DataArray.
     **look
         See `tt.plots.Look`: limits, scale, cmap, title, width, height; with `share=False` each row is divided
         by its own largest magnitude.
@@ -43,7 +61,7 @@ def evolution(run: Captured, quantity: str = "hidden_gradient", **look: Unpack[L
     SchemaError
         The layer lacks the quantity, or there are several layers.
     PictureError
-        There is no dim `step`, or no `time`.
+        There is no dim `step`, or neither `time` nor `lag`.
 
     Examples
     --------
@@ -55,8 +73,9 @@ def evolution(run: Captured, quantity: str = "hidden_gradient", **look: Unpack[L
     (3, 50)
     """
     look = checked(look)
-    source = read(run, quantity)
-    missing = [dim for dim in ("step", "time") if dim not in source.values.dims]
+    source = _source(run, quantity)
+    along = "lag" if "lag" in source.values.dims else "time"
+    missing = [dim for dim in ("step", along) if dim not in source.values.dims]
     if missing:
         raise PictureError(
             f"{source.name} has no axis {missing[0]!r}. evolution draws a run over training steps; several "
@@ -64,14 +83,16 @@ def evolution(run: Captured, quantity: str = "hidden_gradient", **look: Unpack[L
         )
     shown = _median(source)
     if look.get("share") is False:
-        largest = shown.where(np.isfinite(shown)).max("time")
+        largest = shown.where(np.isfinite(shown)).max(along)
         shown = shown / largest.where(largest > 0, 1.0)
     summed = Source(shown, None, source.name, _symbol(source), source.where)
     fit = colors(summed, shown.values, look)
-    panels = tuple(_panel(part, name, _image(part, fit)) for name, part in parts(shown, ["step", "time"]))
+    panels = tuple(_panel(part, name, _image(part, fit)) for name, part in parts(shown, ["step", along]))
     told = [count(int(shown.sizes["step"]), "training step")]
     if "sample" in source.values.dims:
         told.append(f"median over {count(int(source.values.sizes['sample']), 'sample')}")
+    elif "quantile" in source.values.dims or source.name == _LAGS:
+        told.append("median over samples")
     return Picture(
         panels,
         columns=min(2, len(panels)),
@@ -82,12 +103,42 @@ def evolution(run: Captured, quantity: str = "hidden_gradient", **look: Unpack[L
     )
 
 
+def _source(run: Captured, quantity: str) -> Source:
+    """Read a quantity, or the norm that a run keeps of it."""
+    if isinstance(run, xr.DataArray):
+        return read(run)
+    leaf, norms = one_layer(run), f"{quantity}_norm"
+    if quantity == _LAGS:
+        return replace(read(run, quantity), symbol=_OF_LAGS)
+    if quantity in leaf or norms not in leaf:
+        return read(run, quantity)
+    source, symbol = read(run, norms), symbol_of(quantity, states(leaf))
+    return replace(source, symbol=symbol if "‖" in symbol else f"‖{symbol}‖")
+
+
 def _symbol(source: Source) -> str:
     return f"‖{source.symbol}‖" if unit_dim(source.values) else source.symbol
 
 
 def _median(source: Source) -> xr.DataArray:
+    """Norm over units and median over samples, of a run from disk a few steps at a time."""
+    if source.values.chunks is None:
+        return _median_of(source)
+    total = int(source.values.sizes["step"])
+    together = max(1, int(_BYTES_AT_ONCE * total // max(1, source.values.nbytes)))
+    places = [np.arange(start, min(start + together, total)) for start in range(0, total, together)]
+    return xr.concat([_median_of(_loaded(source.at(step=each))) for each in places], "step")
+
+
+def _loaded(source: Source) -> Source:
+    valid = None if source.valid is None else source.valid.load()
+    return replace(source, values=source.values.load(), valid=valid)
+
+
+def _median_of(source: Source) -> xr.DataArray:
     """Norm over units and median over samples; masked steps do not count."""
+    if "quantile" in source.values.dims:
+        return source.values.sel(quantile=0.5, drop=True).astype(np.float64)
     values = only_valid(source).astype(np.float64)
     unit = unit_dim(values)
     if unit:
@@ -103,7 +154,7 @@ def _median(source: Source) -> xr.DataArray:
 
 def _image(part: xr.DataArray, fit: Colors) -> Image:
     """Make the image of one direction or gate."""
-    values = part.transpose("step", "time").values
+    values = part.transpose("step", "lag" if "lag" in part.dims else "time").values
     box = ((-0.5, values.shape[1] - 0.5), (-0.5, values.shape[0] - 0.5))
     return Image(values, *box, fit, rows=np.array(labels(part, "step"), dtype=object))
 
@@ -115,6 +166,6 @@ def _panel(part: xr.DataArray, name: str, image: Image) -> Panel:
     return Panel(
         (image,),
         title=name,
-        x=Axis("timestep", image.x),
+        x=Axis("lag, steps back" if "lag" in part.dims else "timestep", image.x),
         y=Axis("training step", image.y, ticks, reversed=True),
     )
