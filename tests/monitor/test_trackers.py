@@ -147,19 +147,32 @@ class TestMLflow:
         stored = client.download_artifacts(run.info.run_id, pictures[-1])
         np.testing.assert_array_equal(matplotlib.image.imread(stored), wanted)
 
-    def test_the_active_run_is_used_and_goes_on(self, tmp_path: Path, monkeypatch: Any) -> None:
+    @pytest.mark.parametrize("is_told", [False, True], ids=["by default", "with its address"])
+    def test_the_active_run_is_used_and_goes_on(self, tmp_path: Path, is_told: bool) -> None:
         before, uri = mlflow.get_tracking_uri(), f"sqlite:///{tmp_path}/store.db"
         mlflow.set_tracking_uri(uri)
         try:
             mlflow.set_experiment("mine")
             with mlflow.start_run() as run:
-                watched(tmp_path, made(), 2, every=2, sinks=tt.sinks.MLflow())
+                watched(tmp_path, made(), 2, every=2, sinks=tt.sinks.MLflow(uri if is_told else None))
                 assert mlflow.active_run().info.run_id == run.info.run_id
                 assert mlflow.MlflowClient().get_run(run.info.run_id).info.status == "RUNNING"
         finally:
             mlflow.set_tracking_uri(before)
         client, run = only_run(uri, "mine")
         assert [each.step for each in client.get_metric_history(run.info.run_id, LOSS)] == [0, 2]
+
+    def test_an_active_run_elsewhere_is_left_alone(self, tmp_path: Path) -> None:
+        before, there = mlflow.get_tracking_uri(), f"sqlite:///{tmp_path}/there.db"
+        mlflow.set_tracking_uri(there)
+        try:
+            mlflow.set_experiment("mine")
+            with mlflow.start_run():
+                watched(tmp_path, made(), 2, every=2, sinks=tt.sinks.MLflow(f"sqlite:///{tmp_path}/here.db"))
+        finally:
+            mlflow.set_tracking_uri(before)
+        assert not only_run(there, "mine")[1].data.metrics
+        assert LOSS in only_run(f"sqlite:///{tmp_path}/here.db", "throughtime")[1].data.metrics
 
     def test_more_metrics_than_a_call_takes_and_names_it_does_not(self, tmp_path: Path) -> None:
         uri = f"sqlite:///{tmp_path}/store.db"

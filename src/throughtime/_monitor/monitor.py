@@ -217,7 +217,7 @@ class Monitor:
         gradient_norm : float or scalar tensor, optional
             Norm of all gradients before clipping: what `torch.nn.utils.clip_grad_norm_` returns.
         clip_norm : float, optional
-            What the norm is clipped to.
+            What the norm is clipped to, without the loss scale.
         loss_scale : float, optional
             In mixed precision, what these gradients are still multiplied by: `scaler.get_scale()`, or 1 after
             `scaler.unscale_(optimizer)`. A norm that is not finite is then a step which the scaler skips.
