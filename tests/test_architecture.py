@@ -110,6 +110,7 @@ MAY_IMPORT = {
         "_alarm",
         "_errors",
         "_inside",
+        "_label",
         "_live",
         "_monitor",
         "_probe",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,20 +36,60 @@ class Labels:
 
     def __call__(self, record: ModelRecord) -> xr.DataTree:
         """Make the tree, see `label`."""
-        tree = xr.DataTree()
-        for leaf in record.layers:  # from_dict would put shallow paths first
-            tree[f"/{leaf.path}"] = xr.DataTree()
-            tree[f"/{leaf.path}"].dataset = self._dataset(leaf, _variables(leaf, record))
-        tree.attrs.update(record.attributes)
-        return tree
+        return self.beside(record).tree()
 
-    def _dataset(self, leaf: LayerRecord, variables: Mapping[str, Array]) -> xr.Dataset:
+    def beside(self, record: ModelRecord) -> Captured:
+        """Give arrays and labels side by side: joining them takes longer than many a use of one array."""
+        leaves = {}
+        for leaf in record.layers:
+            arrays = _variables(leaf, record)
+            leaves[f"/{leaf.path}"] = Leaf(self._laid_out(leaf, arrays), arrays)
+        return Captured(leaves, dict(record.attributes))
+
+    def _laid_out(self, leaf: LayerRecord, variables: Mapping[str, Array]) -> xr.Dataset:
         key = _layout(leaf, variables)
         if key not in self._layouts:
             if len(self._layouts) >= _MOST_LAYOUTS:
                 self._layouts.clear()
             self._layouts[key] = _empty(leaf, variables)
-        return self._layouts[key].copy(data=variables)
+        return self._layouts[key]
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One layer's arrays beside a Dataset that has their dims, coordinates and attributes."""
+
+    layout: xr.Dataset
+    arrays: Mapping[str, Array]
+
+    def dims(self, name: str) -> tuple[str, ...]:
+        return tuple(map(str, self.layout.variables[name].dims))
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A capture, leaf by leaf, before it is labelled."""
+
+    leaves: Mapping[str, Leaf]
+    attributes: dict[str, Any]
+
+    def tree(self) -> xr.DataTree:
+        """Label it."""
+        tree = xr.DataTree()
+        for path, leaf in self.leaves.items():  # from_dict would put shallow paths first
+            tree[path] = xr.DataTree(leaf.layout.copy(data=leaf.arrays))
+        tree.attrs.update(self.attributes)
+        return tree
+
+    @classmethod
+    def of(cls, tree: xr.DataTree) -> Captured:
+        """Take a tree apart."""
+        leaves = {}
+        for node in tree.leaves:
+            layout = node.to_dataset()
+            arrays = {str(name): layout.variables[name].values for name in layout.data_vars}
+            leaves[node.path] = Leaf(layout, arrays)
+        return cls(leaves, {str(name): value for name, value in tree.attrs.items()})
 
 
 def _variables(leaf: LayerRecord, record: ModelRecord) -> dict[str, Array]:

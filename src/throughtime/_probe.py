@@ -19,7 +19,7 @@ from throughtime._budget import Budget, ExceededError, Need, allowed
 from throughtime._chunks import capture_in_chunks
 from throughtime._errors import LossError, NoGradientError, SchemaError, ThroughTimeWarning
 from throughtime._inside import Warn, apart, per_sample, with_inside
-from throughtime._label import Labels
+from throughtime._label import Captured, Labels
 from throughtime._record import (
     UNREACHED,
     Array,
@@ -83,18 +83,18 @@ class Probe:
     def __call__(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> xr.DataTree:
         """Capture one batch. See `capture` for the arguments and what is returned."""
         batch = take(x, y, sample_weight)
-        return self._labelled(self._captured(batch, solve=True), batch)
+        return self._labelled(self._captured(batch, solve=True), batch).tree()
 
-    def begin(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> Callable[[Warn], xr.DataTree]:
+    def begin(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> Callable[[Warn], Captured]:
         """Run the model on one batch; what is inside its layers is solved when the result is called.
 
         The model may go on training meanwhile, and the call may be made once, in any thread.
 
         Returns
         -------
-        callable (warn) -> DataTree
-            What the probe itself would have returned. `warn` is called with the text of a warning: Python's
-            own are no business of a second thread.
+        callable (warn) -> Captured
+            Its `tree()` is what the probe itself would have returned. `warn` is called with the text of a
+            warning: Python's own are no business of a second thread.
         """
         batch = take(x, y, sample_weight)
         try:
@@ -102,11 +102,11 @@ class Probe:
         except ExceededError:
             held = []
         if not held:
-            tree = self._labelled(self._captured(batch, solve=True), batch)
-            return lambda _: tree
+            whole = self._labelled(self._captured(batch, solve=True), batch)
+            return lambda _: whole
         self._check_reached(held[0])
 
-        def finish(warn: Warn) -> xr.DataTree:
+        def finish(warn: Warn) -> Captured:
             record = self._completed(held.pop(), warn=warn)  # held by nobody else while it is solved
             self._check_named(record)
             return self._labelled(record, batch)
@@ -116,10 +116,10 @@ class Probe:
     def _apart(self, record: ModelRecord) -> ModelRecord:
         return replace(record, layers=tuple(map(apart, record.layers)))
 
-    def _labelled(self, record: ModelRecord, batch: Batch) -> xr.DataTree:
-        tree = self._label(record)
-        tree.attrs["batch"] = batch.origin
-        return tree
+    def _labelled(self, record: ModelRecord, batch: Batch) -> Captured:
+        captured = self._label.beside(record)
+        captured.attributes["batch"] = batch.origin
+        return captured
 
     def losses(
         self, x: Any, y: Any = None, *, sample_weight: Any = None, step: int | None = None

@@ -15,7 +15,7 @@ from throughtime._live.follower import Follower
 from throughtime._live.kept import Kept
 from throughtime._live.profile import MOST_LINES, Profile
 from throughtime._live.records import View, losses, read, views
-from throughtime._monitor.levels import stored
+from throughtime._monitor.levels import reduced_tree
 from throughtime._store import Run
 from throughtime._theme import Theme
 
@@ -31,7 +31,7 @@ def trees(both_ways: bool) -> list:
 def followed(path: Path, level: str, both_ways: bool = False) -> Follower:
     with Run(path / "run.zarr") as run:
         for step, tree in enumerate(trees(both_ways)):
-            run.append(stored(tree, level, None), 10 * step)
+            run.append(reduced_tree(tree, level), 10 * step)
     follower = Follower(path / "run.zarr")
     assert follower.refresh()
     return follower

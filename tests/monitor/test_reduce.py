@@ -10,7 +10,9 @@ import xarray as xr
 
 import throughtime as tt
 from throughtime import testing
+from throughtime._label import Captured
 from throughtime._monitor import reduce
+from throughtime._monitor.arrays import Array, as_tree, held
 from throughtime._monitor.levels import stored
 from throughtime.diagnostics.lags import signals
 
@@ -19,6 +21,12 @@ RNG = np.random.default_rng(0)
 
 def leaf_of(tree: xr.DataTree) -> xr.Dataset:
     return next(iter(tree.leaves)).to_dataset()
+
+
+def parted(leaf: xr.Dataset) -> tuple[Any, xr.Dataset]:
+    """Give a layer as a monitor has it: arrays, and the Dataset with their labels."""
+    captured = Captured.of(xr.DataTree.from_dict({"rnn": leaf}))
+    return held(captured.leaves["/rnn"]), leaf
 
 
 def noisy(tree: xr.DataTree, *, holes: float = 0.0) -> xr.Dataset:
@@ -55,16 +63,16 @@ GATED = [name for name, leaf in LEAVES.items() if "gate_activation" in leaf]
 def test_the_signal_by_lag_is_that_of_the_lag_profile(name: str) -> None:
     leaf = LEAVES[name]
     wanted = np.exp(signals(leaf)["log_ratio"].median("sample"))
-    found = reduce.lag_ratio(leaf)
+    found = reduce.lag_ratio(*parted(leaf))
     assert found.dims[0] == "lag"
-    np.testing.assert_allclose(found.transpose(*wanted.dims).values, wanted, rtol=1e-12)
+    np.testing.assert_allclose(found.ordered(*wanted.dims).values, wanted, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", GATED)
 @pytest.mark.filterwarnings("ignore:Mean of empty slice:RuntimeWarning")
 def test_saturation_is_that_of_diagnostics(name: str) -> None:
     leaf = LEAVES[name]
-    found, wanted = reduce.saturation(leaf), tt.diagnostics.saturation(leaf).mean("unit")
+    found, wanted = reduce.saturation(*parted(leaf)), tt.diagnostics.saturation(leaf).mean("unit")
     for side in ("left", "right"):
         assert found[side].dims == wanted[side].dims
         np.testing.assert_allclose(found[side].values, wanted[side], rtol=1e-14)
@@ -72,8 +80,8 @@ def test_saturation_is_that_of_diagnostics(name: str) -> None:
 
 def test_saturation_is_not_told_where_the_certificate_fails() -> None:
     leaf = LEAVES["saturated"].assign(certificate_time=1.0)
-    assert not reduce.is_certified(leaf)
-    assert np.isnan(reduce.saturation(leaf)["left"].values).all()
+    assert not reduce.is_certified(*parted(leaf))
+    assert np.isnan(reduce.saturation(*parted(leaf))["left"].values).all()
     with pytest.raises(tt.DiagnosticError):
         tt.diagnostics.saturation(leaf)
 
@@ -85,27 +93,28 @@ def test_quantiles_are_numpys(seed: int) -> None:
     values = rng.normal(size=(rng.integers(1, 9), 5, 3))
     values[rng.random(values.shape) < rng.random()] = np.nan
     asked = [0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0]
-    found = reduce.quantiles(xr.Variable(("sample", "time", "gate"), values), asked)
+    found = reduce.quantiles(Array(("sample", "time", "gate"), values), asked)
     assert found.dims == ("quantile", "time", "gate")
     np.testing.assert_allclose(found.values, np.nanquantile(values, asked, axis=0), rtol=1e-13)
 
 
 def test_one_number_a_sample_has_quantiles_too() -> None:
     values = RNG.normal(size=8)
-    found = reduce.quantiles(xr.Variable("sample", values), [0.25, 0.5])
+    found = reduce.quantiles(Array(("sample",), values), [0.25, 0.5])
     np.testing.assert_allclose(found.values, np.quantile(values, [0.25, 0.5]), rtol=1e-13)
 
 
 def test_infinities_stay_infinite() -> None:
     values = np.array([[-np.inf, -np.inf, np.inf], [-np.inf, 1.0, np.inf]])
-    found = reduce.quantiles(xr.Variable(("sample", "time"), values), [0.5]).values[0]
+    found = reduce.quantiles(Array(("sample", "time"), values), [0.5]).values[0]
     assert found.tolist() == [-np.inf, -np.inf, np.inf]
 
 
 @pytest.mark.parametrize("name", LEAVES)
 def test_norms_are_over_units_with_masked_steps_left_out(name: str) -> None:
     leaf = LEAVES[name]
-    kept: Any = stored(xr.DataTree.from_dict({"rnn": leaf}), "timestep", None)["rnn"].to_dataset()
+    captured = Captured.of(xr.DataTree.from_dict({"rnn": leaf}))
+    kept: Any = as_tree(stored(captured, "timestep", None), captured, [])["rnn"].to_dataset()
     gradient = leaf["hidden_gradient"]
     with np.errstate(over="ignore", invalid="ignore"):
         wanted = np.sqrt((gradient.astype(float) ** 2).sum("unit", skipna=False))
@@ -121,7 +130,7 @@ def test_change_of_weights_is_relative_to_their_size() -> None:
     leaf["kernel"][:, 1] = 0.0
     leaf["hidden_gradient"] = ("sample", "time", "unit"), np.ones((2, 3, 5))
     before = {"/rnn": {"kernel": leaf["kernel"].values - 0.1}}
-    kept = stored(xr.DataTree.from_dict({"rnn": leaf}), "summary", before)["rnn"]
+    kept = stored(Captured.of(xr.DataTree.from_dict({"rnn": leaf})), "summary", before)["/rnn"]
     size = np.sqrt((leaf["kernel"].values ** 2).sum((0, 2)))
     wanted = np.where(size > 0, 0.1 * np.sqrt(15) / np.where(size > 0, size, 1), np.nan)
-    np.testing.assert_allclose(kept["kernel_change"], wanted, rtol=1e-12)
+    np.testing.assert_allclose(kept["kernel_change"].values, wanted, rtol=1e-12)

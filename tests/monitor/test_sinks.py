@@ -282,6 +282,27 @@ class TestFailing:
         assert len(caught) == 1
         assert run["rnn"].sizes["step"] == len(kept.records) == 4
 
+    def test_a_sink_is_left_out_after_three_failures_in_a_row(self, tmp_path: Path) -> None:
+        class Sink:
+            def __init__(self, fails: Any) -> None:
+                self.asked: list[int] = []
+                self.fails, self.is_closed = fails, False
+
+            def write(self, record: Record) -> None:
+                self.asked.append(record.step)
+                if self.fails(record.step):
+                    raise ConnectionError("nobody there")
+
+            def close(self) -> None:
+                self.is_closed = True
+
+        gone, shaky = Sink(lambda step: step >= 2), Sink(lambda step: step % 3 != 2)
+        with pytest.warns(tt.ThroughTimeWarning, match="nobody there"):
+            watched(tmp_path, made(), 8, every=1, sinks=[gone, shaky])
+        assert gone.asked == [0, 1, 2, 3, 4]
+        assert shaky.asked == list(range(9))
+        assert gone.is_closed
+
     def test_what_is_no_sink(self, tmp_path: Path) -> None:
         with pytest.raises(tt.MonitorError, match=r"write\(record\), not str"):
             tt.Monitor(tmp_path / "run.zarr", BATCH, sinks="tensorboard")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,22 @@ LOSS = "throughtime/rnn/loss"
 IMAGE = "throughtime/rnn/forward/gradient_norm_through_time"
 
 
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: Any) -> Iterator[None]:
+    """Note every address beyond this machine that this process asks for."""
+    asked, connect = [], socket.socket.connect
+
+    def noted(self: socket.socket, address: Any) -> None:
+        if self.family != socket.AF_UNIX and address[0] not in ("127.0.0.1", "::1"):
+            asked.append(address)
+            raise ConnectionRefusedError("no network in tests")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", noted)
+    yield
+    assert not asked
+
+
 class Kept:
     def __init__(self) -> None:
         self.records: list[Record] = []
@@ -36,7 +54,7 @@ class Kept:
 
 class TestWandB:
     @pytest.fixture(autouse=True)
-    def offline(self, tmp_path: Path, monkeypatch: Any) -> None:
+    def settings(self, tmp_path: Path, monkeypatch: Any) -> None:
         for name, value in {"MODE": "offline", "DIR": str(tmp_path), "SILENT": "true"}.items():
             monkeypatch.setenv(f"WANDB_{name}", value)
         monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
@@ -147,19 +165,32 @@ class TestMLflow:
         stored = client.download_artifacts(run.info.run_id, pictures[-1])
         np.testing.assert_array_equal(matplotlib.image.imread(stored), wanted)
 
-    def test_the_active_run_is_used_and_goes_on(self, tmp_path: Path, monkeypatch: Any) -> None:
+    @pytest.mark.parametrize("is_told", [False, True], ids=["by default", "with its address"])
+    def test_the_active_run_is_used_and_goes_on(self, tmp_path: Path, is_told: bool) -> None:
         before, uri = mlflow.get_tracking_uri(), f"sqlite:///{tmp_path}/store.db"
         mlflow.set_tracking_uri(uri)
         try:
             mlflow.set_experiment("mine")
             with mlflow.start_run() as run:
-                watched(tmp_path, made(), 2, every=2, sinks=tt.sinks.MLflow())
+                watched(tmp_path, made(), 2, every=2, sinks=tt.sinks.MLflow(uri if is_told else None))
                 assert mlflow.active_run().info.run_id == run.info.run_id
                 assert mlflow.MlflowClient().get_run(run.info.run_id).info.status == "RUNNING"
         finally:
             mlflow.set_tracking_uri(before)
         client, run = only_run(uri, "mine")
         assert [each.step for each in client.get_metric_history(run.info.run_id, LOSS)] == [0, 2]
+
+    def test_an_active_run_elsewhere_is_left_alone(self, tmp_path: Path) -> None:
+        before, there = mlflow.get_tracking_uri(), f"sqlite:///{tmp_path}/there.db"
+        mlflow.set_tracking_uri(there)
+        try:
+            mlflow.set_experiment("mine")
+            with mlflow.start_run():
+                watched(tmp_path, made(), 2, every=2, sinks=tt.sinks.MLflow(f"sqlite:///{tmp_path}/here.db"))
+        finally:
+            mlflow.set_tracking_uri(before)
+        assert not only_run(there, "mine")[1].data.metrics
+        assert LOSS in only_run(f"sqlite:///{tmp_path}/here.db", "throughtime")[1].data.metrics
 
     def test_more_metrics_than_a_call_takes_and_names_it_does_not(self, tmp_path: Path) -> None:
         uri = f"sqlite:///{tmp_path}/store.db"

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from throughtime._monitor.levels import QUANTILES, stored
+from throughtime._monitor.levels import QUANTILES, reduced_tree
 from throughtime._schema import states
 from throughtime.diagnosis.recorded import FULL, level
 
@@ -119,8 +119,9 @@ def _summarized(leaf: xr.Dataset, view: View, place: int) -> xr.Dataset:
         *of_states,
     ]
     one = leaf[[name for name in dict.fromkeys(taken) if name in leaf]].isel(step=place).load()
-    summary = stored(xr.DataTree.from_dict({"/layer": one.drop_vars("step")}), "summary", None)
-    return summary["layer"].to_dataset().expand_dims("step")
+    summary = reduced_tree(xr.DataTree.from_dict({"/layer": one.drop_vars("step")}), "summary")
+    reduced: xr.Dataset = summary["layer"].to_dataset()
+    return reduced.expand_dims("step")
 
 
 def losses(tree: xr.DataTree, start: int) -> Floats:

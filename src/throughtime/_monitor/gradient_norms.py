@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-import xarray as xr
 
 from throughtime._alarm import Alarm
 from throughtime._errors import MonitorError
+
+from .arrays import Array
 
 _MOST = 1024  # norms kept as they came, perhaps on an accelerator, before they are read
 _CONCERNED = ("nonfinite", "explosion")  # alarms that a norm is evidence for
@@ -51,13 +52,9 @@ class Norms:
     numbers: dict[str, float] = field(default_factory=dict)
     broken: tuple[int, float] | None = None
 
-    def added_to(self, kept: xr.DataTree) -> xr.DataTree:
-        """Give a tree these numbers as variables of its root."""
-        if not self.numbers:
-            return kept
-        kept = kept.copy()
-        kept.dataset = kept.to_dataset(inherit=False).assign(self.numbers)
-        return kept
+    def arrays(self) -> dict[str, Array]:
+        """Give these numbers as variables of a run's root."""
+        return {name: Array((), np.asarray(value, np.float64)) for name, value in self.numbers.items()}
 
     def explained(self, alarms: Iterable[Alarm], step: int) -> Iterator[Alarm]:
         """Add the norm to the evidence it belongs to; one that is not finite is an alarm by itself."""

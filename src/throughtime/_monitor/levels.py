@@ -6,15 +6,15 @@ Norms are over units and in float64: gradients that fade leave the range of floa
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
 from throughtime._errors import MonitorError, SchemaError
+from throughtime._label import Captured, Leaf
 from throughtime._schema import quantities, states
 
+from .arrays import Array, Arrays, Reduced, Values, as_tree, held
 from .reduce import lag_ratio, norm, quantiles, saturation, where_valid
 
 LEVELS = ("summary", "timestep", "full")
@@ -36,83 +36,77 @@ def level_of(asked: str | Iterable[str]) -> str | frozenset[str]:
         ) from None
 
 
-Weights = Mapping[str, Mapping[str, npt.NDArray[Any]]]  # by layer and name
+Weights = Mapping[str, Mapping[str, Values]]  # by layer and name
 
 
-def weights_of(tree: xr.DataTree) -> Weights:
+def weights_of(captured: Captured) -> Weights:
     """Take from a capture what the next record is compared with."""
-    leaves = {leaf.path: _held(leaf.to_dataset()) for leaf in tree.leaves}
-    return {path: {name: leaf[name].values for name in _weights(leaf)} for path, leaf in leaves.items()}
+    return {
+        path: {name: leaf.arrays[name] for name in _weights(leaf)} for path, leaf in captured.leaves.items()
+    }
 
 
-def stored(tree: xr.DataTree, level: str | frozenset[str], before: Weights | None) -> xr.DataTree:
+def stored(captured: Captured, level: str | frozenset[str], before: Weights | None) -> Reduced:
     """Reduce a capture to what is stored.
 
     Parameters
     ----------
-    tree : DataTree
+    captured : Captured
     level : as `level_of` returns it
     before : mapping or None
         The weights of the capture recorded last, for how far they have moved since.
     """
     if not isinstance(level, str) or level == "full":
-        return tree
-    reduced = xr.DataTree()
-    for leaf in tree.leaves:
-        previous = None if before is None else before[leaf.path]
-        with np.errstate(all="ignore"):  # what is not finite is stored as it is
-            reduced[leaf.path] = xr.DataTree(_reduced(leaf.to_dataset(), level, previous))
-    reduced.attrs.update(tree.attrs)
-    return reduced
+        return {path: held(leaf) for path, leaf in captured.leaves.items()}
+    with np.errstate(all="ignore"):  # what is not finite is stored as it is
+        return {
+            path: _reduced(leaf, level, None if before is None else before[path])
+            for path, leaf in captured.leaves.items()
+        }
 
 
-def _reduced(leaf: xr.Dataset, level: str, before: Mapping[str, Any] | None) -> xr.Dataset:
-    held = _held(leaf)
-    arrays = {name: held[name] for name in _SCALARS if name in held}
-    for name in (*_THROUGH_TIME, *(f"{state}_gradient" for state in states(leaf))):
-        if name in held:
-            norms = where_valid(norm(held[name], _KEPT_DIMS), held.get("valid"))
-            whole = level == "timestep"
-            arrays[f"{name}_norm"] = norms if whole else quantiles(norms, QUANTILES)
-    arrays.update(_of_weights(held, before))
-    if level == "timestep" and "valid" in held:
-        arrays["valid"] = held["valid"]
-    if "gate_activation" in held:
-        arrays.update({f"saturation_{side}": share for side, share in saturation(leaf).items()})
-    if any(f"{state}_gradient" in held for state in states(leaf)):
-        arrays["lag_ratio"] = lag_ratio(leaf)
-    plain = {name: xr.Variable(array.dims, array.values) for name, array in arrays.items()}
-    return xr.Dataset(plain, coords=_coordinates(leaf, plain.values()), attrs=leaf.attrs)
+def reduced_tree(tree: xr.DataTree, level: str) -> xr.DataTree:
+    """Reduce a labelled capture to what a level stores of it."""
+    captured = Captured.of(tree)
+    return as_tree(stored(captured, level, None), captured, QUANTILES)
 
 
-def _held(leaf: xr.Dataset) -> dict[str, xr.Variable]:
-    return {str(name): leaf.variables[name] for name in leaf.data_vars}
+def _reduced(leaf: Leaf, level: str, before: Mapping[str, Values] | None) -> Arrays:
+    arrays = held(leaf)
+    names = states(leaf.layout)
+    found = {name: arrays[name] for name in _SCALARS if name in arrays}
+    for name in (*_THROUGH_TIME, *(f"{state}_gradient" for state in names)):
+        if name in arrays:
+            norms = where_valid(norm(arrays[name], _KEPT_DIMS), arrays.get("valid"))
+            found[f"{name}_norm"] = norms if level == "timestep" else quantiles(norms, QUANTILES)
+    found.update(_of_weights(arrays, _weights(leaf), before))
+    if level == "timestep" and "valid" in arrays:
+        found["valid"] = arrays["valid"]
+    if "gate_activation" in arrays:
+        shares = saturation(arrays, leaf.layout)
+        found.update({f"saturation_{side}": share for side, share in shares.items()})
+    if any(f"{state}_gradient" in arrays for state in names):
+        found["lag_ratio"] = lag_ratio(arrays, leaf.layout)
+    return found
 
 
-def _coordinates(leaf: xr.Dataset, arrays: Iterable[xr.Variable]) -> dict[str, Any]:
-    """Keep the labels of the dims that are left."""
-    dims = {dim for array in arrays for dim in array.dims}
-    coords = {str(name): each for name, each in leaf.coords.items() if {*each.dims} <= dims}
-    return {**coords, "quantile": list(QUANTILES)} if "quantile" in dims else coords
-
-
-def _weights(held: Mapping[str, xr.Variable]) -> list[str]:
-    names = [name for name in held if f"{name}_gradient" in held]
-    return [name for name in names if "sample" not in held[name].dims]
+def _weights(leaf: Leaf) -> list[str]:
+    names = [name for name in leaf.arrays if f"{name}_gradient" in leaf.arrays]
+    return [name for name in names if "sample" not in leaf.dims(name)]
 
 
 def _of_weights(
-    held: Mapping[str, xr.Variable], before: Mapping[str, Any] | None
-) -> Iterator[tuple[str, xr.Variable]]:
+    arrays: Arrays, names: Iterable[str], before: Mapping[str, Values] | None
+) -> Iterator[tuple[str, Array]]:
     """Yield norms of weights and gradients, and how far weights moved since the last record."""
     kept = ("direction", "gate")
-    for name in _weights(held):
-        weight = held[name]
+    for name in names:
+        weight = arrays[name]
         size = norm(weight, kept)
         yield f"{name}_norm", size
-        yield f"{name}_gradient_norm", norm(held[f"{name}_gradient"], kept)
-        change = np.full(size.shape, np.nan)
+        yield f"{name}_gradient_norm", norm(arrays[f"{name}_gradient"], kept)
+        change = np.full(size.values.shape, np.nan)
         if before is not None:
-            moved = norm(xr.Variable(weight.dims, weight.values - before[name]), kept).values
+            moved = norm(Array(weight.dims, weight.values - before[name]), kept).values
             np.divide(moved, size.values, out=change, where=size.values > 0)
-        yield f"{name}_change", size.copy(data=change)
+        yield f"{name}_change", Array(size.dims, change)

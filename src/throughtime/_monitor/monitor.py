@@ -158,7 +158,9 @@ class Monitor:
         return keras_callback(self, "tf_keras")
 
     def lightning(self) -> Any:
-        """Make a callback for Lightning's Trainer; `loss` of the monitor is `(output, y)`, as in `capture`.
+        """Make a callback for Lightning's Trainer, which tells norms before clipping as well, see `step`.
+
+        `loss` of the monitor is `(output, y)`, as in `capture`.
 
         Returns
         -------
@@ -217,7 +219,7 @@ class Monitor:
         gradient_norm : float or scalar tensor, optional
             Norm of all gradients before clipping: what `torch.nn.utils.clip_grad_norm_` returns.
         clip_norm : float, optional
-            What the norm is clipped to.
+            What the norm is clipped to, without the loss scale.
         loss_scale : float, optional
             In mixed precision, what these gradients are still multiplied by: `scaler.get_scale()`, or 1 after
             `scaler.unscale_(optimizer)`. A norm that is not finite is then a step which the scaler skips.

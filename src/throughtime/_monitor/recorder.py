@@ -6,18 +6,18 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import xarray as xr
-
 from throughtime._alarm import ATTRIBUTE, Alarm, alarms_of_run, as_attribute
-from throughtime._errors import MonitorError
+from throughtime._errors import MonitorError, ThroughTimeWarning
 from throughtime._inside import Warn
+from throughtime._label import Captured
 from throughtime._probe import Probe
 from throughtime._store import Run
 
 from .alarms import alarms_of
+from .arrays import Reduced, as_tree, by_key, nbytes
 from .gradient_norms import GradientNorms, Norms
 from .jobs import Jobs
-from .levels import LEVELS, Weights, stored, weights_of
+from .levels import LEVELS, QUANTILES, Weights, stored, weights_of
 from .notices import Notices
 from .numbers import numbers
 from .record import Record
@@ -57,10 +57,10 @@ class Recorder:
         quantities = "all" if settings.level in LEVELS else settings.level
         self._probe = Probe(model, loss=loss, layers=settings.layers, quantities=quantities)
         x, y, weight = settings.batch
-        tree = self._probe(x, y, sample_weight=weight)
+        captured = self._probe.begin(x, y, sample_weight=weight)(_warn)
         self._run = Run(settings.store)
         try:
-            self._begin_with(tree)
+            self._begin_with(captured)
         except BaseException:
             self._run.close()
             raise
@@ -91,38 +91,38 @@ class Recorder:
         finally:
             self._run.close()
 
-    def _begin_with(self, tree: xr.DataTree) -> None:
+    def _begin_with(self, captured: Captured) -> None:
         """Record the beginning, or see that an existing run can be continued."""
         step = self._run.steps[-1] if self._run.steps else 0
-        kept, budget = stored(tree, self._settings.level, None), self._settings.budget
-        if budget is not None and 2 * kept.nbytes > budget:
+        kept, budget = stored(captured, self._settings.level, None), self._settings.budget
+        if budget is not None and 2 * nbytes(kept) > budget:
             raise MonitorError(
-                f"budget={budget:,.0f} bytes do not hold two records of {kept.nbytes:,} bytes each. "
+                f"budget={budget:,.0f} bytes do not hold two records of {nbytes(kept):,} bytes each. "
                 "Give more, or store less: quantities='summary', fewer layers."
             )
         is_new = not self._run.steps
         if is_new:
-            self._run.append(kept, step)
+            self._run.append(as_tree(kept, captured, QUANTILES), step)
         else:
-            self._run.check(kept, step + 1)
+            self._run.check(by_key(kept), step + 1)
         self._settings.sinks.begin()
-        self._look(tree, kept, step, Norms(), is_new=is_new)
+        self._look(captured, kept, step, Norms(), is_new=is_new)
 
-    def _keep(self, finish: Callable[[Warn], xr.DataTree], step: int, norms: Norms) -> None:
+    def _keep(self, finish: Callable[[Warn], Captured], step: int, norms: Norms) -> None:
         """Do all that needs no model any more, in whatever thread."""
         said: list[str] = []
-        tree = finish(said.append)
-        kept = norms.added_to(stored(tree, self._settings.level, self._before))
-        self._keep_to_budget(kept)
-        self._run.append(kept, step)
-        self._look(tree, kept, step, norms)
+        captured = finish(said.append)
+        kept = stored(captured, self._settings.level, self._before)
+        self._keep_to_budget(nbytes(kept))
+        self._run.append_arrays({**by_key(kept), **norms.arrays()}, step)
+        self._look(captured, kept, step, norms)
         if not self._is_broken:  # else the certificate only says so again
             for text in said:
                 self._notices.leave(text)
 
-    def _keep_to_budget(self, kept: xr.DataTree) -> None:
+    def _keep_to_budget(self, more: int) -> None:
         budget = self._settings.budget
-        if budget is None or self._run.nbytes + kept.nbytes <= budget:
+        if budget is None or self._run.nbytes + more <= budget:
             return
         self._run.thin()
         self.stride *= 2
@@ -132,16 +132,17 @@ class Recorder:
         )
 
     def _look(
-        self, tree: xr.DataTree, kept: xr.DataTree, step: int, norms: Norms, *, is_new: bool = True
+        self, captured: Captured, kept: Reduced, step: int, norms: Norms, *, is_new: bool = True
     ) -> None:
         """Tell the sinks of what they have not had, and look for what is wrong in a capture."""
         settings = self._settings
-        summary = kept if settings.level == "summary" else stored(tree, "summary", self._before)
-        self._before = weights_of(tree)
+        summary = kept if settings.level == "summary" else stored(captured, "summary", self._before)
+        self._before = weights_of(captured)
         if settings.sinks and is_new:
             told = {f"throughtime/{name}": value for name, value in norms.numbers.items()}
-            settings.sinks.write(Record(step, {**numbers(summary), **told}, tree))
-        alarms = alarms_of(tree, summary, step, settings.vanishing_lag)
+            of_layers = numbers(as_tree(summary, captured, QUANTILES))
+            settings.sinks.write(Record(step, {**of_layers, **told}, captured.tree()))
+        alarms = alarms_of(captured, summary, step, settings.vanishing_lag)
         found = list(norms.explained(alarms, step))
         self._is_broken = any(alarm.name == "nonfinite" and alarm.layer for alarm in found)
         for alarm in found:
@@ -155,3 +156,7 @@ class Recorder:
         names = {(alarm.name, alarm.layer) for alarm in known}
         if fresh := [alarm for alarm in found if (alarm.name, alarm.layer) not in names]:
             self._run.annotate({ATTRIBUTE: as_attribute([*known, *fresh])})
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, ThroughTimeWarning, stacklevel=9)

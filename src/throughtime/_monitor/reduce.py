@@ -16,7 +16,9 @@ from throughtime import cells
 from throughtime._schema import states
 from throughtime.diagnostics.checks import CERTIFICATES, dtype_of
 from throughtime.diagnostics.lags import latest_first, log_norm_of, log_of_sum, runs_backward
-from throughtime.diagnostics.saturation import ends
+from throughtime.diagnostics.saturation import ends_of
+
+from .arrays import Array, Arrays
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -24,24 +26,24 @@ Flags = npt.NDArray[np.bool_]
 _LOW, _HIGH = 0.1, 0.9  # as `diagnostics.saturation` has them
 
 
-def norm(array: xr.Variable, kept: Sequence[str] = ()) -> xr.Variable:
+def norm(array: Array, kept: Sequence[str] = ()) -> Array:
     """Euclidean norm over all dims but those kept, in float64; NaN where a value is."""
     over = tuple(place for place, dim in enumerate(array.dims) if dim not in kept)
     squares = np.square(array.values, dtype=np.float64)
-    return xr.Variable([dim for dim in array.dims if dim in kept], np.sqrt(squares.sum(axis=over)))
+    return Array(tuple(dim for dim in array.dims if dim in kept), np.sqrt(squares.sum(axis=over)))
 
 
-def where_valid(norms: xr.Variable, valid: xr.Variable | None) -> xr.Variable:
+def where_valid(norms: Array, valid: Array | None) -> Array:
     """Put NaN at steps that are masked."""
     if valid is None or "time" not in norms.dims:
         return norms
-    return norms.copy(data=np.where(_broadcast(valid, norms.dims), norms.values, np.nan))
+    return Array(norms.dims, np.where(_broadcast(valid, norms.dims), norms.values, np.nan))
 
 
-def quantiles(norms: xr.Variable, asked: Sequence[float]) -> xr.Variable:
+def quantiles(norms: Array, asked: Sequence[float]) -> Array:
     """Quantiles over samples, of those that have a value."""
-    ordered = norms.transpose("sample", ...)
-    return xr.Variable(("quantile", *ordered.dims[1:]), _quantiles(ordered.values, asked))
+    ordered = norms.ordered("sample")
+    return Array(("quantile", *ordered.dims[1:]), _quantiles(ordered.values, asked))
 
 
 def _quantiles(values: Floats, asked: Sequence[float]) -> Floats:
@@ -62,31 +64,32 @@ def _quantiles(values: Floats, asked: Sequence[float]) -> Floats:
     return found
 
 
-def is_certified(leaf: xr.Dataset) -> bool:
+def is_certified(arrays: Arrays, layout: xr.Dataset) -> bool:
     """Whether the layer's gradients add up to the framework's own, as far as that is defined."""
-    held = [leaf.variables[name].values for name in CERTIFICATES if name in leaf.variables]
-    bar = cells.bar(dtype_of(leaf))
-    return not any((value > bar).any() for value in held)
+    bar = cells.bar(dtype_of(layout))
+    return not any((arrays[name].values > bar).any() for name in CERTIFICATES if name in arrays)
 
 
-def saturation(leaf: xr.Dataset) -> dict[str, xr.Variable]:
+def saturation(arrays: Arrays, layout: xr.Dataset) -> dict[str, Array]:
     """Share of gate values at the left and right end, (direction, gate): a mean over units.
 
     NaN where the certificate fails, no step is valid, or an activation has no two ends.
     """
-    gates = leaf.variables["gate_activation"].transpose("sample", "time", ..., "gate", "unit")
-    dims, shape = gates.dims[2:-1], gates.shape[2:-1]
-    if not is_certified(leaf):
-        return {side: xr.Variable(dims, np.full(shape, np.nan)) for side in ("left", "right")}
-    start, end = (each.values[:, None] for each in ends(leaf))
+    gates = arrays["gate_activation"].ordered("sample", "time")  # ..., gate, unit
+    dims, shape = gates.dims[2:-1], gates.values.shape[2:-1]
+    if not is_certified(arrays, layout):
+        return {side: Array(dims, np.full(shape, np.nan)) for side in ("left", "right")}
+    start, end = (
+        each[:, None] for each in ends_of([str(name) for name in layout["gate"].values], layout.attrs)
+    )
     position = (gates.values - start) / (end - start)
     counted = ~np.isnan(position)
-    if "valid" in leaf.variables:
-        counted &= _broadcast(leaf.variables["valid"].astype(bool), gates.dims)
+    if "valid" in arrays:
+        counted &= _broadcast(arrays["valid"], gates.dims)
     steps = counted.sum(axis=(0, 1))
     at_end = {"left": position < _LOW, "right": position > _HIGH}
     return {
-        side: xr.Variable(dims, _mean_share((flags & counted).sum(axis=(0, 1)), steps))
+        side: Array(dims, _mean_share((flags & counted).sum(axis=(0, 1)), steps))
         for side, flags in at_end.items()
     }
 
@@ -97,26 +100,26 @@ def _mean_share(hits: npt.NDArray[np.int_], steps: npt.NDArray[np.int_]) -> Floa
     return np.where(known.any(-1), (shares * known).sum(-1) / np.maximum(known.sum(-1), 1), np.nan)
 
 
-def lag_ratio(leaf: xr.Dataset) -> xr.Variable:
+def lag_ratio(arrays: Arrays, layout: xr.Dataset) -> Array:
     """Median over samples of the error signal at each lag, as a share of lag 0: (lag, direction).
 
     NaN where the signal is not known: a state without its gradient, no sample with a usable lag 0.
     """
-    directions = [dim for dim in ("direction",) if dim in leaf.sizes]
-    names = [f"{state}_gradient" for state in states(leaf)]
-    if not all(name in leaf.variables for name in names):
-        shape = [leaf.sizes[dim] for dim in ("time", *directions)]
-        return xr.Variable(("lag", *directions), np.full(shape, np.nan))
-    signal, *others = (_log_norm(leaf.variables[name], directions) for name in names)
+    directions = [dim for dim in ("direction",) if dim in layout.sizes]
+    names = [f"{state}_gradient" for state in states(layout)]
+    if not all(name in arrays for name in names):
+        shape = [layout.sizes[dim] for dim in ("time", *directions)]
+        return Array(("lag", *directions), np.full(shape, np.nan))
+    signal, *others = (_log_norm(arrays[name], directions) for name in names)
     for other in others:
         signal = log_of_sum(2 * signal, 2 * other) / 2
-    valid = _valid(leaf)
+    valid = _valid(arrays, layout)
     rows = valid[:, None] if directions else valid
-    by_lag = latest_first(signal, rows, runs_backward(leaf).values)  # sample, [direction,] lag
+    by_lag = latest_first(signal, rows, runs_backward(layout).values)  # sample, [direction,] lag
     ratios = _to_first(by_lag, valid.sum(axis=1).reshape(-1, *(1,) * (by_lag.ndim - 1)))
     with np.errstate(over="ignore", under="ignore"):
         shares = np.exp(_quantiles(ratios, [0.5])[0])
-    return xr.Variable((*directions, "lag"), shares).transpose("lag", ...)
+    return Array((*directions, "lag"), shares).ordered("lag")
 
 
 def _to_first(by_lag: Floats, length: npt.NDArray[np.int_]) -> Floats:
@@ -128,20 +131,20 @@ def _to_first(by_lag: Floats, length: npt.NDArray[np.int_]) -> Floats:
         return by_lag - np.where(np.isfinite(first) & ~broken, first, np.nan)
 
 
-def _log_norm(gradient: xr.Variable, directions: list[str]) -> Floats:
+def _log_norm(gradient: Array, directions: list[str]) -> Floats:
     """Logarithm of the norm of a state's gradient, time last."""
     kept = ("sample", *directions, "time")
-    return log_norm_of(gradient.transpose(*kept, ...).values, gradient.ndim - len(kept))
+    return log_norm_of(gradient.ordered(*kept).values, len(gradient.dims) - len(kept))
 
 
-def _valid(leaf: xr.Dataset) -> Flags:
-    if "valid" in leaf.variables:
-        return np.asarray(leaf.variables["valid"].transpose("sample", "time").values, dtype=bool)
-    return np.ones((leaf.sizes["sample"], leaf.sizes["time"]), dtype=bool)
+def _valid(arrays: Arrays, layout: xr.Dataset) -> Flags:
+    if "valid" in arrays:
+        return np.asarray(arrays["valid"].ordered("sample", "time").values, dtype=bool)
+    return np.ones((layout.sizes["sample"], layout.sizes["time"]), dtype=bool)
 
 
-def _broadcast(array: xr.Variable, dims: Sequence[object]) -> npt.NDArray[np.bool_]:
-    """Give an array the axes of others, of length 1 where it has none."""
-    ordered = array.transpose(*(dim for dim in dims if dim in array.dims))
-    sizes = ordered.sizes
-    return np.asarray(ordered.values).reshape([sizes.get(dim, 1) for dim in dims])
+def _broadcast(array: Array, dims: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Give flags the axes of others, of length 1 where they have none."""
+    ordered = array.ordered(*(dim for dim in dims if dim in array.dims))
+    sizes = dict(zip(ordered.dims, ordered.values.shape, strict=True))
+    return np.asarray(ordered.values, dtype=bool).reshape([sizes.get(dim, 1) for dim in dims])

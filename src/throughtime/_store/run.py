@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
@@ -33,6 +33,17 @@ from throughtime._store.layout import (
 from throughtime._store.lock import Lock
 from throughtime._store.stored_array import StoredArray
 from throughtime._store.thinning import finish_thinning, write_thinned
+
+
+class Labelled(Protocol):
+    """Values with named axes, such as an `xarray.Variable`."""
+
+    @property
+    def dims(self) -> tuple[Any, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def values(self) -> Any: ...
 
 
 class Run:
@@ -113,15 +124,24 @@ class Run:
         StoreError
             The tree is not laid out like the steps before, or the step is not a later one.
         """
-        variables = self.check(tree, step)
+        arrays = dict(variables_of(tree))
+        self.check(arrays, step)
         try:
             if not self._arrays:
-                self._create(tree, variables)
-            self._add_late({key: each for key, each in variables.items() if key not in self._arrays})
-            variables[STEP] = xr.Variable((), np.int64(step))
+                self._create(tree, arrays)
+        except BaseException:
+            self._roll_back()
+            raise
+        self.append_arrays(arrays, step)
+
+    def append_arrays(self, arrays: Mapping[str, Labelled], step: int) -> None:
+        """Commit the arrays of one capture, by their keys in the store; see `append`, which came before."""
+        self.check(arrays, step)
+        try:
+            self._add_late({key: each for key, each in arrays.items() if key not in self._arrays})
+            told = {**arrays, STEP: xr.Variable((), np.int64(step))}
             for key, array in self._arrays.items():
-                is_told = key in variables
-                array.append(np.asarray(variables[key].values)[None] if is_told else array.missing(1))
+                array.append(np.asarray(told[key].values)[None] if key in told else array.missing(1))
             self._commit(len(self.steps) + 1)
             self.steps.append(step)
         except BaseException:
@@ -166,41 +186,32 @@ class Run:
             return None
         return committed(file)
 
-    def check(self, tree: xr.DataTree, step: int) -> dict[str, xr.Variable]:
+    def check(self, arrays: Mapping[str, Labelled], step: int) -> None:
         """Refuse what `append` would refuse.
-
-        Returns
-        -------
-        dict of str to Variable
-            What `append` would write, by the keys of the store.
 
         Raises
         ------
         StoreError
         """
-        variables = dict(variables_of(tree))
         if self.steps and step <= self.steps[-1]:
             raise StoreError(f"Step {step} does not come after {self.steps[-1]}, the last of {self.path}.")
-        known, given = ({key for key in keys if not is_optional(key)} for keys in (self._arrays, variables))
+        known, given = ({key for key in keys if not is_optional(key)} for keys in (self._arrays, arrays))
         if known and known != given:
             differing = ", ".join(sorted(known ^ given))
             raise StoreError(f"{self.path} holds other variables than step {step}: {differing}.")
-        for key, variable in variables.items():
-            if key not in self._arrays:
-                continue
-            held = self._arrays[key]
-            dims, dtype = (STEP, *variable.dims), variable.dtype
+        for key in self._arrays.keys() & arrays.keys():
+            array, held = arrays[key], self._arrays[key]
+            dims, dtype = (STEP, *array.dims), array.dtype
             if (held.dims, held.dtype) != (dims, dtype):
                 raise StoreError(
                     f"{key} of step {step} is {dtype} {dims}, in {self.path} it is {held.dtype} {held.dims}."
                 )
-        return variables
 
-    def _create(self, tree: xr.DataTree, variables: Mapping[str, xr.Variable]) -> None:
+    def _create(self, tree: xr.DataTree, variables: Mapping[str, Labelled]) -> None:
         """Make groups and empty arrays, and write labels."""
         self._document["attributes"].update(plain_attributes(tree.attrs))
         group = zarr.open_group(str(self.path), mode="r+", use_consolidated=False)
-        made = {STEP: xr.Variable((), np.int64(0)), **variables}
+        made: dict[str, Any] = {STEP: xr.Variable((), np.int64(0)), **variables}
         labels = []
         for node in tree.subtree:
             if node is not tree:
@@ -216,13 +227,13 @@ class Run:
         self._document["consolidated_metadata"]["metadata"] = metadata
         self._take_arrays()
 
-    def _add_late(self, variables: Mapping[str, xr.Variable]) -> None:
+    def _add_late(self, variables: Mapping[str, Labelled]) -> None:
         """Make arrays for what is told only now; earlier steps read as NaN there."""
         if not variables:
             return
         group = zarr.open_group(str(self.path), mode="r+", use_consolidated=False)
         for key, variable in variables.items():
-            new_array(group, key, variable)
+            new_array(group, key, xr.Variable(variable.dims, variable.values))
             metadata = json.loads((self.path / key / COMMIT).read_text("utf-8"))
             self._document["consolidated_metadata"]["metadata"][key] = metadata
             self._arrays[key] = array = StoredArray(self.path / key, metadata)

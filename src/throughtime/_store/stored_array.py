@@ -7,8 +7,9 @@ record has some fifty variables; here a chunk is encoded by the same codec and m
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ class StoredArray:
 
     def __init__(self, folder: Path, metadata: Mapping[str, Any]) -> None:
         self._folder, self.metadata = folder, metadata
+        self._chunks = f"{folder}/c"
         self.shape: tuple[int, ...] = tuple(metadata["shape"])
         self.dims: tuple[str, ...] = tuple(metadata["dimension_names"])
         self.dtype = np.dtype(metadata["data_type"]).newbyteorder("<")
@@ -110,7 +112,7 @@ class StoredArray:
 
     def tell_shape(self) -> None:
         """Write the array's own `zarr.json`, which the appended steps have left behind."""
-        put(self._folder / "zarr.json", json.dumps({**self.metadata, "shape": list(self.shape)}).encode())
+        put(f"{self._folder}/zarr.json", json.dumps({**self.metadata, "shape": list(self.shape)}).encode())
 
     def _cut_columns(self, folder: Path) -> None:
         """Remove from one chunk of steps what grew and was not committed."""
@@ -130,55 +132,61 @@ class StoredArray:
 
     def _for_more(self, number: int, inside: int, sizes: tuple[int, ...]) -> Array:
         """Take the chunk of steps that the next one goes into, as wide as it has to be."""
+        if not inside:
+            return self._empty(sizes)
+        before = self._last
+        if before is not None and sizes == self.shape[1:]:
+            return before
+        before = self._read(number) if before is None else before
         steps = self._empty(sizes)
-        if inside:
-            before = self._read(number) if self._last is None else self._last
-            if before.shape == steps.shape and self._last is not None:
-                return before
-            steps[(slice(inside), *map(slice, before.shape[1:]))] = before[:inside]
+        steps[(slice(inside), *map(slice, before.shape[1:]))] = before[:inside]
         return steps
 
-    def _file(self, number: int, column: tuple[int, ...]) -> Path:
-        return self._folder.joinpath("c", str(number), *map(str, column))
+    def _file(self, number: int, column: tuple[int, ...]) -> str:
+        return "/".join((self._chunks, str(number), *map(str, column)))
 
-    def _parts(self, steps: Array) -> list[tuple[tuple[int, ...], tuple[slice, ...]]]:
-        columns = np.ndindex(self._grid(steps.shape[1:]))
-        return [
-            (
-                column,
-                tuple(
-                    slice(at * size, (at + 1) * size)
-                    for at, size in zip(column, self._chunk[1:], strict=True)
-                ),
-            )
-            for column in columns
-        ]
+    def _parts(self, steps: Array) -> Iterator[tuple[tuple[int, ...], Array]]:
+        """Give the chunks that lie side by side, as views."""
+        if steps.shape == self._chunk:
+            yield (0,) * (steps.ndim - 1), steps
+            return
+        for column in np.ndindex(self._grid(steps.shape[1:])):
+            bounds = zip(column, self._chunk[1:], strict=True)
+            yield column, steps[(slice(None), *(slice(at * size, (at + 1) * size) for at, size in bounds))]
 
     def _write(self, number: int, steps: Array) -> None:
-        for column, place in self._parts(steps):
-            part = np.ascontiguousarray(steps[(slice(None), *place)])
-            put(self._file(number, column), _CODEC.encode(part))
+        for column, part in self._parts(steps):
+            put(self._file(number, column), _CODEC.encode(np.ascontiguousarray(part)))
 
     def _read(self, number: int) -> Array:
+        """Read a chunk of steps; what it holds beyond the shape was never committed."""
         steps = self._empty(self.shape[1:])
-        for column, place in self._parts(steps):
-            file = self._file(number, column)
+        for column, part in self._parts(steps):
+            file = Path(self._file(number, column))
             if file.exists():
                 values = np.frombuffer(_CODEC.decode(file.read_bytes()), self.dtype)
-                steps[(slice(None), *place)] = values.reshape(self._chunk)
+                part[...] = values.reshape(self._chunk)
         return steps
 
 
-def put(file: Path, content: bytes) -> None:
-    """Write a file beside its place and move it there: others see it whole."""
-    beside = file.with_name(f"{file.name}.tmp")
+def put(file: str, content: bytes) -> None:
+    """Write a file beside its place and move it there: others see it whole.
+
+    A record writes some fifty: paths are plain text here, which takes half the time.
+    """
+    beside = f"{file}.tmp"
     try:
         try:
-            beside.write_bytes(content)
+            _write_bytes(beside, content)
         except FileNotFoundError:
-            beside.parent.mkdir(parents=True, exist_ok=True)
-            beside.write_bytes(content)
-        beside.replace(file)
+            Path(file).parent.mkdir(parents=True, exist_ok=True)
+            _write_bytes(beside, content)
+        os.replace(beside, file)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        Path(beside).unlink(missing_ok=True)
         raise
+
+
+def _write_bytes(file: str, content: bytes) -> None:
+    with open(file, "wb") as out:
+        out.write(content)

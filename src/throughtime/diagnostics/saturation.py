@@ -5,13 +5,16 @@ Read off the gates' values; `timescale` says how long an open gate remembers.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import xarray as xr
 
 from throughtime._errors import DiagnosticError
 from throughtime._schema import Layer, require
 from throughtime.diagnostics.checks import certified, fraction
-from throughtime.diagnostics.lags import valid_steps
+from throughtime.diagnostics.lags import Floats, valid_steps
 
 # Range of each activation that saturates at both ends.
 _RANGES = {"sigmoid": (0.0, 1.0), "hard_sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "softsign": (-1.0, 1.0)}
@@ -67,10 +70,17 @@ def saturation(layer: Layer, *, low: float = 0.1, high: float = 0.9) -> xr.Datas
 def ends(layer: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
     """Give the ends of each gate's range, (gate); NaN for an activation without two ends."""
     names = layer["gate"].values
-    of_gate = {"candidate": layer.attrs.get("activation", "tanh")}
-    usual = layer.attrs.get("recurrent_activation", "sigmoid")
-    ranges = [_RANGES.get(str(of_gate.get(str(name), usual)), (np.nan, np.nan)) for name in names]
     start, end = (
-        xr.DataArray(list(each), dims="gate", coords={"gate": names}) for each in zip(*ranges, strict=True)
+        xr.DataArray(each, dims="gate", coords={"gate": names})
+        for each in ends_of([str(name) for name in names], layer.attrs)
     )
+    return start, end
+
+
+def ends_of(gates: Sequence[str], attributes: Mapping[Any, Any]) -> tuple[Floats, Floats]:
+    """Do for arrays what `ends` does for a labelled layer."""
+    of_gate = {"candidate": attributes.get("activation", "tanh")}
+    usual = attributes.get("recurrent_activation", "sigmoid")
+    ranges = [_RANGES.get(str(of_gate.get(gate, usual)), (np.nan, np.nan)) for gate in gates]
+    start, end = np.array(ranges, dtype=np.float64).T
     return start, end

@@ -21,8 +21,8 @@ class MLflow:
     Parameters
     ----------
     tracking_uri : str, optional
-        Such as `"sqlite:///mlflow.db"`: a run of its own is made there. By default the run that is active at
-        the first record, else one where MLflow is set to log to.
+        Such as `"sqlite:///mlflow.db"`; by default where MLflow is set to log to. The run that is active
+        there when the monitor begins is used, else one is made.
     experiment, run_name : str
         Of a run of its own.
     images : bool
@@ -84,7 +84,8 @@ class MLflow:
 
     def _begin(self) -> None:
         self._client = self._mlflow.MlflowClient(self._uri)
-        active = self._mlflow.active_run() if self._uri is None else None
+        is_here = self._uri in (None, self._mlflow.get_tracking_uri())
+        active = self._mlflow.active_run() if is_here else None
         self._is_own = active is None
         self._run = (active or self._new_run()).info.run_id
 

@@ -1,0 +1,74 @@
+"""Arrays with named axes, as a monitor reduces them: what an `xarray.Variable` is, without its checks.
+
+A record has some fifty of a few kilobytes: to label each, again and again, costs more than all the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from throughtime._label import Captured, Leaf
+
+Values = npt.NDArray[Any]
+
+
+class Array(NamedTuple):
+    """Values, and the names of their axes."""
+
+    dims: tuple[str, ...]
+    values: Values
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.values.dtype
+
+    def ordered(self, *first: str) -> Array:
+        """Put some dims first, the others after them in their order."""
+        dims = (*first, *(dim for dim in self.dims if dim not in first))
+        if dims == self.dims:
+            return self
+        return Array(dims, self.values.transpose([self.dims.index(dim) for dim in dims]))
+
+
+Arrays = Mapping[str, Array]
+Reduced = Mapping[str, Arrays]  # by the layer's path in the tree
+
+
+def held(leaf: Leaf) -> dict[str, Array]:
+    """Give a layer's arrays with their dims."""
+    return {name: Array(leaf.dims(name), values) for name, values in leaf.arrays.items()}
+
+
+def by_key(reduced: Reduced) -> dict[str, Array]:
+    """Give arrays by the keys that a run has for them."""
+    return {
+        f"{path}/{name}".strip("/"): array for path, leaf in reduced.items() for name, array in leaf.items()
+    }
+
+
+def nbytes(reduced: Reduced) -> int:
+    return sum(array.values.nbytes for leaf in reduced.values() for array in leaf.values())
+
+
+def as_tree(reduced: Reduced, captured: Captured, quantiles: Sequence[float]) -> xr.DataTree:
+    """Label what a capture was reduced to: the coordinates of its dims that are left, and its attributes."""
+    tree = xr.DataTree()
+    for path, arrays in reduced.items():
+        layout = captured.leaves[path].layout
+        dims = {dim for array in arrays.values() for dim in array.dims}
+        coords = {str(name): each for name, each in layout.coords.items() if {*each.dims} <= dims}
+        if "quantile" in dims:
+            coords["quantile"] = xr.DataArray(list(quantiles), dims="quantile")
+        attributes = {name: layout.variables[name].attrs for name in arrays if name in layout.variables}
+        variables = {
+            name: xr.Variable(array.dims, array.values, attributes.get(name))
+            for name, array in arrays.items()
+        }
+        tree[path] = xr.DataTree(xr.Dataset(variables, coords=coords, attrs=layout.attrs))
+    tree.attrs.update(captured.attributes)
+    return tree
