@@ -9,7 +9,7 @@ import pytest
 
 import throughtime as tt
 from throughtime import plots, testing
-from throughtime._monitor.levels import stored
+from throughtime._monitor.levels import reduced_tree
 from throughtime._store import Run
 from throughtime.picture import Image
 
@@ -48,7 +48,7 @@ def test_evolution_is_the_same_of_every_level_and_read_in_parts(tmp_path, monkey
     leaves = [testing.decaying(rate, samples=3, steps=12) for rate in (0.3, 0.5, 0.9)]
     with Run(tmp_path / "run.zarr") as made:
         for step, tree in enumerate(leaves):
-            made.append(stored(tree, level, None), step)
+            made.append(reduced_tree(tree, level), step)
     monkeypatch.setattr(sys.modules[plots.evolution.__module__], "_BYTES_AT_ONCE", 1)
     picture = plots.evolution(tt.open_run(tmp_path / "run.zarr"), quantity)
     (image,) = picture.marks(Image)
@@ -65,7 +65,7 @@ def test_evolution_of_the_signal_by_lag(tmp_path):
     rates = (0.3, 0.9)
     with Run(tmp_path / "run.zarr") as made:
         for step, rate in enumerate(rates):
-            made.append(stored(testing.decaying(rate, steps=12), "summary", None), step)
+            made.append(reduced_tree(testing.decaying(rate, steps=12), "summary"), step)
     picture = plots.evolution(tt.open_run(tmp_path / "run.zarr"), "lag_ratio")
     (image,) = picture.marks(Image)
     np.testing.assert_allclose(image.values, np.array(rates)[:, None] ** np.arange(12), rtol=1e-9)

@@ -12,7 +12,7 @@ from tests.render.browser import chromium, opened
 
 import throughtime as tt
 from throughtime import testing
-from throughtime._monitor.levels import stored
+from throughtime._monitor.levels import reduced_tree
 from throughtime._store import Run
 
 MOST_BYTES = 5_000_000
@@ -159,7 +159,7 @@ def test_run_has_sliders_for_steps_and_pictures_of_training(browser, tmp_path):
 def test_run_that_keeps_norms_has_its_evolution_and_verdict(browser, tmp_path, level):
     with Run(tmp_path / "run.zarr") as made:
         for step, rate in enumerate((0.5, 0.7, 0.9)):
-            made.append(stored(testing.decaying(rate, samples=3, steps=12), level, None), step)
+            made.append(reduced_tree(testing.decaying(rate, samples=3, steps=12), level), step)
     run = tt.open_run(tmp_path / "run.zarr")
     page = opened(browser, tt.report(run, tmp_path / "run"))
     names = page.tab.locator("nav ol ol a").all_inner_texts()
@@ -175,7 +175,7 @@ def test_run_that_keeps_norms_has_its_evolution_and_verdict(browser, tmp_path, l
 def test_capture_with_the_run_it_came_from(browser, tmp_path):
     with Run(tmp_path / "run.zarr") as made:
         for step, rate in enumerate((0.5, 0.7, 0.9)):
-            made.append(stored(testing.decaying(rate, samples=3, steps=12), "timestep", None), step)
+            made.append(reduced_tree(testing.decaying(rate, samples=3, steps=12), "timestep"), step)
     capture = testing.decaying(0.9, samples=3, steps=12)
     found = tt.diagnose(capture, dependency_length=4)
     run = tt.open_run(tmp_path / "run.zarr")
