@@ -10,7 +10,7 @@ import xarray as xr
 
 import throughtime as tt
 from throughtime import testing
-from throughtime._monitor.levels import stored
+from throughtime._monitor.levels import reduced_tree
 from throughtime._store import Run
 from throughtime.diagnosis.training import MOST_RECORDS
 
@@ -27,7 +27,7 @@ def captured(rate):
 def recorded(path, trees, level="full"):
     with Run(path / "run.zarr") as run:
         for step, tree in trees.items():
-            run.append(stored(tree, level, None), step)
+            run.append(reduced_tree(tree, level), step)
     return tt.open_run(path / "run.zarr")
 
 
@@ -136,7 +136,7 @@ def test_alarms_of_the_run_are_told(tmp_path):
 
 
 def test_many_records_are_looked_at_evenly():
-    leaf = stored(captured(0.8), "summary", None)["rnn"].to_dataset()
+    leaf = reduced_tree(captured(0.8), "summary")["rnn"].to_dataset()
     steps = xr.DataArray(np.arange(400), dims="step", name="step")
     run = xr.DataTree.from_dict({"/rnn": leaf.expand_dims(step=400).assign_coords(step=steps)})
     found = tt.diagnose(run)

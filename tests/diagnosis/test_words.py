@@ -16,7 +16,7 @@ import throughtime as tt
 from throughtime import testing
 from throughtime._alarm import Alarm, as_attribute
 from throughtime._errors import LossError
-from throughtime._monitor.levels import stored
+from throughtime._monitor.levels import reduced_tree
 from throughtime.diagnosis import entry
 from throughtime.diagnosis.words import SENTENCES, SOURCES, say
 
@@ -258,7 +258,7 @@ PRODUCED = {
 def over_training(*rates, level="full", **attributes):
     spoiled = changed(decaying(), recurrent_kernel=lambda values: values * np.nan)
     trees = [decaying(rate) if np.isfinite(rate) else spoiled for rate in rates]
-    leaves = [stored(tree, level, None)["rnn"].to_dataset() for tree in trees]
+    leaves = [reduced_tree(tree, level)["rnn"].to_dataset() for tree in trees]
     steps = xr.DataArray(np.arange(len(rates)), dims="step", name="step")
     run = xr.DataTree.from_dict({"/rnn": xr.concat(leaves, steps, data_vars="all")})
     return printed(with_root(run, **attributes))
