@@ -98,6 +98,23 @@ def test_export(run: Path, tmp_path: Path) -> None:
     assert "there are npz, parquet, netcdf" in called("export", run, "--to", "xlsx", "-o", "x", code=1)
 
 
+def test_export_of_what_the_training_loop_told(tmp_path: Path) -> None:
+    with Run(tmp_path / "run.zarr") as writer:
+        for step, told in ((0, {}), (10, {"gradient_norm": 2.5})):
+            tree = testing.decaying(samples=4, steps=30)
+            tree.dataset = xr.Dataset(told)
+            writer.append(tree, step)
+    wanted = [np.nan, 2.5]
+    called("export", tmp_path / "run.zarr", "-o", tmp_path / "run.npz")
+    with np.load(tmp_path / "run.npz") as arrays:
+        np.testing.assert_array_equal(arrays["gradient_norm"], wanted)
+    called("export", tmp_path / "run.zarr", "--to", "parquet", "-o", tmp_path / "run.parquet")
+    np.testing.assert_array_equal(pd.read_parquet(tmp_path / "run.parquet")["gradient_norm"], wanted)
+    called("export", tmp_path / "run.zarr", "--to", "netcdf", "-o", tmp_path / "run.nc")
+    np.testing.assert_array_equal(xr.open_datatree(tmp_path / "run.nc")["gradient_norm"], wanted)
+    assert "2 steps, all whole" in called("check", tmp_path / "run.zarr")
+
+
 def test_doctor() -> None:
     told = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).output)
     assert told["numpy"] == np.__version__

@@ -18,6 +18,7 @@ class Alarm:
     ----------
     name : {"nonfinite", "explosion", "vanishing", "saturation", "dead_gradient"}
     layer : str
+        Empty where a norm that the training loop told is meant, of all gradients together.
     step : int
         Training step at which it was seen first.
     evidence : str

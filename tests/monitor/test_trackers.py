@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,22 @@ LOSS = "throughtime/rnn/loss"
 IMAGE = "throughtime/rnn/forward/gradient_norm_through_time"
 
 
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: Any) -> Iterator[None]:
+    """Note every address beyond this machine that this process asks for."""
+    asked, connect = [], socket.socket.connect
+
+    def noted(self: socket.socket, address: Any) -> None:
+        if self.family != socket.AF_UNIX and address[0] not in ("127.0.0.1", "::1"):
+            asked.append(address)
+            raise ConnectionRefusedError("no network in tests")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", noted)
+    yield
+    assert not asked
+
+
 class Kept:
     def __init__(self) -> None:
         self.records: list[Record] = []
@@ -36,7 +54,7 @@ class Kept:
 
 class TestWandB:
     @pytest.fixture(autouse=True)
-    def offline(self, tmp_path: Path, monkeypatch: Any) -> None:
+    def settings(self, tmp_path: Path, monkeypatch: Any) -> None:
         for name, value in {"MODE": "offline", "DIR": str(tmp_path), "SILENT": "true"}.items():
             monkeypatch.setenv(f"WANDB_{name}", value)
         monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")

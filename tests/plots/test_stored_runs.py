@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
+import numpy as np
 import pytest
 
 import throughtime as tt
 from throughtime import plots, testing
+from throughtime._monitor.levels import reduced_tree
 from throughtime._store import Run
 from throughtime.picture import Image
 
@@ -36,3 +40,33 @@ def test_every_step_is_in_evolution_and_slider(run):
     heatmap = plots.heatmap(run)
     assert heatmap.sliders[0].words == ("0", "10", "50")
     assert heatmap.frame_words(heatmap.shown) == "step 50"
+
+
+@pytest.mark.parametrize("level", ["summary", "timestep", "full"])
+@pytest.mark.parametrize("quantity", ["hidden_gradient", "step_contribution"])
+def test_evolution_is_the_same_of_every_level_and_read_in_parts(tmp_path, monkeypatch, level, quantity):
+    leaves = [testing.decaying(rate, samples=3, steps=12) for rate in (0.3, 0.5, 0.9)]
+    with Run(tmp_path / "run.zarr") as made:
+        for step, tree in enumerate(leaves):
+            made.append(reduced_tree(tree, level), step)
+    monkeypatch.setattr(sys.modules[plots.evolution.__module__], "_BYTES_AT_ONCE", 1)
+    picture = plots.evolution(tt.open_run(tmp_path / "run.zarr"), quantity)
+    (image,) = picture.marks(Image)
+    for row, tree in zip(image.values, leaves, strict=True):
+        values = tree["rnn"][quantity].values
+        norms = np.linalg.norm(values, axis=-1) if values.ndim == 3 else values
+        np.testing.assert_allclose(row, np.median(norms, axis=0), rtol=1e-12)
+    symbol = {"hidden_gradient": "‖dL/dhₜ‖", "step_contribution": "‖dUₜ‖"}[quantity]
+    assert picture.title.startswith(symbol)
+    assert "median over" in picture.title
+
+
+def test_evolution_of_the_signal_by_lag(tmp_path):
+    rates = (0.3, 0.9)
+    with Run(tmp_path / "run.zarr") as made:
+        for step, rate in enumerate(rates):
+            made.append(reduced_tree(testing.decaying(rate, steps=12), "summary"), step)
+    picture = plots.evolution(tt.open_run(tmp_path / "run.zarr"), "lag_ratio")
+    (image,) = picture.marks(Image)
+    np.testing.assert_allclose(image.values, np.array(rates)[:, None] ** np.arange(12), rtol=1e-9)
+    assert picture.panels[0].x.label == "lag, steps back"

@@ -12,6 +12,8 @@ from tests.render.browser import chromium, opened
 
 import throughtime as tt
 from throughtime import testing
+from throughtime._monitor.levels import reduced_tree
+from throughtime._store import Run
 
 MOST_BYTES = 5_000_000
 
@@ -150,6 +152,40 @@ def test_run_has_sliders_for_steps_and_pictures_of_training(browser, tmp_path):
     assert {"Hidden gradient while training", "Distribution while training"} <= set(names)
     assert page.tab.locator(".bk-slider-title").nth(1).inner_text() == "step: 200"
     assert page.complaints == []
+    page.tab.close()
+
+
+@pytest.mark.parametrize("level", ["summary", "timestep"])
+def test_run_that_keeps_norms_has_its_evolution_and_verdict(browser, tmp_path, level):
+    with Run(tmp_path / "run.zarr") as made:
+        for step, rate in enumerate((0.5, 0.7, 0.9)):
+            made.append(reduced_tree(testing.decaying(rate, samples=3, steps=12), level), step)
+    run = tt.open_run(tmp_path / "run.zarr")
+    page = opened(browser, tt.report(run, tmp_path / "run"))
+    names = page.tab.locator("nav ol ol a").all_inner_texts()
+    assert {"Hidden gradient while training", "Signal by lag while training"} <= set(names)
+    text = page.tab.locator("#content").inner_text()
+    assert "Over training, 3 of 3 recorded steps:" in text
+    assert "Reach of rnn at lag 4" in text
+    assert "Sliders step" not in text
+    assert page.complaints == []
+    page.tab.close()
+
+
+def test_capture_with_the_run_it_came_from(browser, tmp_path):
+    with Run(tmp_path / "run.zarr") as made:
+        for step, rate in enumerate((0.5, 0.7, 0.9)):
+            made.append(reduced_tree(testing.decaying(rate, samples=3, steps=12), "timestep"), step)
+    capture = testing.decaying(0.9, samples=3, steps=12)
+    found = tt.diagnose(capture, dependency_length=4)
+    run = tt.open_run(tmp_path / "run.zarr")
+    page = opened(browser, tt.report(capture, tmp_path / "page", diagnosis=found, training=run))
+    titles = page.tab.locator("h2").all_inner_texts()
+    assert titles[:3] == ["The verdict", "Over training", "The model"]
+    text = page.tab.locator("#content").inner_text()
+    assert text.count(found.text) == 1
+    assert "Reach of rnn at lag 4 has risen since step 0" in text
+    assert "Hidden gradient while training" in page.tab.locator("nav ol ol a").all_inner_texts()
     page.tab.close()
 
 

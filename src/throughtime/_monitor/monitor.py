@@ -160,7 +160,9 @@ class Monitor:
         return keras_callback(self, "tf_keras")
 
     def lightning(self) -> Any:
-        """Make a callback for Lightning's Trainer; `loss` of the monitor is `(output, y)`, as in `capture`.
+        """Make a callback for Lightning's Trainer, which tells norms before clipping as well, see `step`.
+
+        `loss` of the monitor is `(output, y)`, as in `capture`.
 
         Returns
         -------

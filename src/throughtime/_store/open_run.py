@@ -24,7 +24,8 @@ def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
     Returns
     -------
     DataTree
-        As `capture` returns it, each variable with `step` first.
+        As `capture` returns it, each variable with `step` first. The root has what the training loop told
+        of its own gradients, if it did: `gradient_norm`, `clip_ratio` and more, see `Monitor.step`.
 
     Raises
     ------

@@ -31,7 +31,7 @@ def judged(leaves: Mapping[str, xr.Dataset], lag: int | None) -> dict[str, Any]:
     leaves : mapping of str to Dataset
         Directions of layers at one training step.
     lag : int or None
-        By default half of the window.
+        By default the largest power of two within half of the window, as for a capture.
     """
     losses = [float(leaf["loss"]) for leaf in leaves.values() if "loss" in leaf]
     found: dict[str, Any] = {
@@ -47,7 +47,7 @@ def judged(leaves: Mapping[str, xr.Dataset], lag: int | None) -> dict[str, Any]:
         return found | {"sentences": (say("no_signal", layer=next(iter(leaves))),)}
     if (lag or 1) > longest:
         return found | {"sentences": (say("beyond_window", lag=lag or 1, longest=longest),)}
-    asked = lag or max(1, (longest + 1) // 2)
+    asked = lag or max(measure.lags_up_to(longest, None), default=1)
     layers = {path: layer_of(leaf, asked, why=True) for path, leaf in leaves.items()}
     path = max(layers, key=lambda each: np.nan_to_num(layers[each].reach.value, nan=-1.0))
     reach = number(layers[path].reach.value)

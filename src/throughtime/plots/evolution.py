@@ -30,7 +30,7 @@ from throughtime.plots.look import Look, checked, size
 from throughtime.plots.spread import quantiles
 
 _LAGS, _OF_LAGS = "lag_ratio", "‖dL/ds‖ ÷ lag 0"
-_BYTES_AT_ONCE = 2**25
+_BYTES_AT_ONCE = 2**24
 NOTE = (
     "A row is one recorded training step, the first at the top, a column a timestep of the input. Rows have "
     "the same height, whatever lies between two records."

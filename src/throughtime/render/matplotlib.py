@@ -136,7 +136,8 @@ def _draw_panel(ax: Any, panel: Panel, frame: int, theme: Theme) -> None:
     for axis, told in ((ax.xaxis, panel.x), (ax.yaxis, panel.y)):
         _dress(axis, told, counts=bool(panel.of(Image)))
     if panel.title:
-        ax.set_title(panel.title, loc="left", fontsize=theme.size, pad=4)
+        # Without a height matplotlib looks for one, at the cost of measuring all ticks once more.
+        ax.set_title(panel.title, loc="left", fontsize=theme.size, pad=4, y=1.0)
     ax.spines[["top", "right"] if panel.framed else ["top", "right", "left", "bottom"]].set_visible(False)
     if not panel.framed:
         ax.tick_params(length=0)
@@ -179,8 +180,10 @@ def _inner_labels_off(axes: Any, picture: Picture) -> None:
 def _draw_title(figure: Figure, picture: Picture, theme: Theme) -> None:
     words = " · ".join(filter(None, (picture.title, picture.frame_words(picture.shown))))
     if words:
-        left = 0.01
-        figure.suptitle(words, x=left, ha="left", fontsize=1.15 * theme.size, wrap=True)
+        left, size = 0.01, 1.15 * theme.size
+        # Wrapping measures every word anew each time; few words have room in any font.
+        wraps = len(words) * size > 72 * figure.get_figwidth()
+        figure.suptitle(words, x=left, ha="left", fontsize=size, wrap=wraps)
 
 
 def _draw_bars(figure: Figure, axes: Any, picture: Picture) -> None:
