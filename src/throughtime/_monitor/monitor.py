@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import weakref
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from throughtime._alarm import Alarm
 from throughtime._errors import MonitorError
@@ -17,13 +16,11 @@ from .gradient_norms import Told
 from .levels import level_of
 from .notices import Notices, OnAlarm
 from .outlets import Outlets
+from .page import Page
 from .recorder import Recorder
 from .schedules import Schedule
 from .schedules import every as every_steps
 from .settings import Settings, checked_alarms, checked_batch, schedule_in_words
-
-if TYPE_CHECKING:
-    from throughtime._live import Server
 
 
 class Monitor:
@@ -109,7 +106,7 @@ class Monitor:
         self._loss = loss
         self._recorder: Recorder | None = None
         self._step = self._passed = 0
-        self._page: Server | None = None
+        self._page = Page(store)
 
     @property
     def alarms(self) -> list[Alarm]:
@@ -128,18 +125,11 @@ class Monitor:
         A thread serves it from when it is first asked for until `close`, or the end of the process.
         `throughtime watch RUN` serves the same page from a process of its own.
         """
-        if self._page is None:
-            from throughtime._live import Server  # noqa: PLC0415 - drawing libraries load late
-
-            self._page = Server(self._settings.store)
-            weakref.finalize(self, self._page.close)
         return self._page.url
 
     def close(self) -> None:
         """Stop serving the page; recording is not touched."""
-        if self._page is not None:
-            self._page.close()
-            self._page = None
+        self._page.close()
 
     def keras(self) -> Any:
         """Make a callback for `fit` of Keras 3.
