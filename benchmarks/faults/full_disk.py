@@ -1,8 +1,8 @@
 """Trains with a monitor whose run lies on a disk that is full before long, and then has space again.
 
-`sudo python benchmarks/faults/full_disk.py` mounts a tmpfs of 32 MB. Training must go on with one warning, the
-run must stay readable with every step that was recorded, and go on once there is space. The test suite lets
-every write of a step in turn find no space.
+`sudo python benchmarks/faults/full_disk.py` mounts a tmpfs of 32 MB. Training must go on with one warning,
+the run must stay readable with every step that was recorded, and go on once there is space. The test suite
+lets every write of a step in turn find no space.
 """
 
 import subprocess
