@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from tests.monitor import two_processes
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -168,3 +171,23 @@ class TestGradientNorms:
                 optimizer.step()
 
         assert not recorded(tmp_path, Manual()).data_vars
+
+    def test_of_two_processes_are_those_of_both(self, tmp_path: Path) -> None:
+        command = [sys.executable, "-m", "tests.monitor.two_processes", str(tmp_path / "run.zarr")]
+        where = Path(__file__).parents[2]
+        finished = subprocess.run(command, cwd=where, capture_output=True, text=True, check=False)
+        assert finished.returncode == 0, finished.stderr
+        run = tt.open_run(tmp_path / "run.zarr")
+        assert run["step"].values.tolist() == [0, 1, 2]  # the first process has recorded, and it alone
+        model = two_processes.Reader()
+        optimizer, wanted = model.configure_optimizers(), []
+        for start in (0, 8):
+            optimizer.zero_grad()
+            batch = slice(start, start + 8)  # four samples of each
+            MSE(model(two_processes.X[batch]), two_processes.Y[batch]).backward()
+            wanted.append(float(nn.utils.clip_grad_norm_(model.parameters(), two_processes.LIMIT)))
+            optimizer.step()
+        np.testing.assert_allclose(run["gradient_norm"][1:], wanted, rtol=1e-5)
+        assert float(run["clip_ratio"].min()) < 1
+        ratio = np.minimum(1, np.divide(two_processes.LIMIT, wanted))
+        np.testing.assert_allclose(run["clip_ratio"][1:], ratio, rtol=1e-5)

@@ -248,7 +248,7 @@ class TestBeforeTrainingStarts:
 
     def test_another_models_run(self, tmp_path: Path) -> None:
         watched(tmp_path, made(), 1)
-        with pytest.raises(tt.StoreError, match="other variables"):
+        with pytest.raises(tt.StoreError, match="another model"):
             watched(tmp_path, made(nn.GRU), 1)
         run, _ = watched(tmp_path, made(), 1)
         assert run["rnn"].sizes["step"] == 3

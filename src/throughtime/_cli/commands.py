@@ -22,15 +22,17 @@ from rich.console import Console
 from rich.table import Table
 
 import throughtime as tt
-from throughtime._alarm import ATTRIBUTE, alarms_of_run
+from throughtime._alarm import alarms_of_run
 from throughtime._recorded import at_place, place_of, recorded_steps
 
 from .checks import complaints
 from .export import to_netcdf, to_npz, to_parquet, version_of
-from .runs import layer_of, quantity_of
+from .runs import attributes_of_run, in_words, layer_of, quantity_of
 
 _LIBRARIES = ("numpy", "xarray", "scipy", "matplotlib", "bokeh", "zarr", "dask")
 _FRAMEWORKS = ("keras", "tensorflow", "jax", "torch", "tf_keras")
+
+_LONG = ("model_summary", "model_config", "model_layers")  # of a run's attributes
 
 app = typer.Typer(help="See what flows through time inside recurrent networks.", no_args_is_help=True)
 console = Console(highlight=False)
@@ -55,7 +57,7 @@ def info(run: RunPath, as_json: AsJson = False) -> None:
             "last_step": recorded[-1] if recorded else None,
             "bytes_uncompressed": int(tree.nbytes),
             "layers": {leaf.path.strip("/"): sorted(map(str, leaf.data_vars)) for leaf in tree.leaves},
-            **{str(name): value for name, value in tree.attrs.items() if name not in ("n_steps", ATTRIBUTE)},
+            **attributes_of_run(tree),
             "alarms": [vars(alarm) for alarm in alarms],
         }
     if as_json:
@@ -63,9 +65,11 @@ def info(run: RunPath, as_json: AsJson = False) -> None:
         return
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in found.items():
-        if name not in ("layers", "alarms"):
-            table.add_row(name.replace("_", " "), str(value))
+        if name not in ("layers", "alarms", *_LONG):
+            table.add_row(name.replace("_", " "), in_words(value))
     console.print(table)
+    if summary := found.get("model_summary"):
+        console.print(f"\n{summary}\n", markup=False)
     for alarm in alarms:
         console.print(f"alarm, {alarm}")
     for layer, variables in found["layers"].items():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import xarray as xr
 
 import throughtime as tt
+from throughtime._alarm import ATTRIBUTE
 
 
 def layer_of(tree: xr.DataTree, path: str | None) -> xr.DataTree:
@@ -31,3 +34,31 @@ def arrays(tree: xr.DataTree) -> Iterator[tuple[str, xr.DataArray]]:
     for node in tree.subtree:
         for name, array in node.data_vars.items():
             yield f"{node.path}/{name}".strip("/"), array
+
+
+def attributes_of_run(tree: xr.DataTree) -> dict[str, Any]:
+    """Give what a run knows of itself; lists and mappings, which it keeps as JSON, as themselves."""
+    own = {str(name): value for name, value in tree.attrs.items() if name not in ("n_steps", ATTRIBUTE)}
+    return {name: _read(value) for name, value in own.items()}
+
+
+def _read(value: Any) -> Any:
+    if not isinstance(value, str) or not value.startswith(("{", "[")):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def in_words(value: Any) -> str:
+    """Tell a mapping or a list in one line."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {in_words(each)}" for name, each in value.items() if each is not None)
+    if isinstance(value, list):
+        return (
+            " × ".join(map(in_words, value))
+            if value and isinstance(value[0], int)
+            else "; ".join(map(in_words, value))
+        )
+    return str(value)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import weakref
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from throughtime._alarm import Alarm
 from throughtime._errors import MonitorError
@@ -17,13 +16,11 @@ from .gradient_norms import Told
 from .levels import level_of
 from .notices import Notices, OnAlarm
 from .outlets import Outlets
+from .page import Page
 from .recorder import Recorder
 from .schedules import Schedule
 from .schedules import every as every_steps
-from .settings import Settings, checked_alarms, checked_batch
-
-if TYPE_CHECKING:
-    from throughtime._live import Server
+from .settings import Settings, checked_alarms, checked_batch, schedule_in_words
 
 
 class Monitor:
@@ -35,7 +32,7 @@ class Monitor:
     Parameters
     ----------
     store : path-like
-        A folder for the run. An existing run of the same layout is continued.
+        A folder for the run. An existing run of the same model and batch is continued.
     batch : tuple (x, y) or (x, y, sample_weight)
         Captured each time; held-out data tell more than training data.
     every : int or callable (int) -> bool
@@ -57,10 +54,11 @@ class Monitor:
     sinks : sequence of loggers
         `tt.sinks.CSV`, `Parquet`, `TensorBoard`, `WandB`, `MLflow`, or any object with `write(record)`.
     background : bool
-        Training waits for a pass of the model only: what follows from it, storing and sinks included, is done
-        in a second thread. Warnings, `on_alarm` and `stop_on` then come with a later training step, at the
-        latest with the next record. A killed process loses up to two records, those under way; with False
-        it loses none whose `step` has returned.
+        With True training waits for a pass of the model only; the rest, storing and sinks included, is done
+        in a second thread. It pays off where records are large, or a disk or sink is slow; beside training
+        steps of milliseconds two threads of Python cost more than one. Warnings, `on_alarm` and `stop_on`
+        come with a later step, at the latest with the next record. A killed process loses up to two records
+        that were under way; with False none whose `step` has returned.
 
     Examples
     --------
@@ -90,7 +88,7 @@ class Monitor:
         on_alarm: OnAlarm | None = None,
         stop_on: str | Collection[str] = (),
         sinks: Sequence[Any] = (),
-        background: bool = True,
+        background: bool = False,
     ) -> None:
         self._notices = Notices(on_alarm, checked_alarms(stop_on))
         self._settings = Settings(
@@ -102,12 +100,13 @@ class Monitor:
             vanishing_lag=vanishing_lag,
             sinks=Outlets(sinks, self._notices.leave),
             background=background,
+            schedule=schedule_in_words(every),
         )
         self._is_due = every if callable(every) else every_steps(every)
         self._loss = loss
         self._recorder: Recorder | None = None
         self._step = self._passed = 0
-        self._page: Server | None = None
+        self._page = Page(store)
 
     @property
     def alarms(self) -> list[Alarm]:
@@ -123,21 +122,14 @@ class Monitor:
     def url(self) -> str:
         """Address of a page that follows the run, on this machine only.
 
-        It is served from when it is first asked for until `close`, or the end of the process, by a thread of
-        this process. `throughtime watch RUN` serves the same page from a process of its own.
+        A thread serves it from when it is first asked for until `close`, or the end of the process.
+        `throughtime watch RUN` serves the same page from a process of its own.
         """
-        if self._page is None:
-            from throughtime._live import Server  # noqa: PLC0415 - drawing libraries load late
-
-            self._page = Server(self._settings.store)
-            weakref.finalize(self, self._page.close)
         return self._page.url
 
     def close(self) -> None:
         """Stop serving the page; recording is not touched."""
-        if self._page is not None:
-            self._page.close()
-            self._page = None
+        self._page.close()
 
     def keras(self) -> Any:
         """Make a callback for `fit` of Keras 3.

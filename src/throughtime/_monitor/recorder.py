@@ -20,6 +20,7 @@ from .jobs import Jobs
 from .levels import LEVELS, QUANTILES, Weights, stored, weights_of
 from .notices import Notices
 from .numbers import numbers
+from .provenance import attributes_of, check_continues
 from .record import Record
 from .settings import Settings
 
@@ -58,8 +59,10 @@ class Recorder:
         self._probe = Probe(model, loss=loss, layers=settings.layers, quantities=quantities)
         x, y, weight = settings.batch
         captured = self._probe.begin(x, y, sample_weight=weight)(_warn)
-        self._run = Run(settings.store)
+        attributes = attributes_of(model, loss, settings, captured)
+        self._run = Run(settings.store, attributes=attributes)
         try:
+            check_continues(settings.store, self._run.attributes, attributes)
             self._begin_with(captured)
         except BaseException:
             self._run.close()

@@ -49,19 +49,24 @@ def quantiles(norms: Array, asked: Sequence[float]) -> Array:
 def _quantiles(values: Floats, asked: Sequence[float]) -> Floats:
     """Interpolate linearly over the first axis, NaN left out; infinities stay what they are."""
     ordered = np.sort(values, axis=0)  # NaN last
+    if not np.isnan(ordered[-1]).any():
+        return np.stack([_between(ordered, fraction * (len(values) - 1)) for fraction in asked])
+    found = np.full((len(asked), *values.shape[1:]), np.nan)
     count = len(values) - np.isnan(values).sum(axis=0)
-    last = np.maximum(count - 1, 0)
-    found = np.empty((len(asked), *values.shape[1:]))
-    for place, fraction in enumerate(asked):
-        below = np.floor(fraction * last).astype(np.intp)
-        share = fraction * last - below
-        low = np.take_along_axis(ordered, below[None], axis=0)[0]
-        high = np.take_along_axis(ordered, np.minimum(below + 1, last)[None], axis=0)[0]
-        with np.errstate(invalid="ignore"):
-            between = low * (1 - share) + high * share
-        found[place] = np.where((share == 0) | (low == high), low, between)
-    found[:, count == 0] = np.nan
+    for number in np.unique(count[count > 0]):
+        columns = count == number
+        part = ordered[:number, columns]
+        found[:, columns] = [_between(part, fraction * (number - 1)) for fraction in asked]
     return found
+
+
+def _between(ordered: Floats, place: float) -> Floats:
+    """Interpolate between two rows; what is infinite beside its like stays so."""
+    below = int(place)
+    share = place - below
+    low, high = ordered[below], ordered[below + 1 if share else below]
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(low == high, low, low * (1 - share) + high * share), np.float64)
 
 
 def is_certified(arrays: Arrays, layout: xr.Dataset) -> bool:

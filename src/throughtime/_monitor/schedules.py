@@ -29,7 +29,7 @@ def every(steps: int) -> Schedule:
     [0, 4, 8]
     """
     _check_positive(steps, f"every({steps!r}): the number of training steps between records")
-    return lambda step: step % steps == 0
+    return _named(lambda step: step % steps == 0, f"every {steps}")
 
 
 def logarithmic(per_decade: int = 10) -> Schedule:
@@ -55,7 +55,16 @@ def logarithmic(per_decade: int = 10) -> Schedule:
     def reached(step: int) -> int:
         return floor(per_decade * log10(step) + 1e-9)
 
-    return lambda step: step < 2 or reached(step) > reached(step - 1)
+    return _named(
+        lambda step: step < 2 or reached(step) > reached(step - 1),
+        f"logarithmic, {per_decade} per tenfold step",
+    )
+
+
+def _named(schedule: Schedule, words: str) -> Schedule:
+    """Let a schedule say what it is, for the run it is told to."""
+    schedule.__qualname__ = words
+    return schedule
 
 
 def _check_positive(number: int, what: str) -> None:

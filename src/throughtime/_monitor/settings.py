@@ -25,6 +25,7 @@ class Settings:
     vanishing_lag: int | None
     sinks: Outlets
     background: bool
+    schedule: str = ""
 
 
 def checked_batch(batch: Any) -> tuple[Any, Any, Any]:
@@ -42,3 +43,10 @@ def checked_alarms(names: str | Collection[str]) -> frozenset[str]:
     if unknown := asked - set(NAMES):
         raise MonitorError(f"stop_on={sorted(unknown)}: alarms are called {', '.join(NAMES)}.")
     return asked
+
+
+def schedule_in_words(every: Any) -> str:
+    """Name a schedule for who reads the run later."""
+    if isinstance(every, int):
+        return f"every {every}"
+    return str(getattr(every, "__qualname__", None) or type(every).__qualname__)

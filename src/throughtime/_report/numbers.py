@@ -48,7 +48,9 @@ def measures(leaf: xr.Dataset) -> tuple[str, ...]:
 def origin(tree: xr.DataTree) -> str:
     """Tabulate what was captured, and with what."""
     rows = [
-        (str(name).replace("_", " "), str(value)) for name, value in tree.attrs.items() if name != ATTRIBUTE
+        (str(name).replace("_", " "), str(value))
+        for name, value in tree.attrs.items()
+        if name != ATTRIBUTE and len(str(value)) < _LINE
     ]
     losses = [
         float(np.asarray(node.to_dataset()["loss"]).ravel()[-1])
@@ -82,6 +84,8 @@ def _open_gate(leaf: xr.Dataset) -> xr.DataArray:
     keeps = "forget" if "forget" in found["gate"] else "update"
     return found.sel(gate=keeps, drop=True).mean("unit")
 
+
+_LINE = 300  # characters; longer texts of a run, `throughtime info` tells
 
 _MEASURES: tuple[tuple[str, str, Callable[[xr.Dataset], Any]], ...] = (
     ("memory horizon", "largest lag with 1 % of the gradient at lag 0, median over samples", _horizon),

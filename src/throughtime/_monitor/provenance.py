@@ -1,0 +1,216 @@
+"""What a run knows of itself: model, batch, settings, versions, commit; and whether it can be continued."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+from throughtime._errors import StoreError
+from throughtime._label import Captured
+
+from .levels import weights_of
+from .settings import Settings
+
+LAYERS, BATCH = "model_layers", "batch_fingerprint"
+_LIBRARIES = ("throughtime", "numpy", "xarray", "zarr")
+_FRAMEWORKS = ("keras", "tensorflow", "jax", "torch", "tf_keras", "lightning")
+_LONGEST = 100_000  # characters: all attributes are written anew with each step
+_PATIENCE = 2.0  # seconds, for git in a large folder
+
+
+def attributes_of(model: Any, loss: Any, settings: Settings, captured: Captured) -> dict[str, str | int]:
+    """Tell of a run all that a later reader needs, as plain texts; lists and mappings as JSON."""
+    told = {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model_class": f"{type(model).__module__}.{type(model).__qualname__}",
+        "model_summary": _if_told(lambda: str(import_module("throughtime._summary").summary(model))),
+        "model_config": _if_told(model.to_json) if hasattr(model, "to_json") else "",
+        "monitor_config": json.dumps(_config(model, loss, settings)),
+        "versions": json.dumps(_versions()),
+        **_commit(),
+        **identity(settings.batch, captured),
+    }
+    return {name: value for name, value in told.items() if value != ""}
+
+
+def identity(batch: tuple[Any, Any, Any], captured: Captured) -> dict[str, str]:
+    """Tell what has to be the same where a run is continued."""
+    return {LAYERS: json.dumps(_layers(captured)), BATCH: json.dumps(fingerprint(batch))}
+
+
+def check_continues(path: str | os.PathLike[str], run: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Refuse to continue a run with another model or another batch.
+
+    Raises
+    ------
+    StoreError
+        It names what differs.
+    """
+    before, now = (json.loads(str(each.get(LAYERS, "{}"))) for each in (run, found))
+    if before and (differing := list(_differing(before, now))):
+        raise StoreError(
+            f"{path} was recorded from another model: {'; '.join(differing)}. Give another path for this one."
+        )
+    before, now = (json.loads(str(each.get(BATCH, "{}"))) for each in (run, found))
+    if before and before != now:
+        parts = [_arrays_in_words(each["arrays"]) for each in (before, now)]
+        told = f"{parts[0]} in the run, {parts[1]} here" if parts[0] != parts[1] else "other values"
+        raise StoreError(
+            f"{path} was recorded on another batch: {told}. Numbers of two batches do not make one curve: "
+            "give the same batch, or another path."
+        )
+
+
+def fingerprint(batch: Any) -> dict[str, Any]:
+    """Tell shapes and dtypes of a batch, and the SHA-256 of its contents.
+
+    Examples
+    --------
+    >>> found = fingerprint(([[1.0, 2.0]], None))
+    >>> found["arrays"], found["sha256"][:8]
+    ([{'shape': [1, 2], 'dtype': 'float64'}], '0e2fd1e5')
+    """
+    digest, arrays = hashlib.sha256(), []
+    for array in _arrays(batch):
+        told = {"shape": list(array.shape), "dtype": str(array.dtype)}
+        content = repr(array.tolist()).encode() if array.dtype.hasobject else np.ascontiguousarray(array).data
+        digest.update(json.dumps(told).encode())
+        digest.update(content)
+        arrays.append(told)
+    return {"arrays": arrays, "sha256": digest.hexdigest()}
+
+
+def _arrays(part: Any) -> Iterator[np.ndarray[Any, Any]]:
+    """Yield the arrays of a batch in a fixed order: those of tuples and mappings one by one."""
+    if part is None:
+        return
+    if isinstance(part, Mapping):
+        for name in sorted(part, key=str):
+            yield from _arrays(part[name])
+    elif isinstance(part, tuple) or (isinstance(part, list) and any(hasattr(each, "shape") for each in part)):
+        for each in part:
+            yield from _arrays(each)
+    else:
+        yield _numpy(part)
+
+
+def _numpy(part: Any) -> np.ndarray[Any, Any]:
+    if hasattr(part, "detach"):  # a tensor of torch, on whatever device
+        part = part.detach().cpu()
+        try:
+            return np.asarray(part)
+        except TypeError:  # bfloat16, which NumPy has not
+            return np.asarray(part.float())
+    return np.asarray(part)
+
+
+def _layers(captured: Captured) -> dict[str, Any]:
+    weights = weights_of(captured)
+    return {
+        path.strip("/"): {
+            "kind": str(leaf.layout.attrs.get("kind")),
+            "weights": {name: list(array.shape) for name, array in weights[path].items()},
+        }
+        for path, leaf in captured.leaves.items()
+    }
+
+
+def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    for path in sorted(before.keys() | now.keys()):
+        if path not in now:
+            yield f"it has {path}, which this model has not"
+        elif path not in before:
+            yield f"it has no {path}"
+        elif before[path]["kind"] != now[path]["kind"]:
+            yield f"{path} is {before[path]['kind']} in the run, {now[path]['kind']} here"
+        else:
+            yield from _differing_weights(path, before[path]["weights"], now[path]["weights"])
+
+
+def _differing_weights(path: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    for name in sorted(before.keys() | now.keys()):
+        shapes = [tuple(each[name]) if name in each else "absent" for each in (before, now)]
+        if shapes[0] != shapes[1]:
+            yield f"{name} of {path} is {shapes[0]} in the run, {shapes[1]} here"
+
+
+def _arrays_in_words(arrays: list[dict[str, Any]]) -> str:
+    return ", ".join(f"{each['dtype']} {tuple(each['shape'])}" for each in arrays)
+
+
+def _config(model: Any, loss: Any, settings: Settings) -> dict[str, Any]:
+    level = settings.level
+    return {
+        "quantities": level if isinstance(level, str) else sorted(level),
+        "schedule": settings.schedule,
+        "layers": settings.layers if isinstance(settings.layers, (str, int)) else _name(settings.layers),
+        "loss": _name(getattr(model, "loss", None) if loss is None else loss),
+        "budget": settings.budget,
+        "vanishing_lag": settings.vanishing_lag,
+        "background": settings.background,
+    }
+
+
+def _name(thing: Any) -> str:
+    """Name a function, an object or a list of them, without what differs from process to process."""
+    if isinstance(thing, (list, tuple)):
+        return ", ".join(map(_name, thing))
+    if thing is None or isinstance(thing, (str, int, float)):
+        return str(thing)
+    return str(getattr(thing, "__qualname__", None) or type(thing).__qualname__)
+
+
+def _versions() -> dict[str, str]:
+    """Tell versions of what is loaded."""
+    found = {"python": platform.python_version()}
+    for name in (*_LIBRARIES, *(each for each in _FRAMEWORKS if each in sys.modules)):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = str(getattr(sys.modules.get(name), "__version__", "unknown"))
+    return found
+
+
+def _commit() -> dict[str, str | int]:
+    """Tell the commit of the working directory, and whether tracked files differ from it; if there is one."""
+    commit = _git("rev-parse", "HEAD")
+    if not commit:
+        return {}
+    changed = _git("status", "--porcelain", "--untracked-files=no")
+    return {"git_commit": commit, **({} if changed is None else {"git_dirty": int(bool(changed))})}
+
+
+def _git(*arguments: str) -> str | None:
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # nothing is written in the user's repository
+    try:
+        done = subprocess.run(
+            ["git", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE,
+            env=environment,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _if_told(tell: Callable[[], Any]) -> str:
+    """Take a text that is good to have, and never a reason not to train."""
+    try:
+        text = str(tell())
+    except Exception as error:  # a model's own description may raise anything
+        return f"not told: {type(error).__name__}: {error}"
+    return text if len(text) <= _LONGEST else f"not kept: {len(text):,} characters"
