@@ -242,6 +242,20 @@ def test_what_cannot_be_shown_is_told(browser: Any, tmp_path: Path) -> None:
     page.tab.close()
 
 
+def test_a_page_that_is_closed_says_nothing(
+    browser: Any, monitor: tt.Monitor, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = made()
+    with monitor.watch(model):
+        page = visited(browser, monitor.url)
+        page.tab.close()
+        train(model, 6, monitor)
+        page = visited(browser, monitor.url)  # the server goes on
+        wait_for(page, 6)
+    page.tab.close()
+    assert [record.getMessage() for record in caplog.records if record.levelname != "INFO"] == []
+
+
 def test_it_is_light_and_dark(browser: Any, monitor: tt.Monitor) -> None:
     with monitor.watch(made()):
         page = visited(browser, monitor.url)
