@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import throughtime as tt
 from throughtime import testing
+from throughtime._alarm import Alarm, as_attribute
 from throughtime._cli import app
 from throughtime._store import Run
 
@@ -37,6 +38,22 @@ def test_info(run: Path) -> None:
     assert (told["steps"], told["first_step"], told["last_step"], told["model"]) == (2, 0, 10, "toy")
     assert "hidden_gradient" in told["layers"]["rnn"]
     assert "last step 10" in called("info", run)
+
+
+def test_info_tells_alarms(run: Path) -> None:
+    with Run(run) as writer:
+        writer.annotate({"alarms": as_attribute([Alarm("explosion", "rnn", 3, "12 times the signal")])})
+    told = json.loads(CliRunner().invoke(app, ["info", str(run), "--json"]).output)
+    assert told["alarms"] == [
+        {"name": "explosion", "layer": "rnn", "step": 3, "evidence": "12 times the signal"}
+    ]
+    assert "alarm, step 3: explosion in rnn: 12 times the signal" in called("info", run)
+
+
+def test_watch_refuses_a_file_and_a_port_that_cannot_be(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    assert "is a file" in called("watch", tmp_path / "file", "--no-open", code=1)
+    assert "Port 99999 cannot be served" in called("watch", run, "--no-open", "--port", 99_999, code=1)
 
 
 def test_check(run: Path) -> None:

@@ -67,7 +67,7 @@ class Page:
         document.template_variables.update(inks(theme, {LAST: _LAST_ON_DARK}))
         for part in (self._loss, self._norm, self._lag, self._evolution):
             document.add_root(part.figure)
-        document.add_root(row(*self._choices.values(), name="choices", sizing_mode="stretch_width"))
+        document.add_root(row(*self._choices.values(), name="choices", margin=0, sizing_mode="stretch_width"))
         for text in self._texts.values():
             document.add_root(text)
         self.look()
@@ -170,6 +170,7 @@ def _text(name: str) -> Div:
     return Div(
         text="",
         name=name,
+        margin=0,
         sizing_mode="stretch_width",
         stylesheets=[InlineStyleSheet(css=words.STYLE)],
         disable_math=True,
@@ -182,6 +183,7 @@ def _select(name: str) -> Select:
         name=name,
         options=[],
         width=220,
+        margin=(8, 12, 0, 0),
         visible=False,
         stylesheets=[InlineStyleSheet(css=_SELECT)],
     )
