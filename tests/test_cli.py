@@ -130,6 +130,7 @@ def test_export_of_what_the_training_loop_told(tmp_path: Path) -> None:
     called("export", tmp_path / "run.zarr", "--to", "netcdf", "-o", tmp_path / "run.nc")
     np.testing.assert_array_equal(xr.open_datatree(tmp_path / "run.nc")["gradient_norm"], wanted)
     assert "2 steps, all whole" in called("check", tmp_path / "run.zarr")
+    assert called("info", tmp_path / "run.zarr").endswith("training loop: gradient_norm")
 
 
 def test_doctor() -> None:

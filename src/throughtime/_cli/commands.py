@@ -57,6 +57,7 @@ def info(run: RunPath, as_json: AsJson = False) -> None:
             "last_step": recorded[-1] if recorded else None,
             "bytes_uncompressed": int(tree.nbytes),
             "layers": {leaf.path.strip("/"): sorted(map(str, leaf.data_vars)) for leaf in tree.leaves},
+            "training_loop": sorted(map(str, tree.data_vars)),
             **attributes_of_run(tree),
             "alarms": [vars(alarm) for alarm in alarms],
         }
@@ -65,15 +66,16 @@ def info(run: RunPath, as_json: AsJson = False) -> None:
         return
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in found.items():
-        if name not in ("layers", "alarms", *_LONG):
+        if name not in ("layers", "training_loop", "alarms", *_LONG):
             table.add_row(name.replace("_", " "), in_words(value))
     console.print(table)
     if summary := found.get("model_summary"):
         console.print(f"\n{summary}\n", markup=False)
     for alarm in alarms:
         console.print(f"alarm, {alarm}")
-    for layer, variables in found["layers"].items():
-        console.print(f"\n{layer}: {', '.join(variables)}")
+    for layer, variables in {**found["layers"], "training loop": found["training_loop"]}.items():
+        if variables:
+            console.print(f"\n{layer}: {', '.join(variables)}")
 
 
 @app.command()
