@@ -16,6 +16,7 @@ import throughtime as tt
 from throughtime import testing
 from throughtime._alarm import Alarm, as_attribute
 from throughtime._cli import app
+from throughtime._monitor.levels import reduced_tree
 from throughtime._store import Run
 
 
@@ -93,6 +94,18 @@ def test_diagnose_and_compare(run: Path) -> None:
 def test_plot(run: Path, tmp_path: Path, picture: str) -> None:
     called("plot", run, picture, "-o", tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("level", ["summary", "timestep"])
+@pytest.mark.parametrize("options", [(), ("--step", 0)])
+def test_report_of_a_run_that_keeps_norms(tmp_path: Path, level: str, options: tuple[Any, ...]) -> None:
+    with Run(tmp_path / "run.zarr") as writer:
+        for step in range(2):
+            writer.append(reduced_tree(testing.decaying(rate=0.9, samples=4), level), step)
+    called("report", tmp_path / "run.zarr", "-o", tmp_path / "page.html", *options)
+    text = (tmp_path / "page.html").read_text("utf-8")
+    assert ("Over training" in text) == (not options)
+    assert "Cannot say" in text
 
 
 def test_report(run: Path, tmp_path: Path) -> None:
