@@ -16,8 +16,8 @@ from .export import version_of
 LIBRARIES = ("numpy", "xarray", "scipy", "matplotlib", "bokeh", "zarr", "dask")
 FRAMEWORKS = ("keras", "tensorflow", "jax", "torch", "tf_keras")
 _INSIDE = (
-    "LSTM, GRU and SimpleRNN (nn.RNN) are solved in closed form; in Keras every other cell "
-    "as well, step by step.\nA recurrent torch module of your own has its outputs, weights and their gradients."
+    "LSTM, GRU and SimpleRNN (nn.RNN) are solved in closed form; in Keras every other cell as well, "
+    "step by step.\nA recurrent torch module of your own has its outputs, weights and their gradients."
 )
 
 
