@@ -149,7 +149,11 @@ def test_export_of_what_the_training_loop_told(tmp_path: Path) -> None:
 def test_doctor() -> None:
     told = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).output)
     assert told["numpy"] == np.__version__
-    assert "torch" in called("doctor")
+    assert told["supports"]["Keras 3 on TensorFlow"]
+    assert not told["supports"]["Keras 2 of TensorFlow 2.15"]  # which has no room beside Keras 3
+    told = called("doctor")
+    assert "PyTorch modules yes monitor.watch()" in told
+    assert "'throughtime[keras2]'" in told
 
 
 def test_errors_are_one_line_and_name_the_remedy(run: Path, tmp_path: Path) -> None:
