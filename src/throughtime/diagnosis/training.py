@@ -201,7 +201,7 @@ def diagnose_record(tree: xr.DataTree, step: int | None, asked: Asked) -> Diagno
 
 def diagnose_captured(tree: xr.DataTree, asked: Asked) -> Diagnosis:
     """Diagnose a capture, or what a run has stored of one."""
-    leaves = recurrent(tree)
+    leaves = {path: leaf.compute() for path, leaf in recurrent(tree).items()}  # one step of a lazy run
     if any(level(leaf) == SUMMARY for leaf in leaves.values()):
         return summarized.diagnosis_of(by_direction(leaves), asked.dependency_length)
     captured = {path: as_captured(leaf) for path, leaf in leaves.items()}
