@@ -92,8 +92,8 @@ def figures(what: str, path: Path) -> dict[str, float]:
 def measured(folder: Path, wanted: list[str]) -> list[dict[str, float | int | str]]:
     """Make the runs and measure each in a process of its own."""
     runs, rows = made(folder), []
-    for name, whats in MEASURED.items():
-        for what in [each for each in whats if each in wanted or not wanted]:
+    for name, acts in MEASURED.items():
+        for what in [each for each in acts if each in wanted or not wanted]:
             command = [sys.executable, __file__, "measure", what, str(folder / name)]
             told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             rows.append({"run": name, **runs[name], "what": what, **json.loads(told)})

@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 
 import throughtime as tt
 from throughtime import testing
+from throughtime._alarm import Alarm, as_attribute
 from throughtime._cli import app
+from throughtime._monitor.levels import reduced_tree
 from throughtime._store import Run
 
 
@@ -37,6 +39,22 @@ def test_info(run: Path) -> None:
     assert (told["steps"], told["first_step"], told["last_step"], told["model"]) == (2, 0, 10, "toy")
     assert "hidden_gradient" in told["layers"]["rnn"]
     assert "last step 10" in called("info", run)
+
+
+def test_info_tells_alarms(run: Path) -> None:
+    with Run(run) as writer:
+        writer.annotate({"alarms": as_attribute([Alarm("explosion", "rnn", 3, "12 times the signal")])})
+    told = json.loads(CliRunner().invoke(app, ["info", str(run), "--json"]).output)
+    assert told["alarms"] == [
+        {"name": "explosion", "layer": "rnn", "step": 3, "evidence": "12 times the signal"}
+    ]
+    assert "alarm, step 3: explosion in rnn: 12 times the signal" in called("info", run)
+
+
+def test_watch_refuses_a_file_and_a_port_that_cannot_be(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    assert "is a file" in called("watch", tmp_path / "file", "--no-open", code=1)
+    assert "Port 99999 cannot be served" in called("watch", run, "--no-open", "--port", 99_999, code=1)
 
 
 def test_check(run: Path) -> None:
@@ -78,6 +96,18 @@ def test_plot(run: Path, tmp_path: Path, picture: str) -> None:
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("level", ["summary", "timestep"])
+@pytest.mark.parametrize("options", [(), ("--step", 0)])
+def test_report_of_a_run_that_keeps_norms(tmp_path: Path, level: str, options: tuple[Any, ...]) -> None:
+    with Run(tmp_path / "run.zarr") as writer:
+        for step in range(2):
+            writer.append(reduced_tree(testing.decaying(rate=0.9, samples=4), level), step)
+    called("report", tmp_path / "run.zarr", "-o", tmp_path / "page.html", *options)
+    text = (tmp_path / "page.html").read_text("utf-8")
+    assert ("Over training" in text) == (not options)
+    assert "Cannot say" in text
+
+
 def test_report(run: Path, tmp_path: Path) -> None:
     called("report", run, "-o", tmp_path / "page.html", "--step", 10)
     assert "<html" in (tmp_path / "page.html").read_text("utf-8")
@@ -113,12 +143,17 @@ def test_export_of_what_the_training_loop_told(tmp_path: Path) -> None:
     called("export", tmp_path / "run.zarr", "--to", "netcdf", "-o", tmp_path / "run.nc")
     np.testing.assert_array_equal(xr.open_datatree(tmp_path / "run.nc")["gradient_norm"], wanted)
     assert "2 steps, all whole" in called("check", tmp_path / "run.zarr")
+    assert called("info", tmp_path / "run.zarr").endswith("training loop: gradient_norm")
 
 
 def test_doctor() -> None:
     told = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).output)
     assert told["numpy"] == np.__version__
-    assert "torch" in called("doctor")
+    assert told["supports"]["Keras 3 on TensorFlow"]
+    assert not told["supports"]["Keras 2 of TensorFlow 2.15"]  # which has no room beside Keras 3
+    told = called("doctor")
+    assert "PyTorch modules yes monitor.watch()" in told
+    assert "'throughtime[keras2]'" in told
 
 
 def test_errors_are_one_line_and_name_the_remedy(run: Path, tmp_path: Path) -> None:

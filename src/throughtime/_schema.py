@@ -97,9 +97,6 @@ RESERVED = frozenset(
         *("certificate", "weights", "weight_gradients"),
     }
 )
-WITH_DIRECTION = tuple(
-    name for name in VARIABLES if "direction" in VARIABLES[name].dims and name not in WEIGHTS
-)
 # What `quantities=` takes: "weights" and "weight_gradients" stand for every weight of a layer, since
 # layers outside the recurrent ones name theirs as they like.
 QUANTITIES = (

@@ -105,6 +105,15 @@ def test_a_summary_gives_medians_and_says_what_would_give_more(tmp_path, path):
     )
 
 
+@pytest.mark.parametrize("level", ["summary", "timestep", "full"])
+def test_a_record_taken_out_of_its_run_is_diagnosed_alike(tmp_path, level):
+    run = recorded(tmp_path, {step: captured(rate) for step, rate in RATES.items()}, level)
+    alone = run.isel(step=1)
+    assert str(tt.diagnose(alone, dependency_length=LAG)) == str(
+        tt.diagnose(run, step=10, dependency_length=LAG)
+    )
+
+
 def test_a_masked_batch_by_timestep(tmp_path):
     tree = testing.with_masks()
     found = tt.diagnose(recorded(tmp_path, {0: tree, 1: tree}, "timestep"))

@@ -91,6 +91,11 @@ def test_it_waits_and_follows_and_asks_nothing_of_others(
             assert re.search(rf"recorded steps +{1 + step // 2} ", told)
             assert re.search(rf"signal at lag 6 +{re.escape(f'{half:.3g}')} ", told)
             assert f"{float(leaf['loss'].isel(step=-1)):.3g}" in told
+    image = next(place for place, box in enumerate(page.frames()) if box["bottom"] > box["top_value"])
+    words = page.hover(image, 5, 3)  # the fourth of seven rows, from the top
+    value = float(leaf["hidden_gradient_norm"].sel(quantile=0.5).isel(step=3, time=5))
+    timestep, step, told = re.search(r"timestep: ?(\d+) training step: ?(\d+) value: ?(\S+)", words).groups()
+    assert (int(timestep), int(step), float(told)) == (5, 6, pytest.approx(value, rel=6e-3))
     assert page.complaints == []
     own = (monitor.url, monitor.url.replace("http", "ws"), "data:", "blob:")
     assert [url for url in page.requests if not url.startswith(own)] == []
@@ -151,6 +156,10 @@ def test_layers_and_directions_are_chosen(browser: Any, tmp_path: Path) -> None:
     page.tab.close()
 
 
+def told(words: str, text: str) -> None:
+    assert words in text
+
+
 def same(page: Page, check: Any) -> None:
     """Hold the page against what it will show once its server has answered."""
     for _ in range(40):
@@ -187,7 +196,7 @@ def test_a_nan_is_yellow_and_its_alarm_is_listed(browser: Any, monitor: tt.Monit
         page = visited(browser, monitor.url)
         train(model, 4, monitor, spoiled_at=3)
         wait_for(page, 4)
-    assert "<b>nonfinite</b> in rnn: " in text(page, "alarms")
+    same(page, lambda: told("<b>nonfinite</b> in rnn: ", text(page, "alarms")))
     image = np.array(data(page, "evolution")["image"][0], dtype=float).reshape(256, -1)
     assert (image[2] == 1e9).all()  # above the scale, whose colour there is that of no number
     assert np.isfinite(image[:2]).all()
@@ -214,7 +223,7 @@ def test_a_zoom_stays_and_a_reset_follows_again(browser: Any, monitor: tt.Monito
         page.tab.wait_for_timeout(300)
         train(model, 2, monitor)
         wait_for(page, 10)
-    assert page.tab.evaluate("() => [figure.x_range.start, figure.x_range.end]") == [0, 10]
+    assert page.tab.evaluate("() => [figure.x_range.start, figure.x_range.end]") == [0, 10.15]
     page.tab.close()
 
 
@@ -231,6 +240,20 @@ def test_what_cannot_be_shown_is_told(browser: Any, tmp_path: Path) -> None:
     assert "newer throughtime" in text(page, "state")
     server.close()
     page.tab.close()
+
+
+def test_a_page_that_is_closed_says_nothing(
+    browser: Any, monitor: tt.Monitor, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = made()
+    with monitor.watch(model):
+        page = visited(browser, monitor.url)
+        page.tab.close()
+        train(model, 6, monitor)
+        page = visited(browser, monitor.url)  # the server goes on
+        wait_for(page, 6)
+    page.tab.close()
+    assert [record.getMessage() for record in caplog.records if record.levelname != "INFO"] == []
 
 
 def test_it_is_light_and_dark(browser: Any, monitor: tt.Monitor) -> None:

@@ -6,13 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
+from bokeh.document import Document
 from hypothesis import given
 from hypothesis import strategies as st
 
 from throughtime import testing
+from throughtime._live import page as page_module
 from throughtime._live.evolution import MOST_ROWS, Evolution
 from throughtime._live.follower import Follower
 from throughtime._live.kept import Kept
+from throughtime._live.page import Page
 from throughtime._live.profile import MOST_LINES, Profile
 from throughtime._live.records import View, losses, read, views
 from throughtime._monitor.levels import reduced_tree
@@ -145,3 +149,92 @@ def test_faint_lines_are_few_and_even() -> None:
     assert len(set(np.diff(steps))) == 1
     np.testing.assert_array_equal(np.asarray(profile.earlier.data["ys"])[:, 0], steps + 1)
     np.testing.assert_array_equal(profile.last.data["y"], np.full(5, 500.0))
+
+
+class TestPage:
+    """A page without a browser: a document whose looks are called by hand."""
+
+    def test_sequences_that_grow_longer_begin_anew(self, tmp_path: Path) -> None:
+        with Run(tmp_path / "run.zarr") as run:
+            run.append(reduced_tree(testing.decaying(0.9, samples=2, steps=9), "summary"), 0)
+            document = Document()
+            page = Page(document, tmp_path / "run.zarr")
+            run.append(reduced_tree(testing.decaying(0.9, samples=2, steps=12), "summary"), 1)
+            page.look()
+        image = document.get_model_by_name("evolution").data["image"][0]
+        assert image.shape == (MOST_ROWS, 12)
+        assert np.isnan(image[0, 9:]).all()
+        assert np.isfinite(image[0, :9]).all()
+        assert np.isfinite(image[1]).all()
+        assert document.get_model_by_name("loss").data["x"].tolist() == [0.0, 1.0]
+
+    @pytest.mark.parametrize("names", [["loss"], []])
+    def test_a_run_without_anything_over_time_shows_its_loss(self, tmp_path: Path, names: list) -> None:
+        leaf = testing.decaying(0.9, samples=2)["rnn"].to_dataset()[[*names, "recurrent_kernel"]]
+        with Run(tmp_path / "run.zarr") as run:
+            document = Document()
+            page = Page(document, tmp_path / "run.zarr")
+            for step in range(3):
+                run.append(xr.DataTree.from_dict({"/rnn": leaf}), step)
+                page.look()
+        wanted = float(leaf["loss"]) if names else np.nan
+        np.testing.assert_array_equal(document.get_model_by_name("loss").data["y"], [wanted] * 3)
+        assert document.get_model_by_name("layer").options == []
+
+    def test_what_moves_while_it_is_read_is_read_again(self, tmp_path: Path, monkeypatch) -> None:
+        tree = reduced_tree(testing.decaying(0.9, samples=2, steps=9), "summary")
+        with Run(tmp_path / "run.zarr") as run:
+            for step in range(4):
+                run.append(tree, step)
+            document = Document()
+            page = Page(document, tmp_path / "run.zarr")
+            run.append(tree, 4)
+            read_as_it_was = page_module.read
+
+            def thinned_meanwhile(*arguments):
+                if run.steps == [0, 1, 2, 3, 4]:
+                    run.thin()
+                    raise FileNotFoundError("a chunk that was there")
+                return read_as_it_was(*arguments)
+
+            monkeypatch.setattr(page_module, "read", thinned_meanwhile)
+            page.look()
+            page.look()
+        assert document.get_model_by_name("loss").data["x"].tolist() == [0.0, 2.0, 4.0]
+        assert document.get_model_by_name("norm_earlier").data["step"] == [0, 2, 4]
+
+    def test_layers_lie_anywhere_in_the_tree(self, tmp_path: Path) -> None:
+        leaves = [testing.decaying(rate, samples=2, steps=9)["rnn"].to_dataset() for rate in (0.9, 0.5)]
+        tree = xr.DataTree.from_dict({"/encoder/rnn/0": leaves[0], "/encoder/rnn/1": leaves[1]})
+        for level in ("summary", "full"):
+            with Run(tmp_path / f"{level}.zarr") as run:
+                run.append(reduced_tree(tree, level), 0)
+            document = Document()
+            Page(document, tmp_path / f"{level}.zarr")
+            choice = document.get_model_by_name("layer")
+            assert choice.options == ["encoder/rnn/0", "encoder/rnn/1"]
+            for layer, rate in zip(choice.options, (0.9, 0.5), strict=True):
+                choice.value = layer
+                ratios = document.get_model_by_name("lag").data["y"]
+                np.testing.assert_allclose(ratios, rate ** np.arange(9), rtol=1e-9)
+
+    def test_an_error_of_ours_is_told_once_and_ends_nothing(
+        self, tmp_path: Path, monkeypatch, caplog
+    ) -> None:
+        tree = reduced_tree(testing.decaying(0.9, samples=2, steps=9), "summary")
+        with Run(tmp_path / "run.zarr") as run:
+            run.append(tree, 0)
+            document = Document()
+            page = Page(document, tmp_path / "run.zarr")
+            read_as_it_was = page_module.read
+            monkeypatch.setattr(page_module, "read", lambda *arguments: 1 / 0)
+            for step in (1, 2):
+                run.append(tree, step)
+                page.look()
+            assert "ZeroDivisionError" in document.get_model_by_name("state").text
+            assert len(caplog.records) == 1
+            monkeypatch.setattr(page_module, "read", read_as_it_was)
+            run.append(tree, 3)
+            page.look()
+        assert document.get_model_by_name("loss").data["x"].tolist() == [0.0, 1.0, 2.0, 3.0]
+        assert "cannot be shown" not in document.get_model_by_name("state").text

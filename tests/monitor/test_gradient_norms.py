@@ -212,6 +212,12 @@ def test_what_is_no_norm_is_a_warning(tmp_path: Path, told: dict[str, Any], mess
     np.testing.assert_array_equal(norms, [np.nan, np.nan, 2.0])
 
 
+def test_what_is_no_norm_never_raises_however_often_it_is_told(tmp_path: Path) -> None:
+    with pytest.warns(tt.ThroughTimeWarning, match="takes a number"):
+        run, _ = stepped(tmp_path, ["large"] * 1500, every=2000)
+    assert run["step"].values.tolist() == [0, 1500]
+
+
 class TestRuns:
     def test_norms_may_begin_late_and_end(self, tmp_path: Path) -> None:
         for norms in ([None, None], [1.0, None, 3.0], [None]):

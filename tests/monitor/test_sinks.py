@@ -245,6 +245,13 @@ class TestTensorBoard:
                 assert [event.step for event in found] == [0, 2, 4]
                 check_tensor(plugin, tensor_util.make_ndarray(found[-1].tensor_proto), keys[key])
 
+    def test_a_second_training_is_added(self, tmp_path: Path) -> None:
+        sink, model = tt.sinks.TensorBoard(tmp_path / "events"), made()
+        for _ in range(2):
+            watched(tmp_path, model, 2, every=1, sinks=sink)
+        events = EventAccumulator(str(tmp_path / "events")).Reload()
+        assert [event.step for event in events.Tensors(LOSS)] == [0, 1, 2, 3, 4]
+
     def test_images_are_drawn_on_request_only(self, tmp_path: Path) -> None:
         kept = Kept()
         sinks = [kept, tt.sinks.TensorBoard(tmp_path / "events", histograms=False)]

@@ -91,6 +91,16 @@ class TestWandB:
         assert metrics["throughtime/*"].step_metric == "throughtime/step"
         assert "mine" not in metrics
 
+    def test_a_second_training_goes_on_in_the_same_run(self, tmp_path: Path) -> None:
+        sink, model = tt.sinks.WandB(project="memory", histograms=False), made()
+        for _ in range(2):
+            watched(tmp_path, model, 2, every=1, sinks=sink)
+        wandb.teardown()
+        files = sorted(tmp_path.rglob("*.wandb"), key=lambda file: file.stat().st_mtime)
+        assert len({file.name for file in files}) == 1  # a name has the run's id
+        steps = [row["throughtime/step"] for file in files for row in history(file.parent)]
+        assert steps == [0, 1, 2, 3, 4]
+
     def test_a_run_given_is_taken(self, tmp_path: Path) -> None:
         first, second = (wandb.init(project="mine", reinit="create_new") for _ in range(2))
         sink = tt.sinks.WandB(first, histograms=False)
@@ -179,6 +189,16 @@ class TestMLflow:
             mlflow.set_tracking_uri(before)
         client, run = only_run(uri, "mine")
         assert [each.step for each in client.get_metric_history(run.info.run_id, LOSS)] == [0, 2]
+
+    def test_a_second_training_goes_on_in_the_same_run(self, tmp_path: Path) -> None:
+        uri = f"sqlite:///{tmp_path}/store.db"
+        sink, model = tt.sinks.MLflow(uri), made()
+        for _ in range(2):
+            watched(tmp_path, model, 2, every=1, sinks=sink)
+        client, run = only_run(uri, "throughtime")
+        assert run.info.status == "FINISHED"
+        steps = [each.step for each in client.get_metric_history(run.info.run_id, LOSS)]
+        assert steps == [0, 1, 2, 3, 4]
 
     def test_an_active_run_elsewhere_is_left_alone(self, tmp_path: Path) -> None:
         before, there = mlflow.get_tracking_uri(), f"sqlite:///{tmp_path}/there.db"

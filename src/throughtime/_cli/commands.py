@@ -7,7 +7,6 @@ that was written wrongly.
 from __future__ import annotations
 
 import json
-import platform
 import runpy
 import sys
 import webbrowser
@@ -25,12 +24,10 @@ import throughtime as tt
 from throughtime._alarm import alarms_of_run
 from throughtime._recorded import at_place, place_of, recorded_steps
 
+from . import doctor as environment
 from .checks import complaints
-from .export import to_netcdf, to_npz, to_parquet, version_of
+from .export import to_netcdf, to_npz, to_parquet
 from .runs import attributes_of_run, in_words, layer_of, quantity_of
-
-_LIBRARIES = ("numpy", "xarray", "scipy", "matplotlib", "bokeh", "zarr", "dask")
-_FRAMEWORKS = ("keras", "tensorflow", "jax", "torch", "tf_keras")
 
 _LONG = ("model_summary", "model_config", "model_layers")  # of a run's attributes
 
@@ -57,6 +54,7 @@ def info(run: RunPath, as_json: AsJson = False) -> None:
             "last_step": recorded[-1] if recorded else None,
             "bytes_uncompressed": int(tree.nbytes),
             "layers": {leaf.path.strip("/"): sorted(map(str, leaf.data_vars)) for leaf in tree.leaves},
+            "training_loop": sorted(map(str, tree.data_vars)),
             **attributes_of_run(tree),
             "alarms": [vars(alarm) for alarm in alarms],
         }
@@ -65,15 +63,16 @@ def info(run: RunPath, as_json: AsJson = False) -> None:
         return
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in found.items():
-        if name not in ("layers", "alarms", *_LONG):
+        if name not in ("layers", "training_loop", "alarms", *_LONG):
             table.add_row(name.replace("_", " "), in_words(value))
     console.print(table)
     if summary := found.get("model_summary"):
         console.print(f"\n{summary}\n", markup=False)
     for alarm in alarms:
         console.print(f"alarm, {alarm}")
-    for layer, variables in found["layers"].items():
-        console.print(f"\n{layer}: {', '.join(variables)}")
+    for layer, variables in {**found["layers"], "training loop": found["training_loop"]}.items():
+        if variables:
+            console.print(f"\n{layer}: {', '.join(variables)}")
 
 
 @app.command()
@@ -186,18 +185,12 @@ def export(
 
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
-    """Tell which frameworks and libraries are there, and in which versions."""
-    names = ("throughtime", *_LIBRARIES, *_FRAMEWORKS)
-    found = {"python": platform.python_version(), **{name: version_of(name) for name in names}}
+    """Tell what this environment can capture, and which libraries are there, in which versions."""
     if as_json:
-        print(json.dumps(found, indent=1))  # noqa: T201
+        print(json.dumps(environment.as_json(), indent=1))  # noqa: T201
         return
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, number in found.items():
-        table.add_row(name, number or "not installed")
-    console.print(table)
-    if not any(found[name] for name in ("keras", "torch", "tf_keras")):
-        console.print("No framework is there: pip install 'throughtime[tensorflow]', or [jax], [torch].")
+    for part in environment.told():
+        console.print(part, "")
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

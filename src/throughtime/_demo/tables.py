@@ -14,6 +14,7 @@ import throughtime as tt
 from throughtime._demo.networks import HALF
 from throughtime._demo.pictures import DIFFERENCE, NOT_MIRRORED
 from throughtime._demo.training import SHOWN_SAMPLES, Trained, norm
+from throughtime.diagnosis import TrainingDiagnosis
 from throughtime.diagnostics import effective_steps, horizon_text, memory_horizon_median, saturation
 
 READING = (
@@ -99,8 +100,7 @@ def tell(networks: Sequence[Trained], console: Console) -> None:
             console.print(found)
             console.print()
         if trained.run is not None:
-            console.rule(
-                f"The verdict over training, of the {trained.name}'s run, at lag {HALF}", align="left"
-            )
-            console.print(tt.diagnose(trained.run, dependency_length=HALF))
+            console.rule(f"The {trained.name} over training, at lag {HALF}", align="left")
+            found = tt.diagnose(trained.run, dependency_length=HALF)
+            console.print(found.history if isinstance(found, TrainingDiagnosis) else found)
             console.print()

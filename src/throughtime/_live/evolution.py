@@ -10,8 +10,10 @@ import numpy.typing as npt
 from bokeh.models import (
     BasicTicker,
     ColumnDataSource,
+    CustomJSHover,
     CustomJSTickFormatter,
     FixedTicker,
+    HoverTool,
     LinearColorMapper,
 )
 from bokeh.models.annotations import ColorBar
@@ -33,6 +35,11 @@ const digits = "⁰¹²³⁴⁵⁶⁷⁸⁹", whole = Math.round(tick)
 if (Math.abs(tick - whole) > 1e-6) return ""
 return "10" + String(whole).replace("-", "⁻").replace(/[0-9]/g, digit => digits[digit])
 """
+_ROW = 'return String(rows.data.step[Math.round(special_vars.y)] ?? "")'
+_VALUE = """
+if (value >= 1e9) return "not finite"
+return value <= -1e9 ? "0" : Math.pow(10, value).toExponential(2)
+"""
 
 
 class Evolution:
@@ -52,7 +59,9 @@ class Evolution:
         labels = ("timestep", "training step")
         self.figure = made = empty_figure("evolution_figure", theme, self._window, labels)
         box = {"x": -0.5, "y": -0.5, "dw": "dw", "dh": MOST_ROWS}
-        made.image("image", source=self.source, color_mapper=self.mapper, **box)
+        drawn = made.image("image", source=self.source, color_mapper=self.mapper, **box)
+        self.rows = ColumnDataSource({"step": []}, name="evolution_rows")
+        made.add_tools(_hover(drawn, self.rows))
         self._ticker = FixedTicker(ticks=[])
         made.yaxis.ticker = self._ticker
         self._bar = _color_bar(self.mapper, theme)
@@ -122,6 +131,7 @@ class Evolution:
         every = max(1, -(-count // 8))
         ticks = list(range(0, count, every))
         self._ticker.ticks = ticks
+        self.rows.data = {"step": list(self._steps)}
         self.figure.yaxis.major_label_overrides = {tick: f"{self._steps[tick]:,}" for tick in ticks}
 
 
@@ -137,6 +147,17 @@ def _row(curve: Floats, columns: int, loss: float) -> Floats:
         logs = np.where(curve > 0, np.log10(curve), _BELOW)
     broken = ~np.isfinite(curve) if not np.isfinite(loss) else np.isinf(curve)
     return np.where(broken, _BROKEN, np.where(np.isnan(curve), np.nan, logs))
+
+
+def _hover(drawn: Any, rows: ColumnDataSource) -> HoverTool:
+    """Tell timestep, training step and value under the mouse."""
+    formatters: dict[str, Any] = {
+        "$x": CustomJSHover(code="return String(Math.round(special_vars.x))"),
+        "$y": CustomJSHover(args={"rows": rows}, code=_ROW),
+        "@image": CustomJSHover(code=_VALUE),
+    }
+    tips = [("timestep", "$x{custom}"), ("training step", "$y{custom}"), ("value", "@image{custom}")]
+    return HoverTool(renderers=[drawn], tooltips=tips, formatters=formatters)
 
 
 def _color_bar(mapper: LinearColorMapper, theme: Theme) -> ColorBar:

@@ -85,4 +85,5 @@ class Loss:
         if finite.size:
             low, high = float(finite.min()), float(finite.max())
             margin = 0.06 * (high - low) or 0.5 * abs(high) or 0.5
-            self._window.fit((float(x[0]), max(float(x[-1]), x[0] + 1.0)), (low - margin, high + margin))
+            last = max(float(x[-1]), x[0] + 1.0)
+            self._window.fit((float(x[0]), last + 0.015 * (last - x[0])), (low - margin, high + margin))

@@ -5,6 +5,7 @@ A page reads the run by itself, so that several can be open on different layers.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class Page:
 
     def __init__(self, document: Document, path: Path) -> None:
         self._follower = Follower(path)
-        self._generation, self._count = -1, 0
+        self._generation, self._count, self._length = -1, 0, 0
         self._views: dict[str, tuple[list[str], list[str]]] = {}
         self._view: View | None = None
         self._is_choosing = False
@@ -67,7 +68,7 @@ class Page:
         document.template_variables.update(inks(theme, {LAST: _LAST_ON_DARK}))
         for part in (self._loss, self._norm, self._lag, self._evolution):
             document.add_root(part.figure)
-        document.add_root(row(*self._choices.values(), name="choices", sizing_mode="stretch_width"))
+        document.add_root(row(*self._choices.values(), name="choices", margin=0, sizing_mode="stretch_width"))
         for text in self._texts.values():
             document.add_root(text)
         self.look()
@@ -79,19 +80,25 @@ class Page:
         try:
             if follower.refresh():
                 self._update()
-        except StoreError as error:
-            self._texts["state"].text = words.unreadable(follower.path, error)
-        except Exception:
+        except Exception as error:
             # Each of xarray, zarr and the file system has its own for what moves away under a reader.
-            if follower.is_same_folder():
-                raise
-            follower.forget()
+            if follower.is_same_folder() or isinstance(error, StoreError):
+                self._complain(error)
+            else:
+                follower.forget()
+
+    def _complain(self, error: Exception) -> None:
+        """Say what went wrong on the page, and what is no fault of the run once in the log."""
+        text = words.unreadable(self._follower.path, error)
+        if not isinstance(error, StoreError) and text != self._texts["state"].text:
+            logging.getLogger(__name__).warning("The live page met an error", exc_info=error)
+        self._texts["state"].text = text
 
     def _update(self) -> None:
         tree, steps = self._follower.tree, self._follower.steps
         if tree is None or not steps:
             return
-        if self._follower.generation != self._generation or self._view is None:
+        if self._follower.generation != self._generation:
             self._generation, self._views = self._follower.generation, views(tree)
             self._offer()
             self._start_over()
@@ -101,29 +108,36 @@ class Page:
 
     def _start_over(self) -> None:
         """Draw the chosen view from the run's first record on."""
-        tree, count = self._follower.tree, len(self._follower.steps)
+        count = len(self._follower.steps)
         self._loss.reset()
         for part in (self._norm, self._lag, self._evolution):
             part.reset(count)
-        self._count = 0
-        if tree is not None and count:
+        self._count = self._length = 0
+        if count:
             self._add(sorted({*Kept(MOST_ROWS, count).chosen(count), count - 1}))
 
     def _add(self, places: list[int]) -> None:
         """Read some records, all those that are new or as many as are drawn, and show them."""
         tree, view, steps = self._follower.tree, self._view, self._follower.steps
-        if tree is None or view is None:
+        if tree is None:
             return
-        rows = read(tree, view, places)
         found = losses(tree, self._count)
+        rows = None if view is None else read(tree, view, places)
         if not self._follower.is_same_folder():  # what was read may be of the run that took its place
             self._follower.forget()
             return
         self._loss.add(np.asarray(steps[self._count :], float), found)
+        if rows is None or view is None:
+            self._count = len(steps)
+            return
+        length = rows.norms.shape[-1]
+        if length != self._length and self._length:  # longer sequences than any before
+            self._start_over()
+            return
         self._norm.add(places, rows.steps, rows.norms)
         self._lag.add(places, rows.steps, rows.ratios)
         self._evolution.add(places, rows.steps, rows.norms[:, MIDDLE], rows.loss)
-        self._count = len(steps)
+        self._count, self._length = len(steps), length
         self._texts["numbers"].text = words.numbers(rows, len(steps), view.quantity)
 
     def _tell(self) -> None:
@@ -170,6 +184,7 @@ def _text(name: str) -> Div:
     return Div(
         text="",
         name=name,
+        margin=0,
         sizing_mode="stretch_width",
         stylesheets=[InlineStyleSheet(css=words.STYLE)],
         disable_math=True,
@@ -182,6 +197,7 @@ def _select(name: str) -> Select:
         name=name,
         options=[],
         width=220,
+        margin=(8, 12, 0, 0),
         visible=False,
         stylesheets=[InlineStyleSheet(css=_SELECT)],
     )

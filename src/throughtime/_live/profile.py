@@ -68,7 +68,7 @@ class Profile:
             self.last.data = {"x": x, "y": drawn}
         if curves.ndim == 3:
             self.band.data = _bands(x, curves[-1])
-        self._fit(middle, len(x))
+        self._fit(middle, curves)
 
     def _add_earlier(self, numbers: Sequence[int], steps: Any, x: Floats, middle: Floats) -> None:
         before = list(self._kept.places)
@@ -92,14 +92,15 @@ class Profile:
             for name in known
         }
 
-    def _fit(self, middle: Floats, length: int) -> None:
+    def _fit(self, middle: Floats, curves: Floats) -> None:
         """Show all that was drawn, down to what a float32 sum still feels; a reader's zoom stays."""
         sizes = middle[np.isfinite(middle) & (middle > 0)]
         if not sizes.size:
             return
-        low, high = min(self._shown[0], float(sizes.min())), max(self._shown[1], float(sizes.max()))
+        largest = float(curves.max(initial=0.0, where=np.isfinite(curves)))
+        low, high = min(self._shown[0], float(sizes.min())), max(self._shown[1], largest)
         self._shown = low, high
-        self._window.fit((0.0, max(1.0, length - 1.0)), (max(low / 1.6, high * FLOOR), high * 1.6))
+        self._window.fit((0.0, max(1.0, curves.shape[-1] - 1.0)), (max(low / 1.6, high * FLOOR), high * 1.6))
 
 
 def _positive(values: Floats) -> Floats:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from throughtime._monitor.levels import QUANTILES, reduced_tree
+from throughtime._recorded import recorded_steps
 from throughtime._schema import states
 from throughtime.diagnosis.recorded import FULL, level
 
@@ -59,8 +60,12 @@ def views(tree: xr.DataTree) -> dict[str, tuple[list[str], list[str]]]:
         leaf = node.to_dataset()
         quantities = _quantities(leaf)
         if quantities:
-            found[node.path.strip("/") or "layer"] = (_directions(leaf), quantities)
+            found[_path(node)] = (_directions(leaf), quantities)
     return found
+
+
+def _path(node: xr.DataTree) -> str:
+    return node.path.strip("/") or "layer"
 
 
 def _directions(leaf: xr.Dataset) -> list[str]:
@@ -80,7 +85,7 @@ def _is_drawn(norms: xr.DataArray | None) -> bool:
 
 def read(tree: xr.DataTree, view: View, places: Sequence[int]) -> Rows:
     """Read some recorded steps, by their places."""
-    leaf = tree[view.layer].to_dataset() if view.layer in tree else tree.to_dataset()
+    leaf = next(node.to_dataset() for node in tree.leaves if _path(node) == view.layer)
     if level(leaf) == FULL:
         parts = [_summarized(leaf, view, place) for place in places]
         taken = xr.concat(parts, "step") if parts else _summarized(leaf, view, 0).isel(step=slice(0))
@@ -130,4 +135,4 @@ def losses(tree: xr.DataTree, start: int) -> Floats:
         leaf = node.to_dataset()
         if "loss" in leaf:
             return np.asarray(leaf["loss"].isel(step=slice(start, None)).values, float)
-    return np.empty(0)
+    return np.full(max(0, len(recorded_steps(tree)) - start), np.nan)

@@ -7,6 +7,7 @@ read a run through the browser that has it open.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import threading
@@ -30,6 +31,7 @@ from throughtime._live.page import Page
 ADDRESS = "127.0.0.1"
 _LEFT_ALONE = 10_000  # milliseconds after which a page that was closed is forgotten
 _SECONDS_TO_CLOSE = 10.0
+_SENDER = logging.getLogger("bokeh.server.views.ws")
 
 
 class Server:
@@ -86,9 +88,12 @@ class Server:
             self._thread.join(_SECONDS_TO_CLOSE)
 
     def _run(self) -> None:
+        quiet = _Quiet()
+        _SENDER.addFilter(quiet)
         try:
             asyncio.run(self._serve())
         finally:
+            _SENDER.removeFilter(quiet)
             self._is_ready.set()
 
     async def _serve(self) -> None:
@@ -136,6 +141,13 @@ class _FromHere(Matcher):
         origin = request.headers.get("Origin")
         is_ours = request.host.lower() in self._names and (origin is None or origin in self._origins)
         return {} if is_ours else None
+
+
+class _Quiet(logging.Filter):
+    """Passes all but that a reader has closed the page, which is no news to who trains a model."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "connection was closed" not in record.getMessage()
 
 
 class _Refusal(RequestHandler):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from throughtime._alarm import alarms_of_run
+from throughtime._errors import ThroughTimeError
 from throughtime._live.records import MIDDLE, Rows
 from throughtime.plots.data import symbol_of
 
@@ -43,7 +44,8 @@ def waiting(path: Path) -> str:
 
 def unreadable(path: Path, error: Exception) -> str:
     """Say why a run cannot be shown."""
-    return f"<p><b>{html.escape(str(path))}</b> cannot be shown: {html.escape(str(error))}</p>"
+    known = str(error) if isinstance(error, ThroughTimeError) else f"{type(error).__name__}: {error}"
+    return f"<p><b>{html.escape(str(path))}</b> cannot be shown: {html.escape(known)}</p>"
 
 
 def state(path: Path, attributes: Mapping[Any, Any], committed_at: float, stride: int) -> str:

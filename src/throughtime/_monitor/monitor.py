@@ -265,7 +265,7 @@ class Monitor:
         """
         if self._recorder is not None:
             told = Told(self._step + 1, norm, clip_norm, clipped_norm, loss_scale)
-            self._recorder.gradient_norms.tell(told)
+            self._notices.guarded(self._recorder.gradient_norms.tell, told)
 
     def record(self) -> None:
         """Record the present state, whatever the schedule says."""

@@ -23,7 +23,7 @@ from .judge import Asked, judge
 from .layers import joined, recurrent, ways
 from .progress import Passes
 from .swap import Reading, Swapped, passes, prefix_swap
-from .training import diagnose_record, diagnose_run
+from .training import diagnose_captured, diagnose_record, diagnose_run
 from .use import pooled
 from .words import say
 
@@ -131,8 +131,7 @@ def _of_tree(tree: xr.DataTree, step: int | None, asked: Asked) -> Diagnosis:
         return diagnose_run(tree, asked) if step is None else diagnose_record(tree, step, asked)
     if step is not None:
         raise DiagnosticError(say("no_run", step=step))
-    leaves = recurrent(tree)
-    return judge(leaves, dict.fromkeys(leaves, Swapped(reason=say("needs_model"))), asked)
+    return diagnose_captured(tree, asked)
 
 
 def _check(dependency_length: Any, solved: Any, batches: Any) -> None:

@@ -196,7 +196,12 @@ def _rows(record: Recorded) -> Iterator[tuple[Any, ...]]:
 
 def diagnose_record(tree: xr.DataTree, step: int | None, asked: Asked) -> Diagnosis:
     """Diagnose one recorded step, the last unless another is asked for."""
-    leaves = recurrent(at_place(tree, place_of(recorded_steps(tree), step)))
+    return diagnose_captured(at_place(tree, place_of(recorded_steps(tree), step)), asked)
+
+
+def diagnose_captured(tree: xr.DataTree, asked: Asked) -> Diagnosis:
+    """Diagnose a capture, or what a run has stored of one."""
+    leaves = {path: leaf.compute() for path, leaf in recurrent(tree).items()}  # one step of a lazy run
     if any(level(leaf) == SUMMARY for leaf in leaves.values()):
         return summarized.diagnosis_of(by_direction(leaves), asked.dependency_length)
     captured = {path: as_captured(leaf) for path, leaf in leaves.items()}

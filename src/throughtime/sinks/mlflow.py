@@ -56,12 +56,15 @@ class MLflow:
         self._uri, self._experiment, self._name, self._images = tracking_uri, experiment, run_name, images
         self._client: Any = None
         self._run = ""
-        self._is_own = False
+        self._is_own = self._is_ended = False
 
     def begin(self) -> None:
         """Find the active run: MLflow has one for each thread."""
         if not self._run:
             self._begin()
+        elif self._is_ended:
+            self._client.update_run(self._run, status="RUNNING")
+        self._is_ended = False
 
     def write(self, record: Record) -> None:
         """Log all that a record has."""
@@ -77,10 +80,12 @@ class MLflow:
             self._client.log_image(self._run, image, key=_key(key), step=record.step)
 
     def close(self) -> None:
-        """End the run if it is this sink's own."""
+        """End the run if it is this sink's own; a training that goes on takes it up again."""
         if self._is_own and self._run:
             self._client.set_terminated(self._run)
-        self._run = ""
+            self._is_ended = True
+        else:
+            self._run = ""
 
     def _begin(self) -> None:
         self._client = self._mlflow.MlflowClient(self._uri)

@@ -47,12 +47,15 @@ class TensorBoard:
     def __init__(
         self, folder: str | os.PathLike[str], *, histograms: bool = True, images: bool = False
     ) -> None:
-        files = _part("summary.writer.event_file_writer")
+        self._files = _part("summary.writer.event_file_writer")
+        self._folder = os.fspath(folder)
         self._histograms, self._images = histograms, images
-        self._writer = files.EventFileWriter(os.fspath(folder))
+        self._writer: Any = None
 
     def write(self, record: Record) -> None:
         """Add one event with all that a record has; it is on the disk when this returns."""
+        if self._writer is None:
+            self._writer = self._files.EventFileWriter(self._folder)
         summary = _part("compat.proto.summary_pb2").Summary(value=self._values(record))
         event = _part("compat.proto.event_pb2").Event(
             wall_time=time.time(), step=record.step, summary=summary
@@ -61,8 +64,10 @@ class TensorBoard:
         self._writer.flush()
 
     def close(self) -> None:
-        """Close the event file."""
-        self._writer.close()
+        """Close the event file; a training that goes on begins another beside it."""
+        if self._writer is not None:
+            self._writer.close()
+        self._writer = None
 
     def _values(self, record: Record) -> Iterator[Any]:
         for key, number in record.numbers.items():

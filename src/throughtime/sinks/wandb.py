@@ -64,8 +64,9 @@ class WandB:
         self._run.log(logged)
 
     def close(self) -> None:
-        """Finish the run if it is this sink's own."""
+        """Finish the run if it is this sink's own; a training that goes on resumes it."""
         if self._is_own and self._run is not None:
+            self._options |= {"id": self._run.id, "resume": "allow"}
             self._run.finish()
         self._run = None
 

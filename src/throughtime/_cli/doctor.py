@@ -1,0 +1,93 @@
+"""What this environment can capture, record and write: versions, and the support table."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from .export import version_of
+
+LIBRARIES = ("numpy", "xarray", "scipy", "matplotlib", "bokeh", "zarr", "dask")
+FRAMEWORKS = ("keras", "tensorflow", "jax", "torch", "tf_keras")
+_INSIDE = (
+    "LSTM, GRU and SimpleRNN (nn.RNN) are solved in closed form; in Keras every other cell as well, "
+    "step by step.\nA recurrent torch module of your own has its outputs, weights and their gradients."
+)
+
+
+@dataclass(frozen=True)
+class Support:
+    """One row of the support table.
+
+    Attributes
+    ----------
+    what : str
+    needs : mapping of str to str
+        Distributions, and what their version begins with; "" for any.
+    training : str
+        How a monitor follows training.
+    extra : str
+        Of `pip install`.
+    """
+
+    what: str
+    needs: dict[str, str]
+    training: str
+    extra: str
+
+    @property
+    def is_here(self) -> bool:
+        """Whether all that it needs is installed."""
+        found = {name: version_of(name) for name in self.needs}
+        return all(number and number.startswith(self.needs[name]) for name, number in found.items())
+
+
+MODELS = (
+    Support("Keras 3 on TensorFlow", {"keras": "3", "tensorflow": ""}, "keras()", "tensorflow"),
+    Support("Keras 3 on JAX", {"keras": "3", "jax": ""}, "keras()", "jax"),
+    Support("Keras 3 on torch", {"keras": "3", "torch": ""}, "keras()", "torch"),
+    Support("tf_keras, eager and graph", {"tf_keras": "2", "tensorflow": ""}, "tf_keras()", "tf_keras"),
+    Support("Keras 2 of TensorFlow 2.15", {"keras": "2", "tensorflow": "2.1"}, "keras()", "keras2"),
+    Support("PyTorch modules", {"torch": ""}, "watch()", "torch"),
+    Support("Lightning's Trainer", {"torch": "", "lightning": ""}, "lightning()", "lightning"),
+)
+LOGGERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow-skinny": "mlflow"}
+FILES = {"pyarrow": "parquet", "h5netcdf": "netcdf"}
+
+
+def as_json() -> dict[str, Any]:
+    """Versions by name, and what is supported here."""
+    names = ("throughtime", *LIBRARIES, *FRAMEWORKS, *LOGGERS, *FILES)
+    return {
+        "python": platform.python_version(),
+        **{name: version_of(name) for name in names},
+        "supports": {row.what: row.is_here for row in MODELS},
+    }
+
+
+def told() -> Iterator[RenderableType]:
+    """Tell the same to a reader: versions first."""
+    versions = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, number in as_json().items():
+        if name != "supports":
+            versions.add_row(name, escape(number or _install(name)))
+    yield versions
+    support = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for column in ("models", "here", "while training"):
+        support.add_column(column)
+    for row in MODELS:
+        here = "yes" if row.is_here else f"pip install 'throughtime[{row.extra}]'"
+        support.add_row(row.what, escape(here), f"monitor.{row.training}")
+    yield support
+    yield _INSIDE
+
+
+def _install(name: str) -> str:
+    extra = {**LOGGERS, **FILES, **{each: each for each in FRAMEWORKS if each != "keras"}}.get(name)
+    return "not installed" if extra is None else f"not installed: pip install 'throughtime[{extra}]'"
