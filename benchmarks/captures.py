@@ -1,16 +1,15 @@
 """Captures against a training step, half the length and the arrays captured, on the backend Keras has."""
 
-import tempfile
 import tracemalloc
 from collections.abc import Iterator
 
 from blocks import Row, emit, ratios
+from monitors import rows as monitor_rows
 from networks import batch, network, told
 
 import throughtime as tt
 
 KINDS = ("LSTM", "GRU")
-FIT_STEPS = 400
 SIZES = ((6, 16, 100), (64, 32, 1000), (256, 16, 100))  # units, samples, timesteps
 # What is paid when only this is asked for.
 QUANTITIES = (
@@ -32,7 +31,7 @@ def capture_rows() -> Iterator[Row]:
             yield from step_rows(kind, units, samples, steps)
     yield from quantity_rows("LSTM", 64, 32, 400)
     yield from lag_rows("LSTM", 64, 32, 100)
-    yield from monitor_rows("LSTM", 32, 64, 64)
+    yield from monitor_rows()
     for kind in KINDS:
         yield from length_rows(kind)
         yield memory_row(kind)
@@ -68,27 +67,6 @@ def lag_rows(kind: str, units: int, samples: int, steps: int) -> Iterator[Row]:
     for name, ratio in ratios(calls, lambda: model.train_on_batch(x, y)):
         case = f"{name}, {told(kind, units, samples, steps)}"
         yield {"what": "lag matrix ÷ training step", "case": case, "ratio": ratio}
-
-
-def monitor_rows(kind: str, units: int, samples: int, steps: int) -> Iterator[Row]:
-    """`fit` for so many training steps, with a record every 50 and at both ends, against `fit` alone."""
-    model, training = network(kind, units, steps), batch(samples * FIT_STEPS, steps)
-    watched = tuple(part[:16] for part in training)
-
-    def fit(*callbacks: object) -> None:
-        model.fit(*training, batch_size=samples, verbose=0, shuffle=False, callbacks=list(callbacks))
-
-    def monitored() -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            monitor = tt.Monitor(f"{folder}/run.zarr", watched, every=50)
-            fit(monitor.tf_keras() if model.__module__.startswith("tf_keras") else monitor.keras())
-
-    for what, ratio in ratios({"fit, a monitor every 50 steps ÷ fit": monitored}, fit):
-        yield {
-            "what": what,
-            "case": f"{told(kind, units, samples, steps)}, {FIT_STEPS} steps",
-            "ratio": ratio,
-        }
 
 
 def length_rows(kind: str) -> Iterator[Row]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from blocks import Row, emit, ratios
 from captures import QUANTITIES, SIZES
+from monitors import cost_rows, torch_training, write_row
 from torch import nn
 
 import throughtime as tt
@@ -71,6 +72,8 @@ def rows() -> Iterator[Row]:
         for what, ratio in ratios(calls, training_step(model, x, y)):
             yield {"what": what, "case": f"{kind} n={units} B={samples} T={steps}", "ratio": ratio}
     yield from quantity_rows("LSTM", 64, 32, 400)
+    yield from cost_rows("a loop in torch", torch_training())
+    yield write_row()
 
 
 def quantity_rows(kind: str, units: int, samples: int, steps: int) -> Iterator[Row]:

@@ -30,15 +30,30 @@ def fit(model: Any, *callbacks: Any) -> list[np.ndarray]:
     return model.get_weights()
 
 
+@pytest.mark.parametrize("background", [True, False])
 @pytest.mark.parametrize("together", [1] if keras.backend.backend() == "torch" else [1, 2])
-def test_records_by_schedule_and_leaves_training_alone(tmp_path: Path, together: int) -> None:
-    monitor = tt.Monitor(tmp_path / "run.zarr", BATCH, every=4)
+def test_records_by_schedule_and_leaves_training_alone(
+    tmp_path: Path, together: int, background: bool
+) -> None:
+    monitor = tt.Monitor(tmp_path / "run.zarr", BATCH, every=4, background=background)
     seen = fit(made(steps_per_execution=together), monitor.keras())
     for left, right in zip(fit(made(steps_per_execution=together)), seen, strict=True):
         np.testing.assert_array_equal(left, right)
     steps = tt.open_run(tmp_path / "run.zarr")["lstm"]["step"].values.tolist()
     # Three batches an epoch: with two to an execution, batches 2 and 3 end it.
     assert steps == ([0, 4, 8, 9] if together == 1 else [0, 5, 8, 9])
+
+
+def test_a_capture_is_solved_as_the_model_was_when_its_pass_ran(tmp_path: Path) -> None:
+    model, x = made(), X[:8].copy()
+    probe = tt.Probe(model)
+    wanted = probe(x, BATCH[1])["lstm"].to_dataset().copy(deep=True)
+    finish = probe.begin(x, BATCH[1])
+    fit(model)
+    x[...] = 0
+    found = finish(pytest.fail).tree()["lstm"].to_dataset()
+    for name in wanted.data_vars:
+        np.testing.assert_array_equal(found[name], wanted[name])
 
 
 def test_the_last_record_is_a_capture_of_the_trained_model(tmp_path: Path) -> None:

@@ -72,11 +72,36 @@ def test_training_is_the_same_bit_for_bit(tmp_path: Path) -> None:
         assert torch.equal(left.grad, right.grad)
 
 
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_a_capture_is_solved_as_the_model_was_when_its_pass_ran(kind: Any) -> None:
+    model, x = made(kind), X[:8].clone()
+    probe = tt.Probe(model, loss=MSE)
+    wanted = probe(x, BATCH[1])["rnn"].to_dataset().copy(deep=True)
+    finish = probe.begin(x, BATCH[1])
+    with torch.no_grad():
+        x.zero_()
+        for weight in model.parameters():
+            weight.zero_()
+    xr.testing.assert_equal(finish(pytest.fail).tree()["rnn"].to_dataset(), wanted)
+
+
 def test_a_run_is_continued(tmp_path: Path) -> None:
     model = made()
     watched(tmp_path, model, 4, every=2)
     run, _ = watched(tmp_path, model, 3, every=2)
     assert run["rnn"]["step"].values.tolist() == [0, 2, 4, 6, 7]
+
+
+def test_a_second_thread_is_never_two_records_behind(tmp_path: Path) -> None:
+    """A record waits for the one before: alarms are late by one record at most, and memory is bounded."""
+    model, kept = made(), []
+    monitor = tt.Monitor(tmp_path / "run.zarr", BATCH, every=1, loss=MSE, **WAY)
+    with monitor.watch(model):
+        for step in range(1, 9):
+            train(model, 1)
+            monitor.step()
+            kept.append(step - monitor._recorder._run.steps[-1])
+    assert set(kept) <= ({0, 1} if WAY["background"] else {0})
 
 
 def test_a_budget_is_kept_by_thinning(tmp_path: Path) -> None:

@@ -174,6 +174,55 @@ def test_a_step_that_fails_half_way_leaves_no_trace(tmp_path: Path, monkeypatch:
     assert run.steps == [0, 1]
 
 
+def test_a_disk_that_is_full_at_any_write_costs_that_step_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every file of a step in turn is the one that finds no space, and is half there."""
+    from throughtime._store import layout, run, stored_array
+
+    tree, path, left = TREES["both ways"], tmp_path / "run.zarr", [-1]
+    write, replace = stored_array._write_bytes, layout.replace_file
+
+    def full() -> bool:
+        left[0] -= 1
+        return left[0] == -1
+
+    def half_written(file: str, content: bytes) -> None:
+        if full():
+            Path(file).write_bytes(content[: len(content) // 2])
+            raise OSError(28, "No space left on device")
+        write(file, content)
+
+    def not_replaced(file: Path, text: str, *, durable: bool) -> None:
+        if full():
+            raise OSError(28, "No space left on device")
+        replace(file, text, durable=durable)
+
+    monkeypatch.setattr(stored_array, "_write_bytes", half_written)
+    monkeypatch.setattr(run, "replace_file", not_replaced)
+    with Run(path) as writer:
+        writer.append(tree, 0)
+        failures = 0
+        for at in range(100):
+            left[0] = at
+            try:
+                writer.append(scaled(tree, 2.0), at + 1)
+            except OSError:
+                failures += 1
+                leaf = tt.open_run(path)["rnn"].to_dataset().compute()
+                assert leaf["step"].values.tolist() == writer.steps == [0]
+                continue
+            break
+        left[0] = -1
+        assert failures == len(list(tree["rnn"].data_vars)) + 2  # its variables, `step`, the commit
+    leaf = tt.open_run(path)["rnn"].to_dataset().compute()
+    assert leaf["step"].values.tolist() == [0, failures + 1]
+    for factor, place in ((1.0, 0), (2.0, 1)):
+        wanted = scaled(tree, factor)["rnn"].to_dataset()
+        xr.testing.assert_equal(leaf.isel(step=place).drop_vars("step"), wanted)
+    assert not list(path.rglob("*.tmp"))
+
+
 WRITER = """
 import sys
 from throughtime import testing

@@ -23,7 +23,7 @@ from throughtime._errors import StoreError
 
 COMPRESSION = BloscCodec(cname="zstd", clevel=1, shuffle="shuffle")
 _CODEC = numcodecs.Blosc(cname="zstd", clevel=1, shuffle=numcodecs.Blosc.SHUFFLE)
-_CHUNK_BYTES, _MOST_STEPS = 65536, 256  # a chunk is written anew with each step that goes into it
+_CHUNK_BYTES, _MOST_STEPS = 32768, 256  # a chunk is written anew with each step that goes into it
 
 Array = npt.NDArray[Any]
 
