@@ -18,6 +18,7 @@ from throughtime._live import Server
 from throughtime._store import Run
 
 pytestmark = pytest.mark.filterwarnings("ignore::throughtime.ThroughTimeWarning")
+QUIET = 1_500  # milliseconds, in which what is on its way has arrived on a busy machine
 SECONDS = 20_000  # milliseconds, in which a page that follows has long caught up
 _DATA = """name => {
     const source = Bokeh.documents[0].get_model_by_name(name)
@@ -211,16 +212,17 @@ def test_a_zoom_stays_and_a_reset_follows_again(browser: Any, monitor: tt.Monito
         page = visited(browser, monitor.url)
         train(model, 4, monitor)
         wait_for(page, 4)
+        page.tab.wait_for_timeout(QUIET)
         page.tab.evaluate("""() => {
             window.figure = Bokeh.documents[0].get_model_by_name("loss_figure")
             figure.x_range.setv({start: 1, end: 2})
         }""")
-        page.tab.wait_for_timeout(300)
+        page.tab.wait_for_timeout(QUIET)
         train(model, 4, monitor)
         wait_for(page, 8)
         assert page.tab.evaluate("() => [figure.x_range.start, figure.x_range.end]") == [1, 2]
         page.tab.evaluate("() => Bokeh.index.find_one(figure).reset()")
-        page.tab.wait_for_timeout(300)
+        page.tab.wait_for_timeout(QUIET)
         train(model, 2, monitor)
         wait_for(page, 10)
     assert page.tab.evaluate("() => [figure.x_range.start, figure.x_range.end]") == [0, 10.15]
