@@ -64,6 +64,5 @@ def _in_zip(path: str | os.PathLike[str]) -> xr.DataTree:
                 "cd run.zarr && zip -r ../run.zip ."
             )
         known(archive.read(COMMIT).decode("utf-8"), path)
-    return xr.open_datatree(
-        zarr.storage.ZipStore(path, mode="r"), engine="zarr", consolidated=True, chunks={}
-    )
+    store: Any = zarr.storage.ZipStore(Path(path), mode="r")
+    return xr.open_datatree(store, engine="zarr", consolidated=True, chunks={})
