@@ -78,8 +78,10 @@ def fingerprint(batch: Any) -> dict[str, Any]:
     Examples
     --------
     >>> found = fingerprint(([[1.0, 2.0]], None))
-    >>> found["arrays"], found["sha256"][:8]
-    ([{'shape': [1, 2], 'dtype': 'float64'}], '0e2fd1e5')
+    >>> found["arrays"]
+    [{'shape': [1, 2], 'dtype': 'float64'}]
+    >>> found["sha256"] == fingerprint(([[1.0, 3.0]], None))["sha256"]
+    False
     """
     digest, arrays = hashlib.sha256(), []
     for array in _arrays(batch):
