@@ -215,7 +215,9 @@ class TestAlarms:
 class TestNothingOfOursRaisesIntoTraining:
     def test_a_schedule_that_raises(self, tmp_path: Path) -> None:
         def schedule(step: int) -> bool:
-            raise RuntimeError("mine")
+            if step > 1:
+                raise RuntimeError("mine")
+            return False
 
         with pytest.warns(tt.ThroughTimeWarning, match="RuntimeError: mine"):
             run, _ = watched(tmp_path, made(), 3, every=schedule)
@@ -259,6 +261,14 @@ class TestBeforeTrainingStarts:
             tt.Monitor(path, BATCH, quantities="nonsense")
         with pytest.raises(tt.MonitorError, match="alarms are called nonfinite"):
             tt.Monitor(path, BATCH, stop_on="panic")
+        with pytest.raises(tt.MonitorError, match="names of alarms"):
+            tt.Monitor(path, BATCH, stop_on=3)
+        with pytest.raises(tt.MonitorError, match="budget='2GB' is a number of bytes, 1 or more"):
+            tt.Monitor(path, BATCH, budget="2GB")
+        with pytest.raises(tt.MonitorError, match="vanishing_lag=0 is a number of whole steps"):
+            tt.Monitor(path, BATCH, vanishing_lag=0)
+        with pytest.raises(tt.MonitorError, match=r"every= raised for step 1, ZeroDivisionError"):
+            watched(path.parent, made(), 1, every=lambda step: 1 // 0)
         assert not path.exists()
 
     def test_a_batch_that_does_not_fit(self, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -58,6 +59,19 @@ def test_what_is_read_is_what_was_appended(name: str, tmp_path: Path) -> None:
     assert all(
         variable.chunks is not None for variable in opened["rnn"].data_vars.values()
     )  # nothing is read
+
+
+def test_a_zip_of_a_run_opens(tmp_path: Path) -> None:
+    with Run(tmp_path / "run.zarr") as run:
+        for step in range(3):
+            run.append(scaled(TREES["two layers"], step), step)
+    shutil.make_archive(str(tmp_path / "run"), "zip", tmp_path / "run.zarr")
+    opened = tt.open_run(tmp_path / "run.zip")
+    assert opened["rnn"]["hidden"].chunks is not None
+    xr.testing.assert_equal(opened.load(), tt.open_run(tmp_path / "run.zarr").load())
+    shutil.make_archive(str(tmp_path / "outer"), "zip", tmp_path, "run.zarr")
+    with pytest.raises(tt.StoreError, match=r"no zarr.json at its top.*zip -r"):
+        tt.open_run(tmp_path / "outer.zip")
 
 
 def test_measures_take_a_stored_run(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Integral, Real
 from typing import Any
 
 from throughtime._alarm import Alarm
@@ -20,7 +21,7 @@ from .page import Page
 from .recorder import Recorder
 from .schedules import Schedule
 from .schedules import every as every_steps
-from .settings import Settings, checked_alarms, checked_batch, schedule_in_words
+from .settings import Settings, checked_alarms, checked_batch, checked_number, schedule_in_words, tried
 
 
 class Monitor:
@@ -96,8 +97,8 @@ class Monitor:
             batch=checked_batch(batch),
             level=level_of(quantities),
             layers=layers,
-            budget=budget,
-            vanishing_lag=vanishing_lag,
+            budget=checked_number("budget", budget, Real, "bytes"),
+            vanishing_lag=checked_number("vanishing_lag", vanishing_lag, Integral, "whole steps"),
             sinks=Outlets(sinks, self._notices.leave),
             background=background,
             schedule=schedule_in_words(every),
@@ -187,6 +188,7 @@ class Monitor:
         if self._recorder is not None:
             raise MonitorError("This monitor records already. End it first, or make one for each training.")
         loss = self._loss if loss is None else loss
+        tried(self._is_due, 1)
         self._recorder = Recorder(model, loss, self._settings, self._notices)
         self._step = self._recorder.last_step
         self._notices.deliver()

@@ -11,6 +11,7 @@ from throughtime._errors import MonitorError
 
 from .alarms import NAMES
 from .outlets import Outlets
+from .schedules import Schedule
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,35 @@ def checked_batch(batch: Any) -> tuple[Any, Any, Any]:
     return x, y, weight[0] if weight else None
 
 
+def checked_number(name: str, value: Any, kind: type, unit: str) -> Any:
+    """Take a number of this kind that is 1 or more, or none."""
+    is_number = isinstance(value, kind) and not isinstance(value, bool)
+    if value is not None and not (is_number and value >= 1):
+        raise MonitorError(f"{name}={value!r} is a number of {unit}, 1 or more.")
+    return value
+
+
+def tried(schedule: Schedule, step: int) -> Schedule:
+    """Ask a schedule for one step before hours are trained by it.
+
+    Raises
+    ------
+    MonitorError
+        It raises.
+    """
+    try:
+        schedule(step)
+    except Exception as error:  # whatever a function of the user's raises
+        raise MonitorError(
+            f"every= raised for step {step}, {type(error).__name__}: {error}. It takes a training step and "
+            "returns whether to record."
+        ) from error
+    return schedule
+
+
 def checked_alarms(names: str | Collection[str]) -> frozenset[str]:
+    if not isinstance(names, Collection) or not all(isinstance(name, str) for name in names):
+        raise MonitorError(f"stop_on={names!r}: it takes names of alarms, which are {', '.join(NAMES)}.")
     asked = frozenset({names} if isinstance(names, str) else names)
     if unknown := asked - set(NAMES):
         raise MonitorError(f"stop_on={sorted(unknown)}: alarms are called {', '.join(NAMES)}.")

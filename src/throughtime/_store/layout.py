@@ -22,13 +22,18 @@ COMMIT = "zarr.json"
 
 
 def committed(file: Path) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    return known(file.read_text("utf-8"), file.parent)
+
+
+def known(text: str, path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read what is committed, if it is a run's and of a layout that this version knows."""
+    document: dict[str, Any] = json.loads(text)
     version = document.get("attributes", {}).get("throughtime_run")
     if version is None:
-        raise StoreError(f"{file.parent} is no run of throughtime, though it is Zarr. Give another path.")
+        raise StoreError(f"{path} is no run of throughtime, though it is Zarr. Give another path.")
     if version > VERSION:
         raise StoreError(
-            f"{file.parent} was written by a newer throughtime (layout {version}, this one knows {VERSION}): "
+            f"{path} was written by a newer throughtime (layout {version}, this one knows {VERSION}): "
             "pip install --upgrade throughtime."
         )
     return document

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
+from zipfile import ZipFile, is_zipfile
 
 import xarray as xr
+import zarr
 
 from throughtime._errors import StoreError
-from throughtime._store.layout import COMMIT, committed
+from throughtime._store.layout import COMMIT, known
 
 
 def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
@@ -20,6 +23,7 @@ def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
     Parameters
     ----------
     path : path-like
+        A run's folder, or a zip of what is in it: `cd run.zarr && zip -r ../run.zip .`
 
     Returns
     -------
@@ -43,8 +47,22 @@ def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
     ...     dict(open_run(f"{folder}/run.zarr")["rnn"]["hidden_gradient"].sizes)
     {'step': 2, 'sample': 1, 'time': 50, 'unit': 4}
     """
+    if is_zipfile(path):
+        return _in_zip(path)
     file = Path(path) / COMMIT
     if not file.exists():
         raise StoreError(f"There is no run at {path}: no {COMMIT} in it. A monitor makes one.")
-    committed(file)
+    known(file.read_text("utf-8"), path)
     return xr.open_datatree(path, engine="zarr", consolidated=True, chunks={})
+
+
+def _in_zip(path: str | os.PathLike[str]) -> xr.DataTree:
+    with ZipFile(path) as archive:
+        if COMMIT not in archive.namelist():
+            raise StoreError(
+                f"{path} has no {COMMIT} at its top: zip what is in the run's folder, not the folder itself: "
+                "cd run.zarr && zip -r ../run.zip ."
+            )
+        known(archive.read(COMMIT).decode("utf-8"), path)
+    store: Any = zarr.storage.ZipStore(Path(path), mode="r")
+    return xr.open_datatree(store, engine="zarr", consolidated=True, chunks={})
