@@ -45,8 +45,9 @@ def data(page: Page, name: str) -> dict[str, list[Any]]:
 
 
 def wait_for(page: Page, step: int) -> None:
-    """Wait until the page shows a training step as the last."""
+    """Wait until the page shows a training step as the last: its table is what a look changes last."""
     script = """step => Bokeh.documents[0].get_model_by_name("loss").data.x.at(-1) == step
+        && Bokeh.documents[0].get_model_by_name("numbers").text.includes(`training step</dt><dd>${step}</dd>`)
         && Bokeh.documents[0].is_idle"""
     page.tab.wait_for_function(script, arg=step, timeout=SECONDS)
 
