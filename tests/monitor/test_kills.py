@@ -58,7 +58,7 @@ def test_killed_training_leaves_a_run_that_is_whole_and_goes_on(tmp_path: Path, 
         steps = run["step"].values.tolist()
         assert steps == list(range(steps[-1] + 1))
         assert steps[-1] >= told[-1] - (1 if background else 0)  # of two under way one is waited for
-        assert steps[-1] > last
+        assert steps[-1] >= last if background else steps[-1] > last  # the one step may be the one lost
         last = steps[-1]
         assert np.isfinite(run["loss"]).all()
         assert np.isfinite(run["hidden_gradient_norm"]).all()
