@@ -125,7 +125,26 @@ def test_export(run: Path, tmp_path: Path) -> None:
     frame = pd.read_parquet(tmp_path / "run.parquet")
     assert frame.index.tolist() == [0, 10]
     np.testing.assert_array_equal(frame["rnn/loss"], opened["loss"])
-    assert "there are npz, parquet, netcdf" in called("export", run, "--to", "xlsx", "-o", "x", code=1)
+    assert "there are zarr, npz, parquet, netcdf" in called("export", run, "--to", "xlsx", "-o", "x", code=1)
+
+
+def test_export_to_zarr_is_the_same_run_in_fewer_files(tmp_path: Path) -> None:
+    run, packed = tmp_path / "run.zarr", tmp_path / "packed.zarr"
+    with Run(run, attributes={"model": "toy"}) as writer:
+        for step in range(20):
+            tree = testing.decaying(rate=0.9, samples=8, steps=50)
+            tree.dataset = xr.Dataset({"gradient_norm": 2.5} if step else {})
+            writer.append(tree, step)
+    called("export", run, "--to", "zarr", "-o", packed)
+    opened = tt.open_run(packed)
+    xr.testing.assert_identical(opened.load(), tt.open_run(run).load())
+    assert "20 steps, all whole" in called("check", packed)
+    files = [sum(path.is_file() for path in folder.rglob("*")) for folder in (run, packed)]
+    assert files[1] < files[0] / 2
+    assert "exists already" in called("export", run, "--to", "zarr", "-o", packed, code=1)
+    with pytest.raises(tt.StoreError, match="nothing is added"):
+        Run(packed)
+    xr.testing.assert_identical(tt.open_run(packed).load(), opened)
 
 
 def test_export_of_what_the_training_loop_told(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from throughtime._recorded import at_place, place_of, recorded_steps
 
 from . import doctor as environment
 from .checks import complaints
-from .export import to_netcdf, to_npz, to_parquet
+from .export import to_netcdf, to_npz, to_parquet, to_zarr
 from .runs import attributes_of_run, in_words, layer_of, quantity_of
 
 _LONG = ("model_summary", "model_config", "model_layers")  # of a run's attributes
@@ -171,12 +171,12 @@ def compare(first: RunPath, second: RunPath, as_json: AsJson = False) -> None:
 def export(
     run: RunPath,
     output: Output,
-    to: Annotated[str, typer.Option(help="netcdf, npz or parquet.")] = "npz",
+    to: Annotated[str, typer.Option(help="zarr, netcdf, npz or parquet.")] = "npz",
 ) -> None:
-    """Write a run's arrays into files of another format; parquet holds numbers with at most two dims."""
+    """Write a run in another format; zarr packs it into few files, parquet has what has two dims at most."""
     with _told():
         tree = tt.open_run(run)
-        writers = {"npz": to_npz, "parquet": to_parquet, "netcdf": to_netcdf}
+        writers = {"zarr": to_zarr, "npz": to_npz, "parquet": to_parquet, "netcdf": to_netcdf}
         if to not in writers:
             raise tt.StoreError(f"--to {to}: there are {', '.join(writers)}.")
         writers[to](tree, output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,29 @@ import throughtime as tt
 from throughtime._recorded import recorded_steps
 
 from .runs import arrays
+
+CHUNK = 2**25  # bytes before compression
+
+
+def to_zarr(tree: xr.DataTree, output: Path) -> None:
+    """Write a run anew, many steps a chunk: few files, for all readers of runs; nothing can be added."""
+    if output.exists():
+        raise tt.StoreError(f"{output} exists already. Give another path.")
+    packed = tree.map_over_datasets(_many_steps_a_chunk)
+    packed.attrs.update(tree.attrs)
+    with warnings.catch_warnings():
+        # Zarr warns at each write that consolidated metadata, which all readers take, are no standard yet.
+        warnings.filterwarnings("ignore", "Consolidated metadata", UserWarning)
+        packed.to_zarr(output, mode="w-", zarr_format=3, consolidated=True)
+
+
+def _many_steps_a_chunk(leaf: xr.Dataset) -> xr.Dataset:
+    variables = {}
+    for name, array in leaf.data_vars.items():
+        count = max(1, len(array))
+        steps = max(1, min(count, CHUNK * count // max(1, array.nbytes)))
+        variables[name] = array.drop_encoding().chunk({"step": steps, **dict.fromkeys(array.dims[1:], -1)})
+    return leaf.drop_encoding().assign(variables)
 
 
 def to_npz(tree: xr.DataTree, output: Path) -> None:
