@@ -74,7 +74,7 @@ MAY_IMPORT = {
     "_recorded": {"_errors", "numpy", "xarray"},
     "_random_states": {"numpy"},
     "_memory": set(),
-    "_budget": {"_errors", "numpy"},
+    "_budget": {"_errors", "dask", "numpy"},
     "_chunks": {"_budget", "_errors", "_record", "_schema", "numpy"},
     "_batch": {"_errors", "_random_states", "numpy"},
     "_inside": {
@@ -108,6 +108,7 @@ MAY_IMPORT = {
     "_capture": {"_batch", "_lag_matrix", "_probe", "_schema", "xarray"},
     "_monitor/": {
         "_alarm",
+        "_budget",
         "_errors",
         "_inside",
         "_label",

@@ -161,13 +161,26 @@ def allowed(budget: Any) -> int:
 
     Examples
     --------
-    >>> allowed(2e9)
-    2000000000
+    >>> allowed(2e9), allowed("2 GB"), allowed("1.5 MiB")
+    (2000000000, 2000000000, 1572864)
     """
+    amount = as_bytes(budget)
+    if amount is None:
+        raise TooLargeError(f"budget= is a number of bytes, 2e9, or a text, '2 GB', not {budget!r}.")
+    return amount
+
+
+def as_bytes(budget: Any) -> int | None:
+    """Read a number of bytes, or a text with its unit; None for what is neither."""
+    if isinstance(budget, str):
+        from dask.utils import parse_bytes  # noqa: PLC0415 - loads slowly, and texts are few
+
+        try:
+            budget = parse_bytes(budget)
+        except ValueError:
+            return None
     is_number = isinstance(budget, (int, float, np.number)) and not isinstance(budget, bool)
-    if is_number and 0 <= budget < math.inf:
-        return int(budget)
-    raise TooLargeError(f"budget= is a number of bytes, 2e9 for 2 GB, not {budget!r}.")
+    return int(budget) if is_number and 0 <= budget < math.inf else None
 
 
 def too_large(need: Need, budget: Budget, why_whole: str) -> TooLargeError:

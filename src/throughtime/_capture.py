@@ -23,7 +23,7 @@ def capture(
     quantities: Any = "all",
     training: bool = False,
     adapter: Any = None,
-    budget: float | None = None,
+    budget: float | str | None = None,
 ) -> xr.DataTree:
     """Capture what flows through a model's layers on one batch.
 
@@ -61,7 +61,7 @@ def capture(
         Run the pass as in training, with dropout; False by default.
     adapter : module, optional
         Looks into a model of another library; default: chosen by the model's class.
-    budget : float, in bytes, optional
+    budget : float, in bytes, or str such as "2 GB", optional
         Memory that the capture may take; default: what is free. It is counted before anything runs. A batch
         that needs more is captured in as few parts as fit, which add up to the whole (attribute `chunks`),
         or refused.

@@ -62,7 +62,7 @@ class Probe:
         quantities: Any = "all",
         training: bool = False,
         adapter: Any = None,
-        budget: float | None = None,
+        budget: float | str | None = None,
     ) -> None:
         chosen = adapters.choose(model) if adapter is None else adapter
         states = _cell_registry.further_states()

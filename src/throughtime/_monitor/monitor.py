@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 from throughtime._alarm import Alarm
@@ -13,6 +13,7 @@ from throughtime._errors import MonitorError
 from throughtime.callbacks.keras import keras_callback
 from throughtime.callbacks.lightning import lightning_callback
 
+from . import settings
 from .gradient_norms import Told
 from .levels import level_of
 from .notices import Notices, OnAlarm
@@ -21,7 +22,7 @@ from .page import Page
 from .recorder import Recorder
 from .schedules import Schedule
 from .schedules import every as every_steps
-from .settings import Settings, checked_alarms, checked_batch, checked_number, schedule_in_words, tried
+from .settings import Settings
 
 
 class Monitor:
@@ -44,7 +45,7 @@ class Monitor:
         timestep; "full" the whole capture.
     layers, loss
         See `capture`.
-    budget : float, in bytes, optional
+    budget : float, in bytes, or str such as "2 GB", optional
         Of the arrays stored, before compression. When it is reached every second record is dropped, and from
         then on half as many are made: early and late steps stay, recording never stops.
     vanishing_lag : int, optional
@@ -84,24 +85,24 @@ class Monitor:
         quantities: str | Iterable[str] = "summary",
         layers: Any = "recurrent",
         loss: Any = None,
-        budget: float | None = None,
+        budget: float | str | None = None,
         vanishing_lag: int | None = None,
         on_alarm: OnAlarm | None = None,
         stop_on: str | Collection[str] = (),
         sinks: Sequence[Any] = (),
         background: bool = False,
     ) -> None:
-        self._notices = Notices(on_alarm, checked_alarms(stop_on))
+        self._notices = Notices(on_alarm, settings.checked_alarms(stop_on))
         self._settings = Settings(
             store=store,
-            batch=checked_batch(batch),
+            batch=settings.checked_batch(batch),
             level=level_of(quantities),
             layers=layers,
-            budget=checked_number("budget", budget, Real, "bytes"),
-            vanishing_lag=checked_number("vanishing_lag", vanishing_lag, Integral, "whole steps"),
+            budget=settings.checked_budget(budget),
+            vanishing_lag=settings.checked_number("vanishing_lag", vanishing_lag, Integral, "whole steps"),
             sinks=Outlets(sinks, self._notices.leave),
             background=background,
-            schedule=schedule_in_words(every),
+            schedule=settings.schedule_in_words(every),
         )
         self._is_due = every if callable(every) else every_steps(every)
         self._loss = loss
@@ -188,7 +189,7 @@ class Monitor:
         if self._recorder is not None:
             raise MonitorError("This monitor records already. End it first, or make one for each training.")
         loss = self._loss if loss is None else loss
-        tried(self._is_due, 1)
+        settings.tried(self._is_due, 1)
         self._recorder = Recorder(model, loss, self._settings, self._notices)
         self._step = self._recorder.last_step
         self._notices.deliver()

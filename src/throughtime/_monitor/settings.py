@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from throughtime._budget import as_bytes
 from throughtime._errors import MonitorError
 
 from .alarms import NAMES
@@ -22,7 +23,7 @@ class Settings:
     batch: tuple[Any, Any, Any]
     level: str | frozenset[str]
     layers: Any
-    budget: float | None
+    budget: int | None
     vanishing_lag: int | None
     sinks: Outlets
     background: bool
@@ -45,6 +46,14 @@ def checked_number(name: str, value: Any, kind: type, unit: str) -> Any:
     if value is not None and not (is_number and value >= 1):
         raise MonitorError(f"{name}={value!r} is a number of {unit}, 1 or more.")
     return value
+
+
+def checked_budget(budget: Any) -> int | None:
+    """Read a number of bytes, or a text such as "2 GB"; None for no budget."""
+    amount = None if budget is None else as_bytes(budget)
+    if budget is not None and not amount:
+        raise MonitorError(f"budget={budget!r} is a number of bytes, 1 or more, or a text, '2 GB'.")
+    return amount
 
 
 def tried(schedule: Schedule, step: int) -> Schedule:
