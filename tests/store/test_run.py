@@ -188,37 +188,46 @@ def test_a_step_that_fails_half_way_leaves_no_trace(tmp_path: Path, monkeypatch:
     assert run.steps == [0, 1]
 
 
+class FullDisk:
+    """Lets one of the next writes find no space half way through: the `left`-th, counted from 0."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from throughtime._store import layout, run, stored_array
+
+        self.left = -1
+        self._write, self._write_into = stored_array._write_bytes, stored_array.write_into
+        self._replace = layout.replace_file
+        monkeypatch.setattr(stored_array, "_write_bytes", self.write)
+        monkeypatch.setattr(stored_array, "write_into", self.write_into)
+        monkeypatch.setattr(run, "replace_file", self.replace)
+
+    def write(self, file: str, content: bytes) -> None:
+        self._half(lambda part: self._write(file, part), content)
+
+    def write_into(self, file: str, start: int, content: bytes) -> None:
+        self._half(lambda part: self._write_into(file, start, part), content)
+
+    def replace(self, file: Path, text: str, *, durable: bool) -> None:
+        self._half(lambda part: part and self._replace(file, text, durable=durable), text)
+
+    def _half(self, write, content):
+        self.left -= 1
+        if self.left == -1:
+            write(content[: len(content) // 2] if isinstance(content, bytes) else "")
+            raise OSError(28, "No space left on device")
+        write(content)
+
+
 def test_a_disk_that_is_full_at_any_write_costs_that_step_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every file of a step in turn is the one that finds no space, and is half there."""
-    from throughtime._store import layout, run, stored_array
-
-    tree, path, left = TREES["both ways"], tmp_path / "run.zarr", [-1]
-    write, replace = stored_array._write_bytes, layout.replace_file
-
-    def full() -> bool:
-        left[0] -= 1
-        return left[0] == -1
-
-    def half_written(file: str, content: bytes) -> None:
-        if full():
-            Path(file).write_bytes(content[: len(content) // 2])
-            raise OSError(28, "No space left on device")
-        write(file, content)
-
-    def not_replaced(file: Path, text: str, *, durable: bool) -> None:
-        if full():
-            raise OSError(28, "No space left on device")
-        replace(file, text, durable=durable)
-
-    monkeypatch.setattr(stored_array, "_write_bytes", half_written)
-    monkeypatch.setattr(run, "replace_file", not_replaced)
+    tree, path, disk = TREES["both ways"], tmp_path / "run.zarr", FullDisk(monkeypatch)
     with Run(path) as writer:
         writer.append(tree, 0)
         failures = 0
         for at in range(100):
-            left[0] = at
+            disk.left = at
             try:
                 writer.append(scaled(tree, 2.0), at + 1)
             except OSError:
@@ -227,7 +236,7 @@ def test_a_disk_that_is_full_at_any_write_costs_that_step_alone(
                 assert leaf["step"].values.tolist() == writer.steps == [0]
                 continue
             break
-        left[0] = -1
+        disk.left = -1
         assert failures == len(list(tree["rnn"].data_vars)) + 2  # its variables, `step`, the commit
     leaf = tt.open_run(path)["rnn"].to_dataset().compute()
     assert leaf["step"].values.tolist() == [0, failures + 1]
@@ -295,21 +304,35 @@ class Model:
         return whole
 
 
+def failing(way):
+    """Write, and then find that there is no space; `step` alone has some."""
+
+    def fails(array, *arguments):
+        is_written = way(array, *arguments) is not False
+        if is_written and array.dims != ("step",):
+            raise OSError("no space left on device")
+        return is_written
+
+    return fails
+
+
+def failed(run: Run, tree: xr.DataTree, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from throughtime._store.stored_array import StoredArray
+
+    with monkeypatch.context() as patch:
+        for name in ("_write", "_wrote_into"):
+            patch.setattr(StoredArray, name, failing(getattr(StoredArray, name)))
+        with pytest.raises(OSError, match="no space"):
+            run.append(tree, step)
+
+
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("width", [1, 300, 9000])  # 256 steps to a chunk, some, one
 def test_any_history_of_steps_is_read_back(
     seed: int, width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Appended, grown, failed, thinned, closed and opened again, in any order."""
-    from throughtime._store.stored_array import StoredArray
-
     rng, model, path, step = np.random.default_rng(seed), Model(), tmp_path / "run.zarr", 0
-    written = StoredArray._write
-
-    def fails(array, number, steps):
-        written(array, number, steps)
-        if array.dims != ("step",):
-            raise OSError("no space left on device")
 
     def one(grown: bool) -> xr.DataTree:
         size = 3 + int(rng.integers(1, 4)) * grown
@@ -326,10 +349,7 @@ def test_any_history_of_steps_is_read_back(
             model.steps.append(step)
             model.values.append(tree["rnn"]["a"].values)
         elif action == "fail":
-            monkeypatch.setattr(StoredArray, "_write", fails)
-            with pytest.raises(OSError, match="no space"):
-                run.append(tree, step)
-            monkeypatch.setattr(StoredArray, "_write", written)
+            failed(run, tree, step, monkeypatch)
         elif action == "thin":
             sizes = model.read().shape if model.values else None
             run.thin()

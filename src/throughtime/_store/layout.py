@@ -82,14 +82,15 @@ def new_array(group: Any, key: str, variable: xr.Variable) -> None:
     if variable.dtype.kind not in "biufc":
         raise StoreError(f"{key} is of {variable.dtype}; a run holds numbers and booleans.")
     is_float = variable.dtype.kind in "fc"
+    steps = steps_a_chunk(variable.nbytes)
     group.create_array(
         key,
         shape=(0, *variable.shape),
-        chunks=(steps_a_chunk(variable.nbytes), *(max(1, size) for size in variable.shape)),
+        chunks=(steps, *(max(1, size) for size in variable.shape)),
         dtype=variable.dtype,
         dimension_names=(STEP, *map(str, variable.dims)),
         fill_value=np.nan if is_float else None,
-        compressors=[COMPRESSION],
+        compressors=[COMPRESSION] if steps == 1 else None,  # steps are written into a chunk that they share
         attributes=plain_attributes(variable.attrs),
         overwrite=True,  # of what a first step left that was never committed
     )

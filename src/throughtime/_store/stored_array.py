@@ -1,11 +1,13 @@
 """One variable of a run: an array that grows along `step`, chunk by chunk.
 
 Zarr makes the array and reads it. Its writer takes a millisecond or two a call, whatever the size, and a
-record has some fifty variables; here a chunk is encoded by the same codec and moved into place.
+record has some fifty variables. Here a step that fills its chunk is encoded by the same codec and moved into
+place; small ones share a chunk that is not compressed, and are written into it where no reader looks yet.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -61,7 +63,9 @@ class StoredArray:
         self.shape: tuple[int, ...] = tuple(metadata["shape"])
         self.dims: tuple[str, ...] = tuple(metadata["dimension_names"])
         self.dtype = np.dtype(metadata["data_type"]).newbyteorder("<")
-        if [codec["name"] for codec in metadata["codecs"]] != ["bytes", "blosc"]:
+        codecs = [codec["name"] for codec in metadata["codecs"]]
+        self._is_plain = codecs == ["bytes"]
+        if not self._is_plain and codecs != ["bytes", "blosc"]:
             raise StoreError(f"{folder} was packed or written by another program: nothing is added to it.")
         self._chunk: tuple[int, ...] = tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"])
         self._last: Array | None = None  # all of the last chunk of steps, if more steps go into it
@@ -82,7 +86,10 @@ class StoredArray:
             part, rows = rows[: self._chunk[0] - inside], rows[self._chunk[0] - inside :]
             steps = self._for_more(number, inside, sizes)
             steps[(slice(inside, inside + len(part)), *map(slice, part.shape[1:]))] = part
-            self._write(number, steps)
+            if not (
+                inside and sizes == self.shape[1:] and self._wrote_into(number, steps, inside, len(part))
+            ):
+                self._write(number, steps)
             self.shape = (self.shape[0] + len(part), *sizes)
             self._last = steps if inside + len(part) < self._chunk[0] else None
 
@@ -154,9 +161,21 @@ class StoredArray:
             bounds = zip(column, self._chunk[1:], strict=True)
             yield column, steps[(slice(None), *(slice(at * size, (at + 1) * size) for at, size in bounds))]
 
+    def _wrote_into(self, number: int, steps: Array, first: int, count: int) -> bool:
+        """Write some steps into a chunk that is there, without touching those that are committed."""
+        if not self._is_plain or steps.shape != self._chunk:
+            return False
+        file = self._file(number, (0,) * (steps.ndim - 1))
+        try:
+            write_into(file, first * steps[0].nbytes, steps[first : first + count].tobytes())
+        except FileNotFoundError:
+            return False
+        return True
+
     def _write(self, number: int, steps: Array) -> None:
         for column, part in self._parts(steps):
-            put(self._file(number, column), _CODEC.encode(np.ascontiguousarray(part)))
+            whole = np.ascontiguousarray(part)
+            put(self._file(number, column), whole.tobytes() if self._is_plain else _CODEC.encode(whole))
 
     def _read(self, number: int) -> Array:
         """Read a chunk of steps; what it holds beyond the shape was never committed."""
@@ -164,9 +183,18 @@ class StoredArray:
         for column, part in self._parts(steps):
             file = Path(self._file(number, column))
             if file.exists():
-                values = np.frombuffer(_CODEC.decode(file.read_bytes()), self.dtype)
+                content = file.read_bytes()
+                values = np.frombuffer(content if self._is_plain else _CODEC.decode(content), self.dtype)
                 part[...] = values.reshape(self._chunk)
         return steps
+
+
+def write_into(file: str, start: int, content: bytes) -> None:
+    """Write a part of a file that is there."""
+    with open(file, "r+b", buffering=0) as out:
+        out.seek(start)
+        if out.write(content) < len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file)
 
 
 def put(file: str, content: bytes) -> None:
