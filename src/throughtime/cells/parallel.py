@@ -20,7 +20,7 @@ from threadpoolctl import ThreadpoolController
 
 from .layer import Floats
 
-WORTH_A_THREAD = 2**22  # operations, some tenths of a millisecond
+WORTH_A_THREAD = 2**24  # operations, a millisecond or two
 MOST_THREADS = 8
 
 
