@@ -67,6 +67,7 @@ def test_evolution_of_the_signal_by_lag(tmp_path):
         for step, rate in enumerate(rates):
             made.append(reduced_tree(testing.decaying(rate, steps=12), "summary"), step)
     picture = plots.evolution(tt.open_run(tmp_path / "run.zarr"), "lag_ratio")
+    assert "a column a number of steps back" in picture.note
     (image,) = picture.marks(Image)
     np.testing.assert_allclose(image.values, np.array(rates)[:, None] ** np.arange(12), rtol=1e-9)
     assert picture.panels[0].x.label == "lag, steps back"

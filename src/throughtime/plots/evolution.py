@@ -32,9 +32,10 @@ from throughtime.plots.spread import quantiles
 _LAGS, _OF_LAGS = "lag_ratio", "‖dL/ds‖ ÷ lag 0"
 _BYTES_AT_ONCE = 2**24
 NOTE = (
-    "A row is one recorded training step, the first at the top, a column a timestep of the input. Rows have "
-    "the same height, whatever lies between two records."
+    "A row is one recorded training step, the first at the top, a column {column}. Rows have the same height, "
+    "whatever lies between two records."
 )
+_COLUMN = {"time": "a timestep of the input", "lag": "a number of steps back"}
 
 
 def evolution(run: Captured, quantity: str = "hidden_gradient", **look: Unpack[Look]) -> Picture:
@@ -97,7 +98,7 @@ def evolution(run: Captured, quantity: str = "hidden_gradient", **look: Unpack[L
         panels,
         columns=min(2, len(panels)),
         title=look.get("title") or title(summed, *told),
-        note=NOTE,
+        note=NOTE.format(column=_COLUMN[along]),
         linked="xy",
         **size(look, 8.0 if len(panels) == 1 else 11.0, 4.4 * -(-len(panels) // 2)),
     )
