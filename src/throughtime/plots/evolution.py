@@ -32,8 +32,8 @@ from throughtime.plots.spread import quantiles
 _LAGS, _OF_LAGS = "lag_ratio", "‖dL/ds‖ ÷ lag 0"
 _BYTES_AT_ONCE = 2**24
 NOTE = (
-    "A row is one recorded training step, the first at the top, a column {column}. Rows have the same height, "
-    "whatever lies between two records."
+    "A row is one recorded training step, the first at the top, a column {column}. Rows have the same "
+    "height, whatever lies between two records."
 )
 _COLUMN = {"time": "a timestep of the input", "lag": "a number of steps back"}
 
