@@ -70,7 +70,7 @@ MAY_IMPORT = {
     "_cell_registry": {"_cell", "_errors"},
     "_label": {"_cell_registry", "_record", "_schema", "numpy", "xarray"},
     "_as_text": {"rich"},
-    "_alarm": set(),
+    "_alarm": {"rich"},
     "_recorded": {"_errors", "numpy", "xarray"},
     "_random_states": {"numpy"},
     "_memory": set(),

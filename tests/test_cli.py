@@ -48,7 +48,7 @@ def test_info_tells_alarms(run: Path) -> None:
     assert told["alarms"] == [
         {"name": "explosion", "layer": "rnn", "step": 3, "evidence": "12 times the signal"}
     ]
-    assert "alarm, step 3: explosion in rnn: 12 times the signal" in called("info", run)
+    assert "alarm, step 3 explosion in rnn 12 times the signal" in called("info", run)
 
 
 def test_watch_refuses_a_file_and_a_port_that_cannot_be(run: Path, tmp_path: Path) -> None:

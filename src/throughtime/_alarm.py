@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rich.markup import escape
+
 ATTRIBUTE = "alarms"  # of a run
 
 
@@ -31,8 +33,16 @@ class Alarm:
     evidence: str
 
     def __str__(self) -> str:
-        where = f" in {self.layer}" if self.layer else ""
-        return f"step {self.step}: {self.name.replace('_', ' ')}{where}: {self.evidence}"
+        return f"step {self.step}: {self._what}: {self.evidence}"
+
+    def __rich__(self) -> str:
+        # `on_alarm=rich.print` tells alarms as lines that stand out.
+        step, what, evidence = map(escape, (str(self.step), self._what, self.evidence))
+        return f"[dim]step {step}[/dim] [bold red]{what}[/bold red] {evidence}"
+
+    @property
+    def _what(self) -> str:
+        return f"{self.name.replace('_', ' ')}{f' in {self.layer}' if self.layer else ''}"
 
 
 def as_attribute(alarms: Iterable[Alarm]) -> str:

@@ -9,7 +9,7 @@ import torch
 from tests.monitor.test_monitor import made, watched
 
 import throughtime as tt
-from throughtime._alarm import alarms_of_run
+from throughtime._alarm import Alarm, alarms_of_run
 
 
 def silenced() -> torch.nn.Module:
@@ -39,3 +39,12 @@ def test_they_stay_when_the_run_is_thinned(tmp_path: Path) -> None:
 def test_a_run_in_which_nothing_was_seen_keeps_none(tmp_path: Path) -> None:
     run, _ = watched(tmp_path, made(), 1)
     assert alarms_of_run(run.attrs) == []
+
+
+def test_an_alarm_is_a_line_for_rich_whatever_its_layer_is_called() -> None:
+    from rich.console import Console
+
+    console = Console(width=120, color_system=None)
+    with console.capture() as printed:
+        console.print(Alarm("dead_gradient", "rnn[0]", 3, "0 at [2, 5]"))
+    assert printed.get() == "step 3 dead gradient in rnn[0] 0 at [2, 5]\n"

@@ -69,7 +69,7 @@ def info(run: RunPath, as_json: AsJson = False) -> None:
     if summary := found.get("model_summary"):
         console.print(f"\n{summary}\n", markup=False)
     for alarm in alarms:
-        console.print(f"alarm, {alarm}")
+        console.print("alarm,", alarm)
     for layer, variables in {**found["layers"], "training loop": found["training_loop"]}.items():
         if variables:
             console.print(f"\n{layer}: {', '.join(variables)}")

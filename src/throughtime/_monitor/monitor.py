@@ -51,6 +51,7 @@ class Monitor:
     vanishing_lag : int, optional
         An alarm is given where less than 1 % of the error signal reaches so far back.
     on_alarm : callable (Alarm), optional
+        `rich.print` writes a line each. By default an alarm is a warning.
     stop_on : names of alarms
         Training is stopped by them: in `fit` at once, in a loop of your own `should_stop` turns True.
     sinks : sequence of loggers
