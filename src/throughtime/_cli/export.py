@@ -1,9 +1,8 @@
-"""A run's arrays in files of other formats, and which libraries are there for them."""
+"""A run's arrays in files of other formats."""
 
 from __future__ import annotations
 
 import warnings
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import xarray as xr
 
 import throughtime as tt
 from throughtime._recorded import recorded_steps
+from throughtime._versions import version_of
 
 from .runs import arrays
 
@@ -64,10 +64,3 @@ def to_parquet(tree: xr.DataTree, output: Path) -> None:
 def _needs(library: str, extra: str) -> None:
     if version_of(library) is None:
         raise tt.MissingDependencyError(f"This needs {library}: pip install 'throughtime[{extra}]'.")
-
-
-def version_of(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

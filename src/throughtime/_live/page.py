@@ -25,6 +25,7 @@ from throughtime._live.profile import Profile
 from throughtime._live.records import MIDDLE, View, losses, read, views
 from throughtime._theme import Theme
 from throughtime.diagnosis.measure import THRESHOLD
+from throughtime.plots.data import norm_symbol
 from throughtime.render.page import inks, on_page, template
 
 PERIOD = 1000  # milliseconds between looks
@@ -167,7 +168,7 @@ class Page:
             self._choices[name].update(options=options, value=getattr(self._view, name))
             self._choices[name].visible = len(options) > 1 or name == "layer"
         self._is_choosing = False
-        symbol = words.symbol(quantity)
+        symbol = norm_symbol(quantity)
         self._norm.figure.yaxis.axis_label = f"{symbol}, norm over units"
         self._evolution.relabel(symbol)
 

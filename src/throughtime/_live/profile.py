@@ -14,6 +14,7 @@ from throughtime._live.kept import Kept
 from throughtime._live.records import MIDDLE, Floats
 from throughtime._scale import FLOOR
 from throughtime._theme import Theme
+from throughtime.render.keys import runs
 
 MOST_LINES = 24
 _EARLIER = "#8e8e99"
@@ -113,9 +114,7 @@ def _bands(x: Floats, quantiles: Floats) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {"xs": [], "ys": [], "share": []}
     for low, high, share in ((0, -1, 0.14), (1, -2, 0.22)):
         below, above = _positive(quantiles[low]), _positive(quantiles[high])
-        finite = np.isfinite(below) & np.isfinite(above)
-        ends = np.flatnonzero(np.diff(np.r_[False, finite, False].astype(np.int8))).reshape(-1, 2)
-        for start, end in ends:
+        for start, end in runs(np.isfinite(below) & np.isfinite(above)):
             found["xs"].append(np.r_[x[start:end], x[start:end][::-1]])
             found["ys"].append(np.r_[below[start:end], above[start:end][::-1]])
             found["share"].append(share)

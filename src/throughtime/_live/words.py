@@ -13,7 +13,8 @@ import numpy as np
 from throughtime._alarm import alarms_of_run
 from throughtime._errors import ThroughTimeError
 from throughtime._live.records import MIDDLE, Rows
-from throughtime.plots.data import symbol_of
+from throughtime.diagnosis.summarized import horizon_of
+from throughtime.plots.data import norm_symbol
 
 STYLE = """
 :host { color: var(--ink); font: 14px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; width: 100%; }
@@ -29,12 +30,6 @@ li { border-left: 4px solid #d55e00; border-radius: 0 6px 6px 0; padding: 0.4rem
 li b { font-weight: 600; }
 li span { color: var(--soft); margin-right: 0.6rem; font-variant-numeric: tabular-nums; }
 """
-
-
-def symbol(quantity: str, leaf_states: tuple[str, ...] = ()) -> str:
-    """Symbol of the norm that is drawn."""
-    own = symbol_of(quantity, leaf_states)
-    return own if "‖" in own else f"‖{own}‖"
 
 
 def waiting(path: Path) -> str:
@@ -69,13 +64,13 @@ def numbers(rows: Rows, recorded: int, quantity: str) -> str:
         "training step": f"{rows.steps[-1]:,}",
         "recorded steps": f"{recorded:,}",
         "loss": _number(rows.loss[-1]),
-        f"{symbol(quantity)}, last timestep": _number(_end(norms, -1)),
-        f"{symbol(quantity)}, first timestep": _number(_end(norms, 0)),
+        f"{norm_symbol(quantity)}, last timestep": _number(_end(norms, -1)),
+        f"{norm_symbol(quantity)}, first timestep": _number(_end(norms, 0)),
     }
     if len(ratios):
         half = len(ratios) // 2
         told[f"signal at lag {half}"] = _number(ratios[half])
-        told["horizon, lags above 1 %"] = _horizon(ratios)
+        told["horizon, lags above 1 %"] = horizon_of(ratios)
     return (
         f"<dl>{''.join(f'<div><dt>{name}</dt><dd>{value}</dd></div>' for name, value in told.items())}</dl>"
     )
@@ -85,13 +80,6 @@ def _end(norms: Any, place: int) -> float:
     """First or last step that is valid in some sample."""
     valid = norms[~np.isnan(norms)]
     return float(valid[place]) if len(valid) else float("nan")
-
-
-def _horizon(ratios: Any) -> str:
-    told, reached = np.flatnonzero(~np.isnan(ratios)), np.flatnonzero(np.nan_to_num(ratios) >= 0.01)
-    if not len(reached):
-        return "not measured"
-    return f"{'≥ ' if reached[-1] == told[-1] else ''}{reached[-1]}"
 
 
 def _number(value: float) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from numbers import Integral
 from typing import Any
 
 from throughtime._alarm import Alarm
@@ -100,7 +99,7 @@ class Monitor:
             level=level_of(quantities),
             layers=layers,
             budget=settings.checked_budget(budget),
-            vanishing_lag=settings.checked_number("vanishing_lag", vanishing_lag, Integral, "whole steps"),
+            vanishing_lag=settings.checked_lag(vanishing_lag),
             sinks=Outlets(sinks, self._notices.leave),
             background=background,
             schedule=settings.schedule_in_words(every),

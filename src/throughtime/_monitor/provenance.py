@@ -11,13 +11,13 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 
 from throughtime._errors import StoreError
 from throughtime._label import Captured
+from throughtime._versions import version_of
 
 from .levels import weights_of
 from .settings import Settings
@@ -177,10 +177,8 @@ def _versions() -> dict[str, str]:
     """Tell versions of what is loaded."""
     found = {"python": platform.python_version()}
     for name in (*_LIBRARIES, *(each for each in _FRAMEWORKS if each in sys.modules)):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = str(getattr(sys.modules.get(name), "__version__", "unknown"))
+        loaded = getattr(sys.modules.get(name), "__version__", "unknown")
+        found[name] = version_of(name) or str(loaded)
     return found
 
 

@@ -16,14 +16,12 @@ from throughtime import cells
 from throughtime._schema import states
 from throughtime.diagnostics.checks import CERTIFICATES, dtype_of
 from throughtime.diagnostics.lags import latest_first, log_norm_of, log_of_sum, runs_backward
-from throughtime.diagnostics.saturation import ends_of
+from throughtime.diagnostics.saturation import HIGH, LOW, ends_of
 
 from .arrays import Array, Arrays
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
-
-_LOW, _HIGH = 0.1, 0.9  # as `diagnostics.saturation` has them
 
 
 def norm(array: Array, kept: Sequence[str] = ()) -> Array:
@@ -92,7 +90,7 @@ def saturation(arrays: Arrays, layout: xr.Dataset) -> dict[str, Array]:
     if "valid" in arrays:
         counted &= _broadcast(arrays["valid"], gates.dims)
     steps = counted.sum(axis=(0, 1))
-    at_end = {"left": position < _LOW, "right": position > _HIGH}
+    at_end = {"left": position < LOW, "right": position > HIGH}
     return {
         side: Array(dims, _mean_share((flags & counted).sum(axis=(0, 1)), steps))
         for side, flags in at_end.items()

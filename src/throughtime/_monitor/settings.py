@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 from throughtime._budget import as_bytes
@@ -40,12 +41,11 @@ def checked_batch(batch: Any) -> tuple[Any, Any, Any]:
     return x, y, weight[0] if weight else None
 
 
-def checked_number(name: str, value: Any, kind: type, unit: str) -> Any:
-    """Take a number of this kind that is 1 or more, or none."""
-    is_number = isinstance(value, kind) and not isinstance(value, bool)
-    if value is not None and not (is_number and value >= 1):
-        raise MonitorError(f"{name}={value!r} is a number of {unit}, 1 or more.")
-    return value
+def checked_lag(lag: Any) -> Any:
+    """Take a whole number, 1 or more, or none."""
+    if lag is not None and (isinstance(lag, bool) or not isinstance(lag, Integral) or lag < 1):
+        raise MonitorError(f"vanishing_lag={lag!r} is a number of whole steps, 1 or more.")
+    return lag
 
 
 def checked_budget(budget: Any) -> int | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import xarray as xr
 from throughtime import cells, diagnostics
 from throughtime._alarm import ATTRIBUTE
 from throughtime._errors import ThroughTimeError
+from throughtime._versions import version_of
 from throughtime.diagnostics.checks import CERTIFICATES, dtype_of
 
 LIBRARIES = ("throughtime", "numpy", "xarray", "matplotlib", "bokeh")
@@ -69,10 +69,8 @@ def origin(tree: xr.DataTree) -> str:
 
 def _versions() -> Iterator[str]:
     for name in LIBRARIES:
-        try:
-            yield f"{name} {version(name)}"
-        except PackageNotFoundError:
-            continue
+        if number := version_of(name):
+            yield f"{name} {number}"
 
 
 def _horizon(leaf: xr.Dataset) -> Any:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import xarray as xr
+
+from throughtime._recorded import evenly
 
 MOST_STEPS = 6
 
@@ -18,7 +19,7 @@ def few(dataset: xr.Dataset) -> xr.Dataset:
     for dim, most in (("sample", most_samples(dataset)), ("step", MOST_STEPS)):
         total = dataset.sizes.get(dim, 0)
         if total > most:
-            places = np.linspace(0, total - 1, most).round().astype(int)
+            places = evenly(total, most)
             dataset = dataset.isel({dim: places})
             dataset = dataset if dim in dataset.coords else dataset.assign_coords({dim: places})
     return dataset

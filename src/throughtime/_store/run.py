@@ -125,7 +125,6 @@ class Run:
             The tree is not laid out like the steps before, or the step is not a later one.
         """
         arrays = dict(variables_of(tree))
-        self.check(arrays, step)
         try:
             if not self._arrays:
                 self._create(tree, arrays)

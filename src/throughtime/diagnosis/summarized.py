@@ -13,6 +13,8 @@ import numpy as np
 import xarray as xr
 from scipy.stats import theilslopes
 
+from throughtime._recorded import evenly
+
 from . import integrity, measure
 from .diagnosis import Diagnosis
 from .findings import NAN, NOT_MEASURED, UNCLEAR, Answer, Evidence, Found, LayerDiagnosis, Verdict
@@ -104,7 +106,7 @@ def layer_of(leaf: xr.Dataset, lag: int, *, why: bool = False) -> LayerDiagnosis
         use=Answer(NOT_MEASURED, threshold=measure.THRESHOLD, reason=say("needs_model")),
         why=tuple(_evidence(leaf)) if why else (),
         curve=_curve(ratios),
-        horizon=_horizon(ratios),
+        horizon=horizon_of(ratios),
     )
 
 
@@ -118,7 +120,7 @@ def _curve(ratios: Any) -> xr.Dataset:
     )
 
 
-def _horizon(ratios: Any) -> str:
+def horizon_of(ratios: Any) -> str:
     """Largest lag at which the median over samples is above the threshold."""
     told = np.flatnonzero(~np.isnan(ratios))
     reached = np.flatnonzero(np.nan_to_num(ratios) >= measure.THRESHOLD * (1 - 1e-12))
@@ -145,7 +147,7 @@ def _rate(ratios: Any) -> float | None:
     first = _FIRST_LAG if len(ratios) > measure.SHORT else 0
     lags = np.flatnonzero(np.nan_to_num(ratios, posinf=0.0) > np.finfo(np.float32).tiny)
     lags = lags[lags >= first]
-    lags = lags[np.linspace(0, len(lags) - 1, min(len(lags), 100)).round().astype(int)]
+    lags = lags[np.array(evenly(len(lags), 100), int)]
     return float(theilslopes(np.log(ratios[lags]), lags)[0]) if len(lags) >= 3 else None
 
 

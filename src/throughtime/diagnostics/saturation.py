@@ -16,11 +16,12 @@ from throughtime._schema import Layer, require
 from throughtime.diagnostics.checks import certified, fraction
 from throughtime.diagnostics.lags import Floats, valid_steps
 
+LOW, HIGH = 0.1, 0.9  # ends of a range, in parts of it
 # Range of each activation that saturates at both ends.
 _RANGES = {"sigmoid": (0.0, 1.0), "hard_sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "softsign": (-1.0, 1.0)}
 
 
-def saturation(layer: Layer, *, low: float = 0.1, high: float = 0.9) -> xr.Dataset:
+def saturation(layer: Layer, *, low: float = LOW, high: float = HIGH) -> xr.Dataset:
     """Share of valid steps at which a gate lies at the left or at the right end of its range.
 
     A right-saturated forget (LSTM) or update (GRU) gate is how memory works, not a fault. The candidate's

@@ -139,6 +139,19 @@ def symbol_of(name: str, own: Sequence[str] = ()) -> str:
     return symbol
 
 
+def norm_symbol(name: str, own: Sequence[str] = ()) -> str:
+    """Symbol of a quantity's norm over units; a quantity that is a norm keeps its own.
+
+    Parameters
+    ----------
+    name : str
+    own : sequence of str
+        States of a custom cell.
+    """
+    symbol = symbol_of(name, own)
+    return symbol if "‖" in symbol else f"‖{symbol}‖"
+
+
 def layers(captured: Layer) -> list[tuple[str, xr.Dataset]]:
     """List the layers of a capture with their paths; a layer alone is one.
 

@@ -19,10 +19,10 @@ from throughtime.plots.data import (
     Source,
     count,
     labels,
+    norm_symbol,
     only_valid,
     parts,
     read,
-    symbol_of,
     title,
     unit_dim,
 )
@@ -113,8 +113,7 @@ def _source(run: Captured, quantity: str) -> Source:
         return replace(read(run, quantity), symbol=_OF_LAGS)
     if quantity in leaf or norms not in leaf:
         return read(run, quantity)
-    source, symbol = read(run, norms), symbol_of(quantity, states(leaf))
-    return replace(source, symbol=symbol if "‖" in symbol else f"‖{symbol}‖")
+    return replace(read(run, norms), symbol=norm_symbol(quantity, states(leaf)))
 
 
 def _symbol(source: Source) -> str:

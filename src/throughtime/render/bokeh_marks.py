@@ -13,7 +13,7 @@ from throughtime._pool import pooled, pooled_flags
 from throughtime._scale import Array
 from throughtime._theme import Theme
 from throughtime.picture import Band, Dots, Image, Line, Panel, Picture, Rectangles, Text
-from throughtime.render.keys import masked_boxes, nonfinite
+from throughtime.render.keys import masked_boxes, nonfinite, runs
 
 MOST_CELLS = 2_000_000  # of the images of a picture, over all frames
 MOST_TOLD = 60_000  # points of the lines of a panel that a hover tells of
@@ -211,7 +211,7 @@ def _details_hover(glyph: Any, names: list[str]) -> HoverTool:
 def _draw_band(made: Any, band: Band) -> None:
     """Draw one patch a finite run: a filled area smears over gaps."""
     finite = np.isfinite(band.x) & np.isfinite(band.low) & np.isfinite(band.high)
-    ends = np.flatnonzero(np.diff(np.concatenate([[False], finite, [False]]).astype(np.int8))).reshape(-1, 2)
+    ends = runs(finite)
     around = [np.r_[band.x[a:b], band.x[a:b][::-1]].astype(np.float32) for a, b in ends]
     along = [np.r_[band.low[a:b], band.high[a:b][::-1]].astype(np.float32) for a, b in ends]
     style = {"legend_label": band.label} if band.label else {}

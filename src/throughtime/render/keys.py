@@ -88,7 +88,7 @@ def masked_boxes(image: Image, frame: int) -> Array:
     boxes = [
         (start, top, end, bottom)
         for top, bottom in _runs_of_equal_rows(mask)
-        for start, end in _runs(mask[top])
+        for start, end in runs(mask[top])
     ]
     cells = np.array(boxes, dtype=float).reshape(-1, 4)
     wide, high = (image.x[1] - image.x[0]) / columns, (image.y[1] - image.y[0]) / rows
@@ -102,7 +102,14 @@ def _runs_of_equal_rows(mask: Array) -> list[tuple[int, int]]:
     return list(pairwise(edges))
 
 
-def _runs(flags: Array) -> list[tuple[int, int]]:
+def runs(flags: Array) -> list[tuple[int, int]]:
+    """Start and end of each run of True.
+
+    Examples
+    --------
+    >>> runs(np.array([True, True, False, True]))
+    [(0, 2), (3, 4)]
+    """
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
     return [(int(start), int(end)) for start, end in edges.reshape(-1, 2)]
 
