@@ -108,9 +108,9 @@ class Probe:
         with ragged_told(x), untouched(self.model):
             trace, result = self._pass(data, budget)
             reduced = self._how_reduced(trace, result, data)
-            unrolled = trace.second(self.model, trace.program.calls, result, self._values())
+            within = trace.second(self.model, trace.program.calls, result, self._values())
         wanted = self._wanted(trace.program.has_loss)
-        done = Pass(self.model, self.found, trace.program, result, wanted, unrolled)
+        done = Pass(self.model, self.found, trace.program, result, wanted, within)
         record = records(done, reduced)
         if budget.part == budget.samples or reduced is None:
             return record
@@ -210,11 +210,13 @@ class Probe:
 
     def _new_trace(self, data: Any, has_loss: bool, budget: Budget) -> _Trace:
         wanted = self._wanted(has_loss)
+        module = _gradient_module()
         program = Program(
             self.model,
             self.found,
             weakly(self.loss),
             replace(self.request, quantities=wanted),
+            scan=module.scan,
             has_loss=has_loss,
             at_once=keras.backend.backend() == "torch" or execution(self.model)["eager"],
         )
@@ -225,12 +227,11 @@ class Probe:
             weights = [weight for entry in self.found for weight in entry.layer.weights]
             chosen = {positions[id(w)] for w in weights if keras.backend.is_float_dtype(w.dtype)}
             program.differentiated = sorted(chosen)
-        module = _gradient_module()
         values = [module.value_of(variable) for variable in variables]
         trace = partial(module.trace, **execution(self.model))
         is_scaled = has_loss and loss_scale.is_needed(self.model)
         inputs = (*data, keras.ops.ones((), "float32") if is_scaled else None)
-        second = SecondPass(trace, module.scan, self.request.training, is_scaled)
+        second = SecondPass(trace, self.request.training, is_scaled)
         return _Trace(
             program, trace(program, values, inputs), weakly(self._loss_identity()), second, is_scaled
         )

@@ -20,7 +20,8 @@ from throughtime.adapters.reductions import Labels, Reductions
 from throughtime.adapters.wanted import watched
 
 from .find import Found
-from .internals import every_layer, keras_mask
+from .internals import draws_at_each_step, every_layer, keras_mask
+from .loop import Scan
 from .loss import adds_losses, reductions, total
 from .size import need
 from .tap import Call, Mark, Recorder, key
@@ -49,7 +50,9 @@ class SeenInside:
     initial_states: int
     is_closed: bool
     dropout: list[Any]
-    output_shape: tuple[int, ...]
+    kept: tuple[str, ...]
+    handed_on: tuple[str, ...]
+    draws: bool
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,7 @@ class Program:
         loss: Callable[[], Any],
         request: Request,
         *,
+        scan: Scan,
         has_loss: bool,
         at_once: bool,
     ) -> None:
@@ -131,6 +135,7 @@ class Program:
         ]
         self._loss = loss
         self._at_once = at_once
+        self._scan = scan
         self.request = request
         self.has_loss = has_loss
         self.differentiated: list[int] = []
@@ -169,7 +174,7 @@ class Program:
                 self.reductions = reductions(model, self._loss())
                 self.adds_losses = adds_losses(model)
         self._structure = keras.tree.map_structure(lambda _: 0, predictions)
-        self.calls = [_seen(call) for call in recorder.calls]
+        self.calls = [_seen(call, training=self.request.training) for call in recorder.calls]
         tensors = self._tensors(recorder, predictions, loss)
         return (loss if loss is None or scale is None else loss * keras.ops.cast(scale, loss.dtype)), tensors
 
@@ -178,7 +183,7 @@ class Program:
         is_repeated = self.has_loss and self.budget.part > 1  # to see whether samples are coupled
         meter = Meter(self.budget, self.request, need, is_repeated=is_repeated, at_once=self._at_once)
         kinds = watched(self.request.quantities, has_loss=self.has_loss)
-        return Recorder(found, mark, kinds, scope, self.request, meter)
+        return Recorder(found, mark, kinds, scope, self.request, meter, self._scan)
 
     def predictions(self, result: Result) -> Any:
         """Give the predictions of a pass the structure the model gave them."""
@@ -225,6 +230,8 @@ def _inside_tensors(call: Call) -> dict[str, Any]:
             tensors[key] = call.outputs[0] if is_output else direction.sequence
         if direction.mask is not None:
             tensors[call.key("inside_mask", part)] = direction.mask
+        for name, states in direction.loop.items():
+            tensors[call.key(f"loop_{name}", part)] = states
         for position, state in enumerate(direction.initial):
             tensors[call.key(f"initial_{position}", part)] = state
     return tensors
@@ -240,7 +247,7 @@ def _dropout_keys(call: Call, part: int) -> Any:
     return keras.tree.map_structure(name, call.inside[part].dropout)
 
 
-def _seen(call: Call) -> Seen:
+def _seen(call: Call, *, training: bool) -> Seen:
     known = hasattr(call.input, "dtype")
     return Seen(
         index=call.index,
@@ -260,7 +267,9 @@ def _seen(call: Call) -> Seen:
                 len(direction.initial),
                 direction.sequence is not None,
                 _dropout_keys(call, part),
-                direction.output_shape,
+                tuple(direction.loop),
+                tuple(direction.handed_on),
+                training and draws_at_each_step(direction.layer.cell),
             )
             for part, direction in enumerate(call.inside)
         ),

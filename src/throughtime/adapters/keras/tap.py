@@ -23,6 +23,7 @@ from throughtime.adapters.meter import Meter
 from . import inside, logits
 from .find import Found, is_recurrent
 from .internals import carry, every_layer
+from .loop import Scan
 
 Mark = Callable[[str, Any], Any]
 
@@ -61,12 +62,14 @@ class Recorder:
     mark : callable (key, tensor) -> tensor
         Makes a copy of a tensor that the loss can be differentiated with respect to.
     wanted : set of str
-        What to mark and keep: "inputs", "outputs", "logits", "inside", "weights".
+        What to mark and keep: "inputs", "outputs", "logits", "inside", "inside_gradients", "weights".
     scope : keras.StatelessScope
         The scope the pass runs in; it holds the weights' values.
     request : Request
     meter : Meter
         Is told of every call of a recurrent layer.
+    scan : Scan
+        The backend's loop.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Recorder:
         scope: Any,
         request: Request,
         meter: Meter,
+        scan: Scan,
     ) -> None:
         self.found = found
         self.mark = mark
@@ -84,6 +88,7 @@ class Recorder:
         self.scope = scope
         self.request = request
         self.meter = meter
+        self.scan = scan
         # A gradient flows back through what is called from now on.
         self.flows_back = False
         self.calls: list[Call] = []
