@@ -50,7 +50,7 @@ class Direction(solved.Direction):
         return self._in_input_time(self.done.tensor(self.call.key(f"loop_{source}", self.part)))
 
     def tap(self, place: int, name: str) -> Array | None:
-        """Return the total derivative of a state or gate: what the loop brings, and what its own step adds."""
+        """Return the total derivative of a state or gate: from the loop, and within its step."""
         looped = self.done.gradient(self.call.key(f"tap_{place}.{name}", self.part))
         within = self.through_unrolled(f"tap_{place}.{name}")
         found = [gradient for gradient in (looped, within) if gradient is not None]

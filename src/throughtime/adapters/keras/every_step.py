@@ -1,8 +1,8 @@
-"""What a cell does within its steps, for all steps at once: gates, their gradients, the input's, the weights'.
+"""Finds what lies within a cell's steps, all steps at once: gates, gradients of gates, inputs and weights.
 
-The loop has found every state and its gradient. One step of the cell, with time beside samples, then gives the
-rest by the framework's autodiff: no loop over time. What it finds of the input and the weights is found a second
-time, apart from the loop, which the certificate compares.
+The loop has found every state and its gradient. One step of the cell, run on all steps as if they were
+samples, gives the rest by the framework's autodiff. The gradients of inputs and weights are thus found
+twice, here and by the loop, and the certificate compares them.
 """
 
 from __future__ import annotations

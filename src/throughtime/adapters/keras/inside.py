@@ -1,8 +1,8 @@
 """Looks inside a recurrent layer while it runs, on the way that the backend allows.
 
-The layer's cells run in the backend's loop, which shows every state (`loop`). On torch, whose loop is Python's,
-a cell whose adjoint `cells` knows keeps its kernel: that runs once with sequences and states switched on, and the
-model is handed what the layer was set to return.
+The layer's cells run in the backend's loop, which shows every state (`loop`). The loop on torch is Python's
+and slow: there a cell whose adjoint `cells` knows keeps its kernel, which runs once with sequences and
+states switched on, and the model is handed what the layer was set to return.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def _watch_loop(direction: _Direction, inside: Inside, run: Callable[[], Any]) -
     def mark(name: str, tensor: Any) -> Any:
         return direction.marked("inside_gradients", name, tensor)
 
-    loop = Loop(layer, direction.recorder.scan, mark, training)
+    loop = Loop(layer, mark, training)
     with (
         direction.marked_weights(),
         replaced(layer, "inner_loop", loop),

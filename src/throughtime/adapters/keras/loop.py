@@ -1,7 +1,8 @@
 """Runs a layer's own cells in the backend's loop, with a zero added to every state that a step hands on.
 
-The gradient with respect to such a zero is the total derivative through time of the state, whatever the cell
-computes. The loop takes the place of the layer's `inner_loop` and is the pass from which the loss is computed.
+The gradient with respect to such a zero is the state's total derivative through time, whatever the cell
+computes. The loop takes the place of the layer's `inner_loop`: it is the pass from which the loss is
+computed.
 """
 
 from __future__ import annotations
@@ -16,10 +17,9 @@ from keras import ops
 from throughtime._errors import UnsupportedModelError
 
 from . import cell as cells
+from .backend import module
 from .internals import repeats_first_state, zeroes_masked_output
 
-# (step, carry, sequences) -> (final carry, outputs), time first.
-Scan = Callable[[Callable[[Any, Any], tuple[Any, Any]], Any, Any], tuple[Any, Any]]
 # What a cell hands out where that is none of its states.
 EMITTED = "emitted"
 
@@ -31,21 +31,18 @@ class Loop:
     Attributes
     ----------
     layer : keras.layers.RNN
-    scan : Scan
-        The backend's loop.
     mark : callable (name, tensor) -> tensor
         Makes a copy that the loss can be differentiated with respect to.
     training : bool
     initial : list of tensors
         States before the first step, inner cells one after the other.
     kept : dict of str to tensor
-        Every state, `0.hidden`, and what cells emit besides, `0.emitted`: (time, sample, …) in processing order.
+        Every state, `0.hidden`, and what cells emit besides, `0.emitted`: (time, sample, …) as processed.
     handed_on : list of str
         For each inner cell, which of these it hands to the next one.
     """
 
     layer: Any
-    scan: Scan
     mark: Callable[[str, Any], Any]
     training: bool
     initial: list[Any] = field(default_factory=list)
@@ -74,7 +71,7 @@ class Loop:
             return self._advance(parts, carry, now)
 
         carry = (self.initial, ops.zeros_like(emitted))
-        (final, last), self.kept = self.scan(advance, carry, by_time)
+        (final, last), self.kept = module().scan(advance, carry, by_time)
         outputs = self.kept.pop("output", None)
         outputs = last[:, None] if outputs is None else ops.swapaxes(outputs, 0, 1)
         return last, outputs, keras.tree.pack_sequence_as(initial_state, list(final))

@@ -11,7 +11,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 import keras
@@ -24,6 +23,7 @@ from throughtime.adapters.coupling import couples
 from throughtime.adapters.reductions import Attempt, Labels, Trials
 
 from . import find, loss_scale
+from .backend import module
 from .collect import Pass, records
 from .internals import compiled_loss, synchronise
 from .loss import check_loss, data_loss, has_data_loss, may_do_without_labels
@@ -145,7 +145,7 @@ class Probe:
         return trace, self._run(trace, data)
 
     def _values(self) -> list[Any]:
-        return [_gradient_module().value_of(variable) for variable in all_variables(self.model)]
+        return [module().value_of(variable) for variable in all_variables(self.model)]
 
     def _run(self, trace: _Trace, data: Any) -> Result:
         values = self._values()
@@ -210,13 +210,11 @@ class Probe:
 
     def _new_trace(self, data: Any, has_loss: bool, budget: Budget) -> _Trace:
         wanted = self._wanted(has_loss)
-        module = _gradient_module()
         program = Program(
             self.model,
             self.found,
             weakly(self.loss),
             replace(self.request, quantities=wanted),
-            scan=module.scan,
             has_loss=has_loss,
             at_once=keras.backend.backend() == "torch" or execution(self.model)["eager"],
         )
@@ -227,8 +225,8 @@ class Probe:
             weights = [weight for entry in self.found for weight in entry.layer.weights]
             chosen = {positions[id(w)] for w in weights if keras.backend.is_float_dtype(w.dtype)}
             program.differentiated = sorted(chosen)
-        values = [module.value_of(variable) for variable in variables]
-        trace = partial(module.trace, **execution(self.model))
+        values = [module().value_of(variable) for variable in variables]
+        trace = partial(module().trace, **execution(self.model))
         is_scaled = has_loss and loss_scale.is_needed(self.model)
         inputs = (*data, keras.ops.ones((), "float32") if is_scaled else None)
         second = SecondPass(trace, self.request.training, is_scaled)
@@ -257,11 +255,7 @@ class Probe:
 
     def _data_loss(self, labels: Labels, predictions: Any) -> float:
         variables = all_variables(self.model)
-        mapping = [(variable, _gradient_module().value_of(variable)) for variable in variables]
+        mapping = [(variable, module().value_of(variable)) for variable in variables]
         with keras.StatelessScope(mapping, initialize_variables=False):
             value = data_loss(self.model, self.loss, labels, predictions, self.request.training)
             return float(keras.ops.convert_to_numpy(value))
-
-
-def _gradient_module() -> Any:
-    return import_module(f"throughtime.adapters.keras.gradient_{keras.backend.backend()}")

@@ -21,7 +21,6 @@ from throughtime.adapters.wanted import watched
 
 from .find import Found
 from .internals import draws_at_each_step, every_layer, keras_mask
-from .loop import Scan
 from .loss import adds_losses, reductions, total
 from .size import need
 from .tap import Call, Mark, Recorder, key
@@ -125,7 +124,6 @@ class Program:
         loss: Callable[[], Any],
         request: Request,
         *,
-        scan: Scan,
         has_loss: bool,
         at_once: bool,
     ) -> None:
@@ -135,7 +133,6 @@ class Program:
         ]
         self._loss = loss
         self._at_once = at_once
-        self._scan = scan
         self.request = request
         self.has_loss = has_loss
         self.differentiated: list[int] = []
@@ -183,7 +180,7 @@ class Program:
         is_repeated = self.has_loss and self.budget.part > 1  # to see whether samples are coupled
         meter = Meter(self.budget, self.request, need, is_repeated=is_repeated, at_once=self._at_once)
         kinds = watched(self.request.quantities, has_loss=self.has_loss)
-        return Recorder(found, mark, kinds, scope, self.request, meter, self._scan)
+        return Recorder(found, mark, kinds, scope, self.request, meter)
 
     def predictions(self, result: Result) -> Any:
         """Give the predictions of a pass the structure the model gave them."""

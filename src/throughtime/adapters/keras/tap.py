@@ -23,7 +23,6 @@ from throughtime.adapters.meter import Meter
 from . import inside, logits
 from .find import Found, is_recurrent
 from .internals import carry, every_layer
-from .loop import Scan
 
 Mark = Callable[[str, Any], Any]
 
@@ -68,8 +67,6 @@ class Recorder:
     request : Request
     meter : Meter
         Is told of every call of a recurrent layer.
-    scan : Scan
-        The backend's loop.
     """
 
     def __init__(
@@ -80,7 +77,6 @@ class Recorder:
         scope: Any,
         request: Request,
         meter: Meter,
-        scan: Scan,
     ) -> None:
         self.found = found
         self.mark = mark
@@ -88,7 +84,6 @@ class Recorder:
         self.scope = scope
         self.request = request
         self.meter = meter
-        self.scan = scan
         # A gradient flows back through what is called from now on.
         self.flows_back = False
         self.calls: list[Call] = []
