@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from itertools import cycle, product
 from typing import Any
 
 import keras
@@ -123,9 +124,9 @@ if (
     def rolled(tensors: dict[str, Any]) -> dict[str, Any]:
         return {name: ops.roll(tensor, 1, axis=0) for name, tensor in tensors.items()}
 
-    @pytest.mark.parametrize("wrapping", ["plain", "backwards", "both"])
-    @pytest.mark.parametrize("mistake", MISTAKES)
-    @pytest.mark.parametrize("kind", LAYERS)
+    CASES = zip(product(LAYERS, MISTAKES), cycle(["plain", "backwards", "both"]))
+
+    @pytest.mark.parametrize(("kind", "mistake", "wrapping"), [(*case, wrapping) for case, wrapping in CASES])
     def test_a_mistake_in_what_the_steps_are_given_is_seen(
         kind: str, mistake: str, wrapping: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -87,7 +87,11 @@ def solved_records(direction: Direction) -> tuple[SolvedRecord, ...]:
     """One record for each inner cell of the layer, the lowest first."""
     draws = direction.call.inside[direction.part].draws
     parts = inner_cells(direction.layer.cell)
-    return solved.solved_records(direction, [_inner(cell, draws=draws) for cell in parts])
+    records = solved.solved_records(direction, [_inner(cell, draws=draws) for cell in parts])
+    error = direction.first.tensors.get(direction.call.key("loop_error", direction.part))
+    if error is None:
+        return records
+    return tuple(replace(record, output_error=float(numpy(error))) for record in records)
 
 
 def _inner(cell: Any, *, draws: bool) -> solved.InnerCell:

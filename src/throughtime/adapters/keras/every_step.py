@@ -20,7 +20,7 @@ from throughtime.adapters.gates import CELL
 from throughtime.adapters.unrolling import BETWEEN, GATES
 
 from . import cell as cells
-from .loop import EMITTED, in_processing_order, is_float
+from .loop import EMITTED, in_processing_order, is_float, wide
 from .program import all_variables
 from .tap import Mark
 
@@ -96,7 +96,7 @@ class EveryStep:
                 new = {f"{place}.{name}": state for name, state in zip(names, done.states, strict=True)}
                 new[f"{place}.{EMITTED}"] = done.output
                 terms += [
-                    ops.sum(_wide(tensor) * _wide(_at_valid(valid, recorded.gradients[name], tensor)))
+                    ops.sum(wide(tensor) * wide(_at_valid(valid, recorded.gradients[name], tensor)))
                     for name, tensor in new.items()
                     if name in recorded.gradients
                 ]
@@ -154,10 +154,5 @@ def _at_valid(valid: Any, gradient: Any, like: Any) -> Any:
     flat = _flat(gradient)
     if valid is None:
         return flat
-    wide = ops.reshape(valid, (-1, *(1,) * (len(like.shape) - 1)))
-    return ops.where(wide, flat, ops.zeros_like(flat))
-
-
-def _wide(tensor: Any) -> Any:
-    dtype = keras.backend.standardize_dtype(tensor.dtype)
-    return tensor if dtype == "float64" else ops.cast(tensor, "float32")
+    chosen = ops.reshape(valid, (-1, *(1,) * (len(like.shape) - 1)))
+    return ops.where(chosen, flat, ops.zeros_like(flat))

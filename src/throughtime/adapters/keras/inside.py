@@ -19,6 +19,7 @@ import keras
 from throughtime.adapters.attributes import replaced
 
 from .cell import dropout_masks, inner_cells, standard_kind
+from .internals import draws_at_each_step
 from .loop import Loop
 from .own_cells import check_own_cell, own_cell
 
@@ -44,6 +45,8 @@ class Inside:
     dropout: list[Any] = field(default_factory=list)
     loop: dict[str, Any] = field(default_factory=dict)
     handed_on: list[str] = field(default_factory=list)
+    error: Any = None
+    draws: bool = False
 
 
 def halves(layer: Any) -> tuple[Any, ...]:
@@ -160,7 +163,9 @@ def _watch_loop(direction: _Direction, inside: Inside, run: Callable[[], Any]) -
     def mark(name: str, tensor: Any) -> Any:
         return direction.marked("inside_gradients", name, tensor)
 
-    loop = Loop(layer, mark, training)
+    inside.draws = training and draws_at_each_step(layer.cell)
+    is_compared = "weights" in direction.recorder.wanted and not inside.draws
+    loop = Loop(layer, mark, training, layer.inner_loop if is_compared else None)
     with (
         direction.marked_weights(),
         replaced(layer, "inner_loop", loop),
@@ -168,6 +173,7 @@ def _watch_loop(direction: _Direction, inside: Inside, run: Callable[[], Any]) -
     ):
         result = run()
     inside.initial, inside.loop, inside.handed_on = loop.initial, loop.kept, loop.handed_on
+    inside.error = loop.error
     output, *states = result if layer.return_state else (result,)
     return direction.handed_back(output, states)
 

@@ -34,6 +34,10 @@ class Loop:
     mark : callable (name, tensor) -> tensor
         Makes a copy that the loss can be differentiated with respect to.
     training : bool
+    own : callable
+        The layer's own `inner_loop`, to compare with; None where it would draw other random numbers.
+    error : tensor or None
+        Relative error of this loop's output and final states against the layer's own, the largest.
     initial : list of tensors
         States before the first step, inner cells one after the other.
     kept : dict of str to tensor
@@ -45,6 +49,8 @@ class Loop:
     layer: Any
     mark: Callable[[str, Any], Any]
     training: bool
+    own: Callable[..., tuple[Any, Any, Any]] | None = None
+    error: Any = None
     initial: list[Any] = field(default_factory=list)
     kept: dict[str, Any] = field(default_factory=dict)
     handed_on: list[str] = field(default_factory=list)
@@ -74,6 +80,12 @@ class Loop:
         (final, last), self.kept = module().scan(advance, carry, by_time)
         outputs = self.kept.pop("output", None)
         outputs = last[:, None] if outputs is None else ops.swapaxes(outputs, 0, 1)
+        if self.own is not None:
+            given = keras.tree.map_structure(ops.stop_gradient, (sequences, initial_state))
+            expected = self.own(*given, mask, training)
+            self.error = _error(
+                (outputs if self.layer.return_sequences else last, *final), expected, self.layer
+            )
         return last, outputs, keras.tree.pack_sequence_as(initial_state, list(final))
 
     def _dry_step(self, parts: Sequence[Any], x: Any) -> tuple[Any, dict[str, tuple[tuple[int, ...], str]]]:
@@ -144,6 +156,25 @@ def in_processing_order(layer: Any, tensor: Any) -> Any:
 def is_float(tensor: Any) -> bool:
     """Whether a gradient with respect to this tensor can exist."""
     return bool(keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype)))
+
+
+def _error(found: Sequence[Any], results: tuple[Any, Any, Any], layer: Any) -> Any:
+    """Largest relative error ‖found − expected‖ / ‖expected‖ of the output and each final state."""
+    last, outputs, final = results
+    known = (outputs if layer.return_sequences else last, *keras.tree.flatten(final))
+    errors = []
+    for ours, theirs in zip(found, known, strict=True):
+        expected = ops.stop_gradient(wide(theirs))
+        size = ops.sqrt(ops.sum(ops.square(expected)))
+        difference = ops.sqrt(ops.sum(ops.square(ops.stop_gradient(wide(ours)) - expected)))
+        errors.append(ops.where(difference > 0, difference / ops.where(size > 0, size, 1.0), 0.0))
+    return ops.max(ops.stack(errors))
+
+
+def wide(tensor: Any) -> Any:
+    """Give half precision, and integers, in float32."""
+    dtype = keras.backend.standardize_dtype(tensor.dtype)
+    return tensor if dtype in ("float32", "float64") else ops.cast(tensor, "float32")
 
 
 def _plus(value: Any, tap: Any) -> Any:

@@ -20,7 +20,7 @@ from throughtime.adapters.reductions import Labels, Reductions
 from throughtime.adapters.wanted import watched
 
 from .find import Found
-from .internals import draws_at_each_step, every_layer, keras_mask
+from .internals import every_layer, keras_mask
 from .loss import adds_losses, reductions, total
 from .size import need
 from .tap import Call, Mark, Recorder, key
@@ -171,7 +171,7 @@ class Program:
                 self.reductions = reductions(model, self._loss())
                 self.adds_losses = adds_losses(model)
         self._structure = keras.tree.map_structure(lambda _: 0, predictions)
-        self.calls = [_seen(call, training=self.request.training) for call in recorder.calls]
+        self.calls = [_seen(call) for call in recorder.calls]
         tensors = self._tensors(recorder, predictions, loss)
         return (loss if loss is None or scale is None else loss * keras.ops.cast(scale, loss.dtype)), tensors
 
@@ -227,6 +227,8 @@ def _inside_tensors(call: Call) -> dict[str, Any]:
             tensors[key] = call.outputs[0] if is_output else direction.sequence
         if direction.mask is not None:
             tensors[call.key("inside_mask", part)] = direction.mask
+        if direction.error is not None:
+            tensors[call.key("loop_error", part)] = direction.error
         for name, states in direction.loop.items():
             tensors[call.key(f"loop_{name}", part)] = states
         for position, state in enumerate(direction.initial):
@@ -244,7 +246,7 @@ def _dropout_keys(call: Call, part: int) -> Any:
     return keras.tree.map_structure(name, call.inside[part].dropout)
 
 
-def _seen(call: Call, *, training: bool) -> Seen:
+def _seen(call: Call) -> Seen:
     known = hasattr(call.input, "dtype")
     return Seen(
         index=call.index,
@@ -266,7 +268,7 @@ def _seen(call: Call, *, training: bool) -> Seen:
                 _dropout_keys(call, part),
                 tuple(direction.loop),
                 tuple(direction.handed_on),
-                training and draws_at_each_step(direction.layer.cell),
+                direction.draws,
             )
             for part, direction in enumerate(call.inside)
         ),
