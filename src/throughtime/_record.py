@@ -98,8 +98,8 @@ class SolvedRecord:
     hidden_before : ndarray (sample, time, unit) or (sample, time, gate, unit), or None
         What met the recurrent kernel at each step, dropout included; None where that is no matrix product.
     output_error : float or None
-        Relative error of the loop that was looked into against the layer's own kernel; None where there is one
-        only, or where they draw other random numbers.
+        Relative error of the loop that was looked into against the layer's own kernel. None where only one of
+        them ran, or where they draw other random numbers.
     """
 
     arrays: Mapping[str, Array]
