@@ -9,7 +9,7 @@ import argparse
 import os
 import pathlib
 import sys
-from collections.abc import Iterator
+import time
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
@@ -24,11 +24,22 @@ from .truth import truth
 CASES = [*untrained.NETWORKS, *trained_networks.NETWORKS, *with_keras.NETWORKS]
 
 
-def rows(cases: list[Case], settings: argparse.Namespace) -> Iterator[Row]:
-    for case in cases:
-        for seed in range(settings.seeds):
-            network = trained(case, seed, settings.cache)
-            yield Row(case, seed, network.updates, truth(network), said(network, settings.samples))
+def kept_rows(file: pathlib.Path | None) -> dict[tuple[str, int], Row]:
+    """Read what an earlier, broken off call has judged already."""
+    by_name, found = {case.name: case for case in CASES}, {}
+    for line in file.read_text().splitlines() if file is not None and file.exists() else []:
+        row = Row.from_json(line, by_name)
+        found[row.case.name, row.seed] = row
+    return found
+
+
+def judged(case: Case, seed: int, settings: argparse.Namespace) -> Row:
+    network = trained(case, seed, settings.cache)
+    row = Row(case, seed, network.updates, truth(network), said(network, settings.samples))
+    if settings.rows is not None:
+        with settings.rows.open("a") as file:
+            file.write(row.as_json() + "\n")
+    return row
 
 
 def main() -> None:
@@ -38,17 +49,24 @@ def main() -> None:
     reads.add_argument("--samples", type=int, default=64, help="in the batch that is diagnosed")
     reads.add_argument("--seeds", type=int, default=len(SEEDS))
     reads.add_argument("--cache", type=pathlib.Path, help="folder of trained weights")
+    reads.add_argument("--rows", type=pathlib.Path, help="file that keeps what was judged, to go on from")
+    reads.add_argument("--at-most", type=float, default=float("inf"), help="seconds of processor time")
     reads.add_argument("--text", action="store_true", help="print each diagnosis that is wrong")
     settings = reads.parse_args()
-    cases = chosen(CASES, settings.half, settings.only)
-    found = []
-    for row in rows(cases, settings):
-        found.append(row)
+    found = kept_rows(settings.rows)
+    asked = [
+        (case, seed) for case in chosen(CASES, settings.half, settings.only) for seed in range(settings.seeds)
+    ]
+    for case, seed in asked:
+        if time.process_time() > settings.at_most:
+            sys.exit(3)
+        if (case.name, seed) in found:
+            continue
+        row = found[case.name, seed] = judged(case, seed, settings)
         print(row.line, flush=True)
         if settings.text and row.wrong:
             print(row.said.text, flush=True)
-    print_rates(found)
-    sys.exit(0)
+    print_rates([found[case.name, seed] for case, seed in asked])
 
 
 if __name__ == "__main__":

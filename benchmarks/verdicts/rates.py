@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 from .cases import Case
 from .said import Said
@@ -19,6 +20,16 @@ class Row:
     updates: int
     truth: Truth
     said: Said
+
+    def as_json(self) -> str:
+        told = {"truth": asdict(self.truth), "said": asdict(self.said)}
+        return json.dumps({"case": self.case.name, "seed": self.seed, "updates": self.updates, **told})
+
+    @staticmethod
+    def from_json(line: str, by_name: Mapping[str, Case]) -> Row:
+        told = json.loads(line)
+        said = Said(**{**told["said"], "alarms": tuple(told["said"]["alarms"])})
+        return Row(by_name[told["case"]], told["seed"], told["updates"], Truth(**told["truth"]), said)
 
     @property
     def unstable(self) -> bool:

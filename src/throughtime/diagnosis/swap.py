@@ -125,7 +125,8 @@ def prefix_swap(
                 lost.append(_losses(losing, batch, leaves.exchanged(partner, old), anchor) - own)
                 advance()
             usable = old.any(axis=1)
-            changes[-1][usable, place] = _parts(np.array(lost), np.array(partners), usable)
+            if usable.any():
+                changes[-1][usable, place] = _parts(np.array(lost), np.array(partners), usable)
     return Swapped(lags, _mean(changes), _mean(before), int(alone.sum()))
 
 
