@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
@@ -94,9 +95,10 @@ def panels(
         fig = _figure(frame, rows, columns, size)
         canvas = _fresh_axes(fig, count, rows, columns, share=(share_x, share_y))
     try:
-        yield canvas
-        if path is not None:
-            save_figure(canvas.fig.figure, path)
+        with mpl.rc_context({"text.parse_math": False}):  # a name may hold a dollar sign
+            yield canvas
+            if path is not None:
+                save_figure(canvas.fig.figure, path)
     except BaseException:
         if frame.target.is_new:
             plt.close(canvas.fig.figure)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +23,8 @@ from throughtime.picture import Axis, Image, Panel, Picture
 from throughtime.render.keys import Key, bars, keys
 from throughtime.render.matplotlib_marks import Pixels, draw_image, draw_mark
 
+_COMMENT = re.compile(rb"<!--.*?-->\n?", re.DOTALL)
+
 
 @contextmanager
 def settings(theme: Theme) -> Iterator[None]:
@@ -29,6 +32,7 @@ def settings(theme: Theme) -> Iterator[None]:
     own = {
         "font.family": theme.font,
         "font.size": theme.size,
+        "text.parse_math": False,  # a name may hold a dollar sign
         "text.color": theme.ink,
         "axes.labelcolor": theme.ink,
         "axes.edgecolor": theme.ink,
@@ -71,7 +75,8 @@ def encoded(picture: Picture, theme: Theme, kind: str = "png") -> bytes:
             # Without a date the same picture is the same file.
             undated: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
             figure.savefig(target, format=kind, dpi=theme.dpi, metadata=undated[kind])
-    return target.getvalue()
+    # matplotlib repeats each text of an svg in a comment.
+    return _COMMENT.sub(b"", target.getvalue()) if kind == "svg" else target.getvalue()
 
 
 def _write_png(figure: Figure, target: io.BytesIO) -> None:
