@@ -233,7 +233,7 @@ MAY_IMPORT = {
     "adapters/keras/gradient_tensorflow": KERAS | {"tensorflow"},
     "adapters/keras/gradient_jax": KERAS | {"jax"},
     "adapters/keras/gradient_torch": KERAS | {"torch"},
-    "_features/": {"_errors", "_pool", "matplotlib", "numpy"},
+    "_features/": {"_errors", "_pool", "_printable", "matplotlib", "numpy"},
     "_features/gradients": {"_probe", "_errors", "_record", "numpy"},
     # Arrays are read, counted and told without drawing.
     "_features/data": {"_errors", "_printable", "numpy"},
@@ -254,7 +254,7 @@ MAY_IMPORT = {
     "render/bokeh": {"_theme", "bokeh", "picture"},
     "render/bokeh_text": {"bokeh"},
     "render/bokeh_marks": {"_colors", "_pool", "_printable", "_scale", "_theme", "bokeh", "numpy", "picture"},
-    "render/page": {"_theme", "bokeh", "jinja2", "markupsafe", "picture"},
+    "render/page": {"_printable", "_theme", "bokeh", "jinja2", "markupsafe", "picture"},
     "render/report": {"_tables", "_theme", "bokeh", "markupsafe", "picture"},
     "_report/": {
         "_alarm",

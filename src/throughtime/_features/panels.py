@@ -24,6 +24,7 @@ from throughtime._features.panel_style import INK, Frame
 from throughtime._features.save_figure import checked_path, save_figure
 from throughtime._features.titles import wrapped
 from throughtime._features.warn import warn
+from throughtime._printable import printable
 
 MOST_SUBPLOTS = 64
 WIDEST = 12.0  # inches, what a notebook shows without shrinking
@@ -185,6 +186,7 @@ def entitle(canvas: Canvas, frame: Frame, parts: Sequence[str], names: tuple[str
     title = frame.show_title
     if not isinstance(title, str):
         title = wrapped(parts, fig.bbox.width / fig.dpi, frame.title_fontsize) if title else ""
+    title = printable(title)
     x_name, y_name = (name if shown else "" for name, shown in zip(names, frame.ticks, strict=True))
     if canvas.is_ours and len(canvas.panels) > 1:
         # An empty one would still take its room.

@@ -14,8 +14,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.textpath import TextToPath
 from PIL.Image import fromarray
 
 from throughtime._theme import Theme
@@ -186,9 +188,25 @@ def _draw_title(figure: Figure, picture: Picture, theme: Theme) -> None:
     words = " · ".join(filter(None, (picture.title, picture.frame_words(picture.shown))))
     if words:
         left, size = 0.01, 1.15 * theme.size
-        # Wrapping measures every word anew each time; few words have room in any font.
-        wraps = len(words) * size > 72 * figure.get_figwidth()
-        figure.suptitle(words, x=left, ha="left", fontsize=size, wrap=wraps)
+        # matplotlib's own wrapping reads mathtext, whatever the settings.
+        width = (0.98 - left) * 72 * figure.get_figwidth()
+        lines = (line for each in words.split("\n") for line in _wrapped(each, width, size, theme))
+        figure.suptitle("\n".join(lines), x=left, ha="left", fontsize=size)
+
+
+def _wrapped(words: str, width: float, size: float, theme: Theme) -> list[str]:
+    """Break a line of words into lines of a width in points."""
+    if len(words) * size <= width:  # few words have room in any font
+        return [words]
+    font = FontProperties(family=theme.font, size=size)
+    lines = [""]
+    for word in words.split(" "):
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and TextToPath().get_text_width_height_descent(longer, font, ismath=False)[0] > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
 
 
 def _draw_bars(figure: Figure, axes: Any, picture: Picture) -> None:

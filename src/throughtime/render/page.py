@@ -22,6 +22,7 @@ from bokeh.resources import Resources
 from jinja2 import Environment, FileSystemLoader, Template
 from markupsafe import Markup
 
+from throughtime._printable import printable
 from throughtime._theme import Theme
 from throughtime.picture import Picture
 from throughtime.render import bokeh
@@ -115,9 +116,19 @@ def script_sources(scripts: Iterable[str]) -> Markup:
     return Markup(" ").join(Markup("'sha256-{}'").format(digest) for digest in digests)
 
 
+def _finalized(value: Any) -> Any:
+    return printable(value) if type(value) is str else value  # markup is ours
+
+
 @lru_cache(maxsize=1)
 def _templates() -> Environment:
     folder = Path(__file__).with_name("templates")
-    made = Environment(loader=FileSystemLoader(folder), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    made = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        finalize=_finalized,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     made.filters["script_sources"] = script_sources
     return made
