@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import sync_playwright
 
+NO_CHROMIUM = "there is no Chromium: apt-get install chromium"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = (
     "--headless",
@@ -73,12 +74,17 @@ class Page:
         return box["left"] + across * box["width"], box["top"] + (1 - up) * box["height"]
 
 
+def path_of_chromium() -> str | None:
+    """Find the system's Chromium."""
+    return next(filter(None, map(shutil.which, NAMES)), None)
+
+
 @contextmanager
 def chromium() -> Iterator[Any]:
     """Start the system's Chromium."""
-    path = next(filter(None, map(shutil.which, NAMES)), None)
+    path = path_of_chromium()
     if path is None:
-        pytest.skip("there is no Chromium: apt-get install chromium")
+        pytest.skip(NO_CHROMIUM)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
         yield browser
