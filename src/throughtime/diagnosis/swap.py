@@ -124,7 +124,7 @@ def prefix_swap(
             for partner in partners:
                 lost.append(_losses(losing, batch, leaves.exchanged(partner, old), anchor) - own)
                 advance()
-            usable = old.any(axis=1)
+            usable = np.asarray(old.any(axis=1))
             if usable.any():
                 changes[-1][usable, place] = _parts(np.array(lost), np.array(partners), usable)
     return Swapped(lags, _mean(changes), _mean(before), int(alone.sum()))
