@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from throughtime._alarm import alarms_of_run
+from throughtime._alarm import alarms_of_run, alarms_off
 from throughtime._errors import ThroughTimeError
 from throughtime._live.records import MIDDLE, Rows
 from throughtime.diagnosis.summarized import horizon_of
@@ -90,7 +90,9 @@ def alarms(attributes: Mapping[Any, Any]) -> str:
     """List what was seen, the latest first."""
     seen = alarms_of_run(attributes)
     if not seen:
-        return "<p>No alarm so far.</p>"
+        off = alarms_off(attributes)
+        but = f" These were off: {html.escape(', '.join(off))}." if off else ""
+        return f"<p>No alarm so far.{but}</p>"
     items = "".join(
         f"<li><span>step {alarm.step:,}</span><b>{html.escape(alarm.name.replace('_', ' '))}</b> "
         f"{html.escape(f'in {alarm.layer}: ' if alarm.layer else '')}{html.escape(alarm.evidence)}</li>"
