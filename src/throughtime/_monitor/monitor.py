@@ -35,13 +35,12 @@ class Monitor(NotACallback):
     Parameters
     ----------
     store : path-like
-        A folder for the run, found when the monitor is made: `path` has it in full.
+        A folder for the run; `path` has it in full.
     mode : "auto", "new", "continue" or "overwrite"
-        What happens where there is a run already. A run is one training: "auto" goes on with it only if it
-        ends with exactly the weights that the model has, and raises `StoreError` otherwise; "continue" goes
-        on with it whatever the weights; "overwrite" replaces it; "new" leaves it and records into a dated
-        folder beside it, run-20261128-0715.zarr, as it does where there is none. Whatever the mode, a monitor
-        goes on with its own run where training goes on.
+        For where there is a run already. "auto" goes on with it only if it ends with exactly the weights that
+        the model has, and raises `StoreError` otherwise; "continue" goes on with it in any case; "overwrite"
+        replaces it; "new" always records into a dated folder beside it, run-20261128-0715.zarr.
+        In each mode a monitor goes on with its own run if training goes on.
     batch : tuple (x, y) or (x, y, sample_weight)
         Captured each time; held-out data tell more than training data.
     every : int or callable (int) -> bool
