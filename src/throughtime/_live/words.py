@@ -10,11 +10,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup, escape
 
-<<<<<<< HEAD
-from throughtime._alarm import alarms_of_run, alarms_off
-=======
-from throughtime._alarm import Alarm, alarms_of_run
->>>>>>> main
+from throughtime._alarm import Alarm, alarms_of_run, alarms_off
 from throughtime._errors import ThroughTimeError
 from throughtime._live.records import MIDDLE, Rows
 from throughtime._printable import printable
@@ -101,18 +97,9 @@ def alarms(attributes: Mapping[Any, Any]) -> Markup:
     """List the alarms of the run, the latest first."""
     seen = alarms_of_run(attributes)
     if not seen:
-<<<<<<< HEAD
-        off = alarms_off(attributes)
-        but = f" These were off: {html.escape(', '.join(off))}." if off else ""
-        return f"<p>No alarm so far.{but}</p>"
-    items = "".join(
-        f"<li><span>step {alarm.step:,}</span><b>{html.escape(alarm.name.replace('_', ' '))}</b> "
-        f"{html.escape(f'in {alarm.layer}: ' if alarm.layer else '')}{html.escape(alarm.evidence)}</li>"
-        for alarm in reversed(seen)
-    )
-    return f"<ul>{items}</ul>"
-=======
-        return Markup("<p>No alarm so far.</p>")
+        off = ", ".join(alarms_off(attributes))
+        but = f" These were off: {printable(off)}." if off else ""
+        return Markup("<p>No alarm so far.{}</p>").format(but)
     return Markup("<ul>{}</ul>").format(Markup("").join(map(_alarm, reversed(seen))))
 
 
@@ -120,4 +107,3 @@ def _alarm(alarm: Alarm) -> Markup:
     where = f"in {alarm.layer}: " if alarm.layer else ""
     name, evidence = alarm.name.replace("_", " "), printable(f"{where}{alarm.evidence}")
     return Markup("<li><span>step {:,}</span><b>{}</b> {}</li>").format(alarm.step, name, evidence)
->>>>>>> main

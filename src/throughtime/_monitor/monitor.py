@@ -39,8 +39,8 @@ class Monitor(NotACallback):
     mode : "auto", "new", "continue" or "overwrite"
         For where there is a run already. "auto" goes on with it only if it ends with exactly the weights that
         the model has, and raises `StoreError` otherwise; "continue" goes on with it in any case; "overwrite"
-        replaces it; "new" always records into a dated folder beside it, run-20261128-0715.zarr.
-        In each mode a monitor goes on with its own run if training goes on.
+        replaces it; "new" always records into a dated folder beside it, run-20261128-0715.zarr. In each mode
+        a monitor goes on with its own run if training goes on.
     batch : tuple (x, y) or (x, y, sample_weight)
         Captured each time; held-out data tell more than training data.
     every : int or callable (int) -> bool
@@ -64,11 +64,10 @@ class Monitor(NotACallback):
     sinks : sequence of loggers
         `tt.sinks.CSV`, `Parquet`, `TensorBoard`, `WandB`, `MLflow`, or any object with `write(record)`.
     background : bool
-        With True training waits for a pass of the model only; the rest, storing and sinks included, is done
-        in a second thread. It pays off where records are large, or a disk or sink is slow; beside training
-        steps of milliseconds two threads of Python cost more than one. Warnings, `on_alarm` and `stop_on`
-        come with a later step, at the latest with the next record. A killed process loses up to two records
-        that were under way; with False none whose `step` has returned.
+        With True training waits for a pass of the model only; a second thread does the rest, storing and
+        sinks included. It pays off for large records and slow disks or sinks, not beside training steps of
+        milliseconds. Warnings, `on_alarm` and `stop_on` come with the next record at the latest. A killed
+        process loses up to two pending records; with False none whose `step` has returned.
 
     Examples
     --------
@@ -138,8 +137,7 @@ class Monitor(NotACallback):
     def url(self) -> str:
         """Address of a page that follows the run, on this machine only.
 
-        A thread serves it from when it is first asked for until `close`, or the end of the process.
-        `throughtime watch RUN` serves the same page from a process of its own.
+        A thread serves it until `close`, or the end of the process. `throughtime watch RUN` serves it, too.
         """
         return self._page.url
 
