@@ -4,6 +4,7 @@ All of them derive from `ThroughTimeError` and from the builtin a caller would g
 `except tt.ThroughTimeError` and `except ValueError` work::
 
     ThroughTimeError
+    ├── ArgumentError (ValueError, TypeError)   an argument of a kind that the function does not take
     ├── UnsupportedModelError (TypeError)       the object is no model that an adapter knows
     ├── UnbuiltModelError (ValueError)          the model has no weights yet
     ├── LayerNotFoundError (LookupError)        no layer, or no call of it, answers to that name
@@ -24,9 +25,17 @@ All of them derive from `ThroughTimeError` and from the builtin a caller would g
     ThroughTimeWarning (UserWarning)            something was done on the caller's behalf
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 
 class ThroughTimeError(Exception):
     """Base class of every error raised by throughtime."""
+
+
+class ArgumentError(ThroughTimeError, ValueError, TypeError):
+    """An argument of a kind, or with a value, that the function does not take."""
 
 
 class UnsupportedModelError(ThroughTimeError, TypeError):
@@ -99,3 +108,18 @@ class MissingDependencyError(ThroughTimeError, ImportError):
 
 class ThroughTimeWarning(UserWarning):
     """Something was decided or done on the caller's behalf."""
+
+
+def did_you_mean(name: object, names: Iterable[object]) -> str:
+    """Propose the name that was probably meant, as a sentence to add to a message; empty if none is near.
+
+    Examples
+    --------
+    >>> did_you_mean("lowr", ["upper", "lower"])
+    " Did you mean 'lower'?"
+    """
+    from difflib import get_close_matches  # noqa: PLC0415 - for errors alone
+
+    known = {str(each).lower(): str(each) for each in names}
+    near = get_close_matches(str(name).lower(), known, n=1)
+    return f" Did you mean {known[near[0]]!r}?" if near else ""

@@ -15,6 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from throughtime._arguments import takes
 from throughtime._as_text import as_text
 from throughtime._cell_registry import cell_of_kind
 from throughtime._schema import GATES
@@ -143,6 +144,7 @@ class Summary:
         return [max(map(len, column)) for column in zip(*rows, strict=True)]
 
 
+@takes()
 def summary(model_or_tree: Any, *, layers: Any = "recurrent") -> Summary:
     """Tell what a model's layers are: cells, directions, gates in order, weights, penalties.
 
