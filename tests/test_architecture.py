@@ -150,6 +150,8 @@ MAY_IMPORT = {
     # The command uses the public names, which are no room, and the one check of certificates.
     "_cli/": {
         "_alarm",
+        "_as_text",
+        "_errors",
         "_live",
         "_recorded",
         "diagnostics",

@@ -19,3 +19,14 @@ def as_text(shown: RenderableType) -> str:
     with console.capture() as captured:
         console.print(shown)
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+
+def plain(text: object) -> str:
+    r"""Show a text from data as text: what steers a terminal, escape sequences first of all, is replaced.
+
+    Examples
+    --------
+    >>> plain("lstm\x1b[2J")
+    'lstm�[2J'
+    """
+    return "".join(letter if letter.isprintable() or letter == "\n" else "�" for letter in str(text))

@@ -130,9 +130,7 @@ def several(rule: Rule, *, pair: bool = False) -> Rule:
     """Allow an iterable of values, each by a rule: two of them, or any number, where one may stand alone."""
 
     def take(value: Any) -> tuple[Any, ...]:
-        is_one = (
-            isinstance(value, str) or not isinstance(value, Iterable) or not getattr(value, "shape", True)
-        )
+        is_one = isinstance(value, str) or not isinstance(value, Iterable) or getattr(value, "shape", 1) == ()
         items = (value,) if is_one else tuple(value)
         require(not pair or (len(items) == 2 and not is_one))
         return tuple(rule.take(item) for item in items)
