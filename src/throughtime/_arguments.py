@@ -93,7 +93,8 @@ _BY_ANNOTATION = {
     "Captured": captured,
 }
 _COLORS = ("color", "fill", "edge", "ink", "faint", "paper")
-_COUNTS = ("samples", "steps", "units", "features", "resamples", "bins", "batches", "columns")
+_COUNTS = {"samples", "steps", "units", "features", "batches", "bins", "columns", "resamples"}
+_COUNTS |= {"n_rows", "max_timesteps"}  # of the classic functions
 _BY_NAME = {
     ("int", "seed"): whole(0),
     **{("int", name): whole(1) for name in _COUNTS},
