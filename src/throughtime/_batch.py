@@ -7,7 +7,6 @@ that looking at a batch changes nothing about the training that follows.
 from __future__ import annotations
 
 import traceback
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from throughtime._errors import BatchError, ThroughTimeError, ThroughTimeWarning
+from throughtime._errors import BatchError, ThroughTimeError, warn
 from throughtime._random_states import random_states_restored
 from throughtime._rules import shown
 
+_NO_MEMORY = "memory"  # as every framework has it in its message
 # Whose errors tell of the batch; adapters call them with it.
 _FRAMEWORKS = ("throughtime.adapters.", "torch.", "keras.", "tf_keras.", "tensorflow.", "jax.", "numpy.")
 
@@ -77,7 +77,8 @@ def running_on(batch: Batch) -> Iterator[None]:
         raise
     except Exception as error:
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-        if not f"{frame.f_globals.get('__name__', '')}.".startswith(_FRAMEWORKS):
+        is_memory = isinstance(error, MemoryError) or _NO_MEMORY in f"{type(error).__name__} {error}".lower()
+        if is_memory or not f"{frame.f_globals.get('__name__', '')}.".startswith(_FRAMEWORKS):
             raise
         parts = zip(("x", "y", "sample_weight"), (batch.x, batch.y, batch.sample_weight), strict=True)
         has = "; ".join(f"{name}: {_in_words(part)}" for name, part in parts if part is not None)
@@ -194,9 +195,7 @@ def _warn_of_consumption(dataset: Any) -> None:
         )
     else:
         return
-    warnings.warn(
-        f"{what} For a fixed batch take it yourself: x, y = next(iter(data)).", ThroughTimeWarning, 5
-    )
+    warn(f"{what} For a fixed batch take it yourself: x, y = next(iter(data)).")
 
 
 def _reshuffles(dataset: Any) -> bool:

@@ -11,7 +11,7 @@ All of them derive from `ThroughTimeError` and from the builtin a caller would g
     │   └── AmbiguousLayerError                 several do
     ├── LossError (ValueError)                  no loss, a loss without one value, labels that do not fit
     ├── NoGradientError (ValueError)            the loss does not depend on the tensor asked for
-    ├── BatchError (ValueError)                 no batch could be taken from the data
+    ├── BatchError (ValueError, RuntimeError)   no batch in the data, or one that the model refuses
     ├── TooLargeError (MemoryError)             the capture needs more memory than there is
     ├── SchemaError (KeyError)                  a tree lacks the variable, or the name is none of the schema's
     ├── CellError (ValueError)                  a cell of one's own that says too little, or something wrong
@@ -27,7 +27,11 @@ All of them derive from `ThroughTimeError` and from the builtin a caller would g
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Iterable
+
+_OURS = ("throughtime.", "contextlib.")
 
 
 class ThroughTimeError(Exception):
@@ -62,8 +66,8 @@ class NoGradientError(ThroughTimeError, ValueError):
     """The loss does not depend on the tensor whose gradient was asked for."""
 
 
-class BatchError(ThroughTimeError, ValueError):
-    """No batch could be taken from the data given."""
+class BatchError(ThroughTimeError, ValueError, RuntimeError):
+    """No batch could be taken from the data given, or the model refuses it."""
 
 
 class TooLargeError(ThroughTimeError, MemoryError):
@@ -123,3 +127,12 @@ def did_you_mean(name: object, names: Iterable[object]) -> str:
     known = {str(each).lower(): str(each) for each in names}
     near = get_close_matches(str(name).lower(), known, n=1)
     return f" Did you mean {known[near[0]]!r}?" if near else ""
+
+
+def warn(message: str) -> None:
+    """Give a `ThroughTimeWarning` whose place is the caller's own line, however deep it is noticed."""
+    frame, level = sys._getframe(1), 2
+    # contextlib calls our context managers for us.
+    while frame.f_back is not None and f"{frame.f_globals.get('__name__')}.".startswith(_OURS):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, ThroughTimeWarning, stacklevel=level)

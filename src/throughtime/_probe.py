@@ -5,7 +5,6 @@ Chooses the adapter, takes the batch, lets the adapter record, solves what is in
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,7 +17,7 @@ from throughtime._arguments import takes
 from throughtime._batch import Batch, running_on, take
 from throughtime._budget import Budget, ExceededError, Need, allowed
 from throughtime._chunks import capture_in_chunks
-from throughtime._errors import LossError, NoGradientError, SchemaError, ThroughTimeWarning
+from throughtime._errors import LossError, NoGradientError, SchemaError, warn
 from throughtime._inside import Warn, apart, per_sample, with_inside
 from throughtime._label import Captured, Labels
 from throughtime._record import (
@@ -262,7 +261,7 @@ class Probe:
         )
         if not self._is_group or len(unreached) == len(record.layers):
             raise NoGradientError(text)
-        warnings.warn(text, ThroughTimeWarning, stacklevel=5)
+        warn(text)
 
 
 def _largest(leaf: LayerRecord) -> int:

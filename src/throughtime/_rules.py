@@ -81,7 +81,7 @@ def require(holds: Any) -> None:
         raise ValueError
 
 
-def whole(least: int | None = None, most: int | None = None) -> Rule:
+def whole(least: int | None = None, most: int | None = None, *, of: str = "") -> Rule:
     """Allow whole numbers, of Python, NumPy or a tensor without axes; True and False are none."""
 
     def take(value: Any) -> int:
@@ -90,7 +90,7 @@ def whole(least: int | None = None, most: int | None = None) -> Rule:
         require((least is None or number >= least) and (most is None or number <= most))
         return number
 
-    return Rule(take, f"a whole number{_span(least, most)}")
+    return Rule(take, f"a whole number{of and f' of {of}'}{_span(least, most)}")
 
 
 def number(

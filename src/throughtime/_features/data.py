@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from throughtime._errors import FeatureError
-from throughtime._features.warn import warn
+from throughtime._errors import FeatureError, warn
 from throughtime._rules import as_numpy
 
 Values = NDArray[np.float64]

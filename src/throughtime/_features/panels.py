@@ -17,11 +17,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
-from throughtime._errors import FeatureError
+from throughtime._errors import FeatureError, warn
 from throughtime._features.panel_style import INK, Frame
 from throughtime._features.save_figure import checked_path, save_figure
 from throughtime._features.titles import wrapped
-from throughtime._features.warn import warn
 
 MOST_SUBPLOTS = 64
 WIDEST = 12.0  # inches, what a notebook shows without shrinking

@@ -12,7 +12,7 @@ import xarray as xr
 
 from throughtime._arguments import model_or_tree, takes
 from throughtime._batch import Batch, take_several
-from throughtime._errors import BatchError, DiagnosticError, LossError, ThroughTimeError, ThroughTimeWarning
+from throughtime._errors import BatchError, DiagnosticError, LossError, ThroughTimeError, warn
 from throughtime._lag_matrix import lag_matrix
 from throughtime._probe import Probe
 from throughtime._recorded import recorded_steps
@@ -34,7 +34,7 @@ _LOSS_STEPS = 32
 _LITTLE = 0.01  # of the loss
 
 
-@takes(DiagnosticError, dependency_length=whole(1), solved=number(), model=model_or_tree)
+@takes(DiagnosticError, dependency_length=whole(1, of="timesteps"), solved=number(), model=model_or_tree)
 def diagnose(
     model: Any,
     x: Any = None,
@@ -120,9 +120,7 @@ def diagnose(
     swaps = run.swapped(taken)
     samples = int(next(iter(leaves.values())).sizes["sample"])
     if samples < 16:
-        warnings.warn(
-            say("one_sample") if samples == 1 else say("few_samples", n=samples), ThroughTimeWarning, 2
-        )
+        warn(say("one_sample") if samples == 1 else say("few_samples", n=samples))
     asked = Asked(dependency_length, solved, seed, _epsilon(model), tuple(run.notes), run.unread)
     return judge(leaves, swaps, asked)
 
