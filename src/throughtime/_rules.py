@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from throughtime._errors import ArgumentError, ThroughTimeError, did_you_mean
+from throughtime._printable import printable
 
 _LONGEST = 80  # letters of a value in a message
 _LONGEST_NAME = 255  # bytes of a file's name, on every common file system
@@ -71,7 +72,7 @@ def shown(value: Any) -> str:
         words = f"{type(value).__name__} {value.dtype} {shape}" if shape else repr(value)
     except Exception:  # an object that cannot be shown is still named
         words = f"a {type(value).__name__}"
-    words = "".join(letter if letter.isprintable() else "�" for letter in words)
+    words = printable(words).replace("\n", " ")
     return words if len(words) <= _LONGEST else f"{words[: _LONGEST - 1]}…"
 
 

@@ -23,8 +23,8 @@ from rich.text import Text
 
 import throughtime as tt
 from throughtime._alarm import alarms_of_run
-from throughtime._as_text import plain
 from throughtime._errors import did_you_mean
+from throughtime._printable import printable
 from throughtime._recorded import at_place, place_of, recorded_steps
 
 from . import doctor as environment
@@ -87,15 +87,15 @@ def info(run: RunPath, as_json: AsJson = False) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in found.items():
         if name not in ("layers", "training_loop", "alarms", *_LONG):
-            table.add_row(Text(plain(name.replace("_", " "))), Text(plain(in_words(value))))
+            table.add_row(Text(printable(name.replace("_", " "))), Text(printable(in_words(value))))
     console.print(table)
     if summary := found.get("model_summary"):
-        console.print(f"\n{plain(summary)}\n", markup=False)
+        console.print(f"\n{printable(summary)}\n", markup=False)
     for alarm in alarms:
         console.print("alarm,", alarm)
     for layer, variables in {**found["layers"], "training loop": found["training_loop"]}.items():
         if variables:
-            console.print(f"\n{plain(layer)}: {plain(', '.join(variables))}", markup=False)
+            console.print(f"\n{printable(layer)}: {printable(', '.join(variables))}", markup=False)
 
 
 @app.command()
@@ -105,7 +105,7 @@ def check(run: RunPath) -> None:
         tree = tt.open_run(run)
         found = list(complaints(tree))
     for complaint in found:
-        console.print(plain(complaint), markup=False)
+        console.print(printable(complaint), markup=False)
     if found:
         raise typer.Exit(1)
     console.print(f"{len(recorded_steps(tree))} steps, all whole.")
@@ -235,7 +235,7 @@ def _told() -> Iterator[None]:
     try:
         yield
     except (tt.ThroughTimeError, OSError) as error:
-        console.print(Text(plain(str(error)), "red"))
+        console.print(Text(printable(str(error)), "red"))
         raise typer.Exit(1) from None
 
 

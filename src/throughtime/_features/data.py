@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from throughtime._errors import FeatureError, warn
+from throughtime._printable import Printable
 from throughtime._rules import as_numpy
 
 Values = NDArray[np.float64]
@@ -24,7 +25,7 @@ BLOCK_DIMS = ("direction", "gate")
 
 
 @dataclass(frozen=True)
-class Features:
+class Features(Printable):
     """What a picture needs: values (sample, time, channel), a name for every index, and a title's words."""
 
     values: Values

@@ -32,8 +32,12 @@ _HOMES = {
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - the one list above is the truth
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        hint = did_you_mean(name, __all__)
+        hint = did_you_mean(name, __all__) or f" It has {', '.join(__all__)}."
         raise AttributeError(f"module 'throughtime.sinks' has no attribute {name!r}.{hint}", name=name)
     return getattr(import_module(f"throughtime.{_HOMES[name]}"), name)
