@@ -120,13 +120,13 @@ def did_you_mean(name: object, names: Iterable[object]) -> str:
     Examples
     --------
     >>> did_you_mean("lowr", ["upper", "lower"])
-    " Did you mean 'lower'?"
+    ' Did you mean lower?'
     """
     from difflib import get_close_matches  # noqa: PLC0415 - for errors alone
 
     known = {str(each).lower(): str(each) for each in names}
     near = get_close_matches(str(name).lower(), known, n=1)
-    return f" Did you mean {known[near[0]]!r}?" if near else ""
+    return f" Did you mean {known[near[0]]}?" if near else ""
 
 
 def warn(message: str) -> None:
