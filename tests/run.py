@@ -146,6 +146,8 @@ def environment(suite: Suite, results: Path) -> dict[str, str]:
     return {
         "THROUGHTIME_FULL": "1",
         "TF_CPP_MIN_LOG_LEVEL": "3",
+        # Each test compiles small programs that run once: a third of JAX's time is optimisation.
+        "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
         **limits,
         **os.environ,
         "KERAS_BACKEND": backend(suite),

@@ -1,4 +1,4 @@
-"""The README's blocks run in order, as one script."""
+"""The README's blocks run in order as one script, and once more in the same process and folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def names(tmp_path_factory):
     """The variables that the script leaves."""
     namespace = {}
     with contextlib.chdir(tmp_path_factory.mktemp("readme")):  # where it leaves a run
-        for block in blocks():
+        for block in [*blocks(), *blocks()]:  # a script is run again
             exec(compile(block, "README.md", "exec"), namespace)  # our own text
     return namespace
 
