@@ -98,15 +98,21 @@ def opened(browser: Any, path: Path, *, width: int = 1200) -> Page:
 
 def visited(browser: Any, url: str, *, width: int = 1200) -> Page:
     """Open an address and wait until its figures are drawn."""
+    page = empty(browser, width=width)
+    page.tab.goto(url)
+    page.tab.wait_for_function(
+        "() => Bokeh.documents.length > 0 && Bokeh.documents.every(each => each.is_idle)"
+    )
+    return page
+
+
+def empty(browser: Any, *, width: int = 1200) -> Page:
+    """Open an empty page that notes what it asks for and complains of."""
     page = Page(browser.new_page(viewport={"width": width, "height": 900}))
     page.tab.on("request", lambda request: page.requests.append(request.url))
     page.tab.on("websocket", lambda socket: page.requests.append(socket.url))
     page.tab.on("pageerror", lambda error: page.complaints.append(str(error)))
     page.tab.on("console", lambda message: _listen(page, message))
-    page.tab.goto(url)
-    page.tab.wait_for_function(
-        "() => Bokeh.documents.length > 0 && Bokeh.documents.every(each => each.is_idle)"
-    )
     return page
 
 
