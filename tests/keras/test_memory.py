@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import pytest
 
+pytestmark = pytest.mark.slow
 BUDGET = "5e8"  # not much more than is needed: memory is given back in between
 ROOT = Path(__file__).resolve().parents[2]
 CASES = [("lstm", 1, 256, 8, 500, "all"), ("gru", 2, 256, 8, 500, "output_gradient")]

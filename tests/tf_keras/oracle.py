@@ -182,19 +182,16 @@ def outer(leaf: Leaf, layer: Any, inner: Callable[..., Any]) -> Callable[..., An
 
 def gradients(case: Case) -> dict[str, dict[str, np.ndarray]]:
     """All that the tree should hold, by path and by the schema's name, batch mean included."""
-    wanted: dict[str, dict[str, Any]] = {}
 
     def run() -> Any:
         with installed(case.layers) as leaves:
             loss = case.loss(case.y, case.model(case.tensors()))
-        for path, leaf in leaves.items():
-            wanted[path] = found = {}
-            for name, taps in leaf.taps.items():
-                flat = tf.nest.flatten(taps)
-                each = tf.nest.pack_sequence_as(taps, _filled(tf.gradients(loss, flat), flat))
-                found[f"{name}_gradient"] = each
-            found["weights"] = _filled(tf.gradients(loss, leaf.weights), leaf.weights)
-        return wanted
+        sources = {
+            path: {**{f"{name}_gradient": taps for name, taps in leaf.taps.items()}, "weights": leaf.weights}
+            for path, leaf in leaves.items()
+        }
+        flat = tf.nest.flatten(sources)  # one backward graph for all
+        return tf.nest.pack_sequence_as(sources, _filled(tf.gradients(loss, flat), flat))
 
     if tf.executing_eagerly():
         arrays = tf.nest.map_structure(np.asarray, tf.function(run, autograph=False)())
