@@ -14,16 +14,14 @@ import xarray as xr
 import zarr
 
 from throughtime._errors import StoreError
+from throughtime._store.files import Damaged, Folder
 from throughtime._store.layout import (
-    COMMIT,
-    STEP,
-    VERSION,
     Attributes,
     Commit,
-    committed,
     empty_document,
     is_optional,
     new_array,
+    new_group,
     new_labels,
     parents,
     plain_attributes,
@@ -31,8 +29,11 @@ from throughtime._store.layout import (
     variables_of,
 )
 from throughtime._store.lock import Lock
+from throughtime._store.names import folder_of
 from throughtime._store.stored_array import StoredArray
+from throughtime._store.sums import stored_sums
 from throughtime._store.thinning import finish_thinning, write_thinned
+from throughtime._store.validate import COMMIT, STEP, SUMS, VERSION, validated
 
 
 class Labelled(Protocol):
@@ -77,6 +78,7 @@ class Run:
         self.path = Path(path)
         self._durable = durable
         self._arrays: dict[str, StoredArray] = {}
+        self._sums: dict[str, StoredArray] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}  # of labels
         self._commit_file: Commit | None = None
         self.steps: list[int] = []
@@ -90,10 +92,11 @@ class Run:
                 self.path.mkdir(exist_ok=True)
                 self._commit(0)
             else:
+                Folder(self.path).check_regular()  # before anything is cut back
                 self._roll_back()
         except BaseException as error:
             self._lock.release()
-            if isinstance(error, OSError) and not isinstance(error, StoreError):
+            if isinstance(error, OSError | Damaged) and not isinstance(error, StoreError):
                 raise StoreError(f"{self.path} cannot be written: {error}. Give another path.") from error
             raise
 
@@ -137,10 +140,16 @@ class Run:
         """Commit the arrays of one capture, by their keys in the store; see `append`, which came before."""
         self.check(arrays, step)
         try:
-            self._add_late({key: each for key, each in arrays.items() if key not in self._arrays})
-            told = {**arrays, STEP: xr.Variable((), np.int64(step))}
-            for key, array in self._arrays.items():
-                array.append(np.asarray(told[key].values)[None] if key in told else array.missing(1))
+            stored = {folder_of(path): each for path, each in arrays.items()}
+            self._add_late({path: each for path, each in arrays.items() if folder_of(path) not in self._arrays})
+            stored[STEP] = xr.Variable((), np.int64(step))
+            rows = {
+                key: np.asarray(stored[key].values)[None] if key in stored else array.missing(1)
+                for key, array in self._arrays.items()
+            }
+            for key, row in rows.items():
+                self._arrays[key].append(row)
+            self._append_sums(rows)
             self._commit(len(self.steps) + 1)
             self.steps.append(step)
         except BaseException:
@@ -159,7 +168,7 @@ class Run:
         The smaller run is written beside and takes the place of this one when it is whole. What others have
         opened lazily before has to be opened again.
         """
-        write_thinned(self.path, self._document, self._arrays)
+        write_thinned(self.path, self._document, self._arrays, self._sums)
         self._roll_back()
 
     def close(self) -> None:
@@ -183,7 +192,13 @@ class Run:
             if self.path.is_dir() and any(each.suffix != ".tmp" for each in self.path.iterdir()):
                 raise StoreError(f"{self.path} holds other files. A run needs a folder of its own.")
             return None
-        return committed(file)
+        found = validated(Folder(self.path), self.path)
+        if found.digest is False:
+            raise StoreError(
+                f"{file} was changed after it was written, and is not continued. `throughtime check` tells what is "
+                "whole; give another path."
+            )
+        return found.document
 
     def check(self, arrays: Mapping[str, Labelled], step: int) -> None:
         """Refuse what `append` would refuse.
@@ -194,11 +209,12 @@ class Run:
         """
         if self.steps and step <= self.steps[-1]:
             raise StoreError(f"Step {step} does not come after {self.steps[-1]}, the last of {self.path}.")
+        arrays = {folder_of(path): each for path, each in arrays.items()}
         known, given = ({key for key in keys if not is_optional(key)} for keys in (self._arrays, arrays))
         if known and known != given:
             differing = ", ".join(sorted(known ^ given))
             raise StoreError(f"{self.path} holds other variables than step {step}: {differing}.")
-        for key in self._arrays.keys() & arrays.keys():
+        for key in [key for key in self._arrays if key in arrays]:
             array, held = arrays[key], self._arrays[key]
             dims, dtype = (STEP, *array.dims), array.dtype
             if (held.dims, held.dtype) != (dims, dtype):
@@ -211,33 +227,52 @@ class Run:
         self._document["attributes"].update(plain_attributes(tree.attrs))
         group = zarr.open_group(str(self.path), mode="r+", use_consolidated=False)
         made: dict[str, Any] = {STEP: xr.Variable((), np.int64(0)), **variables}
-        labels = []
+        keys = []
         for node in tree.subtree:
             if node is not tree:
-                group.require_group(node.path[1:]).attrs.put(plain_attributes(node.attrs))
+                new_group(group, node)
             for name, coordinate in node.to_dataset(inherit=False).coords.items():
-                labels.append(f"{node.path}/{name}"[1:].lstrip("/"))
-                new_labels(group, labels[-1], coordinate.variable)
-        for key, variable in made.items():
-            new_array(group, key, variable)
-        keys = [*labels, *made]
+                keys.append(new_labels(group, f"{node.path}/{name}".strip("/"), coordinate.variable))
+        keys += [new_array(group, path, variable) for path, variable in made.items()]
         nodes = {*keys, *(parent for key in keys for parent in parents(key))}
-        metadata = {key: json.loads((self.path / key / COMMIT).read_text("utf-8")) for key in nodes}
+        metadata = {key: json.loads((self.path / key / COMMIT).read_text("utf-8")) for key in sorted(nodes)}
         self._document["consolidated_metadata"]["metadata"] = metadata
+        self._document["attributes"][SUMS] = []
         self._take_arrays()
+        self._begin_sums(self._arrays, 0)
 
     def _add_late(self, variables: Mapping[str, Labelled]) -> None:
         """Make arrays for what is told only now; earlier steps read as NaN there."""
         if not variables:
             return
         group = zarr.open_group(str(self.path), mode="r+", use_consolidated=False)
-        for key, variable in variables.items():
-            new_array(group, key, xr.Variable(variable.dims, variable.values))
+        late = {}
+        for path, variable in variables.items():
+            key = new_array(group, path, xr.Variable(variable.dims, variable.values))
             metadata = json.loads((self.path / key / COMMIT).read_text("utf-8"))
             self._document["consolidated_metadata"]["metadata"][key] = metadata
-            self._arrays[key] = array = StoredArray(self.path / key, metadata)
+            self._arrays[key] = late[key] = array = StoredArray(self.path / key, metadata)
             array.append(array.missing(len(self.steps)))
+        if SUMS in self._document["attributes"]:
+            self._begin_sums(late, len(self.steps))
         self._commit_file = Commit(self._document)
+
+    def _begin_sums(self, arrays: Mapping[str, StoredArray], count: int) -> None:
+        """Lay out checksums of a group of variables that begin together, with those of the steps before."""
+        if keys := sorted(key for key, array in arrays.items() if array.has_sums):
+            groups = self._document["attributes"][SUMS]
+            groups.append(keys)
+            place, sums = list(stored_sums(self.path, groups, 0).items())[-1]
+            empty = [next(arrays[key].checksums(arrays[key].missing(1))) for key in keys]
+            sums.append(np.tile(np.array(empty, np.uint32), (count, 1)))
+            self._sums[place] = sums
+            self._commit_file = Commit(self._document)
+
+    def _append_sums(self, rows: Mapping[str, Any]) -> None:
+        groups = self._document["attributes"].get(SUMS, [])
+        for keys, sums in zip(groups, self._sums.values(), strict=True):
+            found = [next(self._arrays[key].checksums(rows[key])) for key in keys]
+            sums.append(np.array([found], np.uint32))
 
     def _take_arrays(self) -> None:
         """Hold the arrays that the document tells of."""
@@ -246,6 +281,8 @@ class Run:
         growing = {key: each for key, each in known.items() if each["dimension_names"][:1] == [STEP]}
         self._arrays = {key: StoredArray(self.path / key, each) for key, each in growing.items()}
         self._shapes = {key: tuple(each["shape"]) for key, each in known.items() if key not in growing}
+        attributes = self._document["attributes"]
+        self._sums = stored_sums(self.path, attributes.get(SUMS, []), attributes["n_steps"])
         self._commit_file = Commit(self._document)
 
     def _commit(self, count: int) -> None:
@@ -256,9 +293,9 @@ class Run:
 
     def _roll_back(self) -> None:
         """Cut every array back to what is committed."""
-        self._document = committed(self.path / COMMIT)
+        self._document = validated(Folder(self.path), self.path).document
         self._take_arrays()
-        for array in self._arrays.values():
+        for array in (*self._arrays.values(), *self._sums.values()):
             array.cut()
         count = self._arrays[STEP].shape[0] if STEP in self._arrays else 0
         self.steps = [int(step) for step in self._arrays[STEP].read(0, count)] if count else []
