@@ -9,6 +9,8 @@ from typing import Any
 
 from rich.markup import escape
 
+from throughtime._errors import StoreError
+
 ATTRIBUTE = "alarms"  # of a run
 
 
@@ -57,5 +59,17 @@ def as_attribute(alarms: Iterable[Alarm]) -> str:
 
 
 def alarms_of_run(attributes: Mapping[Any, Any]) -> list[Alarm]:
-    """Read the alarms that a run keeps; none where nothing was seen."""
-    return [Alarm(**each) for each in json.loads(str(attributes.get(ATTRIBUTE, "[]")))]
+    """Read the alarms that a run keeps; none where nothing was seen.
+
+    Raises
+    ------
+    StoreError
+        They cannot be read: the run is damaged.
+    """
+    try:
+        alarms = [Alarm(**each) for each in json.loads(str(attributes.get(ATTRIBUTE, "[]")))]
+    except (ValueError, TypeError, RecursionError) as error:
+        raise StoreError(f"The alarms of the run are damaged: {error}.") from None
+    if not all(type(alarm.step) is int and isinstance(alarm.name, str) for alarm in alarms):
+        raise StoreError("The alarms of the run are damaged: a name is no text, or a step no number.")
+    return alarms

@@ -7,4 +7,5 @@ replaces that file last, in one move. A reader sees whole steps only, whenever t
 from throughtime._store.checking import damage as damage
 from throughtime._store.checking import without_checksums as without_checksums
 from throughtime._store.open_run import open_run as open_run
+from throughtime._store.packing import pack as pack
 from throughtime._store.run import Run as Run

@@ -78,7 +78,9 @@ def row_checksums(rows: Array, chunk: tuple[int, ...]) -> Iterator[int]:
         return
     grid = tuple(max(1, -(-size // each)) for size, each in zip(rows.shape[1:], chunk, strict=True))
     for row in rows:
-        whole = np.full([n * each for n, each in zip(grid, chunk, strict=True)], empty_value(rows.dtype), rows.dtype)
+        whole = np.full(
+            [n * each for n, each in zip(grid, chunk, strict=True)], empty_value(rows.dtype), rows.dtype
+        )
         whole[tuple(map(slice, row.shape))] = row
         total = 0
         for place in np.ndindex(grid):

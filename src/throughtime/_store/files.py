@@ -13,7 +13,9 @@ from zlib import error as ZlibError  # noqa: N812
 _MOST_FILES = 2**22
 _MOST_INFLATED, _MOST_RATIO = 2**28, 200  # bytes that a zip may hold at any ratio; the ratio beyond
 # Without these flags, on Windows, there are no such links and fifos either.
-_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_FLAGS = (
+    os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+)
 
 
 class Damaged(ValueError):
@@ -97,7 +99,9 @@ class Zip:
         if len(self._entries) < len(entries) or len(entries) > _MOST_FILES:
             raise Damaged(f"the zip names a file twice, or more than {_MOST_FILES:,}")
         if strange := next(filter(_is_strange, entries), None):
-            raise Damaged(f"{strange.filename[:200]!r} in the zip is a link, encrypted or of another compression")
+            raise Damaged(
+                f"{strange.filename[:200]!r} in the zip is a link, encrypted or of another compression"
+            )
         inflated = sum(each.file_size for each in entries)
         if inflated > max(_MOST_INFLATED, _MOST_RATIO * path.stat().st_size):
             raise Damaged(f"the zip has {path.stat().st_size:,} bytes and would unpack to {inflated:,}")

@@ -15,7 +15,7 @@ from throughtime._errors import StoreError
 from throughtime._store.codecs import COMPRESSION, checksum
 from throughtime._store.names import folder_of, folder_of_layer
 from throughtime._store.stored_array import steps_a_chunk
-from throughtime._store.validate import DIGEST, HEAD, NAME, NO_DIGEST, STEP
+from throughtime._store.validate import COMMIT, DIGEST, HEAD, NAME, NO_DIGEST, STEP
 
 Attributes = Mapping[str, str | int | float]
 
@@ -111,7 +111,9 @@ class Commit:
     """The root's `zarr.json` as text: what never changes is put into JSON once, not at every step."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
-        attributes = {key: each for key, each in document["attributes"].items() if key not in ("n_steps", DIGEST)}
+        attributes = {
+            key: each for key, each in document["attributes"].items() if key not in ("n_steps", DIGEST)
+        }
         self._attributes = json.dumps(attributes)[1:-1]
         metadata = document["consolidated_metadata"]["metadata"]
         # zarr nests what it reads by runs of neighbours: what lies in one group has to stand together.
@@ -129,9 +131,7 @@ class Commit:
         The checksum at the beginning is of all of the text, with zeros in its own place.
         """
         nodes = ", ".join(
-            f'{key_text}: {{"shape": {json.dumps(shapes[key])}, {rest}'
-            if key in shapes
-            else f"{key_text}: {{{rest}"
+            f'{key_text}: {{"shape": {[*shapes[key]]}, {rest}' if key in shapes else f"{key_text}: {{{rest}"
             for key, key_text, rest in self._parts
         )
         more = f", {self._attributes}" if self._attributes else ""
@@ -140,6 +140,12 @@ class Commit:
             f'{{"kind": "inline", "must_understand": false, "metadata": {{{nodes}}}}}}}'
         )
         return f"{HEAD}{checksum(f'{HEAD}{NO_DIGEST}{rest}'.encode()):08x}{rest}"
+
+
+def node_of(path: Path, key: str) -> dict[str, Any]:
+    """Read a node's own metadata, as Zarr has just written it."""
+    metadata: dict[str, Any] = json.loads((path / key / COMMIT).read_text("utf-8"))
+    return metadata
 
 
 def replace_file(file: Path, text: str, *, durable: bool) -> None:

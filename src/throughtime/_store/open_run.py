@@ -114,7 +114,9 @@ def tree_of(files: Files, commit: Committed, path: Any, *, in_chunks: bool) -> x
         raise StoreError(f"{path} is damaged: its layers do not make a tree: {error}.") from None
 
 
-def _nested(document: Mapping[str, Any], groups: Mapping[str, dict[str, xr.Variable]], steps: Any) -> xr.DataTree:
+def _nested(
+    document: Mapping[str, Any], groups: Mapping[str, dict[str, xr.Variable]], steps: Any
+) -> xr.DataTree:
     nodes = {"": document, **document["consolidated_metadata"]["metadata"]}
     names = {key: _name(key, node) for key, node in nodes.items() if node["node_type"] == "group"}
     # Where a layer is called step, the root cannot have a coordinate of that name: each layer has its own.

@@ -61,7 +61,9 @@ class StoredValues(BackendArray):  # type: ignore[misc]
         for places in product(*map(_overlaps, wanted, self._layout.chunk)):
             chunk = self._chunk(tuple(number for number, _, _ in places))
             found[tuple(into for _, into, _ in places)] = chunk[tuple(part for _, _, part in places)]
-        values = found.reshape([len(each) for each, part in zip(wanted, key, strict=True) if isinstance(part, slice)])
+        values = found.reshape(
+            [len(each) for each, part in zip(wanted, key, strict=True) if isinstance(part, slice)]
+        )
         return values.astype(str) if self.dtype.kind == "O" else values
 
     def _chunk(self, place: tuple[int, ...]) -> Array:
@@ -77,7 +79,11 @@ class StoredValues(BackendArray):  # type: ignore[misc]
         first = place[0] * length
         within, total = self._steps[first : first + length], len(self._steps)
         named = f"step {within[0]}" if len(within) == 1 else f"steps {within[0]} to {within[-1]}"
-        rest = f"The other {total - len(within)} of {total} steps of it are readable" if total > len(within) else ""
+        rest = (
+            f"The other {total - len(within)} of {total} steps of it are readable"
+            if total > len(within)
+            else ""
+        )
         others = f"{rest}: isel(step=…) takes them." if rest else "Other variables are readable."
         return f"{self._path} is damaged: {key} of {named} cannot be read: {problem}. {others}"
 
@@ -105,11 +111,17 @@ def _overlaps(wanted: range, chunk: int) -> Iterator[tuple[int, slice, slice]]:
     if not wanted:
         return
     for number in range(wanted[0] // chunk, wanted[-1] // chunk + 1):
-        ends = [len(range(wanted.start, bound, wanted.step)) for bound in (number * chunk, (number + 1) * chunk)]
+        ends = [
+            len(range(wanted.start, bound, wanted.step)) for bound in (number * chunk, (number + 1) * chunk)
+        ]
         first, last = ends[0], min(ends[1], len(wanted))
         if first < last:
             start = number * chunk
-            yield number, slice(first, last), slice(wanted[first] - start, wanted[last - 1] - start + 1, wanted.step)
+            yield (
+                number,
+                slice(first, last),
+                slice(wanted[first] - start, wanted[last - 1] - start + 1, wanted.step),
+            )
 
 
 def lazy(values: StoredValues, layout: ArrayLayout, attributes: dict[str, Any]) -> xr.Variable:

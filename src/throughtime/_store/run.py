@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -23,6 +22,7 @@ from throughtime._store.layout import (
     new_array,
     new_group,
     new_labels,
+    node_of,
     parents,
     plain_attributes,
     replace_file,
@@ -138,10 +138,13 @@ class Run:
 
     def append_arrays(self, arrays: Mapping[str, Labelled], step: int) -> None:
         """Commit the arrays of one capture, by their keys in the store; see `append`, which came before."""
-        self.check(arrays, step)
+        stored = {folder_of(path): each for path, each in arrays.items()}
+        self._check(stored, step)
         try:
-            stored = {folder_of(path): each for path, each in arrays.items()}
-            self._add_late({path: each for path, each in arrays.items() if folder_of(path) not in self._arrays})
+            if not stored.keys() <= self._arrays.keys():
+                self._add_late(
+                    {path: each for path, each in arrays.items() if folder_of(path) not in self._arrays}
+                )
             stored[STEP] = xr.Variable((), np.int64(step))
             rows = {
                 key: np.asarray(stored[key].values)[None] if key in stored else array.missing(1)
@@ -207,9 +210,11 @@ class Run:
         ------
         StoreError
         """
+        self._check({folder_of(path): each for path, each in arrays.items()}, step)
+
+    def _check(self, arrays: Mapping[str, Labelled], step: int) -> None:
         if self.steps and step <= self.steps[-1]:
             raise StoreError(f"Step {step} does not come after {self.steps[-1]}, the last of {self.path}.")
-        arrays = {folder_of(path): each for path, each in arrays.items()}
         known, given = ({key for key in keys if not is_optional(key)} for keys in (self._arrays, arrays))
         if known and known != given:
             differing = ", ".join(sorted(known ^ given))
@@ -235,7 +240,7 @@ class Run:
                 keys.append(new_labels(group, f"{node.path}/{name}".strip("/"), coordinate.variable))
         keys += [new_array(group, path, variable) for path, variable in made.items()]
         nodes = {*keys, *(parent for key in keys for parent in parents(key))}
-        metadata = {key: json.loads((self.path / key / COMMIT).read_text("utf-8")) for key in sorted(nodes)}
+        metadata = {key: node_of(self.path, key) for key in sorted(nodes)}
         self._document["consolidated_metadata"]["metadata"] = metadata
         self._document["attributes"][SUMS] = []
         self._take_arrays()
@@ -243,13 +248,11 @@ class Run:
 
     def _add_late(self, variables: Mapping[str, Labelled]) -> None:
         """Make arrays for what is told only now; earlier steps read as NaN there."""
-        if not variables:
-            return
         group = zarr.open_group(str(self.path), mode="r+", use_consolidated=False)
         late = {}
         for path, variable in variables.items():
             key = new_array(group, path, xr.Variable(variable.dims, variable.values))
-            metadata = json.loads((self.path / key / COMMIT).read_text("utf-8"))
+            metadata = node_of(self.path, key)
             self._document["consolidated_metadata"]["metadata"][key] = metadata
             self._arrays[key] = late[key] = array = StoredArray(self.path / key, metadata)
             array.append(array.missing(len(self.steps)))
@@ -263,7 +266,7 @@ class Run:
             groups = self._document["attributes"][SUMS]
             groups.append(keys)
             place, sums = list(stored_sums(self.path, groups, 0).items())[-1]
-            empty = [next(arrays[key].checksums(arrays[key].missing(1))) for key in keys]
+            empty = [arrays[key].checksum(arrays[key].missing(1)) for key in keys]
             sums.append(np.tile(np.array(empty, np.uint32), (count, 1)))
             self._sums[place] = sums
             self._commit_file = Commit(self._document)
@@ -271,7 +274,7 @@ class Run:
     def _append_sums(self, rows: Mapping[str, Any]) -> None:
         groups = self._document["attributes"].get(SUMS, [])
         for keys, sums in zip(groups, self._sums.values(), strict=True):
-            found = [next(self._arrays[key].checksums(rows[key])) for key in keys]
+            found = [self._arrays[key].checksum(rows[key]) for key in keys]
             sums.append(np.array([found], np.uint32))
 
     def _take_arrays(self) -> None:

@@ -22,6 +22,7 @@ from throughtime._store.codecs import (
     COMPRESSED_BEFORE,
     PLAIN,
     Array,
+    checksum,
     compressed,
     decoded,
     empty_value,
@@ -99,9 +100,11 @@ class StoredArray:
         """Make steps, (step, …), of which nothing is known: NaN, or 0."""
         return np.full((steps, *self.shape[1:]), empty_value(self.dtype), self.dtype)
 
-    def checksums(self, rows: Array) -> Iterator[int]:
-        """Sum up steps, (step, …), as they are stored."""
-        return row_checksums(rows, self._chunk[1:])
+    def checksum(self, row: Array) -> int:
+        """Sum up one step, (1, …), as it is stored."""
+        if row.shape[1:] == self._chunk[1:]:
+            return checksum(row.tobytes())
+        return next(row_checksums(row, self._chunk[1:]))
 
     def read(self, start: int, stop: int) -> Array:
         """Read steps, (step, …)."""
@@ -196,7 +199,9 @@ class StoredArray:
                 part[...] = decoded(file.read_bytes(), self._codecs, self.dtype, self._chunk)
             except FileNotFoundError:
                 if not any(column):  # others are there since a dim has grown
-                    raise StoreError(f"{file} is missing: the run is damaged, and cannot be continued.") from None
+                    raise StoreError(
+                        f"{file} is missing: the run is damaged, and cannot be continued."
+                    ) from None
             except Damaged as error:
                 raise StoreError(f"{file} is damaged: {error}. The run cannot be continued.") from None
         return steps

@@ -13,7 +13,10 @@ from throughtime._store.validate import COMMIT
 
 
 def write_thinned(
-    path: Path, document: Mapping[str, Any], arrays: Mapping[str, StoredArray], sums: Mapping[str, StoredArray]
+    path: Path,
+    document: Mapping[str, Any],
+    arrays: Mapping[str, StoredArray],
+    sums: Mapping[str, StoredArray],
 ) -> None:
     """Put a run with the first, third, … of its steps in the place of the whole one.
 

@@ -287,7 +287,9 @@ def _check_key(key: str, nodes: Mapping[str, Any]) -> None:
 
 def _check_array(array: ArrayLayout, count: int) -> None:
     if not len(array.shape) == len(array.chunk) == len(array.dims):
-        raise Damaged(f"{array.key} has {len(array.shape)} sizes, {len(array.chunk)} of chunks, {len(array.dims)} dims")
+        raise Damaged(
+            f"{array.key} has {len(array.shape)} sizes, {len(array.chunk)} of chunks, {len(array.dims)} dims"
+        )
     if STEP in array.dims[1:] or (array.key == STEP and (array.dims != (STEP,) or array.dtype.kind != "i")):
         raise Damaged(f"{array.key} has the dims {', '.join(array.dims)}")
     if array.grows and array.shape[0] != count:
@@ -336,4 +338,6 @@ def _check_claims(array: ArrayLayout, files: Files) -> None:
     on_disk = list(files.sizes(f"{array.key}/c" if is_whole else f"{array.key}/c/{array.grid[0] - 1}"))
     most = _MOST_UNSEEN + sum(on_disk) * max(RATIOS[codec] for codec in array.codecs)
     if claimed > most or chunks > _MOST_ABSENT + len(on_disk):
-        raise Damaged(f"{array.key} claims {claimed:,} bytes in {chunks:,} chunks; its files have {sum(on_disk):,}")
+        raise Damaged(
+            f"{array.key} claims {claimed:,} bytes in {chunks:,} chunks; its files have {sum(on_disk):,}"
+        )
