@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from throughtime._errors import StoreError
 
-ATTRIBUTE = "alarms"  # of a run
+ATTRIBUTE, OFF = "alarms", "alarms_off"  # of a run
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,30 @@ def alarms_of_run(attributes: Mapping[Any, Any]) -> list[Alarm]:
         They cannot be read: the run is damaged.
     """
     try:
-        alarms = [Alarm(**each) for each in json.loads(str(attributes.get(ATTRIBUTE, "[]")))]
-    except (ValueError, TypeError, RecursionError) as error:
+        alarms = [Alarm(**each) for each in _kept(attributes, ATTRIBUTE, "[]")]
+    except TypeError as error:
         raise StoreError(f"The alarms of the run are damaged: {error}.") from None
     if not all(type(alarm.step) is int and isinstance(alarm.name, str) for alarm in alarms):
         raise StoreError("The alarms of the run are damaged: a name is no text, or a step no number.")
     return alarms
+
+
+def alarms_off(attributes: Mapping[Any, Any]) -> list[str]:
+    """Name the alarms that a run was not watched for; of one that does not know, vanishing.
+
+    Examples
+    --------
+    >>> alarms_off({"alarms_off": "[]"}), alarms_off({})
+    ([], ['vanishing'])
+    """
+    return [str(name) for name in _kept(attributes, OFF, '["vanishing"]')]
+
+
+def _kept(attributes: Mapping[Any, Any], name: str, default: str) -> list[Any]:
+    try:
+        kept = json.loads(str(attributes.get(name, default)))
+    except (ValueError, RecursionError):
+        kept = None
+    if not isinstance(kept, list):
+        raise StoreError(f"The run is damaged: its {name.replace('_', ' ')} are no list.")
+    return kept

@@ -12,7 +12,7 @@ import xarray as xr
 
 from throughtime._recorded import recorded_steps
 from throughtime._store.open_run import opened, tree_of
-from throughtime._store.validate import COMMIT
+from throughtime._store.schema import COMMIT
 
 _Identity = tuple[tuple[int, int], tuple[int, int, int]]
 

@@ -11,11 +11,12 @@ import numpy as np
 
 from throughtime._errors import StoreError
 from throughtime._store.codecs import row_checksums
-from throughtime._store.files import Damaged, Files
+from throughtime._store.files import DamageError, Files
 from throughtime._store.open_run import opened
 from throughtime._store.reading import StoredValues
+from throughtime._store.schema import COMMIT, STEP, SUMS, ArrayLayout
 from throughtime._store.sums import sums_key, sums_metadata
-from throughtime._store.validate import COMMIT, STEP, SUMS, ArrayLayout, Committed
+from throughtime._store.validate import Committed
 
 _MOST_NODE = 2**22  # bytes
 
@@ -69,7 +70,7 @@ def _nodes(files: Files, commit: Committed) -> Iterator[str]:
         try:
             text = files.read(name, _MOST_NODE)
             found = None if text is None else json.loads(text)
-        except (Damaged, ValueError, RecursionError) as error:
+        except (DamageError, ValueError, RecursionError) as error:
             yield f"{name} cannot be read: {error}"
             continue
         # A run that was not closed has its shapes in the commit alone.

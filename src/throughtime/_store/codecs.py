@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from throughtime._store.files import Damaged
+from throughtime._store.files import DamageError
 
 Array = npt.NDArray[Any]
 
@@ -48,7 +48,7 @@ def decoded(content: bytes, codecs: tuple[str, ...], dtype: np.dtype[Any], shape
 
     Raises
     ------
-    Damaged
+    DamageError
         It is not what these codecs leave of such an array.
     """
     wanted = MOST_TEXT if is_text(codecs) else prod(shape) * dtype.itemsize
@@ -58,9 +58,9 @@ def decoded(content: bytes, codecs: tuple[str, ...], dtype: np.dtype[Any], shape
         if is_text(codecs):
             return _texts(content, prod(shape)).reshape(shape)
     except (ValueError, RuntimeError) as error:
-        raise Damaged(str(error)) from None
+        raise DamageError(str(error)) from None
     if len(content) != wanted:
-        raise Damaged(f"it has {len(content):,} bytes instead of {wanted:,}")
+        raise DamageError(f"it has {len(content):,} bytes instead of {wanted:,}")
     return np.frombuffer(content, dtype).reshape(shape)
 
 
@@ -91,7 +91,7 @@ def row_checksums(rows: Array, chunk: tuple[int, ...]) -> Iterator[int]:
 
 
 def empty_value(dtype: np.dtype[Any]) -> float:
-    """What an array has where nothing was written."""
+    """Give what an array has where nothing was written."""
     return np.nan if dtype.kind in "fc" else 0
 
 
@@ -101,21 +101,21 @@ def _is_empty(cell: Array) -> bool:
 
 def _without_checksum(content: bytes, _: int) -> bytes:
     if len(content) < 4 or checksum(content[:-4]) != int.from_bytes(content[-4:], "little"):
-        raise Damaged("it does not match its checksum")
+        raise DamageError("it does not match its checksum")
     return content[:-4]
 
 
 def _from_blosc(content: bytes, wanted: int) -> bytes:
     inflated, deflated = (int.from_bytes(content[at : at + 4], "little") for at in (4, 12))
     if len(content) < 16 or inflated != wanted or deflated != len(content):
-        raise Damaged(f"{len(content):,} bytes that unpack to {inflated:,} are no chunk of {wanted:,}")
+        raise DamageError(f"{len(content):,} bytes that unpack to {inflated:,} are no chunk of {wanted:,}")
     return bytes(_BLOSC.decode(content))
 
 
 def _from_zstd(content: bytes, most: int) -> bytes:
     inflated = _zstd_size(content)
     if inflated is None or inflated > most:
-        raise Damaged(f"it would unpack to {inflated} bytes instead of {most:,}")
+        raise DamageError(f"it would unpack to {inflated} bytes instead of {most:,}")
     return bytes(_ZSTD.decode(content))
 
 
@@ -133,7 +133,7 @@ def _zstd_size(content: bytes) -> int | None:
 
 def _texts(content: bytes, count: int) -> Array:
     if int.from_bytes(content[:4], "little") != count:
-        raise Damaged(f"it does not have {count:,} texts")
+        raise DamageError(f"it does not have {count:,} texts")
     texts: list[str] = _TEXT.decode(content).tolist()
     return np.array(texts, dtype=str)
 

@@ -1,4 +1,4 @@
-"""Where a run's files lie: a folder or a zip, of which regular files alone are read, and none outside of it."""
+"""Where a run's files lie: a folder or a zip. Regular files alone are read, and none outside of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FLAGS = (
 )
 
 
-class Damaged(ValueError):
+class DamageError(ValueError):
     """Part of a run is not as a writer leaves it; who catches this adds which run and what is readable."""
 
 
@@ -37,7 +37,7 @@ def files_at(path: Path) -> Files | None:
 
     Raises
     ------
-    Damaged
+    DamageError
         The zip is broken, or would take far more space than it has.
     """
     if path.is_dir():
@@ -58,13 +58,13 @@ class Folder:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise Damaged(f"{name} cannot be opened as a regular file: {error.strerror}") from None
+            raise DamageError(f"{name} cannot be opened as a regular file: {error.strerror}") from None
         with os.fdopen(handle, "rb", buffering=0) as source:
             found = os.fstat(handle)
             if not stat.S_ISREG(found.st_mode) or os.path.realpath(file) != os.path.normpath(file):
-                raise Damaged(f"{name} is not a regular file of the run's folder")
+                raise DamageError(f"{name} is not a regular file of the run's folder")
             if found.st_size > most:
-                raise Damaged(f"{name} has {found.st_size:,} bytes, at most {most:,} can be right")
+                raise DamageError(f"{name} has {found.st_size:,} bytes, at most {most:,} can be right")
             return source.read(most)
 
     def sizes(self, folder: str) -> Iterator[int]:
@@ -76,14 +76,14 @@ class Folder:
 
         Raises
         ------
-        Damaged
+        DamageError
         """
         for at, folders, names in os.walk(self.path):
             for name in (*folders, *names):
                 mode = os.lstat(f"{at}/{name}").st_mode
                 if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                     inside = os.path.relpath(f"{at}/{name}", self.path)
-                    raise Damaged(f"{inside} is neither a regular file nor a folder")
+                    raise DamageError(f"{inside} is neither a regular file nor a folder")
 
 
 class Zip:
@@ -93,29 +93,29 @@ class Zip:
         try:
             self._archive = ZipFile(path)
         except (BadZipFile, OSError, ValueError) as error:
-            raise Damaged(f"the zip is broken: {error}") from None
+            raise DamageError(f"the zip is broken: {error}") from None
         entries = self._archive.infolist()
         self._entries = {each.filename: each for each in entries}
         if len(self._entries) < len(entries) or len(entries) > _MOST_FILES:
-            raise Damaged(f"the zip names a file twice, or more than {_MOST_FILES:,}")
+            raise DamageError(f"the zip names a file twice, or more than {_MOST_FILES:,}")
         if strange := next(filter(_is_strange, entries), None):
-            raise Damaged(
+            raise DamageError(
                 f"{strange.filename[:200]!r} in the zip is a link, encrypted or of another compression"
             )
         inflated = sum(each.file_size for each in entries)
         if inflated > max(_MOST_INFLATED, _MOST_RATIO * path.stat().st_size):
-            raise Damaged(f"the zip has {path.stat().st_size:,} bytes and would unpack to {inflated:,}")
+            raise DamageError(f"the zip has {path.stat().st_size:,} bytes and would unpack to {inflated:,}")
 
     def read(self, name: str, most: int) -> bytes | None:
         entry = self._entries.get(name)
         if entry is None:
             return None
         if entry.file_size > most:
-            raise Damaged(f"{name} has {entry.file_size:,} bytes, at most {most:,} can be right")
+            raise DamageError(f"{name} has {entry.file_size:,} bytes, at most {most:,} can be right")
         try:
             return self._archive.read(entry)
         except (BadZipFile, ZlibError, OSError, ValueError, EOFError, NotImplementedError) as error:
-            raise Damaged(f"{name} cannot be unpacked: {error}") from None
+            raise DamageError(f"{name} cannot be unpacked: {error}") from None
 
     def has(self, name: str) -> bool:
         return name in self._entries

@@ -6,20 +6,20 @@ import hashlib
 import re
 from functools import lru_cache
 
-from throughtime._store.validate import COMMIT, STEP, is_name
+from throughtime._store.schema import COMMIT, STEP, is_name
 
 _LONGEST = 120  # bytes: parts of a path add up
 
 
 @lru_cache(maxsize=4096)
 def folder_of(key: str) -> str:
-    """Give the folder of a layer or variable: its path, where that can be one.
+    r"""Give the folder of a layer or variable: its path, where that can be one.
 
     A part that cannot is replaced by what of it can, and a few digits of its hash.
 
     Examples
     --------
-    >>> folder_of("encoder/lstm/hidden"), folder_of("a\\\\b/hidden")
+    >>> folder_of("encoder/lstm/hidden"), folder_of("a\\b/hidden")
     ('encoder/lstm/hidden', 'a_b~5e27bb6d/hidden')
     """
     *layers, name = key.split("/")

@@ -14,7 +14,8 @@ import xarray as xr
 from throughtime._errors import StoreError, ThroughTimeWarning
 from throughtime._store.files import Files, Zip, files_at
 from throughtime._store.reading import StoredValues, lazy
-from throughtime._store.validate import COMMIT, DIGEST, NAME, STEP, SUMS, Committed, validated
+from throughtime._store.schema import COMMIT, DIGEST, NAME, STEP, SUMS
+from throughtime._store.validate import Committed, validated
 
 _OURS = {SUMS, DIGEST, NAME, "_FillValue"}  # attributes that are of the store, not of the model
 

@@ -1,4 +1,4 @@
-"""Writes a finished run anew, many steps a chunk: few files, for all readers of runs; nothing can be added."""
+"""Writes a finished run anew, many steps a chunk: few files, for all readers; nothing can be added."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from throughtime._store.files import Files
 from throughtime._store.layout import Commit, node_of, replace_file
 from throughtime._store.open_run import opened
 from throughtime._store.reading import StoredValues
-from throughtime._store.validate import COMMIT, STEP, SUMS, ArrayLayout
+from throughtime._store.schema import COMMIT, STEP, SUMS, ArrayLayout
 
 _CHUNK = 2**25  # bytes before compression
 

@@ -13,8 +13,8 @@ from xarray.core import indexing
 
 from throughtime._errors import StoreError
 from throughtime._store.codecs import MOST_TEXT, Array, decoded, is_text
-from throughtime._store.files import Damaged, Files
-from throughtime._store.validate import ArrayLayout
+from throughtime._store.files import DamageError, Files
+from throughtime._store.schema import ArrayLayout
 
 _HEADERS = 4096  # bytes that a codec may add, beside a hundredth of the chunk
 
@@ -69,7 +69,7 @@ class StoredValues(BackendArray):  # type: ignore[misc]
     def _chunk(self, place: tuple[int, ...]) -> Array:
         try:
             return read_chunk(self._files, self._layout, place)
-        except Damaged as error:
+        except DamageError as error:
             raise StoreError(self._explained(place, str(error))) from None
 
     def _explained(self, place: tuple[int, ...], problem: str) -> str:
@@ -93,7 +93,7 @@ def read_chunk(files: Files, layout: ArrayLayout, place: tuple[int, ...]) -> Arr
 
     Raises
     ------
-    Damaged
+    DamageError
         The file is not there, though it should be, or is not what the codecs leave of such an array.
     """
     name, nbytes = layout.file(place), int(np.prod(layout.chunk, dtype=object)) * layout.dtype.itemsize
@@ -103,7 +103,7 @@ def read_chunk(files: Files, layout: ArrayLayout, place: tuple[int, ...]) -> Arr
     # Chunks that are all empty: in a packed run; beside the first one before a dim had grown.
     if layout.is_packed or (layout.grows and any(place[1:])):
         return np.full(layout.chunk, layout.fill, layout.dtype)
-    raise Damaged(f"{name} is missing")
+    raise DamageError(f"{name} is missing")
 
 
 def _overlaps(wanted: range, chunk: int) -> Iterator[tuple[int, slice, slice]]:

@@ -13,7 +13,7 @@ import xarray as xr
 import zarr
 
 from throughtime._errors import StoreError
-from throughtime._store.files import Damaged, Folder
+from throughtime._store.files import DamageError, Folder
 from throughtime._store.layout import (
     Attributes,
     Commit,
@@ -30,10 +30,11 @@ from throughtime._store.layout import (
 )
 from throughtime._store.lock import Lock
 from throughtime._store.names import folder_of
+from throughtime._store.schema import COMMIT, STEP, SUMS, VERSION
 from throughtime._store.stored_array import StoredArray
-from throughtime._store.sums import stored_sums
+from throughtime._store.sums import Sums
 from throughtime._store.thinning import finish_thinning, write_thinned
-from throughtime._store.validate import COMMIT, STEP, SUMS, VERSION, validated
+from throughtime._store.validate import validated
 
 
 class Labelled(Protocol):
@@ -78,7 +79,6 @@ class Run:
         self.path = Path(path)
         self._durable = durable
         self._arrays: dict[str, StoredArray] = {}
-        self._sums: dict[str, StoredArray] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}  # of labels
         self._commit_file: Commit | None = None
         self.steps: list[int] = []
@@ -90,13 +90,14 @@ class Run:
             self._document = existing or empty_document({**(attributes or {}), "throughtime_run": VERSION})
             if existing is None:
                 self.path.mkdir(exist_ok=True)
+                self._inode = self.path.stat().st_ino
                 self._commit(0)
             else:
                 Folder(self.path).check_regular()  # before anything is cut back
                 self._roll_back()
         except BaseException as error:
             self._lock.release()
-            if isinstance(error, OSError | Damaged) and not isinstance(error, StoreError):
+            if isinstance(error, OSError | DamageError) and not isinstance(error, StoreError):
                 raise StoreError(f"{self.path} cannot be written: {error}. Give another path.") from error
             raise
 
@@ -138,6 +139,7 @@ class Run:
 
     def append_arrays(self, arrays: Mapping[str, Labelled], step: int) -> None:
         """Commit the arrays of one capture, by their keys in the store; see `append`, which came before."""
+        self._check_place()
         stored = {folder_of(path): each for path, each in arrays.items()}
         self._check(stored, step)
         try:
@@ -152,12 +154,17 @@ class Run:
             }
             for key, row in rows.items():
                 self._arrays[key].append(row)
-            self._append_sums(rows)
+            self._sums.append(self._arrays, rows)
             self._commit(len(self.steps) + 1)
             self.steps.append(step)
         except BaseException:
             self._roll_back()
             raise
+
+    def last(self, key: str) -> Any:
+        """Read a variable at the last committed step; None where there is none."""
+        count, array = len(self.steps), self._arrays.get(folder_of(key))
+        return array.read(count - 1, count)[0] if array is not None and count else None
 
     def annotate(self, attributes: Attributes) -> None:
         """Add to what is known of the whole run, in one commit."""
@@ -171,12 +178,13 @@ class Run:
         The smaller run is written beside and takes the place of this one when it is whole. What others have
         opened lazily before has to be opened again.
         """
-        write_thinned(self.path, self._document, self._arrays, self._sums)
+        write_thinned(self.path, self._document, self._arrays, self._sums.arrays)
         self._roll_back()
 
     def close(self) -> None:
         """Let another writer have the run."""
         with suppress(OSError):  # a full disk: what counts is in the root's file already
+            self._check_place()
             for array in self._arrays.values():
                 array.tell_shape()
         self._lock.release()
@@ -198,8 +206,8 @@ class Run:
         found = validated(Folder(self.path), self.path)
         if found.digest is False:
             raise StoreError(
-                f"{file} was changed after it was written, and is not continued. `throughtime check` tells what is "
-                "whole; give another path."
+                f"{file} was changed after it was written, so that nothing is added to it. `throughtime check` "
+                "names what is damaged. Give another path."
             )
         return found.document
 
@@ -227,6 +235,18 @@ class Run:
                     f"{key} of step {step} is {dtype} {dims}, in {self.path} it is {held.dtype} {held.dims}."
                 )
 
+    def _check_place(self) -> None:
+        """Refuse to write where the run's folder is no more: chunks alone would make a run of NaN there."""
+        try:
+            is_there = self.path.stat().st_ino == self._inode
+        except OSError:
+            is_there = False
+        if not is_there:
+            raise StoreError(
+                f"{self.path} was moved or removed while it was recorded. What was recorded before is where "
+                "the folder is now; nothing is added to it."
+            )
+
     def _create(self, tree: xr.DataTree, variables: Mapping[str, Labelled]) -> None:
         """Make groups and empty arrays, and write labels."""
         self._document["attributes"].update(plain_attributes(tree.attrs))
@@ -244,7 +264,8 @@ class Run:
         self._document["consolidated_metadata"]["metadata"] = metadata
         self._document["attributes"][SUMS] = []
         self._take_arrays()
-        self._begin_sums(self._arrays, 0)
+        self._sums.begin(self._arrays, 0)
+        self._commit_file = Commit(self._document)
 
     def _add_late(self, variables: Mapping[str, Labelled]) -> None:
         """Make arrays for what is told only now; earlier steps read as NaN there."""
@@ -256,26 +277,8 @@ class Run:
             self._document["consolidated_metadata"]["metadata"][key] = metadata
             self._arrays[key] = late[key] = array = StoredArray(self.path / key, metadata)
             array.append(array.missing(len(self.steps)))
-        if SUMS in self._document["attributes"]:
-            self._begin_sums(late, len(self.steps))
+        self._sums.begin(late, len(self.steps))
         self._commit_file = Commit(self._document)
-
-    def _begin_sums(self, arrays: Mapping[str, StoredArray], count: int) -> None:
-        """Lay out checksums of a group of variables that begin together, with those of the steps before."""
-        if keys := sorted(key for key, array in arrays.items() if array.has_sums):
-            groups = self._document["attributes"][SUMS]
-            groups.append(keys)
-            place, sums = list(stored_sums(self.path, groups, 0).items())[-1]
-            empty = [arrays[key].checksum(arrays[key].missing(1)) for key in keys]
-            sums.append(np.tile(np.array(empty, np.uint32), (count, 1)))
-            self._sums[place] = sums
-            self._commit_file = Commit(self._document)
-
-    def _append_sums(self, rows: Mapping[str, Any]) -> None:
-        groups = self._document["attributes"].get(SUMS, [])
-        for keys, sums in zip(groups, self._sums.values(), strict=True):
-            found = [self._arrays[key].checksum(rows[key]) for key in keys]
-            sums.append(np.array([found], np.uint32))
 
     def _take_arrays(self) -> None:
         """Hold the arrays that the document tells of."""
@@ -285,11 +288,12 @@ class Run:
         self._arrays = {key: StoredArray(self.path / key, each) for key, each in growing.items()}
         self._shapes = {key: tuple(each["shape"]) for key, each in known.items() if key not in growing}
         attributes = self._document["attributes"]
-        self._sums = stored_sums(self.path, attributes.get(SUMS, []), attributes["n_steps"])
+        self._sums = Sums(self.path, attributes.get(SUMS), attributes["n_steps"])
         self._commit_file = Commit(self._document)
 
     def _commit(self, count: int) -> None:
         """Make everything that was written visible, at once."""
+        self._check_place()
         commit = self._commit_file or Commit(self._document)
         shapes = {**self._shapes, **{key: array.shape for key, array in self._arrays.items()}}
         replace_file(self.path / COMMIT, commit.text(count, shapes), durable=self._durable)
@@ -297,8 +301,9 @@ class Run:
     def _roll_back(self) -> None:
         """Cut every array back to what is committed."""
         self._document = validated(Folder(self.path), self.path).document
+        self._inode = self.path.stat().st_ino
         self._take_arrays()
-        for array in (*self._arrays.values(), *self._sums.values()):
+        for array in (*self._arrays.values(), *self._sums.arrays.values()):
             array.cut()
         count = self._arrays[STEP].shape[0] if STEP in self._arrays else 0
         self.steps = [int(step) for step in self._arrays[STEP].read(0, count)] if count else []

@@ -16,6 +16,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from throughtime._errors import StoreError
 from throughtime._store.codecs import (
     COMPRESSED,
@@ -28,10 +30,8 @@ from throughtime._store.codecs import (
     empty_value,
     row_checksums,
 )
-from throughtime._store.files import Damaged
-from throughtime._store.validate import ArrayLayout
-
-import numpy as np
+from throughtime._store.files import DamageError
+from throughtime._store.schema import ArrayLayout
 
 _CHUNK_BYTES, _MOST_STEPS = 32768, 256  # a chunk is written anew with each step that goes into it
 
@@ -202,7 +202,7 @@ class StoredArray:
                     raise StoreError(
                         f"{file} is missing: the run is damaged, and cannot be continued."
                     ) from None
-            except Damaged as error:
+            except DamageError as error:
                 raise StoreError(f"{file} is damaged: {error}. The run cannot be continued.") from None
         return steps
 

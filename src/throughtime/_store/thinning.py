@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from throughtime._store.layout import Commit, replace_file
+from throughtime._store.schema import COMMIT
 from throughtime._store.stored_array import StoredArray
-from throughtime._store.validate import COMMIT
 
 
 def write_thinned(
