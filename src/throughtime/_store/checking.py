@@ -47,7 +47,7 @@ def damage(path: str | os.PathLike[str]) -> Iterator[str]:
             return
     sums: dict[str, Any] = {}
     for number, keys in enumerate(commit.document["attributes"].get(SUMS, [])):
-        layout = ArrayLayout(sums_key(number), sums_metadata(commit.count, len(keys)))
+        layout = ArrayLayout(sums_key(number), sums_metadata(commit.n_steps, len(keys)))
         try:
             sums.update(zip(keys, StoredValues(files, layout, path, steps).read().T, strict=True))
         except StoreError as error:

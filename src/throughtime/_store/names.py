@@ -20,7 +20,7 @@ def folder_of(key: str) -> str:
     Examples
     --------
     >>> folder_of("encoder/lstm/hidden"), folder_of("a\\b/hidden")
-    ('encoder/lstm/hidden', 'a_b~5e27bb6d/hidden')
+    ('encoder/lstm/hidden', 'a_b~c62016d0/hidden')
     """
     *layers, name = key.split("/")
     # The root's own `step` is an array; a layer of that name lies beside it.

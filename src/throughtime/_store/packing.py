@@ -78,7 +78,7 @@ def _write(folder: Path, files: Files, commit: Any, path: Any) -> None:
     packed = {key: node_of(folder, key) for key in nodes}
     text = Commit({"attributes": attributes, "consolidated_metadata": {"metadata": packed}})
     shapes = {key: each.shape for key, each in commit.arrays.items()}
-    replace_file(folder / COMMIT, text.text(commit.count, shapes), durable=True)
+    replace_file(folder / COMMIT, text.text(commit.n_steps, shapes), durable=True)
 
 
 def _pack_array(group: Any, values: StoredValues, layout: ArrayLayout) -> None:

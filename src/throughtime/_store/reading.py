@@ -19,7 +19,7 @@ from throughtime._store.schema import ArrayLayout
 _HEADERS = 4096  # bytes that a codec may add, beside a hundredth of the chunk
 
 
-class StoredValues(BackendArray):  # type: ignore[misc]
+class StoredValues(BackendArray):
     """Values of one array, read when they are used.
 
     Parameters
@@ -32,7 +32,9 @@ class StoredValues(BackendArray):  # type: ignore[misc]
         Training steps, for errors; empty for labels.
     """
 
-    def __init__(self, files: Files, layout: ArrayLayout, path: Any, steps: Sequence[int] = ()) -> None:
+    def __init__(
+        self, files: Files, layout: ArrayLayout, path: Any, steps: Sequence[int] | Array = ()
+    ) -> None:
         self._files, self._layout, self._path, self._steps = files, layout, path, steps
         self.shape, self.dtype = layout.shape, layout.dtype
 
@@ -49,7 +51,8 @@ class StoredValues(BackendArray):  # type: ignore[misc]
         StoreError
             A chunk is damaged; it names the steps that are in it.
         """
-        return self._read_part((slice(start, stop),))
+        values: Array = self._read_part((slice(start, stop),))
+        return values
 
     def _read_part(self, key: tuple[int | slice, ...]) -> Any:
         key = (*key, *[slice(None)] * (len(self.shape) - len(key)))

@@ -206,8 +206,8 @@ class Run:
         found = validated(Folder(self.path), self.path)
         if found.digest is False:
             raise StoreError(
-                f"{file} was changed after it was written, so that nothing is added to it. `throughtime check` "
-                "names what is damaged. Give another path."
+                f"{file} was changed after it was written: nothing is added to it. `throughtime check` names "
+                "what is damaged. Give another path."
             )
         return found.document
 

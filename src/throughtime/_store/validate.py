@@ -45,7 +45,7 @@ class Committed(NamedTuple):
     ----------
     document : dict
     arrays : dict of str to ArrayLayout
-    count : int
+    n_steps : int
         Steps that are committed.
     digest : bool or None
         Whether the record is as it was written; None where that cannot be seen.
@@ -53,7 +53,7 @@ class Committed(NamedTuple):
 
     document: dict[str, Any]
     arrays: dict[str, ArrayLayout]
-    count: int
+    n_steps: int
     digest: bool | None
 
 
