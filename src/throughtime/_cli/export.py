@@ -26,13 +26,13 @@ def export(run: Path, output: Path, to: str | None) -> None:
     Raises
     ------
     StoreError
-        No format is named, or two are; there is no such folder; the file cannot be written.
+        No format is named, or two are; the file cannot be written.
     """
     kind = _format_of(output, to)
-    if not output.absolute().parent.is_dir():
-        raise tt.StoreError(
-            f"There is no folder {output.absolute().parent}. Make it first, or give another path."
-        )
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise tt.StoreError(f"{output.parent} cannot be made: {error.strerror}. Give another path.") from None
     if kind == "zarr":
         pack(run, output)
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from uuid import uuid4
 
 import xarray as xr
 
-from throughtime._errors import StoreError, ThroughTimeWarning
+from throughtime._arguments import takes
+from throughtime._errors import StoreError, warn
 from throughtime._store.files import Files, Zip, files_at
 from throughtime._store.reading import StoredValues, lazy
 from throughtime._store.schema import COMMIT, DIGEST, NAME, STEP, SUMS
@@ -20,6 +20,7 @@ from throughtime._store.validate import Committed, validated
 _OURS = {SUMS, DIGEST, NAME, "_FillValue"}  # attributes that are of the store, not of the model
 
 
+@takes(StoreError)
 def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
     """Open a run as a tree with a `step` dim, lazily: arrays are read when they are used.
 
@@ -57,10 +58,8 @@ def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
     """
     files, commit = opened(path)
     if commit.digest is False:
-        warnings.warn(
-            f"{path}/{COMMIT} was changed after it was written. `throughtime check` looks at all of the run.",
-            ThroughTimeWarning,
-            stacklevel=2,
+        warn(
+            f"{path}/{COMMIT} was changed after it was written. `throughtime check` looks at all of the run."
         )
     return tree_of(files, commit, path, in_chunks=True)
 
