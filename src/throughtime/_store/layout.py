@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+import zarr
 
 from throughtime._errors import StoreError
 from throughtime._store.codecs import COMPRESSION, checksum
@@ -105,6 +106,20 @@ def named_attributes(attributes: Mapping[Any, Any], path: str, key: str) -> dict
     """Give attributes, and the name of what lies in a folder of another name."""
     name = path.rpartition("/")[2]
     return {**plain_attributes(attributes), **({} if name == key.rpartition("/")[2] else {NAME: name})}
+
+
+def new_nodes(path: Path, tree: xr.DataTree, variables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Make groups and empty arrays, and write labels; return the metadata of all by key."""
+    group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
+    keys = []
+    for node in tree.subtree:
+        if node is not tree:
+            new_group(group, node)
+        for name, coordinate in node.to_dataset(inherit=False).coords.items():
+            keys.append(new_labels(group, f"{node.path}/{name}".strip("/"), coordinate.variable))
+    keys += [new_array(group, name, variable) for name, variable in variables.items()]
+    nodes = {*keys, *(parent for key in keys for parent in parents(key))}
+    return {key: node_of(path, key) for key in sorted(nodes)}
 
 
 class Commit:

@@ -20,10 +20,8 @@ from throughtime._store.layout import (
     empty_document,
     is_optional,
     new_array,
-    new_group,
-    new_labels,
+    new_nodes,
     node_of,
-    parents,
     plain_attributes,
     replace_file,
     variables_of,
@@ -250,17 +248,7 @@ class Run:
     def _create(self, tree: xr.DataTree, variables: Mapping[str, Labelled]) -> None:
         """Make groups and empty arrays, and write labels."""
         self._document["attributes"].update(plain_attributes(tree.attrs))
-        group = zarr.open_group(str(self.path), mode="r+", use_consolidated=False)
-        made: dict[str, Any] = {STEP: xr.Variable((), np.int64(0)), **variables}
-        keys = []
-        for node in tree.subtree:
-            if node is not tree:
-                new_group(group, node)
-            for name, coordinate in node.to_dataset(inherit=False).coords.items():
-                keys.append(new_labels(group, f"{node.path}/{name}".strip("/"), coordinate.variable))
-        keys += [new_array(group, path, variable) for path, variable in made.items()]
-        nodes = {*keys, *(parent for key in keys for parent in parents(key))}
-        metadata = {key: node_of(self.path, key) for key in sorted(nodes)}
+        metadata = new_nodes(self.path, tree, {STEP: xr.Variable((), np.int64(0)), **variables})
         self._document["consolidated_metadata"]["metadata"] = metadata
         self._document["attributes"][SUMS] = []
         self._take_arrays()
