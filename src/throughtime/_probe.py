@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from throughtime._batch import Batch, take
 from throughtime._budget import Budget, ExceededError, Need, allowed
 from throughtime._chunks import capture_in_chunks
 from throughtime._errors import LossError, NoGradientError, SchemaError, ThroughTimeWarning
-from throughtime._inside import Warn, apart, per_sample, with_inside
+from throughtime._inside import Warn, apart, certified, per_sample, with_inside
 from throughtime._label import Captured, Labels
 from throughtime._record import (
     UNREACHED,
@@ -107,7 +108,8 @@ class Probe:
         self._check_reached(held[0])
 
         def finish(warn: Warn) -> Captured:
-            record = self._completed(held.pop(), warn=warn)  # held by nobody else while it is solved
+            record = self._completed(held.pop())  # held by nobody else while it is solved
+            record = _certified(record, warn)
             self._check_named(record)
             return self._labelled(record, batch)
 
@@ -195,7 +197,7 @@ class Probe:
             raise LossError(f"Without labels there is no {names}: pass y, or a dataset of (x, y).")
         self._check_reached(record)
         self._check_named(record)
-        return record
+        return _certified(record, partial(warnings.warn, category=ThroughTimeWarning, stacklevel=7))
 
     def _whole(self, batch: Batch) -> Budget:
         """Say what the whole batch may take."""
@@ -225,7 +227,7 @@ class Probe:
             _memory.release()  # what the framework held; it takes time, and more to take it anew
         return recorded
 
-    def _completed(self, record: ModelRecord, *, solve: bool = True, warn: Warn | None = None) -> ModelRecord:
+    def _completed(self, record: ModelRecord, *, solve: bool = True) -> ModelRecord:
         """Undo the batch mean and, if asked to, solve what is inside."""
         has_labels = record.loss is not None
         wanted = self._quantities if has_labels else self._quantities - _schema.GRADIENT_QUANTITIES
@@ -233,7 +235,7 @@ class Probe:
         record = replace(record, layers=())
         done: list[LayerRecord] = []
         while leaves:  # each is let go once it is solved
-            done.append(with_inside(leaves.pop(0), wanted if solve else frozenset(), warn))
+            done.append(with_inside(leaves.pop(0), wanted if solve else frozenset()))
         return replace(record, layers=tuple(done))
 
     def _check_named(self, record: ModelRecord) -> None:
@@ -258,6 +260,10 @@ class Probe:
         if not self._is_group or len(unreached) == len(record.layers):
             raise NoGradientError(text)
         warnings.warn(text, ThroughTimeWarning, stacklevel=5)
+
+
+def _certified(record: ModelRecord, warn: Warn) -> ModelRecord:
+    return replace(record, layers=tuple(certified(leaf, warn) for leaf in record.layers))
 
 
 def _largest(leaf: LayerRecord) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import xarray as xr
 
 import throughtime as tt
-from throughtime.diagnostics.checks import certified
+from throughtime.diagnostics.checks import why_refused
 
 from .runs import arrays
 
@@ -21,9 +21,7 @@ def complaints(tree: xr.DataTree) -> Iterator[str]:
             yield f"{key} cannot be read: {type(error).__name__}: {error}"
             return
     for leaf in tree.leaves:
-        try:
-            certified(leaf)
-        except tt.DiagnosticError as error:
-            yield str(error)
+        if leaf.data_vars and (reason := why_refused(leaf.to_dataset())):
+            yield reason
     if (broken := tt.diagnostics.first_nonfinite(tree)) is not None:
         yield str(broken)
