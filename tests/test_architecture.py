@@ -20,8 +20,10 @@ MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob(
 TORCH = {
     "_budget",
     "_errors",
+    "_data",
     "_random_states",
     "_record",
+    "_restoring",
     "adapters/alike",
     "adapters/attributes",
     "adapters/needs",
@@ -54,7 +56,15 @@ OF_EVERY_KERAS = {
     "adapters/wanted",
     "adapters/whole",
 }
-OF_EVERY_ADAPTER = {"_budget", "_errors", "_random_states", "_record", "adapters/alike", "numpy"}
+OF_EVERY_ADAPTER = {
+    "_budget",
+    "_errors",
+    "_random_states",
+    "_record",
+    "_restoring",
+    "adapters/alike",
+    "numpy",
+}
 KERAS = OF_EVERY_ADAPTER | OF_EVERY_KERAS | {"keras"}
 TF_KERAS = OF_EVERY_ADAPTER | OF_EVERY_KERAS | {"adapters/selection", "tensorflow"}
 OF_A_LIVE_FIGURE = {"_scale", "_theme", "bokeh", "numpy", "render"}
@@ -73,11 +83,13 @@ MAY_IMPORT = {
     "_alarm": {"rich"},
     "_versions": set(),
     "_recorded": {"_errors", "numpy", "xarray"},
-    "_random_states": {"numpy"},
+    "_data": {"numpy"},
+    "_restoring": set(),
+    "_random_states": {"_restoring", "numpy"},
     "_memory": set(),
     "_budget": {"_errors", "dask", "numpy"},
     "_chunks": {"_budget", "_errors", "_record", "_schema", "numpy"},
-    "_batch": {"_errors", "_random_states", "numpy"},
+    "_batch": {"_data", "_errors", "_random_states", "numpy"},
     "_inside": {
         "_cell_registry",
         "_errors",
@@ -105,8 +117,8 @@ MAY_IMPORT = {
         "numpy",
         "xarray",
     },
-    "_lag_matrix": {"_batch", "_errors", "_probe", "_record", "_schema", "numpy", "xarray"},
-    "_capture": {"_batch", "_lag_matrix", "_probe", "_schema", "xarray"},
+    "_lag_matrix": {"_batch", "_data", "_errors", "_probe", "_record", "_schema", "numpy", "xarray"},
+    "_capture": {"_batch", "_errors", "_lag_matrix", "_probe", "_schema", "xarray"},
     "_monitor/": {
         "_alarm",
         "_budget",
@@ -173,6 +185,7 @@ MAY_IMPORT = {
         "_alarm",
         "_as_text",
         "_batch",
+        "_data",
         "cells",
         "_errors",
         "_lag_matrix",
@@ -192,7 +205,7 @@ MAY_IMPORT = {
     "testing": {"_check_cell", "_convert", "_schema", "_synthetic", "numpy", "xarray"},
     "adapters/__init__": {"_errors"},
     "_stepwise": {"_record", "_schema", "cells"},
-    "adapters/attributes": set(),
+    "adapters/attributes": {"_restoring"},
     "adapters/needs": {"_budget"},
     "adapters/alike": {"_record"},
     "adapters/selection": {"_errors"},

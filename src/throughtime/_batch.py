@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from throughtime._data import leaves, to_numpy
 from throughtime._errors import BatchError, ThroughTimeWarning
 from throughtime._random_states import random_states_restored
 
@@ -87,6 +88,8 @@ def _is_data(value: Any) -> bool:
 def _arrays(value: Any) -> Any:
     """Make arrays of nested lists of numbers; keep structures of arrays, and arrays, as they are."""
     if value is None or hasattr(value, "shape"):
+        if isinstance(value, np.ndarray):
+            return to_numpy(value)  # frameworks know native byte order only
         return value.to_numpy() if hasattr(value, "to_numpy") else value
     if isinstance(value, Mapping):
         return {key: _arrays(item) for key, item in value.items()}
@@ -176,19 +179,11 @@ def _origin(dataset: Any) -> str:
 
 
 def _refuse_empty(batch: Batch) -> None:
-    for array in _leaves(batch.x):
+    for array in leaves(batch.x):
         shape = getattr(array, "shape", ())
         if not shape or 0 in tuple(shape):
             raise BatchError(
                 f"The batch has shape {tuple(shape)}: expected samples on the first axis, and at least one."
             )
-    if not _leaves(batch.x):
+    if not leaves(batch.x):
         raise BatchError("There is no batch: x is None or an empty structure.")
-
-
-def _leaves(structure: Any) -> list[Any]:
-    if isinstance(structure, Mapping):
-        return [leaf for item in structure.values() for leaf in _leaves(item)]
-    if isinstance(structure, (list, tuple)):
-        return [leaf for item in structure for leaf in _leaves(item)]
-    return [] if structure is None else [structure]

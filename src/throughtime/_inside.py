@@ -22,12 +22,12 @@ _LSTM_ONLY = frozenset({"cell", "cell_gradient", "initial_cell_gradient"})
 _GATED_ONLY = frozenset({"gate_activation"})
 _CERTIFICATES = ("certificate_weights", "certificate_time")
 _GOES_ON = (
-    "more rounding than usual, as chaotic networks and saturated gates make it; diagnostics go on with a note "
-    "up to {limit}"
+    "more rounding than usual, as chaotic networks and saturated gates make it; diagnostics go on with a "
+    "note up to {limit}"
 )
 _REFUSED = (
-    "its gradients inside the layer do not reproduce what the framework computed, and diagnostics refuse "
-    "them beyond {limit}"
+    "its gradients inside the layer do not reproduce what the framework computed, and beyond {limit} "
+    "diagnostics will refuse them"
 )
 _NOT_TOLD = "the cell does not tell it while it is unrolled"
 

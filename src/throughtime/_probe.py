@@ -5,8 +5,11 @@ Chooses the adapter, takes the batch, lets the adapter record, solves what is in
 
 from __future__ import annotations
 
+import threading
 import warnings
+import weakref
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -32,6 +35,8 @@ from throughtime._record import (
 )
 
 _GROUPS = ("recurrent", "all")
+_LOCKS: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+_LOCKS_LOCK = threading.Lock()
 _FEW = 256  # arrays as large as the largest one; a capture takes some tens of them
 
 
@@ -79,7 +84,9 @@ class Probe:
         self._budget = None if budget is None else allowed(budget)
         self._adapter, self._pass = chosen, {"loss": loss, "training": training}
         self._model, self._label = model, Labels()
-        self._probe = chosen.Probe(model, loss=loss, layers=layers, request=request)
+        self._lock = _lock_of(model)
+        with self._lock:
+            self._probe = chosen.Probe(model, loss=loss, layers=layers, request=request)
 
     def __call__(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> xr.DataTree:
         """Capture one batch. See `capture` for the arguments and what is returned."""
@@ -161,7 +168,8 @@ class Probe:
         if batch.y is None:
             raise LossError("Without labels there is no loss: pass y, or a dataset of (x, y).")
         weight = batch.sample_weight if step is None else _at_step(batch, step)
-        values = self._adapter.losses(self._model, batch.x, batch.y, weight, **self._pass)
+        with self._lock:
+            values = self._adapter.losses(self._model, batch.x, batch.y, weight, **self._pass)
         return xr.DataArray(values, dims="sample", name="loss")
 
     def expect_one_layer(self) -> None:
@@ -222,7 +230,8 @@ class Probe:
         return replace(record, layers=tuple(per_sample(leaf, factor) for leaf in record.layers))
 
     def _recorded(self, batch: Batch, budget: Budget) -> ModelRecord:
-        recorded: ModelRecord = self._probe(batch.x, batch.y, batch.sample_weight, budget)
+        with self._lock:
+            recorded: ModelRecord = self._probe(batch.x, batch.y, batch.sample_weight, budget)
         if _FEW * max(map(_largest, recorded.layers), default=0) > (budget.available or 0):
             _memory.release()  # what the framework held; it takes time, and more to take it anew
         return recorded
@@ -260,6 +269,16 @@ class Probe:
         if not self._is_group or len(unreached) == len(record.layers):
             raise NoGradientError(text)
         warnings.warn(text, ThroughTimeWarning, stacklevel=5)
+
+
+def _lock_of(model: Any) -> AbstractContextManager[object]:
+    """One lock a model: a pass changes the model's layers until it ends, which a second one must not see."""
+    try:
+        with _LOCKS_LOCK:
+            lock: AbstractContextManager[object] = _LOCKS.setdefault(model, threading.RLock())
+            return lock
+    except TypeError:  # an object that nothing can be remembered by, of another library
+        return nullcontext()
 
 
 def _certified(record: ModelRecord, warn: Warn) -> ModelRecord:

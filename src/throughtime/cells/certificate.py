@@ -172,7 +172,8 @@ def input_terms(gate_gradient: Floats, kernel: Floats) -> Floats:
 def _sizes(values: Floats) -> Floats:
     """Norm of each step of each sample, in float64."""
     squares = squared_norm(values)
-    return np.sqrt(squares.reshape(*squares.shape[:2], -1).sum(-1, dtype=np.float64))
+    sizes: Floats = np.sqrt(squares.reshape(*squares.shape[:2], -1).sum(-1, dtype=np.float64))
+    return sizes
 
 
 def certificate_time(

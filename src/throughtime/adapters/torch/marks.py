@@ -5,7 +5,7 @@ A mark shares memory with its tensor and is never handed to a user's code, which
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 
@@ -55,9 +55,23 @@ class Marks:
         self._marks.append(mark)
         return mark
 
-    def differentiate(self, loss: torch.Tensor | None, parameters: Iterable[torch.Tensor]) -> Gradients:
-        """Differentiate with respect to every mark and to the parameters given, all at once."""
-        sources = [*self._marks, *parameters]
+    def differentiate(
+        self,
+        loss: torch.Tensor | None,
+        parameters: Sequence[torch.Tensor],
+        originals: Sequence[tuple[torch.Tensor, torch.Tensor]] = (),
+    ) -> Gradients:
+        """Differentiate with respect to every mark and to the parameters given, all at once.
+
+        Parameters
+        ----------
+        loss : tensor or None
+        parameters : sequence of tensors
+        originals : sequence of pairs of tensors
+            A stand-in and its parameter: the gradients of both are added.
+        """
+        named = [*self._marks, *parameters, *(stand_in for stand_in, _ in originals)]
+        sources = [*self._marks, *parameters, *(original for _, original in originals)]
         if loss is None or not loss.requires_grad or not sources:
             return Gradients({}, 1.0)
         # float16 ends where many gradients lie: they are taken of a scaled loss, as training takes them.
@@ -67,8 +81,12 @@ class Marks:
             found = torch.autograd.grad(loss, sources, start, retain_graph=not is_last, allow_unused=True)
             if is_last or all(gradient is None or bool(gradient.isfinite().all()) for gradient in found):
                 break
-        pairs = zip(sources, found, strict=True)
-        return Gradients({id(one): (one, gradient) for one, gradient in pairs if gradient is not None}, scale)
+        summed: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        for one, gradient in zip(named, found, strict=True):
+            if gradient is not None:
+                before = summed.get(id(one))
+                summed[id(one)] = one, gradient if before is None else before[1] + gradient
+        return Gradients(summed, scale)
 
 
 class Gradients:

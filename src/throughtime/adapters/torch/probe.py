@@ -19,7 +19,7 @@ from .forward import autocast_off, called, labels_beside, place
 from .loss import Labels, check_loss, total, tried_factor
 from .marks import Marks
 from .meter import Meter
-from .restore import stand_in, untouched
+from .restore import gradients_on, stand_in, untouched
 from .tap import Recorder
 
 
@@ -57,7 +57,8 @@ class Probe:
         """
         if y is not None:
             check_loss(self.loss)
-        with untouched(self.model, self.loss):
+        kept = untouched(self.model, self.loss)
+        with kept, kept, gradients_on():
             return self._captured(x, y, sample_weight, budget)
 
     def samples(self, x: Any) -> int:
@@ -93,6 +94,7 @@ class Probe:
         wanted = self.request.quantities - (frozenset() if has_labels else self.request.gradients)
         watched = [entry.layer for entry in self.found]
         frozen = [id(weight) for weight in self.model.parameters() if not weight.requires_grad]
+        originals = {id(weight): weight for module in watched for weight in module.parameters()}
         stand_ins = stand_in(self.model, self.loss, watched, training=self.request.training)
         device, dtype = place(self.model)
         inputs = structure.own(x, device, dtype)
@@ -105,7 +107,13 @@ class Probe:
             loss = total(self.loss, output, labels)
         recorder.close()
         weights = _weights(watched) if "weight_gradients" in wanted else []
-        gradients = marks.differentiate(loss, weights)
+        # A loss that holds parameters, as for a penalty, has the originals.
+        held = [
+            (stand_ins[name], one)
+            for name, one in originals.items()
+            if weights and one.requires_grad and name in stand_ins
+        ]
+        gradients = marks.differentiate(loss, weights, held)
         if has_labels:
             reduced = self._reduced(output, labels, recorder)
         done = Pass(

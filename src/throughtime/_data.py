@@ -1,0 +1,58 @@
+"""Arrays of any library as NumPy's, and structures of arrays: dicts, lists and tuples in one another.
+
+Knows no framework by import: a torch tensor is what has `detach`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+def to_numpy(value: Any) -> npt.NDArray[Any]:
+    """Bring an array or tensor to NumPy, in native byte order; bfloat16, which NumPy has not, as float32.
+
+    Examples
+    --------
+    >>> to_numpy(np.ones(2, ">f4")).dtype.isnative
+    True
+    """
+    if hasattr(value, "detach"):  # a torch tensor, wherever it is
+        value = value.detach().cpu()
+        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
+        value = value.resolve_conj().resolve_neg()
+    array = np.asarray(value)
+    if array.dtype.name == "bfloat16":  # as JAX and TensorFlow bring it to NumPy
+        return array.astype(np.float32)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def mapped(change: Callable[[Any], Any], structure: Any) -> Any:
+    """Apply a function to every leaf; a named tuple, as a packed sequence is one, is a leaf.
+
+    Examples
+    --------
+    >>> mapped(lambda leaf: leaf + 1, {"a": 1, "b": [2, (3,)]})
+    {'a': 2, 'b': [3, (4,)]}
+    """
+    if isinstance(structure, Mapping):
+        return {name: mapped(change, part) for name, part in structure.items()}
+    if isinstance(structure, (list, tuple)) and not hasattr(structure, "_fields"):
+        return type(structure)(mapped(change, part) for part in structure)
+    return change(structure)
+
+
+def leaves(structure: Any) -> list[Any]:
+    """List every leaf but None.
+
+    Examples
+    --------
+    >>> leaves({"a": 1, "b": [2, (None, 3)]})
+    [1, 2, 3]
+    """
+    found: list[Any] = []
+    mapped(found.append, structure)
+    return [leaf for leaf in found if leaf is not None]
