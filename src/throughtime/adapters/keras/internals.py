@@ -121,5 +121,5 @@ def forget_keras_logits(tensor: Any) -> None:
 
 
 def global_state_of_this_thread() -> Any:
-    """Return the object whose attributes are Keras' name counters, open scopes and variables without a value."""
+    """Return what has Keras' name counters, open scopes and variables without a value as attributes."""
     return global_state.GLOBAL_STATE_TRACKER
