@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 import throughtime as tt
-from throughtime import diagnostics
 
 B, T, M, N = 6, 9, 3, 4
 MSE = nn.MSELoss()
@@ -48,15 +47,21 @@ def test_a_penalty_on_parameters_that_the_loss_holds_is_part_of_the_weight_gradi
     tree = tt.capture(model, x, y, loss=loss, layers="all")
     loss(model(x), y).backward()
     leaf = tree["lstm"].to_dataset()
-    for name, parameter in (("kernel", model.lstm.weight_ih_l0), ("recurrent_kernel", model.lstm.weight_hh_l0)):
+    for name, parameter in (
+        ("kernel", model.lstm.weight_ih_l0),
+        ("recurrent_kernel", model.lstm.weight_hh_l0),
+    ):
         ours = leaf[f"{name}_gradient"].sel(gate=GATES).transpose("gate", "unit", ...).values
         assert parameter.grad is not None
-        np.testing.assert_allclose(ours.reshape(parameter.shape), parameter.grad.numpy(), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(
+            ours.reshape(parameter.shape), parameter.grad.numpy(), rtol=1e-4, atol=1e-6
+        )
     assert model.head.weight.grad is not None
     np.testing.assert_allclose(tree["head"]["weight_gradient"].values, model.head.weight.grad, rtol=1e-4)
     assert float(leaf["certificate_weights"]) < 1e-5  # of the layer's own share
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 @pytest.mark.parametrize("steps", [1, T])
 def test_a_projected_lstm_in_both_directions_has_an_inside_at_any_length(steps: int) -> None:
     model, (x, y) = Reader(proj_size=2, bidirectional=True), data()
@@ -70,9 +75,14 @@ def test_a_projected_lstm_in_both_directions_has_an_inside_at_any_length(steps: 
 
 @pytest.mark.parametrize(
     "odd",
-    [lambda a: a[:, ::-1][:, ::-1][::-1][::-1], lambda a: a.astype(">f4"), lambda a: np.flip(np.flip(a, 1).copy(), 1)],
+    [
+        lambda a: a[:, ::-1][:, ::-1][::-1][::-1],
+        lambda a: a.astype(">f4"),
+        lambda a: np.flip(np.flip(a, 1).copy(), 1),
+    ],
     ids=["views", "big-endian", "negative strides"],
 )
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 @pytest.mark.parametrize("settings", [{}, {"proj_size": 2}], ids=["plain", "projected"])
 def test_strides_and_byte_order_change_nothing(odd: Any, settings: dict[str, Any]) -> None:
     model, (x, y) = Reader(**settings), data(every_step=True)
@@ -87,11 +97,10 @@ def test_a_lag_matrix_of_bfloat16_tensors() -> None:
     model, (x, y) = Reader(), data(every_step=True)
     model.every_step = True
     loss = nn.MSELoss(reduction="none")
-    half = tt.lag_matrix(Reader().bfloat16().train(False), x[:, -1:].bfloat16(), y[:, -1:].bfloat16(), loss=loss) if T == 1 else None
-    assert half is None
-    rounded = model.bfloat16()
-    found = tt.lag_matrix(rounded, x.bfloat16(), y.bfloat16(), loss=loss)["lstm"]["lag_matrix"]
-    truth = tt.lag_matrix(model.float(), x.bfloat16().float(), y.bfloat16().float(), loss=loss)["lstm"]["lag_matrix"]
+    found = tt.lag_matrix(model.bfloat16(), x.bfloat16(), y.bfloat16(), loss=loss)["lstm"]["lag_matrix"]
+    truth = tt.lag_matrix(model.float(), x.bfloat16().float(), y.bfloat16().float(), loss=loss)["lstm"][
+        "lag_matrix"
+    ]
     np.testing.assert_allclose(found, truth, atol=0.05 * float(truth.max()))
 
 
@@ -106,13 +115,10 @@ def test_capture_hands_weights_mode_and_budget_on_to_the_lag_matrix() -> None:
     by_step = np.zeros((B, T))
     by_step[:, 2] = 3.0
     only = tt.capture(model, x, y, sample_weight=by_step, **asked)["lstm"]
-    np.testing.assert_allclose(only["lag_matrix"].sel(loss_time=2), 3 * plain.sel(loss_time=2), rtol=1e-4, atol=1e-9)
-    assert not only["lag_matrix"].drop_sel(loss_time=2).any()
     np.testing.assert_allclose(
-        only["lag_matrix"].sel(loss_time=2) ** 2,
-        (only["hidden_gradient"] ** 2).sum("unit") + 0 * plain.sel(loss_time=2),
-        atol=float((only["lag_matrix"] ** 2).max()),
+        only["lag_matrix"].sel(loss_time=2), 3 * plain.sel(loss_time=2), rtol=1e-4, atol=1e-9
     )
+    assert not only["lag_matrix"].drop_sel(loss_time=2).any()
     with pytest.raises(tt.TooLargeError):
         tt.capture(model, x, y, budget="1 kB", **asked)
 
@@ -144,8 +150,8 @@ def test_forgotten_labels_are_one_warning_that_says_what_is_left_out() -> None:
 ODD = {
     "no batch axis": (lambda x: x[0], r"\(9, 3\).*lstm.*\(sample, time, 3\).*x\[None\]"),
     "other width": (lambda x: x[..., :2], r"\(6, 9, 2\).*lstm.*3 features.*got 2"),
-    "integers": (lambda x: x.long(), r"torch\.int64.*lstm.*torch\.float32"),
-    "complex": (lambda x: x.to(torch.complex64), r"torch\.complex64.*lstm.*torch\.float32"),
+    "integers": (lambda x: x.long(), r"lstm takes torch\.float32, and got torch\.int64"),
+    "complex": (lambda x: x.to(torch.complex64), r"lstm takes torch\.float32, and got torch\.complex64"),
 }
 
 
@@ -166,13 +172,3 @@ def test_what_a_models_own_code_raises_stays_as_it_is() -> None:
     x, y = data()
     with pytest.raises(ZeroDivisionError, match="mine"):
         tt.capture(Raising(), x, y, loss=MSE)
-
-
-def chaotic(seed: int) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
-    """A tanh network of gain 2: errors of rounding grow by e^0.12 a step."""
-    torch.manual_seed(seed)
-    model, units = nn.RNN(1, 256, batch_first=True).double(), 256
-    with torch.no_grad():
-        model.weight_hh_l0.copy_(2 * torch.randn(units, units) / units**0.5)
-        model.weight_ih_l0.normal_()
-    return model, 0.5 * torch.randn(1, 600, 1).double(), torch.zeros(1, 600, units).double()

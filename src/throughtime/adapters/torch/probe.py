@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from throughtime._budget import Budget, ExceededError
-from throughtime._errors import AmbiguousLayerError
+from throughtime._errors import AmbiguousLayerError, BatchError, ThroughTimeError
 from throughtime._record import ModelRecord, Request
 from throughtime.adapters.alike import Alike
 
@@ -142,6 +142,12 @@ class Probe:
         try:
             output = called(self.model, inputs)
             meter.add_output(structure.tensors(output), is_watched=False)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            if not recorder.unfit or isinstance(error, ThroughTimeError):
+                raise
+            raise BatchError(
+                f"The model cannot run on x of shape {structure.shapes(inputs)}: {recorder.unfit}."
+            ) from error
         except ExceededError:
             if meter.budget.part == meter.budget.samples:
                 self._samples = parts.Samples(meter.budget.samples, recorder.time_major)
