@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from throughtime._errors import FeatureError
 from throughtime._features.warn import warn
+from throughtime._printable import Printable
 
 Values = NDArray[np.float64]
 
@@ -24,7 +25,7 @@ BLOCK_DIMS = ("direction", "gate")
 
 
 @dataclass(frozen=True)
-class Features:
+class Features(Printable):
     """What a picture needs: values (sample, time, channel), a name for every index, and a title's words."""
 
     values: Values

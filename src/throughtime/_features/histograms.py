@@ -18,12 +18,13 @@ from throughtime._features.data import (
     labels,
     numbered,
 )
+from throughtime._printable import Printable
 
 NOT_CHANNELS = ("sample", "batch", "time")
 
 
 @dataclass(frozen=True)
-class Bars:
+class Bars(Printable):
     """The histogram of one panel."""
 
     name: str

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,6 +24,7 @@ from throughtime._features.panel_style import INK, Frame
 from throughtime._features.save_figure import checked_path, save_figure
 from throughtime._features.titles import wrapped
 from throughtime._features.warn import warn
+from throughtime._printable import printable
 
 MOST_SUBPLOTS = 64
 WIDEST = 12.0  # inches, what a notebook shows without shrinking
@@ -94,9 +96,10 @@ def panels(
         fig = _figure(frame, rows, columns, size)
         canvas = _fresh_axes(fig, count, rows, columns, share=(share_x, share_y))
     try:
-        yield canvas
-        if path is not None:
-            save_figure(canvas.fig.figure, path)
+        with mpl.rc_context({"text.parse_math": False}):  # a name may hold a dollar sign
+            yield canvas
+            if path is not None:
+                save_figure(canvas.fig.figure, path)
     except BaseException:
         if frame.target.is_new:
             plt.close(canvas.fig.figure)
@@ -183,6 +186,7 @@ def entitle(canvas: Canvas, frame: Frame, parts: Sequence[str], names: tuple[str
     title = frame.show_title
     if not isinstance(title, str):
         title = wrapped(parts, fig.bbox.width / fig.dpi, frame.title_fontsize) if title else ""
+    title = printable(title)
     x_name, y_name = (name if shown else "" for name, shown in zip(names, frame.ticks, strict=True))
     if canvas.is_ours and len(canvas.panels) > 1:
         # An empty one would still take its room.

@@ -7,6 +7,7 @@ own is any object with that method, and `close()` if it has something to close.
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,13 @@ _HOMES = {
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - the one list above is the truth
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module 'throughtime.sinks' has no attribute {name!r}")
+        near = [sink for sink in _HOMES if sink.lower() == name.lower()] or get_close_matches(name, _HOMES, 1)
+        hint = f". Did you mean {near[0]}?" if near else f". It has {', '.join(__all__)}."
+        raise AttributeError(f"module 'throughtime.sinks' has no attribute {name!r}{hint}")
     return getattr(import_module(f"throughtime.{_HOMES[name]}"), name)
