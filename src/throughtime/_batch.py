@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from throughtime._data import leaves, to_numpy
+from throughtime._data import is_packed, leaves, to_numpy
 from throughtime._errors import BatchError, ThroughTimeWarning
 from throughtime._random_states import random_states_restored
 
@@ -180,7 +180,7 @@ def _origin(dataset: Any) -> str:
 
 def _refuse_empty(batch: Batch) -> None:
     for array in leaves(batch.x):
-        shape = getattr(array, "shape", ())
+        shape = getattr(array.data if is_packed(array) else array, "shape", ())
         if not shape or 0 in tuple(shape):
             raise BatchError(
                 f"The batch has shape {tuple(shape)}: expected samples on the first axis, and at least one."

@@ -31,7 +31,7 @@ def to_numpy(value: Any) -> npt.NDArray[Any]:
 
 
 def mapped(change: Callable[[Any], Any], structure: Any) -> Any:
-    """Apply a function to every leaf; a named tuple, as a packed sequence is one, is a leaf.
+    """Apply a function to every leaf; torch's packed sequence, a named tuple, is one.
 
     Examples
     --------
@@ -40,9 +40,15 @@ def mapped(change: Callable[[Any], Any], structure: Any) -> Any:
     """
     if isinstance(structure, Mapping):
         return {name: mapped(change, part) for name, part in structure.items()}
-    if isinstance(structure, (list, tuple)) and not hasattr(structure, "_fields"):
-        return type(structure)(mapped(change, part) for part in structure)
-    return change(structure)
+    if not isinstance(structure, (list, tuple)) or is_packed(structure):
+        return change(structure)
+    parts = [mapped(change, part) for part in structure]
+    return type(structure)(*parts) if hasattr(structure, "_fields") else type(structure)(parts)
+
+
+def is_packed(value: Any) -> bool:
+    """Whether a value is torch's packed sequence."""
+    return hasattr(value, "batch_sizes")
 
 
 def leaves(structure: Any) -> list[Any]:

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from throughtime._batch import Batch, take
-from throughtime._data import mapped, to_numpy
+from throughtime._data import is_packed, mapped, to_numpy
 from throughtime._errors import BatchError, LossError, NoGradientError
 from throughtime._probe import Probe
 from throughtime._record import Array
@@ -140,7 +140,7 @@ def _copies(structure: Any, count: int) -> Any:
 
 
 def _repeated(leaf: Any, count: int) -> Array:
-    if hasattr(leaf, "_fields"):
+    if is_packed(leaf):
         raise BatchError(
             f"A lag matrix is made from copies of the batch, which a {type(leaf).__name__} has no axis "
             "for. Give padded arrays, samples first."

@@ -242,9 +242,5 @@ class Leaves:
 
 
 def _flat(structure: Any) -> list[Any]:
-    """List what may have samples and steps; a packed sequence has none."""
-    return [
-        each
-        for each in _data.leaves(structure)
-        if getattr(each, "shape", ()) and not hasattr(each, "_fields")
-    ]
+    """List what may have samples and steps; a packed sequence has no shape."""
+    return [each for each in _data.leaves(structure) if getattr(each, "shape", ())]
