@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
+from dataclasses import replace
 from typing import Any
 
 import xarray as xr
 
-from throughtime import _schema
+from throughtime import _rules, _schema
+from throughtime._arguments import takes
 from throughtime._batch import take
-from throughtime._errors import ThroughTimeWarning
+from throughtime._errors import SchemaError, warn
 from throughtime._lag_matrix import lag_matrix
 from throughtime._probe import Probe
 
@@ -20,6 +21,7 @@ _NO_LABELS = (
 )
 
 
+@takes(quantities=replace(_rules.names, error=SchemaError))
 def capture(
     model: Any,
     x: Any,
@@ -127,7 +129,7 @@ def capture(
     tree = probe(batch.x, batch.y, sample_weight=batch.sample_weight)
     tree.attrs["batch"] = batch.origin
     if quantities == "all" and "gradients" in tree.attrs:
-        warnings.warn(_NO_LABELS, ThroughTimeWarning, stacklevel=2)
+        warn(_NO_LABELS)
     if wants_lags:
         lags = lag_matrix(model, batch.x, batch.y, sample_weight=batch.sample_weight, **settings)
         for node in lags.leaves:

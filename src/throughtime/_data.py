@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 
 def to_numpy(value: Any) -> npt.NDArray[Any]:
-    """Bring an array or tensor to NumPy, in native byte order; bfloat16, which NumPy has not, as float32.
+    """Bring an array or tensor to NumPy, in native byte order; formats that NumPy lacks become float32.
 
     Examples
     --------
@@ -22,12 +22,14 @@ def to_numpy(value: Any) -> npt.NDArray[Any]:
     """
     if hasattr(value, "detach"):  # a torch tensor, wherever it is
         value = value.detach().cpu()
-        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
-        value = value.resolve_conj().resolve_neg()
+        value = value.to_dense() if value.is_sparse else value
+        is_known = not any(word in str(value.dtype) for word in ("bfloat16", "float8"))
+        value = (value if is_known else value.float()).resolve_conj().resolve_neg().numpy()
     array = np.asarray(value)
-    if array.dtype.name == "bfloat16":  # as JAX and TensorFlow bring it to NumPy
+    # bfloat16 and float8 as JAX and TensorFlow bring them to NumPy.
+    if array.dtype.kind == "V" and array.dtype.names is None and "float" in array.dtype.name:
         return array.astype(np.float32)
-    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def mapped(change: Callable[[Any], Any], structure: Any) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 
 from throughtime import _own_inside, _schema, _stepwise, cells
 from throughtime._cell_registry import cell_of_kind
-from throughtime._record import Array, DirectionRecord, LayerRecord, SolvedRecord
+from throughtime._record import Array, DirectionRecord, LayerRecord, ModelRecord, SolvedRecord
 
 Warn = Callable[[str], object]
 
@@ -87,8 +87,12 @@ def _direction_scaled(
     )
 
 
-def apart(leaf: LayerRecord) -> LayerRecord:
-    """Copy what a layer is solved from and its model goes on to change: its weights, and the batch."""
+def apart(record: ModelRecord) -> ModelRecord:
+    """Copy what layers are solved from and their model goes on to change: weights, and the batch."""
+    return replace(record, layers=tuple(map(_apart, record.layers)))
+
+
+def _apart(leaf: LayerRecord) -> LayerRecord:
     inside = [
         replace(
             one,
@@ -267,8 +271,12 @@ def _terms(direction: DirectionRecord | SolvedRecord, solved: dict[str, Array]) 
     return cells.summed_terms(contribution, solved["gate_gradient"], inputs)
 
 
-def certified(leaf: LayerRecord, warn: Warn) -> LayerRecord:
-    """Note and warn of a certificate above its bar; unchanged where there is none."""
+def certified(record: ModelRecord, warn: Warn) -> ModelRecord:
+    """Note and warn of certificates above their bars."""
+    return replace(record, layers=tuple(_certified(leaf, warn) for leaf in record.layers))
+
+
+def _certified(leaf: LayerRecord, warn: Warn) -> LayerRecord:
     parts = [leaf.arrays[name] for name in _CERTIFICATES if name in leaf.arrays]
     worst = max((float(np.nan_to_num(part, posinf=np.inf).max()) for part in parts), default=0.0)
     dtype = str(leaf.flags["dtype"]) if parts else "float32"

@@ -5,25 +5,22 @@ Chooses the adapter, takes the batch, lets the adapter record, solves what is in
 
 from __future__ import annotations
 
-import threading
-import warnings
-import weakref
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from throughtime import _cell_registry, _memory, _schema, adapters, cells
-from throughtime._batch import Batch, take
+from throughtime import _cell_registry, _memory, _rules, _schema, adapters, cells
+from throughtime._arguments import takes
+from throughtime._batch import Batch, running_on, take
 from throughtime._budget import Budget, ExceededError, Need, allowed
 from throughtime._chunks import capture_in_chunks
-from throughtime._errors import LossError, NoGradientError, SchemaError, ThroughTimeWarning
+from throughtime._errors import LossError, NoGradientError, SchemaError, warn
 from throughtime._inside import Warn, apart, certified, per_sample, with_inside
 from throughtime._label import Captured, Labels
+from throughtime._locks import lock_of
 from throughtime._record import (
     UNREACHED,
     Array,
@@ -35,11 +32,10 @@ from throughtime._record import (
 )
 
 _GROUPS = ("recurrent", "all")
-_LOCKS: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
-_LOCKS_LOCK = threading.Lock()
 _FEW = 256  # arrays as large as the largest one; a capture takes some tens of them
 
 
+@takes(quantities=replace(_rules.names, error=SchemaError))
 class Probe:
     """Captures the same layers of one model on batch after batch; traced once per shape.
 
@@ -84,7 +80,7 @@ class Probe:
         self._budget = None if budget is None else allowed(budget)
         self._adapter, self._pass = chosen, {"loss": loss, "training": training}
         self._model, self._label = model, Labels()
-        self._lock = _lock_of(model)
+        self._lock = lock_of(model)
         with self._lock:
             self._probe = chosen.Probe(model, loss=loss, layers=layers, request=request)
 
@@ -106,7 +102,7 @@ class Probe:
         """
         batch = take(x, y, sample_weight)
         try:
-            held = [self._apart(self._recorded(batch, self._whole(batch)))]
+            held = [apart(self._recorded(batch, self._whole(batch)))]
         except ExceededError:
             held = []
         if not held:
@@ -115,15 +111,12 @@ class Probe:
         self._check_reached(held[0])
 
         def finish(warn: Warn) -> Captured:
-            record = self._completed(held.pop())  # held by nobody else while it is solved
-            record = _certified(record, warn)
+            # Held by nobody else while it is solved.
+            record = certified(self._completed(held.pop()), warn)
             self._check_named(record)
             return self._labelled(record, batch)
 
         return finish
-
-    def _apart(self, record: ModelRecord) -> ModelRecord:
-        return replace(record, layers=tuple(map(apart, record.layers)))
 
     def _labelled(self, record: ModelRecord, batch: Batch) -> Captured:
         captured = self._label.beside(record)
@@ -168,7 +161,7 @@ class Probe:
         if batch.y is None:
             raise LossError("Without labels there is no loss: pass y, or a dataset of (x, y).")
         weight = batch.sample_weight if step is None else _at_step(batch, step)
-        with self._lock:
+        with self._lock, running_on(batch):
             values = self._adapter.losses(self._model, batch.x, batch.y, weight, **self._pass)
         return xr.DataArray(values, dims="sample", name="loss")
 
@@ -205,11 +198,12 @@ class Probe:
             raise LossError(f"Without labels there is no {names}: pass y, or a dataset of (x, y).")
         self._check_reached(record)
         self._check_named(record)
-        return _certified(record, partial(warnings.warn, category=ThroughTimeWarning, stacklevel=7))
+        return certified(record, warn)
 
     def _whole(self, batch: Batch) -> Budget:
         """Say what the whole batch may take."""
-        samples = self._probe.samples(batch.x)
+        with running_on(batch):
+            samples = self._probe.samples(batch.x)
         if self._budget is None:
             return Budget(_memory.available(), samples, samples)
         return Budget(self._budget, samples, samples, is_stated=True)
@@ -230,7 +224,7 @@ class Probe:
         return replace(record, layers=tuple(per_sample(leaf, factor) for leaf in record.layers))
 
     def _recorded(self, batch: Batch, budget: Budget) -> ModelRecord:
-        with self._lock:
+        with self._lock, running_on(batch):
             recorded: ModelRecord = self._probe(batch.x, batch.y, batch.sample_weight, budget)
         if _FEW * max(map(_largest, recorded.layers), default=0) > (budget.available or 0):
             _memory.release()  # what the framework held; it takes time, and more to take it anew
@@ -268,21 +262,7 @@ class Probe:
         )
         if not self._is_group or len(unreached) == len(record.layers):
             raise NoGradientError(text)
-        warnings.warn(text, ThroughTimeWarning, stacklevel=5)
-
-
-def _lock_of(model: Any) -> AbstractContextManager[object]:
-    """One lock a model: a pass changes the model's layers until it ends, which a second one must not see."""
-    try:
-        with _LOCKS_LOCK:
-            lock: AbstractContextManager[object] = _LOCKS.setdefault(model, threading.RLock())
-            return lock
-    except TypeError:  # an object that nothing can be remembered by, of another library
-        return nullcontext()
-
-
-def _certified(record: ModelRecord, warn: Warn) -> ModelRecord:
-    return replace(record, layers=tuple(certified(leaf, warn) for leaf in record.layers))
+        warn(text)
 
 
 def _largest(leaf: LayerRecord) -> int:

@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
-import numpy as np
 import xarray as xr
 
 from throughtime import cells
-from throughtime._errors import DiagnosticError, ThroughTimeWarning
+from throughtime._errors import DiagnosticError, warn
 from throughtime._schema import STANDARD_KINDS, Layer
 from throughtime._schema import layer as one_layer
 
@@ -85,11 +83,9 @@ def certified(captured: Layer) -> xr.Dataset:
         raise DiagnosticError(reason)
     error, dtype = certificate_error(layer), dtype_of(layer)
     if error > cells.bar(dtype):
-        warnings.warn(
+        warn(
             f"The certificate of {layer.attrs.get('layer', 'this layer')} is {error:.1e}, above "
-            f"{cells.bar(dtype):.0e}: digits beyond that error are rounding.",
-            ThroughTimeWarning,
-            stacklevel=3,
+            f"{cells.bar(dtype):.0e}: digits beyond that error are rounding."
         )
     return layer
 
@@ -169,22 +165,3 @@ def unchanged(layer: xr.Dataset) -> xr.Dataset:
             "decay_rate work for it."
         )
     return layer
-
-
-def fraction(name: str, value: float) -> float:
-    """Take a number strictly between 0 and 1.
-
-    Raises
-    ------
-    DiagnosticError
-        It is not.
-
-    Examples
-    --------
-    >>> fraction("threshold", 0.01)
-    0.01
-    """
-    # NaN fails the comparison as well.
-    if not (isinstance(value, (int, float, np.number)) and 0.0 < float(value) < 1.0):
-        raise DiagnosticError(f"{name}={value!r} has to lie between 0 and 1, both excluded, such as 0.01.")
-    return float(value)

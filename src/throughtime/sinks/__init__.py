@@ -7,9 +7,10 @@ own is any object with that method, and `close()` if it has something to close.
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from throughtime._errors import did_you_mean
 
 if TYPE_CHECKING:
     from throughtime._monitor.record import Record as Record
@@ -37,7 +38,6 @@ def __dir__() -> list[str]:
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        near = [sink for sink in _HOMES if sink.lower() == name.lower()] or get_close_matches(name, _HOMES, 1)
-        hint = f". Did you mean {near[0]}?" if near else f". It has {', '.join(__all__)}."
-        raise AttributeError(f"module 'throughtime.sinks' has no attribute {name!r}{hint}")
+        hint = did_you_mean(name, __all__) or f" It has {', '.join(__all__)}."
+        raise AttributeError(f"module 'throughtime.sinks' has no attribute {name!r}.{hint}", name=name)
     return getattr(import_module(f"throughtime.{_HOMES[name]}"), name)

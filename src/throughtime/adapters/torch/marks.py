@@ -5,7 +5,7 @@ A mark shares memory with its tensor and is never handed to a user's code, which
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import torch
 
@@ -55,23 +55,9 @@ class Marks:
         self._marks.append(mark)
         return mark
 
-    def differentiate(
-        self,
-        loss: torch.Tensor | None,
-        parameters: Sequence[torch.Tensor],
-        originals: Sequence[tuple[torch.Tensor, torch.Tensor]] = (),
-    ) -> Gradients:
-        """Differentiate with respect to every mark and to the parameters given, all at once.
-
-        Parameters
-        ----------
-        loss : tensor or None
-        parameters : sequence of tensors
-        originals : sequence of pairs of tensors
-            A stand-in and its parameter: the gradients of both are added.
-        """
-        named = [*self._marks, *parameters, *(stand_in for stand_in, _ in originals)]
-        sources = [*self._marks, *parameters, *(original for _, original in originals)]
+    def differentiate(self, loss: torch.Tensor | None, parameters: Iterable[torch.Tensor]) -> Gradients:
+        """Differentiate with respect to every mark and to the parameters given, all at once."""
+        sources = [*self._marks, *parameters]
         if loss is None or not loss.requires_grad or not sources:
             return Gradients({}, 1.0)
         # float16 ends where many gradients lie: they are taken of a scaled loss, as training takes them.
@@ -81,12 +67,8 @@ class Marks:
             found = torch.autograd.grad(loss, sources, start, retain_graph=not is_last, allow_unused=True)
             if is_last or all(gradient is None or bool(gradient.isfinite().all()) for gradient in found):
                 break
-        summed: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        for one, gradient in zip(named, found, strict=True):
-            if gradient is not None:
-                before = summed.get(id(one))
-                summed[id(one)] = one, gradient if before is None else before[1] + gradient
-        return Gradients(summed, scale)
+        pairs = zip(sources, found, strict=True)
+        return Gradients({id(one): (one, gradient) for one, gradient in pairs if gradient is not None}, scale)
 
 
 class Gradients:
@@ -94,6 +76,12 @@ class Gradients:
 
     def __init__(self, found: dict[int, tuple[torch.Tensor, torch.Tensor]], scale: float) -> None:
         self._found, self._scale = found, scale
+
+    def add(self, tensor: torch.Tensor, gradient: torch.Tensor) -> None:
+        """Add what reaches a tensor on another way."""
+        gradient = gradient * self._scale
+        before = self._found.get(id(tensor))
+        self._found[id(tensor)] = tensor, gradient if before is None else before[1] + gradient
 
     def of(self, tensor: torch.Tensor) -> Array | None:
         """Return dL/dtensor; None where the loss does not depend on it, or it was not asked for."""

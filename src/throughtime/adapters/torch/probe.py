@@ -17,7 +17,7 @@ from . import collect, find, parts, structure
 from .finished import Pass
 from .forward import autocast_off, called, labels_beside, place
 from .loss import Labels, check_loss, total, tried_factor
-from .marks import Marks
+from .marks import Gradients, Marks
 from .meter import Meter
 from .restore import gradients_on, stand_in, untouched
 from .tap import Recorder
@@ -107,13 +107,10 @@ class Probe:
             loss = total(self.loss, output, labels)
         recorder.close()
         weights = _weights(watched) if "weight_gradients" in wanted else []
-        # A loss that holds parameters, as for a penalty, has the originals.
-        held = [
-            (stand_ins[name], one)
-            for name, one in originals.items()
-            if weights and one.requires_grad and name in stand_ins
-        ]
-        gradients = marks.differentiate(loss, weights, held)
+        gradients = marks.differentiate(loss, weights)
+        if has_labels and weights:
+            pairs = [(stand_ins[name], one) for name, one in originals.items() if name in stand_ins]
+            self._add_penalty(gradients, pairs, output, labels)
         if has_labels:
             reduced = self._reduced(output, labels, recorder)
         done = Pass(
@@ -134,6 +131,21 @@ class Probe:
         samples = parts.Samples(recorder.sizes[0], recorder.time_major)
         why_whole = parts.of_loss(reduced[1]) or self._why_unlike(reduced[1], output, labels, samples)
         return replace(record, weight=float(samples.count), why_whole=why_whole)
+
+    def _add_penalty(self, gradients: Gradients, pairs: Any, output: Any, labels: Labels) -> None:
+        """Add what a loss that holds parameters itself, as for a penalty, asks of them past the output.
+
+        It holds the originals, not what stands in for them.
+        """
+        value = total(self.loss, structure.mapped(_detached, output), labels)
+        pairs = [(leaf, original) for leaf, original in pairs if original.requires_grad]
+        if not value.requires_grad or not pairs:
+            return
+        originals = [original for _, original in pairs]
+        found = torch.autograd.grad(value, originals, retain_graph=True, allow_unused=True)
+        for (leaf, _), gradient in zip(pairs, found, strict=True):
+            if gradient is not None:
+                gradients.add(leaf, gradient)
 
     def _forward(self, recorder: Recorder, inputs: Any) -> Any:
         """Run the model; where that is too much, note where its samples stand."""
@@ -171,6 +183,12 @@ class Probe:
     def _reduced(self, output: Any, labels: Labels, recorder: Recorder) -> tuple[float, str]:
         with autocast_off(output):
             return tried_factor(partial(total, self.loss), output, labels, recorder.sizes)
+
+
+def _detached(leaf: Any) -> Any:
+    if structure.is_packed(leaf):
+        return leaf._replace(data=leaf.data.detach())
+    return leaf.detach() if isinstance(leaf, torch.Tensor) else leaf
 
 
 def _weights(watched: list[Any]) -> list[torch.Tensor]:
