@@ -94,10 +94,9 @@ class Probe:
         wanted = self.request.quantities - (frozenset() if has_labels else self.request.gradients)
         watched = [entry.layer for entry in self.found]
         frozen = [id(weight) for weight in self.model.parameters() if not weight.requires_grad]
-        originals = {id(weight): weight for module in watched for weight in module.parameters()}
+        originals = _weights(watched)
         stand_ins = stand_in(self.model, self.loss, watched, training=self.request.training)
-        device, dtype = place(self.model)
-        inputs = structure.own(x, device, dtype)
+        inputs = structure.own(x, *place(self.model))
         marks = Marks(wanted)
         recorder = Recorder(self.found, marks, inputs, Meter(budget, wanted))
         output = self._forward(recorder, inputs)
@@ -108,11 +107,9 @@ class Probe:
         recorder.close()
         weights = _weights(watched) if "weight_gradients" in wanted else []
         gradients = marks.differentiate(loss, weights)
-        if has_labels and weights:
-            pairs = [(stand_ins[name], one) for name, one in originals.items() if name in stand_ins]
-            self._add_penalty(gradients, pairs, output, labels)
         if has_labels:
             reduced = self._reduced(output, labels, recorder)
+            self._add_penalty(gradients, originals if weights else [], stand_ins, output, labels)
         done = Pass(
             model=self.model,
             found=self.found,
@@ -132,20 +129,21 @@ class Probe:
         why_whole = parts.of_loss(reduced[1]) or self._why_unlike(reduced[1], output, labels, samples)
         return replace(record, weight=float(samples.count), why_whole=why_whole)
 
-    def _add_penalty(self, gradients: Gradients, pairs: Any, output: Any, labels: Labels) -> None:
+    def _add_penalty(
+        self, gradients: Gradients, weights: Any, stand_ins: Any, output: Any, labels: Labels
+    ) -> None:
         """Add what a loss that holds parameters itself, as for a penalty, asks of them past the output.
 
         It holds the originals, not what stands in for them.
         """
-        value = total(self.loss, structure.mapped(_detached, output), labels)
-        pairs = [(leaf, original) for leaf, original in pairs if original.requires_grad]
-        if not value.requires_grad or not pairs:
+        held = [one for one in weights if id(one) in stand_ins]
+        value = total(self.loss, structure.mapped(_detached, output), labels) if held else None
+        if value is None or not value.requires_grad:
             return
-        originals = [original for _, original in pairs]
-        found = torch.autograd.grad(value, originals, retain_graph=True, allow_unused=True)
-        for (leaf, _), gradient in zip(pairs, found, strict=True):
+        found = torch.autograd.grad(value, held, retain_graph=True, allow_unused=True)
+        for weight, gradient in zip(held, found, strict=True):
             if gradient is not None:
-                gradients.add(leaf, gradient)
+                gradients.add(stand_ins[id(weight)], gradient)
 
     def _forward(self, recorder: Recorder, inputs: Any) -> Any:
         """Run the model; where that is too much, note where its samples stand."""
