@@ -171,6 +171,7 @@ MAY_IMPORT = {
         "_printable",
         "_live",
         "_recorded",
+        "_schema",
         "_store",
         "diagnostics",
         "numpy",
