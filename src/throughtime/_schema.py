@@ -12,7 +12,7 @@ from typing import Any
 
 import xarray as xr
 
-from throughtime._errors import SchemaError
+from throughtime._errors import SchemaError, did_you_mean
 
 Layer = xr.DataTree | xr.Dataset
 
@@ -73,6 +73,7 @@ VARIABLES: Mapping[str, Variable] = {
         ("direction",), "error", "steps' shares summed, against autodiff's dL/dW"
     ),
     "certificate_time": Variable(("direction",), "error", "dL/dx_t of the adjoint, against autodiff's"),
+    "certificate_output": Variable(("direction",), "error", "outputs of the loop, against the kernel's"),
     "lag_matrix": Variable(
         ("sample", "loss_time", "time", "direction"), "‖dℓ_s/ds_t‖", "loss of step s against the state at t"
     ),
@@ -87,6 +88,7 @@ VARIABLES: Mapping[str, Variable] = {
     "loss": Variable((), "L", "training loss of the batch"),
     "reduction_factor": Variable((), "factor", "what the loss puts on each sample's gradient"),
 }
+CERTIFICATES = ("certificate_weights", "certificate_time", "certificate_output")
 WEIGHTS = ("kernel", "recurrent_kernel", "bias", "recurrent_bias")
 # What nothing else in a tree may be called: variables, dims, and what is asked for by name.
 RESERVED = frozenset(
@@ -135,15 +137,8 @@ GRADIENT_QUANTITIES = frozenset({*PER_SAMPLE, "certificate", "weight_gradients"}
 LAGS = "lag_matrix"  # on request only: it costs many passes
 # What `cells` solves inside a recurrent layer.
 INSIDE = (
-    "hidden",
-    "hidden_gradient",
-    "cell",
-    "cell_gradient",
-    "gate_activation",
-    "gate_gradient",
-    "initial_hidden_gradient",
-    "initial_cell_gradient",
-    "step_contribution",
+    *("hidden", "hidden_gradient", "cell", "cell_gradient", "gate_activation", "gate_gradient"),
+    *("initial_hidden_gradient", "initial_cell_gradient", "step_contribution"),
 )
 
 
@@ -177,7 +172,7 @@ def _quantity(name: str, further_states: Collection[str]) -> str:
     name = as_known(name, ("hidden", *further_states))
     if name in QUANTITIES:
         return name
-    if name in ("certificate_weights", "certificate_time"):
+    if name in CERTIFICATES:
         return "certificate"
     if name in WEIGHTS:
         return "weights"
@@ -186,6 +181,7 @@ def _quantity(name: str, further_states: Collection[str]) -> str:
     raise SchemaError(
         f"There is no quantity {name!r}. quantities= takes 'all' or names of: "
         f"{', '.join((*QUANTITIES, *WEIGHTS))}, and each weight's '…_gradient'."
+        f"{did_you_mean(name, (*QUANTITIES, *WEIGHTS))}"
     )
 
 
@@ -273,6 +269,14 @@ def layer(captured: Layer) -> xr.Dataset:
     return leaves[0].to_dataset()
 
 
+NOT_RECORDED = "the run keeps norms only; Monitor(…, quantities='full') records whole captures"
+
+
+def keeps_norms(dataset: xr.Dataset) -> bool:
+    """Whether this is a record of a run that keeps norms instead of what was captured."""
+    return any(str(name).endswith("_gradient_norm") for name in dataset.data_vars)
+
+
 def require(captured: Layer, name: str) -> xr.DataArray:
     """Take one variable of one layer, or say what the layer has instead.
 
@@ -284,7 +288,9 @@ def require(captured: Layer, name: str) -> xr.DataArray:
     dataset = layer(captured)
     if name in dataset.data_vars:
         return dataset[name]
-    reason = dataset.attrs.get(f"missing_{reason_key(name, dataset.attrs)}", "it was not captured")
+    unknown = NOT_RECORDED if keeps_norms(dataset) and name != LAGS else "it was not captured"
+    reason = dataset.attrs.get(f"missing_{reason_key(name, dataset.attrs)}", unknown)
     have = ", ".join(str(variable) for variable in dataset.data_vars)
     where = dataset.attrs.get("layer", "this layer")
-    raise SchemaError(f"No {name!r} for {where}: {reason}. It has: {have}.")
+    hint = did_you_mean(name, dataset.data_vars)
+    raise SchemaError(f"No {name!r} for {where}: {reason}. It has: {have}.{hint}")

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from throughtime import cells
-from throughtime._schema import states
-from throughtime.diagnostics.checks import CERTIFICATES, dtype_of
+from throughtime._schema import CERTIFICATES, states
+from throughtime.diagnostics.checks import dtype_of
 from throughtime.diagnostics.lags import latest_first, log_norm_of, log_of_sum, runs_backward
 from throughtime.diagnostics.saturation import HIGH, LOW, ends_of
 
@@ -69,8 +69,8 @@ def _between(ordered: Floats, place: float) -> Floats:
 
 def is_certified(arrays: Arrays, layout: xr.Dataset) -> bool:
     """Whether the layer's gradients add up to the framework's own, as far as that is defined."""
-    bar = cells.bar(dtype_of(layout))
-    return not any((arrays[name].values > bar).any() for name in CERTIFICATES if name in arrays)
+    limit = cells.limit(dtype_of(layout))
+    return not any((arrays[name].values > limit).any() for name in CERTIFICATES if name in arrays)
 
 
 def saturation(arrays: Arrays, layout: xr.Dataset) -> dict[str, Array]:

@@ -5,7 +5,6 @@ Shared by the adapters of every Keras; each says how its tensors are read.
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +12,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from throughtime._errors import ThroughTimeWarning
+from throughtime._errors import warn
 from throughtime._record import Array, SolvedRecord
 
 from .cell_weights import Values
 from .unrolling import BETWEEN
 
 _NO_GATES = ("simple_rnn",)  # its only gate is its state
-_WITH_MATRIX = ("lstm", "gru", "simple_rnn")
+MATRIX_KINDS = ("lstm", "gru", "simple_rnn")
 
 
 class Result(Protocol):
@@ -217,11 +216,9 @@ def _warn_of_flat_activations(
     """Say so where a gradient arrives at the state and none passes an activation."""
     for attribute, (name, places) in cell.activations.items():
         if values["hidden_gradient"].any() and not any(gates[gate].any() for gate in places):
-            warnings.warn(
+            warn(
                 f"No gradient passes the {attribute} of {layer.name}, {name}: dL/dz is 0 at every step, and "
-                "dL/dh is not. Is it differentiable?",
-                ThroughTimeWarning,
-                stacklevel=2,
+                "dL/dh is not. Is it differentiable?"
             )
 
 
@@ -234,7 +231,7 @@ def _hidden_before(
     direction: Direction, place: int, cell: InnerCell, first_state: int, arrays: dict[str, Array]
 ) -> Array | None:
     """h_{t-1} as it met the recurrent kernel of a cell whose product with it is a matrix product."""
-    if cell.kind not in _WITH_MATRIX:
+    if cell.kind not in MATRIX_KINDS:
         return None
     initial, hidden = direction.initial(first_state)[:, None], arrays["hidden"]
     if direction.layer.go_backwards:

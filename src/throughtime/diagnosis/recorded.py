@@ -11,10 +11,10 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
-from throughtime._schema import WEIGHTS, states
+from throughtime._schema import CERTIFICATES, WEIGHTS, states
 
 FULL, TIMESTEP, SUMMARY = "full", "timestep", "summary"
-_SCALARS = ("loss", "reduction_factor", "certificate_weights", "certificate_time")
+_SCALARS = ("loss", "reduction_factor", *CERTIFICATES)
 _READ = ("output_gradient", "step_contribution")
 
 

@@ -9,13 +9,15 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
+from throughtime._arguments import takes
 from throughtime._colors import Colors
 from throughtime._errors import PictureError
+from throughtime._rules import whole
 from throughtime._scale import Array, Scale, number
 from throughtime._theme import DISTINCT
 from throughtime.picture import Axis, Band, Image, Line, Mark, Panel, Picture, Text
 from throughtime.plots.colored import Fitted, fitted
-from throughtime.plots.data import Captured, Source, count, dim_called, labels, only_valid, read, title
+from throughtime.plots.data import Captured, Source, count, dim_called, has, labels, only_valid, read, title
 from throughtime.plots.look import Look, checked, size
 from throughtime.plots.palettes import COUNTS, palette
 
@@ -37,6 +39,7 @@ class Counted:
     words: str
 
 
+@takes(PictureError, bins=whole(2, 1000))
 def histogram(
     captured: Captured,
     quantity: str = "hidden_gradient",
@@ -81,8 +84,6 @@ def histogram(
     ['input', 'forget', 'candidate', 'output']
     """
     look = checked(look, without=("share",))
-    if not isinstance(bins, int) or not 2 <= bins <= 1000:
-        raise PictureError(f"bins={bins!r}: expected a whole number from 2 to 1000.")
     source, groups = _groups(captured, quantity, by)
     everything = np.concatenate([values for _, values in groups])
     fit = fitted(source, everything, look)
@@ -123,7 +124,7 @@ def _valid_everywhere(source: Source) -> Array:
 def _layers(captured: Captured, quantity: str) -> tuple[Source, list[tuple[str, Array]]]:
     if not isinstance(captured, xr.DataTree):
         raise PictureError("by='layer' takes a whole capture; a single layer has by='unit', 'gate' or a dim.")
-    leaves = [node for node in captured.leaves if quantity in node.data_vars]
+    leaves = [node for node in captured.leaves if has(node.to_dataset(), quantity)]
     if not leaves:
         return read(captured, quantity), []
     read_each = [_groups(leaf, quantity, "no dim") for leaf in leaves]

@@ -11,6 +11,7 @@ import numpy as np
 
 from throughtime._record import Array, SolvedRecord
 from throughtime.adapters import solved
+from throughtime.adapters.solved import MATRIX_KINDS
 from throughtime.adapters.unrolling import GATES
 
 from . import weights
@@ -89,9 +90,17 @@ def solved_records(direction: Direction) -> tuple[SolvedRecord, ...]:
     parts = inner_cells(direction.layer.cell)
     records = solved.solved_records(direction, [_inner(cell, draws=draws) for cell in parts])
     error = direction.first.tensors.get(direction.call.key("loop_error", direction.part))
-    if error is None:
-        return records
-    return tuple(replace(record, output_error=float(numpy(error))) for record in records)
+    found = None if error is None else float(numpy(error))
+    return tuple(
+        replace(record, output_error=found, kernel=_kernel(part, direction.done))
+        for record, part in zip(records, parts, strict=True)
+    )
+
+
+def _kernel(cell: Any, done: Pass) -> Array | None:
+    if standard_kind(cell) not in MATRIX_KINDS:
+        return None
+    return weights.of_cell(cell, done.value)["kernel"]
 
 
 def _inner(cell: Any, *, draws: bool) -> solved.InnerCell:
