@@ -30,6 +30,10 @@ _HOMES = {
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - the one list above is the truth
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'throughtime.sinks' has no attribute {name!r}")
