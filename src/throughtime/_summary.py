@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
+from throughtime._arguments import takes
 from throughtime._cell_registry import cell_of_kind
 from throughtime._schema import GATES
 from throughtime._tables import Paragraph, Part, Shown, Table
@@ -113,6 +114,7 @@ class Summary(Shown):
         return ", ".join([f"{self.title}: {count} layer{'s' * (count != 1)}", *known])
 
 
+@takes()
 def summary(model_or_tree: Any, *, layers: Any = "recurrent") -> Summary:
     """Tell what a model's layers are: cells, directions, gates in order, weights, penalties.
 

@@ -14,9 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from throughtime._arguments import takes
 from throughtime._check_cell import CellReport, check_cell
 from throughtime._convert import keras_weights, torch_weights
-from throughtime._schema import GATES
+from throughtime._rules import choice, number, several, whole
+from throughtime._schema import DIRECTIONS, GATES
 from throughtime._synthetic import (
     captured_tree,
     direction_of_loss,
@@ -53,6 +55,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@takes(direction=choice(*DIRECTIONS), dtype=choice("float64", "float32", "float16"))
 def decaying(
     rate: float | Sequence[float] = 0.5,
     *,
@@ -91,6 +94,7 @@ def decaying(
     return captured_tree("simple_rnn", arrays, dtype=dtype, go_backwards=int(backward))
 
 
+@takes()
 def perfect_memory(*, samples: int = 1, steps: int = 50, units: int = 4) -> xr.DataTree:
     """Linear RNN with U = I: the gradient is the same at every lag.
 
@@ -103,6 +107,7 @@ def perfect_memory(*, samples: int = 1, steps: int = 50, units: int = 4) -> xr.D
     return decaying(1.0, samples=samples, steps=steps, units=units)
 
 
+@takes()
 def exploding(rate: float = 1.5, *, samples: int = 1, steps: int = 50, units: int = 4) -> xr.DataTree:
     """Linear RNN with U = rate·I: the gradient grows by `rate` at every step back.
 
@@ -115,6 +120,7 @@ def exploding(rate: float = 1.5, *, samples: int = 1, steps: int = 50, units: in
     return decaying(rate, samples=samples, steps=steps, units=units)
 
 
+@takes(lengths=several(whole(0)), padding=choice("after", "before"))
 def with_masks(
     lengths: Sequence[int] = (50, 20, 1, 0),
     *,
@@ -146,6 +152,7 @@ def with_masks(
     return captured_tree("simple_rnn", linear_rnn(np.full(len(lengths), rate), valid, units))
 
 
+@takes()
 def bidirectional(
     rates: tuple[float, float] = (0.5, 0.9), *, samples: int = 1, steps: int = 50, units: int = 4
 ) -> xr.DataTree:
@@ -172,6 +179,7 @@ def bidirectional(
     return captured_tree("simple_rnn", both, directed=True, merge_mode="concat")
 
 
+@takes(direction=choice(*DIRECTIONS))
 def lag_matrix_of(
     rate: float = 0.8, *, samples: int = 1, steps: int = 50, units: int = 4, direction: str | None = None
 ) -> xr.DataTree:
@@ -202,6 +210,7 @@ def lag_matrix_of(
     return captured_tree("simple_rnn", arrays, go_backwards=int(direction == "backward"))
 
 
+@takes(keep=number(0, 1, inside=True), kind=choice("lstm", "gru"))
 def constant_gates(
     keep: float = 0.7310585786300049,
     *,
@@ -236,6 +245,7 @@ def constant_gates(
     return gated_cell(kind, inputs, np.zeros((units, len(gates), units)), bias)
 
 
+@takes(left=number(0, 1), right=number(0, 1))
 def saturated_gates(
     *, left: float = 0.25, right: float = 0.5, samples: int = 1, steps: int = 40, units: int = 4
 ) -> xr.DataTree:
@@ -261,6 +271,13 @@ def saturated_gates(
     return gated_cell("lstm", inputs, np.ones((1, 4, units)), np.zeros((4, units)))
 
 
+@takes(
+    variable=choice("hidden", "cell", "hidden_gradient", "cell_gradient"),
+    value=number(finite=False),
+    sample=whole(0, 2),
+    time=whole(0, 19),
+    unit=whole(0, 3),
+)
 def nonfinite(
     variable: str = "hidden", *, value: float = np.nan, sample: int = 1, time: int = 7, unit: int = 2
 ) -> xr.DataTree:

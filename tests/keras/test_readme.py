@@ -1,4 +1,4 @@
-"""The README's blocks run in order, as one script."""
+"""The README's blocks run in order as one script, and once more in the same process and folder."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def blocks():
 
 @pytest.fixture(scope="module")
 def names(tmp_path_factory):
-    """The variables that the script leaves."""
+    """The variables that the script leaves when it is run a second time in the same folder."""
     namespace = {}
     with contextlib.chdir(tmp_path_factory.mktemp("readme")):  # where it leaves a run
-        for block in blocks():
+        for block in 2 * blocks():
             exec(compile(block, "README.md", "exec"), namespace)  # our own text
     return namespace
 

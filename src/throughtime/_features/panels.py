@@ -18,12 +18,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
-from throughtime._errors import FeatureError
-from throughtime._features.data import is_count
+from throughtime._errors import FeatureError, warn
 from throughtime._features.panel_style import INK, Frame
 from throughtime._features.save_figure import checked_path, save_figure
 from throughtime._features.titles import wrapped
-from throughtime._features.warn import warn
 from throughtime._printable import printable
 
 MOST_SUBPLOTS = 64
@@ -86,7 +84,7 @@ def panels(
     Raises
     ------
     FeatureError
-        `n_rows`, `axes`, `figure` or `savepath` is not usable.
+        `axes`, `figure` or `savepath` is not usable.
     """
     path = None if frame.target.savepath is None else checked_path(frame.target.savepath)
     rows, columns = grid(count, frame.n_rows)
@@ -109,11 +107,6 @@ def panels(
 def grid(count: int, n_rows: int | None = None) -> tuple[int, int]:
     """Rows and columns for `count` panels: a little wider than tall, without a gap where one can be avoided.
 
-    Raises
-    ------
-    FeatureError
-        `n_rows` is below 1.
-
     Examples
     --------
     >>> grid(6), grid(7), grid(16), grid(6, n_rows=6)
@@ -123,8 +116,6 @@ def grid(count: int, n_rows: int | None = None) -> tuple[int, int]:
         most = int(count**0.5)
         full = (rows for rows in range(most, 0, -1) if count % rows == 0 and count <= 4 * rows**2)
         n_rows = next(full, most)
-    elif not is_count(n_rows):
-        raise FeatureError(f"n_rows is a number of rows from 1 on, or None to choose it, got {n_rows!r}.")
     elif n_rows > count:
         warn(f"n_rows={n_rows} is more than there are panels: {count} rows are drawn.")
         n_rows = count

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup, escape
 
-from throughtime._alarm import Alarm, alarms_of_run
+from throughtime._alarm import Alarm, alarms_of_run, alarms_off
 from throughtime._errors import ThroughTimeError
 from throughtime._live.records import MIDDLE, Rows
 from throughtime._printable import printable
@@ -97,7 +97,9 @@ def alarms(attributes: Mapping[Any, Any]) -> Markup:
     """List the alarms of the run, the latest first."""
     seen = alarms_of_run(attributes)
     if not seen:
-        return Markup("<p>No alarm so far.</p>")
+        off = ", ".join(alarms_off(attributes))
+        but = f" These were off: {printable(off)}." if off else ""
+        return Markup("<p>No alarm so far.{}</p>").format(but)
     return Markup("<ul>{}</ul>").format(Markup("").join(map(_alarm, reversed(seen))))
 
 

@@ -20,7 +20,7 @@ _SATURATED = 0.9
 _MEMORY = {"lstm": "forget", "gru": "update"}  # a gate that stays open remembers: no fault
 
 
-def alarms_of(captured: Captured, summary: Reduced, step: int, lag: int | None) -> Iterator[Alarm]:
+def alarms_of(captured: Captured, summary: Reduced, step: int, lag: int | str | None) -> Iterator[Alarm]:
     """Look through one capture and its summary.
 
     Parameters
@@ -28,7 +28,7 @@ def alarms_of(captured: Captured, summary: Reduced, step: int, lag: int | None) 
     captured : Captured
     summary : Reduced
         The "summary" level of it.
-    lag : int or None
+    lag : int, "half" of the window, or None
         Vanishing is told where less than 1 % of the signal reaches so far back.
     """
     if not all(map(_is_finite, captured.leaves.values())):
@@ -47,7 +47,7 @@ def _is_finite(leaf: Leaf) -> bool:
     return all(bool(np.isfinite(values).all()) for values in floats)
 
 
-def _of_layer(leaf: Leaf, arrays: Arrays, lag: int | None) -> Iterator[tuple[str, str]]:
+def _of_layer(leaf: Leaf, arrays: Arrays, lag: int | str | None) -> Iterator[tuple[str, str]]:
     output = leaf.arrays.get("output_gradient")
     if output is not None and not np.any(np.abs(output) > 0):
         yield "dead_gradient", "the loss sends no gradient at all to the layer's output"
@@ -57,8 +57,9 @@ def _of_layer(leaf: Leaf, arrays: Arrays, lag: int | None) -> Iterator[tuple[str
         yield from _saturated(arrays, leaf.layout)
 
 
-def _through_time(ratio: Array, layout: xr.Dataset, lag: int | None) -> Iterator[tuple[str, str]]:
+def _through_time(ratio: Array, layout: xr.Dataset, lag: int | str | None) -> Iterator[tuple[str, str]]:
     named = "direction" in ratio.dims
+    lag = len(ratio.values) // 2 if isinstance(lag, str) else lag
     names = [f", {name}" for name in layout["direction"].values] if named else [""]
     for way, values in zip(names, ratio.values.reshape(-1, len(names)).T, strict=True):
         if np.isfinite(values).any() and np.nanmax(values) > _GROWS:

@@ -11,15 +11,18 @@ import numpy as np
 import xarray as xr
 from scipy.stats import bootstrap
 
+from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
+from throughtime._rules import number, several, whole
 from throughtime._schema import Layer
-from throughtime.diagnostics.checks import certified, fraction
+from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.lags import Floats, exclusions, signals
 
 _NEAR_ZERO = 1e4  # stands for |ln 0|: interpolating between infinities gives NaN
 _BATCH_NUMBERS = 4_000_000
 
 
+@takes(DiagnosticError, lags=several(whole(0)), confidence=number(0, 1, inside=True))
 def lag_profile(
     layer: Layer,
     *,
@@ -60,9 +63,9 @@ def lag_profile(
     >>> lag_profile(testing.decaying(rate=0.5), lags=[0, 1, 2, 99])["ratio"].values
     array([1.  , 0.5 , 0.25,  nan])
     """
-    settings = {"confidence": fraction("confidence", confidence), "resamples": resamples, "seed": seed}
+    settings = {"confidence": confidence, "resamples": resamples, "seed": seed}
     found = signals(certified(layer))
-    ratios = found["log_ratio"] if lags is None else found["log_ratio"].reindex(lag=_checked(lags))
+    ratios = found["log_ratio"] if lags is None else found["log_ratio"].reindex(lag=list(lags))
     parts = xr.apply_ufunc(
         _median_with_interval,
         ratios,
@@ -81,13 +84,6 @@ def lag_profile(
     return profile.assign(exclusions(found)).assign_attrs(basis=found.attrs["basis"], window=window)
 
 
-def _checked(lags: Iterable[int]) -> list[int]:
-    asked = list(lags)
-    if not all(isinstance(lag, (int, np.integer)) and lag >= 0 for lag in asked):
-        raise DiagnosticError(f"lags={asked} have to be whole numbers of steps back, 0 or more.")
-    return [int(lag) for lag in asked]
-
-
 def _median_with_interval(
     ratios: Floats, *, confidence: float, resamples: int, seed: int
 ) -> tuple[Floats, ...]:
@@ -95,8 +91,8 @@ def _median_with_interval(
     middle, low, high = (np.full(ratios.shape[1], np.nan) for _ in range(3))
     measured = ~np.isnan(ratios)
     patterns, pattern_of = np.unique(measured, axis=1, return_inverse=True)
-    for number, rows in enumerate(patterns.T):
-        columns = np.flatnonzero(pattern_of.ravel() == number)
+    for pattern, rows in enumerate(patterns.T):
+        columns = np.flatnonzero(pattern_of.ravel() == pattern)
         if not rows.any():
             continue
         values = np.clip(ratios[np.ix_(rows, columns)], -_NEAR_ZERO, _NEAR_ZERO)
