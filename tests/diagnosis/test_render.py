@@ -87,7 +87,7 @@ def test_what_is_no_capture_of_recurrent_layers_is_refused():
     )
     with pytest.raises(tt.DiagnosticError, match="no recurrent layer to diagnose"):
         tt.diagnose(dense)
-    with pytest.raises(tt.DiagnosticError, match=r"step=3 chooses .* tt\.open_run"):
+    with pytest.raises(tt.DiagnosticError, match=r"step=3 selects .* tt\.open_run"):
         tt.diagnose(testing.decaying(samples=2), step=3)
 
 

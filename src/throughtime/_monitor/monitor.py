@@ -48,7 +48,7 @@ class Monitor:
         Of the arrays stored, before compression. When it is reached every second record is dropped, and from
         then on half as many are made: early and late steps stay, recording never stops.
     vanishing_lag : int, optional
-        An alarm is given where less than 1 % of the error signal reaches so far back.
+        Lag that 1 % of the gradient has to reach, or there is an alarm: by default half of the window.
     on_alarm : callable (Alarm), optional
         `rich.print` writes a line each. By default an alarm is a warning.
     stop_on : names of alarms
@@ -163,7 +163,7 @@ class Monitor:
         return lightning_callback(self, self._notices.guarded)
 
     @contextmanager
-    def watch(self, model: Any, *, loss: Any = None) -> Iterator[Monitor]:
+    def watch(self, model: Any, *, loss: Any = None, optimizer: Any = None) -> Iterator[Monitor]:
         """Record a loop of your own: call `step` after each training step.
 
         Parameters
@@ -171,15 +171,18 @@ class Monitor:
         model : any model that `capture` takes
         loss : see `capture`
             By default the monitor's own, or what the model was compiled with.
+        optimizer : optimizer of torch, optional
+            For the alarm "explosion": how far its next step goes. By default the one that a Keras model was
+            compiled with; for others, plain gradient descent at rate 0.01.
         """
-        self.begin(model, loss=loss)
+        self.begin(model, loss=loss, optimizer=optimizer)
         try:
             yield self
         finally:
             self.end()
 
-    def begin(self, model: Any, *, loss: Any = None) -> None:
-        """Open the run and record the state before the first training step.
+    def begin(self, model: Any, *, loss: Any = None, optimizer: Any = None) -> None:
+        """Open the run and record the state before the first training step; see `watch`.
 
         Raises
         ------
@@ -190,7 +193,7 @@ class Monitor:
             raise MonitorError("This monitor records already. End it first, or make one for each training.")
         loss = self._loss if loss is None else loss
         settings.tried(self._is_due, 1)
-        self._recorder = Recorder(model, loss, self._settings, self._notices)
+        self._recorder = Recorder(model, loss, self._settings, self._notices, optimizer)
         self._step = self._recorder.last_step
         self._notices.deliver()
 

@@ -13,7 +13,7 @@ from throughtime.diagnostics import first_nonfinite
 from throughtime.diagnostics.checks import CERTIFICATES, certified, dtype_of
 
 from .findings import Verdict
-from .words import say
+from .words import listed, number, say
 
 # Relative error that changes no answer: thresholds are 1e-2, intervals over samples wider. What is wrong, and
 # not rounded, is off by far more.
@@ -49,7 +49,7 @@ def uncertified(leaves: Mapping[str, xr.Dataset]) -> tuple[Verdict, str] | None:
 
 
 def rounded(leaves: Mapping[str, xr.Dataset]) -> tuple[dict[str, xr.Dataset], list[str]]:
-    """Let layers pass whose certificate is above its bar by rounding, and tell them.
+    """Let layers pass whose certificate is above its bar by rounding, with a note on each.
 
     Frameworks round the slopes of saturated gates themselves: 1 − gate keeps few digits near 1.
     """
@@ -68,12 +68,10 @@ def _worst(leaf: xr.Dataset) -> float:
 
 
 def gradient_norms(leaves: Mapping[str, xr.Dataset]) -> str:
-    """Log10 of the norm of each layer's recurrent weights' gradient, as captured: before any clipping."""
-    told = []
+    """Norm of each layer's recurrent weights' gradient, as captured: before any clipping."""
+    parts = []
     for path, leaf in leaves.items():
         if "recurrent_kernel_gradient" in leaf:
             norm = float(np.linalg.norm(np.asarray(leaf["recurrent_kernel_gradient"], np.float64).ravel()))
-            told.append(
-                f"{path} {np.log10(norm):.2f}" if norm > 0 and np.isfinite(norm) else f"{path} {norm}"
-            )
-    return ", ".join(told)
+            parts.append(f"{number(norm)} in {path}")
+    return listed(parts) if parts else ""
