@@ -108,9 +108,10 @@ def _exploding(
 ) -> Iterator[tuple[str, str]]:
     grown = growth_of(ratios)
     if explodes(grown, step, training.losses, is_bounded=is_bounded(layout.attrs)):
-        risen = f"the loss is {training.losses[-1]:.3g} after {training.losses[0]:.3g}"
-        thrown = f"the next step changes the recurrent weights by {step:.3g} times their norm"
-        harm = thrown if step >= THROWN else risen
+        if step >= THROWN:
+            harm = f"the next step changes the recurrent weights by {step:.3g} times their norm"
+        else:
+            harm = f"the loss has risen from {training.losses[0]:.3g} to {training.losses[-1]:.3g}"
         yield (
             "explosion",
             f"the gradient at lag {grown.lag} is {grown.factor:.3g} times that at lag 0{way}, and {harm}",

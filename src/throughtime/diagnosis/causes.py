@@ -164,10 +164,10 @@ def remedies(
         yield _remedy("remedy_epsilon", floor)
 
 
-def reading_remedy(path: str, text: str) -> Remedy:
+def reading_remedy(path: str) -> Remedy:
     """Name how to read a layer that is read after its first step only."""
     key = "remedy_ends" if path.endswith("]") else "remedy_last_step"
-    return Remedy(say(key), text, SOURCES[key])
+    return Remedy(say(key), say("misread", layer=path), SOURCES[key])
 
 
 def window_remedy(lag: int, longest: int) -> Remedy:

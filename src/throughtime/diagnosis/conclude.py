@@ -54,7 +54,7 @@ def concluded(
     is_solved = asked.solved is not None and found.loss <= asked.solved
     if is_solved:
         sentences.append(say("solved", loss=number(found.loss), solved=number(float(asked.solved or 0.0))))
-    proposed = [causes.reading_remedy(each, text) for each, text in misread.items()]
+    proposed = [causes.reading_remedy(each) for each in misread]
     if not is_solved:
         lag = found.dependency_length if asked.solved is not None else None
         for layer in counted.values():
@@ -151,6 +151,14 @@ def exploding(found: Found, path: str, asked: Asked) -> str:
 
 def notes_of(found: Found, directions: Mapping[str, xr.Dataset], misread: Collection[str]) -> Iterator[str]:
     """Write what qualifies the answers on the layers, beside the verdict."""
+    many = [
+        path
+        for path, leaf in directions.items()
+        if found.layers[path].reach.n
+        and (measure.needs_last_step(leaf) or measure.FROM_LAST_STEP in leaf.attrs)
+    ]
+    if many:
+        yield say("from_last_step", layers=listed(many))
     for path, leaf in directions.items():
         if measure.why_no_gradient(leaf):
             continue
@@ -159,8 +167,6 @@ def notes_of(found: Found, directions: Mapping[str, xr.Dataset], misread: Collec
             yield say("unread_direction", layer=path)
         elif signal.without_signal and path not in misread:
             yield say("dead_samples", n=signal.without_signal, all=signal.samples, layer=path)
-        if measure.needs_last_step(leaf) and found.layers[path].reach.n:
-            yield say("from_last_step", layer=path)
         if (noise := measure.noise(leaf)) is not None:
             yield say("noise", layer=path, **noise)
         if leaf.attrs.get("stateful"):

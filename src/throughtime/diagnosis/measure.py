@@ -162,7 +162,9 @@ def reach(curve: xr.Dataset, lag: int) -> Answer:
     at = curve.sel(lag=lag)
     value, n = float(at["ratio"]), int(at["samples"])
     if n == 0 or np.isnan(value):
-        return Answer(NOT_MEASURED, threshold=THRESHOLD, reason=say("too_short", lag=lag))
+        unread = int(curve["no_signal"]) > 0 and int(curve["samples"].max()) == 0
+        reason = say("no_error_at_end") if unread else say("too_short", lag=lag)
+        return Answer(NOT_MEASURED, threshold=THRESHOLD, reason=reason)
     ends = float(at["low"]), float(at["high"])
     if np.isnan(ends).any():
         return Answer(UNCLEAR, value, ends, n, THRESHOLD, say("one_sample"))

@@ -23,7 +23,7 @@ from .conclude import exploding
 from .diagnosis import Diagnosis
 from .findings import NAN, NOT_MEASURED, UNCLEAR, Answer, Asked, Evidence, Found, LayerDiagnosis, Verdict
 from .recorded import not_finite
-from .words import number, say
+from .words import listed, number, say
 
 _FIRST_LAG = 5  # of a fit, as in `decay_rate`
 
@@ -56,7 +56,7 @@ def diagnosis_of(leaves: Mapping[str, xr.Dataset], asked: Asked) -> Diagnosis:
     many = [
         path for path, leaf in leaves.items() if _reads_many_steps(leaf) and layers[path].curve is not None
     ]
-    notes = tuple(say("from_last_step", layer=path) for path in many)
+    notes = (say("from_last_step", layers=listed(many)),) if many else ()
     return Diagnosis(**vars(replace(told, sentences=tuple(_sentences(told, path, asked)), notes=notes)))
 
 

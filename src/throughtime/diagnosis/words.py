@@ -134,9 +134,8 @@ SENTENCES: Mapping[str, str] = {
     "per_step": "Every step has a loss: reach comes from the lag matrix, use from {n} of the steps.",
     "per_step_unmeasured": "every step has a loss, and the lag matrix could not be computed: {reason}",
     "from_last_step": (
-        "The model reads several steps of {layer}: its reach and share are those of the error that enters at "
-        "its "
-        "last step."
+        "The model reads several steps of {layers}: reach and share are those of the error that enters at the "
+        "last step alone."
     ),
     "rounded": (
         "The certificate of {layer} is {error}, above {bar}: rounding, as near saturated gates. It changes "
@@ -160,6 +159,7 @@ SENTENCES: Mapping[str, str] = {
     "not_comparable": (
         "the model reads several steps of this layer, and the share of one of them is not known: {reason}"
     ),
+    "no_error_at_end": "no error enters at the last step of this layer",
     "summary_reach": "a summary has no interval over samples; record with quantities='timestep'",
     "summary_share": "a summary has no contributions of each sample; record with quantities='timestep'",
     "summary_not_comparable": "the model reads several steps of this layer, whose cell has no closed form",
@@ -172,6 +172,7 @@ SENTENCES: Mapping[str, str] = {
     "timescale": "gate timescales τ in steps: median {median}, p90 {p90}, largest {largest}",
     "saturation": "{gate} gate {end} at {share} of the steps",
     "decay": "ln R changes by {rate} a step{fit}",
+    "misread": "all error enters {layer} at its first step",
     "growth": "the gradient is largest at lag {lag}, {factor} times its size at lag 0",
     "step": "the next step of the optimizer changes the recurrent weights by {step} times their norm",
     "lyapunov": "largest Lyapunov exponent of the states {exponent} a step",
