@@ -205,6 +205,8 @@ PRODUCED = {
     "growth": lambda _: printed(testing.exploding(samples=SAMPLES)),
     "step": lambda _: printed(testing.exploding(samples=SAMPLES)),
     "first_step_only": lambda _: printed(read_at_once()),
+    "misread": lambda _: printed(read_at_once()),
+    "no_error_at_end": lambda _: printed(read_at_once()),
     "remedy_ends": lambda _: printed(read_at_once()),
     "remedy_last_step": lambda _: printed(changed(decaying(), hidden_gradient=only_first)),
     "norms": lambda _: printed(testing.exploding(samples=SAMPLES)),

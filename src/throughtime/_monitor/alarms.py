@@ -14,11 +14,10 @@ import xarray as xr
 from throughtime._alarm import Alarm
 from throughtime._label import Captured, Leaf
 from throughtime._optimizer import OptimizerStep
-from throughtime._thresholds import THROWN
 from throughtime.diagnostics import first_nonfinite
 from throughtime.diagnostics.lags import Floats
 from throughtime.diagnostics.median_interval import median_interval
-from throughtime.diagnostics.rules import NO, answer, explodes, is_bounded, saturated
+from throughtime.diagnostics.rules import NO, answer, explodes, has_risen, is_bounded, saturated
 from throughtime.diagnostics.rules import growth as growth_of
 
 from .arrays import Arrays, Reduced, held
@@ -108,10 +107,10 @@ def _exploding(
 ) -> Iterator[tuple[str, str]]:
     grown = growth_of(ratios)
     if explodes(grown, step, training.losses, is_bounded=is_bounded(layout.attrs)):
-        if step >= THROWN:
-            harm = f"the next step changes the recurrent weights by {step:.3g} times their norm"
-        else:
+        if has_risen(training.losses):
             harm = f"the loss has risen from {training.losses[0]:.3g} to {training.losses[-1]:.3g}"
+        else:
+            harm = f"the next step changes the recurrent weights by {step:.3g} times their norm"
         yield (
             "explosion",
             f"the gradient at lag {grown.lag} is {grown.factor:.3g} times that at lag 0{way}, and {harm}",

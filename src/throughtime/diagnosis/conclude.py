@@ -8,6 +8,8 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 
+from throughtime.diagnostics.rules import has_risen
+
 from . import causes, integrity, measure
 from .findings import NO, NOT_MEASURED, UNCLEAR, YES, Answer, Asked, Found, LayerDiagnosis, Verdict
 from .words import listed, number, percent, say, size, with_interval
@@ -45,11 +47,7 @@ def concluded(
     verdict = min((layer.verdict for layer in counted.values()), key=_FIRST.index)
     path = _deciding(counted, verdict)
     found = replace(found, verdict=verdict, why=found.layers[path].why)
-    misread = {
-        each: say("first_step_only", layer=each, way="this direction" if each.endswith("]") else "it")
-        for each, leaf in directions.items()
-        if measure.read_after_first_step(leaf)
-    }
+    misread = misread_layers(directions)
     sentences = [*_sentences(found, path, asked, leaves), *misread.values()]
     is_solved = asked.solved is not None and found.loss <= asked.solved
     if is_solved:
@@ -64,6 +62,15 @@ def concluded(
     return replace(
         found, sentences=tuple(sentences), remedies=tuple(reversed(remedies.values())), notes=notes
     )
+
+
+def misread_layers(directions: Mapping[str, xr.Dataset]) -> dict[str, str]:
+    """Write which layers are read after their first step only, by path."""
+    return {
+        path: say("first_step_only", layer=path, way="this direction" if path.endswith("]") else "it")
+        for path, leaf in directions.items()
+        if measure.read_after_first_step(leaf)
+    }
 
 
 def _counted(layers: Mapping[str, LayerDiagnosis]) -> dict[str, LayerDiagnosis]:
@@ -143,10 +150,10 @@ def exploding(found: Found, path: str, asked: Asked) -> str:
     known = {each.name: each.value for each in layer.why}
     longest = int(layer.curve.attrs["window"]) - 1 if layer.curve is not None else 0
     values = {"layer": path, "factor": number(known["growth"]), "lag": longest}
-    if "step" in known:
-        optimizer = causes.optimizer_in_words(asked.optimizer)
-        return say("exploding_step", **values, optimizer=optimizer, step=number(known["step"]))
-    return say("exploding_loss", **values, times=number(found.loss / asked.losses[0]))
+    if has_risen((*asked.losses, found.loss)):
+        return say("exploding_loss", **values, times=number(found.loss / asked.losses[0]))
+    optimizer = causes.optimizer_in_words(asked.optimizer)
+    return say("exploding_step", **values, optimizer=optimizer, step=number(known["step"]))
 
 
 def notes_of(found: Found, directions: Mapping[str, xr.Dataset], misread: Collection[str]) -> Iterator[str]:

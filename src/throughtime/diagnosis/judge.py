@@ -14,7 +14,7 @@ import xarray as xr
 from throughtime.diagnostics.rules import explodes, is_bounded
 
 from . import causes, integrity, measure
-from .conclude import concluded, verdict_of
+from .conclude import concluded, misread_layers, verdict_of
 from .diagnosis import Diagnosis
 from .findings import NOT_MEASURED, Answer, Asked, Found, LayerDiagnosis, Remedy, Verdict
 from .layers import by_direction
@@ -98,7 +98,9 @@ def _without_time(
     if wanted > longest:
         return say("beyond_window", lag=wanted, longest=longest), (causes.window_remedy(wanted, longest),)
     if not any(one.measured for one in signals.values()):
-        return say("no_signal", layer=next(iter(signals))), ()
+        misread = misread_layers(told)
+        remedies = tuple({causes.reading_remedy(path): None for path in misread})
+        return " ".join(misread.values()) or say("no_signal", layer=next(iter(signals))), remedies
     return None
 
 

@@ -44,6 +44,8 @@ def diagnosis_of(leaves: Mapping[str, xr.Dataset], asked: Asked) -> Diagnosis:
     if (stopped := broken(leaves)) is not None:
         return _stopped(found, stopped[1], stopped[0])
     longest = max(longest_lag(leaf) for leaf in leaves.values())
+    if longest < 0 and any(map(_reads_many_steps, leaves.values())):
+        return _stopped(found, say("no_settled_use", reason=say("summary_not_comparable")))
     if longest < 0:
         return _stopped(found, say("no_signal", layer=next(iter(leaves))))
     if (lag or 1) > longest:

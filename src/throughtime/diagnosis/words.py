@@ -134,8 +134,8 @@ SENTENCES: Mapping[str, str] = {
     "per_step": "Every step has a loss: reach comes from the lag matrix, use from {n} of the steps.",
     "per_step_unmeasured": "every step has a loss, and the lag matrix could not be computed: {reason}",
     "from_last_step": (
-        "The model reads several steps of {layers}: reach and share are those of the error that enters at the "
-        "last step alone."
+        "The model reads several steps of {layers}: reach and share are those of the error that enters at "
+        "the last step alone."
     ),
     "rounded": (
         "The certificate of {layer} is {error}, above {bar}: rounding, as near saturated gates. It changes "

@@ -124,11 +124,15 @@ def explodes(
     """
     if not growth.is_sure or (solved is not None and losses and losses[-1] <= solved):
         return False
-    first, now = (losses[0], losses[-1]) if len(losses) > 1 else (math.nan, math.nan)
-    if now > WORSE * first:
+    if has_risen(losses):
         return True
-    is_falling = now < FALLING * first and now <= WORSE * min(losses)
+    is_falling = len(losses) > 1 and losses[-1] < FALLING * losses[0] and losses[-1] <= WORSE * min(losses)
     return not is_falling and not is_bounded and step >= THROWN
+
+
+def has_risen(losses: Sequence[float]) -> bool:
+    """Whether the last of the losses of a run is far above the first one."""
+    return len(losses) > 1 and losses[-1] > WORSE * losses[0]
 
 
 def is_bounded(attributes: Mapping[Any, Any]) -> bool:
