@@ -29,6 +29,18 @@ use_keras2() {
     done
 }
 
+# use_chromium: pages are tested in a browser; without one, and without Debian's package, those tests are skipped.
+use_chromium() {
+    local name
+    for name in chromium chromium-browser google-chrome; do
+        if command -v "$name" >/dev/null; then return; fi
+    done
+    if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+        echo "Installing Chromium, for the tests of pages."
+        { apt-get update -qq && apt-get install -y -qq chromium; } >/dev/null 2>&1 || true
+    fi
+}
+
 # is_made FOLDER EXTRAS: whether it was made for this pyproject.toml and for these extras, a pattern.
 is_made() {
     grep -qsxE "$(sha256sum pyproject.toml | cut -d ' ' -f 1) $2" "$1/throughtime.stamp"

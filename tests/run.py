@@ -1,7 +1,8 @@
-"""Runs everything that must hold, each framework in a process of its own, two processes at a time.
+"""Runs the tests, each framework in its own process, two processes at a time.
 
-Started by `scripts/test`; arguments go to pytest. The processes report through `report_plugin`, the
-support table comes from the files that `tests/conftest.py` leaves in THROUGHTIME_RESULTS.
+`scripts/test` starts it. Without arguments it leaves out the tests marked `slow` and the suites in FULL_ONLY;
+`--full` runs everything. Other arguments go to pytest. The processes report through `report_plugin`; the
+support tables are read from the files that `tests/conftest.py` writes to THROUGHTIME_RESULTS.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.table import Table
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from tests.render.browser import NO_CHROMIUM, path_of_chromium
+
 ROOT = Path(__file__).resolve().parent.parent
 BACKENDS = ("tensorflow", "jax", "torch")
 NATIVE = "native torch"  # torch modules, without Keras
@@ -37,6 +41,21 @@ FOLDERS = {
     "tf_keras_graph": (GRAPH,),
     "agreement": ("agreement",),
 }
+# Processor seconds of each suite, measured: the longest start first, so that both cores end together.
+SECONDS = {
+    "jax": 1500,
+    "tensorflow": 500,
+    "tf_keras": 400,
+    KERAS_2: 400,
+    "core": 400,
+    "torch": 220,
+    "agreement": 100,
+    NATIVE: 90,
+    GRAPH: 80,
+    "check": 60,
+}
+FULL_ONLY = (KERAS_2,)
+FULL = "--full"
 PYTHON_OF_KERAS_2 = "THROUGHTIME_KERAS2"  # an interpreter with TensorFlow 2.15, which scripts/test makes
 PROCESSES = 2
 SECONDS_BETWEEN_LINES = 10
@@ -86,7 +105,7 @@ class Suite:
         return f"{self.name}: {', '.join(counts)}{share}"
 
 
-def suites(folder: Path, arguments: list[str]) -> list[Suite]:
+def suites(folder: Path, arguments: list[str], *, is_quick: bool) -> list[Suite]:
     """List the processes, the longest first: each framework, the framework-free tests, the checks."""
     paths = [each for each in arguments if (ROOT / each.partition("::")[0]).exists()]
     options = [each for each in arguments if each not in paths]
@@ -96,7 +115,8 @@ def suites(folder: Path, arguments: list[str]) -> list[Suite]:
         taken += own
         if own or not paths:
             targets = [*(own or [f"tests/{tests}"]), *options]
-            listed += [Suite(name, pytest_command(targets, name), folder) for name in names]
+            chosen = [name for name in names if not (is_quick and name in FULL_ONLY)]
+            listed += [Suite(name, pytest_command(targets, name), folder) for name in chosen]
     core = [each for each in paths if each not in taken]
     if core or not paths:
         # The examples in docstrings run once, without regard to the backend.
@@ -105,7 +125,7 @@ def suites(folder: Path, arguments: list[str]) -> list[Suite]:
         listed.append(Suite("core", pytest_command([*targets, *options], "core"), folder))
     if not arguments:
         listed.append(Suite("check", ["bash", "scripts/check"], folder))
-    return listed
+    return sorted(listed, key=lambda suite: -SECONDS[suite.name])
 
 
 def pytest_command(arguments: list[str], name: str) -> list[str]:
@@ -221,19 +241,24 @@ def conclude(listed: list[Suite]) -> int:
 
 
 def main(arguments: list[str]) -> int:
+    is_quick = not arguments
+    arguments = [each for each in arguments if each != FULL]
+    os.environ["THROUGHTIME_QUICK"] = str(int(is_quick))  # for tests/conftest.py
     missing = [name for name in ("keras", "tf_keras", *BACKENDS) if find_spec(name) is None]
-    if PYTHON_OF_KERAS_2 not in os.environ:
+    if not is_quick and PYTHON_OF_KERAS_2 not in os.environ:
         missing.append(f"{KERAS_2} (it needs a Python 3.11: install one beside yours)")
     if missing:
         console.print(f"Not installed: {', '.join(missing)}. Run scripts/test, which installs everything.")
         return 1
+    if path_of_chromium() is None:
+        console.print(f"Tests of pages are skipped: {NO_CHROMIUM}.")
     with tempfile.TemporaryDirectory(prefix="throughtime-") as temporary:
         folder = Path(temporary)
         results = Path(os.environ.get("THROUGHTIME_RESULTS", folder / "results")).resolve()
         results.mkdir(parents=True, exist_ok=True)
         for stale in results.glob("*.json"):
             stale.unlink()
-        listed = suites(folder, arguments)
+        listed = suites(folder, arguments, is_quick=is_quick)
         with ThreadPoolExecutor(PROCESSES) as pool:
             list(pool.map(lambda suite: execute(suite, results), listed))
         print_failures(listed)

@@ -58,8 +58,12 @@ OF_EVERY_ADAPTER = {"_budget", "_errors", "_random_states", "_record", "adapters
 KERAS = OF_EVERY_ADAPTER | OF_EVERY_KERAS | {"keras"}
 TF_KERAS = OF_EVERY_ADAPTER | OF_EVERY_KERAS | {"adapters/selection", "tensorflow"}
 OF_A_LIVE_FIGURE = {"_scale", "_theme", "bokeh", "numpy", "render"}
+BORDER = {"_arguments", "_rules"}  # what public functions take: whoever has one may import them
 MAY_IMPORT = {
-    "__init__": set(),
+    "__init__": {"_errors"},
+    "_arguments": {"_departures", "_errors", "xarray"},
+    "_rules": {"_errors", "_printable", "matplotlib", "numpy"},
+    "_departures": {"_schema", "xarray"},
     "_errors": set(),
     "_record": {"numpy"},
     "cells/": {"_errors", "_record", "numpy", "threadpoolctl"},
@@ -69,7 +73,8 @@ MAY_IMPORT = {
     "_cell": {"_errors", "_schema", "numpy"},
     "_cell_registry": {"_cell", "_errors"},
     "_label": {"_cell_registry", "_record", "_schema", "numpy", "xarray"},
-    "_as_text": {"rich"},
+    "_printable": set(),
+    "_tables": {"_printable", "markupsafe", "rich"},
     "_alarm": {"rich"},
     "_thresholds": set(),
     "_optimizer": {"numpy"},
@@ -108,7 +113,7 @@ MAY_IMPORT = {
         "xarray",
     },
     "_lag_matrix": {"_batch", "_errors", "_probe", "_record", "_schema", "numpy", "xarray"},
-    "_capture": {"_batch", "_lag_matrix", "_probe", "_schema", "xarray"},
+    "_capture": {"_batch", "_errors", "_lag_matrix", "_probe", "_schema", "xarray"},
     "_monitor/": {
         "_alarm",
         "_budget",
@@ -133,12 +138,14 @@ MAY_IMPORT = {
         "_alarm",
         "_errors",
         "_monitor",
+        "_printable",
         "_recorded",
         "_schema",
         "_store",
         "_thresholds",
         "diagnosis",
         "diagnostics",
+        "markupsafe",
         "numpy",
         "plots",
         "xarray",
@@ -146,11 +153,23 @@ MAY_IMPORT = {
     "_live/figures": OF_A_LIVE_FIGURE,
     "_live/profile": OF_A_LIVE_FIGURE,
     "_live/evolution": OF_A_LIVE_FIGURE | {"_colors", "_pool", "plots"},
-    "_live/page": {"_errors", "_theme", "_thresholds", "bokeh", "diagnosis", "numpy", "render", "plots"},
+    "_live/page": {
+        "_errors",
+        "_printable",
+        "_theme",
+        "_thresholds",
+        "bokeh",
+        "diagnosis",
+        "numpy",
+        "render",
+        "plots",
+    },
     "_live/server": {"_errors", "bokeh", "tornado"},
     # The command uses the public names, which are no room, and the one check of certificates.
     "_cli/": {
         "_alarm",
+        "_errors",
+        "_printable",
         "_live",
         "_recorded",
         "diagnostics",
@@ -172,7 +191,7 @@ MAY_IMPORT = {
     "sinks/tensorboard": {"_monitor", "numpy", "sinks"},
     "_store/": {"_errors", "_store", "filelock", "numcodecs", "numpy", "xarray", "zarr"},
     "_weights": {"_errors", "_label", "_schema", "adapters", "xarray"},
-    "_summary": {"_as_text", "_cell_registry", "_schema", "_weights", "pandas", "rich", "xarray"},
+    "_summary": {"_cell_registry", "_schema", "_tables", "_weights", "pandas", "xarray"},
     "diagnostics/": {
         "_cell_registry",
         "_errors",
@@ -185,7 +204,6 @@ MAY_IMPORT = {
     },
     "diagnosis/": {
         "_alarm",
-        "_as_text",
         "_batch",
         "cells",
         "_errors",
@@ -194,6 +212,7 @@ MAY_IMPORT = {
         "_probe",
         "_recorded",
         "_schema",
+        "_tables",
         "_thresholds",
         "diagnostics",
         "numpy",
@@ -246,28 +265,29 @@ MAY_IMPORT = {
     "adapters/keras/gradient_tensorflow": KERAS | {"tensorflow"},
     "adapters/keras/gradient_jax": KERAS | {"jax"},
     "adapters/keras/gradient_torch": KERAS | {"torch"},
-    "_features/": {"_errors", "_pool", "matplotlib", "numpy"},
+    "_features/": {"_errors", "_pool", "_printable", "matplotlib", "numpy"},
     "_features/gradients": {"_probe", "_errors", "_record", "numpy"},
     # Arrays are read, counted and told without drawing.
-    "_features/data": {"_errors", "numpy"},
-    "_features/histograms": {"_errors", "numpy"},
+    "_features/data": {"_errors", "_printable", "numpy"},
+    "_features/histograms": {"_errors", "_printable", "numpy"},
     "_features/titles": set(),
     # What a picture is, before anything is drawn.
-    "_theme": set(),
+    "_theme": {"_errors"},
     "_scale": {"_errors", "numpy"},
     "_pool": {"numpy"},
-    "_colors": {"_scale", "numpy"},
+    "_colors": {"_printable", "_scale", "numpy"},
     # A picture shows itself in a notebook: it loads the renderers then.
-    "picture": {"_colors", "_scale", "_theme", "numpy", "render"},
+    "picture": {"_colors", "_printable", "_scale", "_theme", "numpy", "render"},
     "plots/": PLOTS,
     "plots/palettes": {"_colors", "_errors", "matplotlib", "numpy"},
     "render/": {"_colors", "_scale", "_theme", "numpy", "picture"},
     "render/matplotlib": {"PIL", "_theme", "matplotlib", "numpy", "picture"},
     "render/matplotlib_marks": {"_colors", "_pool", "_scale", "_theme", "matplotlib", "numpy", "picture"},
     "render/bokeh": {"_theme", "bokeh", "picture"},
-    "render/bokeh_marks": {"_colors", "_pool", "_scale", "_theme", "bokeh", "numpy", "picture"},
-    "render/page": {"_theme", "bokeh", "jinja2", "markupsafe", "picture"},
-    "render/report": {"_theme", "bokeh", "markupsafe", "picture"},
+    "render/bokeh_text": {"bokeh"},
+    "render/bokeh_marks": {"_colors", "_pool", "_printable", "_scale", "_theme", "bokeh", "numpy", "picture"},
+    "render/page": {"_printable", "_theme", "bokeh", "jinja2", "markupsafe", "picture"},
+    "render/report": {"_tables", "_theme", "bokeh", "markupsafe", "picture"},
     "_report/": {
         "_alarm",
         "_errors",
@@ -275,6 +295,7 @@ MAY_IMPORT = {
         "_save",
         "_schema",
         "_summary",
+        "_tables",
         "_theme",
         "cells",
         "diagnosis",
@@ -348,7 +369,7 @@ def is_allowed(name: str, module: str) -> bool:
     folder = module.rpartition("/")[0]
     if folder and (name == folder or name.startswith(f"{folder}/")):
         return True
-    allowed = MAY_IMPORT[room_of(module)]
+    allowed = MAY_IMPORT[room_of(module)] | BORDER
     return any(name == each or name.startswith(f"{each}/") for each in allowed)
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from throughtime._cell_registry import register_cell as register_cell
     from throughtime._cell_registry import unregister_cell as unregister_cell
     from throughtime._errors import AmbiguousLayerError as AmbiguousLayerError
+    from throughtime._errors import ArgumentError as ArgumentError
     from throughtime._errors import BatchError as BatchError
     from throughtime._errors import CellError as CellError
     from throughtime._errors import DiagnosticError as DiagnosticError
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from throughtime._probe import Probe as Probe
     from throughtime._report import report as report
     from throughtime._save import save as save
-    from throughtime._store import open_run as open_run
+    from throughtime._store.open_run import open_run as open_run
     from throughtime._summary import summary as summary
     from throughtime._theme import Theme as Theme
     from throughtime._weights import weights as weights
@@ -63,6 +64,7 @@ _HOMES = {
     "_cell_registry": ("register_cell", "unregister_cell"),
     "_errors": (
         "AmbiguousLayerError",
+        "ArgumentError",
         "BatchError",
         "CellError",
         "DiagnosticError",
@@ -91,7 +93,7 @@ _HOMES = {
     "_lag_matrix": ("lag_matrix",),
     "_monitor": ("Monitor", "every", "logarithmic"),
     "_probe": ("Probe",),
-    "_store": ("open_run",),
+    "_store.open_run": ("open_run",),
     "_report": ("report",),
     "_save": ("save",),
     "_summary": ("summary",),
@@ -110,7 +112,10 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"throughtime.{name}")
     if name not in _HOME_OF:
-        raise AttributeError(f"module 'throughtime' has no attribute {name!r}")
+        from throughtime._errors import did_you_mean  # noqa: PLC0415 - for this error alone
+
+        hint = did_you_mean(name, __all__)
+        raise AttributeError(f"module 'throughtime' has no attribute {name!r}.{hint}", name=name)
     value = getattr(import_module(f"throughtime.{_HOME_OF[name]}"), name)
     globals()[name] = value
     return value

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.markup import escape
 
-ATTRIBUTE = "alarms"  # of a run
+ATTRIBUTE, OFF = "alarms", "alarms_off"  # of a run
 
 
 @dataclass(frozen=True)
@@ -59,3 +59,14 @@ def as_attribute(alarms: Iterable[Alarm]) -> str:
 def alarms_of_run(attributes: Mapping[Any, Any]) -> list[Alarm]:
     """Read the alarms that a run keeps; none where nothing was seen."""
     return [Alarm(**each) for each in json.loads(str(attributes.get(ATTRIBUTE, "[]")))]
+
+
+def alarms_off(attributes: Mapping[Any, Any]) -> list[str]:
+    """Name the alarms that a run was not watched for; of one that does not know, vanishing.
+
+    Examples
+    --------
+    >>> alarms_off({"alarms_off": "[]"}), alarms_off({})
+    ([], ['vanishing'])
+    """
+    return [str(name) for name in json.loads(str(attributes.get(OFF, '["vanishing"]')))]

@@ -6,16 +6,22 @@ that looking at a batch changes nothing about the training that follows.
 
 from __future__ import annotations
 
-import warnings
+import traceback
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from throughtime._errors import BatchError, ThroughTimeWarning
+from throughtime._errors import BatchError, ThroughTimeError, warn
 from throughtime._random_states import random_states_restored
+from throughtime._rules import shown
+
+_NO_MEMORY = "memory"  # as every framework has it in its message
+# Whose errors tell of the batch; adapters call them with it.
+_FRAMEWORKS = ("throughtime.adapters.", "torch.", "keras.", "tf_keras.", "tensorflow.", "jax.", "numpy.")
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,36 @@ def take(x: Any, y: Any = None, sample_weight: Any = None) -> Batch:
     return batch
 
 
+@contextmanager
+def running_on(batch: Batch) -> Iterator[None]:
+    """Name the batch where a framework refuses it; what the user's own code raises passes as it is.
+
+    Raises
+    ------
+    BatchError
+        From the framework's error.
+    """
+    try:
+        yield
+    except ThroughTimeError:
+        raise
+    except Exception as error:
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        is_memory = isinstance(error, MemoryError) or _NO_MEMORY in f"{type(error).__name__} {error}".lower()
+        if is_memory or not f"{frame.f_globals.get('__name__', '')}.".startswith(_FRAMEWORKS):
+            raise
+        parts = zip(("x", "y", "sample_weight"), (batch.x, batch.y, batch.sample_weight), strict=True)
+        has = "; ".join(f"{name}: {_in_words(part)}" for name, part in parts if part is not None)
+        raise BatchError(
+            f"The model, or its loss, cannot be run on this batch: {type(error).__name__}: {error}\n"
+            f"The batch has {has}. Shapes and dtypes have to be those that the model was built for."
+        ) from error
+
+
+def _in_words(structure: Any) -> str:
+    return ", ".join(map(shown, _leaves(structure)))
+
+
 def take_several(x: Any, y: Any, sample_weight: Any, count: int) -> list[Batch]:
     """Take the first batches of a dataset; of arrays there is one. See `take`."""
     if count == 1 or _is_data(x):
@@ -87,7 +123,8 @@ def _is_data(value: Any) -> bool:
 def _arrays(value: Any) -> Any:
     """Make arrays of nested lists of numbers; keep structures of arrays, and arrays, as they are."""
     if value is None or hasattr(value, "shape"):
-        return value.to_numpy() if hasattr(value, "to_numpy") else value
+        value = value.to_numpy() if hasattr(value, "to_numpy") else value
+        return _native(value) if isinstance(value, np.ndarray) else value
     if isinstance(value, Mapping):
         return {key: _arrays(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -97,6 +134,17 @@ def _arrays(value: Any) -> Any:
             return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
         return _as_array(value)
     return _as_array(value)
+
+
+def _native(array: np.ndarray[Any, Any]) -> Any:
+    """Put an array into the byte order and the formats that every framework reads."""
+    is_wide = array.dtype.kind == "f" and array.dtype.itemsize > np.dtype(np.float64).itemsize
+    if array.dtype.kind in "cMm" or array.dtype.names is not None or isinstance(array, np.ma.MaskedArray):
+        raise BatchError(
+            f"Expected real numbers, got {shown(array)}. Take the parts of complex numbers, "
+            "array.real and array.imag, as features; fill a masked array, array.filled(0)."
+        )
+    return array.astype(np.float64 if is_wide else array.dtype.newbyteorder("="), copy=False)
 
 
 def _refuse_several(value: Any) -> None:
@@ -147,9 +195,7 @@ def _warn_of_consumption(dataset: Any) -> None:
         )
     else:
         return
-    warnings.warn(
-        f"{what} For a fixed batch take it yourself: x, y = next(iter(data)).", ThroughTimeWarning, 5
-    )
+    warn(f"{what} For a fixed batch take it yourself: x, y = next(iter(data)).")
 
 
 def _reshuffles(dataset: Any) -> bool:

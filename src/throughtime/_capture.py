@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import xarray as xr
 
-from throughtime import _schema
+from throughtime import _rules, _schema
+from throughtime._arguments import takes
 from throughtime._batch import take
+from throughtime._errors import SchemaError
 from throughtime._lag_matrix import lag_matrix
 from throughtime._probe import Probe
 
 
+@takes(quantities=replace(_rules.names, error=SchemaError))
 def capture(
     model: Any,
     x: Any,

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, overload
 
 from throughtime._cell import Cell
 from throughtime._errors import CellError, ThroughTimeWarning
+from throughtime._rules import shown
 
 GROUP = "throughtime.cells"
 LayerClass = TypeVar("LayerClass", bound=type)
@@ -108,9 +109,9 @@ def unregister_cell(layer_class: type) -> None:
     >>> decay = Cell(name="decay", replay=lambda *step: ..., adjoint=lambda *step: ...)
     >>> unregister_cell(register_cell(decay, DecayCell))
     """
-    if layer_class not in _registered:
+    if not isinstance(layer_class, type) or layer_class not in _registered:
         known = ", ".join(_full_name(each) for each in _registered) or "none"
-        raise CellError(f"{layer_class!r} is not registered. Registered classes: {known}.")
+        raise CellError(f"{shown(layer_class)} is not registered. Registered classes: {known}.")
     del _registered[layer_class]
 
 

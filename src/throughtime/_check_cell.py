@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from throughtime._arguments import takes
 from throughtime._cell import HIDDEN, Arrays, Cell, Floats, Given, StepAdjoint
 from throughtime._errors import CellError
+from throughtime._rules import array, either, instance, mapping, several, whole
 from throughtime.cells import own_step
 
 # Fourth order: the step leaves 1e-12 of rounding and truncation, and sees a kink within twice its length.
@@ -65,6 +67,7 @@ def _verdict(line: Comparison) -> str:
     return f"{line.error:7.1e}  {'right' if line.is_right else 'WRONG'}{note}"
 
 
+@takes(CellError, cell=instance("Cell"), weights=mapping(), units=either(whole(1), mapping(whole(1))))
 def check_cell(
     cell: Cell,
     weights: Mapping[str, Any],
@@ -143,7 +146,9 @@ def check_cell(
 def _drawn(rng: np.random.Generator, name: str, value: Any, cell: Cell) -> Any:
     if name in cell.settings:
         return value
-    return rng.normal(0, 0.5, value) if isinstance(value, tuple) else np.asarray(value, np.float64)
+    if isinstance(value, tuple):
+        return rng.normal(0, 0.5, several(whole(1))(name, value, CellError))
+    return array(least=1)(name, value, CellError).astype(np.float64)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from throughtime._printable import Printable
 from throughtime._scale import Array, Scale, number
 
 COLORS = 256  # of a map
@@ -33,7 +34,7 @@ CODE = {name: -WIDTH * place - WIDTH // 2 - 1 for place, name in enumerate(SPECI
 
 
 @dataclass(frozen=True)
-class Colors:
+class Colors(Printable):
     """How values become colours.
 
     Parameters

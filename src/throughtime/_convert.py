@@ -8,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from throughtime._arguments import takes
 from throughtime._errors import SchemaError, UnsupportedModelError
+from throughtime._rules import whole
 from throughtime._schema import Layer, require
 from throughtime._schema import layer as layer_of
 
@@ -18,6 +20,7 @@ Array = npt.NDArray[np.floating]
 _TORCH_GATES = {"lstm": [0, 1, 2, 3], "gru": [1, 0, 2], "simple_rnn": [0]}
 
 
+@takes(SchemaError)
 def keras_weights(layer: Layer) -> list[Array]:
     """Give a captured layer's weights as `layer.set_weights` of Keras 3, tf_keras and Keras 2 takes them.
 
@@ -54,6 +57,7 @@ def keras_weights(layer: Layer) -> list[Array]:
     return arrays
 
 
+@takes(SchemaError, number=whole(0))
 def torch_weights(layer: Layer, number: int = 0) -> dict[str, Array]:
     """Give a captured layer's weights as the `state_dict` of torch's nn.RNN, nn.LSTM or nn.GRU has them.
 

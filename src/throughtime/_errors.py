@@ -4,13 +4,14 @@ All of them derive from `ThroughTimeError` and from the builtin a caller would g
 `except tt.ThroughTimeError` and `except ValueError` work::
 
     ThroughTimeError
+    ├── ArgumentError (ValueError, TypeError)   an argument of a kind that the function does not take
     ├── UnsupportedModelError (TypeError)       the object is no model that an adapter knows
     ├── UnbuiltModelError (ValueError)          the model has no weights yet
     ├── LayerNotFoundError (LookupError)        no layer, or no call of it, answers to that name
     │   └── AmbiguousLayerError                 several do
     ├── LossError (ValueError)                  no loss, a loss without one value, labels that do not fit
     ├── NoGradientError (ValueError)            the loss does not depend on the tensor asked for
-    ├── BatchError (ValueError)                 no batch could be taken from the data
+    ├── BatchError (ValueError, RuntimeError)   no batch in the data, or one that the model refuses
     ├── TooLargeError (MemoryError)             the capture needs more memory than there is
     ├── SchemaError (KeyError)                  a tree lacks the variable, or the name is none of the schema's
     ├── CellError (ValueError)                  a cell of one's own that says too little, or something wrong
@@ -24,9 +25,21 @@ All of them derive from `ThroughTimeError` and from the builtin a caller would g
     ThroughTimeWarning (UserWarning)            something was done on the caller's behalf
 """
 
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterable
+
+_OURS = ("throughtime.", "contextlib.")
+
 
 class ThroughTimeError(Exception):
     """Base class of every error raised by throughtime."""
+
+
+class ArgumentError(ThroughTimeError, ValueError, TypeError):
+    """An argument of a kind, or with a value, that the function does not take."""
 
 
 class UnsupportedModelError(ThroughTimeError, TypeError):
@@ -53,8 +66,8 @@ class NoGradientError(ThroughTimeError, ValueError):
     """The loss does not depend on the tensor whose gradient was asked for."""
 
 
-class BatchError(ThroughTimeError, ValueError):
-    """No batch could be taken from the data given."""
+class BatchError(ThroughTimeError, ValueError, RuntimeError):
+    """No batch could be taken from the data given, or the model refuses it."""
 
 
 class TooLargeError(ThroughTimeError, MemoryError):
@@ -99,3 +112,27 @@ class MissingDependencyError(ThroughTimeError, ImportError):
 
 class ThroughTimeWarning(UserWarning):
     """Something was decided or done on the caller's behalf."""
+
+
+def did_you_mean(name: object, names: Iterable[object]) -> str:
+    """Propose the name that was probably meant, as a sentence to add to a message; empty if none is near.
+
+    Examples
+    --------
+    >>> did_you_mean("lowr", ["upper", "lower"])
+    ' Did you mean lower?'
+    """
+    from difflib import get_close_matches  # noqa: PLC0415 - for errors alone
+
+    known = {str(each).lower(): str(each) for each in names}
+    near = get_close_matches(str(name).lower(), known, n=1)
+    return f" Did you mean {known[near[0]]}?" if near else ""
+
+
+def warn(message: str) -> None:
+    """Give a `ThroughTimeWarning` whose place is the caller's own line, however deep it is noticed."""
+    frame, level = sys._getframe(1), 2
+    # contextlib calls our context managers for us.
+    while frame.f_back is not None and f"{frame.f_globals.get('__name__')}.".startswith(_OURS):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, ThroughTimeWarning, stacklevel=level)

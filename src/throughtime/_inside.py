@@ -5,7 +5,6 @@ The adapter says what the layer's kernel computed, for each direction; nothing h
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 
 from throughtime import _own_inside, _schema, _stepwise, cells
 from throughtime._cell_registry import cell_of_kind
-from throughtime._errors import ThroughTimeWarning
+from throughtime._errors import warn as give_warning
 from throughtime._record import Array, DirectionRecord, LayerRecord, SolvedRecord
 
 Warn = Callable[[str], object]
@@ -280,7 +279,4 @@ def _warn_of_certificate(leaf: LayerRecord, arrays: dict[str, Array], warn: Warn
         f"The certificate of {leaf.path} is {worst:.1e}, above {bar:.0e}: its gradients inside the layer "
         "do not reproduce what the framework computed, and diagnostics will refuse them."
     )
-    if warn is not None:
-        warn(text)
-    else:
-        warnings.warn(text, ThroughTimeWarning, stacklevel=7)
+    (warn or give_warning)(text)

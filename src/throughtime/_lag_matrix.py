@@ -7,20 +7,24 @@ Each loss step is a copy of the batch in which only that step has weight; many c
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from throughtime._arguments import takes
 from throughtime._batch import Batch, take
 from throughtime._errors import BatchError, LossError, NoGradientError
 from throughtime._probe import Probe
 from throughtime._record import Array
+from throughtime._rules import whole
 from throughtime._schema import DIRECTIONS, LAGS, VARIABLES, states
 
 _STATES = ("hidden_gradient", "cell_gradient")
 
 
+@takes(loss_steps=replace(whole(1), error=LossError), memory=whole(1))
 def lag_matrix(
     model: Any,
     x: Any,
@@ -158,8 +162,6 @@ def _steps(batch: Batch, loss_steps: int | None, seed: int) -> Array:
         )
     if loss_steps is None or loss_steps >= shape[1]:
         return np.arange(shape[1])
-    if loss_steps < 1:
-        raise LossError(f"loss_steps must be at least 1, got {loss_steps}.")
     return np.sort(np.random.default_rng(seed).choice(shape[1], loss_steps, replace=False))
 
 

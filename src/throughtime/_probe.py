@@ -5,7 +5,6 @@ Chooses the adapter, takes the batch, lets the adapter record, solves what is in
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,11 +12,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from throughtime import _cell_registry, _memory, _schema, adapters, cells
-from throughtime._batch import Batch, take
+from throughtime import _cell_registry, _memory, _rules, _schema, adapters, cells
+from throughtime._arguments import takes
+from throughtime._batch import Batch, running_on, take
 from throughtime._budget import Budget, ExceededError, Need, allowed
 from throughtime._chunks import capture_in_chunks
-from throughtime._errors import LossError, NoGradientError, SchemaError, ThroughTimeWarning
+from throughtime._errors import LossError, NoGradientError, SchemaError, warn
 from throughtime._inside import Warn, apart, per_sample, with_inside
 from throughtime._label import Captured, Labels
 from throughtime._record import (
@@ -34,6 +34,7 @@ _GROUPS = ("recurrent", "all")
 _FEW = 256  # arrays as large as the largest one; a capture takes some tens of them
 
 
+@takes(quantities=replace(_rules.names, error=SchemaError))
 class Probe:
     """Captures the same layers of one model on batch after batch; traced once per shape.
 
@@ -159,7 +160,8 @@ class Probe:
         if batch.y is None:
             raise LossError("Without labels there is no loss: pass y, or a dataset of (x, y).")
         weight = batch.sample_weight if step is None else _at_step(batch, step)
-        values = self._adapter.losses(self._model, batch.x, batch.y, weight, **self._pass)
+        with running_on(batch):
+            values = self._adapter.losses(self._model, batch.x, batch.y, weight, **self._pass)
         return xr.DataArray(values, dims="sample", name="loss")
 
     def expect_one_layer(self) -> None:
@@ -199,7 +201,8 @@ class Probe:
 
     def _whole(self, batch: Batch) -> Budget:
         """Say what the whole batch may take."""
-        samples = self._probe.samples(batch.x)
+        with running_on(batch):
+            samples = self._probe.samples(batch.x)
         if self._budget is None:
             return Budget(_memory.available(), samples, samples)
         return Budget(self._budget, samples, samples, is_stated=True)
@@ -220,7 +223,8 @@ class Probe:
         return replace(record, layers=tuple(per_sample(leaf, factor) for leaf in record.layers))
 
     def _recorded(self, batch: Batch, budget: Budget) -> ModelRecord:
-        recorded: ModelRecord = self._probe(batch.x, batch.y, batch.sample_weight, budget)
+        with running_on(batch):
+            recorded: ModelRecord = self._probe(batch.x, batch.y, batch.sample_weight, budget)
         if _FEW * max(map(_largest, recorded.layers), default=0) > (budget.available or 0):
             _memory.release()  # what the framework held; it takes time, and more to take it anew
         return recorded
@@ -257,7 +261,7 @@ class Probe:
         )
         if not self._is_group or len(unreached) == len(record.layers):
             raise NoGradientError(text)
-        warnings.warn(text, ThroughTimeWarning, stacklevel=5)
+        warn(text)
 
 
 def _largest(leaf: LayerRecord) -> int:

@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from throughtime._arguments import takes
 from throughtime._errors import PictureError
+from throughtime._rules import instance
 from throughtime._theme import Theme
 from throughtime.picture import Picture
 
@@ -14,6 +16,7 @@ STATIC = ("png", "svg", "pdf")
 SUFFIXES = (*STATIC, "html")
 
 
+@takes(PictureError, theme=instance("Theme", of="tt.Theme.for_paper()"))
 def save(picture: Picture, path: str | os.PathLike[str], *, theme: Theme | None = None) -> Path:
     """Write a picture: png, svg and pdf with matplotlib, html as one interactive page that works offline.
 

@@ -116,11 +116,7 @@ def scale_for(values: Array, kind: str, limits: tuple[float, float] | None = Non
     Scale(kind='linear', low=-4.0, high=4.0)
     """
     if limits is not None:
-        try:
-            low, high = (float(limit) for limit in limits)
-        except (TypeError, ValueError) as error:
-            raise PictureError(f"limits={limits!r}: expected two numbers, (low, high).") from error
-        return Scale(kind, low, high)
+        return Scale(kind, *limits)
     largest = largest_magnitude(values) or 1.0
     if kind == "linear":
         return Scale(kind, -largest, largest)

@@ -12,7 +12,7 @@ from typing import Any
 
 import xarray as xr
 
-from throughtime._errors import SchemaError
+from throughtime._errors import SchemaError, did_you_mean
 
 Layer = xr.DataTree | xr.Dataset
 
@@ -186,6 +186,7 @@ def _quantity(name: str, further_states: Collection[str]) -> str:
     raise SchemaError(
         f"There is no quantity {name!r}. quantities= takes 'all' or names of: "
         f"{', '.join((*QUANTITIES, *WEIGHTS))}, and each weight's '…_gradient'."
+        f"{did_you_mean(name, (*QUANTITIES, *WEIGHTS))}"
     )
 
 
@@ -287,4 +288,5 @@ def require(captured: Layer, name: str) -> xr.DataArray:
     reason = dataset.attrs.get(f"missing_{reason_key(name, dataset.attrs)}", "it was not captured")
     have = ", ".join(str(variable) for variable in dataset.data_vars)
     where = dataset.attrs.get("layer", "this layer")
-    raise SchemaError(f"No {name!r} for {where}: {reason}. It has: {have}.")
+    hint = did_you_mean(name, dataset.data_vars)
+    raise SchemaError(f"No {name!r} for {where}: {reason}. It has: {have}.{hint}")

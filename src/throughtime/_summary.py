@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -10,20 +9,16 @@ from typing import Any
 
 import pandas as pd
 import xarray as xr
-from rich.console import Group, RenderableType
-from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
 
-from throughtime._as_text import as_text
+from throughtime._arguments import takes
 from throughtime._cell_registry import cell_of_kind
 from throughtime._schema import GATES
+from throughtime._tables import Paragraph, Part, Shown, Table
 from throughtime._weights import PENALTY, described, in_order, weight_names
 
 _KINDS = {"lstm": "LSTM", "gru": "GRU", "simple_rnn": "SimpleRNN", "conv_lstm": "ConvLSTM"}
 _FLAGS = ("return_sequences", "go_backwards", "stateful")
 _FRAMEWORKS = {"keras": "Keras", "torch": "PyTorch"}
-_LEFT = 'style="text-align:left"'
 _COLUMNS = ("layer", "weight", "dims", "shape", "parameters", "penalty")
 _TWO_BIASES = (
     "A GRU that resets after the matrix product has two biases: its reset gate multiplies U·h + "
@@ -72,8 +67,8 @@ class LayerSummary:
         return sum(given) if given else None
 
 
-@dataclass(frozen=True)
-class Summary:
+@dataclass(frozen=True, repr=False)
+class Summary(Shown):
     """All layers; prints as a table in a terminal and in a notebook.
 
     Attributes
@@ -105,44 +100,21 @@ class Summary:
         ]
         return pd.DataFrame(rows, columns=_COLUMNS)
 
-    def __rich__(self) -> RenderableType:
-        parts: list[RenderableType] = [Text(self._headline(), style="bold")]
-        for layer in self.layers:
-            table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=True)
-            for place, width in enumerate(self._widths()):
-                table.add_column(justify="right" if place > 1 else "left", min_width=width)
-            for weight in layer.weights:
-                table.add_row(*_cells(weight))
-            parts += [Text(), Text(_heading(layer)), Padding(table, (0, 0, 0, 2))]
-        return Group(*parts, *(Text(f"\n{note}") for note in self.notes))
-
-    def __str__(self) -> str:
-        return as_text(self)
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        rows = ""
-        for layer in self.layers:
-            rows += f'<tr><th colspan="4" {_LEFT}>{html.escape(_heading(layer))}</th></tr>'
-            for weight in layer.weights:
-                rows += (
-                    f"<tr>{''.join(f'<td {_LEFT}>{html.escape(cell)}</td>' for cell in _cells(weight))}</tr>"
-                )
-        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
-        return f"<table><caption>{html.escape(self._headline())}</caption>{rows}</table>{notes}"
+    def __parts__(self) -> Iterator[Part]:
+        yield Paragraph(self._headline(), bold=True)
+        rows = tuple(
+            row for layer in self.layers for row in ((_heading(layer),), *map(_cells, layer.weights))
+        )
+        yield Table(rows, numbers=(2, 3))
+        yield from map(Paragraph, self.notes)
 
     def _headline(self) -> str:
         count = len(self.layers)
         known = [f"{self.parameters:,} parameters"] if any(layer.weights for layer in self.layers) else []
         return ", ".join([f"{self.title}: {count} layer{'s' * (count != 1)}", *known])
 
-    def _widths(self) -> list[int]:
-        """Make columns of all layers stand below each other."""
-        rows = [_cells(weight) for layer in self.layers for weight in layer.weights]
-        return [max(map(len, column)) for column in zip(*rows, strict=True)]
 
-
+@takes()
 def summary(model_or_tree: Any, *, layers: Any = "recurrent") -> Summary:
     """Tell what a model's layers are: cells, directions, gates in order, weights, penalties.
 

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from throughtime._arguments import takes
+from throughtime._errors import PictureError
+from throughtime._rules import number, whole
+
 # Okabe & Ito 2008, Color Universal Design, without its yellow, which is lost on white.
 DISTINCT = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 
 
+@takes(PictureError, size=number(1, 200, "points"), width=number(0.5, 100, "inches"), dpi=whole(1, 4800))
 @dataclass(frozen=True)
 class Theme:
     """How pictures look: give one to `tt.save` or to a picture's `to_matplotlib` and `to_bokeh`.

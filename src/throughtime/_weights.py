@@ -7,7 +7,8 @@ from typing import Any
 
 import xarray as xr
 
-from throughtime import adapters
+from throughtime import _rules, adapters
+from throughtime._arguments import layers, takes
 from throughtime._errors import AmbiguousLayerError, SchemaError, UnsupportedModelError
 from throughtime._label import label
 from throughtime._schema import WEIGHTS
@@ -15,6 +16,7 @@ from throughtime._schema import WEIGHTS
 PENALTY = "_penalty"
 
 
+@takes(layer=layers, omit=_rules.names)
 def weights(model: Any, layer: Any = None, *, omit: str | Collection[str] | None = None) -> xr.Dataset:
     """Weights of one layer, in the orientation and gate order that all frameworks share here.
 

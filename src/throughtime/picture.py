@@ -1,7 +1,8 @@
 """What a picture is before anything is drawn: marks over arrays, in panels with axes.
 
 `tt.plots` makes pictures of captures, the renderers draw them; whoever tests a picture reads its arrays. All
-marks are frozen and hold data in the panel's own coordinates.
+marks are frozen and hold data in the panel's own coordinates. Names and labels come from models and runs, so
+every text is made printable here, and the renderers set it as text.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from throughtime._colors import Colors
+from throughtime._printable import Printable
 from throughtime._scale import Array, Ticks
 from throughtime._theme import Theme
 
@@ -19,7 +21,7 @@ Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True, eq=False)
-class Image:
+class Image(Printable):
     """Values as colours: `values` ([frame,] row, column) over the box from `x[0], y[0]` to `x[1], y[1]`.
 
     `valid` is False where a step was masked. `name` says which sample or gate this is, where a panel holds
@@ -49,7 +51,7 @@ class Image:
 
 
 @dataclass(frozen=True, eq=False)
-class Line:
+class Line(Printable):
     """A line through (x, y); NaN breaks it. `y` is (point) or (frame, point).
 
     `details` are what a hover tells of each point, by name: the values behind positions of a scale.
@@ -66,7 +68,7 @@ class Line:
 
 
 @dataclass(frozen=True, eq=False)
-class Band:
+class Band(Printable):
     """The area between `low` and `high` over `x`; NaN interrupts it."""
 
     x: Array
@@ -78,7 +80,7 @@ class Band:
 
 
 @dataclass(frozen=True, eq=False)
-class Rectangles:
+class Rectangles(Printable):
     """Boxes (n, 4): left, bottom, right, top."""
 
     boxes: Array
@@ -90,7 +92,7 @@ class Rectangles:
 
 
 @dataclass(frozen=True, eq=False)
-class Dots:
+class Dots(Printable):
     """Points; `details` are what a hover tells of each, by name."""
 
     x: Array
@@ -104,7 +106,7 @@ class Dots:
 
 
 @dataclass(frozen=True, eq=False)
-class Text:
+class Text(Printable):
     """Short words at points; `anchor` is where the point lies: below, above, left or right of the middle."""
 
     x: Array
@@ -119,7 +121,7 @@ Mark = Image | Line | Band | Rectangles | Dots | Text
 
 
 @dataclass(frozen=True)
-class Axis:
+class Axis(Printable):
     """Label, limits and, where the numbers are positions, the words at them."""
 
     label: str = ""
@@ -129,7 +131,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Panel:
+class Panel(Printable):
     """One pair of axes with its marks, drawn in their order; without a frame there are no axis lines."""
 
     marks: tuple[Mark, ...]
@@ -156,7 +158,7 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Slider:
+class Slider(Printable):
     """A dim whose values are frames: its name, and a word for each frame."""
 
     name: str
@@ -164,7 +166,7 @@ class Slider:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Picture(Printable):
     """Panels in a grid, with a title: what `tt.plots` returns and `tt.save` writes.
 
     In a notebook it shows itself. Frames of several sliders follow each other in C order, the last slider

@@ -14,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from throughtime._arguments import takes
 from throughtime._check_cell import CellReport as CellReport  # noqa: PLC0414 - public here
 from throughtime._check_cell import check_cell as check_cell  # noqa: PLC0414 - public here
 from throughtime._convert import keras_weights as keras_weights  # noqa: PLC0414 - public here
 from throughtime._convert import torch_weights as torch_weights  # noqa: PLC0414 - public here
-from throughtime._schema import GATES
+from throughtime._rules import choice, number, several, whole
+from throughtime._schema import DIRECTIONS, GATES
 from throughtime._synthetic import (
     captured_tree,
     direction_of_loss,
@@ -35,6 +37,7 @@ Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 
+@takes(direction=choice(*DIRECTIONS), dtype=choice("float64", "float32", "float16"))
 def decaying(
     rate: float | Sequence[float] = 0.5,
     *,
@@ -73,6 +76,7 @@ def decaying(
     return captured_tree("simple_rnn", arrays, dtype=dtype, go_backwards=int(backward))
 
 
+@takes()
 def perfect_memory(*, samples: int = 1, steps: int = 50, units: int = 4) -> xr.DataTree:
     """Linear RNN with U = I: the gradient is the same at every lag.
 
@@ -85,6 +89,7 @@ def perfect_memory(*, samples: int = 1, steps: int = 50, units: int = 4) -> xr.D
     return decaying(1.0, samples=samples, steps=steps, units=units)
 
 
+@takes()
 def exploding(rate: float = 1.5, *, samples: int = 1, steps: int = 50, units: int = 4) -> xr.DataTree:
     """Linear RNN with U = rate·I: the gradient grows by `rate` at every step back.
 
@@ -97,6 +102,7 @@ def exploding(rate: float = 1.5, *, samples: int = 1, steps: int = 50, units: in
     return decaying(rate, samples=samples, steps=steps, units=units)
 
 
+@takes(lengths=several(whole(0)), padding=choice("after", "before"))
 def with_masks(
     lengths: Sequence[int] = (50, 20, 1, 0),
     *,
@@ -128,6 +134,7 @@ def with_masks(
     return captured_tree("simple_rnn", linear_rnn(np.full(len(lengths), rate), valid, units))
 
 
+@takes()
 def bidirectional(
     rates: tuple[float, float] = (0.5, 0.9), *, samples: int = 1, steps: int = 50, units: int = 4
 ) -> xr.DataTree:
@@ -154,6 +161,7 @@ def bidirectional(
     return captured_tree("simple_rnn", both, directed=True, merge_mode="concat")
 
 
+@takes(direction=choice(*DIRECTIONS))
 def lag_matrix_of(
     rate: float = 0.8, *, samples: int = 1, steps: int = 50, units: int = 4, direction: str | None = None
 ) -> xr.DataTree:
@@ -184,6 +192,7 @@ def lag_matrix_of(
     return captured_tree("simple_rnn", arrays, go_backwards=int(direction == "backward"))
 
 
+@takes(keep=number(0, 1, inside=True), kind=choice("lstm", "gru"))
 def constant_gates(
     keep: float = 0.7310585786300049,
     *,
@@ -218,6 +227,7 @@ def constant_gates(
     return gated_cell(kind, inputs, np.zeros((units, len(gates), units)), bias)
 
 
+@takes(left=number(0, 1), right=number(0, 1))
 def saturated_gates(
     *, left: float = 0.25, right: float = 0.5, samples: int = 1, steps: int = 40, units: int = 4
 ) -> xr.DataTree:
@@ -243,6 +253,13 @@ def saturated_gates(
     return gated_cell("lstm", inputs, np.ones((1, 4, units)), np.zeros((4, units)))
 
 
+@takes(
+    variable=choice("hidden", "cell", "hidden_gradient", "cell_gradient"),
+    value=number(finite=False),
+    sample=whole(0, 2),
+    time=whole(0, 19),
+    unit=whole(0, 3),
+)
 def nonfinite(
     variable: str = "hidden", *, value: float = np.nan, sample: int = 1, time: int = 7, unit: int = 2
 ) -> xr.DataTree:

@@ -64,7 +64,7 @@ def capture_all(framework: str, file: Path) -> Captures:
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     python = environment.get("THROUGHTIME_KERAS2", "") if framework == KERAS_2 else sys.executable
     if not python:
-        pytest.skip("no environment with Keras 2: scripts/test makes one where there is a Python 3.11")
+        pytest.skip("there is no environment with Keras 2: scripts/test --full makes one")
     if name == "keras" and framework != KERAS_2:
         environment["KERAS_BACKEND"] = variant
     dtypes = [dtype for run, dtype in RUNS if run == framework]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from throughtime._batch import Batch
 from throughtime.diagnosis.statistics import (
     censored_median,
     censored_median_interval,
@@ -13,6 +14,8 @@ from throughtime.diagnosis.statistics import (
     interval,
     ratio_of_means,
 )
+from throughtime.diagnosis.swap import Reading, prefix_swap
+from throughtime.diagnosis.use import use
 from throughtime.diagnostics import lag_profile
 
 
@@ -37,6 +40,25 @@ def test_interval_of_a_ratio_of_means_covers():
         low, high = interval(ratio_of_means, above, below, seed=seed)
         covered += low <= 0.3 <= high
     assert 0.88 <= covered / 150 <= 0.99
+
+
+def test_interval_of_use_covers_although_samples_give_their_inputs_to_each_other():
+    """What a sample gives to others varies with it, too; resampling what each one loses covers 0.88."""
+    weights, covered, experiments = np.array([0.0, 1 / 3, 0, 0, 0, 1.0]), 0, 300
+
+    class Losing:
+        def losses(self, x, y, *, sample_weight, step):
+            return (x @ weights - y) ** 2
+
+    for seed in range(experiments):
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=(32, len(weights)))
+        y = x @ weights + rng.normal(size=32)
+        reading = Reading(np.ones(x.shape, bool), frozenset({"forward"}))
+        swapped = prefix_swap(Losing(), Batch(x, y, None, ""), reading, [3], seed=seed)
+        low, high = use(swapped, 3, seed=seed).interval
+        covered += low <= 0.1 <= high
+    assert 0.93 <= covered / experiments <= 0.98
 
 
 def test_kaplan_meier_covers_where_the_naive_median_does_not():

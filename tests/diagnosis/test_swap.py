@@ -82,6 +82,30 @@ def test_partners_share_the_mask_and_are_others(lengths, seed):
     assert found.reason or found.without_partner == alone
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 6), min_size=4, max_size=16), st.integers(0, 2**16))
+def test_the_parts_of_the_samples_have_the_mean_of_what_they_lose(lengths, seed):
+    valid = np.arange(6) < np.array(lengths)[:, None]
+    x = np.random.default_rng(seed).normal(size=valid.shape) * valid
+
+    class Summing:
+        seen = ()
+
+        def losses(self, x, y, *, sample_weight, step):
+            self.seen = (*self.seen, (x.sum(axis=1) - y) ** 2)
+            return self.seen[-1]
+
+    losing = Summing()
+    reading = Reading(valid, FORWARD)
+    found = prefix_swap(losing, Batch(x, np.zeros(len(x)), None, ""), reading, [], seed=seed)
+    if found.reason:
+        return
+    paired = np.isfinite(found.changes[:, 0])
+    assert paired.sum() == len(x) - found.without_partner
+    rise = np.mean([after[paired] - losing.seen[0][paired] for after in losing.seen[1:]])
+    assert found.changes[paired, 0].mean() == pytest.approx(rise, abs=1e-12)
+
+
 def test_only_inputs_old_enough_matter():
     found, _ = swapped([0, 0, 1, 0, 0, 0], [1, 2, 3, 4, 5])
     answers = [use(found, lag, seed=0).answer for lag in (1, 2, 3, 4, 5)]

@@ -1,4 +1,4 @@
-"""What the README shows runs as it stands there."""
+"""The README's blocks run in order, as one script."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def blocks():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    found = re.findall(r"```(\w*)\n(.*?)```", text, flags=re.DOTALL)
+    assert {language for language, _ in found} == {"bash", "python"}
+    return [block for language, block in found if language == "python"]
 
 
 @pytest.fixture(scope="module")
 def names(tmp_path_factory):
-    """The variables that the quick start leaves."""
+    """The variables that the script leaves when it is run a second time in the same folder."""
     namespace = {}
     with contextlib.chdir(tmp_path_factory.mktemp("readme")):  # where it leaves a run
-        for block in blocks():
+        for block in 2 * blocks():
             exec(compile(block, "README.md", "exec"), namespace)  # our own text
     return namespace
 
@@ -31,6 +33,11 @@ def names(tmp_path_factory):
 def test_quick_start_runs(names):
     assert names["grads"].shape == (16, 100, 6)
     assert set(names["tree"]) == {"lower", "upper"}
+
+
+def test_native_module_is_captured_beside_the_keras_model(names):
+    assert {leaf.path for leaf in names["layers"].leaves} == {"/lstm/0", "/lstm/1"}
+    assert names["lowest"].shape == (16, 100, 6)
 
 
 def test_successors_in_the_migration_tables_exist(names):

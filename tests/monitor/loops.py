@@ -49,7 +49,9 @@ def train(model: nn.Module, steps: int, monitor: tt.Monitor | None = None, spoil
 
 
 def watched(path: Path, model: nn.Module, steps: int, **options: Any) -> tuple[xr.DataTree, tt.Monitor]:
-    monitor = tt.Monitor(path / "run.zarr", batch=BATCH, loss=MSE, **{**WAY, **options})
+    monitor = tt.Monitor(
+        path / "run.zarr", batch=BATCH, loss=MSE, **{"vanishing_lag": None, **WAY, **options}
+    )
     with monitor.watch(model):
         train(model, steps, monitor)
     return tt.open_run(path / "run.zarr"), monitor

@@ -32,7 +32,8 @@ torch.manual_seed(0)
 x = torch.randn(8, 12, 3)
 y, model, mse = x.sum((1, 2))[:, None], Reader(), nn.MSELoss()
 optimizer = torch.optim.SGD(model.parameters(), 0.01)
-monitor = tt.Monitor(sys.argv[1], (x, y), every=1, loss=mse, background=sys.argv[2] == "True")
+background = sys.argv[2] == "True"
+monitor = tt.Monitor(sys.argv[1], (x, y), every=1, loss=mse, mode="continue", background=background)
 with monitor.watch(model):
     while True:
         optimizer.zero_grad()

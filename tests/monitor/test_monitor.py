@@ -127,7 +127,9 @@ def test_a_budget_too_small_is_told_before_training(tmp_path: Path) -> None:
 class TestAlarms:
     def test_a_nan_is_located_and_stops_on_request(self, tmp_path: Path, background: bool) -> None:
         model = made()
-        monitor = tt.Monitor(tmp_path / "run.zarr", BATCH, every=1, loss=MSE, stop_on="nonfinite", **WAY)
+        monitor = tt.Monitor(
+            tmp_path / "run.zarr", BATCH, every=1, loss=MSE, stop_on="nonfinite", vanishing_lag=None, **WAY
+        )
         with monitor.watch(model), pytest.warns(tt.ThroughTimeWarning, match="step 3: nonfinite in rnn"):
             train(model, 9, monitor, spoiled_at=3)
         (alarm,) = monitor.alarms
@@ -159,7 +161,13 @@ class TestAlarms:
         monkeypatch.setattr(tt.Probe, "begin", begin)
         x, model = torch.randn(24, 20, 3, generator=torch.Generator().manual_seed(1)), made()
         monitor = tt.Monitor(
-            tmp_path / "run.zarr", (x[:8], Y[:8]), every=1, loss=MSE, on_alarm=told.append, **WAY
+            tmp_path / "run.zarr",
+            (x[:8], Y[:8]),
+            every=1,
+            loss=MSE,
+            on_alarm=told.append,
+            vanishing_lag=None,
+            **WAY,
         )
         with monitor.watch(model):
             for step in range(1, 41):
@@ -265,7 +273,7 @@ class TestBeforeTrainingStarts:
             tt.Monitor(path, BATCH, stop_on=3)
         with pytest.raises(tt.MonitorError, match="budget='much' is a number of bytes, 1 or more"):
             tt.Monitor(path, BATCH, budget="much")
-        with pytest.raises(tt.MonitorError, match="vanishing_lag=0 is a number of whole steps"):
+        with pytest.raises(tt.MonitorError, match="vanishing_lag=0 has to be a whole number of timesteps"):
             tt.Monitor(path, BATCH, vanishing_lag=0)
         with pytest.raises(tt.MonitorError, match=r"every= raised for step 1, ZeroDivisionError"):
             watched(path.parent, made(), 1, every=lambda step: 1 // 0)
@@ -285,5 +293,5 @@ class TestBeforeTrainingStarts:
         watched(tmp_path, made(), 1)
         with pytest.raises(tt.StoreError, match="another model"):
             watched(tmp_path, made(nn.GRU), 1)
-        run, _ = watched(tmp_path, made(), 1)
+        run, _ = watched(tmp_path, made(), 1, mode="continue")
         assert run["rnn"].sizes["step"] == 3

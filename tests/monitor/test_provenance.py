@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import throughtime as tt
 from throughtime._cli.commands import app
-from throughtime._monitor.provenance import fingerprint
+from throughtime._monitor.fingerprints import fingerprint
 
 
 def test_a_run_tells_where_it_comes_from(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ class TestAnotherModelsRun:
         before = watched(tmp_path, made(), 1)[0].load()
         with pytest.raises(tt.StoreError, match=f"another model: .*(?:{told}).*another path"):
             watched(tmp_path, other(), 1)
-        run, _ = watched(tmp_path, made(), 0)
+        run, _ = watched(tmp_path, made(), 0, mode="continue")
         assert run["rnn"].sizes["step"] == before["rnn"].sizes["step"]
 
     def test_another_batch_is_refused(self, tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ class TestAnotherModelsRun:
             monitor = tt.Monitor(tmp_path / "run.zarr", batch, loss=MSE)
             with pytest.raises(tt.StoreError, match=f"another batch: .*{told}"), monitor.watch(made()):
                 pass
-        assert watched(tmp_path, made(), 1)[0]["rnn"].sizes["step"] == 3
+        assert watched(tmp_path, made(), 1, mode="continue")[0]["rnn"].sizes["step"] == 3
 
 
 def test_the_command_tells_it(tmp_path: Path) -> None:

@@ -264,7 +264,7 @@ def test_compared_sides_share_colours_and_limits():
 def test_compared_sides_need_the_same_panels():
     with pytest.raises(PictureError, match="direction='forward'"):
         plots.compare(testing.decaying(), testing.bidirectional())
-    with pytest.raises(PictureError, match="expected two"):
+    with pytest.raises(PictureError, match="two texts"):
         plots.compare(testing.decaying(), testing.decaying(), names=("one",))
 
 

@@ -213,7 +213,7 @@ def test_unknown_axis_lists_those_there_are():
     [
         ({"scale": "log"}, "log10, signed_log, linear"),
         ({"limits": (2, 1)}, "smaller one first"),
-        ({"limits": 3}, "two numbers"),
+        ({"limits": 3}, "two finite numbers"),
         ({"limits": (0, 1)}, "positive"),
         ({"cmap": "rainbowish"}, "'vik'"),
         ({"width": -1}, "inches"),

@@ -16,7 +16,7 @@ def test_blocks_run(tmp_path):
     lstm = testing.constant_gates(samples=2)["rnn"].to_dataset()
     names = {"tt": tt, "tree": tt.testing.xr.DataTree.from_dict({"/lstm": lstm})}
     with contextlib.chdir(tmp_path):
-        for block in re.findall(r"```py\n(.*?)```", PAGE, flags=re.DOTALL):
+        for block in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL):
             exec(compile(block, "pictures.md", "exec"), names)  # our own text
     assert {each.name for each in tmp_path.iterdir()} == {"gradient.pdf", "gradient.html", "report.html"}
 

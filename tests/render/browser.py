@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import sync_playwright
 
+NO_CHROMIUM = "there is no Chromium: apt-get install chromium"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = (
     "--headless",
@@ -73,12 +74,17 @@ class Page:
         return box["left"] + across * box["width"], box["top"] + (1 - up) * box["height"]
 
 
+def path_of_chromium() -> str | None:
+    """Find the system's Chromium."""
+    return next(filter(None, map(shutil.which, NAMES)), None)
+
+
 @contextmanager
 def chromium() -> Iterator[Any]:
     """Start the system's Chromium."""
-    path = next(filter(None, map(shutil.which, NAMES)), None)
+    path = path_of_chromium()
     if path is None:
-        pytest.skip("there is no Chromium: apt-get install chromium")
+        pytest.skip(NO_CHROMIUM)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
         yield browser
@@ -92,15 +98,21 @@ def opened(browser: Any, path: Path, *, width: int = 1200) -> Page:
 
 def visited(browser: Any, url: str, *, width: int = 1200) -> Page:
     """Open an address and wait until its figures are drawn."""
+    page = empty(browser, width=width)
+    page.tab.goto(url)
+    page.tab.wait_for_function(
+        "() => Bokeh.documents.length > 0 && Bokeh.documents.every(each => each.is_idle)"
+    )
+    return page
+
+
+def empty(browser: Any, *, width: int = 1200) -> Page:
+    """Open an empty page that notes what it asks for and complains of."""
     page = Page(browser.new_page(viewport={"width": width, "height": 900}))
     page.tab.on("request", lambda request: page.requests.append(request.url))
     page.tab.on("websocket", lambda socket: page.requests.append(socket.url))
     page.tab.on("pageerror", lambda error: page.complaints.append(str(error)))
     page.tab.on("console", lambda message: _listen(page, message))
-    page.tab.goto(url)
-    page.tab.wait_for_function(
-        "() => Bokeh.documents.length > 0 && Bokeh.documents.every(each => each.is_idle)"
-    )
     return page
 
 

@@ -19,9 +19,12 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 import throughtime as tt
 from throughtime._alarm import alarms_of_run
+from throughtime._errors import did_you_mean
+from throughtime._printable import printable
 from throughtime._recorded import at_place, place_of, recorded_steps
 
 from . import doctor as environment
@@ -31,14 +34,34 @@ from .runs import attributes_of_run, in_words, layer_of, quantity_of
 
 _LONG = ("model_summary", "model_config", "model_layers")  # of a run's attributes
 
-app = typer.Typer(help="See what flows through time inside recurrent networks.", no_args_is_help=True)
+app = typer.Typer(
+    help="See what flows through time inside recurrent networks.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 console = Console(highlight=False)
 
 RunPath = Annotated[Path, typer.Argument(help="Folder of a run, as a monitor records it.")]
 Layer = Annotated[str | None, typer.Option(help="Path of the layer; by default the only one.")]
 Step = Annotated[int | None, typer.Option(help="Training step; by default the last that was recorded.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.")]
+Second = Annotated[Path | None, typer.Option("--with", help="For compare: a second run.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a script.")]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        console.print(f"throughtime {tt.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """See what flows through time inside recurrent networks."""
 
 
 @app.command()
@@ -64,15 +87,15 @@ def info(run: RunPath, as_json: AsJson = False) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in found.items():
         if name not in ("layers", "training_loop", "alarms", *_LONG):
-            table.add_row(name.replace("_", " "), in_words(value))
+            table.add_row(Text(printable(name.replace("_", " "))), Text(printable(in_words(value))))
     console.print(table)
     if summary := found.get("model_summary"):
-        console.print(f"\n{summary}\n", markup=False)
+        console.print(f"\n{printable(summary)}\n", markup=False)
     for alarm in alarms:
         console.print("alarm,", alarm)
     for layer, variables in {**found["layers"], "training loop": found["training_loop"]}.items():
         if variables:
-            console.print(f"\n{layer}: {', '.join(variables)}")
+            console.print(f"\n{printable(layer)}: {printable(', '.join(variables))}", markup=False)
 
 
 @app.command()
@@ -82,7 +105,7 @@ def check(run: RunPath) -> None:
         tree = tt.open_run(run)
         found = list(complaints(tree))
     for complaint in found:
-        console.print(complaint)
+        console.print(printable(complaint), markup=False)
     if found:
         raise typer.Exit(1)
     console.print(f"{len(recorded_steps(tree))} steps, all whole.")
@@ -122,27 +145,32 @@ def watch(
 
 
 @app.command()
-def plot(
+def plot(  # noqa: PLR0913, PLR0917 - options, one a line
     run: RunPath,
     picture: Annotated[str, typer.Argument(help="Name of a picture: evolution, heatmap, gates, …")],
     output: Output,
     layer: Layer = None,
     step: Step = None,
     quantity: Annotated[str | None, typer.Option(help="Variable to draw.")] = None,
+    second: Second = None,
 ) -> None:
     """Draw one picture of a run into a png, svg, pdf or html file."""
     with _told():
         if not _is_picture(picture):
-            names = ", ".join(name for name in sorted(vars(tt.plots)) if _is_picture(name))
-            raise tt.PictureError(f"There is no picture {picture!r}. There are: {names}.")
+            names = [name for name in sorted(vars(tt.plots)) if _is_picture(name)]
+            hint = did_you_mean(picture, names)
+            raise tt.PictureError(f"There is no picture {picture!r}. There are: {', '.join(names)}.{hint}")
+        if (picture == "compare") != (second is not None):
+            raise tt.PictureError("compare draws two runs, other pictures one: plot RUN compare --with RUN2.")
         tree = tt.open_run(run)
         if picture == "evolution":
             drawn = tt.plots.evolution(layer_of(tree, layer), quantity or "hidden_gradient")
         else:
             one = _at(tree, step)
             shown: Any = one if layer is None and picture == "gradient_flow" else layer_of(one, layer)
-            shown = shown if quantity is None else quantity_of(shown, quantity)
-            drawn = getattr(tt.plots, picture)(shown)
+            sides = [shown] if second is None else [shown, layer_of(_at(tt.open_run(second), step), layer)]
+            sides = sides if quantity is None else [quantity_of(side, quantity) for side in sides]
+            drawn = getattr(tt.plots, picture)(*sides)
         tt.save(drawn, output)
     console.print(f"{output} is written.")
 
@@ -179,6 +207,7 @@ def export(
         writers = {"zarr": to_zarr, "npz": to_npz, "parquet": to_parquet, "netcdf": to_netcdf}
         if to not in writers:
             raise tt.StoreError(f"--to {to}: there are {', '.join(writers)}.")
+        output.parent.mkdir(parents=True, exist_ok=True)
         writers[to](tree, output)
     console.print(f"{output} is written.")
 
@@ -202,11 +231,11 @@ def demo(context: typer.Context) -> None:
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Tell an error of ours in its own words, without a traceback."""
+    """Print an error of ours, or of the file system, in its own words and without a traceback."""
     try:
         yield
-    except tt.ThroughTimeError as error:
-        console.print(str(error), style="red")
+    except (tt.ThroughTimeError, OSError) as error:
+        console.print(Text(printable(str(error)), "red"))
         raise typer.Exit(1) from None
 
 

@@ -10,6 +10,7 @@ import xarray as xr
 
 import throughtime as tt
 from throughtime._alarm import ATTRIBUTE
+from throughtime._errors import did_you_mean
 
 
 def layer_of(tree: xr.DataTree, path: str | None) -> xr.DataTree:
@@ -17,14 +18,17 @@ def layer_of(tree: xr.DataTree, path: str | None) -> xr.DataTree:
     if path is None and len(leaves) == 1:
         return next(iter(leaves.values()))
     if path is None or path not in leaves:
-        raise tt.LayerNotFoundError(f"--layer is one of {', '.join(leaves)}.")
+        raise tt.LayerNotFoundError(
+            f"--layer is one of {', '.join(leaves)}.{did_you_mean(path, leaves) if path else ''}"
+        )
     return leaves[path]
 
 
 def quantity_of(layer: xr.DataTree, name: str) -> xr.DataArray:
     """Take one variable; of norms stored as quantiles the median."""
     if name not in layer.data_vars:
-        raise tt.SchemaError(f"There is no {name}; it has {', '.join(map(str, layer.data_vars))}.")
+        has = ", ".join(map(str, layer.data_vars))
+        raise tt.SchemaError(f"There is no {name}; it has {has}.{did_you_mean(name, layer.data_vars)}")
     array: xr.DataArray = layer[name]  # type: ignore[assignment]
     return array.sel(quantile=0.5, drop=True) if "quantile" in array.dims else array
 

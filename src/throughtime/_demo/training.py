@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from sklearn.model_selection import train_test_split
 import throughtime as tt
 from throughtime._alarm import Alarm
 from throughtime._demo.frameworks import Framework
-from throughtime._demo.networks import HALF, Classes, Digits, Network
+from throughtime._demo.networks import Classes, Digits, Network
 from throughtime.diagnosis import Diagnosis
 
 SHOWN_SAMPLES = 16
@@ -92,15 +91,14 @@ def train(
 
 
 def watching(network: Network, batch: Sequence[Any], path: Path, every: int) -> tt.Monitor:
-    """Make a monitor with a run of its own; that of the last demo goes."""
-    shutil.rmtree(path, ignore_errors=True)
+    """Make a monitor whose run replaces that of the last demo."""
     return tt.Monitor(
         path,
         batch=batch,
         every=every,
         quantities="timestep",  # norms of each sample: what intervals are made of
         loss=network.loss,
-        vanishing_lag=HALF,
+        mode="overwrite",
         on_alarm=lambda alarm: None,  # told at the end
     )
 

@@ -8,7 +8,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib import colors as mcolors
 
-from throughtime._errors import FeatureError
+from throughtime._errors import FeatureError, did_you_mean
+from throughtime._rules import shown
 
 RGBA = tuple[float, float, float, float]
 
@@ -73,8 +74,9 @@ def colormap(cmap: Any) -> mcolors.Colormap:
     """
     if isinstance(cmap, mcolors.Colormap):
         return cmap
-    if cmap not in mpl.colormaps:
-        raise FeatureError(f"There is no colour map {cmap!r}. Try 'bwr', 'RdBu_r', 'coolwarm' or 'viridis'.")
+    if not isinstance(cmap, str) or cmap not in mpl.colormaps:
+        hint = did_you_mean(shown(cmap), mpl.colormaps) or " Try 'bwr', 'RdBu_r', 'coolwarm' or 'viridis'."
+        raise FeatureError(f"There is no colour map {shown(cmap)}.{hint}")
     return mpl.colormaps[cmap]
 
 

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from throughtime._errors import FeatureError
-from throughtime._features.warn import warn
+from throughtime._errors import FeatureError, warn
+from throughtime._printable import Printable
+from throughtime._rules import as_numpy
 
 Values = NDArray[np.float64]
 
@@ -24,7 +25,7 @@ BLOCK_DIMS = ("direction", "gate")
 
 
 @dataclass(frozen=True)
-class Features:
+class Features(Printable):
     """What a picture needs: values (sample, time, channel), a name for every index, and a title's words."""
 
     values: Values
@@ -66,7 +67,7 @@ def as_array(data: Any) -> Values:
         )
     try:
         array = _numpy(data)
-    except (ValueError, TypeError) as error:
+    except Exception as error:  # whatever an object of the user's raises when NumPy reads it
         raise FeatureError(
             f"A {type(data).__name__} was passed that makes no rectangular array ({error}). Pad the samples "
             "to one length, or draw them one by one."
@@ -75,7 +76,7 @@ def as_array(data: Any) -> Values:
         raise FeatureError(f"The data are empty: shape {array.shape}. Pass at least one value.")
     if array.dtype.kind == "c":
         raise FeatureError(f"The data are complex ({array.dtype}). Draw abs(data), data.real or data.imag.")
-    if not _is_real(array.dtype):
+    if array.dtype.kind not in "fiub":
         raise FeatureError(
             f"Expected an array of numbers, got a {type(data).__name__} of dtype {array.dtype}. "
             "Convert it first: np.asarray(data, dtype=float)."
@@ -86,22 +87,13 @@ def as_array(data: Any) -> Values:
 def _numpy(data: Any) -> NDArray[Any]:
     if is_labelled(data):
         return np.asarray(data.values)
-    if hasattr(data, "detach"):  # torch: off the tape and off the device; NumPy has no bfloat16
-        data = data.detach().cpu()
-        is_numpy_dtype = not any(word in str(data.dtype) for word in ("bfloat16", "float8"))
-        return np.asarray((data if is_numpy_dtype else data.float()).numpy())
     if isinstance(data, list | tuple) and any(
         hasattr(item, "shape") or isinstance(item, list | tuple) for item in data
     ):
         return np.stack([_numpy(item) for item in data])
     if isinstance(data, np.ma.MaskedArray):
         return np.ma.filled(data.astype(np.float64), np.nan)
-    return np.asarray(data)
-
-
-def _is_real(dtype: np.dtype[Any]) -> bool:
-    # ml_dtypes' bfloat16 and float8, which TensorFlow and JAX hand over, are of kind "V".
-    return dtype.kind in "fiub" or (dtype.kind == "V" and dtype.names is None and "float" in dtype.name)
+    return as_numpy(data)
 
 
 def sequences(data: Any, channel_axis: int = -1, max_timesteps: int | None = None) -> Features:
@@ -168,8 +160,6 @@ def channels_last(array: Values, channel_axis: Any) -> Values:
     FeatureError
         There is no such axis.
     """
-    if isinstance(channel_axis, bool) or not isinstance(channel_axis, int | np.integer):
-        raise FeatureError(f"channel_axis is the number of an axis, got {channel_axis!r}. Usually it is -1.")
     if not -array.ndim <= channel_axis < array.ndim:
         raise FeatureError(f"There is no channel_axis={channel_axis} in data of shape {array.shape}.")
     return np.moveaxis(array, channel_axis, -1)
@@ -178,11 +168,6 @@ def channels_last(array: Values, channel_axis: Any) -> Values:
 def _unnamed(values: Values) -> Features:
     samples, steps, channels = values.shape
     return Features(values, numbered(samples), numbered(channels), np.arange(steps, dtype=np.float64))
-
-
-def is_count(value: Any, least: int = 1) -> bool:
-    """Whether `value` is a whole number from `least` on."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= least)
 
 
 def numbered(count: int) -> tuple[str, ...]:
@@ -260,9 +245,7 @@ def _times(data: Any) -> Values:
 
 
 def _cut(features: Features, max_timesteps: int) -> Features:
-    if not is_count(max_timesteps):
-        raise FeatureError(f"max_timesteps is a number of steps from 1 on, or None, got {max_timesteps!r}.")
-    kept = slice(int(max_timesteps))
+    kept = slice(max_timesteps)
     return replace(
         features,
         values=features.values[:, kept],

@@ -35,10 +35,6 @@ class Marker:
     size: float
     width: float
 
-    def __post_init__(self) -> None:
-        if not (self.size > 0 and self.width >= 0):
-            raise FeatureError(f"markersize={self.size!r} and markerwidth={self.width!r} are above 0.")
-
 
 def draw_points(
     canvas: Canvas, features: Features, frame: Frame, *, colors: Sequence[RGBA], marker: Marker, zero: bool
@@ -81,7 +77,7 @@ def _draw_units(ax: Axes, x: Values, features: Features, colors: Sequence[RGBA],
     for unit, color in enumerate(colors):
         try:
             line = ax.plot(x[:, unit], values[:, unit], marker.shape, label=features.channels[unit])[0]
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise FeatureError(
                 f"matplotlib has no marker={marker.shape!r}. Usual are 'o', '_', 's'."
             ) from error

@@ -5,16 +5,22 @@ A thin door to `_capture.Probe`; what it returns is what the `show_features` fun
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from throughtime._errors import AmbiguousLayerError, NoGradientError
+from throughtime._arguments import takes
+from throughtime._errors import AmbiguousLayerError, LayerNotFoundError, NoGradientError
 from throughtime._probe import Probe
 from throughtime._record import LayerRecord
+from throughtime._rules import text, whole
 
 
+@takes(
+    layer_idx=replace(whole(), error=LayerNotFoundError), layer_name=replace(text, error=LayerNotFoundError)
+)
 def get_rnn_gradients(
     model: Any,
     input_data: Any,

@@ -13,17 +13,17 @@ from throughtime._features.data import (
     Values,
     as_array,
     channels_last,
-    is_count,
     is_labelled,
     labels,
     numbered,
 )
+from throughtime._printable import Printable
 
 NOT_CHANNELS = ("sample", "batch", "time")
 
 
 @dataclass(frozen=True)
-class Bars:
+class Bars(Printable):
     """The histogram of one panel."""
 
     name: str
@@ -109,10 +109,8 @@ def histograms(
     Raises
     ------
     FeatureError
-        `bins` or `peaks` is not usable.
+        `bins` is not usable.
     """
-    if not is_count(peaks, least=0):
-        raise FeatureError(f"peaks_to_clip is a number of bars from 0 on, got {peaks!r}.")
     return [
         _clipped(_counted(name, values, bins, span), int(peaks))
         for name, values, span in zip(names, arrays, limits, strict=True)
@@ -123,7 +121,7 @@ def _counted(name: str, values: Values, bins: Any, limits: tuple[float, float]) 
     finite = values[np.isfinite(values)]
     try:
         edges = np.histogram_bin_edges(finite, bins, range=limits)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # whatever NumPy makes of them
         raise FeatureError(
             f"bins={bins!r}: expected a number of bars from 1 on, edges that rise, or a rule such as 'auto' "
             f"({error})."
@@ -161,12 +159,9 @@ def ranges(
 
 
 def _pair(xlims: Any) -> tuple[float, float]:
-    try:
-        low, high = (float(limit) for limit in xlims)
-    except (TypeError, ValueError) as error:
-        raise FeatureError(f"xlims={xlims!r}: expected two numbers, (low, high).") from error
-    if not (np.isfinite([low, high]).all() and low < high):
-        raise FeatureError(f"xlims={xlims!r}: expected finite (low, high) with low < high.")
+    low, high = xlims
+    if low >= high:
+        raise FeatureError(f"xlims={xlims}: expected (low, high) with low < high.")
     return low, high
 
 

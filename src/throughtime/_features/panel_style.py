@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from throughtime._errors import FeatureError
 from throughtime._features.titles import short
+from throughtime._rules import Rule, number, optional, path, require
 
 QUIET = "#b8b8b8"
 INK = "#333333"
@@ -44,22 +44,10 @@ class Frame:
     dpi: float | None
     target: Target
 
-    def __post_init__(self) -> None:
-        for name, value in zip(("scale_width", "scale_height"), self.scale, strict=True):
-            if not _is_positive(value):
-                raise FeatureError(f"{name} is a factor above 0, got {value!r}. 1 is the usual size.")
-        if self.dpi is not None and not _is_positive(self.dpi):
-            raise FeatureError(f"dpi is a number of pixels per inch above 0, got {self.dpi!r}.")
-        _ = self.ticks  # a wrong one is told before anything is drawn
-
     @property
     def ticks(self) -> tuple[bool, bool]:
         """Whether x and y ticks are shown."""
         return ticks(self.show_xy_ticks)
-
-
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and bool(np.isfinite(value) and value > 0)
 
 
 _TICK_WORDS = {
@@ -73,12 +61,7 @@ _TICK_WORDS = {
 
 
 def ticks(show_xy_ticks: Any) -> tuple[bool, bool]:
-    """Whether x and y ticks are shown, from (1, 0), [True, False], 1, "x" or None.
-
-    Raises
-    ------
-    FeatureError
-        None of those.
+    """Whether x and y ticks are shown, from (1, 0), [True, False], 1, "x" or None; raises for all else.
 
     Examples
     --------
@@ -88,12 +71,20 @@ def ticks(show_xy_ticks: Any) -> tuple[bool, bool]:
     if isinstance(show_xy_ticks, str) and show_xy_ticks.lower() in _TICK_WORDS:
         return _TICK_WORDS[show_xy_ticks.lower()]
     given = np.zeros(1) if show_xy_ticks is None else np.asarray(show_xy_ticks)
-    if given.dtype.kind not in "biuf" or given.size not in (1, 2):
-        raise FeatureError(
-            f"show_xy_ticks={show_xy_ticks!r}: expected two of them, for x and y, such as (1, 0), "
-            "or one for both, or 'x', 'y', 'xy', 'none'."
-        )
+    require(given.dtype.kind in "biuf" and given.size in (1, 2))
     return bool(given.flat[0]), bool(given.flat[-1])
+
+
+_FACTOR = number(0, 100, inside=True)
+# Rules of what the four functions share.
+FRAME = {
+    "show_xy_ticks": Rule(ticks, "two flags, for x and y, such as (1, 0), or one, or 'x', 'y', 'xy', 'none'"),
+    "title_fontsize": number(0, 1000, "points", inside=True),
+    "scale_width": _FACTOR,
+    "scale_height": _FACTOR,
+    "dpi": optional(number(0, 10_000, "pixels per inch", inside=True)),
+    "savepath": path,
+}
 
 
 def value_limits(values: NDArray[np.float64]) -> tuple[float, float]:

@@ -11,18 +11,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
-from throughtime._errors import FeatureError
-from throughtime._features.data import is_count
+from throughtime._errors import FeatureError, warn
 from throughtime._features.panel_style import INK, Frame
 from throughtime._features.save_figure import checked_path, save_figure
 from throughtime._features.titles import wrapped
-from throughtime._features.warn import warn
+from throughtime._printable import printable
 
 MOST_SUBPLOTS = 64
 WIDEST = 12.0  # inches, what a notebook shows without shrinking
@@ -84,7 +84,7 @@ def panels(
     Raises
     ------
     FeatureError
-        `n_rows`, `axes`, `figure` or `savepath` is not usable.
+        `axes`, `figure` or `savepath` is not usable.
     """
     path = None if frame.target.savepath is None else checked_path(frame.target.savepath)
     rows, columns = grid(count, frame.n_rows)
@@ -94,9 +94,10 @@ def panels(
         fig = _figure(frame, rows, columns, size)
         canvas = _fresh_axes(fig, count, rows, columns, share=(share_x, share_y))
     try:
-        yield canvas
-        if path is not None:
-            save_figure(canvas.fig.figure, path)
+        with mpl.rc_context({"text.parse_math": False}):  # a name may hold a dollar sign
+            yield canvas
+            if path is not None:
+                save_figure(canvas.fig.figure, path)
     except BaseException:
         if frame.target.is_new:
             plt.close(canvas.fig.figure)
@@ -105,11 +106,6 @@ def panels(
 
 def grid(count: int, n_rows: int | None = None) -> tuple[int, int]:
     """Rows and columns for `count` panels: a little wider than tall, without a gap where one can be avoided.
-
-    Raises
-    ------
-    FeatureError
-        `n_rows` is below 1.
 
     Examples
     --------
@@ -120,8 +116,6 @@ def grid(count: int, n_rows: int | None = None) -> tuple[int, int]:
         most = int(count**0.5)
         full = (rows for rows in range(most, 0, -1) if count % rows == 0 and count <= 4 * rows**2)
         n_rows = next(full, most)
-    elif not is_count(n_rows):
-        raise FeatureError(f"n_rows is a number of rows from 1 on, or None to choose it, got {n_rows!r}.")
     elif n_rows > count:
         warn(f"n_rows={n_rows} is more than there are panels: {count} rows are drawn.")
         n_rows = count
@@ -183,6 +177,7 @@ def entitle(canvas: Canvas, frame: Frame, parts: Sequence[str], names: tuple[str
     title = frame.show_title
     if not isinstance(title, str):
         title = wrapped(parts, fig.bbox.width / fig.dpi, frame.title_fontsize) if title else ""
+    title = printable(title)
     x_name, y_name = (name if shown else "" for name, shown in zip(names, frame.ticks, strict=True))
     if canvas.is_ours and len(canvas.panels) > 1:
         # An empty one would still take its room.

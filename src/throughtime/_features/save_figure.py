@@ -19,10 +19,7 @@ def checked_path(savepath: Any) -> Path:
     FeatureError
         matplotlib writes no such file, or the folder cannot be made.
     """
-    try:
-        path = Path(savepath).expanduser()
-    except TypeError as error:
-        raise FeatureError(f"savepath= takes a path, got {type(savepath).__name__}.") from error
+    path = Path(savepath).expanduser()
     known = FigureCanvasBase.get_supported_filetypes()
     path = path if path.suffix else path.with_name(f"{path.name}.png")
     if path.suffix[1:].lower() not in known:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from throughtime._arguments import takes
+from throughtime._errors import FeatureError
 from throughtime._features.colors import colors
 from throughtime._features.data import points
 from throughtime._features.draw_points import Marker, draw_points
-from throughtime._features.panel_style import Frame, Target
+from throughtime._features.panel_style import FRAME, Frame, Target
 from throughtime._features.panels import Shown, entitle, panels
 from throughtime._features.titles import title_parts, zero_note
+from throughtime._rules import number
 
 
+@takes(FeatureError, **FRAME, markersize=number(0, inside=True), markerwidth=number(0))
 def show_features_0D(  # noqa: N802, PLR0913, PLR0917 - as in `show_features_1D`
     data: Any,
     marker: Any = "o",

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from throughtime._arguments import takes
+from throughtime._errors import FeatureError
 from throughtime._features.colors import colors
 from throughtime._features.data import Features, sequences
 from throughtime._features.draw_lines import Lines, cell_scale, draw_lines
-from throughtime._features.panel_style import Frame, Target
+from throughtime._features.panel_style import FRAME, Frame, Target
 from throughtime._features.panels import Canvas, Shown, entitle, panels
 from throughtime._features.titles import title_parts, zero_note
 
 
+@takes(FeatureError, **FRAME)
 def show_features_1D(  # noqa: N802, PLR0913, PLR0917 - the name and the order that people know
     data: Any,
     n_rows: int | None = None,

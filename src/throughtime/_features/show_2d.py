@@ -9,15 +9,16 @@ import numpy as np
 from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter
 
-from throughtime._errors import FeatureError
+from throughtime._arguments import takes
+from throughtime._errors import FeatureError, warn
 from throughtime._features.data import Features, sequences
 from throughtime._features.draw_image import Scale, clipped_note, draw_images, scale
-from throughtime._features.panel_style import QUIET, Frame, Target, tick_text
+from throughtime._features.panel_style import FRAME, QUIET, Frame, Target, tick_text
 from throughtime._features.panels import Canvas, Shown, entitle, panels
 from throughtime._features.titles import title_parts
-from throughtime._features.warn import warn
 
 
+@takes(FeatureError, **FRAME)
 def show_features_2D(  # noqa: N802, PLR0913, PLR0917 - as in `show_features_1D`
     data: Any,
     n_rows: int | None = None,

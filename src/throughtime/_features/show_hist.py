@@ -7,18 +7,22 @@ from typing import Any
 
 import numpy as np
 
+from throughtime import _rules
+from throughtime._arguments import takes
 from throughtime._errors import FeatureError
 from throughtime._features.colors import colors
 from throughtime._features.data import Values, title_of, warn_if_nothing_finite
 from throughtime._features.draw_bars import Looks, cell_scale, draw_histograms
 from throughtime._features.histograms import groups, histograms, ranges, shares
-from throughtime._features.panel_style import Frame, Target
+from throughtime._features.panel_style import FRAME, Frame, Target
 from throughtime._features.panels import Shown, entitle, panels
 from throughtime._features.titles import counted
+from throughtime._rules import whole
 
 BAR = "#0072B2"
 
 
+@takes(FeatureError, **FRAME, peaks_to_clip=whole(0), xlims=_rules.interval)
 def show_features_hist(  # noqa: PLR0913, PLR0917 - as in `show_features_1D`
     data: Any,
     n_rows: int | None = None,
@@ -122,7 +126,8 @@ def annotated(named: Mapping[str, Values], annotations: Any) -> tuple[list[str],
         return list(named), values
     if annotations is None or annotations is False:
         return [""] * len(values), values
-    if isinstance(annotations, str) or len(annotations) != len(values):
+    is_list = isinstance(annotations, list | tuple)
+    if not is_list or len(annotations) != len(values):
         raise FeatureError(
             f"annotations={annotations!r}: expected 'auto', None, or one string for each of the "
             f"{len(values)} panels."

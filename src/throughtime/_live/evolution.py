@@ -15,6 +15,7 @@ from bokeh.models import (
     FixedTicker,
     HoverTool,
     LinearColorMapper,
+    PlainText,
 )
 from bokeh.models.annotations import ColorBar
 
@@ -68,7 +69,7 @@ class Evolution:
         made.add_layout(self._bar, "right")
         self.reset()
 
-    def relabel(self, label: str) -> None:
+    def relabel(self, label: str | PlainText) -> None:
         """Name the quantity beside the colours."""
         self._bar.title = label
 

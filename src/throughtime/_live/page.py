@@ -23,9 +23,11 @@ from throughtime._live.follower import Follower
 from throughtime._live.kept import Kept
 from throughtime._live.profile import Profile
 from throughtime._live.records import MIDDLE, View, losses, read, views
+from throughtime._printable import printable
 from throughtime._theme import Theme
 from throughtime._thresholds import REACHES
 from throughtime.plots.data import norm_symbol
+from throughtime.render.bokeh_text import plain
 from throughtime.render.page import inks, on_page, template
 
 PERIOD = 1000  # milliseconds between looks
@@ -63,8 +65,8 @@ class Page:
         self._choices = {name: _select(name) for name in ("layer", "direction", "quantity")}
         for choice in self._choices.values():
             choice.on_change("value", self._choose)
-        self._texts["state"].text = words.waiting(path)
-        document.title = f"{path.name} · throughtime"
+        self._texts["state"].text = str(words.waiting(path))
+        document.title = printable(f"{path.name} · throughtime")
         document.template = template("live.html")
         document.template_variables.update(inks(theme, {LAST: _LAST_ON_DARK}))
         for part in (self._loss, self._norm, self._lag, self._evolution):
@@ -90,7 +92,7 @@ class Page:
 
     def _complain(self, error: Exception) -> None:
         """Say what went wrong on the page, and what is no fault of the run once in the log."""
-        text = words.unreadable(self._follower.path, error)
+        text = str(words.unreadable(self._follower.path, error))
         if not isinstance(error, StoreError) and text != self._texts["state"].text:
             logging.getLogger(__name__).warning("The live page met an error", exc_info=error)
         self._texts["state"].text = text
@@ -139,14 +141,14 @@ class Page:
         self._lag.add(places, rows.steps, rows.ratios)
         self._evolution.add(places, rows.steps, rows.norms[:, MIDDLE], rows.loss)
         self._count, self._length = len(steps), length
-        self._texts["numbers"].text = words.numbers(rows, len(steps), view.quantity)
+        self._texts["numbers"].text = str(words.numbers(rows, len(steps), view.quantity))
 
     def _tell(self) -> None:
         follower = self._follower
         attributes = {} if follower.tree is None else follower.tree.attrs
         stride = self._evolution.stride
-        self._texts["state"].text = words.state(follower.path, attributes, follower.committed_at, stride)
-        self._texts["alarms"].text = words.alarms(attributes)
+        self._texts["state"].text = str(words.state(follower.path, attributes, follower.committed_at, stride))
+        self._texts["alarms"].text = str(words.alarms(attributes))
 
     def _offer(self) -> None:
         """Fill the choices from what the run has, keeping those made where they are still there."""
@@ -168,9 +170,9 @@ class Page:
             self._choices[name].update(options=options, value=getattr(self._view, name))
             self._choices[name].visible = len(options) > 1 or name == "layer"
         self._is_choosing = False
-        symbol = norm_symbol(quantity)
-        self._norm.figure.yaxis.axis_label = f"{symbol}, norm over units"
-        self._evolution.relabel(symbol)
+        symbol = printable(norm_symbol(quantity))
+        self._norm.figure.yaxis.axis_label = plain(f"{symbol}, norm over units")
+        self._evolution.relabel(plain(symbol))
 
     def _choose(self, attribute: str, old: Any, new: Any) -> None:
         if self._is_choosing:

@@ -1,18 +1,19 @@
-"""What the page says of a run in words: where it is, how far it is, what was seen."""
+"""The page's texts about a run, as markup in which every text from the run is escaped."""
 
 from __future__ import annotations
 
-import html
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup, escape
 
-from throughtime._alarm import alarms_of_run
+from throughtime._alarm import Alarm, alarms_of_run, alarms_off
 from throughtime._errors import ThroughTimeError
 from throughtime._live.records import MIDDLE, Rows
+from throughtime._printable import printable
 from throughtime.diagnosis.summarized import horizon_of
 from throughtime.plots.data import norm_symbol
 
@@ -32,48 +33,54 @@ li span { color: var(--soft); margin-right: 0.6rem; font-variant-numeric: tabula
 """
 
 
-def waiting(path: Path) -> str:
-    """Say that there is no run yet."""
-    return f"<p>Waiting for <b>{html.escape(str(path))}</b>: a monitor makes it when training begins.</p>"
+def waiting(path: Path) -> Markup:
+    """Name the run that does not exist yet."""
+    return Markup("<p>Waiting for <b>{}</b>: a monitor makes it when training begins.</p>").format(
+        _name(path)
+    )
 
 
-def unreadable(path: Path, error: Exception) -> str:
-    """Say why a run cannot be shown."""
+def unreadable(path: Path, error: Exception) -> Markup:
+    """Name the run, and why it cannot be shown."""
     known = str(error) if isinstance(error, ThroughTimeError) else f"{type(error).__name__}: {error}"
-    return f"<p><b>{html.escape(str(path))}</b> cannot be shown: {html.escape(known)}</p>"
+    return Markup("<p><b>{}</b> cannot be shown: {}</p>").format(_name(path), printable(known))
 
 
-def state(path: Path, attributes: Mapping[Any, Any], committed_at: float, stride: int) -> str:
-    """Say which run this is, of what, and when it grew last."""
-    known = {str(name): str(value) for name, value in attributes.items()}
-    told = [f"<b>{html.escape(str(path))}</b>"]
+def state(path: Path, attributes: Mapping[Any, Any], committed_at: float, stride: int) -> Markup:
+    """Name the run, its framework and batch, and the time of its last record."""
+    known = {str(name): printable(str(value)) for name, value in attributes.items()}
+    shown = [Markup("<b>{}</b>").format(_name(path))]
     if "framework" in known:
-        told.append(html.escape(f"{known['framework']} {known.get('framework_version', '')}".strip()))
+        shown.append(escape(f"{known['framework']} {known.get('framework_version', '')}".strip()))
     if "batch" in known:
-        told.append(html.escape(f"batch: {known['batch']}"))
-    told.append(f"last record at {time.strftime('%H:%M:%S', time.localtime(committed_at))}")
+        shown.append(escape(f"batch: {known['batch']}"))
+    shown.append(escape(f"last record at {time.strftime('%H:%M:%S', time.localtime(committed_at))}"))
     if stride > 1:
-        told.append(f"the image has one record in {stride}")
-    return f"<p>{' · '.join(told)}</p>"
+        shown.append(escape(f"the image has one record in {stride}"))
+    return Markup("<p>{}</p>").format(Markup(" · ").join(shown))
 
 
-def numbers(rows: Rows, recorded: int, quantity: str) -> str:
+def numbers(rows: Rows, recorded: int, quantity: str) -> Markup:
     """Tabulate the last record."""
     norms, ratios = rows.norms[-1, MIDDLE], rows.ratios[-1]
-    told = {
+    symbol = printable(norm_symbol(quantity))
+    shown = {
         "training step": f"{rows.steps[-1]:,}",
         "recorded steps": f"{recorded:,}",
         "loss": _number(rows.loss[-1]),
-        f"{norm_symbol(quantity)}, last timestep": _number(_end(norms, -1)),
-        f"{norm_symbol(quantity)}, first timestep": _number(_end(norms, 0)),
+        f"{symbol}, last timestep": _number(_end(norms, -1)),
+        f"{symbol}, first timestep": _number(_end(norms, 0)),
     }
     if len(ratios):
         half = len(ratios) // 2
-        told[f"signal at lag {half}"] = _number(ratios[half])
-        told["horizon, lags above 1 %"] = horizon_of(ratios)
-    return (
-        f"<dl>{''.join(f'<div><dt>{name}</dt><dd>{value}</dd></div>' for name, value in told.items())}</dl>"
-    )
+        shown[f"signal at lag {half}"] = _number(ratios[half])
+        shown["horizon, lags above 1 %"] = horizon_of(ratios)
+    tiles = (Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(*each) for each in shown.items())
+    return Markup("<dl>{}</dl>").format(Markup("").join(tiles))
+
+
+def _name(path: Path) -> str:
+    return printable(str(path))
 
 
 def _end(norms: Any, place: int) -> float:
@@ -86,14 +93,17 @@ def _number(value: float) -> str:
     return f"{float(value):.3g}" if np.isfinite(value) else ("NaN" if np.isnan(value) else "∞")
 
 
-def alarms(attributes: Mapping[Any, Any]) -> str:
-    """List what was seen, the latest first."""
+def alarms(attributes: Mapping[Any, Any]) -> Markup:
+    """List the alarms of the run, the latest first."""
     seen = alarms_of_run(attributes)
     if not seen:
-        return "<p>No alarm so far.</p>"
-    items = "".join(
-        f"<li><span>step {alarm.step:,}</span><b>{html.escape(alarm.name.replace('_', ' '))}</b> "
-        f"{html.escape(f'in {alarm.layer}: ' if alarm.layer else '')}{html.escape(alarm.evidence)}</li>"
-        for alarm in reversed(seen)
-    )
-    return f"<ul>{items}</ul>"
+        off = ", ".join(alarms_off(attributes))
+        but = f" These were off: {printable(off)}." if off else ""
+        return Markup("<p>No alarm so far.{}</p>").format(but)
+    return Markup("<ul>{}</ul>").format(Markup("").join(map(_alarm, reversed(seen))))
+
+
+def _alarm(alarm: Alarm) -> Markup:
+    where = f"in {alarm.layer}: " if alarm.layer else ""
+    name, evidence = alarm.name.replace("_", " "), printable(f"{where}{alarm.evidence}")
+    return Markup("<li><span>step {:,}</span><b>{}</b> {}</li>").format(alarm.step, name, evidence)

@@ -32,8 +32,8 @@ class Training:
 
     Attributes
     ----------
-    vanishing_lag : int or None
-        Lag that gradient has to reach; half of the window by default.
+    vanishing_lag : int, "half" of the window, or None
+        Lag that gradient has to reach.
     optimizer : OptimizerStep
     losses : list of float
         Of the records so far, the present one last.
@@ -41,7 +41,7 @@ class Training:
         What clipping left of the last gradient, as the training loop reported it; NaN if it did not.
     """
 
-    vanishing_lag: int | None = None
+    vanishing_lag: int | str | None = "half"
     optimizer: OptimizerStep = field(default_factory=OptimizerStep)
     losses: list[float] = field(default_factory=list)
     clip_ratio: float = np.nan
@@ -117,9 +117,9 @@ def _exploding(
         )
 
 
-def _vanishing(ratios: Floats, lag: int | None, way: str) -> Iterator[tuple[str, str]]:
-    lag = ratios.shape[1] // 2 if lag is None else lag
-    if not 0 < lag < ratios.shape[1]:
+def _vanishing(ratios: Floats, asked: int | str | None, way: str) -> Iterator[tuple[str, str]]:
+    lag = ratios.shape[1] // 2 if isinstance(asked, str) else asked
+    if not lag or lag >= ratios.shape[1]:
         return
     with np.errstate(under="ignore", over="ignore"):
         middle, *ends = (float(np.exp(each)) for each in median_interval(ratios[:, lag]))

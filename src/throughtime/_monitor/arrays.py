@@ -37,11 +37,37 @@ class Array(NamedTuple):
 
 Arrays = Mapping[str, Array]
 Reduced = Mapping[str, Arrays]  # by the layer's path in the tree
+_ROOT = {  # variables of a run's root: a node beside them has another name, below them as well for the dim
+    "step",
+    "weights_fingerprint",
+    "gradient_norm",
+    "gradient_norm_largest",
+    "clip_ratio",
+    "clipped_share",
+}
 
 
 def held(leaf: Leaf) -> dict[str, Array]:
     """Give a layer's arrays with their dims."""
     return {name: Array(leaf.dims(name), values) for name, values in leaf.arrays.items()}
+
+
+def apart_from_root(captured: Captured) -> Captured:
+    """Rename layers called as a variable of a run's root is, such as `step`: `step~1`."""
+    return Captured({_apart(path): leaf for path, leaf in captured.leaves.items()}, captured.attributes)
+
+
+def _apart(path: str) -> str:
+    """Rename a part of a path that a run has no place for.
+
+    Examples
+    --------
+    >>> _apart("/step/lstm"), _apart("/encoder/steps"), _apart("/gradient_norm")
+    ('/step~1/lstm', '/encoder/steps', '/gradient_norm~1')
+    """
+    if not _ROOT & set(path.split("/")):
+        return path
+    return "/".join(f"{part}~1" if part in _ROOT else part for part in path.split("/"))
 
 
 def by_key(reduced: Reduced) -> dict[str, Array]:

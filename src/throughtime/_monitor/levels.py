@@ -28,6 +28,8 @@ def level_of(asked: str | Iterable[str]) -> str | frozenset[str]:
     """Check what is to be stored: a level's name, or names of quantities."""
     if isinstance(asked, str) and asked in LEVELS:
         return asked
+    if isinstance(asked, str) and asked == "all":
+        raise MonitorError("quantities='all' is called 'full' here: the whole capture at each recorded step.")
     try:
         return quantities(asked)
     except SchemaError as error:

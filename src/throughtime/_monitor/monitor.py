@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from throughtime._alarm import Alarm
 from throughtime._errors import MonitorError
-from throughtime.callbacks.keras import keras_callback
+from throughtime.callbacks.keras import NotACallback, keras_callback
 from throughtime.callbacks.lightning import lightning_callback
 
 from . import settings
@@ -18,13 +19,14 @@ from .levels import level_of
 from .notices import Notices, OnAlarm
 from .outlets import Outlets
 from .page import Page
+from .place import Place
 from .recorder import Recorder
 from .schedules import Schedule
 from .schedules import every as every_steps
 from .settings import Settings
 
 
-class Monitor:
+class Monitor(NotACallback):
     """Records what flows through time as training goes on. Training itself is left as it is, bit for bit.
 
     The state before the first training step is recorded as step 0, then what the schedule says, and the last
@@ -33,7 +35,12 @@ class Monitor:
     Parameters
     ----------
     store : path-like
-        A folder for the run. An existing run of the same model and batch is continued.
+        A folder for the run; `path` has it in full.
+    mode : "auto", "new", "continue" or "overwrite"
+        For where there is a run already. "auto" goes on with it only if it ends with exactly the weights that
+        the model has, and raises `StoreError` otherwise; "continue" goes on with it in any case; "overwrite"
+        replaces it; "new" always records into a dated folder beside it, run-20261128-0715.zarr. In each mode
+        a monitor goes on with its own run if training goes on.
     batch : tuple (x, y) or (x, y, sample_weight)
         Captured each time; held-out data tell more than training data.
     every : int or callable (int) -> bool
@@ -47,8 +54,9 @@ class Monitor:
     budget : float, in bytes, or str such as "2 GB", optional
         Of the arrays stored, before compression. When it is reached every second record is dropped, and from
         then on half as many are made: early and late steps stay, recording never stops.
-    vanishing_lag : int, optional
-        Lag that 1 % of the gradient has to reach, or there is an alarm: by default half of the window.
+    vanishing_lag : int, "half", None or False
+        Lag that 1 % of the gradient has to reach, or there is a "vanishing" alarm: by default half of the
+        window, as the live page shows it. None or False turns the alarm off.
     on_alarm : callable (Alarm), optional
         `rich.print` writes a line each. By default an alarm is a warning.
     stop_on : names of alarms
@@ -56,11 +64,10 @@ class Monitor:
     sinks : sequence of loggers
         `tt.sinks.CSV`, `Parquet`, `TensorBoard`, `WandB`, `MLflow`, or any object with `write(record)`.
     background : bool
-        With True training waits for a pass of the model only; the rest, storing and sinks included, is done
-        in a second thread. It pays off where records are large, or a disk or sink is slow; beside training
-        steps of milliseconds two threads of Python cost more than one. Warnings, `on_alarm` and `stop_on`
-        come with a later step, at the latest with the next record. A killed process loses up to two records
-        that were under way; with False none whose `step` has returned.
+        With True training waits for a pass of the model only; a second thread does the rest, storing and
+        sinks included. It pays off for large records and slow disks or sinks, not beside training steps of
+        milliseconds. Warnings, `on_alarm` and `stop_on` come with the next record at the latest. A killed
+        process loses up to two pending records; with False none whose `step` has returned.
 
     Examples
     --------
@@ -81,12 +88,13 @@ class Monitor:
         store: str | os.PathLike[str],
         batch: Sequence[Any],
         *,
+        mode: str = "auto",
         every: int | Schedule = 50,
         quantities: str | Iterable[str] = "summary",
         layers: Any = "recurrent",
         loss: Any = None,
         budget: float | str | None = None,
-        vanishing_lag: int | None = None,
+        vanishing_lag: int | str | None = settings.HALF,
         on_alarm: OnAlarm | None = None,
         stop_on: str | Collection[str] = (),
         sinks: Sequence[Any] = (),
@@ -94,21 +102,26 @@ class Monitor:
     ) -> None:
         self._notices = Notices(on_alarm, settings.checked_alarms(stop_on))
         self._settings = Settings(
-            store=store,
+            place=Place(store, mode),
             batch=settings.checked_batch(batch),
             level=level_of(quantities),
             layers=layers,
             budget=settings.checked_budget(budget),
             vanishing_lag=settings.checked_lag(vanishing_lag),
             sinks=Outlets(sinks, self._notices.leave),
-            background=background,
+            background=settings.checked_flag("background", background),
             schedule=settings.schedule_in_words(every),
         )
         self._is_due = every if callable(every) else every_steps(every)
         self._loss = loss
         self._recorder: Recorder | None = None
         self._step = self._passed = 0
-        self._page = Page(store)
+        self._page = Page(self._settings.place)
+
+    @property
+    def path(self) -> Path:
+        """Folder of the run."""
+        return self._settings.place.path
 
     @property
     def alarms(self) -> list[Alarm]:
@@ -124,8 +137,7 @@ class Monitor:
     def url(self) -> str:
         """Address of a page that follows the run, on this machine only.
 
-        A thread serves it from when it is first asked for until `close`, or the end of the process.
-        `throughtime watch RUN` serves the same page from a process of its own.
+        A thread serves it until `close`, or the end of the process. `throughtime watch RUN` serves it, too.
         """
         return self._page.url
 
@@ -134,31 +146,17 @@ class Monitor:
         self._page.close()
 
     def keras(self) -> Any:
-        """Make a callback for `fit` of Keras 3.
-
-        Returns
-        -------
-        keras.callbacks.Callback
-        """
+        """Make a `keras.callbacks.Callback` for `fit`."""
         return keras_callback(self, "keras")
 
     def tf_keras(self) -> Any:
-        """Make a callback for `fit` of tf_keras.
-
-        Returns
-        -------
-        tf_keras.callbacks.Callback
-        """
+        """Make a `tf_keras.callbacks.Callback` for `fit`."""
         return keras_callback(self, "tf_keras")
 
     def lightning(self) -> Any:
-        """Make a callback for Lightning's Trainer, which tells norms before clipping as well, see `step`.
+        """Make a `lightning.pytorch.Callback`, which gives norms before clipping as well, see `step`.
 
         `loss` of the monitor is `(output, y)`, as in `capture`.
-
-        Returns
-        -------
-        lightning.pytorch.Callback
         """
         return lightning_callback(self, self._notices.guarded)
 
@@ -187,7 +185,7 @@ class Monitor:
         Raises
         ------
         ThroughTimeError
-            The batch does not fit, there is no loss, the run is another's: before training starts.
+            The batch does not fit, there is no loss, the run is another training's: before training starts.
         """
         if self._recorder is not None:
             raise MonitorError("This monitor records already. End it first, or make one for each training.")
@@ -214,6 +212,7 @@ class Monitor:
         Parameters
         ----------
         count : int
+            0 or more.
         gradient_norm : float or scalar tensor, optional
             Norm of all gradients before clipping: what `torch.nn.utils.clip_grad_norm_` returns.
         clip_norm : float, optional
@@ -221,6 +220,11 @@ class Monitor:
         loss_scale : float, optional
             In mixed precision, what these gradients are still multiplied by: `scaler.get_scale()`, or 1 after
             `scaler.unscale_(optimizer)`. A norm that is not finite is then a step which the scaler skips.
+
+        Raises
+        ------
+        MonitorError
+            `count` is no whole number, or a negative one.
 
         Examples
         --------
@@ -242,6 +246,7 @@ class Monitor:
         ...     tt.open_run(f"{folder}/run.zarr")["clipped_share"].values
         array([nan,  1.,  1.])
         """
+        count = settings.checked_count(count)
         if gradient_norm is not None:
             self.tell_gradient_norm(gradient_norm, clip_norm=clip_norm, loss_scale=loss_scale)
         passed = range(self._step + 1, self._step + count + 1)

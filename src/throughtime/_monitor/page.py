@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from throughtime._live import Server
+
+    from .place import Place
 
 
 class Page:
@@ -15,21 +16,24 @@ class Page:
 
     Parameters
     ----------
-    store : path-like
+    place : Place
         Of the run, which need not be there yet.
     """
 
-    def __init__(self, store: str | os.PathLike[str]) -> None:
-        self._store = store
+    def __init__(self, place: Place) -> None:
+        self._place, self._shown = place, place.path
         self._server: Server | None = None
 
     @property
     def url(self) -> str:
         """Address of the page; it is served from now on."""
+        if self._shown != self._place.path:  # another process took its name first
+            self.close()
         if self._server is None:
             from throughtime._live import Server  # noqa: PLC0415 - drawing libraries load late
 
-            self._server = Server(self._store)
+            self._shown = self._place.path
+            self._server = Server(self._shown)
             weakref.finalize(self, self._server.close)
         return self._server.url
 

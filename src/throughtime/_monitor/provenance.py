@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -11,16 +10,18 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from throughtime._alarm import OFF
 from throughtime._errors import StoreError
 from throughtime._label import Captured
 from throughtime._versions import version_of
 
+from .fingerprints import fingerprint
 from .levels import weights_of
-from .settings import Settings
+
+if TYPE_CHECKING:
+    from .settings import Settings
 
 LAYERS, BATCH = "model_layers", "batch_fingerprint"
 _LIBRARIES = ("throughtime", "numpy", "xarray", "zarr")
@@ -36,6 +37,7 @@ def attributes_of(model: Any, loss: Any, settings: Settings, captured: Captured)
         "model_class": f"{type(model).__module__}.{type(model).__qualname__}",
         "model_summary": _if_told(lambda: str(import_module("throughtime._summary").summary(model))),
         "model_config": _if_told(model.to_json) if hasattr(model, "to_json") else "",
+        OFF: json.dumps(settings.alarms_off),
         "monitor_config": json.dumps(_config(model, loss, settings)),
         "versions": json.dumps(_versions()),
         **_commit(),
@@ -60,7 +62,8 @@ def check_continues(path: str | os.PathLike[str], run: Mapping[str, Any], found:
     before, now = (json.loads(str(each.get(LAYERS, "{}"))) for each in (run, found))
     if before and (differing := list(_differing(before, now))):
         raise StoreError(
-            f"{path} was recorded from another model: {'; '.join(differing)}. Give another path for this one."
+            f"{path} was recorded from another model: {'; '.join(differing)}. Give another path for this "
+            "one, mode='new' or mode='overwrite'."
         )
     before, now = (json.loads(str(each.get(BATCH, "{}"))) for each in (run, found))
     if before and before != now:
@@ -68,53 +71,8 @@ def check_continues(path: str | os.PathLike[str], run: Mapping[str, Any], found:
         told = f"{parts[0]} in the run, {parts[1]} here" if parts[0] != parts[1] else "other values"
         raise StoreError(
             f"{path} was recorded on another batch: {told}. Numbers of two batches do not make one curve: "
-            "give the same batch, or another path."
+            "give the same batch, another path, mode='new' or mode='overwrite'."
         )
-
-
-def fingerprint(batch: Any) -> dict[str, Any]:
-    """Tell shapes and dtypes of a batch, and the SHA-256 of its contents.
-
-    Examples
-    --------
-    >>> found = fingerprint(([[1.0, 2.0]], None))
-    >>> found["arrays"]
-    [{'shape': [1, 2], 'dtype': 'float64'}]
-    >>> found["sha256"] == fingerprint(([[1.0, 3.0]], None))["sha256"]
-    False
-    """
-    digest, arrays = hashlib.sha256(), []
-    for array in _arrays(batch):
-        told = {"shape": list(array.shape), "dtype": str(array.dtype)}
-        content = repr(array.tolist()).encode() if array.dtype.hasobject else np.ascontiguousarray(array).data
-        digest.update(json.dumps(told).encode())
-        digest.update(content)
-        arrays.append(told)
-    return {"arrays": arrays, "sha256": digest.hexdigest()}
-
-
-def _arrays(part: Any) -> Iterator[np.ndarray[Any, Any]]:
-    """Yield the arrays of a batch in a fixed order: those of tuples and mappings one by one."""
-    if part is None:
-        return
-    if isinstance(part, Mapping):
-        for name in sorted(part, key=str):
-            yield from _arrays(part[name])
-    elif isinstance(part, tuple) or (isinstance(part, list) and any(hasattr(each, "shape") for each in part)):
-        for each in part:
-            yield from _arrays(each)
-    else:
-        yield _numpy(part)
-
-
-def _numpy(part: Any) -> np.ndarray[Any, Any]:
-    if hasattr(part, "detach"):  # a tensor of torch, on whatever device
-        part = part.detach().cpu()
-        try:
-            return np.asarray(part)
-        except TypeError:  # bfloat16, which NumPy has not
-            return np.asarray(part.float())
-    return np.asarray(part)
 
 
 def _layers(captured: Captured) -> dict[str, Any]:

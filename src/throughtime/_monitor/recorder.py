@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import numpy as np
+import xarray as xr
 
 from throughtime._alarm import ATTRIBUTE, Alarm, alarms_of_run, as_attribute
 from throughtime._errors import MonitorError, ThroughTimeWarning
@@ -13,16 +16,17 @@ from throughtime._inside import Warn
 from throughtime._label import Captured
 from throughtime._optimizer import optimizer_step
 from throughtime._probe import Probe
-from throughtime._store import Run
 
 from .alarms import Training, alarms_of
-from .arrays import Reduced, as_tree, by_key, nbytes
+from .arrays import Array, Reduced, apart_from_root, as_tree, by_key, nbytes
+from .fingerprints import weights_fingerprint
 from .gradient_norms import GradientNorms, Norms
 from .jobs import Jobs
 from .levels import LEVELS, QUANTILES, Weights, stored, weights_of
 from .notices import Notices
 from .numbers import numbers
-from .provenance import attributes_of, check_continues
+from .place import WEIGHTS
+from .provenance import attributes_of
 from .record import Record
 from .settings import Settings
 
@@ -64,14 +68,17 @@ class Recorder:
         self.stride = 1
         self.gradient_norms = GradientNorms()
         quantities = "all" if settings.level in LEVELS else settings.level
+        self._model = model
         self._probe = Probe(model, loss=loss, layers=settings.layers, quantities=quantities)
         x, y, weight = settings.batch
-        captured = self._probe.begin(x, y, sample_weight=weight)(_warn)
+        captured = apart_from_root(self._probe.begin(x, y, sample_weight=weight)(_warn))
+        kept = stored(captured, settings.level, None)
+        self._check_budget(nbytes(kept))
+        root = self._fingerprint()
         attributes = attributes_of(model, loss, settings, captured)
-        self._run = Run(settings.store, attributes=attributes)
+        self._run = settings.place.open(attributes, {**by_key(kept), **root})
         try:
-            check_continues(settings.store, self._run.attributes, attributes)
-            self._begin_with(captured)
+            self._begin_with(captured, kept, root)
         except BaseException:
             self._run.close()
             raise
@@ -90,7 +97,7 @@ class Recorder:
         self.last_step = step
         self._training.optimizer = optimizer_step(self._optimizer)  # its rate may follow a schedule
         norms = self._notices.guarded(self.gradient_norms.take) or Norms()
-        self._jobs.put(self._notices.guarded, self._keep, finish, step, norms)
+        self._jobs.put(self._notices.guarded, self._keep, finish, step, norms, self._fingerprint())
 
     def drain(self) -> None:
         """Wait until all that was taken is committed, or is not and was told."""
@@ -103,30 +110,39 @@ class Recorder:
         finally:
             self._run.close()
 
-    def _begin_with(self, captured: Captured) -> None:
-        """Record the beginning, or see that an existing run can be continued."""
-        step = self._run.steps[-1] if self._run.steps else 0
-        kept, budget = stored(captured, self._settings.level, None), self._settings.budget
-        if budget is not None and 2 * nbytes(kept) > budget:
+    def _fingerprint(self) -> dict[str, Array]:
+        """Hash the weights, as a variable of the run's root."""
+        return {WEIGHTS: Array((), np.asarray(weights_fingerprint(self._model), np.int64))}
+
+    def _check_budget(self, needed: int) -> None:
+        budget = self._settings.budget
+        if budget is not None and 2 * needed > budget:
             raise MonitorError(
-                f"budget={budget:,.0f} bytes do not hold two records of {nbytes(kept):,} bytes each. "
+                f"budget={budget:,.0f} bytes do not hold two records of {needed:,} bytes each. "
                 "Give more, or store less: quantities='summary', fewer layers."
             )
+
+    def _begin_with(self, captured: Captured, kept: Reduced, root: Mapping[str, Array]) -> None:
+        """Record the beginning, or see that an existing run can be continued."""
+        step = self._run.steps[-1] if self._run.steps else 0
         is_new = not self._run.steps
         if is_new:
-            self._run.append(as_tree(kept, captured, QUANTILES), step)
+            tree = as_tree(kept, captured, QUANTILES)
+            self._run.append(tree.assign({name: xr.Variable(*each) for name, each in root.items()}), step)
         else:
             self._run.check(by_key(kept), step + 1)
         self._settings.sinks.begin()
         self._look(captured, kept, step, Norms(), is_new=is_new)
 
-    def _keep(self, finish: Callable[[Warn], Captured], step: int, norms: Norms) -> None:
+    def _keep(
+        self, finish: Callable[[Warn], Captured], step: int, norms: Norms, root: Mapping[str, Array]
+    ) -> None:
         """Do all that needs no model any more, in whatever thread."""
         said: list[str] = []
-        captured = finish(said.append)
+        captured = apart_from_root(finish(said.append))
         kept = stored(captured, self._settings.level, self._before)
         self._keep_to_budget(nbytes(kept))
-        self._run.append_arrays({**by_key(kept), **norms.arrays()}, step)
+        self._run.append_arrays({**by_key(kept), **norms.arrays(), **root}, step)
         self._look(captured, kept, step, norms)
         if not self._is_broken:  # else the certificate only says so again
             for text in said:
@@ -139,7 +155,7 @@ class Recorder:
         self._run.thin()
         self.stride *= 2
         self._notices.leave(
-            f"{self._settings.store} has reached its budget of {budget:,.0f} bytes: every second record was "
+            f"{self._run.path} has reached its budget of {budget:,.0f} bytes: every second record was "
             f"dropped, and from now on one in {self.stride} is made."
         )
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import floor, log10
 
+from throughtime._arguments import takes
 from throughtime._errors import MonitorError
+from throughtime._rules import whole
 
 Schedule = Callable[[int], bool]
 
 
+@takes(MonitorError, steps=whole(1))
 def every(steps: int) -> Schedule:
     """Record each time so many training steps have passed.
 
@@ -28,10 +31,10 @@ def every(steps: int) -> Schedule:
     >>> [step for step in range(9) if every(4)(step)]
     [0, 4, 8]
     """
-    _check_positive(steps, f"every({steps!r}): the number of training steps between records")
     return _named(lambda step: step % steps == 0, f"every {steps}")
 
 
+@takes(MonitorError, per_decade=whole(1))
 def logarithmic(per_decade: int = 10) -> Schedule:
     """Record often at first, where most happens, and ever more rarely: so many times per tenfold step.
 
@@ -50,7 +53,6 @@ def logarithmic(per_decade: int = 10) -> Schedule:
     >>> [step for step in range(120) if logarithmic(4)(step)]
     [0, 1, 2, 4, 6, 10, 18, 32, 57, 100]
     """
-    _check_positive(per_decade, f"logarithmic({per_decade!r}): the number of records per tenfold step")
 
     def reached(step: int) -> int:
         return floor(per_decade * log10(step) + 1e-9)
@@ -65,8 +67,3 @@ def _named(schedule: Schedule, words: str) -> Schedule:
     """Let a schedule say what it is, for the run it is told to."""
     schedule.__qualname__ = words
     return schedule
-
-
-def _check_positive(number: int, what: str) -> None:
-    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-        raise MonitorError(f"{what} is 1 or more.")

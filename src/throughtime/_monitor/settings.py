@@ -2,33 +2,51 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
+
+import numpy as np
 
 from throughtime._budget import as_bytes
 from throughtime._errors import MonitorError
 
 from .alarms import NAMES
 from .outlets import Outlets
+from .place import Place
 from .schedules import Schedule
+
+HALF = "half"  # of the window, as a lag
+_NEEDED = {
+    "explosion": "hidden_gradient",
+    "vanishing": "hidden_gradient",
+    "saturation": "gate_activation",
+    "dead_gradient": "output_gradient",
+}
 
 
 @dataclass(frozen=True)
 class Settings:
     """The arguments of `Monitor` that say what is recorded of which batch, and where it goes."""
 
-    store: str | os.PathLike[str]
+    place: Place
     batch: tuple[Any, Any, Any]
     level: str | frozenset[str]
     layers: Any
     budget: int | None
-    vanishing_lag: int | None
+    vanishing_lag: int | str | None
     sinks: Outlets
     background: bool
     schedule: str = ""
+
+    @property
+    def alarms_off(self) -> list[str]:
+        """Alarms that are turned off, or that what is captured does not suffice for."""
+        asked = None if isinstance(self.level, str) else self.level
+        lacking = {name for name, needed in _NEEDED.items() if asked is not None and needed not in asked}
+        off = lacking | ({"vanishing"} if self.vanishing_lag is None else set())
+        return [name for name in NAMES if name in off]
 
 
 def checked_batch(batch: Any) -> tuple[Any, Any, Any]:
@@ -41,11 +59,33 @@ def checked_batch(batch: Any) -> tuple[Any, Any, Any]:
     return x, y, weight[0] if weight else None
 
 
-def checked_lag(lag: Any) -> Any:
-    """Take a whole number, 1 or more, or none."""
-    if lag is not None and (isinstance(lag, bool) or not isinstance(lag, Integral) or lag < 1):
-        raise MonitorError(f"vanishing_lag={lag!r} is a number of whole steps, 1 or more.")
-    return lag
+def checked_lag(lag: Any) -> int | str | None:
+    """Take a whole number, 1 or more, or half of the window; None where the alarm is off."""
+    if lag is None or (isinstance(lag, (bool, np.bool_)) and not lag):
+        return None
+    if isinstance(lag, str) and lag == HALF:
+        return HALF
+    if isinstance(lag, bool) or not isinstance(lag, Integral) or lag < 1:
+        raise MonitorError(
+            f"vanishing_lag={lag!r} has to be a whole number of timesteps, 1 or more, {HALF!r} for half of "
+            "the window, or None for no such alarm."
+        )
+    return int(lag)
+
+
+def checked_flag(name: str, flag: Any) -> bool:
+    if not isinstance(flag, (bool, np.bool_)):
+        raise MonitorError(f"{name}={flag!r} has to be True or False.")
+    return bool(flag)
+
+
+def checked_count(count: Any) -> int:
+    """Take how many training steps were made."""
+    if isinstance(count, bool) or not isinstance(count, Integral) or count < 0:
+        raise MonitorError(
+            f"step({count!r}): it takes how many training steps were made, a whole number, 0 or more."
+        )
+    return int(count)
 
 
 def checked_budget(budget: Any) -> int | None:
@@ -85,6 +125,6 @@ def checked_alarms(names: str | Collection[str]) -> frozenset[str]:
 
 def schedule_in_words(every: Any) -> str:
     """Name a schedule for who reads the run later."""
-    if isinstance(every, int):
+    if isinstance(every, Integral):
         return f"every {every}"
     return str(getattr(every, "__qualname__", None) or type(every).__qualname__)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import html
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,14 @@ import xarray as xr
 from throughtime import cells, diagnostics
 from throughtime._alarm import ATTRIBUTE
 from throughtime._errors import ThroughTimeError
+from throughtime._tables import Table
 from throughtime._versions import version_of
 from throughtime.diagnostics.checks import CERTIFICATES, dtype_of
 
 LIBRARIES = ("throughtime", "numpy", "xarray", "matplotlib", "bokeh")
 
 
-def certificates(tree: xr.DataTree) -> str:
+def certificates(tree: xr.DataTree) -> tuple[Table, ...]:
     """Tabulate each layer's certificate beside the error that its precision allows."""
     rows = []
     for node in tree.leaves:
@@ -31,10 +31,10 @@ def certificates(tree: xr.DataTree) -> str:
             verdict = "agrees" if worst <= bar else "does not agree: no measure is made from it"
             rows.append((node.path, *(_written(each) for each in found), f"{bar:.0e}", verdict))
     caption = "Certificate: the gradients inside each layer against the framework's own, relative error"
-    return _table(caption, ("layer", "weights", "time", "allowed", ""), rows) if rows else ""
+    return (Table(tuple(rows), ("layer", "weights", "time", "allowed", ""), caption),) if rows else ()
 
 
-def measures(leaf: xr.Dataset) -> tuple[str, ...]:
+def measures(leaf: xr.Dataset) -> tuple[Table, ...]:
     """Tabulate what the diagnostics say of a layer, a column a direction."""
     rows = []
     for name, meaning, measure in _MEASURES:
@@ -42,10 +42,10 @@ def measures(leaf: xr.Dataset) -> tuple[str, ...]:
             rows.append((name, ", ".join(_each(measure(leaf))), meaning))
         except (ThroughTimeError, ValueError, KeyError):
             continue
-    return (_table("Measures", ("measure", "value", "meaning"), rows),) if rows else ()
+    return (Table(tuple(rows), ("measure", "value", "meaning"), "Measures"),) if rows else ()
 
 
-def origin(tree: xr.DataTree) -> str:
+def origin(tree: xr.DataTree) -> Table:
     """Tabulate what was captured, and with what."""
     rows = [
         (str(name).replace("_", " "), str(value))
@@ -64,7 +64,7 @@ def origin(tree: xr.DataTree) -> str:
     rows += [("loss of the batch", f"{losses[-1]:.5g}")] if losses else []
     rows.append(("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"))
     rows.append(("libraries", ", ".join(_versions())))
-    return _table("Where it comes from", ("", ""), rows)
+    return Table(tuple(rows), caption="Where it comes from")
 
 
 def _versions() -> Iterator[str]:
@@ -133,16 +133,3 @@ def _written(values: xr.DataArray) -> str:
     return ", ".join(
         str(each) if found.dtype.kind in "OUS" else f"{float(each):.3g}" for each in found.ravel()
     )
-
-
-def _table(caption: str, headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    head = "".join(f'<th scope="col">{html.escape(each)}</th>' for each in headings)
-    top = f"<thead><tr>{head}</tr></thead>" if any(headings) else ""
-    body = "".join(
-        "<tr>"
-        + f'<th scope="row">{html.escape(row[0])}</th>'
-        + "".join(f"<td>{html.escape(each)}</td>" for each in row[1:])
-        + "</tr>"
-        for row in rows
-    )
-    return f"<table><caption>{html.escape(caption)}</caption>{top}<tbody>{body}</tbody></table>"

@@ -9,14 +9,17 @@ from typing import Any
 
 import xarray as xr
 
-from throughtime._errors import DiagnosticError, SchemaError
+from throughtime._arguments import takes, tree
+from throughtime._errors import DiagnosticError, PictureError, SchemaError
 from throughtime._recorded import recorded_steps
 from throughtime._report.numbers import certificates, measures, origin
 from throughtime._report.pictures import of_layer, of_model
 from throughtime._report.sampled import sampled
+from throughtime._rules import instance
 from throughtime._save import checked_path, write
 from throughtime._schema import layer as one_layer
 from throughtime._summary import summary
+from throughtime._tables import Shown
 from throughtime._theme import Theme
 from throughtime.diagnosis import Diagnosis, TrainingDiagnosis, diagnose
 from throughtime.plots.data import last_step
@@ -28,6 +31,12 @@ READING = (
 )
 
 
+@takes(
+    PictureError,
+    theme=instance("Theme", of="tt.Theme.for_paper()"),
+    diagnosis=instance("Diagnosis", of="tt.diagnose(tree)"),
+    training=tree,
+)
 def report(
     tree_or_run: xr.DataTree | xr.Dataset,
     path: str | os.PathLike[str],
@@ -89,7 +98,7 @@ def report(
         Section(
             "The model",
             (READING, *sampled(whole)),
-            (summary(last)._repr_html_(), certificates(last), origin(whole)),
+            (summary(last), *certificates(last), origin(whole)),
             tuple(of_model(last)),
         )
     ]
@@ -105,19 +114,19 @@ def report(
 
 def _verdicts(
     last: xr.DataTree, training: xr.DataTree | None, diagnosis: Diagnosis | None
-) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
-    """Tell the verdict in HTML, and that over training of a run; nothing where no layer has one."""
+) -> Iterator[tuple[str, tuple[str, ...], tuple[Shown, ...]]]:
+    """Give the verdict, and that over training of a run; nothing where no layer has one."""
     if diagnosis is not None:
-        yield "The verdict", (), (diagnosis._repr_html_(),)
+        yield "The verdict", (), (diagnosis,)
         if training is not None and not isinstance(diagnosis, TrainingDiagnosis):
             found = diagnose(training, dependency_length=diagnosis.lag)
-            yield "Over training", (), (found.history._repr_html_(),)  # type: ignore[attr-defined]
+            yield "Over training", (), (found.history,)  # type: ignore[attr-defined]
         return
     try:
         found = diagnose(last if training is None else training)
     except DiagnosticError:
         return
-    yield "The verdict" if training is None else "The verdict over training", (), (found._repr_html_(),)
+    yield "The verdict" if training is None else "The verdict over training", (), (found,)
 
 
 def _same_layer(training: xr.DataTree | None, node: xr.DataTree) -> xr.Dataset | None:

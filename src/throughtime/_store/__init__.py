@@ -5,4 +5,5 @@ replaces that file last, in one move. A reader sees whole steps only, whenever t
 """
 
 from throughtime._store.open_run import open_run as open_run
+from throughtime._store.removal import remove_run as remove_run
 from throughtime._store.run import Run as Run

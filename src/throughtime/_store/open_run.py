@@ -10,10 +10,12 @@ from zipfile import ZipFile, is_zipfile
 import xarray as xr
 import zarr
 
+from throughtime._arguments import takes
 from throughtime._errors import StoreError
 from throughtime._store.layout import COMMIT, known
 
 
+@takes(StoreError)
 def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
     """Open a run as a tree with a `step` dim, lazily: arrays are read when they are used.
 

@@ -88,6 +88,7 @@ class Run:
             self._document = existing or empty_document({**(attributes or {}), "throughtime_run": VERSION})
             if existing is None:
                 self.path.mkdir(exist_ok=True)
+                self._inode = self.path.stat().st_ino
                 self._commit(0)
             else:
                 self._roll_back()
@@ -135,6 +136,7 @@ class Run:
 
     def append_arrays(self, arrays: Mapping[str, Labelled], step: int) -> None:
         """Commit the arrays of one capture, by their keys in the store; see `append`, which came before."""
+        self._check_place()
         self.check(arrays, step)
         try:
             self._add_late({key: each for key, each in arrays.items() if key not in self._arrays})
@@ -146,6 +148,11 @@ class Run:
         except BaseException:
             self._roll_back()
             raise
+
+    def last(self, key: str) -> Any:
+        """Read a variable at the last committed step; None where there is none."""
+        count, array = len(self.steps), self._arrays.get(key)
+        return array.read(count - 1, count)[0] if array is not None and count else None
 
     def annotate(self, attributes: Attributes) -> None:
         """Add to what is known of the whole run, in one commit."""
@@ -165,6 +172,7 @@ class Run:
     def close(self) -> None:
         """Let another writer have the run."""
         with suppress(OSError):  # a full disk: what counts is in the root's file already
+            self._check_place()
             for array in self._arrays.values():
                 array.tell_shape()
         self._lock.release()
@@ -205,6 +213,18 @@ class Run:
                 raise StoreError(
                     f"{key} of step {step} is {dtype} {dims}, in {self.path} it is {held.dtype} {held.dims}."
                 )
+
+    def _check_place(self) -> None:
+        """Refuse to write where the run's folder is no more: chunks alone would make a run of NaN there."""
+        try:
+            is_there = self.path.stat().st_ino == self._inode
+        except OSError:
+            is_there = False
+        if not is_there:
+            raise StoreError(
+                f"{self.path} was moved or removed while it was recorded. What was recorded before is where "
+                "the folder is now; nothing is added to it."
+            )
 
     def _create(self, tree: xr.DataTree, variables: Mapping[str, Labelled]) -> None:
         """Make groups and empty arrays, and write labels."""
@@ -250,13 +270,14 @@ class Run:
 
     def _commit(self, count: int) -> None:
         """Make everything that was written visible, at once."""
+        self._check_place()
         commit = self._commit_file or Commit(self._document)
         shapes = {**self._shapes, **{key: array.shape for key, array in self._arrays.items()}}
         replace_file(self.path / COMMIT, commit.text(count, shapes), durable=self._durable)
 
     def _roll_back(self) -> None:
         """Cut every array back to what is committed."""
-        self._document = committed(self.path / COMMIT)
+        self._document, self._inode = committed(self.path / COMMIT), self.path.stat().st_ino
         self._take_arrays()
         for array in self._arrays.values():
             array.cut()

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol, TypeVar
 
-from throughtime._errors import AmbiguousLayerError, LayerNotFoundError
+from throughtime._errors import AmbiguousLayerError, LayerNotFoundError, did_you_mean
+from throughtime._rules import shown
 
 
 class Entry(Protocol):
@@ -87,12 +88,22 @@ class Selection:
         if isinstance(wanted, str) and wanted == "all":
             return [entry for entry in whole if not entry.is_container]
         if isinstance(wanted, (list, tuple, set)):
-            return _unique(entry for item in wanted for entry in self.select(item))
-        if callable(wanted) and not isinstance(wanted, self.layer_class):
             return self._some(
-                [entry for entry in whole if wanted(entry.layer)], "The predicate holds for no layer"
+                _unique(entry for item in wanted for entry in self.select(item)), "No layer is named"
             )
+        if callable(wanted) and not isinstance(wanted, self.layer_class):
+            fitting = [entry for entry in whole if self._holds(wanted, entry)]
+            return self._some(fitting, "The predicate holds for no layer")
         return [self._one(wanted)]
+
+    def _holds(self, predicate: Callable[[Any], Any], entry: Any) -> bool:
+        try:
+            return bool(predicate(entry.layer))
+        except Exception as error:  # whatever a function of the user's raises
+            raise LayerNotFoundError(
+                f"The predicate raised {type(error).__name__} for {entry.path} ({entry.class_name}): "
+                f"{error}. It is asked about every layer, and returns True or False."
+            ) from error
 
     def _one(self, wanted: Any) -> Any:
         """Find one layer by index, object, path or name: exact first, then a unique part of the name."""
@@ -104,8 +115,7 @@ class Selection:
         if isinstance(wanted, str):
             return self._by_name(wanted)
         raise LayerNotFoundError(
-            f"A layer is named by an index, a name, a path or the layer itself, got {wanted!r} of type "
-            f"{type(wanted).__name__}."
+            f"A layer is named by an index, a name, a path or the layer itself, got {shown(wanted)}."
         )
 
     def _by_index(self, index: int) -> Any:
@@ -133,7 +143,8 @@ class Selection:
                     f"{wanted!r} fits {len(matches)} layers: {names}. Give one of these paths.\n"
                     f"{self.listing()}"
                 )
-        self._raise_not_found(f"There is no layer {wanted!r}")
+        known = [name for entry in self.entries for name in (entry.path, entry.name)]
+        self._raise_not_found(f"There is no layer {wanted!r}", did_you_mean(wanted, known))
 
     def listing(self) -> str:
         """List the layers, indexed as an int counts them."""
@@ -150,8 +161,8 @@ class Selection:
             self._raise_not_found(otherwise)
         return matches
 
-    def _raise_not_found(self, reason: str) -> NoReturn:
-        raise LayerNotFoundError(f"{reason}.\n{self.listing()}")
+    def _raise_not_found(self, reason: str, hint: str = "") -> NoReturn:
+        raise LayerNotFoundError(f"{reason}.{hint}\n{self.listing()}")
 
 
 def _unique(entries: Iterable[Found]) -> list[Found]:

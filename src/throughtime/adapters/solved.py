@@ -5,7 +5,6 @@ Shared by the adapters of every Keras; each says how its tensors are read.
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from throughtime._errors import ThroughTimeWarning
+from throughtime._errors import warn
 from throughtime._record import Array, SolvedRecord
 
 from .cell_weights import Values
@@ -215,11 +214,9 @@ def _warn_of_flat_activations(
     """Say so where a gradient arrives at the state and none passes an activation."""
     for attribute, (name, places) in cell.activations.items():
         if values["hidden_gradient"].any() and not any(gates[gate].any() for gate in places):
-            warnings.warn(
+            warn(
                 f"No gradient passes the {attribute} of {layer.name}, {name}: dL/dz is 0 at every step, and "
-                "dL/dh is not. Is it differentiable?",
-                ThroughTimeWarning,
-                stacklevel=2,
+                "dL/dh is not. Is it differentiable?"
             )
 
 

@@ -5,6 +5,27 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from throughtime._errors import MonitorError
+
+
+class NotACallback:
+    """A monitor in `callbacks=` itself: `fit` calls this first."""
+
+    def set_model(self, *_: Any) -> None:
+        """Name the callback to pass.
+
+        Raises
+        ------
+        MonitorError
+            Always.
+        """
+        raise MonitorError(
+            "A Monitor is not a Keras callback itself. Pass the one that it makes: "
+            "callbacks=[monitor.keras()], or [monitor.tf_keras()] for a model of tf_keras."
+        )
+
+    set_params = set_model
+
 
 def keras_callback(monitor: Any, library: str) -> Any:
     """Make the callback.

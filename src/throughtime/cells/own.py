@@ -6,14 +6,13 @@ In float64, one step at a time, as `textbook` does it; `scan` alone knows time o
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from throughtime._cell import HIDDEN, Arrays, Cell, Given, StepAdjoint
-from throughtime._errors import ThroughTimeWarning
+from throughtime._errors import warn
 
 from . import own_step
 from .layer import Floats, Mask, Pass, working_dtype
@@ -148,12 +147,10 @@ def _compare(cell: Cell, replayed: Floats, emitted: Floats) -> None:
     difference = float(np.linalg.norm((replayed - emitted)[finite]))
     size = float(np.linalg.norm(emitted[finite]))
     if difference > _OTHER_MATHEMATICS * size:
-        warnings.warn(
+        warn(
             f"The replay of cell {cell.name!r} gives another hidden state than the layer emitted, off by "
             f"{difference / (size or 1.0):.0%}. Do weights, settings and states mean the same in both, and "
-            f"is {HIDDEN!r} what the layer emits?",
-            ThroughTimeWarning,
-            stacklevel=9,
+            f"is {HIDDEN!r} what the layer emits?"
         )
 
 

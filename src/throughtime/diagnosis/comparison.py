@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pandas as pd
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
-from throughtime._as_text import as_text
 from throughtime._errors import DiagnosticError
+from throughtime._tables import Paragraph, Part, Shown, Table
 
 from .diagnosis import Diagnosis
 from .findings import NAN, NO, UNCLEAR, YES, Answer
 from .words import number, with_interval
 
 _COLUMNS = ("layer", "question", "a", "b", "change", "low", "high", "differs")
-_LEFT = 'style="text-align:left"'
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Shown):
     """Two diagnoses, a and b, question by question.
 
     Prints as a table in a terminal and a notebook. Of reach it gives the ratio b/a, of share and use, which
@@ -50,29 +45,10 @@ class Comparison:
         """One row a layer and question; `differs` is "yes" where the interval leaves no change out."""
         return pd.DataFrame([*_rows(self.a, self.b)], columns=_COLUMNS)
 
-    def __rich__(self) -> RenderableType:
-        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-        for name in ("layer", "question", "a", "b", "change"):
-            table.add_column(name)
-        for row in self._told():
-            table.add_row(*map(Text, row))
-        return Group(*(Text(line) for line in self._headlines()), Text(), table)
-
-    def __str__(self) -> str:
-        return as_text(self)
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        lines = "".join(f"<p>{html.escape(line)}</p>" for line in self._headlines())
-        rows = "".join(
-            f"<tr>{''.join(f'<td {_LEFT}>{html.escape(cell)}</td>' for cell in row)}</tr>"
-            for row in self._told()
-        )
-        return f"{lines}<table>{rows}</table>"
-
-    def _headlines(self) -> tuple[str, str]:
-        return f"a: {self.a.text}", f"b: {self.b.text}"
+    def __parts__(self) -> Iterator[Part]:
+        yield Paragraph(f"a: {self.a.text}")
+        yield Paragraph(f"b: {self.b.text}")
+        yield Table(tuple(self._told()), ("layer", "question", "a", "b", "change"))
 
     def _told(self) -> Iterator[tuple[str, ...]]:
         for layer, question, first, second, change, low, high, differs in _rows(self.a, self.b):

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from rich.console import RenderableType
 
-from throughtime._as_text import as_text
+from throughtime._tables import Part, Shown
 
 from . import render
 from .findings import Found
 
 
-@dataclass(frozen=True)
-class Diagnosis(Found):
+@dataclass(frozen=True, repr=False)
+class Diagnosis(Shown, Found):
     """Whether a model uses what lies some steps back, whether error signal reaches it, and why.
 
     Prints as a report in a terminal and a notebook.
@@ -61,13 +61,5 @@ class Diagnosis(Found):
         """One row a layer and question: answer, value, low, high, n, threshold, reason."""
         return render.as_dataframe(self)
 
-    def __rich__(self) -> RenderableType:
-        return render.as_rich(self)
-
-    def __str__(self) -> str:
-        return as_text(self)
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return render.as_html(self)
+    def __parts__(self) -> Iterable[Part]:
+        return render.parts(self)

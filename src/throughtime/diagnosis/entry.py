@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from throughtime._arguments import model_or_tree, takes
 from throughtime._batch import Batch, take_several
-from throughtime._errors import BatchError, DiagnosticError, LossError, ThroughTimeError, ThroughTimeWarning
+from throughtime._errors import BatchError, DiagnosticError, LossError, ThroughTimeError, warn
 from throughtime._lag_matrix import lag_matrix
 from throughtime._optimizer import optimizer_step
 from throughtime._probe import Probe
 from throughtime._recorded import recorded_steps
+from throughtime._rules import number, whole
 from throughtime.diagnostics.lags import valid_steps
 
 from . import measure
@@ -34,6 +36,7 @@ _LOSS_STEPS = 32
 _LITTLE = 0.01  # of the loss
 
 
+@takes(DiagnosticError, dependency_length=whole(1, of="timesteps"), solved=number(), model=model_or_tree)
 def diagnose(
     model: Any,
     x: Any = None,
@@ -112,7 +115,6 @@ def diagnose(
     >>> found.verdict == "cannot_say", found.text[:48]
     (True, 'Cannot decide: the longest sequence has lags up ')
     """
-    _check(dependency_length, solved, batches)
     if isinstance(model, (xr.DataTree, xr.Dataset)):
         tree = xr.DataTree.from_dict({"/layer": model}) if isinstance(model, xr.Dataset) else model
         return _of_tree(tree, step, Asked(dependency_length, solved, seed, optimizer_step(optimizer)))
@@ -126,9 +128,7 @@ def diagnose(
     swaps = run.swapped(taken)
     samples = int(next(iter(leaves.values())).sizes["sample"])
     if samples < 16:
-        warnings.warn(
-            say("one_sample") if samples == 1 else say("few_samples", n=samples), ThroughTimeWarning, 2
-        )
+        warn(say("one_sample") if samples == 1 else say("few_samples", n=samples))
     asked = Asked(
         dependency_length,
         solved,
@@ -147,19 +147,6 @@ def _of_tree(tree: xr.DataTree, step: int | None, asked: Asked) -> Diagnosis:
     if step is not None:
         raise DiagnosticError(say("no_run", step=step))
     return diagnose_captured(tree, asked)
-
-
-def _check(dependency_length: Any, solved: Any, batches: Any) -> None:
-    is_whole = isinstance(dependency_length, (int, np.integer)) and not isinstance(dependency_length, bool)
-    if dependency_length is not None and not (is_whole and dependency_length >= 1):
-        raise DiagnosticError(
-            f"dependency_length={dependency_length!r} has to be a whole number of timesteps, 1 or more: how "
-            "far back the task needs information."
-        )
-    if solved is not None and not np.isfinite(solved):
-        raise DiagnosticError(f"solved={solved!r} has to be a loss, a finite number.")
-    if not isinstance(batches, (int, np.integer)) or batches < 1:
-        raise DiagnosticError(f"batches={batches!r} has to be a whole number, 1 or more.")
 
 
 @dataclass

@@ -1,24 +1,21 @@
-"""How a diagnosis is shown: tables, dicts and HTML from the same rows."""
+"""How a diagnosis is shown: tables, dicts, and the parts of its text."""
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
 import xarray as xr
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+
+from throughtime._tables import Items, Paragraph, Part, Table
 
 from .findings import NOT_DEFINED, NOT_MEASURED, Answer, Evidence, Found, LayerDiagnosis
 from .words import number, with_interval
 
 QUESTIONS = ("reach", "share", "use")
 _COLUMNS = ("layer", "question", "answer", "value", "low", "high", "n", "threshold", "reason")
-LEFT = 'style="text-align:left"'
 
 
 def as_dataframe(found: Found) -> pd.DataFrame:
@@ -97,35 +94,13 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def as_rich(found: Found) -> RenderableType:
-    """Lay a diagnosis out for a terminal."""
-    parts: list[RenderableType] = [Text(" ".join(found.sentences), style="bold")]
+def parts(found: Found) -> Iterator[Part]:
+    """List what a diagnosis says."""
+    yield Paragraph(" ".join(found.sentences), bold=True)
     if found.layers:
-        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-        for name in _headings(found):
-            table.add_column(name)
-        for row in _rows(found):
-            table.add_row(*map(Text, row))
-        parts += [Text(), table]
+        yield Table(tuple(_rows(found)), _headings(found))
     for heading, lines in _paragraphs(found):
-        parts += [Text(), Text(heading), *(Text(f"  {line}") for line in lines)]
-    return Group(*parts)
-
-
-def as_html(found: Found) -> str:
-    """Lay a diagnosis out for a notebook or a page."""
-    parts = [f"<p><b>{html.escape(' '.join(found.sentences))}</b></p>"]
-    if found.layers:
-        head = "".join(f"<th {LEFT}>{html.escape(name)}</th>" for name in _headings(found))
-        rows = "".join(
-            f"<tr>{''.join(f'<td {LEFT}>{html.escape(cell)}</td>' for cell in row)}</tr>"
-            for row in _rows(found)
-        )
-        parts.append(f"<table><tr>{head}</tr>{rows}</table>")
-    for heading, lines in _paragraphs(found):
-        items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
-        parts.append(f"<p>{html.escape(heading)}</p><ul>{items}</ul>")
-    return "".join(parts)
+        yield Items(heading, tuple(lines))
 
 
 def _headings(found: Found) -> tuple[str, ...]:

@@ -57,7 +57,8 @@ class Swapped:
     lags : tuple of int
         0 first: all inputs exchanged.
     changes : ndarray (sample, lag)
-        Mean over partners and anchors; NaN where a sample has nothing that old, or no partner.
+        What each sample adds to the mean rise of the loss, over anchors: as the one that receives inputs and
+        as the one whose inputs are given. NaN where a sample has nothing that old, or no partner.
     before : ndarray (sample)
         Loss with its own inputs.
     without_partner : int
@@ -123,7 +124,9 @@ def prefix_swap(
             for partner in partners:
                 lost.append(_losses(losing, batch, leaves.exchanged(partner, old), anchor) - own)
                 advance()
-            changes[-1][:, place] = np.where(old.any(axis=1), np.mean(lost, axis=0), np.nan)
+            usable = np.asarray(old.any(axis=1))
+            if usable.any():
+                changes[-1][usable, place] = _parts(np.array(lost), np.array(partners), usable)
     return Swapped(lags, _mean(changes), _mean(before), int(alone.sum()))
 
 
@@ -160,6 +163,27 @@ def _partners(valid: Flags, rng: np.random.Generator) -> Whole:
         if len(members) > 1:  # along a random cycle: no fixed points
             partner[members] = np.roll(members, 1)
     return partner
+
+
+def _parts(lost: Floats, partners: Whole, usable: Flags) -> Floats:
+    """Divide the mean rise among the samples that it depends on.
+
+    A sample enters twice, by its own inputs and by those that it gives to others. Resampling what it loses
+    itself would take partners for fixed and give intervals that are too narrow. Its part is what the linear
+    term of a two-sample statistic makes of it (Hoeffding 1948): the rise as receiver and as giver, less the
+    mean.
+
+    Parameters
+    ----------
+    lost : ndarray (partner, sample)
+    partners : ndarray (partner, sample)
+    usable : ndarray of bool (sample)
+    """
+    as_giver = np.zeros(lost.shape)
+    for given, partner, rise in zip(as_giver, partners, lost, strict=True):
+        given[partner[usable]] = rise[usable]
+    received = lost[:, usable].mean(axis=0)
+    return np.asarray(received + as_giver[:, usable].mean(axis=0) - received.mean())
 
 
 def _losses(losing: Losing, batch: Batch, x: Any, anchor: int | None) -> Floats:

@@ -5,7 +5,6 @@ Records are read one at a time, so that a run may be larger than memory.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,13 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from throughtime._alarm import alarms_of_run
-from throughtime._as_text import as_text
 from throughtime._recorded import at_place, evenly, place_of, recorded_steps
+from throughtime._tables import Items, Paragraph, Part, Shown, Table
 
 from . import integrity, measure, render, summarized
 from .diagnosis import Diagnosis
@@ -56,7 +52,7 @@ class Recorded:
 
 
 @dataclass(frozen=True, repr=False)
-class History:
+class History(Shown):
     """Reach, share and horizon over the recorded steps of a run; prints as a table.
 
     Attributes
@@ -93,29 +89,9 @@ class History:
         ]
         return {"lag": self.lag, "recorded": self.recorded, "trend": list(self.trend), "records": told}
 
-    def __rich__(self) -> RenderableType:
-        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-        for name in self._headings():
-            table.add_column(name)
-        for row in self._told():
-            table.add_row(*map(Text, row))
-        lines = [Text(f"  {line}") for line in self.trend]
-        return Group(Text(self._heading()), *lines, Text(), table)
-
-    def __str__(self) -> str:
-        return as_text(self)
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        head = "".join(f"<th {render.LEFT}>{html.escape(name)}</th>" for name in self._headings())
-        rows = "".join(
-            f"<tr>{''.join(f'<td {render.LEFT}>{html.escape(cell)}</td>' for cell in row)}</tr>"
-            for row in self._told()
-        )
-        trend = "".join(f"<li>{html.escape(line)}</li>" for line in self.trend)
-        heading = f"<p>{html.escape(self._heading())}</p>"
-        return f"{heading}<ul>{trend}</ul><table><tr>{head}</tr>{rows}</table>"
+    def __parts__(self) -> Iterator[Part]:
+        yield Items(self._heading(), self.trend)
+        yield Table(tuple(self._told()), self._headings())
 
     def _heading(self) -> str:
         return say("over_training", n=len(self.records), all=self.recorded)
@@ -173,13 +149,10 @@ class TrainingDiagnosis(Diagnosis):
         """Everything as plain numbers, strings, lists and dicts; NaN as None."""
         return {**super().to_dict(), "step": self.step, "history": self.history.to_dict()}
 
-    def __rich__(self) -> RenderableType:
-        first = Text(say("last_record", step=self.step))
-        return Group(first, Text(), super().__rich__(), Text(), self.history)
-
-    def _repr_html_(self) -> str:
-        first = f"<p>{html.escape(say('last_record', step=self.step))}</p>"
-        return f"{first}{super()._repr_html_()}{self.history._repr_html_()}"
+    def __parts__(self) -> Iterator[Part]:
+        yield Paragraph(say("last_record", step=self.step))
+        yield from super().__parts__()
+        yield from self.history.__parts__()
 
 
 def _rows(record: Recorded) -> Iterator[tuple[Any, ...]]:

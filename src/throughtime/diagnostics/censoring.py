@@ -8,9 +8,11 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from throughtime._arguments import captured, takes, tree
 from throughtime._errors import DiagnosticError
 
 
+@takes(DiagnosticError, horizon=captured)
 def horizon_text(horizon: xr.DataArray | xr.Dataset) -> xr.DataArray:
     """Tell each horizon as "6", as "≥ 49" where the sequence ended first, or as "not measured".
 
@@ -47,6 +49,7 @@ def _told(bound: float, censored: bool) -> str:
     return f"{'≥ ' if censored else ''}{bound:g}"
 
 
+@takes(DiagnosticError, profile=tree)
 def ratio_text(profile: xr.Dataset, lag: int) -> str:
     """Tell one lag of a profile: its ratio and interval, or why there is none.
 
@@ -72,6 +75,8 @@ def ratio_text(profile: xr.Dataset, lag: int) -> str:
     >>> ratio_text(profile, 2), ratio_text(profile, 80)
     ('0.25 [0.25, 0.25] of lag 0, 4 samples', 'censored at 49: no sample is longer')
     """
+    if missing := {"ratio", "low", "high", "lag", "samples", "censored"} - set(profile.variables):
+        raise DiagnosticError(f"This has no {min(missing)!r}: pass the result of lag_profile as it is.")
     others = [str(dim) for dim in profile["ratio"].dims if dim != "lag"]
     if others:
         raise DiagnosticError(f"This profile has {others}: choose one with .sel or .isel first.")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import xarray as xr
 
 from throughtime import cells
@@ -147,22 +146,3 @@ def _require_below(layer: xr.Dataset, name: str, bar: float) -> None:
         f"{dtype} allows {bar:.0e}. No diagnosis is made from them; capture again, in float32 or float64 "
         "if this was mixed precision, and report the model if it stays."
     )
-
-
-def fraction(name: str, value: float) -> float:
-    """Take a number strictly between 0 and 1.
-
-    Raises
-    ------
-    DiagnosticError
-        It is not.
-
-    Examples
-    --------
-    >>> fraction("threshold", 0.01)
-    0.01
-    """
-    # NaN fails the comparison as well.
-    if not (isinstance(value, (int, float, np.number)) and 0.0 < float(value) < 1.0):
-        raise DiagnosticError(f"{name}={value!r} has to lie between 0 and 1, both excluded, such as 0.01.")
-    return float(value)

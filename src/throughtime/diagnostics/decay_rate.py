@@ -10,15 +10,18 @@ import numpy.typing as npt
 import xarray as xr
 from scipy.stats import bootstrap, theilslopes
 
+from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
+from throughtime._rules import number, whole
 from throughtime._schema import Layer
-from throughtime.diagnostics.checks import certified, fraction, precision
+from throughtime.diagnostics.checks import certified, precision
 from throughtime.diagnostics.lags import Flags, Floats, exclusions, signals, underflowed
 
 _MOST_LAGS = 100  # that enter a fit, evenly spaced: its cost grows with their square
 _RESULTS = ("rate", "low", "high", "residual", "lags", "exponential")
 
 
+@takes(DiagnosticError, first_lag=whole(0), confidence=number(0, 1, inside=True))
 def decay_rate(
     layer: Layer, *, first_lag: int = 5, confidence: float = 0.95, resamples: int = 199, seed: int = 0
 ) -> xr.Dataset:
@@ -50,11 +53,9 @@ def decay_rate(
     >>> round(float(found["rate"]), 6), bool(found["exponential"])  # ln 0.5
     (-0.693147, True)
     """
-    if first_lag < 0:
-        raise DiagnosticError(f"first_lag={first_lag} has to be 0 or more.")
     captured = certified(layer)
     found = signals(captured)
-    settings = {"confidence": fraction("confidence", confidence), "resamples": resamples, "seed": seed}
+    settings = {"confidence": confidence, "resamples": resamples, "seed": seed}
     parts = xr.apply_ufunc(
         _fit,
         found["log_ratio"],

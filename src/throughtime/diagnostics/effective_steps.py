@@ -8,11 +8,14 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from throughtime._arguments import takes
+from throughtime._errors import DiagnosticError
 from throughtime._schema import Layer, require
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.lags import Floats, by_lag, runs_backward, valid_steps
 
 
+@takes(DiagnosticError)
 def effective_steps(layer: Layer) -> xr.Dataset:
     """Lags that hold 50 and 90 % of the step contributions w_t = ‖dU_(t)‖, and N_eff = (Σw)² / Σw².
 

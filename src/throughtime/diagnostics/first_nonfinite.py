@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from throughtime._errors import SchemaError
+from throughtime._arguments import takes
+from throughtime._errors import DiagnosticError, SchemaError
 from throughtime._schema import Layer, as_known, states
 from throughtime.diagnostics.lags import runs_backward, valid_steps
 
@@ -54,6 +55,7 @@ class NonFinite:
         )
 
 
+@takes(DiagnosticError)
 def first_nonfinite(captured: Layer) -> NonFinite | None:
     """Find the first NaN or infinity of a capture: by training step, then in the order of computation.
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
 from throughtime._schema import Layer, require, states
 from throughtime.diagnostics.checks import certified, unchanged
 from throughtime.diagnostics.lags import Floats, by_lag, log_state_gradient, runs_backward, valid_steps
 
 
+@takes(DiagnosticError)
 def gradient_instability(layer: Layer) -> xr.DataArray:
     """Sum over steps of (‖δ_{k+1} J_{k+1}‖ / ‖δ_{k+1}‖ − 1)², δ the gradient of the joint state: Ω.
 

@@ -10,13 +10,16 @@ from collections.abc import Iterable
 import numpy as np
 import xarray as xr
 
+from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
+from throughtime._rules import number, several, whole
 from throughtime._schema import Layer
-from throughtime.diagnostics.checks import certified, fraction
+from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.lags import Floats, exclusions, signals
 from throughtime.diagnostics.median_interval import median_interval
 
 
+@takes(DiagnosticError, lags=several(whole(0)), confidence=number(0, 1, inside=True))
 def lag_profile(layer: Layer, *, lags: Iterable[int] | None = None, confidence: float = 0.95) -> xr.Dataset:
     """Error signal k steps back as a fraction of lag 0: R(k), the median over samples.
 
@@ -49,9 +52,8 @@ def lag_profile(layer: Layer, *, lags: Iterable[int] | None = None, confidence: 
     >>> lag_profile(testing.decaying(rate=0.5), lags=[0, 1, 2, 99])["ratio"].values
     array([1.  , 0.5 , 0.25,  nan])
     """
-    confidence = fraction("confidence", confidence)
     found = signals(certified(layer))
-    ratios = found["log_ratio"] if lags is None else found["log_ratio"].reindex(lag=_checked(lags))
+    ratios = found["log_ratio"] if lags is None else found["log_ratio"].reindex(lag=list(lags))
     parts = xr.apply_ufunc(
         _median_with_interval,
         ratios,
@@ -68,13 +70,6 @@ def lag_profile(layer: Layer, *, lags: Iterable[int] | None = None, confidence: 
     profile["censored"] = profile["lag"] >= found["length"].max("sample")
     window = int(found.sizes["lag"])
     return profile.assign(exclusions(found)).assign_attrs(basis=found.attrs["basis"], window=window)
-
-
-def _checked(lags: Iterable[int]) -> list[int]:
-    asked = list(lags)
-    if not all(isinstance(lag, (int, np.integer)) and lag >= 0 for lag in asked):
-        raise DiagnosticError(f"lags={asked} have to be whole numbers of steps back, 0 or more.")
-    return [int(lag) for lag in asked]
 
 
 def _median_with_interval(ratios: Floats, *, confidence: float) -> tuple[Floats, ...]:

@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from throughtime._arguments import takes
 from throughtime._cell_registry import required_cell
 from throughtime._errors import DiagnosticError
+from throughtime._rules import array, whole
 from throughtime._schema import Layer, require
 from throughtime.cells import own_jacobians, step_jacobians
 from throughtime.cells.parallel import one_thread
@@ -23,6 +25,7 @@ from throughtime.diagnostics.lags import Flags, Floats, runs_backward, valid_ste
 _SINGLE = ("direction", "step")  # dims that are solved one by one
 
 
+@takes(DiagnosticError, transient=whole(0))
 def lyapunov_spectrum(layer: Layer, *, transient: int = 0) -> xr.DataArray:
     """Lyapunov exponents of a layer's state along each sample's trajectory, largest first.
 
@@ -110,6 +113,7 @@ def _jacobians(of: dict[str, Any], attributes: dict[str, Any], backward: bool) -
     return step_jacobians(cell_layer(of, attributes), passed, of.get("cell"))
 
 
+@takes(DiagnosticError, jacobians=array(), valid=array(), transient=whole(0))
 def lyapunov_exponents(
     jacobians: npt.ArrayLike, *, valid: npt.ArrayLike | None = None, transient: int = 0
 ) -> Floats:
@@ -145,11 +149,8 @@ def lyapunov_exponents(
     array([[ 0.693147, -0.693147]])
     """
     steps = np.asarray(jacobians, dtype=np.float64)
-    if steps.ndim != 4 or steps.shape[2] != steps.shape[3] or transient < 0:
-        raise DiagnosticError(
-            f"jacobians have shape {steps.shape}, transient is {transient}; expected (sample, time, state, "
-            "state) and 0 or more."
-        )
+    if steps.ndim != 4 or steps.shape[2] != steps.shape[3]:
+        raise DiagnosticError(f"jacobians have shape {steps.shape}; expected (sample, time, state, state).")
     mask: Flags = np.broadcast_to(np.asarray(True if valid is None else valid, dtype=bool), steps.shape[:2])
     counted: Flags = np.asarray(mask & (np.cumsum(mask, axis=1) > transient), dtype=np.bool_)
     with one_thread():  # factorising one step is too little for a pool of threads that wait for each other

@@ -10,11 +10,15 @@ import numpy.typing as npt
 import xarray as xr
 from scipy.stats import CensoredData, ecdf
 
+from throughtime._arguments import takes
+from throughtime._errors import DiagnosticError
+from throughtime._rules import number
 from throughtime._schema import Layer
-from throughtime.diagnostics.checks import certified, fraction
+from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.lags import ROUNDING, Flags, Floats, exclusions, signals
 
 
+@takes(DiagnosticError, threshold=number(0, 1, inside=True))
 def memory_horizon(layer: Layer, *, threshold: float = 0.01) -> xr.DataArray:
     """Largest lag at which the loss still sends gradient back, per sample.
 
@@ -54,7 +58,7 @@ def memory_horizon(layer: Layer, *, threshold: float = 0.01) -> xr.DataArray:
 
 
 def _horizons(found: xr.Dataset, threshold: float) -> xr.DataArray:
-    log_threshold = np.log(fraction("threshold", threshold)) - ROUNDING
+    log_threshold = np.log(threshold) - ROUNDING
     lag, reached = found["lag"], found["log_ratio"] >= log_threshold
     # Lag 0 is reached by definition, so a measured sample has a horizon.
     horizon = lag.where(reached).max("lag").astype(float).rename("memory_horizon")
@@ -69,6 +73,7 @@ def _whole(horizon: xr.DataArray) -> xr.DataArray:
     return horizon
 
 
+@takes(DiagnosticError, threshold=number(0, 1, inside=True))
 def memory_horizon_median(layer: Layer, *, threshold: float = 0.01) -> xr.Dataset:
     """Median memory horizon of a batch, sequence ends taken into account (Kaplan-Meier).
 

@@ -11,13 +11,16 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
+from throughtime._rules import array, whole
 from throughtime._schema import Layer, require
 from throughtime.diagnostics.checks import certified, unprojected
 
 _RESULTS = ("eigenvalues", "spectral_radius", "largest_singular_value", "orthogonality_gap", "non_normality")
 
 
+@takes(DiagnosticError)
 def recurrent_spectrum(layer: Layer) -> xr.Dataset:
     """Spectrum of the recurrent kernel U, per gate.
 
@@ -80,6 +83,7 @@ def _spectrum(kernel: npt.NDArray[Any]) -> tuple[Any, ...]:
     return values, np.abs(values[0]), np.linalg.norm(matrix, 2), gap, relative
 
 
+@takes(DiagnosticError, matrix=array(2, least=1), powers=whole(0))
 def transient_growth(matrix: npt.ArrayLike, *, powers: int = 100) -> npt.NDArray[np.float64]:
     """Spectral norm of a matrix' powers, ‖J^k‖ for k = 0 … `powers`.
 

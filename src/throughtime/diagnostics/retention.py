@@ -8,11 +8,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
+from throughtime._rules import array
 
 Floats = npt.NDArray[np.float64]
 
 
+@takes(DiagnosticError, decay=array(kinds="biufc"))
 def retention(decay: npt.ArrayLike, *, axis: int = -1) -> Floats:
     """Share of a state that is left after all steps along an axis: exp(Σ ln|a_t|).
 
@@ -35,10 +38,14 @@ def retention(decay: npt.ArrayLike, *, axis: int = -1) -> Floats:
     >>> float(retention([0.9] * 10).round(6))
     0.348678
     """
+    decays = np.asarray(decay)
+    if not -decays.ndim <= axis < decays.ndim:
+        raise DiagnosticError(f"There is no axis={axis} in decay of shape {decays.shape}.")
     with np.errstate(divide="ignore", over="ignore"):
-        return np.asarray(np.exp(np.sum(np.log(np.abs(np.asarray(decay))), axis=axis)), dtype=np.float64)
+        return np.asarray(np.exp(np.sum(np.log(np.abs(decays)), axis=axis)), dtype=np.float64)
 
 
+@takes(DiagnosticError, decay=array(kinds="biufc", least=1))
 def sensitivity(decay: npt.ArrayLike) -> Floats:
     """How sharply the loss reacts to a decay λ near 1: (1 + λ²) / (1 − λ²)³.
 

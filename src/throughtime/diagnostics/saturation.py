@@ -11,16 +11,19 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
+from throughtime._rules import number
 from throughtime._schema import Layer, require
 from throughtime._thresholds import GATE_HIGH, GATE_LOW
-from throughtime.diagnostics.checks import certified, fraction
+from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.lags import Floats, valid_steps
 
 # Range of each activation that saturates at both ends.
 RANGES = {"sigmoid": (0.0, 1.0), "hard_sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "softsign": (-1.0, 1.0)}
 
 
+@takes(DiagnosticError, low=number(0, 1, inside=True), high=number(0, 1, inside=True))
 def saturation(layer: Layer, *, low: float = GATE_LOW, high: float = GATE_HIGH) -> xr.Dataset:
     """Share of valid steps at which a gate lies at the left or at the right end of its range.
 
@@ -50,7 +53,7 @@ def saturation(layer: Layer, *, low: float = GATE_LOW, high: float = GATE_HIGH) 
     >>> found["left"].item(), found["right"].item()
     (0.25, 0.5)
     """
-    if fraction("low", low) >= fraction("high", high):
+    if low >= high:
         raise DiagnosticError(f"low={low} has to lie below high={high}.")
     captured = certified(layer)
     values = require(captured, "gate_activation").astype(np.float64)

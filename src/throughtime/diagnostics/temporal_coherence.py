@@ -12,11 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from throughtime._arguments import takes
+from throughtime._errors import DiagnosticError
 from throughtime._schema import Layer, require
 from throughtime.diagnostics.checks import certified_vectors
 from throughtime.diagnostics.lags import Floats, by_lag, runs_backward, valid_steps
 
 
+@takes(DiagnosticError)
 def temporal_coherence(layer: Layer) -> xr.Dataset:
     """Length of a sum of weight gradients over the sum of their lengths: 1 all agree, near 0 they cancel.
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
 from throughtime._schema import Layer, require
 from throughtime.diagnostics.checks import certified
@@ -17,6 +18,7 @@ from throughtime.diagnostics.lags import Flags, Floats, valid_steps
 _KEEPS = {"lstm": "forget", "gru": "update", "conv_lstm": "forget"}
 
 
+@takes(DiagnosticError)
 def timescale(layer: Layer) -> xr.DataArray:
     """Time constant of each unit, τ = −1 / mean ln f, over all valid steps of all samples.
 

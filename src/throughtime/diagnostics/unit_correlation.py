@@ -11,12 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
 from throughtime._schema import Layer, require
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.lags import Flags, Floats, valid_steps
 
 
+@takes(DiagnosticError)
 def unit_correlation(layer: Layer, *, variable: str = "hidden") -> xr.DataArray:
     """Pearson correlation between the units of one variable, over all valid steps of all samples.
 

@@ -8,11 +8,15 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from throughtime._arguments import takes
+from throughtime._errors import DiagnosticError
+from throughtime._rules import number
 from throughtime._schema import Layer
-from throughtime.diagnostics.checks import certified, fraction, precision
+from throughtime.diagnostics.checks import certified, precision
 from throughtime.diagnostics.lags import ROUNDING, exclusions, signals, underflowed
 
 
+@takes(DiagnosticError, threshold=number(0, 1, inside=True))
 def vanishing_fraction(layer: Layer, *, threshold: float = 0.01) -> xr.Dataset:
     """Share of samples whose gradient at lag k is below a fraction of its value at lag 0.
 
@@ -46,7 +50,7 @@ def vanishing_fraction(layer: Layer, *, threshold: float = 0.01) -> xr.Dataset:
     samples = measured.sum("sample")
     small = underflowed(found["log_signal"], held.smallest_normal)
     lost = {
-        "vanished": ratio < np.log(fraction("threshold", threshold)) - ROUNDING,
+        "vanished": ratio < np.log(threshold) - ROUNDING,
         "below_precision": ratio < np.log(held.epsilon / 2) - ROUNDING,
         "underflow": small,
         "zero": (ratio == -np.inf) & ~small,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import xarray as xr
 
+from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
 from throughtime._schema import Layer
 from throughtime._schema import layer as layer_of
@@ -11,6 +12,7 @@ from throughtime._schema import layer as layer_of
 _COLUMNS = {"kernel": "feature", "recurrent_kernel": "unit_from", "projection": "cell_unit"}
 
 
+@takes(DiagnosticError)
 def weight_norms(layer: Layer, *, gradients: bool = False) -> xr.Dataset:
     """Norms of each kernel's columns: what one unit of one gate takes in.
 

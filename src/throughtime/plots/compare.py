@@ -7,6 +7,7 @@ from typing import Unpack
 
 import numpy as np
 
+from throughtime._arguments import takes
 from throughtime._colors import Colors
 from throughtime._errors import PictureError
 from throughtime.picture import Panel, Picture
@@ -23,6 +24,7 @@ NOTE = (
 )
 
 
+@takes(PictureError)
 def compare(
     first: Captured,
     second: Captured,

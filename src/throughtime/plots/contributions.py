@@ -8,7 +8,9 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
+from throughtime._arguments import takes
 from throughtime._colors import Colors
+from throughtime._errors import PictureError
 from throughtime._schema import Layer
 from throughtime._theme import DISTINCT
 from throughtime.diagnostics import effective_steps
@@ -37,6 +39,7 @@ NOTE = (
 )
 
 
+@takes(PictureError)
 def contributions(captured: Layer, **look: Unpack[Look]) -> Picture:
     """Draw the norm of what each step adds to the recurrent kernel's gradient, and its share of the whole.
 

@@ -8,6 +8,7 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
+from throughtime._arguments import takes
 from throughtime._colors import Colors
 from throughtime._errors import PictureError
 from throughtime._schema import layer as one_layer
@@ -38,6 +39,7 @@ NOTE = (
 _COLUMN = {"time": "a timestep of the input", "lag": "a number of steps back"}
 
 
+@takes(PictureError)
 def evolution(run: Captured, quantity: str = "hidden_gradient", **look: Unpack[Look]) -> Picture:
     """Draw time × training step of a stored run: the norm over units, the median over samples.
 

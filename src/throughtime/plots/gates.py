@@ -8,8 +8,10 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
+from throughtime._arguments import takes
 from throughtime._colors import Colors
 from throughtime._errors import PictureError
+from throughtime._rules import number
 from throughtime._scale import Array
 from throughtime._schema import Layer
 from throughtime._schema import layer as one_layer
@@ -36,6 +38,7 @@ NOTE = (
 )
 
 
+@takes(PictureError, low=number(0, 1), high=number(0, 1))
 def gates(
     captured: Layer, *, sample: int | None = None, low: float = 0.1, high: float = 0.9, **look: Unpack[Look]
 ) -> Picture:

@@ -8,7 +8,8 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
-from throughtime._errors import SchemaError
+from throughtime._arguments import takes
+from throughtime._errors import PictureError, SchemaError
 from throughtime._scale import Array, Scale, scale_for
 from throughtime._schema import states
 from throughtime._theme import DISTINCT
@@ -37,6 +38,7 @@ class Curve:
     color: str = ""
 
 
+@takes(PictureError)
 def gradient_flow(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> Picture:
     """Draw the norm of the state's gradient against time, every layer a curve, directions in panels apart.
 

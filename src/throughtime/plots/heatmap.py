@@ -8,7 +8,9 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
+from throughtime._arguments import takes
 from throughtime._colors import Colors
+from throughtime._errors import PictureError
 from throughtime.picture import Panel, Picture, Slider, Text
 from throughtime.plots.arrange import Layout, arranged
 from throughtime.plots.colored import colors, own_scale
@@ -20,6 +22,7 @@ MOST_SAMPLES = 64
 NOTE = "A cell is one unit at one timestep. Zoom in where a page has fewer pixels than there are cells."
 
 
+@takes(PictureError)
 def heatmap(
     captured: Captured,
     quantity: str = "hidden_gradient",

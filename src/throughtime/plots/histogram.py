@@ -9,8 +9,10 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
+from throughtime._arguments import takes
 from throughtime._colors import Colors
 from throughtime._errors import PictureError
+from throughtime._rules import whole
 from throughtime._scale import Array, Scale, number
 from throughtime._theme import DISTINCT
 from throughtime.picture import Axis, Band, Image, Line, Mark, Panel, Picture, Text
@@ -37,6 +39,7 @@ class Counted:
     words: str
 
 
+@takes(PictureError, bins=whole(2, 1000))
 def histogram(
     captured: Captured,
     quantity: str = "hidden_gradient",
@@ -81,8 +84,6 @@ def histogram(
     ['input', 'forget', 'candidate', 'output']
     """
     look = checked(look, without=("share",))
-    if not isinstance(bins, int) or not 2 <= bins <= 1000:
-        raise PictureError(f"bins={bins!r}: expected a whole number from 2 to 1000.")
     source, groups = _groups(captured, quantity, by)
     everything = np.concatenate([values for _, values in groups])
     fit = fitted(source, everything, look)

@@ -7,7 +7,9 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
+from throughtime._arguments import takes
 from throughtime._colors import Colors
+from throughtime._errors import PictureError
 from throughtime._schema import LAGS, Layer
 from throughtime._schema import layer as one_layer
 from throughtime.picture import Axis, Image, Line, Mark, Panel, Picture
@@ -21,6 +23,7 @@ NOTE = (
 )
 
 
+@takes(PictureError)
 def lag_matrix(captured: Layer, **look: Unpack[Look]) -> Picture:
     """Draw Λ[s, t] = ‖dℓ_s/ds_t‖, the mean over samples, with its zero triangle.
 

@@ -7,6 +7,9 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
+from throughtime._arguments import takes
+from throughtime._errors import PictureError
+from throughtime._rules import number
 from throughtime._scale import FLOOR, Array, Scale
 from throughtime._schema import Layer
 from throughtime._theme import DISTINCT
@@ -24,6 +27,7 @@ NOTE = (
 )
 
 
+@takes(PictureError, threshold=number(0, 1, inside=True))
 def lag_profile(captured: Layer, *, threshold: float = 0.01, **look: Unpack[Look]) -> Picture:
     """Draw R(k), the error signal k steps back as a fraction of lag 0, with a bootstrap band.
 

@@ -7,7 +7,9 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
+from throughtime._arguments import takes
 from throughtime._errors import PictureError
+from throughtime._rules import choice
 from throughtime._scale import Array, Scale, number
 from throughtime._theme import DISTINCT
 from throughtime.picture import Axis, Band, Line, Mark, Panel, Picture
@@ -43,6 +45,7 @@ SPREADS = ("lines", "band")
 BAND = (0.1, 0.5, 0.9)
 
 
+@takes(PictureError, spread=choice(*SPREADS))
 def lines(
     captured: Captured,
     quantity: str = "hidden_gradient",
@@ -90,8 +93,6 @@ def lines(
     (1, 13056)
     """
     look = checked(look)
-    if spread is not None and spread not in SPREADS:
-        raise PictureError(f"There is no spread {spread!r}. Choose one of: {', '.join(SPREADS)}.")
     source = read(captured, quantity).latest()
     dim_called(source.values, "time", "the horizontal axis")
     dim = _panel_dim(source.values, panels)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict, cast
+from typing import TypedDict, cast
 
-from throughtime._errors import PictureError
+from throughtime._errors import PictureError, did_you_mean
+from throughtime._rules import choice, flag, interval, number, text
 from throughtime._scale import SCALES
 
 
@@ -43,28 +44,33 @@ class Look(TypedDict, total=False):
     height: float | None
 
 
+_RULES = {
+    "limits": interval,
+    "share": flag,
+    "scale": choice(*SCALES),
+    "cmap": text,
+    "title": text,
+    "width": number(0.5, 100, "inches"),
+    "height": number(0.5, 100, "inches"),
+}
+
+
 def checked(look: Look, *, without: tuple[str, ...] = ()) -> Look:
-    """Refuse a keyword that this picture does not take, a scale and a size that there are not.
+    """Refuse a keyword that this picture does not take, and values that none takes; leave out what is None.
 
     Raises
     ------
     PictureError
         The keyword and those there are; or the value.
     """
-    known = [name for name in Look.__annotations__ if name not in without]
-    given = cast("dict[str, Any]", look)
-    unknown = [name for name in given if name not in known]
-    if unknown:
+    known = [name for name in _RULES if name not in without]
+    given = {name: value for name, value in look.items() if value is not None or name not in known}
+    if unknown := next((name for name in given if name not in known), None):
         raise PictureError(
-            f"There is no keyword {unknown[0]!r} here. Beside its own it takes: {', '.join(known)}."
+            f"There is no keyword {unknown!r} here. Beside its own it takes: {', '.join(known)}."
+            f"{did_you_mean(unknown, known)}"
         )
-    if (scale := given.get("scale")) is not None and scale not in SCALES:
-        raise PictureError(f"There is no scale {scale!r}. Choose one of: {', '.join(SCALES)}.")
-    for name in ("width", "height"):
-        size = given.get(name)
-        if size is not None and not (isinstance(size, int | float) and 0.5 <= size <= 100):
-            raise PictureError(f"{name}={size!r}: expected inches, from 0.5 to 100.")
-    return look
+    return cast("Look", {name: _RULES[name](name, value, PictureError) for name, value in given.items()})
 
 
 class Size(TypedDict):

@@ -8,6 +8,7 @@ from typing import Any, Unpack
 import numpy as np
 import xarray as xr
 
+from throughtime._arguments import takes
 from throughtime._errors import PictureError
 from throughtime._scale import Array
 from throughtime._theme import DISTINCT
@@ -20,6 +21,7 @@ from throughtime.plots.spread import quantiles
 NOTE = "A dot is one sample; dots of one unit are spread a little sideways, and the dash is their median."
 
 
+@takes(PictureError)
 def scatter(captured: Captured, quantity: str = "output_gradient", **look: Unpack[Look]) -> Picture:
     """Draw a dot for each sample and unit: of a layer that returns its last step, or of initial states.
 

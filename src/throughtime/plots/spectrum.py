@@ -7,7 +7,9 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
-from throughtime._errors import DiagnosticError, SchemaError
+from throughtime._arguments import takes
+from throughtime._errors import DiagnosticError, PictureError, SchemaError
+from throughtime._rules import whole
 from throughtime._scale import Array, number
 from throughtime._schema import Layer
 from throughtime._theme import DISTINCT
@@ -25,6 +27,7 @@ NOTE = (
 )
 
 
+@takes(PictureError, samples=whole(0))
 def spectrum(captured: Layer, *, samples: int = 4, **look: Unpack[Look]) -> Picture:
     """Draw the eigenvalues of the recurrent kernel, gate by gate, and the layer's Lyapunov spectrum.
 

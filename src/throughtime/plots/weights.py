@@ -7,8 +7,10 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
+from throughtime._arguments import takes
 from throughtime._colors import Colors
-from throughtime._errors import SchemaError
+from throughtime._errors import PictureError, SchemaError
+from throughtime._rules import whole
 from throughtime._scale import Array, largest_magnitude, number
 from throughtime._schema import WEIGHTS, Layer
 from throughtime._schema import layer as one_layer
@@ -26,6 +28,7 @@ NOTE = (
 )
 
 
+@takes(PictureError, bins=whole(2, 1000))
 def weights(captured: Layer, *, gradient: bool = False, bins: int = 60, **look: Unpack[Look]) -> Picture:
     """Draw the weights of a recurrent layer by gate and direction: values, distribution and norms.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +22,7 @@ from bokeh.plotting import figure
 from throughtime._theme import Theme
 from throughtime.picture import Axis, Image, Panel, Picture
 from throughtime.render.bokeh_marks import MOST_CELLS, Frames, draw_marks, shrinking
+from throughtime.render.bokeh_text import without_tex
 from throughtime.render.keys import Key, bars, keys
 
 PIXELS_AN_INCH = 96
@@ -87,12 +87,15 @@ def draw(
         toolbar_options={"logo": None},
     )
     heading = [_heading(picture.title, theme)] if titled and picture.title else []
-    return column(*heading, *_sliders(picture, frames), grid, sizing_mode="stretch_width")
+    layout = column(*heading, *_sliders(picture, frames), grid, sizing_mode="stretch_width")
+    for model in layout.references():
+        without_tex(model)
+    return layout
 
 
 def _heading(words: str, theme: Theme) -> Any:
     style: dict[str, str | None] = {"font": f"{1.2 * theme.size}pt {_font(theme)}", "color": theme.ink}
-    return Div(text=html.escape(words), styles=style, sizing_mode="stretch_width")
+    return Div(text=words, render_as_text=True, styles=style, sizing_mode="stretch_width")
 
 
 def _font(theme: Theme) -> str:
@@ -243,6 +246,7 @@ def _sliders(picture: Picture, frames: Frames) -> list[Any]:
             title=slider.name,
             format=CustomJSTickFormatter(args={"words": list(slider.words)}, code="return words[tick]"),
             name=slider.name,
+            tooltips=False,  # Bokeh sets them as HTML; the title has the same word
             sizing_mode="stretch_width",
         )
         for slider, place in zip(picture.sliders, places, strict=True)

@@ -10,6 +10,7 @@ from bokeh.models import ColumnDataSource, CustomJSHover, HoverTool, LinearColor
 
 from throughtime._colors import SPECIALS, TOP, WIDTH, Colors, lowest_code
 from throughtime._pool import pooled, pooled_flags
+from throughtime._printable import printable
 from throughtime._scale import Array
 from throughtime._theme import Theme
 from throughtime.picture import Band, Dots, Image, Line, Panel, Picture, Rectangles, Text
@@ -143,7 +144,7 @@ def _image_hover(panel: Panel, images: list[Image], source: ColumnDataSource, gl
 
 
 def _words(labels: Array | None) -> list[str]:
-    return [] if labels is None else [str(label) for label in labels]
+    return [] if labels is None else [printable(str(label)) for label in labels]
 
 
 def decoder(colors: Colors) -> CustomJSHover:
@@ -177,7 +178,7 @@ def _draw_line(made: Any, line: Line, frame: int, frames: Frames, *, told: bool)
     y = line.y if line.y.ndim == 1 else line.y[frame]
     columns = {"x": _small(line.x), "y": _small(y)}
     if told:
-        columns |= {name: _small(values) for name, values in line.details}
+        columns |= _columns(line.details)
     source = ColumnDataSource(columns)
     style: dict[str, Any] = {"legend_label": line.label} if line.label else {}
     drawing = made.scatter if line.x.size == 1 else made.line
@@ -198,13 +199,16 @@ def _small(values: Array) -> Array:
     return values
 
 
+def _columns(details: tuple[tuple[str, Array], ...]) -> dict[str, Array]:
+    """Columns of what a hover shows, by place: a name may hold what a tooltip would read as a field."""
+    return {f"detail_{place}": _small(values) for place, (_, values) in enumerate(details)}
+
+
 def _details_hover(glyph: Any, names: list[str]) -> HoverTool:
-    tooltips = [
-        (name, f"@{{{name}}}{{custom}}" if name in ("value", "share") else f"@{{{name}}}") for name in names
-    ]
-    formatters: dict[str, Any] = {
-        f"@{{{name}}}": CustomJSHover(code=_NUMBER) for name in names if name in ("value", "share")
-    }
+    fields = {f"@detail_{place}": name for place, name in enumerate(names)}
+    measured = [column for column, name in fields.items() if name in ("value", "share")]
+    tooltips = [(name, column + "{custom}" * (column in measured)) for column, name in fields.items()]
+    formatters: dict[str, Any] = {column: CustomJSHover(code=_NUMBER) for column in measured}
     return HoverTool(renderers=[glyph], tooltips=tooltips, formatters=formatters)
 
 
@@ -238,9 +242,7 @@ def _draw_boxes(
 
 
 def _draw_dots(made: Any, dots: Dots) -> None:
-    source = ColumnDataSource(
-        {"x": dots.x, "y": dots.y, **{name: _small(each) for name, each in dots.details}}
-    )
+    source = ColumnDataSource({"x": dots.x, "y": dots.y, **_columns(dots.details)})
     marker = _MARKERS[dots.marker]
     glyph = made.scatter(
         "x",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,14 +14,18 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.textpath import TextToPath
 from PIL.Image import fromarray
 
 from throughtime._theme import Theme
 from throughtime.picture import Axis, Image, Panel, Picture
 from throughtime.render.keys import Key, bars, keys
 from throughtime.render.matplotlib_marks import Pixels, draw_image, draw_mark
+
+_COMMENT = re.compile(rb"<!--.*?-->\n?", re.DOTALL)
 
 
 @contextmanager
@@ -29,6 +34,7 @@ def settings(theme: Theme) -> Iterator[None]:
     own = {
         "font.family": theme.font,
         "font.size": theme.size,
+        "text.parse_math": False,  # a name may hold a dollar sign
         "text.color": theme.ink,
         "axes.labelcolor": theme.ink,
         "axes.edgecolor": theme.ink,
@@ -71,7 +77,8 @@ def encoded(picture: Picture, theme: Theme, kind: str = "png") -> bytes:
             # Without a date the same picture is the same file.
             undated: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
             figure.savefig(target, format=kind, dpi=theme.dpi, metadata=undated[kind])
-    return target.getvalue()
+    # matplotlib repeats each text of an svg in a comment.
+    return _COMMENT.sub(b"", target.getvalue()) if kind == "svg" else target.getvalue()
 
 
 def _write_png(figure: Figure, target: io.BytesIO) -> None:
@@ -181,9 +188,25 @@ def _draw_title(figure: Figure, picture: Picture, theme: Theme) -> None:
     words = " · ".join(filter(None, (picture.title, picture.frame_words(picture.shown))))
     if words:
         left, size = 0.01, 1.15 * theme.size
-        # Wrapping measures every word anew each time; few words have room in any font.
-        wraps = len(words) * size > 72 * figure.get_figwidth()
-        figure.suptitle(words, x=left, ha="left", fontsize=size, wrap=wraps)
+        # matplotlib's own wrapping reads mathtext, whatever the settings.
+        width = (0.98 - left) * 72 * figure.get_figwidth()
+        lines = (line for each in words.split("\n") for line in _wrapped(each, width, size, theme))
+        figure.suptitle("\n".join(lines), x=left, ha="left", fontsize=size)
+
+
+def _wrapped(words: str, width: float, size: float, theme: Theme) -> list[str]:
+    """Break a line of words into lines of a width in points."""
+    if len(words) * size <= width:  # few words have room in any font
+        return [words]
+    font = FontProperties(family=theme.font, size=size)
+    lines = [""]
+    for word in words.split(" "):
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and TextToPath().get_text_width_height_descent(longer, font, ismath=False)[0] > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
 
 
 def _draw_bars(figure: Figure, axes: Any, picture: Picture) -> None:

@@ -1,11 +1,19 @@
-"""Pictures as one page that needs no network: the drawing library is inside, requests are forbidden."""
+"""Pictures as one page that needs no network: the drawing library is inside, requests are forbidden.
+
+Every template escapes what it is filled with. The page's policy lets only Bokeh's scripts and the template's
+own run, by their hashes: a script or handler in a name would not. Bokeh compiles the code of hovers and
+sliders with `new Function`, which takes 'unsafe-eval'; that code is fixed, and data are its arguments.
+"""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+import re
+from base64 import b64encode
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +22,13 @@ from bokeh.resources import Resources
 from jinja2 import Environment, FileSystemLoader, Template
 from markupsafe import Markup
 
+from throughtime._printable import printable
 from throughtime._theme import Theme
 from throughtime.picture import Picture
 from throughtime.render import bokeh
 from throughtime.render.alt import alt
 
+_INLINE = re.compile(r'<script(?: type="text/javascript")?>(.*?)</script>', re.DOTALL)
 # Inks of the figures, and what takes their place on a dark page.
 _DARK_OF = {
     "#2b2b2b": "#e6e6e6",
@@ -90,10 +100,35 @@ def inks(theme: Theme, further: Mapping[str, str] | None = None) -> dict[str, li
 def library() -> Markup:
     """Bokeh's own JavaScript, as it comes with the package: the figures and the sliders."""
     parts = Resources(mode="inline", components=["bokeh", "bokeh-widgets"]).js_raw
-    return Markup("\n".join(parts))
+    return Markup("<script>{}</script>").format(Markup("\n".join(parts)))
+
+
+def script_sources(scripts: Iterable[str]) -> Markup:
+    """Give the hashes by which a page's policy knows the inline scripts of some markup.
+
+    Examples
+    --------
+    >>> print(script_sources(["<script>let a = 1</script>"]))
+    'sha256-FVnXsAiGVA1ZxxYPaBXdsPlBWyGvcI7gpsvOeTUBjKk='
+    """
+    bodies = [body for markup in scripts for body in _INLINE.findall(str(markup or ""))]
+    digests = (b64encode(sha256(body.encode()).digest()).decode() for body in bodies)
+    return Markup(" ").join(Markup("'sha256-{}'").format(digest) for digest in digests)
+
+
+def _finalized(value: Any) -> Any:
+    return printable(value) if type(value) is str else value  # markup is ours
 
 
 @lru_cache(maxsize=1)
 def _templates() -> Environment:
     folder = Path(__file__).with_name("templates")
-    return Environment(loader=FileSystemLoader(folder), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    made = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        finalize=_finalized,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters["script_sources"] = script_sources
+    return made

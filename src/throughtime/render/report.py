@@ -10,6 +10,7 @@ from bokeh.document import Document
 from bokeh.embed import components
 from markupsafe import Markup
 
+from throughtime._tables import Part, Shown, as_html
 from throughtime._theme import Theme
 from throughtime.picture import Image, Picture
 from throughtime.render import bokeh
@@ -21,11 +22,11 @@ MOST_CELLS = 700_000  # of all images of a report: under 2 MB
 
 @dataclass(frozen=True)
 class Section:
-    """A chapter: tables as HTML, pictures by the names under which the contents list them."""
+    """A chapter: texts and tables, and pictures by the names under which the contents list them."""
 
     title: str
     paragraphs: tuple[str, ...] = ()
-    tables: tuple[str, ...] = ()
+    shown: tuple[Shown | Part, ...] = ()
     pictures: tuple[tuple[str, Picture], ...] = ()
     left_out: tuple[str, ...] = ()
 
@@ -92,7 +93,7 @@ def _content(section: Section, number: int, divs: Any) -> dict[str, Any]:
         "anchor": f"section-{number}",
         "title": section.title,
         "paragraphs": section.paragraphs,
-        "tables": [Markup(table) for table in section.tables],
+        "shown": as_html(*section.shown),
         "figures": figures,
         "left_out": section.left_out,
     }

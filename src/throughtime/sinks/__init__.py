@@ -10,6 +10,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from throughtime._errors import did_you_mean
+
 if TYPE_CHECKING:
     from throughtime._monitor.record import Record as Record
     from throughtime.sinks.csv import CSV as CSV
@@ -30,7 +32,12 @@ _HOMES = {
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - the one list above is the truth
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module 'throughtime.sinks' has no attribute {name!r}")
+        hint = did_you_mean(name, __all__) or f" It has {', '.join(__all__)}."
+        raise AttributeError(f"module 'throughtime.sinks' has no attribute {name!r}.{hint}", name=name)
     return getattr(import_module(f"throughtime.{_HOMES[name]}"), name)

@@ -81,7 +81,7 @@ def checked(model: Any) -> Any:
     UnsupportedModelError
         It is no torch module, or a TorchScript one.
     UnbuiltModelError
-        It has weights that wait for a first batch.
+        It has weights that wait for a first batch, or without values.
     """
     if not isinstance(model, nn.Module):
         raise UnsupportedModelError(f"Expected a torch.nn.Module, got {type(model).__name__}.")
@@ -97,6 +97,12 @@ def checked(model: Any) -> Any:
         raise UnbuiltModelError(
             f"{', '.join(lazy)} of the model have no shape yet: call the model once on a batch, model(x), "
             "and capture then."
+        )
+    meta = [name for name, weight in model.named_parameters() if weight.is_meta]
+    if meta:
+        raise UnbuiltModelError(
+            f"{', '.join(meta)} of the model are on the device meta and have no values: move the model with "
+            "model.to_empty(device='cpu') and load its weights."
         )
     return model
 
