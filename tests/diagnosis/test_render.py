@@ -103,7 +103,7 @@ def test_padding_is_no_time_wherever_it_lies(lengths, padding, rate, lag):
     found = tt.diagnose(tree, dependency_length=lag)
     long_enough = [length for length in lengths if length > lag]
     if not long_enough:
-        assert "beyond the window" in found.text
+        assert "lies beyond it" in found.text
         return
     reach = found.layers["rnn"].reach
     assert reach.n == len(long_enough)

@@ -138,7 +138,7 @@ class TrainingDiagnosis(Diagnosis):
     >>> found = diagnose(run, dependency_length=10)
     >>> found.history.to_dataframe().query("question == 'reach'")["value"].round(4).tolist()
     [0.001, 0.3487]
-    >>> found.history.trend[0].partition(":")[0]
+    >>> found.history.trend[0].partition(",")[0]
     'Reach of rnn at lag 10 has risen since step 0'
     """
 
