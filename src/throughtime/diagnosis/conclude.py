@@ -87,7 +87,7 @@ def _deciding(layers: Mapping[str, LayerDiagnosis], verdict: Verdict) -> str:
 
 def _sentences(found: Found, path: str, asked: Asked, leaves: Mapping[str, xr.Dataset]) -> Iterator[str]:
     layer, lag = found.layers[path], found.lag
-    sizes = sizes_of(found.layers, lag)
+    sizes = sizes_of(found)
     match found.verdict:
         case Verdict.UNSTABLE:
             yield exploding(found, path, asked)
@@ -109,21 +109,23 @@ def _sentences(found: Found, path: str, asked: Asked, leaves: Mapping[str, xr.Da
         yield say("open_lags", lag=lag, lags=lags)
 
 
-def sizes_of(layers: Mapping[str, LayerDiagnosis], lag: int | None) -> str:
-    """Write how much of the gradient arrives at a lag, layer by layer; empty where nothing was measured."""
-    reached = {path: each.reach for path, each in layers.items() if not np.isnan(each.reach.value)}
-    parts = [_size(path, reach, is_first=not at) for at, (path, reach) in enumerate(reached.items())]
-    return say("sizes", lag=lag, sizes=listed(parts)) if parts else ""
+def sizes_of(found: Found) -> str:
+    """Write how much of the gradient arrives at the lag, layer by layer; empty where nothing was measured.
 
-
-def _size(path: str, reach: Answer, *, is_first: bool) -> str:
-    text = size(reach.value)
-    if is_first:
-        text = say("of_lag_0", size=text).replace("times of", "times")
-    if reach.answer == UNCLEAR and reach.n > 1:
+    Too little is called vanishing only at a lag that the caller asked about.
+    """
+    reached = {path: each.reach for path, each in found.layers.items() if not np.isnan(each.reach.value)}
+    parts = []
+    for path, reach in reached.items():
+        text = size(reach.value)
+        if not parts:
+            text = say("of_lag_0", size=text).replace("times of", "times")
         low, high = map(size, reach.interval)
-        return say("size_unclear", layer=path, size=text, low=low, high=high)
-    return say("size_vanishing" if reach.answer == NO else "size", layer=path, size=text)
+        is_vanishing = reach.answer == NO and found.dependency_length is not None
+        is_unclear = reach.answer == UNCLEAR and reach.n > 1
+        key = "size_vanishing" if is_vanishing else "size_unclear" if is_unclear else "size"
+        parts.append(say(key, layer=path, size=text, low=low, high=high))
+    return say("sizes", lag=found.lag, sizes=listed(parts)) if parts else ""
 
 
 def _cannot_say(layer: LayerDiagnosis, lag: int | None, sizes: str) -> Iterator[str]:
