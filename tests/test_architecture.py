@@ -20,8 +20,10 @@ MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob(
 TORCH = {
     "_budget",
     "_errors",
+    "_data",
     "_random_states",
     "_record",
+    "_restoring",
     "adapters/alike",
     "adapters/attributes",
     "adapters/needs",
@@ -54,7 +56,15 @@ OF_EVERY_KERAS = {
     "adapters/wanted",
     "adapters/whole",
 }
-OF_EVERY_ADAPTER = {"_budget", "_errors", "_random_states", "_record", "adapters/alike", "numpy"}
+OF_EVERY_ADAPTER = {
+    "_budget",
+    "_errors",
+    "_random_states",
+    "_record",
+    "_restoring",
+    "adapters/alike",
+    "numpy",
+}
 KERAS = OF_EVERY_ADAPTER | OF_EVERY_KERAS | {"keras"}
 TF_KERAS = OF_EVERY_ADAPTER | OF_EVERY_KERAS | {"adapters/selection", "tensorflow"}
 OF_A_LIVE_FIGURE = {"_scale", "_theme", "bokeh", "numpy", "render"}
@@ -62,7 +72,7 @@ BORDER = {"_arguments", "_rules"}  # what public functions take: whoever has one
 MAY_IMPORT = {
     "__init__": {"_errors"},
     "_arguments": {"_departures", "_errors", "xarray"},
-    "_rules": {"_errors", "_printable", "matplotlib", "numpy"},
+    "_rules": {"_data", "_errors", "_printable", "matplotlib", "numpy"},
     "_departures": {"_schema", "xarray"},
     "_errors": set(),
     "_record": {"numpy"},
@@ -75,16 +85,19 @@ MAY_IMPORT = {
     "_label": {"_cell_registry", "_record", "_schema", "numpy", "xarray"},
     "_printable": set(),
     "_tables": {"_printable", "markupsafe", "rich"},
-    "_alarm": {"rich"},
+    "_alarm": {"_errors", "rich"},
     "_thresholds": set(),
     "_optimizer": {"numpy"},
     "_versions": set(),
     "_recorded": {"_errors", "numpy", "xarray"},
-    "_random_states": {"numpy"},
+    "_data": {"numpy"},
+    "_locks": set(),
+    "_restoring": set(),
+    "_random_states": {"_restoring", "numpy"},
     "_memory": set(),
     "_budget": {"_errors", "dask", "numpy"},
     "_chunks": {"_budget", "_errors", "_record", "_schema", "numpy"},
-    "_batch": {"_errors", "_random_states", "numpy"},
+    "_batch": {"_data", "_errors", "_random_states", "numpy"},
     "_inside": {
         "_cell_registry",
         "_errors",
@@ -104,6 +117,7 @@ MAY_IMPORT = {
         "_errors",
         "_inside",
         "_label",
+        "_locks",
         "_memory",
         "_record",
         "_schema",
@@ -112,7 +126,7 @@ MAY_IMPORT = {
         "numpy",
         "xarray",
     },
-    "_lag_matrix": {"_batch", "_errors", "_probe", "_record", "_schema", "numpy", "xarray"},
+    "_lag_matrix": {"_batch", "_data", "_errors", "_probe", "_record", "_schema", "numpy", "xarray"},
     "_capture": {"_batch", "_errors", "_lag_matrix", "_probe", "_schema", "xarray"},
     "_monitor/": {
         "_alarm",
@@ -172,6 +186,7 @@ MAY_IMPORT = {
         "_printable",
         "_live",
         "_recorded",
+        "_store",
         "diagnostics",
         "numpy",
         "pandas",
@@ -189,7 +204,7 @@ MAY_IMPORT = {
     "_monitor/gradient_norms": {"_alarm", "_errors", "numpy", "xarray"},
     "sinks/": {"_errors", "_monitor", "sinks"},
     "sinks/tensorboard": {"_monitor", "numpy", "sinks"},
-    "_store/": {"_errors", "_store", "filelock", "numcodecs", "numpy", "xarray", "zarr"},
+    "_store/": {"_errors", "_store", "filelock", "google_crc32c", "numcodecs", "numpy", "xarray", "zarr"},
     "_weights": {"_errors", "_label", "_schema", "adapters", "xarray"},
     "_summary": {"_cell_registry", "_schema", "_tables", "_weights", "pandas", "xarray"},
     "diagnostics/": {
@@ -205,6 +220,7 @@ MAY_IMPORT = {
     "diagnosis/": {
         "_alarm",
         "_batch",
+        "_data",
         "cells",
         "_errors",
         "_lag_matrix",
@@ -227,7 +243,7 @@ MAY_IMPORT = {
     "testing": {"_check_cell", "_convert", "_schema", "_synthetic", "numpy", "xarray"},
     "adapters/__init__": {"_errors"},
     "_stepwise": {"_record", "_schema", "cells"},
-    "adapters/attributes": set(),
+    "adapters/attributes": {"_restoring"},
     "adapters/needs": {"_budget"},
     "adapters/alike": {"_record"},
     "adapters/selection": {"_errors"},
@@ -268,7 +284,7 @@ MAY_IMPORT = {
     "_features/": {"_errors", "_pool", "_printable", "matplotlib", "numpy"},
     "_features/gradients": {"_probe", "_errors", "_record", "numpy"},
     # Arrays are read, counted and told without drawing.
-    "_features/data": {"_errors", "_printable", "numpy"},
+    "_features/data": {"_data", "_errors", "_printable", "numpy"},
     "_features/histograms": {"_errors", "_printable", "numpy"},
     "_features/titles": set(),
     # What a picture is, before anything is drawn.

@@ -28,8 +28,8 @@ from throughtime._printable import printable
 from throughtime._recorded import at_place, place_of, recorded_steps
 
 from . import doctor as environment
-from .checks import complaints
-from .export import to_netcdf, to_npz, to_parquet, to_zarr
+from .checks import complaints, remarks
+from .export import export as write_export
 from .runs import attributes_of_run, in_words, layer_of, quantity_of
 
 _LONG = ("model_summary", "model_config", "model_layers")  # of a run's attributes
@@ -102,13 +102,15 @@ def info(run: RunPath, as_json: AsJson = False) -> None:
 def check(run: RunPath) -> None:
     """Read everything once, and look for steps that cannot be read, failed certificates, and NaN."""
     with _told():
-        tree = tt.open_run(run)
-        found = list(complaints(tree))
+        found = list(complaints(run))
     for complaint in found:
         console.print(printable(complaint), markup=False)
     if found:
         raise typer.Exit(1)
-    console.print(f"{len(recorded_steps(tree))} steps, all whole.")
+    with _told():
+        for remark in remarks(run):
+            console.print(remark, markup=False)
+        console.print(f"{len(recorded_steps(tt.open_run(run)))} steps, all whole.")
 
 
 @app.command()
@@ -199,16 +201,13 @@ def compare(first: RunPath, second: RunPath, as_json: AsJson = False) -> None:
 def export(
     run: RunPath,
     output: Output,
-    to: Annotated[str, typer.Option(help="zarr, netcdf, npz or parquet.")] = "npz",
+    to: Annotated[
+        str | None, typer.Option(help="zarr, netcdf, npz, parquet or csv; by default what the ending says.")
+    ] = None,
 ) -> None:
-    """Write a run in another format; zarr packs it into few files, parquet has what has two dims at most."""
+    """Write a run in another format; zarr packs it into few files, parquet and csv have up to two dims."""
     with _told():
-        tree = tt.open_run(run)
-        writers = {"zarr": to_zarr, "npz": to_npz, "parquet": to_parquet, "netcdf": to_netcdf}
-        if to not in writers:
-            raise tt.StoreError(f"--to {to}: there are {', '.join(writers)}.")
-        output.parent.mkdir(parents=True, exist_ok=True)
-        writers[to](tree, output)
+        write_export(run, output, to)
     console.print(f"{output} is written.")
 
 

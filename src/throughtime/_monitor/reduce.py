@@ -73,8 +73,8 @@ def _between(ordered: Floats, place: float) -> Floats:
 
 def is_certified(arrays: Arrays, layout: xr.Dataset) -> bool:
     """Whether the layer's gradients add up to the framework's own, as far as that is defined."""
-    bar = cells.bar(dtype_of(layout))
-    return not any((arrays[name].values > bar).any() for name in CERTIFICATES if name in arrays)
+    limit = cells.limit(dtype_of(layout))
+    return not any((arrays[name].values > limit).any() for name in CERTIFICATES if name in arrays)
 
 
 def saturation(arrays: Arrays, layout: xr.Dataset) -> dict[str, Array]:

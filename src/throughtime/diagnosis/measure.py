@@ -215,9 +215,7 @@ def horizon(layer: xr.Dataset, *, seed: int) -> tuple[str, tuple[float, float]]:
     if not usable.any():
         return NOT_MEASURED, (NAN, NAN)
     text = str(horizon_text(memory_horizon_median(layer)).item())
-    ends = censored_median_interval(
-        lengths.values[usable].astype(float), lengths["censored"].values[usable], seed=seed
-    )
+    ends = censored_median_interval(lengths.values[usable], lengths["censored"].values[usable])
     return text, ends
 
 

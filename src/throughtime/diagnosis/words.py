@@ -138,9 +138,8 @@ SENTENCES: Mapping[str, str] = {
         "the last step alone."
     ),
     "rounded": (
-        "The certificate of {layer} is {error}, above {bar}: rounding, as near saturated gates. It changes "
-        "no "
-        "answer here."
+        "The certificate of {layer} is {error}, above {bar}: more rounding than usual, as in chaotic "
+        "networks and near saturated gates, and too little to change an answer here."
     ),
     "stateful": "{layer} is stateful: no gradient crosses the edge of the window of {steps} steps.",
     "masked": "{share} of the steps are masked and do not count as time.",
