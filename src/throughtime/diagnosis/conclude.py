@@ -115,7 +115,7 @@ def sizes_of(found: Found) -> str:
     Too little is called vanishing only at a lag that the caller asked about.
     """
     reached = {path: each.reach for path, each in found.layers.items() if not np.isnan(each.reach.value)}
-    parts = []
+    parts: list[str] = []
     for path, reach in reached.items():
         text = size(reach.value)
         if not parts:
