@@ -169,9 +169,7 @@ class Monitor(NotACallback):
         model : any model that `capture` takes
         loss : see `capture`
             By default the monitor's own, or what the model was compiled with.
-        optimizer : optimizer of torch, optional
-            For the alarm "explosion": how far its next step goes. By default the one that a Keras model was
-            compiled with; for others, plain gradient descent at rate 0.01.
+        optimizer : see `diagnose`
         """
         self.begin(model, loss=loss, optimizer=optimizer)
         try:
