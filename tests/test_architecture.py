@@ -186,6 +186,7 @@ MAY_IMPORT = {
         "_printable",
         "_live",
         "_recorded",
+        "_schema",
         "_store",
         "diagnostics",
         "numpy",
@@ -295,6 +296,7 @@ MAY_IMPORT = {
     # A picture shows itself in a notebook: it loads the renderers then.
     "picture": {"_colors", "_printable", "_scale", "_theme", "numpy", "render"},
     "plots/": PLOTS,
+    "plots/recorded": PLOTS | {"diagnosis"},
     "plots/palettes": {"_colors", "_errors", "matplotlib", "numpy"},
     "render/": {"_colors", "_scale", "_theme", "numpy", "picture"},
     "render/matplotlib": {"PIL", "_theme", "matplotlib", "numpy", "picture"},
