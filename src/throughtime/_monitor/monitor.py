@@ -167,8 +167,7 @@ class Monitor(NotACallback):
         Parameters
         ----------
         model : any model that `capture` takes
-        loss : see `capture`
-            By default the monitor's own, or what the model was compiled with.
+        loss : see `capture`; by default the monitor's own, or what the model was compiled with
         optimizer : see `diagnose`
         """
         self.begin(model, loss=loss, optimizer=optimizer)
