@@ -10,6 +10,7 @@ from throughtime.diagnostics.effective_steps import effective_steps
 from throughtime.diagnostics.first_nonfinite import NonFinite, first_nonfinite
 from throughtime.diagnostics.gradient_instability import gradient_instability
 from throughtime.diagnostics.lag_profile import lag_profile
+from throughtime.diagnostics.last_step import from_last_step
 from throughtime.diagnostics.lyapunov_spectrum import lyapunov_exponents, lyapunov_spectrum
 from throughtime.diagnostics.memory_horizon import memory_horizon, memory_horizon_median
 from throughtime.diagnostics.recurrent_spectrum import recurrent_spectrum, transient_growth
@@ -26,6 +27,7 @@ __all__ = [
     "decay_rate",
     "effective_steps",
     "first_nonfinite",
+    "from_last_step",
     "gradient_instability",
     "horizon_text",
     "lag_profile",
