@@ -56,9 +56,7 @@ def main() -> None:
     reads.add_argument("--text", action="store_true", help="print each diagnosis that is wrong")
     settings = reads.parse_args()
     found = kept_rows(settings.rows)
-    asked = [
-        (case, seed) for case in chosen(CASES, settings.half, settings.only) for seed in range(settings.seeds)
-    ]
+    asked = [(case, seed) for seed in range(settings.seeds) for case in cases]
     for case, seed in asked:
         if time.process_time() > settings.at_most:
             sys.exit(3)
