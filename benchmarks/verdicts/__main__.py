@@ -56,6 +56,7 @@ def main() -> None:
     reads.add_argument("--text", action="store_true", help="print each diagnosis that is wrong")
     settings = reads.parse_args()
     found = kept_rows(settings.rows)
+    cases = chosen(CASES, settings.half, settings.only)
     asked = [(case, seed) for seed in range(settings.seeds) for case in cases]
     for case, seed in asked:
         if time.process_time() > settings.at_most:
