@@ -1,9 +1,8 @@
-"""A few networks of the census: verdict and alarms agree with what training does and with what exchanges show."""
+"""Networks of the census: verdict and alarms agree with what training does and what exchanges show."""
 
 from __future__ import annotations
 
 import pytest
-
 from benchmarks.verdicts import trained, untrained
 from benchmarks.verdicts.rates import Row
 from benchmarks.verdicts.said import said
