@@ -62,8 +62,8 @@ def test_the_verdict_is_that_of_the_last_step_and_the_trend_is_told(with_samples
         last.text,
     )
     assert found.history.trend[0].startswith("Reach of rnn at lag 6 has risen since step 0, from 0.00")
-    assert "Over training, 3 of 3 recorded steps:" in str(found)
-    assert "Over training, 3 of 3 recorded steps:" in found._repr_html_()
+    assert "During training, 3 of 3 recorded steps:" in str(found)
+    assert "During training, 3 of 3 recorded steps:" in found._repr_html_()
     json.dumps(found.to_dict(), allow_nan=False)
     frame = found.history.to_dataframe()
     assert frame.query("question == 'horizon'")["value"].is_monotonic_increasing
