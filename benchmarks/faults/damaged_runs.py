@@ -2,9 +2,9 @@
 
 `python benchmarks/faults/damaged_runs.py [400]`: so many runs, some recorded in few numbers, some in whole
 captures, packed or zipped, each damaged in one of the ways of `tests/store/damages.py`. All are opened,
-checked, followed and continued; the commands, which take longer, take turns. A look may end well or in an error of
-ours; it may not hang, take memory, end the process, or change what lies beside the run. `check` is asked
-whether damage that changes what is read has been seen.
+checked, followed and continued; the commands, which take longer, take turns. A look may end well or in an
+error of ours; it may not hang, take memory, end the process, or change what lies beside the run. `check` is
+asked whether damage that changes what is read has been seen.
 """
 
 import json

@@ -77,7 +77,7 @@ WAYS: dict[str, Callable[[Path], Any]] = {
 
 
 @settings(
-    max_examples=120,
+    max_examples=80,
     deadline=None,
     derandomize=True,
     phases=[Phase.generate],
