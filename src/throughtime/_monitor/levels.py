@@ -12,7 +12,7 @@ import xarray as xr
 
 from throughtime._errors import MonitorError, SchemaError
 from throughtime._label import Captured, Leaf
-from throughtime._schema import quantities, states
+from throughtime._schema import CERTIFICATES, quantities, states
 
 from .arrays import Array, Arrays, Reduced, Values, as_tree, held
 from .reduce import (
@@ -30,7 +30,7 @@ from .reduce import (
 LEVELS = ("summary", "timestep", "full")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _THROUGH_TIME = ("output_gradient", "input_gradient", "gate_gradient", "step_contribution")
-_SCALARS = ("loss", "reduction_factor", "certificate_weights", "certificate_time", "underflow")
+_SCALARS = ("loss", "reduction_factor", *CERTIFICATES, "underflow")
 _KEPT_DIMS = ("sample", "time", "direction", "gate", "outer_step")
 
 

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
-from throughtime._schema import WEIGHTS, states
+from throughtime._schema import CERTIFICATES, WEIGHTS, states
 from throughtime.diagnostics.cell_pass import OPTIONAL
 
 from .measure import FROM_LAST_STEP
 
 FULL, TIMESTEP, SUMMARY = "full", "timestep", "summary"
-_SCALARS = ("loss", "reduction_factor", "certificate_weights", "certificate_time")
+_SCALARS = ("loss", "reduction_factor", *CERTIFICATES)
 # Of the error that enters at the last step alone, where the model reads several.
 LAST_STEP = ("last_step_gradient_norm", "last_step_contribution")
 LAG_INTERVAL = ("lag_ratio_low", "lag_ratio_high", "lag_ratio_samples")
