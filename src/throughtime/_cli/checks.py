@@ -7,7 +7,7 @@ from pathlib import Path
 
 import throughtime as tt
 from throughtime._store import damage, without_checksums
-from throughtime.diagnostics.checks import certified
+from throughtime.diagnostics.checks import why_refused
 
 
 def complaints(run: Path) -> Iterator[str]:
@@ -20,10 +20,8 @@ def complaints(run: Path) -> Iterator[str]:
         return
     tree = tt.open_run(run)
     for leaf in tree.leaves:
-        try:
-            certified(leaf)
-        except tt.DiagnosticError as error:
-            yield str(error)
+        if leaf.data_vars and (reason := why_refused(leaf.to_dataset())):
+            yield reason
     if (broken := tt.diagnostics.first_nonfinite(tree)) is not None:
         yield str(broken)
 

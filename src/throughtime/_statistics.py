@@ -1,0 +1,102 @@
+"""Intervals over samples: one bootstrap, and the Kaplan-Meier median of lengths that may be lower bounds.
+
+SciPy computes both; nothing here knows what is measured.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import CensoredData, bootstrap, ecdf
+
+Floats = npt.NDArray[np.float64]
+CONFIDENCE = 0.95
+RESAMPLES = 999
+_BATCH_NUMBERS = 4_000_000  # drawn at once
+_FAR = 1e9  # stands for infinity, between whose values nothing can be interpolated
+
+
+def interval(
+    statistic: Callable[..., Any],
+    *samples: Any,
+    seed: int,
+    confidence: float = CONFIDENCE,
+    resamples: int = RESAMPLES,
+    vectorized: bool = True,
+) -> tuple[float, float]:
+    """Interval of a statistic of paired samples, percentile bootstrap; NaN for fewer than two.
+
+    Parameters
+    ----------
+    statistic : callable (*samples, axis), or (*samples) where it is not vectorized
+    """
+    if len(samples[0]) < 2:
+        return math.nan, math.nan
+    found = bootstrap(
+        samples,
+        statistic,
+        paired=len(samples) > 1,
+        vectorized=vectorized,
+        confidence_level=confidence,
+        n_resamples=resamples,
+        batch=max(1, _BATCH_NUMBERS // len(samples[0])),
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def mean(values: Any, axis: int = -1) -> Any:
+    """Mean over samples."""
+    return np.mean(values, axis=axis)
+
+
+def ratio_of_means(above: Any, below: Any, axis: int = -1) -> Any:
+    """Mean over mean; a mean below that is 0 or less gives a very large one of the sign of the one above."""
+    top, bottom = np.mean(above, axis=axis), np.mean(below, axis=axis)
+    usable = bottom > 0
+    return np.where(usable, top / np.where(usable, bottom, 1.0), np.sign(top) * _FAR)
+
+
+def censored_median(lengths: Any, ended: Any) -> float:
+    """Kaplan-Meier median of lengths, some of which are lower bounds; infinite where it lies beyond all."""
+    survival = _survival(lengths, ended)
+    return _first_half(survival.quantiles, survival.probabilities)
+
+
+def censored_median_interval(lengths: Any, ended: Any) -> tuple[float, float]:
+    """95 % interval of the Kaplan-Meier median; infinite where it lies beyond all lengths.
+
+    The lengths at which the log-log interval of the survival holds one half (Brookmeyer & Crowley 1982,
+    A confidence interval for the median survival time).
+    """
+    if len(lengths) < 2:
+        return math.nan, math.nan
+    survival = _survival(lengths, ended)
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", RuntimeWarning
+        )  # nothing ends: then the survival is 1 and has no interval
+        ends = survival.confidence_interval(CONFIDENCE, method="log-log")
+    known = survival.probabilities
+    low, high = (
+        _first_half(survival.quantiles, np.where(np.isnan(end.probabilities), known, end.probabilities))
+        for end in (ends.low, ends.high)
+    )
+    return low, high
+
+
+def _survival(lengths: Any, ended: Any) -> Any:
+    lengths, ended = np.asarray(lengths, float), np.asarray(ended, bool)
+    return ecdf(CensoredData(uncensored=lengths[~ended], right=lengths[ended])).sf
+
+
+def _first_half(lengths: Floats, survival: Floats) -> float:
+    """Find the first length that at most half of all outlast."""
+    below = lengths[survival <= 0.5]
+    return float(below[0]) if below.size else math.inf
