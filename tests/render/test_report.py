@@ -95,7 +95,7 @@ def test_tables_tell_certificate_measures_and_origin(page):
 def test_page_opens_with_the_verdict(page, tree, tmp_path):
     first = page.tab.locator("main section").first
     assert "The verdict" in first.inner_text()
-    assert "a capture alone cannot tell" in first.inner_text()
+    assert "it needs the model and its data" in first.inner_text()
     found = tt.diagnose(tree, dependency_length=500)
     written = tt.report(tree, tmp_path / "report.html", diagnosis=found).read_text(encoding="utf-8")
     assert "lag 500 lies beyond it" in written
@@ -183,7 +183,7 @@ def test_run_that_keeps_norms_has_its_evolution_and_verdict(browser, tmp_path, l
     names = page.tab.locator("nav ol ol a").all_inner_texts()
     assert {"Hidden gradient while training", "Signal by lag while training"} <= set(names)
     text = page.tab.locator("#content").inner_text()
-    assert "Over training, 3 of 3 recorded steps:" in text
+    assert "During training, 3 of 3 recorded steps:" in text
     assert "Reach of rnn at lag 4" in text
     assert "Sliders step" not in text
     assert page.complaints == []
