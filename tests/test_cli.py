@@ -82,8 +82,8 @@ def test_check_finds_a_certificate_above_the_bar_of_its_dtype(tmp_path: Path) ->
 def test_diagnose_and_compare(run: Path) -> None:
     last = called("diagnose", run, "--dependency-length", 5)
     alone = str(tt.diagnose(testing.decaying(rate=0.9, samples=4, steps=30), dependency_length=5))
-    assert last.startswith(f"After training step 10, the last that was recorded: {' '.join(alone.split())}")
-    assert "Reach of rnn at lag 5 has risen since step 0: from 0.0313" in last
+    assert last.startswith(f"At training step 10, the last recorded one: {' '.join(alone.split())}")
+    assert "Reach of rnn at lag 5 has risen since step 0, from 0.0313" in last
     told = json.loads(CliRunner().invoke(app, ["diagnose", str(run), "--json"]).output)
     assert [record["step"] for record in told["history"]["records"]] == [0, 10]
     json.loads(CliRunner().invoke(app, ["diagnose", str(run), "--step", "0", "--json"]).output)
@@ -104,8 +104,8 @@ def test_report_of_a_run_that_keeps_norms(tmp_path: Path, level: str, options: t
             writer.append(reduced_tree(testing.decaying(rate=0.9, samples=4), level), step)
     called("report", tmp_path / "run.zarr", "-o", tmp_path / "page.html", *options)
     text = (tmp_path / "page.html").read_text("utf-8")
-    assert ("Over training" in text) == (not options)
-    assert "Cannot say" in text
+    assert ("During training" in text) == (not options)
+    assert "Use at lag" in text
 
 
 def test_report(run: Path, tmp_path: Path) -> None:

@@ -135,15 +135,8 @@ GRADIENT_QUANTITIES = frozenset({*PER_SAMPLE, "certificate", "weight_gradients"}
 LAGS = "lag_matrix"  # on request only: it costs many passes
 # What `cells` solves inside a recurrent layer.
 INSIDE = (
-    "hidden",
-    "hidden_gradient",
-    "cell",
-    "cell_gradient",
-    "gate_activation",
-    "gate_gradient",
-    "initial_hidden_gradient",
-    "initial_cell_gradient",
-    "step_contribution",
+    *("hidden", "hidden_gradient", "cell", "cell_gradient", "gate_activation", "gate_gradient"),
+    *("initial_hidden_gradient", "initial_cell_gradient", "step_contribution"),
 )
 
 
@@ -268,10 +261,17 @@ def layer(captured: Layer) -> xr.Dataset:
     leaves = [node for node in captured.leaves if node.data_vars]
     if len(leaves) != 1:
         names = ", ".join(node.path for node in leaves) or "none"
-        raise SchemaError(
-            f"Expected one layer, this capture has {len(leaves)}: {names}. Choose one: tree['lstm']."
-        )
+        choice = f" Choose one: tree[{leaves[0].path.strip('/')!r}]." if leaves else ""
+        raise SchemaError(f"Expected one layer, this capture has {len(leaves)}: {names}.{choice}")
     return leaves[0].to_dataset()
+
+
+NOT_RECORDED = "the run keeps norms only; Monitor(…, quantities='full') records whole captures"
+
+
+def keeps_norms(dataset: xr.Dataset) -> bool:
+    """Whether this is a record of a run that keeps norms instead of what was captured."""
+    return any(str(name).endswith("_gradient_norm") for name in dataset.data_vars)
 
 
 def require(captured: Layer, name: str) -> xr.DataArray:
@@ -285,7 +285,8 @@ def require(captured: Layer, name: str) -> xr.DataArray:
     dataset = layer(captured)
     if name in dataset.data_vars:
         return dataset[name]
-    reason = dataset.attrs.get(f"missing_{reason_key(name, dataset.attrs)}", "it was not captured")
+    unknown = NOT_RECORDED if keeps_norms(dataset) and name != LAGS else "it was not captured"
+    reason = dataset.attrs.get(f"missing_{reason_key(name, dataset.attrs)}", unknown)
     have = ", ".join(str(variable) for variable in dataset.data_vars)
     where = dataset.attrs.get("layer", "this layer")
     hint = did_you_mean(name, dataset.data_vars)

@@ -12,7 +12,7 @@ from throughtime.diagnostics import first_nonfinite
 from throughtime.diagnostics.checks import CERTIFICATES, certificate_error, dtype_of, why_refused
 
 from .findings import Verdict
-from .words import say
+from .words import listed, number, say
 
 _BACKWARD = ("gradient", "contribution", "lag_matrix")
 
@@ -53,12 +53,10 @@ def rounded(leaves: Mapping[str, xr.Dataset]) -> tuple[dict[str, xr.Dataset], li
 
 
 def gradient_norms(leaves: Mapping[str, xr.Dataset]) -> str:
-    """Log10 of the norm of each layer's recurrent weights' gradient, as captured: before any clipping."""
-    told = []
+    """Norm of each layer's recurrent weights' gradient, as captured: before any clipping."""
+    parts = []
     for path, leaf in leaves.items():
         if "recurrent_kernel_gradient" in leaf:
             norm = float(np.linalg.norm(np.asarray(leaf["recurrent_kernel_gradient"], np.float64).ravel()))
-            told.append(
-                f"{path} {np.log10(norm):.2f}" if norm > 0 and np.isfinite(norm) else f"{path} {norm}"
-            )
-    return ", ".join(told)
+            parts.append(f"{number(norm)} in {path}")
+    return listed(parts) if parts else ""
