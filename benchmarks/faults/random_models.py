@@ -87,7 +87,7 @@ def direction(case, weights, x, backward):
         for each in (*states, z):
             if each.requires_grad:
                 each.retain_grad()
-        kept.append(states)
+        kept.append((*states, *after[1:]))
         columns.append(z)
         outputs.append(states[0] * on)
     if backward:
@@ -160,7 +160,10 @@ def compare(case, found, tree, paths, x, loss):
     for path, parts, output, entered in layers:
         leaf = tree[path].to_dataset()
         found.add(
-            f"{label} {path} output_gradient", precision, leaf["output_gradient"], scale * output.grad.numpy()
+            f"{label} {path} output_gradient",
+            precision,
+            leaf["output_gradient"],
+            scale * (output.grad * valid[..., None]).numpy(),
         )
         if "input_gradient" in leaf:
             found.add(
@@ -180,6 +183,9 @@ def compare(case, found, tree, paths, x, loss):
                     f"{label} {path} {state}", precision, one[state], stacked([each[place] for each in kept])
                 )
                 reached = scale * gradients([each[place] for each in kept])
+                if state == "cell":  # at a valid step also on the way through its own hidden state
+                    on = valid.numpy()[..., None]
+                    reached = np.where(on, scale * gradients([each[2] for each in kept]), reached)
                 found.add(f"{label} {path} d{state}", precision, one[f"{state}_gradient"], reached)
             on = np.broadcast_to(
                 valid.numpy()[(..., *(None,) * (columns[0].ndim - 1))], gradients(columns).shape
