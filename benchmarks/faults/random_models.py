@@ -131,6 +131,13 @@ def leaves_of(weights):
     }
 
 
+def note_alarms(case, found, path, leaf):
+    for name in ("certificate_weights", "certificate_time"):
+        worst = float(np.nan_to_num(leaf[name].values).max())
+        if worst > cells.bar(case.precision):
+            found.alarms.append((case.label, path, name, case.precision, worst))
+
+
 def compare(case, found, tree, paths, x, loss):
     """Rebuild the whole network from the tree's weights, and compare every array of each layer.
 
@@ -172,11 +179,7 @@ def compare(case, found, tree, paths, x, loss):
                 leaf["input_gradient"],
                 scale * entered.grad.numpy(),
             )
-        bar = cells.bar(precision)
-        for name in ("certificate_weights", "certificate_time"):
-            worst = float(np.nan_to_num(leaf[name].values).max())
-            if worst > bar:
-                found.alarms.append((label, path, name, precision, worst))
+        note_alarms(case, found, path, leaf)
         for one, held, _, kept, columns in parts:
             for place, state in enumerate(("hidden", "cell")[: len(kept[0])]):
                 found.add(
