@@ -35,6 +35,7 @@ from .restore import untouched
 from .second_pass import SecondPass
 from .tensors import (
     batch_size,
+    check_inputs,
     check_sizes,
     first_array,
     first_sample,
@@ -104,6 +105,7 @@ class Probe:
         """
         synchronise(self.model)
         data = tuple(map(tensors, (x, y, sample_weight)))
+        check_inputs(self.model, data[0])
         check_sizes(*data)
         kept = untouched(self.model)
         with ragged_told(x), kept, kept:

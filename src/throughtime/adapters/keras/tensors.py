@@ -116,6 +116,34 @@ def check_sizes(x: Any, y: Any, sample_weight: Any) -> None:
                 )
 
 
+def check_inputs(model: Any, x: Any) -> None:
+    """Refuse tensors whose axes are not those that a model declares for its inputs.
+
+    Raises
+    ------
+    BatchError
+    """
+    declared, given = getattr(model, "inputs", None) or [], keras.tree.flatten(x)
+    if isinstance(x, dict) or len(declared) != len(given):
+        return  # matched by name, or by the model itself
+    for expected, tensor in zip(declared, given, strict=True):
+        expects, has = tuple(expected.shape), tuple(getattr(tensor, "shape", ()))
+        if has and not _fits(expects, has):
+            is_single = _fits(expects[1:], has)
+            remedy = (
+                " That is one sample without the axis of samples: x[None] is a batch." if is_single else ""
+            )
+            raise BatchError(f"x has shape {has}, and the model {model.name!r} expects {expects}.{remedy}")
+
+
+def _fits(expects: tuple[int | None, ...], has: tuple[int | None, ...]) -> bool:
+    if len(expects) == len(has):
+        return all(None in (one, other) or one == other for one, other in zip(expects, has, strict=True))
+    # Keras itself adds a last axis of length 1, or takes it away.
+    longer, shorter = max(expects, has, key=len), min(expects, has, key=len)
+    return longer[-1:] == (1,) and len(longer) == len(shorter) + 1
+
+
 def rows_of(structure: Any, rows: Sequence[int]) -> Any:
     """Take samples of every tensor; None stays None."""
 

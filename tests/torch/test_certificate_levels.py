@@ -1,0 +1,98 @@
+"""Between the bar and the limit a capture is noted and diagnosed; beyond the limit it is refused."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import throughtime as tt
+from throughtime import cells, diagnostics
+from throughtime.cells import adjoint, simple_rnn
+
+
+def chaotic(units: int = 64, steps: int = 600) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+    """A tanh network of gain 2 with inputs of 0.5: gradients grow by e^0.1 a step."""
+    torch.manual_seed(0)
+    model = nn.RNN(1, units, batch_first=True).double()
+    with torch.no_grad():
+        model.weight_hh_l0.copy_(2 * torch.randn(units, units) / units**0.5)
+        model.weight_ih_l0.normal_()
+    x = 0.5 * torch.randn(2, steps, 1).double()
+    return model, x, torch.randn(2, units).double()
+
+
+def loss(output: Any, y: torch.Tensor) -> torch.Tensor:
+    return nn.functional.mse_loss(output[0][:, -1], y)
+
+
+def planted(monkeypatch: pytest.MonkeyPatch, error: float) -> None:
+    right = simple_rnn.factors
+
+    def wrong(layer: Any, block: Any) -> Any:
+        factors = right(layer, block)
+        factors.columns[...] *= 1 + error
+        return factors
+
+    monkeypatch.setattr(simple_rnn, "factors", wrong)
+    monkeypatch.setattr(adjoint, "cell_of", lambda _: simple_rnn)
+
+
+def largest(leaf: Any) -> float:
+    return float(max(leaf["certificate_weights"], leaf["certificate_time"]))
+
+
+def test_the_two_levels() -> None:
+    names = ("float64", "float32", "float16", "bfloat16")
+    assert [cells.limit(name) for name in names] == [1e-6, 1e-3, 1e-1, 2e-1]
+    assert all(cells.bar(name) < cells.limit(name) for name in names)
+
+
+def test_a_chaotic_network_above_the_bar_is_captured_with_a_note_and_diagnosed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, x, y = chaotic()
+    true = diagnostics.lyapunov_spectrum(tt.capture(model, x, y, loss=loss)["rnn"])
+    planted(monkeypatch, 1e-11)  # as large as rounding becomes, for sure
+    with pytest.warns(tt.ThroughTimeWarning, match=r"certificate of rnn is .*go on with a note") as told:
+        tree = tt.capture(model, x, y, loss=loss)
+    assert [warning.filename for warning in told] == [__file__]
+    leaf = tree["rnn"]
+    assert cells.bar("float64") < largest(leaf) < cells.limit("float64")
+    assert "above 1e-12" in leaf.attrs["certificate"]
+    with pytest.warns(tt.ThroughTimeWarning, match="certificate of rnn is"):
+        spectrum = diagnostics.lyapunov_spectrum(leaf)
+    np.testing.assert_allclose(spectrum, true)
+    assert 0.05 < float(spectrum.mean("sample").max()) < 0.2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        diagnosis = tt.diagnose(tree)
+    assert any("certificate of rnn" in note for note in diagnosis.notes)
+    assert diagnosis.layers
+
+
+def test_a_planted_error_of_one_percent_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x, y = chaotic()
+    planted(monkeypatch, 0.01)
+    with pytest.warns(tt.ThroughTimeWarning, match="will refuse"):
+        tree = tt.capture(model, x, y, loss=loss)
+    assert largest(tree["rnn"]) > 1e3 * cells.limit("float64")
+    with pytest.raises(tt.DiagnosticError, match="do not agree"):
+        diagnostics.lyapunov_spectrum(tree["rnn"])
+    assert tt.diagnose(tree).verdict.value == "cannot_say"
+
+
+def test_terms_that_cancel_are_no_error_of_the_inputs_gradient() -> None:
+    """dL/dx = Σ dz·W with terms of size 1 that leave 1e-6: float32 keeps no digit of the rest."""
+    gate_gradient = np.ones((1, 1, 2), np.float32)
+    kernel = np.array([[1.0, -1.0 + 1e-6]], np.float32)
+    ours, theirs = np.full((1, 1, 1), 1e-6, np.float32), np.full((1, 1, 1), 1.06e-6, np.float32)
+    terms = cells.input_terms(gate_gradient, kernel)
+    assert terms == pytest.approx([2.0])
+    assert cells.certificate_time(ours, theirs) > 0.05
+    assert cells.certificate_time(ours, theirs, terms=terms) < cells.bar("float32")
+    assert cells.certificate_time(ours * 1e4, theirs * 1.01e4, terms=terms) > cells.bar("float32")
