@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from throughtime._alarm import Alarm
+from throughtime._arguments import takes
 from throughtime._errors import MonitorError
+from throughtime._rules import choice, either, function, names, several, whole
 from throughtime.callbacks.keras import NotACallback, keras_callback
 from throughtime.callbacks.lightning import lightning_callback
 
 from . import settings
+from .alarms import NAMES
 from .gradient_norms import Told
 from .levels import level_of
 from .notices import Notices, OnAlarm
@@ -26,6 +29,13 @@ from .schedules import every as every_steps
 from .settings import Settings
 
 
+@takes(
+    MonitorError,
+    every=either(function, whole(1)),
+    quantities=names,
+    on_alarm=function,
+    stop_on=several(choice(*NAMES)),
+)
 class Monitor(NotACallback):
     """Records what flows through time as training goes on. Training itself is left as it is, bit for bit.
 
@@ -100,7 +110,7 @@ class Monitor(NotACallback):
         sinks: Sequence[Any] = (),
         background: bool = False,
     ) -> None:
-        self._notices = Notices(on_alarm, settings.checked_alarms(stop_on))
+        self._notices = Notices(on_alarm, frozenset(stop_on))
         self._settings = Settings(
             place=Place(store, mode),
             batch=settings.checked_batch(batch),
@@ -109,7 +119,7 @@ class Monitor(NotACallback):
             budget=settings.checked_budget(budget),
             vanishing_lag=settings.checked_lag(vanishing_lag),
             sinks=Outlets(sinks, self._notices.leave),
-            background=settings.checked_flag("background", background),
+            background=background,
             schedule=settings.schedule_in_words(every),
         )
         self._is_due = every if callable(every) else every_steps(every)
