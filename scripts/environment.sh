@@ -57,7 +57,7 @@ make_environment() {
     # The stamp goes first: an installation that was interrupted is never taken for a whole one.
     rm -f "$stamp"
     [ -x "$folder/bin/python" ] || "$python" -m venv "$folder"
-    with_clock "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"
+    with_clock "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --editable ".[$extras]"
     echo "$(sha256sum pyproject.toml | cut -d ' ' -f 1) $extras" >"$stamp"
 }
 

@@ -1,15 +1,18 @@
-"""The notebooks in examples/ run from a fresh kernel and show what they show in the repository."""
+"""The notebooks in examples/ run and show what they show in the repository; the README runs as a notebook."""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "examples"
 NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
 
 
@@ -26,6 +29,14 @@ def kinds(notebook: nbformat.NotebookNode) -> list[list[str]]:
     ]
 
 
+def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
+    """Run it from a fresh kernel, which selects how to draw as that of a user does."""
+    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    resources: dict[str, Any] = {"metadata": {"path": str(folder)}}
+    client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources)
+    client.execute(env=environment)
+
+
 def test_there_are_two():
     assert [path.stem for path in NOTEBOOKS] == ["classic", "through_time"]
 
@@ -37,9 +48,13 @@ def test_notebook_runs_and_shows_the_same(path, tmp_path):
     for cell in run.cells:
         if cell.cell_type == "code":
             cell.outputs = []
-    # A kernel that chooses its way to draw as a fresh notebook does.
-    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
-    resources = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(run, timeout=300, kernel_name="python3", resources=resources).execute(env=environment)
+    execute(run, tmp_path)
     assert kinds(run) == kinds(kept)
     assert any("image/png" in each for shown in kinds(run) for each in shown)
+
+
+def test_the_blocks_of_the_readme_run_in_one_notebook(tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) > 8
+    cells = [nbformat.v4.new_code_cell(block) for block in blocks]
+    execute(nbformat.v4.new_notebook(cells=cells), tmp_path)

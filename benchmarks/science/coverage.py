@@ -41,7 +41,7 @@ def horizon(samples: int, experiments: int, *, naive: bool = False) -> float:
         if naive:
             low, high = interval(np.median, seen, seed=seed)
         else:
-            low, high = censored_median_interval(seen, ended, seed=seed)
+            low, high = censored_median_interval(seen, ended)
         covered += low <= truth <= high
     return covered / experiments
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from rich.markup import escape
 
+from throughtime._errors import StoreError
+
 ATTRIBUTE, OFF = "alarms", "alarms_off"  # of a run
 
 
@@ -57,8 +59,20 @@ def as_attribute(alarms: Iterable[Alarm]) -> str:
 
 
 def alarms_of_run(attributes: Mapping[Any, Any]) -> list[Alarm]:
-    """Read the alarms that a run keeps; none where nothing was seen."""
-    return [Alarm(**each) for each in json.loads(str(attributes.get(ATTRIBUTE, "[]")))]
+    """Read the alarms that a run keeps; none where nothing was seen.
+
+    Raises
+    ------
+    StoreError
+        They cannot be read: the run is damaged.
+    """
+    try:
+        alarms = [Alarm(**each) for each in _kept(attributes, ATTRIBUTE, "[]")]
+    except TypeError as error:
+        raise StoreError(f"The alarms of the run are damaged: {error}.") from None
+    if not all(type(alarm.step) is int and isinstance(alarm.name, str) for alarm in alarms):
+        raise StoreError("The alarms of the run are damaged: a name is no text, or a step no number.")
+    return alarms
 
 
 def alarms_off(attributes: Mapping[Any, Any]) -> list[str]:
@@ -69,4 +83,14 @@ def alarms_off(attributes: Mapping[Any, Any]) -> list[str]:
     >>> alarms_off({"alarms_off": "[]"}), alarms_off({})
     ([], ['vanishing'])
     """
-    return [str(name) for name in json.loads(str(attributes.get(OFF, '["vanishing"]')))]
+    return [str(name) for name in _kept(attributes, OFF, '["vanishing"]')]
+
+
+def _kept(attributes: Mapping[Any, Any], name: str, default: str) -> list[Any]:
+    try:
+        kept = json.loads(str(attributes.get(name, default)))
+    except (ValueError, RecursionError):
+        kept = None
+    if not isinstance(kept, list):
+        raise StoreError(f"The run is damaged: its {name.replace('_', ' ')} are no list.")
+    return kept

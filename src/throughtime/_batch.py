@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from throughtime._data import is_packed, leaves
 from throughtime._errors import BatchError, ThroughTimeError, warn
 from throughtime._random_states import random_states_restored
 from throughtime._rules import shown
@@ -89,7 +90,7 @@ def running_on(batch: Batch) -> Iterator[None]:
 
 
 def _in_words(structure: Any) -> str:
-    return ", ".join(map(shown, _leaves(structure)))
+    return ", ".join(map(shown, leaves(structure)))
 
 
 def take_several(x: Any, y: Any, sample_weight: Any, count: int) -> list[Batch]:
@@ -222,19 +223,11 @@ def _origin(dataset: Any) -> str:
 
 
 def _refuse_empty(batch: Batch) -> None:
-    for array in _leaves(batch.x):
-        shape = getattr(array, "shape", ())
+    for array in leaves(batch.x):
+        shape = getattr(array.data if is_packed(array) else array, "shape", ())
         if not shape or 0 in tuple(shape):
             raise BatchError(
                 f"The batch has shape {tuple(shape)}: expected samples on the first axis, and at least one."
             )
-    if not _leaves(batch.x):
+    if not leaves(batch.x):
         raise BatchError("There is no batch: x is None or an empty structure.")
-
-
-def _leaves(structure: Any) -> list[Any]:
-    if isinstance(structure, Mapping):
-        return [leaf for item in structure.values() for leaf in _leaves(item)]
-    if isinstance(structure, (list, tuple)):
-        return [leaf for item in structure for leaf in _leaves(item)]
-    return [] if structure is None else [structure]

@@ -10,9 +10,15 @@ import xarray as xr
 from throughtime import _rules, _schema
 from throughtime._arguments import takes
 from throughtime._batch import take
-from throughtime._errors import SchemaError
+from throughtime._errors import SchemaError, warn
 from throughtime._lag_matrix import lag_matrix
 from throughtime._probe import Probe
+
+_NO_LABELS = (
+    "There are no labels, so this capture has no loss and no gradients (output_gradient, hidden_gradient, "
+    "weight gradients, certificate). Pass y, or a dataset of (x, y); to look at states alone name them: "
+    'quantities=["hidden", "gate_activation"].'
+)
 
 
 @takes(quantities=replace(_rules.names, error=SchemaError))
@@ -91,6 +97,11 @@ def capture(
     TooLargeError
         More memory is needed than `budget` allows: how much, for which arrays, and what would fit.
 
+    Warns
+    -----
+    ThroughTimeWarning
+        Among others: there are no labels; a certificate is above its bar.
+
     Examples
     --------
     >>> import keras, numpy as np
@@ -112,14 +123,15 @@ def capture(
     {'sample': 4, 'time': 5, 'unit': 3}
     """
     named, wants_lags = _without_lags(quantities)
-    probe = Probe(
-        model, loss=loss, layers=layers, quantities=named, training=training, adapter=adapter, budget=budget
-    )
+    settings = {"loss": loss, "layers": layers, "training": training, "adapter": adapter, "budget": budget}
+    probe = Probe(model, quantities=named, **settings)
     batch = take(x, y, sample_weight)
     tree = probe(batch.x, batch.y, sample_weight=batch.sample_weight)
     tree.attrs["batch"] = batch.origin
+    if quantities == "all" and "gradients" in tree.attrs:
+        warn(_NO_LABELS)
     if wants_lags:
-        lags = lag_matrix(model, batch.x, batch.y, loss=loss, layers=layers)
+        lags = lag_matrix(model, batch.x, batch.y, sample_weight=batch.sample_weight, **settings)
         for node in lags.leaves:
             tree[node.path] = (
                 tree[node.path]

@@ -13,14 +13,22 @@ import numpy as np
 
 from throughtime import _own_inside, _schema, _stepwise, cells
 from throughtime._cell_registry import cell_of_kind
-from throughtime._errors import warn as give_warning
-from throughtime._record import Array, DirectionRecord, LayerRecord, SolvedRecord
+from throughtime._record import Array, DirectionRecord, LayerRecord, ModelRecord, SolvedRecord
 
 Warn = Callable[[str], object]
 
 _SOLVED = frozenset(_schema.INSIDE)
 _LSTM_ONLY = frozenset({"cell", "cell_gradient", "initial_cell_gradient"})
 _GATED_ONLY = frozenset({"gate_activation"})
+_CERTIFICATES = ("certificate_weights", "certificate_time")
+_GOES_ON = (
+    "more rounding than usual, as chaotic networks and saturated gates make it; diagnostics go on with a "
+    "note up to {limit}"
+)
+_REFUSED = (
+    "its gradients inside the layer do not reproduce what the framework computed, and beyond {limit} "
+    "diagnostics will refuse them"
+)
 _NOT_TOLD = "the cell does not tell it while it is unrolled"
 
 
@@ -79,8 +87,12 @@ def _direction_scaled(
     )
 
 
-def apart(leaf: LayerRecord) -> LayerRecord:
-    """Copy what a layer is solved from and its model goes on to change: its weights, and the batch."""
+def apart(record: ModelRecord) -> ModelRecord:
+    """Copy what layers are solved from and their model goes on to change: weights, and the batch."""
+    return replace(record, layers=tuple(map(_apart, record.layers)))
+
+
+def _apart(leaf: LayerRecord) -> LayerRecord:
     inside = [
         replace(
             one,
@@ -94,16 +106,8 @@ def apart(leaf: LayerRecord) -> LayerRecord:
     return replace(leaf, inside=tuple(inside))
 
 
-def with_inside(leaf: LayerRecord, wanted: frozenset[str], warn: Warn | None = None) -> LayerRecord:
-    """Add what was asked for of a layer's inside; unchanged where there is none.
-
-    `warn` is told what is warned of, in the place of Python's warnings.
-
-    Warns
-    -----
-    ThroughTimeWarning
-        The certificate is above its bar: what was solved is not what the framework computed.
-    """
+def with_inside(leaf: LayerRecord, wanted: frozenset[str]) -> LayerRecord:
+    """Add what was asked for of a layer's inside; unchanged where there is none."""
     inside = wanted & (_SOLVED | {"certificate"})
     if not inside or not leaf.inside:
         return _let_go(leaf)
@@ -123,7 +127,6 @@ def with_inside(leaf: LayerRecord, wanted: frozenset[str], warn: Warn | None = N
     }
     if "hidden" in wanted:
         arrays |= _initial_states(leaf)
-    _warn_of_certificate(leaf, arrays, warn)
     there = {_schema.as_known(name, leaf.states) for name in arrays}
     missing = {name: absent.get(name, _NOT_TOLD) for name in inside - there - {"certificate"}}
     return _let_go(replace(leaf, arrays={**leaf.arrays, **arrays}, missing={**leaf.missing, **missing}))
@@ -194,7 +197,7 @@ def _solve(leaf: LayerRecord, direction: DirectionRecord, wanted: frozenset[str]
     kept = wanted & _SOLVED if own is None else _own_inside.in_own_words(own, wanted & _SOLVED)
     needed = kept
     if "certificate" in wanted:
-        needed |= {"input_gradient", "step_contribution", *direction.weight_gradients}
+        needed |= {"input_gradient", "gate_gradient", "step_contribution", *direction.weight_gradients}
     solved = (
         _closed(leaf, direction, needed) if own is None else _own_inside.solve(own, leaf, direction, needed)
     )
@@ -247,7 +250,13 @@ def _certificate(
     )
     time = np.nan
     if direction.input_gradient is not None and "input_gradient" in solved:
-        time = cells.certificate_time(solved["input_gradient"], direction.input_gradient, dtype=dtype)
+        kernel = direction.weights.get("kernel") if isinstance(direction, DirectionRecord) else None
+        terms = None
+        if kernel is not None and "gate_gradient" in solved:
+            terms = cells.input_terms(solved["gate_gradient"], kernel)
+        time = cells.certificate_time(
+            solved["input_gradient"], direction.input_gradient, terms=terms, dtype=dtype
+        )
     return {"certificate_weights": np.asarray(weights), "certificate_time": np.asarray(time)}
 
 
@@ -256,27 +265,25 @@ def _terms(direction: DirectionRecord | SolvedRecord, solved: dict[str, Array]) 
     if "step_contribution" not in solved:
         return {}
     contribution = solved["step_contribution"]
-    if isinstance(direction, SolvedRecord):
-        before = direction.hidden_before
-        if before is None or before.ndim != 3:  # with dropout a different one for each gate
-            return {"recurrent_kernel_gradient": float(contribution.sum())}
-        return cells.summed_terms(contribution, before, solved["input"])
-    hidden, initial = direction.hidden, direction.initial[0]
-    if direction.is_stepwise and initial is not None:
-        return cells.summed_terms(contribution, initial, direction.inputs)
-    start = np.zeros_like(hidden[:, :1]) if initial is None else initial[:, None]
-    parts = (hidden[:, 1:], start) if direction.runs_backward else (start, hidden[:, :-1])
-    return cells.summed_terms(contribution, np.concatenate(parts, axis=1), direction.inputs)
+    inputs = solved.get("input") if isinstance(direction, SolvedRecord) else direction.inputs
+    if inputs is None or "gate_gradient" not in solved:
+        return {"recurrent_kernel_gradient": float(contribution.sum())}
+    return cells.summed_terms(contribution, solved["gate_gradient"], inputs)
 
 
-def _warn_of_certificate(leaf: LayerRecord, arrays: dict[str, Array], warn: Warn | None) -> None:
-    bar = cells.bar(str(leaf.flags["dtype"]))
-    parts = [arrays[name] for name in ("certificate_weights", "certificate_time") if name in arrays]
-    worst = max((float(np.nanmax(part)) for part in parts if not np.isnan(part).all()), default=0.0)
-    if worst <= bar:
-        return
-    text = (
-        f"The certificate of {leaf.path} is {worst:.1e}, above {bar:.0e}: its gradients inside the layer "
-        "do not reproduce what the framework computed, and diagnostics will refuse them."
-    )
-    (warn or give_warning)(text)
+def certified(record: ModelRecord, warn: Warn) -> ModelRecord:
+    """Note and warn of certificates above their bars."""
+    return replace(record, layers=tuple(_certified(leaf, warn) for leaf in record.layers))
+
+
+def _certified(leaf: LayerRecord, warn: Warn) -> LayerRecord:
+    parts = [leaf.arrays[name] for name in _CERTIFICATES if name in leaf.arrays]
+    worst = max((float(np.nan_to_num(part, posinf=np.inf).max()) for part in parts), default=0.0)
+    dtype = str(leaf.flags["dtype"]) if parts else "float32"
+    if worst <= cells.bar(dtype):
+        return leaf
+    limit = cells.limit(dtype)
+    end = _GOES_ON if worst <= limit else _REFUSED
+    note = f"{worst:.1e}, above {cells.bar(dtype):.0e}: {end.format(limit=f'{limit:.0e}')}"
+    warn(f"The certificate of {leaf.path} is {note}.")
+    return replace(leaf, flags={**leaf.flags, "certificate": note})

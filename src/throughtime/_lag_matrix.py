@@ -15,6 +15,7 @@ import xarray as xr
 
 from throughtime._arguments import takes
 from throughtime._batch import Batch, take
+from throughtime._data import is_packed, mapped, to_numpy
 from throughtime._errors import BatchError, LossError, NoGradientError
 from throughtime._probe import Probe
 from throughtime._record import Array
@@ -30,8 +31,12 @@ def lag_matrix(
     x: Any,
     y: Any = None,
     *,
+    sample_weight: Any = None,
     layers: Any = "recurrent",
     loss: Any = None,
+    training: bool = False,
+    adapter: Any = None,
+    budget: float | str | None = None,
     loss_steps: int | None = None,
     memory: int = 2**29,
     seed: int = 0,
@@ -43,8 +48,10 @@ def lag_matrix(
 
     Parameters
     ----------
-    model, x, y, layers, loss
+    model, x, y, layers, loss, training, adapter, budget
         See `capture`. Labels need a time axis, the second; the loss must have a value per step.
+    sample_weight : array (sample,) or (sample, time), optional
+        Weighs the loss of each sample or step, as in `capture`.
     loss_steps : int, optional
         Look at so many loss steps, drawn at random without replacement: an unbiased estimate of the mean
         over all. Default: every step.
@@ -84,9 +91,10 @@ def lag_matrix(
     >>> matrix.dims, float(matrix.sel(loss_time=1).isel(time=3).max())
     (('sample', 'loss_time', 'time'), 0.0)
     """
-    batch = take(x, y)
+    batch = take(x, y, sample_weight)
     steps = _steps(batch, loss_steps, seed)
-    probe, first = _probe(model, batch, steps, layers, loss)
+    settings = {"loss": loss, "layers": layers, "training": training, "adapter": adapter, "budget": budget}
+    probe, first = _probe(model, batch, steps, settings)
     together = max(1, min(len(steps), memory // _bytes_of_copy(first)))
     if any(leaf.attrs.get("stateful") for leaf in first.leaves):
         together = 1  # their states have the batch's own size
@@ -104,10 +112,10 @@ def lag_matrix(
     return tree
 
 
-def _probe(model: Any, batch: Batch, steps: Array, layers: Any, loss: Any) -> tuple[Probe, xr.DataTree]:
+def _probe(model: Any, batch: Batch, steps: Array, settings: dict[str, Any]) -> tuple[Probe, xr.DataTree]:
     """Make the probe for the states that these layers have, and one capture to plan by."""
     for gradients in (_STATES, _STATES[:1]):
-        probe = Probe(model, loss=loss, layers=layers, quantities=(*gradients, "valid"))
+        probe = Probe(model, quantities=(*gradients, "valid"), **settings)
         try:
             first = probe(batch.x, batch.y, sample_weight=_one_hot(batch, steps[:1]))
             break
@@ -132,24 +140,29 @@ def _rows(probe: Probe, batch: Batch, steps: Array, together: int) -> Iterator[x
 
 
 def _copies(structure: Any, count: int) -> Any:
-    if isinstance(structure, dict):
-        return {name: _copies(part, count) for name, part in structure.items()}
-    if hasattr(structure, "_fields"):
+    return mapped(lambda leaf: _repeated(leaf, count), structure)
+
+
+def _repeated(leaf: Any, count: int) -> Array:
+    if is_packed(leaf):
         raise BatchError(
-            f"A lag matrix is made from copies of the batch, which a {type(structure).__name__} has no axis "
+            f"A lag matrix is made from copies of the batch, which a {type(leaf).__name__} has no axis "
             "for. Give padded arrays, samples first."
         )
-    if isinstance(structure, (list, tuple)):
-        return type(structure)(_copies(part, count) for part in structure)
-    if hasattr(structure, "detach"):  # a tensor, wherever it is
-        structure = structure.detach().cpu()
-    return np.concatenate([np.asarray(structure)] * count)
+    return np.concatenate([to_numpy(leaf)] * count)
 
 
 def _one_hot(batch: Batch, steps: Array) -> Array:
-    """Sample weights (copy × sample, time) that leave one step of each copy."""
+    """Sample weights (copy × sample, time) that leave one step of each copy, with its weight in the batch."""
     weights = np.zeros((len(steps), _samples(batch), _length(batch)), np.float32)
-    weights[np.arange(len(steps)), :, steps] = 1
+    given = np.ones(_samples(batch)) if batch.sample_weight is None else to_numpy(batch.sample_weight)
+    if given.shape[:1] != (_samples(batch),) or given.ndim > 2:
+        raise LossError(
+            f"sample_weight has shape {given.shape}: a lag matrix takes one weight a sample, "
+            f"({_samples(batch)},), or one a step, ({_samples(batch)}, {_length(batch)})."
+        )
+    for copy, step in enumerate(steps):
+        weights[copy, :, step] = given if given.ndim == 1 else given[:, step]
     return weights.reshape(-1, _length(batch))
 
 

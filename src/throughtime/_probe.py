@@ -18,8 +18,9 @@ from throughtime._batch import Batch, running_on, take
 from throughtime._budget import Budget, ExceededError, Need, allowed
 from throughtime._chunks import capture_in_chunks
 from throughtime._errors import LossError, NoGradientError, SchemaError, warn
-from throughtime._inside import Warn, apart, per_sample, with_inside
+from throughtime._inside import Warn, apart, certified, per_sample, with_inside
 from throughtime._label import Captured, Labels
+from throughtime._locks import lock_of
 from throughtime._record import (
     UNREACHED,
     Array,
@@ -79,7 +80,9 @@ class Probe:
         self._budget = None if budget is None else allowed(budget)
         self._adapter, self._pass = chosen, {"loss": loss, "training": training}
         self._model, self._label = model, Labels()
-        self._probe = chosen.Probe(model, loss=loss, layers=layers, request=request)
+        self._lock = lock_of(model)
+        with self._lock:
+            self._probe = chosen.Probe(model, loss=loss, layers=layers, request=request)
 
     def __call__(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> xr.DataTree:
         """Capture one batch. See `capture` for the arguments and what is returned."""
@@ -99,7 +102,7 @@ class Probe:
         """
         batch = take(x, y, sample_weight)
         try:
-            held = [self._apart(self._recorded(batch, self._whole(batch)))]
+            held = [apart(self._recorded(batch, self._whole(batch)))]
         except ExceededError:
             held = []
         if not held:
@@ -108,14 +111,12 @@ class Probe:
         self._check_reached(held[0])
 
         def finish(warn: Warn) -> Captured:
-            record = self._completed(held.pop(), warn=warn)  # held by nobody else while it is solved
+            # Held by nobody else while it is solved.
+            record = certified(self._completed(held.pop()), warn)
             self._check_named(record)
             return self._labelled(record, batch)
 
         return finish
-
-    def _apart(self, record: ModelRecord) -> ModelRecord:
-        return replace(record, layers=tuple(map(apart, record.layers)))
 
     def _labelled(self, record: ModelRecord, batch: Batch) -> Captured:
         captured = self._label.beside(record)
@@ -160,7 +161,7 @@ class Probe:
         if batch.y is None:
             raise LossError("Without labels there is no loss: pass y, or a dataset of (x, y).")
         weight = batch.sample_weight if step is None else _at_step(batch, step)
-        with running_on(batch):
+        with self._lock, running_on(batch):
             values = self._adapter.losses(self._model, batch.x, batch.y, weight, **self._pass)
         return xr.DataArray(values, dims="sample", name="loss")
 
@@ -197,7 +198,7 @@ class Probe:
             raise LossError(f"Without labels there is no {names}: pass y, or a dataset of (x, y).")
         self._check_reached(record)
         self._check_named(record)
-        return record
+        return certified(record, warn)
 
     def _whole(self, batch: Batch) -> Budget:
         """Say what the whole batch may take."""
@@ -223,13 +224,13 @@ class Probe:
         return replace(record, layers=tuple(per_sample(leaf, factor) for leaf in record.layers))
 
     def _recorded(self, batch: Batch, budget: Budget) -> ModelRecord:
-        with running_on(batch):
+        with self._lock, running_on(batch):
             recorded: ModelRecord = self._probe(batch.x, batch.y, batch.sample_weight, budget)
         if _FEW * max(map(_largest, recorded.layers), default=0) > (budget.available or 0):
             _memory.release()  # what the framework held; it takes time, and more to take it anew
         return recorded
 
-    def _completed(self, record: ModelRecord, *, solve: bool = True, warn: Warn | None = None) -> ModelRecord:
+    def _completed(self, record: ModelRecord, *, solve: bool = True) -> ModelRecord:
         """Undo the batch mean and, if asked to, solve what is inside."""
         has_labels = record.loss is not None
         wanted = self._quantities if has_labels else self._quantities - _schema.GRADIENT_QUANTITIES
@@ -237,7 +238,7 @@ class Probe:
         record = replace(record, layers=())
         done: list[LayerRecord] = []
         while leaves:  # each is let go once it is solved
-            done.append(with_inside(leaves.pop(0), wanted if solve else frozenset(), warn))
+            done.append(with_inside(leaves.pop(0), wanted if solve else frozenset()))
         return replace(record, layers=tuple(done))
 
     def _check_named(self, record: ModelRecord) -> None:

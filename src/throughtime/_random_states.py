@@ -4,48 +4,46 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
 
+from throughtime._restoring import Restored, Restorer
+
 _DEPTH = 3  # of what holds a generator: loader, batch sampler, sampler
 
 
-@contextmanager
-def random_states_restored(holder: Any = None) -> Iterator[None]:
-    """Put the states of Python's, NumPy's and, if it is loaded, torch's generators back.
+def random_states_restored(holder: Any = None) -> Restored:
+    """Put the states of Python's, NumPy's and, if it is loaded, torch's generators back after a block.
 
     Parameters
     ----------
     holder : object, optional
         A dataset; generators that it, its samplers or its source keep as attributes are put back as well.
     """
-    restorers = [_restorer(generator) for generator in (random, np.random, *_generators(holder))]
-    restorers += _torch_restorers()
-    try:
-        yield
-    finally:
-        for restore in restorers:
-            restore()
+    return Restored(random_state_restorers(holder))
 
 
-def _torch_restorers() -> list[Callable[[], None]]:
+def random_state_restorers(holder: Any = None) -> list[Restorer]:
+    """Remember those states; each function returned puts one back."""
+    return [_restorer(each) for each in (random, np.random, *_generators(holder))] + _torch_restorers()
+
+
+def _torch_restorers() -> list[Restorer]:
     """Remember torch's own generators, of the CPU and of each GPU in use."""
     torch = sys.modules.get("torch")
     if torch is None:
         return []
     state = torch.random.get_rng_state()
-    restorers = [lambda: torch.random.set_rng_state(state)]
+    restorers: list[Restorer] = [lambda: torch.random.set_rng_state(state)]
     if torch.cuda.is_initialized():
         states = torch.cuda.get_rng_state_all()
         restorers.append(lambda: torch.cuda.set_rng_state_all(states))
     return restorers
 
 
-def _restorer(generator: Any) -> Callable[[], None]:
+def _restorer(generator: Any) -> Restorer:
     """Remember a generator's state; what is returned puts it back."""
     if hasattr(generator, "getstate"):  # random, random.Random
         state = generator.getstate()

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from throughtime._data import to_numpy
 from throughtime._errors import ArgumentError, ThroughTimeError, did_you_mean
 from throughtime._printable import printable
 
@@ -174,7 +175,7 @@ def array(*ranks: int, least: int = 0, kinds: str = "biuf") -> Rule:
     """Allow real numbers as an array, with so many axes if any are given."""
 
     def take(value: Any) -> npt.NDArray[Any]:
-        found = as_numpy(value)
+        found = to_numpy(value)
         require(found.dtype.kind in kinds and found.size >= least)
         require(not ranks or found.ndim in ranks)
         return found
@@ -182,22 +183,6 @@ def array(*ranks: int, least: int = 0, kinds: str = "biuf") -> Rule:
     axes = f" with {' or '.join(map(str, ranks))} {'axis' if ranks == (1,) else 'axes'}" if ranks else ""
     kind = "" if "c" in kinds else "real "
     return Rule(take, f"an array of {kind}numbers{axes}{', not empty' * bool(least)}")
-
-
-def as_numpy(value: Any) -> npt.NDArray[Any]:
-    """Hand numbers to NumPy: in the machine's byte order, off a tape and a device.
-
-    Formats that NumPy lacks, such as bfloat16, become float32.
-    """
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-        value = value.to_dense() if value.is_sparse else value
-        is_known = not any(word in str(value.dtype) for word in ("bfloat16", "float8"))
-        value = (value if is_known else value.float()).numpy()
-    found = np.asarray(value)
-    if found.dtype.kind == "V" and found.dtype.names is None and "float" in found.dtype.name:
-        found = found.astype(np.float32)
-    return found.astype(found.dtype.newbyteorder("="), copy=False)
 
 
 def instance(class_name: str, *, of: str = "") -> Rule:

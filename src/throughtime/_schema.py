@@ -135,15 +135,8 @@ GRADIENT_QUANTITIES = frozenset({*PER_SAMPLE, "certificate", "weight_gradients"}
 LAGS = "lag_matrix"  # on request only: it costs many passes
 # What `cells` solves inside a recurrent layer.
 INSIDE = (
-    "hidden",
-    "hidden_gradient",
-    "cell",
-    "cell_gradient",
-    "gate_activation",
-    "gate_gradient",
-    "initial_hidden_gradient",
-    "initial_cell_gradient",
-    "step_contribution",
+    *("hidden", "hidden_gradient", "cell", "cell_gradient", "gate_activation", "gate_gradient"),
+    *("initial_hidden_gradient", "initial_cell_gradient", "step_contribution"),
 )
 
 
@@ -274,6 +267,14 @@ def layer(captured: Layer) -> xr.Dataset:
     return leaves[0].to_dataset()
 
 
+NOT_RECORDED = "the run keeps norms only; Monitor(…, quantities='full') records whole captures"
+
+
+def keeps_norms(dataset: xr.Dataset) -> bool:
+    """Whether this is a record of a run that keeps norms instead of what was captured."""
+    return any(str(name).endswith("_gradient_norm") for name in dataset.data_vars)
+
+
 def require(captured: Layer, name: str) -> xr.DataArray:
     """Take one variable of one layer, or say what the layer has instead.
 
@@ -285,7 +286,8 @@ def require(captured: Layer, name: str) -> xr.DataArray:
     dataset = layer(captured)
     if name in dataset.data_vars:
         return dataset[name]
-    reason = dataset.attrs.get(f"missing_{reason_key(name, dataset.attrs)}", "it was not captured")
+    unknown = NOT_RECORDED if keeps_norms(dataset) and name != LAGS else "it was not captured"
+    reason = dataset.attrs.get(f"missing_{reason_key(name, dataset.attrs)}", unknown)
     have = ", ".join(str(variable) for variable in dataset.data_vars)
     where = dataset.attrs.get("layer", "this layer")
     hint = did_you_mean(name, dataset.data_vars)

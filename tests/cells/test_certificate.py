@@ -131,7 +131,7 @@ def test_terms_are_those_of_each_weight():
     rng = np.random.default_rng(4)
     before, x, dz = (rng.normal(size=(3, 7, width)) for width in (4, 2, 4))
     norms = [np.linalg.norm(values, axis=-1) for values in (before, x, dz)]
-    terms = summed_terms(norms[0] * norms[2], before, x)
+    terms = summed_terms(norms[0] * norms[2], dz, x)
     assert terms["recurrent_kernel_gradient"] == pytest.approx((norms[0] * norms[2]).sum())
     assert terms["kernel_gradient"] == pytest.approx((norms[1] * norms[2]).sum())
     assert terms["bias_gradient"] == terms["recurrent_bias_gradient"] == pytest.approx(norms[2].sum())

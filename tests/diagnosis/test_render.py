@@ -87,7 +87,7 @@ def test_what_is_no_capture_of_recurrent_layers_is_refused():
     )
     with pytest.raises(tt.DiagnosticError, match="no recurrent layer to diagnose"):
         tt.diagnose(dense)
-    with pytest.raises(tt.DiagnosticError, match=r"step=3 chooses .* tt\.open_run"):
+    with pytest.raises(tt.DiagnosticError, match=r"step=3 selects .* tt\.open_run"):
         tt.diagnose(testing.decaying(samples=2), step=3)
 
 
@@ -103,7 +103,7 @@ def test_padding_is_no_time_wherever_it_lies(lengths, padding, rate, lag):
     found = tt.diagnose(tree, dependency_length=lag)
     long_enough = [length for length in lengths if length > lag]
     if not long_enough:
-        assert "beyond the window" in found.text
+        assert "lies beyond it" in found.text
         return
     reach = found.layers["rnn"].reach
     assert reach.n == len(long_enough)

@@ -63,29 +63,29 @@ def test_interval_of_use_covers_although_samples_give_their_inputs_to_each_other
 
 def test_kaplan_meier_covers_where_the_naive_median_does_not():
     rng = np.random.default_rng(2)
-    truth, window, covered, naive = 20.0, 25.0, 0, 0
-    for seed in range(100):
+    truth, window, covered, naive, experiments = 20.0, 25.0, 0, 0, 300
+    for seed in range(experiments):
         lengths = rng.exponential(truth / np.log(2), size=32)
         ends = rng.uniform(5, window, size=32)  # sequences of different lengths
         seen, ended = np.minimum(lengths, ends), lengths > ends
-        low, high = censored_median_interval(seen, ended, seed=seed)
+        low, high = censored_median_interval(seen, ended)
         covered += low <= truth <= high
         naive_low, naive_high = interval(np.median, seen, seed=seed)
         naive += naive_low <= truth <= naive_high
-    assert covered >= 88, "0.92 in the long run"
-    assert naive < 20
+    assert 0.92 <= covered / experiments <= 0.97
+    assert naive / experiments < 0.2
 
 
 def test_a_median_beyond_the_window_is_infinite():
     assert censored_median([5.0, 5.0, 1.0], [True, True, False]) == float("inf")
     assert censored_median([5.0, 4.0, 1.0], [False, False, False]) == 4.0
-    low, high = censored_median_interval(np.full(8, 9.0), np.ones(8, bool), seed=0)
+    low, high = censored_median_interval(np.full(8, 9.0), np.ones(8, bool))
     assert low == high == float("inf")
 
 
 def test_one_sample_has_no_interval():
     assert np.isnan(interval(np.median, np.ones(1), seed=0)).all()
-    assert np.isnan(censored_median_interval(np.ones(1), np.zeros(1, bool), seed=0)).all()
+    assert np.isnan(censored_median_interval(np.ones(1), np.zeros(1, bool))).all()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from throughtime._batch import Batch
+from throughtime.diagnosis.statistics import interval, mean
 from throughtime.diagnosis.swap import Leaves, Reading, ages, passes, prefix_swap
 from throughtime.diagnosis.use import largest_used, pooled, use, use_curve
 
@@ -139,6 +140,13 @@ def test_inputs_that_do_not_pay_are_denied_relative_to_the_loss():
     answer = use(found, 1, seed=0)
     assert answer.answer == "no"
     assert abs(answer.value) < 1e-3
+
+
+def test_a_gain_below_a_hundredth_of_the_loss_is_no_use_however_sure():
+    found, _ = swapped([0.06, 0, 0], [1], samples=16000, noise=1.0)
+    low, _ = interval(mean, found.changes[:, 0], seed=0)
+    assert low > 0, "the inputs pay, less than one percent of the loss"
+    assert use(found, 1, seed=0).answer == "no"
 
 
 def test_the_largest_lag_in_use_is_below_the_first_doubt():

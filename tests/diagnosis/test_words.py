@@ -136,7 +136,7 @@ def both_ways(**options):
 
 
 def optimizer():
-    return type("Optimizer", (), {"epsilon": 1e3})()
+    return type("Optimizer", (), {"learning_rate": 0.1, "epsilon": 1e3})()
 
 
 def vanished(tree, **options):
@@ -152,15 +152,63 @@ def half_bias():
     return kept_lstm(keep=0.5)
 
 
+def every_step():
+    """A loss at every step, whose lag matrix was not computed."""
+    return changed(testing.lag_matrix_of(samples=SAMPLES, steps=STEPS), lag_matrix=None)
+
+
+def without_kernel(_):
+    return changed(every_step(), kernel=None)
+
+
+def only_first(array):
+    """Error enters at the first step alone."""
+    return (
+        array.where(array["time"] == 0, 0.0)
+        if "time" in array.coords
+        else array * (np.arange(STEPS) == 0)[:, None]
+    )
+
+
+def read_at_once():
+    """Both directions are read at the last step of the input."""
+    at_end = (np.arange(STEPS) == STEPS - 1)[:, None, None]
+    gradient = both_ways()["rnn"]["hidden_gradient"]
+    is_backward = gradient["direction"] == "backward"
+    alone = gradient.max() * gradient.copy(data=np.broadcast_to(at_end, gradient.shape))
+    return changed(
+        both_ways(), hidden_gradient=lambda array: xr.where(is_backward, alone, array).transpose(*array.dims)
+    )
+
+
+def descent():
+    return type("SGD", (), {"learning_rate": 0.1})()
+
+
 PRODUCED = {
     "uses": lambda _: printed(Model(decaying(0.99), OLD), dependency_length=20),
-    "uses_unclear_reach": lambda _: printed(Model(decaying(AROUND), OLD), dependency_length=8),
+    "sizes": lambda _: printed(Model(decaying(0.99), OLD), dependency_length=20),
+    "size": lambda _: printed(Model(decaying(0.99), OLD), dependency_length=20),
+    "of_lag_0": lambda _: printed(Model(decaying(0.99), OLD), dependency_length=20),
+    "size_vanishing": lambda _: printed(Model(decaying(0.5), OLD), dependency_length=20),
+    "size_unclear": lambda _: printed(Model(decaying(AROUND), OLD), dependency_length=8),
     "weak_signal": lambda _: printed(Model(decaying(0.5), OLD), dependency_length=20),
     "unused": lambda _: printed(Model(decaying(0.99)), dependency_length=20),
+    "unused_mixed": lambda _: printed(Model(both_ways(rates=(0.5, 0.99))), dependency_length=20),
     "no_evidence": lambda _: printed(Model(decaying(0.5)), dependency_length=20),
     "no_evidence_open": lambda _: printed(Model(decaying(0.001))),
     "no_evidence_unclear": lambda _: printed(Model(decaying(AROUND)), dependency_length=8),
-    "exploding": lambda _: printed(testing.exploding(samples=SAMPLES)),
+    "exploding_step": lambda _: printed(testing.exploding(samples=SAMPLES)),
+    "exploding_loss": lambda _: over_training(1.3, 1.3, losses=(1.0, 9.0), activation="tanh"),
+    "optimizer": lambda _: printed(Model(testing.exploding(samples=SAMPLES), optimizer=descent())),
+    "optimizer_assumed": lambda _: printed(testing.exploding(samples=SAMPLES)),
+    "growth": lambda _: printed(testing.exploding(samples=SAMPLES)),
+    "step": lambda _: printed(testing.exploding(samples=SAMPLES)),
+    "first_step_only": lambda _: printed(read_at_once()),
+    "misread": lambda _: printed(read_at_once()),
+    "no_error_at_end": lambda _: printed(read_at_once()),
+    "remedy_ends": lambda _: printed(read_at_once()),
+    "remedy_last_step": lambda _: printed(changed(decaying(), hidden_gradient=only_first)),
     "norms": lambda _: printed(testing.exploding(samples=SAMPLES)),
     "nonfinite": lambda _: printed(testing.nonfinite()),
     "nonfinite_data": lambda _: printed(changed(decaying(), input=at(np.nan, sample=1, time=3))),
@@ -182,7 +230,6 @@ PRODUCED = {
         Model(decaying(), [1, 0, 0, 0, 0.1], noise=1.0, seed=1), dependency_length=3
     ),
     "use_not_measured": lambda _: printed(decaying()),
-    "reach_too": lambda _: printed(decaying()),
     "no_settled_use": lambda _: printed(Model(decaying(), [], noise=0.0), dependency_length=8),
     "solved": lambda _: printed(Model(decaying(0.99), OLD), solved=1e9),
     "open_lags": lambda _: printed(Model(decaying(0.99), OLD)),
@@ -204,9 +251,10 @@ PRODUCED = {
     "per_step": lambda patch: per_step(patch, refused=False),
     "per_step_unmeasured": lambda patch: per_step(patch, refused=True),
     "share_per_step": lambda patch: per_step(patch, refused=False),
-    "read_at_many_steps": lambda _: printed(
-        changed(testing.lag_matrix_of(samples=SAMPLES, steps=STEPS), lag_matrix=None)
-    ),
+    "from_last_step": lambda _: printed(every_step()),
+    "not_comparable": lambda _: printed(changed(every_step(), kernel=None)),
+    "summary_not_comparable": lambda _: over_training(0.5, 0.9, level="summary", make=without_kernel),
+    "share_undefined": lambda _: printed(decaying(), dependency_length=STEPS - 1),
     "rounded": lambda _: printed(
         decaying(dtype="float32").map_over_datasets(lambda leaf: with_bad_certificate(leaf, 3e-5))
     ),
@@ -237,7 +285,7 @@ PRODUCED = {
     "too_short": lambda _: printed(Model(both_ways()), dependency_length=40),
     "no_contributions": lambda _: printed(changed(decaying(), step_contribution=silent)),
     "timescale": lambda _: printed(kept_lstm()),
-    "saturation": lambda _: printed(testing.saturated_gates(samples=SAMPLES)),
+    "saturation": lambda _: printed(testing.saturated_gates(left=0.96, right=0.0, samples=SAMPLES)),
     "decay": lambda _: printed(decaying()),
     "lyapunov": lambda _: printed(decaying()),
     "spectrum": lambda _: printed(decaying()),
@@ -255,10 +303,14 @@ PRODUCED = {
 }
 
 
-def over_training(*rates, level="full", **attributes):
+def over_training(*rates, level="full", losses=None, activation="linear", make=decaying, **attributes):
     spoiled = changed(decaying(), recurrent_kernel=lambda values: values * np.nan)
-    trees = [decaying(rate) if np.isfinite(rate) else spoiled for rate in rates]
-    leaves = [reduced_tree(tree, level)["rnn"].to_dataset() for tree in trees]
+    trees = [make(rate) if np.isfinite(rate) else spoiled for rate in rates]
+    leaves = [
+        reduced_tree(tree, level)["rnn"].to_dataset().assign_attrs(activation=activation) for tree in trees
+    ]
+    if losses is not None:
+        leaves = [leaf.assign(loss=loss) for leaf, loss in zip(leaves, losses, strict=True)]
     steps = xr.DataArray(np.arange(len(rates)), dims="step", name="step")
     run = xr.DataTree.from_dict({"/rnn": xr.concat(leaves, steps, data_vars="all")})
     return printed(with_root(run, **attributes))
@@ -316,5 +368,5 @@ def test_evidence_that_a_cell_does_not_have_is_left_out():
 
 def test_few_samples_are_a_warning_as_well():
     model = Model(testing.decaying(samples=SAMPLES - 5, steps=STEPS))
-    with pytest.warns(tt.ThroughTimeWarning, match="Only 15 samples"):
+    with pytest.warns(tt.ThroughTimeWarning, match="Intervals over 15 samples are rough"):
         tt.diagnose(model, model.x[:15], model.y[:15], dependency_length=8)

@@ -1,4 +1,4 @@
-"""The README's blocks run in order, as one script."""
+"""The README's blocks run in order as one script, and once more in the same process and folder."""
 
 from __future__ import annotations
 

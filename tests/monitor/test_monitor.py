@@ -190,7 +190,7 @@ class TestAlarms:
         _, monitor = watched(tmp_path, model, 3, every=1, on_alarm=seen.append)
         assert [alarm.name for alarm in monitor.alarms] == ["saturation"]
         assert seen == monitor.alarms
-        assert "input gate's values are at its right end, open" in seen[0].evidence
+        assert "the input gate is open at" in seen[0].evidence
 
     def test_explosion(self, tmp_path: Path) -> None:
         model = made(nn.RNN, nonlinearity="relu")
@@ -200,7 +200,7 @@ class TestAlarms:
         seen: list[Any] = []
         watched(tmp_path, model, 0, on_alarm=seen.append)
         assert [alarm.name for alarm in seen] == ["explosion"]
-        assert f"{1.5**11:.3g} times the signal of lag 0 arrives at lag 11" in seen[0].evidence
+        assert f"the gradient at lag 11 is {1.5**11:.3g} times that at lag 0" in seen[0].evidence
 
     def test_vanishing_at_a_lag(self, tmp_path: Path) -> None:
         model = made(nn.RNN)

@@ -11,7 +11,7 @@ import throughtime as tt
 from throughtime import plots, testing
 from throughtime._monitor.levels import reduced_tree
 from throughtime._store import Run
-from throughtime.picture import Image
+from throughtime.picture import Image, Line
 
 LAST = ("lines", "lag_profile", "contributions", "spectrum", "weights", "gradient_flow")
 
@@ -71,3 +71,102 @@ def test_evolution_of_the_signal_by_lag(tmp_path):
     (image,) = picture.marks(Image)
     np.testing.assert_allclose(image.values, np.array(rates)[:, None] ** np.arange(12), rtol=1e-9)
     assert picture.panels[0].x.label == "lag, steps back"
+
+
+class TestLevels:
+    """What each level keeps is drawn as a capture of that step is, as far as norms go."""
+
+    @pytest.fixture(params=["summary", "timestep"])
+    def level(self, request):
+        return request.param
+
+    @pytest.fixture
+    def last(self):
+        return testing.decaying([0.7, 0.8, 0.8, 0.9], steps=12)
+
+    @pytest.fixture
+    def kept(self, tmp_path, level, last):
+        with Run(tmp_path / "run.zarr") as made:
+            made.append(reduced_tree(testing.decaying([0.5] * 4, steps=12), level), 0)
+            made.append(reduced_tree(last, level), 10)
+        return tt.open_run(tmp_path / "run.zarr")
+
+    def test_gradient_flow(self, kept, last, level):
+        picture, wanted = plots.gradient_flow(kept), plots.gradient_flow(last)
+        assert "step 10" in picture.title
+        (median,), (expected,) = (
+            dict(each.marks(Line)[0].details)["value"][None] for each in (picture, wanted)
+        )
+        np.testing.assert_allclose(median, expected, rtol=1e-9)
+        assert ("90 %" if level == "summary" else "80 %") in picture.note
+
+    def test_lag_profile(self, kept, level):
+        picture = plots.lag_profile(kept)
+        median = next(mark for mark in picture.marks(Line) if mark.label.startswith("median"))
+        np.testing.assert_allclose(dict(median.details)["R"], 0.8 ** np.arange(12), rtol=1e-6)
+        assert ("4 samples" in picture.title) is (level == "timestep")
+
+    def test_contributions(self, kept, last):
+        picture = plots.contributions(kept)
+        assert "step 10" in picture.title
+        (line,) = [mark for mark in picture.marks(Line) if mark.label.startswith("median")]
+        values = last["rnn"]["step_contribution"].values
+        drawn = dict(line.details)
+        if "norm" in drawn:
+            np.testing.assert_allclose(drawn["norm"], np.median(values, axis=0), rtol=1e-6)
+        else:
+            shares = values / values.sum(axis=1, keepdims=True)
+            np.testing.assert_allclose(drawn["share"], np.median(shares, axis=0), rtol=1e-6)
+
+    @pytest.mark.parametrize("gradient", [False, True])
+    def test_weights_are_drawn_by_their_norms(self, kept, last, gradient):
+        picture = plots.weights(kept, gradient=gradient)
+        assert "2 training steps" in picture.title
+        name = "recurrent_kernel_gradient" if gradient else "recurrent_kernel"
+        panel = next(panel for panel in picture.panels if panel.title.startswith("recurrent kernel"))
+        drawn = dict(panel.of(Line)[0].details)
+        assert drawn["training step"].tolist() == [0, 10]
+        np.testing.assert_allclose(drawn["norm"][-1], np.linalg.norm(last["rnn"][name].values))
+
+    def test_heatmap_and_lines_draw_the_norm_of_each_sample(self, kept, last, level):
+        if level == "summary":
+            for draw in (plots.heatmap, plots.lines):
+                with pytest.raises(tt.SchemaError, match="quantities='full'") as caught:
+                    draw(kept)
+                assert "tt.capture" not in str(caught.value)
+            return
+        assert plots.heatmap(kept).title.startswith("‖dL/dhₜ‖")
+        (image,) = plots.heatmap(kept.isel(step=-1)).marks(Image)
+        norms = np.linalg.norm(last["rnn"]["hidden_gradient"].values, axis=-1)
+        np.testing.assert_allclose(image.values, norms, rtol=1e-9)
+        assert "step 10" in plots.lines(kept).title
+
+    @pytest.mark.parametrize("name", ["gates", "spectrum", "scatter"])
+    def test_the_rest_names_the_level(self, kept, name):
+        with pytest.raises(tt.ThroughTimeError) as caught:
+            getattr(plots, name)(kept)
+        assert "tt.capture" not in str(caught.value)
+        assert name == "scatter" or "quantities='full'" in str(caught.value)
+
+    def test_the_command_lists_and_draws_what_the_level_allows(self, kept, tmp_path, level):
+        from typer.testing import CliRunner
+
+        from throughtime._cli.commands import app
+
+        run = str(tmp_path / "run.zarr")
+        told = CliRunner().invoke(app, ["plot", run, "--list"], env={"COLUMNS": "200"})
+        names = told.stdout.strip().split(", ")
+        assert (
+            names
+            == {
+                "summary": ["contributions", "evolution", "gradient_flow", "lag_profile", "weights"],
+                "timestep": [
+                    *("contributions", "evolution", "gradient_flow", "heatmap", "histogram"),
+                    *("lag_profile", "lines", "weights"),
+                ],
+            }[level]
+        )
+        for name in names:
+            done = CliRunner().invoke(app, ["plot", run, name, "-o", str(tmp_path / f"{name}.png")])
+            assert (done.exit_code, (tmp_path / f"{name}.png").exists()) == (0, True), done.output
+        assert CliRunner().invoke(app, ["plot", run]).exit_code == 2

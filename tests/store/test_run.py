@@ -237,7 +237,9 @@ def test_a_disk_that_is_full_at_any_write_costs_that_step_alone(
                 continue
             break
         disk.left = -1
-        assert failures == len(list(tree["rnn"].data_vars)) + 2  # its variables, `step`, the commit
+        assert (
+            failures == len(list(tree["rnn"].data_vars)) + 3
+        )  # its variables, `step`, checksums, the commit
     leaf = tt.open_run(path)["rnn"].to_dataset().compute()
     assert leaf["step"].values.tolist() == [0, failures + 1]
     for factor, place in ((1.0, 0), (2.0, 1)):

@@ -1,7 +1,7 @@
 """Recurrent layers unrolled by hand, with a zero added wherever a gradient is wanted.
 
 Shares no code with the library. `gradients` puts the unrolled layers into a model for one call and
-differentiates by `tf.gradients`, which TensorFlow has in graphs: in eager mode within a `tf.function`.
+differentiates by `tf.GradientTape` in eager mode, by `tf.gradients` in a graph.
 """
 
 from __future__ import annotations
@@ -19,14 +19,23 @@ PARTS = {"lstm": 4, "gru": 3, "simple_rnn": 1}
 
 
 class Leaf:
-    """What is found at one layer: taps by name, a list of one for each direction."""
+    """What is found at one layer: taps by name, a list of one for each direction.
 
-    def __init__(self) -> None:
+    `watch` has a tape follow each of them.
+    """
+
+    def __init__(self, watch: Callable[[Any], None]) -> None:
         self.taps: dict[str, list[Any]] = {}
         self.weights: list[Any] = []
+        self.watch = watch
+
+    def zero(self, value: Any) -> Any:
+        tap = tf.zeros_like(value)
+        self.watch(tap)
+        return tap
 
     def tapped(self, name: str, value: Any) -> Any:
-        tap = tf.zeros_like(value)
+        tap = self.zero(value)
         self.taps.setdefault(name, []).append(tap)
         return value + tap
 
@@ -101,7 +110,7 @@ def unrolled(leaf: Leaf, layer: Any) -> Callable[..., Any]:
         given = [tf.convert_to_tensor(state) for state in given]
         names = ("initial_hidden", "initial_cell")
         states = [leaf.tapped(name, state) for name, state in zip(names, given, strict=False)]
-        notes, outputs = _loop(layer, x, mask, states)
+        notes, outputs = _loop(leaf, layer, x, mask, states)
         for name, pairs in notes["taps"].items():
             leaf.taps.setdefault(name, []).append(pairs)
         sequence = tf.stack(outputs, 1)
@@ -111,7 +120,7 @@ def unrolled(leaf: Leaf, layer: Any) -> Callable[..., Any]:
     return call
 
 
-def _loop(layer: Any, x: Any, mask: Any, states: list[Any]) -> tuple[dict[str, Any], list[Any]]:
+def _loop(leaf: Leaf, layer: Any, x: Any, mask: Any, states: list[Any]) -> tuple[dict[str, Any], list[Any]]:
     """Outputs in processing order; taps and values in input time."""
     step, steps = step_of(layer.cell), range(x.shape[1])
     order = list(reversed(steps)) if layer.go_backwards else list(steps)
@@ -123,7 +132,7 @@ def _loop(layer: Any, x: Any, mask: Any, states: list[Any]) -> tuple[dict[str, A
         def note(name: str, value: Any, t: int = t, valid: Any = valid, states: Any = states) -> Any:
             old = {"hidden": states[0], "cell": states[-1]}.get(name)
             value = value if old is None else where(valid, value, old)
-            taps.setdefault(name, {})[t] = tf.zeros_like(value)
+            taps.setdefault(name, {})[t] = leaf.zero(value)
             return value + taps[name][t]
 
         after = step(x[:, t], states, note)
@@ -142,9 +151,9 @@ def _loop(layer: Any, x: Any, mask: Any, states: list[Any]) -> tuple[dict[str, A
 
 
 @contextmanager
-def installed(layers: dict[str, Any]) -> Iterator[dict[str, Leaf]]:
+def installed(layers: dict[str, Any], watch: Callable[[Any], None]) -> Iterator[dict[str, Leaf]]:
     """Put unrolled layers in the place of those of a model."""
-    leaves = {path: Leaf() for path in layers}
+    leaves = {path: Leaf(watch) for path in layers}
     changed = []
     for path, layer in layers.items():
         halves = [getattr(layer, name, None) for name in ("forward_layer", "backward_layer")]
@@ -166,6 +175,8 @@ def outer(leaf: Leaf, layer: Any, inner: Callable[..., Any]) -> Callable[..., An
         x: Any, mask: Any = None, training: Any = None, initial_state: Any = None, constants: Any = None
     ) -> Any:
         del training, constants
+        for weight in layer.weights:  # those that are not trained as well
+            leaf.watch(weight)
         first, rest = (x[0], x[1:]) if isinstance(x, list) else (x, [])
         if first.dtype.is_floating:
             first = leaf.tapped("input", first)
@@ -182,26 +193,29 @@ def outer(leaf: Leaf, layer: Any, inner: Callable[..., Any]) -> Callable[..., An
 
 def gradients(case: Case) -> dict[str, dict[str, np.ndarray]]:
     """All that the tree should hold, by path and by the schema's name, batch mean included."""
-    wanted: dict[str, dict[str, Any]] = {}
-
-    def run() -> Any:
-        with installed(case.layers) as leaves:
-            loss = case.loss(case.y, case.model(case.tensors()))
-        for path, leaf in leaves.items():
-            wanted[path] = found = {}
-            for name, taps in leaf.taps.items():
-                flat = tf.nest.flatten(taps)
-                each = tf.nest.pack_sequence_as(taps, _filled(tf.gradients(loss, flat), flat))
-                found[f"{name}_gradient"] = each
-            found["weights"] = _filled(tf.gradients(loss, leaf.weights), leaf.weights)
-        return wanted
-
     if tf.executing_eagerly():
-        arrays = tf.nest.map_structure(np.asarray, tf.function(run, autograph=False)())
+        with tf.GradientTape() as tape:
+            loss, sources = _loss(case, tape.watch)
+        arrays = tf.nest.map_structure(np.asarray, _differentiated(tape.gradient, loss, sources))
     else:
-        fetched = run()
-        arrays = session().run(fetched)
+        loss, sources = _loss(case, lambda tap: None)
+        arrays = session().run(_differentiated(tf.gradients, loss, sources))
     return {path: _arranged(case.layers[path], leaf) for path, leaf in arrays.items()}
+
+
+def _loss(case: Case, watch: Callable[[Any], None]) -> tuple[Any, dict[str, Any]]:
+    """The loss, and all that it is differentiated by: taps and weights, by path and name."""
+    with installed(case.layers, watch) as leaves:
+        loss = case.loss(case.y, case.model(case.tensors()))
+    return loss, {
+        path: {**{f"{name}_gradient": taps for name, taps in leaf.taps.items()}, "weights": leaf.weights}
+        for path, leaf in leaves.items()
+    }
+
+
+def _differentiated(gradients: Callable[..., Any], loss: Any, sources: dict[str, Any]) -> Any:
+    flat = tf.nest.flatten(sources)  # one backward pass for all
+    return tf.nest.pack_sequence_as(sources, _filled(gradients(loss, flat), flat))
 
 
 def _filled(found: list[Any], sources: list[Any]) -> list[Any]:

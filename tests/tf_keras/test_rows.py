@@ -7,7 +7,7 @@ from tests.tf_keras.comparison import check
 from tests.tf_keras.rows import ROWS, Row
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_row_agrees_with_layers_unrolled_by_hand(row: Row, dtype: str) -> None:
     check(row, dtype)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
 BUDGET = "5e8"  # not much more than is needed: memory is given back in between
 ROOT = Path(__file__).resolve().parents[2]
 CASES = [

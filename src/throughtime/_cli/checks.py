@@ -1,29 +1,35 @@
-"""What is wrong with a run: arrays that cannot be read, certificates, numbers that are not finite."""
+"""What is wrong with a run: damage, certificates, numbers that are not finite."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-
-import xarray as xr
+from pathlib import Path
 
 import throughtime as tt
-from throughtime.diagnostics.checks import certified
+from throughtime._store import damage, without_checksums
+from throughtime.diagnostics.checks import why_refused
 
-from .runs import arrays
 
-
-def complaints(tree: xr.DataTree) -> Iterator[str]:
-    """Yield what is wrong: arrays that cannot be read, certificates above their bars, the first NaN."""
-    for key, array in arrays(tree):
-        try:
-            array.load()
-        except Exception as error:  # zarr, its codecs and the file system each have their own
-            yield f"{key} cannot be read: {type(error).__name__}: {error}"
-            return
+def complaints(run: Path) -> Iterator[str]:
+    """Yield what is wrong: damaged files by variable and step, failed certificates, the first NaN."""
+    is_damaged = False
+    for found in damage(run):
+        is_damaged = True
+        yield found
+    if is_damaged:
+        return
+    tree = tt.open_run(run)
     for leaf in tree.leaves:
-        try:
-            certified(leaf)
-        except tt.DiagnosticError as error:
-            yield str(error)
+        if leaf.data_vars and (reason := why_refused(leaf.to_dataset())):
+            yield reason
     if (broken := tt.diagnostics.first_nonfinite(tree)) is not None:
         yield str(broken)
+
+
+def remarks(run: Path) -> Iterator[str]:
+    """Yield what a check cannot see."""
+    if without := without_checksums(run):
+        yield (
+            f"{len(without)} variables have no checksums: an earlier version wrote them. Damage that leaves "
+            "their files readable is not seen."
+        )

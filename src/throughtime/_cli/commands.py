@@ -13,7 +13,6 @@ import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FunctionType
 from typing import Annotated, Any
 
 import typer
@@ -23,14 +22,14 @@ from rich.text import Text
 
 import throughtime as tt
 from throughtime._alarm import alarms_of_run
-from throughtime._errors import did_you_mean
 from throughtime._printable import printable
 from throughtime._recorded import at_place, place_of, recorded_steps
 
 from . import doctor as environment
-from .checks import complaints
-from .export import to_netcdf, to_npz, to_parquet, to_zarr
-from .runs import attributes_of_run, in_words, layer_of, quantity_of
+from . import pictures
+from .checks import complaints, remarks
+from .export import export as write_export
+from .runs import attributes_of_run, in_words
 
 _LONG = ("model_summary", "model_config", "model_layers")  # of a run's attributes
 
@@ -102,13 +101,15 @@ def info(run: RunPath, as_json: AsJson = False) -> None:
 def check(run: RunPath) -> None:
     """Read everything once, and look for steps that cannot be read, failed certificates, and NaN."""
     with _told():
-        tree = tt.open_run(run)
-        found = list(complaints(tree))
+        found = list(complaints(run))
     for complaint in found:
         console.print(printable(complaint), markup=False)
     if found:
         raise typer.Exit(1)
-    console.print(f"{len(recorded_steps(tree))} steps, all whole.")
+    with _told():
+        for remark in remarks(run):
+            console.print(remark, markup=False)
+        console.print(f"{len(recorded_steps(tt.open_run(run)))} steps, all whole.")
 
 
 @app.command()
@@ -147,30 +148,23 @@ def watch(
 @app.command()
 def plot(  # noqa: PLR0913, PLR0917 - options, one a line
     run: RunPath,
-    picture: Annotated[str, typer.Argument(help="Name of a picture: evolution, heatmap, gates, …")],
-    output: Output,
+    picture: Annotated[str | None, typer.Argument(help="Name of a picture: evolution, heatmap, …")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write.")] = None,
     layer: Layer = None,
     step: Step = None,
     quantity: Annotated[str | None, typer.Option(help="Variable to draw.")] = None,
     second: Second = None,
+    lists: Annotated[bool, typer.Option("--list", help="List the pictures that this run allows.")] = False,
 ) -> None:
     """Draw one picture of a run into a png, svg, pdf or html file."""
+    if not lists and (picture is None or output is None):
+        raise typer.BadParameter("name a picture and a file: plot RUN PICTURE -o FILE; or plot RUN --list.")
     with _told():
-        if not _is_picture(picture):
-            names = [name for name in sorted(vars(tt.plots)) if _is_picture(name)]
-            hint = did_you_mean(picture, names)
-            raise tt.PictureError(f"There is no picture {picture!r}. There are: {', '.join(names)}.{hint}")
-        if (picture == "compare") != (second is not None):
-            raise tt.PictureError("compare draws two runs, other pictures one: plot RUN compare --with RUN2.")
         tree = tt.open_run(run)
-        if picture == "evolution":
-            drawn = tt.plots.evolution(layer_of(tree, layer), quantity or "hidden_gradient")
-        else:
-            one = _at(tree, step)
-            shown: Any = one if layer is None and picture == "gradient_flow" else layer_of(one, layer)
-            sides = [shown] if second is None else [shown, layer_of(_at(tt.open_run(second), step), layer)]
-            sides = sides if quantity is None else [quantity_of(side, quantity) for side in sides]
-            drawn = getattr(tt.plots, picture)(*sides)
+        if picture is None or output is None or lists:
+            console.print(", ".join(pictures.possible(tree)))
+            return
+        drawn = pictures.drawn(tree, picture, layer=layer, step=step, quantity=quantity, second=second)
         tt.save(drawn, output)
     console.print(f"{output} is written.")
 
@@ -180,7 +174,9 @@ def report(run: RunPath, output: Output, step: Step = None) -> None:
     """Write one offline html page of a run, or of one step of it."""
     with _told():
         tree = tt.open_run(run)
-        path = tt.report(tree if step is None else _at(tree, step), output)
+        path = tt.report(
+            tree if step is None else at_place(tree, place_of(recorded_steps(tree), step)), output
+        )
     console.print(f"{path} is written.")
 
 
@@ -199,16 +195,13 @@ def compare(first: RunPath, second: RunPath, as_json: AsJson = False) -> None:
 def export(
     run: RunPath,
     output: Output,
-    to: Annotated[str, typer.Option(help="zarr, netcdf, npz or parquet.")] = "npz",
+    to: Annotated[
+        str | None, typer.Option(help="zarr, netcdf, npz, parquet or csv; by default what the ending says.")
+    ] = None,
 ) -> None:
-    """Write a run in another format; zarr packs it into few files, parquet has what has two dims at most."""
+    """Write a run in another format; zarr packs it into few files, parquet and csv have up to two dims."""
     with _told():
-        tree = tt.open_run(run)
-        writers = {"zarr": to_zarr, "npz": to_npz, "parquet": to_parquet, "netcdf": to_netcdf}
-        if to not in writers:
-            raise tt.StoreError(f"--to {to}: there are {', '.join(writers)}.")
-        output.parent.mkdir(parents=True, exist_ok=True)
-        writers[to](tree, output)
+        write_export(run, output, to)
     console.print(f"{output} is written.")
 
 
@@ -237,11 +230,3 @@ def _told() -> Iterator[None]:
     except (tt.ThroughTimeError, OSError) as error:
         console.print(Text(printable(str(error)), "red"))
         raise typer.Exit(1) from None
-
-
-def _at(tree: Any, step: int | None) -> Any:
-    return at_place(tree, place_of(recorded_steps(tree), step))
-
-
-def _is_picture(name: str) -> bool:
-    return name.islower() and isinstance(getattr(tt.plots, name, None), FunctionType)

@@ -1,8 +1,8 @@
-"""A run's arrays in files of other formats."""
+"""A run's arrays in files of other formats: each is written beside its place, and moved there when whole."""
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,53 +12,96 @@ import xarray as xr
 
 import throughtime as tt
 from throughtime._recorded import recorded_steps
+from throughtime._store import pack
 from throughtime._versions import version_of
 
 from .runs import arrays
 
-CHUNK = 2**25  # bytes before compression
+ENDINGS = {".zarr": "zarr", ".nc": "netcdf", ".npz": "npz", ".parquet": "parquet", ".csv": "csv"}
 
 
-def to_zarr(tree: xr.DataTree, output: Path) -> None:
-    """Write a run anew, many steps a chunk: few files, for all readers of runs; nothing can be added."""
-    if output.exists():
-        raise tt.StoreError(f"{output} exists already. Give another path.")
-    packed = tree.map_over_datasets(_many_steps_a_chunk)
-    packed.attrs.update(tree.attrs)
-    with warnings.catch_warnings():
-        # Zarr warns at each write that consolidated metadata, which all readers take, are no standard yet.
-        warnings.filterwarnings("ignore", "Consolidated metadata", UserWarning)
-        packed.to_zarr(output, mode="w-", zarr_format=3, consolidated=True)
+def export(run: Path, output: Path, to: str | None) -> None:
+    """Write a run in another format, which the ending or `to` names.
+
+    Raises
+    ------
+    StoreError
+        No format is named, or two are; the file cannot be written.
+    """
+    kind = _format_of(output, to)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise tt.StoreError(f"{output.parent} cannot be made: {error.strerror}. Give another path.") from None
+    if kind == "zarr":
+        pack(run, output)
+        return
+    if output.is_dir():
+        raise tt.StoreError(f"{output} is a folder; {kind} is written into a file. Give another path.")
+    tree, beside = tt.open_run(run), output.with_name(f".{output.name}.part")
+    try:
+        WRITERS[kind](tree, beside)
+        beside.replace(output)
+    except tt.ThroughTimeError:
+        raise
+    except Exception as error:  # each library has its own
+        raise tt.StoreError(f"{output} cannot be written as {kind}: {error}") from error
+    finally:
+        beside.unlink(missing_ok=True)
 
 
-def _many_steps_a_chunk(leaf: xr.Dataset) -> xr.Dataset:
-    variables = {}
-    for name, array in leaf.data_vars.items():
-        count = max(1, len(array))
-        steps = max(1, min(count, CHUNK * count // max(1, array.nbytes)))
-        variables[name] = array.drop_encoding().chunk({"step": steps, **dict.fromkeys(array.dims[1:], -1)})
-    return leaf.drop_encoding().assign(variables)
+def _format_of(output: Path, to: str | None) -> str:
+    named = ENDINGS.get(output.suffix.lower())
+    if to is not None and to not in ENDINGS.values():
+        raise tt.StoreError(f"--to {to}: there are {', '.join(ENDINGS.values())}.")
+    if named is None and to is None:
+        raise tt.StoreError(
+            f"The ending of {output} names no format. There are {', '.join(ENDINGS)}; or give --to."
+        )
+    if named is not None and to is not None and named != to:
+        raise tt.StoreError(
+            f"{output} ends in {output.suffix}, which is {named}, not {to}. Give one of both."
+        )
+    return str(named or to)
 
 
-def to_npz(tree: xr.DataTree, output: Path) -> None:
+def _to_npz(tree: xr.DataTree, output: Path) -> None:
     values: dict[str, Any] = {key: array.values for key, array in arrays(tree)}
-    np.savez_compressed(output, step=np.asarray(recorded_steps(tree)), **values)
+    with output.open("wb") as file:  # given a name, NumPy appends an ending
+        np.savez_compressed(file, step=np.asarray(recorded_steps(tree)), **values)
 
 
-def to_netcdf(tree: xr.DataTree, output: Path) -> None:
+def _to_netcdf(tree: xr.DataTree, output: Path) -> None:
     _needs("h5netcdf", "netcdf")
     tree.to_netcdf(output, engine="h5netcdf")
 
 
-def to_parquet(tree: xr.DataTree, output: Path) -> None:
+def _to_parquet(tree: xr.DataTree, output: Path) -> None:
     _needs("pyarrow", "parquet")
+    _table(tree).to_parquet(output)
+
+
+def _to_csv(tree: xr.DataTree, output: Path) -> None:
+    _table(tree).to_csv(output)
+
+
+def _table(tree: xr.DataTree) -> pd.DataFrame:
+    """Put what has two dims at most into columns, one step a row."""
     columns: dict[str, Any] = {}
     for key, array in arrays(tree):
         if array.ndim == 1:
             columns[key] = array.values
         elif array.ndim == 2:
             columns.update({f"{key}/{place}": array.values[:, place] for place in range(array.shape[1])})
-    pd.DataFrame(columns, index=pd.Index(recorded_steps(tree), name="step")).to_parquet(output)
+    return pd.DataFrame(columns, index=pd.Index(recorded_steps(tree), name="step"))
+
+
+WRITERS: Mapping[str, Callable[[xr.DataTree, Path], None]] = {
+    "netcdf": _to_netcdf,
+    "npz": _to_npz,
+    "parquet": _to_parquet,
+    "csv": _to_csv,
+}
 
 
 def _needs(library: str, extra: str) -> None:

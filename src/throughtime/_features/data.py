@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from throughtime._data import to_numpy
 from throughtime._errors import FeatureError, warn
 from throughtime._printable import Printable
-from throughtime._rules import as_numpy
 
 Values = NDArray[np.float64]
 
@@ -93,7 +93,7 @@ def _numpy(data: Any) -> NDArray[Any]:
         return np.stack([_numpy(item) for item in data])
     if isinstance(data, np.ma.MaskedArray):
         return np.ma.filled(data.astype(np.float64), np.nan)
-    return as_numpy(data)
+    return to_numpy(data)
 
 
 def sequences(data: Any, channel_axis: int = -1, max_timesteps: int | None = None) -> Features:

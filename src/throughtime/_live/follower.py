@@ -11,7 +11,8 @@ from pathlib import Path
 import xarray as xr
 
 from throughtime._recorded import recorded_steps
-from throughtime._store.layout import COMMIT, committed
+from throughtime._store.open_run import opened, tree_of
+from throughtime._store.schema import COMMIT
 
 _Identity = tuple[tuple[int, int], tuple[int, int, int]]
 
@@ -62,8 +63,7 @@ class Follower:
         found = _identity(self.path)
         if found is None or found == self._seen:
             return False
-        committed(self.path / COMMIT)
-        tree = xr.open_datatree(self.path, engine="zarr", consolidated=True, chunks=None)
+        tree = tree_of(*opened(self.path), self.path, in_chunks=False)
         steps = recorded_steps(tree)
         if not self.is_same_folder(found) or steps[: len(self.steps)] != self.steps:
             self.generation += 1

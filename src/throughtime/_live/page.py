@@ -25,7 +25,7 @@ from throughtime._live.profile import Profile
 from throughtime._live.records import MIDDLE, View, losses, read, views
 from throughtime._printable import printable
 from throughtime._theme import Theme
-from throughtime.diagnosis.measure import THRESHOLD
+from throughtime._thresholds import REACHES
 from throughtime.plots.data import norm_symbol
 from throughtime.render.bokeh_text import plain
 from throughtime.render.page import inks, on_page, template
@@ -59,7 +59,7 @@ class Page:
         drawn = on_page(theme)
         self._loss = Loss(drawn)
         self._norm = Profile("norm", drawn, "timestep", "norm over units")
-        self._lag = Profile("lag", drawn, "lag, steps back", "share of lag 0", threshold=THRESHOLD)
+        self._lag = Profile("lag", drawn, "lag, steps back", "share of lag 0", threshold=REACHES)
         self._evolution = Evolution(drawn)
         self._texts = {name: _text(name) for name in ("state", "numbers", "alarms")}
         self._choices = {name: _select(name) for name in ("layer", "direction", "quantity")}

@@ -1,26 +1,53 @@
-"""What is wrong at a recorded step: each alarm has a name, a place and its evidence, and is given once."""
+"""What is wrong at a recorded step: each alarm has a name, a place and its evidence, and is given once.
+
+The tests are those of `diagnostics.rules`, which verdicts use as well.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 import xarray as xr
 
 from throughtime._alarm import Alarm
 from throughtime._label import Captured, Leaf
+from throughtime._optimizer import OptimizerStep
 from throughtime.diagnostics import first_nonfinite
+from throughtime.diagnostics.lags import Floats
+from throughtime.diagnostics.median_interval import median_interval
+from throughtime.diagnostics.rules import NO, answer, explodes, has_risen, is_bounded, saturated
+from throughtime.diagnostics.rules import growth as growth_of
 
-from .arrays import Array, Arrays, Reduced
+from .arrays import Arrays, Reduced, held
+from .reduce import by_direction, log_ratios
 
 NAMES = ("nonfinite", "explosion", "vanishing", "saturation", "dead_gradient")
-_GROWS = 10.0  # times the signal at lag 0
-_FADES = 0.01
-_SATURATED = 0.9
-_MEMORY = {"lstm": "forget", "gru": "update"}  # a gate that stays open remembers: no fault
 
 
-def alarms_of(captured: Captured, summary: Reduced, step: int, lag: int | str | None) -> Iterator[Alarm]:
+@dataclass
+class Training:
+    """What alarms need beside a record.
+
+    Attributes
+    ----------
+    vanishing_lag : int, "half" of the window, or None
+        Lag that gradient has to reach.
+    optimizer : OptimizerStep
+    losses : list of float
+        Of the records so far, the present one last.
+    clip_ratio : float
+        What clipping left of the last gradient, as the training loop reported it; NaN if it did not.
+    """
+
+    vanishing_lag: int | str | None = "half"
+    optimizer: OptimizerStep = field(default_factory=OptimizerStep)
+    losses: list[float] = field(default_factory=list)
+    clip_ratio: float = np.nan
+
+
+def alarms_of(captured: Captured, summary: Reduced, step: int, training: Training) -> Iterator[Alarm]:
     """Look through one capture and its summary.
 
     Parameters
@@ -28,8 +55,8 @@ def alarms_of(captured: Captured, summary: Reduced, step: int, lag: int | str | 
     captured : Captured
     summary : Reduced
         The "summary" level of it.
-    lag : int, "half" of the window, or None
-        Vanishing is told where less than 1 % of the signal reaches so far back.
+    step : int
+    training : Training
     """
     if not all(map(_is_finite, captured.leaves.values())):
         broken = first_nonfinite(captured.tree())
@@ -37,48 +64,72 @@ def alarms_of(captured: Captured, summary: Reduced, step: int, lag: int | str | 
             yield Alarm("nonfinite", broken.layer.strip("/"), step, str(broken))
             return  # all else follows from it
     for path, arrays in summary.items():
-        for name, evidence in _of_layer(captured.leaves[path], arrays, lag):
+        for name, evidence in _of_layer(captured.leaves[path], arrays, training):
             yield Alarm(name, path.strip("/"), step, evidence)
 
 
 def _is_finite(leaf: Leaf) -> bool:
-    """Whether there is nothing to look for; masked steps and certificates may say no without need."""
+    """Whether every number is finite, masked steps and certificates included."""
     floats = (values for values in leaf.arrays.values() if values.dtype.kind in "fc")
     return all(bool(np.isfinite(values).all()) for values in floats)
 
 
-def _of_layer(leaf: Leaf, arrays: Arrays, lag: int | str | None) -> Iterator[tuple[str, str]]:
+def _of_layer(leaf: Leaf, arrays: Arrays, training: Training) -> Iterator[tuple[str, str]]:
     output = leaf.arrays.get("output_gradient")
     if output is not None and not np.any(np.abs(output) > 0):
-        yield "dead_gradient", "the loss sends no gradient at all to the layer's output"
+        yield "dead_gradient", "the layer's output gets no gradient from the loss"
     if "lag_ratio" in arrays:
-        yield from _through_time(arrays["lag_ratio"], leaf.layout, lag)
+        names = leaf.layout["direction"].values if "direction" in leaf.layout.sizes else [""]
+        ratios = by_direction(log_ratios(held(leaf), leaf.layout))
+        for at, (name, rows) in enumerate(zip(names, ratios, strict=True)):
+            way = f", {name}" if name else ""
+            yield from _exploding(rows, _step(arrays, at, training), leaf.layout, training, way)
+            yield from _vanishing(rows, training.vanishing_lag, way)
     if "saturation_left" in arrays:
         yield from _saturated(arrays, leaf.layout)
 
 
-def _through_time(ratio: Array, layout: xr.Dataset, lag: int | str | None) -> Iterator[tuple[str, str]]:
-    named = "direction" in ratio.dims
-    lag = len(ratio.values) // 2 if isinstance(lag, str) else lag
-    names = [f", {name}" for name in layout["direction"].values] if named else [""]
-    for way, values in zip(names, ratio.values.reshape(-1, len(names)).T, strict=True):
-        if np.isfinite(values).any() and np.nanmax(values) > _GROWS:
-            at = int(np.nanargmax(values))
-            yield "explosion", f"{values[at]:.3g} times the signal of lag 0 arrives at lag {at}{way}"
-        if lag is not None and lag < len(values) and values[lag] < _FADES:
-            yield "vanishing", f"{values[lag]:.2g} of the signal of lag 0 arrives at lag {lag}{way}"
+def _step(arrays: Arrays, at: int, training: Training) -> float:
+    """Change of a direction's recurrent weights by the next step, times their norm; NaN if not known."""
+    names = ("recurrent_kernel_gradient_norm", "recurrent_kernel_norm")
+    if not all(name in arrays for name in names):
+        return np.nan
+    gradient, weights = (
+        float(np.linalg.norm(array.values[at] if "direction" in array.dims else array.values))
+        for array in (arrays[name] for name in names)
+    )
+    clipped = gradient * (1.0 if np.isnan(training.clip_ratio) else training.clip_ratio)
+    return training.optimizer.relative(clipped, weights, np.inf)
+
+
+def _exploding(
+    ratios: Floats, step: float, layout: xr.Dataset, training: Training, way: str
+) -> Iterator[tuple[str, str]]:
+    grown = growth_of(ratios)
+    if explodes(grown, step, training.losses, is_bounded=is_bounded(layout.attrs)):
+        if has_risen(training.losses):
+            harm = f"the loss has risen from {training.losses[0]:.3g} to {training.losses[-1]:.3g}"
+        else:
+            harm = f"the next step changes the recurrent weights by {step:.3g} times their norm"
+        yield (
+            "explosion",
+            f"the gradient at lag {grown.lag} is {grown.factor:.3g} times that at lag 0{way}, and {harm}",
+        )
+
+
+def _vanishing(ratios: Floats, asked: int | str | None, way: str) -> Iterator[tuple[str, str]]:
+    lag = ratios.shape[1] // 2 if isinstance(asked, str) else asked
+    if not lag or lag >= ratios.shape[1]:
+        return
+    with np.errstate(under="ignore", over="ignore"):
+        middle, *ends = (float(np.exp(each)) for each in median_interval(ratios[:, lag]))
+    if answer(*ends) == NO:
+        yield "vanishing", f"the gradient at lag {lag} is {middle:.2g} times that at lag 0{way}"
 
 
 def _saturated(arrays: Arrays, layout: xr.Dataset) -> Iterator[tuple[str, str]]:
     gates, kind = [str(gate) for gate in layout["gate"].values], str(layout.attrs.get("kind"))
-    for side, end in (("left", "shut"), ("right", "open")):
-        shares = arrays[f"saturation_{side}"].values.reshape(-1, len(gates))  # gate is the last dim
-        for gate, share in zip(gates, shares.T, strict=True):
-            if side == "right" and gate == _MEMORY.get(kind):
-                continue
-            known = share[~np.isnan(share)]
-            if known.size and known.max() > _SATURATED:
-                yield (
-                    "saturation",
-                    f"{known.max():.0%} of the {gate} gate's values are at its {side} end, {end}",
-                )
+    sides = (arrays[f"saturation_{side}"].values.reshape(-1, len(gates)) for side in ("left", "right"))
+    for left, right in zip(*sides, strict=True):  # gate is the last dim
+        for gate, end, share in saturated(left, right, gates, kind):
+            yield "saturation", f"the {gate} gate is {end} at {share:.0%} of the steps"

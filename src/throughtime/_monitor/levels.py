@@ -15,7 +15,7 @@ from throughtime._label import Captured, Leaf
 from throughtime._schema import quantities, states
 
 from .arrays import Array, Arrays, Reduced, Values, as_tree, held
-from .reduce import lag_ratio, norm, quantiles, saturation, where_valid
+from .reduce import from_last_step, growth, lag_ratio, log_ratios, norm, quantiles, saturation, where_valid
 
 LEVELS = ("summary", "timestep", "full")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -88,7 +88,12 @@ def _reduced(leaf: Leaf, level: str, before: Mapping[str, Values] | None) -> Arr
         shares = saturation(arrays, leaf.layout)
         found.update({f"saturation_{side}": share for side, share in shares.items()})
     if any(f"{state}_gradient" in arrays for state in names):
-        found["lag_ratio"] = lag_ratio(arrays, leaf.layout)
+        ratios = log_ratios(arrays, leaf.layout)
+        found["lag_ratio"] = lag_ratio(ratios)
+        found.update(growth(ratios))
+    if level == "timestep" and "time" in leaf.dims("output_gradient"):
+        alone = from_last_step(arrays, leaf.layout)
+        found.update({name: where_valid(array, arrays.get("valid")) for name, array in alone.items()})
     return found
 
 

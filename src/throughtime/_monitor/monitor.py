@@ -65,8 +65,8 @@ class Monitor(NotACallback):
         Of the arrays stored, before compression. When it is reached every second record is dropped, and from
         then on half as many are made: early and late steps stay, recording never stops.
     vanishing_lag : int, "half", None or False
-        A "vanishing" alarm is given where less than 1 % of the error signal reaches so far back; by default
-        back to half of the window, as the live page shows it. None or False turns the alarm off.
+        Lag that 1 % of the gradient has to reach, or there is a "vanishing" alarm: by default half of the
+        window, as the live page shows it. None or False turns the alarm off.
     on_alarm : callable (Alarm), optional
         `rich.print` writes a line each. By default an alarm is a warning.
     stop_on : names of alarms
@@ -171,23 +171,23 @@ class Monitor(NotACallback):
         return lightning_callback(self, self._notices.guarded)
 
     @contextmanager
-    def watch(self, model: Any, *, loss: Any = None) -> Iterator[Monitor]:
+    def watch(self, model: Any, *, loss: Any = None, optimizer: Any = None) -> Iterator[Monitor]:
         """Record a loop of your own: call `step` after each training step.
 
         Parameters
         ----------
         model : any model that `capture` takes
-        loss : see `capture`
-            By default the monitor's own, or what the model was compiled with.
+        loss : see `capture`; by default the monitor's own, or what the model was compiled with
+        optimizer : see `diagnose`
         """
-        self.begin(model, loss=loss)
+        self.begin(model, loss=loss, optimizer=optimizer)
         try:
             yield self
         finally:
             self.end()
 
-    def begin(self, model: Any, *, loss: Any = None) -> None:
-        """Open the run and record the state before the first training step.
+    def begin(self, model: Any, *, loss: Any = None, optimizer: Any = None) -> None:
+        """Open the run and record the state before the first training step; see `watch`.
 
         Raises
         ------
@@ -198,7 +198,7 @@ class Monitor(NotACallback):
             raise MonitorError("This monitor records already. End it first, or make one for each training.")
         loss = self._loss if loss is None else loss
         settings.tried(self._is_due, 1)
-        self._recorder = Recorder(model, loss, self._settings, self._notices)
+        self._recorder = Recorder(model, loss, self._settings, self._notices, optimizer)
         self._step = self._recorder.last_step
         self._notices.deliver()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,9 +14,10 @@ from throughtime._alarm import ATTRIBUTE, Alarm, alarms_of_run, as_attribute
 from throughtime._errors import MonitorError, ThroughTimeWarning
 from throughtime._inside import Warn
 from throughtime._label import Captured
+from throughtime._optimizer import optimizer_step
 from throughtime._probe import Probe
 
-from .alarms import alarms_of
+from .alarms import Training, alarms_of
 from .arrays import Array, Reduced, apart_from_root, as_tree, by_key, nbytes
 from .fingerprints import weights_fingerprint
 from .gradient_norms import GradientNorms, Norms
@@ -37,6 +39,8 @@ class Recorder:
     model, loss : see `capture`
     settings : Settings
     notices : Notices
+    optimizer : optimizer, optional
+        Of the training loop, where the model does not have it.
 
     Attributes
     ----------
@@ -53,10 +57,14 @@ class Recorder:
         The batch does not fit, there is no loss, the run is another's. Then no run is open.
     """
 
-    def __init__(self, model: Any, loss: Any, settings: Settings, notices: Notices) -> None:
+    def __init__(
+        self, model: Any, loss: Any, settings: Settings, notices: Notices, optimizer: Any = None
+    ) -> None:
         self._settings, self._notices = settings, notices
         self._before: Weights | None = None
         self._is_broken = False
+        self._optimizer = optimizer or getattr(model, "optimizer", None)
+        self._training = Training(settings.vanishing_lag, optimizer_step(self._optimizer))
         self.stride = 1
         self.gradient_norms = GradientNorms()
         quantities = "all" if settings.level in LEVELS else settings.level
@@ -87,6 +95,7 @@ class Recorder:
             finish = self._probe.begin(x, y, sample_weight=weight)
         self._notices.pass_on(caught)
         self.last_step = step
+        self._training.optimizer = optimizer_step(self._optimizer)  # its rate may follow a schedule
         norms = self._notices.guarded(self.gradient_norms.take) or Norms()
         self._jobs.put(self._notices.guarded, self._keep, finish, step, norms, self._fingerprint())
 
@@ -161,7 +170,9 @@ class Recorder:
             told = {f"throughtime/{name}": value for name, value in norms.numbers.items()}
             of_layers = numbers(as_tree(summary, captured, QUANTILES))
             settings.sinks.write(Record(step, {**of_layers, **told}, captured.tree()))
-        alarms = alarms_of(captured, summary, step, settings.vanishing_lag)
+        self._training.losses += _loss_of(captured)
+        self._training.clip_ratio = norms.numbers.get("clip_ratio", math.nan)
+        alarms = alarms_of(captured, summary, step, self._training)
         found = list(norms.explained(alarms, step))
         self._is_broken = any(alarm.name == "nonfinite" and alarm.layer for alarm in found)
         for alarm in found:
@@ -175,6 +186,11 @@ class Recorder:
         names = {(alarm.name, alarm.layer) for alarm in known}
         if fresh := [alarm for alarm in found if (alarm.name, alarm.layer) not in names]:
             self._run.annotate({ATTRIBUTE: as_attribute([*known, *fresh])})
+
+
+def _loss_of(captured: Captured) -> list[float]:
+    losses = [float(leaf.arrays["loss"]) for leaf in captured.leaves.values() if "loss" in leaf.arrays]
+    return losses[:1]
 
 
 def _warn(text: str) -> None:

@@ -13,12 +13,16 @@ import numpy.typing as npt
 import xarray as xr
 
 from throughtime import cells
+from throughtime._errors import ThroughTimeError
 from throughtime._schema import states
+from throughtime._thresholds import GATE_HIGH, GATE_LOW
+from throughtime.diagnostics import rules
 from throughtime.diagnostics.checks import CERTIFICATES, dtype_of
 from throughtime.diagnostics.lags import latest_first, log_norm_of, log_of_sum, runs_backward
-from throughtime.diagnostics.saturation import HIGH, LOW, ends_of
+from throughtime.diagnostics.last_step import solved_from_last_step
+from throughtime.diagnostics.saturation import ends_of
 
-from .arrays import Array, Arrays
+from .arrays import Array, Arrays, Values
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -69,8 +73,8 @@ def _between(ordered: Floats, place: float) -> Floats:
 
 def is_certified(arrays: Arrays, layout: xr.Dataset) -> bool:
     """Whether the layer's gradients add up to the framework's own, as far as that is defined."""
-    bar = cells.bar(dtype_of(layout))
-    return not any((arrays[name].values > bar).any() for name in CERTIFICATES if name in arrays)
+    limit = cells.limit(dtype_of(layout))
+    return not any((arrays[name].values > limit).any() for name in CERTIFICATES if name in arrays)
 
 
 def saturation(arrays: Arrays, layout: xr.Dataset) -> dict[str, Array]:
@@ -90,7 +94,7 @@ def saturation(arrays: Arrays, layout: xr.Dataset) -> dict[str, Array]:
     if "valid" in arrays:
         counted &= _broadcast(arrays["valid"], gates.dims)
     steps = counted.sum(axis=(0, 1))
-    at_end = {"left": position < LOW, "right": position > HIGH}
+    at_end = {"left": position < GATE_LOW, "right": position > GATE_HIGH}
     return {
         side: Array(dims, _mean_share((flags & counted).sum(axis=(0, 1)), steps))
         for side, flags in at_end.items()
@@ -103,26 +107,98 @@ def _mean_share(hits: npt.NDArray[np.int_], steps: npt.NDArray[np.int_]) -> Floa
     return np.where(known.any(-1), (shares * known).sum(-1) / np.maximum(known.sum(-1), 1), np.nan)
 
 
-def lag_ratio(arrays: Arrays, layout: xr.Dataset) -> Array:
-    """Median over samples of the error signal at each lag, as a share of lag 0: (lag, direction).
+def lag_ratio(log_ratios: Array) -> Array:
+    """Median over samples of the gradient at each lag, as a share of lag 0: (lag, direction)."""
+    with np.errstate(over="ignore", under="ignore"):
+        shares = np.exp(_quantiles(log_ratios.values, [0.5])[0])
+    return Array(log_ratios.dims[1:], shares).ordered("lag")
 
-    NaN where the signal is not known: a state without its gradient, no sample with a usable lag 0.
+
+def growth(log_ratios: Array) -> dict[str, Array]:
+    """Largest gradient within the window, times that at lag 0, and its interval's low end: (direction)."""
+    found = [rules.growth(rows) for rows in by_direction(log_ratios)]
+    dims, shape = log_ratios.dims[1:-1], log_ratios.values.shape[1:-1]
+    columns = {"growth": [one.factor for one in found], "growth_low": [one.low for one in found]}
+    return {name: Array(dims, np.reshape(values, shape)) for name, values in columns.items()}
+
+
+def by_direction(log_ratios: Array) -> list[Floats]:
+    """Take (sample, [direction,] lag) apart."""
+    values = log_ratios.values
+    return list(np.moveaxis(values, 1, 0)) if "direction" in log_ratios.dims else [values]
+
+
+def log_ratios(arrays: Arrays, layout: xr.Dataset) -> Array:
+    """Logarithm of each sample's gradient at each lag, as a share of lag 0: (sample, [direction,] lag).
+
+    Of the error that enters at one step: where the model reads several steps of the layer, of its last
+    step's alone. NaN where that is not known: a state without its gradient, a sample without a usable lag 0,
+    a cell without a closed form.
     """
     directions = [dim for dim in ("direction",) if dim in layout.sizes]
     names = [f"{state}_gradient" for state in states(layout)]
     if not all(name in arrays for name in names):
-        shape = [layout.sizes[dim] for dim in ("time", *directions)]
-        return Array(("lag", *directions), np.full(shape, np.nan))
-    signal, *others = (_log_norm(arrays[name], directions) for name in names)
-    for other in others:
-        signal = log_of_sum(2 * signal, 2 * other) / 2
+        shape = [layout.sizes[dim] for dim in ("sample", *directions, "time")]
+        return Array(("sample", *directions, "lag"), np.full(shape, np.nan))
+    if reads_many_steps(arrays):
+        alone = from_last_step(arrays, layout)
+        signal = np.log(alone["last_step_gradient_norm"].ordered("sample", *directions, "time").values)
+    else:
+        signal, *others = (_log_norm(arrays[name], directions) for name in names)
+        for other in others:
+            signal = log_of_sum(2 * signal, 2 * other) / 2
     valid = _valid(arrays, layout)
     rows = valid[:, None] if directions else valid
     by_lag = latest_first(signal, rows, runs_backward(layout).values)  # sample, [direction,] lag
     ratios = _to_first(by_lag, valid.sum(axis=1).reshape(-1, *(1,) * (by_lag.ndim - 1)))
-    with np.errstate(over="ignore", under="ignore"):
-        shares = np.exp(_quantiles(ratios, [0.5])[0])
-    return Array((*directions, "lag"), shares).ordered("lag")
+    return Array(("sample", *directions, "lag"), ratios)
+
+
+def reads_many_steps(arrays: Arrays) -> bool:
+    """Whether the model reads several valid steps of a layer's output, of some sample."""
+    asked = arrays.get("output_gradient")
+    if asked is None or "time" not in asked.dims:
+        return False
+    read = asked.ordered("sample", "time").values != 0
+    read = read.any(axis=tuple(range(2, read.ndim)))
+    if "valid" in arrays:
+        read &= arrays["valid"].ordered("sample", "time").values
+    return bool((read.sum(axis=1) > 1).any())
+
+
+def from_last_step(arrays: Arrays, layout: xr.Dataset) -> dict[str, Array]:
+    """Norms of the gradient and of the contributions of the error at the last step alone.
+
+    (sample, time, [direction]); NaN where the cell has no closed form.
+    """
+    named = "direction" in layout.sizes
+    shape = (layout.sizes["sample"], layout.sizes["time"])
+    backward = np.atleast_1d(runs_backward(layout).values)
+    found = []
+    for at, flipped in enumerate(backward):
+        of = {name: _one_direction(array, at) for name, array in arrays.items()}
+        try:
+            solved = solved_from_last_step(
+                {"valid": np.ones(shape, dtype=bool), **of}, layout.attrs, backward=bool(flipped)
+            )
+        except (KeyError, ThroughTimeError):
+            found.append([np.full(shape, np.nan)] * 2)
+            continue
+        norms = [log_norm_of(values, 1) for name, values in solved.items() if name.endswith("_gradient")]
+        joint = norms[0] if len(norms) == 1 else log_of_sum(2 * norms[0], 2 * norms[1]) / 2
+        found.append([np.exp(joint), solved["step_contribution"]])
+    dims = ("sample", "time", "direction") if named else ("sample", "time")
+    names = ("last_step_gradient_norm", "last_step_contribution")
+    parts = (np.stack(each, axis=-1) if named else each[0] for each in zip(*found, strict=True))
+    return {name: Array(dims, np.asarray(values)) for name, values in zip(names, parts, strict=True)}
+
+
+def _one_direction(array: Array, at: int) -> Values:
+    return (
+        array.values.take(at, axis=array.dims.index("direction"))
+        if "direction" in array.dims
+        else array.values
+    )
 
 
 def _to_first(by_lag: Floats, length: npt.NDArray[np.int_]) -> Floats:

@@ -27,8 +27,9 @@ def certificates(tree: xr.DataTree) -> tuple[Table, ...]:
         found = [leaf[name] for name in CERTIFICATES if name in leaf]
         if found:
             worst = max(float(each.fillna(0.0).max()) for each in found)
-            bar = cells.bar(dtype_of(leaf))
-            verdict = "agrees" if worst <= bar else "does not agree: no measure is made from it"
+            bar, limit = cells.bar(dtype_of(leaf)), cells.limit(dtype_of(leaf))
+            verdict = "agrees" if worst <= bar else "agrees, with more rounding than usual"
+            verdict = verdict if worst <= limit else "does not agree: no measure is made from it"
             rows.append((node.path, *(_written(each) for each in found), f"{bar:.0e}", verdict))
     caption = "Certificate: the gradients inside each layer against the framework's own, relative error"
     return (Table(tuple(rows), ("layer", "weights", "time", "allowed", ""), caption),) if rows else ()

@@ -10,7 +10,7 @@ import xarray as xr
 from throughtime import plots
 from throughtime._errors import ThroughTimeError
 from throughtime._report.sampled import few
-from throughtime._schema import WEIGHTS, states
+from throughtime._schema import WEIGHTS, keeps_norms, states
 from throughtime._schema import layer as one_layer
 from throughtime.picture import Picture
 from throughtime.plots.data import last_step
@@ -103,6 +103,8 @@ def _over_training(run: xr.DataTree) -> Iterator[tuple[str, Callable[[], Picture
             yield f"{_words(quantity)} while training", partial(plots.evolution, run, quantity)
     if "lag_ratio" in leaf:
         yield "Signal by lag while training", partial(plots.evolution, run, "lag_ratio")
+    if keeps_norms(leaf):
+        yield "Weights while training", partial(plots.weights, run)
 
 
 def _heatmap(tree: xr.DataTree, quantity: str, sliders: tuple[str, ...]) -> Callable[[], Picture]:

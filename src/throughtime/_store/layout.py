@@ -10,33 +10,15 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+import zarr
 
 from throughtime._errors import StoreError
-from throughtime._store.stored_array import COMPRESSION, steps_a_chunk
+from throughtime._store.codecs import COMPRESSION, checksum
+from throughtime._store.names import folder_of, folder_of_layer
+from throughtime._store.schema import COMMIT, DIGEST, HEAD, NAME, NO_DIGEST, STEP
+from throughtime._store.stored_array import steps_a_chunk
 
 Attributes = Mapping[str, str | int | float]
-
-VERSION = 1  # of how runs are laid out
-STEP = "step"
-COMMIT = "zarr.json"
-
-
-def committed(file: Path) -> dict[str, Any]:
-    return known(file.read_text("utf-8"), file.parent)
-
-
-def known(text: str, path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read what is committed, if it is a run's and of a layout that this version knows."""
-    document: dict[str, Any] = json.loads(text)
-    version = document.get("attributes", {}).get("throughtime_run")
-    if version is None:
-        raise StoreError(f"{path} is no run of throughtime, though it is Zarr. Give another path.")
-    if version > VERSION:
-        raise StoreError(
-            f"{path} was written by a newer throughtime (layout {version}, this one knows {VERSION}): "
-            "pip install --upgrade throughtime."
-        )
-    return document
 
 
 def empty_document(attributes: Attributes) -> dict[str, Any]:
@@ -61,7 +43,7 @@ def plain_attributes(attributes: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def variables_of(tree: xr.DataTree) -> Iterator[tuple[str, xr.Variable]]:
-    """Yield the variables of leaves and of the root by their keys in the store."""
+    """Yield the variables of leaves and of the root by their paths."""
     for node in tree.subtree:
         for name, array in node.to_dataset(inherit=False).data_vars.items():
             yield f"{node.path}/{name}".strip("/"), array.variable
@@ -77,12 +59,11 @@ def parents(key: str) -> list[str]:
     return ["/".join(parts[: place + 1]) for place in range(len(parts))]
 
 
-def new_array(group: Any, key: str, variable: xr.Variable) -> None:
-    """Make an array without steps for what one step has."""
+def new_array(group: Any, path: str, variable: xr.Variable) -> str:
+    """Make an array without steps for what one step has; return its key in the store."""
     if variable.dtype.kind not in "biufc":
-        raise StoreError(f"{key} is of {variable.dtype}; a run holds numbers and booleans.")
-    is_float = variable.dtype.kind in "fc"
-    steps = steps_a_chunk(variable.nbytes)
+        raise StoreError(f"{path} is of {variable.dtype}; a run holds numbers and booleans.")
+    key, is_float, steps = folder_of(path), variable.dtype.kind in "fc", steps_a_chunk(variable.nbytes)
     group.create_array(
         key,
         shape=(0, *variable.shape),
@@ -90,32 +71,65 @@ def new_array(group: Any, key: str, variable: xr.Variable) -> None:
         dtype=variable.dtype,
         dimension_names=(STEP, *map(str, variable.dims)),
         fill_value=np.nan if is_float else None,
-        compressors=[COMPRESSION] if steps == 1 else None,  # steps are written into a chunk that they share
-        attributes=plain_attributes(variable.attrs),
+        compressors=COMPRESSION if steps == 1 else None,  # steps are written into a chunk that they share
+        attributes=named_attributes(variable.attrs, path, key),
         overwrite=True,  # of what a first step left that was never committed
     )
+    return key
 
 
-def new_labels(group: Any, key: str, variable: xr.Variable) -> None:
+def new_labels(group: Any, path: str, variable: xr.Variable) -> str:
     """Write a coordinate; labels of text are no fixed-width strings, which Zarr v3 has none of."""
-    is_text = variable.dtype.kind in "OUT"
+    is_text, key = variable.dtype.kind not in "biufc", folder_of(path)
     array = group.create_array(
         key,
         shape=variable.shape,
         chunks=tuple(max(1, size) for size in variable.shape),
         dtype="string" if is_text else variable.dtype,
         dimension_names=tuple(map(str, variable.dims)),
-        attributes=plain_attributes(variable.attrs),
+        compressors=COMPRESSION[-1:],
+        config={"write_empty_chunks": True},
+        attributes=named_attributes(variable.attrs, path, key),
         overwrite=True,
     )
-    array[...] = variable.values.astype(object) if is_text else variable.values
+    array[...] = variable.values.astype(str).astype(object) if is_text else variable.values
+    return key
+
+
+def new_group(group: Any, node: xr.DataTree) -> None:
+    path = node.path[1:]
+    key = folder_of_layer(path)
+    group.require_group(key).attrs.put(named_attributes(node.attrs, path, key))
+
+
+def named_attributes(attributes: Mapping[Any, Any], path: str, key: str) -> dict[str, Any]:
+    """Give attributes, and the name of what lies in a folder of another name."""
+    name = path.rpartition("/")[2]
+    return {**plain_attributes(attributes), **({} if name == key.rpartition("/")[2] else {NAME: name})}
+
+
+def new_nodes(path: Path, tree: xr.DataTree, variables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Make groups and empty arrays, and write labels; return the metadata of all by key."""
+    group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
+    keys = []
+    for node in tree.subtree:
+        if node is not tree:
+            new_group(group, node)
+        for name, coordinate in node.to_dataset(inherit=False).coords.items():
+            keys.append(new_labels(group, f"{node.path}/{name}".strip("/"), coordinate.variable))
+    keys += [new_array(group, name, variable) for name, variable in variables.items()]
+    nodes = {*keys, *(parent for key in keys for parent in parents(key))}
+    return {key: node_of(path, key) for key in sorted(nodes)}
 
 
 class Commit:
     """The root's `zarr.json` as text: what never changes is put into JSON once, not at every step."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
-        self._attributes = {key: each for key, each in document["attributes"].items() if key != "n_steps"}
+        attributes = {
+            key: each for key, each in document["attributes"].items() if key not in ("n_steps", DIGEST)
+        }
+        self._attributes = json.dumps(attributes)[1:-1]
         metadata = document["consolidated_metadata"]["metadata"]
         # zarr nests what it reads by runs of neighbours: what lies in one group has to stand together.
         ordered = sorted(metadata, key=lambda key: (key.count("/"), key))
@@ -127,18 +141,26 @@ class Commit:
         return text[1:]
 
     def text(self, count: int, shapes: Mapping[str, tuple[int, ...]]) -> str:
-        """Say that so many steps are there, in arrays of these shapes; what has no shape is a group."""
-        attributes = json.dumps({**self._attributes, "n_steps": count})
+        """Say that so many steps are there, in arrays of these shapes; what has no shape is a group.
+
+        The checksum at the beginning is of all of the text, with zeros in its own place.
+        """
         nodes = ", ".join(
-            f'{key_text}: {{"shape": {json.dumps(shapes[key])}, {rest}'
-            if key in shapes
-            else f"{key_text}: {{{rest}"
+            f'{key_text}: {{"shape": {[*shapes[key]]}, {rest}' if key in shapes else f"{key_text}: {{{rest}"
             for key, key_text, rest in self._parts
         )
-        return (
-            f'{{"zarr_format": 3, "node_type": "group", "attributes": {attributes}, "consolidated_metadata": '
+        more = f", {self._attributes}" if self._attributes else ""
+        rest = (
+            f'"{more}, "n_steps": {count}}}, "consolidated_metadata": '
             f'{{"kind": "inline", "must_understand": false, "metadata": {{{nodes}}}}}}}'
         )
+        return f"{HEAD}{checksum(f'{HEAD}{NO_DIGEST}{rest}'.encode()):08x}{rest}"
+
+
+def node_of(path: Path, key: str) -> dict[str, Any]:
+    """Read a node's own metadata, as Zarr has just written it."""
+    metadata: dict[str, Any] = json.loads((path / key / COMMIT).read_text("utf-8"))
+    return metadata
 
 
 def replace_file(file: Path, text: str, *, durable: bool) -> None:

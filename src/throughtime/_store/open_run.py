@@ -1,26 +1,32 @@
-"""Reads a run: it is plain Zarr, opened lazily by xarray."""
+"""Reads a run: it is plain Zarr, looked at once when it is opened, and read lazily."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile, is_zipfile
+from uuid import uuid4
 
 import xarray as xr
-import zarr
 
 from throughtime._arguments import takes
-from throughtime._errors import StoreError
-from throughtime._store.layout import COMMIT, known
+from throughtime._errors import StoreError, warn
+from throughtime._store.files import Files, Zip, files_at
+from throughtime._store.reading import StoredValues, lazy
+from throughtime._store.schema import COMMIT, DIGEST, NAME, STEP, SUMS
+from throughtime._store.validate import Committed, validated
+
+_OURS = {SUMS, DIGEST, NAME, "_FillValue"}  # attributes that are of the store, not of the model
 
 
 @takes(StoreError)
 def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
     """Open a run as a tree with a `step` dim, lazily: arrays are read when they are used.
 
-    Works while the run is written, and shows what was committed when it was opened. It is plain Zarr:
-    `xarray.open_datatree(path, engine="zarr", chunks={})` does the same.
+    Works while the run is written, and shows what was committed when it was opened. A run is plain Zarr:
+    `xarray.open_datatree(path, engine="zarr", chunks={})` reads the same, without a look at whether names,
+    sizes and files are what a run may have.
 
     Parameters
     ----------
@@ -30,13 +36,14 @@ def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
     Returns
     -------
     DataTree
-        As `capture` returns it, each variable with `step` first. The root has what the training loop told
-        of its own gradients, if it did: `gradient_norm`, `clip_ratio` and more, see `Monitor.step`.
+        As `capture` returns it, each variable with `step` first. The root has the training loop's own
+        gradient norms, if it gave them: `gradient_norm`, `clip_ratio` and more, see `Monitor.step`.
 
     Raises
     ------
     StoreError
-        There is no run, or one of a newer version.
+        There is no run, one of a newer version, or one that is damaged or unsafe to open. Using an array
+        whose file is damaged raises it, too, and names variable and steps.
 
     Examples
     --------
@@ -49,22 +56,92 @@ def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
     ...     dict(open_run(f"{folder}/run.zarr")["rnn"]["hidden_gradient"].sizes)
     {'step': 2, 'sample': 1, 'time': 50, 'unit': 4}
     """
-    if is_zipfile(path):
-        return _in_zip(path)
-    file = Path(path) / COMMIT
-    if not file.exists():
+    files, commit = opened(path)
+    if commit.digest is False:
+        warn(
+            f"{path}/{COMMIT} was changed after it was written. `throughtime check` looks at all of the run."
+        )
+    return tree_of(files, commit, path, in_chunks=True)
+
+
+def opened(path: str | os.PathLike[str]) -> tuple[Files, Committed]:
+    """Find a run and check what it says of itself: for all that read one.
+
+    Raises
+    ------
+    StoreError
+    """
+    try:
+        files = files_at(Path(path))
+    except (OSError, ValueError, TypeError) as error:
+        raise StoreError(f"{path!s:.300} cannot be opened as a run: {error}.") from None
+    if files is None:
         raise StoreError(f"There is no run at {path}: no {COMMIT} in it. A monitor makes one.")
-    known(file.read_text("utf-8"), path)
-    return xr.open_datatree(path, engine="zarr", consolidated=True, chunks={})
+    if isinstance(files, Zip) and not files.has(COMMIT):
+        raise StoreError(
+            f"{path} has no {COMMIT} at its top: zip what is in the run's folder, not the folder itself: "
+            "cd run.zarr && zip -r ../run.zip ."
+        )
+    return files, validated(files, path)
 
 
-def _in_zip(path: str | os.PathLike[str]) -> xr.DataTree:
-    with ZipFile(path) as archive:
-        if COMMIT not in archive.namelist():
-            raise StoreError(
-                f"{path} has no {COMMIT} at its top: zip what is in the run's folder, not the folder itself: "
-                "cd run.zarr && zip -r ../run.zip ."
-            )
-        known(archive.read(COMMIT).decode("utf-8"), path)
-    store: Any = zarr.storage.ZipStore(Path(path), mode="r")
-    return xr.open_datatree(store, engine="zarr", consolidated=True, chunks={})
+def tree_of(files: Files, commit: Committed, path: Any, *, in_chunks: bool) -> xr.DataTree:
+    """Make the tree; nothing but labels is read.
+
+    Raises
+    ------
+    StoreError
+        Labels are damaged.
+    """
+    growing = commit.arrays.get(STEP)
+    steps = StoredValues(files, growing, path).read() if growing is not None else ()
+    groups: dict[str, dict[str, xr.Variable]] = {"": {}}
+    token = uuid4().hex
+    for key, layout in commit.arrays.items():
+        values = StoredValues(files, layout, path, steps)
+        attributes = _attributes(layout.metadata)
+        if not layout.grows:
+            variable = xr.Variable(layout.dims, values.read(), attributes)
+        else:
+            variable = lazy(values, layout, attributes)
+            if in_chunks and key != STEP:
+                chunks = dict(zip(layout.dims, layout.chunk, strict=True))
+                variable = variable.chunk(chunks, name=f"{key}-{token}-")
+        groups.setdefault(key.rpartition("/")[0], {})[_name(key, layout.metadata)] = variable
+    try:
+        return _nested(commit.document, groups, steps)
+    except (ValueError, KeyError) as error:  # two names that are one
+        raise StoreError(f"{path} is damaged: its layers do not make a tree: {error}.") from None
+
+
+def _nested(
+    document: Mapping[str, Any], groups: Mapping[str, dict[str, xr.Variable]], steps: Any
+) -> xr.DataTree:
+    nodes = {"": document, **document["consolidated_metadata"]["metadata"]}
+    names = {key: _name(key, node) for key, node in nodes.items() if node["node_type"] == "group"}
+    # Where a layer is called step, the root cannot have a coordinate of that name: each layer has its own.
+    is_taken = STEP in names.values()
+
+    def node(path: str) -> xr.DataTree:
+        variables = dict(groups.get(path, {}))
+        if is_taken:
+            variables.pop(STEP, None)
+            if path and any(STEP in each.dims for each in variables.values()):
+                variables[STEP] = xr.Variable((STEP,), steps)
+        inner = [key for key in names if key and key.rpartition("/")[0] == path]
+        children = {names[key]: node(key) for key in inner}
+        if len(children) < len(inner) or {*children} & {*variables}:
+            raise ValueError(f"a name in {path or 'the root'} is there twice")
+        labels = [name for name, each in variables.items() if STEP not in each.dims]
+        dataset = xr.Dataset(variables, attrs=_attributes(nodes[path])).set_coords(labels)
+        return xr.DataTree(dataset, children=children)
+
+    return node("")
+
+
+def _name(key: str, node: Mapping[str, Any]) -> str:
+    return str(node["attributes"].get(NAME, key.rpartition("/")[2]))
+
+
+def _attributes(node: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in node["attributes"].items() if name not in _OURS}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from throughtime._store.layout import COMMIT, committed
+from throughtime._store.files import Folder
 from throughtime._store.lock import Lock
+from throughtime._store.schema import COMMIT
+from throughtime._store.validate import validated
 
 
 def remove_run(path: Path) -> None:
@@ -20,7 +22,7 @@ def remove_run(path: Path) -> None:
     whole = path.resolve()
     aside = whole.with_name(f".{whole.name}.removed")
     if (whole / COMMIT).exists():
-        committed(whole / COMMIT)  # refuses what is no run
+        validated(Folder(whole), path)  # refuses what is no run
         lock = Lock(whole)
         try:
             shutil.rmtree(aside, ignore_errors=True)  # of a removal that was killed

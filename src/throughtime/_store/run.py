@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,25 +13,26 @@ import xarray as xr
 import zarr
 
 from throughtime._errors import StoreError
+from throughtime._store.files import DamageError, Folder
 from throughtime._store.layout import (
-    COMMIT,
-    STEP,
-    VERSION,
     Attributes,
     Commit,
-    committed,
     empty_document,
     is_optional,
     new_array,
-    new_labels,
-    parents,
+    new_nodes,
+    node_of,
     plain_attributes,
     replace_file,
     variables_of,
 )
 from throughtime._store.lock import Lock
+from throughtime._store.names import folder_of
+from throughtime._store.schema import COMMIT, STEP, SUMS, VERSION
 from throughtime._store.stored_array import StoredArray
+from throughtime._store.sums import Sums
 from throughtime._store.thinning import finish_thinning, write_thinned
+from throughtime._store.validate import validated
 
 
 class Labelled(Protocol):
@@ -91,10 +91,11 @@ class Run:
                 self._inode = self.path.stat().st_ino
                 self._commit(0)
             else:
+                Folder(self.path).check_regular()  # before anything is cut back
                 self._roll_back()
         except BaseException as error:
             self._lock.release()
-            if isinstance(error, OSError) and not isinstance(error, StoreError):
+            if isinstance(error, OSError | DamageError) and not isinstance(error, StoreError):
                 raise StoreError(f"{self.path} cannot be written: {error}. Give another path.") from error
             raise
 
@@ -137,12 +138,21 @@ class Run:
     def append_arrays(self, arrays: Mapping[str, Labelled], step: int) -> None:
         """Commit the arrays of one capture, by their keys in the store; see `append`, which came before."""
         self._check_place()
-        self.check(arrays, step)
+        stored = {folder_of(path): each for path, each in arrays.items()}
+        self._check(stored, step)
         try:
-            self._add_late({key: each for key, each in arrays.items() if key not in self._arrays})
-            told = {**arrays, STEP: xr.Variable((), np.int64(step))}
-            for key, array in self._arrays.items():
-                array.append(np.asarray(told[key].values)[None] if key in told else array.missing(1))
+            if not stored.keys() <= self._arrays.keys():
+                self._add_late(
+                    {path: each for path, each in arrays.items() if folder_of(path) not in self._arrays}
+                )
+            stored[STEP] = xr.Variable((), np.int64(step))
+            rows = {
+                key: np.asarray(stored[key].values)[None] if key in stored else array.missing(1)
+                for key, array in self._arrays.items()
+            }
+            for key, row in rows.items():
+                self._arrays[key].append(row)
+            self._sums.append(self._arrays, rows)
             self._commit(len(self.steps) + 1)
             self.steps.append(step)
         except BaseException:
@@ -151,7 +161,7 @@ class Run:
 
     def last(self, key: str) -> Any:
         """Read a variable at the last committed step; None where there is none."""
-        count, array = len(self.steps), self._arrays.get(key)
+        count, array = len(self.steps), self._arrays.get(folder_of(key))
         return array.read(count - 1, count)[0] if array is not None and count else None
 
     def annotate(self, attributes: Attributes) -> None:
@@ -166,7 +176,7 @@ class Run:
         The smaller run is written beside and takes the place of this one when it is whole. What others have
         opened lazily before has to be opened again.
         """
-        write_thinned(self.path, self._document, self._arrays)
+        write_thinned(self.path, self._document, self._arrays, self._sums.arrays)
         self._roll_back()
 
     def close(self) -> None:
@@ -191,7 +201,13 @@ class Run:
             if self.path.is_dir() and any(each.suffix != ".tmp" for each in self.path.iterdir()):
                 raise StoreError(f"{self.path} holds other files. A run needs a folder of its own.")
             return None
-        return committed(file)
+        found = validated(Folder(self.path), self.path)
+        if found.digest is False:
+            raise StoreError(
+                f"{file} was changed after it was written: nothing is added to it. `throughtime check` names "
+                "what is damaged. Give another path."
+            )
+        return found.document
 
     def check(self, arrays: Mapping[str, Labelled], step: int) -> None:
         """Refuse what `append` would refuse.
@@ -200,13 +216,16 @@ class Run:
         ------
         StoreError
         """
+        self._check({folder_of(path): each for path, each in arrays.items()}, step)
+
+    def _check(self, arrays: Mapping[str, Labelled], step: int) -> None:
         if self.steps and step <= self.steps[-1]:
             raise StoreError(f"Step {step} does not come after {self.steps[-1]}, the last of {self.path}.")
         known, given = ({key for key in keys if not is_optional(key)} for keys in (self._arrays, arrays))
         if known and known != given:
             differing = ", ".join(sorted(known ^ given))
             raise StoreError(f"{self.path} holds other variables than step {step}: {differing}.")
-        for key in self._arrays.keys() & arrays.keys():
+        for key in [key for key in self._arrays if key in arrays]:
             array, held = arrays[key], self._arrays[key]
             dims, dtype = (STEP, *array.dims), array.dtype
             if (held.dims, held.dtype) != (dims, dtype):
@@ -229,34 +248,24 @@ class Run:
     def _create(self, tree: xr.DataTree, variables: Mapping[str, Labelled]) -> None:
         """Make groups and empty arrays, and write labels."""
         self._document["attributes"].update(plain_attributes(tree.attrs))
-        group = zarr.open_group(str(self.path), mode="r+", use_consolidated=False)
-        made: dict[str, Any] = {STEP: xr.Variable((), np.int64(0)), **variables}
-        labels = []
-        for node in tree.subtree:
-            if node is not tree:
-                group.require_group(node.path[1:]).attrs.put(plain_attributes(node.attrs))
-            for name, coordinate in node.to_dataset(inherit=False).coords.items():
-                labels.append(f"{node.path}/{name}"[1:].lstrip("/"))
-                new_labels(group, labels[-1], coordinate.variable)
-        for key, variable in made.items():
-            new_array(group, key, variable)
-        keys = [*labels, *made]
-        nodes = {*keys, *(parent for key in keys for parent in parents(key))}
-        metadata = {key: json.loads((self.path / key / COMMIT).read_text("utf-8")) for key in nodes}
+        metadata = new_nodes(self.path, tree, {STEP: xr.Variable((), np.int64(0)), **variables})
         self._document["consolidated_metadata"]["metadata"] = metadata
+        self._document["attributes"][SUMS] = []
         self._take_arrays()
+        self._sums.begin(self._arrays, 0)
+        self._commit_file = Commit(self._document)
 
     def _add_late(self, variables: Mapping[str, Labelled]) -> None:
         """Make arrays for what is told only now; earlier steps read as NaN there."""
-        if not variables:
-            return
         group = zarr.open_group(str(self.path), mode="r+", use_consolidated=False)
-        for key, variable in variables.items():
-            new_array(group, key, xr.Variable(variable.dims, variable.values))
-            metadata = json.loads((self.path / key / COMMIT).read_text("utf-8"))
+        late = {}
+        for path, variable in variables.items():
+            key = new_array(group, path, xr.Variable(variable.dims, variable.values))
+            metadata = node_of(self.path, key)
             self._document["consolidated_metadata"]["metadata"][key] = metadata
-            self._arrays[key] = array = StoredArray(self.path / key, metadata)
+            self._arrays[key] = late[key] = array = StoredArray(self.path / key, metadata)
             array.append(array.missing(len(self.steps)))
+        self._sums.begin(late, len(self.steps))
         self._commit_file = Commit(self._document)
 
     def _take_arrays(self) -> None:
@@ -266,6 +275,8 @@ class Run:
         growing = {key: each for key, each in known.items() if each["dimension_names"][:1] == [STEP]}
         self._arrays = {key: StoredArray(self.path / key, each) for key, each in growing.items()}
         self._shapes = {key: tuple(each["shape"]) for key, each in known.items() if key not in growing}
+        attributes = self._document["attributes"]
+        self._sums = Sums(self.path, attributes.get(SUMS), attributes["n_steps"])
         self._commit_file = Commit(self._document)
 
     def _commit(self, count: int) -> None:
@@ -277,9 +288,10 @@ class Run:
 
     def _roll_back(self) -> None:
         """Cut every array back to what is committed."""
-        self._document, self._inode = committed(self.path / COMMIT), self.path.stat().st_ino
+        self._document = validated(Folder(self.path), self.path).document
+        self._inode = self.path.stat().st_ino
         self._take_arrays()
-        for array in self._arrays.values():
+        for array in (*self._arrays.values(), *self._sums.arrays.values()):
             array.cut()
         count = self._arrays[STEP].shape[0] if STEP in self._arrays else 0
         self.steps = [int(step) for step in self._arrays[STEP].read(0, count)] if count else []

@@ -16,18 +16,24 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import numcodecs
 import numpy as np
-import numpy.typing as npt
-from zarr.codecs import BloscCodec
 
 from throughtime._errors import StoreError
+from throughtime._store.codecs import (
+    COMPRESSED,
+    COMPRESSED_BEFORE,
+    PLAIN,
+    Array,
+    checksum,
+    compressed,
+    decoded,
+    empty_value,
+    row_checksums,
+)
+from throughtime._store.files import DamageError
+from throughtime._store.schema import ArrayLayout
 
-COMPRESSION = BloscCodec(cname="zstd", clevel=1, shuffle="shuffle")
-_CODEC = numcodecs.Blosc(cname="zstd", clevel=1, shuffle=numcodecs.Blosc.SHUFFLE)
 _CHUNK_BYTES, _MOST_STEPS = 32768, 256  # a chunk is written anew with each step that goes into it
-
-Array = npt.NDArray[Any]
 
 
 def steps_a_chunk(nbytes: int) -> int:
@@ -60,14 +66,11 @@ class StoredArray:
     def __init__(self, folder: Path, metadata: Mapping[str, Any]) -> None:
         self._folder, self.metadata = folder, metadata
         self._chunks = f"{folder}/c"
-        self.shape: tuple[int, ...] = tuple(metadata["shape"])
-        self.dims: tuple[str, ...] = tuple(metadata["dimension_names"])
-        self.dtype = np.dtype(metadata["data_type"]).newbyteorder("<")
-        codecs = [codec["name"] for codec in metadata["codecs"]]
-        self._is_plain = codecs == ["bytes"]
-        if not self._is_plain and codecs != ["bytes", "blosc"]:
+        layout = ArrayLayout(folder.name, metadata)
+        self.shape, self.dims, self.dtype, self._chunk = layout.shape, layout.dims, layout.dtype, layout.chunk
+        self._codecs, self.has_sums = layout.codecs, layout.has_sums
+        if self._codecs not in (PLAIN, COMPRESSED, COMPRESSED_BEFORE):
             raise StoreError(f"{folder} was packed or written by another program: nothing is added to it.")
-        self._chunk: tuple[int, ...] = tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"])
         self._last: Array | None = None  # all of the last chunk of steps, if more steps go into it
 
     @property
@@ -95,7 +98,13 @@ class StoredArray:
 
     def missing(self, steps: int) -> Array:
         """Make steps, (step, …), of which nothing is known: NaN, or 0."""
-        return np.full((steps, *self.shape[1:]), np.nan if self.dtype.kind in "fc" else 0, self.dtype)
+        return np.full((steps, *self.shape[1:]), empty_value(self.dtype), self.dtype)
+
+    def checksum(self, row: Array) -> int:
+        """Sum up one step, (1, …), as it is stored."""
+        if row.shape[1:] == self._chunk[1:]:
+            return checksum(row.tobytes())
+        return next(row_checksums(row, self._chunk[1:]))
 
     def read(self, start: int, stop: int) -> Array:
         """Read steps, (step, …)."""
@@ -134,8 +143,7 @@ class StoredArray:
 
     def _empty(self, sizes: tuple[int, ...]) -> Array:
         whole = [count * chunk for count, chunk in zip(self._grid(sizes), self._chunk[1:], strict=True)]
-        fill = np.nan if self.dtype.kind in "fc" else 0
-        return np.full((self._chunk[0], *whole), fill, self.dtype)
+        return np.full((self._chunk[0], *whole), empty_value(self.dtype), self.dtype)
 
     def _for_more(self, number: int, inside: int, sizes: tuple[int, ...]) -> Array:
         """Take the chunk of steps that the next one goes into, as wide as it has to be."""
@@ -163,7 +171,7 @@ class StoredArray:
 
     def _wrote_into(self, number: int, steps: Array, first: int, count: int) -> bool:
         """Write some steps into a chunk that is there, without touching those that are committed."""
-        if not self._is_plain or steps.shape != self._chunk:
+        if self._codecs != PLAIN or steps.shape != self._chunk:
             return False
         file = self._file(number, (0,) * (steps.ndim - 1))
         try:
@@ -174,18 +182,28 @@ class StoredArray:
 
     def _write(self, number: int, steps: Array) -> None:
         for column, part in self._parts(steps):
-            whole = np.ascontiguousarray(part)
-            put(self._file(number, column), whole.tobytes() if self._is_plain else _CODEC.encode(whole))
+            put(self._file(number, column), self._encoded(np.ascontiguousarray(part)))
+
+    def _encoded(self, chunk: Array) -> bytes:
+        if self._codecs == PLAIN:
+            return chunk.tobytes()
+        content = compressed(chunk)
+        return content if self._codecs == COMPRESSED else content[:-4]
 
     def _read(self, number: int) -> Array:
         """Read a chunk of steps; what it holds beyond the shape was never committed."""
         steps = self._empty(self.shape[1:])
         for column, part in self._parts(steps):
             file = Path(self._file(number, column))
-            if file.exists():
-                content = file.read_bytes()
-                values = np.frombuffer(content if self._is_plain else _CODEC.decode(content), self.dtype)
-                part[...] = values.reshape(self._chunk)
+            try:
+                part[...] = decoded(file.read_bytes(), self._codecs, self.dtype, self._chunk)
+            except FileNotFoundError:
+                if not any(column):  # others are there since a dim has grown
+                    raise StoreError(
+                        f"{file} is missing: the run is damaged, and cannot be continued."
+                    ) from None
+            except DamageError as error:
+                raise StoreError(f"{file} is damaged: {error}. The run cannot be continued.") from None
         return steps
 
 

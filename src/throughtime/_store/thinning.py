@@ -7,11 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from throughtime._store.layout import COMMIT, Commit, replace_file
+from throughtime._store.layout import Commit, replace_file
+from throughtime._store.schema import COMMIT
 from throughtime._store.stored_array import StoredArray
 
 
-def write_thinned(path: Path, document: Mapping[str, Any], arrays: Mapping[str, StoredArray]) -> None:
+def write_thinned(
+    path: Path,
+    document: Mapping[str, Any],
+    arrays: Mapping[str, StoredArray],
+    sums: Mapping[str, StoredArray],
+) -> None:
     """Put a run with the first, third, … of its steps in the place of the whole one.
 
     Parameters
@@ -22,11 +28,13 @@ def write_thinned(path: Path, document: Mapping[str, Any], arrays: Mapping[str, 
         What the root's `zarr.json` says.
     arrays : mapping of str to StoredArray
         What grows along `step`, by key.
+    sums : mapping of str to StoredArray
+        Their checksums.
     """
     beside, replaced = _beside(path, "thinning"), _beside(path, "full")
     shutil.rmtree(beside, ignore_errors=True)
     try:
-        _write_beside(beside, path, document, arrays)
+        _write_beside(beside, path, document, arrays, sums)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)  # a full disk needs its space
         raise
@@ -36,7 +44,11 @@ def write_thinned(path: Path, document: Mapping[str, Any], arrays: Mapping[str, 
 
 
 def _write_beside(
-    beside: Path, path: Path, document: Mapping[str, Any], arrays: Mapping[str, StoredArray]
+    beside: Path,
+    path: Path,
+    document: Mapping[str, Any],
+    arrays: Mapping[str, StoredArray],
+    sums: Mapping[str, StoredArray],
 ) -> None:
     beside.mkdir()
     shapes, count = {}, 0
@@ -50,15 +62,18 @@ def _write_beside(
         else:
             (beside / key).mkdir(parents=True, exist_ok=True)
             shutil.copy(path / key / COMMIT, beside / key / COMMIT)
+    for key, each in sums.items():
+        _every_second(each, beside / key, is_node=False)
     replace_file(beside / COMMIT, Commit(document).text(count, shapes), durable=True)
 
 
-def _every_second(array: StoredArray, folder: Path) -> StoredArray:
+def _every_second(array: StoredArray, folder: Path, *, is_node: bool = True) -> StoredArray:
     smaller = StoredArray(folder, {**array.metadata, "shape": [0, *array.shape[1:]]})
     at_once = 2 * array.steps_a_chunk
     for start in range(0, array.shape[0], at_once):
         smaller.append(array.read(start, min(start + at_once, array.shape[0]))[::2])
-    smaller.tell_shape()
+    if is_node:
+        smaller.tell_shape()
     return smaller
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
+from throughtime._restoring import Restored, Restorer
 
-@contextmanager
-def attributes_restored(holder: Any) -> Iterator[None]:
+_ABSENT = object()
+
+
+def attributes_restored(holder: Any) -> Restored:
     """Put an object's attributes back after the block, also when it raises or is interrupted.
 
     Examples
@@ -23,12 +24,16 @@ def attributes_restored(holder: Any) -> Iterator[None]:
     >>> vars(layer)
     {'seen': [1]}
     """
+    return Restored([attributes_restorer(holder)])
+
+
+def attributes_restorer(holder: Any) -> Restorer:
+    """Remember an object's attributes, and what the containers among them hold."""
     attributes = vars(holder)
     before = dict(attributes)
     contents = {name: _copy(value) for name, value in before.items() if _is_builtin_container(value)}
-    try:
-        yield
-    finally:
+
+    def restore() -> None:
         # Straight into the dictionary: setting attributes would pass through a framework's tracking.
         if attributes.keys() != before.keys() or any(attributes[name] is not before[name] for name in before):
             attributes.clear()
@@ -36,20 +41,26 @@ def attributes_restored(holder: Any) -> Iterator[None]:
         for name, content in contents.items():
             _refill(before[name], content)
 
+    return restore
 
-@contextmanager
-def replaced(holder: Any, name: str, value: Any) -> Iterator[None]:
+
+class replaced:  # noqa: N801 - a context, called like a function
     """Set an instance's attribute for the duration of the block, past any tracking of attributes."""
-    attributes = vars(holder)
-    existed, before = name in attributes, attributes.get(name)
-    attributes[name] = value
-    try:
-        yield
-    finally:
-        if existed:
-            attributes[name] = before
+
+    def __init__(self, holder: Any, name: str, value: Any) -> None:
+        self._attributes, self._name, self._value = vars(holder), name, value
+        self._before = self._attributes.get(name, _ABSENT)
+
+    def __enter__(self) -> None:
+        self._attributes[self._name] = self._value
+
+    def __exit__(self, *_: object) -> None:
+        if self._attributes.get(self._name) is not self._value:
+            return  # put back already, by whoever puts back all of them
+        if self._before is _ABSENT:
+            self._attributes.pop(self._name, None)
         else:
-            attributes.pop(name, None)
+            self._attributes[self._name] = self._before
 
 
 def _is_builtin_container(value: Any) -> bool:

@@ -33,7 +33,7 @@ def lightning_callback(monitor: Any, guarded: Callable[..., Any]) -> Any:
         def on_train_start(self, trainer: Any, pl_module: Any) -> None:
             self._seen = trainer.global_step
             if trainer.is_global_zero:
-                monitor.begin(pl_module)
+                monitor.begin(pl_module, optimizer=next(iter(trainer.optimizers), None))
 
         def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
             # Lightning clips after this, and has divided by the loss scale unless the optimizer does it.

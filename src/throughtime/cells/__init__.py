@@ -6,7 +6,7 @@ Adapters hand in a `Layer` and a `Pass`; `solve` gives every state, gate and gra
 
 from .activations import ACTIVATIONS, Activation, activation
 from .adjoint import solve
-from .certificate import bar, certificate_time, certificate_weights, summed_terms
+from .certificate import bar, certificate_time, certificate_weights, input_terms, limit, summed_terms
 from .contribution import step_contribution
 from .jacobians import step_jacobians
 from .lag import LagRows, lag_rows
@@ -27,7 +27,9 @@ __all__ = [
     "bar",
     "certificate_time",
     "certificate_weights",
+    "input_terms",
     "lag_rows",
+    "limit",
     "own_jacobians",
     "solve",
     "solve_own",

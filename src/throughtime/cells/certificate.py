@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,18 +16,28 @@ from .layer import Floats
 from .scan import blocks
 from .steps import squared_norm
 
-# Largest admissible error, and the spacing of numbers at 1. Half-precision frameworks' own gradients are
-# off by as much as these bars.
+
+class _Precision(NamedTuple):
+    """Both levels of the certificate, and the spacing of numbers at 1."""
+
+    bar: float
+    limit: float
+    epsilon: float
+
+
+# Above the bar rounding is unusually large, as in chaotic networks, which amplify it. The limit is the error
+# that could change an answer: thresholds are 1e-2, and in half precision, where the framework's own gradients
+# are off by as much as the bar, sizes are read in decades.
 _PRECISIONS = {
-    "float64": (1e-12, 2.0**-52),
-    "float32": (1e-5, 2.0**-23),
-    "float16": (1e-2, 2.0**-10),
-    "bfloat16": (5e-2, 2.0**-7),
+    "float64": _Precision(1e-12, 1e-6, 2.0**-52),
+    "float32": _Precision(1e-5, 1e-3, 2.0**-23),
+    "float16": _Precision(1e-2, 1e-1, 2.0**-10),
+    "bfloat16": _Precision(5e-2, 2e-1, 2.0**-7),
 }
 
 
 def bar(dtype: object) -> float:
-    """Error up to which a certificate passes, for a layer that computes in this precision.
+    """Error up to which a certificate passes without a word, for a layer that computes in this precision.
 
     Parameters
     ----------
@@ -42,7 +53,27 @@ def bar(dtype: object) -> float:
     >>> bar("float32")
     1e-05
     """
-    return _precision(dtype)[0]
+    return _precision(dtype).bar
+
+
+def limit(dtype: object) -> float:
+    """Error beyond which diagnostics refuse a layer; between `bar` and this they go on with a note.
+
+    Parameters
+    ----------
+    dtype : dtype or str
+        See `bar`.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> limit("float64"), limit("float32")
+    (1e-06, 0.001)
+    """
+    return _precision(dtype).limit
 
 
 def certificate_weights(
@@ -77,37 +108,36 @@ def certificate_weights(
         if not _comparable(ours, theirs):
             errors.append(np.inf)
         elif ours.any() or theirs.any():
-            largest, epsilon = _precision(autodiff[name].dtype if dtype is None else dtype)
-            floor = epsilon / largest * (terms or {}).get(name, 0.0)
+            precision = _precision(autodiff[name].dtype if dtype is None else dtype)
+            floor = precision.epsilon / precision.bar * (terms or {}).get(name, 0.0)
             error, size = _norms_by_rows(ours, theirs)
             errors.append(_ratio(error, max(size, floor)))
     return max(errors, default=np.nan)
 
 
-def summed_terms(contribution: Floats, hidden_before: Floats, inputs: Floats) -> dict[str, float]:
+def summed_terms(contribution: Floats, gate_gradient: Floats, inputs: Floats) -> dict[str, float]:
     """Σ over samples and steps of the size of each term of a weight's gradient.
 
     Parameters
     ----------
     contribution : ndarray (sample, time)
         ‖dU_(t)‖ = ‖h_{t-1}‖·‖dz_t‖.
-    hidden_before : ndarray (sample, time, unit)
+    gate_gradient : ndarray (sample, time, [gate,] unit)
+        dz_t.
     inputs : ndarray (sample, time, feature)
 
     Returns
     -------
     dict of str to float
-        By gradient. Kernel and biases have the terms ‖x_t‖·‖dz_t‖ and ‖dz_t‖; steps from h = 0, which
-        tell nothing of dz here, are left out: a floor that is a little too strict.
+        By gradient; the terms of kernel and biases are ‖x_t‖·‖dz_t‖ and ‖dz_t‖.
 
     Examples
     --------
     >>> import numpy as np
-    >>> summed_terms(np.full((1, 2), 6.0), np.full((1, 2, 1), 0.5), np.ones((1, 2, 1)))["bias_gradient"]
+    >>> summed_terms(np.full((1, 2), 6.0), np.full((1, 2, 1), 12.0), np.ones((1, 2, 1)))["bias_gradient"]
     24.0
     """
-    before, entering = (np.sqrt(squared_norm(values)) for values in (hidden_before, inputs))
-    sizes = np.divide(contribution, before, out=np.zeros_like(before), where=before > 0)
+    sizes, entering = _sizes(gate_gradient), _sizes(inputs)
     bias = float(sizes.sum())
     return {
         "recurrent_kernel_gradient": float(np.sum(contribution, dtype=np.float64)),
@@ -117,21 +147,56 @@ def summed_terms(contribution: Floats, hidden_before: Floats, inputs: Floats) ->
     }
 
 
-def certificate_time(computed: Floats, autodiff: Floats, *, dtype: object = None) -> float:
+def input_terms(gate_gradient: Floats, kernel: Floats) -> Floats:
+    """Size at each step of the terms that dL/dx_t = dz_t·Wᵀ sums up: ‖dz_t‖·‖W‖.
+
+    Parameters
+    ----------
+    gate_gradient : ndarray (sample, time, [gate,] unit)
+    kernel : ndarray (feature, [gate,] unit)
+
+    Returns
+    -------
+    ndarray (time)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> input_terms(np.full((1, 2, 4), 0.5), np.full((1, 4), 2.0))
+    array([4., 4.])
+    """
+    terms: Floats = np.sqrt(np.square(_sizes(gate_gradient)).sum(0)) * np.sqrt(np.square(kernel).sum())
+    return terms
+
+
+def _sizes(values: Floats) -> Floats:
+    """Norm of each step of each sample, in float64."""
+    squares = squared_norm(values)
+    sizes: Floats = np.sqrt(squares.reshape(*squares.shape[:2], -1).sum(-1, dtype=np.float64))
+    return sizes
+
+
+def certificate_time(
+    computed: Floats, autodiff: Floats, *, terms: Floats | None = None, dtype: object = None
+) -> float:
     """Largest relative error of the input's gradient at one step: sees a shifted or flipped time.
 
     Parameters
     ----------
     computed, autodiff : ndarray (sample, time, …)
+    terms : ndarray (time), optional
+        ‖dz_t‖·‖W‖, see `input_terms`: where they cancel, their rounding stays behind, which is no error.
     dtype : dtype or str, optional
         Precision of the layer; by default that of the autodiff gradient.
 
     Returns
     -------
     float
-        max over t of ‖computed_t − autodiff_t‖ / max(‖autodiff_t‖, eps·max_t‖autodiff_t‖), norms over
-        samples and features. Each step is judged by its own size, so vanishing steps count as well; one
-        below the rounding of the largest is judged by that. `nan` where both are 0 at every step.
+        max over t of ‖computed_t − autodiff_t‖ / max(‖autodiff_t‖, eps·max_t‖autodiff_t‖,
+        (eps/bar)·terms_t), norms over samples and features. Each step is judged by its own size, so
+        vanishing steps count as well; one below the rounding of the largest is judged by that. The last
+        floor lets the rounding of terms that cancel reach the bar and not more, as in the weights' part.
+        `nan` where both are 0 at every step.
     """
     ours, theirs = np.asarray(computed), np.asarray(autodiff)
     if not _comparable(ours, theirs):
@@ -142,8 +207,11 @@ def certificate_time(computed: Floats, autodiff: Floats, *, dtype: object = None
     runs = list(blocks(theirs.shape[1], theirs[:, :1].nbytes))
     sizes = np.concatenate([_norms(theirs[:, run], largest) for run in runs])
     errors = np.concatenate([_norms(ours[:, run] - theirs[:, run], largest) for run in runs])
-    floor = _precision(autodiff.dtype if dtype is None else dtype)[1] * sizes.max()
-    return max(map(_ratio, errors.tolist(), np.maximum(sizes, floor).tolist()))
+    precision = _precision(autodiff.dtype if dtype is None else dtype)
+    floor = np.maximum(sizes, precision.epsilon * sizes.max())
+    if terms is not None and largest:
+        floor = np.maximum(floor, precision.epsilon / precision.bar * np.asarray(terms) / largest)
+    return max(map(_ratio, errors.tolist(), floor.tolist()))
 
 
 def _comparable(ours: Floats, theirs: Floats) -> bool:
@@ -175,6 +243,6 @@ def _ratio(error: float, size: float) -> float:
     return error / size
 
 
-def _precision(dtype: object) -> tuple[float, float]:
+def _precision(dtype: object) -> _Precision:
     name = dtype if isinstance(dtype, str) else np.dtype(dtype).name  # type: ignore[call-overload]
     return _PRECISIONS[name]

@@ -12,7 +12,10 @@ import numpy as np
 import xarray as xr
 
 from throughtime._errors import ThroughTimeError
+from throughtime._optimizer import OptimizerStep
+from throughtime._thresholds import THROWN
 from throughtime.diagnostics import lyapunov_spectrum, recurrent_spectrum, saturation, timescale
+from throughtime.diagnostics.rules import Growth, saturated
 
 from .findings import Evidence, LayerDiagnosis, Remedy, Verdict
 from .words import SOURCES, number, percent, say, with_interval
@@ -22,12 +25,11 @@ _MOST_WORK = 1e9  # of Lyapunov exponents: the state's size cubed, times steps; 
 _LYAPUNOV_SAMPLES = 2
 _FLOOR = 10  # times the optimizer's epsilon
 _KEEPS_LENGTH = 0.95  # what a step leaves of a signal, from which on a kernel counts as keeping it
-_SATURATED = 0.5  # share of the steps at either end of a gate's range
 _WORTH_TELLING = 0.1  # share of the weights below it
 
 
-def evidence(layer: xr.Dataset, fitted: xr.Dataset | None, epsilon: float | None) -> tuple[Evidence, ...]:
-    """Measure all that there is to say about one direction of one layer."""
+def evidence(layer: xr.Dataset, fitted: xr.Dataset | None, optimizer: OptimizerStep) -> tuple[Evidence, ...]:
+    """Measure what explains the memory of one direction of one layer."""
     sources: tuple[Callable[[], Iterator[Evidence]], ...] = (
         lambda: _timescale(layer),
         lambda: _saturation(layer),
@@ -35,9 +37,23 @@ def evidence(layer: xr.Dataset, fitted: xr.Dataset | None, epsilon: float | None
         lambda: _decay(fitted),
         lambda: _lyapunov(layer),
         lambda: _spectrum(layer),
-        lambda: _floor(layer, epsilon),
+        lambda: _floor(layer, optimizer.epsilon),
     )
     return tuple(each for source in sources for each in _those_there(source))
+
+
+def of_growth(grown: Growth, step: float) -> Iterator[Evidence]:
+    """Report gradients that grow within the window, and a step that is large beside the weights."""
+    if not grown.is_sure:
+        return
+    yield Evidence("growth", grown.factor, say("growth", lag=grown.lag, factor=number(grown.factor)))
+    if step >= THROWN:
+        yield Evidence("step", step, say("step", step=number(step)))
+
+
+def optimizer_in_words(optimizer: OptimizerStep) -> str:
+    """Name what the next step is made by."""
+    return say("optimizer" if optimizer.is_known else "optimizer_assumed", rate=number(optimizer.rate))
 
 
 def _those_there(source: Callable[[], Iterator[Evidence]]) -> list[Evidence]:
@@ -50,18 +66,22 @@ def _those_there(source: Callable[[], Iterator[Evidence]]) -> list[Evidence]:
 def _timescale(layer: xr.Dataset) -> Iterator[Evidence]:
     steps = timescale(layer).values
     median, p90, largest = (float(np.quantile(steps, q, method="nearest")) for q in (0.5, 0.9, 1.0))
-    told = {name: number(value) for name, value in (("median", median), ("p90", p90), ("largest", largest))}
-    yield Evidence("timescale", largest, say("timescale", **told))
+    values = {"median": number(median), "p90": number(p90), "largest": number(largest)}
+    yield Evidence("timescale", largest, say("timescale", **values))
 
 
 def _saturation(layer: xr.Dataset) -> Iterator[Evidence]:
     found = saturation(layer)
     shares = found.mean([dim for dim in found.dims if dim != "gate"])
-    for gate in map(str, shares["gate"].values):
-        left, right = (float(shares[side].sel(gate=gate)) for side in ("left", "right"))
-        if gate != "candidate" and left + right >= _SATURATED:
-            text = say("saturation", gate=gate, left=percent(left), right=percent(right))
-            yield Evidence(f"saturation_{gate}", left + right, text)
+    yield from of_saturation(shares["left"], shares["right"], str(layer.attrs.get("kind")))
+
+
+def of_saturation(left: xr.DataArray, right: xr.DataArray, kind: str) -> Iterator[Evidence]:
+    """Report gates at one end of their range, from the share of their values there (gate)."""
+    gates = [str(gate) for gate in left["gate"].values]
+    for gate, end, share in saturated(left.values, right.values, gates, kind):
+        text = say("saturation", gate=gate, end=end, share=percent(share))
+        yield Evidence(f"saturation_{gate}", share, text)
 
 
 def _forget_bias(layer: xr.Dataset) -> Iterator[Evidence]:
@@ -96,8 +116,8 @@ def _spectrum(layer: xr.Dataset) -> Iterator[Evidence]:
     radius, largest = found["spectral_radius"], float(found["largest_singular_value"].max())
     if "gate" in radius.dims:
         each = zip(map(str, radius["gate"].values), radius.values, strict=True)
-        told = ", ".join(f"{gate} {number(float(value))}" for gate, value in each)
-        text = say("spectrum_of_gates", told=told)
+        radii = ", ".join(f"{gate} {number(float(value))}" for gate, value in each)
+        text = say("spectrum_of_gates", radii=radii)
     else:
         text = say("spectrum", radius=number(float(radius)), sigma=number(largest))
     yield Evidence("spectrum", float(radius.max()), text)
@@ -112,20 +132,21 @@ def _floor(layer: xr.Dataset, epsilon: float | None) -> Iterator[Evidence]:
     yield Evidence("optimizer_floor", below, say("floor", share=percent(below), epsilon=number(epsilon)))
 
 
-def remedies(layer: LayerDiagnosis, verdict: Verdict, lag: int) -> Iterator[Remedy]:
+def remedies(
+    layer: LayerDiagnosis, verdict: Verdict, lag: int | None, optimizer: OptimizerStep
+) -> Iterator[Remedy]:
     """Name what may help one layer, each with what it rests on.
 
     Parameters
     ----------
-    lag : int
-        That the caller says the task needs.
+    lag : int or None
+        That the task needs, where the caller named it and the loss is not solved.
     """
     known = {each.name: each for each in layer.why}
-    if verdict is Verdict.UNSTABLE:
-        if "decay_rate" in known:
-            yield _remedy("remedy_clipping", known["decay_rate"])
-        return
-    if verdict not in (Verdict.NO_EVIDENCE, Verdict.WEAK_SIGNAL):
+    throws = "step" in known and optimizer.is_known
+    if "growth" in known and not optimizer.clips and (verdict is Verdict.UNSTABLE or throws):
+        yield _remedy("remedy_clipping", known.get("step", known["growth"]))
+    if lag is None or verdict not in (Verdict.NO_EVIDENCE, Verdict.WEAK_SIGNAL):
         return
     scale, bias = known.get("timescale"), known.get("forget_bias")
     radius, rate = known.get("spectrum"), known.get("decay_rate")
@@ -141,6 +162,12 @@ def remedies(layer: LayerDiagnosis, verdict: Verdict, lag: int) -> Iterator[Reme
     floor = known.get("optimizer_floor")
     if floor is not None and floor.value > 0.5:
         yield _remedy("remedy_epsilon", floor)
+
+
+def reading_remedy(path: str) -> Remedy:
+    """Name how to read a layer that is read after its first step only."""
+    key = "remedy_ends" if path.endswith("]") else "remedy_last_step"
+    return Remedy(say(key), say("misread", layer=path), SOURCES[key])
 
 
 def window_remedy(lag: int, longest: int) -> Remedy:

@@ -1,16 +1,18 @@
-"""The verdict from each layer's answers, and the sentences it is told in."""
+"""The verdict from each layer's answers, and its sentences."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
 import xarray as xr
 
+from throughtime.diagnostics.rules import has_risen
+
 from . import causes, integrity, measure
-from .findings import NO, NOT_MEASURED, UNCLEAR, YES, Answer, Found, LayerDiagnosis, Remedy, Verdict
-from .words import number, percent, say, with_interval
+from .findings import NO, NOT_MEASURED, UNCLEAR, YES, Answer, Asked, Found, LayerDiagnosis, Verdict
+from .words import listed, number, percent, say, size, with_interval
 
 _FIRST = (
     Verdict.UNSTABLE,
@@ -38,28 +40,37 @@ def verdict_of(used: Answer, reached: Answer) -> Verdict:
 
 
 def concluded(
-    found: Found,
-    directions: Mapping[str, xr.Dataset],
-    *,
-    solved: float | None,
-    leaves: Mapping[str, xr.Dataset],
+    found: Found, directions: Mapping[str, xr.Dataset], *, asked: Asked, leaves: Mapping[str, xr.Dataset]
 ) -> Found:
     """Complete what was found by the verdict on the model, its sentences, notes and remedies."""
     counted = _counted(found.layers)
     verdict = min((layer.verdict for layer in counted.values()), key=_FIRST.index)
     path = _deciding(counted, verdict)
     found = replace(found, verdict=verdict, why=found.layers[path].why)
-    sentences = [*_sentences(found, path, leaves)]
-    is_solved = solved is not None and found.loss <= solved
+    misread = misread_layers(directions)
+    sentences = [*_sentences(found, path, asked, leaves), *misread.values()]
+    is_solved = asked.solved is not None and found.loss <= asked.solved
     if is_solved:
-        sentences.append(say("solved", loss=number(found.loss), solved=number(float(solved or 0.0))))
-    remedies: dict[str, Remedy] = {}
-    if found.dependency_length is not None and solved is not None and not is_solved:
+        sentences.append(say("solved", loss=number(found.loss), solved=number(float(asked.solved or 0.0))))
+    proposed = [causes.reading_remedy(each) for each in misread]
+    if not is_solved:
+        lag = found.dependency_length if asked.solved is not None else None
         for layer in counted.values():
-            for each in causes.remedies(layer, verdict, found.dependency_length):
-                remedies.setdefault(each.text, each)
-    notes = (*found.notes, *notes_of(found, directions))
-    return replace(found, sentences=tuple(sentences), remedies=tuple(remedies.values()), notes=notes)
+            proposed += causes.remedies(layer, verdict, lag, asked.optimizer)
+    remedies = {each.text: each for each in reversed(proposed)}
+    notes = (*found.notes, *notes_of(found, directions, misread))
+    return replace(
+        found, sentences=tuple(sentences), remedies=tuple(reversed(remedies.values())), notes=notes
+    )
+
+
+def misread_layers(directions: Mapping[str, xr.Dataset]) -> dict[str, str]:
+    """Write which layers are read after their first step only, by path."""
+    return {
+        path: say("first_step_only", layer=path, way="this direction" if path.endswith("]") else "it")
+        for path, leaf in directions.items()
+        if measure.read_after_first_step(leaf)
+    }
 
 
 def _counted(layers: Mapping[str, LayerDiagnosis]) -> dict[str, LayerDiagnosis]:
@@ -69,71 +80,102 @@ def _counted(layers: Mapping[str, LayerDiagnosis]) -> dict[str, LayerDiagnosis]:
 
 
 def _deciding(layers: Mapping[str, LayerDiagnosis], verdict: Verdict) -> str:
-    """Choose the layer that the verdict is told of: among those that came to it, the one reached best."""
+    """Choose the layer whose evidence explains the verdict: the one reached best of those that came to it."""
     those = {path: each for path, each in layers.items() if each.verdict is verdict}
     return max(those, key=lambda path: np.nan_to_num(those[path].reach.value, nan=-1.0))
 
 
-def _sentences(found: Found, path: str, leaves: Mapping[str, xr.Dataset]) -> Iterator[str]:
+def _sentences(found: Found, path: str, asked: Asked, leaves: Mapping[str, xr.Dataset]) -> Iterator[str]:
     layer, lag = found.layers[path], found.lag
-    reach = with_interval(layer.reach.value, layer.reach.interval)
+    sizes = sizes_of(found)
     match found.verdict:
         case Verdict.UNSTABLE:
-            yield from _exploding(found, path, leaves)
-        case Verdict.USES if layer.reach.answer != YES:
-            yield say("uses_unclear_reach", lag=lag, reach=reach)
-        case Verdict.USES | Verdict.UNUSED | Verdict.WEAK_SIGNAL:
-            yield say(found.verdict.value, lag=lag, reach=reach)
+            yield exploding(found, path, asked)
+            if norms := integrity.gradient_norms(leaves):
+                yield say("norms", norms=norms)
+        case Verdict.USES | Verdict.WEAK_SIGNAL:
+            yield say(found.verdict.value, lag=lag, sizes=sizes).rstrip()
+        case Verdict.UNUSED:
+            arrives = all(each.reach.answer in (YES, NOT_MEASURED) for each in found.layers.values())
+            yield say("unused" if arrives else "unused_mixed", sizes=sizes)
         case Verdict.NO_EVIDENCE:
             is_asked = found.dependency_length is not None
-            yield say("no_evidence" if is_asked else "no_evidence_open", lag=lag, reach=reach)
+            yield say("no_evidence" if is_asked else "no_evidence_open", lag=lag, sizes=sizes)
         case _:
-            yield from _cannot_say(layer, lag, reach)
+            yield from _cannot_say(layer, lag, sizes)
     curve = found.use_curve
     if found.dependency_length is None and found.verdict in (Verdict.USES, Verdict.WEAK_SIGNAL):
         lags = ", ".join(str(each) for each in curve["lag"].values) if curve is not None else ""
         yield say("open_lags", lag=lag, lags=lags)
 
 
-def _cannot_say(layer: LayerDiagnosis, lag: int | None, reach: str) -> Iterator[str]:
+def sizes_of(found: Found) -> str:
+    """Write how much of the gradient arrives at the lag, layer by layer; empty where nothing was measured.
+
+    Too little is called vanishing only at a lag that the caller asked about.
+    """
+    reached = {path: each.reach for path, each in found.layers.items() if not np.isnan(each.reach.value)}
+    parts: list[str] = []
+    for path, reach in reached.items():
+        text = size(reach.value)
+        if not parts:
+            text = say("of_lag_0", size=text).replace("times of", "times")
+        low, high = map(size, reach.interval)
+        is_vanishing = reach.answer == NO and found.dependency_length is not None
+        is_unclear = reach.answer == UNCLEAR and reach.n > 1
+        key = "size_vanishing" if is_vanishing else "size_unclear" if is_unclear else "size"
+        parts.append(say(key, layer=path, size=text, low=low, high=high))
+    return say("sizes", lag=found.lag, sizes=listed(parts)) if parts else ""
+
+
+def _cannot_say(layer: LayerDiagnosis, lag: int | None, sizes: str) -> Iterator[str]:
     used = layer.use
     if used.answer == NOT_MEASURED:
+        # What was measured comes first.
+        yield from [sizes] if sizes else []
         yield say("use_not_measured", lag=lag, reason=used.reason)
     elif used.answer == NO:
-        yield say("no_evidence_unclear", lag=lag, reach=reach)
-        return
-    elif used.reason:
-        yield say("no_settled_use", reason=used.reason)
+        yield say("no_evidence_unclear", lag=lag, sizes=sizes).rstrip()
     else:
-        told = with_interval(used.value, used.interval)
-        yield say("use_unclear", lag=lag, use=told, threshold=used.threshold, n=used.n)
-    if layer.reach.answer in (YES, NO, UNCLEAR):
-        yield say("reach_too", lag=lag, reach=reach, answer=layer.reach.answer)
+        value = with_interval(used.value, used.interval)
+        yield (
+            say("no_settled_use", reason=used.reason)
+            if used.reason
+            else say("use_unclear", lag=lag, use=value, threshold=used.threshold, n=used.n)
+        )
+        yield from [sizes] if sizes else []
 
 
-def _exploding(found: Found, path: str, leaves: Mapping[str, xr.Dataset]) -> Iterator[str]:
+def exploding(found: Found, path: str, asked: Asked) -> str:
+    """Write why a layer is unstable: its step where that is large, otherwise the loss of its run."""
     layer = found.layers[path]
-    rate = next(each for each in layer.why if each.name == "decay_rate")
+    known = {each.name: each.value for each in layer.why}
     longest = int(layer.curve.attrs["window"]) - 1 if layer.curve is not None else 0
-    factor = number(float(np.exp(min(rate.value * longest, 700.0))))
-    yield say("exploding", layer=path, factor=factor, lag=longest, rate=number(rate.value))
-    norms = integrity.gradient_norms(leaves)
-    if norms:
-        yield say("norms", norms=norms)
+    values = {"layer": path, "factor": number(known["growth"]), "lag": longest}
+    if has_risen((*asked.losses, found.loss)):
+        return say("exploding_loss", **values, times=number(found.loss / asked.losses[0]))
+    optimizer = causes.optimizer_in_words(asked.optimizer)
+    return say("exploding_step", **values, optimizer=optimizer, step=number(known["step"]))
 
 
-def notes_of(found: Found, directions: Mapping[str, xr.Dataset]) -> Iterator[str]:
-    """Say what a reader has to know of the layers, beside the verdict."""
+def notes_of(found: Found, directions: Mapping[str, xr.Dataset], misread: Collection[str]) -> Iterator[str]:
+    """Write what qualifies the answers on the layers, beside the verdict."""
+    many = [
+        path
+        for path, leaf in directions.items()
+        if found.layers[path].reach.n
+        and (measure.needs_last_step(leaf) or measure.FROM_LAST_STEP in leaf.attrs)
+    ]
+    if many:
+        yield say("from_last_step", layers=listed(many))
     for path, leaf in directions.items():
         if measure.why_no_gradient(leaf):
             continue
         signal = measure.signal(leaf)
-        if signal.measured == 0:
+        if signal.measured == 0 and path not in misread:
             yield say("unread_direction", layer=path)
-        elif signal.without_signal:
+        elif signal.without_signal and path not in misread:
             yield say("dead_samples", n=signal.without_signal, all=signal.samples, layer=path)
-        if signal.read_at_many_steps:
-            yield say("read_at_many_steps", layer=path)
         if (noise := measure.noise(leaf)) is not None:
             yield say("noise", layer=path, **noise)
         if leaf.attrs.get("stateful"):

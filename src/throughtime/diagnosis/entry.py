@@ -14,6 +14,7 @@ from throughtime._arguments import model_or_tree, takes
 from throughtime._batch import Batch, take_several
 from throughtime._errors import BatchError, DiagnosticError, LossError, ThroughTimeError, warn
 from throughtime._lag_matrix import lag_matrix
+from throughtime._optimizer import optimizer_step
 from throughtime._probe import Probe
 from throughtime._recorded import recorded_steps
 from throughtime._rules import number, whole
@@ -21,7 +22,8 @@ from throughtime.diagnostics.lags import valid_steps
 
 from . import measure
 from .diagnosis import Diagnosis
-from .judge import Asked, judge
+from .findings import Asked
+from .judge import judge
 from .layers import joined, recurrent, ways
 from .progress import Passes
 from .swap import Reading, Swapped, passes, prefix_swap
@@ -48,13 +50,16 @@ def diagnose(
     seed: int = 0,
     batches: int = 1,
     step: int | None = None,
+    optimizer: Any = None,
 ) -> Diagnosis:
-    """Tell whether a model uses what lies some steps back, whether error signal reaches it, and why.
+    """Find out whether a model uses inputs some steps back, whether gradient reaches them, and why.
 
-    Reach is R(D), the error signal D steps back as a fraction of that at the last step. Use is U(D), how much
-    the loss rises when inputs D or more steps back come from another sample of the same length and mask, as a
-    fraction of its rise when all inputs do. Both come with 95 % intervals over samples. The verdict puts them
-    together; its words never say more than was measured.
+    Reach is R(D), the gradient D steps back as a fraction of that at the last step, of error that enters at
+    one step. Use is U(D), how much the loss rises when inputs D or more steps back come from another sample
+    of the same length and mask, as a fraction of its rise when all inputs do. Both come with 95 % intervals
+    over samples, and the verdict puts them together. It is "unstable" where a number is not finite, or where
+    gradients grow within the window and training comes undone by it: the next step of the optimizer throws
+    the recurrent weights away, or the loss of a run has risen. Growth alone is no fault.
 
     Parameters
     ----------
@@ -64,8 +69,8 @@ def diagnose(
     dependency_length : int, optional
         Lag, in timesteps, that the task needs. Without it the verdict is on the largest lag in use.
     solved : float, optional
-        Loss, in the loss's own unit, at or below which nothing needs to be changed. Remedies are named where
-        `dependency_length` is given, too, and the loss is above.
+        Loss, in the loss's own unit, at or below which nothing needs to be changed. Remedies for memory are
+        named if `dependency_length` is given, too, and the loss is above.
     seed : int
         Of partners, resampling and loss steps: the same seed gives the same diagnosis.
     batches : int
@@ -74,6 +79,9 @@ def diagnose(
         Recorded training step of a run. Without it the last one is diagnosed, and reach, share and horizon
         are measured at up to 13 of them: a `TrainingDiagnosis`. A run that keeps a summary gives medians
         over samples without intervals; one recorded with `quantities="timestep"` or "full" has both.
+    optimizer : optimizer of Keras or torch, optional
+        What trains the model: whether it clips, and how far a step goes. By default the one that a Keras
+        model was compiled with; for others, plain gradient descent at rate 0.01.
 
     Returns
     -------
@@ -104,12 +112,12 @@ def diagnose(
     --------
     >>> from throughtime import testing
     >>> found = diagnose(testing.decaying(rate=0.5, samples=16), dependency_length=60)
-    >>> found.verdict == "cannot_say", found.text[:42]
-    (True, 'Cannot say: lag 60 lies beyond the window,')
+    >>> found.verdict == "cannot_say", found.text[:48]
+    (True, 'Cannot decide: the longest sequence has lags up ')
     """
     if isinstance(model, (xr.DataTree, xr.Dataset)):
         tree = xr.DataTree.from_dict({"/layer": model}) if isinstance(model, xr.Dataset) else model
-        return _of_tree(tree, step, Asked(dependency_length, solved, seed))
+        return _of_tree(tree, step, Asked(dependency_length, solved, seed, optimizer_step(optimizer)))
     if step is not None:
         raise DiagnosticError(say("no_run", step=step))
     if x is None:
@@ -121,7 +129,14 @@ def diagnose(
     samples = int(next(iter(leaves.values())).sizes["sample"])
     if samples < 16:
         warn(say("one_sample") if samples == 1 else say("few_samples", n=samples))
-    asked = Asked(dependency_length, solved, seed, _epsilon(model), tuple(run.notes), run.unread)
+    asked = Asked(
+        dependency_length,
+        solved,
+        seed,
+        optimizer_step(optimizer or getattr(model, "optimizer", None)),
+        notes=tuple(run.notes),
+        unread=run.unread,
+    )
     return judge(leaves, swaps, asked)
 
 
@@ -132,12 +147,6 @@ def _of_tree(tree: xr.DataTree, step: int | None, asked: Asked) -> Diagnosis:
     if step is not None:
         raise DiagnosticError(say("no_run", step=step))
     return diagnose_captured(tree, asked)
-
-
-def _epsilon(model: Any) -> float | None:
-    """Epsilon of the optimizer, where the model has one that has it."""
-    epsilon = getattr(getattr(model, "optimizer", None), "epsilon", None)
-    return float(epsilon) if isinstance(epsilon, (int, float)) else None
 
 
 @dataclass

@@ -12,12 +12,14 @@ from enum import StrEnum
 
 import xarray as xr
 
+from throughtime._optimizer import OptimizerStep
+
 NAN = float("nan")
-YES, NO, UNCLEAR, NOT_MEASURED = "yes", "no", "unclear", "not measured"
+YES, NO, UNCLEAR, NOT_MEASURED, NOT_DEFINED = "yes", "no", "unclear", "not measured", "not defined"
 
 
 class Verdict(StrEnum):
-    """What a diagnosis comes to, in one word.
+    """The result of a diagnosis in one word.
 
     Attributes
     ----------
@@ -30,9 +32,9 @@ class Verdict(StrEnum):
     NO_EVIDENCE
         Neither use nor signal was found there; whether that is a fault depends on the task.
     UNSTABLE
-        Gradients explode, or a number is not finite.
+        Gradients grow through time and training comes undone by it, or a number is not finite.
     CANNOT_SAY
-        What was measured does not tell; the text says what would.
+        What was measured does not decide; the text names what would.
 
     Examples
     --------
@@ -49,12 +51,39 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What the caller wants to know.
+
+    Attributes
+    ----------
+    dependency_length : int or None
+    solved : float or None
+        The loss at or below which nothing needs to be changed.
+    seed : int
+    optimizer : OptimizerStep
+    losses : tuple of float
+        Of the records of a run before the one that is diagnosed, the first one first.
+    notes : tuple of str
+    unread : mapping of str to str
+        Layers whose reach was not measured, with the reason.
+    """
+
+    dependency_length: int | None = None
+    solved: float | None = None
+    seed: int = 0
+    optimizer: OptimizerStep = field(default_factory=OptimizerStep)
+    losses: tuple[float, ...] = ()
+    notes: tuple[str, ...] = ()
+    unread: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Answer:
     """One question answered.
 
     Attributes
     ----------
-    answer : "yes", "no", "unclear" or "not measured"
+    answer : "yes", "no", "unclear", "not measured" or "not defined"
     value : float
         Dimensionless; NaN where nothing was measured.
     interval : tuple of float

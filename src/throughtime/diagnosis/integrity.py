@@ -8,16 +8,12 @@ import numpy as np
 import xarray as xr
 
 from throughtime import cells
-from throughtime._errors import DiagnosticError
 from throughtime.diagnostics import first_nonfinite
-from throughtime.diagnostics.checks import CERTIFICATES, certified, dtype_of
+from throughtime.diagnostics.checks import CERTIFICATES, certificate_error, dtype_of, why_refused
 
 from .findings import Verdict
-from .words import say
+from .words import listed, number, say
 
-# Relative error that changes no answer: thresholds are 1e-2, intervals over samples wider. What is wrong, and
-# not rounded, is off by far more.
-_TOLERATED = 1e-3
 _BACKWARD = ("gradient", "contribution", "lag_matrix")
 
 
@@ -38,42 +34,29 @@ def broken(leaves: Mapping[str, xr.Dataset]) -> tuple[Verdict, str] | None:
 
 
 def uncertified(leaves: Mapping[str, xr.Dataset]) -> tuple[Verdict, str] | None:
-    """Say which certificate fails by more than rounding; None where none does."""
+    """Say which certificate is beyond its limit; None where none is."""
     for leaf in leaves.values():
-        try:
-            certified(leaf)
-        except DiagnosticError as error:
-            if not _worst(leaf) <= _TOLERATED:
-                return Verdict.CANNOT_SAY, say("certificate", reason=error)
+        if reason := why_refused(leaf):
+            return Verdict.CANNOT_SAY, say("certificate", reason=reason)
     return None
 
 
 def rounded(leaves: Mapping[str, xr.Dataset]) -> tuple[dict[str, xr.Dataset], list[str]]:
-    """Let layers pass whose certificate is above its bar by rounding, and tell them.
-
-    Frameworks round the slopes of saturated gates themselves: 1 − gate keeps few digits near 1.
-    """
+    """Let layers pass whose certificate is above its bar and within the limit, and note them."""
     passed, notes = dict(leaves), []
     for path, leaf in leaves.items():
-        bar = cells.bar(dtype_of(leaf))
-        if _worst(leaf) > bar:
-            notes.append(say("rounded", layer=path, error=f"{_worst(leaf):.1e}", bar=f"{bar:.0e}"))
+        error, bar = certificate_error(leaf), cells.bar(dtype_of(leaf))
+        if error > bar:
+            notes.append(say("rounded", layer=path, error=f"{error:.1e}", bar=f"{bar:.0e}"))
             passed[path] = leaf.drop_vars([name for name in CERTIFICATES if name in leaf])
     return passed, notes
 
 
-def _worst(leaf: xr.Dataset) -> float:
-    errors = [float(leaf[name].fillna(0.0).max()) for name in CERTIFICATES if name in leaf]
-    return max(errors, default=0.0)
-
-
 def gradient_norms(leaves: Mapping[str, xr.Dataset]) -> str:
-    """Log10 of the norm of each layer's recurrent weights' gradient, as captured: before any clipping."""
-    told = []
+    """Norm of each layer's recurrent weights' gradient, as captured: before any clipping."""
+    parts = []
     for path, leaf in leaves.items():
         if "recurrent_kernel_gradient" in leaf:
             norm = float(np.linalg.norm(np.asarray(leaf["recurrent_kernel_gradient"], np.float64).ravel()))
-            told.append(
-                f"{path} {np.log10(norm):.2f}" if norm > 0 and np.isfinite(norm) else f"{path} {norm}"
-            )
-    return ", ".join(told)
+            parts.append(f"{number(norm)} in {path}")
+    return listed(parts) if parts else ""

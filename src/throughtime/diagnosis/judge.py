@@ -6,45 +6,21 @@ A pure function of what was measured; `diagnose` measures.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 import xarray as xr
 
+from throughtime.diagnostics.rules import explodes, is_bounded
+
 from . import causes, integrity, measure
-from .conclude import concluded, verdict_of
+from .conclude import concluded, misread_layers, verdict_of
 from .diagnosis import Diagnosis
-from .findings import NOT_MEASURED, Answer, Found, LayerDiagnosis, Remedy, Verdict
+from .findings import NOT_MEASURED, Answer, Asked, Found, LayerDiagnosis, Remedy, Verdict
 from .layers import by_direction
 from .swap import Swapped
 from .use import largest_used, use, use_curve
 from .words import say
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What the caller wants to know.
-
-    Attributes
-    ----------
-    dependency_length : int or None
-    solved : float or None
-        The loss at or below which nothing needs to be changed.
-    seed : int
-    epsilon : float or None
-        Of the optimizer.
-    notes : tuple of str
-        What the measuring has to say.
-    unread : mapping of str to str
-        Layers whose reach cannot be told, with the reason.
-    """
-
-    dependency_length: int | None = None
-    solved: float | None = None
-    seed: int = 0
-    epsilon: float | None = None
-    notes: tuple[str, ...] = ()
-    unread: Mapping[str, str] = field(default_factory=dict)
 
 
 def judge(leaves: Mapping[str, xr.Dataset], swaps: Mapping[str, Swapped], asked: Asked) -> Diagnosis:
@@ -87,9 +63,9 @@ def judge(leaves: Mapping[str, xr.Dataset], swaps: Mapping[str, Swapped], asked:
     layers = {}
     for path, leaf in directions.items():
         whole = path if path in leaves else path.rpartition("[")[0]  # without its direction
-        layers[path] = _layer(leaf, swaps[whole], lag, asked, asked.unread.get(whole))
+        layers[path] = _layer(leaf, swaps[whole], lag, asked, (*asked.losses, loss), asked.unread.get(whole))
     found = replace(found, lag=lag, use_curve=curve, layers=layers)
-    return Diagnosis(**vars(concluded(found, directions, solved=asked.solved, leaves=leaves)))
+    return Diagnosis(**vars(concluded(found, directions, asked=asked, leaves=leaves)))
 
 
 def _loss(leaves: Mapping[str, xr.Dataset], swapped: Swapped) -> float:
@@ -122,7 +98,9 @@ def _without_time(
     if wanted > longest:
         return say("beyond_window", lag=wanted, longest=longest), (causes.window_remedy(wanted, longest),)
     if not any(one.measured for one in signals.values()):
-        return say("no_signal", layer=next(iter(signals))), ()
+        misread = misread_layers(told)
+        remedies = tuple({causes.reading_remedy(path): None for path in misread})
+        return " ".join(misread.values()) or say("no_signal", layer=next(iter(signals))), remedies
     return None
 
 
@@ -136,33 +114,44 @@ def _lag(asked: Asked, curve: xr.Dataset | None, directions: Mapping[str, xr.Dat
     return max(max(measure.lags_up_to(measure.signal(leaf).longest, None), default=1) for leaf in told)
 
 
-def _layer(leaf: xr.Dataset, swapped: Swapped, lag: int, asked: Asked, unread: str | None) -> LayerDiagnosis:
+def _layer(
+    leaf: xr.Dataset,
+    swapped: Swapped,
+    lag: int,
+    asked: Asked,
+    losses: tuple[float, ...],
+    unread: str | None,
+) -> LayerDiagnosis:
     seed = asked.seed
     used = use(swapped, lag, seed=seed) if lag in swapped.lags or swapped.reason else _no_use(lag)
     kind = str(leaf.attrs.get("kind", ""))
-    reason = unread or measure.why_no_gradient(leaf)
-    shared = measure.share(leaf, lag, seed=seed)
+    alone, why_not = measure.at_one_step(leaf)
+    reason = unread or measure.why_no_gradient(leaf) or why_not
     if reason:
         nothing = Answer(NOT_MEASURED, threshold=measure.THRESHOLD, reason=reason)
-        why = causes.evidence(leaf, None, asked.epsilon)
-        return LayerDiagnosis(kind, nothing, shared, used, why)
-    found = measure.signal(leaf)
-    lags = sorted({*measure.lags_up_to(found.longest, asked.dependency_length), lag})
-    curve = measure.reach_curve(leaf, lags, seed=seed)
+        shared = nothing if why_not else measure.share(leaf, lag, seed=seed)
+        return LayerDiagnosis(kind, nothing, shared, used, causes.evidence(leaf, None, asked.optimizer))
+    longest = measure.signal(alone).longest
+    curve = measure.reach_curve(alone, sorted({*measure.lags_up_to(longest, asked.dependency_length), lag}))
     reached = measure.reach(curve, lag)
-    fitted = measure.rate(leaf, found.longest, seed=seed)
-    horizon, ends = measure.horizon(leaf, seed=seed)
+    grown, step = measure.growth(alone), measure.next_step(leaf, asked.optimizer)
+    is_unstable = explodes(grown, step, losses, is_bounded=is_bounded(leaf.attrs), solved=asked.solved)
+    fitted = measure.rate(alone, longest, seed=seed)
+    horizon, ends = measure.horizon(alone, seed=seed)
     return LayerDiagnosis(
         kind=kind,
         reach=reached,
-        share=shared,
+        share=measure.share(alone, lag, seed=seed),
         use=used,
-        why=causes.evidence(leaf, fitted, asked.epsilon),
+        why=(
+            *causes.of_growth(grown, step),
+            *causes.evidence(leaf, fitted, asked.optimizer),
+        ),
         curve=curve,
         horizon=horizon,
         horizon_interval=ends,
-        k90=measure.k90(leaf),
-        verdict=Verdict.UNSTABLE if measure.explodes(fitted, found) else verdict_of(used, reached),
+        k90=measure.k90(alone),
+        verdict=Verdict.UNSTABLE if is_unstable else verdict_of(used, reached),
     )
 
 

@@ -1,10 +1,11 @@
-"""Reach and share of one direction of one captured layer, as answers with intervals.
+"""Reach, share and growth of one direction of one captured layer, as answers with intervals.
 
 Joins the measures of `diagnostics` and what the verdict asks of them; `judge` concludes.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +14,14 @@ import numpy as np
 import xarray as xr
 from scipy.stats import DegenerateDataWarning
 
-from throughtime._errors import DiagnosticError, SchemaError
+from throughtime._errors import DiagnosticError, SchemaError, ThroughTimeError
+from throughtime._optimizer import OptimizerStep
 from throughtime._schema import reason_key, states
+from throughtime._thresholds import REACHES, SHARE
 from throughtime.diagnostics import (
     decay_rate,
     effective_steps,
+    from_last_step,
     horizon_text,
     lag_profile,
     memory_horizon,
@@ -25,13 +29,15 @@ from throughtime.diagnostics import (
     temporal_coherence,
 )
 from throughtime.diagnostics.lags import Floats, by_lag, runs_backward, signals, valid_steps
+from throughtime.diagnostics.rules import Growth, answer
+from throughtime.diagnostics.rules import growth as growth_of
 
-from .findings import NAN, NOT_MEASURED, UNCLEAR, Answer
-from .statistics import censored_median_interval, held_against, interval
+from .findings import NAN, NOT_DEFINED, NOT_MEASURED, UNCLEAR, Answer
+from .statistics import censored_median_interval, interval
 from .words import number, say
 
-THRESHOLD = 0.01
-GROWTH = 10.0  # from lag 0 to the end of the window, from which on gradients count as exploding
+THRESHOLD = REACHES
+FROM_LAST_STEP = "from_last_step"  # attribute of a layer whose gradients are those of its last step's error
 SHORT = 12  # lags below which a rate is fitted from the first one on
 
 
@@ -45,18 +51,12 @@ class Signal:
         All samples; those with a signal at lag 0; those with valid steps and none.
     longest : int
         Largest lag of any sample, −1 where every step is masked.
-    per_step : bool
-        Read from a lag matrix.
-    read_at_many_steps : bool
-        What reads the layer's output reads several steps of it, in one loss.
     """
 
     samples: int
     measured: int
     without_signal: int
     longest: int
-    per_step: bool
-    read_at_many_steps: bool
 
 
 def why_no_gradient(layer: xr.Dataset) -> str:
@@ -77,9 +77,55 @@ def signal(layer: xr.Dataset) -> Signal:
         measured=int((found["log_ratio"].notnull().any("lag")).sum()),
         without_signal=int(found["no_signal"].sum()),
         longest=int(found["length"].max()) - 1,
-        per_step=found.attrs["basis"] == "lag_matrix",
-        read_at_many_steps="lag_matrix" not in layer and reads_many_steps(layer),
     )
+
+
+def at_one_step(layer: xr.Dataset) -> tuple[xr.Dataset, str]:
+    """Make a layer's gradients those of error that enters at one step; where that cannot be done, name why.
+
+    Only such error has a lag: where the model reads many steps, gradients are sums over all of them.
+    """
+    if not needs_last_step(layer):
+        return layer, ""
+    try:
+        return from_last_step(layer).assign_attrs({FROM_LAST_STEP: 1}), ""
+    except ThroughTimeError as error:
+        return layer, say("not_comparable", reason=str(error).partition("\n")[0].rstrip("."))
+
+
+def needs_last_step(layer: xr.Dataset) -> bool:
+    """Whether a layer's gradients are sums over several steps at which error enters."""
+    apart = "lag_matrix" in layer or FROM_LAST_STEP in layer.attrs
+    return not apart and not why_no_gradient(layer) and reads_many_steps(layer)
+
+
+def read_after_first_step(layer: xr.Dataset) -> bool:
+    """Whether all error enters where a layer has processed a single step, of several."""
+    if "lag_matrix" in layer or why_no_gradient(layer):
+        return False
+    found = signals(layer)
+    has_error = found["log_signal"] > -np.inf
+    nearest = has_error.argmax("lag").where(has_error.any("lag"))
+    read = np.asarray(nearest.notnull())
+    return bool(read.any() and ((nearest == found["length"] - 1) & (found["length"] > 1)).values[read].all())
+
+
+def growth(layer: xr.Dataset) -> Growth:
+    """Find how much larger than at lag 0 the gradient of a layer becomes, see `rules.growth`."""
+    return growth_of(np.asarray(signals(layer)["log_ratio"].transpose("sample", "lag")))
+
+
+def next_step(layer: xr.Dataset, optimizer: OptimizerStep) -> float:
+    """Find by how many times their norm the next step changes the recurrent weights; NaN where not known."""
+    gradient, weights = (_norm(layer, name) for name in ("recurrent_kernel_gradient", "recurrent_kernel"))
+    count = float(layer["recurrent_kernel"].size) if "recurrent_kernel" in layer else math.inf
+    return optimizer.relative(gradient, weights, count)
+
+
+def _norm(layer: xr.Dataset, name: str) -> float:
+    """Norm of a weight, from itself or from the norms of its gates that a run keeps."""
+    values = layer[name] if name in layer else layer.get(f"{name}_norm", NAN)
+    return float(np.linalg.norm(np.asarray(values, np.float64).ravel()))
 
 
 def reads_many_steps(layer: xr.Dataset) -> bool:
@@ -106,9 +152,9 @@ def lags_up_to(longest: int, dependency_length: int | None) -> list[int]:
     return sorted({*powers, *asked})
 
 
-def reach_curve(layer: xr.Dataset, lags: list[int], *, seed: int) -> xr.Dataset:
+def reach_curve(layer: xr.Dataset, lags: list[int]) -> xr.Dataset:
     """R at some lags, with its intervals."""
-    return lag_profile(layer, lags=lags, seed=seed).drop_vars("direction", errors="ignore")
+    return lag_profile(layer, lags=lags).drop_vars("direction", errors="ignore")
 
 
 def reach(curve: xr.Dataset, lag: int) -> Answer:
@@ -116,31 +162,38 @@ def reach(curve: xr.Dataset, lag: int) -> Answer:
     at = curve.sel(lag=lag)
     value, n = float(at["ratio"]), int(at["samples"])
     if n == 0 or np.isnan(value):
-        return Answer(NOT_MEASURED, threshold=THRESHOLD, reason=say("too_short", lag=lag))
+        unread = int(curve["no_signal"]) > 0 and int(curve["samples"].max()) == 0
+        reason = say("no_error_at_end") if unread else say("too_short", lag=lag)
+        return Answer(NOT_MEASURED, threshold=THRESHOLD, reason=reason)
     ends = float(at["low"]), float(at["high"])
     if np.isnan(ends).any():
         return Answer(UNCLEAR, value, ends, n, THRESHOLD, say("one_sample"))
-    return Answer(held_against(*ends, THRESHOLD), value, ends, n, THRESHOLD)
+    return Answer(answer(*ends), value, ends, n, THRESHOLD)
 
 
 def share(layer: xr.Dataset, lag: int, *, seed: int) -> Answer:
     """Find the fraction of the step contributions from a lag and beyond: median over samples."""
     if "lag_matrix" in layer:
-        return Answer(NOT_MEASURED, threshold=THRESHOLD, reason=say("share_per_step"))
+        return Answer(NOT_MEASURED, threshold=SHARE, reason=say("share_per_step"))
     if "step_contribution" not in layer:
         key = reason_key("step_contribution", layer.attrs)
         reason = str(layer.attrs.get(f"missing_{key}", "step_contribution was not captured"))
         return Answer(NOT_MEASURED, threshold=THRESHOLD, reason=reason)
-    weights = by_lag(layer["step_contribution"], valid_steps(layer), runs_backward(layer)).fillna(0.0)
+    valid = valid_steps(layer)
+    weights = by_lag(layer["step_contribution"], valid, runs_backward(layer)).fillna(0.0)
     total = weights.sum("lag")
     part = weights.sel(lag=slice(lag, None)).sum("lag")
-    usable = (total > 0) & (total < np.inf)
-    values: Floats = np.asarray(part / total.where(usable))[np.asarray(usable)]
-    if not len(values):
-        return Answer(NOT_MEASURED, threshold=THRESHOLD, reason=say("no_contributions"))
+    has_gradient = np.asarray((total > 0) & (total < np.inf))
+    if not has_gradient.any():
+        return Answer(NOT_MEASURED, threshold=SHARE, reason=say("no_contributions"))
+    # The first step has no state before it, unless one was handed in.
+    old_enough = np.asarray(valid.sum("time") > lag + ("initial_hidden" not in layer))
+    usable = has_gradient & old_enough
+    if not usable.any():
+        return Answer(NOT_DEFINED, threshold=SHARE, reason=say("share_undefined", lag=lag))
+    values: Floats = np.asarray(part)[usable] / np.asarray(total)[usable]
     ends = interval(np.median, values, seed=seed)
-    answer = UNCLEAR if np.isnan(ends).any() else held_against(*ends, THRESHOLD)
-    return Answer(answer, float(np.median(values)), ends, len(values), THRESHOLD)
+    return Answer(answer(*ends, SHARE), float(np.median(values)), ends, len(values), SHARE)
 
 
 def noise(layer: xr.Dataset) -> dict[str, Any] | None:
@@ -162,9 +215,7 @@ def horizon(layer: xr.Dataset, *, seed: int) -> tuple[str, tuple[float, float]]:
     if not usable.any():
         return NOT_MEASURED, (NAN, NAN)
     text = str(horizon_text(memory_horizon_median(layer)).item())
-    ends = censored_median_interval(
-        lengths.values[usable].astype(float), lengths["censored"].values[usable], seed=seed
-    )
+    ends = censored_median_interval(lengths.values[usable], lengths["censored"].values[usable])
     return text, ends
 
 
@@ -181,15 +232,3 @@ def rate(layer: xr.Dataset, longest: int, *, seed: int) -> xr.Dataset:
         # Resamples of few long sequences may hold too few lags: then there is no interval.
         warnings.simplefilter("ignore", DegenerateDataWarning)
         return decay_rate(layer, first_lag=0 if longest < SHORT else 5, seed=seed)
-
-
-def explodes(fitted: xr.Dataset, found: Signal) -> bool:
-    """Whether the signal surely grows, tenfold or more within the window.
-
-    The low end of the rate's interval has to be above 0, and where other steps are read as well a rate has
-    to describe it: sources that add up grow, too.
-    """
-    low = float(fitted["rate"] if found.measured == 1 else fitted["low"])
-    if not low > 0 or low * found.longest < np.log(GROWTH):
-        return False
-    return bool(fitted["exponential"]) or not found.read_at_many_steps

@@ -12,14 +12,20 @@ import numpy as np
 import xarray as xr
 
 from throughtime._schema import WEIGHTS, states
+from throughtime.diagnostics.cell_pass import OPTIONAL
+
+from .measure import FROM_LAST_STEP
 
 FULL, TIMESTEP, SUMMARY = "full", "timestep", "summary"
 _SCALARS = ("loss", "reduction_factor", "certificate_weights", "certificate_time")
+# Of the error that enters at the last step alone, where the model reads several.
+LAST_STEP = ("last_step_gradient_norm", "last_step_contribution")
+_WEIGHT_NORMS = ("recurrent_kernel_norm", "recurrent_kernel_gradient_norm")
 _READ = ("output_gradient", "step_contribution")
 
 
 def level(leaf: xr.Dataset) -> str:
-    """Tell at which level a layer was recorded."""
+    """Return the level that a layer was recorded at."""
     if any("sample" in leaf[f"{state}_gradient_norm"].dims for state in _stored_norms(leaf)):
         return TIMESTEP
     return SUMMARY if "lag_ratio" in leaf else FULL
@@ -30,9 +36,9 @@ def _stored_norms(leaf: xr.Dataset) -> list[str]:
 
 
 def wanted(leaf: xr.Dataset) -> list[str]:
-    """Name the variables that reach, share and horizon are read from, and weights, which may be broken."""
+    """Name the variables that reach, share and horizon need, and weights, which may be broken."""
     of_states = [f"{state}_gradient" for state in states(leaf)]
-    read = [*_SCALARS, "valid", "lag_matrix", "lag_ratio"]
+    read = [*_SCALARS, "valid", "lag_matrix", "lag_ratio", *LAST_STEP, *OPTIONAL, "input", "hidden"]
     read += [name for base in (*_READ, *of_states, *WEIGHTS) for name in (base, f"{base}_norm")]
     return [name for name in read if name in leaf]
 
@@ -48,7 +54,14 @@ def as_captured(leaf: xr.Dataset) -> xr.Dataset:
             continue
         norms = norms.where(leaf["valid"], 0.0) if "valid" in leaf and "time" in norms.dims else norms
         variables[name] = norms if name == "step_contribution" else norms.expand_dims(unit=1, axis=-1)
-    return xr.Dataset(variables, attrs=leaf.attrs)
+    variables |= {name: leaf[name] for name in _WEIGHT_NORMS if name in leaf}
+    if not all(name in leaf for name in LAST_STEP):
+        return xr.Dataset(variables, attrs=leaf.attrs)
+    joint, *others = (f"{state}_gradient" for state in states(leaf))
+    norms, variables["step_contribution"] = (leaf[name].fillna(0.0) for name in LAST_STEP)
+    variables[joint] = norms.expand_dims(unit=1, axis=-1)
+    variables |= {name: xr.zeros_like(variables[joint]) for name in others}
+    return xr.Dataset(variables, attrs={**leaf.attrs, FROM_LAST_STEP: 1})
 
 
 def not_finite(leaf: xr.Dataset) -> str:

@@ -11,7 +11,7 @@ import xarray as xr
 
 from throughtime._tables import Items, Paragraph, Part, Table
 
-from .findings import NOT_MEASURED, Answer, Evidence, Found, LayerDiagnosis
+from .findings import NOT_DEFINED, NOT_MEASURED, Answer, Evidence, Found, LayerDiagnosis
 from .words import number, with_interval
 
 QUESTIONS = ("reach", "share", "use")
@@ -114,8 +114,8 @@ def _rows(found: Found) -> Iterator[tuple[str, ...]]:
 
 def told(one: Answer) -> str:
     """Write an answer with its value and interval."""
-    if one.answer == NOT_MEASURED:
-        return NOT_MEASURED
+    if one.answer in (NOT_MEASURED, NOT_DEFINED):
+        return one.answer
     if not one.n:  # a value without samples of its own
         return number(one.value)
     return f"{one.answer}: {with_interval(one.value, one.interval)}"

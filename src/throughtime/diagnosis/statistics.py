@@ -5,6 +5,7 @@ SciPy does the resampling; nothing here knows what is measured.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -72,29 +73,38 @@ def held_against(low: float, high: float, threshold: float) -> str:
 
 def censored_median(lengths: Any, ended: Any) -> float:
     """Kaplan-Meier median of lengths, some of which are lower bounds; infinite where it lies beyond all."""
-    lengths, ended = np.asarray(lengths, float), np.asarray(ended, bool)
-    survival = ecdf(CensoredData(uncensored=lengths[~ended], right=lengths[ended])).sf
-    below = survival.quantiles[survival.probabilities <= 0.5]
-    return float(below[0]) if below.size else float("inf")
+    survival = _survival(lengths, ended)
+    return _first_half(survival.quantiles, survival.probabilities)
 
 
-def censored_median_interval(lengths: Any, ended: Any, *, seed: int) -> tuple[float, float]:
-    """95 % interval of the Kaplan-Meier median over samples; infinite where it lies beyond all lengths."""
+def censored_median_interval(lengths: Any, ended: Any) -> tuple[float, float]:
+    """95 % interval of the Kaplan-Meier median; infinite where it lies beyond all lengths.
+
+    The lengths at which the log-log interval of the survival holds one half (Brookmeyer & Crowley 1982,
+    A confidence interval for the median survival time).
+    """
     if len(lengths) < 2:
         return NAN, NAN
+    survival = _survival(lengths, ended)
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", RuntimeWarning
+        )  # nothing ends: then the survival is 1 and has no interval
+        ends = survival.confidence_interval(CONFIDENCE, method="log-log")
+    known = survival.probabilities
+    low, high = (
+        _first_half(survival.quantiles, np.where(np.isnan(end.probabilities), known, end.probabilities))
+        for end in (ends.low, ends.high)
+    )
+    return low, high
 
-    def median(rows: Any) -> float:
-        return min(censored_median(lengths[rows], ended[rows]), _FAR)
 
-    found = bootstrap(
-        (np.arange(len(lengths)),),
-        median,
-        vectorized=False,
-        confidence_level=CONFIDENCE,
-        n_resamples=199,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    longest = float(np.max(lengths))
-    low, high = (end if end <= longest else float("inf") for end in (found.low, found.high))
-    return float(low), float(high)
+def _survival(lengths: Any, ended: Any) -> Any:
+    lengths, ended = np.asarray(lengths, float), np.asarray(ended, bool)
+    return ecdf(CensoredData(uncensored=lengths[~ended], right=lengths[ended])).sf
+
+
+def _first_half(lengths: Floats, survival: Floats) -> float:
+    """Find the first length that at most half of all outlast."""
+    below = lengths[survival <= 0.5]
+    return float(below[0]) if below.size else float("inf")

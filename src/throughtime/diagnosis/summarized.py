@@ -1,12 +1,13 @@
-"""What can be told of a record that is a summary: medians over samples, without intervals.
+"""Answers from a record that is a summary: medians over samples, without intervals.
 
-`judge` needs samples; here the same questions are answered as far as medians go, and the level that would
-answer the rest is named.
+`judge` needs samples; here the same questions are answered as far as medians go, with the name of the level
+that answers the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,54 +15,84 @@ import xarray as xr
 from scipy.stats import theilslopes
 
 from throughtime._recorded import evenly
+from throughtime._thresholds import REACHES, ROUNDING, SHARE, USED
+from throughtime.diagnostics.rules import Growth, explodes, is_bounded
 
-from . import integrity, measure
+from . import causes, integrity, measure
+from .conclude import exploding
 from .diagnosis import Diagnosis
-from .findings import NAN, NOT_MEASURED, UNCLEAR, Answer, Evidence, Found, LayerDiagnosis, Verdict
+from .findings import NAN, NOT_MEASURED, UNCLEAR, Answer, Asked, Evidence, Found, LayerDiagnosis, Verdict
 from .recorded import not_finite
-from .words import number, percent, say
+from .words import listed, number, say
 
 _FIRST_LAG = 5  # of a fit, as in `decay_rate`
-_SATURATED = 0.5  # share of the values at either end of a gate's range
 
 
-def judged(leaves: Mapping[str, xr.Dataset], lag: int | None) -> dict[str, Any]:
-    """Answer what a summary can; the fields of a `Diagnosis`.
+def diagnosis_of(leaves: Mapping[str, xr.Dataset], asked: Asked) -> Diagnosis:
+    """Diagnose one recorded summary.
 
     Parameters
     ----------
     leaves : mapping of str to Dataset
         Directions of layers at one training step.
-    lag : int or None
-        By default the largest power of two within half of the window, as for a capture.
+    asked : Asked
+        Without a lag it is the largest power of two within half of the window, as for a capture.
     """
     losses = [float(leaf["loss"]) for leaf in leaves.values() if "loss" in leaf]
-    found: dict[str, Any] = {
-        "verdict": Verdict.CANNOT_SAY,
-        "lag": lag,
-        "dependency_length": lag,
-        "loss": losses[0] if losses else NAN,
-    }
+    lag = asked.dependency_length
+    found = Found(Verdict.CANNOT_SAY, (), lag, lag, loss=losses[0] if losses else NAN)
     if (stopped := broken(leaves)) is not None:
-        return found | {"verdict": stopped[0], "sentences": (stopped[1],)}
+        return _stopped(found, stopped[1], stopped[0])
     longest = max(longest_lag(leaf) for leaf in leaves.values())
+    if longest < 0 and any(map(_reads_many_steps, leaves.values())):
+        return _stopped(found, say("no_settled_use", reason=say("summary_not_comparable")))
     if longest < 0:
-        return found | {"sentences": (say("no_signal", layer=next(iter(leaves))),)}
+        return _stopped(found, say("no_signal", layer=next(iter(leaves))))
     if (lag or 1) > longest:
-        return found | {"sentences": (say("beyond_window", lag=lag or 1, longest=longest),)}
-    asked = lag or max(measure.lags_up_to(longest, None), default=1)
-    layers = {path: layer_of(leaf, asked, why=True) for path, leaf in leaves.items()}
-    path = max(layers, key=lambda each: np.nan_to_num(layers[each].reach.value, nan=-1.0))
-    reach = number(layers[path].reach.value)
-    sentences = (
-        say("use_not_measured", lag=asked, reason=say("needs_model")),
-        say("reach_of_summary", lag=asked, layer=path, reach=reach),
-    )
-    notes = [
-        say("read_at_many_steps", layer=path) for path, leaf in leaves.items() if _reads_many_steps(leaf)
+        return _stopped(found, say("beyond_window", lag=lag or 1, longest=longest))
+    lag = lag or max(measure.lags_up_to(longest, None), default=1)
+    asked = replace(asked, losses=(*asked.losses, found.loss))
+    layers = {path: _with_reasons(leaf, lag, asked) for path, leaf in leaves.items()}
+    path = max(layers, key=lambda each: (_is_unstable(layers[each]), np.nan_to_num(layers[each].reach.value)))
+    told = replace(found, verdict=layers[path].verdict, lag=lag, layers=layers, why=layers[path].why)
+    many = [
+        path for path, leaf in leaves.items() if _reads_many_steps(leaf) and layers[path].curve is not None
     ]
-    told = {"sentences": sentences, "notes": tuple(notes), "layers": layers, "why": layers[path].why}
-    return found | {"lag": asked, **told}
+    notes = (say("from_last_step", layers=listed(many)),) if many else ()
+    return Diagnosis(**vars(replace(told, sentences=tuple(_sentences(told, path, asked)), notes=notes)))
+
+
+def _stopped(found: Found, sentence: str, verdict: Verdict = Verdict.CANNOT_SAY) -> Diagnosis:
+    return Diagnosis(**vars(replace(found, verdict=verdict, sentences=(sentence,))))
+
+
+def _is_unstable(layer: LayerDiagnosis) -> bool:
+    return layer.verdict is Verdict.UNSTABLE
+
+
+def _sentences(found: Found, path: str, asked: Asked) -> Iterator[str]:
+    if found.verdict is Verdict.UNSTABLE:
+        yield exploding(found, path, asked)
+    yield say("reach_of_summary", lag=found.lag, layer=path, reach=number(found.layers[path].reach.value))
+    yield say("use_not_measured", lag=found.lag, reason=say("needs_model"))
+
+
+def _with_reasons(leaf: xr.Dataset, lag: int, asked: Asked) -> LayerDiagnosis:
+    """Answer for one direction of one layer, with its evidence and whether it is unstable."""
+    grown, step = _growth(leaf), measure.next_step(leaf, asked.optimizer)
+    is_unstable = explodes(grown, step, asked.losses, is_bounded=is_bounded(leaf.attrs), solved=asked.solved)
+    return replace(
+        layer_of(leaf, lag),
+        why=(*causes.of_growth(grown, step), *_evidence(leaf)),
+        verdict=Verdict.UNSTABLE if is_unstable else Verdict.CANNOT_SAY,
+    )
+
+
+def _growth(leaf: xr.Dataset) -> Growth:
+    if "growth" not in leaf:
+        return Growth()
+    lag = int(np.nanargmax(leaf["lag_ratio"].values)) if longest_lag(leaf) >= 0 else 0
+    return Growth(float(leaf["growth"]), float(leaf["growth_low"]), lag)
 
 
 def _reads_many_steps(leaf: xr.Dataset) -> bool:
@@ -88,23 +119,23 @@ def longest_lag(leaf: xr.Dataset) -> int:
     return int(told[-1]) if len(told) else -1
 
 
-def layer_of(leaf: xr.Dataset, lag: int, *, why: bool = False) -> LayerDiagnosis:
+def layer_of(leaf: xr.Dataset, lag: int) -> LayerDiagnosis:
     """Answer for one direction of one layer."""
     ratios = leaf["lag_ratio"].values
     value = float(ratios[lag]) if lag < len(ratios) else NAN
     known = not np.isnan(value)
+    missing = "summary_not_comparable" if longest_lag(leaf) < 0 and _reads_many_steps(leaf) else "too_short"
     reach = Answer(
         UNCLEAR if known else NOT_MEASURED,
         value,
         threshold=measure.THRESHOLD,
-        reason=say("summary_reach") if known else say("too_short", lag=lag),
+        reason=say("summary_reach") if known else say(missing, lag=lag),
     )
     return LayerDiagnosis(
         kind=str(leaf.attrs.get("kind", "")),
         reach=reach,
-        share=Answer(NOT_MEASURED, threshold=measure.THRESHOLD, reason=say("summary_share")),
-        use=Answer(NOT_MEASURED, threshold=measure.THRESHOLD, reason=say("needs_model")),
-        why=tuple(_evidence(leaf)) if why else (),
+        share=Answer(NOT_MEASURED, threshold=SHARE, reason=say("summary_share")),
+        use=Answer(NOT_MEASURED, threshold=USED, reason=say("needs_model")),
         curve=_curve(ratios),
         horizon=horizon_of(ratios),
     )
@@ -123,20 +154,17 @@ def _curve(ratios: Any) -> xr.Dataset:
 def horizon_of(ratios: Any) -> str:
     """Largest lag at which the median over samples is above the threshold."""
     told = np.flatnonzero(~np.isnan(ratios))
-    reached = np.flatnonzero(np.nan_to_num(ratios) >= measure.THRESHOLD * (1 - 1e-12))
+    reached = np.flatnonzero(np.nan_to_num(ratios) >= REACHES * (1 - ROUNDING))
     if not len(reached):
         return NOT_MEASURED
     return f"{'≥ ' if reached[-1] == told[-1] else ''}{reached[-1]}"
 
 
 def _evidence(leaf: xr.Dataset) -> list[Evidence]:
-    found = []
+    found: list[Evidence] = []
     if {"saturation_left", "saturation_right"} <= set(leaf.data_vars):
-        for gate in map(str, leaf["gate"].values):
-            left, right = (float(leaf[f"saturation_{side}"].sel(gate=gate)) for side in ("left", "right"))
-            if gate != "candidate" and left + right >= _SATURATED:
-                text = say("saturation", gate=gate, left=percent(left), right=percent(right))
-                found.append(Evidence(f"saturation_{gate}", left + right, text))
+        left, right = leaf["saturation_left"], leaf["saturation_right"]
+        found += causes.of_saturation(left, right, str(leaf.attrs.get("kind")))
     if (rate := _rate(leaf["lag_ratio"].values)) is not None:
         found.append(Evidence("decay_rate", rate, say("decay", rate=number(rate), fit="")))
     return found
@@ -149,8 +177,3 @@ def _rate(ratios: Any) -> float | None:
     lags = lags[lags >= first]
     lags = lags[np.array(evenly(len(lags), 100), int)]
     return float(theilslopes(np.log(ratios[lags]), lags)[0]) if len(lags) >= 3 else None
-
-
-def diagnosis_of(leaves: Mapping[str, xr.Dataset], lag: int | None) -> Diagnosis:
-    """Diagnose one recorded summary."""
-    return Diagnosis(**vars(Found(**judged(leaves, lag))))

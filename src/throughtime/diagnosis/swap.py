@@ -6,13 +6,14 @@ answers. Knows arrays only, no framework.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from throughtime import _data
 from throughtime._batch import Batch
 
 from .words import say
@@ -220,17 +221,17 @@ class Leaves:
 
     def exchanged(self, partner: Whole, old: Flags) -> Any:
         """Give the steps of each sample that are old the values of its partner's."""
-        return _mapped(lambda leaf: self._exchanged(leaf, partner, old), self._x)
+        return _data.mapped(lambda leaf: self._exchanged(leaf, partner, old), self._x)
 
     def differ(self, partner: Whole, old: Flags) -> bool:
         """Whether an exchange changes anything."""
         pairs = zip(_flat(self._x), _flat(self.exchanged(partner, old)), strict=True)
-        return any(not np.array_equal(_array(one), _array(other)) for one, other in pairs)
+        return any(not np.array_equal(_data.to_numpy(one), _data.to_numpy(other)) for one, other in pairs)
 
     def _exchanged(self, leaf: Any, partner: Whole, old: Flags) -> Any:
         if tuple(np.shape(leaf))[:2] != self._wanted:
             return leaf
-        array = _array(leaf)
+        array = _data.to_numpy(leaf)
         samples = array.swapaxes(0, 1) if self._time_first else array
         given = samples[np.where(partner >= 0, partner, np.arange(len(partner)))]
         mixed = np.where(old.reshape(*old.shape, *(1,) * (samples.ndim - 2)), given, samples)
@@ -240,27 +241,6 @@ class Leaves:
         )
 
 
-def _array(leaf: Any) -> npt.NDArray[Any]:
-    if hasattr(leaf, "detach"):  # a torch tensor, wherever it is
-        leaf = leaf.detach().cpu()
-        leaf = leaf.float() if str(leaf.dtype) == "torch.bfloat16" else leaf
-    return np.asarray(leaf)
-
-
-def _mapped(change: Callable[[Any], Any], structure: Any) -> Any:
-    if isinstance(structure, Mapping):
-        return {name: _mapped(change, part) for name, part in structure.items()}
-    if isinstance(structure, (list, tuple)) and not hasattr(structure, "_fields"):
-        return type(structure)(_mapped(change, part) for part in structure)
-    return change(structure)
-
-
-def _flat(structure: Any) -> Iterator[Any]:
-    if isinstance(structure, Mapping):
-        for part in structure.values():
-            yield from _flat(part)
-    elif isinstance(structure, (list, tuple)) and not hasattr(structure, "_fields"):
-        for part in structure:
-            yield from _flat(part)
-    elif getattr(structure, "shape", ()) and not hasattr(structure, "_fields"):
-        yield structure
+def _flat(structure: Any) -> list[Any]:
+    """List what may have samples and steps; a packed sequence has no shape."""
+    return [each for each in _data.leaves(structure) if getattr(each, "shape", ())]

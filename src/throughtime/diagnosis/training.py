@@ -6,9 +6,10 @@ Records are read one at a time, so that a run may be larger than memory.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -18,8 +19,8 @@ from throughtime._tables import Items, Paragraph, Part, Shown, Table
 
 from . import integrity, measure, render, summarized
 from .diagnosis import Diagnosis
-from .findings import NAN, NOT_MEASURED, Answer, LayerDiagnosis
-from .judge import Asked, judge
+from .findings import NAN, NOT_MEASURED, Answer, Asked, LayerDiagnosis
+from .judge import judge
 from .layers import by_direction, recurrent
 from .recorded import SUMMARY, as_captured, level, wanted
 from .swap import Swapped
@@ -137,7 +138,7 @@ class TrainingDiagnosis(Diagnosis):
     >>> found = diagnose(run, dependency_length=10)
     >>> found.history.to_dataframe().query("question == 'reach'")["value"].round(4).tolist()
     [0.001, 0.3487]
-    >>> found.history.trend[0].partition(":")[0]
+    >>> found.history.trend[0].partition(",")[0]
     'Reach of rnn at lag 10 has risen since step 0'
     """
 
@@ -169,14 +170,23 @@ def _rows(record: Recorded) -> Iterator[tuple[Any, ...]]:
 
 def diagnose_record(tree: xr.DataTree, step: int | None, asked: Asked) -> Diagnosis:
     """Diagnose one recorded step, the last unless another is asked for."""
-    return diagnose_captured(at_place(tree, place_of(recorded_steps(tree), step)), asked)
+    place = place_of(recorded_steps(tree), step)
+    return diagnose_captured(at_place(tree, place), replace(asked, losses=_losses(tree)[:place]))
+
+
+def _losses(tree: xr.DataTree) -> tuple[float, ...]:
+    """Read the loss of every record."""
+    of_layers = (
+        np.ravel(node.to_dataset()["loss"].values) for node in tree.leaves if "loss" in node.data_vars
+    )
+    return tuple(map(float, next(of_layers, ())))
 
 
 def diagnose_captured(tree: xr.DataTree, asked: Asked) -> Diagnosis:
     """Diagnose a capture, or what a run has stored of one."""
     leaves = {path: leaf.compute() for path, leaf in recurrent(tree).items()}  # one step of a lazy run
     if any(level(leaf) == SUMMARY for leaf in leaves.values()):
-        return summarized.diagnosis_of(by_direction(leaves), asked.dependency_length)
+        return summarized.diagnosis_of(by_direction(leaves), asked)
     captured = {path: as_captured(leaf) for path, leaf in leaves.items()}
     return judge(captured, dict.fromkeys(captured, Swapped(reason=say("needs_model"))), asked)
 
@@ -212,10 +222,12 @@ def _record(tree: xr.DataTree, place: int, step: int, lag: int, seed: int) -> Re
 def _layer(leaf: xr.Dataset, lag: int, seed: int) -> LayerDiagnosis:
     kind, threshold = str(leaf.attrs.get("kind", "")), measure.THRESHOLD
     use = Answer(NOT_MEASURED, threshold=threshold, reason=say("needs_model"))
+    leaf, why_not = measure.at_one_step(leaf)
+    if reason := measure.why_no_gradient(leaf) or why_not:
+        nothing = Answer(NOT_MEASURED, threshold=threshold, reason=reason)
+        return LayerDiagnosis(kind, nothing, nothing, use)
     share = measure.share(leaf, lag, seed=seed)
-    if reason := measure.why_no_gradient(leaf):
-        return LayerDiagnosis(kind, Answer(NOT_MEASURED, threshold=threshold, reason=reason), share, use)
-    reach = measure.reach(measure.reach_curve(leaf, [lag], seed=seed), lag)
+    reach = measure.reach(measure.reach_curve(leaf, [lag]), lag)
     horizon, ends = measure.horizon(leaf, seed=seed)
     return LayerDiagnosis(
         kind, reach, share, use, horizon=horizon, horizon_interval=ends, k90=measure.k90(leaf)

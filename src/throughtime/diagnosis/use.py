@@ -17,8 +17,8 @@ def use(swapped: Swapped, lag: int, *, seed: int) -> Answer:
     """Whether inputs a lag or more steps back are used.
 
     U is the rise of the mean loss when they come from another sample, over its rise when all inputs do. Where
-    even that rise is not settled, the mean size of the loss stands in its place: then the inputs do not pay
-    at all, and use at a lag can only be denied.
+    even that rise is not surely 1 % of the loss, the mean size of the loss stands in its place: then the
+    model gains next to nothing from its inputs, as before training, and use at a lag can only be denied.
     """
     if swapped.reason:
         return Answer(NOT_MEASURED, threshold=THRESHOLD, reason=swapped.reason)
@@ -26,14 +26,15 @@ def use(swapped: Swapped, lag: int, *, seed: int) -> Answer:
     if not len(changes):
         return Answer(NOT_MEASURED, threshold=THRESHOLD, reason=say("too_short", lag=lag))
     low_full, _ = interval(mean, full, seed=seed)
+    scale = float(np.mean(np.abs(before)))
     if len(full) < 2:
         return Answer(NOT_MEASURED, threshold=THRESHOLD, reason=say("single"))
-    if low_full > 0:
+    if low_full > THRESHOLD * scale:
         value = float(ratio_of_means(changes, full))
         ends = interval(ratio_of_means, changes, full, seed=seed)
         answer = _answer(value, *ends)
         return Answer(answer, value, ends, len(changes), THRESHOLD)
-    return _denied(changes, before, seed=seed)
+    return _denied(changes, scale, seed=seed)
 
 
 def _answer(value: float, low: float, high: float) -> str:
@@ -42,8 +43,7 @@ def _answer(value: float, low: float, high: float) -> str:
     return NO if high < THRESHOLD else UNCLEAR
 
 
-def _denied(changes: Floats, before: Floats, *, seed: int) -> Answer:
-    scale = float(np.mean(np.abs(before)))
+def _denied(changes: Floats, scale: float, *, seed: int) -> Answer:
     if scale == 0:
         return Answer(UNCLEAR, n=len(changes), threshold=THRESHOLD, reason=say("loss_is_zero"))
     value = float(np.mean(changes)) / scale

@@ -1,6 +1,6 @@
-"""Every sentence a diagnosis can say, in one place.
+"""Every sentence of a diagnosis, in one place.
 
-`say` fills one in. Nothing here is concluded: `judge` decides, and the tests produce each sentence.
+`say` fills one in. Nothing is concluded here: `judge` decides, and the tests produce each sentence.
 """
 
 from __future__ import annotations
@@ -10,146 +10,182 @@ from collections.abc import Mapping
 from typing import Any
 
 SENTENCES: Mapping[str, str] = {
-    # The verdict: use and reach, SCIENCE's table.
-    "uses": "Yes: the model uses information {lag} or more steps back, and error signal reaches it.",
-    "uses_unclear_reach": (
-        "Yes: the model uses information {lag} or more steps back. Whether error signal reaches it is not "
-        "settled: R({lag}) is {reach}."
-    ),
+    # The verdict: use, then how much of the gradient arrives in each layer.
+    "uses": "Yes: the model uses inputs {lag} or more steps back. {sizes}",
     "weak_signal": (
-        "Used, but the training signal at lag {lag} is weak: {reach} of that at lag 0. New long-lag learning "
-        "would be slow."
+        "The model uses inputs {lag} or more steps back, but little gradient arrives there, so that it would "
+        "learn other dependencies of this length slowly. {sizes}"
     ),
     "unused": (
-        "Gradient reaches lag {lag}, but predictions do not depend on inputs that old: it is not a vanishing "
-        "problem."
+        "{sizes} The model does not use inputs that old yet, and vanishing gradients are not the reason."
     ),
+    "unused_mixed": "{sizes} The model does not use inputs that old yet.",
     "no_evidence": (
-        "No evidence of use at lag {lag}; the signal there is {reach} of that at lag 0. If the task needs "
-        "lag {lag}, this is what vanishing looks like; if it does not, nothing is wrong."
+        "{sizes} The model does not use inputs that old. If the task needs lag {lag}, this is what vanishing "
+        "gradients look like; if it does not, nothing is wrong."
     ),
     "no_evidence_open": (
-        "No evidence that inputs {lag} or more steps back are used; the signal there is {reach} of that at "
-        "lag 0. Whether the task needs them is for you to say: dependency_length=."
+        "{sizes} The model does not use inputs that old. Pass dependency_length= to say how far back the "
+        "task "
+        "needs information."
     ),
     "no_evidence_unclear": (
-        "Cannot say: predictions do not depend on inputs {lag} or more steps back, and whether error signal "
-        "reaches them is not settled: R({lag}) is {reach}. More samples would settle it."
+        "Cannot decide: the model does not use inputs {lag} or more steps back, and more samples are needed "
+        "to "
+        "decide whether gradient arrives there. {sizes}"
     ),
+    "sizes": "At lag {lag} the gradient has {sizes}.",
+    "size_vanishing": "{size} in {layer} (vanishing)",
+    "size": "{size} in {layer}",
+    "size_unclear": "{size} in {layer} (unclear: between {low} and {high})",
+    "of_lag_0": "{size} of its size at lag 0",
     # Unstable.
-    "exploding": (
-        "Unstable: the error signal of {layer} grows {factor}-fold from lag 0 to lag {lag}, by {rate} a step "
-        "in its logarithm."
+    "exploding_step": (
+        "Unstable: gradients of {layer} grow {factor}-fold within {lag} steps, and the next step of "
+        "{optimizer} "
+        "changes its recurrent weights by {step} times their norm."
     ),
-    "norms": "log10 of the gradient's norm before clipping: {norms}.",
+    "exploding_loss": (
+        "Unstable: gradients of {layer} grow {factor}-fold within {lag} steps, and the loss is {times} times "
+        "that "
+        "of the first record."
+    ),
+    "norms": "The gradient's norm before clipping is {norms}.",
     "nonfinite": "Unstable: the first number that is not finite, in the {phase} pass, is {where}.",
-    # Cannot say.
-    "nonfinite_data": "Cannot say: the data are not finite, {where}. Clean them first.",
+    # Something the model does that its author hardly means.
+    "first_step_only": (
+        "The model reads {layer} only after its first step: {way} has read a single input there, and its "
+        "memory "
+        "plays no part."
+    ),
+    # No verdict.
+    "nonfinite_data": "Cannot decide: the data are not finite, {where}. Clean them first.",
     "loss_scaling": (
-        "Cannot say: {where}, in float16. Under dynamic loss scaling that is no fault: such a step is "
-        "skipped and the scale lowered. Capture again, or in float32."
+        "Cannot decide: {where}, in float16. Dynamic loss scaling skips such a step and lowers the scale, so "
+        "this "
+        "is no fault. Capture again, or in float32."
     ),
-    "certificate": "Cannot say: {reason}",
+    "certificate": "Cannot decide: {reason}",
     "beyond_window": (
-        "Cannot say: lag {lag} lies beyond the window, whose longest sequence has lags up to {longest}. A "
-        "longer window would settle it."
+        "Cannot decide: the longest sequence has lags up to {longest}, and lag {lag} lies beyond it. Pass "
+        "longer "
+        "sequences."
     ),
-    "all_masked": "Cannot say: every step of every sample is masked. Is the mask the right way round?",
+    "all_masked": "Cannot decide: every step of every sample is masked. The mask may be inverted.",
     "no_signal": (
-        "Cannot say: no sample has any error signal at lag 0 of {layer}. Does the loss read its last step, "
-        "and is it above 0?"
+        "Cannot decide: no sample has a gradient at lag 0 of {layer}. Either the loss does not read its last "
+        "step, "
+        "or the loss is 0."
     ),
     "no_gradient": (
-        "Cannot say: {layer} has no gradients of its states: {reason}. With labels, and a cell that can be "
-        "looked into, reach would be measured."
+        "Cannot decide: {layer} has no gradients of its states: {reason}. Reach needs labels, and a cell "
+        "whose "
+        "states can be read."
     ),
     "use_unclear": (
-        "Cannot say whether inputs {lag} or more steps back are used: U({lag}) is {use}, held against "
-        "{threshold}. More samples would settle it; these are {n}."
+        "Cannot decide whether the model uses inputs {lag} or more steps back: U({lag}) is {use}, and its "
+        "interval "
+        "includes the threshold {threshold}. {n} samples are too few."
     ),
-    "use_not_measured": "Cannot say whether inputs {lag} or more steps back are used: {reason}.",
-    "reach_too": "Measured was reach: R({lag}) is {reach}: {answer}.",
-    "no_settled_use": "Cannot say: {reason}.",
+    "use_not_measured": "Use at lag {lag} was not measured: {reason}.",
+    "no_settled_use": "Cannot decide: {reason}.",
     # What stands beside any verdict.
     "solved": "The loss, {loss}, is at or below solved={solved}: nothing needs to be changed.",
-    "open_lags": "Use was found for every lag up to {lag}, of {lags}.",
+    "open_lags": "The model uses inputs at every lag up to {lag}, of {lags}.",
     # Over the training steps of a run.
-    "last_record": "After training step {step}, the last that was recorded:",
-    "over_training": "Over training, {n} of {all} recorded steps:",
-    "trend_risen": "Reach of {layer} at lag {lag} has risen since step {first}: from {before} to {after}.",
-    "trend_fallen": "Reach of {layer} at lag {lag} has fallen since step {first}: from {before} to {after}.",
+    "last_record": "At training step {step}, the last recorded one:",
+    "over_training": "During training, {n} of {all} recorded steps:",
+    "trend_risen": "Reach of {layer} at lag {lag} has risen since step {first}, from {before} to {after}.",
+    "trend_fallen": "Reach of {layer} at lag {lag} has fallen since step {first}, from {before} to {after}.",
     "trend_same": (
-        "Reach of {layer} at lag {lag} has not changed since step {first} by more than its intervals: from "
-        "{before} to {after}."
+        "Reach of {layer} at lag {lag} has not changed since step {first} beyond its intervals: from "
+        "{before} to "
+        "{after}."
     ),
     "trend_values": (
-        "Reach of {layer} at lag {lag} was {before} at step {first} and is {after}, without intervals."
+        "Reach of {layer} at lag {lag} was {before} at step {first} and is {after}. These medians have no "
+        "intervals."
     ),
-    "trend_stopped": "{n} of these records tell nothing, the first at step {step}: {reason}",
+    "trend_stopped": "{n} of these records could not be judged, the first at step {step}: {reason}",
     "no_run": (
-        "step={step} chooses among the recorded training steps of a run, and this has none: open one with "
+        "step={step} selects a recorded training step of a run, and this is no run. Open one with "
         "tt.open_run."
     ),
-    "reach_of_summary": "Measured was reach: R({lag}) of {layer} is {reach}, a median over samples.",
+    "reach_of_summary": "R({lag}) of {layer} is {reach}, a median over samples.",
     "nonfinite_record": "Unstable: {name} of {layer} is not finite.",
     # Notes.
-    "alarm": "Alarm while it trained, {alarm}.",
-    "few_samples": "Only {n} samples: intervals over fewer than 16 are rough. Give more.",
-    "one_sample": "One sample has no interval, and none to exchange inputs with. Give 16 or more.",
-    "dead_samples": "{n} of {all} samples have no signal at lag 0 of {layer} and are left out.",
-    "unread_direction": "The loss does not read what {layer} ends with: its reach was not measured.",
-    "without_partner": "{n} samples share their mask with no other and take no part in measuring use.",
+    "alarm": "Alarm during training, {alarm}.",
+    "few_samples": "Intervals over {n} samples are rough. Pass 16 or more.",
+    "one_sample": "A single sample has no interval and no partner to exchange inputs with. Pass 16 or more.",
+    "dead_samples": "{n} of {all} samples have no gradient at lag 0 of {layer} and are left out.",
+    "unread_direction": "The loss does not read the last step of {layer}, so its reach was not measured.",
+    "without_partner": "{n} samples share their mask with no other and are left out of use.",
     "noise": (
-        "The samples' gradients of {layer} point in no common direction: κ = {kappa}, noise gives {floor}. "
-        "Its share tells of noise."
+        "The samples' gradients of {layer} have no common direction: κ = {kappa}, and noise alone gives "
+        "{floor}. "
+        "Its share describes noise."
     ),
     "little_gain": (
-        "All inputs together lower the loss by {share} of it: what is used is used for little, "
-        "as before training."
+        "All inputs together lower the loss by {share}. The model uses them for little, as before training."
     ),
     "either_direction": (
-        "The model reads in both directions: use is of inputs at least that many steps from both ends, of "
-        "either direction."
+        "The model reads in both directions: use is that of inputs at least so many steps from both ends."
     ),
-    "per_step": "The loss has a value at every step: reach is read from the lag matrix, use at {n} steps.",
-    "per_step_unmeasured": "the loss has a value at every step and the lag matrix cannot be had: {reason}",
-    "read_at_many_steps": (
-        "What reads {layer} reads more than its last step: some of its signal comes from there and not "
-        "through its own recurrence."
+    "per_step": "Every step has a loss: reach comes from the lag matrix, use from {n} of the steps.",
+    "per_step_unmeasured": "every step has a loss, and the lag matrix could not be computed: {reason}",
+    "from_last_step": (
+        "The model reads several steps of {layers}: reach and share are those of the error that enters at "
+        "the last step alone."
     ),
     "rounded": (
-        "The certificate of {layer} is {error}, above {bar}: rounding, as near saturated gates, which no "
-        "answer here depends on."
+        "The certificate of {layer} is {error}, above {bar}: more rounding than usual, as in chaotic "
+        "networks and near saturated gates, and too little to change an answer here."
     ),
     "stateful": "{layer} is stateful: no gradient crosses the edge of the window of {steps} steps.",
     "masked": "{share} of the steps are masked and do not count as time.",
     # Why use was not measured, or is unclear.
-    "needs_model": "a capture alone cannot tell; pass the model and its data",
-    "coupled": "the loss couples samples, so that none can lend its inputs to another",
-    "single": "one sample has none to exchange inputs with",
+    "needs_model": "it needs the model and its data",
+    "coupled": "the loss couples samples, so that inputs cannot be exchanged between them",
+    "single": "a single sample has no partner to exchange inputs with",
     "no_partner": "no two samples share length and mask",
     "equal_inputs": "the samples have equal inputs, so that exchanging them changes nothing",
     "no_time_axis": "no input of the model has the {steps} steps of {layer} on its second axis",
     "no_losses": "the loss of single samples cannot be evaluated: {reason}",
-    "reversed": "a layer hands its sequence on reversed, so that lags of one layer are not those of the next",
-    "loss_is_zero": "the loss is 0 whatever inputs come from elsewhere",
+    "reversed": "a layer returns its sequence reversed, so that lags of one layer are not those of the next",
+    "loss_is_zero": "the loss is 0 with the inputs of any sample",
     "too_short": "no sample has inputs {lag} steps old",
-    "summary_reach": "a summary has no interval over samples; quantities='timestep' records what gives one",
-    # Why the share was not measured.
-    "summary_share": "a summary has no contributions of each sample; quantities='timestep' records them",
-    "no_contributions": "no step contributes anything to the recurrent kernel's gradient",
-    "share_per_step": "with a loss at every step a contribution belongs to no single lag",
+    # Why reach or share was not measured.
+    "not_comparable": (
+        "the model reads several steps of this layer, and the share of one of them is not known: {reason}"
+    ),
+    "no_error_at_end": "no error enters at the last step of this layer",
+    "summary_reach": "a summary has no interval over samples; record with quantities='timestep'",
+    "summary_share": "a summary has no contributions of each sample; record with quantities='timestep'",
+    "summary_not_comparable": "the model reads several steps of this layer, whose cell has no closed form",
+    "no_contributions": "no step contributes to the gradient of the recurrent kernel",
+    "share_undefined": (
+        "only the first step is {lag} steps back; it has no state before it and contributes 0 by construction"
+    ),
+    "share_per_step": "every step has a loss, and a contribution belongs to no single lag",
     # Evidence.
     "timescale": "gate timescales τ in steps: median {median}, p90 {p90}, largest {largest}",
-    "saturation": "{gate} gate near 0 at {left} of the steps, near 1 at {right}",
-    "decay": "the signal changes by {rate} a step in its logarithm{fit}",
+    "saturation": "{gate} gate {end} at {share} of the steps",
+    "decay": "ln R changes by {rate} a step{fit}",
+    "misread": "all error enters {layer} at its first step",
+    "growth": "the gradient is largest at lag {lag}, {factor} times its size at lag 0",
+    "step": "the next step of the optimizer changes the recurrent weights by {step} times their norm",
     "lyapunov": "largest Lyapunov exponent of the states {exponent} a step",
     "spectrum": "spectral radius of the recurrent kernel {radius}, largest singular value {sigma}",
-    "spectrum_of_gates": "spectral radius of the recurrent kernel by gate: {told}",
+    "spectrum_of_gates": "spectral radius of the recurrent kernel by gate: {radii}",
     "floor": (
-        "{share} of the recurrent weights have gradients under 10 times the optimizer's epsilon, {epsilon}"
+        "{share} of the recurrent weights have gradients below 10 times the optimizer's epsilon, {epsilon}"
     ),
     "forget_bias": "mean bias of the {gate} gate {bias}",
+    # The optimizer, in these sentences.
+    "optimizer": "gradient descent at rate {rate}",
+    "optimizer_assumed": (
+        "gradient descent (no optimizer was passed; rate {rate} without clipping is assumed)"
+    ),
     # Remedies.
     "remedy_chrono": (
         "start the {gate} gate's bias at ln U(1, {longest}), so that timescales up to the lag exist "
@@ -160,6 +196,12 @@ SENTENCES: Mapping[str, str] = {
     "remedy_clipping": "clip the gradient by its norm",
     "remedy_window": "train on windows longer than {lag} steps",
     "remedy_epsilon": "lower the optimizer's epsilon",
+    "remedy_ends": (
+        "read what each direction ends with. PyTorch: h_n, or torch.cat([out[:, -1, :H], out[:, 0, H:]], 1) "
+        "with H "
+        "units. Keras: return_sequences=False"
+    ),
+    "remedy_last_step": "read the layer's last step, out[:, -1] of a forward layer",
 }
 SOURCES: Mapping[str, str] = {
     "remedy_chrono": "Tallec & Ollivier 2018, arXiv 1804.11188",
@@ -168,6 +210,8 @@ SOURCES: Mapping[str, str] = {
     "remedy_clipping": "Pascanu, Mikolov & Bengio 2013, arXiv 1211.5063",
     "remedy_window": "gradient does not cross the edge of a window",
     "remedy_epsilon": "Kingma & Ba 2015, arXiv 1412.6980: the step is m/(√v + epsilon)",
+    "remedy_ends": "Schuster & Paliwal 1997, IEEE Trans. Signal Processing 45, 2673",
+    "remedy_last_step": "a state depends on the steps before it alone",
 }
 
 
@@ -176,8 +220,8 @@ def say(key: str, **values: Any) -> str:
 
     Examples
     --------
-    >>> say("coupled")
-    'the loss couples samples, so that none can lend its inputs to another'
+    >>> say("no_partner")
+    'no two samples share length and mask'
     """
     return SENTENCES[key].format(**values)
 
@@ -215,3 +259,30 @@ def percent(share: float) -> str:
     '26%'
     """
     return f"{share:.0%}"
+
+
+def size(ratio: float) -> str:
+    """Write how large something is beside something else: in percent, or how many times as large.
+
+    Examples
+    --------
+    >>> size(0.0137), size(0.99), size(1.33), size(32000.0)
+    ('1.4 %', '99 %', '133 %', '32,000 times')
+    """
+    if ratio < 0.1:
+        return f"{100 * ratio:.2g} %"
+    if ratio < 10:
+        return f"{100 * ratio:.0f} %"
+    return f"{ratio:,.0f} times" if ratio < 1e6 else f"{ratio:.1e} times"
+
+
+def listed(parts: list[str]) -> str:
+    """Join parts of a sentence.
+
+    Examples
+    --------
+    >>> listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])
+    ('a', 'a and b', 'a, b and c')
+    """
+    *first, last = parts
+    return f"{', '.join(first)} and {last}" if first else last

@@ -12,6 +12,7 @@ from throughtime.diagnostics.first_nonfinite import NonFinite as NonFinite
 from throughtime.diagnostics.first_nonfinite import first_nonfinite as first_nonfinite
 from throughtime.diagnostics.gradient_instability import gradient_instability as gradient_instability
 from throughtime.diagnostics.lag_profile import lag_profile as lag_profile
+from throughtime.diagnostics.last_step import from_last_step as from_last_step
 from throughtime.diagnostics.lyapunov_spectrum import lyapunov_exponents as lyapunov_exponents
 from throughtime.diagnostics.lyapunov_spectrum import lyapunov_spectrum as lyapunov_spectrum
 from throughtime.diagnostics.memory_horizon import memory_horizon as memory_horizon

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import xarray as xr
 
 from throughtime import cells
-from throughtime._errors import DiagnosticError
+from throughtime._errors import DiagnosticError, warn
 from throughtime._schema import STANDARD_KINDS, Layer
 from throughtime._schema import layer as one_layer
 
@@ -63,9 +63,14 @@ def certified(captured: Layer) -> xr.Dataset:
     Raises
     ------
     DiagnosticError
-        A certificate is above the bar of the layer's dtype.
+        A certificate is beyond the limit of the layer's dtype.
     SchemaError
         There is not exactly one layer.
+
+    Warns
+    -----
+    ThroughTimeWarning
+        A certificate is above the bar of the layer's dtype, and within the limit.
 
     Examples
     --------
@@ -74,11 +79,38 @@ def certified(captured: Layer) -> xr.Dataset:
     50
     """
     layer = one_layer(captured)
-    bar = cells.bar(dtype_of(layer))
-    for name in CERTIFICATES:
-        if name in layer:
-            _require_below(layer, name, bar)
+    if reason := why_refused(layer):
+        raise DiagnosticError(reason)
+    error, dtype = certificate_error(layer), dtype_of(layer)
+    if error > cells.bar(dtype):
+        warn(
+            f"The certificate of {layer.attrs.get('layer', 'this layer')} is {error:.1e}, above "
+            f"{cells.bar(dtype):.0e}: digits beyond that error are rounding."
+        )
     return layer
+
+
+def certificate_error(layer: xr.Dataset) -> float:
+    """Largest error of a layer's certificates; 0 where none is defined."""
+    return max((_worst(layer, name) for name in CERTIFICATES if name in layer), default=0.0)
+
+
+def why_refused(layer: xr.Dataset) -> str:
+    """Say which certificate is beyond the limit of the layer's dtype; empty where none is."""
+    dtype = dtype_of(layer)
+    for name in CERTIFICATES:
+        if name in layer and not (worst := _worst(layer, name)) <= cells.limit(dtype):
+            return (
+                f"The gradients of {layer.attrs.get('layer', 'this layer')} do not agree with the "
+                f"framework's own: {name} is {worst:.3g}, {dtype} allows {cells.bar(dtype):.0e}, and beyond "
+                f"{cells.limit(dtype):.0e} an answer could change. No diagnosis is made from them; capture "
+                "again, in float32 or float64 if this was mixed precision, and report the model if it stays."
+            )
+    return ""
+
+
+def _worst(layer: xr.Dataset, name: str) -> float:
+    return float(layer[name].fillna(0.0).max(keep_attrs=False))
 
 
 def certified_vectors(captured: Layer) -> xr.Dataset:
@@ -133,16 +165,3 @@ def unchanged(layer: xr.Dataset) -> xr.Dataset:
             "decay_rate work for it."
         )
     return layer
-
-
-def _require_below(layer: xr.Dataset, name: str, bar: float) -> None:
-    worst = layer[name].fillna(0.0).max(keep_attrs=False)
-    if float(worst) <= bar:
-        return
-    where = layer.attrs.get("layer", "this layer")
-    dtype = layer.attrs.get("dtype", "its dtype")
-    raise DiagnosticError(
-        f"The gradients of {where} do not agree with the framework's own: {name} is {float(worst):.3g}, "
-        f"{dtype} allows {bar:.0e}. No diagnosis is made from them; capture again, in float32 or float64 "
-        "if this was mixed precision, and report the model if it stays."
-    )

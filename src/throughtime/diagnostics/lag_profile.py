@@ -9,7 +9,6 @@ from collections.abc import Iterable
 
 import numpy as np
 import xarray as xr
-from scipy.stats import bootstrap
 
 from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
@@ -17,25 +16,17 @@ from throughtime._rules import number, several, whole
 from throughtime._schema import Layer
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.lags import Floats, exclusions, signals
-
-_NEAR_ZERO = 1e4  # stands for |ln 0|: interpolating between infinities gives NaN
-_BATCH_NUMBERS = 4_000_000
+from throughtime.diagnostics.median_interval import median_interval
 
 
 @takes(DiagnosticError, lags=several(whole(0)), confidence=number(0, 1, inside=True))
-def lag_profile(
-    layer: Layer,
-    *,
-    lags: Iterable[int] | None = None,
-    confidence: float = 0.95,
-    resamples: int = 999,
-    seed: int = 0,
-) -> xr.Dataset:
+def lag_profile(layer: Layer, *, lags: Iterable[int] | None = None, confidence: float = 0.95) -> xr.Dataset:
     """Error signal k steps back as a fraction of lag 0: R(k), the median over samples.
 
-    A sample's ratio is ‖dL/ds_{T−k}‖ / ‖dL/ds_T‖ on the joint state, hidden and cell. Without `lag_matrix` it
-    tells of a loss that reads the last step; with a loss at every step the total gradient is flat, whatever
-    the memory. Ratios compare layers and models, norms do not.
+    A sample's ratio is ‖dL/ds_{T−k}‖ / ‖dL/ds_T‖ on the joint state, hidden and cell. If the model reads
+    several steps of the layer, its gradients are sums over all later steps and look flat even when memory is
+    short: pass a layer with `lag_matrix`, or `from_last_step(layer)`. Ratios compare layers and models, norms
+    do not.
 
     Parameters
     ----------
@@ -43,9 +34,7 @@ def lag_profile(
     lags : iterable of int, optional
         All lags of the window unless given. A lag beyond it comes back as NaN and `censored`.
     confidence : float in (0, 1)
-        Of the interval `low`, `high`: percentile bootstrap over samples; NaN for a single sample.
-    resamples, seed : int
-        Of the bootstrap.
+        Of the interval `low`, `high` over samples, see `median_interval`; NaN for a single sample.
 
     Returns
     -------
@@ -63,7 +52,6 @@ def lag_profile(
     >>> lag_profile(testing.decaying(rate=0.5), lags=[0, 1, 2, 99])["ratio"].values
     array([1.  , 0.5 , 0.25,  nan])
     """
-    settings = {"confidence": confidence, "resamples": resamples, "seed": seed}
     found = signals(certified(layer))
     ratios = found["log_ratio"] if lags is None else found["log_ratio"].reindex(lag=list(lags))
     parts = xr.apply_ufunc(
@@ -72,7 +60,7 @@ def lag_profile(
         input_core_dims=[["sample", "lag"]],
         output_core_dims=[["lag"]] * 3,
         vectorize=True,
-        kwargs=settings,
+        kwargs={"confidence": confidence},
         dask="parallelized",
         output_dtypes=[np.float64] * 3,
         dask_gufunc_kwargs={"allow_rechunk": True},
@@ -84,29 +72,7 @@ def lag_profile(
     return profile.assign(exclusions(found)).assign_attrs(basis=found.attrs["basis"], window=window)
 
 
-def _median_with_interval(
-    ratios: Floats, *, confidence: float, resamples: int, seed: int
-) -> tuple[Floats, ...]:
-    """Median and interval over the first axis; lags that the same samples reach share their resamples."""
-    middle, low, high = (np.full(ratios.shape[1], np.nan) for _ in range(3))
-    measured = ~np.isnan(ratios)
-    patterns, pattern_of = np.unique(measured, axis=1, return_inverse=True)
-    for pattern, rows in enumerate(patterns.T):
-        columns = np.flatnonzero(pattern_of.ravel() == pattern)
-        if not rows.any():
-            continue
-        values = np.clip(ratios[np.ix_(rows, columns)], -_NEAR_ZERO, _NEAR_ZERO)
-        middle[columns] = np.median(values, axis=0)
-        if len(values) > 1:
-            low[columns], high[columns] = bootstrap(
-                (values,),
-                np.median,
-                axis=0,
-                confidence_level=confidence,
-                n_resamples=resamples,
-                batch=max(1, _BATCH_NUMBERS // values.size),
-                method="percentile",
-                rng=np.random.default_rng(seed),
-            ).confidence_interval
+def _median_with_interval(ratios: Floats, *, confidence: float) -> tuple[Floats, ...]:
     with np.errstate(over="ignore", under="ignore"):
-        return np.exp(middle), np.exp(low), np.exp(high)
+        middle, low, high = (np.exp(each) for each in median_interval(ratios, confidence=confidence))
+    return middle, low, high

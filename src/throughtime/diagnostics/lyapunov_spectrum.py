@@ -16,14 +16,12 @@ from throughtime._cell_registry import required_cell
 from throughtime._errors import DiagnosticError
 from throughtime._rules import array, whole
 from throughtime._schema import Layer, require
-from throughtime.cells import Layer as CellLayer
-from throughtime.cells import Pass, own_jacobians, step_jacobians
+from throughtime.cells import own_jacobians, step_jacobians
 from throughtime.cells.parallel import one_thread
+from throughtime.diagnostics.cell_pass import NEEDED, OPTIONAL, cell_layer, cell_pass
 from throughtime.diagnostics.checks import certified, certified_vectors
 from throughtime.diagnostics.lags import Flags, Floats, runs_backward, valid_steps
 
-_NEEDED = ("kernel", "recurrent_kernel", "input", "hidden")
-_IF_THERE = ("bias", "recurrent_bias", "cell", "initial_hidden", "initial_cell")
 _SINGLE = ("direction", "step")  # dims that are solved one by one
 
 
@@ -62,7 +60,7 @@ def lyapunov_spectrum(layer: Layer, *, transient: int = 0) -> xr.DataArray:
     if "weights" not in captured.attrs:  # no registered cell that tells its Jacobian
         captured = certified_vectors(captured)
     arrays = {name: require(captured, name) for name in _needed(captured)}
-    arrays |= {name: captured[name] for name in _IF_THERE if name in captured}
+    arrays |= {name: captured[name] for name in OPTIONAL if name in captured}
     arrays["valid"] = valid_steps(captured)
     exponents: xr.DataArray = xr.apply_ufunc(
         _along_trajectory,
@@ -81,7 +79,7 @@ def lyapunov_spectrum(layer: Layer, *, transient: int = 0) -> xr.DataArray:
 
 def _needed(layer: xr.Dataset) -> tuple[str, ...]:
     if "weights" not in layer.attrs:
-        return _NEEDED
+        return NEEDED
     return ("input", *required_cell(layer.attrs["kind"]).states, *layer.attrs["weights"].split(", "))
 
 
@@ -104,14 +102,7 @@ def _along_trajectory(
 
 
 def _jacobians(of: dict[str, Any], attributes: dict[str, Any], backward: bool) -> npt.NDArray[Any]:
-    passed = Pass(
-        inputs=of["input"],
-        hidden=of["hidden"],
-        valid=of["valid"],
-        runs_backward=backward,
-        initial_hidden=of.get("initial_hidden"),
-        initial_cell=of.get("initial_cell"),
-    )
+    passed = cell_pass(of, backward=backward)
     if "weights" in attributes:
         cell = required_cell(attributes["kind"])
         weights = {name: of[name] for name in attributes["weights"].split(", ")}
@@ -119,17 +110,7 @@ def _jacobians(of: dict[str, Any], attributes: dict[str, Any], backward: bool) -
         return own_jacobians(
             cell, {**weights, **settings}, passed, {name: of[name] for name in cell.states[1:]}
         )
-    layer = CellLayer(
-        kind=str(attributes.get("kind")),
-        kernel=of["kernel"],
-        recurrent_kernel=of["recurrent_kernel"],
-        bias=of.get("bias"),
-        recurrent_bias=of.get("recurrent_bias"),
-        activation=str(attributes.get("activation", "tanh")),
-        recurrent_activation=str(attributes.get("recurrent_activation", "sigmoid")),
-        reset_after=bool(attributes.get("reset_after", 1)),
-    )
-    return step_jacobians(layer, passed, of.get("cell"))
+    return step_jacobians(cell_layer(of, attributes), passed, of.get("cell"))
 
 
 @takes(DiagnosticError, jacobians=array(), valid=array(), transient=whole(0))

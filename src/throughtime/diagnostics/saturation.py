@@ -15,16 +15,16 @@ from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
 from throughtime._rules import number
 from throughtime._schema import Layer, require
+from throughtime._thresholds import GATE_HIGH, GATE_LOW
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.lags import Floats, valid_steps
 
-LOW, HIGH = 0.1, 0.9  # ends of a range, in parts of it
 # Range of each activation that saturates at both ends.
-_RANGES = {"sigmoid": (0.0, 1.0), "hard_sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "softsign": (-1.0, 1.0)}
+RANGES = {"sigmoid": (0.0, 1.0), "hard_sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "softsign": (-1.0, 1.0)}
 
 
 @takes(DiagnosticError, low=number(0, 1, inside=True), high=number(0, 1, inside=True))
-def saturation(layer: Layer, *, low: float = LOW, high: float = HIGH) -> xr.Dataset:
+def saturation(layer: Layer, *, low: float = GATE_LOW, high: float = GATE_HIGH) -> xr.Dataset:
     """Share of valid steps at which a gate lies at the left or at the right end of its range.
 
     A right-saturated forget (LSTM) or update (GRU) gate is how memory works, not a fault. The candidate's
@@ -85,6 +85,6 @@ def ends_of(gates: Sequence[str], attributes: Mapping[Any, Any]) -> tuple[Floats
     """Do for arrays what `ends` does for a labelled layer."""
     of_gate = {"candidate": attributes.get("activation", "tanh")}
     usual = attributes.get("recurrent_activation", "sigmoid")
-    ranges = [_RANGES.get(str(of_gate.get(gate, usual)), (np.nan, np.nan)) for gate in gates]
+    ranges = [RANGES.get(str(of_gate.get(gate, usual)), (np.nan, np.nan)) for gate in gates]
     start, end = np.array(ranges, dtype=np.float64).T
     return start, end

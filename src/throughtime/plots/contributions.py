@@ -20,8 +20,8 @@ from throughtime.plots.colored import colors
 from throughtime.plots.data import (
     Source,
     count,
-    last_step,
     located,
+    norm_symbol,
     only_valid,
     parts,
     read,
@@ -29,6 +29,7 @@ from throughtime.plots.data import (
     valid_for,
 )
 from throughtime.plots.look import Look, checked, size
+from throughtime.plots.recorded import band, is_summary, sampled
 from throughtime.plots.spread import quantiles
 
 QUANTITY = "step_contribution"
@@ -39,13 +40,20 @@ NOTE = (
 )
 
 
+NOTE_OF_SUMMARY = (
+    "What each step adds to the gradient of the recurrent kernel. Contributions are norms and may cancel in "
+    "the sum. The share of each sample's total needs samples: quantities='timestep' records them."
+)
+
+
 @takes(PictureError)
 def contributions(captured: Layer, **look: Unpack[Look]) -> Picture:
     """Draw the norm of what each step adds to the recurrent kernel's gradient, and its share of the whole.
 
     Parameters
     ----------
-    captured : capture with one layer, or a layer, with `step_contribution`
+    captured : capture or run with one layer, or a layer, with `step_contribution`
+        A run that keeps a summary has norms by quantile, without shares.
     **look
         See `tt.plots.Look`: limits, scale, cmap, title, width, height.
 
@@ -66,7 +74,9 @@ def contributions(captured: Layer, **look: Unpack[Look]) -> Picture:
     array([0.25, 0.5 ])
     """
     look = checked(look, without=("share",))
-    layer = last_step(certified(captured))
+    layer = sampled(certified(captured))
+    if is_summary(layer) and f"{QUANTITY}_norm" in layer:
+        return _of_summary(captured, layer, look)
     required(layer, QUANTITY)
     source = read(layer, QUANTITY)
     fit = colors(source, only_valid(source).values, look)
@@ -85,6 +95,36 @@ def contributions(captured: Layer, **look: Unpack[Look]) -> Picture:
         note=NOTE,
         linked="x",
         **size(look, 9.0, 0.8 + 2.3 * len(panels)),
+    )
+
+
+def _of_summary(captured: Layer, layer: xr.Dataset, look: Look) -> Picture:
+    """Draw the quantiles over samples that a summary keeps, a panel a direction."""
+    norms = layer[f"{QUANTITY}_norm"]
+    panels = [_quantiles(part, name) for name, part in parts(norms, ["quantile", "time"])]
+    symbol = read(layer, f"{QUANTITY}_norm").with_values(norms, norm_symbol(QUANTITY)).symbol
+    title = (f"step contributions {symbol}", located(captured, layer), "median over samples")
+    return Picture(
+        tuple(panels),
+        title=look.get("title") or " · ".join(filter(None, title)),
+        note=NOTE_OF_SUMMARY,
+        linked="x",
+        **size(look, 9.0, 0.8 + 2.6 * len(panels)),
+    )
+
+
+def _quantiles(part: xr.DataArray, name: str) -> Panel:
+    low, middle, high = band(part)
+    time = np.arange(float(len(middle)))
+    details = (("timestep", time), ("norm", middle))
+    line = Line(time, middle, DISTINCT[0], 1.6, label="median over samples", details=details)
+    top = float(np.nanmax(np.where(np.isfinite(high), high, 0.0), initial=0.0)) or 1.0
+    return Panel(
+        (Band(time, low, high, DISTINCT[0], 0.25, label="5 % to 95 % of the samples"), line),
+        title=name,
+        x=Axis("timestep", (-0.5, len(time) - 0.5)),
+        y=Axis("norm of the contribution", (0.0, 1.08 * top)),
+        grid=True,
     )
 
 

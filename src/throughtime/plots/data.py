@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from throughtime._errors import PictureError, SchemaError
-from throughtime._schema import LAGS, VARIABLES, Layer, require, states, words
+from throughtime._schema import LAGS, VARIABLES, Layer, keeps_norms, require, states, words
 from throughtime._schema import layer as one_layer
 
 Captured = Layer | xr.DataArray
@@ -77,12 +77,21 @@ def read(captured: Captured, quantity: str | None = None) -> Source:
         return Source(captured, valid, name, _timed(symbol_of(name), captured))
     dataset = one_layer(captured)
     wanted = quantity or "hidden_gradient"
+    if wanted not in dataset and has(dataset, wanted):
+        kept = read(captured, f"{wanted}_norm")  # of each sample: all that is left of vectors
+        return replace(kept, symbol=norm_symbol(wanted, states(dataset)))
     values = _flat(required(dataset, wanted))
     valid = dataset.get("valid")
-    if valid is not None and not set(valid.dims) & set(values.dims):
+    if valid is not None and "time" not in values.dims:
         valid = None
     symbol = _timed(symbol_of(wanted, states(dataset)), values)
     return Source(values, valid, wanted, symbol, where(captured))
+
+
+def has(dataset: xr.Dataset, quantity: str) -> bool:
+    """Whether a layer has a quantity, or a run keeps its norm for each sample."""
+    norms = dataset.get(f"{quantity}_norm")
+    return quantity in dataset or (norms is not None and "sample" in norms.dims)
 
 
 def _flat(values: xr.DataArray) -> xr.DataArray:
@@ -111,7 +120,8 @@ def required(dataset: xr.Dataset, name: str) -> xr.DataArray:
     except SchemaError as error:
         call = f"tt.capture(model, x, y, quantities=[{name!r}])"
         call = "tt.lag_matrix(model, x, y)" if name == LAGS else call
-        known = name in VARIABLES and f"missing_{name}" not in dataset.attrs
+        is_recorded = keeps_norms(dataset) and name != LAGS
+        known = name in VARIABLES and f"missing_{name}" not in dataset.attrs and not is_recorded
         raise SchemaError(f"{error} {call} captures it." if known else str(error)) from None
 
 

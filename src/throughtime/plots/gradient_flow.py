@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Unpack
 
@@ -15,16 +16,16 @@ from throughtime._schema import states
 from throughtime._theme import DISTINCT
 from throughtime.diagnostics.lags import log_norm, log_state_gradient, valid_steps
 from throughtime.picture import Axis, Band, Line, Mark, Panel, Picture
-from throughtime.plots.data import count, labels, last_step, layers, located
+from throughtime.plots.data import count, labels, last_step, layers, located, parts
 from throughtime.plots.look import Look, checked, size
 from throughtime.plots.palettes import palette
-from throughtime.plots.spread import quantiles
+from throughtime.plots.recorded import band, is_summary, sampled, state_norms
 
 DEEPEST = 1e-30  # of the largest: lines show more decades than colours can
 NOTE = (
     "The error enters at the loss and flows back in time and down the layers. A line is the median over "
-    "samples, a band the middle 80 % of them; a curve that falls towards the first steps processed is an "
-    "error that fades."
+    "samples, a band the middle {share} % of them; a curve that falls towards the first steps processed is "
+    "an error that fades."
 )
 
 
@@ -46,7 +47,9 @@ def gradient_flow(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> P
 
     Parameters
     ----------
-    captured : capture, or a layer of one
+    captured : capture or run, or a layer of one
+        A run that keeps a summary has quantiles: the band holds the middle 90 % of the samples, and an LSTM's
+        hidden and cell state are curves of their own.
     **look
         See `tt.plots.Look`: limits, scale, title, width, height.
 
@@ -67,7 +70,7 @@ def gradient_flow(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> P
     ['forward', 'backward']
     """
     look = checked(look, without=("share", "cmap"))
-    found = [curve for path, leaf in layers(captured) for curve in _curves(path, last_step(leaf))]
+    found = [curve for path, leaf in layers(captured) for curve in _curves(path, sampled(leaf))]
     if not found:
         raise SchemaError(
             "No layer of this capture has a gradient over time. tt.capture(model, x, y) with labels has it; "
@@ -84,14 +87,13 @@ def gradient_flow(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> P
         _panel([curve for curve in found if curve.direction == name], name, scale, shades)
         for name in directions
     )
-    samples = max(int(leaf.sizes.get("sample", 1)) for _, leaf in layers(captured))
-    told = f"gradient flow · {count(len(names), 'layer')} · {count(samples, 'sample')}"
+    told = f"gradient flow · {count(len(layers(captured)), 'layer')}{_samples(layers(captured))}"
     step = located("", last_step(layers(captured)[0][1]))
     told = f"{told} · {step}" if step else told
     return Picture(
         panels,
         title=look.get("title") or told,
-        note=NOTE,
+        note=NOTE.format(share=90 if any(is_summary(leaf) for _, leaf in layers(captured)) else 80),
         linked="xy",
         **size(look, 9.0, 1.2 + 3.0 * len(panels)),
     )
@@ -114,7 +116,15 @@ def _shades(number: int) -> list[str]:
     return [colors[int(place)] for place in np.linspace(0, 200, number)]
 
 
+def _samples(found: list[tuple[str, xr.Dataset]]) -> str:
+    """Count the samples, where the capture or run has them."""
+    known = [int(leaf.sizes["sample"]) for _, leaf in found if "sample" in leaf.sizes]
+    return f" · {count(max(known), 'sample')}" if known else ""
+
+
 def _curves(path: str, leaf: xr.Dataset) -> list[Curve]:
+    if is_summary(leaf):
+        return list(_of_summary(path, leaf))
     norms = _norms(leaf)
     if norms is None:
         return []
@@ -124,10 +134,17 @@ def _curves(path: str, leaf: xr.Dataset) -> list[Curve]:
     made = []
     for place, name in enumerate(names):
         part = norms.isel(direction=place) if "direction" in norms.dims else norms
-        values = part.transpose("sample", "time").values
-        low, middle, high = quantiles(values, (0.1, 0.5, 0.9))
-        made.append(Curve(path, name, (low, middle, high)))
+        made.append(Curve(path, name, band(part)))
     return made
+
+
+def _of_summary(path: str, leaf: xr.Dataset) -> Iterator[Curve]:
+    """Give a curve a state: quantiles of two norms do not make those of their joint norm."""
+    kept = state_norms(leaf)
+    for state, norms in kept.items():
+        label = f"{path} · {state}" if len(kept) > 1 else path
+        for name, part in parts(norms, ["quantile", "time"]):
+            yield Curve(label, name or _direction(leaf), band(part))
 
 
 def _norms(leaf: xr.Dataset) -> xr.DataArray | None:

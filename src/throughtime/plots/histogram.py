@@ -17,7 +17,7 @@ from throughtime._scale import Array, Scale, number
 from throughtime._theme import DISTINCT
 from throughtime.picture import Axis, Band, Image, Line, Mark, Panel, Picture, Text
 from throughtime.plots.colored import Fitted, fitted
-from throughtime.plots.data import Captured, Source, count, dim_called, labels, only_valid, read, title
+from throughtime.plots.data import Captured, Source, count, dim_called, has, labels, only_valid, read, title
 from throughtime.plots.look import Look, checked, size
 from throughtime.plots.palettes import COUNTS, palette
 
@@ -124,7 +124,7 @@ def _valid_everywhere(source: Source) -> Array:
 def _layers(captured: Captured, quantity: str) -> tuple[Source, list[tuple[str, Array]]]:
     if not isinstance(captured, xr.DataTree):
         raise PictureError("by='layer' takes a whole capture; a single layer has by='unit', 'gate' or a dim.")
-    leaves = [node for node in captured.leaves if quantity in node.data_vars]
+    leaves = [node for node in captured.leaves if has(node.to_dataset(), quantity)]
     if not leaves:
         return read(captured, quantity), []
     read_each = [_groups(leaf, quantity, "no dim") for leaf in leaves]

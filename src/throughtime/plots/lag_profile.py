@@ -17,8 +17,9 @@ from throughtime.diagnostics import lag_profile as measured
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.lags import signals
 from throughtime.picture import Axis, Band, Line, Mark, Panel, Picture
-from throughtime.plots.data import count, last_step, located, parts
+from throughtime.plots.data import count, located, parts
 from throughtime.plots.look import Look, checked, size
+from throughtime.plots.recorded import is_summary, sampled
 
 MOST_CURVES = 100
 NOTE = (
@@ -33,8 +34,9 @@ def lag_profile(captured: Layer, *, threshold: float = 0.01, **look: Unpack[Look
 
     Parameters
     ----------
-    captured : capture with one layer, or a layer
-        With `hidden_gradient` (an LSTM: `cell_gradient` too) or `lag_matrix`.
+    captured : capture or run with one layer, or a layer
+        With `hidden_gradient` (an LSTM: `cell_gradient` too) or `lag_matrix`. A run that keeps a summary has
+        the median only.
     threshold : float in (0, 1)
         Drawn as a line, as is 2⁻²⁴, below which a float32 sum does not change.
     **look
@@ -58,14 +60,14 @@ def lag_profile(captured: Layer, *, threshold: float = 0.01, **look: Unpack[Look
     array([1.  , 0.6 , 0.36])
     """
     look = checked(look, without=("share", "scale", "cmap"))
-    layer = last_step(certified(captured))
-    profile = measured(layer)
-    logs = signals(layer)["log_ratio"]
-    ratios = logs.copy(data=np.exp(np.minimum(logs.values, 700.0)))
+    layer = sampled(certified(captured))
+    profile, ratios = _of_summary(layer) if is_summary(layer) else _of_samples(layer)
     scale = _scale(ratios.values, threshold, look)
     names = [name for name, _ in parts(profile["ratio"], ["lag"])]
     panels = tuple(_panel(profile, ratios, name, scale, threshold) for name in names)
-    samples = count(int(ratios.sizes["sample"]), "sample")
+    samples = (
+        count(int(ratios.sizes["sample"]), "sample") if "sample" in ratios.dims else "median over samples"
+    )
     title = look.get("title") or " · ".join(
         filter(None, ("lag profile R(k)", located(captured, layer), samples))
     )
@@ -77,6 +79,19 @@ def lag_profile(captured: Layer, *, threshold: float = 0.01, **look: Unpack[Look
         linked="xy",
         **size(look, 8.0 if len(panels) == 1 else 11.0, 4.2),
     )
+
+
+def _of_samples(layer: xr.Dataset) -> tuple[xr.Dataset, xr.DataArray]:
+    """Measure the profile, and the ratio of each sample."""
+    logs = signals(layer)["log_ratio"]
+    return measured(layer), logs.copy(data=np.exp(np.minimum(logs.values, 700.0)))
+
+
+def _of_summary(layer: xr.Dataset) -> tuple[xr.Dataset, xr.DataArray]:
+    """Take the median that a summary keeps, and its interval where it keeps one."""
+    ratio = layer["lag_ratio"].assign_coords(lag=np.arange(layer.sizes["lag"]))
+    ends = {end: layer.get(f"lag_ratio_{end}", xr.full_like(ratio, np.nan)) for end in ("low", "high")}
+    return xr.Dataset({"ratio": ratio, **ends}), ratio
 
 
 def _scale(ratios: Array, threshold: float, look: Look) -> Scale:
@@ -92,14 +107,14 @@ def _panel(profile: xr.Dataset, ratios: xr.DataArray, name: str, scale: Scale, t
     part, each = profile.sel(chosen), ratios.sel(chosen)
     lags = part["lag"].values.astype(float)
     marks: list[Mark] = [*_samples(each, lags, scale)]
-    low, high = (scale.clipped(part[end].values) for end in ("low", "high"))
-    marks.append(Band(lags, low, high, DISTINCT[0], 0.3, label="95 % bootstrap interval"))
+    low, high = (part[end].values for end in ("low", "high"))
+    if not np.isnan(low).all():
+        below, above = (scale.clipped(each) for each in (low, high))
+        marks.append(Band(lags, below, above, DISTINCT[0], 0.3, label="95 % interval of the median"))
     middle = part["ratio"].values
-    told = count(int(part["samples"].max()), "sample")
+    of = f"of {count(int(part['samples'].max()), 'sample')}" if "samples" in part else "over samples"
     details = (("lag", lags), ("R", middle))
-    marks.append(
-        Line(lags, scale.clipped(middle), DISTINCT[0], 2.0, label=f"median of {told}", details=details)
-    )
+    marks.append(Line(lags, scale.clipped(middle), DISTINCT[0], 2.0, label=f"median {of}", details=details))
     ends = np.array([0.0, max(1.0, lags[-1])])
     for value, color, word in (
         (threshold, DISTINCT[1], f"threshold {threshold:g}"),
@@ -119,6 +134,8 @@ def _panel(profile: xr.Dataset, ratios: xr.DataArray, name: str, scale: Scale, t
 
 def _samples(ratios: xr.DataArray, lags: Array, scale: Scale) -> list[Line]:
     """One line through all samples, with gaps between them."""
+    if "sample" not in ratios.dims:
+        return []
     values = ratios.transpose("sample", "lag").values[:MOST_CURVES]
     gap = np.full((len(values), 1), np.nan)
     x = np.concatenate([np.broadcast_to(lags, values.shape), gap], axis=1).ravel()

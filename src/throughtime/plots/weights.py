@@ -12,13 +12,14 @@ from throughtime._colors import Colors
 from throughtime._errors import PictureError, SchemaError
 from throughtime._rules import whole
 from throughtime._scale import Array, largest_magnitude, number
-from throughtime._schema import WEIGHTS, Layer
+from throughtime._schema import NOT_RECORDED, WEIGHTS, Layer, keeps_norms
 from throughtime._schema import layer as one_layer
 from throughtime._theme import DISTINCT
 from throughtime.picture import Axis, Band, Image, Line, Mark, Panel, Picture, Rectangles
 from throughtime.plots.colored import colors
-from throughtime.plots.data import Source, last_step, located
+from throughtime.plots.data import Source, last_step, located, where
 from throughtime.plots.look import Look, checked, size
+from throughtime.plots.norms import weight_norms
 
 GAP = 0.05  # between gates, in parts of one
 HEIGHTS = {"kernel": 0.8, "recurrent_kernel": 1.6, "bias": 0.2, "recurrent_bias": 0.2}
@@ -34,7 +35,8 @@ def weights(captured: Layer, *, gradient: bool = False, bins: int = 60, **look: 
 
     Parameters
     ----------
-    captured : capture with one layer, a layer, or what `tt.weights` returns
+    captured : capture or run with one layer, a layer, or what `tt.weights` returns
+        Of a run that keeps norms, these are drawn by training step.
     gradient : bool
         The weights' gradients instead of their values.
     bins : int
@@ -60,7 +62,10 @@ def weights(captured: Layer, *, gradient: bool = False, bins: int = 60, **look: 
     ['kernel', 'recurrent_kernel', 'bias']
     """
     look = checked(look)
-    dataset = last_step(one_layer(captured))
+    whole = one_layer(captured)
+    if keeps_norms(whole) and (drawn := weight_norms(whole, where(captured), look, gradient=gradient)):
+        return drawn
+    dataset = last_step(whole)
     found = _found(dataset, gradient)
     directions = [str(name) for name in dataset["direction"].values] if _is_directed(found) else [""]
     panels: list[Panel] = []
@@ -100,6 +105,8 @@ def _missing(dataset: xr.Dataset, gradient: bool) -> str:
             f"The kernel of this layer has the axes {dims}; weights draws units of gates. "
             "tt.show_features_hist draws any array."
         )
+    if keeps_norms(dataset):
+        return f"There are no weights here: {NOT_RECORDED}."
     asked = "weight_gradients" if gradient else "weights"
     return (
         f"There are no recurrent weights here: tt.capture(model, x, y, quantities=[{asked!r}]) captures "

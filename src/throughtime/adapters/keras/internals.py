@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -14,6 +12,7 @@ from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
 
 # What a loss reads from a tensor besides its values: the mask, and the logits behind a softmax.
 _CARRIED = ("_keras_mask", "_keras_logits")
+_counts: dict[str, int] = {}
 
 
 def conv_lstm_cell() -> type:
@@ -35,8 +34,13 @@ def every_layer(model: Any) -> list[Any]:
 
 
 def automatic_name_count(prefix: str) -> int:
-    """How many names Keras has given out for this prefix in this process."""
-    return int((global_state.get_global_attribute("object_name_uids") or {}).get(prefix, 0))
+    """How many names Keras has given out for this prefix, in the thread that has given out most.
+
+    Keras counts in each thread apart, and a thread sees its own count alone: the others' are remembered.
+    """
+    count = int((global_state.get_global_attribute("object_name_uids") or {}).get(prefix, 0))
+    _counts[prefix] = max(count, _counts.get(prefix, 0))
+    return _counts[prefix]
 
 
 def zeroes_masked_output(layer: Any) -> bool:
@@ -116,20 +120,6 @@ def forget_keras_logits(tensor: Any) -> None:
         del tensor._keras_logits
 
 
-@contextmanager
-def global_names_restored() -> Iterator[None]:
-    """Leave Keras' name counters and its list of variables without a value as they were."""
-    names = global_state.get_global_attribute("object_name_uids")
-    pending = global_state.get_global_attribute("uninitialized_variables")
-    kept_names = dict(names) if names is not None else {}
-    kept_pending = list(pending) if pending is not None else []
-    try:
-        yield
-    finally:
-        names = global_state.get_global_attribute("object_name_uids")
-        if names is not None:
-            names.clear()
-            names.update(kept_names)
-        pending = global_state.get_global_attribute("uninitialized_variables")
-        if pending is not None:
-            pending[:] = kept_pending
+def global_state_of_this_thread() -> Any:
+    """Return what has Keras' name counters, open scopes and variables without a value as attributes."""
+    return global_state.GLOBAL_STATE_TRACKER

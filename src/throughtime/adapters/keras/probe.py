@@ -105,7 +105,8 @@ class Probe:
         synchronise(self.model)
         data = tuple(map(tensors, (x, y, sample_weight)))
         check_sizes(*data)
-        with ragged_told(x), untouched(self.model):
+        kept = untouched(self.model)
+        with ragged_told(x), kept, kept:
             trace, result = self._pass(data, budget)
             reduced = self._how_reduced(trace, result, data)
             unrolled = trace.second(self.model, trace.program.calls, result, self._values())

@@ -7,25 +7,22 @@ process's random states.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from throughtime._random_states import random_states_restored
-from throughtime.adapters.attributes import attributes_restored
+from throughtime._random_states import random_state_restorers
+from throughtime._restoring import Restored
+from throughtime.adapters.attributes import attributes_restorer
 
-from .internals import compiled_loss, every_layer, global_names_restored
+from .internals import compiled_loss, every_layer, global_state_of_this_thread
 
 
-@contextmanager
-def untouched(model: Any) -> Iterator[None]:
-    """Take back every attribute written inside the block, also when it raises or is interrupted."""
-    with ExitStack() as stack:
-        stack.enter_context(global_names_restored())
-        stack.enter_context(random_states_restored())
-        for holder in _holders(model):
-            stack.enter_context(attributes_restored(holder))
-        yield
+def untouched(model: Any) -> Restored:
+    """Take back every attribute written inside the block, also when it raises or is interrupted.
+
+    Keras' own global state is put back as well: name counters, and scopes that an interrupt leaves open.
+    """
+    holders = [global_state_of_this_thread(), *_holders(model)]
+    return Restored([*random_state_restorers(), *map(attributes_restorer, holders)])
 
 
 def _holders(model: Any) -> list[Any]:

@@ -122,7 +122,8 @@ def losses(model: Any, x: Any, y: Any, sample_weight: Any, *, loss: Any, trainin
     synchronise(model)
     data = Labels(*map(tensors, (x, y, sample_weight)))
     check_sizes(data.x, data.y, data.sample_weight)
-    with ragged_told(x), untouched(model):
+    kept = untouched(model)
+    with ragged_told(x), kept, kept:
         passed = _run(model, data.x, training)
         values = [_gradient_module().value_of(variable) for variable in all_variables(model)]
         mapping = list(zip(all_variables(model), values, strict=True))

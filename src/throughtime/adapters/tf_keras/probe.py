@@ -80,7 +80,8 @@ class Probe:
         """
         data = tuple(map(arrays, (x, y, sample_weight)))
         check_sizes(*data)
-        with untouched(self.model):
+        kept = untouched(self.model)
+        with kept, kept:
             trace, result = self._pass(data, budget)
             reduced = self._how_reduced(trace, result, data)
             unrolled = trace.second(trace.program.calls, result)

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
-from throughtime._random_states import random_states_restored
-from throughtime.adapters.attributes import attributes_restored
+from throughtime._random_states import random_state_restorers
+from throughtime._restoring import Restored, Restorer
+from throughtime.adapters.attributes import attributes_restorer
 
 from .internals import (
     compiled_loss,
@@ -21,36 +21,32 @@ from .internals import (
 )
 
 
-@contextmanager
-def untouched(model: Any) -> Iterator[None]:
+def untouched(model: Any) -> Restored:
     """Take back every attribute written inside the block, also when it raises or is interrupted."""
-    with ExitStack() as stack:
-        stack.enter_context(random_states_restored())
-        for generator in process_generators(model):
-            stack.callback(generator.setstate, generator.getstate())
-        for holder in _holders(model):
-            stack.enter_context(attributes_restored(holder))
-        # Left last and so restored first: what the layers' attributes then hold is as it was.
-        for container in tracked_containers(model):
-            stack.enter_context(_container_restored(container))
-        yield
+    return Restored(
+        [
+            *random_state_restorers(),
+            *(partial(each.setstate, each.getstate()) for each in process_generators(model)),
+            *map(attributes_restorer, _holders(model)),
+            # Listed last and so restored first: what the layers' attributes then hold is as it was.
+            *map(_container_restorer, tracked_containers(model)),
+        ]
+    )
 
 
-@contextmanager
-def _container_restored(container: Any) -> Iterator[None]:
-    """Put back what a tracked list or dict holds, and what it remembers of that for checkpoints."""
+def _container_restorer(container: Any) -> Restorer:
+    """Remember what a tracked list or dict holds, and what it remembers of that for checkpoints."""
     if isinstance(container, list):
-        with attributes_restored(container):
-            yield
-        return
+        return attributes_restorer(container)
     remembered, wrapped = container._self_last_wrapped_dict_snapshot, container.__wrapped__
     content = dict(wrapped)
-    try:
-        yield
-    finally:
+
+    def restore() -> None:
         wrapped.clear()
         wrapped.update(content)
         container._self_last_wrapped_dict_snapshot = remembered
+
+    return restore
 
 
 def _holders(model: Any) -> list[Any]:

@@ -77,6 +77,12 @@ class Gradients:
     def __init__(self, found: dict[int, tuple[torch.Tensor, torch.Tensor]], scale: float) -> None:
         self._found, self._scale = found, scale
 
+    def add(self, tensor: torch.Tensor, gradient: torch.Tensor) -> None:
+        """Add what reaches a tensor on another way."""
+        gradient = gradient * self._scale
+        before = self._found.get(id(tensor))
+        self._found[id(tensor)] = tensor, gradient if before is None else before[1] + gradient
+
     def of(self, tensor: torch.Tensor) -> Array | None:
         """Return dL/dtensor; None where the loss does not depend on it, or it was not asked for."""
         pair = self._found.get(id(tensor))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from throughtime._budget import Budget, ExceededError
-from throughtime._errors import AmbiguousLayerError
+from throughtime._errors import AmbiguousLayerError, BatchError, ThroughTimeError
 from throughtime._record import ModelRecord, Request
 from throughtime.adapters.alike import Alike
 
@@ -17,9 +17,9 @@ from . import collect, find, parts, structure
 from .finished import Pass
 from .forward import autocast_off, called, labels_beside, place
 from .loss import Labels, check_loss, total, tried_factor
-from .marks import Marks
+from .marks import Gradients, Marks
 from .meter import Meter
-from .restore import stand_in, untouched
+from .restore import gradients_on, stand_in, untouched
 from .tap import Recorder
 
 
@@ -57,7 +57,8 @@ class Probe:
         """
         if y is not None:
             check_loss(self.loss)
-        with untouched(self.model, self.loss):
+        kept = untouched(self.model, self.loss)
+        with kept, kept, gradients_on():
             return self._captured(x, y, sample_weight, budget)
 
     def samples(self, x: Any) -> int:
@@ -93,9 +94,9 @@ class Probe:
         wanted = self.request.quantities - (frozenset() if has_labels else self.request.gradients)
         watched = [entry.layer for entry in self.found]
         frozen = [id(weight) for weight in self.model.parameters() if not weight.requires_grad]
+        originals = _weights(watched)
         stand_ins = stand_in(self.model, self.loss, watched, training=self.request.training)
-        device, dtype = place(self.model)
-        inputs = structure.own(x, device, dtype)
+        inputs = structure.own(x, *place(self.model))
         marks = Marks(wanted)
         recorder = Recorder(self.found, marks, inputs, Meter(budget, wanted))
         output = self._forward(recorder, inputs)
@@ -108,6 +109,7 @@ class Probe:
         gradients = marks.differentiate(loss, weights)
         if has_labels:
             reduced = self._reduced(output, labels, recorder)
+            self._add_penalty(gradients, originals if weights else [], stand_ins, output, labels)
         done = Pass(
             model=self.model,
             found=self.found,
@@ -127,6 +129,22 @@ class Probe:
         why_whole = parts.of_loss(reduced[1]) or self._why_unlike(reduced[1], output, labels, samples)
         return replace(record, weight=float(samples.count), why_whole=why_whole)
 
+    def _add_penalty(
+        self, gradients: Gradients, weights: Any, stand_ins: Any, output: Any, labels: Labels
+    ) -> None:
+        """Add what a loss that holds parameters itself, as for a penalty, asks of them past the output.
+
+        It holds the originals, not what stands in for them.
+        """
+        held = [one for one in weights if id(one) in stand_ins]
+        value = total(self.loss, structure.mapped(_detached, output), labels) if held else None
+        if value is None or not value.requires_grad:
+            return
+        found = torch.autograd.grad(value, held, retain_graph=True, allow_unused=True)
+        for weight, gradient in zip(held, found, strict=True):
+            if gradient is not None:
+                gradients.add(stand_ins[id(weight)], gradient)
+
     def _forward(self, recorder: Recorder, inputs: Any) -> Any:
         """Run the model; where that is too much, note where its samples stand."""
         recorder.watch(self.model)
@@ -134,6 +152,12 @@ class Probe:
         try:
             output = called(self.model, inputs)
             meter.add_output(structure.tensors(output), is_watched=False)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            if not recorder.unfit or isinstance(error, ThroughTimeError):
+                raise
+            raise BatchError(
+                f"The model cannot run on x of shape {structure.shapes(inputs)}: {recorder.unfit}."
+            ) from error
         except ExceededError:
             if meter.budget.part == meter.budget.samples:
                 self._samples = parts.Samples(meter.budget.samples, recorder.time_major)
@@ -157,6 +181,12 @@ class Probe:
     def _reduced(self, output: Any, labels: Labels, recorder: Recorder) -> tuple[float, str]:
         with autocast_off(output):
             return tried_factor(partial(total, self.loss), output, labels, recorder.sizes)
+
+
+def _detached(leaf: Any) -> Any:
+    if structure.is_packed(leaf):
+        return leaf._replace(data=leaf.data.detach())
+    return leaf.detach() if isinstance(leaf, torch.Tensor) else leaf
 
 
 def _weights(watched: list[Any]) -> list[torch.Tensor]:

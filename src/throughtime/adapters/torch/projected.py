@@ -15,6 +15,7 @@ import torch
 
 from throughtime._record import Array, DirectionRecord, SolvedRecord
 
+from .structure import from_numpy
 from .weights import PROJECTION
 
 _WIDE = ("cell", "cell_gradient", "gate_activation", "gate_gradient", "initial_cell_gradient")
@@ -91,7 +92,7 @@ class _Unrolled:
         self.taps = _Taps(*(self._leaf(np.zeros((steps, samples, *shape))) for shape in shapes))
 
     def _leaf(self, array: Any) -> torch.Tensor:
-        return torch.tensor(np.ascontiguousarray(array, self.dtype), requires_grad=True)
+        return from_numpy(array, self.dtype).requires_grad_()
 
     def _processing(self, array: Array) -> Array:
         swapped = array.swapaxes(0, 1)
@@ -106,11 +107,7 @@ class _Unrolled:
     def run(self) -> None:
         """Run all steps."""
         hidden, cell = self.initial
-        valid = (
-            None
-            if self.record.valid is None
-            else torch.from_numpy(self._processing(self.record.valid).copy())
-        )
+        valid = None if self.record.valid is None else from_numpy(self._processing(self.record.valid))
         with torch.inference_mode(False), torch.enable_grad():
             for t in range(len(self.inputs)):
                 self.before.append(hidden)
@@ -145,9 +142,7 @@ class _Unrolled:
         ):  # what is emitted past the end is a constant 0
             pairs = [(hidden, self._processing(asked * self.record.valid[..., None]))]
         pairs += zip((hidden[-1], cell), self.record.final_gradients, strict=True)
-        known = [
-            (value, torch.tensor(np.ascontiguousarray(g, self.dtype))) for value, g in pairs if g is not None
-        ]
+        known = [(value, from_numpy(g, self.dtype)) for value, g in pairs if g is not None]
         places = {
             "hidden_gradient": self.taps.hidden,
             "cell_gradient": self.taps.cell,

@@ -8,41 +8,65 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from throughtime._random_states import random_states_restored
-from throughtime.adapters.attributes import attributes_restored
+from throughtime._random_states import random_state_restorers
+from throughtime._restoring import Restored, Restorer
+from throughtime.adapters.attributes import attributes_restorer
 
 from .structure import ordinary
 
 _HOOKS = ("_backward_hooks", "_backward_pre_hooks")
 
 
-@contextmanager
-def untouched(model: Any, loss: Any) -> Iterator[None]:
-    """Take back every trace of a pass, also when it raises or is interrupted; gradients are on inside."""
+def untouched(model: Any, loss: Any) -> Restored:
+    """Take back every trace of a pass, also when it raises or is interrupted; see `gradients_on`."""
     modules = [*_modules(model), *_modules(loss)]
-    with ExitStack() as stack:
-        stack.enter_context(random_states_restored())
-        stack.enter_context(torch.random.fork_rng(_cuda_devices(modules)))
-        stack.enter_context(_tensors_restored(_written_in_place(modules)))
-        for generator in _generators(modules):
-            stack.callback(generator.set_state, generator.get_state())
-        for module in modules:
-            stack.enter_context(attributes_restored(module))
-        stack.enter_context(_modes_restored(modules))
-        stack.enter_context(_autocast_cache_off())
-        if "torch._dynamo" in sys.modules:  # something may be compiled
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        yield
+    generators = (value for module in modules for value in vars(module).values())
+    return Restored(
+        [
+            *random_state_restorers(),
+            *(_random(each) for each in generators if isinstance(each, torch.Generator)),
+            *(_content(tensor) for tensor in _written_in_place(modules)),
+            *map(attributes_restorer, modules),
+            # Scripted modules keep their mode out of reach of attributes.
+            *(partial(setattr, each, "training", each.training) for each in modules if _is_scripted(each)),
+            *_torch_settings(),
+        ]
+    )
+
+
+def gradients_on() -> ExitStack:
+    """Run a pass with gradients, uncompiled, and leave nothing of the stand-ins in the caller's autocast."""
+    stack = ExitStack()
+    torch.set_autocast_cache_enabled(False)  # `untouched` puts it back
+    if "torch._dynamo" in sys.modules:  # something may be compiled
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
+    stack.enter_context(torch.inference_mode(False))
+    stack.enter_context(torch.enable_grad())
+    return stack
+
+
+def _torch_settings() -> list[Restorer]:
+    """Remember what contexts of torch, left by an interrupt on their way out, would leave switched."""
+    functions = torch._C._len_torch_function_stack()
+
+    def restore_functions() -> None:
+        while torch._C._len_torch_function_stack() > functions:
+            torch._C._pop_torch_function_stack()
+
+    return [
+        partial(torch.set_grad_enabled, torch.is_grad_enabled()),
+        partial(torch.set_autocast_cache_enabled, torch.is_autocast_cache_enabled()),
+        restore_functions,
+    ]
 
 
 def _modules(root: Any) -> list[Any]:
@@ -51,16 +75,6 @@ def _modules(root: Any) -> list[Any]:
 
 def _is_scripted(module: Any) -> bool:
     return isinstance(module, torch.jit.ScriptModule)
-
-
-def _cuda_devices(modules: Sequence[Any]) -> list[torch.device]:
-    tensors = (tensor for module in modules for tensor in _own_tensors(module))
-    return list({tensor.device: None for tensor in tensors if tensor.device.type == "cuda"})
-
-
-def _own_tensors(module: Any) -> list[torch.Tensor]:
-    both = (*module.parameters(recurse=False), *module.buffers(recurse=False))
-    return [tensor for tensor in both if not nn.parameter.is_lazy(tensor)]
 
 
 def _written_in_place(modules: Sequence[Any]) -> list[torch.Tensor]:
@@ -75,50 +89,27 @@ def _written_in_place(modules: Sequence[Any]) -> list[torch.Tensor]:
     return [tensor for tensor in found if not isinstance(tensor, nn.Parameter)]
 
 
-@contextmanager
-def _tensors_restored(tensors: Sequence[torch.Tensor]) -> Iterator[None]:
-    kept = [(tensor, tensor.detach().clone()) for tensor in tensors]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for tensor, content in kept:
-                # Not by the tensor's version: batch statistics are written without a trace in it.
-                if not _is_same(tensor, content):
-                    tensor.copy_(content)
+def _content(tensor: torch.Tensor) -> Restorer:
+    """Remember what a tensor holds."""
+    content = tensor.detach().clone()
+
+    def restore() -> None:
+        # Not by the tensor's version: batch statistics are written without a trace in it.
+        if not _is_same(tensor, content):
+            with torch.no_grad():
+                tensor.copy_(content)
+
+    return restore
+
+
+def _random(generator: torch.Generator) -> Restorer:
+    return partial(generator.set_state, generator.get_state())
 
 
 def _is_same(tensor: torch.Tensor, content: torch.Tensor) -> bool:
     if tensor.shape != content.shape:
         return False
     return bool(((tensor == content) | (tensor.isnan() & content.isnan())).all())
-
-
-def _generators(modules: Sequence[Any]) -> list[torch.Generator]:
-    values = (value for module in modules for value in vars(module).values())
-    return [value for value in values if isinstance(value, torch.Generator)]
-
-
-@contextmanager
-def _modes_restored(modules: Sequence[Any]) -> Iterator[None]:
-    """Scripted modules keep their mode out of reach of `attributes_restored`."""
-    modes = [(module, module.training) for module in modules if _is_scripted(module)]
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-@contextmanager
-def _autocast_cache_off() -> Iterator[None]:
-    """Keep what autocast makes of the stand-ins out of the cache that the caller's autocast holds."""
-    before = torch.is_autocast_cache_enabled()
-    torch.set_autocast_cache_enabled(False)
-    try:
-        yield
-    finally:
-        torch.set_autocast_cache_enabled(before)
 
 
 def stand_in(model: Any, loss: Any, watched: Sequence[Any], *, training: bool) -> dict[int, torch.Tensor]:

@@ -15,7 +15,7 @@ from .forward import autocast_off, called, labels_beside, place
 from .loss import Labels, check_loss, samples_of, total
 from .marks import Marks
 from .meter import Meter
-from .restore import stand_in, untouched
+from .restore import gradients_on, stand_in, untouched
 from .tap import Recorder
 
 _NOTHING: frozenset[str] = frozenset()
@@ -35,7 +35,8 @@ def losses(model: Any, x: Any, y: Any, sample_weight: Any, *, loss: Any, trainin
     """
     model = find.checked(model)
     check_loss(loss)
-    with untouched(model, loss), torch.no_grad():
+    kept = untouched(model, loss)
+    with kept, kept, gradients_on(), torch.no_grad():
         stand_in(model, loss, [], training=training)
         device, dtype = place(model)
         inputs = structure.own(x, device, dtype)

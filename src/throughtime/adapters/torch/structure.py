@@ -10,6 +10,7 @@ import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 from torch.utils import _pytree
 
+from throughtime._data import to_numpy
 from throughtime._record import Array
 
 
@@ -53,11 +54,11 @@ def _own(leaf: Any, device: torch.device, dtype: torch.dtype) -> Any:
         return leaf.detach().to(device, copy=True)
     if not hasattr(leaf, "__array__"):
         return leaf
-    array = np.asarray(leaf)
+    array = to_numpy(leaf)
     kind = array.dtype.kind
     if kind not in "fiub":
         return leaf
-    tensor = torch.from_numpy(array.copy() if array.flags.c_contiguous else np.ascontiguousarray(array))
+    tensor = from_numpy(array)
     if kind == "f":
         return tensor.to(device, dtype)
     return tensor.to(device, torch.int64 if kind == "i" else tensor.dtype)
@@ -86,12 +87,14 @@ def packed_samples(packed: Any, samples: tuple[int, ...]) -> Any:
     return pack_padded_sequence(padded[chosen].detach(), lengths[chosen], True, enforce_sorted=False)
 
 
+def from_numpy(array: Any, dtype: Any = None) -> torch.Tensor:
+    """Copy an array into a tensor: torch takes neither negative strides nor another byte order."""
+    return torch.from_numpy(np.array(to_numpy(array), dtype, order="C"))
+
+
 def numpy(tensor: torch.Tensor, *, copy: bool = False) -> Array:
     """Bring a tensor to NumPy; bfloat16, which NumPy has not, as float32."""
-    tensor = tensor.detach().cpu()
-    if tensor.dtype == torch.bfloat16:
-        tensor = tensor.float()
-    array: Array = tensor.resolve_conj().resolve_neg().numpy()
+    array = to_numpy(tensor)
     return array.copy() if copy else array
 
 

@@ -17,9 +17,10 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from . import fused, layout, stepwise, structure
-from .find import Found, is_recurrent
+from .find import Found, class_name, is_recurrent
 from .marks import OUTPUT, Marks
 from .meter import Meter
+from .unfit import why_unfit
 
 
 @dataclass
@@ -80,6 +81,8 @@ class Recorder:
     Attributes
     ----------
     calls : list of Call
+    unfit : str
+        What the first recurrent layer that cannot be meant to read its input was called with; else empty.
     time_major : tuple of int
         Steps and samples, where a recurrent layer reads what the model is called with and finds the samples
         on its second axis; else empty.
@@ -92,16 +95,17 @@ class Recorder:
         self.time_major: tuple[int, ...] = ()
         self._inputs = structure.tensors(inputs)
         self._sizes: list[tuple[int, int]] = []  # of each call of a recurrent layer: module, samples
+        self.unfit = ""  # what the first recurrent layer that cannot be meant so was called with
         self._marks = marks
         self._entries = {id(entry.layer): entry for entry in found}
         self._loops: dict[int, stepwise.Loop] = {}
 
     def watch(self, model: Any) -> None:
         """Wrap the forward of every watched layer; whoever calls this puts the attributes back."""
-        for module in model.modules():
+        for name, module in model.named_modules():
             entry, forward = self._entries.get(id(module)), module.forward
             if is_recurrent(module):
-                wrapped = self._recurrent(entry, module, forward)
+                wrapped = self._recurrent(entry, module, forward, name or class_name(module))
             elif entry is not None:
                 wrapped = self._plain(entry, forward)
             else:
@@ -146,9 +150,10 @@ class Recorder:
             copy = call.output.clone()
         return structure.replaced(result, tensor, copy)
 
-    def _recurrent(self, entry: Found | None, module: Any, forward: Any) -> Any:
+    def _recurrent(self, entry: Found | None, module: Any, forward: Any, name: str) -> Any:
         def watched(*arguments: Any, **keywords: Any) -> Any:
             given = next(iter([*arguments, *keywords.values()]), None)
+            self.unfit = self.unfit or why_unfit(name, module, given)
             if self._is_open:
                 self._count(module, given, is_watched=entry is not None)
             if entry is None:

@@ -1,0 +1,82 @@
+"""Pictures of a run by their names: which there are, which the run's level allows, and one of them drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import xarray as xr
+
+import throughtime as tt
+from throughtime._errors import did_you_mean
+from throughtime._recorded import at_place, place_of, recorded_steps
+from throughtime._schema import keeps_norms
+
+from .runs import layer_of, quantity_of
+
+
+def is_picture(name: str) -> bool:
+    return name.islower() and isinstance(getattr(tt.plots, name, None), FunctionType)
+
+
+def names() -> list[str]:
+    """List all pictures."""
+    return [name for name in sorted(vars(tt.plots)) if is_picture(name)]
+
+
+def possible(tree: xr.DataTree) -> list[str]:
+    """List the pictures that can be drawn of a run's first layer; compare needs a second run."""
+    first = next(leaf.path.strip("/") for leaf in tree.leaves)
+    return [name for name in names() if name != "compare" and _is_possible(tree, name, first)]
+
+
+def _is_possible(tree: xr.DataTree, name: str, layer: str) -> bool:
+    try:
+        drawn(tree, name, layer=layer)
+    except tt.ThroughTimeError:
+        return False
+    return True
+
+
+def drawn(
+    tree: xr.DataTree,
+    picture: str,
+    *,
+    layer: str | None = None,
+    step: int | None = None,
+    quantity: str | None = None,
+    second: Path | None = None,
+) -> Any:
+    """Draw one picture of a run.
+
+    Raises
+    ------
+    ThroughTimeError
+        There is no such picture, layer, step or quantity, or the run's level does not keep what it shows.
+    """
+    if not is_picture(picture):
+        hint = did_you_mean(picture, names())
+        raise tt.PictureError(f"There is no picture {picture!r}. There are: {', '.join(names())}.{hint}")
+    if (picture == "compare") != (second is not None):
+        raise tt.PictureError("compare draws two runs, other pictures one: plot RUN compare --with RUN2.")
+    if picture == "evolution":
+        return tt.plots.evolution(layer_of(tree, layer), quantity or "hidden_gradient")
+    if picture == "weights" and keeps_norms((whole := layer_of(tree, layer)).to_dataset()):
+        return tt.plots.weights(whole)
+    one = at_step(tree, step)
+    shown: Any = one if layer is None and picture == "gradient_flow" else layer_of(one, layer)
+    sides = [shown] if second is None else [shown, layer_of(at_step(tt.open_run(second), step), layer)]
+    sides = sides if quantity is None else [quantity_of(side, quantity) for side in sides]
+    found: Any = getattr(tt.plots, picture)
+    return found(*sides)
+
+
+def at_step(tree: xr.DataTree, step: int | None) -> xr.DataTree:
+    """Read one record, the last unless another is asked for, with its training step as a coordinate."""
+    steps = recorded_steps(tree)
+    place = place_of(steps, step)
+    found = at_place(tree, place)
+    for leaf in found.leaves:
+        leaf.dataset = leaf.to_dataset().assign_coords(step=steps[place])
+    return found

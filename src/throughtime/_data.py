@@ -1,0 +1,66 @@
+"""Arrays of any library as NumPy's, and structures of arrays: dicts, lists and tuples in one another.
+
+Knows no framework by import: a torch tensor is what has `detach`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+def to_numpy(value: Any) -> npt.NDArray[Any]:
+    """Bring an array or tensor to NumPy, in native byte order; formats that NumPy lacks become float32.
+
+    Examples
+    --------
+    >>> to_numpy(np.ones(2, ">f4")).dtype.isnative
+    True
+    """
+    if hasattr(value, "detach"):  # a torch tensor, wherever it is
+        value = value.detach().cpu()
+        value = value.to_dense() if value.is_sparse else value
+        is_known = not any(word in str(value.dtype) for word in ("bfloat16", "float8"))
+        value = (value if is_known else value.float()).resolve_conj().resolve_neg().numpy()
+    array = np.asarray(value)
+    # bfloat16 and float8 as JAX and TensorFlow bring them to NumPy.
+    if array.dtype.kind == "V" and array.dtype.names is None and "float" in array.dtype.name:
+        return array.astype(np.float32)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def mapped(change: Callable[[Any], Any], structure: Any) -> Any:
+    """Apply a function to every leaf; torch's packed sequence, a named tuple, is one.
+
+    Examples
+    --------
+    >>> mapped(lambda leaf: leaf + 1, {"a": 1, "b": [2, (3,)]})
+    {'a': 2, 'b': [3, (4,)]}
+    """
+    if isinstance(structure, Mapping):
+        return {name: mapped(change, part) for name, part in structure.items()}
+    if not isinstance(structure, (list, tuple)) or is_packed(structure):
+        return change(structure)
+    parts = [mapped(change, part) for part in structure]
+    return type(structure)(*parts) if hasattr(structure, "_fields") else type(structure)(parts)
+
+
+def is_packed(value: Any) -> bool:
+    """Whether a value is torch's packed sequence."""
+    return hasattr(value, "batch_sizes")
+
+
+def leaves(structure: Any) -> list[Any]:
+    """List every leaf but None.
+
+    Examples
+    --------
+    >>> leaves({"a": 1, "b": [2, (None, 3)]})
+    [1, 2, 3]
+    """
+    found: list[Any] = []
+    mapped(found.append, structure)
+    return [leaf for leaf in found if leaf is not None]

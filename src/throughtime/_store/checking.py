@@ -1,0 +1,102 @@
+"""Looks for damage: reads all of a run once, and compares it with its checksums."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from throughtime._errors import StoreError
+from throughtime._store.codecs import row_checksums
+from throughtime._store.files import DamageError, Files
+from throughtime._store.open_run import opened
+from throughtime._store.reading import StoredValues
+from throughtime._store.schema import COMMIT, STEP, SUMS, ArrayLayout
+from throughtime._store.sums import sums_key, sums_metadata
+from throughtime._store.validate import Committed
+
+_MOST_NODE = 2**22  # bytes
+
+
+def damage(path: str | os.PathLike[str]) -> Iterator[str]:
+    """Yield what is damaged, by variable and step; nothing for a run that is whole.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Raises
+    ------
+    StoreError
+        It cannot be opened.
+    """
+    files, commit = opened(path)
+    if commit.digest is False:
+        yield f"{COMMIT} was changed after it was written: it does not match its checksum"
+    yield from _nodes(files, commit)
+    growing = commit.arrays.get(STEP)
+    steps: Any = ()
+    if growing is not None:
+        try:
+            steps = StoredValues(files, growing, path).read()
+        except StoreError as error:
+            yield str(error)
+            return
+    sums: dict[str, Any] = {}
+    for number, keys in enumerate(commit.document["attributes"].get(SUMS, [])):
+        layout = ArrayLayout(sums_key(number), sums_metadata(commit.n_steps, len(keys)))
+        try:
+            sums.update(zip(keys, StoredValues(files, layout, path, steps).read().T, strict=True))
+        except StoreError as error:
+            yield str(error)
+    for key, layout in commit.arrays.items():
+        yield from _chunks(StoredValues(files, layout, path, steps), layout, sums.get(key), steps)
+
+
+def without_checksums(path: str | os.PathLike[str]) -> list[str]:
+    """List the variables whose damage may go unseen: those of runs written by an earlier version."""
+    _, commit = opened(path)
+    known = {key for each in commit.document["attributes"].get(SUMS, []) for key in each}
+    return [key for key, each in commit.arrays.items() if key not in known and "crc32c" not in each.codecs]
+
+
+def _nodes(files: Files, commit: Committed) -> Iterator[str]:
+    """Compare the nodes' own metadata, which readers without the commit take, with the commit."""
+    for key, wanted in commit.document["consolidated_metadata"]["metadata"].items():
+        name = f"{key}/{COMMIT}"
+        try:
+            text = files.read(name, _MOST_NODE)
+            found = None if text is None else json.loads(text)
+        except (DamageError, ValueError, RecursionError) as error:
+            yield f"{name} cannot be read: {error}"
+            continue
+        # A run that was not closed has its shapes in the commit alone.
+        if not isinstance(found, dict) or _without_shape(found) != _without_shape(wanted):
+            yield f"{name} is not what the run's {COMMIT} has for {key}"
+
+
+def _without_shape(metadata: dict[str, Any]) -> dict[str, Any]:
+    return {key: each for key, each in metadata.items() if key not in ("shape", "consolidated_metadata")}
+
+
+def _chunks(values: StoredValues, layout: ArrayLayout, sums: Any, steps: Any) -> Iterator[str]:
+    if not layout.shape or not layout.grows:
+        try:
+            values.read()
+        except StoreError as error:
+            yield str(error)
+        return
+    for start in range(0, layout.shape[0], layout.chunk[0]):
+        stop = min(start + layout.chunk[0], layout.shape[0])
+        try:
+            rows = values.read(start, stop)
+        except StoreError as error:
+            yield str(error)
+            continue
+        if sums is not None:
+            found = np.fromiter(row_checksums(rows, layout.chunk[1:]), np.uint32, len(rows))
+            wrong = np.flatnonzero(found != sums[start:stop]) + start
+            yield from (f"{layout.key} of step {steps[at]} does not match its checksum" for at in wrong)

@@ -1,0 +1,134 @@
+"""Where a run's files lie: a folder or a zip. Regular files alone are read, and none outside of it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo, is_zipfile
+from zlib import error as ZlibError  # noqa: N812
+
+_MOST_FILES = 2**22
+_MOST_INFLATED, _MOST_RATIO = 2**28, 200  # bytes that a zip may hold at any ratio; the ratio beyond
+# Without these flags, on Windows, there are no such links and fifos either.
+_FLAGS = (
+    os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+)
+
+
+class DamageError(ValueError):
+    """Part of a run is not as a writer leaves it; who catches this adds which run and what is readable."""
+
+
+class Files(Protocol):
+    """Names are relative to the run, with slashes."""
+
+    def read(self, name: str, most: int) -> bytes | None:
+        """Read a file of at most so many bytes; None where there is none."""
+
+    def sizes(self, folder: str) -> Iterator[int]:
+        """Yield the sizes of all files below a folder."""
+
+
+def files_at(path: Path) -> Files | None:
+    """Open what lies at a path; None where nothing does, or neither a folder nor a zip.
+
+    Raises
+    ------
+    DamageError
+        The zip is broken, or would take far more space than it has.
+    """
+    if path.is_dir():
+        return Folder(path)
+    return Zip(path) if path.is_file() and is_zipfile(path) else None
+
+
+class Folder:
+    """Files of a folder, which may itself be reached through links."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(os.path.realpath(path))
+
+    def read(self, name: str, most: int) -> bytes | None:
+        file = f"{self.path}/{name}"
+        try:
+            handle = os.open(file, _FLAGS)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise DamageError(f"{name} cannot be opened as a regular file: {error.strerror}") from None
+        with os.fdopen(handle, "rb", buffering=0) as source:
+            found = os.fstat(handle)
+            if not stat.S_ISREG(found.st_mode) or os.path.realpath(file) != os.path.normpath(file):
+                raise DamageError(f"{name} is not a regular file of the run's folder")
+            if found.st_size > most:
+                raise DamageError(f"{name} has {found.st_size:,} bytes, at most {most:,} can be right")
+            return source.read(most)
+
+    def sizes(self, folder: str) -> Iterator[int]:
+        for at, _, names in os.walk(self.path / folder):
+            yield from (os.lstat(f"{at}/{name}").st_size for name in names)
+
+    def check_regular(self) -> None:
+        """Refuse links, fifos and devices anywhere: for a writer, which cuts files back.
+
+        Raises
+        ------
+        DamageError
+        """
+        for at, folders, names in os.walk(self.path):
+            for name in (*folders, *names):
+                mode = os.lstat(f"{at}/{name}").st_mode
+                if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                    inside = os.path.relpath(f"{at}/{name}", self.path)
+                    raise DamageError(f"{inside} is neither a regular file nor a folder")
+
+
+class Zip:
+    """Files of a zip, whose directory is looked at before anything is unpacked."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._archive = ZipFile(path)
+        except (BadZipFile, OSError, ValueError) as error:
+            raise DamageError(f"the zip is broken: {error}") from None
+        entries = self._archive.infolist()
+        self._entries = {each.filename: each for each in entries}
+        if len(self._entries) < len(entries) or len(entries) > _MOST_FILES:
+            raise DamageError(f"the zip names a file twice, or more than {_MOST_FILES:,}")
+        if strange := next(filter(_is_strange, entries), None):
+            raise DamageError(
+                f"{strange.filename[:200]!r} in the zip is a link, encrypted or of another compression"
+            )
+        inflated = sum(each.file_size for each in entries)
+        if inflated > max(_MOST_INFLATED, _MOST_RATIO * path.stat().st_size):
+            raise DamageError(f"the zip has {path.stat().st_size:,} bytes and would unpack to {inflated:,}")
+
+    def read(self, name: str, most: int) -> bytes | None:
+        entry = self._entries.get(name)
+        if entry is None:
+            return None
+        if entry.file_size > most:
+            raise DamageError(f"{name} has {entry.file_size:,} bytes, at most {most:,} can be right")
+        try:
+            return self._archive.read(entry)
+        except (BadZipFile, ZlibError, OSError, ValueError, EOFError, NotImplementedError) as error:
+            raise DamageError(f"{name} cannot be unpacked: {error}") from None
+
+    def has(self, name: str) -> bool:
+        return name in self._entries
+
+    def sizes(self, folder: str) -> Iterator[int]:
+        yield from (each.file_size for name, each in self._entries.items() if name.startswith(f"{folder}/"))
+
+
+def _is_strange(entry: ZipInfo) -> bool:
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    is_encrypted = bool(entry.flag_bits & 1)
+    return (
+        kind not in (0, stat.S_IFREG, stat.S_IFDIR)
+        or is_encrypted
+        or entry.compress_type not in (ZIP_STORED, ZIP_DEFLATED)
+    )

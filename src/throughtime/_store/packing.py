@@ -1,0 +1,103 @@
+"""Writes a finished run anew, many steps a chunk: few files, for all readers; nothing can be added."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import Crc32cCodec, ZstdCodec
+
+from throughtime._errors import StoreError
+from throughtime._store.files import Files
+from throughtime._store.layout import Commit, node_of, replace_file
+from throughtime._store.open_run import opened
+from throughtime._store.reading import StoredValues
+from throughtime._store.schema import COMMIT, STEP, SUMS, ArrayLayout
+
+_CHUNK = 2**25  # bytes before compression
+
+
+def pack(path: str | os.PathLike[str], output: Path) -> None:
+    """Write a run packed, in the place of what was packed there before.
+
+    Parameters
+    ----------
+    path : path-like
+        Of the run.
+    output : Path
+        A folder that is made; its parent is there.
+
+    Raises
+    ------
+    StoreError
+        The run is damaged, or something else lies at `output`.
+    """
+    files, commit = opened(path)
+    if output.exists():
+        _check_packed(output)
+    beside, replaced = output.with_name(f"{output.name}.packing"), output.with_name(f"{output.name}.replaced")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        _write(beside, files, commit, path)
+        if output.exists():
+            output.rename(replaced)
+        beside.rename(output)
+        shutil.rmtree(replaced, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+
+
+def _check_packed(output: Path) -> None:
+    refused = StoreError(f"{output} exists already, and was not packed by an export. Give another path.")
+    try:
+        _, found = opened(output)
+    except StoreError:
+        raise refused from None
+    growing = [each for each in found.arrays.values() if each.grows]
+    if not growing or not all(each.is_packed for each in growing):
+        raise refused
+
+
+def _write(folder: Path, files: Files, commit: Any, path: Any) -> None:
+    document = commit.document
+    group = zarr.open_group(str(folder), mode="w-", zarr_format=3)
+    nodes = document["consolidated_metadata"]["metadata"]
+    growing = commit.arrays.get(STEP)
+    steps = () if growing is None else StoredValues(files, growing, path).read()
+    for key, node in nodes.items():
+        if key in commit.arrays:
+            _pack_array(group, StoredValues(files, commit.arrays[key], path, steps), commit.arrays[key])
+        else:
+            group.require_group(key).attrs.put(node["attributes"])
+    attributes = {name: value for name, value in document["attributes"].items() if name != SUMS}
+    packed = {key: node_of(folder, key) for key in nodes}
+    text = Commit({"attributes": attributes, "consolidated_metadata": {"metadata": packed}})
+    shapes = {key: each.shape for key, each in commit.arrays.items()}
+    replace_file(folder / COMMIT, text.text(commit.n_steps, shapes), durable=True)
+
+
+def _pack_array(group: Any, values: StoredValues, layout: ArrayLayout) -> None:
+    is_text, sizes = layout.dtype.kind == "O", tuple(max(1, size) for size in layout.shape)
+    row = int(np.prod(sizes[1:], dtype=object)) * layout.dtype.itemsize
+    steps = max(1, min(sizes[0], _CHUNK // row)) if layout.grows else sizes[0] if sizes else 1
+    array = group.create_array(
+        layout.key,
+        shape=layout.shape,
+        chunks=(steps, *sizes[1:]) if sizes else (),
+        dtype="string" if is_text else layout.dtype,
+        dimension_names=layout.dims,
+        fill_value="" if is_text else layout.fill,
+        compressors=[ZstdCodec(level=0), Crc32cCodec()],
+        config={"write_empty_chunks": True},
+        attributes=layout.metadata["attributes"],
+    )
+    if not layout.grows:
+        array[...] = values.read().astype(object) if is_text else values.read()
+        return
+    for start in range(0, layout.shape[0], steps):
+        array[start : start + steps] = values.read(start, min(start + steps, layout.shape[0]))

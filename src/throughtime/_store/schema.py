@@ -1,0 +1,160 @@
+"""What a run may consist of, as rules: names, metadata of groups and arrays, codecs, sizes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from throughtime._store.codecs import COMPRESSED, COMPRESSED_BEFORE, PLAIN, TEXT, is_text
+
+VERSION = 1  # of how runs are laid out
+STEP, COMMIT = "step", "zarr.json"
+NAME = "throughtime_name"  # attribute of what lies in a folder of another name
+SUMS, DIGEST = "checksums", "checksum"  # attributes of the root
+HEAD = f'{{"zarr_format": 3, "node_type": "group", "attributes": {{"{DIGEST}": "'  # what a commit begins with
+NO_DIGEST = "0" * 8
+
+_DTYPES = {
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64", "complex64", "complex128", "string"),
+}
+_ENCODINGS = {
+    *(PLAIN, COMPRESSED, COMPRESSED_BEFORE, (*PLAIN, "zstd"), (*PLAIN, "zstd", "crc32c"), (*PLAIN, "crc32c")),
+    *(TEXT, (*TEXT, "zstd"), (*TEXT, "zstd", "crc32c"), (*TEXT, "crc32c")),
+}
+_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\\/]")
+_LONGEST, DEEPEST = 255, 64  # characters of a name, names of a path
+
+
+def is_name(value: Any) -> bool:
+    """Whether a text may be a part of a path, or a dim."""
+    fits = isinstance(value, str) and 0 < len(value) <= _LONGEST and not _UNFIT.search(value)
+    return fits and value not in (".", "..", COMMIT)
+
+
+def _is_list(value: Any, each: Callable[[Any], bool]) -> bool:
+    return isinstance(value, list) and len(value) <= 32 and all(map(each, value))
+
+
+def is_size(value: Any, least: int = 0) -> bool:
+    return type(value) is int and least <= value < 2**63
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) or value in ("NaN", "Infinity", "-Infinity")
+
+
+def _is_chunk(value: Any) -> bool:
+    return _is_list(value, lambda size: is_size(size, 1))
+
+
+def _is_fill(value: Any) -> bool:
+    return isinstance(value, int | float | str) or (_is_list(value, _is_number) and len(value) == 2)
+
+
+def _are_dims(value: Any) -> bool:
+    return _is_list(value, is_name) and len({*value}) == len(value)
+
+
+def _is_attribute(value: Any) -> bool:
+    return isinstance(value, str | int | float)
+
+
+def _are_attributes(value: Any) -> bool:
+    return isinstance(value, dict) and all(_is_attribute(each) for key, each in value.items() if key != SUMS)
+
+
+class Rule(NamedTuple):
+    """Where something stands in a node's metadata, what is right there, and how it is seen."""
+
+    place: str
+    expected: str
+    holds: Callable[[Any], bool]
+
+
+FORMAT = Rule("zarr_format", "3", lambda value: type(value) is int and value == 3)
+GROUP = (
+    FORMAT,
+    Rule("node_type", "'group'", lambda value: value == "group"),
+    Rule("attributes", "texts and numbers by name", _are_attributes),
+)
+ARRAY = (
+    FORMAT,
+    Rule("node_type", "'array'", lambda value: value == "array"),
+    Rule("attributes", "texts and numbers by name", _are_attributes),
+    Rule("shape", "sizes of dims", lambda value: _is_list(value, is_size)),
+    Rule("dimension_names", "names of dims, each once", _are_dims),
+    Rule("data_type", "numbers, booleans or text", lambda value: isinstance(value, str) and value in _DTYPES),
+    Rule("chunk_grid.name", "'regular'", lambda value: value == "regular"),
+    Rule("chunk_grid.configuration.chunk_shape", "sizes of at least 1", _is_chunk),
+    Rule("chunk_key_encoding.name", "'default'", lambda value: value == "default"),
+    Rule("chunk_key_encoding.configuration.separator", "'/'", lambda value: value == "/"),
+    Rule("codecs", "codecs that runs are written with", lambda value: _codecs_of(value) in _ENCODINGS),
+    Rule("fill_value", "a number or a text", _is_fill),
+    Rule("storage_transformers", "none", lambda value: value in (None, [])),
+)
+
+
+def _codecs_of(value: Any) -> tuple[str, ...]:
+    """Name the codecs; a byte order other than little is none that we know."""
+    if not _is_list(value, lambda each: isinstance(each, dict) and isinstance(each.get("name"), str)):
+        return ()
+    first = value[0].get("configuration") if value else None
+    is_little = not isinstance(first, dict) or first.get("endian") in (None, "little")
+    return tuple(each["name"] for each in value) if is_little else ()
+
+
+class ArrayLayout:
+    """One array's metadata, checked.
+
+    Attributes
+    ----------
+    key : str
+    shape, chunk : tuple of int
+    dims : tuple of str
+    dtype : dtype
+        Of text: object.
+    codecs : tuple of str
+    """
+
+    def __init__(self, key: str, metadata: Mapping[str, Any]) -> None:
+        self.key, self.metadata = key, metadata
+        self.shape: tuple[int, ...] = tuple(metadata["shape"])
+        self.chunk: tuple[int, ...] = tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"])
+        self.dims: tuple[str, ...] = tuple(metadata["dimension_names"])
+        self.codecs = _codecs_of(metadata["codecs"])
+        is_string = metadata["data_type"] == "string"
+        self.dtype = np.dtype(object) if is_string else np.dtype(metadata["data_type"]).newbyteorder("<")
+
+    @property
+    def grows(self) -> bool:
+        return self.dims[:1] == (STEP,)
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """How many chunks lie along each dim."""
+        return tuple(-(-size // chunk) for size, chunk in zip(self.shape, self.chunk, strict=True))
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether it is compressed as a whole, and nothing can be added to it."""
+        return "zstd" in self.codecs
+
+    @property
+    def has_sums(self) -> bool:
+        """Whether checksums of its steps lie beside it: its chunks grow in place."""
+        return self.grows and self.codecs == PLAIN
+
+    @property
+    def fill(self) -> Any:
+        """What stands where no chunk was written."""
+        value = self.metadata["fill_value"]
+        if is_text(self.codecs):
+            return str(value)
+        return complex(*map(float, value)) if isinstance(value, list) else self.dtype.type(float(value))
+
+    def file(self, place: tuple[int, ...]) -> str:
+        return "/".join((self.key, "c", *map(str, place)))

@@ -1,0 +1,225 @@
+"""Looks at a run's commit record once, before anything in it is used.
+
+A run may come from anyone. Names become paths, shapes become memory, codecs become code: all that reads or
+continues a run takes the record from `validated`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from math import prod
+from typing import Any, NamedTuple
+
+from throughtime._errors import StoreError
+from throughtime._store.codecs import RATIOS, checksum, is_text
+from throughtime._store.files import DamageError, Files
+from throughtime._store.schema import (
+    ARRAY,
+    COMMIT,
+    DEEPEST,
+    DIGEST,
+    GROUP,
+    HEAD,
+    NAME,
+    NO_DIGEST,
+    STEP,
+    SUMS,
+    VERSION,
+    ArrayLayout,
+    Rule,
+    is_name,
+    is_size,
+)
+
+_MOST_COMMIT = 2**25  # bytes
+_MOST_CHUNK = 2**31  # bytes: more Blosc does not take
+_MOST_UNSEEN = 2**26  # bytes that an array may claim without a file that shows them
+_MOST_ABSENT = 2**14  # chunks of which no file is there
+
+
+class Committed(NamedTuple):
+    """What a run's root says, checked.
+
+    Attributes
+    ----------
+    document : dict
+    arrays : dict of str to ArrayLayout
+    n_steps : int
+        Steps that are committed.
+    digest : bool or None
+        Whether the record is as it was written; None where that cannot be seen.
+    """
+
+    document: dict[str, Any]
+    arrays: dict[str, ArrayLayout]
+    n_steps: int
+    digest: bool | None
+
+
+def validated(files: Files, path: Any) -> Committed:
+    """Read what is committed, if all of it can be used safely.
+
+    Raises
+    ------
+    StoreError
+        It names what is wrong, where, and whether steps can be read all the same.
+    """
+    try:
+        text = files.read(COMMIT, _MOST_COMMIT)
+    except DamageError as error:
+        raise StoreError(f"{path} cannot be opened: {error}. No step is readable without it.") from None
+    if text is None:
+        raise StoreError(f"There is no run at {path}: no {COMMIT} in it. A monitor makes one.")
+    try:
+        document = _parsed(text)
+        _check_version(document, path)
+        found = _checked(document, _has_digest(text, document))
+        for array in found.arrays.values():
+            _check_claims(array, files)
+    except DamageError as error:
+        raise StoreError(f"{path} is damaged: {error}. No step is read until that is mended.") from None
+    return found
+
+
+def _parsed(text: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise DamageError(f"{COMMIT} is not JSON: {str(error)[:200]}") from None
+    if not isinstance(document, dict):
+        raise DamageError(f"{COMMIT} holds no metadata")
+    return document
+
+
+def _check_version(document: Mapping[str, Any], path: Any) -> None:
+    attributes = document.get("attributes")
+    version = attributes.get("throughtime_run") if isinstance(attributes, dict) else None
+    if version is None:
+        raise StoreError(f"{path} is no run of throughtime, though it is Zarr. Give another path.")
+    if not is_size(version):
+        raise DamageError(f"its layout is {str(version)[:50]!r}, not a number")
+    if version > VERSION:
+        raise StoreError(
+            f"{path} was written by a newer throughtime (layout {version}, this one knows {VERSION}): "
+            "pip install --upgrade throughtime."
+        )
+
+
+def _has_digest(text: bytes, document: Mapping[str, Any]) -> bool | None:
+    """Whether the record's checksum is right; None for one that was written without."""
+    head = HEAD.encode()
+    if text.startswith(head):
+        at = len(head)
+        rest = text[:at] + NO_DIGEST.encode() + text[at + len(NO_DIGEST) :]
+        return text[at : at + len(NO_DIGEST)] == f"{checksum(rest):08x}".encode()
+    return False if {SUMS, DIGEST} & {*document["attributes"]} else None
+
+
+def _checked(document: dict[str, Any], digest: bool | None) -> Committed:
+    _check(document, GROUP, "the root")
+    count = document["attributes"].get("n_steps")
+    if not is_size(count):
+        raise DamageError(f"n_steps is {str(count)[:50]!r}, not a number of steps")
+    consolidated = document.get("consolidated_metadata")
+    nodes = consolidated.get("metadata") if isinstance(consolidated, dict) else None
+    if not isinstance(nodes, dict):
+        raise DamageError(f"{COMMIT} does not tell of layers and variables")
+    arrays = {}
+    for key, metadata in nodes.items():
+        _check_key(key, nodes)
+        is_array = isinstance(metadata, dict) and metadata.get("node_type") == "array"
+        _check(metadata, ARRAY if is_array else GROUP, key)
+        if is_array:
+            arrays[key] = ArrayLayout(key, metadata)
+            _check_array(arrays[key], count)
+    _check_sizes(arrays)
+    _check_sums(document["attributes"].get(SUMS), arrays)
+    if arrays and STEP not in arrays:
+        raise DamageError(f"there is no {STEP}")
+    return Committed(document, arrays, count, digest)
+
+
+def _check(metadata: Any, rules: tuple[Rule, ...], key: str) -> None:
+    for rule in rules:
+        value = metadata
+        for part in rule.place.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if not rule.holds(value):
+            raise DamageError(f"{rule.place} of {key} is {str(value)[:100]!r}, not {rule.expected}")
+
+
+def _check_key(key: str, nodes: Mapping[str, Any]) -> None:
+    parts = key.split("/")
+    if not all(map(is_name, parts)) or len(parts) > DEEPEST:
+        raise DamageError(f"{key[:200]!r} is no name of a layer or variable")
+    for end in range(1, len(parts)):
+        parent = nodes.get("/".join(parts[:end]))
+        if not isinstance(parent, dict) or parent.get("node_type") != "group":
+            raise DamageError(f"{key[:200]!r} lies in no group")
+    attributes = nodes[key].get("attributes") if isinstance(nodes[key], dict) else None
+    own = attributes.get(NAME, "name") if isinstance(attributes, dict) else "name"
+    if not isinstance(own, str) or not own or "/" in own:
+        raise DamageError(f"{key[:200]!r} has a name that nothing can have: {str(own)[:50]!r}")
+
+
+def _check_array(array: ArrayLayout, count: int) -> None:
+    if not len(array.shape) == len(array.chunk) == len(array.dims):
+        raise DamageError(
+            f"{array.key} has {len(array.shape)} sizes, {len(array.chunk)} of chunks, {len(array.dims)} dims"
+        )
+    if STEP in array.dims[1:] or (array.key == STEP and (array.dims != (STEP,) or array.dtype.kind != "i")):
+        raise DamageError(f"{array.key} has the dims {', '.join(array.dims)}")
+    if array.grows and array.shape[0] != count:
+        raise DamageError(f"{array.key} has {array.shape[0]} of {count} steps")
+    if is_text(array.codecs) != (array.dtype.kind == "O") or (array.grows and array.dtype.kind == "O"):
+        raise DamageError(f"{array.key} holds {array.metadata['data_type']} in an encoding that does not fit")
+    if prod(array.chunk) * array.dtype.itemsize > _MOST_CHUNK:
+        raise DamageError(
+            f"a chunk of {array.key} would have {prod(array.chunk) * array.dtype.itemsize:,} bytes"
+        )
+    try:
+        _ = array.fill
+    except (ValueError, TypeError, OverflowError):
+        raise DamageError(
+            f"fill_value of {array.key} is {str(array.metadata['fill_value'])[:50]!r}"
+        ) from None
+
+
+def _check_sizes(arrays: Mapping[str, ArrayLayout]) -> None:
+    """Refuse two sizes of one dim in one layer."""
+    sizes: dict[tuple[str, str], tuple[int, str]] = {}
+    for key, array in arrays.items():
+        for dim, size in zip(array.dims, array.shape, strict=True):
+            known, other = sizes.setdefault((key.rpartition("/")[0], dim), (size, key))
+            if known != size:
+                raise DamageError(f"{dim} has the size {size} in {key} and {known} in {other}")
+
+
+def _check_sums(sums: Any, arrays: Mapping[str, ArrayLayout]) -> None:
+    if sums is None:
+        return
+    if not isinstance(sums, list) or not all(isinstance(each, list) for each in sums):
+        raise DamageError(f"{SUMS} are no lists of variables")
+    keys = [key for each in sums for key in each]
+    summed = {key for key in keys if isinstance(key, str) and key in arrays and arrays[key].has_sums}
+    if not all(sums) or len(summed) < len(keys):
+        raise DamageError(f"{SUMS} tell of what is no variable, or of one twice")
+
+
+def _check_claims(array: ArrayLayout, files: Files) -> None:
+    """Refuse an array that claims far more than its files can hold."""
+    # Of what grows the last chunk of steps shows the size of all, without a look at each file.
+    is_whole = not array.grows or array.is_packed or array.key == STEP
+    if not all(array.shape):
+        return
+    sizes, grid = (array.shape, array.grid) if is_whole else (array.shape[1:], array.grid[1:])
+    claimed, chunks = prod(sizes) * array.dtype.itemsize, prod(grid)
+    if claimed <= _MOST_UNSEEN and chunks <= _MOST_ABSENT:
+        return
+    on_disk = list(files.sizes(f"{array.key}/c" if is_whole else f"{array.key}/c/{array.grid[0] - 1}"))
+    most = _MOST_UNSEEN + sum(on_disk) * max(RATIOS[codec] for codec in array.codecs)
+    if claimed > most or chunks > _MOST_ABSENT + len(on_disk):
+        raise DamageError(
+            f"{array.key} claims {claimed:,} bytes in {chunks:,} chunks; its files have {sum(on_disk):,}"
+        )

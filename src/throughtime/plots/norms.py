@@ -1,0 +1,64 @@
+"""Norms of weights by training step: what `weights` draws of a run that does not keep the weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from throughtime._scale import Scale
+from throughtime._schema import WEIGHTS
+from throughtime._theme import DISTINCT
+from throughtime.picture import Axis, Line, Panel, Picture
+from throughtime.plots.data import count, located, parts
+from throughtime.plots.look import Look, size
+
+NOTE = (
+    "Frobenius norms at each recorded training step, a line a gate, on one scale. A norm that jumps shows "
+    "where training was thrown; one that stays shows what does not learn."
+)
+
+
+def weight_norms(dataset: xr.Dataset, where: str, look: Look, *, gradient: bool) -> Picture | None:
+    """Draw the norms, a panel a weight and direction; None where the run keeps none."""
+    ending = "_gradient_norm" if gradient else "_norm"
+    norms = {name: dataset[f"{name}{ending}"] for name in WEIGHTS if f"{name}{ending}" in dataset}
+    if not norms or "step" not in dataset.dims:
+        return None
+    norms = {name: values.astype(np.float64).load() for name, values in norms.items()}
+    everything = np.concatenate([values.values.ravel() for values in norms.values()])
+    known = everything[np.isfinite(everything) & (everything > 0)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.1, 1.0)
+    scale = Scale("log10", *map(float, look.get("limits") or (low / 1.2, high * 1.2)))
+    panels = tuple(_panels(norms, dataset["step"].values.astype(float), scale))
+    what = "norms of the weights' gradients" if gradient else "norms of the weights"
+    steps = count(int(dataset.sizes["step"]), "training step")
+    return Picture(
+        panels,
+        columns=min(2, len(panels)),
+        title=look.get("title") or " · ".join(filter(None, (what, located(where, dataset), steps))),
+        note=NOTE,
+        linked="xy",
+        **size(look, 11.0 if len(panels) > 1 else 8.0, 1.0 + 3.2 * -(-len(panels) // 2)),
+    )
+
+
+def _panels(norms: dict[str, xr.DataArray], steps: np.ndarray, scale: Scale) -> list[Panel]:
+    ends = (steps[0] - 0.5, max(steps[-1], steps[0] + 1) + 0.5)
+    found = []
+    for name, values in norms.items():
+        for direction, part in parts(values, ["step", "gate"] if "gate" in values.dims else ["step"]):
+            lines = [
+                Line(
+                    steps,
+                    scale.clipped(row.values),
+                    DISTINCT[place % len(DISTINCT)],
+                    1.5,
+                    label=gate,
+                    details=(("training step", steps), ("norm", row.values)),
+                )
+                for place, (gate, row) in enumerate(parts(part, ["step"]))
+            ]
+            title = " · ".join(filter(None, (name.replace("_", " "), direction)))
+            y = Axis("norm, log scale", (-0.04, 1.06), scale.ticks())
+            found.append(Panel(tuple(lines), title=title, x=Axis("training step", ends), y=y, grid=True))
+    return found
