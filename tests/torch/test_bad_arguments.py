@@ -22,12 +22,7 @@ from throughtime._departures import departures
 from throughtime._rules import choice, number, several, shown, whole
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-bounded = settings(
-    max_examples=4,
-    derandomize=True,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+bounded = settings(max_examples=4, derandomize=True, deadline=None)
 
 
 @pytest.fixture(scope="module")
