@@ -302,6 +302,7 @@ MAY_IMPORT = {
     "render/matplotlib": {"PIL", "_theme", "matplotlib", "numpy", "picture"},
     "render/matplotlib_marks": {"_colors", "_pool", "_scale", "_theme", "matplotlib", "numpy", "picture"},
     "render/bokeh": {"_theme", "bokeh", "picture"},
+    "render/matplotlib_room": {"_errors", "_theme", "matplotlib", "picture"},
     "render/bokeh_text": {"bokeh"},
     "render/bokeh_marks": {"_colors", "_pool", "_printable", "_scale", "_theme", "bokeh", "numpy", "picture"},
     "render/page": {"_printable", "_theme", "bokeh", "jinja2", "markupsafe", "picture"},

@@ -54,6 +54,15 @@ def test_names_for_type_checkers_are_those_loaded_lazily():
     assert declared == modules | {(home, name, name) for home, names in tt._HOMES.items() for name in names}
 
 
+@pytest.mark.parametrize("module", tt._MODULES)
+def test_a_public_module_lists_its_public_names_and_no_others(module):
+    inside = getattr(tt, module)
+    for name in dir(inside):
+        assert callable(getattr(inside, name)), f"{module}.{name} is no use to who types {module}.<Tab>"
+        assert getattr(inside, name).__module__.startswith("throughtime."), name
+    assert len(dir(inside)) > 4
+
+
 def test_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="show_featurs"):
         tt.show_featurs  # noqa: B018

@@ -69,6 +69,13 @@ class Scale:
         position = np.clip(np.nan_to_num(self.position(values)), 0.0, 1.0)
         return np.where(np.isfinite(values), position, np.nan)
 
+    def curve(self, values: Array) -> Array:
+        """Place the values of a curve, along the last axis: where it falls below the scale it ends."""
+        position = self.clipped(values)
+        below = np.asarray(values) < self.low
+        position[..., 1:][below[..., 1:] & below[..., :-1]] = np.nan
+        return position
+
     def ticks(self) -> Ticks:
         """Positions that carry words."""
         if self.kind == "linear":

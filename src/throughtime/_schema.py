@@ -261,9 +261,8 @@ def layer(captured: Layer) -> xr.Dataset:
     leaves = [node for node in captured.leaves if node.data_vars]
     if len(leaves) != 1:
         names = ", ".join(node.path for node in leaves) or "none"
-        raise SchemaError(
-            f"Expected one layer, this capture has {len(leaves)}: {names}. Choose one: tree['lstm']."
-        )
+        choice = f" Choose one: tree[{leaves[0].path.strip('/')!r}]." if leaves else ""
+        raise SchemaError(f"Expected one layer, this capture has {len(leaves)}: {names}.{choice}")
     return leaves[0].to_dataset()
 
 

@@ -19,6 +19,24 @@ from throughtime._theme import Theme
 
 Kind = TypeVar("Kind")
 
+__all__ = [
+    "Axis",
+    "Band",
+    "Dots",
+    "Image",
+    "Interactive",
+    "Line",
+    "Panel",
+    "Picture",
+    "Rectangles",
+    "Slider",
+    "Text",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 @dataclass(frozen=True, eq=False)
 class Image(Printable):

@@ -15,10 +15,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from throughtime._arguments import takes
-from throughtime._check_cell import CellReport as CellReport  # noqa: PLC0414 - public here
-from throughtime._check_cell import check_cell as check_cell  # noqa: PLC0414 - public here
-from throughtime._convert import keras_weights as keras_weights  # noqa: PLC0414 - public here
-from throughtime._convert import torch_weights as torch_weights  # noqa: PLC0414 - public here
+from throughtime._check_cell import CellReport, check_cell
+from throughtime._convert import keras_weights, torch_weights
 from throughtime._rules import choice, number, several, whole
 from throughtime._schema import DIRECTIONS, GATES
 from throughtime._synthetic import (
@@ -33,8 +31,18 @@ from throughtime._synthetic import (
     unit_vectors,
 )
 
+__all__ = [
+    *("CellReport", "bidirectional", "check_cell", "constant_gates", "decaying", "exploding"),
+    *("keras_weights", "lag_matrix_of", "nonfinite", "perfect_memory", "saturated_gates", "torch_weights"),
+    "with_masks",
+]
+
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 @takes(direction=choice(*DIRECTIONS), dtype=choice("float64", "float32", "float16"))

@@ -59,6 +59,31 @@ def test_a_terminal_shows_names_in_brackets():
     assert repr(found) == str(found)
 
 
+def test_text_is_plain_in_a_notebook_and_under_forced_colours(found, monkeypatch, capfd):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    shown = []
+    monkeypatch.setattr("rich.jupyter.display", lambda *arguments: shown.append(arguments))
+    for each in (found, tt.compare(found, found), tt.summary(testing.decaying())):
+        assert "\x1b" not in str(each)
+        assert str(each).strip()
+    assert shown == []
+    assert capfd.readouterr().out == ""
+
+
+def test_control_characters_and_markup_of_terminals_are_text():
+    tree = named(testing.decaying(0.9, samples=16), "[red]a[/red]\x1b[31m\u202eb")
+    for each in (tt.summary(tree), tt.diagnose(tree)):
+        assert "[red]a[/red]\\x1b[31m\\u202eb" in str(each)
+        assert "\x1b" not in each._repr_html_()
+
+
+def test_a_comparison_in_a_notebook_names_its_columns(found):
+    page = tt.compare(found, found)._repr_html_()
+    head = page[page.index("<thead>") : page.index("</thead>")]
+    assert [f">{name}<" in head for name in ("layer", "question", "a", "b", "change")] == [True] * 5
+
+
 def test_layers_are_compared_by_path_or_by_order():
     slow, fast = (testing.decaying(rate, samples=16) for rate in (0.9, 0.5))
     same = tt.compare(tt.diagnose(slow), tt.diagnose(fast)).to_dataframe()

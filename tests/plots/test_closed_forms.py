@@ -138,6 +138,15 @@ def test_lag_profile_is_the_rate_to_the_lag():
     np.testing.assert_allclose(told(line, "R"), 0.5 ** np.arange(12))
 
 
+def test_lag_profile_ends_where_the_curve_falls_below_the_floor():
+    (panel,) = plots.lag_profile(testing.decaying([0.1, 0.1], steps=20)).panels
+    (line,) = lines(panel, "median of 2 samples")
+    on_the_end = np.flatnonzero(line.y == 0)
+    assert on_the_end.tolist() == [8], "the first of the values below 2⁻²⁶, and no plateau after it"
+    assert np.isnan(line.y[9:]).all()
+    np.testing.assert_allclose(told(line, "R"), 0.1 ** np.arange(20.0))
+
+
 def test_lag_profile_counts_each_direction_from_its_own_end():
     forward, backward = plots.lag_profile(testing.bidirectional((0.5, 0.9), samples=2, steps=9)).panels
     for panel, rate in ((forward, 0.5), (backward, 0.9)):

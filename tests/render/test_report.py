@@ -132,6 +132,24 @@ def test_timesteps_of_a_layer_move_together(page):
     assert set(moved) < set(of_layer), "another layer has its own time"
 
 
+def test_a_phone_shows_the_page_in_its_width(browser, file):
+    phone = opened(browser, file, width=390)
+    assert phone.tab.evaluate("() => document.documentElement.scrollWidth") == 390
+    phone.tab.locator("#scheme").click()
+    assert phone.tab.locator("html").get_attribute("data-scheme") == "dark"
+    wide = "all => all.filter(each => each.scrollWidth > each.clientWidth).length"
+    assert phone.tab.eval_on_selector_all(".drawn", wide) > 0, "panels side by side scroll in their place"
+    phone.tab.close()
+
+
+def test_a_layer_is_reported_alone(tree, tmp_path):
+    for number, layer in enumerate((tree["lower"], tree["lower"].to_dataset())):
+        text = tt.report(layer, tmp_path / f"{number}.html").read_text(encoding="utf-8")
+        assert "SimpleRNN" in text
+        assert "LSTM" not in text
+    assert "the arrays given" in (tmp_path / "0.html").read_text(encoding="utf-8"), "where it comes from"
+
+
 def test_dark_and_light_change_page_and_figures(page):
     axis = "[...Bokeh.documents[0].all_models].find(each => each.type == 'LinearAxis')"
     ink = f"() => {axis}.axis_label_text_color"

@@ -53,7 +53,7 @@ def report(
 
     Parameters
     ----------
-    tree_or_run : capture, or run with a dim `step`
+    tree_or_run : capture, run with a dim `step`, or a layer of either
         Sliders step through at most 16 samples, of a run 6, and 6 training steps, chosen evenly; images that
         are larger still are shrunk by their largest magnitude. The page says both. A run may be larger than
         memory: but for its evolution only the steps shown are read.
@@ -140,7 +140,10 @@ def _tree(captured: Any) -> xr.DataTree:
     if isinstance(captured, xr.DataTree):
         if not any(node.data_vars for node in captured.leaves):
             raise SchemaError("There is no layer in this tree. Make one with tt.capture(model, x, y).")
-        return captured
+        if captured.is_root:
+            return captured
+        below = {node.path: node.to_dataset() for node in captured.leaves}
+        return xr.DataTree.from_dict({"/": xr.Dataset(attrs=captured.root.attrs), **below})
     leaf = one_layer(captured)
     return xr.DataTree.from_dict({f"/{leaf.attrs.get('layer', 'layer')}": leaf})
 

@@ -4,17 +4,38 @@
 a picture holds can be read, and tested, as arrays.
 """
 
-from throughtime.plots.compare import compare as compare
-from throughtime.plots.contributions import contributions as contributions
-from throughtime.plots.evolution import evolution as evolution
-from throughtime.plots.gates import gates as gates
-from throughtime.plots.gradient_flow import gradient_flow as gradient_flow
-from throughtime.plots.heatmap import heatmap as heatmap
-from throughtime.plots.histogram import histogram as histogram
-from throughtime.plots.lag_matrix import lag_matrix as lag_matrix
-from throughtime.plots.lag_profile import lag_profile as lag_profile
-from throughtime.plots.lines import lines as lines
-from throughtime.plots.look import Look as Look
-from throughtime.plots.scatter import scatter as scatter
-from throughtime.plots.spectrum import spectrum as spectrum
-from throughtime.plots.weights import weights as weights
+from throughtime.plots.compare import compare
+from throughtime.plots.contributions import contributions
+from throughtime.plots.evolution import evolution
+from throughtime.plots.gates import gates
+from throughtime.plots.gradient_flow import gradient_flow
+from throughtime.plots.heatmap import heatmap
+from throughtime.plots.histogram import histogram
+from throughtime.plots.lag_matrix import lag_matrix
+from throughtime.plots.lag_profile import lag_profile
+from throughtime.plots.lines import lines
+from throughtime.plots.look import Look
+from throughtime.plots.scatter import scatter
+from throughtime.plots.spectrum import spectrum
+from throughtime.plots.weights import weights
+
+__all__ = [
+    "Look",
+    "compare",
+    "contributions",
+    "evolution",
+    "gates",
+    "gradient_flow",
+    "heatmap",
+    "histogram",
+    "lag_matrix",
+    "lag_profile",
+    "lines",
+    "scatter",
+    "spectrum",
+    "weights",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

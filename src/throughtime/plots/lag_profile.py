@@ -107,14 +107,13 @@ def _panel(profile: xr.Dataset, ratios: xr.DataArray, name: str, scale: Scale, t
     part, each = profile.sel(chosen), ratios.sel(chosen)
     lags = part["lag"].values.astype(float)
     marks: list[Mark] = [*_samples(each, lags, scale)]
-    low, high = (part[end].values for end in ("low", "high"))
-    if not np.isnan(low).all():
-        below, above = (scale.clipped(each) for each in (low, high))
-        marks.append(Band(lags, below, above, DISTINCT[0], 0.3, label="95 % interval of the median"))
+    if not np.isnan(part["low"].values).all():
+        low, high = scale.clipped(part["low"].values), scale.curve(part["high"].values)
+        marks.append(Band(lags, low, high, DISTINCT[0], 0.3, label="95 % interval of the median"))
     middle = part["ratio"].values
     of = f"of {count(int(part['samples'].max()), 'sample')}" if "samples" in part else "over samples"
     details = (("lag", lags), ("R", middle))
-    marks.append(Line(lags, scale.clipped(middle), DISTINCT[0], 2.0, label=f"median {of}", details=details))
+    marks.append(Line(lags, scale.curve(middle), DISTINCT[0], 2.0, label=f"median {of}", details=details))
     ends = np.array([0.0, max(1.0, lags[-1])])
     for value, color, word in (
         (threshold, DISTINCT[1], f"threshold {threshold:g}"),
@@ -139,5 +138,5 @@ def _samples(ratios: xr.DataArray, lags: Array, scale: Scale) -> list[Line]:
     values = ratios.transpose("sample", "lag").values[:MOST_CURVES]
     gap = np.full((len(values), 1), np.nan)
     x = np.concatenate([np.broadcast_to(lags, values.shape), gap], axis=1).ravel()
-    y = np.concatenate([scale.clipped(values), gap], axis=1).ravel()
+    y = np.concatenate([scale.curve(values), gap], axis=1).ravel()
     return [Line(x, y, "#9a9a9a", 0.6, 0.6)] if len(values) > 1 else []

@@ -26,6 +26,8 @@ from throughtime.render.bokeh_text import without_tex
 from throughtime.render.keys import Key, bars, keys
 
 PIXELS_AN_INCH = 96
+NARROW = 260  # pixels of a figure beside others: where a page has less for all of a row, they scroll
+TOOLBAR = 40
 LOW = 210  # pixels of a figure: its colour bar has room for a few words only
 TOOLS = "pan,wheel_zoom,box_zoom,reset,save"
 _MARKERS = {"X": "square_x", "^": "triangle", "v": "inverted_triangle"}
@@ -87,7 +89,14 @@ def draw(
         toolbar_options={"logo": None},
     )
     heading = [_heading(picture.title, theme)] if titled and picture.title else []
-    layout = column(*heading, *_sliders(picture, frames), grid, sizing_mode="stretch_width")
+    widest = 130 + _side(picture) if is_fixed else NARROW
+    layout = column(
+        *heading,
+        *_sliders(picture, frames),
+        grid,
+        min_width=picture.columns * widest + TOOLBAR if picture.columns > 1 else None,
+        sizing_mode="stretch_width",
+    )
     for model in layout.references():
         without_tex(model)
     return layout
@@ -118,7 +127,7 @@ def _figure(picture: Picture, place: int, ranges: Ranges, theme: Theme, frames: 
     options: dict[str, Any] = {name: one for name, one in found.items() if one is not None}
     height = picture.height * PIXELS_AN_INCH
     if panel.equal:
-        options |= {"frame_width": int(0.66 * height), "frame_height": int(0.66 * height)}
+        options |= {"frame_width": _side(picture), "frame_height": _side(picture)}
     shares = picture.heights or (1.0,) * picture.rows
     made = figure(
         width=int(picture.width * PIXELS_AN_INCH / picture.columns),
@@ -133,6 +142,11 @@ def _figure(picture: Picture, place: int, ranges: Ranges, theme: Theme, frames: 
     for image in bars(panel):
         _add_bar(made, image.colors, theme)
     return made
+
+
+def _side(picture: Picture) -> int:
+    """Pixels along a square panel, so that a usual page has room for three."""
+    return int((0.66 if picture.columns < 3 else 0.42) * picture.height * PIXELS_AN_INCH)
 
 
 def _dress(made: Any, panel: Panel, theme: Theme) -> None:

@@ -14,16 +14,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.textpath import TextToPath
 from PIL.Image import fromarray
 
 from throughtime._theme import Theme
 from throughtime.picture import Axis, Image, Panel, Picture
 from throughtime.render.keys import Key, bars, keys
 from throughtime.render.matplotlib_marks import Pixels, draw_image, draw_mark
+from throughtime.render.matplotlib_room import make_room, wrapped
 
 _COMMENT = re.compile(rb"<!--.*?-->\n?", re.DOTALL)
 
@@ -112,15 +111,17 @@ def _draw(picture: Picture, theme: Theme) -> Figure:
     _draw_title(figure, picture, theme)
     _draw_bars(figure, axes, picture)
     _draw_keys(figure, picture, theme)
+    if theme.width is not None and theme.width < picture.width:
+        make_room(figure, axes.flat[: len(picture.panels)], picture, theme)
     if picture.marks(Image):
+        layout: Any = figure.get_layout_engine()
+        layout.execute(figure)
         _draw_images(figure, axes, picture, theme)
     return figure
 
 
 def _draw_images(figure: Figure, axes: Any, picture: Picture, theme: Theme) -> None:
     """Draw the images last: only when all is laid out it is known how many pixels they have."""
-    layout: Any = figure.get_layout_engine()
-    layout.execute(figure)
     for ax, panel in zip(axes.flat, picture.panels, strict=False):
         box = ax.get_window_extent()
         for image in panel.of(Image):
@@ -130,9 +131,9 @@ def _draw_images(figure: Figure, axes: Any, picture: Picture, theme: Theme) -> N
 
 
 def _size(picture: Picture, theme: Theme) -> tuple[float, float]:
-    """Take the theme's width; the height follows half of it, since texts keep their size."""
+    """Take the theme's width; the height follows half of it, no further than the texts."""
     factor = theme.width / picture.width if theme.width else 1.0
-    return picture.width * factor, picture.height * factor**0.5
+    return picture.width * factor, picture.height * max(factor**0.5, min(1.0, theme.weight))
 
 
 def _draw_panel(ax: Any, panel: Panel, frame: int, theme: Theme) -> None:
@@ -190,23 +191,8 @@ def _draw_title(figure: Figure, picture: Picture, theme: Theme) -> None:
         left, size = 0.01, 1.15 * theme.size
         # matplotlib's own wrapping reads mathtext, whatever the settings.
         width = (0.98 - left) * 72 * figure.get_figwidth()
-        lines = (line for each in words.split("\n") for line in _wrapped(each, width, size, theme))
+        lines = (line for each in words.split("\n") for line in wrapped(each, width, size, theme))
         figure.suptitle("\n".join(lines), x=left, ha="left", fontsize=size)
-
-
-def _wrapped(words: str, width: float, size: float, theme: Theme) -> list[str]:
-    """Break a line of words into lines of a width in points."""
-    if len(words) * size <= width:  # few words have room in any font
-        return [words]
-    font = FontProperties(family=theme.font, size=size)
-    lines = [""]
-    for word in words.split(" "):
-        longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and TextToPath().get_text_width_height_descent(longer, font, ismath=False)[0] > width:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return lines
 
 
 def _draw_bars(figure: Figure, axes: Any, picture: Picture) -> None:

@@ -1,0 +1,76 @@
+"""Room for a picture in a narrow figure: titles in lines, tick labels apart, panels wide enough."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextToPath
+
+from throughtime._errors import PictureError
+from throughtime._theme import Theme
+from throughtime.picture import Picture
+
+NARROWEST, ENOUGH = 1.0, 1.65  # inches of a panel, where text has 9 points: at least, and for any legend
+
+
+def wrapped(words: str, width: float, size: float, theme: Theme) -> list[str]:
+    """Break a line of words into lines of a width in points."""
+    if len(words) * size <= width:  # few words have room in any font
+        return [words]
+    font = FontProperties(family=theme.font, size=size)
+    lines = [""]
+    for word in words.split(" "):
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and TextToPath().get_text_width_height_descent(longer, font, ismath=False)[0] > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
+def make_room(figure: Figure, axes: Iterable[Any], picture: Picture, theme: Theme) -> None:
+    """Lay a picture out, check that it can be read, and leave out tick labels that meet others.
+
+    Raises
+    ------
+    PictureError
+        The theme leaves its panels too narrow; the width that they need is named.
+    """
+    figure.draw_without_rendering()  # colour bars have their height only then
+    lacks, has = max((_needed(ax, theme) - _width(ax), _width(ax)) for ax in axes)
+    if lacks > 0:
+        wide = figure.get_figwidth() + picture.columns * lacks / figure.dpi
+        raise PictureError(
+            f"Theme(width={theme.width:g}) leaves {max(0.0, has / figure.dpi):.1f} inches for a panel, too "
+            f"few to read this picture. Give it width={math.ceil(10 * wide + 0.5) / 10:g}."
+        )
+    for ax in figure.axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            _part_labels(axis)
+
+
+def _needed(ax: Any, theme: Theme) -> float:
+    """Pixels that a panel needs across: for what is drawn, and for its legend and label."""
+    texts = [ax.xaxis.label, *filter(None, [ax.get_legend()])]
+    inside = max(_width(text) for text in texts) / (theme.weight * ax.figure.dpi)
+    return float(min(max(NARROWEST, inside), ENOUGH) * theme.weight * ax.figure.dpi)
+
+
+def _width(artist: Any) -> float:
+    return float(artist.get_window_extent().width)
+
+
+def _part_labels(axis: Any) -> None:
+    last = None
+    for label in axis.get_ticklabels():
+        if not label.get_text() or not label.get_visible():
+            continue
+        box = label.get_window_extent()
+        if last is not None and box.overlaps(last):
+            label.set_visible(False)
+        else:
+            last = box
