@@ -77,11 +77,11 @@ def test_foreign_byte_orders_and_long_floats_are_read(dtype: str, native: str) -
     ("changed", "error", "told"),
     [
         ({"x": X.numpy().astype("c8")}, tt.BatchError, "real numbers"),
-        ({"x": X.long()}, tt.BatchError, r"int64 \(6, 9, 3\)"),
+        ({"x": X.long()}, tt.BatchError, "int64"),
         ({"x": X[..., :2]}, tt.BatchError, r"\(6, 9, 2\)"),
         ({"training": "no"}, tt.ArgumentError, "training='no': expected True or False"),
         ({"quantities": None}, tt.SchemaError, "several names"),
-        ({"quantities": "hiden"}, tt.SchemaError, "Did you mean hidden?"),
+        ({"quantities": "hidden_grad"}, tt.SchemaError, "Did you mean hidden_gradient?"),
         ({"layers": "lowr"}, tt.LayerNotFoundError, "Did you mean lower?"),
         (
             {"layers": lambda each: each.hidden_size > 3},
