@@ -12,8 +12,8 @@ import numpy as np
 import xarray as xr
 
 from throughtime._batch import Batch
+from throughtime._statistics import censored_median_interval, interval
 from throughtime.diagnosis.measure import share
-from throughtime.diagnosis.statistics import censored_median_interval, interval
 from throughtime.diagnosis.swap import Reading, prefix_swap
 from throughtime.diagnosis.use import use
 from throughtime.diagnostics import lag_profile

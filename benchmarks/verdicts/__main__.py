@@ -35,7 +35,8 @@ def kept_rows(file: pathlib.Path | None) -> dict[tuple[str, int], Row]:
 
 def judged(case: Case, seed: int, settings: argparse.Namespace) -> Row:
     network = trained(case, seed, settings.cache)
-    row = Row(case, seed, network.updates, truth(network), said(network, settings.samples))
+    so = truth(network, settings.cache)
+    row = Row(case, seed, network.updates, so, said(network, settings.samples))
     if settings.rows is not None:
         with settings.rows.open("a") as file:
             file.write(row.as_json() + "\n")
@@ -51,22 +52,26 @@ def main() -> None:
     reads.add_argument("--cache", type=pathlib.Path, help="folder of trained weights")
     reads.add_argument("--rows", type=pathlib.Path, help="file that keeps what was judged, to go on from")
     reads.add_argument("--at-most", type=float, default=float("inf"), help="seconds of processor time")
+    reads.add_argument("--truth", action="store_true", help="train and measure the truth, judge nothing")
     reads.add_argument("--text", action="store_true", help="print each diagnosis that is wrong")
     settings = reads.parse_args()
     found = kept_rows(settings.rows)
-    asked = [
-        (case, seed) for case in chosen(CASES, settings.half, settings.only) for seed in range(settings.seeds)
-    ]
+    cases = chosen(CASES, settings.half, settings.only)
+    asked = [(case, seed) for seed in range(settings.seeds) for case in cases]
     for case, seed in asked:
         if time.process_time() > settings.at_most:
             sys.exit(3)
         if (case.name, seed) in found:
             continue
+        if settings.truth:
+            print(case.name, seed, truth(trained(case, seed, settings.cache), settings.cache), flush=True)
+            continue
         row = found[case.name, seed] = judged(case, seed, settings)
         print(row.line, flush=True)
         if settings.text and row.wrong:
             print(row.said.text, flush=True)
-    print_rates([found[case.name, seed] for case, seed in asked])
+    if not settings.truth:
+        print_rates([found[case.name, seed] for case, seed in asked])
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def said(network: Trained, samples: int) -> Said:
                 dependency_length=network.case.lag,
                 seed=network.seed,
                 **settings,
-                **_optimizer(network),
+                **_optimizer(network, tt.diagnose),
             )
         except tt.ThroughTimeError as error:
             return Said("refused", "undecided", "", False, alarms, str(error))
@@ -68,9 +68,9 @@ def said(network: Trained, samples: int) -> Said:
     return Said(verdict, use, answer, faded, alarms, found.text)
 
 
-def _optimizer(network: Trained) -> dict:
-    """Pass the optimizer where a diagnosis takes it; Keras' models have theirs."""
-    takes = "optimizer" in inspect.signature(tt.diagnose).parameters
+def _optimizer(network: Trained, function) -> dict:
+    """Pass the optimizer where a function takes it; Keras' models have theirs."""
+    takes = "optimizer" in inspect.signature(function).parameters
     return {"optimizer": network.optimizer} if takes and network.case.framework == "torch" else {}
 
 
@@ -91,6 +91,6 @@ def _alarms(network: Trained, x, y, settings) -> tuple[str, ...]:
             callback.on_train_begin()
             callback.on_train_end()
         else:
-            with monitor.watch(network.model):
+            with monitor.watch(network.model, **_optimizer(network, monitor.watch)):
                 pass
         return tuple(sorted({alarm.name for alarm in monitor.alarms}))

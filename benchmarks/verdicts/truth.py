@@ -5,7 +5,9 @@ Nothing here comes from the package that is judged.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import pathlib
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -39,9 +41,17 @@ class Truth:
     loss: float
 
 
-def truth(network: Trained) -> Truth:
+def truth(network: Trained, folder: pathlib.Path | None) -> Truth:
+    """Measure what is so, or take it from a folder where it was kept."""
+    kept = folder / f"{network.case.name}-{network.seed}.json" if folder is not None else None
+    if kept is not None and kept.exists():
+        return Truth(**json.loads(kept.read_text()))
     ratio, gain, loss = population_use(network)
-    return Truth(future(network), network.case.use or _use(ratio, gain), ratio, gain, loss)
+    found = Truth(future(network), network.case.use or _use(ratio, gain), ratio, gain, loss)
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(asdict(found)))
+    return found
 
 
 def _use(ratio: float, gain: float) -> str:

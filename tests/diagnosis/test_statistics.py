@@ -7,16 +7,15 @@ import pytest
 import xarray as xr
 
 from throughtime._batch import Batch
-from throughtime.diagnosis.statistics import (
+from throughtime._statistics import (
     censored_median,
     censored_median_interval,
-    held_against,
     interval,
     ratio_of_means,
 )
 from throughtime.diagnosis.swap import Reading, prefix_swap
 from throughtime.diagnosis.use import use
-from throughtime.diagnostics import lag_profile
+from throughtime.diagnostics import lag_profile, rules
 
 
 def test_interval_of_the_median_log_ratio_covers():
@@ -92,5 +91,5 @@ def test_one_sample_has_no_interval():
     ("low", "high", "answer"),
     [(0.01, 0.5, "yes"), (0.001, 0.009, "no"), (0.001, 0.5, "unclear"), (0.01 * (1 - 1e-14), 1, "yes")],
 )
-def test_an_interval_is_held_against_a_threshold(low, high, answer):
-    assert held_against(low, high, 0.01) == answer
+def test_an_interval_decides_where_it_leaves_out_the_threshold(low, high, answer):
+    assert rules.answer(low, high, 0.01) == answer

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from throughtime._batch import Batch
-from throughtime.diagnosis.statistics import interval, mean
+from throughtime._statistics import interval, mean
 from throughtime.diagnosis.swap import Leaves, Reading, ages, passes, prefix_swap
 from throughtime.diagnosis.use import largest_used, pooled, use, use_curve
 

@@ -137,7 +137,7 @@ def _layer(
     grown, step = measure.growth(alone), measure.next_step(leaf, asked.optimizer)
     is_unstable = explodes(grown, step, losses, is_bounded=is_bounded(leaf.attrs), solved=asked.solved)
     fitted = measure.rate(alone, longest, seed=seed)
-    horizon, ends = measure.horizon(alone, seed=seed)
+    horizon, ends = measure.horizon(alone)
     return LayerDiagnosis(
         kind=kind,
         reach=reached,

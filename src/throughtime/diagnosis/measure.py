@@ -17,6 +17,7 @@ from scipy.stats import DegenerateDataWarning
 from throughtime._errors import DiagnosticError, SchemaError, ThroughTimeError
 from throughtime._optimizer import OptimizerStep
 from throughtime._schema import reason_key, states
+from throughtime._statistics import censored_median_interval, interval
 from throughtime._thresholds import REACHES, SHARE
 from throughtime.diagnostics import (
     decay_rate,
@@ -33,7 +34,6 @@ from throughtime.diagnostics.rules import Growth, answer
 from throughtime.diagnostics.rules import growth as growth_of
 
 from .findings import NAN, NOT_DEFINED, NOT_MEASURED, UNCLEAR, Answer
-from .statistics import censored_median_interval, interval
 from .words import number, say
 
 THRESHOLD = REACHES
@@ -208,7 +208,7 @@ def noise(layer: xr.Dataset) -> dict[str, Any] | None:
     return {"kappa": number(kappa), "floor": number(floor)}
 
 
-def horizon(layer: xr.Dataset, *, seed: int) -> tuple[str, tuple[float, float]]:
+def horizon(layer: xr.Dataset) -> tuple[str, tuple[float, float]]:
     """Median memory horizon in words, and its interval in timesteps."""
     lengths = memory_horizon(layer)
     usable = lengths.notnull().values

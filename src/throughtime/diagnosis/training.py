@@ -228,7 +228,7 @@ def _layer(leaf: xr.Dataset, lag: int, seed: int) -> LayerDiagnosis:
         return LayerDiagnosis(kind, nothing, nothing, use)
     share = measure.share(leaf, lag, seed=seed)
     reach = measure.reach(measure.reach_curve(leaf, [lag]), lag)
-    horizon, ends = measure.horizon(leaf, seed=seed)
+    horizon, ends = measure.horizon(leaf)
     return LayerDiagnosis(
         kind, reach, share, use, horizon=horizon, horizon_interval=ends, k90=measure.k90(leaf)
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from throughtime._statistics import Floats, interval, mean, ratio_of_means
+from throughtime._thresholds import USED
+from throughtime.diagnostics import rules
+
 from .findings import NO, NOT_MEASURED, UNCLEAR, YES, Answer
-from .statistics import Floats, held_against, interval, mean, ratio_of_means
 from .swap import Swapped
 from .words import say
-
-THRESHOLD = 0.01
 
 
 def use(swapped: Swapped, lag: int, *, seed: int) -> Answer:
@@ -21,35 +22,35 @@ def use(swapped: Swapped, lag: int, *, seed: int) -> Answer:
     model gains next to nothing from its inputs, as before training, and use at a lag can only be denied.
     """
     if swapped.reason:
-        return Answer(NOT_MEASURED, threshold=THRESHOLD, reason=swapped.reason)
+        return Answer(NOT_MEASURED, threshold=USED, reason=swapped.reason)
     changes, full, before = _measured(swapped, lag)
     if not len(changes):
-        return Answer(NOT_MEASURED, threshold=THRESHOLD, reason=say("too_short", lag=lag))
+        return Answer(NOT_MEASURED, threshold=USED, reason=say("too_short", lag=lag))
     low_full, _ = interval(mean, full, seed=seed)
     scale = float(np.mean(np.abs(before)))
     if len(full) < 2:
-        return Answer(NOT_MEASURED, threshold=THRESHOLD, reason=say("single"))
-    if low_full > THRESHOLD * scale:
+        return Answer(NOT_MEASURED, threshold=USED, reason=say("single"))
+    if low_full > USED * scale:
         value = float(ratio_of_means(changes, full))
         ends = interval(ratio_of_means, changes, full, seed=seed)
         answer = _answer(value, *ends)
-        return Answer(answer, value, ends, len(changes), THRESHOLD)
+        return Answer(answer, value, ends, len(changes), USED)
     return _denied(changes, scale, seed=seed)
 
 
 def _answer(value: float, low: float, high: float) -> str:
-    if low > 0 and value >= THRESHOLD:
+    if low > 0 and value >= USED:
         return YES
-    return NO if high < THRESHOLD else UNCLEAR
+    return NO if high < USED else UNCLEAR
 
 
 def _denied(changes: Floats, scale: float, *, seed: int) -> Answer:
     if scale == 0:
-        return Answer(UNCLEAR, n=len(changes), threshold=THRESHOLD, reason=say("loss_is_zero"))
+        return Answer(UNCLEAR, n=len(changes), threshold=USED, reason=say("loss_is_zero"))
     value = float(np.mean(changes)) / scale
     low, high = (end / scale for end in interval(mean, changes, seed=seed))
-    answer = NO if held_against(low, high, THRESHOLD) == NO else UNCLEAR
-    return Answer(answer, value, (low, high), len(changes), THRESHOLD)
+    answer = NO if rules.answer(low, high, USED) == NO else UNCLEAR
+    return Answer(answer, value, (low, high), len(changes), USED)
 
 
 def _measured(swapped: Swapped, lag: int) -> tuple[Floats, Floats, Floats]:
@@ -73,7 +74,7 @@ def use_curve(swapped: Swapped, *, seed: int) -> xr.Dataset | None:
             "samples": ("lag", [one.n for one in answers]),
         },
         coords={"lag": list(lags)},
-        attrs={"threshold": THRESHOLD},
+        attrs={"threshold": USED},
     )
 
 

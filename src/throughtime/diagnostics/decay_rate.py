@@ -8,12 +8,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from scipy.stats import bootstrap, theilslopes
+from scipy.stats import theilslopes
 
 from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
 from throughtime._rules import number, whole
 from throughtime._schema import Layer
+from throughtime._statistics import interval
 from throughtime.diagnostics.checks import certified, precision
 from throughtime.diagnostics.lags import Flags, Floats, exclusions, signals, underflowed
 
@@ -84,18 +85,15 @@ def _fit(
     slope, intercept, *_ = theilslopes(profile, chosen)
     residual = float(np.median(np.abs(profile - intercept - slope * chosen)))
     fall = abs(slope) * (chosen[-1] - chosen[0])
-    low = high = np.nan
-    if len(values) > 1:
-        low, high = bootstrap(
-            (np.arange(len(values)),),
-            lambda rows: _slope(_median(values[rows]), chosen),
-            vectorized=False,
-            confidence_level=confidence,
-            n_resamples=resamples,
-            method="percentile",
-            rng=np.random.default_rng(seed),
-        ).confidence_interval
-    return float(slope), float(low), float(high), residual, len(chosen), residual <= 0.05 * max(1.0, fall)
+    low, high = interval(
+        lambda rows: _slope(_median(values[rows]), chosen),
+        np.arange(len(values)),
+        seed=seed,
+        confidence=confidence,
+        resamples=resamples,
+        vectorized=False,
+    )
+    return float(slope), low, high, residual, len(chosen), residual <= 0.05 * max(1.0, fall)
 
 
 def _usable_lags(ratios: Floats, small: Flags, first_lag: int) -> npt.NDArray[np.intp]:

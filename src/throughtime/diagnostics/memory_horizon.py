@@ -8,12 +8,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from scipy.stats import CensoredData, ecdf
 
 from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
 from throughtime._rules import number
 from throughtime._schema import Layer
+from throughtime._statistics import censored_median
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.lags import ROUNDING, Flags, Floats, exclusions, signals
 
@@ -128,6 +128,5 @@ def _kaplan_meier(horizon: Floats, censored: Flags) -> tuple[float, float]:
     lengths = horizon[measured]
     if not lengths.size:
         return np.nan, np.nan
-    survival = ecdf(CensoredData(uncensored=lengths[~ended], right=lengths[ended])).sf
-    below = survival.quantiles[survival.probabilities <= 0.5]
-    return (float(below[0]), float(below[0])) if below.size else (np.nan, float(lengths.max()))
+    median = censored_median(lengths, ended)
+    return (median, median) if np.isfinite(median) else (np.nan, float(lengths.max()))

@@ -1,10 +1,11 @@
-"""Intervals over samples: bootstrap of means and ratios, answers held against a threshold.
+"""Intervals over samples: one bootstrap, and the Kaplan-Meier median of lengths that may be lower bounds.
 
-SciPy does the resampling; nothing here knows what is measured.
+SciPy computes both; nothing here knows what is measured.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -13,32 +14,36 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import CensoredData, bootstrap, ecdf
 
-from .findings import NAN, NO, UNCLEAR, YES
-
 Floats = npt.NDArray[np.float64]
 CONFIDENCE = 0.95
 RESAMPLES = 999
 _BATCH_NUMBERS = 4_000_000  # drawn at once
 _FAR = 1e9  # stands for infinity, between whose values nothing can be interpolated
-ROUNDING = 1e-12  # relative: a ratio that equals the threshold has reached it
 
 
-def interval(statistic: Callable[..., Any], *samples: Any, seed: int) -> tuple[float, float]:
-    """95 % interval of a statistic of paired samples, percentile bootstrap; NaN for fewer than two.
+def interval(
+    statistic: Callable[..., Any],
+    *samples: Any,
+    seed: int,
+    confidence: float = CONFIDENCE,
+    resamples: int = RESAMPLES,
+    vectorized: bool = True,
+) -> tuple[float, float]:
+    """Interval of a statistic of paired samples, percentile bootstrap; NaN for fewer than two.
 
     Parameters
     ----------
-    statistic : callable (*samples, axis)
+    statistic : callable (*samples, axis), or (*samples) where it is not vectorized
     """
     if len(samples[0]) < 2:
-        return NAN, NAN
+        return math.nan, math.nan
     found = bootstrap(
         samples,
         statistic,
-        paired=True,
-        vectorized=True,
-        confidence_level=CONFIDENCE,
-        n_resamples=RESAMPLES,
+        paired=len(samples) > 1,
+        vectorized=vectorized,
+        confidence_level=confidence,
+        n_resamples=resamples,
         batch=max(1, _BATCH_NUMBERS // len(samples[0])),
         method="percentile",
         rng=np.random.default_rng(seed),
@@ -58,19 +63,6 @@ def ratio_of_means(above: Any, below: Any, axis: int = -1) -> Any:
     return np.where(usable, top / np.where(usable, bottom, 1.0), np.sign(top) * _FAR)
 
 
-def held_against(low: float, high: float, threshold: float) -> str:
-    """Answer "yes" where all of an interval reaches a threshold, "no" where none of it does.
-
-    Examples
-    --------
-    >>> held_against(0.02, 0.5, 0.01), held_against(0.001, 0.002, 0.01), held_against(0.001, 0.5, 0.01)
-    ('yes', 'no', 'unclear')
-    """
-    if low >= threshold * (1 - ROUNDING):
-        return YES
-    return NO if high < threshold * (1 - ROUNDING) else UNCLEAR
-
-
 def censored_median(lengths: Any, ended: Any) -> float:
     """Kaplan-Meier median of lengths, some of which are lower bounds; infinite where it lies beyond all."""
     survival = _survival(lengths, ended)
@@ -84,7 +76,7 @@ def censored_median_interval(lengths: Any, ended: Any) -> tuple[float, float]:
     A confidence interval for the median survival time).
     """
     if len(lengths) < 2:
-        return NAN, NAN
+        return math.nan, math.nan
     survival = _survival(lengths, ended)
     with warnings.catch_warnings():
         warnings.simplefilter(
@@ -107,4 +99,4 @@ def _survival(lengths: Any, ended: Any) -> Any:
 def _first_half(lengths: Floats, survival: Floats) -> float:
     """Find the first length that at most half of all outlast."""
     below = lengths[survival <= 0.5]
-    return float(below[0]) if below.size else float("inf")
+    return float(below[0]) if below.size else math.inf
