@@ -11,12 +11,10 @@ from typing import Any
 from throughtime._alarm import Alarm
 from throughtime._arguments import takes
 from throughtime._errors import MonitorError
-from throughtime._rules import choice, either, function, names, several, whole
 from throughtime.callbacks.keras import NotACallback, keras_callback
 from throughtime.callbacks.lightning import lightning_callback
 
 from . import settings
-from .alarms import NAMES
 from .gradient_norms import Told
 from .levels import level_of
 from .notices import Notices, OnAlarm
@@ -29,13 +27,7 @@ from .schedules import every as every_steps
 from .settings import Settings
 
 
-@takes(
-    MonitorError,
-    every=either(function, whole(1)),
-    quantities=names,
-    on_alarm=function,
-    stop_on=several(choice(*NAMES)),
-)
+@takes(MonitorError, **settings.RULES)
 class Monitor(NotACallback):
     """Records what flows through time as training goes on. Training itself is left as it is, bit for bit.
 

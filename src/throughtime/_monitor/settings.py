@@ -10,12 +10,19 @@ import numpy as np
 
 from throughtime._budget import as_bytes
 from throughtime._errors import MonitorError
+from throughtime._rules import choice, either, function, names, several, whole
 
 from .alarms import NAMES
 from .outlets import Outlets
 from .place import Place
 from .schedules import Schedule
 
+RULES = {
+    "every": either(function, whole(1)),
+    "quantities": names,
+    "on_alarm": function,
+    "stop_on": several(choice(*NAMES)),
+}
 HALF = "half"  # of the window, as a lag
 _NEEDED = {
     "explosion": "hidden_gradient",
