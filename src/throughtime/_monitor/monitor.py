@@ -14,7 +14,7 @@ from throughtime._errors import MonitorError
 from throughtime.callbacks.keras import NotACallback, keras_callback
 from throughtime.callbacks.lightning import lightning_callback
 
-from . import settings
+from . import schedules, settings
 from .gradient_norms import Told
 from .levels import level_of
 from .notices import Notices, OnAlarm
@@ -22,8 +22,6 @@ from .outlets import Outlets
 from .page import Page
 from .place import Place
 from .recorder import Recorder
-from .schedules import Schedule
-from .schedules import every as every_steps
 from .settings import Settings
 
 
@@ -91,7 +89,7 @@ class Monitor(NotACallback):
         batch: Sequence[Any],
         *,
         mode: str = "auto",
-        every: int | Schedule = 50,
+        every: int | schedules.Schedule = 50,
         quantities: str | Iterable[str] = "summary",
         layers: Any = "recurrent",
         loss: Any = None,
@@ -114,7 +112,7 @@ class Monitor(NotACallback):
             background=background,
             schedule=settings.schedule_in_words(every),
         )
-        self._is_due = every if callable(every) else every_steps(every)
+        self._is_due = every if callable(every) else schedules.every(every)
         self._loss = loss
         self._recorder: Recorder | None = None
         self._step = self._passed = 0
