@@ -38,7 +38,8 @@ def save(picture: Picture, path: str | os.PathLike[str], *, theme: Theme | None 
     Raises
     ------
     PictureError
-        No picture, an ending that nothing is written for, or a file that cannot be written.
+        No picture, an ending that nothing is written for, a theme too narrow for the picture, or a file that
+        cannot be written.
 
     Examples
     --------

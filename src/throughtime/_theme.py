@@ -54,7 +54,10 @@ class Theme:
 
     @classmethod
     def for_paper(cls, width: float = 6.9) -> Theme:
-        """Fit a printed page: 6.9 inches are two columns; 3.35, one, suit pictures of one panel a row."""
+        """Fit a printed page: 6.9 inches are two columns, 3.35 are one.
+
+        A picture whose panels would be too narrow raises `PictureError`, which names a width that does.
+        """
         return cls(size=7.0, width=width, dpi=300)
 
     @classmethod

@@ -25,6 +25,7 @@ from throughtime._store import Run
 from throughtime.render.report import Section, report_page
 
 ALL = tuple(names(""))
+OTHERS = ("compare", "lag_matrix", "scatter")  # than those of a report of an LSTM and its run
 TREES = {
     "evolution": with_steps,
     "lag_matrix": lambda: testing.lag_matrix_of(samples=2, steps=6),
@@ -75,9 +76,9 @@ def ours(browser: Any, path: Path) -> Counter[str]:
 
 
 def gallery(name: str, path: Path) -> Path:
-    """Draw every kind of picture on one page."""
+    """Draw on one page the kinds of picture that a report does not have."""
     sections = [
-        Section(name, (name,), pictures=((name, picture(kind, name)),), left_out=(name,)) for kind in PICTURES
+        Section(name, (name,), pictures=((name, picture(kind, name)),), left_out=(name,)) for kind in OTHERS
     ]
     path.write_text(report_page(name, sections, tt.Theme()), encoding="utf-8")
     return path

@@ -95,7 +95,7 @@ def test_tables_tell_certificate_measures_and_origin(page):
 def test_page_opens_with_the_verdict(page, tree, tmp_path):
     first = page.tab.locator("main section").first
     assert "The verdict" in first.inner_text()
-    assert "a capture alone cannot tell" in first.inner_text()
+    assert "it needs the model and its data" in first.inner_text()
     found = tt.diagnose(tree, dependency_length=500)
     written = tt.report(tree, tmp_path / "report.html", diagnosis=found).read_text(encoding="utf-8")
     assert "lag 500 lies beyond it" in written
