@@ -94,10 +94,10 @@ _BY_ANNOTATION = {
 }
 _COLORS = ("color", "fill", "edge", "ink", "faint", "paper")
 _COUNTS = {"samples", "steps", "units", "features", "batches", "bins", "columns", "resamples"}
-_COUNTS |= {"n_rows", "max_timesteps"}  # of the classic functions
 _BY_NAME = {
     ("int", "seed"): whole(0),
-    **{("int", name): whole(1) for name in _COUNTS},
+    **{("int", name): whole(1, 1_000_000) for name in _COUNTS},
+    **{("int", name): whole(1) for name in ("n_rows", "max_timesteps")},
     **{("str", name): _rules.color for name in _COLORS},
     ("Any", "layers"): layers,
     ("Any", "loss"): loss,

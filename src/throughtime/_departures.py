@@ -7,6 +7,7 @@ import xarray as xr
 from throughtime._schema import VARIABLES, Layer
 
 _WHERE_THEY_APPLY = frozenset({"direction", "gate"})
+_OF_LAST_STEPS = ("output", "logits")  # where a layer returns its last step alone
 _OF_IMAGES = frozenset({"row", "column", "depth", "channel"})
 
 
@@ -33,7 +34,8 @@ def _departure(name: str, array: xr.DataArray) -> str:
         return f"{name!r} has to hold real numbers; it holds {array.dtype}."
     expected = VARIABLES[name].dims if name in VARIABLES else ()
     has = [str(dim) for dim in array.dims if dim != "step"]
-    wanted = [dim for dim in expected if dim in has or dim not in _WHERE_THEY_APPLY]
+    optional = _WHERE_THEY_APPLY | ({"time"} if name.startswith(_OF_LAST_STEPS) else set())
+    wanted = [dim for dim in expected if dim in has or dim not in optional]
     if not expected or has == wanted or set(has) & _OF_IMAGES:
         return ""
     missing = next((dim for dim in wanted if dim not in has), "")

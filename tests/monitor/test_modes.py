@@ -242,7 +242,7 @@ class TestFingerprints:
 class TestSettings:
     def test_flags_of_numpy_are_flags(self, tmp_path: Path) -> None:
         watched(tmp_path, made(), 1, background=np.True_)
-        with pytest.raises(tt.MonitorError, match="background='yes' has to be True or False"):
+        with pytest.raises(tt.MonitorError, match="background='yes': expected True or False"):
             tt.Monitor(tmp_path / "run.zarr", BATCH, background="yes")
 
     def test_all_is_full(self, tmp_path: Path) -> None:

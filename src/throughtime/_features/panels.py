@@ -23,6 +23,7 @@ from throughtime._features.panel_style import INK, Frame
 from throughtime._features.save_figure import checked_path, save_figure
 from throughtime._features.titles import wrapped
 from throughtime._printable import printable
+from throughtime._rules import shown
 
 MOST_SUBPLOTS = 64
 WIDEST = 12.0  # inches, what a notebook shows without shrinking
@@ -157,12 +158,11 @@ def _fresh_axes(
 def _given_axes(frame: Frame, count: int, rows: int, columns: int) -> Canvas:
     if frame.target.figure is not None:
         raise FeatureError("Both axes= and figure= were passed. Pass the one to draw into.")
-    given = np.empty(np.shape(frame.target.axes), dtype=object)
-    given[...] = frame.target.axes
-    given = np.atleast_2d(given)
-    wrong = next((one for one in given.flat if not isinstance(one, Axes)), None)
-    if wrong is not None or given.size == 0:
-        raise FeatureError(f"axes= takes one matplotlib Axes or an array of them, got {frame.target.axes!r}.")
+    is_several = isinstance(frame.target.axes, list | tuple | np.ndarray)
+    given = np.atleast_2d(np.array(frame.target.axes if is_several else [frame.target.axes], dtype=object))
+    if given.size == 0 or not all(isinstance(one, Axes) for one in given.flat):
+        got = shown(frame.target.axes)
+        raise FeatureError(f"axes= takes one matplotlib Axes or an array of them, got {got}.")
     if 1 < given.size < count:
         raise FeatureError(
             f"{given.size} Axes were passed for {count} panels. Pass {count}, or one Axes to hold them all."

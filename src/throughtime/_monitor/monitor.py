@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from throughtime._alarm import Alarm
+from throughtime._arguments import takes
 from throughtime._errors import MonitorError
 from throughtime.callbacks.keras import NotACallback, keras_callback
 from throughtime.callbacks.lightning import lightning_callback
 
-from . import settings
+from . import schedules, settings
 from .gradient_norms import Told
 from .levels import level_of
 from .notices import Notices, OnAlarm
@@ -21,11 +22,10 @@ from .outlets import Outlets
 from .page import Page
 from .place import Place
 from .recorder import Recorder
-from .schedules import Schedule
-from .schedules import every as every_steps
 from .settings import Settings
 
 
+@takes(MonitorError, **settings.RULES)
 class Monitor(NotACallback):
     """Records what flows through time as training goes on. Training itself is left as it is, bit for bit.
 
@@ -89,7 +89,7 @@ class Monitor(NotACallback):
         batch: Sequence[Any],
         *,
         mode: str = "auto",
-        every: int | Schedule = 50,
+        every: int | schedules.Schedule = 50,
         quantities: str | Iterable[str] = "summary",
         layers: Any = "recurrent",
         loss: Any = None,
@@ -100,7 +100,7 @@ class Monitor(NotACallback):
         sinks: Sequence[Any] = (),
         background: bool = False,
     ) -> None:
-        self._notices = Notices(on_alarm, settings.checked_alarms(stop_on))
+        self._notices = Notices(on_alarm, frozenset(stop_on))
         self._settings = Settings(
             place=Place(store, mode),
             batch=settings.checked_batch(batch),
@@ -109,10 +109,10 @@ class Monitor(NotACallback):
             budget=settings.checked_budget(budget),
             vanishing_lag=settings.checked_lag(vanishing_lag),
             sinks=Outlets(sinks, self._notices.leave),
-            background=settings.checked_flag("background", background),
+            background=background,
             schedule=settings.schedule_in_words(every),
         )
-        self._is_due = every if callable(every) else every_steps(every)
+        self._is_due = every if callable(every) else schedules.every(every)
         self._loss = loss
         self._recorder: Recorder | None = None
         self._step = self._passed = 0

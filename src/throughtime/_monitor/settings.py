@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -11,12 +10,19 @@ import numpy as np
 
 from throughtime._budget import as_bytes
 from throughtime._errors import MonitorError
+from throughtime._rules import choice, either, function, names, several, whole
 
 from .alarms import NAMES
 from .outlets import Outlets
 from .place import Place
 from .schedules import Schedule
 
+RULES = {
+    "every": either(function, whole(1)),
+    "quantities": names,
+    "on_alarm": function,
+    "stop_on": several(choice(*NAMES)),
+}
 HALF = "half"  # of the window, as a lag
 _NEEDED = {
     "explosion": "hidden_gradient",
@@ -73,12 +79,6 @@ def checked_lag(lag: Any) -> int | str | None:
     return int(lag)
 
 
-def checked_flag(name: str, flag: Any) -> bool:
-    if not isinstance(flag, (bool, np.bool_)):
-        raise MonitorError(f"{name}={flag!r} has to be True or False.")
-    return bool(flag)
-
-
 def checked_count(count: Any) -> int:
     """Take how many training steps were made."""
     if isinstance(count, bool) or not isinstance(count, Integral) or count < 0:
@@ -112,15 +112,6 @@ def tried(schedule: Schedule, step: int) -> Schedule:
             "returns whether to record."
         ) from error
     return schedule
-
-
-def checked_alarms(names: str | Collection[str]) -> frozenset[str]:
-    if not isinstance(names, Collection) or not all(isinstance(name, str) for name in names):
-        raise MonitorError(f"stop_on={names!r}: it takes names of alarms, which are {', '.join(NAMES)}.")
-    asked = frozenset({names} if isinstance(names, str) else names)
-    if unknown := asked - set(NAMES):
-        raise MonitorError(f"stop_on={sorted(unknown)}: alarms are called {', '.join(NAMES)}.")
-    return asked
 
 
 def schedule_in_words(every: Any) -> str:

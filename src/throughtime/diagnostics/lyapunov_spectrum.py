@@ -151,6 +151,8 @@ def lyapunov_exponents(
     steps = np.asarray(jacobians, dtype=np.float64)
     if steps.ndim != 4 or steps.shape[2] != steps.shape[3]:
         raise DiagnosticError(f"jacobians have shape {steps.shape}; expected (sample, time, state, state).")
+    if valid is not None and np.shape(valid) != steps.shape[:2]:
+        raise DiagnosticError(f"valid has shape {np.shape(valid)}; expected that of (sample, time).")
     mask: Flags = np.broadcast_to(np.asarray(True if valid is None else valid, dtype=bool), steps.shape[:2])
     counted: Flags = np.asarray(mask & (np.cumsum(mask, axis=1) > transient), dtype=np.bool_)
     with one_thread():  # factorising one step is too little for a pool of threads that wait for each other
