@@ -99,4 +99,6 @@ def _chunks(values: StoredValues, layout: ArrayLayout, sums: Any, steps: Any) ->
         if sums is not None:
             found = np.fromiter(row_checksums(rows, layout.chunk[1:]), np.uint32, len(rows))
             wrong = np.flatnonzero(found != sums[start:stop]) + start
-            yield from (f"{layout.key} of step {steps[at]} does not match its checksum" for at in wrong)
+            # Where `step` itself is damaged, what it holds names nothing.
+            named = [f"record {at + 1}" if layout.key == STEP else f"step {steps[at]}" for at in wrong]
+            yield from (f"{layout.key} of {each} does not match its checksum" for each in named)

@@ -59,13 +59,16 @@ class Folder:
             return None
         except OSError as error:
             raise DamageError(f"{name} cannot be opened as a regular file: {error.strerror}") from None
-        with os.fdopen(handle, "rb", buffering=0) as source:
+        try:
             found = os.fstat(handle)
             if not stat.S_ISREG(found.st_mode) or os.path.realpath(file) != os.path.normpath(file):
                 raise DamageError(f"{name} is not a regular file of the run's folder")
             if found.st_size > most:
                 raise DamageError(f"{name} has {found.st_size:,} bytes, at most {most:,} can be right")
-            return source.read(most)
+            with open(handle, "rb", buffering=0, closefd=False) as source:
+                return source.read(most)
+        finally:
+            os.close(handle)
 
     def sizes(self, folder: str) -> Iterator[int]:
         for at, _, names in os.walk(self.path / folder):

@@ -35,7 +35,7 @@ from throughtime._store.schema import (
 _MOST_COMMIT = 2**25  # bytes
 _MOST_CHUNK = 2**31  # bytes: more Blosc does not take
 _MOST_UNSEEN = 2**26  # bytes that an array may claim without a file that shows them
-_MOST_ABSENT = 2**14  # chunks of which no file is there
+_MOST_ABSENT = 64  # chunks of which no file is there: a writer leaves none out of the last steps
 
 
 class Committed(NamedTuple):
