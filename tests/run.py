@@ -43,16 +43,16 @@ FOLDERS = {
 }
 # Processor seconds of each suite, measured: the longest start first, so that both cores end together.
 SECONDS = {
-    "jax": 1200,
-    "tensorflow": 1000,
-    "tf_keras": 700,
-    KERAS_2: 700,
-    "core": 400,
-    "torch": 220,
-    "agreement": 100,
+    "jax": 1000,
+    "tensorflow": 950,
+    "core": 480,
+    "tf_keras": 300,
+    "torch": 270,
+    KERAS_2: 250,
+    "agreement": 240,
+    GRAPH: 180,
     NATIVE: 90,
-    GRAPH: 80,
-    "check": 60,
+    "check": 90,
 }
 FULL_ONLY = (KERAS_2,)
 FULL = "--full"

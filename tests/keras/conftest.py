@@ -10,10 +10,12 @@ import pytest
 BACKEND = keras.backend.backend()
 # The errors are planted in NumPy code that all backends share: torch, which compiles nothing, runs them.
 collect_ignore = [] if BACKEND == "torch" else ["test_planted_errors.py"]
-# JAX compiles and TensorFlow traces each model anew: they run these files with --full, torch in every run.
+# JAX compiles and TensorFlow traces each model anew: torch runs these files in every run, they with --full.
+# The README runs on TensorFlow, and in a notebook of tests/test_notebooks.py.
 SLOW = {
-    "jax": ("test_own_cells.py", "test_size.py", "test_zoo.py"),
-    "tensorflow": ("test_unrolled_agrees.py",),
+    "jax": ("test_own_cells.py", "test_readme.py", "test_reference.py", "test_size.py", "test_zoo.py"),
+    "tensorflow": ("test_any_cell.py", "test_reference.py", "test_unrolled_agrees.py"),
+    "torch": ("test_readme.py",),
 }
 
 

@@ -236,7 +236,7 @@ def test_what_was_not_captured_is_named_with_what_was(measure: Any, variable: st
 def test_thresholds_lie_between_0_and_1(threshold: float) -> None:
     leaf = captured(layers.GRU(UNITS), quantities="hidden_gradient")
     for measure in (memory_horizon, memory_horizon_median, vanishing_fraction):
-        with pytest.raises(DiagnosticError, match="between 0 and 1"):
+        with pytest.raises(DiagnosticError, match="from 0 to 1, both excluded"):
             measure(leaf, threshold=threshold)
 
 
