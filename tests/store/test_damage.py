@@ -27,7 +27,7 @@ import throughtime as tt
 from throughtime import testing
 from throughtime._cli import app
 from throughtime._live.follower import Follower
-from throughtime._store import Run, damage, without_checksums
+from throughtime._store import Run, damage, pack, without_checksums
 
 SMALL = testing.constant_gates(samples=2, steps=6)
 LARGE = xr.DataTree.from_dict({"rnn": xr.Dataset({"wide": (("sample", "unit"), np.ones((3, 9000)))})})
@@ -232,6 +232,13 @@ def test_a_zip_bomb_is_refused_from_its_directory(whole: Path, tmp_path: Path) -
     with pytest.raises(tt.StoreError, match="would unpack to"):
         tt.open_run(tmp_path / "bomb.zip")
     assert resident() - before < 50e6
+
+
+def test_a_chunk_that_is_missing_from_a_packed_run_is_found(whole: Path, tmp_path: Path) -> None:
+    pack(whole, tmp_path / "packed.zarr")
+    assert list(damage(tmp_path / "packed.zarr")) == []
+    next((tmp_path / "packed.zarr" / "rnn" / "hidden" / "c").rglob("0/0/0/0")).unlink()
+    assert "rnn/hidden of steps 0 to 2 cannot be read" in "; ".join(damage(tmp_path / "packed.zarr"))
 
 
 def test_a_fifo_does_not_hang_a_command(whole: Path, tmp_path: Path) -> None:

@@ -103,8 +103,9 @@ def read_chunk(files: Files, layout: ArrayLayout, place: tuple[int, ...]) -> Arr
     content = files.read(name, MOST_TEXT if is_text(layout.codecs) else nbytes + nbytes // 100 + _HEADERS)
     if content is not None:
         return decoded(content, layout.codecs, layout.dtype, layout.chunk)
-    # Chunks that are all empty: in a packed run; beside the first one before a dim had grown.
-    if layout.is_packed or (layout.grows and any(place[1:])):
+    # Chunks that are all empty: as earlier versions packed a run; beside the first before a dim had grown.
+    is_left_out = layout.is_packed and "crc32c" not in layout.codecs
+    if is_left_out or (not layout.is_packed and layout.grows and any(place[1:])):
         return np.full(layout.chunk, layout.fill, layout.dtype)
     raise DamageError(f"{name} is missing")
 
