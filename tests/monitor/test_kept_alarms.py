@@ -22,7 +22,7 @@ def silenced() -> torch.nn.Module:
 @pytest.mark.filterwarnings("ignore:.*dead gradient")
 def test_alarms_are_kept_once_also_by_a_run_that_is_continued(tmp_path: Path) -> None:
     for _ in range(2):
-        run, monitor = watched(tmp_path, silenced(), 1)
+        run, monitor = watched(tmp_path, silenced(), 1, mode="continue")
     (kept,) = alarms_of_run(run.attrs)
     assert kept.name == "dead_gradient"
     assert (kept.layer, kept.step) == ("rnn", 0)

@@ -163,7 +163,7 @@ class TestChangeOfWeights:
             for weight in model.rnn.parameters():
                 weight.mul_(3.0)  # between two trainings
         middle = by_gate(model.rnn.weight_ih_l0).copy()
-        run, _ = watched(tmp_path, model, 2, every=2)
+        run, _ = watched(tmp_path, model, 2, every=2, mode="continue")
         last = by_gate(model.rnn.weight_ih_l0)
         wanted = np.linalg.norm(last - middle, axis=1) / np.linalg.norm(last, axis=1)
         check(run, "kernel_change", wanted, rtol=1e-6)
