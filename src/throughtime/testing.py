@@ -32,8 +32,18 @@ from throughtime._synthetic import (
 )
 
 __all__ = [
-    *("CellReport", "bidirectional", "check_cell", "constant_gates", "decaying", "exploding"),
-    *("keras_weights", "lag_matrix_of", "nonfinite", "perfect_memory", "saturated_gates", "torch_weights"),
+    "CellReport",
+    "bidirectional",
+    "check_cell",
+    "constant_gates",
+    "decaying",
+    "exploding",
+    "keras_weights",
+    "lag_matrix_of",
+    "nonfinite",
+    "perfect_memory",
+    "saturated_gates",
+    "torch_weights",
     "with_masks",
 ]
 
