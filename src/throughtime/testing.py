@@ -32,20 +32,9 @@ from throughtime._synthetic import (
 )
 
 __all__ = [
-    "CellReport",
-    "bidirectional",
-    "check_cell",
-    "constant_gates",
-    "decaying",
-    "exploding",
-    "keras_weights",
-    "lag_matrix_of",
-    "nonfinite",
-    "perfect_memory",
-    "saturated_gates",
-    "torch_weights",
-    "with_masks",
-]
+    "CellReport", "bidirectional", "check_cell", "constant_gates", "decaying", "exploding", "keras_weights",
+    "lag_matrix_of", "nonfinite", "perfect_memory", "saturated_gates", "torch_weights", "with_masks",
+]  # fmt: skip
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]

@@ -330,7 +330,7 @@ def test_a_loss_that_couples_samples_has_no_steps_of_one_sample() -> None:
 
 @pytest.mark.parametrize("loss_steps", [0, -1])
 def test_no_loss_steps_at_all_are_refused(loss_steps: int) -> None:
-    with pytest.raises(tt.LossError, match=rf"at least 1, got {loss_steps}"):
+    with pytest.raises(tt.LossError, match=rf"loss_steps={loss_steps}: expected a whole number, 1 or more"):
         tt.lag_matrix(lstm(), X, Y, loss_steps=loss_steps)
 
 

@@ -18,6 +18,7 @@ import throughtime as tt
 BACKEND = keras.backend.backend()
 # On TensorFlow the whole product runs in float64, below; JAX compiles for a second or more a row.
 IN_FLOAT32 = PRODUCT if BACKEND == "torch" else PAIRWISE
+IN_PAIRS = {row.name for row in PAIRWISE}
 BY_NUMPY = [row for row in (*IN_FLOAT32, *SPECIALS) if row.oracle == "numpy"]
 BY_HAND = [row for row in SPECIALS if row.oracle == "plain"]
 BARS = {"float64": 1e-12, "float32": 1e-5}
@@ -120,7 +121,11 @@ def test_tree_equals_the_numpy_reference(row: Row) -> None:
 
 if BACKEND == "tensorflow":  # elsewhere Keras' generic loop multiplies in float32
 
-    @pytest.mark.parametrize("row", PRODUCT, ids=name_of)
+    @pytest.mark.parametrize(
+        "row",
+        [pytest.param(row, marks=() if row.name in IN_PAIRS else pytest.mark.slow) for row in PRODUCT],
+        ids=name_of,
+    )
     def test_tree_equals_the_numpy_reference_in_float64(row: Row) -> None:
         check_against_numpy(row.build("float64"), 1e-10)
 

@@ -12,6 +12,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from tests.tf_keras import own_layers
 from tests.tf_keras.legacy import K, keras
@@ -352,3 +353,10 @@ def coupled_samples() -> Case:
 
 
 ROWS = [*GRID, *SPECIALS]
+
+
+def runs(rows: list[Row], in_float32: list[Row]) -> list[Any]:
+    """Parameters (row, dtype): each row in float64, which decides; those in float32 are slow."""
+    return [pytest.param(row, "float64", id=f"{row.name}-float64") for row in rows] + [
+        pytest.param(row, "float32", id=f"{row.name}-float32", marks=pytest.mark.slow) for row in in_float32
+    ]
