@@ -20,7 +20,6 @@ Warn = Callable[[str], object]
 _SOLVED = frozenset(_schema.INSIDE)
 _LSTM_ONLY = frozenset({"cell", "cell_gradient", "initial_cell_gradient"})
 _GATED_ONLY = frozenset({"gate_activation"})
-_CERTIFICATES = ("certificate_weights", "certificate_time")
 _GOES_ON = (
     "more rounding than usual, as chaotic networks and saturated gates make it; diagnostics go on with a "
     "note up to {limit}"
@@ -250,14 +249,17 @@ def _certificate(
     )
     time = np.nan
     if direction.input_gradient is not None and "input_gradient" in solved:
-        kernel = direction.weights.get("kernel") if isinstance(direction, DirectionRecord) else None
+        kernel = direction.kernel if isinstance(direction, SolvedRecord) else direction.weights.get("kernel")
         terms = None
         if kernel is not None and "gate_gradient" in solved:
             terms = cells.input_terms(solved["gate_gradient"], kernel)
         time = cells.certificate_time(
             solved["input_gradient"], direction.input_gradient, terms=terms, dtype=dtype
         )
-    return {"certificate_weights": np.asarray(weights), "certificate_time": np.asarray(time)}
+    found = {"certificate_weights": np.asarray(weights), "certificate_time": np.asarray(time)}
+    if isinstance(direction, SolvedRecord) and direction.output_error is not None:
+        found["certificate_output"] = np.asarray(direction.output_error)
+    return found
 
 
 def _terms(direction: DirectionRecord | SolvedRecord, solved: dict[str, Array]) -> dict[str, float]:
@@ -277,7 +279,7 @@ def certified(record: ModelRecord, warn: Warn) -> ModelRecord:
 
 
 def _certified(leaf: LayerRecord, warn: Warn) -> LayerRecord:
-    parts = [leaf.arrays[name] for name in _CERTIFICATES if name in leaf.arrays]
+    parts = [leaf.arrays[name] for name in _schema.CERTIFICATES if name in leaf.arrays]
     worst = max((float(np.nan_to_num(part, posinf=np.inf).max()) for part in parts), default=0.0)
     dtype = str(leaf.flags["dtype"]) if parts else "float32"
     if worst <= cells.bar(dtype):

@@ -96,6 +96,8 @@ def _variables(leaf: LayerRecord, record: ModelRecord) -> dict[str, Array]:
     """Give a leaf's arrays, and what holds for the whole model, in the order of the vocabulary."""
     order = {name: position for position, name in enumerate(words(leaf.states))}
     known = sorted(leaf.arrays.items(), key=lambda item: order.get(item[0], len(order)))
+    # Some frameworks' arrays can only be read, and a capture is the caller's to change.
+    known = [(name, array if array.flags.writeable else array.copy()) for name, array in known]
     whole = {"loss": record.loss, "reduction_factor": record.reduction_factor}
     return dict(known) | {name: np.asarray(value) for name, value in whole.items() if value is not None}
 

@@ -97,6 +97,11 @@ class SolvedRecord:
         States the pass started from.
     hidden_before : ndarray (sample, time, unit) or (sample, time, gate, unit), or None
         What met the recurrent kernel at each step, dropout included; None where that is no matrix product.
+    kernel : ndarray (feature, [gate,] unit) or None
+        The input's weights, where the input enters by a matrix product.
+    output_error : float or None
+        Relative error of the loop that was looked into against the layer's own kernel. None where only one of
+        them ran, or where they draw other random numbers.
     """
 
     arrays: Mapping[str, Array]
@@ -104,6 +109,8 @@ class SolvedRecord:
     input_gradient: Array | None
     initial: tuple[Array | None, ...] = ()
     hidden_before: Array | None = None
+    kernel: Array | None = None
+    output_error: float | None = None
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def recorded_steps(tree: xr.DataTree) -> list[int]:
     """
     for node in tree.subtree:
         leaf = node.to_dataset()
-        if STEP in leaf.coords:
+        if STEP in leaf.coords and leaf[STEP].ndim:
             return [int(step) for step in leaf[STEP].values]
     return []
 

@@ -73,6 +73,7 @@ VARIABLES: Mapping[str, Variable] = {
         ("direction",), "error", "steps' shares summed, against autodiff's dL/dW"
     ),
     "certificate_time": Variable(("direction",), "error", "dL/dx_t of the adjoint, against autodiff's"),
+    "certificate_output": Variable(("direction",), "error", "outputs of the loop, against the kernel's"),
     "lag_matrix": Variable(
         ("sample", "loss_time", "time", "direction"), "‖dℓ_s/ds_t‖", "loss of step s against the state at t"
     ),
@@ -87,6 +88,7 @@ VARIABLES: Mapping[str, Variable] = {
     "loss": Variable((), "L", "training loss of the batch"),
     "reduction_factor": Variable((), "factor", "what the loss puts on each sample's gradient"),
 }
+CERTIFICATES = ("certificate_weights", "certificate_time", "certificate_output")
 WEIGHTS = ("kernel", "recurrent_kernel", "bias", "recurrent_bias")
 # What nothing else in a tree may be called: variables, dims, and what is asked for by name.
 RESERVED = frozenset(
@@ -170,7 +172,7 @@ def _quantity(name: str, further_states: Collection[str]) -> str:
     name = as_known(name, ("hidden", *further_states))
     if name in QUANTITIES:
         return name
-    if name in ("certificate_weights", "certificate_time"):
+    if name in CERTIFICATES:
         return "certificate"
     if name in WEIGHTS:
         return "weights"

@@ -62,8 +62,8 @@ def test_the_verdict_is_that_of_the_last_step_and_the_trend_is_told(with_samples
         last.text,
     )
     assert found.history.trend[0].startswith("Reach of rnn at lag 6 has risen since step 0, from 0.00")
-    assert "Over training, 3 of 3 recorded steps:" in str(found)
-    assert "Over training, 3 of 3 recorded steps:" in found._repr_html_()
+    assert "During training, 3 of 3 recorded steps:" in str(found)
+    assert "During training, 3 of 3 recorded steps:" in found._repr_html_()
     json.dumps(found.to_dict(), allow_nan=False)
     frame = found.history.to_dataframe()
     assert frame.query("question == 'horizon'")["value"].is_monotonic_increasing
@@ -83,7 +83,7 @@ def test_intervals_that_overlap_are_no_change(tmp_path):
 
 
 @pytest.mark.parametrize("path", ["rnn", "rnn[forward]"])
-def test_a_summary_gives_medians_and_says_what_would_give_more(tmp_path, path):
+def test_a_summary_gives_reach_with_its_interval_and_says_what_would_give_more(tmp_path, path):
     trees = {step: captured(rate) for step, rate in RATES.items()}
     if path != "rnn":
         trees = {step: testing.bidirectional((rate, 0.5), samples=3) for step, rate in RATES.items()}
@@ -91,15 +91,21 @@ def test_a_summary_gives_medians_and_says_what_would_give_more(tmp_path, path):
     assert found.verdict == "cannot_say"
     for record, tree in zip(found.history.records, trees.values(), strict=True):
         alone, layer = tt.diagnose(tree, dependency_length=LAG).layers[path], record.layers[path]
-        assert layer.reach.value == pytest.approx(alone.reach.value)
+        assert (layer.reach.value, *layer.reach.interval) == pytest.approx(
+            (alone.reach.value, *alone.reach.interval)
+        )
+        assert (layer.reach.answer, layer.reach.n) == (alone.reach.answer, alone.reach.n)
         assert layer.horizon == alone.horizon  # every sample has the same length
-        assert np.isnan(layer.reach.interval).all()
-        assert layer.reach.answer == "unclear"
-        assert "quantities='timestep'" in layer.reach.reason
+        low, high = layer.horizon_interval
+        assert low <= (np.inf if layer.horizon.startswith("≥") else float(layer.horizon)) <= high
         assert (layer.share.answer, "quantities='timestep'" in layer.share.reason) == ("not measured", True)
     rate = next(each for each in found.layers[path].why if each.name == "decay_rate").value
     assert rate == pytest.approx(np.log(RATES[200]), abs=0.01)
-    assert f"Reach of {path} at lag 6 was" in str(found)
+    assert f"Reach of {path} at lag 6 has risen since step 0" in str(found)
+    assert found.text.startswith("At lag 6 the gradient has ")
+    horizon = f"{found.layers[path].horizon} in {path}"
+    assert f"The last lag with 1 % of the gradient at lag 0 is {horizon}" in found.text
+    assert found.text.endswith("diagnose(model, x, y, dependency_length=6) measures it.")
     assert "lag 60 lies beyond it" in str(
         tt.diagnose(tt.open_run(tmp_path / "run.zarr"), step=0, dependency_length=60)
     )
@@ -142,6 +148,19 @@ def test_alarms_of_the_run_are_told(tmp_path):
     assert "Alarm during training, step 3: explosion in rnn: 12 times." in str(
         tt.diagnose(tt.open_run(tmp_path / "run.zarr"))
     )
+
+
+def test_a_summary_of_before_has_no_intervals_and_names_the_level(tmp_path):
+    tree = reduced_tree(captured(0.7), "summary")
+    kept = [name for name in tree["rnn"].data_vars if not name.startswith("lag_ratio_")]
+    older = xr.DataTree.from_dict({"/rnn": tree["rnn"].to_dataset()[kept]})
+    with Run(tmp_path / "run.zarr") as run:
+        run.append(older, 0)
+        run.append(older, 5)
+    found = tt.diagnose(tt.open_run(tmp_path / "run.zarr"), dependency_length=LAG)
+    reach = found.layers["rnn"].reach
+    assert (reach.answer, reach.n, "quantities='timestep'" in reach.reason) == ("unclear", 0, True)
+    assert "These medians have no intervals" in str(found)
 
 
 def test_many_records_are_looked_at_evenly():

@@ -186,12 +186,14 @@ def test_single_precision_floor() -> None:
     leaf = captured(layers.SimpleRNN(1, "linear"), weights, np.ones((1, 160, 1)), np.ones((1, 1)))
     by_lag = leaf["hidden_gradient"].values[0, ::-1, 0]
     assert by_lag.dtype == np.float32
-    np.testing.assert_array_equal(by_lag[:150], 2.0 ** -np.arange(150))
-    assert not by_lag[150:].any()
+    exact = 2.0 ** -np.arange(160.0)
+    is_flushed = by_lag[127] == 0  # loops of some frameworks take subnormal numbers for 0
+    np.testing.assert_array_equal(by_lag, np.where(exact < 2.0 ** (-126 if is_flushed else -149), 0, exact))
     lost = vanishing_fraction(leaf)
     assert int(lost["below_precision"].argmax("lag")) == 25
-    assert int(lost["underflow"].argmax("lag")) == 127  # below the smallest normal number, 2⁻¹²⁶
-    assert not lost["zero"].any()
+    lost_as = "zero" if is_flushed else "underflow"
+    assert int(lost[lost_as].argmax("lag")) == 127  # below the smallest normal number, 2⁻¹²⁶
+    assert is_flushed or not lost["zero"].any()
 
 
 def default_lstm(seed: int) -> list[np.ndarray]:

@@ -84,3 +84,32 @@ def test_a_loop_tells_norms_as_scalars_of_its_backend(tmp_path: Path) -> None:
     run = tt.open_run(tmp_path / "run.zarr")
     np.testing.assert_array_equal(run["gradient_norm"], [np.nan, 3.0, 1.0])
     np.testing.assert_array_equal(run["clip_ratio"], [np.nan, 2 / 3, 1.0])
+
+
+class TestARunIsOneTraining:
+    def test_a_second_fresh_model_is_refused(self, tmp_path: Path) -> None:
+        fit(made(), tt.Monitor(tmp_path / "run.zarr", BATCH, every=4).keras())
+        again = made()
+        with pytest.raises(tt.StoreError, match="ended at step 9 with other weights") as caught:
+            fit(again, tt.Monitor(tmp_path / "run.zarr", BATCH, every=4).keras())
+        assert all(f'"{mode}"' in str(caught.value) for mode in ("continue", "overwrite", "new"))
+        fit(again, tt.Monitor(tmp_path / "run.zarr", BATCH, every=4, mode="overwrite").keras())
+        assert tt.open_run(tmp_path / "run.zarr")["lstm"]["step"].values.tolist() == [0, 4, 8, 9]
+
+    def test_fit_goes_on_from_a_checkpoint_and_without_one(self, tmp_path: Path) -> None:
+        model, monitor = made(), tt.Monitor(tmp_path / "run.zarr", BATCH, every=4)
+        fit(model, monitor.keras())
+        fit(model, monitor.keras())
+        model.save(tmp_path / "model.keras")
+        fit(
+            keras.models.load_model(tmp_path / "model.keras"),
+            tt.Monitor(tmp_path / "run.zarr", BATCH, every=4).keras(),
+        )
+        steps = tt.open_run(tmp_path / "run.zarr")["lstm"]["step"].values.tolist()
+        assert (steps[0], steps[-1]) == (0, 27)
+        assert {9, 18} <= set(steps)
+
+
+def test_a_monitor_among_callbacks_names_the_one_to_pass(tmp_path: Path) -> None:
+    with pytest.raises(tt.MonitorError, match=r"callbacks=\[monitor.keras\(\)\]"):
+        fit(made(), tt.Monitor(tmp_path / "run.zarr", BATCH))

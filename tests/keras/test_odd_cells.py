@@ -12,7 +12,7 @@ from tests.custom_cells import DecayCell, NamedStatesCell
 from tests.matrix import N, own_model, sequence_input
 
 import throughtime as tt
-from throughtime.adapters.keras import cell, unrolled
+from throughtime.adapters.keras import cell, every_step
 
 layers = keras.layers
 BACKEND = keras.backend.backend()
@@ -128,13 +128,18 @@ class DroppingCell(DecayCell):
         return super().call(self.dropping(x, training=training), states)
 
 
-def test_random_numbers_of_each_step_are_repeated_or_said_to_be_beyond_it() -> None:
-    dataset = captured(layers.RNN(DroppingCell(N), name="r"), training=True)
-    if BACKEND == "torch":
-        assert "draws random numbers at each step" in dataset.attrs["missing_inside"]
-        assert "hidden_gradient" not in dataset
-    else:
-        assert float(dataset["certificate_time"]) <= 1e-5
+def test_a_cell_that_draws_at_each_step_has_its_states_and_their_gradients_of_that_very_pass() -> None:
+    dataset = captured(layers.RNN(DroppingCell(N), return_sequences=True, name="r"), training=True)
+    hidden, gradient, entering = (
+        dataset[name].values for name in ("hidden", "hidden_gradient", "output_gradient")
+    )
+    assert np.array_equal(dataset["output"].values, hidden)
+    # dL/dh_{t−1} = ∂L/∂out_{t−1} + dL/dh_t · d · (1 − h_t²), whatever was dropped from x_t.
+    carried = gradient[:, 1:] * dataset["decay"].values * (1 - hidden[:, 1:] ** 2)
+    expected = entering + np.pad(carried, ((0, 0), (0, 1), (0, 0)))
+    assert np.abs(gradient - expected).max() <= 1e-6 * np.abs(expected).max()
+    assert np.isnan(dataset["certificate_time"])
+    assert "certificate_output" not in dataset
 
 
 @pytest.mark.parametrize(
@@ -246,7 +251,7 @@ def test_an_error_while_a_layer_is_unrolled_leaves_the_model_as_before(monkeypat
     def fail(*arguments: Any, **keywords: Any) -> None:
         raise ZeroDivisionError("no step today")
 
-    monkeypatch.setattr(unrolled.cells, "step", fail)
+    monkeypatch.setattr(every_step.cells, "step", fail)
     with pytest.raises(ZeroDivisionError, match="no step today"):
         tt.capture(model, x, y, training=True)
     assert state_of(model) == before

@@ -100,6 +100,15 @@ def test_records_optimizer_steps_and_leaves_training_alone(
     assert tt.open_run(tmp_path / "run.zarr")["rnn"]["step"].values.tolist() == steps
 
 
+def test_a_run_is_one_training(tmp_path: Path) -> None:
+    model = Reader()
+    recorded(tmp_path, model)
+    with pytest.raises(tt.StoreError, match="with other weights"):
+        recorded(tmp_path, Reader())
+    recorded(tmp_path, model)
+    assert int(tt.open_run(tmp_path / "run.zarr")["rnn"]["step"][-1]) == 24
+
+
 def test_an_alarm_stops_the_trainer(tmp_path: Path) -> None:
     monitor = tt.Monitor(
         tmp_path / "run.zarr",

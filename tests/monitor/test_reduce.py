@@ -63,7 +63,7 @@ GATED = [name for name, leaf in LEAVES.items() if "gate_activation" in leaf]
 def test_the_signal_by_lag_is_that_of_the_lag_profile(name: str) -> None:
     leaf = LEAVES[name]
     wanted = np.exp(signals(leaf)["log_ratio"].median("sample"))
-    found = reduce.lag_ratio(*parted(leaf))
+    found = reduce.lag_ratio(reduce.log_ratios(*parted(leaf)))
     assert found.dims[0] == "lag"
     np.testing.assert_allclose(found.ordered(*wanted.dims).values, wanted, rtol=1e-12)
 
@@ -134,3 +134,11 @@ def test_change_of_weights_is_relative_to_their_size() -> None:
     size = np.sqrt((leaf["kernel"].values ** 2).sum((0, 2)))
     wanted = np.where(size > 0, 0.1 * np.sqrt(15) / np.where(size > 0, size, 1), np.nan)
     np.testing.assert_allclose(kept["kernel_change"].values, wanted, rtol=1e-12)
+
+
+def test_the_interval_of_the_signal_by_lag_is_that_of_the_lag_profile() -> None:
+    leaf = noisy(testing.decaying(np.linspace(0.5, 0.9, 12), steps=9))
+    wanted = tt.diagnostics.lag_profile(leaf)
+    found = reduce.lag_interval(reduce.log_ratios(*parted(leaf)))
+    for end in ("low", "high", "samples"):
+        np.testing.assert_allclose(found[f"lag_ratio_{end}"].values, wanted[end].values, rtol=1e-9)

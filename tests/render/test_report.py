@@ -183,7 +183,7 @@ def test_run_that_keeps_norms_has_its_evolution_and_verdict(browser, tmp_path, l
     names = page.tab.locator("nav ol ol a").all_inner_texts()
     assert {"Hidden gradient while training", "Signal by lag while training"} <= set(names)
     text = page.tab.locator("#content").inner_text()
-    assert "Over training, 3 of 3 recorded steps:" in text
+    assert "During training, 3 of 3 recorded steps:" in text
     assert "Reach of rnn at lag 4" in text
     assert "Sliders step" not in text
     assert page.complaints == []

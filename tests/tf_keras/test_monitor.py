@@ -46,3 +46,17 @@ def test_records_by_schedule_and_leaves_training_alone(tmp_path: Path, backgroun
     wanted = tt.capture(model, *BATCH)["lstm"].to_dataset()
     for name in wanted.data_vars:
         np.testing.assert_allclose(leaf[name].isel(step=-1), wanted[name], rtol=1e-6, atol=1e-9)
+
+
+def test_a_run_is_one_training(tmp_path: Path) -> None:
+    model = made()
+    fit(model, callback(tt.Monitor(tmp_path / "run.zarr", BATCH, every=4)))
+    with pytest.raises(tt.StoreError, match="ended at step 9 with other weights"):
+        fit(made(), callback(tt.Monitor(tmp_path / "run.zarr", BATCH, every=4)))
+    fit(model, callback(tt.Monitor(tmp_path / "run.zarr", BATCH, every=4)))
+    assert int(tt.open_run(tmp_path / "run.zarr")["lstm"]["step"][-1]) == 18
+
+
+def test_a_monitor_among_callbacks_names_the_one_to_pass(tmp_path: Path) -> None:
+    with pytest.raises(tt.MonitorError, match=r"monitor.tf_keras\(\)"):
+        fit(made(), tt.Monitor(tmp_path / "run.zarr", BATCH))

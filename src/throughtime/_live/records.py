@@ -15,7 +15,7 @@ import xarray as xr
 
 from throughtime._monitor.levels import QUANTILES, reduced_tree
 from throughtime._recorded import recorded_steps
-from throughtime._schema import states
+from throughtime._schema import CERTIFICATES, states
 from throughtime.diagnosis.recorded import FULL, level
 
 Floats = npt.NDArray[np.float64]
@@ -117,8 +117,7 @@ def _summarized(leaf: xr.Dataset, view: View, place: int) -> xr.Dataset:
     taken = [
         "loss",
         "valid",
-        "certificate_weights",
-        "certificate_time",
+        *CERTIFICATES,
         "lag_matrix",
         view.quantity,
         *of_states,

@@ -12,15 +12,25 @@ import xarray as xr
 
 from throughtime._errors import MonitorError, SchemaError
 from throughtime._label import Captured, Leaf
-from throughtime._schema import quantities, states
+from throughtime._schema import CERTIFICATES, quantities, states
 
 from .arrays import Array, Arrays, Reduced, Values, as_tree, held
-from .reduce import from_last_step, growth, lag_ratio, log_ratios, norm, quantiles, saturation, where_valid
+from .reduce import (
+    from_last_step,
+    growth,
+    lag_interval,
+    lag_ratio,
+    log_ratios,
+    norm,
+    quantiles,
+    saturation,
+    where_valid,
+)
 
 LEVELS = ("summary", "timestep", "full")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _THROUGH_TIME = ("output_gradient", "input_gradient", "gate_gradient", "step_contribution")
-_SCALARS = ("loss", "reduction_factor", "certificate_weights", "certificate_time", "underflow")
+_SCALARS = ("loss", "reduction_factor", *CERTIFICATES, "underflow")
 _KEPT_DIMS = ("sample", "time", "direction", "gate", "outer_step")
 
 
@@ -90,6 +100,7 @@ def _reduced(leaf: Leaf, level: str, before: Mapping[str, Values] | None) -> Arr
     if any(f"{state}_gradient" in arrays for state in names):
         ratios = log_ratios(arrays, leaf.layout)
         found["lag_ratio"] = lag_ratio(ratios)
+        found.update(lag_interval(ratios))
         found.update(growth(ratios))
     if level == "timestep" and "time" in leaf.dims("output_gradient"):
         alone = from_last_step(arrays, leaf.layout)

@@ -14,12 +14,13 @@ import xarray as xr
 
 from throughtime import cells
 from throughtime._errors import ThroughTimeError
-from throughtime._schema import states
+from throughtime._schema import CERTIFICATES, states
 from throughtime._thresholds import GATE_HIGH, GATE_LOW
 from throughtime.diagnostics import rules
-from throughtime.diagnostics.checks import CERTIFICATES, dtype_of
+from throughtime.diagnostics.checks import dtype_of
 from throughtime.diagnostics.lags import latest_first, log_norm_of, log_of_sum, runs_backward
 from throughtime.diagnostics.last_step import solved_from_last_step
+from throughtime.diagnostics.median_interval import median_interval
 from throughtime.diagnostics.saturation import ends_of
 
 from .arrays import Array, Arrays, Values
@@ -112,6 +113,15 @@ def lag_ratio(log_ratios: Array) -> Array:
     with np.errstate(over="ignore", under="ignore"):
         shares = np.exp(_quantiles(log_ratios.values, [0.5])[0])
     return Array(log_ratios.dims[1:], shares).ordered("lag")
+
+
+def lag_interval(log_ratios: Array) -> dict[str, Array]:
+    """Find the ends of that median's 95 % interval, and how many samples it is of: (lag, direction)."""
+    dims, known = log_ratios.dims[1:], ~np.isnan(log_ratios.values)
+    _, low, high = median_interval(log_ratios.values)
+    with np.errstate(over="ignore", under="ignore"):
+        found = {"low": np.exp(low), "high": np.exp(high), "samples": known.sum(axis=0)}
+    return {f"lag_ratio_{name}": Array(dims, values).ordered("lag") for name, values in found.items()}
 
 
 def growth(log_ratios: Array) -> dict[str, Array]:

@@ -19,7 +19,7 @@ from .cell_weights import Values
 from .unrolling import BETWEEN
 
 _NO_GATES = ("simple_rnn",)  # its only gate is its state
-_WITH_MATRIX = ("lstm", "gru", "simple_rnn")
+MATRIX_KINDS = ("lstm", "gru", "simple_rnn")
 
 
 class Result(Protocol):
@@ -94,6 +94,11 @@ class Direction(ABC):
         """Return the gradient at a tap of an inner cell."""
         gradient = self.through_unrolled(f"tap_{place}.{name}")
         return None if gradient is None else self._in_input_time(gradient)
+
+    def gate_taps(self, place: int, gates: Sequence[str], like: Array) -> Array:
+        """Return the gradients at the gates of an inner cell (sample, time, gate, …)."""
+        taps = [self.tap(place, gate) for gate in gates]
+        return np.stack([np.zeros_like(like) if tap is None else tap for tap in taps], axis=2)
 
     def input_gradient(self) -> Array | None:
         """Return the gradient of the layer's input, through the unrolled layer."""
@@ -197,15 +202,12 @@ def _state_gradients(
 def _gate_gradient(
     direction: Direction, place: int, cell: InnerCell, values: Mapping[str, Array]
 ) -> dict[str, Array]:
-    gates = {}
-    for gate in cell.gates:
-        tap = direction.tap(place, gate)
-        gates[gate] = np.zeros_like(values["hidden"]) if tap is None else tap
-    if not gates:
+    if not cell.gates:
         return {}
+    stacked = direction.gate_taps(place, cell.gates, values["hidden"])
+    gates = {gate: stacked[:, :, position] for position, gate in enumerate(cell.gates)}
     _warn_of_flat_activations(direction.layer, cell, gates, values)
-    arrays = list(gates.values())
-    return {"gate_gradient": arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=2)}
+    return {"gate_gradient": stacked if len(gates) > 1 else stacked[:, :, 0]}
 
 
 def _warn_of_flat_activations(
@@ -229,7 +231,7 @@ def _hidden_before(
     direction: Direction, place: int, cell: InnerCell, first_state: int, arrays: dict[str, Array]
 ) -> Array | None:
     """h_{t-1} as it met the recurrent kernel of a cell whose product with it is a matrix product."""
-    if cell.kind not in _WITH_MATRIX:
+    if cell.kind not in MATRIX_KINDS:
         return None
     initial, hidden = direction.initial(first_state)[:, None], arrays["hidden"]
     if direction.layer.go_backwards:

@@ -11,6 +11,7 @@ from typing import Any
 
 # What passes from one stacked cell to the next: not "input", the name of a gate, and no name of a state.
 BETWEEN = "from below"
+GATES = "all gates"
 
 
 @dataclass(frozen=True)

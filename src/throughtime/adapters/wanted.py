@@ -9,6 +9,7 @@ from .needs import INSIDE, INSIDE_GRADIENTS
 
 _NEEDED_FOR = {
     "inside": INSIDE,
+    "inside_gradients": INSIDE_GRADIENTS,
     "outputs": INSIDE_GRADIENTS | {"output_gradient"},
     "logits": frozenset({"output_gradient", "logits_gradient"}),
     "inputs": frozenset({"input_gradient", "certificate"}),

@@ -11,6 +11,8 @@ from throughtime._errors import MonitorError
 class NotACallback:
     """A monitor in `callbacks=` itself: `fit` calls this first."""
 
+    async_safe = True  # else Keras asks for its hooks before
+
     def set_model(self, *_: Any) -> None:
         """Name the callback to pass.
 

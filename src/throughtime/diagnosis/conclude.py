@@ -102,7 +102,7 @@ def _sentences(found: Found, path: str, asked: Asked, leaves: Mapping[str, xr.Da
             is_asked = found.dependency_length is not None
             yield say("no_evidence" if is_asked else "no_evidence_open", lag=lag, sizes=sizes)
         case _:
-            yield from _cannot_say(layer, lag, sizes)
+            yield from _cannot_say(found, layer, sizes)
     curve = found.use_curve
     if found.dependency_length is None and found.verdict in (Verdict.USES, Verdict.WEAK_SIGNAL):
         lags = ", ".join(str(each) for each in curve["lag"].values) if curve is not None else ""
@@ -128,12 +128,25 @@ def sizes_of(found: Found) -> str:
     return say("sizes", lag=found.lag, sizes=listed(parts)) if parts else ""
 
 
-def _cannot_say(layer: LayerDiagnosis, lag: int | None, sizes: str) -> Iterator[str]:
-    used = layer.use
+def without_use(found: Found, sizes: str) -> Iterator[str]:
+    """Write what was measured, and how to measure use, which needs the model."""
+    yield from [sizes] if sizes else []
+    horizons = [
+        f"{each.horizon} in {path}" for path, each in found.layers.items() if each.horizon != NOT_MEASURED
+    ]
+    if horizons:
+        yield say("horizons", horizons=listed(horizons))
+    reason = next(iter(found.layers.values())).use.reason
+    if reason == say("needs_model"):
+        yield say("use_needs_model", lag=found.lag)
+    else:
+        yield say("use_not_measured", lag=found.lag, reason=reason)
+
+
+def _cannot_say(found: Found, layer: LayerDiagnosis, sizes: str) -> Iterator[str]:
+    used, lag = layer.use, found.lag
     if used.answer == NOT_MEASURED:
-        # What was measured comes first.
-        yield from [sizes] if sizes else []
-        yield say("use_not_measured", lag=lag, reason=used.reason)
+        yield from without_use(found, sizes)
     elif used.answer == NO:
         yield say("no_evidence_unclear", lag=lag, sizes=sizes).rstrip()
     else:

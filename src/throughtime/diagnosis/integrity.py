@@ -8,8 +8,9 @@ import numpy as np
 import xarray as xr
 
 from throughtime import cells
+from throughtime._schema import CERTIFICATES
 from throughtime.diagnostics import first_nonfinite
-from throughtime.diagnostics.checks import CERTIFICATES, certificate_error, dtype_of, why_refused
+from throughtime.diagnostics.checks import certificate_error, dtype_of, why_refused
 
 from .findings import Verdict
 from .words import listed, number, say

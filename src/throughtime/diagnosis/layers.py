@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import xarray as xr
 
 from throughtime._errors import DiagnosticError
-from throughtime._schema import states
+from throughtime._schema import CERTIFICATES, states
 
 _SEVERAL = "diagnose takes batches of one length: pad them to the same number of steps"
 
@@ -78,7 +78,7 @@ def _joined(leaves: Sequence[xr.Dataset]) -> xr.Dataset:
     together = xr.concat([leaf[by_sample] for leaf in leaves], "sample", combine_attrs="override")
     worst = {
         name: xr.concat([leaf[name] for leaf in leaves], "batch").max("batch")
-        for name in ("certificate_weights", "certificate_time")
+        for name in CERTIFICATES
         if name in first
     }
     kept = first.drop_vars([*by_sample, *worst])

@@ -11,15 +11,16 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
-from throughtime._schema import WEIGHTS, states
+from throughtime._schema import CERTIFICATES, WEIGHTS, states
 from throughtime.diagnostics.cell_pass import OPTIONAL
 
 from .measure import FROM_LAST_STEP
 
 FULL, TIMESTEP, SUMMARY = "full", "timestep", "summary"
-_SCALARS = ("loss", "reduction_factor", "certificate_weights", "certificate_time")
+_SCALARS = ("loss", "reduction_factor", *CERTIFICATES)
 # Of the error that enters at the last step alone, where the model reads several.
 LAST_STEP = ("last_step_gradient_norm", "last_step_contribution")
+LAG_INTERVAL = ("lag_ratio_low", "lag_ratio_high", "lag_ratio_samples")
 _WEIGHT_NORMS = ("recurrent_kernel_norm", "recurrent_kernel_gradient_norm")
 _READ = ("output_gradient", "step_contribution")
 
@@ -38,7 +39,17 @@ def _stored_norms(leaf: xr.Dataset) -> list[str]:
 def wanted(leaf: xr.Dataset) -> list[str]:
     """Name the variables that reach, share and horizon need, and weights, which may be broken."""
     of_states = [f"{state}_gradient" for state in states(leaf)]
-    read = [*_SCALARS, "valid", "lag_matrix", "lag_ratio", *LAST_STEP, *OPTIONAL, "input", "hidden"]
+    read = [
+        *_SCALARS,
+        "valid",
+        "lag_matrix",
+        "lag_ratio",
+        *LAG_INTERVAL,
+        *LAST_STEP,
+        *OPTIONAL,
+        "input",
+        "hidden",
+    ]
     read += [name for base in (*_READ, *of_states, *WEIGHTS) for name in (base, f"{base}_norm")]
     return [name for name in read if name in leaf]
 

@@ -16,10 +16,10 @@ from scipy.stats import theilslopes
 
 from throughtime._recorded import evenly
 from throughtime._thresholds import REACHES, ROUNDING, SHARE, USED
-from throughtime.diagnostics.rules import Growth, explodes, is_bounded
+from throughtime.diagnostics.rules import Growth, answer, explodes, is_bounded
 
 from . import causes, integrity, measure
-from .conclude import exploding
+from .conclude import exploding, sizes_of, without_use
 from .diagnosis import Diagnosis
 from .findings import NAN, NOT_MEASURED, UNCLEAR, Answer, Asked, Evidence, Found, LayerDiagnosis, Verdict
 from .recorded import not_finite
@@ -73,8 +73,7 @@ def _is_unstable(layer: LayerDiagnosis) -> bool:
 def _sentences(found: Found, path: str, asked: Asked) -> Iterator[str]:
     if found.verdict is Verdict.UNSTABLE:
         yield exploding(found, path, asked)
-    yield say("reach_of_summary", lag=found.lag, layer=path, reach=number(found.layers[path].reach.value))
-    yield say("use_not_measured", lag=found.lag, reason=say("needs_model"))
+    yield from without_use(found, sizes_of(found))
 
 
 def _with_reasons(leaf: xr.Dataset, lag: int, asked: Asked) -> LayerDiagnosis:
@@ -125,27 +124,49 @@ def layer_of(leaf: xr.Dataset, lag: int) -> LayerDiagnosis:
     value = float(ratios[lag]) if lag < len(ratios) else NAN
     known = not np.isnan(value)
     missing = "summary_not_comparable" if longest_lag(leaf) < 0 and _reads_many_steps(leaf) else "too_short"
+    ends, n = _interval(leaf, lag) if known else ((NAN, NAN), 0)
     reach = Answer(
-        UNCLEAR if known else NOT_MEASURED,
+        (answer(*ends) if n > 1 else UNCLEAR) if known else NOT_MEASURED,
         value,
-        threshold=measure.THRESHOLD,
-        reason=say("summary_reach") if known else say(missing, lag=lag),
+        ends,
+        n,
+        measure.THRESHOLD,
+        reason="" if n > 1 else say("one_sample" if n else "summary_reach" if known else missing, lag=lag),
     )
     return LayerDiagnosis(
         kind=str(leaf.attrs.get("kind", "")),
         reach=reach,
         share=Answer(NOT_MEASURED, threshold=SHARE, reason=say("summary_share")),
         use=Answer(NOT_MEASURED, threshold=USED, reason=say("needs_model")),
-        curve=_curve(ratios),
+        curve=_curve(leaf),
         horizon=horizon_of(ratios),
+        horizon_interval=_horizon_interval(leaf),
     )
 
 
-def _curve(ratios: Any) -> xr.Dataset:
+def _interval(leaf: xr.Dataset, lag: int) -> tuple[tuple[float, float], int]:
+    """Interval of the median ratio at a lag, and how many samples it is of; none of an older run."""
+    if "lag_ratio_low" not in leaf:
+        return (NAN, NAN), 0
+    low, high = (float(leaf[f"lag_ratio_{end}"].values[lag]) for end in ("low", "high"))
+    return (low, high), int(leaf["lag_ratio_samples"].values[lag])
+
+
+def _horizon_interval(leaf: xr.Dataset) -> tuple[float, float]:
+    """Lags at which the ends of the interval fall below the threshold; infinity beyond the window."""
+    if "lag_ratio_low" not in leaf:
+        return NAN, NAN
+    ends = [horizon_of(leaf[f"lag_ratio_{end}"].values) for end in ("low", "high")]
+    numbers = [NAN if end == NOT_MEASURED else np.inf if end[0] == "≥" else float(end) for end in ends]
+    return numbers[0], numbers[1]
+
+
+def _curve(leaf: xr.Dataset) -> xr.Dataset:
+    ratios = leaf["lag_ratio"].values
     lags = measure.lags_up_to(len(ratios) - 1, None)
-    none = ("lag", np.full(len(lags), np.nan))
+    ends = {end: leaf.get(f"lag_ratio_{end}", leaf["lag_ratio"] * np.nan).values for end in ("low", "high")}
     return xr.Dataset(
-        {"ratio": ("lag", ratios[lags]), "low": none, "high": none},
+        {"ratio": ("lag", ratios[lags]), **{end: ("lag", values[lags]) for end, values in ends.items()}},
         coords={"lag": lags},
         attrs={"window": len(ratios)},
     )

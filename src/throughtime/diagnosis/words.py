@@ -88,6 +88,10 @@ SENTENCES: Mapping[str, str] = {
         "includes the threshold {threshold}. {n} samples are too few."
     ),
     "use_not_measured": "Use at lag {lag} was not measured: {reason}.",
+    "use_needs_model": (
+        "Use at lag {lag} was not measured: diagnose(model, x, y, dependency_length={lag}) measures it."
+    ),
+    "horizons": "The last lag with 1 % of the gradient at lag 0 is {horizons}.",
     "no_settled_use": "Cannot decide: {reason}.",
     # What stands beside any verdict.
     "solved": "The loss, {loss}, is at or below solved={solved}: nothing needs to be changed.",
@@ -111,7 +115,6 @@ SENTENCES: Mapping[str, str] = {
         "step={step} selects a recorded training step of a run, and this is no run. Open one with "
         "tt.open_run."
     ),
-    "reach_of_summary": "R({lag}) of {layer} is {reach}, a median over samples.",
     "nonfinite_record": "Unstable: {name} of {layer} is not finite.",
     # Notes.
     "alarm": "Alarm during training, {alarm}.",

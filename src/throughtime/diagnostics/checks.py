@@ -11,10 +11,9 @@ import xarray as xr
 
 from throughtime import cells
 from throughtime._errors import DiagnosticError, warn
-from throughtime._schema import STANDARD_KINDS, Layer
+from throughtime._schema import CERTIFICATES, STANDARD_KINDS, Layer
 from throughtime._schema import layer as one_layer
 
-CERTIFICATES = ("certificate_weights", "certificate_time")
 _DTYPE_OF = ("hidden_gradient", "lag_matrix", "hidden", "gate_activation", "recurrent_kernel")
 
 

@@ -26,7 +26,7 @@ from . import loss_scale, settings, weights
 from .arrays import numpy
 from .attributes import of_capture
 from .collect_closed import closed_direction
-from .collect_unrolled import Direction, solved_records
+from .collect_loop import Direction, solved_records
 from .find import Found
 from .inside import halves, why_not
 from .leaf_parts import READING
@@ -43,7 +43,7 @@ class Pass:
     program: Program
     result: Result
     wanted: frozenset[str]
-    unrolled: Mapping[tuple[int, int], Result]
+    within: Mapping[tuple[int, int], Result]
     _arrays: dict[str, Array] = field(default_factory=dict)
 
     def tensor(self, key: str, *, copy: bool = False) -> Array:
@@ -158,8 +158,8 @@ def _solved(done: Pass, position: int, part: int) -> tuple[DirectionRecord, ...]
     known = seen.inside[part]
     if known.is_closed:
         return (closed_direction(done, seen, part),)
-    second = done.unrolled[position, part]
-    return solved_records(Direction(known.layer(), seen, part, done.result, second, done.model))
+    second = done.within[position, part]
+    return solved_records(Direction(known.layer(), seen, part, done.result, second, done))
 
 
 def _path(entry: Found, number: int) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
+from keras.src.backend.tensorflow.rnn import rnn
 
 from .program import Program, Result, Traced
 
@@ -56,9 +57,18 @@ def value_of(variable: Any) -> Any:
 
 
 def scan(step: Any, carry: Any, sequences: Any) -> tuple[Any, Any]:
-    """Run `step` (carry, values of one step) -> (carry, outputs) along the first axis."""
-    first = tf.nest.map_structure(lambda sequence: sequence[0], sequences)
-    # tf.scan keeps outputs in its carry, and wants to know their shapes.
-    empty = tf.nest.map_structure(tf.zeros_like, step(carry, first)[1])
-    carries, outputs = tf.scan(lambda kept, values: step(kept[0], values), sequences, (carry, empty))
-    return tf.nest.map_structure(lambda values: values[-1], carries), outputs
+    """Run `step` (carry, values of one step) -> (carry, outputs) along the first axis, in Keras' own loop."""
+    # It wants three axes of every sequence, and a flat list of states.
+    wide = tf.nest.map_structure(lambda each: each if len(each.shape) > 2 else each[..., None], sequences)
+    are_wide = tf.nest.map_structure(lambda each: len(each.shape) > 2, sequences)
+
+    def advance(values: Any, states: Any) -> tuple[Any, Any]:
+        narrow = tf.nest.map_structure(lambda v, is_wide: v if is_wide else v[..., 0], values, are_wide)
+        after, outputs = step(tf.nest.pack_sequence_as(carry, list(states)), narrow)
+        return outputs, tf.nest.flatten(after)
+
+    steps = tf.nest.flatten(sequences)[0].shape[0]
+    _, outputs, final = rnn(
+        advance, wide, tf.nest.flatten(carry), input_length=steps, time_major=True, return_all_outputs=True
+    )
+    return tf.nest.pack_sequence_as(carry, list(final)), outputs

@@ -1,8 +1,8 @@
-"""Looks inside a recurrent layer while it runs, on the way that its cell allows.
+"""Looks inside a recurrent layer while it runs, on the way that the backend allows.
 
-Where `cells` knows the adjoint, the layer's own kernel runs once with sequences and states switched on, and
-the model is handed what the layer was set to return. Every other cell runs as it is; what it started from
-is kept, for `unrolled` to repeat it step by step.
+The layer's cells run in the backend's loop, which shows every state (`loop`). The loop on torch is Python's
+and slow: there a cell whose adjoint `cells` knows keeps its kernel, which runs once with sequences and
+states switched on, and the model is handed what the layer was set to return.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from throughtime.adapters.attributes import replaced
 
 from .cell import dropout_masks, inner_cells, standard_kind
 from .internals import draws_at_each_step
+from .loop import Loop
 from .own_cells import check_own_cell, own_cell
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ _CLOSED = ("lstm", "gru", "simple_rnn")
 class Inside:
     """What one direction of a recurrent layer computed, in its processing order.
 
-    `sequence` is every hidden state, None where the layer has to be unrolled; `dropout` holds the masks of
-    each inner cell then, and `initial` is never empty.
+    `sequence` is every hidden state where the layer ran its own kernel; else `loop` has every state of each
+    inner cell, `dropout` their masks, and `initial` is never empty.
     """
 
     layer: Any
@@ -42,7 +43,10 @@ class Inside:
     initial: list[Any]
     sequence: Any = None
     dropout: list[Any] = field(default_factory=list)
-    output_shape: tuple[int, ...] = ()
+    loop: dict[str, Any] = field(default_factory=dict)
+    handed_on: list[str] = field(default_factory=list)
+    error: Any = None
+    draws: bool = False
 
 
 def halves(layer: Any) -> tuple[Any, ...]:
@@ -67,21 +71,18 @@ def why_not(layer: Any, training: bool) -> str:
                 f"{type(layer).__name__} overrides {method}, so that its loop over time is not known; move "
                 "what it does into the cell or into a layer beside it"
             )
-    if training and keras.backend.backend() == "torch" and draws_at_each_step(layer.cell):
-        return (
-            f"{type(layer.cell).__name__} draws random numbers at each step, which torch cannot repeat; "
-            "capture with training=False, or draw once as keras.layers.LSTMCell does"
-        )
     return ""
 
 
 def is_closed(layer: Any, training: bool, activations: frozenset[str]) -> bool:
-    """Whether the adjoint of this layer is known in closed form, as that of these activations is."""
+    """Whether the layer keeps its kernel and `cells` solves it: quicker where the loop is Python's."""
     cell = layer.cell
     if training and any(getattr(cell, name, None) for name in ("dropout", "recurrent_dropout")):
         return False
     if own_cell(layer) is not None:
         return True
+    if keras.backend.backend() != "torch":
+        return False
     if standard_kind(cell) not in _CLOSED:
         return False
     functions = [getattr(cell, name, None) for name in ("activation", "recurrent_activation")]
@@ -121,7 +122,7 @@ def watched(
     """
     signature = inspect.signature(original)
     closed = is_closed(layer, recorder.request.training, recorder.request.activations)
-    watch = _watch_closed if closed else _watch_open
+    watch = _watch_closed if closed else _watch_loop
 
     @functools.wraps(original)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -155,32 +156,26 @@ def _watch_closed(direction: _Direction, inside: Inside, run: Callable[[], Any])
     return direction.handed_back(inside.sequence if layer.return_sequences else last, states)
 
 
-def _watch_open(direction: _Direction, inside: Inside, run: Callable[[], Any]) -> Any:
-    """Run the layer as it is, and keep what it started from."""
-    layer = direction.layer
+def _watch_loop(direction: _Direction, inside: Inside, run: Callable[[], Any]) -> Any:
+    """Let the layer's cells run in our loop, which keeps every state."""
+    layer, training = direction.layer, direction.recorder.request.training
+
+    def mark(name: str, tensor: Any) -> Any:
+        return direction.marked("inside_gradients", name, tensor)
+
+    inside.draws = training and draws_at_each_step(layer.cell)
+    is_compared = "weights" in direction.recorder.wanted and not inside.draws
+    loop = Loop(layer, mark, training, layer.inner_loop if is_compared else None)
     with (
         direction.marked_weights(),
-        _initial_kept(layer, inside),
-        _dropout_kept(layer, inside, direction.recorder.request.training),
+        replaced(layer, "inner_loop", loop),
+        _dropout_kept(layer, inside, training),
     ):
         result = run()
+    inside.initial, inside.loop, inside.handed_on = loop.initial, loop.kept, loop.handed_on
+    inside.error = loop.error
     output, *states = result if layer.return_state else (result,)
-    inside.output_shape = tuple(output.shape[2 if layer.return_sequences else 1 :])
     return direction.handed_back(output, states)
-
-
-@contextmanager
-def _initial_kept(layer: Any, inside: Inside) -> Iterator[None]:
-    """Note the states that the layer asks its cell for: they may be learned or drawn."""
-    original = layer.get_initial_state
-
-    def keep(*args: Any, **kwargs: Any) -> Any:
-        initial = original(*args, **kwargs)
-        inside.initial = keras.tree.flatten(initial)
-        return initial
-
-    with replaced(layer, "get_initial_state", keep):
-        yield
 
 
 @contextmanager

@@ -11,7 +11,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 import keras
@@ -24,6 +23,7 @@ from throughtime.adapters.coupling import couples
 from throughtime.adapters.reductions import Attempt, Labels, Trials
 
 from . import find, loss_scale
+from .backend import module
 from .collect import Pass, records
 from .internals import compiled_loss, synchronise
 from .loss import check_loss, data_loss, has_data_loss, may_do_without_labels
@@ -109,9 +109,9 @@ class Probe:
         with ragged_told(x), kept, kept:
             trace, result = self._pass(data, budget)
             reduced = self._how_reduced(trace, result, data)
-            unrolled = trace.second(self.model, trace.program.calls, result, self._values())
+            within = trace.second(self.model, trace.program.calls, result, self._values())
         wanted = self._wanted(trace.program.has_loss)
-        done = Pass(self.model, self.found, trace.program, result, wanted, unrolled)
+        done = Pass(self.model, self.found, trace.program, result, wanted, within)
         record = records(done, reduced)
         if budget.part == budget.samples or reduced is None:
             return record
@@ -146,7 +146,7 @@ class Probe:
         return trace, self._run(trace, data)
 
     def _values(self) -> list[Any]:
-        return [_gradient_module().value_of(variable) for variable in all_variables(self.model)]
+        return [module().value_of(variable) for variable in all_variables(self.model)]
 
     def _run(self, trace: _Trace, data: Any) -> Result:
         values = self._values()
@@ -226,12 +226,11 @@ class Probe:
             weights = [weight for entry in self.found for weight in entry.layer.weights]
             chosen = {positions[id(w)] for w in weights if keras.backend.is_float_dtype(w.dtype)}
             program.differentiated = sorted(chosen)
-        module = _gradient_module()
-        values = [module.value_of(variable) for variable in variables]
-        trace = partial(module.trace, **execution(self.model))
+        values = [module().value_of(variable) for variable in variables]
+        trace = partial(module().trace, **execution(self.model))
         is_scaled = has_loss and loss_scale.is_needed(self.model)
         inputs = (*data, keras.ops.ones((), "float32") if is_scaled else None)
-        second = SecondPass(trace, module.scan, self.request.training, is_scaled)
+        second = SecondPass(trace, self.request.training, is_scaled)
         return _Trace(
             program, trace(program, values, inputs), weakly(self._loss_identity()), second, is_scaled
         )
@@ -257,11 +256,7 @@ class Probe:
 
     def _data_loss(self, labels: Labels, predictions: Any) -> float:
         variables = all_variables(self.model)
-        mapping = [(variable, _gradient_module().value_of(variable)) for variable in variables]
+        mapping = [(variable, module().value_of(variable)) for variable in variables]
         with keras.StatelessScope(mapping, initialize_variables=False):
             value = data_loss(self.model, self.loss, labels, predictions, self.request.training)
             return float(keras.ops.convert_to_numpy(value))
-
-
-def _gradient_module() -> Any:
-    return import_module(f"throughtime.adapters.keras.gradient_{keras.backend.backend()}")

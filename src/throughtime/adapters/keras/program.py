@@ -49,7 +49,9 @@ class SeenInside:
     initial_states: int
     is_closed: bool
     dropout: list[Any]
-    output_shape: tuple[int, ...]
+    kept: tuple[str, ...]
+    handed_on: tuple[str, ...]
+    draws: bool
 
 
 @dataclass(frozen=True)
@@ -225,6 +227,10 @@ def _inside_tensors(call: Call) -> dict[str, Any]:
             tensors[key] = call.outputs[0] if is_output else direction.sequence
         if direction.mask is not None:
             tensors[call.key("inside_mask", part)] = direction.mask
+        if direction.error is not None:
+            tensors[call.key("loop_error", part)] = direction.error
+        for name, states in direction.loop.items():
+            tensors[call.key(f"loop_{name}", part)] = states
         for position, state in enumerate(direction.initial):
             tensors[call.key(f"initial_{position}", part)] = state
     return tensors
@@ -260,7 +266,9 @@ def _seen(call: Call) -> Seen:
                 len(direction.initial),
                 direction.sequence is not None,
                 _dropout_keys(call, part),
-                direction.output_shape,
+                tuple(direction.loop),
+                tuple(direction.handed_on),
+                direction.draws,
             )
             for part, direction in enumerate(call.inside)
         ),

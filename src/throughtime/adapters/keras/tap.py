@@ -61,7 +61,7 @@ class Recorder:
     mark : callable (key, tensor) -> tensor
         Makes a copy of a tensor that the loss can be differentiated with respect to.
     wanted : set of str
-        What to mark and keep: "inputs", "outputs", "logits", "inside", "weights".
+        What to mark and keep: "inputs", "outputs", "logits", "inside", "inside_gradients", "weights".
     scope : keras.StatelessScope
         The scope the pass runs in; it holds the weights' values.
     request : Request
