@@ -164,7 +164,7 @@ def explain(problem: Exception, rules: Mapping[str, Rule], arguments: Mapping[st
     SchemaError
         A tree is not as a capture makes it.
     """
-    if isinstance(problem, ThroughTimeError):
+    if isinstance(problem, (ThroughTimeError, Warning)):  # a warning that is an error stays one
         return
     if isinstance(problem, MemoryError):
         raise TooLargeError(f"There is not enough memory: {problem}") from problem

@@ -111,7 +111,7 @@ class TestMasks:
             },
             attrs={"kind": "gru"},
         )
-        profile = lag_profile(dataset, resamples=9)
+        profile = lag_profile(dataset)
         lengths = valid.sum(axis=1)
         reached = np.arange(9) < lengths.max(initial=0)
         np.testing.assert_allclose(profile["ratio"][reached], 0.5 ** np.arange(reached.sum()), rtol=1e-12)
@@ -353,18 +353,27 @@ class TestRefusals:
     @pytest.mark.parametrize("certificate", ["certificate_weights", "certificate_time"])
     def test_failed_certificate(self, measure, certificate):
         dataset = leaf(testing.constant_gates(steps=6))
-        dataset[certificate] = 1e-11
-        with pytest.raises(DiagnosticError, match=rf"{certificate} is 1e-11, float64 allows 1e-12"):
+        dataset[certificate] = 1e-5
+        with pytest.raises(DiagnosticError, match=rf"{certificate} is 1e-05, float64 allows 1e-12"):
             measure(dataset)
 
     @pytest.mark.parametrize(
-        ("dtype", "bar"), [("float64", 1e-12), ("float32", 1e-5), ("float16", 1e-2), ("bfloat16", 5e-2)]
+        ("dtype", "bar", "limit"),
+        [
+            ("float64", 1e-12, 1e-6),
+            ("float32", 1e-5, 1e-3),
+            ("float16", 1e-2, 1e-1),
+            ("bfloat16", 5e-2, 2e-1),
+        ],
     )
-    def test_bar_is_that_of_the_dtype(self, dtype, bar):
+    def test_bar_and_limit_are_those_of_the_dtype(self, dtype, bar, limit):
         dataset = leaf(testing.decaying()).assign_attrs(dtype=dtype)
         assert memory_horizon(dataset.assign(certificate_time=bar)).values.tolist() == [6]
+        for above in (bar * 1.01, limit):
+            with pytest.warns(tt.ThroughTimeWarning, match=f"above {bar:.0e}: digits beyond that error"):
+                assert memory_horizon(dataset.assign(certificate_time=above)).values.tolist() == [6]
         with pytest.raises(DiagnosticError, match=f"{dtype} allows {bar:.0e}"):
-            memory_horizon(dataset.assign(certificate_time=bar * 1.01))
+            memory_horizon(dataset.assign(certificate_time=limit * 1.01))
 
     def test_one_direction_or_training_step_is_enough(self):
         dataset = leaf(testing.bidirectional()).assign(certificate_time=("direction", [0.0, 1.0]))
