@@ -8,8 +8,8 @@ import keras
 import pytest
 
 BACKEND = keras.backend.backend()
-# Errors are planted in closed forms, which torch runs, and in the steps of a loop, which TensorFlow runs. JAX would
-# compile anew for each of them.
+# Errors are planted in closed forms, which torch runs, and in the steps of a loop, which TensorFlow runs.
+# JAX would compile anew for each of them.
 collect_ignore = ["test_planted_errors.py"] if BACKEND == "jax" else []
 # JAX compiles and TensorFlow traces each model anew: torch runs these files in every run, they with --full.
 # The README runs on TensorFlow, and in a notebook of tests/test_notebooks.py.
