@@ -205,7 +205,7 @@ def test_sample_weights_need_a_value_per_sample():
     ("loss", "labels", "says"),
     [
         (None, Y, "no loss"),
-        (7, Y, "not int"),
+        (7, Y, "loss=7"),
         ("mse", Y[:2], "4 samples"),
         ("mse", np.zeros((SAMPLES, 2, 3, 4), "float32"), "(4, 5, 1)"),
     ],

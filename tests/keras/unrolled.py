@@ -93,9 +93,8 @@ def unroll(layer: Any, x: Any, mask: Any, initial: Any, taps: Taps) -> tuple[Any
     names = ("hidden", "cell")[: 2 if gate_count(layer) == 4 else 1]
     zeros = ops.zeros((samples, layer.units), x.dtype)
     states = list(initial) if initial is not None else [zeros for _ in names]
-    # Before the first valid step JAX repeats h_0, a path that dL/dh_0 is documented to leave out.
-    output = states[0] if BACKEND == "jax" else zeros
     states = [state + taps[f"initial_{name}"] for state, name in zip(states, names, strict=True)]
+    output = states[0] if BACKEND == "jax" else zeros  # before the first valid step JAX repeats h_0
     outputs, kept = [], {}
     for t in reversed(range(steps)) if layer.go_backwards else range(steps):
         valid = ops.convert_to_tensor(np.ones((samples, 1), bool) if mask is None else mask[:, t, None])

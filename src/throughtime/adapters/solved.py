@@ -86,6 +86,10 @@ class Direction(ABC):
         """Whether anything arrives from the loss."""
         return bool(self.second.gradients)
 
+    def keeps(self, place: int, name: str) -> bool:
+        """Whether a state was asked for or is needed."""
+        return True
+
     def value(self, place: int, name: str) -> Array:
         """Return the input, a state or the gates of an inner cell."""
         return self._in_input_time(self.array(self.second.tensors[f"{place}.{name}"]))
@@ -95,8 +99,8 @@ class Direction(ABC):
         gradient = self.through_unrolled(f"tap_{place}.{name}")
         return None if gradient is None else self._in_input_time(gradient)
 
-    def gate_taps(self, place: int, gates: Sequence[str], like: Array) -> Array:
-        """Return the gradients at the gates of an inner cell (sample, time, gate, …)."""
+    def gate_taps(self, place: int, gates: Sequence[str], like: Array) -> Array | None:
+        """Return the gradients at the gates of an inner cell (sample, time, gate, …), if asked for."""
         taps = [self.tap(place, gate) for gate in gates]
         return np.stack([np.zeros_like(like) if tap is None else tap for tap in taps], axis=2)
 
@@ -181,7 +185,7 @@ def _record(direction: Direction, place: int, cell: InnerCell, first_state: int)
 
 
 def _values(direction: Direction, place: int, cell: InnerCell) -> dict[str, Array]:
-    names = ["input", *cell.states]
+    names = ["input", *(name for name in cell.states if direction.keeps(place, name))]
     if cell.gates and cell.kind not in _NO_GATES:
         names.append("gate_activation")
     return {name: direction.value(place, name) for name in names}
@@ -192,6 +196,8 @@ def _state_gradients(
 ) -> dict[str, Array]:
     arrays = {}
     for position, name in enumerate(cell.states, first_state):
+        if name not in values:
+            continue
         zeros = np.zeros_like(values[name])
         tap, initial = direction.tap(place, name), direction.initial_gradient(position)
         arrays[f"{name}_gradient"] = zeros if tap is None else tap
@@ -205,6 +211,8 @@ def _gate_gradient(
     if not cell.gates:
         return {}
     stacked = direction.gate_taps(place, cell.gates, values["hidden"])
+    if stacked is None:
+        return {}
     gates = {gate: stacked[:, :, position] for position, gate in enumerate(cell.gates)}
     _warn_of_flat_activations(direction.layer, cell, gates, values)
     return {"gate_gradient": stacked if len(gates) > 1 else stacked[:, :, 0]}
@@ -231,7 +239,7 @@ def _hidden_before(
     direction: Direction, place: int, cell: InnerCell, first_state: int, arrays: dict[str, Array]
 ) -> Array | None:
     """h_{t-1} as it met the recurrent kernel of a cell whose product with it is a matrix product."""
-    if cell.kind not in MATRIX_KINDS:
+    if cell.kind not in MATRIX_KINDS or "hidden" not in arrays:
         return None
     initial, hidden = direction.initial(first_state)[:, None], arrays["hidden"]
     if direction.layer.go_backwards:

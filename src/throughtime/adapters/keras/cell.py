@@ -115,3 +115,17 @@ def _called(cell: Any, x: Any, states: Sequence[Any], training: bool) -> tuple[A
     keywords = {"training": training} if takes_training else {}
     output, after = cell(x, given, **keywords)
     return output, keras.tree.flatten(after)
+
+
+# What the gradients of gates are needed for.
+OF_GATES = frozenset({"gate_gradient", "step_contribution", "certificate"})
+
+
+def lies_within_steps(cell: Any, quantities: frozenset[str]) -> bool:
+    """Whether a quantity that was asked for lies within the steps of a cell, and not in the loop alone."""
+    parts = inner_cells(cell)
+    if quantities & {"gate_activation", *OF_GATES}:
+        return True
+    if "cell_gradient" in quantities and any(gates.CELL in state_names(part) for part in parts):
+        return True
+    return len(parts) > 1 and bool(quantities & {"input_gradient", "output_gradient"})

@@ -16,7 +16,7 @@ from throughtime.adapters.unrolling import GATES
 
 from . import weights
 from .arrays import numpy
-from .cell import gate_names, gates_of, inner_cells, standard_kind, state_names
+from .cell import OF_GATES, gate_names, gates_of, inner_cells, standard_kind, state_names
 from .inside import activation_name
 from .program import all_variables
 
@@ -40,6 +40,10 @@ class Direction(solved.Direction):
         """Bring a tensor to NumPy."""
         return numpy(tensor)
 
+    def keeps(self, place: int, name: str) -> bool:
+        """Whether a state was asked for or is needed."""
+        return f"{place}.{name}" in self.call.inside[self.part].kept
+
     def value(self, place: int, name: str) -> Array:
         """Return the input, a state or the gates of an inner cell."""
         if name == "gate_activation":
@@ -48,6 +52,8 @@ class Direction(solved.Direction):
             return self.done.tensor(self.call.key("input"), copy=True)
         known = self.call.inside[self.part]
         source = known.handed_on[place - 1] if name == "input" else f"{place}.{name}"
+        if source == known.output:
+            return self._in_input_time(self.done.tensor(self.call.key("output")).swapaxes(0, 1))
         return self._in_input_time(self.done.tensor(self.call.key(f"loop_{source}", self.part)))
 
     def tap(self, place: int, name: str) -> Array | None:
@@ -57,8 +63,10 @@ class Direction(solved.Direction):
         found = [gradient for gradient in (looped, within) if gradient is not None]
         return self._in_input_time(sum(found[1:], found[0])) if found else None
 
-    def gate_taps(self, place: int, gates: Sequence[str], like: Array) -> Array:
+    def gate_taps(self, place: int, gates: Sequence[str], like: Array) -> Array | None:
         """Return the gradients at the gates of an inner cell (sample, time, gate, …)."""
+        if not self.done.program.request.quantities & OF_GATES:
+            return None
         found = self.tap(place, GATES)
         return (
             np.zeros((*like.shape[:2], len(gates), *like.shape[2:]), like.dtype) if found is None else found
@@ -86,9 +94,9 @@ class Direction(solved.Direction):
 
 def solved_records(direction: Direction) -> tuple[SolvedRecord, ...]:
     """One record for each inner cell of the layer, the lowest first."""
-    draws = direction.call.inside[direction.part].draws
     parts = inner_cells(direction.layer.cell)
-    records = solved.solved_records(direction, [_inner(cell, draws=draws) for cell in parts])
+    has_gates = any(name.endswith("gate_activation") for name in direction.second.tensors)
+    records = solved.solved_records(direction, [_inner(cell, has_gates=has_gates) for cell in parts])
     error = direction.first.tensors.get(direction.call.key("loop_error", direction.part))
     found = None if error is None else float(numpy(error))
     return tuple(
@@ -103,14 +111,14 @@ def _kernel(cell: Any, done: Pass) -> Array | None:
     return weights.of_cell(cell, done.value)["kernel"]
 
 
-def _inner(cell: Any, *, draws: bool) -> solved.InnerCell:
+def _inner(cell: Any, *, has_gates: bool) -> solved.InnerCell:
     return solved.InnerCell(
         kind=standard_kind(cell),
         states=state_names(cell),
-        gates=() if draws else gate_names(cell),
+        gates=gate_names(cell) if has_gates else (),
         activations={
             attribute: (activation_name(getattr(cell, attribute)), places)
-            for attribute, places in ({} if draws else gates_of(cell)).items()
+            for attribute, places in (gates_of(cell) if has_gates else {}).items()
         },
         weights=lambda values, suffix: weights.of_cell(cell, values, suffix),
     )

@@ -16,6 +16,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from throughtime._record import Request
 from throughtime.adapters.gates import CELL
 from throughtime.adapters.unrolling import BETWEEN, GATES
 
@@ -63,15 +64,19 @@ class EveryStep:
     model, layer : held weakly
     handed_on : sequence of str
         As `loop.Loop.handed_on`.
+    request : Request
     """
 
-    def __init__(self, model: Any, layer: Any, handed_on: Sequence[str], *, training: bool) -> None:
+    def __init__(self, model: Any, layer: Any, handed_on: Sequence[str], request: Request) -> None:
         self._model, self._layer = weakref.ref(model), weakref.ref(layer)
         self._handed_on = handed_on
-        self._training = training
+        self._training = request.training
+        self._is_certified = "certificate" in request.quantities
+        self._has_gates = bool(request.quantities & {"gate_activation", *cells.OF_GATES})
+        self._taps_gates = bool(request.quantities & cells.OF_GATES)
         positions = {id(variable): index for index, variable in enumerate(all_variables(model))}
         floats = [w for w in layer.weights if keras.backend.is_float_dtype(w.dtype)]
-        self.differentiated = sorted(positions[id(weight)] for weight in floats)
+        self.differentiated = sorted(positions[id(w)] for w in floats) if self._is_certified else []
         self.has_loss = True
 
     def __call__(self, values: Sequence[Any], inputs: dict[str, Any], mark: Mark) -> tuple[Any, Any]:
@@ -79,7 +84,9 @@ class EveryStep:
         layer: Any = self._layer()
         recorded = Recorded(**inputs)
         mapping = list(zip(all_variables(self._model()), values, strict=True))
-        x = mark("input", recorded.input) if is_float(recorded.input) else recorded.input
+        x = recorded.input
+        if self._is_certified and is_float(x):
+            x = mark("input", x)
         x = in_processing_order(layer, x)
         valid = None
         if recorded.mask is not None:
@@ -100,7 +107,7 @@ class EveryStep:
                     for name, tensor in new.items()
                     if name in recorded.gradients
                 ]
-                if done.gates:
+                if done.gates and self._has_gates:
                     left[f"{place}.gate_activation"] = _by_time(ops.stack(done.gates, axis=1), steps)
                 x, first = recorded.kept[self._handed_on[place]], first + len(names)
         loss = sum(terms) if terms else None
@@ -120,11 +127,11 @@ class EveryStep:
         zeros = ops.zeros_like(recorded.kept[f"{place}.{names[0]}"])
         gates = cells.gate_names(part)
         taps = {}
-        if gates:
+        if gates and self._taps_gates:
             stacked = ops.stack([zeros] * len(gates), axis=2)
             taps = dict(zip(gates, ops.unstack(mark(f"tap_{place}.{GATES}", stacked), axis=2), strict=True))
-            if CELL in names:
-                taps[CELL] = mark(f"tap_{place}.{CELL}", zeros)
+        if gates and CELL in names:
+            taps[CELL] = mark(f"tap_{place}.{CELL}", zeros)
         taps = {name: _flat(tap) for name, tap in taps.items()}
         masks = recorded.dropout[place] if recorded.dropout else [None, None]
         with ExitStack() as stack:

@@ -56,6 +56,9 @@ def value_of(variable: Any) -> Any:
     return tf.convert_to_tensor(variable._value)
 
 
+_LONGEST = 2**30
+
+
 def scan(step: Any, carry: Any, sequences: Any) -> tuple[Any, Any]:
     """Run `step` (carry, values of one step) -> (carry, outputs) along the first axis, in Keras' own loop."""
     # It wants three axes of every sequence, and a flat list of states.
@@ -67,8 +70,8 @@ def scan(step: Any, carry: Any, sequences: Any) -> tuple[Any, Any]:
         after, outputs = step(tf.nest.pack_sequence_as(carry, list(states)), narrow)
         return outputs, tf.nest.flatten(after)
 
-    steps = tf.nest.flatten(sequences)[0].shape[0]
+    # How many steps there are it finds out by itself; asked for a length it would look for another axis.
     _, outputs, final = rnn(
-        advance, wide, tf.nest.flatten(carry), input_length=steps, time_major=True, return_all_outputs=True
+        advance, wide, tf.nest.flatten(carry), input_length=_LONGEST, time_major=True, return_all_outputs=True
     )
     return tf.nest.pack_sequence_as(carry, list(final)), outputs

@@ -67,17 +67,17 @@ class Loop:
         mask = mask[0] if keras.tree.is_nested(mask) else mask
         if mask is not None:
             by_time["valid"] = in_processing_order(self.layer, ops.cast(mask, "bool"))
-        emitted, shapes = self._dry_step(parts, by_time["x"][0])
+        start, tapped = self._dry_step(parts, by_time["x"][0])
+        steps = ops.shape(by_time["x"])[0]
         by_time["taps"] = {
-            name: self.mark(f"tap_{name}", ops.zeros((by_time["x"].shape[0], *shape), dtype))
-            for name, (shape, dtype) in shapes.items()
+            name: self.mark(f"tap_{name}", ops.zeros((steps, *ops.shape(tensor)), tensor.dtype))
+            for name, tensor in tapped.items()
         }
 
         def advance(carry: Any, now: Any) -> tuple[Any, Any]:
             return self._advance(parts, carry, now)
 
-        carry = (self.initial, ops.zeros_like(emitted))
-        (final, last), self.kept = module().scan(advance, carry, by_time)
+        (final, last), self.kept = module().scan(advance, (self.initial, start), by_time)
         outputs = self.kept.pop("output", None)
         outputs = last[:, None] if outputs is None else ops.swapaxes(outputs, 0, 1)
         if self.own is not None:
@@ -88,9 +88,9 @@ class Loop:
             )
         return last, outputs, keras.tree.pack_sequence_as(initial_state, list(final))
 
-    def _dry_step(self, parts: Sequence[Any], x: Any) -> tuple[Any, dict[str, tuple[tuple[int, ...], str]]]:
-        """Run the first step once for the shapes: of what is emitted, and of each zero to add."""
-        shapes: dict[str, Any] = {}
+    def _dry_step(self, parts: Sequence[Any], x: Any) -> tuple[Any, dict[str, Any]]:
+        """Run the first step once: what a masked first step emits, and what zeros are added to, by name."""
+        tapped: dict[str, Any] = {}
         position = 0
         for place, part in enumerate(parts):
             names = cells.state_names(part)
@@ -100,15 +100,12 @@ class Loop:
             added = dict(zip(names, old, strict=True))
             if done.output_state is None:
                 added[EMITTED] = done.output
-            shapes |= {f"{place}.{name}": tensor for name, tensor in added.items() if is_float(tensor)}
+            tapped |= {f"{place}.{name}": tensor for name, tensor in added.items() if is_float(tensor)}
             source = EMITTED if done.output_state is None else names[done.output_state]
             self.handed_on.append(f"{place}.{source}")
             x, position = done.output, position + len(names)
-        described = {
-            name: (tuple(tensor.shape), keras.backend.standardize_dtype(tensor.dtype))
-            for name, tensor in shapes.items()
-        }
-        return x, described
+        emits_state = done.output_state == 0 and repeats_first_state(self.layer)
+        return old[0] if emits_state else ops.zeros_like(x), tapped
 
     def _advance(self, parts: Sequence[Any], carry: Any, now: Any) -> tuple[Any, Any]:
         """Take one step of all inner cells; masked steps hand on what they were given."""

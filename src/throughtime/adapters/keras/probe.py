@@ -232,7 +232,7 @@ class Probe:
         trace = partial(module().trace, **execution(self.model))
         is_scaled = has_loss and loss_scale.is_needed(self.model)
         inputs = (*data, keras.ops.ones((), "float32") if is_scaled else None)
-        second = SecondPass(trace, self.request.training, is_scaled)
+        second = SecondPass(trace, program.request, is_scaled)
         return _Trace(
             program, trace(program, values, inputs), weakly(self._loss_identity()), second, is_scaled
         )

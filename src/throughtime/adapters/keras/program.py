@@ -19,8 +19,10 @@ from throughtime.adapters.meter import Meter
 from throughtime.adapters.reductions import Labels, Reductions
 from throughtime.adapters.wanted import watched
 
+from .cell import lies_within_steps
 from .find import Found
 from .internals import every_layer, keras_mask
+from .loop import EMITTED
 from .loss import adds_losses, reductions, total
 from .size import need
 from .tap import Call, Mark, Recorder, key
@@ -51,6 +53,7 @@ class SeenInside:
     dropout: list[Any]
     kept: tuple[str, ...]
     handed_on: tuple[str, ...]
+    output: str
     draws: bool
 
 
@@ -171,7 +174,7 @@ class Program:
                 self.reductions = reductions(model, self._loss())
                 self.adds_losses = adds_losses(model)
         self._structure = keras.tree.map_structure(lambda _: 0, predictions)
-        self.calls = [_seen(call) for call in recorder.calls]
+        self.calls = [_seen(call, self.request.quantities) for call in recorder.calls]
         tensors = self._tensors(recorder, predictions, loss)
         return (loss if loss is None or scale is None else loss * keras.ops.cast(scale, loss.dtype)), tensors
 
@@ -203,7 +206,7 @@ class Program:
                 tensors[call.key("input")] = call.input
             if call.mask is not None and "valid" in self.request.quantities:
                 tensors[call.key("mask")] = call.mask
-            tensors.update(_inside_tensors(call))
+            tensors.update(_inside_tensors(call, self.request.quantities))
         return tensors
 
     def _valid_steps(self, predictions: Any) -> dict[str, Any]:
@@ -215,7 +218,7 @@ class Program:
         return {VALID_STEPS: keras.ops.sum(keras.ops.cast(masks[0], "float32"))}
 
 
-def _inside_tensors(call: Call) -> dict[str, Any]:
+def _inside_tensors(call: Call, quantities: frozenset[str]) -> dict[str, Any]:
     tensors = {}
     for part, direction in enumerate(call.inside):
         keys, masks = (keras.tree.flatten(both) for both in (_dropout_keys(call, part), direction.dropout))
@@ -229,11 +232,37 @@ def _inside_tensors(call: Call) -> dict[str, Any]:
             tensors[call.key("inside_mask", part)] = direction.mask
         if direction.error is not None:
             tensors[call.key("loop_error", part)] = direction.error
-        for name, states in direction.loop.items():
-            tensors[call.key(f"loop_{name}", part)] = states
+        for name in _kept(call, part, quantities):
+            # What is returned twice is copied twice.
+            if name == _output_of_loop(call, part):
+                tensors[call.key("output")] = call.outputs[0]
+            else:
+                tensors[call.key(f"loop_{name}", part)] = direction.loop[name]
         for position, state in enumerate(direction.initial):
             tensors[call.key(f"initial_{position}", part)] = state
     return tensors
+
+
+def _kept(call: Call, part: int, quantities: frozenset[str]) -> tuple[str, ...]:
+    """Name what the loop keeps that is asked for, or needed for what lies within the steps."""
+    direction = call.inside[part]
+    if lies_within_steps(direction.layer.cell, quantities):
+        return tuple(direction.loop)
+    unasked = {
+        name
+        for name in ("hidden", "cell")
+        if not quantities & {name, f"{name}_gradient", f"initial_{name}_gradient"}
+    }
+    return tuple(name for name in direction.loop if name.partition(".")[2] not in unasked)
+
+
+def _output_of_loop(call: Call, part: int) -> str:
+    """Name the state whose sequence is the layer's output; empty where it is another tensor."""
+    direction = call.inside[part]
+    is_whole = direction.layer.return_sequences and direction.mask is None and len(call.inside) == 1
+    name = direction.handed_on[-1] if is_whole and direction.handed_on else ""
+    is_same = name in direction.loop and call.outputs[0].dtype == direction.loop[name].dtype
+    return name if is_same and not name.endswith(EMITTED) else ""
 
 
 def _dropout_keys(call: Call, part: int) -> Any:
@@ -246,7 +275,7 @@ def _dropout_keys(call: Call, part: int) -> Any:
     return keras.tree.map_structure(name, call.inside[part].dropout)
 
 
-def _seen(call: Call) -> Seen:
+def _seen(call: Call, quantities: frozenset[str]) -> Seen:
     known = hasattr(call.input, "dtype")
     return Seen(
         index=call.index,
@@ -266,8 +295,9 @@ def _seen(call: Call) -> Seen:
                 len(direction.initial),
                 direction.sequence is not None,
                 _dropout_keys(call, part),
-                tuple(direction.loop),
+                _kept(call, part, quantities),
                 tuple(direction.handed_on),
+                _output_of_loop(call, part),
                 direction.draws,
             )
             for part, direction in enumerate(call.inside)

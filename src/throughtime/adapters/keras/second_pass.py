@@ -5,13 +5,16 @@ Fills an `every_step.Recorded` from the first pass and runs it through the same 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
 
+from throughtime._record import Request
+
 from . import loss_scale
+from .cell import lies_within_steps
 from .every_step import EveryStep, Recorded
 from .program import Result, Seen, Traced
 
@@ -26,13 +29,13 @@ class SecondPass:
     Attributes
     ----------
     trace : callable (program, values, inputs) -> Traced
-    training : bool
+    request : Request
     is_scaled : bool
         Small gradients need a scaled loss, see `loss_scale`.
     """
 
     trace: Callable[[Any, Sequence[Any], Any], Traced]
-    training: bool
+    request: Request
     is_scaled: bool = False
     _traces: dict[Any, Traced] = field(default_factory=dict)
 
@@ -56,7 +59,7 @@ class SecondPass:
             for part, known in enumerate(seen.inside):
                 if known.is_closed:
                     continue
-                if known.draws:
+                if known.draws or not lies_within_steps(known.layer().cell, self.request.quantities):
                     found[position, part] = NOTHING
                     continue
                 recorded = _recorded(seen, part, first)
@@ -76,10 +79,17 @@ class SecondPass:
         # Which gradients exist may change from batch to batch: a loss may be flat in one of them.
         key = seen.index, part, known.input_shape, known.has_mask, frozenset(recorded.gradients)
         if key not in self._traces:
-            program = EveryStep(model, known.layer(), known.handed_on, training=self.training)
+            program = EveryStep(model, known.layer(), known.handed_on, self.request)
             program.has_loss = bool(recorded.gradients)
             self._traces[key] = self.trace(program, values, recorded.as_structure())
         return self._traces[key]
+
+
+def _sequence(seen: Seen, part: int, name: str, tensors: Mapping[str, Any]) -> Any:
+    """Take one state's sequence (time, sample, …), which may be the layer's output."""
+    if name == seen.inside[part].output:
+        return keras.ops.swapaxes(tensors[seen.key("output")], 0, 1)
+    return tensors[seen.key(f"loop_{name}", part)]
 
 
 def _recorded(seen: Seen, part: int, first: Result) -> Recorded:
@@ -90,6 +100,6 @@ def _recorded(seen: Seen, part: int, first: Result) -> Recorded:
         mask=tensors[seen.key("inside_mask", part)] if known.has_mask else None,
         initial=[tensors[seen.key(f"initial_{k}", part)] for k in range(known.initial_states)],
         dropout=keras.tree.map_structure(lambda key: key and tensors[key], known.dropout),
-        kept={name: tensors[seen.key(f"loop_{name}", part)] for name in known.kept},
+        kept={name: _sequence(seen, part, name, tensors) for name in known.kept},
         gradients={name: gradient for name, gradient in taps.items() if gradient is not None},
     )
