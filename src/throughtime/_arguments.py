@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import operator
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import wraps
 from typing import Any, TypeVar, cast
 
@@ -136,9 +137,10 @@ def takes(error: type[ThroughTimeError] = ArgumentError, /, **rules: Rule) -> Ca
 
         @wraps(function)
         def checked(*args: Any, **kwargs: Any) -> Any:
-            try:
+            bound = None
+            with suppress(TypeError):
                 bound = signature.bind(*args, **kwargs)
-            except TypeError:  # one too many, or one missing: Python's own words
+            if bound is None:  # an argument too many, or one missing: Python's own words
                 return function(*args, **kwargs)
             for name in filter(bound.arguments.__contains__, known):
                 if bound.arguments[name] is not signature.parameters[name].default:

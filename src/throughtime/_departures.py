@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 import xarray as xr
 
-from throughtime._schema import VARIABLES, Layer
+from throughtime._schema import GATES, VARIABLES, Layer
 
 _WHERE_THEY_APPLY = frozenset({"direction", "gate"})
 _OF_LAST_STEPS = ("output", "logits")  # where a layer returns its last step alone
@@ -20,21 +22,28 @@ def departures(captured: Layer | xr.DataArray) -> str:
     "'hidden' has the axes time, unit, and in a capture sample, time, unit: take one with isel(sample=[0])."
     """
     if isinstance(captured, xr.DataArray):
-        arrays = {str(captured.name or "The array"): captured}
-    else:
-        nodes = captured.leaves if isinstance(captured, xr.DataTree) else [captured]
-        arrays = {str(name): each for node in nodes for name, each in node.data_vars.items()}
-    return next(filter(None, (_departure(name, each) for name, each in arrays.items())), "")
+        return _departure(str(captured.name or "The array"), captured, _WHERE_THEY_APPLY)
+    nodes = captured.leaves if isinstance(captured, xr.DataTree) else [captured]
+    found = (
+        _departure(str(name), each, _WHERE_THEY_APPLY - _gated(node))
+        for node in nodes
+        for name, each in node.data_vars.items()
+    )
+    return next(filter(None, found), "")
 
 
-def _departure(name: str, array: xr.DataArray) -> str:
+def _gated(layer: Layer) -> Set[str]:
+    return frozenset({"gate"} if layer.attrs.get("kind") in GATES else ())
+
+
+def _departure(name: str, array: xr.DataArray, where_they_apply: Set[str]) -> str:
     if empty := [str(dim) for dim, size in array.sizes.items() if size == 0]:
         return f"{name!r} is empty: it has nothing along {', '.join(empty)}."
     if array.dtype.kind not in "biufV":
         return f"{name!r} has to hold real numbers; it holds {array.dtype}."
     expected = VARIABLES[name].dims if name in VARIABLES else ()
     has = [str(dim) for dim in array.dims if dim != "step"]
-    optional = _WHERE_THEY_APPLY | ({"time"} if name.startswith(_OF_LAST_STEPS) else set())
+    optional = where_they_apply | ({"time"} if name.startswith(_OF_LAST_STEPS) else set())
     wanted = [dim for dim in expected if dim in has or dim not in optional]
     if not expected or has == wanted or set(has) & _OF_IMAGES:
         return ""

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from throughtime import cells
+from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
 from throughtime._schema import STANDARD_KINDS, Layer, require
 from throughtime.diagnostics.cell_pass import NEEDED, OPTIONAL, Values, cell_layer, cell_pass
@@ -24,6 +25,7 @@ from throughtime.diagnostics.lags import runs_backward, valid_steps
 _SOLVED = ("hidden_gradient", "cell_gradient", "step_contribution")
 
 
+@takes(DiagnosticError)
 def from_last_step(layer: Layer) -> xr.Dataset:
     """Replace a layer's gradients by those of the error at its last valid step alone.
 
