@@ -46,7 +46,8 @@ def from_last_step(layer: Layer) -> xr.Dataset:
     Raises
     ------
     DiagnosticError
-        The certificate fails, or the cell or its activation has no closed form.
+        The certificate fails, the cell or its activation has no closed form, or there are several
+        directions or training steps.
     SchemaError
         A variable is missing.
 
@@ -63,6 +64,8 @@ def from_last_step(layer: Layer) -> xr.Dataset:
     array([0.125, 0.25 , 0.5  , 1.   ])
     """
     captured = certified_vectors(certified(layer))
+    for dim in {"direction", "step"} & {*captured.dims}:
+        raise DiagnosticError(f"This layer has a dim {dim!r}: choose one of them, layer.isel({dim}=0).")
     arrays = {name: require(captured, name).values for name in (*NEEDED, "hidden_gradient")}
     arrays |= {name: captured[name].values for name in OPTIONAL if name in captured}
     arrays["valid"] = valid_steps(captured).values
