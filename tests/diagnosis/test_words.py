@@ -18,6 +18,7 @@ from throughtime._alarm import Alarm, as_attribute
 from throughtime._errors import LossError
 from throughtime._monitor.levels import reduced_tree
 from throughtime.diagnosis import entry
+from throughtime.diagnosis.recorded import LAG_INTERVAL
 from throughtime.diagnosis.words import SENTENCES, SOURCES, say
 
 SAMPLES, STEPS = 20, 50
@@ -230,6 +231,8 @@ PRODUCED = {
         Model(decaying(), [1, 0, 0, 0, 0.1], noise=1.0, seed=1), dependency_length=3
     ),
     "use_not_measured": lambda _: printed(decaying()),
+    "use_needs_model": lambda _: printed(decaying()),
+    "horizons": lambda _: printed(decaying()),
     "no_settled_use": lambda _: printed(Model(decaying(), [], noise=0.0), dependency_length=8),
     "solved": lambda _: printed(Model(decaying(0.99), OLD), solved=1e9),
     "open_lags": lambda _: printed(Model(decaying(0.99), OLD)),
@@ -274,11 +277,11 @@ PRODUCED = {
     "trend_risen": lambda _: over_training(0.5, 0.9),
     "trend_fallen": lambda _: over_training(0.9, 0.5),
     "trend_same": lambda _: over_training(0.5, 0.5),
-    "trend_values": lambda _: over_training(0.5, 0.9, level="summary"),
+    "trend_values": lambda _: over_training(0.5, 0.9, level="summary", dropped=LAG_INTERVAL),
     "trend_stopped": lambda _: over_training(0.5, float("nan")),
     "reach_of_summary": lambda _: over_training(0.5, 0.9, level="summary"),
     "nonfinite_record": lambda _: over_training(0.5, float("nan"), level="summary"),
-    "summary_reach": lambda _: over_training(0.5, 0.9, level="summary"),
+    "summary_reach": lambda _: over_training(0.5, 0.9, level="summary", dropped=LAG_INTERVAL),
     "summary_share": lambda _: over_training(0.5, 0.9, level="summary"),
     "alarm": lambda _: over_training(0.5, 0.9, alarms=as_attribute([Alarm("explosion", "rnn", 3, "here")])),
     "no_run": lambda _: refused(decaying(), step=3),
@@ -303,11 +306,14 @@ PRODUCED = {
 }
 
 
-def over_training(*rates, level="full", losses=None, activation="linear", make=decaying, **attributes):
+def over_training(
+    *rates, level="full", losses=None, activation="linear", make=decaying, dropped=(), **attributes
+):
     spoiled = changed(decaying(), recurrent_kernel=lambda values: values * np.nan)
     trees = [make(rate) if np.isfinite(rate) else spoiled for rate in rates]
     leaves = [
-        reduced_tree(tree, level)["rnn"].to_dataset().assign_attrs(activation=activation) for tree in trees
+        reduced_tree(tree, level)["rnn"].to_dataset().assign_attrs(activation=activation).drop_vars(dropped)
+        for tree in trees
     ]
     if losses is not None:
         leaves = [leaf.assign(loss=loss) for leaf, loss in zip(leaves, losses, strict=True)]
