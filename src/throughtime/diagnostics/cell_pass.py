@@ -20,7 +20,15 @@ Values = Mapping[str, npt.NDArray[Any]]
 
 
 def cell_layer(of: Values, attributes: Mapping[Any, Any]) -> Layer:
-    """Weights and activations of one direction of a standard cell."""
+    """Take the weights and activations of one direction of a standard cell.
+
+    Examples
+    --------
+    >>> from throughtime import testing
+    >>> leaf = testing.decaying()["rnn"]
+    >>> cell_layer({name: leaf[name].values for name in NEEDED}, leaf.attrs).kind
+    'simple_rnn'
+    """
     return Layer(
         kind=str(attributes.get("kind")),
         kernel=of["kernel"],
