@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
-from threading import Lock
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from .layer import Floats
 
 WORTH_A_THREAD = 2**24  # operations, a millisecond or two
 MOST_THREADS = 8
+PATIENCE = 1.0  # seconds
 
 
 def over_rows(task: Callable[[slice], object], rows: int, operations: int) -> None:
@@ -51,26 +52,39 @@ def product(left: Floats, right: Floats, out: Floats) -> None:
 
 
 class _OneThread:
-    """Limits BLAS to one thread while anybody asks for it: several threads may, a monitor's among them."""
+    """Limits BLAS to one thread while anybody asks for it: several threads may, a monitor's among them.
+
+    An interrupt may come before a lock is given back. So the thread that has it may take it again, and others
+    do not wait for long: they compute with BLAS as it is.
+    """
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = RLock()
         self._users = 0
         self._limited: Any = None
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        with self._lock:
-            if not self._users:
-                self._limited = _controller().limit(limits=1, user_api="blas")
-            self._users += 1
+        is_counted = self._changed(1)
         try:
             yield
         finally:
-            with self._lock:
-                self._users -= 1
-                if not self._users:
-                    self._limited.restore_original_limits()
+            if is_counted:
+                self._changed(-1)
+
+    def _changed(self, by: int) -> bool:
+        """Count who asks, limit for the first, lift the limit after the last; False without the lock."""
+        if not self._lock.acquire(timeout=PATIENCE):
+            return False
+        try:
+            if not self._users:
+                self._limited = _controller().limit(limits=1, user_api="blas")
+            self._users += by
+            if not self._users:
+                self._limited.restore_original_limits()
+        finally:
+            self._lock.release()
+        return True
 
 
 _limit = _OneThread()
