@@ -16,6 +16,7 @@ from tests.monitor.loops import BATCH, MSE, X, Y, made, watched
 import throughtime as tt
 
 NAMES = {"gradient_norm", "gradient_norm_largest", "clip_ratio", "clipped_share"}
+FINGERPRINT = {"weights_fingerprint"}  # which every run has
 LIMIT = 2.5
 
 
@@ -45,7 +46,7 @@ def clipped(monitor: tt.Monitor, steps: int, **told: Any) -> tuple[list[float], 
 def stepped(path: Path, norms: list[Any], **options: Any) -> tuple[xr.DataTree, tt.Monitor]:
     """Tell norms, one a step, and record each; the model stays as it is."""
     arguments = options.pop("arguments", {})
-    monitor = tt.Monitor(path / "run.zarr", BATCH, loss=MSE, **{"every": 1, **options})
+    monitor = tt.Monitor(path / "run.zarr", BATCH, loss=MSE, vanishing_lag=None, **{"every": 1, **options})
     with monitor.watch(made()):
         for norm in norms:
             monitor.step(gradient_norm=norm, **arguments)
@@ -58,7 +59,7 @@ def test_a_run_has_what_numpy_says_of_the_gradients(tmp_path: Path) -> None:
     assert min(before) < LIMIT < max(before)  # some are clipped, some are not
     run = tt.open_run(tmp_path / "run.zarr")
     assert run["step"].values.tolist() == [0, 3, 6, 8]
-    assert set(run.data_vars) == NAMES
+    assert set(run.data_vars) == NAMES | FINGERPRINT
     assert np.isnan([run[name][0] for name in NAMES]).all()  # no step was made before the first record
     since = [slice(0, 3), slice(3, 6), slice(6, 8)]
     ratio = np.divide(after, before)
@@ -89,7 +90,7 @@ def test_training_is_the_same_with_and_without(tmp_path: Path) -> None:
                 monitor.step(**({"gradient_norm": norm, "clip_norm": LIMIT} if told else {}))
         weights.append(torch.cat([weight.detach().ravel() for weight in model.parameters()]))
     assert torch.equal(*weights)
-    assert not set(tt.open_run(tmp_path / "False.zarr").data_vars)
+    assert set(tt.open_run(tmp_path / "False.zarr").data_vars) == FINGERPRINT
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,9 @@ class TestAlarms:
 
     def test_a_located_nan_has_it_as_evidence(self, tmp_path: Path) -> None:
         model, seen = made(), []
-        monitor = tt.Monitor(tmp_path / "run.zarr", BATCH, every=1, loss=MSE, on_alarm=seen.append)
+        monitor = tt.Monitor(
+            tmp_path / "run.zarr", BATCH, every=1, loss=MSE, vanishing_lag=None, on_alarm=seen.append
+        )
         with monitor.watch(model):
             with torch.no_grad():
                 model.rnn.weight_hh_l0[6, 0] = float("nan")
@@ -179,7 +182,9 @@ class TestAlarms:
 
     def test_an_explosion_has_it_as_evidence(self, tmp_path: Path) -> None:
         model, seen = made(torch.nn.RNN, nonlinearity="relu"), []
-        monitor = tt.Monitor(tmp_path / "run.zarr", BATCH, every=1, loss=MSE, on_alarm=seen.append)
+        monitor = tt.Monitor(
+            tmp_path / "run.zarr", BATCH, every=1, loss=MSE, vanishing_lag=None, on_alarm=seen.append
+        )
         with monitor.watch(model):
             with torch.no_grad():
                 model.rnn.weight_hh_l0.copy_(1.5 * torch.eye(5))

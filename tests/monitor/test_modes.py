@@ -159,9 +159,9 @@ class TestThePlace:
         assert steps_of(tmp_path / "run.zarr") == [0, 1, 2]
         assert not list((tmp_path / "elsewhere").iterdir())
 
-    @pytest.mark.parametrize("path", [None, 3, b"run.zarr", ""])
+    @pytest.mark.parametrize("path", [None, 3, ""])
     def test_it_is_a_path(self, path: object) -> None:
-        with pytest.raises(tt.MonitorError, match="records into a folder"):
+        with pytest.raises(tt.MonitorError, match="store=.*: expected the path"):
             tt.Monitor(path, BATCH)
 
     @pytest.mark.parametrize("quantities", ["full", "summary"])

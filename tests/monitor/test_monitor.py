@@ -267,9 +267,9 @@ class TestBeforeTrainingStarts:
             tt.Monitor(path, X)
         with pytest.raises(tt.MonitorError, match="summary, timestep, full"):
             tt.Monitor(path, BATCH, quantities="nonsense")
-        with pytest.raises(tt.MonitorError, match="alarms are called nonfinite"):
+        with pytest.raises(tt.MonitorError, match="stop_on='panic': expected one of nonfinite"):
             tt.Monitor(path, BATCH, stop_on="panic")
-        with pytest.raises(tt.MonitorError, match="names of alarms"):
+        with pytest.raises(tt.MonitorError, match="stop_on=3: expected one of nonfinite"):
             tt.Monitor(path, BATCH, stop_on=3)
         with pytest.raises(tt.MonitorError, match="budget='much' is a number of bytes, 1 or more"):
             tt.Monitor(path, BATCH, budget="much")

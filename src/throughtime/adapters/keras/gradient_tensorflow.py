@@ -70,8 +70,9 @@ def scan(step: Any, carry: Any, sequences: Any) -> tuple[Any, Any]:
         after, outputs = step(tf.nest.pack_sequence_as(carry, list(states)), narrow)
         return outputs, tf.nest.flatten(after)
 
-    # How many steps there are it finds out by itself; asked for a length it would look for another axis.
+    # XLA needs to know how many steps there are; where that is not known, the loop finds out by itself.
+    most = tf.nest.flatten(sequences)[0].shape[0] or _LONGEST
     _, outputs, final = rnn(
-        advance, wide, tf.nest.flatten(carry), input_length=_LONGEST, time_major=True, return_all_outputs=True
+        advance, wide, tf.nest.flatten(carry), input_length=most, time_major=True, return_all_outputs=True
     )
     return tf.nest.pack_sequence_as(carry, list(final)), outputs
