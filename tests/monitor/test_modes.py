@@ -161,7 +161,7 @@ class TestThePlace:
 
     @pytest.mark.parametrize("path", [None, 3, ""])
     def test_it_is_a_path(self, path: object) -> None:
-        with pytest.raises(tt.MonitorError, match="store=.*: expected the path"):
+        with pytest.raises(tt.MonitorError, match=r"store=.*: expected the path"):
             tt.Monitor(path, BATCH)
 
     @pytest.mark.parametrize("quantities", ["full", "summary"])
