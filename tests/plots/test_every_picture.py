@@ -94,5 +94,5 @@ def test_every_variant_draws_with_both_renderers(kind, name, caplog):
 
 
 def test_every_picture_is_drawn_here():
-    public = {name for name, thing in vars(plots).items() if callable(thing) and name.islower()}
+    public = {name for name in plots.__all__ if callable(getattr(plots, name)) and name.islower()}
     assert set(PICTURES) == public
