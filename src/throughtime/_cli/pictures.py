@@ -17,12 +17,12 @@ from .runs import layer_of, quantity_of
 
 
 def is_picture(name: str) -> bool:
-    return name.islower() and isinstance(getattr(tt.plots, name, None), FunctionType)
+    return name in tt.plots.__all__ and isinstance(getattr(tt.plots, name), FunctionType)
 
 
 def names() -> list[str]:
     """List all pictures."""
-    return [name for name in sorted(vars(tt.plots)) if is_picture(name)]
+    return [name for name in sorted(tt.plots.__all__) if is_picture(name)]
 
 
 def possible(tree: xr.DataTree) -> list[str]:
