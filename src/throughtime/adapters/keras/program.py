@@ -8,7 +8,6 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import count
 from typing import Any
 
 import keras
@@ -19,10 +18,9 @@ from throughtime.adapters.meter import Meter
 from throughtime.adapters.reductions import Labels, Reductions
 from throughtime.adapters.wanted import watched
 
-from .cell import lies_within_steps
 from .find import Found
 from .internals import every_layer, keras_mask
-from .loop import EMITTED
+from .kept import dropout_keys, inside_tensors, kept, output_of_loop
 from .loss import adds_losses, reductions, total
 from .size import need
 from .tap import Call, Mark, Recorder, key
@@ -206,7 +204,7 @@ class Program:
                 tensors[call.key("input")] = call.input
             if call.mask is not None and "valid" in self.request.quantities:
                 tensors[call.key("mask")] = call.mask
-            tensors.update(_inside_tensors(call, self.request.quantities))
+            tensors.update(inside_tensors(call, self.request.quantities))
         return tensors
 
     def _valid_steps(self, predictions: Any) -> dict[str, Any]:
@@ -216,63 +214,6 @@ class Program:
         if not self.has_loss or len(masks) != 1 or masks[0] is None:
             return {}
         return {VALID_STEPS: keras.ops.sum(keras.ops.cast(masks[0], "float32"))}
-
-
-def _inside_tensors(call: Call, quantities: frozenset[str]) -> dict[str, Any]:
-    tensors = {}
-    for part, direction in enumerate(call.inside):
-        keys, masks = (keras.tree.flatten(both) for both in (_dropout_keys(call, part), direction.dropout))
-        tensors.update({key: mask for key, mask in zip(keys, masks, strict=True) if key is not None})
-        if direction.sequence is not None:
-            # What is returned twice is copied twice.
-            is_output = direction.layer.return_sequences and len(call.inside) == 1
-            key = call.key("output") if is_output else call.key("sequence", part)
-            tensors[key] = call.outputs[0] if is_output else direction.sequence
-        if direction.mask is not None:
-            tensors[call.key("inside_mask", part)] = direction.mask
-        if direction.error is not None:
-            tensors[call.key("loop_error", part)] = direction.error
-        for name in _kept(call, part, quantities):
-            # What is returned twice is copied twice.
-            if name == _output_of_loop(call, part):
-                tensors[call.key("output")] = call.outputs[0]
-            else:
-                tensors[call.key(f"loop_{name}", part)] = direction.loop[name]
-        for position, state in enumerate(direction.initial):
-            tensors[call.key(f"initial_{position}", part)] = state
-    return tensors
-
-
-def _kept(call: Call, part: int, quantities: frozenset[str]) -> tuple[str, ...]:
-    """Name what the loop keeps that is asked for, or needed for what lies within the steps."""
-    direction = call.inside[part]
-    if lies_within_steps(direction.layer.cell, quantities):
-        return tuple(direction.loop)
-    unasked = {
-        name
-        for name in ("hidden", "cell")
-        if not quantities & {name, f"{name}_gradient", f"initial_{name}_gradient"}
-    }
-    return tuple(name for name in direction.loop if name.partition(".")[2] not in unasked)
-
-
-def _output_of_loop(call: Call, part: int) -> str:
-    """Name the state whose sequence is the layer's output; empty where it is another tensor."""
-    direction = call.inside[part]
-    is_whole = direction.layer.return_sequences and direction.mask is None and len(call.inside) == 1
-    name = direction.handed_on[-1] if is_whole and direction.handed_on else ""
-    is_same = name in direction.loop and call.outputs[0].dtype == direction.loop[name].dtype
-    return name if is_same and not name.endswith(EMITTED) else ""
-
-
-def _dropout_keys(call: Call, part: int) -> Any:
-    """Name each dropout mask of a direction, in the structure of the masks; None where there is none."""
-    numbers = count()
-
-    def name(mask: Any) -> str | None:
-        return None if mask is None else call.key(f"dropout_{next(numbers)}", part)
-
-    return keras.tree.map_structure(name, call.inside[part].dropout)
 
 
 def _seen(call: Call, quantities: frozenset[str]) -> Seen:
@@ -294,10 +235,10 @@ def _seen(call: Call, quantities: frozenset[str]) -> Seen:
                 direction.mask is not None,
                 len(direction.initial),
                 direction.sequence is not None,
-                _dropout_keys(call, part),
-                _kept(call, part, quantities),
+                dropout_keys(call, part),
+                kept(call, part, quantities),
                 tuple(direction.handed_on),
-                _output_of_loop(call, part),
+                output_of_loop(call, part),
                 direction.draws,
             )
             for part, direction in enumerate(call.inside)
