@@ -48,8 +48,10 @@ class OptimizerStep:
 
         Examples
         --------
-        >>> OptimizerStep(rate=0.1).relative(200.0, 4.0, 16), OptimizerStep(rescales=True).relative(2e9,
-        4.0, 16) (5.0, 0.0)
+        >>> OptimizerStep(rate=0.1).relative(200.0, 4.0, 16)
+        5.0
+        >>> OptimizerStep(rescales=True).relative(2e9, 4.0, 16)
+        0.0
         """
         if self.rescales:
             return 0.0

@@ -109,7 +109,7 @@ def script_sources(scripts: Iterable[str]) -> Markup:
     Examples
     --------
     >>> print(script_sources(["<script>let a = 1</script>"]))
-    'sha256-FVnXsAiGVA1ZxxYPaBXdsPlBWyGvcI7gpsvOeTUBjKk='
+    'sha256-LAfYd7pbFUgwfQu8b4q135PeTG2z+/coPEUYCd74eCQ='
     """
     bodies = [body for markup in scripts for body in _INLINE.findall(str(markup or ""))]
     digests = (b64encode(sha256(body.encode()).digest()).decode() for body in bodies)
