@@ -315,7 +315,7 @@ def test_as_many_samples_fit_as_the_error_says(monkeypatch):
     need, _ = needs_of(monkeypatch, lambda: tt.capture(model, X, LAST))
     free(monkeypatch, Budget(0, 5, 5).needed(need) + 1)
     with pytest.raises(tt.TooLargeError, match="give at most 5 samples at once"):
-        tt.capture(model, X, LAST)
+        tt.capture(model, X, LAST, training=True)  # which is never done in parts
     assert "chunks" not in tt.capture(model, X[:5], LAST[:5]).attrs
     with pytest.raises(tt.TooLargeError, match="for 6 samples"):
         tt.capture(model, X[:6], LAST[:6], training=True)
