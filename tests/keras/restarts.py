@@ -116,7 +116,7 @@ def _asked_after(direction: Direction, t: int) -> np.ndarray:
     valid = direction.valid[:, direction.after(t)]
     if direction.layer.go_backwards:
         asked, valid = asked[:, ::-1], valid[:, ::-1]
-    if _repeats_the_output(direction):
+    if t >= 0 and _repeats_the_output(direction):
         # Masked steps right after t repeat an output from before the restart: see `_asked_at`.
         asked = asked * _by_sample(np.cumsum(valid, axis=1) > 0, asked)
     return np.ascontiguousarray(asked)
