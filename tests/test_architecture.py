@@ -50,11 +50,11 @@ OF_EVERY_ADAPTER = {
 KERAS_3 = OF_EVERY_ADAPTER | OF_EVERY_KERAS | {"keras"}
 KERAS_2 = OF_EVERY_ADAPTER | OF_EVERY_KERAS | {"adapters/selection", "tensorflow"}
 OF_A_LIVE_FIGURE = {"_scale", "_theme", "bokeh", "numpy", "render"}
-BORDER = {"_arguments", "_rules"}  # what public functions take: whoever has one may import them
+BORDER = {"_arguments", "_argument_rules"}  # what public functions take: whoever has one may import them
 MAY_IMPORT = {
     "__init__": {"_errors"},
     "_arguments": {"_departures", "_errors", "xarray"},
-    "_rules": {"_data", "_errors", "_printable", "matplotlib", "numpy"},
+    "_argument_rules": {"_data", "_errors", "_printable", "matplotlib", "numpy"},
     "_departures": {"_schema", "xarray"},
     "_errors": set(),
     "_record": {"numpy"},
