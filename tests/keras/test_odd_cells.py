@@ -12,7 +12,7 @@ from tests.custom_cells import DecayCell, NamedStatesCell
 from tests.matrix import N, own_model, sequence_input
 
 import throughtime as tt
-from throughtime.adapters.keras.keras3 import cell, every_step
+from throughtime.adapters.keras.keras3 import cell, dialect
 
 layers = keras.layers
 BACKEND = keras.backend.backend()
@@ -251,7 +251,7 @@ def test_an_error_while_a_layer_is_unrolled_leaves_the_model_as_before(monkeypat
     def fail(*arguments: Any, **keywords: Any) -> None:
         raise ZeroDivisionError("no step today")
 
-    monkeypatch.setattr(every_step.cells, "step", fail)
+    monkeypatch.setattr(dialect, "step", fail)
     with pytest.raises(ZeroDivisionError, match="no step today"):
         tt.capture(model, x, y, training=True)
     assert state_of(model) == before

@@ -19,7 +19,7 @@ import throughtime as tt
 from throughtime import cells, diagnostics
 from throughtime._errors import DiagnosticError
 from throughtime.adapters.keras import gates
-from throughtime.adapters.keras.keras3 import second_pass
+from throughtime.adapters.keras.second_pass import SecondPass
 from throughtime.cells import adjoint, gru, gru_reset_before, lstm, simple_rnn
 
 SAMPLES, STEPS, FEATURES, UNITS = 4, 9, 3, 5
@@ -140,7 +140,7 @@ if keras.backend.backend() != "torch":
     def test_a_mistake_in_what_the_steps_are_given_is_seen(
         kind: str, mistake: str, wrapping: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        right = second_pass._recorded
+        right = SecondPass._recorded
 
         def wrong(*arguments: Any) -> Any:
             given = right(*arguments)
@@ -148,7 +148,7 @@ if keras.backend.backend() != "torch":
                 given = replace(given, mask=ops.ones((SAMPLES, STEPS), "bool"))
             return MISTAKES[mistake](given)
 
-        monkeypatch.setattr(second_pass, "_recorded", wrong)
+        monkeypatch.setattr(SecondPass, "_recorded", wrong)
         leaf = captured_with_a_warning(fresh(kind, wrapping))
         assert (leaf["certificate_weights"] > 10 * BAR).all()
         assert (leaf["certificate_time"] > 10 * BAR).all()

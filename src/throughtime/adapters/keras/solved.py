@@ -1,134 +1,137 @@
-"""Records of a direction that the framework has solved step by step: one for each inner cell, in input time.
-
-Shared by the adapters of every Keras; each says how its tensors are read.
-"""
+"""Records of a direction that ran in the loop: one for each inner cell, in input time."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from throughtime._errors import warn
-from throughtime._record import Array, SolvedRecord
+from throughtime._record import Array, Request, SolvedRecord
 
-from .cell_weights import Values
-from .unrolling import BETWEEN
+from .dialect import Dialect
+from .every_step import BETWEEN, GATES, OF_GATES
+from .gates import gates_of
+from .seen import Result, SeenCall
 
 _NO_GATES = ("simple_rnn",)  # its only gate is its state
-MATRIX_KINDS = ("lstm", "gru", "simple_rnn")
+_MATRIX_KINDS = ("lstm", "gru", "simple_rnn")
 
 
-class Result(Protocol):
-    """Tensors of one pass, and the gradients that exist, by what they are of."""
-
-    @property
-    def tensors(self) -> Mapping[str, Any]:
-        """Of the call's own loop, or of the layer as it was unrolled."""
+class Finished(Protocol):
+    """A finished pass: `keras` is what it ran in, `request` what was asked for."""
 
     @property
-    def gradients(self) -> Mapping[str, Any]:
-        """Likewise."""
-
-
-class Call(Protocol):
-    """One call of one layer, as an adapter's recorder has it."""
+    def keras(self) -> Dialect:
+        """The Keras of its layers."""
 
     @property
-    def inside(self) -> Sequence[Any]:
-        """One for each direction."""
+    def request(self) -> Request:
+        """What was asked for."""
 
-    def key(self, name: str, part: int = 0) -> str:
-        """Name one tensor of this call among all that a pass returns."""
+    def tensor(self, key: str, *, copy: bool = False) -> Array:
+        """Bring one tensor to NumPy."""
+
+    def gradient(self, key: str) -> Array | None:
+        """Bring the gradient of one tensor to NumPy; None where there is none."""
+
+    def value(self, variable: Any) -> Array:
+        """Bring a weight to NumPy."""
+
+    def array(self, tensor: Any) -> Array:
+        """Bring what a second pass found to NumPy."""
+
+    def position(self, layer: Any, variable: Any) -> int:
+        """Return by which number a second pass knows a layer's weight."""
 
 
 @dataclass(frozen=True)
-class Direction(ABC):
-    """One unrolled direction of one call. Arrays are in input time, (sample, time, …).
+class Direction:
+    """One direction of one call, with what the loop gave and what its steps gave.
+
+    Arrays are in input time, (sample, time, …).
 
     Attributes
     ----------
+    done : Finished
     layer : the recurrent layer
-    call : Call
+    call : SeenCall
     part : int
         Which direction of the call.
-    first, second : Result
-        What the call's own loop gave, and the unrolled layer.
+    second : Result
+        What lies within the steps.
     """
 
+    done: Finished
     layer: Any
-    call: Call
+    call: SeenCall
     part: int
-    first: Result
     second: Result
 
-    @abstractmethod
-    def array(self, tensor: Any) -> Array:
-        """Bring a tensor to NumPy."""
-
-    @abstractmethod
-    def initial(self, state: int) -> Array:
-        """Return a state before the first step, in memory of its own."""
-
-    @abstractmethod
-    def gradient_of(self, variable: Any) -> Array | None:
-        """Return a weight's gradient through the unrolled layer."""
-
-    @abstractmethod
-    def recurrent_dropout(self, place: int) -> list[Array]:
-        """Return what h_{t−1} was multiplied with, one array or one a gate; none without dropout."""
+    def key(self, name: str) -> str:
+        """Name one tensor of this direction."""
+        return self.call.key(name, self.part)
 
     @property
     def has_gradients(self) -> bool:
         """Whether anything arrives from the loss."""
-        return bool(self.second.gradients)
+        kept = self.call.inside[self.part].kept
+        return any(self.done.gradient(self.key(f"tap_{name}")) is not None for name in kept)
 
     def keeps(self, place: int, name: str) -> bool:
         """Whether a state was asked for or is needed."""
-        return True
+        return f"{place}.{name}" in self.call.inside[self.part].kept
 
     def value(self, place: int, name: str) -> Array:
         """Return the input, a state or the gates of an inner cell."""
-        return self._in_input_time(self.array(self.second.tensors[f"{place}.{name}"]))
+        if name == "gate_activation":
+            return self._in_input_time(self.done.array(self.second.tensors[f"{place}.{name}"]))
+        if name == "input" and not place:
+            return self.done.tensor(self.call.key("input"), copy=True)
+        known = self.call.inside[self.part]
+        source = known.handed_on[place - 1] if name == "input" else f"{place}.{name}"
+        if source == known.output:
+            return self._in_input_time(self.done.tensor(self.call.key("output")).swapaxes(0, 1))
+        return self._in_input_time(self.done.tensor(self.key(f"loop_{source}")))
 
     def tap(self, place: int, name: str) -> Array | None:
-        """Return the gradient at a tap of an inner cell."""
-        gradient = self.through_unrolled(f"tap_{place}.{name}")
-        return None if gradient is None else self._in_input_time(gradient)
+        """Return the total derivative of a state or gate: from the loop, and within its step."""
+        looped = self.done.gradient(self.key(f"tap_{place}.{name}"))
+        within = self.within(f"tap_{place}.{name}")
+        found = [gradient for gradient in (looped, within) if gradient is not None]
+        return self._in_input_time(sum(found[1:], found[0])) if found else None
 
-    def gate_taps(self, place: int, gates: Sequence[str], like: Array) -> Array | None:
-        """Return the gradients at the gates of an inner cell (sample, time, gate, …), if asked for."""
-        taps = [self.tap(place, gate) for gate in gates]
-        return np.stack([np.zeros_like(like) if tap is None else tap for tap in taps], axis=2)
+    def initial(self, state: int) -> Array:
+        """Return a state before the first step, in memory of its own."""
+        return self.done.tensor(self.key(f"initial_{state}"), copy=True)
 
-    def input_gradient(self) -> Array | None:
-        """Return the gradient of the layer's input, through the unrolled layer."""
-        return self.through_unrolled("input")
-
-    def initial_gradient(self, state: int) -> Array | None:
-        """Return the gradient of a state before the first step."""
-        return self.through_unrolled(f"initial_{state}")
+    def gradient_of(self, variable: Any) -> Array | None:
+        """Return a weight's gradient as the steps add it up."""
+        return self.within(f"variable.{self.done.position(self.layer, variable)}")
 
     def first_gradient_of(self, variable: Any) -> Array | None:
-        """Return a weight's gradient through the call's own loop."""
+        """Return a weight's gradient through the loop."""
         position = next(index for index, one in enumerate(self.layer.weights) if one is variable)
-        return self._through_loop(f"weight_{position}")
+        return self.done.gradient(self.key(f"weight_{position}"))
 
     def first_input_gradient(self) -> Array | None:
-        """Return the input's gradient through the call's own loop."""
-        return self._through_loop("half_input" if len(self.call.inside) > 1 else "input")
+        """Return the input's gradient through the loop."""
+        return self.done.gradient(self.key("half_input" if len(self.call.inside) > 1 else "input"))
 
-    def through_unrolled(self, key: str) -> Array | None:
+    def within(self, key: str) -> Array | None:
         """Return a gradient that the second pass found."""
         gradient = self.second.gradients.get(key)
-        return None if gradient is None else self.array(gradient)
+        return None if gradient is None else self.done.array(gradient)
 
-    def _through_loop(self, name: str) -> Array | None:
-        gradient = self.first.gradients.get(self.call.key(name, self.part))
-        return None if gradient is None else self.array(gradient)
+    def recurrent_dropout(self, place: int) -> list[Array]:
+        """Return what h_{t−1} was multiplied with, (sample, time or 1, unit), one or one a gate."""
+        dropout = self.call.inside[self.part].dropout
+        keys = self.done.keras.recurrent_masks(dropout[place]) if dropout else []
+        masks = [self.done.tensor(key) for key in keys]
+        # Masks of all steps are (time, sample, unit), those of any one step (sample, unit).
+        return [self._in_input_time(mask) if mask.ndim > 2 else mask[:, None] for mask in masks]
 
     def _in_input_time(self, by_time: Array) -> Array:
         """(time, sample, …) in processing order to (sample, time, …) in input time."""
@@ -136,110 +139,101 @@ class Direction(ABC):
         return array[:, ::-1] if self.layer.go_backwards else array
 
 
-@dataclass(frozen=True)
-class InnerCell:
-    """What is known of one of a layer's cells.
-
-    Attributes
-    ----------
-    kind : str
-        As `gates.GATED` has them, empty for any other cell.
-    states, gates : tuple of str
-    activations : mapping of str to (str, tuple of str)
-        By attribute: the activation's name, and the gates it makes.
-    weights : callable (values, suffix) -> mapping
-        Reads what belongs to its weights, by name.
-    """
-
-    kind: str
-    states: tuple[str, ...]
-    gates: tuple[str, ...]
-    activations: Mapping[str, tuple[str, tuple[str, ...]]]
-    weights: Callable[[Values, str], dict[str, Array]]
-
-
-def solved_records(direction: Direction, cells: Sequence[InnerCell]) -> tuple[SolvedRecord, ...]:
+def solved_records(direction: Direction) -> tuple[SolvedRecord, ...]:
     """One record for each inner cell of the layer, the lowest first."""
-    firsts = [sum(len(cell.states) for cell in cells[:place]) for place in range(len(cells))]
-    return tuple(
-        _record(direction, place, cell, first)
-        for place, (cell, first) in enumerate(zip(cells, firsts, strict=True))
-    )
+    cells = direction.done.keras.inner_cells(direction.layer.cell)
+    counts = [len(direction.done.keras.state_names(cell)) for cell in cells]
+    return tuple(_record(direction, place, cell, sum(counts[:place])) for place, cell in enumerate(cells))
 
 
-def _record(direction: Direction, place: int, cell: InnerCell, first_state: int) -> SolvedRecord:
+def _record(direction: Direction, place: int, cell: Any, first_state: int) -> SolvedRecord:
+    done, keras = direction.done, direction.done.keras
     arrays = _values(direction, place, cell)
     if direction.has_gradients:
         arrays |= _state_gradients(direction, place, cell, first_state, arrays)
         arrays |= _gate_gradient(direction, place, cell, arrays)
-        arrays |= _input_gradient(direction, place)
-        arrays |= cell.weights(direction.gradient_of, "_gradient")
+        between = direction.within("input") if place == 0 else direction.tap(place, BETWEEN)
+        arrays |= {} if between is None else {"input_gradient": between}
+        arrays |= keras.weights_of_cell(cell, direction.gradient_of, "_gradient")
+    is_product = keras.standard_kind(cell) in _MATRIX_KINDS
     return SolvedRecord(
         arrays=arrays,
-        weight_gradients=cell.weights(direction.first_gradient_of, "_gradient"),
+        weight_gradients=keras.weights_of_cell(cell, direction.first_gradient_of, "_gradient"),
         # Time is certified where the layer's input enters; cells above share the loop.
         input_gradient=direction.first_input_gradient() if place == 0 else None,
-        initial=tuple(direction.initial(first_state + k) for k in range(len(cell.states))),
-        hidden_before=_hidden_before(direction, place, cell, first_state, arrays),
+        initial=tuple(direction.initial(first_state + k) for k in range(len(keras.state_names(cell)))),
+        hidden_before=_hidden_before(direction, place, first_state, arrays) if is_product else None,
+        kernel=keras.weights_of_cell(cell, done.value)["kernel"] if is_product else None,
+        output_error=_output_error(direction),
     )
 
 
-def _values(direction: Direction, place: int, cell: InnerCell) -> dict[str, Array]:
-    names = ["input", *(name for name in cell.states if direction.keeps(place, name))]
-    if cell.gates and cell.kind not in _NO_GATES:
-        names.append("gate_activation")
+def _output_error(direction: Direction) -> float | None:
+    """Relative error of the loop against the layer's own; None where they were not compared."""
+    if not direction.call.inside[direction.part].is_compared:
+        return None
+    return float(direction.done.tensor(direction.key("loop_error")))
+
+
+def _values(direction: Direction, place: int, cell: Any) -> dict[str, Array]:
+    keras = direction.done.keras
+    names = ["input", *(name for name in keras.state_names(cell) if direction.keeps(place, name))]
+    if f"{place}.gate_activation" in direction.second.tensors:
+        names += [] if keras.standard_kind(cell) in _NO_GATES else ["gate_activation"]
     return {name: direction.value(place, name) for name in names}
 
 
 def _state_gradients(
-    direction: Direction, place: int, cell: InnerCell, first_state: int, values: dict[str, Array]
+    direction: Direction, place: int, cell: Any, first_state: int, values: dict[str, Array]
 ) -> dict[str, Array]:
     arrays = {}
-    for position, name in enumerate(cell.states, first_state):
+    for position, name in enumerate(direction.done.keras.state_names(cell), first_state):
         if name not in values:
             continue
         zeros = np.zeros_like(values[name])
-        tap, initial = direction.tap(place, name), direction.initial_gradient(position)
+        tap, initial = (
+            direction.tap(place, name),
+            direction.done.gradient(direction.key(f"initial_{position}")),
+        )
         arrays[f"{name}_gradient"] = zeros if tap is None else tap
         arrays[f"initial_{name}_gradient"] = zeros[:, 0] if initial is None else initial
     return arrays
 
 
 def _gate_gradient(
-    direction: Direction, place: int, cell: InnerCell, values: Mapping[str, Array]
+    direction: Direction, place: int, cell: Any, values: Mapping[str, Array]
 ) -> dict[str, Array]:
-    if not cell.gates:
+    names = direction.done.keras.gate_names(cell)
+    is_asked = direction.done.request.quantities & OF_GATES
+    if not names or not is_asked or f"{place}.gate_activation" not in direction.second.tensors:
         return {}
-    stacked = direction.gate_taps(place, cell.gates, values["hidden"])
+    stacked, like = direction.tap(place, GATES), values["hidden"]
     if stacked is None:
-        return {}
-    gates = {gate: stacked[:, :, position] for position, gate in enumerate(cell.gates)}
-    _warn_of_flat_activations(direction.layer, cell, gates, values)
+        stacked = np.zeros((*like.shape[:2], len(names), *like.shape[2:]), like.dtype)
+    gates = {gate: stacked[:, :, position] for position, gate in enumerate(names)}
+    _warn_of_flat_activations(direction, cell, gates, values)
     return {"gate_gradient": stacked if len(gates) > 1 else stacked[:, :, 0]}
 
 
 def _warn_of_flat_activations(
-    layer: Any, cell: InnerCell, gates: Mapping[str, Array], values: Mapping[str, Array]
+    direction: Direction, cell: Any, gates: Mapping[str, Array], values: Mapping[str, Array]
 ) -> None:
-    """Say so where a gradient arrives at the state and none passes an activation."""
-    for attribute, (name, places) in cell.activations.items():
+    """Warn where a gradient arrives at the state and none passes an activation."""
+    keras = direction.done.keras
+    for attribute, places in gates_of(keras.standard_kind(cell)).items():
         if values["hidden_gradient"].any() and not any(gates[gate].any() for gate in places):
+            name = keras.activation_name(cell, getattr(cell, attribute))
             warn(
-                f"No gradient passes the {attribute} of {layer.name}, {name}: dL/dz is 0 at every step, and "
-                "dL/dh is not. Is it differentiable?"
+                f"No gradient passes the {attribute} of {direction.layer.name}, {name}: dL/dz is 0 at every "
+                "step, and dL/dh is not. Is it differentiable?"
             )
 
 
-def _input_gradient(direction: Direction, place: int) -> dict[str, Array]:
-    gradient = direction.input_gradient() if place == 0 else direction.tap(place, BETWEEN)
-    return {} if gradient is None else {"input_gradient": gradient}
-
-
 def _hidden_before(
-    direction: Direction, place: int, cell: InnerCell, first_state: int, arrays: dict[str, Array]
+    direction: Direction, place: int, first_state: int, arrays: Mapping[str, Array]
 ) -> Array | None:
     """h_{t-1} as it met the recurrent kernel of a cell whose product with it is a matrix product."""
-    if cell.kind not in MATRIX_KINDS or "hidden" not in arrays:
+    if "hidden" not in arrays:
         return None
     initial, hidden = direction.initial(first_state)[:, None], arrays["hidden"]
     if direction.layer.go_backwards:

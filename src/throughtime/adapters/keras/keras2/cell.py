@@ -102,6 +102,11 @@ def step(
     return gates.step(cell, standard_kind(cell), taps, lambda: _called(cell, x, states, training))
 
 
+def plain_step(cell: Any, x: Any, states: Sequence[Any], *, training: bool) -> gates.Stepped:
+    """Run a cell once, as it is."""
+    return gates.stepped(*_called(cell, x, states, training), [])
+
+
 def _called(cell: Any, x: Any, states: Sequence[Any], training: bool) -> tuple[Any, list[Any]]:
     """Call a cell as Keras' loop does."""
     given: Any = list(states)

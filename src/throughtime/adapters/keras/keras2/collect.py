@@ -9,22 +9,23 @@ from typing import Any
 import numpy as np
 
 from throughtime._errors import LayerNotFoundError
-from throughtime._record import Array, DirectionRecord, LayerRecord, ModelRecord, SolvedRecord
+from throughtime._record import Array, DirectionRecord, LayerRecord, ModelRecord, Request, SolvedRecord
 from throughtime.adapters.keras import reasons
 from throughtime.adapters.keras.alignment import returns_reversed
 from throughtime.adapters.keras.cell_weights import Readers, Values
+from throughtime.adapters.keras.seen import Result
+from throughtime.adapters.keras.solved import Direction, solved_records
 from throughtime.adapters.needs import INSIDE
 
-from . import loss_scale, settings, weights
+from . import dialect, loss_scale, settings, weights
 from .arrays import is_float, numpy, shape_of
 from .attributes import of_capture
 from .collect_closed import closed_direction
-from .collect_unrolled import Direction, solved_records
 from .find import Found
 from .internals import compute_dtype
 from .leaf_parts import READING
 from .library import is_a
-from .program import Program, Result
+from .program import Program
 from .tap import Call
 from .ways import halves_of, why_not
 
@@ -33,7 +34,7 @@ from .ways import halves_of, why_not
 class Pass:
     """A finished pass: what ran, what came back, what was asked for.
 
-    `values` are the weights' values by the identity of their variables; `unrolled` is what the second pass
+    `values` are the weights' values by the identity of their variables; `within` is what the second pass
     found, by the position of the call and the direction.
     """
 
@@ -43,9 +44,33 @@ class Pass:
     result: Result
     wanted: frozenset[str]
     values: Mapping[int, Array]
-    unrolled: Mapping[tuple[int, int], Result]
+    within: Mapping[tuple[int, int], Result]
+    keras = dialect
 
-    def value_of(self, variable: Any) -> Array:
+    @property
+    def request(self) -> Request:
+        """What was asked for."""
+        return self.program.request
+
+    def tensor(self, key: str, *, copy: bool = False) -> Array:
+        """Bring one tensor to NumPy."""
+        return numpy(self.result.tensors[key])
+
+    def gradient(self, key: str) -> Array | None:
+        """Bring the gradient of one tensor to NumPy; None where there is none."""
+        gradient = self.result.gradients.get(key)
+        return None if gradient is None else numpy(gradient)
+
+    def array(self, tensor: Any) -> Array:
+        """Bring what a second pass found to NumPy."""
+        return numpy(tensor)
+
+    def position(self, layer: Any, variable: Any) -> int:
+        """Return by which number a second pass knows a layer's weight; −1 for one without gradients."""
+        floats = [weight for weight in layer.weights if is_float(weight.dtype)]
+        return next((k for k, each in enumerate(floats) if each is variable), -1)
+
+    def value(self, variable: Any) -> Array:
         """Return a weight's value."""
         return numpy(self.values[id(variable)])
 
@@ -96,7 +121,7 @@ def _readers(done: Pass) -> Readers:
     """Make what reads the weights that were asked for, and their gradients."""
     readers: dict[str, Values] = {}
     if "weights" in done.wanted:
-        readers[""] = done.value_of
+        readers[""] = done.value
     if "weight_gradients" in done.wanted:
         readers["_gradient"] = done.gradient_of
     return readers
@@ -126,9 +151,9 @@ def _solved(done: Pass, position: int, part: int) -> tuple[DirectionRecord, ...]
     """Read what is known inside one direction: for its cell, or for each of its stacked cells."""
     call = done.program.calls[position]
     if call.inside[part].is_closed:
-        return (closed_direction(done.result, call, part, done.value_of),)
-    second = done.unrolled[position, part]
-    return solved_records(Direction(call.inside[part].layer, call, part, done.result, second))
+        return (closed_direction(done.result, call, part, done.value),)
+    second = done.within[position, part]
+    return solved_records(Direction(done, call.inside[part].layer(), call, part, second))
 
 
 def _path(entry: Found, number: int) -> str:
@@ -195,7 +220,7 @@ def _logits_gradient(done: Pass, call: Call) -> Array | None:
 def _weights(done: Pass, call: Call, arrays: dict[str, Array], missing: dict[str, str]) -> None:
     layer = _layer(done, call)
     if "weights" in done.wanted:
-        arrays.update(weights.named(layer, done.value_of))
+        arrays.update(weights.named(layer, done.value))
     if "weight_gradients" in done.wanted:
         found = weights.named(layer, done.gradient_of, "_gradient")
         arrays.update(found)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from throughtime._record import Array, DirectionRecord
+from throughtime.adapters.keras.seen import Result
 
 from . import weights
 from .arrays import numpy
-from .program import Result
 from .tap import Call
 
 
@@ -18,7 +18,7 @@ def closed_direction(
 ) -> DirectionRecord:
     """Bring what one direction computed to input time."""
     known = call.inside[part]
-    layer = known.layer
+    layer = known.layer()
     is_half = len(call.inside) > 1
     flip = slice(None, None, -1 if layer.go_backwards else 1)
 
@@ -30,7 +30,7 @@ def closed_direction(
     if output_gradient is not None and output_gradient.ndim == 3:
         output_gradient = output_gradient[:, flip]
     positions = {id(weight): position for position, weight in enumerate(layer.weights)}
-    initial = [numpy(result.tensors[call.key(f"initial_{k}", part)]) for k in range(known.initial)]
+    initial = [numpy(result.tensors[call.key(f"initial_{k}", part)]) for k in range(known.initial_states)]
     mask = result.tensors[call.key("inside_mask", part)] if known.has_mask else None
     return DirectionRecord(
         weights=weights.named(layer, value_of),
@@ -43,5 +43,5 @@ def closed_direction(
         zero_output=bool(layer.zero_output_for_mask),
         runs_backward=bool(layer.go_backwards),
         initial=tuple(initial) or (None, None),
-        final_gradients=tuple(gradient(f"state_{k}") for k in range(max(2, known.initial))),
+        final_gradients=tuple(gradient(f"state_{k}") for k in range(max(2, known.initial_states))),
     )

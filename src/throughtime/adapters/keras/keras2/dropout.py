@@ -1,31 +1,34 @@
 """The dropout masks of recurrent cells: noted while a layer draws them, and given to the cells again.
 
-A layer whose kernel takes the whole sequence drops from it at once. A cell in Keras 2's loop draws new masks
-at each step, within the loop's own graph, which nothing leaves but its results: there they ride beside the
-cell's output.
+A layer with a kernel for the whole sequence drops from it at once. A cell in Keras 2's loop draws new masks
+at each step, in a graph that nothing leaves but what a step hands out: `Drawn` lets the engine's loop hand
+out the masks as well. A layer with `unroll=True` draws once for all steps.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from math import prod
 from typing import Any
 
 import tensorflow as tf
 
 from throughtime.adapters.attributes import replaced
 
-from .arrays import shape_of
-from .internals import as_a_call
+from . import ops
 
 INPUT, RECURRENT = "input", "recurrent"
 _GETTERS = {INPUT: "get_dropout_mask_for_cell", RECURRENT: "get_recurrent_dropout_mask_for_cell"}
 _CACHES = ("_dropout_mask_cache", "_recurrent_dropout_mask_cache")
 
-# What is dropped from -> one mask, or one a gate; of one step (sample, …) or of all (sample, time, …).
-Masks = dict[str, list[Any]]
+# What is dropped from -> one mask, or one a gate.
+Masks = Mapping[str, list[Any]]
+NO_DROPOUT: Masks = {}
+
+
+def recurrent_masks(masks: Masks) -> list[Any]:
+    """Take those that the state is multiplied with, one or one a gate, out of a cell's masks."""
+    return masks.get(RECURRENT, [])
 
 
 def is_active(parts: Sequence[Any], training: bool) -> bool:
@@ -34,106 +37,87 @@ def is_active(parts: Sequence[Any], training: bool) -> bool:
     return training and any(rates)
 
 
-class Riding:
-    """Masks that leave a layer's loop beside its output, and are parted from it afterwards."""
+class Drawn:
+    """The masks that the cells of one layer draw while they run in the engine's loop."""
 
     def __init__(self, layer: Any, parts: Sequence[Any]) -> None:
-        self._layer = layer
-        self._parts = parts
-        self._of_step: list[Masks] = [{} for _ in parts]
-        self._of_sequence: Masks = {}
-        self._shapes: list[tuple[int, ...]] = []
-        self._names: list[list[str]] = []
+        self._layer, self._parts = layer, parts
+        self._whole: Any = None  # what was dropped from the whole sequence drops from no step
+        self._by_place: list[dict[str, list[Any]]] = [{} for _ in parts]
+
+    def dropped(self, sequence: Any) -> Any:
+        """Drop from the whole sequence where the layer has a kernel for it."""
+        if not getattr(self._layer, "_could_use_gpu_kernel", False) or not self._layer.dropout:
+            return sequence
+        self._layer.reset_dropout_mask()
+        self._whole = self._layer.get_dropout_mask_for_cell(sequence, True, count=1)
+        return sequence * self._whole
 
     @contextmanager
-    def aboard(self) -> Iterator[None]:
-        """Let masks ride while the layer runs with its sequence switched on."""
-        cell = self._layer.cell
+    def noted(self) -> Iterator[None]:
+        """Note what the cells draw inside the block."""
         with ExitStack() as stack:
-            for part, noted in zip(self._parts, self._of_step, strict=True):
-                stack.enter_context(_masks_noted(part, noted))
-            stack.enter_context(_masks_noted(self._layer, self._of_sequence))
-            stack.enter_context(replaced(cell, "call", self._carrying(cell)))
+            for part, noted in zip(self._parts, self._by_place, strict=True):
+                for what, name in _GETTERS.items():
+                    if hasattr(part, name):
+                        get = self._noting(getattr(part, name), what, noted)
+                        stack.enter_context(replaced(part, name, get if self._whole is None else _nothing))
+                for name in _CACHES:
+                    if hasattr(part, name):
+                        cache = getattr(part, name)
+                        stack.enter_context(replaced(part, name, type(cache)(cache.default_factory)))
             yield
 
-    def _carrying(self, cell: Any) -> Any:
-        original = cell.call
+    def _noting(self, original: Any, what: str, noted: dict[str, list[Any]]) -> Any:
+        def get(*args: Any, **kwargs: Any) -> Any:
+            if self._layer.unroll and what in noted:
+                return _giving(noted[what])(*args, **kwargs)
+            mask = original(*args, **kwargs)
+            if mask is not None:
+                noted[what] = list(mask) if isinstance(mask, (list, tuple)) else [mask]
+            return mask
 
-        def call(*args: Any, **kwargs: Any) -> Any:
-            for noted in self._of_step:
-                noted.clear()
-            output, states = original(*args, **kwargs)
-            self._names = [[what for what, each in n.items() for _ in each] for n in self._of_step]
-            masks = [mask for noted in self._of_step for each in noted.values() for mask in each]
-            self._shapes = [shape_of(tensor)[1:] for tensor in (output, *masks)]
-            flat = [
-                tf.reshape(tf.cast(each, output.dtype), (-1, prod(shape_of(each)[1:])))
-                for each in (output, *masks)
-            ]
-            return tf.concat(flat, 1), states
+        return get
 
-        return as_a_call(call, inspect.signature(original))
+    def of_the_step(self) -> dict[str, Any]:
+        """Give each mask that was drawn last a name, for the loop to hand it out."""
+        return {
+            f"{place}.{what}.{k}": mask
+            for place, noted in enumerate(self._by_place)
+            for what, masks in noted.items()
+            for k, mask in enumerate(masks)
+        }
 
-    def parted(self, sequence: Any) -> tuple[Any, list[Masks]]:
-        """Part the layer's sequence (sample, time, …) from the masks that rode with it.
+    def _in_processing_order(self, mask: Any) -> Any:
+        by_time = ops.swapaxes(mask, 0, 1)
+        return ops.flip(by_time, 0) if self._layer.go_backwards else by_time
 
-        Returns
-        -------
-        tensor, list of Masks
-            For each cell; (sample, time, …), in processing order.
-        """
-        if not self._shapes:  # the kernel took the whole sequence: one mask for all gates
-            in_order = [
-                tf.reverse(mask, [1]) if self._layer.go_backwards else mask
-                for mask in self._of_sequence.get(INPUT, [])[:1]
-            ]
-            return sequence, [{INPUT: in_order} if in_order else {}]
-        parts = tf.split(sequence, [prod(shape) for shape in self._shapes], axis=2)
-        outer = tf.shape(sequence)[:2]
-        shaped = [
-            tf.reshape(part, tf.concat([outer, shape], 0))
-            for part, shape in zip(parts, self._shapes, strict=True)
+    def of_all_steps(self, handed_out: Mapping[str, Any]) -> list[dict[str, list[Any]]]:
+        """Arrange masks (time, sample, …) by inner cell, in processing order."""
+        if self._whole is not None:
+            return [{INPUT: [self._in_processing_order(self._whole)]}]
+        return [
+            {
+                what: [handed_out[f"{place}.{what}.{k}"] for k in range(len(each))]
+                for what, each in noted.items()
+            }
+            for place, noted in enumerate(self._by_place)
         ]
-        coming = iter(shaped[1:])
-        masks: list[Masks] = []
-        for names in self._names:
-            masks.append({})
-            for what in names:
-                masks[-1].setdefault(what, []).append(next(coming))
-        return shaped[0], masks
+
+
+def _nothing(*args: Any, count: int = 1, **kwargs: Any) -> Any:
+    """Stand for the masks of a cell that drops nothing."""
+    return 1.0 if count == 1 else [1.0] * count
 
 
 @contextmanager
-def _masks_noted(holder: Any, noted: Masks) -> Iterator[None]:
-    """Note the masks that a cell or a layer draws; what it keeps of them is not its own."""
-    with ExitStack() as stack:
-        for name in _CACHES:
-            if hasattr(holder, name):
-                cache = getattr(holder, name)
-                stack.enter_context(replaced(holder, name, type(cache)(cache.default_factory)))
-        for what, name in _GETTERS.items():
-            if hasattr(holder, name):
-                stack.enter_context(replaced(holder, name, _noting(getattr(holder, name), what, noted)))
-        yield
-
-
-def _noting(original: Any, what: str, noted: Masks) -> Any:
-    def get(*args: Any, **kwargs: Any) -> Any:
-        mask = original(*args, **kwargs)
-        if mask is not None:
-            noted[what] = list(mask) if isinstance(mask, (list, tuple)) else [mask]
-        return mask
-
-    return get
-
-
-@contextmanager
-def masks_given(cell: Any, masks: Mapping[str, list[Any]]) -> Iterator[None]:
-    """Let a cell use these masks, of one step each, in place of new ones."""
+def with_dropout_masks(cell: Any, masks: Masks, steps: Any) -> Iterator[None]:
+    """Let a cell that takes all steps at once use these masks (time, sample, …) in place of new ones."""
     with ExitStack() as stack:
         for what, name in _GETTERS.items():
             if what in masks and hasattr(cell, name):
-                stack.enter_context(replaced(cell, name, _giving(masks[what])))
+                flat = [tf.reshape(mask, (-1, *mask.shape[2:])) for mask in masks[what]]
+                stack.enter_context(replaced(cell, name, _giving(flat)))
         yield
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from throughtime.adapters.keras.seen import Result
+
 from .internals import raw_variable
-from .program import Computation, Result, Traced
+from .program import Computation, Traced
 from .variables import all_variables, values_restored
 
 

@@ -1,54 +1,41 @@
-"""Looks inside a recurrent layer while it runs, on the way that its cell allows.
+"""Looks inside a recurrent layer while it runs.
 
-Where `cells` knows the adjoint, the layer's own kernel runs once with sequences and states switched on, and
-the model is handed what the layer was set to return. Every other cell runs as it is; what it started from
-is kept, for `unrolled` to repeat it step by step.
+The layer's cells run in Keras' loop, which shows every state (`adapters.keras.loop`). A layer of a registered
+cell keeps its own loop, with sequences and states switched on, and the model is handed what the layer was set
+to return.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from throughtime.adapters.attributes import replaced
+from throughtime.adapters.keras.loop import Loop
+from throughtime.adapters.keras.seen import SeenInside, names_kept
 
-from . import dropout
-from .arrays import shape_of
+from . import dialect
 from .cell import inner_cells
-from .internals import as_a_call, as_keras_calls, every_layer, is_cast, raw_variable
+from .dropout import Drawn, is_active
+from .internals import (
+    as_a_call,
+    as_keras_calls,
+    draws_at_each_step,
+    every_layer,
+    is_cast,
+    raw_variable,
+)
 from .own_cells import own_cell
 from .variables import standing_in
 from .ways import halves_of, is_closed
 
 if TYPE_CHECKING:
     from .tap import Call, Recorder
-
-
-@dataclass
-class Inside:
-    """What is known of one direction of a call, in its processing order, without tensors.
-
-    Attributes
-    ----------
-    initial : int
-        How many states it started from.
-    dropout : list
-        For each inner cell, the keys of its masks; (sample, time, …), in processing order.
-    output_shape : tuple of int
-        Of one step's output, without samples.
-    """
-
-    layer: Any
-    is_closed: bool
-    has_mask: bool = False
-    initial: int = 0
-    dropout: list[dict[str, list[str]]] = field(default_factory=list)
-    output_shape: tuple[int, ...] = ()
 
 
 def first_of(value: Any) -> Any:
@@ -89,8 +76,7 @@ def watched(
         The layer is one direction of a Bidirectional: its own input and output are marked, those of the
         whole are another's.
     """
-    closed = is_closed(layer, recorder.training, recorder.activations)
-    watch = _watch_closed if closed else _watch_open
+    closed = is_closed(layer)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(*args, **kwargs)
@@ -102,15 +88,17 @@ def watched(
         if not _is_one_sequence(given):
             record.not_inside = "it takes several sequences at once"
             return original(*args, **kwargs)
-        inside = Inside(layer, closed)
+        inside = SeenInside(lambda: layer, closed)
         direction = _Direction(recorder, record, len(record.inside), inside, is_half)
         record.inside.append(inside)
         if is_half:
             marked = direction.marked("inputs", "half_input", first_of(given))
             bound.arguments[first] = with_first(given, marked)
         direction.keep_mask(first_of(bound.arguments.get("mask")))
-        with direction.initial_kept():
-            return watch(direction, lambda: original(*bound.args, **bound.kwargs))
+        if closed:
+            with direction.initial_kept():
+                return _watch_closed(direction, lambda: original(*bound.args, **bound.kwargs))
+        return _watch_loop(direction, original, bound.arguments)
 
     return as_a_call(call, signature)
 
@@ -131,7 +119,7 @@ def _is_one_sequence(given: Any) -> bool:
 
 def _watch_closed(direction: _Direction, run: Callable[[], Any]) -> Any:
     """Run the layer with its whole sequence switched on, and hand back what it is set to return."""
-    layer = direction.inside.layer
+    layer = direction.layer
     returns_sequences = layer.return_sequences
     with (
         direction.marked_weights(),
@@ -147,31 +135,60 @@ def _watch_closed(direction: _Direction, run: Callable[[], Any]) -> Any:
     return direction.handed_back(sequence if returns_sequences else last, states)
 
 
-def _watch_open(direction: _Direction, run: Callable[[], Any]) -> Any:
-    """Run the layer as it is, and keep what it started from and what it dropped."""
-    layer = direction.inside.layer
+def _watch_loop(direction: _Direction, original: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """Run the layer's cells in the loop, which keeps every state."""
+    layer, inside, recorder = direction.layer, direction.inside, direction.recorder
     parts = inner_cells(layer.cell)
-    with direction.marked_weights():
-        if dropout.is_active(parts, direction.recorder.training):
-            result = _with_dropout(direction, parts, run)
-        else:
-            result = run()
-    output, *states = result if isinstance(result, (list, tuple)) else (result,)
-    direction.inside.output_shape = shape_of(output)[2 if layer.return_sequences else 1 :]
-    return direction.handed_back(output, states)
+    inputs = next(iter(arguments.values()))
+    inputs, initial, _ = layer._process_inputs(inputs, arguments.get("initial_state"), None)
+    initial = tf.nest.map_structure(tf.convert_to_tensor, initial)
+    for each in {id(cell): cell for cell in (layer.cell, *parts)}.values():
+        layer._maybe_reset_cell_dropout_mask(each)
+    drops = is_active(parts, recorder.training)
+    drawn = Drawn(layer, parts) if drops else None
+    inside.draws = recorder.training and draws_at_each_step(layer.cell)
+    inside.is_compared = "weights" in recorder.wanted and not drops and not inside.draws
+
+    def mark(name: str, tensor: Any) -> Any:
+        return direction.marked("inside_gradients", name, tensor)
+
+    def own(sequence: Any, states: Any, mask: Any, training: bool) -> tuple[Any, Any, Any]:
+        return _own(layer, original, {**arguments, "training": training}, sequence, states)
+
+    loop = Loop(
+        dialect,
+        layer,
+        mark,
+        recorder.training,
+        own if inside.is_compared else None,
+        dict if drawn is None else drawn.of_the_step,
+    )
+    sequence = inputs if drawn is None else drawn.dropped(inputs)
+    with direction.marked_weights(), drawn.noted() if drawn else nullcontext():
+        last, outputs, states = loop(sequence, initial, arguments.get("mask"), recorder.training)
+    direction.keep_loop(loop, [] if drawn is None else drawn.of_all_steps(loop.masks))
+    if layer.stateful:
+        pairs = zip(tf.nest.flatten(layer.states), tf.nest.flatten(states), strict=True)
+        layer.add_update([tf.compat.v1.assign(old, tf.cast(new, old.dtype)) for old, new in pairs])
+    flat = states if isinstance(states, (list, tuple)) else [states]
+    return direction.handed_back(outputs if layer.return_sequences else last, list(flat))
 
 
-def _with_dropout(direction: _Direction, parts: tuple[Any, ...], run: Callable[[], Any]) -> list[Any]:
-    """Run a layer that drops; keep its masks, and return what it would."""
-    layer = direction.inside.layer
-    returns_sequences = layer.return_sequences
-    riding = dropout.Riding(layer, parts)
-    with riding.aboard(), replaced(layer, "return_sequences", True):
-        result = run()
-    sequence, *states = result if isinstance(result, (list, tuple)) else (result,)
-    output, masks = riding.parted(sequence)
-    direction.keep_dropout(masks)
-    return [output if returns_sequences else output[:, -1], *states]
+def _own(
+    layer: Any, original: Callable[..., Any], arguments: dict[str, Any], sequence: Any, states: Any
+) -> tuple[Any, Any, Any]:
+    """Run the layer as it is, from the same states."""
+    first = next(iter(arguments))
+    known = {"training", "mask", "initial_state"} & {*inspect.signature(layer.call).parameters}
+    given = {name: value for name, value in arguments.items() if name in known}
+    given |= {first: sequence, "initial_state": states}
+    with (
+        replaced(layer, "return_sequences", True),
+        replaced(layer, "return_state", True),
+        replaced(layer, "stateful", False),
+    ):
+        outputs, *final = original(**given)
+    return outputs[:, -1], outputs, final
 
 
 @dataclass(frozen=True)
@@ -181,8 +198,12 @@ class _Direction:
     recorder: Recorder
     record: Call
     part: int
-    inside: Inside
+    inside: SeenInside
     is_half: bool
+
+    @property
+    def layer(self) -> Any:
+        return self.inside.layer()
 
     def marked(self, wanted: str, name: str, tensor: Any) -> Any:
         return self.recorder.marked(wanted, self.record.key(name, self.part), tensor)
@@ -195,27 +216,39 @@ class _Direction:
         if mask is not None:
             self.keep("inside_mask", mask)
 
-    def keep_dropout(self, drawn: list[dropout.Masks]) -> None:
-        """Keep the masks of each inner cell; `Inside.dropout` holds their keys."""
-        for place, masks in enumerate(drawn):
-            keys = {
+    def keep_loop(self, loop: Loop, masks: list[dict[str, list[Any]]]) -> None:
+        """Keep what the loop left that is asked for, or needed for what lies within the steps."""
+        quantities = self.recorder.request.quantities
+        self.inside.handed_on = tuple(loop.handed_on)
+        self.inside.kept = names_kept(dialect, self.layer.cell, loop.kept, quantities)
+        for name in self.inside.kept:
+            self.keep(f"loop_{name}", loop.kept[name])
+        self.keep_initial(loop.initial)
+        if loop.error is not None:
+            self.keep("loop_error", loop.error)
+        self.inside.dropout = [
+            {
                 what: [self.keep(f"dropout_{place}_{what}_{k}", mask) for k, mask in enumerate(each)]
-                for what, each in masks.items()
+                for what, each in by_cell.items()
             }
-            self.inside.dropout.append(keys)
+            for place, by_cell in enumerate(masks)
+        ]
+
+    def keep_initial(self, states: list[Any]) -> None:
+        """Keep the states before the first step."""
+        self.inside.initial_states = len(states)
+        for position, state in enumerate(states):
+            self.keep(f"initial_{position}", state)
 
     @contextmanager
     def initial_kept(self) -> Iterator[None]:
         """Note the states that the layer starts from, wherever they come from."""
-        layer = self.inside.layer
+        layer = self.layer
         original = layer._process_inputs
 
         def process(*args: Any, **kwargs: Any) -> Any:
             inputs, initial, constants = original(*args, **kwargs)
-            flat = [tf.convert_to_tensor(state) for state in tf.nest.flatten(initial)]
-            for position, state in enumerate(flat):
-                self.keep(f"initial_{position}", state)
-            self.inside.initial = len(flat)
+            self.keep_initial([tf.convert_to_tensor(state) for state in tf.nest.flatten(initial)])
             return inputs, initial, constants
 
         with replaced(layer, "_process_inputs", process):
@@ -231,7 +264,7 @@ class _Direction:
         if "weights" not in self.recorder.wanted:
             yield
             return
-        layer = self.inside.layer
+        layer = self.layer
         copies = {}
         for position, weight in enumerate(layer.weights):
             copy = self.marked("weights", f"weight_{position}", raw_variable(weight).read_value())
@@ -243,7 +276,7 @@ class _Direction:
         """Give the model what the layer is set to return, marked where a gradient enters."""
         if self.is_half:
             output = self.marked("outputs", "half_output", output)
-        if not self.inside.layer.return_state:
+        if not self.layer.return_state:
             return output
         flat = tf.nest.flatten(states)
         marked = [self.marked("outputs", f"state_{k}", state) for k, state in enumerate(flat)]

@@ -135,6 +135,12 @@ def random_generators(model: Any) -> list[Any]:
     return [generator for generator in held if generator is not None]
 
 
+def draws_at_each_step(cell: Any) -> bool:
+    """Whether a cell holds layers that draw, besides those of Keras' cells, whose masks are known."""
+    names = ("BaseRandomLayer", "Dropout", "GaussianDropout", "GaussianNoise", "AlphaDropout")
+    return any(is_a(each, *names) and not is_a(each, "DropoutRNNCellMixin") for each in every_layer(cell))
+
+
 def process_generators(model: Any) -> list[Any]:
     """Return the process's generators that Keras and eager TensorFlow draw seeds from."""
     own = getattr(internal(model, "backend")._SEED_GENERATOR, "generator", None)

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from throughtime._record import Array
+from throughtime.adapters.keras.seen import Result
 
 from .arrays import numpy
 from .internals import every_layer
 from .library import is_a
-from .program import Result
 
 # Keras' own initial scale first; further down where the gradients overflow.
 _SCALES = tuple(2.0**exponent for exponent in (15, 10, 5, 0, -5, -10))

@@ -12,10 +12,11 @@ from throughtime._record import MEAN, ONE_SAMPLE, SUM, ModelRecord
 from throughtime.adapters.alike import Alike
 from throughtime.adapters.keras import whole
 from throughtime.adapters.keras.reductions import Labels
+from throughtime.adapters.keras.seen import Result
 
 from .arrays import batch_size, joined, rows_of, shape_of
 from .internals import every_layer
-from .program import Program, Result
+from .program import Program
 
 
 def why_whole(model: Any, x: Any, training: bool) -> str:

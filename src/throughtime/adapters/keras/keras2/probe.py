@@ -15,9 +15,12 @@ from throughtime._budget import Budget
 from throughtime._errors import AmbiguousLayerError, LossError
 from throughtime._record import ModelRecord, Request
 from throughtime.adapters.keras.coupling import couples
+from throughtime.adapters.keras.every_step import EveryStep
 from throughtime.adapters.keras.reductions import Attempt, Labels, Trials
+from throughtime.adapters.keras.second_pass import SecondPass
+from throughtime.adapters.keras.seen import Result
 
-from . import eager, find, graph, loss_scale
+from . import dialect, eager, find, graph, loss_scale
 from .arrays import arrays, batch_size, check_sizes, first_sample, rows_of, shapes, with_copies
 from .collect import Pass, records
 from .library import belongs_to_a_graph
@@ -25,9 +28,8 @@ from .loss import Loss
 from .models import check_model, needs_its_batch, plain_settings, weight_values
 from .own_cells import own_cell
 from .parts import Parts, why_whole
-from .program import Program, Result, Traced
+from .program import Program, Traced, WithinSteps
 from .restore import untouched
-from .second_pass import SecondPass
 from .ways import halves_of
 
 _KEPT_TRACES = 8  # a loop over many batch shapes must not pile up compiled programs
@@ -84,10 +86,10 @@ class Probe:
         with kept, kept:
             trace, result = self._pass(data, budget)
             reduced = self._how_reduced(trace, result, data)
-            unrolled = trace.second(trace.program.calls, result)
+            within = trace.second(trace.program.calls, result)
             wanted = self._wanted(trace.program.has_loss)
             values = weight_values(self.model, self.found)
-        done = Pass(self.model, self.found, trace.program, result, wanted, values, unrolled)
+        done = Pass(self.model, self.found, trace.program, result, wanted, values, within)
         record = records(done, reduced)
         if budget.part == budget.samples or reduced is None:
             return record
@@ -157,7 +159,6 @@ class Probe:
         return self._traces[key]
 
     def _new_trace(self, data: Any, has_loss: bool, budget: Budget) -> _Trace:
-        training = self.request.training
         request = replace(self.request, quantities=self._wanted(has_loss))
         at_once = bool(getattr(self.model, "run_eagerly", False))
         program = Program(self.model, self.found, self.loss, request, has_loss=has_loss, at_once=at_once)
@@ -165,8 +166,13 @@ class Probe:
         is_scaled = has_loss and loss_scale.is_needed(self.model)
         inputs = (*data, np.float32(1.0) if is_scaled else None)
         run = self._tracer(any_batch=not needs_its_batch(self.model))(program, inputs)
-        second = SecondPass(self.model, self._tracer(any_batch=False), training, is_scaled)
+        second = SecondPass(
+            dialect, self._traced_within, request, loss_scale.run_scaled if is_scaled else None
+        )
         return _Trace(program, run, second, is_scaled, self.loss.identity)
+
+    def _traced_within(self, every_step: EveryStep, inputs: Any, has_loss: bool) -> Traced:
+        return self._tracer(any_batch=False)(WithinSteps(self.model, every_step), inputs)
 
     def _tracer(self, *, any_batch: bool) -> Callable[[Any, Any], Traced]:
         if belongs_to_a_graph(self.model):

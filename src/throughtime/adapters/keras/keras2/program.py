@@ -6,15 +6,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import tensorflow as tf
 
 from throughtime._budget import Budget, Need
-from throughtime._record import Array, Request
+from throughtime._record import Request
+from throughtime.adapters.keras.every_step import EveryStep
 from throughtime.adapters.keras.meter import Meter
 from throughtime.adapters.keras.reductions import Labels, Reductions
+from throughtime.adapters.keras.seen import Result
 from throughtime.adapters.keras.wanted import watched
 
 from .find import Found
@@ -22,15 +23,6 @@ from .internals import autograph_enabled
 from .loss import Loss
 from .size import need
 from .tap import Call, Mark, Recorder
-
-
-@dataclass(frozen=True)
-class Result:
-    """Arrays of one pass and the gradients that exist, by the keys of `tap.Call.key`."""
-
-    tensors: dict[str, Array]
-    gradients: dict[str, Array]
-
 
 # Arrays of a batch -> Result.
 Traced = Callable[[Any], Result]
@@ -100,7 +92,7 @@ class Program:
         self.reductions = Reductions(None, is_certain=False)
         self.adds_losses = False
         self._found = found
-        self._request = request
+        self.request = request
         self._at_once = at_once
         self.budget: Budget | None = None
         self.need = Need()
@@ -144,17 +136,31 @@ class Program:
     def _recorder(self, mark: Mark) -> Recorder:
         assert self.budget is not None
         is_repeated = self.has_loss and self.budget.part > 1  # to see whether samples are coupled
-        meter = Meter(self.budget, self._request, need, is_repeated=is_repeated, at_once=self._at_once)
-        quantities = self._request.quantities
+        meter = Meter(self.budget, self.request, need, is_repeated=is_repeated, at_once=self._at_once)
+        quantities = self.request.quantities
         # Kinds of tensors to mark and keep, for the quantities asked for.
         kinds = watched(quantities, has_loss=self.has_loss) | quantities & _KEPT
-        return Recorder(self._found, mark, kinds, self._request, meter, self.budget.part)
+        return Recorder(self._found, mark, kinds, self.request, meter, self.budget.part)
 
     def predictions(self, result: Result) -> Any:
         """Give the predictions of a pass the structure the model gave them."""
         count = len(tf.nest.flatten(self._structure))
         flat = [result.tensors[f"prediction.{index}"] for index in range(count)]
         return tf.nest.pack_sequence_as(self._structure, flat)
+
+
+class WithinSteps:
+    """What lies within the steps of a direction, as a computation."""
+
+    def __init__(self, model: Any, every_step: EveryStep) -> None:
+        self.model = model
+        self._every_step = every_step
+        self.differentiated = every_step.weights()
+
+    def __call__(self, inputs: Any, mark: Mark) -> tuple[Any, dict[str, Any]]:
+        """Run every step, see `EveryStep`."""
+        with autograph_enabled():
+            return self._every_step(inputs, mark)
 
 
 def called(model: Any, x: Any, training: bool) -> Any:

@@ -37,10 +37,7 @@ def need(layer: Any, shape: tuple[int, ...], samples: int, asked: Asked) -> Need
     """
     if any(cudnn.kind(half) for half in halves_of(layer)):
         return Need()  # its kernel keeps what it keeps
-    directions = [
-        (_direction(half, shape, samples), is_closed(half, asked.training, asked.activations))
-        for half in halves_of(layer)
-    ]
+    directions = [(_direction(half, shape, samples), is_closed(half)) for half in halves_of(layer)]
     return sizes.need(
         directions,
         asked,

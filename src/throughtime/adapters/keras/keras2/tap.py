@@ -19,6 +19,7 @@ import tensorflow as tf
 from throughtime._record import Request
 from throughtime.adapters.attributes import replaced
 from throughtime.adapters.keras.meter import Meter
+from throughtime.adapters.keras.seen import SeenInside
 
 from . import inside, logits, ways
 from .arrays import is_float, shape_of
@@ -61,7 +62,7 @@ class Call:
     has_mask: bool = False
     logits: tuple[str, ...] = ()
     not_inside: str = ""
-    inside: list[inside.Inside] = field(default_factory=list)
+    inside: list[SeenInside] = field(default_factory=list)
 
     def key(self, name: str, part: int = 0) -> str:
         """Name one tensor of this call among all that a pass returns."""
@@ -97,8 +98,8 @@ class Recorder:
         self.found = found
         self.mark = mark
         self.wanted = wanted
+        self.request = request
         self.training = request.training
-        self.activations = request.activations
         self.meter = meter
         # A gradient flows back through what is called from now on.
         self.flows_back = False

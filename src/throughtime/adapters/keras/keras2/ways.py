@@ -1,4 +1,4 @@
-"""Which recurrent layers can be looked into, and on which way: by a closed form, or step by step."""
+"""Which recurrent layers can be looked into, and on which way: in the loop, or by a registered cell."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from .cell import standard_kind
 from .library import is_a, is_own, is_recurrent
 from .own_cells import check_own_cell, own_cell
 
-_CLOSED = ("lstm", "gru", "simple_rnn")
 # The same names in Keras 2 and in Keras 3 for functions with other slopes.
 _OTHER_SLOPES = ("hard_sigmoid",)
 
@@ -46,17 +44,9 @@ def why_not(layer: Any, training: bool) -> str:
     return next((reason for reason, holds in reasons.items() if holds), "")
 
 
-def is_closed(layer: Any, training: bool, activations: frozenset[str]) -> bool:
-    """Whether the adjoint of this layer is known in closed form, as that of these activations is."""
-    cell = layer.cell
-    if training and any(getattr(cell, name, None) for name in ("dropout", "recurrent_dropout")):
-        return False
-    if own_cell(layer) is not None:
-        return True
-    if standard_kind(cell) not in _CLOSED:
-        return False
-    functions = [getattr(cell, name, None) for name in ("activation", "recurrent_activation")]
-    return all(activation_name(cell, each) in activations for each in functions if each is not None)
+def is_closed(layer: Any) -> bool:
+    """Whether the layer keeps its kernel and a registered cell solves it; the loop shows every other."""
+    return own_cell(layer) is not None
 
 
 def activation_name(cell: Any, function: Any) -> str:

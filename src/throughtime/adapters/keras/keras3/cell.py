@@ -82,16 +82,28 @@ def dropout_masks(cell: Any) -> list[Any]:
     return [list(mask) if isinstance(mask, list) else mask for mask in masks]
 
 
+def recurrent_masks(masks: Sequence[Any]) -> list[Any]:
+    """Take those that the state is multiplied with, one or one a gate, out of a cell's masks."""
+    return [mask for mask in keras.tree.flatten(masks[1]) if mask is not None]
+
+
 _MASKS = ("_dropout_mask", "_recurrent_dropout_mask")
 
 
+NO_DROPOUT = (None, None)
+
+
 @contextmanager
-def with_dropout_masks(cell: Any, masks: Sequence[Any]) -> Iterator[None]:
-    """Let a cell use these masks in place of new ones."""
+def with_dropout_masks(cell: Any, masks: Sequence[Any], steps: int) -> Iterator[None]:
+    """Let a cell that takes all steps at once use these masks, of any one step, in place of new ones."""
+
+    def tiled(mask: Any) -> Any:
+        return mask if mask is None else keras.ops.tile(mask, (steps, *(1,) * (len(mask.shape) - 1)))
+
     with ExitStack() as stack:
         for name, mask in zip(_MASKS, masks, strict=True):
             if mask is not None:
-                stack.enter_context(replaced(cell, name, mask))
+                stack.enter_context(replaced(cell, name, keras.tree.map_structure(tiled, mask)))
         yield
 
 
@@ -115,17 +127,3 @@ def _called(cell: Any, x: Any, states: Sequence[Any], training: bool) -> tuple[A
     keywords = {"training": training} if takes_training else {}
     output, after = cell(x, given, **keywords)
     return output, keras.tree.flatten(after)
-
-
-# What the gradients of gates are needed for.
-OF_GATES = frozenset({"gate_gradient", "step_contribution", "certificate"})
-
-
-def lies_within_steps(cell: Any, quantities: frozenset[str]) -> bool:
-    """Whether a quantity that was asked for lies within the steps of a cell, and not in the loop alone."""
-    parts = inner_cells(cell)
-    if quantities & {"gate_activation", *OF_GATES}:
-        return True
-    if "cell_gradient" in quantities and any(gates.CELL in state_names(part) for part in parts):
-        return True
-    return len(parts) > 1 and bool(quantities & {"input_gradient", "output_gradient"})

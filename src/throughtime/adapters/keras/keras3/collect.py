@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import keras
@@ -15,22 +16,24 @@ from throughtime._record import (
     DirectionRecord,
     LayerRecord,
     ModelRecord,
+    Request,
     SolvedRecord,
 )
 from throughtime.adapters.keras import reasons
 from throughtime.adapters.keras.alignment import returns_reversed
 from throughtime.adapters.keras.cell_weights import Readers, Values
+from throughtime.adapters.keras.seen import Result
+from throughtime.adapters.keras.solved import Direction, solved_records
 from throughtime.adapters.needs import INSIDE
 
-from . import loss_scale, settings, weights
+from . import dialect, loss_scale, settings, weights
 from .arrays import numpy
 from .attributes import of_capture
 from .collect_closed import closed_direction
-from .collect_loop import Direction, solved_records
 from .find import Found
 from .inside import halves, why_not
 from .leaf_parts import READING
-from .program import Program, Result, Seen, all_variables
+from .program import Program, Seen, positions_of
 from .time_distributed import joined_over_outer_steps
 
 
@@ -45,6 +48,24 @@ class Pass:
     wanted: frozenset[str]
     within: Mapping[tuple[int, int], Result]
     _arrays: dict[str, Array] = field(default_factory=dict)
+    keras = dialect
+
+    @property
+    def request(self) -> Request:
+        """What was asked for."""
+        return self.program.request
+
+    @cached_property
+    def _positions(self) -> dict[int, int]:
+        return positions_of(self.model)
+
+    def position(self, layer: Any, variable: Any) -> int:
+        """Return the place of a variable among all."""
+        return self._positions[id(variable)]
+
+    def array(self, tensor: Any) -> Array:
+        """Bring a tensor to NumPy."""
+        return numpy(tensor)
 
     def tensor(self, key: str, *, copy: bool = False) -> Array:
         """Bring one tensor to NumPy, once."""
@@ -159,7 +180,7 @@ def _solved(done: Pass, position: int, part: int) -> tuple[DirectionRecord, ...]
     if known.is_closed:
         return (closed_direction(done, seen, part),)
     second = done.within[position, part]
-    return solved_records(Direction(known.layer(), seen, part, done.result, second, done))
+    return solved_records(Direction(done, known.layer(), seen, part, second))
 
 
 def _path(entry: Found, number: int) -> str:
@@ -241,12 +262,7 @@ def _is_float(variable: Any) -> Array:
 
 
 def _gradient_of(done: Pass) -> Callable[[Any], Array | None]:
-    positions = {id(variable): index for index, variable in enumerate(all_variables(done.model))}
-
-    def gradient(variable: Any) -> Array | None:
-        return done.gradient(f"variable.{positions[id(variable)]}")
-
-    return gradient
+    return lambda variable: done.gradient(f"variable.{done.position(None, variable)}")
 
 
 def _layer(done: Pass, seen: Seen) -> Any:

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jax.interpreters import partial_eval
 
 from throughtime._errors import UnbuiltModelError
+from throughtime.adapters.keras.seen import Result
 
-from .program import Program, Result, Traced
+from .program import Program, Traced
 
 
 def trace(program: Program, variables: Sequence[Any], inputs: Any, *, compiled: bool, eager: bool) -> Traced:

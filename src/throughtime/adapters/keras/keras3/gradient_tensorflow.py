@@ -8,7 +8,9 @@ from typing import Any
 import tensorflow as tf
 from keras.src.backend.tensorflow.rnn import rnn
 
-from .program import Program, Result, Traced
+from throughtime.adapters.keras.seen import Result
+
+from .program import Program, Traced
 
 
 def trace(program: Program, variables: Sequence[Any], inputs: Any, *, compiled: bool, eager: bool) -> Traced:

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from throughtime.adapters.attributes import replaced
+from throughtime.adapters.keras.loop import Loop
 
+from . import dialect
 from .cell import dropout_masks, inner_cells, standard_kind
 from .internals import draws_at_each_step
-from .loop import Loop
 from .own_cells import check_own_cell, own_cell
 
 if TYPE_CHECKING:
@@ -86,14 +87,7 @@ def is_closed(layer: Any, training: bool, activations: frozenset[str]) -> bool:
     if standard_kind(cell) not in _CLOSED:
         return False
     functions = [getattr(cell, name, None) for name in ("activation", "recurrent_activation")]
-    return all(activation_name(function) in activations for function in functions if function is not None)
-
-
-def activation_name(function: Any) -> str:
-    """Name an activation as Keras does; another function of the same name is not that activation."""
-    name = getattr(function, "__name__", type(function).__name__)
-    known = getattr(keras.activations, name, None)
-    return name if function is known else f"{name} of one's own"
+    return all(dialect.activation_name(cell, each) in activations for each in functions if each is not None)
 
 
 def watch_halves(recorder: Recorder, layer: Any, stack: ExitStack) -> None:
@@ -165,7 +159,7 @@ def _watch_loop(direction: _Direction, inside: Inside, run: Callable[[], Any]) -
 
     inside.draws = training and draws_at_each_step(layer.cell)
     is_compared = "weights" in direction.recorder.wanted and not inside.draws
-    loop = Loop(layer, mark, training, layer.inner_loop if is_compared else None)
+    loop = Loop(dialect, layer, mark, training, layer.inner_loop if is_compared else None)
     with (
         direction.marked_weights(),
         replaced(layer, "inner_loop", loop),

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from .cell import lies_within_steps
-from .loop import EMITTED
+from throughtime.adapters.keras.loop import EMITTED
+from throughtime.adapters.keras.seen import names_kept
+
+from . import dialect
 
 if TYPE_CHECKING:
     from .tap import Call
@@ -41,16 +43,9 @@ def inside_tensors(call: Call, quantities: frozenset[str]) -> dict[str, Any]:
 
 
 def kept(call: Call, part: int, quantities: frozenset[str]) -> tuple[str, ...]:
-    """Name what the loop keeps that is asked for, or needed for what lies within the steps."""
+    """Name what the loop of a direction keeps."""
     direction = call.inside[part]
-    if lies_within_steps(direction.layer.cell, quantities):
-        return tuple(direction.loop)
-    unasked = {
-        name
-        for name in ("hidden", "cell")
-        if not quantities & {name, f"{name}_gradient", f"initial_{name}_gradient"}
-    }
-    return tuple(name for name in direction.loop if name.partition(".")[2] not in unasked)
+    return names_kept(dialect, direction.layer.cell, direction.loop, quantities)
 
 
 def output_of_loop(call: Call, part: int) -> str:

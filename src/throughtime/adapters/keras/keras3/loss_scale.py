@@ -12,8 +12,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from throughtime.adapters.keras.seen import Result
+
 from .internals import every_layer
-from .program import Result
 
 # Keras' own initial scale first; further down where the gradients overflow.
 _SCALES = tuple(2.0**exponent for exponent in (15, 10, 5, 0, -5, -10))

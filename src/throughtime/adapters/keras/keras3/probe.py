@@ -20,9 +20,12 @@ from throughtime._errors import AmbiguousLayerError, LossError
 from throughtime._random_states import random_states_restored
 from throughtime._record import ModelRecord, Request
 from throughtime.adapters.keras.coupling import couples
+from throughtime.adapters.keras.every_step import EveryStep
 from throughtime.adapters.keras.reductions import Attempt, Labels, Trials
+from throughtime.adapters.keras.second_pass import SecondPass
+from throughtime.adapters.keras.seen import Result
 
-from . import find, loss_scale
+from . import dialect, find, loss_scale
 from .backend import module
 from .collect import Pass, records
 from .internals import compiled_loss, synchronise
@@ -30,9 +33,8 @@ from .loss import check_loss, data_loss, has_data_loss, may_do_without_labels
 from .models import check_model, execution, plain_settings
 from .own_cells import own_cells
 from .parts import Parts, why_whole
-from .program import Program, Result, Traced, all_variables, weakly
+from .program import Program, Traced, WithinSteps, all_variables, positions_of, weakly
 from .restore import untouched
-from .second_pass import SecondPass
 from .tensors import (
     batch_size,
     check_inputs,
@@ -111,7 +113,7 @@ class Probe:
         with ragged_told(x), kept, kept:
             trace, result = self._pass(data, budget)
             reduced = self._how_reduced(trace, result, data)
-            within = trace.second(self.model, trace.program.calls, result, self._values())
+            within = trace.second(trace.program.calls, result)
         wanted = self._wanted(trace.program.has_loss)
         done = Pass(self.model, self.found, trace.program, result, wanted, within)
         record = records(done, reduced)
@@ -147,11 +149,8 @@ class Probe:
         trace = _traces[self.model][self._key(data)] = self._new_trace(data, False, budget)
         return trace, self._run(trace, data)
 
-    def _values(self) -> list[Any]:
-        return [module().value_of(variable) for variable in all_variables(self.model)]
-
     def _run(self, trace: _Trace, data: Any) -> Result:
-        values = self._values()
+        values = _values_of(self.model)
 
         def run(scale: Any) -> Result:
             with random_states_restored():  # torch draws dropout from its global generator, pass by pass
@@ -224,18 +223,33 @@ class Probe:
         program.budget = budget
         variables = all_variables(self.model)
         if "weight_gradients" in wanted:
-            positions = {id(variable): index for index, variable in enumerate(variables)}
+            positions = positions_of(self.model)
             weights = [weight for entry in self.found for weight in entry.layer.weights]
             chosen = {positions[id(w)] for w in weights if keras.backend.is_float_dtype(w.dtype)}
             program.differentiated = sorted(chosen)
         values = [module().value_of(variable) for variable in variables]
-        trace = partial(module().trace, **execution(self.model))
+        trace = self._tracer()
         is_scaled = has_loss and loss_scale.is_needed(self.model)
         inputs = (*data, keras.ops.ones((), "float32") if is_scaled else None)
-        second = SecondPass(trace, program.request, is_scaled)
+        scaled = loss_scale.run_scaled if is_scaled else None
+        second = SecondPass(dialect, self._traced_within(), program.request, scaled)
         return _Trace(
             program, trace(program, values, inputs), weakly(self._loss_identity()), second, is_scaled
         )
+
+    def _tracer(self) -> Callable[..., Traced]:
+        return partial(module().trace, **execution(self.model))
+
+    def _traced_within(self) -> Callable[[EveryStep, Any, bool], Callable[[Any], Result]]:
+        """Make what traces the steps of a direction; it outlives this probe and does not hold the model."""
+        model, tracer = weakref.ref(self.model), self._tracer()
+
+        def trace(every_step: EveryStep, inputs: Any, has_loss: bool) -> Callable[[Any], Result]:
+            program = WithinSteps(model(), every_step, has_loss=has_loss)
+            run = tracer(program, _values_of(model()), inputs)
+            return lambda inputs: run(_values_of(model()), inputs)
+
+        return trace
 
     def _how_reduced(self, trace: _Trace, result: Result, data: Any) -> tuple[float, str] | None:
         """Find what the loss puts on each sample's gradient, and say in words what was done about it."""
@@ -262,3 +276,7 @@ class Probe:
         with keras.StatelessScope(mapping, initialize_variables=False):
             value = data_loss(self.model, self.loss, labels, predictions, self.request.training)
             return float(keras.ops.convert_to_numpy(value))
+
+
+def _values_of(model: Any) -> list[Any]:
+    return [module().value_of(variable) for variable in all_variables(model)]

@@ -14,8 +14,10 @@ import keras
 
 from throughtime._budget import Budget, Need
 from throughtime._record import Request
+from throughtime.adapters.keras.every_step import EveryStep
 from throughtime.adapters.keras.meter import Meter
 from throughtime.adapters.keras.reductions import Labels, Reductions
+from throughtime.adapters.keras.seen import Result, SeenInside
 from throughtime.adapters.keras.wanted import watched
 
 from .find import Found
@@ -25,34 +27,9 @@ from .loss import adds_losses, reductions, total
 from .size import need
 from .tap import Call, Mark, Recorder, key
 
-
-@dataclass(frozen=True)
-class Result:
-    """Tensors of one pass and the gradients that exist, by the keys of `tap.Call.key`."""
-
-    tensors: dict[str, Any]
-    gradients: dict[str, Any]
-
-
 VALID_STEPS = "valid_steps"  # among the tensors of a Result
 
 Traced = Callable[[Sequence[Any], Any], Result]
-
-
-@dataclass(frozen=True)
-class SeenInside:
-    """What is known of one direction inside a recurrent layer; `dropout` holds keys in place of masks."""
-
-    layer: Callable[[], Any]
-    input_shape: tuple[int, ...]
-    has_mask: bool
-    initial_states: int
-    is_closed: bool
-    dropout: list[Any]
-    kept: tuple[str, ...]
-    handed_on: tuple[str, ...]
-    output: str
-    draws: bool
 
 
 @dataclass(frozen=True)
@@ -231,19 +208,40 @@ def _seen(call: Call, quantities: frozenset[str]) -> Seen:
         inside=tuple(
             SeenInside(
                 weakref.ref(direction.layer),
-                tuple(direction.input.shape),
+                direction.sequence is not None,
                 direction.mask is not None,
                 len(direction.initial),
-                direction.sequence is not None,
                 dropout_keys(call, part),
                 kept(call, part, quantities),
                 tuple(direction.handed_on),
                 output_of_loop(call, part),
+                direction.error is not None,
                 direction.draws,
             )
             for part, direction in enumerate(call.inside)
         ),
     )
+
+
+class WithinSteps:
+    """What lies within the steps of a direction, as a plain function of variable values as well."""
+
+    def __init__(self, model: Any, every_step: EveryStep, *, has_loss: bool) -> None:
+        self._model, self._every_step = weakref.ref(model), every_step
+        positions = positions_of(model)
+        self.differentiated = sorted(positions[id(weight)] for weight in every_step.weights())
+        self.has_loss = has_loss
+
+    def __call__(self, values: Sequence[Any], inputs: Any, mark: Mark) -> tuple[Any, dict[str, Any]]:
+        """Run every step, see `EveryStep`."""
+        mapping = list(zip(all_variables(self._model()), values, strict=True))
+        with keras.StatelessScope(mapping, initialize_variables=False):
+            return self._every_step(inputs, mark)
+
+
+def positions_of(model: Any) -> dict[int, int]:
+    """Place of each variable among all, by its identity."""
+    return {id(variable): index for index, variable in enumerate(all_variables(model))}
 
 
 def called(model: Any, x: Any, training: bool) -> Any:

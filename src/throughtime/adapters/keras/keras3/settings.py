@@ -9,7 +9,7 @@ import keras
 from throughtime._record import Attribute
 from throughtime.adapters.keras.alignment import returns_reversed
 
-from .inside import activation_name
+from .dialect import activation_name
 from .own_cells import settings as own_settings
 
 
@@ -43,7 +43,7 @@ def of_cell(cell: Any) -> dict[str, Attribute]:
     for name in ("activation", "recurrent_activation"):
         function = getattr(cell, name, None)
         if function is not None:
-            flags[name] = activation_name(function)
+            flags[name] = activation_name(cell, function)
     if getattr(cell, "reset_after", None) is not None:
         flags["reset_after"] = int(cell.reset_after)
     return flags

@@ -1,0 +1,82 @@
+"""What the engine asks of a Keras: operations, structures, cells, and a loop over time.
+
+`keras2.dialect` and `keras3.dialect` are modules that have all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from .gates import Stepped
+
+
+class Dialect(Protocol):
+    """One Keras.
+
+    Attributes
+    ----------
+    ops : module
+        Functions on tensors, named as in `keras.ops`.
+    tree : module
+        `flatten`, `map_structure`, `pack_sequence_as` and `is_nested` for structures.
+    NO_DROPOUT : structure
+        Dropout masks of a cell that drops nothing.
+    """
+
+    ops: Any
+    tree: Any
+    NO_DROPOUT: Any
+
+    def is_float(self, tensor: Any, /) -> bool:
+        """Whether a gradient with respect to this tensor or variable can exist."""
+
+    def dtype_of(self, tensor: Any, /) -> str:
+        """Name a tensor's dtype."""
+
+    def shape_of(self, tensor: Any, /) -> tuple[int | None, ...]:
+        """Return a tensor's shape, None where it is open."""
+
+    def scan(
+        self, layer: Any, step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, sequences: Any, /
+    ) -> tuple[Any, Any]:
+        """Run `step` (carry, values of one step) -> (carry, outputs) along the first axis."""
+
+    def zeroes_masked_output(self, layer: Any, /) -> bool:
+        """Whether a masked step of a recurrent layer emits 0."""
+
+    def repeats_first_state(self, layer: Any, /) -> bool:
+        """Whether a masked step emits the first state, and not the output before it."""
+
+    def inner_cells(self, cell: Any, /) -> tuple[Any, ...]:
+        """Return the cells of a stack, else the cell itself."""
+
+    def standard_kind(self, cell: Any, /) -> str:
+        """Name a cell whose step is Keras' own; empty for every other."""
+
+    def state_names(self, cell: Any, /) -> tuple[str, ...]:
+        """Name the states."""
+
+    def gate_names(self, cell: Any, /) -> tuple[str, ...]:
+        """Gates in the schema's order; empty where the cell is not one of Keras'."""
+
+    def activation_name(self, cell: Any, function: Any, /) -> str:
+        """Name an activation as Keras does."""
+
+    def weights_of_cell(self, cell: Any, values: Callable[[Any], Any], suffix: str = "", /) -> dict[str, Any]:
+        """Read the weights of a cell, or what belongs to each of them, by name."""
+
+    def plain_step(self, cell: Any, x: Any, states: Sequence[Any], /, *, training: bool) -> Stepped:
+        """Run a cell once, as it is."""
+
+    def step(
+        self, cell: Any, x: Any, states: Sequence[Any], taps: Mapping[str, Any], /, *, training: bool
+    ) -> Stepped:
+        """Run a cell once, gates and the cell state's way to the output tapped."""
+
+    def recurrent_masks(self, masks: Any, /) -> list[Any]:
+        """Take those that the state is multiplied with, one or one a gate, out of a cell's masks."""
+
+    def with_dropout_masks(self, cell: Any, masks: Any, steps: Any, /) -> AbstractContextManager[None]:
+        """Let a cell that takes all steps at once use these masks in place of new ones."""

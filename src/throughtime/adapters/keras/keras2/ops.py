@@ -1,0 +1,52 @@
+"""The functions of `keras.ops` that the engine uses, on TensorFlow's tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from .arrays import shape_of
+
+concatenate = tf.concat
+max = tf.reduce_max  # noqa: A001 - as keras.ops names it
+ones_like = tf.ones_like
+reshape = tf.reshape
+sqrt = tf.sqrt
+square = tf.square
+stack = tf.stack
+stop_gradient = tf.stop_gradient
+sum = tf.reduce_sum  # noqa: A001
+where = tf.where
+zeros = tf.zeros
+zeros_like = tf.zeros_like
+
+
+def cast(tensor: Any, dtype: str) -> Any:
+    """Give a tensor another dtype."""
+    return tf.cast(tensor, tf.bool if dtype == "bool" else dtype)
+
+
+def flip(tensor: Any, axis: int) -> Any:
+    """Turn an axis round."""
+    return tf.reverse(tensor, [axis])
+
+
+def shape(tensor: Any) -> tuple[Any, ...]:
+    """Return the lengths of a tensor: numbers where they are known, else scalars."""
+    lengths = tf.shape(tensor)
+    return tuple(lengths[axis] if known is None else known for axis, known in enumerate(shape_of(tensor)))
+
+
+def swapaxes(tensor: Any, one: int, other: int) -> Any:
+    """Exchange two axes."""
+    order = list(range(len(tensor.shape)))
+    order[one], order[other] = order[other], order[one]
+    return tf.transpose(tensor, order)
+
+
+def unstack(tensor: Any, num: int, axis: int) -> Sequence[Any]:
+    """Split along an axis that goes."""
+    parts: Sequence[Any] = tf.unstack(tensor, num, axis)
+    return parts

@@ -1,0 +1,193 @@
+"""Runs a layer's own cells in the backend's loop, with a zero added to every state that a step hands on.
+
+The gradient with respect to such a zero is the state's total derivative through time, whatever the cell
+computes. The loop takes the place of the layer's `inner_loop`: it is the pass from which the loss is
+computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from throughtime._errors import UnsupportedModelError
+
+from .dialect import Dialect
+
+# What a cell hands out where that is none of its states.
+EMITTED = "emitted"
+
+
+@dataclass
+class Loop:
+    """One run over the time of one layer.
+
+    Attributes
+    ----------
+    keras : Dialect
+    layer : a recurrent layer
+    mark : callable (name, tensor) -> tensor
+        Makes a copy that the loss can be differentiated with respect to.
+    training : bool
+    own : callable (sequences, initial states, mask, training) -> last output, all outputs, final states
+        The layer's own loop, to compare with; None where it would draw other random numbers.
+    drawn : callable () -> dict of str to tensor
+        What the cells have drawn at the step that they took last, by names of the dialect's.
+    error : tensor or None
+        Relative error of this loop's output and final states against the layer's own, the largest.
+    initial : list of tensors
+        States before the first step, inner cells one after the other.
+    kept : dict of str to tensor
+        Every state, `0.hidden`, and what cells emit besides, `0.emitted`: (time, sample, …) as processed.
+    masks : dict of str to tensor
+        What `drawn` gave, by step: (time, sample, …) as processed.
+    handed_on : list of str
+        For each inner cell, which of `kept` it hands to the next one.
+    """
+
+    keras: Dialect
+    layer: Any
+    mark: Callable[[str, Any], Any]
+    training: bool
+    own: Callable[..., tuple[Any, Any, Any]] | None = None
+    drawn: Callable[[], dict[str, Any]] = dict
+    error: Any = None
+    initial: list[Any] = field(default_factory=list)
+    kept: dict[str, Any] = field(default_factory=dict)
+    masks: dict[str, Any] = field(default_factory=dict)
+    handed_on: list[str] = field(default_factory=list)
+
+    def __call__(
+        self, sequences: Any, initial_state: Any, mask: Any, training: bool = False
+    ) -> tuple[Any, Any, Any]:
+        """Return the last output, all outputs and the final states, as Keras 3's `RNN.inner_loop` does."""
+        self.training = bool(training)
+        ops, tree = self.keras.ops, self.keras.tree
+        parts = self.keras.inner_cells(self.layer.cell)
+        flat = tree.flatten(initial_state)
+        self.initial = [self.mark(f"initial_{position}", state) for position, state in enumerate(flat)]
+        by_time = {"x": in_processing_order(self.keras, self.layer, sequences)}
+        mask = mask[0] if tree.is_nested(mask) else mask
+        if mask is not None:
+            by_time["valid"] = in_processing_order(self.keras, self.layer, ops.cast(mask, "bool"))
+        start, tapped = self._dry_step(parts, by_time["x"][0])
+        steps = ops.shape(by_time["x"])[0]
+        by_time["taps"] = {
+            name: self.mark(f"tap_{name}", ops.zeros((steps, *ops.shape(tensor)), tensor.dtype))
+            for name, tensor in tapped.items()
+        }
+
+        def advance(carry: Any, now: Any) -> tuple[Any, Any]:
+            return self._advance(parts, carry, now)
+
+        (final, last), self.kept = self.keras.scan(self.layer, advance, (self.initial, start), by_time)
+        self.masks = self.kept.pop("drawn", {})
+        outputs = self.kept.pop("output", None)
+        outputs = last[:, None] if outputs is None else ops.swapaxes(outputs, 0, 1)
+        if self.own is not None:
+            given = tree.map_structure(ops.stop_gradient, (sequences, initial_state))
+            known = self.own(*given, mask, training)
+            self.error = self._error((outputs if self.layer.return_sequences else last, *final), known)
+        return last, outputs, tree.pack_sequence_as(initial_state, list(final))
+
+    def _dry_step(self, parts: Sequence[Any], x: Any) -> tuple[Any, dict[str, Any]]:
+        """Run the first step once: what a masked first step emits, and what zeros are added to, by name."""
+        tapped: dict[str, Any] = {}
+        position = 0
+        for place, part in enumerate(parts):
+            names = self.keras.state_names(part)
+            old = self.initial[position : position + len(names)]
+            done = self.keras.plain_step(part, x, old, training=self.training)
+            self._check_shapes(part, done.states, old)
+            added = dict(zip(names, old, strict=True))
+            if done.output_state is None:
+                added[EMITTED] = done.output
+            tapped |= {
+                f"{place}.{name}": tensor for name, tensor in added.items() if self.keras.is_float(tensor)
+            }
+            source = EMITTED if done.output_state is None else names[done.output_state]
+            self.handed_on.append(f"{place}.{source}")
+            x, position = done.output, position + len(names)
+        emits_state = done.output_state == 0 and self.keras.repeats_first_state(self.layer)
+        return old[0] if emits_state else self.keras.ops.zeros_like(x), tapped
+
+    def _advance(self, parts: Sequence[Any], carry: Any, now: Any) -> tuple[Any, Any]:
+        """Take one step of all inner cells; masked steps hand on what they were given."""
+        before, repeated = carry
+        valid, x, taps = now.get("valid"), now["x"], now["taps"]
+        after: list[Any] = []
+        left: dict[str, Any] = {}
+        for place, part in enumerate(parts):
+            names = [f"{place}.{name}" for name in self.keras.state_names(part)]
+            old = before[len(after) : len(after) + len(names)]
+            done = self.keras.plain_step(part, x, old, training=self.training)
+            new = [
+                _plus(self._where(valid, state, past), taps.get(name))
+                for state, past, name in zip(done.states, old, names, strict=True)
+            ]
+            left |= dict(zip(names, new, strict=True))
+            if done.output_state is None:
+                x = left[f"{place}.{EMITTED}"] = _plus(done.output, taps.get(f"{place}.{EMITTED}"))
+            else:
+                x = new[done.output_state]
+            after += new
+        if self.keras.zeroes_masked_output(self.layer):
+            repeated = self.keras.ops.zeros_like(x)
+        elif self.keras.repeats_first_state(self.layer) and done.output_state != 0:
+            repeated = old[0]
+        output = self._where(valid, x, repeated)
+        if self.layer.return_sequences:
+            left["output"] = output
+        if drawn := self.drawn():
+            left["drawn"] = drawn
+        return (after, output), left
+
+    def _where(self, valid: Any, value: Any, otherwise: Any) -> Any:
+        """Choose `value` at valid samples; at all where nothing is masked."""
+        if valid is None:
+            return value
+        ops = self.keras.ops
+        return ops.where(ops.reshape(valid, (-1, *(1,) * (len(value.shape) - 1))), value, otherwise)
+
+    def _error(self, found: Sequence[Any], results: tuple[Any, Any, Any]) -> Any:
+        """Largest relative error ‖found − expected‖ / ‖expected‖ of the output and each final state."""
+        ops, (last, outputs, final) = self.keras.ops, results
+        known = (outputs if self.layer.return_sequences else last, *self.keras.tree.flatten(final))
+        errors = []
+        for ours, theirs in zip(found, known, strict=True):
+            expected = ops.stop_gradient(wide(self.keras, theirs))
+            size = ops.sqrt(ops.sum(ops.square(expected)))
+            difference = ops.stop_gradient(wide(self.keras, ours)) - expected
+            error = ops.sqrt(ops.sum(ops.square(difference)))
+            relative = error / ops.where(size > 0, size, ops.ones_like(size))
+            errors.append(ops.where(error > 0, relative, ops.zeros_like(size)))
+        return ops.max(ops.stack([ops.cast(error, "float32") for error in errors]))
+
+    def _check_shapes(self, part: Any, after: Sequence[Any], before: Sequence[Any]) -> None:
+        """Refuse a cell whose states grow."""
+        for name, new, old in zip(self.keras.state_names(part), after, before, strict=True):
+            now, then = self.keras.shape_of(new), self.keras.shape_of(old)
+            lengths = zip(now, then, strict=False)
+            if len(now) != len(then) or any(a != b for a, b in lengths if None not in (a, b)):
+                raise UnsupportedModelError(
+                    f"The state {name!r} of {type(part).__name__} has shape {then} before a step and {now} "
+                    "after it, so that there is no gradient through time. Let state_size or "
+                    "get_initial_state give the shape that call returns, or ask for "
+                    "quantities='output_gradient'."
+                )
+
+
+def in_processing_order(keras: Dialect, layer: Any, tensor: Any) -> Any:
+    """(sample, time, …) in input time to (time, sample, …) as the layer processes it."""
+    swapped = keras.ops.swapaxes(tensor, 0, 1)
+    return keras.ops.flip(swapped, axis=0) if layer.go_backwards else swapped
+
+
+def wide(keras: Dialect, tensor: Any) -> Any:
+    """Give half precision, and integers, in float32."""
+    return tensor if keras.dtype_of(tensor) in ("float32", "float64") else keras.ops.cast(tensor, "float32")
+
+
+def _plus(value: Any, tap: Any) -> Any:
+    return value if tap is None else value + tap
