@@ -241,7 +241,7 @@ MAY_IMPORT = {
         "adapters/needs",
         "numpy",
     },
-    "adapters/keras/leaf_parts": {"_cell", "_record"},
+    "adapters/keras/dialect": {"_cell", "_record"},
     "adapters/keras/own_cells": {"_cell", "_errors", "_record", "_schema"},
     "adapters/keras/keras2/": KERAS_2,
     "adapters/keras/keras2/own_cells": KERAS_2 | {"_cell", "_cell_registry"},

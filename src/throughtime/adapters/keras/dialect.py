@@ -9,6 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from throughtime._cell import Cell
+from throughtime._record import Array, Attribute
+
 from .gates import Stepped
 
 
@@ -35,8 +38,20 @@ class Dialect(Protocol):
     def dtype_of(self, tensor: Any, /) -> str:
         """Name a tensor's dtype."""
 
-    def shape_of(self, tensor: Any, /) -> tuple[int | None, ...]:
+    def shape_of(self, tensor: Any, /) -> tuple[Any, ...]:
         """Return a tensor's shape, None where it is open."""
+
+    def numpy(self, tensor: Any, /, *, copy: bool = False) -> Array:
+        """Bring a tensor to NumPy; bfloat16 as float32."""
+
+    def tensor(self, array: Array, /) -> Any:
+        """Bring an array to what a pass is given."""
+
+    def path_of(self, variable: Any, /) -> str:
+        """Name a variable with its scopes, parted by slashes."""
+
+    def numbers_of(self, model: Any, /) -> dict[int, int]:
+        """Give each variable of a model a number, by its identity."""
 
     def scan(
         self, layer: Any, step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, sequences: Any, /
@@ -48,6 +63,45 @@ class Dialect(Protocol):
 
     def repeats_first_state(self, layer: Any, /) -> bool:
         """Whether a masked step emits the first state, and not the output before it."""
+
+    def every_layer(self, model: Any, /) -> list[Any]:
+        """Return the model and all layers and cells inside it."""
+
+    def halves(self, layer: Any, /) -> tuple[Any, ...]:
+        """Return both layers of a Bidirectional, else the layer itself."""
+
+    def why_not(self, layer: Any, training: bool, /) -> str:
+        """Return the reason for which a layer cannot be looked into, empty if it can."""
+
+    def is_closed(self, layer: Any, training: bool, activations: frozenset[str], /) -> bool:
+        """Whether the layer keeps its kernel and `cells` solves it."""
+
+    def backend_name(self) -> str:
+        """Name the framework that computes."""
+
+    def sizes_of_states(self, cell: Any, /) -> list[Any]:
+        """Return the size of each state, a number or a shape."""
+
+    def compute_dtype(self, layer: Any, /) -> str:
+        """Name the precision a layer computes in."""
+
+    def own_cell(self, layer: Any, /) -> Cell | None:
+        """Find the registered cell that a recurrent layer is made of."""
+
+    def evaluated(self, function: Any, array: Array, /) -> Array:
+        """Apply a regulariser to an array."""
+
+    def of_framework(self, model: Any, /) -> dict[str, Attribute]:
+        """Name the Keras of a model, its version and its backend."""
+
+    def of_training(self, model: Any, /, *, with_loss: bool) -> dict[str, Attribute]:
+        """Name what the pass does otherwise than a training step."""
+
+    def regularised(self, model: Any, /) -> list[str]:
+        """Name what is regularised in a model."""
+
+    def loss_scale_of(self, model: Any, /) -> float:
+        """Return the factor by which the model's optimizer scales its loss, 1 without."""
 
     def inner_cells(self, cell: Any, /) -> tuple[Any, ...]:
         """Return the cells of a stack, else the cell itself."""
@@ -63,9 +117,6 @@ class Dialect(Protocol):
 
     def activation_name(self, cell: Any, function: Any, /) -> str:
         """Name an activation as Keras does."""
-
-    def weights_of_cell(self, cell: Any, values: Callable[[Any], Any], suffix: str = "", /) -> dict[str, Any]:
-        """Read the weights of a cell, or what belongs to each of them, by name."""
 
     def plain_step(self, cell: Any, x: Any, states: Sequence[Any], /, *, training: bool) -> Stepped:
         """Run a cell once, as it is."""

@@ -13,6 +13,7 @@ from throughtime._record import Request
 
 from .dialect import Dialect
 from .every_step import EveryStep, Recorded
+from .loss_scale import run_scaled
 from .seen import Result, SeenCall, SeenInside, lies_within_steps
 
 Place = tuple[int, int]  # position of the call, direction
@@ -28,14 +29,14 @@ class SecondPass:
     keras : Dialect
     trace : callable (EveryStep, inputs, has_loss) -> callable (inputs) -> Result
     request : Request
-    scaled : callable (run) -> Result, or None
-        Runs with a factor on the loss that keeps small gradients; None where none is needed.
+    is_scaled : bool
+        Small gradients need a scaled loss, see `loss_scale`.
     """
 
     keras: Dialect
     trace: Callable[[EveryStep, Any, bool], Callable[[Any], Result]]
     request: Request
-    scaled: Callable[[Callable[[Any], Result]], Result] | None
+    is_scaled: bool
     _traces: dict[Any, Callable[[Any], Result]] = field(default_factory=dict)
 
     def __call__(self, calls: Sequence[SeenCall], first: Result) -> dict[Place, Result]:
@@ -59,9 +60,9 @@ class SecondPass:
         return found
 
     def _solved(self, call: SeenCall, part: int, recorded: Recorded) -> Result:
-        if self.scaled is None or not recorded.gradients:
+        if not self.is_scaled or not recorded.gradients:
             return self._run(call, part, recorded)
-        return self.scaled(lambda scale: self._run(call, part, replace(recorded, scale=scale)))
+        return run_scaled(self.keras, lambda scale: self._run(call, part, replace(recorded, scale=scale)))
 
     def _run(self, call: SeenCall, part: int, recorded: Recorded) -> Result:
         known, inputs = call.inside[part], recorded.as_structure()

@@ -1,10 +1,10 @@
-"""What is known of one direction of one call without its tensors, and which of them are kept."""
+"""What is known of a call and of its directions without their tensors, and which of these are kept."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from .dialect import Dialect
 from .every_step import OF_GATES
@@ -17,21 +17,6 @@ class Result:
 
     tensors: dict[str, Any]
     gradients: dict[str, Any]
-
-
-class SeenCall(Protocol):
-    """One call of one recurrent layer; `index` says of which."""
-
-    @property
-    def index(self) -> int:
-        """Position of the layer among those that are watched."""
-
-    @property
-    def inside(self) -> Sequence[SeenInside]:
-        """One for each direction."""
-
-    def key(self, name: str, part: int = 0) -> str:
-        """Name one tensor of this call among all that a pass returns."""
 
 
 @dataclass
@@ -67,6 +52,53 @@ class SeenInside:
     output: str = ""
     is_compared: bool = False
     draws: bool = False
+
+
+@dataclass
+class SeenCall:
+    """One call of one watched layer, without its tensors.
+
+    Attributes
+    ----------
+    index, number : int
+        Which layer, and which of its calls, from 1.
+    group : int
+        Calls of one group make one leaf: those of all outer steps of a TimeDistributed.
+    outer_steps : int
+        How many samples a TimeDistributed made of each of its own; 0 where there is none around the layer.
+    outputs : int
+        How many tensors others see of what it returned.
+    output_dtype, input_dtype : str
+        Empty where there is no such tensor, or not one.
+    input_shape : tuple of int
+        Empty where it is not known before the pass.
+    logits : tuple of str
+        Keys of the marked logits behind the output, of each step if several.
+    not_inside : str
+        Why this call was not looked into.
+    """
+
+    index: int
+    number: int
+    group: int
+    outer_steps: int = 0
+    outputs: int = 0
+    output_dtype: str = ""
+    input_dtype: str = ""
+    input_shape: tuple[int, ...] = ()
+    has_mask: bool = False
+    logits: tuple[str, ...] = ()
+    not_inside: str = ""
+    inside: list[SeenInside] = field(default_factory=list)
+
+    def key(self, name: str, part: int = 0) -> str:
+        """Name one tensor of this call among all that a pass returns."""
+        return key(self.index, self.number, name, part)
+
+
+def key(index: int, number: int, name: str, part: int = 0) -> str:
+    """Name a tensor: which layer, which of its calls, what, and which of several."""
+    return f"{index}.{number}.{name}.{part}"
 
 
 def lies_within_steps(keras: Dialect, cell: Any, quantities: frozenset[str]) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from throughtime._errors import warn
 from throughtime._record import Array, Request, SolvedRecord
 
+from . import weights
 from .dialect import Dialect
 from .every_step import BETWEEN, GATES, OF_GATES
 from .gates import gates_of
@@ -43,8 +44,8 @@ class Finished(Protocol):
     def array(self, tensor: Any) -> Array:
         """Bring what a second pass found to NumPy."""
 
-    def position(self, layer: Any, variable: Any) -> int:
-        """Return by which number a second pass knows a layer's weight."""
+    def number(self, variable: Any) -> int:
+        """Return the number by which every pass knows a variable."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Direction:
 
     def gradient_of(self, variable: Any) -> Array | None:
         """Return a weight's gradient as the steps add it up."""
-        return self.within(f"variable.{self.done.position(self.layer, variable)}")
+        return self.within(f"variable.{self.done.number(variable)}")
 
     def first_gradient_of(self, variable: Any) -> Array | None:
         """Return a weight's gradient through the loop."""
@@ -154,16 +155,16 @@ def _record(direction: Direction, place: int, cell: Any, first_state: int) -> So
         arrays |= _gate_gradient(direction, place, cell, arrays)
         between = direction.within("input") if place == 0 else direction.tap(place, BETWEEN)
         arrays |= {} if between is None else {"input_gradient": between}
-        arrays |= keras.weights_of_cell(cell, direction.gradient_of, "_gradient")
+        arrays |= weights.of_cell(keras, cell, direction.gradient_of, "_gradient")
     is_product = keras.standard_kind(cell) in _MATRIX_KINDS
     return SolvedRecord(
         arrays=arrays,
-        weight_gradients=keras.weights_of_cell(cell, direction.first_gradient_of, "_gradient"),
+        weight_gradients=weights.of_cell(keras, cell, direction.first_gradient_of, "_gradient"),
         # Time is certified where the layer's input enters; cells above share the loop.
         input_gradient=direction.first_input_gradient() if place == 0 else None,
         initial=tuple(direction.initial(first_state + k) for k in range(len(keras.state_names(cell)))),
         hidden_before=_hidden_before(direction, place, first_state, arrays) if is_product else None,
-        kernel=keras.weights_of_cell(cell, done.value)["kernel"] if is_product else None,
+        kernel=weights.of_cell(keras, cell, done.value)["kernel"] if is_product else None,
         output_error=_output_error(direction),
     )
 

@@ -17,8 +17,8 @@ _PAD = (
 )
 
 
-def numpy(array: Any) -> Array:
-    """Bring an array to what NumPy has: bfloat16 as float32."""
+def numpy(array: Any, *, copy: bool = False) -> Array:
+    """Bring an array to what NumPy has: bfloat16 as float32. What a pass returned is nobody else's."""
     values: Array = np.asarray(array)
     return values.astype(np.float32) if values.dtype.name == "bfloat16" else values
 

@@ -13,8 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from throughtime.adapters.keras import gates
-
-from .library import is_a, is_layer, package_of_object
+from throughtime.adapters.keras.library import is_a, is_layer, package_of_object
 
 _KINDS = {"LSTMCell": "lstm", "GRUCell": "gru", "SimpleRNNCell": "simple_rnn", "ConvLSTMCell": "conv_lstm"}
 # What a cell's step is made of; a class that has one of its own is no standard cell.

@@ -6,34 +6,62 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from . import ops, weights
-from .arrays import shape_of
+from throughtime._record import Array, Attribute
+from throughtime.adapters.keras.library import (
+    belongs_to_a_graph,
+    internal,
+    is_a,
+    overrides,
+    package_of_object,
+    version,
+)
+
+from . import ops
+from .arrays import numpy, shape_of
 from .cell import gate_names, inner_cells, plain_step, standard_kind, state_names, step
 from .dropout import NO_DROPOUT, recurrent_masks, with_dropout_masks
-from .internals import raw_variable
-from .library import internal
-from .ways import activation_name
+from .internals import compute_dtype, every_layer, raw_variable
+from .own_cells import own_cell
+from .variables import numbers_of
+from .ways import activation_name, halves, is_closed, why_not
 
 __all__ = [
     "NO_DROPOUT",
     "activation_name",
+    "backend_name",
+    "compute_dtype",
     "dtype_of",
+    "evaluated",
+    "every_layer",
     "gate_names",
+    "halves",
     "inner_cells",
+    "is_closed",
     "is_float",
+    "loss_scale_of",
+    "numbers_of",
+    "numpy",
+    "of_framework",
+    "of_training",
     "ops",
+    "own_cell",
+    "path_of",
     "plain_step",
     "recurrent_masks",
+    "regularised",
     "repeats_first_state",
     "scan",
     "shape_of",
+    "sizes_of_states",
     "standard_kind",
     "state_names",
     "step",
+    "tensor",
     "tree",
-    "weights_of_cell",
+    "why_not",
     "with_dropout_masks",
     "zeroes_masked_output",
 ]
@@ -61,9 +89,56 @@ def repeats_first_state(layer: Any) -> bool:
     return False
 
 
-def weights_of_cell(cell: Any, values: Callable[[Any], Any], suffix: str = "") -> dict[str, Any]:
-    """Read the weights of a cell, or what belongs to each of them, by name."""
-    return weights.of_cell(cell, values, suffix)
+def tensor(array: Array) -> Any:
+    """Bring an array to what a pass is given."""
+    return array
+
+
+def path_of(variable: Any) -> str:
+    """Name a variable with its scopes, parted by slashes."""
+    return str(variable.name).partition(":")[0]
+
+
+def evaluated(function: Any, array: Array) -> Array:
+    """Apply a regulariser to an array."""
+    if tf.executing_eagerly():
+        return np.asarray(function(tf.constant(array)))
+    with tf.Graph().as_default() as graph, tf.compat.v1.Session(graph=graph) as session:
+        return np.asarray(session.run(function(tf.constant(array))))
+
+
+def of_framework(model: Any) -> dict[str, Attribute]:
+    """Name the Keras 2 of a model, its version, and how it runs."""
+    return {
+        "framework": package_of_object(model),
+        "framework_version": version(model),
+        "backend": "tensorflow",
+        "backend_version": str(tf.__version__),
+        "mode": "graph" if belongs_to_a_graph(model) else "eager",
+    }
+
+
+def of_training(model: Any, *, with_loss: bool) -> dict[str, Attribute]:
+    """Name what the pass does otherwise than a training step."""
+    attributes: dict[str, Attribute] = {}
+    if with_loss and overrides(model, "train_step"):
+        attributes["train_step"] = "the model's own train_step was not run: the loss is that of compute_loss"
+    if getattr(model, "_jit_compile", False):
+        attributes["jit_compile"] = "the pass ran without XLA, whose results differ in the last digits"
+    return attributes
+
+
+def regularised(model: Any) -> list[str]:
+    """Name the layers that are regularised."""
+    return [layer.name for layer in every_layer(model) if layer._callable_losses]
+
+
+def loss_scale_of(model: Any) -> float:
+    """Return the factor by which the model's optimizer scales its loss, 1 without."""
+    optimizer: Any = getattr(model, "optimizer", None)
+    if is_a(optimizer, "LossScaleOptimizer", "LossScaleOptimizerV3"):
+        return float(optimizer.initial_scale)
+    return 1.0
 
 
 def scan(layer: Any, step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, sequences: Any) -> Any:
@@ -83,3 +158,14 @@ def scan(layer: Any, step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, se
         options["return_all_outputs"] = True
     _, outputs, final = rnn(advance, wide, tf.nest.flatten(carry), **options)
     return tf.nest.pack_sequence_as(carry, list(final)), outputs
+
+
+def backend_name() -> str:
+    """Name the framework that computes."""
+    return "tensorflow"
+
+
+def sizes_of_states(cell: Any) -> list[Any]:
+    """Return the size of each state, a number or a shape."""
+    sizes: list[Any] = tf.nest.flatten(cell.state_size)
+    return sizes

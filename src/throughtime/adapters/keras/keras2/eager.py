@@ -29,7 +29,7 @@ def trace(computation: Computation, inputs: Any, *, step_by_step: bool, any_batc
 
     def run(inputs: Any) -> dict[str, dict[str, Any]]:
         marks: dict[str, Any] = {}
-        weights = [raw_variable(variable) for variable in computation.differentiated]
+        weights = {k: raw_variable(variable) for k, variable in computation.differentiated.items()}
         with tf.GradientTape(watch_accessed_variables=False) as tape:
 
             def mark(key: str, tensor: Any) -> Any:
@@ -37,10 +37,10 @@ def trace(computation: Computation, inputs: Any, *, step_by_step: bool, any_batc
                 tape.watch(copy)
                 return copy
 
-            for weight in weights:
+            for weight in weights.values():
                 tape.watch(weight)
             loss, tensors = computation(inputs, mark)
-        sources = {**marks, **{f"variable.{index}": weight for index, weight in enumerate(weights)}}
+        sources = {**marks, **{f"variable.{index}": weight for index, weight in weights.items()}}
         gradients = {} if loss is None else tape.gradient(loss, sources)
         return {
             "tensors": tensors,

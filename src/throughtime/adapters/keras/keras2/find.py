@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from throughtime._record import escape
+from throughtime.adapters.keras.library import is_a, is_layer, is_recurrent, package_of_object
 from throughtime.adapters.keras.names import (
     attribute_names,
     class_name,
@@ -17,7 +18,6 @@ from throughtime.adapters.keras.names import (
 from throughtime.adapters.selection import Selection
 
 from .internals import automatic_name_count, every_layer, sublayers
-from .library import is_a, is_layer, is_recurrent, package_of_object
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ import tensorflow as tf
 from throughtime._errors import UnbuiltModelError, UnsupportedModelError
 from throughtime._record import Array
 from throughtime.adapters.attributes import replaced
+from throughtime.adapters.keras.library import internal
 from throughtime.adapters.keras.seen import Result
 
 from .arrays import shape_of
 from .internals import every_layer, is_cast, keras_session, raw_variable
-from .library import internal
 from .program import Computation, Traced
 from .restore import untouched
 from .variables import all_variables, standing_in
@@ -85,7 +85,7 @@ def trace(computation: Computation, inputs: Any) -> Traced:
             loss, tensors = computation(fed, mark)
         weights = {
             f"variable.{index}": raw_variable(scratch.of(variable))
-            for index, variable in enumerate(computation.differentiated)
+            for index, variable in computation.differentiated.items()
         }
         gradients = _gradients(loss, {**marks, **weights})
         fetched = {

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from throughtime.adapters.attributes import replaced
 from throughtime.adapters.keras.loop import Loop
-from throughtime.adapters.keras.seen import SeenInside, names_kept
+from throughtime.adapters.keras.seen import SeenCall, SeenInside, names_kept
 
 from . import dialect
 from .cell import inner_cells
@@ -32,10 +32,10 @@ from .internals import (
 )
 from .own_cells import own_cell
 from .variables import standing_in
-from .ways import halves_of, is_closed
+from .ways import halves, is_closed
 
 if TYPE_CHECKING:
-    from .tap import Call, Recorder
+    from .tap import Recorder
 
 
 def first_of(value: Any) -> Any:
@@ -54,7 +54,7 @@ def with_first(value: Any, first: Any) -> Any:
 
 def watch_halves(recorder: Recorder, layer: Any, stack: ExitStack) -> None:
     """Watch both layers of a Bidirectional."""
-    for half in halves_of(layer):
+    for half in halves(layer):
         original, signature = as_keras_calls(half, half.call), inspect.signature(half.call)
         call = watched(recorder, half, original, signature, is_half=True)
         stack.enter_context(replaced(half, "call", call))
@@ -76,7 +76,7 @@ def watched(
         The layer is one direction of a Bidirectional: its own input and output are marked, those of the
         whole are another's.
     """
-    closed = is_closed(layer)
+    closed = is_closed(layer, recorder.training, recorder.request.activations)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(*args, **kwargs)
@@ -103,7 +103,7 @@ def watched(
     return as_a_call(call, signature)
 
 
-def _record_of(recorder: Recorder, layer: Any) -> Call | None:
+def _record_of(recorder: Recorder, layer: Any) -> SeenCall | None:
     """Find the call that a layer, or the half of one, is in; None within a loop, which is not watched."""
     if not recorder.current:
         return None
@@ -196,7 +196,7 @@ class _Direction:
     """One direction of one call, and the marks made for it."""
 
     recorder: Recorder
-    record: Call
+    record: SeenCall
     part: int
     inside: SeenInside
     is_half: bool

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow.python.autograph.core import ag_ctx
 from tensorflow.python.eager import context
 
-from .library import internal, is_a, is_layer
+from throughtime.adapters.keras.library import internal, is_a, is_layer
 
 # What a loss reads from a tensor besides its values: the mask, and the logits behind a softmax.
 _CARRIED = ("_keras_mask", "_keras_logits")

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from throughtime.adapters.attributes import replaced
 from throughtime.adapters.keras import logits
+from throughtime.adapters.keras.library import is_a, is_own, is_recurrent
 
 from . import internals
-from .library import is_a, is_own, is_recurrent
 
 if TYPE_CHECKING:
-    from .tap import Call, Recorder
+    from throughtime.adapters.keras.seen import SeenCall
+
+    from .tap import Recorder
 
 _WITH_LOGITS = ("softmax", "sigmoid")
 
@@ -40,6 +42,6 @@ def watched(recorder: Recorder, layer: Any, original: Callable[..., Any]) -> Cal
     return call
 
 
-def hand_on(recorder: Recorder, record: Call, output: Any, marked: Any) -> None:
+def hand_on(recorder: Recorder, record: SeenCall, output: Any, marked: Any) -> None:
     """Let the loss read marked logits of a layer's marked output, where it reads logits at all."""
     logits.hand_on(internals, recorder, record, output, marked)

@@ -13,12 +13,18 @@ import tensorflow as tf
 
 from throughtime._errors import LossError, ThroughTimeError
 from throughtime.adapters.attributes import replaced
+from throughtime.adapters.keras.library import (
+    belongs_to_a_graph,
+    internal,
+    is_a,
+    overrides,
+    package_of_object,
+)
 from throughtime.adapters.keras.reasons import of_no_loss
 from throughtime.adapters.keras.reductions import Labels, Reductions
 
 from .arrays import shape_of
 from .internals import compiled_loss, every_layer
-from .library import belongs_to_a_graph, internal, is_a, is_own, package_of_object
 
 
 class _Silent:
@@ -199,12 +205,6 @@ def _as_constructed(container: Any, losses: Any, weights: Any, names: Any) -> No
 
 def _no_metrics(container: Any) -> None:
     container._per_output_metrics = [None] * len(container._losses)
-
-
-def overrides(model: Any, method: str) -> bool:
-    """Whether the model's class has its own version of a method of keras.Model."""
-    function = getattr(type(model), method, None)
-    return function is not None and not is_own(function, model)
 
 
 def _is_of_keras(loss: Any) -> bool:

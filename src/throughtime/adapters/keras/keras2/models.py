@@ -9,12 +9,12 @@ import numpy as np
 
 from throughtime._errors import UnbuiltModelError, UnsupportedModelError
 from throughtime._record import Array
+from throughtime.adapters.keras.library import belongs_to_a_graph, is_a, is_layer
 
 from . import graph
 from .cell import inner_cells, is_built
 from .find import Found
 from .internals import every_layer, raw_variable
-from .library import belongs_to_a_graph, is_a, is_layer
 
 _BOOKKEEPING = ("stop_training", "_called", "built", "_is_compiled")
 

@@ -14,23 +14,24 @@ import tensorflow as tf
 from throughtime._budget import Budget
 from throughtime._errors import AmbiguousLayerError, LossError
 from throughtime._record import ModelRecord, Request
+from throughtime.adapters.keras import loss_scale
+from throughtime.adapters.keras.collect import Pass, records
 from throughtime.adapters.keras.coupling import couples
 from throughtime.adapters.keras.every_step import EveryStep
+from throughtime.adapters.keras.library import belongs_to_a_graph
 from throughtime.adapters.keras.reductions import Attempt, Labels, Trials
 from throughtime.adapters.keras.second_pass import SecondPass
 from throughtime.adapters.keras.seen import Result
 
-from . import dialect, eager, find, graph, loss_scale
+from . import dialect, eager, find, graph
 from .arrays import arrays, batch_size, check_sizes, first_sample, rows_of, shapes, with_copies
-from .collect import Pass, records
-from .library import belongs_to_a_graph
 from .loss import Loss
 from .models import check_model, needs_its_batch, plain_settings, weight_values
 from .own_cells import own_cell
 from .parts import Parts, why_whole
 from .program import Program, Traced, WithinSteps
 from .restore import untouched
-from .ways import halves_of
+from .ways import halves
 
 _KEPT_TRACES = 8  # a loop over many batch shapes must not pile up compiled programs
 
@@ -89,7 +90,19 @@ class Probe:
             within = trace.second(trace.program.calls, result)
             wanted = self._wanted(trace.program.has_loss)
             values = weight_values(self.model, self.found)
-        done = Pass(self.model, self.found, trace.program, result, wanted, values, within)
+        inside = bool(trace.program.in_a_loop)
+        why = " where it can be watched: it is called within a loop or branch of the graph" if inside else ""
+        done = Pass(
+            dialect,
+            self.model,
+            self.found,
+            trace.program,
+            result,
+            wanted,
+            within,
+            lambda variable: values[id(variable)],
+            why,
+        )
         record = records(done, reduced)
         if budget.part == budget.samples or reduced is None:
             return record
@@ -133,7 +146,7 @@ class Probe:
         def run(scale: Any) -> Result:
             return trace.run((*data, scale))
 
-        return loss_scale.run_scaled(run) if trace.is_scaled else run(None)
+        return loss_scale.run_scaled(dialect, run) if trace.is_scaled else run(None)
 
     def _expects_loss(self, data: Any) -> bool:
         """Whether there are labels, or a loss of the model's own that may need none."""
@@ -147,7 +160,7 @@ class Probe:
 
     def _trace(self, data: Any, has_loss: bool, budget: Budget) -> _Trace:
         identity = self.loss.identity
-        own = tuple(own_cell(half) for entry in self.found for half in halves_of(entry.watched))
+        own = tuple(own_cell(half) for entry in self.found for half in halves(entry.watched))
         key = shapes(data), has_loss, id(identity), own, plain_settings(self.model)
         if key not in self._traces:
             self._traces[key] = self._new_trace(data, has_loss, budget)
@@ -163,12 +176,10 @@ class Probe:
         at_once = bool(getattr(self.model, "run_eagerly", False))
         program = Program(self.model, self.found, self.loss, request, has_loss=has_loss, at_once=at_once)
         program.budget = budget
-        is_scaled = has_loss and loss_scale.is_needed(self.model)
+        is_scaled = has_loss and loss_scale.is_needed(dialect, self.model)
         inputs = (*data, np.float32(1.0) if is_scaled else None)
         run = self._tracer(any_batch=not needs_its_batch(self.model))(program, inputs)
-        second = SecondPass(
-            dialect, self._traced_within, request, loss_scale.run_scaled if is_scaled else None
-        )
+        second = SecondPass(dialect, self._traced_within, request, is_scaled)
         return _Trace(program, run, second, is_scaled, self.loss.identity)
 
     def _traced_within(self, every_step: EveryStep, inputs: Any, has_loss: bool) -> Traced:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import tensorflow as tf
@@ -15,14 +16,16 @@ from throughtime._record import Request
 from throughtime.adapters.keras.every_step import EveryStep
 from throughtime.adapters.keras.meter import Meter
 from throughtime.adapters.keras.reductions import Labels, Reductions
-from throughtime.adapters.keras.seen import Result
+from throughtime.adapters.keras.seen import Result, SeenCall
+from throughtime.adapters.keras.size import need
 from throughtime.adapters.keras.wanted import watched
 
+from . import dialect
 from .find import Found
 from .internals import autograph_enabled
 from .loss import Loss
-from .size import need
-from .tap import Call, Mark, Recorder
+from .tap import Mark, Recorder
+from .variables import numbers_of
 
 # Arrays of a batch -> Result.
 Traced = Callable[[Any], Result]
@@ -33,11 +36,11 @@ class Computation(Protocol):
 
     Attributes
     ----------
-    differentiated : list of variables
-        Whose gradients are wanted, as `variable.<position>`.
+    differentiated : dict of int to variable
+        Whose gradients are wanted, as `variable.<number>`.
     """
 
-    differentiated: list[Any]
+    differentiated: dict[int, Any]
 
     @property
     def model(self) -> Any:
@@ -57,7 +60,7 @@ class Program:
     ----------
     has_loss : bool
         The pass evaluates the loss; `request` asks for no gradients where it does not.
-    calls : list of Call
+    calls : list of SeenCall
         In call order; known after a pass.
     in_a_loop : set of int
         Layers that were called within a loop or branch of the user's, and not watched there.
@@ -87,7 +90,7 @@ class Program:
         self.loss = loss
         self.has_loss = has_loss
         self.training = request.training
-        self.calls: list[Call] = []
+        self.calls: list[SeenCall] = []
         self.in_a_loop: set[int] = set()
         self.reductions = Reductions(None, is_certain=False)
         self.adds_losses = False
@@ -100,7 +103,7 @@ class Program:
         self._structure: Any = None
         weights = [weight for entry in found for weight in entry.watched.weights]
         is_wanted = has_loss and "weight_gradients" in request.quantities
-        self.differentiated = list({id(w): w for w in weights if is_wanted and w.dtype.is_floating}.values())
+        self.differentiated = numbered(model, [w for w in weights if is_wanted and w.dtype.is_floating])
 
     def __call__(self, inputs: Any, mark: Mark) -> tuple[Any, dict[str, Any]]:
         """Run the pass.
@@ -136,7 +139,9 @@ class Program:
     def _recorder(self, mark: Mark) -> Recorder:
         assert self.budget is not None
         is_repeated = self.has_loss and self.budget.part > 1  # to see whether samples are coupled
-        meter = Meter(self.budget, self.request, need, is_repeated=is_repeated, at_once=self._at_once)
+        meter = Meter(
+            self.budget, self.request, partial(need, dialect), is_repeated=is_repeated, at_once=self._at_once
+        )
         quantities = self.request.quantities
         # Kinds of tensors to mark and keep, for the quantities asked for.
         kinds = watched(quantities, has_loss=self.has_loss) | quantities & _KEPT
@@ -155,12 +160,18 @@ class WithinSteps:
     def __init__(self, model: Any, every_step: EveryStep) -> None:
         self.model = model
         self._every_step = every_step
-        self.differentiated = every_step.weights()
+        self.differentiated = numbered(model, every_step.weights())
 
     def __call__(self, inputs: Any, mark: Mark) -> tuple[Any, dict[str, Any]]:
         """Run every step, see `EveryStep`."""
         with autograph_enabled():
             return self._every_step(inputs, mark)
+
+
+def numbered(model: Any, variables: Sequence[Any]) -> dict[int, Any]:
+    """Give variables the numbers that they have in every pass of the model."""
+    numbers = numbers_of(model)
+    return {numbers[id(variable)]: variable for variable in variables}
 
 
 def called(model: Any, x: Any, training: bool) -> Any:

@@ -11,12 +11,12 @@ import tensorflow as tf
 
 from throughtime._errors import LossError, ThroughTimeError
 from throughtime._record import Array
+from throughtime.adapters.keras.library import belongs_to_a_graph
 from throughtime.adapters.keras.reductions import Labels
 
 from . import eager, graph
 from .arrays import arrays, batch_size, check_sizes, rows_of, shapes
 from .internals import autograph_enabled
-from .library import belongs_to_a_graph
 from .loss import Loss
 from .models import check_model, plain_settings
 from .program import Traced, called
@@ -38,7 +38,7 @@ class Alone:
         self._model = weakref.ref(model)
         self._passed = passed
         self._training = training
-        self.differentiated: list[Any] = []
+        self.differentiated: dict[int, Any] = {}
 
     @property
     def model(self) -> Any:

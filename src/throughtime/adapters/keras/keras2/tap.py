@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from math import prod
 from typing import Any, NamedTuple
 
@@ -18,14 +17,14 @@ import tensorflow as tf
 
 from throughtime._record import Request
 from throughtime.adapters.attributes import replaced
+from throughtime.adapters.keras.library import is_a, is_recurrent
 from throughtime.adapters.keras.meter import Meter
-from throughtime.adapters.keras.seen import SeenInside
+from throughtime.adapters.keras.seen import SeenCall
 
 from . import inside, logits, ways
 from .arrays import is_float, shape_of
 from .find import Found
 from .internals import as_a_call, as_keras_calls, carry, every_layer, runs_in_a_loop
-from .library import is_a, is_recurrent
 
 Mark = Callable[[str, Any], Any]
 
@@ -35,38 +34,6 @@ class Sized(NamedTuple):
 
     shape: tuple[Any, ...]
     dtype: Any
-
-
-@dataclass
-class Call:
-    """What is known of one call of one watched layer, without its tensors.
-
-    Attributes
-    ----------
-    index, number : int
-        Which layer, and which of its calls, from 1.
-    outer_steps : int
-        How many samples a TimeDistributed made of each of its own; 0 where there is none around the layer.
-    outputs : int
-        How many tensors others see of what it returned.
-    not_inside : str
-        Why this call was not looked into.
-    """
-
-    index: int
-    number: int
-    outer_steps: int = 0
-    outputs: int = 0
-    output_dtype: str = ""
-    input_dtype: str = ""
-    has_mask: bool = False
-    logits: tuple[str, ...] = ()
-    not_inside: str = ""
-    inside: list[SeenInside] = field(default_factory=list)
-
-    def key(self, name: str, part: int = 0) -> str:
-        """Name one tensor of this call among all that a pass returns."""
-        return f"{self.index}.{self.number}.{name}.{part}"
 
 
 class Recorder:
@@ -105,8 +72,8 @@ class Recorder:
         self.flows_back = False
         self._differentiates = "weights" in wanted or "weight_gradients" in request.quantities
         self._samples = samples
-        self.calls: list[Call] = []
-        self.current: list[Call] = []
+        self.calls: list[SeenCall] = []
+        self.current: list[SeenCall] = []
         self.tensors: dict[str, Any] = {}
         self.in_a_loop: set[int] = set()
         self.outer_steps: list[int] = []
@@ -134,7 +101,7 @@ class Recorder:
     def _running_along(self, model: Any) -> list[Any]:
         """Recurrent layers that nothing is asked of; they take memory as well."""
         recurrent = [layer for layer in every_layer(model) if is_recurrent(layer)]
-        halves = [half for layer in recurrent for half in ways.halves_of(layer) if half is not layer]
+        halves = [half for layer in recurrent for half in ways.halves(layer) if half is not layer]
         others = {id(layer) for layer in [*halves, *(entry.watched for entry in self.found)]}
         return [layer for layer in recurrent if id(layer) not in others]
 
@@ -188,7 +155,8 @@ class Recorder:
             if runs_in_a_loop(self._graph):
                 self.in_a_loop.add(index)
                 return original(*args, **kwargs)
-            record = Call(index, sum(call.index == index for call in self.calls) + 1)
+            number = sum(call.index == index for call in self.calls) + 1
+            record = SeenCall(index, number, group=number)
             record.outer_steps = prod(self.outer_steps) if self.outer_steps else 0
             bound = signature.bind(*args, **kwargs)
             first = next(iter(bound.arguments), "")
@@ -222,7 +190,7 @@ class Recorder:
         self.tensors[key] = tensor
         return key
 
-    def _recurrent_input(self, record: Call, value: Any, mask: Any) -> Any:
+    def _recurrent_input(self, record: SeenCall, value: Any, mask: Any) -> Any:
         """Mark the sequence among what a recurrent layer is given, and keep it with its mask."""
         if mask is not None and "valid" in self.wanted:
             self.keep(record.key("mask"), mask)
@@ -233,7 +201,7 @@ class Recorder:
             self.keep(record.key("input"), marked)
         return inside.with_first(value, marked)
 
-    def _marked_result(self, record: Call, entry: Found, result: Any) -> Any:
+    def _marked_result(self, record: SeenCall, entry: Found, result: Any) -> Any:
         """Mark the outputs that others see; states that the layer returns beside them pass through."""
         several = isinstance(result, (list, tuple))
         parts = list(result) if several else [result]
@@ -246,7 +214,7 @@ class Recorder:
                     self.meter.add_output(measured, is_watched=True, flows_back=self.flows_back)
         return _packed(result, parts) if several else parts[0]
 
-    def _marked_output(self, record: Call, part: int, output: Any) -> Any:
+    def _marked_output(self, record: SeenCall, part: int, output: Any) -> Any:
         marked = self.marked("outputs", record.key("output", part), output)
         logits.hand_on(self, record, output, marked)
         record.outputs = part + 1

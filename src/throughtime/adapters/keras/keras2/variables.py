@@ -33,6 +33,11 @@ def all_variables(model: Any) -> list[Any]:
     return list({id(variable): variable for variable in held}.values())
 
 
+def numbers_of(model: Any) -> dict[int, int]:
+    """Give each variable its place among all, by its identity."""
+    return {id(variable): index for index, variable in enumerate(all_variables(model))}
+
+
 def _states(layer: Any) -> list[Any]:
     states = tf.nest.flatten(getattr(layer, "states", None) if hasattr(layer, "_states") else None)
     return [state for state in states if isinstance(state, tf.Variable)]

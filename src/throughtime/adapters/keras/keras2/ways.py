@@ -7,14 +7,15 @@ from typing import Any
 
 import tensorflow as tf
 
-from .library import is_a, is_own, is_recurrent
+from throughtime.adapters.keras.library import is_a, is_own, is_recurrent
+
 from .own_cells import check_own_cell, own_cell
 
 # The same names in Keras 2 and in Keras 3 for functions with other slopes.
 _OTHER_SLOPES = ("hard_sigmoid",)
 
 
-def halves_of(layer: Any) -> tuple[Any, ...]:
+def halves(layer: Any) -> tuple[Any, ...]:
     """Return both layers of a Bidirectional, else the layer itself."""
     if is_a(layer, "Bidirectional"):
         return layer.forward_layer, layer.backward_layer
@@ -44,7 +45,7 @@ def why_not(layer: Any, training: bool) -> str:
     return next((reason for reason, holds in reasons.items() if holds), "")
 
 
-def is_closed(layer: Any) -> bool:
+def is_closed(layer: Any, training: bool, activations: frozenset[str]) -> bool:
     """Whether the layer keeps its kernel and a registered cell solves it; the loop shows every other."""
     return own_cell(layer) is not None
 

@@ -8,7 +8,10 @@ from typing import Any
 import keras
 from keras import ops, tree
 
-from . import weights
+from throughtime._record import Array, Attribute
+from throughtime.adapters.keras.library import overrides
+
+from .arrays import numpy
 from .backend import module
 from .cell import (
     NO_DROPOUT,
@@ -21,26 +24,45 @@ from .cell import (
     step,
     with_dropout_masks,
 )
-from .internals import repeats_first_state, zeroes_masked_output
+from .internals import every_layer, repeats_first_state, zeroes_masked_output
+from .own_cells import own_cell
+from .variables import numbers_of
+from .ways import activation_name, halves, is_closed, why_not
 
 __all__ = [
     "NO_DROPOUT",
     "activation_name",
+    "backend_name",
+    "compute_dtype",
     "dtype_of",
+    "evaluated",
+    "every_layer",
     "gate_names",
+    "halves",
     "inner_cells",
+    "is_closed",
     "is_float",
+    "loss_scale_of",
+    "numbers_of",
+    "numpy",
+    "of_framework",
+    "of_training",
     "ops",
+    "own_cell",
+    "path_of",
     "plain_step",
     "recurrent_masks",
+    "regularised",
     "repeats_first_state",
     "scan",
     "shape_of",
+    "sizes_of_states",
     "standard_kind",
     "state_names",
     "step",
+    "tensor",
     "tree",
-    "weights_of_cell",
+    "why_not",
     "with_dropout_masks",
     "zeroes_masked_output",
 ]
@@ -56,7 +78,7 @@ def dtype_of(tensor: Any) -> str:
     return str(keras.backend.standardize_dtype(tensor.dtype))
 
 
-def shape_of(tensor: Any) -> tuple[int | None, ...]:
+def shape_of(tensor: Any) -> tuple[Any, ...]:
     """Return a tensor's shape."""
     return tuple(tensor.shape)
 
@@ -66,13 +88,60 @@ def scan(layer: Any, step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, se
     return module().scan(step, carry, sequences)
 
 
-def activation_name(cell: Any, function: Any) -> str:
-    """Name an activation as Keras does; another function of the same name is not that activation."""
-    name = getattr(function, "__name__", type(function).__name__)
-    known = getattr(keras.activations, name, None)
-    return str(name) if function is known else f"{name} of one's own"
+def compute_dtype(layer: Any) -> str:
+    """Name the precision a layer computes in: JAX takes float64 for float32 unless told otherwise."""
+    return dtype_of(ops.zeros((), layer.compute_dtype))
 
 
-def weights_of_cell(cell: Any, values: Callable[[Any], Any], suffix: str = "") -> dict[str, Any]:
-    """Read the weights of a cell, or what belongs to each of them, by name."""
-    return weights.of_cell(cell, values, suffix)
+def tensor(array: Array) -> Any:
+    """Bring an array to what a pass is given."""
+    return ops.convert_to_tensor(array)
+
+
+def path_of(variable: Any) -> str:
+    """Name a variable with its scopes, parted by slashes."""
+    return str(variable.path)
+
+
+def evaluated(function: Any, array: Array) -> Array:
+    """Apply a regulariser to an array."""
+    return numpy(function(tensor(array)))
+
+
+def of_framework(model: Any) -> dict[str, Attribute]:
+    """Name Keras, its version and its backend."""
+    return {
+        "framework": "keras",
+        "framework_version": keras.__version__,
+        "backend": keras.backend.backend(),
+    }
+
+
+def of_training(model: Any, *, with_loss: bool) -> dict[str, Attribute]:
+    """Name what the pass does otherwise than a training step."""
+    if not with_loss or not overrides(model, "train_step"):
+        return {}
+    return {"train_step": "the model's own train_step was not run: the loss is that of compute_loss"}
+
+
+def regularised(model: Any) -> list[str]:
+    """Name the weights that are regularised."""
+    return sorted({each.path for each in model.trainable_variables if each.regularizer is not None})
+
+
+def loss_scale_of(model: Any) -> float:
+    """Return the factor by which the model's optimizer scales its loss, 1 without."""
+    optimizer = getattr(model, "optimizer", None)
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return float(optimizer.dynamic_scale) if optimizer.built else float(optimizer.initial_scale)
+    return float(getattr(optimizer, "loss_scale_factor", None) or 1.0)
+
+
+def backend_name() -> str:
+    """Name the framework that computes."""
+    return str(keras.backend.backend())
+
+
+def sizes_of_states(cell: Any) -> list[Any]:
+    """Return the size of each state, a number or a shape."""
+    return list(cell.state_size) if isinstance(cell.state_size, (list, tuple)) else [cell.state_size]

@@ -51,6 +51,11 @@ class Found:
         return self.outer if self.outer is not None and self.outer.layer is self.layer else self.layer
 
     @property
+    def watched(self) -> Any:
+        """What is captured."""
+        return self.layer
+
+    @property
     def is_recurrent(self) -> bool:
         """Whether its leaf shows something that flows through time."""
         return is_recurrent(self.layer)

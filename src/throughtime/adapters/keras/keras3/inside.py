@@ -20,14 +20,13 @@ from throughtime.adapters.attributes import replaced
 from throughtime.adapters.keras.loop import Loop
 
 from . import dialect
-from .cell import dropout_masks, inner_cells, standard_kind
+from .cell import dropout_masks, inner_cells
 from .internals import draws_at_each_step
-from .own_cells import check_own_cell, own_cell
+from .own_cells import own_cell
+from .ways import is_closed
 
 if TYPE_CHECKING:
     from .tap import Call, Recorder
-
-_CLOSED = ("lstm", "gru", "simple_rnn")
 
 
 @dataclass
@@ -48,46 +47,6 @@ class Inside:
     handed_on: list[str] = field(default_factory=list)
     error: Any = None
     draws: bool = False
-
-
-def halves(layer: Any) -> tuple[Any, ...]:
-    """Return both layers of a Bidirectional, else the layer itself."""
-    if isinstance(layer, keras.layers.Bidirectional):
-        return layer.forward_layer, layer.backward_layer
-    return (layer,)
-
-
-def why_not(layer: Any, training: bool) -> str:
-    """Return the reason for which a layer cannot be looked into, empty if it can."""
-    if isinstance(layer, keras.layers.Bidirectional):
-        return why_not(layer.forward_layer, training) or why_not(layer.backward_layer, training)
-    if not isinstance(layer, keras.layers.RNN):
-        return "only recurrent layers have an inside"
-    own = own_cell(layer)
-    if own is not None:
-        check_own_cell(own, layer)
-    for method in ("call", "inner_loop"):
-        if not getattr(type(layer), method).__module__.startswith("keras."):
-            return (
-                f"{type(layer).__name__} overrides {method}, so that its loop over time is not known; move "
-                "what it does into the cell or into a layer beside it"
-            )
-    return ""
-
-
-def is_closed(layer: Any, training: bool, activations: frozenset[str]) -> bool:
-    """Whether the layer keeps its kernel and `cells` solves it: quicker where the loop is Python's."""
-    cell = layer.cell
-    if training and any(getattr(cell, name, None) for name in ("dropout", "recurrent_dropout")):
-        return False
-    if own_cell(layer) is not None:
-        return True
-    if keras.backend.backend() != "torch":
-        return False
-    if standard_kind(cell) not in _CLOSED:
-        return False
-    functions = [getattr(cell, name, None) for name in ("activation", "recurrent_activation")]
-    return all(dialect.activation_name(cell, each) in activations for each in functions if each is not None)
 
 
 def watch_halves(recorder: Recorder, layer: Any, stack: ExitStack) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from throughtime._errors import LossError, ThroughTimeError
+from throughtime.adapters.keras.library import overrides
 from throughtime.adapters.keras.reasons import of_no_loss
 from throughtime.adapters.keras.reductions import Labels, Reductions
 
@@ -30,11 +31,6 @@ def check_loss(model: Any, loss: Any) -> None:
         raise LossError(
             f"loss= takes a function (y_true, y_pred), a Keras loss or a name, not {type(loss).__name__}."
         )
-
-
-def overrides(model: Any, method: str) -> bool:
-    """Whether the model's class has its own version of a method of keras.Model."""
-    return getattr(type(model), method, None) is not getattr(keras.Model, method, None)
 
 
 def may_do_without_labels(model: Any, loss: Any) -> bool:

@@ -19,21 +19,22 @@ from throughtime._budget import Budget
 from throughtime._errors import AmbiguousLayerError, LossError
 from throughtime._random_states import random_states_restored
 from throughtime._record import ModelRecord, Request
+from throughtime.adapters.keras import loss_scale
+from throughtime.adapters.keras.collect import Pass, records
 from throughtime.adapters.keras.coupling import couples
 from throughtime.adapters.keras.every_step import EveryStep
 from throughtime.adapters.keras.reductions import Attempt, Labels, Trials
 from throughtime.adapters.keras.second_pass import SecondPass
 from throughtime.adapters.keras.seen import Result
 
-from . import dialect, find, loss_scale
+from . import dialect, find
 from .backend import module
-from .collect import Pass, records
 from .internals import compiled_loss, synchronise
 from .loss import check_loss, data_loss, has_data_loss, may_do_without_labels
 from .models import check_model, execution, plain_settings
 from .own_cells import own_cells
 from .parts import Parts, why_whole
-from .program import Program, Traced, WithinSteps, all_variables, positions_of, weakly
+from .program import Program, Traced, WithinSteps, weakly
 from .restore import untouched
 from .tensors import (
     batch_size,
@@ -47,6 +48,7 @@ from .tensors import (
     tensors,
     with_copies,
 )
+from .variables import all_variables, numbers_of
 
 _KEPT_TRACES = 8  # per model; a loop over many batch shapes must not pile up compiled programs
 
@@ -115,7 +117,9 @@ class Probe:
             reduced = self._how_reduced(trace, result, data)
             within = trace.second(trace.program.calls, result)
         wanted = self._wanted(trace.program.has_loss)
-        done = Pass(self.model, self.found, trace.program, result, wanted, within)
+        done = Pass(
+            dialect, self.model, self.found, trace.program, result, wanted, within, lambda each: each.value
+        )
         record = records(done, reduced)
         if budget.part == budget.samples or reduced is None:
             return record
@@ -156,7 +160,7 @@ class Probe:
             with random_states_restored():  # torch draws dropout from its global generator, pass by pass
                 return trace.run(values, (*data, scale))
 
-        return loss_scale.run_scaled(run) if trace.is_scaled else run(None)
+        return loss_scale.run_scaled(dialect, run) if trace.is_scaled else run(None)
 
     def expect_one_layer(self) -> None:
         """Refuse several layers where one is meant."""
@@ -223,16 +227,15 @@ class Probe:
         program.budget = budget
         variables = all_variables(self.model)
         if "weight_gradients" in wanted:
-            positions = positions_of(self.model)
+            positions = numbers_of(self.model)
             weights = [weight for entry in self.found for weight in entry.layer.weights]
             chosen = {positions[id(w)] for w in weights if keras.backend.is_float_dtype(w.dtype)}
             program.differentiated = sorted(chosen)
         values = [module().value_of(variable) for variable in variables]
         trace = self._tracer()
-        is_scaled = has_loss and loss_scale.is_needed(self.model)
+        is_scaled = has_loss and loss_scale.is_needed(dialect, self.model)
         inputs = (*data, keras.ops.ones((), "float32") if is_scaled else None)
-        scaled = loss_scale.run_scaled if is_scaled else None
-        second = SecondPass(dialect, self._traced_within(), program.request, scaled)
+        second = SecondPass(dialect, self._traced_within(), program.request, is_scaled)
         return _Trace(
             program, trace(program, values, inputs), weakly(self._loss_identity()), second, is_scaled
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -17,39 +17,21 @@ from throughtime._record import Request
 from throughtime.adapters.keras.every_step import EveryStep
 from throughtime.adapters.keras.meter import Meter
 from throughtime.adapters.keras.reductions import Labels, Reductions
-from throughtime.adapters.keras.seen import Result, SeenInside
+from throughtime.adapters.keras.seen import Result, SeenCall, SeenInside
+from throughtime.adapters.keras.size import need
 from throughtime.adapters.keras.wanted import watched
 
+from . import dialect
 from .find import Found
-from .internals import every_layer, keras_mask
+from .internals import keras_mask
 from .kept import dropout_keys, inside_tensors, kept, output_of_loop
 from .loss import adds_losses, reductions, total
-from .size import need
-from .tap import Call, Mark, Recorder, key
+from .tap import Call, Mark, Recorder
+from .variables import all_variables, numbers_of
 
 VALID_STEPS = "valid_steps"  # among the tensors of a Result
 
 Traced = Callable[[Sequence[Any], Any], Result]
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What is known of one call without its tensors; outlives the trace."""
-
-    index: int
-    number: int
-    group: int
-    outputs: int
-    output_dtype: str
-    input_dtype: str
-    input_shape: tuple[int, ...]
-    has_mask: bool
-    logits: tuple[str, ...] = ()
-    inside: tuple[SeenInside, ...] = ()
-
-    def key(self, name: str, part: int = 0) -> str:
-        """Name one tensor of this call among all that a pass returns."""
-        return key(self.index, self.number, name, part)
 
 
 def weakly(thing: Any) -> Callable[[], Any]:
@@ -58,18 +40,6 @@ def weakly(thing: Any) -> Callable[[], Any]:
         return weakref.ref(thing)
     except TypeError:  # None, a string, or an object that cannot be referred to weakly
         return lambda: thing
-
-
-def all_variables(model: Any) -> list[Any]:
-    """Return everything a pass may read or write: weights, seeds, statistics, states of stateful layers."""
-    states = [
-        state
-        for layer in every_layer(model)
-        if isinstance(layer, keras.layers.RNN)
-        for state in keras.tree.flatten(layer.states)
-        if isinstance(state, keras.Variable)
-    ]
-    return list({id(variable): variable for variable in [*model.variables, *states]}.values())
 
 
 class Program:
@@ -81,8 +51,8 @@ class Program:
     ----------
     differentiated : list of int
         Positions in `all_variables(model)` whose gradients are wanted.
-    calls : list of Seen
-        `Seen` for each call, in call order; known after a pass.
+    calls : list of SeenCall
+        For each call, in call order; known after a pass.
     reductions : Reductions
         How the loss reduces samples; known after a pass with a loss.
     adds_losses : bool
@@ -114,7 +84,7 @@ class Program:
         self.request = request
         self.has_loss = has_loss
         self.differentiated: list[int] = []
-        self.calls: list[Seen] = []
+        self.calls: list[SeenCall] = []
         self.reductions = Reductions(None, is_certain=False)
         self.adds_losses = False
         self.budget: Budget | None = None
@@ -156,7 +126,9 @@ class Program:
     def _recorder(self, found: Sequence[Found], mark: Mark, scope: Any) -> Recorder:
         assert self.budget is not None
         is_repeated = self.has_loss and self.budget.part > 1  # to see whether samples are coupled
-        meter = Meter(self.budget, self.request, need, is_repeated=is_repeated, at_once=self._at_once)
+        meter = Meter(
+            self.budget, self.request, partial(need, dialect), is_repeated=is_repeated, at_once=self._at_once
+        )
         kinds = watched(self.request.quantities, has_loss=self.has_loss)
         return Recorder(found, mark, kinds, scope, self.request, meter)
 
@@ -193,9 +165,9 @@ class Program:
         return {VALID_STEPS: keras.ops.sum(keras.ops.cast(masks[0], "float32"))}
 
 
-def _seen(call: Call, quantities: frozenset[str]) -> Seen:
+def _seen(call: Call, quantities: frozenset[str]) -> SeenCall:
     known = hasattr(call.input, "dtype")
-    return Seen(
+    return SeenCall(
         index=call.index,
         number=call.number,
         group=call.group,
@@ -205,7 +177,7 @@ def _seen(call: Call, quantities: frozenset[str]) -> Seen:
         input_shape=tuple(call.input.shape) if known else (),
         has_mask=call.mask is not None,
         logits=call.logits,
-        inside=tuple(
+        inside=[
             SeenInside(
                 weakref.ref(direction.layer),
                 direction.sequence is not None,
@@ -219,7 +191,7 @@ def _seen(call: Call, quantities: frozenset[str]) -> Seen:
                 direction.draws,
             )
             for part, direction in enumerate(call.inside)
-        ),
+        ],
     )
 
 
@@ -228,8 +200,8 @@ class WithinSteps:
 
     def __init__(self, model: Any, every_step: EveryStep, *, has_loss: bool) -> None:
         self._model, self._every_step = weakref.ref(model), every_step
-        positions = positions_of(model)
-        self.differentiated = sorted(positions[id(weight)] for weight in every_step.weights())
+        numbers = numbers_of(model)
+        self.differentiated = sorted(numbers[id(weight)] for weight in every_step.weights())
         self.has_loss = has_loss
 
     def __call__(self, values: Sequence[Any], inputs: Any, mark: Mark) -> tuple[Any, dict[str, Any]]:
@@ -237,11 +209,6 @@ class WithinSteps:
         mapping = list(zip(all_variables(self._model()), values, strict=True))
         with keras.StatelessScope(mapping, initialize_variables=False):
             return self._every_step(inputs, mark)
-
-
-def positions_of(model: Any) -> dict[int, int]:
-    """Place of each variable among all, by its identity."""
-    return {id(variable): index for index, variable in enumerate(all_variables(model))}
 
 
 def called(model: Any, x: Any, training: bool) -> Any:

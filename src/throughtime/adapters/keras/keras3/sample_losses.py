@@ -31,9 +31,10 @@ from .internals import (
 )
 from .loss import check_loss, data_loss, has_data_loss, reductions
 from .models import check_model, execution, plain_settings
-from .program import Traced, all_variables, called
+from .program import Traced, called
 from .restore import untouched
 from .tensors import batch_size, check_sizes, ragged_told, rows_of, shape_and_dtype, tensors
+from .variables import all_variables
 
 _KEPT_TRACES = 8
 _AGREES = 1e-3  # relative, between two ways to evaluate one loss: half precision rounds both

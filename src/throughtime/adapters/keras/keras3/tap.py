@@ -19,8 +19,9 @@ import keras
 from throughtime._record import Request
 from throughtime.adapters.attributes import replaced
 from throughtime.adapters.keras.meter import Meter
+from throughtime.adapters.keras.seen import key
 
-from . import inside, logits
+from . import inside, logits, ways
 from .find import Found, is_recurrent
 from .internals import carry, every_layer
 
@@ -46,11 +47,6 @@ class Call:
     def key(self, name: str, part: int = 0) -> str:
         """Name one tensor of this call among all that a pass returns."""
         return key(self.index, self.number, name, part)
-
-
-def key(index: int, number: int, name: str, part: int = 0) -> str:
-    """Name a tensor: which layer, which of its calls, what, and which of several."""
-    return f"{index}.{number}.{name}.{part}"
 
 
 class Recorder:
@@ -95,7 +91,7 @@ class Recorder:
         """Wrap the layers' calls for the duration of the block."""
         with ExitStack() as stack:
             for index, entry in enumerate(self.found):
-                looks_inside = "inside" in self.wanted and not inside.why_not(
+                looks_inside = "inside" in self.wanted and not ways.why_not(
                     entry.layer, self.request.training
                 )
                 if looks_inside and isinstance(entry.layer, keras.layers.Bidirectional):
@@ -114,7 +110,7 @@ class Recorder:
     def _running_along(self, model: Any) -> list[Any]:
         """Recurrent layers that nothing is asked of; they take memory as well."""
         recurrent = [layer for layer in every_layer(model) if is_recurrent(layer)]
-        inner = [half for layer in recurrent for half in inside.halves(layer) if half is not layer]
+        inner = [half for layer in recurrent for half in ways.halves(layer) if half is not layer]
         others = {id(layer) for layer in [*inner, *(entry.layer for entry in self.found)]}
         return [layer for layer in recurrent if id(layer) not in others]
 

@@ -5,50 +5,66 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
-import keras
 import numpy as np
 
 from throughtime._errors import LayerNotFoundError
-from throughtime._record import (
-    Array,
-    DirectionRecord,
-    LayerRecord,
-    ModelRecord,
-    Request,
-    SolvedRecord,
-)
-from throughtime.adapters.keras import reasons
-from throughtime.adapters.keras.alignment import returns_reversed
-from throughtime.adapters.keras.cell_weights import Readers, Values
-from throughtime.adapters.keras.seen import Result
-from throughtime.adapters.keras.solved import Direction, solved_records
+from throughtime._record import Array, DirectionRecord, LayerRecord, ModelRecord, Request, SolvedRecord
 from throughtime.adapters.needs import INSIDE
 
-from . import dialect, loss_scale, settings, weights
-from .arrays import numpy
+from . import leaf_parts, loss_scale, reasons, settings, weights
+from .alignment import returns_reversed
 from .attributes import of_capture
+from .cell_weights import Readers, Values
 from .collect_closed import closed_direction
-from .find import Found
-from .inside import halves, why_not
-from .leaf_parts import READING
-from .program import Program, Seen, positions_of
+from .dialect import Dialect
+from .library import is_a
+from .seen import Result, SeenCall
+from .solved import Direction, solved_records
 from .time_distributed import joined_over_outer_steps
+
+
+class Program(Protocol):
+    """The pass that has run."""
+
+    request: Request
+    has_loss: bool
+    adds_losses: bool
+    calls: list[SeenCall]
 
 
 @dataclass(frozen=True)
 class Pass:
-    """A finished pass: what ran, what came back, what was asked for."""
+    """A finished pass: what ran, what came back, what was asked for.
 
+    Attributes
+    ----------
+    keras : Dialect
+    model : the model
+    found : sequence of Found
+    program : Program
+    result : Result
+    wanted : frozenset of str
+        Quantities.
+    within : mapping
+        What lies within the steps, by the position of the call and the direction.
+    values : callable
+        Gives the value of a variable as the framework has it.
+    not_called : str
+        Why a layer may not have been seen, for an error.
+    """
+
+    keras: Dialect
     model: Any
-    found: Sequence[Found]
+    found: Sequence[Any]
     program: Program
     result: Result
     wanted: frozenset[str]
     within: Mapping[tuple[int, int], Result]
+    values: Callable[[Any], Any]
+    not_called: str = ""
     _arrays: dict[str, Array] = field(default_factory=dict)
-    keras = dialect
 
     @property
     def request(self) -> Request:
@@ -56,35 +72,35 @@ class Pass:
         return self.program.request
 
     @cached_property
-    def _positions(self) -> dict[int, int]:
-        return positions_of(self.model)
+    def _numbers(self) -> dict[int, int]:
+        return self.keras.numbers_of(self.model)
 
-    def position(self, layer: Any, variable: Any) -> int:
-        """Return the place of a variable among all."""
-        return self._positions[id(variable)]
+    def number(self, variable: Any) -> int:
+        """Return the number by which every pass knows a variable."""
+        return self._numbers.get(id(variable), -1)
 
     def array(self, tensor: Any) -> Array:
         """Bring a tensor to NumPy."""
-        return numpy(tensor)
+        return self.keras.numpy(tensor)
 
     def tensor(self, key: str, *, copy: bool = False) -> Array:
         """Bring one tensor to NumPy, once."""
         if key not in self._arrays:
-            self._arrays[key] = numpy(self.result.tensors[key], copy=copy)
+            self._arrays[key] = self.keras.numpy(self.result.tensors[key], copy=copy)
         return self._arrays[key]
 
     def gradient(self, key: str) -> Array | None:
         """Bring the gradient of one tensor to NumPy, once; None where there is none."""
         name, tensor = f"gradient.{key}", self.result.gradients.get(key)
         if tensor is not None and name not in self._arrays:
-            self._arrays[name] = numpy(tensor)
+            self._arrays[name] = self.keras.numpy(tensor)
         return self._arrays.get(name)
 
     def value(self, variable: Any) -> Array:
         """Bring a weight to NumPy, once; a copy, since torch's arrays share memory with what trains."""
         name = f"value.{id(variable)}"
         if name not in self._arrays:
-            self._arrays[name] = numpy(variable.value, copy=True)
+            self._arrays[name] = self.keras.numpy(self.values(variable), copy=True)
         return self._arrays[name]
 
 
@@ -99,13 +115,15 @@ def records(done: Pass, reduced: tuple[float, str] | None) -> ModelRecord:
     called = {seen.index for seen in done.program.calls}
     absent = [entry.path for index, entry in enumerate(done.found) if index not in called]
     if not called:
-        raise LayerNotFoundError(f"The model did not call {', '.join(absent)} on this batch.")
+        raise LayerNotFoundError(
+            f"The model did not call {', '.join(absent)} on this batch{done.not_called}."
+        )
     layers = tuple(leaf for group in _groups(done) for leaf in _of_group(done, group))
     loss = done.result.tensors.get("loss")
     return ModelRecord(
         layers=layers,
         attributes=of_capture(done, reduced, called=_called(done), absent=absent),
-        loss=None if loss is None else float(numpy(loss)),
+        loss=None if loss is None else float(done.array(loss)),
         reduction_factor=None if reduced is None else reduced[0],
     )
 
@@ -133,15 +151,11 @@ def _of_group(done: Pass, positions: list[int]) -> tuple[LayerRecord, ...]:
 def _records(done: Pass, position: int) -> tuple[LayerRecord, ...]:
     """One leaf for a call; several where a layer holds stacked cells, or two halves that differ."""
     seen = done.program.calls[position]
-    each, whole = halves(_layer(done, seen)), _whole(done, seen)
-    if not _is_recurrent(each[0]):
+    each, whole = done.keras.halves(_layer(done, seen)), _whole(done, seen)
+    if not is_a(each[0], "RNN"):
         return (whole,)
     inside = [_solved(done, position, part) for part in range(len(seen.inside))]
-    return READING.leaves(whole, each, _readers(done), inside)
-
-
-def _is_recurrent(layer: Any) -> bool:
-    return isinstance(layer, keras.layers.RNN)
+    return leaf_parts.leaves(done.keras, whole, each, _readers(done), inside)
 
 
 def _readers(done: Pass) -> Readers:
@@ -154,7 +168,7 @@ def _readers(done: Pass) -> Readers:
     return readers
 
 
-def _whole(done: Pass, seen: Seen) -> LayerRecord:
+def _whole(done: Pass, seen: SeenCall) -> LayerRecord:
     """Everything of a call but its inside."""
     entry = done.found[seen.index]
     arrays: dict[str, Array] = {}
@@ -162,14 +176,15 @@ def _whole(done: Pass, seen: Seen) -> LayerRecord:
     for collect in (_activations, _gradients, _weights, _weight_gradients):
         collect(done, seen, arrays, missing)
     if entry.is_recurrent and done.wanted & INSIDE and not seen.inside:
-        missing["inside"] = why_not(entry.layer, done.program.request.training)
+        missing["inside"] = seen.not_inside or done.keras.why_not(entry.watched, done.request.training)
     return LayerRecord(
         path=_path(entry, seen.group),
-        kind=weights.kind(entry.layer),
+        kind=weights.kind(done.keras, entry.watched),
         arrays=arrays,
-        directions=weights.directions(entry.layer),
-        flags=settings.of_layer(entry.layer),
+        directions=weights.directions(done.keras, entry.watched),
+        flags=settings.of_layer(done.keras, entry.watched),
         missing=missing,
+        outer_steps=seen.outer_steps,
     )
 
 
@@ -179,18 +194,17 @@ def _solved(done: Pass, position: int, part: int) -> tuple[DirectionRecord, ...]
     known = seen.inside[part]
     if known.is_closed:
         return (closed_direction(done, seen, part),)
-    second = done.within[position, part]
-    return solved_records(Direction(done, known.layer(), seen, part, second))
+    return solved_records(Direction(done, known.layer(), seen, part, done.within[position, part]))
 
 
-def _path(entry: Found, number: int) -> str:
+def _path(entry: Any, number: int) -> str:
     # A container asked for itself has its content below its own path, so its leaf stands beside it.
     if entry.is_container:
         return f"{entry.path}@{number}"
     return entry.path if number == 1 else f"{entry.path}@{number}"
 
 
-def _activations(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict[str, str]) -> None:
+def _activations(done: Pass, seen: SeenCall, arrays: dict[str, Array], missing: dict[str, str]) -> None:
     if "output" in done.wanted:
         parts = [done.tensor(seen.key("output", part)) for part in range(seen.outputs)]
         if parts:
@@ -199,16 +213,21 @@ def _activations(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict
             missing["output"] = reasons.NO_TENSOR
     if not done.found[seen.index].is_recurrent:
         return
+    is_one = seen.key("input") in done.result.tensors
     if "input" in done.wanted:
-        arrays["input"] = done.tensor(seen.key("input"), copy=True)
+        if is_one:
+            arrays["input"] = done.tensor(seen.key("input"), copy=True)
+        else:
+            missing["input"] = reasons.SEVERAL_INPUTS
     if "valid" in done.wanted:
-        shape = seen.input_shape[:2]
-        arrays["valid"] = (
-            done.tensor(seen.key("mask")).astype(bool) if seen.has_mask else np.ones(shape, bool)
-        )
+        if seen.has_mask:
+            arrays["valid"] = done.tensor(seen.key("mask")).astype(bool)
+        elif is_one or seen.input_shape:
+            shape = seen.input_shape or done.result.tensors[seen.key("input")].shape
+            arrays["valid"] = np.ones(shape[:2], bool)
 
 
-def _gradients(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict[str, str]) -> None:
+def _gradients(done: Pass, seen: SeenCall, arrays: dict[str, Array], missing: dict[str, str]) -> None:
     logits_gradient = _logits_gradient(done, seen)
     if "output_gradient" in done.wanted:
         keys = [seen.key("output", part) for part in range(seen.outputs)]
@@ -216,8 +235,8 @@ def _gradients(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict[s
         if keys and len(gradients) == len(keys):
             array = _joined(gradients)
             arrays["output_gradient"] = _in_input_time(done, seen, array)
-            if _layer(done, seen).compute_dtype == "float16":
-                lost = loss_scale.underflow(array, loss_scale.of_training(done.model))
+            if done.keras.compute_dtype(_layer(done, seen)) == "float16":
+                lost = loss_scale.underflow(array, done.keras.loss_scale_of(done.model))
                 arrays["underflow"] = np.asarray(lost)
         else:
             missing["output_gradient"] = reasons.of_output_gradient(
@@ -234,39 +253,39 @@ def _gradients(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict[s
             missing["input_gradient"] = reasons.of_input_gradient(seen, is_recurrent=is_recurrent)
 
 
-def _logits_gradient(done: Pass, seen: Seen) -> Array | None:
+def _logits_gradient(done: Pass, seen: SeenCall) -> Array | None:
     parts = [gradient for key in seen.logits if (gradient := done.gradient(key)) is not None]
     if not parts or len(parts) < len(seen.logits):
         return None
-    is_by_step = isinstance(_layer(done, seen), keras.layers.TimeDistributed)
+    is_by_step = len(parts) > 1 or is_a(_layer(done, seen), "TimeDistributed")
     return np.stack(parts, axis=1) if is_by_step else parts[0]
 
 
-def _weights(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict[str, str]) -> None:
+def _weights(done: Pass, seen: SeenCall, arrays: dict[str, Array], missing: dict[str, str]) -> None:
     if "weights" in done.wanted:
-        arrays.update(weights.named(_layer(done, seen), done.value))
+        arrays.update(weights.named(done.keras, _layer(done, seen), done.value))
 
 
-def _weight_gradients(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict[str, str]) -> None:
+def _weight_gradients(done: Pass, seen: SeenCall, arrays: dict[str, Array], missing: dict[str, str]) -> None:
     if "weight_gradients" not in done.wanted:
         return
     layer = _layer(done, seen)
-    found = weights.named(layer, _gradient_of(done), "_gradient")
+    found = weights.named(done.keras, layer, _gradient_of(done), "_gradient")
     arrays.update(found)
-    is_float = weights.named(layer, _is_float, "_gradient")
+    is_float = weights.named(done.keras, layer, _is_float(done), "_gradient")
     missing.update(reasons.of_weight_gradients(is_float, found))
 
 
-def _is_float(variable: Any) -> Array:
-    return np.full(variable.shape, keras.backend.is_float_dtype(variable.dtype))
+def _is_float(done: Pass) -> Values:
+    return lambda variable: np.full(done.keras.shape_of(variable), done.keras.is_float(variable))
 
 
-def _gradient_of(done: Pass) -> Callable[[Any], Array | None]:
-    return lambda variable: done.gradient(f"variable.{done.position(None, variable)}")
+def _gradient_of(done: Pass) -> Values:
+    return lambda variable: done.gradient(f"variable.{done.number(variable)}")
 
 
-def _layer(done: Pass, seen: Seen) -> Any:
-    return done.found[seen.index].layer
+def _layer(done: Pass, seen: SeenCall) -> Any:
+    return done.found[seen.index].watched
 
 
 def _joined(parts: list[Array]) -> Array:
@@ -274,6 +293,6 @@ def _joined(parts: list[Array]) -> Array:
     return parts[0] if len(parts) == 1 else np.stack(parts, axis=-2)
 
 
-def _in_input_time(done: Pass, seen: Seen, array: Array) -> Array:
+def _in_input_time(done: Pass, seen: SeenCall, array: Array) -> Array:
     """Flip what a layer that runs backwards returns in processing order."""
     return array[:, ::-1] if returns_reversed(_layer(done, seen)) else array

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from throughtime._record import Array
-
-from .library import is_a
+from throughtime.adapters.keras.library import is_a
 
 GATES = {"CuDNNLSTM": 4, "CuDNNGRU": 3}
 KINDS = {"CuDNNLSTM": "lstm", "CuDNNGRU": "gru"}

@@ -4,25 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import keras
-
 from throughtime._record import Attribute
-from throughtime.adapters.keras.alignment import alignment
 
-from .internals import every_layer
-from .loss import overrides
+from .alignment import alignment
 
 if TYPE_CHECKING:
     from .collect import Pass
-
-
-def of_framework() -> dict[str, Attribute]:
-    """Name Keras, its version and its backend."""
-    return {
-        "framework": "keras",
-        "framework_version": keras.__version__,
-        "backend": keras.backend.backend(),
-    }
 
 
 def of_capture(
@@ -36,15 +23,15 @@ def of_capture(
         Paths of the layers asked for, in the order of their calls, and of those that were not called.
     """
     attributes: dict[str, Attribute] = {
-        **of_framework(),
-        "training": int(done.program.request.training),
+        **done.keras.of_framework(done.model),
+        "training": int(done.request.training),
         "order_of_calls": ", ".join(called),
     }
     if reduced is None:
         attributes["gradients"] = "none: the capture was made without labels"
     else:
         attributes["loss_reduction"] = reduced[1]
-    regularised = sorted({v.path for v in done.model.trainable_variables if v.regularizer is not None})
+    regularised = done.keras.regularised(done.model)
     if regularised:
         attributes["regularised"] = (
             f"{', '.join(regularised)}: regularisers are part of loss and weight gradients, not of what "
@@ -52,9 +39,8 @@ def of_capture(
         )
     if done.program.adds_losses:
         attributes["added_losses"] = "losses that layers add are part of the loss, as they are"
-    if reduced is not None and overrides(done.model, "train_step"):
-        attributes["train_step"] = "the model's own train_step was not run: the loss is that of compute_loss"
+    attributes.update(done.keras.of_training(done.model, with_loss=reduced is not None))
     if absent:
         attributes["not_called"] = ", ".join(absent)
-    attributes["time"] = alignment(every_layer(done.model))
+    attributes["time"] = alignment(done.keras.every_layer(done.model))
     return attributes

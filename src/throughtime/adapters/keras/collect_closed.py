@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 from throughtime._record import Array, DirectionRecord
 
 from . import weights
-from .internals import zeroes_masked_output
 
 if TYPE_CHECKING:
     from .collect import Pass
-    from .program import Seen
+    from .seen import SeenCall
 
 
-def closed_direction(done: Pass, seen: Seen, part: int) -> DirectionRecord:
+def closed_direction(done: Pass, seen: SeenCall, part: int) -> DirectionRecord:
     """Bring what one direction computed to input time."""
     known = seen.inside[part]
     layer = known.layer()
@@ -32,14 +31,16 @@ def closed_direction(done: Pass, seen: Seen, part: int) -> DirectionRecord:
     positions = {id(weight): position for position, weight in enumerate(layer.weights)}
     initial = [done.tensor(seen.key(f"initial_{k}", part)) for k in range(known.initial_states)]
     return DirectionRecord(
-        weights=weights.named(layer, done.value),
-        weight_gradients=weights.named(layer, lambda v: gradient(f"weight_{positions[id(v)]}"), "_gradient"),
+        weights=weights.named(done.keras, layer, done.value),
+        weight_gradients=weights.named(
+            done.keras, layer, lambda v: gradient(f"weight_{positions[id(v)]}"), "_gradient"
+        ),
         inputs=done.tensor(seen.key("input"), copy=True),
         hidden=hidden[:, flip],
         output_gradient=output_gradient,
         input_gradient=gradient("half_input" if is_half else "input"),
         valid=done.tensor(seen.key("inside_mask", part)).astype(bool) if known.has_mask else None,
-        zero_output=zeroes_masked_output(layer),
+        zero_output=done.keras.zeroes_masked_output(layer),
         runs_backward=bool(layer.go_backwards),
         initial=tuple(initial) or (None, None),
         final_gradients=tuple(gradient(f"state_{k}") for k in range(max(2, known.initial_states))),

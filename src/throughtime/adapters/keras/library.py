@@ -1,4 +1,4 @@
-"""Tells which Keras 2 an object comes from, and what it is there, by the modules of its classes.
+"""Tells which Keras an object comes from, and what it is there, by the modules of its classes.
 
 Several copies may live in one process, beside each other and beside Keras 3: nothing here imports one before
 an object of it has been seen.
@@ -60,3 +60,9 @@ def belongs_to_a_graph(model: Any) -> bool:
 def is_own(function: Any, thing: Any) -> bool:
     """Whether a function is defined in the same Keras 2 as an object."""
     return getattr(function, "__module__", "").startswith(f"{package_of_object(thing)}.")
+
+
+def overrides(model: Any, method: str) -> bool:
+    """Whether a model's class has its own version of a method of Keras' Model."""
+    function = getattr(type(model), method, None)
+    return function is not None and not is_own(function, model)

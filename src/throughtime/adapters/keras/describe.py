@@ -1,0 +1,67 @@
+"""Describes layers without running the model: their weights, flags and penalties, one record a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from throughtime._record import Array, LayerRecord, ModelRecord
+
+from . import leaf_parts, settings, weights
+from .cell_weights import Values
+from .dialect import Dialect
+from .library import is_a
+
+
+def describe(keras: Dialect, model: Any, found: Sequence[Any], value: Values) -> ModelRecord:
+    """Read chosen layers as they are now.
+
+    Parameters
+    ----------
+    keras : Dialect
+    model : built
+    found : sequence of Found
+    value : callable
+        Takes a variable, returns its value as an array.
+    """
+    leaves = tuple(leaf for entry in found for leaf in _leaves(keras, entry, value))
+    return ModelRecord(leaves, keras.of_framework(model))
+
+
+def _leaves(keras: Dialect, entry: Any, value: Values) -> tuple[LayerRecord, ...]:
+    """One leaf for a layer; several where it holds stacked cells, or two halves that differ."""
+    layer = entry.watched
+    each, penalties = keras.halves(layer), _penalties(keras, layer, value)
+    directions = weights.directions(keras, layer)
+    whole = LayerRecord(
+        path=f"{entry.path}@1" if entry.is_container else entry.path,
+        kind=weights.kind(keras, layer),
+        arrays={**weights.named(keras, layer, value), **penalties},
+        directions=directions,
+        flags=settings.of_layer(keras, layer),
+        dims={name: ("direction",) for name in penalties if directions},
+    )
+    if not is_a(each[0], "RNN"):
+        return (whole,)
+    return leaf_parts.leaves(keras, whole, each, {"": value}, None)
+
+
+def _penalties(keras: Dialect, layer: Any, value: Values) -> Mapping[str, Array]:
+    """Compute what the regularisers add to the loss for each weight; both directions of a Bidirectional."""
+    both = keras.halves(layer) if weights.directions(keras, layer) else (layer,)
+    each = [_penalties_of(keras, getattr(half, "cell", half), value) for half in both]
+    return {
+        name: np.stack([one[name] for one in each]) if len(each) > 1 else each[0][name] for name in each[0]
+    }
+
+
+def _penalties_of(keras: Dialect, cell: Any, value: Values) -> dict[str, Array]:
+    found = {}
+    for name, prefix in (("kernel", "kernel"), ("recurrent_kernel", "recurrent"), ("bias", "bias")):
+        regularizer, weight = getattr(cell, f"{prefix}_regularizer", None), getattr(cell, name, None)
+        array = None if regularizer is None or weight is None else value(weight)
+        if array is not None:
+            found[f"{name}_penalty"] = keras.evaluated(regularizer, array)
+    return found
