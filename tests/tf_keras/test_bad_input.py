@@ -191,7 +191,7 @@ def test_choosing_the_adapter_reads_no_environment_variable_and_loads_no_other_a
         f"import {keras.__name__} as keras, throughtime.adapters as adapters\n"
         "model = keras.Sequential([keras.layers.Input((2, 1)), keras.layers.LSTM(1)])\n"
         "print(adapters.choose(model).__name__)\n"
-        "print([n for n in ('keras', 'torch') if f'throughtime.adapters.{n}' in sys.modules])\n"
+        "print([n for n in ('keras.keras3', 'torch') if f'throughtime.adapters.{n}' in sys.modules])\n"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["throughtime.adapters.keras.keras2", "[]"]

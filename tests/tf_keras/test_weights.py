@@ -30,7 +30,9 @@ def test_layouts_of_cudnn_layers_are_those_that_keras_converts_to(kind: str) -> 
     plain.build((None, T, M))
     convert = import_module(f"{INTERNAL}.saving.legacy.hdf5_format")._convert_rnn_weights
     plain.set_weights(convert(plain, layer.get_weights()))
-    found, wanted = (weights.named(dialect, each, lambda variable: variable.numpy()) for each in (layer, plain))
+    found, wanted = (
+        weights.named(dialect, each, lambda variable: variable.numpy()) for each in (layer, plain)
+    )
     assert found.keys() == wanted.keys()
     for name_of, array in wanted.items():
         np.testing.assert_array_equal(found[name_of], array)

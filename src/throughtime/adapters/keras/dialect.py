@@ -5,14 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from throughtime._cell import Cell
 from throughtime._record import Array, Attribute
-
-from .gates import Stepped
 
 
 class Dialect(Protocol):
@@ -85,9 +82,6 @@ class Dialect(Protocol):
     def compute_dtype(self, layer: Any, /) -> str:
         """Name the precision a layer computes in."""
 
-    def own_cell(self, layer: Any, /) -> Cell | None:
-        """Find the registered cell that a recurrent layer is made of."""
-
     def evaluated(self, function: Any, array: Array, /) -> Array:
         """Apply a regulariser to an array."""
 
@@ -103,28 +97,11 @@ class Dialect(Protocol):
     def loss_scale_of(self, model: Any, /) -> float:
         """Return the factor by which the model's optimizer scales its loss, 1 without."""
 
-    def inner_cells(self, cell: Any, /) -> tuple[Any, ...]:
-        """Return the cells of a stack, else the cell itself."""
-
-    def standard_kind(self, cell: Any, /) -> str:
-        """Name a cell whose step is Keras' own; empty for every other."""
-
-    def state_names(self, cell: Any, /) -> tuple[str, ...]:
-        """Name the states."""
-
-    def gate_names(self, cell: Any, /) -> tuple[str, ...]:
-        """Gates in the schema's order; empty where the cell is not one of Keras'."""
-
     def activation_name(self, cell: Any, function: Any, /) -> str:
         """Name an activation as Keras does."""
 
-    def plain_step(self, cell: Any, x: Any, states: Sequence[Any], /, *, training: bool) -> Stepped:
-        """Run a cell once, as it is."""
-
-    def step(
-        self, cell: Any, x: Any, states: Sequence[Any], taps: Mapping[str, Any], /, *, training: bool
-    ) -> Stepped:
-        """Run a cell once, gates and the cell state's way to the output tapped."""
+    def called(self, cell: Any, x: Any, states: Sequence[Any], training: bool, /) -> tuple[Any, list[Any]]:
+        """Call a cell as Keras' loop does; return its output and its states."""
 
     def recurrent_masks(self, masks: Any, /) -> list[Any]:
         """Take those that the state is multiplied with, one or one a gate, out of a cell's masks."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from throughtime._record import Request
 
+from . import cell as cells
 from .dialect import Dialect
 from .gates import CELL
 from .loop import EMITTED, in_processing_order, wide
@@ -97,8 +98,8 @@ class EveryStep:
         steps, first = ops.shape(x)[0], 0
         terms: list[Any] = []
         left: dict[str, Any] = {}
-        for place, part in enumerate(keras.inner_cells(layer.cell)):
-            names = keras.state_names(part)
+        for place, part in enumerate(cells.inner_cells(layer.cell)):
+            names = cells.state_names(keras, part)
             initial = recorded.initial[first : first + len(names)]
             x = mark(f"tap_{place}.{BETWEEN}", x) if place else x
             done = self._stepped(part, place, x, initial, recorded, mark)
@@ -123,13 +124,13 @@ class EveryStep:
     ) -> Any:
         """Run one inner cell, time beside samples, from the states that the loop has found."""
         keras, ops = self._keras, self._keras.ops
-        names, steps = keras.state_names(part), ops.shape(x)[0]
+        names, steps = cells.state_names(keras, part), ops.shape(x)[0]
         old = [
             self._flat(ops.concatenate([start[None], recorded.kept[f"{place}.{name}"][:-1]], axis=0))
             for start, name in zip(initial, names, strict=True)
         ]
         zeros = ops.zeros_like(recorded.kept[f"{place}.{names[0]}"])
-        gates = keras.gate_names(part)
+        gates = cells.gate_names(part)
         taps = {}
         if gates and self._taps_gates:
             stacked = mark(f"tap_{place}.{GATES}", ops.stack([zeros] * len(gates), axis=2))
@@ -139,7 +140,7 @@ class EveryStep:
         taps = {name: self._flat(tap) for name, tap in taps.items()}
         masks = recorded.dropout[place] if recorded.dropout else keras.NO_DROPOUT
         with keras.with_dropout_masks(part, masks, steps):
-            return keras.step(part, self._flat(x), old, taps, training=self._training)
+            return cells.step(keras, part, self._flat(x), old, taps, training=self._training)
 
     def _flat(self, tensor: Any) -> Any:
         """(time, sample, …) to (time · sample, …)."""

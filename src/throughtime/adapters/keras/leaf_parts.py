@@ -8,11 +8,13 @@ from typing import Any
 
 from throughtime._record import Array, LayerRecord
 
+from . import cell as cells
 from . import settings, weights
 from .cell_weights import Readers
 from .dialect import Dialect
 from .dims import with_own_axes
 from .gates import GATED
+from .own_cells import own_cell
 from .several_leaves import Inside, Part, stacked, unlike_halves
 
 
@@ -32,7 +34,7 @@ def leaves(
     own : readers of weights and their gradients, by the suffix of their names
     inside : for each half its cells' records, none where nothing was looked into; None where nothing ran
     """
-    if keras.inner_cells(halves[0].cell)[0] is not halves[0].cell:
+    if cells.inner_cells(halves[0].cell)[0] is not halves[0].cell:
         return stacked(whole, _of_stack(keras, halves, own), inside or [])
     if len(halves) > 1 and not whole.directions and inside != []:
         parts = [_of_half(keras, half, own) for half in halves]
@@ -50,7 +52,7 @@ def _of_stack(keras: Dialect, halves: Sequence[Any], own: Readers) -> list[list[
     ----------
     own : readers of weights and their gradients, by the suffix of their names
     """
-    by_half = [[_of_cell(keras, half, cell, own) for cell in keras.inner_cells(half.cell)] for half in halves]
+    by_half = [[_of_cell(keras, half, cell, own) for cell in cells.inner_cells(half.cell)] for half in halves]
     return [list(parts) for parts in zip(*by_half, strict=True)]
 
 
@@ -59,7 +61,7 @@ def _of_cell(keras: Dialect, layer: Any, cell: Any, own: Readers) -> Part:
     for suffix, read in own.items():
         arrays |= weights.of_cell(keras, cell, read, suffix)
     kind = weights.kind_of_cell(keras, cell)
-    states = () if kind in GATED else keras.state_names(cell)
+    states = () if kind in GATED else cells.state_names(keras, cell)
     return Part(kind, arrays, settings.of_cell(keras, cell), states, _is_channels_first(layer))
 
 
@@ -74,10 +76,10 @@ def _of_half(keras: Dialect, half: Any, own: Readers) -> Part:
 
 def _own_states(keras: Dialect, layer: Any) -> tuple[str, ...]:
     """Name the states of a layer's cell that the schema has no words for."""
-    registered = keras.own_cell(layer)
+    registered = own_cell(layer)
     if registered is not None:
         return registered.states
-    return () if weights.kind(keras, layer) in GATED else keras.state_names(layer.cell)
+    return () if weights.kind(keras, layer) in GATED else cells.state_names(keras, layer.cell)
 
 
 def _is_channels_first(layer: Any) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 from throughtime._errors import UnsupportedModelError
 
+from . import cell as cells
 from .dialect import Dialect
 
 # What a cell hands out where that is none of its states.
@@ -64,7 +65,7 @@ class Loop:
         """Return the last output, all outputs and the final states, as Keras 3's `RNN.inner_loop` does."""
         self.training = bool(training)
         ops, tree = self.keras.ops, self.keras.tree
-        parts = self.keras.inner_cells(self.layer.cell)
+        parts = cells.inner_cells(self.layer.cell)
         flat = tree.flatten(initial_state)
         self.initial = [self.mark(f"initial_{position}", state) for position, state in enumerate(flat)]
         by_time = {"x": in_processing_order(self.keras, self.layer, sequences)}
@@ -96,9 +97,9 @@ class Loop:
         tapped: dict[str, Any] = {}
         position = 0
         for place, part in enumerate(parts):
-            names = self.keras.state_names(part)
+            names = cells.state_names(self.keras, part)
             old = self.initial[position : position + len(names)]
-            done = self.keras.plain_step(part, x, old, training=self.training)
+            done = cells.plain_step(self.keras, part, x, old, training=self.training)
             self._check_shapes(part, done.states, old)
             added = dict(zip(names, old, strict=True))
             if done.output_state is None:
@@ -119,9 +120,9 @@ class Loop:
         after: list[Any] = []
         left: dict[str, Any] = {}
         for place, part in enumerate(parts):
-            names = [f"{place}.{name}" for name in self.keras.state_names(part)]
+            names = [f"{place}.{name}" for name in cells.state_names(self.keras, part)]
             old = before[len(after) : len(after) + len(names)]
-            done = self.keras.plain_step(part, x, old, training=self.training)
+            done = cells.plain_step(self.keras, part, x, old, training=self.training)
             new = [
                 _plus(self._where(valid, state, past), taps.get(name))
                 for state, past, name in zip(done.states, old, names, strict=True)
@@ -166,7 +167,7 @@ class Loop:
 
     def _check_shapes(self, part: Any, after: Sequence[Any], before: Sequence[Any]) -> None:
         """Refuse a cell whose states grow."""
-        for name, new, old in zip(self.keras.state_names(part), after, before, strict=True):
+        for name, new, old in zip(cells.state_names(self.keras, part), after, before, strict=True):
             now, then = self.keras.shape_of(new), self.keras.shape_of(old)
             lengths = zip(now, then, strict=False)
             if len(now) != len(then) or any(a != b for a, b in lengths if None not in (a, b)):

@@ -1,7 +1,4 @@
-"""Holds a recurrent cell of a user's own against what they have registered about it.
-
-Shared by the adapters of every Keras.
-"""
+"""Finds the registered cell of a layer, and compares the layer with what is registered."""
 
 from __future__ import annotations
 
@@ -9,13 +6,24 @@ from collections.abc import Sequence
 from typing import Any
 
 from throughtime._cell import Cell
+from throughtime._cell_registry import cell_of_class
 from throughtime._errors import CellError
 from throughtime._record import Attribute
 from throughtime._schema import RESERVED, WEIGHTS
 
+from .cell import standard_kind
+
+
+def own_cell(layer: Any) -> Cell | None:
+    """Find the registered cell that a recurrent layer is made of; None for Keras' own and unknown ones."""
+    cell = getattr(layer, "cell", None)
+    if cell is None or standard_kind(cell):
+        return None
+    return cell_of_class(type(cell))
+
 
 def check(own: Cell, cell: Any, names: Sequence[str]) -> None:
-    """Hold what a layer's cell has against what is registered about it.
+    """Compare a layer's cell with what is registered about it.
 
     Parameters
     ----------

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
+from . import cell as cells
 from .dialect import Dialect
 from .every_step import OF_GATES
 from .gates import CELL
@@ -103,10 +104,10 @@ def key(index: int, number: int, name: str, part: int = 0) -> str:
 
 def lies_within_steps(keras: Dialect, cell: Any, quantities: frozenset[str]) -> bool:
     """Whether a quantity that was asked for lies within the steps of a cell, and not in the loop alone."""
-    parts = keras.inner_cells(cell)
+    parts = cells.inner_cells(cell)
     if quantities & {"gate_activation", *OF_GATES}:
         return True
-    if "cell_gradient" in quantities and any(CELL in keras.state_names(part) for part in parts):
+    if "cell_gradient" in quantities and any(CELL in cells.state_names(keras, part) for part in parts):
         return True
     return len(parts) > 1 and bool(quantities & {"input_gradient", "output_gradient"})
 

@@ -11,6 +11,7 @@ import numpy as np
 from throughtime._errors import warn
 from throughtime._record import Array, Request, SolvedRecord
 
+from . import cell as cells
 from . import weights
 from .dialect import Dialect
 from .every_step import BETWEEN, GATES, OF_GATES
@@ -142,9 +143,9 @@ class Direction:
 
 def solved_records(direction: Direction) -> tuple[SolvedRecord, ...]:
     """One record for each inner cell of the layer, the lowest first."""
-    cells = direction.done.keras.inner_cells(direction.layer.cell)
-    counts = [len(direction.done.keras.state_names(cell)) for cell in cells]
-    return tuple(_record(direction, place, cell, sum(counts[:place])) for place, cell in enumerate(cells))
+    parts = cells.inner_cells(direction.layer.cell)
+    counts = [len(cells.state_names(direction.done.keras, part)) for part in parts]
+    return tuple(_record(direction, place, part, sum(counts[:place])) for place, part in enumerate(parts))
 
 
 def _record(direction: Direction, place: int, cell: Any, first_state: int) -> SolvedRecord:
@@ -156,13 +157,13 @@ def _record(direction: Direction, place: int, cell: Any, first_state: int) -> So
         between = direction.within("input") if place == 0 else direction.tap(place, BETWEEN)
         arrays |= {} if between is None else {"input_gradient": between}
         arrays |= weights.of_cell(keras, cell, direction.gradient_of, "_gradient")
-    is_product = keras.standard_kind(cell) in _MATRIX_KINDS
+    is_product = cells.standard_kind(cell) in _MATRIX_KINDS
     return SolvedRecord(
         arrays=arrays,
         weight_gradients=weights.of_cell(keras, cell, direction.first_gradient_of, "_gradient"),
         # Time is certified where the layer's input enters; cells above share the loop.
         input_gradient=direction.first_input_gradient() if place == 0 else None,
-        initial=tuple(direction.initial(first_state + k) for k in range(len(keras.state_names(cell)))),
+        initial=tuple(direction.initial(first_state + k) for k in range(len(cells.state_names(keras, cell)))),
         hidden_before=_hidden_before(direction, place, first_state, arrays) if is_product else None,
         kernel=weights.of_cell(keras, cell, done.value)["kernel"] if is_product else None,
         output_error=_output_error(direction),
@@ -178,9 +179,9 @@ def _output_error(direction: Direction) -> float | None:
 
 def _values(direction: Direction, place: int, cell: Any) -> dict[str, Array]:
     keras = direction.done.keras
-    names = ["input", *(name for name in keras.state_names(cell) if direction.keeps(place, name))]
+    names = ["input", *(name for name in cells.state_names(keras, cell) if direction.keeps(place, name))]
     if f"{place}.gate_activation" in direction.second.tensors:
-        names += [] if keras.standard_kind(cell) in _NO_GATES else ["gate_activation"]
+        names += [] if cells.standard_kind(cell) in _NO_GATES else ["gate_activation"]
     return {name: direction.value(place, name) for name in names}
 
 
@@ -188,7 +189,7 @@ def _state_gradients(
     direction: Direction, place: int, cell: Any, first_state: int, values: dict[str, Array]
 ) -> dict[str, Array]:
     arrays = {}
-    for position, name in enumerate(direction.done.keras.state_names(cell), first_state):
+    for position, name in enumerate(cells.state_names(direction.done.keras, cell), first_state):
         if name not in values:
             continue
         zeros = np.zeros_like(values[name])
@@ -204,7 +205,7 @@ def _state_gradients(
 def _gate_gradient(
     direction: Direction, place: int, cell: Any, values: Mapping[str, Array]
 ) -> dict[str, Array]:
-    names = direction.done.keras.gate_names(cell)
+    names = cells.gate_names(cell)
     is_asked = direction.done.request.quantities & OF_GATES
     if not names or not is_asked or f"{place}.gate_activation" not in direction.second.tensors:
         return {}
@@ -221,7 +222,7 @@ def _warn_of_flat_activations(
 ) -> None:
     """Warn where a gradient arrives at the state and none passes an activation."""
     keras = direction.done.keras
-    for attribute, places in gates_of(keras.standard_kind(cell)).items():
+    for attribute, places in gates_of(cells.standard_kind(cell)).items():
         if values["hidden_gradient"].any() and not any(gates[gate].any() for gate in places):
             name = keras.activation_name(cell, getattr(cell, attribute))
             warn(

@@ -7,12 +7,14 @@ from typing import Any
 
 from throughtime._record import Array
 
+from . import cell as cells
 from . import cudnn
 from .cell_weights import Values, both, gated, known
 from .dialect import Dialect
 from .gates import GATED
 from .library import is_a
 from .names import to_snake_case
+from .own_cells import own_cell
 
 
 def kind(keras: Dialect, layer: Any) -> str:
@@ -23,14 +25,14 @@ def kind(keras: Dialect, layer: Any) -> str:
     if cudnn.kind(layer):
         return cudnn.kind(layer)
     if is_a(layer, "RNN"):
-        own = keras.own_cell(layer)
+        own = own_cell(layer)
         return kind_of_cell(keras, layer.cell) if own is None else own.name
     return to_snake_case(type(layer).__name__)
 
 
 def kind_of_cell(keras: Dialect, cell: Any) -> str:
     """`lstm`, `gru`, `simple_rnn` or `conv_lstm` for a cell with Keras' own step, `rnn` for any other."""
-    return keras.standard_kind(cell) or "rnn"
+    return cells.standard_kind(cell) or "rnn"
 
 
 def directions(keras: Dialect, layer: Any) -> tuple[str, ...]:

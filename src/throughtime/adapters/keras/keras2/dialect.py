@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,8 @@ from throughtime.adapters.keras.library import (
 
 from . import ops
 from .arrays import numpy, shape_of
-from .cell import gate_names, inner_cells, plain_step, standard_kind, state_names, step
 from .dropout import NO_DROPOUT, recurrent_masks, with_dropout_masks
-from .internals import compute_dtype, every_layer, raw_variable
-from .own_cells import own_cell
+from .internals import compute_dtype, every_layer, path_of, raw_variable
 from .variables import numbers_of
 from .ways import activation_name, halves, is_closed, why_not
 
@@ -32,13 +30,12 @@ __all__ = [
     "NO_DROPOUT",
     "activation_name",
     "backend_name",
+    "called",
     "compute_dtype",
     "dtype_of",
     "evaluated",
     "every_layer",
-    "gate_names",
     "halves",
-    "inner_cells",
     "is_closed",
     "is_float",
     "loss_scale_of",
@@ -47,18 +44,13 @@ __all__ = [
     "of_framework",
     "of_training",
     "ops",
-    "own_cell",
     "path_of",
-    "plain_step",
     "recurrent_masks",
     "regularised",
     "repeats_first_state",
     "scan",
     "shape_of",
     "sizes_of_states",
-    "standard_kind",
-    "state_names",
-    "step",
     "tensor",
     "tree",
     "why_not",
@@ -92,11 +84,6 @@ def repeats_first_state(layer: Any) -> bool:
 def tensor(array: Array) -> Any:
     """Bring an array to what a pass is given."""
     return array
-
-
-def path_of(variable: Any) -> str:
-    """Name a variable with its scopes, parted by slashes."""
-    return str(variable.name).partition(":")[0]
 
 
 def evaluated(function: Any, array: Array) -> Array:
@@ -167,5 +154,31 @@ def backend_name() -> str:
 
 def sizes_of_states(cell: Any) -> list[Any]:
     """Return the size of each state, a number or a shape."""
-    sizes: list[Any] = tf.nest.flatten(cell.state_size)
+    size = cell.state_size
+    sizes: list[Any] = tf.nest.flatten(size) if isinstance(size, (list, tuple)) else [size]
     return sizes
+
+
+def called(cell: Any, x: Any, states: Sequence[Any], training: bool) -> tuple[Any, list[Any]]:
+    """Call a cell as Keras' loop does."""
+    given: Any = list(states)
+    if isinstance(cell.state_size, (list, tuple)):
+        given = tf.nest.pack_sequence_as(_sizes(cell), given)
+    takes_training = "training" in inspect.signature(cell.call).parameters
+    keywords = {"training": training} if takes_training else {}
+    output, after = (cell if callable(cell) else cell.call)(x, given, **keywords)
+    return output, tf.nest.flatten(after)
+
+
+def _sizes(cell: Any) -> Any:
+    """Return the sizes of a cell's states as a structure without shapes in it."""
+    size = cell.state_size
+    if isinstance(size, tf.TensorShape):
+        return 0
+    if isinstance(size, (list, tuple)):
+        return [_sizes_of(each) for each in size]
+    return 0
+
+
+def _sizes_of(size: Any) -> Any:
+    return 0 if isinstance(size, (int, tf.TensorShape)) else tf.nest.map_structure(lambda _: 0, size)

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from throughtime.adapters.attributes import replaced
+from throughtime.adapters.keras.cell import inner_cells
 from throughtime.adapters.keras.loop import Loop
+from throughtime.adapters.keras.own_cells import own_cell
 from throughtime.adapters.keras.seen import SeenCall, SeenInside, names_kept
 
 from . import dialect
-from .cell import inner_cells
 from .dropout import Drawn, is_active
 from .internals import (
     as_a_call,
@@ -30,7 +31,6 @@ from .internals import (
     is_cast,
     raw_variable,
 )
-from .own_cells import own_cell
 from .variables import standing_in
 from .ways import halves, is_closed
 

@@ -44,6 +44,11 @@ def automatic_name_count(layer: Any, prefix: str) -> int:
     return max((int(names.get(("", prefix), 0)) for names in counts), default=0)
 
 
+def path_of(variable: Any) -> str:
+    """Name a variable with its scopes, parted by slashes."""
+    return str(variable.name).partition(":")[0]
+
+
 def raw_variable(variable: Any) -> Any:
     """Take the wrapper off that mixed precision puts around a variable, to read it as it is stored."""
     is_wrapped = type(variable).__name__ == "AutoCastVariable"

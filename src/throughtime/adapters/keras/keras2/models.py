@@ -9,10 +9,10 @@ import numpy as np
 
 from throughtime._errors import UnbuiltModelError, UnsupportedModelError
 from throughtime._record import Array
+from throughtime.adapters.keras.cell import inner_cells
 from throughtime.adapters.keras.library import belongs_to_a_graph, is_a, is_layer
 
 from . import graph
-from .cell import inner_cells, is_built
 from .find import Found
 from .internals import every_layer, raw_variable
 
@@ -47,7 +47,7 @@ def check_model(model: Any) -> None:
 def _unbuilt(layer: Any) -> Iterator[str]:
     if is_a(layer, "RNN") and hasattr(layer, "cell"):
         for cell in inner_cells(layer.cell):
-            if not is_built(cell):
+            if is_layer(cell) and not cell.built:  # what is no layer has its weights from the start
                 yield str(cell.name)
 
 

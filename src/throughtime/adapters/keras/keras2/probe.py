@@ -19,6 +19,7 @@ from throughtime.adapters.keras.collect import Pass, records
 from throughtime.adapters.keras.coupling import couples
 from throughtime.adapters.keras.every_step import EveryStep
 from throughtime.adapters.keras.library import belongs_to_a_graph
+from throughtime.adapters.keras.own_cells import own_cell
 from throughtime.adapters.keras.reductions import Attempt, Labels, Trials
 from throughtime.adapters.keras.second_pass import SecondPass
 from throughtime.adapters.keras.seen import Result
@@ -27,7 +28,6 @@ from . import dialect, eager, find, graph
 from .arrays import arrays, batch_size, check_sizes, first_sample, rows_of, shapes, with_copies
 from .loss import Loss
 from .models import check_model, needs_its_batch, plain_settings, weight_values
-from .own_cells import own_cell
 from .parts import Parts, why_whole
 from .program import Program, Traced, WithinSteps
 from .restore import untouched

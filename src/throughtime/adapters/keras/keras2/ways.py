@@ -8,8 +8,9 @@ from typing import Any
 import tensorflow as tf
 
 from throughtime.adapters.keras.library import is_a, is_own, is_recurrent
+from throughtime.adapters.keras.own_cells import check, own_cell
 
-from .own_cells import check_own_cell, own_cell
+from .internals import path_of
 
 # The same names in Keras 2 and in Keras 3 for functions with other slopes.
 _OTHER_SLOPES = ("hard_sigmoid",)
@@ -41,7 +42,7 @@ def why_not(layer: Any, training: bool) -> str:
     }
     own = own_cell(layer)
     if own is not None:
-        check_own_cell(own, layer)
+        check(own, layer.cell, [path_of(each).rpartition("/")[2] for each in layer.weights])
     return next((reason for reason, holds in reasons.items() if holds), "")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -13,19 +13,8 @@ from throughtime.adapters.keras.library import overrides
 
 from .arrays import numpy
 from .backend import module
-from .cell import (
-    NO_DROPOUT,
-    gate_names,
-    inner_cells,
-    plain_step,
-    recurrent_masks,
-    standard_kind,
-    state_names,
-    step,
-    with_dropout_masks,
-)
+from .dropout import NO_DROPOUT, recurrent_masks, with_dropout_masks
 from .internals import every_layer, repeats_first_state, zeroes_masked_output
-from .own_cells import own_cell
 from .variables import numbers_of
 from .ways import activation_name, halves, is_closed, why_not
 
@@ -33,13 +22,12 @@ __all__ = [
     "NO_DROPOUT",
     "activation_name",
     "backend_name",
+    "called",
     "compute_dtype",
     "dtype_of",
     "evaluated",
     "every_layer",
-    "gate_names",
     "halves",
-    "inner_cells",
     "is_closed",
     "is_float",
     "loss_scale_of",
@@ -48,18 +36,13 @@ __all__ = [
     "of_framework",
     "of_training",
     "ops",
-    "own_cell",
     "path_of",
-    "plain_step",
     "recurrent_masks",
     "regularised",
     "repeats_first_state",
     "scan",
     "shape_of",
     "sizes_of_states",
-    "standard_kind",
-    "state_names",
-    "step",
     "tensor",
     "tree",
     "why_not",
@@ -144,4 +127,15 @@ def backend_name() -> str:
 
 def sizes_of_states(cell: Any) -> list[Any]:
     """Return the size of each state, a number or a shape."""
-    return list(cell.state_size) if isinstance(cell.state_size, (list, tuple)) else [cell.state_size]
+    size = cell.state_size
+    return keras.tree.flatten(size) if isinstance(size, (list, tuple)) else [size]
+
+
+def called(cell: Any, x: Any, states: Sequence[Any], training: bool) -> tuple[Any, list[Any]]:
+    """Call a cell as Keras' loop does."""
+    nested = isinstance(cell.state_size, (list, tuple))
+    given = keras.tree.pack_sequence_as(list(cell.state_size), list(states)) if nested else list(states)
+    takes_training = isinstance(cell, keras.layers.Layer) and cell._call_has_training_arg
+    keywords = {"training": training} if takes_training else {}
+    output, after = cell(x, given, **keywords)
+    return output, keras.tree.flatten(after)

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from throughtime.adapters.attributes import replaced
+from throughtime.adapters.keras.cell import inner_cells
 from throughtime.adapters.keras.loop import Loop
+from throughtime.adapters.keras.own_cells import own_cell
 
 from . import dialect
-from .cell import dropout_masks, inner_cells
+from .dropout import dropout_masks
 from .internals import draws_at_each_step
-from .own_cells import own_cell
 from .ways import is_closed
 
 if TYPE_CHECKING:

@@ -7,18 +7,11 @@ from typing import Any
 import keras
 from keras.src.backend.common import global_state
 from keras.src.backend.common.tensor_attributes import get_tensor_attr, set_tensor_attr
-from keras.src.layers.rnn.conv_lstm import ConvLSTMCell
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
 
 # What a loss reads from a tensor besides its values: the mask, and the logits behind a softmax.
 _CARRIED = ("_keras_mask", "_keras_logits")
 _counts: dict[str, int] = {}
-
-
-def conv_lstm_cell() -> type:
-    """Return the class of the cell inside every ConvLSTM, which Keras does not export."""
-    cell: type = ConvLSTMCell
-    return cell
 
 
 def sublayers(layer: Any) -> list[Any]:

@@ -23,6 +23,7 @@ from throughtime.adapters.keras import loss_scale
 from throughtime.adapters.keras.collect import Pass, records
 from throughtime.adapters.keras.coupling import couples
 from throughtime.adapters.keras.every_step import EveryStep
+from throughtime.adapters.keras.own_cells import own_cell
 from throughtime.adapters.keras.reductions import Attempt, Labels, Trials
 from throughtime.adapters.keras.second_pass import SecondPass
 from throughtime.adapters.keras.seen import Result
@@ -32,7 +33,6 @@ from .backend import module
 from .internals import compiled_loss, synchronise
 from .loss import check_loss, data_loss, has_data_loss, may_do_without_labels
 from .models import check_model, execution, plain_settings
-from .own_cells import own_cells
 from .parts import Parts, why_whole
 from .program import Program, Traced, WithinSteps, weakly
 from .restore import untouched
@@ -49,6 +49,7 @@ from .tensors import (
     with_copies,
 )
 from .variables import all_variables, numbers_of
+from .ways import halves
 
 _KEPT_TRACES = 8  # per model; a loop over many batch shapes must not pile up compiled programs
 
@@ -200,7 +201,7 @@ class Probe:
             str(shapes),
             loss,
             layers,
-            own_cells(entry.layer for entry in self.found),
+            tuple(own_cell(half) for entry in self.found for half in halves(entry.watched)),
             self.request.quantities,
             self.request.training,
             runs,

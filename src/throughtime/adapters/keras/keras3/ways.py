@@ -6,8 +6,8 @@ from typing import Any
 
 import keras
 
-from .cell import standard_kind
-from .own_cells import check_own_cell, own_cell
+from throughtime.adapters.keras.cell import standard_kind
+from throughtime.adapters.keras.own_cells import check, own_cell
 
 _CLOSED = ("lstm", "gru", "simple_rnn")
 
@@ -27,7 +27,7 @@ def why_not(layer: Any, training: bool) -> str:
         return "only recurrent layers have an inside"
     own = own_cell(layer)
     if own is not None:
-        check_own_cell(own, layer)
+        check(own, layer.cell, [variable.name for variable in layer.weights])
     for method in ("call", "inner_loop"):
         if not getattr(type(layer), method).__module__.startswith("keras."):
             return (
