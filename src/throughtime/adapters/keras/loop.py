@@ -82,15 +82,27 @@ class Loop:
         def advance(carry: Any, now: Any) -> tuple[Any, Any]:
             return self._advance(parts, carry, now)
 
-        (final, last), self.kept = self.keras.scan(self.layer, advance, (self.initial, start), by_time)
+        carry = (self.initial, [] if mask is None else [start])
+        (final, last), self.kept = self.keras.scan(self.layer, advance, carry, by_time)
         self.masks = self.kept.pop("drawn", {})
-        outputs = self.kept.pop("output", None)
-        outputs = last[:, None] if outputs is None else ops.swapaxes(outputs, 0, 1)
+        last, outputs = self._output(list(final), list(last))
         if self.own is not None:
             given = tree.map_structure(ops.stop_gradient, (sequences, initial_state))
             known = self.own(*given, mask, training)
             self.error = self._error((outputs if self.layer.return_sequences else last, *final), known)
         return last, outputs, tree.pack_sequence_as(initial_state, list(final))
+
+    def _output(self, final: list[Any], last: list[Any]) -> tuple[Any, Any]:
+        """Return the last output, and all (sample, time, …), or the last of them where no more is returned."""
+        source = self.handed_on[-1]
+        outputs = self.kept.pop("output", None) if last else self.kept[source]
+        if not last:  # nothing is masked: every output is what the last cell hands out
+            names = cells.state_names(self.keras, cells.inner_cells(self.layer.cell)[-1])
+            own = dict(zip(names, final[len(final) - len(names) :], strict=True))
+            last = [own[name] if (name := source.partition(".")[2]) in own else outputs[-1]]
+        if not self.layer.return_sequences:
+            return last[0], last[0][:, None]
+        return last[0], self.keras.ops.swapaxes(outputs, 0, 1)
 
     def _dry_step(self, parts: Sequence[Any], x: Any) -> tuple[Any, dict[str, Any]]:
         """Run the first step once: what a masked first step emits, and what zeros are added to, by name."""
@@ -133,16 +145,19 @@ class Loop:
             else:
                 x = new[done.output_state]
             after += new
-        if self.keras.zeroes_masked_output(self.layer):
-            repeated = self.keras.ops.zeros_like(x)
-        elif self.keras.repeats_first_state(self.layer) and done.output_state != 0:
-            repeated = old[0]
-        output = self._where(valid, x, repeated)
-        if self.layer.return_sequences:
-            left["output"] = output
         if drawn := self.drawn():
             left["drawn"] = drawn
-        return (after, output), left
+        if valid is None:
+            return (after, []), left
+        (last,) = repeated
+        if self.keras.zeroes_masked_output(self.layer):
+            last = self.keras.ops.zeros_like(x)
+        elif self.keras.repeats_first_state(self.layer) and done.output_state != 0:
+            last = old[0]
+        output = self._where(valid, x, last)
+        if self.layer.return_sequences:
+            left["output"] = output
+        return (after, [output]), left
 
     def _where(self, valid: Any, value: Any, otherwise: Any) -> Any:
         """Choose `value` at valid samples; at all where nothing is masked."""

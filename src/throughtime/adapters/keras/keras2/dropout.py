@@ -62,10 +62,7 @@ class Drawn:
                     if hasattr(part, name):
                         get = self._noting(getattr(part, name), what, noted)
                         stack.enter_context(replaced(part, name, get if self._whole is None else _nothing))
-                for name in _CACHES:
-                    if hasattr(part, name):
-                        cache = getattr(part, name)
-                        stack.enter_context(replaced(part, name, type(cache)(cache.default_factory)))
+                stack.enter_context(_without_cache(part))
             yield
 
     def _noting(self, original: Any, what: str, noted: dict[str, list[Any]]) -> Any:
@@ -105,6 +102,17 @@ class Drawn:
         ]
 
 
+@contextmanager
+def _without_cache(cell: Any) -> Iterator[None]:
+    """Let a cell keep what it draws apart from what it has drawn before."""
+    with ExitStack() as stack:
+        for name in _CACHES:
+            if hasattr(cell, name):
+                cache = getattr(cell, name)
+                stack.enter_context(replaced(cell, name, type(cache)(cache.default_factory)))
+        yield
+
+
 def _nothing(*args: Any, count: int = 1, **kwargs: Any) -> Any:
     """Stand for the masks of a cell that drops nothing."""
     return 1.0 if count == 1 else [1.0] * count
@@ -114,6 +122,7 @@ def _nothing(*args: Any, count: int = 1, **kwargs: Any) -> Any:
 def with_dropout_masks(cell: Any, masks: Masks, steps: Any) -> Iterator[None]:
     """Let a cell that takes all steps at once use these masks (time, sample, …) in place of new ones."""
     with ExitStack() as stack:
+        stack.enter_context(_without_cache(cell))
         for what, name in _GETTERS.items():
             if what in masks and hasattr(cell, name):
                 flat = [tf.reshape(mask, (-1, *mask.shape[2:])) for mask in masks[what]]
