@@ -42,6 +42,12 @@ def state(model: Any) -> dict[str, Any]:
     return found
 
 
+def begun() -> Any:
+    model = stacked()
+    model.train_on_batch(X, Y)
+    return model
+
+
 def trained(model: Any) -> list[float]:
     model.reset_metrics()
     keras.utils.set_random_seed(1)
@@ -49,9 +55,7 @@ def trained(model: Any) -> list[float]:
 
 
 def test_an_interrupt_at_any_line_leaves_no_trace() -> None:
-    model, twin = stacked(), stacked()
-    for each in (model, twin):
-        each.train_on_batch(X, Y)
+    model, twin = begun(), begun()
     tree, before = tt.capture(model, X, Y), state(model)
     count = lines_of(lambda: tt.capture(model, X, Y))
     for at in chosen(count, seed=0):
