@@ -90,6 +90,8 @@ class Image(Printable):
     def __post_init__(self) -> None:
         super().__post_init__()
         shape = self.values.shape[-2:]
+        if self.x[0] == self.x[1] or self.y[0] == self.y[1]:
+            raise PictureError(f"An Image needs a box with an area, got x={self.x}, y={self.y}.")
         sizes = () if self.valid is None else self.valid.shape[::-1]
         if any(size not in (1, wanted) for size, wanted in zip(sizes, self.values.shape[::-1], strict=False)):
             raise PictureError(f"valid has shape {sizes[::-1]}, and values have {self.values.shape}.")

@@ -16,6 +16,7 @@ from throughtime._argument_rules import (
     Rule,
     choice,
     instance,
+    interval,
     number,
     optional,
     require,
@@ -61,12 +62,19 @@ def _ticks(value: Any) -> Ticks:
     return tuple((number().take(place), text.take(word)) for place, word in value)
 
 
+def _limits(value: Any) -> Any:
+    low, high = interval.take(value)
+    require(low != high)
+    return low, high
+
+
+_LIMITS = optional(Rule(_limits, "two finite numbers that differ"))
 _TICKS = optional(Rule(_ticks, "pairs of a position and a word"))
 _MARKS = several(Rule(_mark, "marks: Image, Line, Band, Rectangles, Dots or Text"))
 _LENGTH = number(0, unit="inches", inside=True)
 
 
-@takes(PictureError, ticks=_TICKS)
+@takes(PictureError, limits=_LIMITS, ticks=_TICKS)
 @dataclass(frozen=True)
 class Axis(Printable):
     """Label, limits and, where the numbers are positions, the words at them."""
