@@ -128,7 +128,7 @@ def with_inside(leaf: LayerRecord, wanted: frozenset[str]) -> LayerRecord:
         arrays |= _initial_states(leaf)
     there = {_schema.as_known(name, leaf.states) for name in arrays}
     missing = {name: absent.get(name, _NOT_TOLD) for name in inside - there - {"certificate"}}
-    return _let_go(replace(leaf, arrays={**leaf.arrays, **arrays}, missing={**leaf.missing, **missing}))
+    return _let_go(replace(leaf, arrays={**leaf.arrays, **arrays}, missing={**missing, **leaf.missing}))
 
 
 def _let_go(leaf: LayerRecord) -> LayerRecord:

@@ -176,11 +176,12 @@ def _activation_dims(name: str, array: Array, leaf: LayerRecord) -> tuple[str, .
     return (first, *middle, *("row", "column", "depth")[: array.ndim - 3], last)
 
 
-def _coordinates(dims: Collection[str], leaf: LayerRecord) -> dict[str, Array]:
+def _coordinates(dims: Mapping[str, int], leaf: LayerRecord) -> dict[str, Array]:
     """Labels of the axes that have names; the others are counted from 0 without."""
-    labels = {"gate": _gates(leaf), "direction": leaf.directions or DIRECTIONS}
+    states = leaf.states or ("hidden", "cell")
+    labels = {"gate": _gates(leaf), "direction": leaf.directions or DIRECTIONS, "state": states}
     # Object dtype: fixed-width strings make a later, longer label raise in a stored run.
-    return {dim: np.array(names, dtype=object) for dim, names in labels.items() if dim in dims}
+    return {dim: np.array(names[: dims[dim]], dtype=object) for dim, names in labels.items() if dim in dims}
 
 
 def _outer_coordinates(sizes: Mapping[str, int], leaf: LayerRecord) -> dict[str, xr.Variable]:

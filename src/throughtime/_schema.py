@@ -84,6 +84,15 @@ VARIABLES: Mapping[str, Variable] = {
     "underflow": Variable(
         (), "fraction", "of output_gradient's elements: not 0, and 0 in the float16 of training"
     ),
+    "reset": Variable(
+        ("sample", "time"), "reset", "True where a state that enters is another one than the step before made"
+    ),
+    "carried_gradient": Variable(
+        ("sample", "time"), "‖dL/ds_t→t+1‖", "norm of the gradient that step t+1 hands back to step t"
+    ),
+    "carried_by_state": Variable(
+        ("sample", "time", "state"), "‖dL/ds_t→t+1‖", "the same of each state alone"
+    ),
     "valid": Variable(("sample", "time"), "valid", "False where the step was masked or padded"),
     "loss": Variable((), "L", "training loss of the batch"),
     "reduction_factor": Variable((), "factor", "what the loss puts on each sample's gradient"),
@@ -116,6 +125,8 @@ QUANTITIES = (
     "initial_hidden_gradient",
     "initial_cell_gradient",
     "step_contribution",
+    "reset",
+    "carried_gradient",
     "certificate",
     "valid",
     "weights",
@@ -132,6 +143,8 @@ PER_SAMPLE = (
     "initial_hidden_gradient",
     "initial_cell_gradient",
     "step_contribution",
+    "carried_gradient",
+    "carried_by_state",
 )
 GRADIENT_QUANTITIES = frozenset({*PER_SAMPLE, "certificate", "weight_gradients"})
 LAGS = "lag_matrix"  # on request only: it costs many passes

@@ -10,15 +10,11 @@ import torch
 from throughtime._record import UNREACHED, Array, Attribute, DirectionRecord, LayerRecord
 
 from . import settings, weights
-from .finished import STATES_ONLY, Pass
+from .finished import STATES_ONLY, TOGETHER, Pass
 from .stepwise import Step
 from .structure import name_of, numpy
 from .tap import Call
 
-_TOGETHER = (
-    "a state is changed between calls, so that what other layers ask of it and what the next call does come "
-    "together: hidden_gradient has both"
-)
 _TIME = "the order of the cell's calls"
 
 
@@ -59,7 +55,7 @@ def _outside(done: Pass, call: Call) -> tuple[dict[str, Array], dict[str, str]]:
     ):
         missing["output_gradient"] = STATES_ONLY
     if _is_changed(done, call):
-        missing["output_gradient"], gradients["output_gradient"] = _TOGETHER, None
+        missing["output_gradient"], gradients["output_gradient"] = TOGETHER, None
     return arrays | {name: found for name, found in gradients.items() if found is not None}, missing
 
 

@@ -21,6 +21,11 @@ STATES_ONLY = (
     "the loss depends on the layer's final states, not on its output: hidden_gradient has what reaches them"
 )
 
+TOGETHER = (
+    "a state is changed between calls, so that what other layers ask of it and what the next call does come "
+    "together: hidden_gradient has both"
+)
+
 
 @dataclass(frozen=True)
 class Pass:
@@ -61,6 +66,21 @@ class Pass:
             return self.gradients.of(weight)
         # A parametrization computes the weight anew for each call.
         return self.gradients.total({id(mark): mark for mark in marks}.values())
+
+    def own_weights(self, module: Any) -> tuple[dict[str, Array], dict[str, str]]:
+        """Read all weights of any layer and their total gradients, as `weights` does."""
+        arrays: dict[str, Array] = {}
+        missing: dict[str, str] = {}
+        for name, weight in weights.own(module).items():
+            if "weights" in self.wanted:
+                arrays[name] = numpy(weight, copy=True)
+            if "weight_gradients" in self.wanted:
+                gradient = self.gradients.of(weight)
+                if gradient is None:
+                    missing[f"{name}_gradient"] = UNREACHED
+                else:
+                    arrays[f"{name}_gradient"] = gradient
+        return arrays, missing
 
     def weights(
         self,

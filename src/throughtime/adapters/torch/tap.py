@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from . import fused, layout, stepwise, structure
+from . import fused, layout, recurrence, stepwise, structure
 from .find import Found, class_name, is_recurrent
 from .marks import OUTPUT, Marks
 from .meter import Meter
@@ -41,6 +41,12 @@ class Call:
         Of a cell.
     output : tensor or None
         Mark of what another layer returns; None where that is no tensor.
+    recurrence : Recurrence or None
+        Of a module that is called again with what it returned: its calls, as one.
+    order : int
+        Calls are counted as they come.
+    is_beside : bool
+        The content of the layer has leaves below its path, so that its own stands beside it.
     autocast : str
         Precision that autocast computes in; empty where it is off.
     """
@@ -54,14 +60,16 @@ class Call:
     output: torch.Tensor | None = None
     activation: str = "tanh"
     autocast: str = ""
+    recurrence: recurrence.Recurrence | None = None
+    order: int = 0
+    is_beside: bool = False
 
     def path(self, part: int | None = None) -> str:
         """Name the leaf of this call, or of one inner layer of it."""
         path = self.entry.path
         if self.entry.is_part:
             path = path.rpartition("/")[0]
-        # A container asked for itself has its content below its own path, so its leaf stands beside it.
-        if self.number > 1 or self.entry.is_container:
+        if self.number > 1 or self.is_beside:
             path = f"{path}@{self.number}"
         return path if part is None else f"{path}/{part}"
 
@@ -72,6 +80,9 @@ class Recorder:
     Parameters
     ----------
     found : sequence of Found
+        Layers asked for.
+    candidates : sequence of Found
+        Modules that are recurrent if they are called again with what they returned.
     marks : Marks
     inputs : structure of tensors
         What the model is called with.
@@ -88,8 +99,13 @@ class Recorder:
         on its second axis; else empty.
     """
 
-    def __init__(self, found: Sequence[Found], marks: Marks, inputs: Any, meter: Meter) -> None:
+    def __init__(
+        self, found: Sequence[Found], candidates: Sequence[Found], marks: Marks, inputs: Any, meter: Meter
+    ) -> None:
         self.calls: list[Call] = []
+        self._candidates = {id(entry.layer): entry for entry in candidates}
+        self._watched: dict[str, recurrence.Calls] = {}
+        self._count_of_calls = 0
         self.meter = meter
         self._is_open = True
         self.time_major: tuple[int, ...] = ()
@@ -109,9 +125,32 @@ class Recorder:
             elif entry is not None:
                 wrapped = self._plain(entry, forward)
             else:
+                wrapped = forward
+            candidate, names = self._candidates.get(id(module)), recurrence.names_of(forward)
+            if candidate is not None and names:
+                wrapped = self._again(candidate.path, names, wrapped)
+            if wrapped is forward:
                 continue
             # Straight into the dictionary: a module's attributes pass through torch's own bookkeeping.
             vars(module)["forward"] = functools.wraps(forward)(wrapped)
+
+    def recurrences(self) -> list[Call]:
+        """Find the modules that were called again with what they returned; each takes its calls' place."""
+        of_layers = (node for call in self.calls for node in _handed_out(call))
+        found = recurrence.found(self._watched, frozenset(of_layers))
+        entries = {entry.path: entry for entry in self._candidates.values()}
+        calls = []
+        for path, each in found.items():
+            entry = entries[path]
+            self.calls = [one for one in self.calls if one.entry.layer is not entry.layer]
+            calls += [
+                Call(entry, number, kind="rnn", recurrence=one, order=one.steps[0].order)
+                for number, one in enumerate(each, 1)
+            ]
+        if calls and not self._sizes:
+            self._sizes.append((id(calls[0].entry.layer), calls[0].recurrence.samples))
+        self.calls = sorted([*self.calls, *calls], key=lambda call: call.order)
+        return calls
 
     def close(self) -> None:
         """Record nothing more: what runs again later (checkpointing) has to run as it did, unseen."""
@@ -149,6 +188,19 @@ class Recorder:
             call.output = self._marks(OUTPUT, structure.ordinary(tensor))
             copy = call.output.clone()
         return structure.replaced(result, tensor, copy)
+
+    def _again(self, path: str, names: tuple[str, ...], forward: Any) -> Any:
+        def watched(*arguments: Any, **keywords: Any) -> Any:
+            if not self._is_open or torch._C._functorch.peek_interpreter_stack() is not None:
+                return forward(*arguments, **keywords)
+            self._count_of_calls += 1
+            calls = self._watched.setdefault(path, recurrence.Calls(names))
+            result = calls.run(forward, arguments, keywords, self._count_of_calls)
+            if len(calls.steps) > 1:
+                self.meter.add_output([one.plain for one in calls.steps[-1].leaving.values()], is_watched=False)
+            return result
+
+        return watched
 
     def _recurrent(self, entry: Found | None, module: Any, forward: Any, name: str) -> Any:
         def watched(*arguments: Any, **keywords: Any) -> Any:
@@ -192,7 +244,9 @@ class Recorder:
         return result
 
     def _new_call(self, entry: Found, kernel: Any, data: torch.Tensor | None) -> Call:
-        call = Call(entry, 1 + sum(one.entry.layer is entry.layer for one in self.calls))
+        self._count_of_calls += 1
+        number = 1 + sum(one.entry.layer is entry.layer for one in self.calls)
+        call = Call(entry, number, order=self._count_of_calls, is_beside=entry.is_container)
         if kernel is not None:
             call.kind = {**fused.KINDS, **stepwise.KINDS}[kernel]
             call.activation = "relu" if kernel in (torch._VF.rnn_relu, torch._VF.rnn_relu_cell) else "tanh"
@@ -201,6 +255,15 @@ class Recorder:
         if self._is_open:
             self.calls.append(call)
         return call
+
+
+def _handed_out(call: Call) -> Iterator[Any]:
+    """Give the nodes of what a recurrent layer, or a sequence of a cell's calls, has handed out."""
+    for step in call.steps:
+        yield from (one.node for one in step.out)
+    for layer in call.layers:
+        yield layer.output.grad_fn
+        yield from (state.grad_fn for one in layer.directions for state in one.final)
 
 
 class _Kernels(TorchFunctionMode):  # type: ignore[misc]
