@@ -158,7 +158,7 @@ class _Leaf:
             if self.done.has_labels:
                 arrays |= self._of_state(state, arrays[state.name])
         carried = ("hidden", "cell")[: len(self.states)]
-        self.missing |= dict.fromkeys((name for name in INSIDE if not any(one in name for one in carried)), _SHOWS)
+        self.missing |= dict.fromkeys((name for name in INSIDE - {"certificate"} if not any(one in name for one in carried)), _SHOWS)
         ours, theirs = self._transported() if self.done.has_labels else (None, None)
         return SolvedRecord(
             arrays=arrays if ours is None else {**arrays, "input_gradient": ours},
@@ -224,9 +224,9 @@ class _Leaf:
         return transitions.is_changed(self._crossings, number)
 
     def _transported(self) -> tuple[Array | None, Array | None]:
-        """Transport the gradient of what some calls returned through each, and hold it for the certificate.
+        """Take what others ask of some calls' results back through each; and dL/d(what entered) of the whole pass.
 
-        And what it should be: dL/d(what entered) of the whole pass, and of each result the sum over its uses.
+        They differ where gradient goes on from call to call by a way that is no state.
         """
         chosen = sorted({round(k) for k in np.linspace(0, len(self.steps) - 1, _CHECKED)})
         pairs = [pair for pair in map(self._checked, chosen) if pair is not None]
@@ -241,33 +241,26 @@ class _Leaf:
 
     def _checked(self, number: int) -> tuple[Array, Array] | None:
         gradients, step = self.done.gradients, self.steps[number]
-        results = {id(one.plain): one for one in step.leaving.values()}.values()
-        totals = [(one, gradients.tensor(one.edge)) for one in results if one.edge is not None]
-        totals = [(one, total) for one, total in totals if total is not None]
+        results = {id(one.plain): one.plain for one in step.leaving.values()}.values()
+        asked = [(plain, gradients.summed(self._uses(plain, step))) for plain in results]
+        asked = [(plain, gradient) for plain, gradient in asked if gradient is not None]
         marks = [one.mark for one in step.entering.values() if one.mark is not None]
-        if not totals or not marks:
+        if not asked or not marks:
             return None
-        found = torch.autograd.grad(
-            [one.plain for one, _ in totals],
-            marks,
-            [total for _, total in totals],
-            retain_graph=True,
-            allow_unused=True,
-        )
-        ours = [one for one in found if one is not None]
-        theirs = [
-            torch.zeros_like(one) if gradients.tensor(mark) is None else gradients.tensor(mark)
-            for mark, one in zip(marks, found, strict=True)
-            if one is not None
-        ]
-        for one, total in totals:
-            used = gradients.summed(self._uses(one.plain, step))
-            ours.append(torch.zeros_like(total) if used is None else used)
-            theirs.append(total)
-        flat = [torch.cat([each.flatten() for each in side]) for side in (ours, theirs)]
+        tensors, back = zip(*asked, strict=True)
+        found = torch.autograd.grad(tensors, marks, back, retain_graph=True, allow_unused=True)
+        pairs = [(one, gradients.tensor(mark)) for mark, one in zip(marks, found, strict=True)]
+        flat = [torch.cat(side) for side in zip(*map(_flat, pairs), strict=True)]
         return numpy(gradients.unscaled(flat[0])), numpy(gradients.unscaled(flat[1]))
 
     def _uses(self, plain: torch.Tensor, step: Step) -> list[Any]:
         """Give the edges of all that a result was handed out as, and of the calls that took it as it is."""
         uses = [one.copy for one in step.leaving.values() if one.plain is plain]
         return uses + self.recurrence.taken.get(id(plain), [])
+
+
+def _flat(pair: tuple[torch.Tensor | None, torch.Tensor | None]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Flatten two gradients of one tensor, 0 where one does not exist; nothing where none does."""
+    like = next((one for one in pair if one is not None), torch.empty(0))
+    first, second = (torch.zeros_like(like) if one is None else one.flatten() for one in pair)
+    return first.flatten(), second.flatten()
