@@ -251,3 +251,235 @@ class TestAnyModuleThatIsCalledAgainWithWhatItReturned:
         (of_input,) = torch.autograd.grad(MSE(model(x), Y) * B, x)
         assert difference(leaf["input_gradient"], of_input.numpy()) <= 1e-12
         assert difference(leaf["input"], X.numpy()) == 0.0
+
+
+def test_gradient_that_passes_by_the_states_fails_the_certificate() -> None:
+    class Hiding(LeakyRNN):
+        def forward(self, x: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+            h = super().forward(x, h + 0.5 * getattr(self, "secret", 0.0))
+            self.secret = h
+            return h
+
+    model = seeded(Loop(Hiding()))
+    with pytest.warns(tt.ThroughTimeWarning, match="certificate of cell"):
+        tt.capture(model, X, Y, loss=MSE)
+    assert not hasattr(model.cell, "secret")
+
+
+def test_the_written_lstm_has_the_tree_of_torchs_cell() -> None:
+    model = seeded(OfPairs(WrittenLSTM()))
+    other = OfPairs(nn.LSTMCell(M, N).double())
+    other.head = model.head
+    with torch.no_grad():
+        for name, source in (("ih", model.cell.enter), ("hh", model.cell.again)):
+            getattr(other.cell, f"weight_{name}").copy_(source.weight)
+            getattr(other.cell, f"bias_{name}").copy_(source.bias)
+    ours, torchs = capture(model)["cell"], capture(other)["cell"]
+    for name in ("hidden", "hidden_gradient", "cell", "cell_gradient", "input_gradient", "output_gradient"):
+        assert difference(ours[name], torchs[name]) <= 1e-12, name
+
+
+def test_what_others_ask_of_a_step_is_its_output_gradient() -> None:
+    model = seeded(Loop(LeakyRNN()))
+    leaf = capture(model)["cell"]
+    outputs = torch.from_numpy(leaf["output"].values).requires_grad_()
+    loss = MSE(model.head(outputs), Y) * B
+    assert difference(leaf["output_gradient"], torch.autograd.grad(loss, outputs)[0].numpy()) <= 1e-12
+
+
+class TestBetweenTheCalls:
+    """Whatever stands between two calls belongs to the recurrence."""
+
+    @pytest.mark.parametrize("name", ["product", "dropout", "module", "view"])
+    def test_the_states_are_found_through_it(self, name: str) -> None:
+        class Between(Loop):
+            def between(self, state: torch.Tensor, step: int) -> torch.Tensor:
+                if name == "product":
+                    return state * 0.5
+                if name == "dropout":
+                    return nn.functional.dropout(state, 0.25, training=True)
+                return self.norm(state) if name == "module" else state.reshape(-1).view(B, N)
+
+        model = Between(LeakyRNN())
+        model.norm = nn.LayerNorm(N)
+        model = seeded(model)
+        torch.manual_seed(0)
+        leaf = capture(model)["cell"]
+        torch.manual_seed(0)
+        for variable, values in expected(model, ("hidden",)).items():
+            assert difference(leaf[variable], values) <= 1e-12, variable
+        assert leaf.attrs["states_changed"] == 1
+        assert not leaf["reset"].any()
+
+    def test_written_on_in_place(self) -> None:
+        class Copying(Loop):
+            def call(self, x: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
+                output, state = super().call(x, state)
+                return output.clone(), state
+
+        class Writing(Copying):
+            def between(self, state: torch.Tensor, step: int) -> torch.Tensor:
+                return state.mul_(0.5)
+
+        class Plain(Copying):
+            def between(self, state: torch.Tensor, step: int) -> torch.Tensor:
+                return state * 0.5
+
+        for variable, values in expected(seeded(Plain(LeakyRNN())), ("hidden",)).items():
+            assert difference(capture(seeded(Writing(LeakyRNN())))["cell"][variable], values) <= 1e-12
+
+    def test_a_state_that_changes_its_shape_is_another_sequence(self) -> None:
+        class Shrinking(Loop):
+            def between(self, state: torch.Tensor, step: int) -> torch.Tensor:
+                return state[:2] if step == 2 else state
+
+            def call(self, x: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
+                state = self.cell(x[: len(state)], state)
+                return nn.functional.pad(state, (0, 0, 0, B - len(state))), state
+
+        tree = capture(seeded(Shrinking(LeakyRNN())))
+        assert [(leaf.path, leaf.sizes["time"], leaf.sizes["sample"]) for leaf in tree.leaves] == [
+            ("/cell", 3, 3),
+            ("/cell@2", 3, 2),
+        ]
+        assert (
+            "hidden changes its shape before the next call, from (3, 4) to (2, 4)"
+            in tree["cell"].attrs["ends"]
+        )
+
+    def test_a_loop_without_gradients_shows_states_and_says_why_there_is_no_more(self) -> None:
+        class Frozen(Loop):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                with torch.no_grad():
+                    state = self.start(x)
+                    for entering in x.unbind(1):
+                        state = self.cell(entering, state)
+                return self.head(state).unsqueeze(1).expand(-1, T, -1)
+
+        model = seeded(Frozen(LeakyRNN()))
+        leaf = tt.capture(model, X, Y, loss=MSE, quantities=["hidden", "input"])["cell"]
+        assert leaf.sizes["time"] == T
+        with pytest.raises(tt.NoGradientError):
+            tt.capture(model, X, Y, loss=MSE)
+
+    def test_a_detached_state_is_an_edge_and_no_reset(self) -> None:
+        class Cut(Loop):
+            def between(self, state: torch.Tensor, step: int) -> torch.Tensor:
+                return state.detach() if step == 2 else state
+
+        leaf = capture(seeded(Cut(LeakyRNN())))["cell"]
+        assert leaf.sizes["time"] == T
+        assert not leaf["reset"].any()
+        assert (leaf["carried_gradient"].isel(time=2) == 0).all()
+        assert (leaf["carried_gradient"].isel(time=[0, 1, 3, 4]) > 0).all()
+
+
+class TestNoRecurrence:
+    """Modules that are called again without what they returned."""
+
+    def test_a_shared_network_is_none(self) -> None:
+        class Shared(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.net = nn.Bilinear(M, M, N)
+                self.act, self.head = nn.Tanh(), nn.Linear(N, K)
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                steps = [self.act(self.head(self.act(self.net(one, one)))) for one in x.unbind(1)]
+                return torch.stack(steps, 1)
+
+        with pytest.raises(tt.LayerNotFoundError, match="no recurrent layer"):
+            capture(seeded(Shared()))
+
+    def test_attention_over_the_states_of_a_cell_is_none(self) -> None:
+        class Attending(nn.Module):
+            def __init__(self, cell: nn.Module) -> None:
+                super().__init__()
+                self.cell, self.attend, self.head = cell, Attention(), nn.Linear(N, K)
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                h, memory, outputs = x.new_zeros(len(x), N), x.new_zeros(len(x), N), []
+                for one in x.unbind(1):
+                    h = self.cell(one + self.attend(h, x), h)
+                    outputs.append(self.head(h + memory))
+                return torch.stack(outputs, 1)
+
+        class Attention(nn.Module):
+            def forward(self, query: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
+                scores = (memory * query[:, None, :M]).sum(-1).softmax(-1)
+                return (scores[..., None] * memory).sum(1)
+
+        for cell in (LeakyRNN(), nn.GRUCell(M, N)):
+            tree = capture(seeded(Attending(cell)))
+            assert [leaf.path for leaf in tree.leaves] == ["/cell"]
+            assert tree["cell"].attrs.get("states", "hidden") == "hidden"
+
+
+def test_two_recurrences_that_feed_each_other_are_two_leaves() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.left, self.right, self.head = Reading(), Reading(), nn.Linear(N, K)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            a = b = x.new_zeros(len(x), N)
+            outputs = []
+            for one in x.unbind(1):
+                a = self.left(one, b)
+                b = self.right(one, a)
+                outputs.append(self.head(b))
+            return torch.stack(outputs, 1)
+
+    class Reading(LeakyRNN):
+        pass
+
+    assert [leaf.path for leaf in capture(seeded(Two())).leaves] == ["/left", "/right"]
+
+
+def test_two_sequences_of_one_module_are_two_leaves() -> None:
+    class Twice(Loop):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) + super().forward(x.flip(1))
+
+    model = seeded(Twice(LeakyRNN()))
+    tree = capture(model)
+    assert [(leaf.path, leaf.sizes["time"]) for leaf in tree.leaves] == [("/cell", T), ("/cell@2", T)]
+    assert difference(tree["cell@2"]["input"], X.flip(1)) == 0.0
+
+
+def test_all_layers_have_the_recurrence_in_place_of_what_it_is_made_of() -> None:
+    tree = capture(seeded(Loop(LeakyRNN())), layers="all")
+    assert [leaf.path for leaf in tree.leaves][:2] == ["/cell", "/head"]
+    assert not any("again" in leaf.path for leaf in tree.leaves)
+
+
+def test_a_recurrence_is_asked_for_by_its_name() -> None:
+    model = seeded(Loop(LeakyRNN()))
+    named, found = capture(model, layers="cell"), capture(model)
+    assert named.groups == found.groups
+    assert named["cell"].to_dataset().identical(found["cell"].to_dataset())
+
+
+def test_every_measure_of_memory_reads_a_recurrence() -> None:
+    class Last(Loop):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x)[:, -1]
+
+    leaf = tt.capture(seeded(Last(LeakyRNN())), X, Y[:, -1], loss=MSE)["cell"]
+    norms = np.linalg.norm(leaf["hidden_gradient"].values, axis=-1)[:, ::-1]
+    profile = tt.diagnostics.lag_profile(leaf)
+    assert difference(profile["ratio"], np.median(norms / norms[:, :1], axis=0)) <= 1e-10
+
+
+def test_nothing_stays_on_the_model_when_the_loss_raises() -> None:
+    model = seeded(Loop(LeakyRNN()))
+    before = {name: dict(vars(module)) for name, module in model.named_modules()}
+
+    def failing(output: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("no loss")
+
+    with pytest.raises(tt.ThroughTimeError):
+        tt.capture(model, X, Y, loss=failing)
+    for name, module in model.named_modules():
+        assert vars(module).keys() == before[name].keys()
+        assert "forward" not in vars(module)

@@ -13,18 +13,17 @@ from throughtime._record import UNREACHED, Array, Attribute, LayerRecord, Solved
 from throughtime.adapters.needs import INSIDE
 
 from . import settings, transitions
-from .finished import STATES_ONLY, TOGETHER, Pass
+from .calls import Entering, Key, Step
 from .find import class_name
-from .recurrence import Key, Recurrence, State, Step
+from .finished import STATES_ONLY, TOGETHER, Pass
+from .recurrence import Recurrence, State
 from .structure import name_of, numpy
 from .tap import Call
 
 _CHECKED = 5  # calls whose gradients are transported anew, for the certificate
-_NO_GRADIENTS = (
-    "the loop runs without gradients: take torch.no_grad() or detach() off the calls of this module to see them"
-)
+_NO_GRADIENTS = "the loop runs without gradients: take torch.no_grad() off the calls of this module"
 _NO_INPUT = "the module takes nothing beside its states"
-_NO_INITIAL = "the first call is given no state"
+_NO_INITIAL = "the first call is given no state of this shape"
 _SHOWS = "a module of a model's own shows its states, not what it computes on the way from one to the next"
 _AXES = ("unit", "row", "column", "depth")
 
@@ -93,9 +92,7 @@ class _Leaf:
 
     def _output_gradient(self, output: Array) -> dict[str, Array]:
         """Find what others ask of the output; of a state that is changed it goes back beside the rest."""
-        together = {
-            state.place for number, state in enumerate(self.states) if self._is_changed(number)
-        }
+        together = {state.place for number, state in enumerate(self.states) if self._is_changed(number)}
         asked = [
             [
                 one.copy
@@ -158,7 +155,9 @@ class _Leaf:
             if self.done.has_labels:
                 arrays |= self._of_state(state, arrays[state.name])
         carried = ("hidden", "cell")[: len(self.states)]
-        self.missing |= dict.fromkeys((name for name in INSIDE - {"certificate"} if not any(one in name for one in carried)), _SHOWS)
+        self.missing |= dict.fromkeys(
+            (name for name in INSIDE - {"certificate"} if not any(one in name for one in carried)), _SHOWS
+        )
         ours, theirs = self._transported() if self.done.has_labels else (None, None)
         return SolvedRecord(
             arrays=arrays if ours is None else {**arrays, "input_gradient": ours},
@@ -174,7 +173,7 @@ class _Leaf:
             self.missing[name] = _NO_GRADIENTS
             return {}
         found = found or {name: np.zeros_like(values)}
-        first = self.steps[0].entering.get(state.argument)
+        first = self._first(state)
         if first is None:
             self.missing[f"initial_{name}"] = _NO_INITIAL
             return found
@@ -182,8 +181,14 @@ class _Leaf:
         back = torch.zeros_like(first.given) if gradient is None else self.done.gradients.unscaled(gradient)
         return {**found, f"initial_{name}": numpy(self.recurrence.by_sample(back.detach()))}
 
-    def _initial(self, state: State) -> Array | None:
+    def _first(self, state: State) -> Entering | None:
+        """Find the state before the first step; none where it is nothing yet, or a number for all."""
         first = self.steps[0].entering.get(state.argument)
+        shape = self.steps[0].leaving[state.place].plain.shape
+        return first if first is not None and first.shape == shape else None
+
+    def _initial(self, state: State) -> Array | None:
+        first = self._first(state)
         return None if first is None else numpy(self.recurrence.by_sample(first.given.detach()), copy=True)
 
     def _name_state(self, state: State, arrays: dict[str, Array]) -> None:
@@ -224,7 +229,7 @@ class _Leaf:
         return transitions.is_changed(self._crossings, number)
 
     def _transported(self) -> tuple[Array | None, Array | None]:
-        """Take what others ask of some calls' results back through each; and dL/d(what entered) of the whole pass.
+        """Take what others ask of some calls' results back through each, beside dL/d(what entered) as found.
 
         They differ where gradient goes on from call to call by a way that is no state.
         """
@@ -256,7 +261,7 @@ class _Leaf:
     def _uses(self, plain: torch.Tensor, step: Step) -> list[Any]:
         """Give the edges of all that a result was handed out as, and of the calls that took it as it is."""
         uses = [one.copy for one in step.leaving.values() if one.plain is plain]
-        return uses + self.recurrence.taken.get(id(plain), [])
+        return [*uses, *self.recurrence.taken.get(id(plain), ())]
 
 
 def _flat(pair: tuple[torch.Tensor | None, torch.Tensor | None]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -20,7 +20,7 @@ from throughtime._errors import UnbuiltModelError, UnsupportedModelError
 from throughtime._record import escape
 from throughtime.adapters.selection import Selection
 
-from .recurrence import names_of
+from .calls import names_of
 
 _PARALLEL = (DistributedDataParallel, DataParallel)
 _PARTS = "parametrizations"  # torch's own child, whose result is the layer's weight

@@ -83,7 +83,7 @@ class Marks:
 
 
 def _is_half(source: Any) -> bool:
-    return getattr(source, "dtype", None) == torch.float16
+    return isinstance(source, torch.Tensor) and source.dtype == torch.float16
 
 
 class Gradients:

@@ -105,15 +105,15 @@ class Probe:
         marks = Marks(wanted)
         recorder = Recorder(self.found, self._candidates, marks, inputs, Meter(budget, wanted))
         output = self._forward(recorder, inputs)
+        recurrences = recorder.recurrences()
         loss = reduced = None
         if has_labels:
             labels = labels_beside(self.model, y, sample_weight, output, recorder)
             loss = total(self.loss, output, labels)
-        recurrences = recorder.recurrences()
         recorder.close()
         found = self._found(recurrences)
         weights = _weights([entry.layer for entry in found]) if "weight_gradients" in wanted else []
-        edges = [edge for call in recurrences for edge in call.recurrence.edges()]
+        edges = [edge for call in recurrences if call.recurrence for edge in call.recurrence.edges()]
         gradients = marks.differentiate(loss, weights, edges)
         if has_labels:
             reduced = self._reduced(output, labels, recorder)
@@ -121,7 +121,7 @@ class Probe:
         done = Pass(
             model=self.model,
             found=found,
-            calls=[call for call in recorder.calls if any(call.entry.layer is one.layer for one in found)],
+            calls=recorder.calls_of(found),
             gradients=gradients,
             wanted=wanted,
             stand_ins={id(weight) for weight in stand_ins.values()},
@@ -133,6 +133,12 @@ class Probe:
         record = collect.records(done, value, reduced, training=self.request.training)
         if budget.part == budget.samples or reduced is None:
             return record
+        return self._of_a_part(record, recorder, reduced, output, labels)
+
+    def _of_a_part(
+        self, record: ModelRecord, recorder: Recorder, reduced: tuple[float, str], output: Any, labels: Labels
+    ) -> ModelRecord:
+        """Note what a part of a batch counts for, and whether it adds up with the others."""
         samples = parts.Samples(recorder.sizes[0], recorder.time_major)
         why_whole = parts.of_loss(reduced[1]) or self._why_unlike(reduced[1], output, labels, samples)
         return replace(record, weight=float(samples.count), why_whole=why_whole)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from . import fused, layout, recurrence, stepwise, structure
+from . import calls, fused, layout, recurrence, stepwise, structure
 from .find import Found, class_name, is_recurrent
 from .marks import OUTPUT, Marks
 from .meter import Meter
@@ -104,7 +104,7 @@ class Recorder:
     ) -> None:
         self.calls: list[Call] = []
         self._candidates = {id(entry.layer): entry for entry in candidates}
-        self._watched: dict[str, recurrence.Calls] = {}
+        self._watched: dict[str, calls.Calls] = {}
         self._count_of_calls = 0
         self.meter = meter
         self._is_open = True
@@ -126,7 +126,7 @@ class Recorder:
                 wrapped = self._plain(entry, forward)
             else:
                 wrapped = forward
-            candidate, names = self._candidates.get(id(module)), recurrence.names_of(forward)
+            candidate, names = self._candidates.get(id(module)), calls.names_of(forward)
             if candidate is not None and names:
                 wrapped = self._again(candidate.path, names, wrapped)
             if wrapped is forward:
@@ -139,18 +139,22 @@ class Recorder:
         of_layers = (node for call in self.calls for node in _handed_out(call))
         found = recurrence.found(self._watched, frozenset(of_layers))
         entries = {entry.path: entry for entry in self._candidates.values()}
-        calls = []
+        again = []
         for path, each in found.items():
             entry = entries[path]
             self.calls = [one for one in self.calls if one.entry.layer is not entry.layer]
-            calls += [
+            self._sizes = self._sizes or [(id(entry.layer), each[0].samples)]
+            again += [
                 Call(entry, number, kind="rnn", recurrence=one, order=one.steps[0].order)
                 for number, one in enumerate(each, 1)
             ]
-        if calls and not self._sizes:
-            self._sizes.append((id(calls[0].entry.layer), calls[0].recurrence.samples))
-        self.calls = sorted([*self.calls, *calls], key=lambda call: call.order)
-        return calls
+        self.calls = sorted([*self.calls, *again], key=lambda call: call.order)
+        return again
+
+    def calls_of(self, found: Sequence[Found]) -> list[Call]:
+        """List the calls of some layers, in order."""
+        layers = {id(entry.layer) for entry in found}
+        return [call for call in self.calls if id(call.entry.layer) in layers]
 
     def close(self) -> None:
         """Record nothing more: what runs again later (checkpointing) has to run as it did, unseen."""
@@ -194,10 +198,10 @@ class Recorder:
             if not self._is_open or torch._C._functorch.peek_interpreter_stack() is not None:
                 return forward(*arguments, **keywords)
             self._count_of_calls += 1
-            calls = self._watched.setdefault(path, recurrence.Calls(names))
-            result = calls.run(forward, arguments, keywords, self._count_of_calls)
-            if len(calls.steps) > 1:
-                self.meter.add_output([one.plain for one in calls.steps[-1].leaving.values()], is_watched=False)
+            noted = self._watched.setdefault(path, calls.Calls(names))
+            result = noted.run(forward, arguments, keywords, self._count_of_calls)
+            if len(noted.steps) > 1:
+                self.meter.add_output(noted.results, is_watched=False)
             return result
 
         return watched
