@@ -6,7 +6,7 @@ Adapters hand in a `Layer` and a `Pass`; `solve` gives every state, gate and gra
 
 from .activations import ACTIVATIONS, Activation, activation
 from .adjoint import solve
-from .certificate import bar, certificate_time, certificate_weights, input_terms, limit, summed_terms
+from .certificate import bar, certificate_time, certificate_weights, input_terms, limit, step_sizes, summed_terms
 from .contribution import step_contribution
 from .jacobians import step_jacobians
 from .lag import LagRows, lag_rows
@@ -35,6 +35,7 @@ __all__ = [
     "solve_own",
     "step_contribution",
     "step_jacobians",
+    "step_sizes",
     "summed_terms",
     "textbook",
 ]
