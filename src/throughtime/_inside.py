@@ -265,7 +265,9 @@ def _sizes(solved: dict[str, Array]) -> Array | None:
     """How large what rounding starts from is at each step of each sample."""
     if "gate_gradient" not in solved:
         return None
-    return cells.step_sizes(solved["gate_gradient"], solved.get("hidden_gradient"), solved.get("cell_gradient"))
+    return cells.step_sizes(
+        solved["gate_gradient"], solved.get("hidden_gradient"), solved.get("cell_gradient")
+    )
 
 
 def _terms(
@@ -275,9 +277,10 @@ def _terms(
     if "step_contribution" not in solved:
         return {}
     contribution = solved["step_contribution"]
-    is_solved = isinstance(direction, SolvedRecord)
-    inputs = solved.get("input") if is_solved else direction.inputs
-    before = direction.hidden_before if is_solved else _shifted(direction)
+    if isinstance(direction, SolvedRecord):
+        inputs, before = solved.get("input"), direction.hidden_before
+    else:
+        inputs, before = direction.inputs, _shifted(direction)
     if inputs is None or before is None or sizes is None:
         return {"recurrent_kernel_gradient": float(contribution.sum())}
     return cells.summed_terms(sizes, contribution, before, inputs)

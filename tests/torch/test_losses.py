@@ -81,7 +81,11 @@ def test_a_reduced_loss_of_torch_gives_its_values_where_steps_are_weighed(kind, 
     expected = values[:, 3].mean(1) / 7 if reduction == "mean" else values[:, 3].sum(1)
     np.testing.assert_allclose(found.losses(x, y, step=3), expected, rtol=1e-5)
     weight = torch.rand(5)
-    whole = (values * weight[:, None, None]).mean() if reduction == "mean" else (values.sum((1, 2)) * weight).sum()
+    whole = (
+        (values * weight[:, None, None]).mean()
+        if reduction == "mean"
+        else (values.sum((1, 2)) * weight).sum()
+    )
     assert float(found(x, y, sample_weight=weight)["gru"]["loss"]) == pytest.approx(float(whole))
     assert vars(loss) == before
 

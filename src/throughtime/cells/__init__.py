@@ -6,7 +6,15 @@ Adapters hand in a `Layer` and a `Pass`; `solve` gives every state, gate and gra
 
 from .activations import ACTIVATIONS, Activation, activation
 from .adjoint import solve
-from .certificate import bar, certificate_time, certificate_weights, input_terms, limit, step_sizes, summed_terms
+from .certificate import (
+    bar,
+    certificate_time,
+    certificate_weights,
+    input_terms,
+    limit,
+    step_sizes,
+    summed_terms,
+)
 from .contribution import step_contribution
 from .jacobians import step_jacobians
 from .lag import LagRows, lag_rows

@@ -116,7 +116,7 @@ def certificate_weights(
 
 
 def step_sizes(gate_gradient: Floats, *state_gradients: Floats | None) -> Floats:
-    """Size of what rounding at each step starts from: of dz_t, or of the states' gradient where that is larger.
+    """Size of what rounding at each step starts from: of dz_t, or of the states' gradient if larger.
 
     dz_t is a state's gradient times a slope such as σ(1 − σ). Near the ends of a gate's range the difference
     cancels: its rounding is that of the state's gradient, however small dz_t is.
@@ -141,7 +141,9 @@ def step_sizes(gate_gradient: Floats, *state_gradients: Floats | None) -> Floats
     return np.maximum(_sizes(gate_gradient), states)
 
 
-def summed_terms(sizes: Floats, contribution: Floats, hidden_before: Floats, inputs: Floats) -> dict[str, float]:
+def summed_terms(
+    sizes: Floats, contribution: Floats, hidden_before: Floats, inputs: Floats
+) -> dict[str, float]:
     """Σ over samples and steps of the size of each term of a weight's gradient.
 
     Parameters
