@@ -280,18 +280,11 @@ def _terms(
     if isinstance(direction, SolvedRecord):
         inputs, before = solved.get("input"), direction.hidden_before
     else:
-        inputs, before = direction.inputs, _shifted(direction)
+        inputs = direction.inputs
+        before = cells.states_before(direction.hidden, runs_backward=direction.runs_backward)
     if inputs is None or before is None or sizes is None:
         return {"recurrent_kernel_gradient": float(contribution.sum())}
     return cells.summed_terms(sizes, contribution, before, inputs)
-
-
-def _shifted(direction: DirectionRecord) -> Array:
-    """Move each state to the step that reads it."""
-    before, backward = np.zeros_like(direction.hidden), direction.runs_backward
-    read, made = (slice(None, -1), slice(1, None))[:: 1 if backward else -1]
-    before[:, read] = direction.hidden[:, made]
-    return before
 
 
 def certified(record: ModelRecord, warn: Warn) -> ModelRecord:

@@ -41,6 +41,7 @@ __all__ = [
     "own_jacobians",
     "solve",
     "solve_own",
+    "states_before",
     "step_contribution",
     "step_jacobians",
     "step_sizes",

@@ -177,6 +177,14 @@ def summed_terms(
     }
 
 
+def states_before(hidden: Floats, *, runs_backward: bool) -> Floats:
+    """Move each state to the step that reads it; 0 at the first one."""
+    before = np.zeros_like(hidden)
+    made, read = (slice(1, None), slice(-1)) if runs_backward else (slice(-1), slice(1, None))
+    before[:, read] = hidden[:, made]
+    return before
+
+
 def input_terms(sizes: Floats, kernel: Floats) -> Floats:
     """Size at each step of the terms that dL/dx_t = dz_t·Wᵀ sums up.
 
