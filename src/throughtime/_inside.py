@@ -244,7 +244,10 @@ def _pass(direction: DirectionRecord) -> cells.Pass:
 def _certificate(
     leaf: LayerRecord, direction: DirectionRecord | SolvedRecord, solved: dict[str, Array]
 ) -> dict[str, Array]:
-    dtype, sizes = str(leaf.flags["dtype"]), _sizes(solved)
+    dtype, sizes = str(leaf.flags["dtype"]), None
+    if "gate_gradient" in solved:
+        states = map(solved.get, ("hidden_gradient", "cell_gradient"))
+        sizes = cells.step_sizes(solved["gate_gradient"], *states)
     weights = cells.certificate_weights(
         solved, direction.weight_gradients, terms=_terms(direction, solved, sizes), dtype=dtype
     )
@@ -259,15 +262,6 @@ def _certificate(
     if isinstance(direction, SolvedRecord) and direction.output_error is not None:
         found["certificate_output"] = np.asarray(direction.output_error)
     return found
-
-
-def _sizes(solved: dict[str, Array]) -> Array | None:
-    """How large what rounding starts from is at each step of each sample."""
-    if "gate_gradient" not in solved:
-        return None
-    return cells.step_sizes(
-        solved["gate_gradient"], solved.get("hidden_gradient"), solved.get("cell_gradient")
-    )
 
 
 def _terms(

@@ -12,6 +12,7 @@ from .certificate import (
     certificate_weights,
     input_terms,
     limit,
+    states_before,
     step_sizes,
     summed_terms,
 )
