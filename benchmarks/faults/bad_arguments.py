@@ -36,7 +36,7 @@ from throughtime._store import Run
 from .odd_values import AskedError, odd_values
 
 HOMES = {"": tt, "plots.": tt.plots, "diagnostics.": tt.diagnostics, "testing.": tt.testing}
-NOT_PUBLIC = ("_arguments", "_rules", "_synthetic", "_schema")
+NOT_PUBLIC = ("_arguments", "_argument_rules", "_synthetic", "_schema")
 NOT_CALLED = ("Cell", "StepAdjoint", "Look", "NonFinite", "CellReport", "register_cell")
 TREES = ("captured", "layer", "run", "first", "second", "tree_or_run")
 LOOK = tuple(tt.plots.Look.__annotations__)

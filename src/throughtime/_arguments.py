@@ -13,7 +13,8 @@ from contextlib import suppress
 from functools import wraps
 from typing import Any, TypeVar, cast
 
-from throughtime import _rules
+from throughtime import _argument_rules
+from throughtime._argument_rules import Rule, require, several, whole
 from throughtime._errors import (
     ArgumentError,
     LayerNotFoundError,
@@ -23,7 +24,6 @@ from throughtime._errors import (
     TooLargeError,
     UnsupportedModelError,
 )
-from throughtime._rules import Rule, require, several, whole
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -77,18 +77,18 @@ model_or_tree = Rule(lambda value: value, "a model or a capture", explain=_depar
 
 _BY_ANNOTATION = {
     "int": whole(),
-    "float": _rules.number(),
-    "bool": _rules.flag,
-    "bool | str": _rules.either(_rules.flag, _rules.text),
-    "str": _rules.text,
-    "str | os.PathLike[str]": _rules.path,
-    "Sequence[str]": several(_rules.text),
+    "float": _argument_rules.number(),
+    "bool": _argument_rules.flag,
+    "bool | str": _argument_rules.either(_argument_rules.flag, _argument_rules.text),
+    "str": _argument_rules.text,
+    "str | os.PathLike[str]": _argument_rules.path,
+    "Sequence[str]": several(_argument_rules.text),
     "Sequence[int]": several(whole()),
     "Iterable[int]": several(whole()),
-    "float | Sequence[float]": several(_rules.number()),
-    "tuple[float, float]": _rules.interval,
-    "tuple[str, str]": several(_rules.text, pair=True),
-    "npt.ArrayLike": _rules.array(),
+    "float | Sequence[float]": several(_argument_rules.number()),
+    "tuple[float, float]": _argument_rules.interval,
+    "tuple[str, str]": several(_argument_rules.text, pair=True),
+    "npt.ArrayLike": _argument_rules.array(),
     "Layer": tree,
     "xr.DataTree | xr.Dataset": tree,
     "Captured": captured,
@@ -99,7 +99,7 @@ _BY_NAME = {
     ("int", "seed"): whole(0),
     **{("int", name): whole(1, 1_000_000) for name in _COUNTS},
     **{("int", name): whole(1) for name in ("n_rows", "max_timesteps")},
-    **{("str", name): _rules.color for name in _COLORS},
+    **{("str", name): _argument_rules.color for name in _COLORS},
     ("Any", "layers"): layers,
     ("Any", "loss"): loss,
     ("Any", "adapter"): adapter,
@@ -118,7 +118,7 @@ def takes(error: type[ThroughTimeError] = ArgumentError, /, **rules: Rule) -> Ca
 
     Examples
     --------
-    >>> @takes(low=_rules.number(0))
+    >>> @takes(low=_argument_rules.number(0))
     ... def double(low: float, times: int = 2) -> float:
     ...     return low * times
     >>> double(1.5)
@@ -190,5 +190,5 @@ def usual_rules(signature: inspect.Signature) -> dict[str, Rule]:
         annotation = str(parameter.annotation)
         bare = annotation.removesuffix(" | None")
         if rule := _BY_NAME.get((bare, name)) or _BY_ANNOTATION.get(bare):
-            found[name] = rule if bare == annotation else _rules.optional(rule)
+            found[name] = rule if bare == annotation else _argument_rules.optional(rule)
     return found

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from throughtime._argument_rules import shown
 from throughtime._data import is_packed, leaves
 from throughtime._errors import BatchError, ThroughTimeError, warn
 from throughtime._random_states import random_states_restored
-from throughtime._rules import shown
 
 _NO_MEMORY = "memory"  # as every framework has it in its message
 # Whose errors tell of the batch; adapters call them with it.

@@ -7,7 +7,7 @@ from typing import Any
 
 import xarray as xr
 
-from throughtime import _rules, _schema
+from throughtime import _argument_rules, _schema
 from throughtime._arguments import takes
 from throughtime._batch import take
 from throughtime._errors import SchemaError, warn
@@ -21,7 +21,7 @@ _NO_LABELS = (
 )
 
 
-@takes(quantities=replace(_rules.names, error=SchemaError))
+@takes(quantities=replace(_argument_rules.names, error=SchemaError))
 def capture(
     model: Any,
     x: Any,

@@ -11,9 +11,9 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar, overload
 
+from throughtime._argument_rules import shown
 from throughtime._cell import Cell
 from throughtime._errors import CellError, ThroughTimeWarning
-from throughtime._rules import shown
 
 GROUP = "throughtime.cells"
 LayerClass = TypeVar("LayerClass", bound=type)

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from throughtime._argument_rules import array, either, instance, mapping, several, whole
 from throughtime._arguments import takes
 from throughtime._cell import HIDDEN, Arrays, Cell, Floats, Given, StepAdjoint
 from throughtime._errors import CellError
-from throughtime._rules import array, either, instance, mapping, several, whole
 from throughtime.cells import own_step
 
 # Fourth order: the step leaves 1e-12 of rounding and truncation, and sees a kink within twice its length.

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from throughtime._argument_rules import whole
 from throughtime._arguments import takes
 from throughtime._errors import SchemaError, UnsupportedModelError
-from throughtime._rules import whole
 from throughtime._schema import Layer, require
 from throughtime._schema import layer as layer_of
 

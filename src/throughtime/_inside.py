@@ -197,6 +197,7 @@ def _solve(leaf: LayerRecord, direction: DirectionRecord, wanted: frozenset[str]
     needed = kept
     if "certificate" in wanted:
         needed |= {"input_gradient", "gate_gradient", "step_contribution", *direction.weight_gradients}
+        needed |= {"hidden_gradient", "cell_gradient"} if own is None else set()
     solved = (
         _closed(leaf, direction, needed) if own is None else _own_inside.solve(own, leaf, direction, needed)
     )
@@ -243,16 +244,17 @@ def _pass(direction: DirectionRecord) -> cells.Pass:
 def _certificate(
     leaf: LayerRecord, direction: DirectionRecord | SolvedRecord, solved: dict[str, Array]
 ) -> dict[str, Array]:
-    dtype = str(leaf.flags["dtype"])
+    dtype, sizes = str(leaf.flags["dtype"]), None
+    if "gate_gradient" in solved:
+        states = map(solved.get, ("hidden_gradient", "cell_gradient"))
+        sizes = cells.step_sizes(solved["gate_gradient"], *states)
     weights = cells.certificate_weights(
-        solved, direction.weight_gradients, terms=_terms(direction, solved), dtype=dtype
+        solved, direction.weight_gradients, terms=_terms(direction, solved, sizes), dtype=dtype
     )
     time = np.nan
     if direction.input_gradient is not None and "input_gradient" in solved:
         kernel = direction.kernel if isinstance(direction, SolvedRecord) else direction.weights.get("kernel")
-        terms = None
-        if kernel is not None and "gate_gradient" in solved:
-            terms = cells.input_terms(solved["gate_gradient"], kernel)
+        terms = None if kernel is None or sizes is None else cells.input_terms(sizes, kernel)
         time = cells.certificate_time(
             solved["input_gradient"], direction.input_gradient, terms=terms, dtype=dtype
         )
@@ -262,15 +264,21 @@ def _certificate(
     return found
 
 
-def _terms(direction: DirectionRecord | SolvedRecord, solved: dict[str, Array]) -> dict[str, float]:
+def _terms(
+    direction: DirectionRecord | SolvedRecord, solved: dict[str, Array], sizes: Array | None
+) -> dict[str, float]:
     """How large the terms are that a weight's gradient sums up."""
     if "step_contribution" not in solved:
         return {}
     contribution = solved["step_contribution"]
-    inputs = solved.get("input") if isinstance(direction, SolvedRecord) else direction.inputs
-    if inputs is None or "gate_gradient" not in solved:
+    if isinstance(direction, SolvedRecord):
+        inputs, before = solved.get("input"), direction.hidden_before
+    else:
+        inputs = direction.inputs
+        before = cells.states_before(direction.hidden, runs_backward=direction.runs_backward)
+    if inputs is None or before is None or sizes is None:
         return {"recurrent_kernel_gradient": float(contribution.sum())}
-    return cells.summed_terms(contribution, solved["gate_gradient"], inputs)
+    return cells.summed_terms(sizes, contribution, before, inputs)
 
 
 def certified(record: ModelRecord, warn: Warn) -> ModelRecord:

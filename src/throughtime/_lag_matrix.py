@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from throughtime._argument_rules import whole
 from throughtime._arguments import takes
 from throughtime._batch import Batch, take
 from throughtime._data import is_packed, mapped, to_numpy
 from throughtime._errors import BatchError, LossError, NoGradientError
 from throughtime._probe import Probe
 from throughtime._record import Array
-from throughtime._rules import whole
 from throughtime._schema import DIRECTIONS, LAGS, VARIABLES, states
 
 _STATES = ("hidden_gradient", "cell_gradient")

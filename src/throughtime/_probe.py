@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from throughtime import _cell_registry, _memory, _rules, _schema, adapters, cells
+from throughtime import _argument_rules, _cell_registry, _memory, _schema, adapters, cells
 from throughtime._arguments import takes
 from throughtime._batch import Batch, running_on, take
 from throughtime._budget import Budget, ExceededError, Need, allowed
@@ -35,7 +35,7 @@ _GROUPS = ("recurrent", "all")
 _FEW = 256  # arrays as large as the largest one; a capture takes some tens of them
 
 
-@takes(quantities=replace(_rules.names, error=SchemaError))
+@takes(quantities=replace(_argument_rules.names, error=SchemaError))
 class Probe:
     """Captures the same layers of one model on batch after batch; traced once per shape.
 

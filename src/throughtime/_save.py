@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from throughtime._argument_rules import instance
 from throughtime._arguments import takes
 from throughtime._errors import PictureError
-from throughtime._rules import instance
 from throughtime._theme import Theme
 from throughtime.picture import Picture
 

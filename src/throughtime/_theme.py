@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from throughtime._argument_rules import number, whole
 from throughtime._arguments import takes
 from throughtime._errors import PictureError
-from throughtime._rules import number, whole
 
 # Okabe & Ito 2008, Color Universal Design, without its yellow, which is lost on white.
 DISTINCT = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")

@@ -7,7 +7,7 @@ from typing import Any
 
 import xarray as xr
 
-from throughtime import _rules, adapters
+from throughtime import _argument_rules, adapters
 from throughtime._arguments import layers, takes
 from throughtime._errors import AmbiguousLayerError, SchemaError, UnsupportedModelError
 from throughtime._label import label
@@ -16,7 +16,7 @@ from throughtime._schema import WEIGHTS
 PENALTY = "_penalty"
 
 
-@takes(layer=layers, omit=_rules.names)
+@takes(layer=layers, omit=_argument_rules.names)
 def weights(model: Any, layer: Any = None, *, omit: str | Collection[str] | None = None) -> xr.Dataset:
     """Weights of one layer, in the orientation and gate order that all frameworks share here.
 

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from throughtime._argument_rules import choice, number, several, whole
 from throughtime._arguments import takes
 from throughtime._check_cell import CellReport, check_cell
 from throughtime._convert import keras_weights, torch_weights
-from throughtime._rules import choice, number, several, whole
 from throughtime._schema import DIRECTIONS, GATES
 from throughtime._synthetic import (
     captured_tree,

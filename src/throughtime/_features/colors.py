@@ -8,8 +8,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib import colors as mcolors
 
+from throughtime._argument_rules import shown
 from throughtime._errors import FeatureError, did_you_mean
-from throughtime._rules import shown
 
 RGBA = tuple[float, float, float, float]
 

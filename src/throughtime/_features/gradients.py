@@ -11,11 +11,11 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from throughtime._argument_rules import text, whole
 from throughtime._arguments import takes
 from throughtime._errors import AmbiguousLayerError, LayerNotFoundError, NoGradientError
 from throughtime._probe import Probe
 from throughtime._record import LayerRecord
-from throughtime._rules import text, whole
 
 
 @takes(

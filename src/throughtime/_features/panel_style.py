@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
+from throughtime._argument_rules import Rule, number, optional, path, require
 from throughtime._features.titles import short
-from throughtime._rules import Rule, number, optional, path, require
 
 QUIET = "#b8b8b8"
 INK = "#333333"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from throughtime._argument_rules import number
 from throughtime._arguments import takes
 from throughtime._errors import FeatureError
 from throughtime._features.colors import colors
@@ -12,7 +13,6 @@ from throughtime._features.draw_points import Marker, draw_points
 from throughtime._features.panel_style import FRAME, Frame, Target
 from throughtime._features.panels import Shown, entitle, panels
 from throughtime._features.titles import title_parts, zero_note
-from throughtime._rules import number
 
 
 @takes(FeatureError, **FRAME, markersize=number(0, inside=True), markerwidth=number(0))

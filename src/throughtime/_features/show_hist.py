@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from throughtime import _rules
+from throughtime import _argument_rules
+from throughtime._argument_rules import whole
 from throughtime._arguments import takes
 from throughtime._errors import FeatureError
 from throughtime._features.colors import colors
@@ -17,12 +18,11 @@ from throughtime._features.histograms import groups, histograms, ranges, shares
 from throughtime._features.panel_style import FRAME, Frame, Target
 from throughtime._features.panels import Shown, entitle, panels
 from throughtime._features.titles import counted
-from throughtime._rules import whole
 
 BAR = "#0072B2"
 
 
-@takes(FeatureError, **FRAME, peaks_to_clip=whole(0), xlims=_rules.interval)
+@takes(FeatureError, **FRAME, peaks_to_clip=whole(0), xlims=_argument_rules.interval)
 def show_features_hist(  # noqa: PLR0913, PLR0917 - as in `show_features_1D`
     data: Any,
     n_rows: int | None = None,

@@ -9,13 +9,13 @@ from typing import Any
 
 import xarray as xr
 
+from throughtime._argument_rules import instance
 from throughtime._arguments import takes, tree
 from throughtime._errors import DiagnosticError, PictureError, SchemaError
 from throughtime._recorded import recorded_steps
 from throughtime._report.numbers import certificates, measures, origin
 from throughtime._report.pictures import of_layer, of_model
 from throughtime._report.sampled import sampled
-from throughtime._rules import instance
 from throughtime._save import checked_path, write
 from throughtime._schema import layer as one_layer
 from throughtime._summary import summary

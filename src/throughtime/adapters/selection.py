@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol, TypeVar
 
+from throughtime._argument_rules import shown
 from throughtime._errors import AmbiguousLayerError, LayerNotFoundError, did_you_mean
-from throughtime._rules import shown
 
 
 class Entry(Protocol):

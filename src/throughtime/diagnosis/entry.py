@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from throughtime._argument_rules import number, whole
 from throughtime._arguments import model_or_tree, takes
 from throughtime._batch import Batch, take_several
 from throughtime._errors import BatchError, DiagnosticError, LossError, ThroughTimeError, warn
@@ -17,7 +18,6 @@ from throughtime._lag_matrix import lag_matrix
 from throughtime._optimizer import optimizer_step
 from throughtime._probe import Probe
 from throughtime._recorded import recorded_steps
-from throughtime._rules import number, whole
 from throughtime.diagnostics.lags import valid_steps
 
 from . import measure

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import xarray as xr
 from scipy.stats import theilslopes
 
+from throughtime._argument_rules import number, whole
 from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
-from throughtime._rules import number, whole
 from throughtime._schema import Layer
 from throughtime._statistics import interval
 from throughtime.diagnostics.checks import certified, precision

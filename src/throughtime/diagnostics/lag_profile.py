@@ -10,9 +10,9 @@ from collections.abc import Iterable
 import numpy as np
 import xarray as xr
 
+from throughtime._argument_rules import number, several, whole
 from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
-from throughtime._rules import number, several, whole
 from throughtime._schema import Layer
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.lags import Floats, exclusions, signals

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from throughtime._argument_rules import number
 from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
-from throughtime._rules import number
 from throughtime._schema import Layer
 from throughtime._statistics import censored_median
 from throughtime.diagnostics.checks import certified

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from throughtime._argument_rules import array, whole
 from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
-from throughtime._rules import array, whole
 from throughtime._schema import Layer, require
 from throughtime.diagnostics.checks import certified, unprojected
 

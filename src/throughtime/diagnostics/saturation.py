@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from throughtime._argument_rules import number
 from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
-from throughtime._rules import number
 from throughtime._schema import Layer, require
 from throughtime._thresholds import GATE_HIGH, GATE_LOW
 from throughtime.diagnostics.checks import certified

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from throughtime._argument_rules import number
 from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
-from throughtime._rules import number
 from throughtime._schema import Layer
 from throughtime.diagnostics.checks import certified, precision
 from throughtime.diagnostics.lags import ROUNDING, exclusions, signals, underflowed

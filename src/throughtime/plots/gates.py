@@ -8,10 +8,10 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
+from throughtime._argument_rules import number
 from throughtime._arguments import takes
 from throughtime._colors import Colors
 from throughtime._errors import PictureError
-from throughtime._rules import number
 from throughtime._scale import Array
 from throughtime._schema import Layer
 from throughtime._schema import layer as one_layer

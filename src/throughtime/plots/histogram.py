@@ -9,10 +9,10 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
+from throughtime._argument_rules import whole
 from throughtime._arguments import takes
 from throughtime._colors import Colors
 from throughtime._errors import PictureError
-from throughtime._rules import whole
 from throughtime._scale import Array, Scale, number
 from throughtime._theme import DISTINCT
 from throughtime.picture import Axis, Band, Image, Line, Mark, Panel, Picture, Text

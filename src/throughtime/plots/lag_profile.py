@@ -7,9 +7,9 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
+from throughtime._argument_rules import number
 from throughtime._arguments import takes
 from throughtime._errors import PictureError
-from throughtime._rules import number
 from throughtime._scale import FLOOR, Array, Scale
 from throughtime._schema import Layer
 from throughtime._theme import DISTINCT

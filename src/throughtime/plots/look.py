@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TypedDict, cast
 
+from throughtime._argument_rules import choice, flag, interval, number, text
 from throughtime._errors import PictureError, did_you_mean
-from throughtime._rules import choice, flag, interval, number, text
 from throughtime._scale import SCALES
 
 

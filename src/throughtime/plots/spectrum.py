@@ -7,9 +7,9 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
+from throughtime._argument_rules import whole
 from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError, PictureError, SchemaError
-from throughtime._rules import whole
 from throughtime._scale import Array, number
 from throughtime._schema import Layer
 from throughtime._theme import DISTINCT

@@ -7,10 +7,10 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
+from throughtime._argument_rules import whole
 from throughtime._arguments import takes
 from throughtime._colors import Colors
 from throughtime._errors import PictureError, SchemaError
-from throughtime._rules import whole
 from throughtime._scale import Array, largest_magnitude, number
 from throughtime._schema import NOT_RECORDED, WEIGHTS, Layer, keeps_norms
 from throughtime._schema import layer as one_layer
