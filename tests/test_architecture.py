@@ -228,7 +228,7 @@ MAY_IMPORT = {
     "_convert": {"_errors", "_schema", "numpy", "xarray"},
     "testing": {"_check_cell", "_convert", "_schema", "_synthetic", "numpy", "xarray"},
     "adapters/__init__": {"_errors"},
-    "_stepwise": {"_record", "_schema", "cells"},
+    "_stepwise": {"_record", "_schema", "cells", "numpy"},
     "adapters/attributes": {"_restoring"},
     "adapters/needs": {"_budget"},
     "adapters/alike": {"_record"},

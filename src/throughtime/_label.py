@@ -107,7 +107,16 @@ def _layout(leaf: LayerRecord, variables: Mapping[str, Array]) -> Hashable:
     shapes = tuple((name, array.shape, array.dtype) for name, array in variables.items())
     widths = tuple(_width(one) for one in leaf.inside)
     told = (leaf.flags, leaf.missing, leaf.dims)
-    fields = (leaf.path, leaf.kind, leaf.directions, leaf.states, leaf.outer_steps, _gates(leaf), widths)
+    fields = (
+        leaf.path,
+        leaf.kind,
+        leaf.directions,
+        leaf.states,
+        leaf.outer_steps,
+        leaf.windows,
+        _gates(leaf),
+        widths,
+    )
     return fields, shapes, tuple(tuple(mapping.items()) for mapping in told)
 
 
@@ -128,7 +137,7 @@ def _empty(leaf: LayerRecord, variables: Mapping[str, Array]) -> xr.Dataset:
         for name, array in variables.items()
     }
     sizes = {str(dim): size for variable in empty.values() for dim, size in variable.sizes.items()}
-    coordinates = {**_coordinates(sizes, leaf), **_outer_coordinates(sizes, leaf)}
+    coordinates = {**_coordinates(sizes, leaf), **_outer_coordinates(sizes, leaf), **_calls(sizes, leaf)}
     return xr.Dataset(empty, coords=coordinates, attrs=_node_attributes(leaf))
 
 
@@ -193,6 +202,13 @@ def _outer_coordinates(sizes: Mapping[str, int], leaf: LayerRecord) -> dict[str,
         "outer_sample": xr.Variable(("sample",), outer_sample),
         "outer_step": xr.Variable(("sample",), outer_step),
     }
+
+
+def _calls(sizes: Mapping[str, int], leaf: LayerRecord) -> dict[str, xr.Variable]:
+    """Tell which call of the layer each step belongs to."""
+    if not leaf.windows or "time" not in sizes:
+        return {}
+    return {"call": xr.Variable(("time",), np.repeat(np.arange(len(leaf.windows)), leaf.windows))}
 
 
 def _variable_attributes(name: str, leaf: LayerRecord) -> dict[str, str]:

@@ -22,10 +22,10 @@ Key = tuple[str, ...]  # the name of an argument, and places within it
 
 @dataclass(eq=False)
 class Entering:
-    """A tensor among the arguments: as it was given, and the edge of the copy that the module reads."""
+    """A tensor among the arguments: as it was given, and the edge, or mark, of what the module reads."""
 
     given: torch.Tensor
-    mark: GradientEdge | None
+    mark: Any
     taken: torch.Tensor | None  # what an earlier call returned, where this is the very tensor handed out
 
     @property
@@ -82,19 +82,24 @@ class Calls:
                 step.entering[key], copies[place] = self._entering(flat[place])
         arguments, keywords = spec.unflatten([copies.get(k, leaf) for k, leaf in enumerate(flat)])
         result = forward(*arguments, **keywords)
-        self.steps.append(step)
         flat, spec = _pytree.tree_flatten(result, is_leaf=is_packed)
+        return spec.unflatten(self.hand_out(step, flat))
+
+    def hand_out(self, step: Step, results: Sequence[Any]) -> list[Any]:
+        """Keep a call with its results, and give copies of them."""
+        self.steps.append(step)
         same: dict[int, GradientEdge] = {}  # a module may return one tensor at two places
-        for place, leaf in enumerate(flat):
-            if _is_floating(leaf):
-                edge = same.setdefault(id(leaf), get_gradient_edge(leaf)) if leaf.requires_grad else None
-                flat[place] = copy = leaf.clone()
-                handed_out = get_gradient_edge(copy) if copy.grad_fn is not None else None
-                step.leaving[place] = Leaving(leaf, edge, handed_out)
-                if handed_out is not None and edge is not None:
-                    self.handed_out[handed_out.node] = len(self.steps) - 1, place
+        handed_out = list(results)
+        for place, one in enumerate(results):
+            if _is_floating(one):
+                edge = same.setdefault(id(one), get_gradient_edge(one)) if one.requires_grad else None
+                handed_out[place] = copy = one.clone()
+                of_copy = get_gradient_edge(copy) if copy.grad_fn is not None else None
+                step.leaving[place] = Leaving(one, edge, of_copy)
+                if of_copy is not None and edge is not None:
+                    self.handed_out[of_copy.node] = len(self.steps) - 1, place
                     self.plain.add(edge.node)
-        return spec.unflatten(flat)
+        return handed_out
 
     @property
     def first_node(self) -> int:

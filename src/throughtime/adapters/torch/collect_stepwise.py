@@ -9,7 +9,7 @@ import torch
 
 from throughtime._record import UNREACHED, Array, Attribute, DirectionRecord, LayerRecord
 
-from . import settings, weights
+from . import settings, transitions, weights
 from .finished import STATES_ONLY, TOGETHER, Pass
 from .stepwise import Step
 from .structure import name_of, numpy
@@ -30,7 +30,11 @@ def leaf(done: Pass, call: Call) -> LayerRecord:
     return LayerRecord(
         path=call.path(),
         kind=call.kind,
-        arrays={**{name: array for name, array in arrays.items() if name in done.wanted}, **own},
+        arrays={
+            **{name: array for name, array in arrays.items() if name in done.wanted},
+            **_transitions(done, call),
+            **own,
+        },
         flags={**settings.of_recurrent(call, done.frozen), **own_flags, "dtype": dtype},
         missing={**reasons, **unreached},
         inside=(_inside(done, call, arrays),) if done.wants_inside else (),
@@ -77,8 +81,28 @@ def _inside(done: Pass, call: Call, arrays: dict[str, Array]) -> DirectionRecord
         runs_backward=False,
         initial=tuple(_over_time([step.states[k] for step in steps]) for k in range(len(steps[0].states))),
         final_gradients=(None, *cell),
-        is_stepwise=True,
+        windows=(1,) * len(steps),
     )
+
+
+def _transitions(done: Pass, call: Call) -> dict[str, Array]:
+    """Which samples are reset before a call, and what goes back from it."""
+    if len(call.steps) < 2 or not {"reset", "carried_gradient"} & done.wanted:
+        return {}
+    crossings = [
+        [_crossing(done, place, *pair) for place in range(len(pair[0].out))]
+        for pair in zip(call.steps, call.steps[1:], strict=False)
+    ]
+    found = transitions.variables(crossings, lambda states: states, done.gradients.unscaled)
+    return found if done.has_labels else {"reset": found["reset"]}
+
+
+def _crossing(done: Pass, place: int, before: Step, after: Step) -> transitions.Crossing:
+    left, source = before.out[place], after.sources[place]
+    is_unchanged = source is not None and source.step is before and source.is_unchanged
+    gradient = done.gradients.tensor(after.states[place])
+    given = after.states[place] if is_unchanged else after.given[place]
+    return transitions.Crossing(left.plain, left.edge, given, gradient, is_unchanged)
 
 
 def _total(done: Pass, call: Call, place: int) -> Array | None:

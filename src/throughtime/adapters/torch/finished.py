@@ -54,7 +54,7 @@ class Pass:
     @property
     def wants_inside(self) -> bool:
         """Whether anything inside recurrent layers was asked for."""
-        return bool(self.wanted & INSIDE)
+        return bool(self.wanted & (INSIDE | {"carried_gradient"}))
 
     def calls_of(self, call: Call) -> list[Call]:
         """List all calls of one layer."""

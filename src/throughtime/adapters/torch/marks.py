@@ -19,8 +19,8 @@ from .structure import numpy
 INPUT, OUTPUT, STATE, WEIGHT = "input", "output", "state", "weight"
 _NEEDED_FOR = {
     INPUT: frozenset({"input_gradient", "certificate"}),
-    OUTPUT: INSIDE_GRADIENTS | {"output_gradient"},
-    STATE: INSIDE_GRADIENTS | {"output_gradient"},
+    OUTPUT: INSIDE_GRADIENTS | {"output_gradient", "carried_gradient"},
+    STATE: INSIDE_GRADIENTS | {"output_gradient", "carried_gradient"},
     WEIGHT: frozenset({"certificate", "weight_gradients"}),
 }
 
@@ -62,10 +62,12 @@ class Marks:
         loss: torch.Tensor | None,
         parameters: Iterable[torch.Tensor],
         edges: Sequence[GradientEdge] = (),
+        *,
+        keep: bool = False,
     ) -> Gradients:
         """Differentiate with respect to every mark, parameters and edges of the graph, all at once.
 
-        With edges the graph is kept: what crosses from one to another is asked later.
+        `keep` leaves the graph for what is asked later: what crosses from one mark to another.
         """
         sources = [*self._marks, *parameters, *(edges if self._kinds else ())]
         if loss is None or not loss.requires_grad or not sources:
@@ -74,8 +76,8 @@ class Marks:
         scales = _SCALES if any(map(_is_half, sources)) else _SCALES[-1:]
         for scale in scales:
             start, is_last = torch.full_like(loss, scale), scale == scales[-1]
-            keep = bool(edges) or not is_last
-            found = torch.autograd.grad(loss, sources, start, retain_graph=keep, allow_unused=True)
+            kept = keep or not is_last
+            found = torch.autograd.grad(loss, sources, start, retain_graph=kept, allow_unused=True)
             if is_last or all(gradient is None or bool(gradient.isfinite().all()) for gradient in found):
                 break
         pairs = zip(sources, found, strict=True)

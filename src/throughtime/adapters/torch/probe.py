@@ -114,7 +114,7 @@ class Probe:
         found = self._found(recurrences)
         weights = _weights([entry.layer for entry in found]) if "weight_gradients" in wanted else []
         edges = [edge for call in recurrences if call.recurrence for edge in call.recurrence.edges()]
-        gradients = marks.differentiate(loss, weights, edges)
+        gradients = marks.differentiate(loss, weights, edges, keep=recorder.has_loops)
         if has_labels:
             reduced = self._reduced(output, labels, recorder)
             self._add_penalty(gradients, originals if weights else [], stand_ins, output, labels)

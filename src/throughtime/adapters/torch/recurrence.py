@@ -102,7 +102,7 @@ def found(watched: Mapping[str, Calls], ends: Collection[Any]) -> dict[str, list
 
 
 @dataclass(frozen=True)
-class _Link:
+class Link:
     """A result of an earlier call that reaches an argument of a later one, over so many nodes."""
 
     source: int
@@ -111,27 +111,31 @@ class _Link:
     distance: int
 
 
-_Links = Mapping[int, Sequence[_Link]]
+_Links = Mapping[int, Sequence[Link]]
 
 
 def _links(calls: Calls, ends: Collection[Any]) -> _Links:
-    """Find for each call where its arguments come from: by the graph, else by their values."""
+    """Find where each call gets its arguments from."""
     links, first = {}, calls.first_node
     for number, step in enumerate(calls.steps[1:], 1):
-        each: list[_Link] = []
         if len(step.entering) > 1:  # a state comes beside an input, or another state
-            each += [
-                link
-                for key, one in step.entering.items()
-                for link in _reached(calls, key, one, ends, oldest=first)
-            ]
-            each = each or list(_alike(step, number - 1, calls.steps[number - 1]))
-        if each:
-            links[number] = each
-    return links
+            links[number] = links_of(calls, step, ends, number=number, oldest=first)
+    return {number: each for number, each in links.items() if each}
 
 
-def _reached(calls: Calls, key: Key, one: Entering, ends: Collection[Any], *, oldest: int) -> Iterator[_Link]:
+def links_of(
+    calls: Calls, step: Step, ends: Collection[Any], *, number: int | None = None, oldest: int | None = None
+) -> list[Link]:
+    """Find where a call gets its arguments from: by the graph, else by the values of the call before."""
+    number = len(calls.steps) if number is None else number
+    oldest = calls.first_node if oldest is None else oldest
+    each = [
+        link for key, one in step.entering.items() for link in _reached(calls, key, one, ends, oldest=oldest)
+    ]
+    return each or list(_alike(step, number - 1, calls.steps[number - 1]))
+
+
+def _reached(calls: Calls, key: Key, one: Entering, ends: Collection[Any], *, oldest: int) -> Iterator[Link]:
     """Walk the graph back to what the module handed out, latest first and no further than its latest call.
 
     Nodes are numbered as they are made, so that nothing made before the first call is looked at.
@@ -145,7 +149,7 @@ def _reached(calls: Calls, key: Key, one: Entering, ends: Collection[Any], *, ol
         if node in calls.handed_out:
             source, place = calls.handed_out[node]
             oldest = max(oldest, calls.steps[source].first_node)
-            yield _Link(source, key, place, distance)
+            yield Link(source, key, place, distance)
             continue
         for before, _ in node.next_functions:
             if before is not None and before not in seen:
@@ -153,12 +157,12 @@ def _reached(calls: Calls, key: Key, one: Entering, ends: Collection[Any], *, ol
                 heappush(waiting, (-before._sequence_nr(), len(seen), before, distance + 1))
 
 
-def _alike(step: Step, source: int, before: Step) -> Iterator[_Link]:
+def _alike(step: Step, source: int, before: Step) -> Iterator[Link]:
     """Find states that were cut from the graph: the values that went out come in again, or 0 for a sample."""
     for key, one in step.entering.items():
         for place, leaving in before.leaving.items():
             if is_handed_on(one.given, leaving.plain):
-                yield _Link(source, key, place, 0)
+                yield Link(source, key, place, 0)
 
 
 def is_handed_on(given: torch.Tensor, plain: torch.Tensor) -> bool:

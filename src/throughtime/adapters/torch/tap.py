@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from . import calls, fused, layout, recurrence, stepwise, structure
+from . import calls, fused, layout, recurrence, stepwise, structure, windows
 from .find import Found, class_name, is_recurrent
 from .marks import OUTPUT, Marks
 from .meter import Meter
@@ -41,6 +41,10 @@ class Call:
         Of a cell.
     output : tensor or None
         Mark of what another layer returns; None where that is no tensor.
+    step : Step or None
+        The states that a fused layer was given and handed out.
+    windows : list of Call
+        Later calls of a fused layer, each of which starts from the states of the one before.
     recurrence : Recurrence or None
         Of a module that is called again with what it returned: its calls, as one.
     order : int
@@ -60,6 +64,8 @@ class Call:
     output: torch.Tensor | None = None
     activation: str = "tanh"
     autocast: str = ""
+    step: calls.Step | None = None
+    windows: list[Call] = field(default_factory=list)
     recurrence: recurrence.Recurrence | None = None
     order: int = 0
     is_beside: bool = False
@@ -115,6 +121,7 @@ class Recorder:
         self._marks = marks
         self._entries = {id(entry.layer): entry for entry in found}
         self._loops: dict[int, stepwise.Loop] = {}
+        self._windows: dict[int, windows.Windows] = {}
 
     def watch(self, model: Any) -> None:
         """Wrap the forward of every watched layer; whoever calls this puts the attributes back."""
@@ -156,11 +163,16 @@ class Recorder:
         layers = {id(entry.layer) for entry in found}
         return [call for call in self.calls if id(call.entry.layer) in layers]
 
+    @property
+    def has_loops(self) -> bool:
+        """Whether any layer was called again with what it returned."""
+        return any(call.recurrence or call.windows or len(call.steps) > 1 for call in self.calls)
+
     def close(self) -> None:
         """Record nothing more: what runs again later (checkpointing) has to run as it did, unseen."""
         self._is_open = False
         self._marks = self._marks.anew()
-        self._loops = {}
+        self._loops, self._windows = {}, {}
 
     @property
     def sizes(self) -> list[int]:
@@ -201,7 +213,7 @@ class Recorder:
             noted = self._watched.setdefault(path, calls.Calls(names))
             result = noted.run(forward, arguments, keywords, self._count_of_calls)
             if len(noted.steps) > 1:
-                self.meter.add_output(noted.results, is_watched=False)
+                self.meter.add_again(id(noted), noted.results)
             return result
 
         return watched
@@ -233,9 +245,12 @@ class Recorder:
         """Run a layer's kernel in parts."""
         with _gradients_on():
             asked = fused.read(kernel, arguments, order)
-            layers, result = fused.run(asked, self._marks)
-        call = self._new_call(entry, kernel, asked.data)
-        call.layout, call.layers = asked.layout, layers
+            calls = self._windows.setdefault(id(entry.layer), windows.Windows())
+            layers, result, step, first = calls.run(asked, self._marks)
+        call = self._new_call(entry, kernel, asked.data, first)
+        call.layout, call.layers, call.step = asked.layout, layers, step
+        if first is None:
+            calls.begin(step, call)
         return result
 
     def stepwise(self, entry: Found, kernel: Any, arguments: tuple[Any, ...]) -> Any:
@@ -247,7 +262,9 @@ class Recorder:
             self._new_call(entry, kernel, arguments[0]).steps = loop.sequences[-1]
         return result
 
-    def _new_call(self, entry: Found, kernel: Any, data: torch.Tensor | None) -> Call:
+    def _new_call(
+        self, entry: Found, kernel: Any, data: torch.Tensor | None, first: Call | None = None
+    ) -> Call:
         self._count_of_calls += 1
         number = 1 + sum(one.entry.layer is entry.layer for one in self.calls)
         call = Call(entry, number, order=self._count_of_calls, is_beside=entry.is_container)
@@ -256,7 +273,9 @@ class Recorder:
             call.activation = "relu" if kernel in (torch._VF.rnn_relu, torch._VF.rnn_relu_cell) else "tanh"
         if data is not None and torch.is_autocast_enabled(data.device.type):
             call.autocast = structure.name_of(torch.get_autocast_dtype(data.device.type))
-        if self._is_open:
+        if self._is_open and first is not None:
+            first.windows.append(call)
+        elif self._is_open:
             self.calls.append(call)
         return call
 
@@ -265,7 +284,7 @@ def _handed_out(call: Call) -> Iterator[Any]:
     """Give the nodes of what a recurrent layer, or a sequence of a cell's calls, has handed out."""
     for step in call.steps:
         yield from (one.node for one in step.out)
-    for layer in call.layers:
+    for layer in (layer for one in (call, *call.windows) for layer in one.layers):
         yield layer.output.grad_fn
         yield from (state.grad_fn for one in layer.directions for state in one.final)
 
