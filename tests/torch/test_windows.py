@@ -184,3 +184,62 @@ class TestResets:
         assert (carried[~starts[:, 1:]] > 0).all()
         assert leaf["certificate_time"] <= 1e-12
         assert leaf["certificate_weights"] <= 1e-12
+
+    @pytest.mark.parametrize("given", [False, True])
+    def test_a_policy_that_resets_leaks_nowhere(self, given: bool) -> None:
+        boundaries = self.rollout()[1] if given else None
+        assert tt.diagnostics.boundary_leak(self.leaf(), boundaries) == []
+
+    def test_without_resets_every_start_leaks_in_both_states(self) -> None:
+        leaks = tt.diagnostics.boundary_leak(self.leaf("none"), self.rollout()[1])
+        expected = [(b, t, s) for b, t in np.argwhere(self.starts()) for s in ("hidden", "cell")]
+        assert [(leak.sample, leak.time, leak.state) for leak in leaks] == expected
+        assert all(leak.norm > 0 for leak in leaks)
+
+    def test_a_reset_that_comes_one_step_late_leaks_where_the_episode_starts(self) -> None:
+        leaf, starts = self.leaf("late"), self.starts()
+        assert (leaf["reset"].values[:, 2:] == starts[:, 1:-1]).all()
+        leaks = tt.diagnostics.boundary_leak(leaf, self.rollout()[1])
+        assert {(leak.sample, leak.time) for leak in leaks} == {(b, t) for b, t in np.argwhere(starts)}
+
+    def test_a_state_that_is_forgotten_is_named_without_telling_where_episodes_start(self) -> None:
+        leaks = tt.diagnostics.boundary_leak(self.leaf("cell"))
+        expected = [(b, t, "cell") for b, t in np.argwhere(self.starts())]
+        assert [(leak.sample, leak.time, leak.state) for leak in leaks] == expected
+        assert str(leaks[0]).startswith("cell of sample 1 leaks into step 17")
+
+    def test_boundaries_of_another_shape_are_refused(self) -> None:
+        with pytest.raises(tt.DiagnosticError, match=r"\(sample, time\) = \(8, 128\)"):
+            tt.diagnostics.boundary_leak(self.leaf(), self.rollout()[1].T)
+
+    def test_a_layer_that_is_called_once_is_refused_with_the_way(self) -> None:
+        with pytest.raises(tt.DiagnosticError, match="step by step"):
+            tt.diagnostics.boundary_leak(capture(seeded(InWindows()))["rnn"], np.zeros((B, T)))
+
+    def test_no_lag_goes_across_a_reset(self) -> None:
+        leaf = self.leaf()
+        since = [self.STEPS - 1 - np.flatnonzero(starts).max(initial=0) for starts in self.starts()]
+        horizon = tt.diagnostics.memory_horizon(leaf, threshold=1e-300)
+        assert list(horizon.values) == since
+        profile = tt.diagnostics.lag_profile(leaf)
+        assert profile["samples"].sel(lag=0) == self.SAMPLES
+        assert profile["samples"].sel(lag=1) == self.SAMPLES - 1
+        assert profile["samples"].sel(lag=self.STEPS - 1) == sum(one == self.STEPS - 1 for one in since)
+
+    def test_the_lag_matrix_counts_within_episodes(self) -> None:
+        x, starts, y = (each[:, :12] for each in self.rollout())
+        starts = starts.clone()
+        starts[:, 5] = 1
+        model = seeded(Policy())
+        found = tt.lag_matrix(model, (x, starts), y, loss=nn.MSELoss(reduction="none"))["rnn"]
+        matrix = found["lag_matrix"].values
+        episode = np.cumsum(starts.numpy() * (np.arange(12) > 0), axis=1)
+        same = episode[:, :, None] == episode[:, None, :]
+        assert (matrix[~same] == 0).all()
+        for lag in (1, 4, 6):
+            pairs = [(b, s) for b in range(8) for s in range(lag, 12) if episode[b, s] == episode[b, s - lag]]
+            by_step = [
+                np.mean([matrix[b, s, s - lag] for b, step in pairs if step == s])
+                for s in sorted({step for _, step in pairs})
+            ]
+            assert difference(found["lag_mean"].sel(lag=lag), np.mean(by_step)) <= 1e-12

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from . import recurrence
-from .calls import Calls, Entering, Step
+from .calls import Calls, Entering, Key, Step
 from .fused import Arguments, InnerLayer, run
 from .layout import Dense
 from .marks import STATE, WEIGHT, Marks
