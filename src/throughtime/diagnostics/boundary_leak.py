@@ -17,8 +17,8 @@ from throughtime._schema import Layer, require
 from throughtime.diagnostics.checks import certified
 
 _NOT_KNOWN = (
-    "boundary_leak reads layers that a loop calls again with their states; {layer} is called once, and shows no "
-    "state between two steps. Let the model call it step by step."
+    "boundary_leak reads layers that a loop calls again with their states; {layer} is called once, and what "
+    "it hands from step to step is not seen. Let the model call it step by step."
 )
 
 
