@@ -199,16 +199,11 @@ def _solve(leaf: LayerRecord, direction: DirectionRecord, wanted: frozenset[str]
     if "certificate" in wanted:
         needed |= {"input_gradient", "gate_gradient", "step_contribution", *direction.weight_gradients}
         needed |= {"hidden_gradient", "cell_gradient"} if own is None else set()
-    fills = "carried_by_state" in leaf.arrays and max(direction.windows, default=1) > 1
-    if fills:
-        needed |= _stepwise.CARRYING.difference(_absent(leaf))
+    needed |= _stepwise.carrying(leaf, direction).difference(_absent(leaf))
     solved = (
         _closed(leaf, direction, needed) if own is None else _own_inside.solve(own, leaf, direction, needed)
     )
-    arrays = {name: solved[name] for name in kept}
-    if fills:
-        across = leaf.arrays["carried_by_state"]
-        arrays |= _stepwise.carried(across, _pass(direction), solved, direction.windows)
+    arrays = {name: solved[name] for name in kept} | _stepwise.carried(leaf, direction, solved)
     if "certificate" in wanted:
         arrays.update(_certificate(leaf, direction, solved))
     return arrays
@@ -225,11 +220,8 @@ def _closed(leaf: LayerRecord, direction: DirectionRecord, needed: frozenset[str
         recurrent_activation=str(leaf.flags.get("recurrent_activation", "sigmoid")),
         reset_after=bool(leaf.flags.get("reset_after", 1)),
     )
-    passed = _pass(direction)
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is shown as it is
-        if direction.windows:
-            return _stepwise.solve(layer, passed, needed, direction.windows)
-        return cells.solve(layer, passed, needed)
+        return _stepwise.solve(layer, _pass(direction), needed, direction.windows)
 
 
 def _pass(direction: DirectionRecord) -> cells.Pass:

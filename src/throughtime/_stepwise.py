@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from throughtime import _schema, cells
-from throughtime._record import Array, DirectionRecord, SolvedRecord
+from throughtime._record import Array, DirectionRecord, LayerRecord, SolvedRecord
 
-CARRYING = frozenset({"hidden_gradient", "cell_gradient", "gate_activation"})
+_CARRYING = frozenset({"hidden_gradient", "cell_gradient", "gate_activation"})
 # What a pass has for each step, and once for each sample.
 _EACH_STEP = ("inputs", "hidden", "output_gradient")
 _ONCE = ("initial_hidden", "initial_cell", "final_hidden_gradient", "final_cell_gradient")
@@ -32,13 +32,15 @@ def solve(
         Initial states and final gradients have an axis of calls, (sample, call, unit).
     needed : frozenset of str
     windows : sequence of int
-        Steps of each call.
+        Steps of each call; empty for a single one, which is `cells.solve` itself.
 
     Returns
     -------
     dict of ndarray
         As `cells.solve` returns it; initial states are those of the first call.
     """
+    if not windows:
+        return cells.solve(layer, passed, needed)
     lengths = np.asarray(windows)
     ends = np.cumsum(lengths)
     found: dict[str, Array] = {}
@@ -51,28 +53,36 @@ def solve(
     return found
 
 
-def carried(
-    across: Array, passed: cells.Pass, solved: Mapping[str, Array], windows: Sequence[int]
-) -> dict[str, Array]:
-    """Add what goes back from step to step within each call.
+def carrying(leaf: LayerRecord, direction: DirectionRecord) -> frozenset[str]:
+    """Name what `carried` needs; nothing where no call has a second step."""
+    has_calls = "carried_by_state" in leaf.arrays and max(direction.windows, default=1) > 1
+    return _CARRYING if has_calls else frozenset()
+
+
+def carried(leaf: LayerRecord, direction: DirectionRecord, solved: Mapping[str, Array]) -> dict[str, Array]:
+    """Add what goes back from step to step within each call; nothing where no call has a second step.
 
     Parameters
     ----------
-    across : ndarray (sample, time, state)
-        What goes back from call to call, at the last step of each.
-    passed, solved, windows
-        See `solve`; what `CARRYING` names has been solved.
+    leaf : LayerRecord
+        `carried_by_state` (sample, time, state) has what goes back from call to call.
+    direction : DirectionRecord
+    solved : mapping of str to ndarray
+        What `carrying` names.
     """
+    if not carrying(leaf, direction):
+        return {}
+    across = leaf.arrays["carried_by_state"]
     back = solved["hidden_gradient"].copy()
-    if passed.output_gradient is not None:
-        back -= passed.output_gradient
+    if direction.output_gradient is not None:
+        back -= direction.output_gradient
     sizes = [np.linalg.norm(back, axis=-1)]
     if "cell_gradient" in solved:
         forget = solved["gate_activation"][:, :, _schema.GATES["lstm"].index("forget")]
         later = np.linalg.norm(solved["cell_gradient"] * forget, axis=-1)
         sizes.append(np.concatenate([later[:, 1:], later[:, :1]], 1))
     found = np.stack(sizes, -1).astype(across.dtype)
-    ends = np.cumsum(windows) - 1
+    ends = np.cumsum(direction.windows) - 1
     found[:, ends] = across[:, ends]
     return {"carried_by_state": found, "carried_gradient": np.sqrt(np.square(found).sum(-1))}
 

@@ -6,10 +6,10 @@ from throughtime._errors import LayerNotFoundError
 from throughtime._record import UNREACHED, Array, LayerRecord, ModelRecord
 
 from . import axes, collect_fused, collect_recurrence, collect_stepwise, settings
+from .call import Call
 from .find import to_snake_case
 from .finished import Pass
 from .structure import name_of, numpy
-from .tap import Call
 
 _NO_TENSOR = "the layer returns no tensor"
 _INTEGER = "its output is {dtype}, which has no gradient"

@@ -11,11 +11,11 @@ import torch
 from throughtime._record import UNREACHED, Array, DirectionRecord, LayerRecord, SolvedRecord
 
 from . import projected, settings, weights
+from .call import Call
 from .finished import STATES_ONLY, Pass
 from .fused import Direction
 from .layout import Packed
 from .structure import name_of, numpy
-from .tap import Call
 
 
 def leaves(done: Pass, call: Call) -> list[LayerRecord]:

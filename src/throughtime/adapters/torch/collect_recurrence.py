@@ -13,12 +13,12 @@ from throughtime._record import UNREACHED, Array, Attribute, LayerRecord, Solved
 from throughtime.adapters.needs import INSIDE
 
 from . import settings, transitions
+from .call import Call
 from .calls import Entering, Key, Step
 from .find import class_name
 from .finished import STATES_ONLY, TOGETHER, Pass
 from .recurrence import Recurrence, State
 from .structure import name_of, numpy
-from .tap import Call
 
 _CHECKED = 5  # calls whose gradients are transported anew, for the certificate
 _NO_GRADIENTS = "the loop runs without gradients: take torch.no_grad() off the calls of this module"

@@ -10,10 +10,10 @@ import torch
 from throughtime._record import UNREACHED, Array, Attribute, DirectionRecord, LayerRecord
 
 from . import settings, transitions, weights
+from .call import Call
 from .finished import STATES_ONLY, TOGETHER, Pass
 from .stepwise import Step
 from .structure import name_of, numpy
-from .tap import Call
 
 _TIME = "the order of the cell's calls"
 

@@ -13,10 +13,10 @@ import torch
 from throughtime._record import Array, DirectionRecord, LayerRecord
 
 from . import collect_fused, transitions, weights
+from .call import Call
 from .calls import Step
 from .finished import Pass
 from .structure import numpy
-from .tap import Call
 
 
 class Windows(collect_fused.Leaf):

@@ -12,10 +12,10 @@ from throughtime._record import UNREACHED, Array
 from throughtime.adapters.needs import INSIDE
 
 from . import weights
+from .call import Call
 from .find import Found
 from .marks import Gradients
 from .structure import numpy
-from .tap import Call
 
 STATES_ONLY = (
     "the loss depends on the layer's final states, not on its output: hidden_gradient has what reaches them"

@@ -16,13 +16,14 @@ from throughtime.adapters.alike import Alike
 from throughtime.adapters.selection import is_open
 
 from . import collect, find, parts, structure
+from .call import Call
 from .finished import Pass
 from .forward import autocast_off, called, labels_beside, place
 from .loss import Labels, check_loss, total, tried_factor
 from .marks import Gradients, Marks
 from .meter import Meter
 from .restore import gradients_on, stand_in, untouched
-from .tap import Call, Recorder
+from .tap import Recorder
 
 
 class Probe:
