@@ -32,29 +32,11 @@ TORCH = {
     "torch",
 }
 PLOTS = {"_colors", "_errors", "_scale", "_schema", "_theme", "diagnostics", "numpy", "picture", "xarray"}
-# What the adapters of Keras 3 and of Keras 2 share, each a module of its own.
+# What the adapters of Keras 3 and of Keras 2 share: the modules beside their folders.
 OF_EVERY_KERAS = {
-    "adapters/alignment",
     "adapters/attributes",
-    "adapters/cell_weights",
-    "adapters/coupling",
-    "adapters/dims",
-    "adapters/gates",
-    "adapters/held",
-    "adapters/leaf_parts",
-    "adapters/logits",
-    "adapters/meter",
-    "adapters/names",
     "adapters/needs",
-    "adapters/own_cells",
-    "adapters/reasons",
-    "adapters/reductions",
-    "adapters/several_leaves",
-    "adapters/sizes",
-    "adapters/solved",
-    "adapters/unrolling",
-    "adapters/wanted",
-    "adapters/whole",
+    *(f"adapters/keras/{path.stem}" for path in (PACKAGE / "adapters/keras").glob("*.py")),
 }
 OF_EVERY_ADAPTER = {
     "_budget",
@@ -65,8 +47,8 @@ OF_EVERY_ADAPTER = {
     "adapters/alike",
     "numpy",
 }
-KERAS = OF_EVERY_ADAPTER | OF_EVERY_KERAS | {"keras"}
-TF_KERAS = OF_EVERY_ADAPTER | OF_EVERY_KERAS | {"adapters/selection", "tensorflow"}
+KERAS_3 = OF_EVERY_ADAPTER | OF_EVERY_KERAS | {"keras"}
+KERAS_2 = OF_EVERY_ADAPTER | OF_EVERY_KERAS | {"adapters/selection", "tensorflow"}
 OF_A_LIVE_FIGURE = {"_scale", "_theme", "bokeh", "numpy", "render"}
 BORDER = {"_arguments", "_argument_rules"}  # what public functions take: whoever has one may import them
 MAY_IMPORT = {
@@ -246,45 +228,29 @@ MAY_IMPORT = {
     "_convert": {"_errors", "_schema", "numpy", "xarray"},
     "testing": {"_check_cell", "_convert", "_schema", "_synthetic", "numpy", "xarray"},
     "adapters/__init__": {"_errors"},
-    "_stepwise": {"_record", "_schema", "cells"},
+    "_stepwise": {"_record", "_schema", "cells", "numpy"},
     "adapters/attributes": {"_restoring"},
     "adapters/needs": {"_budget"},
     "adapters/alike": {"_record"},
     "adapters/selection": {"_errors"},
-    "adapters/alignment": set(),
-    "adapters/cell_weights": {"_record", "numpy"},
-    "adapters/coupling": {"numpy"},
-    "adapters/dims": {"_record"},
-    "adapters/gates": {"adapters/attributes"},
-    "adapters/names": {"_record"},
-    "adapters/reasons": {"_record"},
-    "adapters/reductions": {"_record", "numpy"},
-    "adapters/several_leaves": {"_record", "adapters/dims", "numpy"},
-    "adapters/own_cells": {"_cell", "_errors", "_record", "_schema"},
-    "adapters/tf_keras/": TF_KERAS,
-    "adapters/tf_keras/own_cells": TF_KERAS | {"_cell", "_cell_registry"},
-    "adapters/wanted": {"adapters/needs"},
-    "adapters/held": set(),
-    "adapters/solved": {"_errors", "_record", "adapters/cell_weights", "adapters/unrolling", "numpy"},
-    "adapters/leaf_parts": {
-        "_cell",
+    "adapters/keras/": {
+        "_budget",
+        "_errors",
         "_record",
-        "adapters/cell_weights",
-        "adapters/dims",
-        "adapters/gates",
-        "adapters/several_leaves",
+        "adapters/attributes",
+        "adapters/needs",
+        "numpy",
     },
-    "adapters/logits": set(),
-    "adapters/unrolling": set(),
-    "adapters/whole": set(),
-    "adapters/sizes": {"_budget", "adapters/gates", "adapters/held", "adapters/needs"},
-    "adapters/meter": {"_budget", "_record", "adapters/needs", "adapters/sizes"},
+    "adapters/keras/leaf_parts": {"_cell", "_record"},
+    "adapters/keras/own_cells": {"_cell", "_errors", "_record", "_schema"},
+    "adapters/keras/keras2/": KERAS_2,
+    "adapters/keras/keras2/own_cells": KERAS_2 | {"_cell", "_cell_registry"},
+    "adapters/keras/keras3/": KERAS_3,
+    "adapters/keras/keras3/own_cells": KERAS_3 | {"_cell", "_cell_registry"},
+    "adapters/keras/keras3/gradient_tensorflow": KERAS_3 | {"tensorflow"},
+    "adapters/keras/keras3/gradient_jax": KERAS_3 | {"jax"},
+    "adapters/keras/keras3/gradient_torch": KERAS_3 | {"torch"},
     "adapters/torch/": TORCH,
-    "adapters/keras/": KERAS,
-    "adapters/keras/own_cells": KERAS | {"_cell", "_cell_registry"},
-    "adapters/keras/gradient_tensorflow": KERAS | {"tensorflow"},
-    "adapters/keras/gradient_jax": KERAS | {"jax"},
-    "adapters/keras/gradient_torch": KERAS | {"torch"},
     "_features/": {"_errors", "_pool", "_printable", "matplotlib", "numpy"},
     "_features/panels": {"_data", "_errors", "_printable", "matplotlib", "numpy"},
     "_features/gradients": {"_probe", "_errors", "_record", "numpy"},
@@ -380,7 +346,7 @@ def is_own(name: str) -> bool:
 
 
 def inside(name: str) -> str:
-    """Turn `throughtime.adapters.keras.find.walk` into `adapters/keras/find`."""
+    """Turn `throughtime.adapters.keras.keras3.find.walk` into `adapters/keras/find`."""
     parts = name.split(".")[1:]
     while parts and not (
         PACKAGE.joinpath(*parts).with_suffix(".py").exists() or PACKAGE.joinpath(*parts).is_dir()
@@ -391,6 +357,8 @@ def inside(name: str) -> str:
 
 def is_allowed(name: str, module: str) -> bool:
     folder = module.rpartition("/")[0]
+    if folder == "adapters/keras" and name.startswith(("adapters/keras/keras2", "adapters/keras/keras3")):
+        return False
     if folder and (name == folder or name.startswith(f"{folder}/")):
         return True
     allowed = MAY_IMPORT[room_of(module)] | BORDER

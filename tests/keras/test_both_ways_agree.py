@@ -16,7 +16,7 @@ from tests.keras.comparison import computing_in, difference
 from tests.matrix import MASKS, B, M, N, T, dense, mask_of, randomise, recurrent
 
 import throughtime as tt
-from throughtime.adapters.keras import inside, probe
+from throughtime.adapters.keras.keras3 import inside, probe
 
 SEQUENCES = {"return_sequences": True}
 BACKWARDS = {"go_backwards": True}

@@ -13,7 +13,7 @@ from keras import layers
 
 import throughtime as tt
 from throughtime import _inside, cells
-from throughtime.adapters.keras import inside, probe, second_pass, tap
+from throughtime.adapters.keras.keras3 import inside, probe, second_pass, tap
 from throughtime.cells import adjoint, lstm
 
 LOOPED = keras.backend.backend() != "torch"  # states are seen in the backend's loop

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import throughtime as tt
-from throughtime.adapters.keras import find
+from throughtime.adapters.keras.keras3 import find
 
 layers = keras.layers
 STEPS, FEATURES = 5, 2

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import throughtime as tt
-from throughtime.adapters.keras import sample_losses
+from throughtime.adapters.keras.keras3 import sample_losses
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(6, 9, 3)).astype("float32")

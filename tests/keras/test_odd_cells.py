@@ -12,7 +12,7 @@ from tests.custom_cells import DecayCell, NamedStatesCell
 from tests.matrix import N, own_model, sequence_input
 
 import throughtime as tt
-from throughtime.adapters.keras import cell, every_step
+from throughtime.adapters.keras.keras3 import cell, every_step
 
 layers = keras.layers
 BACKEND = keras.backend.backend()

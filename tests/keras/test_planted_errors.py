@@ -18,8 +18,8 @@ from keras import layers, ops
 import throughtime as tt
 from throughtime import cells, diagnostics
 from throughtime._errors import DiagnosticError
-from throughtime.adapters import gates
-from throughtime.adapters.keras import second_pass
+from throughtime.adapters.keras import gates
+from throughtime.adapters.keras.keras3 import second_pass
 from throughtime.cells import adjoint, gru, gru_reset_before, lstm, simple_rnn
 
 SAMPLES, STEPS, FEATURES, UNITS = 4, 9, 3, 5

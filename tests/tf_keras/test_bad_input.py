@@ -178,8 +178,8 @@ if find_spec("tf_keras"):  # where Keras 2 is keras itself, Keras 3 cannot be th
 
         three = keras_3.Sequential([keras_3.Input((T, M)), keras_3.layers.LSTM(N), keras_3.layers.Dense(1)])
         three.compile("sgd", "mse")
-        assert choose(three).__name__.endswith("adapters.keras")
-        assert choose(model_of(L.LSTM(N))).__name__.endswith("adapters.tf_keras")
+        assert choose(three).__name__.endswith("adapters.keras.keras3")
+        assert choose(model_of(L.LSTM(N))).__name__.endswith("adapters.keras.keras2")
         assert tt.capture(three, X, Y).attrs["framework"] == "keras"
         assert tt.capture(model_of(L.LSTM(N)), X, Y).attrs["framework"] == keras.__name__
 
@@ -194,4 +194,4 @@ def test_choosing_the_adapter_reads_no_environment_variable_and_loads_no_other_a
         "print([n for n in ('keras', 'torch') if f'throughtime.adapters.{n}' in sys.modules])\n"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["throughtime.adapters.tf_keras", "[]"]
+    assert found.stdout.split() == ["throughtime.adapters.keras.keras2", "[]"]

@@ -12,7 +12,7 @@ from tests.tf_keras.legacy import keras
 from tests.tf_keras.rows import B, M, N, T, compiled, normal, padded_batch, seeded
 
 import throughtime as tt
-from throughtime.adapters.tf_keras import cudnn, weights
+from throughtime.adapters.keras.keras2 import cudnn, weights
 
 L = keras.layers
 INTERNAL = f"{keras.__name__}.src"

@@ -25,11 +25,11 @@ def choose(model: Any) -> ModuleType:
         The object is no model, or one of a library that has no adapter.
     """
     if any(f"{cls.__module__}.".startswith(_KERAS_2) for cls in type(model).__mro__) and _is_layer(model):
-        return import_module("throughtime.adapters.tf_keras")
+        return import_module("throughtime.adapters.keras.keras2")
     roots = [cls.__module__.partition(".")[0] for cls in type(model).__mro__]
     # A Keras model on the torch backend is a torch.nn.Module too: Keras is asked first.
     if "keras" in roots and _is_layer(model):
-        return import_module("throughtime.adapters.keras")
+        return import_module("throughtime.adapters.keras.keras3")
     if "torch" in roots and _is_module(model):
         return import_module("throughtime.adapters.torch")
     name = f"{type(model).__module__}.{type(model).__qualname__}"

@@ -155,6 +155,10 @@ SENTENCES: Mapping[str, str] = {
     "no_time_axis": "no input of the model has the {steps} steps of {layer} on its second axis",
     "no_losses": "the loss of single samples cannot be evaluated: {reason}",
     "reversed": "a layer returns its sequence reversed, so that lags of one layer are not those of the next",
+    "resets": (
+        "states are reset within the samples, so that older inputs are out of reach by design; make each "
+        "episode a sample of its own"
+    ),
     "loss_is_zero": "the loss is 0 with the inputs of any sample",
     "too_short": "no sample has inputs {lag} steps old",
     # Why reach or share was not measured.

@@ -1,10 +1,4 @@
-"""The adapter for Keras 3 on its three backends: a model and a batch become a `ModelRecord`.
+"""The adapters for Keras: `keras3` for Keras 3 on its three backends, `keras2` for tf_keras and Keras 2.
 
-`Probe` plans once (`find`, `loss`), runs the `program` through one of the `gradient_<backend>` modules,
-and collects arrays into records (`weights`). `describe` reads layers without running anything.
+The modules beside these two folders are shared by both and import neither Keras.
 """
-
-from throughtime.adapters.keras.describe import describe as describe
-from throughtime.adapters.keras.find import listing as listing
-from throughtime.adapters.keras.probe import Probe as Probe
-from throughtime.adapters.keras.sample_losses import losses as losses

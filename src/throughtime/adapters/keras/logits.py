@@ -1,51 +1,67 @@
-"""Marks the logits behind a layer's softmax or sigmoid, which a loss may read in place of its output.
+"""Marks the logits behind a layer's softmax or sigmoid while the layer runs.
 
-Keras hands them to its crossentropies beside the output, on the TensorFlow backend: there the output has no
-gradient and the logits have it. They are marked on every backend, so that trees can be compared.
+Shared by the adapters of every Keras.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
-import keras
-
-from throughtime.adapters import logits
-from throughtime.adapters.attributes import replaced
-
-from . import internals
-
-if TYPE_CHECKING:
-    from .tap import Call, Recorder
-
-_WITH_LOGITS = (keras.activations.softmax, keras.activations.sigmoid)
+from typing import Any
 
 
-def watched(recorder: Recorder, layer: Any, original: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a layer's call so that what goes into its softmax or sigmoid is marked, if it ends in one."""
-    if isinstance(layer, keras.layers.Softmax):
-        return logits.watched_whole(recorder, original)
-    inner = layer.layer if isinstance(layer, keras.layers.TimeDistributed) else layer
-    is_cell = isinstance(inner, (keras.layers.RNN, keras.layers.Bidirectional))
-    if is_cell or getattr(inner, "activation", None) not in _WITH_LOGITS:
-        return original
+def watched_whole(recorder: Any, original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap the call of a layer that is a softmax and nothing else: its input are the logits."""
 
     @functools.wraps(original)
     def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        record, activations = recorder.current[-1], logits.Activations(recorder, inner.activation)
-        with replaced(inner, "activation", activations):
-            result = original(inputs, *args, **kwargs)
-        if inner is layer:
-            record.logits = activations.behind(result)
-        elif type(inner).__module__.startswith("keras."):
-            record.logits = activations.of_steps(inputs.shape[1])
-        return result
+        record = recorder.current[-1]
+        record.logits = (record.key("logits"),)
+        return original(recorder.marked("logits", *record.logits, inputs), *args, **kwargs)
 
     return call
 
 
-def hand_on(recorder: Recorder, record: Call, output: Any, marked: Any) -> None:
-    """Let the loss read marked logits of a layer's marked output, where it reads logits at all."""
-    logits.hand_on(internals, recorder, record, output, marked)
+class Activations:
+    """Stands in for an activation during one call of a layer, and remembers which use gave which output."""
+
+    def __init__(self, recorder: Any, function: Callable[..., Any]) -> None:
+        self._recorder, self._function = recorder, function
+        self._outputs: list[tuple[str, Any]] = []
+
+    def __call__(self, logits: Any, *args: Any, **kwargs: Any) -> Any:
+        """Apply the activation to marked logits."""
+        key = self._recorder.current[-1].key("logits", len(self._outputs))
+        output = self._function(self._recorder.marked("logits", key, logits), *args, **kwargs)
+        self._outputs.append((key, output))
+        return output
+
+    def behind(self, result: Any) -> tuple[str, ...]:
+        """Name the logits of a layer's result; none where the activation is not the last step."""
+        return tuple(key for key, output in self._outputs if output is result)
+
+    def of_steps(self, count: int | None) -> tuple[str, ...]:
+        """Name the logits of each step of a TimeDistributed; none where it does not run step by step."""
+        keys = tuple(key for key, _ in self._outputs)
+        return keys if len(keys) == count else ()
+
+
+def hand_on(tensors: Any, recorder: Any, record: Any, output: Any, marked: Any) -> None:
+    """Let the loss read marked logits of a layer's marked output, where it reads logits at all.
+
+    Parameters
+    ----------
+    tensors : module
+        What reads and writes the logits that travel with a tensor.
+    recorder, record : of the pass, and of the layer's call
+    """
+    logits = tensors.keras_logits(output)
+    if logits is None or record.logits:
+        return
+    if recorder.found[record.index].is_recurrent:
+        # A cell's sigmoid is a state: the next step reads it, so the loss must read it as well.
+        if marked is not output:
+            tensors.forget_keras_logits(marked)
+        return
+    record.logits = (record.key("carried_logits"),)
+    tensors.set_keras_logits(marked, recorder.marked("logits", *record.logits, logits))

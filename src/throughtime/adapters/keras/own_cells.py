@@ -1,40 +1,73 @@
-"""Finds what a user has said about a Keras cell of their own, and holds it against the layer."""
+"""Holds a recurrent cell of a user's own against what they have registered about it.
+
+Shared by the adapters of every Keras.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from throughtime._cell import Cell
-from throughtime._cell_registry import cell_of_class
+from throughtime._errors import CellError
 from throughtime._record import Attribute
-from throughtime.adapters import own_cells as own_cells_of_all
-
-from .cell import standard_kind
+from throughtime._schema import RESERVED, WEIGHTS
 
 
-def own_cell(layer: Any) -> Cell | None:
-    """Find the registered cell that a recurrent layer is made of; None for Keras' own and unknown ones."""
-    cell = getattr(layer, "cell", None)
-    if cell is None or standard_kind(cell):
-        return None
-    return cell_of_class(type(cell))
+def check(own: Cell, cell: Any, names: Sequence[str]) -> None:
+    """Hold what a layer's cell has against what is registered about it.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of the layer's weights.
+
+    Raises
+    ------
+    CellError
+        Another number of states, or weights whose names the tree cannot tell apart.
+    """
+    name = type(cell).__name__
+    sizes = cell.state_size
+    sizes = sizes if isinstance(sizes, (list, tuple)) else [sizes]
+    if len(sizes) != len(own.states) or not all(isinstance(size, int) for size in sizes):
+        raise CellError(
+            f"{name} has state_size {cell.state_size}, its registered cell {own.name!r} names the "
+            f"states {', '.join(own.states)}. Give one name in states= for each state, in the order of "
+            "state_size; each is a vector."
+        )
+    words = {form for state in own.states[1:] for form in (state, f"{state}_gradient")}
+    taken = [each for each in names if each in (RESERVED - {*WEIGHTS} | words | {*own.settings})]
+    taken += [each for each in names if names.count(each) > 1]
+    if taken:
+        raise CellError(
+            f"{name} has weights named {', '.join(names)}, of which {', '.join(sorted({*taken}))} cannot be "
+            "told apart from other weights, states, settings or variables of a tree. Give each a name of its "
+            "own: add_weight(name=…)."
+        )
 
 
-def own_cells(layers: Iterable[Any]) -> tuple[Cell | None, ...]:
-    """Find the registered cells of layers, of both halves of a Bidirectional: a trace depends on them."""
-    halves = [
-        (getattr(layer, "forward_layer", layer), getattr(layer, "backward_layer", None)) for layer in layers
-    ]
-    return tuple(own_cell(half) for pair in halves for half in pair)
+def settings(own: Cell, cell: Any) -> dict[str, Attribute]:
+    """Read the attributes of a cell that its registered mathematics depends on.
+
+    Raises
+    ------
+    CellError
+        There is no such attribute, or it is no number, string or function with a name.
+    """
+    return {name: _setting(own, cell, name) for name in own.settings}
 
 
-def check_own_cell(own: Cell, layer: Any) -> None:
-    """Hold what the layer has against what its registered cell says, see `adapters.own_cells.check`."""
-    own_cells_of_all.check(own, layer.cell, [variable.name for variable in layer.weights])
-
-
-def settings(layer: Any) -> dict[str, Attribute]:
-    """Read the attributes of a layer's cell that its registered mathematics depends on."""
-    own = own_cell(layer)
-    return {} if own is None else own_cells_of_all.settings(own, layer.cell)
+def _setting(own: Cell, cell: Any, name: str) -> Attribute:
+    value = getattr(cell, name, None)
+    if isinstance(value, (bool, int)):
+        return int(value)
+    if isinstance(value, (float, str)):
+        return value
+    if callable(value) and hasattr(value, "__name__"):
+        return str(value.__name__)
+    raise CellError(
+        f"settings of cell {own.name!r} names {name!r}; {type(cell).__name__}.{name} is {value!r}, expected "
+        "a number, a string or a function with a name. Set it in the cell's __init__, or take it out of "
+        "settings=."
+    )

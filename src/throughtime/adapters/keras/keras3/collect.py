@@ -1,0 +1,263 @@
+"""Collects the arrays of one finished pass into records: one per layer call, in input time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+
+from throughtime._errors import LayerNotFoundError
+from throughtime._record import (
+    Array,
+    DirectionRecord,
+    LayerRecord,
+    ModelRecord,
+    SolvedRecord,
+)
+from throughtime.adapters.keras import reasons
+from throughtime.adapters.keras.alignment import returns_reversed
+from throughtime.adapters.keras.cell_weights import Readers, Values
+from throughtime.adapters.needs import INSIDE
+
+from . import loss_scale, settings, weights
+from .arrays import numpy
+from .attributes import of_capture
+from .collect_closed import closed_direction
+from .collect_loop import Direction, solved_records
+from .find import Found
+from .inside import halves, why_not
+from .leaf_parts import READING
+from .program import Program, Result, Seen, all_variables
+from .time_distributed import joined_over_outer_steps
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A finished pass: what ran, what came back, what was asked for."""
+
+    model: Any
+    found: Sequence[Found]
+    program: Program
+    result: Result
+    wanted: frozenset[str]
+    within: Mapping[tuple[int, int], Result]
+    _arrays: dict[str, Array] = field(default_factory=dict)
+
+    def tensor(self, key: str, *, copy: bool = False) -> Array:
+        """Bring one tensor to NumPy, once."""
+        if key not in self._arrays:
+            self._arrays[key] = numpy(self.result.tensors[key], copy=copy)
+        return self._arrays[key]
+
+    def gradient(self, key: str) -> Array | None:
+        """Bring the gradient of one tensor to NumPy, once; None where there is none."""
+        name, tensor = f"gradient.{key}", self.result.gradients.get(key)
+        if tensor is not None and name not in self._arrays:
+            self._arrays[name] = numpy(tensor)
+        return self._arrays.get(name)
+
+    def value(self, variable: Any) -> Array:
+        """Bring a weight to NumPy, once; a copy, since torch's arrays share memory with what trains."""
+        name = f"value.{id(variable)}"
+        if name not in self._arrays:
+            self._arrays[name] = numpy(variable.value, copy=True)
+        return self._arrays[name]
+
+
+def records(done: Pass, reduced: tuple[float, str] | None) -> ModelRecord:
+    """Turn a finished pass into records, but for what it means as a part of a larger batch.
+
+    Raises
+    ------
+    LayerNotFoundError
+        A layer was never called.
+    """
+    called = {seen.index for seen in done.program.calls}
+    absent = [entry.path for index, entry in enumerate(done.found) if index not in called]
+    if not called:
+        raise LayerNotFoundError(f"The model did not call {', '.join(absent)} on this batch.")
+    layers = tuple(leaf for group in _groups(done) for leaf in _of_group(done, group))
+    loss = done.result.tensors.get("loss")
+    return ModelRecord(
+        layers=layers,
+        attributes=of_capture(done, reduced, called=_called(done), absent=absent),
+        loss=None if loss is None else float(numpy(loss)),
+        reduction_factor=None if reduced is None else reduced[0],
+    )
+
+
+def _groups(done: Pass) -> list[list[int]]:
+    """Positions of the calls that make one leaf together, in call order."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for position, seen in enumerate(done.program.calls):
+        groups.setdefault((seen.index, seen.group), []).append(position)
+    return list(groups.values())
+
+
+def _called(done: Pass) -> list[str]:
+    first = [done.program.calls[group[0]] for group in _groups(done)]
+    return [_path(done.found[seen.index], seen.group) for seen in first]
+
+
+def _of_group(done: Pass, positions: list[int]) -> tuple[LayerRecord, ...]:
+    steps = [_records(done, position) for position in positions]
+    if done.found[done.program.calls[positions[0]].index].outer is None:
+        return steps[0]
+    return tuple(joined_over_outer_steps(step) for step in zip(*steps, strict=True))
+
+
+def _records(done: Pass, position: int) -> tuple[LayerRecord, ...]:
+    """One leaf for a call; several where a layer holds stacked cells, or two halves that differ."""
+    seen = done.program.calls[position]
+    each, whole = halves(_layer(done, seen)), _whole(done, seen)
+    if not _is_recurrent(each[0]):
+        return (whole,)
+    inside = [_solved(done, position, part) for part in range(len(seen.inside))]
+    return READING.leaves(whole, each, _readers(done), inside)
+
+
+def _is_recurrent(layer: Any) -> bool:
+    return isinstance(layer, keras.layers.RNN)
+
+
+def _readers(done: Pass) -> Readers:
+    """Make what reads the weights that were asked for, and their gradients."""
+    readers: dict[str, Values] = {}
+    if "weights" in done.wanted:
+        readers[""] = done.value
+    if "weight_gradients" in done.wanted:
+        readers["_gradient"] = _gradient_of(done)
+    return readers
+
+
+def _whole(done: Pass, seen: Seen) -> LayerRecord:
+    """Everything of a call but its inside."""
+    entry = done.found[seen.index]
+    arrays: dict[str, Array] = {}
+    missing: dict[str, str] = {}
+    for collect in (_activations, _gradients, _weights, _weight_gradients):
+        collect(done, seen, arrays, missing)
+    if entry.is_recurrent and done.wanted & INSIDE and not seen.inside:
+        missing["inside"] = why_not(entry.layer, done.program.request.training)
+    return LayerRecord(
+        path=_path(entry, seen.group),
+        kind=weights.kind(entry.layer),
+        arrays=arrays,
+        directions=weights.directions(entry.layer),
+        flags=settings.of_layer(entry.layer),
+        missing=missing,
+    )
+
+
+def _solved(done: Pass, position: int, part: int) -> tuple[DirectionRecord, ...] | tuple[SolvedRecord, ...]:
+    """Read what is known inside one direction: for its cell, or for each of its stacked cells."""
+    seen = done.program.calls[position]
+    known = seen.inside[part]
+    if known.is_closed:
+        return (closed_direction(done, seen, part),)
+    second = done.within[position, part]
+    return solved_records(Direction(known.layer(), seen, part, done.result, second, done))
+
+
+def _path(entry: Found, number: int) -> str:
+    # A container asked for itself has its content below its own path, so its leaf stands beside it.
+    if entry.is_container:
+        return f"{entry.path}@{number}"
+    return entry.path if number == 1 else f"{entry.path}@{number}"
+
+
+def _activations(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict[str, str]) -> None:
+    if "output" in done.wanted:
+        parts = [done.tensor(seen.key("output", part)) for part in range(seen.outputs)]
+        if parts:
+            arrays["output"] = _in_input_time(done, seen, _joined(parts))
+        else:
+            missing["output"] = reasons.NO_TENSOR
+    if not done.found[seen.index].is_recurrent:
+        return
+    if "input" in done.wanted:
+        arrays["input"] = done.tensor(seen.key("input"), copy=True)
+    if "valid" in done.wanted:
+        shape = seen.input_shape[:2]
+        arrays["valid"] = (
+            done.tensor(seen.key("mask")).astype(bool) if seen.has_mask else np.ones(shape, bool)
+        )
+
+
+def _gradients(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict[str, str]) -> None:
+    logits_gradient = _logits_gradient(done, seen)
+    if "output_gradient" in done.wanted:
+        keys = [seen.key("output", part) for part in range(seen.outputs)]
+        gradients = [gradient for key in keys if (gradient := done.gradient(key)) is not None]
+        if keys and len(gradients) == len(keys):
+            array = _joined(gradients)
+            arrays["output_gradient"] = _in_input_time(done, seen, array)
+            if _layer(done, seen).compute_dtype == "float16":
+                lost = loss_scale.underflow(array, loss_scale.of_training(done.model))
+                arrays["underflow"] = np.asarray(lost)
+        else:
+            missing["output_gradient"] = reasons.of_output_gradient(
+                seen, done.result.gradients, reads_logits=logits_gradient is not None
+            )
+    if "logits_gradient" in done.wanted and logits_gradient is not None:
+        arrays["logits_gradient"] = logits_gradient
+    if "input_gradient" in done.wanted:
+        gradient = done.gradient(seen.key("input"))
+        if gradient is not None:
+            arrays["input_gradient"] = gradient
+        else:
+            is_recurrent = done.found[seen.index].is_recurrent
+            missing["input_gradient"] = reasons.of_input_gradient(seen, is_recurrent=is_recurrent)
+
+
+def _logits_gradient(done: Pass, seen: Seen) -> Array | None:
+    parts = [gradient for key in seen.logits if (gradient := done.gradient(key)) is not None]
+    if not parts or len(parts) < len(seen.logits):
+        return None
+    is_by_step = isinstance(_layer(done, seen), keras.layers.TimeDistributed)
+    return np.stack(parts, axis=1) if is_by_step else parts[0]
+
+
+def _weights(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict[str, str]) -> None:
+    if "weights" in done.wanted:
+        arrays.update(weights.named(_layer(done, seen), done.value))
+
+
+def _weight_gradients(done: Pass, seen: Seen, arrays: dict[str, Array], missing: dict[str, str]) -> None:
+    if "weight_gradients" not in done.wanted:
+        return
+    layer = _layer(done, seen)
+    found = weights.named(layer, _gradient_of(done), "_gradient")
+    arrays.update(found)
+    is_float = weights.named(layer, _is_float, "_gradient")
+    missing.update(reasons.of_weight_gradients(is_float, found))
+
+
+def _is_float(variable: Any) -> Array:
+    return np.full(variable.shape, keras.backend.is_float_dtype(variable.dtype))
+
+
+def _gradient_of(done: Pass) -> Callable[[Any], Array | None]:
+    positions = {id(variable): index for index, variable in enumerate(all_variables(done.model))}
+
+    def gradient(variable: Any) -> Array | None:
+        return done.gradient(f"variable.{positions[id(variable)]}")
+
+    return gradient
+
+
+def _layer(done: Pass, seen: Seen) -> Any:
+    return done.found[seen.index].layer
+
+
+def _joined(parts: list[Array]) -> Array:
+    """Put the two outputs of an unmerged Bidirectional on a direction axis before the units."""
+    return parts[0] if len(parts) == 1 else np.stack(parts, axis=-2)
+
+
+def _in_input_time(done: Pass, seen: Seen, array: Array) -> Array:
+    """Flip what a layer that runs backwards returns in processing order."""
+    return array[:, ::-1] if returns_reversed(_layer(done, seen)) else array
