@@ -63,7 +63,7 @@ def test_a_picture_of_every_mark_is_drawn_by_both_renderers() -> None:
         Image(np.ones((2, 2, 3)), **BOX, valid=np.ones((2, 3), bool), rows=np.array(["a", "b"])),
         Line([0, 1, 2], np.ones((2, 3)), color="navy", details=(("word", np.array(["a", "b", "c"])),)),
         Band(X, X, X + 1),
-        Rectangles(np.array([[0.0, 0, 1, 1]])),
+        Rectangles(np.array([[0.0, 0, 1, 1]]), fill="grey", label="box"),
         *(Dots(X, X, marker=marker) for marker in ("o", "X", "^", "v", "x")),
         *(Text(X, X, ("a", "b", "c"), anchor=anchor) for anchor in ("top", "middle left", "bottom right")),
     )

@@ -75,6 +75,14 @@ def lag_matrix(
     ------
     LossError
         There is no loss per step, or the loss couples samples.
+    ArgumentError
+        An argument is not as described above.
+    BatchError
+        There is no batch in the data, or the model refuses it.
+    LayerNotFoundError
+        No layer of the model is named so.
+    UnsupportedModelError
+        No adapter knows the model, or `adapter` has no `Probe`.
 
     References
     ----------

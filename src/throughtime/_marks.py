@@ -76,6 +76,11 @@ class Image(Printable):
 
     `valid` is False where a step was masked. `name` says which sample or gate this is, where a panel holds
     several images; `rows` and `columns` are labels of the rows and columns, where they have any.
+
+    Raises
+    ------
+    PictureError
+        An argument is not as described above.
     """
 
     values: Array
@@ -118,6 +123,11 @@ class Line(Printable):
     """A line through (x, y); NaN breaks it. `y` is (point) or (frame, point).
 
     `details` are what a hover tells of each point, by name: the values behind positions of a scale.
+
+    Raises
+    ------
+    PictureError
+        An argument is not as described above.
     """
 
     x: Array
@@ -137,7 +147,13 @@ class Line(Printable):
 @takes(PictureError, x=POINTS, low=POINTS, high=POINTS, alpha=SHARE)
 @dataclass(frozen=True, eq=False)
 class Band(Printable):
-    """The area between `low` and `high` over `x`; NaN interrupts it."""
+    """The area between `low` and `high` over `x`; NaN interrupts it.
+
+    Raises
+    ------
+    PictureError
+        An argument is not as described above.
+    """
 
     x: Array
     low: Array
@@ -154,7 +170,13 @@ class Band(Printable):
 @takes(PictureError, boxes=array(2), alpha=SHARE)
 @dataclass(frozen=True, eq=False)
 class Rectangles(Printable):
-    """Boxes (n, 4): left, bottom, right, top."""
+    """Boxes (n, 4): left, bottom, right, top.
+
+    Raises
+    ------
+    PictureError
+        An argument is not as described above.
+    """
 
     boxes: Array
     fill: str | None = None
@@ -172,7 +194,13 @@ class Rectangles(Printable):
 @takes(PictureError, x=POINTS, y=POINTS, size=SIZE, marker=choice(*DOTS), alpha=SHARE, details=DETAILS)
 @dataclass(frozen=True, eq=False)
 class Dots(Printable):
-    """Points; `details` are what a hover tells of each, by name."""
+    """Points; `details` are what a hover tells of each, by name.
+
+    Raises
+    ------
+    PictureError
+        An argument is not as described above.
+    """
 
     x: Array
     y: Array
@@ -191,7 +219,13 @@ class Dots(Printable):
 @takes(PictureError, x=POINTS, y=POINTS, words=several(text), size=SIZE, anchor=choice(*ANCHORS))
 @dataclass(frozen=True, eq=False)
 class Text(Printable):
-    """Short words at points; `anchor` is where the point lies: below, above, left or right of the middle."""
+    """Short words at points; `anchor` is where the point lies: below, above, left or right of the middle.
+
+    Raises
+    ------
+    PictureError
+        An argument is not as described above.
+    """
 
     x: Array
     y: Array

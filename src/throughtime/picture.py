@@ -77,7 +77,13 @@ _LENGTH = number(0, unit="inches", inside=True)
 @takes(PictureError, limits=_LIMITS, ticks=_TICKS)
 @dataclass(frozen=True)
 class Axis(Printable):
-    """Label, limits and, where the numbers are positions, the words at them."""
+    """Label, limits and, where the numbers are positions, the words at them.
+
+    Raises
+    ------
+    PictureError
+        An argument is not as described above.
+    """
 
     label: str = ""
     limits: tuple[float, float] | None = None
@@ -88,7 +94,13 @@ class Axis(Printable):
 @takes(PictureError, marks=_MARKS, x=instance("Axis"), y=instance("Axis"))
 @dataclass(frozen=True)
 class Panel(Printable):
-    """One pair of axes with its marks, drawn in their order; without a frame there are no axis lines."""
+    """One pair of axes with its marks, drawn in their order; without a frame there are no axis lines.
+
+    Raises
+    ------
+    PictureError
+        An argument is not as described above.
+    """
 
     marks: tuple[Mark, ...]
     title: str = ""
@@ -116,7 +128,13 @@ class Panel(Printable):
 @takes(PictureError, words=several(text))
 @dataclass(frozen=True)
 class Slider(Printable):
-    """A dim whose values are frames: its name, and a word for each frame."""
+    """A dim whose values are frames: its name, and a word for each frame.
+
+    Raises
+    ------
+    PictureError
+        An argument is not as described above.
+    """
 
     name: str
     words: tuple[str, ...]
@@ -152,6 +170,11 @@ class Picture(Printable):
         Axes that all panels share: "", "x", "y" or "xy".
     sliders : tuple of Slider
     shown : int
+
+    Raises
+    ------
+    PictureError
+        An argument is not as described above.
 
     Examples
     --------

@@ -117,6 +117,9 @@ def test_a_cut_tree_is_explained_where_a_measure_fails() -> None:
     with pytest.raises(tt.SchemaError, match="nothing along sample"):
         tt.diagnostics.lag_profile(leaf.isel(sample=slice(0, 0)))
     assert departures(leaf) == ""
+    for dim in ("sample", "time", "unit"):
+        with pytest.raises(tt.SchemaError, match=f"nothing along {dim}"):
+            tt.plots.lines(leaf.isel({dim: slice(0, 0)}))
     with pytest.raises(tt.SchemaError, match=r"'valid' has to hold True and False; it holds float64"):
         tt.plots.histogram(leaf.assign(valid=leaf["valid"] * 1.0))
 

@@ -32,6 +32,13 @@ def effective_steps(layer: Layer) -> xr.Dataset:
         `k50`, `k90`: the smallest lag such that lags 0 to k hold that share; `n_eff`: 1 if one step does
         it all, T if all weigh the same. NaN for a sample that contributes nothing, or is not finite.
 
+    Raises
+    ------
+    DiagnosticError
+        The certificate of the layer is above its bar, or an argument is not as described above.
+    SchemaError
+        The layer lacks a variable that is needed, or is not laid out as in a capture.
+
     Examples
     --------
     >>> from throughtime import testing

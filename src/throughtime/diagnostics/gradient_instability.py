@@ -43,6 +43,8 @@ def gradient_instability(layer: Layer) -> xr.DataArray:
     DiagnosticError
         `output_gradient` has a time axis and cannot be taken off: LSTM, two directions. Or it is a cell
         whose state is changed between its calls.
+    SchemaError
+        The layer lacks a variable that is needed, or is not laid out as in a capture.
 
     References
     ----------

@@ -37,6 +37,13 @@ def temporal_coherence(layer: Layer) -> xr.Dataset:
         `noise_floor`: 1/√B of the B samples with a gradient, what κ is for directions at random.
         NaN where there is no gradient.
 
+    Raises
+    ------
+    DiagnosticError
+        An argument is not as described above.
+    SchemaError
+        The layer lacks a variable that is needed, or is not laid out as in a capture.
+
     Examples
     --------
     >>> from throughtime import testing

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.collections import PatchCollection
 from matplotlib.colors import to_rgba_array
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Rectangle
 
 from throughtime._colors import WIDTH, Colors, lowest_code
 from throughtime._pool import pooled, pooled_flags
@@ -54,13 +54,18 @@ def draw_mark(ax: Any, mark: Mark, frame: int, theme: Theme) -> None:
         case Line():
             _draw_line(ax, mark, frame, theme)
         case Band():
-            style = {"color": mark.color, "alpha": mark.alpha, "linewidth": 0}
+            style: dict[str, Any] = {"color": mark.color, "alpha": mark.alpha, "linewidth": 0}
             many = mark.x.size > MANY_POINTS
             ax.fill_between(mark.x, mark.low, mark.high, label=mark.label or None, rasterized=many, **style)
         case Rectangles():
             _draw_boxes(ax, mark.boxes, mark.fill, mark.edge, hatched=mark.hatched, alpha=mark.alpha)
             if mark.label:
-                ax.add_patch(Patch(facecolor=mark.fill or "none", edgecolor=mark.edge, label=mark.label))
+                style: dict[str, Any] = {
+                    "facecolor": mark.fill or "none",
+                    "edgecolor": mark.edge,
+                    "label": mark.label,
+                }
+                ax.add_patch(Rectangle((0, 0), 0, 0, **style))  # for the legend alone
         case Dots():
             _draw_dots(ax, mark, theme)
         case Text():
@@ -97,7 +102,7 @@ def draw_image(ax: Any, image: Image, frame: int, theme: Theme, pixels: Pixels) 
     if len(boxes := masked_boxes(image, frame)):
         _draw_boxes(ax, boxes, None, HATCH, hatched=True)
     for kind, x, y in nonfinite(image, frame):
-        style = {"s": 26, "linewidths": 0.7, "edgecolors": theme.ink, "zorder": 3}
+        style: dict[str, Any] = {"s": 26, "linewidths": 0.7, "edgecolors": theme.ink, "zorder": 3}
         ax.scatter(x, y, marker=MARKERS[kind], c=image.colors.color_of(kind), **style)
 
 
