@@ -55,6 +55,7 @@ def raised(module: str, name: str, *, imported: bool = True) -> set[str]:
             if not isinstance(node, ast.Name) or node.id in names or node in types:
                 continue
             used = getattr(sys.modules[module], node.id, None)
+            is_followed = imported and inspect.isfunction(used) and used is not takes
             if node.id in definitions(module):
                 names.append(node.id)
             elif (

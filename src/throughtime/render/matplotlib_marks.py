@@ -54,18 +54,15 @@ def draw_mark(ax: Any, mark: Mark, frame: int, theme: Theme) -> None:
         case Line():
             _draw_line(ax, mark, frame, theme)
         case Band():
-            style: dict[str, Any] = {"color": mark.color, "alpha": mark.alpha, "linewidth": 0}
+            style = {"color": mark.color, "alpha": mark.alpha, "linewidth": 0}
             many = mark.x.size > MANY_POINTS
             ax.fill_between(mark.x, mark.low, mark.high, label=mark.label or None, rasterized=many, **style)
         case Rectangles():
             _draw_boxes(ax, mark.boxes, mark.fill, mark.edge, hatched=mark.hatched, alpha=mark.alpha)
             if mark.label:
-                style: dict[str, Any] = {
-                    "facecolor": mark.fill or "none",
-                    "edgecolor": mark.edge,
-                    "label": mark.label,
-                }
-                ax.add_patch(Rectangle((0, 0), 0, 0, **style))  # for the legend alone
+                # Without a size: for the legend alone.
+                face, edge = mark.fill or "none", mark.edge
+                ax.add_patch(Rectangle((0, 0), 0, 0, facecolor=face, edgecolor=edge, label=mark.label))
         case Dots():
             _draw_dots(ax, mark, theme)
         case Text():
@@ -102,7 +99,7 @@ def draw_image(ax: Any, image: Image, frame: int, theme: Theme, pixels: Pixels) 
     if len(boxes := masked_boxes(image, frame)):
         _draw_boxes(ax, boxes, None, HATCH, hatched=True)
     for kind, x, y in nonfinite(image, frame):
-        style: dict[str, Any] = {"s": 26, "linewidths": 0.7, "edgecolors": theme.ink, "zorder": 3}
+        style = {"s": 26, "linewidths": 0.7, "edgecolors": theme.ink, "zorder": 3}
         ax.scatter(x, y, marker=MARKERS[kind], c=image.colors.color_of(kind), **style)
 
 
