@@ -58,12 +58,7 @@ def raised(module: str, name: str, *, imported: bool = True) -> set[str]:
             is_followed = imported and inspect.isfunction(used) and used is not takes
             if node.id in definitions(module):
                 names.append(node.id)
-            elif (
-                imported
-                and inspect.isfunction(used)
-                and used is not takes
-                and used.__name__ in definitions(used.__module__)
-            ):
+            elif is_followed and used.__name__ in definitions(used.__module__):
                 found |= raised(used.__module__, used.__name__, imported=False)
     return found
 
