@@ -134,7 +134,10 @@ SENTENCES: Mapping[str, str] = {
     "either_direction": (
         "The model reads in both directions: use is that of inputs at least so many steps from both ends."
     ),
-    "per_step": "Every step has a loss: reach comes from the lag matrix, use from {n} of the steps.",
+    "per_step": (
+        "Every step has a loss: reach comes from the lag matrix, use from {n} of the steps, and from {more} "
+        "at a lag asked about that {n} leave unclear."
+    ),
     "per_step_unmeasured": "every step has a loss, and the lag matrix could not be computed: {reason}",
     "from_last_step": (
         "The model reads several steps of {layers}: reach and share are those of the error that enters at "
@@ -155,6 +158,10 @@ SENTENCES: Mapping[str, str] = {
     "no_time_axis": "no input of the model has the {steps} steps of {layer} on its second axis",
     "no_losses": "the loss of single samples cannot be evaluated: {reason}",
     "reversed": "a layer returns its sequence reversed, so that lags of one layer are not those of the next",
+    "inputs_do_harm": (
+        "the model's loss is {own}, and {shared} if all samples get the same inputs: it gains nothing from "
+        "inputs of any age yet"
+    ),
     "loss_is_zero": "the loss is 0 with the inputs of any sample",
     "too_short": "no sample has inputs {lag} steps old",
     # Why reach or share was not measured.
