@@ -86,8 +86,9 @@ def diagnose(
     Returns
     -------
     Diagnosis
-        Costs a capture and about 30 passes forward; of a loss with a value at every step the lag matrix and
-        four times as many. A bar shows where that takes long.
+        Costs a capture and about 40 passes forward; with a loss at every step the lag matrix and four times
+        as many, eight times if use at the lag asked about is unclear at first. A bar shows where that takes
+        long.
 
     Raises
     ------

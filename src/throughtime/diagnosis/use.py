@@ -55,8 +55,10 @@ def _harm(swapped: Swapped, *, seed: int) -> str:
     The loss of a prediction that ignores the inputs, of the best of a few. They differ by a constant, so
     that to choose the best by the same samples hardly favours it.
     """
+    if not len(swapped.shared):
+        return ""
     usable = np.isfinite(swapped.before) & np.isfinite(swapped.shared).all(axis=0)
-    if not len(swapped.shared) or not usable.any():
+    if usable.sum() < 2:
         return ""
     own, draws = swapped.before[usable], swapped.shared[:, usable]
     shared = draws[np.argmin(draws.mean(axis=1))]
