@@ -20,6 +20,7 @@ Warn = Callable[[str], object]
 _SOLVED = frozenset(_schema.INSIDE)
 _LSTM_ONLY = frozenset({"cell", "cell_gradient", "initial_cell_gradient"})
 _GATED_ONLY = frozenset({"gate_activation"})
+_BESIDE = frozenset({"certificate", "carried_gradient"})
 _GOES_ON = (
     "more rounding than usual, as chaotic networks and saturated gates make it; diagnostics go on with a "
     "note up to {limit}"
@@ -107,7 +108,7 @@ def _apart(leaf: LayerRecord) -> LayerRecord:
 
 def with_inside(leaf: LayerRecord, wanted: frozenset[str]) -> LayerRecord:
     """Add what was asked for of a layer's inside; unchanged where there is none."""
-    inside = wanted & (_SOLVED | {"certificate"})
+    inside = wanted & (_SOLVED | _BESIDE)
     if not inside or not leaf.inside:
         return _let_go(leaf)
     absent = _absent(leaf)
@@ -127,8 +128,8 @@ def with_inside(leaf: LayerRecord, wanted: frozenset[str]) -> LayerRecord:
     if "hidden" in wanted:
         arrays |= _initial_states(leaf)
     there = {_schema.as_known(name, leaf.states) for name in arrays}
-    missing = {name: absent.get(name, _NOT_TOLD) for name in inside - there - {"certificate"}}
-    return _let_go(replace(leaf, arrays={**leaf.arrays, **arrays}, missing={**leaf.missing, **missing}))
+    missing = {name: absent.get(name, _NOT_TOLD) for name in inside - there - _BESIDE}
+    return _let_go(replace(leaf, arrays={**leaf.arrays, **arrays}, missing={**missing, **leaf.missing}))
 
 
 def _let_go(leaf: LayerRecord) -> LayerRecord:
@@ -198,10 +199,11 @@ def _solve(leaf: LayerRecord, direction: DirectionRecord, wanted: frozenset[str]
     if "certificate" in wanted:
         needed |= {"input_gradient", "gate_gradient", "step_contribution", *direction.weight_gradients}
         needed |= {"hidden_gradient", "cell_gradient"} if own is None else set()
+    needed |= _stepwise.carrying(leaf, direction).difference(_absent(leaf))
     solved = (
         _closed(leaf, direction, needed) if own is None else _own_inside.solve(own, leaf, direction, needed)
     )
-    arrays = {name: solved[name] for name in kept}
+    arrays = {name: solved[name] for name in kept} | _stepwise.carried(leaf, direction, solved)
     if "certificate" in wanted:
         arrays.update(_certificate(leaf, direction, solved))
     return arrays
@@ -218,10 +220,8 @@ def _closed(leaf: LayerRecord, direction: DirectionRecord, needed: frozenset[str
         recurrent_activation=str(leaf.flags.get("recurrent_activation", "sigmoid")),
         reset_after=bool(leaf.flags.get("reset_after", 1)),
     )
-    passed = _pass(direction)
-    solve = _stepwise.solve if direction.is_stepwise else cells.solve
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is shown as it is
-        return solve(layer, passed, needed)
+        return _stepwise.solve(layer, _pass(direction), needed, direction.windows)
 
 
 def _pass(direction: DirectionRecord) -> cells.Pass:

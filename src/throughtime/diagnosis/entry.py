@@ -174,6 +174,8 @@ class _Run:
             leaves = recurrent(tree)
             if str(tree.attrs.get("loss_reduction", "")).startswith("couples"):
                 self._why_not = say("coupled")
+            if any("reset" in leaf and leaf["reset"].any() for leaf in leaves.values()):
+                self._why_not = say("resets")
             if any(leaf.attrs.get("output_reversed") for leaf in leaves.values()) and len(leaves) > 1:
                 self._why_not = say("reversed")
             if per_step(leaves, batch.y):

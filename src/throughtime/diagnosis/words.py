@@ -162,6 +162,10 @@ SENTENCES: Mapping[str, str] = {
         "the model's loss is {own}, and {shared} if all samples get the same inputs: it gains nothing from "
         "inputs of any age yet"
     ),
+    "resets": (
+        "states are reset within the samples, so that older inputs are out of reach by design; make each "
+        "episode a sample of its own"
+    ),
     "loss_is_zero": "the loss is 0 with the inputs of any sample",
     "too_short": "no sample has inputs {lag} steps old",
     # Why reach or share was not measured.

@@ -12,7 +12,7 @@ from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
 from throughtime._schema import Layer, require
 from throughtime.diagnostics.checks import certified
-from throughtime.diagnostics.lags import Floats, by_lag, runs_backward, valid_steps
+from throughtime.diagnostics.lags import Floats, by_lag, runs_backward, steps_of_last_episode
 
 
 @takes(DiagnosticError)
@@ -40,7 +40,9 @@ def effective_steps(layer: Layer) -> xr.Dataset:
     (0.0, 3.0, 3.0)
     """
     captured = certified(layer)
-    weights = by_lag(require(captured, "step_contribution"), valid_steps(captured), runs_backward(captured))
+    weights = by_lag(
+        require(captured, "step_contribution"), steps_of_last_episode(captured), runs_backward(captured)
+    )
     parts = xr.apply_ufunc(
         _concentration,
         weights,

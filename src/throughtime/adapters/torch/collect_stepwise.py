@@ -9,16 +9,12 @@ import torch
 
 from throughtime._record import UNREACHED, Array, Attribute, DirectionRecord, LayerRecord
 
-from . import settings, weights
-from .finished import STATES_ONLY, Pass
+from . import settings, transitions, weights
+from .call import Call
+from .finished import STATES_ONLY, TOGETHER, Pass
 from .stepwise import Step
 from .structure import name_of, numpy
-from .tap import Call
 
-_TOGETHER = (
-    "a state is changed between calls, so that what other layers ask of it and what the next call does come "
-    "together: hidden_gradient has both"
-)
 _TIME = "the order of the cell's calls"
 
 
@@ -34,7 +30,11 @@ def leaf(done: Pass, call: Call) -> LayerRecord:
     return LayerRecord(
         path=call.path(),
         kind=call.kind,
-        arrays={**{name: array for name, array in arrays.items() if name in done.wanted}, **own},
+        arrays={
+            **{name: array for name, array in arrays.items() if name in done.wanted},
+            **_transitions(done, call),
+            **own,
+        },
         flags={**settings.of_recurrent(call, done.frozen), **own_flags, "dtype": dtype},
         missing={**reasons, **unreached},
         inside=(_inside(done, call, arrays),) if done.wants_inside else (),
@@ -59,7 +59,7 @@ def _outside(done: Pass, call: Call) -> tuple[dict[str, Array], dict[str, str]]:
     ):
         missing["output_gradient"] = STATES_ONLY
     if _is_changed(done, call):
-        missing["output_gradient"], gradients["output_gradient"] = _TOGETHER, None
+        missing["output_gradient"], gradients["output_gradient"] = TOGETHER, None
     return arrays | {name: found for name, found in gradients.items() if found is not None}, missing
 
 
@@ -81,8 +81,28 @@ def _inside(done: Pass, call: Call, arrays: dict[str, Array]) -> DirectionRecord
         runs_backward=False,
         initial=tuple(_over_time([step.states[k] for step in steps]) for k in range(len(steps[0].states))),
         final_gradients=(None, *cell),
-        is_stepwise=True,
+        windows=(1,) * len(steps),
     )
+
+
+def _transitions(done: Pass, call: Call) -> dict[str, Array]:
+    """Which samples are reset before a call, and what goes back from it."""
+    if len(call.steps) < 2 or not {"reset", "carried_gradient"} & done.wanted:
+        return {}
+    crossings = [
+        [_crossing(done, place, *pair) for place in range(len(pair[0].out))]
+        for pair in zip(call.steps, call.steps[1:], strict=False)
+    ]
+    found = transitions.variables(crossings, lambda states: states, done.gradients.unscaled)
+    return found if done.has_labels else {"reset": found["reset"]}
+
+
+def _crossing(done: Pass, place: int, before: Step, after: Step) -> transitions.Crossing:
+    left, source = before.out[place], after.sources[place]
+    is_unchanged = source is not None and source.step is before and source.is_unchanged
+    gradient = done.gradients.tensor(after.states[place])
+    given = after.states[place] if is_unchanged else after.given[place]
+    return transitions.Crossing(left.plain, left.edge, given, gradient, is_unchanged)
 
 
 def _total(done: Pass, call: Call, place: int) -> Array | None:

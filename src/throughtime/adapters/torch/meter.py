@@ -125,6 +125,17 @@ class Meter:
         self._needs.append(Need(dict.fromkeys(names, each), sum([each] * 4, NOTHING)))
         self._check()
 
+    def add_again(self, module: int, tensors: Sequence[torch.Tensor]) -> None:
+        """Add what one more call of a module returned: it and its copy, what it was made of, and gradients.
+
+        Raises
+        ------
+        ExceededError
+        """
+        each = Amount(6 * sum(tensor.nbytes for tensor in tensors) / self.budget.part)
+        self._of_cells[module] = self._of_cells.get(module, Need()) + Need(passing=each)
+        self._check()
+
     def _check(self) -> None:
         self.budget.check(sum([*self._needs, *self._of_cells.values()], Need()))
 

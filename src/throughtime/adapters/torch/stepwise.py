@@ -12,6 +12,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 import torch
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from .marks import INPUT, OUTPUT, STATE, WEIGHT, Marks
 from .structure import ordinary
@@ -36,7 +37,12 @@ class HandedOut:
     plain: torch.Tensor
     mark: torch.Tensor
     copy: torch.Tensor
-    node: Any  # of the copy when it was made
+    edge: GradientEdge | None  # of the copy when it was made
+
+    @property
+    def node(self) -> Any:
+        """The node of the copy when it was made."""
+        return None if self.edge is None else self.edge.node
 
     def is_unchanged(self, state: torch.Tensor) -> bool:
         """Whether a state is this very one, at most reshaped."""
@@ -63,6 +69,8 @@ class Step:
     Attributes
     ----------
     input, states : marks of what went in
+    given : tuple of tensors
+        The states as they were given.
     weights, marked : tuples of tensors
         Input, recurrent, two biases where there are any.
     out : tuple of HandedOut
@@ -75,6 +83,7 @@ class Step:
 
     input: torch.Tensor
     states: tuple[torch.Tensor, ...]
+    given: tuple[torch.Tensor, ...]
     weights: tuple[torch.Tensor, ...]
     marked: tuple[torch.Tensor, ...]
     out: tuple[HandedOut, ...]
@@ -117,7 +126,7 @@ class Loop:
         results = kernel(entering, before if len(before) > 1 else before[0], *marked)
         results = results if isinstance(results, tuple) else (results,)
         out = tuple(_handed_out(state, marks) for state in results)
-        self.sequences[place].append(Step(entering, before, known, marked, out, sources, place))
+        self.sequences[place].append(Step(entering, before, given, known, marked, out, sources, place))
         self._known.update({id(one.node): (self.sequences[place][-1], k) for k, one in enumerate(out)})
         copies = tuple(one.copy for one in out)
         return copies if len(copies) > 1 else copies[0], len(self.sequences[place]) == 1
@@ -155,7 +164,7 @@ class Loop:
 def _handed_out(state: torch.Tensor, marks: Marks) -> HandedOut:
     mark = marks(OUTPUT, state)
     copy = mark.clone()
-    return HandedOut(state, mark, copy, copy.grad_fn)
+    return HandedOut(state, mark, copy, get_gradient_edge(copy) if copy.grad_fn is not None else None)
 
 
 def _history(node: Any, oldest: int) -> Iterator[Any]:
