@@ -86,9 +86,8 @@ def diagnose(
     Returns
     -------
     Diagnosis
-        Costs a capture and about 40 passes forward; with a loss at every step the lag matrix and four times
-        as many, eight times if use at the lag asked about is unclear at first. A bar shows where that takes
-        long.
+        Costs a capture and about 40 passes forward; with a loss at every step the lag matrix and four to
+        eight times as many. A bar shows where that takes long.
 
     Raises
     ------
@@ -240,10 +239,9 @@ class _Run:
 
     def _closer(self, batches: Sequence[Batch], readings: Sequence[Reading], swapped: Swapped) -> Swapped:
         """Look at more of the steps that have a loss, where use at the lag asked about is unclear."""
-        lag = self.dependency_length
-        if not readings[0].anchors or lag is None or lag not in swapped.lags:
-            return swapped
-        if use(swapped, lag, seed=self.seed).answer != UNCLEAR:
+        lag = self.dependency_length or 0
+        is_asked = bool(readings[0].anchors) and lag in swapped.lags[1:]
+        if not is_asked or use(swapped, lag, seed=self.seed).answer != UNCLEAR:
             return swapped
         more = [replace(reading, anchors=self._anchors(reading, _MORE_ANCHORS)) for reading in readings]
         found = self._exchanged(batches, more, [lag])
