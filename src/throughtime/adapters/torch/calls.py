@@ -103,8 +103,8 @@ class Calls:
 
     @property
     def first_node(self) -> int:
-        """See `Step.first_node`."""
-        return min((step.first_node for step in self.steps if step.leaving), default=0)
+        """See `Step.first_node`; what was made before it is of no interest."""
+        return next((step.first_node for step in self.steps if step.first_node), 0)
 
     @property
     def results(self) -> list[torch.Tensor]:

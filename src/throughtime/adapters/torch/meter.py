@@ -74,7 +74,7 @@ class Meter:
     def __init__(self, budget: Budget, quantities: frozenset[str]) -> None:
         self.budget = budget
         self._quantities = quantities
-        self._needs: list[Need] = []
+        self._sum = Need()
         self._cells: dict[int, int] = {}  # steps so far
         self._of_cells: dict[int, Need] = {}
 
@@ -106,10 +106,8 @@ class Meter:
             one = _of_cell(module, rows, steps, data.element_size())
             self._of_cells[id(module)] = _need([one], quantities, STEPWISE)
         else:
-            self._needs += [
-                _need(directions, quantities, FUSED)
-                for directions in _inner_layers(module, rows, _steps(module, given), data.element_size())
-            ]
+            for directions in _inner_layers(module, rows, _steps(module, given), data.element_size()):
+                self._sum += _need(directions, quantities, FUSED)
         self._check()
 
     def add_output(self, tensors: Sequence[torch.Tensor], *, is_watched: bool) -> None:
@@ -122,7 +120,7 @@ class Meter:
         each = Amount(sum(tensor.nbytes for tensor in tensors) / self.budget.part)
         names = _OF_OUTPUTS & self._quantities if is_watched else ()
         # Beside the tensor what it was made of, and their gradients.
-        self._needs.append(Need(dict.fromkeys(names, each), sum([each] * 4, NOTHING)))
+        self._sum += Need(dict.fromkeys(names, each), sum([each] * 4, NOTHING))
         self._check()
 
     def add_again(self, module: int, tensors: Sequence[torch.Tensor]) -> None:
@@ -137,7 +135,7 @@ class Meter:
         self._check()
 
     def _check(self) -> None:
-        self.budget.check(sum([*self._needs, *self._of_cells.values()], Need()))
+        self.budget.check(sum(self._of_cells.values(), self._sum))
 
 
 def _steps(module: Any, given: Any) -> int:
