@@ -37,7 +37,7 @@ from .odd_values import AskedError, odd_values
 
 HOMES = {"": tt, "plots.": tt.plots, "diagnostics.": tt.diagnostics, "testing.": tt.testing}
 NOT_PUBLIC = ("_arguments", "_argument_rules", "_synthetic", "_schema")
-NOT_CALLED = ("Cell", "StepAdjoint", "Look", "NonFinite", "CellReport", "register_cell")
+NOT_CALLED = ("Cell", "StepAdjoint", "Look", "NonFinite", "Leak", "CellReport", "register_cell")
 TREES = ("captured", "layer", "run", "first", "second", "tree_or_run")
 LOOK = tuple(tt.plots.Look.__annotations__)
 RARE = {"report": 0.1, "diagnose": 0.3, "save": 0.3, "Monitor": 0.3, "lag_matrix": 0.5}  # they take long
