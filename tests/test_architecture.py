@@ -252,6 +252,7 @@ MAY_IMPORT = {
     "adapters/keras/keras3/gradient_torch": KERAS_3 | {"torch"},
     "adapters/torch/": TORCH,
     "_features/": {"_errors", "_pool", "_printable", "matplotlib", "numpy"},
+    "_features/panels": {"_data", "_errors", "_printable", "matplotlib", "numpy"},
     "_features/gradients": {"_probe", "_errors", "_record", "numpy"},
     # Arrays are read, counted and told without drawing.
     "_features/data": {"_data", "_errors", "_printable", "numpy"},
@@ -263,7 +264,8 @@ MAY_IMPORT = {
     "_pool": {"numpy"},
     "_colors": {"_printable", "_scale", "numpy"},
     # A picture shows itself in a notebook: it loads the renderers then.
-    "picture": {"_colors", "_printable", "_scale", "_theme", "numpy", "render"},
+    "_marks": {"_colors", "_errors", "_printable", "_scale", "numpy"},
+    "picture": {"_errors", "_marks", "_printable", "_scale", "_theme", "numpy", "render"},
     "plots/": PLOTS,
     "plots/recorded": PLOTS | {"diagnosis"},
     "plots/palettes": {"_colors", "_errors", "matplotlib", "numpy"},

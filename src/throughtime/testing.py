@@ -109,7 +109,7 @@ def exploding(rate: float = 1.5, *, samples: int = 1, steps: int = 50, units: in
     return decaying(rate, samples=samples, steps=steps, units=units)
 
 
-@takes(lengths=several(whole(0)), padding=choice("after", "before"))
+@takes(lengths=several(whole(0), least=1), padding=choice("after", "before"))
 def with_masks(
     lengths: Sequence[int] = (50, 20, 1, 0),
     *,
