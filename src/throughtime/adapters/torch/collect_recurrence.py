@@ -116,7 +116,7 @@ class Leaf:
     def _reaches(self, step: Step) -> bool:
         return any(self.done.gradients.tensor(one.edge) is not None for one in step.leaving.values())
 
-    @property
+    @cached_property
     def _place(self) -> int:
         """Which of the results is the output: the first one that is a tensor."""
         return min(place for place in self.steps[0].leaving if all(place in s.leaving for s in self.steps))

@@ -53,6 +53,7 @@ FUSED = Held({"lstm": 13, "gru": 14, "simple_rnn": 6}, inputs=3, weights=3)
 STEPWISE = Held(
     {"lstm": 40, "gru": 38, "simple_rnn": 20}, inputs=3, weights=3, without_weights=0.5, each_step=37_000
 )
+_OFTEN = 16  # calls of a cell from which on only each of so many is counted: counting takes time as well
 _UNROLLED = 9  # sequences of states and gates, where a projection is repeated step by step
 
 
@@ -103,6 +104,8 @@ class Meter:
         quantities = self._quantities if is_watched else frozenset()
         if isinstance(module, nn.RNNCellBase):
             steps = self._cells[id(module)] = self._cells.get(id(module), 0) + 1
+            if steps > _OFTEN and steps % _OFTEN:
+                return
             one = _of_cell(module, rows, steps, data.element_size())
             self._of_cells[id(module)] = _need([one], quantities, STEPWISE)
         else:

@@ -195,7 +195,7 @@ class Recorder:
             calls.begin(step, call)
         return result
 
-    def stepwise(self, entry: Found, kernel: Any, arguments: tuple[Any, ...]) -> Any:
+    def step(self, entry: Found, kernel: Any, arguments: tuple[Any, ...]) -> Any:
         """Run one step of a cell."""
         noted = self._windows.setdefault(id(entry.layer), windows.Windows())
         with _gradients_on():
@@ -235,7 +235,7 @@ class _Kernels(TorchFunctionMode):  # type: ignore[misc]
         if func in fused.KINDS:
             return self._recorder.fused(self._entry, func, args, self._order)
         if func in windows.CELLS:
-            return self._recorder.stepwise(self._entry, func, args)
+            return self._recorder.step(self._entry, func, args)
         return func(*args, **(kwargs or {}))
 
 
