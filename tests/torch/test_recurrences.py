@@ -391,6 +391,24 @@ class TestNoRecurrence:
         with pytest.raises(tt.LayerNotFoundError, match="no recurrent layer"):
             capture(seeded(Shared()))
 
+    def test_a_helper_without_weights_is_none_unless_it_is_named(self) -> None:
+        class Sum(nn.Module):
+            def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+                return x + y
+
+        class Residual(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.add, self.rnn, self.head = Sum(), nn.GRU(M, M, batch_first=True), nn.Linear(M, K)
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                x = self.add(x, self.rnn(x)[0])
+                return self.head(self.add(x, x.tanh()))
+
+        model = seeded(Residual())
+        assert [leaf.path for leaf in capture(model).leaves] == ["/rnn"]
+        assert capture(model, layers="add")["add"].attrs["states"] == "hidden"
+
     def test_attention_over_the_states_of_a_cell_is_none(self) -> None:
         class Attending(nn.Module):
             def __init__(self, cell: nn.Module) -> None:
