@@ -39,7 +39,9 @@ from .odd_values import AskedError, odd_values
 
 HOMES = {f"{name}.": getattr(tt, name) for name in ("plots", "diagnostics", "testing", "picture")} | {"": tt}
 NOT_PUBLIC = ("_arguments", "_argument_rules", "_synthetic", "_schema")
-NOT_CALLED = ("Cell", "StepAdjoint", "Look", "NonFinite", "CellReport", "register_cell", "Interactive")
+NOT_CALLED = (
+    *("Cell", "StepAdjoint", "Look", "NonFinite", "Leak", "CellReport", "register_cell", "Interactive"),
+)
 TREES = ("captured", "layer", "run", "first", "second", "tree_or_run")
 LOOK = tuple(tt.plots.Look.__annotations__)
 RARE = {"report": 0.1, "diagnose": 0.3, "save": 0.3, "Monitor": 0.3, "lag_matrix": 0.5}  # they take long

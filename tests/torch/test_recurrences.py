@@ -308,7 +308,7 @@ class TestBetweenTheCalls:
         torch.manual_seed(0)
         for variable, values in expected(model, ("hidden",)).items():
             assert difference(leaf[variable], values) <= 1e-12, variable
-        assert leaf.attrs["states_changed"] == 1
+        assert leaf.attrs["states_changed"] == (name != "view")
         assert not leaf["reset"].any()
 
     def test_written_on_in_place(self) -> None:
@@ -390,6 +390,24 @@ class TestNoRecurrence:
 
         with pytest.raises(tt.LayerNotFoundError, match="no recurrent layer"):
             capture(seeded(Shared()))
+
+    def test_a_helper_without_weights_is_none_unless_it_is_named(self) -> None:
+        class Sum(nn.Module):
+            def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+                return x + y
+
+        class Residual(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.add, self.rnn, self.head = Sum(), nn.GRU(M, M, batch_first=True), nn.Linear(M, K)
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                x = self.add(x, self.rnn(x)[0])
+                return self.head(self.add(x, x.tanh()))
+
+        model = seeded(Residual())
+        assert [leaf.path for leaf in capture(model).leaves] == ["/rnn"]
+        assert capture(model, layers="add")["add"].attrs["states"] == "hidden"
 
     def test_attention_over_the_states_of_a_cell_is_none(self) -> None:
         class Attending(nn.Module):

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from . import calls, fused, layout, recurrence, stepwise
+from . import calls, fused, layout, recurrence
 from .find import Found
 
 
@@ -49,7 +49,7 @@ class Call:
     kind: str = ""
     layout: layout.Layout | None = None
     layers: tuple[fused.InnerLayer, ...] = ()
-    steps: list[stepwise.Step] = field(default_factory=list)
+    steps: list[calls.Step] = field(default_factory=list)
     output: torch.Tensor | None = None
     activation: str = "tanh"
     autocast: str = ""
@@ -71,7 +71,14 @@ class Call:
     def handed_out(self) -> Iterator[Any]:
         """Give the nodes of what a recurrent layer, or a sequence of a cell's calls, has handed out."""
         for step in self.steps:
-            yield from (one.node for one in step.out)
+            yield from (one.copy.node for one in step.leaving.values() if one.copy is not None)
         for layer in (layer for one in (self, *self.windows) for layer in one.layers):
             yield layer.output.grad_fn
             yield from (state.grad_fn for one in layer.directions for state in one.final)
+
+    def edges(self) -> Iterator[Any]:
+        """Give the places whose gradients a loop's leaf is made of."""
+        if self.recurrence is not None:
+            yield from self.recurrence.edges()
+        for leaving in (one for step in self.steps for one in step.leaving.values()):
+            yield from (edge for edge in (leaving.edge, leaving.copy) if edge is not None)

@@ -17,6 +17,10 @@ from torch.utils import _pytree
 
 from .structure import is_packed
 
+# What gives a tensor another shape and leaves its values and gradients alone.
+_RESHAPES = frozenset(
+    {"SqueezeBackward0", "SqueezeBackward1", "UnsqueezeBackward0", "ViewBackward0", "AliasBackward0"}
+)
 Key = tuple[str, ...]  # the name of an argument, and places within it
 
 
@@ -26,12 +30,7 @@ class Entering:
 
     given: torch.Tensor
     mark: Any
-    taken: torch.Tensor | None  # what an earlier call returned, where this is the very tensor handed out
-
-    @property
-    def is_unchanged(self) -> bool:
-        """Whether an earlier call handed out this very tensor."""
-        return self.taken is not None
+    taken: torch.Tensor | None  # what an earlier call returned, where this was handed out for it
 
     @property
     def shape(self) -> torch.Size:
@@ -50,11 +49,13 @@ class Leaving:
 
 @dataclass(eq=False)
 class Step:
-    """One call: arguments by name and place, results by place."""
+    """One call: arguments by name and place, results by place; of a cell its weights and their marks."""
 
     order: int
     entering: dict[Key, Entering]
     leaving: dict[int, Leaving]
+    weights: tuple[torch.Tensor, ...] = ()
+    marked: tuple[torch.Tensor, ...] = ()
 
     @property
     def first_node(self) -> int:
@@ -103,8 +104,8 @@ class Calls:
 
     @property
     def first_node(self) -> int:
-        """See `Step.first_node`."""
-        return min((step.first_node for step in self.steps if step.leaving), default=0)
+        """See `Step.first_node`; what was made before it is of no interest."""
+        return next((step.first_node for step in self.steps if step.first_node), 0)
 
     @property
     def results(self) -> list[torch.Tensor]:
@@ -112,15 +113,25 @@ class Calls:
         return [one.plain for one in self.steps[-1].leaving.values()]
 
     def _entering(self, given: torch.Tensor) -> tuple[Entering, torch.Tensor]:
-        known = self.handed_out.get(given.grad_fn)
         # Taken from before its copy, which keeps what all others ask of it.
-        taken = None if known is None else self.steps[known[0]].leaving[known[1]].plain
+        taken = self.taken(given)
         source = given if taken is None else taken
         if torch.is_grad_enabled() and not source.requires_grad:
             source = source.detach().requires_grad_()
         copy = source.clone()
         mark = get_gradient_edge(copy) if copy.grad_fn is not None else None
         return Entering(given, mark, taken), copy
+
+    def taken(self, given: torch.Tensor) -> torch.Tensor | None:
+        """Find what a call returned, where this was handed out for it, at most reshaped."""
+        node = given.grad_fn
+        while node is not None and node not in self.handed_out and node.name() in _RESHAPES:
+            node = node.next_functions[0][0]
+        if node not in self.handed_out:
+            return None
+        number, place = self.handed_out[node]
+        plain = self.steps[number].leaving[place].plain
+        return plain if plain.shape == given.shape else None
 
     def _keys(self, flat: Sequence[Any], spec: Any) -> list[Key]:
         """Name the leaves of a call's arguments by the module's own names for them."""

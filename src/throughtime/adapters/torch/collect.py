@@ -5,7 +5,7 @@ from __future__ import annotations
 from throughtime._errors import LayerNotFoundError
 from throughtime._record import UNREACHED, Array, LayerRecord, ModelRecord
 
-from . import axes, collect_fused, collect_recurrence, collect_stepwise, settings
+from . import axes, collect_cell, collect_fused, collect_recurrence, settings
 from .call import Call
 from .find import to_snake_case
 from .finished import Pass
@@ -37,7 +37,7 @@ def records(
         elif call.recurrence is not None:
             layers.append(collect_recurrence.leaf(done, call, call.recurrence))
         elif call.steps:
-            layers.append(collect_stepwise.leaf(done, call))
+            layers.append(collect_cell.leaf(done, call))
         else:
             layers.append(_plain(done, call))
     paths = [leaf.path for leaf in layers]

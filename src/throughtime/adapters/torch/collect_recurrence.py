@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from throughtime._record import UNREACHED, Array, Attribute, LayerRecord, SolvedRecord
+from throughtime._record import UNREACHED, Array, Attribute, DirectionRecord, LayerRecord, SolvedRecord
 from throughtime.adapters.needs import INSIDE
 
 from . import settings, transitions
@@ -30,10 +30,10 @@ _AXES = ("unit", "row", "column", "depth")
 
 def leaf(done: Pass, call: Call, recurrence: Recurrence) -> LayerRecord:
     """Make the record of one recurrence."""
-    return _Leaf(done, call, recurrence).record()
+    return Leaf(done, call, recurrence).record()
 
 
-class _Leaf:
+class Leaf:
     """Reads one recurrence."""
 
     def __init__(self, done: Pass, call: Call, recurrence: Recurrence) -> None:
@@ -45,21 +45,25 @@ class _Leaf:
     def record(self) -> LayerRecord:
         """Make the record."""
         wanted = self.done.wanted
-        arrays = {name: array for name, array in self._outside().items() if name in wanted}
-        if {"reset", "carried_gradient"} & wanted:
+        self.outside = self._outside()
+        arrays = {name: array for name, array in self.outside.items() if name in wanted}
+        if len(self.steps) > 1 and {"reset", "carried_gradient"} & wanted:
             arrays |= self._transitions()
-        own, unreached = self.done.own_weights(self.call.entry.layer)
+        own, unreached = self._own()
         inside = (self._inside(),) if self.done.wants_inside or "certificate" in wanted else ()
         return LayerRecord(
             path=self.call.path(),
-            kind="rnn",
+            kind=self.call.kind,
             arrays={**arrays, **own},
             flags=self._flags(),
             missing={name: why for name, why in self.missing.items() if name in wanted} | unreached,
             inside=inside,
-            states=tuple(state.name for state in self.states),
+            states=tuple(state.name for state in self.states) if self.call.kind == "rnn" else (),
             dims=self.dims,
         )
+
+    def _own(self) -> tuple[dict[str, Array], dict[str, str]]:
+        return self.done.own_weights(self.call.entry.layer)
 
     def _flags(self) -> dict[str, Attribute]:
         first = self.steps[0].leaving[self.states[0].place].plain
@@ -68,7 +72,7 @@ class _Leaf:
             "cell_class": class_name(self.call.entry.layer),
             "time": "the order of the module's calls",
             "carried": ", ".join(f"{state.name}: {'.'.join(state.argument)}" for state in self.states),
-            "states_changed": int(any(map(self._is_changed, range(len(self.states))))),
+            "states_changed": int(self._changes),
             "dtype": name_of(first.dtype),
         }
         return {**flags, "ends": self.recurrence.reason} if self.recurrence.reason else flags
@@ -112,7 +116,7 @@ class _Leaf:
     def _reaches(self, step: Step) -> bool:
         return any(self.done.gradients.tensor(one.edge) is not None for one in step.leaving.values())
 
-    @property
+    @cached_property
     def _place(self) -> int:
         """Which of the results is the output: the first one that is a tensor."""
         return min(place for place in self.steps[0].leaving if all(place in s.leaving for s in self.steps))
@@ -126,15 +130,21 @@ class _Leaf:
                 yield key
 
     def _gradient(self, name: str, edges: Iterable[Sequence[Any]], like: Array) -> dict[str, Array]:
-        """Sum the gradients over the edges of each call, 0 where there is none."""
+        found = self._summed(edges, like)
+        if found is None:
+            self.missing[name] = UNREACHED
+            return {}
+        return {name: found}
+
+    def _summed(self, edges: Iterable[Sequence[Any]], like: Array) -> Array | None:
+        """Sum the gradients over the edges of each call, 0 where there is none; None without any."""
         sums = [self.done.gradients.summed(each) for each in edges]
         known = [one for one in sums if one is not None]
         if not known:
-            self.missing[name] = UNREACHED
-            return {}
+            return None
         zeros = torch.zeros_like(known[0])
         found = self._series(zeros if one is None else self.done.gradients.unscaled(one) for one in sums)
-        return {name: found.astype(np.result_type(like.dtype, np.float32), copy=False)}
+        return found.astype(np.result_type(like.dtype, np.float32), copy=False)
 
     def _series(self, tensors: Iterable[torch.Tensor]) -> Array:
         """Put the calls' tensors one after another: (sample, time, …)."""
@@ -147,7 +157,7 @@ class _Leaf:
 
     # What is carried.
 
-    def _inside(self) -> SolvedRecord:
+    def _inside(self) -> DirectionRecord | SolvedRecord:
         arrays: dict[str, Array] = {}
         for state in self.states:
             arrays[state.name] = self._series(step.leaving[state.place].plain for step in self.steps)
@@ -222,8 +232,12 @@ class _Leaf:
             handed_out=left.copy,
             given=entered.given,
             gradient=self.done.gradients.tensor(entered.mark),
-            is_unchanged=entered.is_unchanged,
+            is_unchanged=entered.taken is left.plain,
         )
+
+    @property
+    def _changes(self) -> bool:
+        return any(map(self._is_changed, range(len(self.states))))
 
     def _is_changed(self, number: int) -> bool:
         return transitions.is_changed(self._crossings, number)

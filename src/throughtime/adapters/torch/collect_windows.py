@@ -99,7 +99,9 @@ class Windows(collect_fused.Leaf):
     def _crossing(self, place: int, before: Step, after: Step) -> transitions.Crossing:
         left, entered = before.leaving[place], after.entering["states", str(place)]
         gradient = self.done.gradients.tensor(entered.mark)
-        return transitions.Crossing(left.plain, left.copy, entered.given, gradient, entered.is_unchanged)
+        return transitions.Crossing(
+            left.plain, left.copy, entered.given, gradient, entered.taken is left.plain
+        )
 
     def _is_changed(self, place: int) -> bool:
         return transitions.is_changed(self._crossings, place)

@@ -145,22 +145,24 @@ def candidates(model: Any, named: Sequence[Found], *, is_open: bool) -> list[Fou
     named : sequence of Found
         Those asked for.
     is_open : bool
-        Not only they, but every module that holds none of torch's recurrent layers.
+        Not only they, but every module that has weights or buffers and holds none of torch's layers.
     """
     asked = {id(entry.layer) for entry in named}
     return [
         entry
         for entry in walk(model)
-        if not entry.is_recurrent
-        and entry.layer is not model
+        if entry.layer is not model
+        and not entry.is_recurrent
         and not isinstance(entry.layer, torch.jit.ScriptModule)
+        and (id(entry.layer) in asked or (is_open and _may_carry(entry.layer)))
         and names_of(entry.layer.forward)
-        and (
-            id(entry.layer) in asked
-            if any(map(is_recurrent, entry.layer.modules()))
-            else is_open or id(entry.layer) in asked
-        )
     ]
+
+
+def _may_carry(module: Any) -> bool:
+    """Whether a module is more than a helper, as for a sum, and its gates are not torch's own to show."""
+    has_tensors = any(True for _ in (*module.parameters(), *module.buffers()))
+    return has_tensors and not any(map(is_recurrent, module.modules()))
 
 
 def children(module: Any) -> list[tuple[str, Any]]:

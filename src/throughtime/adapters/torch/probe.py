@@ -114,7 +114,7 @@ class Probe:
         recorder.close()
         found = self._found(recurrences)
         weights = _weights([entry.layer for entry in found]) if "weight_gradients" in wanted else []
-        edges = [edge for call in recurrences if call.recurrence for edge in call.recurrence.edges()]
+        edges = [edge for call in recorder.calls_of(found) for edge in call.edges()]
         gradients = marks.differentiate(loss, weights, edges, keep=recorder.has_loops)
         if has_labels:
             reduced = self._reduced(output, labels, recorder)

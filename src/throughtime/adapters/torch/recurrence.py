@@ -6,7 +6,7 @@ between the two; those are the states.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from heapq import heappop, heappush
@@ -42,7 +42,7 @@ class Recurrence:
     steps: Sequence[Step]
     states: tuple[State, ...]
     reason: str = ""
-    taken: Mapping[int, Sequence[GradientEdge]] = field(default_factory=dict)
+    taken: Mapping[int, Sequence[Any]] = field(default_factory=dict)
 
     @property
     def samples(self) -> int:
@@ -124,7 +124,13 @@ def _links(calls: Calls, ends: Collection[Any]) -> _Links:
 
 
 def links_of(
-    calls: Calls, step: Step, ends: Collection[Any], *, number: int | None = None, oldest: int | None = None
+    calls: Calls,
+    step: Step,
+    ends: Collection[Any],
+    *,
+    number: int | None = None,
+    oldest: int | None = None,
+    by_values: bool = True,
 ) -> list[Link]:
     """Find where a call gets its arguments from: by the graph, else by the values of the call before."""
     number = len(calls.steps) if number is None else number
@@ -132,7 +138,9 @@ def links_of(
     each = [
         link for key, one in step.entering.items() for link in _reached(calls, key, one, ends, oldest=oldest)
     ]
-    return each or list(_alike(step, number - 1, calls.steps[number - 1]))
+    if each or not by_values:
+        return each
+    return list(_alike(step, number - 1, calls.steps[number - 1]))
 
 
 def _reached(calls: Calls, key: Key, one: Entering, ends: Collection[Any], *, oldest: int) -> Iterator[Link]:
@@ -194,16 +202,21 @@ def _recurrences(calls: Calls, links: _Links) -> list[Recurrence]:
             sequence = []
         last[number] = [*sequence, number]
     every = sorted([*ended, *((one, "") for one in last.values())])
-    taken: dict[int, list[GradientEdge]] = {}
-    for step in calls.steps:
-        for one in step.entering.values():
-            if one.mark is not None and one.taken is not None:
-                taken.setdefault(id(one.taken), []).append(one.mark)
+    taken = taken_by(calls.steps)
     return [
         Recurrence([calls.steps[k] for k in numbers], states, reason, taken)
         for numbers, reason in every
         if len(numbers) > 1 and states
     ]
+
+
+def taken_by(steps: Iterable[Step]) -> dict[int, list[Any]]:
+    """List the marks of what took a result as it was handed out, by the id of the result."""
+    taken: dict[int, list[Any]] = {}
+    for one in (one for step in steps for one in step.entering.values()):
+        if one.mark is not None and one.taken is not None:
+            taken.setdefault(id(one.taken), []).append(one.mark)
+    return taken
 
 
 def _why_it_ends(before: Step, after: Step, states: Sequence[State]) -> str:

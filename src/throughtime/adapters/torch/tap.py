@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from . import calls, fused, layout, recurrence, stepwise, structure, windows
+from . import calls, fused, layout, recurrence, structure, windows
 from .call import Call
 from .find import Found, class_name, is_recurrent
 from .marks import OUTPUT, Marks
@@ -63,7 +63,6 @@ class Recorder:
         self.unfit = ""  # what the first recurrent layer that cannot be meant so was called with
         self._marks = marks
         self._entries = {id(entry.layer): entry for entry in found}
-        self._loops: dict[int, stepwise.Loop] = {}
         self._windows: dict[int, windows.Windows] = {}
 
     def watch(self, model: Any) -> None:
@@ -115,7 +114,7 @@ class Recorder:
         """Record nothing more: what runs again later (checkpointing) has to run as it did, unseen."""
         self._is_open = False
         self._marks = self._marks.anew()
-        self._loops, self._windows = {}, {}
+        self._windows = {}
 
     @property
     def sizes(self) -> list[int]:
@@ -196,13 +195,15 @@ class Recorder:
             calls.begin(step, call)
         return result
 
-    def stepwise(self, entry: Found, kernel: Any, arguments: tuple[Any, ...]) -> Any:
+    def step(self, entry: Found, kernel: Any, arguments: tuple[Any, ...]) -> Any:
         """Run one step of a cell."""
-        loop = self._loops.setdefault(id(entry.layer), stepwise.Loop())
+        noted = self._windows.setdefault(id(entry.layer), windows.Windows())
         with _gradients_on():
-            result, is_new = loop.run(kernel, arguments, self._marks)
-        if is_new:
-            self._new_call(entry, kernel, arguments[0]).steps = loop.sequences[-1]
+            result, step, first = noted.step(kernel, arguments, self._marks)
+        if first is None:
+            first = self._new_call(entry, kernel, arguments[0])
+            noted.begin(step, first)
+        first.steps.append(step)
         return result
 
     def _new_call(
@@ -212,7 +213,7 @@ class Recorder:
         number = 1 + sum(one.entry.layer is entry.layer for one in self.calls)
         call = Call(entry, number, order=self._count_of_calls, is_beside=entry.is_container)
         if kernel is not None:
-            call.kind = {**fused.KINDS, **stepwise.KINDS}[kernel]
+            call.kind = {**fused.KINDS, **windows.CELLS}[kernel]
             call.activation = "relu" if kernel in (torch._VF.rnn_relu, torch._VF.rnn_relu_cell) else "tanh"
         if data is not None and torch.is_autocast_enabled(data.device.type):
             call.autocast = structure.name_of(torch.get_autocast_dtype(data.device.type))
@@ -233,8 +234,8 @@ class _Kernels(TorchFunctionMode):  # type: ignore[misc]
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in fused.KINDS:
             return self._recorder.fused(self._entry, func, args, self._order)
-        if func in stepwise.KINDS:
-            return self._recorder.stepwise(self._entry, func, args)
+        if func in windows.CELLS:
+            return self._recorder.step(self._entry, func, args)
         return func(*args, **(kwargs or {}))
 
 
