@@ -15,6 +15,7 @@ import torch
 from tests.torch.comparison import difference
 from tests.torch.rows import normal, seeded
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import throughtime as tt
 
@@ -463,6 +464,21 @@ def test_two_sequences_of_one_module_are_two_leaves() -> None:
     tree = capture(model)
     assert [(leaf.path, leaf.sizes["time"]) for leaf in tree.leaves] == [("/cell", T), ("/cell@2", T)]
     assert difference(tree["cell@2"]["input"], X.flip(1)) == 0.0
+
+
+def test_a_checkpointed_or_compiled_cell_is_captured_as_it_is() -> None:
+    class Checkpointed(Loop):
+        def call(self, x: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
+            state = checkpoint(self.cell, x, state, use_reentrant=False)
+            return state, state
+
+    plain, saving, compiled = (seeded(one(LeakyRNN())) for one in (Loop, Checkpointed, Loop))
+    compiled.cell = torch.compile(compiled.cell, backend="eager")
+    expected = capture(plain)["cell"]
+    for model in (saving, compiled):
+        leaf = capture(model)["cell"]
+        for name in set(expected.data_vars) - {"certificate_weights"}:
+            assert difference(leaf[name], expected[name]) <= 1e-12, name
 
 
 def test_all_layers_have_the_recurrence_in_place_of_what_it_is_made_of() -> None:

@@ -221,19 +221,9 @@ class Leaf:
         return found if self.done.has_labels else {"reset": found["reset"]}
 
     @cached_property
-    def _crossings(self) -> list[list[transitions.Crossing]]:
-        pairs = zip(self.steps, self.steps[1:], strict=False)
-        return [[self._crossing(state, *pair) for state in self.states] for pair in pairs]
-
-    def _crossing(self, state: State, before: Step, after: Step) -> transitions.Crossing:
-        left, entered = before.leaving[state.place], after.entering[state.argument]
-        return transitions.Crossing(
-            plain=left.plain,
-            handed_out=left.copy,
-            given=entered.given,
-            gradient=self.done.gradients.tensor(entered.mark),
-            is_unchanged=entered.taken is left.plain,
-        )
+    def _crossings(self) -> transitions.Transitions:
+        states = [(state.argument, state.place) for state in self.states]
+        return transitions.between(self.steps, states, self.done.gradients)
 
     @property
     def _changes(self) -> bool:

@@ -149,8 +149,10 @@ class Recorder:
 
     def _again(self, path: str, names: tuple[str, ...], forward: Any) -> Any:
         def watched(*arguments: Any, **keywords: Any) -> Any:
-            if not self._is_open or torch._C._functorch.peek_interpreter_stack() is not None:
+            if torch._C._functorch.peek_interpreter_stack() is not None:
                 return forward(*arguments, **keywords)
+            if not self._is_open:
+                return calls.Calls(names).run(forward, arguments, keywords, 0)
             self._count_of_calls += 1
             noted = self._watched.setdefault(path, calls.Calls(names))
             result = noted.run(forward, arguments, keywords, self._count_of_calls)
