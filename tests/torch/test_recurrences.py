@@ -375,6 +375,34 @@ class TestBetweenTheCalls:
         assert (leaf["carried_gradient"].isel(time=[0, 1, 3, 4]) > 0).all()
 
 
+def test_what_a_module_writes_on_its_arguments_arrives_at_the_caller() -> None:
+    class Writing(LeakyRNN):
+        def forward(self, x: torch.Tensor, h: Any, kept: Any, notes: Any) -> torch.Tensor:  # type: ignore[override]
+            h = super().forward(x, h)
+            kept[:, notes["step"]] = h
+            notes["step"] += 1
+            notes["all"].append(h)
+            return h
+
+    class Keeping(Loop):
+        def __init__(self, cell: nn.Module, *, from_list: bool) -> None:
+            super().__init__(cell)
+            self.from_list = from_list
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h, kept, notes = self.start(x), x.new_zeros(len(x), T, N), {"step": 0, "all": []}
+            for one in x.unbind(1):
+                h = self.cell(one, h, kept, notes)
+            return self.head(torch.stack(notes["all"], 1) if self.from_list else kept)
+
+    expected = capture(seeded(Loop(LeakyRNN())))
+    for from_list in (False, True):
+        with pytest.warns(tt.ThroughTimeWarning, match="certificate"):  # what is written is no result
+            tree = tt.capture(seeded(Keeping(Writing(), from_list=from_list)), X, Y, loss=MSE)
+        assert difference(tree["cell"]["loss"], expected["cell"]["loss"]) <= 1e-12
+        assert difference(tree["cell"]["hidden"], expected["cell"]["hidden"]) <= 1e-12
+
+
 class TestNoRecurrence:
     """Modules that are called again without what they returned."""
 

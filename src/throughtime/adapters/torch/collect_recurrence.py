@@ -22,9 +22,9 @@ from .structure import name_of, numpy
 
 _CHECKED = 5  # calls whose gradients are transported anew, for the certificate
 _NO_GRADIENTS = "the loop runs without gradients: take torch.no_grad() off the calls of this module"
-_NO_INPUT = "the module takes nothing beside its states"
+_NO_INPUT = "the module takes nothing of one shape at every call beside its states"
 _NO_INITIAL = "the first call is given no state of this shape"
-_SHOWS = "a module of a model's own shows its states, not what it computes on the way from one to the next"
+_SHOWS = "a custom module shows its states, not what it computes on the way from one to the next"
 _AXES = ("unit", "row", "column", "depth")
 
 

@@ -75,9 +75,8 @@ class Recorder:
                 wrapped = self._plain(entry, forward)
             else:
                 wrapped = forward
-            candidate, names = self._candidates.get(id(module)), calls.names_of(forward)
-            if candidate is not None and names:
-                wrapped = self._again(candidate.path, names, wrapped)
+            if id(module) in self._candidates:
+                wrapped = self._again(self._candidates[id(module)].path, calls.names_of(forward), wrapped)
             if wrapped is forward:
                 continue
             # Straight into the dictionary: a module's attributes pass through torch's own bookkeeping.
