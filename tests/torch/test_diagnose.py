@@ -334,6 +334,15 @@ def test_batches_of_a_dataset_count_together():
     assert found.verdict == Verdict.USES
 
 
+def test_inputs_that_do_harm_are_found_beside_a_batch_without_partners():
+    x, y = to_remember(33)[0], 0.3 * torch.randn(33, 1, generator=generator(2))
+    dataset = [(x[:16], y[:16]), (x[16:17], y[16:17]), (x[17:], y[17:])]
+    found = tt.diagnose(latch(), iter_of(dataset), loss=nn.MSELoss(), dependency_length=LAG, batches=3)
+    assert found.layers["rnn"].use.answer == "no"
+    assert found.verdict == Verdict.UNUSED
+    assert told(found).count("if all samples get the same inputs") == 1
+
+
 class Batches:
     def __init__(self, items):
         self.items = items

@@ -26,7 +26,7 @@ from .findings import UNCLEAR, Asked
 from .judge import judge
 from .layers import joined, recurrent, ways
 from .progress import Passes
-from .swap import Floats, Reading, Swapped, passes, prefix_swap, with_shared_inputs
+from .swap import Reading, Swapped, passes, prefix_swap, with_shared_inputs
 from .training import diagnose_captured, diagnose_record, diagnose_run
 from .use import pays, pooled, use
 from .words import say
@@ -215,10 +215,15 @@ class _Run:
         longest = max(int(reading.valid.sum(axis=1).max()) for reading in readings) - 1
         lags = measure.lags_up_to(longest, self.dependency_length)
         try:
-            swapped = self._exchanged(batches, readings, lags)
-            swapped = self._closer(batches, readings, swapped)
+            parts = self._exchanged(batches, readings, lags)
+            swapped = self._closer(batches, readings, pooled(parts))
             if not swapped.reason and not pays(swapped, seed=self.seed):
-                swapped = replace(swapped, shared=self._shared(batches, readings))
+                shared = [
+                    with_shared_inputs(self._probe, batch, reading, seed=self.seed)
+                    for batch, reading, part in zip(batches, readings, parts, strict=True)
+                    if not part.reason
+                ]
+                swapped = replace(swapped, shared=np.concatenate(shared, axis=1))
         except LossError as error:
             return Swapped(reason=say("no_losses", reason=str(error).partition("\n")[0].rstrip(".")))
         self._note(readings[0], swapped)
@@ -226,16 +231,12 @@ class _Run:
 
     def _exchanged(
         self, batches: Sequence[Batch], readings: Sequence[Reading], lags: Sequence[int]
-    ) -> Swapped:
+    ) -> list[Swapped]:
         with Passes(len(batches) * passes(lags, readings[0].anchors)) as bar:
-            return pooled(
-                [
-                    prefix_swap(
-                        self._probe, batch, reading, lags, seed=self.seed + place, advance=bar.advance
-                    )
-                    for place, (batch, reading) in enumerate(zip(batches, readings, strict=True))
-                ]
-            )
+            return [
+                prefix_swap(self._probe, batch, reading, lags, seed=self.seed + place, advance=bar.advance)
+                for place, (batch, reading) in enumerate(zip(batches, readings, strict=True))
+            ]
 
     def _closer(self, batches: Sequence[Batch], readings: Sequence[Reading], swapped: Swapped) -> Swapped:
         """Look at more of the steps that have a loss, where use at the lag asked about is unclear."""
@@ -244,17 +245,10 @@ class _Run:
         if not is_asked or use(swapped, lag, seed=self.seed).answer != UNCLEAR:
             return swapped
         more = [replace(reading, anchors=self._anchors(reading, _MORE_ANCHORS)) for reading in readings]
-        found = self._exchanged(batches, more, [lag])
+        found = pooled(self._exchanged(batches, more, [lag]))
         changes = swapped.changes.copy()
         changes[:, [0, swapped.lags.index(lag)]] = found.changes
         return replace(swapped, changes=changes, before=found.before)
-
-    def _shared(self, batches: Sequence[Batch], readings: Sequence[Reading]) -> Floats:
-        losses = [
-            with_shared_inputs(self._probe, batch, reading, seed=self.seed)
-            for batch, reading in zip(batches, readings, strict=True)
-        ]
-        return np.concatenate(losses, axis=1)
 
     def _note(self, reading: Reading, swapped: Swapped) -> None:
         told = []

@@ -147,8 +147,8 @@ SENTENCES: Mapping[str, str] = {
     "no_losses": "the loss of single samples cannot be evaluated: {reason}",
     "reversed": "a layer returns its sequence reversed, so that lags of one layer are not those of the next",
     "inputs_do_harm": (
-        "the model's loss is {own}, and {shared} if all samples get the same inputs: it gains nothing from "
-        "inputs of any age yet"
+        "The model's loss is {own}, and {shared} if all samples get the same inputs: it gains nothing from "
+        "inputs of any age yet."
     ),
     "resets": (
         "states are reset within the samples, so that older inputs are out of reach by design; make each "
