@@ -15,6 +15,7 @@ import torch
 from tests.torch.comparison import difference
 from tests.torch.rows import normal, seeded
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import throughtime as tt
 
@@ -374,6 +375,34 @@ class TestBetweenTheCalls:
         assert (leaf["carried_gradient"].isel(time=[0, 1, 3, 4]) > 0).all()
 
 
+def test_what_a_module_writes_on_its_arguments_arrives_at_the_caller() -> None:
+    class Writing(LeakyRNN):
+        def forward(self, x: torch.Tensor, h: Any, kept: Any, notes: Any) -> torch.Tensor:  # type: ignore[override]
+            h = super().forward(x, h)
+            kept[:, notes["step"]] = h
+            notes["step"] += 1
+            notes["all"].append(h)
+            return h
+
+    class Keeping(Loop):
+        def __init__(self, cell: nn.Module, *, from_list: bool) -> None:
+            super().__init__(cell)
+            self.from_list = from_list
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h, kept, notes = self.start(x), x.new_zeros(len(x), T, N), {"step": 0, "all": []}
+            for one in x.unbind(1):
+                h = self.cell(one, h, kept, notes)
+            return self.head(torch.stack(notes["all"], 1) if self.from_list else kept)
+
+    expected = capture(seeded(Loop(LeakyRNN())))
+    for from_list in (False, True):
+        with pytest.warns(tt.ThroughTimeWarning, match="certificate"):  # what is written is no result
+            tree = tt.capture(seeded(Keeping(Writing(), from_list=from_list)), X, Y, loss=MSE)
+        assert difference(tree["cell"]["loss"], expected["cell"]["loss"]) <= 1e-12
+        assert difference(tree["cell"]["hidden"], expected["cell"]["hidden"]) <= 1e-12
+
+
 class TestNoRecurrence:
     """Modules that are called again without what they returned."""
 
@@ -463,6 +492,21 @@ def test_two_sequences_of_one_module_are_two_leaves() -> None:
     tree = capture(model)
     assert [(leaf.path, leaf.sizes["time"]) for leaf in tree.leaves] == [("/cell", T), ("/cell@2", T)]
     assert difference(tree["cell@2"]["input"], X.flip(1)) == 0.0
+
+
+def test_a_checkpointed_or_compiled_cell_is_captured_as_it_is() -> None:
+    class Checkpointed(Loop):
+        def call(self, x: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
+            state = checkpoint(self.cell, x, state, use_reentrant=False)
+            return state, state
+
+    plain, saving, compiled = (seeded(one(LeakyRNN())) for one in (Loop, Checkpointed, Loop))
+    compiled.cell = torch.compile(compiled.cell, backend="eager")
+    expected = capture(plain)["cell"]
+    for model in (saving, compiled):
+        leaf = capture(model)["cell"]
+        for name in set(expected.data_vars) - {"certificate_weights"}:
+            assert difference(leaf[name], expected[name]) <= 1e-12, name
 
 
 def test_all_layers_have_the_recurrence_in_place_of_what_it_is_made_of() -> None:

@@ -7,13 +7,12 @@ the result itself is total.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch.autograd.graph import GradientEdge, get_gradient_edge
-from torch.utils import _pytree
 
 from .structure import is_packed
 
@@ -72,34 +71,49 @@ class Calls:
     steps: list[Step] = field(default_factory=list)
     handed_out: dict[Any, tuple[int, int]] = field(default_factory=dict)  # node of a copy: call, place
     plain: set[Any] = field(default_factory=set)  # nodes of what the module itself holds
-    _specs: list[tuple[Any, list[Key]]] = field(default_factory=list)
 
     def run(self, forward: Any, arguments: Any, keywords: Any, order: int) -> Any:
         """Call the module on copies of what it is given, and hand out copies of what it returns."""
-        flat, spec = _pytree.tree_flatten((arguments, keywords), is_leaf=is_packed)
-        step, copies = Step(order, {}, {}), {}
-        for place, key in enumerate(self._keys(flat, spec)):
-            if _is_floating(flat[place]):
-                step.entering[key], copies[place] = self._entering(flat[place])
-        arguments, keywords = spec.unflatten([copies.get(k, leaf) for k, leaf in enumerate(flat)])
-        result = forward(*arguments, **keywords)
-        flat, spec = _pytree.tree_flatten(result, is_leaf=is_packed)
-        return spec.unflatten(self.hand_out(step, flat))
+        step, swaps = Step(order, {}, {}), _Swaps()
 
-    def hand_out(self, step: Step, results: Sequence[Any]) -> list[Any]:
+        def entering(key: Key, given: torch.Tensor) -> torch.Tensor:
+            step.entering[key], copy = self._entering(given)
+            swaps.copies.append((given, copy))
+            return copy
+
+        names = (*self.names, *(f"argument_{place}" for place in range(len(self.names), len(arguments))))
+        try:
+            pairs = zip(names, arguments, strict=False)
+            arguments = [swaps.swapped(one, (name,), entering) for name, one in pairs]
+            keywords = {name: swaps.swapped(one, (name,), entering) for name, one in keywords.items()}
+            result = forward(*arguments, **keywords)
+        finally:
+            swaps.undo()
+        found: list[torch.Tensor] = []
+        places: dict[Key, int] = {}
+
+        def leaving(key: Key, made: torch.Tensor) -> torch.Tensor:
+            places[key] = len(found)
+            found.append(made)
+            return made
+
+        _Swaps().swapped(result, (), leaving)
+        copies = self.hand_out(step, found)
+        return _Swaps().swapped(result, (), lambda key, _: copies[places[key]])
+
+    def hand_out(self, step: Step, results: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Keep a call with its results, and give copies of them."""
         self.steps.append(step)
         same: dict[int, GradientEdge] = {}  # a module may return one tensor at two places
-        handed_out = list(results)
+        handed_out = []
         for place, one in enumerate(results):
-            if _is_floating(one):
-                edge = same.setdefault(id(one), get_gradient_edge(one)) if one.requires_grad else None
-                handed_out[place] = copy = one.clone()
-                of_copy = get_gradient_edge(copy) if copy.grad_fn is not None else None
-                step.leaving[place] = Leaving(one, edge, of_copy)
-                if of_copy is not None and edge is not None:
-                    self.handed_out[of_copy.node] = len(self.steps) - 1, place
-                    self.plain.add(edge.node)
+            edge = same.setdefault(id(one), get_gradient_edge(one)) if one.requires_grad else None
+            handed_out.append(one.clone())
+            copy = get_gradient_edge(handed_out[-1]) if handed_out[-1].grad_fn is not None else None
+            step.leaving[place] = Leaving(one, edge, copy)
+            if copy is not None and edge is not None:
+                self.handed_out[copy.node] = len(self.steps) - 1, place
+                self.plain.add(edge.node)
         return handed_out
 
     @property
@@ -133,19 +147,40 @@ class Calls:
         plain = self.steps[number].leaving[place].plain
         return plain if plain.shape == given.shape else None
 
-    def _keys(self, flat: Sequence[Any], spec: Any) -> list[Key]:
-        """Name the leaves of a call's arguments by the module's own names for them."""
-        for known, keys in self._specs:
-            if known == spec:
-                return keys
-        arguments, keywords = spec.unflatten(list(range(len(flat))))
-        named = [*zip(self.names, arguments, strict=False), *keywords.items()]
-        keys = [(f"argument_{place}",) for place in range(len(flat))]
-        for name, value in named:
-            for path, place in _pytree.tree_flatten_with_path(value)[0]:
-                keys[place] = (name, *map(str, path))
-        self._specs.append((spec, keys))
-        return keys
+
+class _Swaps:
+    """Puts other tensors in the place of those in a structure; lists and dicts stay the objects they are."""
+
+    def __init__(self) -> None:
+        self.copies: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._swapped: list[tuple[Any, Any, Any, Any]] = []
+
+    def swapped(self, value: Any, key: Key, swap: Callable[[Key, torch.Tensor], torch.Tensor]) -> Any:
+        """Swap every floating tensor, each with its key."""
+        if isinstance(value, torch.Tensor):
+            return swap(key, value) if value.is_floating_point() else value
+        if isinstance(value, tuple) and not is_packed(value):
+            each = [self.swapped(one, (*key, str(place)), swap) for place, one in enumerate(value)]
+            return type(value)(*each) if hasattr(value, "_fields") else tuple(each)
+        if isinstance(value, (list, dict)):
+            for place, old in list(value.items() if isinstance(value, dict) else enumerate(value)):
+                new = self.swapped(old, (*key, str(place)), swap)
+                if new is not old:
+                    value[place] = new
+                    self._swapped.append((value, place, old, new))
+        return value
+
+    def undo(self) -> None:
+        """Put back what the module has left, and write on a caller's tensor what it wrote on its copy."""
+        for container, place, old, new in reversed(self._swapped):
+            there = (
+                container.get(place) if isinstance(container, dict) else dict(enumerate(container)).get(place)
+            )
+            if there is new:
+                container[place] = old
+        for given, copy in self.copies:
+            if copy._version:
+                given.copy_(copy)
 
 
 def names_of(forward: Any) -> tuple[str, ...]:
@@ -159,7 +194,3 @@ def names_of(forward: Any) -> tuple[str, ...]:
     if variable:
         return (*found[:-1], *(f"{found[-1]}_{place}" for place in range(8)))
     return tuple(found) if len(found) > 1 else ()
-
-
-def _is_floating(leaf: Any) -> bool:
-    return isinstance(leaf, torch.Tensor) and leaf.is_floating_point()

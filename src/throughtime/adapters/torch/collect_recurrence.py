@@ -22,9 +22,9 @@ from .structure import name_of, numpy
 
 _CHECKED = 5  # calls whose gradients are transported anew, for the certificate
 _NO_GRADIENTS = "the loop runs without gradients: take torch.no_grad() off the calls of this module"
-_NO_INPUT = "the module takes nothing beside its states"
+_NO_INPUT = "the module takes nothing of one shape at every call beside its states"
 _NO_INITIAL = "the first call is given no state of this shape"
-_SHOWS = "a module of a model's own shows its states, not what it computes on the way from one to the next"
+_SHOWS = "a custom module shows its states, not what it computes on the way from one to the next"
 _AXES = ("unit", "row", "column", "depth")
 
 
@@ -221,19 +221,9 @@ class Leaf:
         return found if self.done.has_labels else {"reset": found["reset"]}
 
     @cached_property
-    def _crossings(self) -> list[list[transitions.Crossing]]:
-        pairs = zip(self.steps, self.steps[1:], strict=False)
-        return [[self._crossing(state, *pair) for state in self.states] for pair in pairs]
-
-    def _crossing(self, state: State, before: Step, after: Step) -> transitions.Crossing:
-        left, entered = before.leaving[state.place], after.entering[state.argument]
-        return transitions.Crossing(
-            plain=left.plain,
-            handed_out=left.copy,
-            given=entered.given,
-            gradient=self.done.gradients.tensor(entered.mark),
-            is_unchanged=entered.taken is left.plain,
-        )
+    def _crossings(self) -> transitions.Transitions:
+        states = [(state.argument, state.place) for state in self.states]
+        return transitions.between(self.steps, states, self.done.gradients)
 
     @property
     def _changes(self) -> bool:

@@ -14,7 +14,7 @@ from throughtime._record import Array, DirectionRecord, LayerRecord
 
 from . import collect_fused, transitions, weights
 from .call import Call
-from .calls import Step
+from .calls import Key
 from .finished import Pass
 from .structure import numpy
 
@@ -85,23 +85,13 @@ class Windows(collect_fused.Leaf):
 
     @property
     def _states(self) -> list[int]:
-        return list(self._steps[0].leaving)
+        return list(self.call.step.leaving) if self.call.step else []
 
     @cached_property
-    def _steps(self) -> list[Step]:
-        return [one.call.step for one in self._each if one.call.step is not None]
-
-    @cached_property
-    def _crossings(self) -> list[list[transitions.Crossing]]:
-        pairs = zip(self._steps, self._steps[1:], strict=False)
-        return [[self._crossing(place, *pair) for place in self._states] for pair in pairs]
-
-    def _crossing(self, place: int, before: Step, after: Step) -> transitions.Crossing:
-        left, entered = before.leaving[place], after.entering["states", str(place)]
-        gradient = self.done.gradients.tensor(entered.mark)
-        return transitions.Crossing(
-            left.plain, left.copy, entered.given, gradient, entered.taken is left.plain
-        )
+    def _crossings(self) -> transitions.Transitions:
+        states: list[tuple[Key, int]] = [(("states", str(place)), place) for place in self._states]
+        steps = [one.call.step for one in self._each if one.call.step is not None]
+        return transitions.between(steps, states, self.done.gradients)
 
     def _is_changed(self, place: int) -> bool:
         return transitions.is_changed(self._crossings, place)

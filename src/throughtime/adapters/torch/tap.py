@@ -75,9 +75,8 @@ class Recorder:
                 wrapped = self._plain(entry, forward)
             else:
                 wrapped = forward
-            candidate, names = self._candidates.get(id(module)), calls.names_of(forward)
-            if candidate is not None and names:
-                wrapped = self._again(candidate.path, names, wrapped)
+            if id(module) in self._candidates:
+                wrapped = self._again(self._candidates[id(module)].path, calls.names_of(forward), wrapped)
             if wrapped is forward:
                 continue
             # Straight into the dictionary: a module's attributes pass through torch's own bookkeeping.
@@ -149,8 +148,10 @@ class Recorder:
 
     def _again(self, path: str, names: tuple[str, ...], forward: Any) -> Any:
         def watched(*arguments: Any, **keywords: Any) -> Any:
-            if not self._is_open or torch._C._functorch.peek_interpreter_stack() is not None:
+            if torch._C._functorch.peek_interpreter_stack() is not None:
                 return forward(*arguments, **keywords)
+            if not self._is_open:
+                return calls.Calls(names).run(forward, arguments, keywords, 0)
             self._count_of_calls += 1
             noted = self._watched.setdefault(path, calls.Calls(names))
             result = noted.run(forward, arguments, keywords, self._count_of_calls)

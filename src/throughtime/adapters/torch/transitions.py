@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import torch
 
 from throughtime._record import Array
 
+from .calls import Key, Step
+from .marks import Gradients
 from .structure import numpy
 
 Rows = Callable[[torch.Tensor], torch.Tensor]  # brings a state to (sample, …)
@@ -37,8 +40,22 @@ class Crossing:
     is_unchanged: bool
 
 
+Transitions = Sequence[Sequence[Crossing]]
+
+
+def between(steps: Sequence[Step], states: Iterable[tuple[Key, int]], gradients: Gradients) -> Transitions:
+    """List the crossings of all states, each an argument and a place among the results, between all calls."""
+    return [[_crossing(*pair, *state, gradients) for state in states] for pair in pairwise(steps)]
+
+
+def _crossing(before: Step, after: Step, argument: Key, place: int, gradients: Gradients) -> Crossing:
+    left, entered = before.leaving[place], after.entering[argument]
+    is_unchanged = entered.taken is left.plain
+    return Crossing(left.plain, left.copy, entered.given, gradients.tensor(entered.mark), is_unchanged)
+
+
 def variables(
-    transitions: Sequence[Sequence[Crossing]], rows: Rows, unscaled: Callable[[torch.Tensor], torch.Tensor]
+    transitions: Transitions, rows: Rows, unscaled: Callable[[torch.Tensor], torch.Tensor]
 ) -> dict[str, Array]:
     """Make `reset`, `carried_gradient` (sample, time) and `carried_by_state` (sample, time, state).
 
@@ -108,7 +125,7 @@ def _any(values: torch.Tensor) -> torch.Tensor:
     return values.flatten(1).ne(0).any(1)
 
 
-def is_changed(transitions: Iterable[Sequence[Crossing]], place: int) -> bool:
+def is_changed(transitions: Transitions, place: int) -> bool:
     """Whether a state is changed between calls, by what the graph knows."""
     each = (crossings[place] for crossings in transitions)
     return any(not one.is_unchanged and one.given.requires_grad for one in each)
