@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from throughtime import BatchError, ThroughTimeWarning
-from throughtime._batch import take
+from throughtime._batch import running_on, take
 
 X, Y = np.ones((4, 3, 2), "float32"), np.zeros((4, 1), "float32")
 
@@ -97,3 +97,63 @@ def test_a_reshuffling_dataset_is_named():
 def test_what_gives_no_batch_says_why(data, says):
     with pytest.raises(BatchError, match=says):
         take(data)
+
+
+def raising(module, error):
+    """Make a function that raises an error in a frame of a module, as its own code does."""
+    scope = {"__name__": module, "error": error}
+    exec("def fail():\n    raise error", scope)
+    return scope["fail"]
+
+
+@pytest.mark.parametrize(
+    ("module", "error"),
+    [
+        ("throughtime.adapters.torch.probe", KeyError("lstm")),
+        ("throughtime.adapters.keras.loop", TypeError("ours")),
+        ("throughtime._record", RuntimeError("ours")),
+        ("users_model", RuntimeError("theirs")),
+        ("torch.nn.modules.linear", MemoryError("out of memory")),
+    ],
+)
+def test_an_error_of_ours_or_of_the_users_own_is_not_the_batchs(module, error):
+    with pytest.raises(type(error)) as caught, running_on(take(X, Y)):
+        raising(module, error)()
+    assert caught.value is error
+
+
+@pytest.mark.parametrize(
+    ("module", "error"),
+    [
+        ("torch.nn.modules.linear", KeyError("layer")),
+        ("keras.src.layers.input_spec", ValueError("ndim")),
+        ("throughtime.adapters.torch.fused", RuntimeError("compiled: shapes")),
+        ("throughtime.adapters.torch.fused", NotImplementedError("compiled: dtypes")),
+    ],
+)
+def test_what_a_framework_refuses_names_the_batch(module, error):
+    with (
+        pytest.raises(BatchError, match=r"x: ndarray float32 \(4, 3, 2\); y: ndarray"),
+        running_on(take(X, Y)),
+    ):
+        raising(module, error)()
+
+
+def test_an_error_that_keras_raises_anew_is_still_the_frameworks():
+    def layer():
+        try:
+            raising("jax.numpy", TypeError("dot"))()
+        except TypeError:
+            error = TypeError("Exception encountered when calling GRUCell.call()")
+        raising("throughtime.adapters.keras.cell", error)()
+
+    def anew():
+        try:
+            raising("jax.numpy", TypeError("dot"))()
+        except TypeError:
+            raise TypeError("Exception encountered when calling GRUCell.call()") from None
+
+    with pytest.raises(TypeError, match="GRUCell"), running_on(take(X, Y)):
+        layer()
+    with pytest.raises(BatchError, match="GRUCell"), running_on(take(X, Y)):
+        anew()

@@ -19,6 +19,8 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +37,11 @@ from throughtime._store import Run
 
 from .odd_values import AskedError, odd_values
 
-HOMES = {"": tt, "plots.": tt.plots, "diagnostics.": tt.diagnostics, "testing.": tt.testing}
+HOMES = {f"{name}.": getattr(tt, name) for name in ("plots", "diagnostics", "testing", "picture")} | {"": tt}
 NOT_PUBLIC = ("_arguments", "_argument_rules", "_synthetic", "_schema")
-NOT_CALLED = ("Cell", "StepAdjoint", "Look", "NonFinite", "CellReport", "register_cell")
+NOT_CALLED = (
+    *("Cell", "StepAdjoint", "Look", "NonFinite", "Leak", "CellReport", "register_cell", "Interactive"),
+)
 TREES = ("captured", "layer", "run", "first", "second", "tree_or_run")
 LOOK = tuple(tt.plots.Look.__annotations__)
 RARE = {"report": 0.1, "diagnose": 0.3, "save": 0.3, "Monitor": 0.3, "lag_matrix": 0.5}  # they take long
@@ -55,6 +59,18 @@ class Reader(nn.Module):
         return self.head(self.lstm(x)[0][:, -1])
 
 
+def keras_reader() -> Any:
+    """Make a Keras model, on torch, that reads the same data; None without Keras."""
+    if find_spec("keras") is None:
+        return None
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    keras = import_module("keras")
+    layers = [keras.Input((6, 3)), keras.layers.GRU(4), keras.layers.Dense(1)]
+    model = keras.Sequential(layers)
+    model.compile(loss="mse")
+    return model
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a call ended: `problem` is "" where all is well."""
@@ -70,7 +86,7 @@ class World:
     def __init__(self, folder: Path) -> None:
         torch.manual_seed(0)
         self.folder, self.model = folder, Reader()
-        self.x, self.y = torch.randn(4, 6, 3), torch.randn(4, 1)
+        self.x, self.y, self.keras = torch.randn(4, 6, 3), torch.randn(4, 1), keras_reader()
         gated = tt.testing.constant_gates(samples=3, steps=8, units=2)
         leaf, self.run = gated["rnn"], folder / "run.zarr"
         with Run(self.run) as run:
@@ -105,10 +121,27 @@ class World:
             "features": 3,
             "units": 2,
         }
+        line, axis = tt.picture.Line(np.arange(3.0), np.ones(3)), tt.picture.Axis("time")
+        points = {"x": np.arange(3.0), "y": np.ones(3), "low": np.zeros(3), "high": np.ones(3)}
+        panel = tt.picture.Panel((line,))
+        self.parts = {
+            "Image": {"values": np.ones((2, 3)), "x": (0.0, 3.0), "y": (0.0, 2.0), "colors": self._colors()},
+            **dict.fromkeys(("Line", "Band", "Dots"), points),
+            "Rectangles": {"boxes": np.ones((2, 4))},
+            "Text": {**points, "words": ("a", "b", "c")},
+            "Panel": {"marks": (line,), "x": axis, "y": axis},
+            "Slider": {"name": "sample", "words": ("0", "1")},
+            "Picture": {"panels": (panel,)},
+            "Axis": {},
+        }
         self._before = self._state()
+
+    def _colors(self) -> Any:
+        return self.good["picture"].marks(tt.picture.Image)[0].colors
 
     def _state(self) -> bytes:
         arrays = [*self.model.state_dict().values(), self.x, self.y]
+        arrays += [each.value.detach() for each in self.keras.variables] if self.keras is not None else []
         return b"".join(array.numpy().tobytes() for array in arrays) + bytes([self.model.training])
 
     def damage(self) -> str:
@@ -156,6 +189,11 @@ def called(world: World, name: str, function: Callable[..., Any], draw: random.R
     given = {each: world.good[each] for each in parameters if each in world.good and each != "layer"}
     given |= {"layer": world.good["layer"]} if name.startswith(("diagnostics.", "testing.")) else {}
     given = {each: value for each, value in given.items() if each in parameters}
+    if name.startswith("picture."):
+        good = world.parts[name.removeprefix("picture.")]
+        given = {each: value for each, value in good.items() if each in parameters}
+    elif "model" in given and world.keras is not None and draw.random() < 0.3:
+        given |= {"model": world.keras, **({"loss": "mse"} if "loss" in given else {})}
     free = [each for each, has in parameters.items() if has.kind is not inspect.Parameter.VAR_KEYWORD]
     free += LOOK if len(free) < len(parameters) else ()
     for each in draw.sample(free, min(len(free), draw.choice((1, 1, 2, 3)))):
@@ -166,8 +204,15 @@ def called(world: World, name: str, function: Callable[..., Any], draw: random.R
 
 def used(world: World, result: Any) -> None:
     """Use what was returned as people do: save a picture, ask a probe and a schedule."""
+    if isinstance(result, tt.picture.Mark):
+        result = tt.picture.Panel((result,))
+    if isinstance(result, tt.picture.Axis):
+        result = tt.picture.Panel((), x=result, y=result)
+    if isinstance(result, tt.picture.Panel):
+        result = tt.picture.Picture((result,))
     if isinstance(result, tt.picture.Picture):
         tt.save(result, world.folder / "picture.png")
+        tt.save(result, world.folder / "picture.html")
     elif isinstance(result, tt.Probe):
         result(world.x, world.y)
     elif getattr(result, "__module__", "").endswith("_monitor.schedules"):

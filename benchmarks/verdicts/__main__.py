@@ -48,7 +48,7 @@ def main() -> None:
     reads.add_argument("--half", choices=("choose", "judge", "all"), required=True)
     reads.add_argument("--only", default="", help="part of a name")
     reads.add_argument("--samples", type=int, default=64, help="in the batch that is diagnosed")
-    reads.add_argument("--seeds", type=int, default=len(SEEDS))
+    reads.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     reads.add_argument("--cache", type=pathlib.Path, help="folder of trained weights")
     reads.add_argument("--rows", type=pathlib.Path, help="file that keeps what was judged, to go on from")
     reads.add_argument("--at-most", type=float, default=float("inf"), help="seconds of processor time")
@@ -57,7 +57,7 @@ def main() -> None:
     settings = reads.parse_args()
     found = kept_rows(settings.rows)
     cases = chosen(CASES, settings.half, settings.only)
-    asked = [(case, seed) for seed in range(settings.seeds) for case in cases]
+    asked = [(case, seed) for seed in settings.seeds for case in cases]
     for case, seed in asked:
         if time.process_time() > settings.at_most:
             sys.exit(3)

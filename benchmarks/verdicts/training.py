@@ -25,9 +25,8 @@ def per_sample(case: Case, output, y):
 
 
 def loss_of(case: Case):
-    """Give the loss as a caller has it; one that is looked at step by step is not reduced."""
-    kind = torch.nn.CrossEntropyLoss if case.task.loss == "entropy" else torch.nn.MSELoss
-    return kind(reduction="none" if case.task.every else "mean")
+    """Give the loss as a caller has it."""
+    return torch.nn.CrossEntropyLoss() if case.task.loss == "entropy" else torch.nn.MSELoss()
 
 
 def trivial(case: Case) -> float:
@@ -62,7 +61,7 @@ class Trained:
             self.model.train_on_batch(x.numpy(), y.numpy())
             return
         self.optimizer.zero_grad()
-        loss_of(self.case)(self.model(x), y).mean().backward()
+        loss_of(self.case)(self.model(x), y).backward()
         if clip is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
         self.optimizer.step()

@@ -32,6 +32,8 @@ class Truth:
     gain : float
         The rise without all, by the mean loss.
     loss : float
+    constant : float
+        Loss of the best constant.
     """
 
     future: str
@@ -39,6 +41,7 @@ class Truth:
     ratio: float
     gain: float
     loss: float
+    constant: float
 
 
 def truth(network: Trained, folder: pathlib.Path | None) -> Truth:
@@ -47,7 +50,8 @@ def truth(network: Trained, folder: pathlib.Path | None) -> Truth:
     if kept is not None and kept.exists():
         return Truth(**json.loads(kept.read_text()))
     ratio, gain, loss = population_use(network)
-    found = Truth(future(network), network.case.use or _use(ratio, gain), ratio, gain, loss)
+    use = network.case.use or _use(ratio, gain)
+    found = Truth(future(network), use, ratio, gain, loss, trivial(network.case))
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps(asdict(found)))
@@ -120,17 +124,25 @@ def population_use(network: Trained) -> tuple[float, float, float]:
     )
 
 
+@torch.no_grad()
+def _answers(network: Trained, x: torch.Tensor) -> bool:
+    """Whether the output depends on the input: it differs between samples."""
+    output = network.output(x)
+    return bool((output != output[:1]).any())
+
+
 def future(network: Trained) -> str:
     """Train on for fifty steps; what the loss of fixed samples does is the answer."""
     case = network.case
     other, draws = network.copied(), generator(9000 + network.seed)
     held = case.task.draw(256, generator(8000 + network.seed))
-    seen = [other.loss(*held)]
+    seen, had_answers = [other.loss(*held)], _answers(other, held[0])
     for _ in range(STEPS):
         other.step(*case.task.draw(SAMPLES, draws), None)
         seen.append(other.loss(*held))
     start, end, constant = seen[0], float(np.median(seen[-10:])), trivial(case)
-    if not np.isfinite(seen).all() or end > 3 * max(start, 0.1 * constant):
+    is_dead = had_answers and not _answers(other, held[0])
+    if not np.isfinite(seen).all() or end > 3 * max(start, 0.1 * constant) or is_dead:
         return "diverges"
     if end < 0.98 * start or end < 0.1 * constant:
         return "trains on"

@@ -128,17 +128,19 @@ def choice(*names: str, error: type[ThroughTimeError] | None = None) -> Rule:
     return Rule(take, f"one of {', '.join(names)}", error, names)
 
 
-def several(rule: Rule, *, pair: bool = False) -> Rule:
+def several(rule: Rule, *, pair: bool = False, least: int = 0) -> Rule:
     """Allow an iterable of values, each by a rule: two of them, or any number, where one may stand alone."""
 
     def take(value: Any) -> tuple[Any, ...]:
         is_one = isinstance(value, str) or not isinstance(value, Iterable) or getattr(value, "shape", 1) == ()
         items = (value,) if is_one else tuple(value)
         require(not pair or (len(items) == 2 and not is_one))
+        require(len(items) >= least)
         return tuple(rule.take(item) for item in items)
 
     many = re.sub(r"\b(number|text)\b", r"\1s", rule.expected.removeprefix("a "), count=1)
-    return Rule(take, f"{'two ' * pair}{many}", rule.error, rule.names)
+    words = f"{'two ' * pair}{many}{f', {least} or more of them' if least else ''}"
+    return Rule(take, words, rule.error, rule.names)
 
 
 def mapping(rule: Rule | None = None) -> Rule:

@@ -44,6 +44,11 @@ def _adapter(value: Any) -> Any:
     return value
 
 
+def _optimizer(value: Any) -> Any:
+    require(value)
+    return value
+
+
 def _tree(value: Any) -> Any:
     from xarray import Dataset, DataTree  # noqa: PLC0415 - what takes no tree does without
 
@@ -85,7 +90,7 @@ _BY_ANNOTATION = {
     "Sequence[str]": several(_argument_rules.text),
     "Sequence[int]": several(whole()),
     "Iterable[int]": several(whole()),
-    "float | Sequence[float]": several(_argument_rules.number()),
+    "float | Sequence[float]": several(_argument_rules.number(), least=1),
     "tuple[float, float]": _argument_rules.interval,
     "tuple[str, str]": several(_argument_rules.text, pair=True),
     "npt.ArrayLike": _argument_rules.array(),
@@ -103,6 +108,7 @@ _BY_NAME = {
     ("Any", "layers"): layers,
     ("Any", "loss"): loss,
     ("Any", "adapter"): adapter,
+    ("Any", "optimizer"): _argument_rules.optional(Rule(_optimizer, "an optimizer of Keras or torch")),
 }
 
 

@@ -21,8 +21,8 @@ from throughtime._errors import BatchError, ThroughTimeError, warn
 from throughtime._random_states import random_states_restored
 
 _NO_MEMORY = "memory"  # as every framework has it in its message
-# Whose errors tell of the batch; adapters call them with it.
-_FRAMEWORKS = ("throughtime.adapters.", "torch.", "keras.", "tf_keras.", "tensorflow.", "jax.", "numpy.")
+_FRAMEWORKS = ("torch.", "keras.", "tf_keras.", "tensorflow.", "jax.", "numpy.")
+_COMPILED = (RuntimeError, NotImplementedError)  # as torch's compiled functions raise, which have no frame
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def take(x: Any, y: Any = None, sample_weight: Any = None) -> Batch:
 
 @contextmanager
 def running_on(batch: Batch) -> Iterator[None]:
-    """Name the batch where a framework refuses it; what the user's own code raises passes as it is.
+    """Name the batch where a framework refuses it; errors of the user's own code, and of ours, pass.
 
     Raises
     ------
@@ -77,9 +77,8 @@ def running_on(batch: Batch) -> Iterator[None]:
     except ThroughTimeError:
         raise
     except Exception as error:
-        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
         is_memory = isinstance(error, MemoryError) or _NO_MEMORY in f"{type(error).__name__} {error}".lower()
-        if is_memory or not f"{frame.f_globals.get('__name__', '')}.".startswith(_FRAMEWORKS):
+        if is_memory or not _is_of_framework(error):
             raise
         parts = zip(("x", "y", "sample_weight"), (batch.x, batch.y, batch.sample_weight), strict=True)
         has = "; ".join(f"{name}: {_in_words(part)}" for name, part in parts if part is not None)
@@ -87,6 +86,17 @@ def running_on(batch: Batch) -> Iterator[None]:
             f"The model, or its loss, cannot be run on this batch: {type(error).__name__}: {error}\n"
             f"The batch has {has}. Shapes and dtypes have to be those that the model was built for."
         ) from error
+
+
+def _is_of_framework(error: BaseException) -> bool:
+    """Whether a framework raised an error: the last frame is its own, or called what it has compiled."""
+    while error.__suppress_context__ and error.__cause__ is None and error.__context__ is not None:
+        error = error.__context__  # Keras raises anew, with the layer's name and without its own frames
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    module = f"{frame.f_globals.get('__name__', '')}."
+    return module.startswith(_FRAMEWORKS) or (
+        module.startswith("throughtime.adapters.") and type(error) in _COMPILED
+    )
 
 
 def _in_words(structure: Any) -> str:

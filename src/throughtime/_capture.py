@@ -96,6 +96,8 @@ def capture(
         The loss does not depend on a layer named, or on any layer.
     TooLargeError
         More memory is needed than `budget` allows: how much, for which arrays, and what would fit.
+    ArgumentError
+        An argument is not as described above.
 
     Warns
     -----

@@ -41,6 +41,8 @@ def _departure(name: str, array: xr.DataArray, where_they_apply: Set[str]) -> st
         return f"{name!r} is empty: it has nothing along {', '.join(empty)}."
     if array.dtype.kind not in "biufV":
         return f"{name!r} has to hold real numbers; it holds {array.dtype}."
+    if name == "valid" and array.dtype.kind != "b":
+        return f"{name!r} has to hold True and False; it holds {array.dtype}: astype(bool) makes flags of it."
     expected = VARIABLES[name].dims if name in VARIABLES else ()
     has = [str(dim) for dim in array.dims if dim != "step"]
     optional = where_they_apply | ({"time"} if name.startswith(_OF_LAST_STEPS) else set())

@@ -20,6 +20,7 @@ Warn = Callable[[str], object]
 _SOLVED = frozenset(_schema.INSIDE)
 _LSTM_ONLY = frozenset({"cell", "cell_gradient", "initial_cell_gradient"})
 _GATED_ONLY = frozenset({"gate_activation"})
+_BESIDE = frozenset({"certificate", "carried_gradient"})
 _GOES_ON = (
     "more rounding than usual, as chaotic networks and saturated gates make it; diagnostics go on with a "
     "note up to {limit}"
@@ -107,7 +108,7 @@ def _apart(leaf: LayerRecord) -> LayerRecord:
 
 def with_inside(leaf: LayerRecord, wanted: frozenset[str]) -> LayerRecord:
     """Add what was asked for of a layer's inside; unchanged where there is none."""
-    inside = wanted & (_SOLVED | {"certificate"})
+    inside = wanted & (_SOLVED | _BESIDE)
     if not inside or not leaf.inside:
         return _let_go(leaf)
     absent = _absent(leaf)
@@ -127,8 +128,8 @@ def with_inside(leaf: LayerRecord, wanted: frozenset[str]) -> LayerRecord:
     if "hidden" in wanted:
         arrays |= _initial_states(leaf)
     there = {_schema.as_known(name, leaf.states) for name in arrays}
-    missing = {name: absent.get(name, _NOT_TOLD) for name in inside - there - {"certificate"}}
-    return _let_go(replace(leaf, arrays={**leaf.arrays, **arrays}, missing={**leaf.missing, **missing}))
+    missing = {name: absent.get(name, _NOT_TOLD) for name in inside - there - _BESIDE}
+    return _let_go(replace(leaf, arrays={**leaf.arrays, **arrays}, missing={**missing, **leaf.missing}))
 
 
 def _let_go(leaf: LayerRecord) -> LayerRecord:
@@ -197,10 +198,12 @@ def _solve(leaf: LayerRecord, direction: DirectionRecord, wanted: frozenset[str]
     needed = kept
     if "certificate" in wanted:
         needed |= {"input_gradient", "gate_gradient", "step_contribution", *direction.weight_gradients}
+        needed |= {"hidden_gradient", "cell_gradient"} if own is None else set()
+    needed |= _stepwise.carrying(leaf, direction).difference(_absent(leaf))
     solved = (
         _closed(leaf, direction, needed) if own is None else _own_inside.solve(own, leaf, direction, needed)
     )
-    arrays = {name: solved[name] for name in kept}
+    arrays = {name: solved[name] for name in kept} | _stepwise.carried(leaf, direction, solved)
     if "certificate" in wanted:
         arrays.update(_certificate(leaf, direction, solved))
     return arrays
@@ -217,10 +220,8 @@ def _closed(leaf: LayerRecord, direction: DirectionRecord, needed: frozenset[str
         recurrent_activation=str(leaf.flags.get("recurrent_activation", "sigmoid")),
         reset_after=bool(leaf.flags.get("reset_after", 1)),
     )
-    passed = _pass(direction)
-    solve = _stepwise.solve if direction.is_stepwise else cells.solve
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is shown as it is
-        return solve(layer, passed, needed)
+        return _stepwise.solve(layer, _pass(direction), needed, direction.windows)
 
 
 def _pass(direction: DirectionRecord) -> cells.Pass:
@@ -243,16 +244,17 @@ def _pass(direction: DirectionRecord) -> cells.Pass:
 def _certificate(
     leaf: LayerRecord, direction: DirectionRecord | SolvedRecord, solved: dict[str, Array]
 ) -> dict[str, Array]:
-    dtype = str(leaf.flags["dtype"])
+    dtype, sizes = str(leaf.flags["dtype"]), None
+    if "gate_gradient" in solved:
+        states = map(solved.get, ("hidden_gradient", "cell_gradient"))
+        sizes = cells.step_sizes(solved["gate_gradient"], *states)
     weights = cells.certificate_weights(
-        solved, direction.weight_gradients, terms=_terms(direction, solved), dtype=dtype
+        solved, direction.weight_gradients, terms=_terms(direction, solved, sizes), dtype=dtype
     )
     time = np.nan
     if direction.input_gradient is not None and "input_gradient" in solved:
         kernel = direction.kernel if isinstance(direction, SolvedRecord) else direction.weights.get("kernel")
-        terms = None
-        if kernel is not None and "gate_gradient" in solved:
-            terms = cells.input_terms(solved["gate_gradient"], kernel)
+        terms = None if kernel is None or sizes is None else cells.input_terms(sizes, kernel)
         time = cells.certificate_time(
             solved["input_gradient"], direction.input_gradient, terms=terms, dtype=dtype
         )
@@ -262,15 +264,21 @@ def _certificate(
     return found
 
 
-def _terms(direction: DirectionRecord | SolvedRecord, solved: dict[str, Array]) -> dict[str, float]:
+def _terms(
+    direction: DirectionRecord | SolvedRecord, solved: dict[str, Array], sizes: Array | None
+) -> dict[str, float]:
     """How large the terms are that a weight's gradient sums up."""
     if "step_contribution" not in solved:
         return {}
     contribution = solved["step_contribution"]
-    inputs = solved.get("input") if isinstance(direction, SolvedRecord) else direction.inputs
-    if inputs is None or "gate_gradient" not in solved:
+    if isinstance(direction, SolvedRecord):
+        inputs, before = solved.get("input"), direction.hidden_before
+    else:
+        inputs = direction.inputs
+        before = cells.states_before(direction.hidden, runs_backward=direction.runs_backward)
+    if inputs is None or before is None or sizes is None:
         return {"recurrent_kernel_gradient": float(contribution.sum())}
-    return cells.summed_terms(contribution, solved["gate_gradient"], inputs)
+    return cells.summed_terms(sizes, contribution, before, inputs)
 
 
 def certified(record: ModelRecord, warn: Warn) -> ModelRecord:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,7 +107,16 @@ def _layout(leaf: LayerRecord, variables: Mapping[str, Array]) -> Hashable:
     shapes = tuple((name, array.shape, array.dtype) for name, array in variables.items())
     widths = tuple(_width(one) for one in leaf.inside)
     told = (leaf.flags, leaf.missing, leaf.dims)
-    fields = (leaf.path, leaf.kind, leaf.directions, leaf.states, leaf.outer_steps, _gates(leaf), widths)
+    fields = (
+        leaf.path,
+        leaf.kind,
+        leaf.directions,
+        leaf.states,
+        leaf.outer_steps,
+        leaf.windows,
+        _gates(leaf),
+        widths,
+    )
     return fields, shapes, tuple(tuple(mapping.items()) for mapping in told)
 
 
@@ -128,7 +137,7 @@ def _empty(leaf: LayerRecord, variables: Mapping[str, Array]) -> xr.Dataset:
         for name, array in variables.items()
     }
     sizes = {str(dim): size for variable in empty.values() for dim, size in variable.sizes.items()}
-    coordinates = {**_coordinates(sizes, leaf), **_outer_coordinates(sizes, leaf)}
+    coordinates = {**_coordinates(sizes, leaf), **_outer_coordinates(sizes, leaf), **_calls(sizes, leaf)}
     return xr.Dataset(empty, coords=coordinates, attrs=_node_attributes(leaf))
 
 
@@ -176,11 +185,12 @@ def _activation_dims(name: str, array: Array, leaf: LayerRecord) -> tuple[str, .
     return (first, *middle, *("row", "column", "depth")[: array.ndim - 3], last)
 
 
-def _coordinates(dims: Collection[str], leaf: LayerRecord) -> dict[str, Array]:
+def _coordinates(dims: Mapping[str, int], leaf: LayerRecord) -> dict[str, Array]:
     """Labels of the axes that have names; the others are counted from 0 without."""
-    labels = {"gate": _gates(leaf), "direction": leaf.directions or DIRECTIONS}
+    states = leaf.states or ("hidden", "cell")
+    labels = {"gate": _gates(leaf), "direction": leaf.directions or DIRECTIONS, "state": states}
     # Object dtype: fixed-width strings make a later, longer label raise in a stored run.
-    return {dim: np.array(names, dtype=object) for dim, names in labels.items() if dim in dims}
+    return {dim: np.array(names[: dims[dim]], dtype=object) for dim, names in labels.items() if dim in dims}
 
 
 def _outer_coordinates(sizes: Mapping[str, int], leaf: LayerRecord) -> dict[str, xr.Variable]:
@@ -192,6 +202,13 @@ def _outer_coordinates(sizes: Mapping[str, int], leaf: LayerRecord) -> dict[str,
         "outer_sample": xr.Variable(("sample",), outer_sample),
         "outer_step": xr.Variable(("sample",), outer_step),
     }
+
+
+def _calls(sizes: Mapping[str, int], leaf: LayerRecord) -> dict[str, xr.Variable]:
+    """Tell which call of the layer each step belongs to."""
+    if not leaf.windows or "time" not in sizes:
+        return {}
+    return {"call": xr.Variable(("time",), np.repeat(np.arange(len(leaf.windows)), leaf.windows))}
 
 
 def _variable_attributes(name: str, leaf: LayerRecord) -> dict[str, str]:

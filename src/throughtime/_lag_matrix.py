@@ -75,6 +75,14 @@ def lag_matrix(
     ------
     LossError
         There is no loss per step, or the loss couples samples.
+    ArgumentError
+        An argument is not as described above.
+    BatchError
+        There is no batch in the data, or the model refuses it.
+    LayerNotFoundError
+        No layer of the model is named so.
+    UnsupportedModelError
+        No adapter knows the model, or `adapter` has no `Probe`.
 
     References
     ----------
@@ -115,7 +123,7 @@ def lag_matrix(
 def _probe(model: Any, batch: Batch, steps: Array, settings: dict[str, Any]) -> tuple[Probe, xr.DataTree]:
     """Make the probe for the states that these layers have, and one capture to plan by."""
     for gradients in (_STATES, _STATES[:1]):
-        probe = Probe(model, quantities=(*gradients, "valid"), **settings)
+        probe = Probe(model, quantities=(*gradients, "valid", "reset"), **settings)
         try:
             first = probe(batch.x, batch.y, sample_weight=_one_hot(batch, steps[:1]))
             break
@@ -212,13 +220,14 @@ def _norm(leaf: xr.Dataset, samples: int) -> Array:
 
 def _labelled(norms: Array, steps: Array, leaf: xr.Dataset) -> xr.Dataset:
     steps = _read(norms, steps, leaf)
+    together = _in_one_episode(norms, steps, leaf)
     dims = [dim for dim in leaf["hidden_gradient"].dims if dim not in ("sample", "unit")]
     directions = leaf["direction"].values if "direction" in dims else None
     runs_backward = [bool(leaf.attrs.get("go_backwards"))]
     if directions is not None:
         runs_backward = [name == DIRECTIONS[1] for name in directions]
     by_lag = [
-        _by_lag(part, steps, backward)
+        _by_lag(np.where(together, part, np.nan), steps, backward)
         for part, backward in zip(_parts(norms, dims), runs_backward, strict=True)
     ]
     mean, error = (np.stack(values, axis=-1) for values in zip(*by_lag, strict=True))
@@ -230,7 +239,7 @@ def _labelled(norms: Array, steps: Array, leaf: xr.Dataset) -> xr.Dataset:
             LAGS: _variable(LAGS, ("sample", "loss_time", *dims), np.moveaxis(norms, 0, 1)),
             "lag_mean": _variable("lag_mean", lag_dims, mean),
             "lag_mean_error": _variable("lag_mean_error", lag_dims, error),
-            "valid": leaf["valid"],
+            **{name: leaf[name] for name in ("valid", "reset") if name in leaf},
         },
         coords={"loss_time": steps, **({} if directions is None else {"direction": directions})},
         attrs=leaf.attrs,
@@ -250,6 +259,15 @@ def _read(norms: Array, steps: Array, leaf: xr.Dataset) -> Array:
     return steps if (norms.any(axis=1) & earlier).any() else mirrored
 
 
+def _in_one_episode(norms: Array, steps: Array, leaf: xr.Dataset) -> Array:
+    """Where no reset stands between a loss and a state, (loss_time, sample, time)."""
+    if "reset" not in leaf:
+        return np.ones(norms.shape[:3], bool)
+    episode = np.cumsum(leaf["reset"].values, axis=1)
+    same: Array = episode[:, steps].T[:, :, None] == episode[None]
+    return same
+
+
 def _variable(name: str, dims: tuple[Any, ...], values: Array) -> xr.Variable:
     word = VARIABLES[name]
     return xr.Variable(dims, values, {"long_name": word.symbol, "description": word.meaning})
@@ -267,7 +285,9 @@ def _by_lag(norms: Array, steps: Array, runs_backward: bool) -> tuple[Array, Arr
     for lag in range(count):
         times = steps + lag if runs_backward else steps - lag
         inside = (times >= 0) & (times < count)
-        values = norms[np.flatnonzero(inside), :, times[inside]].mean(axis=-1)
+        each = norms[np.flatnonzero(inside), :, times[inside]]
+        counted = ~np.isnan(each)
+        values = np.nansum(each, axis=-1)[counted.any(-1)] / counted.sum(-1)[counted.any(-1)]
         drawn, possible = len(values), count - lag
         mean[lag] = values.mean() if drawn else np.nan
         if drawn == possible:

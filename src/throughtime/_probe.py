@@ -44,6 +44,25 @@ class Probe:
     model, loss, layers, quantities, training, adapter, budget
         See `capture`.
 
+    Raises
+    ------
+    ArgumentError
+        An argument is not as described above.
+    BatchError
+        There is no batch in the data, or the model refuses it.
+    LayerNotFoundError
+        No layer of the model is named so.
+    LossError
+        Gradients are asked for, and there is no loss, there are no labels, or they do not fit.
+    NoGradientError
+        The loss does not depend on what is asked for.
+    SchemaError
+        `quantities` names none of the schema's.
+    TooLargeError
+        The capture needs more memory than there is.
+    UnsupportedModelError
+        No adapter knows the model, or `adapter` has no `Probe`.
+
     Examples
     --------
     >>> import keras, numpy as np

@@ -63,9 +63,10 @@ class DirectionRecord:
         The last input step is processed first.
     initial, final_gradients : tuple of ndarray (sample, unit) or None
         States the pass started from, None for zero, and dL/d(final states) where the model uses them.
-    is_stepwise : bool
-        The steps are calls of a cell, each from a state it was given to a state it handed out: `initial`
-        and `final_gradients` have a time axis, and `output_gradient` is the total dL/dh_t.
+    windows : tuple of int
+        Steps of each call, where a cell or a layer is called several times, each from states it is given
+        to states it hands out: `initial` and `final_gradients` have an axis of calls, (sample, call, unit).
+        Empty for a single call. In windows of one step `output_gradient` may be the total dL/dh_t.
     """
 
     weights: Mapping[str, Array]
@@ -79,7 +80,7 @@ class DirectionRecord:
     runs_backward: bool
     initial: tuple[Array | None, ...]
     final_gradients: tuple[Array | None, ...]
-    is_stepwise: bool = False
+    windows: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,8 @@ class LayerRecord:
         The cell's states that the schema has no word for, as the cell names them.
     dims : mapping of str to tuple of str
         Axes of arrays that have others than the schema says.
+    windows : tuple of int
+        Steps of each call of a layer that is called window by window; empty elsewhere.
     outer_steps : int
         How often an outer layer called this one for each of its samples: `sample` runs over the outer
         samples, and for each over its outer steps. 0 where there is no outer layer.
@@ -154,6 +157,7 @@ class LayerRecord:
     inside: tuple[DirectionRecord | SolvedRecord, ...] = ()
     states: tuple[str, ...] = ()
     dims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    windows: tuple[int, ...] = ()
     outer_steps: int = 0
 
 

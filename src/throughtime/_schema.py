@@ -38,6 +38,7 @@ class Variable:
 _SEQUENCE_OUTPUT = ("sample", "time", "output_unit")
 _SEQUENCE_INPUT = ("sample", "time", "feature")
 
+_BY_STEP = ("sample", "time")
 _STATE = ("sample", "time", "direction", "unit")
 _GATE = ("sample", "time", "direction", "gate", "unit")
 _INITIAL = ("sample", "direction", "unit")
@@ -84,7 +85,10 @@ VARIABLES: Mapping[str, Variable] = {
     "underflow": Variable(
         (), "fraction", "of output_gradient's elements: not 0, and 0 in the float16 of training"
     ),
-    "valid": Variable(("sample", "time"), "valid", "False where the step was masked or padded"),
+    "reset": Variable(_BY_STEP, "reset", "a state enters that step t-1 did not make"),
+    "carried_gradient": Variable(_BY_STEP, "‖dL/ds_t‖ from t+1", "what step t+1 hands back to step t"),
+    "carried_by_state": Variable((*_BY_STEP, "state"), "‖dL/ds_t‖ from t+1", "the same, each state alone"),
+    "valid": Variable(_BY_STEP, "valid", "False where the step was masked or padded"),
     "loss": Variable((), "L", "training loss of the batch"),
     "reduction_factor": Variable((), "factor", "what the loss puts on each sample's gradient"),
 }
@@ -102,20 +106,17 @@ RESERVED = frozenset(
 # What `quantities=` takes: "weights" and "weight_gradients" stand for every weight of a layer, since
 # layers outside the recurrent ones name theirs as they like.
 QUANTITIES = (
-    "input",
-    "input_gradient",
-    "output",
-    "output_gradient",
-    "logits_gradient",
+    *("input", "input_gradient", "output", "output_gradient", "logits_gradient"),
     "hidden",
     "hidden_gradient",
     "cell",
     "cell_gradient",
-    "gate_activation",
-    "gate_gradient",
+    *("gate_activation", "gate_gradient"),
     "initial_hidden_gradient",
     "initial_cell_gradient",
     "step_contribution",
+    "reset",
+    "carried_gradient",
     "certificate",
     "valid",
     "weights",
@@ -132,6 +133,8 @@ PER_SAMPLE = (
     "initial_hidden_gradient",
     "initial_cell_gradient",
     "step_contribution",
+    "carried_gradient",
+    "carried_by_state",
 )
 GRADIENT_QUANTITIES = frozenset({*PER_SAMPLE, "certificate", "weight_gradients"})
 LAGS = "lag_matrix"  # on request only: it costs many passes

@@ -130,6 +130,13 @@ def summary(model_or_tree: Any, *, layers: Any = "recurrent") -> Summary:
     Summary
         Prints well in a terminal and a notebook. `.layers`, `.parameters` and `.to_dataframe()` are for code.
 
+    Raises
+    ------
+    LayerNotFoundError
+        No layer of the model is named so.
+    UnsupportedModelError
+        No adapter knows the model, or `adapter` has no `Probe`.
+
     Examples
     --------
     >>> from throughtime import summary, testing

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from markupsafe import Markup
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -120,20 +120,34 @@ def _rich(part: Part) -> Iterator[RenderableType]:
         case Items(heading, lines):
             yield Group(Text(heading), *(Text(f"  {line}") for line in lines))
         case Table():
-            yield from _rich_table(part)
+            yield _Fitted(part)
 
 
-def _rich_table(table: Table) -> Iterator[RenderableType]:
-    """Lay out a table a heading of rows, with columns that stand below each other."""
+@dataclass(frozen=True)
+class _Fitted:
+    """A table as wide as its cells, or as the terminal: then its cells wrap, and nothing is cut."""
+
+    table: Table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        columns = zip_longest(self.table.headings, *_bodies(self.table.rows), fillvalue="")
+        widths = [max(map(len, column)) for column in columns]
+        has_room = 2 + sum(widths) + 2 * len(widths) <= options.max_width
+        yield Group(*_rich_table(self.table, widths if has_room else []))
+
+
+def _rich_table(table: Table, widths: list[int]) -> Iterator[RenderableType]:
+    """Lay out a table a heading of rows, with columns of at least these widths, one below the other."""
     caption = [Text(table.caption)] if table.caption else []
-    widths = [max(map(len, column)) for column in zip_longest(*_bodies(table.rows), fillvalue="")]
+    columns = max([len(table.headings), *map(len, _bodies(table.rows))])
     for heading, rows in _groups(table.rows):
         made = RichTable(box=None, show_header=bool(table.headings), padding=(0, 2, 0, 0), pad_edge=False)
-        for place, (name, width) in enumerate(zip_longest(table.headings, widths, fillvalue="")):
+        for place in range(columns):
             made.add_column(
-                Text(str(name)),
+                Text(table.headings[place] if place < len(table.headings) else ""),
                 justify="right" if place in table.numbers else "left",
-                min_width=int(width or 0),
+                min_width=widths[place] if widths else None,
+                overflow="fold",
             )
         for row in rows:
             made.add_row(*map(Text, row))

@@ -33,6 +33,11 @@ class Theme:
     dpi : int
         Of pixels in png files, and of images inside svg and pdf.
 
+    Raises
+    ------
+    PictureError
+        An argument is not as described above.
+
     Examples
     --------
     >>> Theme.for_paper().width, Theme.for_slides().size

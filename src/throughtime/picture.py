@@ -1,8 +1,8 @@
 """What a picture is before anything is drawn: marks over arrays, in panels with axes.
 
 `tt.plots` makes pictures of captures, the renderers draw them; whoever tests a picture reads its arrays. All
-marks are frozen and hold data in the panel's own coordinates. Names and labels come from models and runs, so
-every text is made printable here, and the renderers set it as text.
+of it is frozen and checks what it is made of; the marks stand in `_marks`. Names and labels come from models
+and runs, so every text is made printable, and the renderers set it as text.
 """
 
 from __future__ import annotations
@@ -12,12 +12,27 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from throughtime._colors import Colors
+from throughtime._argument_rules import (
+    Rule,
+    choice,
+    instance,
+    interval,
+    number,
+    optional,
+    require,
+    several,
+    text,
+    whole,
+)
+from throughtime._arguments import takes
+from throughtime._errors import PictureError
+from throughtime._marks import Band, Dots, Image, Line, Rectangles, Text
 from throughtime._printable import Printable
-from throughtime._scale import Array, Ticks
+from throughtime._scale import Ticks
 from throughtime._theme import Theme
 
 Kind = TypeVar("Kind")
+Mark = Image | Line | Band | Rectangles | Dots | Text
 
 __all__ = [
     "Axis",
@@ -38,109 +53,37 @@ def __dir__() -> list[str]:
     return __all__
 
 
-@dataclass(frozen=True, eq=False)
-class Image(Printable):
-    """Values as colours: `values` ([frame,] row, column) over the box from `x[0], y[0]` to `x[1], y[1]`.
-
-    `valid` is False where a step was masked. `name` says which sample or gate this is, where a panel holds
-    several images; `rows` and `columns` are labels of the rows and columns, where they have any.
-    """
-
-    values: Array
-    x: tuple[float, float]
-    y: tuple[float, float]
-    colors: Colors
-    valid: Array | None = None
-    name: str = ""
-    rows: Array | None = None
-    columns: Array | None = None
-
-    @property
-    def frames(self) -> int:
-        """Number of frames, 1 without a slider."""
-        return len(self.values) if self.values.ndim == 3 else 1
-
-    def frame(self, number: int) -> tuple[Array, Array | None]:
-        """Values and validity of one frame, (row, column)."""
-        if self.values.ndim == 2:
-            return self.values, self.valid
-        valid = self.valid
-        return self.values[number], valid[number] if valid is not None and valid.ndim == 3 else valid
+def _mark(value: Any) -> Any:
+    require(isinstance(value, Mark))
+    return value
 
 
-@dataclass(frozen=True, eq=False)
-class Line(Printable):
-    """A line through (x, y); NaN breaks it. `y` is (point) or (frame, point).
-
-    `details` are what a hover tells of each point, by name: the values behind positions of a scale.
-    """
-
-    x: Array
-    y: Array
-    color: str = "#0072B2"
-    width: float = 1.5
-    alpha: float = 1.0
-    dashed: bool = False
-    label: str = ""
-    details: tuple[tuple[str, Array], ...] = ()
+def _ticks(value: Any) -> Ticks:
+    return tuple((number().take(place), text.take(word)) for place, word in value)
 
 
-@dataclass(frozen=True, eq=False)
-class Band(Printable):
-    """The area between `low` and `high` over `x`; NaN interrupts it."""
-
-    x: Array
-    low: Array
-    high: Array
-    color: str = "#0072B2"
-    alpha: float = 0.25
-    label: str = ""
+def _limits(value: Any) -> Any:
+    low, high = interval.take(value)
+    require(low != high)
+    return low, high
 
 
-@dataclass(frozen=True, eq=False)
-class Rectangles(Printable):
-    """Boxes (n, 4): left, bottom, right, top."""
-
-    boxes: Array
-    fill: str | None = None
-    edge: str | None = None
-    hatched: bool = False
-    alpha: float = 1.0
-    label: str = ""
+_LIMITS = optional(Rule(_limits, "two finite numbers that differ"))
+_TICKS = optional(Rule(_ticks, "pairs of a position and a word"))
+_MARKS = several(Rule(_mark, "marks: Image, Line, Band, Rectangles, Dots or Text"))
+_LENGTH = number(0, unit="inches", inside=True)
 
 
-@dataclass(frozen=True, eq=False)
-class Dots(Printable):
-    """Points; `details` are what a hover tells of each, by name."""
-
-    x: Array
-    y: Array
-    color: str = "#0072B2"
-    size: float = 5.0
-    marker: str = "o"
-    alpha: float = 0.8
-    label: str = ""
-    details: tuple[tuple[str, Array], ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class Text(Printable):
-    """Short words at points; `anchor` is where the point lies: below, above, left or right of the middle."""
-
-    x: Array
-    y: Array
-    words: tuple[str, ...]
-    size: float = 0.8  # of the theme's
-    color: str | None = None
-    anchor: str = "bottom left"
-
-
-Mark = Image | Line | Band | Rectangles | Dots | Text
-
-
+@takes(PictureError, limits=_LIMITS, ticks=_TICKS)
 @dataclass(frozen=True)
 class Axis(Printable):
-    """Label, limits and, where the numbers are positions, the words at them."""
+    """Label, limits and, where the numbers are positions, the words at them.
+
+    Raises
+    ------
+    PictureError
+        An argument is not as described above.
+    """
 
     label: str = ""
     limits: tuple[float, float] | None = None
@@ -148,9 +91,16 @@ class Axis(Printable):
     reversed: bool = False
 
 
+@takes(PictureError, marks=_MARKS, x=instance("Axis"), y=instance("Axis"))
 @dataclass(frozen=True)
 class Panel(Printable):
-    """One pair of axes with its marks, drawn in their order; without a frame there are no axis lines."""
+    """One pair of axes with its marks, drawn in their order; without a frame there are no axis lines.
+
+    Raises
+    ------
+    PictureError
+        An argument is not as described above.
+    """
 
     marks: tuple[Mark, ...]
     title: str = ""
@@ -175,14 +125,31 @@ class Panel(Printable):
         return lengths[0], lengths[1]
 
 
+@takes(PictureError, words=several(text))
 @dataclass(frozen=True)
 class Slider(Printable):
-    """A dim whose values are frames: its name, and a word for each frame."""
+    """A dim whose values are frames: its name, and a word for each frame.
+
+    Raises
+    ------
+    PictureError
+        An argument is not as described above.
+    """
 
     name: str
     words: tuple[str, ...]
 
 
+@takes(
+    PictureError,
+    panels=several(instance("Panel")),
+    sliders=several(instance("Slider")),
+    linked=choice("", "x", "y", "xy"),
+    shown=whole(0),
+    width=_LENGTH,
+    height=_LENGTH,
+    heights=several(_LENGTH),
+)
 @dataclass(frozen=True)
 class Picture(Printable):
     """Panels in a grid, with a title: what `tt.plots` returns and `tt.save` writes.
@@ -204,6 +171,11 @@ class Picture(Printable):
     sliders : tuple of Slider
     shown : int
 
+    Raises
+    ------
+    PictureError
+        An argument is not as described above.
+
     Examples
     --------
     >>> line = Line(np.arange(3.0), np.array([0.0, 1.0, 4.0]))
@@ -222,6 +194,20 @@ class Picture(Printable):
     sliders: tuple[Slider, ...] = ()
     shown: int = 0
     heights: tuple[float, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.panels:
+            raise PictureError("A Picture needs at least one Panel.")
+        if self.shown >= self.frames:
+            raise PictureError(f"shown={self.shown}: the sliders have {self.frames} frames, counted from 0.")
+        if self.heights and len(self.heights) != self.rows:
+            raise PictureError(f"heights={self.heights}: expected {self.rows}, one a row of panels.")
+        counts = {mark.frames for mark in self.marks(Image)} | {
+            len(line.y) for line in self.marks(Line) if line.y.ndim == 2
+        }
+        if counts - {1, self.frames}:
+            raise PictureError(f"Marks have {sorted(counts)} frames, and the sliders {self.frames}.")
 
     @property
     def rows(self) -> int:

@@ -69,6 +69,11 @@ def decaying(
     dtype : str
         Format in which everything is stored.
 
+    Raises
+    ------
+    ArgumentError
+        An argument is not as described above.
+
     Examples
     --------
     >>> leaf = decaying(rate=0.5)["rnn"].to_dataset()
@@ -87,6 +92,11 @@ def decaying(
 def perfect_memory(*, samples: int = 1, steps: int = 50, units: int = 4) -> xr.DataTree:
     """Linear RNN with U = I: the gradient is the same at every lag.
 
+    Raises
+    ------
+    ArgumentError
+        An argument is not as described above.
+
     Examples
     --------
     >>> leaf = perfect_memory()["rnn"].to_dataset()
@@ -100,6 +110,11 @@ def perfect_memory(*, samples: int = 1, steps: int = 50, units: int = 4) -> xr.D
 def exploding(rate: float = 1.5, *, samples: int = 1, steps: int = 50, units: int = 4) -> xr.DataTree:
     """Linear RNN with U = rate·I: the gradient grows by `rate` at every step back.
 
+    Raises
+    ------
+    ArgumentError
+        An argument is not as described above.
+
     Examples
     --------
     >>> leaf = exploding()["rnn"].to_dataset()
@@ -109,7 +124,7 @@ def exploding(rate: float = 1.5, *, samples: int = 1, steps: int = 50, units: in
     return decaying(rate, samples=samples, steps=steps, units=units)
 
 
-@takes(lengths=several(whole(0)), padding=choice("after", "before"))
+@takes(lengths=several(whole(0), least=1), padding=choice("after", "before"))
 def with_masks(
     lengths: Sequence[int] = (50, 20, 1, 0),
     *,
@@ -128,6 +143,11 @@ def with_masks(
         See `decaying`.
     padding : "after" or "before"
         On which side of the valid steps the masked ones lie.
+
+    Raises
+    ------
+    ArgumentError
+        An argument is not as described above.
 
     Examples
     --------
@@ -148,6 +168,11 @@ def bidirectional(
     """Two linear RNNs on one input, forward and backward, each with its own rate.
 
     The backward half ends at the first step of the input, so its lag counts from there.
+
+    Raises
+    ------
+    ArgumentError
+        An argument is not as described above.
 
     Examples
     --------
@@ -175,6 +200,11 @@ def lag_matrix_of(
     """Linear RNN with a loss at every step: Λ[s, t] = rate^(s − t), and 0 for s < t.
 
     Its total gradient is nearly flat although its memory is short.
+
+    Raises
+    ------
+    ArgumentError
+        An argument is not as described above.
 
     Examples
     --------
@@ -219,6 +249,11 @@ def constant_gates(
     kind : "lstm" or "gru"
     samples, steps, units : int
 
+    Raises
+    ------
+    ArgumentError
+        An argument is not as described above.
+
     Examples
     --------
     >>> leaf = constant_gates(keep=0.5)["rnn"].to_dataset().isel(sample=0, unit=0)
@@ -245,6 +280,11 @@ def saturated_gates(
     left, right : float
         Shares of the steps at which every gate lies at the low and at the high end of its range.
     samples, steps, units : int
+
+    Raises
+    ------
+    ArgumentError
+        An argument is not as described above.
 
     Examples
     --------
@@ -280,6 +320,11 @@ def nonfinite(
     value : float
         NaN or an infinity.
     sample, time, unit : int
+
+    Raises
+    ------
+    ArgumentError
+        An argument is not as described above.
 
     Examples
     --------

@@ -14,6 +14,7 @@ from throughtime.cells import (
     certificate_time,
     certificate_weights,
     solve,
+    step_sizes,
     summed_terms,
     textbook,
 )
@@ -131,10 +132,21 @@ def test_terms_are_those_of_each_weight():
     rng = np.random.default_rng(4)
     before, x, dz = (rng.normal(size=(3, 7, width)) for width in (4, 2, 4))
     norms = [np.linalg.norm(values, axis=-1) for values in (before, x, dz)]
-    terms = summed_terms(norms[0] * norms[2], dz, x)
+    terms = summed_terms(step_sizes(dz), norms[0] * norms[2], before, x)
     assert terms["recurrent_kernel_gradient"] == pytest.approx((norms[0] * norms[2]).sum())
     assert terms["kernel_gradient"] == pytest.approx((norms[1] * norms[2]).sum())
     assert terms["bias_gradient"] == terms["recurrent_bias_gradient"] == pytest.approx(norms[2].sum())
+
+
+def test_the_terms_of_a_gate_at_its_end_are_as_large_as_the_gradient_of_its_state():
+    """σ(1 − σ) cancels there: what rounding leaves is a part of what was multiplied by it."""
+    rng = np.random.default_rng(5)
+    before, x, dh, dc = (rng.normal(size=(3, 7, width)) for width in (4, 2, 4, 4))
+    sizes = np.sqrt(np.square(dh).sum(-1) + np.square(dc).sum(-1))
+    terms = summed_terms(step_sizes(np.zeros((3, 7, 4)), dh, dc), np.zeros((3, 7)), before, x)
+    assert terms["recurrent_kernel_gradient"] == pytest.approx(
+        (sizes * np.linalg.norm(before, axis=-1)).sum()
+    )
 
 
 def test_bars():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from rich.console import Console
 
 import throughtime as tt
 from throughtime import testing
+from throughtime._tables import Part, Shown, Table
 from throughtime.diagnosis import Diagnosis
 
 
@@ -48,6 +51,26 @@ def test_html_is_escaped_and_says_the_same(found):
     assert "a&lt;b" in page
     assert "a<b" not in page
     assert page.count("<table>") == page.count("</table>") == 1
+
+
+@dataclass
+class Alone(Shown):
+    part: Part
+
+    def __parts__(self):
+        return [self.part]
+
+
+@pytest.mark.parametrize("width", [110, 80, 40])
+def test_a_narrow_terminal_wraps_tables_and_cuts_nothing(width):
+    found = tt.diagnose(testing.bidirectional(samples=16), dependency_length=16)
+    table = next(part for part in found.__parts__() if isinstance(part, Table))
+    console = Console(width=width)
+    with console.capture() as captured:
+        console.print(Alone(table))
+    shown, cells = captured.get(), "".join([*table.headings, *itertools.chain(*table.rows)])
+    assert max(map(len, shown.splitlines())) <= width
+    assert sorted("".join(shown.split())) == sorted("".join(cells.split()))
 
 
 def test_a_terminal_shows_names_in_brackets():

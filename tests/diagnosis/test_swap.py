@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from throughtime._batch import Batch
 from throughtime._statistics import interval, mean
-from throughtime.diagnosis.swap import Leaves, Reading, ages, passes, prefix_swap
+from throughtime.diagnosis.swap import Leaves, Reading, ages, passes, prefix_swap, with_shared_inputs
 from throughtime.diagnosis.use import largest_used, pooled, use, use_curve
 
 FORWARD, BACKWARD = frozenset({"forward"}), frozenset({"backward"})
@@ -147,6 +149,47 @@ def test_a_gain_below_a_hundredth_of_the_loss_is_no_use_however_sure():
     low, _ = interval(mean, found.changes[:, 0], seed=0)
     assert low > 0, "the inputs pay, less than one percent of the loss"
     assert use(found, 1, seed=0).answer == "no"
+
+
+@pytest.mark.parametrize("lengths", [[6] * 5, [6, 4, 6, 4, 4, 2]])
+def test_shared_inputs_are_those_of_one_sample_of_the_mask(lengths):
+    valid = np.arange(6) < np.array(lengths)[:, None]
+    x = np.arange(len(lengths))[:, None] * valid + 1.0 * valid
+
+    class Watching:
+        def losses(self, x, y, *, sample_weight, step):
+            for length in set(lengths):
+                those = x[np.array(lengths) == length]
+                assert (those == those[0]).all()
+                assert (those[0] > 0).sum() == length
+            return x[:, 0]
+
+    batch = Batch(x, np.zeros(len(lengths)), None, "")
+    drawn = with_shared_inputs(Watching(), batch, Reading(valid, FORWARD), seed=0)
+    assert drawn.shape[1] == len(lengths)
+    assert len(np.unique(drawn[:, 0])) > 1, "one sample after another"
+
+
+def asked_of_noise(weight, gain, *, samples, seed):
+    """Ask of a model whose loss is that of a constant, plus `weight**2 - 2 * gain * weight`."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(samples, 4))
+    y, reading = gain * x[:, 0] + rng.normal(size=samples), Reading(everything(samples, 4), FORWARD)
+    losing, batch = Weighing([weight, 0, 0, 0]), Batch(x, y, None, "")
+    found = prefix_swap(losing, batch, reading, [2], seed=seed)
+    return use(replace(found, shared=with_shared_inputs(losing, batch, reading, seed=seed)), 2, seed=seed)
+
+
+def test_a_model_that_does_worse_than_with_the_same_inputs_for_all_uses_none():
+    answer = asked_of_noise(2.0, 0.0, samples=64, seed=0)
+    assert answer.answer == "no"
+    assert answer.interval[1] > 0.01, "the exchange alone does not decide"
+    assert "if all samples get the same inputs" in answer.reason
+
+
+def test_a_model_as_good_as_a_constant_is_rarely_called_worse():
+    harmed = [bool(asked_of_noise(0.6, 0.3, samples=32, seed=seed).reason) for seed in range(200)]
+    assert np.mean(harmed) <= 0.05
 
 
 def test_the_largest_lag_in_use_is_below_the_first_doubt():

@@ -271,6 +271,10 @@ PRODUCED = {
     "no_time_axis": lambda _: printed(Model(testing.decaying(samples=SAMPLES, steps=25))),
     "no_losses": lambda _: printed(Model(decaying()), y=np.zeros((SAMPLES, 1, 1)).tolist()),
     "reversed": lambda _: printed(Model(with_two(changed(decaying(), attributes={"output_reversed": 1})))),
+    "inputs_do_harm": lambda _: printed(
+        Model(decaying(0.99), 3 * OLD), y=np.random.default_rng(3).normal(size=SAMPLES), dependency_length=20
+    ),
+    "resets": lambda _: printed(Model(decaying().map_over_datasets(with_resets)), dependency_length=8),
     "loss_is_zero": lambda _: printed(Model(decaying(), [], noise=0.0), dependency_length=8),
     "last_record": lambda _: over_training(0.5, 0.9),
     "over_training": lambda _: over_training(0.5, 0.9),
@@ -326,6 +330,11 @@ def refused(*arguments, **options):
     with pytest.raises(tt.DiagnosticError) as caught:
         tt.diagnose(*arguments, **options)
     return str(caught.value)
+
+
+def with_resets(leaf):
+    at_20 = np.broadcast_to(np.arange(STEPS) == 20, (SAMPLES, STEPS))
+    return leaf.assign(reset=(("sample", "time"), at_20)) if leaf.data_vars else leaf
 
 
 def with_bad_certificate(leaf, error=1.0):

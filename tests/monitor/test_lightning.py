@@ -109,6 +109,11 @@ def test_a_run_is_one_training(tmp_path: Path) -> None:
     assert int(tt.open_run(tmp_path / "run.zarr")["rnn"]["step"][-1]) == 24
 
 
+def test_a_monitor_among_callbacks_names_the_one_to_pass(tmp_path: Path) -> None:
+    with pytest.raises(tt.MonitorError, match=r"callbacks=\[monitor.lightning\(\)\]"):
+        trained(tmp_path, tt.Monitor(tmp_path / "run.zarr", (X, Y), loss=MSE))
+
+
 def test_an_alarm_stops_the_trainer(tmp_path: Path) -> None:
     monitor = tt.Monitor(
         tmp_path / "run.zarr",

@@ -101,6 +101,12 @@ class TestTheOthers:
         assert steps_of(monitor.path) == [0, 1]
         assert not [each.name for each in tmp_path.iterdir() if "removed" in each.name]
 
+    def test_overwrite_replaces_a_damaged_run(self, tmp_path: Path) -> None:
+        watched(tmp_path, made(), 4, every=2)
+        (tmp_path / "run.zarr" / "zarr.json").write_text("{")
+        watched(tmp_path, made(), 1, mode="overwrite")
+        assert steps_of(tmp_path / "run.zarr") == [0, 1]
+
     def test_overwrite_leaves_what_is_no_run(self, tmp_path: Path) -> None:
         (tmp_path / "run.zarr").mkdir()
         (tmp_path / "run.zarr" / "thesis.tex").write_text("years of work")

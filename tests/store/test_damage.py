@@ -27,7 +27,7 @@ import throughtime as tt
 from throughtime import testing
 from throughtime._cli import app
 from throughtime._live.follower import Follower
-from throughtime._store import Run, damage, pack, without_checksums
+from throughtime._store import Run, damage, pack, remove_run, without_checksums
 
 SMALL = testing.constant_gates(samples=2, steps=6)
 LARGE = xr.DataTree.from_dict({"rnn": xr.Dataset({"wide": (("sample", "unit"), np.ones((3, 9000)))})})
@@ -36,7 +36,7 @@ LARGE = xr.DataTree.from_dict({"rnn": xr.Dataset({"wide": (("sample", "unit"), n
 def recorded(path: Path, tree: xr.DataTree = SMALL, steps: int = 3) -> Path:
     with Run(path) as run:
         for step in range(steps):
-            run.append(tree.map_over_datasets(lambda leaf: leaf * 1.0 if leaf.data_vars else leaf), step)
+            run.append(tree, step)
     return path
 
 
@@ -170,7 +170,7 @@ def test_a_run_of_an_earlier_version_opens_goes_on_and_has_no_checksums(tmp_path
     shutil.rmtree(path / "step" / "checksums-0")
     assert tt.open_run(path)["rnn"].sizes["step"] == 3
     with Run(path) as run:
-        run.append(SMALL.map_over_datasets(lambda leaf: leaf * 1.0 if leaf.data_vars else leaf), 3)
+        run.append(SMALL, 3)
     assert list(damage(path)) == []
     assert "rnn/hidden" in without_checksums(path)
     told = CliRunner().invoke(app, ["check", str(path)]).output
@@ -188,6 +188,50 @@ def test_nothing_outside_is_cut_back_by_who_continues_a_run(tmp_path: Path) -> N
     with pytest.raises(tt.StoreError, match=r"step/c is neither a regular file nor a folder"):
         Run(path)
     assert home.exists()
+
+
+def test_a_file_with_another_name_is_copied_before_anything_is_written_into_it(
+    tmp_path: Path,
+) -> None:
+    path, backup = recorded(tmp_path / "run.zarr"), tmp_path / "backup"
+    shutil.copytree(path, backup, copy_function=os.link)
+    before = {file: file.read_bytes() for file in backup.rglob("*") if file.is_file()}
+    with Run(path) as run:
+        run.append(SMALL, 3)
+    assert before == {file: file.read_bytes() for file in backup.rglob("*") if file.is_file()}
+    assert all(file.stat().st_nlink == 1 for file in path.rglob("*") if file.is_file())
+    assert list(damage(path)) == []
+
+
+@pytest.mark.parametrize("damaging", DAMAGES, ids=lambda each: each.__name__)
+def test_a_damaged_run_is_replaced_and_nothing_beside_it(tmp_path: Path, damaging: Any) -> None:
+    path, outside = recorded(tmp_path / "run.zarr"), tmp_path / OUTSIDE
+    outside.mkdir()
+    (outside / "thesis").write_text("years of work")
+    damaging(path, random.Random(0))
+    before = {file: file.read_bytes() for file in outside.rglob("*")}
+    if path.is_dir():
+        remove_run(path)
+        assert not path.exists()
+    assert before == {file: file.read_bytes() for file in outside.rglob("*")}
+
+
+@pytest.mark.parametrize("name", ["thesis.tex", "data/c/notes.txt"])
+def test_a_damaged_run_that_holds_other_files_is_left(tmp_path: Path, name: str) -> None:
+    path = recorded(tmp_path / "run.zarr")
+    (path / name).parent.mkdir(parents=True, exist_ok=True)
+    (path / name).write_text("years of work")
+    (path / "zarr.json").write_text("{")
+    with pytest.raises(tt.StoreError, match="is damaged"):
+        remove_run(path)
+    assert (path / name).exists()
+
+
+def test_a_store_of_zarr_that_is_no_run_is_left(tmp_path: Path) -> None:
+    SMALL["rnn"].to_dataset().to_zarr(tmp_path / "run.zarr", zarr_format=3, consolidated=False)
+    with pytest.raises(tt.StoreError, match="no run of throughtime"):
+        remove_run(tmp_path / "run.zarr")
+    assert (tmp_path / "run.zarr" / "zarr.json").exists()
 
 
 NAMES = [

@@ -117,6 +117,43 @@ def test_a_cut_tree_is_explained_where_a_measure_fails() -> None:
     with pytest.raises(tt.SchemaError, match="nothing along sample"):
         tt.diagnostics.lag_profile(leaf.isel(sample=slice(0, 0)))
     assert departures(leaf) == ""
+    for dim in ("sample", "time", "unit"):
+        with pytest.raises(tt.SchemaError, match=f"nothing along {dim}"):
+            tt.plots.lines(leaf.isel({dim: slice(0, 0)}))
+    with pytest.raises(tt.SchemaError, match=r"'valid' has to hold True and False; it holds float64"):
+        tt.plots.histogram(leaf.assign(valid=leaf["valid"] * 1.0))
+
+
+DATA = np.ones((2, 5, 3))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "told"),
+    [
+        (
+            lambda: tt.show_features_1D(DATA, axes=torch.ones(2).bfloat16()),
+            tt.FeatureError,
+            "matplotlib Axes",
+        ),
+        (
+            lambda: tt.show_features_1D(DATA, axes=xr.Dataset()),
+            tt.FeatureError,
+            "matplotlib Axes",
+        ),
+        (lambda: tt.show_features_1D(DATA, color=np.array(1.0)), tt.FeatureError, "is no colour"),
+        (lambda: tt.show_features_hist(DATA, bins=[None]), tt.FeatureError, "bins="),
+        (lambda: tt.testing.with_masks([]), tt.ArgumentError, "1 or more of them"),
+        (lambda: tt.testing.decaying([]), tt.ArgumentError, "1 or more of them"),
+        (
+            lambda: tt.diagnose(Reader(), X, Y, loss=nn.MSELoss(), optimizer=np.ones(0)),
+            tt.DiagnosticError,
+            "an optimizer of Keras or torch",
+        ),
+    ],
+)
+def test_values_that_nobody_would_pass_are_refused(call: object, error: type[Exception], told: str) -> None:
+    with pytest.raises(error, match=told):
+        call()
 
 
 def test_rules_take_numpy_and_tensors_and_name_what_they_refuse() -> None:

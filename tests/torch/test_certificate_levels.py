@@ -12,7 +12,7 @@ from torch import nn
 
 import throughtime as tt
 from throughtime import cells, diagnostics
-from throughtime.cells import adjoint, simple_rnn
+from throughtime.cells import adjoint, lstm, simple_rnn
 
 
 def chaotic(units: int = 64, steps: int = 600) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
@@ -91,8 +91,54 @@ def test_terms_that_cancel_are_no_error_of_the_inputs_gradient() -> None:
     gate_gradient = np.ones((1, 1, 2), np.float32)
     kernel = np.array([[1.0, -1.0 + 1e-6]], np.float32)
     ours, theirs = np.full((1, 1, 1), 1e-6, np.float32), np.full((1, 1, 1), 1.06e-6, np.float32)
-    terms = cells.input_terms(gate_gradient, kernel)
+    terms = cells.input_terms(cells.step_sizes(gate_gradient), kernel)
     assert terms == pytest.approx([2.0])
     assert cells.certificate_time(ours, theirs) > 0.05
     assert cells.certificate_time(ours, theirs, terms=terms) < cells.bar("float32")
     assert cells.certificate_time(ours * 1e4, theirs * 1.01e4, terms=terms) > cells.bar("float32")
+
+
+class Latch(nn.Module):
+    """One LSTM unit that keeps its first input: its gates stand 2e-9 below 1, where float32 has no number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(2, 1, batch_first=True)
+        with torch.no_grad():
+            for weight in self.rnn.parameters():
+                weight.zero_()
+            self.rnn.weight_ih_l0[0, 1] = 40.0  # input gate: open where the second input is 1
+            self.rnn.weight_ih_l0[2, 0] = 1.0
+            self.rnn.bias_ih_l0.copy_(torch.tensor([-20.0, 20.0, 0.0, 20.0]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.rnn(x)[0][:, -1]
+
+
+def latched() -> Any:
+    x = torch.randn(16, 30, 2, generator=torch.Generator().manual_seed(0))
+    x[:, :, 1] = torch.eye(30)[0]
+    return tt.capture(Latch(), x, 0.9 * torch.tanh(x[:, 0, :1]), loss=nn.MSELoss())["rnn"]
+
+
+def test_rounding_of_gates_at_their_end_is_no_error() -> None:
+    leaf = latched()
+    assert float(abs(leaf["recurrent_kernel_gradient"]).max()) < 1e-6 * float(
+        abs(leaf["kernel_gradient"]).max()
+    )
+    assert largest(leaf) <= cells.bar("float32")
+
+
+def test_one_percent_in_the_candidate_beside_gates_at_their_end_is_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    right = lstm.factors
+
+    def wrong(layer: Any, block: Any) -> Any:
+        factors = right(layer, block)
+        factors.columns[:, :, 2] *= 1.01
+        return factors
+
+    monkeypatch.setattr(lstm, "factors", wrong)
+    with pytest.warns(tt.ThroughTimeWarning, match="certificate of rnn"):
+        assert largest(latched()) > cells.limit("float32")

@@ -293,9 +293,27 @@ def test_a_loss_at_every_step_is_judged_by_the_lag_matrix(decay, reach):
     assert "lag matrix" in told(found)
 
 
+@pytest.mark.parametrize(("noise", "looked_at"), [(0.01, 4), (0.3, 16)])
+def test_more_of_the_steps_are_looked_at_where_use_is_unclear(monkeypatch, noise, looked_at):
+    model, x, seen = EveryStep(0.5).double(), positive(16), set()
+    with torch.no_grad():
+        y = model(x) + noise * torch.randn(16, STEPS, generator=generator(1)).double()
+    losses = tt.Probe.losses
+
+    def watched(self, *arguments, step=None, **options):
+        seen.add(step)
+        return losses(self, *arguments, step=step, **options)
+
+    monkeypatch.setattr(tt.Probe, "losses", watched)
+    found = tt.diagnose(model, x, y, loss=squares, dependency_length=3)
+    assert len(seen) == looked_at, found
+    assert next(iter(found.layers.values())).use.n == 16
+
+
 def test_a_loss_at_every_step_without_a_lag_matrix_has_no_reach():
     model, x = EveryStep(0.5).double(), positive(32)
-    found = tt.diagnose(model, x, torch.zeros(32, STEPS).double(), loss=nn.MSELoss(), dependency_length=12)
+    y, loss = torch.zeros(32, STEPS).double(), nn.functional.mse_loss
+    found = tt.diagnose(model, x, y, loss=loss, dependency_length=12)
     assert next(iter(found.layers.values())).reach.answer == "not measured"
     assert found.verdict == Verdict.CANNOT_SAY
 
@@ -314,6 +332,15 @@ def test_batches_of_a_dataset_count_together():
     assert found.samples == 48
     assert found.layers["rnn"].use.n == 48
     assert found.verdict == Verdict.USES
+
+
+def test_inputs_that_do_harm_are_found_beside_a_batch_without_partners():
+    x, y = to_remember(33)[0], 0.3 * torch.randn(33, 1, generator=generator(2))
+    dataset = [(x[:16], y[:16]), (x[16:17], y[16:17]), (x[17:], y[17:])]
+    found = tt.diagnose(latch(), iter_of(dataset), loss=nn.MSELoss(), dependency_length=LAG, batches=3)
+    assert found.layers["rnn"].use.answer == "no"
+    assert found.verdict == Verdict.UNUSED
+    assert told(found).count("if all samples get the same inputs") == 1
 
 
 class Batches:

@@ -191,7 +191,7 @@ class TestLosses:
         assert ours.shape == theirs.shape
         assert float(np.abs(ours[1]).max()) == 0.0
         with pytest.raises(tt.LossError, match='reduction="none"'):
-            tt.capture(Model(), X, Y, loss=MSE, sample_weight=weight)
+            tt.capture(Model(), X, Y, loss=nn.functional.mse_loss, sample_weight=weight)
         with pytest.raises(tt.LossError, match="the model reads 3 samples"):
             tt.capture(Model(), X, Y, loss=per_step, sample_weight=torch.ones(4))
 

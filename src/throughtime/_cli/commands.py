@@ -154,7 +154,9 @@ def plot(  # noqa: PLR0913, PLR0917 - options, one a line
     step: Step = None,
     quantity: Annotated[str | None, typer.Option(help="Variable to draw.")] = None,
     second: Second = None,
-    lists: Annotated[bool, typer.Option("--list", help="List the pictures that this run allows.")] = False,
+    lists: Annotated[
+        bool, typer.Option("--list", help="List the pictures that this run allows, one a line.")
+    ] = False,
 ) -> None:
     """Draw one picture of a run into a png, svg, pdf or html file."""
     if not lists and (picture is None or output is None):
@@ -162,7 +164,7 @@ def plot(  # noqa: PLR0913, PLR0917 - options, one a line
     with _told():
         tree = tt.open_run(run)
         if picture is None or output is None or lists:
-            console.print(", ".join(pictures.possible(tree)))
+            console.print("\n".join(pictures.possible(tree)))
             return
         drawn = pictures.drawn(tree, picture, layer=layer, step=step, quantity=quantity, second=second)
         tt.save(drawn, output)

@@ -85,7 +85,7 @@ def _is_one(color: Any) -> bool:
 
 
 def _is_sequence(color: Any) -> bool:
-    return not isinstance(color, str) and hasattr(color, "__iter__")
+    return not isinstance(color, str) and hasattr(color, "__iter__") and getattr(color, "shape", None) != ()
 
 
 def _rgba(color: Any) -> RGBA:

@@ -71,6 +71,8 @@ def get_rnn_gradients(
         With the indexed list of layers.
     LossError, NoGradientError, UnbuiltModelError, UnsupportedModelError, BatchError
         See `capture`.
+    ArgumentError
+        An argument is not as described above.
 
     Examples
     --------

@@ -120,13 +120,12 @@ def histograms(
 def _counted(name: str, values: Values, bins: Any, limits: tuple[float, float]) -> Bars:
     finite = values[np.isfinite(values)]
     try:
-        edges = np.histogram_bin_edges(finite, bins, range=limits)
+        counts, edges = np.histogram(finite, np.histogram_bin_edges(finite, bins, range=limits))
     except Exception as error:  # whatever NumPy makes of them
         raise FeatureError(
             f"bins={bins!r}: expected a number of bars from 1 on, edges that rise, or a rule such as 'auto' "
             f"({error})."
         ) from error
-    counts, edges = np.histogram(finite, edges)
     return Bars(name, counts.astype(np.float64), edges.astype(np.float64), values)
 
 

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
 from throughtime._argument_rules import shown
+from throughtime._data import leaves
 from throughtime._errors import FeatureError, warn
 from throughtime._features.panel_style import INK, Frame
 from throughtime._features.save_figure import checked_path, save_figure
@@ -158,11 +159,12 @@ def _fresh_axes(
 def _given_axes(frame: Frame, count: int, rows: int, columns: int) -> Canvas:
     if frame.target.figure is not None:
         raise FeatureError("Both axes= and figure= were passed. Pass the one to draw into.")
-    is_several = isinstance(frame.target.axes, list | tuple | np.ndarray)
-    given = np.atleast_2d(np.array(frame.target.axes if is_several else [frame.target.axes], dtype=object))
-    if given.size == 0 or not all(isinstance(one, Axes) for one in given.flat):
-        got = shown(frame.target.axes)
+    axes = frame.target.axes
+    each = leaves(axes.tolist() if isinstance(axes, np.ndarray) else axes)
+    if not each or not all(isinstance(one, Axes) for one in each):
+        got = shown(axes)
         raise FeatureError(f"axes= takes one matplotlib Axes or an array of them, got {got}.")
+    given = np.atleast_2d(axes if isinstance(axes, np.ndarray) else np.array(each, dtype=object))
     if 1 < given.size < count:
         raise FeatureError(
             f"{given.size} Axes were passed for {count} panels. Pass {count}, or one Axes to hold them all."

@@ -69,6 +69,17 @@ class Monitor(NotACallback):
         milliseconds. Warnings, `on_alarm` and `stop_on` come with the next record at the latest. A killed
         process loses up to two pending records; with False none whose `step` has returned.
 
+    Raises
+    ------
+    LayerNotFoundError
+        No layer of the model is named so.
+    LossError
+        Gradients are asked for, and there is no loss, there are no labels, or they do not fit.
+    MissingDependencyError
+        A library that is needed is not installed.
+    MonitorError
+        An argument is not as described above.
+
     Examples
     --------
     >>> import keras, numpy as np, tempfile

@@ -25,6 +25,11 @@ def every(steps: int) -> Schedule:
     -------
     callable (int) -> bool
 
+    Raises
+    ------
+    MonitorError
+        An argument is not as described above.
+
     Examples
     --------
     >>> from throughtime import every
@@ -46,6 +51,11 @@ def logarithmic(per_decade: int = 10) -> Schedule:
     Returns
     -------
     callable (int) -> bool
+
+    Raises
+    ------
+    MonitorError
+        An argument is not as described above.
 
     Examples
     --------

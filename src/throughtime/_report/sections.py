@@ -78,6 +78,10 @@ def report(
         There is no layer in it.
     PictureError
         The file cannot be written.
+    BatchError
+        There is no batch in the data, or the model refuses it.
+    DiagnosticError
+        An argument is not as described above.
 
     Examples
     --------

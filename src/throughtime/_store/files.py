@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,19 +75,29 @@ class Folder:
         for at, _, names in os.walk(self.path / folder):
             yield from (os.lstat(f"{at}/{name}").st_size for name in names)
 
-    def check_regular(self) -> None:
-        """Refuse links, fifos and devices anywhere: for a writer, which cuts files back.
+    def make_own(self) -> None:
+        """Make a folder safe for a writer, which writes into files and cuts them back.
+
+        Links, fifos and devices are refused; a file that has another name as well, as backups make them,
+        becomes a copy.
 
         Raises
         ------
         DamageError
         """
+        shared = []
         for at, folders, names in os.walk(self.path):
             for name in (*folders, *names):
-                mode = os.lstat(f"{at}/{name}").st_mode
-                if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                    inside = os.path.relpath(f"{at}/{name}", self.path)
+                file = f"{at}/{name}"
+                found = os.lstat(file)
+                if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+                    inside = os.path.relpath(file, self.path)
                     raise DamageError(f"{inside} is neither a regular file nor a folder")
+                if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
+                    shared.append(file)
+        for file in shared:
+            beside = shutil.copyfile(file, f"{file}.copy.tmp")
+            os.replace(beside, file)
 
 
 class Zip:

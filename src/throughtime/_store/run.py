@@ -28,7 +28,7 @@ from throughtime._store.layout import (
 )
 from throughtime._store.lock import Lock
 from throughtime._store.names import folder_of
-from throughtime._store.schema import COMMIT, STEP, SUMS, VERSION
+from throughtime._store.schema import COMMIT, STEP, SUMS, VERSION, VERSION_KEY
 from throughtime._store.stored_array import StoredArray
 from throughtime._store.sums import Sums
 from throughtime._store.thinning import finish_thinning, write_thinned
@@ -85,13 +85,13 @@ class Run:
         try:
             finish_thinning(self.path)
             existing = self._existing()
-            self._document = existing or empty_document({**(attributes or {}), "throughtime_run": VERSION})
+            self._document = existing or empty_document({**(attributes or {}), VERSION_KEY: VERSION})
             if existing is None:
                 self.path.mkdir(exist_ok=True)
                 self._inode = self.path.stat().st_ino
                 self._commit(0)
             else:
-                Folder(self.path).check_regular()  # before anything is cut back
+                Folder(self.path).make_own()  # before anything is cut back
                 self._roll_back()
         except BaseException as error:
             self._lock.release()

@@ -10,7 +10,7 @@ import numpy as np
 
 from throughtime._store.codecs import COMPRESSED, COMPRESSED_BEFORE, PLAIN, TEXT, is_text
 
-VERSION = 1  # of how runs are laid out
+VERSION, VERSION_KEY = 1, "throughtime_run"  # of how runs are laid out, an attribute of the root
 STEP, COMMIT = "step", "zarr.json"
 NAME = "throughtime_name"  # attribute of what lies in a folder of another name
 SUMS, DIGEST = "checksums", "checksum"  # attributes of the root

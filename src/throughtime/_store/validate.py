@@ -26,13 +26,14 @@ from throughtime._store.schema import (
     STEP,
     SUMS,
     VERSION,
+    VERSION_KEY,
     ArrayLayout,
     Rule,
     is_name,
     is_size,
 )
 
-_MOST_COMMIT = 2**25  # bytes
+MOST_COMMIT = 2**25  # bytes
 _MOST_CHUNK = 2**31  # bytes: more Blosc does not take
 _MOST_UNSEEN = 2**26  # bytes that an array may claim without a file that shows them
 _MOST_ABSENT = 64  # chunks of which no file is there: a writer leaves none out of the last steps
@@ -66,7 +67,7 @@ def validated(files: Files, path: Any) -> Committed:
         It names what is wrong, where, and whether steps can be read all the same.
     """
     try:
-        text = files.read(COMMIT, _MOST_COMMIT)
+        text = files.read(COMMIT, MOST_COMMIT)
     except DamageError as error:
         raise StoreError(f"{path} cannot be opened: {error}. No step is readable without it.") from None
     if text is None:
@@ -94,7 +95,7 @@ def _parsed(text: bytes) -> dict[str, Any]:
 
 def _check_version(document: Mapping[str, Any], path: Any) -> None:
     attributes = document.get("attributes")
-    version = attributes.get("throughtime_run") if isinstance(attributes, dict) else None
+    version = attributes.get(VERSION_KEY) if isinstance(attributes, dict) else None
     if version is None:
         raise StoreError(f"{path} is no run of throughtime, though it is Zarr. Give another path.")
     if not is_size(version):

@@ -119,7 +119,8 @@ def solved(direction: Direction, quantities: frozenset[str]) -> Need:
     elements += 0 if "hidden" in quantities else direction.hidden
     elements += 0 if "cell" in quantities else direction.cell
     elements += direction.hidden if goes_back and "hidden_gradient" not in quantities else 0
-    elements += direction.features if "certificate" in quantities else 0
+    if "certificate" in quantities:
+        elements += direction.features + (0 if "cell_gradient" in quantities else direction.cell)
     solving = Amount(direction.at_every_step(elements, solved=True), _OF_WEIGHTS * direction.weights)
     return Need(kept, left=handed_out(direction), solving=solving)
 

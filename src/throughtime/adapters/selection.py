@@ -62,12 +62,15 @@ class Selection:
         A class of objects that are layers and not predicates.
     hint : str
         Said where the model has no recurrent layer.
+    may_be_found : bool
+        Layers may turn out to be recurrent when the model runs: that none is known is no error yet.
     """
 
     entries: Sequence[Any]
     indexed: Sequence[Any]
     layer_class: type
     hint: str = ""
+    may_be_found: bool = False
 
     def select(self, wanted: Any) -> list[Any]:
         """Find the layers a caller means.
@@ -83,8 +86,8 @@ class Selection:
         """
         whole = [entry for entry in self.entries if not entry.is_part]
         if isinstance(wanted, str) and wanted == "recurrent":
-            none = f"The model has no recurrent layer{self.hint}"
-            return self._some([entry for entry in whole if entry.is_recurrent], none)
+            known = [entry for entry in whole if entry.is_recurrent]
+            return known if known or self.may_be_found else self.refuse()
         if isinstance(wanted, str) and wanted == "all":
             return [entry for entry in whole if not entry.is_container]
         if isinstance(wanted, (list, tuple, set)):
@@ -95,6 +98,15 @@ class Selection:
             fitting = [entry for entry in whole if self._holds(wanted, entry)]
             return self._some(fitting, "The predicate holds for no layer")
         return [self._one(wanted)]
+
+    def refuse(self) -> NoReturn:
+        """Raise that the model has no recurrent layer.
+
+        Raises
+        ------
+        LayerNotFoundError
+        """
+        self._raise_not_found(f"The model has no recurrent layer{self.hint}")
 
     def _holds(self, predicate: Callable[[Any], Any], entry: Any) -> bool:
         try:
@@ -163,6 +175,19 @@ class Selection:
 
     def _raise_not_found(self, reason: str, hint: str = "") -> NoReturn:
         raise LayerNotFoundError(f"{reason}.{hint}\n{self.listing()}")
+
+
+def is_open(wanted: Any) -> bool:
+    """Whether a choice of layers stands for more than those that it names.
+
+    Examples
+    --------
+    >>> is_open("recurrent"), is_open(["encoder", "all"]), is_open("encoder")
+    (True, True, False)
+    """
+    if isinstance(wanted, (list, tuple, set)):
+        return any(map(is_open, wanted))
+    return isinstance(wanted, str) and wanted in ("recurrent", "all")
 
 
 def _unique(entries: Iterable[Found]) -> list[Found]:

@@ -9,9 +9,10 @@ from throughtime._errors import MonitorError
 
 
 class NotACallback:
-    """A monitor in `callbacks=` itself: `fit` calls this first."""
+    """A monitor in `callbacks=` itself: the first things that `fit` and Lightning's Trainer ask it for."""
 
     async_safe = True  # else Keras asks for its hooks before
+    state_key, on_exception = "Monitor", None  # else Lightning replaces the error of `setup`
 
     def set_model(self, *_: Any) -> None:
         """Name the callback to pass.
@@ -27,6 +28,19 @@ class NotACallback:
         )
 
     set_params = set_model
+
+    def setup(self, *_: Any, **__: Any) -> None:
+        """Name the callback to pass.
+
+        Raises
+        ------
+        MonitorError
+            Always.
+        """
+        raise MonitorError(
+            "A Monitor is not a Lightning callback itself. Pass the one that it makes: "
+            "callbacks=[monitor.lightning()]."
+        )
 
 
 def keras_callback(monitor: Any, library: str) -> Any:

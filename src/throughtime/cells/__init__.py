@@ -6,7 +6,16 @@ Adapters hand in a `Layer` and a `Pass`; `solve` gives every state, gate and gra
 
 from .activations import ACTIVATIONS, Activation, activation
 from .adjoint import solve
-from .certificate import bar, certificate_time, certificate_weights, input_terms, limit, summed_terms
+from .certificate import (
+    bar,
+    certificate_time,
+    certificate_weights,
+    input_terms,
+    limit,
+    states_before,
+    step_sizes,
+    summed_terms,
+)
 from .contribution import step_contribution
 from .jacobians import step_jacobians
 from .lag import LagRows, lag_rows
@@ -33,8 +42,10 @@ __all__ = [
     "own_jacobians",
     "solve",
     "solve_own",
+    "states_before",
     "step_contribution",
     "step_jacobians",
+    "step_sizes",
     "summed_terms",
     "textbook",
 ]

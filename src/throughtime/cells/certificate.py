@@ -90,7 +90,7 @@ def certificate_weights(
     computed, autodiff : mapping of str to ndarray
         Gradients by name; the names that both have are compared.
     terms : mapping of str to float, optional
-        Σ_t‖dW_(t)‖ by name, see `summed_terms`: terms much larger than their sum leave rounding behind,
+        By name, see `summed_terms`: terms much larger than their sum leave rounding behind,
         which is no error.
     dtype : dtype or str, optional
         Precision of the layer; by default that of the autodiff gradients.
@@ -98,7 +98,7 @@ def certificate_weights(
     Returns
     -------
     float
-        max over weights of ‖Σ_t dW_(t) − dL/dW‖ / max(‖dL/dW‖, (eps/bar)·Σ_t‖dW_(t)‖); `nan` where
+        max over weights of ‖Σ_t dW_(t) − dL/dW‖ / max(‖dL/dW‖, (eps/bar)·terms); `nan` where
         every gradient is 0 on both sides. The floor lets the rounding of terms that cancel, as they do
         near an optimum, reach the bar and not more.
     """
@@ -115,44 +115,83 @@ def certificate_weights(
     return max(errors, default=np.nan)
 
 
-def summed_terms(contribution: Floats, gate_gradient: Floats, inputs: Floats) -> dict[str, float]:
+def step_sizes(gate_gradient: Floats, *state_gradients: Floats | None) -> Floats:
+    """Size of what rounding at each step starts from: of dz_t, or of the states' gradient if larger.
+
+    dz_t is a state's gradient times a slope such as σ(1 − σ). Near the ends of a gate's range the difference
+    cancels: its rounding is that of the state's gradient, however small dz_t is.
+
+    Parameters
+    ----------
+    gate_gradient : ndarray (sample, time, [gate,] unit)
+    *state_gradients : ndarray (sample, time, unit) or None
+
+    Returns
+    -------
+    ndarray (sample, time)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> step_sizes(np.zeros((1, 2, 1)), np.full((1, 2, 1), 3.0), None)
+    array([[3., 3.]])
+    """
+    sizes = [_sizes(gradient) for gradient in state_gradients if gradient is not None]
+    states: Floats = np.sqrt(sum(map(np.square, sizes), start=np.zeros(gate_gradient.shape[:2])))
+    return np.maximum(_sizes(gate_gradient), states)
+
+
+def summed_terms(
+    sizes: Floats, contribution: Floats, hidden_before: Floats, inputs: Floats
+) -> dict[str, float]:
     """Σ over samples and steps of the size of each term of a weight's gradient.
 
     Parameters
     ----------
+    sizes : ndarray (sample, time)
+        See `step_sizes`.
     contribution : ndarray (sample, time)
         ‖dU_(t)‖ = ‖h_{t-1}‖·‖dz_t‖.
-    gate_gradient : ndarray (sample, time, [gate,] unit)
-        dz_t.
+    hidden_before : ndarray (sample, time, [gate,] unit)
+        h_{t-1}.
     inputs : ndarray (sample, time, feature)
 
     Returns
     -------
     dict of str to float
-        By gradient; the terms of kernel and biases are ‖x_t‖·‖dz_t‖ and ‖dz_t‖.
+        By gradient.
 
     Examples
     --------
     >>> import numpy as np
-    >>> summed_terms(np.full((1, 2), 6.0), np.full((1, 2, 1), 12.0), np.ones((1, 2, 1)))["bias_gradient"]
+    >>> ones = np.ones((1, 2, 1))
+    >>> summed_terms(np.full((1, 2), 12.0), np.full((1, 2), 6.0), ones, ones)["recurrent_kernel_gradient"]
     24.0
     """
-    sizes, entering = _sizes(gate_gradient), _sizes(inputs)
     bias = float(sizes.sum())
     return {
-        "recurrent_kernel_gradient": float(np.sum(contribution, dtype=np.float64)),
-        "kernel_gradient": float((sizes * entering).sum()),
+        "recurrent_kernel_gradient": float(np.maximum(contribution, sizes * _sizes(hidden_before)).sum()),
+        "kernel_gradient": float((sizes * _sizes(inputs)).sum()),
         "bias_gradient": bias,
         "recurrent_bias_gradient": bias,
     }
 
 
-def input_terms(gate_gradient: Floats, kernel: Floats) -> Floats:
-    """Size at each step of the terms that dL/dx_t = dz_t·Wᵀ sums up: ‖dz_t‖·‖W‖.
+def states_before(hidden: Floats, *, runs_backward: bool) -> Floats:
+    """Move each state to the step that reads it; 0 at the first one."""
+    before = np.zeros_like(hidden)
+    made, read = (slice(1, None), slice(-1)) if runs_backward else (slice(-1), slice(1, None))
+    before[:, read] = hidden[:, made]
+    return before
+
+
+def input_terms(sizes: Floats, kernel: Floats) -> Floats:
+    """Size at each step of the terms that dL/dx_t = dz_t·Wᵀ sums up.
 
     Parameters
     ----------
-    gate_gradient : ndarray (sample, time, [gate,] unit)
+    sizes : ndarray (sample, time)
+        See `step_sizes`.
     kernel : ndarray (feature, [gate,] unit)
 
     Returns
@@ -162,10 +201,10 @@ def input_terms(gate_gradient: Floats, kernel: Floats) -> Floats:
     Examples
     --------
     >>> import numpy as np
-    >>> input_terms(np.full((1, 2, 4), 0.5), np.full((1, 4), 2.0))
+    >>> input_terms(np.ones((1, 2)), np.full((1, 4), 2.0))
     array([4., 4.])
     """
-    terms: Floats = np.sqrt(np.square(_sizes(gate_gradient)).sum(0)) * np.sqrt(np.square(kernel).sum())
+    terms: Floats = np.sqrt(np.square(sizes).sum(0)) * np.sqrt(np.square(kernel).sum())
     return terms
 
 
@@ -185,7 +224,7 @@ def certificate_time(
     ----------
     computed, autodiff : ndarray (sample, time, …)
     terms : ndarray (time), optional
-        ‖dz_t‖·‖W‖, see `input_terms`: where they cancel, their rounding stays behind, which is no error.
+        See `input_terms`: where they cancel, their rounding stays behind, which is no error.
     dtype : dtype or str, optional
         Precision of the layer; by default that of the autodiff gradient.
 

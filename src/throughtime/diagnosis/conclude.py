@@ -103,6 +103,8 @@ def _sentences(found: Found, path: str, asked: Asked, leaves: Mapping[str, xr.Da
             yield say("no_evidence" if is_asked else "no_evidence_open", lag=lag, sizes=sizes)
         case _:
             yield from _cannot_say(found, layer, sizes)
+    if layer.use.answer == NO and layer.use.reason and found.verdict is not Verdict.UNSTABLE:
+        yield layer.use.reason
     curve = found.use_curve
     if found.dependency_length is None and found.verdict in (Verdict.USES, Verdict.WEAK_SIGNAL):
         lags = ", ".join(str(each) for each in curve["lag"].values) if curve is not None else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,16 +22,16 @@ from throughtime.diagnostics.lags import valid_steps
 
 from . import measure
 from .diagnosis import Diagnosis
-from .findings import Asked
+from .findings import UNCLEAR, Asked
 from .judge import judge
 from .layers import joined, recurrent, ways
 from .progress import Passes
-from .swap import Reading, Swapped, passes, prefix_swap
+from .swap import Reading, Swapped, passes, prefix_swap, with_shared_inputs
 from .training import diagnose_captured, diagnose_record, diagnose_run
-from .use import pooled
+from .use import pays, pooled, use
 from .words import say
 
-_ANCHORS = 4
+_ANCHORS, _MORE_ANCHORS = 4, 16
 _LOSS_STEPS = 32
 _LITTLE = 0.01  # of the loss
 
@@ -86,8 +86,8 @@ def diagnose(
     Returns
     -------
     Diagnosis
-        Costs a capture and about 30 passes forward; of a loss with a value at every step the lag matrix and
-        four times as many. A bar shows where that takes long.
+        Costs a capture and about 40 passes forward; with a loss at every step the lag matrix and four to
+        eight times as many. A bar shows where that takes long.
 
     Raises
     ------
@@ -173,6 +173,8 @@ class _Run:
             leaves = recurrent(tree)
             if str(tree.attrs.get("loss_reduction", "")).startswith("couples"):
                 self._why_not = say("coupled")
+            if any("reset" in leaf and leaf["reset"].any() for leaf in leaves.values()):
+                self._why_not = say("resets")
             if any(leaf.attrs.get("output_reversed") for leaf in leaves.values()) and len(leaves) > 1:
                 self._why_not = say("reversed")
             if per_step(leaves, batch.y):
@@ -212,25 +214,48 @@ class _Run:
         readings = [self._reading({path: leaves[path] for path in paths}) for leaves in self._captures]
         longest = max(int(reading.valid.sum(axis=1).max()) for reading in readings) - 1
         lags = measure.lags_up_to(longest, self.dependency_length)
-        reading = readings[0]
         try:
-            with Passes(len(batches) * passes(lags, reading.anchors)) as bar:
-                parts = [
-                    prefix_swap(self._probe, batch, each, lags, seed=self.seed + place, advance=bar.advance)
-                    for place, (batch, each) in enumerate(zip(batches, readings, strict=True))
+            parts = self._exchanged(batches, readings, lags)
+            swapped = self._closer(batches, readings, pooled(parts))
+            if not swapped.reason and not pays(swapped, seed=self.seed):
+                shared = [
+                    with_shared_inputs(self._probe, batch, reading, seed=self.seed)
+                    for batch, reading, part in zip(batches, readings, parts, strict=True)
+                    if not part.reason
                 ]
+                swapped = replace(swapped, shared=np.concatenate(shared, axis=1))
         except LossError as error:
             return Swapped(reason=say("no_losses", reason=str(error).partition("\n")[0].rstrip(".")))
-        swapped = pooled(parts)
-        self._note(reading, swapped)
+        self._note(readings[0], swapped)
         return swapped
+
+    def _exchanged(
+        self, batches: Sequence[Batch], readings: Sequence[Reading], lags: Sequence[int]
+    ) -> list[Swapped]:
+        with Passes(len(batches) * passes(lags, readings[0].anchors)) as bar:
+            return [
+                prefix_swap(self._probe, batch, reading, lags, seed=self.seed + place, advance=bar.advance)
+                for place, (batch, reading) in enumerate(zip(batches, readings, strict=True))
+            ]
+
+    def _closer(self, batches: Sequence[Batch], readings: Sequence[Reading], swapped: Swapped) -> Swapped:
+        """Look at more of the steps that have a loss, where use at the lag asked about is unclear."""
+        lag = self.dependency_length or 0
+        is_asked = bool(readings[0].anchors) and lag in swapped.lags[1:]
+        if not is_asked or use(swapped, lag, seed=self.seed).answer != UNCLEAR:
+            return swapped
+        more = [replace(reading, anchors=self._anchors(reading, _MORE_ANCHORS)) for reading in readings]
+        found = pooled(self._exchanged(batches, more, [lag]))
+        changes = swapped.changes.copy()
+        changes[:, [0, swapped.lags.index(lag)]] = found.changes
+        return replace(swapped, changes=changes, before=found.before)
 
     def _note(self, reading: Reading, swapped: Swapped) -> None:
         told = []
         if len(reading.ways) > 1:
             told.append(say("either_direction"))
         if reading.anchors:
-            told.append(say("per_step", n=len(reading.anchors)))
+            told.append(say("per_step", n=len(reading.anchors), more=_MORE_ANCHORS))
         if swapped.without_partner:
             told.append(say("without_partner", n=swapped.without_partner))
         if swapped.before.size:
@@ -243,15 +268,20 @@ class _Run:
         first = next(iter(leaves.values()))
         read = ways(leaves)
         valid = np.asarray(valid_steps(first))
+        reading = Reading(valid, read)
         if not any("lag_matrix" in leaf for leaf in leaves.values()):
-            return Reading(valid, read)
-        steps = valid.shape[1]
+            return reading
+        return replace(reading, anchors=self._anchors(reading, _ANCHORS))
+
+    def _anchors(self, reading: Reading, count: int) -> tuple[int, ...]:
+        """Choose some steps whose losses are looked at, in the half that has most inputs before it."""
+        steps, read = reading.valid.shape[1], reading.ways
         start, end = (steps // 4, steps - 1 - steps // 4) if len(read) > 1 else (steps // 2, steps - 1)
         start = max(start, min(self.dependency_length or 0, end)) if len(read) == 1 else start
-        anchors = np.unique(np.linspace(start, end, _ANCHORS).round().astype(int))
+        anchors = np.unique(np.linspace(start, end, count).round().astype(int))
         if read == {"backward"}:
             anchors = steps - 1 - anchors
-        return Reading(valid, read, tuple(int(anchor) for anchor in anchors))
+        return tuple(int(anchor) for anchor in anchors)
 
 
 def per_step(leaves: Mapping[str, xr.Dataset], y: Any) -> bool:

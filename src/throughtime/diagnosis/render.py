@@ -11,7 +11,7 @@ import xarray as xr
 
 from throughtime._tables import Items, Paragraph, Part, Table
 
-from .findings import NOT_DEFINED, NOT_MEASURED, Answer, Evidence, Found, LayerDiagnosis
+from .findings import NO, NOT_DEFINED, NOT_MEASURED, Answer, Evidence, Found, LayerDiagnosis
 from .words import number, with_interval
 
 QUESTIONS = ("reach", "share", "use")
@@ -144,6 +144,6 @@ def _reasons(found: Found) -> list[str]:
     for path, layer in found.layers.items():
         for question in QUESTIONS:
             one: Answer = getattr(layer, question)
-            if one.reason:
+            if one.reason and one.answer != NO:  # that is in the verdict
                 told.setdefault((f"{question} {one.answer}", one.reason), []).append(path)
     return [f"{', '.join(paths)}, {answer}: {reason}" for (answer, reason), paths in sorted(told.items())]

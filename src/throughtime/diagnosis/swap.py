@@ -22,6 +22,7 @@ Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 Whole = npt.NDArray[np.intp]
 REPEATS = 4  # partners that each sample is given, one after another
+_SHARED = 8  # samples whose inputs all samples are given, one after another
 
 
 class Losing(Protocol):
@@ -62,6 +63,8 @@ class Swapped:
         as the one whose inputs are given. NaN where a sample has nothing that old, or no partner.
     before : ndarray (sample)
         Loss with its own inputs.
+    shared : ndarray (draw, sample)
+        Loss where all samples have the inputs of one of them. No draws where inputs pay.
     without_partner : int
     reason : str
         Why nothing was measured; then the arrays are empty.
@@ -70,6 +73,7 @@ class Swapped:
     lags: tuple[int, ...] = ()
     changes: Floats = field(default_factory=lambda: np.zeros((0, 0)))
     before: Floats = field(default_factory=lambda: np.zeros(0))
+    shared: Floats = field(default_factory=lambda: np.zeros((0, 0)))
     without_partner: int = 0
     reason: str = ""
 
@@ -128,7 +132,30 @@ def prefix_swap(
             usable = np.asarray(old.any(axis=1))
             if usable.any():
                 changes[-1][usable, place] = _parts(np.array(lost), np.array(partners), usable)
-    return Swapped(lags, _mean(changes), _mean(before), int(alone.sum()))
+    return Swapped(lags, _mean(changes), _mean(before), without_partner=int(alone.sum()))
+
+
+def with_shared_inputs(losing: Losing, batch: Batch, reading: Reading, *, seed: int) -> Floats:
+    """Evaluate what each sample loses with the inputs of one sample of its mask, the same for all of them.
+
+    A model cannot tell the samples apart then: its loss is that of a prediction that ignores the inputs.
+
+    Returns
+    -------
+    ndarray (draw, sample)
+    """
+    leaves, rng = Leaves(batch.x, reading.valid.shape), np.random.default_rng(seed)
+    _, group = np.unique(reading.valid, axis=0, return_inverse=True)
+    losses = []
+    for _ in range(_SHARED):
+        given = np.array(
+            [rng.choice(np.flatnonzero(group.ravel() == each)) for each in range(group.max() + 1)]
+        )
+        inputs = leaves.exchanged(given[group.ravel()], reading.valid)
+        losses.append(
+            _mean([_losses(losing, batch, inputs, anchor) for anchor in reading.anchors or (None,)])
+        )
+    return np.array(losses)
 
 
 def ages(reading: Reading, anchor: int | None) -> Whole:

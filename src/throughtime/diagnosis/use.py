@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import xarray as xr
 
@@ -11,31 +13,58 @@ from throughtime.diagnostics import rules
 
 from .findings import NO, NOT_MEASURED, UNCLEAR, YES, Answer
 from .swap import Swapped
-from .words import say
+from .words import number, say
 
 
 def use(swapped: Swapped, lag: int, *, seed: int) -> Answer:
     """Whether inputs a lag or more steps back are used.
 
     U is the rise of the mean loss when they come from another sample, over its rise when all inputs do. Where
-    even that rise is not surely 1 % of the loss, the mean size of the loss stands in its place: then the
-    model gains next to nothing from its inputs, as before training, and use at a lag can only be denied.
+    even that rise is not surely 1 % of the loss, the model gains next to nothing from its inputs, as before
+    training, and use at a lag can only be denied. It is where the rise at the lag is surely below 1 % of the
+    loss, and where the inputs do harm: the loss is surely higher than with the same inputs for all samples.
     """
     if swapped.reason:
         return Answer(NOT_MEASURED, threshold=USED, reason=swapped.reason)
     changes, full, before = _measured(swapped, lag)
     if not len(changes):
         return Answer(NOT_MEASURED, threshold=USED, reason=say("too_short", lag=lag))
-    low_full, _ = interval(mean, full, seed=seed)
-    scale = float(np.mean(np.abs(before)))
     if len(full) < 2:
         return Answer(NOT_MEASURED, threshold=USED, reason=say("single"))
-    if low_full > USED * scale:
+    if pays(swapped, seed=seed):
         value = float(ratio_of_means(changes, full))
         ends = interval(ratio_of_means, changes, full, seed=seed)
         answer = _answer(value, *ends)
         return Answer(answer, value, ends, len(changes), USED)
-    return _denied(changes, scale, seed=seed)
+    denied = _denied(changes, float(np.mean(np.abs(before))), seed=seed)
+    harm = _harm(swapped, seed=seed) if denied.answer == UNCLEAR else ""
+    return replace(denied, answer=NO, reason=harm) if harm else denied
+
+
+def pays(swapped: Swapped, *, seed: int) -> bool:
+    """Whether all inputs together surely lower the loss by 1 % of its size."""
+    full, before = swapped.changes[:, 0], swapped.before
+    usable = np.isfinite(full)
+    low, _ = interval(mean, full[usable], seed=seed)
+    return bool(low > USED * np.mean(np.abs(before[usable])))
+
+
+def _harm(swapped: Swapped, *, seed: int) -> str:
+    """Write that the model loses more with its own inputs than without any; empty where that is not sure.
+
+    The loss of a prediction that ignores the inputs, of the best of a few. They differ by a constant, so
+    that to choose the best by the same samples hardly favours it.
+    """
+    if not len(swapped.shared):
+        return ""
+    usable = np.isfinite(swapped.before) & np.isfinite(swapped.shared).all(axis=0)
+    if usable.sum() < 2:
+        return ""
+    own, draws = swapped.before[usable], swapped.shared[:, usable]
+    shared = draws[np.argmin(draws.mean(axis=1))]
+    low, _ = interval(mean, own - shared, seed=seed)
+    values = {"own": number(float(own.mean())), "shared": number(float(shared.mean()))}
+    return say("inputs_do_harm", **values) if low > 0 else ""
 
 
 def _answer(value: float, low: float, high: float) -> str:
@@ -105,5 +134,6 @@ def pooled(parts: list[Swapped]) -> Swapped:
         measured[0].lags,
         np.concatenate([part.changes for part in measured]),
         np.concatenate([part.before for part in measured]),
-        sum(part.without_partner for part in parts),
+        np.concatenate([part.shared for part in measured], axis=1),
+        without_partner=sum(part.without_partner for part in parts),
     )

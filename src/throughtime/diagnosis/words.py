@@ -25,14 +25,12 @@ SENTENCES: Mapping[str, str] = {
         "gradients look like; if it does not, nothing is wrong."
     ),
     "no_evidence_open": (
-        "{sizes} The model does not use inputs that old. Pass dependency_length= to say how far back the "
-        "task "
-        "needs information."
+        "{sizes} The model does not use inputs that old. Pass dependency_length= to say how far back the task"
+        " needs information."
     ),
     "no_evidence_unclear": (
         "Cannot decide: the model does not use inputs {lag} or more steps back, and more samples are needed "
-        "to "
-        "decide whether gradient arrives there. {sizes}"
+        "to decide whether gradient arrives there. {sizes}"
     ),
     "sizes": "At lag {lag} the gradient has {sizes}.",
     "size_vanishing": "{size} in {layer} (vanishing)",
@@ -42,50 +40,42 @@ SENTENCES: Mapping[str, str] = {
     # Unstable.
     "exploding_step": (
         "Unstable: gradients of {layer} grow {factor}-fold within {lag} steps, and the next step of "
-        "{optimizer} "
-        "changes its recurrent weights by {step} times their norm."
+        "{optimizer} changes its recurrent weights by {step} times their norm."
     ),
     "exploding_loss": (
         "Unstable: gradients of {layer} grow {factor}-fold within {lag} steps, and the loss is {times} times "
-        "that "
-        "of the first record."
+        "that of the first record."
     ),
     "norms": "The gradient's norm before clipping is {norms}.",
     "nonfinite": "Unstable: the first number that is not finite, in the {phase} pass, is {where}.",
     # Something the model does that its author hardly means.
     "first_step_only": (
         "The model reads {layer} only after its first step: {way} has read a single input there, and its "
-        "memory "
-        "plays no part."
+        "memory plays no part."
     ),
     # No verdict.
     "nonfinite_data": "Cannot decide: the data are not finite, {where}. Clean them first.",
     "loss_scaling": (
         "Cannot decide: {where}, in float16. Dynamic loss scaling skips such a step and lowers the scale, so "
-        "this "
-        "is no fault. Capture again, or in float32."
+        "this is no fault. Capture again, or in float32."
     ),
     "certificate": "Cannot decide: {reason}",
     "beyond_window": (
         "Cannot decide: the longest sequence has lags up to {longest}, and lag {lag} lies beyond it. Pass "
-        "longer "
-        "sequences."
+        "longer sequences."
     ),
     "all_masked": "Cannot decide: every step of every sample is masked. The mask may be inverted.",
     "no_signal": (
         "Cannot decide: no sample has a gradient at lag 0 of {layer}. Either the loss does not read its last "
-        "step, "
-        "or the loss is 0."
+        "step, or the loss is 0."
     ),
     "no_gradient": (
         "Cannot decide: {layer} has no gradients of its states: {reason}. Reach needs labels, and a cell "
-        "whose "
-        "states can be read."
+        "whose states can be read."
     ),
     "use_unclear": (
         "Cannot decide whether the model uses inputs {lag} or more steps back: U({lag}) is {use}, and its "
-        "interval "
-        "includes the threshold {threshold}. {n} samples are too few."
+        "interval includes the threshold {threshold}. {n} samples are too few."
     ),
     "use_not_measured": "Use at lag {lag} was not measured: {reason}.",
     "use_needs_model": (
@@ -102,9 +92,8 @@ SENTENCES: Mapping[str, str] = {
     "trend_risen": "Reach of {layer} at lag {lag} has risen since step {first}, from {before} to {after}.",
     "trend_fallen": "Reach of {layer} at lag {lag} has fallen since step {first}, from {before} to {after}.",
     "trend_same": (
-        "Reach of {layer} at lag {lag} has not changed since step {first} beyond its intervals: from "
-        "{before} to "
-        "{after}."
+        "Reach of {layer} at lag {lag} has not changed since step {first} beyond its intervals: from {before}"
+        " to {after}."
     ),
     "trend_values": (
         "Reach of {layer} at lag {lag} was {before} at step {first} and is {after}. These medians have no "
@@ -125,8 +114,7 @@ SENTENCES: Mapping[str, str] = {
     "without_partner": "{n} samples share their mask with no other and are left out of use.",
     "noise": (
         "The samples' gradients of {layer} have no common direction: κ = {kappa}, and noise alone gives "
-        "{floor}. "
-        "Its share describes noise."
+        "{floor}. Its share describes noise."
     ),
     "little_gain": (
         "All inputs together lower the loss by {share}. The model uses them for little, as before training."
@@ -134,15 +122,18 @@ SENTENCES: Mapping[str, str] = {
     "either_direction": (
         "The model reads in both directions: use is that of inputs at least so many steps from both ends."
     ),
-    "per_step": "Every step has a loss: reach comes from the lag matrix, use from {n} of the steps.",
+    "per_step": (
+        "Every step has a loss: reach comes from the lag matrix, use from {n} of the steps, and from {more} "
+        "at a lag asked about that {n} leave unclear."
+    ),
     "per_step_unmeasured": "every step has a loss, and the lag matrix could not be computed: {reason}",
     "from_last_step": (
-        "The model reads several steps of {layers}: reach and share are those of the error that enters at "
-        "the last step alone."
+        "The model reads several steps of {layers}: reach and share are those of the error that enters at the"
+        " last step alone."
     ),
     "rounded": (
-        "The certificate of {layer} is {error}, above {bar}: more rounding than usual, as in chaotic "
-        "networks and near saturated gates, and too little to change an answer here."
+        "The certificate of {layer} is {error}, above {bar}: more rounding than usual, as in chaotic networks"
+        " and near saturated gates, and too little to change an answer here."
     ),
     "stateful": "{layer} is stateful: no gradient crosses the edge of the window of {steps} steps.",
     "masked": "{share} of the steps are masked and do not count as time.",
@@ -155,6 +146,14 @@ SENTENCES: Mapping[str, str] = {
     "no_time_axis": "no input of the model has the {steps} steps of {layer} on its second axis",
     "no_losses": "the loss of single samples cannot be evaluated: {reason}",
     "reversed": "a layer returns its sequence reversed, so that lags of one layer are not those of the next",
+    "inputs_do_harm": (
+        "The model's loss is {own}, and {shared} if all samples get the same inputs: it gains nothing from "
+        "inputs of any age yet."
+    ),
+    "resets": (
+        "states are reset within the samples, so that older inputs are out of reach by design; make each "
+        "episode a sample of its own"
+    ),
     "loss_is_zero": "the loss is 0 with the inputs of any sample",
     "too_short": "no sample has inputs {lag} steps old",
     # Why reach or share was not measured.
@@ -191,8 +190,8 @@ SENTENCES: Mapping[str, str] = {
     ),
     # Remedies.
     "remedy_chrono": (
-        "start the {gate} gate's bias at ln U(1, {longest}), so that timescales up to the lag exist "
-        "(chrono initialisation)"
+        "start the {gate} gate's bias at ln U(1, {longest}), so that timescales up to the lag exist (chrono "
+        "initialisation)"
     ),
     "remedy_forget_bias": "start the forget gate's bias at 1",
     "remedy_orthogonal": "start the recurrent kernel orthogonal, or at the identity with relu",
@@ -201,8 +200,7 @@ SENTENCES: Mapping[str, str] = {
     "remedy_epsilon": "lower the optimizer's epsilon",
     "remedy_ends": (
         "read what each direction ends with. PyTorch: h_n, or torch.cat([out[:, -1, :H], out[:, 0, H:]], 1) "
-        "with H "
-        "units. Keras: return_sequences=False"
+        "with H units. Keras: return_sequences=False"
     ),
     "remedy_last_step": "read the layer's last step, out[:, -1] of a forward layer",
 }

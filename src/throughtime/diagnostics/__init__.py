@@ -4,6 +4,7 @@ One file a measure. They read the tree only, so they work on a capture, on a sto
 dim, lazily) and on the synthetic trees of `throughtime.testing` alike.
 """
 
+from throughtime.diagnostics.boundary_leak import Leak, boundary_leak
 from throughtime.diagnostics.censoring import horizon_text, ratio_text
 from throughtime.diagnostics.decay_rate import decay_rate
 from throughtime.diagnostics.effective_steps import effective_steps
@@ -23,7 +24,9 @@ from throughtime.diagnostics.vanishing_fraction import vanishing_fraction
 from throughtime.diagnostics.weight_norms import weight_norms
 
 __all__ = [
+    "Leak",
     "NonFinite",
+    "boundary_leak",
     "decay_rate",
     "effective_steps",
     "first_nonfinite",

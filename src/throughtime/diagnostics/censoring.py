@@ -24,6 +24,13 @@ def horizon_text(horizon: xr.DataArray | xr.Dataset) -> xr.DataArray:
     -------
     DataArray of str, dims as in `horizon`
 
+    Raises
+    ------
+    DiagnosticError
+        An argument is not as described above.
+    SchemaError
+        The layer lacks a variable that is needed, or is not laid out as in a capture.
+
     Examples
     --------
     >>> from throughtime import testing
@@ -66,6 +73,8 @@ def ratio_text(profile: xr.Dataset, lag: int) -> str:
     ------
     DiagnosticError
         The profile has directions or training steps, or was not made for this lag.
+    SchemaError
+        The layer lacks a variable that is needed, or is not laid out as in a capture.
 
     Examples
     --------

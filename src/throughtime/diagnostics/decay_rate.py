@@ -47,6 +47,13 @@ def decay_rate(
         median distance of ln R from the line; `exponential`: False where that exceeds 5 % of the line's fall
         and 0.05: then no rate describes the decay. Samples left out, by reason.
 
+    Raises
+    ------
+    DiagnosticError
+        The certificate of the layer is above its bar, or an argument is not as described above.
+    SchemaError
+        The layer lacks a variable that is needed, or is not laid out as in a capture.
+
     Examples
     --------
     >>> from throughtime import testing

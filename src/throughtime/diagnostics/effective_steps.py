@@ -12,7 +12,7 @@ from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
 from throughtime._schema import Layer, require
 from throughtime.diagnostics.checks import certified
-from throughtime.diagnostics.lags import Floats, by_lag, runs_backward, valid_steps
+from throughtime.diagnostics.lags import Floats, by_lag, runs_backward, steps_of_last_episode
 
 
 @takes(DiagnosticError)
@@ -32,6 +32,13 @@ def effective_steps(layer: Layer) -> xr.Dataset:
         `k50`, `k90`: the smallest lag such that lags 0 to k hold that share; `n_eff`: 1 if one step does
         it all, T if all weigh the same. NaN for a sample that contributes nothing, or is not finite.
 
+    Raises
+    ------
+    DiagnosticError
+        The certificate of the layer is above its bar, or an argument is not as described above.
+    SchemaError
+        The layer lacks a variable that is needed, or is not laid out as in a capture.
+
     Examples
     --------
     >>> from throughtime import testing
@@ -40,7 +47,9 @@ def effective_steps(layer: Layer) -> xr.Dataset:
     (0.0, 3.0, 3.0)
     """
     captured = certified(layer)
-    weights = by_lag(require(captured, "step_contribution"), valid_steps(captured), runs_backward(captured))
+    weights = by_lag(
+        require(captured, "step_contribution"), steps_of_last_episode(captured), runs_backward(captured)
+    )
     parts = xr.apply_ufunc(
         _concentration,
         weights,

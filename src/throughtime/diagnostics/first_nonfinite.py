@@ -73,6 +73,11 @@ def first_nonfinite(captured: Layer) -> NonFinite | None:
     -------
     NonFinite, or None where all is finite
 
+    Raises
+    ------
+    SchemaError
+        The layer lacks a variable that is needed, or is not laid out as in a capture.
+
     Examples
     --------
     >>> from throughtime import testing

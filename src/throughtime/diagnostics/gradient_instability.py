@@ -12,7 +12,13 @@ from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
 from throughtime._schema import Layer, require, states
 from throughtime.diagnostics.checks import certified, unchanged
-from throughtime.diagnostics.lags import Floats, by_lag, log_state_gradient, runs_backward, valid_steps
+from throughtime.diagnostics.lags import (
+    Floats,
+    by_lag,
+    log_state_gradient,
+    runs_backward,
+    steps_of_last_episode,
+)
 
 
 @takes(DiagnosticError)
@@ -37,6 +43,8 @@ def gradient_instability(layer: Layer) -> xr.DataArray:
     DiagnosticError
         `output_gradient` has a time axis and cannot be taken off: LSTM, two directions. Or it is a cell
         whose state is changed between its calls.
+    SchemaError
+        The layer lacks a variable that is needed, or is not laid out as in a capture.
 
     References
     ----------
@@ -50,7 +58,7 @@ def gradient_instability(layer: Layer) -> xr.DataArray:
     """
     captured = unchanged(certified(layer))
     gradient = log_state_gradient(captured)
-    valid, backward = valid_steps(captured), runs_backward(captured)
+    valid, backward = steps_of_last_episode(captured), runs_backward(captured)
     arriving = by_lag(gradient, valid, backward)
     carried = by_lag(log_state_gradient(_without_entering(captured)), valid, backward)
     total: xr.DataArray = xr.apply_ufunc(

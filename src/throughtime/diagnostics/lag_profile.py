@@ -42,6 +42,13 @@ def lag_profile(layer: Layer, *, lags: Iterable[int] | None = None, confidence: 
         `ratio`, `low`, `high`; `samples` measured there; `censored` beyond the longest sample;
         `no_steps`, `no_signal`, `non_finite`: samples left out because of that. See `ratio_text`.
 
+    Raises
+    ------
+    DiagnosticError
+        The certificate of the layer is above its bar, or an argument is not as described above.
+    SchemaError
+        The layer lacks a variable that is needed, or is not laid out as in a capture.
+
     References
     ----------
     Pascanu, Mikolov & Bengio (2013), On the difficulty of training recurrent neural networks, §2.

@@ -1,7 +1,7 @@
 """Time in processing order: the one place that turns steps of the input into lags.
 
-A lag counts valid steps back from the last one a layer processed, each direction for itself. The measures
-of this folder read `signals`, or order their own variable with `by_lag`.
+A lag counts valid steps back from the last one a layer processed, each direction for itself, never across a
+reset of its states. The measures of this folder read `signals`, or order their own variable with `by_lag`.
 """
 
 from __future__ import annotations
@@ -35,6 +35,18 @@ def valid_steps(layer: xr.Dataset) -> xr.DataArray:
         return layer["valid"].astype(bool)
     shape = (layer.sizes["sample"], layer.sizes["time"])
     return xr.DataArray(np.ones(shape, dtype=bool), dims=("sample", "time"))
+
+
+def steps_of_last_episode(layer: xr.Dataset) -> xr.DataArray:
+    """Which steps have a lag: valid ones, since the last reset of each sample's states.
+
+    Dims: (sample, time).
+    """
+    valid = valid_steps(layer)
+    if "reset" not in layer:
+        return valid
+    episode = layer["reset"].astype(int).cumsum("time")
+    return valid & (episode == episode.where(valid).max("time"))
 
 
 def runs_backward(layer: xr.Dataset) -> xr.DataArray:
@@ -171,7 +183,7 @@ def signals(layer: xr.Dataset) -> xr.Dataset:
 
 
 def _from_gradient(layer: xr.Dataset) -> xr.Dataset:
-    gradient, valid = log_state_gradient(layer), valid_steps(layer)
+    gradient, valid = log_state_gradient(layer), steps_of_last_episode(layer)
     log_signal = by_lag(gradient, valid, runs_backward(layer))
     length = valid.sum("time") + xr.zeros_like(log_signal.isel(lag=0, drop=True), dtype=int)
     return xr.Dataset({"log_signal": log_signal, "length": length})
@@ -189,6 +201,9 @@ def _per_loss_step(layer: xr.Dataset) -> xr.Dataset:
     time = xr.DataArray(np.arange(steps), dims="time")
     before = ((time <= read) & ~backward) | ((time >= read) & backward)
     within = before & valid & valid.isel(time=read)
+    if "reset" in layer:
+        episode = layer["reset"].astype(int).cumsum("time")
+        within = within & (episode == episode.isel(time=read))
     logs = log_norm(matrix.drop_vars("loss_time", errors="ignore").expand_dims("_one"), "_one")
     log_signal = by_lag(logs, within, backward)
     length = within.sum("time") + xr.zeros_like(log_signal.isel(lag=0, drop=True), dtype=int)

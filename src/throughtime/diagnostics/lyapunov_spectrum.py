@@ -46,6 +46,15 @@ def lyapunov_spectrum(layer: Layer, *, transient: int = 0) -> xr.DataArray:
     DataArray (sample, [direction,] exponent), per timestep
         −∞ for a direction that a step erases; NaN where no valid step is left. See `lyapunov_exponents`.
 
+    Raises
+    ------
+    CellError
+        The functions of a custom cell return what does not fit.
+    DiagnosticError
+        The certificate of the layer is above its bar, or an argument is not as described above.
+    SchemaError
+        The layer lacks a variable that is needed, or is not laid out as in a capture.
+
     References
     ----------
     Vogt et al. (2022), arXiv 2006.14123; Engelken, Wolf & Abbott (2023), arXiv 2006.02427.

@@ -42,6 +42,8 @@ def memory_horizon(layer: Layer, *, threshold: float = 0.01) -> xr.DataArray:
     ------
     SchemaError
         `layer` has no `hidden_gradient`.
+    DiagnosticError
+        The certificate of the layer is above its bar, or an argument is not as described above.
 
     References
     ----------
@@ -88,6 +90,13 @@ def memory_horizon_median(layer: Layer, *, threshold: float = 0.01) -> xr.Datase
         `median`, in timesteps: NaN where the sequences are too short to tell; then `censored` is True
         and `at_least` the longest horizon seen, otherwise `at_least` is the median. `samples` measured,
         `censored_samples` of them, and those left out, by reason.
+
+    Raises
+    ------
+    DiagnosticError
+        The certificate of the layer is above its bar, or an argument is not as described above.
+    SchemaError
+        The layer lacks a variable that is needed, or is not laid out as in a capture.
 
     References
     ----------

@@ -39,6 +39,13 @@ def recurrent_spectrum(layer: Layer) -> xr.Dataset:
         √(‖U‖_F² − Σ|λ|²) / ‖U‖_F, 0 for a normal matrix, NaN for a zero one; `eigenvalues` (mode), complex,
         largest first. All NaN for weights that are not finite.
 
+    Raises
+    ------
+    DiagnosticError
+        The certificate of the layer is above its bar, or an argument is not as described above.
+    SchemaError
+        The layer lacks a variable that is needed, or is not laid out as in a capture.
+
     References
     ----------
     Kerg et al. (2019), Non-normal recurrent neural network (nnRNN), arXiv 1905.12080.

@@ -29,6 +29,11 @@ def retention(decay: npt.ArrayLike, *, axis: int = -1) -> Floats:
     -------
     ndarray without `axis`
 
+    Raises
+    ------
+    DiagnosticError
+        An argument is not as described above.
+
     References
     ----------
     Zucchet & Orvieto (2024), arXiv 2405.21064.

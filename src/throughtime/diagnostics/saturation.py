@@ -42,6 +42,13 @@ def saturation(layer: Layer, *, low: float = GATE_LOW, high: float = GATE_HIGH) 
         `left`, `right`: over all valid steps of all samples. NaN for an activation without two ends (relu),
         and where no step is valid.
 
+    Raises
+    ------
+    DiagnosticError
+        The certificate of the layer is above its bar, or an argument is not as described above.
+    SchemaError
+        The layer lacks a variable that is needed, or is not laid out as in a capture.
+
     References
     ----------
     Karpathy, Johnson & Fei-Fei (2015), Visualizing and understanding recurrent networks, arXiv 1506.02078.

@@ -16,7 +16,7 @@ from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
 from throughtime._schema import Layer, require
 from throughtime.diagnostics.checks import certified_vectors
-from throughtime.diagnostics.lags import Floats, by_lag, runs_backward, valid_steps
+from throughtime.diagnostics.lags import Floats, by_lag, runs_backward, steps_of_last_episode
 
 
 @takes(DiagnosticError)
@@ -37,6 +37,13 @@ def temporal_coherence(layer: Layer) -> xr.Dataset:
         `noise_floor`: 1/√B of the B samples with a gradient, what κ is for directions at random.
         NaN where there is no gradient.
 
+    Raises
+    ------
+    DiagnosticError
+        An argument is not as described above.
+    SchemaError
+        The layer lacks a variable that is needed, or is not laid out as in a capture.
+
     Examples
     --------
     >>> from throughtime import testing
@@ -46,7 +53,7 @@ def temporal_coherence(layer: Layer) -> xr.Dataset:
     """
     captured = certified_vectors(layer)
     hidden = require(captured, "hidden")
-    valid, backward = valid_steps(captured), runs_backward(captured)
+    valid, backward = steps_of_last_episode(captured), runs_backward(captured)
     initial = captured.get("initial_hidden", xr.zeros_like(hidden.isel(time=0, drop=True)))
     back = require(captured, "gate_gradient")
     length = valid.sum("time") + xr.zeros_like(hidden.isel(time=0, unit=0, drop=True), dtype=int)

@@ -40,6 +40,8 @@ def timescale(layer: Layer) -> xr.DataArray:
     ------
     DiagnosticError
         The layer has neither gate.
+    SchemaError
+        The layer lacks a variable that is needed, or is not laid out as in a capture.
 
     References
     ----------

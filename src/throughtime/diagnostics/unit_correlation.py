@@ -39,6 +39,8 @@ def unit_correlation(layer: Layer, *, variable: str = "hidden") -> xr.DataArray:
     ------
     SchemaError
         The layer has no such variable.
+    DiagnosticError
+        The certificate of the layer is above its bar, or an argument is not as described above.
 
     Examples
     --------

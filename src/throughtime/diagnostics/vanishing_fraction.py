@@ -36,6 +36,13 @@ def vanishing_fraction(layer: Layer, *, threshold: float = 0.01) -> xr.Dataset:
         number of the dtype, or 0 right behind such; `zero`: exactly 0 and no underflow.
         `no_steps`, `no_signal`, `non_finite` count samples left out.
 
+    Raises
+    ------
+    DiagnosticError
+        The certificate of the layer is above its bar, or an argument is not as described above.
+    SchemaError
+        The layer lacks a variable that is needed, or is not laid out as in a capture.
+
     Examples
     --------
     >>> from throughtime import testing

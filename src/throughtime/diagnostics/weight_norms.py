@@ -32,6 +32,8 @@ def weight_norms(layer: Layer, *, gradients: bool = False) -> xr.Dataset:
     ------
     DiagnosticError
         The layer has no kernel.
+    SchemaError
+        The layer lacks a variable that is needed, or is not laid out as in a capture.
 
     Examples
     --------

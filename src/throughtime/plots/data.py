@@ -69,10 +69,12 @@ def read(captured: Captured, quantity: str | None = None) -> Source:
     Raises
     ------
     SchemaError
-        There is not exactly one layer, or it has no such variable; the call that captures it is named.
+        There is not exactly one layer, or it has no such variable; the call that captures it is named. Or the
+        variable is empty.
     """
     if isinstance(captured, xr.DataArray):
         name = str(captured.name or "value")
+        _refuse_empty(captured, name)
         valid = captured.coords.get("valid")
         return Source(captured, valid, name, _timed(symbol_of(name), captured))
     dataset = one_layer(captured)
@@ -81,11 +83,17 @@ def read(captured: Captured, quantity: str | None = None) -> Source:
         kept = read(captured, f"{wanted}_norm")  # of each sample: all that is left of vectors
         return replace(kept, symbol=norm_symbol(wanted, states(dataset)))
     values = _flat(required(dataset, wanted))
+    _refuse_empty(values, wanted)
     valid = dataset.get("valid")
     if valid is not None and "time" not in values.dims:
         valid = None
     symbol = _timed(symbol_of(wanted, states(dataset)), values)
     return Source(values, valid, wanted, symbol, where(captured))
+
+
+def _refuse_empty(values: xr.DataArray, name: str) -> None:
+    if empty := [str(dim) for dim, size in values.sizes.items() if size == 0]:
+        raise SchemaError(f"{name!r} is empty: it has nothing along {', '.join(empty)}.")
 
 
 def has(dataset: xr.Dataset, quantity: str) -> bool:

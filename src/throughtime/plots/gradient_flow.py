@@ -61,6 +61,8 @@ def gradient_flow(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> P
     ------
     SchemaError
         No layer has a gradient with a time axis.
+    PictureError
+        An argument is not as described above.
 
     Examples
     --------

@@ -42,6 +42,8 @@ def lag_matrix(captured: Layer, **look: Unpack[Look]) -> Picture:
     ------
     SchemaError
         There is no lag matrix, or there are several layers.
+    PictureError
+        An argument is not as described above.
 
     Examples
     --------

@@ -50,6 +50,8 @@ def lag_profile(captured: Layer, *, threshold: float = 0.01, **look: Unpack[Look
     ------
     SchemaError, DiagnosticError
         As `tt.diagnostics.lag_profile`.
+    PictureError
+        An argument is not as described above.
 
     Examples
     --------

@@ -53,6 +53,8 @@ def weights(captured: Layer, *, gradient: bool = False, bins: int = 60, **look: 
     ------
     SchemaError
         The layer has no such weights, or there are several layers.
+    PictureError
+        An argument is not as described above.
 
     Examples
     --------

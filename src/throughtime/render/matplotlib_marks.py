@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.collections import PatchCollection
 from matplotlib.colors import to_rgba_array
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Rectangle
 
 from throughtime._colors import WIDTH, Colors, lowest_code
 from throughtime._pool import pooled, pooled_flags
@@ -60,7 +60,9 @@ def draw_mark(ax: Any, mark: Mark, frame: int, theme: Theme) -> None:
         case Rectangles():
             _draw_boxes(ax, mark.boxes, mark.fill, mark.edge, hatched=mark.hatched, alpha=mark.alpha)
             if mark.label:
-                ax.add_patch(Patch(facecolor=mark.fill or "none", edgecolor=mark.edge, label=mark.label))
+                # Without a size: for the legend alone.
+                face, edge = mark.fill or "none", mark.edge
+                ax.add_patch(Rectangle((0, 0), 0, 0, facecolor=face, edgecolor=edge, label=mark.label))
         case Dots():
             _draw_dots(ax, mark, theme)
         case Text():

@@ -5,11 +5,11 @@ from __future__ import annotations
 from throughtime._errors import LayerNotFoundError
 from throughtime._record import UNREACHED, Array, LayerRecord, ModelRecord
 
-from . import axes, collect_fused, collect_stepwise, settings, weights
+from . import axes, collect_cell, collect_fused, collect_recurrence, settings
+from .call import Call
 from .find import to_snake_case
 from .finished import Pass
 from .structure import name_of, numpy
-from .tap import Call
 
 _NO_TENSOR = "the layer returns no tensor"
 _INTEGER = "its output is {dtype}, which has no gradient"
@@ -34,8 +34,10 @@ def records(
     for call in done.calls:
         if call.layers:
             layers += collect_fused.leaves(done, call)
+        elif call.recurrence is not None:
+            layers.append(collect_recurrence.leaf(done, call, call.recurrence))
         elif call.steps:
-            layers.append(collect_stepwise.leaf(done, call))
+            layers.append(collect_cell.leaf(done, call))
         else:
             layers.append(_plain(done, call))
     paths = [leaf.path for leaf in layers]
@@ -64,21 +66,13 @@ def _plain(done: Pass, call: Call) -> LayerRecord:
             arrays["output_gradient"] = axes.samples_first(gradient, done.time_major)
     if "input_gradient" in done.wanted:
         missing["input_gradient"] = _NOT_RECURRENT
-    for name, weight in weights.own(call.entry.layer).items():
-        if "weights" in done.wanted:
-            arrays[name] = numpy(weight, copy=True)
-        if "weight_gradients" in done.wanted:
-            gradient = done.gradients.of(weight)
-            if gradient is None:
-                missing[f"{name}_gradient"] = UNREACHED
-            else:
-                arrays[f"{name}_gradient"] = gradient
+    own, unreached = done.own_weights(call.entry.layer)
     return LayerRecord(
         path=call.path(),
         kind=to_snake_case(call.entry.class_name),
-        arrays=arrays,
+        arrays={**arrays, **own},
         flags=settings.of_layer(call, done.frozen),
-        missing=missing,
+        missing={**missing, **unreached},
         dims={} if call.output is None else axes.of_output(call.entry.layer, call.output.ndim),
     )
 

@@ -11,21 +11,24 @@ import torch
 from throughtime._record import UNREACHED, Array, DirectionRecord, LayerRecord, SolvedRecord
 
 from . import projected, settings, weights
+from .call import Call
 from .finished import STATES_ONLY, Pass
 from .fused import Direction
 from .layout import Packed
 from .structure import name_of, numpy
-from .tap import Call
 
 
 def leaves(done: Pass, call: Call) -> list[LayerRecord]:
     """One leaf, or one for each inner layer that was asked for."""
+    from . import collect_windows  # noqa: PLC0415 - which reads each window as this module does
+
     asked = [entry.inner for entry in done.found if entry.layer is call.entry.layer]
     chosen = [place for place in range(len(call.layers)) if None in asked or place in asked]
-    return [_Leaf(done, call, place).record() for place in chosen]
+    reader = collect_windows.Windows if call.windows else Leaf
+    return [reader(done, call, place).record() for place in chosen]
 
 
-class _Leaf:
+class Leaf:
     """Reads one inner layer of one call."""
 
     def __init__(self, done: Pass, call: Call, place: int) -> None:
@@ -110,6 +113,12 @@ class _Leaf:
             yield call.layers[self.place].directions[number].marked[place]
 
     def _inside(self, number: int, arrays: dict[str, Array]) -> DirectionRecord | SolvedRecord:
+        record = self._direction(number, arrays)
+        if self._is_projected:
+            return projected.solved(record, has_labels=self.done.has_labels)
+        return record
+
+    def _direction(self, number: int, arrays: dict[str, Array]) -> DirectionRecord:
         """Bring what one direction computed to input time."""
         direction = self.layer.directions[number]
         gradients, units = self.done.gradients, arrays["output"].shape[-1] // len(self.layer.directions)
@@ -117,8 +126,8 @@ class _Leaf:
         output_gradient = arrays.get("output_gradient")
         input_gradient = gradients.of(direction.input)
         packed = isinstance(self.layout, Packed)
-        record = DirectionRecord(
-            weights=weights.oriented(self.call.kind, [numpy(w, copy=True) for w in direction.weights]),
+        return DirectionRecord(
+            weights=self._read_weights(direction),
             weight_gradients=self._own_gradients(direction),
             inputs=arrays["input"],
             hidden=arrays["output"][..., own],
@@ -130,9 +139,9 @@ class _Leaf:
             initial=tuple(self.layout.in_order(numpy(state, copy=True)) for state in direction.initial),
             final_gradients=tuple(self._final(state) for state in direction.final),
         )
-        if self._is_projected:
-            return projected.solved(record, has_labels=self.done.has_labels)
-        return record
+
+    def _read_weights(self, direction: Direction) -> dict[str, Array]:
+        return weights.oriented(self.call.kind, [numpy(w, copy=True) for w in direction.weights])
 
     def _own_gradients(self, direction: Direction) -> dict[str, Array]:
         found = [self.done.gradients.of(mark) for mark in direction.marked]

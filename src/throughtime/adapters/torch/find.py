@@ -7,7 +7,7 @@ name in a path.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ from torch.nn.utils import parametrize
 from throughtime._errors import UnbuiltModelError, UnsupportedModelError
 from throughtime._record import escape
 from throughtime.adapters.selection import Selection
+
+from .calls import names_of
 
 _PARALLEL = (DistributedDataParallel, DataParallel)
 _PARTS = "parametrizations"  # torch's own child, whose result is the layer's weight
@@ -134,6 +136,35 @@ def _with_parts(entry: Found) -> Iterator[Found]:
         yield Found(f"{entry.path}/{place}", f"{entry.name}.{place}", entry.layer, inner=place)
 
 
+def candidates(model: Any, named: Sequence[Found], *, is_open: bool) -> list[Found]:
+    """List the modules that could be recurrences.
+
+    Parameters
+    ----------
+    model : nn.Module
+    named : sequence of Found
+        Those asked for.
+    is_open : bool
+        Not only they, but every module that has weights or buffers and holds none of torch's layers.
+    """
+    asked = {id(entry.layer) for entry in named}
+    return [
+        entry
+        for entry in walk(model)
+        if entry.layer is not model
+        and not entry.is_recurrent
+        and not isinstance(entry.layer, torch.jit.ScriptModule)
+        and (id(entry.layer) in asked or (is_open and _may_carry(entry.layer)))
+        and names_of(entry.layer.forward)
+    ]
+
+
+def _may_carry(module: Any) -> bool:
+    """Whether a module is more than a helper, as for a sum, and its gates are not torch's own to show."""
+    has_tensors = any(True for _ in (*module.parameters(), *module.buffers()))
+    return has_tensors and not any(map(is_recurrent, module.modules()))
+
+
 def children(module: Any) -> list[tuple[str, Any]]:
     """Name a module's children, unwrapped."""
     if isinstance(module, torch.jit.ScriptModule) or is_recurrent(module):
@@ -163,7 +194,8 @@ def selection(model: Any) -> Selection:
     indexed = [child for _, child in children(model)] or [model]
     scripted = any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
     hint = "; what a TorchScript module holds cannot be looked into" if scripted else ""
-    return Selection(walk(model), indexed, nn.Module, hint)
+    may_be_found = bool(candidates(model, (), is_open=True))
+    return Selection(walk(model), indexed, nn.Module, hint, may_be_found=may_be_found)
 
 
 def listing(model: Any) -> str:

@@ -12,13 +12,18 @@ from throughtime._record import UNREACHED, Array
 from throughtime.adapters.needs import INSIDE
 
 from . import weights
+from .call import Call
 from .find import Found
 from .marks import Gradients
 from .structure import numpy
-from .tap import Call
 
 STATES_ONLY = (
     "the loss depends on the layer's final states, not on its output: hidden_gradient has what reaches them"
+)
+
+TOGETHER = (
+    "a state is changed between calls, so that what other layers ask of it and what the next call does come "
+    "together: hidden_gradient has both"
 )
 
 
@@ -49,7 +54,7 @@ class Pass:
     @property
     def wants_inside(self) -> bool:
         """Whether anything inside recurrent layers was asked for."""
-        return bool(self.wanted & INSIDE)
+        return bool(self.wanted & (INSIDE | {"carried_gradient"}))
 
     def calls_of(self, call: Call) -> list[Call]:
         """List all calls of one layer."""
@@ -61,6 +66,21 @@ class Pass:
             return self.gradients.of(weight)
         # A parametrization computes the weight anew for each call.
         return self.gradients.total({id(mark): mark for mark in marks}.values())
+
+    def own_weights(self, module: Any) -> tuple[dict[str, Array], dict[str, str]]:
+        """Read all weights of any layer and their total gradients, as `weights` does."""
+        arrays: dict[str, Array] = {}
+        missing: dict[str, str] = {}
+        for name, weight in weights.own(module).items():
+            if "weights" in self.wanted:
+                arrays[name] = numpy(weight, copy=True)
+            if "weight_gradients" in self.wanted:
+                gradient = self.gradients.of(weight)
+                if gradient is None:
+                    missing[f"{name}_gradient"] = UNREACHED
+                else:
+                    arrays[f"{name}_gradient"] = gradient
+        return arrays, missing
 
     def weights(
         self,

@@ -14,10 +14,11 @@ import torch
 from torch.nn import functional
 
 from .layout import Dense, Layout, Packed
-from .marks import INPUT, OUTPUT, STATE, WEIGHT, Marks
+from .marks import INPUT, OUTPUT, STATE, WEIGHT
 from .structure import ordinary
 
 _VF = torch._VF
+Mark = Callable[[str, torch.Tensor], torch.Tensor]
 KINDS = {_VF.lstm: "lstm", _VF.gru: "gru", _VF.rnn_tanh: "simple_rnn", _VF.rnn_relu: "simple_rnn"}
 
 
@@ -98,7 +99,7 @@ def read(kernel: Callable[..., Any], arguments: tuple[Any, ...], order: torch.Te
     return Arguments(kernel, ordinary(data), layout, batch_first, states, *others)
 
 
-def run(asked: Arguments, marks: Marks) -> tuple[tuple[InnerLayer, ...], tuple[torch.Tensor, ...]]:
+def run(asked: Arguments, marks: Mark) -> tuple[tuple[InnerLayer, ...], tuple[torch.Tensor, ...]]:
     """Compute what the kernel would.
 
     Returns
@@ -123,7 +124,7 @@ def run(asked: Arguments, marks: Marks) -> tuple[tuple[InnerLayer, ...], tuple[t
     return tuple(layers), (output, *states)
 
 
-def _layer(asked: Arguments, place: int, value: torch.Tensor, marks: Marks) -> InnerLayer:
+def _layer(asked: Arguments, place: int, value: torch.Tensor, marks: Mark) -> InnerLayer:
     directions, outputs = [], []
     for number in range(asked.directions):
         direction, output = _direction(asked, place, number, value, marks)
@@ -134,7 +135,7 @@ def _layer(asked: Arguments, place: int, value: torch.Tensor, marks: Marks) -> I
 
 
 def _direction(
-    asked: Arguments, place: int, number: int, value: torch.Tensor, marks: Marks
+    asked: Arguments, place: int, number: int, value: torch.Tensor, marks: Mark
 ) -> tuple[Direction, torch.Tensor]:
     backward = number == 1
     entering = marks(INPUT, value)

@@ -6,6 +6,7 @@ A loss is any callable `(output, y)`; how it treats samples is found by trying, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -54,8 +55,9 @@ def total(loss: Any, output: Any, labels: Labels) -> torch.Tensor:
     ------
     LossError
     """
+    alone, is_sum = _unreduced(loss) if labels.sample_weight is not None else (loss, False)
     try:
-        value = loss(output, labels.y)
+        value = alone(output, labels.y)
     except ThroughTimeError:
         raise
     except Exception as error:
@@ -69,7 +71,19 @@ def total(loss: Any, output: Any, labels: Labels) -> torch.Tensor:
         raise LossError(f"The loss has to return a real floating-point tensor, it returned {what}.")
     if labels.sample_weight is not None:
         value = _weighted(value, labels.sample_weight)
-    return value if value.ndim == 0 else value.mean()
+    if value.ndim == 0:
+        return value
+    return value.sum() if is_sum else value.mean()
+
+
+def _unreduced(loss: Any) -> tuple[Any, bool]:
+    """Copy a loss module of torch so that it has a value per sample or step; and whether it is their sum."""
+    reduction = getattr(loss, "reduction", None)
+    if not isinstance(loss, torch.nn.Module) or reduction not in ("mean", "sum"):
+        return loss, False
+    alone = copy(loss)
+    alone.reduction = "none"
+    return alone, reduction == "sum"
 
 
 def _weighted(value: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

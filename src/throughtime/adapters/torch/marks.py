@@ -5,9 +5,11 @@ A mark shares memory with its tensor and is never handed to a user's code, which
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
+from torch.autograd.graph import GradientEdge
 
 from throughtime._record import Array
 from throughtime.adapters.needs import INSIDE_GRADIENTS
@@ -17,8 +19,8 @@ from .structure import numpy
 INPUT, OUTPUT, STATE, WEIGHT = "input", "output", "state", "weight"
 _NEEDED_FOR = {
     INPUT: frozenset({"input_gradient", "certificate"}),
-    OUTPUT: INSIDE_GRADIENTS | {"output_gradient"},
-    STATE: INSIDE_GRADIENTS | {"output_gradient"},
+    OUTPUT: INSIDE_GRADIENTS | {"output_gradient", "carried_gradient"},
+    STATE: INSIDE_GRADIENTS | {"output_gradient", "carried_gradient"},
     WEIGHT: frozenset({"certificate", "weight_gradients"}),
 }
 
@@ -55,20 +57,35 @@ class Marks:
         self._marks.append(mark)
         return mark
 
-    def differentiate(self, loss: torch.Tensor | None, parameters: Iterable[torch.Tensor]) -> Gradients:
-        """Differentiate with respect to every mark and to the parameters given, all at once."""
-        sources = [*self._marks, *parameters]
+    def differentiate(
+        self,
+        loss: torch.Tensor | None,
+        parameters: Iterable[torch.Tensor],
+        edges: Sequence[GradientEdge] = (),
+        *,
+        keep: bool = False,
+    ) -> Gradients:
+        """Differentiate with respect to every mark, parameters and edges of the graph, all at once.
+
+        `keep` leaves the graph for what is asked later: what crosses from one mark to another.
+        """
+        sources = [*self._marks, *parameters, *(edges if self._kinds else ())]
         if loss is None or not loss.requires_grad or not sources:
             return Gradients({}, 1.0)
         # float16 ends where many gradients lie: they are taken of a scaled loss, as training takes them.
-        scales = _SCALES if any(source.dtype == torch.float16 for source in sources) else _SCALES[-1:]
+        scales = _SCALES if any(map(_is_half, sources)) else _SCALES[-1:]
         for scale in scales:
             start, is_last = torch.full_like(loss, scale), scale == scales[-1]
-            found = torch.autograd.grad(loss, sources, start, retain_graph=not is_last, allow_unused=True)
+            kept = keep or not is_last
+            found = torch.autograd.grad(loss, sources, start, retain_graph=kept, allow_unused=True)
             if is_last or all(gradient is None or bool(gradient.isfinite().all()) for gradient in found):
                 break
         pairs = zip(sources, found, strict=True)
         return Gradients({id(one): (one, gradient) for one, gradient in pairs if gradient is not None}, scale)
+
+
+def _is_half(source: Any) -> bool:
+    return isinstance(source, torch.Tensor) and source.dtype == torch.float16
 
 
 class Gradients:
@@ -88,8 +105,23 @@ class Gradients:
         pair = self._found.get(id(tensor))
         if pair is None:
             return None
-        gradient = pair[1].float() if pair[1].dtype == torch.float16 else pair[1]
-        return numpy(gradient if self._scale == 1.0 else gradient / self._scale)
+        return numpy(self.unscaled(pair[1]))
+
+    def tensor(self, edge: Any) -> torch.Tensor | None:
+        """Return the gradient at an edge as it was found, of the scaled loss; None as in `of`."""
+        pair = self._found.get(id(edge))
+        return None if pair is None else pair[1]
+
+    def summed(self, edges: Iterable[Any]) -> torch.Tensor | None:
+        """Sum what `tensor` returns over several edges of one shape, each once."""
+        found = (self.tensor(edge) for edge in {id(edge): edge for edge in edges}.values())
+        known = [gradient for gradient in found if gradient is not None]
+        return sum(known[1:], known[0]) if known else None
+
+    def unscaled(self, gradient: torch.Tensor) -> torch.Tensor:
+        """Take the scale of the loss off, float16 as float32."""
+        gradient = gradient.float() if gradient.dtype == torch.float16 else gradient
+        return gradient if self._scale == 1.0 else gradient / self._scale
 
     def total(self, tensors: Iterable[torch.Tensor]) -> Array | None:
         """Sum the gradients of several tensors of one shape; None where none has one."""

@@ -53,6 +53,7 @@ FUSED = Held({"lstm": 13, "gru": 14, "simple_rnn": 6}, inputs=3, weights=3)
 STEPWISE = Held(
     {"lstm": 40, "gru": 38, "simple_rnn": 20}, inputs=3, weights=3, without_weights=0.5, each_step=37_000
 )
+_OFTEN = 16  # calls of a cell from which on only each of so many is counted: counting takes time as well
 _UNROLLED = 9  # sequences of states and gates, where a projection is repeated step by step
 
 
@@ -74,7 +75,7 @@ class Meter:
     def __init__(self, budget: Budget, quantities: frozenset[str]) -> None:
         self.budget = budget
         self._quantities = quantities
-        self._needs: list[Need] = []
+        self._sum = Need()
         self._cells: dict[int, int] = {}  # steps so far
         self._of_cells: dict[int, Need] = {}
 
@@ -103,13 +104,13 @@ class Meter:
         quantities = self._quantities if is_watched else frozenset()
         if isinstance(module, nn.RNNCellBase):
             steps = self._cells[id(module)] = self._cells.get(id(module), 0) + 1
+            if steps > _OFTEN and steps % _OFTEN:
+                return
             one = _of_cell(module, rows, steps, data.element_size())
             self._of_cells[id(module)] = _need([one], quantities, STEPWISE)
         else:
-            self._needs += [
-                _need(directions, quantities, FUSED)
-                for directions in _inner_layers(module, rows, _steps(module, given), data.element_size())
-            ]
+            for directions in _inner_layers(module, rows, _steps(module, given), data.element_size()):
+                self._sum += _need(directions, quantities, FUSED)
         self._check()
 
     def add_output(self, tensors: Sequence[torch.Tensor], *, is_watched: bool) -> None:
@@ -122,11 +123,22 @@ class Meter:
         each = Amount(sum(tensor.nbytes for tensor in tensors) / self.budget.part)
         names = _OF_OUTPUTS & self._quantities if is_watched else ()
         # Beside the tensor what it was made of, and their gradients.
-        self._needs.append(Need(dict.fromkeys(names, each), sum([each] * 4, NOTHING)))
+        self._sum += Need(dict.fromkeys(names, each), sum([each] * 4, NOTHING))
+        self._check()
+
+    def add_again(self, module: int, tensors: Sequence[torch.Tensor]) -> None:
+        """Add what one more call of a module returned: it and its copy, what it was made of, and gradients.
+
+        Raises
+        ------
+        ExceededError
+        """
+        each = Amount(6 * sum(tensor.nbytes for tensor in tensors) / self.budget.part)
+        self._of_cells[module] = self._of_cells.get(module, Need()) + Need(passing=each)
         self._check()
 
     def _check(self) -> None:
-        self.budget.check(sum([*self._needs, *self._of_cells.values()], Need()))
+        self.budget.check(sum(self._of_cells.values(), self._sum))
 
 
 def _steps(module: Any, given: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,8 +13,10 @@ from throughtime._budget import Budget, ExceededError
 from throughtime._errors import AmbiguousLayerError, BatchError, ThroughTimeError
 from throughtime._record import ModelRecord, Request
 from throughtime.adapters.alike import Alike
+from throughtime.adapters.selection import is_open
 
 from . import collect, find, parts, structure
+from .call import Call
 from .finished import Pass
 from .forward import autocast_off, called, labels_beside, place
 from .loss import Labels, check_loss, total, tried_factor
@@ -43,7 +46,10 @@ class Probe:
         self.model = find.checked(model)
         self.loss = loss
         self.request = request
-        self.found = find.selection(self.model).select(layers)
+        self._selection = find.selection(self.model)
+        self.found = self._selection.select(layers)
+        self._is_open = is_open(layers)
+        self._candidates = find.candidates(self.model, self.found, is_open=self._is_open)
         self._samples = parts.Samples(0)
         self._alike: Alike | None = None  # while a batch is captured in parts
 
@@ -92,28 +98,31 @@ class Probe:
     def _captured(self, x: Any, y: Any, sample_weight: Any, budget: Budget) -> ModelRecord:
         has_labels = y is not None
         wanted = self.request.quantities - (frozenset() if has_labels else self.request.gradients)
-        watched = [entry.layer for entry in self.found]
+        watched = [entry.layer for entry in (*self.found, *self._candidates)]
         frozen = [id(weight) for weight in self.model.parameters() if not weight.requires_grad]
         originals = _weights(watched)
         stand_ins = stand_in(self.model, self.loss, watched, training=self.request.training)
         inputs = structure.own(x, *place(self.model))
         marks = Marks(wanted)
-        recorder = Recorder(self.found, marks, inputs, Meter(budget, wanted))
+        recorder = Recorder(self.found, self._candidates, marks, inputs, Meter(budget, wanted))
         output = self._forward(recorder, inputs)
+        recurrences = recorder.recurrences()
         loss = reduced = None
         if has_labels:
             labels = labels_beside(self.model, y, sample_weight, output, recorder)
             loss = total(self.loss, output, labels)
         recorder.close()
-        weights = _weights(watched) if "weight_gradients" in wanted else []
-        gradients = marks.differentiate(loss, weights)
+        found = self._found(recurrences)
+        weights = _weights([entry.layer for entry in found]) if "weight_gradients" in wanted else []
+        edges = [edge for call in recorder.calls_of(found) for edge in call.edges()]
+        gradients = marks.differentiate(loss, weights, edges, keep=recorder.has_loops)
         if has_labels:
             reduced = self._reduced(output, labels, recorder)
             self._add_penalty(gradients, originals if weights else [], stand_ins, output, labels)
         done = Pass(
             model=self.model,
-            found=self.found,
-            calls=recorder.calls,
+            found=found,
+            calls=recorder.calls_of(found),
             gradients=gradients,
             wanted=wanted,
             stand_ins={id(weight) for weight in stand_ins.values()},
@@ -125,9 +134,26 @@ class Probe:
         record = collect.records(done, value, reduced, training=self.request.training)
         if budget.part == budget.samples or reduced is None:
             return record
+        return self._of_a_part(record, recorder, reduced, output, labels)
+
+    def _of_a_part(
+        self, record: ModelRecord, recorder: Recorder, reduced: tuple[float, str], output: Any, labels: Labels
+    ) -> ModelRecord:
+        """Note what a part of a batch counts for, and whether it adds up with the others."""
         samples = parts.Samples(recorder.sizes[0], recorder.time_major)
         why_whole = parts.of_loss(reduced[1]) or self._why_unlike(reduced[1], output, labels, samples)
         return replace(record, weight=float(samples.count), why_whole=why_whole)
+
+    def _found(self, recurrences: Sequence[Call]) -> list[find.Found]:
+        """Add the recurrences to the layers asked for; of what lies within them nothing."""
+        entries = list({call.entry.path: call.entry for call in recurrences}.values())
+        if not self.found and not entries:
+            self._selection.refuse()
+        paths = [f"{entry.path}/" for entry in entries] if self._is_open else []
+        outside = [one for one in self.found if not one.path.startswith(tuple(paths))]
+        for call in recurrences:
+            call.is_beside = any(one.path.startswith(f"{call.entry.path}/") for one in outside)
+        return [*outside, *(entry for entry in entries if entry not in outside)]
 
     def _add_penalty(
         self, gradients: Gradients, weights: Any, stand_ins: Any, output: Any, labels: Labels

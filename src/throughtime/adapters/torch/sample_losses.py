@@ -40,7 +40,7 @@ def losses(model: Any, x: Any, y: Any, sample_weight: Any, *, loss: Any, trainin
         stand_in(model, loss, [], training=training)
         device, dtype = place(model)
         inputs = structure.own(x, device, dtype)
-        recorder = Recorder([], Marks(_NOTHING), inputs, Meter(Budget(None, 1, 1), _NOTHING))
+        recorder = Recorder([], [], Marks(_NOTHING), inputs, Meter(Budget(None, 1, 1), _NOTHING))
         recorder.watch(model)
         output = called(model, inputs)
         labels = labels_beside(model, y, sample_weight, output, recorder)

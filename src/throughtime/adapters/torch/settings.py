@@ -11,8 +11,8 @@ from torch import nn
 from throughtime._record import Attribute
 
 from . import structure
+from .call import Call
 from .find import Found
-from .tap import Call
 
 _OTHER_TIME = (
     nn.Flatten,

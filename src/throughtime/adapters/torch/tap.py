@@ -9,61 +9,18 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from . import fused, layout, stepwise, structure
+from . import calls, fused, layout, recurrence, structure, windows
+from .call import Call
 from .find import Found, class_name, is_recurrent
 from .marks import OUTPUT, Marks
 from .meter import Meter
 from .unfit import why_unfit
-
-
-@dataclass
-class Call:
-    """One call of one watched layer, or of a cell: one sequence of its calls.
-
-    Attributes
-    ----------
-    number : int
-        The first call of a layer is 1.
-    kind : str
-        Of a recurrent layer; empty for all others.
-    layout : Layout or None
-        Of a fused recurrent layer.
-    layers : tuple of InnerLayer
-        Of a fused recurrent layer.
-    steps : list of Step
-        Of a cell.
-    output : tensor or None
-        Mark of what another layer returns; None where that is no tensor.
-    autocast : str
-        Precision that autocast computes in; empty where it is off.
-    """
-
-    entry: Found
-    number: int
-    kind: str = ""
-    layout: layout.Layout | None = None
-    layers: tuple[fused.InnerLayer, ...] = ()
-    steps: list[stepwise.Step] = field(default_factory=list)
-    output: torch.Tensor | None = None
-    activation: str = "tanh"
-    autocast: str = ""
-
-    def path(self, part: int | None = None) -> str:
-        """Name the leaf of this call, or of one inner layer of it."""
-        path = self.entry.path
-        if self.entry.is_part:
-            path = path.rpartition("/")[0]
-        # A container asked for itself has its content below its own path, so its leaf stands beside it.
-        if self.number > 1 or self.entry.is_container:
-            path = f"{path}@{self.number}"
-        return path if part is None else f"{path}/{part}"
 
 
 class Recorder:
@@ -72,6 +29,9 @@ class Recorder:
     Parameters
     ----------
     found : sequence of Found
+        Layers asked for.
+    candidates : sequence of Found
+        Modules that are recurrent if they are called again with what they returned.
     marks : Marks
     inputs : structure of tensors
         What the model is called with.
@@ -88,8 +48,13 @@ class Recorder:
         on its second axis; else empty.
     """
 
-    def __init__(self, found: Sequence[Found], marks: Marks, inputs: Any, meter: Meter) -> None:
+    def __init__(
+        self, found: Sequence[Found], candidates: Sequence[Found], marks: Marks, inputs: Any, meter: Meter
+    ) -> None:
         self.calls: list[Call] = []
+        self._candidates = {id(entry.layer): entry for entry in candidates}
+        self._watched: dict[str, calls.Calls] = {}
+        self._count_of_calls = 0
         self.meter = meter
         self._is_open = True
         self.time_major: tuple[int, ...] = ()
@@ -98,7 +63,7 @@ class Recorder:
         self.unfit = ""  # what the first recurrent layer that cannot be meant so was called with
         self._marks = marks
         self._entries = {id(entry.layer): entry for entry in found}
-        self._loops: dict[int, stepwise.Loop] = {}
+        self._windows: dict[int, windows.Windows] = {}
 
     def watch(self, model: Any) -> None:
         """Wrap the forward of every watched layer; whoever calls this puts the attributes back."""
@@ -109,15 +74,46 @@ class Recorder:
             elif entry is not None:
                 wrapped = self._plain(entry, forward)
             else:
+                wrapped = forward
+            if id(module) in self._candidates:
+                wrapped = self._again(self._candidates[id(module)].path, calls.names_of(forward), wrapped)
+            if wrapped is forward:
                 continue
             # Straight into the dictionary: a module's attributes pass through torch's own bookkeeping.
             vars(module)["forward"] = functools.wraps(forward)(wrapped)
+
+    def recurrences(self) -> list[Call]:
+        """Find the modules that were called again with what they returned; each takes its calls' place."""
+        of_layers = (node for call in self.calls for node in call.handed_out())
+        found = recurrence.found(self._watched, frozenset(of_layers))
+        entries = {entry.path: entry for entry in self._candidates.values()}
+        again = []
+        for path, each in found.items():
+            entry = entries[path]
+            self.calls = [one for one in self.calls if one.entry.layer is not entry.layer]
+            self._sizes = self._sizes or [(id(entry.layer), each[0].samples)]
+            again += [
+                Call(entry, number, kind="rnn", recurrence=one, order=one.steps[0].order)
+                for number, one in enumerate(each, 1)
+            ]
+        self.calls = sorted([*self.calls, *again], key=lambda call: call.order)
+        return again
+
+    def calls_of(self, found: Sequence[Found]) -> list[Call]:
+        """List the calls of some layers, in order."""
+        layers = {id(entry.layer) for entry in found}
+        return [call for call in self.calls if id(call.entry.layer) in layers]
+
+    @property
+    def has_loops(self) -> bool:
+        """Whether any layer was called again with what it returned."""
+        return any(call.recurrence or call.windows or len(call.steps) > 1 for call in self.calls)
 
     def close(self) -> None:
         """Record nothing more: what runs again later (checkpointing) has to run as it did, unseen."""
         self._is_open = False
         self._marks = self._marks.anew()
-        self._loops = {}
+        self._windows = {}
 
     @property
     def sizes(self) -> list[int]:
@@ -150,6 +146,21 @@ class Recorder:
             copy = call.output.clone()
         return structure.replaced(result, tensor, copy)
 
+    def _again(self, path: str, names: tuple[str, ...], forward: Any) -> Any:
+        def watched(*arguments: Any, **keywords: Any) -> Any:
+            if torch._C._functorch.peek_interpreter_stack() is not None:
+                return forward(*arguments, **keywords)
+            if not self._is_open:
+                return calls.Calls(names).run(forward, arguments, keywords, 0)
+            self._count_of_calls += 1
+            noted = self._watched.setdefault(path, calls.Calls(names))
+            result = noted.run(forward, arguments, keywords, self._count_of_calls)
+            if len(noted.steps) > 1:
+                self.meter.add_again(id(noted), noted.results)
+            return result
+
+        return watched
+
     def _recurrent(self, entry: Found | None, module: Any, forward: Any, name: str) -> Any:
         def watched(*arguments: Any, **keywords: Any) -> Any:
             given = next(iter([*arguments, *keywords.values()]), None)
@@ -177,28 +188,39 @@ class Recorder:
         """Run a layer's kernel in parts."""
         with _gradients_on():
             asked = fused.read(kernel, arguments, order)
-            layers, result = fused.run(asked, self._marks)
-        call = self._new_call(entry, kernel, asked.data)
-        call.layout, call.layers = asked.layout, layers
+            calls = self._windows.setdefault(id(entry.layer), windows.Windows())
+            layers, result, step, first = calls.run(asked, self._marks)
+        call = self._new_call(entry, kernel, asked.data, first)
+        call.layout, call.layers, call.step = asked.layout, layers, step
+        if first is None:
+            calls.begin(step, call)
         return result
 
-    def stepwise(self, entry: Found, kernel: Any, arguments: tuple[Any, ...]) -> Any:
+    def step(self, entry: Found, kernel: Any, arguments: tuple[Any, ...]) -> Any:
         """Run one step of a cell."""
-        loop = self._loops.setdefault(id(entry.layer), stepwise.Loop())
+        noted = self._windows.setdefault(id(entry.layer), windows.Windows())
         with _gradients_on():
-            result, is_new = loop.run(kernel, arguments, self._marks)
-        if is_new:
-            self._new_call(entry, kernel, arguments[0]).steps = loop.sequences[-1]
+            result, step, first = noted.step(kernel, arguments, self._marks)
+        if first is None:
+            first = self._new_call(entry, kernel, arguments[0])
+            noted.begin(step, first)
+        first.steps.append(step)
         return result
 
-    def _new_call(self, entry: Found, kernel: Any, data: torch.Tensor | None) -> Call:
-        call = Call(entry, 1 + sum(one.entry.layer is entry.layer for one in self.calls))
+    def _new_call(
+        self, entry: Found, kernel: Any, data: torch.Tensor | None, first: Call | None = None
+    ) -> Call:
+        self._count_of_calls += 1
+        number = 1 + sum(one.entry.layer is entry.layer for one in self.calls)
+        call = Call(entry, number, order=self._count_of_calls, is_beside=entry.is_container)
         if kernel is not None:
-            call.kind = {**fused.KINDS, **stepwise.KINDS}[kernel]
+            call.kind = {**fused.KINDS, **windows.CELLS}[kernel]
             call.activation = "relu" if kernel in (torch._VF.rnn_relu, torch._VF.rnn_relu_cell) else "tanh"
         if data is not None and torch.is_autocast_enabled(data.device.type):
             call.autocast = structure.name_of(torch.get_autocast_dtype(data.device.type))
-        if self._is_open:
+        if self._is_open and first is not None:
+            first.windows.append(call)
+        elif self._is_open:
             self.calls.append(call)
         return call
 
@@ -213,8 +235,8 @@ class _Kernels(TorchFunctionMode):  # type: ignore[misc]
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in fused.KINDS:
             return self._recorder.fused(self._entry, func, args, self._order)
-        if func in stepwise.KINDS:
-            return self._recorder.stepwise(self._entry, func, args)
+        if func in windows.CELLS:
+            return self._recorder.step(self._entry, func, args)
         return func(*args, **(kwargs or {}))
 
 

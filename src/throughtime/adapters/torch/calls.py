@@ -1,0 +1,196 @@
+"""Notes every call of a module: marks of what enters, and copies of what leaves in its place.
+
+The gradient at a mark is what this call hands back, that at a copy what others ask of the result, and that of
+the result itself is total.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from .structure import is_packed
+
+# What gives a tensor another shape and leaves its values and gradients alone.
+_RESHAPES = frozenset(
+    {"SqueezeBackward0", "SqueezeBackward1", "UnsqueezeBackward0", "ViewBackward0", "AliasBackward0"}
+)
+Key = tuple[str, ...]  # the name of an argument, and places within it
+
+
+@dataclass(eq=False)
+class Entering:
+    """A tensor among the arguments: as it was given, and the edge, or mark, of what the module reads."""
+
+    given: torch.Tensor
+    mark: Any
+    taken: torch.Tensor | None  # what an earlier call returned, where this was handed out for it
+
+    @property
+    def shape(self) -> torch.Size:
+        """Of the tensor."""
+        return self.given.shape
+
+
+@dataclass(eq=False)
+class Leaving:
+    """A tensor among the results: as the module made it, its edge, and that of the copy handed out."""
+
+    plain: torch.Tensor
+    edge: GradientEdge | None
+    copy: GradientEdge | None
+
+
+@dataclass(eq=False)
+class Step:
+    """One call: arguments by name and place, results by place; of a cell its weights and their marks."""
+
+    order: int
+    entering: dict[Key, Entering]
+    leaving: dict[int, Leaving]
+    weights: tuple[torch.Tensor, ...] = ()
+    marked: tuple[torch.Tensor, ...] = ()
+
+    @property
+    def first_node(self) -> int:
+        """Number of the first copy handed out, as the graph counts its nodes."""
+        nodes = [one.copy.node._sequence_nr() for one in self.leaving.values() if one.copy is not None]
+        return min(nodes, default=0)
+
+
+@dataclass
+class Calls:
+    """All calls of one module during a pass."""
+
+    names: tuple[str, ...]
+    steps: list[Step] = field(default_factory=list)
+    handed_out: dict[Any, tuple[int, int]] = field(default_factory=dict)  # node of a copy: call, place
+    plain: set[Any] = field(default_factory=set)  # nodes of what the module itself holds
+
+    def run(self, forward: Any, arguments: Any, keywords: Any, order: int) -> Any:
+        """Call the module on copies of what it is given, and hand out copies of what it returns."""
+        step, swaps = Step(order, {}, {}), _Swaps()
+
+        def entering(key: Key, given: torch.Tensor) -> torch.Tensor:
+            step.entering[key], copy = self._entering(given)
+            swaps.copies.append((given, copy))
+            return copy
+
+        names = (*self.names, *(f"argument_{place}" for place in range(len(self.names), len(arguments))))
+        try:
+            pairs = zip(names, arguments, strict=False)
+            arguments = [swaps.swapped(one, (name,), entering) for name, one in pairs]
+            keywords = {name: swaps.swapped(one, (name,), entering) for name, one in keywords.items()}
+            result = forward(*arguments, **keywords)
+        finally:
+            swaps.undo()
+        found: list[torch.Tensor] = []
+        places: dict[Key, int] = {}
+
+        def leaving(key: Key, made: torch.Tensor) -> torch.Tensor:
+            places[key] = len(found)
+            found.append(made)
+            return made
+
+        _Swaps().swapped(result, (), leaving)
+        copies = self.hand_out(step, found)
+        return _Swaps().swapped(result, (), lambda key, _: copies[places[key]])
+
+    def hand_out(self, step: Step, results: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Keep a call with its results, and give copies of them."""
+        self.steps.append(step)
+        same: dict[int, GradientEdge] = {}  # a module may return one tensor at two places
+        handed_out = []
+        for place, one in enumerate(results):
+            edge = same.setdefault(id(one), get_gradient_edge(one)) if one.requires_grad else None
+            handed_out.append(one.clone())
+            copy = get_gradient_edge(handed_out[-1]) if handed_out[-1].grad_fn is not None else None
+            step.leaving[place] = Leaving(one, edge, copy)
+            if copy is not None and edge is not None:
+                self.handed_out[copy.node] = len(self.steps) - 1, place
+                self.plain.add(edge.node)
+        return handed_out
+
+    @property
+    def first_node(self) -> int:
+        """See `Step.first_node`; what was made before it is of no interest."""
+        return next((step.first_node for step in self.steps if step.first_node), 0)
+
+    @property
+    def results(self) -> list[torch.Tensor]:
+        """What the latest call returned."""
+        return [one.plain for one in self.steps[-1].leaving.values()]
+
+    def _entering(self, given: torch.Tensor) -> tuple[Entering, torch.Tensor]:
+        # Taken from before its copy, which keeps what all others ask of it.
+        taken = self.taken(given)
+        source = given if taken is None else taken
+        if torch.is_grad_enabled() and not source.requires_grad:
+            source = source.detach().requires_grad_()
+        copy = source.clone()
+        mark = get_gradient_edge(copy) if copy.grad_fn is not None else None
+        return Entering(given, mark, taken), copy
+
+    def taken(self, given: torch.Tensor) -> torch.Tensor | None:
+        """Find what a call returned, where this was handed out for it, at most reshaped."""
+        node = given.grad_fn
+        while node is not None and node not in self.handed_out and node.name() in _RESHAPES:
+            node = node.next_functions[0][0]
+        if node not in self.handed_out:
+            return None
+        number, place = self.handed_out[node]
+        plain = self.steps[number].leaving[place].plain
+        return plain if plain.shape == given.shape else None
+
+
+class _Swaps:
+    """Puts other tensors in the place of those in a structure; lists and dicts stay the objects they are."""
+
+    def __init__(self) -> None:
+        self.copies: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._swapped: list[tuple[Any, Any, Any, Any]] = []
+
+    def swapped(self, value: Any, key: Key, swap: Callable[[Key, torch.Tensor], torch.Tensor]) -> Any:
+        """Swap every floating tensor, each with its key."""
+        if isinstance(value, torch.Tensor):
+            return swap(key, value) if value.is_floating_point() else value
+        if isinstance(value, tuple) and not is_packed(value):
+            each = [self.swapped(one, (*key, str(place)), swap) for place, one in enumerate(value)]
+            return type(value)(*each) if hasattr(value, "_fields") else tuple(each)
+        if isinstance(value, (list, dict)):
+            for place, old in list(value.items() if isinstance(value, dict) else enumerate(value)):
+                new = self.swapped(old, (*key, str(place)), swap)
+                if new is not old:
+                    value[place] = new
+                    self._swapped.append((value, place, old, new))
+        return value
+
+    def undo(self) -> None:
+        """Put back what the module has left, and write on a caller's tensor what it wrote on its copy."""
+        for container, place, old, new in reversed(self._swapped):
+            there = (
+                container.get(place) if isinstance(container, dict) else dict(enumerate(container)).get(place)
+            )
+            if there is new:
+                container[place] = old
+        for given, copy in self.copies:
+            if copy._version:
+                given.copy_(copy)
+
+
+def names_of(forward: Any) -> tuple[str, ...]:
+    """Name the arguments of a module that can take a state beside its input; none of any other."""
+    try:
+        parameters = inspect.signature(forward).parameters.values()
+    except (TypeError, ValueError):
+        return ()
+    found = [one.name for one in parameters if one.kind is not one.VAR_KEYWORD]
+    variable = any(one.kind is one.VAR_POSITIONAL for one in parameters)
+    if variable:
+        return (*found[:-1], *(f"{found[-1]}_{place}" for place in range(8)))
+    return tuple(found) if len(found) > 1 else ()

@@ -1,0 +1,65 @@
+"""Collects a sequence of calls of an nn.RNNCell, LSTMCell or GRUCell: a recurrence whose gates are known."""
+
+from __future__ import annotations
+
+from throughtime._record import Array, Attribute, DirectionRecord, LayerRecord
+
+from . import collect_recurrence, settings, weights
+from .call import Call
+from .finished import Pass
+from .recurrence import Recurrence, State, taken_by
+from .structure import name_of, numpy
+
+_TIME = "the order of the cell's calls"
+_NAMES = ("hidden", "cell")
+
+
+def leaf(done: Pass, call: Call) -> LayerRecord:
+    """Make the record of one sequence."""
+    states = [State(_NAMES[place], ("states", str(place)), place) for place in call.steps[0].leaving]
+    every = [step for one in done.calls_of(call) for step in one.steps]
+    return _Leaf(done, call, Recurrence(call.steps, tuple(states), taken=taken_by(every))).record()
+
+
+class _Leaf(collect_recurrence.Leaf):
+    """Reads each call as a pass of one step, from the state given to the state handed out."""
+
+    def _flags(self) -> dict[str, Attribute]:
+        dtype = self.call.autocast or name_of(self.steps[0].leaving[0].plain.dtype)
+        own: dict[str, Attribute] = {"time": _TIME, "states_changed": int(self._changes), "dtype": dtype}
+        return {**settings.of_recurrent(self.call, self.done.frozen), **own}
+
+    def _own(self) -> tuple[dict[str, Array], dict[str, str]]:
+        every = [step for call in self.done.calls_of(self.call) for step in call.steps]
+        given = self.steps[-1].weights
+        marks = [[step.marked[place] for step in every] for place in range(len(given))]
+        return self.done.weights(self.call.kind, given, marks)
+
+    def _inside(self) -> DirectionRecord:
+        hidden, *cell = map(self._total, self.states)
+        marks = [
+            {id(mark): mark for mark in each} for each in zip(*(s.marked for s in self.steps), strict=True)
+        ]
+        found = [self.done.gradients.total(each.values()) for each in marks]
+        given = ([step.entering[state.argument].given for step in self.steps] for state in self.states)
+        return DirectionRecord(
+            weights=weights.oriented(
+                self.call.kind, [numpy(weight, copy=True) for weight in self.steps[-1].weights]
+            ),
+            weight_gradients=weights.oriented(self.call.kind, found, "_gradient"),
+            inputs=self.outside["input"],
+            hidden=self.outside["output"],
+            output_gradient=hidden,
+            input_gradient=self.outside.get("input_gradient"),
+            valid=None,
+            zero_output=False,
+            runs_backward=False,
+            initial=tuple(map(self._series, given)),
+            final_gradients=(None, *cell),
+            windows=(1,) * len(self.steps),
+        )
+
+    def _total(self, state: State) -> Array | None:
+        """dL/d(state handed out) at each call: what others ask of it, and what later calls do."""
+        uses = [self._uses(step.leaving[state.place].plain, step) for step in self.steps]
+        return self._summed(uses, self.outside["output"])

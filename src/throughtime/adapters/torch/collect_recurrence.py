@@ -1,0 +1,275 @@
+"""Collects a recurrence that was found: a record whose time is the order of the module's calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from throughtime._record import UNREACHED, Array, Attribute, DirectionRecord, LayerRecord, SolvedRecord
+from throughtime.adapters.needs import INSIDE
+
+from . import settings, transitions
+from .call import Call
+from .calls import Entering, Key, Step
+from .find import class_name
+from .finished import STATES_ONLY, TOGETHER, Pass
+from .recurrence import Recurrence, State
+from .structure import name_of, numpy
+
+_CHECKED = 5  # calls whose gradients are transported anew, for the certificate
+_NO_GRADIENTS = "the loop runs without gradients: take torch.no_grad() off the calls of this module"
+_NO_INPUT = "the module takes nothing of one shape at every call beside its states"
+_NO_INITIAL = "the first call is given no state of this shape"
+_SHOWS = "a custom module shows its states, not what it computes on the way from one to the next"
+_AXES = ("unit", "row", "column", "depth")
+
+
+def leaf(done: Pass, call: Call, recurrence: Recurrence) -> LayerRecord:
+    """Make the record of one recurrence."""
+    return Leaf(done, call, recurrence).record()
+
+
+class Leaf:
+    """Reads one recurrence."""
+
+    def __init__(self, done: Pass, call: Call, recurrence: Recurrence) -> None:
+        self.done, self.call, self.recurrence = done, call, recurrence
+        self.steps, self.states = recurrence.steps, recurrence.states
+        self.dims: dict[str, tuple[str, ...]] = {}
+        self.missing: dict[str, str] = {}
+
+    def record(self) -> LayerRecord:
+        """Make the record."""
+        wanted = self.done.wanted
+        self.outside = self._outside()
+        arrays = {name: array for name, array in self.outside.items() if name in wanted}
+        if len(self.steps) > 1 and {"reset", "carried_gradient"} & wanted:
+            arrays |= self._transitions()
+        own, unreached = self._own()
+        inside = (self._inside(),) if self.done.wants_inside or "certificate" in wanted else ()
+        return LayerRecord(
+            path=self.call.path(),
+            kind=self.call.kind,
+            arrays={**arrays, **own},
+            flags=self._flags(),
+            missing={name: why for name, why in self.missing.items() if name in wanted} | unreached,
+            inside=inside,
+            states=tuple(state.name for state in self.states) if self.call.kind == "rnn" else (),
+            dims=self.dims,
+        )
+
+    def _own(self) -> tuple[dict[str, Array], dict[str, str]]:
+        return self.done.own_weights(self.call.entry.layer)
+
+    def _flags(self) -> dict[str, Attribute]:
+        first = self.steps[0].leaving[self.states[0].place].plain
+        flags: dict[str, Attribute] = {
+            **settings.of_layer(self.call, self.done.frozen),
+            "cell_class": class_name(self.call.entry.layer),
+            "time": "the order of the module's calls",
+            "carried": ", ".join(f"{state.name}: {'.'.join(state.argument)}" for state in self.states),
+            "states_changed": int(self._changes),
+            "dtype": name_of(first.dtype),
+        }
+        return {**flags, "ends": self.recurrence.reason} if self.recurrence.reason else flags
+
+    # What enters and leaves.
+
+    def _outside(self) -> dict[str, Array]:
+        arrays = {"valid": np.ones((self.recurrence.samples, len(self.steps)), bool)}
+        key = next(self._inputs(), None)
+        if key is None:
+            self.missing |= {"input": _NO_INPUT, "input_gradient": _NO_INPUT}
+        else:
+            arrays["input"] = self._series(step.entering[key].given for step in self.steps)
+            marks = [[step.entering[key].mark] for step in self.steps]
+            arrays |= self._gradient("input_gradient", marks, arrays["input"])
+        arrays["output"] = self._series(step.leaving[self._place].plain for step in self.steps)
+        arrays |= self._output_gradient(arrays["output"])
+        for name in ("input", "output"):
+            self._name_axes(name, "feature" if name == "input" else "output_unit", arrays.get(name))
+        return arrays
+
+    def _output_gradient(self, output: Array) -> dict[str, Array]:
+        """Find what others ask of the output; of a state that is changed it goes back beside the rest."""
+        together = {state.place for number, state in enumerate(self.states) if self._is_changed(number)}
+        asked = [
+            [
+                one.copy
+                for place, one in step.leaving.items()
+                if one.plain is step.leaving[self._place].plain and place not in together
+            ]
+            for step in self.steps
+        ]
+        if not all(asked):
+            self.missing["output_gradient"] = TOGETHER
+            return {}
+        found = self._gradient("output_gradient", asked, output)
+        if not found and any(map(self._reaches, self.steps)):
+            self.missing["output_gradient"] = STATES_ONLY
+        return found
+
+    def _reaches(self, step: Step) -> bool:
+        return any(self.done.gradients.tensor(one.edge) is not None for one in step.leaving.values())
+
+    @cached_property
+    def _place(self) -> int:
+        """Which of the results is the output: the first one that is a tensor."""
+        return min(place for place in self.steps[0].leaving if all(place in s.leaving for s in self.steps))
+
+    def _inputs(self) -> Iterator[Key]:
+        """Name the arguments that are no states, and of one shape at every call."""
+        carried = {state.argument for state in self.states}
+        for key, one in self.steps[0].entering.items():
+            shapes = {getattr(step.entering.get(key), "shape", None) for step in self.steps}
+            if key not in carried and shapes == {one.shape}:
+                yield key
+
+    def _gradient(self, name: str, edges: Iterable[Sequence[Any]], like: Array) -> dict[str, Array]:
+        found = self._summed(edges, like)
+        if found is None:
+            self.missing[name] = UNREACHED
+            return {}
+        return {name: found}
+
+    def _summed(self, edges: Iterable[Sequence[Any]], like: Array) -> Array | None:
+        """Sum the gradients over the edges of each call, 0 where there is none; None without any."""
+        sums = [self.done.gradients.summed(each) for each in edges]
+        known = [one for one in sums if one is not None]
+        if not known:
+            return None
+        zeros = torch.zeros_like(known[0])
+        found = self._series(zeros if one is None else self.done.gradients.unscaled(one) for one in sums)
+        return found.astype(np.result_type(like.dtype, np.float32), copy=False)
+
+    def _series(self, tensors: Iterable[torch.Tensor]) -> Array:
+        """Put the calls' tensors one after another: (sample, time, …)."""
+        return numpy(torch.stack([self.recurrence.by_sample(one.detach()) for one in tensors], 1))
+
+    def _name_axes(self, name: str, last: str, array: Array | None) -> None:
+        if array is not None and array.ndim > 3:
+            axes = ("sample", "time", last, *(f"{name}_{axis}" for axis in _AXES[1 : array.ndim - 2]))
+            self.dims |= {name: axes, f"{name}_gradient": axes}
+
+    # What is carried.
+
+    def _inside(self) -> DirectionRecord | SolvedRecord:
+        arrays: dict[str, Array] = {}
+        for state in self.states:
+            arrays[state.name] = self._series(step.leaving[state.place].plain for step in self.steps)
+            self._name_state(state, arrays)
+            if self.done.has_labels:
+                arrays |= self._of_state(state, arrays[state.name])
+        carried = ("hidden", "cell")[: len(self.states)]
+        self.missing |= dict.fromkeys(
+            (name for name in INSIDE - {"certificate"} if not any(one in name for one in carried)), _SHOWS
+        )
+        ours, theirs = self._transported() if self.done.has_labels else (None, None)
+        return SolvedRecord(
+            arrays=arrays if ours is None else {**arrays, "input_gradient": ours},
+            weight_gradients={},
+            input_gradient=theirs,
+            initial=tuple(map(self._initial, self.states)),
+        )
+
+    def _of_state(self, state: State, values: Array) -> dict[str, Array]:
+        name = f"{state.name}_gradient"
+        found = self._gradient(name, [[step.leaving[state.place].edge] for step in self.steps], values)
+        if not found and all(step.leaving[state.place].edge is None for step in self.steps):
+            self.missing[name] = _NO_GRADIENTS
+            return {}
+        found = found or {name: np.zeros_like(values)}
+        first = self._first(state)
+        if first is None:
+            self.missing[f"initial_{name}"] = _NO_INITIAL
+            return found
+        gradient = self.done.gradients.summed([first.mark])
+        back = torch.zeros_like(first.given) if gradient is None else self.done.gradients.unscaled(gradient)
+        return {**found, f"initial_{name}": numpy(self.recurrence.by_sample(back.detach()))}
+
+    def _first(self, state: State) -> Entering | None:
+        """Find the state before the first step; none where it is nothing yet, or a number for all."""
+        first = self.steps[0].entering.get(state.argument)
+        shape = self.steps[0].leaving[state.place].plain.shape
+        return first if first is not None and first.shape == shape else None
+
+    def _initial(self, state: State) -> Array | None:
+        first = self._first(state)
+        return None if first is None else numpy(self.recurrence.by_sample(first.given.detach()), copy=True)
+
+    def _name_state(self, state: State, arrays: dict[str, Array]) -> None:
+        """Give a state whose axes are not (unit), or not those of the first one, names for them."""
+        first, own = (arrays[name].shape[2:] for name in (self.states[0].name, state.name))
+        if len(own) == 1 and own == first:
+            return
+        prefix = "" if own == first else f"{state.name}_"
+        axes = tuple(f"{prefix}{axis}" for axis in _AXES[: len(own)])
+        for ending in ("", "_gradient"):
+            self.dims[f"{state.name}{ending}"] = ("sample", "time", *axes)
+            self.dims[f"initial_{state.name}{ending}"] = ("sample", *axes)
+
+    # What goes from call to call.
+
+    def _transitions(self) -> dict[str, Array]:
+        found = transitions.variables(
+            self._crossings, self.recurrence.by_sample, self.done.gradients.unscaled
+        )
+        return found if self.done.has_labels else {"reset": found["reset"]}
+
+    @cached_property
+    def _crossings(self) -> transitions.Transitions:
+        states = [(state.argument, state.place) for state in self.states]
+        return transitions.between(self.steps, states, self.done.gradients)
+
+    @property
+    def _changes(self) -> bool:
+        return any(map(self._is_changed, range(len(self.states))))
+
+    def _is_changed(self, number: int) -> bool:
+        return transitions.is_changed(self._crossings, number)
+
+    def _transported(self) -> tuple[Array | None, Array | None]:
+        """Take what others ask of some calls' results back through each, beside dL/d(what entered) as found.
+
+        They differ where gradient goes on from call to call by a way that is no state.
+        """
+        chosen = sorted({round(k) for k in np.linspace(0, len(self.steps) - 1, _CHECKED)})
+        pairs = [pair for pair in map(self._checked, chosen) if pair is not None]
+        if not pairs:
+            return None, None
+        longest = max(len(ours) for ours, _ in pairs)
+        both = np.zeros((2, 1, len(pairs), longest), pairs[0][0].dtype)
+        for step, pair in enumerate(pairs):
+            for side, values in enumerate(pair):
+                both[side, 0, step, : len(values)] = values
+        return both[0], both[1]
+
+    def _checked(self, number: int) -> tuple[Array, Array] | None:
+        gradients, step = self.done.gradients, self.steps[number]
+        results = {id(one.plain): one.plain for one in step.leaving.values()}.values()
+        asked = [(plain, gradients.summed(self._uses(plain, step))) for plain in results]
+        asked = [(plain, gradient) for plain, gradient in asked if gradient is not None]
+        marks = [one.mark for one in step.entering.values() if one.mark is not None]
+        if not asked or not marks:
+            return None
+        tensors, back = zip(*asked, strict=True)
+        found = torch.autograd.grad(tensors, marks, back, retain_graph=True, allow_unused=True)
+        pairs = [(one, gradients.tensor(mark)) for mark, one in zip(marks, found, strict=True)]
+        flat = [torch.cat(side) for side in zip(*map(_flat, pairs), strict=True)]
+        return numpy(gradients.unscaled(flat[0])), numpy(gradients.unscaled(flat[1]))
+
+    def _uses(self, plain: torch.Tensor, step: Step) -> list[Any]:
+        """Give the edges of all that a result was handed out as, and of the calls that took it as it is."""
+        uses = [one.copy for one in step.leaving.values() if one.plain is plain]
+        return [*uses, *self.recurrence.taken.get(id(plain), ())]
+
+
+def _flat(pair: tuple[torch.Tensor | None, torch.Tensor | None]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Flatten two gradients of one tensor, 0 where one does not exist; nothing where none does."""
+    like = next((one for one in pair if one is not None), torch.empty(0))
+    first, second = (torch.zeros_like(like) if one is None else one.flatten() for one in pair)
+    return first.flatten(), second.flatten()

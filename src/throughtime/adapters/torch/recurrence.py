@@ -1,0 +1,251 @@
+"""Finds recurrences of any kind: a recurrence is a module that is called again with what it returned.
+
+The autograd graph shows which results of a call, see `calls`, reach a later one through whatever stands
+between the two; those are the states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from heapq import heappop, heappush
+from typing import Any
+
+import torch
+from torch.autograd.graph import GradientEdge
+
+from .calls import Calls, Entering, Key, Step
+
+
+@dataclass(frozen=True)
+class State:
+    """What is carried: its name, the argument that takes it and the place of the result that hands it out."""
+
+    name: str
+    argument: Key
+    place: int
+
+
+@dataclass(eq=False)
+class Recurrence:
+    """Calls of one module, each with the states that the one before returned.
+
+    Attributes
+    ----------
+    reason : str
+        Why it ends although the module is called again; else empty.
+    taken : mapping of int to sequence of edges
+        By the id of a result: the marks of what took it as it was handed out.
+    """
+
+    steps: Sequence[Step]
+    states: tuple[State, ...]
+    reason: str = ""
+    taken: Mapping[int, Sequence[Any]] = field(default_factory=dict)
+
+    @property
+    def samples(self) -> int:
+        """Number of samples; 1 where the module knows no batch."""
+        return len(self.by_sample(self.steps[0].leaving[self.states[0].place].plain))
+
+    @cached_property
+    def _batch(self) -> int | None:
+        """Length of the axis of samples; None where there is none."""
+        carried = {state.argument for state in self.states}
+        entering = self.steps[-1].entering.items()
+        # An input has its samples first, a state may have its layers first.
+        ordered = sorted(entering, key=lambda pair: pair[0] in carried)
+        return next((int(one.shape[0]) for _, one in ordered if one.given.ndim > 1), None)
+
+    def by_sample(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Bring a state, an input or an output to (sample, …)."""
+        if tensor.ndim < 2:
+            return tensor.reshape(1, -1) if self._batch is None else tensor.reshape(-1, 1)
+        is_second = tensor.ndim > 2 and tensor.shape[0] != self._batch == tensor.shape[1]
+        return tensor.transpose(0, 1) if is_second else tensor
+
+    def edges(self) -> Iterator[GradientEdge]:
+        """Give every place whose gradient is of interest."""
+        for step in self.steps:
+            yield from (one.mark for one in step.entering.values() if one.mark is not None)
+            for leaving in step.leaving.values():
+                yield from (edge for edge in (leaving.edge, leaving.copy) if edge is not None)
+
+
+def found(watched: Mapping[str, Calls], ends: Collection[Any]) -> dict[str, list[Recurrence]]:
+    """Find the recurrences among watched modules.
+
+    Parameters
+    ----------
+    watched : mapping of str to Calls
+        By path.
+    ends : collection of nodes of the graph
+        What other recurrent layers hand out: what only comes from there is no state.
+
+    Returns
+    -------
+    dict of str to list of Recurrence
+        The outermost modules that are called again with what they returned.
+    """
+    several = {path: calls for path, calls in watched.items() if len(calls.steps) > 1}
+    own = {path: set(calls.handed_out) for path, calls in several.items()}
+    # A module that reads another one's state, as attention does, would be reached through that one.
+    every = set(ends).union(*own.values())
+    links = {path: _links(calls, every - own[path]) for path, calls in several.items()}
+    nearer = set(ends).union(*(own[path] for path, each in links.items() if each))
+    links = {path: _links(calls, nearer - own[path]) for path, calls in several.items()}
+    carrying = [path for path, each in links.items() if each]
+    outermost = [path for path in carrying if not any(path.startswith(f"{one}/") for one in carrying)]
+    recurrences = {path: _recurrences(several[path], links[path]) for path in outermost}
+    return {path: each for path, each in recurrences.items() if each}
+
+
+@dataclass(frozen=True)
+class Link:
+    """A result of an earlier call that reaches an argument of a later one, over so many nodes."""
+
+    source: int
+    argument: Key
+    place: int
+    distance: int
+
+
+_Links = Mapping[int, Sequence[Link]]
+
+
+def _links(calls: Calls, ends: Collection[Any]) -> _Links:
+    """Find where each call gets its arguments from."""
+    links, first = {}, calls.first_node
+    for number, step in enumerate(calls.steps[1:], 1):
+        if len(step.entering) > 1:  # a state comes beside an input, or another state
+            links[number] = links_of(calls, step, ends, number=number, oldest=first)
+    return {number: each for number, each in links.items() if each}
+
+
+def links_of(
+    calls: Calls,
+    step: Step,
+    ends: Collection[Any],
+    *,
+    number: int | None = None,
+    oldest: int | None = None,
+    by_values: bool = True,
+) -> list[Link]:
+    """Find where a call gets its arguments from: by the graph, else by the values of the call before."""
+    number = len(calls.steps) if number is None else number
+    oldest = calls.first_node if oldest is None else oldest
+    each = [
+        link for key, one in step.entering.items() for link in _reached(calls, key, one, ends, oldest=oldest)
+    ]
+    if each or not by_values:
+        return each
+    return list(_alike(step, number - 1, calls.steps[number - 1]))
+
+
+def _reached(calls: Calls, key: Key, one: Entering, ends: Collection[Any], *, oldest: int) -> Iterator[Link]:
+    """Walk the graph back to what the module handed out, latest first and no further than its latest call.
+
+    Nodes are numbered as they are made, so that nothing made before the first call is looked at.
+    """
+    waiting: list[tuple[int, int, Any, int]] = [(0, 0, one.given.grad_fn, 0)]
+    seen = {one.given.grad_fn}
+    while waiting:
+        *_, node, distance = heappop(waiting)
+        if node is None or node in ends or node in calls.plain or node._sequence_nr() < oldest:
+            continue
+        if node in calls.handed_out:
+            source, place = calls.handed_out[node]
+            oldest = max(oldest, calls.steps[source].first_node)
+            yield Link(source, key, place, distance)
+            continue
+        for before, _ in node.next_functions:
+            if before is not None and before not in seen:
+                seen.add(before)
+                heappush(waiting, (-before._sequence_nr(), len(seen), before, distance + 1))
+
+
+def _alike(step: Step, source: int, before: Step) -> Iterator[Link]:
+    """Find states that were cut from the graph: the values that went out come in again, or 0 for a sample."""
+    for key, one in step.entering.items():
+        for place, leaving in before.leaving.items():
+            if is_handed_on(one.given, leaving.plain):
+                yield Link(source, key, place, 0)
+
+
+def is_handed_on(given: torch.Tensor, plain: torch.Tensor) -> bool:
+    """Whether a tensor has the rows of another one, as they are or as 0.
+
+    Examples
+    --------
+    >>> is_handed_on(torch.tensor([[0.0, 0.0], [3.0, 4.0]]), torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    True
+    """
+    if given.shape != plain.shape or given.ndim == 0:
+        return False
+    given, plain = given.detach(), plain.detach()
+    same, zero = (given == plain).all(-1), (given == 0).all(-1)
+    return bool((same | zero).all() and (same & ~zero).any())
+
+
+def _recurrences(calls: Calls, links: _Links) -> list[Recurrence]:
+    """Follow each call from the one whose states it gets."""
+    states = _states(calls, links)
+    last: dict[int, list[int]] = {}  # sequences of calls by their latest one
+    ended: list[tuple[list[int], str]] = []
+    for number in range(len(calls.steps)):
+        source = max((one.source for one in links.get(number, ())), default=-1)
+        sequence = last.pop(source, [])
+        reason = _why_it_ends(calls.steps[source], calls.steps[number], states) if sequence else ""
+        if reason:
+            ended.append((sequence, reason))
+            sequence = []
+        last[number] = [*sequence, number]
+    every = sorted([*ended, *((one, "") for one in last.values())])
+    taken = taken_by(calls.steps)
+    return [
+        Recurrence([calls.steps[k] for k in numbers], states, reason, taken)
+        for numbers, reason in every
+        if len(numbers) > 1 and states
+    ]
+
+
+def taken_by(steps: Iterable[Step]) -> dict[int, list[Any]]:
+    """List the marks of what took a result as it was handed out, by the id of the result."""
+    taken: dict[int, list[Any]] = {}
+    for one in (one for step in steps for one in step.entering.values()):
+        if one.mark is not None and one.taken is not None:
+            taken.setdefault(id(one.taken), []).append(one.mark)
+    return taken
+
+
+def _why_it_ends(before: Step, after: Step, states: Sequence[State]) -> str:
+    for state in states:
+        old, new = before.leaving.get(state.place), after.entering.get(state.argument)
+        if old is None or new is None:
+            return f"the next call is given no {state.name}"
+        if old.plain.shape != new.given.shape:
+            shapes = f"{tuple(old.plain.shape)} to {tuple(new.given.shape)}"
+            return f"{state.name} changes its shape before the next call, from {shapes}"
+    return ""
+
+
+def _states(calls: Calls, links: _Links) -> tuple[State, ...]:
+    """Pair arguments with results of their shape: the nearest pairs, each argument and result once."""
+    distances: dict[tuple[Key, int], list[int]] = {}
+    for number, each in links.items():
+        for link in each:
+            given = calls.steps[number].entering[link.argument].given
+            if given.shape == calls.steps[link.source].leaving[link.place].plain.shape:
+                distances.setdefault((link.argument, link.place), []).append(link.distance)
+    pairs: dict[Key, int] = {}
+    for key, place in sorted(distances, key=lambda pair: sum(distances[pair]) / len(distances[pair])):
+        if key not in pairs and place not in pairs.values():
+            pairs[key] = place
+    # What a module takes first is its input, also where it is fed back.
+    keys = sorted(pairs, key=lambda key: (key[0] == calls.names[0], pairs[key]))
+    return tuple(State(_name(number), key, pairs[key]) for number, key in enumerate(keys))
+
+
+def _name(number: int) -> str:
+    return ("hidden", "cell")[number] if number < 2 else f"state_{number}"

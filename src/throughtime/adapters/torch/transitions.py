@@ -1,0 +1,131 @@
+"""What happens to states between two calls of a recurrence: which samples are reset, what goes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+
+from throughtime._record import Array
+
+from .calls import Key, Step
+from .marks import Gradients
+from .structure import numpy
+
+Rows = Callable[[torch.Tensor], torch.Tensor]  # brings a state to (sample, …)
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """One state on its way from a call to the next.
+
+    Attributes
+    ----------
+    plain, handed_out
+        The state that the first call made, and the edge, or tensor, of what was handed out.
+    given, gradient
+        The state that the second call took, and dL/dgiven through that call; None where there is none.
+    is_unchanged : bool
+        It is the very tensor that was handed out.
+    """
+
+    plain: torch.Tensor
+    handed_out: Any
+    given: torch.Tensor
+    gradient: torch.Tensor | None
+    is_unchanged: bool
+
+
+Transitions = Sequence[Sequence[Crossing]]
+
+
+def between(steps: Sequence[Step], states: Iterable[tuple[Key, int]], gradients: Gradients) -> Transitions:
+    """List the crossings of all states, each an argument and a place among the results, between all calls."""
+    return [[_crossing(*pair, *state, gradients) for state in states] for pair in pairwise(steps)]
+
+
+def _crossing(before: Step, after: Step, argument: Key, place: int, gradients: Gradients) -> Crossing:
+    left, entered = before.leaving[place], after.entering[argument]
+    is_unchanged = entered.taken is left.plain
+    return Crossing(left.plain, left.copy, entered.given, gradients.tensor(entered.mark), is_unchanged)
+
+
+def variables(
+    transitions: Transitions, rows: Rows, unscaled: Callable[[torch.Tensor], torch.Tensor]
+) -> dict[str, Array]:
+    """Make `reset`, `carried_gradient` (sample, time) and `carried_by_state` (sample, time, state).
+
+    Parameters
+    ----------
+    transitions : sequence of sequences of Crossing
+        Between each call and the next, the crossing of every state.
+    rows, unscaled : callable
+    """
+    resets = [_resets(crossings, rows) for crossings in transitions]
+    norms = [_norms(crossings, rows, unscaled) for crossings in transitions]
+    carried = numpy(torch.stack([*norms, torch.zeros_like(norms[0])], 1))
+    return {
+        "reset": numpy(torch.stack([torch.zeros_like(resets[0]), *resets], 1)),
+        "carried_gradient": np.sqrt(np.square(carried).sum(-1)),
+        "carried_by_state": carried,
+    }
+
+
+def _norms(crossings: Sequence[Crossing], rows: Rows, unscaled: Rows) -> torch.Tensor:
+    """Norm of what goes back to each state that was handed out, (sample, state)."""
+    sources = [(one, one.gradient) for one in crossings if one.gradient is not None]
+    each = [one.gradient if one.is_unchanged else None for one in crossings]
+    changed = [(one.given, gradient) for one, gradient in sources if not one.is_unchanged]
+    for place, gradient in enumerate(_back(changed, crossings)):
+        known = each[place]
+        if gradient is not None:
+            each[place] = gradient if known is None else known + gradient
+    zeros = (torch.zeros_like(one.plain) for one in crossings)
+    filled = (zero if one is None else unscaled(one) for one, zero in zip(each, zeros, strict=True))
+    return torch.stack([rows(one.detach()).flatten(1).norm(dim=1) for one in filled], 1)
+
+
+def _back(
+    given: Sequence[tuple[torch.Tensor, torch.Tensor]], crossings: Sequence[Crossing]
+) -> list[torch.Tensor | None]:
+    """Take gradients of what was given back to every state that was handed out."""
+    given = [(tensor, gradient) for tensor, gradient in given if tensor.requires_grad]
+    places = [place for place, one in enumerate(crossings) if one.handed_out is not None]
+    found: list[torch.Tensor | None] = [None] * len(crossings)
+    if given and places:
+        tensors, gradients = zip(*given, strict=True)
+        sources = [crossings[place].handed_out for place in places]
+        back = torch.autograd.grad(tensors, sources, gradients, retain_graph=True, allow_unused=True)
+        for place, gradient in zip(places, back, strict=True):
+            found[place] = gradient
+    return found
+
+
+def _resets(crossings: Sequence[Crossing], rows: Rows) -> torch.Tensor:
+    """Find the samples of which some state was replaced: it differs, and none that went out reaches it."""
+    resets = torch.zeros(len(rows(crossings[0].plain)), dtype=torch.bool, device=crossings[0].plain.device)
+    for one in crossings:
+        if one.is_unchanged:
+            continue
+        differs = _any(rows(one.given.detach() != one.plain.detach()))
+        if bool(differs.any()):
+            # Not of equal parts: what a normalization takes to 0.
+            ramp = torch.linspace(1, 2, one.given.numel(), dtype=one.given.dtype, device=one.given.device)
+            back = _back([(one.given, ramp.view_as(one.given))], crossings)
+            reached = [_any(rows(gradient)) for gradient in back if gradient is not None]
+            resets |= differs & ~torch.stack([torch.zeros_like(differs), *reached]).any(0)
+    return resets
+
+
+def _any(values: torch.Tensor) -> torch.Tensor:
+    return values.flatten(1).ne(0).any(1)
+
+
+def is_changed(transitions: Transitions, place: int) -> bool:
+    """Whether a state is changed between calls, by what the graph knows."""
+    each = (crossings[place] for crossings in transitions)
+    return any(not one.is_unchanged and one.given.requires_grad for one in each)

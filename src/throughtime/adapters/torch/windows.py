@@ -1,0 +1,124 @@
+"""Follows torch's recurrent layers and cells through a loop, each call from the states of an earlier one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from . import recurrence
+from .calls import Calls, Entering, Key, Step
+from .fused import Arguments, InnerLayer, run
+from .layout import Dense
+from .marks import INPUT, STATE, WEIGHT, Marks
+from .structure import ordinary
+
+_VF = torch._VF
+CELLS = {
+    _VF.lstm_cell: "lstm",
+    _VF.gru_cell: "gru",
+    _VF.rnn_tanh_cell: "simple_rnn",
+    _VF.rnn_relu_cell: "simple_rnn",
+}
+
+
+class SharedMarks:
+    """Marks a weight once for several calls: a mark a call would cost a gradient a call."""
+
+    def __init__(self, marks: Marks) -> None:
+        self._marks = marks
+        self._known: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def __call__(self, kind: str, tensor: torch.Tensor) -> torch.Tensor:
+        """Mark a tensor, see `Marks`."""
+        if kind != WEIGHT:
+            return self._marks(kind, tensor)
+        if id(tensor) not in self._known:
+            self._known[id(tensor)] = tensor, self._marks(kind, tensor)
+        return self._known[id(tensor)][1]
+
+
+@dataclass
+class Windows:
+    """All calls of one layer or cell during a pass.
+
+    Attributes
+    ----------
+    calls : Calls
+        The states that each is given and hands out, by place.
+    """
+
+    calls: Calls = field(default_factory=lambda: Calls(("states",)))
+    _last: dict[int, tuple[SharedMarks, Any]] = field(default_factory=dict)  # sequences by their last call
+
+    def run(
+        self, asked: Arguments, marks: Marks
+    ) -> tuple[tuple[InnerLayer, ...], tuple[torch.Tensor, ...], Step, Any]:
+        """Compute what the kernel would.
+
+        Returns
+        -------
+        tuple of InnerLayer, tuple of tensors
+            As `fused.run` returns them.
+        Step
+            The states that entered and left.
+        object or None
+            What was `noted` of the first call of the sequence that this one continues.
+        """
+        step = self._entering(asked.states)
+        is_dense = isinstance(asked.layout, Dense) and not asked.is_bidirectional
+        can_go_on = is_dense and len(asked.weights) % 2 == 0  # without a projection
+        shared, first = self._continued(step, self._source(step, by_values=True) if can_go_on else -1, marks)
+        for one in step.entering.values():
+            one.mark, one.taken = shared(STATE, one.given), self.calls.taken(one.given)
+        entering = tuple(one.mark for one in step.entering.values())
+        layers, (output, *states) = run(replace(asked, states=entering), shared)
+        return layers, (output, *self.calls.hand_out(step, states)), step, first
+
+    def step(
+        self, kernel: Callable[..., Any], arguments: tuple[Any, ...], marks: Marks
+    ) -> tuple[Any, Step, Any]:
+        """Compute what the kernel of a cell would; returns that, and the last two of what `run` returns."""
+        data, states, *weights = arguments
+        step = self._entering(
+            tuple(map(ordinary, states if isinstance(states, (tuple, list)) else (states,)))
+        )
+        shared, first = self._continued(step, self._source(step, by_values=False), marks)
+        for one in step.entering.values():
+            one.taken = self.calls.taken(one.given)
+            # Taken from before its copy, which keeps what all others ask of it.
+            one.mark = shared(STATE, one.given if one.taken is None else one.taken)
+        before = tuple(one.mark for one in step.entering.values())
+        step.weights = tuple(weight for weight in weights if weight is not None)
+        step.marked = tuple(shared(WEIGHT, weight) for weight in step.weights)
+        entering = shared(INPUT, ordinary(data))
+        step.entering["input",] = Entering(data, entering, None)
+        results = kernel(entering, before if len(before) > 1 else before[0], *step.marked)
+        out = self.calls.hand_out(step, results if isinstance(results, tuple) else (results,))
+        return tuple(out) if len(out) > 1 else out[0], step, first
+
+    def _entering(self, states: tuple[torch.Tensor, ...]) -> Step:
+        keys: list[Key] = [("states", str(place)) for place in range(len(states))]
+        given = {key: Entering(one, None, None) for key, one in zip(keys, states, strict=True)}
+        return Step(len(self.calls.steps), given, {})
+
+    def _continued(self, step: Step, source: int, marks: Marks) -> tuple[SharedMarks, Any]:
+        self._last[step.order] = self._last.pop(source, (SharedMarks(marks), None))
+        return self._last[step.order]
+
+    def begin(self, step: Step, noted: Any) -> None:
+        """Keep what the calls that continue from this one are handed."""
+        self._last[step.order] = self._last[step.order][0], noted
+
+    def _source(self, step: Step, *, by_values: bool) -> int:
+        """Find the call whose states this one starts from; -1 where it starts anew."""
+        if not self.calls.steps:
+            return -1
+        links = recurrence.links_of(self.calls, step, (), by_values=by_values)
+        source = max((link.source for link in links), default=-1)
+        if source not in self._last:
+            return -1
+        left = [one.plain.shape for one in self.calls.steps[source].leaving.values()]
+        return source if left == [one.shape for one in step.entering.values()] else -1

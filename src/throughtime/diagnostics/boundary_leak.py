@@ -1,0 +1,105 @@
+"""Where gradient crosses a boundary between two episodes that share a sequence.
+
+Reads what a loop hands back from call to call, `carried_by_state`: across a true reset it is exactly 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from throughtime._errors import DiagnosticError
+from throughtime._schema import Layer, require
+from throughtime.diagnostics.checks import certified
+
+_NOT_KNOWN = (
+    "boundary_leak reads layers that a loop calls again with their states; {layer} is called once, and what "
+    "it hands from step to step is not seen. Let the model call it step by step."
+)
+
+
+@dataclass(frozen=True)
+class Leak:
+    """One state of one sample that remembers, or is taught, across a boundary.
+
+    Attributes
+    ----------
+    sample : int
+    time : int
+        First step behind the boundary.
+    state : str
+    norm : float
+        Of the gradient that goes back across it, in units of the loss per unit of the state.
+    """
+
+    sample: int
+    time: int
+    state: str
+    norm: float
+
+    def __str__(self) -> str:
+        return f"{self.state} of sample {self.sample} leaks into step {self.time} (‖dL/ds‖ = {self.norm:.3g})"
+
+
+def boundary_leak(layer: Layer, boundaries: Any = None) -> list[Leak]:
+    """Find the boundaries between episodes that gradient crosses, by sample, step and state.
+
+    Parameters
+    ----------
+    layer : one layer of a capture of a torch model that calls it in a loop
+        With `reset` and `carried_by_state`.
+    boundaries : array_like of bool (sample, time), optional
+        True at the first step of each episode, as `episode_starts` of a rollout. By default `reset`: the
+        steps at which some state was replaced, so that only a state that was forgotten can leak.
+
+    Returns
+    -------
+    list of Leak
+        By sample and step; empty where no boundary leaks. What enters at step 0 has nothing before it.
+
+    Raises
+    ------
+    DiagnosticError
+        `boundaries` has another shape, the layer is called once only, or its certificate is beyond the limit.
+    SchemaError
+        The capture has no gradients.
+
+    Examples
+    --------
+    >>> carried = np.array([[[0.5, 0.2], [0.0, 0.3], [0.0, 0.0]]])
+    >>> leaf = xr.Dataset(
+    ...     {
+    ...         "carried_by_state": (("sample", "time", "state"), carried),
+    ...         "reset": (("sample", "time"), [[False, False, True]]),
+    ...     },
+    ...     coords={"state": ["hidden", "cell"]},
+    ... )
+    >>> print(*boundary_leak(leaf))
+    cell of sample 0 leaks into step 2 (‖dL/ds‖ = 0.3)
+    """
+    captured = certified(layer)
+    if "carried_by_state" not in captured and "reset" not in captured and "hidden_gradient" in captured:
+        raise DiagnosticError(_NOT_KNOWN.format(layer=captured.attrs.get("layer", "this layer")))
+    carried = require(captured, "carried_by_state").transpose("sample", "time", "state")
+    starts = _starts(require(captured, "reset") if boundaries is None else boundaries, carried)
+    crossing = np.asarray(carried)[:, :-1]
+    leaks = np.argwhere(starts[:, 1:, None] & (crossing != 0))
+    names = [str(name) for name in carried["state"].values]
+    return [Leak(int(b), int(t) + 1, names[s], float(crossing[b, t, s])) for b, t, s in leaks]
+
+
+def _starts(boundaries: Any, carried: xr.DataArray) -> npt.NDArray[np.bool_]:
+    if isinstance(boundaries, xr.DataArray):
+        boundaries = boundaries.transpose("sample", "time")
+    starts = np.asarray(boundaries)
+    if starts.shape != carried.shape[:2] or starts.dtype.kind not in "biuf":
+        samples, steps = carried.shape[:2]
+        raise DiagnosticError(
+            f"boundaries has shape {starts.shape} and dtype {starts.dtype}; expected one truth value a step, "
+            f"(sample, time) = ({samples}, {steps}). Turn around what has its steps first: episode_starts.T."
+        )
+    return starts.astype(bool)
