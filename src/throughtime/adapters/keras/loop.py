@@ -95,8 +95,10 @@ class Loop:
     def _output(self, final: list[Any], last: list[Any]) -> tuple[Any, Any]:
         """Return the last output, and all (sample, time, …), or the last of them where no more is returned."""
         source = self.handed_on[-1]
-        outputs = self.kept.pop("output", None) if last else self.kept[source]
-        if not last:  # nothing is masked: every output is what the last cell hands out
+        if last:
+            outputs = self.kept.pop("output", None)
+        else:  # nothing is masked: every output is what the last cell hands out
+            outputs = self.kept[source]
             names = cells.state_names(self.keras, cells.inner_cells(self.layer.cell)[-1])
             own = dict(zip(names, final[len(final) - len(names) :], strict=True))
             last = [own[name] if (name := source.partition(".")[2]) in own else outputs[-1]]
