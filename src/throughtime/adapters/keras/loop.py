@@ -93,7 +93,7 @@ class Loop:
         return last, outputs, tree.pack_sequence_as(initial_state, list(final))
 
     def _output(self, final: list[Any], last: list[Any]) -> tuple[Any, Any]:
-        """Return the last output, and all (sample, time, …), or the last of them where no more is returned."""
+        """Return the last output, and all that are returned (sample, time, …)."""
         source = self.handed_on[-1]
         if last:
             outputs = self.kept.pop("output", None)
