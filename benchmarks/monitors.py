@@ -36,9 +36,9 @@ def data():
 class Timed(tt.Monitor):
     """Remembers how long its beginning took, of the clock and of all cores."""
 
-    def begin(self, model, *, loss=None):
+    def begin(self, model, **options):
         start = seconds()
-        super().begin(model, loss=loss)
+        super().begin(model, **options)
         self.begun = seconds() - start
 
 

@@ -43,12 +43,14 @@ def test_info(run: Path) -> None:
 
 def test_info_tells_alarms(run: Path) -> None:
     with Run(run) as writer:
-        writer.annotate({"alarms": as_attribute([Alarm("explosion", "rnn", 3, "12 times the signal")])})
+        alarms = as_attribute([Alarm("explosion", "rnn", 3, "12 times the signal")])
+        writer.annotate({"alarms": alarms, "alarms_off": "[]"})
     told = json.loads(CliRunner().invoke(app, ["info", str(run), "--json"]).output)
     assert told["alarms"] == [
         {"name": "explosion", "layer": "rnn", "step": 3, "evidence": "12 times the signal"}
     ]
     assert "alarm, step 3 explosion in rnn 12 times the signal" in called("info", run)
+    assert "alarms off none" in called("info", run)
 
 
 def test_watch_refuses_a_file_and_a_port_that_cannot_be(run: Path, tmp_path: Path) -> None:

@@ -82,6 +82,18 @@ def documented(function: Callable[..., Any]) -> set[str]:
     return set(re.findall(r"\w+Error", section[1])) if section else set()
 
 
+MEASURES = [
+    name
+    for name, each in functions()
+    if name.startswith(("plots.", "diagnostics.")) and inspect.isfunction(each)
+]
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_measure_or_picture_checks_its_arguments_at_the_border(name: str) -> None:
+    assert at_the_border(dict(functions())[name]), f"{name} has no @takes"
+
+
 @pytest.mark.parametrize(("name", "function"), list(functions()))
 def test_raises_names_the_errors(name: str, function: Callable[..., Any]) -> None:
     expected = raised(function.__module__, function.__name__) | at_the_border(function)

@@ -60,9 +60,6 @@ def in_words(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {in_words(each)}" for name, each in value.items() if each is not None)
     if isinstance(value, list):
-        return (
-            " × ".join(map(in_words, value))
-            if value and isinstance(value[0], int)
-            else "; ".join(map(in_words, value))
-        )
+        between = " × " if value and isinstance(value[0], int) else "; "
+        return between.join(map(in_words, value)) or "none"
     return str(value)

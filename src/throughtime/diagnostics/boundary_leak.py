@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
 from throughtime._schema import Layer, require
 from throughtime.diagnostics.checks import certified
@@ -45,6 +46,7 @@ class Leak:
         return f"{self.state} of sample {self.sample} leaks into step {self.time} (‖dL/ds‖ = {self.norm:.3g})"
 
 
+@takes(DiagnosticError)
 def boundary_leak(layer: Layer, boundaries: Any = None) -> list[Leak]:
     """Find the boundaries between episodes that gradient crosses, by sample, step and state.
 
