@@ -186,3 +186,10 @@ def test_a_value_is_shown_in_one_line_whatever_it_is() -> None:
     assert shown(np.zeros((2, 3))) == "ndarray float64 (2, 3)"
     assert len(shown("x\n\x1b" * 100)) == 80
     assert shown("x\n\x1b" * 100).isprintable()
+
+
+@pytest.mark.parametrize("weight", [{"a": np.ones(3)}, xr.Dataset({"a": ("sample", np.ones(3))})])
+def test_weights_by_name_are_refused(weight: object) -> None:
+    x, y = torch.randn(3, 5, 3), torch.randn(3, 1)
+    with pytest.raises(tt.LossError, match=r"sample_weight is a \w+ with 'a'"):
+        tt.capture(Reader(), x, y, sample_weight=weight, loss=nn.MSELoss())
