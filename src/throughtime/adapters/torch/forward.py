@@ -25,8 +25,8 @@ def labels_beside(model: Any, y: Any, sample_weight: Any, output: Any, recorder:
     labels, weight = structure.own(y, device, dtype), structure.own(sample_weight, device, dtype)
     if isinstance(weight, Mapping):
         raise LossError(
-            f"sample_weight is a {type(sample_weight).__name__} with {', '.join(map(repr, weight))}: a torch loss "
-            "takes one array, a weight for each sample, or for each sample and step."
+            f"sample_weight is a {type(sample_weight).__name__} with {', '.join(map(repr, weight))}: a torch "
+            "loss takes one array, a weight for each sample, or for each sample and step."
         )
     if weight is not None and (recorder.time_major or len(weight) not in recorder.sizes):
         where = " on the second axis of x" if recorder.time_major else ""
