@@ -281,11 +281,28 @@ def test_the_written_lstm_has_the_tree_of_torchs_cell() -> None:
 
 
 def test_what_others_ask_of_a_step_is_its_output_gradient() -> None:
-    model = seeded(Loop(LeakyRNN()))
-    leaf = capture(model)["cell"]
+    assert_asked_of_the_output(model := seeded(Loop(LeakyRNN())), capture(model)["cell"])
+
+
+def assert_asked_of_the_output(model: nn.Module, leaf: Any) -> None:
+    """What the head asks of the outputs: plain autograd from the outputs on."""
     outputs = torch.from_numpy(leaf["output"].values).requires_grad_()
     loss = MSE(model.head(outputs), Y) * B
     assert difference(leaf["output_gradient"], torch.autograd.grad(loss, outputs)[0].numpy()) <= 1e-12
+
+
+def test_nothing_is_asked_of_the_steps_that_only_the_next_call_reads() -> None:
+    class Last(Loop):
+        def between(self, state: torch.Tensor, step: int) -> torch.Tensor:
+            return state * 0.5
+
+    last = torch.zeros_like(Y)
+    last[:, -1] = 1
+    model = seeded(Last(LeakyRNN()))
+    leaf = tt.capture(model, X, Y, loss=lambda p, y: (last * (p - y) ** 2).mean((1, 2)))["cell"]
+    asked = np.abs(leaf["output_gradient"].values).sum((0, 2))
+    assert asked[-1] > 0
+    assert not asked[:-1].any()
 
 
 class TestBetweenTheCalls:
@@ -311,6 +328,7 @@ class TestBetweenTheCalls:
             assert difference(leaf[variable], values) <= 1e-12, variable
         assert leaf.attrs["states_changed"] == (name != "view")
         assert not leaf["reset"].any()
+        assert_asked_of_the_output(model, leaf)
 
     def test_written_on_in_place(self) -> None:
         class Copying(Loop):

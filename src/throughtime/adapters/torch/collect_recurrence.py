@@ -16,7 +16,7 @@ from . import settings, transitions
 from .call import Call
 from .calls import Entering, Key, Step
 from .find import class_name
-from .finished import STATES_ONLY, TOGETHER, Pass
+from .finished import STATES_ONLY, Pass
 from .recurrence import Recurrence, State
 from .structure import name_of, numpy
 
@@ -95,23 +95,25 @@ class Leaf:
         return arrays
 
     def _output_gradient(self, output: Array) -> dict[str, Array]:
-        """Find what others ask of the output; of a state that is changed it goes back beside the rest."""
-        together = {state.place for number, state in enumerate(self.states) if self._is_changed(number)}
+        """Find what others ask of the output: of a state that is changed, all but what the next call does."""
         asked = [
-            [
-                one.copy
-                for place, one in step.leaving.items()
-                if one.plain is step.leaving[self._place].plain and place not in together
-            ]
+            [one.copy for one in step.leaving.values() if one.plain is step.leaving[self._place].plain]
             for step in self.steps
         ]
-        if not all(asked):
-            self.missing["output_gradient"] = TOGETHER
-            return {}
-        found = self._gradient("output_gradient", asked, output)
+        found = self._gradient("output_gradient", asked, output, [*map(self._handed_back, range(len(asked)))])
         if not found and any(map(self._reaches, self.steps)):
             self.missing["output_gradient"] = STATES_ONLY
         return found
+
+    def _handed_back(self, number: int) -> torch.Tensor | None:
+        """Sum what the next call hands back to the output of a call through a change of it."""
+        if number == len(self._through):
+            return None
+        step, back = self.steps[number], self._through[number]
+        output = step.leaving[self._place].plain
+        pairs = zip(self.states, back, strict=True)
+        known = [one for state, one in pairs if one is not None and step.leaving[state.place].plain is output]
+        return sum(known[1:], known[0]) if known else None
 
     def _reaches(self, step: Step) -> bool:
         return any(self.done.gradients.tensor(one.edge) is not None for one in step.leaving.values())
@@ -129,16 +131,28 @@ class Leaf:
             if key not in carried and shapes == {one.shape}:
                 yield key
 
-    def _gradient(self, name: str, edges: Iterable[Sequence[Any]], like: Array) -> dict[str, Array]:
-        found = self._summed(edges, like)
+    def _gradient(
+        self,
+        name: str,
+        edges: Iterable[Sequence[Any]],
+        like: Array,
+        less: Sequence[torch.Tensor | None] | None = None,
+    ) -> dict[str, Array]:
+        found = self._summed(edges, like, less)
         if found is None:
             self.missing[name] = UNREACHED
             return {}
         return {name: found}
 
-    def _summed(self, edges: Iterable[Sequence[Any]], like: Array) -> Array | None:
+    def _summed(
+        self,
+        edges: Iterable[Sequence[Any]],
+        like: Array,
+        less: Sequence[torch.Tensor | None] | None = None,
+    ) -> Array | None:
         """Sum the gradients over the edges of each call, 0 where there is none; None without any."""
         sums = [self.done.gradients.summed(each) for each in edges]
+        sums = [_without(one, part) for one, part in zip(sums, less or [None] * len(sums), strict=True)]
         known = [one for one in sums if one is not None]
         if not known:
             return None
@@ -216,7 +230,7 @@ class Leaf:
 
     def _transitions(self) -> dict[str, Array]:
         found = transitions.variables(
-            self._crossings, self.recurrence.by_sample, self.done.gradients.unscaled
+            self._crossings, self._through, self.recurrence.by_sample, self.done.gradients.unscaled
         )
         return found if self.done.has_labels else {"reset": found["reset"]}
 
@@ -224,6 +238,10 @@ class Leaf:
     def _crossings(self) -> transitions.Transitions:
         states = [(state.argument, state.place) for state in self.states]
         return transitions.between(self.steps, states, self.done.gradients)
+
+    @cached_property
+    def _through(self) -> transitions.Through:
+        return transitions.through_changes(self._crossings)
 
     @property
     def _changes(self) -> bool:
@@ -266,6 +284,14 @@ class Leaf:
         """Give the edges of all that a result was handed out as, and of the calls that took it as it is."""
         uses = [one.copy for one in step.leaving.values() if one.plain is plain]
         return [*uses, *self.recurrence.taken.get(id(plain), ())]
+
+
+def _without(gradient: torch.Tensor | None, part: torch.Tensor | None) -> torch.Tensor | None:
+    """Take a part of a gradient away; what is left where that is all of it is rounding, and 0."""
+    if gradient is None or part is None:
+        return gradient
+    rest, bar = gradient - part, 64 * torch.finfo(gradient.dtype).eps
+    return torch.where(rest.abs() <= bar * gradient.abs().amax(-1, keepdim=True), 0, rest)
 
 
 def _flat(pair: tuple[torch.Tensor | None, torch.Tensor | None]) -> tuple[torch.Tensor, torch.Tensor]:

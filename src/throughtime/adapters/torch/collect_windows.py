@@ -103,7 +103,8 @@ class Windows(collect_fused.Leaf):
         """Put what crosses between calls at the last step of the earlier one; NaN elsewhere, solved later."""
         if not {"reset", "carried_gradient"} & self.done.wanted:
             return {}
-        found = transitions.variables(self._crossings, self._rows, self.done.gradients.unscaled)
+        through = transitions.through_changes(self._crossings)
+        found = transitions.variables(self._crossings, through, self._rows, self.done.gradients.unscaled)
         ends = np.cumsum(self._lengths)
         samples, steps = self.layout.samples, ends[-1]
         reset = np.zeros((samples, steps), bool)

@@ -21,11 +21,6 @@ STATES_ONLY = (
     "the loss depends on the layer's final states, not on its output: hidden_gradient has what reaches them"
 )
 
-TOGETHER = (
-    "a state is changed between calls, so that what other layers ask of it and what the next call does come "
-    "together: hidden_gradient has both"
-)
-
 
 @dataclass(frozen=True)
 class Pass:

@@ -54,8 +54,21 @@ def _crossing(before: Step, after: Step, argument: Key, place: int, gradients: G
     return Crossing(left.plain, left.copy, entered.given, gradients.tensor(entered.mark), is_unchanged)
 
 
+Through = Sequence[Sequence[torch.Tensor | None]]
+
+
+def through_changes(transitions: Transitions) -> Through:
+    """Find what each call hands back, through a change, to every state that the one before handed out."""
+    each = []
+    for crossings in transitions:
+        sources = [(one.given, one.gradient) for one in crossings if not one.is_unchanged]
+        given = [(tensor, gradient) for tensor, gradient in sources if gradient is not None]
+        each.append(_back(given, crossings))
+    return each
+
+
 def variables(
-    transitions: Transitions, rows: Rows, unscaled: Callable[[torch.Tensor], torch.Tensor]
+    transitions: Transitions, through: Through, rows: Rows, unscaled: Callable[[torch.Tensor], torch.Tensor]
 ) -> dict[str, Array]:
     """Make `reset`, `carried_gradient` (sample, time) and `carried_by_state` (sample, time, state).
 
@@ -63,10 +76,12 @@ def variables(
     ----------
     transitions : sequence of sequences of Crossing
         Between each call and the next, the crossing of every state.
+    through : see `through_changes`
     rows, unscaled : callable
     """
     resets = [_resets(crossings, rows) for crossings in transitions]
-    norms = [_norms(crossings, rows, unscaled) for crossings in transitions]
+    pairs = zip(transitions, through, strict=True)
+    norms = [_norms(crossings, back, rows, unscaled) for crossings, back in pairs]
     carried = numpy(torch.stack([*norms, torch.zeros_like(norms[0])], 1))
     return {
         "reset": numpy(torch.stack([torch.zeros_like(resets[0]), *resets], 1)),
@@ -75,15 +90,14 @@ def variables(
     }
 
 
-def _norms(crossings: Sequence[Crossing], rows: Rows, unscaled: Rows) -> torch.Tensor:
+def _norms(
+    crossings: Sequence[Crossing], back: Sequence[torch.Tensor | None], rows: Rows, unscaled: Rows
+) -> torch.Tensor:
     """Norm of what goes back to each state that was handed out, (sample, state)."""
-    sources = [(one, one.gradient) for one in crossings if one.gradient is not None]
-    each = [one.gradient if one.is_unchanged else None for one in crossings]
-    changed = [(one.given, gradient) for one, gradient in sources if not one.is_unchanged]
-    for place, gradient in enumerate(_back(changed, crossings)):
-        known = each[place]
-        if gradient is not None:
-            each[place] = gradient if known is None else known + gradient
+    each: list[torch.Tensor | None] = []
+    for one, gradient in zip(crossings, back, strict=True):
+        known = [part for part in (one.gradient if one.is_unchanged else None, gradient) if part is not None]
+        each.append(sum(known[1:], known[0]) if known else None)
     zeros = (torch.zeros_like(one.plain) for one in crossings)
     filled = (zero if one is None else unscaled(one) for one, zero in zip(each, zeros, strict=True))
     return torch.stack([rows(one.detach()).flatten(1).norm(dim=1) for one in filled], 1)
