@@ -95,7 +95,8 @@ def _weighted(value: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     if tuple(value.shape[: weight.ndim]) != tuple(weight.shape):
         raise LossError(
             f"sample_weight has shape {tuple(weight.shape)}, the values of the loss {tuple(value.shape)}: "
-            "their first axes must agree."
+            "their first axes must agree. Weights for each step need a loss with a value for each sample and "
+            'step, such as nn.MSELoss(reduction="none").'
         )
     return value * weight.to(value).reshape(*weight.shape, *(1,) * (value.ndim - weight.ndim))
 
