@@ -63,6 +63,20 @@ def same(left, right):
         np.testing.assert_allclose(a.values, b.values, rtol=1e-12, atol=1e-14, err_msg=name)
 
 
+@pytest.mark.parametrize("measure", ON_GATES)
+def test_a_measure_does_not_carry_the_description_of_what_it_was_measured_from(measure):
+    dataset = leaf(testing.constant_gates(samples=2, steps=12))
+    for name, variable in dataset.data_vars.items():
+        variable.attrs |= {"long_name": str(name), "description": "what was captured"}
+    found = measure(dataset)
+    for variable in found.data_vars.values() if isinstance(found, xr.Dataset) else [found]:
+        assert variable.attrs.get("description") != "what was captured"
+        assert variable.attrs.get("long_name") not in dataset.data_vars
+    assert all(
+        variable.attrs["description"] == "what was captured" for variable in dataset.data_vars.values()
+    )
+
+
 class TestDirection:
     @pytest.mark.parametrize("measure", ON_ANY)
     def test_layer_that_reads_backward_gives_what_its_mirror_image_gives(self, measure):

@@ -14,6 +14,7 @@ from throughtime._errors import DiagnosticError, warn
 from throughtime._schema import CERTIFICATES, STANDARD_KINDS, Layer
 from throughtime._schema import layer as one_layer
 
+_DESCRIPTIONS = ("long_name", "description")
 _DTYPE_OF = ("hidden_gradient", "lag_matrix", "hidden", "gate_activation", "recurrent_kernel")
 
 
@@ -86,7 +87,15 @@ def certified(captured: Layer) -> xr.Dataset:
             f"The certificate of {layer.attrs.get('layer', 'this layer')} is {error:.1e}, above "
             f"{cells.bar(dtype):.0e}: digits beyond that error are rounding."
         )
-    return layer
+    return _without_descriptions(layer)
+
+
+def _without_descriptions(layer: xr.Dataset) -> xr.Dataset:
+    """Leave out what variables are: xarray would carry it over to measures of them, which are something else."""
+    bare = layer.copy(deep=False)
+    for variable in bare.variables.values():
+        variable.attrs = {name: each for name, each in variable.attrs.items() if name not in _DESCRIPTIONS}
+    return bare
 
 
 def certificate_error(layer: xr.Dataset) -> float:
