@@ -91,7 +91,7 @@ def certified(captured: Layer) -> xr.Dataset:
 
 
 def _without_descriptions(layer: xr.Dataset) -> xr.Dataset:
-    """Leave out what variables are: xarray would carry it over to measures of them, which are something else."""
+    """Leave out what each variable is, which xarray would carry over to the measures of it."""
     bare = layer.copy(deep=False)
     for variable in bare.variables.values():
         variable.attrs = {name: each for name, each in variable.attrs.items() if name not in _DESCRIPTIONS}
