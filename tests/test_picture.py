@@ -47,6 +47,7 @@ BOX = {"x": (0.0, 3.0), "y": (0.0, 2.0), "colors": COLORS}
         (lambda: Picture((Line(X, X),)), "expected a?.*Panel"),
         (lambda: Picture((Panel(()),), columns=0), "columns=0"),
         (lambda: Picture((Panel(()),), width=-1.0), "width=-1.0"),
+        (lambda: Picture((Panel(()),), width=1e-320), "width=1e-320"),
         (lambda: Picture((Panel(()),), linked="z"), "linked='z'"),
         (lambda: Picture((Panel(()),), heights=(1.0, 2.0)), "expected 1"),
         (lambda: Picture((Panel(()),), shown=1), "1 frames"),

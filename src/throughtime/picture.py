@@ -71,7 +71,7 @@ def _limits(value: Any) -> Any:
 _LIMITS = optional(Rule(_limits, "two finite numbers that differ"))
 _TICKS = optional(Rule(_ticks, "pairs of a position and a word"))
 _MARKS = several(Rule(_mark, "marks: Image, Line, Band, Rectangles, Dots or Text"))
-_LENGTH = number(0, unit="inches", inside=True)
+_LENGTH = number(0.1, 1000, "inches")
 
 
 @takes(PictureError, limits=_LIMITS, ticks=_TICKS)
