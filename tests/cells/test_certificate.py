@@ -128,6 +128,15 @@ def test_gradients_that_cancel_are_judged_by_their_terms():
     assert certificate_weights(rounding, nothing, terms={"kernel_gradient": 40.0}) < 1
 
 
+@pytest.mark.parametrize(("roundings", "passes"), [(2, True), (3.9, True), (4.1, False), (400, False)])
+def test_each_term_may_be_rounded_four_times(roundings, passes):
+    """dL/dx_t of 1e-3, a sum of terms of 1: an error of one spacing of float32 at 1 is a rounding."""
+    framework = np.full((1, 1, 1), 1e-3, np.float32)
+    error = np.float32(roundings * 2.0**-23)
+    found = certificate_time(framework + error, framework, terms=np.ones(1), dtype="float32")
+    assert (found <= bar("float32")) == passes
+
+
 def test_terms_are_those_of_each_weight():
     rng = np.random.default_rng(4)
     before, x, dz = (rng.normal(size=(3, 7, width)) for width in (4, 2, 4))

@@ -16,6 +16,8 @@ from .layer import Floats
 from .scan import blocks
 from .steps import squared_norm
 
+_ROUNDINGS = 4  # of a term of a sum: of the gradient, the slope, their product, the sum
+
 
 class _Precision(NamedTuple):
     """Both levels of the certificate, and the spacing of numbers at 1."""
@@ -98,7 +100,7 @@ def certificate_weights(
     Returns
     -------
     float
-        max over weights of ‖Σ_t dW_(t) − dL/dW‖ / max(‖dL/dW‖, (eps/bar)·terms); `nan` where
+        max over weights of ‖Σ_t dW_(t) − dL/dW‖ / max(‖dL/dW‖, (4·eps/bar)·terms); `nan` where
         every gradient is 0 on both sides. The floor lets the rounding of terms that cancel, as they do
         near an optimum, reach the bar and not more.
     """
@@ -109,7 +111,7 @@ def certificate_weights(
             errors.append(np.inf)
         elif ours.any() or theirs.any():
             precision = _precision(autodiff[name].dtype if dtype is None else dtype)
-            floor = precision.epsilon / precision.bar * (terms or {}).get(name, 0.0)
+            floor = _ROUNDINGS * precision.epsilon / precision.bar * (terms or {}).get(name, 0.0)
             error, size = _norms_by_rows(ours, theirs)
             errors.append(_ratio(error, max(size, floor)))
     return max(errors, default=np.nan)
@@ -232,7 +234,7 @@ def certificate_time(
     -------
     float
         max over t of ‖computed_t − autodiff_t‖ / max(‖autodiff_t‖, eps·max_t‖autodiff_t‖,
-        (eps/bar)·terms_t), norms over samples and features. Each step is judged by its own size, so
+        (4·eps/bar)·terms_t), norms over samples and features. Each step is judged by its own size, so
         vanishing steps count as well; one below the rounding of the largest is judged by that. The last
         floor lets the rounding of terms that cancel reach the bar and not more, as in the weights' part.
         `nan` where both are 0 at every step.
@@ -249,7 +251,9 @@ def certificate_time(
     precision = _precision(autodiff.dtype if dtype is None else dtype)
     floor = np.maximum(sizes, precision.epsilon * sizes.max())
     if terms is not None and largest:
-        floor = np.maximum(floor, precision.epsilon / precision.bar * np.asarray(terms) / largest)
+        floor = np.maximum(
+            floor, _ROUNDINGS * precision.epsilon / precision.bar * np.asarray(terms) / largest
+        )
     return max(map(_ratio, errors.tolist(), floor.tolist()))
 
 
