@@ -43,7 +43,7 @@ class Case:
     paths: tuple[str, ...]
     loss: Callable[..., Any] = nn.functional.mse_loss
     factor: float | None = 1 / B  # None where the loss couples samples
-    changed: bool = False  # states are changed between the calls of a cell: no output gradient
+    changed: bool = False  # states are halved between the calls of a cell
     dtype: torch.dtype | None = None  # of the leaves, where that is not the row's
 
 

@@ -37,9 +37,14 @@ def test_row_agrees_with_layers_unrolled_by_hand(row: Row, dtype: torch.dtype) -
     assert set(wanted) == set(case.paths)
     tolerance = 1e-12 if dtype == torch.float64 else 1e-5
     for path, leaf in wanted.items():
+        if (
+            case.changed
+        ):  # the state is halved on its way: half of what the next call hands back is not asked here
+            handed_back = leaf["hidden_gradient"] - leaf["output_gradient"]
+            leaf["output_gradient"] = leaf["hidden_gradient"] - handed_back / 2
         missing = set(leaf) - set(node(tree, path).data_vars)
         unreached = {name for name in missing if not np.abs(leaf[name]).max() > FLAT}
-        assert missing - unreached == ({"output_gradient"} if case.changed else set()), path
+        assert missing == unreached, path
     error, place = worst(tree, wanted)
     assert error <= tolerance, place
     for path in case.paths:
