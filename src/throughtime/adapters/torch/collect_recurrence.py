@@ -26,6 +26,7 @@ _NO_INPUT = "the module takes nothing of one shape at every call beside its stat
 _NO_INITIAL = "the first call is given no state of this shape"
 _SHOWS = "a custom module shows its states, not what it computes on the way from one to the next"
 _AXES = ("unit", "row", "column", "depth")
+Parts = Sequence[torch.Tensor | None]  # of the gradients of all calls
 
 
 def leaf(done: Pass, call: Call, recurrence: Recurrence) -> LayerRecord:
@@ -132,11 +133,7 @@ class Leaf:
                 yield key
 
     def _gradient(
-        self,
-        name: str,
-        edges: Iterable[Sequence[Any]],
-        like: Array,
-        less: Sequence[torch.Tensor | None] | None = None,
+        self, name: str, edges: Iterable[Sequence[Any]], like: Array, less: Parts = ()
     ) -> dict[str, Array]:
         found = self._summed(edges, like, less)
         if found is None:
@@ -144,13 +141,8 @@ class Leaf:
             return {}
         return {name: found}
 
-    def _summed(
-        self,
-        edges: Iterable[Sequence[Any]],
-        like: Array,
-        less: Sequence[torch.Tensor | None] | None = None,
-    ) -> Array | None:
-        """Sum the gradients over the edges of each call, 0 where there is none; None without any."""
+    def _summed(self, edges: Iterable[Sequence[Any]], like: Array, less: Parts = ()) -> Array | None:
+        """Sum the gradients over the edges of each call, less a part: 0 where there is none, or None at all."""
         sums = [self.done.gradients.summed(each) for each in edges]
         sums = [_without(one, part) for one, part in zip(sums, less or [None] * len(sums), strict=True)]
         known = [one for one in sums if one is not None]
