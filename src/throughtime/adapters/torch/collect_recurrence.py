@@ -142,7 +142,7 @@ class Leaf:
         return {name: found}
 
     def _summed(self, edges: Iterable[Sequence[Any]], like: Array, less: Parts = ()) -> Array | None:
-        """Sum the gradients over the edges of each call, less a part: 0 where there is none, or None at all."""
+        """Sum the gradients over the edges of each call, less a part; None where no call has one."""
         sums = [self.done.gradients.summed(each) for each in edges]
         sums = [_without(one, part) for one, part in zip(sums, less or [None] * len(sums), strict=True)]
         known = [one for one in sums if one is not None]
