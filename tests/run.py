@@ -43,16 +43,16 @@ FOLDERS = {
 }
 # Processor seconds of each suite, measured: the longest start first, so that both cores end together.
 SECONDS = {
-    "jax": 1000,
-    "tensorflow": 950,
-    "core": 480,
-    "tf_keras": 300,
-    "torch": 270,
-    KERAS_2: 250,
-    "agreement": 240,
-    GRAPH: 180,
-    NATIVE: 90,
-    "check": 90,
+    "jax": 1790,
+    "tensorflow": 1400,
+    "core": 1100,
+    "agreement": 650,
+    KERAS_2: 600,
+    "tf_keras": 500,
+    GRAPH: 450,
+    "torch": 225,
+    NATIVE: 130,
+    "check": 100,
 }
 FULL_ONLY = (KERAS_2,)
 FULL = "--full"
