@@ -29,7 +29,6 @@ class Program(Protocol):
     """The pass that has run."""
 
     request: Request
-    has_loss: bool
     adds_losses: bool
     calls: list[SeenCall]
 

@@ -209,3 +209,32 @@ def wide(keras: Dialect, tensor: Any) -> Any:
 
 def _plus(value: Any, tap: Any) -> Any:
     return value if tap is None else value + tap
+
+
+def scan_by_rnn(
+    tree: Any,
+    rnn: Callable[..., Any],
+    step: Callable[[Any, Any], tuple[Any, Any]],
+    carry: Any,
+    sequences: Any,
+) -> tuple[Any, Any]:
+    """Run `step` (carry, values of one step) -> (carry, outputs) along the first axis, in Keras' own loop.
+
+    Parameters
+    ----------
+    tree : module
+        As `Dialect.tree`.
+    rnn : callable (step, sequences, states) -> last output, all outputs, final states
+        `backend.rnn` of a Keras on TensorFlow, which wants three axes of every sequence and a flat list of
+        states.
+    """
+    wide = tree.map_structure(lambda each: each if len(each.shape) > 2 else each[..., None], sequences)
+    are_wide = tree.map_structure(lambda each: len(each.shape) > 2, sequences)
+
+    def advance(values: Any, states: Any) -> tuple[Any, Any]:
+        narrow = tree.map_structure(lambda v, is_wide: v if is_wide else v[..., 0], values, are_wide)
+        after, outputs = step(tree.pack_sequence_as(carry, list(states)), narrow)
+        return outputs, tree.flatten(after)
+
+    _, outputs, final = rnn(advance, wide, tree.flatten(carry))
+    return tree.pack_sequence_as(carry, list(final)), outputs

@@ -17,6 +17,7 @@ from .call import Call
 from .calls import Entering, Key, Step
 from .find import class_name
 from .finished import STATES_ONLY, Pass
+from .marks import sum_of
 from .recurrence import Recurrence, State
 from .structure import name_of, numpy
 
@@ -113,8 +114,7 @@ class Leaf:
         step, back = self.steps[number], self._through[number]
         output = step.leaving[self._place].plain
         pairs = zip(self.states, back, strict=True)
-        known = [one for state, one in pairs if one is not None and step.leaving[state.place].plain is output]
-        return sum(known[1:], known[0]) if known else None
+        return sum_of(one for state, one in pairs if step.leaving[state.place].plain is output)
 
     def _reaches(self, step: Step) -> bool:
         return any(self.done.gradients.tensor(one.edge) is not None for one in step.leaving.values())

@@ -6,7 +6,7 @@ A mark shares memory with its tensor and is never handed to a user's code, which
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.autograd.graph import GradientEdge
@@ -16,6 +16,7 @@ from throughtime.adapters.needs import INSIDE_GRADIENTS
 
 from .structure import numpy
 
+Summand = TypeVar("Summand", torch.Tensor, Array)
 INPUT, OUTPUT, STATE, WEIGHT = "input", "output", "state", "weight"
 _NEEDED_FOR = {
     INPUT: frozenset({"input_gradient", "certificate"}),
@@ -115,8 +116,7 @@ class Gradients:
     def summed(self, edges: Iterable[Any]) -> torch.Tensor | None:
         """Sum what `tensor` returns over several edges of one shape, each once."""
         found = (self.tensor(edge) for edge in {id(edge): edge for edge in edges}.values())
-        known = [gradient for gradient in found if gradient is not None]
-        return sum(known[1:], known[0]) if known else None
+        return sum_of(found)
 
     def unscaled(self, gradient: torch.Tensor) -> torch.Tensor:
         """Take the scale of the loss off, float16 as float32."""
@@ -125,5 +125,10 @@ class Gradients:
 
     def total(self, tensors: Iterable[torch.Tensor]) -> Array | None:
         """Sum the gradients of several tensors of one shape; None where none has one."""
-        known = [gradient for gradient in map(self.of, tensors) if gradient is not None]
-        return sum(known[1:], known[0]) if known else None
+        return sum_of(map(self.of, tensors))
+
+
+def sum_of(gradients: Iterable[Summand | None]) -> Summand | None:
+    """Sum the gradients that exist; None where none does."""
+    known = [each for each in gradients if each is not None]
+    return sum(known[1:], known[0]) if known else None

@@ -13,7 +13,7 @@ import torch
 from throughtime._record import Array
 
 from .calls import Key, Step
-from .marks import Gradients
+from .marks import Gradients, sum_of
 from .structure import numpy
 
 Rows = Callable[[torch.Tensor], torch.Tensor]  # brings a state to (sample, …)
@@ -94,10 +94,8 @@ def _norms(
     crossings: Sequence[Crossing], back: Sequence[torch.Tensor | None], rows: Rows, unscaled: Rows
 ) -> torch.Tensor:
     """Norm of what goes back to each state that was handed out, (sample, state)."""
-    each: list[torch.Tensor | None] = []
-    for one, gradient in zip(crossings, back, strict=True):
-        known = [part for part in (one.gradient if one.is_unchanged else None, gradient) if part is not None]
-        each.append(sum(known[1:], known[0]) if known else None)
+    pairs = zip(crossings, back, strict=True)
+    each = [sum_of((one.gradient if one.is_unchanged else None, gradient)) for one, gradient in pairs]
     zeros = (torch.zeros_like(one.plain) for one in crossings)
     filled = (zero if one is None else unscaled(one) for one, zero in zip(each, zeros, strict=True))
     return torch.stack([rows(one.detach()).flatten(1).norm(dim=1) for one in filled], 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from throughtime.adapters.keras.library import (
     package_of_object,
     version,
 )
+from throughtime.adapters.keras.loop import scan_by_rnn
 
 from . import ops
 from .arrays import numpy, shape_of
@@ -130,21 +132,11 @@ def loss_scale_of(model: Any) -> float:
 
 def scan(layer: Any, step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, sequences: Any) -> Any:
     """Run `step` (carry, values of one step) -> (carry, outputs) along the first axis, in Keras' own loop."""
-    # It wants three axes of every sequence, and a flat list of states.
-    wide = tf.nest.map_structure(lambda each: each if len(each.shape) > 2 else each[..., None], sequences)
-    are_wide = tf.nest.map_structure(lambda each: len(each.shape) > 2, sequences)
-
-    def advance(values: Any, states: Any) -> tuple[Any, Any]:
-        narrow = tf.nest.map_structure(lambda v, is_wide: v if is_wide else v[..., 0], values, are_wide)
-        after, outputs = step(tf.nest.pack_sequence_as(carry, list(states)), narrow)
-        return outputs, tf.nest.flatten(after)
-
     rnn = internal(layer, "backend").rnn
-    options: dict[str, Any] = {"time_major": True}
-    if "return_all_outputs" in inspect.signature(rnn).parameters:
-        options["return_all_outputs"] = True
-    _, outputs, final = rnn(advance, wide, tf.nest.flatten(carry), **options)
-    return tf.nest.pack_sequence_as(carry, list(final)), outputs
+    options = {"time_major": True, "return_all_outputs": True}
+    known = inspect.signature(rnn).parameters  # older ones return all outputs anyhow
+    own = partial(rnn, **{name: value for name, value in options.items() if name in known})
+    return scan_by_rnn(tf.nest, own, step, carry, sequences)
 
 
 def backend_name() -> str:

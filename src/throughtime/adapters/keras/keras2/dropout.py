@@ -14,8 +14,8 @@ from typing import Any
 import tensorflow as tf
 
 from throughtime.adapters.attributes import replaced
-
-from . import ops
+from throughtime.adapters.keras.dialect import Dialect
+from throughtime.adapters.keras.loop import in_processing_order
 
 INPUT, RECURRENT = "input", "recurrent"
 _GETTERS = {INPUT: "get_dropout_mask_for_cell", RECURRENT: "get_recurrent_dropout_mask_for_cell"}
@@ -85,14 +85,10 @@ class Drawn:
             for k, mask in enumerate(masks)
         }
 
-    def _in_processing_order(self, mask: Any) -> Any:
-        by_time = ops.swapaxes(mask, 0, 1)
-        return ops.flip(by_time, 0) if self._layer.go_backwards else by_time
-
-    def of_all_steps(self, handed_out: Mapping[str, Any]) -> list[dict[str, list[Any]]]:
+    def of_all_steps(self, keras: Dialect, handed_out: Mapping[str, Any]) -> list[dict[str, list[Any]]]:
         """Arrange masks (time, sample, …) by inner cell, in processing order."""
         if self._whole is not None:
-            return [{INPUT: [self._in_processing_order(self._whole)]}]
+            return [{INPUT: [in_processing_order(keras, self._layer, self._whole)]}]
         return [
             {
                 what: [handed_out[f"{place}.{what}.{k}"] for k in range(len(each))]

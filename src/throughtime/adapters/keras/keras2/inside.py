@@ -166,7 +166,7 @@ def _watch_loop(direction: _Direction, original: Callable[..., Any], arguments: 
     sequence = inputs if drawn is None else drawn.dropped(inputs)
     with direction.marked_weights(), drawn.noted() if drawn else nullcontext():
         last, outputs, states = loop(sequence, initial, arguments.get("mask"), recorder.training)
-    direction.keep_loop(loop, [] if drawn is None else drawn.of_all_steps(loop.masks))
+    direction.keep_loop(loop, [] if drawn is None else drawn.of_all_steps(dialect, loop.masks))
     if layer.stateful:
         pairs = zip(tf.nest.flatten(layer.states), tf.nest.flatten(states), strict=True)
         layer.add_update([tf.compat.v1.assign(old, tf.cast(new, old.dtype)) for old, new in pairs])

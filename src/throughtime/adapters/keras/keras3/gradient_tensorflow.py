@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import tensorflow as tf
 from keras.src.backend.tensorflow.rnn import rnn
 
+from throughtime.adapters.keras.loop import scan_by_rnn
 from throughtime.adapters.keras.seen import Result
 
 from .program import Program, Traced
@@ -63,18 +65,7 @@ _LONGEST = 2**30
 
 def scan(step: Any, carry: Any, sequences: Any) -> tuple[Any, Any]:
     """Run `step` (carry, values of one step) -> (carry, outputs) along the first axis, in Keras' own loop."""
-    # It wants three axes of every sequence, and a flat list of states.
-    wide = tf.nest.map_structure(lambda each: each if len(each.shape) > 2 else each[..., None], sequences)
-    are_wide = tf.nest.map_structure(lambda each: len(each.shape) > 2, sequences)
-
-    def advance(values: Any, states: Any) -> tuple[Any, Any]:
-        narrow = tf.nest.map_structure(lambda v, is_wide: v if is_wide else v[..., 0], values, are_wide)
-        after, outputs = step(tf.nest.pack_sequence_as(carry, list(states)), narrow)
-        return outputs, tf.nest.flatten(after)
-
     # XLA needs to know how many steps there are; where that is not known, the loop finds out by itself.
     most = tf.nest.flatten(sequences)[0].shape[0] or _LONGEST
-    _, outputs, final = rnn(
-        advance, wide, tf.nest.flatten(carry), input_length=most, time_major=True, return_all_outputs=True
-    )
-    return tf.nest.pack_sequence_as(carry, list(final)), outputs
+    own = partial(rnn, input_length=most, time_major=True, return_all_outputs=True)
+    return scan_by_rnn(tf.nest, own, step, carry, sequences)
