@@ -267,6 +267,7 @@ MAY_IMPORT = {
     "plots/recorded": PLOTS | {"diagnosis"},
     "plots/palettes": {"_colors", "_errors", "matplotlib", "numpy"},
     "render/": {"_colors", "_scale", "_theme", "numpy", "picture"},
+    "render/dark": {"_colors", "_theme", "matplotlib", "picture"},
     "render/matplotlib": {"PIL", "_theme", "matplotlib", "numpy", "picture"},
     "render/matplotlib_marks": {"_colors", "_pool", "_scale", "_theme", "matplotlib", "numpy", "picture"},
     "render/bokeh": {"_theme", "bokeh", "picture"},

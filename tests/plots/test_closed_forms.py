@@ -8,7 +8,6 @@ import xarray as xr
 from tests.plots.trees import with_steps
 
 from throughtime import DiagnosticError, PictureError, SchemaError, plots, testing
-from throughtime._scale import FLOOR
 from throughtime.picture import Band, Dots, Image, Line, Panel, Text
 
 
@@ -31,7 +30,7 @@ def test_lines_of_a_decaying_gradient_fall_by_its_rate():
     (line,) = lines(panel)
     expected = 0.5 ** np.arange(20)[::-1]
     np.testing.assert_allclose(told(line, "value"), expected)
-    np.testing.assert_allclose(line.y, position(expected, FLOOR, 1.0), atol=1e-12)
+    np.testing.assert_allclose(line.y, position(expected, 1e-6, 1.0), atol=1e-12)  # the least is 1.9e-6
     np.testing.assert_array_equal(line.x, np.arange(20))
 
 
@@ -58,7 +57,7 @@ def test_many_samples_are_a_median_with_a_band():
     (line,), (band,) = lines(panel), panel.of(Band)
     ages = np.arange(4)[::-1]
     np.testing.assert_allclose(told(line, "value"), 0.5**ages)
-    np.testing.assert_allclose(band.high, position(np.quantile(rates, 0.9) ** ages, FLOOR, 1), atol=0.01)
+    np.testing.assert_allclose(band.high, position(np.quantile(rates, 0.9) ** ages, 1e-3, 1), atol=0.01)
     assert line.label == "median of 9 samples"
 
 

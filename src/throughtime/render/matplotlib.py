@@ -20,6 +20,7 @@ from PIL.Image import fromarray
 
 from throughtime._theme import Theme
 from throughtime.picture import Axis, Image, Panel, Picture
+from throughtime.render.dark import on_paper
 from throughtime.render.keys import Key, bars, keys
 from throughtime.render.matplotlib_marks import Pixels, draw_image, draw_mark
 from throughtime.render.matplotlib_room import make_room, wrapped
@@ -92,6 +93,7 @@ def _write_png(figure: Figure, target: io.BytesIO) -> None:
 
 
 def _draw(picture: Picture, theme: Theme) -> Figure:
+    picture = on_paper(picture, theme)
     size = _size(picture, theme)
     figure = Figure(figsize=size, layout="constrained", dpi=theme.dpi)
     axes = figure.subplots(
