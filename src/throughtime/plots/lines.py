@@ -37,7 +37,8 @@ from throughtime.plots.data import (
     title,
     unit_dim,
 )
-from throughtime.plots.look import Look, checked, size
+from throughtime.plots.findings import of_quantity
+from throughtime.plots.look import Look, checked, size, titled
 from throughtime.plots.spread import quantiles
 
 FEW_SAMPLES = 4
@@ -108,7 +109,7 @@ def lines(
     is_band = spread == "band" or (spread is None and samples > FEW_SAMPLES)
     return Picture(
         drawn,
-        title=look.get("title") or _title(source, values, fit, dim),
+        **titled(look, of_quantity(source), _title(source, values, fit, dim)),
         note=_note(samples, is_band),
         linked="xy",
         **size(look, 11.0 if grid.count > 1 else 8.0, _height(grid, len(drawn))),
