@@ -9,10 +9,10 @@ import pytest
 import xarray as xr
 
 import throughtime as tt
-from throughtime import _schema as schema
-from throughtime._inside import per_sample
-from throughtime._label import label
-from throughtime._record import LayerRecord, ModelRecord, escape
+from throughtime import _vocabulary as schema
+from throughtime._capture.label import label
+from throughtime._capture.solve import per_sample
+from throughtime.adapters.records import LayerRecord, ModelRecord, escape
 
 B, T, M, N = 2, 5, 3, 4
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from throughtime import _schema as schema
+from throughtime import _vocabulary as schema
 from throughtime import testing
 from throughtime._errors import SchemaError, UnsupportedModelError
 from throughtime.cells import QUANTITIES, Layer, Pass, solve
