@@ -111,7 +111,7 @@ def raising(module, error):
     [
         ("throughtime.adapters.torch.probe", KeyError("lstm")),
         ("throughtime.adapters.keras.loop", TypeError("ours")),
-        ("throughtime.adapters.records", RuntimeError("ours")),
+        ("throughtime._capture.probe", RuntimeError("ours")),
         ("users_model", RuntimeError("theirs")),
         ("torch.nn.modules.linear", MemoryError("out of memory")),
     ],
