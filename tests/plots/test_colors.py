@@ -8,7 +8,7 @@ import xarray as xr
 from PIL import Image as Pixels
 
 from throughtime import Theme, plots, testing
-from throughtime._scale import FLOOR, scale_for
+from throughtime._drawing.scale import FLOOR, scale_for
 from throughtime.picture import Image
 from throughtime.render.dark import on_paper
 

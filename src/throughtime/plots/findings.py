@@ -11,9 +11,9 @@ from collections.abc import Iterable
 import numpy as np
 import xarray as xr
 
-from throughtime._scale import Array, number
-from throughtime._thresholds import REACHES, ROUNDING
+from throughtime._drawing.scale import Array, number
 from throughtime.diagnostics.lags import log_norm
+from throughtime.diagnostics.thresholds import REACHES, ROUNDING
 from throughtime.plots.data import Source, count, only_valid, parts, subject
 
 SHARE = 0.9

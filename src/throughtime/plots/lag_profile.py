@@ -6,12 +6,12 @@ from typing import Unpack
 
 import numpy as np
 
-from throughtime._argument_rules import number
 from throughtime._arguments import takes
+from throughtime._arguments.rules import number
+from throughtime._drawing.scale import FLOOR, Array, Scale
+from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import PictureError
-from throughtime._scale import FLOOR, Array, Scale
-from throughtime._schema import Layer
-from throughtime._theme import DISTINCT
+from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified
 from throughtime.picture import Axis, Band, Line, Mark, Panel, Picture
 from throughtime.plots.data import count, located, subject, where

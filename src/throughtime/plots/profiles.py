@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from throughtime._scale import FLOOR, Array, Scale
+from throughtime._drawing.scale import FLOOR, Array, Scale
 from throughtime.diagnosis.layers import by_direction
 from throughtime.diagnosis.measure import FROM_LAST_STEP, at_one_step, needs_last_step
 from throughtime.diagnostics import lag_profile as measured

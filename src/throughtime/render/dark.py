@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from matplotlib.colors import to_rgb
 
-from throughtime._colors import Colors
-from throughtime._theme import Theme
+from throughtime._drawing.colors import Colors
+from throughtime._drawing.theme import Theme
 from throughtime.picture import Image, Picture
 
 _LUMINANCE = (0.2126, 0.7152, 0.0722)
