@@ -1,7 +1,7 @@
-"""A contact sheet of all pictures of five captures, to be looked at after every change of a colour or a layout.
+"""A contact sheet of all pictures of five captures, to be looked at after a change of colours or layout.
 
-`python benchmarks/sheet.py captures FOLDER` trains and captures once; `python benchmarks/sheet.py draw FOLDER`
-draws again from there. PyTorch alone, half a minute for the captures.
+`python benchmarks/sheet.py captures FOLDER` trains and captures once, in PyTorch alone and ten seconds;
+`python benchmarks/sheet.py draw FOLDER` draws from there.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def untrained() -> xr.DataTree:
 
 
 def solved(folder: Path) -> xr.DataTree:
-    """Learn to recall the first of 40 inputs, which chrono initialisation makes possible (Tallec & Ollivier 2018)."""
+    """Learn to recall the first of 40 inputs, from chrono initialisation (Tallec & Ollivier 2018)."""
     torch.manual_seed(1)
     model, steps = Reader("LSTM", 1, 24), 40
     with torch.no_grad():

@@ -281,6 +281,7 @@ MAY_IMPORT = {
     },
     "plots/": PLOTS,
     "plots/recorded": PLOTS | {"diagnosis"},
+    "plots/profiles": PLOTS | {"diagnosis"},
     "plots/palettes": {"_drawing/colors", "_errors", "matplotlib", "numpy"},
     "render/": {"_drawing/colors", "_drawing/scale", "_drawing/theme", "numpy", "picture"},
     "render/dark": {"_drawing/colors", "_drawing/theme", "matplotlib", "picture"},

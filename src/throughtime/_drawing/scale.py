@@ -74,7 +74,9 @@ class Scale:
     def curve(self, values: Array) -> Array:
         """Place the values of a curve, along the last axis: where it falls below the scale it ends."""
         position = self.clipped(values)
-        below = np.asarray(values) < self.low
+        if self.kind != "log10":
+            return position
+        below = np.abs(values) < self.low
         position[..., 1:][below[..., 1:] & below[..., :-1]] = np.nan
         return position
 

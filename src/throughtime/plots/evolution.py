@@ -113,9 +113,9 @@ def _changed(shown: xr.DataArray, name: str, along: str) -> str:
     found = []
     for direction, part in parts(shown, ["step", along]):
         rows = part.transpose("step", along).values
-        known = np.flatnonzero(np.isfinite(rows[[0, -1]]).all(axis=0))
+        known = np.flatnonzero((np.isfinite(rows[[0, -1]]) & (rows[[0, -1]] > 0)).all(axis=0))
         if not known.size or len(rows) < 2:
-            return ""
+            continue
         far = int(known[0] if along == "time" and direction != "backward" else known[-1])
         place = f"at timestep {far}" if along == "time" else f"{count(far, 'step')} back"
         words = change(float(rows[0, far]), float(rows[-1, far]))

@@ -143,7 +143,7 @@ def change(first: float, last: float) -> str:
 
 
 def of_quantity(source: Source) -> str:
-    """Find what a quantity over time shows: where it is broken, or in which timesteps most of a gradient lies.
+    """Find where a quantity over time is broken, or in which timesteps most of a gradient lies.
 
     Directions and gates are apart.
     """

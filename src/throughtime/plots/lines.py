@@ -160,7 +160,7 @@ def _samples(cells: Array, grid: Grid, scale: Scale, words: list[str]) -> list[M
     return [
         Line(
             x,
-            grid.y(scale.clipped(values)),
+            grid.y(scale.curve(values)),
             color=DISTINCT[place] if few else DISTINCT[0],
             width=1.2 if few else 0.7,
             alpha=0.95 if few else 0.4,
@@ -181,8 +181,7 @@ def _band(cells: Array, grid: Grid, scale: Scale, words: list[str]) -> list[Mark
         if grid.is_one
         else ("", "")
     )
-    lower, upper = (grid.y(scale.clipped(each)) for each in (low, high))
-    line = grid.y(scale.clipped(middle))
+    lower, upper, line = grid.y(scale.clipped(low)), grid.y(scale.curve(high)), grid.y(scale.curve(middle))
     return [
         Band(x, lower, upper, color="#56B4E9", alpha=0.4, label=told[0]),
         Line(x, line, color="#003f6b", width=1.1, label=told[1], details=details(grid, middle, words)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,10 +91,9 @@ def draw(
         sizing_mode=None if is_fixed else "stretch_width",
         toolbar_options={"logo": None},
     )
-    heading = [_heading(picture.title, theme)] if titled and picture.title else []
     widest = 130 + _side(picture) if is_fixed else NARROW
     layout = column(
-        *heading,
+        *(_headings(picture, theme) if titled else ()),
         *_sliders(picture, frames),
         grid,
         min_width=picture.columns * widest + TOOLBAR if picture.columns > 1 else None,
@@ -104,9 +104,11 @@ def draw(
     return layout
 
 
-def _heading(words: str, theme: Theme) -> Any:
-    style: dict[str, str | None] = {"font": f"{1.2 * theme.size}pt {_font(theme)}", "color": theme.ink}
-    return Div(text=words, render_as_text=True, styles=style, sizing_mode="stretch_width")
+def _headings(picture: Picture, theme: Theme) -> Iterator[Any]:
+    for words, size in ((picture.title, 1.25), (picture.subtitle, 1.0)):
+        style: dict[str, str | None] = {"font": f"{size * theme.size}pt {_font(theme)}", "color": theme.ink}
+        if words:
+            yield Div(text=words, render_as_text=True, styles=style, sizing_mode="stretch_width")
 
 
 def _font(theme: Theme) -> str:

@@ -54,6 +54,7 @@ def page(picture: Picture, theme: Theme) -> str:
         script,
         theme,
         title=picture.title or "throughtime",
+        subtitle=picture.subtitle,
         picture=Markup(div),
         note=picture.note,
         alt=alt(picture),
