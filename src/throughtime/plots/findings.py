@@ -7,6 +7,7 @@ Each function reads arrays that are drawn and gives the end of a sentence, or no
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import takewhile
 
 import numpy as np
 import xarray as xr
@@ -25,8 +26,8 @@ def sentence(subject: str, found: Iterable[tuple[str, str]]) -> str:
 
     Examples
     --------
-    >>> sentence("Gradient of rnn", [("forward", "reaches 9 steps"), ("backward", "fades")])
-    'Gradient of rnn: forward reaches 9 steps, backward fades'
+    >>> sentence("Gradient of rnn", [("forward", "reaches 9 steps"), ("backward", "reaches 3 steps")])
+    'Gradient of rnn reaches 9 steps (forward); 3 steps (backward)'
     >>> sentence("Gradient of rnn", [("", "fades")])
     'Gradient of rnn fades'
     """
@@ -35,7 +36,13 @@ def sentence(subject: str, found: Iterable[tuple[str, str]]) -> str:
         return ""
     if len({words for _, words in told}) == 1:
         return f"{subject} {told[0][1]}"
-    return f"{subject}: {', '.join(f'{name} {words}'.strip() for name, words in told)}"
+    columns = zip(*(words.split() for _, words in told), strict=False)
+    shared = len([*takewhile(lambda each: len({*each}) == 1, columns)])
+    rest = [
+        f"{' '.join(words.split()[shared if place else 0 :])} ({name})"
+        for place, (name, words) in enumerate(told)
+    ]
+    return f"{subject} {'; '.join(rest)}"
 
 
 def named(names: list[str]) -> str:

@@ -21,6 +21,7 @@ from throughtime.plots.data import count, labels, last_step, layers, located, pa
 from throughtime.plots.findings import named, percent
 from throughtime.plots.look import Look, checked, size, titled
 from throughtime.plots.palettes import palette
+from throughtime.plots.profiles import is_sum
 from throughtime.plots.recorded import band, is_summary, sampled, state_norms
 
 DEEPEST = 1e-30  # of the largest: lines show more decades than colours can
@@ -88,6 +89,7 @@ def gradient_flow(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> P
     scale = scale_for(
         everything, look.get("scale") or "log10", look.get("limits") or _range(everything, look)
     )
+    sums = {path for path, leaf in layers(captured) if is_sum(sampled(leaf))}
     plain = all(tuple(states(leaf)) == ("hidden",) for _, leaf in layers(captured))
     symbol = "‖dL/dhₜ‖" if plain else "‖dL/dsₜ‖"
     names = list(dict.fromkeys(curve.layer for curve in found))
@@ -102,15 +104,18 @@ def gradient_flow(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> P
     noun = f"{noun} · {step}" if step else noun
     return Picture(
         panels,
-        **titled(look, _fades(found), noun),
+        **titled(look, _fades(found, sums), noun),
         note=NOTE.format(share=90 if any(is_summary(leaf) for _, leaf in layers(captured)) else 80),
         linked="xy",
         **size(look, 9.0, 1.2 + 3.0 * len(panels)),
     )
 
 
-def _fades(curves: list[Curve]) -> str:
-    """Name the layers whose gradient loses 99 % of its size on its way to the step processed first."""
+def _fades(curves: list[Curve], sums: set[str]) -> str:
+    """Name the layers whose gradient loses 99 % of its size on its way to the step processed first.
+
+    `sums` are layers in which error enters at many steps: there a gradient that is left shows nothing.
+    """
     lost = {}
     for curve in curves:
         known = np.flatnonzero(np.isfinite(curve.quantiles[1]))
@@ -118,12 +123,12 @@ def _fades(curves: list[Curve]) -> str:
             first = known[-1] if curve.direction == "backward" else known[0]
             lost[curve.name] = float(curve.quantiles[1][first]) / peak
     faded = [name for name, left in lost.items() if left < REACHES * (1 - ROUNDING)]
-    if not lost:
-        return ""
     if not faded:
+        lost = {each.name: lost[each.name] for each in curves if each.name in lost and each.layer not in sums}
+        if not lost:
+            return ""
         least = min(lost, key=lambda name: lost[name])
-        left = f"{percent(lost[least])} of its peak in {least}"
-        return f"Gradient arrives at the first step of every layer: {left}"
+        return f"Gradient arrives at the first step of {least}: {percent(lost[least])} of its peak"
     return f"Less than {percent(REACHES)} of the peak gradient arrives at the first step: {named(faded)}"
 
 

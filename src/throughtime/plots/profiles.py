@@ -10,7 +10,7 @@ import xarray as xr
 
 from throughtime._drawing.scale import FLOOR, Array, Scale
 from throughtime.diagnosis.layers import by_direction
-from throughtime.diagnosis.measure import FROM_LAST_STEP, at_one_step, needs_last_step
+from throughtime.diagnosis.measure import FROM_LAST_STEP, at_one_step, needs_last_step, reads_many_steps
 from throughtime.diagnostics import lag_profile as measured
 from throughtime.diagnostics.lags import signals
 from throughtime.plots.findings import reach
@@ -66,6 +66,13 @@ def _profile(part: xr.Dataset) -> Profile:
     curves = np.exp(np.minimum(logs.values, 700.0))
     low, middle, high = (found[name].values for name in ("low", "ratio", "high"))
     return Profile(direction, middle, low, high, int(found["samples"].max()), curves, basis)
+
+
+def is_sum(layer: xr.Dataset) -> bool:
+    """Whether a layer's gradients may be sums over error that enters at many steps."""
+    if is_summary(layer):
+        return "time" in layer.get("output_gradient_norm", xr.DataArray(0.0)).dims
+    return FROM_LAST_STEP not in layer.attrs and reads_many_steps(layer)
 
 
 def fitted(curves: list[Profile], threshold: float, limits: tuple[float, float] | None = None) -> Scale:
