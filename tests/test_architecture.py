@@ -166,6 +166,7 @@ MAY_IMPORT = {
     "_cli/": {
         "_alarm",
         "_errors",
+        "diagnosis",
         "_printable",
         "_live",
         "_recorded",
@@ -180,6 +181,8 @@ MAY_IMPORT = {
         "_versions",
     },
     "callbacks/": {"_errors"},
+    "assertions/": {"_errors", "diagnosis", "diagnostics", "numpy", "xarray"},
+    "assertions/plugin": {"_errors", "assertions", "pytest"},
     "_monitor/record": {"xarray"},
     "_monitor/histograms": {"numpy", "xarray"},
     # Drawing libraries load when a sink asks for an image.
