@@ -31,6 +31,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Iterable
+from typing import Any
 
 _OURS = ("throughtime.", "contextlib.")
 
@@ -100,9 +101,9 @@ class StoreError(ThroughTimeError, OSError):
 
 
 class VerdictError(ThroughTimeError, AssertionError):
-    """An assertion that the verdict on a model does not bear out; `found` is the diagnosis, if there is one."""
+    """An assertion that the verdict on a model does not bear out; `found` is its diagnosis, or None."""
 
-    def __init__(self, message: str, found: object = None) -> None:
+    def __init__(self, message: str, found: Any = None) -> None:
         super().__init__(message)
         self.found = found
 

@@ -1,7 +1,7 @@
 """The command `throughtime`: looks at runs on disk, from a shell.
 
 Exit codes: 0, all well; 1, an error, printed in one line, or a check that found something; 2, a command
-that was written wrongly. With `diagnose --fail-on`: 0, fine; 1, found; 2, could not be decided, errors included.
+that was written wrongly. With `diagnose --fail-on`: 0, fine; 1, found; 2, not decided, errors included.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from rich.text import Text
 
 import throughtime as tt
 from throughtime._alarm import alarms_of_run
-from throughtime._printable import printable
-from throughtime._recorded import at_place, place_of, recorded_steps
+from throughtime._text.printable import printable
+from throughtime._tree import at_place, place_of, recorded_steps
 from throughtime.diagnosis.fail_on import UNDECIDED, exit_code, names_of
 
 from . import doctor as environment
@@ -49,7 +49,7 @@ Second = Annotated[Path | None, typer.Option("--with", help="For compare: a seco
 FailOn = Annotated[
     str | None,
     typer.Option(
-        help="Findings, such as vanishing,unstable,nonfinite: exit 1 if there is one, 2 if it cannot be decided."
+        help="Findings: vanishing,unstable,nonfinite. Exit code 1 if there is one, 2 if that is undecided."
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a script.")]
@@ -132,7 +132,7 @@ def diagnose(
         names = () if fail_on is None else names_of(fail_on)
         if "vanishing" in names and dependency_length is None:
             raise tt.ArgumentError(
-                "--fail-on vanishing needs --dependency-length: the lag that the task needs."
+                "--fail-on vanishing needs --dependency-length, the lag to judge."
             )
         found = tt.diagnose(tt.open_run(run), step=step, dependency_length=dependency_length)
     if as_json:

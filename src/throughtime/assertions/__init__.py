@@ -1,4 +1,4 @@
-"""Assertions on a model's memory, for tests: they pass in silence or fail with the verdict's words and numbers.
+"""Assertions on a model's memory, for tests: they fail with the verdict's words and numbers.
 
 They need no pytest. Where pytest is installed, each is a fixture of the same name as well, and a report of a
 failed test ends with the whole verdict: see `plugin`.

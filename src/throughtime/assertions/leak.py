@@ -98,7 +98,7 @@ def _crossing(leaf: xr.Dataset, boundaries: Any) -> Iterator[Leak]:
     for way in ways:
         part = matrix if way is None else matrix.sel(direction=way)
         values = part.transpose("sample", "loss_time", "time").values
-        for sample, start in np.argwhere(starts[:, 1:]) + (0, 1):  # nothing comes before step 0
+        for sample, start in np.argwhere(starts[:, 1:]) + np.array([0, 1]):  # nothing comes before step 0
             behind = losses >= start
             is_backward = way == "backward"  # its states carry what comes later
             norms = values[sample, ~behind, start] if is_backward else values[sample, behind, start - 1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
@@ -26,7 +26,7 @@ assert_reaches, assert_uses = _fixture("assert_reaches"), _fixture("assert_uses"
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[Any]:
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     """Add the verdict to the report of a failed assertion: in words, and as JSON to its user properties."""
     report = yield
     error = None if call.excinfo is None else call.excinfo.value

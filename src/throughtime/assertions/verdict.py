@@ -129,7 +129,7 @@ def assert_finite(model: Any, x: Any = None, y: Any = None, **options: Any) -> N
     >>> assert_finite(testing.decaying(rate=0.9))
     >>> assert_finite(testing.nonfinite("cell", sample=1, time=7, unit=2))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    throughtime._errors.VerdictError: Unstable: the first number that is not finite, in the forward pass, is ...
+    throughtime._errors.VerdictError: Unstable: the first number that is not finite, in the forward pass, ...
     """
     __tracebackhide__ = True
     with warnings.catch_warnings():

@@ -19,7 +19,7 @@ def findings(found: Found) -> dict[str, str]:
     """Answer "yes", "no" or "unclear" for each finding.
 
     "vanishing": the gradient surely does not reach the lag that the caller asked about, in any layer that was
-    measured. "unstable": the verdict says so. "nonfinite": a number, of the data included, is NaN or infinite.
+    measured. "unstable": the verdict is. "nonfinite": a number, of the data included, is NaN or infinite.
 
     Examples
     --------

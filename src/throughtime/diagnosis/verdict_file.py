@@ -38,7 +38,7 @@ def read_verdict(source: str | os.PathLike[str] | Told) -> Diagnosis:
     Raises
     ------
     DiagnosticError
-        The file cannot be read, or is no verdict, lacks a part, or has a newer schema than this version reads.
+        The file cannot be read, is no verdict, lacks a part, or has a newer schema than this version reads.
 
     Examples
     --------
@@ -66,7 +66,7 @@ def _loaded(path: Path) -> Told:
         told = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DiagnosticError(
-            f"{path} cannot be read as JSON: {error}. Give the file of a verdict."
+            f"{path} cannot be read as JSON: {error}. Pass a verdict's file."
         ) from None
     if not isinstance(told, Mapping):
         raise DiagnosticError(f"{path} holds a {type(told).__name__}; a verdict is a JSON object.")
@@ -79,8 +79,8 @@ def _check_version(schema: Any) -> None:
         raise DiagnosticError(f"schema={schema!r}: expected {SCHEMA!r}, which to_dict() writes.")
     if int(match[1]) != VERSION:
         raise DiagnosticError(
-            f"This verdict has the schema {schema}; this version of throughtime reads {SCHEMA}. Install a newer "
-            "one: pip install -U throughtime."
+            f"This verdict has the schema {schema}; this version of throughtime reads {SCHEMA}. Install a "
+            "newer one: pip install -U throughtime."
         )
 
 
