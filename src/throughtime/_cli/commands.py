@@ -131,9 +131,7 @@ def diagnose(
     with _told(code=1 if fail_on is None else UNDECIDED):
         names = () if fail_on is None else names_of(fail_on)
         if "vanishing" in names and dependency_length is None:
-            raise tt.ArgumentError(
-                "--fail-on vanishing needs --dependency-length, the lag to judge."
-            )
+            raise tt.ArgumentError("--fail-on vanishing needs --dependency-length, the lag to judge.")
         found = tt.diagnose(tt.open_run(run), step=step, dependency_length=dependency_length)
     if as_json:
         print(json.dumps(found.to_dict(), indent=1, allow_nan=False))  # noqa: T201

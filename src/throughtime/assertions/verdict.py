@@ -6,8 +6,8 @@ import warnings
 from typing import Any
 
 import throughtime as tt
-from throughtime._argument_rules import whole
 from throughtime._arguments import takes
+from throughtime._arguments.rules import whole
 from throughtime._errors import DiagnosticError, LayerNotFoundError, VerdictError, did_you_mean
 from throughtime.diagnosis.fail_on import best
 from throughtime.diagnosis.findings import NO, YES
@@ -96,7 +96,7 @@ def assert_uses(
     >>> import torch
     >>> rnn = torch.nn.RNN(1, 4, nonlinearity="relu", batch_first=True)
     >>> _ = [torch.nn.init.eye_(rnn.weight_hh_l0), torch.nn.init.ones_(rnn.weight_ih_l0)]
-    >>> x = torch.rand(32, 30, 1)
+    >>> x = torch.rand(256, 30, 1, generator=torch.Generator().manual_seed(0))
     >>> def loss(output, y):
     ...     return (output[0][:, -1].mean(1) - y).square()
     >>> assert_uses(rnn, x, x.sum((1, 2)), loss=loss, lag=20)  # it adds up all inputs

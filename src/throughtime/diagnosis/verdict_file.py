@@ -65,9 +65,7 @@ def _loaded(path: Path) -> Told:
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DiagnosticError(
-            f"{path} cannot be read as JSON: {error}. Pass a verdict's file."
-        ) from None
+        raise DiagnosticError(f"{path} cannot be read as JSON: {error}. Pass a verdict's file.") from None
     if not isinstance(told, Mapping):
         raise DiagnosticError(f"{path} holds a {type(told).__name__}; a verdict is a JSON object.")
     return told
