@@ -61,23 +61,8 @@ class Dialect(Protocol):
     def repeats_first_state(self, layer: Any, /) -> bool:
         """Whether a masked step emits the first state, and not the output before it."""
 
-    def every_layer(self, model: Any, /) -> list[Any]:
-        """Return the model and all layers and cells inside it."""
-
-    def halves(self, layer: Any, /) -> tuple[Any, ...]:
-        """Return both layers of a Bidirectional, else the layer itself."""
-
-    def why_not(self, layer: Any, training: bool, /) -> str:
-        """Return the reason for which a layer cannot be looked into, empty if it can."""
-
-    def is_closed(self, layer: Any, training: bool, activations: frozenset[str], /) -> bool:
-        """Whether the layer keeps its kernel and `cells` solves it."""
-
     def backend_name(self) -> str:
         """Name the framework that computes."""
-
-    def sizes_of_states(self, cell: Any, /) -> list[Any]:
-        """Return the size of each state, a number or a shape."""
 
     def compute_dtype(self, layer: Any, /) -> str:
         """Name the precision a layer computes in."""
@@ -91,6 +76,15 @@ class Dialect(Protocol):
     def of_training(self, model: Any, /, *, with_loss: bool) -> dict[str, Attribute]:
         """Name what the pass does otherwise than a training step."""
 
+    def automatic_name_count(self, layer: Any, prefix: str, /) -> int:
+        """How many names Keras has given out for this prefix, where it has given out most."""
+
+    def weight_values(self, model: Any, variables: Sequence[Any], /) -> dict[int, Any]:
+        """Read variables as they are now, by their identity."""
+
+    def check_model(self, model: Any, /) -> None:
+        """Refuse what cannot be captured."""
+
     def regularised(self, model: Any, /) -> list[str]:
         """Name what is regularised in a model."""
 
@@ -99,9 +93,6 @@ class Dialect(Protocol):
 
     def activation_name(self, cell: Any, function: Any, /) -> str:
         """Name an activation as Keras does."""
-
-    def called(self, cell: Any, x: Any, states: Sequence[Any], training: bool, /) -> tuple[Any, list[Any]]:
-        """Call a cell as Keras' loop does; return its output and its states."""
 
     def recurrent_masks(self, masks: Any, /) -> list[Any]:
         """Take those that the state is multiplied with, one or one a gate, out of a cell's masks."""

@@ -3,6 +3,12 @@
 Takes models of TensorFlow 2 and of TensorFlow 1's graph mode. `describe` reads layers without running them.
 """
 
-from .describe import describe as describe
+from functools import partial
+
+from throughtime.adapters.keras import describe as _describe
+
+from . import dialect as _dialect
 from .probe import Probe as Probe
 from .sample_losses import losses as losses
+
+describe = partial(_describe.describe, _dialect)

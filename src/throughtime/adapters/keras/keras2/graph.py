@@ -17,11 +17,12 @@ import tensorflow as tf
 from throughtime._errors import UnbuiltModelError, UnsupportedModelError
 from throughtime._record import Array
 from throughtime.adapters.attributes import replaced
+from throughtime.adapters.keras.layers import every_layer
 from throughtime.adapters.keras.library import internal
 from throughtime.adapters.keras.seen import Result
 
 from .arrays import shape_of
-from .internals import every_layer, is_cast, keras_session, raw_variable
+from .internals import is_cast, keras_session, raw_variable
 from .program import Computation, Traced
 from .restore import untouched
 from .variables import all_variables, standing_in

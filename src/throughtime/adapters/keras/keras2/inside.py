@@ -17,9 +17,11 @@ import tensorflow as tf
 
 from throughtime.adapters.attributes import replaced
 from throughtime.adapters.keras.cell import inner_cells
+from throughtime.adapters.keras.layers import every_layer, halves
 from throughtime.adapters.keras.loop import Loop
 from throughtime.adapters.keras.own_cells import own_cell
 from throughtime.adapters.keras.seen import SeenCall, SeenInside, names_kept
+from throughtime.adapters.keras.ways import is_closed
 
 from . import dialect
 from .dropout import Drawn, is_active
@@ -27,12 +29,10 @@ from .internals import (
     as_a_call,
     as_keras_calls,
     draws_at_each_step,
-    every_layer,
     is_cast,
     raw_variable,
 )
 from .variables import standing_in
-from .ways import halves, is_closed
 
 if TYPE_CHECKING:
     from .tap import Recorder
@@ -76,7 +76,7 @@ def watched(
         The layer is one direction of a Bidirectional: its own input and output are marked, those of the
         whole are another's.
     """
-    closed = is_closed(layer, recorder.training, recorder.request.activations)
+    closed = is_closed(dialect, layer, recorder.training, recorder.request.activations)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(*args, **kwargs)

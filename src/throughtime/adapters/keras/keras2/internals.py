@@ -11,25 +11,12 @@ import tensorflow as tf
 from tensorflow.python.autograph.core import ag_ctx
 from tensorflow.python.eager import context
 
-from throughtime.adapters.keras.library import internal, is_a, is_layer
+from throughtime.adapters.keras.layers import every_layer
+from throughtime.adapters.keras.library import internal, is_a
 
 # What a loss reads from a tensor besides its values: the mask, and the logits behind a softmax.
 _CARRIED = ("_keras_mask", "_keras_logits")
 _ARTIFACT = "autograph_info__"  # what autograph puts on functions that it leaves alone
-
-
-def sublayers(layer: Any) -> list[Any]:
-    """Direct sublayers, in the order in which `model.layers` counts them."""
-    if is_a(layer, "Model"):
-        return list(layer.layers)
-    return list(layer._flatten_layers(include_self=False, recursive=False))
-
-
-def every_layer(model: Any) -> list[Any]:
-    """Return the model and all layers and cells inside it."""
-    if not is_layer(model):
-        return []
-    return list({id(layer): layer for layer in model._flatten_layers()}.values())
 
 
 def tracked_containers(model: Any) -> list[Any]:

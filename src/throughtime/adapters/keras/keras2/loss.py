@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from throughtime._errors import LossError, ThroughTimeError
 from throughtime.adapters.attributes import replaced
+from throughtime.adapters.keras.layers import every_layer
 from throughtime.adapters.keras.library import (
     belongs_to_a_graph,
     internal,
@@ -24,7 +25,7 @@ from throughtime.adapters.keras.reasons import of_no_loss
 from throughtime.adapters.keras.reductions import Labels, Reductions
 
 from .arrays import shape_of
-from .internals import compiled_loss, every_layer
+from .internals import compiled_loss
 
 
 class _Silent:

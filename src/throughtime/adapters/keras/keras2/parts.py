@@ -11,11 +11,11 @@ import tensorflow as tf
 from throughtime._record import MEAN, ONE_SAMPLE, SUM, ModelRecord
 from throughtime.adapters.alike import Alike
 from throughtime.adapters.keras import whole
+from throughtime.adapters.keras.layers import every_layer
 from throughtime.adapters.keras.reductions import Labels
 from throughtime.adapters.keras.seen import Result
 
 from .arrays import batch_size, joined, rows_of, shape_of
-from .internals import every_layer
 from .program import Program
 
 

@@ -14,24 +14,24 @@ import tensorflow as tf
 from throughtime._budget import Budget
 from throughtime._errors import AmbiguousLayerError, LossError
 from throughtime._record import ModelRecord, Request
-from throughtime.adapters.keras import loss_scale
+from throughtime.adapters.keras import find, loss_scale
 from throughtime.adapters.keras.collect import Pass, records
 from throughtime.adapters.keras.coupling import couples
 from throughtime.adapters.keras.every_step import EveryStep
+from throughtime.adapters.keras.layers import halves, plain_settings
 from throughtime.adapters.keras.library import belongs_to_a_graph
 from throughtime.adapters.keras.own_cells import own_cell
 from throughtime.adapters.keras.reductions import Attempt, Labels, Trials
 from throughtime.adapters.keras.second_pass import SecondPass
 from throughtime.adapters.keras.seen import Result
 
-from . import dialect, eager, find, graph
+from . import dialect, eager, graph
 from .arrays import arrays, batch_size, check_sizes, first_sample, rows_of, shapes, with_copies
 from .loss import Loss
-from .models import check_model, needs_its_batch, plain_settings, weight_values
+from .models import check_model, needs_its_batch, weight_values
 from .parts import Parts, why_whole
 from .program import Program, Traced, WithinSteps
 from .restore import untouched
-from .ways import halves
 
 _KEPT_TRACES = 8  # a loop over many batch shapes must not pile up compiled programs
 
@@ -69,7 +69,7 @@ class Probe:
         self.model = model
         self.loss = Loss(model, loss)
         self.request = request
-        self.found = find.select(model, layers)
+        self.found = find.select(dialect, model, layers)
         self._traces: OrderedDict[Any, _Trace] = OrderedDict()
         self._parts = Parts(model, self._data_loss)
 
@@ -89,7 +89,9 @@ class Probe:
             reduced = self._how_reduced(trace, result, data)
             within = trace.second(trace.program.calls, result)
             wanted = self._wanted(trace.program.has_loss)
-            values = weight_values(self.model, self.found)
+            values = weight_values(
+                self.model, [weight for entry in self.found for weight in entry.watched.weights]
+            )
         inside = bool(trace.program.in_a_loop)
         why = " where it can be watched: it is called within a loop or branch of the graph" if inside else ""
         done = Pass(
@@ -128,7 +130,7 @@ class Probe:
             paths = ", ".join(entry.path for entry in self.found)
             raise AmbiguousLayerError(
                 f"The model has {len(self.found)} recurrent layers, {paths}: choose one with layer_name= or "
-                f"layer_idx=.\n{find.selection(self.model).listing()}"
+                f"layer_idx=.\n{find.selection(dialect, self.model).listing()}"
             )
 
     def _pass(self, data: Any, budget: Budget) -> tuple[_Trace, Result]:
@@ -176,7 +178,7 @@ class Probe:
         at_once = bool(getattr(self.model, "run_eagerly", False))
         program = Program(self.model, self.found, self.loss, request, has_loss=has_loss, at_once=at_once)
         program.budget = budget
-        is_scaled = has_loss and loss_scale.is_needed(dialect, self.model)
+        is_scaled = has_loss and loss_scale.is_needed(self.model)
         inputs = (*data, np.float32(1.0) if is_scaled else None)
         run = self._tracer(any_batch=not needs_its_batch(self.model))(program, inputs)
         second = SecondPass(dialect, self._traced_within, request, is_scaled)

@@ -14,6 +14,7 @@ import tensorflow as tf
 from throughtime._budget import Budget, Need
 from throughtime._record import Request
 from throughtime.adapters.keras.every_step import EveryStep
+from throughtime.adapters.keras.find import Found
 from throughtime.adapters.keras.meter import Meter
 from throughtime.adapters.keras.reductions import Labels, Reductions
 from throughtime.adapters.keras.seen import Result, SeenCall
@@ -21,7 +22,6 @@ from throughtime.adapters.keras.size import need
 from throughtime.adapters.keras.wanted import watched
 
 from . import dialect
-from .find import Found
 from .internals import autograph_enabled
 from .loss import Loss
 from .tap import Mark, Recorder

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from throughtime._errors import LossError, ThroughTimeError
 from throughtime._record import Array
+from throughtime.adapters.keras.layers import plain_settings
 from throughtime.adapters.keras.library import belongs_to_a_graph
 from throughtime.adapters.keras.reductions import Labels
 
@@ -18,7 +19,7 @@ from . import eager, graph
 from .arrays import arrays, batch_size, check_sizes, rows_of, shapes
 from .internals import autograph_enabled
 from .loss import Loss
-from .models import check_model, plain_settings
+from .models import check_model
 from .program import Traced, called
 from .restore import untouched
 from .tap import Mark

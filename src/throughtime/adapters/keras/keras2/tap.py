@@ -17,14 +17,16 @@ import tensorflow as tf
 
 from throughtime._record import Request
 from throughtime.adapters.attributes import replaced
+from throughtime.adapters.keras.find import Found
+from throughtime.adapters.keras.layers import every_layer, halves
 from throughtime.adapters.keras.library import is_a, is_recurrent
 from throughtime.adapters.keras.meter import Meter
 from throughtime.adapters.keras.seen import SeenCall
+from throughtime.adapters.keras.ways import why_not
 
-from . import inside, logits, ways
+from . import dialect, inside, logits
 from .arrays import is_float, shape_of
-from .find import Found
-from .internals import as_a_call, as_keras_calls, carry, every_layer, runs_in_a_loop
+from .internals import as_a_call, as_keras_calls, carry, runs_in_a_loop
 
 Mark = Callable[[str, Any], Any]
 
@@ -85,7 +87,7 @@ class Recorder:
         with ExitStack() as stack:
             for index, entry in enumerate(self.found):
                 layer = entry.watched
-                looks_inside = "inside" in self.wanted and not ways.why_not(layer, self.training)
+                looks_inside = "inside" in self.wanted and not why_not(dialect, layer)
                 if looks_inside and is_a(layer, "Bidirectional"):
                     inside.watch_halves(self, layer, stack)
                 original = logits.watched(self, layer, as_keras_calls(layer, layer.call))
@@ -101,8 +103,8 @@ class Recorder:
     def _running_along(self, model: Any) -> list[Any]:
         """Recurrent layers that nothing is asked of; they take memory as well."""
         recurrent = [layer for layer in every_layer(model) if is_recurrent(layer)]
-        halves = [half for layer in recurrent for half in ways.halves(layer) if half is not layer]
-        others = {id(layer) for layer in [*halves, *(entry.watched for entry in self.found)]}
+        inner = [half for layer in recurrent for half in halves(layer) if half is not layer]
+        others = {id(layer) for layer in [*inner, *(entry.watched for entry in self.found)]}
         return [layer for layer in recurrent if id(layer) not in others]
 
     def _metered(self, layer: Any) -> Callable[..., Any]:

@@ -1,54 +1,29 @@
 """What the engine asks of Keras 3: see `adapters.keras.dialect`."""
 
+# ruff: noqa: PLC0414 - what is imported under its own name is part of the dialect
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-from keras import ops, tree
+from keras import ops as ops
+from keras import tree as tree
 
 from throughtime._record import Array, Attribute
 from throughtime.adapters.keras.library import overrides
 
-from .arrays import numpy
+from .arrays import numpy as numpy
 from .backend import module
-from .dropout import NO_DROPOUT, recurrent_masks, with_dropout_masks
-from .internals import every_layer, repeats_first_state, zeroes_masked_output
-from .variables import numbers_of
-from .ways import activation_name, halves, is_closed, why_not
-
-__all__ = [
-    "NO_DROPOUT",
-    "activation_name",
-    "backend_name",
-    "called",
-    "compute_dtype",
-    "dtype_of",
-    "evaluated",
-    "every_layer",
-    "halves",
-    "is_closed",
-    "is_float",
-    "loss_scale_of",
-    "numbers_of",
-    "numpy",
-    "of_framework",
-    "of_training",
-    "ops",
-    "path_of",
-    "recurrent_masks",
-    "regularised",
-    "repeats_first_state",
-    "scan",
-    "shape_of",
-    "sizes_of_states",
-    "tensor",
-    "tree",
-    "why_not",
-    "with_dropout_masks",
-    "zeroes_masked_output",
-]
+from .dropout import NO_DROPOUT as NO_DROPOUT
+from .dropout import recurrent_masks as recurrent_masks
+from .dropout import with_dropout_masks as with_dropout_masks
+from .internals import automatic_name_count as automatic_name_count
+from .internals import repeats_first_state as repeats_first_state
+from .internals import zeroes_masked_output as zeroes_masked_output
+from .models import check_model as check_model
+from .variables import numbers_of as numbers_of
 
 
 def is_float(tensor: Any) -> bool:
@@ -125,17 +100,13 @@ def backend_name() -> str:
     return str(keras.backend.backend())
 
 
-def sizes_of_states(cell: Any) -> list[Any]:
-    """Return the size of each state, a number or a shape."""
-    size = cell.state_size
-    return keras.tree.flatten(size) if isinstance(size, (list, tuple)) else [size]
+def weight_values(model: Any, variables: Sequence[Any]) -> dict[int, Any]:
+    """Read variables as they are now, by their identity."""
+    return {id(variable): variable.value for variable in variables}
 
 
-def called(cell: Any, x: Any, states: Sequence[Any], training: bool) -> tuple[Any, list[Any]]:
-    """Call a cell as Keras' loop does."""
-    nested = isinstance(cell.state_size, (list, tuple))
-    given = keras.tree.pack_sequence_as(list(cell.state_size), list(states)) if nested else list(states)
-    takes_training = isinstance(cell, keras.layers.Layer) and cell._call_has_training_arg
-    keywords = {"training": training} if takes_training else {}
-    output, after = cell(x, given, **keywords)
-    return output, keras.tree.flatten(after)
+def activation_name(cell: Any, function: Any) -> str:
+    """Name an activation as Keras does; another function of the same name is not that activation."""
+    name = getattr(function, "__name__", type(function).__name__)
+    known = getattr(keras.activations, name, None)
+    return str(name) if function is known else f"{name} of one's own"

@@ -20,11 +20,11 @@ from throughtime.adapters.attributes import replaced
 from throughtime.adapters.keras.cell import inner_cells
 from throughtime.adapters.keras.loop import Loop
 from throughtime.adapters.keras.own_cells import own_cell
+from throughtime.adapters.keras.ways import is_closed
 
 from . import dialect
 from .dropout import dropout_masks
 from .internals import draws_at_each_step
-from .ways import is_closed
 
 if TYPE_CHECKING:
     from .tap import Call, Recorder
@@ -75,7 +75,7 @@ def watched(
         whole are another's.
     """
     signature = inspect.signature(original)
-    closed = is_closed(layer, recorder.request.training, recorder.request.activations)
+    closed = is_closed(dialect, layer, recorder.request.training, recorder.request.activations)
     watch = _watch_closed if closed else _watch_loop
 
     @functools.wraps(original)

@@ -9,24 +9,14 @@ from keras.src.backend.common import global_state
 from keras.src.backend.common.tensor_attributes import get_tensor_attr, set_tensor_attr
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
 
+from throughtime.adapters.keras.layers import every_layer
+
 # What a loss reads from a tensor besides its values: the mask, and the logits behind a softmax.
 _CARRIED = ("_keras_mask", "_keras_logits")
 _counts: dict[str, int] = {}
 
 
-def sublayers(layer: Any) -> list[Any]:
-    """Direct sublayers, in the order in which `model.layers` counts them."""
-    if isinstance(layer, keras.Model):
-        return list(layer.layers)
-    return list(layer._flatten_layers(include_self=False, recursive=False))
-
-
-def every_layer(model: Any) -> list[Any]:
-    """Return the model and all layers and cells inside it."""
-    return list({id(layer): layer for layer in model._flatten_layers()}.values())
-
-
-def automatic_name_count(prefix: str) -> int:
+def automatic_name_count(layer: Any, prefix: str) -> int:
     """How many names Keras has given out for this prefix, in the thread that has given out most.
 
     Keras counts in each thread apart, and a thread sees its own count alone: the others' are remembered.

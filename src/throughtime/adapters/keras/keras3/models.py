@@ -8,9 +8,7 @@ import keras
 
 from throughtime._errors import UnbuiltModelError, UnsupportedModelError
 
-from .internals import every_layer, unbuilt_in_cells
-
-_BOOKKEEPING = ("training", "stop_training", "_called")
+from .internals import unbuilt_in_cells
 
 
 def check_model(model: Any) -> None:
@@ -36,19 +34,3 @@ def execution(model: Any) -> dict[str, bool]:
         "eager": bool(getattr(model, "run_eagerly", False)),
         "compiled": bool(getattr(model, "compiled", False) and model.jit_compile),
     }
-
-
-def plain_settings(model: Any) -> tuple[Any, ...]:
-    """Every plain setting of every layer: a change in one of them changes what the model computes.
-
-    What Keras and torch merely note down is left out; the mode of a pass is an argument of its call.
-    """
-    plain = (bool, int, float, str)
-    return tuple(
-        frozenset(
-            (name, value)
-            for name, value in vars(layer).items()
-            if isinstance(value, plain) and name not in _BOOKKEEPING
-        )
-        for layer in every_layer(model)
-    )

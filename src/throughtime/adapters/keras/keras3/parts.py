@@ -14,11 +14,11 @@ import keras
 from throughtime._record import MEAN, ONE_SAMPLE, SUM, ModelRecord
 from throughtime.adapters.alike import Alike
 from throughtime.adapters.keras import whole
+from throughtime.adapters.keras.layers import every_layer
 from throughtime.adapters.keras.reductions import Labels
 from throughtime.adapters.keras.seen import Result
 
 from .arrays import numpy
-from .internals import every_layer
 from .program import VALID_STEPS, Program
 from .tensors import batch_size, joined, rows_of
 

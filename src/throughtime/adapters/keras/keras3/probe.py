@@ -19,20 +19,21 @@ from throughtime._budget import Budget
 from throughtime._errors import AmbiguousLayerError, LossError
 from throughtime._random_states import random_states_restored
 from throughtime._record import ModelRecord, Request
-from throughtime.adapters.keras import loss_scale
+from throughtime.adapters.keras import find, loss_scale
 from throughtime.adapters.keras.collect import Pass, records
 from throughtime.adapters.keras.coupling import couples
 from throughtime.adapters.keras.every_step import EveryStep
+from throughtime.adapters.keras.layers import halves, plain_settings
 from throughtime.adapters.keras.own_cells import own_cell
 from throughtime.adapters.keras.reductions import Attempt, Labels, Trials
 from throughtime.adapters.keras.second_pass import SecondPass
 from throughtime.adapters.keras.seen import Result
 
-from . import dialect, find
+from . import dialect
 from .backend import module
 from .internals import compiled_loss, synchronise
 from .loss import check_loss, data_loss, has_data_loss, may_do_without_labels
-from .models import check_model, execution, plain_settings
+from .models import check_model, execution
 from .parts import Parts, why_whole
 from .program import Program, Traced, WithinSteps, weakly
 from .restore import untouched
@@ -49,7 +50,6 @@ from .tensors import (
     with_copies,
 )
 from .variables import all_variables, numbers_of
-from .ways import halves
 
 _KEPT_TRACES = 8  # per model; a loop over many batch shapes must not pile up compiled programs
 
@@ -97,7 +97,7 @@ class Probe:
         self.model = model
         self.loss = loss
         self.request = request
-        self.found = find.select(model, layers)
+        self.found = find.select(dialect, model, layers)
         self._parts = self._new_parts()
 
     def __call__(self, x: Any, y: Any, sample_weight: Any, budget: Budget) -> ModelRecord:
@@ -169,7 +169,7 @@ class Probe:
             paths = ", ".join(entry.path for entry in self.found)
             raise AmbiguousLayerError(
                 f"The model has {len(self.found)} recurrent layers, {paths}: choose one with layer_name= or "
-                f"layer_idx=.\n{find.listing(self.model)}"
+                f"layer_idx=.\n{find.selection(dialect, self.model).listing()}"
             )
 
     def _wanted(self, has_labels: bool) -> frozenset[str]:
@@ -194,7 +194,7 @@ class Probe:
 
     def _key(self, data: Any) -> Any:
         shapes = keras.tree.map_structure(shape_and_dtype, data)
-        layers = tuple(id(entry.layer) for entry in self.found)
+        layers = tuple(id(entry.watched) for entry in self.found)
         runs = (getattr(self.model, "run_eagerly", False), getattr(self.model, "jit_compile", False))
         loss = self.loss if isinstance(self.loss, str) else id(self._loss_identity())
         return (
@@ -229,12 +229,12 @@ class Probe:
         variables = all_variables(self.model)
         if "weight_gradients" in wanted:
             positions = numbers_of(self.model)
-            weights = [weight for entry in self.found for weight in entry.layer.weights]
+            weights = [weight for entry in self.found for weight in entry.watched.weights]
             chosen = {positions[id(w)] for w in weights if keras.backend.is_float_dtype(w.dtype)}
             program.differentiated = sorted(chosen)
         values = [module().value_of(variable) for variable in variables]
         trace = self._tracer()
-        is_scaled = has_loss and loss_scale.is_needed(dialect, self.model)
+        is_scaled = has_loss and loss_scale.is_needed(self.model)
         inputs = (*data, keras.ops.ones((), "float32") if is_scaled else None)
         second = SecondPass(dialect, self._traced_within(), program.request, is_scaled)
         return _Trace(

@@ -15,6 +15,7 @@ import keras
 from throughtime._budget import Budget, Need
 from throughtime._record import Request
 from throughtime.adapters.keras.every_step import EveryStep
+from throughtime.adapters.keras.find import Found
 from throughtime.adapters.keras.meter import Meter
 from throughtime.adapters.keras.reductions import Labels, Reductions
 from throughtime.adapters.keras.seen import Result, SeenCall, SeenInside
@@ -22,7 +23,6 @@ from throughtime.adapters.keras.size import need
 from throughtime.adapters.keras.wanted import watched
 
 from . import dialect
-from .find import Found
 from .internals import keras_mask
 from .kept import dropout_keys, inside_tensors, kept, output_of_loop
 from .loss import adds_losses, reductions, total
@@ -76,8 +76,10 @@ class Program:
         at_once: bool,
     ) -> None:
         self._model = weakref.ref(model)
+        # Without the layers, which hold the model.
         self._found = [
-            (entry.path, entry.is_container, weakref.ref(entry.layer), weakly(entry.outer)) for entry in found
+            (entry.path, weakly(entry.layer), weakly(entry.watched), entry.is_container, weakly(entry.outer))
+            for entry in found
         ]
         self._loss = loss
         self._at_once = at_once
@@ -101,7 +103,10 @@ class Program:
             x, y, sample weights and the factor by which the loss is scaled, None for 1.
         """
         model = self._model()
-        found = [Found(path, layer(), container, outer()) for path, container, layer, outer in self._found]
+        found = [
+            Found(path, layer(), watched(), container, outer())
+            for path, layer, watched, container, outer in self._found
+        ]
         variables = all_variables(model)
         *data, scale = inputs
         labels = Labels(*data)

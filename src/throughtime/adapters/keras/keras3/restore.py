@@ -12,8 +12,9 @@ from typing import Any
 from throughtime._random_states import random_state_restorers
 from throughtime._restoring import Restored
 from throughtime.adapters.attributes import attributes_restorer
+from throughtime.adapters.keras.layers import every_layer
 
-from .internals import compiled_loss, every_layer, global_state_of_this_thread
+from .internals import compiled_loss, global_state_of_this_thread
 
 
 def untouched(model: Any) -> Restored:

@@ -19,6 +19,7 @@ import numpy as np
 from throughtime._errors import LossError, ThroughTimeError
 from throughtime._random_states import random_states_restored
 from throughtime._record import Array
+from throughtime.adapters.keras.layers import plain_settings
 from throughtime.adapters.keras.reductions import Labels
 
 from .internals import (
@@ -30,7 +31,7 @@ from .internals import (
     synchronise,
 )
 from .loss import check_loss, data_loss, has_data_loss, reductions
-from .models import check_model, execution, plain_settings
+from .models import check_model, execution
 from .program import Traced, called
 from .restore import untouched
 from .tensors import batch_size, check_sizes, ragged_told, rows_of, shape_and_dtype, tensors

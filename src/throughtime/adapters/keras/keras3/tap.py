@@ -18,12 +18,15 @@ import keras
 
 from throughtime._record import Request
 from throughtime.adapters.attributes import replaced
+from throughtime.adapters.keras.find import Found
+from throughtime.adapters.keras.layers import every_layer, halves
+from throughtime.adapters.keras.library import is_recurrent
 from throughtime.adapters.keras.meter import Meter
 from throughtime.adapters.keras.seen import key
+from throughtime.adapters.keras.ways import why_not
 
-from . import inside, logits, ways
-from .find import Found, is_recurrent
-from .internals import carry, every_layer
+from . import dialect, inside, logits
+from .internals import carry
 
 Mark = Callable[[str, Any], Any]
 
@@ -91,16 +94,14 @@ class Recorder:
         """Wrap the layers' calls for the duration of the block."""
         with ExitStack() as stack:
             for index, entry in enumerate(self.found):
-                looks_inside = "inside" in self.wanted and not ways.why_not(
-                    entry.layer, self.request.training
-                )
-                if looks_inside and isinstance(entry.layer, keras.layers.Bidirectional):
-                    inside.watch_halves(self, entry.layer, stack)
-                name = "quantized_call" if getattr(entry.layer, "quantization_mode", None) else "call"
-                original = logits.watched(self, entry.layer, getattr(entry.layer, name))
-                if looks_inside and isinstance(entry.layer, keras.layers.RNN):
-                    original = inside.watched(self, entry.layer, original)
-                stack.enter_context(replaced(entry.layer, name, self._wrap(index, entry, original)))
+                looks_inside = "inside" in self.wanted and not why_not(dialect, entry.watched)
+                if looks_inside and isinstance(entry.watched, keras.layers.Bidirectional):
+                    inside.watch_halves(self, entry.watched, stack)
+                name = "quantized_call" if getattr(entry.watched, "quantization_mode", None) else "call"
+                original = logits.watched(self, entry.watched, getattr(entry.watched, name))
+                if looks_inside and isinstance(entry.watched, keras.layers.RNN):
+                    original = inside.watched(self, entry.watched, original)
+                stack.enter_context(replaced(entry.watched, name, self._wrap(index, entry, original)))
             for layer in self._running_along(model):
                 stack.enter_context(replaced(layer, "call", self._metered(layer)))
             for outer in {id(entry.outer): entry.outer for entry in self.found if entry.outer}.values():
@@ -110,8 +111,8 @@ class Recorder:
     def _running_along(self, model: Any) -> list[Any]:
         """Recurrent layers that nothing is asked of; they take memory as well."""
         recurrent = [layer for layer in every_layer(model) if is_recurrent(layer)]
-        inner = [half for layer in recurrent for half in ways.halves(layer) if half is not layer]
-        others = {id(layer) for layer in [*inner, *(entry.layer for entry in self.found)]}
+        inner = [half for layer in recurrent for half in halves(layer) if half is not layer]
+        others = {id(layer) for layer in [*inner, *(entry.watched for entry in self.found)]}
         return [layer for layer in recurrent if id(layer) not in others]
 
     def _metered(self, layer: Any) -> Callable[..., Any]:
@@ -158,7 +159,7 @@ class Recorder:
             finally:
                 self.current.pop()
             self.calls.append(record)
-            marked = self._marked_result(record, entry.layer, result)
+            marked = self._marked_result(record, entry.watched, result)
             if not entry.is_recurrent:
                 self.meter.add_output(record.outputs, is_watched=True, flows_back=self.flows_back)
             return marked
@@ -169,7 +170,7 @@ class Recorder:
         """Tell the meter of a call, once its input is marked."""
         self.flows_back |= "weights" in self.wanted or "weight_gradients" in self.request.quantities
         if entry.is_recurrent:
-            self.meter.add(entry.layer, tensor, is_watched=True, flows_back=self.flows_back)
+            self.meter.add(entry.watched, tensor, is_watched=True, flows_back=self.flows_back)
 
     def marked(self, wanted: str, name: str, tensor: Any) -> Any:
         """Mark a tensor if its kind is wanted and it is a float; masks and logits travel along."""
