@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from throughtime._record import escape
+from throughtime.adapters.records import escape
 from throughtime.adapters.selection import Selection
 
 from .dialect import Dialect

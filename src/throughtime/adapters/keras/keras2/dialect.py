@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from throughtime._record import Array, Attribute
 from throughtime.adapters.keras.layers import every_layer
 from throughtime.adapters.keras.library import (
     belongs_to_a_graph,
@@ -24,6 +23,7 @@ from throughtime.adapters.keras.library import (
     version,
 )
 from throughtime.adapters.keras.loop import scan_by_rnn
+from throughtime.adapters.records import Array, Attribute
 
 from . import ops as ops
 from .arrays import numpy as numpy

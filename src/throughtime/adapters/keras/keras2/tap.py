@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from throughtime._record import Request
 from throughtime.adapters.attributes import replaced
 from throughtime.adapters.keras.find import Found
 from throughtime.adapters.keras.layers import every_layer, halves
@@ -23,6 +22,7 @@ from throughtime.adapters.keras.library import is_a, is_recurrent
 from throughtime.adapters.keras.meter import Meter
 from throughtime.adapters.keras.seen import SeenCall
 from throughtime.adapters.keras.ways import why_not
+from throughtime.adapters.records import Request
 
 from . import dialect, inside, logits
 from .arrays import is_float, shape_of

@@ -11,8 +11,8 @@ import keras
 from keras import ops as ops
 from keras import tree as tree
 
-from throughtime._record import Array, Attribute
 from throughtime.adapters.keras.library import overrides
+from throughtime.adapters.records import Array, Attribute
 
 from .arrays import numpy as numpy
 from .backend import module

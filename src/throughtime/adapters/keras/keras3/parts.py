@@ -11,12 +11,12 @@ from typing import Any
 
 import keras
 
-from throughtime._record import MEAN, ONE_SAMPLE, SUM, ModelRecord
 from throughtime.adapters.alike import Alike
 from throughtime.adapters.keras import whole
 from throughtime.adapters.keras.layers import every_layer
 from throughtime.adapters.keras.reductions import Labels
 from throughtime.adapters.keras.seen import Result
+from throughtime.adapters.records import MEAN, ONE_SAMPLE, SUM, ModelRecord
 
 from .arrays import numpy
 from .program import VALID_STEPS, Program

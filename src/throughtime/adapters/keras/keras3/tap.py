@@ -16,7 +16,6 @@ from typing import Any
 
 import keras
 
-from throughtime._record import Request
 from throughtime.adapters.attributes import replaced
 from throughtime.adapters.keras.find import Found
 from throughtime.adapters.keras.layers import every_layer, halves
@@ -24,6 +23,7 @@ from throughtime.adapters.keras.library import is_recurrent
 from throughtime.adapters.keras.meter import Meter
 from throughtime.adapters.keras.seen import key
 from throughtime.adapters.keras.ways import why_not
+from throughtime.adapters.records import Request
 
 from . import dialect, inside, logits
 from .internals import carry
