@@ -59,7 +59,7 @@ OF_EVERY_ADAPTER = {
     "numpy",
 }
 KERAS_3 = OF_EVERY_ADAPTER | OF_EVERY_KERAS | {"keras"}
-KERAS_2 = OF_EVERY_ADAPTER | OF_EVERY_KERAS | {"adapters/selection", "tensorflow"}
+KERAS_2 = OF_EVERY_ADAPTER | OF_EVERY_KERAS | {"tensorflow"}
 OF_A_LIVE_FIGURE = {"_drawing/scale", "_drawing/theme", "bokeh", "numpy", "render"}
 BORDER = {"_arguments", "_arguments/rules"}  # what public functions take: whoever has one may import them
 MAY_IMPORT = {
@@ -243,8 +243,10 @@ MAY_IMPORT = {
         "_memory/budget",
         "_errors",
         "adapters/records",
+        "adapters/alike",
         "adapters/attributes",
         "adapters/needs",
+        "adapters/selection",
         "numpy",
     },
     "adapters/keras/own_cells": {
