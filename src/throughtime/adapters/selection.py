@@ -100,6 +100,20 @@ class Selection:
             return self._some(fitting, "The predicate holds for no layer")
         return [self._one(wanted)]
 
+    def expect_one(self, found: Sequence[Any]) -> None:
+        """Refuse several layers where one is meant.
+
+        Raises
+        ------
+        AmbiguousLayerError
+        """
+        if len(found) > 1:
+            paths = ", ".join(entry.path for entry in found)
+            raise AmbiguousLayerError(
+                f"The model has {len(found)} recurrent layers, {paths}: choose one with layer_name= or "
+                f"layer_idx=.\n{self.listing()}"
+            )
+
     def refuse(self) -> NoReturn:
         """Raise that the model has no recurrent layer.
 

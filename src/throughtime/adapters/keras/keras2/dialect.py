@@ -26,22 +26,60 @@ from throughtime.adapters.keras.loop import scan_by_rnn
 from throughtime.adapters.records import Array, Attribute
 
 from . import ops as ops
+from .arrays import batch as batch
+from .arrays import joined as joined
 from .arrays import numpy as numpy
 from .arrays import shape_of as shape_of
+from .arrays import taken as taken
 from .dropout import NO_DROPOUT as NO_DROPOUT
 from .dropout import recurrent_masks as recurrent_masks
 from .dropout import with_dropout_masks as with_dropout_masks
+from .inside import initial_states as initial_states
+from .inside import run_in_loop as run_in_loop
+from .internals import as_keras_calls as as_keras_calls
 from .internals import automatic_name_count as automatic_name_count
+from .internals import beside as beside
 from .internals import compute_dtype as compute_dtype
+from .internals import draws_at_each_step as draws_at_each_step
+from .internals import loop_detector as loop_detector
 from .internals import path_of as path_of
 from .internals import raw_variable
+from .internals import set_beside as set_beside
+from .loss import added_losses as added_losses
+from .loss import adds_losses as adds_losses
+from .loss import compiled_losses as compiled_losses
+from .loss import computed_loss as computed_loss
+from .loss import given_losses as given_losses
+from .loss import is_compiled as is_compiled
+from .loss import loss_function as loss_function
+from .loss import losses_to_call as losses_to_call
+from .loss import single_losses as single_losses
 from .models import check_model as check_model
 from .models import weight_values as weight_values
+from .passes import called as called
+from .passes import evaluated_once as evaluated_once
+from .passes import execution as execution
+from .passes import traced as traced
+from .passes import with_weights as with_weights
+from .restore import untouched as untouched
 from .variables import numbers_of as numbers_of
 
 tree = tf.nest
+JOINS_OUTER_STEPS = True
+SEVERAL: type = list
+runs_at_once = execution
+AVERAGES_OVER_VALID_STEPS = False
 # The same names in Keras 2 and in Keras 3 for functions with other slopes.
 _OTHER_SLOPES = ("hard_sigmoid",)
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether a value is one tensor."""
+    return bool(tf.is_tensor(value))
+
+
+def synchronise(model: Any) -> None:
+    """Do nothing: training holds nothing outside of the model."""
 
 
 def is_float(tensor: Any) -> bool:

@@ -49,11 +49,6 @@ def _unbuilt(layer: Any) -> Iterator[str]:
                 yield str(cell.name)
 
 
-def needs_its_batch(model: Any) -> bool:
-    """Whether some layer is made for one number of samples."""
-    return any(getattr(layer, "stateful", False) for layer in every_layer(model))
-
-
 def weight_values(model: Any, variables: Sequence[Any]) -> dict[int, Array]:
     """Read variables as they are now, by their identity."""
     variables = list({id(variable): variable for variable in variables}.values())

@@ -7,9 +7,10 @@ and collects arrays into records (`weights`). `describe` reads layers without ru
 from functools import partial
 
 from throughtime.adapters.keras import describe as _describe
+from throughtime.adapters.keras import probe as _probe
 
 from . import dialect as _dialect
-from .probe import Probe as Probe
 from .sample_losses import losses as losses
 
+Probe = partial(_probe.Probe, _dialect)
 describe = partial(_describe.describe, _dialect)

@@ -15,15 +15,59 @@ from throughtime.adapters.keras.library import overrides
 from throughtime.adapters.records import Array, Attribute
 
 from .arrays import numpy as numpy
+from .backend import called as called
+from .backend import evaluated_once as evaluated_once
+from .backend import execution as execution
 from .backend import module
+from .backend import runs_at_once as runs_at_once
+from .backend import traced as traced
+from .backend import with_weights as with_weights
 from .dropout import NO_DROPOUT as NO_DROPOUT
 from .dropout import recurrent_masks as recurrent_masks
 from .dropout import with_dropout_masks as with_dropout_masks
+from .inside import initial_states as initial_states
+from .inside import run_in_loop as run_in_loop
 from .internals import automatic_name_count as automatic_name_count
+from .internals import beside as beside
+from .internals import draws_at_each_step as draws_at_each_step
 from .internals import repeats_first_state as repeats_first_state
+from .internals import set_beside as set_beside
+from .internals import synchronise as synchronise
 from .internals import zeroes_masked_output as zeroes_masked_output
+from .loss import added_losses as added_losses
+from .loss import adds_losses as adds_losses
+from .loss import compiled_losses as compiled_losses
+from .loss import computed_loss as computed_loss
+from .loss import given_losses as given_losses
+from .loss import is_compiled as is_compiled
+from .loss import loss_function as loss_function
+from .loss import losses_to_call as losses_to_call
+from .loss import single_losses as single_losses
 from .models import check_model as check_model
+from .restore import untouched as untouched
+from .tensors import batch as batch
+from .tensors import joined as joined
+from .tensors import taken as taken
 from .variables import numbers_of as numbers_of
+
+JOINS_OUTER_STEPS = False
+SEVERAL: type = tuple
+AVERAGES_OVER_VALID_STEPS = True
+
+
+def as_keras_calls(layer: Any, original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a layer's call as it is."""
+    return original
+
+
+def loop_detector() -> Callable[[], bool]:
+    """Make what says whether the pass is in a loop of the user's: not known on these backends."""
+    return lambda: False
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether a value is one tensor."""
+    return hasattr(value, "dtype") and hasattr(value, "shape")
 
 
 def is_float(tensor: Any) -> bool:

@@ -26,11 +26,3 @@ def check_model(model: Any) -> None:
             f"Keras builds {', '.join(unbuilt)}, inside a recurrent cell of {model.name!r}, when the cell "
             "first runs: call the model once on a batch, model(x), and capture then."
         )
-
-
-def execution(model: Any) -> dict[str, bool]:
-    """How the model was compiled to run."""
-    return {
-        "eager": bool(getattr(model, "run_eagerly", False)),
-        "compiled": bool(getattr(model, "compiled", False) and model.jit_compile),
-    }
