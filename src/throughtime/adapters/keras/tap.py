@@ -133,9 +133,10 @@ class _Watched:
         if not recorder.keras.is_tensor(tensor):
             return given
         marked = recorder.marked("inputs", record.key("input"), tensor)
-        shape = recorder.sized(marked).shape
+        shape = recorder.keras.shape_of(marked)
         record.input_shape = () if None in shape else shape
-        if "input" in recorder.wanted or self._looks_inside:
+        is_open = "valid" in recorder.wanted and not record.input_shape  # its shape is known after the pass
+        if "input" in recorder.wanted or self._looks_inside or is_open:
             recorder.keep(record.key("input"), marked)
         recorder.measure(self._entry.watched, marked, is_watched=True)
         return with_first(given, marked)
