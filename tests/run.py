@@ -1,8 +1,9 @@
 """Runs the tests, each framework in its own process, two processes at a time.
 
 `scripts/test` starts it. Without arguments it leaves out the tests marked `slow` and the suites in FULL_ONLY;
-`--full` runs everything, `--suite NAME` one process alone. Other arguments go to pytest. The processes report through `report_plugin`; the
-support tables are read from the files that `tests/conftest.py` writes to THROUGHTIME_RESULTS.
+`--full` runs everything, `--suite NAME` one process alone. Other arguments go to pytest. The processes report
+through `report_plugin`; the support tables are read from the files that `tests/conftest.py` writes to
+THROUGHTIME_RESULTS.
 """
 
 from __future__ import annotations
