@@ -1,0 +1,25 @@
+// Figures of a fold are drawn when it opens; of figures that share a place one is seen.
+const drawn = new Set()
+function drawIn(name) {
+  if (drawn.has(name) || !(name in DRAWINGS)) return
+  drawn.add(name)
+  const before = new Set(Bokeh.documents)
+  DRAWINGS[name]()
+  whenDrawn(() => Bokeh.documents.filter(each => !before.has(each)).forEach(each => dark && paint(each.all_models, inks())))
+}
+drawIn("top")
+for (const fold of document.querySelectorAll("details.fold")) {
+  if (fold.open) drawIn(fold.id)
+  fold.addEventListener("toggle", () => fold.open && drawIn(fold.id))
+}
+for (const choices of document.querySelectorAll(".choices")) {
+  choices.addEventListener("change", event => {
+    for (const figure of choices.querySelectorAll("figure")) figure.parentElement.hidden = figure.id != event.target.value
+  })
+}
+function unfold() {
+  for (let node = document.getElementById(location.hash.slice(1)); node; node = node.parentElement)
+    if (node.tagName == "DETAILS") node.open = true
+}
+window.addEventListener("hashchange", unfold)
+unfold()
