@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from throughtime._scale import FLOOR, Scale
-from throughtime._theme import DISTINCT
-from throughtime._thresholds import REACHES
+from throughtime._drawing.scale import FLOOR, Scale
+from throughtime._drawing.theme import DISTINCT
+from throughtime.diagnostics.thresholds import REACHES
 from throughtime.picture import Axis, Band, Line, Mark, Panel, Picture
 from throughtime.plots.palettes import palette
 
@@ -86,4 +86,6 @@ def _title(horizons: Mapping[str, str]) -> str:
     ordered = sorted(horizons, key=lambda path: float(horizons[path].removeprefix("≥ ")))
     shown = ordered if len(ordered) <= _MOST_TITLED else [ordered[0], ordered[-1]]
     ends = [f"{horizons[path]} steps back in {path}" for path in shown]
-    return f"At least 1 % of the gradient arrives up to {', '.join(ends)}" if ends else "Gradient by lag, R(k)"
+    return (
+        f"At least 1 % of the gradient arrives up to {', '.join(ends)}" if ends else "Gradient by lag, R(k)"
+    )

@@ -14,9 +14,9 @@ import xarray as xr
 from throughtime import cells, diagnostics
 from throughtime._alarm import ATTRIBUTE
 from throughtime._errors import ThroughTimeError
-from throughtime._schema import CERTIFICATES
-from throughtime._tables import Table
+from throughtime._text.tables import Table
 from throughtime._versions import version_of
+from throughtime._vocabulary import CERTIFICATES
 from throughtime.diagnostics.checks import dtype_of
 
 LIBRARIES = ("throughtime", "numpy", "xarray", "matplotlib", "bokeh")
@@ -33,7 +33,9 @@ def certificates(tree: xr.DataTree) -> tuple[Table, ...]:
             bar, limit = cells.bar(dtype_of(leaf)), cells.limit(dtype_of(leaf))
             verdict = "agrees" if worst <= bar else "agrees, with more rounding than usual"
             verdict = verdict if worst <= limit else "does not agree: no measure is made from it"
-            verdict = verdict if any(each.notnull().any() for each in found) else "no second computation to compare"
+            verdict = (
+                verdict if any(each.notnull().any() for each in found) else "no second computation to compare"
+            )
             rows.append((node.path, *(_written(each) for each in found), f"{bar:.0e}", verdict))
     caption = "Certificate: the gradients inside each layer against the framework's own, relative error"
     return (Table(tuple(rows), ("layer", "weights", "time", "allowed", ""), caption),) if rows else ()

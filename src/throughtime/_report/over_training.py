@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from throughtime._printable import Printable
-from throughtime._thresholds import REACHES
+from throughtime._text.printable import Printable
 from throughtime.diagnosis.findings import NOT_MEASURED
 from throughtime.diagnosis.training import History
 from throughtime.diagnosis.words import number, size
+from throughtime.diagnostics.thresholds import REACHES
 
 WIDTH, HEIGHT, MARGIN = 160.0, 34.0, 3.0  # of a sparkline, in pixels
 

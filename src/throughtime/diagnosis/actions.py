@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from throughtime._optimizer import OptimizerStep
-from throughtime._printable import Printable
+from throughtime._text.printable import Printable
+from throughtime.adapters.optimizer import OptimizerStep
 
 from . import causes
 from .findings import NO, Found, LayerDiagnosis, Remedy, Verdict
@@ -58,9 +58,7 @@ _TORCH = {
     "epsilon": ("optimizer = torch.optim.Adam(model.parameters(), eps=1e-10)",),
 }
 _KEPT = "Nothing has to change"
-_UNUSED = (
-    "Train on, and look again. If use stays at 0, check that the target depends on inputs {lag} or more steps old"
-)
+_UNUSED = "Train on, and look again. If use stays at 0, check that the target depends on inputs {lag} or more steps old"
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from throughtime._printable import Printable
-from throughtime._tables import Items, Paragraph, Part, Shown, Table
+from throughtime._text.printable import Printable
+from throughtime._text.tables import Items, Paragraph, Part, Shown, Table
 
 from .actions import Action, actions
 from .findings import NO, NOT_MEASURED, YES, Answer, Found, LayerDiagnosis, Verdict

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from throughtime._errors import ThroughTimeError
-from throughtime._recorded import at_place, evenly, recorded_steps
+from throughtime._tree import at_place, evenly, recorded_steps
 
 from . import integrity, measure
 from .layers import by_direction, recurrent
