@@ -316,6 +316,7 @@ MAY_IMPORT = {
         "_vocabulary",
         "_capture/summary",
         "_text/tables",
+        "_drawing/scale",
         "_drawing/theme",
         "cells",
         "diagnosis",

@@ -16,8 +16,9 @@ from throughtime.plots.palettes import palette
 _MOST_LABELLED, _MOST_TITLED = 8, 3  # layers
 _GREY, _LINE = "#666666", "#c0447a"
 NOTE = (
-    "R(k) is the gradient of a layer's state k steps before the step that the loss reads, as a share of its size "
-    "there: median over samples, with its 95 % interval. A curve below the line at 1 % teaches next to nothing."
+    "R(k) is the gradient of a layer's state k steps before the step that the loss reads, as a share of its "
+    "size there: median over samples, with its 95 % interval. A curve below the line at 1 % teaches next to "
+    "nothing."
 )
 
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from throughtime._text.printable import Printable
 from throughtime.diagnosis.findings import NOT_MEASURED
 from throughtime.diagnosis.training import History
 from throughtime.diagnosis.words import number, size
@@ -16,7 +15,7 @@ WIDTH, HEIGHT, MARGIN = 160.0, 34.0, 3.0  # of a sparkline, in pixels
 
 
 @dataclass(frozen=True)
-class Spark(Printable):
+class Spark:
     """A curve without axes: its name, its points, how high its threshold lies, its ends in words."""
 
     name: str

@@ -1,6 +1,7 @@
 """Which pictures a report has: all of `plots` that a layer has the data for, and why not the others.
 
-Three are open when a layer is unfolded. Pictures that show several quantities in one way share a place.
+The first few are open when a layer is unfolded. Pictures of several quantities drawn in one way share
+a place.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from throughtime._vocabulary import WEIGHTS
 from throughtime.picture import Picture
 from throughtime.plots.data import last_step
 
-OPEN = 3  # figures of a layer that are seen at once
 Named = tuple[str, Picture]
 Figure = tuple[str, tuple[Named, ...]]
 _Draw = tuple[str, Callable[[], Picture]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,8 @@ from throughtime._errors import DiagnosticError, PictureError, SchemaError
 from throughtime._report.answer import reach_picture
 from throughtime._report.numbers import certificates, measures, origin
 from throughtime._report.over_training import sparks
-from throughtime._report.pictures import OPEN, of_layer, of_model
+from throughtime._report.pictures import of_layer, of_model
 from throughtime._report.sampled import sampled
-from throughtime._report.terms import TERMS
 from throughtime._text.tables import Paragraph
 from throughtime._tree import layer as one_layer
 from throughtime._tree import recorded_steps
@@ -30,16 +30,11 @@ from throughtime.diagnosis.brief import OPEN as OPEN_TONE
 from throughtime.diagnosis.brief import facts, headline, tone
 from throughtime.diagnosis.findings import NOT_MEASURED
 from throughtime.diagnosis.profiles import profiles
+from throughtime.diagnosis.render import parts
 from throughtime.diagnosis.training import History
 from throughtime.diagnosis.words import size
 from throughtime.plots.data import last_step
 from throughtime.render.save import checked_path, write
-
-READING = (
-    "Time is the order of each layer's own input. Gradients are those of each sample's own loss. Drag to pan, "
-    "choose the wheel or box tool to zoom: timesteps of a layer's pictures move together. Hover for the value "
-    "behind a colour or line. Grey lies below the numerical floor, white is exactly 0, hatched is masked."
-)
 
 
 @takes(
@@ -59,9 +54,9 @@ def report(
 ) -> Path:
     """Write all that a capture or a stored run shows into one html file that works offline.
 
-    The verdict opens the page, with reach, use and horizon, R(k) of all layers, what to do, and how training got
-    there. Below, folded, each layer has its measures and every picture of `tt.plots` that applies, with zoom,
-    hover and sliders for samples and training steps. The page asks for nothing from the network.
+    The verdict opens the page, with reach, use and horizon, R(k) of all layers, what to do, and how training
+    got there. Below, folded, each layer has its measures and every picture of `tt.plots` that applies, with
+    zoom, hover and sliders for samples and training steps. The page asks for nothing from the network.
 
     Parameters
     ----------
@@ -112,13 +107,13 @@ def report(
     found, history = _verdicts(last, training, diagnosis)
     page = report_page(
         title or "What flows through time",
-        _answer(last, found, history),
+        replace(
+            _answer(last, found, history),
+            notes=sampled(whole),
+            origin=(origin(whole, training), *certificates(last)),
+        ),
         list(_folds(whole, last, training, found)),
-        terms=TERMS,
-        origin=(origin(whole, training), *certificates(last)),
-        notes=(READING, *sampled(whole)),
-        open_figures=OPEN,
-        theme=theme or Theme(),
+        theme or Theme(),
     )
     write(target, page.encode())
     return target
@@ -166,11 +161,11 @@ def _folds(
 ) -> Iterator[Any]:
     from throughtime.render.report import Section  # noqa: PLC0415 - drawing libraries load late
 
-    verdict = tuple(part for part in found.__parts__() if not isinstance(part, Paragraph)) if found else ()
+    verdict = [part for part in parts(found) if not isinstance(part, Paragraph)] if found else []
     yield Section(
         "All layers",
         "answers with their intervals, evidence, weights",
-        (*verdict[: 99 if not isinstance(found, TrainingDiagnosis) else -2], summary(last)),
+        (*verdict, summary(last)),
         tuple(of_model(last)),
     )
     for node in whole.leaves:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from throughtime._text.printable import Printable
 from throughtime.adapters.optimizer import OptimizerStep
 
 from . import causes
@@ -41,7 +40,7 @@ _TORCH_GATE = {
 }
 _KERAS = {
     "clipping": (
-        "model.compile(keras.optimizers.Adam(1e-3, clipnorm=1.0), model.loss)  # your optimizer, with clipnorm",
+        "model.compile(keras.optimizers.Adam(1e-3, clipnorm=1.0), model.loss)  # or your optimizer",
     ),
     "epsilon": (
         "model.compile(keras.optimizers.Adam(1e-3, epsilon=1e-10), model.loss)  # your optimizer's rate",
@@ -58,11 +57,14 @@ _TORCH = {
     "epsilon": ("optimizer = torch.optim.Adam(model.parameters(), eps=1e-10)",),
 }
 _KEPT = "Nothing has to change"
-_UNUSED = "Train on, and look again. If use stays at 0, check that the target depends on inputs {lag} or more steps old"
+_UNUSED = (
+    "Train on, and look again. If use stays at 0, check that the target depends on inputs {lag} or more "
+    "steps old"
+)
 
 
 @dataclass(frozen=True)
-class Action(Printable):
+class Action:
     """One thing to do: in words, the reason with its source, and code to paste where there is some."""
 
     text: str

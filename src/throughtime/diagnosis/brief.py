@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from throughtime._text.printable import Printable
 from throughtime._text.tables import Items, Paragraph, Part, Shown, Table
 
 from .actions import Action, actions
@@ -21,7 +20,7 @@ GOOD, BAD, OPEN = "good", "bad", "open"
 
 
 @dataclass(frozen=True)
-class Fact(Printable):
+class Fact:
     """One measure of a model: its value where it is weakest, the other layers, and what it is."""
 
     name: str

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bokeh.embed import components
-from bokeh.models import InlineStyleSheet, Toolbar, UIElement
+from bokeh.models import InlineStyleSheet, Toolbar
 from bokeh.models.widgets import Slider
 from bokeh.resources import Resources
 from jinja2 import Environment, FileSystemLoader, Template
@@ -66,7 +66,7 @@ def page(picture: Picture, theme: Theme) -> str:
 def without_controls_in_print(layout: Any) -> None:
     """Leave toolbars and sliders out of what is printed."""
     hidden = InlineStyleSheet(css="@media print { :host { display: none !important; } }")
-    for model in layout.select({"type": UIElement}):
+    for model in layout.references():
         if isinstance(model, (Toolbar, Slider)):
             model.stylesheets = [*model.stylesheets, hidden]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from throughtime.render.alt import alt
 from throughtime.render.page import on_page, rendered, without_controls_in_print
 
 MOST_CELLS = 560_000  # of all images of a report: with the drawing library under 4 MB
+OPEN = 3  # figures of a section that are seen when it is unfolded
 _TAG = re.compile(r"^\s*<script[^>]*>|</script>\s*$")
 
 # A figure has a name and pictures by theirs; a reader chooses one where there are several.
@@ -39,6 +40,8 @@ class Answer:
     sparks: tuple[Any, ...] = ()
     trend: tuple[str, ...] = ()
     records: Shown | Part | None = None
+    notes: tuple[str, ...] = ()
+    origin: tuple[Shown | Part, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,35 +83,23 @@ class _Drawing:
         yield from map(Markup, divs)
 
 
-def report_page(
-    title: str,
-    answer: Answer,
-    sections: Sequence[Section],
-    *,
-    terms: Mapping[str, str],
-    origin: Sequence[Shown | Part],
-    notes: Sequence[str],
-    open_figures: int,
-    theme: Theme,
-) -> str:
+def report_page(title: str, answer: Answer, sections: Sequence[Section], theme: Theme) -> str:
     """Write the page."""
     pictures = [one for section in sections for _, choices in section.figures for _, one in choices]
-    drawing = _Drawing(theme, _most_cells(pictures))
-    top = [answer.picture] if answer.picture is not None else []
-    (opening,) = [*drawing.add("top", top)] or [None]
-    folds = [_fold(section, number, drawing, open_figures) for number, section in enumerate(sections)]
+    drawing, opening = _Drawing(theme, _most_cells(pictures)), None
+    if answer.picture is not None:
+        opening = _figure("reach", answer.picture, next(drawing.add("top", [answer.picture])))
+    folds = [_fold(section, number, drawing) for number, section in enumerate(sections)]
     return rendered(
         "report.html",
         "",
         theme,
         title=title,
         answer=answer,
+        opening=opening,
         records=as_html(answer.records) if answer.records is not None else "",
-        opening=_figure("reach", answer.picture, opening) if answer.picture is not None else None,
         folds=folds,
-        terms=terms,
-        notes=notes,
-        origin=as_html(*origin),
+        origin=as_html(*answer.origin),
         drawings=drawing.scripts,
     )
 
@@ -140,7 +131,7 @@ def _cells(picture: Picture) -> int:
     return sum(image.values.size for image in picture.marks(Image))
 
 
-def _fold(section: Section, number: int, drawing: _Drawing, open_figures: int) -> dict[str, Any]:
+def _fold(section: Section, number: int, drawing: _Drawing) -> dict[str, Any]:
     anchor = f"section-{number}"
     divs = drawing.add(anchor, [one for _, choices in section.figures for _, one in choices])
     figures = [
@@ -159,13 +150,13 @@ def _fold(section: Section, number: int, drawing: _Drawing, open_figures: int) -
         "title": section.title,
         "lead": section.lead,
         "shown": as_html(*section.shown),
-        "figures": figures[:open_figures],
-        "more": figures[open_figures:],
+        "figures": figures[:OPEN],
+        "more": figures[OPEN:],
         "left_out": section.left_out,
     }
 
 
-def _figure(anchor: str, picture: Picture, div: Markup | None) -> dict[str, Any]:
+def _figure(anchor: str, picture: Picture, div: Markup) -> dict[str, Any]:
     return {
         "anchor": anchor,
         "title": picture.title,
