@@ -225,7 +225,7 @@ def test_a_layer_is_reported_alone(tree, tmp_path):
     for number, layer in enumerate((tree["lower"], tree["lower"].to_dataset())):
         text = tt.report(layer, tmp_path / f"{number}.html").read_text(encoding="utf-8")
         assert "SimpleRNN" in text
-        assert "/upper" not in text
+        assert "<b>upper</b>" not in text
     assert "the arrays given" in (tmp_path / "0.html").read_text(encoding="utf-8"), "where it comes from"
 
 
