@@ -116,6 +116,8 @@ def _of_layers(found: Found, read: Callable[[LayerDiagnosis], tuple[float, str]]
     known = {path: each for path, each in values.items() if not math.isnan(each[0])}
     if not known:
         return NOT_MEASURED, ""
+    if len(values) == 1:
+        return known[path := next(iter(known))][1], f"in {path}"
     ordered = sorted(known, key=lambda path: known[path][0])
     named = [f"{path} {known[path][1]}" for path in ordered[:_MOST_NAMED]]
     rest = len(ordered) - len(named)
