@@ -16,7 +16,7 @@ from throughtime._arguments.rules import instance
 from throughtime._capture.summary import summary
 from throughtime._drawing.theme import Theme
 from throughtime._errors import DiagnosticError, PictureError, SchemaError
-from throughtime._report.answer import reach_picture
+from throughtime._report.answer import measured, reach_picture
 from throughtime._report.numbers import certificates, measures, origin
 from throughtime._report.over_training import sparks
 from throughtime._report.pictures import of_layer, of_model
@@ -29,7 +29,6 @@ from throughtime.diagnosis.actions import actions
 from throughtime.diagnosis.brief import OPEN as OPEN_TONE
 from throughtime.diagnosis.brief import facts, headline, tone
 from throughtime.diagnosis.findings import NOT_MEASURED
-from throughtime.diagnosis.profiles import profiles
 from throughtime.diagnosis.render import parts
 from throughtime.diagnosis.training import History
 from throughtime.diagnosis.words import size
@@ -141,14 +140,14 @@ def _answer(last: xr.DataTree, found: Diagnosis | None, history: History | None)
 
     if found is None:
         return Answer("No recurrent layer, and so no verdict", OPEN_TONE)
-    measured = profiles(last)
+    curves = measured(last)
     horizons = {path: each.horizon for path, each in found.layers.items() if each.horizon != NOT_MEASURED}
     return Answer(
         headline(found),
         tone(found),
         (found.text,),
         facts(found),
-        reach_picture(measured, found.lag, horizons) if measured else None,
+        reach_picture(curves, found.lag, horizons) if curves else None,
         tuple(actions(found, str(last.attrs.get("framework", "")))),
         sparks(history) if history is not None else (),
         history.trend if history is not None else (),

@@ -160,6 +160,7 @@ def _figure(anchor: str, picture: Picture, div: Markup) -> dict[str, Any]:
     return {
         "anchor": anchor,
         "title": picture.title,
+        "subtitle": picture.subtitle,
         "div": div,
         "note": picture.note,
         "alt": alt(picture),
