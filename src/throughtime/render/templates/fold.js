@@ -1,6 +1,6 @@
 // Figures of a fold are drawn when it opens; of figures that share a place one is seen.
 const drawn = new Set()
-function drawIn(name) {
+function drawFold(name) {
   if (drawn.has(name) || !(name in DRAWINGS)) return
   drawn.add(name)
   const before = new Set(Bokeh.documents)
@@ -10,10 +10,10 @@ function drawIn(name) {
 function whenAdded(count, act) {
   Bokeh.documents.length > count ? whenDrawn(act) : setTimeout(() => whenAdded(count, act), 30)
 }
-drawIn("top")
+drawFold("top")
 for (const fold of document.querySelectorAll("details.fold")) {
-  if (fold.open) drawIn(fold.id)
-  fold.addEventListener("toggle", () => fold.open && drawIn(fold.id))
+  if (fold.open) drawFold(fold.id)
+  fold.addEventListener("toggle", () => fold.open && drawFold(fold.id))
 }
 for (const choices of document.querySelectorAll(".choices")) {
   choices.addEventListener("change", event => {
