@@ -25,6 +25,8 @@ from throughtime.plots.data import (
     parts,
     read,
     required,
+    ticks_along,
+    time_axis,
     valid_for,
     where,
 )
@@ -129,7 +131,7 @@ def _quantiles(part: xr.DataArray, name: str) -> Panel:
     return Panel(
         (Band(time, low, high, DISTINCT[0], 0.25, label="5 % to 95 % of the samples"), line),
         title=name,
-        x=Axis("timestep", (-0.5, len(time) - 0.5)),
+        x=time_axis(part, len(time)),
         y=Axis("norm of the contribution", (0.0, 1.08 * top)),
         grid=True,
     )
@@ -139,7 +141,8 @@ def _image(source: Source, name: str, fit: Colors) -> Panel:
     values = source.values.transpose("sample", "time").values
     box = ((-0.5, values.shape[1] - 0.5), (-0.5, values.shape[0] - 0.5))
     image = Image(values, *box, fit, valid_for(source, ("sample", "time")))
-    return Panel((image,), title=name, x=Axis("timestep", box[0]), y=Axis("sample", box[1], reversed=True))
+    down = Axis("sample", box[1], ticks_along(source.values, "sample"), reversed=True)
+    return Panel((image,), title=name, x=time_axis(source.values, values.shape[1]), y=down)
 
 
 def _shares(source: Source, name: str) -> Panel:
@@ -162,7 +165,7 @@ def _shares(source: Source, name: str) -> Panel:
     return Panel(
         (Band(time, low, high, DISTINCT[0], 0.25, label="10 % to 90 % of the samples"), line),
         title=name,
-        x=Axis("timestep", (-0.5, len(time) - 0.5)),
+        x=time_axis(source.values, len(time)),
         y=Axis("share of the total", (0.0, 1.08 * top)),
         grid=True,
     )

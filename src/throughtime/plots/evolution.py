@@ -25,6 +25,7 @@ from throughtime.plots.data import (
     parts,
     read,
     subject,
+    time_axis,
     title,
     unit_dim,
 )
@@ -185,6 +186,6 @@ def _panel(part: xr.DataArray, name: str, image: Image) -> Panel:
     return Panel(
         (image,),
         title=name,
-        x=Axis("lag, steps back" if "lag" in part.dims else "timestep", image.x),
+        x=Axis("lag, steps back", image.x) if "lag" in part.dims else time_axis(part, part.sizes["time"]),
         y=Axis("training step", image.y, ticks, reversed=True),
     )

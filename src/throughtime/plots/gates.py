@@ -27,6 +27,7 @@ from throughtime.plots.data import (
     only_valid,
     parts,
     read,
+    time_axis,
     unit_dim,
     valid_for,
 )
@@ -139,7 +140,7 @@ def _image(source: Source, part: xr.DataArray, fit: Colors, name: str) -> Panel:
     return Panel(
         (Image(values, *box, fit, valid),),
         title=name,
-        x=Axis("timestep", box[0]),
+        x=time_axis(part, values.shape[1]),
         y=Axis("unit", box[1], reversed=True),
     )
 
@@ -167,7 +168,7 @@ def _saturations(position: xr.DataArray, low: float, high: float) -> Iterator[Pa
         yield Panel(
             tuple(marks),
             title="saturated",
-            x=Axis("timestep", (-0.5, position.sizes["time"] - 0.5)),
+            x=time_axis(position, position.sizes["time"]),
             y=Axis("share", (0.0, top)),
             grid=True,
         )

@@ -12,6 +12,7 @@ import xarray as xr
 from throughtime._arguments import takes
 from throughtime._arguments.rules import whole
 from throughtime._drawing.colors import Colors
+from throughtime._drawing.palettes import COUNTS, palette
 from throughtime._drawing.scale import Array, Scale, number
 from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import PictureError
@@ -19,7 +20,6 @@ from throughtime.picture import Axis, Band, Image, Line, Mark, Panel, Picture, T
 from throughtime.plots.colored import Fitted, fitted
 from throughtime.plots.data import Captured, Source, count, dim_called, has, labels, only_valid, read, title
 from throughtime.plots.look import Look, checked, size, titled
-from throughtime.plots.palettes import COUNTS, palette
 
 FEW_GROUPS = 7
 BINS = 60

@@ -34,6 +34,7 @@ from throughtime.plots.data import (
     only_valid,
     parts,
     read,
+    time_axis,
     title,
     unit_dim,
 )
@@ -136,7 +137,7 @@ def _panel(
         return Panel(
             (*floor, *curves),
             title=name,
-            x=Axis("timestep", (-0.5, grid.steps - 0.5)),
+            x=time_axis(part, grid.steps),
             y=Axis(fit.label, (-0.04, 1.06), fit.scale.ticks()),
             grid=True,
         )
