@@ -41,7 +41,7 @@ class Lock:
             raise StoreError(f"{path} cannot be written: {error}. Give another path.") from None
 
     def _acquired(self) -> bool:
-        """Lock the file; False where its last holder removed it meanwhile: what is locked has no name then."""
+        """Lock the file; False where its last holder removed it meanwhile: it has no name then."""
         self._file.touch()
         before = _inode(self._file)
         self._lock.acquire(timeout=0)
