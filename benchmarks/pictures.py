@@ -14,7 +14,7 @@ from blocks import Row, block, emit
 from matplotlib import pyplot as plt
 
 import throughtime as tt
-from throughtime._theme import Theme
+from throughtime._drawing.theme import Theme
 from throughtime.render.matplotlib import encoded
 from throughtime.render.page import page
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from throughtime._budget import Budget, Need
+from throughtime._memory.budget import Budget, Need
 
 
 def highest() -> int:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from throughtime import BatchError, ThroughTimeWarning
-from throughtime._batch import running_on, take
+from throughtime._data.batch import running_on, take
 
 X, Y = np.ones((4, 3, 2), "float32"), np.zeros((4, 1), "float32")
 
@@ -111,7 +111,7 @@ def raising(module, error):
     [
         ("throughtime.adapters.torch.probe", KeyError("lstm")),
         ("throughtime.adapters.keras.loop", TypeError("ours")),
-        ("throughtime._record", RuntimeError("ours")),
+        ("throughtime._capture.probe", RuntimeError("ours")),
         ("users_model", RuntimeError("theirs")),
         ("torch.nn.modules.linear", MemoryError("out of memory")),
     ],

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 import throughtime as tt
-from throughtime import _memory
-from throughtime._budget import Amount, Budget, ExceededError, Need, allowed, too_large
+from throughtime._memory import free
+from throughtime._memory.budget import Amount, Budget, ExceededError, Need, allowed, too_large
 
 LAYER = Need(
     kept={"hidden": Amount(100.0), "weights": Amount(once=50.0)},
@@ -68,15 +68,15 @@ def test_a_budget_is_bytes_or_a_text_with_a_unit(budget):
 
 
 def test_free_memory_is_known_on_linux():
-    assert (_memory.available() or 0) > 2**20 or sys.platform != "linux"
-    _memory.release()
+    assert (free.available() or 0) > 2**20 or sys.platform != "linux"
+    free.release()
 
 
 def test_the_kernel_says_what_is_available(tmp_path):
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal:       24000 kB\nMemFree:  10 kB\nMemAvailable:   2048 kB\n")
-    assert _memory._of_system(meminfo) == 2048 * 1024
-    assert _memory._of_system(tmp_path / "absent") is None
+    assert free._of_system(meminfo) == 2048 * 1024
+    assert free._of_system(tmp_path / "absent") is None
 
 
 def test_a_control_group_leaves_its_limit_less_what_cannot_be_dropped(tmp_path):
@@ -87,15 +87,15 @@ def test_a_control_group_leaves_its_limit_less_what_cannot_be_dropped(tmp_path):
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    assert _memory._of_group(tmp_path) == 450
+    assert free._of_group(tmp_path) == 450
     (tmp_path / "memory.max").write_text("max\n")
-    assert _memory._of_group(tmp_path) is None
+    assert free._of_group(tmp_path) is None
 
 
 def test_an_older_control_group_is_read_as_well(tmp_path):
     (tmp_path / "memory.limit_in_bytes").write_text("1000\n")
     (tmp_path / "memory.usage_in_bytes").write_text("1200\n")
-    assert _memory._of_group(tmp_path) == 0
+    assert free._of_group(tmp_path) == 0
 
 
 def test_every_group_above_counts(monkeypatch, tmp_path):
@@ -104,6 +104,6 @@ def test_every_group_above_counts(monkeypatch, tmp_path):
     (tmp_path / "job" / "memory.max").write_text("500")
     (tmp_path / "job" / "memory.current").write_text("100")
     (tmp_path / "membership").write_text("0::/job/step\n")
-    monkeypatch.setattr(_memory, "_GROUPS", tmp_path)
-    found = [_memory._of_group(folder) for folder in _memory._groups(tmp_path / "membership")]
+    monkeypatch.setattr(free, "_GROUPS", tmp_path)
+    found = [free._of_group(folder) for folder in free._groups(tmp_path / "membership")]
     assert found == [None, 400, None]

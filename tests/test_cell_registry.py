@@ -9,7 +9,7 @@ import pytest
 
 import throughtime as tt
 from throughtime import _cell_registry as registry
-from throughtime import _schema
+from throughtime import _vocabulary
 
 
 def cell(name: str = "decay", **names: tuple[str, ...]) -> tt.Cell:
@@ -153,9 +153,9 @@ def test_an_offer_that_does_not_load_warns_once_and_costs_nothing_else(monkeypat
 def test_further_states_are_asked_for_by_their_names():
     tt.register_cell(cell("two", states=("hidden", "in")), DecayCell)
     known = registry.further_states()
-    assert _schema.quantities(["in", "initial_in_gradient"], further_states=known) == {
+    assert _vocabulary.quantities(["in", "initial_in_gradient"], further_states=known) == {
         "cell",
         "initial_cell_gradient",
     }
     with pytest.raises(tt.SchemaError, match="no quantity 'out'"):
-        _schema.quantities(["out"], further_states=known)
+        _vocabulary.quantities(["out"], further_states=known)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from throughtime._chunks import Joined
-from throughtime._record import MEAN, ONE_SAMPLE, SUM, LayerRecord, ModelRecord
+from throughtime._capture.splitting import Joined
+from throughtime.adapters.records import MEAN, ONE_SAMPLE, SUM, LayerRecord, ModelRecord
 
 
 def part(values, *, how=MEAN, loss=1.0, gradient=1.0, certificate=1e-7, **record):

@@ -13,8 +13,8 @@ import matplotlib.pyplot as plt
 from matplotlib import colors as mcolors
 from matplotlib.figure import Figure
 
+from throughtime._classic import show_features_0D, show_features_1D, show_features_2D, show_features_hist
 from throughtime._errors import FeatureError, ThroughTimeWarning
-from throughtime._features import show_features_0D, show_features_1D, show_features_2D, show_features_hist
 
 ALL = (show_features_0D, show_features_1D, show_features_2D, show_features_hist)
 

@@ -9,10 +9,11 @@ import pytest
 import xarray as xr
 
 import throughtime as tt
-from throughtime import _schema as schema
-from throughtime._inside import per_sample
-from throughtime._label import label
-from throughtime._record import LayerRecord, ModelRecord, escape
+from throughtime import _tree
+from throughtime import _vocabulary as schema
+from throughtime._capture.label import label
+from throughtime._capture.solve import per_sample
+from throughtime.adapters.records import LayerRecord, ModelRecord, escape
 
 B, T, M, N = 2, 5, 3, 4
 
@@ -139,34 +140,34 @@ class TestLayer:
     def test_takes_a_tree_with_one_leaf_a_leaf_or_a_dataset(self):
         tree = label(ModelRecord((LayerRecord("a/b", "lstm", {"output": np.ones((B, T, N))}),)))
         for given in (tree, tree["a"], tree["a/b"], tree["a/b"].to_dataset()):
-            assert float(schema.layer(given)["output"].mean()) == 1
+            assert float(_tree.layer(given)["output"].mean()) == 1
 
     def test_several_leaves_are_listed(self):
         leaves = tuple(LayerRecord(path, "lstm", {"output": np.zeros((B, T, N))}) for path in ("a", "b"))
         with pytest.raises(tt.SchemaError, match="has 2: /a, /b"):
-            schema.layer(label(ModelRecord(leaves)))
+            _tree.layer(label(ModelRecord(leaves)))
 
     def test_empty_tree_has_none(self):
         with pytest.raises(tt.SchemaError, match="has 0: none"):
-            schema.layer(xr.DataTree())
+            _tree.layer(xr.DataTree())
 
     def test_other_object_is_named(self):
         with pytest.raises(tt.SchemaError, match=r"got ndarray.*tt\.capture"):
-            schema.layer(np.zeros(3))
+            _tree.layer(np.zeros(3))
 
 
 class TestRequire:
     def test_gives_the_variable(self):
-        assert schema.require(labelled(), "output").dims == ("sample", "time", "output_unit")
+        assert _tree.require(labelled(), "output").dims == ("sample", "time", "output_unit")
 
     def test_says_what_there_is(self):
         with pytest.raises(tt.SchemaError, match=r"'output_gradient' for lstm.*It has: output"):
-            schema.require(labelled(), "output_gradient")
+            _tree.require(labelled(), "output_gradient")
 
     def test_says_why_where_the_capture_knows(self):
         layer = labelled(missing={"input_gradient": "its input is an integer"})
         with pytest.raises(tt.SchemaError, match="its input is an integer"):
-            schema.require(layer, "input_gradient")
+            _tree.require(layer, "input_gradient")
 
 
 class TestQuantities:

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from throughtime import _schema as schema
-from throughtime import testing
+from throughtime import _tree, testing
 from throughtime._errors import SchemaError, UnsupportedModelError
 from throughtime.cells import QUANTITIES, Layer, Pass, solve
 
@@ -53,7 +52,7 @@ def solved(dataset):
 @pytest.mark.parametrize("name", TREES)
 def test_every_tree_is_one_leaf_in_the_words_of_the_schema(name):
     tree, dataset = TREES[name], leaf(name)
-    assert schema.layer(tree).identical(dataset)
+    assert _tree.layer(tree).identical(dataset)
     words = {
         "sample",
         "time",

@@ -11,12 +11,12 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
-from throughtime._batch import Batch
-from throughtime._statistics import censored_median_interval, interval
+from throughtime._data.batch import Batch
 from throughtime.diagnosis.measure import share
 from throughtime.diagnosis.swap import Reading, prefix_swap
 from throughtime.diagnosis.use import use
 from throughtime.diagnostics import lag_profile
+from throughtime.diagnostics.statistics import censored_median_interval, interval
 
 STEPS, LAG = 6, 3
 Model = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (x, y) -> loss of each sample

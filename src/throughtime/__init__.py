@@ -15,11 +15,21 @@ if TYPE_CHECKING:
     from throughtime import plots as plots
     from throughtime import sinks as sinks
     from throughtime import testing as testing
-    from throughtime._capture import capture as capture
+    from throughtime._capture.capture import capture as capture
+    from throughtime._capture.lag_matrix import lag_matrix as lag_matrix
+    from throughtime._capture.probe import Probe as Probe
+    from throughtime._capture.summary import summary as summary
+    from throughtime._capture.weights import weights as weights
     from throughtime._cell import Cell as Cell
     from throughtime._cell import StepAdjoint as StepAdjoint
     from throughtime._cell_registry import register_cell as register_cell
     from throughtime._cell_registry import unregister_cell as unregister_cell
+    from throughtime._classic import get_rnn_gradients as get_rnn_gradients
+    from throughtime._classic import show_features_0D as show_features_0D
+    from throughtime._classic import show_features_1D as show_features_1D
+    from throughtime._classic import show_features_2D as show_features_2D
+    from throughtime._classic import show_features_hist as show_features_hist
+    from throughtime._drawing.theme import Theme as Theme
     from throughtime._errors import AmbiguousLayerError as AmbiguousLayerError
     from throughtime._errors import ArgumentError as ArgumentError
     from throughtime._errors import BatchError as BatchError
@@ -39,27 +49,17 @@ if TYPE_CHECKING:
     from throughtime._errors import TooLargeError as TooLargeError
     from throughtime._errors import UnbuiltModelError as UnbuiltModelError
     from throughtime._errors import UnsupportedModelError as UnsupportedModelError
-    from throughtime._features import get_rnn_gradients as get_rnn_gradients
-    from throughtime._features import show_features_0D as show_features_0D
-    from throughtime._features import show_features_1D as show_features_1D
-    from throughtime._features import show_features_2D as show_features_2D
-    from throughtime._features import show_features_hist as show_features_hist
-    from throughtime._lag_matrix import lag_matrix as lag_matrix
     from throughtime._monitor import Monitor as Monitor
     from throughtime._monitor import every as every
     from throughtime._monitor import logarithmic as logarithmic
-    from throughtime._probe import Probe as Probe
     from throughtime._report import report as report
-    from throughtime._save import save as save
     from throughtime._store.open_run import open_run as open_run
-    from throughtime._summary import summary as summary
-    from throughtime._theme import Theme as Theme
-    from throughtime._weights import weights as weights
     from throughtime.diagnosis import compare as compare
     from throughtime.diagnosis import diagnose as diagnose
+    from throughtime.render.save import save as save
 
 _HOMES = {
-    "_capture": ("capture",),
+    "_capture.capture": ("capture",),
     "_cell": ("Cell", "StepAdjoint"),
     "_cell_registry": ("register_cell", "unregister_cell"),
     "_errors": (
@@ -83,22 +83,22 @@ _HOMES = {
         "UnbuiltModelError",
         "UnsupportedModelError",
     ),
-    "_features": (
+    "_classic": (
         "get_rnn_gradients",
         "show_features_0D",
         "show_features_1D",
         "show_features_2D",
         "show_features_hist",
     ),
-    "_lag_matrix": ("lag_matrix",),
+    "_capture.lag_matrix": ("lag_matrix",),
     "_monitor": ("Monitor", "every", "logarithmic"),
-    "_probe": ("Probe",),
+    "_capture.probe": ("Probe",),
     "_store.open_run": ("open_run",),
     "_report": ("report",),
-    "_save": ("save",),
-    "_summary": ("summary",),
-    "_theme": ("Theme",),
-    "_weights": ("weights",),
+    "render.save": ("save",),
+    "_capture.summary": ("summary",),
+    "_drawing.theme": ("Theme",),
+    "_capture.weights": ("weights",),
     "diagnosis": ("compare", "diagnose"),
 }
 _MODULES = ("diagnostics", "picture", "plots", "sinks", "testing")

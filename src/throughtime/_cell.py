@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from throughtime._errors import CellError
-from throughtime._schema import KINDS, RESERVED
+from throughtime._vocabulary import KINDS, RESERVED
 
 Floats = npt.NDArray[np.floating[Any]]
 Arrays = Mapping[str, Floats]

@@ -11,7 +11,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar, overload
 
-from throughtime._argument_rules import shown
+from throughtime._arguments.rules import shown
 from throughtime._cell import Cell
 from throughtime._errors import CellError, ThroughTimeWarning
 

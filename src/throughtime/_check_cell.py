@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from throughtime._argument_rules import array, either, instance, mapping, several, whole
 from throughtime._arguments import takes
+from throughtime._arguments.rules import array, either, instance, mapping, several, whole
 from throughtime._cell import HIDDEN, Arrays, Cell, Floats, Given, StepAdjoint
 from throughtime._errors import CellError
 from throughtime.cells import own_step

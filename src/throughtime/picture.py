@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from throughtime._argument_rules import (
+from throughtime._arguments import takes
+from throughtime._arguments.rules import (
     Rule,
     choice,
     instance,
@@ -24,12 +25,11 @@ from throughtime._argument_rules import (
     text,
     whole,
 )
-from throughtime._arguments import takes
+from throughtime._drawing.marks import Band, Dots, Image, Line, Rectangles, Text
+from throughtime._drawing.scale import Ticks
+from throughtime._drawing.theme import Theme
 from throughtime._errors import PictureError
-from throughtime._marks import Band, Dots, Image, Line, Rectangles, Text
-from throughtime._printable import Printable
-from throughtime._scale import Ticks
-from throughtime._theme import Theme
+from throughtime._text.printable import Printable
 
 Kind = TypeVar("Kind")
 Mark = Image | Line | Band | Rectangles | Dots | Text

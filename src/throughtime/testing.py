@@ -14,12 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from throughtime._argument_rules import choice, number, several, whole
 from throughtime._arguments import takes
+from throughtime._arguments.rules import choice, number, several, whole
 from throughtime._check_cell import CellReport, check_cell
-from throughtime._convert import keras_weights, torch_weights
-from throughtime._schema import DIRECTIONS, GATES
-from throughtime._synthetic import (
+from throughtime._testing.closed_forms import (
     captured_tree,
     direction_of_loss,
     gated_cell,
@@ -30,6 +28,8 @@ from throughtime._synthetic import (
     mirror,
     unit_vectors,
 )
+from throughtime._testing.weight_layouts import keras_weights, torch_weights
+from throughtime._vocabulary import DIRECTIONS, GATES
 
 __all__ = [
     "CellReport", "bidirectional", "check_cell", "constant_gates", "decaying", "exploding", "keras_weights",

@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import xarray as xr
 
-from throughtime._schema import GATES
+from throughtime._vocabulary import GATES
 
 SAMPLES, STEPS, FEATURES, UNITS = 4, 7, 3, 5
 LENGTHS = np.array([STEPS, 4, 2, 5])

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from throughtime._batch import Batch
-from throughtime._statistics import (
+from throughtime._data.batch import Batch
+from throughtime.diagnosis.swap import Reading, prefix_swap
+from throughtime.diagnosis.use import use
+from throughtime.diagnostics import lag_profile, rules
+from throughtime.diagnostics.statistics import (
     censored_median,
     censored_median_interval,
     interval,
     ratio_of_means,
 )
-from throughtime.diagnosis.swap import Reading, prefix_swap
-from throughtime.diagnosis.use import use
-from throughtime.diagnostics import lag_profile, rules
 
 
 def test_interval_of_the_median_log_ratio_covers():

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from throughtime._batch import Batch
-from throughtime._statistics import interval, mean
+from throughtime._data.batch import Batch
 from throughtime.diagnosis.swap import Leaves, Reading, ages, passes, prefix_swap, with_shared_inputs
 from throughtime.diagnosis.use import largest_used, pooled, use, use_curve
+from throughtime.diagnostics.statistics import interval, mean
 
 FORWARD, BACKWARD = frozenset({"forward"}), frozenset({"backward"})
 BOTH = FORWARD | BACKWARD

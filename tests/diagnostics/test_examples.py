@@ -12,7 +12,11 @@ from throughtime import diagnostics
 
 MODULES = [
     "throughtime.testing",
-    *(f"throughtime.diagnostics.{module.name}" for module in pkgutil.iter_modules(diagnostics.__path__)),
+    *(
+        f"throughtime.diagnostics.{module.name}"
+        for module in pkgutil.iter_modules(diagnostics.__path__)
+        if module.name not in ("statistics", "thresholds")  # no measures
+    ),
 ]
 
 

@@ -12,7 +12,8 @@ import pytest
 from keras import layers
 
 import throughtime as tt
-from throughtime import _inside, cells
+from throughtime import cells
+from throughtime._capture import solve
 from throughtime.adapters.keras import second_pass
 from throughtime.adapters.keras.keras3 import inside, probe, tap
 from throughtime.cells import adjoint, lstm
@@ -133,7 +134,7 @@ def test_the_hidden_gradient_alone_sums_no_weights_and_asks_for_no_certificate(
     work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forbid(monkeypatch, lstm, "split", "contribution")
-    forbid(monkeypatch, _inside.cells, "certificate_weights", "certificate_time")
+    forbid(monkeypatch, solve.cells, "certificate_weights", "certificate_time")
     forbid(monkeypatch, second_pass, "EveryStep")
     tt.capture(network(), X, Y, quantities="hidden_gradient")
     assert work.solved == ([] if LOOPED else [frozenset({"hidden_gradient"})])

@@ -72,7 +72,7 @@ def test_a_layer_that_has_it_is_enough() -> None:
     assert "cell" in tree["lstm"]
     assert set(tree["gru"].data_vars) == {"hidden", "loss", "reduction_factor"}
     with pytest.raises(tt.SchemaError, match="No 'cell' for gru: a gru has none"):
-        tt._schema.require(tree["gru"], "cell")
+        tt._tree.require(tree["gru"], "cell")
 
 
 # Layers that cannot be looked into

@@ -15,7 +15,7 @@ from keras import layers
 from tests.keras.comparison import difference
 
 import throughtime as tt
-from throughtime import _lag_matrix
+from throughtime._capture import lag_matrix
 from throughtime.diagnostics import lag_profile
 
 SAMPLES, STEPS, FEATURES, UNITS = 3, 8, 2, 3
@@ -199,7 +199,7 @@ def counted_passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             passes.append(len(x))
             return super().__call__(x, y, **keywords)
 
-    monkeypatch.setattr(_lag_matrix, "Probe", Counting)
+    monkeypatch.setattr(lag_matrix, "Probe", Counting)
     return passes
 
 

@@ -11,7 +11,7 @@ from tests.keras.comparison import difference
 from tests.matrix import SPECIALS, Built, Row
 
 import throughtime as tt
-from throughtime import _schema
+from throughtime import _vocabulary
 from throughtime.cells import bar
 
 BY_TWIN = [row for row in SPECIALS if row.oracle == "twin"]
@@ -30,7 +30,7 @@ def differences(leaf: Any, twin: Any, scale: float) -> dict[str, float]:
     """Relative difference of every variable that measures something."""
     told = ("certificate", "loss", "reduction_factor", "underflow", "valid")
     names = [name for name in twin.data_vars if not str(name).startswith(told)]
-    scales = dict.fromkeys(_schema.PER_SAMPLE, scale)
+    scales = dict.fromkeys(_vocabulary.PER_SAMPLE, scale)
     return {name: difference(leaf[name].values, twin[name].values * scales.get(name, 1.0)) for name in names}
 
 

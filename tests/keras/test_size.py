@@ -18,8 +18,9 @@ from tests.keras.test_untouched import (
 from tests.keras.test_untouched import data as stateful_data
 
 import throughtime as tt
-from throughtime import _cell_registry, _memory
-from throughtime._budget import Budget, told
+from throughtime import _cell_registry
+from throughtime._memory import free as memory
+from throughtime._memory.budget import Budget, told
 
 layers = keras.layers
 SAMPLES, STEPS, FEATURES = 12, 6, 2
@@ -47,7 +48,7 @@ def needs_of(monkeypatch, capture):
 
 
 def free(monkeypatch, amount):
-    monkeypatch.setattr(_memory, "available", lambda: int(amount))
+    monkeypatch.setattr(memory, "available", lambda: int(amount))
 
 
 def in_parts(monkeypatch, capture, samples=SAMPLES):
@@ -275,7 +276,7 @@ def test_a_traced_capture_is_judged_again_when_memory_has_become_scarce(monkeypa
 
 
 def test_where_free_memory_is_unknown_nothing_is_refused(monkeypatch):
-    monkeypatch.setattr(_memory, "available", lambda: None)
+    monkeypatch.setattr(memory, "available", lambda: None)
     assert "chunks" not in tt.capture(one_layer(), X, LAST).attrs
 
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from throughtime import testing
+from throughtime._drawing.theme import Theme
 from throughtime._live import page as page_module
 from throughtime._live.evolution import MOST_ROWS, Evolution
 from throughtime._live.follower import Follower
@@ -21,7 +22,6 @@ from throughtime._live.profile import MOST_LINES, Profile
 from throughtime._live.records import View, losses, read, views
 from throughtime._monitor.levels import reduced_tree
 from throughtime._store import Run
-from throughtime._theme import Theme
 
 RATES = (0.5, 0.7, 0.9)
 

@@ -7,10 +7,10 @@ import pytest
 
 import throughtime as tt
 from throughtime import testing
-from throughtime._label import Captured
+from throughtime._capture.label import Captured
 from throughtime._monitor.alarms import Training, alarms_of
 from throughtime._monitor.levels import reduced_tree, stored
-from throughtime._optimizer import OptimizerStep
+from throughtime.adapters.optimizer import OptimizerStep
 
 LAG = 16
 TREES = {

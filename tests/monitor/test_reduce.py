@@ -10,7 +10,7 @@ import xarray as xr
 
 import throughtime as tt
 from throughtime import testing
-from throughtime._label import Captured
+from throughtime._capture.label import Captured
 from throughtime._monitor import reduce
 from throughtime._monitor.arrays import Array, as_tree, held
 from throughtime._monitor.levels import stored

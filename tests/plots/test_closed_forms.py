@@ -8,7 +8,7 @@ import xarray as xr
 from tests.plots.trees import with_steps
 
 from throughtime import DiagnosticError, PictureError, SchemaError, plots, testing
-from throughtime._scale import FLOOR
+from throughtime._drawing.scale import FLOOR
 from throughtime.picture import Band, Dots, Image, Line, Panel, Text
 
 

@@ -10,7 +10,7 @@ from bokeh.embed import components
 from tests.plots.trees import TREES
 
 from throughtime import PictureError, SchemaError, plots
-from throughtime._theme import Theme
+from throughtime._drawing.theme import Theme
 from throughtime.picture import Picture
 from throughtime.render import matplotlib
 

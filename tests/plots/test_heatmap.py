@@ -10,8 +10,8 @@ from scipy import ndimage
 from tests.plots.trees import with_steps
 
 from throughtime import PictureError, SchemaError, plots, testing
-from throughtime._colors import CODE, SPECIALS, TOP, Colors, counted
-from throughtime._scale import FLOOR
+from throughtime._drawing.colors import CODE, SPECIALS, TOP, Colors, counted
+from throughtime._drawing.scale import FLOOR
 from throughtime.picture import Image, Picture, Text
 from throughtime.plots.palettes import palette
 from throughtime.render.keys import keys, masked_boxes, nonfinite

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from throughtime._colors import TOP, Colors
-from throughtime._pool import pooled, pooled_flags
-from throughtime._scale import FLOOR, Scale, scale_for
+from throughtime._drawing.colors import TOP, Colors
+from throughtime._drawing.pooling import pooled, pooled_flags
+from throughtime._drawing.scale import FLOOR, Scale, scale_for
 from throughtime.plots.palettes import palette
 from throughtime.plots.spread import quantiles
 

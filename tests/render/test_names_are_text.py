@@ -20,8 +20,8 @@ from throughtime import plots, testing
 from throughtime._alarm import Alarm, as_attribute
 from throughtime._live import Server
 from throughtime._monitor.levels import reduced_tree
-from throughtime._printable import printable
 from throughtime._store import Run
+from throughtime._text.printable import printable
 from throughtime.render.report import Section, report_page
 
 ALL = tuple(names(""))

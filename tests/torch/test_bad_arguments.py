@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 import throughtime as tt
-from throughtime._argument_rules import choice, number, several, shown, whole
 from throughtime._arguments import takes
-from throughtime._departures import departures
+from throughtime._arguments.departures import departures
+from throughtime._arguments.rules import choice, number, several, shown, whole
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 bounded = settings(max_examples=4, derandomize=True, deadline=None)

@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import throughtime as tt
-from throughtime import _memory
-from throughtime._budget import Budget, Need
+from throughtime._memory import free as memory
+from throughtime._memory.budget import Budget, Need
 
 SAMPLES, STEPS, FEATURES, UNITS = 12, 7, 2, 3
 RNG = np.random.default_rng(0)
@@ -94,7 +94,7 @@ def need_of(monkeypatch: Any, capture: Callable[[], Any]) -> tuple[Need, Any]:
 def with_too_little(monkeypatch: Any, capture: Callable[[], Any]) -> tuple[Any, Callable[[], Any]]:
     """A capture, and the same with a little less memory than it needs."""
     need, whole = need_of(monkeypatch, capture)
-    monkeypatch.setattr(_memory, "available", lambda: int(Budget(0, SAMPLES, SAMPLES).needed(need)) - 1)
+    monkeypatch.setattr(memory, "available", lambda: int(Budget(0, SAMPLES, SAMPLES).needed(need)) - 1)
     return whole, capture
 
 

@@ -22,8 +22,8 @@ from rich.text import Text
 
 import throughtime as tt
 from throughtime._alarm import alarms_of_run
-from throughtime._printable import printable
-from throughtime._recorded import at_place, place_of, recorded_steps
+from throughtime._text.printable import printable
+from throughtime._tree import at_place, place_of, recorded_steps
 
 from . import doctor as environment
 from . import pictures

@@ -10,8 +10,7 @@ import xarray as xr
 
 import throughtime as tt
 from throughtime._errors import did_you_mean
-from throughtime._recorded import at_place, place_of, recorded_steps
-from throughtime._schema import keeps_norms
+from throughtime._tree import at_place, keeps_norms, place_of, recorded_steps
 
 from .runs import layer_of, quantity_of
 

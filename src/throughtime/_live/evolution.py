@@ -19,13 +19,13 @@ from bokeh.models import (
 )
 from bokeh.models.annotations import ColorBar
 
-from throughtime._colors import SPECIALS
+from throughtime._drawing.colors import SPECIALS
+from throughtime._drawing.pooling import pooled
+from throughtime._drawing.scale import FLOOR
+from throughtime._drawing.theme import Theme
 from throughtime._live.figures import Window, empty_figure
 from throughtime._live.kept import Kept
 from throughtime._live.records import Floats
-from throughtime._pool import pooled
-from throughtime._scale import FLOOR
-from throughtime._theme import Theme
 from throughtime.plots.palettes import SEQUENTIAL, palette
 
 MOST_ROWS, MOST_COLUMNS = 256, 800

@@ -12,8 +12,8 @@ import numpy as np
 from bokeh.models import ColumnDataSource, HoverTool, Range1d
 from bokeh.plotting import figure
 
+from throughtime._drawing.theme import DISTINCT, Theme
 from throughtime._live.records import Floats
-from throughtime._theme import DISTINCT, Theme
 from throughtime.render.bokeh import dress
 
 HEIGHT = 300

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import xarray as xr
 
-from throughtime._recorded import recorded_steps
 from throughtime._store.open_run import opened, tree_of
 from throughtime._store.schema import COMMIT
+from throughtime._tree import recorded_steps
 
 _Identity = tuple[tuple[int, int], tuple[int, int, int]]
 

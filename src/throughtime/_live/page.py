@@ -15,6 +15,7 @@ from bokeh.layouts import row
 from bokeh.models import InlineStyleSheet
 from bokeh.models.widgets import Div, Select
 
+from throughtime._drawing.theme import Theme
 from throughtime._errors import StoreError
 from throughtime._live import words
 from throughtime._live.evolution import MOST_ROWS, Evolution
@@ -23,9 +24,8 @@ from throughtime._live.follower import Follower
 from throughtime._live.kept import Kept
 from throughtime._live.profile import Profile
 from throughtime._live.records import MIDDLE, View, losses, read, views
-from throughtime._printable import printable
-from throughtime._theme import Theme
-from throughtime._thresholds import REACHES
+from throughtime._text.printable import printable
+from throughtime.diagnostics.thresholds import REACHES
 from throughtime.plots.data import norm_symbol
 from throughtime.render.bokeh_text import plain
 from throughtime.render.page import inks, on_page, template

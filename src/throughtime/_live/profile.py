@@ -9,11 +9,11 @@ import numpy as np
 from bokeh.models import ColumnDataSource, HoverTool
 from bokeh.models.annotations import Span
 
+from throughtime._drawing.scale import FLOOR
+from throughtime._drawing.theme import Theme
 from throughtime._live.figures import LAST, Window, empty_figure
 from throughtime._live.kept import Kept
 from throughtime._live.records import MIDDLE, Floats
-from throughtime._scale import FLOOR
-from throughtime._theme import Theme
 from throughtime.render.keys import runs
 
 MOST_LINES = 24

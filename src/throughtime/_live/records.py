@@ -14,8 +14,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from throughtime._monitor.levels import QUANTILES, reduced_tree
-from throughtime._recorded import recorded_steps
-from throughtime._schema import CERTIFICATES, states
+from throughtime._tree import recorded_steps, states
+from throughtime._vocabulary import CERTIFICATES
 from throughtime.diagnosis.recorded import FULL, level
 
 Floats = npt.NDArray[np.float64]

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 from throughtime._alarm import Alarm, alarms_of_run, alarms_off
 from throughtime._errors import ThroughTimeError
 from throughtime._live.records import MIDDLE, Rows
-from throughtime._printable import printable
+from throughtime._text.printable import printable
 from throughtime.diagnosis.summarized import horizon_of
 from throughtime.plots.data import norm_symbol
 

@@ -12,8 +12,8 @@ import numpy as np
 import xarray as xr
 
 from throughtime._alarm import Alarm
-from throughtime._label import Captured, Leaf
-from throughtime._optimizer import OptimizerStep
+from throughtime._capture.label import Captured, Leaf
+from throughtime.adapters.optimizer import OptimizerStep
 from throughtime.diagnostics import first_nonfinite
 from throughtime.diagnostics.lags import Floats
 from throughtime.diagnostics.median_interval import median_interval

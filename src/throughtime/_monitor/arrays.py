@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from throughtime._label import Captured, Leaf
+from throughtime._capture.label import Captured, Leaf
 
 Values = npt.NDArray[Any]
 

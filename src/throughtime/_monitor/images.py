@@ -20,7 +20,7 @@ def images(capture: xr.DataTree) -> dict[str, bytes]:
     # Drawing libraries load late: most sinks ask for no image.
     plots: Any = import_module("throughtime.plots")
     drawn: Any = import_module("throughtime.render.matplotlib")
-    theme: Any = import_module("throughtime._theme").Theme()
+    theme: Any = import_module("throughtime._drawing.theme").Theme()
     found = {}
     for leaf in capture.leaves:
         for direction, part in _ways(leaf.to_dataset()):

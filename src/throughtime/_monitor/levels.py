@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 import xarray as xr
 
+from throughtime._capture.label import Captured, Leaf
 from throughtime._errors import MonitorError, SchemaError
-from throughtime._label import Captured, Leaf
-from throughtime._schema import CERTIFICATES, quantities, states
+from throughtime._tree import states
+from throughtime._vocabulary import CERTIFICATES, quantities
 
 from .arrays import Array, Arrays, Reduced, Values, as_tree, held
 from .reduce import (

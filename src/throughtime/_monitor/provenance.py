@@ -13,8 +13,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from throughtime._alarm import OFF
+from throughtime._capture.label import Captured
 from throughtime._errors import StoreError
-from throughtime._label import Captured
 from throughtime._versions import version_of
 
 from .fingerprints import fingerprint
@@ -35,7 +35,7 @@ def attributes_of(model: Any, loss: Any, settings: Settings, captured: Captured)
     told = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "model_class": f"{type(model).__module__}.{type(model).__qualname__}",
-        "model_summary": _if_told(lambda: str(import_module("throughtime._summary").summary(model))),
+        "model_summary": _if_told(lambda: str(import_module("throughtime._capture.summary").summary(model))),
         "model_config": _if_told(model.to_json) if hasattr(model, "to_json") else "",
         OFF: json.dumps(settings.alarms_off),
         "monitor_config": json.dumps(_config(model, loss, settings)),

@@ -11,11 +11,11 @@ import numpy as np
 import xarray as xr
 
 from throughtime._alarm import ATTRIBUTE, Alarm, alarms_of_run, as_attribute
+from throughtime._capture.label import Captured
+from throughtime._capture.probe import Probe
+from throughtime._capture.solve import Warn
 from throughtime._errors import MonitorError, ThroughTimeWarning
-from throughtime._inside import Warn
-from throughtime._label import Captured
-from throughtime._optimizer import optimizer_step
-from throughtime._probe import Probe
+from throughtime.adapters.optimizer import optimizer_step
 
 from .alarms import Training, alarms_of
 from .arrays import Array, Reduced, apart_from_root, as_tree, by_key, nbytes

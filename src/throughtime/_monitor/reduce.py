@@ -14,14 +14,15 @@ import xarray as xr
 
 from throughtime import cells
 from throughtime._errors import ThroughTimeError
-from throughtime._schema import CERTIFICATES, states
-from throughtime._thresholds import GATE_HIGH, GATE_LOW
+from throughtime._tree import states
+from throughtime._vocabulary import CERTIFICATES
 from throughtime.diagnostics import rules
 from throughtime.diagnostics.checks import dtype_of
 from throughtime.diagnostics.lags import latest_first, log_norm_of, log_of_sum, runs_backward
 from throughtime.diagnostics.last_step import solved_from_last_step
 from throughtime.diagnostics.median_interval import median_interval
 from throughtime.diagnostics.saturation import ends_of
+from throughtime.diagnostics.thresholds import GATE_HIGH, GATE_LOW
 
 from .arrays import Array, Arrays, Values
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import floor, log10
 
-from throughtime._argument_rules import whole
 from throughtime._arguments import takes
+from throughtime._arguments.rules import whole
 from throughtime._errors import MonitorError
 
 Schedule = Callable[[int], bool]

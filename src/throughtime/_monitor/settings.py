@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from throughtime._argument_rules import choice, either, function, names, several, whole
-from throughtime._budget import as_bytes
+from throughtime._arguments.rules import choice, either, function, names, several, whole
 from throughtime._errors import MonitorError
+from throughtime._memory.budget import as_bytes
 
 from .alarms import NAMES
 from .outlets import Outlets

@@ -12,9 +12,9 @@ import xarray as xr
 from throughtime import cells, diagnostics
 from throughtime._alarm import ATTRIBUTE
 from throughtime._errors import ThroughTimeError
-from throughtime._schema import CERTIFICATES
-from throughtime._tables import Table
+from throughtime._text.tables import Table
 from throughtime._versions import version_of
+from throughtime._vocabulary import CERTIFICATES
 from throughtime.diagnostics.checks import dtype_of
 
 LIBRARIES = ("throughtime", "numpy", "xarray", "matplotlib", "bokeh")

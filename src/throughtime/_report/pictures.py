@@ -10,8 +10,9 @@ import xarray as xr
 from throughtime import plots
 from throughtime._errors import ThroughTimeError
 from throughtime._report.sampled import few
-from throughtime._schema import WEIGHTS, keeps_norms, states
-from throughtime._schema import layer as one_layer
+from throughtime._tree import keeps_norms, states
+from throughtime._tree import layer as one_layer
+from throughtime._vocabulary import WEIGHTS
 from throughtime.picture import Picture
 from throughtime.plots.data import last_step
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import xarray as xr
 
-from throughtime._recorded import evenly
+from throughtime._tree import evenly
 
 MOST_STEPS = 6
 

@@ -9,20 +9,20 @@ from typing import Any
 
 import xarray as xr
 
-from throughtime._argument_rules import instance
 from throughtime._arguments import takes, tree
+from throughtime._arguments.rules import instance
+from throughtime._capture.summary import summary
+from throughtime._drawing.theme import Theme
 from throughtime._errors import DiagnosticError, PictureError, SchemaError
-from throughtime._recorded import recorded_steps
 from throughtime._report.numbers import certificates, measures, origin
 from throughtime._report.pictures import of_layer, of_model
 from throughtime._report.sampled import sampled
-from throughtime._save import checked_path, write
-from throughtime._schema import layer as one_layer
-from throughtime._summary import summary
-from throughtime._tables import Shown
-from throughtime._theme import Theme
+from throughtime._text.tables import Shown
+from throughtime._tree import layer as one_layer
+from throughtime._tree import recorded_steps
 from throughtime.diagnosis import Diagnosis, TrainingDiagnosis, diagnose
 from throughtime.plots.data import last_step
+from throughtime.render.save import checked_path, write
 
 READING = (
     "Time is the order of each layer's own input. Gradients are those of each sample's own loss. Drag to "

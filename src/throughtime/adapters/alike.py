@@ -10,7 +10,7 @@ from collections.abc import Callable
 from math import isfinite
 from typing import Any
 
-from throughtime._record import MEAN
+from throughtime.adapters.records import MEAN
 
 _UNLIKE = (
     "the loss is no plain mean or sum over samples: some count for more than others, as where it averages "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
-from throughtime._restoring import Restored, Restorer
+from throughtime._data.restoring import Restored, Restorer
 
 _ABSENT = object()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from throughtime._budget import Amount, Need
+from throughtime._memory.budget import Amount, Need
 
 INSIDE = frozenset(
     {

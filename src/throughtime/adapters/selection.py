@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol, TypeVar
 
-from throughtime._argument_rules import shown
+from throughtime._arguments.rules import shown
 from throughtime._errors import AmbiguousLayerError, LayerNotFoundError, did_you_mean
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import xarray as xr
 
 from throughtime._errors import ThroughTimeError
-from throughtime._optimizer import OptimizerStep
-from throughtime._thresholds import THROWN
+from throughtime.adapters.optimizer import OptimizerStep
 from throughtime.diagnostics import lyapunov_spectrum, recurrent_spectrum, saturation, timescale
 from throughtime.diagnostics.rules import Growth, saturated
+from throughtime.diagnostics.thresholds import THROWN
 
 from .findings import Evidence, LayerDiagnosis, Remedy, Verdict
 from .words import SOURCES, number, percent, say, with_interval

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from throughtime._errors import DiagnosticError
-from throughtime._tables import Paragraph, Part, Shown, Table
+from throughtime._text.tables import Paragraph, Part, Shown, Table
 
 from .diagnosis import Diagnosis
 from .findings import NAN, NO, UNCLEAR, YES, Answer

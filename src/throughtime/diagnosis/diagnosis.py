@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from throughtime._tables import Part, Shown
+from throughtime._text.tables import Part, Shown
 
 from . import render
 from .findings import Found

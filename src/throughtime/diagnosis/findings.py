@@ -12,7 +12,7 @@ from enum import StrEnum
 
 import xarray as xr
 
-from throughtime._optimizer import OptimizerStep
+from throughtime.adapters.optimizer import OptimizerStep
 
 NAN = float("nan")
 YES, NO, UNCLEAR, NOT_MEASURED, NOT_DEFINED = "yes", "no", "unclear", "not measured", "not defined"

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from throughtime import cells
-from throughtime._schema import CERTIFICATES
+from throughtime._vocabulary import CERTIFICATES
 from throughtime.diagnostics import first_nonfinite
 from throughtime.diagnostics.checks import certificate_error, dtype_of, why_refused
 

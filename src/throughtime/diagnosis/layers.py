@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import xarray as xr
 
 from throughtime._errors import DiagnosticError
-from throughtime._schema import CERTIFICATES, states
+from throughtime._tree import states
+from throughtime._vocabulary import CERTIFICATES
 
 _SEVERAL = "diagnose takes batches of one length: pad them to the same number of steps"
 

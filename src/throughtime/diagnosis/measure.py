@@ -15,10 +15,9 @@ import xarray as xr
 from scipy.stats import DegenerateDataWarning
 
 from throughtime._errors import DiagnosticError, SchemaError, ThroughTimeError
-from throughtime._optimizer import OptimizerStep
-from throughtime._schema import reason_key, states
-from throughtime._statistics import censored_median_interval, interval
-from throughtime._thresholds import REACHES, SHARE
+from throughtime._tree import states
+from throughtime._vocabulary import reason_key
+from throughtime.adapters.optimizer import OptimizerStep
 from throughtime.diagnostics import (
     decay_rate,
     effective_steps,
@@ -32,6 +31,8 @@ from throughtime.diagnostics import (
 from throughtime.diagnostics.lags import Floats, by_lag, runs_backward, signals, valid_steps
 from throughtime.diagnostics.rules import Growth, answer
 from throughtime.diagnostics.rules import growth as growth_of
+from throughtime.diagnostics.statistics import censored_median_interval, interval
+from throughtime.diagnostics.thresholds import REACHES, SHARE
 
 from .findings import NAN, NOT_DEFINED, NOT_MEASURED, UNCLEAR, Answer
 from .words import number, say

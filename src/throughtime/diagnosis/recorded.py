@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
-from throughtime._schema import CERTIFICATES, WEIGHTS, states
+from throughtime._tree import states
+from throughtime._vocabulary import CERTIFICATES, WEIGHTS
 from throughtime.diagnostics.cell_pass import OPTIONAL
 
 from .measure import FROM_LAST_STEP

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from throughtime._tables import Items, Paragraph, Part, Table
+from throughtime._text.tables import Items, Paragraph, Part, Table
 
 from .findings import NO, NOT_DEFINED, NOT_MEASURED, Answer, Evidence, Found, LayerDiagnosis
 from .words import number, with_interval

@@ -14,9 +14,9 @@ import numpy as np
 import xarray as xr
 from scipy.stats import theilslopes
 
-from throughtime._recorded import evenly
-from throughtime._thresholds import REACHES, ROUNDING, SHARE, USED
+from throughtime._tree import evenly
 from throughtime.diagnostics.rules import Growth, answer, explodes, is_bounded
+from throughtime.diagnostics.thresholds import REACHES, ROUNDING, SHARE, USED
 
 from . import causes, integrity, measure
 from .conclude import exploding, sizes_of, without_use

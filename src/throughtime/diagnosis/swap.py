@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from throughtime import _data
-from throughtime._batch import Batch
+from throughtime._data import structures
+from throughtime._data.batch import Batch
 
 from .words import say
 
@@ -248,17 +248,19 @@ class Leaves:
 
     def exchanged(self, partner: Whole, old: Flags) -> Any:
         """Give the steps of each sample that are old the values of its partner's."""
-        return _data.mapped(lambda leaf: self._exchanged(leaf, partner, old), self._x)
+        return structures.mapped(lambda leaf: self._exchanged(leaf, partner, old), self._x)
 
     def differ(self, partner: Whole, old: Flags) -> bool:
         """Whether an exchange changes anything."""
         pairs = zip(_flat(self._x), _flat(self.exchanged(partner, old)), strict=True)
-        return any(not np.array_equal(_data.to_numpy(one), _data.to_numpy(other)) for one, other in pairs)
+        return any(
+            not np.array_equal(structures.to_numpy(one), structures.to_numpy(other)) for one, other in pairs
+        )
 
     def _exchanged(self, leaf: Any, partner: Whole, old: Flags) -> Any:
         if tuple(np.shape(leaf))[:2] != self._wanted:
             return leaf
-        array = _data.to_numpy(leaf)
+        array = structures.to_numpy(leaf)
         samples = array.swapaxes(0, 1) if self._time_first else array
         given = samples[np.where(partner >= 0, partner, np.arange(len(partner)))]
         mixed = np.where(old.reshape(*old.shape, *(1,) * (samples.ndim - 2)), given, samples)
@@ -270,4 +272,4 @@ class Leaves:
 
 def _flat(structure: Any) -> list[Any]:
     """List what may have samples and steps; a packed sequence has no shape."""
-    return [each for each in _data.leaves(structure) if getattr(each, "shape", ())]
+    return [each for each in structures.leaves(structure) if getattr(each, "shape", ())]

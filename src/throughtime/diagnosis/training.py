@@ -14,8 +14,8 @@ import pandas as pd
 import xarray as xr
 
 from throughtime._alarm import alarms_of_run
-from throughtime._recorded import at_place, evenly, place_of, recorded_steps
-from throughtime._tables import Items, Paragraph, Part, Shown, Table
+from throughtime._text.tables import Items, Paragraph, Part, Shown, Table
+from throughtime._tree import at_place, evenly, place_of, recorded_steps
 
 from . import integrity, measure, render, summarized
 from .diagnosis import Diagnosis

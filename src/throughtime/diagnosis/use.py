@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 
-from throughtime._statistics import Floats, interval, mean, ratio_of_means
-from throughtime._thresholds import USED
 from throughtime.diagnostics import rules
+from throughtime.diagnostics.statistics import Floats, interval, mean, ratio_of_means
+from throughtime.diagnostics.thresholds import USED
 
 from .findings import NO, NOT_MEASURED, UNCLEAR, YES, Answer
 from .swap import Swapped

@@ -11,8 +11,9 @@ import xarray as xr
 
 from throughtime import cells
 from throughtime._errors import DiagnosticError, warn
-from throughtime._schema import CERTIFICATES, STANDARD_KINDS, Layer
-from throughtime._schema import layer as one_layer
+from throughtime._tree import Layer
+from throughtime._tree import layer as one_layer
+from throughtime._vocabulary import CERTIFICATES, STANDARD_KINDS
 
 _DESCRIPTIONS = ("long_name", "description")
 _DTYPE_OF = ("hidden_gradient", "lag_matrix", "hidden", "gate_activation", "recurrent_kernel")

@@ -10,13 +10,13 @@ import numpy.typing as npt
 import xarray as xr
 from scipy.stats import theilslopes
 
-from throughtime._argument_rules import number, whole
 from throughtime._arguments import takes
+from throughtime._arguments.rules import number, whole
 from throughtime._errors import DiagnosticError
-from throughtime._schema import Layer
-from throughtime._statistics import interval
+from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified, precision
 from throughtime.diagnostics.lags import Flags, Floats, exclusions, signals, underflowed
+from throughtime.diagnostics.statistics import interval
 
 _MOST_LAGS = 100  # that enter a fit, evenly spaced: its cost grows with their square
 _RESULTS = ("rate", "low", "high", "residual", "lags", "exponential")

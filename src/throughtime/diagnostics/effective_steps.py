@@ -10,7 +10,7 @@ import xarray as xr
 
 from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
-from throughtime._schema import Layer, require
+from throughtime._tree import Layer, require
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.lags import Floats, by_lag, runs_backward, steps_of_last_episode
 

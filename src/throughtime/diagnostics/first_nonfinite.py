@@ -14,7 +14,8 @@ import xarray as xr
 
 from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError, SchemaError
-from throughtime._schema import Layer, as_known, states
+from throughtime._tree import Layer, states
+from throughtime._vocabulary import as_known
 from throughtime.diagnostics.lags import runs_backward, valid_steps
 
 # In the order of computation. Within a pass time goes first: at each step these, in this order.

@@ -10,7 +10,7 @@ import xarray as xr
 
 from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
-from throughtime._schema import Layer, require, states
+from throughtime._tree import Layer, require, states
 from throughtime.diagnostics.checks import certified, unchanged
 from throughtime.diagnostics.lags import (
     Floats,

@@ -10,10 +10,10 @@ from collections.abc import Iterable
 import numpy as np
 import xarray as xr
 
-from throughtime._argument_rules import number, several, whole
 from throughtime._arguments import takes
+from throughtime._arguments.rules import number, several, whole
 from throughtime._errors import DiagnosticError
-from throughtime._schema import Layer
+from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.lags import Floats, exclusions, signals
 from throughtime.diagnostics.median_interval import median_interval

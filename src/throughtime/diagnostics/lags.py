@@ -13,7 +13,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from throughtime._errors import DiagnosticError, SchemaError
-from throughtime._schema import require, states
+from throughtime._tree import require, states
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]

@@ -17,7 +17,8 @@ import xarray as xr
 from throughtime import cells
 from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
-from throughtime._schema import STANDARD_KINDS, Layer, require
+from throughtime._tree import Layer, require
+from throughtime._vocabulary import STANDARD_KINDS
 from throughtime.diagnostics.cell_pass import NEEDED, OPTIONAL, Values, cell_layer, cell_pass
 from throughtime.diagnostics.checks import certified, certified_vectors
 from throughtime.diagnostics.lags import runs_backward, valid_steps

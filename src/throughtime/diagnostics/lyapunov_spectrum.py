@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from throughtime._argument_rules import array, whole
 from throughtime._arguments import takes
+from throughtime._arguments.rules import array, whole
 from throughtime._cell_registry import required_cell
 from throughtime._errors import DiagnosticError
-from throughtime._schema import Layer, require
+from throughtime._tree import Layer, require
 from throughtime.cells import own_jacobians, step_jacobians
 from throughtime.cells.parallel import one_thread
 from throughtime.diagnostics.cell_pass import NEEDED, OPTIONAL, cell_layer, cell_pass

@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from throughtime._argument_rules import number
 from throughtime._arguments import takes
+from throughtime._arguments.rules import number
 from throughtime._errors import DiagnosticError
-from throughtime._schema import Layer
-from throughtime._statistics import censored_median
+from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.lags import ROUNDING, Flags, Floats, exclusions, signals
+from throughtime.diagnostics.statistics import censored_median
 
 
 @takes(DiagnosticError, threshold=number(0, 1, inside=True))

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from throughtime._argument_rules import array, whole
 from throughtime._arguments import takes
+from throughtime._arguments.rules import array, whole
 from throughtime._errors import DiagnosticError
-from throughtime._schema import Layer, require
+from throughtime._tree import Layer, require
 from throughtime.diagnostics.checks import certified, unprojected
 
 _RESULTS = ("eigenvalues", "spectral_radius", "largest_singular_value", "orthogonality_gap", "non_normality")

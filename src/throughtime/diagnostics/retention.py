@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from throughtime._argument_rules import array
 from throughtime._arguments import takes
+from throughtime._arguments.rules import array
 from throughtime._errors import DiagnosticError
 
 Floats = npt.NDArray[np.float64]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from throughtime._thresholds import (
+from throughtime.diagnostics.thresholds import (
     FALLING,
     GROWS,
     REACHES,

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from throughtime._argument_rules import number
 from throughtime._arguments import takes
+from throughtime._arguments.rules import number
 from throughtime._errors import DiagnosticError
-from throughtime._schema import Layer, require
-from throughtime._thresholds import GATE_HIGH, GATE_LOW
+from throughtime._tree import Layer, require
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.lags import Floats, valid_steps
+from throughtime.diagnostics.thresholds import GATE_HIGH, GATE_LOW
 
 # Range of each activation that saturates at both ends.
 RANGES = {"sigmoid": (0.0, 1.0), "hard_sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "softsign": (-1.0, 1.0)}

@@ -11,7 +11,7 @@ import xarray as xr
 
 from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
-from throughtime._schema import Layer, require
+from throughtime._tree import Layer, require
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.lags import Flags, Floats, valid_steps
 

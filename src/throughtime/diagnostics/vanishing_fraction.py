@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from throughtime._argument_rules import number
 from throughtime._arguments import takes
+from throughtime._arguments.rules import number
 from throughtime._errors import DiagnosticError
-from throughtime._schema import Layer
+from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified, precision
 from throughtime.diagnostics.lags import ROUNDING, exclusions, signals, underflowed
 

@@ -6,8 +6,8 @@ import xarray as xr
 
 from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
-from throughtime._schema import Layer
-from throughtime._schema import layer as layer_of
+from throughtime._tree import Layer
+from throughtime._tree import layer as layer_of
 
 _COLUMNS = {"kernel": "feature", "recurrent_kernel": "unit_from", "projection": "cell_unit"}
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from throughtime._scale import Array, Scale, Ticks, number
+from throughtime._drawing.scale import Array, Scale, Ticks, number
 from throughtime.picture import Line, Mark, Text
 
 FLOOR = "#c0447a"

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from throughtime._colors import Colors
-from throughtime._scale import Array, Scale, largest_magnitude, scale_for
+from throughtime._drawing.colors import Colors
+from throughtime._drawing.scale import Array, Scale, largest_magnitude, scale_for
 from throughtime.plots.data import Source
 from throughtime.plots.look import Look
 from throughtime.plots.palettes import DIVERGING, SEQUENTIAL, palette

@@ -8,7 +8,7 @@ from typing import Unpack
 import numpy as np
 
 from throughtime._arguments import takes
-from throughtime._colors import Colors
+from throughtime._drawing.colors import Colors
 from throughtime._errors import PictureError
 from throughtime.picture import Panel, Picture
 from throughtime.plots.arrange import arranged

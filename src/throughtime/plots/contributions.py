@@ -9,10 +9,10 @@ import numpy as np
 import xarray as xr
 
 from throughtime._arguments import takes
-from throughtime._colors import Colors
+from throughtime._drawing.colors import Colors
+from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import PictureError
-from throughtime._schema import Layer
-from throughtime._theme import DISTINCT
+from throughtime._tree import Layer
 from throughtime.diagnostics import effective_steps
 from throughtime.diagnostics.checks import certified
 from throughtime.picture import Axis, Band, Image, Line, Panel, Picture

@@ -11,8 +11,9 @@ import numpy as np
 import xarray as xr
 
 from throughtime._errors import PictureError, SchemaError
-from throughtime._schema import LAGS, VARIABLES, Layer, keeps_norms, require, states, words
-from throughtime._schema import layer as one_layer
+from throughtime._tree import Layer, keeps_norms, require, states
+from throughtime._tree import layer as one_layer
+from throughtime._vocabulary import LAGS, VARIABLES, words
 
 Captured = Layer | xr.DataArray
 UNITS = ("unit", "output_unit", "cell_unit", "feature")  # of which an array has one

@@ -9,10 +9,10 @@ import numpy as np
 import xarray as xr
 
 from throughtime._arguments import takes
-from throughtime._colors import Colors
+from throughtime._drawing.colors import Colors
 from throughtime._errors import PictureError
-from throughtime._schema import layer as one_layer
-from throughtime._schema import states
+from throughtime._tree import layer as one_layer
+from throughtime._tree import states
 from throughtime.picture import Axis, Image, Panel, Picture
 from throughtime.plots.colored import colors
 from throughtime.plots.data import (

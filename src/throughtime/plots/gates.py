@@ -8,14 +8,14 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
-from throughtime._argument_rules import number
 from throughtime._arguments import takes
-from throughtime._colors import Colors
+from throughtime._arguments.rules import number
+from throughtime._drawing.colors import Colors
+from throughtime._drawing.scale import Array
+from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import PictureError
-from throughtime._scale import Array
-from throughtime._schema import Layer
-from throughtime._schema import layer as one_layer
-from throughtime._theme import DISTINCT
+from throughtime._tree import Layer
+from throughtime._tree import layer as one_layer
 from throughtime.diagnostics.saturation import ends
 from throughtime.picture import Axis, Band, Image, Line, Panel, Picture
 from throughtime.plots.colored import colors

@@ -10,10 +10,10 @@ import numpy as np
 import xarray as xr
 
 from throughtime._arguments import takes
+from throughtime._drawing.scale import Array, Scale, scale_for
+from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import PictureError, SchemaError
-from throughtime._scale import Array, Scale, scale_for
-from throughtime._schema import states
-from throughtime._theme import DISTINCT
+from throughtime._tree import states
 from throughtime.diagnostics.lags import log_norm, log_state_gradient, valid_steps
 from throughtime.picture import Axis, Band, Line, Mark, Panel, Picture
 from throughtime.plots.data import count, labels, last_step, layers, located, parts

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from throughtime._arguments import takes
-from throughtime._colors import Colors
+from throughtime._drawing.colors import Colors
 from throughtime._errors import PictureError
 from throughtime.picture import Panel, Picture, Slider, Text
 from throughtime.plots.arrange import Layout, arranged

@@ -9,12 +9,12 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
-from throughtime._argument_rules import whole
 from throughtime._arguments import takes
-from throughtime._colors import Colors
+from throughtime._arguments.rules import whole
+from throughtime._drawing.colors import Colors
+from throughtime._drawing.scale import Array, Scale, number
+from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import PictureError
-from throughtime._scale import Array, Scale, number
-from throughtime._theme import DISTINCT
 from throughtime.picture import Axis, Band, Image, Line, Mark, Panel, Picture, Text
 from throughtime.plots.colored import Fitted, fitted
 from throughtime.plots.data import Captured, Source, count, dim_called, has, labels, only_valid, read, title

@@ -8,8 +8,8 @@ from itertools import product
 import numpy as np
 import xarray as xr
 
-from throughtime._colors import Colors
-from throughtime._scale import Array
+from throughtime._drawing.colors import Colors
+from throughtime._drawing.scale import Array
 from throughtime.picture import Axis, Image, Mark, Panel, Rectangles, Text
 from throughtime.plots.arrange import Layout
 from throughtime.plots.data import Source, labels, valid_for

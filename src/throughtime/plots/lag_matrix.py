@@ -8,10 +8,11 @@ import numpy as np
 import xarray as xr
 
 from throughtime._arguments import takes
-from throughtime._colors import Colors
+from throughtime._drawing.colors import Colors
 from throughtime._errors import PictureError
-from throughtime._schema import LAGS, Layer
-from throughtime._schema import layer as one_layer
+from throughtime._tree import Layer
+from throughtime._tree import layer as one_layer
+from throughtime._vocabulary import LAGS
 from throughtime.picture import Axis, Image, Line, Mark, Panel, Picture
 from throughtime.plots.colored import colors
 from throughtime.plots.data import Source, count, labels, last_step, parts, required, symbol_of, title, where

@@ -7,12 +7,12 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
-from throughtime._argument_rules import number
 from throughtime._arguments import takes
+from throughtime._arguments.rules import number
+from throughtime._drawing.scale import FLOOR, Array, Scale
+from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import PictureError
-from throughtime._scale import FLOOR, Array, Scale
-from throughtime._schema import Layer
-from throughtime._theme import DISTINCT
+from throughtime._tree import Layer
 from throughtime.diagnostics import lag_profile as measured
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.lags import signals

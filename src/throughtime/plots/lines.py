@@ -7,11 +7,11 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
-from throughtime._argument_rules import choice
 from throughtime._arguments import takes
+from throughtime._arguments.rules import choice
+from throughtime._drawing.scale import Array, Scale, number
+from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import PictureError
-from throughtime._scale import Array, Scale, number
-from throughtime._theme import DISTINCT
 from throughtime.picture import Axis, Band, Line, Mark, Panel, Picture
 from throughtime.plots.cells import (
     MOST_NAMES,

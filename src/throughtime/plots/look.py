@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TypedDict, cast
 
-from throughtime._argument_rules import choice, flag, interval, number, text
+from throughtime._arguments.rules import choice, flag, interval, number, text
+from throughtime._drawing.scale import SCALES
 from throughtime._errors import PictureError, did_you_mean
-from throughtime._scale import SCALES
 
 
 class Look(TypedDict, total=False):

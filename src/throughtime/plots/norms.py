@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from throughtime._scale import Scale
-from throughtime._schema import WEIGHTS
-from throughtime._theme import DISTINCT
+from throughtime._drawing.scale import Scale
+from throughtime._drawing.theme import DISTINCT
+from throughtime._vocabulary import WEIGHTS
 from throughtime.picture import Axis, Line, Panel, Picture
 from throughtime.plots.data import count, located, parts
 from throughtime.plots.look import Look, size

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.colors import to_hex
 
-from throughtime._colors import COLORS
+from throughtime._drawing.colors import COLORS
 from throughtime._errors import MissingDependencyError, PictureError
 
 # Crameri, Shephard & Heron 2020, The misuse of colour in science communication.

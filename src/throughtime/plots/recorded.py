@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from throughtime._scale import Array
-from throughtime._schema import states
+from throughtime._drawing.scale import Array
+from throughtime._tree import states
 from throughtime.diagnosis.recorded import SUMMARY, TIMESTEP, as_captured, level
 from throughtime.plots.data import last_step
 from throughtime.plots.spread import quantiles

@@ -9,9 +9,9 @@ import numpy as np
 import xarray as xr
 
 from throughtime._arguments import takes
+from throughtime._drawing.scale import Array
+from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import PictureError
-from throughtime._scale import Array
-from throughtime._theme import DISTINCT
 from throughtime.picture import Axis, Dots, Line, Mark, Panel, Picture, Rectangles
 from throughtime.plots.colored import Fitted, fitted, own_scale
 from throughtime.plots.data import Captured, Source, count, dim_called, parts, read, title, unit_dim

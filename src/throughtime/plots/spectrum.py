@@ -7,12 +7,12 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
-from throughtime._argument_rules import whole
 from throughtime._arguments import takes
+from throughtime._arguments.rules import whole
+from throughtime._drawing.scale import Array, number
+from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import DiagnosticError, PictureError, SchemaError
-from throughtime._scale import Array, number
-from throughtime._schema import Layer
-from throughtime._theme import DISTINCT
+from throughtime._tree import Layer
 from throughtime.diagnostics import lyapunov_spectrum, recurrent_spectrum
 from throughtime.diagnostics.checks import certified
 from throughtime.picture import Axis, Dots, Line, Mark, Panel, Picture

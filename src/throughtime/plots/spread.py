@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from throughtime._scale import Array
+from throughtime._drawing.scale import Array
 
 
 def quantiles(values: Array, shares: tuple[float, ...], axis: int = 0) -> list[Array]:

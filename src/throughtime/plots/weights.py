@@ -7,14 +7,15 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
-from throughtime._argument_rules import whole
 from throughtime._arguments import takes
-from throughtime._colors import Colors
+from throughtime._arguments.rules import whole
+from throughtime._drawing.colors import Colors
+from throughtime._drawing.scale import Array, largest_magnitude, number
+from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import PictureError, SchemaError
-from throughtime._scale import Array, largest_magnitude, number
-from throughtime._schema import NOT_RECORDED, WEIGHTS, Layer, keeps_norms
-from throughtime._schema import layer as one_layer
-from throughtime._theme import DISTINCT
+from throughtime._tree import NOT_RECORDED, Layer, keeps_norms
+from throughtime._tree import layer as one_layer
+from throughtime._vocabulary import WEIGHTS
 from throughtime.picture import Axis, Band, Image, Line, Mark, Panel, Picture, Rectangles
 from throughtime.plots.colored import colors
 from throughtime.plots.data import Source, last_step, located, where

@@ -19,7 +19,7 @@ from bokeh.models.annotations import ColorBar, Legend, LegendItem
 from bokeh.models.widgets import Div, Slider
 from bokeh.plotting import figure
 
-from throughtime._theme import Theme
+from throughtime._drawing.theme import Theme
 from throughtime.picture import Axis, Image, Panel, Picture
 from throughtime.render.bokeh_marks import MOST_CELLS, Frames, draw_marks, shrinking
 from throughtime.render.bokeh_text import without_tex

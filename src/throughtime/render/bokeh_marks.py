@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from bokeh.models import ColumnDataSource, CustomJSHover, HoverTool, LinearColorMapper
 
-from throughtime._colors import SPECIALS, TOP, WIDTH, Colors, lowest_code
-from throughtime._pool import pooled, pooled_flags
-from throughtime._printable import printable
-from throughtime._scale import Array
-from throughtime._theme import Theme
+from throughtime._drawing.colors import SPECIALS, TOP, WIDTH, Colors, lowest_code
+from throughtime._drawing.pooling import pooled, pooled_flags
+from throughtime._drawing.scale import Array
+from throughtime._drawing.theme import Theme
+from throughtime._text.printable import printable
 from throughtime.picture import Band, Dots, Image, Line, Panel, Picture, Rectangles, Text
 from throughtime.render.keys import masked_boxes, nonfinite, runs
 

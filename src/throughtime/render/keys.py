@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from throughtime._colors import SPECIALS, counted
-from throughtime._scale import Array
+from throughtime._drawing.colors import SPECIALS, counted
+from throughtime._drawing.scale import Array
 from throughtime.picture import Image, Panel, Picture
 
 MARKERS = {"nan": "X", "positive_infinity": "^", "negative_infinity": "v"}

@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from PIL.Image import fromarray
 
-from throughtime._theme import Theme
+from throughtime._drawing.theme import Theme
 from throughtime.picture import Axis, Image, Panel, Picture
 from throughtime.render.keys import Key, bars, keys
 from throughtime.render.matplotlib_marks import Pixels, draw_image, draw_mark

@@ -11,10 +11,10 @@ from matplotlib.collections import PatchCollection
 from matplotlib.colors import to_rgba_array
 from matplotlib.patches import Rectangle
 
-from throughtime._colors import WIDTH, Colors, lowest_code
-from throughtime._pool import pooled, pooled_flags
-from throughtime._scale import Array
-from throughtime._theme import Theme
+from throughtime._drawing.colors import WIDTH, Colors, lowest_code
+from throughtime._drawing.pooling import pooled, pooled_flags
+from throughtime._drawing.scale import Array
+from throughtime._drawing.theme import Theme
 from throughtime.picture import Band, Dots, Image, Line, Mark, Rectangles, Text
 from throughtime.render.keys import MARKERS, masked_boxes, nonfinite
 

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
 
+from throughtime._drawing.theme import Theme
 from throughtime._errors import PictureError
-from throughtime._theme import Theme
 from throughtime.picture import Picture
 
 NARROWEST, ENOUGH = 1.0, 1.65  # inches of a panel, where text has 9 points: at least, and for any legend

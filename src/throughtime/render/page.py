@@ -22,8 +22,8 @@ from bokeh.resources import Resources
 from jinja2 import Environment, FileSystemLoader, Template
 from markupsafe import Markup
 
-from throughtime._printable import printable
-from throughtime._theme import Theme
+from throughtime._drawing.theme import Theme
+from throughtime._text.printable import printable
 from throughtime.picture import Picture
 from throughtime.render import bokeh
 from throughtime.render.alt import alt

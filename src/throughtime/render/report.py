@@ -10,8 +10,8 @@ from bokeh.document import Document
 from bokeh.embed import components
 from markupsafe import Markup
 
-from throughtime._tables import Part, Shown, as_html
-from throughtime._theme import Theme
+from throughtime._drawing.theme import Theme
+from throughtime._text.tables import Part, Shown, as_html
 from throughtime.picture import Image, Picture
 from throughtime.render import bokeh
 from throughtime.render.alt import alt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from throughtime._record import Attribute
+from throughtime.adapters.records import Attribute
 
 from .alignment import alignment
 

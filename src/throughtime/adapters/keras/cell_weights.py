@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from throughtime._record import Array
+from throughtime.adapters.records import Array
 
 # What stands for a variable: its value or its gradient; None where the loss does not reach it.
 Values = Callable[[Any], Array | None]

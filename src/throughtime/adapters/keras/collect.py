@@ -10,8 +10,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from throughtime._errors import LayerNotFoundError
-from throughtime._record import Array, DirectionRecord, LayerRecord, ModelRecord, Request, SolvedRecord
 from throughtime.adapters.needs import INSIDE
+from throughtime.adapters.records import (
+    Array,
+    DirectionRecord,
+    LayerRecord,
+    ModelRecord,
+    Request,
+    SolvedRecord,
+)
 
 from . import leaf_parts, loss_scale, reasons, settings, weights
 from .alignment import returns_reversed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from throughtime._record import Array, DirectionRecord
+from throughtime.adapters.records import Array, DirectionRecord
 
 from . import weights
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from throughtime._record import Array
 from throughtime.adapters.keras.library import is_a
+from throughtime.adapters.records import Array
 
 GATES = {"CuDNNLSTM": 4, "CuDNNGRU": 3}
 KINDS = {"CuDNNLSTM": "lstm", "CuDNNGRU": "gru"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from throughtime._record import Array, LayerRecord, ModelRecord
+from throughtime.adapters.records import Array, LayerRecord, ModelRecord
 
 from . import leaf_parts, settings, weights
 from .cell_weights import Values

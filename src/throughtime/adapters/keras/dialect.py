@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from throughtime._record import Array, Attribute
+from throughtime.adapters.records import Array, Attribute
 
 
 class Dialect(Protocol):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from throughtime._record import Array, LayerRecord, SolvedRecord
+from throughtime.adapters.records import Array, LayerRecord, SolvedRecord
 
 _SPACE = ("row", "column", "depth")
 _OF_STATE = ("hidden", "cell")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from throughtime._record import Request
+from throughtime.adapters.records import Request
 
 from . import cell as cells
 from .dialect import Dialect

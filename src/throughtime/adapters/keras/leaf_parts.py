@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from throughtime._record import Array, LayerRecord
+from throughtime.adapters.records import Array, LayerRecord
 
 from . import cell as cells
 from . import settings, weights

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from throughtime._record import Array
+from throughtime.adapters.records import Array
 
 from .dialect import Dialect
 from .seen import Result

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
-from throughtime._budget import NOTHING, Amount, Budget, Need
-from throughtime._record import Request
+from throughtime._memory.budget import NOTHING, Amount, Budget, Need
 from throughtime.adapters.needs import INSIDE, bytes_of
+from throughtime.adapters.records import Request
 
 from .sizes import Asked
 

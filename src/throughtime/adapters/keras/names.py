@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from throughtime._record import escape
+from throughtime.adapters.records import escape
 
 Entry = TypeVar("Entry", bound=Any)
 

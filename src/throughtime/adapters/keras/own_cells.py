@@ -8,8 +8,8 @@ from typing import Any
 from throughtime._cell import Cell
 from throughtime._cell_registry import cell_of_class
 from throughtime._errors import CellError
-from throughtime._record import Attribute
-from throughtime._schema import RESERVED, WEIGHTS
+from throughtime._vocabulary import RESERVED, WEIGHTS
+from throughtime.adapters.records import Attribute
 
 from .cell import standard_kind
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from throughtime._record import UNREACHED, Array
+from throughtime.adapters.records import UNREACHED, Array
 
 NO_TENSOR = "what the layer returns is no tensor and no list of tensors"
 SEVERAL_INPUTS = "its input is several tensors, not one"

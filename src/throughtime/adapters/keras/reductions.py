@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from throughtime._record import MEAN, ONE_SAMPLE, SUM, Array
+from throughtime.adapters.records import MEAN, ONE_SAMPLE, SUM, Array
 
 COUPLED = "couples samples"
 UNTRIED = "not undone, the loss cannot be evaluated on single samples"

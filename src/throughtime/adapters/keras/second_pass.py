@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from throughtime._record import Request
+from throughtime.adapters.records import Request
 
 from .dialect import Dialect
 from .every_step import EveryStep, Recorded

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from throughtime._record import Attribute
+from throughtime.adapters.records import Attribute
 
 from . import own_cells
 from .alignment import returns_reversed

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from throughtime._record import Array, Attribute, DirectionRecord, LayerRecord, SolvedRecord
+from throughtime.adapters.records import Array, Attribute, DirectionRecord, LayerRecord, SolvedRecord
 
 from .dims import with_own_axes
 

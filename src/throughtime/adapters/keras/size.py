@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from throughtime._budget import Need
+from throughtime._memory.budget import Need
 from throughtime.adapters.needs import Direction, bytes_of
 
 from . import cell as cells

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from throughtime._budget import NOTHING, Amount, Need
+from throughtime._memory.budget import NOTHING, Amount, Need
 from throughtime.adapters import needs
 from throughtime.adapters.needs import COLUMNS, Direction
 

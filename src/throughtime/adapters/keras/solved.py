@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from throughtime._errors import warn
-from throughtime._record import Array, Request, SolvedRecord
+from throughtime.adapters.records import Array, Request, SolvedRecord
 
 from . import cell as cells
 from . import weights

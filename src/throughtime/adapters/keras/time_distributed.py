@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from throughtime._record import Array, DirectionRecord, LayerRecord, SolvedRecord
+from throughtime.adapters.records import Array, DirectionRecord, LayerRecord, SolvedRecord
 
 # Arrays of a leaf that belong to the layer and not to a sample.
 _PER_SAMPLE = ("input", "input_gradient", "output", "output_gradient", "valid")

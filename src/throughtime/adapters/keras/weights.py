@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from throughtime._record import Array
+from throughtime.adapters.records import Array
 
 from . import cell as cells
 from . import cudnn

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from throughtime._record import Array
+from throughtime.adapters.records import Array
 
 _CHANNELS_FIRST = (
     nn.modules.conv._ConvNd,

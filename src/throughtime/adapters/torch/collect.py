@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from throughtime._errors import LayerNotFoundError
-from throughtime._record import UNREACHED, Array, LayerRecord, ModelRecord
+from throughtime.adapters.records import UNREACHED, Array, LayerRecord, ModelRecord
 
 from . import axes, collect_cell, collect_fused, collect_recurrence, settings
 from .call import Call

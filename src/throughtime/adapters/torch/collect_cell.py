@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from throughtime._record import Array, Attribute, DirectionRecord, LayerRecord
+from throughtime.adapters.records import Array, Attribute, DirectionRecord, LayerRecord
 
 from . import collect_recurrence, settings, weights
 from .call import Call

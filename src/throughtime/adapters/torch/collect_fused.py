@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from throughtime._record import UNREACHED, Array, DirectionRecord, LayerRecord, SolvedRecord
+from throughtime.adapters.records import UNREACHED, Array, DirectionRecord, LayerRecord, SolvedRecord
 
 from . import projected, settings, weights
 from .call import Call

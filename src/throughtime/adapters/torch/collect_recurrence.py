@@ -9,8 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from throughtime._record import UNREACHED, Array, Attribute, DirectionRecord, LayerRecord, SolvedRecord
 from throughtime.adapters.needs import INSIDE
+from throughtime.adapters.records import (
+    UNREACHED,
+    Array,
+    Attribute,
+    DirectionRecord,
+    LayerRecord,
+    SolvedRecord,
+)
 
 from . import settings, transitions
 from .call import Call

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from throughtime._record import Array, DirectionRecord, LayerRecord
+from throughtime.adapters.records import Array, DirectionRecord, LayerRecord
 
 from . import collect_fused, transitions, weights
 from .call import Call

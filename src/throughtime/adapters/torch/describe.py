@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from throughtime._record import Array, Attribute, LayerRecord, ModelRecord
+from throughtime.adapters.records import Array, Attribute, LayerRecord, ModelRecord
 
 from . import projected, settings, weights
 from .find import Found, checked, selection, to_snake_case

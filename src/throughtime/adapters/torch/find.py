@@ -17,7 +17,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.utils import parametrize
 
 from throughtime._errors import UnbuiltModelError, UnsupportedModelError
-from throughtime._record import escape
+from throughtime.adapters.records import escape
 from throughtime.adapters.selection import Selection
 
 from .calls import names_of

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from throughtime._record import UNREACHED, Array
 from throughtime.adapters.needs import INSIDE
+from throughtime.adapters.records import UNREACHED, Array
 
 from . import weights
 from .call import Call

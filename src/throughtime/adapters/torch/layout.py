@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
-from throughtime._record import Array
+from throughtime.adapters.records import Array
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import torch
 from torch.autograd.graph import GradientEdge
 
-from throughtime._record import Array
 from throughtime.adapters.needs import INSIDE_GRADIENTS
+from throughtime.adapters.records import Array
 
 from .structure import numpy
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
-from throughtime._budget import NOTHING, Amount, Budget, Need
+from throughtime._memory.budget import NOTHING, Amount, Budget, Need
 from throughtime.adapters import needs
 from throughtime.adapters.needs import COLUMNS, INSIDE, Direction
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from throughtime._record import MEAN, ONE_SAMPLE, SUM
+from throughtime.adapters.records import MEAN, ONE_SAMPLE, SUM
 
 from . import structure
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from throughtime._budget import Budget, ExceededError
 from throughtime._errors import AmbiguousLayerError, BatchError, ThroughTimeError
-from throughtime._record import ModelRecord, Request
+from throughtime._memory.budget import Budget, ExceededError
 from throughtime.adapters.alike import Alike
+from throughtime.adapters.records import ModelRecord, Request
 from throughtime.adapters.selection import is_open
 
 from . import collect, find, parts, structure

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from throughtime._record import Array, DirectionRecord, SolvedRecord
+from throughtime.adapters.records import Array, DirectionRecord, SolvedRecord
 
 from .structure import from_numpy
 from .weights import PROJECTION

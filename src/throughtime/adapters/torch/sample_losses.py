@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from throughtime._budget import Budget
-from throughtime._record import Array
+from throughtime._memory.budget import Budget
+from throughtime.adapters.records import Array
 
 from . import find, structure
 from .forward import autocast_off, called, labels_beside, place

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from throughtime._record import Attribute
+from throughtime.adapters.records import Attribute
 
 from . import structure
 from .call import Call

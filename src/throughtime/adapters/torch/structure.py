@@ -10,8 +10,8 @@ import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 from torch.utils import _pytree
 
-from throughtime._data import to_numpy
-from throughtime._record import Array
+from throughtime._data.structures import to_numpy
+from throughtime.adapters.records import Array
 
 
 def mapped(function: Callable[[Any], Any], structure: Any) -> Any:

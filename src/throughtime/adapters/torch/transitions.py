@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from throughtime._record import Array
+from throughtime.adapters.records import Array
 
 from .calls import Key, Step
 from .marks import Gradients, sum_of

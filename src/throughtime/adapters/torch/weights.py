@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from throughtime._record import Array
+from throughtime.adapters.records import Array
 
 _GATES = {"lstm": (0, 1, 2, 3), "gru": (1, 0, 2), "simple_rnn": None}  # where the schema's gates stand
 PROJECTION = "projection"

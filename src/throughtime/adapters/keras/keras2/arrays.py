@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from throughtime._errors import BatchError, LossError
-from throughtime._record import Array
+from throughtime.adapters.records import Array
 
 _PAD = (
     "Pad it: x.to_tensor() gives zeros behind the shorter sequences; a Masking layer, or mask= where the "

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from throughtime._record import Array, ModelRecord
 from throughtime.adapters.keras import describe as of_every_keras
+from throughtime.adapters.records import Array, ModelRecord
 
 from . import dialect, find
 from .arrays import numpy

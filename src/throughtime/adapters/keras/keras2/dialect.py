@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from throughtime._record import Array, Attribute
 from throughtime.adapters.keras.library import (
     belongs_to_a_graph,
     internal,
@@ -20,6 +19,7 @@ from throughtime.adapters.keras.library import (
     version,
 )
 from throughtime.adapters.keras.loop import scan_by_rnn
+from throughtime.adapters.records import Array, Attribute
 
 from . import ops
 from .arrays import numpy, shape_of

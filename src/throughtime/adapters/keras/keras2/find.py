@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from throughtime._record import escape
 from throughtime.adapters.keras.library import is_a, is_layer, is_recurrent, package_of_object
 from throughtime.adapters.keras.names import (
     attribute_names,
@@ -15,6 +14,7 @@ from throughtime.adapters.keras.names import (
     names_of,
     without_clashes,
 )
+from throughtime.adapters.records import escape
 from throughtime.adapters.selection import Selection
 
 from .internals import automatic_name_count, every_layer, sublayers

@@ -15,10 +15,10 @@ import numpy as np
 import tensorflow as tf
 
 from throughtime._errors import UnbuiltModelError, UnsupportedModelError
-from throughtime._record import Array
 from throughtime.adapters.attributes import replaced
 from throughtime.adapters.keras.library import internal
 from throughtime.adapters.keras.seen import Result
+from throughtime.adapters.records import Array
 
 from .arrays import shape_of
 from .internals import every_layer, is_cast, keras_session, raw_variable

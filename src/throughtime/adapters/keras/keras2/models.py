@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from throughtime._errors import UnbuiltModelError, UnsupportedModelError
-from throughtime._record import Array
 from throughtime.adapters.keras.cell import inner_cells
 from throughtime.adapters.keras.library import belongs_to_a_graph, is_a, is_layer
+from throughtime.adapters.records import Array
 
 from . import graph
 from .find import Found

@@ -8,11 +8,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from throughtime._record import MEAN, ONE_SAMPLE, SUM, ModelRecord
 from throughtime.adapters.alike import Alike
 from throughtime.adapters.keras import whole
 from throughtime.adapters.keras.reductions import Labels
 from throughtime.adapters.keras.seen import Result
+from throughtime.adapters.records import MEAN, ONE_SAMPLE, SUM, ModelRecord
 
 from .arrays import batch_size, joined, rows_of, shape_of
 from .internals import every_layer

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from throughtime._budget import Budget
 from throughtime._errors import AmbiguousLayerError, LossError
-from throughtime._record import ModelRecord, Request
+from throughtime._memory.budget import Budget
 from throughtime.adapters.keras import loss_scale
 from throughtime.adapters.keras.collect import Pass, records
 from throughtime.adapters.keras.coupling import couples
@@ -23,6 +22,7 @@ from throughtime.adapters.keras.own_cells import own_cell
 from throughtime.adapters.keras.reductions import Attempt, Labels, Trials
 from throughtime.adapters.keras.second_pass import SecondPass
 from throughtime.adapters.keras.seen import Result
+from throughtime.adapters.records import ModelRecord, Request
 
 from . import dialect, eager, find, graph
 from .arrays import arrays, batch_size, check_sizes, first_sample, rows_of, shapes, with_copies

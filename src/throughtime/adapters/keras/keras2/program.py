@@ -11,14 +11,14 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
-from throughtime._budget import Budget, Need
-from throughtime._record import Request
+from throughtime._memory.budget import Budget, Need
 from throughtime.adapters.keras.every_step import EveryStep
 from throughtime.adapters.keras.meter import Meter
 from throughtime.adapters.keras.reductions import Labels, Reductions
 from throughtime.adapters.keras.seen import Result, SeenCall
 from throughtime.adapters.keras.size import need
 from throughtime.adapters.keras.wanted import watched
+from throughtime.adapters.records import Request
 
 from . import dialect
 from .find import Found

@@ -8,8 +8,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from throughtime._random_states import random_state_restorers
-from throughtime._restoring import Restored, Restorer
+from throughtime._data.random_states import random_state_restorers
+from throughtime._data.restoring import Restored, Restorer
 from throughtime.adapters.attributes import attributes_restorer
 
 from .internals import (

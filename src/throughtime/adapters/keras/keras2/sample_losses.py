@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from throughtime._errors import LossError, ThroughTimeError
-from throughtime._record import Array
 from throughtime.adapters.keras.library import belongs_to_a_graph
 from throughtime.adapters.keras.reductions import Labels
+from throughtime.adapters.records import Array
 
 from . import eager, graph
 from .arrays import arrays, batch_size, check_sizes, rows_of, shapes

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from throughtime._record import Request
 from throughtime.adapters.attributes import replaced
 from throughtime.adapters.keras.library import is_a, is_recurrent
 from throughtime.adapters.keras.meter import Meter
 from throughtime.adapters.keras.seen import SeenCall
+from throughtime.adapters.records import Request
 
 from . import inside, logits, ways
 from .arrays import is_float, shape_of

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from throughtime._record import Array
+from throughtime.adapters.records import Array
 
 
 def numpy(tensor: Any, *, copy: bool = False) -> Array:

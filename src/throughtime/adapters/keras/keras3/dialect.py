@@ -8,8 +8,8 @@ from typing import Any
 import keras
 from keras import ops, tree
 
-from throughtime._record import Array, Attribute
 from throughtime.adapters.keras.library import overrides
+from throughtime.adapters.records import Array, Attribute
 
 from .arrays import numpy
 from .backend import module

@@ -12,7 +12,6 @@ from typing import Any, NoReturn
 import keras
 
 from throughtime._errors import AmbiguousLayerError, LayerNotFoundError
-from throughtime._record import escape
 from throughtime.adapters.keras.names import (
     attribute_names,
     class_name,
@@ -20,6 +19,7 @@ from throughtime.adapters.keras.names import (
     names_of,
     without_clashes,
 )
+from throughtime.adapters.records import escape
 
 from .internals import automatic_name_count, every_layer, sublayers
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import keras
 
-from throughtime._record import MEAN, ONE_SAMPLE, SUM, ModelRecord
 from throughtime.adapters.alike import Alike
 from throughtime.adapters.keras import whole
 from throughtime.adapters.keras.reductions import Labels
 from throughtime.adapters.keras.seen import Result
+from throughtime.adapters.records import MEAN, ONE_SAMPLE, SUM, ModelRecord
 
 from .arrays import numpy
 from .internals import every_layer

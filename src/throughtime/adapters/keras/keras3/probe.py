@@ -15,10 +15,9 @@ from typing import Any
 
 import keras
 
-from throughtime._budget import Budget
+from throughtime._data.random_states import random_states_restored
 from throughtime._errors import AmbiguousLayerError, LossError
-from throughtime._random_states import random_states_restored
-from throughtime._record import ModelRecord, Request
+from throughtime._memory.budget import Budget
 from throughtime.adapters.keras import loss_scale
 from throughtime.adapters.keras.collect import Pass, records
 from throughtime.adapters.keras.coupling import couples
@@ -27,6 +26,7 @@ from throughtime.adapters.keras.own_cells import own_cell
 from throughtime.adapters.keras.reductions import Attempt, Labels, Trials
 from throughtime.adapters.keras.second_pass import SecondPass
 from throughtime.adapters.keras.seen import Result
+from throughtime.adapters.records import ModelRecord, Request
 
 from . import dialect, find
 from .backend import module

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from throughtime._random_states import random_state_restorers
-from throughtime._restoring import Restored
+from throughtime._data.random_states import random_state_restorers
+from throughtime._data.restoring import Restored
 from throughtime.adapters.attributes import attributes_restorer
 
 from .internals import compiled_loss, every_layer, global_state_of_this_thread

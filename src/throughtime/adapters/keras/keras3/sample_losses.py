@@ -16,10 +16,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from throughtime._data.random_states import random_states_restored
 from throughtime._errors import LossError, ThroughTimeError
-from throughtime._random_states import random_states_restored
-from throughtime._record import Array
 from throughtime.adapters.keras.reductions import Labels
+from throughtime.adapters.records import Array
 
 from .internals import (
     keras_logits,

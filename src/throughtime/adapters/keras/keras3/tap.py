@@ -16,10 +16,10 @@ from typing import Any
 
 import keras
 
-from throughtime._record import Request
 from throughtime.adapters.attributes import replaced
 from throughtime.adapters.keras.meter import Meter
 from throughtime.adapters.keras.seen import key
+from throughtime.adapters.records import Request
 
 from . import inside, logits, ways
 from .find import Found, is_recurrent

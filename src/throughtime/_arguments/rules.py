@@ -1,0 +1,247 @@
+"""Rules for arguments: each turns a value into what a function works with, or refuses it in words.
+
+They know NumPy alone; `_arguments` applies them at the public border.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from throughtime._data.structures import to_numpy
+from throughtime._errors import ArgumentError, ThroughTimeError, did_you_mean
+from throughtime._text.printable import printable
+
+_LONGEST = 80  # letters of a value in a message
+_LONGEST_NAME = 255  # bytes of a file's name, on every common file system
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What an argument may be.
+
+    Parameters
+    ----------
+    take : callable (value) -> value
+        Returns what the function works with; raises anything where the value is refused.
+    expected : str
+    error : class of ThroughTimeError, optional
+        By default that of the function.
+    names : tuple of str
+        Names that the value is one of.
+    explain : callable (value) -> str, optional
+        Asked when the function fails inside: what is wrong with the value, or nothing.
+    """
+
+    take: Callable[[Any], Any]
+    expected: str
+    error: type[ThroughTimeError] | None = None
+    names: tuple[str, ...] = ()
+    explain: Callable[[Any], str] | None = None
+
+    def __call__(self, name: str, value: Any, error: type[ThroughTimeError] = ArgumentError) -> Any:
+        """Apply the rule to a named value."""
+        try:
+            return self.take(value)
+        except ThroughTimeError:
+            raise
+        except Exception:  # whatever an object of the user's raises when it is asked what it is
+            hint = did_you_mean(value, self.names) if isinstance(value, str) else ""
+            refused = self.error or error
+            raise refused(f"{name}={shown(value)}: expected {self.expected}.{hint}") from None
+
+
+def shown(value: Any) -> str:
+    """Show a value in one line, whatever it is: an array by its type and shape.
+
+    Examples
+    --------
+    >>> shown(np.zeros((2, 3))), shown("no")
+    ('ndarray float64 (2, 3)', "'no'")
+    """
+    try:
+        shape = tuple(getattr(value, "shape", ()))
+        words = f"{type(value).__name__} {value.dtype} {shape}" if shape else repr(value)
+    except Exception:  # an object that cannot be shown is still named
+        words = f"a {type(value).__name__}"
+    words = printable(words).replace("\n", " ")
+    return words if len(words) <= _LONGEST else f"{words[: _LONGEST - 1]}…"
+
+
+def require(holds: Any) -> None:
+    """Refuse the value at hand."""
+    if not holds:
+        raise ValueError
+
+
+def whole(least: int | None = None, most: int | None = None, *, of: str = "") -> Rule:
+    """Allow whole numbers, of Python, NumPy or a tensor without axes; True and False are none."""
+
+    def take(value: Any) -> int:
+        require(not isinstance(value, bool | np.bool_))
+        number = operator.index(value)
+        require((least is None or number >= least) and (most is None or number <= most))
+        return number
+
+    return Rule(take, f"a whole number{of and f' of {of}'}{_span(least, most)}")
+
+
+def number(
+    least: float | None = None,
+    most: float | None = None,
+    unit: str = "",
+    *,
+    inside: bool = False,
+    finite: bool = True,
+) -> Rule:
+    """Allow real numbers, of Python, NumPy or a tensor without axes; with `inside` both ends are excluded."""
+
+    def take(value: Any) -> float:
+        require(not isinstance(value, bool | np.bool_ | str | bytes | bytearray | memoryview))
+        require(not getattr(value, "shape", ()))
+        number = float(value)
+        require(math.isfinite(number) or not finite)
+        require(least is None or number > least or (number == least and not inside))
+        require(most is None or number < most or (number == most and not inside))
+        return number
+
+    words = f"{_span(least, most)}{', both excluded' * inside}{unit and f', in {unit}'}"
+    return Rule(take, f"a {'finite ' * finite}number{words}")
+
+
+def choice(*names: str, error: type[ThroughTimeError] | None = None) -> Rule:
+    """Allow one of several names."""
+
+    def take(value: Any) -> str:
+        require(isinstance(value, str) and value in names)
+        return str(value)
+
+    return Rule(take, f"one of {', '.join(names)}", error, names)
+
+
+def several(rule: Rule, *, pair: bool = False, least: int = 0) -> Rule:
+    """Allow an iterable of values, each by a rule: two of them, or any number, where one may stand alone."""
+
+    def take(value: Any) -> tuple[Any, ...]:
+        is_one = isinstance(value, str) or not isinstance(value, Iterable) or getattr(value, "shape", 1) == ()
+        items = (value,) if is_one else tuple(value)
+        require(not pair or (len(items) == 2 and not is_one))
+        require(len(items) >= least)
+        return tuple(rule.take(item) for item in items)
+
+    many = re.sub(r"\b(number|text)\b", r"\1s", rule.expected.removeprefix("a "), count=1)
+    words = f"{'two ' * pair}{many}{f', {least} or more of them' if least else ''}"
+    return Rule(take, words, rule.error, rule.names)
+
+
+def mapping(rule: Rule | None = None) -> Rule:
+    """Allow a mapping of names, to values by a rule."""
+
+    def take(value: Any) -> dict[str, Any]:
+        return {_text(name): rule.take(each) if rule else each for name, each in dict(value).items()}
+
+    return Rule(take, f"a mapping of names{f' to {rule.expected}' if rule else ''}")
+
+
+def optional(rule: Rule) -> Rule:
+    """Allow None as well."""
+
+    def take(value: Any) -> Any:
+        return None if value is None else rule.take(value)
+
+    return Rule(take, f"{rule.expected}, or None", rule.error, rule.names)
+
+
+def either(first: Rule, second: Rule) -> Rule:
+    """Apply the first of two rules that a value fits."""
+
+    def take(value: Any) -> Any:
+        try:
+            return first.take(value)
+        except Exception:  # whatever it raises, the second rule is asked
+            return second.take(value)
+
+    return Rule(take, f"{first.expected}, or {second.expected}", second.error, second.names)
+
+
+def array(*ranks: int, least: int = 0, kinds: str = "biuf") -> Rule:
+    """Allow real numbers as an array, with so many axes if any are given."""
+
+    def take(value: Any) -> npt.NDArray[Any]:
+        found = to_numpy(value)
+        require(found.dtype.kind in kinds and found.size >= least)
+        require(not ranks or found.ndim in ranks)
+        return found
+
+    axes = f" with {' or '.join(map(str, ranks))} {'axis' if ranks == (1,) else 'axes'}" if ranks else ""
+    kind = "" if "c" in kinds else "real "
+    return Rule(take, f"an array of {kind}numbers{axes}{', not empty' * bool(least)}")
+
+
+def instance(class_name: str, *, of: str = "") -> Rule:
+    """Allow objects of a class of this library, known by its name so that nothing is loaded for it."""
+
+    def take(value: Any) -> Any:
+        require(any(each.__name__ == class_name for each in type(value).__mro__))
+        return value
+
+    return Rule(take, f"a {class_name}{of and f', such as {of}'}")
+
+
+def _flag(value: Any) -> bool:
+    require(isinstance(value, bool | np.bool_) or (isinstance(value, int) and value in (0, 1)))
+    return bool(value)
+
+
+def _text(value: Any) -> str:
+    require(isinstance(value, str))
+    return str(value)
+
+
+def _names(value: Any) -> Any:
+    return value if isinstance(value, str) else tuple(map(_text, value))
+
+
+def _path(value: Any) -> Path:
+    path = Path(os.fsdecode(value))
+    names = [os.fsencode(name) for name in path.parts]
+    require(names and all(len(name) <= _LONGEST_NAME and b"\0" not in name for name in names))
+    return path
+
+
+def _function(value: Any) -> Any:
+    require(callable(value))
+    return value
+
+
+def _color(value: Any) -> str:
+    """Write a colour in hexadecimal, which every renderer reads."""
+    if isinstance(value, str) and re.fullmatch("#[0-9a-fA-F]{6}", value):
+        return value
+    from matplotlib.colors import to_hex  # noqa: PLC0415 - a drawing library, for names of colours alone
+
+    return to_hex(value)
+
+
+def _span(least: float | None, most: float | None) -> str:
+    if least is not None and most is not None:
+        return f" from {least:g} to {most:g}"
+    return f", {least:g} or more" if least is not None else f", {most:g} at most" if most is not None else ""
+
+
+flag = Rule(_flag, "True or False")
+text = Rule(_text, "a text")
+path = Rule(_path, "the path of a file or folder")
+function = Rule(_function, "a function")
+color = Rule(_color, "a colour, such as '#0072B2' or 'navy'")
+names = Rule(_names, "a name, or several names")
+interval = several(number(), pair=True)

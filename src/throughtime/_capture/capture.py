@@ -1,0 +1,151 @@
+"""`capture`, the one function behind everything: one `Probe`, used once, and what is only made on request."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import xarray as xr
+
+from throughtime import _vocabulary
+from throughtime._arguments import rules, takes
+from throughtime._capture.lag_matrix import lag_matrix
+from throughtime._capture.probe import Probe
+from throughtime._data.batch import take
+from throughtime._errors import SchemaError, warn
+
+_NO_LABELS = (
+    "There are no labels, so this capture has no loss and no gradients (output_gradient, hidden_gradient, "
+    "weight gradients, certificate). Pass y, or a dataset of (x, y); to look at states alone name them: "
+    'quantities=["hidden", "gate_activation"].'
+)
+
+
+@takes(quantities=replace(rules.names, error=SchemaError))
+def capture(
+    model: Any,
+    x: Any,
+    y: Any = None,
+    *,
+    sample_weight: Any = None,
+    loss: Any = None,
+    layers: Any = "recurrent",
+    quantities: Any = "all",
+    training: bool = False,
+    adapter: Any = None,
+    budget: float | str | None = None,
+) -> xr.DataTree:
+    """Capture what flows through a model's layers on one batch.
+
+    The model, its optimizer, random states and the data stay bit-identical, also when this raises.
+
+    Parameters
+    ----------
+    model : model of Keras 3, tf_keras or Keras 2, built, or torch.nn.Module
+        Keras on the TensorFlow, JAX or torch backend.
+    x : array, tensor, list, dict or tuple of those, or a dataset
+        Samples first, then time; for a torch module in the layout that it takes. A tuple is several
+        arguments, a dict arguments by name, where the module's `forward` has them. From a dataset
+        (tf.data.Dataset, DataLoader, PyDataset, generator of pairs) one batch is taken; the tree's
+        attribute `batch` says which.
+    y : like x, optional
+        Labels as `model.fit` takes them, or as `loss` does. Without them the tree holds no gradients and
+        says so, unless the model's own loss needs none (`add_loss`, `compute_loss`).
+    sample_weight : array (sample,), optional
+    loss : callable returning a scalar or one value per sample
+        For a Keras model `(y_true, y_pred)`, a Keras loss or its name; default: the loss the model was
+        compiled with. What the model adds by itself (`add_loss`, regularisers) is part of the loss either
+        way. For a torch module `(output, y)`, as torch's own losses are called; there is no default.
+        Values per sample are averaged.
+    layers : "recurrent", "all", int, name, path, layer, a list of those, or a predicate on a layer
+        An int indexes `model.layers`, or a torch module's children; a name is matched exactly, then as a
+        unique part.
+    quantities : "all" or names from the schema
+        Of the tensors: `output`, `output_gradient`, `logits_gradient` of a layer that ends in softmax or
+        sigmoid, `input`, `input_gradient`, `valid`, `weights`, `weight_gradients`. Of the inside of
+        recurrent layers: `hidden`, `hidden_gradient`, `cell`, `cell_gradient`, `gate_activation`,
+        `gate_gradient`, `initial_hidden_gradient`, `initial_cell_gradient`, `step_contribution`,
+        `certificate`; `hidden` and `cell` stand for whatever states a cell of one's own names. Ask for
+        less, pay less. "all" leaves out `lag_matrix`, which costs many passes: ask for it by name.
+    training : bool
+        Run the pass as in training, with dropout; False by default.
+    adapter : module, optional
+        Looks into a model of another library; default: chosen by the model's class.
+    budget : float, in bytes, or str such as "2 GB", optional
+        Memory that the capture may take; default: what is free. It is counted before anything runs. A batch
+        that needs more is captured in as few parts as fit, which add up to the whole (attribute `chunks`),
+        or refused.
+
+    Returns
+    -------
+    DataTree
+        One leaf per layer call. Gradients of outputs and inputs are those of each sample's own loss: the
+        mean over the batch is undone, so that `output_gradient × reduction_factor` is what
+        `get_rnn_gradients` returns. `hidden_gradient`, `cell_gradient` and `gate_gradient` are total
+        derivatives through time, solved in closed form from the states that the layer's own kernel
+        computed; the certificate compares them with the framework's autodiff. Weight gradients are what
+        the optimizer receives. Axis `time` is the order of the layer's input, in either direction.
+        The attribute `loss_reduction` says what was undone, and whether samples are coupled. float16
+        gradients come of a scaled loss, unscaled in float32; `underflow` tells the share of a layer's that
+        training rounds to 0.
+
+    Raises
+    ------
+    UnsupportedModelError, UnbuiltModelError, LayerNotFoundError, LossError, BatchError, SchemaError
+    NoGradientError
+        The loss does not depend on a layer named, or on any layer.
+    TooLargeError
+        More memory is needed than `budget` allows: how much, for which arrays, and what would fit.
+    ArgumentError
+        An argument is not as described above.
+
+    Warns
+    -----
+    ThroughTimeWarning
+        Among others: there are no labels; a certificate is above its bar.
+
+    Examples
+    --------
+    >>> import keras, numpy as np
+    >>> lstm = keras.layers.LSTM(3, return_sequences=True, name="lstm")
+    >>> model = keras.Sequential([keras.Input((5, 2)), lstm, keras.layers.Dense(1)])
+    >>> model.compile(loss="mse")
+    >>> tree = capture(model, np.ones((4, 5, 2), "float32"), np.zeros((4, 5, 1), "float32"))
+    >>> tree["lstm"]["output_gradient"].dims
+    ('sample', 'time', 'output_unit')
+    >>> tree["lstm"]["kernel_gradient"].sel(gate="forget").shape
+    (2, 3)
+
+    A torch module brings no loss:
+
+    >>> import torch
+    >>> gru, x, y = torch.nn.GRU(2, 3, num_layers=2), torch.ones(5, 4, 2), torch.zeros(5, 4, 3)
+    >>> tree = capture(gru, x, y, loss=lambda output, y: torch.nn.functional.mse_loss(output[0], y))
+    >>> dict(tree["gru/0"]["hidden_gradient"].sizes)
+    {'sample': 4, 'time': 5, 'unit': 3}
+    """
+    named, wants_lags = _without_lags(quantities)
+    settings = {"loss": loss, "layers": layers, "training": training, "adapter": adapter, "budget": budget}
+    probe = Probe(model, quantities=named, **settings)
+    batch = take(x, y, sample_weight)
+    tree = probe(batch.x, batch.y, sample_weight=batch.sample_weight)
+    tree.attrs["batch"] = batch.origin
+    if quantities == "all" and "gradients" in tree.attrs:
+        warn(_NO_LABELS)
+    if wants_lags:
+        lags = lag_matrix(model, batch.x, batch.y, sample_weight=batch.sample_weight, **settings)
+        for node in lags.leaves:
+            tree[node.path] = (
+                tree[node.path]
+                .to_dataset()
+                .merge(node.to_dataset(), compat="override", combine_attrs="override")
+            )
+    return tree
+
+
+def _without_lags(quantities: Any) -> tuple[Any, bool]:
+    """Take the lag matrix out of what was asked for: it is no single pass and has a way of its own."""
+    names = [quantities] if isinstance(quantities, str) else list(quantities)
+    if _vocabulary.LAGS not in names:
+        return quantities, False
+    return [name for name in names if name != _vocabulary.LAGS] or ["valid"], True

@@ -1,0 +1,241 @@
+"""How records become the tree: each array gets its dims, coordinates and attributes from the vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from throughtime._cell_registry import cell_of_kind
+from throughtime._vocabulary import DIRECTIONS, GATES, STANDARD_KINDS, WEIGHTS, words
+from throughtime.adapters.records import Array, DirectionRecord, LayerRecord, ModelRecord, SolvedRecord
+
+_MOST_LAYOUTS = 64  # of leaves; more come where each batch has another size
+
+
+def label(record: ModelRecord) -> xr.DataTree:
+    """Turn an adapter's records into the tree: one leaf per layer call, attributes at the root.
+
+    Examples
+    --------
+    >>> leaf = LayerRecord("lstm", "lstm", {"output": np.zeros((2, 5, 3))})
+    >>> dict(label(ModelRecord((leaf,)))["lstm"].sizes)
+    {'sample': 2, 'time': 5, 'output_unit': 3}
+    """
+    return Labels()(record)
+
+
+class Labels:
+    """Labels one record after another; what they have in common is laid out once, and then filled."""
+
+    def __init__(self) -> None:
+        self._layouts: dict[Hashable, xr.Dataset] = {}
+
+    def __call__(self, record: ModelRecord) -> xr.DataTree:
+        """Make the tree, see `label`."""
+        return self.beside(record).tree()
+
+    def beside(self, record: ModelRecord) -> Captured:
+        """Give arrays and labels side by side: joining them takes longer than many a use of one array."""
+        leaves = {}
+        for leaf in record.layers:
+            arrays = _variables(leaf, record)
+            leaves[f"/{leaf.path}"] = Leaf(self._laid_out(leaf, arrays), arrays)
+        return Captured(leaves, dict(record.attributes))
+
+    def _laid_out(self, leaf: LayerRecord, variables: Mapping[str, Array]) -> xr.Dataset:
+        key = _layout(leaf, variables)
+        if key not in self._layouts:
+            if len(self._layouts) >= _MOST_LAYOUTS:
+                self._layouts.clear()
+            self._layouts[key] = _empty(leaf, variables)
+        return self._layouts[key]
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One layer's arrays beside a Dataset that has their dims, coordinates and attributes."""
+
+    layout: xr.Dataset
+    arrays: Mapping[str, Array]
+
+    def dims(self, name: str) -> tuple[str, ...]:
+        return tuple(map(str, self.layout.variables[name].dims))
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A capture, leaf by leaf, before it is labelled."""
+
+    leaves: Mapping[str, Leaf]
+    attributes: dict[str, Any]
+
+    def tree(self) -> xr.DataTree:
+        """Label it."""
+        tree = xr.DataTree()
+        for path, leaf in self.leaves.items():  # from_dict would put shallow paths first
+            tree[path] = xr.DataTree(leaf.layout.copy(data=leaf.arrays))
+        tree.attrs.update(self.attributes)
+        return tree
+
+    @classmethod
+    def of(cls, tree: xr.DataTree) -> Captured:
+        """Take a tree apart."""
+        leaves = {}
+        for node in tree.leaves:
+            layout = node.to_dataset()
+            arrays = {str(name): layout.variables[name].values for name in layout.data_vars}
+            leaves[node.path] = Leaf(layout, arrays)
+        return cls(leaves, {str(name): value for name, value in tree.attrs.items()})
+
+
+def _variables(leaf: LayerRecord, record: ModelRecord) -> dict[str, Array]:
+    """Give a leaf's arrays, and what holds for the whole model, in the order of the vocabulary."""
+    order = {name: position for position, name in enumerate(words(leaf.states))}
+    known = sorted(leaf.arrays.items(), key=lambda item: order.get(item[0], len(order)))
+    # Some frameworks' arrays can only be read, and a capture is the caller's to change.
+    known = [(name, array if array.flags.writeable else array.copy()) for name, array in known]
+    whole = {"loss": record.loss, "reduction_factor": record.reduction_factor}
+    return dict(known) | {name: np.asarray(value) for name, value in whole.items() if value is not None}
+
+
+def _layout(leaf: LayerRecord, variables: Mapping[str, Array]) -> Hashable:
+    """Everything that a leaf's dims, coordinates and attributes are made from."""
+    shapes = tuple((name, array.shape, array.dtype) for name, array in variables.items())
+    widths = tuple(_width(one) for one in leaf.inside)
+    told = (leaf.flags, leaf.missing, leaf.dims)
+    fields = (
+        leaf.path,
+        leaf.kind,
+        leaf.directions,
+        leaf.states,
+        leaf.outer_steps,
+        leaf.windows,
+        _gates(leaf),
+        widths,
+    )
+    return fields, shapes, tuple(tuple(mapping.items()) for mapping in told)
+
+
+def _width(inside: DirectionRecord | SolvedRecord) -> Hashable:
+    if isinstance(inside, DirectionRecord):
+        return inside.hidden.shape[-1], tuple(inside.weights)
+    return None
+
+
+def _empty(leaf: LayerRecord, variables: Mapping[str, Array]) -> xr.Dataset:
+    """Label a leaf whose arrays are as large as those given and take no memory."""
+    empty = {
+        name: xr.Variable(
+            _dims(name, array, leaf),
+            np.broadcast_to(np.zeros((), array.dtype), array.shape),
+            _variable_attributes(name, leaf),
+        )
+        for name, array in variables.items()
+    }
+    sizes = {str(dim): size for variable in empty.values() for dim, size in variable.sizes.items()}
+    coordinates = {**_coordinates(sizes, leaf), **_outer_coordinates(sizes, leaf), **_calls(sizes, leaf)}
+    return xr.Dataset(empty, coords=coordinates, attrs=_node_attributes(leaf))
+
+
+def _gates(leaf: LayerRecord) -> tuple[str, ...]:
+    own = cell_of_kind(leaf.kind)
+    return GATES.get(leaf.kind, ()) if own is None else own.gates
+
+
+def _dims(name: str, array: Array, leaf: LayerRecord) -> tuple[str, ...]:
+    """Dims of one array: the schema's, less those that do not apply to this layer."""
+    weight, known = name.removesuffix("_gradient"), words(leaf.states)
+    if array.ndim == 0:
+        return ()
+    if name in leaf.dims:
+        return leaf.dims[name]
+    is_solved = weight not in WEIGHTS and name in known and "direction" in known[name].dims
+    if is_solved or (weight in WEIGHTS and leaf.kind in STANDARD_KINDS):
+        absent = {"direction": not leaf.directions, "gate": not _gates(leaf)}
+        dims = known[name if is_solved else weight].dims
+        return _own_width(name, array, leaf, tuple(dim for dim in dims if not absent.get(dim)))
+    if name in known and weight not in WEIGHTS:
+        return _activation_dims(name, array, leaf)
+    own = tuple(f"{weight}_axis_{axis}" for axis in range(array.ndim - bool(leaf.directions)))
+    return ("direction", *own) if leaf.directions else own
+
+
+def _own_width(name: str, array: Array, leaf: LayerRecord, dims: tuple[str, ...]) -> tuple[str, ...]:
+    """Give a state that is wider or narrower than the hidden state a dim of its own."""
+    if "unit" not in dims or cell_of_kind(leaf.kind) is None:
+        return dims
+    first = leaf.inside[0]
+    if not isinstance(first, DirectionRecord) or array.shape[-1] == first.hidden.shape[-1]:
+        return dims
+    state = name.removeprefix("initial_").removesuffix("_gradient")
+    return tuple(f"{state}_unit" if dim == "unit" else dim for dim in dims)
+
+
+def _activation_dims(name: str, array: Array, leaf: LayerRecord) -> tuple[str, ...]:
+    first, *middle, last = dims = words(leaf.states)[name].dims
+    if leaf.flags.get("merge_mode") == "None" and name.startswith("output"):
+        middle, last = [*middle, "direction"][3 - array.ndim + 1 :], "unit"
+        return (first, *middle, last)
+    if array.ndim <= 2:  # one step only, or a layer on flat vectors
+        return dims if len(dims) == array.ndim else (first, last)[: array.ndim]
+    return (first, *middle, *("row", "column", "depth")[: array.ndim - 3], last)
+
+
+def _coordinates(dims: Mapping[str, int], leaf: LayerRecord) -> dict[str, Array]:
+    """Labels of the axes that have names; the others are counted from 0 without."""
+    states = leaf.states or ("hidden", "cell")
+    labels = {"gate": _gates(leaf), "direction": leaf.directions or DIRECTIONS, "state": states}
+    # Object dtype: fixed-width strings make a later, longer label raise in a stored run.
+    return {dim: np.array(names[: dims[dim]], dtype=object) for dim, names in labels.items() if dim in dims}
+
+
+def _outer_coordinates(sizes: Mapping[str, int], leaf: LayerRecord) -> dict[str, xr.Variable]:
+    """Tell which sample and which step of an outer layer each sample is."""
+    if not leaf.outer_steps or "sample" not in sizes:
+        return {}
+    outer_sample, outer_step = np.divmod(np.arange(sizes["sample"]), leaf.outer_steps)
+    return {
+        "outer_sample": xr.Variable(("sample",), outer_sample),
+        "outer_step": xr.Variable(("sample",), outer_step),
+    }
+
+
+def _calls(sizes: Mapping[str, int], leaf: LayerRecord) -> dict[str, xr.Variable]:
+    """Tell which call of the layer each step belongs to."""
+    if not leaf.windows or "time" not in sizes:
+        return {}
+    return {"call": xr.Variable(("time",), np.repeat(np.arange(len(leaf.windows)), leaf.windows))}
+
+
+def _variable_attributes(name: str, leaf: LayerRecord) -> dict[str, str]:
+    """Symbol, meaning and layer, which pictures write into their titles."""
+    weight, known = name.removesuffix("_gradient"), words(leaf.states)
+    if name in known:
+        told = {"long_name": known[name].symbol, "description": known[name].meaning}
+    elif weight == name:
+        told = {"long_name": name}
+    else:
+        symbol = known[weight].symbol if weight in known else weight
+        told = {"long_name": f"dL/d{symbol}", "description": "dL/d weight, batch mean included"}
+    return {**told, "layer": f"/{leaf.path}"}
+
+
+def _node_attributes(leaf: LayerRecord) -> dict[str, Any]:
+    reasons = {f"missing_{name}": reason for name, reason in leaf.missing.items()}
+    return {"kind": leaf.kind, "layer": leaf.path, **leaf.flags, **_own_attributes(leaf), **reasons}
+
+
+def _own_attributes(leaf: LayerRecord) -> dict[str, str]:
+    """Name the states of a cell that is not one of the standard ones, for whoever reads the tree later.
+
+    And its weights, where its registered mathematics reads them again.
+    """
+    attributes = {"states": ", ".join(leaf.states)} if leaf.states else {}
+    closed = [one for one in leaf.inside if isinstance(one, DirectionRecord)]
+    if cell_of_kind(leaf.kind) is not None and closed:
+        attributes["weights"] = ", ".join(closed[0].weights)
+    return attributes

@@ -1,0 +1,298 @@
+"""`lag_matrix`: the loss of each step against the state at each earlier step, through the whole model.
+
+Each loss step is a copy of the batch in which only that step has weight; many copies go through one
+`Probe` together, as many as the memory allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from throughtime._arguments import takes
+from throughtime._arguments.rules import whole
+from throughtime._capture.probe import Probe
+from throughtime._data.batch import Batch, take
+from throughtime._data.structures import is_packed, mapped, to_numpy
+from throughtime._errors import BatchError, LossError, NoGradientError
+from throughtime._tree import states
+from throughtime._vocabulary import DIRECTIONS, LAGS, VARIABLES
+from throughtime.adapters.records import Array
+
+_STATES = ("hidden_gradient", "cell_gradient")
+
+
+@takes(loss_steps=replace(whole(1), error=LossError), memory=whole(1))
+def lag_matrix(
+    model: Any,
+    x: Any,
+    y: Any = None,
+    *,
+    sample_weight: Any = None,
+    layers: Any = "recurrent",
+    loss: Any = None,
+    training: bool = False,
+    adapter: Any = None,
+    budget: float | str | None = None,
+    loss_steps: int | None = None,
+    memory: int = 2**29,
+    seed: int = 0,
+) -> xr.DataTree:
+    """Compute Λ[s, t] = ‖dℓ_s/ds_t‖: how much the loss of step s depends on the state at step t.
+
+    The one picture of memory for a model with a loss at every step, where gradients summed over all
+    losses look level although memory is short. The joint state (h, c) is meant for an LSTM.
+
+    Parameters
+    ----------
+    model, x, y, layers, loss, training, adapter, budget
+        See `capture`. Labels need a time axis, the second; the loss must have a value per step.
+    sample_weight : array (sample,) or (sample, time), optional
+        Weighs the loss of each sample or step, as in `capture`.
+    loss_steps : int, optional
+        Look at so many loss steps, drawn at random without replacement: an unbiased estimate of the mean
+        over all. Default: every step.
+    memory : int, in bytes
+        What the copies of the batch and the gradients inside the layers may take together.
+    seed : int
+        Of the draw.
+
+    Returns
+    -------
+    DataTree
+        A leaf per layer with `lag_matrix` (sample, loss_time, time, [direction]), in units of loss per
+        unit of state, batch mean undone. In a causal model it is 0 for s < t. Both times count the
+        layer's input steps: of a layer that returns its output reversed, `loss_time` is the step that
+        the loss reads. Summed over `loss_time` before the norm, its rows are the total derivative
+        `hidden_gradient`. `lag_mean` (lag, [direction]) is its mean over samples and loss steps at each
+        lag, in input steps, and `lag_mean_error` the standard error that drawing loss steps leaves: 0
+        when all were taken. `valid` as in `capture`.
+
+    Raises
+    ------
+    LossError
+        There is no loss per step, or the loss couples samples.
+    ArgumentError
+        An argument is not as described above.
+    BatchError
+        There is no batch in the data, or the model refuses it.
+    LayerNotFoundError
+        No layer of the model is named so.
+    UnsupportedModelError
+        No adapter knows the model, or `adapter` has no `Probe`.
+
+    References
+    ----------
+    Pascanu, Mikolov & Bengio (2013), On the difficulty of training recurrent neural networks, §2, has the
+    terms dℓ_s/ds_t of which each row is made.
+
+    Examples
+    --------
+    >>> import keras, numpy as np
+    >>> rnn = keras.layers.SimpleRNN(3, return_sequences=True, name="rnn")
+    >>> model = keras.Sequential([keras.Input((5, 2)), rnn, keras.layers.Dense(1)])
+    >>> x, y = np.ones((2, 5, 2), "float32"), np.zeros((2, 5, 1), "float32")
+    >>> matrix = lag_matrix(model, x, y, loss="mse")["rnn"]["lag_matrix"]
+    >>> matrix.dims, float(matrix.sel(loss_time=1).isel(time=3).max())
+    (('sample', 'loss_time', 'time'), 0.0)
+    """
+    batch = take(x, y, sample_weight)
+    steps = _steps(batch, loss_steps, seed)
+    settings = {"loss": loss, "layers": layers, "training": training, "adapter": adapter, "budget": budget}
+    probe, first = _probe(model, batch, steps, settings)
+    together = max(1, min(len(steps), memory // _bytes_of_copy(first)))
+    if any(leaf.attrs.get("stateful") for leaf in first.leaves):
+        together = 1  # their states have the batch's own size
+    norms: dict[str, list[Array]] = {}
+    for rows in _rows(probe, batch, steps, together):
+        for node in rows.subtree:
+            if _gradients(node):
+                norms.setdefault(node.path, []).append(_norm(node.to_dataset(), _samples(batch)))
+    leaves = {
+        path: _labelled(np.concatenate(parts)[: len(steps)], steps, first[path].to_dataset())
+        for path, parts in norms.items()
+    }
+    tree = xr.DataTree.from_dict(leaves)
+    tree.attrs.update({**first.attrs, "loss_steps": f"{len(steps)} of {_length(batch)}"})
+    return tree
+
+
+def _probe(model: Any, batch: Batch, steps: Array, settings: dict[str, Any]) -> tuple[Probe, xr.DataTree]:
+    """Make the probe for the states that these layers have, and one capture to plan by."""
+    for gradients in (_STATES, _STATES[:1]):
+        probe = Probe(model, quantities=(*gradients, "valid", "reset"), **settings)
+        try:
+            first = probe(batch.x, batch.y, sample_weight=_one_hot(batch, steps[:1]))
+            break
+        except NoGradientError:  # none of the layers has a cell
+            if len(gradients) == 1:
+                raise
+    if first.attrs["loss_reduction"].startswith("couples"):
+        raise LossError("The loss couples samples, so that no step of one sample has a loss of its own.")
+    return probe, first
+
+
+def _rows(probe: Probe, batch: Batch, steps: Array, together: int) -> Iterator[xr.DataTree]:
+    """Capture copies of the batch, each with the loss of one step alone."""
+    for start in range(0, len(steps), together):
+        chunk = steps[start : start + together]
+        # The last chunk is filled up, so that one trace serves all.
+        filled = np.concatenate([chunk, np.full(together - len(chunk), chunk[-1])])
+        x, y = (_copies(part, together) for part in (batch.x, batch.y))
+        rows = probe(x, y, sample_weight=_one_hot(batch, filled))
+        yield rows
+        rows.children = {}  # nodes and their parents hold each other: the arrays would await the collector
+
+
+def _copies(structure: Any, count: int) -> Any:
+    return mapped(lambda leaf: _repeated(leaf, count), structure)
+
+
+def _repeated(leaf: Any, count: int) -> Array:
+    if is_packed(leaf):
+        raise BatchError(
+            f"A lag matrix is made from copies of the batch, which a {type(leaf).__name__} has no axis "
+            "for. Give padded arrays, samples first."
+        )
+    return np.concatenate([to_numpy(leaf)] * count)
+
+
+def _one_hot(batch: Batch, steps: Array) -> Array:
+    """Sample weights (copy × sample, time) that leave one step of each copy, with its weight in the batch."""
+    weights = np.zeros((len(steps), _samples(batch), _length(batch)), np.float32)
+    given = np.ones(_samples(batch)) if batch.sample_weight is None else to_numpy(batch.sample_weight)
+    if given.shape[:1] != (_samples(batch),) or given.ndim > 2:
+        raise LossError(
+            f"sample_weight has shape {given.shape}: a lag matrix takes one weight a sample, "
+            f"({_samples(batch)},), or one a step, ({_samples(batch)}, {_length(batch)})."
+        )
+    for copy, step in enumerate(steps):
+        weights[copy, :, step] = given if given.ndim == 1 else given[:, step]
+    return weights.reshape(-1, _length(batch))
+
+
+def _steps(batch: Batch, loss_steps: int | None, seed: int) -> Array:
+    shape = tuple(getattr(batch.y, "shape", ()))
+    if len(shape) < 2 or shape[1] < 2:
+        raise LossError(
+            f"A lag matrix needs labels with a time axis, (sample, time, …); these have shape {shape}. "
+            "For a loss at the last step alone look at hidden_gradient: it is the matrix's only row."
+        )
+    if loss_steps is None or loss_steps >= shape[1]:
+        return np.arange(shape[1])
+    return np.sort(np.random.default_rng(seed).choice(shape[1], loss_steps, replace=False))
+
+
+def _samples(batch: Batch) -> int:
+    return int(batch.y.shape[0])
+
+
+def _length(batch: Batch) -> int:
+    return int(batch.y.shape[1])
+
+
+def _bytes_of_copy(tree: xr.DataTree) -> int:
+    """Estimate what one copy of the batch takes inside the layers, from what it returned.
+
+    Beside the states' gradients the adjoint holds the gates, their gradients and the replay's buffers:
+    about six arrays of gate width.
+    """
+    kept = sum(node.to_dataset().nbytes for node in tree.subtree if node.data_vars)
+    return max(1, 12 * kept)
+
+
+def _gradients(leaf: xr.Dataset | xr.DataTree) -> list[str]:
+    """Names of the gradients of a layer's states; none of a layer that has no states."""
+    known = [f"{state}_gradient" for state in states(leaf)] if leaf.data_vars else []  # type: ignore[arg-type]
+    return [name for name in known if name in leaf]
+
+
+def _norm(leaf: xr.Dataset, samples: int) -> Array:
+    """Norm of the joint state's gradient: (copy × sample, time, …) to (copy, sample, time, …)."""
+    gradients = [leaf[name] for name in _gradients(leaf)]
+    squares = sum((gradient**2).sum(str(gradient.dims[-1])) for gradient in gradients)
+    norm: Array = np.sqrt(np.asarray(squares))
+    return norm.reshape(-1, samples, *norm.shape[1:])
+
+
+def _labelled(norms: Array, steps: Array, leaf: xr.Dataset) -> xr.Dataset:
+    steps = _read(norms, steps, leaf)
+    together = _in_one_episode(norms, steps, leaf)
+    dims = [dim for dim in leaf["hidden_gradient"].dims if dim not in ("sample", "unit")]
+    directions = leaf["direction"].values if "direction" in dims else None
+    runs_backward = [bool(leaf.attrs.get("go_backwards"))]
+    if directions is not None:
+        runs_backward = [name == DIRECTIONS[1] for name in directions]
+    by_lag = [
+        _by_lag(np.where(together, part, np.nan), steps, backward)
+        for part, backward in zip(_parts(norms, dims), runs_backward, strict=True)
+    ]
+    mean, error = (np.stack(values, axis=-1) for values in zip(*by_lag, strict=True))
+    if directions is None:
+        mean, error = mean[:, 0], error[:, 0]
+    lag_dims = ("lag", *(dim for dim in dims if dim != "time"))
+    return xr.Dataset(
+        {
+            LAGS: _variable(LAGS, ("sample", "loss_time", *dims), np.moveaxis(norms, 0, 1)),
+            "lag_mean": _variable("lag_mean", lag_dims, mean),
+            "lag_mean_error": _variable("lag_mean_error", lag_dims, error),
+            **{name: leaf[name] for name in ("valid", "reset") if name in leaf},
+        },
+        coords={"loss_time": steps, **({} if directions is None else {"direction": directions})},
+        attrs=leaf.attrs,
+    )
+
+
+def _read(norms: Array, steps: Array, leaf: xr.Dataset) -> Array:
+    """Find the input step that the loss of each step reads.
+
+    A layer that returns its output reversed has it at the mirrored step, unless the model turns the output
+    back: then a loss reaches states that the mirrored step could not.
+    """
+    mirrored = norms.shape[2] - 1 - steps
+    if not leaf.attrs.get("output_reversed"):
+        return steps
+    earlier = np.arange(norms.shape[2]) < mirrored[:, None]
+    return steps if (norms.any(axis=1) & earlier).any() else mirrored
+
+
+def _in_one_episode(norms: Array, steps: Array, leaf: xr.Dataset) -> Array:
+    """Where no reset stands between a loss and a state, (loss_time, sample, time)."""
+    if "reset" not in leaf:
+        return np.ones(norms.shape[:3], bool)
+    episode = np.cumsum(leaf["reset"].values, axis=1)
+    same: Array = episode[:, steps].T[:, :, None] == episode[None]
+    return same
+
+
+def _variable(name: str, dims: tuple[Any, ...], values: Array) -> xr.Variable:
+    word = VARIABLES[name]
+    return xr.Variable(dims, values, {"long_name": word.symbol, "description": word.meaning})
+
+
+def _parts(norms: Array, dims: list[Any]) -> list[Array]:
+    """Matrices (loss_time, sample, time), one for each direction."""
+    return [norms[..., k] for k in range(norms.shape[-1])] if "direction" in dims else [norms]
+
+
+def _by_lag(norms: Array, steps: Array, runs_backward: bool) -> tuple[Array, Array]:
+    """Mean over loss steps at each lag, and its standard error for drawing without replacement."""
+    count = norms.shape[-1]
+    mean, error = np.zeros(count), np.full(count, np.nan)
+    for lag in range(count):
+        times = steps + lag if runs_backward else steps - lag
+        inside = (times >= 0) & (times < count)
+        each = norms[np.flatnonzero(inside), :, times[inside]]
+        counted = ~np.isnan(each)
+        values = np.nansum(each, axis=-1)[counted.any(-1)] / counted.sum(-1)[counted.any(-1)]
+        drawn, possible = len(values), count - lag
+        mean[lag] = values.mean() if drawn else np.nan
+        if drawn == possible:
+            error[lag] = 0.0
+        elif drawn > 1:
+            error[lag] = values.std(ddof=1) / np.sqrt(drawn) * np.sqrt(1 - drawn / possible)
+    return mean, error

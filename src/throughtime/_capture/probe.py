@@ -1,0 +1,317 @@
+"""`Probe`, the core of every capture: a model and a batch become a labelled tree.
+
+Chooses the adapter, takes the batch, lets the adapter record, solves what is inside, and labels the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from throughtime import _cell_registry, _vocabulary, adapters, cells
+from throughtime._arguments import rules, takes
+from throughtime._capture.label import Captured, Labels
+from throughtime._capture.locks import lock_of
+from throughtime._capture.solve import Warn, apart, certified, per_sample, with_inside
+from throughtime._capture.splitting import capture_in_chunks
+from throughtime._data.batch import Batch, running_on, take
+from throughtime._errors import LossError, NoGradientError, SchemaError, warn
+from throughtime._memory import free
+from throughtime._memory.budget import Budget, ExceededError, Need, allowed
+from throughtime.adapters.records import (
+    UNREACHED,
+    Array,
+    DirectionRecord,
+    LayerRecord,
+    ModelRecord,
+    Request,
+    SolvedRecord,
+)
+
+_GROUPS = ("recurrent", "all")
+_FEW = 256  # arrays as large as the largest one; a capture takes some tens of them
+
+
+@takes(quantities=replace(rules.names, error=SchemaError))
+class Probe:
+    """Captures the same layers of one model on batch after batch; traced once per shape.
+
+    Parameters
+    ----------
+    model, loss, layers, quantities, training, adapter, budget
+        See `capture`.
+
+    Raises
+    ------
+    ArgumentError
+        An argument is not as described above.
+    BatchError
+        There is no batch in the data, or the model refuses it.
+    LayerNotFoundError
+        No layer of the model is named so.
+    LossError
+        Gradients are asked for, and there is no loss, there are no labels, or they do not fit.
+    NoGradientError
+        The loss does not depend on what is asked for.
+    SchemaError
+        `quantities` names none of the schema's.
+    TooLargeError
+        The capture needs more memory than there is.
+    UnsupportedModelError
+        No adapter knows the model, or `adapter` has no `Probe`.
+
+    Examples
+    --------
+    >>> import keras, numpy as np
+    >>> layers = [keras.Input((5, 2)), keras.layers.GRU(3, name="gru"), keras.layers.Dense(1)]
+    >>> model = keras.Sequential(layers)
+    >>> probe = Probe(model, loss="mse", quantities="output_gradient")
+    >>> x, y = np.ones((4, 5, 2), "float32"), np.zeros((4, 1), "float32")
+    >>> probe(x, y)["gru"]["output_gradient"].shape
+    (4, 3)
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        loss: Any = None,
+        layers: Any = "recurrent",
+        quantities: Any = "all",
+        training: bool = False,
+        adapter: Any = None,
+        budget: float | str | None = None,
+    ) -> None:
+        chosen = adapters.choose(model) if adapter is None else adapter
+        states = _cell_registry.further_states()
+        self._is_group = isinstance(layers, str) and layers in _GROUPS
+        self._quantities = _vocabulary.quantities(quantities, further_states=states)
+        self._named = frozenset() if quantities == "all" else self._quantities
+        request = Request(
+            quantities=self._quantities,
+            gradients=self._quantities & _vocabulary.GRADIENT_QUANTITIES,
+            activations=frozenset(cells.ACTIVATIONS),
+            training=training,
+        )
+        self._budget = None if budget is None else allowed(budget)
+        self._adapter, self._pass = chosen, {"loss": loss, "training": training}
+        self._model, self._label = model, Labels()
+        self._lock = lock_of(model)
+        with self._lock:
+            self._probe = chosen.Probe(model, loss=loss, layers=layers, request=request)
+
+    def __call__(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> xr.DataTree:
+        """Capture one batch. See `capture` for the arguments and what is returned."""
+        batch = take(x, y, sample_weight)
+        return self._labelled(self._captured(batch, solve=True), batch).tree()
+
+    def begin(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> Callable[[Warn], Captured]:
+        """Run the model on one batch; what is inside its layers is solved when the result is called.
+
+        The model may go on training meanwhile, and the call may be made once, in any thread.
+
+        Returns
+        -------
+        callable (warn) -> Captured
+            Its `tree()` is what the probe itself would have returned. `warn` is called with the text of a
+            warning: Python's own are no business of a second thread.
+        """
+        batch = take(x, y, sample_weight)
+        try:
+            held = [apart(self._recorded(batch, self._whole(batch)))]
+        except ExceededError:
+            held = []
+        if not held:
+            whole = self._labelled(self._captured(batch, solve=True), batch)
+            return lambda _: whole
+        self._check_reached(held[0])
+
+        def finish(warn: Warn) -> Captured:
+            # Held by nobody else while it is solved.
+            record = certified(self._completed(held.pop()), warn)
+            self._check_named(record)
+            return self._labelled(record, batch)
+
+        return finish
+
+    def _labelled(self, record: ModelRecord, batch: Batch) -> Captured:
+        captured = self._label.beside(record)
+        captured.attributes["batch"] = batch.origin
+        return captured
+
+    def losses(
+        self, x: Any, y: Any = None, *, sample_weight: Any = None, step: int | None = None
+    ) -> xr.DataArray:
+        """Evaluate what each sample of a batch loses alone, in a pass forward without gradients.
+
+        A loss of Keras' own is evaluated on all samples at once, any other loss, and every loss of a torch
+        module, on one sample after another.
+
+        Parameters
+        ----------
+        x, y, sample_weight : see `capture`
+        step : int, optional
+            Of a loss with a value a step: that of this step alone, as `sample_weight` would leave it.
+
+        Returns
+        -------
+        DataArray (sample)
+            NaN for a sample whose steps are all masked.
+
+        Raises
+        ------
+        LossError
+            There are no labels, no loss, or a loss that single samples do not have.
+
+        Examples
+        --------
+        >>> import keras, numpy as np
+        >>> model = keras.Sequential([keras.Input((5, 2)), keras.layers.GRU(3), keras.layers.Dense(1)])
+        >>> x, y = np.zeros((2, 5, 2), "float32"), np.array([[1.0], [2.0]], "float32")
+        >>> Probe(model, loss="mse").losses(x, y).values
+        array([1., 4.])
+        """
+        batch = take(x, y, sample_weight)
+        if not hasattr(self._adapter, "losses"):
+            raise LossError("This library's adapter does not evaluate the loss of single samples.")
+        if batch.y is None:
+            raise LossError("Without labels there is no loss: pass y, or a dataset of (x, y).")
+        weight = batch.sample_weight if step is None else _at_step(batch, step)
+        with self._lock, running_on(batch):
+            values = self._adapter.losses(self._model, batch.x, batch.y, weight, **self._pass)
+        return xr.DataArray(values, dims="sample", name="loss")
+
+    def expect_one_layer(self) -> None:
+        """Refuse to go on when several layers answer to what was asked for.
+
+        Raises
+        ------
+        AmbiguousLayerError
+            With the indexed list of layers.
+        """
+        self._probe.expect_one_layer()
+
+    def record(self, x: Any, y: Any, sample_weight: Any) -> tuple[ModelRecord, Batch]:
+        """Capture one batch, unlabelled: gradients as the framework gives them."""
+        batch = take(x, y, sample_weight)
+        return self._captured(batch, solve=False), batch
+
+    def _captured(self, batch: Batch, *, solve: bool) -> ModelRecord:
+        """Capture a batch, in parts where it is too large for the memory that there is."""
+        budget, need = self._whole(batch), None
+        try:
+            # Nested calls: what is being solved must be held by nobody else.
+            record = (
+                self._completed(self._recorded(batch, budget)) if solve else self._recorded(batch, budget)
+            )
+        except ExceededError as exceeded:
+            # And not its traceback, which holds what the pass has computed.
+            need, budget = exceeded.need, exceeded.budget
+        if need is not None:
+            record = self._in_chunks(batch, budget, need, solve=solve)
+        if record.loss is None and self._named & _vocabulary.GRADIENT_QUANTITIES:
+            names = ", ".join(sorted(self._named & _vocabulary.GRADIENT_QUANTITIES))
+            raise LossError(f"Without labels there is no {names}: pass y, or a dataset of (x, y).")
+        self._check_reached(record)
+        self._check_named(record)
+        return certified(record, warn)
+
+    def _whole(self, batch: Batch) -> Budget:
+        """Say what the whole batch may take."""
+        with running_on(batch):
+            samples = self._probe.samples(batch.x)
+        if self._budget is None:
+            return Budget(free.available(), samples, samples)
+        return Budget(self._budget, samples, samples, is_stated=True)
+
+    def _in_chunks(self, batch: Batch, budget: Budget, need: Need, *, solve: bool) -> ModelRecord:
+        data = batch.x, batch.y, batch.sample_weight
+
+        def capture(rows: slice, budget: Budget) -> ModelRecord:
+            free.release()  # what the part before was solved from
+            x, y, weight = self._probe.part(data, rows)
+            part = Batch(x, y, weight, batch.origin)
+            return self._completed(self._recorded(part, budget), solve=solve)
+
+        record = capture_in_chunks(capture, budget, need, self._probe.why_whole(data))
+        if solve or record.reduction_factor is None:
+            return record
+        factor = 1.0 / record.reduction_factor
+        return replace(record, layers=tuple(per_sample(leaf, factor) for leaf in record.layers))
+
+    def _recorded(self, batch: Batch, budget: Budget) -> ModelRecord:
+        with self._lock, running_on(batch):
+            recorded: ModelRecord = self._probe(batch.x, batch.y, batch.sample_weight, budget)
+        if _FEW * max(map(_largest, recorded.layers), default=0) > (budget.available or 0):
+            free.release()  # what the framework held; it takes time, and more to take it anew
+        return recorded
+
+    def _completed(self, record: ModelRecord, *, solve: bool = True) -> ModelRecord:
+        """Undo the batch mean and, if asked to, solve what is inside."""
+        has_labels = record.loss is not None
+        wanted = self._quantities if has_labels else self._quantities - _vocabulary.GRADIENT_QUANTITIES
+        leaves = [per_sample(leaf, record.reduction_factor) for leaf in record.layers]
+        record = replace(record, layers=())
+        done: list[LayerRecord] = []
+        while leaves:  # each is let go once it is solved
+            done.append(with_inside(leaves.pop(0), wanted if solve else frozenset()))
+        return replace(record, layers=tuple(done))
+
+    def _check_named(self, record: ModelRecord) -> None:
+        """Refuse to return without what was asked for by name."""
+        for quantity in sorted(self._named - {"weights", "weight_gradients"}):
+            reasons = [_reason(leaf, quantity) for leaf in record.layers]
+            if all(reasons):
+                has = ", ".join(record.layers[0].arrays)
+                captured = f" {record.layers[0].path} has: {has}." if has else ""
+                error = NoGradientError if quantity in _vocabulary.GRADIENT_QUANTITIES else SchemaError
+                raise error(f"There is no {quantity} for {_paths(record.layers)}: {reasons[0]}.{captured}")
+
+    def _check_reached(self, record: ModelRecord) -> None:
+        """Name the layers that the loss does not depend on: an error for layers asked for, else a warning."""
+        unreached = [leaf for leaf in record.layers if leaf.missing.get("output_gradient") == UNREACHED]
+        if not unreached:
+            return
+        text = (
+            f"The loss does not depend on the output of {_paths(unreached)}: it has no gradient. Is that "
+            "output used by the model, and not cut off by stop_gradient or argmax on its way to the loss?"
+        )
+        if not self._is_group or len(unreached) == len(record.layers):
+            raise NoGradientError(text)
+        warn(text)
+
+
+def _largest(leaf: LayerRecord) -> int:
+    """Size of the largest array that a layer is shown or solved from, in bytes."""
+    inside = [one.hidden for one in leaf.inside if isinstance(one, DirectionRecord)]
+    solved = [array for one in leaf.inside if isinstance(one, SolvedRecord) for array in one.arrays.values()]
+    return max((array.nbytes for array in [*leaf.arrays.values(), *inside, *solved]), default=0)
+
+
+def _at_step(batch: Batch, step: int) -> Array:
+    """Weigh one step of every sample, and no other."""
+    shape = tuple(getattr(batch.y, "shape", ()))
+    if len(shape) < 2 or not 0 <= step < shape[1]:
+        raise LossError(f"step={step} needs labels (sample, time, …) that have it; these have shape {shape}.")
+    weights = np.zeros(shape[:2], np.float32)
+    weights[:, step] = 1
+    if batch.sample_weight is None:
+        return weights
+    given = np.asarray(batch.sample_weight, np.float32)
+    return weights * (given[:, None] if given.ndim == 1 else given)
+
+
+def _reason(leaf: LayerRecord, quantity: str) -> str:
+    """Why a layer has not what was asked for; empty if it has."""
+    if quantity == "logits_gradient" and quantity not in leaf.arrays:
+        return "its last step is no softmax or sigmoid, or the loss does not depend on it"
+    inside = quantity in _vocabulary.INSIDE or quantity == "certificate"
+    return leaf.missing.get(quantity, "") or (leaf.missing.get("inside", "") if inside else "")
+
+
+def _paths(leaves: Sequence[LayerRecord]) -> str:
+    return ", ".join(leaf.path for leaf in leaves)

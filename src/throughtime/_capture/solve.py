@@ -1,0 +1,300 @@
+"""Completes a layer's record by what `cells` solves: states, gates, their gradients, the certificate.
+
+The adapter says what the layer's kernel computed, for each direction; nothing here knows a framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from throughtime import _vocabulary, cells
+from throughtime._capture import own_inside, stepwise
+from throughtime._cell_registry import cell_of_kind
+from throughtime.adapters.records import Array, DirectionRecord, LayerRecord, ModelRecord, SolvedRecord
+
+Warn = Callable[[str], object]
+
+_SOLVED = frozenset(_vocabulary.INSIDE)
+_LSTM_ONLY = frozenset({"cell", "cell_gradient", "initial_cell_gradient"})
+_GATED_ONLY = frozenset({"gate_activation"})
+_BESIDE = frozenset({"certificate", "carried_gradient"})
+_GOES_ON = (
+    "more rounding than usual, as chaotic networks and saturated gates make it; diagnostics go on with a "
+    "note up to {limit}"
+)
+_REFUSED = (
+    "its gradients inside the layer do not reproduce what the framework computed, and beyond {limit} "
+    "diagnostics will refuse them"
+)
+_NOT_TOLD = "the cell does not tell it while it is unrolled"
+
+
+def per_sample(leaf: LayerRecord, factor: float | None) -> LayerRecord:
+    """Undo what the loss puts on each sample, 1/B for a mean, in all gradients but the weights'.
+
+    What is solved from them is linear in them: scaling here is scaling everywhere.
+    """
+    if factor is None or factor == 1.0:
+        return leaf
+    scaled = _Scaled(1.0 / factor)
+    arrays = {
+        name: scaled(one) if name in _vocabulary.PER_SAMPLE else one for name, one in leaf.arrays.items()
+    }
+    return replace(leaf, arrays=arrays, inside=tuple(_direction_scaled(one, scaled) for one in leaf.inside))
+
+
+class _Scaled:
+    """Multiplies arrays by a factor, each once: the layer and its inside share some."""
+
+    def __init__(self, factor: float) -> None:
+        self._factor = factor
+        self._done: dict[Any, Array] = {}
+
+    def __call__(self, array: Array) -> Array:
+        key = (array.__array_interface__["data"], array.shape, array.strides)
+        if key not in self._done:
+            self._done[key] = array * array.dtype.type(self._factor)
+        return self._done[key]
+
+    def each(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        return {name: self(array) for name, array in arrays.items()}
+
+    def or_none(self, array: Array | None) -> Array | None:
+        return None if array is None else self(array)
+
+
+def _direction_scaled(
+    direction: DirectionRecord | SolvedRecord, scaled: _Scaled
+) -> DirectionRecord | SolvedRecord:
+    weight_gradients = scaled.each(direction.weight_gradients)
+    if isinstance(direction, SolvedRecord):
+        gradients = {name: array for name, array in direction.arrays.items() if name.endswith("_gradient")}
+        return replace(
+            direction,
+            weight_gradients=weight_gradients,
+            input_gradient=scaled.or_none(direction.input_gradient),
+            arrays={**direction.arrays, **scaled.each(gradients)},
+        )
+    return replace(
+        direction,
+        weight_gradients=weight_gradients,
+        output_gradient=scaled.or_none(direction.output_gradient),
+        input_gradient=scaled.or_none(direction.input_gradient),
+        final_gradients=tuple(scaled.or_none(array) for array in direction.final_gradients),
+    )
+
+
+def apart(record: ModelRecord) -> ModelRecord:
+    """Copy what layers are solved from and their model goes on to change: weights, and the batch."""
+    return replace(record, layers=tuple(map(_apart, record.layers)))
+
+
+def _apart(leaf: LayerRecord) -> LayerRecord:
+    inside = [
+        replace(
+            one,
+            weights={name: array.copy() for name, array in one.weights.items()},
+            inputs=one.inputs if one.inputs.flags.owndata else one.inputs.copy(),
+        )
+        if isinstance(one, DirectionRecord)
+        else one
+        for one in leaf.inside
+    ]
+    return replace(leaf, inside=tuple(inside))
+
+
+def with_inside(leaf: LayerRecord, wanted: frozenset[str]) -> LayerRecord:
+    """Add what was asked for of a layer's inside; unchanged where there is none."""
+    inside = wanted & (_SOLVED | _BESIDE)
+    if not inside or not leaf.inside:
+        return _let_go(leaf)
+    absent = _absent(leaf)
+    solved = [
+        _taken(leaf, direction, inside)
+        if isinstance(direction, SolvedRecord)
+        else _solve(leaf, direction, inside.difference(absent))
+        for direction in leaf.inside
+    ]
+    # Taken out one by one: both directions and what joins them would be as much again.
+    arrays = {
+        name: np.stack([one.pop(name) for one in solved], axis=_direction_axis(leaf, name))
+        if leaf.directions
+        else solved[0].pop(name)
+        for name in list(solved[0])
+    }
+    if "hidden" in wanted:
+        arrays |= _initial_states(leaf)
+    there = {_vocabulary.as_known(name, leaf.states) for name in arrays}
+    missing = {name: absent.get(name, _NOT_TOLD) for name in inside - there - _BESIDE}
+    return _let_go(replace(leaf, arrays={**leaf.arrays, **arrays}, missing={**missing, **leaf.missing}))
+
+
+def _let_go(leaf: LayerRecord) -> LayerRecord:
+    """Drop what a layer was solved from, which is large; of a cell of one's own names and widths stay."""
+    if cell_of_kind(leaf.kind) is None:
+        return replace(leaf, inside=())
+    return replace(leaf, inside=tuple(map(own_inside.without_samples, leaf.inside)))
+
+
+def _absent(leaf: LayerRecord) -> dict[str, str]:
+    """Name what a layer of this kind does not have, with the reason."""
+    own = cell_of_kind(leaf.kind)
+    if own is not None:
+        return own_inside.absent(own)
+    if leaf.kind in _vocabulary.STANDARD_KINDS:
+        names = {"lstm": frozenset(), "gru": _LSTM_ONLY}.get(leaf.kind, _LSTM_ONLY | _GATED_ONLY)
+        has = ", ".join(name for name in _vocabulary.INSIDE if name not in names)
+        return dict.fromkeys(names, f"a {leaf.kind} has none, only {has}")
+    if leaf.kind == "conv_lstm":
+        return {"step_contribution": "the step's share of a convolution's kernel is not kept apart"}
+    cell, states = leaf.flags.get("cell_class", leaf.kind), ", ".join(leaf.states)
+    reason = f"a {cell} does not tell it; its states are {states}. tt.register_cell lets it tell more"
+    return dict.fromkeys(_SOLVED, reason)
+
+
+def _initial_states(leaf: LayerRecord) -> dict[str, Array]:
+    """States before step 0 that were given and are not 0."""
+    names = leaf.states or ("hidden", "cell")
+    arrays = {}
+    for name, *given in zip(names, *map(stepwise.initial, leaf.inside), strict=False):
+        known = [array for array in given if array is not None]
+        if any(array.any() for array in known):
+            filled = [np.zeros_like(known[0]) if array is None else array for array in given]
+            arrays[f"initial_{name}"] = np.stack(filled, axis=1) if leaf.directions else filled[0]
+    return arrays
+
+
+def _direction_axis(leaf: LayerRecord, name: str) -> int:
+    return _vocabulary.words(leaf.states)[name].dims.index("direction")
+
+
+def _taken(leaf: LayerRecord, direction: SolvedRecord, wanted: frozenset[str]) -> dict[str, Array]:
+    """Take what is wanted from what the framework has solved."""
+    solved = dict(direction.arrays)
+    if direction.hidden_before is not None and "gate_gradient" in solved:
+        solved["step_contribution"] = cells.step_contribution(
+            direction.hidden_before,
+            solved["gate_gradient"],
+            solved.get("gate_activation"),
+            kind=leaf.kind,
+            reset_after=bool(leaf.flags.get("reset_after", 1)),
+        )
+    arrays = {
+        name: array
+        for name, array in solved.items()
+        if _vocabulary.as_known(name, leaf.states) in wanted & _SOLVED
+    }
+    if "certificate" in wanted:
+        arrays.update(_certificate(leaf, direction, solved))
+    return arrays
+
+
+def _solve(leaf: LayerRecord, direction: DirectionRecord, wanted: frozenset[str]) -> dict[str, Array]:
+    own = cell_of_kind(leaf.kind)
+    kept = wanted & _SOLVED if own is None else own_inside.in_own_words(own, wanted & _SOLVED)
+    needed = kept
+    if "certificate" in wanted:
+        needed |= {"input_gradient", "gate_gradient", "step_contribution", *direction.weight_gradients}
+        needed |= {"hidden_gradient", "cell_gradient"} if own is None else set()
+    needed |= stepwise.carrying(leaf, direction).difference(_absent(leaf))
+    solved = (
+        _closed(leaf, direction, needed) if own is None else own_inside.solve(own, leaf, direction, needed)
+    )
+    arrays = {name: solved[name] for name in kept} | stepwise.carried(leaf, direction, solved)
+    if "certificate" in wanted:
+        arrays.update(_certificate(leaf, direction, solved))
+    return arrays
+
+
+def _closed(leaf: LayerRecord, direction: DirectionRecord, needed: frozenset[str]) -> dict[str, Array]:
+    layer = cells.Layer(
+        kind=leaf.kind,
+        kernel=direction.weights["kernel"],
+        recurrent_kernel=direction.weights["recurrent_kernel"],
+        bias=direction.weights.get("bias"),
+        recurrent_bias=direction.weights.get("recurrent_bias"),
+        activation=str(leaf.flags["activation"]),
+        recurrent_activation=str(leaf.flags.get("recurrent_activation", "sigmoid")),
+        reset_after=bool(leaf.flags.get("reset_after", 1)),
+    )
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is shown as it is
+        return stepwise.solve(layer, _pass(direction), needed, direction.windows)
+
+
+def _pass(direction: DirectionRecord) -> cells.Pass:
+    hidden, cell = (*direction.initial, None)[:2]
+    final_hidden, final_cell = (*direction.final_gradients, None)[:2]
+    return cells.Pass(
+        inputs=direction.inputs,
+        hidden=direction.hidden,
+        output_gradient=direction.output_gradient,
+        valid=direction.valid,
+        zero_output=direction.zero_output,
+        runs_backward=direction.runs_backward,
+        initial_hidden=hidden,
+        initial_cell=cell,
+        final_hidden_gradient=final_hidden,
+        final_cell_gradient=final_cell,
+    )
+
+
+def _certificate(
+    leaf: LayerRecord, direction: DirectionRecord | SolvedRecord, solved: dict[str, Array]
+) -> dict[str, Array]:
+    dtype, sizes = str(leaf.flags["dtype"]), None
+    if "gate_gradient" in solved:
+        states = map(solved.get, ("hidden_gradient", "cell_gradient"))
+        sizes = cells.step_sizes(solved["gate_gradient"], *states)
+    weights = cells.certificate_weights(
+        solved, direction.weight_gradients, terms=_terms(direction, solved, sizes), dtype=dtype
+    )
+    time = np.nan
+    if direction.input_gradient is not None and "input_gradient" in solved:
+        kernel = direction.kernel if isinstance(direction, SolvedRecord) else direction.weights.get("kernel")
+        terms = None if kernel is None or sizes is None else cells.input_terms(sizes, kernel)
+        time = cells.certificate_time(
+            solved["input_gradient"], direction.input_gradient, terms=terms, dtype=dtype
+        )
+    found = {"certificate_weights": np.asarray(weights), "certificate_time": np.asarray(time)}
+    if isinstance(direction, SolvedRecord) and direction.output_error is not None:
+        found["certificate_output"] = np.asarray(direction.output_error)
+    return found
+
+
+def _terms(
+    direction: DirectionRecord | SolvedRecord, solved: dict[str, Array], sizes: Array | None
+) -> dict[str, float]:
+    """How large the terms are that a weight's gradient sums up."""
+    if "step_contribution" not in solved:
+        return {}
+    contribution = solved["step_contribution"]
+    if isinstance(direction, SolvedRecord):
+        inputs, before = solved.get("input"), direction.hidden_before
+    else:
+        inputs = direction.inputs
+        before = cells.states_before(direction.hidden, runs_backward=direction.runs_backward)
+    if inputs is None or before is None or sizes is None:
+        return {"recurrent_kernel_gradient": float(contribution.sum())}
+    return cells.summed_terms(sizes, contribution, before, inputs)
+
+
+def certified(record: ModelRecord, warn: Warn) -> ModelRecord:
+    """Note and warn of certificates above their bars."""
+    return replace(record, layers=tuple(_certified(leaf, warn) for leaf in record.layers))
+
+
+def _certified(leaf: LayerRecord, warn: Warn) -> LayerRecord:
+    parts = [leaf.arrays[name] for name in _vocabulary.CERTIFICATES if name in leaf.arrays]
+    worst = max((float(np.nan_to_num(part, posinf=np.inf).max()) for part in parts), default=0.0)
+    dtype = str(leaf.flags["dtype"]) if parts else "float32"
+    if worst <= cells.bar(dtype):
+        return leaf
+    limit = cells.limit(dtype)
+    end = _GOES_ON if worst <= limit else _REFUSED
+    note = f"{worst:.1e}, above {cells.bar(dtype):.0e}: {end.format(limit=f'{limit:.0e}')}"
+    warn(f"The certificate of {leaf.path} is {note}.")
+    return replace(leaf, flags={**leaf.flags, "certificate": note})

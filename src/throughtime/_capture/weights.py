@@ -1,0 +1,110 @@
+"""`weights`: the weights of a model's layers as they are now, labelled as in a capture, without a pass."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import xarray as xr
+
+from throughtime import adapters
+from throughtime._arguments import layers, rules, takes
+from throughtime._capture.label import label
+from throughtime._errors import AmbiguousLayerError, SchemaError, UnsupportedModelError
+from throughtime._vocabulary import WEIGHTS
+
+PENALTY = "_penalty"
+
+
+@takes(layer=layers, omit=rules.names)
+def weights(model: Any, layer: Any = None, *, omit: str | Collection[str] | None = None) -> xr.Dataset:
+    """Weights of one layer, in the orientation and gate order that all frameworks share here.
+
+    Nothing is run and nothing copied back: it is a look at the model as it is.
+
+    Parameters
+    ----------
+    model : a model of Keras 3 or tf_keras, or a torch.nn.Module
+    layer : name, path, index or layer object, optional
+        By default the only recurrent layer.
+    omit : str or collection of str, optional
+        Names to leave out: "bias" leaves out `bias` and `recurrent_bias`, everything that has it in its name.
+
+    Returns
+    -------
+    Dataset
+        `kernel` ([direction,] feature, gate, unit), `recurrent_kernel` ([direction,] unit_from, gate, unit),
+        `bias` and `recurrent_bias` ([direction,] gate, unit); of other layers by their own names. In Keras
+        `kernel_penalty` and the like ([direction]), what a regulariser adds to the loss. Attributes as in a
+        capture.
+
+    Raises
+    ------
+    LayerNotFoundError, AmbiguousLayerError
+        With the indexed list of layers.
+    UnbuiltModelError
+        The model has no weights yet.
+    ArgumentError
+        An argument is not as described above.
+    SchemaError
+        A capture has no such layer.
+    UnsupportedModelError
+        No adapter knows the model, or `adapter` has no `Probe`.
+
+    Examples
+    --------
+    >>> import keras
+    >>> from throughtime import weights
+    >>> model = keras.Sequential([keras.Input((5, 2)), keras.layers.GRU(3), keras.layers.Dense(1)])
+    >>> {name: array.shape for name, array in weights(model, omit="bias").items()}
+    {'kernel': (2, 3, 3), 'recurrent_kernel': (3, 3, 3)}
+    """
+    tree = described(model, "recurrent" if layer is None else layer)
+    leaves = list(in_order(tree))
+    if len(leaves) > 1:
+        names = ", ".join(leaf.path.strip("/") for leaf in leaves)
+        raise AmbiguousLayerError(f"There are several layers, {names}: choose one with layer=.")
+    found = leaves[0].to_dataset()
+    omitted = (omit,) if isinstance(omit, str) else tuple(omit or ())
+    kept = [name for name in found.data_vars if not any(part in str(name) for part in omitted)]
+    if not kept:
+        has = ", ".join(map(str, found.data_vars)) or "no weights"
+        raise SchemaError(f"Nothing is left: {leaves[0].path.strip('/')} has {has}, and omit= is {omit!r}.")
+    return found[kept]
+
+
+def described(model: Any, layers: Any, *, adapter: Any = None) -> xr.DataTree:
+    """Return a tree of layers with their weights and attributes, as a capture of nothing else would.
+
+    Raises
+    ------
+    UnsupportedModelError
+        An adapter of one's own offers no `describe`.
+    """
+    chosen = adapters.choose(model) if adapter is None else adapter
+    if not hasattr(chosen, "describe"):
+        raise UnsupportedModelError(
+            f"{getattr(chosen, '__name__', chosen)} cannot describe a model without a batch: pass a capture."
+        )
+    return label(chosen.describe(model, layers))
+
+
+def in_order(node: xr.DataTree) -> Iterator[xr.DataTree]:
+    """Yield a tree's layers in the order of the model."""
+    if node.data_vars:
+        yield node
+    for child in node.children.values():
+        yield from in_order(child)
+
+
+def weight_names(dataset: xr.Dataset) -> list[str]:
+    """Names of a captured layer's weights, the schema's first, then by the layer's own order."""
+    own = [str(name) for name, array in dataset.data_vars.items() if _is_weight(str(name), array)]
+    return [name for name in WEIGHTS if name in dataset] + [name for name in own if name not in WEIGHTS]
+
+
+def _is_weight(name: str, array: xr.DataArray) -> bool:
+    """Whether it is no gradient and has no sample: weights outside the schema have axes of their own."""
+    if name.endswith(("_gradient", PENALTY)) or "sample" in array.dims:
+        return False
+    return name in (*WEIGHTS, "projection") or any("_axis_" in str(dim) for dim in array.dims)

@@ -1,0 +1,61 @@
+"""Cells of a grid inside one Axes: each is a square of side 1, so that a thousand panels are a few artists.
+
+The drawing modules give positions as fractions of a cell (0 left or bottom, 1 right or top).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from throughtime._classic.panel_style import QUIET, Frame, dress
+from throughtime._classic.panels import Canvas
+
+Positions = NDArray[np.float64]
+
+PADDING = 0.04
+MOST_TICKS = 10
+
+
+def cell_x(canvas: Canvas, fractions: Positions) -> Positions:
+    """Place fractions (point,) in every cell: (cell, point)."""
+    columns = np.arange(canvas.count) % canvas.columns
+    return np.asarray(columns[:, None] + PADDING + (1 - 2 * PADDING) * fractions)
+
+
+def cell_y(canvas: Canvas, fractions: Positions) -> Positions:
+    """Place fractions (…, cell, point) in their cells; the first row is on top."""
+    rows = canvas.rows - 1 - np.arange(canvas.count) // canvas.columns
+    return np.asarray(rows[:, None] + PADDING + (1 - 2 * PADDING) * fractions)
+
+
+def joined(cells: Positions) -> Positions:
+    """Join (cell, point) into one row, with a NaN after each cell where the pen is lifted."""
+    return np.pad(cells, ((0, 0), (0, 1)), constant_values=np.nan).ravel()
+
+
+def draw_borders(ax: Axes, canvas: Canvas) -> None:
+    """Outline all cells with one line."""
+    columns = (np.arange(canvas.count) % canvas.columns)[:, None]
+    rows = (canvas.rows - 1 - np.arange(canvas.count) // canvas.columns)[:, None]
+    x, y = columns + np.array([0, 1, 1, 0, 0]), rows + np.array([0, 0, 1, 1, 0])
+    ax.plot(joined(x.astype(float)), joined(y.astype(float)), color=QUIET, linewidth=0.6, label="borders")
+
+
+def dress_cells(ax: Axes, canvas: Canvas, frame: Frame, names: Sequence[str]) -> None:
+    """Name the rows by their first panel and the columns by what is added to it."""
+    dress(ax, frame, bottom=True, left=True, size=8)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    if frame.show_borders:
+        draw_borders(ax, canvas)
+    row_step, column_step = (-(-count // MOST_TICKS) for count in (canvas.rows, canvas.columns))
+    rows, columns = np.arange(0, canvas.rows, row_step), np.arange(0, canvas.columns, column_step)
+    labels = [names[int(row) * canvas.columns] if names else "" for row in rows]
+    ax.set_yticks(canvas.rows - rows - 0.5, labels)
+    ax.set_xticks(columns + 0.5, [f"+{column}" if names else "" for column in columns])
+    ax.tick_params(axis="both", length=0)
+    ax.set(xlim=(-0.02, canvas.columns + 0.02), ylim=(-0.02, canvas.rows + 0.02))

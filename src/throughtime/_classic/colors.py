@@ -1,0 +1,100 @@
+"""Colours for samples and units: what the caller wrote, or ones that colour-blind readers can tell apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib import colors as mcolors
+
+from throughtime._arguments.rules import shown
+from throughtime._errors import FeatureError, did_you_mean
+
+RGBA = tuple[float, float, float, float]
+
+# Okabe & Ito 2008, Color Universal Design, without its yellow, which is lost on white.
+DISTINCT = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+ALARM = "#C0143C"
+LIGHTEST = 0.72  # relative luminance above which a line or marker is lost on white
+
+
+def colors(color: Any, count: int, cmap: Any = None) -> list[RGBA]:
+    """One colour for each of `count` lines or markers.
+
+    Parameters
+    ----------
+    color : None, bool, colour, int, or sequence of those
+        None or a bool: chosen here. An int is a place in matplotlib's own cycle. A sequence is repeated
+        when it is shorter.
+    count : int
+    cmap : str or Colormap, optional
+        What to colour by order; by default only more lines than can be told apart are.
+
+    Raises
+    ------
+    FeatureError
+        No colour.
+
+    Examples
+    --------
+    >>> colors("red", 2)
+    [(1.0, 0.0, 0.0, 1.0), (1.0, 0.0, 0.0, 1.0)]
+    """
+    if color is None or isinstance(color, bool):
+        is_few = cmap is None and count <= len(DISTINCT)
+        return _distinct(count) if is_few else _sampled("viridis" if cmap is None else cmap, count)
+    given = [color] if _is_one(color) else list(color) if _is_sequence(color) else [color]
+    if not given:
+        raise FeatureError("color=[] names no colour. Pass a colour, a list of colours or None.")
+    return [_rgba(given[index % len(given)]) for index in range(count)]
+
+
+def _distinct(count: int) -> list[RGBA]:
+    return [mcolors.to_rgba(name) for name in DISTINCT[:count]]
+
+
+def _sampled(cmap: Any, count: int) -> list[RGBA]:
+    """Evenly spaced colours of a map, less its pale ones: the middle of `bwr` is white on white."""
+    table = colormap(cmap)(np.linspace(0, 1, 256))
+    luminance = table[:, :3] @ np.array([0.2126, 0.7152, 0.0722])
+    visible = table[luminance < LIGHTEST]
+    table = visible if len(visible) else table
+    places = np.linspace(0, len(table) - 1, count).round().astype(int)
+    return [mcolors.to_rgba(tuple(table[place])) for place in places]
+
+
+def colormap(cmap: Any) -> mcolors.Colormap:
+    """Look a colour map up by name.
+
+    Raises
+    ------
+    FeatureError
+        matplotlib knows no such map.
+    """
+    if isinstance(cmap, mcolors.Colormap):
+        return cmap
+    if not isinstance(cmap, str) or cmap not in mpl.colormaps:
+        hint = did_you_mean(shown(cmap), mpl.colormaps) or " Try 'bwr', 'RdBu_r', 'coolwarm' or 'viridis'."
+        raise FeatureError(f"There is no colour map {shown(cmap)}.{hint}")
+    return mpl.colormaps[cmap]
+
+
+def _is_one(color: Any) -> bool:
+    return bool(mcolors.is_color_like(color)) or isinstance(color, int | np.integer)
+
+
+def _is_sequence(color: Any) -> bool:
+    return not isinstance(color, str) and hasattr(color, "__iter__") and getattr(color, "shape", None) != ()
+
+
+def _rgba(color: Any) -> RGBA:
+    if isinstance(color, int | np.integer):
+        color = f"C{color}"
+    try:
+        return mcolors.to_rgba(color)
+    except (ValueError, TypeError) as error:
+        raise FeatureError(
+            f"{color!r} is no colour. Pass a name ('red', 'C0', '#0072B2'), an RGB tuple of numbers from 0 "
+            "to 1, or a list of those."
+        ) from error

@@ -1,0 +1,272 @@
+"""Arrays, tensors, lists and DataArrays, turned into float arrays (sample, time, channel) with names.
+
+The pictures of `_features` draw `Features` and never see what the caller passed, so nothing of the
+caller's can be changed in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from throughtime._data.structures import to_numpy
+from throughtime._errors import FeatureError, warn
+from throughtime._text.printable import Printable
+
+Values = NDArray[np.float64]
+
+SAMPLE_DIMS = ("sample", "batch")
+BLOCK_DIMS = ("direction", "gate")
+
+
+@dataclass(frozen=True)
+class Features(Printable):
+    """What a picture needs: values (sample, time, channel), a name for every index, and a title's words."""
+
+    values: Values
+    samples: tuple[str, ...]
+    channels: tuple[str, ...]
+    times: Values
+    blocks: tuple[str, ...] = ()  # per channel, the direction or gate it belongs to
+    name: str = ""
+    layer: str = ""
+    units: str = ""
+    is_labelled: bool = False
+    all_steps: int = 0  # of which `values` may hold only the first
+    has_time: bool = True
+
+    @property
+    def value_name(self) -> str:
+        """What an axis of values is called."""
+        name = self.name or "value"
+        return f"{name} [{self.units}]" if self.units else name
+
+
+def is_labelled(data: Any) -> bool:
+    """Whether `data` names its dimensions as a DataArray does."""
+    return hasattr(data, "dims") and hasattr(data, "coords") and not isinstance(data, Mapping)
+
+
+def as_array(data: Any) -> Values:
+    """Copy anything that holds numbers into a float64 array.
+
+    Raises
+    ------
+    FeatureError
+        Ragged, empty, complex, or no numbers at all.
+    """
+    if isinstance(data, Mapping):
+        names = ", ".join(str(name) for name in data) or "nothing"
+        raise FeatureError(
+            f"Got a {type(data).__name__}, expected an array of numbers. Choose one of it: {names}."
+        )
+    try:
+        array = _numpy(data)
+    except Exception as error:  # whatever an object of the user's raises when NumPy reads it
+        raise FeatureError(
+            f"A {type(data).__name__} was passed that makes no rectangular array ({error}). Pad the samples "
+            "to one length, or draw them one by one."
+        ) from error
+    if array.size == 0:
+        raise FeatureError(f"The data are empty: shape {array.shape}. Pass at least one value.")
+    if array.dtype.kind == "c":
+        raise FeatureError(f"The data are complex ({array.dtype}). Draw abs(data), data.real or data.imag.")
+    if array.dtype.kind not in "fiub":
+        raise FeatureError(
+            f"Expected an array of numbers, got a {type(data).__name__} of dtype {array.dtype}. "
+            "Convert it first: np.asarray(data, dtype=float)."
+        )
+    return array.astype(np.float64)
+
+
+def _numpy(data: Any) -> NDArray[Any]:
+    if is_labelled(data):
+        return np.asarray(data.values)
+    if isinstance(data, list | tuple) and any(
+        hasattr(item, "shape") or isinstance(item, list | tuple) for item in data
+    ):
+        return np.stack([_numpy(item) for item in data])
+    if isinstance(data, np.ma.MaskedArray):
+        return np.ma.filled(data.astype(np.float64), np.nan)
+    return to_numpy(data)
+
+
+def sequences(data: Any, channel_axis: int = -1, max_timesteps: int | None = None) -> Features:
+    """Features of (time, channel) or (sample, time, channel) data, cut to `max_timesteps`.
+
+    Raises
+    ------
+    FeatureError
+        The data are not numbers, or their axes are not those.
+    """
+    if is_labelled(data) and not _is_unnamed(data):
+        features = _by_name(data, with_time=True)
+    else:
+        array = _of_rank(
+            as_array(data),
+            channel_axis,
+            ranks=(2, 3),
+            wanted="(time, channel) for a sample or (sample, time, channel) for a batch",
+        )
+        features = _described(_unnamed(array if array.ndim == 3 else array[None]), data)
+    warn_if_nothing_finite(features.values)
+    return features if max_timesteps is None else _cut(features, max_timesteps)
+
+
+def points(data: Any, channel_axis: int = -1) -> Features:
+    """Features of (unit,) or (sample, unit) data, with one timestep.
+
+    Raises
+    ------
+    FeatureError
+        The data are not numbers, or have a time axis.
+    """
+    if is_labelled(data) and not _is_unnamed(data):
+        features = _by_name(data, with_time=False)
+    else:
+        array = as_array(data)
+        array = array[None] if array.ndim == 1 else array
+        array = _of_rank(array, channel_axis, ranks=(2,), wanted="(unit,) or (sample, unit)")
+        features = _described(_unnamed(array[:, None, :]), data)
+    warn_if_nothing_finite(features.values)
+    return replace(features, has_time=False)
+
+
+def _is_unnamed(data: Any) -> bool:
+    return all(str(dim).startswith("dim_") for dim in data.dims)
+
+
+def _of_rank(array: Values, channel_axis: int, ranks: Sequence[int], wanted: str) -> Values:
+    if array.ndim not in ranks:
+        fix = {
+            1: "Add the missing axis: data[:, None].",
+            2: "Use show_features_1D or show_features_2D for sequences.",
+            3: "Use show_features_1D or show_features_2D for sequences, or take one step: data[:, -1].",
+        }.get(array.ndim, "Take the part to draw by indexing.")
+        raise FeatureError(f"Got data of shape {array.shape}, expected {wanted}. {fix}")
+    return channels_last(array, channel_axis)
+
+
+def channels_last(array: Values, channel_axis: Any) -> Values:
+    """Move the axis of channels to the end.
+
+    Raises
+    ------
+    FeatureError
+        There is no such axis.
+    """
+    if not -array.ndim <= channel_axis < array.ndim:
+        raise FeatureError(f"There is no channel_axis={channel_axis} in data of shape {array.shape}.")
+    return np.moveaxis(array, channel_axis, -1)
+
+
+def _unnamed(values: Values) -> Features:
+    samples, steps, channels = values.shape
+    return Features(values, numbered(samples), numbered(channels), np.arange(steps, dtype=np.float64))
+
+
+def numbered(count: int) -> tuple[str, ...]:
+    """Names of indices that have none."""
+    return tuple(str(index) for index in range(count))
+
+
+def _described(features: Features, data: Any) -> Features:
+    if not is_labelled(data):
+        return features
+    attributes = data.attrs
+    return replace(
+        features,
+        name=_name(data),
+        layer=str(attributes.get("layer", "")),
+        units=str(attributes.get("units", "")),
+        is_labelled=True,
+    )
+
+
+def _name(data: Any) -> str:
+    return str(data.attrs.get("long_name") or data.name or "")
+
+
+def title_of(data: Any) -> list[str]:
+    """Name and layer of labelled data."""
+    return [_name(data), str(data.attrs.get("layer", ""))] if is_labelled(data) else []
+
+
+def _by_name(data: Any, *, with_time: bool) -> Features:
+    """Place the axes of a DataArray by their names: the rest is flattened into channels."""
+    sample = next((dim for dim in data.dims if dim in SAMPLE_DIMS), None)
+    if ("time" in data.dims) != with_time:
+        fix = (
+            "Rename the axis of time: data.rename(…='time'), or use show_features_0D."
+            if with_time
+            else "Take one step: data.isel(time=-1)."
+        )
+        wanted = "a 'time' among them" if with_time else "none called 'time'"
+        raise FeatureError(f"Got data with dims {tuple(data.dims)}, expected {wanted}. {fix}")
+    rest = [dim for dim in data.dims if dim not in (sample, "time")]
+    rest.sort(key=lambda dim: dim not in BLOCK_DIMS)  # forward 0, forward 1, …, backward 0, …
+    axes = [*([sample] if sample else []), *(["time"] if with_time else []), *rest]
+    array = as_array(data.transpose(*axes))
+    samples, times = data.sizes.get(sample, 1), data.sizes.get("time", 1)
+    features = Features(
+        values=array.reshape(samples, times, -1),
+        samples=labels(data, [sample]) if sample else ("0",),
+        channels=labels(data, rest),
+        times=_times(data) if with_time else np.zeros(1),
+        blocks=labels(data, blocks) if (blocks := [dim for dim in rest if dim in BLOCK_DIMS]) else (),
+    )
+    inner = len(features.channels) // max(1, len(features.blocks))
+    return _described(replace(features, blocks=tuple(np.repeat(features.blocks, inner).tolist())), data)
+
+
+def labels(data: Any, dims: Sequence[Any]) -> tuple[str, ...]:
+    """One name for each combination of indices along `dims`, such as "forward 3"."""
+    names = [[_label(value) for value in np.asarray(data[dim].values).tolist()] for dim in dims]
+    return tuple(" ".join(words) for words in product(*names))
+
+
+def _label(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _times(data: Any) -> Values:
+    """Return the time coordinate where it is a regular count, otherwise the index."""
+    times = np.asarray(data["time"].values)
+    if times.dtype.kind in "iuf":
+        steps = np.diff(times.astype(np.float64))
+        if np.all(np.isfinite(times)) and (steps > 0).all() and np.allclose(steps, steps[:1]):
+            return times.astype(np.float64)
+    return np.arange(len(times), dtype=np.float64)
+
+
+def _cut(features: Features, max_timesteps: int) -> Features:
+    kept = slice(max_timesteps)
+    return replace(
+        features,
+        values=features.values[:, kept],
+        times=features.times[kept],
+        all_steps=features.values.shape[1],
+    )
+
+
+def warn_if_nothing_finite(values: Values) -> None:
+    """Warn where a picture holds no value at all."""
+    if not np.isfinite(values).any():
+        warn(f"No value is finite ({nonfinite_note(values)}): nothing but that is drawn.")
+
+
+def nonfinite_note(values: Values) -> str:
+    """Count NaN and Inf, such as "3 NaN, 1 Inf"; empty when all are finite.
+
+    Examples
+    --------
+    >>> nonfinite_note(np.array([1.0, np.nan, -np.inf, np.nan]))
+    '2 NaN, 1 Inf'
+    """
+    counts = {"NaN": int(np.isnan(values).sum()), "Inf": int(np.isinf(values).sum())}
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count)

@@ -1,0 +1,198 @@
+"""The grid of panels that every classic picture is drawn into: real subplots, or one Axes of many cells.
+
+`_features` opens it with `panels`, a drawing module fills it, and it saves the result. Beyond
+`MOST_SUBPLOTS` panels matplotlib takes seconds, so that one Axes then holds all of them as cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from numpy.typing import NDArray
+
+from throughtime._arguments.rules import shown
+from throughtime._classic.panel_style import INK, Frame
+from throughtime._classic.save_figure import checked_path, save_figure
+from throughtime._classic.titles import wrapped
+from throughtime._data.structures import leaves
+from throughtime._errors import FeatureError, warn
+from throughtime._text.printable import printable
+
+MOST_SUBPLOTS = 64
+WIDEST = 12.0  # inches, what a notebook shows without shrinking
+TALLEST = 8.0
+
+
+class Shown(NamedTuple):
+    """What a picture was drawn into; unpacks as `fig, axes`."""
+
+    fig: Figure | SubFigure
+    axes: Any
+
+    def __repr__(self) -> str:
+        width, height = self.fig.bbox.size
+        shape = " × ".join(str(length) for length in np.shape(self.axes))
+        axes = f"{shape} Axes" if shape else "one Axes"
+        return f"(fig: {width:.0f} × {height:.0f} pixels, axes: {axes})"
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """Where to draw: an Axes for each panel, or one Axes with a cell for each."""
+
+    fig: Figure | SubFigure
+    axes: NDArray[np.object_]
+    count: int
+    rows: int
+    columns: int
+    is_cells: bool
+    is_ours: bool
+
+    @property
+    def panels(self) -> list[Axes]:
+        """The Axes that are drawn into, in order."""
+        return self.axes.ravel().tolist()[: 1 if self.is_cells else self.count]
+
+    def is_left(self, panel: int) -> bool:
+        """Whether nothing stands left of the panel; Axes from elsewhere each stand alone."""
+        return not self.is_ours or panel % self.columns == 0
+
+    def is_bottom(self, panel: int) -> bool:
+        """Whether nothing stands below the panel."""
+        return not self.is_ours or panel + self.columns >= self.count
+
+
+@contextmanager
+def panels(
+    count: int,
+    frame: Frame,
+    *,
+    size: tuple[float, float] = (3.0, 2.4),
+    share_x: bool = True,
+    share_y: bool = True,
+) -> Iterator[Canvas]:
+    """Open `count` panels, each at most `size` inches wide and tall, and save them when they are drawn.
+
+    A figure made here is closed again when the drawing fails.
+
+    Raises
+    ------
+    FeatureError
+        `axes`, `figure` or `savepath` is not usable.
+    """
+    path = None if frame.target.savepath is None else checked_path(frame.target.savepath)
+    rows, columns = grid(count, frame.n_rows)
+    if frame.target.axes is not None:
+        canvas = _given_axes(frame, count, rows, columns)
+    else:
+        fig = _figure(frame, rows, columns, size)
+        canvas = _fresh_axes(fig, count, rows, columns, share=(share_x, share_y))
+    try:
+        with mpl.rc_context({"text.parse_math": False}):  # a name may hold a dollar sign
+            yield canvas
+            if path is not None:
+                save_figure(canvas.fig.figure, path)
+    except BaseException:
+        if frame.target.is_new:
+            plt.close(canvas.fig.figure)
+        raise
+
+
+def grid(count: int, n_rows: int | None = None) -> tuple[int, int]:
+    """Rows and columns for `count` panels: a little wider than tall, without a gap where one can be avoided.
+
+    Examples
+    --------
+    >>> grid(6), grid(7), grid(16), grid(6, n_rows=6)
+    ((2, 3), (2, 4), (4, 4), (6, 1))
+    """
+    if n_rows is None:
+        most = int(count**0.5)
+        full = (rows for rows in range(most, 0, -1) if count % rows == 0 and count <= 4 * rows**2)
+        n_rows = next(full, most)
+    elif n_rows > count:
+        warn(f"n_rows={n_rows} is more than there are panels: {count} rows are drawn.")
+        n_rows = count
+    return int(n_rows), -(-count // int(n_rows))
+
+
+def _figure(frame: Frame, rows: int, columns: int, size: tuple[float, float]) -> Figure | SubFigure:
+    if frame.target.figure is not None:
+        if not isinstance(frame.target.figure, Figure | SubFigure):
+            raise FeatureError(
+                f"figure= takes a matplotlib Figure or SubFigure, got {type(frame.target.figure).__name__}. "
+                "Axes go into axes=."
+            )
+        return frame.target.figure
+    wide = min(WIDEST, 4.5 + size[0] * columns)
+    tall = 0.9 + min(size[1] * rows, max(TALLEST, 0.45 * rows))
+    fig = plt.figure(
+        figsize=(wide * frame.scale[0], tall * frame.scale[1]), dpi=frame.dpi, layout="constrained"
+    )
+    engine = fig.get_layout_engine()
+    if engine is not None:
+        engine.set(w_pad=0.04, h_pad=0.05, wspace=0, hspace=0)  # type: ignore[call-arg]
+    return fig
+
+
+def _fresh_axes(
+    fig: Figure | SubFigure, count: int, rows: int, columns: int, share: tuple[bool, bool]
+) -> Canvas:
+    if count > MOST_SUBPLOTS:
+        axes = np.empty((1, 1), dtype=object)
+        axes[0, 0] = fig.add_subplot()
+        return Canvas(fig, axes, count, rows, columns, is_cells=True, is_ours=True)
+    axes = fig.subplots(rows, columns, sharex=share[0], sharey=share[1], squeeze=False)
+    for unused in axes.flat[count:]:
+        unused.set_visible(False)
+    return Canvas(fig, axes, count, rows, columns, is_cells=False, is_ours=True)
+
+
+def _given_axes(frame: Frame, count: int, rows: int, columns: int) -> Canvas:
+    if frame.target.figure is not None:
+        raise FeatureError("Both axes= and figure= were passed. Pass the one to draw into.")
+    axes = frame.target.axes
+    each = leaves(axes.tolist() if isinstance(axes, np.ndarray) else axes)
+    if not each or not all(isinstance(one, Axes) for one in each):
+        got = shown(axes)
+        raise FeatureError(f"axes= takes one matplotlib Axes or an array of them, got {got}.")
+    given = np.atleast_2d(axes if isinstance(axes, np.ndarray) else np.array(each, dtype=object))
+    if 1 < given.size < count:
+        raise FeatureError(
+            f"{given.size} Axes were passed for {count} panels. Pass {count}, or one Axes to hold them all."
+        )
+    is_cells = given.size < count
+    return Canvas(given.flat[0].figure, given, count, rows, columns, is_cells=is_cells, is_ours=False)
+
+
+def entitle(canvas: Canvas, frame: Frame, parts: Sequence[str], names: tuple[str, str] = ("", "")) -> None:
+    """Write the title and what x and y are; a title of the caller's own stands as it is."""
+    fig, first = canvas.fig, canvas.panels[0]
+    title = frame.show_title
+    if not isinstance(title, str):
+        title = wrapped(parts, fig.bbox.width / fig.dpi, frame.title_fontsize) if title else ""
+    title = printable(title)
+    x_name, y_name = (name if shown else "" for name, shown in zip(names, frame.ticks, strict=True))
+    if canvas.is_ours and len(canvas.panels) > 1:
+        # An empty one would still take its room.
+        for write, text in ((fig.supxlabel, x_name), (fig.supylabel, y_name)):
+            if text:
+                write(text, fontsize=10, color=INK)
+    else:
+        for ax in canvas.panels:
+            ax.set_xlabel(x_name, fontsize=10, color=INK)
+            ax.set_ylabel(y_name, fontsize=10, color=INK)
+    if canvas.is_ours and title:
+        fig.suptitle(title, fontsize=frame.title_fontsize, color=INK)
+    elif title:
+        panel_words = first.get_title(loc="left")
+        title = f"{title}\n{panel_words}" if panel_words else title
+        first.set_title(title, loc="left", fontsize=frame.title_fontsize, color=INK)

@@ -1,0 +1,102 @@
+"""`show_features_0D`: one value for each unit of each sample."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from throughtime._arguments import takes
+from throughtime._arguments.rules import number
+from throughtime._classic.colors import colors
+from throughtime._classic.data import points
+from throughtime._classic.draw_points import Marker, draw_points
+from throughtime._classic.panel_style import FRAME, Frame, Target
+from throughtime._classic.panels import Shown, entitle, panels
+from throughtime._classic.titles import title_parts, zero_note
+from throughtime._errors import FeatureError
+
+
+@takes(FeatureError, **FRAME, markersize=number(0, inside=True), markerwidth=number(0))
+def show_features_0D(  # noqa: N802, PLR0913, PLR0917 - as in `show_features_1D`
+    data: Any,
+    marker: Any = "o",
+    cmap: Any = "bwr",
+    color: Any = None,
+    show_y_zero: bool = True,
+    show_borders: bool = False,
+    show_title: bool | str = True,
+    title_fontsize: float = 14,
+    markersize: float = 15,
+    markerwidth: float = 2,
+    channel_axis: int = -1,
+    scale_width: float = 1,
+    scale_height: float = 1,
+    *,
+    show_xy_ticks: Any = (1, 1),
+    dpi: float = 76,
+    axes: Any = None,
+    figure: Any = None,
+    savepath: Any = None,
+) -> Shown:
+    """Draw one value for each unit of each sample: x is the sample, y the value, the colour the unit.
+
+    The units of a sample stand side by side in their order, so that none hides another.
+
+    Parameters
+    ----------
+    data : array, tensor, list or DataArray, (unit,) or (sample, unit)
+        Such as the gradients of a last step.
+    marker : str
+        As in matplotlib: "o", "_", "s".
+    cmap : str or Colormap
+        The units' colours, less those too pale to see.
+    color : colour, int or list of those, optional
+        For all units, or one for each, in place of `cmap`.
+    show_y_zero : bool
+        Draw a line at zero.
+    markersize, markerwidth : float, in points
+        Size and line width at most; markers shrink where they would cover each other.
+    show_borders, show_title, title_fontsize, channel_axis, scale_width, scale_height, show_xy_ticks, dpi, \
+    axes, figure, savepath
+        See `show_features_1D`.
+
+    Returns
+    -------
+    (fig, axes)
+        A named tuple; axes is one Axes.
+
+    Raises
+    ------
+    FeatureError
+        The data or an argument cannot be drawn; it says what would do.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> fig, ax = show_features_0D(np.random.default_rng(0).normal(size=(16, 6)))
+    >>> ax.get_xlabel()
+    'sample'
+    """
+    target = Target(axes, figure, savepath)
+    frame = Frame(
+        None,
+        show_title,
+        title_fontsize,
+        show_borders,
+        show_xy_ticks,
+        (scale_width, scale_height),
+        dpi,
+        target,
+    )
+    features = points(data, channel_axis)
+    unit_colors = colors(color, features.values.shape[2], cmap)
+    look = Marker(marker, markersize, markerwidth)
+    width = 2.0 + 0.06 * features.values.size
+    with panels(1, frame, size=(width, 3.4)) as canvas:
+        draw_points(canvas, features, frame, colors=unit_colors, marker=look, zero=bool(show_y_zero))
+        entitle(
+            canvas,
+            frame,
+            title_parts(features, zero_note(features), channel="unit"),
+            ("sample", features.value_name),
+        )
+    return Shown(canvas.fig, canvas.panels[0])

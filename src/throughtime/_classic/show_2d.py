@@ -1,0 +1,155 @@
+"""`show_features_2D`: every sample as an image of channels over time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from matplotlib.image import AxesImage
+from matplotlib.ticker import FuncFormatter
+
+from throughtime._arguments import takes
+from throughtime._classic.data import Features, sequences
+from throughtime._classic.draw_image import Scale, clipped_note, draw_images, scale
+from throughtime._classic.panel_style import FRAME, QUIET, Frame, Target, tick_text
+from throughtime._classic.panels import Canvas, Shown, entitle, panels
+from throughtime._classic.titles import title_parts
+from throughtime._errors import FeatureError, warn
+
+
+@takes(FeatureError, **FRAME)
+def show_features_2D(  # noqa: N802, PLR0913, PLR0917 - as in `show_features_1D`
+    data: Any,
+    n_rows: int | None = None,
+    norm: Any = None,
+    cmap: Any = "bwr",
+    reflect_half: bool = False,
+    timesteps_xaxis: bool = True,
+    max_timesteps: int | None = None,
+    show_title: bool | str = True,
+    show_colorbar: bool = False,
+    show_borders: bool = True,
+    title_fontsize: float = 14,
+    show_xy_ticks: Any = (1, 1),
+    scale_width: float = 1,
+    scale_height: float = 1,
+    dpi: float = 76,
+    *,
+    channel_axis: int = -1,
+    axes: Any = None,
+    figure: Any = None,
+    savepath: Any = None,
+) -> Shown:
+    """Draw every sample as an image: channels on y, time on x, values as colours.
+
+    Grey cells with a mark are not finite (x NaN, triangles ±Inf); darker ends are outside the range. Where
+    there are more values than pixels, a pixel shows the one of largest magnitude. More than 64 samples
+    become one image with gutters.
+
+    Parameters
+    ----------
+    data : array, tensor, list or DataArray, (time, channel) or (sample, time, channel)
+    norm : None, (low, high), "auto" or matplotlib norm
+        None: one range (-m, m) for all panels, written in the title. "auto": each panel its own (-m, m).
+    cmap : str or Colormap
+    reflect_half : bool
+        Mirror the second half of the channels in time, for a backward layer's states in its own order.
+        Always warns, since outputs of Keras and torch are in input time already; a DataArray is left alone.
+    timesteps_xaxis : bool
+        False puts time on y and channels on x.
+    show_colorbar : bool
+        One for all panels, or one for each with norm="auto".
+    n_rows, max_timesteps, show_title, show_borders, title_fontsize, show_xy_ticks, scale_width, \
+    scale_height, dpi, channel_axis, axes, figure, savepath
+        See `show_features_1D`.
+
+    Returns
+    -------
+    (fig, axes)
+        A named tuple; axes (row, column), or (1, 1) for more than 64 samples.
+
+    Raises
+    ------
+    FeatureError
+        The data or an argument cannot be drawn; it says what would do.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> gradients = np.random.default_rng(0).normal(size=(100, 6))
+    >>> fig, axes = show_features_2D(gradients, norm=(-1, 1))
+    >>> axes[0, 0].images[0].get_array().shape
+    (6, 100)
+    """
+    target = Target(axes, figure, savepath)
+    frame = Frame(
+        n_rows,
+        show_title,
+        title_fontsize,
+        show_borders,
+        show_xy_ticks,
+        (scale_width, scale_height),
+        dpi,
+        target,
+    )
+    features = sequences(data, channel_axis, max_timesteps)
+    if reflect_half:
+        features = reflected(features)
+    chosen = scale(norm, features.values)
+    height = min(5.0, max(2.4, 1.6 + 0.02 * features.values.shape[2]))
+    with panels(len(features.values), frame, size=(3.0, height)) as canvas:
+        images = draw_images(
+            canvas, features, frame, chosen=chosen, cmap=cmap, time_on_x=bool(timesteps_xaxis)
+        )
+        if show_colorbar:
+            add_colorbars(canvas, images, chosen, features.value_name)
+        names = axis_names(canvas, bool(timesteps_xaxis))
+        notes = [chosen.words, clipped_note(features, chosen)]
+        entitle(canvas, frame, title_parts(features, *notes), names)
+    return Shown(canvas.fig, canvas.axes)
+
+
+def reflected(features: Features) -> Features:
+    """Mirror the second half of the channels in time, unless names say that they are aligned."""
+    channels = features.values.shape[2]
+    aligned = "the outputs of Keras' and torch's bidirectional layers are already in input time"
+    if features.is_labelled:
+        warn(f"reflect_half=True has no effect on labelled data: they are aligned, as {aligned}.")
+        return features
+    if channels % 2:
+        raise FeatureError(
+            f"reflect_half=True mirrors the second half of the channels, and there are {channels}. Pass the "
+            "output of a bidirectional layer, forward and backward one after the other."
+        )
+    warn(
+        f"reflect_half=True mirrors channels {channels // 2} to {channels - 1} in time. Are you sure? "
+        f"{aligned[0].upper()}{aligned[1:]}; only states in the backward layer's own order need it."
+    )
+    half = channels // 2
+    values = np.concatenate([features.values[:, :, :half], features.values[:, ::-1, half:]], axis=2)
+    return replace(features, values=values)
+
+
+def axis_names(canvas: Canvas, time_on_x: bool) -> tuple[str, str]:
+    """Name x and y; cells have no ticks of their own, so the name says what they hold."""
+    names = ("timestep", "channel") if time_on_x else ("channel", "timestep")
+    if canvas.is_cells:
+        return f"each cell: {names[0]} →, {names[1]} ↓", "sample"
+    return names
+
+
+def add_colorbars(canvas: Canvas, images: list[AxesImage], chosen: Scale, name: str) -> None:
+    """Put one bar beside all panels, or one beside each that has its own range."""
+    extend = "both" if chosen.limited else "neither"
+    if chosen.own and not canvas.is_cells:
+        bars = [canvas.fig.colorbar(image, ax=image.axes) for image in images]
+    else:
+        bars = [canvas.fig.colorbar(images[0], ax=canvas.panels, extend=extend, aspect=30, pad=0.015)]
+        bars[0].set_label(f"{name}, of each cell's own range" if chosen.own else name, fontsize=10)
+    for bar in bars:
+        bar.ax.tick_params(labelsize=8, width=0.6, length=2.5)
+        bar.ax.yaxis.set_major_formatter(FuncFormatter(tick_text))
+        if chosen.is_zero:
+            bar.set_ticks([0])
+        bar.outline.set(edgecolor=QUIET, linewidth=0.8)

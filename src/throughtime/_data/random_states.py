@@ -1,0 +1,83 @@
+"""Puts random generators back, so that looking at a model or a batch changes no training."""
+
+from __future__ import annotations
+
+import random
+import sys
+from types import FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+
+from throughtime._data.restoring import Restored, Restorer
+
+_DEPTH = 3  # of what holds a generator: loader, batch sampler, sampler
+
+
+def random_states_restored(holder: Any = None) -> Restored:
+    """Put the states of Python's, NumPy's and, if it is loaded, torch's generators back after a block.
+
+    Parameters
+    ----------
+    holder : object, optional
+        A dataset; generators that it, its samplers or its source keep as attributes are put back as well.
+    """
+    return Restored(random_state_restorers(holder))
+
+
+def random_state_restorers(holder: Any = None) -> list[Restorer]:
+    """Remember those states; each function returned puts one back."""
+    return [_restorer(each) for each in (random, np.random, *_generators(holder))] + _torch_restorers()
+
+
+def _torch_restorers() -> list[Restorer]:
+    """Remember torch's own generators, of the CPU and of each GPU in use."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return []
+    state = torch.random.get_rng_state()
+    restorers: list[Restorer] = [lambda: torch.random.set_rng_state(state)]
+    if torch.cuda.is_initialized():
+        states = torch.cuda.get_rng_state_all()
+        restorers.append(lambda: torch.cuda.set_rng_state_all(states))
+    return restorers
+
+
+def _restorer(generator: Any) -> Restorer:
+    """Remember a generator's state; what is returned puts it back."""
+    if hasattr(generator, "getstate"):  # random, random.Random
+        state = generator.getstate()
+        return lambda: generator.setstate(state)
+    if hasattr(generator, "get_state"):  # numpy.random, RandomState, torch.Generator
+        state = generator.get_state()
+        return lambda: generator.set_state(state)
+    bits = generator.bit_generator  # numpy.random.Generator
+    state = bits.state
+
+    def restore() -> None:
+        bits.state = state
+
+    return restore
+
+
+def _generators(holder: Any) -> list[Any]:
+    """Find the generators that an object keeps as attributes, or what it keeps does."""
+    found: dict[int, Any] = {}
+    holders, seen = [holder] if _is_holder(holder) else [], set()
+    for _ in range(_DEPTH):
+        seen |= {id(each) for each in holders}
+        values = [value for each in holders for value in vars(each).values()]
+        found |= {id(value): value for value in values if _is_generator(value)}
+        holders = [value for value in values if _is_holder(value) and id(value) not in seen]
+    return list(found.values())
+
+
+def _is_holder(value: Any) -> bool:
+    code = (type, ModuleType, FunctionType, MethodType)
+    return hasattr(value, "__dict__") and not isinstance(value, code)
+
+
+def _is_generator(value: Any) -> bool:
+    if isinstance(value, (random.Random, np.random.Generator, np.random.RandomState)):
+        return True
+    return type(value).__module__.partition(".")[0] == "torch" and type(value).__name__ == "Generator"

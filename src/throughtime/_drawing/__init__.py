@@ -1,0 +1,1 @@
+"""What every drawing needs before it is drawn: theme, scale, colours, marks."""

@@ -1,0 +1,1 @@
+"""What memory a capture needs, and what there is."""

@@ -1,0 +1,1 @@
+"""Captures with known answers, and weights as each framework keeps them."""

@@ -1,0 +1,239 @@
+"""Closed forms behind `testing`: states and gradients of recurrences whose answer is known.
+
+Plain arrays of one direction, and how they become a captured leaf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from throughtime._vocabulary import DIRECTIONS, GATES
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+_STATE = ("sample", "time", "unit")
+_GATES = ("sample", "time", "gate", "unit")
+_WEIGHTS = {
+    "kernel": ("feature", "gate", "unit"),
+    "recurrent_kernel": ("unit_from", "gate", "unit"),
+    "bias": ("gate", "unit"),
+}
+_DIMS: Mapping[str, tuple[str, ...]] = {
+    "input": ("sample", "time", "feature"),
+    "input_gradient": ("sample", "time", "feature"),
+    "hidden": _STATE,
+    "hidden_gradient": _STATE,
+    "cell": _STATE,
+    "cell_gradient": _STATE,
+    "gate_activation": _GATES,
+    "gate_gradient": _GATES,
+    "step_contribution": ("sample", "time"),
+    "lag_matrix": ("sample", "loss_time", "time"),
+    "valid": ("sample", "time"),
+    **_WEIGHTS,
+    **{f"{name}_gradient": dims for name, dims in _WEIGHTS.items()},
+}
+_SHARED = ("input", "input_gradient", "output", "output_gradient", "valid")  # by both directions
+
+
+def direction_of_loss(units: int) -> Floats:
+    """Give the vector v of L = ⟨v, h_T⟩, of norm 1."""
+    return np.full(units, units**-0.5)
+
+
+def unit_vectors(samples: int, steps: int, units: int) -> Floats:
+    """Vectors of norm 1 that turn with time and differ between samples."""
+    sample, time, unit = np.ogrid[:samples, :steps, :units]
+    vectors = np.cos(0.7 * time * (1 + unit / units) + sample + 2.0 * unit)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))
+
+
+def logit(share: float) -> float:
+    return float(np.log(share / (1 - share)))
+
+
+def _sigmoid(value: Floats) -> Floats:
+    return np.asarray(1 / (1 + np.exp(-value)))
+
+
+def linear_rnn(rates: Floats, valid: Flags, units: int, inputs: Floats | None = None) -> dict[str, Any]:
+    """Solve h_t = x_t + rate·h_{t−1} in processing order; without `inputs`, such that ‖h_t‖ = 1."""
+    samples, steps = valid.shape
+    wanted = unit_vectors(samples, steps, units)
+    hidden, read = np.zeros((samples, steps, units)), np.zeros((samples, steps, units))
+    state = np.zeros((samples, units))
+    for t in range(steps):
+        kept = rates[:, None] * state
+        new = wanted[:, t] - kept if inputs is None else inputs[:, t]
+        read[:, t] = np.where(valid[:, t, None], new, 0.0)
+        hidden[:, t] = state = np.where(valid[:, t, None], new + kept, state)
+    # A masked step copies the state: it holds what the steps after it send back, and asks for nothing.
+    lag = valid.sum(axis=1, keepdims=True) - np.cumsum(valid, axis=1)
+    decay = np.where(valid | (lag > 0), rates[:, None] ** lag, 0.0)
+    gradient = decay[..., None] * direction_of_loss(units)
+    return {
+        "input": read,
+        "hidden": hidden,
+        "output": hidden[:, -1],
+        "output_gradient": np.broadcast_to(direction_of_loss(units), (samples, units)),
+        "valid": valid,
+        "kernel": np.eye(units),
+        "recurrent_kernel": rates[0] * np.eye(units),
+        "bias": np.zeros(units),
+        **linear_gradients(read, hidden, gradient, valid),
+    }
+
+
+def linear_gradients(inputs: Floats, hidden: Floats, gradient: Floats, valid: Flags) -> dict[str, Any]:
+    """All that follows from dL/dh_t where dz_t = dL/dh_t and W = I."""
+    back = np.where(valid[..., None], gradient, 0.0)
+    passed_on = {"hidden_gradient": gradient, "gate_gradient": back, "input_gradient": back}
+    return {**passed_on, **_sums(inputs, hidden, back, back)}
+
+
+def _sums(inputs: Floats, hidden: Floats, back: Floats, asked: Floats) -> dict[str, Any]:
+    """Weight gradients and step contributions from dz on the input and the recurrent side."""
+    previous = np.concatenate([np.zeros_like(hidden[:, :1]), hidden[:, :-1]], axis=1)
+    flat, recurrent = (each.reshape(*each.shape[:2], -1) for each in (back, asked))
+    share = 1 / len(hidden)  # the loss is the mean over the samples
+    shape = back.shape[2:]
+    return {
+        "kernel_gradient": share * np.einsum("btm,btn->mn", inputs, flat).reshape(-1, *shape),
+        "recurrent_kernel_gradient": share
+        * np.einsum("btm,btn->mn", previous, recurrent).reshape(-1, *shape),
+        "bias_gradient": share * back.sum(axis=(0, 1)),
+        "step_contribution": np.linalg.norm(previous, axis=-1) * np.linalg.norm(recurrent, axis=-1),
+    }
+
+
+def gated_cell(kind: str, inputs: Floats, kernel: Floats, bias: Floats) -> xr.DataTree:
+    """LSTM or GRU with U = 0 and a loss ⟨v, h_T⟩: the adjoint has a closed form."""
+    values = np.einsum("btm,mgn->btgn", inputs, kernel) + bias
+    at = GATES[kind].index("candidate")
+    gates = _sigmoid(values)
+    gates[:, :, at] = np.tanh(values[:, :, at])
+    arrays = (_lstm if kind == "lstm" else _gru)(gates)
+    units = bias.shape[-1]
+    back = arrays["gate_gradient"]
+    asked = back.copy()  # of the previous state: a GRU's reset gate stands between it and the candidate
+    if kind == "gru":
+        asked[:, :, at] *= gates[:, :, GATES[kind].index("reset")]
+    arrays |= {
+        "input": inputs,
+        "valid": np.ones(inputs.shape[:2], dtype=bool),
+        "output": arrays["hidden"][:, -1],
+        "output_gradient": arrays["hidden_gradient"][:, -1],
+        "input_gradient": np.einsum("btgn,mgn->btm", back, kernel),
+        "gate_activation": gates,
+        "kernel": kernel,
+        "recurrent_kernel": np.zeros((units, *bias.shape)),
+        "bias": bias,
+        **_sums(inputs, arrays["hidden"], back, asked),
+    }
+    flags: dict[str, Any] = {"activation": "tanh", "recurrent_activation": "sigmoid"}
+    if kind == "gru":
+        flags["reset_after"] = 1
+    return captured_tree(kind, arrays, **flags)
+
+
+def _lstm(gates: Floats) -> dict[str, Any]:
+    i, f, g, o = np.moveaxis(gates, 2, 0)
+    cell, before = np.zeros_like(i), np.zeros_like(i)
+    for t in range(i.shape[1]):
+        before[:, t] = cell[:, t - 1] if t else 0.0
+        cell[:, t] = f[:, t] * before[:, t] + i[:, t] * g[:, t]
+    dh, dc = np.zeros_like(i), np.zeros_like(i)
+    dh[:, -1] = direction_of_loss(i.shape[-1])
+    dc[:, -1] = dh[:, -1] * o[:, -1] * (1 - np.tanh(cell[:, -1]) ** 2)
+    for t in reversed(range(i.shape[1] - 1)):
+        dc[:, t] = dc[:, t + 1] * f[:, t + 1]
+    back = [
+        dc * g * i * (1 - i),
+        dc * before * f * (1 - f),
+        dc * i * (1 - g**2),
+        dh * np.tanh(cell) * o * (1 - o),
+    ]
+    return {
+        "cell": cell,
+        "cell_gradient": dc,
+        "hidden": o * np.tanh(cell),
+        "hidden_gradient": dh,
+        "gate_gradient": np.stack(back, axis=2),
+    }
+
+
+def _gru(gates: Floats) -> dict[str, Any]:
+    z, r, g = np.moveaxis(gates, 2, 0)
+    hidden, before = np.zeros_like(z), np.zeros_like(z)
+    for t in range(z.shape[1]):
+        before[:, t] = hidden[:, t - 1] if t else 0.0
+        hidden[:, t] = z[:, t] * before[:, t] + (1 - z[:, t]) * g[:, t]
+    dh = np.zeros_like(z)
+    dh[:, -1] = direction_of_loss(z.shape[-1])
+    for t in reversed(range(z.shape[1] - 1)):
+        dh[:, t] = dh[:, t + 1] * z[:, t + 1]
+    # The reset gate multiplies h U = 0, so nothing is asked of it.
+    back = [dh * (before - g) * z * (1 - z), np.zeros_like(r), dh * (1 - z) * (1 - g**2)]
+    return {"hidden": hidden, "hidden_gradient": dh, "gate_gradient": np.stack(back, axis=2)}
+
+
+def mirror(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Solved in processing order, told in the order of the input: the last step processed stands first."""
+    return {name: _flip(name, np.asarray(values)) for name, values in arrays.items()}
+
+
+def _flip(name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    dims = _dims(name, values.ndim)
+    return np.flip(values, tuple(dims.index(dim) for dim in ("time", "loss_time") if dim in dims))
+
+
+def join_directions(name: str, forward: npt.NDArray[Any], backward: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Two directions in one array: merged where other layers see it, else along `direction`."""
+    if name.startswith("output"):
+        return np.concatenate([forward, backward], axis=-1)
+    if name == "input_gradient":
+        return np.asarray(forward + backward)
+    dims = _dims(name, forward.ndim + 1, directed=True)
+    return np.stack([forward, backward], axis=dims.index("direction"))
+
+
+def _dims(name: str, axes: int, *, directed: bool = False) -> tuple[str, ...]:
+    if name.startswith("output"):
+        return ("sample", *("time",)[: axes - 2], "output_unit")
+    dims = _DIMS[name]
+    if directed and name not in _SHARED:
+        at = 2 if dims[0] == "sample" else 0
+        dims = (*dims[:at], "direction", *dims[at:])
+    return dims if axes == len(dims) else tuple(dim for dim in dims if dim != "gate")
+
+
+def captured_tree(
+    kind: str, arrays: Mapping[str, Any], *, dtype: str = "float64", directed: bool = False, **flags: Any
+) -> xr.DataTree:
+    """One leaf, with the certificate of an exact capture."""
+    samples = len(arrays["valid"])
+    scalars = {"certificate_weights": 0.0, "certificate_time": 0.0, "reduction_factor": 1 / samples}
+    loss = np.sum(arrays["output_gradient"] * arrays["output"]) / samples  # the loss is linear in h
+    variables: dict[str, Any] = {
+        name: (_dims(name, np.ndim(values), directed=directed), _stored(values, dtype))
+        for name, values in arrays.items()
+    }
+    variables |= {name: ((), number) for name, number in {**scalars, "loss": loss}.items()}
+    dims = {dim for names, _ in variables.values() for dim in names}
+    labels = {"gate": GATES.get(kind, ()), "direction": DIRECTIONS}
+    coords = {dim: np.array(names, dtype=object) for dim, names in labels.items() if dim in dims}
+    attributes = {"kind": kind, "layer": "rnn", "activation": "linear", "go_backwards": 0, **flags}
+    leaf = xr.Dataset(variables, coords=coords, attrs={**attributes, "dtype": dtype})
+    return xr.DataTree.from_dict({"/rnn": leaf})
+
+
+def _stored(values: Any, dtype: str) -> npt.NDArray[Any]:
+    """Copy: arrays that share memory would change together."""
+    values = np.asarray(values)
+    return np.array(values, dtype=dtype if values.dtype.kind == "f" else values.dtype)

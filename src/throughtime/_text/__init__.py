@@ -1,0 +1,1 @@
+"""Text from data, and tables as text, terminal and HTML from one description."""

@@ -1,0 +1,150 @@
+"""Reads a tree: its one layer, a variable or the reason why it is missing, the recorded training steps.
+
+Knows nothing of where a run is stored; a run larger than memory is read one step at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import xarray as xr
+
+from throughtime._errors import SchemaError, did_you_mean
+from throughtime._vocabulary import LAGS, reason_key
+
+Layer = xr.DataTree | xr.Dataset
+STEP = "step"
+NOT_RECORDED = "the run keeps norms only; Monitor(…, quantities='full') records whole captures"
+
+
+def states(dataset: xr.Dataset) -> tuple[str, ...]:
+    """Names of the states of a captured layer, `hidden` first."""
+    told = dataset.attrs.get("states")
+    if told is not None:
+        return tuple(str(told).split(", "))
+    has_cell = dataset.attrs.get("kind") == "lstm" or "cell_gradient" in dataset
+    return ("hidden", "cell") if has_cell else ("hidden",)
+
+
+def layer(captured: Layer) -> xr.Dataset:
+    """Take one layer's variables from whatever holds exactly one layer.
+
+    Parameters
+    ----------
+    captured : DataTree with one leaf, a leaf, or Dataset
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    SchemaError
+        The tree has several leaves, or none; they are listed.
+    """
+    if isinstance(captured, xr.Dataset):
+        return captured
+    if not isinstance(captured, xr.DataTree):
+        raise SchemaError(
+            f"Expected a capture, one of its layers or a Dataset, got {type(captured).__name__}. "
+            "Make one with tt.capture(model, x, y)."
+        )
+    leaves = [node for node in captured.leaves if node.data_vars]
+    if len(leaves) != 1:
+        names = ", ".join(node.path for node in leaves) or "none"
+        choice = f" Choose one: tree[{leaves[0].path.strip('/')!r}]." if leaves else ""
+        raise SchemaError(f"Expected one layer, this capture has {len(leaves)}: {names}.{choice}")
+    return leaves[0].to_dataset()
+
+
+def keeps_norms(dataset: xr.Dataset) -> bool:
+    """Whether this is a record of a run that keeps norms instead of what was captured."""
+    return any(str(name).endswith("_gradient_norm") for name in dataset.data_vars)
+
+
+def require(captured: Layer, name: str) -> xr.DataArray:
+    """Take one variable of one layer, or say what the layer has instead.
+
+    Raises
+    ------
+    SchemaError
+        The layer has no such variable; the reason, if the capture knows one, and what it has.
+    """
+    dataset = layer(captured)
+    if name in dataset.data_vars:
+        return dataset[name]
+    unknown = NOT_RECORDED if keeps_norms(dataset) and name != LAGS else "it was not captured"
+    reason = dataset.attrs.get(f"missing_{reason_key(name, dataset.attrs)}", unknown)
+    have = ", ".join(str(variable) for variable in dataset.data_vars)
+    where = dataset.attrs.get("layer", "this layer")
+    hint = did_you_mean(name, dataset.data_vars)
+    raise SchemaError(f"No {name!r} for {where}: {reason}. It has: {have}.{hint}")
+
+
+def recorded_steps(tree: xr.DataTree) -> list[int]:
+    """List the training steps of a run; empty for a capture.
+
+    Examples
+    --------
+    >>> from throughtime import testing
+    >>> leaf = testing.decaying()["rnn"].to_dataset()
+    >>> run = xr.DataTree.from_dict({"/rnn": xr.concat([leaf, leaf], xr.DataArray([0, 50], dims="step"))})
+    >>> recorded_steps(run), recorded_steps(testing.decaying())
+    ([0, 50], [])
+    """
+    for node in tree.subtree:
+        leaf = node.to_dataset()
+        if STEP in leaf.coords and leaf[STEP].ndim:
+            return [int(step) for step in leaf[STEP].values]
+    return []
+
+
+def place_of(steps: list[int], step: int | None) -> int:
+    """Find where a training step stands; the last one where none is asked for.
+
+    Raises
+    ------
+    SchemaError
+        It was not recorded; the nearest one is named.
+    """
+    if not steps:
+        raise SchemaError("The run holds no step yet.")
+    if step is not None and step not in steps:
+        nearest = min(steps, key=lambda each: abs(each - step))
+        raise SchemaError(f"Step {step} was not recorded; the nearest is {nearest}, of {len(steps)}.")
+    return len(steps) - 1 if step is None else steps.index(step)
+
+
+def at_place(
+    tree: xr.DataTree, place: int, wanted: Callable[[xr.Dataset], Iterable[str]] | None = None
+) -> xr.DataTree:
+    """Read one record of a run: a capture, or what of one was stored.
+
+    Parameters
+    ----------
+    place : int
+        Among the recorded steps.
+    wanted : callable (Dataset) -> names, optional
+        Which variables of a layer are read; all of them unless given.
+    """
+    leaves = {}
+    for leaf in tree.leaves:
+        dataset = leaf.to_dataset()
+        dataset = dataset if wanted is None else dataset[list(wanted(dataset))]
+        one = dataset.isel({STEP: place}) if STEP in dataset.dims else dataset
+        leaves[leaf.path] = one.drop_vars(STEP, errors="ignore").load()
+    found = xr.DataTree.from_dict(leaves)
+    found.attrs.update(tree.attrs)
+    return found
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """Choose places evenly, the first and the last among them.
+
+    Examples
+    --------
+    >>> evenly(100, 4), evenly(3, 4)
+    ([0, 33, 66, 99], [0, 1, 2])
+    """
+    return [int(place) for place in np.linspace(0, count - 1, min(count, most)).round()]

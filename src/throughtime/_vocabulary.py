@@ -1,0 +1,227 @@
+"""The vocabulary: dimensions, variables, gate names and their order.
+
+Everything after the adapters speaks these words only; a reader looking for the meaning of a name in a
+tree finds it in `VARIABLES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from throughtime._errors import SchemaError, did_you_mean
+
+GATES: Mapping[str, tuple[str, ...]] = {
+    "lstm": ("input", "forget", "candidate", "output"),
+    "gru": ("update", "reset", "candidate"),
+    "conv_lstm": ("input", "forget", "candidate", "output"),
+}
+DIRECTIONS = ("forward", "backward")
+STANDARD_KINDS = ("lstm", "gru", "simple_rnn")
+KINDS = (*STANDARD_KINDS, "conv_lstm", "rnn")  # what a recurrent layer is called without a cell of one's own
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One word of the vocabulary: the dims it has where they apply, its symbol and its meaning."""
+
+    dims: tuple[str, ...]
+    symbol: str
+    meaning: str
+
+
+_SEQUENCE_OUTPUT = ("sample", "time", "output_unit")
+_SEQUENCE_INPUT = ("sample", "time", "feature")
+
+_BY_STEP = ("sample", "time")
+_STATE = ("sample", "time", "direction", "unit")
+_GATE = ("sample", "time", "direction", "gate", "unit")
+_INITIAL = ("sample", "direction", "unit")
+
+VARIABLES: Mapping[str, Variable] = {
+    "input": Variable(_SEQUENCE_INPUT, "x_t", "the layer's input"),
+    "input_gradient": Variable(
+        _SEQUENCE_INPUT, "dL/dx_t", "sensitivity to the input, through this layer alone"
+    ),
+    "output": Variable(_SEQUENCE_OUTPUT, "out_t", "the tensor other layers see"),
+    "output_gradient": Variable(_SEQUENCE_OUTPUT, "∂L/∂out_t", "what the layers above ask of step t"),
+    "logits_gradient": Variable(
+        _SEQUENCE_OUTPUT, "∂L/∂logits_t", "gradient before the layer's softmax or sigmoid"
+    ),
+    "kernel": Variable(("direction", "feature", "gate", "unit"), "W", "input to gates"),
+    "recurrent_kernel": Variable(("direction", "unit_from", "gate", "unit"), "U", "previous state to gates"),
+    "bias": Variable(("direction", "gate", "unit"), "b", "added on the input side"),
+    "recurrent_bias": Variable(("direction", "gate", "unit"), "b_r", "added on the recurrent side"),
+    "hidden": Variable(_STATE, "h_t", "hidden state after step t"),
+    "hidden_gradient": Variable(_STATE, "dL/dh_t", "total derivative through time"),
+    "cell": Variable(_STATE, "c_t", "cell state after step t"),
+    "cell_gradient": Variable(_STATE, "dL/dc_t", "total derivative through time, h_t following c_t"),
+    "gate_activation": Variable(_GATE, "gate", "value of each gate at step t, after its activation"),
+    "gate_gradient": Variable(_GATE, "dL/dz_t", "total derivative before the gate's activation"),
+    "initial_hidden": Variable(_INITIAL, "h_0", "hidden state before step 0, where it is not 0"),
+    "initial_cell": Variable(_INITIAL, "c_0", "cell state before step 0, where it is not 0"),
+    "initial_hidden_gradient": Variable(_INITIAL, "dL/dh_0", "total derivative of the state before step 0"),
+    "initial_cell_gradient": Variable(_INITIAL, "dL/dc_0", "total derivative of the cell before step 0"),
+    "step_contribution": Variable(
+        ("sample", "time", "direction"), "‖dU_(t)‖", "norm of step t's share of dL/dU"
+    ),
+    "certificate_weights": Variable(
+        ("direction",), "error", "steps' shares summed, against autodiff's dL/dW"
+    ),
+    "certificate_time": Variable(("direction",), "error", "dL/dx_t of the adjoint, against autodiff's"),
+    "certificate_output": Variable(("direction",), "error", "outputs of the loop, against the kernel's"),
+    "lag_matrix": Variable(
+        ("sample", "loss_time", "time", "direction"), "‖dℓ_s/ds_t‖", "loss of step s against the state at t"
+    ),
+    "lag_mean": Variable(("lag", "direction"), "mean ‖dℓ_s/ds_{s−k}‖", "over samples and loss steps, by lag"),
+    "lag_mean_error": Variable(
+        ("lag", "direction"), "error", "standard error of lag_mean over loss steps drawn"
+    ),
+    "underflow": Variable(
+        (), "fraction", "of output_gradient's elements: not 0, and 0 in the float16 of training"
+    ),
+    "reset": Variable(_BY_STEP, "reset", "a state enters that step t-1 did not make"),
+    "carried_gradient": Variable(_BY_STEP, "‖dL/ds_t‖ from t+1", "what step t+1 hands back to step t"),
+    "carried_by_state": Variable((*_BY_STEP, "state"), "‖dL/ds_t‖ from t+1", "the same, each state alone"),
+    "valid": Variable(_BY_STEP, "valid", "False where the step was masked or padded"),
+    "loss": Variable((), "L", "training loss of the batch"),
+    "reduction_factor": Variable((), "factor", "what the loss puts on each sample's gradient"),
+}
+CERTIFICATES = ("certificate_weights", "certificate_time", "certificate_output")
+WEIGHTS = ("kernel", "recurrent_kernel", "bias", "recurrent_bias")
+# What nothing else in a tree may be called: variables, dims, and what is asked for by name.
+RESERVED = frozenset(
+    {
+        *VARIABLES,
+        *(dim for variable in VARIABLES.values() for dim in variable.dims),
+        *("cell_unit", "row", "column", "depth", "exponent", "mode", "step"),
+        *("certificate", "weights", "weight_gradients"),
+    }
+)
+# What `quantities=` takes: "weights" and "weight_gradients" stand for every weight of a layer, since
+# layers outside the recurrent ones name theirs as they like.
+QUANTITIES = (
+    *("input", "input_gradient", "output", "output_gradient", "logits_gradient"),
+    "hidden",
+    "hidden_gradient",
+    "cell",
+    "cell_gradient",
+    *("gate_activation", "gate_gradient"),
+    "initial_hidden_gradient",
+    "initial_cell_gradient",
+    "step_contribution",
+    "reset",
+    "carried_gradient",
+    "certificate",
+    "valid",
+    "weights",
+    "weight_gradients",
+)
+# Gradients of a sample's own loss: the mean over the batch is undone.
+PER_SAMPLE = (
+    "input_gradient",
+    "output_gradient",
+    "logits_gradient",
+    "hidden_gradient",
+    "cell_gradient",
+    "gate_gradient",
+    "initial_hidden_gradient",
+    "initial_cell_gradient",
+    "step_contribution",
+    "carried_gradient",
+    "carried_by_state",
+)
+GRADIENT_QUANTITIES = frozenset({*PER_SAMPLE, "certificate", "weight_gradients"})
+LAGS = "lag_matrix"  # on request only: it costs many passes
+# What `cells` solves inside a recurrent layer.
+INSIDE = (
+    *("hidden", "hidden_gradient", "cell", "cell_gradient", "gate_activation", "gate_gradient"),
+    *("initial_hidden_gradient", "initial_cell_gradient", "step_contribution"),
+)
+
+
+def quantities(requested: str | Iterable[str], *, further_states: Collection[str] = ()) -> frozenset[str]:
+    """Resolve what a caller asked for to names of `QUANTITIES`.
+
+    Parameters
+    ----------
+    requested : "all", a name, or an iterable of names
+        A weight's own name (`kernel`, `bias_gradient`) stands for all weights, or all their gradients.
+    further_states : collection of str
+        States beyond `hidden` that cells of one's own have. Their names stand for `cell`, and `cell` for
+        all of them.
+
+    Raises
+    ------
+    SchemaError
+        A name is none of the schema's.
+
+    Examples
+    --------
+    >>> sorted(quantities(["output", "kernel_gradient"]))
+    ['output', 'weight_gradients']
+    """
+    if isinstance(requested, str):
+        requested = QUANTITIES if requested == "all" else (requested,)
+    return frozenset(_quantity(name, further_states) for name in requested)
+
+
+def _quantity(name: str, further_states: Collection[str]) -> str:
+    name = as_known(name, ("hidden", *further_states))
+    if name in QUANTITIES:
+        return name
+    if name in CERTIFICATES:
+        return "certificate"
+    if name in WEIGHTS:
+        return "weights"
+    if name.removesuffix("_gradient") in WEIGHTS:
+        return "weight_gradients"
+    raise SchemaError(
+        f"There is no quantity {name!r}. quantities= takes 'all' or names of: "
+        f"{', '.join((*QUANTITIES, *WEIGHTS))}, and each weight's '…_gradient'."
+        f"{did_you_mean(name, (*QUANTITIES, *WEIGHTS))}"
+    )
+
+
+def words(states: tuple[str, ...]) -> Mapping[str, Variable]:
+    """Add to `VARIABLES` those of a cell's own states: `memory`, `memory_gradient`, and so on."""
+    own = [state for state in states if state not in VARIABLES]
+    named = {name: word for state in own for name, word in _words_of(state).items()}
+    return {**VARIABLES, **named} if own else VARIABLES
+
+
+def _words_of(state: str) -> dict[str, Variable]:
+    through_time = "total derivative through time, with the states of a step as independent variables"
+    return {
+        state: Variable(_STATE, f"{state}_t", f"state {state} after step t"),
+        f"initial_{state}": Variable(_INITIAL, f"{state}_0", f"state {state} before step 0, if not 0"),
+        f"{state}_gradient": Variable(_STATE, f"dL/d{state}_t", through_time),
+        f"initial_{state}_gradient": Variable(
+            _INITIAL, f"dL/d{state}_0", "total derivative of the state before step 0"
+        ),
+    }
+
+
+def as_known(name: str, states: tuple[str, ...]) -> str:
+    """Put `hidden` in the place of a cell's first state and `cell` in that of any other.
+
+    Examples
+    --------
+    >>> as_known("state_0_gradient", ("state_0", "state_1")), as_known("state_1", ("state_0", "state_1"))
+    ('hidden_gradient', 'cell')
+    """
+    return _in_place_of(name, states[:1], "hidden") or _in_place_of(name, states[1:], "cell") or name
+
+
+def _in_place_of(name: str, states: Collection[str], word: str) -> str:
+    """Put a word in the place of a state's name; empty where the name is no state's."""
+    state = name.removeprefix("initial_").removesuffix("_gradient")
+    start = len("initial_") if name.startswith("initial_") else 0
+    return f"{name[:start]}{word}{name[start + len(state) :]}" if state in states else ""
+
+
+def reason_key(name: str, attributes: Mapping[str, Any]) -> str:
+    """Name under which the reason for a missing variable stands: its own, or that of the whole inside."""
+    is_inside = name in INSIDE or name.startswith("certificate")
+    return "inside" if is_inside and "missing_inside" in attributes else name

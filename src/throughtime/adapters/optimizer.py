@@ -1,0 +1,96 @@
+"""How far an optimizer's step goes, read from its attributes: its rate, and what it does to large gradients.
+
+No framework is imported: Keras' optimizers and torch's name these things alike.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+_PLAIN = frozenset({"SGD", "ASGD", "GradientDescentOptimizer", "MomentumOptimizer"})
+
+
+@dataclass(frozen=True)
+class OptimizerStep:
+    """How far one step moves weights, by the size of their gradient.
+
+    Attributes
+    ----------
+    rate : float
+        By default that of plain gradient descent where no optimizer is known.
+    norm_limit, value_limit : float
+        Clipping of a gradient by its norm, and of each of its elements.
+    rescales : bool
+        Whether steps are as long for large gradients as for small ones, as Adam's are.
+    epsilon : float or None
+        What is added to the divisor, of one that rescales.
+    is_known : bool
+        False where a plain one is assumed.
+    """
+
+    rate: float = 0.01
+    norm_limit: float = math.inf
+    value_limit: float = math.inf
+    rescales: bool = False
+    epsilon: float | None = None
+    is_known: bool = False
+
+    @property
+    def clips(self) -> bool:
+        """Whether the optimizer limits its gradients."""
+        return min(self.norm_limit, self.value_limit) < math.inf
+
+    def relative(self, gradient_norm: float, weight_norm: float, count: float) -> float:
+        """Change of so many weights by one step, times their norm; 0 where gradients are rescaled.
+
+        Examples
+        --------
+        >>> OptimizerStep(rate=0.1).relative(200.0, 4.0, 16)
+        5.0
+        >>> OptimizerStep(rescales=True).relative(2e9, 4.0, 16)
+        0.0
+        """
+        if self.rescales:
+            return 0.0
+        size = min(gradient_norm, self.norm_limit, self.value_limit * math.sqrt(count))
+        return self.rate * size / weight_norm if weight_norm > 0 else math.nan
+
+
+def optimizer_step(optimizer: Any) -> OptimizerStep:
+    """Read an optimizer of Keras, tf_keras or torch; None, or one without a rate, is plain gradient descent.
+
+    Examples
+    --------
+    >>> optimizer_step(None).rate
+    0.01
+    """
+    inner = getattr(optimizer, "inner_optimizer", None) or optimizer  # under loss scaling
+    group: dict[str, Any] = next(iter(getattr(inner, "param_groups", None) or ()), {})  # torch's
+    given = group.get("lr", getattr(inner, "learning_rate", None))
+    if given is None:
+        return OptimizerStep()
+    rate = _number(given)
+    limits = [_number(getattr(inner, name, None)) for name in ("clipnorm", "global_clipnorm")]
+    value_limit = _number(getattr(inner, "clipvalue", None))
+    return OptimizerStep(
+        rate=OptimizerStep.rate if rate is None else rate,
+        norm_limit=min([limit for limit in limits if limit], default=math.inf),
+        value_limit=value_limit or math.inf,
+        rescales=_PLAIN.isdisjoint(each.__name__ for each in type(inner).__mro__),
+        epsilon=_number(group.get("eps", getattr(inner, "epsilon", None))),
+        is_known=True,
+    )
+
+
+def _number(value: Any) -> float | None:
+    """Read a number from whatever holds one; None where there is none, as in a graph that has not run."""
+    if value is None:
+        return None
+    try:
+        return float(np.asarray(value.numpy() if hasattr(value, "numpy") else value))
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError):
+        return None
