@@ -130,9 +130,9 @@ def recognised(body: Body) -> Recognised | None:
 
 def _lstm(body: Body) -> Recognised | None:
     for hidden, cell in permutations(body.after, 2):
-        for kept, added in permutations(body.operands(body.after[cell], "add")):
+        for kept, added in permutations(body.operands(body.after[cell], "add"), 2):
             for forget in body.other(kept, "mul", body.before[cell]):
-                for squashed, out in permutations(body.operands(body.after[hidden], "mul")):
+                for squashed, out in permutations(body.operands(body.after[hidden], "mul"), 2):
                     found = body.gate(squashed)
                     if found is not None and body.source(found.before) == body.after[cell]:
                         new = body.operands(added, "mul")
@@ -159,14 +159,14 @@ def _gates_of_lstm(
 def _gru(body: Body) -> Recognised | None:
     for place, after in body.after.items():
         before = body.before[place]
-        for first, second in permutations(body.operands(after, "add")):
+        for first, second in permutations(body.operands(after, "add"), 2):
             # h' = (1 − z)·n + z·h
             for update in body.other(second, "mul", before):
-                for rest, new in permutations(body.operands(first, "mul")):
+                for rest, new in permutations(body.operands(first, "mul"), 2):
                     if body.is_one_minus(rest, update):
                         return _gates_of_gru(body, place, update, new)
             # h' = n + z·(h − n)
-            for update, rest in permutations(body.operands(second, "mul")):
+            for update, rest in permutations(body.operands(second, "mul"), 2):
                 if body.operands(rest, "sub") == (before, first):
                     return _gates_of_gru(body, place, update, first)
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,6 @@ from .gates import Body, Gate, Recognised, recognised
 from .program import Op, Program, Value
 
 MARK = "throughtime/"  # before the name of what `tt.mark` names
-_MOVED = frozenset({"transpose", "copy", "convert_element_type", "reshape", "squeeze"})
 _KEY = re.compile(r"(?:\['(\w+)'\]|\.(\w+))$")
 
 Axis = Callable[[int], int | None]  # the axis of samples of a value, by its key
@@ -57,15 +56,12 @@ class Loop:
         The last step of the input is processed first.
     is_flipped : bool
         The program turns the input around before the loop, so that the loop's order is not the input's.
-    path : str
     """
 
     op: Op
     axis: Axis
     is_single: bool
     is_flipped: bool
-    path: str = ""
-    names: Mapping[int, str] = field(default_factory=dict)
 
     # What the equation says.
 
@@ -183,8 +179,10 @@ class Loop:
             return {order[0]: "hidden"}
         known = {k: self._marked.get(after[k]) or self._name_of_carry(k) for k in order}
         names = {k: known[k] or ("hidden" if k == first else f"state_{n}") for n, k in enumerate(order)}
-        return names if len(set(names.values())) == len(names) else dict(
-            (k, f"state_{n}") for n, k in enumerate(order)
+        return (
+            names
+            if len(set(names.values())) == len(names)
+            else dict((k, f"state_{n}") for n, k in enumerate(order))
         )
 
     def _name_of_carry(self, place: int) -> str:
@@ -206,10 +204,7 @@ class Loop:
         return {
             name: key
             for key, name in self._marked.items()
-            if isinstance(key, int)
-            and key not in states
-            and self.is_floating(key)
-            and self.has_samples(key)
+            if isinstance(key, int) and key not in states and self.is_floating(key) and self.has_samples(key)
         }
 
     @cached_property

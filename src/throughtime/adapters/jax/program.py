@@ -21,7 +21,7 @@ Value = Any  # the key of a value, an int, or a Literal
 class Op:
     """One equation; `body` is what a scan repeats, `has_custom_rule` says that it lay within a custom rule."""
 
-    eqn: Any
+    eqn: Any  # None for a value that is handed on under a key of its own
     inputs: tuple[Value, ...]
     outputs: tuple[int, ...]
     body: Program | None = None
@@ -30,12 +30,12 @@ class Op:
     @property
     def name(self) -> str:
         """Name of the primitive."""
-        return str(self.eqn.primitive.name)
+        return "carried" if self.eqn is None else str(self.eqn.primitive.name)
 
     @property
     def line(self) -> str:
         """Where the caller wrote it, `model.py:12 in decode`; empty if unknown."""
-        return line_of(self.eqn.source_info)
+        return line_of(getattr(self.eqn, "source_info", None))
 
 
 @dataclass(eq=False)
@@ -84,6 +84,20 @@ class _Flattening:
         program.outputs = tuple(_read(v, names) for v in jaxpr.outvars)
         return program
 
+    def _body(self, eqn: Any) -> Program:
+        """Flatten what a scan repeats; each carry that changes gets a key that no other value has."""
+        program, first = self.program(eqn.params["jaxpr"], ()), int(eqn.params["num_consts"])
+        outputs, taken = list(program.outputs), set(program.inputs)
+        for place in range(int(eqn.params["num_carry"])):
+            value = outputs[place]
+            if value != program.inputs[first + place] and isinstance(value, int) and value in taken:
+                outputs[place] = next(self._keys)
+                program.shapes[outputs[place]] = program.shapes[value]
+                program.ops.append(Op(None, (value,), (outputs[place],)))
+            taken.add(outputs[place]) if isinstance(outputs[place], int) else None
+        program.outputs = tuple(outputs)
+        return program
+
     def _new(self, variable: Any, names: dict[Any, Value], program: Program) -> int:
         key = names[variable] = next(self._keys)
         program.shapes[key] = variable.aval
@@ -104,11 +118,9 @@ class _Flattening:
                 for variable, value in zip(inside.constvars, consts, strict=True):
                     program.consts[self._new(variable, below, program)] = value
                 self._inline(inside, below, program, is_custom or is_rule)
-                names.update(
-                    zip(eqn.outvars, (_read(v, below) for v in inside.outvars), strict=True)
-                )
+                names.update(zip(eqn.outvars, (_read(v, below) for v in inside.outvars), strict=True))
                 continue
-            body = self.program(eqn.params["jaxpr"], ()) if primitive == "scan" else None
+            body = self._body(eqn) if primitive == "scan" else None
             outputs = tuple(self._new(v, names, program) for v in eqn.outvars)
             program.ops.append(Op(eqn, inputs, outputs, body, is_custom))
 
@@ -165,6 +177,8 @@ def evaluate(
 
 def bind(op: Op, values: list[Any]) -> Sequence[Any]:
     """Compute one operation."""
+    if op.eqn is None:
+        return values
     primitive = op.eqn.primitive
     found = primitive.get_bind_params(op.eqn.params)
     functions, params = found if isinstance(found, tuple) else ((), found)

@@ -149,9 +149,7 @@ def within(loop: Loop, left: Mapping[str, Any], gradients: Zeros | None) -> dict
     def total(marked: Any) -> tuple[Any, Any]:
         floats, series, before, taps = marked
         consts, inputs = _together(floats, fixed), _together(series, whole)
-        made, emitted, found = step(
-            consts, inputs, before, seen.initial, seen.entering, seen.states, taps
-        )
+        made, emitted, found = step(consts, inputs, before, seen.initial, seen.entering, seen.states, taps)
         if gradients is None:
             return jnp.zeros(()), found
         pairs = [*zip(made, gradients["states"], strict=True)]
