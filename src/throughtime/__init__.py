@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from throughtime import assertions as assertions
     from throughtime import diagnostics as diagnostics
     from throughtime import picture as picture
     from throughtime import plots as plots
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from throughtime._errors import TooLargeError as TooLargeError
     from throughtime._errors import UnbuiltModelError as UnbuiltModelError
     from throughtime._errors import UnsupportedModelError as UnsupportedModelError
+    from throughtime._errors import VerdictError as VerdictError
     from throughtime._monitor import Monitor as Monitor
     from throughtime._monitor import every as every
     from throughtime._monitor import logarithmic as logarithmic
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from throughtime._store.open_run import open_run as open_run
     from throughtime.diagnosis import compare as compare
     from throughtime.diagnosis import diagnose as diagnose
+    from throughtime.diagnosis import read_verdict as read_verdict
     from throughtime.render.save import save as save
 
 _HOMES = {
@@ -82,6 +85,7 @@ _HOMES = {
         "TooLargeError",
         "UnbuiltModelError",
         "UnsupportedModelError",
+        "VerdictError",
     ),
     "_classic": (
         "get_rnn_gradients",
@@ -99,9 +103,9 @@ _HOMES = {
     "_capture.summary": ("summary",),
     "_drawing.theme": ("Theme",),
     "_capture.weights": ("weights",),
-    "diagnosis": ("compare", "diagnose"),
+    "diagnosis": ("compare", "diagnose", "read_verdict"),
 }
-_MODULES = ("diagnostics", "picture", "plots", "sinks", "testing")
+_MODULES = ("assertions", "diagnostics", "picture", "plots", "sinks", "testing")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = sorted([*_HOME_OF, *_MODULES])  # noqa: PLE0605 - the one list above is the truth
