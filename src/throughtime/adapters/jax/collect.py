@@ -34,6 +34,7 @@ _NO_NAMES = (
 _SHOWS = "this loop is no LSTM, GRU or simple cell that could be recognised: tt.mark(value, name) shows more"
 _INNER = "the loop holds another loop ({lines}), whose states it does not show"
 _NO_RESETS = "a scan hands its states on as they are: what a step does with them is part of the step"
+_NAMED = INSIDE | {"input", "input_gradient", "output", "output_gradient", "valid", "reset"}
 _AXES = ("unit", "row", "column", "depth")
 
 
@@ -84,7 +85,7 @@ class _Leaf:
 
     def record(self) -> LayerRecord:
         """Make the record."""
-        arrays = {**self._outside(), **self._transitions(), **self._weights(), **self._marked()}
+        arrays = {**self._outside(), **self._transitions(), **self._weights()}
         kept = {name: array for name, array in arrays.items() if self._is_wanted(name)}
         if self.loop.inner:
             lines = ", ".join(dict.fromkeys(op.line or "of a library" for op in self.loop.inner))
@@ -108,11 +109,7 @@ class _Leaf:
     def _is_wanted(self, name: str) -> bool:
         if name in ("carried_by_state", "carried_gradient"):
             return "carried_gradient" in self.wanted
-        known = (
-            name in ("input", "input_gradient", "output", "output_gradient", "valid", "reset")
-            or name in INSIDE
-        )
-        return name in self.wanted if known else True
+        return name in self.wanted or name not in _NAMED
 
     def _flags(self) -> dict[str, Attribute]:
         state = self.loop.shown[0]
@@ -170,7 +167,7 @@ class _Leaf:
         return arrays
 
     def _output(self) -> dict[str, Array]:
-        """What is handed out at each step; of a state that is only handed out at the end, the state."""
+        """Read what is handed out at each step; where nothing is, the first state."""
         state, position = self.loop.output_state, self.loop.output
         if position is None:
             assert state is not None
@@ -179,7 +176,8 @@ class _Leaf:
         else:
             axis = self.loop.axis(self.loop.emitted[position])
             arrays = {"output": self._series(self.own["output"], axis)}
-            gradient = np.array(self._series(self.gradients["output"], axis)) if self.gradients else None
+            gradient = np.zeros_like(arrays["output"])
+            gradient += self._series(self.gradients["output"], axis) if self.gradients else 0
         if not self.gradients:
             return arrays
         if state is not None:
@@ -216,12 +214,10 @@ class _Leaf:
     def _weights(self) -> dict[str, Array]:
         if not self.model.paths:
             self.missing |= dict.fromkeys(("weights", "weight_gradients"), _NO_NAMES)
-        values = {n: to_numpy(self.model.parameters[n]) for n in self.entry.weights}
-        gradients = {
-            n: to_numpy(self.results["parameters"][n]) for n in values if n in self.results["parameters"]
-        }
-        arrays = self._named(values, "") if "weights" in self.wanted else {}
-        return {**arrays, **self._named(gradients, "_gradient")}
+        values, gradients = self.model.parameters, self.results["parameters"]
+        of_values = {n: to_numpy(values[n]) for n in self.entry.weights if "weights" in self.wanted}
+        of_gradients = {n: to_numpy(gradients[n]) for n in self.entry.weights if n in gradients}
+        return {**self._named(of_values, ""), **self._named(of_gradients, "_gradient")}
 
     def _named(self, arrays: Mapping[int, Array], ending: str) -> dict[str, Array]:
         names = self.entry.names
@@ -242,16 +238,13 @@ class _Leaf:
         pairs = self.within.get("weights", []), self.within.get("inputs", [])
         ours = {f"const_{n}_gradient": to_numpy(pair[0]) for n, pair in enumerate(pairs[0])}
         theirs = {f"const_{n}_gradient": to_numpy(pair[1]) for n, pair in enumerate(pairs[0])}
-        input_gradients = self._input_gradients(pairs[1])
+        found, input_gradient = self._input_gradients(pairs[1]) or (None, None)
+        back = {} if found is None else {"input_gradient": found}
         initial = [self._once(one, state.axis) for state, one in self._shown(self.own["initial"])]
         return SolvedRecord(
-            arrays={
-                **ours,
-                **arrays,
-                **({} if input_gradients is None else {"input_gradient": input_gradients[0]}),
-            },
+            arrays={**ours, **arrays, **back},
             weight_gradients=theirs,
-            input_gradient=None if input_gradients is None else input_gradients[1],
+            input_gradient=input_gradient,
             initial=tuple(initial),
             hidden_before=self._hidden_before(arrays, initial[0]) if self.loop.gates else None,
         )
@@ -294,19 +287,6 @@ class _Leaf:
             found[name] = np.stack(each, 2) if len(each) > 1 else each[0]
         if len(keys) == 1:
             del found["gate_activation"]
-        return found
-
-    def _marked(self) -> dict[str, Array]:
-        """What `tt.mark` named, with its gradient."""
-        found: dict[str, Array] = {}
-        for name, key in self.loop.marks.items():
-            axis = self.loop.axis(key)
-            found[name] = self._series(self.within["values"][f"mark {name}"], axis)
-            if "gradients" in self.within:
-                gradient = self._series(self.within["gradients"][f"mark {name}"], axis)
-                found[f"{name}_gradient"] = gradient
-            axes = tuple(f"{name}_{axis}" for axis in _AXES[: found[name].ndim - 2])
-            self.dims |= dict.fromkeys((name, f"{name}_gradient"), ("sample", "time", *axes))
         return found
 
     def _input_gradients(self, pairs: Sequence[tuple[Any, Any]]) -> tuple[Array, Array] | None:

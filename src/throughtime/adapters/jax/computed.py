@@ -1,4 +1,4 @@
-"""Compiles one program for everything: loss, total derivatives, weights' gradients, and each step once more."""
+"""Compiles one program for everything: loss, total derivatives, weights, and each step once more."""
 
 from __future__ import annotations
 
@@ -139,9 +139,7 @@ class Computation:
             "weights": _pairs(found.pop("consts"), gradients["consts"]),
             "inputs": _pairs(found.pop("inputs"), gradients["inputs"]),
         }
-        carried = [
-            _norm(self.traced, loop, *each) for each in zip(loop.states, found.pop("carried"), strict=True)
-        ]
+        carried = [_norm(loop, *each) for each in zip(loop.states, found.pop("carried"), strict=True)]
         return {**found, **pairs, "carried": carried}
 
 
@@ -149,7 +147,7 @@ def _pairs(ours: Sequence[Any], theirs: Sequence[Any]) -> list[tuple[Any, Any]]:
     return [(one, other) for one, other in zip(ours, theirs, strict=True) if one is not None]
 
 
-def _norm(traced: Traced, loop: Loop, state: Any, gradient: Any) -> Any:
+def _norm(loop: Loop, state: Any, gradient: Any) -> Any:
     """Norm for each step and sample of what is handed back to a state."""
     if state.axis is None and not loop.is_single:
         return None

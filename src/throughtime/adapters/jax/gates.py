@@ -1,7 +1,7 @@
 """Recognises LSTM, GRU and simple cells by what a loop's body computes, whoever wrote it.
 
-An LSTM computes c' = f·c + i·g and h' = o·tanh(c'), a GRU h' = (1 − z)·n + z·h: the gates are the factors, and
-what enters their activations is what `gate_gradient` is the gradient of.
+An LSTM computes c' = f·c + i·g and h' = o·tanh(c'), a GRU h' = (1 − z)·n + z·h: the gates are the factors,
+and what enters their activations is what `gate_gradient` is the gradient of.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def _gates_of_lstm(
         gates |= {"input": inputs[0], "candidate": candidates[0]}
     if len(gates) < 4 or None in gates.values():
         return Recognised("rnn", states)
-    named = {name: gates[name] for name in ("input", "forget", "candidate", "output")}
+    named: dict[str, Any] = {name: gates[name] for name in ("input", "forget", "candidate", "output")}
     return _known("lstm", states, named, named["forget"].activation)
 
 
@@ -192,7 +192,7 @@ def _gates_of_gru(body: Body, place: int, update: Value, new: Value) -> Recognis
 
 
 def _simple(body: Body) -> Recognised | None:
-    """h' = activation(U·h + …), with no other state."""
+    """Recognise h' = activation(U·h + …), with no other state."""
     if len(body.after) != 1:
         return None
     ((place, after),) = body.after.items()

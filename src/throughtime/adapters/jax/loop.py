@@ -1,4 +1,4 @@
-"""A scan of the program as a layer: which of its carries are states, what enters and leaves, gates and marks."""
+"""A scan of the program as a layer: which carries are states, what enters and leaves, gates and marks."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class Loop:
 
     def has_samples(self, key: int) -> bool:
         """Whether a value has an axis of samples, or is all there is of one sample."""
-        return bool(self.body.shapes[key].shape) if self.is_single else self.axis(key) is not None
+        return self.axis(key) is not None or (self.is_single and bool(self.body.shapes[key].shape))
 
     @cached_property
     def states(self) -> list[State]:
@@ -179,11 +179,8 @@ class Loop:
             return {order[0]: "hidden"}
         known = {k: self._marked.get(after[k]) or self._name_of_carry(k) for k in order}
         names = {k: known[k] or ("hidden" if k == first else f"state_{n}") for n, k in enumerate(order)}
-        return (
-            names
-            if len(set(names.values())) == len(names)
-            else dict((k, f"state_{n}") for n, k in enumerate(order))
-        )
+        is_clear = len(set(names.values())) == len(names)
+        return names if is_clear else {k: f"state_{n}" for n, k in enumerate(order)}
 
     def _name_of_carry(self, place: int) -> str:
         """Read the name of a carry in a dict or a class from the trace."""

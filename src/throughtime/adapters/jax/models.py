@@ -162,7 +162,7 @@ def _is_hashable(value: Any) -> bool:
 
 
 def _path(keys: Sequence[Any], ends: tuple[str, ...] = ()) -> Path:
-    """Write the keys of a pytree as names, without what only wraps the weights: `value`, a Partial, `params`."""
+    """Write the keys of a pytree as names, without what only wraps: `value`, a Partial's places, `params`."""
     names = [str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in keys]
     while len(names) > 1 and (names[0].isdigit() or names[0] == "params"):
         del names[0]

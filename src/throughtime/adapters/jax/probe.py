@@ -69,8 +69,7 @@ class Probe:
         if y is not None and computation.reduced is None:
             computation.reduced = self._reduced(results["output"], y, sample_weight, current)
         reduced = None if y is None else computation.reduced
-        record = collect.records(computation, model, results, reduced)
-        return record
+        return collect.records(computation, model, results, reduced)
 
     def samples(self, x: Any) -> int:
         """Count the first axis of a batch: samples, unless a pass says otherwise."""
@@ -79,7 +78,7 @@ class Probe:
 
     def part(self, data: Any, rows: slice) -> Any:
         """Take some of the samples of x, y and sample weights; known after a pass was too large."""
-        return jax.tree.map(partial(_taken, self._samples, rows), data)
+        return jax.tree.map(partial(_taken, self._samples or Samples(0), rows), data)
 
     def why_whole(self, data: Any) -> str:
         """Tell why parts of a batch would not add up to it; known after a pass was too large."""

@@ -1,4 +1,4 @@
-"""A JAX program as a flat list of operations: jit, remat and the like are inlined, scans keep their bodies."""
+"""A JAX program as a flat list of operations: jit, remat and the like inlined, scans with their bodies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Value = Any  # the key of a value, an int, or a Literal
 
 @dataclass(frozen=True, eq=False)
 class Op:
-    """One equation; `body` is what a scan repeats, `has_custom_rule` says that it lay within a custom rule."""
+    """One equation; `body` is what a scan repeats, `has_custom_rule` says that a custom rule surrounds it."""
 
     eqn: Any  # None for a value that is handed on under a key of its own
     inputs: tuple[Value, ...]
@@ -94,7 +94,7 @@ class _Flattening:
                 outputs[place] = next(self._keys)
                 program.shapes[outputs[place]] = program.shapes[value]
                 program.ops.append(Op(None, (value,), (outputs[place],)))
-            taken.add(outputs[place]) if isinstance(outputs[place], int) else None
+            taken.update([outputs[place]] if isinstance(outputs[place], int) else [])
         program.outputs = tuple(outputs)
         return program
 

@@ -1,8 +1,8 @@
 """Runs a program with zeros on the states of its loops, and each loop's steps once more, all at once.
 
-The gradient with respect to a zero added to a state is the state's total derivative. One step, run on all steps
-as if they were samples from the states that the loop has found, gives gates, marks and what each step hands back;
-the gradients of inputs and weights are found a second time, for the certificate.
+The gradient with respect to a zero added to a state is the state's total derivative. One step, run on all
+steps as if they were samples from the states that the loop has found, gives gates, marks and what each step
+hands back; the gradients of inputs and weights are found a second time, for the certificate.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def _before(loop: Loop, first: Any, after: Any) -> Any:
     return jnp.concatenate([first[None], after[:-1]])
 
 
-def _step(  # noqa: PLR0913 - the structures that vmap maps differently
+def _step(  # noqa: PLR0913, PLR0917 - the structures that vmap maps differently
     loop: Loop,
     taps: Mapping[str, int],
     values: Mapping[str, int],

@@ -130,8 +130,10 @@ def _axes(program: Program, samples: Samples) -> dict[int, int]:
         shape: Sequence[int] = getattr(value, "shape", ())
         grown = shape if samples.grown is None else getattr(samples.grown[key], "shape", shape)
         axes = [axis for axis, (now, then) in enumerate(zip(shape, grown, strict=False)) if now != then]
-        if samples.grown is None and not samples.is_single:
-            axes = [axis for axis, length in enumerate(shape) if length == samples.count]
+        if samples.grown is None:
+            # Of one series an axis of length 1 that comes first, if any; the units are not meant.
+            last = len(shape) - samples.is_single
+            axes = [axis for axis, length in enumerate(shape[:last]) if length == samples.count]
         if axes:
             found[key] = axes[0]
     return found

@@ -63,7 +63,8 @@ def _layout_of(kind: str, names: Set[str]) -> Layout | None:
 def _joined(kind: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
     """Flax' cells with one product for all gates: `dense_i`, `dense_h`."""
     names = {"kernel": "dense_i.kernel", "recurrent_kernel": "dense_h.kernel"}
-    names |= {"bias": name for name in ("dense_i.bias", "dense_h.bias") if name in arrays}
+    for name in ("dense_i.bias", "dense_h.bias"):
+        names |= {"bias": name} if name in arrays else {}
     return {name: _gated(kind, arrays[own]) for name, own in names.items()}
 
 
