@@ -86,7 +86,7 @@ class Probe:
         adapter: Any = None,
         budget: float | str | None = None,
     ) -> None:
-        chosen = adapters.choose(model) if adapter is None else adapter
+        chosen: adapters.Adapter = adapters.choose(model) if adapter is None else adapter
         states = _cell_registry.further_states()
         self._is_group = isinstance(layers, str) and layers in _GROUPS
         self._quantities = _vocabulary.quantities(quantities, further_states=states)

@@ -1,16 +1,22 @@
-"""Chooses the adapter of a model by the modules its class comes from, for each object anew."""
+"""Chooses the adapter of a model by the modules its class comes from, for each object anew.
+
+An adapter is a module, or any object, with what `Adapter` has.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Collection
 from functools import partial
-from importlib import import_module
 from importlib.util import find_spec
-from types import FunctionType, MethodType, ModuleType
-from typing import Any
+from types import FunctionType, MethodType
+from typing import TYPE_CHECKING, Any, Protocol
 
 from throughtime._errors import UnsupportedModelError
+
+if TYPE_CHECKING:
+    from throughtime._memory.budget import Budget
+    from throughtime.adapters.records import Array, ModelRecord, Request
 
 _SUPPORTED = (
     "Keras 3 models on the TensorFlow, JAX and torch backends, models of tf_keras and of TensorFlow's own "
@@ -21,7 +27,49 @@ _JAX = frozenset({"flax", "equinox", "jax", "jaxlib"})
 _KERAS_2 = ("tf_keras.", "keras.src.engine.", "keras.engine.", "tensorflow.python.keras.")
 
 
-def choose(model: Any) -> ModuleType:
+class AdapterProbe(Protocol):
+    """Captures the same layers of one model on batch after batch."""
+
+    def __call__(self, x: Any, y: Any, sample_weight: Any, budget: Budget, /) -> ModelRecord:
+        """Capture one batch; y is None for a capture without gradients.
+
+        Raises
+        ------
+        ExceededError
+            The pass would take more than the budget.
+        """
+
+    def samples(self, x: Any, /) -> int:
+        """Count the samples of a batch."""
+
+    def part(self, data: Any, rows: slice, /) -> Any:
+        """Take some of the samples of x, y and sample weights."""
+
+    def why_whole(self, data: Any, /) -> str:
+        """Return why parts of a batch would not add up to it; empty where nothing known yet says so."""
+
+    def expect_one_layer(self) -> None:
+        """Raise AmbiguousLayerError where several layers answer to what was asked for."""
+
+
+class Adapter(Protocol):
+    """What looks into the models of one library."""
+
+    def Probe(  # noqa: N802 - a class or what makes its instances
+        self, model: Any, *, loss: Any, layers: Any, request: Request
+    ) -> AdapterProbe:
+        """Choose layers of a model, see `selection.Selection.select`, and prepare their captures."""
+
+    def describe(self, model: Any, layers: Any, /) -> ModelRecord:
+        """Read weights and flags of layers as they are now, and run nothing."""
+
+    def losses(
+        self, model: Any, x: Any, y: Any, sample_weight: Any, /, *, loss: Any, training: bool
+    ) -> Array:
+        """Evaluate what each sample loses alone, in float64."""
+
+
+def choose(model: Any) -> Adapter:
     """Return the adapter for `model`.
 
     Raises
@@ -29,16 +77,25 @@ def choose(model: Any) -> ModuleType:
     UnsupportedModelError
         The object is no model, or one of a library that has no adapter.
     """
+    # Each loads the library of its models, and is imported when there is one.
     if any(f"{cls.__module__}.".startswith(_KERAS_2) for cls in type(model).__mro__) and _is_layer(model):
-        return import_module("throughtime.adapters.keras.keras2")
+        from throughtime.adapters.keras import keras2  # noqa: PLC0415
+
+        return keras2
     roots = [cls.__module__.partition(".")[0] for cls in type(model).__mro__]
     # A Keras model on the torch backend is a torch.nn.Module too: Keras is asked first.
     if "keras" in roots and _is_layer(model):
-        return import_module("throughtime.adapters.keras.keras3")
+        from throughtime.adapters.keras import keras3  # noqa: PLC0415
+
+        return keras3
     if "torch" in roots and _is_module(model):
-        return import_module("throughtime.adapters.torch")
+        from throughtime.adapters import torch  # noqa: PLC0415
+
+        return torch
     if _is_program(model, roots) and find_spec("jax") is not None:
-        return import_module("throughtime.adapters.jax")
+        from throughtime.adapters import jax  # noqa: PLC0415
+
+        return jax
     name = f"{type(model).__module__}.{type(model).__qualname__}"
     found = {"torch": "no torch.nn.Module", "tf_keras": "no layer of tf_keras"}
     library = next((text for root, text in found.items() if root in roots), None)

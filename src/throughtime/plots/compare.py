@@ -16,7 +16,7 @@ from throughtime.plots.colored import OWN, colors
 from throughtime.plots.data import Captured, Source, count, only_valid, read, title
 from throughtime.plots.heatmap import few_samples, height_of
 from throughtime.plots.images import panels_of
-from throughtime.plots.look import Look, checked, size
+from throughtime.plots.look import Look, checked, size, titled
 
 NOTE = (
     "Both sides have one colour scale, so the same colour is the same size. Norms of different models differ "
@@ -87,7 +87,7 @@ def compare(
     return Picture(
         panels,
         columns=2,
-        title=look.get("title") or title(plain, told, "compared", symbol=symbol.removesuffix(OWN)),
+        **titled(look, "", title(plain, told, "compared", symbol=symbol.removesuffix(OWN))),
         note=NOTE,
         linked="xy" if len({(panel.x.limits, panel.y.limits) for panel in panels}) == 1 else "",
         **size(look, 12.0, height_of(panels, 2)),

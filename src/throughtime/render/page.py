@@ -41,6 +41,8 @@ _DARK_OF = {
     "#555555": "#b5b5b5",
     "#666666": "#a6a6a6",
     "#c4c4c4": "#4a4d55",
+    "#e3e3e8": "#2a2d33",
+    "#eeeeee": "#1d1f24",
 }
 
 
@@ -52,6 +54,7 @@ def page(picture: Picture, theme: Theme) -> str:
         script,
         theme,
         title=picture.title or "throughtime",
+        subtitle=picture.subtitle,
         picture=Markup(div),
         note=picture.note,
         alt=alt(picture),

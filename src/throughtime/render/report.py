@@ -83,6 +83,7 @@ def _content(section: Section, number: int, divs: Any) -> dict[str, Any]:
             "anchor": f"section-{number}-{place}",
             "name": name,
             "title": picture.title,
+            "subtitle": picture.subtitle,
             "div": Markup(next(divs)),
             "note": picture.note,
             "alt": alt(picture),
