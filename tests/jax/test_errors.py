@@ -17,7 +17,10 @@ from tests.jax.programs import DOUBLE, UNITS, Folded, Reader, U, W, X, Y, bare, 
 import throughtime as tt
 
 # The statistics of Flax' BatchNorm are float32 in every precision.
-pytestmark = pytest.mark.filterwarnings("ignore:scatter inputs have incompatible types:FutureWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:scatter inputs have incompatible types:FutureWarning",
+    "ignore:Using 'Module.sow:DeprecationWarning",
+)
 
 
 def arrays(model: Any) -> list[bytes]:

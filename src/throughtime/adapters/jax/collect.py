@@ -33,8 +33,7 @@ _NO_NAMES = (
 )
 _SHOWS = "this loop is no LSTM, GRU or simple cell that could be recognised: tt.mark(value, name) shows more"
 _INNER = "the loop holds another loop ({lines}), whose states it does not show"
-_NO_RESETS = "a scan hands its states on as they are: what a step does with them is part of the step"
-_NAMED = INSIDE | {"input", "input_gradient", "output", "output_gradient", "valid", "reset"}
+_NAMED = INSIDE | {"input", "input_gradient", "output", "output_gradient", "valid"}
 _AXES = ("unit", "row", "column", "depth")
 
 
@@ -151,7 +150,6 @@ class _Leaf:
         loop, states = self.loop, self.loop.shown
         samples = self._series(self.own["states"][0], states[0].axis).shape[0]
         arrays: dict[str, Array] = {"valid": np.ones((samples, loop.length), bool)}
-        self.missing["reset"] = _NO_RESETS
         if loop.input is None:
             self.missing |= {"input": _NO_INPUT, "input_gradient": _NO_INPUT}
         else:

@@ -35,7 +35,7 @@ class Found:
 
     path: str
     name: str
-    layer: Loop
+    layer: Any  # a Loop; of a model that is described only, its weights by name
     class_name: str
     weights: tuple[int, ...]
     cell: tuple[int, ...]
@@ -121,10 +121,15 @@ def _place(kind: str, paths: Mapping[int, tuple[str, ...]]) -> tuple[tuple[str, 
     return tuple(shared), ()
 
 
+def path_of(place: Sequence[str]) -> str:
+    """Write the path of a module; the cell of a layer stands for the layer."""
+    return "/".join(map(escape, place[:-1] if len(place) > 1 and place[-1] == "cell" else place))
+
+
 def _path(loop: Loop, place: Sequence[str]) -> str:
     """Name a loop by its module, else by its named scope, else by its function and line."""
-    if place := place[:-1] if len(place) > 1 and place[-1] == "cell" else place:
-        return "/".join(map(escape, place))
+    if path := path_of(place):
+        return path
     scopes = [_plain(scope) for scope in str(loop.op.eqn.source_info.name_stack).split("/")]
     if any(scopes):
         return "/".join(escape(scope) for scope in scopes if scope)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,13 +11,14 @@ import jax.numpy as jnp
 
 from throughtime._errors import AmbiguousLayerError
 from throughtime._memory.budget import Amount, Budget, Need
+from throughtime.adapters.alike import Alike
 from throughtime.adapters.records import MEAN, ONE_SAMPLE, SUM, ModelRecord, Request
 
 from . import collect, find, models
 from .computed import Computation
 from .loop import loops
 from .loss import check_loss, total, tried_factor
-from .trace import Samples, Traced, traced
+from .trace import Samples, Traced, shapes_of, traced
 
 _TRAINING = "with training=True dropout and batch statistics are those of the whole batch"
 _REDUCTION = "the loss is no mean or sum over samples ({how})"
@@ -46,6 +47,7 @@ class Probe:
         self._known: dict[Any, tuple[Traced, Computation]] = {}
         self._expects_one = False
         self._samples: Samples | None = None
+        self._alike: Alike | None = None  # while a batch is captured in parts
 
     def __call__(self, x: Any, y: Any, sample_weight: Any, budget: Budget) -> ModelRecord:
         """Capture one batch. Structures of arrays; y None for a capture without gradients.
@@ -60,16 +62,22 @@ class Probe:
         model = models.taken_apart(self.model, training=self.request.training)
         x, y, sample_weight = (jax.tree.map(jnp.asarray, data) for data in (x, y, sample_weight))
         current, computation = self._computation(model, x, y, sample_weight)
-        samples = self._samples = current.samples
+        samples, is_part = current.samples, budget.part < budget.samples
+        if not is_part:
+            self._samples = samples
         consts = list(current.program.consts.values())
         arguments = computation.arguments(model, x, y, sample_weight, consts)
         compiled = computation.compiled(arguments)
         budget.check(_need(compiled, samples.count))
         results = compiled(*arguments)
+        data = jax.tree.map(_wide, (results["output"], y, sample_weight))
         if y is not None and computation.reduced is None:
-            computation.reduced = self._reduced(results["output"], y, sample_weight, current)
+            computation.reduced = tried_factor(self._loss_of, partial(_rows, samples, data), samples.count)
         reduced = None if y is None else computation.reduced
-        return collect.records(computation, model, results, reduced)
+        record = collect.records(computation, model, results, reduced)
+        if reduced is None or not is_part:
+            return record
+        return replace(record, why_whole=self._why_unlike(reduced[1], data, samples))
 
     def samples(self, x: Any) -> int:
         """Count the first axis of a batch: samples, unless a pass says otherwise."""
@@ -83,6 +91,7 @@ class Probe:
     def why_whole(self, data: Any) -> str:
         """Tell why parts of a batch would not add up to it; known after a pass was too large."""
         assert self._samples is not None
+        self._alike = None
         if self.request.training:
             return _TRAINING
         for leaf in jax.tree.leaves(data):
@@ -95,7 +104,7 @@ class Probe:
         self._expects_one = True
 
     def _computation(self, model: models.Model, x: Any, y: Any, weight: Any) -> tuple[Traced, Computation]:
-        shapes = [_shapes(part) for part in (model.parameters, model.others, x, y, weight)]
+        shapes = [shapes_of(part) for part in (model.parameters, model.others, x, y, weight)]
         key = (model.structure, *shapes)
         if model.structure is not None and key in self._known:
             return self._known[key]
@@ -122,22 +131,17 @@ class Probe:
         wanted = self.request.quantities - (frozenset() if has_labels else self.request.gradients)
         return Computation(current, chosen, wanted, self.loss if has_labels else None)
 
-    def _reduced(self, output: Any, y: Any, weight: Any, current: Traced) -> tuple[float, str]:
-        samples = current.samples
-        data = jax.tree.map(_wide, (output, y, weight))
+    def _loss_of(self, data: Any) -> float:
+        return float(total(self.loss, *data))
 
-        def evaluate(data: Any) -> float:
-            return float(total(self.loss, *data))
-
-        def rows(*chosen: int) -> Any:
-            return jax.tree.map(lambda leaf: _rows(samples, chosen, leaf), data)
-
-        return tried_factor(evaluate, rows, samples.count)
-
-
-def why_not_in_parts(how: str) -> str:
-    """Tell why the loss of the whole is no sum or mean of the losses of its parts; empty where it is."""
-    return "" if how in (MEAN, SUM, ONE_SAMPLE) else _REDUCTION.format(how=how)
+    def _why_unlike(self, how: str, data: Any, samples: Samples) -> str:
+        """Return why the loss of this part does not add up with those before; empty where it does."""
+        if how not in (MEAN, SUM, ONE_SAMPLE):
+            return _REDUCTION.format(how=how)
+        if self._alike is None:
+            rows, joined = (lambda data, rows: _rows(samples, data, *rows)), partial(_joined, samples)
+            self._alike = Alike(self._loss_of, rows, joined, how)
+        return self._alike.why_not(data, samples.count)
 
 
 def _need(compiled: Any, samples: int) -> Need:
@@ -154,16 +158,28 @@ def _taken(samples: Samples, rows: slice, leaf: Any) -> Any:
     return leaf[rows] if samples.of_data(leaf) == 0 else leaf[:, rows]
 
 
-def _rows(samples: Samples, rows: Sequence[int], leaf: Any) -> Any:
+def _rows(samples: Samples, data: Any, *rows: int) -> Any:
+    """Take some samples of a structure."""
+    return jax.tree.map(
+        lambda leaf: _along(samples, leaf, partial(jnp.take, indices=jnp.asarray(rows))), data
+    )
+
+
+def _along(samples: Samples, leaf: Any, change: Any) -> Any:
     axis = samples.of_data(leaf) if getattr(leaf, "shape", ()) else None
-    return leaf if axis is None else jnp.take(leaf, jnp.asarray(rows), axis)
+    return leaf if axis is None else change(leaf, axis=axis)
+
+
+def _joined(samples: Samples, first: Any, second: Any) -> Any:
+    """Put two single samples together."""
+
+    def both(one: Any, other: Any) -> Any:
+        axis = next((axis for axis in (samples.first, 1 - samples.first) if axis < one.ndim), 0)
+        return jnp.concatenate([one, other], axis) if one.ndim else one
+
+    return jax.tree.map(both, first, second)
 
 
 def _wide(leaf: Any) -> Any:
     half = getattr(leaf, "dtype", None) in (jnp.float16, jnp.bfloat16)
     return leaf.astype(jnp.float32) if half else leaf
-
-
-def _shapes(structure: Any) -> Any:
-    leaves, tree = jax.tree.flatten(structure)
-    return tree, tuple((tuple(leaf.shape), str(leaf.dtype)) for leaf in leaves)

@@ -137,3 +137,9 @@ def _axes(program: Program, samples: Samples) -> dict[int, int]:
         if axes:
             found[key] = axes[0]
     return found
+
+
+def shapes_of(structure: Any) -> Any:
+    """Describe a structure of arrays, as a key."""
+    leaves, tree = jax.tree.flatten(structure)
+    return tree, tuple((tuple(leaf.shape), str(leaf.dtype)) for leaf in leaves)
