@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import jax
 import numpy as np
 
 from throughtime._data.structures import to_numpy
@@ -20,7 +19,7 @@ from throughtime.adapters.records import (
     SolvedRecord,
 )
 
-from . import weights
+from . import settings, weights
 from .computed import Computation
 from .find import Found
 from .loop import State
@@ -46,8 +45,7 @@ def records(
         _Leaf(computation, model, results, number, entry).record() for number, entry in enumerate(found)
     )
     attributes: dict[str, Attribute] = {
-        "framework": "jax",
-        "framework_version": str(jax.__version__),
+        **settings.of_framework(),
         "order_of_calls": ", ".join(entry.path for entry in found),
         "time": "each loop's own input, in input order",
     }
@@ -98,7 +96,7 @@ class _Leaf:
             path=self.entry.path,
             kind=self.loop.kind,
             arrays=kept,
-            flags=self._flags(),
+            flags=settings.of_loop(self.entry),
             missing={n: why for n, why in self.missing.items() if self._is_wanted(n) or n == "inner_loop"},
             inside=inside,
             states=tuple(state.name for state in self.loop.shown) if self.loop.kind == "rnn" else (),
@@ -109,27 +107,6 @@ class _Leaf:
         if name in ("carried_by_state", "carried_gradient"):
             return "carried_gradient" in self.wanted
         return name in self.wanted or name not in _NAMED
-
-    def _flags(self) -> dict[str, Attribute]:
-        state = self.loop.shown[0]
-        shape = self.loop.body.shapes[state.key]
-        flags: dict[str, Attribute] = {
-            "layer_name": self.entry.name,
-            "layer_class": "scan",
-            "cell_class": self.entry.class_name,
-            "units": int(shape.shape[-1]) if shape.shape else 1,
-            "dtype": str(shape.dtype),
-            "trainable": 1,
-            "output_reversed": 0,
-            "go_backwards": int(self.loop.runs_backward),
-        }
-        if self.loop.cell is not None:
-            flags |= self.loop.cell.flags
-        if line := self.loop.op.line:
-            flags["line"] = line
-        if self.loop.op.has_custom_rule:
-            flags["custom_rule"] = "the loop's own derivative, not that of the custom rule around it"
-        return flags
 
     # Arrays of steps.
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
-
 from throughtime._data.structures import to_numpy
 from throughtime.adapters.records import Attribute, LayerRecord, ModelRecord
 from throughtime.adapters.selection import Selection
 
-from . import find, models, weights
+from . import find, models, settings, weights
 
 _HINT = (
     " with a cell that can be known without running it: a JAX program's loops are found when it runs, and "
@@ -36,8 +34,7 @@ def describe(model: Any, layers: Any) -> ModelRecord:
             path = find.path_of(place) or kind
             found.append(find.Found(path, path.replace("/", "."), named, kind, (), (), {}))
     chosen = Selection(found, [one.layer for one in found], dict, _HINT).select(layers)
-    attributes: dict[str, Attribute] = {"framework": "jax", "framework_version": str(jax.__version__)}
-    return ModelRecord(tuple(map(_leaf, chosen)), attributes)
+    return ModelRecord(tuple(map(_leaf, chosen)), settings.of_framework())
 
 
 def _leaf(entry: Any) -> LayerRecord:
