@@ -166,7 +166,7 @@ class Loss:
         flatten = self._keras.tree.flatten
         pairs = list(zip(flatten(y), flatten(predictions), strict=False))
         given = self._keras.given_losses(self.model) if self.passed is None else [self.passed]
-        if len(pairs) != 1 or not all(map(_compares_elements, given)):
+        if len(pairs) != 1 or not given or not all(map(_compares_elements, given)):
             return
         if any(getattr(tensor.shape, "rank", 0) is None for tensor in pairs[0]):
             return
