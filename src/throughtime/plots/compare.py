@@ -16,18 +16,9 @@ from throughtime._errors import PictureError
 from throughtime.diagnostics.lags import log_norm
 from throughtime.picture import Axis, Band, Line, Mark, Panel, Picture
 from throughtime.plots.arrange import arranged
+from throughtime.plots.axes import time_axis
 from throughtime.plots.colored import OWN, colors, fitted
-from throughtime.plots.data import (
-    Captured,
-    Source,
-    count,
-    dim_called,
-    only_valid,
-    parts,
-    read,
-    time_axis,
-    title,
-)
+from throughtime.plots.data import Captured, Source, count, dim_called, only_valid, parts, read, title
 from throughtime.plots.findings import percent
 from throughtime.plots.heatmap import few_samples, height_of
 from throughtime.plots.images import panels_of

@@ -15,6 +15,7 @@ from throughtime._tree import Layer
 from throughtime.diagnostics import effective_steps
 from throughtime.diagnostics.checks import certified
 from throughtime.picture import Axis, Band, Image, Line, Panel, Picture
+from throughtime.plots.axes import ticks_along, time_axis
 from throughtime.plots.colored import colors
 from throughtime.plots.data import (
     Source,
@@ -25,8 +26,6 @@ from throughtime.plots.data import (
     parts,
     read,
     required,
-    ticks_along,
-    time_axis,
     valid_for,
     where,
 )

@@ -14,18 +14,17 @@ from throughtime._errors import PictureError
 from throughtime._tree import layer as one_layer
 from throughtime._tree import states
 from throughtime.picture import Axis, Image, Panel, Picture
+from throughtime.plots.axes import labels, time_axis
 from throughtime.plots.colored import colors
 from throughtime.plots.data import (
     Captured,
     Source,
     count,
-    labels,
     norm_symbol,
     only_valid,
     parts,
     read,
     subject,
-    time_axis,
     title,
     unit_dim,
 )

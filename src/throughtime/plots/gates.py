@@ -18,6 +18,7 @@ from throughtime._tree import Layer
 from throughtime._tree import layer as one_layer
 from throughtime.diagnostics.saturation import ends
 from throughtime.picture import Axis, Band, Image, Line, Panel, Picture
+from throughtime.plots.axes import time_axis
 from throughtime.plots.colored import colors
 from throughtime.plots.data import (
     Source,
@@ -27,7 +28,6 @@ from throughtime.plots.data import (
     only_valid,
     parts,
     read,
-    time_axis,
     unit_dim,
     valid_for,
 )

@@ -18,7 +18,8 @@ from throughtime._tree import states
 from throughtime.diagnostics.lags import log_norm, log_state_gradient, valid_steps
 from throughtime.diagnostics.thresholds import REACHES, ROUNDING
 from throughtime.picture import Axis, Band, Line, Mark, Panel, Picture
-from throughtime.plots.data import count, labels, last_step, layers, located, parts, time_axis
+from throughtime.plots.axes import labels, time_axis
+from throughtime.plots.data import count, last_step, layers, located, parts
 from throughtime.plots.findings import named, percent
 from throughtime.plots.look import Look, checked, size, titled
 from throughtime.plots.profiles import is_sum

@@ -15,8 +15,9 @@ from throughtime._errors import PictureError
 from throughtime._vocabulary import LOSSES
 from throughtime.picture import Panel, Picture, Slider, Text
 from throughtime.plots.arrange import Layout, arranged
+from throughtime.plots.axes import labels
 from throughtime.plots.colored import colors, own_scale
-from throughtime.plots.data import Captured, Source, count, labels, only_valid, read, title, unit_dim
+from throughtime.plots.data import Captured, Source, count, only_valid, read, title, unit_dim
 from throughtime.plots.findings import of_quantity
 from throughtime.plots.images import panels_of
 from throughtime.plots.look import Look, checked, size, titled

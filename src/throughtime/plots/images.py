@@ -12,7 +12,8 @@ from throughtime._drawing.colors import Colors
 from throughtime._drawing.scale import Array
 from throughtime.picture import Axis, Image, Mark, Panel, Rectangles, Text
 from throughtime.plots.arrange import Layout
-from throughtime.plots.data import Source, given_labels, labels, texts, ticks_along, valid_for
+from throughtime.plots.axes import given_labels, labels, texts, ticks_along
+from throughtime.plots.data import Source, valid_for
 
 GUTTER = (0.06, 0.28)  # between samples, in parts of one
 

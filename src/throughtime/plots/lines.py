@@ -13,6 +13,7 @@ from throughtime._drawing.scale import Array, Scale, number
 from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import PictureError
 from throughtime.picture import Axis, Band, Line, Mark, Panel, Picture
+from throughtime.plots.axes import labels, time_axis
 from throughtime.plots.cells import (
     MOST_NAMES,
     Grid,
@@ -30,11 +31,9 @@ from throughtime.plots.data import (
     Source,
     count,
     dim_called,
-    labels,
     only_valid,
     parts,
     read,
-    time_axis,
     title,
     unit_dim,
 )
