@@ -13,6 +13,7 @@ from throughtime._arguments import takes
 from throughtime._errors import MonitorError
 from throughtime.callbacks.keras import NotACallback, keras_callback
 from throughtime.callbacks.lightning import lightning_callback
+from throughtime.callbacks.transformers import transformers_callback
 
 from . import schedules, settings
 from .gradient_norms import Told
@@ -62,7 +63,8 @@ class Monitor(NotACallback):
     stop_on : names of alarms
         Training is stopped by them: in `fit` at once, in a loop of your own `should_stop` turns True.
     sinks : sequence of loggers
-        `tt.sinks.CSV`, `Parquet`, `TensorBoard`, `WandB`, `MLflow`, or any object with `write(record)`.
+        `tt.sinks.CSV`, `Parquet`, `TensorBoard`, `WandB`, `MLflow`, `Trackio`, or any object with
+        `write(record)`.
     background : bool
         With True training waits for a pass of the model only; a second thread does the rest, storing and
         sinks included. It pays off for large records and slow disks or sinks, not beside training steps of
@@ -170,6 +172,16 @@ class Monitor(NotACallback):
         `loss` of the monitor is `(output, y)`, as in `capture`.
         """
         return lightning_callback(self, self._notices.guarded)
+
+    def transformers(self) -> Any:
+        """Make a `transformers.TrainerCallback`. `loss` of the monitor is `(output, y)`, as in `capture`.
+
+        Raises
+        ------
+        MissingDependencyError
+            transformers is not installed.
+        """
+        return transformers_callback(self)
 
     @contextmanager
     def watch(self, model: Any, *, loss: Any = None, optimizer: Any = None) -> Iterator[Monitor]:

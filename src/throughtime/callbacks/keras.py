@@ -9,7 +9,7 @@ from throughtime._errors import MonitorError
 
 
 class NotACallback:
-    """A monitor in `callbacks=` itself: the first things that `fit` and Lightning's Trainer ask it for."""
+    """A monitor in `callbacks=` itself: the first things that `fit` and Trainers ask it for."""
 
     async_safe = True  # else Keras asks for its hooks before
     state_key, on_exception = "Monitor", None  # else Lightning replaces the error of `setup`
@@ -28,6 +28,19 @@ class NotACallback:
         )
 
     set_params = set_model
+
+    def on_init_end(self, *_: Any, **__: Any) -> None:
+        """Name the callback to pass.
+
+        Raises
+        ------
+        MonitorError
+            Always.
+        """
+        raise MonitorError(
+            "A Monitor is not a callback of transformers itself. Pass the one that it makes: "
+            "callbacks=[monitor.transformers()]."
+        )
 
     def setup(self, *_: Any, **__: Any) -> None:
         """Name the callback to pass.

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from throughtime.sinks.mlflow import MLflow as MLflow
     from throughtime.sinks.parquet import Parquet as Parquet
     from throughtime.sinks.tensorboard import TensorBoard as TensorBoard
+    from throughtime.sinks.trackio import Trackio as Trackio
     from throughtime.sinks.wandb import WandB as WandB
 
 _HOMES = {
@@ -26,6 +27,7 @@ _HOMES = {
     "Parquet": "sinks.parquet",
     "Record": "_monitor.record",
     "TensorBoard": "sinks.tensorboard",
+    "Trackio": "sinks.trackio",
     "WandB": "sinks.wandb",
 }
 
