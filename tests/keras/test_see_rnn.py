@@ -17,7 +17,7 @@ LAYERS = [("LSTM", {}), ("GRU", {"backwards": True}), ("SimpleRNN", {}), ("LSTM"
 
 
 def mse(y: Any, prediction: Any) -> Any:
-    return keras.ops.mean(keras.ops.square(prediction - y))
+    return keras.ops.mean(keras.ops.square(prediction - keras.ops.convert_to_tensor(y)))
 
 
 @pytest.mark.parametrize(("kind", "options"), LAYERS)

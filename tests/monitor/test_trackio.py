@@ -56,7 +56,7 @@ def trackio(monkeypatch: Any) -> StandIn:
 
 def test_the_active_run_gets_numbers_by_training_step_and_goes_on(trackio: StandIn, tmp_path: Path) -> None:
     run = trackio.init(project="mine")
-    tree, _ = watched(tmp_path, made(), 4, every=2, sinks=tt.sinks.Trackio(images=True), background=True)
+    tree, _ = watched(tmp_path, made(), 4, every=2, loggers=tt.loggers.Trackio(images=True), background=True)
     assert [row["step"] for row in run.rows] == [0, 2, 4]
     np.testing.assert_allclose([row[LOSS] for row in run.rows], tree["rnn"]["loss"].values)
     assert any(
@@ -67,11 +67,11 @@ def test_the_active_run_gets_numbers_by_training_step_and_goes_on(trackio: Stand
 
 
 def test_a_run_of_the_logger_ends_with_the_training_and_is_resumed(trackio: StandIn, tmp_path: Path) -> None:
-    sink, model = tt.sinks.Trackio(project="memory", histograms=False), made()
+    logger, model = tt.loggers.Trackio(project="memory", histograms=False), made()
     for part in ("a", "b"):
         trackio.context_vars.current_run.set(None)
         (tmp_path / part).mkdir()
-        watched(tmp_path / part, model, 2, sinks=sink)
+        watched(tmp_path / part, model, 2, loggers=logger)
     assert trackio.begun == [{"project": "memory"}, {"project": "memory", "name": "run-1", "resume": "allow"}]
     assert trackio.context_vars.current_run.get().is_finished
 
@@ -79,7 +79,7 @@ def test_a_run_of_the_logger_ends_with_the_training_and_is_resumed(trackio: Stan
 def test_without_trackio_the_error_names_the_extra(monkeypatch: Any) -> None:
     monkeypatch.setitem(sys.modules, "trackio", None)
     with pytest.raises(tt.MissingDependencyError, match=r"throughtime\[trackio\]"):
-        tt.sinks.Trackio()
+        tt.loggers.Trackio()
 
 
 if find_spec("trackio"):
@@ -89,7 +89,7 @@ if find_spec("trackio"):
 
         monkeypatch.setattr("trackio.utils.TRACKIO_DIR", tmp_path / "trackio")
         monkeypatch.setattr("trackio.sqlite_storage.TRACKIO_DIR", tmp_path / "trackio")
-        tree, _ = watched(tmp_path, made(), 4, every=2, sinks=tt.sinks.Trackio(project="memory"))
+        tree, _ = watched(tmp_path, made(), 4, every=2, loggers=tt.loggers.Trackio(project="memory"))
         (run,) = trackio.Api().runs("memory")
         rows = [row for row in trackio.SQLiteStorage.get_logs("memory", run.name) if LOSS in row]
         assert [row["step"] for row in rows] == [0, 2, 4]

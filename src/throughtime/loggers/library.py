@@ -1,4 +1,4 @@
-"""Loads what a logger needs, or says how to install it."""
+"""Imports a library that a logger needs, or raises an error that names the package to install."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 from throughtime._errors import MissingDependencyError
 
 
-def library(module: str, sink: str, extra: str) -> Any:
-    """Import a module for a sink.
+def library(module: str, logger: str, extra: str) -> Any:
+    """Import a module for a logger.
 
     Raises
     ------
     MissingDependencyError
-        It is not installed.
+        The module is not installed.
     """
     try:
         return import_module(module)
     except ImportError as error:
         name = module.partition(".")[0]
         raise MissingDependencyError(
-            f"sinks.{sink} needs {name}: pip install 'throughtime[{extra}]'. ({error})"
+            f"loggers.{logger} needs {name}: pip install 'throughtime[{extra}]'. ({error})"
         ) from None

@@ -1,4 +1,4 @@
-"""Work that needs no model, done in a second thread while training goes on, or at once."""
+"""Work that does not need the model: done in a second thread while training continues, or at once."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 Job = Callable[..., Any]
 
 
-class Jobs:
-    """Runs jobs one after another, in the order in which they came.
+class BackgroundWorker:
+    """Runs jobs one after another, in the order of their arrival.
 
     Parameters
     ----------
     in_background : bool
-        In a thread of their own: one is worked on while another waits. Else each at once.
+        Run jobs in a separate thread, in which one runs while another waits. Otherwise run each at once.
     """
 
     def __init__(self, *, in_background: bool) -> None:
-        # A pool, because it ends its work before the interpreter exits.
+        # A pool completes its work before the interpreter exits.
         self._pool = ThreadPoolExecutor(1, "throughtime-monitor") if in_background else None
         self._under_way: deque[Future[Any]] = deque()
 
     def put(self, job: Job, *arguments: Any) -> None:
-        """Have a job done; returns when all jobs before it are, and raises what they raised."""
+        """Submit a job; return when all earlier jobs are done, and raise the errors that they raised."""
         if self._pool is None:
             job(*arguments)
             return
@@ -33,11 +33,11 @@ class Jobs:
         self._wait(1)
 
     def drain(self) -> None:
-        """Wait until all is done."""
+        """Wait until all jobs are done."""
         self._wait(0)
 
     def close(self) -> None:
-        """Wait until all is done, and end the thread."""
+        """Wait until all jobs are done, and end the thread."""
         if self._pool is not None:
             self._pool.shutdown()
 

@@ -1,4 +1,4 @@
-"""A table for pandas, Polars or DuckDB: a folder of Parquet files, readable at any moment."""
+"""A table for pandas, Polars or DuckDB: a folder of Parquet files that can be read at any time."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from throughtime._errors import MonitorError
-from throughtime.sinks.columns import check_columns
-from throughtime.sinks.library import library
+from throughtime.loggers.columns import check_columns
+from throughtime.loggers.library import library
 
 if TYPE_CHECKING:
     from throughtime._monitor.record import Record
@@ -19,9 +19,9 @@ ROWS_A_FILE = 256
 class Parquet:
     """Add each record as a row to a folder of Parquet files: `pandas.read_parquet(folder)` reads them all.
 
-    The newest file is written anew at each record and takes the old one's place when it is whole: whoever
-    reads, or kills the training, finds every row that was written and no half one. An existing folder is
-    continued.
+    Each record rewrites the newest file: the logger writes a new file and replaces the old one once the new
+    file is complete. A reader therefore finds every row that was written and no partial row, even if training
+    is killed. An existing folder is continued.
 
     Parameters
     ----------
@@ -32,17 +32,17 @@ class Parquet:
     MissingDependencyError
         pyarrow is not installed.
     MonitorError
-        The path is a file, or a folder that holds something else; later, at a record: it has other columns.
+        The path is a file, or a folder with other files. While recording: the folder has other columns.
 
     Examples
     --------
     >>> import tempfile
     >>> import pandas
-    >>> from throughtime.sinks import Record
+    >>> from throughtime.loggers import Record
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     sink = Parquet(f"{folder}/run.parquet")
-    ...     sink.write(Record(0, {"throughtime/lstm/loss": 0.5}))
-    ...     sink.write(Record(50, {"throughtime/lstm/loss": 0.25}))
+    ...     logger = Parquet(f"{folder}/run.parquet")
+    ...     logger.write(Record(0, {"throughtime/lstm/loss": 0.5}))
+    ...     logger.write(Record(50, {"throughtime/lstm/loss": 0.25}))
     ...     pandas.read_parquet(f"{folder}/run.parquet")["step"].tolist()
     [0, 50]
     """
@@ -52,10 +52,10 @@ class Parquet:
         self._files: Any = library("pyarrow.parquet", "Parquet", "parquet")
         self._folder = Path(folder)
         if self._folder.exists() and not self._folder.is_dir():
-            raise MonitorError(f"{folder} is a file; rows are kept in a folder. Give another path.")
+            raise MonitorError(f"{folder} is a file; Parquet writes its rows to a folder. Pass another path.")
         foreign = [path for path in self._folder.glob("[!.]*") if path not in self._parts()]
         if foreign:
-            raise MonitorError(f"{folder} holds other files, such as {foreign[0].name}. Give another path.")
+            raise MonitorError(f"{folder} holds other files, such as {foreign[0].name}. Pass another path.")
         self._number = len(self._parts())
         self._table: Any = None
 
@@ -74,7 +74,7 @@ class Parquet:
         return sorted(self._folder.glob("part-*.parquet"))
 
     def _widen(self, schema: Any) -> None:
-        """Give earlier files the columns that come only now: readers go by the columns of the first."""
+        """Add new columns to earlier files: readers take the columns of the first file."""
         for path in self._parts():
             present = self._files.read_schema(path).names
             check_columns(present, schema.names, self._folder)
@@ -87,6 +87,6 @@ class Parquet:
 
     def _save(self, table: Any, path: Path) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")  # readers pass over what begins with a dot
+        part = path.with_name(f".{path.name}.part")  # readers ignore names that begin with a dot
         self._files.write_table(table, part)
         part.replace(path)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from throughtime.sinks.library import library
-from throughtime.sinks.wandb import logged
+from throughtime.loggers.library import library
+from throughtime.loggers.wandb import logged
 
 if TYPE_CHECKING:
     from throughtime._monitor.record import Record
@@ -34,7 +34,7 @@ class Trackio:
     Examples
     --------
     >>> import throughtime as tt
-    >>> sink = tt.sinks.Trackio(project="memory")  # doctest: +SKIP
+    >>> logger = tt.loggers.Trackio(project="memory")  # doctest: +SKIP
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Trackio:
         self._run.log(logged(self._trackio, record, **self._parts), step=record.step)
 
     def close(self) -> None:
-        """Finish the run if it is this sink's own; a training that goes on resumes it."""
+        """Finish the run if it is the logger's own; a training that goes on resumes it."""
         if self._is_own and self._run is not None:
             self._options |= {"name": self._run.name, "resume": "allow"}
             self._run.finish()

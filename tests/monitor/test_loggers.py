@@ -1,4 +1,4 @@
-"""What a monitor hands to its sinks, read back with the libraries that users read it with."""
+"""What a monitor writes to its loggers, read back with the libraries that users use."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tensorboard.util import tensor_util
 from tests.monitor.loops import BATCH, MSE, made, watched
 
 import throughtime as tt
-from throughtime.sinks import Record
+from throughtime.loggers import Record
 
 LOSS = "throughtime/rnn/loss"
 BACKWARD = "throughtime/rnn/backward"
 
 
 class Kept:
-    """A sink as users write them."""
+    """A logger as users write them."""
 
     def __init__(self) -> None:
         self.records: list[Record] = []
@@ -38,11 +38,11 @@ class Kept:
 
 class TestRecord:
     def test_numbers_are_those_of_the_run(self, tmp_path: Path) -> None:
-        sink = Kept()
-        run, _ = watched(tmp_path, made(bidirectional=True), 4, every=2, sinks=sink)
+        logger = Kept()
+        run, _ = watched(tmp_path, made(bidirectional=True), 4, every=2, loggers=logger)
         leaf = run["rnn"].to_dataset().compute()
-        assert [record.step for record in sink.records] == [0, 2, 4]
-        last = sink.records[-1].numbers
+        assert [record.step for record in logger.records] == [0, 2, 4]
+        last = logger.records[-1].numbers
         norms = leaf["hidden_gradient_norm"].sel(direction="backward", quantile=0.5, step=4)
         assert last[f"{BACKWARD}/hidden_gradient_norm_last"] == float(norms[-1])
         assert last[f"{BACKWARD}/hidden_gradient_norm_first"] == float(norms[0])
@@ -52,10 +52,10 @@ class TestRecord:
 
     @pytest.mark.parametrize("level", ["summary", "full"])
     def test_the_capture_is_whole_at_every_level(self, tmp_path: Path, level: str) -> None:
-        sink, model = Kept(), made()
-        watched(tmp_path, model, 2, every=1, quantities=level, sinks=sink)
+        logger, model = Kept(), made()
+        watched(tmp_path, model, 2, every=1, quantities=level, loggers=logger)
         wanted = tt.capture(model, *BATCH, loss=MSE)["rnn"]
-        assert sink.records[-1].capture["rnn"].to_dataset().identical(wanted.to_dataset())
+        assert logger.records[-1].capture["rnn"].to_dataset().identical(wanted.to_dataset())
 
     def test_histograms_count_every_finite_value(self) -> None:
         model = made(bidirectional=True)
@@ -114,13 +114,13 @@ class TestRecord:
         seen = [matplotlib.image.imread(BytesIO(png)) for png in record.images.values()]
         assert all(picture.shape[1] > picture.shape[0] > 100 for picture in seen)
         assert not np.array_equal(*seen)
-        assert record.images is record.images  # drawn once for all sinks
+        assert record.images is record.images  # drawn once for all loggers
 
 
 class TestCSV:
     def test_has_the_numbers(self, tmp_path: Path) -> None:
         file = tmp_path / "run.csv"
-        run, _ = watched(tmp_path, made(bidirectional=True), 4, every=2, sinks=tt.sinks.CSV(file))
+        run, _ = watched(tmp_path, made(bidirectional=True), 4, every=2, loggers=tt.loggers.CSV(file))
         table = pd.read_csv(file, index_col="step")
         assert table.index.tolist() == [0, 2, 4]
         np.testing.assert_allclose(table[LOSS], run["rnn"]["loss"])
@@ -128,27 +128,27 @@ class TestCSV:
     def test_other_columns_stay_as_they_are(self, tmp_path: Path) -> None:
         file = tmp_path / "run.csv"
         file.write_text("mine\n1\n")
-        with pytest.warns(tt.ThroughTimeWarning, match="has other columns"):
-            watched(tmp_path, made(), 1, sinks=tt.sinks.CSV(file))
+        with pytest.warns(tt.ThroughTimeWarning, match=r"columns of .* differ"):
+            watched(tmp_path, made(), 1, loggers=tt.loggers.CSV(file))
         assert file.read_text() == "mine\n1\n"
 
     def test_what_the_loop_tells_may_come_late_and_be_absent(self, tmp_path: Path) -> None:
-        sink = tt.sinks.CSV(tmp_path / "run.csv")
+        logger = tt.loggers.CSV(tmp_path / "run.csv")
         for record in late_and_absent():
-            sink.write(record)
+            logger.write(record)
         check_late_and_absent(pd.read_csv(tmp_path / "run.csv"))
 
     def test_a_run_that_goes_on_has_no_row_twice(self, tmp_path: Path) -> None:
         model, file = made(), tmp_path / "run.csv"
-        watched(tmp_path, model, 4, every=2, sinks=tt.sinks.CSV(file))
-        watched(tmp_path, model, 2, every=2, sinks=tt.sinks.CSV(file))
+        watched(tmp_path, model, 4, every=2, loggers=tt.loggers.CSV(file))
+        watched(tmp_path, model, 2, every=2, loggers=tt.loggers.CSV(file))
         assert pd.read_csv(file)["step"].tolist() == [0, 2, 4, 6]
 
 
 class TestParquet:
     def test_has_the_numbers(self, tmp_path: Path) -> None:
         folder = tmp_path / "run.parquet"
-        run, _ = watched(tmp_path, made(bidirectional=True), 4, every=2, sinks=tt.sinks.Parquet(folder))
+        run, _ = watched(tmp_path, made(bidirectional=True), 4, every=2, loggers=tt.loggers.Parquet(folder))
         table = pd.read_parquet(folder).set_index("step")
         assert table.index.tolist() == [0, 2, 4]
         np.testing.assert_array_equal(table[LOSS], run["rnn"]["loss"])
@@ -157,22 +157,22 @@ class TestParquet:
 
     def test_is_continued_over_many_files(self, tmp_path: Path) -> None:
         for start in (0, 600):
-            sink = tt.sinks.Parquet(tmp_path / "run")
+            logger = tt.loggers.Parquet(tmp_path / "run")
             for step in range(start, start + 600):
-                sink.write(Record(step, {LOSS: step / 7}))
+                logger.write(Record(step, {LOSS: step / 7}))
         table = pd.read_parquet(tmp_path / "run")
         assert table["step"].tolist() == list(range(1200))
         assert table[LOSS].tolist() == [step / 7 for step in range(1200)]
         assert len(list((tmp_path / "run").iterdir())) == 6
 
     def test_what_the_loop_tells_may_come_late_and_be_absent(self, tmp_path: Path) -> None:
-        sink = tt.sinks.Parquet(tmp_path / "run")
+        logger = tt.loggers.Parquet(tmp_path / "run")
         for record in late_and_absent():
-            sink.write(record)
+            logger.write(record)
         check_late_and_absent(pd.read_parquet(tmp_path / "run"))
 
     def test_late_columns_reach_files_that_are_full(self, tmp_path: Path, monkeypatch: Any) -> None:
-        monkeypatch.setattr("throughtime.sinks.parquet.ROWS_A_FILE", 1)
+        monkeypatch.setattr("throughtime.loggers.parquet.ROWS_A_FILE", 1)
         self.test_what_the_loop_tells_may_come_late_and_be_absent(tmp_path)
         names = [
             set(pyarrow.parquet.read_schema(path).names) for path in sorted((tmp_path / "run").iterdir())
@@ -182,20 +182,20 @@ class TestParquet:
     def test_other_files_and_columns_stay_as_they_are(self, tmp_path: Path) -> None:
         (tmp_path / "mine").write_text("text")
         with pytest.raises(tt.MonitorError, match="is a file"):
-            tt.sinks.Parquet(tmp_path / "mine")
+            tt.loggers.Parquet(tmp_path / "mine")
         with pytest.raises(tt.MonitorError, match="other files, such as mine"):
-            tt.sinks.Parquet(tmp_path)
-        tt.sinks.Parquet(tmp_path / "run").write(Record(0, {LOSS: 1.0}))
-        with pytest.raises(tt.MonitorError, match="has other columns: throughtime/gru/loss"):
-            tt.sinks.Parquet(tmp_path / "run").write(Record(1, {"throughtime/gru/loss": 1.0}))
+            tt.loggers.Parquet(tmp_path)
+        tt.loggers.Parquet(tmp_path / "run").write(Record(0, {LOSS: 1.0}))
+        with pytest.raises(tt.MonitorError, match=r"columns of .* differ.*: throughtime/gru/loss"):
+            tt.loggers.Parquet(tmp_path / "run").write(Record(1, {"throughtime/gru/loss": 1.0}))
         assert pd.read_parquet(tmp_path / "run").values.tolist() == [[0, 1.0]]
 
     def test_a_kill_loses_no_row_that_was_written(self, tmp_path: Path) -> None:
         program = f"""
-from throughtime.sinks import Parquet, Record
-sink, step = Parquet({str(tmp_path / "run")!r}), 0
+from throughtime.loggers import Parquet, Record
+logger, step = Parquet({str(tmp_path / "run")!r}), 0
 while True:
-    sink.write(Record(step, {{"throughtime/rnn/loss": float(step), "throughtime/rnn/other": -1.0}}))
+    logger.write(Record(step, {{"throughtime/rnn/loss": float(step), "throughtime/rnn/other": -1.0}}))
     print(step, flush=True)
     step += 1
 """
@@ -229,8 +229,8 @@ def check_late_and_absent(table: pd.DataFrame) -> None:
 
 class TestTensorBoard:
     def test_reads_back_scalars_histograms_and_images(self, tmp_path: Path) -> None:
-        kept, sink = Kept(), tt.sinks.TensorBoard(tmp_path / "events", images=True)
-        watched(tmp_path, made(bidirectional=True), 4, every=2, sinks=[kept, sink])
+        kept, logger = Kept(), tt.loggers.TensorBoard(tmp_path / "events", images=True)
+        watched(tmp_path, made(bidirectional=True), 4, every=2, loggers=[kept, logger])
         # 0 keeps every event in memory
         events = EventAccumulator(str(tmp_path / "events"), {"tensors": 0}).Reload()
         record = kept.records[-1]
@@ -246,16 +246,16 @@ class TestTensorBoard:
                 check_tensor(plugin, tensor_util.make_ndarray(found[-1].tensor_proto), keys[key])
 
     def test_a_second_training_is_added(self, tmp_path: Path) -> None:
-        sink, model = tt.sinks.TensorBoard(tmp_path / "events"), made()
+        logger, model = tt.loggers.TensorBoard(tmp_path / "events"), made()
         for _ in range(2):
-            watched(tmp_path, model, 2, every=1, sinks=sink)
+            watched(tmp_path, model, 2, every=1, loggers=logger)
         events = EventAccumulator(str(tmp_path / "events")).Reload()
         assert [event.step for event in events.Tensors(LOSS)] == [0, 1, 2, 3, 4]
 
     def test_images_are_drawn_on_request_only(self, tmp_path: Path) -> None:
         kept = Kept()
-        sinks = [kept, tt.sinks.TensorBoard(tmp_path / "events", histograms=False)]
-        watched(tmp_path, made(), 1, sinks=sinks)
+        loggers = [kept, tt.loggers.TensorBoard(tmp_path / "events", histograms=False)]
+        watched(tmp_path, made(), 1, loggers=loggers)
         events = EventAccumulator(str(tmp_path / "events")).Reload()
         assert set(events.Tags()["tensors"]) == set(kept.records[0].numbers)
         assert not {"images", "histograms"} & set(vars(kept.records[0]))
@@ -275,8 +275,8 @@ def check_tensor(plugin: str, found: Any, wanted: Any) -> None:
 
 
 class TestFailing:
-    def test_a_sink_is_one_warning_and_training_goes_on(self, tmp_path: Path) -> None:
-        class Sink:
+    def test_a_logger_is_one_warning_and_training_goes_on(self, tmp_path: Path) -> None:
+        class Failing:
             def write(self, record: Record) -> None:
                 raise ConnectionError(f"nobody there at step {record.step}")
 
@@ -285,12 +285,12 @@ class TestFailing:
 
         kept = Kept()
         with pytest.warns(tt.ThroughTimeWarning, match="nobody there at step 0") as caught:
-            run, _ = watched(tmp_path, made(), 3, every=1, sinks=[Sink(), kept])
+            run, _ = watched(tmp_path, made(), 3, every=1, loggers=[Failing(), kept])
         assert len(caught) == 1
         assert run["rnn"].sizes["step"] == len(kept.records) == 4
 
-    def test_a_sink_is_left_out_after_three_failures_in_a_row(self, tmp_path: Path) -> None:
-        class Sink:
+    def test_a_logger_is_left_out_after_three_failures_in_a_row(self, tmp_path: Path) -> None:
+        class Failing:
             def __init__(self, fails: Any) -> None:
                 self.asked: list[int] = []
                 self.fails, self.is_closed = fails, False
@@ -303,16 +303,25 @@ class TestFailing:
             def close(self) -> None:
                 self.is_closed = True
 
-        gone, shaky = Sink(lambda step: step >= 2), Sink(lambda step: step % 3 != 2)
+        gone, shaky = Failing(lambda step: step >= 2), Failing(lambda step: step % 3 != 2)
         with pytest.warns(tt.ThroughTimeWarning, match="nobody there"):
-            watched(tmp_path, made(), 8, every=1, sinks=[gone, shaky])
+            watched(tmp_path, made(), 8, every=1, loggers=[gone, shaky])
         assert gone.asked == [0, 1, 2, 3, 4]
         assert shaky.asked == list(range(9))
         assert gone.is_closed
 
-    def test_what_is_no_sink(self, tmp_path: Path) -> None:
+    def test_the_old_names_warn_and_still_work(self, tmp_path: Path) -> None:
+        with pytest.warns(DeprecationWarning, match="tt.loggers"):
+            old = tt.sinks
+        assert old is tt.loggers
+        kept = Kept()
+        with pytest.warns(DeprecationWarning, match="loggers="):
+            watched(tmp_path, made(), 1, sinks=kept)
+        assert kept.records
+
+    def test_what_is_no_logger(self, tmp_path: Path) -> None:
         with pytest.raises(tt.MonitorError, match=r"write\(record\), not str"):
-            tt.Monitor(tmp_path / "run.zarr", BATCH, sinks="tensorboard")
+            tt.Monitor(tmp_path / "run.zarr", BATCH, loggers="tensorboard")
 
     @pytest.mark.parametrize(
         ("name", "module", "extra"),
@@ -330,5 +339,5 @@ class TestFailing:
             monkeypatch.delitem(sys.modules, loaded)
         monkeypatch.setitem(sys.modules, module, None)
         with pytest.raises(tt.MissingDependencyError, match=rf"pip install 'throughtime\[{extra}\]'"):
-            getattr(tt.sinks, name)(str(tmp_path / "new"))
+            getattr(tt.loggers, name)(str(tmp_path / "new"))
         assert not list(tmp_path.iterdir())

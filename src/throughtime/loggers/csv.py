@@ -1,4 +1,4 @@
-"""A table of text: one line a recorded step, one column a number."""
+"""A CSV table: one line per recorded step, one column per number."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from throughtime.sinks.columns import check_columns
+from throughtime.loggers.columns import check_columns
 
 if TYPE_CHECKING:
     from throughtime._monitor.record import Record
 
 
 class CSV:
-    """Append each record to a file; an existing file with the same columns is continued.
+    """Append each record to a file, also to an existing file with the same columns.
 
-    What only the training loop tells, such as norms before clipping, gets columns when it first comes: the
-    file is then written anew and takes the old one's place when it is whole.
+    Values that the training loop passes, such as norms before clipping, get columns when they first appear.
+    The logger then writes a new file and replaces the old one once the new file is complete.
 
     Parameters
     ----------
@@ -26,16 +26,16 @@ class CSV:
     Raises
     ------
     MonitorError
-        Later, at a record: the file has other columns. It stays as it is.
+        While recording: the file has other columns. The file is not changed.
 
     Examples
     --------
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from throughtime.sinks import Record
+    >>> from throughtime.loggers import Record
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     sink = CSV(f"{folder}/run.csv")
-    ...     sink.write(Record(10, {"throughtime/lstm/loss": 0.5}))
+    ...     logger = CSV(f"{folder}/run.csv")
+    ...     logger.write(Record(10, {"throughtime/lstm/loss": 0.5}))
     ...     Path(f"{folder}/run.csv").read_text().splitlines()
     ['step,throughtime/lstm/loss', '10,0.5']
     """
@@ -44,14 +44,14 @@ class CSV:
         self._path = Path(path)
 
     def write(self, record: Record) -> None:
-        """Append one line, and the header to a new file."""
+        """Append one line; a new file starts with the header."""
         columns = self._columns(record)
         values = {"step": record.step, **record.numbers}
         with self._path.open("a", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerow([values.get(name, "") for name in columns])
 
     def _columns(self, record: Record) -> list[str]:
-        """Read the file's columns, after making or widening the file where it lacks some."""
+        """Return the columns of the file, after creating the file or adding the columns that it lacks."""
         wanted = ["step", *record.numbers]
         present: list[str] = []
         if self._path.exists() and self._path.stat().st_size:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from throughtime.sinks.library import library
+from throughtime.loggers.library import library
 
 if TYPE_CHECKING:
     from throughtime._monitor.record import Record
@@ -14,22 +14,23 @@ STEP = "throughtime/step"
 
 
 class WandB:
-    """Log to the run given, else to the one that is active, else to one of its own.
+    """Log to the run passed, else to the active run, else to a new one.
 
-    Charts have the training step as their axis, in a metric of their own: W&B's counter of calls, which is
-    shared with what else is logged, does not matter.
+    The x-axis of the charts is the training step, which is logged as a separate metric. It does not depend on
+    W&B's step counter, which other calls to `wandb.log` advance as well.
 
     Parameters
     ----------
     run : wandb run, optional
-        By default `wandb.run` as it is at the first record.
+        The default is `wandb.run` at the time of the first record.
     histograms : bool
-        Of weights, their gradients and gate activations, each gate apart.
+        Log histograms of weights, their gradients and gate activations, one for each gate.
     images : bool
-        Norm of the gradient against time, at each record: drawing takes about 0.1 s a layer and direction.
+        Log a plot of the gradient norm against time at each record. Drawing takes about 0.1 s for each layer
+        and direction.
     **options
-        For `wandb.init` where no run is active, such as `project="memory"`, `mode="offline"`. A run of its
-        own is finished with the training.
+        Arguments for `wandb.init` if no run is active, such as `project="memory"` or `mode="offline"`. The
+        logger finishes a run that it created when training ends.
 
     Raises
     ------
@@ -39,7 +40,7 @@ class WandB:
     Examples
     --------
     >>> import throughtime as tt
-    >>> sink = tt.sinks.WandB(project="memory", mode="offline")  # a run begins with the first record
+    >>> logger = tt.loggers.WandB(project="memory", mode="offline")  # the first record starts a run
     """
 
     def __init__(
@@ -52,14 +53,14 @@ class WandB:
         self._is_own = False
 
     def write(self, record: Record) -> None:
-        """Log all that a record has at once."""
+        """Log a whole record in one call."""
         if self._run is None:
             self._begin()
         found = logged(self._wandb, record, histograms=self._histograms, images=self._images)
         self._run.log({STEP: record.step, **found})
 
     def close(self) -> None:
-        """Finish the run if it is this sink's own; a training that goes on resumes it."""
+        """Finish the run if the logger created it; training that continues resumes it."""
         if self._is_own and self._run is not None:
             self._options |= {"id": self._run.id, "resume": "allow"}
             self._run.finish()

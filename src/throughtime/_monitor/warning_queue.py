@@ -1,4 +1,4 @@
-"""What a user is told while training goes on: warnings and alarms, each once, and never an exception."""
+"""Warnings and alarms during training: each is issued once, and none is an exception."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from throughtime._errors import ThroughTimeWarning
 OnAlarm = Callable[[Alarm], None]
 
 
-class Notices:
-    """Gives warnings and alarms, each once, and in the training thread only.
+class WarningQueue:
+    """Collects warnings and alarms from any thread; issues each once, in the training thread.
 
     Parameters
     ----------
     on_alarm : callable (Alarm) or None
-        Without one an alarm is a warning.
+        If None, an alarm is a warning.
     stops : frozenset of str
         Names of the alarms that turn `should_stop` True.
     """
@@ -32,11 +32,11 @@ class Notices:
         self._waiting: deque[str | Alarm] = deque()
 
     def leave(self, notice: str | Alarm) -> None:
-        """Leave a warning's text or an alarm for `deliver`, from any thread."""
+        """Add the text of a warning, or an alarm, for `deliver`; from any thread."""
         self._waiting.append(notice)
 
     def deliver(self) -> None:
-        """Give what was left."""
+        """Issue the warnings and alarms in the queue."""
         while self._waiting:
             notice = self._waiting.popleft()
             if isinstance(notice, Alarm):
@@ -45,17 +45,17 @@ class Notices:
                 self._warn(notice)
 
     def guarded(self, action: Callable[..., Any], *arguments: Any) -> Any:
-        """Run what must not stop a training that took hours: an error becomes a warning, each once."""
+        """Call a function that must not stop training: an error becomes a warning."""
         try:
             return action(*arguments)
-        except Exception as error:  # whatever it is, training goes on
+        except Exception as error:  # no error of the monitor may stop training
             self.leave(f"The monitor could not record: {type(error).__name__}: {error}")
             return None
 
     def pass_on(self, caught: list[warnings.WarningMessage]) -> None:
-        """Give the warnings that a pass of the model gave."""
+        """Issue the warnings that a pass of the model raised."""
         for each in caught:
-            # A framework's own is for the user's filters to judge.
+            # The user's filters decide about a framework's warnings.
             if not issubclass(each.category, ThroughTimeWarning):
                 warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
             else:

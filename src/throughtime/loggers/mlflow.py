@@ -1,4 +1,4 @@
-"""Metrics and images for MLflow: a server, or a store in a file of SQLite."""
+"""Metrics and images for MLflow, on a server or in a SQLite file."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ import time
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from throughtime.sinks.library import library
+from throughtime.loggers.library import library
 
 if TYPE_CHECKING:
     from throughtime._monitor.record import Record
 
-METRICS_A_CALL = 1000  # MLflow takes no more
+METRICS_A_CALL = 1000  # MLflow's limit
 
 
 class MLflow:
-    """Log to the active run, else to one of its own; MLflow's global state stays as it is.
+    """Log to the active run, or to a new one if none is active; MLflow's global state does not change.
 
     Parameters
     ----------
     tracking_uri : str, optional
-        Such as `"sqlite:///mlflow.db"`; by default where MLflow is set to log to. The run that is active
-        there when the monitor begins is used, else one is made.
+        Such as `"sqlite:///mlflow.db"`; the default is MLflow's current tracking URI. The logger uses the run
+        that is active there when the monitor begins, and otherwise creates one.
     experiment, run_name : str
-        Of a run of its own.
+        Names for a run that the logger creates.
     images : bool
-        Norm of the gradient against time, at each record: drawing takes about 0.1 s a layer and direction.
+        Log a plot of the gradient norm against time at each record. Drawing takes about 0.1 s for each layer
+        and direction.
 
     Raises
     ------
@@ -35,12 +36,12 @@ class MLflow:
 
     Notes
     -----
-    Characters of layer names that MLflow does not take, such as the `@` of `lstm@2`, become `-`.
+    Characters of layer names that MLflow does not accept, such as the `@` of `lstm@2`, become `-`.
 
     Examples
     --------
     >>> import throughtime as tt
-    >>> sink = tt.sinks.MLflow("sqlite:///mlflow.db")  # the file is made with the first record
+    >>> logger = tt.loggers.MLflow("sqlite:///mlflow.db")  # the first record creates the file
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class MLflow:
         self._is_own = self._is_ended = False
 
     def begin(self) -> None:
-        """Find the active run: MLflow has one for each thread."""
+        """Find the active run of this thread; MLflow has one for each thread."""
         if not self._run:
             self._begin()
         elif self._is_ended:
@@ -67,7 +68,7 @@ class MLflow:
         self._is_ended = False
 
     def write(self, record: Record) -> None:
-        """Log all that a record has."""
+        """Log the numbers of a record and, on request, its images."""
         self.begin()
         now = int(1000 * time.time())
         metrics = [
@@ -80,7 +81,7 @@ class MLflow:
             self._client.log_image(self._run, image, key=_key(key), step=record.step)
 
     def close(self) -> None:
-        """End the run if it is this sink's own; a training that goes on takes it up again."""
+        """End the run if the logger created it; training that continues resumes it."""
         if self._is_own and self._run:
             self._client.set_terminated(self._run)
             self._is_ended = True

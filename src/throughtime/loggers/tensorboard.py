@@ -9,22 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from throughtime.sinks.library import library
+from throughtime.loggers.library import library
 
 if TYPE_CHECKING:
     from throughtime._monitor.record import Record
 
 
 class TensorBoard:
-    """Write event files that `tensorboard --logdir` shows; needs tensorboard alone, not TensorFlow.
+    """Write event files that `tensorboard --logdir` shows. TensorFlow is not needed, only tensorboard.
 
     Parameters
     ----------
     folder : path-like
     histograms : bool
-        Of weights, their gradients and gate activations, each gate apart.
+        Log histograms of weights, their gradients and gate activations, one for each gate.
     images : bool
-        Norm of the gradient against time, at each record: drawing takes about 0.1 s a layer and direction.
+        Log a plot of the gradient norm against time at each record. Drawing takes about 0.1 s for each layer
+        and direction.
 
     Raises
     ------
@@ -35,11 +36,11 @@ class TensorBoard:
     --------
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from throughtime.sinks import Record
+    >>> from throughtime.loggers import Record
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     sink = TensorBoard(folder)
-    ...     sink.write(Record(10, {"throughtime/lstm/loss": 0.5}))
-    ...     sink.close()
+    ...     logger = TensorBoard(folder)
+    ...     logger.write(Record(10, {"throughtime/lstm/loss": 0.5}))
+    ...     logger.close()
     ...     len(list(Path(folder).glob("events.out.tfevents.*")))
     1
     """
@@ -53,7 +54,7 @@ class TensorBoard:
         self._writer: Any = None
 
     def write(self, record: Record) -> None:
-        """Add one event with all that a record has; it is on the disk when this returns."""
+        """Add one event with the whole record; the event is on disk when this returns."""
         if self._writer is None:
             self._writer = self._files.EventFileWriter(self._folder)
         summary = _part("compat.proto.summary_pb2").Summary(value=self._values(record))
@@ -64,7 +65,7 @@ class TensorBoard:
         self._writer.flush()
 
     def close(self) -> None:
-        """Close the event file; a training that goes on begins another beside it."""
+        """Close the event file; training that continues starts another file in the same folder."""
         if self._writer is not None:
             self._writer.close()
         self._writer = None
@@ -76,7 +77,7 @@ class TensorBoard:
             edges = histogram.edges
             yield _value("histogram", key, np.stack([edges[:-1], edges[1:], histogram.counts], 1))
         for key, png in record.images.items() if self._images else ():
-            # TensorBoard takes [width, height, picture]; the size stands in a PNG's first chunk.
+            # TensorBoard expects [width, height, PNG]; the first chunk of a PNG holds its size.
             size = [str(int.from_bytes(png[place : place + 4], "big")).encode() for place in (16, 20)]
             yield _value("image", key, np.array([*size, png], object))
 
