@@ -30,6 +30,7 @@ from tests.render.browser import NO_CHROMIUM, path_of_chromium
 ROOT = Path(__file__).resolve().parent.parent
 BACKENDS = ("tensorflow", "jax", "torch")
 NATIVE = "native torch"  # torch modules, without Keras
+PROGRAMS = "jax programs"  # Flax, Equinox and plain functions, without Keras
 GRAPH = "tf_keras graph"
 KERAS_2 = "Keras 2.15"
 LEGACY = ("tf_keras", GRAPH, KERAS_2)
@@ -38,6 +39,7 @@ TABLES = {"Keras": BACKENDS, "tf_keras and Keras 2": LEGACY, "PyTorch": (NATIVE,
 FOLDERS = {
     "keras": BACKENDS,
     "torch": (NATIVE,),
+    "jax": (PROGRAMS,),
     "tf_keras": ("tf_keras", KERAS_2),
     "tf_keras_graph": (GRAPH,),
     "agreement": ("agreement",),
@@ -53,6 +55,7 @@ SECONDS = {
     GRAPH: 450,
     "torch": 225,
     NATIVE: 130,
+    PROGRAMS: 120,
     "check": 100,
 }
 FULL_ONLY = (KERAS_2,)
