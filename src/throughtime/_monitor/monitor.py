@@ -214,7 +214,7 @@ class Monitor(NotACallback):
 
     def step(
         self,
-        count: int = 1,
+        count: Any = 1,
         *,
         gradient_norm: Any = None,
         clip_norm: Any = None,
@@ -228,8 +228,9 @@ class Monitor(NotACallback):
 
         Parameters
         ----------
-        count : int
-            0 or more.
+        count : int, or a JAX model
+            Number of steps, 0 or more. In JAX, where a training step returns a new model, pass that model:
+            `monitor.step(model)` counts one step.
         gradient_norm : float or scalar tensor, optional
             Norm of all gradients before clipping, as `torch.nn.utils.clip_grad_norm_` returns it.
         clip_norm : float, optional
@@ -263,6 +264,10 @@ class Monitor(NotACallback):
         ...     tt.open_run(f"{folder}/run.zarr")["clipped_share"].values
         array([nan,  1.,  1.])
         """
+        if callable(count):
+            if self._recorder is not None:
+                self._warnings.guarded(self._recorder.follow, count)
+            count = 1
         count = settings.checked_count(count)
         if gradient_norm is not None:
             self.report_gradient_norm(gradient_norm, clip_norm=clip_norm, loss_scale=loss_scale)

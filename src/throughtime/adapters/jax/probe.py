@@ -31,7 +31,6 @@ class Probe:
     Parameters
     ----------
     model : Flax NNX or Equinox module, or function of x
-        The attribute `model` may be replaced by the model after a training step.
     loss : callable (output, y) returning a scalar or one value per sample, or None
     layers : see `selection.Selection.select`
     request : Request
@@ -78,6 +77,10 @@ class Probe:
         if reduced is None or not is_part:
             return record
         return replace(record, why_whole=self._why_unlike(reduced[1], data, samples))
+
+    def follow(self, model: Any) -> None:
+        """Capture this model from now on; compiled programs serve it if it is built alike."""
+        self.model = model
 
     def samples(self, x: Any) -> int:
         """Count the first axis of a batch: samples, unless a pass says otherwise."""
