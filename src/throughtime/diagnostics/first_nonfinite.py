@@ -127,7 +127,7 @@ def _word(name: str, layer: xr.Dataset) -> str:
 
 
 def _phase(name: str, number: int) -> tuple[_Key, int] | None:
-    """The pass of a variable and its rank within a step; None for a variable that is not searched."""
+    """Return the pass of a variable and its rank within a step; None if the variable is not searched."""
     for phase, names in enumerate((_WEIGHTS, _FORWARD, ("loss",), _BACKWARD, _LAST)):
         if name in names:
             backward = phase >= 3
