@@ -96,6 +96,7 @@ RESERVED = frozenset(
         *VARIABLES,
         *(dim for variable in VARIABLES.values() for dim in variable.dims),
         *("cell_unit", "row", "column", "depth", "exponent", "mode", "step"),
+        *("time_label", "feature_label", "sample_label", "sample_loss"),
         *("certificate", "weights", "weight_gradients"),
     }
 )
@@ -134,6 +135,15 @@ PER_SAMPLE = (
 )
 GRADIENT_QUANTITIES = frozenset({*PER_SAMPLE, "certificate", "weight_gradients"})
 LAGS = "lag_matrix"  # on request only: it costs many passes
+LOSSES = "sample_loss"  # likewise: one pass more
+LABELED = ("time", "feature", "sample")  # dims whose labels only the caller knows
+
+
+def label_of(dim: str) -> str:
+    """Name the coordinate that has the caller's labels along a dim."""
+    return f"{dim}_label"
+
+
 # What `cells` solves inside a recurrent layer.
 INSIDE = (
     *("hidden", "hidden_gradient", "cell", "cell_gradient", "gate_activation", "gate_gradient"),
