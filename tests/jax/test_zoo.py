@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -39,3 +40,13 @@ def test_every_loop_is_captured_certified_and_drawn(name: str) -> None:
         )
     assert tt.plots.gradient_flow(tree).panels
     assert f"[{name}](jax/{name}.py)" in (FOLDER / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_document_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (FOLDER.parents[1] / "docs" / "jax.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    with jax.enable_x64(False):
+        for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+            exec(compile(block, "jax.md", "exec"), names)  # our own text
+    assert names["tree"]["cell"]["hidden_gradient"].dims == ("sample", "time", "unit")
