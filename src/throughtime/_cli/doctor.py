@@ -56,8 +56,9 @@ MODELS = (
     Support("Keras 2 of TensorFlow 2.15", {"keras": "2", "tensorflow": "2.1"}, "keras()", "keras2"),
     Support("PyTorch modules", {"torch": ""}, "watch()", "torch"),
     Support("Lightning's Trainer", {"torch": "", "lightning": ""}, "lightning()", "lightning"),
+    Support("transformers' Trainer", {"torch": "", "transformers": ""}, "transformers()", "transformers"),
 )
-LOGGERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow-skinny": "mlflow"}
+LOGGERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow-skinny": "mlflow", "trackio": "trackio"}
 FILES = {"pyarrow": "parquet", "h5netcdf": "netcdf"}
 
 
