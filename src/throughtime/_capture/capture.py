@@ -46,7 +46,7 @@ def capture(
 
     Parameters
     ----------
-    model : model of Keras 3, tf_keras or Keras 2, built, or torch.nn.Module
+    model : model of Keras 3, tf_keras or Keras 2, built, torch.nn.Module, or JAX program
         Keras on the TensorFlow, JAX or torch backend.
     x : array, tensor, list, dict or tuple of those, or a dataset
         Samples first, then time; for a torch module in the layout that it takes. A tuple is several
@@ -60,7 +60,7 @@ def capture(
     loss : callable returning a scalar or one value per sample
         For a Keras model `(y_true, y_pred)`, a Keras loss or its name; default: the loss the model was
         compiled with. What the model adds by itself (`add_loss`, regularisers) is part of the loss either
-        way. For a torch module `(output, y)`, as torch's own losses are called; there is no default.
+        way. For torch and JAX `(output, y)`, as torch's own losses are called; there is no default.
         Values per sample are averaged.
     layers : "recurrent", "all", int, name, path, layer, a list of those, or a predicate on a layer
         An int indexes `model.layers`, or a torch module's children; a name is matched exactly, then as a
