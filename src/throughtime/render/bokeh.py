@@ -22,6 +22,7 @@ from bokeh.plotting import figure
 
 from throughtime._drawing.theme import Theme
 from throughtime.picture import Axis, Image, Panel, Picture
+from throughtime.render import own_scale
 from throughtime.render.bokeh_marks import MOST_CELLS, Frames, draw_marks, shrinking, turning
 from throughtime.render.bokeh_text import without_tex
 from throughtime.render.dark import on_paper
@@ -42,6 +43,7 @@ for (const [store, shown] of stores.map((store, i) => [store, shownIn[i]])) {
         const all = store.data[name], count = shown.data[name].length
         data[name] = whole[name] ? all[frame] : all.slice(frame * count, (frame + 1) * count)
     }
+    shown.codes = null
     shown.data = data
 }
 """
@@ -76,6 +78,7 @@ def draw(
     """
     picture = on_paper(picture, theme)
     frames = Frames(shrunk=shrinking(picture, most_cells))
+    frames.own = own_scale.button(picture)
     shared = ranges or Ranges()
     figures = [_figure(picture, place, shared, theme, frames) for place in range(len(picture.panels))]
     listed = keys(picture)
@@ -95,6 +98,7 @@ def draw(
     layout = column(
         *(_headings(picture, theme) if titled else ()),
         *_sliders(picture, frames),
+        *own_scale.connected(frames),
         grid,
         min_width=picture.columns * widest + TOOLBAR if picture.columns > 1 else None,
         sizing_mode="stretch_width",
@@ -145,6 +149,10 @@ def _figure(picture: Picture, place: int, ranges: Ranges, theme: Theme, frames: 
     _dress(made, panel, theme)
     for image in bars(panel):
         _add_bar(made, image.colors, theme)
+        if frames.own is not None and image.colors.scale.kind == "log10":
+            both = made.right[-1], _add_bar(made, own_scale.relative(image.colors), theme)
+            both[1].visible = False
+            frames.bars.append(both)
     return made
 
 
@@ -206,7 +214,7 @@ def _style_legend(legend: Any, theme: Theme) -> None:
     legend.orientation, legend.location = "horizontal", "bottom_left"
 
 
-def _add_bar(made: Any, colors: Any, theme: Theme) -> None:
+def _add_bar(made: Any, colors: Any, theme: Theme) -> ColorBar:
     ticks = colors.scale.ticks()
     ticks = ticks if made.height > LOW else tuple(ticks[:: max(1, len(ticks) // 2)])
     bar = ColorBar(
@@ -228,6 +236,7 @@ def _add_bar(made: Any, colors: Any, theme: Theme) -> None:
         major_tick_line_color=theme.ink,
     )
     made.add_layout(bar, "right")
+    return bar
 
 
 def _add_keys(made: Any, listed: list[Key], theme: Theme) -> None:
@@ -281,6 +290,7 @@ def _sliders(picture: Picture, frames: Frames) -> list[Any]:
     }
     for slider in made:
         slider.js_on_change("value", CustomJS(args=arguments, code=_SLIDE))
+        own_scale.follow(slider, "value", frames)
     return made
 
 
