@@ -1,4 +1,4 @@
-"""Estimates what a call of a recurrent layer takes in memory: one formula for every library, from sizes alone.
+"""Estimates what a call of a recurrent layer takes in memory, from sizes: one formula for every library.
 
 Returned arrays are counted as they are. A framework holds a multiple of the layer's states, gates and inputs
 beside them: a measured `Overhead` a backend.

@@ -16,10 +16,10 @@ from .layers import halves
 from .weights import kind_of_cell
 
 OVERHEAD = {
-    "tensorflow": Overhead(back=2.5, forward=1, solving=9, weights=10, each_step=4_500),
-    "jax": Overhead(back=3, forward=1, solving=2.3),
+    "tensorflow": Overhead(back=2.5, forward=1, solving=10, weights=10, each_step=4_500),
+    "jax": Overhead(back=3, forward=1, solving=2.8),
     # Its loop is Python's: every step has nodes of its own in the graph.
-    "torch": Overhead(back=3, forward=1.5, solving=2, each_step=30_000),
+    "torch": Overhead(back=3, forward=1.5, solving=2.4, each_step=30_000),
 }
 _COLUMNS = {**GATED, **COLUMNS}
 _WITH_CELL = ("lstm", "conv_lstm")
