@@ -127,9 +127,11 @@ def pictures(tree: xr.DataTree, other: xr.DataTree, run: xr.DataTree | None) -> 
         "weights": lambda: plots.weights(layer),
         "spectrum": lambda: plots.spectrum(layer),
         "compare": lambda: plots.compare(layer, second),
+        "overview": lambda: plots.overview(tree),
     }
     if run is not None:
         whole["evolution"] = lambda: plots.evolution(run)
+        whole["training"] = lambda: plots.training(run)
     for name, draw in whole.items():
         try:
             yield name, draw()

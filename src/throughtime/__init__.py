@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from throughtime import assertions as assertions
     from throughtime import diagnostics as diagnostics
+    from throughtime import loggers as loggers
     from throughtime import picture as picture
     from throughtime import plots as plots
-    from throughtime import sinks as sinks
     from throughtime import testing as testing
     from throughtime._capture.capture import capture as capture
     from throughtime._capture.lag_matrix import lag_matrix as lag_matrix
@@ -105,7 +105,7 @@ _HOMES = {
     "_capture.weights": ("weights",),
     "diagnosis": ("compare", "diagnose", "read_verdict"),
 }
-_MODULES = ("assertions", "diagnostics", "picture", "plots", "sinks", "testing")
+_MODULES = ("assertions", "diagnostics", "loggers", "picture", "plots", "testing")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = sorted([*_HOME_OF, *_MODULES])  # noqa: PLE0605 - the one list above is the truth
@@ -115,6 +115,11 @@ __version__ = "0.1.0.dev0"
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"throughtime.{name}")
+    if name == "sinks":
+        from warnings import warn  # noqa: PLC0415 - for this old name alone
+
+        warn("tt.sinks is now called tt.loggers.", DeprecationWarning, stacklevel=2)
+        return import_module("throughtime.loggers")
     if name not in _HOME_OF:
         from throughtime._errors import did_you_mean  # noqa: PLC0415 - for this error alone
 

@@ -260,19 +260,36 @@ def test_weights_of_their_own_kinds_end_at_one_and_say_where_that_is():
 
 
 def test_compared_sides_share_colours_and_limits():
-    picture = plots.compare(testing.decaying(0.5), testing.exploding(1.5), names=("fades", "grows"))
+    sides = testing.decaying(0.5), testing.exploding(1.5)
+    picture = plots.compare(*sides, names=("fades", "grows"), kind="heatmap")
     left, right = picture.marks(Image)
     assert left.colors is right.colors
     assert left.colors.scale.high == pytest.approx(0.5 * 1.5**49)
     run = with_steps()["rnn"].to_dataset().isel(direction=0)
-    steps = plots.compare(run.sel(step=0), run.sel(step=200))
+    steps = plots.compare(run.sel(step=0), run.sel(step=200), kind="heatmap")
     assert [panel.title for panel in steps.panels] == ["rnn · step 0", "rnn · step 200"]
     assert "step" not in heading(steps)
 
 
+def test_compared_curves_are_medians_of_norms_on_one_scale():
+    sides = testing.decaying([0.5, 0.6, 0.7], steps=20), testing.exploding(1.5, samples=3, steps=30)
+    picture = plots.compare(*sides, names=("fades", "grows"))
+    for line, tree in zip(lines(picture.panels[0]), sides, strict=True):
+        norms = np.linalg.norm(tree["rnn"]["hidden_gradient"].values, axis=-1)
+        np.testing.assert_allclose(told(line, "value"), np.median(norms, axis=0), rtol=1e-9)
+    assert len({line.color for line in picture.marks(Line)}) == 2
+    first, second = (np.median(np.linalg.norm(t["rnn"]["hidden_gradient"].values, axis=-1), 0) for t in sides)
+    left = 100 * first[0] / first.max()
+    assert picture.title == "At timestep 0 fades has <0.1 % of its peak gradient, grows 100 %"
+    assert 0 < left < 0.1
+    assert second[0] == second.max()
+    both = plots.compare(testing.decaying(), testing.bidirectional())
+    assert [panel.title for panel in both.panels] == ["forward", "backward"]
+
+
 def test_compared_sides_need_the_same_panels():
     with pytest.raises(PictureError, match="direction='forward'"):
-        plots.compare(testing.decaying(), testing.bidirectional())
+        plots.compare(testing.decaying(), testing.bidirectional(), kind="heatmap")
     with pytest.raises(PictureError, match="two texts"):
         plots.compare(testing.decaying(), testing.decaying(), names=("one",))
 

@@ -160,10 +160,13 @@ class TestLevels:
         assert (
             names
             == {
-                "summary": ["contributions", "evolution", "gradient_flow", "lag_profile", "weights"],
+                "summary": [
+                    *("contributions", "evolution", "gradient_flow", "lag_profile"),
+                    *("overview", "training", "weights"),
+                ],
                 "timestep": [
                     *("contributions", "evolution", "gradient_flow", "heatmap", "histogram"),
-                    *("lag_profile", "lines", "weights"),
+                    *("lag_profile", "lines", "overview", "training", "weights"),
                 ],
             }[level]
         )

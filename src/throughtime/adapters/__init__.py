@@ -5,6 +5,11 @@ An adapter is a module, or any object, with what `Adapter` has.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Collection
+from functools import partial
+from importlib.util import find_spec
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from throughtime._errors import UnsupportedModelError
@@ -15,8 +20,9 @@ if TYPE_CHECKING:
 
 _SUPPORTED = (
     "Keras 3 models on the TensorFlow, JAX and torch backends, models of tf_keras and of TensorFlow's own "
-    "Keras 2, and native PyTorch modules"
+    "Keras 2, native PyTorch modules, and JAX programs: Flax NNX and Equinox modules, and functions of x"
 )
+_JAX = frozenset({"flax", "equinox", "jax", "jaxlib"})
 # Where the base classes of Keras 2 live, and none of Keras 3.
 _KERAS_2 = ("tf_keras.", "keras.src.engine.", "keras.engine.", "tensorflow.python.keras.")
 
@@ -86,6 +92,10 @@ def choose(model: Any) -> Adapter:
         from throughtime.adapters import torch  # noqa: PLC0415
 
         return torch
+    if _is_program(model, roots) and find_spec("jax") is not None:
+        from throughtime.adapters import jax  # noqa: PLC0415
+
+        return jax
     name = f"{type(model).__module__}.{type(model).__qualname__}"
     found = {"torch": "no torch.nn.Module", "tf_keras": "no layer of tf_keras"}
     library = next((text for root, text in found.items() if root in roots), None)
@@ -104,3 +114,13 @@ def _is_module(model: Any) -> bool:
     return any(
         (cls.__module__, cls.__name__) == ("torch.nn.modules.module", "Module") for cls in type(model).__mro__
     )
+
+
+def _is_program(model: Any, roots: Collection[str]) -> bool:
+    """Whether JAX may trace a model: a module of Flax or Equinox, a function, a pytree that can be called."""
+    if isinstance(model, type) or not callable(model):
+        return False
+    if isinstance(model, (FunctionType, MethodType, partial)) or _JAX & {*roots}:
+        return True
+    tree_util = getattr(sys.modules.get("jax"), "tree_util", None)
+    return tree_util is not None and not tree_util.all_leaves([model])

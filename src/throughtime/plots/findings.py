@@ -62,11 +62,13 @@ def percent(share: float) -> str:
 
     Examples
     --------
-    >>> percent(0.234), percent(0.01), percent(0.004), percent(0.9999)
-    ('23 %', '1 %', '0.4 %', '>99 %')
+    >>> percent(0.234), percent(0.01), percent(0.004), percent(0.9999), percent(1e-9)
+    ('23 %', '1 %', '0.4 %', '>99 %', '<0.1 %')
     """
     if 0.99 < share < 1:
         return ">99 %"
+    if 0 < share < 0.001:
+        return "<0.1 %"
     return f"{100 * share:.0f} %" if share >= 0.01 or share == 0 else f"{100 * share:.1g} %"
 
 

@@ -29,8 +29,10 @@ function show(wanted) {
   button.setAttribute("aria-pressed", String(wanted))
   if (wanted == dark) return
   dark = wanted
-  const colors = Object.fromEntries(LIGHT.map((color, i) => dark ? [color, DARK[i]] : [DARK[i], color]))
-  for (const each of Bokeh.documents) paint(each.all_models, colors)
+  for (const each of Bokeh.documents) paint(each.all_models, inks())
+}
+function inks() {
+  return Object.fromEntries(LIGHT.map((color, i) => dark ? [color, DARK[i]] : [DARK[i], color]))
 }
 function whenDrawn(act) {
   const isDrawn = window.Bokeh && Bokeh.documents.length > 0 && Bokeh.documents.every(each => each.is_idle)
