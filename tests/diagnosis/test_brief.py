@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
 
 import numpy as np
@@ -81,7 +82,7 @@ def test_code_to_paste_gives_the_gate_that_keeps_timescales_up_to_the_lag(framew
         Verdict.NO_EVIDENCE, ("Told.",), 30, 30, layers={name: lost}, remedies=(CHRONO,), framework=framework
     )
     (code,) = [each.code for each in actions(one)]
-    exec(code, {"model": model})
+    exec(code, {"model": model, "np": np, framework: importlib.import_module(framework)})
     bias = keeping_bias(model)
     assert (bias >= 0).all()
     assert (bias <= np.log(29)).all()

@@ -153,7 +153,7 @@ def _of_keras(path: str, layer: LayerDiagnosis, remedy: str, longest: int) -> tu
         return ()
     half = f".{direction}_layer" if direction else ""
     first = f'layer = model.get_layer("{name}"){half}'
-    return "import numpy as np", "", first, *(line.format(longest=longest) for line in lines)
+    return first, *(line.format(longest=longest) for line in lines)
 
 
 def _of_torch(path: str, layer: LayerDiagnosis, remedy: str, longest: int) -> tuple[str, ...]:
@@ -163,12 +163,12 @@ def _of_torch(path: str, layer: LayerDiagnosis, remedy: str, longest: int) -> tu
     suffix = f"l{number}{'_reverse' * (direction == 'backward')}"
     first = (f'layer = model.get_submodule("{name.replace("/", ".")}")', "units = layer.hidden_size")
     if remedy == "orthogonal":
-        return "import torch", "", first[0], f"torch.nn.init.orthogonal_(layer.weight_hh_{suffix})"
+        return first[0], f"torch.nn.init.orthogonal_(layer.weight_hh_{suffix})"
     lines = _TORCH_GATE.get(layer.kind) if remedy == "chrono" else _bias_of_1()
     if lines is None:
         return ()
     filled = (line.format(longest=longest, suffix=suffix) for line in lines)
-    return "import torch", "", *first, "with torch.no_grad():", *filled
+    return *first, "with torch.no_grad():", *filled
 
 
 def _bias_of_1() -> tuple[str, ...]:
