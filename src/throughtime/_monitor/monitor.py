@@ -14,6 +14,7 @@ from throughtime._arguments import takes
 from throughtime._errors import MonitorError
 from throughtime.callbacks.keras import NotACallback, keras_callback
 from throughtime.callbacks.lightning import lightning_callback
+from throughtime.callbacks.transformers import transformers_callback
 
 from . import schedules, settings
 from .gradient_norms import StepNorms
@@ -63,7 +64,8 @@ class Monitor(NotACallback):
     stop_on : names of alarms
         Alarms that stop training: `fit` stops at once; in a custom loop `should_stop` becomes True.
     loggers : sequence of loggers
-        `tt.loggers.CSV`, `Parquet`, `TensorBoard`, `WandB`, `MLflow`, or any object with `write(record)`.
+        `tt.loggers.CSV`, `Parquet`, `TensorBoard`, `WandB`, `MLflow`, `Trackio`, or any object with
+        `write(record)`.
     background : bool
         If True, training waits only for a pass of the model; a second thread does the rest, including storing
         and loggers. This pays off for large records and for slow disks or loggers, not for training steps of
@@ -179,6 +181,18 @@ class Monitor(NotACallback):
         The monitor's `loss` is a function of `(output, y)`, as in `capture`.
         """
         return lightning_callback(self, self._warnings.guarded)
+
+    def transformers(self) -> Any:
+        """Create a `transformers.TrainerCallback`.
+
+        The monitor's `loss` is a function of `(output, y)`, as in `capture`.
+
+        Raises
+        ------
+        MissingDependencyError
+            transformers is not installed.
+        """
+        return transformers_callback(self)
 
     @contextmanager
     def watch(self, model: Any, *, loss: Any = None, optimizer: Any = None) -> Iterator[Monitor]:

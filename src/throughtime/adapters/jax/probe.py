@@ -67,7 +67,9 @@ class Probe:
         consts = list(current.program.consts.values())
         arguments = computation.arguments(model, x, y, sample_weight, consts)
         compiled = computation.compiled(arguments)
-        budget.check(_need(compiled, samples.count))
+        if computation.need is None:
+            computation.need = _need(compiled, samples.count)
+        budget.check(computation.need)
         results = compiled(*arguments)
         data = jax.tree.map(_wide, (results["output"], y, sample_weight))
         if y is not None and computation.reduced is None:
