@@ -125,16 +125,6 @@ def solved(direction: Direction, quantities: frozenset[str]) -> Need:
     return Need(kept, left=handed_out(direction), solving=solving)
 
 
-def own_solved(direction: Direction, quantities: frozenset[str]) -> Need:
-    """Count what `cells.solve_own` returns and holds: float64, step by step, then joined."""
-    elements = 3 * (direction.features + 2 * direction.hidden + 2 * direction.cell + direction.columns)
-    # Each step gives the weights' gradients for each sample.
-    of_weights = 2 * direction.weights / direction.item
-    each = direction.rows * 8 * (direction.steps * elements + of_weights)
-    solving = Amount(each, _OF_WEIGHTS * direction.weights)
-    return Need(direction.kept(quantities), left=handed_out(direction), solving=solving)
-
-
 def bytes_of(dtype: str) -> int:
     """Return the size of one element.
 

@@ -13,7 +13,6 @@ from . import cudnn, sizes
 from .dialect import Dialect
 from .gates import GATED
 from .held import HELD
-from .own_cells import own_cell
 from .sizes import Asked
 from .weights import kind_of_cell
 
@@ -48,14 +47,13 @@ def need(keras: Dialect, layer: Any, shape: tuple[int, ...], samples: int, asked
 
 
 def _direction(keras: Dialect, layer: Any, shape: tuple[int, ...], samples: int) -> Direction:
-    own, parts = own_cell(layer), cells.inner_cells(layer.cell)
+    parts = cells.inner_cells(layer.cell)
     known = [(kind_of_cell(keras, cell), _units(keras, cell, layer, shape)) for cell in parts]
     counts = [(prod(keras.shape_of(each)), keras.dtype_of(each)) for each in layer.weights]
     held = sum(count * bytes_of(dtype) for count, dtype in counts)
-    gates = None if own is None else len(own.gates)
     item = bytes_of(keras.compute_dtype(layer))
     rows = (shape[0] / samples, *shape[1:])
-    return sizes.direction_of(layer, rows, known, item=item, weights=held, own_gates=gates)
+    return sizes.direction_of(layer, rows, known, item=item, weights=held)
 
 
 def _units(keras: Dialect, cell: Any, layer: Any, shape: tuple[int, ...]) -> list[int]:

@@ -17,7 +17,6 @@ from throughtime.adapters.needs import COLUMNS, Direction
 from .gates import GATED
 from .held import OTHER, Held
 
-OWN = "own"  # a cell of one's own that is registered
 _WITH_CELL = ("lstm", "conv_lstm")
 _COLUMNS = {**GATED, **COLUMNS}
 
@@ -92,7 +91,6 @@ def direction_of(
     *,
     item: int,
     weights: int,
-    own_gates: int | None,
 ) -> Direction:
     """Read the sizes of one direction of a call.
 
@@ -105,17 +103,11 @@ def direction_of(
         The kind of each of its cells, and the sizes of its states; an LSTM's c is as large as its h.
     item, weights : int
         Bytes of one element, and of all weights.
-    own_gates : int or None
-        How many gates a registered cell of one's own has.
     """
     units = [sum(sizes) for _, sizes in cells]
-    if own_gates is None:
-        kind, output, hidden = cells[0][0], cells[-1][1][0], sum(units)
-        further = sum(size for (kind, _), size in zip(cells, units, strict=True) if kind in _WITH_CELL)
-        columns = sum(_COLUMNS.get(kind, 0) * size for (kind, _), size in zip(cells, units, strict=True))
-    else:
-        kind, output = OWN, cells[0][1][0]
-        hidden, further, columns = output, units[0] - output, own_gates * output
+    kind, output, hidden = cells[0][0], cells[-1][1][0], sum(units)
+    further = sum(size for (kind, _), size in zip(cells, units, strict=True) if kind in _WITH_CELL)
+    columns = sum(_COLUMNS.get(kind, 0) * size for (kind, _), size in zip(cells, units, strict=True))
     return Direction(
         kind="lstm" if kind == "conv_lstm" else kind,
         rows=shape[0],
@@ -135,8 +127,7 @@ def _passing(direction: Direction, asked: Asked, held: Held, *, is_known: bool) 
     """Count what the backend holds while the pass runs."""
     by_kind = held.back if asked.flows_back else held.forward
     share = held.without_weights if asked.flows_back and not asked.reaches_weights else 1.0
-    width = direction.hidden + (direction.cell if direction.kind == OWN else 0)
-    states = by_kind.get(direction.kind, by_kind[OTHER]) * width
+    states = by_kind.get(direction.kind, by_kind[OTHER]) * direction.hidden
     elements = share * states + held.inputs * direction.features
     if asked.inside and not is_known:
         elements += held.unrolled * (direction.hidden + direction.cell + direction.columns)
@@ -160,8 +151,6 @@ def _staying(direction: Direction, asked: Asked, held: Held) -> Amount:
 def _inside(direction: Direction, asked: Asked, *, is_known: bool) -> Need:
     if not is_known:
         return _unrolled(direction, asked)
-    if direction.kind == OWN:
-        return needs.own_solved(direction, asked.quantities)
     return needs.solved(direction, asked.quantities)
 
 

@@ -1,8 +1,6 @@
 """Looks inside a recurrent layer while it runs.
 
-The layer's cells run in Keras' loop, which shows every state (`adapters.keras.loop`). A layer of a registered
-cell keeps its own loop, with sequences and states switched on, and the model is handed what the layer was set
-to return.
+The layer's cells run in Keras' loop, which shows every state (`adapters.keras.loop`).
 """
 
 from __future__ import annotations
@@ -18,7 +16,6 @@ import tensorflow as tf
 from throughtime.adapters.attributes import replaced
 from throughtime.adapters.keras.cell import inner_cells
 from throughtime.adapters.keras.loop import Loop
-from throughtime.adapters.keras.own_cells import own_cell
 from throughtime.adapters.keras.seen import SeenCall, SeenInside, names_kept
 
 from . import dialect
@@ -32,7 +29,7 @@ from .internals import (
     raw_variable,
 )
 from .variables import standing_in
-from .ways import halves, is_closed
+from .ways import halves
 
 if TYPE_CHECKING:
     from .tap import Recorder
@@ -76,7 +73,6 @@ def watched(
         The layer is one direction of a Bidirectional: its own input and output are marked, those of the
         whole are another's.
     """
-    closed = is_closed(layer, recorder.training, recorder.request.activations)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(*args, **kwargs)
@@ -88,16 +84,13 @@ def watched(
         if not _is_one_sequence(given):
             record.not_inside = "it takes several sequences at once"
             return original(*args, **kwargs)
-        inside = SeenInside(lambda: layer, closed)
+        inside = SeenInside(lambda: layer, is_closed=False)
         direction = _Direction(recorder, record, len(record.inside), inside, is_half)
         record.inside.append(inside)
         if is_half:
             marked = direction.marked("inputs", "half_input", first_of(given))
             bound.arguments[first] = with_first(given, marked)
         direction.keep_mask(first_of(bound.arguments.get("mask")))
-        if closed:
-            with direction.initial_kept():
-                return _watch_closed(direction, lambda: original(*bound.args, **bound.kwargs))
         return _watch_loop(direction, original, bound.arguments)
 
     return as_a_call(call, signature)
@@ -115,24 +108,6 @@ def _record_of(recorder: Recorder, layer: Any) -> SeenCall | None:
 def _is_one_sequence(given: Any) -> bool:
     """Whether the input is one tensor, perhaps in a list before states."""
     return bool(tf.is_tensor(given[0] if isinstance(given, list) else given))
-
-
-def _watch_closed(direction: _Direction, run: Callable[[], Any]) -> Any:
-    """Run the layer with its whole sequence switched on, and hand back what it is set to return."""
-    layer = direction.layer
-    returns_sequences = layer.return_sequences
-    with (
-        direction.marked_weights(),
-        replaced(layer, "return_sequences", True),
-        replaced(layer, "return_state", True),
-    ):
-        sequence, *states = run()
-    direction.keep("sequence", sequence)
-    # Without a mask the last output is the last hidden state, and a gradient with respect to the
-    # state need not pass through the stacked sequence.
-    is_state = not direction.inside.has_mask and own_cell(layer) is None
-    last = states[0] if is_state else sequence[:, -1]
-    return direction.handed_back(sequence if returns_sequences else last, states)
 
 
 def _watch_loop(direction: _Direction, original: Callable[..., Any], arguments: dict[str, Any]) -> Any:
@@ -239,20 +214,6 @@ class _Direction:
         self.inside.initial_states = len(states)
         for position, state in enumerate(states):
             self.keep(f"initial_{position}", state)
-
-    @contextmanager
-    def initial_kept(self) -> Iterator[None]:
-        """Note the states that the layer starts from, wherever they come from."""
-        layer = self.layer
-        original = layer._process_inputs
-
-        def process(*args: Any, **kwargs: Any) -> Any:
-            inputs, initial, constants = original(*args, **kwargs)
-            self.keep_initial([tf.convert_to_tensor(state) for state in tf.nest.flatten(initial)])
-            return inputs, initial, constants
-
-        with replaced(layer, "_process_inputs", process):
-            yield
 
     @contextmanager
     def marked_weights(self) -> Iterator[None]:

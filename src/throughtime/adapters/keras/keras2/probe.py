@@ -18,7 +18,6 @@ from throughtime.adapters.keras.collect import Pass, records
 from throughtime.adapters.keras.coupling import couples
 from throughtime.adapters.keras.every_step import EveryStep
 from throughtime.adapters.keras.library import belongs_to_a_graph
-from throughtime.adapters.keras.own_cells import own_cell
 from throughtime.adapters.keras.reductions import Attempt, Labels, Trials
 from throughtime.adapters.keras.second_pass import SecondPass
 from throughtime.adapters.keras.seen import Result
@@ -31,7 +30,6 @@ from .models import check_model, needs_its_batch, plain_settings, weight_values
 from .parts import Parts, why_whole
 from .program import Program, Traced, WithinSteps
 from .restore import untouched
-from .ways import halves
 
 _KEPT_TRACES = 8  # a loop over many batch shapes must not pile up compiled programs
 
@@ -160,8 +158,7 @@ class Probe:
 
     def _trace(self, data: Any, has_loss: bool, budget: Budget) -> _Trace:
         identity = self.loss.identity
-        own = tuple(own_cell(half) for entry in self.found for half in halves(entry.watched))
-        key = shapes(data), has_loss, id(identity), own, plain_settings(self.model)
+        key = shapes(data), has_loss, id(identity), plain_settings(self.model)
         if key not in self._traces:
             self._traces[key] = self._new_trace(data, has_loss, budget)
         self._traces[key].program.budget = budget

@@ -1,4 +1,4 @@
-"""Which recurrent layers can be looked into, and on which way: in the loop, or by a registered cell."""
+"""Which recurrent layers can be looked into: in the loop."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from typing import Any
 import tensorflow as tf
 
 from throughtime.adapters.keras.library import is_a, is_own, is_recurrent
-from throughtime.adapters.keras.own_cells import check, own_cell
-
-from .internals import path_of
 
 # The same names in Keras 2 and in Keras 3 for functions with other slopes.
 _OTHER_SLOPES = ("hard_sigmoid",)
@@ -40,15 +37,12 @@ def why_not(layer: Any, training: bool) -> str:
         ),
         "it is given constants beside its states": bool(getattr(layer, "_num_constants", 0)),
     }
-    own = own_cell(layer)
-    if own is not None:
-        check(own, layer.cell, [path_of(each).rpartition("/")[2] for each in layer.weights])
     return next((reason for reason, holds in reasons.items() if holds), "")
 
 
 def is_closed(layer: Any, training: bool, activations: frozenset[str]) -> bool:
-    """Whether the layer keeps its kernel and a registered cell solves it; the loop shows every other."""
-    return own_cell(layer) is not None
+    """Whether the layer keeps its kernel and `cells` solves it: none does, the loop shows every layer."""
+    return False
 
 
 def activation_name(cell: Any, function: Any) -> str:

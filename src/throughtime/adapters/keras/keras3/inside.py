@@ -19,7 +19,6 @@ import keras
 from throughtime.adapters.attributes import replaced
 from throughtime.adapters.keras.cell import inner_cells
 from throughtime.adapters.keras.loop import Loop
-from throughtime.adapters.keras.own_cells import own_cell
 
 from . import dialect
 from .dropout import dropout_masks
@@ -105,8 +104,7 @@ def _watch_closed(direction: _Direction, inside: Inside, run: Callable[[], Any])
         inside.sequence, *states = run()
     # Without a mask the last output is the last hidden state, and a gradient with respect to the
     # state need not pass through the stacked sequence.
-    is_state = inside.mask is None and own_cell(layer) is None
-    last = states[0] if is_state else inside.sequence[:, -1]
+    last = states[0] if inside.mask is None else inside.sequence[:, -1]
     return direction.handed_back(inside.sequence if layer.return_sequences else last, states)
 
 
@@ -151,8 +149,6 @@ def _initial_states(layer: Any, arguments: dict[str, Any]) -> list[Any]:
     given = arguments.get("initial_state")
     if given is None:
         given = layer.states if layer.stateful else None
-    if given is None and own_cell(layer) is not None:  # a cell of one's own may start from anything
-        given = layer.get_initial_state(keras.ops.shape(next(iter(arguments.values())))[0])
     flat = keras.tree.flatten(given) if given is not None else []
     return [keras.ops.convert_to_tensor(state) for state in flat if state is not None]
 

@@ -22,7 +22,6 @@ from throughtime.adapters.keras import loss_scale
 from throughtime.adapters.keras.collect import Pass, records
 from throughtime.adapters.keras.coupling import couples
 from throughtime.adapters.keras.every_step import EveryStep
-from throughtime.adapters.keras.own_cells import own_cell
 from throughtime.adapters.keras.reductions import Attempt, Labels, Trials
 from throughtime.adapters.keras.second_pass import SecondPass
 from throughtime.adapters.keras.seen import Result
@@ -49,7 +48,6 @@ from .tensors import (
     with_copies,
 )
 from .variables import all_variables, numbers_of
-from .ways import halves
 
 _KEPT_TRACES = 8  # per model; a loop over many batch shapes must not pile up compiled programs
 
@@ -201,7 +199,6 @@ class Probe:
             str(shapes),
             loss,
             layers,
-            tuple(own_cell(half) for entry in self.found for half in halves(entry.watched)),
             self.request.quantities,
             self.request.training,
             runs,

@@ -7,7 +7,6 @@ from typing import Any
 import keras
 
 from throughtime.adapters.keras.cell import standard_kind
-from throughtime.adapters.keras.own_cells import check, own_cell
 
 _CLOSED = ("lstm", "gru", "simple_rnn")
 
@@ -25,9 +24,6 @@ def why_not(layer: Any, training: bool) -> str:
         return why_not(layer.forward_layer, training) or why_not(layer.backward_layer, training)
     if not isinstance(layer, keras.layers.RNN):
         return "only recurrent layers have an inside"
-    own = own_cell(layer)
-    if own is not None:
-        check(own, layer.cell, [variable.name for variable in layer.weights])
     for method in ("call", "inner_loop"):
         if not getattr(type(layer), method).__module__.startswith("keras."):
             return (
@@ -42,8 +38,6 @@ def is_closed(layer: Any, training: bool, activations: frozenset[str]) -> bool:
     cell = layer.cell
     if training and any(getattr(cell, name, None) for name in ("dropout", "recurrent_dropout")):
         return False
-    if own_cell(layer) is not None:
-        return True
     if keras.backend.backend() != "torch":
         return False
     if standard_kind(cell) not in _CLOSED:
