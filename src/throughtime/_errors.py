@@ -14,7 +14,7 @@ All of them derive from `ThroughTimeError` and from the builtin a caller would g
     ├── BatchError (ValueError, RuntimeError)   no batch in the data, or one that the model refuses
     ├── TooLargeError (MemoryError)             the capture needs more memory than there is
     ├── SchemaError (KeyError)                  a tree lacks the variable, or the name is none of the schema's
-    ├── CellError (ValueError)                  a name that tt.mark cannot give, or of the former cell registry
+    ├── CellError (ValueError)                  a name that tt.mark cannot give, or a removed one
     ├── DiagnosticError (ValueError)            a capture that cannot be diagnosed, a setting out of range
     ├── MonitorError (ValueError)               a monitor that is set up in a way that cannot work
     ├── StoreError (OSError)                    a run that cannot be opened, or a step that does not fit it
@@ -83,7 +83,7 @@ class SchemaError(ThroughTimeError, KeyError):
 
 
 class CellError(ThroughTimeError, ValueError):
-    """A name that `tt.mark` cannot give a tensor, or a removed one of the former registry of cells."""
+    """A name that `tt.mark` cannot give a tensor, or one of the removed registry of cells."""
 
 
 class DiagnosticError(ThroughTimeError, ValueError):

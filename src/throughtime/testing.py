@@ -1,8 +1,9 @@
 """Captured layers with known answers, made from closed forms: no framework, no random numbers.
 
-Each function returns the tree that a capture gives, with one leaf, `/rnn`. The diagnostics and the
-pictures are tested on these trees, and so can you test your own code. All take the number of samples,
-steps and units; `rate` is what one step back multiplies the gradient by. `keras_weights` and `torch_weights` carry a captured layer to another framework.
+Each function returns the tree that a capture gives, with one leaf, `/rnn`. The diagnostics and the pictures
+are tested on these trees, and so can you test your own code. All take the number of samples, steps and units;
+`rate` is what one step back multiplies the gradient by. `keras_weights` and `torch_weights` carry a captured
+layer to another framework.
 """
 
 from __future__ import annotations

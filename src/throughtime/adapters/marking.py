@@ -1,4 +1,4 @@
-"""`mark` names a tensor; while a capture runs, an adapter listens, and the other functions arrange what it heard.
+"""`mark` names a tensor; during a capture an adapter listens, and other functions arrange what it heard.
 
 Nothing here imports a framework: what is done for one is done only where the value is of it.
 """
@@ -32,8 +32,8 @@ def mark(value: Tensor, name: str) -> Tensor:
     """Name a tensor, so that captures show it with its gradient; anywhere else nothing happens.
 
     Inside a recurrence the tree has the value at each step under this name, and dL/dvalue, total through
-    time, under `<name>_gradient`. The names of gates (input, forget, candidate, output, update, reset) make it
-    a gate: `gate_activation.sel(gate="forget")`, whose `gate_gradient` is dL/d(gate), after the activation.
+    time, under `<name>_gradient`. The names of gates (input, forget, candidate, output, update, reset) make
+    it a gate: `gate_activation.sel(gate="forget")`; its `gate_gradient` is dL/d(gate), after the activation.
     Outside of any recurrence the marked tensor is a leaf with `output` and `output_gradient`.
 
     Parameters
@@ -81,8 +81,8 @@ def _is_free(name: str) -> bool:
 def _refused(name: Any) -> CellError:
     if isinstance(name, str) and name.isidentifier():
         return CellError(
-            f"A mark cannot be called {name!r}, which has another meaning in a tree. Choose another name, such "
-            f"as 'my_{name}'; the names of gates are {', '.join(sorted(GATE_NAMES))}."
+            f"A mark cannot be called {name!r}, which has another meaning in a tree. Choose another name, "
+            f"such as 'my_{name}'; the names of gates are {', '.join(sorted(GATE_NAMES))}."
         )
     return CellError(f"A mark's name is a word in snake case, such as 'forget' or 'attention'; got {name!r}.")
 
@@ -114,7 +114,7 @@ def _place() -> tuple[Any, ...]:
 
 
 def unique(name: str, taken: Collection[str]) -> str:
-    """Number a name that is taken: forget, forget_2, forget_3.
+    """Add a number to a name that is taken: forget, forget_2, forget_3.
 
     Examples
     --------
@@ -225,6 +225,8 @@ def leaves(
         Of the other leaves.
     """
     found: dict[str, LayerRecord] = {}
+    if not wanted & {"output", "output_gradient"}:
+        return ()
     for name in dict.fromkeys(one.name for one in marked):
         each = [one for one in marked if one.name == name]
         is_loop = len(each) > 1 and each[0].value.ndim in (1, 2)

@@ -120,12 +120,11 @@ class Loop:
             old = self.initial[position : position + len(names)]
             done, marked = self._stepped(place, part, x, old, {})
             self._check_shapes(part, done.states, old)
-            added = dict(zip(names, old, strict=True)) | marked
+            added = dict(zip(names, old, strict=True))
             if done.output_state is None:
                 added[EMITTED] = done.output
-            tapped |= {
-                f"{place}.{name}": tensor for name, tensor in added.items() if self.keras.is_float(tensor)
-            }
+            added = {f"{place}.{name}": tensor for name, tensor in added.items()} | marked
+            tapped |= {name: tensor for name, tensor in added.items() if self.keras.is_float(tensor)}
             source = EMITTED if done.output_state is None else names[done.output_state]
             self.handed_on.append(f"{place}.{source}")
             x, position = done.output, position + len(names)
@@ -146,7 +145,7 @@ class Loop:
                 _plus(self._where(valid, state, past), taps.get(name))
                 for state, past, name in zip(done.states, old, names, strict=True)
             ]
-            left |= dict(zip(names, new, strict=True)) | {f"{place}.{name}": one for name, one in marked.items()}
+            left |= dict(zip(names, new, strict=True)) | marked
             if done.output_state is None:
                 x = left[f"{place}.{EMITTED}"] = _plus(done.output, taps.get(f"{place}.{EMITTED}"))
             else:
@@ -176,8 +175,8 @@ class Loop:
             shape = self.keras.shape_of(tensor)
             if not shape or shape[0] != self.keras.shape_of(x)[0]:  # it has no samples
                 return tensor
-            name = unique(f"{MARKED}{name}", marked)
-            marked[name] = _plus(tensor, taps.get(f"{place}.{name}"))
+            name = unique(f"{place}.{MARKED}{name}", marked)
+            marked[name] = _plus(tensor, taps.get(name))
             return marked[name]
 
         with listening(hear):

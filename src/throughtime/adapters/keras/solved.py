@@ -180,10 +180,12 @@ def _marked(direction: Direction, place: int, cell: Any) -> MarkedSteps:
     keras, start = direction.done.keras, f"{place}.{MARKED}"
     kept = direction.call.inside[direction.part].kept
     names = [name.removeprefix(start) for name in kept if name.startswith(start)]
+    if not names:
+        return MarkedSteps()
     return of_steps(
         {name: direction.value(place, f"{MARKED}{name}") for name in names},
         {name: direction.tap(place, f"{MARKED}{name}") for name in names},
-        {*cells.state_names(keras, cell), *weights.of_cell(keras, cell, direction.done.value)} if names else (),
+        {*cells.state_names(keras, cell), *weights.of_cell(keras, cell, direction.done.value)},
         has_gradients=direction.has_gradients,
     )
 

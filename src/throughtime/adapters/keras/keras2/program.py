@@ -62,6 +62,8 @@ class Program:
         The pass evaluates the loss; `request` asks for no gradients where it does not.
     calls : list of SeenCall
         In call order; known after a pass.
+    named : tuple of str
+        Keys of what `throughtime.mark` names outside of every loop; known after a pass.
     in_a_loop : set of int
         Layers that were called within a loop or branch of the user's, and not watched there.
     reductions : Reductions
@@ -91,6 +93,7 @@ class Program:
         self.has_loss = has_loss
         self.training = request.training
         self.calls: list[SeenCall] = []
+        self.named: tuple[str, ...] = ()
         self.in_a_loop: set[int] = set()
         self.reductions = Reductions(None, is_certain=False)
         self.adds_losses = False
@@ -125,6 +128,7 @@ class Program:
         self.need = recorder.meter.total()
         self._structure = tf.nest.map_structure(lambda _: 0, predictions)
         self.calls, self.in_a_loop = recorder.calls, recorder.in_a_loop
+        self.named = tuple(recorder.named)
         if not self.has_loss:
             return None, recorder.tensors
         with autograph_enabled():

@@ -16,9 +16,11 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from throughtime.adapters.attributes import replaced
+from throughtime.adapters.keras import named
 from throughtime.adapters.keras.library import is_a, is_recurrent
 from throughtime.adapters.keras.meter import Meter
 from throughtime.adapters.keras.seen import SeenCall
+from throughtime.adapters.marking import listening
 from throughtime.adapters.records import Request
 
 from . import inside, logits, ways
@@ -73,6 +75,7 @@ class Recorder:
         self._differentiates = "weights" in wanted or "weight_gradients" in request.quantities
         self._samples = samples
         self.calls: list[SeenCall] = []
+        self.named: list[str] = []
         self.current: list[SeenCall] = []
         self.tensors: dict[str, Any] = {}
         self.in_a_loop: set[int] = set()
@@ -83,6 +86,7 @@ class Recorder:
     def watching(self, model: Any) -> Iterator[None]:
         """Wrap the layers' calls for the duration of the block."""
         with ExitStack() as stack:
+            stack.enter_context(listening(self._hear))
             for index, entry in enumerate(self.found):
                 layer = entry.watched
                 looks_inside = "inside" in self.wanted and not ways.why_not(layer, self.training)
@@ -97,6 +101,14 @@ class Recorder:
             for outer in self._outer_layers():
                 stack.enter_context(replaced(outer, "call", self._counted(outer)))
             yield
+
+    def _hear(self, name: str, tensor: Any) -> Any:
+        """Mark what `throughtime.mark` names outside of every loop."""
+        key = named.key(len(self.named), name)
+        self.named.append(key)
+        marked = self.marked("outputs", key, tensor)
+        self.keep(key, marked)
+        return marked
 
     def _running_along(self, model: Any) -> list[Any]:
         """Recurrent layers that nothing is asked of; they take memory as well."""

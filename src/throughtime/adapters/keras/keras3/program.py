@@ -53,6 +53,8 @@ class Program:
         Positions in `all_variables(model)` whose gradients are wanted.
     calls : list of SeenCall
         For each call, in call order; known after a pass.
+    named : tuple of str
+        Keys of what `throughtime.mark` names outside of every loop; known after a pass.
     reductions : Reductions
         How the loss reduces samples; known after a pass with a loss.
     adds_losses : bool
@@ -85,6 +87,7 @@ class Program:
         self.has_loss = has_loss
         self.differentiated: list[int] = []
         self.calls: list[SeenCall] = []
+        self.named: tuple[str, ...] = ()
         self.reductions = Reductions(None, is_certain=False)
         self.adds_losses = False
         self.budget: Budget | None = None
@@ -120,6 +123,7 @@ class Program:
                 self.adds_losses = adds_losses(model)
         self._structure = keras.tree.map_structure(lambda _: 0, predictions)
         self.calls = [_seen(call, self.request.quantities) for call in recorder.calls]
+        self.named = tuple(recorder.named)
         tensors = self._tensors(recorder, predictions, loss)
         return (loss if loss is None or scale is None else loss * keras.ops.cast(scale, loss.dtype)), tensors
 
@@ -145,6 +149,7 @@ class Program:
             flat = keras.tree.flatten(predictions)
             tensors.update({f"prediction.{index}": tensor for index, tensor in enumerate(flat)})
         tensors.update(self._valid_steps(predictions))
+        tensors.update(recorder.named)
         for call in recorder.calls:
             if "output" in self.request.quantities:
                 tensors.update({call.key("output", k): tensor for k, tensor in enumerate(call.outputs)})

@@ -17,8 +17,10 @@ from typing import Any
 import keras
 
 from throughtime.adapters.attributes import replaced
+from throughtime.adapters.keras import named
 from throughtime.adapters.keras.meter import Meter
 from throughtime.adapters.keras.seen import key
+from throughtime.adapters.marking import listening
 from throughtime.adapters.records import Request
 
 from . import inside, logits, ways
@@ -83,6 +85,7 @@ class Recorder:
         # A gradient flows back through what is called from now on.
         self.flows_back = False
         self.calls: list[Call] = []
+        self.named: dict[str, Any] = {}
         self.current: list[Call] = []
         self.outer_calls: dict[int, int] = {}
 
@@ -90,6 +93,7 @@ class Recorder:
     def watching(self, model: Any) -> Iterator[None]:
         """Wrap the layers' calls for the duration of the block."""
         with ExitStack() as stack:
+            stack.enter_context(listening(self._hear))
             for index, entry in enumerate(self.found):
                 looks_inside = "inside" in self.wanted and not ways.why_not(
                     entry.layer, self.request.training
@@ -106,6 +110,12 @@ class Recorder:
             for outer in {id(entry.outer): entry.outer for entry in self.found if entry.outer}.values():
                 stack.enter_context(replaced(outer, "call", self._counted(outer)))
             yield
+
+    def _hear(self, name: str, tensor: Any) -> Any:
+        """Mark what `throughtime.mark` names outside of every loop."""
+        key = named.key(len(self.named), name)
+        self.named[key] = self.marked("outputs", key, tensor)
+        return self.named[key]
 
     def _running_along(self, model: Any) -> list[Any]:
         """Recurrent layers that nothing is asked of; they take memory as well."""
