@@ -55,6 +55,11 @@ SECONDS = {
     "check": 100,
 }
 FULL_ONLY = (KERAS_2,)
+XLA_FLAGS = (
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_use_fusion_emitters=false",
+)
 FULL = "--full"
 PYTHON_OF_KERAS_2 = "THROUGHTIME_KERAS2"  # an interpreter with TensorFlow 2.15, which scripts/test makes
 PROCESSES = 2
@@ -146,8 +151,13 @@ def environment(suite: Suite, results: Path) -> dict[str, str]:
     return {
         "THROUGHTIME_FULL": "1",
         "TF_CPP_MIN_LOG_LEVEL": "3",
-        # Each test compiles small programs that run once: a third of JAX's time is optimisation.
-        "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+        # Each test compiles small programs that run once: most of JAX's time is optimisation. What two tests,
+        # or two processes, compile alike is compiled once; the limit makes JAX lock the folder.
+        "XLA_FLAGS": " ".join(XLA_FLAGS),
+        "JAX_COMPILATION_CACHE_DIR": str(suite.folder / "compiled"),
+        "JAX_COMPILATION_CACHE_MAX_SIZE": str(2**30),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         **limits,
         **os.environ,
         "KERAS_BACKEND": backend(suite),

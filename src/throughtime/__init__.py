@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from throughtime import assertions as assertions
     from throughtime import diagnostics as diagnostics
     from throughtime import picture as picture
     from throughtime import plots as plots
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from throughtime._errors import TooLargeError as TooLargeError
     from throughtime._errors import UnbuiltModelError as UnbuiltModelError
     from throughtime._errors import UnsupportedModelError as UnsupportedModelError
+    from throughtime._errors import VerdictError as VerdictError
     from throughtime._monitor import Monitor as Monitor
     from throughtime._monitor import every as every
     from throughtime._monitor import logarithmic as logarithmic
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from throughtime.adapters.marking import mark as mark
     from throughtime.diagnosis import compare as compare
     from throughtime.diagnosis import diagnose as diagnose
+    from throughtime.diagnosis import read_verdict as read_verdict
     from throughtime.render.save import save as save
 
 _HOMES = {
@@ -77,6 +80,7 @@ _HOMES = {
         "TooLargeError",
         "UnbuiltModelError",
         "UnsupportedModelError",
+        "VerdictError",
     ),
     "_classic": (
         "get_rnn_gradients",
@@ -95,9 +99,9 @@ _HOMES = {
     "_drawing.theme": ("Theme",),
     "_capture.weights": ("weights",),
     "adapters.marking": ("mark",),
-    "diagnosis": ("compare", "diagnose"),
+    "diagnosis": ("compare", "diagnose", "read_verdict"),
 }
-_MODULES = ("diagnostics", "picture", "plots", "sinks", "testing")
+_MODULES = ("assertions", "diagnostics", "picture", "plots", "sinks", "testing")
 _REMOVED = ("Cell", "StepAdjoint", "register_cell", "unregister_cell")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -18,6 +18,7 @@ All of them derive from `ThroughTimeError` and from the builtin a caller would g
     ├── DiagnosticError (ValueError)            a capture that cannot be diagnosed, a setting out of range
     ├── MonitorError (ValueError)               a monitor that is set up in a way that cannot work
     ├── StoreError (OSError)                    a run that cannot be opened, or a step that does not fit it
+    ├── VerdictError (AssertionError)           an assertion that the verdict on a model does not bear out
     ├── FeatureError (ValueError)               an array that a picture cannot be drawn from
     ├── PictureError (ValueError)               an axis, scale or file that a picture cannot have
     └── MissingDependencyError (ImportError)    an optional library is not installed
@@ -30,6 +31,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Iterable
+from typing import Any
 
 _OURS = ("throughtime.", "contextlib.")
 
@@ -96,6 +98,14 @@ class MonitorError(ThroughTimeError, ValueError):
 
 class StoreError(ThroughTimeError, OSError):
     """A run on disk that cannot be opened or continued, or a step that does not fit it."""
+
+
+class VerdictError(ThroughTimeError, AssertionError):
+    """An assertion that the verdict on a model does not bear out; `found` is its diagnosis, or None."""
+
+    def __init__(self, message: str, found: Any = None) -> None:
+        super().__init__(message)
+        self.found = found
 
 
 class FeatureError(ThroughTimeError, ValueError):

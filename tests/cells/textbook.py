@@ -36,7 +36,6 @@ class StepGradient:
     cell: Floats | None = None
 
 
-
 def textbook(layer: Layer, passed: Pass) -> dict[str, Floats]:
     """Everything `solve` knows, in float64, from the equations of one step and a plain loop over time.
 
@@ -163,7 +162,6 @@ def next_cell(gates: Floats, cell_before: Floats) -> Floats:
     return after
 
 
-
 def forward_scan(
     steps: Steps, initial: Sequence[Floats], step: Callable[[int, Sequence[Floats]], Sequence[Floats]]
 ) -> list[Sequence[Floats]]:
@@ -180,7 +178,6 @@ def forward_scan(
         valid, before = steps.valid_at(t), states[-1]
         states.append([where_valid(*pair, valid) for pair in zip(step(t, before), before, strict=True)])
     return states
-
 
 
 def reverse_scan(
@@ -224,7 +221,6 @@ def reverse_scan(
     return arrived[::-1], eta
 
 
-
 def where_valid(values: Floats, otherwise: Floats | float, valid: Mask | None) -> Floats:
     """Replace what a step gave for samples that are masked there: a product with 0 would keep their NaN.
 
@@ -238,18 +234,15 @@ def where_valid(values: Floats, otherwise: Floats | float, valid: Mask | None) -
     return np.where(valid.reshape(-1, *(1,) * (values.ndim - 1)), values, otherwise)
 
 
-
 def outer(hidden: Floats, gate_gradient: Floats) -> Floats:
     """h_{t-1}ᵀ dz per sample, (sample, unit_from, gate, unit)."""
     return hidden[..., :, None, None] * gate_gradient[..., None, :, :]
-
 
 
 def through_recurrent_kernel(gate_gradient: Floats, recurrent_kernel: Floats) -> Floats:
     """Sum dz Uᵀ over gates, (…, gate, unit) to (…, unit_from)."""
     product: Floats = np.tensordot(gate_gradient, recurrent_kernel, ([-2, -1], [1, 2]))
     return product
-
 
 
 def _lstm_back(layer: Layer, step: Step, hidden_gradient: Floats, cell_gradient: Floats) -> StepGradient:
@@ -280,7 +273,6 @@ def _lstm_back(layer: Layer, step: Step, hidden_gradient: Floats, cell_gradient:
     )
 
 
-
 def _gru_back(layer: Layer, step: Step, hidden_gradient: Floats, cell_gradient: Floats) -> StepGradient:
     """Pull back with ξ on the input side and ρ on the recurrent side."""
     sigma, phi = required_activation(layer.recurrent_activation), required_activation(layer.activation)
@@ -299,8 +291,9 @@ def _gru_back(layer: Layer, step: Step, hidden_gradient: Floats, cell_gradient: 
     )
 
 
-
-def _gru_reset_before_back(layer: Layer, step: Step, hidden_gradient: Floats, cell_gradient: Floats) -> StepGradient:
+def _gru_reset_before_back(
+    layer: Layer, step: Step, hidden_gradient: Floats, cell_gradient: Floats
+) -> StepGradient:
     """Pull back; U_h sees r·h_{t-1}, U_z and U_r see h_{t-1}."""
     sigma, phi = required_activation(layer.recurrent_activation), required_activation(layer.activation)
     z, r, candidate = np.moveaxis(gru_reset_before.gates(layer, step), -2, 0)
@@ -320,8 +313,9 @@ def _gru_reset_before_back(layer: Layer, step: Step, hidden_gradient: Floats, ce
     )
 
 
-
-def _simple_rnn_back(layer: Layer, step: Step, hidden_gradient: Floats, cell_gradient: Floats) -> StepGradient:
+def _simple_rnn_back(
+    layer: Layer, step: Step, hidden_gradient: Floats, cell_gradient: Floats
+) -> StepGradient:
     """Pull back: dz = δ·φ'(z); η = dz Uᵀ; dU = h_{t-1}ᵀ dz."""
     slope = required_activation(layer.activation).slope(simple_rnn.gates(layer, step))
     dz = hidden_gradient[..., None, :] * slope
@@ -333,5 +327,9 @@ def _simple_rnn_back(layer: Layer, step: Step, hidden_gradient: Floats, cell_gra
     )
 
 
-
-_BACK = {lstm: _lstm_back, gru: _gru_back, gru_reset_before: _gru_reset_before_back, simple_rnn: _simple_rnn_back}
+_BACK = {
+    lstm: _lstm_back,
+    gru: _gru_back,
+    gru_reset_before: _gru_reset_before_back,
+    simple_rnn: _simple_rnn_back,
+}

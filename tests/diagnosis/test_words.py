@@ -21,6 +21,8 @@ from throughtime.diagnosis import entry
 from throughtime.diagnosis.recorded import LAG_INTERVAL
 from throughtime.diagnosis.words import SENTENCES, SOURCES, say
 
+from .verdict_schema import check
+
 SAMPLES, STEPS = 20, 50
 
 
@@ -67,6 +69,7 @@ def printed(model, x=None, y=None, **options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", tt.ThroughTimeWarning)
         found = tt.diagnose(model, x, y, **options)
+    check(found)
     return " ".join(str(found).split())
 
 

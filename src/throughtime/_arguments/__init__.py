@@ -143,6 +143,7 @@ def takes(error: type[ThroughTimeError] = ArgumentError, /, **rules: Rule) -> Ca
 
         @wraps(function)
         def checked(*args: Any, **kwargs: Any) -> Any:
+            __tracebackhide__ = True  # pytest then shows the line of the caller
             bound = None
             with suppress(TypeError):
                 bound = signature.bind(*args, **kwargs)

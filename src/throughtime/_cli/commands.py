@@ -1,7 +1,7 @@
 """The command `throughtime`: looks at runs on disk, from a shell.
 
-Exit codes: 0, all well; 1, an error that is told in one line, or a check that found something; 2, a command
-that was written wrongly.
+Exit codes: 0, all well; 1, an error, printed in one line, or a check that found something; 2, a command
+that was written wrongly. With `diagnose --fail-on`: 0, fine; 1, found; 2, not decided, errors included.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import throughtime as tt
 from throughtime._alarm import alarms_of_run
 from throughtime._text.printable import printable
 from throughtime._tree import at_place, place_of, recorded_steps
+from throughtime.diagnosis.fail_on import UNDECIDED, exit_code, names_of
 
 from . import doctor as environment
 from . import pictures
@@ -45,6 +46,12 @@ Layer = Annotated[str | None, typer.Option(help="Path of the layer; by default t
 Step = Annotated[int | None, typer.Option(help="Training step; by default the last that was recorded.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.")]
 Second = Annotated[Path | None, typer.Option("--with", help="For compare: a second run.")]
+FailOn = Annotated[
+    str | None,
+    typer.Option(
+        help="Findings: vanishing,unstable,nonfinite. Exit code 1 if there is one, 2 if that is undecided."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a script.")]
 
 
@@ -118,14 +125,20 @@ def diagnose(
     step: Step = None,
     dependency_length: Annotated[int | None, typer.Option(help="Lag that the task needs, in steps.")] = None,
     as_json: AsJson = False,
+    fail_on: FailOn = None,
 ) -> None:
-    """Say what a run tells of long-term dependencies: its last step, and how it came there; or one step."""
-    with _told():
+    """Print the verdict for a run's last record, and how reach and horizon developed; or for one step."""
+    with _told(code=1 if fail_on is None else UNDECIDED):
+        names = () if fail_on is None else names_of(fail_on)
+        if "vanishing" in names and dependency_length is None:
+            raise tt.ArgumentError("--fail-on vanishing needs --dependency-length, the lag to judge.")
         found = tt.diagnose(tt.open_run(run), step=step, dependency_length=dependency_length)
     if as_json:
-        print(json.dumps(found.to_dict(), indent=1, default=str))  # noqa: T201
+        print(json.dumps(found.to_dict(), indent=1, allow_nan=False))  # noqa: T201
     else:
         console.print(found)
+    if code := exit_code(found, names):
+        raise typer.Exit(code)
 
 
 @app.command()
@@ -225,10 +238,10 @@ def demo(context: typer.Context) -> None:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _told(code: int = 1) -> Iterator[None]:
     """Print an error of ours, or of the file system, in its own words and without a traceback."""
     try:
         yield
     except (tt.ThroughTimeError, OSError) as error:
         console.print(Text(printable(str(error)), "red"))
-        raise typer.Exit(1) from None
+        raise typer.Exit(code) from None

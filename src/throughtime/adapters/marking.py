@@ -69,7 +69,8 @@ def mark(value: Tensor, name: str) -> Tensor:
     if jax is not None and isinstance(value, jax.core.Tracer):
         from jax.ad_checkpoint import checkpoint_name  # noqa: PLC0415 - JAX is there already
 
-        return checkpoint_name(value, PREFIX + name)
+        named: Tensor = checkpoint_name(value, PREFIX + name)
+        return named
     return value
 
 
@@ -205,7 +206,7 @@ def of_steps(
 
 @dataclass(frozen=True)
 class Marked:
-    """A tensor that was marked outside of any recurrence; no gradient where the loss does not depend on it."""
+    """A tensor marked outside of any recurrence; no gradient where the loss does not depend on it."""
 
     name: str
     value: Array

@@ -10,3 +10,4 @@ from throughtime.diagnosis.diagnosis import Diagnosis as Diagnosis
 from throughtime.diagnosis.entry import diagnose as diagnose
 from throughtime.diagnosis.findings import Verdict as Verdict
 from throughtime.diagnosis.training import TrainingDiagnosis as TrainingDiagnosis
+from throughtime.diagnosis.verdict_file import read_verdict as read_verdict

@@ -39,6 +39,8 @@ class Diagnosis(Shown, Found):
     loss : float
         Mean over samples.
     samples : int
+    stopped : str
+        See `Found`.
 
     Examples
     --------
@@ -54,7 +56,7 @@ class Diagnosis(Shown, Found):
         return " ".join(self.sentences)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain numbers, strings, lists and dicts; NaN as None."""
+        """Everything as plain numbers, strings, lists and dicts, by `throughtime.verdict.v1`; NaN as None."""
         return render.as_dict(self)
 
     def to_dataframe(self) -> pd.DataFrame:

@@ -163,7 +163,14 @@ class LayerDiagnosis:
 
 @dataclass(frozen=True)
 class Found:
-    """All that a diagnosis found, before it can print itself; see `Diagnosis`."""
+    """All that a diagnosis found, before it can print itself; see `Diagnosis`.
+
+    Attributes
+    ----------
+    stopped : str
+        What made every number meaningless, so that nothing was judged: "nonfinite", "loss_scaling",
+        "certificate"; otherwise empty.
+    """
 
     verdict: Verdict
     sentences: tuple[str, ...]
@@ -176,3 +183,4 @@ class Found:
     notes: tuple[str, ...] = ()
     loss: float = NAN
     samples: int = 0
+    stopped: str = ""

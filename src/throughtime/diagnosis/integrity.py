@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -18,27 +19,35 @@ from .words import listed, number, say
 _BACKWARD = ("gradient", "contribution", "lag_matrix")
 
 
-def broken(leaves: Mapping[str, xr.Dataset]) -> tuple[Verdict, str] | None:
-    """Find what makes every number meaningless, and say it; None where nothing does."""
+class Stop(NamedTuple):
+    """Why no lag is looked at: the verdict, its sentence, and the name of the cause for machines."""
+
+    verdict: Verdict
+    sentence: str
+    cause: str
+
+
+def broken(leaves: Mapping[str, xr.Dataset]) -> Stop | None:
+    """Find what makes every number meaningless; None if nothing does."""
     tree = xr.DataTree.from_dict({f"/{path}": leaf for path, leaf in leaves.items()})
     found = first_nonfinite(tree)
     if found is not None:
         is_backward = any(part in found.variable for part in _BACKWARD)
         leaf = leaves[found.layer.strip("/")]
         if found.variable == "input" and found.layer.strip("/") == next(iter(leaves)):
-            return Verdict.CANNOT_SAY, say("nonfinite_data", where=found)
+            return Stop(Verdict.CANNOT_SAY, say("nonfinite_data", where=found), "nonfinite")
         if is_backward and str(leaf.attrs.get("dtype")) == "float16":
-            return Verdict.CANNOT_SAY, say("loss_scaling", where=found)
+            return Stop(Verdict.CANNOT_SAY, say("loss_scaling", where=found), "loss_scaling")
         phase = "backward" if is_backward else "forward"
-        return Verdict.UNSTABLE, say("nonfinite", where=found, phase=phase)
+        return Stop(Verdict.UNSTABLE, say("nonfinite", where=found, phase=phase), "nonfinite")
     return uncertified(leaves)
 
 
-def uncertified(leaves: Mapping[str, xr.Dataset]) -> tuple[Verdict, str] | None:
-    """Say which certificate is beyond its limit; None where none is."""
+def uncertified(leaves: Mapping[str, xr.Dataset]) -> Stop | None:
+    """Find a certificate beyond its limit; None if there is none."""
     for leaf in leaves.values():
         if reason := why_refused(leaf):
-            return Verdict.CANNOT_SAY, say("certificate", reason=reason)
+            return Stop(Verdict.CANNOT_SAY, say("certificate", reason=reason), "certificate")
     return None
 
 

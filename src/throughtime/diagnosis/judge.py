@@ -47,10 +47,10 @@ def judge(leaves: Mapping[str, xr.Dataset], swaps: Mapping[str, Swapped], asked:
     )
     stopped = integrity.broken(leaves)
     if stopped is not None:
-        verdict, sentence = stopped
+        verdict, sentence, cause = stopped
         norms = integrity.gradient_norms(leaves) if verdict is Verdict.UNSTABLE else ""
         sentences = (sentence, say("norms", norms=norms)) if norms else (sentence,)
-        return Diagnosis(**vars(replace(found, verdict=verdict, sentences=sentences)))
+        return Diagnosis(**vars(replace(found, verdict=verdict, sentences=sentences, stopped=cause)))
     leaves, rounding = integrity.rounded(leaves)
     found = replace(found, notes=(*found.notes, *rounding))
     directions = by_direction(leaves)

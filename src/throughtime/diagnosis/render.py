@@ -11,9 +11,12 @@ import xarray as xr
 
 from throughtime._text.tables import Items, Paragraph, Part, Table
 
+from .fail_on import findings
 from .findings import NO, NOT_DEFINED, NOT_MEASURED, Answer, Evidence, Found, LayerDiagnosis
 from .words import number, with_interval
 
+FORMAT, VERSION = "throughtime.verdict.v", 1
+SCHEMA = f"{FORMAT}{VERSION}"  # verdict.v1.schema.json beside this file
 QUESTIONS = ("reach", "share", "use")
 _COLUMNS = ("layer", "question", "answer", "value", "low", "high", "n", "threshold", "reason")
 
@@ -31,10 +34,13 @@ def as_dataframe(found: Found) -> pd.DataFrame:
 
 
 def as_dict(found: Found) -> dict[str, Any]:
-    """Everything as plain values."""
+    """Everything as plain values, by the schema."""
     return {
+        "schema": SCHEMA,
         "verdict": found.verdict.value,
         "text": " ".join(found.sentences),
+        "findings": findings(found),
+        "stopped": found.stopped,
         "lag": found.lag,
         "dependency_length": found.dependency_length,
         "loss": plain(found.loss),

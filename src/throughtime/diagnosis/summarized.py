@@ -42,7 +42,8 @@ def diagnosis_of(leaves: Mapping[str, xr.Dataset], asked: Asked) -> Diagnosis:
     lag = asked.dependency_length
     found = Found(Verdict.CANNOT_SAY, (), lag, lag, loss=losses[0] if losses else NAN)
     if (stopped := broken(leaves)) is not None:
-        return _stopped(found, stopped[1], stopped[0])
+        found = replace(found, stopped=stopped.cause)
+        return _stopped(found, stopped.sentence, stopped.verdict)
     longest = max(longest_lag(leaf) for leaf in leaves.values())
     if longest < 0 and any(map(_reads_many_steps, leaves.values())):
         return _stopped(found, say("no_settled_use", reason=say("summary_not_comparable")))
@@ -103,11 +104,12 @@ def _reads_many_steps(leaf: xr.Dataset) -> bool:
     return int((norms > 0).any(others).sum()) > 1
 
 
-def broken(leaves: Mapping[str, xr.Dataset]) -> tuple[Verdict, str] | None:
+def broken(leaves: Mapping[str, xr.Dataset]) -> integrity.Stop | None:
     """Find what makes every number of a summary meaningless."""
     for path, leaf in leaves.items():
         if name := not_finite(leaf):
-            return Verdict.UNSTABLE, say("nonfinite_record", name=name, layer=path)
+            sentence = say("nonfinite_record", name=name, layer=path)
+            return integrity.Stop(Verdict.UNSTABLE, sentence, "nonfinite")
     return integrity.uncertified(leaves)
 
 

@@ -146,7 +146,7 @@ class TrainingDiagnosis(Diagnosis):
     history: History = field(default_factory=lambda: History(1, 0, ()))
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain numbers, strings, lists and dicts; NaN as None."""
+        """Everything as plain numbers, strings, lists and dicts, by `throughtime.verdict.v1`; NaN as None."""
         return {**super().to_dict(), "step": self.step, "history": self.history.to_dict()}
 
     def __parts__(self) -> Iterator[Part]:
@@ -210,10 +210,10 @@ def _record(tree: xr.DataTree, place: int, step: int, lag: int, seed: int) -> Re
     if any(level(leaf) == SUMMARY for leaf in leaves.values()):
         parts = by_direction(leaves)
         if (stopped := summarized.broken(parts)) is not None:
-            return Recorded(step, loss, stopped=stopped[1])
+            return Recorded(step, loss, stopped=stopped.sentence)
         return Recorded(step, loss, {path: summarized.layer_of(leaf, lag) for path, leaf in parts.items()})
     if (stopped := summarized.broken(leaves) or integrity.broken(leaves)) is not None:
-        return Recorded(step, loss, stopped=stopped[1])
+        return Recorded(step, loss, stopped=stopped.sentence)
     leaves = {path: as_captured(leaf) for path, leaf in leaves.items()}
     parts = by_direction(integrity.rounded(leaves)[0])
     return Recorded(step, loss, {path: _layer(leaf, lag, seed) for path, leaf in parts.items()})

@@ -25,7 +25,7 @@ from .call import Call
 from .calls import Entering, Key, Step
 from .find import class_name
 from .finished import STATES_ONLY, Pass
-from .marks import sum_of
+from .marks import flattened, sum_of, without
 from .named import of_recurrence
 from .recurrence import Recurrence, State
 from .structure import name_of, numpy
@@ -153,7 +153,7 @@ class Leaf:
     def _summed(self, edges: Iterable[Sequence[Any]], like: Array, less: Parts = ()) -> Array | None:
         """Sum the gradients over the edges of each call, less a part; None where no call has one."""
         sums = [self.done.gradients.summed(each) for each in edges]
-        sums = [_without(one, part) for one, part in zip(sums, less or [None] * len(sums), strict=True)]
+        sums = [without(one, part) for one, part in zip(sums, less or [None] * len(sums), strict=True)]
         known = [one for one in sums if one is not None]
         if not known:
             return None
@@ -291,25 +291,10 @@ class Leaf:
         tensors, back = zip(*asked, strict=True)
         found = torch.autograd.grad(tensors, marks, back, retain_graph=True, allow_unused=True)
         pairs = [(one, gradients.tensor(mark)) for mark, one in zip(marks, found, strict=True)]
-        flat = [torch.cat(side) for side in zip(*map(_flat, pairs), strict=True)]
+        flat = [torch.cat(side) for side in zip(*map(flattened, pairs), strict=True)]
         return numpy(gradients.unscaled(flat[0])), numpy(gradients.unscaled(flat[1]))
 
     def _uses(self, plain: torch.Tensor, step: Step) -> list[Any]:
         """Give the edges of all that a result was handed out as, and of the calls that took it as it is."""
         uses = [one.copy for one in step.leaving.values() if one.plain is plain]
         return [*uses, *self.recurrence.taken.get(id(plain), ())]
-
-
-def _without(gradient: torch.Tensor | None, part: torch.Tensor | None) -> torch.Tensor | None:
-    """Take a part of a gradient away; what is left where that is all of it is rounding, and 0."""
-    if gradient is None or part is None:
-        return gradient
-    rest, bar = gradient - part, 64 * torch.finfo(gradient.dtype).eps
-    return torch.where(rest.abs() <= bar * gradient.abs().amax(-1, keepdim=True), 0, rest)
-
-
-def _flat(pair: tuple[torch.Tensor | None, torch.Tensor | None]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Flatten two gradients of one tensor, 0 where one does not exist; nothing where none does."""
-    like = next((one for one in pair if one is not None), torch.empty(0))
-    first, second = (torch.zeros_like(like) if one is None else one.flatten() for one in pair)
-    return first.flatten(), second.flatten()

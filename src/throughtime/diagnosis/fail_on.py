@@ -1,0 +1,91 @@
+"""Findings by name, for scripts: which of them a diagnosis has, and the exit code that follows.
+
+`render` puts them into the verdict's JSON, the command line and the assertions act on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from throughtime._errors import ArgumentError, did_you_mean
+
+from .findings import NO, NOT_MEASURED, UNCLEAR, YES, Found, Verdict
+
+NAMES = ("vanishing", "unstable", "nonfinite")
+FINE, FOUND, UNDECIDED = 0, 1, 2
+
+
+def findings(found: Found) -> dict[str, str]:
+    """Answer "yes", "no" or "unclear" for each finding.
+
+    "vanishing": the gradient surely does not reach the lag that the caller asked about, in any layer that was
+    measured. "unstable": the verdict is. "nonfinite": a number, of the data included, is NaN or infinite.
+
+    Examples
+    --------
+    >>> from throughtime import diagnose, testing
+    >>> findings(diagnose(testing.decaying(rate=0.5, samples=16), dependency_length=20))
+    {'vanishing': 'yes', 'unstable': 'no', 'nonfinite': 'no'}
+    """
+    return {"vanishing": _vanishing(found), "unstable": _unstable(found), "nonfinite": _nonfinite(found)}
+
+
+def best(answers: Iterable[str]) -> str:
+    """Combine the answers of layers, of which one is enough.
+
+    Examples
+    --------
+    >>> best(["no", "yes"]), best(["no", "unclear"]), best(["no", "not measured"]), best([])
+    ('yes', 'unclear', 'no', 'unclear')
+    """
+    measured = {answer for answer in answers if answer != NOT_MEASURED}
+    return YES if YES in measured else NO if measured == {NO} else UNCLEAR
+
+
+def _vanishing(found: Found) -> str:
+    reached = best(layer.reach.answer for layer in found.layers.values())
+    if found.dependency_length is None:
+        return UNCLEAR
+    return {YES: NO, NO: YES}.get(reached, UNCLEAR)
+
+
+def _unstable(found: Found) -> str:
+    if found.verdict is Verdict.UNSTABLE:
+        return YES
+    return NO if found.layers else UNCLEAR
+
+
+def _nonfinite(found: Found) -> str:
+    return {"nonfinite": YES, "loss_scaling": UNCLEAR}.get(found.stopped, NO)
+
+
+def names_of(text: str) -> tuple[str, ...]:
+    """Read names of findings, separated by commas.
+
+    Raises
+    ------
+    ArgumentError
+        There is no such finding.
+
+    Examples
+    --------
+    >>> names_of("vanishing, unstable")
+    ('vanishing', 'unstable')
+    """
+    names = tuple(filter(None, (part.strip() for part in text.split(","))))
+    for name in names:
+        if name not in NAMES:
+            raise ArgumentError(
+                f"--fail-on {name}: expected one or more of {', '.join(NAMES)}.{did_you_mean(name, NAMES)}"
+            )
+    if not names:
+        raise ArgumentError(f"--fail-on is empty: expected one or more of {', '.join(NAMES)}.")
+    return names
+
+
+def exit_code(found: Found, names: Collection[str]) -> int:
+    """Return 1 if one of the findings is there, else 2 if one could not be decided, else 0."""
+    answers = [findings(found)[name] for name in names]
+    if YES in answers:
+        return FOUND
+    return UNDECIDED if UNCLEAR in answers else FINE

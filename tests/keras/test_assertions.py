@@ -1,0 +1,11 @@
+"""The assertions for tests, on Keras 3 models that pass and that fail."""
+
+from __future__ import annotations
+
+from tests.assertion_cases import KERAS, check_assertions
+
+pytest_plugins = ["pytester"]
+
+
+def test_assertions_pass_and_fail_in_pytest(pytester):
+    check_assertions(pytester, KERAS.format(keras="keras"))

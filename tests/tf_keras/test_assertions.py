@@ -1,0 +1,12 @@
+"""The assertions for tests, on Keras 2 models that pass and that fail."""
+
+from __future__ import annotations
+
+from tests.assertion_cases import KERAS, check_assertions
+from tests.tf_keras.legacy import keras
+
+pytest_plugins = ["pytester"]
+
+
+def test_assertions_pass_and_fail_in_pytest(pytester):
+    check_assertions(pytester, KERAS.format(keras=keras.__name__))
