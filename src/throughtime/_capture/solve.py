@@ -129,7 +129,7 @@ def with_inside(leaf: LayerRecord, wanted: frozenset[str]) -> LayerRecord:
     }
     if "hidden" in wanted:
         arrays |= _initial_states(leaf)
-    there = {_word(leaf, name) for name in arrays if name.removesuffix("_gradient") not in leaf.marks}
+    there = {_word(leaf, name) for name in arrays}
     missing = {name: absent.get(name, _NOT_TOLD) for name in inside - there - _BESIDE}
     return _let_go(replace(leaf, arrays={**leaf.arrays, **arrays}, missing={**missing, **leaf.missing}))
 

@@ -107,11 +107,16 @@ def listening(listener: Listener | None) -> Iterator[None]:
 
 def _place() -> tuple[Any, ...]:
     """Name the trace or graph that code runs in: a tensor must not leave that of a loop or branch."""
-    jax, tensorflow = sys.modules.get("jax.extend.core"), sys.modules.get("tensorflow")
-    state = getattr(jax, "get_opaque_trace_state", None)
-    is_graph = tensorflow is not None and not tensorflow.executing_eagerly()
-    graph = tensorflow.compat.v1.get_default_graph() if tensorflow is not None and is_graph else None
-    return (state and state(), graph)
+    place: list[Any] = []
+    if "jax" in sys.modules:
+        from jax.extend import core  # noqa: PLC0415 - as above
+
+        if hasattr(core, "get_opaque_trace_state"):  # not in every JAX
+            place.append(core.get_opaque_trace_state())
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is not None and not tensorflow.executing_eagerly():
+        place.append(tensorflow.compat.v1.get_default_graph())
+    return tuple(place)
 
 
 def unique(name: str, taken: Collection[str]) -> str:

@@ -89,11 +89,12 @@ class Loop:
         carry = (self.initial, [] if mask is None else [start])
         (final, last), self.kept = self.keras.scan(self.layer, advance, carry, by_time)
         self.masks = self.kept.pop("drawn", {})
+        # A backend may have sorted them.
+        self.kept = {name: self.kept[name] for name in [*tapped, *self.kept] if name in self.kept}
         last, outputs = self._output(list(final), list(last))
         if self.own is not None:
             given = tree.map_structure(ops.stop_gradient, (sequences, initial_state))
-            with listening(None):
-                known = self.own(*given, mask, training)
+            known = self.own(*given, mask, training)
             self.error = self._error((outputs if self.layer.return_sequences else last, *final), known)
         return last, outputs, tree.pack_sequence_as(initial_state, list(final))
 

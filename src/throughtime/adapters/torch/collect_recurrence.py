@@ -180,7 +180,7 @@ class Leaf:
             if self.done.has_labels:
                 arrays |= self._of_state(state, arrays[state.name])
         marked = self._marked(arrays[self.states[0].name])
-        known = ("hidden", "cell")[: len(self.states)] + (("gate",) if marked.gates else ())
+        known = ("hidden", "cell")[: len(self.states)] + (("gate",) if marked.arrays else ())
         self.missing |= dict.fromkeys(
             (name for name in INSIDE - {"certificate"} if not any(one in name for one in known)), _SHOWS
         )

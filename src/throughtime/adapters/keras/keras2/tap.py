@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from math import prod
 from typing import Any, NamedTuple
 
@@ -123,7 +123,8 @@ class Recorder:
         def call(*args: Any, **kwargs: Any) -> Any:
             given = next(iter(signature.bind(*args, **kwargs).arguments.values()))
             self._measure(layer, inside.first_of(given), is_watched=False)
-            return original(*args, **kwargs)
+            with listening(None):
+                return original(*args, **kwargs)
 
         return as_a_call(call, signature)
 
@@ -182,7 +183,8 @@ class Recorder:
                 self._measure(entry.watched, inside.first_of(bound.arguments[first]), is_watched=True)
             self.current.append(record)
             try:
-                result = original(*args, **kwargs)
+                with listening(None) if entry.is_recurrent else nullcontext():  # the loop hears
+                    result = original(*args, **kwargs)
             finally:
                 self.current.pop()
             self.calls.append(record)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -131,7 +131,8 @@ class Recorder:
         def call(*args: Any, **kwargs: Any) -> Any:
             given = next(iter([*args, *kwargs.values()]), None)
             self.meter.add(layer, given, is_watched=False, flows_back=self.flows_back)
-            return original(*args, **kwargs)
+            with listening(None):
+                return original(*args, **kwargs)
 
         return call
 
@@ -164,7 +165,8 @@ class Recorder:
             self._note(entry, record.input)
             self.current.append(record)
             try:
-                result = original(*args, **kwargs)
+                with listening(None) if entry.is_recurrent else nullcontext():  # the loop hears
+                    result = original(*args, **kwargs)
             finally:
                 self.current.pop()
             self.calls.append(record)
