@@ -1,8 +1,9 @@
 """Runs the tests, each framework in its own process, two processes at a time.
 
 `scripts/test` starts it. Without arguments it leaves out the tests marked `slow` and the suites in FULL_ONLY;
-`--full` runs everything. Other arguments go to pytest. The processes report through `report_plugin`; the
-support tables are read from the files that `tests/conftest.py` writes to THROUGHTIME_RESULTS.
+`--full` runs everything, `--suite NAME` one process alone. Other arguments go to pytest. The processes report
+through `report_plugin`; the support tables are read from the files that `tests/conftest.py` writes to
+THROUGHTIME_RESULTS.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from tests.render.browser import NO_CHROMIUM, path_of_chromium
 ROOT = Path(__file__).resolve().parent.parent
 BACKENDS = ("tensorflow", "jax", "torch")
 NATIVE = "native torch"  # torch modules, without Keras
+PROGRAMS = "jax programs"  # Flax, Equinox and plain functions, without Keras
 GRAPH = "tf_keras graph"
 KERAS_2 = "Keras 2.15"
 LEGACY = ("tf_keras", GRAPH, KERAS_2)
@@ -37,6 +39,7 @@ TABLES = {"Keras": BACKENDS, "tf_keras and Keras 2": LEGACY, "PyTorch": (NATIVE,
 FOLDERS = {
     "keras": BACKENDS,
     "torch": (NATIVE,),
+    "jax": (PROGRAMS,),
     "tf_keras": ("tf_keras", KERAS_2),
     "tf_keras_graph": (GRAPH,),
     "agreement": ("agreement",),
@@ -52,6 +55,7 @@ SECONDS = {
     GRAPH: 450,
     "torch": 225,
     NATIVE: 130,
+    PROGRAMS: 120,
     "check": 100,
 }
 FULL_ONLY = (KERAS_2,)
@@ -61,6 +65,7 @@ XLA_FLAGS = (
     "--xla_cpu_use_fusion_emitters=false",
 )
 FULL = "--full"
+SUITE = "--suite"
 PYTHON_OF_KERAS_2 = "THROUGHTIME_KERAS2"  # an interpreter with TensorFlow 2.15, which scripts/test makes
 PROCESSES = 2
 SECONDS_BETWEEN_LINES = 10
@@ -254,12 +259,20 @@ def conclude(listed: list[Suite]) -> int:
     return int(failed > 0 or passed == 0)
 
 
+def taken_suite(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """Take `--suite NAME` out of the arguments."""
+    if SUITE not in arguments:
+        return None, arguments
+    place = arguments.index(SUITE)
+    return arguments[place + 1], [*arguments[:place], *arguments[place + 2 :]]
+
+
 def main(arguments: list[str]) -> int:
     is_quick = not arguments
-    arguments = [each for each in arguments if each != FULL]
+    only, arguments = taken_suite([each for each in arguments if each != FULL])
     os.environ["THROUGHTIME_QUICK"] = str(int(is_quick))  # for tests/conftest.py
     missing = [name for name in ("keras", "tf_keras", *BACKENDS) if find_spec(name) is None]
-    if not is_quick and PYTHON_OF_KERAS_2 not in os.environ:
+    if not is_quick and only is None and PYTHON_OF_KERAS_2 not in os.environ:
         missing.append(f"{KERAS_2} (it needs a Python 3.11: install one beside yours)")
     if missing:
         console.print(f"Not installed: {', '.join(missing)}. Run scripts/test, which installs everything.")
@@ -272,7 +285,8 @@ def main(arguments: list[str]) -> int:
         results.mkdir(parents=True, exist_ok=True)
         for stale in results.glob("*.json"):
             stale.unlink()
-        listed = suites(folder, arguments, is_quick=is_quick)
+        listed = suites(folder, arguments, is_quick=is_quick or only is not None)
+        listed = [suite for suite in listed if only in (None, suite.name)]
         with ThreadPoolExecutor(PROCESSES) as pool:
             list(pool.map(lambda suite: execute(suite, results), listed))
         print_failures(listed)

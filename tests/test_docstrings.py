@@ -21,7 +21,7 @@ from throughtime import _errors
 from throughtime._arguments import takes
 
 ERRORS = {name for name, each in vars(_errors).items() if isinstance(each, type) and name.endswith("Error")}
-HOMES = {f"{name}.": getattr(tt, name) for name in ("plots", "diagnostics", "picture", "sinks", "testing")}
+HOMES = {f"{name}.": getattr(tt, name) for name in ("plots", "diagnostics", "picture", "loggers", "testing")}
 
 
 def functions() -> Iterator[tuple[str, Callable[..., Any]]]:

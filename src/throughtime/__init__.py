@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from throughtime import assertions as assertions
     from throughtime import diagnostics as diagnostics
+    from throughtime import loggers as loggers
     from throughtime import picture as picture
     from throughtime import plots as plots
-    from throughtime import sinks as sinks
     from throughtime import testing as testing
     from throughtime._capture.capture import capture as capture
     from throughtime._capture.lag_matrix import lag_matrix as lag_matrix
@@ -101,7 +101,7 @@ _HOMES = {
     "adapters.marking": ("mark",),
     "diagnosis": ("compare", "diagnose", "read_verdict"),
 }
-_MODULES = ("assertions", "diagnostics", "picture", "plots", "sinks", "testing")
+_MODULES = ("assertions", "diagnostics", "loggers", "picture", "plots", "testing")
 _REMOVED = ("Cell", "StepAdjoint", "register_cell", "unregister_cell")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -112,6 +112,11 @@ __version__ = "0.1.0.dev0"
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"throughtime.{name}")
+    if name == "sinks":
+        from warnings import warn  # noqa: PLC0415 - for this old name alone
+
+        warn("tt.sinks is now called tt.loggers.", DeprecationWarning, stacklevel=2)
+        return import_module("throughtime.loggers")
     if name not in _HOME_OF:
         from throughtime._errors import CellError, did_you_mean  # noqa: PLC0415 - for these errors alone
 

@@ -163,8 +163,8 @@ class Picture(Printable):
         Row by row.
     columns : int
         Panels a row.
-    title, note : str
-        What is drawn, and one sentence on how to read it.
+    title, subtitle, note : str
+        What the picture shows, as a sentence where its numbers allow one; what is drawn; how to read it.
     width, height : float, in inches
     linked : str
         Axes that all panels share: "", "x", "y" or "xy".
@@ -194,6 +194,7 @@ class Picture(Printable):
     sliders: tuple[Slider, ...] = ()
     shown: int = 0
     heights: tuple[float, ...] = field(default=())
+    subtitle: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()

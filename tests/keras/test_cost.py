@@ -14,8 +14,7 @@ from keras import layers
 import throughtime as tt
 from throughtime import cells
 from throughtime._capture import solve
-from throughtime.adapters.keras import second_pass
-from throughtime.adapters.keras.keras3 import inside, probe, tap
+from throughtime.adapters.keras import inside, probe, recorder, second_pass
 from throughtime.cells import adjoint, lstm
 
 LOOPED = keras.backend.backend() != "torch"  # states are seen in the backend's loop
@@ -39,7 +38,7 @@ class Work:
 @pytest.fixture
 def work(monkeypatch: pytest.MonkeyPatch) -> Work:
     done = Work()
-    records, marked, solve = probe.records, tap.Recorder.marked, cells.solve
+    records, marked, solve = probe.records, recorder.Recorder.marked, cells.solve
 
     def watch_records(finished: Any, reduced: Any) -> Any:
         result = finished.result
@@ -50,17 +49,17 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Work:
         done.numbers += sum(int(np.prod(tuple(tensor.shape))) for tensor in returned)
         return records(finished, reduced)
 
-    def watch_marks(recorder: Any, wanted: str, name: str, tensor: Any) -> Any:
-        if wanted in recorder.wanted:
+    def watch_marks(own: Any, wanted: str, name: str, tensor: Any) -> Any:
+        if wanted in own.wanted:
             done.marks |= names([name])
-        return marked(recorder, wanted, name, tensor)
+        return marked(own, wanted, name, tensor)
 
     def watch_solve(layer: Any, passed: Any, wanted: frozenset[str]) -> Any:
         done.solved.append(wanted)
         return solve(layer, passed, wanted)
 
     monkeypatch.setattr(probe, "records", watch_records)
-    monkeypatch.setattr(tap.Recorder, "marked", watch_marks)
+    monkeypatch.setattr(recorder.Recorder, "marked", watch_marks)
     monkeypatch.setattr(cells, "solve", watch_solve)
     return done
 

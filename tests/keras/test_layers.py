@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import throughtime as tt
-from throughtime.adapters.keras.keras3 import find
+from throughtime.adapters.keras import find
+from throughtime.adapters.keras.keras3 import dialect
 
 layers = keras.layers
 STEPS, FEATURES = 5, 2
@@ -38,7 +39,7 @@ def test_names_of_the_user_are_kept_also_in_keras_own_style():
 
 def test_signs_with_a_meaning_in_paths_are_escaped():
     # Named, not run: TensorFlow refuses such names as scopes.
-    named = find.walk(two_layers(lower="a@b", upper="50%"))
+    named = find.walk(dialect, two_layers(lower="a@b", upper="50%"))
     assert [entry.path for entry in named][:2] == ["a%40b", "50%25"]
 
 
@@ -152,7 +153,7 @@ def test_a_bidirectional_is_one_leaf():
         (0, tt.LayerNotFoundError, "input"),
         ("er", tt.AmbiguousLayerError, "'lower', 'upper'"),
         (lambda layer: False, tt.LayerNotFoundError, "predicate"),
-        (3.5, tt.LayerNotFoundError, "float"),
+        (3.5, tt.LayerNotFoundError, "got 3.5"),
     ],
 )
 def test_a_wrong_name_is_answered_with_what_there_is(selected, error, says):
@@ -163,7 +164,7 @@ def test_a_wrong_name_is_answered_with_what_there_is(selected, error, says):
 
 
 def test_a_layer_of_another_model_is_refused():
-    with pytest.raises(tt.LayerNotFoundError, match="not part of this model"):
+    with pytest.raises(tt.LayerNotFoundError, match="not part of the model"):
         tt.capture(two_layers(), X, layers=two_layers().layers[1])
 
 
@@ -231,5 +232,5 @@ def test_get_rnn_gradients_takes_the_only_recurrent_layer():
 
 def test_the_listing_counts_as_layer_idx_does():
     model = two_layers(lower="lower", upper="upper")
-    lines = find.listing(model).splitlines()
+    lines = find.selection(dialect, model).listing().splitlines()
     assert [line.split()[:2] for line in lines[1:]] == [["1", "lower"], ["2", "upper"], ["3", "head"]]

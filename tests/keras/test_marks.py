@@ -185,11 +185,11 @@ class InAPlaceOfItsOwn(IndRNNCell):
 
 def apart(function: Any) -> Any:
     if BACKEND == "jax":
-        import jax  # noqa: PLC0415 - as Keras chooses
+        import jax
 
         return jax.checkpoint(function)
     if BACKEND == "tensorflow":
-        import tensorflow as tf  # noqa: PLC0415
+        import tensorflow as tf
 
         return tf.function(function)
     return function
@@ -197,11 +197,11 @@ def apart(function: Any) -> Any:
 
 def compiled(function: Any) -> Any:
     if BACKEND == "torch":
-        import torch  # noqa: PLC0415
+        import torch
 
         return torch.compile(function, fullgraph=True, backend="eager")
     if BACKEND == "jax":
-        import jax  # noqa: PLC0415
+        import jax
 
         return jax.jit(function)
     return apart(function)

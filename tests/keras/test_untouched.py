@@ -304,7 +304,7 @@ def test_a_recompiled_model_is_captured_with_its_new_loss():
 
 
 def test_trained_weights_are_used_without_tracing_anew(monkeypatch):
-    from throughtime.adapters.keras.keras3 import probe
+    from throughtime.adapters.keras import probe
 
     model, (x, y) = model_with("mse"), data()
     traces = []

@@ -54,7 +54,7 @@ def stepped(path: Path, norms: list[Any], **options: Any) -> tuple[xr.DataTree, 
 
 
 def test_a_run_has_what_numpy_says_of_the_gradients(tmp_path: Path) -> None:
-    monitor = tt.Monitor(tmp_path / "run.zarr", BATCH, every=3, sinks=tt.sinks.CSV(tmp_path / "run.csv"))
+    monitor = tt.Monitor(tmp_path / "run.zarr", BATCH, every=3, loggers=tt.loggers.CSV(tmp_path / "run.csv"))
     before, after = clipped(monitor, 8)
     assert min(before) < LIMIT < max(before)  # some are clipped, some are not
     run = tt.open_run(tmp_path / "run.zarr")
@@ -199,12 +199,12 @@ class TestAlarms:
     [
         (
             {"gradient_norm": "large"},
-            r"step\(gradient_norm=...\) takes a number, or a tensor of one, not 'large'",
+            r"step\(gradient_norm=...\) takes a number or a scalar tensor, not 'large'",
         ),
-        ({"gradient_norm": torch.ones(3)}, "takes a number, or a tensor of one"),
-        ({"gradient_norm": -1.0}, "a gradient_norm is 0 or more"),
-        ({"gradient_norm": 1.0, "clip_norm": -2.0}, "a clip_norm is 0 or more"),
-        ({"gradient_norm": 1.0, "loss_scale": 0.0}, "a loss_scale is positive"),
+        ({"gradient_norm": torch.ones(3)}, "takes a number or a scalar tensor"),
+        ({"gradient_norm": -1.0}, "gradient_norm must be 0 or more"),
+        ({"gradient_norm": 1.0, "clip_norm": -2.0}, "clip_norm must be 0 or more"),
+        ({"gradient_norm": 1.0, "loss_scale": 0.0}, "loss_scale must be positive"),
     ],
 )
 def test_what_is_no_norm_is_a_warning(tmp_path: Path, told: dict[str, Any], message: str) -> None:

@@ -305,10 +305,10 @@ class TestCallbacks:
                 call(made())
 
 
-class TestSinks:
-    def test_tab_shows_sinks_and_a_slip_is_helped(self) -> None:
-        assert dir(tt.sinks) == ["CSV", "MLflow", "Parquet", "Record", "TensorBoard", "WandB"]
+class TestLoggers:
+    def test_tab_shows_loggers_and_a_slip_is_helped(self) -> None:
+        assert dir(tt.loggers) == ["CSV", "MLflow", "Parquet", "Record", "TensorBoard", "WandB"]
         with pytest.raises(AttributeError, match=r"Did you mean TensorBoard\?"):
-            tt.sinks.Tensorboard  # noqa: B018
+            tt.loggers.Tensorboard  # noqa: B018
         with pytest.raises(AttributeError, match="It has CSV, MLflow"):
-            tt.sinks.Nothing  # noqa: B018
+            tt.loggers.Nothing  # noqa: B018

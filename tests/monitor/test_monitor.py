@@ -271,7 +271,7 @@ class TestBeforeTrainingStarts:
             tt.Monitor(path, BATCH, stop_on="panic")
         with pytest.raises(tt.MonitorError, match="stop_on=3: expected one of nonfinite"):
             tt.Monitor(path, BATCH, stop_on=3)
-        with pytest.raises(tt.MonitorError, match="budget='much' is a number of bytes, 1 or more"):
+        with pytest.raises(tt.MonitorError, match="budget='much': expected a number of bytes, 1 or more"):
             tt.Monitor(path, BATCH, budget="much")
         with pytest.raises(tt.MonitorError, match="vanishing_lag=0 has to be a whole number of timesteps"):
             tt.Monitor(path, BATCH, vanishing_lag=0)

@@ -16,7 +16,7 @@ import pytest
 from tests.monitor.loops import made, watched
 
 import throughtime as tt
-from throughtime.sinks import Record
+from throughtime.loggers import Record
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # it is read when mlflow is imported
 
@@ -60,8 +60,8 @@ class TestWandB:
         monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
 
     def test_reads_back_numbers_histograms_and_images(self, tmp_path: Path) -> None:
-        kept, sink = Kept(), tt.sinks.WandB(project="memory", images=True)
-        watched(tmp_path, made(bidirectional=True), 4, every=2, sinks=[kept, sink])
+        kept, logger = Kept(), tt.loggers.WandB(project="memory", images=True)
+        watched(tmp_path, made(bidirectional=True), 4, every=2, loggers=[kept, logger])
         assert wandb.run is None  # a run of its own ends with the training
         rows = history(tmp_path)
         assert [row["throughtime/step"] for row in rows] == [0, 2, 4]
@@ -79,7 +79,7 @@ class TestWandB:
         run = wandb.init(project="mine")
         for _ in range(7):
             run.log({"mine": 1.0})  # moves W&B's own counter on
-        watched(tmp_path, made(), 4, every=2, sinks=tt.sinks.WandB(histograms=False))
+        watched(tmp_path, made(), 4, every=2, loggers=tt.loggers.WandB(histograms=False))
         assert wandb.run is run  # the user's run goes on
         run.log({"mine": 2.0})
         run.finish()
@@ -92,9 +92,9 @@ class TestWandB:
         assert "mine" not in metrics
 
     def test_a_second_training_goes_on_in_the_same_run(self, tmp_path: Path) -> None:
-        sink, model = tt.sinks.WandB(project="memory", histograms=False), made()
+        logger, model = tt.loggers.WandB(project="memory", histograms=False), made()
         for _ in range(2):
-            watched(tmp_path, model, 2, every=1, sinks=sink)
+            watched(tmp_path, model, 2, every=1, loggers=logger)
         wandb.teardown()
         files = sorted(tmp_path.rglob("*.wandb"), key=lambda file: file.stat().st_mtime)
         assert len({file.name for file in files}) == 1  # a name has the run's id
@@ -103,9 +103,9 @@ class TestWandB:
 
     def test_a_run_given_is_taken(self, tmp_path: Path) -> None:
         first, second = (wandb.init(project="mine", reinit="create_new") for _ in range(2))
-        sink = tt.sinks.WandB(first, histograms=False)
-        sink.write(Record(3, {LOSS: 0.5}))
-        sink.close()
+        logger = tt.loggers.WandB(first, histograms=False)
+        logger.write(Record(3, {LOSS: 0.5}))
+        logger.close()
         second.finish()
         first.log({"mine": 1})  # it was not finished
         first.finish()
@@ -156,8 +156,8 @@ class TestMLflow:
 
     def test_reads_back_numbers_and_images(self, tmp_path: Path) -> None:
         uri = f"sqlite:///{tmp_path}/store.db"
-        kept, sink = Kept(), tt.sinks.MLflow(uri, experiment="memory", run_name="first", images=True)
-        watched(tmp_path, made(), 4, every=2, sinks=[kept, sink])
+        kept, logger = Kept(), tt.loggers.MLflow(uri, experiment="memory", run_name="first", images=True)
+        watched(tmp_path, made(), 4, every=2, loggers=[kept, logger])
         client, run = only_run(uri, "memory")
         assert (run.info.run_name, run.info.status) == ("first", "FINISHED")
         assert set(run.data.metrics) == set(kept.records[0].numbers)
@@ -182,7 +182,7 @@ class TestMLflow:
         try:
             mlflow.set_experiment("mine")
             with mlflow.start_run() as run:
-                watched(tmp_path, made(), 2, every=2, sinks=tt.sinks.MLflow(uri if is_told else None))
+                watched(tmp_path, made(), 2, every=2, loggers=tt.loggers.MLflow(uri if is_told else None))
                 assert mlflow.active_run().info.run_id == run.info.run_id
                 assert mlflow.MlflowClient().get_run(run.info.run_id).info.status == "RUNNING"
         finally:
@@ -192,9 +192,9 @@ class TestMLflow:
 
     def test_a_second_training_goes_on_in_the_same_run(self, tmp_path: Path) -> None:
         uri = f"sqlite:///{tmp_path}/store.db"
-        sink, model = tt.sinks.MLflow(uri), made()
+        logger, model = tt.loggers.MLflow(uri), made()
         for _ in range(2):
-            watched(tmp_path, model, 2, every=1, sinks=sink)
+            watched(tmp_path, model, 2, every=1, loggers=logger)
         client, run = only_run(uri, "throughtime")
         assert run.info.status == "FINISHED"
         steps = [each.step for each in client.get_metric_history(run.info.run_id, LOSS)]
@@ -206,7 +206,9 @@ class TestMLflow:
         try:
             mlflow.set_experiment("mine")
             with mlflow.start_run():
-                watched(tmp_path, made(), 2, every=2, sinks=tt.sinks.MLflow(f"sqlite:///{tmp_path}/here.db"))
+                watched(
+                    tmp_path, made(), 2, every=2, loggers=tt.loggers.MLflow(f"sqlite:///{tmp_path}/here.db")
+                )
         finally:
             mlflow.set_tracking_uri(before)
         assert not only_run(there, "mine")[1].data.metrics
@@ -214,10 +216,10 @@ class TestMLflow:
 
     def test_more_metrics_than_a_call_takes_and_names_it_does_not(self, tmp_path: Path) -> None:
         uri = f"sqlite:///{tmp_path}/store.db"
-        sink = tt.sinks.MLflow(uri)
+        logger = tt.loggers.MLflow(uri)
         numbers = {f"throughtime/lstm@2~{place}/loss": float(place) for place in range(1500)}
-        sink.write(Record(1, numbers))
-        sink.close()
+        logger.write(Record(1, numbers))
+        logger.close()
         _, run = only_run(uri, "throughtime")
         assert run.data.metrics == {f"throughtime/lstm-2-{place}/loss": place for place in range(1500)}
         assert mlflow.active_run() is None

@@ -30,8 +30,10 @@ PICTURES = {
     "lag_matrix": plots.lag_matrix,
     "lag_profile": plots.lag_profile,
     "lines": plots.lines,
+    "overview": plots.overview,
     "scatter": lambda tree: plots.scatter(last_step(tree)),
     "spectrum": plots.spectrum,
+    "training": plots.training,
     "weights": plots.weights,
 }
 # Other ways to call them, on the captures where they differ.
@@ -44,6 +46,8 @@ VARIANTS = {
     "lines of contributions": lambda tree: plots.lines(tree, "step_contribution", spread="band"),
     "histogram by unit": lambda tree: plots.histogram(tree, by="unit"),
     "histogram by layer": lambda tree: plots.histogram(tree, by="layer", scale="signed_log"),
+    "compared heatmaps": lambda tree: plots.compare(tree, tree, kind="heatmap"),
+    "compared states": lambda tree: plots.compare(tree, tree, "hidden"),
     "gradients of weights": lambda tree: plots.weights(tree, gradient=True, share=True),
 }
 VARIED = ("one direction", "masked", "NaN", "one step")
@@ -52,6 +56,7 @@ NEEDS = {
     "gates": (SchemaError, lambda leaf: "gate_activation" in leaf),
     "lag_matrix": (SchemaError, lambda leaf: "lag_matrix" in leaf),
     "evolution": (PictureError, lambda leaf: "step" in leaf.dims),
+    "training": (PictureError, lambda leaf: "step" in leaf.dims),
 }
 
 

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy import ndimage
-from tests.plots.trees import with_steps
+from tests.plots.trees import heading, with_steps
 
 from throughtime import PictureError, SchemaError, plots, testing
 from throughtime._drawing.colors import CODE, SPECIALS, TOP, Colors, counted
@@ -92,15 +92,15 @@ def test_states_are_linear_around_zero_and_gates_have_their_range():
 
 def test_title_says_quantity_layer_samples_and_step():
     leaf = with_steps()["rnn"].to_dataset()
-    assert plots.heatmap(leaf.sel(step=200)).title == "|dL/dhₜ| · rnn · 2 samples · step 200"
-    assert plots.heatmap(testing.decaying(), scale="linear").title == "dL/dhₜ · /rnn · 1 sample"
+    assert plots.heatmap(leaf.sel(step=200)).subtitle == "|dL/dhₜ| · rnn · 2 samples · step 200"
+    assert plots.heatmap(testing.decaying(), scale="linear").subtitle == "dL/dhₜ · rnn · 1 sample"
 
 
 def test_many_samples_are_chosen_evenly_and_the_title_says_so():
     tree = testing.decaying(samples=200, steps=3)
     picture = plots.heatmap(tree)
     assert len(images(picture)) == 64
-    assert "64 of 200 samples" in picture.title
+    assert "64 of 200 samples" in heading(picture)
     words = picture.panels[0].of(Text)[0].words
     assert (words[0], words[-1]) == ("0", "199")
 

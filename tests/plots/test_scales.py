@@ -49,10 +49,6 @@ def test_position_keeps_order_and_ends(kind):
     assert len({word for _, word in scale.ticks()}) == len(scale.ticks())
 
 
-def test_floor_of_a_scale_is_a_part_of_the_largest():
-    assert scale_for(np.array([8.0, np.nan, -np.inf]), "log10").low == 8.0 * 2.0**-24
-
-
 @given(
     values=arrays.arrays(np.float64, st.tuples(st.integers(1, 40), st.integers(1, 40)), elements=NUMBERS),
     rows=st.integers(1, 50),

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from tests.plots.trees import heading
 
 import throughtime as tt
 from throughtime import plots, testing
@@ -31,7 +32,7 @@ def test_it_is_lazy(run):
 
 @pytest.mark.parametrize("name", LAST)
 def test_picture_is_of_the_last_step_and_says_so(run, name):
-    assert "step 50" in getattr(plots, name)(run).title
+    assert "step 50" in heading(getattr(plots, name)(run))
 
 
 def test_every_step_is_in_evolution_and_slider(run):
@@ -57,8 +58,8 @@ def test_evolution_is_the_same_of_every_level_and_read_in_parts(tmp_path, monkey
         norms = np.linalg.norm(values, axis=-1) if values.ndim == 3 else values
         np.testing.assert_allclose(row, np.median(norms, axis=0), rtol=1e-12)
     symbol = {"hidden_gradient": "‖dL/dhₜ‖", "step_contribution": "‖dUₜ‖"}[quantity]
-    assert picture.title.startswith(symbol)
-    assert "median over" in picture.title
+    assert symbol in heading(picture)
+    assert "median over" in heading(picture)
 
 
 def test_evolution_of_the_signal_by_lag(tmp_path):
@@ -93,7 +94,7 @@ class TestLevels:
 
     def test_gradient_flow(self, kept, last, level):
         picture, wanted = plots.gradient_flow(kept), plots.gradient_flow(last)
-        assert "step 10" in picture.title
+        assert "step 10" in heading(picture)
         (median,), (expected,) = (
             dict(each.marks(Line)[0].details)["value"][None] for each in (picture, wanted)
         )
@@ -104,11 +105,11 @@ class TestLevels:
         picture = plots.lag_profile(kept)
         median = next(mark for mark in picture.marks(Line) if mark.label.startswith("median"))
         np.testing.assert_allclose(dict(median.details)["R"], 0.8 ** np.arange(12), rtol=1e-6)
-        assert ("4 samples" in picture.title) is (level == "timestep")
+        assert ("4 samples" in heading(picture)) is (level == "timestep")
 
     def test_contributions(self, kept, last):
         picture = plots.contributions(kept)
-        assert "step 10" in picture.title
+        assert "step 10" in heading(picture)
         (line,) = [mark for mark in picture.marks(Line) if mark.label.startswith("median")]
         values = last["rnn"]["step_contribution"].values
         drawn = dict(line.details)
@@ -121,7 +122,7 @@ class TestLevels:
     @pytest.mark.parametrize("gradient", [False, True])
     def test_weights_are_drawn_by_their_norms(self, kept, last, gradient):
         picture = plots.weights(kept, gradient=gradient)
-        assert "2 training steps" in picture.title
+        assert "2 training steps" in heading(picture)
         name = "recurrent_kernel_gradient" if gradient else "recurrent_kernel"
         panel = next(panel for panel in picture.panels if panel.title.startswith("recurrent kernel"))
         drawn = dict(panel.of(Line)[0].details)
@@ -139,7 +140,7 @@ class TestLevels:
         (image,) = plots.heatmap(kept.isel(step=-1)).marks(Image)
         norms = np.linalg.norm(last["rnn"]["hidden_gradient"].values, axis=-1)
         np.testing.assert_allclose(image.values, norms, rtol=1e-9)
-        assert "step 10" in plots.lines(kept).title
+        assert "step 10" in heading(plots.lines(kept))
 
     @pytest.mark.parametrize("name", ["gates", "spectrum", "scatter"])
     def test_the_rest_names_the_level(self, kept, name):
@@ -159,10 +160,13 @@ class TestLevels:
         assert (
             names
             == {
-                "summary": ["contributions", "evolution", "gradient_flow", "lag_profile", "weights"],
+                "summary": [
+                    *("contributions", "evolution", "gradient_flow", "lag_profile"),
+                    *("overview", "training", "weights"),
+                ],
                 "timestep": [
                     *("contributions", "evolution", "gradient_flow", "heatmap", "histogram"),
-                    *("lag_profile", "lines", "weights"),
+                    *("lag_profile", "lines", "overview", "training", "weights"),
                 ],
             }[level]
         )

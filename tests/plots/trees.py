@@ -6,6 +6,12 @@ import numpy as np
 import xarray as xr
 
 from throughtime import testing
+from throughtime.picture import Picture
+
+
+def heading(picture: Picture) -> str:
+    """All that stands above a picture."""
+    return f"{picture.title} · {picture.subtitle}"
 
 
 def with_steps() -> xr.DataTree:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
 
 import numpy as np
 import pytest
 from tests.tf_keras.legacy import keras
-from tests.tf_keras.rows import B, M, N, T, compiled, normal, padded_batch, seeded
+from tests.tf_keras.rows import M, N, T, compiled, normal, seeded
 
 import throughtime as tt
 from throughtime.adapters.keras import cudnn, weights

@@ -86,7 +86,7 @@ class Probe:
         adapter: Any = None,
         budget: float | str | None = None,
     ) -> None:
-        chosen = adapters.choose(model) if adapter is None else adapter
+        chosen: adapters.Adapter = adapters.choose(model) if adapter is None else adapter
         self._is_group = isinstance(layers, str) and layers in _GROUPS
         self._quantities = _vocabulary.quantities(quantities)
         self._named = frozenset() if quantities == "all" else self._quantities

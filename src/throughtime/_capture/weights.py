@@ -81,7 +81,7 @@ def described(model: Any, layers: Any, *, adapter: Any = None) -> xr.DataTree:
     UnsupportedModelError
         An adapter of one's own offers no `describe`.
     """
-    chosen = adapters.choose(model) if adapter is None else adapter
+    chosen: adapters.Adapter = adapters.choose(model) if adapter is None else adapter
     if not hasattr(chosen, "describe"):
         raise UnsupportedModelError(
             f"{getattr(chosen, '__name__', chosen)} cannot describe a model without a batch: pass a capture."

@@ -59,12 +59,14 @@ def drawn(
         raise tt.PictureError(f"There is no picture {picture!r}. There are: {', '.join(names())}.{hint}")
     if (picture == "compare") != (second is not None):
         raise tt.PictureError("compare draws two runs, other pictures one: plot RUN compare --with RUN2.")
+    if picture == "training":
+        return tt.plots.training(tree if layer is None else layer_of(tree, layer))
     if picture == "evolution":
         return tt.plots.evolution(layer_of(tree, layer), quantity or "hidden_gradient")
     if picture == "weights" and keeps_norms((whole := layer_of(tree, layer)).to_dataset()):
         return tt.plots.weights(whole)
     one = at_step(tree, step)
-    shown: Any = one if layer is None and picture == "gradient_flow" else layer_of(one, layer)
+    shown: Any = one if layer is None and picture in ("gradient_flow", "overview") else layer_of(one, layer)
     sides = [shown] if second is None else [shown, layer_of(at_step(tt.open_run(second), step), layer)]
     sides = sides if quantity is None else [quantity_of(side, quantity) for side in sides]
     found: Any = getattr(tt.plots, picture)

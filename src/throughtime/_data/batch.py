@@ -21,7 +21,7 @@ from throughtime._data.structures import is_packed, leaves
 from throughtime._errors import BatchError, ThroughTimeError, warn
 
 _NO_MEMORY = "memory"  # as every framework has it in its message
-_FRAMEWORKS = ("torch.", "keras.", "tf_keras.", "tensorflow.", "jax.", "numpy.")
+_FRAMEWORKS = ("torch.", "keras.", "tf_keras.", "tensorflow.", "jax.", "flax.", "equinox.", "numpy.")
 _COMPILED = (RuntimeError, NotImplementedError)  # as torch's compiled functions raise, which have no frame
 
 

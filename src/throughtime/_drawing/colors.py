@@ -7,7 +7,7 @@ that no renderer can show two of them alike.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -22,7 +22,7 @@ ROUNDING = 1e-9  # a value at the very end of the scale is on it
 # What is no usual value -> the colour it has unless `Colors` says otherwise, in the order of their codes.
 SPECIALS: Mapping[str, str] = {
     "zero": "#ffffff",
-    "below": "#8e8e99",
+    "below": "#e3e3e8",
     "clipped_low": "#4a4a55",
     "above": "#ff2fb3",
     "nan": "#e8e200",
@@ -30,6 +30,8 @@ SPECIALS: Mapping[str, str] = {
     "negative_infinity": "#00c2e0",
     "masked": "#eeeeee",
 }
+ON_DARK = {"zero": "#16181d", "below": "#2a2d33", "clipped_low": "#2a2d33", "masked": "#1d1f24"}
+_DARKEST = 26  # shades of a map that are lost on dark paper
 CODE = {name: -WIDTH * place - WIDTH // 2 - 1 for place, name in enumerate(SPECIALS)}
 
 
@@ -50,6 +52,8 @@ class Colors(Printable):
         Colours of what is no usual value, by the names of `SPECIALS`.
     untold : tuple of str
         Specials that no legend has to name.
+    is_magnitude : bool
+        The palette runs from the colour of the paper to its opposite, so that on dark paper it turns round.
 
     Examples
     --------
@@ -64,6 +68,7 @@ class Colors(Printable):
     limited: bool = False
     specials: Mapping[str, str] = field(default_factory=dict)
     untold: tuple[str, ...] = ()
+    is_magnitude: bool = False
 
     def codes(self, values: Array, valid: Array | None = None) -> Array:
         """Give each value its code: 0 to 31,999 on the scale, below 0 for the others."""
@@ -96,6 +101,14 @@ class Colors(Printable):
     def color_of(self, special: str) -> str:
         """Colour of what is no usual value."""
         return self.specials.get(special, SPECIALS[special])
+
+    def on_dark(self) -> Colors:
+        """Give the colours on dark paper, where light is large."""
+        if not self.is_magnitude:
+            return self
+        places = np.linspace(COLORS - 1 - _DARKEST, 0, COLORS).round().astype(int)
+        shades = tuple(self.palette[place] for place in places)
+        return replace(self, palette=shades, specials={**self.specials, **ON_DARK})
 
     def listed(self) -> tuple[str, ...]:
         """All colours in the order of their codes, the last special first."""

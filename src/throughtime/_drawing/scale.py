@@ -20,6 +20,8 @@ Ticks = tuple[tuple[float, str], ...]
 
 SCALES = ("log10", "signed_log", "linear")
 FLOOR = 2.0**-24  # of the largest: below it a float32 sum does not change
+_TINY = 1e-300  # a scale of smaller values alone would have no room below them
+_SMALLEST = 0.01  # share of the values that may lie below a logarithmic scale
 _MOST_TICKS = 7
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -72,7 +74,9 @@ class Scale:
     def curve(self, values: Array) -> Array:
         """Place the values of a curve, along the last axis: where it falls below the scale it ends."""
         position = self.clipped(values)
-        below = np.asarray(values) < self.low
+        if self.kind != "log10":
+            return position
+        below = np.abs(values) < self.low
         position[..., 1:][below[..., 1:] & below[..., :-1]] = np.nan
         return position
 
@@ -110,7 +114,8 @@ class Scale:
 def scale_for(values: Array, kind: str, limits: tuple[float, float] | None = None) -> Scale:
     """Fit a scale to finite values, or to limits given.
 
-    Logarithmic scales end at the largest magnitude and begin at 2⁻²⁴ of it; a linear one has 0 in its middle.
+    Logarithmic scales end at the largest magnitude and begin at the power of ten below 99 % of the others, no
+    lower than 2⁻²⁴ of the largest; a linear one has 0 in its middle.
 
     Raises
     ------
@@ -127,7 +132,17 @@ def scale_for(values: Array, kind: str, limits: tuple[float, float] | None = Non
     largest = largest_magnitude(values) or 1.0
     if kind == "linear":
         return Scale(kind, -largest, largest)
-    return Scale(kind, max(largest * FLOOR, 5e-324), largest)
+    largest = max(largest, _TINY)
+    return Scale(kind, _lowest(np.asarray(values), largest), largest)
+
+
+def _lowest(values: Array, largest: float) -> float:
+    sizes = np.abs(values[np.isfinite(values) & (values != 0)]).astype(np.float64)
+    place = int(_SMALLEST * sizes.size)
+    first = float(np.partition(sizes, place)[place]) if sizes.size else largest
+    exponent = np.floor(np.log10(first) + 1e-9)
+    decade = float(10.0 ** (exponent if 10.0**exponent < largest else exponent - 1))
+    return max(decade, largest * FLOOR)
 
 
 def largest_magnitude(values: Array) -> float:
@@ -153,12 +168,12 @@ def number(value: float) -> str:
 
     Examples
     --------
-    >>> number(2.0**-24), number(0.25), number(-1500.0)
-    ('6.0·10⁻⁸', '0.25', '−1.5·10³')
+    >>> number(2.0**-24), number(0.25), number(-1500.0), number(1e-5)
+    ('6.0·10⁻⁸', '0.25', '−1.5·10³', '10⁻⁵')
     """
     if value == 0 or 1e-3 <= abs(value) < 999.5:
         return f"{value:.3g}".replace("-", "−")
     if not np.isfinite(value):
         return {np.inf: "∞", -np.inf: "−∞"}.get(value, "NaN")
     digits, exponent = f"{value:.1e}".split("e")
-    return f"{digits}·{power(int(exponent))}".replace("-", "−")
+    return f"{digits}·{power(int(exponent))}".removeprefix("1.0·").replace("-1.0·", "−").replace("-", "−")

@@ -53,6 +53,11 @@ class Theme:
     dpi: int = 150
 
     @property
+    def soft(self) -> str:
+        """Colour of subtitles: the ink, lighter."""
+        return f"{self.ink}b3" if len(self.ink) == 7 and self.ink.startswith("#") else self.ink
+
+    @property
     def weight(self) -> float:
         """Weight of lines and dots: that of the text, 1 at 9 points."""
         return self.size / 9.0

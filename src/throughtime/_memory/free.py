@@ -1,6 +1,6 @@
-"""What memory is free on this machine, and giving back what is freed; reads the operating system only.
+"""Reads how much memory is free, and gives freed memory back to the system.
 
-`_budget` compares a capture's need with it before anything runs.
+`budget` compares a capture's need with it before anything runs.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import time
 from functools import lru_cache
 from pathlib import Path
 
+import psutil
+
 _LIMITS = (  # limit, use and the part of it that can be dropped; control groups of version 2, then 1
     ("memory.max", "memory.current", "inactive_file"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -19,21 +21,19 @@ _GROUPS = Path("/sys/fs/cgroup")
 _SECONDS = 0.5
 
 
-def available() -> int | None:
-    """Return the bytes that can still be taken without swapping; None where that cannot be known.
+def available() -> int:
+    """Return the bytes that can still be taken without swapping.
 
-    On Linux what the kernel counts as available, or less where a control group, as of a container or a
-    batch job, limits this process. Read anew after half a second: it takes as long as a small capture.
+    On Linux a control group, as of a container or a batch job, can leave less to this process than the system
+    has. Read anew after half a second: it takes as long as a small capture.
     """
     return _available(int(time.monotonic() / _SECONDS))
 
 
 @lru_cache(maxsize=1)
-def _available(moment: int) -> int | None:
-    if sys.platform != "linux":
-        return None
-    figures = [_of_system(Path("/proc/meminfo")), *map(_of_group, _groups(Path("/proc/self/cgroup")))]
-    return min((figure for figure in figures if figure is not None), default=None)
+def _available(moment: int) -> int:
+    limits = [_of_group(folder) for folder in _groups(Path("/proc/self/cgroup"))]
+    return min([int(psutil.virtual_memory().available), *(limit for limit in limits if limit is not None)])
 
 
 def release() -> None:
@@ -42,14 +42,6 @@ def release() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
             trim(0)
-
-
-def _of_system(meminfo: Path) -> int | None:
-    for line in _read(meminfo).splitlines():
-        name, _, value = line.partition(":")
-        if name == "MemAvailable":
-            return int(value.split()[0]) * 1024
-    return None
 
 
 def _groups(membership: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""What is wrong at a recorded step: each alarm has a name, a place and its evidence, and is given once.
+"""Finds alarms at a recorded step: each has a name, a place and its evidence, and is raised once.
 
 The tests are those of `diagnostics.rules`, which verdicts use as well.
 """
@@ -28,17 +28,17 @@ NAMES = ("nonfinite", "explosion", "vanishing", "saturation", "dead_gradient")
 
 @dataclass
 class Training:
-    """What alarms need beside a record.
+    """The state of training that alarms need in addition to a record.
 
     Attributes
     ----------
     vanishing_lag : int, "half" of the window, or None
-        Lag that gradient has to reach.
+        Lag that the gradient has to reach.
     optimizer : OptimizerStep
     losses : list of float
-        Of the records so far, the present one last.
+        Losses of the records so far; the current one is last.
     clip_ratio : float
-        What clipping left of the last gradient, as the training loop reported it; NaN if it did not.
+        Share of the last gradient's norm that clipping left, as the training loop reported it, else NaN.
     """
 
     vanishing_lag: int | str | None = "half"
@@ -48,13 +48,13 @@ class Training:
 
 
 def alarms_of(captured: Captured, summary: Reduced, step: int, training: Training) -> Iterator[Alarm]:
-    """Look through one capture and its summary.
+    """Find the alarms in one capture and its summary.
 
     Parameters
     ----------
     captured : Captured
     summary : Reduced
-        The "summary" level of it.
+        The capture, reduced to the level "summary".
     step : int
     training : Training
     """
@@ -62,14 +62,14 @@ def alarms_of(captured: Captured, summary: Reduced, step: int, training: Trainin
         broken = first_nonfinite(captured.tree())
         if broken is not None:
             yield Alarm("nonfinite", broken.layer.strip("/"), step, str(broken))
-            return  # all else follows from it
+            return  # all other alarms would follow from this one
     for path, arrays in summary.items():
         for name, evidence in _of_layer(captured.leaves[path], arrays, training):
             yield Alarm(name, path.strip("/"), step, evidence)
 
 
 def _is_finite(leaf: Leaf) -> bool:
-    """Whether every number is finite, masked steps and certificates included."""
+    """Whether every number is finite, including masked steps and certificates."""
     floats = (values for values in leaf.arrays.values() if values.dtype.kind in "fc")
     return all(bool(np.isfinite(values).all()) for values in floats)
 
@@ -77,7 +77,7 @@ def _is_finite(leaf: Leaf) -> bool:
 def _of_layer(leaf: Leaf, arrays: Arrays, training: Training) -> Iterator[tuple[str, str]]:
     output = leaf.arrays.get("output_gradient")
     if output is not None and not np.any(np.abs(output) > 0):
-        yield "dead_gradient", "the layer's output gets no gradient from the loss"
+        yield "dead_gradient", "the layer's output receives no gradient from the loss"
     if "lag_ratio" in arrays:
         names = leaf.layout["direction"].values if "direction" in leaf.layout.sizes else [""]
         ratios = by_direction(log_ratios(held(leaf), leaf.layout))
@@ -90,7 +90,7 @@ def _of_layer(leaf: Leaf, arrays: Arrays, training: Training) -> Iterator[tuple[
 
 
 def _step(arrays: Arrays, at: int, training: Training) -> float:
-    """Change of a direction's recurrent weights by the next step, times their norm; NaN if not known."""
+    """Change of a direction's recurrent weights in the next step, relative to their norm; NaN if unknown."""
     names = ("recurrent_kernel_gradient_norm", "recurrent_kernel_norm")
     if not all(name in arrays for name in names):
         return np.nan

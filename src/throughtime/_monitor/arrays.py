@@ -1,6 +1,6 @@
-"""Arrays with named axes, as a monitor reduces them: what an `xarray.Variable` is, without its checks.
+"""Arrays with named axes for a monitor's reductions: like `xarray.Variable`, without its checks.
 
-A record has some fifty of a few kilobytes: to label each, again and again, costs more than all the rest.
+A record has about fifty arrays of a few kilobytes. Labelling each of them would cost more than all the rest.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Values = npt.NDArray[Any]
 
 
 class Array(NamedTuple):
-    """Values, and the names of their axes."""
+    """Values and the names of their axes."""
 
     dims: tuple[str, ...]
     values: Values
@@ -28,7 +28,7 @@ class Array(NamedTuple):
         return self.values.dtype
 
     def ordered(self, *first: str) -> Array:
-        """Put some dims first, the others after them in their order."""
+        """Move some dims to the front; the others follow in their order."""
         dims = (*first, *(dim for dim in self.dims if dim not in first))
         if dims == self.dims:
             return self
@@ -37,7 +37,7 @@ class Array(NamedTuple):
 
 Arrays = Mapping[str, Array]
 Reduced = Mapping[str, Arrays]  # by the layer's path in the tree
-_ROOT = {  # variables of a run's root: a node beside them has another name, below them as well for the dim
+_ROOT = {  # variables of a run's root: no node, at any depth, may have such a name (`step` is a dim as well)
     "step",
     "weights_fingerprint",
     "gradient_norm",
@@ -48,17 +48,17 @@ _ROOT = {  # variables of a run's root: a node beside them has another name, bel
 
 
 def held(leaf: Leaf) -> dict[str, Array]:
-    """Give a layer's arrays with their dims."""
+    """Return a layer's arrays with their dims."""
     return {name: Array(leaf.dims(name), values) for name, values in leaf.arrays.items()}
 
 
 def apart_from_root(captured: Captured) -> Captured:
-    """Rename layers called as a variable of a run's root is, such as `step`: `step~1`."""
+    """Rename layers that have the name of a variable in a run's root: `step` becomes `step~1`."""
     return Captured({_apart(path): leaf for path, leaf in captured.leaves.items()}, captured.attributes)
 
 
 def _apart(path: str) -> str:
-    """Rename a part of a path that a run has no place for.
+    """Rename the parts of a path that have the name of a variable in a run's root.
 
     Examples
     --------
@@ -71,7 +71,7 @@ def _apart(path: str) -> str:
 
 
 def by_key(reduced: Reduced) -> dict[str, Array]:
-    """Give arrays by the keys that a run has for them."""
+    """Return the arrays by their keys in a run."""
     return {
         f"{path}/{name}".strip("/"): array for path, leaf in reduced.items() for name, array in leaf.items()
     }
@@ -82,7 +82,7 @@ def nbytes(reduced: Reduced) -> int:
 
 
 def as_tree(reduced: Reduced, captured: Captured, quantiles: Sequence[float]) -> xr.DataTree:
-    """Label what a capture was reduced to: the coordinates of its dims that are left, and its attributes."""
+    """Label a reduced capture with the coordinates of its remaining dims and with its attributes."""
     tree = xr.DataTree()
     for path, arrays in reduced.items():
         layout = captured.leaves[path].layout

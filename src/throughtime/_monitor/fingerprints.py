@@ -1,4 +1,4 @@
-"""Fingerprints: what a run compares to know its batch and the weights of its model again."""
+"""Fingerprints, by which a run recognises its batch and the weights of its model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-_MOST = 2**18  # elements of one weight that are hashed; of a larger one they are taken evenly
+_MOST = 2**18  # elements of one weight that are hashed; a larger weight is sampled evenly
 
 
 def fingerprint(batch: Any) -> dict[str, Any]:
@@ -34,12 +34,12 @@ def fingerprint(batch: Any) -> dict[str, Any]:
 
 
 def weights_fingerprint(model: Any) -> int:
-    """Hash the exact values of a model's weights; 0 where they cannot be read.
+    """Hash the exact values of a model's weights; 0 if they cannot be read.
 
     Parameters
     ----------
     model : Keras model or torch module
-        Of a module the parameters: buffers need not be in a checkpoint.
+        A module's parameters are hashed, not its buffers: a checkpoint need not contain those.
 
     Examples
     --------
@@ -53,19 +53,19 @@ def weights_fingerprint(model: Any) -> int:
     try:
         for weight in model.get_weights() if hasattr(model, "get_weights") else model.parameters():
             digest.update(_sample(weight).tobytes())
-    except Exception:  # weights of some other kind: a run without a fingerprint is not continued unasked
+    except Exception:  # unknown kind of weights; "auto" does not continue a run without a fingerprint
         return 0
     return int.from_bytes(digest.digest(), "little", signed=True)
 
 
 def _sample(weight: Any) -> np.ndarray[Any, Any]:
-    """Take all elements of a weight, or so many that they hash in a millisecond."""
+    """Return all elements of a weight, or as many as can be hashed in a millisecond."""
     flat = (weight.detach() if hasattr(weight, "detach") else np.asarray(weight)).reshape(-1)
     return _numpy(flat[:: max(1, -(-len(flat) // _MOST))])
 
 
 def _arrays(part: Any) -> Iterator[np.ndarray[Any, Any]]:
-    """Yield the arrays of a batch in a fixed order: those of tuples and mappings one by one."""
+    """Yield the arrays of a batch in a fixed order, including those inside tuples and mappings."""
     if part is None:
         return
     if isinstance(part, Mapping):
@@ -79,10 +79,10 @@ def _arrays(part: Any) -> Iterator[np.ndarray[Any, Any]]:
 
 
 def _numpy(part: Any) -> np.ndarray[Any, Any]:
-    if hasattr(part, "detach"):  # a tensor of torch, on whatever device
+    if hasattr(part, "detach"):  # a torch tensor on any device
         part = part.detach().cpu()
         try:
             return np.asarray(part)
-        except TypeError:  # bfloat16, which NumPy has not
+        except TypeError:  # bfloat16, which NumPy lacks
             return np.asarray(part.float())
     return np.asarray(part)

@@ -1,4 +1,4 @@
-"""What a training loop tells of its own gradients: their norm before clipping, and how far it was clipped."""
+"""Gradient norms that a training loop reports: the norm before clipping, and how far it was clipped."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from throughtime._errors import MonitorError
 
 from .arrays import Array
 
-_MOST = 1024  # norms kept as they came, perhaps on an accelerator, before they are read
-_CONCERNED = ("nonfinite", "explosion")  # alarms that a norm is evidence for
+_MOST = 1024  # norms kept as tensors, perhaps on an accelerator, before they are read
+_CONCERNED = ("nonfinite", "explosion")  # alarms for which a norm is evidence
 
 
-class Told(NamedTuple):
-    """What one step of an optimizer told: scalars of any framework."""
+class StepNorms(NamedTuple):
+    """The norms that a training loop reports for one optimizer step: scalars of any framework."""
 
     step: int
     norm: Any
@@ -28,7 +28,7 @@ class Told(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """The same as numbers: the norm without loss scale; its share that clipping left, NaN if not known."""
+    """The same as numbers: the norm without loss scale, and the share that clipping left, NaN if unknown."""
 
     step: int
     norm: float
@@ -38,32 +38,32 @@ class _Read(NamedTuple):
 
 @dataclass(frozen=True)
 class Norms:
-    """Norms told since the last record.
+    """Norms reported since the last record.
 
     Attributes
     ----------
     numbers : dict of str to float
-        Empty where the loop has told none yet. `gradient_norm` and `clip_ratio` are of the last step,
-        `gradient_norm_largest` and `clipped_share` of all steps since the last record.
+        Empty if the loop has not reported a norm. `gradient_norm` and `clip_ratio` describe the last step,
+        `gradient_norm_largest` and `clipped_share` all steps since the last record.
     broken : tuple (int, float), optional
-        First step whose norm was not finite though no loss scale explains it, and that norm.
+        First step whose norm was not finite although no loss scale explains it, and that norm.
     """
 
     numbers: dict[str, float] = field(default_factory=dict)
     broken: tuple[int, float] | None = None
 
     def arrays(self) -> dict[str, Array]:
-        """Give these numbers as variables of a run's root."""
+        """Return these numbers as variables of a run's root."""
         return {name: Array((), np.asarray(value, np.float64)) for name, value in self.numbers.items()}
 
     def explained(self, alarms: Iterable[Alarm], step: int) -> Iterator[Alarm]:
-        """Add the norm to the evidence it belongs to; one that is not finite is an alarm by itself."""
-        has_told = False
+        """Add the norm to the evidence of related alarms; a norm that is not finite is an alarm by itself."""
+        is_raised = False
         for alarm in alarms:
-            has_told = has_told or alarm.name == "nonfinite"
+            is_raised = is_raised or alarm.name == "nonfinite"
             is_concerned = alarm.name in _CONCERNED and self.numbers
             yield replace(alarm, evidence=f"{alarm.evidence}; {self._words(step)}") if is_concerned else alarm
-        if self.broken and not has_told:
+        if self.broken and not is_raised:
             yield Alarm("nonfinite", "", self.broken[0], self._words(step))
 
     def _words(self, step: int) -> str:
@@ -74,28 +74,28 @@ class Norms:
 
 
 class GradientNorms:
-    """Collects norms between records; numbers are read from tensors when a record is made, not before."""
+    """Collects norms between records. Tensors are converted to numbers only when a record is made."""
 
     def __init__(self) -> None:
-        self._told: list[Told] = []
+        self._pending: list[StepNorms] = []
         self._read: list[_Read] = []
-        self._has_told = False
+        self._is_in_use = False
 
-    def tell(self, told: Told) -> None:
-        self._has_told = True
-        self._told.append(told)
-        if len(self._told) >= _MOST:
+    def add(self, norms: StepNorms) -> None:
+        self._is_in_use = True
+        self._pending.append(norms)
+        if len(self._pending) >= _MOST:
             self._read_all()
 
     def take(self) -> Norms:
-        """Sum up what was told since the last time.
+        """Summarize the norms reported since the last call.
 
         Raises
         ------
         MonitorError
-            What was told are no numbers.
+            A reported norm is not a number.
         """
-        if not self._has_told:
+        if not self._is_in_use:
             return Norms()
         self._read_all()
         read, self._read = self._read, []
@@ -111,23 +111,23 @@ class GradientNorms:
         return Norms(numbers, broken)
 
     def _read_all(self) -> None:
-        told, self._told = self._told, []
-        self._read += [_read(each) for each in told]
+        pending, self._pending = self._pending, []
+        self._read += [_read(each) for each in pending]
 
 
-def _read(told: Told) -> _Read:
-    scale = 1.0 if told.loss_scale is None else _number("loss_scale", told.loss_scale)
-    norm = _number("gradient_norm", told.norm) / scale
-    is_skipped = told.loss_scale is not None and not np.isfinite(norm)
-    return _Read(told.step, norm, _ratio(told, norm, scale), is_skipped)
+def _read(norms: StepNorms) -> _Read:
+    scale = 1.0 if norms.loss_scale is None else _number("loss_scale", norms.loss_scale)
+    norm = _number("gradient_norm", norms.norm) / scale
+    is_skipped = norms.loss_scale is not None and not np.isfinite(norm)
+    return _Read(norms.step, norm, _ratio(norms, norm, scale), is_skipped)
 
 
-def _ratio(told: Told, norm: float, scale: float) -> float:
-    """Share of the norm that clipping left; NaN where that is not known."""
-    if told.clip_norm is not None:
-        clipped = min(norm, _number("clip_norm", told.clip_norm))
-    elif told.clipped_norm is not None:
-        clipped = _number("clipped_norm", told.clipped_norm) / scale
+def _ratio(norms: StepNorms, norm: float, scale: float) -> float:
+    """Share of the norm that clipping left; NaN if unknown."""
+    if norms.clip_norm is not None:
+        clipped = min(norm, _number("clip_norm", norms.clip_norm))
+    elif norms.clipped_norm is not None:
+        clipped = _number("clipped_norm", norms.clipped_norm) / scale
     else:
         return np.nan
     if not np.isfinite(norm):
@@ -139,8 +139,8 @@ def _number(name: str, value: Any) -> float:
     try:
         number = float(value.detach() if hasattr(value, "detach") else value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise MonitorError(f"step({name}=...) takes a number, or a tensor of one, not {value!r}.") from error
+        raise MonitorError(f"step({name}=...) takes a number or a scalar tensor, not {value!r}.") from error
     if number < 0 or (name == "loss_scale" and not 0 < number < np.inf):
         allowed = "positive" if name == "loss_scale" else "0 or more"
-        raise MonitorError(f"step({name}={number:g}): a {name} is {allowed}.")
+        raise MonitorError(f"step({name}={number:g}): {name} must be {allowed}.")
     return number

@@ -1,4 +1,4 @@
-"""Counts weights, their gradients and gate activations of a capture, each gate apart."""
+"""Counts weights, their gradients and gate activations of a capture, separately for each gate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BINS = 30
 
 
 class Histogram(NamedTuple):
-    """Values counted between edges.
+    """Counts of values between edges.
 
     Attributes
     ----------
@@ -28,7 +28,7 @@ class Histogram(NamedTuple):
 
 
 def histograms(capture: xr.DataTree) -> dict[str, Histogram]:
-    """Count what a capture holds, by `throughtime/<layer>/<direction>/<quantity>_<gate>`."""
+    """Count the values in a capture by `throughtime/<layer>/<direction>/<quantity>_<gate>`."""
     found = {}
     for leaf in capture.leaves:
         dataset = leaf.to_dataset()
@@ -53,12 +53,12 @@ def _counted(leaf: xr.Dataset) -> Iterator[tuple[str, xr.DataArray]]:
 
 
 def counted(values: npt.NDArray[Any]) -> Histogram | None:
-    """Count finite values in bins of one width from the least to the largest; None if there are none."""
+    """Count finite values in bins of equal width from the smallest to the largest; None if there are none."""
     finite = values[np.isfinite(values)].astype(np.float64)
     if not finite.size:
         return None
     low, high = float(finite.min()), float(finite.max())
-    if high - low <= BINS * np.spacing(max(abs(low), abs(high))):  # one value: no bins to tell apart
+    if high - low <= BINS * np.spacing(max(abs(low), abs(high))):  # a single value: bins would have no width
         around = max(0.5, abs(high) / 1000)
         low, high = low - around, high + around
     counts, edges = np.histogram(finite, BINS, (low, high))

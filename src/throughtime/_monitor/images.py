@@ -1,4 +1,4 @@
-"""Draws what a logger shows as an image: the norm of a layer's gradient against time, as PNG."""
+"""Draws the images for loggers: the norm of a layer's gradient against time, as PNG."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ NAME = "gradient_norm_through_time"
 
 
 def images(capture: xr.DataTree) -> dict[str, bytes]:
-    """Draw each layer and direction; a layer without a gradient over time has no image."""
-    # Drawing libraries load late: most sinks ask for no image.
+    """Draw each layer and direction that has a gradient over time."""
+    # Drawing libraries are imported here because most loggers read no image.
     plots: Any = import_module("throughtime.plots")
     drawn: Any = import_module("throughtime.render.matplotlib")
     theme: Any = import_module("throughtime._drawing.theme").Theme()
@@ -35,7 +35,7 @@ def images(capture: xr.DataTree) -> dict[str, bytes]:
 
 
 def _ways(leaf: xr.Dataset) -> Iterator[tuple[str, xr.Dataset]]:
-    """Yield each direction, kept as a dim: the picture tells it."""
+    """Yield each direction, kept as a dim so that the plot names it."""
     if "direction" not in leaf.dims:
         yield "", leaf
         return

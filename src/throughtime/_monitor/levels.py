@@ -1,6 +1,6 @@
-"""What of a capture is stored at each recorded step: everything, a number a timestep, or a summary.
+"""Reduces a capture to the level that a run stores: everything, one number per timestep, or a summary.
 
-Norms are over units and in float64: gradients that fade leave the range of float32.
+Norms are over units and in float64, because vanishing gradients leave the range of float32.
 """
 
 from __future__ import annotations
@@ -36,16 +36,18 @@ _KEPT_DIMS = ("sample", "time", "direction", "gate", "outer_step")
 
 
 def level_of(asked: str | Iterable[str]) -> str | frozenset[str]:
-    """Check what is to be stored: a level's name, or names of quantities."""
+    """Check the name of a level, or the names of quantities, to store."""
     if isinstance(asked, str) and asked in LEVELS:
         return asked
     if isinstance(asked, str) and asked == "all":
-        raise MonitorError("quantities='all' is called 'full' here: the whole capture at each recorded step.")
+        raise MonitorError(
+            "quantities='all' is called 'full' in a monitor: the whole capture at each recorded step."
+        )
     try:
         return quantities(asked)
     except SchemaError as error:
         raise MonitorError(
-            f"quantities={asked!r} is none of {', '.join(LEVELS)}, nor names of quantities: {error}"
+            f"quantities={asked!r}: expected one of {', '.join(LEVELS)}, or names of quantities. {error}"
         ) from None
 
 
@@ -53,25 +55,25 @@ Weights = Mapping[str, Mapping[str, Values]]  # by layer and name
 
 
 def weights_of(captured: Captured) -> Weights:
-    """Take from a capture what the next record is compared with."""
+    """Return the weights of a capture, with which the next record is compared."""
     return {
         path: {name: leaf.arrays[name] for name in _weights(leaf)} for path, leaf in captured.leaves.items()
     }
 
 
 def stored(captured: Captured, level: str | frozenset[str], before: Weights | None) -> Reduced:
-    """Reduce a capture to what is stored.
+    """Reduce a capture to a level.
 
     Parameters
     ----------
     captured : Captured
     level : as `level_of` returns it
     before : mapping or None
-        The weights of the capture recorded last, for how far they have moved since.
+        Weights of the last recorded capture, from which changes are measured.
     """
     if not isinstance(level, str) or level == "full":
         return {path: held(leaf) for path, leaf in captured.leaves.items()}
-    with np.errstate(all="ignore"):  # what is not finite is stored as it is
+    with np.errstate(all="ignore"):  # NaN and infinities are stored unchanged
         return {
             path: _reduced(leaf, level, None if before is None else before[path])
             for path, leaf in captured.leaves.items()
@@ -79,7 +81,7 @@ def stored(captured: Captured, level: str | frozenset[str], before: Weights | No
 
 
 def reduced_tree(tree: xr.DataTree, level: str) -> xr.DataTree:
-    """Reduce a labelled capture to what a level stores of it."""
+    """Reduce a labelled capture to a level."""
     captured = Captured.of(tree)
     return as_tree(stored(captured, level, None), captured, QUANTILES)
 
@@ -117,7 +119,7 @@ def _weights(leaf: Leaf) -> list[str]:
 def _of_weights(
     arrays: Arrays, names: Iterable[str], before: Mapping[str, Values] | None
 ) -> Iterator[tuple[str, Array]]:
-    """Yield norms of weights and gradients, and how far weights moved since the last record."""
+    """Yield norms of weights and gradients, and of the weights' changes since the last record."""
     kept = ("direction", "gate")
     for name in names:
         weight = arrays[name]

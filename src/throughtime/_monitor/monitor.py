@@ -1,4 +1,4 @@
-"""`Monitor`: at chosen training steps a fixed batch is captured and one step of a run is committed."""
+"""`Monitor`: captures a fixed batch at chosen training steps and commits each capture to a run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from warnings import warn
 
 from throughtime._alarm import Alarm
 from throughtime._arguments import takes
@@ -15,68 +16,71 @@ from throughtime.callbacks.keras import NotACallback, keras_callback
 from throughtime.callbacks.lightning import lightning_callback
 
 from . import schedules, settings
-from .gradient_norms import Told
+from .gradient_norms import StepNorms
 from .levels import level_of
-from .notices import Notices, OnAlarm
-from .outlets import Outlets
+from .logger_group import LoggerGroup
 from .page import Page
 from .place import Place
 from .recorder import Recorder
 from .settings import Settings
+from .warning_queue import OnAlarm, WarningQueue
 
 
 @takes(MonitorError, **settings.RULES)
 class Monitor(NotACallback):
-    """Records what flows through time as training goes on. Training itself is left as it is, bit for bit.
+    """Records what flows through time during training, and leaves training unchanged, bit for bit.
 
-    The state before the first training step is recorded as step 0, then what the schedule says, and the last
-    step. A step that cannot be recorded gives a warning and never raises into training.
+    The monitor records the state before the first training step as step 0, then the steps of the schedule,
+    and the last step. If a step cannot be recorded, it warns and never raises an error into training.
 
     Parameters
     ----------
     store : path-like
-        A folder for the run; `path` has it in full.
+        Folder of the run; `path` is its full path.
     mode : "auto", "new", "continue" or "overwrite"
-        For where there is a run already. "auto" goes on with it only if it ends with exactly the weights that
-        the model has, and raises `StoreError` otherwise; "continue" goes on with it in any case; "overwrite"
-        replaces it; "new" always records into a dated folder beside it, run-20261128-0715.zarr. In each mode
-        a monitor goes on with its own run if training goes on.
+        Applies if the folder holds a run. "auto" continues the run only if it ends with exactly the weights
+        that the model has, and raises `StoreError` otherwise; "continue" continues it in any case;
+        "overwrite" replaces it; "new" always records into a dated folder beside it, such as
+        run-20261128-0715.zarr. In each mode a monitor continues its own run if training continues.
     batch : tuple (x, y) or (x, y, sample_weight)
-        Captured each time; held-out data tell more than training data.
+        Captured at each recorded step. Held-out data are more informative than training data.
     every : int or callable (int) -> bool
-        Training steps between records, or a schedule: `tt.every`, `tt.logarithmic`, or your own.
+        Training steps between records, or a schedule: `tt.every`, `tt.logarithmic`, or a custom function.
     quantities : "summary", "timestep", "full", or names of quantities
-        "summary" keeps quantiles over samples of norms at each timestep, norms and changes of weights,
-        saturation, the signal at each lag, loss and certificates; "timestep" norms of each sample at each
-        timestep; "full" the whole capture.
+        "summary" stores quantiles over samples of norms at each timestep, norms and changes of weights,
+        saturation, the gradient ratio at each lag, loss and certificates. "timestep" stores norms of each
+        sample at each timestep, and "full" the whole capture.
     layers, loss
         See `capture`.
     budget : float, in bytes, or str such as "2 GB", optional
-        Of the arrays stored, before compression. When it is reached every second record is dropped, and from
-        then on half as many are made: early and late steps stay, recording never stops.
+        Limit for the stored arrays, before compression. When the limit is reached, every second record is
+        dropped, and from then on half as many are made. Early and late steps remain; recording never stops.
     vanishing_lag : int, "half", None or False
-        Lag that 1 % of the gradient has to reach, or there is a "vanishing" alarm: by default half of the
-        window, as the live page shows it. None or False turns the alarm off.
+        Lag that 1 % of the gradient has to reach; otherwise the "vanishing" alarm is raised. The default is
+        half of the window, which the live page uses as well. None or False turns the alarm off.
     on_alarm : callable (Alarm), optional
-        `rich.print` writes a line each. By default an alarm is a warning.
+        `rich.print` prints one line for each alarm. By default an alarm is a warning.
     stop_on : names of alarms
-        Training is stopped by them: in `fit` at once, in a loop of your own `should_stop` turns True.
-    sinks : sequence of loggers
-        `tt.sinks.CSV`, `Parquet`, `TensorBoard`, `WandB`, `MLflow`, or any object with `write(record)`.
+        Alarms that stop training: `fit` stops at once; in a custom loop `should_stop` becomes True.
+    loggers : sequence of loggers
+        `tt.loggers.CSV`, `Parquet`, `TensorBoard`, `WandB`, `MLflow`, or any object with `write(record)`.
     background : bool
-        With True training waits for a pass of the model only; a second thread does the rest, storing and
-        sinks included. It pays off for large records and slow disks or sinks, not beside training steps of
-        milliseconds. Warnings, `on_alarm` and `stop_on` come with the next record at the latest. A killed
-        process loses up to two pending records; with False none whose `step` has returned.
+        If True, training waits only for a pass of the model; a second thread does the rest, including storing
+        and loggers. This pays off for large records and for slow disks or loggers, not for training steps of
+        milliseconds. Warnings, `on_alarm` and `stop_on` take effect at the next record at the latest. If the
+        process is killed, up to two pending records are lost; with False, every record whose `step()` has
+        returned is on disk.
+    sinks : sequence of loggers
+        Deprecated name of `loggers`.
 
     Raises
     ------
     LayerNotFoundError
-        No layer of the model is named so.
+        The model has no layer of that name.
     LossError
-        Gradients are asked for, and there is no loss, there are no labels, or they do not fit.
+        Gradients are requested, and the loss or the targets are missing, or the targets do not fit.
     MissingDependencyError
-        A library that is needed is not installed.
+        A required library is not installed.
     MonitorError
         An argument is not as described above.
 
@@ -94,7 +98,7 @@ class Monitor(NotACallback):
     [0, 2, 4]
     """
 
-    def __init__(  # noqa: PLR0913 - all but two have a default that serves
+    def __init__(  # noqa: PLR0913 - all but two have useful defaults
         self,
         store: str | os.PathLike[str],
         batch: Sequence[Any],
@@ -108,10 +112,14 @@ class Monitor(NotACallback):
         vanishing_lag: int | str | None = settings.HALF,
         on_alarm: OnAlarm | None = None,
         stop_on: str | Collection[str] = (),
-        sinks: Sequence[Any] = (),
+        loggers: Sequence[Any] = (),
         background: bool = False,
+        sinks: Any = None,
     ) -> None:
-        self._notices = Notices(on_alarm, frozenset(stop_on))
+        if sinks is not None:
+            warn("Monitor(sinks=…) is now called loggers=….", DeprecationWarning, stacklevel=3)
+            loggers = sinks
+        self._warnings = WarningQueue(on_alarm, frozenset(stop_on))
         self._settings = Settings(
             place=Place(store, mode),
             batch=settings.checked_batch(batch),
@@ -119,7 +127,7 @@ class Monitor(NotACallback):
             layers=layers,
             budget=settings.checked_budget(budget),
             vanishing_lag=settings.checked_lag(vanishing_lag),
-            sinks=Outlets(sinks, self._notices.leave),
+            loggers=LoggerGroup(loggers, self._warnings.leave),
             background=background,
             schedule=settings.schedule_in_words(every),
         )
@@ -136,49 +144,50 @@ class Monitor(NotACallback):
 
     @property
     def alarms(self) -> list[Alarm]:
-        """What was seen, each once for each layer."""
-        return self._notices.alarms
+        """Alarms so far; each name occurs once for each layer."""
+        return self._warnings.alarms
 
     @property
     def should_stop(self) -> bool:
-        """Whether an alarm of `stop_on` was seen."""
-        return self._notices.should_stop
+        """Whether an alarm listed in `stop_on` was raised."""
+        return self._warnings.should_stop
 
     @property
     def url(self) -> str:
         """Address of a page that follows the run, on this machine only.
 
-        A thread serves it until `close`, or the end of the process. `throughtime watch RUN` serves it, too.
+        A thread serves the page until `close` or the end of the process. `throughtime watch RUN` serves the
+        same page.
         """
         return self._page.url
 
     def close(self) -> None:
-        """Stop serving the page; recording is not touched."""
+        """Stop serving the page; recording continues."""
         self._page.close()
 
     def keras(self) -> Any:
-        """Make a `keras.callbacks.Callback` for `fit`."""
+        """Create a `keras.callbacks.Callback` for `fit`."""
         return keras_callback(self, "keras")
 
     def tf_keras(self) -> Any:
-        """Make a `tf_keras.callbacks.Callback` for `fit`."""
+        """Create a `tf_keras.callbacks.Callback` for `fit`."""
         return keras_callback(self, "tf_keras")
 
     def lightning(self) -> Any:
-        """Make a `lightning.pytorch.Callback`, which gives norms before clipping as well, see `step`.
+        """Create a `lightning.pytorch.Callback`, which also reports norms before clipping; see `step`.
 
-        `loss` of the monitor is `(output, y)`, as in `capture`.
+        The monitor's `loss` is a function of `(output, y)`, as in `capture`.
         """
-        return lightning_callback(self, self._notices.guarded)
+        return lightning_callback(self, self._warnings.guarded)
 
     @contextmanager
     def watch(self, model: Any, *, loss: Any = None, optimizer: Any = None) -> Iterator[Monitor]:
-        """Record a loop of your own: call `step` after each training step.
+        """Record a custom training loop: call `step` after each training step.
 
         Parameters
         ----------
         model : any model that `capture` takes
-        loss : see `capture`; by default the monitor's own, or what the model was compiled with
+        loss : see `capture`; the default is the monitor's loss, else that of the compiled model
         optimizer : see `diagnose`
         """
         self.begin(model, loss=loss, optimizer=optimizer)
@@ -193,15 +202,15 @@ class Monitor(NotACallback):
         Raises
         ------
         ThroughTimeError
-            The batch does not fit, there is no loss, the run is another training's: before training starts.
+            The batch does not fit, there is no loss, or the run belongs to another training.
         """
         if self._recorder is not None:
-            raise MonitorError("This monitor records already. End it first, or make one for each training.")
+            raise MonitorError("This monitor is recording already. Call end() first, or create another one.")
         loss = self._loss if loss is None else loss
         settings.tried(self._is_due, 1)
-        self._recorder = Recorder(model, loss, self._settings, self._notices, optimizer)
+        self._recorder = Recorder(model, loss, self._settings, self._warnings, optimizer)
         self._step = self._recorder.last_step
-        self._notices.deliver()
+        self._warnings.deliver()
 
     def step(
         self,
@@ -211,28 +220,28 @@ class Monitor(NotACallback):
         clip_norm: Any = None,
         loss_scale: Any = None,
     ) -> None:
-        """Tell that a training step has been made, or several; record if it is time.
+        """Count one or several training steps, and record if the schedule asks for it.
 
-        Norms come back as variables of the run's root: `gradient_norm` and `clip_ratio`, the share of it that
-        clipping left, of the step that is recorded; `gradient_norm_largest` and `clipped_share` of all steps
-        since the last record. They are evidence of alarms, and one that is not finite is an alarm.
+        Norms become variables of the run's root: `gradient_norm` and `clip_ratio`, the share of it that
+        clipping left, describe the recorded step; `gradient_norm_largest` and `clipped_share` describe all
+        steps since the last record. They are evidence for alarms; a norm that is not finite is an alarm.
 
         Parameters
         ----------
         count : int
             0 or more.
         gradient_norm : float or scalar tensor, optional
-            Norm of all gradients before clipping: what `torch.nn.utils.clip_grad_norm_` returns.
+            Norm of all gradients before clipping, as `torch.nn.utils.clip_grad_norm_` returns it.
         clip_norm : float, optional
-            What the norm is clipped to, without the loss scale.
+            Largest norm after clipping, without the loss scale.
         loss_scale : float, optional
-            In mixed precision, what these gradients are still multiplied by: `scaler.get_scale()`, or 1 after
-            `scaler.unscale_(optimizer)`. A norm that is not finite is then a step which the scaler skips.
+            In mixed precision, the factor that these gradients still contain: `scaler.get_scale()`, or 1
+            after `scaler.unscale_(optimizer)`. The scaler skips a step whose norm is not finite.
 
         Raises
         ------
         MonitorError
-            `count` is no whole number, or a negative one.
+            `count` is not a whole number, or it is negative.
 
         Examples
         --------
@@ -256,16 +265,16 @@ class Monitor(NotACallback):
         """
         count = settings.checked_count(count)
         if gradient_norm is not None:
-            self.tell_gradient_norm(gradient_norm, clip_norm=clip_norm, loss_scale=loss_scale)
+            self.report_gradient_norm(gradient_norm, clip_norm=clip_norm, loss_scale=loss_scale)
         passed = range(self._step + 1, self._step + count + 1)
         self._step += count
-        if any(self._notices.guarded(self._is_due, step) for step in passed):
+        if any(self._warnings.guarded(self._is_due, step) for step in passed):
             self._passed += 1
             if self._recorder is None or self._passed % self._recorder.stride == 0:
                 self.record()
-        self._notices.deliver()
+        self._warnings.deliver()
 
-    def tell_gradient_norm(
+    def report_gradient_norm(
         self,
         norm: Any,
         *,
@@ -273,26 +282,26 @@ class Monitor(NotACallback):
         clipped_norm: Any = None,
         loss_scale: Any = None,
     ) -> None:
-        """Tell the norm of the next training step before `step` is called for it, as callbacks do.
+        """Report the norm of the next training step before `step` is called for it, as callbacks do.
 
         Parameters
         ----------
         norm, clip_norm, loss_scale
             See `step`.
         clipped_norm : float or scalar tensor, optional
-            Norm after clipping, where it was not clipped to a norm.
+            Norm after clipping, if gradients were not clipped by their norm.
         """
         if self._recorder is not None:
-            told = Told(self._step + 1, norm, clip_norm, clipped_norm, loss_scale)
-            self._notices.guarded(self._recorder.gradient_norms.tell, told)
+            norms = StepNorms(self._step + 1, norm, clip_norm, clipped_norm, loss_scale)
+            self._warnings.guarded(self._recorder.gradient_norms.add, norms)
 
     def record(self) -> None:
-        """Record the present state, whatever the schedule says."""
-        self._notices.guarded(self._record)
-        self._notices.deliver()
+        """Record the present state, regardless of the schedule."""
+        self._warnings.guarded(self._record)
+        self._warnings.deliver()
 
     def end(self) -> None:
-        """Record the last step, wait until all is stored, and close the run."""
+        """Record the last step, wait until all records are stored, and close the run."""
         if self._recorder is None:
             return
         try:
@@ -302,10 +311,10 @@ class Monitor(NotACallback):
         finally:
             self._recorder.close()
             self._recorder = None
-            self._settings.sinks.close()
-            self._notices.deliver()
+            self._settings.loggers.close()
+            self._warnings.deliver()
 
     def _record(self) -> None:
         if self._recorder is None:
-            raise MonitorError("Nothing is watched: use monitor.keras(), or `with monitor.watch(model):`.")
+            raise MonitorError("This monitor watches no model: use monitor.keras() or monitor.watch(model).")
         self._recorder.record(self._step)

@@ -1,4 +1,4 @@
-"""The few numbers of a record that fit a logger: scalars by `throughtime/<layer>/<direction>/<quantity>`."""
+"""The numbers of a record for loggers: scalars by `throughtime/<layer>/<direction>/<quantity>`."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import xarray as xr
 def numbers(summary: xr.DataTree) -> dict[str, float]:
     """Flatten a summary.
 
-    Of what has time the value at the first and last timestep, of the signal by lag that at half and at the
-    largest lag; of quantiles over samples the median.
+    A variable over time gives its values at the first and last timestep, a variable over lags those at half
+    and at the largest lag, and a variable with quantiles its median.
     """
     found = {}
     for leaf in summary.leaves:
         for name, array in leaf.data_vars.items():
             for direction, part in parts_by("direction", array):
                 place = group(leaf.path, direction)
-                found.update({f"{place}/{key}": value for key, value in _told(str(name), part)})
+                found.update({f"{place}/{key}": value for key, value in _scalars(str(name), part)})
     return found
 
 
 def group(path: str, direction: str) -> str:
-    """Make the first part of a key: `throughtime/<layer>/<direction>`, without a direction where none is.
+    """Return the first part of a key: `throughtime/<layer>/<direction>`, or without an empty direction.
 
     Examples
     --------
@@ -36,7 +36,7 @@ def group(path: str, direction: str) -> str:
 
 
 def parts_by(dim: str, array: xr.DataArray) -> Iterator[tuple[str, xr.DataArray]]:
-    """Yield an array's parts along a dim with labels, or the whole without a label."""
+    """Yield the label and part of an array at each position of a dim; without that dim, "" and the array."""
     if dim not in array.dims:
         yield "", array
         return
@@ -44,13 +44,13 @@ def parts_by(dim: str, array: xr.DataArray) -> Iterator[tuple[str, xr.DataArray]
         yield str(name), array.sel({dim: name}, drop=True)
 
 
-def _told(name: str, array: xr.DataArray) -> Iterator[tuple[str, float]]:
+def _scalars(name: str, array: xr.DataArray) -> Iterator[tuple[str, float]]:
     if "quantile" in array.dims:
         array = array.sel(quantile=0.5, drop=True)
     for axis, places in _places(array).items():
         if axis in array.dims:
             for word, place in places.items():
-                yield from _told(f"{name}_{word}", array.isel({axis: place}))
+                yield from _scalars(f"{name}_{word}", array.isel({axis: place}))
             return
     for index in np.ndindex(array.shape):
         labels = [_label(array, str(dim), place) for dim, place in zip(array.dims, index, strict=True)]
@@ -58,7 +58,7 @@ def _told(name: str, array: xr.DataArray) -> Iterator[tuple[str, float]]:
 
 
 def _places(array: xr.DataArray) -> dict[str, dict[str, int]]:
-    """Choose steps and lags that stand for all."""
+    """Choose representative timesteps and lags."""
     half = array.sizes.get("lag", 0) // 2
     return {"time": {"first": 0, "last": -1}, "lag": {"half": half, "largest": -1}}
 

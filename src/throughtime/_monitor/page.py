@@ -1,4 +1,4 @@
-"""The page that follows a monitor's run, served once somebody asks where it is."""
+"""The page that follows a monitor's run; it is served when its address is first read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Page:
     Parameters
     ----------
     place : Place
-        Of the run, which need not be there yet.
+        Place of the run, which need not exist yet.
     """
 
     def __init__(self, place: Place) -> None:
@@ -26,11 +26,11 @@ class Page:
 
     @property
     def url(self) -> str:
-        """Address of the page; it is served from now on."""
-        if self._shown != self._place.path:  # another process took its name first
+        """Address of the page; reading it starts the server."""
+        if self._shown != self._place.path:  # another process took the folder first
             self.close()
         if self._server is None:
-            from throughtime._live import Server  # noqa: PLC0415 - drawing libraries load late
+            from throughtime._live import Server  # noqa: PLC0415 - imports drawing libraries
 
             self._shown = self._place.path
             self._server = Server(self._shown)
@@ -38,7 +38,7 @@ class Page:
         return self._server.url
 
     def close(self) -> None:
-        """Stop serving."""
+        """Stop the server."""
         if self._server is not None:
             self._server.close()
             self._server = None

@@ -1,4 +1,4 @@
-"""Where a monitor's run goes: a run that is there is continued, replaced, or left beside a new one."""
+"""The folder of a monitor's run: an existing run is continued, replaced, or kept beside a new one."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from .provenance import check_continues
 MODES = ("auto", "new", "continue", "overwrite")
 WEIGHTS = "weights_fingerprint"  # a variable of the run's root
 _CHOICES = (
-    'Choose with mode=: "continue" records into it all the same, "overwrite" replaces it, "new" records into '
+    'Choose with mode=: "continue" records into this run anyway, "overwrite" replaces it, "new" records into '
     "a dated folder beside it."
 )
 
 
 class Place:
-    """The folder of a monitor's run, found once: a later change of the working directory does not move it.
+    """The folder of a monitor's run. A later change of the working directory does not move it.
 
     Parameters
     ----------
@@ -37,12 +37,12 @@ class Place:
     Attributes
     ----------
     path : Path
-        With "new" the dated folder.
+        Folder of the run; with "new", the dated folder.
 
     Raises
     ------
     MonitorError
-        The path is none, or there is no such mode.
+        `store` is not a path, or `mode` is unknown.
     """
 
     def __init__(self, store: Any, mode: Any) -> None:
@@ -50,26 +50,26 @@ class Place:
             raise MonitorError(f"mode={mode!r} is none of {', '.join(MODES)}.")
         named = os.fspath(store) if isinstance(store, (str, os.PathLike)) else None
         if not isinstance(named, str) or not named:
-            raise MonitorError(f"A monitor records into a folder, such as 'run.zarr', not {store!r}.")
+            raise MonitorError(f"store= is the path of a folder, such as 'run.zarr', not {store!r}.")
         self._store, self._mode, self._is_own = Path(named).absolute(), mode, False
         self.path = dated(self._store, datetime.now()) if mode == "new" else self._store
 
     def open(self, attributes: Mapping[str, Any], now: Mapping[str, Array]) -> Run:
-        """Open the run that training begins or goes on with.
+        """Open the run into which training is recorded, a new one or an existing one.
 
-        A monitor whose run ends with the model's weights goes on with it, whatever the mode.
+        A monitor continues its run in every mode if the run ends with the model's weights.
 
         Parameters
         ----------
         attributes : mapping
-            What the run is to know of itself.
+            Attributes of a new run.
         now : mapping of str to Array
-            The first record by its keys: fingerprint and norms of the model's weights.
+            First record by its keys: fingerprint and norms of the model's weights.
 
         Raises
         ------
         StoreError
-            The run there is of another model or batch or, with "auto", ends with other weights.
+            The existing run has another model or batch or, with "auto", ends with other weights.
         """
         run = self._own(attributes, now) or self._opened(attributes, now)
         self._is_own = True
@@ -89,20 +89,20 @@ class Place:
         return _checked(Run(self.path, attributes=attributes), self._mode, attributes, now)
 
     def _take_free_folder(self) -> None:
-        """Make a folder that nobody has: of processes that start together each gets its own."""
+        """Create a new folder, so that processes that start together get different folders."""
         while True:
             try:
                 self.path.mkdir(parents=True)
             except FileExistsError:
                 self.path = dated(self._store, datetime.now())
             except OSError as error:
-                raise StoreError(f"{self.path} cannot be written: {error}. Give another path.") from error
+                raise StoreError(f"{self.path} cannot be written: {error}. Pass another path.") from error
             else:
                 return
 
 
 def dated(path: Path, now: datetime) -> Path:
-    """Name a folder beside another by date and time: the first name that is free.
+    """Return the first free name, made of date and time, for a folder beside another one.
 
     Examples
     --------
@@ -116,7 +116,7 @@ def dated(path: Path, now: datetime) -> Path:
 
 
 def _checked(run: Run, mode: str, attributes: Mapping[str, Any], now: Mapping[str, Array]) -> Run:
-    """Give back a run that can be continued; close one that cannot."""
+    """Return a run that can be continued; otherwise close it and raise the error."""
     try:
         check_continues(run.path, run.attributes, attributes)
         if mode == "auto" and run.steps:
@@ -128,7 +128,7 @@ def _checked(run: Run, mode: str, attributes: Mapping[str, Any], now: Mapping[st
 
 
 def _check_weights(run: Run, now: Mapping[str, Array]) -> None:
-    """Refuse to continue a run that does not end with the weights the model has."""
+    """Refuse to continue a run that ends with other weights than the model's."""
     known, step = run.last(WEIGHTS), run.steps[-1]
     if known is not None and known != 0 and known == now[WEIGHTS].values:
         return
@@ -140,7 +140,7 @@ def _check_weights(run: Run, now: Mapping[str, Array]) -> None:
 
 
 def _norm(run: Run, now: Mapping[str, Array]) -> str:
-    """Put the first norm that differs in words: it shows how far apart two models are."""
+    """Return a text with the first norm that differs, which shows how far apart two models are."""
     for key, array in now.items():
         if key.endswith("kernel_norm") and (before := run.last(key)) is not None:
             norms = [f"{np.linalg.norm(values):.4g}" for values in (before, array.values)]

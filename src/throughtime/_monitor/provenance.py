@@ -1,4 +1,4 @@
-"""What a run knows of itself: model, batch, settings, versions, commit; and whether it can be continued."""
+"""The provenance of a run (model, batch, settings, versions, commit), and whether it can be continued."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ if TYPE_CHECKING:
 LAYERS, BATCH = "model_layers", "batch_fingerprint"
 _LIBRARIES = ("throughtime", "numpy", "xarray", "zarr")
 _FRAMEWORKS = ("keras", "tensorflow", "jax", "torch", "tf_keras", "lightning")
-_LONGEST = 100_000  # characters: all attributes are written anew with each step
+_LONGEST = 100_000  # characters: each step rewrites all attributes
 _PATIENCE = 2.0  # seconds, for git in a large folder
 
 
 def attributes_of(model: Any, loss: Any, settings: Settings, captured: Captured) -> dict[str, str | int]:
-    """Tell of a run all that a later reader needs, as plain texts; lists and mappings as JSON."""
-    told = {
+    """Return the attributes of a run as plain strings; lists and mappings are JSON."""
+    attributes = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "model_class": f"{type(model).__module__}.{type(model).__qualname__}",
-        "model_summary": _if_told(lambda: str(import_module("throughtime._capture.summary").summary(model))),
-        "model_config": _if_told(model.to_json) if hasattr(model, "to_json") else "",
+        "model_summary": _text_of(lambda: str(import_module("throughtime._capture.summary").summary(model))),
+        "model_config": _text_of(model.to_json) if hasattr(model, "to_json") else "",
         OFF: json.dumps(settings.alarms_off),
         "monitor_config": json.dumps(_config(model, loss, settings)),
         "versions": json.dumps(_versions()),
         **_commit(),
         **identity(settings.batch, captured),
     }
-    return {name: value for name, value in told.items() if value != ""}
+    return {name: value for name, value in attributes.items() if value != ""}
 
 
 def identity(batch: tuple[Any, Any, Any], captured: Captured) -> dict[str, str]:
-    """Tell what has to be the same where a run is continued."""
+    """Return the attributes that must be equal for a run to be continued."""
     return {LAYERS: json.dumps(_layers(captured)), BATCH: json.dumps(fingerprint(batch))}
 
 
@@ -57,21 +57,21 @@ def check_continues(path: str | os.PathLike[str], run: Mapping[str, Any], found:
     Raises
     ------
     StoreError
-        It names what differs.
+        The model or the batch differs; the message names the difference.
     """
     before, now = (json.loads(str(each.get(LAYERS, "{}"))) for each in (run, found))
     if before and (differing := list(_differing(before, now))):
         raise StoreError(
-            f"{path} was recorded from another model: {'; '.join(differing)}. Give another path for this "
-            "one, mode='new' or mode='overwrite'."
+            f"{path} was recorded from another model: {'; '.join(differing)}. For this model, pass "
+            "another path, mode='new' or mode='overwrite'."
         )
     before, now = (json.loads(str(each.get(BATCH, "{}"))) for each in (run, found))
     if before and before != now:
         parts = [_arrays_in_words(each["arrays"]) for each in (before, now)]
-        told = f"{parts[0]} in the run, {parts[1]} here" if parts[0] != parts[1] else "other values"
+        difference = f"{parts[0]} in the run, {parts[1]} here" if parts[0] != parts[1] else "other values"
         raise StoreError(
-            f"{path} was recorded on another batch: {told}. Numbers of two batches do not make one curve: "
-            "give the same batch, another path, mode='new' or mode='overwrite'."
+            f"{path} was recorded on another batch: {difference}. Numbers of two batches do not form "
+            "one curve: pass the same batch, another path, mode='new' or mode='overwrite'."
         )
 
 
@@ -89,7 +89,7 @@ def _layers(captured: Captured) -> dict[str, Any]:
 def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     for path in sorted(before.keys() | now.keys()):
         if path not in now:
-            yield f"it has {path}, which this model has not"
+            yield f"it has {path}, which this model lacks"
         elif path not in before:
             yield f"it has no {path}"
         elif before[path]["kind"] != now[path]["kind"]:
@@ -123,7 +123,7 @@ def _config(model: Any, loss: Any, settings: Settings) -> dict[str, Any]:
 
 
 def _name(thing: Any) -> str:
-    """Name a function, an object or a list of them, without what differs from process to process."""
+    """Name a function, an object or a list of them, without addresses, which differ between processes."""
     if isinstance(thing, (list, tuple)):
         return ", ".join(map(_name, thing))
     if thing is None or isinstance(thing, (str, int, float)):
@@ -132,7 +132,7 @@ def _name(thing: Any) -> str:
 
 
 def _versions() -> dict[str, str]:
-    """Tell versions of what is loaded."""
+    """Return the versions of the loaded libraries."""
     found = {"python": platform.python_version()}
     for name in (*_LIBRARIES, *(each for each in _FRAMEWORKS if each in sys.modules)):
         loaded = getattr(sys.modules.get(name), "__version__", "unknown")
@@ -141,7 +141,7 @@ def _versions() -> dict[str, str]:
 
 
 def _commit() -> dict[str, str | int]:
-    """Tell the commit of the working directory, and whether tracked files differ from it; if there is one."""
+    """Return the commit of the working directory, if any, and whether tracked files differ from it."""
     commit = _git("rev-parse", "HEAD")
     if not commit:
         return {}
@@ -150,7 +150,7 @@ def _commit() -> dict[str, str | int]:
 
 
 def _git(*arguments: str) -> str | None:
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # nothing is written in the user's repository
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # git writes nothing into the user's repository
     try:
         done = subprocess.run(
             ["git", *arguments],
@@ -165,10 +165,10 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip()
 
 
-def _if_told(tell: Callable[[], Any]) -> str:
-    """Take a text that is good to have, and never a reason not to train."""
+def _text_of(describe: Callable[[], Any]) -> str:
+    """Return a description, or the reason why there is none: an error must not stop training."""
     try:
-        text = str(tell())
+        text = str(describe())
     except Exception as error:  # a model's own description may raise anything
-        return f"not told: {type(error).__name__}: {error}"
-    return text if len(text) <= _LONGEST else f"not kept: {len(text):,} characters"
+        return f"not available: {type(error).__name__}: {error}"
+    return text if len(text) <= _LONGEST else f"not stored: {len(text):,} characters"

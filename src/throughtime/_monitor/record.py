@@ -1,4 +1,4 @@
-"""What a sink is given at each recorded step: numbers, and the capture with its histograms and images."""
+"""`Record`, which loggers receive at each recorded step: numbers, the capture, histograms and images."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from .images import images
 
 @dataclass(frozen=True)
 class Record:
-    """One recorded step, as sinks see it. Keys are grouped `throughtime/<layer>/<direction>/<quantity>`.
+    """One recorded step for loggers. Keys are grouped as `throughtime/<layer>/<direction>/<quantity>`.
 
-    Histograms are counted and images drawn when a sink asks for them, and once for all sinks.
+    Histograms are counted and images drawn when a logger first reads them, once for all loggers.
 
     Parameters
     ----------
     step : int
         Training step.
     numbers : mapping of str to float
-        What has no layer in its key, `throughtime/<quantity>`, was told by the training loop: it may come
-        later than the rest, and be absent.
+        A key without a layer, `throughtime/<quantity>`, holds a value that the training loop reported. It
+        may first appear in a later record, or never.
     capture : DataTree
-        The whole capture, whatever the run stores of it. It is shared: copy what you change.
+        The whole capture, whatever level the run stores. Loggers share it: copy what you change.
 
     Attributes
     ----------
     histograms : mapping of str to Histogram
-        Of each weight, its gradient and each gate's activations, a gate at a time: `counts` (bins) and
-        `edges` (bins + 1). Masked steps and what is not finite do not count.
+        For each weight, its gradient and the activations, separately for each gate: `counts` (bins) and
+        `edges` (bins + 1). Masked steps and values that are not finite are not counted.
     images : mapping of str to bytes
-        A PNG of each layer and direction: norm of the state's gradient against time. About 0.1 s each.
+        For each layer and direction a PNG: norm of the state's gradient against time. About 0.1 s each.
 
     Examples
     --------

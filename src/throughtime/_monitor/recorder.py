@@ -1,4 +1,4 @@
-"""One watched model and its open run: a capture is reduced, committed, told to sinks, searched for alarms."""
+"""Records one model into one open run: reduces each capture, commits it, logs it, looks for alarms."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from throughtime.adapters.optimizer import optimizer_step
 
 from .alarms import Training, alarms_of
 from .arrays import Array, Reduced, apart_from_root, as_tree, by_key, nbytes
+from .background import BackgroundWorker
 from .fingerprints import weights_fingerprint
 from .gradient_norms import GradientNorms, Norms
-from .jobs import Jobs
 from .levels import LEVELS, QUANTILES, Weights, stored, weights_of
-from .notices import Notices
 from .numbers import numbers
 from .place import WEIGHTS
 from .provenance import attributes_of
 from .record import Record
 from .settings import Settings
+from .warning_queue import WarningQueue
 
 
 class Recorder:
@@ -38,29 +38,29 @@ class Recorder:
     ----------
     model, loss : see `capture`
     settings : Settings
-    notices : Notices
+    warning_queue : WarningQueue
     optimizer : optimizer, optional
-        Of the training loop, where the model does not have it.
+        The training loop's optimizer, if the model does not have it.
 
     Attributes
     ----------
     last_step : int
-        Training step that was taken last.
+        Last training step that was recorded.
     stride : int
-        One record that is due in so many is made; it doubles each time the budget is reached.
+        One of `stride` due records is made; it doubles each time the budget is reached.
     gradient_norms : GradientNorms
-        What the training loop tells between records.
+        Norms that the training loop reports between records.
 
     Raises
     ------
     ThroughTimeError
-        The batch does not fit, there is no loss, the run is another's. Then no run is open.
+        The batch does not fit, there is no loss, or the run belongs to another model. No run is open then.
     """
 
     def __init__(
-        self, model: Any, loss: Any, settings: Settings, notices: Notices, optimizer: Any = None
+        self, model: Any, loss: Any, settings: Settings, warning_queue: WarningQueue, optimizer: Any = None
     ) -> None:
-        self._settings, self._notices = settings, notices
+        self._settings, self._warnings = settings, warning_queue
         self._before: Weights | None = None
         self._is_broken = False
         self._optimizer = optimizer or getattr(model, "optimizer", None)
@@ -82,36 +82,36 @@ class Recorder:
         except BaseException:
             self._run.close()
             raise
-        self._jobs = Jobs(in_background=settings.background)
+        self._worker = BackgroundWorker(in_background=settings.background)
         self.last_step = self._run.steps[-1]
 
     def record(self, step: int) -> None:
-        """Take the model's present state, and have it committed; a step that is there already stays."""
+        """Capture the model's present state and commit it, unless the step is recorded already."""
         if self.last_step >= step:
             return
         x, y, weight = self._settings.batch
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             finish = self._probe.begin(x, y, sample_weight=weight)
-        self._notices.pass_on(caught)
+        self._warnings.pass_on(caught)
         self.last_step = step
-        self._training.optimizer = optimizer_step(self._optimizer)  # its rate may follow a schedule
-        norms = self._notices.guarded(self.gradient_norms.take) or Norms()
-        self._jobs.put(self._notices.guarded, self._keep, finish, step, norms, self._fingerprint())
+        self._training.optimizer = optimizer_step(self._optimizer)  # the learning rate may change
+        norms = self._warnings.guarded(self.gradient_norms.take) or Norms()
+        self._worker.put(self._warnings.guarded, self._keep, finish, step, norms, self._fingerprint())
 
     def drain(self) -> None:
-        """Wait until all that was taken is committed, or is not and was told."""
-        self._jobs.drain()
+        """Wait until each captured step is committed, or has failed with a warning."""
+        self._worker.drain()
         self.last_step = self._run.steps[-1]
 
     def close(self) -> None:
         try:
-            self._jobs.close()
+            self._worker.close()
         finally:
             self._run.close()
 
     def _fingerprint(self) -> dict[str, Array]:
-        """Hash the weights, as a variable of the run's root."""
+        """Return a hash of the weights, as a variable of the run's root."""
         return {WEIGHTS: Array((), np.asarray(weights_fingerprint(self._model), np.int64))}
 
     def _check_budget(self, needed: int) -> None:
@@ -119,11 +119,11 @@ class Recorder:
         if budget is not None and 2 * needed > budget:
             raise MonitorError(
                 f"budget={budget:,.0f} bytes do not hold two records of {needed:,} bytes each. "
-                "Give more, or store less: quantities='summary', fewer layers."
+                "Raise the budget, or store less: quantities='summary', fewer layers."
             )
 
     def _begin_with(self, captured: Captured, kept: Reduced, root: Mapping[str, Array]) -> None:
-        """Record the beginning, or see that an existing run can be continued."""
+        """Record the first step of a new run, or check that an existing run can be continued."""
         step = self._run.steps[-1] if self._run.steps else 0
         is_new = not self._run.steps
         if is_new:
@@ -131,22 +131,22 @@ class Recorder:
             self._run.append(tree.assign({name: xr.Variable(*each) for name, each in root.items()}), step)
         else:
             self._run.check(by_key(kept), step + 1)
-        self._settings.sinks.begin()
+        self._settings.loggers.begin()
         self._look(captured, kept, step, Norms(), is_new=is_new)
 
     def _keep(
         self, finish: Callable[[Warn], Captured], step: int, norms: Norms, root: Mapping[str, Array]
     ) -> None:
-        """Do all that needs no model any more, in whatever thread."""
-        said: list[str] = []
-        captured = apart_from_root(finish(said.append))
+        """Finish, store and log a capture; this needs no model and runs in any thread."""
+        messages: list[str] = []
+        captured = apart_from_root(finish(messages.append))
         kept = stored(captured, self._settings.level, self._before)
         self._keep_to_budget(nbytes(kept))
         self._run.append_arrays({**by_key(kept), **norms.arrays(), **root}, step)
         self._look(captured, kept, step, norms)
-        if not self._is_broken:  # else the certificate only says so again
-            for text in said:
-                self._notices.leave(text)
+        if not self._is_broken:  # otherwise the certificate would report the same NaN again
+            for text in messages:
+                self._warnings.leave(text)
 
     def _keep_to_budget(self, more: int) -> None:
         budget = self._settings.budget
@@ -154,34 +154,34 @@ class Recorder:
             return
         self._run.thin()
         self.stride *= 2
-        self._notices.leave(
+        self._warnings.leave(
             f"{self._run.path} has reached its budget of {budget:,.0f} bytes: every second record was "
-            f"dropped, and from now on one in {self.stride} is made."
+            f"dropped, and from now on one in {self.stride} due records is made."
         )
 
     def _look(
         self, captured: Captured, kept: Reduced, step: int, norms: Norms, *, is_new: bool = True
     ) -> None:
-        """Tell the sinks of what they have not had, and look for what is wrong in a capture."""
+        """Write a new record to the loggers, and look for alarms in the capture."""
         settings = self._settings
         summary = kept if settings.level == "summary" else stored(captured, "summary", self._before)
         self._before = weights_of(captured)
-        if settings.sinks and is_new:
-            told = {f"throughtime/{name}": value for name, value in norms.numbers.items()}
+        if settings.loggers and is_new:
+            of_loop = {f"throughtime/{name}": value for name, value in norms.numbers.items()}
             of_layers = numbers(as_tree(summary, captured, QUANTILES))
-            settings.sinks.write(Record(step, {**of_layers, **told}, captured.tree()))
+            settings.loggers.write(Record(step, {**of_layers, **of_loop}, captured.tree()))
         self._training.losses += _loss_of(captured)
         self._training.clip_ratio = norms.numbers.get("clip_ratio", math.nan)
         alarms = alarms_of(captured, summary, step, self._training)
         found = list(norms.explained(alarms, step))
         self._is_broken = any(alarm.name == "nonfinite" and alarm.layer for alarm in found)
         for alarm in found:
-            self._notices.leave(alarm)
+            self._warnings.leave(alarm)
         if found:
-            self._notices.guarded(self._keep_alarms, found)
+            self._warnings.guarded(self._keep_alarms, found)
 
     def _keep_alarms(self, found: list[Alarm]) -> None:
-        """Write into the run what was seen, for who watches or opens it."""
+        """Store new alarms in the run, for those who watch or open it."""
         known = alarms_of_run(self._run.attributes)
         names = {(alarm.name, alarm.layer) for alarm in known}
         if fresh := [alarm for alarm in found if (alarm.name, alarm.layer) not in names]:

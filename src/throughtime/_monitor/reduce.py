@@ -1,7 +1,8 @@
-"""What a summary is made of, in plain NumPy: norms, quantiles, saturation, the signal by lag.
+"""The reductions of a summary in plain NumPy: norms, quantiles, saturation, the gradient ratio by lag.
 
-The measures of `diagnostics` say the same of labelled, lazy arrays of any run. A monitor reduces each record
-while a model trains; on arrays of a few kilobytes, labels would cost thirty times what the numbers do.
+The measures of `diagnostics` compute the same from labelled, lazy arrays of any run. A monitor reduces each
+record while a model trains; for arrays of a few kilobytes, labels would cost thirty times what the numbers
+cost.
 """
 
 from __future__ import annotations
@@ -31,27 +32,27 @@ Flags = npt.NDArray[np.bool_]
 
 
 def norm(array: Array, kept: Sequence[str] = ()) -> Array:
-    """Euclidean norm over all dims but those kept, in float64; NaN where a value is."""
+    """Euclidean norm over all dims except those kept, in float64; NaN if a value is NaN."""
     over = tuple(place for place, dim in enumerate(array.dims) if dim not in kept)
     squares = np.square(array.values, dtype=np.float64)
     return Array(tuple(dim for dim in array.dims if dim in kept), np.sqrt(squares.sum(axis=over)))
 
 
 def where_valid(norms: Array, valid: Array | None) -> Array:
-    """Put NaN at steps that are masked."""
+    """Set masked steps to NaN."""
     if valid is None or "time" not in norms.dims:
         return norms
     return Array(norms.dims, np.where(_broadcast(valid, norms.dims), norms.values, np.nan))
 
 
 def quantiles(norms: Array, asked: Sequence[float]) -> Array:
-    """Quantiles over samples, of those that have a value."""
+    """Quantiles over the samples that have a value."""
     ordered = norms.ordered("sample")
     return Array(("quantile", *ordered.dims[1:]), _quantiles(ordered.values, asked))
 
 
 def _quantiles(values: Floats, asked: Sequence[float]) -> Floats:
-    """Interpolate linearly over the first axis, NaN left out; infinities stay what they are."""
+    """Interpolate linearly over the first axis, without NaN; infinities remain infinite."""
     ordered = np.sort(values, axis=0)  # NaN last
     if not np.isnan(ordered[-1]).any():
         return np.stack([_between(ordered, fraction * (len(values) - 1)) for fraction in asked])
@@ -65,7 +66,7 @@ def _quantiles(values: Floats, asked: Sequence[float]) -> Floats:
 
 
 def _between(ordered: Floats, place: float) -> Floats:
-    """Interpolate between two rows; what is infinite beside its like stays so."""
+    """Interpolate between two rows; two equal infinities give the same infinity."""
     below = int(place)
     share = place - below
     low, high = ordered[below], ordered[below + 1 if share else below]
@@ -74,7 +75,7 @@ def _between(ordered: Floats, place: float) -> Floats:
 
 
 def is_certified(arrays: Arrays, layout: xr.Dataset) -> bool:
-    """Whether the layer's gradients add up to the framework's own, as far as that is defined."""
+    """Whether every defined certificate of the layer is within its limit."""
     limit = cells.limit(dtype_of(layout))
     return not any((arrays[name].values > limit).any() for name in CERTIFICATES if name in arrays)
 
@@ -82,7 +83,7 @@ def is_certified(arrays: Arrays, layout: xr.Dataset) -> bool:
 def saturation(arrays: Arrays, layout: xr.Dataset) -> dict[str, Array]:
     """Share of gate values at the left and right end, (direction, gate): a mean over units.
 
-    NaN where the certificate fails, no step is valid, or an activation has no two ends.
+    NaN if the certificate fails, no step is valid, or an activation does not have two ends.
     """
     gates = arrays["gate_activation"].ordered("sample", "time")  # ..., gate, unit
     dims, shape = gates.dims[2:-1], gates.values.shape[2:-1]
@@ -104,20 +105,20 @@ def saturation(arrays: Arrays, layout: xr.Dataset) -> dict[str, Array]:
 
 
 def _mean_share(hits: npt.NDArray[np.int_], steps: npt.NDArray[np.int_]) -> Floats:
-    """Mean over units, the last axis, of those that have a step."""
+    """Mean over the last axis, of the units that have a valid step."""
     shares, known = hits / np.maximum(steps, 1), steps > 0
     return np.where(known.any(-1), (shares * known).sum(-1) / np.maximum(known.sum(-1), 1), np.nan)
 
 
 def lag_ratio(log_ratios: Array) -> Array:
-    """Median over samples of the gradient at each lag, as a share of lag 0: (lag, direction)."""
+    """Median over samples of the gradient at each lag relative to lag 0: (lag, direction)."""
     with np.errstate(over="ignore", under="ignore"):
         shares = np.exp(_quantiles(log_ratios.values, [0.5])[0])
     return Array(log_ratios.dims[1:], shares).ordered("lag")
 
 
 def lag_interval(log_ratios: Array) -> dict[str, Array]:
-    """Find the ends of that median's 95 % interval, and how many samples it is of: (lag, direction)."""
+    """Return the ends of that median's 95 % interval and the number of samples: (lag, direction)."""
     dims, known = log_ratios.dims[1:], ~np.isnan(log_ratios.values)
     _, low, high = median_interval(log_ratios.values)
     with np.errstate(over="ignore", under="ignore"):
@@ -126,7 +127,7 @@ def lag_interval(log_ratios: Array) -> dict[str, Array]:
 
 
 def growth(log_ratios: Array) -> dict[str, Array]:
-    """Largest gradient within the window, times that at lag 0, and its interval's low end: (direction)."""
+    """Largest gradient in the window relative to lag 0, and the low end of its interval: (direction)."""
     found = [rules.growth(rows) for rows in by_direction(log_ratios)]
     dims, shape = log_ratios.dims[1:-1], log_ratios.values.shape[1:-1]
     columns = {"growth": [one.factor for one in found], "growth_low": [one.low for one in found]}
@@ -134,16 +135,16 @@ def growth(log_ratios: Array) -> dict[str, Array]:
 
 
 def by_direction(log_ratios: Array) -> list[Floats]:
-    """Take (sample, [direction,] lag) apart."""
+    """Split (sample, [direction,] lag) into directions."""
     values = log_ratios.values
     return list(np.moveaxis(values, 1, 0)) if "direction" in log_ratios.dims else [values]
 
 
 def log_ratios(arrays: Arrays, layout: xr.Dataset) -> Array:
-    """Logarithm of each sample's gradient at each lag, as a share of lag 0: (sample, [direction,] lag).
+    """Logarithm of each sample's gradient at each lag relative to lag 0: (sample, [direction,] lag).
 
-    Of the error that enters at one step: where the model reads several steps of the layer, of its last
-    step's alone. NaN where that is not known: a state without its gradient, a sample without a usable lag 0,
+    The error enters at one step. If the model reads several steps of the layer, only the error at its last
+    step counts. NaN if the ratio is unknown: a state without a gradient, a sample without a usable lag 0, or
     a cell without a closed form.
     """
     directions = [dim for dim in ("direction",) if dim in layout.sizes]
@@ -166,7 +167,7 @@ def log_ratios(arrays: Arrays, layout: xr.Dataset) -> Array:
 
 
 def reads_many_steps(arrays: Arrays) -> bool:
-    """Whether the model reads several valid steps of a layer's output, of some sample."""
+    """Whether the model reads several valid steps of a layer's output in any sample."""
     asked = arrays.get("output_gradient")
     if asked is None or "time" not in asked.dims:
         return False
@@ -178,9 +179,9 @@ def reads_many_steps(arrays: Arrays) -> bool:
 
 
 def from_last_step(arrays: Arrays, layout: xr.Dataset) -> dict[str, Array]:
-    """Norms of the gradient and of the contributions of the error at the last step alone.
+    """Norms of the gradient and of the step contributions if the error enters at the last step alone.
 
-    (sample, time, [direction]); NaN where the cell has no closed form.
+    (sample, time, [direction]); NaN if the cell has no closed form.
     """
     named = "direction" in layout.sizes
     shape = (layout.sizes["sample"], layout.sizes["time"])
@@ -213,7 +214,7 @@ def _one_direction(array: Array, at: int) -> Values:
 
 
 def _to_first(by_lag: Floats, length: npt.NDArray[np.int_]) -> Floats:
-    """Take each sample's signal relative to its lag 0; all NaN where that is 0, or a lag is not finite."""
+    """Divide each sample's signal by that at lag 0; all NaN if that is 0 or a lag is not finite."""
     first = by_lag[..., :1]
     inside = np.arange(by_lag.shape[-1]) < length
     broken = ((np.isnan(by_lag) | (by_lag == np.inf)) & inside).any(axis=-1, keepdims=True)
@@ -222,7 +223,7 @@ def _to_first(by_lag: Floats, length: npt.NDArray[np.int_]) -> Floats:
 
 
 def _log_norm(gradient: Array, directions: list[str]) -> Floats:
-    """Logarithm of the norm of a state's gradient, time last."""
+    """Logarithm of the norm of a state's gradient; time is the last axis."""
     kept = ("sample", *directions, "time")
     return log_norm_of(gradient.ordered(*kept).values, len(gradient.dims) - len(kept))
 
@@ -234,7 +235,7 @@ def _valid(arrays: Arrays, layout: xr.Dataset) -> Flags:
 
 
 def _broadcast(array: Array, dims: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """Give flags the axes of others, of length 1 where they have none."""
+    """Give flags the dims listed; dims that they lack have length 1."""
     ordered = array.ordered(*(dim for dim in dims if dim in array.dims))
     sizes = dict(zip(ordered.dims, ordered.values.shape, strict=True))
     return np.asarray(ordered.values, dtype=bool).reshape([sizes.get(dim, 1) for dim in dims])

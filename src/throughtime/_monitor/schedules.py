@@ -1,4 +1,4 @@
-"""When to record: a schedule is any function of the training step, a whole number from 0, to a bool."""
+"""Schedules: functions that map a training step, a whole number from 0, to whether it is recorded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Schedule = Callable[[int], bool]
 
 @takes(MonitorError, steps=whole(1))
 def every(steps: int) -> Schedule:
-    """Record each time so many training steps have passed.
+    """Record each time that number of training steps has passed.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def every(steps: int) -> Schedule:
 
 @takes(MonitorError, per_decade=whole(1))
 def logarithmic(per_decade: int = 10) -> Schedule:
-    """Record often at first, where most happens, and ever more rarely: so many times per tenfold step.
+    """Record often at first, when most changes, then less often: `per_decade` times per tenfold step.
 
     Parameters
     ----------
@@ -74,6 +74,6 @@ def logarithmic(per_decade: int = 10) -> Schedule:
 
 
 def _named(schedule: Schedule, words: str) -> Schedule:
-    """Let a schedule say what it is, for the run it is told to."""
+    """Give a schedule the name that the run stores."""
     schedule.__qualname__ = words
     return schedule

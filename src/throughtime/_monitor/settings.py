@@ -1,4 +1,4 @@
-"""What a monitor was asked for, checked before anything is recorded."""
+"""The settings of a monitor, checked before anything is recorded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from throughtime._errors import MonitorError
 from throughtime._memory.budget import as_bytes
 
 from .alarms import NAMES
-from .outlets import Outlets
+from .logger_group import LoggerGroup
 from .place import Place
 from .schedules import Schedule
 
@@ -34,7 +34,7 @@ _NEEDED = {
 
 @dataclass(frozen=True)
 class Settings:
-    """The arguments of `Monitor` that say what is recorded of which batch, and where it goes."""
+    """The arguments of `Monitor` that define what is recorded, from which batch, and to which place."""
 
     place: Place
     batch: tuple[Any, Any, Any]
@@ -42,13 +42,13 @@ class Settings:
     layers: Any
     budget: int | None
     vanishing_lag: int | str | None
-    sinks: Outlets
+    loggers: LoggerGroup
     background: bool
     schedule: str = ""
 
     @property
     def alarms_off(self) -> list[str]:
-        """Alarms that are turned off, or that what is captured does not suffice for."""
+        """Alarms that are turned off, or whose quantities are not captured."""
         asked = None if isinstance(self.level, str) else self.level
         lacking = {name for name, needed in _NEEDED.items() if asked is not None and needed not in asked}
         off = lacking | ({"vanishing"} if self.vanishing_lag is None else set())
@@ -59,14 +59,14 @@ def checked_batch(batch: Any) -> tuple[Any, Any, Any]:
     if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
         raise MonitorError(
             f"batch= is a pair (x, y), or (x, y, sample_weight), not {type(batch).__name__}: gradients need "
-            "labels."
+            "targets."
         )
     x, y, *weight = batch
     return x, y, weight[0] if weight else None
 
 
 def checked_lag(lag: Any) -> int | str | None:
-    """Take a whole number, 1 or more, or half of the window; None where the alarm is off."""
+    """Return a whole number, 1 or more, or "half"; None if the alarm is off."""
     if lag is None or (isinstance(lag, (bool, np.bool_)) and not lag):
         return None
     if isinstance(lag, str) and lag == HALF:
@@ -74,48 +74,48 @@ def checked_lag(lag: Any) -> int | str | None:
     if isinstance(lag, bool) or not isinstance(lag, Integral) or lag < 1:
         raise MonitorError(
             f"vanishing_lag={lag!r} has to be a whole number of timesteps, 1 or more, {HALF!r} for half of "
-            "the window, or None for no such alarm."
+            "the window, or None to turn this alarm off."
         )
     return int(lag)
 
 
 def checked_count(count: Any) -> int:
-    """Take how many training steps were made."""
+    """Return the number of training steps."""
     if isinstance(count, bool) or not isinstance(count, Integral) or count < 0:
         raise MonitorError(
-            f"step({count!r}): it takes how many training steps were made, a whole number, 0 or more."
+            f"step({count!r}): expected the number of training steps made, a whole number, 0 or more."
         )
     return int(count)
 
 
 def checked_budget(budget: Any) -> int | None:
-    """Read a number of bytes, or a text such as "2 GB"; None for no budget."""
+    """Return the number of bytes of 2e9 or "2 GB"; None for no budget."""
     amount = None if budget is None else as_bytes(budget)
     if budget is not None and not amount:
-        raise MonitorError(f"budget={budget!r} is a number of bytes, 1 or more, or a text, '2 GB'.")
+        raise MonitorError(f"budget={budget!r}: expected a number of bytes, 1 or more, or a text: '2 GB'.")
     return amount
 
 
 def tried(schedule: Schedule, step: int) -> Schedule:
-    """Ask a schedule for one step before hours are trained by it.
+    """Try a schedule on one step, before it is used for hours.
 
     Raises
     ------
     MonitorError
-        It raises.
+        The schedule raises an error.
     """
     try:
         schedule(step)
-    except Exception as error:  # whatever a function of the user's raises
+    except Exception as error:  # the user's function may raise anything
         raise MonitorError(
-            f"every= raised for step {step}, {type(error).__name__}: {error}. It takes a training step and "
-            "returns whether to record."
+            f"every= raised for step {step}, {type(error).__name__}: {error}. Pass a function that takes a "
+            "training step and returns whether to record it."
         ) from error
     return schedule
 
 
 def schedule_in_words(every: Any) -> str:
-    """Name a schedule for who reads the run later."""
+    """Return the name of a schedule, which the run stores."""
     if isinstance(every, Integral):
         return f"every {every}"
     return str(getattr(every, "__qualname__", None) or type(every).__qualname__)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,9 @@ def certificates(tree: xr.DataTree) -> tuple[Table, ...]:
             bar, limit = cells.bar(dtype_of(leaf)), cells.limit(dtype_of(leaf))
             verdict = "agrees" if worst <= bar else "agrees, with more rounding than usual"
             verdict = verdict if worst <= limit else "does not agree: no measure is made from it"
+            verdict = (
+                verdict if any(each.notnull().any() for each in found) else "no second computation to compare"
+            )
             rows.append((node.path, *(_written(each) for each in found), f"{bar:.0e}", verdict))
     caption = "Certificate: the gradients inside each layer against the framework's own, relative error"
     return (Table(tuple(rows), ("layer", "weights", "time", "allowed", ""), caption),) if rows else ()
@@ -47,13 +52,13 @@ def measures(leaf: xr.Dataset) -> tuple[Table, ...]:
     return (Table(tuple(rows), ("measure", "value", "meaning"), "Measures"),) if rows else ()
 
 
-def origin(tree: xr.DataTree) -> Table:
-    """Tabulate what was captured, and with what."""
-    rows = [
-        (str(name).replace("_", " "), str(value))
-        for name, value in tree.attrs.items()
-        if name != ATTRIBUTE and len(str(value)) < _LINE
-    ]
+def origin(tree: xr.DataTree, training: xr.DataTree | None) -> Table:
+    """Tabulate what was captured, when, where and with what; the commit and the path are the run's."""
+    run = tree if training is None else training
+    known = {**run.attrs, **tree.attrs}
+    rows = [("written", datetime.now().astimezone().isoformat(sep=" ", timespec="minutes"))]
+    rows += [(words, str(known[name])) for name, words in _ORIGIN.items() if name in known]
+    rows += [("run", str(run.encoding["source"]))] if "source" in run.encoding else []
     losses = [
         float(np.asarray(node.to_dataset()["loss"]).ravel()[-1])
         for node in tree.leaves
@@ -64,9 +69,14 @@ def origin(tree: xr.DataTree) -> Table:
     }
     rows.append(("sizes", ", ".join(f"{size} {dim}" for dim, size in sizes.items() if size)))
     rows += [("loss of the batch", f"{losses[-1]:.5g}")] if losses else []
+    rows += [
+        (str(name).replace("_", " "), str(value))
+        for name, value in tree.attrs.items()
+        if name not in (*_ORIGIN, ATTRIBUTE) and len(str(value)) < _LINE
+    ]
     rows.append(("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"))
     rows.append(("libraries", ", ".join(_versions())))
-    return Table(tuple(rows), caption="Where it comes from")
+    return Table(tuple(rows))
 
 
 def _versions() -> Iterator[str]:
@@ -85,6 +95,7 @@ def _open_gate(leaf: xr.Dataset) -> xr.DataArray:
     return found.sel(gate=keeps, drop=True).mean("unit")
 
 
+_ORIGIN = {"started": "recording began", "git_commit": "git commit", "model_class": "model"}
 _LINE = 300  # characters; longer texts of a run, `throughtime info` tells
 
 _MEASURES: tuple[tuple[str, str, Callable[[xr.Dataset], Any]], ...] = (
@@ -133,5 +144,9 @@ def _written(values: xr.DataArray) -> str:
     """Write numbers to three digits, texts as they are."""
     found = np.atleast_1d(values.values)
     return ", ".join(
-        str(each) if found.dtype.kind in "OUS" else f"{float(each):.3g}" for each in found.ravel()
+        str(each) if found.dtype.kind in "OUS" else _number(float(each)) for each in found.ravel()
     )
+
+
+def _number(value: float) -> str:
+    return "not defined" if math.isnan(value) else f"{value:.3g}"

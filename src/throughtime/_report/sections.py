@@ -1,12 +1,14 @@
-"""`report`: one offline page of a capture or run: summary, certificates, measures and pictures."""
+"""`report`: one offline page of a capture or run: the answer, what to do, then layer by layer."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from throughtime._arguments import takes, tree
@@ -14,21 +16,24 @@ from throughtime._arguments.rules import instance
 from throughtime._capture.summary import summary
 from throughtime._drawing.theme import Theme
 from throughtime._errors import DiagnosticError, PictureError, SchemaError
+from throughtime._report.answer import measured, reach_picture
 from throughtime._report.numbers import certificates, measures, origin
+from throughtime._report.over_training import sparks
 from throughtime._report.pictures import of_layer, of_model
 from throughtime._report.sampled import sampled
-from throughtime._text.tables import Shown
+from throughtime._text.tables import Paragraph
 from throughtime._tree import layer as one_layer
 from throughtime._tree import recorded_steps
 from throughtime.diagnosis import Diagnosis, TrainingDiagnosis, diagnose
+from throughtime.diagnosis.actions import actions
+from throughtime.diagnosis.brief import OPEN as OPEN_TONE
+from throughtime.diagnosis.brief import facts, headline, tone
+from throughtime.diagnosis.findings import NOT_MEASURED
+from throughtime.diagnosis.render import parts
+from throughtime.diagnosis.training import History
+from throughtime.diagnosis.words import size
 from throughtime.plots.data import last_step
 from throughtime.render.save import checked_path, write
-
-READING = (
-    "Time is the order of each layer's own input. Gradients are those of each sample's own loss. Drag to "
-    "pan, choose the wheel or box tool to zoom: timesteps of a layer's pictures move together. Hover for the "
-    "value behind a colour or line. Grey is below the numerical floor, white is exactly 0, hatched is masked."
-)
 
 
 @takes(
@@ -48,7 +53,8 @@ def report(
 ) -> Path:
     """Write all that a capture or a stored run shows into one html file that works offline.
 
-    Model summary, certificate and measures of each layer, and every picture of `tt.plots` that applies, with
+    The verdict opens the page, with reach, use and horizon, R(k) of all layers, what to do, and how training
+    got there. Below, folded, each layer has its measures and every picture of `tt.plots` that applies, with
     zoom, hover and sliders for samples and training steps. The page asks for nothing from the network.
 
     Parameters
@@ -94,43 +100,89 @@ def report(
     target = checked_path(path, ("html",))
     whole = _tree(tree_or_run)
     training = (whole if recorded_steps(whole) else None) if training is None else _tree(training)
-    from throughtime.render.report import Section, report_page  # noqa: PLC0415 - drawing libraries load late
+    from throughtime.render.report import report_page  # noqa: PLC0415 - drawing libraries load late
 
     last = whole.map_over_datasets(last_step).load()
-    sections = [Section(*each) for each in _verdicts(last, training, diagnosis)]
-    sections += [
-        Section(
-            "The model",
-            (READING, *sampled(whole)),
-            (summary(last), *certificates(last), origin(whole)),
-            tuple(of_model(last)),
-        )
-    ]
-    for node in whole.leaves:
-        if node.data_vars:
-            pictures, left_out = of_layer(node, _same_layer(training, node))
-            sections.append(
-                Section(_name(node), (), measures(last[node.path].to_dataset()), tuple(pictures), left_out)
-            )
-    write(target, report_page(title or "What flows through time", sections, theme or Theme()).encode())
+    found, history = _verdicts(last, training, diagnosis)
+    page = report_page(
+        title or "What flows through time",
+        replace(
+            _answer(last, found, history),
+            notes=sampled(whole),
+            origin=(origin(whole, training), *certificates(last)),
+        ),
+        list(_folds(whole, last, training, found)),
+        theme or Theme(),
+    )
+    write(target, page.encode())
     return target
 
 
 def _verdicts(
     last: xr.DataTree, training: xr.DataTree | None, diagnosis: Diagnosis | None
-) -> Iterator[tuple[str, tuple[str, ...], tuple[Shown, ...]]]:
-    """Give the verdict, and that over training of a run; nothing where no layer has one."""
-    if diagnosis is not None:
-        yield "The verdict", (), (diagnosis,)
-        if training is not None and not isinstance(diagnosis, TrainingDiagnosis):
-            found = diagnose(training, dependency_length=diagnosis.lag)
-            yield "Over training", (), (found.history,)  # type: ignore[attr-defined]
-        return
-    try:
-        found = diagnose(last if training is None else training)
-    except DiagnosticError:
-        return
-    yield "The verdict" if training is None else "The verdict over training", (), (found,)
+) -> tuple[Diagnosis | None, History | None]:
+    """Give the verdict, where a layer has one, and of a run how it came about."""
+    found = diagnosis
+    if found is None:
+        try:
+            found = diagnose(last if training is None else training)
+        except DiagnosticError:
+            return None, None
+    if not isinstance(found, TrainingDiagnosis) and training is not None:
+        over = diagnose(training, dependency_length=found.lag)
+        return found, over.history if isinstance(over, TrainingDiagnosis) else None
+    return found, found.history if isinstance(found, TrainingDiagnosis) else None
+
+
+def _answer(last: xr.DataTree, found: Diagnosis | None, history: History | None) -> Any:
+    """Write what a reader sees first."""
+    from throughtime.render.report import Answer  # noqa: PLC0415 - drawing libraries load late
+
+    if found is None:
+        return Answer("No recurrent layer, and so no verdict", OPEN_TONE)
+    curves = measured(last)
+    horizons = {path: each.horizon for path, each in found.layers.items() if each.horizon != NOT_MEASURED}
+    return Answer(
+        headline(found),
+        tone(found),
+        (found.text,),
+        facts(found),
+        reach_picture(curves, found.lag, horizons) if curves else None,
+        tuple(actions(found, str(last.attrs.get("framework", "")))),
+        sparks(history) if history is not None else (),
+        history.trend if history is not None else (),
+        history,
+    )
+
+
+def _folds(
+    whole: xr.DataTree, last: xr.DataTree, training: xr.DataTree | None, found: Diagnosis | None
+) -> Iterator[Any]:
+    from throughtime.render.report import Section  # noqa: PLC0415 - drawing libraries load late
+
+    verdict = [part for part in parts(found) if not isinstance(part, Paragraph)] if found else []
+    yield Section(
+        "All layers",
+        "answers with their intervals, evidence, weights",
+        (*verdict, summary(last)),
+        tuple(of_model(last)),
+    )
+    for node in whole.leaves:
+        if node.data_vars:
+            figures, left_out = of_layer(node, _same_layer(training, node))
+            lead = _lead(str(node.path).strip("/"), str(node.attrs.get("kind", "")), found)
+            yield Section(*lead, measures(last[node.path].to_dataset()), tuple(figures), left_out)
+
+
+def _lead(path: str, kind: str, found: Diagnosis | None) -> tuple[str, str]:
+    """Name a layer, and what was found of it."""
+    words = [kind] if kind else []
+    layers = {} if found is None else found.layers
+    for name, each in layers.items():
+        if name.partition("[")[0] == path and not np.isnan(each.reach.value):
+            way = name.removeprefix(path)
+            words.append(f"{way} reach {size(each.reach.value)}, horizon {each.horizon} steps".strip())
+    return path, " · ".join(words)
 
 
 def _same_layer(training: xr.DataTree | None, node: xr.DataTree) -> xr.Dataset | None:
@@ -150,8 +202,3 @@ def _tree(captured: Any) -> xr.DataTree:
         return xr.DataTree.from_dict({"/": xr.Dataset(attrs=captured.root.attrs), **below})
     leaf = one_layer(captured)
     return xr.DataTree.from_dict({f"/{leaf.attrs.get('layer', 'layer')}": leaf})
-
-
-def _name(node: xr.DataTree) -> str:
-    kind = str(node.attrs.get("kind", ""))
-    return f"{node.path} · {kind}" if kind else str(node.path)

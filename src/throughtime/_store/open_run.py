@@ -61,7 +61,9 @@ def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
         warn(
             f"{path}/{COMMIT} was changed after it was written. `throughtime check` looks at all of the run."
         )
-    return tree_of(files, commit, path, in_chunks=True)
+    tree = tree_of(files, commit, path, in_chunks=True)
+    tree.encoding["source"] = str(path)
+    return tree
 
 
 def opened(path: str | os.PathLike[str]) -> tuple[Files, Committed]:

@@ -46,6 +46,7 @@ class Entry(Protocol):
 
 
 Found = TypeVar("Found", bound=Entry)
+_NO_PART = "This {} is not part of the model, or inside of a layer that is captured as a whole"
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Selection:
     layer_class : type
         A class of objects that are layers and not predicates.
     hint : str
-        Said where the model has no recurrent layer.
+        Sentence about what the model may hold beside its layers.
     may_be_found : bool
         Layers may turn out to be recurrent when the model runs: that none is known is no error yet.
     """
@@ -99,6 +100,20 @@ class Selection:
             return self._some(fitting, "The predicate holds for no layer")
         return [self._one(wanted)]
 
+    def expect_one(self, found: Sequence[Any]) -> None:
+        """Refuse several layers where one is meant.
+
+        Raises
+        ------
+        AmbiguousLayerError
+        """
+        if len(found) > 1:
+            paths = ", ".join(entry.path for entry in found)
+            raise AmbiguousLayerError(
+                f"The model has {len(found)} recurrent layers, {paths}: choose one with layer_name= or "
+                f"layer_idx=.\n{self.listing()}"
+            )
+
     def refuse(self) -> NoReturn:
         """Raise that the model has no recurrent layer.
 
@@ -106,7 +121,7 @@ class Selection:
         ------
         LayerNotFoundError
         """
-        self._raise_not_found(f"The model has no recurrent layer{self.hint}")
+        self._raise_not_found("The model has no recurrent layer")
 
     def _holds(self, predicate: Callable[[Any], Any], entry: Any) -> bool:
         try:
@@ -121,7 +136,7 @@ class Selection:
         """Find one layer by index, object, path or name: exact first, then a unique part of the name."""
         if isinstance(wanted, self.layer_class):
             matches = [entry for entry in self.entries if entry.layer is wanted]
-            return self._some(matches, f"This {type(wanted).__name__} is not part of the model")[0]
+            return self._some(matches, _NO_PART.format(type(wanted).__name__))[0]
         if isinstance(wanted, int) and not isinstance(wanted, bool):
             return self._by_index(wanted)
         if isinstance(wanted, str):
@@ -134,7 +149,10 @@ class Selection:
         if not -len(self.indexed) <= index < len(self.indexed):
             self._raise_not_found(f"There is no layer {index}")
         layer = self.indexed[index]
-        return self._some([entry for entry in self.entries if entry.layer is layer], f"No layer {index}")[0]
+        matches = [entry for entry in self.entries if entry.layer is layer]
+        return self._some(
+            matches, f"Layer {index}, a {type(layer).__name__}, is an input and computes nothing"
+        )[0]
 
     def _by_name(self, wanted: str) -> Any:  # noqa: RET503 - _raise_not_found never returns
         path = wanted.strip("/").replace(".", "/")
@@ -173,8 +191,8 @@ class Selection:
             self._raise_not_found(otherwise)
         return matches
 
-    def _raise_not_found(self, reason: str, hint: str = "") -> NoReturn:
-        raise LayerNotFoundError(f"{reason}.{hint}\n{self.listing()}")
+    def _raise_not_found(self, reason: str, suggestion: str = "") -> NoReturn:
+        raise LayerNotFoundError(f"{reason}.{suggestion}{self.hint}\n{self.listing()}")
 
 
 def is_open(wanted: Any) -> bool:

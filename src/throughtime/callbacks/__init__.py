@@ -1,1 +1,1 @@
-"""Native callbacks of the frameworks' training loops, each a thin class over `Monitor`."""
+"""Callbacks for the frameworks' training loops; each is a thin class that calls a `Monitor`."""

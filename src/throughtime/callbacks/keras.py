@@ -1,4 +1,4 @@
-"""A callback for `fit`, of Keras 3 and of tf_keras: both call it alike, the library is an argument."""
+"""A callback for `fit` in Keras 3 and tf_keras. Both call the same hooks; the library is an argument."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from throughtime._errors import MonitorError
 
 
 class NotACallback:
-    """A monitor in `callbacks=` itself: the first things that `fit` and Lightning's Trainer ask it for."""
+    """The first hooks that `fit` and Lightning's Trainer call if a monitor itself is in `callbacks=`."""
 
-    async_safe = True  # else Keras asks for its hooks before
-    state_key, on_exception = "Monitor", None  # else Lightning replaces the error of `setup`
+    async_safe = True  # otherwise Keras looks for other hooks first
+    state_key, on_exception = "Monitor", None  # otherwise Lightning replaces the error of `setup`
 
     def set_model(self, *_: Any) -> None:
-        """Name the callback to pass.
+        """Raise an error that names the callback to pass.
 
         Raises
         ------
@@ -23,14 +23,14 @@ class NotACallback:
             Always.
         """
         raise MonitorError(
-            "A Monitor is not a Keras callback itself. Pass the one that it makes: "
-            "callbacks=[monitor.keras()], or [monitor.tf_keras()] for a model of tf_keras."
+            "A Monitor is not a Keras callback. Pass the callback that it creates: "
+            "callbacks=[monitor.keras()], or [monitor.tf_keras()] for a tf_keras model."
         )
 
     set_params = set_model
 
     def setup(self, *_: Any, **__: Any) -> None:
-        """Name the callback to pass.
+        """Raise an error that names the callback to pass.
 
         Raises
         ------
@@ -38,13 +38,13 @@ class NotACallback:
             Always.
         """
         raise MonitorError(
-            "A Monitor is not a Lightning callback itself. Pass the one that it makes: "
+            "A Monitor is not a Lightning callback. Pass the callback that it creates: "
             "callbacks=[monitor.lightning()]."
         )
 
 
 def keras_callback(monitor: Any, library: str) -> Any:
-    """Make the callback.
+    """Create the callback.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def keras_callback(monitor: Any, library: str) -> Any:
     base: Any = import_module(library).callbacks.Callback
 
     class MonitorCallback(base):  # type: ignore[misc]
-        """Tells a monitor of each training step."""
+        """Calls `step` of a monitor after each training step."""
 
         def on_train_begin(self, logs: Any = None) -> None:
             monitor.begin(self.model)
@@ -63,8 +63,8 @@ def keras_callback(monitor: Any, library: str) -> Any:
             self._seen = -1
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            # With steps_per_execution several training steps end at once; `batch` is the last of them,
-            # and beyond the epoch where they do not divide it.
+            # With steps_per_execution several training steps end at once. `batch` is the last of them, and
+            # lies beyond the epoch if their number does not divide its length.
             steps = self.params.get("steps")
             last = batch if steps is None else min(batch, steps - 1)
             monitor.step(last - self._seen)

@@ -1,4 +1,4 @@
-"""A callback for Lightning's Trainer: the module is a torch module, the loss is the monitor's."""
+"""A callback for Lightning's Trainer. The module is a torch module; the monitor has the loss."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 from throughtime._errors import MissingDependencyError
 
-_WITH_WHOLE_GRADIENTS = ("SingleDeviceStrategy", "DDPStrategy")  # others keep a part in each process
+_WITH_WHOLE_GRADIENTS = ("SingleDeviceStrategy", "DDPStrategy")  # others shard the gradients
 
 
 def lightning_callback(monitor: Any, guarded: Callable[..., Any]) -> Any:
-    """Make the callback; of several processes only the first records.
+    """Create the callback. If there are several processes, only the first one records.
 
     Parameters
     ----------
     monitor : Monitor
     guarded : callable (function, ...)
-        Calls a function and makes its error a warning.
+        Calls a function and turns its error into a warning.
 
     Raises
     ------
@@ -28,7 +28,7 @@ def lightning_callback(monitor: Any, guarded: Callable[..., Any]) -> Any:
     library = _library()
 
     class MonitorCallback(library.Callback):  # type: ignore[misc, name-defined]
-        """Tells a monitor of each step of the optimizer."""
+        """Calls `step` of a monitor after each step of the optimizer."""
 
         def on_train_start(self, trainer: Any, pl_module: Any) -> None:
             self._seen = trainer.global_step
@@ -36,14 +36,14 @@ def lightning_callback(monitor: Any, guarded: Callable[..., Any]) -> Any:
                 monitor.begin(pl_module, optimizer=next(iter(trainer.optimizers), None))
 
         def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
-            # Lightning clips after this, and has divided by the loss scale unless the optimizer does it.
+            # Lightning clips after this hook, and has unscaled the gradients unless the optimizer does that.
             if trainer.is_global_zero and _knows_gradients(trainer, pl_module):
                 is_default = _is_default_clipping(pl_module, library.LightningModule)
-                guarded(_tell, monitor, trainer, optimizer, is_default)
+                guarded(_report_norm, monitor, trainer, optimizer, is_default)
 
         def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any, **__: Any) -> None:
             made, self._seen = trainer.global_step - self._seen, trainer.global_step
-            if trainer.is_global_zero and made:  # several batches make one step where gradients accumulate
+            if trainer.is_global_zero and made:  # with gradient accumulation, several batches make one step
                 monitor.step(made)
             trainer.should_stop = trainer.should_stop or monitor.should_stop
 
@@ -55,16 +55,16 @@ def lightning_callback(monitor: Any, guarded: Callable[..., Any]) -> Any:
 
 
 def _knows_gradients(trainer: Any, module: Any) -> bool:
-    """Whether this process sees all gradients, and before they are clipped."""
+    """Whether this process sees all gradients before they are clipped."""
     is_whole = type(trainer.strategy).__name__ in _WITH_WHOLE_GRADIENTS
-    return is_whole and module.automatic_optimization  # a loop of the module's own clips before
+    return is_whole and module.automatic_optimization  # with manual optimization the module may clip earlier
 
 
 def _is_default_clipping(module: Any, base: Any) -> bool:
     return type(module).configure_gradient_clipping is base.configure_gradient_clipping
 
 
-def _tell(monitor: Any, trainer: Any, optimizer: Any, is_default_clipping: bool) -> None:
+def _report_norm(monitor: Any, trainer: Any, optimizer: Any, is_default_clipping: bool) -> None:
     gradients = [
         weight.grad
         for group in optimizer.param_groups
@@ -74,16 +74,16 @@ def _tell(monitor: Any, trainer: Any, optimizer: Any, is_default_clipping: bool)
     if not gradients:
         return
     norm_of = import_module("torch").nn.utils.get_total_norm
-    scaler, told = getattr(trainer.precision_plugin, "scaler", None), {}
+    scaler, scales = getattr(trainer.precision_plugin, "scaler", None), {}
     if scaler is not None:
         is_scaled = getattr(optimizer, "_step_supports_amp_scaling", False)
-        told["loss_scale"] = scaler.get_scale() if is_scaled else 1.0
+        scales["loss_scale"] = scaler.get_scale() if is_scaled else 1.0
     limit = trainer.gradient_clip_val if is_default_clipping else None
     if limit and trainer.gradient_clip_algorithm == "value":
-        told["clipped_norm"] = norm_of([gradient.clamp(-limit, limit) for gradient in gradients])
+        scales["clipped_norm"] = norm_of([gradient.clamp(-limit, limit) for gradient in gradients])
     elif limit:
-        told["clip_norm"] = limit
-    monitor.tell_gradient_norm(norm_of(gradients), **told)
+        scales["clip_norm"] = limit
+    monitor.report_gradient_norm(norm_of(gradients), **scales)
 
 
 def _library() -> Any:

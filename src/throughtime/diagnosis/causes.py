@@ -167,13 +167,13 @@ def remedies(
 def reading_remedy(path: str) -> Remedy:
     """Name how to read a layer that is read after its first step only."""
     key = "remedy_ends" if path.endswith("]") else "remedy_last_step"
-    return Remedy(say(key), say("misread", layer=path), SOURCES[key])
+    return Remedy(say(key), say("misread", layer=path), SOURCES[key], key.removeprefix("remedy_"))
 
 
 def window_remedy(lag: int, longest: int) -> Remedy:
     """Name a longer window, where the one given is too short."""
-    return Remedy(say("remedy_window", lag=lag), f"largest lag {longest}", SOURCES["remedy_window"])
+    return Remedy(say("remedy_window", lag=lag), f"largest lag {longest}", SOURCES["remedy_window"], "window")
 
 
 def _remedy(key: str, rests_on: Evidence, **values: object) -> Remedy:
-    return Remedy(say(key, **values), rests_on.text, SOURCES[key])
+    return Remedy(say(key, **values), rests_on.text, SOURCES[key], key.removeprefix("remedy_"))

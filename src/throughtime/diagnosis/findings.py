@@ -115,11 +115,12 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Remedy:
-    """Something to try, the evidence it rests on, and where it comes from."""
+    """Something to try, the evidence it rests on, where it comes from, and its short name."""
 
     text: str
     evidence: str
     source: str
+    name: str = ""
 
 
 @dataclass(frozen=True)

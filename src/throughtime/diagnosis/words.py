@@ -267,9 +267,11 @@ def size(ratio: float) -> str:
 
     Examples
     --------
-    >>> size(0.0137), size(0.99), size(1.33), size(32000.0)
-    ('1.4 %', '99 %', '133 %', '32,000 times')
+    >>> size(0.0137), size(0.99), size(1.33), size(32000.0), size(1e-20)
+    ('1.4 %', '99 %', '133 %', '32,000 times', '< 0.001 %')
     """
+    if 0 < ratio < 1e-5:
+        return "< 0.001 %"
     if ratio < 0.1:
         return f"{100 * ratio:.2g} %"
     if ratio < 10:

@@ -15,8 +15,10 @@ from throughtime.plots.lag_matrix import lag_matrix
 from throughtime.plots.lag_profile import lag_profile
 from throughtime.plots.lines import lines
 from throughtime.plots.look import Look
+from throughtime.plots.overview import overview
 from throughtime.plots.scatter import scatter
 from throughtime.plots.spectrum import spectrum
+from throughtime.plots.training import training
 from throughtime.plots.weights import weights
 
 __all__ = [
@@ -31,8 +33,10 @@ __all__ = [
     "lag_matrix",
     "lag_profile",
     "lines",
+    "overview",
     "scatter",
     "spectrum",
+    "training",
     "weights",
 ]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from throughtime._drawing.colors import Colors
+from throughtime._drawing.colors import SPECIALS, Colors
 from throughtime._drawing.scale import Array, Scale, largest_magnitude, scale_for
 from throughtime.plots.data import Source
 from throughtime.plots.look import Look
@@ -38,11 +38,18 @@ def fitted(source: Source, values: Array, look: Look) -> Fitted:
 
 
 def colors(source: Source, values: Array, look: Look) -> Colors:
-    """Fit colours: a diverging map where 0, or ½ of a gate, lies in the middle, else a sequential one."""
+    """Fit colours: a diverging map where 0, or ½ of a gate, lies in the middle, else a sequential one.
+
+    Magnitudes fall in order: white is 0, pale grey is below the scale, then light to dark.
+    """
     fit = fitted(source, values, look)
     name = look.get("cmap") or (SEQUENTIAL if fit.scale.kind == "log10" else DIVERGING)
     shades = palette(name)
-    return Colors(shades, fit.scale, fit.label, fit.limited, _zero_beside(shades, fit.scale))
+    specials = _zero_beside(shades, fit.scale)
+    if fit.scale.kind == "log10":
+        specials["clipped_low"] = SPECIALS["below"]
+    is_magnitude = name == SEQUENTIAL
+    return Colors(shades, fit.scale, fit.label, fit.limited, specials, is_magnitude=is_magnitude)
 
 
 def _zero_beside(shades: tuple[str, ...], scale: Scale) -> dict[str, str]:

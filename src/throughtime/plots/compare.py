@@ -1,4 +1,4 @@
-"""`compare`: the same quantity of two layers, models or training steps, side by side on one scale."""
+"""`compare`: the same quantity of two layers, models or training steps, on one scale."""
 
 from __future__ import annotations
 
@@ -8,32 +8,41 @@ from typing import Unpack
 import numpy as np
 
 from throughtime._arguments import takes
+from throughtime._arguments.rules import choice
 from throughtime._drawing.colors import Colors
+from throughtime._drawing.scale import Array, Scale
+from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import PictureError
-from throughtime.picture import Panel, Picture
+from throughtime.diagnostics.lags import log_norm
+from throughtime.picture import Axis, Band, Line, Mark, Panel, Picture
 from throughtime.plots.arrange import arranged
-from throughtime.plots.colored import OWN, colors
-from throughtime.plots.data import Captured, Source, count, only_valid, read, title
+from throughtime.plots.colored import OWN, colors, fitted
+from throughtime.plots.data import Captured, Source, count, dim_called, only_valid, parts, read, title
+from throughtime.plots.findings import percent
 from throughtime.plots.heatmap import few_samples, height_of
 from throughtime.plots.images import panels_of
-from throughtime.plots.look import Look, checked, size
+from throughtime.plots.look import Look, Titles, checked, size, titled
+from throughtime.plots.spread import quantiles
 
+KINDS = ("curves", "heatmap")
 NOTE = (
-    "Both sides have one colour scale, so the same colour is the same size. Norms of different models differ "
-    "for many reasons: compare where colours change rather than which is brighter."
+    "Both sides have one scale. Norms of different models differ for many reasons: compare where they change "
+    "rather than which is larger."
 )
+OF_CURVES = " A line is the median over samples, a band the middle 80 % of them."
 
 
-@takes(PictureError)
+@takes(PictureError, kind=choice(*KINDS))
 def compare(
     first: Captured,
     second: Captured,
     quantity: str = "hidden_gradient",
     *,
+    kind: str = "curves",
     names: tuple[str, str] | None = None,
     **look: Unpack[Look],
 ) -> Picture:
-    """Draw two captures, layers or training steps as heatmaps side by side on shared limits.
+    """Draw two captures, layers or training steps on one scale, directions and gates in panels apart.
 
     Parameters
     ----------
@@ -41,8 +50,10 @@ def compare(
         Of two steps of a stored run: `run["lstm"].sel(step=0)` and `run["lstm"].sel(step=500)`.
     quantity : str
         A variable of both.
+    kind : "curves" or "heatmap"
+        The norm over units against time, a colour a side; or unit by timestep, side by side.
     names : two str, optional
-        Titles of the two sides; by default their layers, and steps where they have one.
+        Of the two sides; by default their layers, and steps where they have one.
     **look
         See `tt.plots.Look`. With `share=False` each side is divided by its own largest magnitude.
 
@@ -55,43 +66,127 @@ def compare(
     SchemaError
         One of them lacks the quantity, or has several layers.
     PictureError
-        They differ in what is apart: one has two directions, the other one.
+        It has no axis of time; or heatmaps differ in what is apart: one has two directions, the other one.
 
     Examples
     --------
     >>> from throughtime import testing
     >>> picture = compare(testing.decaying(0.5), testing.decaying(0.9), names=("short", "long"))
-    >>> left, right = picture.panels
-    >>> left.title, right.title, left.marks[0].colors is right.marks[0].colors
-    ('short', 'long', True)
+    >>> picture.title
+    'At timestep 0 short has <0.1 % of its peak gradient, long 0.6 %'
+    >>> [line.label for line in picture.panels[0].of(Line)]
+    ['short', 'long']
     """
     look = checked(look)
     sources = [few_samples(read(each, quantity).latest(), (), None) for each in (first, second)]
+    for source in sources:
+        dim_called(source.values, "time", "the horizontal axis")
     if look.get("share") is False:
         sources = [_divided(source) for source in sources]
+    words = _names(sources, names)
+    samples = [source.values.sizes.get("sample", 1) for source in sources]
+    same = samples[0] == samples[1]
+    told = count(samples[0], "sample") if same else f"{samples[0]} and {samples[1]} samples"
+    plain = replace(sources[0], where="", values=sources[0].values.reset_coords(drop=True))
+    if kind == "curves":
+        return _as_curves(sources, words, look, title(plain, told, "compared", symbol=_norm_of(plain)))
+    return _as_heatmaps(sources, words, look, plain, told)
+
+
+def _as_heatmaps(sources: list[Source], words: list[str], look: Look, plain: Source, told: str) -> Picture:
     shown = np.concatenate([only_valid(source).values.ravel() for source in sources])
     fit = colors(sources[0], shown, look)
-    sides = [_side(source, name, fit) for source, name in zip(sources, _names(sources, names), strict=True)]
+    sides = [_side(source, name, fit) for source, name in zip(sources, words, strict=True)]
     if len(sides[0]) != len(sides[1]):
         raise PictureError(
             f"The two sides have {len(sides[0])} and {len(sides[1])} panels, for directions or gates. Choose "
             "one of them: .sel(direction='forward')."
         )
     panels = tuple(panel for row in zip(*sides, strict=True) for panel in row)
-    samples = [source.values.sizes.get("sample", 1) for source in sources]
-    told = (
-        count(samples[0], "sample") if samples[0] == samples[1] else f"{samples[0]} and {samples[1]} samples"
-    )
     symbol = sources[0].magnitude if fit.scale.kind == "log10" else sources[0].symbol
-    plain = replace(sources[0], where="", values=sources[0].values.reset_coords(drop=True))
     return Picture(
         panels,
         columns=2,
-        title=look.get("title") or title(plain, told, "compared", symbol=symbol.removesuffix(OWN)),
+        **titled(look, "", title(plain, told, "compared", symbol=symbol.removesuffix(OWN))),
         note=NOTE,
         linked="xy" if len({(panel.x.limits, panel.y.limits) for panel in panels}) == 1 else "",
         **size(look, 12.0, height_of(panels, 2)),
     )
+
+
+Bands = dict[str, tuple[Array, Array, Array]]  # by direction or gate: low end, median, high end
+
+
+def _as_curves(sources: list[Source], words: list[str], look: Look, noun: str) -> Picture:
+    sides = [_bands(source) for source in sources]
+    everything = np.concatenate([np.concatenate(band) for side in sides for band in side.values()])
+    shown = replace(sources[0], symbol=_norm_of(sources[0]))
+    fit = fitted(shown, everything, look)
+    scale = fit.scale
+    if scale.kind == "linear" and look.get("limits") is None:
+        scale = Scale("linear", 0.0, scale.high)  # norms are not negative
+    if any("forward" in side for side in sides):  # a side with one direction belongs to that
+        sides = [{name or "forward": band for name, band in side.items()} for side in sides]
+    steps = max(len(band[1]) for side in sides for band in side.values())
+    axes = Axis("timestep", (-0.5, steps - 0.5)), Axis(fit.label, (-0.04, 1.06), scale.ticks())
+    parts_of = list(dict.fromkeys(name for side in sides for name in side))
+    panels = tuple(Panel(_marks(sides, name, words, scale), name, *axes, grid=True) for name in parts_of)
+    return Picture(
+        panels,
+        columns=min(2, len(panels)),
+        **_titles(look, sources, sides, words, noun),
+        note=NOTE + OF_CURVES,
+        linked="xy",
+        **size(look, 8.0 if len(panels) == 1 else 11.0, 0.6 + 3.6 * -(-len(panels) // 2)),
+    )
+
+
+def _norm_of(source: Source) -> str:
+    return source.symbol if "‖" in source.symbol else f"‖{source.symbol}‖"
+
+
+def _bands(source: Source) -> Bands:
+    """Norm over units, and its quantiles over samples at each timestep."""
+    values = only_valid(source).astype(np.float64)
+    units = [str(dim) for dim in values.dims if dim not in ("sample", "time", "direction", "gate")]
+    logs = log_norm(values if units else values.expand_dims("_one"), *(units or ["_one"]))
+    logs = logs if "sample" in logs.dims else logs.expand_dims("sample")
+    norms = logs.copy(data=np.exp(logs.values))
+    found: Bands = {}
+    for name, part in parts(norms, ["sample", "time"]):
+        low, middle, high = quantiles(part.transpose("sample", "time").values, (0.1, 0.5, 0.9))
+        found[name] = low, middle, high
+    return found
+
+
+def _marks(sides: list[Bands], name: str, words: list[str], scale: Scale) -> tuple[Mark, ...]:
+    marks: list[Mark] = []
+    for side, word, color in zip(sides, words, DISTINCT, strict=False):
+        if name not in side:
+            continue
+        low, middle, high = side[name]
+        x = np.arange(float(len(middle)))
+        marks.append(Band(x, scale.clipped(low), scale.curve(high), color, 0.2))
+        told = (("timestep", x), ("value", middle))
+        marks.append(Line(x, scale.curve(middle), color, 1.8, label=word, details=told))
+    return tuple(marks)
+
+
+def _titles(look: Look, sources: list[Source], sides: list[Bands], words: list[str], noun: str) -> Titles:
+    """Compare what is left of both gradients at the step that is processed first."""
+    found = []
+    name = next(iter(sides[0]))
+    for side, word in zip(sides, words, strict=True):
+        middle = side.get(name, (np.empty(0),) * 3)[1]
+        known = np.flatnonzero(np.isfinite(middle))
+        if known.size > 1 and (peak := float(middle[known].max())) > 0:
+            place = int(known[-1] if "backward" in name else known[0])
+            found.append((place, word, percent(float(middle[place]) / peak)))
+    if len(found) < 2 or found[0][0] != found[1][0] or not sources[0].is_gradient:
+        return titled(look, "", noun)
+    (place, one, left), (_, other, right) = found
+    where = f"At timestep {place}{f', {name},' if name else ''}"
+    return titled(look, f"{where} {one} has {left} of its peak gradient, {other} {right}", noun)
 
 
 def _divided(source: Source) -> Source:

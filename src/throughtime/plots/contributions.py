@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Unpack
 
 import numpy as np
@@ -27,8 +26,10 @@ from throughtime.plots.data import (
     read,
     required,
     valid_for,
+    where,
 )
-from throughtime.plots.look import Look, checked, size
+from throughtime.plots.findings import sentence
+from throughtime.plots.look import Look, checked, size, titled
 from throughtime.plots.recorded import band, is_summary, sampled
 from throughtime.plots.spread import quantiles
 
@@ -86,16 +87,18 @@ def contributions(captured: Layer, **look: Unpack[Look]) -> Picture:
     fit = colors(source, only_valid(source).values, look)
     k90 = effective_steps(layer)["k90"]
     panels: list[Panel] = []
+    found: list[tuple[str, str]] = []
     for name, part in parts(source.values, ["sample", "time"]):
-        lags = k90.sel(direction=name) if name else k90
-        panels += [_image(source.with_values(part), name, fit), _shares(source.with_values(part), name, lags)]
+        found.append((name, _last_steps(k90.sel(direction=name) if name else k90, part.sizes["time"])))
+        panels += [_image(source.with_values(part), name, fit), _shares(source.with_values(part), name)]
     samples = count(int(source.values.sizes["sample"]), "sample")
+    noun = " · ".join(
+        filter(None, (f"step contributions {source.symbol}", located(captured, layer), samples))
+    )
+    taught = f"90 % of what teaches {where(captured) or 'the layer'}"
     return Picture(
         tuple(panels),
-        title=look.get("title")
-        or " · ".join(
-            filter(None, (f"step contributions {source.symbol}", located(captured, layer), samples))
-        ),
+        **titled(look, sentence(taught, found), noun),
         note=NOTE,
         linked="x",
         **size(look, 9.0, 0.8 + 2.3 * len(panels)),
@@ -110,7 +113,7 @@ def _of_summary(captured: Layer, layer: xr.Dataset, look: Look) -> Picture:
     title = (f"step contributions {symbol}", located(captured, layer), "median over samples")
     return Picture(
         tuple(panels),
-        title=look.get("title") or " · ".join(filter(None, title)),
+        **titled(look, "", " · ".join(filter(None, title))),
         note=NOTE_OF_SUMMARY,
         linked="x",
         **size(look, 9.0, 0.8 + 2.6 * len(panels)),
@@ -139,7 +142,7 @@ def _image(source: Source, name: str, fit: Colors) -> Panel:
     return Panel((image,), title=name, x=Axis("timestep", box[0]), y=Axis("sample", box[1], reversed=True))
 
 
-def _shares(source: Source, name: str, lags: xr.DataArray) -> Panel:
+def _shares(source: Source, name: str) -> Panel:
     values = only_valid(source).transpose("sample", "time").values.astype(np.float64)
     shares = np.full(values.shape, np.nan)
     totals = np.nansum(np.where(np.isfinite(values), values, 0.0), axis=1)
@@ -155,20 +158,21 @@ def _shares(source: Source, name: str, lags: xr.DataArray) -> Panel:
         label="median over samples",
         details=(("timestep", time), ("share", middle)),
     )
-    title = " · ".join(filter(None, (name, *_told(lags))))
     top = float(np.nanmax(high, initial=0.0)) or 1.0
     return Panel(
         (Band(time, low, high, DISTINCT[0], 0.25, label="10 % to 90 % of the samples"), line),
-        title=title,
+        title=name,
         x=Axis("timestep", (-0.5, len(time) - 0.5)),
         y=Axis("share of the total", (0.0, 1.08 * top)),
         grid=True,
     )
 
 
-def _told(lags: xr.DataArray) -> Iterator[str]:
+def _last_steps(lags: xr.DataArray, steps: int) -> str:
+    """Say within how many of the steps processed last the median sample's contributions lie."""
     finite = np.asarray(lags.values, dtype=float)
     finite = finite[np.isfinite(finite)]
-    if finite.size:
-        steps = int(np.median(finite)) + 1
-        yield f"90 % of it within the last {count(steps, 'valid step')} processed (median)"
+    if not finite.size:
+        return ""
+    last = int(np.median(finite)) + 1
+    return f"comes from the last {last} of {steps} steps" if last > 1 else "comes from the last step"

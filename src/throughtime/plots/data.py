@@ -135,11 +135,11 @@ def required(dataset: xr.Dataset, name: str) -> xr.DataArray:
 
 
 def where(captured: Layer) -> str:
-    """Path of the layer, or the layer's name."""
+    """Path of the layer, without a slash before it, or its name."""
     if isinstance(captured, xr.DataTree):
         leaf = next(node for node in captured.leaves if node.data_vars)
-        return str(leaf.path)
-    return str(captured.attrs.get("layer", ""))
+        return str(leaf.path).strip("/")
+    return str(captured.attrs.get("layer", "")).strip("/")
 
 
 def located(captured: Layer | str, dataset: xr.Dataset) -> str:
@@ -180,7 +180,7 @@ def layers(captured: Layer) -> list[tuple[str, xr.Dataset]]:
         There is none.
     """
     if isinstance(captured, xr.DataTree):
-        found = [(str(node.path), node.to_dataset()) for node in captured.leaves if node.data_vars]
+        found = [(str(node.path).strip("/"), node.to_dataset()) for node in captured.leaves if node.data_vars]
         if found:
             return found
     return [(where(captured) if isinstance(captured, xr.Dataset) else "", one_layer(captured))]
@@ -231,14 +231,15 @@ def valid_for(source: Source, dims: Sequence[str], **at: int) -> Any:
     return None if found.all() else found
 
 
-def only_valid(source: Source) -> xr.DataArray:
-    """Values with NaN where a step was masked."""
+def only_valid(source: Source, other: float = np.nan) -> xr.DataArray:
+    """Values with NaN, or another number, where a step was masked."""
     values = source.values
     if source.valid is None:
         return values
     dims = [dim for dim in source.valid.dims if dim in values.dims]
     extra = {dim: 0 for dim in source.valid.dims if dim not in dims}
-    return values.where(source.valid.isel(extra).drop_vars(list(source.valid.coords), errors="ignore"))
+    counted = source.valid.isel(extra).drop_vars(list(source.valid.coords), errors="ignore")
+    return values.where(counted, other)
 
 
 def parts(values: xr.DataArray, kept: list[str]) -> list[tuple[str, xr.DataArray]]:
@@ -260,8 +261,13 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def subject(where: str, what: str = "Gradient") -> str:
+    """Name what a sentence is about: "Gradient of lstm"."""
+    return f"{what} of {where}" if where else what
+
+
 def title(source: Source, *parts: str, symbol: str = "") -> str:
-    """Quantity, layer, and what the dims hold: "|dL/dhₜ| · /lstm · 16 samples"."""
+    """Quantity, layer, and what the dims hold: "|dL/dhₜ| · lstm · 16 samples"."""
     named = [symbol or source.symbol, source.where, *parts, *_single(source.values)]
     return " · ".join(part for part in named if part)
 

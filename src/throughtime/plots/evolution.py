@@ -24,13 +24,15 @@ from throughtime.plots.data import (
     only_valid,
     parts,
     read,
+    subject,
     title,
     unit_dim,
 )
-from throughtime.plots.look import Look, checked, size
+from throughtime.plots.findings import change, sentence
+from throughtime.plots.look import Look, checked, size, titled
 from throughtime.plots.spread import quantiles
 
-_LAGS, _OF_LAGS = "lag_ratio", "‖dL/ds‖ ÷ lag 0"
+_LAGS, _OF_LAGS = "lag_ratio", "R(k)"
 _BYTES_AT_ONCE = 2**24
 NOTE = (
     "A row is one recorded training step, the first at the top, a column {column}. Rows have the same "
@@ -99,11 +101,26 @@ def evolution(run: Captured, quantity: str = "hidden_gradient", **look: Unpack[L
     return Picture(
         panels,
         columns=min(2, len(panels)),
-        title=look.get("title") or title(summed, *told),
+        **titled(look, _changed(shown, source.where, along), title(summed, *told)),
         note=NOTE.format(column=_COLUMN[along]),
         linked="xy",
         **size(look, 8.0 if len(panels) == 1 else 11.0, 4.4 * -(-len(panels) // 2)),
     )
+
+
+def _changed(shown: xr.DataArray, name: str, along: str) -> str:
+    """Compare what is left at the far end of time, or of the lags, in the last record with the first one."""
+    found = []
+    for direction, part in parts(shown, ["step", along]):
+        rows = part.transpose("step", along).values
+        known = np.flatnonzero((np.isfinite(rows[[0, -1]]) & (rows[[0, -1]] > 0)).all(axis=0))
+        if not known.size or len(rows) < 2:
+            continue
+        far = int(known[0] if along == "time" and direction != "backward" else known[-1])
+        place = f"at timestep {far}" if along == "time" else f"{count(far, 'step')} back"
+        words = change(float(rows[0, far]), float(rows[-1, far]))
+        found.append((direction, f"{place} {words}" if words else ""))
+    return sentence(subject(name), found)
 
 
 def _source(run: Captured, quantity: str) -> Source:

@@ -30,8 +30,10 @@ from throughtime.plots.data import (
     unit_dim,
     valid_for,
 )
-from throughtime.plots.look import Look, checked, size
+from throughtime.plots.findings import percent
+from throughtime.plots.look import Look, checked, size, titled
 
+LITTLE = 0.01
 NOTE = (
     "Left: the gate's values. Middle: the share of values at the ends of its range, where the slope is flat; "
     "an open forget gate is how memory works, not a fault. Right: the gradient before the activation."
@@ -88,10 +90,11 @@ def gates(
     panels = tuple(panel for row in zip(*columns, strict=True) for panel in row)
     samples = count(int(dataset.sizes.get("sample", 1)), "sample")
     told = f"sample {sample}" if sample is not None else f"mean over {samples}"
+    noun = " · ".join(filter(None, ("gates", located(captured, dataset), told)))
     return Picture(
         panels,
         columns=len(columns),
-        title=look.get("title") or " · ".join(filter(None, ("gates", located(captured, dataset), told))),
+        **titled(look, _saturated(position, low, high), noun),
         note=NOTE,
         linked="x",
         **size(look, 4.6 * len(columns), 1.1 + 1.7 * len(columns[0])),
@@ -168,6 +171,25 @@ def _saturations(position: xr.DataArray, low: float, high: float) -> Iterator[Pa
             y=Axis("share", (0.0, top)),
             grid=True,
         )
+
+
+def _saturated(position: xr.DataArray, low: float, high: float) -> str:
+    """Name the gate that stands most at the ends of its range, and the end at which it does."""
+    shares = {}
+    for name, part in parts(position, ["sample", "unit", "time"]):
+        values = part.values[np.isfinite(part.values)]
+        if values.size:
+            shares[name] = float((values < low).mean()), float((values > high).mean())
+    if not shares:
+        return ""
+    most = max(shares, key=lambda name: sum(shares[name]))
+    share, (shut, opened) = sum(shares[most]), shares[most]
+    if share < LITTLE:
+        return f"No gate is saturated at more than {percent(share)} of its steps"
+    direction, _, gate = most.rpartition(" · ")
+    side = f", {'open' if opened > shut else 'shut'}" if gate != "candidate" else ""
+    of = f", {direction}" if direction else ""
+    return f"{gate.capitalize()} gate{of}: {percent(share)} saturated{side}"
 
 
 def _share(flags: xr.DataArray, values: xr.DataArray) -> Array:

@@ -15,10 +15,13 @@ from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import PictureError, SchemaError
 from throughtime._tree import states
 from throughtime.diagnostics.lags import log_norm, log_state_gradient, valid_steps
+from throughtime.diagnostics.thresholds import REACHES, ROUNDING
 from throughtime.picture import Axis, Band, Line, Mark, Panel, Picture
 from throughtime.plots.data import count, labels, last_step, layers, located, parts
-from throughtime.plots.look import Look, checked, size
+from throughtime.plots.findings import named, percent
+from throughtime.plots.look import Look, checked, size, titled
 from throughtime.plots.palettes import palette
+from throughtime.plots.profiles import is_sum
 from throughtime.plots.recorded import band, is_summary, sampled, state_norms
 
 DEEPEST = 1e-30  # of the largest: lines show more decades than colours can
@@ -36,7 +39,11 @@ class Curve:
     layer: str
     direction: str
     quantiles: tuple[Array, Array, Array]
-    color: str = ""
+
+    @property
+    def name(self) -> str:
+        """Layer and, of a backward one, direction."""
+        return " · ".join(filter(None, (self.layer, self.direction * (self.direction == "backward"))))
 
 
 @takes(PictureError)
@@ -82,23 +89,47 @@ def gradient_flow(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> P
     scale = scale_for(
         everything, look.get("scale") or "log10", look.get("limits") or _range(everything, look)
     )
+    sums = {path for path, leaf in layers(captured) if is_sum(sampled(leaf))}
+    plain = all(tuple(states(leaf)) == ("hidden",) for _, leaf in layers(captured))
+    symbol = "‖dL/dhₜ‖" if plain else "‖dL/dsₜ‖"
     names = list(dict.fromkeys(curve.layer for curve in found))
     shades = dict(zip(names, _shades(len(names)), strict=True))
     directions = list(dict.fromkeys(curve.direction for curve in found))
     panels = tuple(
-        _panel([curve for curve in found if curve.direction == name], name, scale, shades)
+        _panel([curve for curve in found if curve.direction == name], name, scale, shades, symbol)
         for name in directions
     )
-    told = f"gradient flow · {count(len(layers(captured)), 'layer')}{_samples(layers(captured))}"
     step = located("", last_step(layers(captured)[0][1]))
-    told = f"{told} · {step}" if step else told
+    noun = f"gradient flow · {count(len(layers(captured)), 'layer')}{_samples(layers(captured))}"
+    noun = f"{noun} · {step}" if step else noun
     return Picture(
         panels,
-        title=look.get("title") or told,
+        **titled(look, _fades(found, sums), noun),
         note=NOTE.format(share=90 if any(is_summary(leaf) for _, leaf in layers(captured)) else 80),
         linked="xy",
         **size(look, 9.0, 1.2 + 3.0 * len(panels)),
     )
+
+
+def _fades(curves: list[Curve], sums: set[str]) -> str:
+    """Name the layers whose gradient loses 99 % of its size on its way to the step processed first.
+
+    `sums` are layers in which error enters at many steps: there a gradient that is left shows nothing.
+    """
+    lost = {}
+    for curve in curves:
+        known = np.flatnonzero(np.isfinite(curve.quantiles[1]))
+        if known.size > 1 and (peak := float(curve.quantiles[1][known].max())) > 0:
+            first = known[-1] if curve.direction == "backward" else known[0]
+            lost[curve.name] = float(curve.quantiles[1][first]) / peak
+    faded = [name for name, left in lost.items() if left < REACHES * (1 - ROUNDING)]
+    if not faded:
+        lost = {each.name: lost[each.name] for each in curves if each.name in lost and each.layer not in sums}
+        if not lost:
+            return ""
+        least = min(lost, key=lambda name: lost[name])
+        return f"Gradient arrives at the first step of {least}: {percent(lost[least])} of its peak"
+    return f"Less than {percent(REACHES)} of the peak gradient arrives at the first step: {named(faded)}"
 
 
 def _range(values: Array, look: Look) -> tuple[float, float] | None:
@@ -169,10 +200,10 @@ def _direction(leaf: xr.Dataset) -> str:
     return "backward" if leaf.attrs.get("go_backwards") else "forward"
 
 
-def _panel(curves: list[Curve], name: str, scale: Scale, shades: dict[str, str]) -> Panel:
+def _panel(curves: list[Curve], name: str, scale: Scale, shades: dict[str, str], symbol: str) -> Panel:
     marks: list[Mark] = []
     for curve in curves:
-        low, middle, high = (scale.clipped(each) for each in curve.quantiles)
+        low, middle, high = scale.clipped(curve.quantiles[0]), *map(scale.curve, curve.quantiles[1:])
         x, color = np.arange(float(len(middle))), shades[curve.layer]
         marks.append(Band(x, low, high, color, 0.15))
         details = (("timestep", x), ("value", curve.quantiles[1]))
@@ -183,6 +214,6 @@ def _panel(curves: list[Curve], name: str, scale: Scale, shades: dict[str, str])
         tuple(marks),
         title=name,
         x=Axis("timestep of the layer's input", (-0.5, steps - 0.5)),
-        y=Axis(f"‖dL/dsₜ‖{words}", (-0.04, 1.06), scale.ticks()),
+        y=Axis(f"{symbol}{words}", (-0.04, 1.06), scale.ticks()),
         grid=True,
     )

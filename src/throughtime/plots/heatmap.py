@@ -15,8 +15,9 @@ from throughtime.picture import Panel, Picture, Slider, Text
 from throughtime.plots.arrange import Layout, arranged
 from throughtime.plots.colored import colors, own_scale
 from throughtime.plots.data import Captured, Source, count, labels, only_valid, read, title, unit_dim
+from throughtime.plots.findings import of_quantity
 from throughtime.plots.images import panels_of
-from throughtime.plots.look import Look, checked, size
+from throughtime.plots.look import Look, checked, size, titled
 
 MOST_SAMPLES = 64
 NOTE = "A cell is one unit at one timestep. Zoom in where a page has fewer pixels than there are cells."
@@ -85,7 +86,7 @@ def heatmap(
     return Picture(
         panels,
         columns=across,
-        title=look.get("title") or _title(source, layout, captured, fit),
+        **titled(look, of_quantity(source), _title(source, layout, captured, fit)),
         note=NOTE,
         linked="xy",
         sliders=frames,

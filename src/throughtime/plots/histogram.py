@@ -18,7 +18,7 @@ from throughtime._errors import PictureError
 from throughtime.picture import Axis, Band, Image, Line, Mark, Panel, Picture, Text
 from throughtime.plots.colored import Fitted, fitted
 from throughtime.plots.data import Captured, Source, count, dim_called, has, labels, only_valid, read, title
-from throughtime.plots.look import Look, checked, size
+from throughtime.plots.look import Look, checked, size, titled
 from throughtime.plots.palettes import COUNTS, palette
 
 FEW_GROUPS = 7
@@ -93,7 +93,26 @@ def histogram(
     symbol = source.magnitude if fit.scale.kind == "log10" else source.symbol
     told = title(source, f"by {dim}" if dim else "", count(everything.size, "value"), symbol=symbol)
     height = min(1.2 + 0.35 * len(groups), 12.0) if dim == "step" else 4.0
-    return Picture((drawn,), title=look.get("title") or told, note=NOTE, **size(look, 8.0, max(height, 3.2)))
+    titles = titled(look, _found(groups, source, symbol), told)
+    return Picture((drawn,), note=NOTE, **titles, **size(look, 8.0, max(height, 3.2)))
+
+
+def _found(groups: list[tuple[str, Array]], source: Source, symbol: str) -> str:
+    """Give the quartiles of magnitudes, or the groups with the largest and the smallest median."""
+    middles = {
+        name: np.quantile(np.abs(values[np.isfinite(values)]), (0.25, 0.5, 0.75))
+        for name, values in groups
+        if np.isfinite(values).any()
+    }
+    if not source.is_gradient or not middles:
+        return ""
+    if len(middles) == 1:
+        low, _, high = map(number, map(float, next(iter(middles.values()))))
+        of = f" of {source.where}" if source.where else ""
+        return f"Half of {symbol}{of} lies between {low} and {high}" if low != high else ""
+    most, least = (pick(middles, key=lambda name: middles[name][1]) for pick in (max, min))
+    ends = (f"{name} ({number(float(middles[name][1]))})" for name in (most, least))
+    return f"Median |{symbol.strip('|')}| is largest in {' and smallest in '.join(ends)}"
 
 
 def _groups(captured: Captured, quantity: str, by: str | None) -> tuple[Source, list[tuple[str, Array]]]:

@@ -13,10 +13,24 @@ from throughtime._errors import PictureError
 from throughtime._tree import Layer
 from throughtime._tree import layer as one_layer
 from throughtime._vocabulary import LAGS
+from throughtime.diagnostics.thresholds import REACHES
 from throughtime.picture import Axis, Image, Line, Mark, Panel, Picture
 from throughtime.plots.colored import colors
-from throughtime.plots.data import Source, count, labels, last_step, parts, required, symbol_of, title, where
-from throughtime.plots.look import Look, checked, size
+from throughtime.plots.data import (
+    Source,
+    count,
+    labels,
+    last_step,
+    parts,
+    required,
+    subject,
+    symbol_of,
+    title,
+    where,
+)
+from throughtime.plots.findings import sentence
+from throughtime.plots.look import Look, checked, size, titled
+from throughtime.plots.profiles import profiles
 
 NOTE = (
     "A row is the loss of one step, a column the state at one step, the colour how much that loss depends on "
@@ -65,12 +79,13 @@ def lag_matrix(captured: Layer, **look: Unpack[Look]) -> Picture:
     fit = colors(source, mean.values, look)
     counted = None if valid is None else valid.any("sample").values
     panels = tuple(_panel(part, name, fit, counted) for name, part in parts(mean, ["loss_time", "time"]))
+    found = [(curve.direction, curve.found(REACHES)) for curve in profiles(layer)]
     told = count(int(matrix.sizes.get("sample", 1)), "sample")
     rows = f"{matrix.sizes['loss_time']} of {matrix.sizes['time']} loss steps"
     return Picture(
         panels,
         columns=len(panels),
-        title=look.get("title") or title(source, told, rows),
+        **titled(look, sentence(subject(source.where, "Loss"), found), title(source, told, rows)),
         note=NOTE,
         linked="xy",
         **size(look, 1.6 + 4.6 * len(panels), 5.2),

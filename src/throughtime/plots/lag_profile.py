@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Unpack
 
 import numpy as np
-import xarray as xr
 
 from throughtime._arguments import takes
 from throughtime._arguments.rules import number
@@ -13,13 +12,13 @@ from throughtime._drawing.scale import FLOOR, Array, Scale
 from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import PictureError
 from throughtime._tree import Layer
-from throughtime.diagnostics import lag_profile as measured
 from throughtime.diagnostics.checks import certified
-from throughtime.diagnostics.lags import signals
 from throughtime.picture import Axis, Band, Line, Mark, Panel, Picture
-from throughtime.plots.data import count, located, parts
-from throughtime.plots.look import Look, checked, size
-from throughtime.plots.recorded import is_summary, sampled
+from throughtime.plots.data import count, located, subject, where
+from throughtime.plots.findings import sentence
+from throughtime.plots.look import Look, checked, size, titled
+from throughtime.plots.profiles import Profile, fitted, profiles
+from throughtime.plots.recorded import sampled
 
 MOST_CURVES = 100
 NOTE = (
@@ -31,6 +30,9 @@ NOTE = (
 @takes(PictureError, threshold=number(0, 1, inside=True))
 def lag_profile(captured: Layer, *, threshold: float = 0.01, **look: Unpack[Look]) -> Picture:
     """Draw R(k), the error signal k steps back as a fraction of lag 0, with a bootstrap band.
+
+    Where error enters the layer at several steps, the curve is that of the last one alone, as in `diagnose`;
+    the subtitle says so.
 
     Parameters
     ----------
@@ -63,82 +65,64 @@ def lag_profile(captured: Layer, *, threshold: float = 0.01, **look: Unpack[Look
     """
     look = checked(look, without=("share", "scale", "cmap"))
     layer = sampled(certified(captured))
-    profile, ratios = _of_summary(layer) if is_summary(layer) else _of_samples(layer)
-    scale = _scale(ratios.values, threshold, look)
-    names = [name for name, _ in parts(profile["ratio"], ["lag"])]
-    panels = tuple(_panel(profile, ratios, name, scale, threshold) for name in names)
-    samples = (
-        count(int(ratios.sizes["sample"]), "sample") if "sample" in ratios.dims else "median over samples"
-    )
-    title = look.get("title") or " · ".join(
-        filter(None, ("lag profile R(k)", located(captured, layer), samples))
+    curves = profiles(layer)
+    scale = fitted(curves, threshold, look.get("limits"))
+    panels = tuple(_panel(curve, scale, threshold) for curve in curves)
+    found = [(curve.direction, curve.found(threshold)) for curve in curves]
+    counted = [curve.samples for curve in curves if curve.samples is not None]
+    noun = (
+        "lag profile R(k)",
+        located(captured, layer),
+        count(max(counted), "sample") if counted else "median over samples",
+        "error of the last step alone" if any(curve.basis == "last" for curve in curves) else "",
     )
     return Picture(
         panels,
         columns=min(2, len(panels)),
-        title=title,
+        **titled(look, sentence(subject(where(captured)), found), " · ".join(filter(None, noun))),
         note=NOTE,
         linked="xy",
         **size(look, 8.0 if len(panels) == 1 else 11.0, 4.2),
     )
 
 
-def _of_samples(layer: xr.Dataset) -> tuple[xr.Dataset, xr.DataArray]:
-    """Measure the profile, and the ratio of each sample."""
-    logs = signals(layer)["log_ratio"]
-    return measured(layer), logs.copy(data=np.exp(np.minimum(logs.values, 700.0)))
-
-
-def _of_summary(layer: xr.Dataset) -> tuple[xr.Dataset, xr.DataArray]:
-    """Take the median that a summary keeps, and its interval where it keeps one."""
-    ratio = layer["lag_ratio"].assign_coords(lag=np.arange(layer.sizes["lag"]))
-    ends = {end: layer.get(f"lag_ratio_{end}", xr.full_like(ratio, np.nan)) for end in ("low", "high")}
-    return xr.Dataset({"ratio": ratio, **ends}), ratio
-
-
-def _scale(ratios: Array, threshold: float, look: Look) -> Scale:
-    if (limits := look.get("limits")) is not None:
-        return Scale("log10", *map(float, limits))
-    finite = ratios[np.isfinite(ratios) & (ratios > 0)]
-    lowest = min(threshold / 4, float(finite.min(initial=1.0)) / 2)
-    return Scale("log10", max(FLOOR / 4, lowest), float(finite.max(initial=1.0)))
-
-
-def _panel(profile: xr.Dataset, ratios: xr.DataArray, name: str, scale: Scale, threshold: float) -> Panel:
-    chosen = {"direction": name} if "direction" in profile.dims else {}
-    part, each = profile.sel(chosen), ratios.sel(chosen)
-    lags = part["lag"].values.astype(float)
-    marks: list[Mark] = [*_samples(each, lags, scale)]
-    if not np.isnan(part["low"].values).all():
-        low, high = scale.clipped(part["low"].values), scale.curve(part["high"].values)
-        marks.append(Band(lags, low, high, DISTINCT[0], 0.3, label="95 % interval of the median"))
-    middle = part["ratio"].values
-    of = f"of {count(int(part['samples'].max()), 'sample')}" if "samples" in part else "over samples"
-    details = (("lag", lags), ("R", middle))
-    marks.append(Line(lags, scale.curve(middle), DISTINCT[0], 2.0, label=f"median {of}", details=details))
-    ends = np.array([0.0, max(1.0, lags[-1])])
-    for value, color, word in (
-        (threshold, DISTINCT[1], f"threshold {threshold:g}"),
-        (FLOOR, "#c0447a", "2⁻²⁴, the precision of float32"),
-    ):
-        at = float(scale.position(np.array(value)))
-        if 0 < at < 1:
-            marks.append(Line(ends, np.full(2, at), color, 1.0, dashed=True, label=word))
+def _panel(curve: Profile, scale: Scale, threshold: float) -> Panel:
+    marks: list[Mark] = [*_samples(curve, scale)]
+    if not np.isnan(curve.low).all():
+        low, high = scale.clipped(curve.low), scale.curve(curve.high)
+        marks.append(Band(curve.lags, low, high, DISTINCT[0], 0.3, label="95 % interval of the median"))
+    of = "over samples" if curve.samples is None else f"of {count(curve.samples, 'sample')}"
+    details = (("lag", curve.lags), ("R", curve.middle))
+    line = scale.curve(curve.middle)
+    marks.append(Line(curve.lags, line, DISTINCT[0], 2.0, label=f"median {of}", details=details))
+    ends = np.array([0.0, max(1.0, curve.lags[-1])])
+    marks += levels(ends, scale, threshold)
     return Panel(
         tuple(marks),
-        title=name,
+        title=curve.direction,
         x=Axis("lag: valid steps before the last one", (-0.5, ends[1] + 0.5)),
         y=Axis("R(k), log scale", (-0.03, 1.05), scale.ticks()),
         grid=True,
     )
 
 
-def _samples(ratios: xr.DataArray, lags: Array, scale: Scale) -> list[Line]:
+def levels(ends: Array, scale: Scale, threshold: float) -> list[Mark]:
+    """Draw the threshold, and the precision of float32 where the scale goes so low."""
+    words = ((threshold, DISTINCT[1], f"threshold {threshold:g}"), (FLOOR, "#c0447a", "2⁻²⁴, float32"))
+    found: list[Mark] = []
+    for value, color, word in words:
+        at = float(scale.position(np.array(value)))
+        if 0 < at < 1:
+            found.append(Line(ends, np.full(2, at), color, 1.0, dashed=True, label=word))
+    return found
+
+
+def _samples(curve: Profile, scale: Scale) -> list[Line]:
     """One line through all samples, with gaps between them."""
-    if "sample" not in ratios.dims:
+    if curve.each is None or len(curve.each) < 2:
         return []
-    values = ratios.transpose("sample", "lag").values[:MOST_CURVES]
+    values = curve.each[:MOST_CURVES]
     gap = np.full((len(values), 1), np.nan)
-    x = np.concatenate([np.broadcast_to(lags, values.shape), gap], axis=1).ravel()
+    x = np.concatenate([np.broadcast_to(curve.lags, values.shape), gap], axis=1).ravel()
     y = np.concatenate([scale.curve(values), gap], axis=1).ravel()
-    return [Line(x, y, "#9a9a9a", 0.6, 0.6)] if len(values) > 1 else []
+    return [Line(x, y, "#9a9a9a", 0.6, 0.6)]

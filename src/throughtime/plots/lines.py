@@ -37,7 +37,8 @@ from throughtime.plots.data import (
     title,
     unit_dim,
 )
-from throughtime.plots.look import Look, checked, size
+from throughtime.plots.findings import of_quantity
+from throughtime.plots.look import Look, checked, size, titled
 from throughtime.plots.spread import quantiles
 
 FEW_SAMPLES = 4
@@ -108,7 +109,7 @@ def lines(
     is_band = spread == "band" or (spread is None and samples > FEW_SAMPLES)
     return Picture(
         drawn,
-        title=look.get("title") or _title(source, values, fit, dim),
+        **titled(look, of_quantity(source), _title(source, values, fit, dim)),
         note=_note(samples, is_band),
         linked="xy",
         **size(look, 11.0 if grid.count > 1 else 8.0, _height(grid, len(drawn))),
@@ -159,7 +160,7 @@ def _samples(cells: Array, grid: Grid, scale: Scale, words: list[str]) -> list[M
     return [
         Line(
             x,
-            grid.y(scale.clipped(values)),
+            grid.y(scale.curve(values)),
             color=DISTINCT[place] if few else DISTINCT[0],
             width=1.2 if few else 0.7,
             alpha=0.95 if few else 0.4,
@@ -180,8 +181,7 @@ def _band(cells: Array, grid: Grid, scale: Scale, words: list[str]) -> list[Mark
         if grid.is_one
         else ("", "")
     )
-    lower, upper = (grid.y(scale.clipped(each)) for each in (low, high))
-    line = grid.y(scale.clipped(middle))
+    lower, upper, line = grid.y(scale.clipped(low)), grid.y(scale.curve(high)), grid.y(scale.curve(middle))
     return [
         Band(x, lower, upper, color="#56B4E9", alpha=0.4, label=told[0]),
         Line(x, line, color="#003f6b", width=1.1, label=told[1], details=details(grid, middle, words)),

@@ -80,6 +80,20 @@ class Size(TypedDict):
     height: float
 
 
+class Titles(TypedDict):
+    """Title and subtitle of a picture."""
+
+    title: str
+    subtitle: str
+
+
+def titled(look: Look, finding: str, noun: str) -> Titles:
+    """Take the title given, else the finding above the noun, else the noun."""
+    if look.get("title"):
+        return Titles(title=str(look["title"]), subtitle="")
+    return Titles(title=finding or noun, subtitle=noun if finding else "")
+
+
 def size(look: Look, width: float, height: float) -> Size:
     """Take the size given, else this one."""
     return Size(width=float(look.get("width") or width), height=float(look.get("height") or height))

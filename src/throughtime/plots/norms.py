@@ -9,8 +9,9 @@ from throughtime._drawing.scale import Scale
 from throughtime._drawing.theme import DISTINCT
 from throughtime._vocabulary import WEIGHTS
 from throughtime.picture import Axis, Line, Panel, Picture
-from throughtime.plots.data import count, located, parts
-from throughtime.plots.look import Look, size
+from throughtime.plots.data import count, located, parts, subject
+from throughtime.plots.findings import change
+from throughtime.plots.look import Look, size, titled
 
 NOTE = (
     "Frobenius norms at each recorded training step, a line a gate, on one scale. A norm that jumps shows "
@@ -35,11 +36,29 @@ def weight_norms(dataset: xr.Dataset, where: str, look: Look, *, gradient: bool)
     return Picture(
         panels,
         columns=min(2, len(panels)),
-        title=look.get("title") or " · ".join(filter(None, (what, located(where, dataset), steps))),
+        **titled(
+            look,
+            _changed(norms, where, what),
+            " · ".join(filter(None, (what, located(where, dataset), steps))),
+        ),
         note=NOTE,
         linked="xy",
         **size(look, 11.0 if len(panels) > 1 else 8.0, 1.0 + 3.2 * -(-len(panels) // 2)),
     )
+
+
+def _changed(norms: dict[str, xr.DataArray], where: str, what: str) -> str:
+    """Name the norm that has changed most since the first record."""
+    ends = {
+        " · ".join(filter(None, (name.replace("_", " "), words))): (float(row[0]), float(row[-1]))
+        for name, values in norms.items()
+        for words, row in parts(values, ["step"])
+    }
+    ratios = {name: abs(np.log(last / first)) for name, (first, last) in ends.items() if change(first, last)}
+    if not ratios:
+        return ""
+    most = max(ratios, key=lambda name: ratios[name])
+    return f"{subject(where, what.capitalize())}: {most} {change(*ends[most])}"
 
 
 def _panels(norms: dict[str, xr.DataArray], steps: np.ndarray, scale: Scale) -> list[Panel]:

@@ -16,7 +16,7 @@ from throughtime._errors import MissingDependencyError, PictureError
 
 # Crameri, Shephard & Heron 2020, The misuse of colour in science communication.
 DIVERGING = "vik"
-SEQUENTIAL = "batlow"
+SEQUENTIAL = "batlow_r"  # from light to dark: on paper, dark is much
 COUNTS = "lajolla_r"
 
 

@@ -9,13 +9,13 @@ import numpy as np
 import xarray as xr
 
 from throughtime._arguments import takes
-from throughtime._drawing.scale import Array
+from throughtime._drawing.scale import Array, number
 from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import PictureError
 from throughtime.picture import Axis, Dots, Line, Mark, Panel, Picture, Rectangles
 from throughtime.plots.colored import Fitted, fitted, own_scale
-from throughtime.plots.data import Captured, Source, count, dim_called, parts, read, title, unit_dim
-from throughtime.plots.look import Look, checked, size
+from throughtime.plots.data import Captured, Source, count, dim_called, parts, read, subject, title, unit_dim
+from throughtime.plots.look import Look, checked, size, titled
 from throughtime.plots.spread import quantiles
 
 NOTE = "A dot is one sample; dots of one unit are spread a little sideways, and the dash is their median."
@@ -76,11 +76,21 @@ def scatter(captured: Captured, quantity: str = "output_gradient", **look: Unpac
     )
     return Picture(
         panels,
-        title=look.get("title") or _title(source, values, dims, fit),
+        **titled(look, _found(source), _title(source, values, dims, fit)),
         note=NOTE,
         linked="xy",
         **size(look, 9.0, 1.0 + 3.0 * len(panels)),
     )
+
+
+def _found(source: Source) -> str:
+    """Say that nothing arrives, or how large what arrives is in the median."""
+    sizes = np.abs(source.values.values[np.isfinite(source.values.values)])
+    if not source.is_gradient or not sizes.size:
+        return ""
+    if not sizes.any():
+        return f"{subject(source.where)} is exactly 0 everywhere"
+    return f"Median {source.magnitude} of {source.where or 'the layer'} is {number(float(np.median(sizes)))}"
 
 
 def _marks(values: xr.DataArray, fit: Fitted) -> Iterator[Mark]:

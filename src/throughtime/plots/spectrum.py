@@ -16,8 +16,9 @@ from throughtime._tree import Layer
 from throughtime.diagnostics import lyapunov_spectrum, recurrent_spectrum
 from throughtime.diagnostics.checks import certified
 from throughtime.picture import Axis, Dots, Line, Mark, Panel, Picture
-from throughtime.plots.data import count, labels, last_step, located, parts
-from throughtime.plots.look import Look, checked, size
+from throughtime.plots.data import count, labels, last_step, located, parts, subject, where
+from throughtime.plots.findings import sentence
+from throughtime.plots.look import Look, checked, size, titled
 
 MOST_WORK = 2e9  # multiplications of a Lyapunov spectrum, above which it is left out
 NOTE = (
@@ -67,13 +68,31 @@ def spectrum(captured: Layer, *, samples: int = 4, **look: Unpack[Look]) -> Pict
     exponents, reason = _exponents(layer, samples)
     if exponents is not None:
         panels.append(_lyapunov(exponents))
+    noun = " · ".join(filter(None, ("spectrum", located(captured, layer), reason)))
     return Picture(
         tuple(panels),
         columns=len(panels),
-        title=look.get("title") or " · ".join(filter(None, ("spectrum", located(captured, layer), reason))),
+        **titled(look, _found(found, exponents, where(captured)), noun),
         note=NOTE,
         **size(look, 0.6 + 4.2 * len(panels), 4.7),
     )
+
+
+def _found(spectra: xr.Dataset, exponents: xr.DataArray | None, name: str) -> str:
+    """Say whether neighbouring states approach or part; without exponents, how large the kernel is."""
+    if exponents is not None:
+        means = [(name, _mean(_finite(part))) for name, part in parts(exponents, ["sample", "exponent"])]
+        known = [(direction, rate[0]) for direction, rate in means if rate.size and np.isfinite(rate[0])]
+        return sentence(
+            subject(name, "Neighbouring states"),
+            [
+                (way, f"{'part' if rate > 0 else 'approach each other'}, λ₁ = {number(float(rate))} per step")
+                for way, rate in known
+            ],
+        )
+    radii = spectra["spectral_radius"]
+    most = max(parts(radii, []), key=lambda each: float(each[1]), default=None)
+    return "" if most is None else f"Largest spectral radius: {number(float(most[1]))} ({most[0] or name})"
 
 
 def _circle(found: xr.Dataset, name: str) -> Panel:
@@ -120,8 +139,7 @@ def _lyapunov(exponents: xr.DataArray) -> Panel:
     total = exponents.sizes["exponent"]
     place = np.arange(float(total))
     for color, (name, part) in zip(DISTINCT, parts(exponents, ["sample", "exponent"]), strict=False):
-        values = part.transpose("sample", "exponent").values
-        finite = np.where(np.isfinite(values), values, np.nan)[~np.isnan(values).all(axis=1)]
+        finite = _finite(part)
         marks += [Line(place, each, color, 0.7, 0.4) for each in finite]
         mean = _mean(finite)
         told = f"mean of {count(len(finite), 'sample')}, λ₁ {number(float(mean[0]))}"
@@ -135,6 +153,12 @@ def _lyapunov(exponents: xr.DataArray) -> Panel:
         y=Axis("exponent λ, per step"),
         grid=True,
     )
+
+
+def _finite(part: xr.DataArray) -> Array:
+    """Exponents of the samples that have some, (sample, exponent)."""
+    values: Array = part.transpose("sample", "exponent").values
+    return np.where(np.isfinite(values), values, np.nan)[~np.isnan(values).all(axis=1)]
 
 
 def _mean(finite: Array) -> Array:

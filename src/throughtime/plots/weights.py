@@ -18,8 +18,8 @@ from throughtime._tree import layer as one_layer
 from throughtime._vocabulary import WEIGHTS
 from throughtime.picture import Axis, Band, Image, Line, Mark, Panel, Picture, Rectangles
 from throughtime.plots.colored import colors
-from throughtime.plots.data import Source, last_step, located, where
-from throughtime.plots.look import Look, checked, size
+from throughtime.plots.data import Source, last_step, located, parts, subject, where
+from throughtime.plots.look import Look, checked, size, titled
 from throughtime.plots.norms import weight_norms
 
 GAP = 0.05  # between gates, in parts of one
@@ -77,13 +77,31 @@ def weights(captured: Layer, *, gradient: bool = False, bins: int = 60, **look: 
         panels += [_canvas(own, name, look, gradient=gradient), _histograms(own, name, bins)]
     heights = tuple(ratio for _ in directions for ratio in (2.6, 1.3))
     what = "weight gradients" if gradient else "weights"
+    noun = " · ".join(filter(None, (what, located(captured, dataset))))
     return Picture(
         tuple(panels),
-        title=look.get("title") or " · ".join(filter(None, (what, located(captured, dataset)))),
+        **titled(look, _largest_gate(found, where(captured), what), noun),
         note=NOTE,
         heights=heights,
         **size(look, 10.0, 0.8 + 5.6 * len(directions)),
     )
+
+
+def _largest_gate(found: dict[str, xr.DataArray], name: str, what: str) -> str:
+    """Name the gate and direction whose recurrent kernel is the largest, by its Frobenius norm."""
+    kernel = found.get("recurrent_kernel")
+    if kernel is None or not np.isfinite(kernel.values).all():
+        return ""
+    norms = {words: float(np.linalg.norm(part)) for words, part in parts(kernel, _axes(kernel))}
+    most = max(norms, key=lambda words: norms[words])
+    of = f"{subject(name, what.capitalize())}: ‖U‖ is"
+    return (
+        f"{of} {number(norms[most])}" if len(norms) == 1 else f"{of} largest in {most}, {number(norms[most])}"
+    )
+
+
+def _axes(kernel: xr.DataArray) -> list[str]:
+    return [str(dim) for dim in kernel.dims if dim not in ("gate", "direction")]
 
 
 def _found(dataset: xr.Dataset, gradient: bool) -> dict[str, xr.DataArray]:

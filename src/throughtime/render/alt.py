@@ -7,7 +7,7 @@ from throughtime.render.keys import keys
 
 
 def alt(picture: Picture) -> str:
-    """Describe a picture: its title, panels and axes, the range of its colours, and what its legend counts.
+    """Describe a picture: its titles, panels and axes, the range of its colours, and what its legend counts.
 
     Examples
     --------
@@ -17,7 +17,11 @@ def alt(picture: Picture) -> str:
     """
     first = picture.panels[0]
     names = [panel.title for panel in picture.panels if panel.title]
-    parts = [picture.title, f"{first.x.label or 'columns'} against {first.y.label or 'rows'}"]
+    parts = [
+        picture.title,
+        picture.subtitle,
+        f"{first.x.label or 'columns'} against {first.y.label or 'rows'}",
+    ]
     parts += [f"panels: {', '.join(names)}"] if len(names) > 1 else []
     images = picture.marks(Image)
     if images:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,8 +22,9 @@ from bokeh.plotting import figure
 
 from throughtime._drawing.theme import Theme
 from throughtime.picture import Axis, Image, Panel, Picture
-from throughtime.render.bokeh_marks import MOST_CELLS, Frames, draw_marks, shrinking
+from throughtime.render.bokeh_marks import MOST_CELLS, Frames, draw_marks, shrinking, turning
 from throughtime.render.bokeh_text import without_tex
+from throughtime.render.dark import on_paper
 from throughtime.render.keys import Key, bars, keys
 
 PIXELS_AN_INCH = 96
@@ -72,6 +74,7 @@ def draw(
     With `ranges` its horizontal axes move with those of other pictures; `most_cells` is how many values all
     images and frames of the picture may have, above which they are shrunk.
     """
+    picture = on_paper(picture, theme)
     frames = Frames(shrunk=shrinking(picture, most_cells))
     shared = ranges or Ranges()
     figures = [_figure(picture, place, shared, theme, frames) for place in range(len(picture.panels))]
@@ -88,10 +91,9 @@ def draw(
         sizing_mode=None if is_fixed else "stretch_width",
         toolbar_options={"logo": None},
     )
-    heading = [_heading(picture.title, theme)] if titled and picture.title else []
     widest = 130 + _side(picture) if is_fixed else NARROW
     layout = column(
-        *heading,
+        *(_headings(picture, theme) if titled else ()),
         *_sliders(picture, frames),
         grid,
         min_width=picture.columns * widest + TOOLBAR if picture.columns > 1 else None,
@@ -102,9 +104,11 @@ def draw(
     return layout
 
 
-def _heading(words: str, theme: Theme) -> Any:
-    style: dict[str, str | None] = {"font": f"{1.2 * theme.size}pt {_font(theme)}", "color": theme.ink}
-    return Div(text=words, render_as_text=True, styles=style, sizing_mode="stretch_width")
+def _headings(picture: Picture, theme: Theme) -> Iterator[Any]:
+    for words, size in ((picture.title, 1.25), (picture.subtitle, 1.0)):
+        style: dict[str, str | None] = {"font": f"{size * theme.size}pt {_font(theme)}", "color": theme.ink}
+        if words:
+            yield Div(text=words, render_as_text=True, styles=style, sizing_mode="stretch_width")
 
 
 def _font(theme: Theme) -> str:
@@ -206,7 +210,7 @@ def _add_bar(made: Any, colors: Any, theme: Theme) -> None:
     ticks = colors.scale.ticks()
     ticks = ticks if made.height > LOW else tuple(ticks[:: max(1, len(ticks) // 2)])
     bar = ColorBar(
-        color_mapper=LinearColorMapper(palette=list(colors.palette), low=0.0, high=1.0),
+        color_mapper=LinearColorMapper(palette=list(colors.palette), low=0.0, high=1.0, tags=turning(colors)),
         ticker=FixedTicker(ticks=[at for at, _ in ticks]),
         major_label_overrides=dict(ticks),
         title=colors.label,
@@ -242,6 +246,7 @@ def _add_keys(made: Any, listed: list[Key], theme: Theme) -> None:
             hatch_pattern="/" if key.hatched else None,
             hatch_color="#999999",
         )
+        glyph.glyph.tags = ["magnitude"] if key.turns else []
         items.append(LegendItem(label=key.words, renderers=[glyph]))
     legend = Legend(items=items)
     _style_legend(legend, theme)

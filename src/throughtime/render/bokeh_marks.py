@@ -94,7 +94,11 @@ def _draw_images(made: Any, panel: Panel, images: list[Image], frame: int, frame
     )
     colors = images[0].colors
     mapper = LinearColorMapper(
-        palette=list(colors.listed()), low=lowest_code(), high=TOP + 1, low_color="#00000000"
+        palette=list(colors.listed()),
+        low=lowest_code(),
+        high=TOP + 1,
+        low_color="#00000000",
+        tags=turning(colors),
     )
     glyph = made.image("image", x="x", y="y", dw="dw", dh="dh", source=source, color_mapper=mapper)
     if len(codes[0]) > 1:
@@ -102,6 +106,11 @@ def _draw_images(made: Any, panel: Panel, images: list[Image], frame: int, frame
         everything = [each[min(number, len(each) - 1)] for number in range(count) for each in codes]
         frames.add(ColumnDataSource({"image": everything}), source)
     made.add_tools(_image_hover(panel, images, source, glyph))
+
+
+def turning(colors: Colors) -> list[str]:
+    """Tag what a dark page turns round."""
+    return ["magnitude"] if colors.is_magnitude else []
 
 
 def shrinking(picture: Picture, most_cells: float) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -24,6 +24,7 @@ class Key:
     words: str
     marker: str = ""
     hatched: bool = False
+    turns: bool = False
 
 
 def keys(picture: Picture) -> list[Key]:
@@ -39,7 +40,11 @@ def keys(picture: Picture) -> list[Key]:
                 continue
             totals[name] = totals.get(name, 0) + count
             words[name] = Key(
-                image.colors.color_of(name), image.colors.word(name), MARKERS.get(name, ""), name == "masked"
+                image.colors.color_of(name),
+                image.colors.word(name),
+                MARKERS.get(name, ""),
+                hatched=name == "masked",
+                turns=image.colors.is_magnitude,
             )
     ordered = [name for name in SPECIALS if name in totals]
     return [_told(words[name], totals[name], cells) for name in ordered]
@@ -50,7 +55,7 @@ def _told(key: Key, count: int, cells: int) -> Key:
     amount = (
         f"{count}" if count < 1000 and share < 1 else f"{share:.0f} %" if share >= 1 else f"{share:.1g} %"
     )
-    return Key(key.color, f"{key.words} ({amount})", key.marker, key.hatched)
+    return replace(key, words=f"{key.words} ({amount})")
 
 
 def nonfinite(image: Image, frame: int) -> list[tuple[str, Array, Array]]:

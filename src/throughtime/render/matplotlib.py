@@ -16,10 +16,12 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.text import Annotation
 from PIL.Image import fromarray
 
 from throughtime._drawing.theme import Theme
 from throughtime.picture import Axis, Image, Panel, Picture
+from throughtime.render.dark import on_paper
 from throughtime.render.keys import Key, bars, keys
 from throughtime.render.matplotlib_marks import Pixels, draw_image, draw_mark
 from throughtime.render.matplotlib_room import make_room, wrapped
@@ -92,6 +94,7 @@ def _write_png(figure: Figure, target: io.BytesIO) -> None:
 
 
 def _draw(picture: Picture, theme: Theme) -> Figure:
+    picture = on_paper(picture, theme)
     size = _size(picture, theme)
     figure = Figure(figsize=size, layout="constrained", dpi=theme.dpi)
     axes = figure.subplots(
@@ -186,13 +189,23 @@ def _inner_labels_off(axes: Any, picture: Picture) -> None:
 
 
 def _draw_title(figure: Figure, picture: Picture, theme: Theme) -> None:
-    words = " · ".join(filter(None, (picture.title, picture.frame_words(picture.shown))))
-    if words:
-        left, size = 0.01, 1.15 * theme.size
-        # matplotlib's own wrapping reads mathtext, whatever the settings.
-        width = (0.98 - left) * 72 * figure.get_figwidth()
-        lines = (line for each in words.split("\n") for line in wrapped(each, width, size, theme))
-        figure.suptitle("\n".join(lines), x=left, ha="left", fontsize=size)
+    below = filter(None, (picture.subtitle, picture.frame_words(picture.shown)))
+    left, sizes = 0.01, (1.25 * theme.size, theme.size)
+    # matplotlib's own wrapping reads mathtext, whatever the settings.
+    width = (0.98 - left) * 72 * figure.get_figwidth()
+    title, subtitle = (
+        [line for each in words.split("\n") if each for line in wrapped(each, width, size, theme)]
+        for words, size in zip((picture.title, " · ".join(below)), sizes, strict=True)
+    )
+    if title or subtitle:
+        # Empty lines keep room for the subtitle, which hangs on the title wherever that is laid out.
+        head = figure.suptitle(
+            "\n".join([*title, *[" "] * len(subtitle)]), x=left, ha="left", fontsize=sizes[0]
+        )
+        style: dict[str, Any] = {"fontsize": sizes[1], "color": theme.soft, "va": "bottom"}
+        hung = Annotation("\n".join(subtitle), (0, 0), xycoords=head, annotation_clip=False, **style)
+        hung.set_in_layout(False)
+        figure.add_artist(hung)
 
 
 def _draw_bars(figure: Figure, axes: Any, picture: Picture) -> None:

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from bokeh.embed import components
+from bokeh.models import InlineStyleSheet, Toolbar
+from bokeh.models.widgets import Slider
 from bokeh.resources import Resources
 from jinja2 import Environment, FileSystemLoader, Template
 from markupsafe import Markup
@@ -41,22 +43,35 @@ _DARK_OF = {
     "#555555": "#b5b5b5",
     "#666666": "#a6a6a6",
     "#c4c4c4": "#4a4d55",
+    "#e3e3e8": "#2a2d33",
+    "#eeeeee": "#1d1f24",
 }
 
 
 def page(picture: Picture, theme: Theme) -> str:
     """Give one picture as a page of its own."""
-    script, (div,) = components([bokeh.draw(picture, on_page(theme), titled=False)])
+    layout = bokeh.draw(picture, on_page(theme), titled=False)
+    without_controls_in_print(layout)
+    script, (div,) = components([layout])
     return rendered(
         "picture.html",
         script,
         theme,
         title=picture.title or "throughtime",
+        subtitle=picture.subtitle,
         picture=Markup(div),
         note=picture.note,
         alt=alt(picture),
         width=int(picture.width * bokeh.PIXELS_AN_INCH + 160),
     )
+
+
+def without_controls_in_print(layout: Any) -> None:
+    """Leave toolbars and sliders out of what is printed."""
+    hidden = InlineStyleSheet(css="@media print { :host { display: none !important; } }")
+    for model in layout.references():
+        if isinstance(model, (Toolbar, Slider)):
+            model.stylesheets = [*model.stylesheets, hidden]
 
 
 def on_page(theme: Theme) -> Theme:

@@ -1,13 +1,15 @@
-"""Sections of pictures and tables as one offline page, with contents and linked axes."""
+"""A report as one offline page: the answer on top, layers folded below, each drawn when it is unfolded."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from bokeh.document import Document
 from bokeh.embed import components
+from bokeh.models.widgets import Slider
 from markupsafe import Markup
 
 from throughtime._drawing.theme import Theme
@@ -15,40 +17,103 @@ from throughtime._text.tables import Part, Shown, as_html
 from throughtime.picture import Image, Picture
 from throughtime.render import bokeh
 from throughtime.render.alt import alt
-from throughtime.render.page import on_page, rendered
+from throughtime.render.page import on_page, rendered, without_controls_in_print
 
-MOST_CELLS = 700_000  # of all images of a report: under 2 MB
+MOST_CELLS = 560_000  # of all images of a report: with the drawing library under 4 MB
+OPEN = 3  # figures of a section that are seen when it is unfolded
+_TAG = re.compile(r"^\s*<script[^>]*>|</script>\s*$")
+
+# A figure has a name and pictures by theirs; a reader chooses one where there are several.
+Figure = tuple[str, tuple[tuple[str, Picture], ...]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The top of a report; facts, actions and sparks as the templates read them."""
+
+    headline: str
+    tone: str
+    paragraphs: tuple[str, ...] = ()
+    facts: tuple[Any, ...] = ()
+    picture: Picture | None = None
+    actions: tuple[Any, ...] = ()
+    sparks: tuple[Any, ...] = ()
+    trend: tuple[str, ...] = ()
+    records: Shown | Part | None = None
+    notes: tuple[str, ...] = ()
+    origin: tuple[Shown | Part, ...] = ()
 
 
 @dataclass(frozen=True)
 class Section:
-    """A chapter: texts and tables, and pictures by the names under which the contents list them."""
+    """A fold: a name, what it is in a few words, tables, and figures of which the first few are open."""
 
     title: str
-    paragraphs: tuple[str, ...] = ()
+    lead: str = ""
     shown: tuple[Shown | Part, ...] = ()
-    pictures: tuple[tuple[str, Picture], ...] = ()
+    figures: tuple[Figure, ...] = ()
     left_out: tuple[str, ...] = ()
 
 
-def report_page(title: str, sections: Sequence[Section], theme: Theme) -> str:
-    """Draw all sections into one page; pictures of a section share the ranges of equal axes."""
-    pictures = [picture for section in sections for _, picture in section.pictures]
-    drawn = _drawn(sections, theme, _most_cells(pictures))
-    script, divs = _embedded(drawn) if drawn else ("", ())
-    places = iter(divs)
-    content = [_content(section, number, places) for number, section in enumerate(sections)]
-    return rendered("report.html", script, theme, title=title, sections=content)
+@dataclass
+class _Drawing:
+    """The scripts that draw the page's figures, a name each."""
+
+    theme: Theme
+    most_cells: float
+    scripts: dict[str, Markup] = field(default_factory=dict)
+
+    def add(self, name: str, pictures: Sequence[Picture]) -> Iterator[Markup]:
+        """Draw pictures as one document and give their places; equal axes move together."""
+        ranges = bokeh.Ranges()
+        drawn = [
+            bokeh.draw(one, on_page(self.theme), titled=False, ranges=ranges, most_cells=self.most_cells)
+            for one in pictures
+        ]
+        if not drawn:
+            return
+        document = Document()
+        with document.models.freeze():
+            for layout in drawn:
+                without_controls_in_print(layout)
+                document.add_root(layout)
+        _step_together(drawn)
+        script, divs = components(drawn)
+        self.scripts[name] = Markup(_TAG.sub("", script))
+        yield from map(Markup, divs)
 
 
-def _embedded(drawn: list[Any]) -> tuple[str, tuple[str, ...]]:
-    """Give the script and the places of all figures; the document is looked through once, not for each."""
-    document = Document()
-    with document.models.freeze():
-        for layout in drawn:
-            document.add_root(layout)
-    script, divs = components(drawn)
-    return script, tuple(divs)
+def report_page(title: str, answer: Answer, sections: Sequence[Section], theme: Theme) -> str:
+    """Write the page."""
+    pictures = [one for section in sections for _, choices in section.figures for _, one in choices]
+    drawing, opening = _Drawing(theme, _most_cells(pictures)), None
+    if answer.picture is not None:
+        opening = _figure("reach", answer.picture, next(drawing.add("top", [answer.picture])))
+    folds = [_fold(section, number, drawing) for number, section in enumerate(sections)]
+    return rendered(
+        "report.html",
+        "",
+        theme,
+        title=title,
+        answer=answer,
+        opening=opening,
+        records=as_html(answer.records) if answer.records is not None else "",
+        folds=folds,
+        origin=as_html(*answer.origin),
+        drawings=drawing.scripts,
+    )
+
+
+def _step_together(drawn: Sequence[Any]) -> None:
+    """Let sliders of the same name and length follow the one that is moved."""
+    groups: dict[tuple[Any, ...], list[Any]] = {}
+    for layout in drawn:
+        for slider in layout.select({"type": Slider}):
+            groups.setdefault((slider.name, slider.end), []).append(slider)
+    for sliders in groups.values():
+        for one, other in zip(sliders, [*sliders[1:], sliders[0]], strict=True):
+            if one is not other:
+                one.js_link("value", other, "value")
 
 
 def _most_cells(pictures: Sequence[Picture]) -> float:
@@ -66,34 +131,37 @@ def _cells(picture: Picture) -> int:
     return sum(image.values.size for image in picture.marks(Image))
 
 
-def _drawn(sections: Sequence[Section], theme: Theme, most_cells: float) -> list[Any]:
-    drawn = []
-    for section in sections:
-        ranges = bokeh.Ranges()
-        for _, picture in section.pictures:
-            drawn.append(
-                bokeh.draw(picture, on_page(theme), titled=False, ranges=ranges, most_cells=most_cells)
-            )
-    return drawn
-
-
-def _content(section: Section, number: int, divs: Any) -> dict[str, Any]:
+def _fold(section: Section, number: int, drawing: _Drawing) -> dict[str, Any]:
+    anchor = f"section-{number}"
+    divs = drawing.add(anchor, [one for _, choices in section.figures for _, one in choices])
     figures = [
         {
-            "anchor": f"section-{number}-{place}",
             "name": name,
-            "title": picture.title,
-            "div": Markup(next(divs)),
-            "note": picture.note,
-            "alt": alt(picture),
+            "anchor": f"{anchor}-{place}",
+            "choices": [
+                _figure(f"{anchor}-{place}-{which}", picture, next(divs)) | {"name": words}
+                for which, (words, picture) in enumerate(choices)
+            ],
         }
-        for place, (name, picture) in enumerate(section.pictures)
+        for place, (name, choices) in enumerate(section.figures)
     ]
     return {
-        "anchor": f"section-{number}",
+        "anchor": anchor,
         "title": section.title,
-        "paragraphs": section.paragraphs,
+        "lead": section.lead,
         "shown": as_html(*section.shown),
-        "figures": figures,
+        "figures": figures[:OPEN],
+        "more": figures[OPEN:],
         "left_out": section.left_out,
+    }
+
+
+def _figure(anchor: str, picture: Picture, div: Markup) -> dict[str, Any]:
+    return {
+        "anchor": anchor,
+        "title": picture.title,
+        "subtitle": picture.subtitle,
+        "div": div,
+        "note": picture.note,
+        "alt": alt(picture),
     }

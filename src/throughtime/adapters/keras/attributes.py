@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from throughtime.adapters.records import Attribute
 
 from .alignment import alignment
+from .layers import every_layer
 
 if TYPE_CHECKING:
     from .collect import Pass
@@ -42,5 +43,5 @@ def of_capture(
     attributes.update(done.keras.of_training(done.model, with_loss=reduced is not None))
     if absent:
         attributes["not_called"] = ", ".join(absent)
-    attributes["time"] = alignment(done.keras.every_layer(done.model))
+    attributes["time"] = alignment(every_layer(done.model))
     return attributes

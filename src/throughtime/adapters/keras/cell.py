@@ -50,7 +50,7 @@ def state_names(keras: Dialect, cell: Any) -> tuple[str, ...]:
     """Name the states, as `gates.state_names` does."""
     kind = standard_kind(cell)
     # A ConvLSTM's state_size is −1.
-    count = len(gates.STATES[kind]) if kind else len(keras.sizes_of_states(cell))
+    count = len(gates.STATES[kind]) if kind else len(sizes_of_states(keras, cell))
     return gates.state_names(
         kind,
         getattr(cell, "state_names", ()),
@@ -70,9 +70,34 @@ def step(
     keras: Dialect, cell: Any, x: Any, states: Sequence[Any], taps: Mapping[str, Any], *, training: bool
 ) -> gates.Stepped:
     """Run a cell once, gates and the cell state's way to the output tapped."""
-    return gates.step(cell, standard_kind(cell), taps, lambda: keras.called(cell, x, states, training))
+    return gates.step(cell, standard_kind(cell), taps, lambda: called(keras, cell, x, states, training))
 
 
 def plain_step(keras: Dialect, cell: Any, x: Any, states: Sequence[Any], *, training: bool) -> gates.Stepped:
     """Run a cell once, as it is."""
-    return gates.stepped(*keras.called(cell, x, states, training), [])
+    return gates.stepped(*called(keras, cell, x, states, training), [])
+
+
+def sizes_of_states(keras: Dialect, cell: Any) -> list[Any]:
+    """Return the size of each state, a number or a shape."""
+    size = cell.state_size
+    sizes: list[Any] = keras.tree.flatten(size) if isinstance(size, (list, tuple)) else [size]
+    return sizes
+
+
+def called(keras: Dialect, cell: Any, x: Any, states: Sequence[Any], training: bool) -> tuple[Any, list[Any]]:
+    """Call a cell as Keras' loop does; return its output and its states."""
+    given: Any = list(states)
+    if isinstance(cell.state_size, (list, tuple)):
+        given = keras.tree.pack_sequence_as([_places(keras, size) for size in cell.state_size], given)
+    takes_training = getattr(cell, "_call_has_training_arg", None)  # known to Keras 3
+    if takes_training is None:
+        takes_training = hasattr(cell, "call") and "training" in inspect.signature(cell.call).parameters
+    keywords = {"training": training} if takes_training else {}
+    output, after = (cell if callable(cell) else cell.call)(x, given, **keywords)
+    return output, keras.tree.flatten(after)
+
+
+def _places(keras: Dialect, size: Any) -> Any:
+    """Put a number in the place of each state, whose size may be a shape."""
+    return keras.tree.map_structure(lambda _: 0, size) if isinstance(size, (list, tuple, dict)) else 0

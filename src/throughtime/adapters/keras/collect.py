@@ -27,10 +27,12 @@ from .attributes import of_capture
 from .cell_weights import Readers, Values
 from .collect_closed import closed_direction
 from .dialect import Dialect
+from .layers import halves
 from .library import is_a
 from .seen import Result, SeenCall
 from .solved import Direction, solved_records
 from .time_distributed import joined_over_outer_steps
+from .ways import why_not
 
 
 class Program(Protocol):
@@ -160,7 +162,7 @@ def _of_group(done: Pass, positions: list[int]) -> tuple[LayerRecord, ...]:
 def _records(done: Pass, position: int) -> tuple[LayerRecord, ...]:
     """One leaf for a call; several where a layer holds stacked cells, or two halves that differ."""
     seen = done.program.calls[position]
-    each, whole = done.keras.halves(_layer(done, seen)), _whole(done, seen)
+    each, whole = halves(_layer(done, seen)), _whole(done, seen)
     if not is_a(each[0], "RNN"):
         return (whole,)
     inside = [_solved(done, position, part) for part in range(len(seen.inside))]
@@ -185,7 +187,7 @@ def _whole(done: Pass, seen: SeenCall) -> LayerRecord:
     for collect in (_activations, _gradients, _weights, _weight_gradients):
         collect(done, seen, arrays, missing)
     if entry.is_recurrent and done.wanted & INSIDE and not seen.inside:
-        missing["inside"] = seen.not_inside or done.keras.why_not(entry.watched, done.request.training)
+        missing["inside"] = seen.not_inside or why_not(done.keras, entry.watched)
     return LayerRecord(
         path=_path(entry, seen.group),
         kind=weights.kind(done.keras, entry.watched),

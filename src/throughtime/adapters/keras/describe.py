@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,28 +12,37 @@ from throughtime.adapters.records import Array, LayerRecord, ModelRecord
 from . import leaf_parts, settings, weights
 from .cell_weights import Values
 from .dialect import Dialect
+from .find import Found, select
+from .layers import halves
 from .library import is_a
 
 
-def describe(keras: Dialect, model: Any, found: Sequence[Any], value: Values) -> ModelRecord:
+def describe(keras: Dialect, model: Any, layers: Any) -> ModelRecord:
     """Read chosen layers as they are now.
 
     Parameters
     ----------
     keras : Dialect
-    model : built
-    found : sequence of Found
-    value : callable
-        Takes a variable, returns its value as an array.
+    model : Model or Layer
+        Built; in graph mode with a session that has its values.
+    layers : see `find.select`
     """
+    keras.check_model(model)
+    found = select(keras, model, layers)
+    variables = [weight for entry in found for weight in entry.watched.weights]
+    values = keras.weight_values(model, variables)
+
+    def value(variable: Any) -> Array | None:
+        return keras.numpy(values[id(variable)], copy=True) if id(variable) in values else None
+
     leaves = tuple(leaf for entry in found for leaf in _leaves(keras, entry, value))
     return ModelRecord(leaves, keras.of_framework(model))
 
 
-def _leaves(keras: Dialect, entry: Any, value: Values) -> tuple[LayerRecord, ...]:
+def _leaves(keras: Dialect, entry: Found, value: Values) -> tuple[LayerRecord, ...]:
     """One leaf for a layer; several where it holds stacked cells, or two halves that differ."""
     layer = entry.watched
-    each, penalties = keras.halves(layer), _penalties(keras, layer, value)
+    each, penalties = halves(layer), _penalties(keras, layer, value)
     directions = weights.directions(keras, layer)
     whole = LayerRecord(
         path=f"{entry.path}@1" if entry.is_container else entry.path,
@@ -50,7 +59,7 @@ def _leaves(keras: Dialect, entry: Any, value: Values) -> tuple[LayerRecord, ...
 
 def _penalties(keras: Dialect, layer: Any, value: Values) -> Mapping[str, Array]:
     """Compute what the regularisers add to the loss for each weight; both directions of a Bidirectional."""
-    both = keras.halves(layer) if weights.directions(keras, layer) else (layer,)
+    both = halves(layer) if weights.directions(keras, layer) else (layer,)
     each = [_penalties_of(keras, getattr(half, "cell", half), value) for half in both]
     return {
         name: np.stack([one[name] for one in each]) if len(each) > 1 else each[0][name] for name in each[0]

@@ -1,19 +1,26 @@
-"""What the engine asks of a Keras: operations, structures, cells, and a loop over time.
+"""What the engine asks of a Keras: tensors, cells, models, losses, and passes that are differentiated.
 
 `keras2.dialect` and `keras3.dialect` are modules that have all of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from throughtime.adapters.records import Array, Attribute
 
+if TYPE_CHECKING:
+    from throughtime._data.restoring import Restored
 
-class Dialect(Protocol):
-    """One Keras.
+    from .loop import Loop
+    from .reductions import Labels
+    from .seen import Result
+
+
+class Tensors(Protocol):
+    """Tensors of the pass, and arrays of the batch.
 
     Attributes
     ----------
@@ -21,13 +28,13 @@ class Dialect(Protocol):
         Functions on tensors, named as in `keras.ops`.
     tree : module
         `flatten`, `map_structure`, `pack_sequence_as` and `is_nested` for structures.
-    NO_DROPOUT : structure
-        Dropout masks of a cell that drops nothing.
     """
 
     ops: Any
     tree: Any
-    NO_DROPOUT: Any
+
+    def is_tensor(self, value: Any, /) -> bool:
+        """Whether a value is one tensor."""
 
     def is_float(self, tensor: Any, /) -> bool:
         """Whether a gradient with respect to this tensor or variable can exist."""
@@ -44,11 +51,60 @@ class Dialect(Protocol):
     def tensor(self, array: Array, /) -> Any:
         """Bring an array to what a pass is given."""
 
-    def path_of(self, variable: Any, /) -> str:
-        """Name a variable with its scopes, parted by slashes."""
+    def batch(self, model: Any, /, *structures: Any) -> tuple[Any, ...]:
+        """Bring x, y and sample weights to what a pass is given, or refuse them."""
 
-    def numbers_of(self, model: Any, /) -> dict[int, int]:
-        """Give each variable of a model a number, by its identity."""
+    def taken(self, array: Any, rows: Sequence[int], /) -> Any:
+        """Take samples of an array of the batch."""
+
+    def joined(self, one: Any, other: Any, /) -> Any:
+        """Put the samples of two arrays together."""
+
+    def beside(self, tensor: Any, name: str, /) -> Any:
+        """Return what Keras keeps beside a tensor by this name, None for nothing."""
+
+    def set_beside(self, tensor: Any, name: str, value: Any, /) -> None:
+        """Keep something beside a tensor, None for nothing."""
+
+
+class Cells(Protocol):
+    """Recurrent layers and their cells.
+
+    Attributes
+    ----------
+    NO_DROPOUT : structure
+        Dropout masks of a cell that drops nothing.
+    JOINS_OUTER_STEPS : bool
+        A TimeDistributed calls its layer once, with all outer steps as samples, and not once for each.
+    SEVERAL : type
+        Of what a layer returns that returns states beside its output.
+    """
+
+    NO_DROPOUT: Any
+    JOINS_OUTER_STEPS: bool
+    SEVERAL: type
+
+    def as_keras_calls(self, layer: Any, original: Callable[..., Any], /) -> Callable[..., Any]:
+        """Return a layer's call as Keras makes it."""
+
+    def loop_detector(self) -> Callable[[], bool]:
+        """Make what says later whether the pass is in a loop or branch of the user's."""
+
+    def run_in_loop(
+        self, loop: Loop, original: Callable[..., Any], arguments: Mapping[str, Any], /, *, compares: bool
+    ) -> tuple[Any, Any, list[Any]]:
+        """Run a layer's cells in the engine's loop, and compare it with the layer's own if asked to.
+
+        Returns
+        -------
+        output, states, dropout masks by inner cell
+        """
+
+    def initial_states(self, layer: Any, arguments: Mapping[str, Any], /) -> list[Any]:
+        """Return the states that a call of a layer starts from; empty where they are zero."""
+
+    def with_weights(self, layer: Any, copied: Callable[[int, Any], Any], /) -> AbstractContextManager[None]:
+        """Let a layer compute with what `copied` (position, value) makes of its weights."""
 
     def scan(
         self, layer: Any, step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, sequences: Any, /
@@ -61,29 +117,45 @@ class Dialect(Protocol):
     def repeats_first_state(self, layer: Any, /) -> bool:
         """Whether a masked step emits the first state, and not the output before it."""
 
-    def every_layer(self, model: Any, /) -> list[Any]:
-        """Return the model and all layers and cells inside it."""
+    def draws_at_each_step(self, cell: Any, /) -> bool:
+        """Whether a cell draws random numbers at each step besides the dropout masks that are known."""
 
-    def halves(self, layer: Any, /) -> tuple[Any, ...]:
-        """Return both layers of a Bidirectional, else the layer itself."""
+    def recurrent_masks(self, masks: Any, /) -> list[Any]:
+        """Take those that the state is multiplied with, one or one a gate, out of a cell's masks."""
 
-    def why_not(self, layer: Any, training: bool, /) -> str:
-        """Return the reason for which a layer cannot be looked into, empty if it can."""
+    def with_dropout_masks(self, cell: Any, masks: Any, steps: Any, /) -> AbstractContextManager[None]:
+        """Let a cell that takes all steps at once use these masks in place of new ones."""
 
-    def is_closed(self, layer: Any, training: bool, activations: frozenset[str], /) -> bool:
-        """Whether the layer keeps its kernel and `cells` solves it."""
+    def activation_name(self, cell: Any, function: Any, /) -> str:
+        """Name an activation as Keras does."""
 
-    def backend_name(self) -> str:
-        """Name the framework that computes."""
 
-    def sizes_of_states(self, cell: Any, /) -> list[Any]:
-        """Return the size of each state, a number or a shape."""
+class Models(Protocol):
+    """What is asked of a whole model, its layers and its variables."""
+
+    def check_model(self, model: Any, /) -> None:
+        """Refuse what cannot be captured."""
+
+    def automatic_name_count(self, layer: Any, prefix: str, /) -> int:
+        """How many names Keras has given out for this prefix, where it has given out most."""
 
     def compute_dtype(self, layer: Any, /) -> str:
         """Name the precision a layer computes in."""
 
-    def evaluated(self, function: Any, array: Array, /) -> Array:
-        """Apply a regulariser to an array."""
+    def path_of(self, variable: Any, /) -> str:
+        """Name a variable with its scopes, parted by slashes."""
+
+    def numbers_of(self, model: Any, /) -> dict[int, int]:
+        """Give each variable of a model a number, by its identity."""
+
+    def weight_values(self, model: Any, variables: Sequence[Any], /) -> dict[int, Any]:
+        """Read variables as they are now, by their identity."""
+
+    def synchronise(self, model: Any, /) -> None:
+        """Bring what training holds outside of the model into its variables."""
+
+    def untouched(self, model: Any, /) -> Restored:
+        """Take back every attribute written inside the block, also when it raises or is interrupted."""
 
     def of_framework(self, model: Any, /) -> dict[str, Attribute]:
         """Name the Keras of a model, its version and its backend."""
@@ -91,20 +163,106 @@ class Dialect(Protocol):
     def of_training(self, model: Any, /, *, with_loss: bool) -> dict[str, Attribute]:
         """Name what the pass does otherwise than a training step."""
 
-    def regularised(self, model: Any, /) -> list[str]:
-        """Name what is regularised in a model."""
-
     def loss_scale_of(self, model: Any, /) -> float:
         """Return the factor by which the model's optimizer scales its loss, 1 without."""
 
-    def activation_name(self, cell: Any, function: Any, /) -> str:
-        """Name an activation as Keras does."""
+    def regularised(self, model: Any, /) -> list[str]:
+        """Name what is regularised in a model."""
 
-    def called(self, cell: Any, x: Any, states: Sequence[Any], training: bool, /) -> tuple[Any, list[Any]]:
-        """Call a cell as Keras' loop does; return its output and its states."""
+    def evaluated(self, function: Any, array: Array, /) -> Array:
+        """Apply a regulariser to an array."""
 
-    def recurrent_masks(self, masks: Any, /) -> list[Any]:
-        """Take those that the state is multiplied with, one or one a gate, out of a cell's masks."""
 
-    def with_dropout_masks(self, cell: Any, masks: Any, steps: Any, /) -> AbstractContextManager[None]:
-        """Let a cell that takes all steps at once use these masks in place of new ones."""
+class Losses(Protocol):
+    """Losses that a model was compiled with, or that were passed.
+
+    Attributes
+    ----------
+    AVERAGES_OVER_VALID_STEPS : bool
+        A mean over samples and steps leaves masked steps out.
+    """
+
+    AVERAGES_OVER_VALID_STEPS: bool
+
+    def is_compiled(self, model: Any, /) -> bool:
+        """Whether the model was compiled, with a loss or without."""
+
+    def compiled_losses(self, model: Any, /) -> Any:
+        """Return what `compile` made of the losses, the same object until the next `compile`."""
+
+    def given_losses(self, model: Any, /) -> list[Any]:
+        """List what `compile` was given as losses, empty for nothing."""
+
+    def loss_function(self, passed: Any, /) -> Any:
+        """Return what the name of a loss stands for, where that can be called by itself."""
+
+    def losses_to_call(self, model: Any, name: str | None, /) -> Any:
+        """Make what is called with labels, predictions and weights: of the model's losses, or of one name."""
+
+    def single_losses(self, losses: Any, /) -> list[Any]:
+        """List each output's loss, known after `losses` has been called."""
+
+    def computed_loss(
+        self, model: Any, losses: Any, labels: Labels, predictions: Any, training: bool, /
+    ) -> Any:
+        """Evaluate the model's own `compute_loss`, which adds what layers add."""
+
+    def added_losses(self, model: Any, /) -> list[Any]:
+        """List what layers and regularisers have added to the loss in this pass, a scalar each."""
+
+    def adds_losses(self, model: Any, /) -> bool:
+        """Whether layers add to the loss by themselves, beside the regularisers of weights."""
+
+
+class Computation(Protocol):
+    """What can be traced and differentiated.
+
+    Attributes
+    ----------
+    differentiated : dict of int to variable
+        Whose gradients are wanted, as `variable.<number>`.
+    has_loss : bool
+        There is something to differentiate.
+    any_batch : bool
+        The number of samples may be left open.
+    """
+
+    differentiated: dict[int, Any]
+    has_loss: bool
+    any_batch: bool
+
+    @property
+    def model(self) -> Any:
+        """The model whose variables are used."""
+
+    def __call__(self, inputs: Any, mark: Callable[[str, Any], Any], /) -> tuple[Any, dict[str, Any]]:
+        """Return what is differentiated, None for nothing, and the tensors asked for."""
+
+
+Traced = Callable[[Any], "Result"]  # inputs -> Result
+
+
+class Passes(Protocol):
+    """Running a model in its framework."""
+
+    def backend_name(self) -> str:
+        """Name the framework that computes."""
+
+    def execution(self, model: Any, /) -> Hashable:
+        """Describe how a model was compiled to run."""
+
+    def runs_at_once(self, model: Any, /) -> bool:
+        """Whether a pass computes as it goes, and is not traced first."""
+
+    def called(self, model: Any, x: Any, training: bool, /) -> Any:
+        """Call a model as training or as inference."""
+
+    def traced(self, computation: Computation, inputs: Any, /) -> Traced:
+        """Trace a computation and its gradients for inputs of these shapes."""
+
+    def evaluated_once(self, model: Any, function: Callable[[Any], Any], inputs: Any, /) -> float:
+        """Evaluate a function of a batch, with the model's variables as they are."""
+
+
+class Dialect(Tensors, Cells, Models, Losses, Passes, Protocol):
+    """One Keras."""

@@ -1,31 +1,54 @@
-"""Marks the logits behind a layer's softmax or sigmoid while the layer runs.
+"""Marks the logits behind a layer's softmax or sigmoid, which a loss may read in place of its output.
 
-Shared by the adapters of every Keras.
+Keras hands them to its crossentropies beside the output, on TensorFlow: there the output has no gradient and
+the logits have it. They are marked on every backend, so that trees can be compared.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
+from throughtime.adapters.attributes import replaced
 
-def watched_whole(recorder: Any, original: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap the call of a layer that is a softmax and nothing else: its input are the logits."""
+from .library import is_a, is_own, is_recurrent, package_of
+from .recorder import CARRIED, Recorder
+from .seen import SeenCall
 
-    @functools.wraps(original)
+_WITH_LOGITS = ("softmax", "sigmoid")
+_LOGITS = CARRIED[1]
+
+
+def watched(recorder: Recorder, layer: Any, original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a layer's call so that what goes into its softmax or sigmoid is marked, if it ends in one."""
+    inner = layer.layer if is_a(layer, "TimeDistributed") else layer
+    activation: Any = getattr(inner, "activation", None)
+    has_logits = getattr(activation, "__name__", "") in _WITH_LOGITS and is_own(activation, inner)
+    is_softmax = is_a(layer, "Softmax")
+    if not is_softmax and (is_recurrent(inner) or not has_logits):
+        return original
+
     def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
         record = recorder.current[-1]
-        record.logits = (record.key("logits"),)
-        return original(recorder.marked("logits", *record.logits, inputs), *args, **kwargs)
+        if is_softmax:  # its input are the logits
+            record.logits = (record.key("logits"),)
+            return original(recorder.marked("logits", *record.logits, inputs), *args, **kwargs)
+        activations = _Activations(recorder, activation)
+        with replaced(inner, "activation", activations):
+            result = original(inputs, *args, **kwargs)
+        if inner is layer:
+            record.logits = activations.behind(result)
+        elif package_of(type(inner)):
+            record.logits = activations.of_steps(recorder.keras.shape_of(inputs)[1])
+        return result
 
     return call
 
 
-class Activations:
+class _Activations:
     """Stands in for an activation during one call of a layer, and remembers which use gave which output."""
 
-    def __init__(self, recorder: Any, function: Callable[..., Any]) -> None:
+    def __init__(self, recorder: Recorder, function: Callable[..., Any]) -> None:
         self._recorder, self._function = recorder, function
         self._outputs: list[tuple[str, Any]] = []
 
@@ -46,22 +69,16 @@ class Activations:
         return keys if len(keys) == count else ()
 
 
-def hand_on(tensors: Any, recorder: Any, record: Any, output: Any, marked: Any) -> None:
-    """Let the loss read marked logits of a layer's marked output, where it reads logits at all.
-
-    Parameters
-    ----------
-    tensors : module
-        What reads and writes the logits that travel with a tensor.
-    recorder, record : of the pass, and of the layer's call
-    """
-    logits = tensors.keras_logits(output)
+def hand_on(recorder: Recorder, record: SeenCall, output: Any, marked: Any) -> None:
+    """Let the loss read marked logits of a layer's marked output, where it reads logits at all."""
+    keras = recorder.keras
+    logits = keras.beside(output, _LOGITS)
     if logits is None or record.logits:
         return
     if recorder.found[record.index].is_recurrent:
         # A cell's sigmoid is a state: the next step reads it, so the loss must read it as well.
         if marked is not output:
-            tensors.forget_keras_logits(marked)
+            keras.set_beside(marked, _LOGITS, None)
         return
     record.logits = (record.key("carried_logits"),)
-    tensors.set_keras_logits(marked, recorder.marked("logits", *record.logits, logits))
+    keras.set_beside(marked, _LOGITS, recorder.marked("logits", *record.logits, logits))

@@ -14,6 +14,7 @@ import numpy as np
 from throughtime.adapters.records import Array
 
 from .dialect import Dialect
+from .layers import every_layer
 from .seen import Result
 
 # Keras' own initial scale first; further down where the gradients overflow.
@@ -22,9 +23,9 @@ _SMALL = 2.0**-4  # half of float16's range lies below
 _ROUNDS_TO_ZERO = 2.0**-25  # half of float16's smallest number
 
 
-def is_needed(keras: Dialect, model: Any) -> bool:
+def is_needed(model: Any) -> bool:
     """Whether some layer computes in float16."""
-    return any(getattr(layer, "compute_dtype", "") == "float16" for layer in keras.every_layer(model))
+    return any(getattr(layer, "compute_dtype", "") == "float16" for layer in every_layer(model))
 
 
 def run_scaled(keras: Dialect, run: Callable[[Any], Result]) -> Result:

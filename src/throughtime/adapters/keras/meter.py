@@ -47,6 +47,11 @@ class Meter:
         self._at_once = at_once
         self._need = Need()
 
+    @property
+    def samples(self) -> int:
+        """Of the batch that the pass runs on."""
+        return self._budget.part
+
     def add(self, layer: Any, tensor: Any, *, is_watched: bool, flows_back: bool) -> None:
         """Add a call before it runs.
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from throughtime.adapters.records import Request
 
 from .dialect import Dialect
@@ -92,5 +94,7 @@ class SecondPass:
         """Take one state's sequence (time, sample, …), which may be the layer's output."""
         known: SeenInside = call.inside[part]
         if name == known.output:
-            return self.keras.ops.swapaxes(first.tensors[call.key("output")], 0, 1)
+            output = first.tensors[call.key("output")]
+            is_array = isinstance(output, np.ndarray)  # as passes of Keras 2 return
+            return output.swapaxes(0, 1) if is_array else self.keras.ops.swapaxes(output, 0, 1)
         return first.tensors[call.key(f"loop_{name}", part)]

@@ -13,7 +13,9 @@ from . import cudnn, sizes
 from .dialect import Dialect
 from .gates import GATED
 from .held import HELD
+from .layers import halves
 from .sizes import Asked
+from .ways import is_closed, why_not
 from .weights import kind_of_cell
 
 
@@ -30,19 +32,19 @@ def need(keras: Dialect, layer: Any, shape: tuple[int, ...], samples: int, asked
         Of the batch; a layer inside another one may see more.
     asked : Asked
     """
-    halves = keras.halves(layer)
-    if any(cudnn.kind(half) for half in halves):
+    both = halves(layer)
+    if any(cudnn.kind(half) for half in both):
         return Need()  # its kernel keeps what it keeps
     directions = [
-        (_direction(keras, half, shape, samples), keras.is_closed(half, asked.training, asked.activations))
-        for half in halves
+        (_direction(keras, half, shape, samples), is_closed(keras, half, asked.training, asked.activations))
+        for half in both
     ]
     return sizes.need(
         directions,
         asked,
         HELD[keras.backend_name()],
         is_merged=getattr(layer, "merge_mode", None) in ("sum", "mul", "ave"),
-        looks_inside=not keras.why_not(layer, asked.training),
+        looks_inside=not why_not(keras, layer),
     )
 
 
@@ -65,7 +67,7 @@ def _units(keras: Dialect, cell: Any, layer: Any, shape: tuple[int, ...]) -> lis
         return [_elements(tuple(output)[2 if layer.return_sequences else 1 :])]
     if kind in GATED:
         return [int(cell.units)]
-    return [_elements(size) for size in keras.sizes_of_states(cell)]
+    return [_elements(size) for size in cells.sizes_of_states(keras, cell)]
 
 
 def _elements(size: Any) -> int:

@@ -27,7 +27,7 @@ def joined_over_outer_steps(steps: Sequence[LayerRecord]) -> LayerRecord:
     if "underflow" in arrays:
         arrays["underflow"] = np.asarray(np.mean([step.arrays["underflow"] for step in steps]))
     inside = tuple(_joined(parts) for parts in zip(*(step.inside for step in steps), strict=True))
-    return replace(first, arrays=arrays, inside=inside, outer_steps=len(steps))
+    return replace(first, arrays=arrays, inside=inside, outer_steps=first.outer_steps or len(steps))
 
 
 def _interleaved(arrays: Sequence[Array | None]) -> Any:

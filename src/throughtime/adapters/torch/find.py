@@ -193,7 +193,7 @@ def selection(model: Any) -> Selection:
     """Prepare the search in an unwrapped model; an int counts `model.children()`."""
     indexed = [child for _, child in children(model)] or [model]
     scripted = any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
-    hint = "; what a TorchScript module holds cannot be looked into" if scripted else ""
+    hint = " Layers that a TorchScript module holds cannot be looked into." if scripted else ""
     # A recurrence, or a tensor that tt.mark names, shows when the model runs.
     return Selection(walk(model), indexed, nn.Module, hint, may_be_found=True)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from throughtime._errors import AmbiguousLayerError, BatchError, ThroughTimeError
+from throughtime._errors import BatchError, ThroughTimeError
 from throughtime._memory.budget import Budget, ExceededError
 from throughtime.adapters.alike import Alike
 from throughtime.adapters.marking import listening
@@ -89,12 +89,7 @@ class Probe:
 
     def expect_one_layer(self) -> None:
         """Refuse several layers where one is meant."""
-        if len(self.found) > 1:
-            paths = ", ".join(entry.path for entry in self.found)
-            raise AmbiguousLayerError(
-                f"The model has {len(self.found)} recurrent layers, {paths}: choose one with layer_name= or "
-                f"layer_idx=.\n{find.listing(self.model)}"
-            )
+        self._selection.expect_one(self.found)
 
     def _captured(self, x: Any, y: Any, sample_weight: Any, budget: Budget) -> ModelRecord:
         has_labels = y is not None

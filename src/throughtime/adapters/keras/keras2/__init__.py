@@ -3,6 +3,13 @@
 Takes models of TensorFlow 2 and of TensorFlow 1's graph mode. `describe` reads layers without running them.
 """
 
-from .describe import describe as describe
-from .probe import Probe as Probe
+from functools import partial
+
+from throughtime.adapters.keras import describe as _describe
+from throughtime.adapters.keras import probe as _probe
+
+from . import dialect as _dialect
 from .sample_losses import losses as losses
+
+Probe = partial(_probe.Probe, _dialect)
+describe = partial(_describe.describe, _dialect)

@@ -1,19 +1,23 @@
 """What the engine asks of tf_keras and Keras 2: see `adapters.keras.dialect`."""
 
+# ruff: noqa: PLC0414 - what is imported under its own name is part of the dialect
+
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from throughtime.adapters.keras.layers import every_layer
 from throughtime.adapters.keras.library import (
     belongs_to_a_graph,
     internal,
     is_a,
+    is_own,
     overrides,
     package_of_object,
     version,
@@ -21,46 +25,61 @@ from throughtime.adapters.keras.library import (
 from throughtime.adapters.keras.loop import scan_by_rnn
 from throughtime.adapters.records import Array, Attribute
 
-from . import ops
-from .arrays import numpy, shape_of
-from .dropout import NO_DROPOUT, recurrent_masks, with_dropout_masks
-from .internals import compute_dtype, every_layer, path_of, raw_variable
-from .variables import numbers_of
-from .ways import activation_name, halves, is_closed, why_not
-
-__all__ = [
-    "NO_DROPOUT",
-    "activation_name",
-    "backend_name",
-    "called",
-    "compute_dtype",
-    "dtype_of",
-    "evaluated",
-    "every_layer",
-    "halves",
-    "is_closed",
-    "is_float",
-    "loss_scale_of",
-    "numbers_of",
-    "numpy",
-    "of_framework",
-    "of_training",
-    "ops",
-    "path_of",
-    "recurrent_masks",
-    "regularised",
-    "repeats_first_state",
-    "scan",
-    "shape_of",
-    "sizes_of_states",
-    "tensor",
-    "tree",
-    "why_not",
-    "with_dropout_masks",
-    "zeroes_masked_output",
-]
+from . import ops as ops
+from .arrays import batch as batch
+from .arrays import joined as joined
+from .arrays import numpy as numpy
+from .arrays import shape_of as shape_of
+from .arrays import taken as taken
+from .dropout import NO_DROPOUT as NO_DROPOUT
+from .dropout import recurrent_masks as recurrent_masks
+from .dropout import with_dropout_masks as with_dropout_masks
+from .inside import initial_states as initial_states
+from .inside import run_in_loop as run_in_loop
+from .internals import as_keras_calls as as_keras_calls
+from .internals import automatic_name_count as automatic_name_count
+from .internals import beside as beside
+from .internals import compute_dtype as compute_dtype
+from .internals import draws_at_each_step as draws_at_each_step
+from .internals import loop_detector as loop_detector
+from .internals import path_of as path_of
+from .internals import raw_variable
+from .internals import set_beside as set_beside
+from .loss import added_losses as added_losses
+from .loss import adds_losses as adds_losses
+from .loss import compiled_losses as compiled_losses
+from .loss import computed_loss as computed_loss
+from .loss import given_losses as given_losses
+from .loss import is_compiled as is_compiled
+from .loss import loss_function as loss_function
+from .loss import losses_to_call as losses_to_call
+from .loss import single_losses as single_losses
+from .models import check_model as check_model
+from .models import weight_values as weight_values
+from .passes import called as called
+from .passes import evaluated_once as evaluated_once
+from .passes import execution as execution
+from .passes import traced as traced
+from .passes import with_weights as with_weights
+from .restore import untouched as untouched
+from .variables import numbers_of as numbers_of
 
 tree = tf.nest
+JOINS_OUTER_STEPS = True
+SEVERAL: type = list
+runs_at_once = execution
+AVERAGES_OVER_VALID_STEPS = False
+# The same names in Keras 2 and in Keras 3 for functions with other slopes.
+_OTHER_SLOPES = ("hard_sigmoid",)
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether a value is one tensor."""
+    return bool(tf.is_tensor(value))
+
+
+def synchronise(model: Any) -> None:
+    """Do nothing: training holds nothing outside of the model."""
 
 
 def is_float(tensor: Any) -> bool:
@@ -144,33 +163,10 @@ def backend_name() -> str:
     return "tensorflow"
 
 
-def sizes_of_states(cell: Any) -> list[Any]:
-    """Return the size of each state, a number or a shape."""
-    size = cell.state_size
-    sizes: list[Any] = tf.nest.flatten(size) if isinstance(size, (list, tuple)) else [size]
-    return sizes
-
-
-def called(cell: Any, x: Any, states: Sequence[Any], training: bool) -> tuple[Any, list[Any]]:
-    """Call a cell as Keras' loop does."""
-    given: Any = list(states)
-    if isinstance(cell.state_size, (list, tuple)):
-        given = tf.nest.pack_sequence_as(_sizes(cell), given)
-    takes_training = "training" in inspect.signature(cell.call).parameters
-    keywords = {"training": training} if takes_training else {}
-    output, after = (cell if callable(cell) else cell.call)(x, given, **keywords)
-    return output, tf.nest.flatten(after)
-
-
-def _sizes(cell: Any) -> Any:
-    """Return the sizes of a cell's states as a structure without shapes in it."""
-    size = cell.state_size
-    if isinstance(size, tf.TensorShape):
-        return 0
-    if isinstance(size, (list, tuple)):
-        return [_sizes_of(each) for each in size]
-    return 0
-
-
-def _sizes_of(size: Any) -> Any:
-    return 0 if isinstance(size, (int, tf.TensorShape)) else tf.nest.map_structure(lambda _: 0, size)
+def activation_name(cell: Any, function: Any) -> str:
+    """Name an activation as Keras does; another function of the same name is not that activation."""
+    name = str(getattr(function, "__name__", type(function).__name__))
+    if name in _OTHER_SLOPES:
+        return f"{name} of Keras 2"
+    is_known = is_own(inspect.unwrap(function), cell) or function in (tf.tanh, tf.sigmoid)
+    return name if is_known else f"{name} of one's own"

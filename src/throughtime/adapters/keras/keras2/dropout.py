@@ -14,8 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from throughtime.adapters.attributes import replaced
-from throughtime.adapters.keras.dialect import Dialect
-from throughtime.adapters.keras.loop import in_processing_order
+from throughtime.adapters.keras.loop import Loop, in_processing_order
 
 INPUT, RECURRENT = "input", "recurrent"
 _GETTERS = {INPUT: "get_dropout_mask_for_cell", RECURRENT: "get_recurrent_dropout_mask_for_cell"}
@@ -31,23 +30,20 @@ def recurrent_masks(masks: Masks) -> list[Any]:
     return masks.get(RECURRENT, [])
 
 
-def is_active(parts: Sequence[Any], training: bool) -> bool:
-    """Whether a layer made of these cells drops anything."""
-    rates = [getattr(part, name, 0) for part in parts for name in ("dropout", "recurrent_dropout")]
-    return training and any(rates)
-
-
 class Drawn:
     """The masks that the cells of one layer draw while they run in the engine's loop."""
 
-    def __init__(self, layer: Any, parts: Sequence[Any]) -> None:
-        self._layer, self._parts = layer, parts
+    def __init__(self, layer: Any, parts: Sequence[Any], training: bool) -> None:
+        rates = [getattr(part, name, 0) for part in parts for name in ("dropout", "recurrent_dropout")]
+        self.is_active = training and any(rates)
+        self._layer, self._parts = layer, parts if self.is_active else ()
         self._whole: Any = None  # what was dropped from the whole sequence drops from no step
-        self._by_place: list[dict[str, list[Any]]] = [{} for _ in parts]
+        self._by_place: list[dict[str, list[Any]]] = [{} for _ in self._parts]
 
     def dropped(self, sequence: Any) -> Any:
         """Drop from the whole sequence where the layer has a kernel for it."""
-        if not getattr(self._layer, "_could_use_gpu_kernel", False) or not self._layer.dropout:
+        is_whole = self.is_active and getattr(self._layer, "_could_use_gpu_kernel", False)
+        if not is_whole or not self._layer.dropout:
             return sequence
         self._layer.reset_dropout_mask()
         self._whole = self._layer.get_dropout_mask_for_cell(sequence, True, count=1)
@@ -85,13 +81,13 @@ class Drawn:
             for k, mask in enumerate(masks)
         }
 
-    def of_all_steps(self, keras: Dialect, handed_out: Mapping[str, Any]) -> list[dict[str, list[Any]]]:
-        """Arrange masks (time, sample, …) by inner cell, in processing order."""
+    def of_all_steps(self, loop: Loop) -> list[dict[str, list[Any]]]:
+        """Arrange masks (time, sample, …) that a loop has handed out by inner cell, in processing order."""
         if self._whole is not None:
-            return [{INPUT: [in_processing_order(keras, self._layer, self._whole)]}]
+            return [{INPUT: [in_processing_order(loop.keras, self._layer, self._whole)]}]
         return [
             {
-                what: [handed_out[f"{place}.{what}.{k}"] for k in range(len(each))]
+                what: [loop.masks[f"{place}.{what}.{k}"] for k in range(len(each))]
                 for what, each in noted.items()
             }
             for place, noted in enumerate(self._by_place)

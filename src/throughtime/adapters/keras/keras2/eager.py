@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from throughtime.adapters.keras.dialect import Computation, Traced
 from throughtime.adapters.keras.seen import Result
 
-from .internals import raw_variable
-from .program import Computation, Traced
+from .internals import autograph_enabled, raw_variable
 from .variables import all_variables, values_restored
 
 
@@ -39,7 +39,8 @@ def trace(computation: Computation, inputs: Any, *, step_by_step: bool, any_batc
 
             for weight in weights.values():
                 tape.watch(weight)
-            loss, tensors = computation(inputs, mark)
+            with autograph_enabled():
+                loss, tensors = computation(inputs, mark)
         sources = {**marks, **{f"variable.{index}": weight for index, weight in weights.items()}}
         gradients = {} if loss is None else tape.gradient(loss, sources)
         return {

@@ -16,13 +16,14 @@ import tensorflow as tf
 
 from throughtime._errors import UnbuiltModelError, UnsupportedModelError
 from throughtime.adapters.attributes import replaced
+from throughtime.adapters.keras.dialect import Computation, Traced
+from throughtime.adapters.keras.layers import every_layer
 from throughtime.adapters.keras.library import internal
 from throughtime.adapters.keras.seen import Result
 from throughtime.adapters.records import Array
 
 from .arrays import shape_of
-from .internals import every_layer, is_cast, keras_session, raw_variable
-from .program import Computation, Traced
+from .internals import autograph_enabled, is_cast, keras_session, raw_variable
 from .restore import untouched
 from .variables import all_variables, standing_in
 
@@ -81,7 +82,7 @@ def trace(computation: Computation, inputs: Any) -> Traced:
             marks[key] = copy = tf.identity(tensor)
             return copy
 
-        with untouched(model), scratch.in_place_of(model), _other_graphs_told(model):
+        with untouched(model), scratch.in_place_of(model), _other_graphs_told(model), autograph_enabled():
             loss, tensors = computation(fed, mark)
         weights = {
             f"variable.{index}": raw_variable(scratch.of(variable))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,25 +10,8 @@ import tensorflow as tf
 from tensorflow.python.autograph.core import ag_ctx
 from tensorflow.python.eager import context
 
-from throughtime.adapters.keras.library import internal, is_a, is_layer
-
-# What a loss reads from a tensor besides its values: the mask, and the logits behind a softmax.
-_CARRIED = ("_keras_mask", "_keras_logits")
-_ARTIFACT = "autograph_info__"  # what autograph puts on functions that it leaves alone
-
-
-def sublayers(layer: Any) -> list[Any]:
-    """Direct sublayers, in the order in which `model.layers` counts them."""
-    if is_a(layer, "Model"):
-        return list(layer.layers)
-    return list(layer._flatten_layers(include_self=False, recursive=False))
-
-
-def every_layer(model: Any) -> list[Any]:
-    """Return the model and all layers and cells inside it."""
-    if not is_layer(model):
-        return []
-    return list({id(layer): layer for layer in model._flatten_layers()}.values())
+from throughtime.adapters.keras.layers import every_layer
+from throughtime.adapters.keras.library import internal, is_a
 
 
 def tracked_containers(model: Any) -> list[Any]:
@@ -73,29 +55,17 @@ def compiled_loss(model: Any) -> Any:
     return getattr(model, "compiled_loss", None)
 
 
-def keras_logits(tensor: Any) -> Any:
-    """Return the logits that a softmax or sigmoid left for the loss to read, None without."""
-    return getattr(tensor, "_keras_logits", None)
+def beside(tensor: Any, name: str) -> Any:
+    """Return what Keras keeps on a tensor, its mask or logits; None for nothing."""
+    return getattr(tensor, name, None)
 
 
-def set_keras_logits(tensor: Any, logits: Any) -> None:
-    """Replace the logits that the loss will read."""
-    tensor._keras_logits = logits
-
-
-def forget_keras_logits(tensor: Any) -> None:
-    """Let the loss read the tensor itself."""
-    if hasattr(tensor, "_keras_logits"):
-        del tensor._keras_logits
-
-
-def carry(source: Any, target: Any) -> Any:
-    """Give `target` the mask and logits of `source`, as Keras keeps them on a tensor."""
-    for name in _CARRIED:
-        value = getattr(source, name, None)
-        if value is not None:
-            setattr(target, name, value)
-    return target
+def set_beside(tensor: Any, name: str, value: Any) -> None:
+    """Keep something on a tensor, None for nothing."""
+    if value is not None:
+        setattr(tensor, name, value)
+    elif hasattr(tensor, name):
+        delattr(tensor, name)
 
 
 def as_keras_calls(layer: Any, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -119,19 +89,17 @@ def autograph_enabled() -> Iterator[None]:
         yield
 
 
-def as_a_call(call: Callable[..., Any], signature: inspect.Signature) -> Callable[..., Any]:
-    """Let Keras read the arguments of what stands for a layer's call, and autograph leave it alone."""
-    call.__signature__ = signature  # type: ignore[attr-defined]
-    setattr(call, _ARTIFACT, None)
-    return call
+def loop_detector() -> Callable[[], bool]:
+    """Make what says later whether the pass is in a loop or branch of the user's."""
+    graph: Any = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
 
+    def is_in_a_loop() -> bool:
+        if tf.executing_eagerly():
+            return False
+        here: Any = tf.compat.v1.get_default_graph()
+        return here is not graph or here._get_control_flow_context() is not None
 
-def runs_in_a_loop(graph: Any) -> bool:
-    """Whether what is computed now is inside a loop or branch, and leaves it only as its result."""
-    if tf.executing_eagerly():
-        return False
-    here = tf.compat.v1.get_default_graph()
-    return here is not graph or here._get_control_flow_context() is not None
+    return is_in_a_loop
 
 
 def random_generators(model: Any) -> list[Any]:

@@ -9,14 +9,12 @@ import numpy as np
 
 from throughtime._errors import UnbuiltModelError, UnsupportedModelError
 from throughtime.adapters.keras.cell import inner_cells
+from throughtime.adapters.keras.layers import every_layer
 from throughtime.adapters.keras.library import belongs_to_a_graph, is_a, is_layer
 from throughtime.adapters.records import Array
 
 from . import graph
-from .find import Found
-from .internals import every_layer, raw_variable
-
-_BOOKKEEPING = ("stop_training", "_called", "built", "_is_compiled")
+from .internals import raw_variable
 
 
 def check_model(model: Any) -> None:
@@ -51,27 +49,9 @@ def _unbuilt(layer: Any) -> Iterator[str]:
                 yield str(cell.name)
 
 
-def needs_its_batch(model: Any) -> bool:
-    """Whether some layer is made for one number of samples."""
-    return any(getattr(layer, "stateful", False) for layer in every_layer(model))
-
-
-def plain_settings(model: Any) -> tuple[Any, ...]:
-    """Every plain setting of every layer: a change in one of them changes what the model computes."""
-    plain = (bool, int, float, str)
-    return tuple(
-        frozenset(
-            (name, value)
-            for name, value in vars(layer).items()
-            if isinstance(value, plain) and name not in _BOOKKEEPING
-        )
-        for layer in every_layer(model)
-    )
-
-
-def weight_values(model: Any, found: Sequence[Found]) -> dict[int, Array]:
-    """Read the weights of chosen layers, by the identity of their variables."""
-    variables = list({id(weight): weight for entry in found for weight in entry.watched.weights}.values())
+def weight_values(model: Any, variables: Sequence[Any]) -> dict[int, Array]:
+    """Read variables as they are now, by their identity."""
+    variables = list({id(variable): variable for variable in variables}.values())
     if belongs_to_a_graph(model):
         values = graph.values_of(model, variables)
     else:

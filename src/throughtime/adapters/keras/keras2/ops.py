@@ -10,7 +10,9 @@ import tensorflow as tf
 from .arrays import shape_of
 
 concatenate = tf.concat
+convert_to_tensor = tf.convert_to_tensor
 max = tf.reduce_max  # noqa: A001 - as keras.ops names it
+mean = tf.reduce_mean
 ones_like = tf.ones_like
 reshape = tf.reshape
 sqrt = tf.sqrt

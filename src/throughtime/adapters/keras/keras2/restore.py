@@ -11,10 +11,10 @@ from typing import Any
 from throughtime._data.random_states import random_state_restorers
 from throughtime._data.restoring import Restored, Restorer
 from throughtime.adapters.attributes import attributes_restorer
+from throughtime.adapters.keras.layers import every_layer
 
 from .internals import (
     compiled_loss,
-    every_layer,
     process_generators,
     random_generators,
     tracked_containers,

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import weakref
-from collections import OrderedDict
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from throughtime._errors import LossError, ThroughTimeError
-from throughtime.adapters.keras.library import belongs_to_a_graph
+from throughtime.adapters.keras.batches import batch_size, check_sizes, rows_of, shapes
+from throughtime.adapters.keras.dialect import Traced
+from throughtime.adapters.keras.layers import plain_settings
+from throughtime.adapters.keras.loss import Loss
+from throughtime.adapters.keras.recorder import CARRIED, Mark
 from throughtime.adapters.keras.reductions import Labels
+from throughtime.adapters.keras.traces import Traces
 from throughtime.adapters.records import Array
 
-from . import eager, graph
-from .arrays import arrays, batch_size, check_sizes, rows_of, shapes
-from .internals import autograph_enabled
-from .loss import Loss
-from .models import check_model, plain_settings
-from .program import Traced, called
-from .restore import untouched
-from .tap import Mark
+from . import dialect
 
-_KEPT_TRACES = 8
 # With the loss that each is made for: its identity must not become another object's.
-_traces: weakref.WeakKeyDictionary[Any, OrderedDict[Any, tuple[Traced, Any]]] = weakref.WeakKeyDictionary()
+_traces: Traces[tuple[Traced, Any]] = Traces()
 
 
 class Alone:
@@ -34,10 +30,10 @@ class Alone:
     Holds the model weakly: what is traced from it lives in a cache without keeping the model alive.
     """
 
+    has_loss = any_batch = False
+
     def __init__(self, model: Any, passed: Any, *, training: bool) -> None:
-        self._model = weakref.ref(model)
-        self._passed = passed
-        self._training = training
+        self._model, self._passed, self._training = weakref.ref(model), passed, training
         self.differentiated: dict[int, Any] = {}
 
     @property
@@ -49,10 +45,9 @@ class Alone:
         """Run the pass; return its loss, and whether anything is valid in it."""
         del mark
         labels = Labels(*inputs)
-        with autograph_enabled():
-            predictions = called(self.model, labels.x, self._training)
-            loss = Loss(self.model, self._passed).of_data(labels, predictions)
-        masks = [getattr(each, "_keras_mask", None) for each in tf.nest.flatten(predictions)]
+        predictions = dialect.called(self.model, labels.x, self._training)
+        loss = Loss(dialect, self.model, self._passed).of_data(labels, predictions, self._training)
+        masks = [dialect.beside(each, CARRIED[0]) for each in tf.nest.flatten(predictions)]
         is_valid = tf.constant(True)
         if masks and all(mask is not None for mask in masks):
             is_valid = tf.reduce_any([tf.reduce_any(tf.cast(mask, tf.bool)) for mask in masks])
@@ -72,16 +67,18 @@ def losses(model: Any, x: Any, y: Any, sample_weight: Any, *, loss: Any, trainin
     LossError
         There is no loss that compares predictions with labels, or it fails on single samples.
     """
-    check_model(model)
-    whole = Loss(model, loss)
+    dialect.check_model(model)
+    whole = Loss(dialect, model, loss)
     whole.check()
     if not whole.has_data_loss():
         raise LossError("Layers add the whole loss: no part of it compares one sample with its labels.")
-    data = tuple(map(arrays, (x, y, sample_weight)))
-    check_sizes(*data)
-    singles = [tuple(rows_of(part, [row]) for part in data) for row in range(batch_size(data[0]))]
+    data = dialect.batch(model, x, y, sample_weight)
+    check_sizes(dialect, *data)
+    singles = [
+        tuple(rows_of(dialect, part, [row]) for part in data) for row in range(batch_size(dialect, data[0]))
+    ]
     try:
-        with untouched(model):
+        with dialect.untouched(model):
             run = _traced(model, whole, singles[0], training)
             results = [run(single).tensors for single in singles]
     except ThroughTimeError:
@@ -94,17 +91,9 @@ def losses(model: Any, x: Any, y: Any, sample_weight: Any, *, loss: Any, trainin
 
 
 def _traced(model: Any, loss: Loss, single: Any, training: bool) -> Traced:
-    kept = _traces.setdefault(model, OrderedDict())
-    key = shapes(single), id(loss.identity), training, plain_settings(model)
-    if key not in kept:
+    def made() -> tuple[Traced, Any]:
         alone = Alone(model, loss.passed, training=training)
-        if belongs_to_a_graph(model):
-            run = graph.trace(alone, single)
-        else:
-            step_by_step = bool(getattr(model, "run_eagerly", False))
-            run = eager.trace(alone, single, step_by_step=step_by_step, any_batch=False)
-        kept[key] = run, loss.identity
-    kept.move_to_end(key)
-    while len(kept) > _KEPT_TRACES:
-        kept.popitem(last=False)
-    return kept[key][0]
+        return dialect.traced(alone, single), loss.identity
+
+    key = shapes(dialect, single), id(loss.identity), training, plain_settings(model)
+    return _traces.get(model, key, made)[0]

@@ -14,8 +14,9 @@ from typing import Any
 import tensorflow as tf
 
 from throughtime.adapters.attributes import replaced
+from throughtime.adapters.keras.layers import every_layer
 
-from .internals import every_layer, random_generators, raw_variable
+from .internals import random_generators, raw_variable
 
 # Lists that say which weights a layer has, and are not what it computes with.
 LISTS = ("_trainable_weights", "_non_trainable_weights")

@@ -4,7 +4,13 @@
 and collects arrays into records (`weights`). `describe` reads layers without running anything.
 """
 
-from throughtime.adapters.keras.keras3.describe import describe as describe
-from throughtime.adapters.keras.keras3.find import listing as listing
-from throughtime.adapters.keras.keras3.probe import Probe as Probe
-from throughtime.adapters.keras.keras3.sample_losses import losses as losses
+from functools import partial
+
+from throughtime.adapters.keras import describe as _describe
+from throughtime.adapters.keras import probe as _probe
+
+from . import dialect as _dialect
+from .sample_losses import losses as losses
+
+Probe = partial(_probe.Probe, _dialect)
+describe = partial(_describe.describe, _dialect)

@@ -1,54 +1,73 @@
 """What the engine asks of Keras 3: see `adapters.keras.dialect`."""
 
+# ruff: noqa: PLC0414 - what is imported under its own name is part of the dialect
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-from keras import ops, tree
+from keras import ops as ops
+from keras import tree as tree
 
 from throughtime.adapters.keras.library import overrides
 from throughtime.adapters.records import Array, Attribute
 
-from .arrays import numpy
+from .arrays import numpy as numpy
+from .backend import called as called
+from .backend import evaluated_once as evaluated_once
+from .backend import execution as execution
 from .backend import module
-from .dropout import NO_DROPOUT, recurrent_masks, with_dropout_masks
-from .internals import every_layer, repeats_first_state, zeroes_masked_output
-from .variables import numbers_of
-from .ways import activation_name, halves, is_closed, why_not
+from .backend import runs_at_once as runs_at_once
+from .backend import traced as traced
+from .backend import with_weights as with_weights
+from .dropout import NO_DROPOUT as NO_DROPOUT
+from .dropout import recurrent_masks as recurrent_masks
+from .dropout import with_dropout_masks as with_dropout_masks
+from .inside import initial_states as initial_states
+from .inside import run_in_loop as run_in_loop
+from .internals import automatic_name_count as automatic_name_count
+from .internals import beside as beside
+from .internals import draws_at_each_step as draws_at_each_step
+from .internals import repeats_first_state as repeats_first_state
+from .internals import set_beside as set_beside
+from .internals import synchronise as synchronise
+from .internals import zeroes_masked_output as zeroes_masked_output
+from .loss import added_losses as added_losses
+from .loss import adds_losses as adds_losses
+from .loss import compiled_losses as compiled_losses
+from .loss import computed_loss as computed_loss
+from .loss import given_losses as given_losses
+from .loss import is_compiled as is_compiled
+from .loss import loss_function as loss_function
+from .loss import losses_to_call as losses_to_call
+from .loss import single_losses as single_losses
+from .models import check_model as check_model
+from .restore import untouched as untouched
+from .tensors import batch as batch
+from .tensors import joined as joined
+from .tensors import taken as taken
+from .variables import numbers_of as numbers_of
 
-__all__ = [
-    "NO_DROPOUT",
-    "activation_name",
-    "backend_name",
-    "called",
-    "compute_dtype",
-    "dtype_of",
-    "evaluated",
-    "every_layer",
-    "halves",
-    "is_closed",
-    "is_float",
-    "loss_scale_of",
-    "numbers_of",
-    "numpy",
-    "of_framework",
-    "of_training",
-    "ops",
-    "path_of",
-    "recurrent_masks",
-    "regularised",
-    "repeats_first_state",
-    "scan",
-    "shape_of",
-    "sizes_of_states",
-    "tensor",
-    "tree",
-    "why_not",
-    "with_dropout_masks",
-    "zeroes_masked_output",
-]
+JOINS_OUTER_STEPS = False
+SEVERAL: type = tuple
+AVERAGES_OVER_VALID_STEPS = True
+
+
+def as_keras_calls(layer: Any, original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a layer's call as it is."""
+    return original
+
+
+def loop_detector() -> Callable[[], bool]:
+    """Make what says whether the pass is in a loop of the user's: not known on these backends."""
+    return lambda: False
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether a value is one tensor."""
+    return hasattr(value, "dtype") and hasattr(value, "shape")
 
 
 def is_float(tensor: Any) -> bool:
@@ -125,17 +144,13 @@ def backend_name() -> str:
     return str(keras.backend.backend())
 
 
-def sizes_of_states(cell: Any) -> list[Any]:
-    """Return the size of each state, a number or a shape."""
-    size = cell.state_size
-    return keras.tree.flatten(size) if isinstance(size, (list, tuple)) else [size]
+def weight_values(model: Any, variables: Sequence[Any]) -> dict[int, Any]:
+    """Read variables as they are now, by their identity."""
+    return {id(variable): variable.value for variable in variables}
 
 
-def called(cell: Any, x: Any, states: Sequence[Any], training: bool) -> tuple[Any, list[Any]]:
-    """Call a cell as Keras' loop does."""
-    nested = isinstance(cell.state_size, (list, tuple))
-    given = keras.tree.pack_sequence_as(list(cell.state_size), list(states)) if nested else list(states)
-    takes_training = isinstance(cell, keras.layers.Layer) and cell._call_has_training_arg
-    keywords = {"training": training} if takes_training else {}
-    output, after = cell(x, given, **keywords)
-    return output, keras.tree.flatten(after)
+def activation_name(cell: Any, function: Any) -> str:
+    """Name an activation as Keras does; another function of the same name is not that activation."""
+    name = getattr(function, "__name__", type(function).__name__)
+    known = getattr(keras.activations, name, None)
+    return str(name) if function is known else f"{name} of one's own"

@@ -12,10 +12,12 @@ from jax.interpreters import partial_eval
 from throughtime._errors import UnbuiltModelError
 from throughtime.adapters.keras.seen import Result
 
-from .program import Program, Traced
+from .backend import Scoped, TracedValues
 
 
-def trace(program: Program, variables: Sequence[Any], inputs: Any, *, compiled: bool, eager: bool) -> Traced:
+def trace(
+    program: Scoped, variables: Sequence[Any], inputs: Any, *, compiled: bool, eager: bool
+) -> TracedValues:
     """Trace `program` for these shapes.
 
     Returns
@@ -55,7 +57,7 @@ def trace(program: Program, variables: Sequence[Any], inputs: Any, *, compiled: 
     return call
 
 
-def _watched_shapes(program: Program, values: list[Any], inputs: Any) -> dict[str, Any]:
+def _watched_shapes(program: Scoped, values: list[Any], inputs: Any) -> dict[str, Any]:
     shapes: dict[str, Any] = {}
 
     def mark(key: str, tensor: Any) -> Any:

@@ -12,10 +12,12 @@ from keras.src.backend.tensorflow.rnn import rnn
 from throughtime.adapters.keras.loop import scan_by_rnn
 from throughtime.adapters.keras.seen import Result
 
-from .program import Program, Traced
+from .backend import Scoped, TracedValues
 
 
-def trace(program: Program, variables: Sequence[Any], inputs: Any, *, compiled: bool, eager: bool) -> Traced:
+def trace(
+    program: Scoped, variables: Sequence[Any], inputs: Any, *, compiled: bool, eager: bool
+) -> TracedValues:
     """Trace `program` for these shapes.
 
     Returns

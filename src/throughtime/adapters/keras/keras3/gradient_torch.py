@@ -10,10 +10,12 @@ import torch
 
 from throughtime.adapters.keras.seen import Result
 
-from .program import Program, Traced
+from .backend import Scoped, TracedValues
 
 
-def trace(program: Program, variables: Sequence[Any], inputs: Any, *, compiled: bool, eager: bool) -> Traced:
+def trace(
+    program: Scoped, variables: Sequence[Any], inputs: Any, *, compiled: bool, eager: bool
+) -> TracedValues:
     """Return a function that runs `program`; torch builds its graph on every pass.
 
     Returns

@@ -9,24 +9,12 @@ from keras.src.backend.common import global_state
 from keras.src.backend.common.tensor_attributes import get_tensor_attr, set_tensor_attr
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
 
-# What a loss reads from a tensor besides its values: the mask, and the logits behind a softmax.
-_CARRIED = ("_keras_mask", "_keras_logits")
+from throughtime.adapters.keras.layers import every_layer
+
 _counts: dict[str, int] = {}
 
 
-def sublayers(layer: Any) -> list[Any]:
-    """Direct sublayers, in the order in which `model.layers` counts them."""
-    if isinstance(layer, keras.Model):
-        return list(layer.layers)
-    return list(layer._flatten_layers(include_self=False, recursive=False))
-
-
-def every_layer(model: Any) -> list[Any]:
-    """Return the model and all layers and cells inside it."""
-    return list({id(layer): layer for layer in model._flatten_layers()}.values())
-
-
-def automatic_name_count(prefix: str) -> int:
+def automatic_name_count(layer: Any, prefix: str) -> int:
     """How many names Keras has given out for this prefix, in the thread that has given out most.
 
     Keras counts in each thread apart, and a thread sees its own count alone: the others' are remembered.
@@ -61,16 +49,6 @@ def draws_at_each_step(cell: Any) -> bool:
     return any(layer._seed_generators for layer in layers if not isinstance(layer, DropoutRNNCell))
 
 
-def compiled_loss(model: Any) -> Any:
-    """Return the object `compile` made of the losses, None when there are none."""
-    return getattr(model, "_compile_loss", None)
-
-
-def single_losses(model: Any) -> list[Any]:
-    """Keras' loss objects of each output, known after the compiled loss ran once."""
-    return [entry.loss for entry in getattr(compiled_loss(model), "_flat_losses", None) or []]
-
-
 def synchronise(model: Any) -> None:
     """Bring what training holds outside of the model into its variables: on JAX, inside `fit`."""
     state_sync = getattr(model, "jax_state_sync", None)
@@ -78,39 +56,17 @@ def synchronise(model: Any) -> None:
         state_sync()
 
 
-def keras_mask(tensor: Any) -> Any:
-    """Return the mask that travels with a tensor, None without one."""
-    return get_tensor_attr(tensor, "_keras_mask")
+def beside(tensor: Any, name: str) -> Any:
+    """Return what Keras keeps beside a tensor, its mask or logits; None for nothing."""
+    return get_tensor_attr(tensor, name)
 
 
-def set_keras_mask(tensor: Any, mask: Any) -> None:
-    """Let a mask travel with a tensor."""
-    set_tensor_attr(tensor, "_keras_mask", mask)
-
-
-def keras_logits(tensor: Any) -> Any:
-    """Return the logits that a softmax or sigmoid left for the loss to read, None without."""
-    return get_tensor_attr(tensor, "_keras_logits")
-
-
-def carry(source: Any, target: Any) -> Any:
-    """Give `target` the mask and logits of `source`, as Keras keeps them beside a tensor."""
-    for name in _CARRIED:
-        value = get_tensor_attr(source, name)
-        if value is not None:
-            set_tensor_attr(target, name, value)
-    return target
-
-
-def set_keras_logits(tensor: Any, logits: Any) -> None:
-    """Replace the logits that the loss will read."""
-    set_tensor_attr(tensor, "_keras_logits", logits)
-
-
-def forget_keras_logits(tensor: Any) -> None:
-    """Let the loss read the tensor itself."""
-    if hasattr(tensor, "_keras_logits"):
-        del tensor._keras_logits
+def set_beside(tensor: Any, name: str, value: Any) -> None:
+    """Keep something beside a tensor, None for nothing."""
+    if value is not None:
+        set_tensor_attr(tensor, name, value)
+    elif hasattr(tensor, name):
+        delattr(tensor, name)
 
 
 def global_state_of_this_thread() -> Any:

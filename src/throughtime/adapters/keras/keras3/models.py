@@ -8,9 +8,7 @@ import keras
 
 from throughtime._errors import UnbuiltModelError, UnsupportedModelError
 
-from .internals import every_layer, unbuilt_in_cells
-
-_BOOKKEEPING = ("training", "stop_training", "_called")
+from .internals import unbuilt_in_cells
 
 
 def check_model(model: Any) -> None:
@@ -28,27 +26,3 @@ def check_model(model: Any) -> None:
             f"Keras builds {', '.join(unbuilt)}, inside a recurrent cell of {model.name!r}, when the cell "
             "first runs: call the model once on a batch, model(x), and capture then."
         )
-
-
-def execution(model: Any) -> dict[str, bool]:
-    """How the model was compiled to run."""
-    return {
-        "eager": bool(getattr(model, "run_eagerly", False)),
-        "compiled": bool(getattr(model, "compiled", False) and model.jit_compile),
-    }
-
-
-def plain_settings(model: Any) -> tuple[Any, ...]:
-    """Every plain setting of every layer: a change in one of them changes what the model computes.
-
-    What Keras and torch merely note down is left out; the mode of a pass is an argument of its call.
-    """
-    plain = (bool, int, float, str)
-    return tuple(
-        frozenset(
-            (name, value)
-            for name, value in vars(layer).items()
-            if isinstance(value, plain) and name not in _BOOKKEEPING
-        )
-        for layer in every_layer(model)
-    )

@@ -12,8 +12,10 @@ from typing import Any
 from throughtime._data.random_states import random_state_restorers
 from throughtime._data.restoring import Restored
 from throughtime.adapters.attributes import attributes_restorer
+from throughtime.adapters.keras.layers import every_layer
 
-from .internals import compiled_loss, every_layer, global_state_of_this_thread
+from .internals import global_state_of_this_thread
+from .loss import compiled_losses
 
 
 def untouched(model: Any) -> Restored:
@@ -27,6 +29,6 @@ def untouched(model: Any) -> Restored:
 
 def _holders(model: Any) -> list[Any]:
     """Objects on which a forward pass and its loss may write."""
-    loss = compiled_loss(model)
+    loss = compiled_losses(model)
     tracked = [loss, getattr(loss, "_tracker", None)] if loss is not None else []
     return [*every_layer(model), *(holder for holder in tracked if holder is not None)]

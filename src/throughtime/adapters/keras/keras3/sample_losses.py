@@ -7,63 +7,55 @@ evaluated alone; any other loss is evaluated on one sample after another.
 from __future__ import annotations
 
 import weakref
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 import keras
 import numpy as np
 
-from throughtime._data.random_states import random_states_restored
 from throughtime._errors import LossError, ThroughTimeError
+from throughtime.adapters.keras.batches import batch_size, check_sizes, ragged_explained, rows_of, shapes
+from throughtime.adapters.keras.dialect import Traced
+from throughtime.adapters.keras.layers import plain_settings
+from throughtime.adapters.keras.loss import Loss
+from throughtime.adapters.keras.recorder import CARRIED
 from throughtime.adapters.keras.reductions import Labels
+from throughtime.adapters.keras.traces import Traces
 from throughtime.adapters.records import Array
 
-from .internals import (
-    keras_logits,
-    keras_mask,
-    set_keras_logits,
-    set_keras_mask,
-    single_losses,
-    synchronise,
-)
-from .loss import check_loss, data_loss, has_data_loss, reductions
-from .models import check_model, execution, plain_settings
-from .program import Traced, called
-from .restore import untouched
-from .tensors import batch_size, check_sizes, ragged_told, rows_of, shape_and_dtype, tensors
-from .variables import all_variables
+from . import dialect
+from .backend import scope
 
-_KEPT_TRACES = 8
+_MASK, _LOGITS = CARRIED
 _AGREES = 1e-3  # relative, between two ways to evaluate one loss: half precision rounds both
 
 
 class Forward:
-    """A model's pass without a loss, in the form that the `gradient_<backend>` modules run."""
+    """A model's pass without a loss."""
 
-    differentiated: Sequence[int] = ()
-    has_loss = False
+    has_loss = any_batch = False
 
     def __init__(self, model: Any, *, training: bool) -> None:
-        self._model = weakref.ref(model)
-        self._training = training
+        self._model, self._training = weakref.ref(model), training
+        self.differentiated: dict[int, Any] = {}
         self.structure: Any = None
 
-    def __call__(self, values: Sequence[Any], inputs: Any, mark: Any) -> tuple[None, dict[str, Any]]:
+    @property
+    def model(self) -> Any:
+        """The model."""
+        return self._model()
+
+    def __call__(self, inputs: Any, mark: Any) -> tuple[None, dict[str, Any]]:
         """Run the pass; return no loss, and predictions with the masks and logits that travel with them."""
         del mark
-        model = self._model()
-        mapping = list(zip(all_variables(model), values, strict=True))
-        with keras.StatelessScope(mapping, initialize_variables=False):
-            predictions = called(model, inputs, self._training)
+        predictions = dialect.called(self.model, inputs, self._training)
         self.structure = keras.tree.map_structure(lambda _: 0, predictions)
         found: dict[str, Any] = {}
         for index, prediction in enumerate(keras.tree.flatten(predictions)):
             found[f"prediction.{index}"] = prediction
-            for name, read in (("mask", keras_mask), ("logits", keras_logits)):
-                if (carried := read(prediction)) is not None:
+            for name in CARRIED:
+                if (carried := dialect.beside(prediction, name)) is not None:
                     found[f"{name}.{index}"] = carried
         return None, found
 
@@ -85,24 +77,21 @@ class _Passed:
         flat = []
         for index in range(self.count):
             taken = self._of("prediction", index, rows)
-            mask, logits = self._of("mask", index, rows), self._of("logits", index, rows)
+            mask, logits = self._of(_MASK, index, rows), self._of(_LOGITS, index, rows)
             # A tensor of its own: what travels with it must not stay on one that is kept.
             prediction = keras.ops.convert_to_tensor(taken) + 0 if mask is not None else taken
-            if mask is not None:
-                set_keras_mask(prediction, mask)
-            if logits is not None:
-                set_keras_logits(prediction, logits)
+            for name, carried in ((_MASK, mask), (_LOGITS, logits)):
+                if carried is not None:
+                    dialect.set_beside(prediction, name, carried)
             flat.append(prediction)
         return keras.tree.pack_sequence_as(self.structure, flat)
 
     def _of(self, name: str, index: int, rows: Sequence[int] | None) -> Any:
         tensor = self.tensors.get(f"{name}.{index}")
-        return tensor if rows is None or tensor is None else rows_of(tensor, rows)
+        return tensor if rows is None or tensor is None else dialect.taken(tensor, rows)
 
 
-_traces: weakref.WeakKeyDictionary[Any, OrderedDict[Any, tuple[Forward, Traced]]] = (
-    weakref.WeakKeyDictionary()
-)
+_traces: Traces[tuple[Forward, Traced]] = Traces()
 
 
 def losses(model: Any, x: Any, y: Any, sample_weight: Any, *, loss: Any, training: bool) -> Array:
@@ -118,46 +107,32 @@ def losses(model: Any, x: Any, y: Any, sample_weight: Any, *, loss: Any, trainin
     LossError
         There is no loss that compares predictions with labels, or it fails on single samples.
     """
-    check_model(model)
-    check_loss(model, loss)
-    synchronise(model)
-    data = Labels(*map(tensors, (x, y, sample_weight)))
-    check_sizes(data.x, data.y, data.sample_weight)
-    kept = untouched(model)
-    with ragged_told(x), kept, kept:
+    dialect.check_model(model)
+    own = Loss(dialect, model, loss)
+    own.check()
+    dialect.synchronise(model)
+    data = Labels(*dialect.batch(model, x, y, sample_weight))
+    check_sizes(dialect, data.x, data.y, data.sample_weight)
+    kept = dialect.untouched(model)
+    with ragged_explained(dialect, x), kept, kept:
         passed = _run(model, data.x, training)
-        values = [_gradient_module().value_of(variable) for variable in all_variables(model)]
-        mapping = list(zip(all_variables(model), values, strict=True))
-        with keras.StatelessScope(mapping, initialize_variables=False):
-            return _evaluated(_Evaluation(model, loss, training, data, passed))
+        with scope(model):
+            return _evaluated(_Evaluation(own, training, data, passed))
 
 
 def _run(model: Any, x: Any, training: bool) -> _Passed:
-    kept = _traces.setdefault(model, OrderedDict())
-    shapes = str(keras.tree.map_structure(shape_and_dtype, x))
-    runs = execution(model)
-    key = (shapes, training, *runs.values(), plain_settings(model))
-    module = _gradient_module()
-    values = [module.value_of(variable) for variable in all_variables(model)]
-    with random_states_restored():
-        if key not in kept:
-            forward = Forward(model, training=training)
-            kept[key] = forward, module.trace(forward, values, x, **runs)
-            while len(kept) > _KEPT_TRACES:
-                kept.popitem(last=False)
-        forward, run = kept[key]
-        result = run(values, x)
-    return _Passed(result.tensors, forward.structure)
+    def traced() -> tuple[Forward, Traced]:
+        forward = Forward(model, training=training)
+        return forward, dialect.traced(forward, x)
 
-
-def _gradient_module() -> Any:
-    return import_module(f"throughtime.adapters.keras.keras3.gradient_{keras.backend.backend()}")
+    key = shapes(dialect, x), training, dialect.execution(model), plain_settings(model)
+    forward, run = _traces.get(model, key, traced)
+    return _Passed(run(x).tensors, forward.structure)
 
 
 @dataclass(frozen=True)
 class _Evaluation:
-    model: Any
-    loss: Any
+    loss: Loss
     training: bool
     labels: Labels
     passed: _Passed
@@ -165,16 +140,16 @@ class _Evaluation:
     def alone(self, sample: int) -> float:
         """Evaluate the loss on one sample."""
         given = (self.labels.x, self.labels.y, self.labels.sample_weight)
-        parts = (rows_of(part, [sample]) if part is not None else None for part in given)
+        parts = (rows_of(dialect, part, [sample]) for part in given)
         predictions = self.passed.predictions([sample])
-        value = data_loss(self.model, self.loss, Labels(*parts), predictions, self.training)
+        value = self.loss.of_data(Labels(*parts), predictions, self.training)
         return float(keras.ops.convert_to_numpy(keras.ops.cast(value, "float32")))
 
 
 def _evaluated(evaluation: _Evaluation) -> Array:
-    if not has_data_loss(evaluation.model, evaluation.loss):
+    if not evaluation.loss.has_data_loss():
         raise LossError("Layers add the whole loss: no part of it compares one sample with its labels.")
-    size = batch_size(evaluation.labels.x)
+    size = batch_size(dialect, evaluation.labels.x)
     try:
         ends = {sample: evaluation.alone(sample) for sample in (0, size - 1)}
         together = _together(evaluation, size)
@@ -201,19 +176,17 @@ def _agree(together: Array, ends: dict[int, float]) -> bool:
 
 def _together(evaluation: _Evaluation, size: int) -> Array | None:
     """Evaluate a single loss of Keras' own on all samples at once; None where that is not to be had."""
-    model, loss, passed = evaluation.model, evaluation.loss, evaluation.passed
-    how = reductions(model, loss)
+    passed, how = evaluation.passed, evaluation.loss.reductions()
     labels = keras.tree.flatten(evaluation.labels.y)
     if not how.is_certain or len(how.declared or ()) != 1 or passed.count != 1 or len(labels) != 1:
         return None
-    single = single_losses(model)[0] if loss is None else loss
-    single = keras.losses.get(single) if isinstance(single, str) else single
+    (single,) = evaluation.loss.singles()
     prediction = keras.tree.flatten(passed.predictions())[0]
     values = _numbers(single.call(keras.ops.cast(labels[0], prediction.dtype), prediction))
     if values.shape[:1] != (size,):
         return None
     weight = evaluation.labels.sample_weight
-    weights = _weights(values, passed.tensors.get("mask.0"))
+    weights = _weights(values, passed.tensors.get(f"{_MASK}.0"))
     own = _weights(values, None if weight is None else keras.tree.flatten(weight)[0])
     if weights is None or own is None:
         return None
@@ -245,7 +218,7 @@ def _weights(values: Array, given: Any) -> Array | None:
 
 def _without_steps(passed: _Passed, size: int) -> Array:
     """Which samples have masks and nothing valid."""
-    masks = [tensor for key, tensor in passed.tensors.items() if key.startswith("mask.")]
+    masks = [tensor for key, tensor in passed.tensors.items() if key.startswith(_MASK)]
     if not masks or len(masks) < passed.count:
         return np.zeros(size, bool)
     empty: Array = np.all([~(_numbers(mask).reshape(size, -1) != 0).any(axis=1) for mask in masks], axis=0)

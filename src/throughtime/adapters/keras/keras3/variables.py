@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from .internals import every_layer
+from throughtime.adapters.keras.layers import every_layer
 
 
 def all_variables(model: Any) -> list[Any]:

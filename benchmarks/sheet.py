@@ -1,0 +1,194 @@
+"""A contact sheet of all pictures of five captures, to be looked at after a change of colours or layout.
+
+`python benchmarks/sheet.py captures FOLDER` trains and captures once, in PyTorch alone and ten seconds;
+`python benchmarks/sheet.py draw FOLDER` draws from there.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import xarray as xr
+from PIL import Image, ImageDraw
+from torch import nn
+
+import throughtime as tt
+from throughtime import plots
+from throughtime.render.matplotlib import encoded
+
+BATCH = 16
+
+
+class Reader(nn.Module):
+    """Recurrent layers and a head on the last step; `lengths` pack the batch."""
+
+    def __init__(self, kind: str, features: int, units: int, layers: int = 1, **options: Any) -> None:
+        super().__init__()
+        self.rnn = getattr(nn, kind)(features, units, layers, batch_first=True, **options)
+        self.head = nn.Linear(units * (2 if options.get("bidirectional") else 1), 1)
+
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        if lengths is None:
+            return self.head(self.rnn(x)[0][:, -1])
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        return self.head(nn.utils.rnn.pad_packed_sequence(self.rnn(packed)[0], batch_first=True)[0].mean(1))
+
+
+def recall(samples: int, steps: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """The target is the first of `steps` inputs."""
+    x = torch.randn(samples, steps, 1, generator=torch.Generator().manual_seed(seed))
+    return x, x[:, 0]
+
+
+def untrained() -> xr.DataTree:
+    torch.manual_seed(0)
+    x = torch.randn(BATCH, 100, 8)
+    return tt.capture(Reader("LSTM", 8, 16, 2), x, torch.randn(BATCH, 1), loss=nn.MSELoss())
+
+
+def solved(folder: Path) -> xr.DataTree:
+    """Learn to recall the first of 40 inputs, from chrono initialisation (Tallec & Ollivier 2018)."""
+    torch.manual_seed(1)
+    model, steps = Reader("LSTM", 1, 24), 40
+    with torch.no_grad():
+        bias = torch.log(torch.empty(24).uniform_(1, steps - 1))
+        model.rnn.bias_ih_l0[:48] = torch.cat([-bias, bias])
+        model.rnn.bias_hh_l0.zero_()
+    optimizer = torch.optim.Adam(model.parameters(), 5e-3)
+    batch = recall(BATCH, steps, seed=99)
+    monitor = tt.Monitor(folder / "run.zarr", batch=batch, every=20, mode="overwrite", quantities="timestep")
+    with monitor.watch(model, loss=nn.MSELoss()):
+        for step in range(600):
+            x, y = recall(64, steps, seed=step)
+            optimizer.zero_grad()
+            nn.functional.mse_loss(model(x), y).backward()
+            norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            monitor.step(gradient_norm=norm, clip_norm=1.0)
+    return tt.capture(model, *batch, loss=nn.MSELoss())
+
+
+def exploding() -> xr.DataTree:
+    torch.manual_seed(2)
+    model = Reader("RNN", 4, 32)
+    with torch.no_grad():
+        model.rnn.weight_hh_l0.normal_(0, 1.8 / 32**0.5)
+    return tt.capture(model, 0.1 * torch.randn(BATCH, 60, 4), torch.randn(BATCH, 1), loss=nn.MSELoss())
+
+
+def masked() -> xr.DataTree:
+    torch.manual_seed(3)
+    lengths = torch.linspace(8, 48, BATCH).long()
+    inputs = {"x": torch.randn(BATCH, 48, 6), "lengths": lengths}
+    model = Reader("GRU", 6, 12, bidirectional=True)
+    return tt.capture(model, inputs, torch.randn(BATCH, 1), loss=nn.MSELoss())
+
+
+def wide() -> xr.DataTree:
+    torch.manual_seed(4)
+    x = torch.randn(8, 64, 16)
+    return tt.capture(Reader("GRU", 16, 512), x, torch.randn(8, 1), loss=nn.MSELoss())
+
+
+NAMES = ("untrained", "solved", "exploding", "masked", "wide")
+
+
+def capture_all(folder: Path) -> None:
+    made: dict[str, Callable[[], xr.DataTree]] = {
+        "untrained": untrained,
+        "solved": lambda: solved(folder),
+        "exploding": exploding,
+        "masked": masked,
+        "wide": wide,
+    }
+    for name, make in made.items():
+        make().to_netcdf(folder / f"{name}.nc", engine="h5netcdf", invalid_netcdf=True)
+
+
+def pictures(tree: xr.DataTree, other: xr.DataTree, run: xr.DataTree | None) -> Iterator[tuple[str, Any]]:
+    """Each picture by its name, or the error that says why there is none."""
+    layer = next(leaf for leaf in tree.leaves if "hidden" in leaf)
+    second = next(leaf for leaf in other.leaves if "hidden" in leaf)
+    last = layer["hidden_gradient"].isel(time=0)
+    whole: dict[str, Callable[[], Any]] = {
+        "heatmap": lambda: plots.heatmap(layer),
+        "heatmap_slider": lambda: plots.heatmap(layer, sliders=["sample"]),
+        "lines": lambda: plots.lines(layer),
+        "scatter": lambda: plots.scatter(last),
+        "histogram": lambda: plots.histogram(layer),
+        "gradient_flow": lambda: plots.gradient_flow(tree),
+        "lag_profile": lambda: plots.lag_profile(layer),
+        "contributions": lambda: plots.contributions(layer),
+        "gates": lambda: plots.gates(layer),
+        "weights": lambda: plots.weights(layer),
+        "spectrum": lambda: plots.spectrum(layer),
+        "compare": lambda: plots.compare(layer, second),
+        "overview": lambda: plots.overview(tree),
+    }
+    if run is not None:
+        whole["evolution"] = lambda: plots.evolution(run)
+        whole["training"] = lambda: plots.training(run)
+    for name, draw in whole.items():
+        try:
+            yield name, draw()
+        except tt.ThroughTimeError as error:
+            yield name, error
+
+
+def draw_all(folder: Path, theme: tt.Theme, which: set[str]) -> None:
+    trees = {name: xr.open_datatree(folder / f"{name}.nc", engine="h5netcdf").load() for name in NAMES}
+    run = tt.open_run(folder / "run.zarr")
+    out = folder / "drawn"
+    out.mkdir(exist_ok=True)
+    for name, tree in trees.items():
+        if which & {*NAMES} and name not in which:
+            continue
+        for kind, picture in pictures(tree, trees["solved"], run if name == "solved" else None):
+            if which - {*NAMES} and kind not in which:
+                continue
+            target = out / f"{name}-{kind}.png"
+            target.unlink(missing_ok=True)
+            try:
+                if isinstance(picture, Exception):
+                    raise picture
+                target.write_bytes(encoded(picture, theme))
+            except tt.ThroughTimeError as error:
+                print(f"{name} {kind}: {error}")
+    sheet(sorted(out.glob("*.png")), folder / "sheet.png")
+
+
+def sheet(files: list[Path], target: Path, width: int = 520) -> None:
+    """Put drawings side by side, a column a capture, a row a picture."""
+    kinds = list(dict.fromkeys(file.stem.partition("-")[2] for file in files))
+    shrunk = {}
+    for file in files:
+        image = Image.open(file).convert("RGB")
+        shrunk[file.stem] = image.resize(
+            (width, round(image.height * width / image.width)), Image.Resampling.LANCZOS
+        )
+    heights = [
+        max([shrunk[f"{n}-{kind}"].height for n in NAMES if f"{n}-{kind}" in shrunk]) + 8 for kind in kinds
+    ]
+    canvas = Image.new("RGB", (len(NAMES) * (width + 8), sum(heights) + 20), "white")
+    pen = ImageDraw.Draw(canvas)
+    top = 20
+    for column, name in enumerate(NAMES):
+        pen.text((column * (width + 8) + 4, 4), name, "black")
+    for kind, height in zip(kinds, heights, strict=True):
+        for column, name in enumerate(NAMES):
+            if (image := shrunk.get(f"{name}-{kind}")) is not None:
+                canvas.paste(image, (column * (width + 8), top))
+        top += height
+    canvas.save(target, optimize=True)
+
+
+if __name__ == "__main__":
+    action, place, *names = sys.argv[1:]
+    if action == "captures":
+        capture_all(Path(place))
+    else:
+        draw_all(Path(place), tt.Theme(dpi=110), {*names})

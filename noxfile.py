@@ -1,0 +1,61 @@
+"""The tests of one framework on one Python, each in an environment of its own: `nox -s "torch-3.13"`.
+
+`scripts/test` runs them all on one Python, two at a time in one environment; `tests/run.py` has the commands.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import nox
+
+PYTHONS = ("3.11", "3.12", "3.13")
+# Session -> name of the suite in tests/run.py.
+SUITES = {
+    "core": "core",
+    "tensorflow": "tensorflow",
+    "jax": "jax",
+    "torch": "torch",
+    "native-torch": "native torch",
+    "tf_keras": "tf_keras",
+    "graph": "tf_keras graph",
+    "agreement": "agreement",
+}
+nox.options.sessions = ["check"]
+
+
+def run_suite(session: nox.Session, suite: str) -> None:
+    session.install("--editable", ".[test]")
+    session.run("python", "tests/run.py", "--suite", suite, *session.posargs)
+
+
+for name, suite in SUITES.items():
+    nox.session(python=PYTHONS, name=name, tags=["frameworks"])(
+        lambda session, suite=suite: run_suite(session, suite)
+    )
+
+
+@nox.session(python="3.11")
+def check(session: nox.Session) -> None:
+    """Lint, format, types, imports, dependencies and spelling."""
+    session.install("--editable", ".[test]")
+    session.run("bash", "scripts/check", external=True, env={"THROUGHTIME_VENV": session.virtualenv.location})
+
+
+@nox.session(python="3.11")
+def keras2(session: nox.Session) -> None:
+    """Keras 2.15, which TensorFlow 2.15 brings, on the last Python that it runs on."""
+    session.install("--editable", ".[keras2]")
+    session.run("python", "-m", "pytest", "tests/tf_keras", env={"THROUGHTIME_SUITE": "Keras 2.15"})
+
+
+@nox.session(python="3.11")
+def lowest(session: nox.Session) -> None:
+    """Test the lowest versions of the required dependencies, with native PyTorch."""
+    required = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    lowest_versions = [re.sub(r">=\s*", "==", each) for each in required]
+    session.install(*lowest_versions, "torch>=2.6", "pytest", "pytest-timeout", "hypothesis")
+    session.install("--no-deps", "--editable", ".")
+    session.run("python", "-m", "pytest", "tests/torch", "tests/diagnostics", "tests/cells", "tests/store")

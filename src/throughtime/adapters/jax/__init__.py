@@ -1,0 +1,9 @@
+"""The adapter for JAX programs: Flax NNX and Equinox modules, and any function that JAX can trace.
+
+`trace` makes a flat program of the model (`program`), `loop` and `gates` read its scans as layers, `taps`
+adds zeros to their states, `computed` compiles loss and gradients as one program, `collect` makes records.
+"""
+
+from throughtime.adapters.jax.describe import describe as describe
+from throughtime.adapters.jax.probe import Probe as Probe
+from throughtime.adapters.jax.sample_losses import losses as losses

@@ -1,0 +1,169 @@
+"""A model as a function of its arrays and the batch: Flax NNX modules, pytrees such as Equinox's, functions.
+
+The caller's object is only read: what runs is made anew from its arrays, within the trace.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from throughtime._errors import UnsupportedModelError
+
+Path = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model taken apart.
+
+    Attributes
+    ----------
+    parameters, others : list of arrays
+        Those that are trained, and all others: random keys, statistics, integers.
+    paths : list of tuple of str
+        Where each parameter is in the model.
+    call : callable (parameters, others, x) -> output
+    structure : hashable
+        Two models of the same structure are the same function of their arrays; None where that is not known.
+    name : str
+        Class, or name of the function.
+    """
+
+    parameters: list[Any]
+    others: list[Any]
+    paths: list[Path]
+    call: Callable[[Sequence[Any], Sequence[Any], Any], Any]
+    structure: Hashable
+    name: str
+
+
+def taken_apart(model: Any, *, training: bool) -> Model:
+    """Take a model apart.
+
+    Raises
+    ------
+    UnsupportedModelError
+        A Linen module, whose arrays are not in it, or an object that cannot be called.
+    """
+    roots = {f"{cls.__module__}.{cls.__qualname__}" for cls in type(model).__mro__}
+    if "flax.linen.module.Module" in roots:
+        raise UnsupportedModelError(
+            f"Got the Linen module {type(model).__name__}, which does not hold its variables. Pass "
+            "jax.tree_util.Partial(module.apply, variables)."
+        )
+    if not callable(model):
+        raise UnsupportedModelError(
+            f"Got a {type(model).__name__}, which cannot be called. Pass a Flax NNX or Equinox module, or a "
+            "function of x; jax.tree_util.Partial(function, parameters) gives it weights with names."
+        )
+    if "flax.nnx.module.Module" in roots or "flax.nnx.pytreelib.Pytree" in roots:
+        return _of_nnx(model, training=training)
+    if "equinox._module._module.Module" in roots or any(each.startswith("equinox.") for each in roots):
+        return _of_tree(_in_mode(model, training=training), is_of_one_sample=True)
+    return _of_tree(model, is_of_one_sample=False)
+
+
+def _of_nnx(model: Any, *, training: bool) -> Model:
+    nnx = sys.modules["flax.nnx"]
+    graph, parameters, others = nnx.split(model, nnx.Param, ...)
+    named, of_parameters = jax.tree_util.tree_flatten_with_path(parameters)
+    kept, of_others = jax.tree_util.tree_flatten(others)
+
+    def call(parameters: Sequence[Any], others: Sequence[Any], x: Any) -> Any:
+        trees = of_parameters.unflatten(parameters), of_others.unflatten(others)
+        merged = nnx.merge(graph, *trees)
+        (merged.train if training else merged.eval)()
+        return _called(merged, x)
+
+    paths = [_path(keys, ends=("value",)) for keys, _ in named]
+    arrays = [array for _, array in named]
+    return Model(arrays, kept, paths, call, ("nnx", graph, of_parameters, of_others), type(model).__name__)
+
+
+def _in_mode(model: Any, *, training: bool) -> Any:
+    return sys.modules["equinox"].nn.inference_mode(model, value=not training)
+
+
+def _of_tree(model: Any, *, is_of_one_sample: bool) -> Model:
+    named, structure = jax.tree_util.tree_flatten_with_path(model)
+    leaves = [leaf for _, leaf in named]
+    trained = [k for k, leaf in enumerate(leaves) if _is_array(leaf) and _is_floating(leaf)]
+    rest = [k for k, leaf in enumerate(leaves) if _is_array(leaf) and k not in set(trained)]
+    fixed = {k: leaf for k, leaf in enumerate(leaves) if not _is_array(leaf)}
+
+    def call(parameters: Sequence[Any], others: Sequence[Any], x: Any) -> Any:
+        arrays = dict(zip([*trained, *rest], [*parameters, *others], strict=True))
+        rebuilt = structure.unflatten([{**fixed, **arrays}[k] for k in range(len(leaves))])
+        return _mapped(rebuilt, x) if is_of_one_sample else _called(rebuilt, x)
+
+    # What a function closes over is not in the tree, and may be another array at the next call.
+    known = (structure, tuple(fixed.items()), tuple(trained)) if trained else None
+    return Model(
+        parameters=[leaves[k] for k in trained],
+        others=[leaves[k] for k in rest],
+        paths=[_path(named[k][0]) for k in trained],
+        call=call,
+        structure=known if _is_hashable(known) else None,
+        name=str(getattr(model, "__name__", type(model).__name__)),
+    )
+
+
+def _called(model: Any, x: Any) -> Any:
+    """Call a model: a tuple is several arguments, a dict arguments by name where the model has them."""
+    if isinstance(x, tuple):
+        return model(*x)
+    if isinstance(x, Mapping) and x.keys() <= _names(model):
+        return model(**x)
+    return model(x)
+
+
+def _mapped(model: Any, x: Any) -> Any:
+    """Call a model of one sample on each; one that takes the whole batch, as it is."""
+    samples = next((leaf.shape[0] for leaf in jax.tree.leaves(x) if np.ndim(leaf)), 1)
+    axes = jax.tree.map(lambda leaf: 0 if np.ndim(leaf) and leaf.shape[0] == samples else None, x)
+    try:
+        return jax.vmap(partial(_called, model), in_axes=(axes,))(x)
+    except Exception as alone:  # whatever the model raises on one sample
+        try:
+            return _called(model, x)
+        except Exception:
+            raise alone from None
+
+
+def _names(model: Any) -> set[str]:
+    try:
+        return set(inspect.signature(model).parameters)
+    except (TypeError, ValueError):
+        return set()
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, (jax.Array, np.ndarray))
+
+
+def _is_floating(leaf: Any) -> bool:
+    return bool(jax.numpy.issubdtype(leaf.dtype, jax.numpy.floating))
+
+
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _path(keys: Sequence[Any], ends: tuple[str, ...] = ()) -> Path:
+    """Write the keys of a pytree as names, without what only wraps: `value`, a Partial's places, `params`."""
+    names = [str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in keys]
+    while len(names) > 1 and (names[0].isdigit() or names[0] == "params"):
+        del names[0]
+    return tuple(names[:-1] if len(names) > 1 and names[-1] in ends else names)

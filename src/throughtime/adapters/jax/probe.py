@@ -1,0 +1,185 @@
+"""Runs a JAX model on a batch and returns what was asked for; a program is compiled once a shape."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from throughtime._errors import AmbiguousLayerError
+from throughtime._memory.budget import Amount, Budget, Need
+from throughtime.adapters.alike import Alike
+from throughtime.adapters.records import MEAN, ONE_SAMPLE, SUM, ModelRecord, Request
+
+from . import collect, find, models
+from .computed import Computation
+from .loop import loops
+from .loss import check_loss, total, tried_factor
+from .trace import Samples, Traced, shapes_of, traced
+
+_TRAINING = "with training=True dropout and batch statistics are those of the whole batch"
+_REDUCTION = "the loss is no mean or sum over samples ({how})"
+_SHAPE = "an array of shape {shape} has no axis of the {samples} samples"
+
+
+class Probe:
+    """Captures chosen loops of one JAX program.
+
+    Parameters
+    ----------
+    model : Flax NNX or Equinox module, or function of x
+        The attribute `model` may be replaced by the model after a training step.
+    loss : callable (output, y) returning a scalar or one value per sample, or None
+    layers : see `selection.Selection.select`
+    request : Request
+
+    Raises
+    ------
+    UnsupportedModelError
+    """
+
+    def __init__(self, model: Any, *, loss: Any, layers: Any, request: Request) -> None:
+        self.model, self.loss, self.layers, self.request = model, loss, layers, request
+        models.taken_apart(model, training=request.training)
+        self._known: dict[Any, tuple[Traced, Computation]] = {}
+        self._expects_one = False
+        self._samples: Samples | None = None
+        self._alike: Alike | None = None  # while a batch is captured in parts
+
+    def __call__(self, x: Any, y: Any, sample_weight: Any, budget: Budget) -> ModelRecord:
+        """Capture one batch. Structures of arrays; y None for a capture without gradients.
+
+        Raises
+        ------
+        ExceededError
+            The pass would take more than the budget.
+        """
+        if y is not None:
+            check_loss(self.loss)
+        model = models.taken_apart(self.model, training=self.request.training)
+        x, y, sample_weight = (jax.tree.map(jnp.asarray, data) for data in (x, y, sample_weight))
+        current, computation = self._computation(model, x, y, sample_weight)
+        samples, is_part = current.samples, budget.part < budget.samples
+        if not is_part:
+            self._samples = samples
+        consts = list(current.program.consts.values())
+        arguments = computation.arguments(model, x, y, sample_weight, consts)
+        compiled = computation.compiled(arguments)
+        budget.check(_need(compiled, samples.count))
+        results = compiled(*arguments)
+        data = jax.tree.map(_wide, (results["output"], y, sample_weight))
+        if y is not None and computation.reduced is None:
+            computation.reduced = tried_factor(self._loss_of, partial(_rows, samples, data), samples.count)
+        reduced = None if y is None else computation.reduced
+        record = collect.records(computation, model, results, reduced)
+        if reduced is None or not is_part:
+            return record
+        return replace(record, why_whole=self._why_unlike(reduced[1], data, samples))
+
+    def samples(self, x: Any) -> int:
+        """Count the first axis of a batch: samples, unless a pass says otherwise."""
+        leaves = [leaf for leaf in jax.tree.leaves(x) if getattr(leaf, "shape", ())]
+        return int(leaves[0].shape[0]) if leaves else 1
+
+    def part(self, data: Any, rows: slice) -> Any:
+        """Take some of the samples of x, y and sample weights; known after a pass was too large."""
+        return jax.tree.map(partial(_taken, self._samples or Samples(0), rows), data)
+
+    def why_whole(self, data: Any) -> str:
+        """Tell why parts of a batch would not add up to it; known after a pass was too large."""
+        assert self._samples is not None
+        self._alike = None
+        if self.request.training:
+            return _TRAINING
+        for leaf in jax.tree.leaves(data):
+            if getattr(leaf, "shape", ()) and self._samples.of_data(leaf) is None:
+                return _SHAPE.format(shape=tuple(leaf.shape), samples=self._samples.count)
+        return ""
+
+    def expect_one_layer(self) -> None:
+        """Refuse several layers where one is meant: when a batch has shown them."""
+        self._expects_one = True
+
+    def _computation(self, model: models.Model, x: Any, y: Any, weight: Any) -> tuple[Traced, Computation]:
+        shapes = [shapes_of(part) for part in (model.parameters, model.others, x, y, weight)]
+        key = (model.structure, *shapes)
+        if model.structure is not None and key in self._known:
+            return self._known[key]
+        current = traced(model, x)
+        key = (*key, current.text)
+        if model.structure is not None or key not in self._known:
+            known = current, self._chosen(model, current, has_labels=y is not None)
+            self._known[key if model.structure is None else key[:-1]] = known
+            return known
+        return current, self._known[key][1]
+
+    def _chosen(self, model: models.Model, current: Traced, *, has_labels: bool) -> Computation:
+        program = current.program
+        found = loops(program, current.axis, is_single=current.samples.is_single)
+        counts = len(model.parameters), len(model.others)
+        selection = find.selection(find.entries(program, found, *counts, model.paths))
+        chosen = selection.select(self.layers)
+        if self._expects_one and len(chosen) > 1:
+            paths = ", ".join(entry.path for entry in chosen)
+            raise AmbiguousLayerError(
+                f"The model has {len(chosen)} recurrent layers, {paths}: choose one with layer_name= or "
+                f"layer_idx=.\n{selection.listing()}"
+            )
+        wanted = self.request.quantities - (frozenset() if has_labels else self.request.gradients)
+        return Computation(current, chosen, wanted, self.loss if has_labels else None)
+
+    def _loss_of(self, data: Any) -> float:
+        return float(total(self.loss, *data))
+
+    def _why_unlike(self, how: str, data: Any, samples: Samples) -> str:
+        """Return why the loss of this part does not add up with those before; empty where it does."""
+        if how not in (MEAN, SUM, ONE_SAMPLE):
+            return _REDUCTION.format(how=how)
+        if self._alike is None:
+            rows, joined = (lambda data, rows: _rows(samples, data, *rows)), partial(_joined, samples)
+            self._alike = Alike(self._loss_of, rows, joined, how)
+        return self._alike.why_not(data, samples.count)
+
+
+def _need(compiled: Any, samples: int) -> Need:
+    """Read what the compiled program takes."""
+    memory = compiled.memory_analysis()
+    if memory is None:
+        return Need()
+    passing = memory.temp_size_in_bytes + memory.output_size_in_bytes
+    kept = Amount(memory.output_size_in_bytes / samples)
+    return Need({"everything": kept}, passing=Amount(passing / samples), left=kept)
+
+
+def _taken(samples: Samples, rows: slice, leaf: Any) -> Any:
+    return leaf[rows] if samples.of_data(leaf) == 0 else leaf[:, rows]
+
+
+def _rows(samples: Samples, data: Any, *rows: int) -> Any:
+    """Take some samples of a structure."""
+    return jax.tree.map(
+        lambda leaf: _along(samples, leaf, partial(jnp.take, indices=jnp.asarray(rows))), data
+    )
+
+
+def _along(samples: Samples, leaf: Any, change: Any) -> Any:
+    axis = samples.of_data(leaf) if getattr(leaf, "shape", ()) else None
+    return leaf if axis is None else change(leaf, axis=axis)
+
+
+def _joined(samples: Samples, first: Any, second: Any) -> Any:
+    """Put two single samples together."""
+
+    def both(one: Any, other: Any) -> Any:
+        axis = next((axis for axis in (samples.first, 1 - samples.first) if axis < one.ndim), 0)
+        return jnp.concatenate([one, other], axis) if one.ndim else one
+
+    return jax.tree.map(both, first, second)
+
+
+def _wide(leaf: Any) -> Any:
+    half = getattr(leaf, "dtype", None) in (jnp.float16, jnp.bfloat16)
+    return leaf.astype(jnp.float32) if half else leaf

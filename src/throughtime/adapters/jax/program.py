@@ -1,0 +1,204 @@
+"""A JAX program as a flat list of operations: jit, remat and the like inlined, scans with their bodies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from jax.extend.core import Literal
+
+_INLINED = frozenset({"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"})
+_CHECKPOINTS = frozenset({"remat", "remat2", "checkpoint"})
+_CUSTOM = frozenset({"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"})
+_JAXPRS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
+
+Value = Any  # the key of a value, an int, or a Literal
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """One equation; `body` is what a scan repeats, `has_custom_rule` says that a custom rule surrounds it."""
+
+    eqn: Any  # None for a value that is handed on under a key of its own
+    inputs: tuple[Value, ...]
+    outputs: tuple[int, ...]
+    body: Program | None = None
+    has_custom_rule: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name of the primitive."""
+        return "carried" if self.eqn is None else str(self.eqn.primitive.name)
+
+    @property
+    def line(self) -> str:
+        """Where the caller wrote it, `model.py:12 in decode`; empty if unknown."""
+        return line_of(getattr(self.eqn, "source_info", None))
+
+
+@dataclass(eq=False)
+class Program:
+    """Operations in order, between keys of values.
+
+    Attributes
+    ----------
+    shapes : dict of int to shaped array
+        Shape and dtype of every value.
+    checkpoint : params of a remat whose content is inlined, or None
+    """
+
+    ops: list[Op] = field(default_factory=list)
+    consts: dict[int, Any] = field(default_factory=dict)
+    inputs: tuple[int, ...] = ()
+    outputs: tuple[Value, ...] = ()
+    shapes: dict[int, Any] = field(default_factory=dict)
+    checkpoint: dict[str, Any] | None = None
+
+    def walk(self) -> Iterator[Op]:
+        """Yield every operation, those of loops' bodies included."""
+        for op in self.ops:
+            yield op
+            if op.body is not None:
+                yield from op.body.walk()
+
+
+def flat(closed: Any) -> Program:
+    """Flatten a closed jaxpr. Two traces of one model get the same keys."""
+    return _Flattening().program(closed, [])
+
+
+class _Flattening:
+    def __init__(self) -> None:
+        self._keys = count()
+
+    def program(self, closed: Any, custom: Sequence[str]) -> Program:
+        jaxpr, program = closed.jaxpr, Program()
+        names: dict[Any, Value] = {}
+        program.consts = dict(
+            zip([self._new(v, names, program) for v in jaxpr.constvars], closed.consts, strict=True)
+        )
+        program.inputs = tuple(self._new(v, names, program) for v in jaxpr.invars)
+        self._inline(jaxpr, names, program, bool(custom))
+        program.outputs = tuple(_read(v, names) for v in jaxpr.outvars)
+        return program
+
+    def _body(self, eqn: Any) -> Program:
+        """Flatten what a scan repeats; each carry that changes gets a key that no other value has."""
+        program, first = self.program(eqn.params["jaxpr"], ()), int(eqn.params["num_consts"])
+        outputs, taken = list(program.outputs), set(program.inputs)
+        for place in range(int(eqn.params["num_carry"])):
+            value = outputs[place]
+            if value != program.inputs[first + place] and isinstance(value, int) and value in taken:
+                outputs[place] = next(self._keys)
+                program.shapes[outputs[place]] = program.shapes[value]
+                program.ops.append(Op(None, (value,), (outputs[place],)))
+            taken.update([outputs[place]] if isinstance(outputs[place], int) else [])
+        program.outputs = tuple(outputs)
+        return program
+
+    def _new(self, variable: Any, names: dict[Any, Value], program: Program) -> int:
+        key = names[variable] = next(self._keys)
+        program.shapes[key] = variable.aval
+        return key
+
+    def _inline(self, jaxpr: Any, names: dict[Any, Value], program: Program, is_custom: bool) -> None:
+        for eqn in jaxpr.eqns:
+            inputs = tuple(_read(v, names) for v in eqn.invars)
+            primitive = eqn.primitive.name
+            inner = _inner(eqn)
+            is_rule = primitive in _CUSTOM and inner is not None and _has_loop(_open(inner))
+            if inner is not None and (primitive in _INLINED or is_rule):
+                if primitive in _CHECKPOINTS:
+                    program.checkpoint = eqn.params
+                inside = _open(inner)
+                consts = getattr(inner, "consts", ())
+                below: dict[Any, Value] = dict(zip(inside.invars, inputs, strict=True))
+                for variable, value in zip(inside.constvars, consts, strict=True):
+                    program.consts[self._new(variable, below, program)] = value
+                self._inline(inside, below, program, is_custom or is_rule)
+                names.update(zip(eqn.outvars, (_read(v, below) for v in inside.outvars), strict=True))
+                continue
+            body = self._body(eqn) if primitive == "scan" else None
+            outputs = tuple(self._new(v, names, program) for v in eqn.outvars)
+            program.ops.append(Op(eqn, inputs, outputs, body, is_custom))
+
+
+def _read(variable: Any, names: dict[Any, Value]) -> Value:
+    return variable if isinstance(variable, Literal) else names[variable]
+
+
+def _inner(eqn: Any) -> Any:
+    return next((eqn.params[name] for name in _JAXPRS if name in eqn.params), None)
+
+
+def _open(jaxpr: Any) -> Any:
+    return getattr(jaxpr, "jaxpr", jaxpr)
+
+
+def _has_loop(jaxpr: Any) -> bool:
+    inner = ((eqn, _inner(eqn)) for eqn in jaxpr.eqns)
+    return any(
+        eqn.primitive.name == "scan" or (sub is not None and _has_loop(_open(sub))) for eqn, sub in inner
+    )
+
+
+def evaluate(
+    program: Program,
+    arguments: Sequence[Any],
+    *,
+    change: Callable[[int, Any], Any] = lambda _, value: value,
+    run: Callable[[Op, list[Any]], Sequence[Any]] | None = None,
+    consts: dict[int, Any] | None = None,
+) -> Callable[[Value], Any]:
+    """Compute a program; return what reads its values.
+
+    Parameters
+    ----------
+    change : callable (key, value) -> value
+        Each value passes through it before others see it.
+    run : callable (op, values) -> results
+        By default the operation itself.
+    consts : values in the place of the program's own
+    """
+    values = dict(program.consts if consts is None else consts)
+    values.update(zip(program.inputs, arguments, strict=True))
+
+    def read(value: Value) -> Any:
+        return value.val if isinstance(value, Literal) else values[value]
+
+    for op in program.ops:
+        results = (run or bind)(op, [read(value) for value in op.inputs])
+        for key, result in zip(op.outputs, results, strict=True):
+            values[key] = change(key, result)
+    return read
+
+
+def bind(op: Op, values: list[Any]) -> Sequence[Any]:
+    """Compute one operation."""
+    if op.eqn is None:
+        return values
+    primitive = op.eqn.primitive
+    found = primitive.get_bind_params(op.eqn.params)
+    functions, params = found if isinstance(found, tuple) else ((), found)
+    results = primitive.bind(*functions, *values, **params)
+    return results if primitive.multiple_results else [results]
+
+
+_LIBRARIES = ("/jax/", "/flax/", "/equinox/", "/haiku/", "/throughtime/", "/jaxtyping/", "/optax/")
+
+
+def line_of(source_info: Any) -> str:
+    """Find the innermost line of the caller's own that an equation came from."""
+    traceback = getattr(source_info, "traceback", None)
+    for frame in getattr(traceback, "frames", ()):
+        place = str(frame.file_name).replace("\\", "/")
+        if not any(f"/site-packages{library}" in place for library in _LIBRARIES) and not _is_ours(place):
+            name = str(frame.function_name).rpartition(".")[2]
+            return f"{place.rpartition('/')[2]}:{frame.line_num} in {name}"
+    return ""
+
+
+def _is_ours(place: str) -> bool:
+    return "/throughtime/adapters/jax/" in place

@@ -1,0 +1,122 @@
+"""Gives the weights of known cells their names and one orientation: input rows, gates apart, units last.
+
+Flax's and Equinox's cells are known by the names of their weights; all others keep their own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Set
+
+import numpy as np
+
+from throughtime._vocabulary import RESERVED, WEIGHTS
+from throughtime.adapters.records import Array
+
+Layout = Callable[[str, Mapping[str, Array]], dict[str, Array]]
+# Flax calls gates by letters, in the schema's order; `if` is a word of Python, so that NNX writes `if_`.
+_LETTERS = {"lstm": ("i", "f", "g", "o"), "gru": ("z", "r", "n")}
+_GATES = {"lstm": (0, 1, 2, 3), "gru": (1, 0, 2), "simple_rnn": (0,)}  # where the schema's gates stand
+
+
+def oriented(kind: str, arrays: Mapping[str, Array]) -> dict[str, Array] | None:
+    """Bring the weights of a cell, or their gradients, into the schema's orientation; None for others.
+
+    Parameters
+    ----------
+    kind : {"lstm", "gru", "simple_rnn"}
+    arrays : mapping of str to ndarray
+        By the names that the cell's library gives them, `dense_i.kernel`.
+
+    Examples
+    --------
+    >>> arrays = {"dense_i.kernel": np.ones((3, 8)), "dense_h.kernel": np.ones((2, 8))}
+    >>> {name: array.shape for name, array in oriented("lstm", arrays | {"dense_h.bias": np.ones(8)}).items()}
+    {'kernel': (3, 4, 2), 'recurrent_kernel': (2, 4, 2), 'bias': (4, 2)}
+    """
+    plain = {_plain(name): array for name, array in arrays.items()}
+    layout = _layout_of(kind, plain.keys())
+    return None if layout is None else layout(kind, plain)
+
+
+def is_cell(kind: str, names: Iterable[str]) -> bool:
+    """Whether weights of these names, and no others, are those of a known cell."""
+    return _layout_of(kind, {_plain(name) for name in names}) is not None
+
+
+def kind_of(arrays: Mapping[str, Array]) -> str:
+    """Name the known cell whose weights these are, by their names and widths; empty for others."""
+    for kind, gates in _GATES.items():
+        joined = [array for name, array in arrays.items() if name in ("dense_h.kernel", "weight_hh")]
+        if is_cell(kind, arrays) and all(max(one.shape) == min(one.shape) * len(gates) for one in joined):
+            return kind
+    return ""
+
+
+def _plain(name: str) -> str:
+    return name.replace("if_.", "if.")
+
+
+def _layout_of(kind: str, names: Set[str]) -> Layout | None:
+    if kind not in _GATES:
+        return None
+    products = [f"{side}{letter}" for side in "ih" for letter in _LETTERS.get(kind, ("",))]
+    known: list[tuple[set[str], set[str], Layout]] = [
+        ({"dense_i.kernel", "dense_h.kernel"}, {"dense_i.bias", "dense_h.bias"}, _joined),
+        ({f"{one}.kernel" for one in products}, {f"{one}.bias" for one in products}, _apart),
+        ({"weight_ih", "weight_hh"}, {"bias", "bias_n"}, _equinox),
+    ]
+    return next((layout for has, may, layout in known if has <= names <= has | may), None)
+
+
+def _joined(kind: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Flax' cells with one product for all gates: `dense_i`, `dense_h`."""
+    names = {"kernel": "dense_i.kernel", "recurrent_kernel": "dense_h.kernel"}
+    for name in ("dense_i.bias", "dense_h.bias"):
+        names |= {"bias": name} if name in arrays else {}
+    return {name: _gated(kind, arrays[own]) for name, own in names.items()}
+
+
+def _apart(kind: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Flax' cells with products of their own for every gate: `ii`, `hi`."""
+    letters = _LETTERS.get(kind, ("",))
+    found = {}
+    for side, name in (("i", "kernel"), ("h", "recurrent_kernel")):
+        found[name] = np.stack([arrays[f"{side}{letter}.kernel"] for letter in letters], 1)
+    zeros = np.zeros(found["recurrent_kernel"].shape[-1], found["kernel"].dtype)
+    for side in "ih":
+        names = [f"{side}{letter}.bias" for letter in letters]
+        if any(name in arrays for name in names):
+            # An LSTM adds both sides: its one bias is the input's, wherever the library keeps it.
+            name = "recurrent_bias" if side == "h" and kind == "gru" else "bias"
+            found[name] = np.stack([arrays.get(each, zeros) for each in names])
+    return {name: array if kind != "simple_rnn" else _single(array) for name, array in found.items()}
+
+
+def _single(array: Array) -> Array:
+    return array[:, 0] if array.ndim == 3 else array[0]
+
+
+def _equinox(kind: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Equinox' cells: `weight_ih` (gate · unit, feature), and a GRU's `bias_n` inside its reset."""
+    names = {"kernel": "weight_ih", "recurrent_kernel": "weight_hh", "bias": "bias"}
+    found = {name: _gated(kind, arrays[own].T) for name, own in names.items() if own in arrays}
+    if "bias_n" in arrays:
+        zeros = np.zeros_like(arrays["bias_n"])
+        found["recurrent_bias"] = np.stack([zeros, zeros, arrays["bias_n"]])
+    return found
+
+
+def _gated(kind: str, array: Array) -> Array:
+    """(…, gate · unit) to (…, gate, unit) in the schema's order."""
+    order = _GATES[kind]
+    if len(order) == 1:
+        return array
+    return array.reshape(*array.shape[:-1], len(order), -1)[..., list(order), :]
+
+
+def own(arrays: Mapping[str, Array], *, is_standard: bool) -> dict[str, Array]:
+    """Name weights as their module does, beside the words that have a meaning in the tree."""
+    taken = RESERVED if is_standard else RESERVED - set(WEIGHTS)
+    plain = {re.sub(r"\W", "_", name): array for name, array in arrays.items()}
+    return {f"{name}_parameter" if name in taken else name: array for name, array in plain.items()}

@@ -1,0 +1,211 @@
+"""Looks inside a recurrent layer while it runs, on the way that the backend allows.
+
+The layer's cells run in the backend's loop, which shows every state (`loop`). The loop on torch is Python's
+and slow: there a cell whose adjoint `cells` knows keeps its kernel, which runs once with sequences and
+states switched on, and the model is handed what the layer was set to return.
+"""
+
+from __future__ import annotations
+
+import inspect
+import weakref
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+from throughtime.adapters.attributes import replaced
+
+from .dialect import Dialect
+from .layers import halves
+from .loop import EMITTED, Loop
+from .recorder import Recorder, as_a_call, first_of, with_first
+from .seen import SeenCall, SeenInside, names_kept
+from .ways import is_closed
+
+_FUSED = ("_can_attempt_fused_lstm", "_can_attempt_fused_gru")
+
+
+def watch_halves(recorder: Recorder, layer: Any, stack: ExitStack) -> None:
+    """Watch both layers of a Bidirectional.
+
+    Its fused path on some backends calls neither of them; each half's own fused kernel stays in use.
+    """
+    for name in _FUSED:
+        if hasattr(layer, name):
+            stack.enter_context(replaced(layer, name, lambda *args, **kwargs: False))
+    for half in halves(layer):
+        signature = inspect.signature(half.call)
+        original = recorder.keras.as_keras_calls(half, half.call)
+        call = watched(recorder, half, original, signature, is_half=True)
+        stack.enter_context(replaced(half, "call", as_a_call(call, signature)))
+
+
+def watched(
+    recorder: Recorder,
+    layer: Any,
+    original: Callable[..., Any],
+    signature: inspect.Signature,
+    *,
+    is_half: bool = False,
+) -> Callable[..., Any]:
+    """Wrap a recurrent layer's call so that its states are recorded.
+
+    Parameters
+    ----------
+    is_half : bool
+        The layer is one direction of a Bidirectional: its own input and output are marked, those of the
+        whole are another's.
+    """
+    closed = is_closed(recorder.keras, layer, recorder.request.training, recorder.request.activations)
+    run = _closed if closed else _in_loop
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(*args, **kwargs)
+        first = next(iter(bound.arguments))
+        given, record = bound.arguments[first], _record_of(recorder, layer)
+        if record is None:
+            return original(*args, **kwargs)
+        if not recorder.keras.is_tensor(given[0] if isinstance(given, list) else given):
+            record.not_inside = "it takes several sequences at once"
+            return original(*args, **kwargs)
+        known = SeenInside(weakref.ref(layer), closed)
+        direction = _Direction(recorder, record, len(record.inside), layer, known, is_half)
+        record.inside.append(known)
+        if is_half:
+            marked = direction.marked("inputs", "half_input", first_of(given))
+            bound.arguments[first] = with_first(given, marked)
+        mask = first_of(bound.arguments.get("mask"))
+        known.has_mask = mask is not None
+        if known.has_mask:
+            direction.keep("inside_mask", mask)
+        output, states = run(direction, original, bound.arguments)
+        return direction.handed_back(output, states)
+
+    return call
+
+
+def _record_of(recorder: Recorder, layer: Any) -> SeenCall | None:
+    """Find the call that a layer, or the half of one, is in; None within a loop, which is not watched."""
+    if not recorder.current:
+        return None
+    outer = recorder.found[recorder.current[-1].index].watched
+    return recorder.current[-1] if any(layer is each for each in (outer, *halves(outer))) else None
+
+
+def _closed(
+    direction: _Direction, original: Callable[..., Any], arguments: dict[str, Any]
+) -> tuple[Any, Any]:
+    """Run the layer with its whole sequence switched on, and return what it is set to return."""
+    layer, known = direction.layer, direction.known
+    returns_sequences = layer.return_sequences
+    direction.keep_initial(direction.keras.initial_states(layer, arguments))
+    with (
+        direction.marked_weights(),
+        replaced(layer, "return_sequences", True),
+        replaced(layer, "return_state", True),
+    ):
+        sequence, *states = original(**arguments)
+    if returns_sequences and not direction.is_half:
+        known.output = "hidden"  # what is returned twice is copied twice
+    else:
+        direction.keep("sequence", sequence)
+    # Without a mask the last output is the last hidden state, and a gradient with respect to the
+    # state need not pass through the stacked sequence.
+    last = sequence[:, -1] if known.has_mask else states[0]
+    return (sequence if returns_sequences else last), states
+
+
+def _in_loop(
+    direction: _Direction, original: Callable[..., Any], arguments: dict[str, Any]
+) -> tuple[Any, Any]:
+    """Let the layer's cells run in our loop, which keeps every state."""
+    layer, keras, training = direction.layer, direction.keras, direction.recorder.request.training
+
+    def mark(name: str, tensor: Any) -> Any:
+        return direction.marked("inside_gradients", name, tensor)
+
+    direction.known.draws = training and keras.draws_at_each_step(layer.cell)
+    compares = "weights" in direction.recorder.wanted and not direction.known.draws
+    loop = Loop(keras, layer, mark, training)
+    with direction.marked_weights():
+        output, states, masks = keras.run_in_loop(loop, original, arguments, compares=compares)
+    direction.keep_loop(loop, output, masks)
+    return output, states
+
+
+@dataclass(frozen=True)
+class _Direction:
+    """One direction of one call, and the marks made for it."""
+
+    recorder: Recorder
+    record: SeenCall
+    part: int
+    layer: Any
+    known: SeenInside
+    is_half: bool
+
+    @property
+    def keras(self) -> Dialect:
+        return self.recorder.keras
+
+    def marked(self, wanted: str, name: str, tensor: Any) -> Any:
+        return self.recorder.marked(wanted, self.record.key(name, self.part), tensor)
+
+    def keep(self, name: str, tensor: Any) -> str:
+        return self.recorder.keep(self.record.key(name, self.part), tensor)
+
+    def keep_initial(self, states: list[Any]) -> None:
+        """Keep the states before the first step; none stand for zeros."""
+        self.known.initial_states = len(states)
+        for position, state in enumerate(states):
+            self.keep(f"initial_{position}", state)
+
+    def keep_loop(self, loop: Loop, output: Any, masks: list[Any]) -> None:
+        """Keep what the loop left that is asked for, or needed for what lies within the steps."""
+        known, tree, numbers = self.known, self.keras.tree, count()
+        known.handed_on = tuple(loop.handed_on)
+        known.kept = names_kept(self.keras, self.layer.cell, loop.kept, self.recorder.request.quantities)
+        known.output = self._output_of(loop, output)
+        for name in known.kept:
+            if name != known.output:  # what is returned twice is copied twice
+                self.keep(f"loop_{name}", loop.kept[name])
+        self.keep_initial(loop.initial)
+        known.is_compared = loop.error is not None
+        if known.is_compared:
+            self.keep("loop_error", loop.error)
+        known.dropout = tree.map_structure(
+            lambda mask: None if mask is None else self.keep(f"dropout_{next(numbers)}", mask), masks
+        )
+
+    def _output_of(self, loop: Loop, output: Any) -> str:
+        """Name the state whose sequence is the layer's output; empty where it is another tensor."""
+        name = loop.handed_on[-1]
+        if self.is_half or self.known.has_mask or not self.layer.return_sequences or name.endswith(EMITTED):
+            return ""
+        is_kept = name in self.known.kept
+        return name if is_kept and self.keras.dtype_of(output) == self.keras.dtype_of(loop.kept[name]) else ""
+
+    def marked_weights(self) -> AbstractContextManager[None]:
+        """Let this call compute with copies of the weights, to tell its gradient from that of other uses.
+
+        What regularisers add, and what other calls of a shared layer contribute, reaches the weights
+        themselves and not these copies.
+        """
+        if "weights" not in self.recorder.wanted:
+            return nullcontext()
+        copied: AbstractContextManager[None] = self.keras.with_weights(
+            self.layer, lambda place, weight: self.marked("weights", f"weight_{place}", weight)
+        )
+        return copied
+
+    def handed_back(self, output: Any, states: Any) -> Any:
+        """Give the model what the layer is set to return, marked where a gradient enters."""
+        if self.is_half:
+            output = self.marked("outputs", "half_output", output)
+        if not self.layer.return_state:
+            return output
+        flat = self.keras.tree.flatten(states)
+        marked = [self.marked("outputs", f"state_{place}", state) for place, state in enumerate(flat)]
+        return self.keras.SEVERAL([output, *self.keras.tree.pack_sequence_as(states, marked)])

@@ -1,0 +1,208 @@
+"""The one number that is differentiated, and what the model says about how it reduces samples.
+
+Keras reduces a loss over samples and whatever else the predictions have; only the mean over samples is
+undone later, by the factor that `reductions` finds.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from throughtime._errors import LossError, ThroughTimeError
+
+from .dialect import Dialect
+from .library import is_a, overrides, package_of_object
+from .reasons import of_no_loss
+from .reductions import Labels, Reductions
+
+_UNKNOWN = Reductions(None, is_certain=False)
+
+
+class Loss:
+    """The loss of one model, compiled or passed.
+
+    Parameters
+    ----------
+    keras : Dialect
+    model : the model
+    passed : callable (y_true, y_pred), keras.losses.Loss, str or None
+    """
+
+    def __init__(self, keras: Dialect, model: Any, passed: Any = None) -> None:
+        self._keras, self.model, self.passed = keras, model, passed
+        self._overrides = passed is None and overrides(model, "compute_loss")
+        self._losses: Any = None
+
+    @property
+    def identity(self) -> Any:
+        """What a trace is made for: the loss passed, else what the last `compile` made of the model's own."""
+        return self._keras.compiled_losses(self.model) if self.passed is None else self.passed
+
+    @cached_property
+    def _function(self) -> Any:
+        """What was passed, and what its name stands for."""
+        return self._keras.loss_function(self.passed)
+
+    @property
+    def is_own_function(self) -> bool:
+        """Whether a plain function was passed, which knows no masks."""
+        return callable(self._function) and not is_a(self._function, "Loss")
+
+    def check(self) -> None:
+        """Refuse a model without any loss, and a loss that is none.
+
+        Raises
+        ------
+        LossError
+        """
+        if self.passed is None and not (self._keras.is_compiled(self.model) or self._overrides):
+            raise self._missing()
+        if not (self.passed is None or callable(self.passed) or isinstance(self.passed, str)):
+            what = type(self.passed).__name__
+            raise LossError(f"loss= takes a function (y_true, y_pred), a Keras loss or a name, not {what}.")
+
+    def _missing(self) -> LossError:
+        return LossError(of_no_loss(self.model, has_own_step=overrides(self.model, "train_step")))
+
+    def may_do_without_labels(self) -> bool:
+        """Whether all of the loss may come from the model itself: from `add_loss` or its `compute_loss`."""
+        is_alone = self.passed is None and self._keras.is_compiled(self.model)
+        return is_alone and not self._keras.given_losses(self.model)
+
+    def has_data_loss(self) -> bool:
+        """Whether some of the loss compares predictions with labels; else all of it is added by layers."""
+        return self.passed is not None or self._overrides or bool(self._keras.given_losses(self.model))
+
+    def total(self, labels: Labels, predictions: Any, training: bool) -> Any:
+        """Evaluate the scalar loss of the batch as `fit` would, before any loss scaling.
+
+        Added losses and regularisers are part of it, whether the loss was compiled or passed.
+        """
+        parts = [self._guarded(labels, predictions, training)] if self.has_data_loss() else []
+        parts += [] if self._overrides else self._keras.added_losses(self.model)
+        if not parts:
+            raise self._missing()
+        return self._sum(parts)
+
+    def of_data(self, labels: Labels, predictions: Any, training: bool) -> Any:
+        """Evaluate the loss without what the model adds to it."""
+        value = self._guarded(labels, predictions, training)
+        added = self._keras.added_losses(self.model) if self._overrides else []
+        return self._sum([value]) - self._sum(added) if added else value
+
+    def _sum(self, parts: list[Any]) -> Any:
+        is_double = any(self._keras.dtype_of(part) == "float64" for part in parts)
+        dtype = "float64" if is_double else "float32"
+        return sum(self._keras.ops.cast(part, dtype) for part in parts)
+
+    def singles(self) -> list[Any]:
+        """List each output's loss, known after the loss has been evaluated; none where the model decides."""
+        if self._overrides:
+            return []
+        losses = [self._function] if self._losses is None else self._keras.single_losses(self._losses)
+        return [loss for loss in losses if loss is not None]
+
+    def reductions(self) -> Reductions:
+        """Read how each part of the loss is reduced over samples; known after it has been evaluated."""
+        losses = self.singles()
+        if not losses or not all(hasattr(loss, "reduction") for loss in losses):
+            return _UNKNOWN
+        return Reductions(
+            tuple(str(loss.reduction or "none") for loss in losses), all(map(is_of_keras, losses))
+        )
+
+    def _guarded(self, labels: Labels, predictions: Any, training: bool) -> Any:
+        try:
+            value, ops = self._of_data(labels, predictions, training), self._keras.ops
+            if len(value.shape) == 0:
+                return value
+            # The gradient of several numbers, as Keras takes it, is that of their sum.
+            return ops.sum(value) if self.passed is None else ops.mean(value)
+        except ThroughTimeError:
+            raise
+        except Exception as error:
+            raise LossError(
+                f"The loss could not be evaluated: {type(error).__name__}: {error}\n"
+                f"Predictions have shape {self._shapes(predictions)}, labels {self._shapes(labels.y)}, "
+                f"sample weights {self._shapes(labels.sample_weight)}. Give labels of the shape that "
+                "model.fit takes."
+            ) from error
+
+    def _of_data(self, labels: Labels, predictions: Any, training: bool) -> Any:
+        if self.passed is None or isinstance(self.passed, str):
+            self._check_shapes(labels.y, predictions)
+        if callable(self._function):
+            return self._of_function(labels, predictions)
+        self._losses = self._keras.losses_to_call(self.model, self.passed)
+        if self._overrides:
+            return self._keras.computed_loss(self.model, self._losses, labels, predictions, training)
+        value = self._losses(labels.y, predictions, labels.sample_weight)
+        if value is None:
+            raise LossError(
+                "The loss compares nothing: the model was compiled with loss=None for all outputs."
+            )
+        return value
+
+    def _of_function(self, labels: Labels, predictions: Any) -> Any:
+        ops, weight = self._keras.ops, labels.sample_weight
+        if not self.is_own_function:
+            return self._function(labels.y, predictions, weight)
+        value = ops.convert_to_tensor(self._function(labels.y, predictions))
+        if weight is None:
+            return value
+        rank = len(value.shape)
+        if rank == 0:
+            raise LossError(
+                "sample_weight needs a loss that returns one value per sample; this loss= returned a scalar."
+            )
+        weight = ops.cast(ops.convert_to_tensor(weight), value.dtype)
+        missing = rank - len(weight.shape)
+        shape = (*ops.shape(weight), *(1,) * missing) if missing >= 0 else ops.shape(value)
+        return value * ops.reshape(weight, shape)
+
+    def _check_shapes(self, y: Any, predictions: Any) -> None:
+        """Refuse labels that Keras would silently broadcast against the predictions."""
+        flatten = self._keras.tree.flatten
+        pairs = list(zip(flatten(y), flatten(predictions), strict=False))
+        given = self._keras.given_losses(self.model) if self.passed is None else [self.passed]
+        if len(pairs) != 1 or not given or not all(map(_compares_elements, given)):
+            return
+        if any(getattr(tensor.shape, "rank", 0) is None for tensor in pairs[0]):
+            return
+        label, prediction = (self._keras.shape_of(tensor) for tensor in pairs[0])
+        if not _fit(label, prediction):
+            raise LossError(
+                f"Labels of shape {label} do not fit predictions of shape {prediction}; Keras would "
+                f"broadcast one against the other. Give labels of shape {prediction}, or {prediction[:-1]} "
+                "for class indices."
+            )
+
+    def _shapes(self, structure: Any) -> str:
+        if structure is None:
+            return "none"
+        shapes = self._keras.tree.map_structure(lambda array: tuple(getattr(array, "shape", ())), structure)
+        return str(shapes)
+
+
+def _fit(label: tuple[Any, ...], prediction: tuple[Any, ...]) -> bool:
+    """Whether shapes agree, or labels are class indices; unknown sizes agree with any."""
+    allowed = [prediction, prediction[:-1], (*prediction[:-1], 1)]
+    return any(
+        len(shape) == len(label) and all(None in (a, b) or a == b for a, b in zip(shape, label, strict=True))
+        for shape in allowed
+    )
+
+
+def _compares_elements(loss: Any) -> bool:
+    """Whether a loss is one of Keras' that take labels of the predictions' shape, or class indices."""
+    if isinstance(loss, str):
+        return loss.lower() != "ctc"
+    return is_a(loss, "Loss") and is_of_keras(loss) and not is_a(loss, "CTC")
+
+
+def is_of_keras(loss: Any) -> bool:
+    """Whether a loss is Keras' own; a user's function is wrapped into a class of Keras."""
+    package = f"{package_of_object(loss)}."
+    origins = [type(loss), getattr(loss, "fn", type(loss))]
+    return all(f"{getattr(origin, '__module__', '')}.".startswith(package) for origin in origins)

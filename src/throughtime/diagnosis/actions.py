@@ -1,0 +1,183 @@
+"""What to do after a diagnosis, with code to paste for Keras and PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from throughtime.adapters.optimizer import OptimizerStep
+
+from . import causes
+from .findings import NO, Found, LayerDiagnosis, Remedy, Verdict
+
+_KERAS_GATE = {
+    "lstm": (
+        "kernel, recurrent, bias = layer.get_weights()",
+        "timescales = np.log(np.random.uniform(1, {longest}, layer.units))",
+        "bias[layer.units : 2 * layer.units] = timescales  # forget gate",
+        "bias[: layer.units] = -timescales  # input gate",
+        "layer.set_weights([kernel, recurrent, bias])",
+    ),
+    "gru": (
+        "kernel, recurrent, bias = layer.get_weights()",
+        "timescales = np.log(np.random.uniform(1, {longest}, layer.units))",
+        "bias.reshape(-1)[: layer.units] = timescales  # update gate",
+        "layer.set_weights([kernel, recurrent, bias])",
+    ),
+}
+_TORCH_GATE = {
+    "lstm": (
+        "    timescales = torch.empty(units).uniform_(1, {longest}).log()",
+        "    layer.bias_hh_{suffix}.zero_()",
+        "    layer.bias_ih_{suffix}[units : 2 * units] = timescales  # forget gate",
+        "    layer.bias_ih_{suffix}[:units] = -timescales  # input gate",
+    ),
+    "gru": (
+        "    timescales = torch.empty(units).uniform_(1, {longest}).log()",
+        "    layer.bias_hh_{suffix}[units : 2 * units] = 0  # update gate",
+        "    layer.bias_ih_{suffix}[units : 2 * units] = timescales",
+    ),
+}
+_KERAS = {
+    "clipping": (
+        "model.compile(keras.optimizers.Adam(1e-3, clipnorm=1.0), model.loss)  # or your optimizer",
+    ),
+    "epsilon": (
+        "model.compile(keras.optimizers.Adam(1e-3, epsilon=1e-10), model.loss)  # your optimizer's rate",
+    ),
+    "orthogonal": ("keras.layers.SimpleRNN(units, recurrent_initializer='orthogonal')",),
+    "forget_bias": ("keras.layers.LSTM(units, unit_forget_bias=True)",),
+}
+_TORCH = {
+    "clipping": (
+        "loss.backward()",
+        "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)",
+        "optimizer.step()",
+    ),
+    "epsilon": ("optimizer = torch.optim.Adam(model.parameters(), eps=1e-10)",),
+}
+_KEPT = "Nothing has to change"
+_UNUSED = (
+    "Train on, and look again. If use stays at 0, check that the target depends on inputs {lag} or more "
+    "steps old"
+)
+
+
+@dataclass(frozen=True)
+class Action:
+    """One thing to do: in words, the reason with its source, and code to paste where there is some."""
+
+    text: str
+    reason: str = ""
+    code: str = ""
+
+
+def actions(found: Found, framework: str = "") -> Iterator[Action]:
+    """List what to do next, the first thing first.
+
+    Parameters
+    ----------
+    framework : "keras", "tf_keras", "torch" or ""
+        Whose code is given; without one there are words only.
+
+    Examples
+    --------
+    >>> from throughtime import diagnose, testing
+    >>> found = diagnose(testing.decaying(rate=0.5, samples=16), dependency_length=20)
+    >>> [each.text for each in actions(found)][0]
+    'Measure use, which needs the model and its data'
+    """
+    lag = found.lag
+    is_solved = any(sentence.endswith("nothing needs to be changed.") for sentence in found.sentences)
+    if found.verdict is Verdict.USES or (is_solved and not found.remedies):
+        yield Action(_KEPT)
+    if any("needs the model" in each.use.reason for each in found.layers.values()):
+        yield Action("Measure use, which needs the model and its data", code=_again(lag))
+    elif found.dependency_length is None and found.layers and found.verdict is not Verdict.UNSTABLE:
+        yield Action("Name the lag that the task needs", code=_again(lag))
+    if found.remedies:
+        yield from (_action(found, each, framework, _capital) for each in found.remedies)
+    elif not is_solved:
+        conditions = [f"If the task needs lag {lag} and its loss is too high, {{}}".format, "Or {}".format]
+        for place, each in enumerate({one.text: one for one in _conditional(found)}.values()):
+            yield _action(found, each, framework, conditions[min(place, 1)])
+        if found.verdict is Verdict.UNUSED:
+            yield Action(_UNUSED.format(lag=lag))
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _again(lag: int | None) -> str:
+    return f"print(tt.diagnose(model, x, y, dependency_length={lag}))"
+
+
+def _conditional(found: Found) -> Iterator[Remedy]:
+    """Name what would help if the task needs the lag asked about and is not solved, which is not known."""
+    lost = (Verdict.NO_EVIDENCE, Verdict.WEAK_SIGNAL, Verdict.CANNOT_SAY)
+    if found.dependency_length is None or found.verdict not in lost:
+        return
+    for layer in found.layers.values():
+        if layer.reach.answer == NO:
+            yield from _of_layer(found, layer)
+
+
+def _of_layer(found: Found, layer: LayerDiagnosis) -> Iterator[Remedy]:
+    return causes.remedies(layer, Verdict.NO_EVIDENCE, found.dependency_length, OptimizerStep())
+
+
+def _action(found: Found, remedy: Remedy, framework: str, phrase: Callable[[str], str]) -> Action:
+    reason = f"Because: {remedy.evidence}. Source: {remedy.source}."
+    code = _code(found, remedy, framework.replace("tf_", "").removesuffix("2"))
+    return Action(phrase(remedy.text), reason, "\n".join(code))
+
+
+def _code(found: Found, remedy: Remedy, framework: str) -> tuple[str, ...]:
+    """Give lines to paste; none where the framework, or the layer's place in its model, is not known."""
+    if framework not in ("keras", "torch"):
+        return ()
+    fixed = (_KERAS if framework == "keras" else _TORCH).get(remedy.name)
+    if fixed is not None or remedy.name not in ("chrono", "orthogonal", "forget_bias") or not found.layers:
+        return fixed or ()
+    path, *others = [
+        path
+        for path, each in found.layers.items()
+        if each.reach.answer == NO and remedy.text in {one.text for one in _of_layer(found, each)}
+    ] or list(found.layers)
+    layer, longest = found.layers[path], max((found.dependency_length or 2) - 1, 2)
+    of_layer = _of_keras if framework == "keras" else _of_torch
+    lines = of_layer(path, layer, remedy.name, longest)
+    return (*lines, f"# likewise {', '.join(others)}") if lines and others else lines
+
+
+def _of_keras(path: str, layer: LayerDiagnosis, remedy: str, longest: int) -> tuple[str, ...]:
+    name, _, direction = path.rstrip("]").partition("[")
+    lines = _KERAS_GATE.get(layer.kind)
+    if lines is None or "/" in name or "@" in name:
+        return ()
+    half = f".{direction}_layer" if direction else ""
+    first = f'layer = model.get_layer("{name}"){half}'
+    return "import numpy as np", "", first, *(line.format(longest=longest) for line in lines)
+
+
+def _of_torch(path: str, layer: LayerDiagnosis, remedy: str, longest: int) -> tuple[str, ...]:
+    place, _, direction = path.rstrip("]").partition("[")
+    name, _, number = place.rpartition("/")
+    name, number = (name, number) if number.isdigit() else (place, "0")
+    suffix = f"l{number}{'_reverse' * (direction == 'backward')}"
+    first = (f'layer = model.get_submodule("{name.replace("/", ".")}")', "units = layer.hidden_size")
+    if remedy == "orthogonal":
+        return "import torch", "", first[0], f"torch.nn.init.orthogonal_(layer.weight_hh_{suffix})"
+    lines = _TORCH_GATE.get(layer.kind) if remedy == "chrono" else _bias_of_1()
+    if lines is None:
+        return ()
+    filled = (line.format(longest=longest, suffix=suffix) for line in lines)
+    return "import torch", "", *first, "with torch.no_grad():", *filled
+
+
+def _bias_of_1() -> tuple[str, ...]:
+    return (
+        "    layer.bias_hh_{suffix}[units : 2 * units] = 0",
+        "    layer.bias_ih_{suffix}[units : 2 * units] = 1",
+    )

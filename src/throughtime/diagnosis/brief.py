@@ -1,0 +1,170 @@
+"""A diagnosis in a few lines: a headline, three measures with what they mean, and what to do next.
+
+The report opens with these, the command `diagnose` prints them, and a notebook shows them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from throughtime._text.tables import Items, Paragraph, Part, Shown, Table
+
+from .actions import Action, actions
+from .findings import NO, NOT_MEASURED, YES, Answer, Found, LayerDiagnosis, Verdict
+from .words import listed, number, size
+
+_MOST_NAMED = 3  # layers that a measure lists by name
+GOOD, BAD, OPEN = "good", "bad", "open"
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One measure of a model: its value where it is weakest, the other layers, and what it is."""
+
+    name: str
+    value: str
+    detail: str
+    meaning: str
+
+
+def headline(found: Found) -> str:
+    """Write the result in one line.
+
+    Examples
+    --------
+    >>> from throughtime import diagnose, testing
+    >>> headline(diagnose(testing.decaying(rate=0.5, samples=16), dependency_length=20))
+    'The gradient vanishes before lag 20'
+    """
+    lag = found.lag
+    match found.verdict:
+        case Verdict.UNSTABLE:
+            exploding = [path for path, each in found.layers.items() if each.verdict is Verdict.UNSTABLE]
+            where = f"the gradient explodes in {listed(exploding)}" if exploding else "a number is not finite"
+            return f"Unstable: {where}"
+        case Verdict.USES:
+            return f"The model uses inputs {lag} or more steps back"
+        case Verdict.WEAK_SIGNAL:
+            return f"The model uses inputs {lag} or more steps back; little gradient reaches them"
+        case Verdict.UNUSED:
+            return f"The gradient reaches lag {lag}; the model does not use inputs that old yet"
+    return _reach(found) or "Not decided"
+
+
+def _reach(found: Found) -> str:
+    """Write what was measured of reach; empty where nothing was, or nothing is clear."""
+    answers = {path: each.reach.answer for path, each in found.layers.items() if each.reach.n}
+    reached = [path for path, answer in answers.items() if answer == YES]
+    lost = [path for path, answer in answers.items() if answer == NO]
+    if not answers or len(reached) + len(lost) < len(answers):
+        return ""
+    if not lost:
+        return f"The gradient reaches lag {found.lag}"
+    if reached:
+        return f"The gradient reaches lag {found.lag} in {_names(reached)}, and not in {_names(lost)}"
+    is_asked = found.dependency_length is not None
+    return f"{'The gradient vanishes before' if is_asked else 'Little gradient reaches'} lag {found.lag}"
+
+
+def _names(paths: list[str]) -> str:
+    return listed(paths) if len(paths) <= _MOST_NAMED else f"{len(paths)} layers"
+
+
+def tone(found: Found) -> str:
+    """Choose "good", "bad" or "open": a reader sees at once which of them it is."""
+    if found.verdict in (Verdict.USES, Verdict.UNSTABLE):
+        return GOOD if found.verdict is Verdict.USES else BAD
+    vanishes = any(each.reach.answer == NO for each in found.layers.values())
+    return BAD if vanishes and found.dependency_length is not None else OPEN
+
+
+def facts(found: Found) -> tuple[Fact, ...]:
+    """Measure by measure, the weakest layer first: reach, use, horizon. None where nothing was measured."""
+    if not found.layers or found.lag is None:
+        return ()
+    lag = found.lag
+    return (
+        Fact(
+            f"Reach at lag {lag}",
+            *_of_layers(found, lambda each: (each.reach.value, size(each.reach.value))),
+            f"R({lag}): gradient that arrives {lag} steps back, as a share of its size at lag 0, the step "
+            "that the loss reads. Below 1 % it teaches next to nothing.",
+        ),
+        Fact(
+            f"Use at lag {lag}",
+            *_use(found),
+            f"U({lag}): share of what the inputs contribute to the loss that comes from inputs {lag} or "
+            "more steps old, measured by exchanging these between samples.",
+        ),
+        Fact(
+            "Horizon",
+            *_of_layers(found, lambda each: (_steps(each), f"{each.horizon} steps")),
+            "The largest lag at which at least 1 % of the gradient arrives; ≥ where the sequence ends first.",
+        ),
+    )
+
+
+def _steps(layer: LayerDiagnosis) -> float:
+    return math.nan if layer.horizon == NOT_MEASURED else float(layer.horizon.removeprefix("≥ "))
+
+
+def _of_layers(found: Found, read: Callable[[LayerDiagnosis], tuple[float, str]]) -> tuple[str, str]:
+    """Write the smallest value, and the values of all layers where there are several."""
+    values = {path: read(each) for path, each in found.layers.items()}
+    known = {path: each for path, each in values.items() if not math.isnan(each[0])}
+    if not known:
+        return NOT_MEASURED, ""
+    if len(values) == 1:
+        return known[path := next(iter(known))][1], f"in {path}"
+    ordered = sorted(known, key=lambda path: known[path][0])
+    named = [f"{path} {known[path][1]}" for path in ordered[:_MOST_NAMED]]
+    rest = len(ordered) - len(named)
+    more = f", {rest} more up to {known[ordered[-1]][1]}" if rest else ""
+    return known[ordered[0]][1], f"{', '.join(named)}{more}"
+
+
+def _use(found: Found) -> tuple[str, str]:
+    used: Answer = max(
+        (each.use for each in found.layers.values()), key=lambda each: (each.n > 0, each.value)
+    )
+    if not used.n or math.isnan(used.value):
+        return used.answer, used.reason
+    ends = " to ".join(_percent(end) for end in used.interval)
+    return f"{_percent(used.value)} %", f"95 % interval: {ends} %"
+
+
+def _percent(share: float) -> str:
+    """Write a share without a sign where it rounds to 0.
+
+    Examples
+    --------
+    >>> _percent(-1e-5), _percent(0.358), _percent(0.004)
+    ('0', '36', '0.4')
+    """
+    percent = 100 * share
+    return number(round(percent) if abs(percent) >= 1 else round(percent, 1) + 0.0)
+
+
+@dataclass(frozen=True)
+class Brief(Shown):
+    """A headline, the three measures, and what to do; prints in a few lines."""
+
+    found: Found
+    framework: str = ""
+
+    def __parts__(self) -> Iterator[Part]:
+        yield Paragraph(f"{headline(self.found)}.", bold=True)
+        measured = facts(self.found)
+        if not measured:
+            yield Paragraph(" ".join(self.found.sentences))
+        else:
+            yield Table(tuple((each.name, each.value, each.detail) for each in measured))
+        for each in self.actions:
+            yield Items(f"To do: {each.text}.", tuple(each.code.splitlines()))
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """What to do next, the first thing first."""
+        return tuple(actions(self.found, self.framework))

@@ -1,0 +1,75 @@
+"""A CSV table: one line per recorded step, one column per number."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from throughtime.loggers.columns import check_columns
+
+if TYPE_CHECKING:
+    from throughtime._monitor.record import Record
+
+
+class CSV:
+    """Append each record to a file, also to an existing file with the same columns.
+
+    Values that the training loop passes, such as norms before clipping, get columns when they first appear.
+    The logger then writes a new file and replaces the old one once the new file is complete.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Raises
+    ------
+    MonitorError
+        While recording: the file has other columns. The file is not changed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from throughtime.loggers import Record
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     logger = CSV(f"{folder}/run.csv")
+    ...     logger.write(Record(10, {"throughtime/lstm/loss": 0.5}))
+    ...     Path(f"{folder}/run.csv").read_text().splitlines()
+    ['step,throughtime/lstm/loss', '10,0.5']
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(path)
+
+    def write(self, record: Record) -> None:
+        """Append one line; a new file starts with the header."""
+        columns = self._columns(record)
+        values = {"step": record.step, **record.numbers}
+        with self._path.open("a", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerow([values.get(name, "") for name in columns])
+
+    def _columns(self, record: Record) -> list[str]:
+        """Return the columns of the file, after creating the file or adding the columns that it lacks."""
+        wanted = ["step", *record.numbers]
+        present: list[str] = []
+        if self._path.exists() and self._path.stat().st_size:
+            with self._path.open(newline="", encoding="utf-8") as file:
+                present = next(csv.reader(file))
+        if present:
+            check_columns(present, wanted, self._path)
+        further = [name for name in wanted if name not in present]
+        if further:
+            self._widen([*present, *further], len(further))
+        return [*present, *further]
+
+    def _widen(self, header: list[str], further: int) -> None:
+        rows: list[list[str]] = []
+        if self._path.exists():
+            with self._path.open(newline="", encoding="utf-8") as file:
+                rows = [[*row, *[""] * further] for row in csv.reader(file)][1:]
+        part = self._path.with_name(f".{self._path.name}.part")
+        with part.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows([header, *rows])
+        part.replace(self._path)

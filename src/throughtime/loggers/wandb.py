@@ -1,0 +1,79 @@
+"""Numbers, histograms and images for Weights & Biases, online or offline."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from throughtime.loggers.library import library
+
+if TYPE_CHECKING:
+    from throughtime._monitor.record import Record
+
+STEP = "throughtime/step"
+
+
+class WandB:
+    """Log to the run passed, else to the active run, else to a new one.
+
+    The x-axis of the charts is the training step, which is logged as a separate metric. It does not depend on
+    W&B's step counter, which other calls to `wandb.log` advance as well.
+
+    Parameters
+    ----------
+    run : wandb run, optional
+        The default is `wandb.run` at the time of the first record.
+    histograms : bool
+        Log histograms of weights, their gradients and gate activations, one for each gate.
+    images : bool
+        Log a plot of the gradient norm against time at each record. Drawing takes about 0.1 s for each layer
+        and direction.
+    **options
+        Arguments for `wandb.init` if no run is active, such as `project="memory"` or `mode="offline"`. The
+        logger finishes a run that it created when training ends.
+
+    Raises
+    ------
+    MissingDependencyError
+        wandb is not installed.
+
+    Examples
+    --------
+    >>> import throughtime as tt
+    >>> logger = tt.loggers.WandB(project="memory", mode="offline")  # the first record starts a run
+    """
+
+    def __init__(
+        self, run: Any = None, *, histograms: bool = True, images: bool = False, **options: Any
+    ) -> None:
+        self._wandb = library("wandb", "WandB", "wandb")
+        self._given, self._options = run, options
+        self._histograms, self._images = histograms, images
+        self._run: Any = None
+        self._is_own = False
+
+    def write(self, record: Record) -> None:
+        """Log a whole record in one call."""
+        if self._run is None:
+            self._begin()
+        logged: dict[str, Any] = {STEP: record.step, **record.numbers}
+        for key, histogram in record.histograms.items() if self._histograms else ():
+            logged[key] = self._wandb.Histogram(np_histogram=tuple(histogram))
+        for key, png in record.images.items() if self._images else ():
+            image = library("PIL.Image", "WandB", "wandb")
+            logged[key] = self._wandb.Image(image.open(BytesIO(png)))
+        self._run.log(logged)
+
+    def close(self) -> None:
+        """Finish the run if the logger created it; training that continues resumes it."""
+        if self._is_own and self._run is not None:
+            self._options |= {"id": self._run.id, "resume": "allow"}
+            self._run.finish()
+        self._run = None
+
+    def _begin(self) -> None:
+        active = self._given or self._wandb.run
+        self._is_own = active is None
+        self._run = active or self._wandb.init(**self._options)
+        self._run.define_metric(STEP, hidden=True)
+        self._run.define_metric("throughtime/*", step_metric=STEP)

@@ -1,0 +1,201 @@
+"""`overview`: one figure of a whole model: how far gradient reaches, what teaches it, how gates stand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Unpack
+
+import numpy as np
+import xarray as xr
+
+from throughtime._arguments import takes
+from throughtime._drawing.scale import Array
+from throughtime._drawing.theme import DISTINCT
+from throughtime._errors import PictureError, SchemaError
+from throughtime._tree import states
+from throughtime.diagnostics import saturation
+from throughtime.diagnostics.checks import certified
+from throughtime.diagnostics.lags import by_lag, runs_backward, steps_of_last_episode
+from throughtime.diagnostics.thresholds import REACHES
+from throughtime.picture import Axis, Line, Mark, Panel, Picture, Rectangles
+from throughtime.plots.data import count, last_step, layers, located, parts
+from throughtime.plots.findings import sentence
+from throughtime.plots.lag_profile import levels
+from throughtime.plots.look import Look, checked, size, titled
+from throughtime.plots.profiles import Profile, fitted, profiles
+from throughtime.plots.recorded import is_summary, sampled
+from throughtime.plots.spread import quantiles
+
+MOST_NAMED = 2
+MOST_BARS = 16
+NOTE = (
+    "Reach: the gradient k steps back, divided by that at lag 0. Teaching: which share of what moves the "
+    "recurrent weights comes from the last k steps. Gates: the share of values at the ends of their range; "
+    "an open forget gate is how memory works. Lines are medians over samples."
+)
+Named = list[tuple[str, xr.Dataset]]
+
+
+@takes(PictureError)
+def overview(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> Picture:
+    """Draw reach, teaching and gates of all recurrent layers in one figure.
+
+    Parameters
+    ----------
+    captured : capture or run, or a layer of one
+        Of a run the last recorded step; panels that its level does not allow are left out.
+    **look
+        See `tt.plots.Look`: title, width, height.
+
+    Returns
+    -------
+    Picture
+
+    Raises
+    ------
+    SchemaError
+        No layer has gradients of its states.
+    DiagnosticError
+        The certificate of a layer is above its bar.
+    PictureError
+        An argument is not as described above.
+
+    Examples
+    --------
+    >>> from throughtime import testing
+    >>> overview(testing.decaying([0.5, 0.5, 0.6])).title
+    'Gradient of rnn falls below 1 % after 6 steps'
+    """
+    look = checked(look, without=("limits", "share", "scale", "cmap"))
+    every = [(path, certified(last_step(leaf).load())) for path, leaf in layers(captured)]
+    found = [(path, sampled(leaf)) for path, leaf in every]
+    curves = [
+        (_name(path, curve.direction), curve)
+        for path, leaf in found
+        if _is_measured(leaf)
+        for curve in profiles(leaf)
+    ]
+    if not curves:
+        raise SchemaError(
+            "No layer here has the gradient of its states: tt.capture(model, x, y) with labels captures it."
+        )
+    panels = [_reach(curves), *_teaching(found), *_gates(every)]
+    noun = (
+        f"overview · {count(len({path for path, leaf in found if _is_measured(leaf)}), 'recurrent layer')}",
+        located("", every[0][1]),
+        "error of the last step alone" if any(curve.basis == "last" for _, curve in curves) else "",
+    )
+    return Picture(
+        tuple(panels),
+        columns=len(panels),
+        note=NOTE,
+        **titled(look, _weakest(curves), " · ".join(filter(None, noun))),
+        **size(look, 1.0 + 4.4 * len(panels), 4.4),
+    )
+
+
+def _name(path: str, direction: str) -> str:
+    return " · ".join(filter(None, (path, direction)))
+
+
+def _is_measured(leaf: xr.Dataset) -> bool:
+    has_states = all(f"{state}_gradient" in leaf for state in states(leaf))
+    return is_summary(leaf) or "lag_matrix" in leaf or has_states
+
+
+def _weakest(curves: list[tuple[str, Profile]]) -> str:
+    """Say how far gradient reaches where it reaches least."""
+    told = [(name, curve.found(REACHES), curve) for name, curve in curves]
+    known = sorted((each for each in told if each[1]), key=lambda each: _last(each[2]))
+    if len(curves) == 1:
+        return sentence(f"Gradient of {curves[0][0]}" if curves[0][0] else "Gradient", [("", told[0][1])])
+    if len({words for _, words, _ in told}) == 1:
+        return sentence("Gradient of every layer", [("", told[0][1])])
+    more = len(known) - MOST_NAMED
+    words = sentence("Gradient", [(name, found) for name, found, _ in known[:MOST_NAMED]])
+    return f"{words}; {count(more, 'layer')} further back" if more > 0 and words else words
+
+
+def _last(curve: Profile) -> int:
+    reached = np.flatnonzero(np.nan_to_num(curve.middle) >= REACHES)
+    return int(reached[-1]) if reached.size else 0
+
+
+def _colors(number: int) -> Sequence[str]:
+    return [DISTINCT[place % len(DISTINCT)] for place in range(number)]
+
+
+def _reach(curves: list[tuple[str, Profile]]) -> Panel:
+    scale = fitted([curve for _, curve in curves], REACHES)
+    longest = max(1.0, *(curve.lags[-1] for _, curve in curves))
+    marks: list[Mark] = [
+        Line(curve.lags, scale.curve(curve.middle), color, 1.8, label=name, details=(("R", curve.middle),))
+        for color, (name, curve) in zip(_colors(len(curves)), curves, strict=True)
+    ]
+    marks += levels(np.array([0.0, longest]), scale, REACHES)
+    y = Axis("R(k), log scale", (-0.03, 1.05), scale.ticks())
+    return Panel(tuple(marks), "reach", Axis("lag k, steps back", (-0.5, longest + 0.5)), y, grid=True)
+
+
+def _teaching(found: Named) -> Iterator[Panel]:
+    """Accumulate the step contributions from the last step back."""
+    marks: list[Mark] = []
+    shares = [(name, share) for path, leaf in found for name, share in _shares(path, leaf)]
+    for color, (name, share) in zip(_colors(len(shares)), shares, strict=True):
+        lags = np.arange(float(len(share)))
+        marks.append(Line(lags, share, color, 1.8, label=name, details=(("share", share),)))
+    if marks:
+        longest = max(1.0, *(len(share) - 1.0 for _, share in shares))
+        marks.append(Line(np.array([0.0, longest]), np.full(2, 0.9), DISTINCT[1], 1.0, dashed=True))
+        x, y = (
+            Axis("lag k, steps back", (-0.5, longest + 0.5)),
+            Axis("share from the last k steps", (0.0, 1.03)),
+        )
+        yield Panel(tuple(marks), "teaching", x, y, grid=True)
+
+
+def _shares(path: str, leaf: xr.Dataset) -> Iterator[tuple[str, Array]]:
+    if "step_contribution" not in leaf or is_summary(leaf):
+        return
+    sizes = by_lag(leaf["step_contribution"], steps_of_last_episode(leaf), runs_backward(leaf))
+    for direction, part in parts(sizes, ["sample", "lag"]):
+        values = np.nan_to_num(part.transpose("sample", "lag").values, nan=0.0, posinf=0.0)
+        totals = values.sum(axis=1, keepdims=True)
+        if (totals > 0).any():
+            summed = np.cumsum(values / np.where(totals > 0, totals, np.nan), axis=1)
+            yield _name(path, direction), quantiles(summed, (0.5,))[0]
+
+
+def _gates(every: Named) -> Iterator[Panel]:
+    """Draw how often each gate stands at either end, a bar a gate; of many those that do most."""
+    bars = [bar for path, leaf in every for bar in _ends(path if len(every) > 1 else "", leaf)]
+    if not bars:
+        return
+    most = sorted(range(len(bars)), key=lambda place: -sum(bars[place][1:]))[:MOST_BARS]
+    bars = [bars[place] for place in sorted(most)]
+    top = np.arange(len(bars)) - 0.35
+    shut, opened = (np.array([bar[which] for bar in bars]) for which in (1, 2))
+    low = np.stack([np.zeros_like(shut), top, shut, top + 0.7], axis=1)
+    high = np.stack([shut, top, shut + opened, top + 0.7], axis=1)
+    marks = (
+        Rectangles(low, fill=DISTINCT[0], alpha=0.8, label="below 10 % of the range"),
+        Rectangles(high, fill=DISTINCT[1], alpha=0.8, label="above 90 %"),
+    )
+    ticks = tuple((float(place), bar[0]) for place, bar in enumerate(bars))
+    # Room for the legend below the last bar.
+    down = Axis("", (-0.6, len(bars) - 0.4 + 0.25 * len(bars)), ticks, reversed=True)
+    yield Panel(marks, "gates", Axis("share of values", (0.0, 1.0)), down)
+
+
+def _ends(path: str, leaf: xr.Dataset) -> Iterator[tuple[str, float, float]]:
+    if "gate_activation" in leaf:
+        dims = [dim for dim in ("unit", "cell_unit") if dim in leaf["gate_activation"].dims]
+        found = saturation(leaf).mean(dims, skipna=True)
+        sides = found["left"], found["right"]
+    elif {"saturation_left", "saturation_right"} <= set(leaf.data_vars):
+        sides = leaf["saturation_left"], leaf["saturation_right"]
+    else:
+        return
+    for (name, low), (_, high) in zip(*(parts(side, []) for side in sides), strict=True):
+        if np.isfinite([float(low), float(high)]).all():
+            yield " ".join(filter(None, (path, name))), float(low), float(high)

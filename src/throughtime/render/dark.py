@@ -1,0 +1,42 @@
+"""Colours that follow the paper: on a dark one, maps of magnitudes turn round."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from matplotlib.colors import to_rgb
+
+from throughtime._drawing.colors import Colors
+from throughtime._drawing.theme import Theme
+from throughtime.picture import Image, Picture
+
+_LUMINANCE = (0.2126, 0.7152, 0.0722)
+
+
+def on_paper(picture: Picture, theme: Theme) -> Picture:
+    """Give the picture with the colours that it has on the paper of a theme."""
+    if luminance(theme.paper) > 0.2:
+        return picture
+    turned: dict[int, Colors] = {}  # images that share their colours go on sharing them
+    panels = []
+    for panel in picture.panels:
+        marks = [
+            replace(mark, colors=turned.setdefault(id(mark.colors), mark.colors.on_dark()))
+            if isinstance(mark, Image)
+            else mark
+            for mark in panel.marks
+        ]
+        panels.append(replace(panel, marks=tuple(marks)))
+    return replace(picture, panels=tuple(panels))
+
+
+def luminance(color: str) -> float:
+    """Give the relative luminance of a colour, 0 to 1.
+
+    Examples
+    --------
+    >>> luminance("white"), luminance("#000000")
+    (1.0, 0.0)
+    """
+    linear = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(color))
+    return sum(share * part for share, part in zip(_LUMINANCE, linear, strict=True))

@@ -1,0 +1,126 @@
+"""A diagnosis in a few lines: each headline, three measures, and code that does what it promises."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import throughtime as tt
+from throughtime import testing
+from throughtime.diagnosis.actions import actions
+from throughtime.diagnosis.brief import Brief, facts, headline, tone
+from throughtime.diagnosis.findings import Answer, Evidence, Found, LayerDiagnosis, Remedy, Verdict
+
+
+def found(verdict: Verdict, *layers: LayerDiagnosis, asked: int | None = 30, **more) -> Found:
+    named = {f"layer_{place}": each for place, each in enumerate(layers)}
+    return Found(verdict, ("Told.",), 30, asked, layers=named, **more)
+
+
+def layer(reach: str, value: float, horizon: str, kind: str = "lstm", **more) -> LayerDiagnosis:
+    answer = Answer(reach, value, (value, value), 16, 0.01)
+    use = Answer("no", -1e-6, (-0.02, 0.004), 16, 0.01)
+    return LayerDiagnosis(kind, answer, answer, use, horizon=horizon, **more)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "reach", "asked", "words", "colour"),
+    [
+        (Verdict.USES, "yes", 30, "uses inputs 30 or more", "good"),
+        (Verdict.WEAK_SIGNAL, "no", 30, "little gradient", "bad"),
+        (Verdict.UNUSED, "yes", 30, "does not use inputs that old yet", "open"),
+        (Verdict.NO_EVIDENCE, "no", 30, "vanishes before lag 30", "bad"),
+        (Verdict.NO_EVIDENCE, "no", None, "Little gradient reaches lag 30", "open"),
+        (Verdict.CANNOT_SAY, "yes", 30, "reaches lag 30", "open"),
+        (Verdict.CANNOT_SAY, "unclear", 30, "Not decided", "open"),
+        (Verdict.UNSTABLE, "yes", 30, "a number is not finite", "bad"),
+    ],
+)
+def test_headline_of_each_verdict(verdict, reach, asked, words, colour):
+    one = found(verdict, layer(reach, 0.02, "40"), asked=asked)
+    assert words in headline(one)
+    assert tone(one) == colour
+
+
+def test_headline_names_the_layers_that_differ_and_those_that_explode():
+    both = found(Verdict.CANNOT_SAY, layer("yes", 0.5, "≥ 99"), layer("no", 1e-4, "9"))
+    assert headline(both) == "The gradient reaches lag 30 in layer_0, and not in layer_1"
+    exploding = found(Verdict.UNSTABLE, replace(layer("yes", 5.0, "≥ 99"), verdict=Verdict.UNSTABLE))
+    assert headline(exploding) == "Unstable: the gradient explodes in layer_0"
+
+
+def test_measures_begin_with_the_weakest_layer():
+    layers = [layer("yes", 0.5, "≥ 99"), layer("no", 1e-9, "9"), *[layer("yes", 0.2, "40")] * 3]
+    reach, use, horizon = facts(found(Verdict.NO_EVIDENCE, *layers))
+    assert (reach.value, use.value, horizon.value) == ("< 0.001 %", "0 %", "9 steps")
+    assert reach.detail.startswith("layer_1 < 0.001 %, ")
+    assert reach.detail.endswith("2 more up to 50 %")
+    assert use.detail == "95 % interval: -2 to 0.4 %"
+
+
+def test_brief_is_brief_and_nothing_measured_leaves_the_sentence():
+    text = str(Brief(tt.diagnose(testing.decaying(rate=0.5, samples=16), dependency_length=20), "torch"))
+    assert "The gradient vanishes before lag 20." in text
+    assert len(text.splitlines()) < 20
+    assert "Told." in str(Brief(found(Verdict.CANNOT_SAY)))
+
+
+TIMESCALE = Evidence("timescale", 3.0, "timescales of 3 steps")
+CHRONO = Remedy("start the bias so", TIMESCALE.text, "a source", "chrono")
+
+
+@pytest.mark.parametrize("framework", ["keras", "torch"])
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_code_to_paste_gives_the_gate_that_keeps_timescales_up_to_the_lag(framework, kind):
+    make = pytest.importorskip(framework) and {"keras": keras_layer, "torch": torch_layer}[framework]
+    model, name, keeping_bias = make(kind)
+    lost = layer("no", 1e-9, "9", kind, why=(TIMESCALE,))
+    one = Found(Verdict.NO_EVIDENCE, ("Told.",), 30, 30, layers={name: lost}, remedies=(CHRONO,))
+    (code,) = [each.code for each in actions(one, framework)]
+    exec(code, {"model": model})
+    bias = keeping_bias(model)
+    assert (bias >= 0).all()
+    assert (bias <= np.log(29)).all()
+    assert np.ptp(bias) > 1, "timescales differ from unit to unit"
+
+
+def keras_layer(kind):
+    import keras
+
+    one = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}[kind](40, name="rnn")
+    model = keras.Sequential([keras.Input((5, 2)), one])
+    places = {"lstm": slice(40, 80), "gru": slice(0, 40)}  # i f c o; z r h
+    return model, "rnn", lambda made: np.atleast_2d(made.get_layer("rnn").get_weights()[2])[0, places[kind]]
+
+
+def torch_layer(kind):
+    import torch
+
+    model = torch.nn.ModuleDict({"rnn": {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[kind](2, 40)})
+
+    def keeping(made):  # i f g o; r z n
+        return (made["rnn"].bias_ih_l0 + made["rnn"].bias_hh_l0).detach().numpy()[40:80]
+
+    return model, "rnn/0", keeping
+
+
+def test_a_solved_model_has_nothing_to_change_and_an_unmeasured_use_is_to_be_measured():
+    solved = replace(
+        found(Verdict.USES, layer("yes", 0.5, "≥ 99")), sentences=("nothing needs to be changed.",)
+    )
+    assert [each.text for each in actions(solved)] == ["Nothing has to change"]
+    unmeasured = tt.diagnose(testing.decaying(rate=0.5, samples=16), dependency_length=20)
+    first = next(actions(unmeasured))
+    assert "Measure use" in first.text
+    assert "dependency_length=20" in first.code
+
+
+def test_advice_holds_only_if_the_task_needs_the_lag():
+    lost = layer("no", 1e-9, "9", why=(TIMESCALE,))
+    texts = [each.text for each in actions(found(Verdict.NO_EVIDENCE, lost), "keras")]
+    assert texts[0].startswith(
+        "If the task needs lag 30 and its loss is too high, start the forget gate's bias"
+    )
+    assert not list(actions(found(Verdict.NO_EVIDENCE, lost, asked=None), "keras"))[1:]

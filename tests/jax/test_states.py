@@ -1,0 +1,221 @@
+"""States and their total derivatives, against a loop unrolled in Python with zeros of its own."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from tests.jax.programs import (
+    SAMPLES,
+    STEPS,
+    UNITS,
+    Folded,
+    Reader,
+    U,
+    W,
+    X,
+    Y,
+    bare,
+    rnn,
+    squared,
+    unrolled,
+)
+
+import throughtime as tt
+
+ZEROS = jnp.zeros((SAMPLES, UNITS))
+
+
+def only(tree: Any) -> Any:
+    (leaf,) = tree.leaves
+    return leaf
+
+
+def certified(leaf: Any, bar: float = 1e-12) -> None:
+    assert float(leaf["certificate_weights"]) <= bar
+    assert "input" not in leaf or float(leaf["certificate_time"]) <= bar
+
+
+def close(found: Any, wanted: Any, bar: float = 1e-12) -> None:
+    wanted = np.asarray(wanted)
+    assert wanted.any()
+    np.testing.assert_allclose(np.asarray(found), wanted, rtol=0, atol=bar * np.abs(wanted).max())
+
+
+def tanh_step(states: Any, x: Any, zeros: Any) -> Any:
+    hidden = jnp.tanh(x @ W + states["hidden"] @ U) + zeros["hidden"]
+    return {"hidden": hidden}, hidden
+
+
+def of_all_steps(outputs: Any, _: Any) -> Any:
+    # A sample's own loss: what a capture shows with the mean over the batch undone.
+    return jnp.sum((jnp.sum(jnp.stack(outputs) ** 2, (0, 2))[:, None] - Y) ** 2)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("around", [lambda f: f, jax.jit, jax.checkpoint], ids=str)
+def test_a_bare_scan_shows_its_states_and_total_derivatives(around: Any, reverse: bool) -> None:
+    leaf = only(tt.capture(around(partial(bare, reverse=reverse)), X, Y, loss=squared))
+    order = reversed(range(STEPS)) if reverse else range(STEPS)
+    wanted = unrolled(tanh_step, {"hidden": ZEROS}, of_all_steps, list(order))
+    close(leaf["hidden_gradient"], wanted["hidden"])
+    close(leaf["input_gradient"], wanted["input"])
+    np.testing.assert_array_equal(leaf["input"], X)
+    certified(leaf)
+
+
+def test_a_loop_that_jax_turns_into_a_scan_is_shown() -> None:
+    def fold(x: Any) -> Any:
+        def body(t: Any, hidden: Any) -> Any:
+            return jnp.sin(jax.lax.dynamic_index_in_dim(x, t, 1, keepdims=False) @ W + hidden @ U)
+
+        return jax.lax.fori_loop(0, STEPS, body, jnp.zeros((x.shape[0], UNITS))).sum(1, keepdims=True)
+
+    def step(states: Any, x: Any, zeros: Any) -> Any:
+        return {"hidden": jnp.sin(x @ W + states["hidden"] @ U) + zeros["hidden"]}, None
+
+    leaf = only(tt.capture(fold, X, Y, loss=squared))
+    wanted = unrolled(
+        step, {"hidden": ZEROS}, lambda _, last: jnp.sum((last["hidden"].sum(1, keepdims=True) - Y) ** 2)
+    )
+    close(leaf["hidden_gradient"], wanted["hidden"])
+    close(leaf["output_gradient"][:, -1], wanted["hidden"][:, -1])
+    assert not leaf["output_gradient"][:, :-1].any()
+    assert "enters this loop step by step" in leaf.attrs["missing_input"]
+    certified(leaf)
+
+
+def test_every_state_of_a_dict_is_shown_by_its_name_and_counters_are_not() -> None:
+    def fold(x: Any) -> Any:
+        @jax.checkpoint
+        def step(carry: Any, now: Any) -> Any:
+            spike = jax.nn.sigmoid(now @ W + carry["spike"] @ U - carry["trace"])
+            trace = 0.9 * carry["trace"] + 0.1 * spike
+            after = {"spike": spike, "trace": trace, "count": carry["count"] + 1, "fixed": carry["fixed"]}
+            return after, spike * carry["fixed"]
+
+        zeros = jnp.zeros((x.shape[0], UNITS))
+        start = {"spike": zeros, "trace": zeros, "count": 0, "fixed": jnp.ones(UNITS)}
+        return jnp.sum(jax.lax.scan(step, start, jnp.swapaxes(x, 0, 1))[1] ** 2, (0, 2))[:, None]
+
+    def step(states: Any, x: Any, zeros: Any) -> Any:
+        spike = jax.nn.sigmoid(x @ W + states["spike"] @ U - states["trace"]) + zeros["spike"]
+        trace = 0.9 * states["trace"] + 0.1 * spike + zeros["trace"]
+        return {"spike": spike, "trace": trace}, spike
+
+    leaf = only(tt.capture(fold, X, Y, loss=squared))
+    wanted = unrolled(step, {"spike": ZEROS, "trace": ZEROS}, of_all_steps)
+    for name in ("spike", "trace"):
+        close(leaf[f"{name}_gradient"], wanted[name])
+    assert leaf.attrs["states"] == "spike, trace"
+    certified(leaf)
+
+
+def test_a_carry_that_holds_the_last_input_counts() -> None:
+    def fold(x: Any) -> Any:
+        def step(carry: Any, now: Any) -> Any:
+            hidden = jnp.tanh(now @ W + carry[0] @ U + carry[1] @ W)
+            return (hidden, now), hidden
+
+        start = jnp.zeros((x.shape[0], UNITS)), jnp.zeros((x.shape[0], X.shape[2]))
+        return jnp.sum(jax.lax.scan(step, start, jnp.swapaxes(x, 0, 1))[1] ** 2, (0, 2))[:, None]
+
+    certified(only(tt.capture(fold, X, Y, loss=squared)))
+
+
+@pytest.mark.parametrize(
+    ("model", "x"),
+    [
+        (lambda x: bare(jnp.swapaxes(x, 0, 1)), np.swapaxes(X, 0, 1)),
+        (lambda x: bare(x[None])[0], X[1]),
+    ],
+    ids=["time first", "one series"],
+)
+def test_the_axis_of_samples_is_found(model: Any, x: Any) -> None:
+    y = Y if x.ndim == 3 else Y[1]
+    leaf = only(tt.capture(model, x, y, loss=squared))
+    wanted = only(tt.capture(bare, X, Y, loss=squared))
+    chosen = wanted if x.ndim == 3 else wanted.isel(sample=slice(1, 2))
+    close(leaf["hidden_gradient"], chosen["hidden_gradient"])
+    np.testing.assert_array_equal(leaf["hidden"], chosen["hidden"])
+
+
+CELLS = [nnx.LSTMCell, nnx.OptimizedLSTMCell, nnx.GRUCell, nnx.SimpleCell]
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.__name__)
+def test_nnx_cells_have_gates_and_a_certificate(cell: Any) -> None:
+    tree = tt.capture(Reader(rnn(cell)), X, Y, loss=squared)
+    leaf = tree["layers/0"]
+    kind = {"L": "lstm", "O": "lstm", "G": "gru", "S": "simple_rnn"}[cell.__name__[0]]
+    assert leaf.attrs["kind"] == kind
+    certified(leaf)
+    assert tt.diagnostics.saturation(leaf) is not None if kind != "simple_rnn" else True
+
+
+@pytest.mark.parametrize("cell", [eqx.nn.LSTMCell, eqx.nn.GRUCell], ids=lambda cell: cell.__name__)
+def test_equinox_cells_are_the_same_alone_and_in_a_function(cell: Any) -> None:
+    model = Folded(cell)
+    alone = only(tt.capture(model, X, Y, loss=squared))
+    mapped = only(tt.capture(jax.vmap(model), X, Y, loss=squared))
+    assert alone.path == "/cell"
+    assert alone.attrs["kind"] == mapped.attrs["kind"] == cell.__name__[:-4].lower()
+    for name in ("hidden_gradient", "gate_activation", "gate_gradient", "input_gradient"):
+        np.testing.assert_array_equal(alone[name], mapped[name])
+    assert "kernel" in alone
+    assert "Partial" in mapped.attrs["missing_weights"]
+    certified(alone)
+
+
+def test_halves_of_a_bidirectional_layer_are_in_input_time() -> None:
+    both = nnx.Bidirectional(rnn(nnx.GRUCell), rnn(nnx.GRUCell, seed=3), rngs=nnx.Rngs(0))
+    tree = tt.capture(Reader(both, width=2 * UNITS), X, Y, loss=squared)
+    forward, backward = tree["layers/0/forward_rnn"], tree["layers/0/backward_rnn"]
+    np.testing.assert_array_equal(forward["input"], X)
+    np.testing.assert_array_equal(backward["input"], X)
+    assert (forward.attrs["go_backwards"], backward.attrs["go_backwards"]) == (0, 1)
+    # The head reads the last step, which the backward half makes first: no gradient comes from before it.
+    assert not backward["hidden_gradient"][:, :-1].any()
+    for leaf in (forward, backward):
+        certified(leaf)
+
+
+def test_stacked_layers_are_leaves_and_can_be_chosen_by_name() -> None:
+    model = Reader(rnn(nnx.LSTMCell), rnn(nnx.GRUCell, UNITS))
+    tree = tt.capture(model, X, Y, loss=squared)
+    assert [leaf.path for leaf in tree.leaves] == ["/layers/0", "/layers/1"]
+    one = tt.capture(model, X, Y, loss=squared, layers="layers/1")
+    assert [leaf.path for leaf in one.leaves] == ["/layers/1"]
+    with pytest.raises(tt.LayerNotFoundError, match="layers/0"):
+        tt.capture(model, X, Y, loss=squared, layers="attention")
+
+
+def test_single_precision_passes_its_certificate() -> None:
+    single = jax.tree.map(
+        lambda leaf: leaf.astype(jnp.float32) if eqx.is_inexact_array(leaf) else leaf, Folded(eqx.nn.GRUCell)
+    )
+    with jax.enable_x64(False):
+        leaf = only(tt.capture(single, X.astype("f4"), Y.astype("f4"), loss=squared))
+    certified(leaf, 1e-5)
+    assert leaf["hidden"].dtype == np.float32
+
+
+def test_gradients_agree_with_finite_differences() -> None:
+    leaf = only(tt.capture(bare, X, Y, loss=squared))
+    small = 1e-6 * np.eye(X.size).reshape(-1, *X.shape)
+    losses = jax.jit(jax.vmap(lambda x: jnp.sum(squared(bare(x), Y))))
+    wanted = (losses(X + small) - losses(X - small)).reshape(X.shape) / 2e-6
+    close(leaf["input_gradient"], wanted, 1e-7)
+
+
+def test_a_long_series_is_not_unrolled() -> None:
+    x = np.random.default_rng(0).normal(size=(2, 10_000, X.shape[2]))
+    leaf = only(tt.capture(bare, x, Y[:2], loss=squared))
+    assert leaf.sizes["time"] == 10_000
+    certified(leaf)
