@@ -139,7 +139,7 @@ def time_series_dataset(dtype: str = "float32") -> Built:
 
 @data
 def generator_of_pairs(dtype: str = "float32") -> Built:
-    return row(((X[k : k + SIZE], Y[k : k + SIZE]) for k in (0, SIZE)), warns="once only")
+    return row(((X[k : k + SIZE], Y[k : k + SIZE]) for k in (0, SIZE)), warns="only once")
 
 
 class Loader:

@@ -33,7 +33,7 @@ def test_tuples_with_names_and_tuples_of_tuples_are_kept():
 
 def test_a_generator_loses_one_batch_and_says_so():
     generator = ((X + k, Y) for k in range(3))
-    with pytest.warns(ThroughTimeWarning, match="once only"):
+    with pytest.warns(ThroughTimeWarning, match="only once"):
         batch = take(generator)
     assert batch.x[0, 0, 0] == 1
     assert next(generator)[0][0, 0, 0] == 2
@@ -87,7 +87,7 @@ def test_a_reshuffling_dataset_is_named():
     ("data", "says"),
     [
         ([[1.0, 2.0], [3.0]], "rectangular"),
-        ([(X, Y), (X, Y)], "give one"),
+        ([(X, Y), (X, Y)], "Pass one of them"),
         ([["a"]], "numbers"),
         (object(), "Cannot take"),
         (np.float32(3), "first axis"),

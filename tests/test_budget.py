@@ -51,15 +51,15 @@ def test_the_error_names_figures_and_remedies():
     error = too_large(LAYER, Budget(2500, 10, 10), "it is too warm")
     assert isinstance(error, tt.TooLargeError)
     assert str(error) == (
-        "The capture needs about 3.0 kB for 10 samples, 2.5 kB are free. Fewer samples: give at most 8 "
-        "samples at once. Fewer arrays: name those you look at with quantities=; the largest are hidden "
-        "1.0 kB, weights 0.1 kB. It was not captured in parts: it is too warm."
+        "The capture needs about 3.0 kB for 10 samples; 2.5 kB are free. Pass at most 8 samples at once, or "
+        "request fewer arrays with quantities=; the largest are hidden 1.0 kB, weights 0.1 kB. The batch was "
+        "not split, because it is too warm."
     )
 
 
 @pytest.mark.parametrize("budget", ["much", "-2 GB", -1, float("nan"), float("inf"), True, [5]])
 def test_a_budget_is_bytes_or_a_text_with_a_unit(budget):
-    with pytest.raises(tt.TooLargeError, match="number of bytes, 2e9, or a text"):
+    with pytest.raises(tt.TooLargeError, match="number of bytes, such as 2e9"):
         allowed(budget)
 
 

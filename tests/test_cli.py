@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import throughtime as tt
 from throughtime import testing
 from throughtime._alarm import Alarm, as_attribute
-from throughtime._cli import app
+from throughtime._cli import app, commands, pictures
 from throughtime._monitor.levels import reduced_tree
 from throughtime._store import Run
 
@@ -38,7 +38,26 @@ def test_info(run: Path) -> None:
     told = json.loads(CliRunner().invoke(app, ["info", str(run), "--json"]).output)
     assert (told["steps"], told["first_step"], told["last_step"], told["model"]) == (2, 0, 10, "toy")
     assert "hidden_gradient" in told["layers"]["rnn"]
-    assert "last step 10" in called("info", run)
+    assert "last step 10" in called("info", run, "--verbose")
+
+
+def test_info_is_ten_lines_and_says_what_matters(run: Path) -> None:
+    result = CliRunner().invoke(app, ["info", str(run)])
+    lines = dict(line.split(maxsplit=1) for line in result.output.splitlines())
+    assert lines["steps"].strip() == "2 records, steps 0 to 10"
+    assert lines["horizon"].strip() == "rnn 6 → ≥ 29 steps"
+    assert lines["alarms"].strip() == "none"
+    assert lines["size"].strip().endswith("files")
+    assert "→" in lines["loss"]
+
+
+def test_ls_lists_runs_below_a_folder(run: Path, tmp_path: Path) -> None:
+    with Run(tmp_path / "deep" / "other.zarr") as writer:
+        writer.append(testing.decaying(samples=4, steps=30), 5)
+    told = called("ls", tmp_path)
+    assert "run.zarr 2 to step 10" in told
+    assert "deep/other.zarr 1 to step 5" in told
+    assert "There is no run in" in called("ls", tmp_path / "deep" / "none")
 
 
 def test_info_tells_alarms(run: Path) -> None:
@@ -49,8 +68,8 @@ def test_info_tells_alarms(run: Path) -> None:
     assert told["alarms"] == [
         {"name": "explosion", "layer": "rnn", "step": 3, "evidence": "12 times the signal"}
     ]
-    assert "alarm, step 3 explosion in rnn 12 times the signal" in called("info", run)
-    assert "alarms off none" in called("info", run)
+    assert "alarms step 3: explosion in rnn: 12 times the signal" in called("info", run)
+    assert "alarms off none" in called("info", run, "--verbose")
 
 
 def test_watch_refuses_a_file_and_a_port_that_cannot_be(run: Path, tmp_path: Path) -> None:
@@ -82,7 +101,11 @@ def test_check_finds_a_certificate_above_the_bar_of_its_dtype(tmp_path: Path) ->
 
 
 def test_diagnose_and_compare(run: Path) -> None:
-    last = called("diagnose", run, "--dependency-length", 5)
+    brief = called("diagnose", run, "--dependency-length", 5)
+    assert brief.startswith(
+        "The gradient reaches lag 5. Reach at lag 5 59 % in rnn Use at lag 5 not measured"
+    )
+    last = called("diagnose", run, "--dependency-length", 5, "--verbose")
     alone = str(tt.diagnose(testing.decaying(rate=0.9, samples=4, steps=30), dependency_length=5))
     assert last.startswith(f"At training step 10, the last recorded one: {' '.join(alone.split())}")
     assert "Reach of rnn at lag 5 has risen since step 0, from 0.0313" in last
@@ -90,6 +113,28 @@ def test_diagnose_and_compare(run: Path) -> None:
     assert [record["step"] for record in told["history"]["records"]] == [0, 10]
     json.loads(CliRunner().invoke(app, ["diagnose", str(run), "--step", "0", "--json"]).output)
     json.loads(CliRunner().invoke(app, ["compare", str(run), str(run), "--json"]).output)
+
+
+@pytest.mark.parametrize("level", ["summary", "timestep", "full"])
+def test_plot_lists_what_each_picture_needs_and_this_run_has(tmp_path: Path, level: str) -> None:
+    tree = testing.constant_gates(samples=4, steps=30)
+    with Run(tmp_path / "run.zarr") as writer:
+        for step in range(2):
+            writer.append(tree if level == "full" else reduced_tree(tree, level), step)
+    rows = pictures.listed(tt.open_run(tmp_path / "run.zarr")).rows
+    order = ["any run", "quantities='timestep'", "quantities='full'"]
+    enough = order[: ["summary", "timestep", "full"].index(level) + 1]
+    for name, needs, is_here in rows:
+        assert (needs in enough) == (is_here == "yes"), name
+
+
+def test_watch_takes_the_next_port_where_its_own_is_taken(run: Path) -> None:
+    first, second = (commands._at_next_port(run) for _ in range(2))
+    try:
+        assert first.port < second.port < 5026
+    finally:
+        first.close()
+        second.close()
 
 
 @pytest.mark.parametrize("picture", ["evolution", "heatmap", "lag_profile", "gradient_flow"])
@@ -167,7 +212,8 @@ def test_export_of_what_the_training_loop_told(tmp_path: Path) -> None:
     called("export", tmp_path / "run.zarr", "--to", "netcdf", "-o", tmp_path / "run.nc")
     np.testing.assert_array_equal(xr.open_datatree(tmp_path / "run.nc")["gradient_norm"], wanted)
     assert "2 steps, all whole" in called("check", tmp_path / "run.zarr")
-    assert called("info", tmp_path / "run.zarr").endswith("training loop: gradient_norm")
+    told = called("info", tmp_path / "run.zarr", "--verbose")
+    assert told.endswith("training loop: gradient_norm")
 
 
 def test_doctor() -> None:

@@ -11,9 +11,11 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 from matplotlib import colors as mcolors
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from throughtime._classic import show_features_0D, show_features_1D, show_features_2D, show_features_hist
+from throughtime._drawing.palettes import palette
 from throughtime._errors import FeatureError, ThroughTimeWarning
 
 ALL = (show_features_0D, show_features_1D, show_features_2D, show_features_hist)
@@ -540,6 +542,23 @@ def test_colorbar_is_shared_or_one_for_each():
     assert len(show_features_2D(values(4, 20, 6)).fig.axes) == 4
     assert len(show_features_2D(values(4, 20, 6), show_colorbar=True).fig.axes) == 5
     assert len(show_features_2D(values(4, 20, 6), show_colorbar=True, norm="auto").fig.axes) == 8
+    assert len(show_features_2D(values(16, 20, 6), show_colorbar=True, norm="auto").fig.axes) == 17
+
+
+@pytest.mark.parametrize("cmap", ["vik", "cmc.batlow_r", "lajolla", "RdBu_r", plt.get_cmap("gray")])
+def test_every_map_of_the_other_pictures_is_taken(cmap):
+    image = show_features_2D(values(20, 6), cmap=cmap).axes[0, 0].images[0]
+    wanted = palette(cmap) if isinstance(cmap, str) else tuple(map(to_hex, cmap(np.linspace(0, 1, 256))))
+    assert tuple(to_hex(image.cmap(each)) for each in (0.0, 1.0)) == (wanted[0], wanted[-1])
+
+
+@pytest.mark.parametrize("function", ALL)
+def test_files_are_finer_than_the_screen(function, tmp_path):
+    fig, _ = function(data_for(function), savepath=tmp_path / "fine.png")
+    width = fig.get_size_inches()[0]
+    assert (fig.dpi, plt.imread(tmp_path / "fine.png").shape[1]) == (110, round(width * 200))
+    fig, _ = function(data_for(function), dpi=50, savepath=tmp_path / "coarse.png")
+    assert (fig.dpi, plt.imread(tmp_path / "coarse.png").shape[1]) == (50, int(width * 50))
 
 
 def test_cells_that_are_not_finite_are_marked_where_they_are():

@@ -1,4 +1,4 @@
-"""`Alarm`: one thing that went wrong while a model trained, and how a run keeps it."""
+"""`Alarm`: one fault during training, and how a run stores it."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from rich.markup import escape
 
 from throughtime._errors import StoreError
 
-ATTRIBUTE, OFF = "alarms", "alarms_off"  # of a run
+ATTRIBUTE, OFF = "alarms", "alarms_off"  # attributes of a run
 
 
 @dataclass(frozen=True)
 class Alarm:
-    """One thing that went wrong.
+    """One fault during training.
 
     Attributes
     ----------
     name : {"nonfinite", "explosion", "vanishing", "saturation", "dead_gradient"}
     layer : str
-        Empty where a norm that the training loop told is meant, of all gradients together.
+        Empty for the norm of all gradients together, which the training loop reports.
     step : int
-        Training step at which it was seen first.
+        First training step with this fault.
     evidence : str
-        The numbers it rests on.
+        The numbers that show it.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Alarm:
         return f"step {self.step}: {self._what}: {self.evidence}"
 
     def __rich__(self) -> str:
-        # `on_alarm=rich.print` tells alarms as lines that stand out.
+        # `on_alarm=rich.print` prints an alarm in colour.
         step, what, evidence = map(escape, (str(self.step), self._what, self.evidence))
         return f"[dim]step {step}[/dim] [bold red]{what}[/bold red] {evidence}"
 
@@ -48,7 +48,7 @@ class Alarm:
 
 
 def as_attribute(alarms: Iterable[Alarm]) -> str:
-    """Write alarms as one text, which a run keeps among its attributes.
+    """Encode alarms as one text for the attributes of a run.
 
     Examples
     --------
@@ -59,24 +59,24 @@ def as_attribute(alarms: Iterable[Alarm]) -> str:
 
 
 def alarms_of_run(attributes: Mapping[Any, Any]) -> list[Alarm]:
-    """Read the alarms that a run keeps; none where nothing was seen.
+    """Decode the alarms in the attributes of a run.
 
     Raises
     ------
     StoreError
-        They cannot be read: the run is damaged.
+        The run is damaged: its alarms cannot be decoded.
     """
     try:
         alarms = [Alarm(**each) for each in _kept(attributes, ATTRIBUTE, "[]")]
     except TypeError as error:
         raise StoreError(f"The alarms of the run are damaged: {error}.") from None
     if not all(type(alarm.step) is int and isinstance(alarm.name, str) for alarm in alarms):
-        raise StoreError("The alarms of the run are damaged: a name is no text, or a step no number.")
+        raise StoreError("The alarms of the run are damaged: a name is not a text, or a step not a number.")
     return alarms
 
 
 def alarms_off(attributes: Mapping[Any, Any]) -> list[str]:
-    """Name the alarms that a run was not watched for; of one that does not know, vanishing.
+    """List the alarms that were turned off in a run; "vanishing" if the run does not store this.
 
     Examples
     --------
@@ -92,5 +92,5 @@ def _kept(attributes: Mapping[Any, Any], name: str, default: str) -> list[Any]:
     except (ValueError, RecursionError):
         kept = None
     if not isinstance(kept, list):
-        raise StoreError(f"The run is damaged: its {name.replace('_', ' ')} are no list.")
+        raise StoreError(f"The run is damaged: its {name.replace('_', ' ')} are not a list.")
     return kept

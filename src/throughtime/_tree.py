@@ -1,6 +1,6 @@
 """Reads a tree: its one layer, a variable or the reason why it is missing, the recorded training steps.
 
-Knows nothing of where a run is stored; a run larger than memory is read one step at a time.
+The tree may be a capture or a run; a run larger than memory is read one step at a time.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from throughtime._vocabulary import LAGS, reason_key
 
 Layer = xr.DataTree | xr.Dataset
 STEP = "step"
-NOT_RECORDED = "the run keeps norms only; Monitor(…, quantities='full') records whole captures"
+NOT_RECORDED = "the run stores only norms; Monitor(…, quantities='full') records whole captures"
 
 
 def states(dataset: xr.Dataset) -> tuple[str, ...]:
-    """Names of the states of a captured layer, `hidden` first."""
-    told = dataset.attrs.get("states")
-    if told is not None:
-        return tuple(str(told).split(", "))
+    """Names of the states of a captured layer; `hidden` is first."""
+    names = dataset.attrs.get("states")
+    if names is not None:
+        return tuple(str(names).split(", "))
     has_cell = dataset.attrs.get("kind") == "lstm" or "cell_gradient" in dataset
     return ("hidden", "cell") if has_cell else ("hidden",)
 
 
 def layer(captured: Layer) -> xr.Dataset:
-    """Take one layer's variables from whatever holds exactly one layer.
+    """Return the variables of the one layer in a tree, node or Dataset.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def layer(captured: Layer) -> xr.Dataset:
     Raises
     ------
     SchemaError
-        The tree has several leaves, or none; they are listed.
+        The tree has several leaves, which the message lists, or none.
     """
     if isinstance(captured, xr.Dataset):
         return captured
@@ -54,22 +54,22 @@ def layer(captured: Layer) -> xr.Dataset:
     if len(leaves) != 1:
         names = ", ".join(node.path for node in leaves) or "none"
         choice = f" Choose one: tree[{leaves[0].path.strip('/')!r}]." if leaves else ""
-        raise SchemaError(f"Expected one layer, this capture has {len(leaves)}: {names}.{choice}")
+        raise SchemaError(f"Expected one layer, but this capture has {len(leaves)}: {names}.{choice}")
     return leaves[0].to_dataset()
 
 
 def keeps_norms(dataset: xr.Dataset) -> bool:
-    """Whether this is a record of a run that keeps norms instead of what was captured."""
+    """Whether this comes from a run that stores norms instead of captured arrays."""
     return any(str(name).endswith("_gradient_norm") for name in dataset.data_vars)
 
 
 def require(captured: Layer, name: str) -> xr.DataArray:
-    """Take one variable of one layer, or say what the layer has instead.
+    """Return one variable of one layer.
 
     Raises
     ------
     SchemaError
-        The layer has no such variable; the reason, if the capture knows one, and what it has.
+        The layer has no such variable. The message gives the reason, if known, and the layer's variables.
     """
     dataset = layer(captured)
     if name in dataset.data_vars:
@@ -101,12 +101,12 @@ def recorded_steps(tree: xr.DataTree) -> list[int]:
 
 
 def place_of(steps: list[int], step: int | None) -> int:
-    """Find where a training step stands; the last one where none is asked for.
+    """Return the position of a training step; that of the last one for None.
 
     Raises
     ------
     SchemaError
-        It was not recorded; the nearest one is named.
+        The step was not recorded. The message names the nearest one.
     """
     if not steps:
         raise SchemaError("The run holds no step yet.")
@@ -119,14 +119,14 @@ def place_of(steps: list[int], step: int | None) -> int:
 def at_place(
     tree: xr.DataTree, place: int, wanted: Callable[[xr.Dataset], Iterable[str]] | None = None
 ) -> xr.DataTree:
-    """Read one record of a run: a capture, or what of one was stored.
+    """Read one record of a run: a whole or a reduced capture.
 
     Parameters
     ----------
     place : int
-        Among the recorded steps.
+        Position among the recorded steps.
     wanted : callable (Dataset) -> names, optional
-        Which variables of a layer are read; all of them unless given.
+        Selects the variables of a layer to read; the default is all.
     """
     leaves = {}
     for leaf in tree.leaves:
@@ -140,7 +140,7 @@ def at_place(
 
 
 def evenly(count: int, most: int) -> list[int]:
-    """Choose places evenly, the first and the last among them.
+    """Choose evenly spaced positions that include the first and the last.
 
     Examples
     --------

@@ -1,7 +1,6 @@
 """The vocabulary: dimensions, variables, gate names and their order.
 
-Everything after the adapters speaks these words only; a reader looking for the meaning of a name in a
-tree finds it in `VARIABLES`.
+All code after the adapters uses only these names; `VARIABLES` has the meaning of each name in a tree.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ GATES: Mapping[str, tuple[str, ...]] = {
 }
 DIRECTIONS = ("forward", "backward")
 STANDARD_KINDS = ("lstm", "gru", "simple_rnn")
-KINDS = (*STANDARD_KINDS, "conv_lstm", "rnn")  # what a recurrent layer is called without a cell of one's own
+KINDS = (*STANDARD_KINDS, "conv_lstm", "rnn")  # kinds of recurrent layers without a custom cell
 
 
 @dataclass(frozen=True)
 class Variable:
-    """One word of the vocabulary: the dims it has where they apply, its symbol and its meaning."""
+    """One word of the vocabulary: its dims, as far as they apply, its symbol and its meaning."""
 
     dims: tuple[str, ...]
     symbol: str
@@ -44,8 +43,8 @@ VARIABLES: Mapping[str, Variable] = {
     "input_gradient": Variable(
         _SEQUENCE_INPUT, "dL/dx_t", "sensitivity to the input, through this layer alone"
     ),
-    "output": Variable(_SEQUENCE_OUTPUT, "out_t", "the tensor other layers see"),
-    "output_gradient": Variable(_SEQUENCE_OUTPUT, "∂L/∂out_t", "what the layers above ask of step t"),
+    "output": Variable(_SEQUENCE_OUTPUT, "out_t", "the tensor that the layer returns"),
+    "output_gradient": Variable(_SEQUENCE_OUTPUT, "∂L/∂out_t", "gradient that enters step t from above"),
     "logits_gradient": Variable(
         _SEQUENCE_OUTPUT, "∂L/∂logits_t", "gradient before the layer's softmax or sigmoid"
     ),
@@ -59,48 +58,51 @@ VARIABLES: Mapping[str, Variable] = {
     "cell_gradient": Variable(_STATE, "dL/dc_t", "total derivative through time, h_t following c_t"),
     "gate_activation": Variable(_GATE, "gate", "value of each gate at step t, after its activation"),
     "gate_gradient": Variable(_GATE, "dL/dz_t", "total derivative before the gate's activation"),
-    "initial_hidden": Variable(_INITIAL, "h_0", "hidden state before step 0, where it is not 0"),
-    "initial_cell": Variable(_INITIAL, "c_0", "cell state before step 0, where it is not 0"),
+    "initial_hidden": Variable(_INITIAL, "h_0", "hidden state before step 0, if not 0"),
+    "initial_cell": Variable(_INITIAL, "c_0", "cell state before step 0, if not 0"),
     "initial_hidden_gradient": Variable(_INITIAL, "dL/dh_0", "total derivative of the state before step 0"),
     "initial_cell_gradient": Variable(_INITIAL, "dL/dc_0", "total derivative of the cell before step 0"),
     "step_contribution": Variable(
         ("sample", "time", "direction"), "‖dU_(t)‖", "norm of step t's share of dL/dU"
     ),
     "certificate_weights": Variable(
-        ("direction",), "error", "steps' shares summed, against autodiff's dL/dW"
+        ("direction",), "error", "sum of the steps' shares compared with autodiff's dL/dW"
     ),
-    "certificate_time": Variable(("direction",), "error", "dL/dx_t of the adjoint, against autodiff's"),
-    "certificate_output": Variable(("direction",), "error", "outputs of the loop, against the kernel's"),
+    "certificate_time": Variable(("direction",), "error", "dL/dx_t of the adjoint compared with autodiff's"),
+    "certificate_output": Variable(("direction",), "error", "outputs of the loop compared with the kernel's"),
     "lag_matrix": Variable(
-        ("sample", "loss_time", "time", "direction"), "‖dℓ_s/ds_t‖", "loss of step s against the state at t"
+        ("sample", "loss_time", "time", "direction"),
+        "‖dℓ_s/ds_t‖",
+        "gradient of loss s by the state at t",
     ),
     "lag_mean": Variable(("lag", "direction"), "mean ‖dℓ_s/ds_{s−k}‖", "over samples and loss steps, by lag"),
     "lag_mean_error": Variable(
-        ("lag", "direction"), "error", "standard error of lag_mean over loss steps drawn"
+        ("lag", "direction"), "error", "standard error of lag_mean over the sampled loss steps"
     ),
     "underflow": Variable(
-        (), "fraction", "of output_gradient's elements: not 0, and 0 in the float16 of training"
+        (), "fraction", "share of output_gradient's elements that are not 0, but 0 in training's float16"
     ),
-    "reset": Variable(_BY_STEP, "reset", "a state enters that step t-1 did not make"),
-    "carried_gradient": Variable(_BY_STEP, "‖dL/ds_t‖ from t+1", "what step t+1 hands back to step t"),
-    "carried_by_state": Variable((*_BY_STEP, "state"), "‖dL/ds_t‖ from t+1", "the same, each state alone"),
+    "reset": Variable(_BY_STEP, "reset", "True where a state enters that step t-1 did not return"),
+    "carried_gradient": Variable(_BY_STEP, "‖dL/ds_t‖ from t+1", "gradient that step t+1 carries back to t"),
+    "carried_by_state": Variable((*_BY_STEP, "state"), "‖dL/ds_t‖ from t+1", "the same for each state"),
     "valid": Variable(_BY_STEP, "valid", "False where the step was masked or padded"),
     "loss": Variable((), "L", "training loss of the batch"),
-    "reduction_factor": Variable((), "factor", "what the loss puts on each sample's gradient"),
+    "reduction_factor": Variable((), "factor", "factor of each sample's gradient in the loss"),
 }
 CERTIFICATES = ("certificate_weights", "certificate_time", "certificate_output")
 WEIGHTS = ("kernel", "recurrent_kernel", "bias", "recurrent_bias")
-# What nothing else in a tree may be called: variables, dims, and what is asked for by name.
+# Names that nothing else in a tree may have: variables, dims, and names of `quantities=`.
 RESERVED = frozenset(
     {
         *VARIABLES,
         *(dim for variable in VARIABLES.values() for dim in variable.dims),
         *("cell_unit", "row", "column", "depth", "exponent", "mode", "step"),
+        *("time_label", "feature_label", "sample_label", "sample_loss"),
         *("certificate", "weights", "weight_gradients"),
     }
 )
-# What `quantities=` takes: "weights" and "weight_gradients" stand for every weight of a layer, since
-# layers outside the recurrent ones name theirs as they like.
+# Names for `quantities=`: "weights" and "weight_gradients" stand for every weight of a layer, because layers
+# that are not recurrent have other names for their weights.
 QUANTITIES = (
     *("input", "input_gradient", "output", "output_gradient", "logits_gradient"),
     "hidden",
@@ -118,7 +120,7 @@ QUANTITIES = (
     "weights",
     "weight_gradients",
 )
-# Gradients of a sample's own loss: the mean over the batch is undone.
+# Gradients of each sample's loss: the mean over the batch is undone.
 PER_SAMPLE = (
     "input_gradient",
     "output_gradient",
@@ -133,8 +135,17 @@ PER_SAMPLE = (
     "carried_by_state",
 )
 GRADIENT_QUANTITIES = frozenset({*PER_SAMPLE, "certificate", "weight_gradients"})
-LAGS = "lag_matrix"  # on request only: it costs many passes
-# What `cells` solves inside a recurrent layer.
+LAGS = "lag_matrix"  # only on request: it costs many passes
+LOSSES = "sample_loss"  # likewise: one pass more
+LABELED = ("time", "feature", "sample")  # dims whose labels only the caller knows
+
+
+def label_of(dim: str) -> str:
+    """Name the coordinate that has the caller's labels along a dim."""
+    return f"{dim}_label"
+
+
+# Variables that `cells` computes inside a recurrent layer.
 INSIDE = (
     *("hidden", "hidden_gradient", "cell", "cell_gradient", "gate_activation", "gate_gradient"),
     *("initial_hidden_gradient", "initial_cell_gradient", "step_contribution"),
@@ -142,17 +153,17 @@ INSIDE = (
 
 
 def quantities(requested: str | Iterable[str]) -> frozenset[str]:
-    """Resolve what a caller asked for to names of `QUANTITIES`.
+    """Resolve the requested names to names of `QUANTITIES`.
 
     Parameters
     ----------
     requested : "all", a name, or an iterable of names
-        A weight's own name (`kernel`, `bias_gradient`) stands for all weights, or all their gradients.
+        The name of a weight (`kernel`, `bias_gradient`) stands for all weights, or all their gradients.
 
     Raises
     ------
     SchemaError
-        A name is none of the schema's.
+        A name is not in the vocabulary.
 
     Examples
     --------
@@ -181,7 +192,7 @@ def _quantity(name: str) -> str:
 
 
 def words(states: tuple[str, ...], marks: tuple[str, ...] = ()) -> Mapping[str, Variable]:
-    """Add to `VARIABLES` those of a cell's own states, `memory`, `memory_gradient`, and of what is marked."""
+    """Add the variables of a custom cell's states, such as `memory_gradient`, and of marks to `VARIABLES`."""
     own = [state for state in states if state not in VARIABLES]
     named = {name: word for state in own for name, word in _words_of(state).items()}
     for name in marks:
@@ -203,7 +214,7 @@ def _words_of(state: str) -> dict[str, Variable]:
 
 
 def as_known(name: str, states: tuple[str, ...]) -> str:
-    """Put `hidden` in the place of a cell's first state and `cell` in that of any other.
+    """Replace the name of a cell's first state by `hidden`, and that of any other state by `cell`.
 
     Examples
     --------
@@ -214,13 +225,13 @@ def as_known(name: str, states: tuple[str, ...]) -> str:
 
 
 def _in_place_of(name: str, states: Collection[str], word: str) -> str:
-    """Put a word in the place of a state's name; empty where the name is no state's."""
+    """Replace a state's name by a word; return an empty string if the name belongs to no state."""
     state = name.removeprefix("initial_").removesuffix("_gradient")
     start = len("initial_") if name.startswith("initial_") else 0
     return f"{name[:start]}{word}{name[start + len(state) :]}" if state in states else ""
 
 
 def reason_key(name: str, attributes: Mapping[str, Any]) -> str:
-    """Name under which the reason for a missing variable stands: its own, or that of the whole inside."""
+    """Key of the reason for a missing variable: its own, or that of all inner variables."""
     is_inside = name in INSIDE or name.startswith("certificate")
     return "inside" if is_inside and "missing_inside" in attributes else name

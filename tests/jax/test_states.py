@@ -219,3 +219,54 @@ def test_a_long_series_is_not_unrolled() -> None:
     leaf = only(tt.capture(bare, x, Y[:2], loss=squared))
     assert leaf.sizes["time"] == 10_000
     certified(leaf)
+
+
+def test_names_of_states_and_weights_do_not_meet() -> None:
+    def fold(weights: Any, x: Any) -> Any:
+        def step(carry: Any, now: Any) -> Any:
+            trace = 0.9 * carry["trace"] + 0.1 * jnp.sin(now @ weights["loop"]["trace"] + carry["output"])
+            return {"trace": trace, "output": jnp.cos(trace)}, None
+
+        zeros = jnp.zeros((x.shape[0], UNITS))
+        last, _ = jax.lax.scan(step, {"trace": zeros, "output": zeros}, jnp.swapaxes(x, 0, 1))
+        return last["output"].sum(1, keepdims=True)
+
+    model = jax.tree_util.Partial(fold, {"loop": {"trace": W, "other": U}})
+    leaf = only(tt.capture(model, X, Y, loss=squared))
+    assert leaf.path == "/loop"
+    assert leaf["trace"].dims == ("sample", "time", "unit")
+    np.testing.assert_array_equal(leaf["trace_parameter"], W)
+    assert "other" not in leaf
+    certified(leaf)
+
+
+def test_programs_around_a_loop_keep_their_rules() -> None:
+    @jax.custom_jvp
+    def spike(value: Any) -> Any:
+        return (value > 0).astype(value.dtype)
+
+    @spike.defjvp
+    def _(primals: Any, tangents: Any) -> Any:
+        return spike(*primals), tangents[0] / (1 + jnp.abs(primals[0])) ** 2
+
+    def fold(x: Any) -> Any:
+        def step(charge: Any, now: Any) -> Any:
+            fired = spike(charge - 1)
+            charge = 0.9 * charge * (1 - fired) + now @ W
+            return charge, fired
+
+        return jax.lax.scan(step, jnp.zeros((x.shape[0], UNITS)), jnp.swapaxes(x, 0, 1))[1].sum((0, 2))[
+            :, None
+        ]
+
+    def step(states: Any, x: Any, zeros: Any) -> Any:
+        fired = spike(states["hidden"] - 1)
+        return {"hidden": 0.9 * states["hidden"] * (1 - fired) + x @ W + zeros["hidden"]}, fired
+
+    leaf = only(tt.capture(fold, X, Y, loss=squared))
+
+    def finish(outputs, _):
+        return jnp.sum((jnp.stack(outputs).sum((0, 2))[:, None] - Y) ** 2)
+
+    close(leaf["hidden_gradient"], unrolled(step, {"hidden": ZEROS}, finish)["hidden"])
+    certified(leaf)

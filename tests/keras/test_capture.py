@@ -329,7 +329,7 @@ def test_tensors_and_nested_lists_are_taken_like_arrays():
 
 
 def test_a_dataset_brings_its_own_labels():
-    with pytest.raises(tt.BatchError, match="own labels"):
+    with pytest.raises(tt.BatchError, match="contains its labels"):
         tt.capture(per_step(loss="mse"), dataset_of("tf.data"), Y)
 
 

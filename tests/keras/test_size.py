@@ -1,4 +1,4 @@
-"""Captures too large for the memory: told before they run, or made in parts that add up to the whole."""
+"""Captures too large for the memory: refused before they run, or made in parts that add up to the whole."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.keras.test_untouched import data as stateful_data
 
 import throughtime as tt
 from throughtime._memory import free as memory
-from throughtime._memory.budget import Budget, told
+from throughtime._memory.budget import Budget, format_bytes
 
 layers = keras.layers
 SAMPLES, STEPS, FEATURES = 12, 6, 2
@@ -275,11 +275,11 @@ def test_where_free_memory_is_unknown_nothing_is_refused(monkeypatch):
     assert "chunks" not in tt.capture(one_layer(), X, LAST).attrs
 
 
-# What is said when it cannot be done
+# What is message when it cannot be done
 
 
 def refused(monkeypatch, capture, samples=SAMPLES):
-    """What is said with a little less memory than the whole needs."""
+    """What is message with a little less memory than the whole needs."""
     need, _ = needs_of(monkeypatch, capture)
     free(monkeypatch, Budget(0, samples, samples).needed(need) - 1)
     with pytest.raises(tt.TooLargeError) as caught:
@@ -295,14 +295,14 @@ def test_the_error_tells_how_much_is_needed_and_what_helps(monkeypatch):
     free(monkeypatch, amount)
     with pytest.raises(tt.TooLargeError) as caught:
         tt.capture(model, X, LAST)
-    said = str(caught.value)
+    message = str(caught.value)
     most = Budget(0, SAMPLES, SAMPLES).needed(need)
     if keras.backend.backend() != "torch":  # stopped at the first layer that is too much
-        assert f"needs about {told(most)} for {SAMPLES} samples" in said
-    assert f"{told(amount)} are free" in said
-    assert "quantities=" in said
-    assert "gate_activation" in said
-    assert "in parts: the arrays returned would not fit" in said
+        assert f"needs about {format_bytes(most)} for {SAMPLES} samples" in message
+    assert f"{format_bytes(amount)} are free" in message
+    assert "quantities=" in message
+    assert "gate_activation" in message
+    assert "not split, because the arrays returned would not fit" in message
 
 
 def test_as_many_samples_fit_as_the_error_says(monkeypatch):
@@ -310,7 +310,7 @@ def test_as_many_samples_fit_as_the_error_says(monkeypatch):
     model = model_of(inputs, layers.Dense(1)(layers.LSTM(3, name="lstm")(inputs)))
     need, _ = needs_of(monkeypatch, lambda: tt.capture(model, X, LAST))
     free(monkeypatch, Budget(0, 5, 5).needed(need) + 1)
-    with pytest.raises(tt.TooLargeError, match="give at most 5 samples at once"):
+    with pytest.raises(tt.TooLargeError, match="Pass at most 5 samples at once"):
         tt.capture(model, X, LAST, training=True)  # which is never done in parts
     assert "chunks" not in tt.capture(model, X[:5], LAST[:5]).attrs
     with pytest.raises(tt.TooLargeError, match="for 6 samples"):
@@ -319,7 +319,7 @@ def test_as_many_samples_fit_as_the_error_says(monkeypatch):
 
 def test_not_even_one_sample_may_fit(monkeypatch):
     free(monkeypatch, 10)
-    with pytest.raises(tt.TooLargeError, match="not even one sample fits"):
+    with pytest.raises(tt.TooLargeError, match="Not even one sample fits"):
         tt.get_rnn_gradients(one_layer(), X, LAST, layer_name="gru")
 
 

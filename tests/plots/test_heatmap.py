@@ -11,9 +11,9 @@ from tests.plots.trees import heading, with_steps
 
 from throughtime import PictureError, SchemaError, plots, testing
 from throughtime._drawing.colors import CODE, SPECIALS, TOP, Colors, counted
+from throughtime._drawing.palettes import palette
 from throughtime._drawing.scale import FLOOR
 from throughtime.picture import Image, Picture, Text
-from throughtime.plots.palettes import palette
 from throughtime.render.keys import keys, masked_boxes, nonfinite
 
 

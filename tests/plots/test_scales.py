@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from throughtime._drawing.colors import TOP, Colors
+from throughtime._drawing.palettes import palette
 from throughtime._drawing.pooling import pooled, pooled_flags
 from throughtime._drawing.scale import FLOOR, Scale, scale_for
-from throughtime.plots.palettes import palette
 from throughtime.plots.spread import quantiles
 
 NUMBERS = st.floats(-1e6, 1e6, allow_subnormal=False)

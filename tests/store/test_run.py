@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ import xarray as xr
 import throughtime as tt
 from throughtime import testing
 from throughtime._store import Run
+from throughtime._store.lock import Lock
 
 TREES = {
     "decaying": testing.decaying(rate=[0.5, 0.9], steps=12),
@@ -397,7 +400,7 @@ def test_no_second_writer_gets_in_between_the_two_moves_of_a_thinning(
         assert (run.steps, len(told)) == ([0, 2, 4], 2)
         run.append(TREES["decaying"], 7)
     assert tt.open_run(path)["rnn"]["step"].values.tolist() == [0, 2, 4, 7]
-    assert {each.name for each in tmp_path.iterdir()} == {"run.zarr", ".run.zarr.lock"}
+    assert {each.name for each in tmp_path.iterdir()} == {"run.zarr"}
 
 
 @pytest.mark.parametrize("moves", [0, 1])
@@ -469,3 +472,28 @@ class TestVariablesOfTheRoot:
                 run.append(TREES["gates"], 1)
             with pytest.raises(tt.StoreError, match="one of step 1 is float32"):
                 run.append(self.tree(one=np.float32(1.0)), 1)
+
+
+def _write_once(path: str, count: int) -> int:
+    """Open and close a run as often as it is free; count how often two writers were inside at once."""
+    clashes = 0
+    inside = Path(path).with_name("inside")
+    for _ in range(count):
+        try:
+            lock = Lock(Path(path))
+        except tt.StoreError:
+            continue
+        try:
+            inside.touch(exist_ok=False)
+            inside.unlink()
+        except FileExistsError:
+            clashes += 1
+        lock.release()
+    return clashes
+
+
+def test_a_lock_is_gone_after_use_and_never_has_two_holders(tmp_path: Path) -> None:
+    with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
+        tried = [pool.submit(_write_once, str(tmp_path / "run.zarr"), 400) for _ in range(3)]
+        assert [each.result() for each in tried] == [0, 0, 0]
+    assert not list(tmp_path.iterdir())

@@ -37,7 +37,7 @@ def test_a_batch_that_is_too_large_is_captured_in_parts_that_add_up(eagerly: boo
 
 def test_what_is_too_large_even_so_is_refused_with_the_way_round() -> None:
     model = model_of(L.LSTM(16, return_sequences=True), L.GRU(8))
-    with pytest.raises(tt.TooLargeError, match="not even one sample fits"):
+    with pytest.raises(tt.TooLargeError, match="Not even one sample fits"):
         tt.capture(model, *batch(64), budget=1e5)
     with pytest.raises(tt.TooLargeError, match="dropout and batch statistics"):
         tt.capture(model, *batch(64), budget=6.5e6, training=True)

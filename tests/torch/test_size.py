@@ -247,7 +247,7 @@ def test_what_cannot_be_taken_apart_is_refused_with_the_reason(monkeypatch: Any,
 
 
 def test_not_even_one_sample_may_fit() -> None:
-    with pytest.raises(tt.TooLargeError, match=r"not even one sample fits.*quantities="):
+    with pytest.raises(tt.TooLargeError, match=r"Not even one sample fits.*quantities="):
         tt.capture(made(Sequences), X, EVERY, loss=MSE, budget=10)
 
 

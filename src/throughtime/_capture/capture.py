@@ -9,10 +9,12 @@ import xarray as xr
 
 from throughtime import _vocabulary
 from throughtime._arguments import rules, takes
+from throughtime._capture.axes import label_axes
 from throughtime._capture.lag_matrix import lag_matrix
 from throughtime._capture.probe import Probe
 from throughtime._data.batch import take
 from throughtime._errors import SchemaError, warn
+from throughtime._vocabulary import LOSSES
 
 _NO_LABELS = (
     "There are no labels, so this capture has no loss and no gradients (output_gradient, hidden_gradient, "
@@ -34,6 +36,9 @@ def capture(
     training: bool = False,
     adapter: Any = None,
     budget: float | str | None = None,
+    time: Any = None,
+    features: Any = None,
+    samples: Any = None,
 ) -> xr.DataTree:
     """Capture what flows through a model's layers on one batch.
 
@@ -41,7 +46,7 @@ def capture(
 
     Parameters
     ----------
-    model : model of Keras 3, tf_keras or Keras 2, built, or torch.nn.Module
+    model : model of Keras 3, tf_keras or Keras 2, built, torch.nn.Module, or JAX program
         Keras on the TensorFlow, JAX or torch backend.
     x : array, tensor, list, dict or tuple of those, or a dataset
         Samples first, then time; for a torch module in the layout that it takes. A tuple is several
@@ -55,7 +60,7 @@ def capture(
     loss : callable returning a scalar or one value per sample
         For a Keras model `(y_true, y_pred)`, a Keras loss or its name; default: the loss the model was
         compiled with. What the model adds by itself (`add_loss`, regularisers) is part of the loss either
-        way. For a torch module `(output, y)`, as torch's own losses are called; there is no default.
+        way. For torch and JAX `(output, y)`, as torch's own losses are called; there is no default.
         Values per sample are averaged.
     layers : "recurrent", "all", int, name, path, layer, a list of those, or a predicate on a layer
         An int indexes `model.layers`, or a torch module's children; a name is matched exactly, then as a
@@ -66,7 +71,8 @@ def capture(
         recurrent layers: `hidden`, `hidden_gradient`, `cell`, `cell_gradient`, `gate_activation`,
         `gate_gradient`, `initial_hidden_gradient`, `initial_cell_gradient`, `step_contribution`,
         `certificate`; `hidden` and `cell` stand for whatever states a cell of one's own names. Ask for
-        less, pay less. "all" leaves out `lag_matrix`, which costs many passes: ask for it by name.
+        less, pay less. "all" leaves out `lag_matrix`, which costs many passes, and `sample_loss`, the loss of
+        each sample, which costs one more: ask for them by name, `["all", "sample_loss"]`.
     training : bool
         Run the pass as in training, with dropout; False by default.
     adapter : module, optional
@@ -75,6 +81,10 @@ def capture(
         Memory that the capture may take; default: what is free. It is counted before anything runs. A batch
         that needs more is captured in as few parts as fit, which add up to the whole (attribute `chunks`),
         or refused.
+    time, features, samples : sequence, optional
+        Labels of timesteps (tokens or dates; for each sample its own: (sample, time)), of input features and
+        of samples. Layers whose axes are as long get them as coordinates `time_label`, `feature_label` and
+        `sample_label`; pictures write them beside their axes.
 
     Returns
     -------
@@ -124,15 +134,18 @@ def capture(
     >>> dict(tree["gru/0"]["hidden_gradient"].sizes)
     {'sample': 4, 'time': 5, 'unit': 3}
     """
-    named, wants_lags = _without_lags(quantities)
+    named, further = _apart(quantities)
     settings = {"loss": loss, "layers": layers, "training": training, "adapter": adapter, "budget": budget}
     probe = Probe(model, quantities=named, **settings)
     batch = take(x, y, sample_weight)
     tree = probe(batch.x, batch.y, sample_weight=batch.sample_weight)
     tree.attrs["batch"] = batch.origin
-    if quantities == "all" and "gradients" in tree.attrs:
+    if named == "all" and "gradients" in tree.attrs:
         warn(_NO_LABELS)
-    if wants_lags:
+    if LOSSES in further:
+        losses = probe.losses(batch.x, batch.y, sample_weight=batch.sample_weight).values
+        label_axes(tree, {"sample": losses}, LOSSES)
+    if _vocabulary.LAGS in further:
         lags = lag_matrix(model, batch.x, batch.y, sample_weight=batch.sample_weight, **settings)
         for node in lags.leaves:
             tree[node.path] = (
@@ -140,12 +153,14 @@ def capture(
                 .to_dataset()
                 .merge(node.to_dataset(), compat="override", combine_attrs="override")
             )
+    labels = {"time": time, "feature": features, "sample": samples}
+    label_axes(tree, {dim: each for dim, each in labels.items() if each is not None})
     return tree
 
 
-def _without_lags(quantities: Any) -> tuple[Any, bool]:
-    """Take the lag matrix out of what was asked for: it is no single pass and has a way of its own."""
+def _apart(quantities: Any) -> tuple[Any, set[str]]:
+    """Take what needs passes of its own out of what was asked for."""
     names = [quantities] if isinstance(quantities, str) else list(quantities)
-    if _vocabulary.LAGS not in names:
-        return quantities, False
-    return [name for name in names if name != _vocabulary.LAGS] or ["valid"], True
+    further = {name for name in names if name in (_vocabulary.LAGS, LOSSES)}
+    left = [name for name in names if name not in further]
+    return ("all" if "all" in left else left or ["valid"]), further

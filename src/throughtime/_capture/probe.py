@@ -19,7 +19,7 @@ from throughtime._capture.locks import lock_of
 from throughtime._capture.solve import Warn, apart, certified, per_sample, with_inside
 from throughtime._capture.splitting import capture_in_chunks
 from throughtime._data.batch import Batch, running_on, take
-from throughtime._errors import LossError, NoGradientError, SchemaError, warn
+from throughtime._errors import LossError, NoGradientError, SchemaError, UnsupportedModelError, warn
 from throughtime._memory import free
 from throughtime._memory.budget import Budget, ExceededError, Need, allowed
 from throughtime.adapters.records import (
@@ -183,6 +183,24 @@ class Probe:
         with self._lock, running_on(batch):
             values = self._adapter.losses(self._model, batch.x, batch.y, weight, **self._pass)
         return xr.DataArray(values, dims="sample", name="loss")
+
+    def follow(self, model: Any) -> None:
+        """Capture this model from now on: the same one after a training step that returned a new object.
+
+        Raises
+        ------
+        UnsupportedModelError
+            Only JAX models are replaced by training; others change where they are.
+        """
+        if model is self._model:
+            return
+        if not hasattr(self._probe, "follow"):
+            raise UnsupportedModelError(
+                f"Got another {type(model).__name__} than the one that is watched. Training replaces only "
+                "models of JAX; call step() without the model."
+            )
+        self._probe.follow(model)
+        self._model = model
 
     def expect_one_layer(self) -> None:
         """Refuse to go on when several layers answer to what was asked for.

@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib import colors as mcolors
 
 from throughtime._arguments.rules import shown
-from throughtime._errors import FeatureError, did_you_mean
+from throughtime._drawing.palettes import palette
+from throughtime._errors import FeatureError, PictureError, did_you_mean
 
 RGBA = tuple[float, float, float, float]
 
@@ -65,19 +66,22 @@ def _sampled(cmap: Any, count: int) -> list[RGBA]:
 
 
 def colormap(cmap: Any) -> mcolors.Colormap:
-    """Look a colour map up by name.
+    """Look a colour map up by its name, of matplotlib or, as `tt.plots` takes them, of cmcrameri.
 
     Raises
     ------
     FeatureError
-        matplotlib knows no such map.
+        There is no such map.
     """
     if isinstance(cmap, mcolors.Colormap):
         return cmap
-    if not isinstance(cmap, str) or cmap not in mpl.colormaps:
-        hint = did_you_mean(shown(cmap), mpl.colormaps) or " Try 'bwr', 'RdBu_r', 'coolwarm' or 'viridis'."
-        raise FeatureError(f"There is no colour map {shown(cmap)}.{hint}")
-    return mpl.colormaps[cmap]
+    if isinstance(cmap, str) and cmap in mpl.colormaps:
+        return mpl.colormaps[cmap]
+    try:
+        return mcolors.ListedColormap(list(palette(cmap)), name=str(cmap))
+    except PictureError:
+        hint = did_you_mean(shown(cmap), mpl.colormaps) or " Try 'bwr', 'vik', 'batlow' or 'viridis'."
+        raise FeatureError(f"There is no colour map {shown(cmap)}.{hint}") from None
 
 
 def _is_one(color: Any) -> bool:

@@ -1,6 +1,6 @@
 """The grid of panels that every classic picture is drawn into: real subplots, or one Axes of many cells.
 
-`_features` opens it with `panels`, a drawing module fills it, and it saves the result. Beyond
+`_classic` opens it with `panels`, a drawing module fills it, and it saves the result. Beyond
 `MOST_SUBPLOTS` panels matplotlib takes seconds, so that one Axes then holds all of them as cells.
 """
 
@@ -29,6 +29,7 @@ from throughtime._text.printable import printable
 MOST_SUBPLOTS = 64
 WIDEST = 12.0  # inches, what a notebook shows without shrinking
 TALLEST = 8.0
+SCREEN, FILE = 110, 200  # pixels an inch
 
 
 class Shown(NamedTuple):
@@ -100,6 +101,8 @@ def panels(
             yield canvas
             if path is not None:
                 save_figure(canvas.fig.figure, path)
+                if frame.target.is_new and frame.dpi is None:
+                    canvas.fig.figure.set_dpi(SCREEN)
     except BaseException:
         if frame.target.is_new:
             plt.close(canvas.fig.figure)
@@ -135,12 +138,19 @@ def _figure(frame: Frame, rows: int, columns: int, size: tuple[float, float]) ->
     wide = min(WIDEST, 4.5 + size[0] * columns)
     tall = 0.9 + min(size[1] * rows, max(TALLEST, 0.45 * rows))
     fig = plt.figure(
-        figsize=(wide * frame.scale[0], tall * frame.scale[1]), dpi=frame.dpi, layout="constrained"
+        figsize=(wide * frame.scale[0], tall * frame.scale[1]),
+        dpi=frame.dpi or _dpi(frame),
+        layout="constrained",
     )
     engine = fig.get_layout_engine()
     if engine is not None:
         engine.set(w_pad=0.04, h_pad=0.05, wspace=0, hspace=0)  # type: ignore[call-arg]
     return fig
+
+
+def _dpi(frame: Frame) -> float:
+    """Draw in the resolution of the file, so that images have its pixels."""
+    return SCREEN if frame.target.savepath is None else FILE
 
 
 def _fresh_axes(

@@ -32,7 +32,7 @@ def show_features_0D(  # noqa: N802, PLR0913, PLR0917 - as in `show_features_1D`
     scale_height: float = 1,
     *,
     show_xy_ticks: Any = (1, 1),
-    dpi: float = 76,
+    dpi: float | None = None,
     axes: Any = None,
     figure: Any = None,
     savepath: Any = None,

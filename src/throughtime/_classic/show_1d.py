@@ -29,7 +29,7 @@ def show_features_1D(  # noqa: N802, PLR0913, PLR0917 - the name and the order t
     channel_axis: int = -1,
     scale_width: float = 1,
     scale_height: float = 1,
-    dpi: float = 76,
+    dpi: float | None = None,
     *,
     axes: Any = None,
     figure: Any = None,
@@ -64,7 +64,8 @@ def show_features_1D(  # noqa: N802, PLR0913, PLR0917 - the name and the order t
         The axis of channels, where `data` has no names.
     scale_width, scale_height : float
         Factors of the size of the figure.
-    dpi : float, in pixels per inch
+    dpi : float, in pixels per inch, optional
+        By default 110 on screen and 200 in a file.
     axes : Axes or array of Axes, optional
         Draw into these. One Axes holds all panels as its cells.
     figure : Figure or SubFigure, optional

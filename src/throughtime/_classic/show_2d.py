@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter
 
@@ -16,6 +18,8 @@ from throughtime._classic.panel_style import FRAME, QUIET, Frame, Target, tick_t
 from throughtime._classic.panels import Canvas, Shown, entitle, panels
 from throughtime._classic.titles import title_parts
 from throughtime._errors import FeatureError, warn
+
+MOST_BARS = 4
 
 
 @takes(FeatureError, **FRAME)
@@ -34,7 +38,7 @@ def show_features_2D(  # noqa: N802, PLR0913, PLR0917 - as in `show_features_1D`
     show_xy_ticks: Any = (1, 1),
     scale_width: float = 1,
     scale_height: float = 1,
-    dpi: float = 76,
+    dpi: float | None = None,
     *,
     channel_axis: int = -1,
     axes: Any = None,
@@ -53,13 +57,14 @@ def show_features_2D(  # noqa: N802, PLR0913, PLR0917 - as in `show_features_1D`
     norm : None, (low, high), "auto" or matplotlib norm
         None: one range (-m, m) for all panels, written in the title. "auto": each panel its own (-m, m).
     cmap : str or Colormap
+        A name of matplotlib or, as in `tt.plots`, of cmcrameri.
     reflect_half : bool
         Mirror the second half of the channels in time, for a backward layer's states in its own order.
         Always warns, since outputs of Keras and torch are in input time already; a DataArray is left alone.
     timesteps_xaxis : bool
         False puts time on y and channels on x.
     show_colorbar : bool
-        One for all panels, or one for each with norm="auto".
+        One for all panels, or with norm="auto" one for each of up to 4.
     n_rows, max_timesteps, show_title, show_borders, title_fontsize, show_xy_ticks, scale_width, \
     scale_height, dpi, channel_axis, axes, figure, savepath
         See `show_features_1D`.
@@ -140,13 +145,14 @@ def axis_names(canvas: Canvas, time_on_x: bool) -> tuple[str, str]:
 
 
 def add_colorbars(canvas: Canvas, images: list[AxesImage], chosen: Scale, name: str) -> None:
-    """Put one bar beside all panels, or one beside each that has its own range."""
+    """Put one bar beside all panels, or one beside each of few that have their own range."""
     extend = "both" if chosen.limited else "neither"
-    if chosen.own and not canvas.is_cells:
+    if chosen.own and not canvas.is_cells and len(images) <= MOST_BARS:
         bars = [canvas.fig.colorbar(image, ax=image.axes) for image in images]
     else:
-        bars = [canvas.fig.colorbar(images[0], ax=canvas.panels, extend=extend, aspect=30, pad=0.015)]
-        bars[0].set_label(f"{name}, of each cell's own range" if chosen.own else name, fontsize=10)
+        shown = ScalarMappable(Normalize(-1, 1), images[0].cmap) if chosen.own else images[0]
+        bars = [canvas.fig.colorbar(shown, ax=canvas.panels, extend=extend, aspect=30, pad=0.015)]
+        bars[0].set_label(f"{name}, of each panel's own range" if chosen.own else name, fontsize=10)
     for bar in bars:
         bar.ax.tick_params(labelsize=8, width=0.6, length=2.5)
         bar.ax.yaxis.set_major_formatter(FuncFormatter(tick_text))

@@ -39,7 +39,7 @@ def show_features_hist(  # noqa: PLR0913, PLR0917 - as in `show_features_1D`
     channel_axis: int = -1,
     scale_width: float = 1,
     scale_height: float = 1,
-    dpi: float = 76,
+    dpi: float | None = None,
     *,
     by: str | None = None,
     axes: Any = None,

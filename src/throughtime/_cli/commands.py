@@ -13,7 +13,7 @@ import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -23,15 +23,22 @@ from rich.text import Text
 import throughtime as tt
 from throughtime._alarm import alarms_of_run
 from throughtime._text.printable import printable
+from throughtime._text.tables import as_rich
 from throughtime._tree import at_place, place_of, recorded_steps
+from throughtime.diagnosis.brief import Brief
 from throughtime.diagnosis.fail_on import UNDECIDED, exit_code, names_of
 
 from . import doctor as environment
 from . import pictures
 from .checks import complaints, remarks
 from .export import export as write_export
+from .overview import overview, runs_below
 from .runs import attributes_of_run, in_words
 
+if TYPE_CHECKING:
+    from throughtime._live import Server
+
+PORT = 5006
 _LONG = ("model_summary", "model_config", "model_layers")  # of a run's attributes
 
 app = typer.Typer(
@@ -52,6 +59,7 @@ FailOn = Annotated[
         help="Findings: vanishing,unstable,nonfinite. Exit code 1 if there is one, 2 if that is undecided."
     ),
 ]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print everything.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a script.")]
 
 
@@ -71,10 +79,14 @@ def main(
 
 
 @app.command()
-def info(run: RunPath, as_json: AsJson = False) -> None:
-    """Tell what a run holds: model, steps, layers, size."""
+def info(run: RunPath, as_json: AsJson = False, verbose: Verbose = False) -> None:
+    """Print what a run is: model, steps, duration, loss, horizons, alarms and size."""
     with _told():
         tree = tt.open_run(run)
+        if not as_json:
+            console.print(*as_rich(overview(tree, run)))
+        if not (as_json or verbose):
+            return
         recorded, alarms = recorded_steps(tree), alarms_of_run(tree.attrs)
         found: dict[str, Any] = {
             "path": str(run),
@@ -97,11 +109,22 @@ def info(run: RunPath, as_json: AsJson = False) -> None:
     console.print(table)
     if summary := found.get("model_summary"):
         console.print(f"\n{printable(summary)}\n", markup=False)
-    for alarm in alarms:
-        console.print("alarm,", alarm)
     for layer, variables in {**found["layers"], "training loop": found["training_loop"]}.items():
         if variables:
             console.print(f"\n{printable(layer)}: {printable(', '.join(variables))}", markup=False)
+
+
+@app.command("ls")
+def list_runs(
+    folder: Annotated[Path, typer.Argument(help="Folder to look in, and below.")] = Path(),
+) -> None:
+    """List the runs in a folder: records, loss, alarms, last record."""
+    with _told():
+        found = runs_below(folder)
+    if not found.rows:
+        console.print(f"There is no run in {printable(str(folder))}.", markup=False)
+        return
+    console.print(*as_rich(found))
 
 
 @app.command()
@@ -126,17 +149,23 @@ def diagnose(
     dependency_length: Annotated[int | None, typer.Option(help="Lag that the task needs, in steps.")] = None,
     as_json: AsJson = False,
     fail_on: FailOn = None,
+    verbose: Verbose = False,
 ) -> None:
-    """Print the verdict for a run's last record, and how reach and horizon developed; or for one step."""
+    """Print the verdict for a run's last record, or for one step."""
     with _told(code=1 if fail_on is None else UNDECIDED):
         names = () if fail_on is None else names_of(fail_on)
         if "vanishing" in names and dependency_length is None:
             raise tt.ArgumentError("--fail-on vanishing needs --dependency-length, the lag to judge.")
-        found = tt.diagnose(tt.open_run(run), step=step, dependency_length=dependency_length)
+        tree = tt.open_run(run)
+        framework = str(tree.attrs.get("framework", ""))
+        found = tt.diagnose(tree, step=step, dependency_length=dependency_length)
     if as_json:
         print(json.dumps(found.to_dict(), indent=1, allow_nan=False))  # noqa: T201
-    else:
+    elif verbose:
         console.print(found)
+    else:
+        console.print(Brief(found, framework))
+        console.print("\nWith --verbose: intervals, evidence, and how training got there.")
     if code := exit_code(found, names):
         raise typer.Exit(code)
 
@@ -144,18 +173,32 @@ def diagnose(
 @app.command()
 def watch(
     run: RunPath,
-    port: Annotated[int, typer.Option(help="Port to serve at; 0 takes any that is free.")] = 0,
+    port: Annotated[
+        int | None, typer.Option(help="Port to serve at; by default 5006 or the next that is free, 0 any.")
+    ] = None,
     opens: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
 ) -> None:
     """Follow a run on a page while it grows, until Ctrl-C; one that is not there yet is waited for."""
     from throughtime._live import Server  # noqa: PLC0415 - drawing libraries load late
 
     with _told():
-        server = Server(run, port)
+        server = Server(run, port) if port is not None else _at_next_port(run)
         console.print(f"{run} is shown at {server.url}, on this machine only. Ctrl-C ends it.")
         if opens:
             webbrowser.open(server.url)
         server.wait()
+
+
+def _at_next_port(run: Path) -> Server:
+    """Serve at the first port that is free, from 5006 on."""
+    from throughtime._live import Server  # noqa: PLC0415 - drawing libraries load late
+
+    for port in range(PORT, PORT + 20):
+        try:
+            return Server(run, port)
+        except tt.MonitorError:
+            continue
+    return Server(run, 0)
 
 
 @app.command()
@@ -168,20 +211,26 @@ def plot(  # noqa: PLR0913, PLR0917 - options, one a line
     quantity: Annotated[str | None, typer.Option(help="Variable to draw.")] = None,
     second: Second = None,
     lists: Annotated[
-        bool, typer.Option("--list", help="List the pictures that this run allows, one a line.")
+        bool,
+        typer.Option("--list", help="List the pictures, the level that each needs, and what this run has."),
+    ] = False,
+    opens: Annotated[
+        bool, typer.Option("--open", help="Open the file; by default RUN_PICTURE.html.")
     ] = False,
 ) -> None:
     """Draw one picture of a run into a png, svg, pdf or html file."""
-    if not lists and (picture is None or output is None):
+    if not lists and (picture is None or (output is None and not opens)):
         raise typer.BadParameter("name a picture and a file: plot RUN PICTURE -o FILE; or plot RUN --list.")
     with _told():
         tree = tt.open_run(run)
-        if picture is None or output is None or lists:
-            console.print("\n".join(pictures.possible(tree)))
+        if picture is None or lists:
+            console.print(*as_rich(pictures.listed(tree)))
             return
         drawn = pictures.drawn(tree, picture, layer=layer, step=step, quantity=quantity, second=second)
-        tt.save(drawn, output)
-    console.print(f"{output} is written.")
+        written = tt.save(drawn, output or Path(f"{run.stem}_{picture}.html"))
+    console.print(f"{written} is written.")
+    if opens:
+        webbrowser.open(Path(written).resolve().as_uri())
 
 
 @app.command()

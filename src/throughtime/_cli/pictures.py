@@ -10,9 +10,22 @@ import xarray as xr
 
 import throughtime as tt
 from throughtime._errors import did_you_mean
+from throughtime._text.tables import Table
 from throughtime._tree import at_place, keeps_norms, place_of, recorded_steps
 
 from .runs import layer_of, quantity_of
+
+LEVELS = {
+    "contributions": "summary",
+    "evolution": "summary",
+    "gradient_flow": "summary",
+    "heatmap": "timestep",
+    "histogram": "timestep",
+    "lag_matrix": "lag_matrix",
+    "lag_profile": "summary",
+    "lines": "timestep",
+    "weights": "summary",
+}
 
 
 def is_picture(name: str) -> bool:
@@ -24,10 +37,15 @@ def names() -> list[str]:
     return [name for name in sorted(tt.plots.__all__) if is_picture(name)]
 
 
-def possible(tree: xr.DataTree) -> list[str]:
-    """List the pictures that can be drawn of a run's first layer; compare needs a second run."""
+def listed(tree: xr.DataTree) -> Table:
+    """List the pictures: the level at which a run keeps what each shows, and whether this run does."""
     first = next(leaf.path.strip("/") for leaf in tree.leaves)
-    return [name for name in names() if name != "compare" and _is_possible(tree, name, first)]
+    rows = []
+    for name in names():
+        needs = "two runs, with --with" if name == "compare" else f"quantities={LEVELS.get(name, 'full')!r}"
+        is_here = name != "compare" and _is_possible(tree, name, first)
+        rows.append((name, "any run" if LEVELS.get(name) == "summary" else needs, "yes" if is_here else ""))
+    return Table(tuple(rows), ("picture", "needs", "this run"))
 
 
 def _is_possible(tree: xr.DataTree, name: str, layer: str) -> bool:

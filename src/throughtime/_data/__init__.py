@@ -1,1 +1,1 @@
-"""Arrays that users hand over: batches, structures of arrays, random states, and putting things back."""
+"""The user's data: batches, structures of arrays, random states, and functions that restore state."""

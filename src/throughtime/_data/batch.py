@@ -1,7 +1,7 @@
-"""Takes one batch from whatever the user has, and says where it came from.
+"""Takes one batch from arrays or a dataset, and records its origin.
 
-Knows no framework: arrays have a shape, datasets are iterated or indexed. Random states are put back, so
-that looking at a batch changes nothing about the training that follows.
+This module imports no framework: arrays have a shape, datasets are iterated or indexed. Random states are
+restored, so that taking a batch does not change the training that follows.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from throughtime._data.random_states import random_states_restored
 from throughtime._data.structures import is_packed, leaves
 from throughtime._errors import BatchError, ThroughTimeError, warn
 
-_NO_MEMORY = "memory"  # as every framework has it in its message
+_NO_MEMORY = "memory"  # every framework has this word in its message
 _FRAMEWORKS = ("torch.", "keras.", "tf_keras.", "tensorflow.", "jax.", "flax.", "equinox.", "numpy.")
-_COMPILED = (RuntimeError, NotImplementedError)  # as torch's compiled functions raise, which have no frame
+_COMPILED = (RuntimeError, NotImplementedError)  # raised by torch's compiled functions, which have no frame
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch: inputs, labels and sample weights as the model takes them, and their origin in words."""
+    """One batch: inputs, labels and sample weights as the model accepts them, and their origin as text."""
 
     x: Any
     y: Any
@@ -43,19 +43,19 @@ def take(x: Any, y: Any = None, sample_weight: Any = None) -> Batch:
     x : array, tensor, nested list of numbers, dict or tuple of those, or a dataset
         A dataset is anything that yields batches: tf.data.Dataset, DataLoader, PyDataset, generator.
     y, sample_weight : likewise, or None
-        None with a dataset, which brings its own.
+        None with a dataset, which contains them.
 
     Raises
     ------
     BatchError
-        The batch is empty, the dataset yields nothing, or labels were given twice.
+        The batch is empty, the dataset yields nothing, or labels are passed twice.
     """
     if _is_data(x):
         batch = Batch(_arrays(x), _arrays(y), _arrays(sample_weight), "the arrays given")
     else:
         if y is not None or sample_weight is not None:
             raise BatchError(
-                f"A {type(x).__name__} brings its own labels and weights: leave y and sample_weight out."
+                f"A {type(x).__name__} contains its labels and weights: do not pass y and sample_weight."
             )
         with random_states_restored(x):
             batch = _split(_first(x), _origin(x))
@@ -65,12 +65,12 @@ def take(x: Any, y: Any = None, sample_weight: Any = None) -> Batch:
 
 @contextmanager
 def running_on(batch: Batch) -> Iterator[None]:
-    """Name the batch where a framework refuses it; errors of the user's own code, and of ours, pass.
+    """Describe the batch if a framework refuses it; errors of the user's code and of ours pass unchanged.
 
     Raises
     ------
     BatchError
-        From the framework's error.
+        The framework raised an error.
     """
     try:
         yield
@@ -84,14 +84,14 @@ def running_on(batch: Batch) -> Iterator[None]:
         has = "; ".join(f"{name}: {_in_words(part)}" for name, part in parts if part is not None)
         raise BatchError(
             f"The model, or its loss, cannot be run on this batch: {type(error).__name__}: {error}\n"
-            f"The batch has {has}. Shapes and dtypes have to be those that the model was built for."
+            f"The batch has {has}. Pass the shapes and dtypes for which the model was built."
         ) from error
 
 
 def _is_of_framework(error: BaseException) -> bool:
-    """Whether a framework raised an error: the last frame is its own, or called what it has compiled."""
+    """Whether a framework raised an error: the last frame is its own, or called its compiled code."""
     while error.__suppress_context__ and error.__cause__ is None and error.__context__ is not None:
-        error = error.__context__  # Keras raises anew, with the layer's name and without its own frames
+        error = error.__context__  # Keras raises a new error with the layer's name and without its own frames
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     module = f"{frame.f_globals.get('__name__', '')}."
     return module.startswith(_FRAMEWORKS) or (
@@ -104,15 +104,15 @@ def _in_words(structure: Any) -> str:
 
 
 def take_several(x: Any, y: Any, sample_weight: Any, count: int) -> list[Batch]:
-    """Take the first batches of a dataset; of arrays there is one. See `take`."""
+    """Take the first batches of a dataset; arrays are one batch. See `take`."""
     if count == 1 or _is_data(x):
         return [take(x, y, sample_weight)]
     if y is not None or sample_weight is not None:
-        take(x, y, sample_weight)  # says why not
+        take(x, y, sample_weight)  # raises the error
     with random_states_restored(x):
         items = [x[index] for index in range(count)] if _is_indexed(x) else list(islice(iter(x), count))
     if not items:
-        _first(x)  # says that there is none
+        _first(x)  # raises the error
     _warn_of_consumption(x)
     batches = [_split(item, f"{len(items)} batches of a {type(x).__name__}") for item in items]
     for batch in batches:
@@ -125,14 +125,14 @@ def _is_indexed(dataset: Any) -> bool:
 
 
 def _is_data(value: Any) -> bool:
-    """Arrays, tensors and structures of them; everything else that yields is a dataset."""
+    """Whether a value is an array, a tensor or a structure of them; anything else is a dataset."""
     if value is None or hasattr(value, "shape"):
         return True
     return isinstance(value, (Mapping, list, tuple, int, float)) or hasattr(value, "__dataframe__")
 
 
 def _arrays(value: Any) -> Any:
-    """Make arrays of nested lists of numbers; keep structures of arrays, and arrays, as they are."""
+    """Convert nested lists of numbers to arrays; keep arrays and structures of arrays."""
     if value is None or hasattr(value, "shape"):
         value = value.to_numpy() if hasattr(value, "to_numpy") else value
         return _native(value) if isinstance(value, np.ndarray) else value
@@ -148,21 +148,21 @@ def _arrays(value: Any) -> Any:
 
 
 def _native(array: np.ndarray[Any, Any]) -> Any:
-    """Put an array into the byte order and the formats that every framework reads."""
+    """Convert an array to a byte order and format that every framework reads."""
     is_wide = array.dtype.kind == "f" and array.dtype.itemsize > np.dtype(np.float64).itemsize
     if array.dtype.kind in "cMm" or array.dtype.names is not None or isinstance(array, np.ma.MaskedArray):
         raise BatchError(
-            f"Expected real numbers, got {shown(array)}. Take the parts of complex numbers, "
-            "array.real and array.imag, as features; fill a masked array, array.filled(0)."
+            f"Expected real numbers, got {shown(array)}. Pass the parts of complex numbers, array.real and "
+            "array.imag, as features; fill a masked array with array.filled(0)."
         )
     return array.astype(np.float64 if is_wide else array.dtype.newbyteorder("="), copy=False)
 
 
 def _refuse_several(value: Any) -> None:
-    """Refuse a list of batches; a structure of arrays has an array beside its structures."""
+    """Refuse a list of batches; a structure of arrays also has arrays at its top level."""
     nested = [isinstance(item, (list, tuple)) and _holds_arrays(item) for item in value]
     if isinstance(value, list) and all(nested):
-        raise BatchError(f"This is a list of {len(value)} batches, each with parts of its own: give one.")
+        raise BatchError(f"Got a list of {len(value)} batches. Pass one of them, or an iterator over them.")
 
 
 def _holds_arrays(value: Any) -> bool:
@@ -176,7 +176,7 @@ def _as_array(value: Any) -> Any:
         array = np.asarray(value)
     except ValueError as error:
         raise BatchError(
-            f"A nested list must be rectangular to be a batch: {error} Of a list of batches give one."
+            f"A nested list must be rectangular to be a batch: {error} From a list of batches, pass one."
         ) from error
     if array.dtype.kind not in "biuf":
         raise BatchError(f"Expected numbers, got a {type(value).__name__} that NumPy reads as {array.dtype}.")
@@ -188,8 +188,8 @@ def _first(dataset: Any) -> Any:
         return dataset[0]
     if not hasattr(dataset, "__iter__"):
         raise BatchError(
-            f"Cannot take a batch from a {type(dataset).__name__}. Give arrays, a dict or tuple of them, or "
-            "something that yields batches (x, y) or (x, y, sample_weight)."
+            f"Cannot take a batch from a {type(dataset).__name__}. Pass arrays, a dict or tuple of "
+            "arrays, or a dataset that yields batches (x, y) or (x, y, sample_weight)."
         )
     for batch in islice(iter(dataset), 1):
         _warn_of_consumption(dataset)
@@ -199,14 +199,14 @@ def _first(dataset: Any) -> Any:
 
 def _warn_of_consumption(dataset: Any) -> None:
     if isinstance(dataset, Iterator):
-        what = f"The {type(dataset).__name__} can be read once only: the batch captured is gone from it."
+        what = f"The {type(dataset).__name__} can be read only once, and has lost the captured batch."
     elif _reshuffles(dataset):
         what = (
-            f"The {type(dataset).__name__} reshuffles at each iteration: a later capture sees another batch."
+            f"The {type(dataset).__name__} reshuffles at each iteration: a later capture gets another batch."
         )
     else:
         return
-    warn(f"{what} For a fixed batch take it yourself: x, y = next(iter(data)).")
+    warn(f"{what} Pass a fixed batch instead: x, y = next(iter(data)).")
 
 
 def _reshuffles(dataset: Any) -> bool:
@@ -221,7 +221,7 @@ def _reshuffles(dataset: Any) -> bool:
 
 
 def _split(item: Any, origin: str) -> Batch:
-    """Read a yielded item as Keras does: (x,), (x, y) or (x, y, sample_weight); anything else is x."""
+    """Split a yielded item as Keras does: (x,), (x, y) or (x, y, sample_weight); anything else is x."""
     if isinstance(item, (tuple, list)) and not hasattr(item, "shape") and 1 <= len(item) <= 3:
         x, y, weight = (*item, None, None)[:3]
         return Batch(_arrays(x), _arrays(y), _arrays(weight), origin)
@@ -240,4 +240,4 @@ def _refuse_empty(batch: Batch) -> None:
                 f"The batch has shape {tuple(shape)}: expected samples on the first axis, and at least one."
             )
     if not leaves(batch.x):
-        raise BatchError("There is no batch: x is None or an empty structure.")
+        raise BatchError("There is no batch: x is None or an empty structure. Pass arrays or a dataset.")

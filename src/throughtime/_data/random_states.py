@@ -1,4 +1,4 @@
-"""Puts random generators back, so that looking at a model or a batch changes no training."""
+"""Restores random generators, so that capturing a model or a batch does not change training."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import numpy as np
 
 from throughtime._data.restoring import Restored, Restorer
 
-_DEPTH = 3  # of what holds a generator: loader, batch sampler, sampler
+_DEPTH = 3  # nesting of the objects that hold a generator: loader, batch sampler, sampler
 
 
 def random_states_restored(holder: Any = None) -> Restored:
-    """Put the states of Python's, NumPy's and, if it is loaded, torch's generators back after a block.
+    """Restore the generators of Python, NumPy and, if it is imported, torch after a block.
 
     Parameters
     ----------
     holder : object, optional
-        A dataset; generators that it, its samplers or its source keep as attributes are put back as well.
+        A dataset. Generators in attributes of the dataset, its samplers and its source are restored as well.
     """
     return Restored(random_state_restorers(holder))
 
 
 def random_state_restorers(holder: Any = None) -> list[Restorer]:
-    """Remember those states; each function returned puts one back."""
+    """Store those states; each returned function restores one."""
     return [_restorer(each) for each in (random, np.random, *_generators(holder))] + _torch_restorers()
 
 
 def _torch_restorers() -> list[Restorer]:
-    """Remember torch's own generators, of the CPU and of each GPU in use."""
+    """Store the states of torch's default generators, for the CPU and for each GPU in use."""
     torch = sys.modules.get("torch")
     if torch is None:
         return []
@@ -44,7 +44,7 @@ def _torch_restorers() -> list[Restorer]:
 
 
 def _restorer(generator: Any) -> Restorer:
-    """Remember a generator's state; what is returned puts it back."""
+    """Store a generator's state; the returned function restores it."""
     if hasattr(generator, "getstate"):  # random, random.Random
         state = generator.getstate()
         return lambda: generator.setstate(state)
@@ -61,7 +61,7 @@ def _restorer(generator: Any) -> Restorer:
 
 
 def _generators(holder: Any) -> list[Any]:
-    """Find the generators that an object keeps as attributes, or what it keeps does."""
+    """Find the generators in the attributes of an object, and in the attributes of those."""
     found: dict[int, Any] = {}
     holders, seen = [holder] if _is_holder(holder) else [], set()
     for _ in range(_DEPTH):

@@ -1,7 +1,7 @@
-"""Puts things back, also when an interrupt comes between any two lines, those that put back among them.
+"""Restores state, even if an interrupt arrives between any two lines, including those that restore it.
 
-Everything is remembered before anything changes, and each thing is put back by a function that may run again
-from its beginning.
+All state is stored before anything changes. Each piece is restored by a function that may run again from its
+beginning.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ Restorer = Callable[[], object]
 
 
 class Restored:
-    """A context that calls functions when it is left, the last one first, each until it has ended.
+    """A context that calls functions on exit, the last one first, each until it has completed.
 
-    Entered twice, `with kept, kept:`, it also stands an interrupt on its own way out: what the inner exit has
-    left undone the outer one does.
+    Entered twice, `with kept, kept:`, it survives an interrupt during its own exit: the outer exit completes
+    what the inner one has not done.
 
     Parameters
     ----------
     restorers : sequence of callables
-        Each may run several times and puts back what was there when it was made.
+        Each may run several times, and restores the state at the time of its creation.
 
     Examples
     --------
@@ -32,7 +32,7 @@ class Restored:
     [1]
     """
 
-    # No generator: one that an interrupt leaves suspended ends when it is collected, at any time later.
+    # A generator would not do: if an interrupt suspends it, it ends only when it is garbage-collected.
     def __init__(self, restorers: Sequence[Restorer]) -> None:
         self._left = list(restorers)
 
@@ -45,9 +45,9 @@ class Restored:
             try:
                 self._left[-1]()
                 self._left.pop()
-            except KeyboardInterrupt as interrupt:  # this one again
+            except KeyboardInterrupt as interrupt:  # repeat this function
                 raised = interrupt
-            except Exception as error:  # and the others all the same
+            except Exception as error:  # continue with the others
                 self._left.pop()
                 raised = raised or error
         if raised is not None:

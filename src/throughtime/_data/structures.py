@@ -1,6 +1,6 @@
-"""Arrays of any library as NumPy's, and structures of arrays: dicts, lists and tuples in one another.
+"""Converts arrays of any library to NumPy, and maps nested structures of arrays: dicts, lists and tuples.
 
-Knows no framework by import: a torch tensor is what has `detach`.
+This module imports no framework: an object with `detach` is a torch tensor.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ import numpy.typing as npt
 
 
 def to_numpy(value: Any) -> npt.NDArray[Any]:
-    """Bring an array or tensor to NumPy, in native byte order; formats that NumPy lacks become float32.
+    """Convert an array or tensor to NumPy in native byte order; formats that NumPy lacks become float32.
 
     Examples
     --------
     >>> to_numpy(np.ones(2, ">f4")).dtype.isnative
     True
     """
-    if hasattr(value, "detach"):  # a torch tensor, wherever it is
+    if hasattr(value, "detach"):  # a torch tensor on any device
         value = value.detach().cpu()
         value = value.to_dense() if value.is_sparse else value
         is_known = not any(word in str(value.dtype) for word in ("bfloat16", "float8"))
         value = (value if is_known else value.float()).resolve_conj().resolve_neg().numpy()
     array = np.asarray(value)
-    # bfloat16 and float8 as JAX and TensorFlow bring them to NumPy.
+    # JAX and TensorFlow convert bfloat16 and float8 to these NumPy dtypes.
     if array.dtype.kind == "V" and array.dtype.names is None and "float" in array.dtype.name:
         return array.astype(np.float32)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def mapped(change: Callable[[Any], Any], structure: Any) -> Any:
-    """Apply a function to every leaf; torch's packed sequence, a named tuple, is one.
+    """Apply a function to every leaf; torch's packed sequence, a named tuple, is a leaf.
 
     Examples
     --------
@@ -54,7 +54,7 @@ def is_packed(value: Any) -> bool:
 
 
 def leaves(structure: Any) -> list[Any]:
-    """List every leaf but None.
+    """List all leaves except None.
 
     Examples
     --------

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import throughtime as tt
 from throughtime._demo.frameworks import framework
 from throughtime._demo.pictures import draw
-from throughtime._demo.tables import tell
+from throughtime._demo.tables import brief, tell
 from throughtime._demo.training import JUDGED, as_run, read_digits, train
 
 RUN = "demo_run.zarr"
@@ -27,14 +27,15 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("folder", nargs="?", default="demo", type=Path, help="where the pictures go")
     parser.add_argument("--framework", choices=["keras", "torch", "tf_keras"], default="keras")
     parser.add_argument("--backend", choices=["tensorflow", "jax", "torch"], help="of Keras 3")
+    parser.add_argument("--verbose", action="store_true", help="print all tables, and how to read them")
     chosen = parser.parse_args(arguments)
     if chosen.backend and chosen.framework != "keras":
         parser.error(f"--backend is for Keras 3; {chosen.framework} has none to choose.")
     return chosen
 
 
-def main(folder: Path, name: str) -> None:
-    """Train, draw and tell."""
+def main(folder: Path, name: str, *, is_verbose: bool = False) -> None:
+    """Train, draw, and print what came of it."""
     started = time.monotonic()
     mpl.use("agg")
     console = Console()
@@ -43,7 +44,7 @@ def main(folder: Path, name: str) -> None:
     console.print(f"Training in {chosen.title}.")
     digits = read_digits()
     columns = (TextColumn("{task.description:>18}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=console, transient=True) as progress:
         settings = (digits, progress, folder / RUN)
         trained = {kind: train(chosen, kind, count, *settings) for kind, count in ITERATIONS.items()}
     console.print("Drawing …")
@@ -56,14 +57,15 @@ def main(folder: Path, name: str) -> None:
         training=judged.run,
         title="An LSTM that reads digits",
     )
-    tell(list(trained.values()), console)
-    seconds = time.monotonic() - started
-    made = f"{len(list(folder.glob('*.png')))} pictures, report.html and {RUN}"
-    console.print(f"{made} are in {folder}, made in {seconds:.0f} s.")
+    if is_verbose:
+        tell(list(trained.values()), console)
+    brief(list(trained.values()), folder, console)
+    pictures = len(list(folder.glob("*.png")))
+    console.print(f"{pictures} pictures in all, made in {time.monotonic() - started:.0f} s.")
 
 
 if __name__ == "__main__":
     asked = options()
     if asked.backend:
         os.environ["KERAS_BACKEND"] = asked.backend  # Keras reads it once, when it is imported
-    main(asked.folder, asked.framework)
+    main(asked.folder, asked.framework, is_verbose=asked.verbose)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import xarray as xr
@@ -12,9 +13,10 @@ from rich.table import Column, Table
 
 import throughtime as tt
 from throughtime._demo.networks import HALF
-from throughtime._demo.pictures import DIFFERENCE, NOT_MIRRORED
+from throughtime._demo.pictures import NOT_MIRRORED
 from throughtime._demo.training import SHOWN_SAMPLES, Trained, norm
 from throughtime.diagnosis import TrainingDiagnosis
+from throughtime.diagnosis.brief import facts, headline
 from throughtime.diagnostics import effective_steps, horizon_text, memory_horizon_median, saturation
 
 READING = (
@@ -25,14 +27,19 @@ READING = (
     "Inside the layer, 'certificate' is the largest error against the framework's own gradients; float32 "
     "allows 1e-05. 'horizon' is the largest lag at which the gradient of the state has 1% of its norm at lag "
     "0, '≥' where the digit ends first; the lower layer receives gradient at every step, so its horizon "
-    "tells of both layers. Lags 0 to 'k90' hold 90% of what the steps contribute to the recurrent kernel's "
+    "shows both layers. Lags 0 to 'k90' hold 90% of what the steps contribute to the recurrent kernel's "
     "gradient. 'saturated' is the share of gate values in the outer tenths of their range. Horizon and k90 "
     "are medians over the digits; of two directions the forward one stands first.",
-    "Look at 2_early_2D.png beside 3_late_2D.png, and at 7_kinds.png.",
-    f"5_bidirectional.png: {NOT_MIRRORED}.",
-    f"8_through_time.png: {DIFFERENCE}",
-    "9_evolution.png: a row a recorded training step. Where it is grey, no error arrived then.",
 )
+FILES = {
+    "report.html": "the LSTM's report: verdict, what to do, how training got there, layer by layer",
+    "demo_run.zarr": "its run: throughtime watch, info, diagnose or plot reads it",
+    "2_early_2D.png, 3_late_2D.png": "gradient by timestep, before and after",
+    "7_kinds.png": "LSTM, GRU and SimpleRNN on one digit",
+    "5_bidirectional.png": NOT_MIRRORED,
+    "8_through_time.png": "output gradient beside hidden gradient",
+    "9_evolution.png": "a row a recorded step: grey where no error arrived",
+}
 
 
 def tabulate(
@@ -84,8 +91,29 @@ def joined(values: xr.DataArray, form: str = "") -> str:
     return " / ".join(format(value, form) for value in np.atleast_1d(values))
 
 
+def brief(networks: Sequence[Trained], folder: Path, console: Console) -> None:
+    """Print the verdicts before and after, one table of all networks, and what lies in the folder."""
+    for trained in networks:
+        for iteration, found in trained.diagnoses.items():
+            when = f"after {iteration} iterations" if iteration else "before training"
+            numbers = ", ".join(f"{fact.name.lower()} {fact.value}" for fact in facts(found))
+            console.print(f"{trained.name} {when}: [bold]{headline(found)}[/bold]", soft_wrap=True)
+            console.print(f"  {numbers}", highlight=False)
+    table = Table("network", "digits read", "horizon at first", "at the end", box=None, padding=(0, 2, 0, 0))
+    for trained in networks:
+        first, *_, last = trained.captures.values()
+        ends = [inside(capture["upper"].to_dataset())[1] for capture in (first, last)]
+        table.add_row(trained.name, f"{trained.accuracy:.0%}", *ends)
+    console.print()
+    console.print(table)
+    console.print("Horizon: steps back at which 1% of the upper layer's gradient still arrives.\n")
+    console.print(f"In {folder}:", highlight=False)
+    for name, words in FILES.items():
+        console.print(f"  {name:<31}{words}", highlight=False, soft_wrap=True)
+
+
 def tell(networks: Sequence[Trained], console: Console) -> None:
-    """Print the tables, and how to read them and the pictures."""
+    """Print all tables, how to read them, and the verdicts in full."""
     entering = ("first step", "middle", "last", "small")
     measures = ("certificate", "horizon", "k90", "saturated")
     console.print(tabulate("Norm of the output's gradient", entering, networks, strengths))

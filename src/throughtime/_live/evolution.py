@@ -20,13 +20,13 @@ from bokeh.models import (
 from bokeh.models.annotations import ColorBar
 
 from throughtime._drawing.colors import SPECIALS
+from throughtime._drawing.palettes import SEQUENTIAL, palette
 from throughtime._drawing.pooling import pooled
 from throughtime._drawing.scale import FLOOR
 from throughtime._drawing.theme import Theme
 from throughtime._live.figures import Window, empty_figure
 from throughtime._live.kept import Kept
 from throughtime._live.records import Floats
-from throughtime.plots.palettes import SEQUENTIAL, palette
 
 MOST_ROWS, MOST_COLUMNS = 256, 800
 _BELOW, _BROKEN = -1e9, 1e9  # stand for 0 and for what is no number, which have no logarithm

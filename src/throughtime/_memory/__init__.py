@@ -1,1 +1,1 @@
-"""What memory a capture needs, and what there is."""
+"""The memory that a capture needs, and the memory that is free."""

@@ -1,7 +1,7 @@
-"""What a capture needs in memory, added up layer by layer before it runs, against what there is.
+"""Estimates the memory of a capture layer by layer before it runs, and compares it with what is available.
 
-An adapter makes a `Need` for each recurrent layer and has the `Budget` check their sum; `_probe` catches
-`ExceededError` and tells it, or captures the batch in parts.
+An adapter makes a `Need` for each recurrent layer, and `Budget` checks their sum. `_capture.probe` catches
+`ExceededError`, and captures the batch in parts or raises `TooLargeError`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy as np
 
 from throughtime._errors import TooLargeError
 
-_NAMED = 4  # quantities that an error names
+_NAMED = 4  # number of quantities in an error message
 
 
 @dataclass(frozen=True)
 class Amount:
-    """Bytes for each sample, and bytes whatever the number of samples."""
+    """Bytes for each sample, and bytes that do not depend on the number of samples."""
 
     each: float = 0.0
     once: float = 0.0
@@ -29,11 +29,11 @@ class Amount:
         return Amount(self.each + other.each, self.once + other.once)
 
     def of(self, samples: int) -> float:
-        """Bytes for so many samples."""
+        """Bytes for a number of samples."""
         return self.each * samples + self.once
 
     def fitting(self, free: float) -> float:
-        """Return the samples for which this fits, infinitely many where they cost nothing."""
+        """Return the number of samples that fit; infinite if a sample takes no memory."""
         if self.once > free:
             return 0.0
         return (free - self.once) / self.each if self.each else math.inf
@@ -44,20 +44,20 @@ NOTHING = Amount()
 
 @dataclass(frozen=True)
 class Need:
-    """What layers take together.
+    """Memory that layers need together.
 
     Attributes
     ----------
     kept : mapping of str to Amount
-        Arrays returned, by quantity.
+        Returned arrays, by quantity.
     passing : Amount
-        What the framework holds while the pass runs; all layers at once.
+        Memory of the framework during the pass; all layers at once.
     left : Amount
-        What the pass leaves until its layers are solved.
+        Results of the pass that remain until its layers are solved.
     solving : Amount
-        What solving a layer holds beside all that; one layer at a time.
+        Additional memory while a layer is solved; one layer at a time.
     repeated : Amount
-        What a first pass leaves while the framework runs a second one, to compare both.
+        Results of a first pass that remain while the framework runs a second one for comparison.
     """
 
     kept: Mapping[str, Amount] = field(default_factory=dict)
@@ -78,20 +78,20 @@ class Need:
 
     @property
     def returned(self) -> Amount:
-        """All arrays returned."""
+        """All returned arrays."""
         return sum(self.kept.values(), NOTHING)
 
     @property
     def phases(self) -> tuple[Amount, Amount]:
-        """What is held at once: while passes run, and while their layers are solved."""
+        """Memory while passes run, and while their layers are solved."""
         return self.repeated + self.passing, self.left + self.returned + self.solving
 
 
 class ExceededError(BaseException):
-    """More is needed than there is.
+    """The capture needs more memory than is available.
 
-    Raised in the middle of a model's call and always caught: as no `Exception`, it passes by whatever
-    layers and frameworks do with errors.
+    It is raised inside a model's call and always caught by the probe. It is not an `Exception`, so that
+    layers and frameworks do not catch it.
     """
 
     def __init__(self, need: Need, budget: Budget) -> None:
@@ -101,20 +101,19 @@ class ExceededError(BaseException):
 
 @dataclass(frozen=True)
 class Budget:
-    """What one pass may take.
+    """Memory that one pass may take.
 
     Attributes
     ----------
     available : int or None
-        Bytes that the caller allows, or that are free; None where that cannot be known, and nothing is
-        refused.
+        Bytes that the caller allows, or that are free; None if unknown, so that nothing is refused.
     samples : int
-        Of the whole batch.
+        Samples of the whole batch.
     part : int
-        Samples of this pass; fewer than `samples` where the batch is captured in parts, whose arrays are
-        joined in arrays for the whole batch.
+        Samples of this pass; fewer than `samples` if the batch is captured in parts, whose arrays are copied
+        into arrays for the whole batch.
     is_stated : bool
-        The caller has said how much there is.
+        Whether the caller passed `budget=`.
     """
 
     available: int | None
@@ -123,27 +122,28 @@ class Budget:
     is_stated: bool = False
 
     def check(self, need: Need) -> None:
-        """Refuse what does not fit.
+        """Check that the estimate fits.
 
         Raises
         ------
         ExceededError
+            It exceeds the available memory.
         """
         if self.available is not None and self.needed(need) > self.available:
             raise ExceededError(need, self)
 
     def needed(self, need: Need) -> float:
-        """Most bytes held at once."""
+        """Peak of the estimate, in bytes."""
         return self._joined(need, self.part) + max(phase.of(self.part) for phase in need.phases)
 
     def fitting(self, need: Need) -> int:
-        """Largest part of the batch that fits, fewer than all samples; 0 where none does."""
+        """Largest part of the batch that fits, always fewer than all samples; 0 if no sample fits."""
         assert self.available is not None
         free = self.available - self._joined(need, 0)
         return int(min(self.samples - 1, *(phase.fitting(free) for phase in need.phases)))
 
     def alone(self, need: Need) -> int:
-        """Most samples that fit as a batch of their own."""
+        """Largest number of samples that fit as a separate batch."""
         assert self.available is not None
         return int(min(phase.fitting(self.available) for phase in need.phases))
 
@@ -152,12 +152,12 @@ class Budget:
 
 
 def allowed(budget: Any) -> int:
-    """Read what a caller allows.
+    """Convert `budget=` into a number of bytes.
 
     Raises
     ------
     TooLargeError
-        It is no number of bytes.
+        `budget` is not a number of bytes.
 
     Examples
     --------
@@ -166,14 +166,14 @@ def allowed(budget: Any) -> int:
     """
     amount = as_bytes(budget)
     if amount is None:
-        raise TooLargeError(f"budget= is a number of bytes, 2e9, or a text, '2 GB', not {budget!r}.")
+        raise TooLargeError(f"budget= is a number of bytes, such as 2e9 or '2 GB', not {budget!r}.")
     return amount
 
 
 def as_bytes(budget: Any) -> int | None:
-    """Read a number of bytes, or a text with its unit; None for what is neither."""
+    """Convert a number, or a text with a unit, into bytes; None if the value is neither."""
     if isinstance(budget, str):
-        from dask.utils import parse_bytes  # noqa: PLC0415 - loads slowly, and texts are few
+        from dask.utils import parse_bytes  # noqa: PLC0415 - slow to import, and a text is rare
 
         try:
             budget = parse_bytes(budget)
@@ -184,30 +184,30 @@ def as_bytes(budget: Any) -> int | None:
 
 
 def too_large(need: Need, budget: Budget, why_whole: str) -> TooLargeError:
-    """Tell what would be needed, and what to do.
+    """Return an error with the estimate and the remedies.
 
     Parameters
     ----------
     need : Need
     budget : Budget
     why_whole : str
-        Why the batch cannot be captured in parts.
+        Reason why the batch cannot be captured in parts.
     """
     assert budget.available is not None
     whole = Budget(budget.available, budget.samples, budget.samples)
     fitting = whole.alone(need)
-    fewer = f"give at most {_samples(fitting)} at once" if fitting else "not even one sample fits"
+    fewer = f"Pass at most {_samples(fitting)} at once" if fitting else "Not even one sample fits"
     largest = sorted(need.kept, key=lambda name: need.kept[name].of(budget.samples), reverse=True)[:_NAMED]
-    costs = ", ".join(f"{name} {told(need.kept[name].of(budget.samples))}" for name in largest)
+    costs = ", ".join(f"{name} {format_bytes(need.kept[name].of(budget.samples))}" for name in largest)
     return TooLargeError(
-        f"The capture needs about {told(whole.needed(need))} for {_samples(budget.samples)}, "
-        f"{_there_is(budget)}. Fewer samples: {fewer}. Fewer arrays: name those you look at "
-        f"with quantities=; the largest are {costs}. It was not captured in parts: {why_whole}."
+        f"The capture needs about {format_bytes(whole.needed(need))} for {_samples(budget.samples)}; "
+        f"{_there_is(budget)}. {fewer}, or request fewer arrays with quantities=; the largest are {costs}. "
+        f"The batch was not split, because {why_whole}."
     )
 
 
 def _there_is(budget: Budget) -> str:
-    amount = told(budget.available or 0)
+    amount = format_bytes(budget.available or 0)
     return f"budget= allows {amount}" if budget.is_stated else f"{amount} are free"
 
 
@@ -215,12 +215,12 @@ def _samples(count: int) -> str:
     return f"{count} sample{'' if count == 1 else 's'}"
 
 
-def told(amount: float) -> str:
-    """Write bytes as a reader wants them.
+def format_bytes(amount: float) -> str:
+    """Format a number of bytes with a unit.
 
     Examples
     --------
-    >>> told(41_230_000_000), told(2_100_000), told(90_000)
+    >>> format_bytes(41_230_000_000), format_bytes(2_100_000), format_bytes(90_000)
     ('41.2 GB', '2.1 MB', '90.0 kB')
     """
     for unit, size in (("GB", 1e9), ("MB", 1e6)):

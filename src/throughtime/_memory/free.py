@@ -1,6 +1,6 @@
-"""Reads how much memory is free, and gives freed memory back to the system.
+"""Reads how much memory is free, and returns freed memory to the system.
 
-`budget` compares a capture's need with it before anything runs.
+`budget` compares the estimate of a capture with it before anything runs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-_LIMITS = (  # limit, use and the part of it that can be dropped; control groups of version 2, then 1
+_LIMITS = (  # limit, use, and the part of the use that can be dropped; control groups of version 2, then 1
     ("memory.max", "memory.current", "inactive_file"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
@@ -22,10 +22,10 @@ _SECONDS = 0.5
 
 
 def available() -> int:
-    """Return the bytes that can still be taken without swapping.
+    """Return the bytes that can be allocated without swapping.
 
-    On Linux a control group, as of a container or a batch job, can leave less to this process than the system
-    has. Read anew after half a second: it takes as long as a small capture.
+    On Linux a control group, as in a container or a batch job, can leave less memory to this process than the
+    system has. The value is cached for half a second, because reading it takes as long as a small capture.
     """
     return _available(int(time.monotonic() / _SECONDS))
 
@@ -37,7 +37,7 @@ def _available(moment: int) -> int:
 
 
 def release() -> None:
-    """Give freed memory back to the system, where the C library otherwise keeps it: glibc."""
+    """Return freed memory to the system, if the C library is glibc, which otherwise keeps it."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
@@ -45,7 +45,7 @@ def release() -> None:
 
 
 def _groups(membership: Path) -> list[Path]:
-    """List the folders of this process's control groups that may limit memory, and those above them."""
+    """List the folders of this process's control groups that may limit memory, and their parents."""
     folders = []
     for line in _read(membership).splitlines():
         _, controllers, path = line.split(":", 2)
@@ -57,7 +57,7 @@ def _groups(membership: Path) -> list[Path]:
 
 
 def _of_group(folder: Path) -> int | None:
-    """Return what one control group leaves; None where it sets no limit."""
+    """Return the memory that one control group leaves; None if it sets no limit."""
     for limit, used, droppable in _LIMITS:
         most, now = _read(folder / limit).strip(), _read(folder / used).strip()
         if most.isdigit() and now.isdigit():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -38,7 +39,7 @@ def weights_fingerprint(model: Any) -> int:
 
     Parameters
     ----------
-    model : Keras model or torch module
+    model : Keras model, torch module, or pytree of JAX arrays
         A module's parameters are hashed, not its buffers: a checkpoint need not contain those.
 
     Examples
@@ -51,11 +52,23 @@ def weights_fingerprint(model: Any) -> int:
     """
     digest = hashlib.blake2b(digest_size=8)
     try:
-        for weight in model.get_weights() if hasattr(model, "get_weights") else model.parameters():
+        for weight in _weights_of(model):
             digest.update(_sample(weight).tobytes())
     except Exception:  # unknown kind of weights; "auto" does not continue a run without a fingerprint
         return 0
     return int.from_bytes(digest.digest(), "little", signed=True)
+
+
+def _weights_of(model: Any) -> list[Any]:
+    if hasattr(model, "get_weights"):
+        return list(model.get_weights())
+    if hasattr(model, "parameters"):
+        return list(model.parameters())
+    leaves = sys.modules["jax"].tree.leaves(model)
+    found = [leaf for leaf in leaves if getattr(getattr(leaf, "dtype", None), "kind", "") == "f"]
+    if not found:
+        raise TypeError("a function has no weights")
+    return found
 
 
 def _sample(weight: Any) -> np.ndarray[Any, Any]:

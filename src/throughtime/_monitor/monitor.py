@@ -14,6 +14,7 @@ from throughtime._arguments import takes
 from throughtime._errors import MonitorError
 from throughtime.callbacks.keras import NotACallback, keras_callback
 from throughtime.callbacks.lightning import lightning_callback
+from throughtime.callbacks.transformers import transformers_callback
 
 from . import schedules, settings
 from .gradient_norms import StepNorms
@@ -63,7 +64,8 @@ class Monitor(NotACallback):
     stop_on : names of alarms
         Alarms that stop training: `fit` stops at once; in a custom loop `should_stop` becomes True.
     loggers : sequence of loggers
-        `tt.loggers.CSV`, `Parquet`, `TensorBoard`, `WandB`, `MLflow`, or any object with `write(record)`.
+        `tt.loggers.CSV`, `Parquet`, `TensorBoard`, `WandB`, `MLflow`, `Trackio`, or any object with
+        `write(record)`.
     background : bool
         If True, training waits only for a pass of the model; a second thread does the rest, including storing
         and loggers. This pays off for large records and for slow disks or loggers, not for training steps of
@@ -180,6 +182,18 @@ class Monitor(NotACallback):
         """
         return lightning_callback(self, self._warnings.guarded)
 
+    def transformers(self) -> Any:
+        """Create a `transformers.TrainerCallback`.
+
+        The monitor's `loss` is a function of `(output, y)`, as in `capture`.
+
+        Raises
+        ------
+        MissingDependencyError
+            transformers is not installed.
+        """
+        return transformers_callback(self)
+
     @contextmanager
     def watch(self, model: Any, *, loss: Any = None, optimizer: Any = None) -> Iterator[Monitor]:
         """Record a custom training loop: call `step` after each training step.
@@ -214,7 +228,7 @@ class Monitor(NotACallback):
 
     def step(
         self,
-        count: int = 1,
+        count: Any = 1,
         *,
         gradient_norm: Any = None,
         clip_norm: Any = None,
@@ -228,8 +242,9 @@ class Monitor(NotACallback):
 
         Parameters
         ----------
-        count : int
-            0 or more.
+        count : int, or a JAX model
+            Number of steps, 0 or more. In JAX, where a training step returns a new model, pass that model:
+            `monitor.step(model)` counts one step.
         gradient_norm : float or scalar tensor, optional
             Norm of all gradients before clipping, as `torch.nn.utils.clip_grad_norm_` returns it.
         clip_norm : float, optional
@@ -263,6 +278,10 @@ class Monitor(NotACallback):
         ...     tt.open_run(f"{folder}/run.zarr")["clipped_share"].values
         array([nan,  1.,  1.])
         """
+        if callable(count):
+            if self._recorder is not None:
+                self._warnings.guarded(self._recorder.follow, count)
+            count = 1
         count = settings.checked_count(count)
         if gradient_norm is not None:
             self.report_gradient_norm(gradient_norm, clip_norm=clip_norm, loss_scale=loss_scale)

@@ -99,6 +99,11 @@ class Recorder:
         norms = self._warnings.guarded(self.gradient_norms.take) or Norms()
         self._worker.put(self._warnings.guarded, self._keep, finish, step, norms, self._fingerprint())
 
+    def follow(self, model: Any) -> None:
+        """Record this model from now on: the same one after a training step that returned a new object."""
+        self._probe.follow(model)
+        self._model = model
+
     def drain(self) -> None:
         """Wait until each captured step is committed, or has failed with a warning."""
         self._worker.drain()

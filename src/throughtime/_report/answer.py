@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
+from throughtime._drawing.palettes import palette
 from throughtime._drawing.scale import FLOOR, Scale
 from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import ThroughTimeError
@@ -14,7 +15,6 @@ from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.thresholds import REACHES
 from throughtime.picture import Axis, Band, Line, Mark, Panel, Picture
 from throughtime.plots.data import layers
-from throughtime.plots.palettes import palette
 from throughtime.plots.profiles import Profile, profiles
 from throughtime.plots.recorded import sampled
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import filelock
@@ -28,8 +29,10 @@ class Lock:
             path.parent.mkdir(parents=True, exist_ok=True)
             # Resolved: two names of one run have one lock.
             whole = path.resolve()
-            self._lock = filelock.FileLock(whole.with_name(f".{whole.name}.lock"))
-            self._lock.acquire(timeout=0)
+            self._file = whole.with_name(f".{whole.name}.lock")
+            self._lock = filelock.FileLock(self._file)
+            while not self._acquired():
+                self._lock.release()
         except filelock.Timeout:
             raise StoreError(
                 f"{path} has a writer already: another process or monitor is recording it."
@@ -37,5 +40,23 @@ class Lock:
         except OSError as error:
             raise StoreError(f"{path} cannot be written: {error}. Give another path.") from None
 
+    def _acquired(self) -> bool:
+        """Lock the file; False where its last holder removed it meanwhile: it has no name then."""
+        self._file.touch()
+        before = _inode(self._file)
+        self._lock.acquire(timeout=0)
+        return before is not None and before == _inode(self._file)
+
     def release(self) -> None:
+        """Let others write; the file goes first, while nobody else can hold it."""
+        if self._lock.is_locked:
+            with suppress(OSError):  # Windows keeps a file that is open
+                self._file.unlink()
         self._lock.release()
+
+
+def _inode(file: Path) -> int | None:
+    try:
+        return file.stat().st_ino
+    except FileNotFoundError:
+        return None

@@ -108,6 +108,11 @@ def as_html(*shown: Shown | Part) -> Markup:
     return Markup("").join(map(_html, _flat(shown)))
 
 
+def as_rich(*parts: Part) -> list[RenderableType]:
+    """Lay parts out for a terminal of any width."""
+    return [block for part in parts for block in _rich(part)]
+
+
 def _flat(shown: Iterable[Shown | Part]) -> Iterator[Part]:
     for each in shown:
         yield from each.__parts__() if isinstance(each, Shown) else (each,)

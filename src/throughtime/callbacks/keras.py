@@ -9,7 +9,7 @@ from throughtime._errors import MonitorError
 
 
 class NotACallback:
-    """The first hooks that `fit` and Lightning's Trainer call if a monitor itself is in `callbacks=`."""
+    """The first hooks that `fit` and Trainers call if a monitor itself is in `callbacks=`."""
 
     async_safe = True  # otherwise Keras looks for other hooks first
     state_key, on_exception = "Monitor", None  # otherwise Lightning replaces the error of `setup`
@@ -28,6 +28,19 @@ class NotACallback:
         )
 
     set_params = set_model
+
+    def on_init_end(self, *_: Any, **__: Any) -> None:
+        """Raise an error that names the callback to pass.
+
+        Raises
+        ------
+        MonitorError
+            Always.
+        """
+        raise MonitorError(
+            "A Monitor is not a callback of transformers. Pass the callback that it creates: "
+            "callbacks=[monitor.transformers()]."
+        )
 
     def setup(self, *_: Any, **__: Any) -> None:
         """Raise an error that names the callback to pass.

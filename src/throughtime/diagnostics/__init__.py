@@ -1,7 +1,7 @@
-"""Measures of what flows through time: each takes one captured layer and gives labelled numbers.
+"""Measures of what flows through time: each takes one captured layer and returns labelled numbers.
 
-One file a measure. They read the tree only, so they work on a capture, on a stored run (with its `step`
-dim, lazily) and on the synthetic trees of `throughtime.testing` alike.
+Each measure has its own file. Measures read only the tree, so they accept a capture, a stored run (lazily,
+with its `step` dim) and the synthetic trees of `throughtime.testing`.
 """
 
 from throughtime.diagnostics.boundary_leak import Leak, boundary_leak

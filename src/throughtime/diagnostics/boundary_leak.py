@@ -1,6 +1,7 @@
-"""Where gradient crosses a boundary between two episodes that share a sequence.
+"""Finds gradient that crosses a boundary between two episodes in one sequence.
 
-Reads what a loop hands back from call to call, `carried_by_state`: across a true reset it is exactly 0.
+Reads `carried_by_state`, the gradient that a loop carries back from call to call: across a true reset it is
+exactly 0.
 """
 
 from __future__ import annotations
@@ -18,23 +19,23 @@ from throughtime._tree import Layer, require
 from throughtime.diagnostics.checks import certified
 
 _NOT_KNOWN = (
-    "boundary_leak reads layers that a loop calls again with their states; {layer} is called once, and what "
-    "it hands from step to step is not seen. Let the model call it step by step."
+    "boundary_leak needs a layer that a loop calls at each step with its states. {layer} is called once, so "
+    "the states between its steps are hidden. Let the model call it step by step."
 )
 
 
 @dataclass(frozen=True)
 class Leak:
-    """One state of one sample that remembers, or is taught, across a boundary.
+    """One state of one sample through which gradient crosses a boundary.
 
     Attributes
     ----------
     sample : int
     time : int
-        First step behind the boundary.
+        First step after the boundary.
     state : str
     norm : float
-        Of the gradient that goes back across it, in units of the loss per unit of the state.
+        Norm of the gradient that crosses the boundary, in units of the loss per unit of the state.
     """
 
     sample: int
@@ -48,25 +49,25 @@ class Leak:
 
 @takes(DiagnosticError)
 def boundary_leak(layer: Layer, boundaries: Any = None) -> list[Leak]:
-    """Find the boundaries between episodes that gradient crosses, by sample, step and state.
+    """Find the episode boundaries that gradient crosses, by sample, step and state.
 
     Parameters
     ----------
     layer : one layer of a capture of a torch model that calls it in a loop
-        With `reset` and `carried_by_state`.
+        It has `reset` and `carried_by_state`.
     boundaries : array_like of bool (sample, time), optional
-        True at the first step of each episode, as `episode_starts` of a rollout. By default `reset`: the
-        steps at which some state was replaced, so that only a state that was forgotten can leak.
+        True at the first step of each episode, like `episode_starts` of a rollout. The default is `reset`,
+        the steps at which any state was replaced; then only a state that the reset omitted can leak.
 
     Returns
     -------
     list of Leak
-        By sample and step; empty where no boundary leaks. What enters at step 0 has nothing before it.
+        Sorted by sample and step; empty if no boundary leaks. Step 0 has no step before it.
 
     Raises
     ------
     DiagnosticError
-        `boundaries` has another shape, the layer is called once only, or its certificate is beyond the limit.
+        `boundaries` has another shape, the layer is called only once, or its certificate exceeds the limit.
     SchemaError
         The capture has no gradients.
 
@@ -101,7 +102,8 @@ def _starts(boundaries: Any, carried: xr.DataArray) -> npt.NDArray[np.bool_]:
     if starts.shape != carried.shape[:2] or starts.dtype.kind not in "biuf":
         samples, steps = carried.shape[:2]
         raise DiagnosticError(
-            f"boundaries has shape {starts.shape} and dtype {starts.dtype}; expected one truth value a step, "
-            f"(sample, time) = ({samples}, {steps}). Turn around what has its steps first: episode_starts.T."
+            f"boundaries has shape {starts.shape} and dtype {starts.dtype}; expected one bool per step, "
+            f"(sample, time) = ({samples}, {steps}). Transpose an array whose first axis is time: "
+            "episode_starts.T."
         )
     return starts.astype(bool)

@@ -1,6 +1,6 @@
-"""A captured layer as `cells` takes it: weights, and one pass along the trajectory that was captured.
+"""Converts a captured layer for `cells`: its weights, and one pass along the captured trajectory.
 
-Measures that need more than the captured gradients run the cell's own equations from here.
+Measures that need more than the captured gradients evaluate the cell's equations from here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Values = Mapping[str, npt.NDArray[Any]]
 
 
 def cell_layer(of: Values, attributes: Mapping[Any, Any]) -> Layer:
-    """Take the weights and activations of one direction of a standard cell.
+    """Return the weights and activations of one direction of a standard cell.
 
     Examples
     --------
@@ -42,7 +42,7 @@ def cell_layer(of: Values, attributes: Mapping[Any, Any]) -> Layer:
 
 
 def cell_pass(of: Values, *, backward: bool) -> Pass:
-    """One direction's pass, without gradients."""
+    """Return the forward pass of one direction, without gradients."""
     return Pass(
         inputs=of["input"],
         hidden=of["hidden"],

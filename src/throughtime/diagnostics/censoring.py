@@ -1,6 +1,6 @@
-"""Results that a window cuts off, in words: a horizon "≥ 49", a lag that was never reached.
+"""Formats results that the window censors as text: a horizon "≥ 49", a lag that no sample reaches.
 
-Companions of `memory_horizon`, `memory_horizon_median` and `lag_profile`.
+For the results of `memory_horizon`, `memory_horizon_median` and `lag_profile`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from throughtime._errors import DiagnosticError
 
 @takes(DiagnosticError, horizon=captured)
 def horizon_text(horizon: xr.DataArray | xr.Dataset) -> xr.DataArray:
-    """Tell each horizon as "6", as "≥ 49" where the sequence ended first, or as "not measured".
+    """Format each horizon as "6", as "≥ 49" if the sequence ended first, or as "not measured".
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def horizon_text(horizon: xr.DataArray | xr.Dataset) -> xr.DataArray:
     DiagnosticError
         An argument is not as described above.
     SchemaError
-        The layer lacks a variable that is needed, or is not laid out as in a capture.
+        The layer lacks a required variable, or its layout differs from that of a capture.
 
     Examples
     --------
@@ -40,17 +40,17 @@ def horizon_text(horizon: xr.DataArray | xr.Dataset) -> xr.DataArray:
     """
     if "censored" not in (horizon if isinstance(horizon, xr.Dataset) else horizon.coords):
         raise DiagnosticError(
-            "This has no 'censored' and so cannot be told apart from a lower bound. Pass the result of "
-            "memory_horizon or memory_horizon_median as it is."
+            "The horizon has no 'censored', so it could be a lower bound. Pass the unchanged result of "
+            "memory_horizon or memory_horizon_median."
         )
     bound = horizon["at_least"] if isinstance(horizon, xr.Dataset) else horizon
     texts: xr.DataArray = xr.apply_ufunc(
-        _told, bound, horizon["censored"], vectorize=True, dask="parallelized", output_dtypes=[object]
+        _text, bound, horizon["censored"], vectorize=True, dask="parallelized", output_dtypes=[object]
     )
     return texts.drop_vars("censored", errors="ignore")
 
 
-def _told(bound: float, censored: bool) -> str:
+def _text(bound: float, censored: bool) -> str:
     if np.isnan(bound):
         return "not measured"
     return f"{'≥ ' if censored else ''}{bound:g}"
@@ -58,11 +58,11 @@ def _told(bound: float, censored: bool) -> str:
 
 @takes(DiagnosticError, profile=tree)
 def ratio_text(profile: xr.Dataset, lag: int) -> str:
-    """Tell one lag of a profile: its ratio and interval, or why there is none.
+    """Format one lag of a profile: its ratio and interval, or why there is none.
 
     Parameters
     ----------
-    profile : result of `lag_profile`, of one direction and step
+    profile : result of `lag_profile` for one direction and step
     lag : int, in timesteps
 
     Returns
@@ -72,9 +72,9 @@ def ratio_text(profile: xr.Dataset, lag: int) -> str:
     Raises
     ------
     DiagnosticError
-        The profile has directions or training steps, or was not made for this lag.
+        The profile has directions or training steps, or does not contain this lag.
     SchemaError
-        The layer lacks a variable that is needed, or is not laid out as in a capture.
+        The layer lacks a required variable, or its layout differs from that of a capture.
 
     Examples
     --------
@@ -85,14 +85,16 @@ def ratio_text(profile: xr.Dataset, lag: int) -> str:
     ('0.25 [0.25, 0.25] of lag 0, 4 samples', 'censored at 49: no sample is longer')
     """
     if missing := {"ratio", "low", "high", "lag", "samples", "censored"} - set(profile.variables):
-        raise DiagnosticError(f"This has no {min(missing)!r}: pass the result of lag_profile as it is.")
+        raise DiagnosticError(
+            f"The profile has no {min(missing)!r}. Pass the unchanged result of lag_profile."
+        )
     others = [str(dim) for dim in profile["ratio"].dims if dim != "lag"]
     if others:
-        raise DiagnosticError(f"This profile has {others}: choose one with .sel or .isel first.")
+        raise DiagnosticError(f"The profile has {others}. Select one with .sel or .isel first.")
     if lag not in profile["lag"].values or bool(profile["censored"].sel(lag=lag)):
         reached = profile["lag"].values[~profile["censored"].values]
         if lag < profile.attrs.get("window", 0) and lag not in profile["lag"].values:
-            raise DiagnosticError(f"Lag {lag} is not among those of this profile: lag_profile(lags=[{lag}]).")
+            raise DiagnosticError(f"The profile has no lag {lag}. Compute it: lag_profile(lags=[{lag}]).")
         return f"censored at {max(reached, default=0)}: no sample is longer"
     at = profile.sel(lag=lag)
     if int(at["samples"]) == 0:

@@ -1,6 +1,6 @@
-"""What every measure checks first: the certificate of the capture, its precision, thresholds.
+"""The checks with which every measure begins: the certificate of the capture, its precision, thresholds.
 
-`certified` is the one entrance through which the measures of this folder take a layer.
+The measures of this folder take every layer through `certified`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _DTYPE_OF = ("hidden_gradient", "lag_matrix", "hidden", "gate_activation", "recu
 
 @dataclass(frozen=True)
 class Precision:
-    """What a floating-point format can hold."""
+    """Limits of a floating-point format."""
 
     epsilon: float
     smallest_normal: float
@@ -41,7 +41,7 @@ def precision(layer: xr.Dataset) -> Precision:
     Raises
     ------
     DiagnosticError
-        The dtype is no floating-point format known here.
+        The dtype is not a supported floating-point format.
     """
     return PRECISIONS[dtype_of(layer)]
 
@@ -51,27 +51,27 @@ def dtype_of(layer: xr.Dataset) -> str:
     held = [str(layer[name].dtype) for name in _DTYPE_OF if name in layer]
     name = str(layer.attrs.get("dtype", held[0] if held else "float32"))
     if name not in PRECISIONS:
-        raise DiagnosticError(f"dtype is {name!r}; diagnostics know {', '.join(PRECISIONS)}.")
+        raise DiagnosticError(f"dtype is {name!r}; diagnostics support {', '.join(PRECISIONS)}.")
     return name
 
 
 def certified(captured: Layer) -> xr.Dataset:
-    """Take one layer, and refuse it where its gradients do not add up to the framework's own.
+    """Return the one layer, or refuse it if its gradients disagree with the framework's own gradients.
 
-    The few numbers of the certificate are read here; everything else of a lazily loaded layer stays
-    unread. A certificate that is not defined (NaN: nothing to compare) passes, a layer without one too.
+    This reads only the few numbers of the certificate; the rest of a lazily loaded layer stays unread. A
+    layer passes if it has no certificate, or if its certificate is undefined (NaN: nothing to compare).
 
     Raises
     ------
     DiagnosticError
-        A certificate is beyond the limit of the layer's dtype.
+        A certificate exceeds the limit of the layer's dtype.
     SchemaError
         There is not exactly one layer.
 
     Warns
     -----
     ThroughTimeWarning
-        A certificate is above the bar of the layer's dtype, and within the limit.
+        A certificate is above the bar of the layer's dtype, but within the limit.
 
     Examples
     --------
@@ -92,7 +92,7 @@ def certified(captured: Layer) -> xr.Dataset:
 
 
 def _without_descriptions(layer: xr.Dataset) -> xr.Dataset:
-    """Leave out what each variable is, which xarray would carry over to the measures of it."""
+    """Remove the description of each variable, which xarray would copy to the measures."""
     bare = layer.copy(deep=False)
     for variable in bare.variables.values():
         variable.attrs = {name: each for name, each in variable.attrs.items() if name not in _DESCRIPTIONS}
@@ -100,20 +100,21 @@ def _without_descriptions(layer: xr.Dataset) -> xr.Dataset:
 
 
 def certificate_error(layer: xr.Dataset) -> float:
-    """Largest error of a layer's certificates; 0 where none is defined."""
+    """Largest error of a layer's certificates; 0 if none is defined."""
     return max((_worst(layer, name) for name in CERTIFICATES if name in layer), default=0.0)
 
 
 def why_refused(layer: xr.Dataset) -> str:
-    """Say which certificate is beyond the limit of the layer's dtype; empty where none is."""
+    """Return a message about a certificate beyond the limit of the layer's dtype; empty if all are within."""
     dtype = dtype_of(layer)
     for name in CERTIFICATES:
         if name in layer and not (worst := _worst(layer, name)) <= cells.limit(dtype):
             return (
                 f"The gradients of {layer.attrs.get('layer', 'this layer')} do not agree with the "
                 f"framework's own: {name} is {worst:.3g}, {dtype} allows {cells.bar(dtype):.0e}, and beyond "
-                f"{cells.limit(dtype):.0e} an answer could change. No diagnosis is made from them; capture "
-                "again, in float32 or float64 if this was mixed precision, and report the model if it stays."
+                f"{cells.limit(dtype):.0e} an answer could change. No diagnosis is made from them. Capture "
+                "again, in float32 or float64 if this was mixed precision; if the error persists, please "
+                "report the model as a bug."
             )
     return ""
 
@@ -123,13 +124,13 @@ def _worst(layer: xr.Dataset, name: str) -> float:
 
 
 def certified_vectors(captured: Layer) -> xr.Dataset:
-    """Take one layer as `certified` does, if its state is one vector a sample.
+    """Return one layer as `certified` does, if its state is one vector per sample.
 
     Raises
     ------
     DiagnosticError
-        The state is an image, several vectors, or no longer what the cell made of it: the measure is
-        defined for one recurrent matrix.
+        The state is an image or consists of several vectors, or it is changed between the cell's calls. The
+        measure is defined for one recurrent matrix.
     """
     layer = unprojected(unchanged(certified(captured)))
     if layer.attrs.get("kind") in (*STANDARD_KINDS, None):
@@ -143,34 +144,34 @@ def certified_vectors(captured: Layer) -> xr.Dataset:
 
 
 def unprojected(layer: xr.Dataset) -> xr.Dataset:
-    """Take a layer whose hidden state is as wide as its gates.
+    """Return the layer if its hidden state is as wide as its gates.
 
     Raises
     ------
     DiagnosticError
-        It is an LSTM with a projection.
+        The layer is an LSTM with a projection.
     """
     if "projection" in layer or (layer.attrs.get("kind") == "lstm" and "cell_unit" in layer.sizes):
         raise DiagnosticError(
             f"{layer.attrs.get('layer', 'This layer')} has a projection from its cell to its hidden state: "
             "this measure needs a square recurrent matrix. lag_profile, memory_horizon, decay_rate and "
-            "timescale work for it."
+            "timescale support it."
         )
     return layer
 
 
 def unchanged(layer: xr.Dataset) -> xr.Dataset:
-    """Take a layer whose every step starts from where the step before ended.
+    """Return the layer if each step starts from the state in which the step before ended.
 
     Raises
     ------
     DiagnosticError
-        It is a cell in a loop that changes the state between the calls.
+        The layer is a cell in a loop that changes its state between the calls.
     """
     if layer.attrs.get("states_changed"):
         raise DiagnosticError(
             f"{layer.attrs.get('layer', 'This cell')} is called in a loop that changes its state between the "
-            "calls: what a step does to the next is not in the cell alone. lag_profile, memory_horizon and "
-            "decay_rate work for it."
+            "calls, so the cell alone does not define the step from state to state. lag_profile, "
+            "memory_horizon and decay_rate support it."
         )
     return layer

@@ -1,6 +1,6 @@
-"""How fast the error signal changes per step back: the slope of ln R(k), and whether a slope describes it.
+"""The decay rate of the error signal per step back: the slope of ln R(k), and how well a slope fits.
 
-Fits the median profile of `lag_profile`; negative decays, positive explodes.
+Fits the median profile of `lag_profile`; a negative rate decays, a positive rate explodes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from throughtime.diagnostics.checks import certified, precision
 from throughtime.diagnostics.lags import Flags, Floats, exclusions, signals, underflowed
 from throughtime.diagnostics.statistics import interval
 
-_MOST_LAGS = 100  # that enter a fit, evenly spaced: its cost grows with their square
+_MOST_LAGS = 100  # evenly spaced lags in a fit, whose cost grows with their square
 _RESULTS = ("rate", "low", "high", "residual", "lags", "exponential")
 
 
@@ -28,31 +28,31 @@ def decay_rate(
 ) -> xr.Dataset:
     """Rate λ at which the error signal falls or grows, ln R(k) ≈ λ·k: Theil-Sen slope over lags k ≥ 5.
 
-    Only lags that at least half of the measured samples reach enter, and none at which half of them have
-    underflowed or are 0: what is left there tells of the number format.
+    A lag enters the fit if at least half of the measured samples reach it, unless half of them have
+    underflowed or are 0 there: such ratios reflect the number format.
 
     Parameters
     ----------
     layer : one layer of a capture, with `hidden_gradient` (an LSTM: `cell_gradient` too) or `lag_matrix`
     first_lag : int
-        Where the fit begins; the first lags show the read-out.
+        First lag of the fit; earlier lags reflect the read-out.
     confidence : float in (0, 1)
-        Of the interval `low`, `high`: percentile bootstrap over samples; NaN for a single sample.
+        Level of the interval `low`, `high`: percentile bootstrap over samples; NaN for a single sample.
     resamples, seed : int
 
     Returns
     -------
     Dataset ([direction])
-        `rate`, `low`, `high`: per timestep, NaN with fewer than 3 lags; `lags`: in the fit; `residual`:
-        median distance of ln R from the line; `exponential`: False where that exceeds 5 % of the line's fall
-        and 0.05: then no rate describes the decay. Samples left out, by reason.
+        `rate`, `low`, `high`: per timestep, NaN with fewer than 3 lags; `lags`: number of lags in the fit;
+        `residual`: median distance of ln R from the line; `exponential`: False if that exceeds 5 % of the
+        line's fall and 0.05, so that no rate describes the decay. Excluded samples are counted by reason.
 
     Raises
     ------
     DiagnosticError
-        The certificate of the layer is above its bar, or an argument is not as described above.
+        The certificate of the layer exceeds its limit, or an argument is not as described above.
     SchemaError
-        The layer lacks a variable that is needed, or is not laid out as in a capture.
+        The layer lacks a required variable, or its layout differs from that of a capture.
 
     Examples
     --------
@@ -116,7 +116,7 @@ def _usable_lags(ratios: Floats, small: Flags, first_lag: int) -> npt.NDArray[np
 
 
 def _median(values: Floats) -> Floats:
-    """Median over the samples that reach a lag; NaN where none does. Samples at 0 count as small."""
+    """Median over the samples that reach a lag, else NaN. Samples at 0 count as small."""
     ordered: Floats = np.sort(np.where(np.isneginf(values), -1e4, values), axis=0)  # NaN goes last
     count = (~np.isnan(values)).sum(axis=0)
     middle = [np.maximum(count - 1, 0) // 2, np.minimum(count // 2, len(values) - 1)]

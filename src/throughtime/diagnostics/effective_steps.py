@@ -1,6 +1,7 @@
-"""How many steps make the weight gradient: k50, k90 and N_eff, which need no threshold.
+"""The number of steps that make up the weight gradient: k50, k90 and N_eff, which need no threshold.
 
-Orders `step_contribution` by lag; says where learning comes from, `lag_profile` how far error reaches.
+Orders `step_contribution` by lag. It shows which steps drive learning; `lag_profile` shows how far error
+reaches.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from throughtime.diagnostics.lags import Floats, by_lag, runs_backward, steps_of
 def effective_steps(layer: Layer) -> xr.Dataset:
     """Lags that hold 50 and 90 % of the step contributions w_t = ‖dU_(t)‖, and N_eff = (Σw)² / Σw².
 
-    The first step has no previous state and contributes 0. Contributions are norms: they may cancel in the
-    sum that is dL/dU, see `temporal_coherence`.
+    The first step has no previous state and contributes 0. Contributions are norms; in the sum dL/dU they
+    may cancel, see `temporal_coherence`.
 
     Parameters
     ----------
@@ -29,15 +30,16 @@ def effective_steps(layer: Layer) -> xr.Dataset:
     Returns
     -------
     Dataset (sample, [direction]), in timesteps
-        `k50`, `k90`: the smallest lag such that lags 0 to k hold that share; `n_eff`: 1 if one step does
-        it all, T if all weigh the same. NaN for a sample that contributes nothing, or is not finite.
+        `k50`, `k90`: the smallest lag k such that lags 0 to k hold that share; `n_eff`: 1 if one step
+        contributes everything, T if all contribute equally. NaN for a sample whose contributions are all 0 or
+        not finite.
 
     Raises
     ------
     DiagnosticError
-        The certificate of the layer is above its bar, or an argument is not as described above.
+        The certificate of the layer exceeds its limit, or an argument is not as described above.
     SchemaError
-        The layer lacks a variable that is needed, or is not laid out as in a capture.
+        The layer lacks a required variable, or its layout differs from that of a capture.
 
     Examples
     --------
@@ -68,7 +70,7 @@ def _concentration(weights: Floats) -> tuple[Floats, Floats, Floats]:
     shares = np.nan_to_num(weights, nan=0.0, posinf=0.0) / np.where(usable, peak, 1.0)[..., None]
     cumulated = np.cumsum(shares, axis=-1)
     total = cumulated[..., -1]
-    # A share of the sum is met within rounding: 0.9·Σ of ten equal steps is nine of them.
+    # A share counts as reached within rounding: nine of ten equal steps hold 0.9·Σ.
     k50, k90 = (
         np.argmax(cumulated >= (share - 1e-12) * total[..., None], axis=-1).astype(float)
         for share in (0.5, 0.9)

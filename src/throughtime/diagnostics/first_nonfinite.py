@@ -1,6 +1,6 @@
-"""Where a NaN or an infinity came from: the first one in the order in which the numbers were computed.
+"""Finds the origin of a NaN or infinity: the first one in the order in which the numbers were computed.
 
-Looks through a whole capture; the other measures only leave spoiled samples out, and count them.
+Searches a whole capture; the other measures only exclude and count samples with such values.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from throughtime._tree import Layer, states
 from throughtime._vocabulary import as_known
 from throughtime.diagnostics.lags import runs_backward, valid_steps
 
-# In the order of computation. Within a pass time goes first: at each step these, in this order.
+# In the order of computation. A pass goes through time, and at each step through these variables in turn.
 _WEIGHTS = ("kernel", "recurrent_kernel", "bias", "recurrent_bias")
 _FORWARD = ("input", "gate_activation", "cell", "hidden", "output")
 _BACKWARD = ("output_gradient", "hidden_gradient", "cell_gradient", "gate_gradient", "input_gradient")
@@ -31,7 +31,7 @@ _READ_FIRST = ("input", "output_gradient")  # by a layer of two directions
 
 @dataclass(frozen=True)
 class NonFinite:
-    """One number that is not finite, and where it stands.
+    """One number that is not finite, and its place.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class NonFinite:
     value : float
         NaN, inf or −inf.
     where : mapping of str to int or str
-        Each dim: an index, or the name where it has names (gate, direction).
+        By dim: an index, or the label if the dim has labels (gate, direction).
     """
 
     layer: str
@@ -60,10 +60,10 @@ class NonFinite:
 def first_nonfinite(captured: Layer) -> NonFinite | None:
     """Find the first NaN or infinity of a capture: by training step, then in the order of computation.
 
-    That is weights, the forward pass step by step, the loss, the backward pass from the last processed
-    step back, weight gradients; layers in the order of the tree, backward in reverse. Masked steps are
-    passed over, of several samples the first is named. A capture does not hold everything (no
-    pre-activations): read "first" as "first seen".
+    This order is: weights, the forward pass step by step, the loss, the backward pass from the last processed
+    step back, weight gradients. Layers come in the order of the tree, in the backward pass in reverse. Masked
+    steps are skipped; the first of several samples is reported. A capture does not hold every intermediate
+    value (no pre-activations), so "first" means the first in the capture.
 
     Parameters
     ----------
@@ -72,12 +72,12 @@ def first_nonfinite(captured: Layer) -> NonFinite | None:
 
     Returns
     -------
-    NonFinite, or None where all is finite
+    NonFinite, or None if all values are finite
 
     Raises
     ------
     SchemaError
-        The layer lacks a variable that is needed, or is not laid out as in a capture.
+        The layer lacks a required variable, or its layout differs from that of a capture.
 
     Examples
     --------
@@ -102,7 +102,7 @@ def _leaves(captured: Layer) -> dict[str, xr.Dataset]:
 
 
 def _candidates(number: int, path: str, layer: xr.Dataset) -> Iterable[tuple[_Key, NonFinite]]:
-    """First number that is not finite of each variable, with its place in the order of computation."""
+    """Yield the first number of each variable that is not finite, with its place in the order."""
     for name, values in layer.data_vars.items():
         place = _phase(_word(str(name), layer), number)
         if place is None or values.dtype.kind not in "fcV":
@@ -119,7 +119,7 @@ def _candidates(number: int, path: str, layer: xr.Dataset) -> Iterable[tuple[_Ke
 
 
 def _word(name: str, layer: xr.Dataset) -> str:
-    """Put the schema's word for what a cell of one's own calls otherwise: states, weights."""
+    """Return the schema's name for a state or weight that a custom cell names differently."""
     weight = name.removesuffix("_gradient")
     if weight in layer.attrs.get("weights", "").split(", "):
         return f"kernel{name[len(weight) :]}"
@@ -127,7 +127,7 @@ def _word(name: str, layer: xr.Dataset) -> str:
 
 
 def _phase(name: str, number: int) -> tuple[_Key, int] | None:
-    """Which pass a variable belongs to, and its rank at one step; None for one that is not looked at."""
+    """Return the pass of a variable and its rank within a step; None if the variable is not searched."""
     for phase, names in enumerate((_WEIGHTS, _FORWARD, ("loss",), _BACKWARD, _LAST)):
         if name in names:
             backward = phase >= 3
@@ -138,7 +138,7 @@ def _phase(name: str, number: int) -> tuple[_Key, int] | None:
 def _earliest(
     name: str, broken: xr.DataArray, layer: xr.Dataset, phase: _Key
 ) -> tuple[_Key, dict[str, int | str], dict[str, int]]:
-    """Training step and position in its pass of the first place; its labels and indices."""
+    """Return the first place: its training step and position in the pass, its labels and indices."""
     dims = [str(dim) for dim in broken.dims]
     if not dims:
         return (0, 0), {}, {}
@@ -158,7 +158,7 @@ def _earliest(
 def _processed(
     name: str, indices: Mapping[str, npt.NDArray[np.intp]], layer: xr.Dataset, *, backward: bool
 ) -> npt.NDArray[np.intp]:
-    """Position of each index of time in the order of the pass."""
+    """Position of each time index in the order of the pass."""
     time, last = indices["time"], layer.sizes["time"] - 1
     flipped = np.asarray(runs_backward(layer)) ^ backward
     if flipped.ndim == 0:
@@ -166,7 +166,7 @@ def _processed(
     positions = np.where(flipped[:, None], last - time, time)  # (direction, place)
     if "direction" in indices:
         return np.asarray(positions[indices["direction"], np.arange(len(time))])
-    # What both directions share is read when the first of them comes there, made when the second has.
+    # The first direction to arrive reads a shared input; the second completes a shared result.
     return np.asarray(positions.min(axis=0) if name in _READ_FIRST else positions.max(axis=0))
 
 

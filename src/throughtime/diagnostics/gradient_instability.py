@@ -1,6 +1,6 @@
-"""How far the recurrence is from carrying gradient unchanged: Ω, Pascanu's regularisation term.
+"""The deviation of a recurrence from carrying gradient unchanged: Ω, Pascanu's regularisation term.
 
-Works on the captured gradients, step against next step; `decay_rate` gives the mean of the same ratios.
+Compares the captured gradients of consecutive steps; `decay_rate` returns the mean of the same ratios.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from throughtime.diagnostics.lags import (
 def gradient_instability(layer: Layer) -> xr.DataArray:
     """Sum over steps of (‖δ_{k+1} J_{k+1}‖ / ‖δ_{k+1}‖ − 1)², δ the gradient of the joint state: Ω.
 
-    0 where every step hands its gradient on at full length, large where it explodes, at most the number of
-    steps where it vanishes. What a per-step loss, or a layer above, adds at step k is no part of δ_{k+1} J,
-    so it is taken off first; with such sources that needs a SimpleRNN or GRU in one direction.
+    Ω is 0 if every step passes its gradient on at full length, large if gradients explode, and at most the
+    number of steps if they vanish. The gradient that a per-step loss or a layer above adds at step k is not
+    part of δ_{k+1} J and is subtracted first; this requires a SimpleRNN or GRU in one direction.
 
     Parameters
     ----------
@@ -36,15 +36,15 @@ def gradient_instability(layer: Layer) -> xr.DataArray:
     Returns
     -------
     DataArray (sample, [direction]), without unit
-        A pair of steps both at 0 counts nothing; NaN where fewer than 2 steps are valid or one is not finite.
+        A pair of steps that are both 0 adds 0. NaN if fewer than 2 steps are valid or one is not finite.
 
     Raises
     ------
     DiagnosticError
-        `output_gradient` has a time axis and cannot be taken off: LSTM, two directions. Or it is a cell
-        whose state is changed between its calls.
+        `output_gradient` has a time axis and cannot be subtracted, as in an LSTM or with two directions; or
+        the state of the cell is changed between its calls.
     SchemaError
-        The layer lacks a variable that is needed, or is not laid out as in a capture.
+        The layer lacks a required variable, or its layout differs from that of a capture.
 
     References
     ----------
@@ -74,14 +74,14 @@ def gradient_instability(layer: Layer) -> xr.DataArray:
 
 
 def _without_entering(layer: xr.Dataset) -> xr.Dataset:
-    """Leave in `hidden_gradient` only what the later step sent."""
+    """Keep in `hidden_gradient` only the part that comes from the later step."""
     entering = layer.get("output_gradient")
     if entering is None or "time" not in entering.dims:
         return layer
     if states(layer)[1:] or "direction" in layer.dims:
         raise DiagnosticError(
-            "The loss enters this layer at every step, and for an LSTM or two directions the part that the "
-            "recurrence carries cannot be told apart. Use a loss on the last step, or read lag_matrix."
+            "The loss enters this layer at every step. For an LSTM or two directions, the part that the "
+            "recurrence carries cannot be separated. Use a loss on the last step, or read lag_matrix."
         )
     hidden = require(layer, "hidden_gradient")
     return layer.assign(
@@ -92,7 +92,7 @@ def _without_entering(layer: xr.Dataset) -> xr.Dataset:
 
 def _instability(arriving: Floats, carried: Floats) -> Floats:
     with np.errstate(over="ignore", invalid="ignore"):
-        # Pascanu et al. 2013, eq. 9; lag k + 1 is the step before lag k. Nothing to hand on: no term.
+        # Pascanu et al. 2013, eq. 9; lag k + 1 is the step before lag k. Two zeros add no term.
         logs = carried[..., 1:] - arriving[..., :-1]
         terms = (np.exp(logs) - 1) ** 2
     both_zero = np.isneginf(carried[..., 1:]) & np.isneginf(arriving[..., :-1])

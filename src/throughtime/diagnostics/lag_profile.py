@@ -1,6 +1,6 @@
-"""How much of the error signal is left k steps back: the curve R(k), with its uncertainty over samples.
+"""The share of the error signal that remains k steps back: the curve R(k), with an interval over samples.
 
-Reads the ratios of `lags.signals`; `memory_horizon` and `decay_rate` sum the same ratios up.
+Reads the ratios of `lags.signals`, which `memory_horizon` and `decay_rate` summarise.
 """
 
 from __future__ import annotations
@@ -25,29 +25,30 @@ def lag_profile(layer: Layer, *, lags: Iterable[int] | None = None, confidence: 
 
     A sample's ratio is ‖dL/ds_{T−k}‖ / ‖dL/ds_T‖ on the joint state, hidden and cell. If the model reads
     several steps of the layer, its gradients are sums over all later steps and look flat even when memory is
-    short: pass a layer with `lag_matrix`, or `from_last_step(layer)`. Ratios compare layers and models, norms
-    do not.
+    short: pass a layer with `lag_matrix`, or `from_last_step(layer)`. Compare layers and models by ratios,
+    not by norms.
 
     Parameters
     ----------
     layer : one layer of a capture, with `hidden_gradient` (an LSTM: `cell_gradient` too) or `lag_matrix`
     lags : iterable of int, optional
-        All lags of the window unless given. A lag beyond it comes back as NaN and `censored`.
+        The default is all lags of the window. A lag beyond the window is NaN and `censored`.
     confidence : float in (0, 1)
-        Of the interval `low`, `high` over samples, see `median_interval`; NaN for a single sample.
+        Level of the interval `low`, `high` over samples, see `median_interval`; NaN for a single sample.
 
     Returns
     -------
     Dataset (lag, [direction])
-        `ratio`, `low`, `high`; `samples` measured there; `censored` beyond the longest sample;
-        `no_steps`, `no_signal`, `non_finite`: samples left out because of that. See `ratio_text`.
+        `ratio`, `low`, `high`; `samples`: number measured at the lag; `censored`: the lag is beyond the
+        longest sample; `no_steps`, `no_signal`, `non_finite`: samples excluded for that reason. See
+        `ratio_text`.
 
     Raises
     ------
     DiagnosticError
-        The certificate of the layer is above its bar, or an argument is not as described above.
+        The certificate of the layer exceeds its limit, or an argument is not as described above.
     SchemaError
-        The layer lacks a variable that is needed, or is not laid out as in a capture.
+        The layer lacks a required variable, or its layout differs from that of a capture.
 
     References
     ----------

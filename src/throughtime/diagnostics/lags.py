@@ -1,7 +1,7 @@
-"""Time in processing order: the one place that turns steps of the input into lags.
+"""Time in processing order: the one place that converts timesteps into lags.
 
-A lag counts valid steps back from the last one a layer processed, each direction for itself, never across a
-reset of its states. The measures of this folder read `signals`, or order their own variable with `by_lag`.
+A lag counts valid steps back from the last step that a layer processed, separately for each direction, and
+never across a reset of its states. Measures read `signals`, or order their own variable with `by_lag`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from throughtime._tree import require, states
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
-ROUNDING = 1e-12  # of a difference of logarithms: a ratio that equals a threshold has reached it
+ROUNDING = 1e-12  # tolerance in a difference of logarithms: a ratio equal to a threshold has reached it
 
 
 def valid_steps(layer: xr.Dataset) -> xr.DataArray:
-    """Which steps count: `valid`, or all of them where nothing is masked.
+    """Whether each step counts: `valid`, or all True if nothing is masked.
 
     Dims: (sample, time).
     """
@@ -38,7 +38,7 @@ def valid_steps(layer: xr.Dataset) -> xr.DataArray:
 
 
 def steps_of_last_episode(layer: xr.Dataset) -> xr.DataArray:
-    """Which steps have a lag: valid ones, since the last reset of each sample's states.
+    """Whether each step has a lag: it is valid, and no later step resets the sample's states.
 
     Dims: (sample, time).
     """
@@ -56,14 +56,14 @@ def runs_backward(layer: xr.Dataset) -> xr.DataArray:
     """
     flipped = bool(layer.attrs.get("go_backwards", 0))
     if "direction" in layer.dims and "direction" not in layer.coords:
-        raise SchemaError("The dim 'direction' has no labels. Give it 'forward' and 'backward'.")
+        raise SchemaError("The dim 'direction' has no labels. Assign the labels 'forward' and 'backward'.")
     if "direction" in layer.coords:
         return (layer["direction"] == "backward") != flipped
     return xr.DataArray(flipped)
 
 
 def by_lag(values: xr.DataArray, valid: xr.DataArray, backward: xr.DataArray) -> xr.DataArray:
-    """Replace `time` by `lag`: lag 0 is the last valid step, NaN stands where a sample has no more.
+    """Replace `time` by `lag`: lag 0 is the last valid step; lags beyond the length of a sample are NaN.
 
     Examples
     --------
@@ -87,7 +87,7 @@ def by_lag(values: xr.DataArray, valid: xr.DataArray, backward: xr.DataArray) ->
 
 
 def latest_first(values: npt.NDArray[Any], valid: Flags, backward: Flags) -> Floats:
-    """Do for arrays, time last, what `by_lag` does for labelled ones."""
+    """Do the same as `by_lag` for plain arrays whose last axis is time."""
     flip = np.asarray(backward)[..., None]
     valid = np.where(flip, valid, valid[..., ::-1])
     values = np.where(flip, values, values[..., ::-1]).astype(np.float64)
@@ -100,9 +100,9 @@ def latest_first(values: npt.NDArray[Any], valid: Flags, backward: Flags) -> Flo
 
 
 def log_norm(values: xr.DataArray, *dims: str) -> xr.DataArray:
-    """Natural logarithm of the Euclidean norm over some dims; −∞ where all is exactly 0.
+    """Natural logarithm of the Euclidean norm over some dims; −∞ if all values are exactly 0.
 
-    Neither the squares of tiny numbers nor those of large ones leave the range of float64.
+    Squares of very small and very large numbers stay within the range of float64.
     """
     norms: xr.DataArray = xr.apply_ufunc(
         log_norm_of,
@@ -117,7 +117,7 @@ def log_norm(values: xr.DataArray, *dims: str) -> xr.DataArray:
 
 
 def log_norm_of(values: npt.NDArray[Any], axes: int) -> Floats:
-    """Do for an array, over its last axes, what `log_norm` does for a labelled one."""
+    """Do the same as `log_norm` over the last axes of a plain array."""
     shape = values.shape[: values.ndim - axes]
     sizes = np.abs(values.astype(np.float64)).reshape(*shape, -1)
     peak = np.max(sizes, axis=-1)
@@ -129,11 +129,11 @@ def log_norm_of(values: npt.NDArray[Any], axes: int) -> Floats:
 
 
 def log_state_gradient(layer: xr.Dataset) -> xr.DataArray:
-    """Logarithm of ‖dL/ds_t‖ on the joint state: hidden, and whatever else the layer keeps.
+    """Logarithm of ‖dL/ds_t‖ on the joint state: hidden and all other states of the layer.
 
     Dims: (sample, time, [direction]).
     """
-    # An LSTM's dL/dh alone can be 0 everywhere while its cell remembers perfectly.
+    # dL/dh of an LSTM can be 0 everywhere although its cell remembers perfectly.
     joint, *others = (_log_norm_of_state(require(layer, f"{state}_gradient")) for state in states(layer))
     for other in others:
         squares: xr.DataArray = xr.apply_ufunc(
@@ -145,7 +145,7 @@ def log_state_gradient(layer: xr.Dataset) -> xr.DataArray:
 
 def log_of_sum(first: Floats, second: Floats) -> Floats:
     """Add up numbers given by their logarithms."""
-    with np.errstate(invalid="ignore"):  # an infinity beside a NaN is a NaN
+    with np.errstate(invalid="ignore"):  # an infinity and a NaN give NaN
         return np.asarray(np.logaddexp(first, second), dtype=np.float64)
 
 
@@ -157,15 +157,15 @@ def _log_norm_of_state(gradient: xr.DataArray) -> xr.DataArray:
 def signals(layer: xr.Dataset) -> xr.Dataset:
     """Gradient of each sample by lag, and its ratio to lag 0, as natural logarithms.
 
-    From `lag_matrix` where the layer has one, with every loss step weighing the same; otherwise from
-    `hidden_gradient` and `cell_gradient`, which tell of lags where the loss reads the last step only.
+    The source is `lag_matrix` if the layer has one, with equal weight for every loss step; otherwise it is
+    `hidden_gradient` and `cell_gradient`, which depend on the lag alone if the loss reads only the last step.
 
     Returns
     -------
     Dataset
         `log_signal`, `log_ratio` (sample, lag, [direction]): NaN beyond a sample's length, and in
-        `log_ratio` for a sample without a usable lag 0; `length` (sample): its lags;
-        `no_steps`, `no_signal`, `non_finite` (sample): why a sample has no ratios. Lazy if `layer` is.
+        `log_ratio` for a sample without a usable lag 0; `length` (sample): the number of its lags;
+        `no_steps`, `no_signal`, `non_finite` (sample): why a sample has no ratios. Lazy if `layer` is lazy.
     """
     matrix = "lag_matrix" in layer
     found = _per_loss_step(layer) if matrix else _from_gradient(layer)
@@ -195,7 +195,7 @@ def _per_loss_step(layer: xr.Dataset) -> xr.Dataset:
     if "loss_time" not in matrix.coords and matrix.sizes["loss_time"] != steps:
         raise DiagnosticError(
             f"'lag_matrix' has {matrix.sizes['loss_time']} of {steps} loss steps and no coordinate "
-            "'loss_time' that says which. Assign one: leaf.assign_coords(loss_time=[...])."
+            "'loss_time' that identifies them. Assign it: leaf.assign_coords(loss_time=[...])."
         )
     read = xr.DataArray(np.asarray(matrix["loss_time"], dtype=int), dims="loss_time")
     time = xr.DataArray(np.arange(steps), dims="time")
@@ -219,7 +219,7 @@ def _over_loss_steps(found: xr.Dataset) -> xr.Dataset:
             "log_signal": means["log_signal"],
             "log_ratio": means["log_ratio"].where(~broken),
             "length": found["length"].max("loss_time"),
-            # A loss step without signal is left out; a sample is when it has no other.
+            # A loss step without signal is excluded; a sample is excluded if no loss step remains.
             "no_signal": (found["no_signal"] | ~read).all("loss_time") & read.any("loss_time"),
             "non_finite": broken,
         }
@@ -249,9 +249,9 @@ def _log_mean_exp(values: Floats) -> Floats:
 
 
 def underflowed(log_signal: xr.DataArray, smallest_normal: float) -> xr.DataArray:
-    """Where a signal fell out of its format: below the smallest normal number, or 0 right behind such.
+    """Whether a signal underflowed: below the smallest normal number, or 0 directly after such a value.
 
-    An exact 0 behind a signal of ordinary size is none: there the gradient truly stops.
+    An exact 0 after a signal of ordinary size is no underflow: the gradient truly stops there.
     """
     found: xr.DataArray = xr.apply_ufunc(
         _underflowed,
@@ -275,5 +275,5 @@ def _underflowed(log_signal: Floats, *, log_smallest: float) -> Flags:
 
 
 def exclusions(found: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Count the samples that a measure could not use, by reason."""
+    """Count the excluded samples by reason."""
     return {name: found[name].sum("sample") for name in ("no_steps", "no_signal", "non_finite")}

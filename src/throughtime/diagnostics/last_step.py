@@ -1,7 +1,7 @@
-"""A layer's gradients as they would be if error entered at its last step alone: what its recurrence does.
+"""A layer's gradients as they would be if error entered only at its last step: the effect of its recurrence.
 
-Where error enters at many steps, gradients are sums over all of it, and neither their decay nor their
-growth is the layer's own. The layer's Jacobians along the captured trajectory give the last step's share.
+If error enters at many steps, gradients are sums over all later errors, so their decay and growth do not
+describe the layer. The Jacobians along the captured trajectory give the share of the last step.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ _SOLVED = ("hidden_gradient", "cell_gradient", "step_contribution")
 def from_last_step(layer: Layer) -> xr.Dataset:
     """Replace a layer's gradients by those of the error at its last valid step alone.
 
-    They are δ_T · ∂s_T/∂s_t, with δ_T = dL/dh_T as captured, without what enters at earlier steps. Where
-    the loss reads the last step only, nothing changes.
+    They are δ_T · ∂s_T/∂s_t, with δ_T = dL/dh_T as captured, without the errors that enter at earlier steps.
+    If the loss reads only the last step, nothing changes.
 
     Parameters
     ----------
     layer : one direction of one LSTM, GRU or SimpleRNN of a capture
-        With `input`, `hidden`, `hidden_gradient`, `kernel` and `recurrent_kernel`; biases and initial
-        states where it has them.
+        It has `input`, `hidden`, `hidden_gradient`, `kernel` and `recurrent_kernel`; biases and initial
+        states are used if present.
 
     Returns
     -------
     Dataset
-        The layer with other `hidden_gradient`, `cell_gradient` and `step_contribution`.
+        The layer with new `hidden_gradient`, `cell_gradient` and `step_contribution`.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def from_last_step(layer: Layer) -> xr.Dataset:
     """
     captured = certified_vectors(certified(layer))
     for dim in {"direction", "step"} & {*captured.dims}:
-        raise DiagnosticError(f"This layer has a dim {dim!r}: choose one of them, layer.isel({dim}=0).")
+        raise DiagnosticError(f"This layer has a dim {dim!r}. Select one position: layer.isel({dim}=0).")
     arrays = {name: require(captured, name).values for name in (*NEEDED, "hidden_gradient")}
     arrays |= {name: captured[name].values for name in OPTIONAL if name in captured}
     arrays["valid"] = valid_steps(captured).values
@@ -79,11 +79,14 @@ def from_last_step(layer: Layer) -> xr.Dataset:
 def solved_from_last_step(
     of: Values, attributes: Mapping[Any, Any], *, backward: bool
 ) -> dict[str, npt.NDArray[Any]]:
-    """Do for the arrays of one direction, sample first, what `from_last_step` does for a labelled layer."""
+    """Do the same as `from_last_step` for plain arrays of one direction whose first axis is the sample."""
     kind, activations = attributes.get("kind"), cells.ACTIVATIONS
     cell = cell_layer(of, attributes)
     if kind not in STANDARD_KINDS or {cell.activation, cell.recurrent_activation} - set(activations):
-        raise DiagnosticError(f"{attributes.get('layer', 'This layer')} has no closed form here.")
+        raise DiagnosticError(
+            f"{attributes.get('layer', 'This layer')} has no closed form: its cell or activation is not one "
+            "of the standard ones."
+        )
     passed = replace(
         cell_pass(of, backward=backward), final_hidden_gradient=_at_last_step(of, backward=backward)
     )
@@ -91,7 +94,7 @@ def solved_from_last_step(
 
 
 def _at_last_step(of: Values, *, backward: bool) -> npt.NDArray[Any]:
-    """dL/dh at the valid step that is processed last, (sample, unit); 0 where none is valid."""
+    """dL/dh at the last processed valid step, (sample, unit); 0 if no step is valid."""
     gradient, valid = of["hidden_gradient"], np.asarray(of["valid"], dtype=bool)
     ordered = valid if backward else valid[:, ::-1]
     first = ordered.argmax(axis=1)

@@ -1,6 +1,6 @@
-"""How fast neighbouring states separate along the trajectory a layer took: its Lyapunov exponents.
+"""Lyapunov exponents: how fast neighbouring states separate along the trajectory of a layer.
 
-`lyapunov_exponents` is the method on any Jacobians; `lyapunov_spectrum` takes them from `throughtime.cells`.
+`lyapunov_exponents` computes them from any Jacobians; `lyapunov_spectrum` uses those of `throughtime.cells`.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ from throughtime.diagnostics.cell_pass import NEEDED, OPTIONAL, cell_layer, cell
 from throughtime.diagnostics.checks import certified_vectors
 from throughtime.diagnostics.lags import Flags, Floats, runs_backward, valid_steps
 
-_SINGLE = ("direction", "step")  # dims that are solved one by one
+_SINGLE = ("direction", "step")  # dims that are solved separately
 
 
 @takes(DiagnosticError, transient=whole(0))
 def lyapunov_spectrum(layer: Layer, *, transient: int = 0) -> xr.DataArray:
     """Lyapunov exponents of a layer's state along each sample's trajectory, largest first.
 
-    The state is h, for an LSTM h and c after one another. Over a finite window they are local exponents,
-    started at the initial state. The cost grows with the cube of the state: choose samples with .isel.
+    The state is h, for an LSTM h and c concatenated. Over a finite window these are local exponents that
+    start at the initial state. The cost grows with the cube of the state size: select samples with .isel.
 
     Parameters
     ----------
     layer : one LSTM, GRU or SimpleRNN of a capture, with `input`, `hidden`, `kernel`, `recurrent_kernel`
-        `bias`, `cell` and initial states are used where it has them; an initial state not there is 0.
+        `bias`, `cell` and initial states are used if present; a missing initial state is 0.
     transient : int
-        Valid steps left out of the mean at the beginning.
+        Number of valid steps at the beginning that the mean excludes.
 
     Returns
     -------
     DataArray (sample, [direction,] exponent), per timestep
-        −∞ for a direction that a step erases; NaN where no valid step is left. See `lyapunov_exponents`.
+        −∞ for a direction that a step erases; NaN if no valid step is left. See `lyapunov_exponents`.
 
     Raises
     ------
     DiagnosticError
-        The certificate of the layer is above its bar, or an argument is not as described above.
+        The certificate of the layer exceeds its limit, or an argument is not as described above.
     SchemaError
-        The layer lacks a variable that is needed, or is not laid out as in a capture.
+        The layer lacks a required variable, or its layout differs from that of a capture.
 
     References
     ----------
@@ -89,7 +89,7 @@ def _along_trajectory(
 ) -> Floats:
     *arrays, backward = values
     of = dict(zip(names, arrays, strict=True))
-    order = slice(None, None, -1 if backward else 1)  # the cells speak input time
+    order = slice(None, None, -1 if backward else 1)  # the cells use input time
     jacobians = _jacobians(of, attributes, bool(backward))[:, order]
     return lyapunov_exponents(jacobians, valid=of["valid"][:, order], transient=transient)
 
@@ -111,9 +111,9 @@ def lyapunov_exponents(
     jacobians : array_like (sample, time, state, state)
         Rows new, columns old; time in processing order.
     valid : array_like of bool (sample, time), optional
-        Steps that count; a masked step copies the state and is passed over.
+        Steps that count; a masked step copies the state and is skipped.
     transient : int
-        Valid steps left out of the mean at the beginning.
+        Number of valid steps at the beginning that the mean excludes.
 
     Returns
     -------
@@ -122,7 +122,7 @@ def lyapunov_exponents(
     Raises
     ------
     DiagnosticError
-        The shape is another, or `transient` is negative.
+        An array has another shape, or `transient` is negative.
 
     References
     ----------
@@ -140,7 +140,7 @@ def lyapunov_exponents(
         raise DiagnosticError(f"valid has shape {np.shape(valid)}; expected that of (sample, time).")
     mask: Flags = np.broadcast_to(np.asarray(True if valid is None else valid, dtype=bool), steps.shape[:2])
     counted: Flags = np.asarray(mask & (np.cumsum(mask, axis=1) > transient), dtype=np.bool_)
-    with one_thread():  # factorising one step is too little for a pool of threads that wait for each other
+    with one_thread():  # factorising one step is too little work for a pool of threads
         total = _log_growth(steps, mask, counted)
     count = counted.sum(axis=1)[:, None]
     means = np.where(count > 0, total / np.maximum(count, 1), np.nan)
@@ -148,11 +148,11 @@ def lyapunov_exponents(
 
 
 def _log_growth(steps: Floats, mask: Flags, counted: Flags) -> Floats:
-    """Sum of ln|R_ii| over the counted steps, (sample, state)."""
+    """Sum of ln|R_ii| over the counted steps: (sample, state)."""
     basis = np.broadcast_to(np.eye(steps.shape[-1]), steps.shape[:1] + steps.shape[2:]).copy()
     total = np.zeros((len(steps), steps.shape[-1]))
     for t in range(steps.shape[1]):
-        # A Jacobian that is not finite has no factors; it makes the sample's exponents NaN.
+        # A Jacobian that is not finite cannot be factorised; the sample's exponents become NaN.
         finite: Flags = np.asarray(np.isfinite(steps[:, t]).all(axis=(1, 2)), dtype=np.bool_)
         moved = np.where(finite[:, None, None], steps[:, t], 0.0) @ basis
         turned, grown = np.linalg.qr(moved)

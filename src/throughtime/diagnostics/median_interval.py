@@ -1,6 +1,6 @@
 """Interval of a median from order statistics: exact for any distribution, without resampling.
 
-NumPy and the binomial distribution only, so that a monitor can afford it at each record.
+It needs only NumPy and the binomial distribution, so a monitor can compute it at each record.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _NEAR_ZERO = 1e4  # stands for |ln 0|: interpolating between infinities gives Na
 
 
 def median_interval(values: Floats, *, confidence: float = 0.95) -> tuple[Floats, Floats, Floats]:
-    """Median over the first axis, and the ends of its interval; NaN is left out.
+    """Median over the first axis, and the ends of its interval; NaN is ignored.
 
-    Two order statistics, interpolated to the confidence asked for; the smallest and the largest value where
-    fewer than six values cannot give 95 %.
+    The ends are order statistics, interpolated to the requested confidence. With too few values (fewer than
+    six at 95 %) they are the smallest and the largest value.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def median_interval(values: Floats, *, confidence: float = 0.95) -> tuple[Floats
     Returns
     -------
     tuple of ndarray (…)
-        Median, low, high: NaN without values, low and high with a single one.
+        Median, low, high. All are NaN without values; low and high are NaN with a single value.
 
     References
     ----------
@@ -57,7 +57,7 @@ def median_interval(values: Floats, *, confidence: float = 0.95) -> tuple[Floats
 
 @lru_cache
 def _rank(number: int, confidence: float) -> tuple[int, float]:
-    """Rank of the outer order statistic, and how far the interval lies towards the next one in."""
+    """Rank of the outer order statistic, and the weight of the next inner one."""
     ranks = np.arange(1, number // 2 + 1)
     covered = 1 - 2 * binom.cdf(ranks - 1, number, 0.5)
     rank = int((covered >= confidence).sum())

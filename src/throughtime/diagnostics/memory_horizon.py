@@ -1,6 +1,6 @@
-"""How far back the loss still sends gradient: the last lag above a threshold, censored by the length.
+"""The memory horizon: the last lag at which the gradient exceeds a threshold, censored by the length.
 
-Per sample, and as the median of a group by Kaplan and Meier's estimate; `horizon_text` tells the results.
+Computed per sample, and as the Kaplan-Meier median of a batch; `horizon_text` formats the results.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from throughtime.diagnostics.statistics import censored_median
 def memory_horizon(layer: Layer, *, threshold: float = 0.01) -> xr.DataArray:
     """Largest lag at which the loss still sends gradient back, per sample.
 
-    Right-censored by the sequence length: where `censored` is True the horizon is at least this long, not
-    this long. See `memory_horizon_median` for a group, `horizon_text` for words, `lag_profile` for limits.
+    The sequence length censors it on the right: if `censored` is True, the value is a lower bound. See
+    `memory_horizon_median` for a batch, `horizon_text` for text, `lag_profile` for limits.
 
     Parameters
     ----------
@@ -35,15 +35,15 @@ def memory_horizon(layer: Layer, *, threshold: float = 0.01) -> xr.DataArray:
     Returns
     -------
     DataArray (sample, [direction]), in timesteps
-        Coordinate `censored`. NaN, and then floats, where a sample has no signal at lag 0; `lag_profile`
-        counts why. Of lazy arrays floats in any case.
+        Coordinate `censored`. Integers, or floats if `layer` is lazy or a sample has no signal at lag 0; such
+        a sample is NaN, and `lag_profile` counts the reasons.
 
     Raises
     ------
     SchemaError
         `layer` has no `hidden_gradient`.
     DiagnosticError
-        The certificate of the layer is above its bar, or an argument is not as described above.
+        The certificate of the layer exceeds its limit, or an argument is not as described above.
 
     References
     ----------
@@ -62,14 +62,14 @@ def memory_horizon(layer: Layer, *, threshold: float = 0.01) -> xr.DataArray:
 def _horizons(found: xr.Dataset, threshold: float) -> xr.DataArray:
     log_threshold = np.log(threshold) - ROUNDING
     lag, reached = found["lag"], found["log_ratio"] >= log_threshold
-    # Lag 0 is reached by definition, so a measured sample has a horizon.
+    # Every measured sample has a horizon, because lag 0 is reached by definition.
     horizon = lag.where(reached).max("lag").astype(float).rename("memory_horizon")
     censored = (horizon == found["length"] - 1).drop_vars("lag", errors="ignore")
     return horizon.assign_coords(censored=censored)
 
 
 def _whole(horizon: xr.DataArray) -> xr.DataArray:
-    """Whole numbers where every sample has a horizon; lazy values are left floats."""
+    """Convert to integers if every sample has a horizon; lazy values stay floats."""
     if horizon.chunks is None and bool(horizon.notnull().all()):
         return horizon.astype(np.int64)
     return horizon
@@ -77,7 +77,7 @@ def _whole(horizon: xr.DataArray) -> xr.DataArray:
 
 @takes(DiagnosticError, threshold=number(0, 1, inside=True))
 def memory_horizon_median(layer: Layer, *, threshold: float = 0.01) -> xr.Dataset:
-    """Median memory horizon of a batch, sequence ends taken into account (Kaplan-Meier).
+    """Median memory horizon of a batch, with censoring by the sequence ends (Kaplan-Meier).
 
     Parameters
     ----------
@@ -87,16 +87,17 @@ def memory_horizon_median(layer: Layer, *, threshold: float = 0.01) -> xr.Datase
     Returns
     -------
     Dataset ([direction])
-        `median`, in timesteps: NaN where the sequences are too short to tell; then `censored` is True
-        and `at_least` the longest horizon seen, otherwise `at_least` is the median. `samples` measured,
-        `censored_samples` of them, and those left out, by reason.
+        `median`, in timesteps. If the sequences are too short, `median` is NaN, `censored` is True and
+        `at_least` is the longest observed horizon; otherwise `at_least` is the median. `samples` counts
+        measured samples, `censored_samples` the censored ones among them; excluded samples are counted by
+        reason.
 
     Raises
     ------
     DiagnosticError
-        The certificate of the layer is above its bar, or an argument is not as described above.
+        The certificate of the layer exceeds its limit, or an argument is not as described above.
     SchemaError
-        The layer lacks a variable that is needed, or is not laid out as in a capture.
+        The layer lacks a required variable, or its layout differs from that of a capture.
 
     References
     ----------
@@ -131,7 +132,7 @@ def memory_horizon_median(layer: Layer, *, threshold: float = 0.01) -> xr.Datase
 
 
 def _kaplan_meier(horizon: Floats, censored: Flags) -> tuple[float, float]:
-    """Median and the lower bound that holds in any case."""
+    """Return the median, and a lower bound that always holds."""
     measured = ~np.isnan(horizon)
     ended: npt.NDArray[np.bool_] = np.asarray(censored, dtype=bool)[measured]
     lengths = horizon[measured]

@@ -1,6 +1,6 @@
-"""The recurrent kernel of each gate as a linear map: its eigenvalues, singular values, and how they differ.
+"""The recurrent kernel of each gate as a linear map: its eigenvalues, singular values, and non-normality.
 
-Of the weights alone: what the activations and the data make of them is `lyapunov_spectrum`.
+It depends on the weights alone; `lyapunov_spectrum` includes the activations and the data.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _RESULTS = ("eigenvalues", "spectral_radius", "largest_singular_value", "orthogo
 def recurrent_spectrum(layer: Layer) -> xr.Dataset:
     """Spectrum of the recurrent kernel U, per gate.
 
-    A radius below 1 does not mean that nothing grows: a non-normal U grows first, see `transient_growth`.
-    In an LSTM or GRU the gates scale what these numbers say.
+    Gradients can grow although the radius is below 1: a non-normal U grows at first, see `transient_growth`.
+    In an LSTM or GRU the gates scale the effect of U.
 
     Parameters
     ----------
@@ -42,9 +42,9 @@ def recurrent_spectrum(layer: Layer) -> xr.Dataset:
     Raises
     ------
     DiagnosticError
-        The certificate of the layer is above its bar, or an argument is not as described above.
+        The certificate of the layer exceeds its limit, or an argument is not as described above.
     SchemaError
-        The layer lacks a variable that is needed, or is not laid out as in a capture.
+        The layer lacks a required variable, or its layout differs from that of a capture.
 
     References
     ----------
@@ -60,8 +60,8 @@ def recurrent_spectrum(layer: Layer) -> xr.Dataset:
     kernel = require(unprojected(certified(layer)), "recurrent_kernel")
     if not {"unit_from", "unit"} <= {*kernel.dims}:
         raise DiagnosticError(
-            f"The recurrent_kernel of a cell of one's own has the axes {', '.join(map(str, kernel.dims))}; "
-            "how they map unit to unit is not known. Pass the matrix that does to transient_growth."
+            f"The recurrent_kernel of this custom cell has the axes {', '.join(map(str, kernel.dims))}; "
+            "which of them map unit to unit is unknown. Pass the matrix that does to transient_growth."
         )
     parts = xr.apply_ufunc(
         _spectrum,
@@ -92,9 +92,9 @@ def _spectrum(kernel: npt.NDArray[Any]) -> tuple[Any, ...]:
 
 @takes(DiagnosticError, matrix=array(2, least=1), powers=whole(0))
 def transient_growth(matrix: npt.ArrayLike, *, powers: int = 100) -> npt.NDArray[np.float64]:
-    """Spectral norm of a matrix' powers, ‖J^k‖ for k = 0 … `powers`.
+    """Spectral norms of the powers of a matrix, ‖J^k‖ for k = 0 … `powers`.
 
-    Where the spectral radius is below 1 all ends in 0, yet before a non-normal matrix can grow a lot.
+    If the spectral radius is below 1, the norms tend to 0; those of a non-normal matrix can grow a lot first.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def transient_growth(matrix: npt.ArrayLike, *, powers: int = 100) -> npt.NDArray
     """
     step = np.asarray(matrix, dtype=np.float64)
     if step.ndim != 2 or step.shape[0] != step.shape[1]:
-        raise DiagnosticError(f"matrix has shape {step.shape}; it has to be square.")
+        raise DiagnosticError(f"matrix has shape {step.shape}; expected a square matrix.")
     norms, power = [], np.eye(len(step))
     for _ in range(powers + 1):
         norms.append(np.linalg.norm(power, 2))

@@ -1,6 +1,6 @@
-"""Memory of linear recurrences from their decays alone: what is left of a state, and how sharp it reacts.
+"""Memory of linear recurrences from their decays: the share of a state that remains, and its sensitivity.
 
-For linear RNNs and state-space models, s_t = a_t·s_{t−1} + …; works on plain arrays, not on captures.
+For linear RNNs and state-space models, s_t = a_t·s_{t−1} + …; takes plain arrays, not captures.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Floats = npt.NDArray[np.float64]
 
 @takes(DiagnosticError, decay=array(kinds="biufc"))
 def retention(decay: npt.ArrayLike, *, axis: int = -1) -> Floats:
-    """Share of a state that is left after all steps along an axis: exp(Σ ln|a_t|).
+    """Share of a state that remains after all steps along an axis: exp(Σ ln|a_t|).
 
     Parameters
     ----------
@@ -45,16 +45,17 @@ def retention(decay: npt.ArrayLike, *, axis: int = -1) -> Floats:
     """
     decays = np.asarray(decay)
     if not -decays.ndim <= axis < decays.ndim:
-        raise DiagnosticError(f"There is no axis={axis} in decay of shape {decays.shape}.")
+        raise DiagnosticError(f"axis={axis}: decay has shape {decays.shape}, without such an axis.")
     with np.errstate(divide="ignore", over="ignore"):
         return np.asarray(np.exp(np.sum(np.log(np.abs(decays)), axis=axis)), dtype=np.float64)
 
 
 @takes(DiagnosticError, decay=array(kinds="biufc", least=1))
 def sensitivity(decay: npt.ArrayLike) -> Floats:
-    """How sharply the loss reacts to a decay λ near 1: (1 + λ²) / (1 − λ²)³.
+    """Sensitivity of the loss to a decay λ near 1: (1 + λ²) / (1 − λ²)³.
 
-    As memory grows, λ → 1, it explodes although no gradient does: small changes of λ change everything.
+    As λ → 1, memory grows and the sensitivity explodes although no gradient explodes: a small change of λ
+    then changes the loss strongly.
 
     Parameters
     ----------
@@ -67,7 +68,7 @@ def sensitivity(decay: npt.ArrayLike) -> Floats:
     Raises
     ------
     DiagnosticError
-        Some |λ| ≥ 1: such a state grows without end.
+        Some |λ| ≥ 1: such a state grows without bound.
 
     References
     ----------
@@ -80,5 +81,5 @@ def sensitivity(decay: npt.ArrayLike) -> Floats:
     """
     squared = np.abs(np.asarray(decay)) ** 2
     if not np.all(squared < 1):
-        raise DiagnosticError(f"decay has |λ| up to {np.sqrt(np.max(squared)):.6g}; it has to be below 1.")
+        raise DiagnosticError(f"decay has |λ| up to {np.sqrt(np.max(squared)):.6g}; expected |λ| below 1.")
     return np.asarray((1 + squared) / (1 - squared) ** 3, dtype=np.float64)

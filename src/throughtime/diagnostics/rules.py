@@ -1,6 +1,6 @@
-"""The tests by which alarms, verdicts, the live page and reports judge a layer: each stands here once.
+"""The tests by which alarms, verdicts, the live page and reports judge a layer; each is defined only here.
 
-Numbers in, an answer out: what is measured, and what is made of the answer, is told elsewhere.
+They take numbers and return an answer; other modules measure the numbers and use the answer.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from .median_interval import median_interval
 from .saturation import RANGES
 
 YES, NO, UNCLEAR = "yes", "no", "unclear"
-_MEMORY = {"lstm": "forget", "gru": "update"}  # a gate that stays open remembers: no fault
+_MEMORY = {"lstm": "forget", "gru": "update"}  # such a gate remembers by staying open: no fault
 
 
 def answer(low: float, high: float, threshold: float = REACHES) -> str:
-    """Answer "yes" where all of an interval reaches a threshold, "no" where none of it does.
+    """Return "yes" if all of an interval reaches a threshold, "no" if none of it does, else "unclear".
 
     Examples
     --------
@@ -45,14 +45,14 @@ def answer(low: float, high: float, threshold: float = REACHES) -> str:
 
 @dataclass(frozen=True)
 class Growth:
-    """Largest gradient within the window, times that at lag 0: median over samples.
+    """Largest gradient in the window relative to that at lag 0: median over samples.
 
     Attributes
     ----------
     factor, low : float
-        `low` is the low end of the interval; NaN where no sample has a gradient at lag 0.
+        `low` is the low end of the interval; NaN if no sample has a gradient at lag 0.
     lag : int
-        At which the median over samples is largest.
+        Lag at which the median over samples is largest.
     """
 
     factor: float = math.nan
@@ -61,17 +61,17 @@ class Growth:
 
     @property
     def is_sure(self) -> bool:
-        """Whether it is tenfold at least, by the whole of its interval."""
+        """Whether the whole interval shows at least tenfold growth."""
         return self.low >= GROWS * (1 - ROUNDING)
 
 
 def growth(log_ratios: Floats) -> Growth:
-    """Find how much larger than at lag 0 gradients become.
+    """Measure how much larger gradients become than at lag 0.
 
     Parameters
     ----------
     log_ratios : ndarray (sample, lag)
-        Natural logarithms of the ratio to lag 0, of error that enters at one step; NaN where there is none.
+        Natural logarithms of the ratio to lag 0, for error that enters at one step; NaN if there is none.
 
     Examples
     --------
@@ -96,23 +96,23 @@ def explodes(
     is_bounded: bool,
     solved: float | None = None,
 ) -> bool:
-    """Whether gradients grow within the window and training comes undone by it.
+    """Whether gradients grow in the window and harm training.
 
     Growth alone is no fault: a network that has learned a long dependency has its largest gradient there. It
-    does harm where the loss has risen above the first record's. It does as well where the next step of the
-    optimizer throws the recurrent weights away, of a layer whose states have no bound, unless the loss falls.
+    does harm if the loss has risen above that of the first record. It also does harm if the layer's states
+    are unbounded and the next optimizer step overwrites the recurrent weights, unless the loss falls.
 
     Parameters
     ----------
     growth : Growth
     step : float
-        Change of the recurrent weights by the next step of the optimizer, times their norm.
+        Change of the recurrent weights in the next optimizer step, relative to their norm.
     losses : sequence of float
-        Of the records so far, this one last; one is no history.
+        Losses of the records so far; the current one is last. A single loss is no history.
     is_bounded : bool
         Whether the layer's states stay between two limits, as under tanh.
     solved : float, optional
-        Loss at or below which nothing needs to be changed.
+        Loss at or below which the task counts as solved.
 
     Examples
     --------
@@ -143,12 +143,12 @@ def is_bounded(attributes: Mapping[Any, Any]) -> bool:
 def saturated(
     left: Iterable[float], right: Iterable[float], gates: Sequence[str], kind: str
 ) -> Iterator[tuple[str, str, float]]:
-    """Name the gates that stand at one end of their range nearly always, with the end and the share.
+    """Yield the gates that are nearly always at one end of their range, with the end and the share.
 
     Parameters
     ----------
     left, right : iterable of float
-        Share of the values at either end, a gate each; NaN where that is not known.
+        Share of the values at either end, by gate; NaN if unknown.
     gates : sequence of str
     kind : str
         A forget (LSTM) or update (GRU) gate that stays open remembers, and is no fault.

@@ -1,6 +1,6 @@
-"""Which gates stand at an end of their range, where the slope is flat and little is learned.
+"""Saturated gates: the share of gate values at an end of their range, where the slope is flat.
 
-Read off the gates' values; `timescale` says how long an open gate remembers.
+Reads the gates' values; `timescale` measures how long an open gate remembers.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ RANGES = {"sigmoid": (0.0, 1.0), "hard_sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)
 def saturation(layer: Layer, *, low: float = GATE_LOW, high: float = GATE_HIGH) -> xr.Dataset:
     """Share of valid steps at which a gate lies at the left or at the right end of its range.
 
-    A right-saturated forget (LSTM) or update (GRU) gate is how memory works, not a fault. The candidate's
-    range, −1 to 1 under tanh, is mapped to 0 to 1 first, so that 0.9 stands for 0.8 there.
+    A right-saturated forget (LSTM) or update (GRU) gate keeps memory and is no fault. The candidate's range,
+    −1 to 1 for tanh, is mapped to 0 to 1 first, so that 0.9 corresponds to a value of 0.8.
 
     Parameters
     ----------
     layer : one LSTM or GRU of a capture, with `gate_activation`
     low, high : float in (0, 1)
-        Ends of the range, in parts of it.
+        Ends of the range, as fractions of it.
 
     Returns
     -------
     Dataset ([direction,] gate, unit)
-        `left`, `right`: over all valid steps of all samples. NaN for an activation without two ends (relu),
-        and where no step is valid.
+        `left`, `right`: shares over all valid steps of all samples. NaN for an activation without two ends
+        (relu), and if no step is valid.
 
     Raises
     ------
     DiagnosticError
-        The certificate of the layer is above its bar, or an argument is not as described above.
+        The certificate of the layer exceeds its limit, or an argument is not as described above.
     SchemaError
-        The layer lacks a variable that is needed, or is not laid out as in a capture.
+        The layer lacks a required variable, or its layout differs from that of a capture.
 
     References
     ----------
@@ -61,7 +61,7 @@ def saturation(layer: Layer, *, low: float = GATE_LOW, high: float = GATE_HIGH) 
     (0.25, 0.5)
     """
     if low >= high:
-        raise DiagnosticError(f"low={low} has to lie below high={high}.")
+        raise DiagnosticError(f"low={low} must be below high={high}.")
     captured = certified(layer)
     values = require(captured, "gate_activation").astype(np.float64)
     start, end = ends(captured)
@@ -79,7 +79,7 @@ def saturation(layer: Layer, *, low: float = GATE_LOW, high: float = GATE_HIGH) 
 
 
 def ends(layer: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
-    """Give the ends of each gate's range, (gate); NaN for an activation without two ends."""
+    """Return the ends of each gate's range, (gate); NaN for an activation without two ends."""
     names = layer["gate"].values
     start, end = (
         xr.DataArray(each, dims="gate", coords={"gate": names})
@@ -89,7 +89,7 @@ def ends(layer: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
 
 
 def ends_of(gates: Sequence[str], attributes: Mapping[Any, Any]) -> tuple[Floats, Floats]:
-    """Do for arrays what `ends` does for a labelled layer."""
+    """Do the same as `ends` for plain names and attributes."""
     of_gate = {"candidate": attributes.get("activation", "tanh")}
     usual = attributes.get("recurrent_activation", "sigmoid")
     ranges = [RANGES.get(str(of_gate.get(gate, usual)), (np.nan, np.nan)) for gate in gates]

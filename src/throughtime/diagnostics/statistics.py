@@ -1,6 +1,6 @@
 """Intervals over samples: one bootstrap, and the Kaplan-Meier median of lengths that may be lower bounds.
 
-SciPy computes both; nothing here knows what is measured.
+SciPy computes both; this module is independent of the measures.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float64]
 CONFIDENCE = 0.95
 RESAMPLES = 999
 _BATCH_NUMBERS = 4_000_000  # drawn at once
-_FAR = 1e9  # stands for infinity, between whose values nothing can be interpolated
+_FAR = 1e9  # replaces infinity, which cannot be interpolated
 
 
 def interval(
@@ -29,7 +29,7 @@ def interval(
     resamples: int = RESAMPLES,
     vectorized: bool = True,
 ) -> tuple[float, float]:
-    """Interval of a statistic of paired samples, percentile bootstrap; NaN for fewer than two.
+    """Percentile bootstrap interval of a statistic of paired samples; NaN for fewer than two samples.
 
     Parameters
     ----------
@@ -57,23 +57,23 @@ def mean(values: Any, axis: int = -1) -> Any:
 
 
 def ratio_of_means(above: Any, below: Any, axis: int = -1) -> Any:
-    """Mean over mean; a mean below that is 0 or less gives a very large one of the sign of the one above."""
+    """Ratio of two means; if the denominator is 0 or less, a very large number with the numerator's sign."""
     top, bottom = np.mean(above, axis=axis), np.mean(below, axis=axis)
     usable = bottom > 0
     return np.where(usable, top / np.where(usable, bottom, 1.0), np.sign(top) * _FAR)
 
 
 def censored_median(lengths: Any, ended: Any) -> float:
-    """Kaplan-Meier median of lengths, some of which are lower bounds; infinite where it lies beyond all."""
+    """Kaplan-Meier median of lengths, some of which are lower bounds; infinite if it exceeds all lengths."""
     survival = _survival(lengths, ended)
     return _first_half(survival.quantiles, survival.probabilities)
 
 
 def censored_median_interval(lengths: Any, ended: Any) -> tuple[float, float]:
-    """95 % interval of the Kaplan-Meier median; infinite where it lies beyond all lengths.
+    """95 % interval of the Kaplan-Meier median; infinite if an end exceeds all lengths.
 
-    The lengths at which the log-log interval of the survival holds one half (Brookmeyer & Crowley 1982,
-    A confidence interval for the median survival time).
+    It consists of the lengths at which the log-log interval of the survival contains one half (Brookmeyer &
+    Crowley 1982, A confidence interval for the median survival time).
     """
     if len(lengths) < 2:
         return math.nan, math.nan
@@ -81,7 +81,7 @@ def censored_median_interval(lengths: Any, ended: Any) -> tuple[float, float]:
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", RuntimeWarning
-        )  # nothing ends: then the survival is 1 and has no interval
+        )  # if all lengths are censored, the survival is 1 and has no interval
         ends = survival.confidence_interval(CONFIDENCE, method="log-log")
     known = survival.probabilities
     low, high = (
@@ -97,6 +97,6 @@ def _survival(lengths: Any, ended: Any) -> Any:
 
 
 def _first_half(lengths: Floats, survival: Floats) -> float:
-    """Find the first length that at most half of all outlast."""
+    """Return the first length that at most half of all lengths exceed."""
     below = lengths[survival <= 0.5]
     return float(below[0]) if below.size else math.inf

@@ -1,6 +1,6 @@
-"""Whether the steps, and the samples, pull the recurrent kernel the same way or cancel.
+"""Whether the weight gradients of the steps, and those of the samples, agree or cancel.
 
-Complements `effective_steps`, which counts contributions by their length only.
+Complements `effective_steps`, which uses only the norms of the contributions.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from throughtime.diagnostics.lags import Floats, by_lag, runs_backward, steps_of
 
 @takes(DiagnosticError)
 def temporal_coherence(layer: Layer) -> xr.Dataset:
-    """Length of a sum of weight gradients over the sum of their lengths: 1 all agree, near 0 they cancel.
+    """Norm of a sum of weight gradients over the sum of their norms: 1 if all agree, near 0 if they cancel.
 
-    Over the steps of a sample, ‖Σ_t dU_(t)‖ / Σ_t ‖dU_(t)‖, and over the samples of a batch, κ.
+    Computed over the steps of a sample, ‖Σ_t dU_(t)‖ / Σ_t ‖dU_(t)‖, and over the samples of a batch, κ.
 
     Parameters
     ----------
     layer : one layer of a capture, with `hidden` and `gate_gradient`
-        A GRU's `gate_activation` too: its reset gate is part of dU. `initial_hidden`, if any, is used.
+        A GRU also needs `gate_activation`: its reset gate is part of dU. `initial_hidden` is used if present.
 
     Returns
     -------
     Dataset
         `coherence` (sample, [direction]): over steps; `kappa` ([direction]): over samples;
-        `noise_floor`: 1/√B of the B samples with a gradient, what κ is for directions at random.
-        NaN where there is no gradient.
+        `noise_floor`: 1/√B for the B samples with a gradient, the value of κ for random directions.
+        NaN if there is no gradient.
 
     Raises
     ------
     DiagnosticError
         An argument is not as described above.
     SchemaError
-        The layer lacks a variable that is needed, or is not laid out as in a capture.
+        The layer lacks a required variable, or its layout differs from that of a capture.
 
     Examples
     --------
@@ -91,7 +91,7 @@ def _coherence(
         taken = [each[sample][..., :steps] for each in (hidden, back, *reset)]
         parts = _factors(initial[sample], *taken, reset_after=reset_after)
         summed = np.concatenate([before @ asked.T for before, asked in parts], axis=1)
-        # A step's dU is of rank 1 in each part: its length is a product of lengths.
+        # Each part of a step's dU has rank 1: its norm is a product of norms.
         lengths = np.sqrt(np.sum([_squares(before) * _squares(asked) for before, asked in parts], axis=0))
         sizes[sample] = np.linalg.norm(summed)
         coherence[sample] = sizes[sample] / lengths.sum() if lengths.sum() > 0 else np.nan
@@ -108,13 +108,13 @@ def _squares(values: Floats) -> Floats:
 def _factors(
     initial: Floats, hidden: Floats, back: Floats, reset: Floats | None = None, *, reset_after: bool
 ) -> list[tuple[Floats, Floats]]:
-    """Pairs (state, asked), each (…, lag), whose outer products add up to dU_(t)."""
+    """Return pairs (state, gradient), each (…, lag), whose outer products add up to dU_(t)."""
     before = np.concatenate([hidden, initial[:, None]], axis=1)[:, 1:]
     steps = hidden.shape[1]
     flat: npt.NDArray[np.float64] = back.reshape(math.prod(back.shape[:-1]), steps)
     if reset is None:
         return [(before, flat)]
-    # GRU gates are update, reset, candidate; the reset gate acts on the candidate's part alone.
+    # GRU gates are update, reset, candidate; the reset gate acts only on the candidate's part.
     others, candidate = flat[: -len(reset)], flat[-len(reset) :]
     if reset_after:
         return [(before, np.concatenate([others, candidate * reset]))]

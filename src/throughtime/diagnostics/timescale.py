@@ -1,6 +1,6 @@
-"""How long each unit's gate lets it remember: τ from the forget gate (LSTM) or the update gate (GRU).
+"""The time constant τ of each unit, from the forget gate (LSTM) or the update gate (GRU).
 
-Read off the gates alone; what the gradient does with it is `lag_profile`.
+Reads only the gates; `lag_profile` measures the gradient.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _KEEPS = {"lstm": "forget", "gru": "update", "conv_lstm": "forget"}
 def timescale(layer: Layer) -> xr.DataArray:
     """Time constant of each unit, τ = −1 / mean ln f, over all valid steps of all samples.
 
-    The mean is that of ln f, not −1/ln of the mean of f: one step at f = 0 forgets all. The half-life is
-    τ·ln 2. A gate that keeps is one path of several: through U a unit can remember longer, or shorter
-    where the other units overwrite it (Ohno 2021). An update gate keeps where it is near 1.
+    The mean is taken over ln f, not over f: one step at f = 0 forgets everything. The half-life is τ·ln 2.
+    The gate is one of several paths: through U a unit can remember longer, or for a shorter time if other
+    units overwrite it (Ohno 2021). An update gate keeps the state if it is near 1.
 
     Parameters
     ----------
@@ -33,15 +33,15 @@ def timescale(layer: Layer) -> xr.DataArray:
     Returns
     -------
     DataArray ([direction,] unit), in timesteps
-        ∞ for a gate that is always 1, 0 for one that is 0 at some step. Take the maximum, the median and
-        quantiles over `unit` of it.
+        ∞ for a gate that is always 1, 0 for a gate that is 0 at some step. Summarise over `unit` with the
+        maximum, the median and quantiles.
 
     Raises
     ------
     DiagnosticError
-        The layer has neither gate.
+        The layer has neither a forget nor an update gate.
     SchemaError
-        The layer lacks a variable that is needed, or is not laid out as in a capture.
+        The layer lacks a required variable, or its layout differs from that of a capture.
 
     References
     ----------
@@ -77,5 +77,5 @@ def _time_constant(gate: npt.NDArray[np.floating], valid: Flags) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.where(valid, np.log(np.abs(gate.astype(np.float64))), 0.0)
         mean = logs.sum(axis=(-2, -1)) / valid.sum(axis=(-2, -1))
-        # −1/0 of a gate that is always 1 is +∞, whatever the sign of that zero.
+        # For a gate that is always 1, −1/0 is +∞ for either sign of that zero.
         return np.asarray(np.where(mean == 0, np.inf, -1.0 / mean), dtype=np.float64)

@@ -1,6 +1,6 @@
-"""Which units do the same: correlation of their values over all valid steps.
+"""Correlation between units: Pearson's coefficient of their values over all valid steps.
 
-Of any variable that has units; without a source beyond Pearson's coefficient.
+It accepts any variable that has units.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ def unit_correlation(layer: Layer, *, variable: str = "hidden") -> xr.DataArray:
     ----------
     layer : one layer of a capture
     variable : str
-        One with `sample`, `time` and `unit`: `hidden`, `hidden_gradient`, `gate_activation`, …
+        Variable with `sample`, `time` and `unit`: `hidden`, `hidden_gradient`, `gate_activation`, …
 
     Returns
     -------
     DataArray ([direction,] [gate,] unit, unit_from), −1 to 1
-        NaN for a unit that never changes, and where fewer than 2 steps are valid.
+        NaN for a unit that never changes, and if fewer than 2 steps are valid.
 
     Raises
     ------
     SchemaError
         The layer has no such variable.
     DiagnosticError
-        The certificate of the layer is above its bar, or an argument is not as described above.
+        The certificate of the layer exceeds its limit, or an argument is not as described above.
 
     Examples
     --------
@@ -78,7 +78,7 @@ def _correlation(values: npt.NDArray[Any], valid: Flags) -> Floats:
         return np.full((values.shape[-1],) * 2, np.nan)
     centred = taken - taken.mean(axis=0)
     size = np.linalg.norm(centred, axis=0)
-    # Rounding leaves a constant unit a spread of its last digit.
+    # Rounding gives a constant unit a spread in its last digit.
     moving = size > 1e-14 * np.linalg.norm(taken, axis=0)
     scaled = centred / np.where(moving, size, np.nan)
     return np.asarray(np.clip(scaled.T @ scaled, -1.0, 1.0), dtype=np.float64)

@@ -1,6 +1,6 @@
-"""Which share of the samples has lost its signal k steps back, and in which sense lost.
+"""The share of samples whose signal has vanished k steps back, by kind.
 
-Reads the ratios of `lags.signals`; floating-point underflow is told apart from an exact zero.
+Reads the ratios of `lags.signals`; floating-point underflow is separated from an exact zero.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from throughtime.diagnostics.lags import ROUNDING, exclusions, signals, underflo
 def vanishing_fraction(layer: Layer, *, threshold: float = 0.01) -> xr.Dataset:
     """Share of samples whose gradient at lag k is below a fraction of its value at lag 0.
 
-    The second threshold, eps/2 of the dtype (2⁻²⁴ in float32), is that of arithmetic: added to the signal
-    at lag 0, what lies below changes nothing.
+    The second threshold, eps/2 of the dtype (2⁻²⁴ in float32), follows from arithmetic: adding a smaller
+    signal to that at lag 0 does not change it.
 
     Parameters
     ----------
@@ -31,17 +31,17 @@ def vanishing_fraction(layer: Layer, *, threshold: float = 0.01) -> xr.Dataset:
 
     Returns
     -------
-    Dataset (lag, [direction]), shares of the `samples` that reach the lag; NaN where none does
+    Dataset (lag, [direction]), shares of the `samples` that reach the lag; NaN if none does
         `vanished`: below `threshold`; `below_precision`: below eps/2; `underflow`: below the smallest normal
-        number of the dtype, or 0 right behind such; `zero`: exactly 0 and no underflow.
-        `no_steps`, `no_signal`, `non_finite` count samples left out.
+        number of the dtype, or 0 directly after such a value; `zero`: exactly 0 without underflow.
+        `no_steps`, `no_signal`, `non_finite` count excluded samples.
 
     Raises
     ------
     DiagnosticError
-        The certificate of the layer is above its bar, or an argument is not as described above.
+        The certificate of the layer exceeds its limit, or an argument is not as described above.
     SchemaError
-        The layer lacks a variable that is needed, or is not laid out as in a capture.
+        The layer lacks a required variable, or its layout differs from that of a capture.
 
     Examples
     --------

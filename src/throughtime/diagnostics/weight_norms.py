@@ -1,4 +1,4 @@
-"""How large the weights of each gate are, and which units' weights stand out."""
+"""Norms of the weights of each gate and unit."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ _COLUMNS = {"kernel": "feature", "recurrent_kernel": "unit_from", "projection": 
 
 @takes(DiagnosticError)
 def weight_norms(layer: Layer, *, gradients: bool = False) -> xr.Dataset:
-    """Norms of each kernel's columns: what one unit of one gate takes in.
+    """Norms of each kernel's columns: the incoming weights of one unit of one gate.
 
     Parameters
     ----------
-    layer : one layer of a capture, or what `throughtime.weights` returns
+    layer : one layer of a capture, or a result of `throughtime.weights`
     gradients : bool
-        Of the weights' gradients instead of the weights.
+        Measure the gradients of the weights instead of the weights.
 
     Returns
     -------
     Dataset (weight, [direction,] [gate])
-        `column_norm` (unit), ‖W[:, unit]‖₂ over what comes in; `max` and `mean` of them over units; `l2`, the
-        Frobenius norm of the whole gate. Biases have no columns and are left out.
+        `column_norm` (unit), ‖W[:, unit]‖₂ over the incoming dim; `max` and `mean` of these over units; `l2`,
+        the Frobenius norm of the whole gate. Biases have no columns and are excluded.
 
     Raises
     ------
     DiagnosticError
         The layer has no kernel.
     SchemaError
-        The layer lacks a variable that is needed, or is not laid out as in a capture.
+        The layer lacks a required variable, or its layout differs from that of a capture.
 
     Examples
     --------

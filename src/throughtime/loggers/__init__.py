@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from throughtime.loggers.mlflow import MLflow as MLflow
     from throughtime.loggers.parquet import Parquet as Parquet
     from throughtime.loggers.tensorboard import TensorBoard as TensorBoard
+    from throughtime.loggers.trackio import Trackio as Trackio
     from throughtime.loggers.wandb import WandB as WandB
 
 _HOMES = {
@@ -26,6 +27,7 @@ _HOMES = {
     "Parquet": "loggers.parquet",
     "Record": "_monitor.record",
     "TensorBoard": "loggers.tensorboard",
+    "Trackio": "loggers.trackio",
     "WandB": "loggers.wandb",
 }
 

@@ -56,13 +56,8 @@ class WandB:
         """Log a whole record in one call."""
         if self._run is None:
             self._begin()
-        logged: dict[str, Any] = {STEP: record.step, **record.numbers}
-        for key, histogram in record.histograms.items() if self._histograms else ():
-            logged[key] = self._wandb.Histogram(np_histogram=tuple(histogram))
-        for key, png in record.images.items() if self._images else ():
-            image = library("PIL.Image", "WandB", "wandb")
-            logged[key] = self._wandb.Image(image.open(BytesIO(png)))
-        self._run.log(logged)
+        found = logged(self._wandb, record, histograms=self._histograms, images=self._images)
+        self._run.log({STEP: record.step, **found})
 
     def close(self) -> None:
         """Finish the run if the logger created it; training that continues resumes it."""
@@ -77,3 +72,13 @@ class WandB:
         self._run = active or self._wandb.init(**self._options)
         self._run.define_metric(STEP, hidden=True)
         self._run.define_metric("throughtime/*", step_metric=STEP)
+
+
+def logged(tracker: Any, record: Record, *, histograms: bool, images: bool) -> dict[str, Any]:
+    """Return a record as W&B logs it, and trackers with the same interface."""
+    found: dict[str, Any] = dict(record.numbers)
+    for key, histogram in record.histograms.items() if histograms else ():
+        found[key] = tracker.Histogram(np_histogram=tuple(histogram))
+    for key, png in record.images.items() if images else ():
+        found[key] = tracker.Image(library("PIL.Image", "WandB", "wandb").open(BytesIO(png)))
+    return found

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from throughtime._drawing.colors import SPECIALS, Colors
+from throughtime._drawing.palettes import DIVERGING, SEQUENTIAL, palette
 from throughtime._drawing.scale import Array, Scale, largest_magnitude, scale_for
 from throughtime.plots.data import Source
 from throughtime.plots.look import Look
-from throughtime.plots.palettes import DIVERGING, SEQUENTIAL, palette
 
 OTHER_ZERO = "#d5f2d5"
 NEARLY_WHITE = 735  # of 765, the sum of red, green and blue

@@ -16,6 +16,7 @@ from throughtime._errors import PictureError
 from throughtime.diagnostics.lags import log_norm
 from throughtime.picture import Axis, Band, Line, Mark, Panel, Picture
 from throughtime.plots.arrange import arranged
+from throughtime.plots.axes import time_axis
 from throughtime.plots.colored import OWN, colors, fitted
 from throughtime.plots.data import Captured, Source, count, dim_called, only_valid, parts, read, title
 from throughtime.plots.findings import percent
@@ -128,7 +129,10 @@ def _as_curves(sources: list[Source], words: list[str], look: Look, noun: str) -
     if any("forward" in side for side in sides):  # a side with one direction belongs to that
         sides = [{name or "forward": band for name, band in side.items()} for side in sides]
     steps = max(len(band[1]) for side in sides for band in side.values())
-    axes = Axis("timestep", (-0.5, steps - 0.5)), Axis(fit.label, (-0.04, 1.06), scale.ticks())
+    axes = (
+        time_axis(max(sources, key=lambda each: each.values.sizes["time"]).values, steps),
+        Axis(fit.label, (-0.04, 1.06), scale.ticks()),
+    )
     parts_of = list(dict.fromkeys(name for side in sides for name in side))
     panels = tuple(Panel(_marks(sides, name, words, scale), name, *axes, grid=True) for name in parts_of)
     return Picture(

@@ -15,6 +15,7 @@ from throughtime._tree import Layer
 from throughtime.diagnostics import effective_steps
 from throughtime.diagnostics.checks import certified
 from throughtime.picture import Axis, Band, Image, Line, Panel, Picture
+from throughtime.plots.axes import ticks_along, time_axis
 from throughtime.plots.colored import colors
 from throughtime.plots.data import (
     Source,
@@ -129,7 +130,7 @@ def _quantiles(part: xr.DataArray, name: str) -> Panel:
     return Panel(
         (Band(time, low, high, DISTINCT[0], 0.25, label="5 % to 95 % of the samples"), line),
         title=name,
-        x=Axis("timestep", (-0.5, len(time) - 0.5)),
+        x=time_axis(part, len(time)),
         y=Axis("norm of the contribution", (0.0, 1.08 * top)),
         grid=True,
     )
@@ -139,7 +140,8 @@ def _image(source: Source, name: str, fit: Colors) -> Panel:
     values = source.values.transpose("sample", "time").values
     box = ((-0.5, values.shape[1] - 0.5), (-0.5, values.shape[0] - 0.5))
     image = Image(values, *box, fit, valid_for(source, ("sample", "time")))
-    return Panel((image,), title=name, x=Axis("timestep", box[0]), y=Axis("sample", box[1], reversed=True))
+    down = Axis("sample", box[1], ticks_along(source.values, "sample"), reversed=True)
+    return Panel((image,), title=name, x=time_axis(source.values, values.shape[1]), y=down)
 
 
 def _shares(source: Source, name: str) -> Panel:
@@ -162,7 +164,7 @@ def _shares(source: Source, name: str) -> Panel:
     return Panel(
         (Band(time, low, high, DISTINCT[0], 0.25, label="10 % to 90 % of the samples"), line),
         title=name,
-        x=Axis("timestep", (-0.5, len(time) - 0.5)),
+        x=time_axis(source.values, len(time)),
         y=Axis("share of the total", (0.0, 1.08 * top)),
         grid=True,
     )

@@ -13,7 +13,8 @@ import xarray as xr
 from throughtime._errors import PictureError, SchemaError
 from throughtime._tree import Layer, keeps_norms, require, states
 from throughtime._tree import layer as one_layer
-from throughtime._vocabulary import LAGS, VARIABLES, words
+from throughtime._vocabulary import LAGS, VARIABLES, label_of, words
+from throughtime.plots.axes import labels, texts
 
 Captured = Layer | xr.DataArray
 UNITS = ("unit", "output_unit", "cell_unit", "feature")  # of which an array has one
@@ -213,13 +214,6 @@ def unit_dim(values: xr.DataArray) -> str | None:
     return next((str(dim) for dim in values.dims if dim in UNITS), None)
 
 
-def labels(values: xr.DataArray, dim: str) -> list[str]:
-    """Words for each index along a dim: its coordinate, else the index."""
-    if dim in values.coords:
-        return [str(label) for label in values[dim].values]
-    return [str(place) for place in range(values.sizes[dim])]
-
-
 def valid_for(source: Source, dims: Sequence[str], **at: int) -> Any:
     """Which cells count, with exactly these dims in this order, broadcastable; None where all do."""
     if source.valid is None:
@@ -275,5 +269,6 @@ def title(source: Source, *parts: str, symbol: str = "") -> str:
 def _single(values: xr.DataArray) -> list[str]:
     """Say what was chosen: a coordinate without a dim, such as the step of a stored run."""
     kept = ("sample", "step", "gate", "direction", "unit")
-    scalars = [name for name in kept if name in values.coords and values[name].ndim == 0]
-    return [f"{name} {values[name].item()}" for name in scalars]
+    found = {name: values.coords.get(label_of(name), values.coords.get(name)) for name in kept}
+    scalars = {name: label for name, label in found.items() if label is not None and label.ndim == 0}
+    return [f"{name} {texts(label.values[None])[0]}" for name, label in scalars.items()]

@@ -14,12 +14,12 @@ from throughtime._errors import PictureError
 from throughtime._tree import layer as one_layer
 from throughtime._tree import states
 from throughtime.picture import Axis, Image, Panel, Picture
+from throughtime.plots.axes import labels, time_axis
 from throughtime.plots.colored import colors
 from throughtime.plots.data import (
     Captured,
     Source,
     count,
-    labels,
     norm_symbol,
     only_valid,
     parts,
@@ -185,6 +185,6 @@ def _panel(part: xr.DataArray, name: str, image: Image) -> Panel:
     return Panel(
         (image,),
         title=name,
-        x=Axis("lag, steps back" if "lag" in part.dims else "timestep", image.x),
+        x=Axis("lag, steps back", image.x) if "lag" in part.dims else time_axis(part, part.sizes["time"]),
         y=Axis("training step", image.y, ticks, reversed=True),
     )

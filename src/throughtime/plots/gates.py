@@ -18,6 +18,7 @@ from throughtime._tree import Layer
 from throughtime._tree import layer as one_layer
 from throughtime.diagnostics.saturation import ends
 from throughtime.picture import Axis, Band, Image, Line, Panel, Picture
+from throughtime.plots.axes import time_axis
 from throughtime.plots.colored import colors
 from throughtime.plots.data import (
     Source,
@@ -139,7 +140,7 @@ def _image(source: Source, part: xr.DataArray, fit: Colors, name: str) -> Panel:
     return Panel(
         (Image(values, *box, fit, valid),),
         title=name,
-        x=Axis("timestep", box[0]),
+        x=time_axis(part, values.shape[1]),
         y=Axis("unit", box[1], reversed=True),
     )
 
@@ -167,7 +168,7 @@ def _saturations(position: xr.DataArray, low: float, high: float) -> Iterator[Pa
         yield Panel(
             tuple(marks),
             title="saturated",
-            x=Axis("timestep", (-0.5, position.sizes["time"] - 0.5)),
+            x=time_axis(position, position.sizes["time"]),
             y=Axis("share", (0.0, top)),
             grid=True,
         )

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from throughtime._arguments import takes
+from throughtime._drawing.palettes import palette
 from throughtime._drawing.scale import Array, Scale, scale_for
 from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import PictureError, SchemaError
@@ -17,10 +18,10 @@ from throughtime._tree import states
 from throughtime.diagnostics.lags import log_norm, log_state_gradient, valid_steps
 from throughtime.diagnostics.thresholds import REACHES, ROUNDING
 from throughtime.picture import Axis, Band, Line, Mark, Panel, Picture
-from throughtime.plots.data import count, labels, last_step, layers, located, parts
+from throughtime.plots.axes import labels, time_axis
+from throughtime.plots.data import count, last_step, layers, located, parts
 from throughtime.plots.findings import named, percent
 from throughtime.plots.look import Look, checked, size, titled
-from throughtime.plots.palettes import palette
 from throughtime.plots.profiles import is_sum
 from throughtime.plots.recorded import band, is_summary, sampled, state_norms
 
@@ -90,13 +91,16 @@ def gradient_flow(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> P
         everything, look.get("scale") or "log10", look.get("limits") or _range(everything, look)
     )
     sums = {path for path, leaf in layers(captured) if is_sum(sampled(leaf))}
-    plain = all(tuple(states(leaf)) == ("hidden",) for _, leaf in layers(captured))
-    symbol = "‖dL/dhₜ‖" if plain else "‖dL/dsₜ‖"
     names = list(dict.fromkeys(curve.layer for curve in found))
     shades = dict(zip(names, _shades(len(names)), strict=True))
     directions = list(dict.fromkeys(curve.direction for curve in found))
     panels = tuple(
-        _panel([curve for curve in found if curve.direction == name], name, scale, shades, symbol)
+        Panel(
+            _marks([curve for curve in found if curve.direction == name], scale, shades),
+            name,
+            *_axes(found, layers(captured), scale),
+            grid=True,
+        )
         for name in directions
     )
     step = located("", last_step(layers(captured)[0][1]))
@@ -200,7 +204,17 @@ def _direction(leaf: xr.Dataset) -> str:
     return "backward" if leaf.attrs.get("go_backwards") else "forward"
 
 
-def _panel(curves: list[Curve], name: str, scale: Scale, shades: dict[str, str], symbol: str) -> Panel:
+def _axes(found: list[Curve], every: list[tuple[str, xr.Dataset]], scale: Scale) -> tuple[Axis, Axis]:
+    """Time of the longest layer, with its labels, and the norm of the hidden state or of several."""
+    longest = max((leaf for _, leaf in every), key=lambda leaf: int(leaf.sizes.get("time", 0)))
+    steps = max(len(curve.quantiles[1]) for curve in found)
+    symbol = "‖dL/dhₜ‖" if all(tuple(states(leaf)) == ("hidden",) for _, leaf in every) else "‖dL/dsₜ‖"
+    words = {"log10": ", log scale", "signed_log": ", signed log scale"}.get(scale.kind, "")
+    x = time_axis(longest, steps, "timestep of the layer's input")
+    return x, Axis(f"{symbol}{words}", (-0.04, 1.06), scale.ticks())
+
+
+def _marks(curves: list[Curve], scale: Scale, shades: dict[str, str]) -> tuple[Mark, ...]:
     marks: list[Mark] = []
     for curve in curves:
         low, middle, high = scale.clipped(curve.quantiles[0]), *map(scale.curve, curve.quantiles[1:])
@@ -208,12 +222,4 @@ def _panel(curves: list[Curve], name: str, scale: Scale, shades: dict[str, str],
         marks.append(Band(x, low, high, color, 0.15))
         details = (("timestep", x), ("value", curve.quantiles[1]))
         marks.append(Line(x, middle, color, 1.7, label=curve.layer, details=details))
-    steps = max(len(curve.quantiles[1]) for curve in curves)
-    words = {"log10": ", log scale", "signed_log": ", signed log scale"}.get(scale.kind, "")
-    return Panel(
-        tuple(marks),
-        title=name,
-        x=Axis("timestep of the layer's input", (-0.5, steps - 0.5)),
-        y=Axis(f"{symbol}{words}", (-0.04, 1.06), scale.ticks()),
-        grid=True,
-    )
+    return tuple(marks)

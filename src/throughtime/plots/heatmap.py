@@ -10,11 +10,14 @@ import xarray as xr
 
 from throughtime._arguments import takes
 from throughtime._drawing.colors import Colors
+from throughtime._drawing.scale import number
 from throughtime._errors import PictureError
+from throughtime._vocabulary import LOSSES
 from throughtime.picture import Panel, Picture, Slider, Text
 from throughtime.plots.arrange import Layout, arranged
+from throughtime.plots.axes import labels
 from throughtime.plots.colored import colors, own_scale
-from throughtime.plots.data import Captured, Source, count, labels, only_valid, read, title, unit_dim
+from throughtime.plots.data import Captured, Source, count, only_valid, read, title, unit_dim
 from throughtime.plots.findings import of_quantity
 from throughtime.plots.images import panels_of
 from throughtime.plots.look import Look, checked, size, titled
@@ -47,7 +50,8 @@ def heatmap(
     rows, columns : str
         Dims along the axes; by default units, or samples where there are none, and time.
     sliders : sequence of str
-        Dims to step through: `sliders=["sample"]` shows one sample at a time, large.
+        Dims to step through: `sliders=["sample"]` shows one sample at a time, large; first that with the
+        median loss, where the capture has `sample_loss`, else with the median size.
     **look
         See `tt.plots.Look`: limits, share, scale, cmap, title, width, height.
 
@@ -82,7 +86,7 @@ def heatmap(
         fit = colors(scaled, only_valid(scaled).values, look)
     panels = tuple(panels_of(scaled, layout, fit))
     across = 1 if len(panels) == 1 or layout.cells else min(2, len(panels))
-    frames = tuple(Slider(dim, tuple(labels(source.values, dim))) for dim in layout.sliders)
+    frames = tuple(Slider(dim, tuple(_frame_words(source.values, dim))) for dim in layout.sliders)
     return Picture(
         panels,
         columns=across,
@@ -90,7 +94,7 @@ def heatmap(
         note=NOTE,
         linked="xy",
         sliders=frames,
-        shown=_last_step(source.values, layout),
+        shown=_shown(source, layout),
         **size(look, 9.0, height_of(panels, across)),
     )
 
@@ -116,11 +120,33 @@ def height_of(panels: tuple[Panel, ...], across: int) -> float:
     return min(1.3 + down * 2.6, 16.0) if down > 1 else 4.2
 
 
-def _last_step(values: xr.DataArray, layout: Layout) -> int:
-    """Frame that a static picture shows: the last training step, the first of all else."""
-    places = [values.sizes[dim] - 1 if dim == "step" else 0 for dim in layout.sliders]
+def _frame_words(values: xr.DataArray, dim: str) -> list[str]:
+    """Name each frame of a slider; a sample by its label and, where it is known, its loss."""
+    words = labels(values, dim)
+    losses = values.coords.get(LOSSES) if dim == "sample" else None
+    if losses is None or losses.dims != ("sample",):
+        return words
+    return [f"{word}, loss {number(float(loss))}" for word, loss in zip(words, losses.values, strict=True)]
+
+
+def _shown(source: Source, layout: Layout) -> int:
+    """Frame that shows first: the last training step, a sample in the middle, the first of all else."""
+    values = source.values
+    middle = {"step": lambda: values.sizes["step"] - 1, "sample": lambda: _middle_sample(source)}
+    places = [middle.get(dim, lambda: 0)() for dim in layout.sliders]
     sizes = [values.sizes[dim] for dim in layout.sliders]
     return int(np.ravel_multi_index(places, sizes)) if sizes else 0
+
+
+def _middle_sample(source: Source) -> int:
+    """Find the sample with the median loss, else that with the median size of what is drawn."""
+    losses = source.values.coords.get(LOSSES)
+    if losses is not None and losses.dims == ("sample",):
+        sizes = losses.values
+    else:
+        values = only_valid(source, 0.0).transpose("sample", ...).values
+        sizes = np.abs(np.nan_to_num(values, posinf=0.0, neginf=0.0)).reshape(len(values), -1).sum(axis=1)
+    return int(np.argsort(np.nan_to_num(sizes, nan=np.inf), kind="stable")[(len(sizes) - 1) // 2])
 
 
 def _title(source: Source, layout: Layout, captured: Captured, fit: Colors) -> str:

@@ -12,14 +12,15 @@ import xarray as xr
 from throughtime._arguments import takes
 from throughtime._arguments.rules import whole
 from throughtime._drawing.colors import Colors
+from throughtime._drawing.palettes import COUNTS, palette
 from throughtime._drawing.scale import Array, Scale, number
 from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import PictureError
 from throughtime.picture import Axis, Band, Image, Line, Mark, Panel, Picture, Text
+from throughtime.plots.axes import labels
 from throughtime.plots.colored import Fitted, fitted
-from throughtime.plots.data import Captured, Source, count, dim_called, has, labels, only_valid, read, title
+from throughtime.plots.data import Captured, Source, count, dim_called, has, only_valid, read, title
 from throughtime.plots.look import Look, checked, size, titled
-from throughtime.plots.palettes import COUNTS, palette
 
 FEW_GROUPS = 7
 BINS = 60

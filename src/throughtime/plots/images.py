@@ -12,7 +12,8 @@ from throughtime._drawing.colors import Colors
 from throughtime._drawing.scale import Array
 from throughtime.picture import Axis, Image, Mark, Panel, Rectangles, Text
 from throughtime.plots.arrange import Layout
-from throughtime.plots.data import Source, labels, valid_for
+from throughtime.plots.axes import given_labels, labels, texts, ticks_along
+from throughtime.plots.data import Source, valid_for
 
 GUTTER = (0.06, 0.28)  # between samples, in parts of one
 
@@ -61,7 +62,8 @@ def image(
 
 
 def _numbers(values: xr.DataArray, dim: str) -> Array | None:
-    return np.asarray(values[dim].values) if dim in values.coords else None
+    given = given_labels(values, dim)
+    return None if given is None else np.array(texts(given), dtype=object)
 
 
 def _single(source: Source, layout: Layout, fit: Colors, at: dict[str, int], name: str) -> Panel:
@@ -82,12 +84,10 @@ def axis_word(dim: str) -> str:
 
 def index_ticks(values: xr.DataArray, dim: str, most: int = 8) -> tuple[tuple[float, str], ...] | None:
     """Words where the labels are no counting numbers from 0, or few; else the renderer's own ticks."""
+    if (found := ticks_along(values, dim, most if dim == "time" else 2 * most)) is not None:
+        return found
     number = values.sizes[dim]
-    if dim not in values.coords and number > 4:
-        return None
-    words = labels(values, dim)
-    step = max(1, -(-number // most))
-    return tuple((float(place), words[place]) for place in range(0, number, step))
+    return None if number > 4 else tuple((float(place), str(place)) for place in range(number))
 
 
 def _composite(source: Source, layout: Layout, fit: Colors, at: dict[str, int], name: str) -> Panel:
@@ -139,7 +139,8 @@ def _box(place: int, across: int) -> tuple[float, float, float, float]:
 
 def _cell_ticks(values: xr.DataArray, dim: str, across: int) -> tuple[tuple[float, str], ...]:
     """Name a few indices under each column."""
-    number, words = values.sizes[dim], labels(values, dim)
+    number = values.sizes[dim]
+    words = [word if len(word) < 9 else f"{word[:7]}…" for word in labels(values, dim)]
     places = [0] if number == 1 else [0, number // 2] if across > 3 else [0, number // 2, number - 1]
     return tuple(
         (column * (1 + GUTTER[0]) + (place + 0.5) / number, words[place])

@@ -15,19 +15,9 @@ from throughtime._tree import layer as one_layer
 from throughtime._vocabulary import LAGS
 from throughtime.diagnostics.thresholds import REACHES
 from throughtime.picture import Axis, Image, Line, Mark, Panel, Picture
+from throughtime.plots.axes import labels
 from throughtime.plots.colored import colors
-from throughtime.plots.data import (
-    Source,
-    count,
-    labels,
-    last_step,
-    parts,
-    required,
-    subject,
-    symbol_of,
-    title,
-    where,
-)
+from throughtime.plots.data import Source, count, last_step, parts, required, subject, symbol_of, title, where
 from throughtime.plots.findings import sentence
 from throughtime.plots.look import Look, checked, size, titled
 from throughtime.plots.profiles import profiles

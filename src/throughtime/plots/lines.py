@@ -13,6 +13,7 @@ from throughtime._drawing.scale import Array, Scale, number
 from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import PictureError
 from throughtime.picture import Axis, Band, Line, Mark, Panel, Picture
+from throughtime.plots.axes import labels, time_axis
 from throughtime.plots.cells import (
     MOST_NAMES,
     Grid,
@@ -30,7 +31,6 @@ from throughtime.plots.data import (
     Source,
     count,
     dim_called,
-    labels,
     only_valid,
     parts,
     read,
@@ -136,7 +136,7 @@ def _panel(
         return Panel(
             (*floor, *curves),
             title=name,
-            x=Axis("timestep", (-0.5, grid.steps - 0.5)),
+            x=time_axis(part, grid.steps),
             y=Axis(fit.label, (-0.04, 1.06), fit.scale.ticks()),
             grid=True,
         )

@@ -16,7 +16,8 @@ from throughtime._tree import Layer
 from throughtime.diagnostics import lyapunov_spectrum, recurrent_spectrum
 from throughtime.diagnostics.checks import certified
 from throughtime.picture import Axis, Dots, Line, Mark, Panel, Picture
-from throughtime.plots.data import count, labels, last_step, located, parts, subject, where
+from throughtime.plots.axes import labels
+from throughtime.plots.data import count, last_step, located, parts, subject, where
 from throughtime.plots.findings import sentence
 from throughtime.plots.look import Look, checked, size, titled
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -56,7 +57,9 @@ def settings(theme: Theme) -> Iterator[None]:
     usual: dict[Any, Any] = {
         name: value for name, value in mpl.rcParamsDefault.items() if not name.startswith("backend")
     }
-    with mpl.rc_context():
+    with mpl.rc_context(), warnings.catch_warnings():
+        # A name may hold letters that the font has not: they are boxes.
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font")
         mpl.rcParams.update(usual | own)
         yield
 

@@ -199,7 +199,8 @@ class _Leaf:
         of_cell = {names[n]: array for n, array in arrays.items() if n in self.entry.cell}
         found = weights.oriented(self.loop.kind, of_cell) or {}
         rest = {names[n]: array for n, array in arrays.items() if not found or n not in self.entry.cell}
-        found |= weights.own(rest, is_standard=self.loop.kind != "rnn")
+        states = {state.name for state in self.loop.shown}
+        found |= weights.own(rest, states, is_standard=self.loop.kind != "rnn")
         return {f"{name}{ending}": np.array(array) for name, array in found.items()}
 
     # Inside.

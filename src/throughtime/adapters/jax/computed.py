@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from throughtime._errors import UnsupportedModelError
+from throughtime._memory.budget import Need
 
 from . import taps
 from .find import Found
@@ -35,6 +36,8 @@ class Computation:
     wanted : frozenset of str
         Quantities; no gradients where there are no labels.
     loss : callable or None
+    reduced : what the loss does to samples, and the factor; known after the first batch
+    need : what the compiled program takes
     """
 
     traced: Traced
@@ -42,6 +45,7 @@ class Computation:
     wanted: frozenset[str]
     loss: Any
     reduced: tuple[float, str] | None = None
+    need: Need | None = None
     _compiled: Any = field(default=None, repr=False)
 
     @property

@@ -10,6 +10,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from throughtime._vocabulary import RESERVED
+
 from .gates import Body, Gate, Recognised, recognised
 from .program import Op, Program, Value
 
@@ -186,7 +188,8 @@ class Loop:
         """Read the name of a carry in a dict or a class from the trace."""
         paths = getattr(self.op.eqn.params["jaxpr"].jaxpr.debug_info, "result_paths", None) or ()
         found = _KEY.search(str(paths[place])) if place < len(paths) else None
-        return (found[1] or found[2]) if found else ""
+        name = (found[1] or found[2]) if found else ""
+        return name if name in ("hidden", "cell") or name not in RESERVED else ""
 
     @cached_property
     def _marked(self) -> dict[Value, str]:

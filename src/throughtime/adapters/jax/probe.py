@@ -31,7 +31,6 @@ class Probe:
     Parameters
     ----------
     model : Flax NNX or Equinox module, or function of x
-        The attribute `model` may be replaced by the model after a training step.
     loss : callable (output, y) returning a scalar or one value per sample, or None
     layers : see `selection.Selection.select`
     request : Request
@@ -68,7 +67,9 @@ class Probe:
         consts = list(current.program.consts.values())
         arguments = computation.arguments(model, x, y, sample_weight, consts)
         compiled = computation.compiled(arguments)
-        budget.check(_need(compiled, samples.count))
+        if computation.need is None:
+            computation.need = _need(compiled, samples.count)
+        budget.check(computation.need)
         results = compiled(*arguments)
         data = jax.tree.map(_wide, (results["output"], y, sample_weight))
         if y is not None and computation.reduced is None:
@@ -78,6 +79,10 @@ class Probe:
         if reduced is None or not is_part:
             return record
         return replace(record, why_whole=self._why_unlike(reduced[1], data, samples))
+
+    def follow(self, model: Any) -> None:
+        """Capture this model from now on; compiled programs serve it if it is built alike."""
+        self.model = model
 
     def samples(self, x: Any) -> int:
         """Count the first axis of a batch: samples, unless a pass says otherwise."""

@@ -115,8 +115,8 @@ def _gated(kind: str, array: Array) -> Array:
     return array.reshape(*array.shape[:-1], len(order), -1)[..., list(order), :]
 
 
-def own(arrays: Mapping[str, Array], *, is_standard: bool) -> dict[str, Array]:
-    """Name weights as their module does, beside the words that have a meaning in the tree."""
-    taken = RESERVED if is_standard else RESERVED - set(WEIGHTS)
+def own(arrays: Mapping[str, Array], states: Set[str], *, is_standard: bool) -> dict[str, Array]:
+    """Name weights as their module does, beside states and the words that have a meaning in the tree."""
+    taken = states | (RESERVED if is_standard else RESERVED - set(WEIGHTS))
     plain = {re.sub(r"\W", "_", name): array for name, array in arrays.items()}
     return {f"{name}_parameter" if name in taken else name: array for name, array in plain.items()}

@@ -1,0 +1,59 @@
+"""Labels of axes that only the caller knows: tokens or dates, names of features, ids of samples.
+
+They are coordinates beside their dims, such as `time_label`, and no index: arithmetic goes on by place, and
+labels may repeat. Pictures write them beside their axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from throughtime._errors import SchemaError
+from throughtime._text.printable import printable
+from throughtime._vocabulary import label_of
+
+
+def label_axes(tree: xr.DataTree, labels: Mapping[str, Any], name: str = "") -> None:
+    """Give the layers of a tree labels along dims that are as long.
+
+    Parameters
+    ----------
+    tree : capture, which is changed
+    labels : mapping of a dim to a sequence, or for `time` to (sample, time)
+    name : str
+        Of the coordinate; by default that of the dim's labels.
+
+    Raises
+    ------
+    SchemaError
+        They are no sequence, or no layer has a dim of that length.
+    """
+    for dim, given in labels.items():
+        values = _array(dim, given)
+        dims = (dim,) if values.ndim == 1 else ("sample", dim)
+        fitting = [leaf for leaf in tree.leaves if tuple(map(leaf.sizes.get, dims)) == values.shape]
+        if not fitting:
+            have = sorted({leaf.sizes[dim] for leaf in tree.leaves if dim in leaf.sizes})
+            sizes = " or ".join(map(str, have)) or "no such axis"
+            raise SchemaError(f"{dim}: {values.shape[-1]} labels were passed, and the layers have {sizes}.")
+        for leaf in fitting:
+            leaf.dataset = leaf.to_dataset().assign_coords({name or label_of(dim): (dims, values)})
+
+
+def _array(dim: str, given: Any) -> np.ndarray[Any, Any]:
+    """Labels as an array: dates and numbers as they are, all else as text."""
+    try:
+        values = np.asarray(given)
+    except (TypeError, ValueError):
+        values = np.empty(())
+    if isinstance(given, str | bytes) or values.ndim not in ((1, 2) if dim == "time" else (1,)):
+        raise SchemaError(f"{dim}: expected a label for each place along it, such as a list of names.")
+    if values.dtype.kind in "iufM":
+        return values
+    # Object dtype: fixed-width strings make a later, longer label raise in a stored run.
+    flat = [printable(str(each)) for each in values.ravel()]
+    return np.array(flat, dtype=object).reshape(values.shape)

@@ -1,0 +1,117 @@
+"""What a run is, in ten lines, and the runs below a folder, one a line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import xarray as xr
+
+import throughtime as tt
+from throughtime._alarm import alarms_of_run
+from throughtime._text.tables import Table
+from throughtime._tree import recorded_steps
+
+_COMMIT = "zarr.json"  # written last, with each record
+_UNITS = ("bytes", "kB", "MB", "GB")
+
+
+def overview(tree: xr.DataTree, path: Path) -> Table:
+    """Tabulate model, steps, duration, loss, horizons, alarms and size of a run."""
+    steps, known = recorded_steps(tree), tree.attrs
+    framework = " ".join(str(known[name]) for name in ("framework", "framework_version") if name in known)
+    model = str(known.get("model_class", "")).rpartition(".")[2]
+    backend = f"on {known['backend']}" if "backend" in known else ""
+    layers = [leaf.path.strip("/") for leaf in tree.leaves if leaf.data_vars]
+    rows = [
+        ("run", str(path)),
+        ("model", ", ".join(filter(None, [model, f"{framework} {backend}".strip()]))),
+        ("layers", ", ".join(layers)),
+        ("steps", f"{len(steps)} records, steps {steps[0]} to {steps[-1]}" if steps else "none yet"),
+        ("time", _duration(known.get("started"), path)),
+        ("loss", loss(tree)),
+        *(("horizon", words) for words in _horizons(tree, steps)),
+        ("alarms", "; ".join(map(str, alarms_of_run(known))) or "none"),
+        ("size", size(path)),
+        ("commit", str(known.get("git_commit", ""))),
+    ]
+    return Table(tuple((name, words) for name, words in rows if words))
+
+
+def loss(tree: xr.DataTree) -> str:
+    """Write the loss of the first and of the last record."""
+    for leaf in tree.leaves:
+        known = leaf.to_dataset().get("loss")
+        if known is not None and known.size:
+            values = known.values.ravel()
+            return f"{values[0]:.3g} → {values[-1]:.3g}" if len(values) > 1 else f"{values[0]:.3g}"
+    return ""
+
+
+def _horizons(tree: xr.DataTree, steps: list[int]) -> Iterator[str]:
+    """Write how far back 1 % of the gradient arrives in each layer, at the first record and at the last."""
+    ends = []
+    for step in dict.fromkeys([*steps[:1], *steps[-1:]]):
+        try:
+            ends.append(tt.diagnose(tree, step=step).layers)
+        except tt.ThroughTimeError:
+            ends.append({})
+    for path in dict.fromkeys(path for each in ends for path in each):
+        known = [each[path].horizon if path in each else "not measured" for each in ends]
+        yield f"{path} {' → '.join(known)} steps" if known[-1] != "not measured" else f"{path} {known[-1]}"
+
+
+def _duration(started: object, path: Path) -> str:
+    """Write when recording began, and how long after that the last record was committed."""
+    if started is None:
+        return ""
+    begun = datetime.fromisoformat(str(started))
+    try:
+        ended = datetime.fromtimestamp((path / _COMMIT).stat().st_mtime, UTC)
+    except OSError:  # a zip
+        return f"from {begun:%Y-%m-%d %H:%M}"
+    return f"{_seconds((ended - begun).total_seconds())}, from {begun:%Y-%m-%d %H:%M} UTC"
+
+
+def _seconds(count: float) -> str:
+    """Write a duration.
+
+    Examples
+    --------
+    >>> _seconds(43.2), _seconds(150), _seconds(8000)
+    ('43 s', '2 min 30 s', '2 h 13 min')
+    """
+    minutes, seconds = divmod(round(max(count, 0.0)), 60)
+    hours, left = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {left} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+
+
+def size(path: Path) -> str:
+    """Write what a run takes on disk."""
+    files = [each.stat().st_size for each in path.rglob("*") if each.is_file()]
+    if path.is_file():
+        files = [path.stat().st_size]
+    total, unit = float(sum(files)), 0
+    while total >= 1000 and unit < len(_UNITS) - 1:
+        total, unit = total / 1000, unit + 1
+    return f"{total:.3g} {_UNITS[unit]} in {len(files)} files"
+
+
+def runs_below(folder: Path) -> Table:
+    """Tabulate the runs in a folder and below it, the one written last first."""
+    commits = [each for each in folder.rglob(_COMMIT) if not (each.parent.parent / _COMMIT).exists()]
+    rows = []
+    for commit in sorted(commits, key=lambda each: each.stat().st_mtime, reverse=True):
+        path = commit.parent
+        try:
+            tree = tt.open_run(path)
+            steps, alarms = recorded_steps(tree), len(alarms_of_run(tree.attrs))
+            told = (f"{len(steps)} to step {steps[-1]}" if steps else "0", loss(tree), str(alarms))
+        except tt.StoreError:
+            told = ("cannot be read", "", "")
+        written = datetime.fromtimestamp(commit.stat().st_mtime).astimezone()
+        rows.append((str(path.relative_to(folder)), *told, f"{written:%Y-%m-%d %H:%M}"))
+    return Table(tuple(rows), ("run", "records", "loss", "alarms", "last record"))

@@ -1,0 +1,62 @@
+"""Labels along the dims of an array, and the axes that they stand beside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from throughtime._drawing.scale import Array, Ticks
+from throughtime._vocabulary import label_of
+from throughtime.picture import Axis
+
+LONGEST = 18  # letters of a label at an axis
+
+
+def labels(values: xr.DataArray, dim: str) -> list[str]:
+    """Words for each index along a dim: the caller's labels, its coordinate, else the index."""
+    given = given_labels(values, dim)
+    return [str(place) for place in range(values.sizes[dim])] if given is None else texts(given)
+
+
+def given_labels(values: Any, dim: str) -> Array | None:
+    """Labels along a dim, those of the caller first; None without any, or where each sample has its own."""
+    for name in (label_of(dim), dim):
+        if name in values.coords:
+            found = values.coords[name]
+            found = found.isel(sample=0) if found.ndim == 2 and found.sizes.get("sample") == 1 else found
+            if found.dims == (dim,):
+                return np.asarray(found.values)
+    return None
+
+
+def texts(given: Array) -> list[str]:
+    """Write labels: dates as dates, with the time of day where one is not midnight.
+
+    Examples
+    --------
+    >>> texts(np.array(["2024-02-28", "2024-03-02"], dtype="datetime64[ns]")), texts(np.array([0.5, 2.0]))
+    (['2024-02-28', '2024-03-02'], ['0.5', '2'])
+    """
+    if given.dtype.kind == "M":
+        days = given.astype("datetime64[D]")
+        unit = "D" if (given[~np.isnat(given)] == days[~np.isnat(given)]).all() else "m"
+        return [str(each).replace("T", " ") for each in given.astype(f"datetime64[{unit}]")]
+    return [f"{each:g}" for each in given] if given.dtype.kind == "f" else [str(each) for each in given]
+
+
+def ticks_along(values: Any, dim: str, most: int = 8) -> Ticks | None:
+    """Words at a few places along a dim that has labels, cut where they are long; None without labels."""
+    given = given_labels(values, dim)
+    if given is None or not len(given):
+        return None
+    words = [word if len(word) <= LONGEST else f"{word[: LONGEST - 1]}…" for word in texts(given)]
+    most = max(2, min(most, 72 // max(1, *map(len, words))))
+    return tuple((float(at), words[at]) for at in range(0, len(words), -(-len(words) // most)))
+
+
+def time_axis(values: Any, steps: int, word: str = "timestep") -> Axis:
+    """Axis of timesteps counted from 0, with the labels that they have."""
+    ticks = ticks_along(values, "time")
+    return Axis("time" if ticks else word, (-0.5, max(steps, 1) - 0.5), ticks)

@@ -1,0 +1,68 @@
+"""A monitor in a JAX training loop, where each step returns a new model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from tests.jax.programs import Folded, Reader, X, Y, rnn, squared
+
+import throughtime as tt
+
+pytestmark = pytest.mark.filterwarnings("ignore:The certificate:throughtime.ThroughTimeWarning")
+
+
+def loss_of(model: Any) -> Any:
+    return jnp.mean(squared(jax.vmap(model)(X), Y))
+
+
+def test_a_model_that_training_replaces_is_followed(tmp_path: Path) -> None:
+    model = Folded(eqx.nn.GRUCell)
+    monitor = tt.Monitor(tmp_path / "run.zarr", batch=(X, Y), every=1, vanishing_lag=None)
+    losses = [float(loss_of(model))]
+    with monitor.watch(model, loss=squared):
+        for _ in range(3):
+            gradient = eqx.filter_grad(loss_of)(model)
+            model = eqx.apply_updates(model, jax.tree.map(lambda g: -0.1 * g, gradient))
+            monitor.step(model)
+            losses.append(float(loss_of(model)))
+    run = tt.open_run(tmp_path / "run.zarr")
+    assert run["cell"]["step"].values.tolist() == [0, 1, 2, 3]
+    np.testing.assert_allclose(run["cell"]["loss"], losses, rtol=1e-12)
+    tt.Monitor(tmp_path / "run.zarr", batch=(X, Y)).watch(model, loss=squared).__enter__().end()
+
+
+def test_a_module_that_changes_in_place_is_followed(tmp_path: Path) -> None:
+    model = Reader(rnn(nnx.GRUCell))
+    monitor = tt.Monitor(tmp_path / "run.zarr", batch=(X, Y), every=1, vanishing_lag=None, background=True)
+    with monitor.watch(model, loss=squared):
+        for _ in range(2):
+            gradient = nnx.grad(lambda model: jnp.mean(squared(model(X), Y)))(model)
+            nnx.update(model, jax.tree.map(lambda w, g: w - 0.1 * g, nnx.state(model, nnx.Param), gradient))
+            monitor.step()
+    losses = tt.open_run(tmp_path / "run.zarr")["layers/0"]["loss"].values
+    assert len(losses) == 3
+    assert (np.diff(losses) < 0).all()
+
+
+def test_another_torch_module_is_refused() -> None:
+    torch = pytest.importorskip("torch")
+    first, second = torch.nn.GRU(2, 3), torch.nn.GRU(2, 3)
+    with pytest.raises(tt.UnsupportedModelError, match="replaces only models of JAX"):
+        tt.Probe(first, loss=squared).follow(second)
+
+
+def test_a_program_is_compiled_once_for_models_that_are_built_alike() -> None:
+    model = Folded(eqx.nn.GRUCell)
+    probe = tt.Probe(model, loss=squared)
+    probe(X, Y)
+    probe.follow(jax.tree.map(lambda leaf: leaf * 0.5 if eqx.is_inexact_array(leaf) else leaf, model))
+    (leaf,) = probe(X, Y).leaves
+    np.testing.assert_allclose(leaf["recurrent_bias"].sel(gate="candidate"), model.cell.bias_n / 2)
+    assert len(probe._probe._known) == 1
