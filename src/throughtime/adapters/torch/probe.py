@@ -110,10 +110,7 @@ class Probe:
         recorder.close()
         found = self._found(recurrences, has_marks=bool(recorder.named))
         weights = _weights([entry.layer for entry in found]) if "weight_gradients" in wanted else []
-        named = recorder.named_outside()
-        edges = [edge for call in recorder.calls_of(found) for edge in call.edges()]
-        edges += [one.edge for one in named if one.edge is not None]
-        gradients = marks.differentiate(loss, weights, edges, keep=recorder.has_loops)
+        gradients = marks.differentiate(loss, weights, recorder.edges(found), keep=recorder.has_loops)
         if has_labels:
             reduced = self._reduced(output, labels, recorder)
             self._add_penalty(gradients, originals if weights else [], stand_ins, output, labels)
@@ -127,7 +124,7 @@ class Probe:
             frozen={id(stand_ins[weight]) for weight in frozen if weight in stand_ins},
             has_labels=has_labels,
             time_major=recorder.time_major,
-            named=named,
+            named=recorder.named_outside(),
         )
         value = None if loss is None else float(loss.detach())
         record = collect.records(done, value, reduced, training=self.request.training)

@@ -191,6 +191,11 @@ class Recorder:
         inside = {id(one) for step in each for one in step.named.values()}
         return [one for one in self.named if id(one) not in inside]
 
+    def edges(self, found: Sequence[Found]) -> list[Any]:
+        """List the places whose gradients leaves are made of, besides marks."""
+        edges = [edge for call in self.calls_of(found) for edge in call.edges()]
+        return edges + [one.edge for one in self.named_outside() if one.edge is not None]
+
     def _recurrent(self, entry: Found | None, module: Any, forward: Any, name: str) -> Any:
         def watched(*arguments: Any, **keywords: Any) -> Any:
             given = next(iter([*arguments, *keywords.values()]), None)
