@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from throughtime._memory.budget import Budget, Need
@@ -22,7 +21,6 @@ from .meter import Meter
 from .recorder import CARRIED, Mark, Recorder
 from .reductions import Labels, Reductions
 from .seen import Result, SeenCall
-from .size import need
 from .tap import watching
 from .traces import weakly
 from .wanted import watched
@@ -134,9 +132,7 @@ class Program:
         keras, quantities, part = self._keras, self.request.quantities, self.budget.part
         is_repeated = self.has_loss and part > 1  # to see whether samples are coupled
         at_once = keras.runs_at_once(self.model)
-        meter = Meter(
-            self.budget, self.request, partial(need, keras), is_repeated=is_repeated, at_once=at_once
-        )
+        meter = Meter(keras, self.budget, self.request, is_repeated=is_repeated, at_once=at_once)
         kinds = watched(quantities, has_loss=self.has_loss) | quantities & _KEPT
         found = [
             Found(path, layer(), inner(), container, outer())

@@ -10,26 +10,19 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 from throughtime.adapters.records import Request
 
 from . import named
 from .dialect import Dialect
 from .find import Found
-from .meter import Meter
+from .meter import Meter, Sized
 from .seen import SeenCall
 
 Mark = Callable[[str, Any], Any]
 _ARTIFACT = "autograph_info__"  # what TensorFlow's autograph puts on functions that it leaves alone
 CARRIED = ("_keras_mask", "_keras_logits")  # what a loss reads from a tensor besides its values
-
-
-class Sized(NamedTuple):
-    """What the meter reads of a tensor."""
-
-    shape: tuple[Any, ...]
-    dtype: str
 
 
 class Recorder:
