@@ -1,9 +1,9 @@
 """Captured layers with known answers, made from closed forms: no framework, no random numbers.
 
-Each function returns the tree that a capture gives, with one leaf, `/rnn`. The diagnostics and the
-pictures are tested on these trees, and so can you test your own code. All take the number of samples,
-steps and units; `rate` is what one step back multiplies the gradient by. `check_cell` is for the author of
-a cell of one's own; `keras_weights` and `torch_weights` carry a captured layer to another framework.
+Each function returns the tree that a capture gives, with one leaf, `/rnn`. The diagnostics and the pictures
+are tested on these trees, and so can you test your own code. All take the number of samples, steps and units;
+`rate` is what one step back multiplies the gradient by. `keras_weights` and `torch_weights` carry a captured
+layer to another framework.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import xarray as xr
 
 from throughtime._arguments import takes
 from throughtime._arguments.rules import choice, number, several, whole
-from throughtime._check_cell import CellReport, check_cell
 from throughtime._testing.closed_forms import (
     captured_tree,
     direction_of_loss,
@@ -32,7 +31,7 @@ from throughtime._testing.weight_layouts import keras_weights, torch_weights
 from throughtime._vocabulary import DIRECTIONS, GATES
 
 __all__ = [
-    "CellReport", "bidirectional", "check_cell", "constant_gates", "decaying", "exploding", "keras_weights",
+    "bidirectional", "constant_gates", "decaying", "exploding", "keras_weights",
     "lag_matrix_of", "nonfinite", "perfect_memory", "saturated_gates", "torch_weights", "with_masks",
 ]  # fmt: skip
 

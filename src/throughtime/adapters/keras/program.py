@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from throughtime._memory.budget import Budget, Need
+from throughtime.adapters.marking import listening
 from throughtime.adapters.records import Request
 
 from .dialect import Dialect
@@ -44,6 +45,8 @@ class Program:
         Whose gradients are wanted, as `variable.<number>`.
     calls : list of SeenCall
         In call order; known after a pass.
+    named : tuple of str
+        Keys of what `throughtime.mark` names outside of every loop; known after a pass.
     in_a_loop : set of int
         Layers that were called within a loop or branch of the user's, and not watched there.
     reductions : Reductions
@@ -76,6 +79,7 @@ class Program:
         ]
         self.request, self.has_loss, self.budget = request, loss is not None, budget
         self.calls: list[SeenCall] = []
+        self.named: tuple[str, ...] = ()
         self.in_a_loop: set[int] = set()
         self.reductions = Reductions(None, is_certain=False)
         self.adds_losses = False
@@ -102,13 +106,14 @@ class Program:
         keras, model, training = self._keras, self.model, self.request.training
         *data, scale = inputs
         labels, recorder = Labels(*data), self._recorder(mark)
-        with watching(recorder, model):
+        with watching(recorder, model), listening(recorder.hear):
             predictions = keras.called(model, labels.x, training)
         flat = keras.tree.flatten(predictions)
         recorder.measure_output(flat, is_watched=False)
         self.need = recorder.meter.total()
         self._structure = keras.tree.map_structure(lambda _: 0, predictions)
         self.calls, self.in_a_loop = recorder.calls, recorder.in_a_loop
+        self.named = tuple(recorder.named)
         masks = [keras.beside(prediction, CARRIED[0]) for prediction in flat]
         self.masked = [mask is not None for mask in masks]
         if self._loss is None:
