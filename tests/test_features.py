@@ -219,7 +219,7 @@ def test_picture_fits_into_given_axes_of_any_arrangement():
         ({"scale_width": 0}, "scale_width"),
         ({"dpi": -1}, "dpi"),
         ({"color": "no colour"}, "no colour"),
-        ({"color": []}, "names no colour"),
+        ({"color": []}, "color=\\[\\] is empty"),
         ({"show_xy_ticks": (1, 2, 3)}, "show_xy_ticks"),
         ({"channel_axis": 3}, "channel_axis"),
         ({"max_timesteps": 0}, "max_timesteps"),
