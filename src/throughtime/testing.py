@@ -1,9 +1,9 @@
 """Captured layers with known answers, made from closed forms: no framework, no random numbers.
 
-Each function returns the tree that a capture gives, with one leaf, `/rnn`. The diagnostics and the
-pictures are tested on these trees, and so can you test your own code. All take the number of samples,
-steps and units; `rate` is what one step back multiplies the gradient by. `check_cell` is for the author of
-a cell of one's own; `keras_weights` and `torch_weights` carry a captured layer to another framework.
+Each function returns a tree like a capture, with one leaf, `/rnn`. The diagnostics and the
+plots are tested on these trees, and you can test your code on them as well. All take the number of samples,
+steps and units; `rate` is the factor of the gradient for each step back. `check_cell` checks a custom cell;
+`keras_weights` and `torch_weights` convert the weights of a captured layer for another framework.
 """
 
 from __future__ import annotations

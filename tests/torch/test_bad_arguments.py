@@ -140,7 +140,7 @@ DATA = np.ones((2, 5, 3))
             tt.FeatureError,
             "matplotlib Axes",
         ),
-        (lambda: tt.show_features_1D(DATA, color=np.array(1.0)), tt.FeatureError, "is no colour"),
+        (lambda: tt.show_features_1D(DATA, color=np.array(1.0)), tt.FeatureError, "is not a colour"),
         (lambda: tt.show_features_hist(DATA, bins=[None]), tt.FeatureError, "bins="),
         (lambda: tt.testing.with_masks([]), tt.ArgumentError, "1 or more of them"),
         (lambda: tt.testing.decaying([]), tt.ArgumentError, "1 or more of them"),
