@@ -114,7 +114,7 @@ class TestWhatDoesNotFit:
     def test_other_variables(self, tmp_path: Path) -> None:
         with Run(tmp_path / "run.zarr") as run:
             run.append(TREES["decaying"], 0)
-            with pytest.raises(tt.StoreError, match=r"other variables than step 1: .*gate_activation"):
+            with pytest.raises(tt.StoreError, match=r"from those of step 1: .*gate_activation"):
                 run.append(TREES["gates"], 1)
             fewer = TREES["decaying"].map_over_datasets(
                 lambda leaf: leaf.drop_vars("hidden", errors="ignore")
