@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from throughtime._capture.probe import Probe as Probe
     from throughtime._capture.summary import summary as summary
     from throughtime._capture.weights import weights as weights
-    from throughtime._cell import Cell as Cell
-    from throughtime._cell import StepAdjoint as StepAdjoint
-    from throughtime._cell_registry import register_cell as register_cell
-    from throughtime._cell_registry import unregister_cell as unregister_cell
     from throughtime._classic import get_rnn_gradients as get_rnn_gradients
     from throughtime._classic import show_features_0D as show_features_0D
     from throughtime._classic import show_features_1D as show_features_1D
@@ -56,6 +52,7 @@ if TYPE_CHECKING:
     from throughtime._monitor import logarithmic as logarithmic
     from throughtime._report import report as report
     from throughtime._store.open_run import open_run as open_run
+    from throughtime.adapters.marking import mark as mark
     from throughtime.diagnosis import compare as compare
     from throughtime.diagnosis import diagnose as diagnose
     from throughtime.diagnosis import read_verdict as read_verdict
@@ -63,8 +60,6 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "_capture.capture": ("capture",),
-    "_cell": ("Cell", "StepAdjoint"),
-    "_cell_registry": ("register_cell", "unregister_cell"),
     "_errors": (
         "AmbiguousLayerError",
         "ArgumentError",
@@ -103,9 +98,11 @@ _HOMES = {
     "_capture.summary": ("summary",),
     "_drawing.theme": ("Theme",),
     "_capture.weights": ("weights",),
+    "adapters.marking": ("mark",),
     "diagnosis": ("compare", "diagnose", "read_verdict"),
 }
 _MODULES = ("assertions", "diagnostics", "loggers", "picture", "plots", "testing")
+_REMOVED = ("Cell", "StepAdjoint", "register_cell", "unregister_cell")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = sorted([*_HOME_OF, *_MODULES])  # noqa: PLE0605 - the one list above is the truth
@@ -121,8 +118,13 @@ def __getattr__(name: str) -> Any:
         warn("tt.sinks is now called tt.loggers.", DeprecationWarning, stacklevel=2)
         return import_module("throughtime.loggers")
     if name not in _HOME_OF:
-        from throughtime._errors import did_you_mean  # noqa: PLC0415 - for this error alone
+        from throughtime._errors import CellError, did_you_mean  # noqa: PLC0415 - for these errors alone
 
+        if name in _REMOVED:  # no AttributeError: `from throughtime import` would replace its text
+            raise CellError(
+                f"throughtime.{name} was removed. Every recurrent cell is captured as it is; name its gates "
+                "with tt.mark(value, 'forget') where it computes them."
+            )
         hint = did_you_mean(name, __all__)
         raise AttributeError(f"module 'throughtime' has no attribute {name!r}.{hint}", name=name)
     value = getattr(import_module(f"throughtime.{_HOME_OF[name]}"), name)

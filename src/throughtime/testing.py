@@ -1,9 +1,9 @@
 """Captured layers with known answers, made from closed forms: no framework, no random numbers.
 
-Each function returns a tree like a capture, with one leaf, `/rnn`. The diagnostics and the
-plots are tested on these trees, and you can test your code on them as well. All take the number of samples,
-steps and units; `rate` is the factor of the gradient for each step back. `check_cell` checks a custom cell;
-`keras_weights` and `torch_weights` convert the weights of a captured layer for another framework.
+Each function returns a tree like a capture, with one leaf, `/rnn`. The diagnostics and the plots are tested
+on these trees, and you can test your code on them as well. All take the number of samples, steps and units;
+`rate` is the factor of the gradient for each step back. `keras_weights` and `torch_weights` convert the weights
+of a captured layer for another framework.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import xarray as xr
 
 from throughtime._arguments import takes
 from throughtime._arguments.rules import choice, number, several, whole
-from throughtime._check_cell import CellReport, check_cell
 from throughtime._testing.closed_forms import (
     captured_tree,
     direction_of_loss,
@@ -32,7 +31,7 @@ from throughtime._testing.weight_layouts import keras_weights, torch_weights
 from throughtime._vocabulary import DIRECTIONS, GATES
 
 __all__ = [
-    "CellReport", "bidirectional", "check_cell", "constant_gates", "decaying", "exploding", "keras_weights",
+    "bidirectional", "constant_gates", "decaying", "exploding", "keras_weights",
     "lag_matrix_of", "nonfinite", "perfect_memory", "saturated_gates", "torch_weights", "with_masks",
 ]  # fmt: skip
 

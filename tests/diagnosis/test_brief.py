@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
 
 import numpy as np
@@ -61,7 +62,7 @@ def test_measures_begin_with_the_weakest_layer():
 
 
 def test_brief_is_brief_and_nothing_measured_leaves_the_sentence():
-    text = str(Brief(tt.diagnose(testing.decaying(rate=0.5, samples=16), dependency_length=20), "torch"))
+    text = str(Brief(tt.diagnose(testing.decaying(rate=0.5, samples=16), dependency_length=20)))
     assert "The gradient vanishes before lag 20." in text
     assert len(text.splitlines()) < 20
     assert "Told." in str(Brief(found(Verdict.CANNOT_SAY)))
@@ -77,9 +78,11 @@ def test_code_to_paste_gives_the_gate_that_keeps_timescales_up_to_the_lag(framew
     make = pytest.importorskip(framework) and {"keras": keras_layer, "torch": torch_layer}[framework]
     model, name, keeping_bias = make(kind)
     lost = layer("no", 1e-9, "9", kind, why=(TIMESCALE,))
-    one = Found(Verdict.NO_EVIDENCE, ("Told.",), 30, 30, layers={name: lost}, remedies=(CHRONO,))
-    (code,) = [each.code for each in actions(one, framework)]
-    exec(code, {"model": model})
+    one = Found(
+        Verdict.NO_EVIDENCE, ("Told.",), 30, 30, layers={name: lost}, remedies=(CHRONO,), framework=framework
+    )
+    (code,) = [each.code for each in actions(one)]
+    exec(code, {"model": model, "np": np, framework: importlib.import_module(framework)})
     bias = keeping_bias(model)
     assert (bias >= 0).all()
     assert (bias <= np.log(29)).all()
@@ -119,8 +122,8 @@ def test_a_solved_model_has_nothing_to_change_and_an_unmeasured_use_is_to_be_mea
 
 def test_advice_holds_only_if_the_task_needs_the_lag():
     lost = layer("no", 1e-9, "9", why=(TIMESCALE,))
-    texts = [each.text for each in actions(found(Verdict.NO_EVIDENCE, lost), "keras")]
+    texts = [each.text for each in actions(found(Verdict.NO_EVIDENCE, lost))]
     assert texts[0].startswith(
         "If the task needs lag 30 and its loss is too high, start the forget gate's bias"
     )
-    assert not list(actions(found(Verdict.NO_EVIDENCE, lost, asked=None), "keras"))[1:]
+    assert not list(actions(found(Verdict.NO_EVIDENCE, lost, asked=None)))[1:]

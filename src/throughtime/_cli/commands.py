@@ -25,7 +25,6 @@ from throughtime._alarm import alarms_of_run
 from throughtime._text.printable import printable
 from throughtime._text.tables import as_rich
 from throughtime._tree import at_place, place_of, recorded_steps
-from throughtime.diagnosis.brief import Brief
 from throughtime.diagnosis.fail_on import UNDECIDED, exit_code, names_of
 
 from . import doctor as environment
@@ -156,15 +155,13 @@ def diagnose(
         names = () if fail_on is None else names_of(fail_on)
         if "vanishing" in names and dependency_length is None:
             raise tt.ArgumentError("--fail-on vanishing needs --dependency-length, the lag to judge.")
-        tree = tt.open_run(run)
-        framework = str(tree.attrs.get("framework", ""))
-        found = tt.diagnose(tree, step=step, dependency_length=dependency_length)
+        found = tt.diagnose(tt.open_run(run), step=step, dependency_length=dependency_length)
     if as_json:
         print(json.dumps(found.to_dict(), indent=1, allow_nan=False))  # noqa: T201
     elif verbose:
         console.print(found)
     else:
-        console.print(Brief(found, framework))
+        console.print(found.brief)
         console.print("\nWith --verbose: intervals, evidence, and how training got there.")
     if code := exit_code(found, names):
         raise typer.Exit(code)

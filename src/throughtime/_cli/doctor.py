@@ -51,7 +51,7 @@ class Support:
 MODELS = (
     Support("Keras 3 on TensorFlow", {"keras": "3", "tensorflow": ""}, "keras()", "tensorflow"),
     Support("Keras 3 on JAX", {"keras": "3", "jax": ""}, "keras()", "jax"),
-    Support("Keras 3 on torch", {"keras": "3", "torch": ""}, "keras()", "torch"),
+    Support("Keras 3 on torch", {"keras": "3", "torch": ""}, "keras()", "keras-torch"),
     Support("tf_keras, eager and graph", {"tf_keras": "2", "tensorflow": ""}, "tf_keras()", "tf_keras"),
     Support("Keras 2 of TensorFlow 2.15", {"keras": "2", "tensorflow": "2.1"}, "keras()", "keras2"),
     Support("PyTorch modules", {"torch": ""}, "watch()", "torch"),

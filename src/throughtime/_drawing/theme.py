@@ -66,7 +66,8 @@ class Theme:
     def for_paper(cls, width: float = 6.9) -> Theme:
         """Fit a printed page: 6.9 inches are two columns, 3.35 are one.
 
-        A picture whose panels would be too narrow raises `PictureError`, which names a width that does.
+        Panels that would be too narrow beside each other are put below each other; where that does not help,
+        `PictureError` names a width that does.
         """
         return cls(size=7.0, width=width, dpi=300)
 

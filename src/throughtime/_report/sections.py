@@ -148,7 +148,7 @@ def _answer(last: xr.DataTree, found: Diagnosis | None, history: History | None)
         (found.text,),
         facts(found),
         reach_picture(curves, found.lag, horizons) if curves else None,
-        tuple(actions(found, str(last.attrs.get("framework", "")))),
+        tuple(actions(found)),
         sparks(history) if history is not None else (),
         history.trend if history is not None else (),
         history,

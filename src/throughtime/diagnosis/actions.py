@@ -72,13 +72,8 @@ class Action:
     code: str = ""
 
 
-def actions(found: Found, framework: str = "") -> Iterator[Action]:
-    """List what to do next, the first thing first.
-
-    Parameters
-    ----------
-    framework : "keras", "tf_keras", "torch" or ""
-        Whose code is given; without one there are words only.
+def actions(found: Found) -> Iterator[Action]:
+    """List what to do next, the first thing first, with code for the framework of the model.
 
     Examples
     --------
@@ -96,11 +91,11 @@ def actions(found: Found, framework: str = "") -> Iterator[Action]:
     elif found.dependency_length is None and found.layers and found.verdict is not Verdict.UNSTABLE:
         yield Action("Name the lag that the task needs", code=_again(lag))
     if found.remedies:
-        yield from (_action(found, each, framework, _capital) for each in found.remedies)
+        yield from (_action(found, each, _capital) for each in found.remedies)
     elif not is_solved:
         conditions = [f"If the task needs lag {lag} and its loss is too high, {{}}".format, "Or {}".format]
         for place, each in enumerate({one.text: one for one in _conditional(found)}.values()):
-            yield _action(found, each, framework, conditions[min(place, 1)])
+            yield _action(found, each, conditions[min(place, 1)])
         if found.verdict is Verdict.UNUSED:
             yield Action(_UNUSED.format(lag=lag))
 
@@ -127,9 +122,9 @@ def _of_layer(found: Found, layer: LayerDiagnosis) -> Iterator[Remedy]:
     return causes.remedies(layer, Verdict.NO_EVIDENCE, found.dependency_length, OptimizerStep())
 
 
-def _action(found: Found, remedy: Remedy, framework: str, phrase: Callable[[str], str]) -> Action:
+def _action(found: Found, remedy: Remedy, phrase: Callable[[str], str]) -> Action:
     reason = f"Because: {remedy.evidence}. Source: {remedy.source}."
-    code = _code(found, remedy, framework.replace("tf_", "").removesuffix("2"))
+    code = _code(found, remedy, found.framework.replace("tf_", "").removesuffix("2"))
     return Action(phrase(remedy.text), reason, "\n".join(code))
 
 
@@ -158,7 +153,7 @@ def _of_keras(path: str, layer: LayerDiagnosis, remedy: str, longest: int) -> tu
         return ()
     half = f".{direction}_layer" if direction else ""
     first = f'layer = model.get_layer("{name}"){half}'
-    return "import numpy as np", "", first, *(line.format(longest=longest) for line in lines)
+    return first, *(line.format(longest=longest) for line in lines)
 
 
 def _of_torch(path: str, layer: LayerDiagnosis, remedy: str, longest: int) -> tuple[str, ...]:
@@ -168,12 +163,12 @@ def _of_torch(path: str, layer: LayerDiagnosis, remedy: str, longest: int) -> tu
     suffix = f"l{number}{'_reverse' * (direction == 'backward')}"
     first = (f'layer = model.get_submodule("{name.replace("/", ".")}")', "units = layer.hidden_size")
     if remedy == "orthogonal":
-        return "import torch", "", first[0], f"torch.nn.init.orthogonal_(layer.weight_hh_{suffix})"
+        return first[0], f"torch.nn.init.orthogonal_(layer.weight_hh_{suffix})"
     lines = _TORCH_GATE.get(layer.kind) if remedy == "chrono" else _bias_of_1()
     if lines is None:
         return ()
     filled = (line.format(longest=longest, suffix=suffix) for line in lines)
-    return "import torch", "", *first, "with torch.no_grad():", *filled
+    return *first, "with torch.no_grad():", *filled
 
 
 def _bias_of_1() -> tuple[str, ...]:

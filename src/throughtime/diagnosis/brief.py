@@ -152,14 +152,13 @@ class Brief(Shown):
     """A headline, the three measures, and what to do; prints in a few lines."""
 
     found: Found
-    framework: str = ""
 
     def __parts__(self) -> Iterator[Part]:
         yield Paragraph(f"{headline(self.found)}.", bold=True)
         measured = facts(self.found)
-        if not measured:
+        if not measured or self.found.verdict is Verdict.UNSTABLE:
             yield Paragraph(" ".join(self.found.sentences))
-        else:
+        if measured:
             yield Table(tuple((each.name, each.value, each.detail) for each in measured))
         for each in self.actions:
             yield Items(f"To do: {each.text}.", tuple(each.code.splitlines()))
@@ -167,4 +166,4 @@ class Brief(Shown):
     @property
     def actions(self) -> tuple[Action, ...]:
         """What to do next, the first thing first."""
-        return tuple(actions(self.found, self.framework))
+        return tuple(actions(self.found))

@@ -11,6 +11,7 @@ import pandas as pd
 from throughtime._text.tables import Part, Shown
 
 from . import render
+from .brief import Brief
 from .findings import Found
 
 
@@ -54,6 +55,11 @@ class Diagnosis(Shown, Found):
     def text(self) -> str:
         """The verdict in words."""
         return " ".join(self.sentences)
+
+    @property
+    def brief(self) -> Brief:
+        """The verdict, reach, use and horizon, and what to do, with code to paste; prints in a few lines."""
+        return Brief(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain numbers, strings, lists and dicts, by `throughtime.verdict.v1`; NaN as None."""

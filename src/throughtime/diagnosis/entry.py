@@ -117,7 +117,9 @@ def diagnose(
     """
     if isinstance(model, (xr.DataTree, xr.Dataset)):
         tree = xr.DataTree.from_dict({"/layer": model}) if isinstance(model, xr.Dataset) else model
-        return _of_tree(tree, step, Asked(dependency_length, solved, seed, optimizer_step(optimizer)))
+        framework = str(tree.attrs.get("framework", ""))
+        asked = Asked(dependency_length, solved, seed, optimizer_step(optimizer))
+        return replace(_of_tree(tree, step, asked), framework=framework)
     if step is not None:
         raise DiagnosticError(say("no_run", step=step))
     if x is None:
@@ -137,7 +139,7 @@ def diagnose(
         notes=tuple(run.notes),
         unread=run.unread,
     )
-    return judge(leaves, swaps, asked)
+    return replace(judge(leaves, swaps, asked), framework=run.framework)
 
 
 def _of_tree(tree: xr.DataTree, step: int | None, asked: Asked) -> Diagnosis:
@@ -160,6 +162,7 @@ class _Run:
     dependency_length: int | None
     notes: list[str] = field(default_factory=list)
     unread: dict[str, str] = field(default_factory=dict)
+    framework: str = ""
     _captures: list[dict[str, xr.Dataset]] = field(default_factory=list)
     _why_not: str = ""
 
@@ -170,7 +173,7 @@ class _Run:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="The certificate of")  # judged with the rest
                 tree = self._probe(batch.x, batch.y, sample_weight=batch.sample_weight)
-            leaves = recurrent(tree)
+            leaves, self.framework = recurrent(tree), str(tree.attrs.get("framework", ""))
             if str(tree.attrs.get("loss_reduction", "")).startswith("couples"):
                 self._why_not = say("coupled")
             if any("reset" in leaf and leaf["reset"].any() for leaf in leaves.values()):

@@ -184,4 +184,5 @@ class Found:
     notes: tuple[str, ...] = ()
     loss: float = NAN
     samples: int = 0
+    framework: str = ""
     stopped: str = ""

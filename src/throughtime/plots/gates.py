@@ -74,7 +74,7 @@ def gates(
     >>> from throughtime import testing
     >>> picture = gates(testing.saturated_gates(left=0.5, right=0.25, steps=4))
     >>> [panel.title for panel in picture.panels][:3]
-    ['input', 'saturated', 'gradient']
+    ['input', 'input · saturated', 'input · gradient']
     >>> dict(picture.panels[1].of(Line)[0].details)["share"]
     array([1., 1., 0., 0.])
     """
@@ -129,8 +129,8 @@ def _gradients(source: Source, look: Look) -> Iterator[Panel]:
     mean = (only_valid(source).astype(np.float64) ** 2).mean("sample", skipna=True) ** 0.5
     shown = source.with_values(mean, f"rms {source.symbol}")
     fit = colors(shown, mean.values, look)
-    for _, part in parts(mean, ["unit", "time"]):
-        yield _image(source, part, fit, "gradient")
+    for name, part in parts(mean, ["unit", "time"]):
+        yield _image(source, part, fit, f"{name} · gradient")
 
 
 def _image(source: Source, part: xr.DataArray, fit: Colors, name: str) -> Panel:
@@ -152,13 +152,13 @@ def _any_valid(source: Source, shape: tuple[int, ...]) -> Array | None:
 
 
 def _saturations(position: xr.DataArray, low: float, high: float) -> Iterator[Panel]:
-    shares = [
-        (_share(part < low, part), _share(part > high, part))
-        for _, part in parts(position, ["sample", "unit", "time"])
-    ]
-    top = min(1.05, max(0.1, 1.15 * float(np.nanmax(shares, initial=0.0))))
+    shares = {
+        name: (_share(part < low, part), _share(part > high, part))
+        for name, part in parts(position, ["sample", "unit", "time"])
+    }
+    top = min(1.05, max(0.1, 1.15 * float(np.nanmax([*shares.values()], initial=0.0))))
     words = (f"below {low:g}", f"above {high:g}")
-    for both in shares:
+    for name, both in shares.items():
         marks: list[Band | Line] = []
         for share, color, word in zip(both, DISTINCT, words, strict=False):
             time = np.arange(float(len(share)))
@@ -167,7 +167,7 @@ def _saturations(position: xr.DataArray, low: float, high: float) -> Iterator[Pa
             marks.append(Line(time, share, color, 1.3, label=word, details=details))
         yield Panel(
             tuple(marks),
-            title="saturated",
+            title=f"{name} · saturated",
             x=time_axis(position, position.sizes["time"]),
             y=Axis("share", (0.0, top)),
             grid=True,

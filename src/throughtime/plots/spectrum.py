@@ -17,7 +17,7 @@ from throughtime.diagnostics import lyapunov_spectrum, recurrent_spectrum
 from throughtime.diagnostics.checks import certified
 from throughtime.picture import Axis, Dots, Line, Mark, Panel, Picture
 from throughtime.plots.axes import labels
-from throughtime.plots.data import count, last_step, located, parts, subject, where
+from throughtime.plots.data import last_step, located, parts, subject, where
 from throughtime.plots.findings import sentence
 from throughtime.plots.look import Look, checked, size, titled
 
@@ -143,7 +143,7 @@ def _lyapunov(exponents: xr.DataArray) -> Panel:
         finite = _finite(part)
         marks += [Line(place, each, color, 0.7, 0.4) for each in finite]
         mean = _mean(finite)
-        told = f"mean of {count(len(finite), 'sample')}, λ₁ {number(float(mean[0]))}"
+        told = f"mean of {len(finite)}, λ₁ {number(float(mean[0]))}"
         label = " · ".join(filter(None, (name, told)))
         marks.append(Line(place, mean, color, 1.8, label=label, details=(("index", place), ("value", mean))))
     marks.append(Line(np.array([-0.5, total - 0.5]), np.zeros(2), "#555555", 0.8, dashed=True))

@@ -18,14 +18,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.text import Annotation
+from matplotlib.transforms import ScaledTranslation
 from PIL.Image import fromarray
 
 from throughtime._drawing.theme import Theme
-from throughtime.picture import Axis, Image, Panel, Picture
+from throughtime._errors import PictureError
+from throughtime.picture import Axis, Image, Panel, Picture, Rectangles
 from throughtime.render.dark import on_paper
 from throughtime.render.keys import Key, bars, keys
 from throughtime.render.matplotlib_marks import Pixels, draw_image, draw_mark
-from throughtime.render.matplotlib_room import make_room, wrapped
+from throughtime.render.matplotlib_room import make_room, stacked, wrapped
 
 _COMMENT = re.compile(rb"<!--.*?-->\n?", re.DOTALL)
 
@@ -97,7 +99,18 @@ def _write_png(figure: Figure, target: io.BytesIO) -> None:
 
 
 def _draw(picture: Picture, theme: Theme) -> Figure:
+    """Draw with as many panels a row as the theme's width allows."""
     picture = on_paper(picture, theme)
+    while True:
+        try:
+            return _drawn(picture, theme)
+        except PictureError:
+            if picture.columns == 1:
+                raise
+            picture = stacked(picture)
+
+
+def _drawn(picture: Picture, theme: Theme) -> Figure:
     size = _size(picture, theme)
     figure = Figure(figsize=size, layout="constrained", dpi=theme.dpi)
     axes = figure.subplots(
@@ -161,8 +174,16 @@ def _draw_panel(ax: Any, panel: Panel, frame: int, theme: Theme) -> None:
         ax.grid(color=theme.faint, linewidth=0.5)
         ax.set_axisbelow(True)
     if any(getattr(mark, "label", "") for mark in panel.marks):
-        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "ncols": 2}
-        ax.legend(frameon=False, fontsize=0.85 * theme.size, **(below if panel.equal else {"loc": "best"}))
+        ax.legend(frameon=False, fontsize=0.85 * theme.size, **_place(ax, panel, theme))
+
+
+def _place(ax: Any, panel: Panel, theme: Theme) -> dict[str, Any]:
+    """Place a legend: below a circle and its axis, under bars, else where there is room."""
+    if panel.equal:
+        lower = ScaledTranslation(0, -3.2 * theme.size / 72, ax.figure.dpi_scale_trans)
+        anchor = {"bbox_to_anchor": (0.5, 0.0), "bbox_transform": ax.transAxes + lower}
+        return {"loc": "upper center", "ncols": 2, **anchor}
+    return {"loc": "lower right" if panel.of(Rectangles) else "best"}
 
 
 def _dress(axis: Any, told: Axis, *, counts: bool) -> None:

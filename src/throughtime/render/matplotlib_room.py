@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -12,8 +14,9 @@ from matplotlib.textpath import TextToPath
 
 from throughtime._drawing.theme import Theme
 from throughtime._errors import PictureError
-from throughtime.picture import Picture
+from throughtime.picture import Image, Picture
 
+PAGE, LOWEST = 10.5, 0.95  # inches of a page and of a row of panels, where text has 9 points
 NARROWEST, ENOUGH = 1.0, 1.65  # inches of a panel, where text has 9 points: at least, and for any legend
 
 
@@ -32,6 +35,26 @@ def wrapped(words: str, width: float, size: float, theme: Theme) -> list[str]:
     return lines
 
 
+def stacked(picture: Picture) -> Picture:
+    """Put fewer panels into a row, such that all rows are full, on no more than a page."""
+    columns = next(each for each in range(picture.columns - 1, 0, -1) if picture.columns % each == 0)
+    panels = picture.panels
+    if len({id(image.colors) for image in picture.marks(Image)}) > 1:  # columns have a colour bar each
+        panels = tuple(
+            panel for start in range(picture.columns) for panel in panels[start :: picture.columns]
+        )
+    rows = -(-len(panels) // columns)
+    height = rows * picture.height / picture.rows
+    return replace(
+        picture,
+        panels=panels,
+        columns=columns,
+        width=picture.width * columns / picture.columns,
+        height=min(height, max(PAGE, rows * LOWEST)),
+        heights=(),
+    )
+
+
 def make_room(figure: Figure, axes: Iterable[Any], picture: Picture, theme: Theme) -> None:
     """Lay a picture out, check that it can be read, and leave out tick labels that meet others.
 
@@ -40,7 +63,9 @@ def make_room(figure: Figure, axes: Iterable[Any], picture: Picture, theme: Them
     PictureError
         The theme leaves its panels too narrow; the width that they need is named.
     """
-    figure.draw_without_rendering()  # colour bars have their height only then
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="constrained_layout not applied")  # what is checked here
+        figure.draw_without_rendering()  # colour bars have their height only then
     lacks, has = max((_needed(ax, theme) - _width(ax), _width(ax)) for ax in axes)
     if lacks > 0:
         wide = figure.get_figwidth() + picture.columns * lacks / figure.dpi
