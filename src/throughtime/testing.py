@@ -2,8 +2,8 @@
 
 Each function returns a tree like a capture, with one leaf, `/rnn`. The diagnostics and the plots are tested
 on these trees, and you can test your code on them as well. All take the number of samples, steps and units;
-`rate` is the factor of the gradient for each step back. `keras_weights` and `torch_weights` convert the weights
-of a captured layer for another framework.
+`rate` is the factor of the gradient for each step back. `keras_weights` and `torch_weights` convert the
+weights of a captured layer for another framework.
 """
 
 from __future__ import annotations
