@@ -40,8 +40,14 @@ class Seen:
 
 def run(
     program: Program, consts: dict[int, Any], arguments: Sequence[Any], loops: Mapping[Op, Loop], zeros: Any
-) -> tuple[list[Any], dict[int, dict[str, Any]]]:
-    """Compute a program with zeros added; return its results and what each loop has left, by its number."""
+) -> tuple[Any, dict[int, dict[str, Any]]]:
+    """Compute a program with zeros added to loops, by number, and to values, by key.
+
+    Returns
+    -------
+    callable that reads the program's values, and what each loop has left, by its number
+    """
+    of_loops, of_values = zeros
     numbers = {op: number for number, op in enumerate(loops)}
     seen: dict[int, dict[str, Any]] = {}
 
@@ -49,12 +55,14 @@ def run(
         if op not in loops:
             return bind(op, values)
         number = numbers[op]
-        results, left = _tapped(loops[op], values, zeros[number])
+        results, left = _tapped(loops[op], values, of_loops[number])
         seen[number] = left.as_dict()
         return results
 
-    read = evaluate(program, arguments, run=step, consts=consts)
-    return [read(value) for value in program.outputs], seen
+    def change(key: int, value: Any) -> Any:
+        return value + of_values[key] if key in of_values else value
+
+    return evaluate(program, arguments, run=step, consts=consts, change=change), seen
 
 
 def zeros_of(loop: Loop) -> Zeros:
