@@ -19,6 +19,7 @@ SUITES = {
     "jax": "jax",
     "torch": "torch",
     "native-torch": "native torch",
+    "jax-programs": "jax programs",
     "tf_keras": "tf_keras",
     "graph": "tf_keras graph",
     "agreement": "agreement",

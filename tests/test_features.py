@@ -219,7 +219,7 @@ def test_picture_fits_into_given_axes_of_any_arrangement():
         ({"scale_width": 0}, "scale_width"),
         ({"dpi": -1}, "dpi"),
         ({"color": "no colour"}, "no colour"),
-        ({"color": []}, "names no colour"),
+        ({"color": []}, "color=\\[\\] is empty"),
         ({"show_xy_ticks": (1, 2, 3)}, "show_xy_ticks"),
         ({"channel_axis": 3}, "channel_axis"),
         ({"max_timesteps": 0}, "max_timesteps"),
@@ -259,7 +259,7 @@ def test_data_without_a_finite_value_warn_and_are_marked(function):
 
 @pytest.mark.parametrize("function", [show_features_0D, show_features_1D, show_features_2D])
 def test_dataset_is_refused_with_its_variables(function):
-    with pytest.raises(FeatureError, match="Choose one of it: output_gradient"):
+    with pytest.raises(FeatureError, match="Pass one of its arrays: output_gradient"):
         function(labelled().to_dataset())
 
 
@@ -534,7 +534,7 @@ def test_labelled_data_are_not_mirrored():
 
 
 def test_odd_channels_are_not_mirrored():
-    with pytest.raises(FeatureError, match="second half of the channels, and there are 5"):
+    with pytest.raises(FeatureError, match="second half of the channels, but there are 5"):
         show_features_2D(values(20, 5), reflect_half=True)
 
 

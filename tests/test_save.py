@@ -69,7 +69,7 @@ def test_folder_in_the_place_of_a_file_is_refused(picture, tmp_path):
     with pytest.raises(tt.PictureError, match="is a folder"):
         tt.save(picture, tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(tt.PictureError, match="cannot be made"):
+    with pytest.raises(tt.PictureError, match="cannot be created"):
         tt.save(picture, tmp_path / "file" / "flow.png")
 
 

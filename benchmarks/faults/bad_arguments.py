@@ -39,9 +39,7 @@ from .odd_values import AskedError, odd_values
 
 HOMES = {f"{name}.": getattr(tt, name) for name in ("plots", "diagnostics", "testing", "picture")} | {"": tt}
 NOT_PUBLIC = ("_arguments", "_argument_rules", "_synthetic", "_schema")
-NOT_CALLED = (
-    *("Cell", "StepAdjoint", "Look", "NonFinite", "Leak", "CellReport", "register_cell", "Interactive"),
-)
+NOT_CALLED = ("Look", "NonFinite", "Leak", "Interactive")
 TREES = ("captured", "layer", "run", "first", "second", "tree_or_run")
 LOOK = tuple(tt.plots.Look.__annotations__)
 RARE = {"report": 0.1, "diagnose": 0.3, "save": 0.3, "Monitor": 0.3, "lag_matrix": 0.5}  # they take long
@@ -113,7 +111,6 @@ class World:
             "decay": [0.5, 0.9],
             "matrix": np.eye(2),
             "layer_class": int,
-            "cell": tt.Cell(name="mine", replay=_replay, adjoint=lambda *step: None),
             "weights": {"kernel": (3, 2)},
             "data": np.ones((2, 5, 3)),
             "steps": 3,
@@ -150,10 +147,6 @@ class World:
             return "the model or its data were changed"
         left = [path.name for path in self.folder.rglob("*.part*")]
         return f"left half-written: {left}" if left else ""
-
-
-def _replay(weights: Any, inputs: Any, states: Any) -> Any:
-    return {"hidden": inputs @ weights["kernel"] + states["hidden"]}, {}
 
 
 def cut(layer: xr.Dataset) -> Iterator[xr.Dataset]:

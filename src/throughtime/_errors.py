@@ -3,22 +3,25 @@
 Each exception derives from `ThroughTimeError` and from the builtin that a caller would expect, so both
 `except tt.ThroughTimeError` and `except ValueError` work::
 
-    ThroughTimeError ├── ArgumentError (ValueError, TypeError)   an argument has the wrong type or value ├──
-    UnsupportedModelError (TypeError)       no adapter supports the model ├── UnbuiltModelError (ValueError)
-    the model has no weights yet ├── LayerNotFoundError (LookupError)        no layer, or no call of a layer,
-    has that name │   └── AmbiguousLayerError                 several layers have that name ├── LossError
-    (ValueError)                  no loss, a loss that is not scalar, labels that do not fit ├──
-    NoGradientError (ValueError)            the loss does not depend on the requested tensor ├── BatchError
-    (ValueError, RuntimeError)   the data contain no batch, or the model refuses it ├── TooLargeError
-    (MemoryError)             the capture needs more memory than is available ├── SchemaError (KeyError)
-    a tree lacks the variable, or the name is not in the vocabulary ├── CellError (ValueError)
-    a custom cell is incomplete or wrong ├── DiagnosticError (ValueError)            the capture cannot be
-    diagnosed, or a setting is out of range ├── MonitorError (ValueError)               the settings of a
-    monitor cannot work ├── StoreError (OSError)                    a run cannot be opened, or a step does not
-    fit it ├── VerdictError (AssertionError)           the verdict on a model contradicts an assertion ├──
-    FeatureError (ValueError)               the array cannot be drawn ├── PictureError (ValueError)
-    a plot cannot have this axis, scale or file └── MissingDependencyError (ImportError)    an optional
-    library is not installed
+    ThroughTimeError
+    ├── ArgumentError (ValueError, TypeError)   an argument has the wrong type or value
+    ├── UnsupportedModelError (TypeError)       no adapter supports the model
+    ├── UnbuiltModelError (ValueError)          the model has no weights yet
+    ├── LayerNotFoundError (LookupError)        no layer, or no call of a layer, has that name
+    │   └── AmbiguousLayerError                 several layers have that name
+    ├── LossError (ValueError)                  no loss, a loss that is not scalar, labels that do not fit
+    ├── NoGradientError (ValueError)            the loss does not depend on the requested tensor
+    ├── BatchError (ValueError, RuntimeError)   the data contain no batch, or the model refuses it
+    ├── TooLargeError (MemoryError)             the capture needs more memory than is available
+    ├── SchemaError (KeyError)                  a tree lacks the variable, or the name is unknown
+    ├── CellError (ValueError)                  tt.mark cannot give this name, or the name was removed
+    ├── DiagnosticError (ValueError)            the capture cannot be diagnosed, or a setting is out of range
+    ├── MonitorError (ValueError)               the settings of a monitor cannot work
+    ├── StoreError (OSError)                    a run cannot be opened, or a step does not fit it
+    ├── VerdictError (AssertionError)           the verdict on a model contradicts an assertion
+    ├── FeatureError (ValueError)               the array cannot be drawn
+    ├── PictureError (ValueError)               a plot cannot have this axis, scale or file
+    └── MissingDependencyError (ImportError)    an optional library is not installed
 
     ThroughTimeWarning (UserWarning)            something was decided on the caller's behalf
 """
@@ -82,7 +85,7 @@ class SchemaError(ThroughTimeError, KeyError):
 
 
 class CellError(ThroughTimeError, ValueError):
-    """A custom cell is incomplete, has a name that is taken, or returns a value of the wrong shape."""
+    """`tt.mark` cannot give a tensor this name, or the name belongs to the removed registry of cells."""
 
 
 class DiagnosticError(ThroughTimeError, ValueError):

@@ -152,15 +152,13 @@ INSIDE = (
 )
 
 
-def quantities(requested: str | Iterable[str], *, further_states: Collection[str] = ()) -> frozenset[str]:
+def quantities(requested: str | Iterable[str]) -> frozenset[str]:
     """Resolve the requested names to names of `QUANTITIES`.
 
     Parameters
     ----------
     requested : "all", a name, or an iterable of names
         The name of a weight (`kernel`, `bias_gradient`) stands for all weights, or all their gradients.
-    further_states : collection of str
-        States of custom cells other than `hidden`. Their names stand for `cell`, and `cell` for all of them.
 
     Raises
     ------
@@ -174,11 +172,10 @@ def quantities(requested: str | Iterable[str], *, further_states: Collection[str
     """
     if isinstance(requested, str):
         requested = QUANTITIES if requested == "all" else (requested,)
-    return frozenset(_quantity(name, further_states) for name in requested)
+    return frozenset(map(_quantity, requested))
 
 
-def _quantity(name: str, further_states: Collection[str]) -> str:
-    name = as_known(name, ("hidden", *further_states))
+def _quantity(name: str) -> str:
     if name in QUANTITIES:
         return name
     if name in CERTIFICATES:
@@ -194,11 +191,14 @@ def _quantity(name: str, further_states: Collection[str]) -> str:
     )
 
 
-def words(states: tuple[str, ...]) -> Mapping[str, Variable]:
-    """Add the variables of a custom cell's states to `VARIABLES`: `memory`, `memory_gradient`, and so on."""
+def words(states: tuple[str, ...], marks: tuple[str, ...] = ()) -> Mapping[str, Variable]:
+    """Add the variables of a custom cell's states, such as `memory_gradient`, and of marks to `VARIABLES`."""
     own = [state for state in states if state not in VARIABLES]
     named = {name: word for state in own for name, word in _words_of(state).items()}
-    return {**VARIABLES, **named} if own else VARIABLES
+    for name in marks:
+        named[name] = Variable(_STATE, f"{name}_t", f"what tt.mark names {name} at step t")
+        named[f"{name}_gradient"] = Variable(_STATE, f"dL/d{name}_t", "total derivative through time")
+    return {**VARIABLES, **named} if named else VARIABLES
 
 
 def _words_of(state: str) -> dict[str, Variable]:

@@ -1,9 +1,9 @@
 """Captured layers with known answers, made from closed forms: no framework, no random numbers.
 
-Each function returns the tree that a capture gives, with one leaf, `/rnn`. The diagnostics and the
-pictures are tested on these trees, and so can you test your own code. All take the number of samples,
-steps and units; `rate` is what one step back multiplies the gradient by. `check_cell` is for the author of
-a cell of one's own; `keras_weights` and `torch_weights` carry a captured layer to another framework.
+Each function returns a tree like a capture, with one leaf, `/rnn`. The diagnostics and the plots are tested
+on these trees, and you can test your code on them as well. All take the number of samples, steps and units;
+`rate` is the factor of the gradient for each step back. `keras_weights` and `torch_weights` convert the
+weights of a captured layer for another framework.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import xarray as xr
 
 from throughtime._arguments import takes
 from throughtime._arguments.rules import choice, number, several, whole
-from throughtime._check_cell import CellReport, check_cell
 from throughtime._testing.closed_forms import (
     captured_tree,
     direction_of_loss,
@@ -32,7 +31,7 @@ from throughtime._testing.weight_layouts import keras_weights, torch_weights
 from throughtime._vocabulary import DIRECTIONS, GATES
 
 __all__ = [
-    "CellReport", "bidirectional", "check_cell", "constant_gates", "decaying", "exploding", "keras_weights",
+    "bidirectional", "constant_gates", "decaying", "exploding", "keras_weights",
     "lag_matrix_of", "nonfinite", "perfect_memory", "saturated_gates", "torch_weights", "with_masks",
 ]  # fmt: skip
 
@@ -56,18 +55,18 @@ def decaying(
 ) -> xr.DataTree:
     """Linear RNN, h_t = x_t + rate·h_{t−1}, whose loss reads the last step: ‖dL/dh_t‖ = rate^lag.
 
-    Its states have norm 1, so a step contribution is rate^lag too, and 0 at the first step.
+    Its states have norm 1, so the step contribution is rate^lag as well, and 0 at the first step.
 
     Parameters
     ----------
     rate : float, or one per sample
-        What a step back multiplies the gradient by. The recurrent kernel holds the first one.
+        Factor of the gradient for each step back. The recurrent kernel holds the first one.
     samples, steps, units : int
-        Sizes; several rates make as many samples.
+        Sizes; several rates give one sample each.
     direction : None, "forward" or "backward"
-        "backward" is a layer with `go_backwards`: it processes the last step of the input first.
+        "backward" stands for `go_backwards=True`: the layer processes the last step of the input first.
     dtype : str
-        Format in which everything is stored.
+        Format of all arrays.
 
     Raises
     ------
@@ -133,16 +132,16 @@ def with_masks(
     units: int = 4,
     padding: str = "after",
 ) -> xr.DataTree:
-    """`decaying` on padded sequences: a sample has as many valid steps as its length says.
+    """`decaying` on padded sequences, with a number of valid steps for each sample.
 
     Parameters
     ----------
     lengths : sequence of int
-        Valid steps, one per sample; 0 for a sample that is all padding.
+        Number of valid steps of each sample; 0 for a sample that is all padding.
     rate, steps, units
         See `decaying`.
     padding : "after" or "before"
-        On which side of the valid steps the masked ones lie.
+        Position of the masked steps relative to the valid ones.
 
     Raises
     ------
@@ -167,7 +166,7 @@ def bidirectional(
 ) -> xr.DataTree:
     """Two linear RNNs on one input, forward and backward, each with its own rate.
 
-    The backward half ends at the first step of the input, so its lag counts from there.
+    The backward half ends at the first step of the input, so its lags count from there.
 
     Raises
     ------
@@ -240,7 +239,8 @@ def constant_gates(
 ) -> xr.DataTree:
     """LSTM or GRU with W = U = 0: the forget (LSTM) or update (GRU) gate is `keep` at every step.
 
-    The LSTM's dL/dh_t is exactly 0 before the last step, while dL/dc_t falls by `keep` a step only.
+    The LSTM's dL/dh_t is exactly 0 before the last step, while dL/dc_t falls only by the factor `keep` per
+    step.
 
     Parameters
     ----------
@@ -278,7 +278,7 @@ def saturated_gates(
     Parameters
     ----------
     left, right : float
-        Shares of the steps at which every gate lies at the low and at the high end of its range.
+        Shares of the steps at which every gate is at the low and at the high end of its range.
     samples, steps, units : int
 
     Raises
@@ -310,12 +310,12 @@ def saturated_gates(
 def nonfinite(
     variable: str = "hidden", *, value: float = np.nan, sample: int = 1, time: int = 7, unit: int = 2
 ) -> xr.DataTree:
-    """LSTM (3 samples, 20 steps, 4 units) in which one number breaks, and all that follows from it.
+    """LSTM (3 samples, 20 steps, 4 units) with one number that is not finite, and its consequences.
 
     Parameters
     ----------
     variable : "hidden", "cell", "hidden_gradient" or "cell_gradient"
-        Where it breaks. A state spoils the later steps and all gradients of its sample, a gradient
+        Variable of that number. A state affects the later steps and all gradients of its sample, a gradient
         the earlier steps.
     value : float
         NaN or an infinity.

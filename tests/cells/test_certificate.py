@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from tests.cells.cases import KINDS, batch, in_single_precision, layer, solved_case
+from tests.cells.textbook import textbook
 
 from throughtime.cells import (
     QUANTITIES,
@@ -16,7 +17,6 @@ from throughtime.cells import (
     solve,
     step_sizes,
     summed_terms,
-    textbook,
 )
 
 WEIGHTS = ("kernel_gradient", "recurrent_kernel_gradient", "bias_gradient")

@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from tests.cells.cases import KINDS, MASKS, batch, difference, in_single_precision, layer, solved_case
+from tests.cells.textbook import textbook
 
 from throughtime import UnsupportedModelError
 from throughtime._errors import SchemaError
-from throughtime.cells import ACTIVATIONS, QUANTITIES, scan, solve, textbook
+from throughtime.cells import ACTIVATIONS, QUANTITIES, scan, solve
 
 
 def assert_equal(case, tolerance=1e-13):

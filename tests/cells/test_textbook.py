@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.cells.cases import KINDS, MASKS, batch, difference, layer, solved_case
 from tests.cells.forward import FUNCTIONS, Case
-
-from throughtime.cells import textbook
+from tests.cells.textbook import textbook
 
 # What a tap in the forward pass is called, and the quantity that is its gradient.
 TAPS = {

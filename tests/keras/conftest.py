@@ -14,7 +14,7 @@ collect_ignore = ["test_planted_errors.py"] if BACKEND == "jax" else []
 # JAX compiles and TensorFlow traces each model anew: torch runs these files in every run, they with --full.
 # The README runs on TensorFlow, and in a notebook of tests/test_notebooks.py.
 SLOW = {
-    "jax": ("test_own_cells.py", "test_readme.py", "test_reference.py", "test_size.py", "test_zoo.py"),
+    "jax": ("test_marks.py", "test_readme.py", "test_reference.py", "test_size.py", "test_zoo.py"),
     "tensorflow": ("test_any_cell.py", "test_reference.py", "test_both_ways_agree.py"),
     "torch": ("test_readme.py",),
 }

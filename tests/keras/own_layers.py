@@ -1,4 +1,4 @@
-"""Keras cells whose mathematics `tests.cells.own` and the examples have, and models made of them."""
+"""Cells of a user's own that name what they compute, and models made of them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from typing import Any
 
 import keras
 import numpy as np
-from examples.cells.indrnn import INDRNN, IndRNNCell
-from examples.cells.minimal_gated_unit import MINIMAL_GATED_UNIT, MinimalGatedUnitCell
 from keras import ops
-from tests.cells.own import MEMORY, RESERVOIR
 
-SAMPLES, STEPS, FEATURES, UNITS = 3, 6, 2, 3
+import throughtime as tt
+
+SAMPLES, STEPS, FEATURES, UNITS, MEMORY = 3, 6, 2, 3, 4
 
 
 @keras.saving.register_keras_serializable("throughtime_tests")
@@ -21,7 +20,7 @@ class ReservoirCell(keras.layers.Layer):
     def __init__(self, units: int, rate: float = 0.5, start: float = 0.0, **config: Any) -> None:
         super().__init__(**config)
         self.units, self.rate, self.start = units, rate, start
-        self.state_size = [units, MEMORY]
+        self.state_size, self.state_names = [units, MEMORY], ["hidden", "memory"]
 
     def build(self, shape: Any) -> None:
         features = shape[-1]
@@ -35,7 +34,7 @@ class ReservoirCell(keras.layers.Layer):
     def call(self, x: Any, states: Any) -> Any:
         hidden, memory = states
         memory = self.rate * memory + ops.matmul(x, self.input_map) + self.offset
-        gate = ops.sigmoid(ops.matmul(x, self.kernel) + self.bias)
+        gate = tt.mark(ops.sigmoid(ops.matmul(x, self.kernel) + self.bias), "output")
         hidden = gate * ops.tanh(ops.matmul(memory, self.readout) + ops.matmul(hidden, self.recurrent))
         return hidden, [hidden, memory]
 
@@ -44,13 +43,6 @@ class ReservoirCell(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "units": self.units, "rate": self.rate, "start": self.start}
-
-
-OWN = {
-    "indrnn": (IndRNNCell, INDRNN),
-    "minimal_gated_unit": (MinimalGatedUnitCell, MINIMAL_GATED_UNIT),
-    "reservoir": (ReservoirCell, RESERVOIR),
-}
 
 
 def mask_of(name: str) -> np.ndarray:

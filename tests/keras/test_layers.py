@@ -216,7 +216,7 @@ def test_layers_of_a_model_inside_time_distributed_are_addressed_by_path():
     ("arguments", "error", "says"),
     [
         ({}, tt.AmbiguousLayerError, "2 recurrent layers"),
-        ({"layer_idx": 1, "layer_name": "lower"}, tt.AmbiguousLayerError, "both given"),
+        ({"layer_idx": 1, "layer_name": "lower"}, tt.AmbiguousLayerError, "both passed"),
     ],
 )
 def test_get_rnn_gradients_wants_exactly_one_layer(arguments, error, says):

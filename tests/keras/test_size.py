@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from tests.keras.comparison import difference
-from tests.keras.own_layers import OWN
+from tests.keras.own_layers import ReservoirCell
 from tests.keras.test_untouched import (
     assert_same_attributes,
     assert_same_state,
@@ -18,7 +18,6 @@ from tests.keras.test_untouched import (
 from tests.keras.test_untouched import data as stateful_data
 
 import throughtime as tt
-from throughtime import _cell_registry
 from throughtime._memory import free as memory
 from throughtime._memory.budget import Budget, format_bytes
 
@@ -171,17 +170,13 @@ def test_other_cells_add_up(monkeypatch, name):
     assert_equal(*in_parts(monkeypatch, lambda: tt.capture(model, X, LAST)))
 
 
-def test_cells_of_ones_own_add_up(monkeypatch):
-    monkeypatch.setattr(_cell_registry, "_registered", {})
-    monkeypatch.setattr(_cell_registry, "_offered", {})
-    cell_class, cell = OWN["reservoir"]
-    tt.register_cell(cell, cell_class)
+def test_what_a_cell_marks_adds_up(monkeypatch):
     inputs = keras.Input((STEPS, FEATURES))
-    hidden = layers.RNN(cell_class(3), return_sequences=True, name="rnn")(inputs)
+    hidden = layers.RNN(ReservoirCell(3), return_sequences=True, name="rnn")(inputs)
     model = model_of(inputs, layers.Dense(1)(hidden))
     whole, parts = in_parts(monkeypatch, lambda: tt.capture(model, X, EVERY))
-    assert whole["rnn"].attrs["weights"]
-    assert "memory_unit" in whole["rnn"]["memory_gradient"].dims
+    assert {"memory_unit", "memory"} <= {*whole["rnn"]["memory_gradient"].dims, *whole["rnn"].data_vars}
+    assert whole["rnn"]["gate_gradient"].sel(gate="output").any()
     assert_equal(whole, parts)
 
 

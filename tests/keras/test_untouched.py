@@ -331,3 +331,10 @@ def test_a_changed_layer_setting_is_seen():
     after = tt.get_rnn_gradients(model, x, labels, training=True)
     assert (before == 0).mean() < 0.1
     assert (after == 0).mean() > 0.5
+
+
+def test_a_replaced_activation_is_seen():
+    model, (x, y) = model_with("mse"), data()
+    before = tt.get_rnn_gradients(model, x, y)
+    model.layers[-1].activation = keras.activations.tanh
+    assert np.abs(tt.get_rnn_gradients(model, x, y) - before).max() > 0

@@ -41,7 +41,7 @@ TREES = {
     "infinite": lambda: testing.nonfinite("cell_gradient", value=np.inf),
     "one sample": lambda: testing.constant_gates(kind="gru"),
     "one unit": lambda: testing.constant_gates(units=1, samples=5),
-    "1,024 units": lambda: testing.decaying(units=1024),
+    "2,000 units": lambda: testing.decaying(units=2000),
     "one step": lambda: testing.constant_gates(steps=1, samples=2),
     "10,000 steps": lambda: testing.decaying(rate=0.999, steps=10_000),
     "training steps": with_steps,

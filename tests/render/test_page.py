@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 
 import pytest
+import xarray as xr
 from tests.plots.trees import with_steps
 from tests.render.browser import chromium, opened
 
 import throughtime as tt
 from throughtime import plots, testing
+from throughtime.picture import Image
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +96,40 @@ def test_framed_for_a_notebook_it_draws_without_reaching_the_notebook(browser, t
     inner = tab.frame_locator("iframe")
     inner.locator("canvas").first.wait_for(timeout=15_000)
     tab.close()
+
+
+def test_own_scale_shows_parts_of_each_images_largest_and_goes_back(browser, tmp_path):
+    leaf = testing.decaying([0.9, 0.8, 0.7], steps=12)["rnn"].to_dataset()
+    sizes = xr.DataArray([100.0, 3.0, 1.0], dims="sample")
+    leaf["hidden_gradient"] = leaf["hidden_gradient"] * sizes
+    values = abs(leaf["hidden_gradient"]).transpose("sample", "unit", "time").values
+    picture = plots.heatmap(leaf, sliders=["sample"])
+    page = opened(browser, tt.save(picture, tmp_path / "own.html"))
+    assert picture.shown == 1
+    assert told(page.hover(0, 5, 1))[2] == pytest.approx(values[1, 1, 5], rel=6e-3)
+    page.tab.get_by_text("own scale").click()
+    page.hover(0, 9, 2)
+    assert told(page.hover(0, 5, 1))[2] == pytest.approx(values[1, 1, 5] / values[1].max(), rel=6e-3)
+    page.tab.locator(".noUi-handle").focus()
+    page.tab.keyboard.press("ArrowRight")
+    page.hover(0, 9, 2)
+    assert told(page.hover(0, 5, 1))[2] == pytest.approx(values[2, 1, 5] / values[2].max(), rel=6e-3)
+    page.tab.get_by_text("own scale").click()
+    page.hover(0, 9, 2)
+    assert told(page.hover(0, 5, 1))[2] == pytest.approx(values[2, 1, 5], rel=6e-3)
+    assert page.complaints == []
+
+
+def test_maps_of_magnitudes_turn_round_on_a_dark_page_and_back(browser, tmp_path):
+    picture = plots.heatmap(testing.decaying([0.9, 0.8], steps=12))
+    page = opened(browser, tt.save(picture, tmp_path / "dark.html"))
+    palettes = """() => [...Bokeh.documents[0]._all_models.values()]
+        .filter(model => model.tags?.includes("magnitude") && model.palette?.length > 256)[0].palette"""
+    colors = picture.marks(Image)[0].colors
+    light = page.tab.evaluate(palettes)
+    assert light == list(colors.listed())
+    page.tab.locator("#scheme").click()
+    assert page.tab.evaluate(palettes)[8:] == list(colors.on_dark().palette)
+    assert page.tab.evaluate(palettes)[7] == colors.on_dark().color_of("zero")
+    page.tab.locator("#scheme").click()
+    assert page.tab.evaluate(palettes) == light

@@ -229,7 +229,7 @@ def test_a_damaged_run_that_holds_other_files_is_left(tmp_path: Path, name: str)
 
 def test_a_store_of_zarr_that_is_no_run_is_left(tmp_path: Path) -> None:
     SMALL["rnn"].to_dataset().to_zarr(tmp_path / "run.zarr", zarr_format=3, consolidated=False)
-    with pytest.raises(tt.StoreError, match="no run of throughtime"):
+    with pytest.raises(tt.StoreError, match="not a throughtime run"):
         remove_run(tmp_path / "run.zarr")
     assert (tmp_path / "run.zarr" / "zarr.json").exists()
 

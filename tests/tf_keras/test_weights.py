@@ -1,15 +1,13 @@
-"""Weights and their layouts, read without running; cells that are registered."""
+"""Weights and their layouts, read without running."""
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
 
 import numpy as np
 import pytest
-from tests.tf_keras import own_layers
 from tests.tf_keras.legacy import keras
-from tests.tf_keras.rows import B, M, N, T, compiled, normal, padded_batch, seeded
+from tests.tf_keras.rows import M, N, T, compiled, normal, seeded
 
 import throughtime as tt
 from throughtime.adapters.keras import cudnn, weights
@@ -49,54 +47,3 @@ def test_summary_and_weights_read_without_running() -> None:
     np.testing.assert_allclose(found["kernel_penalty"], 0.1 * (kernels**2).sum((1, 2)), rtol=1e-6)
     assert found["kernel"].dims == ("direction", "feature", "gate", "unit")
     assert "bidirectional" in str(tt.summary(model))
-
-
-def gates(of: Any, inputs: np.ndarray, states: Any) -> tuple[np.ndarray, np.ndarray]:
-    keep = 1 / (1 + np.exp(-of["rate"])) * np.ones_like(states["hidden"])
-    return keep, np.tanh(inputs @ of["kernel"] + states["hidden"] @ of["recurrent_kernel"])
-
-
-def replay(of: Any, inputs: np.ndarray, states: Any) -> Any:
-    keep, new = gates(of, inputs, states)
-    return {"hidden": keep * states["hidden"] + (1 - keep) * new}, {"keep": keep, "candidate": new}
-
-
-def adjoint(of: Any, inputs: np.ndarray, states: Any, gradients: Any) -> tt.StepAdjoint:
-    h, dh = states["hidden"], gradients["hidden"]
-    keep, new = gates(of, inputs, states)
-    dz, dk = dh * (1 - keep) * (1 - new**2), dh * (h - new) * keep * (1 - keep)
-    return tt.StepAdjoint(
-        inputs=dz @ of["kernel"].T,
-        states={"hidden": dh * keep + dz @ of["recurrent_kernel"].T},
-        gates={"keep": dk, "candidate": dz},
-        weights={"kernel": (inputs, dz), "recurrent_kernel": (h, dz), "rate": dk},
-    )
-
-
-minimal_gate = tt.Cell(
-    name="minimal_gate",
-    replay=replay,
-    adjoint=adjoint,
-    gates=("keep", "candidate"),
-    recurrent_weight="recurrent_kernel",
-)
-
-
-@tt.register_cell(minimal_gate)
-class Registered(own_layers.MinimalGate):
-    """The same cell as a class of its own: a registration stays for the process."""
-
-
-@pytest.mark.parametrize("masked", [False, True])
-def test_a_registered_cell_tells_its_gates_and_agrees_with_the_one_that_is_unrolled(masked: bool) -> None:
-    trees = []
-    for cell in (Registered, own_layers.MinimalGate):
-        layers = [L.Masking()] * masked + [L.RNN(cell(N), return_sequences=True), L.Dense(1)]
-        model = compiled(seeded(keras.Sequential([L.Input((T, M)), *layers])))
-        trees.append(tt.capture(model, padded_batch() if masked else normal(B, T, M), normal(B, T, 1)))
-    own, unrolled = (tree["rnn"].to_dataset() for tree in trees)
-    assert own.attrs["kind"] == "minimal_gate"
-    assert list(own["gate"].values) == ["keep", "candidate"]
-    assert float(own["certificate_weights"]) < 1e-5
-    for name in ("hidden", "hidden_gradient", "input_gradient", "initial_hidden_gradient"):
-        np.testing.assert_allclose(own[name], unrolled[name], rtol=2e-4, atol=1e-6)

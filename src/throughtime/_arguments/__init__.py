@@ -1,7 +1,7 @@
-"""The public border: `takes` checks the arguments of a function once, before its own lines run.
+"""Checks arguments at the public border: `takes` checks the arguments of a function once, before it runs.
 
-Most rules follow from the annotation or the name of a parameter, so that a new function needs none; `takes`
-is given those that are special.
+Most rules follow from the annotation or the name of a parameter, so that a new function needs none; only
+special rules are passed to `takes`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _optimizer(value: Any) -> Any:
 
 
 def _tree(value: Any) -> Any:
-    from xarray import Dataset, DataTree  # noqa: PLC0415 - what takes no tree does without
+    from xarray import Dataset, DataTree  # noqa: PLC0415 - needed only for trees
 
     require(isinstance(value, DataTree | Dataset))
     return value
@@ -113,14 +113,15 @@ _BY_NAME = {
 
 
 def takes(error: type[ThroughTimeError] = ArgumentError, /, **rules: Rule) -> Callable[[Function], Function]:
-    """Check a function's arguments, or those of a class, by rules.
+    """Check the arguments of a function or class by rules.
 
     Parameters
     ----------
     error : class of ThroughTimeError
-        What is raised, unless a rule has an error of its own.
+        The error to raise, unless a rule has its own error.
     **rules : Rule
-        By parameter; those of others follow from annotation and name. A default always passes.
+        Rules by parameter; the rules of other parameters follow from annotation and name. A default value
+        always passes.
 
     Examples
     --------
@@ -147,7 +148,7 @@ def takes(error: type[ThroughTimeError] = ArgumentError, /, **rules: Rule) -> Ca
             bound = None
             with suppress(TypeError):
                 bound = signature.bind(*args, **kwargs)
-            if bound is None:  # an argument too many, or one missing: Python's own words
+            if bound is None:  # an argument too many, or one missing: Python raises its own error
                 return function(*args, **kwargs)
             for name in filter(bound.arguments.__contains__, known):
                 if bound.arguments[name] is not signature.parameters[name].default:
@@ -164,27 +165,27 @@ def takes(error: type[ThroughTimeError] = ArgumentError, /, **rules: Rule) -> Ca
 
 
 def explain(problem: Exception, rules: Mapping[str, Rule], arguments: Mapping[str, Any]) -> None:
-    """Raise an error of ours where an argument explains a problem that no rule has seen.
+    """Raise an error of ours if an argument explains a problem that no rule has found.
 
     Raises
     ------
     TooLargeError
         There is not enough memory.
     SchemaError
-        A tree is not as a capture makes it.
+        The layout of a tree differs from that of a capture.
     """
-    if isinstance(problem, (ThroughTimeError, Warning)):  # a warning that is an error stays one
+    if isinstance(problem, (ThroughTimeError, Warning)):  # a warning raised as an error is not changed
         return
     if isinstance(problem, MemoryError):
         raise TooLargeError(f"There is not enough memory: {problem}") from problem
     for name in filter(arguments.__contains__, rules):
         reason = rules[name].explain
         if reason and (words := reason(arguments[name])):
-            raise SchemaError(f"{words} It ended in {type(problem).__name__}: {problem}") from problem
+            raise SchemaError(f"{words} It led to {type(problem).__name__}: {problem}") from problem
 
 
 def usual_rules(signature: inspect.Signature) -> dict[str, Rule]:
-    """Find the rules that parameters have by annotation and name.
+    """Return the rules that follow from the annotations and names of parameters.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""`departures`: where the arrays of a tree that was cut, or made by hand, are not as a capture makes them."""
+"""`departures`: how the arrays of an edited or handmade tree differ from those of a capture."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from throughtime._tree import Layer
 from throughtime._vocabulary import GATES, VARIABLES
 
 _WHERE_THEY_APPLY = frozenset({"direction", "gate"})
-_OF_LAST_STEPS = ("output", "logits")  # where a layer returns its last step alone
+_OF_LAST_STEPS = ("output", "logits")  # without time if a layer returns only its last step
 _OF_IMAGES = frozenset({"row", "column", "depth", "channel"})
 
 
 def departures(captured: Layer | xr.DataArray) -> str:
-    """Say where arrays are not as a capture makes them; empty where they are.
+    """Describe the first array whose layout differs from that of a capture; empty if there is none.
 
     Examples
     --------
     >>> departures(xr.Dataset({"hidden": (("time", "unit"), [[1.0]])}))
-    "'hidden' has the axes time, unit, and in a capture sample, time, unit: take one with isel(sample=[0])."
+    "'hidden' has the axes time, unit; expected sample, time, unit. Select with isel(sample=[0])."
     """
     if isinstance(captured, xr.DataArray):
         return _departure(str(captured.name or "The array"), captured, _WHERE_THEY_APPLY)
@@ -39,11 +39,11 @@ def _gated(layer: Layer) -> Set[str]:
 
 def _departure(name: str, array: xr.DataArray, where_they_apply: Set[str]) -> str:
     if empty := [str(dim) for dim, size in array.sizes.items() if size == 0]:
-        return f"{name!r} is empty: it has nothing along {', '.join(empty)}."
+        return f"{name!r} is empty along {', '.join(empty)}."
     if array.dtype.kind not in "biufV":
-        return f"{name!r} has to hold real numbers; it holds {array.dtype}."
+        return f"{name!r} holds {array.dtype}; expected real numbers."
     if name == "valid" and array.dtype.kind != "b":
-        return f"{name!r} has to hold True and False; it holds {array.dtype}: astype(bool) makes flags of it."
+        return f"{name!r} holds {array.dtype}; expected bool. Convert it with astype(bool)."
     expected = VARIABLES[name].dims if name in VARIABLES else ()
     has = [str(dim) for dim in array.dims if dim != "step"]
     optional = where_they_apply | ({"time"} if name.startswith(_OF_LAST_STEPS) else set())
@@ -51,6 +51,7 @@ def _departure(name: str, array: xr.DataArray, where_they_apply: Set[str]) -> st
     if not expected or has == wanted or set(has) & _OF_IMAGES:
         return ""
     missing = next((dim for dim in wanted if dim not in has), "")
-    remedy = f"take one with isel({missing}=[0])" if missing else f"transpose({', '.join(map(repr, wanted))})"
+    order = ", ".join(map(repr, wanted))
+    remedy = f"Select with isel({missing}=[0])" if missing else f"Reorder with transpose({order})"
     axes = ", ".join(has) or "none"
-    return f"{name!r} has the axes {axes}, and in a capture {', '.join(wanted)}: {remedy}."
+    return f"{name!r} has the axes {axes}; expected {', '.join(wanted)}. {remedy}."

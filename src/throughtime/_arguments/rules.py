@@ -1,6 +1,6 @@
-"""Rules for arguments: each turns a value into what a function works with, or refuses it in words.
+"""Rules for arguments: each converts a value, or refuses it with a message.
 
-They know NumPy alone; `_arguments` applies them at the public border.
+They import only NumPy; `_arguments` applies them at the public border.
 """
 
 from __future__ import annotations
@@ -21,25 +21,26 @@ from throughtime._data.structures import to_numpy
 from throughtime._errors import ArgumentError, ThroughTimeError, did_you_mean
 from throughtime._text.printable import printable
 
-_LONGEST = 80  # letters of a value in a message
-_LONGEST_NAME = 255  # bytes of a file's name, on every common file system
+_LONGEST = 80  # characters of a value in a message
+_LONGEST_NAME = 255  # bytes of a file name on all common file systems
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What an argument may be.
+    """The allowed values of an argument.
 
     Parameters
     ----------
     take : callable (value) -> value
-        Returns what the function works with; raises anything where the value is refused.
+        Returns the converted value; raises any error to refuse it.
     expected : str
+        Description of allowed values.
     error : class of ThroughTimeError, optional
-        By default that of the function.
+        Error to raise; the default is that of the function.
     names : tuple of str
-        Names that the value is one of.
+        Allowed names, if the value is a name.
     explain : callable (value) -> str, optional
-        Asked when the function fails inside: what is wrong with the value, or nothing.
+        Called if the function fails: returns what is wrong with the value, or an empty string.
     """
 
     take: Callable[[Any], Any]
@@ -54,14 +55,14 @@ class Rule:
             return self.take(value)
         except ThroughTimeError:
             raise
-        except Exception:  # whatever an object of the user's raises when it is asked what it is
+        except Exception:  # the user's object may raise anything
             hint = did_you_mean(value, self.names) if isinstance(value, str) else ""
             refused = self.error or error
             raise refused(f"{name}={shown(value)}: expected {self.expected}.{hint}") from None
 
 
 def shown(value: Any) -> str:
-    """Show a value in one line, whatever it is: an array by its type and shape.
+    """Format any value in one line; an array by its type and shape.
 
     Examples
     --------
@@ -71,20 +72,20 @@ def shown(value: Any) -> str:
     try:
         shape = tuple(getattr(value, "shape", ()))
         words = f"{type(value).__name__} {value.dtype} {shape}" if shape else repr(value)
-    except Exception:  # an object that cannot be shown is still named
+    except Exception:  # an object without a repr is described by its type
         words = f"a {type(value).__name__}"
     words = printable(words).replace("\n", " ")
     return words if len(words) <= _LONGEST else f"{words[: _LONGEST - 1]}…"
 
 
 def require(holds: Any) -> None:
-    """Refuse the value at hand."""
+    """Refuse the value if the condition is false."""
     if not holds:
         raise ValueError
 
 
 def whole(least: int | None = None, most: int | None = None, *, of: str = "") -> Rule:
-    """Allow whole numbers, of Python, NumPy or a tensor without axes; True and False are none."""
+    """Allow whole numbers of Python, NumPy or a scalar tensor, but not True and False."""
 
     def take(value: Any) -> int:
         require(not isinstance(value, bool | np.bool_))
@@ -103,7 +104,7 @@ def number(
     inside: bool = False,
     finite: bool = True,
 ) -> Rule:
-    """Allow real numbers, of Python, NumPy or a tensor without axes; with `inside` both ends are excluded."""
+    """Allow real numbers of Python, NumPy or a scalar tensor; with `inside` both ends are excluded."""
 
     def take(value: Any) -> float:
         require(not isinstance(value, bool | np.bool_ | str | bytes | bytearray | memoryview))
@@ -129,7 +130,7 @@ def choice(*names: str, error: type[ThroughTimeError] | None = None) -> Rule:
 
 
 def several(rule: Rule, *, pair: bool = False, least: int = 0) -> Rule:
-    """Allow an iterable of values, each by a rule: two of them, or any number, where one may stand alone."""
+    """Allow an iterable of values that fit a rule: a pair, or any number of values, or a single value."""
 
     def take(value: Any) -> tuple[Any, ...]:
         is_one = isinstance(value, str) or not isinstance(value, Iterable) or getattr(value, "shape", 1) == ()
@@ -144,7 +145,7 @@ def several(rule: Rule, *, pair: bool = False, least: int = 0) -> Rule:
 
 
 def mapping(rule: Rule | None = None) -> Rule:
-    """Allow a mapping of names, to values by a rule."""
+    """Allow a mapping of names to values that fit a rule."""
 
     def take(value: Any) -> dict[str, Any]:
         return {_text(name): rule.take(each) if rule else each for name, each in dict(value).items()}
@@ -162,19 +163,19 @@ def optional(rule: Rule) -> Rule:
 
 
 def either(first: Rule, second: Rule) -> Rule:
-    """Apply the first of two rules that a value fits."""
+    """Allow a value that fits one of two rules."""
 
     def take(value: Any) -> Any:
         try:
             return first.take(value)
-        except Exception:  # whatever it raises, the second rule is asked
+        except Exception:  # any error: try the second rule
             return second.take(value)
 
     return Rule(take, f"{first.expected}, or {second.expected}", second.error, second.names)
 
 
 def array(*ranks: int, least: int = 0, kinds: str = "biuf") -> Rule:
-    """Allow real numbers as an array, with so many axes if any are given."""
+    """Allow arrays of real numbers, with one of the numbers of axes in `ranks` if there are any."""
 
     def take(value: Any) -> npt.NDArray[Any]:
         found = to_numpy(value)
@@ -188,7 +189,7 @@ def array(*ranks: int, least: int = 0, kinds: str = "biuf") -> Rule:
 
 
 def instance(class_name: str, *, of: str = "") -> Rule:
-    """Allow objects of a class of this library, known by its name so that nothing is loaded for it."""
+    """Allow objects of a class of this library; the class is given by name, so that nothing is imported."""
 
     def take(value: Any) -> Any:
         require(any(each.__name__ == class_name for each in type(value).__mro__))
@@ -224,10 +225,10 @@ def _function(value: Any) -> Any:
 
 
 def _color(value: Any) -> str:
-    """Write a colour in hexadecimal, which every renderer reads."""
+    """Convert a colour to hexadecimal, which every renderer reads."""
     if isinstance(value, str) and re.fullmatch("#[0-9a-fA-F]{6}", value):
         return value
-    from matplotlib.colors import to_hex  # noqa: PLC0415 - a drawing library, for names of colours alone
+    from matplotlib.colors import to_hex  # noqa: PLC0415 - a drawing library, needed only for colours
 
     return to_hex(value)
 

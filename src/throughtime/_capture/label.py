@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from throughtime._cell_registry import cell_of_kind
 from throughtime._vocabulary import DIRECTIONS, GATES, STANDARD_KINDS, WEIGHTS, words
-from throughtime.adapters.records import Array, DirectionRecord, LayerRecord, ModelRecord, SolvedRecord
+from throughtime.adapters.records import Array, LayerRecord, ModelRecord
 
 _MOST_LAYOUTS = 64  # of leaves; more come where each batch has another size
 
@@ -94,7 +93,7 @@ class Captured:
 
 def _variables(leaf: LayerRecord, record: ModelRecord) -> dict[str, Array]:
     """Give a leaf's arrays, and what holds for the whole model, in the order of the vocabulary."""
-    order = {name: position for position, name in enumerate(words(leaf.states))}
+    order = {name: position for position, name in enumerate(words(leaf.states, leaf.marks))}
     known = sorted(leaf.arrays.items(), key=lambda item: order.get(item[0], len(order)))
     # Some frameworks' arrays can only be read, and a capture is the caller's to change.
     known = [(name, array if array.flags.writeable else array.copy()) for name, array in known]
@@ -105,7 +104,6 @@ def _variables(leaf: LayerRecord, record: ModelRecord) -> dict[str, Array]:
 def _layout(leaf: LayerRecord, variables: Mapping[str, Array]) -> Hashable:
     """Everything that a leaf's dims, coordinates and attributes are made from."""
     shapes = tuple((name, array.shape, array.dtype) for name, array in variables.items())
-    widths = tuple(_width(one) for one in leaf.inside)
     told = (leaf.flags, leaf.missing, leaf.dims)
     fields = (
         leaf.path,
@@ -115,15 +113,8 @@ def _layout(leaf: LayerRecord, variables: Mapping[str, Array]) -> Hashable:
         leaf.outer_steps,
         leaf.windows,
         _gates(leaf),
-        widths,
     )
     return fields, shapes, tuple(tuple(mapping.items()) for mapping in told)
-
-
-def _width(inside: DirectionRecord | SolvedRecord) -> Hashable:
-    if isinstance(inside, DirectionRecord):
-        return inside.hidden.shape[-1], tuple(inside.weights)
-    return None
 
 
 def _empty(leaf: LayerRecord, variables: Mapping[str, Array]) -> xr.Dataset:
@@ -142,13 +133,12 @@ def _empty(leaf: LayerRecord, variables: Mapping[str, Array]) -> xr.Dataset:
 
 
 def _gates(leaf: LayerRecord) -> tuple[str, ...]:
-    own = cell_of_kind(leaf.kind)
-    return GATES.get(leaf.kind, ()) if own is None else own.gates
+    return GATES.get(leaf.kind, leaf.gates)
 
 
 def _dims(name: str, array: Array, leaf: LayerRecord) -> tuple[str, ...]:
     """Dims of one array: the schema's, less those that do not apply to this layer."""
-    weight, known = name.removesuffix("_gradient"), words(leaf.states)
+    weight, known = name.removesuffix("_gradient"), words(leaf.states, leaf.marks)
     if array.ndim == 0:
         return ()
     if name in leaf.dims:
@@ -157,26 +147,15 @@ def _dims(name: str, array: Array, leaf: LayerRecord) -> tuple[str, ...]:
     if is_solved or (weight in WEIGHTS and leaf.kind in STANDARD_KINDS):
         absent = {"direction": not leaf.directions, "gate": not _gates(leaf)}
         dims = known[name if is_solved else weight].dims
-        return _own_width(name, array, leaf, tuple(dim for dim in dims if not absent.get(dim)))
+        return tuple(dim for dim in dims if not absent.get(dim))
     if name in known and weight not in WEIGHTS:
         return _activation_dims(name, array, leaf)
     own = tuple(f"{weight}_axis_{axis}" for axis in range(array.ndim - bool(leaf.directions)))
     return ("direction", *own) if leaf.directions else own
 
 
-def _own_width(name: str, array: Array, leaf: LayerRecord, dims: tuple[str, ...]) -> tuple[str, ...]:
-    """Give a state that is wider or narrower than the hidden state a dim of its own."""
-    if "unit" not in dims or cell_of_kind(leaf.kind) is None:
-        return dims
-    first = leaf.inside[0]
-    if not isinstance(first, DirectionRecord) or array.shape[-1] == first.hidden.shape[-1]:
-        return dims
-    state = name.removeprefix("initial_").removesuffix("_gradient")
-    return tuple(f"{state}_unit" if dim == "unit" else dim for dim in dims)
-
-
 def _activation_dims(name: str, array: Array, leaf: LayerRecord) -> tuple[str, ...]:
-    first, *middle, last = dims = words(leaf.states)[name].dims
+    first, *middle, last = dims = words(leaf.states, leaf.marks)[name].dims
     if leaf.flags.get("merge_mode") == "None" and name.startswith("output"):
         middle, last = [*middle, "direction"][3 - array.ndim + 1 :], "unit"
         return (first, *middle, last)
@@ -213,8 +192,10 @@ def _calls(sizes: Mapping[str, int], leaf: LayerRecord) -> dict[str, xr.Variable
 
 def _variable_attributes(name: str, leaf: LayerRecord) -> dict[str, str]:
     """Symbol, meaning and layer, which pictures write into their titles."""
-    weight, known = name.removesuffix("_gradient"), words(leaf.states)
-    if name in known:
+    weight, known = name.removesuffix("_gradient"), words(leaf.states, leaf.marks)
+    if name == "gate_gradient" and leaf.gates:
+        told = {"long_name": "dL/dgate_t", "description": "total derivative after the gate's activation"}
+    elif name in known:
         told = {"long_name": known[name].symbol, "description": known[name].meaning}
     elif weight == name:
         told = {"long_name": name}
@@ -226,16 +207,5 @@ def _variable_attributes(name: str, leaf: LayerRecord) -> dict[str, str]:
 
 def _node_attributes(leaf: LayerRecord) -> dict[str, Any]:
     reasons = {f"missing_{name}": reason for name, reason in leaf.missing.items()}
-    return {"kind": leaf.kind, "layer": leaf.path, **leaf.flags, **_own_attributes(leaf), **reasons}
-
-
-def _own_attributes(leaf: LayerRecord) -> dict[str, str]:
-    """Name the states of a cell that is not one of the standard ones, for whoever reads the tree later.
-
-    And its weights, where its registered mathematics reads them again.
-    """
-    attributes = {"states": ", ".join(leaf.states)} if leaf.states else {}
-    closed = [one for one in leaf.inside if isinstance(one, DirectionRecord)]
-    if cell_of_kind(leaf.kind) is not None and closed:
-        attributes["weights"] = ", ".join(closed[0].weights)
-    return attributes
+    states = {"states": ", ".join(leaf.states)} if leaf.states else {}
+    return {"kind": leaf.kind, "layer": leaf.path, **leaf.flags, **states, **reasons}

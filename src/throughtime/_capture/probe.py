@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from throughtime import _cell_registry, _vocabulary, adapters, cells
+from throughtime import _vocabulary, adapters, cells
 from throughtime._arguments import rules, takes
 from throughtime._capture.label import Captured, Labels
 from throughtime._capture.locks import lock_of
@@ -87,9 +87,8 @@ class Probe:
         budget: float | str | None = None,
     ) -> None:
         chosen: adapters.Adapter = adapters.choose(model) if adapter is None else adapter
-        states = _cell_registry.further_states()
         self._is_group = isinstance(layers, str) and layers in _GROUPS
-        self._quantities = _vocabulary.quantities(quantities, further_states=states)
+        self._quantities = _vocabulary.quantities(quantities)
         self._named = frozenset() if quantities == "all" else self._quantities
         request = Request(
             quantities=self._quantities,

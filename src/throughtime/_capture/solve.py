@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from throughtime import _vocabulary, cells
-from throughtime._capture import own_inside, stepwise
-from throughtime._cell_registry import cell_of_kind
+from throughtime._capture import stepwise
 from throughtime.adapters.records import Array, DirectionRecord, LayerRecord, ModelRecord, SolvedRecord
 
 Warn = Callable[[str], object]
@@ -112,6 +111,8 @@ def with_inside(leaf: LayerRecord, wanted: frozenset[str]) -> LayerRecord:
     inside = wanted & (_SOLVED | _BESIDE)
     if not inside or not leaf.inside:
         return _let_go(leaf)
+    if isinstance(leaf.inside[0], SolvedRecord):
+        leaf = replace(leaf, gates=leaf.inside[0].gates, marks=leaf.inside[0].marks)
     absent = _absent(leaf)
     solved = [
         _taken(leaf, direction, inside)
@@ -128,23 +129,18 @@ def with_inside(leaf: LayerRecord, wanted: frozenset[str]) -> LayerRecord:
     }
     if "hidden" in wanted:
         arrays |= _initial_states(leaf)
-    there = {_vocabulary.as_known(name, leaf.states) for name in arrays}
+    there = {_word(leaf, name) for name in arrays}
     missing = {name: absent.get(name, _NOT_TOLD) for name in inside - there - _BESIDE}
     return _let_go(replace(leaf, arrays={**leaf.arrays, **arrays}, missing={**missing, **leaf.missing}))
 
 
 def _let_go(leaf: LayerRecord) -> LayerRecord:
-    """Drop what a layer was solved from, which is large; of a cell of one's own names and widths stay."""
-    if cell_of_kind(leaf.kind) is None:
-        return replace(leaf, inside=())
-    return replace(leaf, inside=tuple(map(own_inside.without_samples, leaf.inside)))
+    """Drop what a layer was solved from, which is large."""
+    return replace(leaf, inside=())
 
 
 def _absent(leaf: LayerRecord) -> dict[str, str]:
     """Name what a layer of this kind does not have, with the reason."""
-    own = cell_of_kind(leaf.kind)
-    if own is not None:
-        return own_inside.absent(own)
     if leaf.kind in _vocabulary.STANDARD_KINDS:
         names = {"lstm": frozenset(), "gru": _LSTM_ONLY}.get(leaf.kind, _LSTM_ONLY | _GATED_ONLY)
         has = ", ".join(name for name in _vocabulary.INSIDE if name not in names)
@@ -152,7 +148,7 @@ def _absent(leaf: LayerRecord) -> dict[str, str]:
     if leaf.kind == "conv_lstm":
         return {"step_contribution": "the step's share of a convolution's kernel is not kept apart"}
     cell, states = leaf.flags.get("cell_class", leaf.kind), ", ".join(leaf.states)
-    reason = f"a {cell} does not tell it; its states are {states}. tt.register_cell lets it tell more"
+    reason = f"a {cell} shows its states, {states}, and what tt.mark names in it"
     return dict.fromkeys(_SOLVED, reason)
 
 
@@ -169,7 +165,7 @@ def _initial_states(leaf: LayerRecord) -> dict[str, Array]:
 
 
 def _direction_axis(leaf: LayerRecord, name: str) -> int:
-    return _vocabulary.words(leaf.states)[name].dims.index("direction")
+    return _vocabulary.words(leaf.states, leaf.marks)[name].dims.index("direction")
 
 
 def _taken(leaf: LayerRecord, direction: SolvedRecord, wanted: frozenset[str]) -> dict[str, Array]:
@@ -183,27 +179,26 @@ def _taken(leaf: LayerRecord, direction: SolvedRecord, wanted: frozenset[str]) -
             kind=leaf.kind,
             reset_after=bool(leaf.flags.get("reset_after", 1)),
         )
-    arrays = {
-        name: array
-        for name, array in solved.items()
-        if _vocabulary.as_known(name, leaf.states) in wanted & _SOLVED
-    }
+    arrays = {name: array for name, array in solved.items() if _word(leaf, name) in wanted & _SOLVED}
     if "certificate" in wanted:
         arrays.update(_certificate(leaf, direction, solved))
     return arrays
 
 
+def _word(leaf: LayerRecord, name: str) -> str:
+    """Name the quantity that a variable comes with: what is marked comes with the gates."""
+    if name.removesuffix("_gradient") in leaf.marks:
+        return "gate_gradient" if name.endswith("_gradient") else "gate_activation"
+    return _vocabulary.as_known(name, leaf.states)
+
+
 def _solve(leaf: LayerRecord, direction: DirectionRecord, wanted: frozenset[str]) -> dict[str, Array]:
-    own = cell_of_kind(leaf.kind)
-    kept = wanted & _SOLVED if own is None else own_inside.in_own_words(own, wanted & _SOLVED)
-    needed = kept
+    needed = kept = wanted & _SOLVED
     if "certificate" in wanted:
         needed |= {"input_gradient", "gate_gradient", "step_contribution", *direction.weight_gradients}
-        needed |= {"hidden_gradient", "cell_gradient"} if own is None else set()
+        needed |= {"hidden_gradient", "cell_gradient"}
     needed |= stepwise.carrying(leaf, direction).difference(_absent(leaf))
-    solved = (
-        _closed(leaf, direction, needed) if own is None else own_inside.solve(own, leaf, direction, needed)
-    )
+    solved = _closed(leaf, direction, needed)
     arrays = {name: solved[name] for name in kept} | stepwise.carried(leaf, direction, solved)
     if "certificate" in wanted:
         arrays.update(_certificate(leaf, direction, solved))
@@ -246,7 +241,7 @@ def _certificate(
     leaf: LayerRecord, direction: DirectionRecord | SolvedRecord, solved: dict[str, Array]
 ) -> dict[str, Array]:
     dtype, sizes = str(leaf.flags["dtype"]), None
-    if "gate_gradient" in solved:
+    if "gate_gradient" in solved and not leaf.gates:
         states = map(solved.get, ("hidden_gradient", "cell_gradient"))
         sizes = cells.step_sizes(solved["gate_gradient"], *states)
     weights = cells.certificate_weights(

@@ -230,7 +230,7 @@ def _per_sample(leaf: LayerRecord) -> int:
 def _is_per_sample(name: str, leaf: LayerRecord) -> bool:
     if name in leaf.dims:
         return leaf.dims[name][0] == "sample"
-    known = _vocabulary.words(leaf.states)
+    known = _vocabulary.words(leaf.states, leaf.marks)
     return name in known and known[name].dims[:1] == ("sample",)
 
 

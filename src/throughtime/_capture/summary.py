@@ -12,7 +12,6 @@ import xarray as xr
 
 from throughtime._arguments import takes
 from throughtime._capture.weights import PENALTY, described, in_order, weight_names
-from throughtime._cell_registry import cell_of_kind
 from throughtime._text.tables import Paragraph, Part, Shown, Table
 from throughtime._vocabulary import GATES
 
@@ -162,14 +161,13 @@ def _title(attributes: Mapping[Any, Any]) -> str:
 def _layer(path: str, captured: xr.Dataset) -> LayerSummary:
     attributes = captured.attrs
     kind = str(attributes.get("kind", ""))
-    own = cell_of_kind(kind)
     units = attributes.get("units", captured.sizes.get("unit"))
     return LayerSummary(
         path=path,
         kind=_KINDS.get(kind, str(attributes.get("cell_class", attributes.get("layer_class", kind)))),
         units=None if units is None else int(units),
         directions=tuple(map(str, captured.coords.get("direction", xr.DataArray([])).values)),
-        gates=GATES.get(kind, ()) if own is None else own.gates,
+        gates=tuple(map(str, captured.coords.get("gate", GATES.get(kind, ())))),
         settings=tuple(_settings(attributes)),
         notes=tuple(_notes(kind, captured)),
         weights=tuple(_weight(captured, name) for name in weight_names(captured)),

@@ -1,7 +1,7 @@
-"""The classic functions: one layer's gradients as an array, and what arrays over time look like.
+"""The classic functions: one layer's gradients as an array, and plots of arrays over time.
 
-`show_…` are the doors, each with its `draw_…`; `data` reads whatever the caller has, `panels` and `cells`
-lay out the grid. Figures are handed to pyplot without being shown: a notebook cell or `plt.show()` does.
+Each public `show_…` has a module `draw_…`. `data` converts the caller's data, `panels` and `cells` lay out
+the grid. Figures are registered with pyplot, but not shown: a notebook cell or `plt.show()` shows them.
 """
 
 from throughtime._classic.gradients import get_rnn_gradients as get_rnn_gradients

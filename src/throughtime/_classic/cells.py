@@ -1,6 +1,6 @@
-"""Cells of a grid inside one Axes: each is a square of side 1, so that a thousand panels are a few artists.
+"""Cells of a grid inside one Axes: each is a square of side 1, so that a thousand panels need few artists.
 
-The drawing modules give positions as fractions of a cell (0 left or bottom, 1 right or top).
+The drawing modules pass positions as fractions of a cell (0 left or bottom, 1 right or top).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def cell_y(canvas: Canvas, fractions: Positions) -> Positions:
 
 
 def joined(cells: Positions) -> Positions:
-    """Join (cell, point) into one row, with a NaN after each cell where the pen is lifted."""
+    """Join (cell, point) into one row, with a NaN after each cell to interrupt the line."""
     return np.pad(cells, ((0, 0), (0, 1)), constant_values=np.nan).ravel()
 
 
@@ -46,7 +46,7 @@ def draw_borders(ax: Axes, canvas: Canvas) -> None:
 
 
 def dress_cells(ax: Axes, canvas: Canvas, frame: Frame, names: Sequence[str]) -> None:
-    """Name the rows by their first panel and the columns by what is added to it."""
+    """Label each row with its first panel, and each column with the number to add to it."""
     dress(ax, frame, bottom=True, left=True, size=8)
     for spine in ax.spines.values():
         spine.set_visible(False)

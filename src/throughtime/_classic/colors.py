@@ -1,4 +1,4 @@
-"""Colours for samples and units: what the caller wrote, or ones that colour-blind readers can tell apart."""
+"""Colours for samples and units: the caller's, or colours that colour-blind readers can distinguish."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from throughtime._errors import FeatureError, PictureError, did_you_mean
 
 RGBA = tuple[float, float, float, float]
 
-# Okabe & Ito 2008, Color Universal Design, without its yellow, which is lost on white.
+# Okabe & Ito 2008, Color Universal Design, without its yellow, which is invisible on white.
 DISTINCT = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 ALARM = "#C0143C"
-LIGHTEST = 0.72  # relative luminance above which a line or marker is lost on white
+LIGHTEST = 0.72  # relative luminance above which a line or marker is invisible on white
 
 
 def colors(color: Any, count: int, cmap: Any = None) -> list[RGBA]:
-    """One colour for each of `count` lines or markers.
+    """Return one colour for each of `count` lines or markers.
 
     Parameters
     ----------
     color : None, bool, colour, int, or sequence of those
-        None or a bool: chosen here. An int is a place in matplotlib's own cycle. A sequence is repeated
-        when it is shorter.
+        None or a bool: default colours. An int is a position in matplotlib's colour cycle. A sequence that
+        is too short is repeated.
     count : int
     cmap : str or Colormap, optional
-        What to colour by order; by default only more lines than can be told apart are.
+        Colour map for the order of lines. The default is used only for more lines than have distinct colours.
 
     Raises
     ------
     FeatureError
-        No colour.
+        `color` is not a colour.
 
     Examples
     --------
@@ -47,7 +47,7 @@ def colors(color: Any, count: int, cmap: Any = None) -> list[RGBA]:
         return _distinct(count) if is_few else _sampled("viridis" if cmap is None else cmap, count)
     given = [color] if _is_one(color) else list(color) if _is_sequence(color) else [color]
     if not given:
-        raise FeatureError("color=[] names no colour. Pass a colour, a list of colours or None.")
+        raise FeatureError("color=[] is empty. Pass a colour, a list of colours or None.")
     return [_rgba(given[index % len(given)]) for index in range(count)]
 
 
@@ -56,7 +56,7 @@ def _distinct(count: int) -> list[RGBA]:
 
 
 def _sampled(cmap: Any, count: int) -> list[RGBA]:
-    """Evenly spaced colours of a map, less its pale ones: the middle of `bwr` is white on white."""
+    """Evenly spaced colours of a map without its pale ones: the middle of `bwr` is white on white."""
     table = colormap(cmap)(np.linspace(0, 1, 256))
     luminance = table[:, :3] @ np.array([0.2126, 0.7152, 0.0722])
     visible = table[luminance < LIGHTEST]
@@ -99,6 +99,6 @@ def _rgba(color: Any) -> RGBA:
         return mcolors.to_rgba(color)
     except (ValueError, TypeError) as error:
         raise FeatureError(
-            f"{color!r} is no colour. Pass a name ('red', 'C0', '#0072B2'), an RGB tuple of numbers from 0 "
-            "to 1, or a list of those."
+            f"{color!r} is not a colour. Pass a name ('red', 'C0', '#0072B2'), an RGB tuple of numbers from "
+            "0 to 1, or a list of those."
         ) from error

@@ -1,7 +1,6 @@
-"""Arrays, tensors, lists and DataArrays, turned into float arrays (sample, time, channel) with names.
+"""Converts arrays, tensors, lists and DataArrays to float arrays (sample, time, channel) with names.
 
-The pictures of `_features` draw `Features` and never see what the caller passed, so nothing of the
-caller's can be changed in place.
+The classic functions draw `Features`, which are copies, so that the caller's data cannot change.
 """
 
 from __future__ import annotations
@@ -26,23 +25,23 @@ BLOCK_DIMS = ("direction", "gate")
 
 @dataclass(frozen=True)
 class Features(Printable):
-    """What a picture needs: values (sample, time, channel), a name for every index, and a title's words."""
+    """Values (sample, time, channel), a name for every index, and the words of a title."""
 
     values: Values
     samples: tuple[str, ...]
     channels: tuple[str, ...]
     times: Values
-    blocks: tuple[str, ...] = ()  # per channel, the direction or gate it belongs to
+    blocks: tuple[str, ...] = ()  # direction or gate of each channel
     name: str = ""
     layer: str = ""
     units: str = ""
     is_labelled: bool = False
-    all_steps: int = 0  # of which `values` may hold only the first
+    all_steps: int = 0  # number of all steps; `values` may hold only the first ones
     has_time: bool = True
 
     @property
     def value_name(self) -> str:
-        """What an axis of values is called."""
+        """Label of an axis of values."""
         name = self.name or "value"
         return f"{name} [{self.units}]" if self.units else name
 
@@ -53,27 +52,27 @@ def is_labelled(data: Any) -> bool:
 
 
 def as_array(data: Any) -> Values:
-    """Copy anything that holds numbers into a float64 array.
+    """Copy numbers of any type into a float64 array.
 
     Raises
     ------
     FeatureError
-        Ragged, empty, complex, or no numbers at all.
+        The data are ragged, empty, complex, or not numbers.
     """
     if isinstance(data, Mapping):
         names = ", ".join(str(name) for name in data) or "nothing"
         raise FeatureError(
-            f"Got a {type(data).__name__}, expected an array of numbers. Choose one of it: {names}."
+            f"Got a {type(data).__name__}, expected an array of numbers. Pass one of its arrays: {names}."
         )
     try:
         array = _numpy(data)
-    except Exception as error:  # whatever an object of the user's raises when NumPy reads it
+    except Exception as error:  # the user's object may raise anything
         raise FeatureError(
-            f"A {type(data).__name__} was passed that makes no rectangular array ({error}). Pad the samples "
-            "to one length, or draw them one by one."
+            f"This {type(data).__name__} is not rectangular ({error}). Pad the samples to one length, or "
+            "draw them one by one."
         ) from error
     if array.size == 0:
-        raise FeatureError(f"The data are empty: shape {array.shape}. Pass at least one value.")
+        raise FeatureError(f"The data are empty: their shape is {array.shape}. Pass at least one value.")
     if array.dtype.kind == "c":
         raise FeatureError(f"The data are complex ({array.dtype}). Draw abs(data), data.real or data.imag.")
     if array.dtype.kind not in "fiub":
@@ -97,12 +96,12 @@ def _numpy(data: Any) -> NDArray[Any]:
 
 
 def sequences(data: Any, channel_axis: int = -1, max_timesteps: int | None = None) -> Features:
-    """Features of (time, channel) or (sample, time, channel) data, cut to `max_timesteps`.
+    """Return the features of (time, channel) or (sample, time, channel) data, cut to `max_timesteps`.
 
     Raises
     ------
     FeatureError
-        The data are not numbers, or their axes are not those.
+        The data are not numbers, or have other axes.
     """
     if is_labelled(data) and not _is_unnamed(data):
         features = _by_name(data, with_time=True)
@@ -119,7 +118,7 @@ def sequences(data: Any, channel_axis: int = -1, max_timesteps: int | None = Non
 
 
 def points(data: Any, channel_axis: int = -1) -> Features:
-    """Features of (unit,) or (sample, unit) data, with one timestep.
+    """Return the features of (unit,) or (sample, unit) data, with one timestep.
 
     Raises
     ------
@@ -158,10 +157,10 @@ def channels_last(array: Values, channel_axis: Any) -> Values:
     Raises
     ------
     FeatureError
-        There is no such axis.
+        The data have no such axis.
     """
     if not -array.ndim <= channel_axis < array.ndim:
-        raise FeatureError(f"There is no channel_axis={channel_axis} in data of shape {array.shape}.")
+        raise FeatureError(f"channel_axis={channel_axis}: the data have no such axis, shape {array.shape}.")
     return np.moveaxis(array, channel_axis, -1)
 
 
@@ -171,7 +170,7 @@ def _unnamed(values: Values) -> Features:
 
 
 def numbered(count: int) -> tuple[str, ...]:
-    """Names of indices that have none."""
+    """Default names of indices."""
     return tuple(str(index) for index in range(count))
 
 
@@ -193,12 +192,12 @@ def _name(data: Any) -> str:
 
 
 def title_of(data: Any) -> list[str]:
-    """Name and layer of labelled data."""
+    """Return the name and layer of labelled data."""
     return [_name(data), str(data.attrs.get("layer", ""))] if is_labelled(data) else []
 
 
 def _by_name(data: Any, *, with_time: bool) -> Features:
-    """Place the axes of a DataArray by their names: the rest is flattened into channels."""
+    """Order the axes of a DataArray by their names; all others are flattened into channels."""
     sample = next((dim for dim in data.dims if dim in SAMPLE_DIMS), None)
     if ("time" in data.dims) != with_time:
         fix = (
@@ -225,7 +224,7 @@ def _by_name(data: Any, *, with_time: bool) -> Features:
 
 
 def labels(data: Any, dims: Sequence[Any]) -> tuple[str, ...]:
-    """One name for each combination of indices along `dims`, such as "forward 3"."""
+    """Return one name for each combination of indices along `dims`, such as "forward 3"."""
     names = [[_label(value) for value in np.asarray(data[dim].values).tolist()] for dim in dims]
     return tuple(" ".join(words) for words in product(*names))
 
@@ -235,7 +234,7 @@ def _label(value: Any) -> str:
 
 
 def _times(data: Any) -> Values:
-    """Return the time coordinate where it is a regular count, otherwise the index."""
+    """Return the time coordinate if it is evenly spaced, otherwise the index."""
     times = np.asarray(data["time"].values)
     if times.dtype.kind in "iuf":
         steps = np.diff(times.astype(np.float64))
@@ -255,9 +254,9 @@ def _cut(features: Features, max_timesteps: int) -> Features:
 
 
 def warn_if_nothing_finite(values: Values) -> None:
-    """Warn where a picture holds no value at all."""
+    """Warn if a plot has no finite value."""
     if not np.isfinite(values).any():
-        warn(f"No value is finite ({nonfinite_note(values)}): nothing but that is drawn.")
+        warn(f"No value is finite ({nonfinite_note(values)}); the plot marks only these.")
 
 
 def nonfinite_note(values: Values) -> str:

@@ -1,4 +1,4 @@
-"""Draw histograms: a panel each, the bars that were cut marked with what they hold."""
+"""Draw one histogram per panel; clipped bars are marked with their counts."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from throughtime._classic.titles import short
 
 @dataclass(frozen=True)
 class Looks:
-    """A colour for each panel, and whether panels share their limits."""
+    """The colour of each panel, and whether panels share their limits."""
 
     colors: Sequence[RGBA]
     equate: bool
 
 
 def draw_histograms(canvas: Canvas, histogram: Sequence[Bars], frame: Frame, looks: Looks) -> None:
-    """Fill the panels, one histogram each."""
+    """Draw one histogram into each panel."""
     equate_counts = looks.equate and len({bars.values.size for bars in histogram}) == 1
     shared = max(top(bars) for bars in histogram) if equate_counts else None
     if canvas.is_cells:
@@ -50,13 +50,13 @@ def draw_histograms(canvas: Canvas, histogram: Sequence[Bars], frame: Frame, loo
 
 
 def top(bars: Bars) -> float:
-    """Upper end of the axis of counts, with room for the marks of clipped bars and for words."""
+    """Upper end of the axis of counts, with room for text and for the marks of clipped bars."""
     highest = float(bars.heights.max(initial=0)) or 1.0
     return highest * (1.3 + 0.12 * min(len(bars.clipped), 4))
 
 
 def _mark_peaks(ax: Axes, bars: Bars, size: float) -> None:
-    """Mark bars that are cut, and write what they hold, one above the other where they are close."""
+    """Mark clipped bars and write their counts, one above the other if they are close."""
     centres = (bars.edges[1:] + bars.edges[:-1]) / 2
     step = 0.1 * ax.get_ylim()[1]
     for rank, place in enumerate(sorted(bars.clipped)):
@@ -95,7 +95,7 @@ def _outline(edges: Values, heights: Values, floor: float) -> Values:
 
 
 def cell_scale(histogram: Sequence[Bars], looks: Looks) -> str:
-    """Say what a cell's width stands for, in place of its ticks."""
+    """Describe the range of a cell's width, in place of its ticks."""
     if not looks.equate:
         return "each cell: value, in its own limits"
     low, high = histogram[0].limits

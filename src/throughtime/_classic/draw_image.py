@@ -1,4 +1,4 @@
-"""Draw sequences as images: channels along one axis, time along the other, a panel for each sample."""
+"""Draw sequences as images: channels along one axis, time along the other, one panel per sample."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from throughtime._drawing.pooling import pooled
 from throughtime._errors import FeatureError
 
 MISSING = "#9a9a9a"
-MOST_MARKS = 300  # in a panel; beyond, the grey of the cells says it
-GUTTER = 0.06  # of a cell
+MOST_MARKS = 300  # marks in a panel; more values are only grey cells
+GUTTER = 0.06  # fraction of a cell
 MARKS = (("x", np.isnan), ("^", np.isposinf), ("v", np.isneginf))
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How values become colours; `own` gives each panel its own symmetric range."""
+    """Maps values to colours; `own` gives each panel a separate symmetric range."""
 
     norm: mcolors.Normalize
     words: str
     own: bool = False
     limited: bool = False  # values may lie outside
-    is_zero: bool = False  # there is nothing but zeros to scale
+    is_zero: bool = False  # all values are 0
 
     def of(self, values: Values) -> mcolors.Normalize:
         """Return the norm of one panel."""
@@ -44,12 +44,12 @@ class Scale:
 
 
 def scale(norm: Any, values: Values) -> Scale:
-    """Read the `norm` argument.
+    """Convert the `norm` argument.
 
     Raises
     ------
     FeatureError
-        None of None, "auto", (low, high), or a matplotlib norm.
+        `norm` is not None, "auto", (low, high), or a matplotlib norm.
     """
     if norm is None:
         shared = symmetric(values)
@@ -58,12 +58,12 @@ def scale(norm: Any, values: Values) -> Scale:
     if isinstance(norm, str):
         if norm != "auto":
             raise FeatureError(
-                f"norm={norm!r}: expected 'auto' (each panel its own range), None (one range for all), "
-                "(low, high), or a norm of matplotlib such as SymLogNorm(1e-6)."
+                f"norm={norm!r}: expected 'auto' (a range for each panel), None (one range for all panels), "
+                "(low, high), or a matplotlib norm such as SymLogNorm(1e-6)."
             )
         return Scale(symmetric(values), "each panel its own range", own=True)
     if isinstance(norm, mcolors.Normalize):
-        own_copy = copy.deepcopy(norm)  # scaling it would change the caller's
+        own_copy = copy.deepcopy(norm)  # scaling would change the caller's norm
         own_copy.autoscale_None(values[np.isfinite(values)])
         low, high = own_copy.vmin, own_copy.vmax
         return Scale(own_copy, f"{type(norm).__name__} {_span(low, high)}", limited=True)
@@ -72,7 +72,7 @@ def scale(norm: Any, values: Values) -> Scale:
 
 
 def symmetric(values: Values) -> mcolors.Normalize:
-    """Zero in the middle; ±1 where there is nothing but zeros."""
+    """Return a norm with zero in the middle; ±1 if all values are 0."""
     largest = float(np.abs(values[np.isfinite(values)]).max(initial=0)) or 1.0
     return mcolors.Normalize(-largest, largest)
 
@@ -92,7 +92,7 @@ def _pair(norm: Any) -> tuple[float, float]:
 
 
 def image_colormap(cmap: Any) -> mcolors.Colormap:
-    """Grey for what is not finite, and darker ends for what lies outside the range."""
+    """Return a map with grey for values that are not finite, and darker ends for values out of range."""
     base = colormap(cmap)
     under, over = (_darker(base(end)) for end in (0.0, 1.0))
     return base.with_extremes(bad=MISSING, under=under, over=over)
@@ -115,7 +115,7 @@ def clipped_note(features: Features, chosen: Scale) -> str:
 def draw_images(
     canvas: Canvas, features: Features, frame: Frame, *, chosen: Scale, cmap: Any, time_on_x: bool
 ) -> list[AxesImage]:
-    """Fill the panels, one sample each."""
+    """Draw one sample into each panel."""
     colors = image_colormap(cmap)
     if canvas.is_cells:
         return [_draw_cells(canvas, features, frame, chosen, colors, time_on_x=time_on_x)]
@@ -175,7 +175,7 @@ def _draw_panel(
 
 
 def draw_marks(ax: Axes, at: tuple[NDArray[Any], NDArray[Any]], marker: str) -> None:
-    """Mark what is not finite, thinned where marks would hide everything."""
+    """Mark values that are not finite; if there are too many, mark some of them."""
     step = -(-len(at[0]) // MOST_MARKS)
     ax.scatter(
         at[0][::step], at[1][::step], marker=marker, s=14, color="black", linewidths=0.9, label="not finite"
@@ -183,7 +183,7 @@ def draw_marks(ax: Axes, at: tuple[NDArray[Any], NDArray[Any]], marker: str) -> 
 
 
 def _draw_blocks(ax: Axes, blocks: Sequence[str], *, time_on_x: bool) -> None:
-    """Separate the directions or gates by a line."""
+    """Draw lines between directions or gates."""
     line = ax.axhline if time_on_x else ax.axvline
     for channel in range(1, len(blocks)):
         if blocks[channel] != blocks[channel - 1]:
@@ -213,7 +213,7 @@ def _draw_cells(
     *,
     time_on_x: bool,
 ) -> AxesImage:
-    """One image of all samples with gutters between them."""
+    """Draw one image of all samples, separated by gutters."""
     ax = canvas.panels[0]
     dress_cells(ax, canvas, frame, features.samples)
     box = ax.get_window_extent()
@@ -245,9 +245,9 @@ def _cell(values: Values, chosen: Scale, most: tuple[int, int], *, time_on_x: bo
 
 
 def assembled(cells: Sequence[Values], canvas: Canvas) -> tuple[Values, NDArray[np.bool_]]:
-    """Put cells of one shape into one array, NaN in the gutters, and say where the cells are."""
+    """Join cells of equal shape into one array with NaN gutters; also return a mask of the cells."""
     height, width = cells[0].shape
-    # A gutter is whole cells wide, so small cells are repeated until one of theirs is narrow enough.
+    # A gutter has a whole number of values, so small cells are repeated until one value is narrow enough.
     repeat = [max(1, round(2 / (GUTTER * length))) for length in (height, width)]
     height, width = height * repeat[0], width * repeat[1]
     gap_y, gap_x = (2 * max(1, round(GUTTER * length / 2)) for length in (height, width))

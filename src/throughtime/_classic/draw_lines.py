@@ -27,13 +27,13 @@ from throughtime._classic.panel_style import (
 from throughtime._classic.panels import Canvas
 from throughtime._classic.titles import short
 
-# Where marks of values without a height stand, as a fraction of a panel's.
+# Height of the marks for values that are not finite, as a fraction of the panel.
 MARKS = (("x", np.isnan, 0.08), ("^", np.isposinf, 0.92), ("v", np.isneginf, 0.08))
 
 
 @dataclass(frozen=True)
 class Lines:
-    """A colour for each sample, whether panels share their limits, and whether they are named."""
+    """The colour of each sample, whether panels share their limits, and whether they are labelled."""
 
     colors: Sequence[RGBA]
     equate: bool
@@ -41,7 +41,7 @@ class Lines:
 
 
 def draw_lines(canvas: Canvas, features: Features, frame: Frame, look: Lines) -> None:
-    """Fill the panels with one line for each sample."""
+    """Draw one line per sample into each panel."""
     limits = channel_limits(features.values, equate=look.equate)
     if canvas.is_cells:
         _draw_cells(canvas, features, frame, look, limits)
@@ -63,7 +63,7 @@ def draw_lines(canvas: Canvas, features: Features, frame: Frame, look: Lines) ->
 
 
 def _name_samples(canvas: Canvas, features: Features, look: Lines) -> None:
-    """Explain the colours beside the panels; only our own figure is known to make room."""
+    """Draw a legend beside the panels, which only a figure that we created has room for."""
     handles = [Line2D([], [], color=color, linewidth=1.5) for color in look.colors]
     canvas.fig.legend(
         handles,
@@ -79,7 +79,7 @@ def _name_samples(canvas: Canvas, features: Features, look: Lines) -> None:
 
 
 def channel_limits(values: Values, *, equate: bool) -> Values:
-    """Limits of every channel, (channel, 2)."""
+    """Return the limits of every channel: (channel, 2)."""
     channels = values.shape[2]
     if equate:
         return np.tile(value_limits(values), (channels, 1))
@@ -87,7 +87,7 @@ def channel_limits(values: Values, *, equate: bool) -> Values:
 
 
 def line_width(samples: int) -> float:
-    """Thinner the more lines there are."""
+    """Return a line width that decreases with the number of lines."""
     return 1.5 if samples == 1 else 1.1 if samples <= 4 else 0.8
 
 
@@ -112,7 +112,7 @@ def _draw_panel(
 
 
 def is_alone(values: Values) -> NDArray[np.bool_]:
-    """Finite values without a finite neighbour along the last axis, which a line does not show."""
+    """Whether a finite value has no finite neighbour along the last axis, so that a line does not show it."""
     finite = np.pad(np.isfinite(values), [(0, 0)] * (values.ndim - 1) + [(1, 1)])
     return np.asarray(finite[..., 1:-1] & ~finite[..., :-2] & ~finite[..., 2:])
 
@@ -131,7 +131,7 @@ def _draw_cells(canvas: Canvas, features: Features, frame: Frame, look: Lines, l
     ax.plot(joined(ends), joined(cell_y(canvas, zero)), color=QUIET, linewidth=0.5, zorder=1, label="zero")
     by_channel = features.values.transpose(0, 2, 1)
     y = cell_y(canvas, (by_channel - low) / span)
-    # Round joins, the default, take a fifth more time and cannot be seen at this width.
+    # The default round joins take a fifth more time and are invisible at this width.
     style: dict[str, Any] = {"linewidth": 0.6 * line_width(len(y)), "solid_joinstyle": "bevel"}
     for sample, cells in enumerate(y):
         name = f"sample {features.samples[sample]}"
@@ -151,7 +151,7 @@ def _fractions(times: Values) -> Values:
 
 
 def cell_scale(features: Features, look: Lines) -> str:
-    """Say what a cell's width and height stand for, in place of its ticks."""
+    """Describe the range of a cell's width and height, in place of its ticks."""
     width = f"each cell: timesteps {short(features.times[0], 6)} to {short(features.times[-1], 6)}"
     if not look.equate:
         return f"{width}, its own height"

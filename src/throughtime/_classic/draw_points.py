@@ -39,7 +39,7 @@ class Marker:
 def draw_points(
     canvas: Canvas, features: Features, frame: Frame, *, colors: Sequence[RGBA], marker: Marker, zero: bool
 ) -> None:
-    """Fill the one panel: x is the sample, y the value, the colour the unit."""
+    """Draw into the one panel: x is the sample, y the value, the colour the unit."""
     ax = canvas.panels[0]
     values = features.values[:, 0, :]
     samples, units = values.shape
@@ -64,13 +64,13 @@ def draw_points(
 
 
 def offsets(units: int) -> Values:
-    """Where the units of a sample stand beside it."""
+    """Return the horizontal offsets of the units within a sample."""
     return (np.arange(units) - (units - 1) / 2) / units * SPREAD
 
 
 def _draw_units(ax: Axes, x: Values, features: Features, colors: Sequence[RGBA], marker: Marker) -> None:
     values = features.values[:, 0, :]
-    # Many samples or units would touch: the size asked for is the largest.
+    # Markers of many samples or units would touch, so the requested size is an upper limit.
     room = ax.get_window_extent().width * 72 / ax.figure.dpi / x.size
     size = min(marker.size, max(3.0, 2.2 * room))
     width = min(marker.width, size / 3)
@@ -79,7 +79,7 @@ def _draw_units(ax: Axes, x: Values, features: Features, colors: Sequence[RGBA],
             line = ax.plot(x[:, unit], values[:, unit], marker.shape, label=features.channels[unit])[0]
         except (TypeError, ValueError) as error:
             raise FeatureError(
-                f"matplotlib has no marker={marker.shape!r}. Usual are 'o', '_', 's'."
+                f"matplotlib has no marker={marker.shape!r}. Pass one such as 'o', '_' or 's'."
             ) from error
         line.set(linestyle="none", markersize=size, markeredgewidth=width, markeredgecolor=color)
         line.set_markerfacecolor((*color[:3], 0.35))

@@ -1,6 +1,6 @@
-"""The classic function: one layer's output gradient as a plain array, exactly as the framework gives it.
+"""`get_rnn_gradients`: one layer's output gradient as a plain array, exactly as the framework returns it.
 
-A thin door to `_capture.Probe`; what it returns is what the `show_features` functions draw.
+It calls `_capture.Probe`; the `show_features` functions draw its result.
 """
 
 from __future__ import annotations
@@ -34,41 +34,41 @@ def get_rnn_gradients(
 ) -> npt.NDArray[np.floating[Any]]:
     """Return the gradient of the loss with respect to a layer's output, at each timestep.
 
-    This is ∂L/∂out_t with the output tensor as a leaf: what the layers above ask of step t. It does not
-    run back through the recurrence inside this layer, so that with `return_sequences=False` it is one
-    vector per sample and says nothing about time.
+    This is ∂L/∂out_t with the output tensor as a leaf: the gradient that the layers above send to step t. It
+    excludes the recurrence inside this layer, so with `return_sequences=False` it is one vector per sample,
+    without time.
 
     Parameters
     ----------
-    model : model of Keras 3, tf_keras or Keras 2, built, or torch.nn.Module
-    input_data, labels : as `model.fit` takes them, or the torch module and its loss
-        `labels` may be None when `input_data` is a dataset that brings its own.
+    model : built model of Keras 3, tf_keras or Keras 2, or torch.nn.Module
+    input_data, labels : as `model.fit`, or the torch module and its loss, accept them
+        `labels` may be None if `input_data` is a dataset that contains them.
     layer_idx : int, optional
         Index into `model.layers`, or a torch module's children. Negative counts from the end.
     layer_name : str, optional
-        Name or path, `encoder/lstm`: an exact match wins, then a unique part of a name. Without index
-        and name the model's only recurrent layer is taken.
+        Name or path, `encoder/lstm`: an exact match, or else a unique part of a name. Without index and name,
+        the model's only recurrent layer is used.
     sample_weights : array (batch,), optional
     loss : callable returning a scalar or one value per sample
-        For a Keras model `(y_true, y_pred)`, a Keras loss or its name; default: the loss the model was
-        compiled with. For a torch module `(output, y)`, needed.
+        For a Keras model `(y_true, y_pred)`, a Keras loss or its name; the default is the loss of the
+        compiled model. For a torch module `(output, y)`; required.
     training : bool
         Run the pass as in training, with dropout.
 
     Returns
     -------
     ndarray (batch, timesteps, units), or (batch, units) with `return_sequences=False`
-        In the units of the loss per unit of output, batch mean included: divide by
-        `tree[...]["reduction_factor"]` to get `output_gradient` of `capture`. Steps are in the order the
-        layer returns them: a layer with `go_backwards=True` returns the last step first. A
-        Bidirectional's halves are both in input time; a TimeDistributed adds its steps as second axis.
-        Of a torch layer samples come first whatever `batch_first` is, packed sequences padded with 0.
-        float16 and bfloat16 come back as float32.
+        In units of the loss per unit of output, including the mean over the batch: divide by
+        `tree[...]["reduction_factor"]` to get `output_gradient` of `capture`. Steps are in the order in which
+        the layer returns them: a layer with `go_backwards=True` returns the last step first. Both halves of
+        a Bidirectional are in input time; a TimeDistributed adds its steps as second axis. For a torch layer
+        samples come first, regardless of `batch_first`, and packed sequences are padded with 0. float16 and
+        bfloat16 become float32.
 
     Raises
     ------
     LayerNotFoundError, AmbiguousLayerError
-        With the indexed list of layers.
+        No layer, or several layers, match. The message lists all layers with their index.
     LossError, NoGradientError, UnbuiltModelError, UnsupportedModelError, BatchError
         See `capture`.
     ArgumentError
@@ -87,7 +87,7 @@ def get_rnn_gradients(
     """
     if layer_idx is not None and layer_name is not None:
         raise AmbiguousLayerError(
-            f"layer_idx={layer_idx} and layer_name={layer_name!r} were both given: give one of them."
+            f"layer_idx={layer_idx} and layer_name={layer_name!r} were both passed. Pass only one of them."
         )
     wanted = next((given for given in (layer_idx, layer_name) if given is not None), "recurrent")
     probe = Probe(model, loss=loss, layers=wanted, quantities="output_gradient", training=training)
@@ -97,19 +97,19 @@ def get_rnn_gradients(
 
 
 def _is_last(leaf: LayerRecord, leaves: tuple[LayerRecord, ...]) -> bool:
-    """Whether a leaf is no inner layer below another one of the same layer: its output is the layer's."""
+    """Whether no other leaf of the same layer is above this one, so that its output is the layer's."""
     return len(leaves) == 1 or bool(leaf.flags.get("is_last", 1))
 
 
 def _as_returned(leaves: tuple[LayerRecord, ...]) -> npt.NDArray[np.floating[Any]]:
-    """Undo the record's input time order, and widen half precision."""
-    # Of stacked cells only the last one's output is the layer's.
+    """Restore the framework's order of steps, and convert half precision to float32."""
+    # With stacked cells, only the output of the last one is the layer's.
     calls = [leaf for leaf in leaves if "output_gradient" in leaf.arrays and _is_last(leaf, leaves)]
     if len(calls) != 1:
         paths = ", ".join(call.path for call in calls)
         raise NoGradientError(
-            f"The layer is called {len(calls)} times, with a gradient each: {paths}. Take them from "
-            "tt.capture(...), one leaf per call."
+            f"The layer is called {len(calls)} times and has a gradient for each call: {paths}. Use "
+            "tt.capture(...), which has one leaf per call."
         )
     gradient = cast("npt.NDArray[np.floating[Any]]", calls[0].arrays["output_gradient"])
     if calls[0].flags["output_reversed"]:

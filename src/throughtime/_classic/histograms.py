@@ -1,4 +1,4 @@
-"""Sort values into panels and count them: the numbers behind `show_features_hist`, without drawing."""
+"""Sort values into panels and count them for `show_features_hist`."""
 
 from __future__ import annotations
 
@@ -30,35 +30,35 @@ class Bars(Printable):
     counts: Values
     edges: Values
     values: Values
-    clipped: tuple[int, ...] = ()  # the bins cut down, highest first
-    ceiling: float = 1.0  # what they are cut down to
+    clipped: tuple[int, ...] = ()  # clipped bins, highest first
+    ceiling: float = 1.0  # height of clipped bins
 
     @property
     def limits(self) -> tuple[float, float]:
-        """Where the first bar begins and the last one ends."""
+        """Left end of the first bar and right end of the last one."""
         return float(self.edges[0]), float(self.edges[-1])
 
     @property
     def heights(self) -> Values:
-        """Counts as they are drawn."""
+        """Heights of the drawn bars."""
         return np.minimum(self.counts, self.ceiling) if self.clipped else self.counts
 
 
 def groups(data: Any, by: str | None, channel_axis: int) -> dict[str, Values]:
-    """Values of each panel, by name.
+    """Return the values of each panel, by name.
 
     Raises
     ------
     FeatureError
-        `by` fits not the data, or they are not numbers.
+        `by` does not fit the data, or the data are not numbers.
     """
     arrays = _arrays(data)
     if arrays is not None and by in (None, "array"):
         if not arrays:
-            raise FeatureError("The data are empty: no array was passed. Pass at least one.")
+            raise FeatureError("The data are empty. Pass at least one array.")
         return {name: as_array(array).ravel() for name, array in arrays.items()}
     if isinstance(data, Mapping):
-        raise FeatureError(f"by={by!r} is for one array. Pass by=None for one panel an array.")
+        raise FeatureError(f"by={by!r} requires a single array. Pass by=None for one panel per array.")
     array = as_array(data)
     if by == "array" or (by is None and array.ndim == 1):
         return {"": array.ravel()}
@@ -66,14 +66,14 @@ def groups(data: Any, by: str | None, channel_axis: int) -> dict[str, Values]:
         return _by_dims(data, by)
     if by not in (None, "channel"):
         raise FeatureError(
-            f"by={by!r}: expected 'channel' (a panel each), 'array' (all in one), None, or a dim."
+            f"by={by!r}: expected 'channel' (one panel each), 'array' (one panel), None, or a dim."
         )
     channels = np.moveaxis(channels_last(array, channel_axis), -1, 0)
     return dict(zip(numbered(len(channels)), channels.reshape(len(channels), -1), strict=True))
 
 
 def _arrays(data: Any) -> dict[str, Any] | None:
-    """Several arrays and their names, or None where `data` is one array."""
+    """Return several arrays by name, or None if `data` is one array."""
     if isinstance(data, Mapping):
         return {str(name): array for name, array in data.items()}
     if not isinstance(data, list | tuple) or not all(hasattr(item, "shape") for item in data):
@@ -88,8 +88,8 @@ def _by_dims(data: Any, by: str | None) -> dict[str, Values]:
     if by in data.dims:
         dims = [by]
     elif by not in (None, "channel"):
-        raise FeatureError(f"by={by!r} is no dim of these data. They have: {', '.join(map(str, data.dims))}.")
-    elif len(dims) == data.ndim or not dims:  # weights: every entry would be a channel of its own
+        raise FeatureError(f"by={by!r}: the data have no such dim, only {', '.join(map(str, data.dims))}.")
+    elif len(dims) == data.ndim or not dims:  # weights: otherwise every entry would be a channel
         return {"": as_array(data).ravel()}
     rest = [dim for dim in data.dims if dim not in dims]
     names = labels(data, dims)
@@ -109,7 +109,7 @@ def histograms(
     Raises
     ------
     FeatureError
-        `bins` is not usable.
+        `bins` is invalid.
     """
     return [
         _clipped(_counted(name, values, bins, span), int(peaks))
@@ -121,16 +121,16 @@ def _counted(name: str, values: Values, bins: Any, limits: tuple[float, float]) 
     finite = values[np.isfinite(values)]
     try:
         counts, edges = np.histogram(finite, np.histogram_bin_edges(finite, bins, range=limits))
-    except Exception as error:  # whatever NumPy makes of them
+    except Exception as error:  # NumPy may raise anything
         raise FeatureError(
-            f"bins={bins!r}: expected a number of bars from 1 on, edges that rise, or a rule such as 'auto' "
+            f"bins={bins!r}: expected a number of bars, 1 or more, rising edges, or a rule such as 'auto' "
             f"({error})."
         ) from error
     return Bars(name, counts.astype(np.float64), edges.astype(np.float64), values)
 
 
 def _clipped(bars: Bars, peaks: int) -> Bars:
-    """Cut the highest bars to the height of the next one; one bar is always left whole."""
+    """Clip the highest bars to the height of the next one; at least one bar stays whole."""
     order = np.argsort(-bars.counts, kind="stable")
     order = order[bars.counts[order] > 0]
     peaks = min(peaks, len(order) - 1)
@@ -144,12 +144,12 @@ def _clipped(bars: Bars, peaks: int) -> Bars:
 def ranges(
     arrays: Sequence[Values], xlims: Any, *, center_zero: bool, equate: bool
 ) -> list[tuple[float, float]]:
-    """Limits of x for every panel.
+    """Return the limits of x for every panel.
 
     Raises
     ------
     FeatureError
-        `xlims` are not two rising numbers.
+        `xlims` is not a pair of rising numbers.
     """
     if xlims is not None:
         return [_pair(xlims)] * len(arrays)
@@ -169,14 +169,14 @@ def _range(values: Values, center_zero: bool) -> tuple[float, float]:
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
     if center_zero:
         low, high = -max(-low, high), max(-low, high)
-    if low == high:  # one value only: give its bar room
+    if low == high:  # a single value: its bar needs a width
         margin = 0.1 * abs(low) or 1.0
         return low - margin, high + margin
     return low, high
 
 
 def shares(values: Values, limits: tuple[float, float] | None = None) -> str:
-    """Say which part is exactly zero, NaN, Inf, or outside `limits`; empty when none is.
+    """Format the shares of values that are exactly zero, NaN, Inf, or outside `limits`, if there are any.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""How panels are framed: ticks, borders, titles and limits, the same in every classic picture."""
+"""The style of panels in all classic plots: ticks, borders, titles and limits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INK = "#333333"
 
 @dataclass(frozen=True)
 class Target:
-    """Where the picture goes: Axes or a figure that exist, and a file."""
+    """The destination of a plot: existing Axes, an existing figure, and a file."""
 
     axes: Any = None
     figure: Any = None
@@ -27,13 +27,13 @@ class Target:
 
     @property
     def is_new(self) -> bool:
-        """Whether we make the figure."""
+        """Whether a new figure is created."""
         return self.axes is None and self.figure is None
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What the caller asked for around the data."""
+    """The caller's options for everything around the data."""
 
     n_rows: int | None
     show_title: bool | str
@@ -61,7 +61,7 @@ _TICK_WORDS = {
 
 
 def ticks(show_xy_ticks: Any) -> tuple[bool, bool]:
-    """Whether x and y ticks are shown, from (1, 0), [True, False], 1, "x" or None; raises for all else.
+    """Return whether x and y ticks are shown, for (1, 0), [True, False], 1, "x" or None.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def ticks(show_xy_ticks: Any) -> tuple[bool, bool]:
 
 
 _FACTOR = number(0, 100, inside=True)
-# Rules of what the four functions share.
+# Rules for the arguments that the four functions share.
 FRAME = {
     "show_xy_ticks": Rule(ticks, "two flags, for x and y, such as (1, 0), or one, or 'x', 'y', 'xy', 'none'"),
     "title_fontsize": number(0, 1000, "points", inside=True),
@@ -88,7 +88,7 @@ FRAME = {
 
 
 def value_limits(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Limits that hold all finite values and zero; zero is in the middle where both signs occur.
+    """Return limits that include all finite values and zero; with both signs, zero is in the middle.
 
     Examples
     --------
@@ -106,7 +106,7 @@ def value_limits(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def dress(ax: Axes, frame: Frame, *, bottom: bool, left: bool, size: float = 9) -> None:
-    """Quiet borders, and tick labels only where nothing stands between them and the edge."""
+    """Draw faint borders, and tick labels only for panels at the edge of the grid."""
     for spine in ax.spines.values():
         spine.set(visible=bool(frame.show_borders), color=QUIET, linewidth=0.8)
     show_x, show_y = frame.ticks[0] and bottom, frame.ticks[1] and left
@@ -118,10 +118,10 @@ def dress(ax: Axes, frame: Frame, *, bottom: bool, left: bool, size: float = 9) 
 
 
 class InnerLocator(MaxNLocator):
-    """Few ticks, and none so near the end of an axis that it meets its neighbour's."""
+    """Few ticks, and none so close to the end of an axis that labels of neighbours overlap."""
 
     def tick_values(self, vmin: float, vmax: float) -> Any:
-        """Return the places of ticks between `vmin` and `vmax`."""
+        """Return the positions of ticks between `vmin` and `vmax`."""
         places = np.asarray(super().tick_values(vmin, vmax))
         margin = 0.1 * abs(vmax - vmin)
         low, high = min(vmin, vmax) + margin, max(vmin, vmax) - margin
@@ -130,25 +130,25 @@ class InnerLocator(MaxNLocator):
 
 
 def tick_text(value: float, _position: int | None = None) -> str:
-    """Write a tick's value; a function of the module, so that figures can be pickled."""
+    """Format a tick's value. It is a module-level function so that figures can be pickled."""
     return short(value)
 
 
 def few_value_ticks(ax: Axes, axis: str = "y", count: int = 4) -> None:
-    """Let three or so short numbers stand along an axis of values."""
+    """Label an axis of values with about three short numbers."""
     target = ax.yaxis if axis == "y" else ax.xaxis
     target.set_major_locator(InnerLocator(count, steps=[1, 2, 5, 10]))
     target.set_major_formatter(FuncFormatter(tick_text))
 
 
 def few_index_ticks(ax: Axes, axis: str = "x", count: int = 5) -> None:
-    """Let whole numbers stand along an axis of steps, samples or channels."""
+    """Label an axis of steps, samples or channels with whole numbers."""
     target = ax.xaxis if axis == "x" else ax.yaxis
     target.set_major_locator(MaxNLocator(count, integer=True, min_n_ticks=1))
 
 
 def corner_label(ax: Axes, text: str, *, size: float = 9, right: bool = False) -> None:
-    """Write a few words in an upper corner, over whatever is drawn there."""
+    """Write a short text in an upper corner, above the drawing."""
     ax.text(
         0.98 if right else 0.02,
         0.96,

@@ -1,7 +1,7 @@
-"""The grid of panels that every classic picture is drawn into: real subplots, or one Axes of many cells.
+"""The grid of panels of every classic plot: separate subplots, or one Axes with many cells.
 
-`_classic` opens it with `panels`, a drawing module fills it, and it saves the result. Beyond
-`MOST_SUBPLOTS` panels matplotlib takes seconds, so that one Axes then holds all of them as cells.
+`panels` opens the grid, a drawing module draws into it, and `panels` saves the result. Beyond `MOST_SUBPLOTS`
+panels matplotlib takes seconds, so one Axes then holds all of them as cells.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from throughtime._errors import FeatureError, warn
 from throughtime._text.printable import printable
 
 MOST_SUBPLOTS = 64
-WIDEST = 12.0  # inches, what a notebook shows without shrinking
+WIDEST = 12.0  # inches, which a notebook shows without shrinking
 TALLEST = 8.0
 SCREEN, FILE = 110, 200  # pixels an inch
 
 
 class Shown(NamedTuple):
-    """What a picture was drawn into; unpacks as `fig, axes`."""
+    """The figure and Axes of a plot; unpacks as `fig, axes`."""
 
     fig: Figure | SubFigure
     axes: Any
@@ -47,7 +47,7 @@ class Shown(NamedTuple):
 
 @dataclass(frozen=True)
 class Canvas:
-    """Where to draw: an Axes for each panel, or one Axes with a cell for each."""
+    """The place to draw: an Axes for each panel, or one Axes with a cell for each panel."""
 
     fig: Figure | SubFigure
     axes: NDArray[np.object_]
@@ -59,15 +59,15 @@ class Canvas:
 
     @property
     def panels(self) -> list[Axes]:
-        """The Axes that are drawn into, in order."""
+        """The Axes of the panels, in order."""
         return self.axes.ravel().tolist()[: 1 if self.is_cells else self.count]
 
     def is_left(self, panel: int) -> bool:
-        """Whether nothing stands left of the panel; Axes from elsewhere each stand alone."""
+        """Whether no panel is to the left; each of the caller's Axes stands alone."""
         return not self.is_ours or panel % self.columns == 0
 
     def is_bottom(self, panel: int) -> bool:
-        """Whether nothing stands below the panel."""
+        """Whether no panel is below."""
         return not self.is_ours or panel + self.columns >= self.count
 
 
@@ -80,14 +80,14 @@ def panels(
     share_x: bool = True,
     share_y: bool = True,
 ) -> Iterator[Canvas]:
-    """Open `count` panels, each at most `size` inches wide and tall, and save them when they are drawn.
+    """Open `count` panels, each at most `size` inches wide and tall, and save them after drawing.
 
-    A figure made here is closed again when the drawing fails.
+    A new figure is closed if drawing fails.
 
     Raises
     ------
     FeatureError
-        `axes`, `figure` or `savepath` is not usable.
+        `axes`, `figure` or `savepath` is invalid.
     """
     path = None if frame.target.savepath is None else checked_path(frame.target.savepath)
     rows, columns = grid(count, frame.n_rows)
@@ -97,7 +97,7 @@ def panels(
         fig = _figure(frame, rows, columns, size)
         canvas = _fresh_axes(fig, count, rows, columns, share=(share_x, share_y))
     try:
-        with mpl.rc_context({"text.parse_math": False}):  # a name may hold a dollar sign
+        with mpl.rc_context({"text.parse_math": False}):  # a name may contain a dollar sign
             yield canvas
             if path is not None:
                 save_figure(canvas.fig.figure, path)
@@ -110,7 +110,7 @@ def panels(
 
 
 def grid(count: int, n_rows: int | None = None) -> tuple[int, int]:
-    """Rows and columns for `count` panels: a little wider than tall, without a gap where one can be avoided.
+    """Return rows and columns for `count` panels: a little wider than tall, if possible without gaps.
 
     Examples
     --------
@@ -122,7 +122,7 @@ def grid(count: int, n_rows: int | None = None) -> tuple[int, int]:
         full = (rows for rows in range(most, 0, -1) if count % rows == 0 and count <= 4 * rows**2)
         n_rows = next(full, most)
     elif n_rows > count:
-        warn(f"n_rows={n_rows} is more than there are panels: {count} rows are drawn.")
+        warn(f"n_rows={n_rows} exceeds the number of panels: {count} rows are drawn.")
         n_rows = count
     return int(n_rows), -(-count // int(n_rows))
 
@@ -132,7 +132,7 @@ def _figure(frame: Frame, rows: int, columns: int, size: tuple[float, float]) ->
         if not isinstance(frame.target.figure, Figure | SubFigure):
             raise FeatureError(
                 f"figure= takes a matplotlib Figure or SubFigure, got {type(frame.target.figure).__name__}. "
-                "Axes go into axes=."
+                "Pass Axes as axes=."
             )
         return frame.target.figure
     wide = min(WIDEST, 4.5 + size[0] * columns)
@@ -168,7 +168,7 @@ def _fresh_axes(
 
 def _given_axes(frame: Frame, count: int, rows: int, columns: int) -> Canvas:
     if frame.target.figure is not None:
-        raise FeatureError("Both axes= and figure= were passed. Pass the one to draw into.")
+        raise FeatureError("Both axes= and figure= were passed. Pass only one of them.")
     axes = frame.target.axes
     each = leaves(axes.tolist() if isinstance(axes, np.ndarray) else axes)
     if not each or not all(isinstance(one, Axes) for one in each):
@@ -184,7 +184,7 @@ def _given_axes(frame: Frame, count: int, rows: int, columns: int) -> Canvas:
 
 
 def entitle(canvas: Canvas, frame: Frame, parts: Sequence[str], names: tuple[str, str] = ("", "")) -> None:
-    """Write the title and what x and y are; a title of the caller's own stands as it is."""
+    """Write the title and the names of x and y; the caller's title is not changed."""
     fig, first = canvas.fig, canvas.panels[0]
     title = frame.show_title
     if not isinstance(title, str):
@@ -192,7 +192,7 @@ def entitle(canvas: Canvas, frame: Frame, parts: Sequence[str], names: tuple[str
     title = printable(title)
     x_name, y_name = (name if shown else "" for name, shown in zip(names, frame.ticks, strict=True))
     if canvas.is_ours and len(canvas.panels) > 1:
-        # An empty one would still take its room.
+        # An empty name would still take up space.
         for write, text in ((fig.supxlabel, x_name), (fig.supylabel, y_name)):
             if text:
                 write(text, fontsize=10, color=INK)

@@ -1,4 +1,4 @@
-"""`save_figure`: write a matplotlib figure so that the file is whole or not there."""
+"""`save_figure`: write a matplotlib figure either completely or not at all."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from throughtime._errors import FeatureError
 
 
 def checked_path(savepath: Any) -> Path:
-    """Make the parent folder and check the ending, before anything is drawn; no ending means .png.
+    """Create the parent folder and check the suffix before drawing; the default suffix is .png.
 
     Raises
     ------
     FeatureError
-        matplotlib writes no such file, or the folder cannot be made.
+        matplotlib cannot write such a file, or the folder cannot be created.
     """
     path = Path(savepath).expanduser()
     known = FigureCanvasBase.get_supported_filetypes()
@@ -25,19 +25,19 @@ def checked_path(savepath: Any) -> Path:
     if path.suffix[1:].lower() not in known:
         raise FeatureError(
             f"savepath={str(savepath)!r} ends in {path.suffix!r}, which matplotlib cannot write. "
-            f"It writes: {', '.join(sorted(known))}."
+            f"Supported: {', '.join(sorted(known))}."
         )
     if path.is_dir():
         raise FeatureError(f"savepath={str(savepath)!r} is a folder. Add the name of a file.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FeatureError(f"The folder of savepath={str(savepath)!r} cannot be made: {error}.") from error
+        raise FeatureError(f"The folder of savepath={str(savepath)!r} cannot be created: {error}.") from error
     return path
 
 
 def save_figure(fig: Any, path: Path) -> None:
-    """Write beside `path` first and move: whoever reads it never sees half a file.
+    """Write to a temporary file and move it to `path`, so that readers never see half a file.
 
     Raises
     ------

@@ -39,22 +39,22 @@ def show_features_0D(  # noqa: N802, PLR0913, PLR0917 - as in `show_features_1D`
 ) -> Shown:
     """Draw one value for each unit of each sample: x is the sample, y the value, the colour the unit.
 
-    The units of a sample stand side by side in their order, so that none hides another.
+    The units of a sample are drawn side by side in their order, so that none hides another.
 
     Parameters
     ----------
     data : array, tensor, list or DataArray, (unit,) or (sample, unit)
-        Such as the gradients of a last step.
+        For example the gradients of a last step.
     marker : str
-        As in matplotlib: "o", "_", "s".
+        A marker of matplotlib: "o", "_", "s".
     cmap : str or Colormap
-        The units' colours, less those too pale to see.
+        Colours of the units; colours that are too pale to see are left out.
     color : colour, int or list of those, optional
-        For all units, or one for each, in place of `cmap`.
+        Colour of all units, or of each unit, in place of `cmap`.
     show_y_zero : bool
         Draw a line at zero.
     markersize, markerwidth : float, in points
-        Size and line width at most; markers shrink where they would cover each other.
+        Largest size and line width; markers shrink if they would overlap.
     show_borders, show_title, title_fontsize, channel_axis, scale_width, scale_height, show_xy_ticks, dpi, \
     axes, figure, savepath
         See `show_features_1D`.
@@ -67,7 +67,7 @@ def show_features_0D(  # noqa: N802, PLR0913, PLR0917 - as in `show_features_1D`
     Raises
     ------
     FeatureError
-        The data or an argument cannot be drawn; it says what would do.
+        The data or an argument cannot be drawn; the message names the remedy.
 
     Examples
     --------

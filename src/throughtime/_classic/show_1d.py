@@ -1,4 +1,4 @@
-"""`show_features_1D`: each channel over time, as lines in a panel of its own."""
+"""`show_features_1D`: one panel per channel, with lines over time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from throughtime._errors import FeatureError
 
 
 @takes(FeatureError, **FRAME)
-def show_features_1D(  # noqa: N802, PLR0913, PLR0917 - the name and the order that people know
+def show_features_1D(  # noqa: N802, PLR0913, PLR0917 - an established name and order
     data: Any,
     n_rows: int | None = None,
     label_channels: bool = True,
@@ -35,43 +35,43 @@ def show_features_1D(  # noqa: N802, PLR0913, PLR0917 - the name and the order t
     figure: Any = None,
     savepath: Any = None,
 ) -> Shown:
-    """Draw each channel over time in a panel of its own, every sample as a line of its own colour.
+    """Draw one panel per channel over time, with one coloured line per sample.
 
-    Values that are not finite are marked: NaN by x below, +Inf by a triangle on top, -Inf by one below.
-    More than 64 channels share one Axes, which is as quick as a single plot.
+    Values that are not finite are marked: NaN by an x at the bottom, +Inf by a triangle at the top, -Inf by a
+    triangle at the bottom. More than 64 channels share one Axes, which is as fast as a single plot.
 
     Parameters
     ----------
     data : array, tensor, list or DataArray, (time, channel) or (sample, time, channel)
-        A DataArray is read by the names of its dims, in any order: `sample`, `time`, and all others are
-        channels. It is never changed.
+        The dims of a DataArray may have any order: `sample`, `time`, and all others are channels. The data
+        are never changed.
     n_rows : int, optional
-        Rows of panels; more than there are panels is reduced with a warning.
+        Rows of panels; if it exceeds the number of panels, it is reduced with a warning.
     label_channels : bool
         Write the channel's name into its panel.
     equate_axes : bool
-        The same limits in all panels; False gives each its own.
+        Use the same limits in all panels; with False, each panel has separate limits.
     max_timesteps : int, optional
-        Draw only that many steps, the first ones.
+        Draw only that many steps, starting with the first.
     color : colour, int or list of those, optional
-        For all samples, or one for each.
+        Colour of all samples, or of each sample.
     show_title : bool or str
-        False for none, a string for your own.
+        False for no title, a string for a custom title.
     show_borders : bool
     show_xy_ticks : pair of bools or ints, one of them, or "x", "y", "xy", "none"
     title_fontsize : float, in points
     channel_axis : int
-        The axis of channels, where `data` has no names.
+        The axis of channels, if `data` has no names.
     scale_width, scale_height : float
-        Factors of the size of the figure.
+        Factors for the size of the figure.
     dpi : float, in pixels per inch, optional
         By default 110 on screen and 200 in a file.
     axes : Axes or array of Axes, optional
-        Draw into these. One Axes holds all panels as its cells.
+        Draw into these. A single Axes holds all panels as cells.
     figure : Figure or SubFigure, optional
         Draw into this instead of a new one.
     savepath : path, optional
-        Save there, whole or not at all; the folder is made.
+        Save the figure there, completely or not at all; the folder is created.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def show_features_1D(  # noqa: N802, PLR0913, PLR0917 - the name and the order t
     Raises
     ------
     FeatureError
-        The data or an argument cannot be drawn; it says what would do.
+        The data or an argument cannot be drawn; the message names the remedy.
 
     Examples
     --------
@@ -112,7 +112,7 @@ def show_features_1D(  # noqa: N802, PLR0913, PLR0917 - the name and the order t
 
 
 def axis_names(canvas: Canvas, features: Features, look: Lines) -> tuple[str, str]:
-    """Name x and y; cells have no ticks of their own, so the name says what they span."""
+    """Return the names of x and y; cells have no ticks, so the name includes their range."""
     if canvas.is_cells:
         return cell_scale(features, look), "channel"
     return "timestep", features.value_name

@@ -47,22 +47,23 @@ def show_features_2D(  # noqa: N802, PLR0913, PLR0917 - as in `show_features_1D`
 ) -> Shown:
     """Draw every sample as an image: channels on y, time on x, values as colours.
 
-    Grey cells with a mark are not finite (x NaN, triangles ±Inf); darker ends are outside the range. Where
-    there are more values than pixels, a pixel shows the one of largest magnitude. More than 64 samples
-    become one image with gutters.
+    Grey cells with a mark are not finite (x NaN, triangles ±Inf); darker ends are outside the range. If there
+    are more values than pixels, a pixel shows the value of largest magnitude. More than 64 samples become one
+    image with gutters.
 
     Parameters
     ----------
     data : array, tensor, list or DataArray, (time, channel) or (sample, time, channel)
     norm : None, (low, high), "auto" or matplotlib norm
-        None: one range (-m, m) for all panels, written in the title. "auto": each panel its own (-m, m).
+        None: one range (-m, m) for all panels, written in the title. "auto": a range (-m, m) for each panel.
     cmap : str or Colormap
         A name of matplotlib or, as in `tt.plots`, of cmcrameri.
     reflect_half : bool
-        Mirror the second half of the channels in time, for a backward layer's states in its own order.
-        Always warns, since outputs of Keras and torch are in input time already; a DataArray is left alone.
+        Mirror the second half of the channels in time, for states of a backward layer in processing order.
+        This always warns, because outputs of Keras and torch are in input time already. A DataArray is not
+        mirrored.
     timesteps_xaxis : bool
-        False puts time on y and channels on x.
+        With False, time is on y and channels are on x.
     show_colorbar : bool
         One for all panels, or with norm="auto" one for each of up to 4.
     n_rows, max_timesteps, show_title, show_borders, title_fontsize, show_xy_ticks, scale_width, \
@@ -77,7 +78,7 @@ def show_features_2D(  # noqa: N802, PLR0913, PLR0917 - as in `show_features_1D`
     Raises
     ------
     FeatureError
-        The data or an argument cannot be drawn; it says what would do.
+        The data or an argument cannot be drawn; the message names the remedy.
 
     Examples
     --------
@@ -116,7 +117,7 @@ def show_features_2D(  # noqa: N802, PLR0913, PLR0917 - as in `show_features_1D`
 
 
 def reflected(features: Features) -> Features:
-    """Mirror the second half of the channels in time, unless names say that they are aligned."""
+    """Mirror the second half of the channels in time, unless the data are labelled and thus aligned."""
     channels = features.values.shape[2]
     aligned = "the outputs of Keras' and torch's bidirectional layers are already in input time"
     if features.is_labelled:
@@ -124,12 +125,12 @@ def reflected(features: Features) -> Features:
         return features
     if channels % 2:
         raise FeatureError(
-            f"reflect_half=True mirrors the second half of the channels, and there are {channels}. Pass the "
-            "output of a bidirectional layer, forward and backward one after the other."
+            f"reflect_half=True mirrors the second half of the channels, but there are {channels}. Pass the "
+            "output of a bidirectional layer, with the forward channels before the backward ones."
         )
     warn(
         f"reflect_half=True mirrors channels {channels // 2} to {channels - 1} in time. Are you sure? "
-        f"{aligned[0].upper()}{aligned[1:]}; only states in the backward layer's own order need it."
+        f"{aligned[0].upper()}{aligned[1:]}; only states in the backward layer's processing order need it."
     )
     half = channels // 2
     values = np.concatenate([features.values[:, :, :half], features.values[:, ::-1, half:]], axis=2)
@@ -137,7 +138,7 @@ def reflected(features: Features) -> Features:
 
 
 def axis_names(canvas: Canvas, time_on_x: bool) -> tuple[str, str]:
-    """Name x and y; cells have no ticks of their own, so the name says what they hold."""
+    """Return the names of x and y; cells have no ticks, so the name describes their content."""
     names = ("timestep", "channel") if time_on_x else ("channel", "timestep")
     if canvas.is_cells:
         return f"each cell: {names[0]} →, {names[1]} ↓", "sample"
@@ -145,7 +146,7 @@ def axis_names(canvas: Canvas, time_on_x: bool) -> tuple[str, str]:
 
 
 def add_colorbars(canvas: Canvas, images: list[AxesImage], chosen: Scale, name: str) -> None:
-    """Put one bar beside all panels, or one beside each of few that have their own range."""
+    """Add one colour bar beside all panels, or one beside each of a few panels with separate ranges."""
     extend = "both" if chosen.limited else "neither"
     if chosen.own and not canvas.is_cells and len(images) <= MOST_BARS:
         bars = [canvas.fig.colorbar(image, ax=image.axes) for image in images]

@@ -1,4 +1,4 @@
-"""`show_features_hist`: how the values of channels, layers or whole arrays are distributed."""
+"""`show_features_hist`: the distribution of the values of channels, layers or whole arrays."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def show_features_hist(  # noqa: PLR0913, PLR0917 - as in `show_features_1D`
     figure: Any = None,
     savepath: Any = None,
 ) -> Shown:
-    """Draw how values are distributed: a histogram for each channel, for each of several arrays, or for all.
+    """Draw the distribution of values: a histogram for each channel, for each array, or for all values.
 
     Shares of exact zeros, NaN, Inf and of values outside `xlims` are written into the panel.
 
@@ -55,18 +55,18 @@ def show_features_hist(  # noqa: PLR0913, PLR0917 - as in `show_features_1D`
     data : array, tensor, DataArray, or several of them in a list, dict or Dataset
     bins : int, edges, or rule such as "auto"
     xlims : (low, high), optional
-        Limits of the values, by default theirs.
+        Limits of the values; the default includes all values.
     center_zero : bool
         Put zero in the middle of the x axis.
     peaks_to_clip : int
-        Cut that many of the highest bars of a panel to the height of the next one, and write what they hold.
+        Clip that many of the highest bars of a panel to the height of the next one, and write their counts.
     annotations : "auto", list of str, or None
-        Names of the panels: those of the data, your own, or none.
+        Names of the panels: those of the data, custom names, or none.
     equate_axes : bool
-        Same limits in all panels; counts only where panels hold equally many values.
+        Use the same limits in all panels; for counts, only if panels have equally many values.
     by : None, "channel", "array", or a dim of a DataArray
-        What gets a panel: by default each of several arrays, otherwise each channel. "array" puts all values
-        of one array into one.
+        Content of a panel. The default is one array if there are several, otherwise one channel. With
+        "array", all values of one array share a panel.
     n_rows, color, show_title, show_borders, show_xy_ticks, title_fontsize, channel_axis, scale_width, \
     scale_height, dpi, axes, figure, savepath
         See `show_features_1D`.
@@ -79,7 +79,7 @@ def show_features_hist(  # noqa: PLR0913, PLR0917 - as in `show_features_1D`
     Raises
     ------
     FeatureError
-        The data or an argument cannot be drawn; it says what would do.
+        The data or an argument cannot be drawn; the message names the remedy.
 
     Examples
     --------
@@ -113,12 +113,12 @@ def show_features_hist(  # noqa: PLR0913, PLR0917 - as in `show_features_1D`
 
 
 def annotated(named: Mapping[str, Values], annotations: Any) -> tuple[list[str], list[Values]]:
-    """Names and values of the panels.
+    """Return the names and values of the panels.
 
     Raises
     ------
     FeatureError
-        Not one string for each panel.
+        `annotations` does not contain one string for each panel.
     """
     values = list(named.values())
     if annotations is True or (isinstance(annotations, str) and annotations == "auto"):
@@ -135,7 +135,7 @@ def annotated(named: Mapping[str, Values], annotations: Any) -> tuple[list[str],
 
 
 def histogram_title(data: Any, values: Sequence[Values]) -> list[str]:
-    """Say what is drawn, how many values, and which part of them is no number or zero."""
+    """Return the parts of a title: the data, the number of values, and the shares of zeros and NaN."""
     everything = np.concatenate([array.ravel() for array in values])
     return [
         *title_of(data),

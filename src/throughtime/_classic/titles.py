@@ -1,4 +1,4 @@
-"""Words of titles and ticks: numbers as short as they can be, counts with their nouns, lines that fit."""
+"""Text of titles and ticks: short numbers, counts with their nouns, wrapped lines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from throughtime._classic.data import Features, nonfinite_note
 
 
 def title_parts(features: Features, *notes: str, channel: str = "channel") -> list[str]:
-    """Say what is drawn, of which layer, how much of it, and what is no number."""
+    """Return the parts of a title: the data, their layer, their sizes, and the values that are not finite."""
     samples, steps, channels = features.values.shape
     shown = f"first {steps} of {features.all_steps} timesteps" if features.all_steps > steps else ""
     return [
@@ -23,12 +23,12 @@ def title_parts(features: Features, *notes: str, channel: str = "channel") -> li
 
 
 def zero_note(features: Features) -> str:
-    """Say so where there is nothing but zeros, which no limits can show."""
+    """Return a note if all values are 0, which limits cannot show."""
     return "" if features.values.any() else "all values are 0"
 
 
 def short(value: float, digits: int = 2) -> str:
-    """Write a number as briefly as a tick allows.
+    """Format a number briefly, for a tick.
 
     Examples
     --------
@@ -48,7 +48,7 @@ def short(value: float, digits: int = 2) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """Write a count with its noun.
+    """Format a count with its noun.
 
     Examples
     --------
@@ -59,7 +59,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def wrapped(parts: Sequence[str], width: float, fontsize: float) -> str:
-    """Join a title's parts with dots, in as many lines as `width` inches ask for.
+    """Join a title's parts with dots, in lines of at most `width` inches.
 
     Examples
     --------

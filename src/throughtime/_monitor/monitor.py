@@ -14,6 +14,7 @@ from throughtime._arguments import takes
 from throughtime._errors import MonitorError
 from throughtime.callbacks.keras import NotACallback, keras_callback
 from throughtime.callbacks.lightning import lightning_callback
+from throughtime.callbacks.sb3 import sb3_callback
 from throughtime.callbacks.transformers import transformers_callback
 
 from . import schedules, settings
@@ -193,6 +194,18 @@ class Monitor(NotACallback):
             transformers is not installed.
         """
         return transformers_callback(self)
+
+    def sb3(self) -> Any:
+        """Create a callback for `learn` of stable-baselines3; a step is the training on one rollout.
+
+        The model is the policy: give the monitor a `batch` that it takes, and a `loss` of `(output, y)`.
+
+        Raises
+        ------
+        MissingDependencyError
+            stable-baselines3 is not installed.
+        """
+        return sb3_callback(self)
 
     @contextmanager
     def watch(self, model: Any, *, loss: Any = None, optimizer: Any = None) -> Iterator[Monitor]:

@@ -1,7 +1,7 @@
-"""A run on disk: captures of one model at many training steps, in plain Zarr that xarray opens by itself.
+"""A run on disk: captures of one model at many training steps, in plain Zarr that xarray can open.
 
-One file, the root's `zarr.json`, says what is committed: `Run.append` writes the chunks of a step first and
-replaces that file last, in one move. A reader sees whole steps only, whenever the writer dies.
+One file, the root's `zarr.json`, records what is committed: `Run.append` writes the chunks of a step first
+and replaces that file last, in one move. A reader sees only whole steps, whenever the writer dies.
 """
 
 from throughtime._store.checking import damage as damage

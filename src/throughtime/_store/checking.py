@@ -1,4 +1,4 @@
-"""Looks for damage: reads all of a run once, and compares it with its checksums."""
+"""Checks a run for damage: reads all of it once and compares it with its checksums."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_NODE = 2**22  # bytes
 
 
 def damage(path: str | os.PathLike[str]) -> Iterator[str]:
-    """Yield what is damaged, by variable and step; nothing for a run that is whole.
+    """Yield a message for each damaged variable and step; nothing for an intact run.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def damage(path: str | os.PathLike[str]) -> Iterator[str]:
     Raises
     ------
     StoreError
-        It cannot be opened.
+        The run cannot be opened.
     """
     files, commit = opened(path)
     if commit.digest is False:
@@ -57,14 +57,14 @@ def damage(path: str | os.PathLike[str]) -> Iterator[str]:
 
 
 def without_checksums(path: str | os.PathLike[str]) -> list[str]:
-    """List the variables whose damage may go unseen: those of runs written by an earlier version."""
+    """List the variables without checksums, whose damage is not detected: those of earlier versions."""
     _, commit = opened(path)
     known = {key for each in commit.document["attributes"].get(SUMS, []) for key in each}
     return [key for key, each in commit.arrays.items() if key not in known and "crc32c" not in each.codecs]
 
 
 def _nodes(files: Files, commit: Committed) -> Iterator[str]:
-    """Compare the nodes' own metadata, which readers without the commit take, with the commit."""
+    """Compare the metadata in each node, which other Zarr readers use, with the commit."""
     for key, wanted in commit.document["consolidated_metadata"]["metadata"].items():
         name = f"{key}/{COMMIT}"
         try:
@@ -73,9 +73,9 @@ def _nodes(files: Files, commit: Committed) -> Iterator[str]:
         except (DamageError, ValueError, RecursionError) as error:
             yield f"{name} cannot be read: {error}"
             continue
-        # A run that was not closed has its shapes in the commit alone.
+        # A run that was not closed has its shapes only in the commit.
         if not isinstance(found, dict) or _without_shape(found) != _without_shape(wanted):
-            yield f"{name} is not what the run's {COMMIT} has for {key}"
+            yield f"{name} differs from the entry for {key} in the run's {COMMIT}"
 
 
 def _without_shape(metadata: dict[str, Any]) -> dict[str, Any]:
@@ -99,6 +99,6 @@ def _chunks(values: StoredValues, layout: ArrayLayout, sums: Any, steps: Any) ->
         if sums is not None:
             found = np.fromiter(row_checksums(rows, layout.chunk[1:]), np.uint32, len(rows))
             wrong = np.flatnonzero(found != sums[start:stop]) + start
-            # Where `step` itself is damaged, what it holds names nothing.
+            # If `step` itself is damaged, its values cannot name a record.
             named = [f"record {at + 1}" if layout.key == STEP else f"step {steps[at]}" for at in wrong]
             yield from (f"{layout.key} of {each} does not match its checksum" for each in named)

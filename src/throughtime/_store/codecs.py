@@ -1,4 +1,4 @@
-"""How a chunk is encoded: the few codecs that runs are written with, checked before anything is unpacked."""
+"""Encodes and decodes chunks with the few codecs of runs; content is checked before it is unpacked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from throughtime._store.files import DamageError
 
 Array = npt.NDArray[Any]
 
-# Zarr's names. Labels of text are long enough where they are some thousand names.
+# Zarr's names. This is enough for text labels of some thousand names.
 PLAIN, TEXT = ("bytes",), ("vlen-utf8",)
 COMPRESSED, COMPRESSED_BEFORE = ("bytes", "blosc", "crc32c"), ("bytes", "blosc")
 COMPRESSION = (BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"), Crc32cCodec())
@@ -24,7 +24,7 @@ MOST_TEXT = 2**24  # bytes
 _BLOSC = numcodecs.Blosc(cname="zstd", clevel=1, shuffle=numcodecs.Blosc.SHUFFLE)
 _ZSTD, _TEXT = numcodecs.Zstd(), numcodecs.VLenUTF8()
 
-# How many times smaller a codec makes zeros at best: what claims more is no chunk.
+# Best compression ratio of each codec, for zeros; a chunk that claims more is refused.
 RATIOS = {"bytes": 1, "vlen-utf8": 1, "crc32c": 1, "blosc": 1300, "zstd": 40_000}
 
 
@@ -33,23 +33,23 @@ def is_text(codecs: tuple[str, ...]) -> bool:
 
 
 def checksum(content: bytes) -> int:
-    """Sum up bytes as Zarr's crc32c does."""
+    """Return the CRC-32C of some bytes, like Zarr's codec."""
     return int(google_crc32c.value(content))
 
 
 def compressed(values: Array) -> bytes:
-    """Encode as `COMPRESSED`."""
+    """Encode with the codecs of `COMPRESSED`."""
     content = bytes(_BLOSC.encode(values))
     return content + checksum(content).to_bytes(4, "little")
 
 
 def decoded(content: bytes, codecs: tuple[str, ...], dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
-    """Undo the codecs of one chunk.
+    """Decode one chunk.
 
     Raises
     ------
     DamageError
-        It is not what these codecs leave of such an array.
+        The content cannot be the result of these codecs for such an array.
     """
     wanted = MOST_TEXT if is_text(codecs) else prod(shape) * dtype.itemsize
     try:
@@ -65,13 +65,13 @@ def decoded(content: bytes, codecs: tuple[str, ...], dtype: np.dtype[Any], shape
 
 
 def row_checksums(rows: Array, chunk: tuple[int, ...]) -> Iterator[int]:
-    """Sum up each step of an array, whatever else its dims grow to later.
+    """Yield a checksum for each step of an array, which remains valid if other dims grow.
 
     Parameters
     ----------
     rows : array (step, …)
     chunk : tuple of int
-        Sizes of a chunk beside its steps. What lies beyond the first chunk counts where it is not empty.
+        Sizes of a chunk without its steps. Values beyond the first chunk count only if they are not empty.
     """
     if rows.shape[1:] == chunk:
         yield from (checksum(row.tobytes()) for row in rows)
@@ -91,7 +91,7 @@ def row_checksums(rows: Array, chunk: tuple[int, ...]) -> Iterator[int]:
 
 
 def empty_value(dtype: np.dtype[Any]) -> float:
-    """Give what an array has where nothing was written."""
+    """Return the fill value of an array."""
     return np.nan if dtype.kind in "fc" else 0
 
 

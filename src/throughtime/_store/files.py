@@ -1,4 +1,4 @@
-"""Where a run's files lie: a folder or a zip. Regular files alone are read, and none outside of it."""
+"""The files of a run, in a folder or a zip. Only regular files inside of it are read."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo, is_z
 from zlib import error as ZlibError  # noqa: N812
 
 _MOST_FILES = 2**22
-_MOST_INFLATED, _MOST_RATIO = 2**28, 200  # bytes that a zip may hold at any ratio; the ratio beyond
-# Without these flags, on Windows, there are no such links and fifos either.
+_MOST_INFLATED, _MOST_RATIO = 2**28, 200  # bytes up to which a zip may have any ratio; largest ratio beyond
+# Windows has neither these flags nor such links and fifos.
 _FLAGS = (
     os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 )
 
 
 class DamageError(ValueError):
-    """Part of a run is not as a writer leaves it; who catches this adds which run and what is readable."""
+    """Part of a run is damaged; the caller adds the run's path and what is still readable."""
 
 
 class Files(Protocol):
     """Names are relative to the run, with slashes."""
 
     def read(self, name: str, most: int) -> bytes | None:
-        """Read a file of at most so many bytes; None where there is none."""
+        """Read a file of at most `most` bytes; None if it does not exist."""
 
     def sizes(self, folder: str) -> Iterator[int]:
         """Yield the sizes of all files below a folder."""
 
 
 def files_at(path: Path) -> Files | None:
-    """Open what lies at a path; None where nothing does, or neither a folder nor a zip.
+    """Open a folder or zip; None if the path is neither.
 
     Raises
     ------
     DamageError
-        The zip is broken, or would take far more space than it has.
+        The zip is broken, or would unpack to far more than its size.
     """
     if path.is_dir():
         return Folder(path)
@@ -47,7 +47,7 @@ def files_at(path: Path) -> Files | None:
 
 
 class Folder:
-    """Files of a folder, which may itself be reached through links."""
+    """Files of a folder; the path of the folder may contain links."""
 
     def __init__(self, path: Path) -> None:
         self.path = Path(os.path.realpath(path))
@@ -65,7 +65,7 @@ class Folder:
             if not stat.S_ISREG(found.st_mode) or os.path.realpath(file) != os.path.normpath(file):
                 raise DamageError(f"{name} is not a regular file of the run's folder")
             if found.st_size > most:
-                raise DamageError(f"{name} has {found.st_size:,} bytes, at most {most:,} can be right")
+                raise DamageError(f"{name} has {found.st_size:,} bytes; at most {most:,} are possible")
             with open(handle, "rb", buffering=0, closefd=False) as source:
                 return source.read(most)
         finally:
@@ -76,14 +76,15 @@ class Folder:
             yield from (os.lstat(f"{at}/{name}").st_size for name in names)
 
     def make_own(self) -> None:
-        """Make a folder safe for a writer, which writes into files and cuts them back.
+        """Make a folder safe for a writer, which writes into files and truncates them.
 
-        Links, fifos and devices are refused; a file that has another name as well, as backups make them,
-        becomes a copy.
+        Links, fifos and devices are refused. A file with several hard links, as some backups create them, is
+        replaced by a copy.
 
         Raises
         ------
         DamageError
+            The folder contains something else than regular files and folders.
         """
         shared = []
         for at, folders, names in os.walk(self.path):
@@ -101,7 +102,7 @@ class Folder:
 
 
 class Zip:
-    """Files of a zip, whose directory is looked at before anything is unpacked."""
+    """Files of a zip, whose directory is checked before anything is unpacked."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -111,10 +112,10 @@ class Zip:
         entries = self._archive.infolist()
         self._entries = {each.filename: each for each in entries}
         if len(self._entries) < len(entries) or len(entries) > _MOST_FILES:
-            raise DamageError(f"the zip names a file twice, or more than {_MOST_FILES:,}")
+            raise DamageError(f"the zip has a file twice, or more than {_MOST_FILES:,} files")
         if strange := next(filter(_is_strange, entries), None):
             raise DamageError(
-                f"{strange.filename[:200]!r} in the zip is a link, encrypted or of another compression"
+                f"{strange.filename[:200]!r} in the zip is a link, encrypted or compressed in another way"
             )
         inflated = sum(each.file_size for each in entries)
         if inflated > max(_MOST_INFLATED, _MOST_RATIO * path.stat().st_size):
@@ -125,7 +126,7 @@ class Zip:
         if entry is None:
             return None
         if entry.file_size > most:
-            raise DamageError(f"{name} has {entry.file_size:,} bytes, at most {most:,} can be right")
+            raise DamageError(f"{name} has {entry.file_size:,} bytes; at most {most:,} are possible")
         try:
             return self._archive.read(entry)
         except (BadZipFile, ZlibError, OSError, ValueError, EOFError, NotImplementedError) as error:

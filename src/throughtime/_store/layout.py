@@ -1,4 +1,4 @@
-"""How a run is laid out in Zarr v3: the commit record, arrays with `step` first, labels written once."""
+"""The layout of a run in Zarr v3: the commit record, arrays with `step` first, labels written once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def empty_document(attributes: Attributes) -> dict[str, Any]:
 
 
 def plain_attributes(attributes: Mapping[Any, Any]) -> dict[str, Any]:
-    """Keep attributes that JSON has: a NaN or an enum is written as text."""
+    """Convert attributes for JSON: a NaN or an enum becomes text."""
 
     def plain(value: Any) -> Any:
         value = value.item() if isinstance(value, np.generic) else value
@@ -43,14 +43,14 @@ def plain_attributes(attributes: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def variables_of(tree: xr.DataTree) -> Iterator[tuple[str, xr.Variable]]:
-    """Yield the variables of leaves and of the root by their paths."""
+    """Yield the variables of the leaves and of the root with their paths."""
     for node in tree.subtree:
         for name, array in node.to_dataset(inherit=False).data_vars.items():
             yield f"{node.path}/{name}".strip("/"), array.variable
 
 
 def is_optional(key: str) -> bool:
-    """Whether a variable is the root's: a training loop tells it, and may begin late or leave it out."""
+    """Whether a variable belongs to the root: the training loop reports it, and may start late or omit it."""
     return "/" not in key
 
 
@@ -60,9 +60,9 @@ def parents(key: str) -> list[str]:
 
 
 def new_array(group: Any, path: str, variable: xr.Variable) -> str:
-    """Make an array without steps for what one step has; return its key in the store."""
+    """Create an array without steps for a variable of one step; return its key in the store."""
     if variable.dtype.kind not in "biufc":
-        raise StoreError(f"{path} is of {variable.dtype}; a run holds numbers and booleans.")
+        raise StoreError(f"{path} has dtype {variable.dtype}; a run holds only numbers and booleans.")
     key, is_float, steps = folder_of(path), variable.dtype.kind in "fc", steps_a_chunk(variable.nbytes)
     group.create_array(
         key,
@@ -71,15 +71,15 @@ def new_array(group: Any, path: str, variable: xr.Variable) -> str:
         dtype=variable.dtype,
         dimension_names=(STEP, *map(str, variable.dims)),
         fill_value=np.nan if is_float else None,
-        compressors=COMPRESSION if steps == 1 else None,  # steps are written into a chunk that they share
+        compressors=COMPRESSION if steps == 1 else None,  # several steps are written into a shared chunk
         attributes=named_attributes(variable.attrs, path, key),
-        overwrite=True,  # of what a first step left that was never committed
+        overwrite=True,  # an uncommitted first step may remain
     )
     return key
 
 
 def new_labels(group: Any, path: str, variable: xr.Variable) -> str:
-    """Write a coordinate; labels of text are no fixed-width strings, which Zarr v3 has none of."""
+    """Write a coordinate; text has a variable length, because Zarr v3 has no fixed-width strings."""
     is_text, key = variable.dtype.kind not in "biufc", folder_of(path)
     array = group.create_array(
         key,
@@ -103,13 +103,13 @@ def new_group(group: Any, node: xr.DataTree) -> None:
 
 
 def named_attributes(attributes: Mapping[Any, Any], path: str, key: str) -> dict[str, Any]:
-    """Give attributes, and the name of what lies in a folder of another name."""
+    """Return attributes, with the original name if the folder's name differs."""
     name = path.rpartition("/")[2]
     return {**plain_attributes(attributes), **({} if name == key.rpartition("/")[2] else {NAME: name})}
 
 
 def new_nodes(path: Path, tree: xr.DataTree, variables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Make groups and empty arrays, and write labels; return the metadata of all by key."""
+    """Create groups and empty arrays, and write labels; return all metadata by key."""
     group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
     keys = []
     for node in tree.subtree:
@@ -123,7 +123,7 @@ def new_nodes(path: Path, tree: xr.DataTree, variables: Mapping[str, Any]) -> di
 
 
 class Commit:
-    """The root's `zarr.json` as text: what never changes is put into JSON once, not at every step."""
+    """The root's `zarr.json` as text; its constant parts are converted to JSON only once."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         attributes = {
@@ -131,7 +131,7 @@ class Commit:
         }
         self._attributes = json.dumps(attributes)[1:-1]
         metadata = document["consolidated_metadata"]["metadata"]
-        # zarr nests what it reads by runs of neighbours: what lies in one group has to stand together.
+        # zarr nests entries by runs of neighbours, so the entries of a group must be adjacent.
         ordered = sorted(metadata, key=lambda key: (key.count("/"), key))
         self._parts = [(key, json.dumps(key), self._without_shape(metadata[key])) for key in ordered]
 
@@ -141,9 +141,9 @@ class Commit:
         return text[1:]
 
     def text(self, count: int, shapes: Mapping[str, tuple[int, ...]]) -> str:
-        """Say that so many steps are there, in arrays of these shapes; what has no shape is a group.
+        """Return the text for a number of steps and arrays of these shapes; a key without a shape is a group.
 
-        The checksum at the beginning is of all of the text, with zeros in its own place.
+        It begins with a checksum of the whole text, in which the checksum itself is replaced by zeros.
         """
         nodes = ", ".join(
             f'{key_text}: {{"shape": {[*shapes[key]]}, {rest}' if key in shapes else f"{key_text}: {{{rest}"
@@ -158,7 +158,7 @@ class Commit:
 
 
 def node_of(path: Path, key: str) -> dict[str, Any]:
-    """Read a node's own metadata, as Zarr has just written it."""
+    """Read the metadata of a node that Zarr has just written."""
     metadata: dict[str, Any] = json.loads((path / key / COMMIT).read_text("utf-8"))
     return metadata
 

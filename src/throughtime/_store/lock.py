@@ -1,4 +1,4 @@
-"""One writer for a run: the lock lies beside the folder, which a thinning exchanges for another."""
+"""A lock that allows one writer per run. It lies beside the folder, because thinning replaces the folder."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ def lock_file(path: Path) -> Path:
 
 
 class Lock:
-    """Holds a run's path for one writer until `release`.
+    """Reserves a run's path for one writer until `release`.
 
     Parameters
     ----------
     path : Path
-        Of the run; its parents are made.
+        Path of the run; its parents are created.
 
     Raises
     ------
     StoreError
-        There is a writer, or nothing can be written there.
+        The run has a writer already, or the path cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Resolved: two names of one run have one lock.
+            # The path is resolved so that two names of one run share a lock.
             self._file = lock_file(path)
             self._lock = filelock.FileLock(self._file)
             while not self._acquired():
                 self._lock.release()
         except filelock.Timeout:
             raise StoreError(
-                f"{path} has a writer already: another process or monitor is recording it."
+                f"{path} has a writer already: another process or monitor is recording into it."
             ) from None
         except OSError as error:
-            raise StoreError(f"{path} cannot be written: {error}. Give another path.") from None
+            raise StoreError(f"{path} cannot be written: {error}. Pass another path.") from None
 
     def _acquired(self) -> bool:
         """Lock the file; False where its last holder removed it meanwhile: it has no name then."""

@@ -1,4 +1,4 @@
-"""Folders for names: a layer may be called anything, and a folder may not."""
+"""Folder names for layers: a layer may have any name, but a folder may not."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from functools import lru_cache
 
 from throughtime._store.schema import COMMIT, STEP, is_name
 
-_LONGEST = 120  # bytes: parts of a path add up
+_LONGEST = 120  # bytes of one part of a path
 
 
 @lru_cache(maxsize=4096)
 def folder_of(key: str) -> str:
-    r"""Give the folder of a layer or variable: its path, where that can be one.
+    r"""Return the folder of a layer or variable: its path, if that is a valid folder.
 
-    A part that cannot is replaced by what of it can, and a few digits of its hash.
+    In an invalid part, invalid characters are replaced and a few digits of its hash are added.
 
     Examples
     --------
@@ -23,7 +23,7 @@ def folder_of(key: str) -> str:
     ('encoder/lstm/hidden', 'a_b~c62016d0/hidden')
     """
     *layers, name = key.split("/")
-    # The root's own `step` is an array; a layer of that name lies beside it.
+    # The root has an array `step`; a layer of that name gets another folder.
     return "/".join([*(_part(each, is_layer=True) for each in layers), _part(name, is_layer=False)])
 
 

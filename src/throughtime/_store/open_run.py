@@ -1,4 +1,4 @@
-"""Reads a run: it is plain Zarr, looked at once when it is opened, and read lazily."""
+"""Opens a run: plain Zarr that is checked once when it is opened, and then read lazily."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from throughtime._store.reading import StoredValues, lazy
 from throughtime._store.schema import COMMIT, DIGEST, NAME, STEP, SUMS
 from throughtime._store.validate import Committed, validated
 
-_OURS = {SUMS, DIGEST, NAME, "_FillValue"}  # attributes that are of the store, not of the model
+_OURS = {SUMS, DIGEST, NAME, "_FillValue"}  # attributes of the store, not of the model
 
 
 @takes(StoreError)
 def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
     """Open a run as a tree with a `step` dim, lazily: arrays are read when they are used.
 
-    Works while the run is written, and shows what was committed when it was opened. A run is plain Zarr:
-    `xarray.open_datatree(path, engine="zarr", chunks={})` reads the same, without a look at whether names,
-    sizes and files are what a run may have.
+    This works while the run is written, and shows the steps that were committed when it was opened. A run is
+    plain Zarr: `xarray.open_datatree(path, engine="zarr", chunks={})` reads the same data, but does not check
+    names, sizes and files.
 
     Parameters
     ----------
     path : path-like
-        A run's folder, or a zip of what is in it: `cd run.zarr && zip -r ../run.zip .`
+        A run's folder, or a zip of its content: `cd run.zarr && zip -r ../run.zip .`
 
     Returns
     -------
     DataTree
-        As `capture` returns it, each variable with `step` first. The root has the training loop's own
-        gradient norms, if it gave them: `gradient_norm`, `clip_ratio` and more, see `Monitor.step`.
+        As `capture` returns it, each variable with `step` first. The root has the gradient norms that the
+        training loop reported, if any: `gradient_norm`, `clip_ratio` and more, see `Monitor.step`.
 
     Raises
     ------
     StoreError
-        There is no run, one of a newer version, or one that is damaged or unsafe to open. Using an array
-        whose file is damaged raises it, too, and names variable and steps.
+        The path holds no run, a run of a newer version, or a run that is damaged or unsafe to open. Reading
+        an array from a damaged file also raises it, and the message names variable and steps.
 
     Examples
     --------
@@ -58,37 +58,36 @@ def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
     """
     files, commit = opened(path)
     if commit.digest is False:
-        warn(
-            f"{path}/{COMMIT} was changed after it was written. `throughtime check` looks at all of the run."
-        )
+        warn(f"{path}/{COMMIT} was changed after it was written. `throughtime check` checks the whole run.")
     tree = tree_of(files, commit, path, in_chunks=True)
     tree.encoding["source"] = str(path)
     return tree
 
 
 def opened(path: str | os.PathLike[str]) -> tuple[Files, Committed]:
-    """Find a run and check what it says of itself: for all that read one.
+    """Find a run and check its commit record; all readers of a run use this.
 
     Raises
     ------
     StoreError
+        The path holds no run, or a damaged one.
     """
     try:
         files = files_at(Path(path))
     except (OSError, ValueError, TypeError) as error:
         raise StoreError(f"{path!s:.300} cannot be opened as a run: {error}.") from None
     if files is None:
-        raise StoreError(f"There is no run at {path}: no {COMMIT} in it. A monitor makes one.")
+        raise StoreError(f"There is no run at {path}: it has no {COMMIT}. A monitor creates a run.")
     if isinstance(files, Zip) and not files.has(COMMIT):
         raise StoreError(
-            f"{path} has no {COMMIT} at its top: zip what is in the run's folder, not the folder itself: "
+            f"{path} has no {COMMIT} at its top. Zip the content of the run's folder, not the folder itself: "
             "cd run.zarr && zip -r ../run.zip ."
         )
     return files, validated(files, path)
 
 
 def tree_of(files: Files, commit: Committed, path: Any, *, in_chunks: bool) -> xr.DataTree:
-    """Make the tree; nothing but labels is read.
+    """Return the tree; only labels are read.
 
     Raises
     ------
@@ -112,8 +111,8 @@ def tree_of(files: Files, commit: Committed, path: Any, *, in_chunks: bool) -> x
         groups.setdefault(key.rpartition("/")[0], {})[_name(key, layout.metadata)] = variable
     try:
         return _nested(commit.document, groups, steps)
-    except (ValueError, KeyError) as error:  # two names that are one
-        raise StoreError(f"{path} is damaged: its layers do not make a tree: {error}.") from None
+    except (ValueError, KeyError) as error:  # two nodes with one name
+        raise StoreError(f"{path} is damaged: its layers do not form a tree: {error}.") from None
 
 
 def _nested(
@@ -121,7 +120,7 @@ def _nested(
 ) -> xr.DataTree:
     nodes = {"": document, **document["consolidated_metadata"]["metadata"]}
     names = {key: _name(key, node) for key, node in nodes.items() if node["node_type"] == "group"}
-    # Where a layer is called step, the root cannot have a coordinate of that name: each layer has its own.
+    # If a layer is called step, the root cannot have a coordinate of that name, so each layer gets one.
     is_taken = STEP in names.values()
 
     def node(path: str) -> xr.DataTree:
@@ -133,7 +132,7 @@ def _nested(
         inner = [key for key in names if key and key.rpartition("/")[0] == path]
         children = {names[key]: node(key) for key in inner}
         if len(children) < len(inner) or {*children} & {*variables}:
-            raise ValueError(f"a name in {path or 'the root'} is there twice")
+            raise ValueError(f"{path or 'the root'} has a name twice")
         labels = [name for name, each in variables.items() if STEP not in each.dims]
         dataset = xr.Dataset(variables, attrs=_attributes(nodes[path])).set_coords(labels)
         return xr.DataTree(dataset, children=children)

@@ -1,4 +1,4 @@
-"""Writes a finished run anew, many steps a chunk: few files, for all readers; nothing can be added."""
+"""Rewrites a finished run with many steps per chunk, as few files; steps can no longer be added."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _CHUNK = 2**25  # bytes before compression
 
 
 def pack(path: str | os.PathLike[str], output: Path) -> None:
-    """Write a run packed, in the place of what was packed there before.
+    """Write a packed copy of a run, and replace an earlier copy.
 
     Parameters
     ----------
     path : path-like
-        Of the run.
+        Path of the run.
     output : Path
-        A folder that is made; its parent is there.
+        Folder to create; its parent exists.
 
     Raises
     ------
     StoreError
-        The run is damaged, or something else lies at `output`.
+        The run is damaged, or `output` is something else than a packed run.
     """
     files, commit = opened(path)
     if output.exists():
@@ -53,7 +53,7 @@ def pack(path: str | os.PathLike[str], output: Path) -> None:
 
 
 def _check_packed(output: Path) -> None:
-    refused = StoreError(f"{output} exists already, and was not packed by an export. Give another path.")
+    refused = StoreError(f"{output} exists already and is not a packed run. Pass another path.")
     try:
         _, found = opened(output)
     except StoreError:

@@ -1,4 +1,4 @@
-"""Arrays of a run as they are read: lazily, chunk by chunk, each file looked at before it is decoded."""
+"""Reads the arrays of a run lazily, chunk by chunk; each file is checked before it is decoded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from throughtime._store.codecs import MOST_TEXT, Array, decoded, is_text
 from throughtime._store.files import DamageError, Files
 from throughtime._store.schema import ArrayLayout
 
-_HEADERS = 4096  # bytes that a codec may add, beside a hundredth of the chunk
+_HEADERS = 4096  # bytes that a codec may add, in addition to a hundredth of the chunk
 
 
 class StoredValues(BackendArray):
@@ -27,7 +27,7 @@ class StoredValues(BackendArray):
     files : Files
     layout : ArrayLayout
     path : path-like
-        Of the run, for errors.
+        Path of the run, for errors.
     steps : sequence of int
         Training steps, for errors; empty for labels.
     """
@@ -49,7 +49,7 @@ class StoredValues(BackendArray):
         Raises
         ------
         StoreError
-            A chunk is damaged; it names the steps that are in it.
+            A chunk is damaged; the message names its steps.
         """
         values: Array = self._read_part((slice(start, stop),))
         return values
@@ -82,12 +82,8 @@ class StoredValues(BackendArray):
         first = place[0] * length
         within, total = self._steps[first : first + length], len(self._steps)
         named = f"step {within[0]}" if len(within) == 1 else f"steps {within[0]} to {within[-1]}"
-        rest = (
-            f"The other {total - len(within)} of {total} steps of it are readable"
-            if total > len(within)
-            else ""
-        )
-        others = f"{rest}: isel(step=…) takes them." if rest else "Other variables are readable."
+        rest = f"The other {total - len(within)} of {total} steps are readable" if total > len(within) else ""
+        others = f"{rest}: select them with isel(step=…)." if rest else "Other variables are readable."
         return f"{self._path} is damaged: {key} of {named} cannot be read: {problem}. {others}"
 
 
@@ -97,13 +93,13 @@ def read_chunk(files: Files, layout: ArrayLayout, place: tuple[int, ...]) -> Arr
     Raises
     ------
     DamageError
-        The file is not there, though it should be, or is not what the codecs leave of such an array.
+        The file is missing, or its content cannot be the result of the codecs for such an array.
     """
     name, nbytes = layout.file(place), int(np.prod(layout.chunk, dtype=object)) * layout.dtype.itemsize
     content = files.read(name, MOST_TEXT if is_text(layout.codecs) else nbytes + nbytes // 100 + _HEADERS)
     if content is not None:
         return decoded(content, layout.codecs, layout.dtype, layout.chunk)
-    # Chunks that are all empty: as earlier versions packed a run; beside the first before a dim had grown.
+    # Empty chunks have no file: in runs packed by earlier versions, and in steps before a dim has grown.
     is_left_out = layout.is_packed and "crc32c" not in layout.codecs
     if is_left_out or (not layout.is_packed and layout.grows and any(place[1:])):
         return np.full(layout.chunk, layout.fill, layout.dtype)
@@ -111,7 +107,7 @@ def read_chunk(files: Files, layout: ArrayLayout, place: tuple[int, ...]) -> Arr
 
 
 def _overlaps(wanted: range, chunk: int) -> Iterator[tuple[int, slice, slice]]:
-    """Yield each chunk along one dim, what of the wanted it has, and where in the chunk that is."""
+    """Yield each chunk along one dim, its slice of the wanted range, and the slice within the chunk."""
     if not wanted:
         return
     for number in range(wanted[0] // chunk, wanted[-1] // chunk + 1):
@@ -129,5 +125,5 @@ def _overlaps(wanted: range, chunk: int) -> Iterator[tuple[int, slice, slice]]:
 
 
 def lazy(values: StoredValues, layout: ArrayLayout, attributes: dict[str, Any]) -> xr.Variable:
-    """Make a variable of them."""
+    """Return a lazy variable of stored values."""
     return xr.Variable(layout.dims, indexing.LazilyIndexedArray(values), attributes)

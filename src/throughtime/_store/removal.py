@@ -12,24 +12,24 @@ from throughtime._store.lock import Lock
 from throughtime._store.schema import COMMIT, STEP, SUMS, VERSION_KEY
 from throughtime._store.validate import MOST_COMMIT, validated
 
-# What a writer leaves in a run's folder.
+# Names of files that a writer leaves in a run's folder.
 _WRITTEN = re.compile(rf"(.*/)?({re.escape(COMMIT)}|c(/\d+)*|[^/]*\.tmp)")
 
 
 def remove_run(path: Path) -> None:
-    """Remove the run at a path, if there is one, also a damaged one; its name is free at once.
+    """Remove the run at a path, if there is one, even if it is damaged; its name is free at once.
 
     Raises
     ------
     StoreError
-        There is something else, or a writer.
+        The path holds something else, or the run has a writer.
     """
     whole = path.resolve()
     aside = whole.with_name(f".{whole.name}.removed")
     if _is_run(whole, path):
         lock = Lock(whole)
         try:
-            shutil.rmtree(aside, ignore_errors=True)  # of a removal that was killed
+            shutil.rmtree(aside, ignore_errors=True)  # left by a removal that was killed
             whole.rename(aside)
         finally:
             lock.release()
@@ -41,12 +41,12 @@ def _is_run(folder: Path, path: Path) -> bool:
         return True
     if not (folder / COMMIT).exists():
         return False
-    validated(Folder(folder), path)  # says why not
+    validated(Folder(folder), path)  # raises the error
     return True
 
 
 def _was_run(folder: Path) -> bool:
-    """Whether all in a folder has names that a writer of runs gives: what the files hold may be damaged."""
+    """Whether all files in a folder have names that a writer gives; their content may be damaged."""
     try:
         commit = Folder(folder).read(COMMIT, MOST_COMMIT) or b""
     except DamageError:

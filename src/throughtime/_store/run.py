@@ -1,4 +1,4 @@
-"""Writes a run: the chunks of a step first, then the one file that says what is committed."""
+"""Writes a run: the chunks of a step first, then the one file that records what is committed."""
 
 from __future__ import annotations
 
@@ -47,28 +47,28 @@ class Labelled(Protocol):
 
 
 class Run:
-    """Writes one run. A second writer on the same path is refused; an existing run is continued.
+    """Writes one run. An existing run is continued; a second writer on the same path is refused.
 
     Parameters
     ----------
     path : path-like
-        A folder, `run.zarr`. Made where it does not exist.
+        A folder, `run.zarr`, which is created if it does not exist.
     attributes : mapping, optional
-        Of the whole run: what a reader needs to know of model, data and versions. Of a run that is continued
-        those it began with stay.
+        Attributes of the whole run: model, data and versions. A run that is continued keeps its first ones.
     durable : bool
-        Wait at each step until the commit is on the disk itself. A killed process loses no committed step
-        either way; a power cut may.
+        Wait at each step until the commit is on the disk itself. If the process is killed, no committed step
+        is lost in either case; in a power cut, steps can be lost without it.
 
     Attributes
     ----------
     steps : list of int
-        Training steps that are committed.
+        Committed training steps.
 
     Raises
     ------
     StoreError
-        The path is a file, holds something else, is of a newer version, has a writer, or cannot be written.
+        The path is a file, holds something else or a run of a newer version, has a writer, or cannot be
+        written.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Run:
         self._shapes: dict[str, tuple[int, ...]] = {}  # of labels
         self._commit_file: Commit | None = None
         self.steps: list[int] = []
-        self._existing()  # before a lock is laid beside what is not ours
+        self._existing()  # before a lock is created beside a folder that is not ours
         self._lock = Lock(self.path)
         try:
             finish_thinning(self.path)
@@ -91,17 +91,17 @@ class Run:
                 self._inode = self.path.stat().st_ino
                 self._commit(0)
             else:
-                Folder(self.path).make_own()  # before anything is cut back
+                Folder(self.path).make_own()  # before anything is truncated
                 self._roll_back()
         except BaseException as error:
             self._lock.release()
             if isinstance(error, OSError | DamageError) and not isinstance(error, StoreError):
-                raise StoreError(f"{self.path} cannot be written: {error}. Give another path.") from error
+                raise StoreError(f"{self.path} cannot be written: {error}. Pass another path.") from error
             raise
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """What is known of the whole run."""
+        """Attributes of the whole run."""
         return dict(self._document["attributes"])
 
     @property
@@ -110,21 +110,21 @@ class Run:
         return sum(array.nbytes for array in self._arrays.values())
 
     def append(self, tree: xr.DataTree, step: int) -> None:
-        """Commit one capture; when this raises, the run is as it was.
+        """Commit one capture; if this raises, the run is unchanged.
 
         Parameters
         ----------
         tree : DataTree
-            As `capture` returns it: the same variables, dims and dtypes at every step. Where a size has
-            grown, earlier steps read as NaN there, or as 0. Variables of the root may begin late or be left
-            out: a step without one reads as NaN.
+            As `capture` returns it, with the same variables, dims and dtypes at every step. If a size has
+            grown, earlier steps have NaN, or 0, there. Variables of the root may start late or be omitted: a
+            step without one has NaN.
         step : int
-            Training step, larger than all before.
+            Training step, larger than all earlier ones.
 
         Raises
         ------
         StoreError
-            The tree is not laid out like the steps before, or the step is not a later one.
+            The layout of the tree differs from that of earlier steps, or the step is not a later one.
         """
         arrays = dict(variables_of(tree))
         try:
@@ -136,7 +136,7 @@ class Run:
         self.append_arrays(arrays, step)
 
     def append_arrays(self, arrays: Mapping[str, Labelled], step: int) -> None:
-        """Commit the arrays of one capture, by their keys in the store; see `append`, which came before."""
+        """Commit the arrays of one capture by their keys in the store; the first step needs `append`."""
         self._check_place()
         stored = {folder_of(path): each for path, each in arrays.items()}
         self._check(stored, step)
@@ -160,28 +160,28 @@ class Run:
             raise
 
     def last(self, key: str) -> Any:
-        """Read a variable at the last committed step; None where there is none."""
+        """Read a variable at the last committed step; None if it does not exist."""
         count, array = len(self.steps), self._arrays.get(folder_of(key))
         return array.read(count - 1, count)[0] if array is not None and count else None
 
     def annotate(self, attributes: Attributes) -> None:
-        """Add to what is known of the whole run, in one commit."""
+        """Add attributes of the whole run, in one commit."""
         self._document["attributes"].update(plain_attributes(attributes))
         self._commit_file = Commit(self._document)
         self._commit(len(self.steps))
 
     def thin(self) -> None:
-        """Keep every second step, from the first on.
+        """Keep every second step, starting with the first.
 
-        The smaller run is written beside and takes the place of this one when it is whole. What others have
-        opened lazily before has to be opened again.
+        The smaller run is written beside this one and replaces it when it is complete. A run that was opened
+        lazily before has to be opened again.
         """
         write_thinned(self.path, self._document, self._arrays, self._sums.arrays)
         self._roll_back()
 
     def close(self) -> None:
-        """Let another writer have the run."""
-        with suppress(OSError):  # a full disk: what counts is in the root's file already
+        """Release the run for another writer."""
+        with suppress(OSError):  # on a full disk, the root's file already has everything that counts
             self._check_place()
             for array in self._arrays.values():
                 array.tell_shape()
@@ -195,36 +195,37 @@ class Run:
 
     def _existing(self) -> dict[str, Any] | None:
         if self.path.is_file():
-            raise StoreError(f"{self.path} is a file; a run is a folder. Give another path.")
+            raise StoreError(f"{self.path} is a file; a run is a folder. Pass another path.")
         file = self.path / COMMIT
         if not file.exists():
             if self.path.is_dir() and any(each.suffix != ".tmp" for each in self.path.iterdir()):
-                raise StoreError(f"{self.path} holds other files. A run needs a folder of its own.")
+                raise StoreError(f"{self.path} holds other files. Pass an empty or a new folder.")
             return None
         found = validated(Folder(self.path), self.path)
         if found.digest is False:
             raise StoreError(
-                f"{file} was changed after it was written: nothing is added to it. `throughtime check` names "
-                "what is damaged. Give another path."
+                f"{file} was changed after it was written, so nothing is added to it. `throughtime check` "
+                "lists the damage. Pass another path."
             )
         return found.document
 
     def check(self, arrays: Mapping[str, Labelled], step: int) -> None:
-        """Refuse what `append` would refuse.
+        """Check arrays as `append` does.
 
         Raises
         ------
         StoreError
+            `append` would refuse them.
         """
         self._check({folder_of(path): each for path, each in arrays.items()}, step)
 
     def _check(self, arrays: Mapping[str, Labelled], step: int) -> None:
         if self.steps and step <= self.steps[-1]:
-            raise StoreError(f"Step {step} does not come after {self.steps[-1]}, the last of {self.path}.")
+            raise StoreError(f"Step {step} does not follow step {self.steps[-1]}, the last of {self.path}.")
         known, given = ({key for key in keys if not is_optional(key)} for keys in (self._arrays, arrays))
         if known and known != given:
             differing = ", ".join(sorted(known ^ given))
-            raise StoreError(f"{self.path} holds other variables than step {step}: {differing}.")
+            raise StoreError(f"The variables of {self.path} differ from those of step {step}: {differing}.")
         for key in [key for key in self._arrays if key in arrays]:
             array, held = arrays[key], self._arrays[key]
             dims, dtype = (STEP, *array.dims), array.dtype
@@ -234,19 +235,19 @@ class Run:
                 )
 
     def _check_place(self) -> None:
-        """Refuse to write where the run's folder is no more: chunks alone would make a run of NaN there."""
+        """Refuse to write if the run's folder is gone: chunks alone would form a run of NaN."""
         try:
             is_there = self.path.stat().st_ino == self._inode
         except OSError:
             is_there = False
         if not is_there:
             raise StoreError(
-                f"{self.path} was moved or removed while it was recorded. What was recorded before is where "
-                "the folder is now; nothing is added to it."
+                f"{self.path} was moved or removed while it was recorded. Earlier steps are where the folder "
+                "is now; nothing is added to it."
             )
 
     def _create(self, tree: xr.DataTree, variables: Mapping[str, Labelled]) -> None:
-        """Make groups and empty arrays, and write labels."""
+        """Create groups and empty arrays, and write labels."""
         self._document["attributes"].update(plain_attributes(tree.attrs))
         metadata = new_nodes(self.path, tree, {STEP: xr.Variable((), np.int64(0)), **variables})
         self._document["consolidated_metadata"]["metadata"] = metadata
@@ -256,7 +257,7 @@ class Run:
         self._commit_file = Commit(self._document)
 
     def _add_late(self, variables: Mapping[str, Labelled]) -> None:
-        """Make arrays for what is told only now; earlier steps read as NaN there."""
+        """Create arrays for variables that appear late; earlier steps have NaN there."""
         group = zarr.open_group(str(self.path), mode="r+", use_consolidated=False)
         late = {}
         for path, variable in variables.items():
@@ -269,7 +270,7 @@ class Run:
         self._commit_file = Commit(self._document)
 
     def _take_arrays(self) -> None:
-        """Hold the arrays that the document tells of."""
+        """Load the arrays that are listed in the document."""
         metadata = self._document["consolidated_metadata"]["metadata"]
         known = {key: each for key, each in metadata.items() if each["node_type"] == "array"}
         growing = {key: each for key, each in known.items() if each["dimension_names"][:1] == [STEP]}
@@ -280,14 +281,14 @@ class Run:
         self._commit_file = Commit(self._document)
 
     def _commit(self, count: int) -> None:
-        """Make everything that was written visible, at once."""
+        """Make everything that was written visible at once."""
         self._check_place()
         commit = self._commit_file or Commit(self._document)
         shapes = {**self._shapes, **{key: array.shape for key, array in self._arrays.items()}}
         replace_file(self.path / COMMIT, commit.text(count, shapes), durable=self._durable)
 
     def _roll_back(self) -> None:
-        """Cut every array back to what is committed."""
+        """Truncate every array to the committed steps."""
         self._document = validated(Folder(self.path), self.path).document
         self._inode = self.path.stat().st_ino
         self._take_arrays()

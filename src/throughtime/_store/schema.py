@@ -1,4 +1,4 @@
-"""What a run may consist of, as rules: names, metadata of groups and arrays, codecs, sizes."""
+"""Rules for the content of a run: names, metadata of groups and arrays, codecs, sizes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 
 from throughtime._store.codecs import COMPRESSED, COMPRESSED_BEFORE, PLAIN, TEXT, is_text
 
-VERSION, VERSION_KEY = 1, "throughtime_run"  # of how runs are laid out, an attribute of the root
+VERSION, VERSION_KEY = 1, "throughtime_run"  # version of the layout, an attribute of the root
 STEP, COMMIT = "step", "zarr.json"
-NAME = "throughtime_name"  # attribute of what lies in a folder of another name
+NAME = "throughtime_name"  # attribute with the original name, if the folder's name differs
 SUMS, DIGEST = "checksums", "checksum"  # attributes of the root
-HEAD = f'{{"zarr_format": 3, "node_type": "group", "attributes": {{"{DIGEST}": "'  # what a commit begins with
+HEAD = f'{{"zarr_format": 3, "node_type": "group", "attributes": {{"{DIGEST}": "'  # start of a commit
 NO_DIGEST = "0" * 8
 
 _DTYPES = {
@@ -26,11 +26,11 @@ _ENCODINGS = {
     *(TEXT, (*TEXT, "zstd"), (*TEXT, "zstd", "crc32c"), (*TEXT, "crc32c")),
 }
 _UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\\/]")
-_LONGEST, DEEPEST = 255, 64  # characters of a name, names of a path
+_LONGEST, DEEPEST = 255, 64  # characters of a name, names in a path
 
 
 def is_name(value: Any) -> bool:
-    """Whether a text may be a part of a path, or a dim."""
+    """Whether a text may be a part of a path, or the name of a dim."""
     fits = isinstance(value, str) and 0 < len(value) <= _LONGEST and not _UNFIT.search(value)
     return fits and value not in (".", "..", COMMIT)
 
@@ -68,7 +68,7 @@ def _are_attributes(value: Any) -> bool:
 
 
 class Rule(NamedTuple):
-    """Where something stands in a node's metadata, what is right there, and how it is seen."""
+    """A place in a node's metadata, a description of valid values, and a check."""
 
     place: str
     expected: str
@@ -99,7 +99,7 @@ ARRAY = (
 
 
 def _codecs_of(value: Any) -> tuple[str, ...]:
-    """Name the codecs; a byte order other than little is none that we know."""
+    """Return the names of the codecs; another byte order than little-endian is not supported."""
     if not _is_list(value, lambda each: isinstance(each, dict) and isinstance(each.get("name"), str)):
         return ()
     first = value[0].get("configuration") if value else None
@@ -116,7 +116,7 @@ class ArrayLayout:
     shape, chunk : tuple of int
     dims : tuple of str
     dtype : dtype
-        Of text: object.
+        `object` for text.
     codecs : tuple of str
     """
 
@@ -135,22 +135,22 @@ class ArrayLayout:
 
     @property
     def grid(self) -> tuple[int, ...]:
-        """How many chunks lie along each dim."""
+        """Number of chunks along each dim."""
         return tuple(-(-size // chunk) for size, chunk in zip(self.shape, self.chunk, strict=True))
 
     @property
     def is_packed(self) -> bool:
-        """Whether it is compressed as a whole, and nothing can be added to it."""
+        """Whether the array is compressed as a whole, so that nothing can be added."""
         return "zstd" in self.codecs
 
     @property
     def has_sums(self) -> bool:
-        """Whether checksums of its steps lie beside it: its chunks grow in place."""
+        """Whether its steps have separate checksums, because its chunks grow in place."""
         return self.grows and self.codecs == PLAIN
 
     @property
     def fill(self) -> Any:
-        """What stands where no chunk was written."""
+        """Value of missing chunks."""
         value = self.metadata["fill_value"]
         if is_text(self.codecs):
             return str(value)

@@ -1,8 +1,9 @@
 """One variable of a run: an array that grows along `step`, chunk by chunk.
 
-Zarr makes the array and reads it. Its writer takes a millisecond or two a call, whatever the size, and a
-record has some fifty variables. Here a step that fills its chunk is encoded by the same codec and moved into
-place; small ones share a chunk that is not compressed, and are written into it where no reader looks yet.
+Zarr creates the array and reads it. Zarr's writer takes one or two milliseconds per call, regardless of size,
+and a record has about fifty variables. Here a step that fills its chunk is encoded with the same codec and
+moved into place. Small steps share an uncompressed chunk, and are written to a part of it that no reader uses
+yet.
 """
 
 from __future__ import annotations
@@ -33,34 +34,34 @@ from throughtime._store.codecs import (
 from throughtime._store.files import DamageError
 from throughtime._store.schema import ArrayLayout
 
-_CHUNK_BYTES, _MOST_STEPS = 32768, 256  # a chunk is written anew with each step that goes into it
+_CHUNK_BYTES, _MOST_STEPS = 32768, 256  # each step rewrites its chunk
 
 
 def steps_a_chunk(nbytes: int) -> int:
-    """Choose how many steps share a chunk, by what one of them has."""
+    """Return the number of steps that share a chunk, for the size of one step."""
     return max(1, min(_MOST_STEPS, _CHUNK_BYTES // max(1, nbytes)))
 
 
 class StoredArray:
-    """Appends steps to one array of a run; what is committed is for the run to say.
+    """Appends steps to one array of a run; the run decides what is committed.
 
     Parameters
     ----------
     folder : Path
     metadata : mapping
-        Its `zarr.json`, with the shape that counts.
+        Its `zarr.json`, with the committed shape.
 
     Attributes
     ----------
     shape : tuple of int
-        Steps first.
+        The first axis is the step.
     dims : tuple of str
     dtype : dtype
 
     Raises
     ------
     StoreError
-        The array is laid out in another way.
+        The array has another layout.
     """
 
     def __init__(self, folder: Path, metadata: Mapping[str, Any]) -> None:
@@ -70,8 +71,8 @@ class StoredArray:
         self.shape, self.dims, self.dtype, self._chunk = layout.shape, layout.dims, layout.dtype, layout.chunk
         self._codecs, self.has_sums = layout.codecs, layout.has_sums
         if self._codecs not in (PLAIN, COMPRESSED, COMPRESSED_BEFORE):
-            raise StoreError(f"{folder} was packed or written by another program: nothing is added to it.")
-        self._last: Array | None = None  # all of the last chunk of steps, if more steps go into it
+            raise StoreError(f"{folder} was packed or written by another program; steps cannot be added.")
+        self._last: Array | None = None  # the last chunk of steps, if it has room for more
 
     @property
     def nbytes(self) -> int:
@@ -82,7 +83,7 @@ class StoredArray:
         return self._chunk[0]
 
     def append(self, rows: Array) -> None:
-        """Write steps, (step, …), behind the others; a dim may grow, what is missing is NaN or 0."""
+        """Append steps, (step, …); a dim may grow, and missing values are NaN or 0."""
         sizes = tuple(max(old, new) for old, new in zip(self.shape[1:], rows.shape[1:], strict=True))
         while len(rows):
             number, inside = divmod(self.shape[0], self._chunk[0])
@@ -97,11 +98,11 @@ class StoredArray:
             self._last = steps if inside + len(part) < self._chunk[0] else None
 
     def missing(self, steps: int) -> Array:
-        """Make steps, (step, …), of which nothing is known: NaN, or 0."""
+        """Return steps, (step, …), without values: NaN, or 0."""
         return np.full((steps, *self.shape[1:]), empty_value(self.dtype), self.dtype)
 
     def checksum(self, row: Array) -> int:
-        """Sum up one step, (1, …), as it is stored."""
+        """Return the checksum of one step, (1, …), as it is stored."""
         if row.shape[1:] == self._chunk[1:]:
             return checksum(row.tobytes())
         return next(row_checksums(row, self._chunk[1:]))
@@ -114,7 +115,7 @@ class StoredArray:
         return np.concatenate(chunks)[(slice(start - offset, stop - offset), *map(slice, self.shape[1:]))]
 
     def cut(self) -> None:
-        """Remove chunks beyond the shape; what is beyond it in the last one is overwritten later."""
+        """Remove chunks beyond the shape; values beyond it in the last chunk are overwritten later."""
         kept = -(-self.shape[0] // self._chunk[0])
         for found in (self._folder / "c").glob("*"):
             if found.name.isdecimal() and int(found.name) < kept - 1:
@@ -127,18 +128,18 @@ class StoredArray:
                 found.unlink()
 
     def tell_shape(self) -> None:
-        """Write the array's own `zarr.json`, which the appended steps have left behind."""
+        """Update the array's `zarr.json`, which does not include the appended steps yet."""
         put(f"{self._folder}/zarr.json", json.dumps({**self.metadata, "shape": list(self.shape)}).encode())
 
     def _cut_columns(self, folder: Path) -> None:
-        """Remove from one chunk of steps what grew and was not committed."""
+        """Remove from one chunk of steps the columns that were not committed."""
         known = {"/".join(map(str, column)) for column in np.ndindex(self._grid(self.shape[1:]))}
         for file in folder.rglob("*"):
             if file.is_file() and file.relative_to(folder).as_posix() not in known:
                 file.unlink()
 
     def _grid(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
-        """How many chunks lie side by side in each dim but the first."""
+        """Return the number of chunks along each dim except the first."""
         return tuple(-(-size // chunk) for size, chunk in zip(sizes, self._chunk[1:], strict=True))
 
     def _empty(self, sizes: tuple[int, ...]) -> Array:
@@ -146,7 +147,7 @@ class StoredArray:
         return np.full((self._chunk[0], *whole), empty_value(self.dtype), self.dtype)
 
     def _for_more(self, number: int, inside: int, sizes: tuple[int, ...]) -> Array:
-        """Take the chunk of steps that the next one goes into, as wide as it has to be."""
+        """Return the chunk of steps for the next step, widened if necessary."""
         if not inside:
             return self._empty(sizes)
         before = self._last
@@ -161,7 +162,7 @@ class StoredArray:
         return "/".join((self._chunks, str(number), *map(str, column)))
 
     def _parts(self, steps: Array) -> Iterator[tuple[tuple[int, ...], Array]]:
-        """Give the chunks that lie side by side, as views."""
+        """Yield adjacent chunks as views."""
         if steps.shape == self._chunk:
             yield (0,) * (steps.ndim - 1), steps
             return
@@ -170,7 +171,7 @@ class StoredArray:
             yield column, steps[(slice(None), *(slice(at * size, (at + 1) * size) for at, size in bounds))]
 
     def _wrote_into(self, number: int, steps: Array, first: int, count: int) -> bool:
-        """Write some steps into a chunk that is there, without touching those that are committed."""
+        """Write some steps into an existing chunk, without changing its committed steps."""
         if self._codecs != PLAIN or steps.shape != self._chunk:
             return False
         file = self._file(number, (0,) * (steps.ndim - 1))
@@ -191,16 +192,16 @@ class StoredArray:
         return content if self._codecs == COMPRESSED else content[:-4]
 
     def _read(self, number: int) -> Array:
-        """Read a chunk of steps; what it holds beyond the shape was never committed."""
+        """Read a chunk of steps; values beyond the shape were never committed."""
         steps = self._empty(self.shape[1:])
         for column, part in self._parts(steps):
             file = Path(self._file(number, column))
             try:
                 part[...] = decoded(file.read_bytes(), self._codecs, self.dtype, self._chunk)
             except FileNotFoundError:
-                if not any(column):  # others are there since a dim has grown
+                if not any(column):  # others exist only since a dim has grown
                     raise StoreError(
-                        f"{file} is missing: the run is damaged, and cannot be continued."
+                        f"{file} is missing: the run is damaged and cannot be continued."
                     ) from None
             except DamageError as error:
                 raise StoreError(f"{file} is damaged: {error}. The run cannot be continued.") from None
@@ -208,7 +209,7 @@ class StoredArray:
 
 
 def write_into(file: str, start: int, content: bytes) -> None:
-    """Write a part of a file that is there."""
+    """Write a part of an existing file."""
     with open(file, "r+b", buffering=0) as out:
         out.seek(start)
         if out.write(content) < len(content):
@@ -216,9 +217,9 @@ def write_into(file: str, start: int, content: bytes) -> None:
 
 
 def put(file: str, content: bytes) -> None:
-    """Write a file beside its place and move it there: others see it whole.
+    """Write a temporary file and move it to its place, so that readers see only whole files.
 
-    A record writes some fifty: paths are plain text here, which takes half the time.
+    A record writes about fifty files: paths are plain text here, which halves the time.
     """
     beside = f"{file}.tmp"
     try:

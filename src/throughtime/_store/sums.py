@@ -1,8 +1,8 @@
-"""Checksums of what grows in place: for each step a row, for each variable a column, beside the steps.
+"""Checksums of arrays that grow in place: a row for each step, a column for each variable.
 
-A chunk that several steps share is written into, so no checksum of all of it could stand in the file. Zarr
-does not look into an array's folder, and finds nothing that it does not know. Variables that come late are a
-group of their own, with rows for the steps before.
+A chunk that several steps share is written in place, so its file cannot contain one checksum. Zarr does not
+read other files in an array's folder. Variables that appear late form a separate group, with rows for earlier
+steps.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from throughtime._store.stored_array import StoredArray, steps_a_chunk
 
 
 def sums_key(number: int) -> str:
-    """Where the checksums of one group lie."""
+    """Return the key of the checksums of one group."""
     return f"{STEP}/checksums-{number}"
 
 
 def sums_metadata(count: int, variables: int) -> dict[str, Any]:
-    """Describe them as an array; the commit has no more than the variables' names."""
+    """Return the metadata of their array; the commit contains only the names of the variables."""
     return {
         "shape": [count, variables],
         "data_type": "uint32",
@@ -40,12 +40,12 @@ class Sums:
     Parameters
     ----------
     path : Path
-        Of the run.
+        Path of the run.
     groups : list of lists of str, or None
-        Keys of the variables, as the commit has them; a group that begins is added. None for a run of an
-        earlier version, which has no checksums.
+        Keys of the variables, as in the commit; a new group is added. None for a run of an earlier version,
+        which has no checksums.
     count : int
-        Steps that are committed.
+        Number of committed steps.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Sums:
         }
 
     def begin(self, arrays: Mapping[str, StoredArray], count: int) -> None:
-        """Lay out those of variables that begin together, with rows for the steps before."""
+        """Create the checksums of variables that start together, with rows for earlier steps."""
         keys = sorted(key for key, array in arrays.items() if array.has_sums)
         if self._groups is None or not keys:
             return
@@ -71,7 +71,7 @@ class Sums:
         self._groups.append(keys)
 
     def append(self, arrays: Mapping[str, StoredArray], rows: Mapping[str, Any]) -> None:
-        """Write those of one step; `rows` are the variables' values, (1, …)."""
+        """Write the checksums of one step; `rows` are the variables' values, (1, …)."""
         for keys, sums in zip(self._groups or [], self.arrays.values(), strict=True):
             sums.append(np.array([[arrays[key].checksum(rows[key]) for key in keys]], np.uint32))
 

@@ -1,4 +1,4 @@
-"""Drops every second step of a run: the smaller run is written beside it, and two moves exchange them."""
+"""Drops every second step of a run: the smaller run is written beside it and replaces it in two moves."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def write_thinned(
     arrays: Mapping[str, StoredArray],
     sums: Mapping[str, StoredArray],
 ) -> None:
-    """Put a run with the first, third, … of its steps in the place of the whole one.
+    """Replace a run by one with its first, third, … step.
 
     Parameters
     ----------
     path : Path
-        Of the run; its writer holds the lock.
+        Path of the run; the caller holds its lock.
     document : mapping
-        What the root's `zarr.json` says.
+        Content of the root's `zarr.json`.
     arrays : mapping of str to StoredArray
-        What grows along `step`, by key.
+        Arrays that grow along `step`, by key.
     sums : mapping of str to StoredArray
-        Their checksums.
+        Checksums of these arrays.
     """
     beside, replaced = _beside(path, "thinning"), _beside(path, "full")
     shutil.rmtree(beside, ignore_errors=True)
@@ -78,7 +78,7 @@ def _every_second(array: StoredArray, folder: Path, *, is_node: bool = True) -> 
 
 
 def finish_thinning(path: Path) -> None:
-    """Undo a thinning that was interrupted between its two moves, or clear up after one that was whole."""
+    """Undo a thinning that was interrupted between its two moves, or clean up after a complete one."""
     replaced = _beside(path, "full")
     if replaced.exists() and path.exists():
         shutil.rmtree(replaced)

@@ -1,7 +1,7 @@
-"""Looks at a run's commit record once, before anything in it is used.
+"""Checks a run's commit record once, before anything in it is used.
 
-A run may come from anyone. Names become paths, shapes become memory, codecs become code: all that reads or
-continues a run takes the record from `validated`.
+A run may come from anyone. Names become paths, shapes become memory, codecs become code. All code that reads
+or continues a run takes the record from `validated`.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ from throughtime._store.schema import (
 )
 
 MOST_COMMIT = 2**25  # bytes
-_MOST_CHUNK = 2**31  # bytes: more Blosc does not take
-_MOST_UNSEEN = 2**26  # bytes that an array may claim without a file that shows them
-_MOST_ABSENT = 64  # chunks of which no file is there: a writer leaves none out of the last steps
+_MOST_CHUNK = 2**31  # bytes: Blosc's limit
+_MOST_UNSEEN = 2**26  # bytes that an array may claim without corresponding files
+_MOST_ABSENT = 64  # chunks without a file; a writer omits none among the last steps
 
 
 class Committed(NamedTuple):
-    """What a run's root says, checked.
+    """The checked commit record of a run.
 
     Attributes
     ----------
     document : dict
     arrays : dict of str to ArrayLayout
     n_steps : int
-        Steps that are committed.
+        Number of committed steps.
     digest : bool or None
-        Whether the record is as it was written; None where that cannot be seen.
+        Whether the record is unchanged since it was written; None if unknown.
     """
 
     document: dict[str, Any]
@@ -59,19 +59,19 @@ class Committed(NamedTuple):
 
 
 def validated(files: Files, path: Any) -> Committed:
-    """Read what is committed, if all of it can be used safely.
+    """Read the commit record, if all of it can be used safely.
 
     Raises
     ------
     StoreError
-        It names what is wrong, where, and whether steps can be read all the same.
+        The message names the fault, its place, and whether any step can be read.
     """
     try:
         text = files.read(COMMIT, MOST_COMMIT)
     except DamageError as error:
         raise StoreError(f"{path} cannot be opened: {error}. No step is readable without it.") from None
     if text is None:
-        raise StoreError(f"There is no run at {path}: no {COMMIT} in it. A monitor makes one.")
+        raise StoreError(f"There is no run at {path}: it has no {COMMIT}. A monitor creates a run.")
     try:
         document = _parsed(text)
         _check_version(document, path)
@@ -79,7 +79,7 @@ def validated(files: Files, path: Any) -> Committed:
         for array in found.arrays.values():
             _check_claims(array, files)
     except DamageError as error:
-        raise StoreError(f"{path} is damaged: {error}. No step is read until that is mended.") from None
+        raise StoreError(f"{path} is damaged: {error}. No step can be read until this is repaired.") from None
     return found
 
 
@@ -97,18 +97,18 @@ def _check_version(document: Mapping[str, Any], path: Any) -> None:
     attributes = document.get("attributes")
     version = attributes.get(VERSION_KEY) if isinstance(attributes, dict) else None
     if version is None:
-        raise StoreError(f"{path} is no run of throughtime, though it is Zarr. Give another path.")
+        raise StoreError(f"{path} is Zarr, but not a throughtime run. Pass another path.")
     if not is_size(version):
         raise DamageError(f"its layout is {str(version)[:50]!r}, not a number")
     if version > VERSION:
         raise StoreError(
-            f"{path} was written by a newer throughtime (layout {version}, this one knows {VERSION}): "
+            f"{path} was written by a newer throughtime (layout {version}; this version reads {VERSION}): "
             "pip install --upgrade throughtime."
         )
 
 
 def _has_digest(text: bytes, document: Mapping[str, Any]) -> bool | None:
-    """Whether the record's checksum is right; None for one that was written without."""
+    """Whether the record's checksum is correct; None if the record has no checksum."""
     head = HEAD.encode()
     if text.startswith(head):
         at = len(head)
@@ -125,7 +125,7 @@ def _checked(document: dict[str, Any], digest: bool | None) -> Committed:
     consolidated = document.get("consolidated_metadata")
     nodes = consolidated.get("metadata") if isinstance(consolidated, dict) else None
     if not isinstance(nodes, dict):
-        raise DamageError(f"{COMMIT} does not tell of layers and variables")
+        raise DamageError(f"{COMMIT} lists no layers and variables")
     arrays = {}
     for key, metadata in nodes.items():
         _check_key(key, nodes)
@@ -153,15 +153,15 @@ def _check(metadata: Any, rules: tuple[Rule, ...], key: str) -> None:
 def _check_key(key: str, nodes: Mapping[str, Any]) -> None:
     parts = key.split("/")
     if not all(map(is_name, parts)) or len(parts) > DEEPEST:
-        raise DamageError(f"{key[:200]!r} is no name of a layer or variable")
+        raise DamageError(f"{key[:200]!r} is not a valid name of a layer or variable")
     for end in range(1, len(parts)):
         parent = nodes.get("/".join(parts[:end]))
         if not isinstance(parent, dict) or parent.get("node_type") != "group":
-            raise DamageError(f"{key[:200]!r} lies in no group")
+            raise DamageError(f"{key[:200]!r} belongs to no group")
     attributes = nodes[key].get("attributes") if isinstance(nodes[key], dict) else None
     own = attributes.get(NAME, "name") if isinstance(attributes, dict) else "name"
     if not isinstance(own, str) or not own or "/" in own:
-        raise DamageError(f"{key[:200]!r} has a name that nothing can have: {str(own)[:50]!r}")
+        raise DamageError(f"{key[:200]!r} has an invalid name: {str(own)[:50]!r}")
 
 
 def _check_array(array: ArrayLayout, count: int) -> None:
@@ -201,16 +201,16 @@ def _check_sums(sums: Any, arrays: Mapping[str, ArrayLayout]) -> None:
     if sums is None:
         return
     if not isinstance(sums, list) or not all(isinstance(each, list) for each in sums):
-        raise DamageError(f"{SUMS} are no lists of variables")
+        raise DamageError(f"{SUMS} are not lists of variables")
     keys = [key for each in sums for key in each]
     summed = {key for key in keys if isinstance(key, str) and key in arrays and arrays[key].has_sums}
     if not all(sums) or len(summed) < len(keys):
-        raise DamageError(f"{SUMS} tell of what is no variable, or of one twice")
+        raise DamageError(f"{SUMS} list an unknown variable, or a variable twice")
 
 
 def _check_claims(array: ArrayLayout, files: Files) -> None:
     """Refuse an array that claims far more than its files can hold."""
-    # Of what grows the last chunk of steps shows the size of all, without a look at each file.
+    # In an array that grows, the last chunk of steps shows the size of all chunks.
     is_whole = not array.grows or array.is_packed or array.key == STEP
     if not all(array.shape):
         return

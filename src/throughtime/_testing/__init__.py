@@ -1,1 +1,1 @@
-"""Captures with known answers, and weights as each framework keeps them."""
+"""Captures with known answers, and weights in the layout of each framework."""

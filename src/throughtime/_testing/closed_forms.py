@@ -1,6 +1,6 @@
-"""Closed forms behind `testing`: states and gradients of recurrences whose answer is known.
+"""Closed forms for `testing`: states and gradients of recurrences with known answers.
 
-Plain arrays of one direction, and how they become a captured leaf.
+Functions return plain arrays of one direction; `captured_tree` makes a captured leaf of them.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ _DIMS: Mapping[str, tuple[str, ...]] = {
     **_WEIGHTS,
     **{f"{name}_gradient": dims for name, dims in _WEIGHTS.items()},
 }
-_SHARED = ("input", "input_gradient", "output", "output_gradient", "valid")  # by both directions
+_SHARED = ("input", "input_gradient", "output", "output_gradient", "valid")  # shared by both directions
 
 
 def direction_of_loss(units: int) -> Floats:
-    """Give the vector v of L = ⟨v, h_T⟩, of norm 1."""
+    """Return the vector v of L = ⟨v, h_T⟩; its norm is 1."""
     return np.full(units, units**-0.5)
 
 
 def unit_vectors(samples: int, steps: int, units: int) -> Floats:
-    """Vectors of norm 1 that turn with time and differ between samples."""
+    """Return vectors of norm 1 that rotate with time and differ between samples."""
     sample, time, unit = np.ogrid[:samples, :steps, :units]
     vectors = np.cos(0.7 * time * (1 + unit / units) + sample + 2.0 * unit)
     return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))
@@ -73,7 +73,7 @@ def linear_rnn(rates: Floats, valid: Flags, units: int, inputs: Floats | None = 
         new = wanted[:, t] - kept if inputs is None else inputs[:, t]
         read[:, t] = np.where(valid[:, t, None], new, 0.0)
         hidden[:, t] = state = np.where(valid[:, t, None], new + kept, state)
-    # A masked step copies the state: it holds what the steps after it send back, and asks for nothing.
+    # A masked step copies the state: its gradient is that of the later steps, and its dz is 0.
     lag = valid.sum(axis=1, keepdims=True) - np.cumsum(valid, axis=1)
     decay = np.where(valid | (lag > 0), rates[:, None] ** lag, 0.0)
     gradient = decay[..., None] * direction_of_loss(units)
@@ -91,14 +91,14 @@ def linear_rnn(rates: Floats, valid: Flags, units: int, inputs: Floats | None = 
 
 
 def linear_gradients(inputs: Floats, hidden: Floats, gradient: Floats, valid: Flags) -> dict[str, Any]:
-    """All that follows from dL/dh_t where dz_t = dL/dh_t and W = I."""
+    """Return all gradients that follow from dL/dh_t if dz_t = dL/dh_t and W = I."""
     back = np.where(valid[..., None], gradient, 0.0)
     passed_on = {"hidden_gradient": gradient, "gate_gradient": back, "input_gradient": back}
     return {**passed_on, **_sums(inputs, hidden, back, back)}
 
 
 def _sums(inputs: Floats, hidden: Floats, back: Floats, asked: Floats) -> dict[str, Any]:
-    """Weight gradients and step contributions from dz on the input and the recurrent side."""
+    """Return weight gradients and step contributions from dz on the input and the recurrent side."""
     previous = np.concatenate([np.zeros_like(hidden[:, :1]), hidden[:, :-1]], axis=1)
     flat, recurrent = (each.reshape(*each.shape[:2], -1) for each in (back, asked))
     share = 1 / len(hidden)  # the loss is the mean over the samples
@@ -113,7 +113,7 @@ def _sums(inputs: Floats, hidden: Floats, back: Floats, asked: Floats) -> dict[s
 
 
 def gated_cell(kind: str, inputs: Floats, kernel: Floats, bias: Floats) -> xr.DataTree:
-    """LSTM or GRU with U = 0 and a loss ⟨v, h_T⟩: the adjoint has a closed form."""
+    """Solve an LSTM or GRU with U = 0 and the loss ⟨v, h_T⟩, whose adjoint has a closed form."""
     values = np.einsum("btm,mgn->btgn", inputs, kernel) + bias
     at = GATES[kind].index("candidate")
     gates = _sigmoid(values)
@@ -121,7 +121,7 @@ def gated_cell(kind: str, inputs: Floats, kernel: Floats, bias: Floats) -> xr.Da
     arrays = (_lstm if kind == "lstm" else _gru)(gates)
     units = bias.shape[-1]
     back = arrays["gate_gradient"]
-    asked = back.copy()  # of the previous state: a GRU's reset gate stands between it and the candidate
+    asked = back.copy()  # dz on the recurrent side, which a GRU's reset gate scales
     if kind == "gru":
         asked[:, :, at] *= gates[:, :, GATES[kind].index("reset")]
     arrays |= {
@@ -178,13 +178,13 @@ def _gru(gates: Floats) -> dict[str, Any]:
     dh[:, -1] = direction_of_loss(z.shape[-1])
     for t in reversed(range(z.shape[1] - 1)):
         dh[:, t] = dh[:, t + 1] * z[:, t + 1]
-    # The reset gate multiplies h U = 0, so nothing is asked of it.
+    # The reset gate multiplies h U = 0, so its gradient is 0.
     back = [dh * (before - g) * z * (1 - z), np.zeros_like(r), dh * (1 - z) * (1 - g**2)]
     return {"hidden": hidden, "hidden_gradient": dh, "gate_gradient": np.stack(back, axis=2)}
 
 
 def mirror(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Solved in processing order, told in the order of the input: the last step processed stands first."""
+    """Convert arrays from processing order to input time: the last processed step becomes the first."""
     return {name: _flip(name, np.asarray(values)) for name, values in arrays.items()}
 
 
@@ -194,7 +194,7 @@ def _flip(name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def join_directions(name: str, forward: npt.NDArray[Any], backward: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Two directions in one array: merged where other layers see it, else along `direction`."""
+    """Join two directions: variables that other layers share are merged, others get a dim `direction`."""
     if name.startswith("output"):
         return np.concatenate([forward, backward], axis=-1)
     if name == "input_gradient":
@@ -216,7 +216,7 @@ def _dims(name: str, axes: int, *, directed: bool = False) -> tuple[str, ...]:
 def captured_tree(
     kind: str, arrays: Mapping[str, Any], *, dtype: str = "float64", directed: bool = False, **flags: Any
 ) -> xr.DataTree:
-    """One leaf, with the certificate of an exact capture."""
+    """Return a tree with one leaf and the certificate of an exact capture."""
     samples = len(arrays["valid"])
     scalars = {"certificate_weights": 0.0, "certificate_time": 0.0, "reduction_factor": 1 / samples}
     loss = np.sum(arrays["output_gradient"] * arrays["output"]) / samples  # the loss is linear in h

@@ -1,4 +1,4 @@
-"""The weights of a captured layer as another framework keeps them: the schema's layout is the hub."""
+"""Converts the weights of a captured layer from the schema's layout to that of a framework."""
 
 from __future__ import annotations
 
@@ -16,25 +16,24 @@ from throughtime._tree import layer as layer_of
 
 Array = npt.NDArray[np.floating]
 
-# Where torch keeps the gates that the schema orders as i, f, c, o and z, r, h: i, f, g, o and r, z, n.
+# torch's order of the gates that the schema orders as i, f, c, o and z, r, h: i, f, g, o and r, z, n.
 _TORCH_GATES = {"lstm": [0, 1, 2, 3], "gru": [1, 0, 2], "simple_rnn": [0]}
 
 
 @takes(SchemaError)
 def keras_weights(layer: Layer) -> list[Array]:
-    """Give a captured layer's weights as `layer.set_weights` of Keras 3, tf_keras and Keras 2 takes them.
+    """Return a captured layer's weights for `layer.set_weights` of Keras 3, tf_keras and Keras 2.
 
     Parameters
     ----------
     layer : xarray.DataTree, Dataset
-        One leaf of a capture, of an LSTM, a GRU or a SimpleRNN, with its weights.
+        A captured LSTM, GRU or SimpleRNN with its weights.
 
     Returns
     -------
     list of ndarray
-        Kernel (feature, gate · unit), recurrent kernel (unit, gate · unit) and, where there is one, bias;
-        those of the forward direction first. A second bias of an LSTM or RNN, as torch has it, is added to
-        the first, where it does the same.
+        Kernel (feature, gate · unit), recurrent kernel (unit, gate · unit) and bias, if present; the forward
+        direction is first. The second bias of a torch LSTM or RNN is added to the first, which is equivalent.
 
     Raises
     ------
@@ -59,26 +58,26 @@ def keras_weights(layer: Layer) -> list[Array]:
 
 @takes(SchemaError, number=whole(0))
 def torch_weights(layer: Layer, number: int = 0) -> dict[str, Array]:
-    """Give a captured layer's weights as the `state_dict` of torch's nn.RNN, nn.LSTM or nn.GRU has them.
+    """Return a captured layer's weights for the `state_dict` of torch's nn.RNN, nn.LSTM or nn.GRU.
 
     Parameters
     ----------
     layer : xarray.DataTree, Dataset
-        As for `keras_weights`.
+        See `keras_weights`.
     number : int
-        Which of the module's layers they are for: the k of `weight_ih_lk`.
+        Index of the layer in the module: the k of `weight_ih_lk`.
 
     Returns
     -------
     dict of str to ndarray
-        For `load_state_dict` after `torch.as_tensor`. Where the layer has one bias, the second is 0.
+        Pass them to `load_state_dict` after `torch.as_tensor`. If the layer has one bias, the second is 0.
 
     Raises
     ------
     SchemaError
         The capture has no weights, or the layer is of another kind.
     UnsupportedModelError
-        A GRU with `reset_after=False`, which torch does not have.
+        The layer is a GRU with `reset_after=False`, which torch lacks.
 
     Examples
     --------
@@ -90,8 +89,8 @@ def torch_weights(layer: Layer, number: int = 0) -> dict[str, Array]:
     layer = layer_of(layer)
     if layer.attrs.get("kind") == "gru" and not _reset_after(layer):
         raise UnsupportedModelError(
-            "torch's GRU applies the reset gate after the matrix product: this one, with reset_after=False, "
-            "has no twin there."
+            "torch's GRU applies the reset gate after the matrix product. A GRU with reset_after=False "
+            "cannot be converted to torch."
         )
     found: dict[str, Array] = {}
     for (kind, weights), suffix in zip(_directions(layer), ("", "_reverse"), strict=False):
@@ -105,7 +104,7 @@ def torch_weights(layer: Layer, number: int = 0) -> dict[str, Array]:
 
 
 def _directions(layer: xr.Dataset) -> Iterator[tuple[str, dict[str, Array]]]:
-    """Yield the kind and the weights of each direction, forward first, as the schema has them."""
+    """Yield the kind and the weights of each direction in the schema's layout, forward first."""
     kind = layer.attrs.get("kind")
     if kind not in _TORCH_GATES:
         raise SchemaError(f"Weights are converted for {', '.join(_TORCH_GATES)}, not for {kind!r}.")
@@ -118,7 +117,7 @@ def _directions(layer: xr.Dataset) -> Iterator[tuple[str, dict[str, Array]]]:
 
 
 def _two_biases(weights: dict[str, Array]) -> Array:
-    """Stack both biases, (2, gate · unit); a second one that the layer does not have is 0."""
+    """Stack both biases, (2, gate · unit); a missing second bias is 0."""
     bias = weights["bias"]
     return np.stack([bias, weights.get("recurrent_bias", np.zeros_like(bias))]).reshape(2, -1)
 
@@ -128,7 +127,7 @@ def _reset_after(layer: xr.Dataset) -> bool:
 
 
 def _torch_order(kind: str, array: Array) -> Array:
-    """Put gates, the last axis but one, into torch's order; a SimpleRNN has no such axis."""
+    """Reorder the gates, the second-to-last axis, for torch; a SimpleRNN has no such axis."""
     return array if kind == "simple_rnn" else array[..., _TORCH_GATES[kind], :]
 
 

@@ -1,15 +1,16 @@
-"""Counts, from sizes alone, the arrays of a recurrent layer: what a pass hands out, what solving it takes.
+"""Estimates what a call of a recurrent layer takes in memory, from sizes: one formula for every library.
 
-Arrays are counted as `cells` makes them. The adapters read the sizes from their layers, and know what their
-framework holds beside that.
+Returned arrays are counted as they are. A framework holds a multiple of the layer's states, gates and inputs
+beside them: a measured `Overhead` a backend.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from throughtime._memory.budget import Amount, Need
+from throughtime._memory.budget import NOTHING, Amount, Need
 
 INSIDE = frozenset(
     {
@@ -26,9 +27,57 @@ INSIDE = frozenset(
     }
 )
 COLUMNS = {"lstm": 4, "gru": 4, "simple_rnn": 1}  # of the adjoint, gates among them; see `cells`
-_FORWARD = frozenset({"hidden", "cell", "gate_activation"})
-INSIDE_GRADIENTS = INSIDE - _FORWARD
-_OF_WEIGHTS = 5  # copies of the weights while a layer is solved: joined, transposed, their gradients
+INSIDE_GRADIENTS = INSIDE - {"hidden", "cell", "gate_activation"}
+_OF_OUTPUTS = frozenset({"output", "output_gradient"})
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """What a framework holds of a layer beside the arrays returned.
+
+    Measured as peak resident memory of first captures on the CPU, compilation apart; `peak_memory` in
+    `tests/keras` and `tests/torch` measures it again.
+
+    Attributes
+    ----------
+    back, forward : float
+        Bytes for each byte of the layer's states, gates and inputs while the pass runs, where a gradient
+        flows back through the layer and where none does.
+    solving : float
+        The same after the pass, while gates and their gradients are found.
+    weights : float
+        Copies of the weights.
+    each_step : int
+        Bytes for each step, however small it is.
+    """
+
+    back: float
+    forward: float
+    solving: float
+    weights: float = 3.0
+    each_step: int = 0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a call.
+
+    Attributes
+    ----------
+    quantities : frozenset of str
+        The schema's names; empty for a layer that only runs along.
+    looks_inside : bool
+        The layer can be looked into.
+    flows_back : bool
+        A gradient flows back through the layer.
+    is_repeated : bool
+        The pass runs once more, beside what it gave the first time.
+    """
+
+    quantities: frozenset[str]
+    looks_inside: bool = True
+    flows_back: bool = True
+    is_repeated: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,18 +86,18 @@ class Direction:
 
     Attributes
     ----------
-    kind : str
     rows : float
         Sequences for each sample of the batch.
     steps, output_steps, features, output, hidden, cell, columns : int
-        `cell` is 0 where there is no state beyond h; `columns` are the gates', as wide as `hidden` each.
+        `cell` is 0 where there is no state beyond h; `columns` are those of the adjoint.
+    gates : int
+        Columns among them that are gates.
     item : int
         Bytes of one element.
     weights : int
         Bytes of all weights.
     """
 
-    kind: str
     rows: float
     steps: int
     output_steps: int
@@ -57,6 +106,7 @@ class Direction:
     hidden: int
     cell: int
     columns: int
+    gates: int
     item: int
     weights: int
 
@@ -65,19 +115,23 @@ class Direction:
         return self.rows * self.steps * elements * (max(4, self.item) if solved else self.item)
 
     @property
+    def states(self) -> float:
+        """Bytes of all states, gates and inputs for one sample."""
+        return self.at_every_step(self.hidden + self.cell + self.columns + self.features)
+
+    @property
     def output_bytes(self) -> float:
         """Bytes of what the direction returns for one sample."""
         return self.rows * self.output_steps * self.output * self.item
 
     def kept(self, quantities: frozenset[str]) -> dict[str, Amount]:
         """Count the arrays inside that are returned."""
-        gates = 0 if self.kind == "simple_rnn" else self.columns
         inside = {
             "hidden": self.hidden,
             "hidden_gradient": self.hidden,
             "cell": self.cell,
             "cell_gradient": self.cell,
-            "gate_activation": gates,
+            "gate_activation": self.gates,
             "gate_gradient": self.columns,
             "step_contribution": 1,
         }
@@ -87,9 +141,33 @@ class Direction:
             if elements and name in quantities
         }
 
+    @property
+    def handed_out(self) -> Amount:
+        """What a pass leaves: h, ∂L/∂out, x, dL/dx, the weights and their gradients."""
+        return Amount(self.at_every_step(2 * self.output + 2 * self.features), 2 * self.weights)
 
-def outside(directions: list[Direction], quantities: frozenset[str], *, is_merged: bool) -> dict[str, Amount]:
-    """Count the arrays of a layer as a whole; outputs of directions lie side by side unless merged."""
+
+def estimate(directions: Sequence[Direction], asked: Asked, overhead: Overhead, *, is_merged: bool) -> Need:
+    """Estimate what one call takes; outputs of directions lie side by side unless merged."""
+    is_inside = asked.looks_inside and bool(asked.quantities & INSIDE)
+    total = Need(_outside(directions, asked.quantities, is_merged))
+    for one in directions:
+        held = overhead.back if asked.flows_back else overhead.forward
+        copies = overhead.weights * one.weights
+        total += Need(
+            kept=one.kept(asked.quantities) if is_inside else {},
+            passing=Amount(held * one.states, copies + overhead.each_step * one.steps),
+            left=one.handed_out if is_inside else NOTHING,
+            solving=Amount(overhead.solving * one.states, copies) if is_inside else NOTHING,
+            repeated=one.handed_out if asked.is_repeated else NOTHING,
+        )
+    return total
+
+
+def _outside(
+    directions: Sequence[Direction], quantities: frozenset[str], is_merged: bool
+) -> dict[str, Amount]:
+    """Count the arrays of a layer as a whole."""
     first, outputs = directions[0], [one.output_bytes for one in directions]
     amounts = {
         "input": Amount(first.at_every_step(first.features)),
@@ -101,38 +179,13 @@ def outside(directions: list[Direction], quantities: frozenset[str], *, is_merge
     return {name: amount for name, amount in amounts.items() if name in quantities}
 
 
-def handed_out(direction: Direction) -> Amount:
-    """Count what a pass leaves of a direction: h, ∂L/∂out, x, dL/dx, the weights and their gradients."""
-    elements = 2 * direction.output + 2 * direction.features
-    return Amount(direction.at_every_step(elements), 2 * direction.weights)
-
-
-def solved(direction: Direction, quantities: frozenset[str]) -> Need:
-    """Count what `cells.solve` returns and holds."""
-    kept, goes_back = direction.kept(quantities), bool(quantities & INSIDE_GRADIENTS)
-    if quantities & INSIDE == {"hidden"}:  # nothing is replayed
-        return Need(kept, left=handed_out(direction))
-    gates = {name for name in ("gate_activation", "gate_gradient") if name in kept}
-    # What went into the product, every gate and state; gate gradients are written over gates not kept.
-    elements = direction.output + direction.features
-    elements += direction.columns * ((1 + (goes_back and "gate_activation" in kept)) - len(gates))
-    elements += 0 if "hidden" in quantities else direction.hidden
-    elements += 0 if "cell" in quantities else direction.cell
-    elements += direction.hidden if goes_back and "hidden_gradient" not in quantities else 0
-    if "certificate" in quantities:
-        elements += direction.features + (0 if "cell_gradient" in quantities else direction.cell)
-    solving = Amount(direction.at_every_step(elements, solved=True), _OF_WEIGHTS * direction.weights)
-    return Need(kept, left=handed_out(direction), solving=solving)
-
-
-def own_solved(direction: Direction, quantities: frozenset[str]) -> Need:
-    """Count what `cells.solve_own` returns and holds: float64, step by step, then joined."""
-    elements = 3 * (direction.features + 2 * direction.hidden + 2 * direction.cell + direction.columns)
-    # Each step gives the weights' gradients for each sample.
-    of_weights = 2 * direction.weights / direction.item
-    each = direction.rows * 8 * (direction.steps * elements + of_weights)
-    solving = Amount(each, _OF_WEIGHTS * direction.weights)
-    return Need(direction.kept(quantities), left=handed_out(direction), solving=solving)
+def estimate_outputs(size: float, asked: Asked) -> Need:
+    """Estimate what a layer that is not recurrent takes, or the model, from the bytes of what it returned."""
+    each = Amount(size)
+    names = sorted(_OF_OUTPUTS & asked.quantities)
+    # Beside the tensor what it was made of, and their gradients.
+    passing = Amount(size * (4 if asked.flows_back else 2))
+    return Need(dict.fromkeys(names, each), passing, repeated=Amount(size * len(names) * asked.is_repeated))
 
 
 def bytes_of(dtype: str) -> int:

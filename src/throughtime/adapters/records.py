@@ -103,6 +103,8 @@ class SolvedRecord:
     output_error : float or None
         Relative error of the loop that was looked into against the layer's own kernel. None where only one of
         them ran, or where they draw other random numbers.
+    gates, marks : tuple of str
+        What `mark` has named inside: gates, and variables that are none.
     """
 
     arrays: Mapping[str, Array]
@@ -112,6 +114,8 @@ class SolvedRecord:
     hidden_before: Array | None = None
     kernel: Array | None = None
     output_error: float | None = None
+    gates: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,8 @@ class LayerRecord:
         One for each direction of a recurrent layer that can be looked into; else empty.
     states : tuple of str
         The cell's states that the schema has no word for, as the cell names them.
+    gates, marks : tuple of str
+        As `SolvedRecord` has them, once its arrays are the layer's.
     dims : mapping of str to tuple of str
         Axes of arrays that have others than the schema says.
     windows : tuple of int
@@ -156,6 +162,8 @@ class LayerRecord:
     missing: Mapping[str, str] = field(default_factory=dict)
     inside: tuple[DirectionRecord | SolvedRecord, ...] = ()
     states: tuple[str, ...] = ()
+    gates: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
     dims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     windows: tuple[int, ...] = ()
     outer_steps: int = 0

@@ -60,7 +60,7 @@ def assert_reaches(
     >>> assert_reaches(testing.decaying(rate=0.9, samples=16), lag=20)
     >>> assert_reaches(testing.decaying(rate=0.5, samples=16), lag=20)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    throughtime._errors.VerdictError: Gradient does not reach lag 20. At lag 20 the gradient has 9.5e-05 % ...
+    throughtime._errors.VerdictError: Gradient does not reach lag 20. At lag 20 the gradient has ... %...
     """
     __tracebackhide__ = True
     _answered("reach", tt.diagnose(model, x, y, dependency_length=lag, **options), layer)

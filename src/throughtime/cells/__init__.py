@@ -1,7 +1,7 @@
 """What happens inside a recurrent layer, solved exactly from what the framework's kernel gave: NumPy only.
 
 Adapters hand in a `Layer` and a `Pass`; `solve` gives every state, gate and gradient through time,
-`step_jacobians` and `lag_rows` what diagnostics need beyond, and the certificate says whether to trust it.
+`step_jacobians` what diagnostics need beyond, and the certificate says whether to trust it.
 """
 
 from .activations import ACTIVATIONS, Activation, activation
@@ -18,18 +18,14 @@ from .certificate import (
 )
 from .contribution import step_contribution
 from .jacobians import step_jacobians
-from .lag import LagRows, lag_rows
 from .layer import Layer, Pass
-from .own import own_jacobians, solve_own
 from .quantities import DEFINITIONS, QUANTITIES
-from .textbook import textbook
 
 __all__ = [
     "ACTIVATIONS",
     "DEFINITIONS",
     "QUANTITIES",
     "Activation",
-    "LagRows",
     "Layer",
     "Pass",
     "activation",
@@ -37,15 +33,11 @@ __all__ = [
     "certificate_time",
     "certificate_weights",
     "input_terms",
-    "lag_rows",
     "limit",
-    "own_jacobians",
     "solve",
-    "solve_own",
     "states_before",
     "step_contribution",
     "step_jacobians",
     "step_sizes",
     "summed_terms",
-    "textbook",
 ]

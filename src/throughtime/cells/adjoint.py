@@ -1,6 +1,6 @@
 """The fast adjoint: one matrix product for all gates, blocks of time that stay in cache, one dot per step.
 
-It computes what `textbook` computes, in the precision of the capture; each cell's module says what its
+It computes in the precision of the capture; each cell's module says what its
 coefficients are, and `scan` what masks and directions do to them.
 """
 

@@ -17,13 +17,10 @@ from .steps import (
     Carry,
     Factors,
     Step,
-    StepGradient,
     diagonal,
     norm_product,
-    outer,
     scaled_rows,
     squared_norm,
-    through_recurrent_kernel,
     transposed_kernel,
 )
 
@@ -51,24 +48,6 @@ def _products(layer: Layer, step: Step) -> tuple[Floats, Floats]:
 def gates(layer: Layer, step: Step) -> Floats:
     """z, r, ĥ, (…, 3, unit)."""
     return _products(layer, step)[0]
-
-
-def step_back(layer: Layer, step: Step, hidden_gradient: Floats, cell_gradient: Floats) -> StepGradient:
-    """Pull back with ξ on the input side and ρ on the recurrent side."""
-    sigma, phi = required_activation(layer.recurrent_activation), required_activation(layer.activation)
-    activated, q = _products(layer, step)
-    z, r, candidate = np.moveaxis(activated, -2, 0)
-    a_h = hidden_gradient * (1 - z) * phi.slope(candidate)
-    a_z = hidden_gradient * (step.hidden_before - candidate) * sigma.slope(z)
-    a_r = a_h * q * sigma.slope(r)
-    xi = np.stack([a_z, a_r, a_h], axis=-2)
-    rho = np.stack([a_z, a_r, a_h * r], axis=-2)
-    return StepGradient(
-        gates=xi,
-        recurrent=rho,
-        recurrent_kernel=outer(step.hidden_before, rho),
-        hidden_before=hidden_gradient * z + through_recurrent_kernel(rho, layer.recurrent_kernel),
-    )
 
 
 def jacobian(layer: Layer, step: Step) -> Floats:

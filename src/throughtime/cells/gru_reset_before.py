@@ -16,14 +16,11 @@ from .steps import (
     Carry,
     Factors,
     Step,
-    StepGradient,
     diagonal,
-    outer,
     scaled_rows,
     split_totals,
     squared_norm,
     stacked_weights,
-    through_recurrent_kernel,
     transposed_kernel,
 )
 
@@ -42,26 +39,6 @@ def gates(layer: Layer, step: Step) -> Floats:
     reset_hidden = z_and_r[..., 1, :] * before
     candidate = phi.value(z[..., 2, :] + reset_hidden @ layer.recurrent_kernel[:, 2])
     return np.concatenate([z_and_r, candidate[..., None, :]], axis=-2)
-
-
-def step_back(layer: Layer, step: Step, hidden_gradient: Floats, cell_gradient: Floats) -> StepGradient:
-    """Pull back; U_h sees r·h_{t-1}, U_z and U_r see h_{t-1}."""
-    sigma, phi = required_activation(layer.recurrent_activation), required_activation(layer.activation)
-    z, r, candidate = np.moveaxis(gates(layer, step), -2, 0)
-    before, u_zr, u_h = step.hidden_before, layer.recurrent_kernel[:, :2], layer.recurrent_kernel[:, 2]
-    a_h = hidden_gradient * (1 - z) * phi.slope(candidate)
-    a_z = hidden_gradient * (before - candidate) * sigma.slope(z)
-    p = a_h @ u_h.T
-    a_r = p * before * sigma.slope(r)
-    a_zr = np.stack([a_z, a_r], axis=-2)
-    xi = np.stack([a_z, a_r, a_h], axis=-2)
-    parts = [outer(before, a_zr), outer(r * before, a_h[..., None, :])]
-    return StepGradient(
-        gates=xi,
-        recurrent=xi,
-        recurrent_kernel=np.concatenate(parts, axis=-2),
-        hidden_before=hidden_gradient * z + p * r + through_recurrent_kernel(a_zr, u_zr),
-    )
 
 
 def jacobian(layer: Layer, step: Step) -> Floats:

@@ -65,8 +65,6 @@ class Pass:
         None stands for zeros.
     final_hidden_gradient, final_cell_gradient : ndarray (sample, unit) or None
         dL/d(state after the step processed last), beyond what reaches it through the output.
-    further_initial, further_final_gradients : tuple of ndarray (sample, width) or None
-        The same for the states beyond `hidden` of a cell of one's own, in its order.
     """
 
     inputs: Floats
@@ -79,8 +77,6 @@ class Pass:
     initial_cell: Floats | None = None
     final_hidden_gradient: Floats | None = None
     final_cell_gradient: Floats | None = None
-    further_initial: tuple[Floats | None, ...] = ()
-    further_final_gradients: tuple[Floats | None, ...] = ()
 
 
 def working_dtype(passed: Pass) -> np.dtype[np.floating[Any]]:

@@ -16,16 +16,13 @@ from .steps import (
     Carry,
     Factors,
     Step,
-    StepGradient,
     diagonal,
     norm_product,
-    outer,
     pre_activation,
     scaled_rows,
     split_totals,
     squared_norm,
     stacked_weights,
-    through_recurrent_kernel,
     transposed_kernel,
 )
 
@@ -44,41 +41,6 @@ def gates(layer: Layer, step: Step) -> Floats:
     z = pre_activation(layer, step)
     activate_columns(z, activation_names(layer))
     return z
-
-
-def next_cell(gates: Floats, cell_before: Floats) -> Floats:
-    """c_t = f·c_{t-1} + i·g."""
-    i, f, g, _ = np.moveaxis(gates, -2, 0)
-    after: Floats = f * cell_before + i * g
-    return after
-
-
-def step_back(layer: Layer, step: Step, hidden_gradient: Floats, cell_gradient: Floats) -> StepGradient:
-    """Pull back; `cell` of the result is the total dL/dc_t."""
-    assert step.cell is not None
-    assert step.cell_before is not None
-    phi, sigma = required_activation(layer.activation), required_activation(layer.recurrent_activation)
-    i, f, g, o = np.moveaxis(gates(layer, step), -2, 0)
-    squashed = phi.value(step.cell)
-    # h_t = o·φ(c_t) follows c_t, so dL/dc_t has two parts.
-    total = cell_gradient + hidden_gradient * o * phi.slope(squashed)
-    dz = np.stack(
-        [
-            total * g * sigma.slope(i),
-            total * step.cell_before * sigma.slope(f),
-            total * i * phi.slope(g),
-            hidden_gradient * squashed * sigma.slope(o),
-        ],
-        axis=-2,
-    )
-    return StepGradient(
-        gates=dz,
-        recurrent=dz,
-        recurrent_kernel=outer(step.hidden_before, dz),
-        hidden_before=through_recurrent_kernel(dz, layer.recurrent_kernel),
-        cell_before=total * f,
-        cell=total,
-    )
 
 
 def jacobian(layer: Layer, step: Step) -> Floats:

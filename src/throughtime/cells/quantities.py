@@ -1,4 +1,4 @@
-"""What `solve` and `textbook` know about a layer, by name: the definitions where frameworks leave a choice.
+"""What `solve` knows about a layer, by name: the definitions where frameworks leave a choice.
 
 Arrays are sample-major in input time; a SimpleRNN has no gate axis, and only an LSTM has a cell.
 """

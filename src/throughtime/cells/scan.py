@@ -6,7 +6,7 @@ Every other module of `cells` sees time-major arrays in processing order, which 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -132,16 +132,6 @@ def vanished(dtype: np.dtype[np.floating[Any]]) -> float:
     return float(np.finfo(dtype).smallest_normal) * 2.0**16
 
 
-def entry_steps(steps: Steps, loss_steps: npt.NDArray[np.intp], *, zero_output: bool) -> npt.NDArray[np.intp]:
-    """Step at which the gradient of output s enters the state, −1 for nowhere: (loss_time, sample)."""
-    samples = steps.hidden.shape[1]
-    every = np.broadcast_to(np.arange(steps.count)[:, None], (steps.count, samples))
-    if steps.valid is None:
-        return every[loss_steps]
-    entry = np.where(steps.valid, every, -1)
-    return (entry if zero_output else np.maximum.accumulate(entry))[loss_steps]
-
-
 def hold(factors: Factors, valid: Mask | None) -> Factors:
     """Make masked steps copy their state: no gates, full leak, full forget gate.
 
@@ -177,87 +167,9 @@ def blocks(count: int, bytes_per_step: int) -> Iterator[slice]:
         yield slice(start, min(start + length, count))
 
 
-def forward_scan(
-    steps: Steps, initial: Sequence[Floats], step: Callable[[int, Sequence[Floats]], Sequence[Floats]]
-) -> list[Sequence[Floats]]:
-    """Run states that the kernel did not emit over time and masks, before the first step and after each.
-
-    Parameters
-    ----------
-    initial : sequence of ndarray (sample, width)
-    step : callable
-        Takes (t, states before) and returns the states after.
-    """
-    states = [initial]
-    for t in range(steps.count):
-        valid, before = steps.valid_at(t), states[-1]
-        states.append([where_valid(*pair, valid) for pair in zip(step(t, before), before, strict=True)])
-    return states
-
-
-def reverse_scan(
-    steps: Steps,
-    gradient: Floats,
-    final: Sequence[Floats],
-    step_back: Callable[[int, Sequence[Floats]], Sequence[Floats]],
-    *,
-    zero_output: bool,
-) -> tuple[list[Sequence[Floats]], Sequence[Floats]]:
-    """Backpropagation through time over masks, for any number of states; the first one is emitted.
-
-    Parameters
-    ----------
-    gradient : ndarray (time, sample, unit)
-        ∂L/∂out, masked outputs included.
-    final : sequence of ndarray (sample, width)
-        dL/d(each state after the last step), beyond what reaches it through the output.
-    step_back : callable
-        Takes (t, dL/d(each state after step t)) and returns dL/d(each state before); what it returns for
-        samples that are masked at t is not used.
-
-    Returns
-    -------
-    list of sequences of ndarray (sample, width)
-        dL/d(each state after step t), the state adjoint η itself where masked.
-    sequence of ndarray (sample, width)
-        dL/d(each state before the first step).
-    """
-    eta = final
-    carry = np.zeros_like(eta[0])
-    arrived: list[Sequence[Floats]] = []
-    for t in range(steps.count - 1, -1, -1):
-        valid = steps.valid_at(t)
-        entering = gradient[t] if zero_output else gradient[t] + carry
-        arriving = [where_valid(eta[0] + entering, eta[0], valid), *eta[1:]]
-        before = step_back(t, arriving)
-        carry = where_valid(np.zeros_like(carry), 0 if zero_output else entering, valid)
-        eta = [where_valid(*pair, valid) for pair in zip(before, arriving, strict=True)]
-        arrived.append(arriving)
-    return arrived[::-1], eta
-
-
-def where_valid(values: Floats, otherwise: Floats | float, valid: Mask | None) -> Floats:
-    """Replace what a step gave for samples that are masked there: a product with 0 would keep their NaN.
-
-    Parameters
-    ----------
-    values : ndarray (sample, …)
-    valid : ndarray of bool (sample,) or None
-    """
-    if valid is None:
-        return values
-    return np.where(valid.reshape(-1, *(1,) * (values.ndim - 1)), values, otherwise)
-
-
 def in_input_time(values: Floats, passed: Pass) -> Floats:
     """Turn (time, sample, …) in processing order into (sample, time, …) in input time: a view."""
     return np.swapaxes(values[::-1] if passed.runs_backward else values, 0, 1)
-
-
-def rows_in_processing_order(rows: Floats, passed: Pass) -> Floats:
-    """Turn (…, sample, time, unit) in input time into (time, …, sample, unit) in processing order: a view."""
-    rows = np.moveaxis(rows, -2, 0)
-    return rows[::-1] if passed.runs_backward else rows
 
 
 def states_in_processing_order(values: Floats, initial: Floats, passed: Pass) -> Floats:
@@ -277,14 +189,6 @@ def _processing_order(values: npt.NDArray[Scalar], passed: Pass) -> npt.NDArray[
     """Turn (sample, time, …) in input time into (time, sample, …) in processing order: a view."""
     values = np.swapaxes(values, 0, 1)
     return values[::-1] if passed.runs_backward else values
-
-
-def further_states(
-    passed: Pass, given: Sequence[Floats | None], count: int, dtype: npt.DTypeLike
-) -> list[Floats]:
-    """Arrays (sample, width) for the states beyond the first, zeros as wide as the hidden state for None."""
-    shape = (passed.hidden.shape[0], passed.hidden.shape[2])
-    return [_or_zeros(values, shape, dtype) for values in [*given, *(None,) * count][:count]]
 
 
 def _or_zeros(values: Floats | None, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Floats:

@@ -15,15 +15,12 @@ from .steps import (
     Carry,
     Factors,
     Step,
-    StepGradient,
     norm_product,
-    outer,
     pre_activation,
     scaled_rows,
     split_totals,
     squared_norm,
     stacked_weights,
-    through_recurrent_kernel,
     transposed_kernel,
 )
 
@@ -34,18 +31,6 @@ INPUT_SIDE = slice(0, 1)
 def gates(layer: Layer, step: Step) -> Floats:
     """φ(z), (…, 1, unit)."""
     return required_activation(layer.activation).value(pre_activation(layer, step))
-
-
-def step_back(layer: Layer, step: Step, hidden_gradient: Floats, cell_gradient: Floats) -> StepGradient:
-    """Pull back: dz = δ·φ'(z); η = dz Uᵀ; dU = h_{t-1}ᵀ dz."""
-    slope = required_activation(layer.activation).slope(gates(layer, step))
-    dz = hidden_gradient[..., None, :] * slope
-    return StepGradient(
-        gates=dz,
-        recurrent=dz,
-        recurrent_kernel=outer(step.hidden_before, dz),
-        hidden_before=through_recurrent_kernel(dz, layer.recurrent_kernel),
-    )
 
 
 def jacobian(layer: Layer, step: Step) -> Floats:

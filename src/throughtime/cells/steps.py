@@ -1,4 +1,4 @@
-"""What a cell is given and what it gives back: one step as a textbook has it, and blocks of steps for speed.
+"""What a cell is given and what it gives back: one step, and blocks of steps for speed.
 
 `Cell` is the interface of `simple_rnn`, `lstm`, `gru` and `gru_reset_before`; those modules know no time
 order and no masks.
@@ -20,22 +20,6 @@ class Step:
     """One step or many: leading axes (…, sample), `hidden_before` is h_{t-1}, `cell` is c_t."""
 
     inputs: Floats
-    hidden_before: Floats
-    cell_before: Floats | None = None
-    cell: Floats | None = None
-
-
-@dataclass(frozen=True)
-class StepGradient:
-    """What one step of the textbook adjoint hands out, (sample, …).
-
-    `gates` is dL/dz on the input side, `recurrent` on the recurrent side; they differ for a GRU with
-    `reset_after` only. `recurrent_kernel` is dL/dU of this step, (sample, unit_from, gate, unit).
-    """
-
-    gates: Floats
-    recurrent: Floats
-    recurrent_kernel: Floats
     hidden_before: Floats
     cell_before: Floats | None = None
     cell: Floats | None = None
@@ -110,7 +94,7 @@ class Carry:
 class Cell(Protocol):
     """The mathematics of one kind of cell.
 
-    The first group is the textbook, for any leading axes; the second group works in place on blocks.
+    The first group takes one step, for any leading axes; the second group works in place on blocks.
     Layers come through `layer.with_gate_axis`.
     """
 
@@ -119,11 +103,6 @@ class Cell(Protocol):
 
     def gates(self, layer: Layer, step: Step) -> Floats:
         """Return the activated gates (…, gate, unit)."""
-
-    def step_back(
-        self, layer: Layer, step: Step, hidden_gradient: Floats, cell_gradient: Floats
-    ) -> StepGradient:
-        """Pull dL/dh_t and the state-space dL/dc_t back through one step."""
 
     def jacobian(self, layer: Layer, step: Step) -> Floats:
         """Return ds_t/ds_{t-1} (…, state, state), rows new, columns old."""
@@ -182,17 +161,6 @@ def pre_activation(layer: Layer, step: Step) -> Floats:
     for added in (layer.bias, layer.recurrent_bias):
         z = z if added is None else z + added
     return z
-
-
-def through_recurrent_kernel(gate_gradient: Floats, recurrent_kernel: Floats) -> Floats:
-    """Sum dz Uᵀ over gates, (…, gate, unit) to (…, unit_from)."""
-    product: Floats = np.tensordot(gate_gradient, recurrent_kernel, ([-2, -1], [1, 2]))
-    return product
-
-
-def outer(hidden: Floats, gate_gradient: Floats) -> Floats:
-    """h_{t-1}ᵀ dz per sample, (sample, unit_from, gate, unit)."""
-    return hidden[..., :, None, None] * gate_gradient[..., None, :, :]
 
 
 def scaled_rows(scale: Floats, matrix: Floats) -> Floats:

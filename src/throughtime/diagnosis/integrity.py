@@ -10,8 +10,8 @@ import xarray as xr
 
 from throughtime import cells
 from throughtime._vocabulary import CERTIFICATES
-from throughtime.diagnostics import first_nonfinite
 from throughtime.diagnostics.checks import certificate_error, dtype_of, why_refused
+from throughtime.diagnostics.first_nonfinite import first_nonfinite
 
 from .findings import Verdict
 from .words import listed, number, say

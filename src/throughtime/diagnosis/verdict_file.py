@@ -19,10 +19,10 @@ from .findings import NAN, Answer, Evidence, Found, LayerDiagnosis, Remedy, Verd
 from .render import FORMAT, QUESTIONS, SCHEMA, VERSION
 from .training import History, Recorded, TrainingDiagnosis
 
-Told = Mapping[str, Any]
+Data = Mapping[str, Any]
 
 
-def read_verdict(source: str | os.PathLike[str] | Told) -> Diagnosis:
+def read_verdict(source: str | os.PathLike[str] | Data) -> Diagnosis:
     """Read a verdict that `to_dict` or `throughtime diagnose --json` wrote, for `compare` or a script.
 
     Parameters
@@ -47,13 +47,13 @@ def read_verdict(source: str | os.PathLike[str] | Told) -> Diagnosis:
     >>> read_verdict(found.to_dict()).layers["rnn"].reach.answer
     'yes'
     """
-    told = source if isinstance(source, Mapping) else _loaded(Path(source))
-    _check_version(told.get("schema"))
+    data = source if isinstance(source, Mapping) else _loaded(Path(source))
+    _check_version(data.get("schema"))
     try:
-        found = _found(told)
-        if "history" not in told:
+        found = _found(data)
+        if "history" not in data:
             return Diagnosis(**vars(found))
-        return TrainingDiagnosis(**vars(found), step=int(told["step"]), history=_history(told["history"]))
+        return TrainingDiagnosis(**vars(found), step=int(data["step"]), history=_history(data["history"]))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DiagnosticError(
             f"This verdict does not follow {SCHEMA}: {type(error).__name__} {error}. Write it again with "
@@ -61,14 +61,14 @@ def read_verdict(source: str | os.PathLike[str] | Told) -> Diagnosis:
         ) from None
 
 
-def _loaded(path: Path) -> Told:
+def _loaded(path: Path) -> Data:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DiagnosticError(f"{path} cannot be read as JSON: {error}. Pass a verdict's file.") from None
-    if not isinstance(told, Mapping):
-        raise DiagnosticError(f"{path} holds a {type(told).__name__}; a verdict is a JSON object.")
-    return told
+    if not isinstance(data, Mapping):
+        raise DiagnosticError(f"{path} holds a {type(data).__name__}; a verdict is a JSON object.")
+    return data
 
 
 def _check_version(schema: Any) -> None:
@@ -82,40 +82,42 @@ def _check_version(schema: Any) -> None:
         )
 
 
-def _found(told: Told) -> Found:
+def _found(data: Data) -> Found:
     return Found(
-        verdict=Verdict(told["verdict"]),
-        sentences=(told["text"],),
-        lag=told["lag"],
-        dependency_length=told["dependency_length"],
-        layers={path: _layer(layer) for path, layer in told["layers"].items()},
-        use_curve=_curve(told["use_curve"]),
-        why=_evidence(told["why"]),
-        remedies=tuple(Remedy(each["text"], each["evidence"], each["source"]) for each in told["remedies"]),
-        notes=tuple(told["notes"]),
-        loss=_number(told["loss"]),
-        samples=told["samples"],
-        stopped=told["stopped"],
+        verdict=Verdict(data["verdict"]),
+        sentences=(data["text"],),
+        lag=data["lag"],
+        dependency_length=data["dependency_length"],
+        layers={path: _layer(layer) for path, layer in data["layers"].items()},
+        use_curve=_curve(data["use_curve"]),
+        why=_evidence(data["why"]),
+        remedies=tuple(
+            Remedy(each["text"], each["evidence"], each["source"], each["name"]) for each in data["remedies"]
+        ),
+        notes=tuple(data["notes"]),
+        loss=_number(data["loss"]),
+        samples=data["samples"],
+        stopped=data["stopped"],
     )
 
 
-def _layer(told: Told) -> LayerDiagnosis:
+def _layer(data: Data) -> LayerDiagnosis:
     """Read a layer; of a record of a run it has no kind, verdict, curve and evidence."""
-    answers = {question: _answer(told[question]) for question in QUESTIONS}
-    low, high = map(_number, told["horizon_interval"])
+    answers = {question: _answer(data[question]) for question in QUESTIONS}
+    low, high = map(_number, data["horizon_interval"])
     return LayerDiagnosis(
-        kind=told.get("kind", ""),
-        verdict=Verdict(told.get("verdict", Verdict.CANNOT_SAY)),
+        kind=data.get("kind", ""),
+        verdict=Verdict(data.get("verdict", Verdict.CANNOT_SAY)),
         **answers,
-        why=_evidence(told.get("why", ())),
-        curve=_curve(told.get("curve")),
-        horizon=told["horizon"],
+        why=_evidence(data.get("why", ())),
+        curve=_curve(data.get("curve")),
+        horizon=data["horizon"],
         horizon_interval=(low, high),
-        k90=_number(told["k90"]),
+        k90=_number(data["k90"]),
     )
 
 
-def _history(told: Told) -> History:
+def _history(data: Data) -> History:
     records = tuple(
         Recorded(
             each["step"],
@@ -123,31 +125,31 @@ def _history(told: Told) -> History:
             {path: _layer(layer) for path, layer in each["layers"].items()},
             each["stopped"],
         )
-        for each in told["records"]
+        for each in data["records"]
     )
-    return History(told["lag"], told["recorded"], records, tuple(told["trend"]))
+    return History(data["lag"], data["recorded"], records, tuple(data["trend"]))
 
 
-def _answer(told: Told) -> Answer:
-    low, high = map(_number, told["interval"])
-    value, threshold = _number(told["value"]), _number(told["threshold"])
-    return Answer(told["answer"], value, (low, high), told["n"], threshold, told["reason"])
+def _answer(data: Data) -> Answer:
+    low, high = map(_number, data["interval"])
+    value, threshold = _number(data["value"]), _number(data["threshold"])
+    return Answer(data["answer"], value, (low, high), data["n"], threshold, data["reason"])
 
 
-def _evidence(told: Any) -> tuple[Evidence, ...]:
-    return tuple(Evidence(each["name"], _number(each["value"]), each["text"]) for each in told)
+def _evidence(data: Any) -> tuple[Evidence, ...]:
+    return tuple(Evidence(each["name"], _number(each["value"]), each["text"]) for each in data)
 
 
-def _curve(told: Told | None) -> xr.Dataset | None:
-    if told is None:
+def _curve(data: Data | None) -> xr.Dataset | None:
+    if data is None:
         return None
     types: dict[str, Any] = {"answer": object, "samples": int}
     variables = {
         name: ("lag", np.array(values, types.get(name, float)))  # null becomes NaN
-        for name, values in told.items()
+        for name, values in data.items()
         if name != "lag"
     }
-    return xr.Dataset(variables, coords={"lag": told["lag"]})
+    return xr.Dataset(variables, coords={"lag": data["lag"]})
 
 
 def _number(value: float | None) -> float:

@@ -146,7 +146,7 @@ def _earliest(
     none = np.zeros(len(places[dims[0]]), dtype=np.intp)
     step = places.get("step", none)
     backward = phase[0] >= 3
-    # What has no time is made of the last step, and asks for its gradient first.
+    # A variable without time comes from the last step, and its gradient is computed first.
     ends = none if backward else none + layer.sizes.get("time", 0)
     time = _processed(name, places, layer, backward=backward) if "time" in places else ends
     first = int(np.lexsort([*reversed(list(places.values())), time, step])[0])

@@ -13,13 +13,12 @@ import xarray as xr
 
 from throughtime._arguments import takes
 from throughtime._arguments.rules import array, whole
-from throughtime._cell_registry import required_cell
 from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer, require
-from throughtime.cells import own_jacobians, step_jacobians
+from throughtime.cells import step_jacobians
 from throughtime.cells.parallel import one_thread
 from throughtime.diagnostics.cell_pass import NEEDED, OPTIONAL, cell_layer, cell_pass
-from throughtime.diagnostics.checks import certified, certified_vectors
+from throughtime.diagnostics.checks import certified_vectors
 from throughtime.diagnostics.lags import Flags, Floats, runs_backward, valid_steps
 
 _SINGLE = ("direction", "step")  # dims that are solved separately
@@ -29,15 +28,13 @@ _SINGLE = ("direction", "step")  # dims that are solved separately
 def lyapunov_spectrum(layer: Layer, *, transient: int = 0) -> xr.DataArray:
     """Lyapunov exponents of a layer's state along each sample's trajectory, largest first.
 
-    The state is h, for an LSTM h and c concatenated, for a custom cell all states that it names. Over a
-    finite window these are local exponents that start at the initial state. The cost grows with the cube of
-    the state size: select samples with .isel.
+    The state is h, for an LSTM h and c concatenated. Over a finite window these are local exponents that
+    start at the initial state. The cost grows with the cube of the state size: select samples with .isel.
 
     Parameters
     ----------
     layer : one LSTM, GRU or SimpleRNN of a capture, with `input`, `hidden`, `kernel`, `recurrent_kernel`
-        `bias`, `cell` and initial states are used if present; a missing initial state is 0. Or a registered
-        custom cell with a Jacobian, with its states and weights.
+        `bias`, `cell` and initial states are used if present; a missing initial state is 0.
     transient : int
         Number of valid steps at the beginning that the mean excludes.
 
@@ -48,8 +45,6 @@ def lyapunov_spectrum(layer: Layer, *, transient: int = 0) -> xr.DataArray:
 
     Raises
     ------
-    CellError
-        A function of a custom cell returns a value of the wrong shape.
     DiagnosticError
         The certificate of the layer exceeds its limit, or an argument is not as described above.
     SchemaError
@@ -65,10 +60,8 @@ def lyapunov_spectrum(layer: Layer, *, transient: int = 0) -> xr.DataArray:
     >>> lyapunov_spectrum(testing.decaying(rate=0.5, units=2)).values.round(6)  # ln 0.5
     array([[-0.693147, -0.693147]])
     """
-    captured = certified(layer)
-    if "weights" not in captured.attrs:  # not a registered cell with a Jacobian
-        captured = certified_vectors(captured)
-    arrays = {name: require(captured, name) for name in _needed(captured)}
+    captured = certified_vectors(layer)
+    arrays = {name: require(captured, name) for name in NEEDED}
     arrays |= {name: captured[name] for name in OPTIONAL if name in captured}
     arrays["valid"] = valid_steps(captured)
     exponents: xr.DataArray = xr.apply_ufunc(
@@ -86,18 +79,9 @@ def lyapunov_spectrum(layer: Layer, *, transient: int = 0) -> xr.DataArray:
     return exponents.rename("lyapunov_spectrum").assign_attrs(units="1/timestep", transient=transient)
 
 
-def _needed(layer: xr.Dataset) -> tuple[str, ...]:
-    if "weights" not in layer.attrs:
-        return NEEDED
-    return ("input", *required_cell(layer.attrs["kind"]).states, *layer.attrs["weights"].split(", "))
-
-
 def _size(layer: xr.Dataset) -> int:
     """Length of the joint state."""
-    if "weights" not in layer.attrs:
-        return int(layer["hidden"].sizes["unit"]) * (2 if layer.attrs.get("kind") == "lstm" else 1)
-    own = [layer[name] for name in required_cell(layer.attrs["kind"]).states]
-    return sum(state.sizes[str(state.dims[-1])] for state in own)
+    return int(layer["hidden"].sizes["unit"]) * (2 if layer.attrs.get("kind") == "lstm" else 1)
 
 
 def _along_trajectory(
@@ -111,15 +95,7 @@ def _along_trajectory(
 
 
 def _jacobians(of: dict[str, Any], attributes: dict[str, Any], backward: bool) -> npt.NDArray[Any]:
-    passed = cell_pass(of, backward=backward)
-    if "weights" in attributes:
-        cell = required_cell(attributes["kind"])
-        weights = {name: of[name] for name in attributes["weights"].split(", ")}
-        settings = {name: attributes[name] for name in cell.settings}
-        return own_jacobians(
-            cell, {**weights, **settings}, passed, {name: of[name] for name in cell.states[1:]}
-        )
-    return step_jacobians(cell_layer(of, attributes), passed, of.get("cell"))
+    return step_jacobians(cell_layer(of, attributes), cell_pass(of, backward=backward), of.get("cell"))
 
 
 @takes(DiagnosticError, jacobians=array(), valid=array(), transient=whole(0))

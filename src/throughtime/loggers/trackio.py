@@ -12,19 +12,20 @@ if TYPE_CHECKING:
 
 
 class Trackio:
-    """Log to the run given, else to the one that is active, else to a new one. The axis is the training step.
+    """Log to the run passed, else to the active run, else to a new one. The x-axis is the training step.
 
     Parameters
     ----------
     run : trackio Run, optional
-        By default the active run of the training thread when the monitor begins.
+        The default is the active run of the training thread when the monitor begins.
     histograms : bool
-        Of weights, their gradients and gate activations, each gate apart.
+        Log histograms of weights, their gradients and gate activations, one for each gate.
     images : bool
-        Norm of the gradient against time, at each record: drawing takes about 0.1 s a layer and direction.
+        Log a plot of the gradient norm against time at each record. Drawing takes about 0.1 s for each layer
+        and direction.
     **options
-        For `trackio.init` if no run is active, such as `project="memory"`. Such a run is finished with the
-        training.
+        Arguments for `trackio.init` if no run is active, such as `project="memory"`. The logger finishes a
+        run that it created when training ends.
 
     Raises
     ------
@@ -47,17 +48,17 @@ class Trackio:
         self._is_own = False
 
     def begin(self) -> None:
-        """Find the active run: Trackio has one for each thread."""
+        """Find the active run of this thread; Trackio has one for each thread."""
         self._run = self._given or self._trackio.context_vars.current_run.get()
 
     def write(self, record: Record) -> None:
-        """Log all that a record has at once."""
+        """Log a whole record in one call."""
         if self._run is None:
             self._run, self._is_own = self._trackio.init(**self._options), True
         self._run.log(logged(self._trackio, record, **self._parts), step=record.step)
 
     def close(self) -> None:
-        """Finish the run if it is the logger's own; a training that goes on resumes it."""
+        """Finish the run if the logger created it; training that continues resumes it."""
         if self._is_own and self._run is not None:
             self._options |= {"name": self._run.name, "resume": "allow"}
             self._run.finish()

@@ -13,8 +13,9 @@ from throughtime._drawing.scale import Array, number
 from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import DiagnosticError, PictureError, SchemaError
 from throughtime._tree import Layer
-from throughtime.diagnostics import lyapunov_spectrum, recurrent_spectrum
 from throughtime.diagnostics.checks import certified
+from throughtime.diagnostics.lyapunov_spectrum import lyapunov_spectrum
+from throughtime.diagnostics.recurrent_spectrum import recurrent_spectrum
 from throughtime.picture import Axis, Dots, Line, Mark, Panel, Picture
 from throughtime.plots.axes import labels
 from throughtime.plots.data import last_step, located, parts, subject, where

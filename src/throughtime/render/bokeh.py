@@ -10,19 +10,19 @@ from bokeh.layouts import column, gridplot
 from bokeh.models import (
     AllLabels,
     BasicTicker,
-    CustomJS,
-    CustomJSTickFormatter,
     FixedTicker,
     LinearColorMapper,
     Range1d,
 )
 from bokeh.models.annotations import ColorBar, Legend, LegendItem
-from bokeh.models.widgets import Div, Slider
+from bokeh.models.widgets import Div
 from bokeh.plotting import figure
 
 from throughtime._drawing.theme import Theme
 from throughtime.picture import Axis, Image, Panel, Picture
+from throughtime.render import own_scale
 from throughtime.render.bokeh_marks import MOST_CELLS, Frames, draw_marks, shrinking, turning
+from throughtime.render.bokeh_sliders import sliders
 from throughtime.render.bokeh_text import without_tex
 from throughtime.render.dark import on_paper
 from throughtime.render.keys import Key, bars, keys
@@ -33,18 +33,6 @@ TOOLBAR = 40
 LOW = 210  # pixels of a figure: its colour bar has room for a few words only
 TOOLS = "pan,wheel_zoom,box_zoom,reset,save"
 _MARKERS = {"X": "square_x", "^": "triangle", "v": "inverted_triangle"}
-_SLIDE = """
-let frame = 0
-for (let i = 0; i < sliders.length; i++) frame = frame * sizes[i] + sliders[i].value
-for (const [store, shown] of stores.map((store, i) => [store, shownIn[i]])) {
-    const data = {...shown.data}
-    for (const name of Object.keys(store.data)) {
-        const all = store.data[name], count = shown.data[name].length
-        data[name] = whole[name] ? all[frame] : all.slice(frame * count, (frame + 1) * count)
-    }
-    shown.data = data
-}
-"""
 
 
 @dataclass
@@ -76,6 +64,7 @@ def draw(
     """
     picture = on_paper(picture, theme)
     frames = Frames(shrunk=shrinking(picture, most_cells))
+    frames.own = own_scale.button(picture)
     shared = ranges or Ranges()
     figures = [_figure(picture, place, shared, theme, frames) for place in range(len(picture.panels))]
     listed = keys(picture)
@@ -94,7 +83,8 @@ def draw(
     widest = 130 + _side(picture) if is_fixed else NARROW
     layout = column(
         *(_headings(picture, theme) if titled else ()),
-        *_sliders(picture, frames),
+        *sliders(picture, frames),
+        *own_scale.connected(frames),
         grid,
         min_width=picture.columns * widest + TOOLBAR if picture.columns > 1 else None,
         sizing_mode="stretch_width",
@@ -145,6 +135,10 @@ def _figure(picture: Picture, place: int, ranges: Ranges, theme: Theme, frames: 
     _dress(made, panel, theme)
     for image in bars(panel):
         _add_bar(made, image.colors, theme)
+        if frames.own is not None and image.colors.scale.kind == "log10":
+            both = made.right[-1], _add_bar(made, own_scale.relative(image.colors), theme)
+            both[1].visible = False
+            frames.bars.append(both)
     return made
 
 
@@ -206,7 +200,7 @@ def _style_legend(legend: Any, theme: Theme) -> None:
     legend.orientation, legend.location = "horizontal", "bottom_left"
 
 
-def _add_bar(made: Any, colors: Any, theme: Theme) -> None:
+def _add_bar(made: Any, colors: Any, theme: Theme) -> ColorBar:
     ticks = colors.scale.ticks()
     ticks = ticks if made.height > LOW else tuple(ticks[:: max(1, len(ticks) // 2)])
     bar = ColorBar(
@@ -228,6 +222,7 @@ def _add_bar(made: Any, colors: Any, theme: Theme) -> None:
         major_tick_line_color=theme.ink,
     )
     made.add_layout(bar, "right")
+    return bar
 
 
 def _add_keys(made: Any, listed: list[Key], theme: Theme) -> None:
@@ -251,43 +246,3 @@ def _add_keys(made: Any, listed: list[Key], theme: Theme) -> None:
     legend = Legend(items=items)
     _style_legend(legend, theme)
     made.add_layout(legend, "below")
-
-
-def _sliders(picture: Picture, frames: Frames) -> list[Any]:
-    """Make the sliders that exchange what the figures show."""
-    places = _unravelled(picture)
-    made = [
-        Slider(
-            start=0,
-            end=len(slider.words) - 1,
-            value=place,
-            step=1,
-            title=slider.name,
-            format=CustomJSTickFormatter(args={"words": list(slider.words)}, code="return words[tick]"),
-            name=slider.name,
-            tooltips=False,  # Bokeh sets them as HTML; the title has the same word
-            sizing_mode="stretch_width",
-        )
-        for slider, place in zip(picture.sliders, places, strict=True)
-        if len(slider.words) > 1
-    ]
-    several = [slider for slider in picture.sliders if len(slider.words) > 1]
-    arguments = {
-        "sliders": made,
-        "sizes": [len(slider.words) for slider in several],
-        "stores": frames.stores,
-        "shownIn": frames.shown,
-        "whole": {"y": True},
-    }
-    for slider in made:
-        slider.js_on_change("value", CustomJS(args=arguments, code=_SLIDE))
-    return made
-
-
-def _unravelled(picture: Picture) -> list[int]:
-    """Place of each slider for the frame shown."""
-    number, places = picture.shown, []
-    for slider in reversed(picture.sliders):
-        number, place = divmod(number, len(slider.words))
-        places.append(place)
-    return places[::-1]

@@ -26,11 +26,12 @@ _BASELINES = {"bottom": "bottom", "top": "top", "middle": "middle"}
 _VALUE = """
 if (value < 0) return words[Math.floor(-value / width)] ?? ""
 const share = value / top
+const part = own?.active ? high : 1
 if (kind == "linear") return (low + share * (high - low)).toFixed(digits)
 const decades = Math.log10(high) - Math.log10(low)
 const side = kind == "log10" ? share : Math.abs(2 * share - 1)
 const size = Math.pow(10, Math.log10(low) + side * decades)
-return (kind != "log10" && share < 0.5 ? "−" : "") + size.toExponential(2)
+return (kind != "log10" && share < 0.5 ? "−" : "") + (size / part).toExponential(2)
 """
 _PLACE = """
 const data = source.data, i = special_vars.index
@@ -48,6 +49,9 @@ class Frames:
     shrunk: float = 1.0
     stores: list[Any] = field(default_factory=list)
     shown: list[Any] = field(default_factory=list)
+    own: Any = None  # the button that shows each image on a scale of its own, and what it acts on
+    images: list[Any] = field(default_factory=list)
+    bars: list[Any] = field(default_factory=list)
 
     def add(self, everything: ColumnDataSource, shown: ColumnDataSource) -> None:
         """Take a pair of sources."""
@@ -105,7 +109,9 @@ def _draw_images(made: Any, panel: Panel, images: list[Image], frame: int, frame
         count = max(map(len, codes))
         everything = [each[min(number, len(each) - 1)] for number in range(count) for each in codes]
         frames.add(ColumnDataSource({"image": everything}), source)
-    made.add_tools(_image_hover(panel, images, source, glyph))
+    if frames.own is not None and colors.scale.kind == "log10":
+        frames.images.append(source)
+    made.add_tools(_image_hover(panel, images, source, glyph, frames.own))
 
 
 def turning(colors: Colors) -> list[str]:
@@ -133,7 +139,9 @@ def _codes(image: Image, factor: float) -> list[Array]:
     return made
 
 
-def _image_hover(panel: Panel, images: list[Image], source: ColumnDataSource, glyph: Any) -> HoverTool:
+def _image_hover(
+    panel: Panel, images: list[Image], source: ColumnDataSource, glyph: Any, own: Any
+) -> HoverTool:
     first = images[0]
     rows, columns = first.values.shape[-2:]
     place = {
@@ -148,7 +156,7 @@ def _image_hover(panel: Panel, images: list[Image], source: ColumnDataSource, gl
         (panel.y.label.partition(",")[0] or "row", "$y{custom}"),
     ]
     value = (first.colors.label.partition(",")[0] or "value", "@image{custom}")
-    formatters: dict[str, Any] = {"$x": place["x"], "$y": place["y"], "@image": decoder(first.colors)}
+    formatters: dict[str, Any] = {"$x": place["x"], "$y": place["y"], "@image": decoder(first.colors, own)}
     return HoverTool(renderers=[glyph], tooltips=[*named, *words, value], formatters=formatters)
 
 
@@ -156,11 +164,12 @@ def _words(labels: Array | None) -> list[str]:
     return [] if labels is None else [printable(str(label)) for label in labels]
 
 
-def decoder(colors: Colors) -> CustomJSHover:
+def decoder(colors: Colors, own: Any = None) -> CustomJSHover:
     """Read a code back: the value to a part in 32,000 of the scale, or what it is instead."""
     scale = colors.scale
     digits = int(np.clip(np.ceil(-np.log10((scale.high - scale.low) / TOP)) - 1, 0, 12))
     arguments = {
+        "own": own,
         "kind": scale.kind,
         "low": scale.low,
         "high": scale.high,

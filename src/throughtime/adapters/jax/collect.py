@@ -23,6 +23,7 @@ from . import settings, weights
 from .computed import Computation
 from .find import Found
 from .loop import State
+from .marked import in_loop, outside_of_loops
 from .models import Model
 
 _NO_INPUT = "nothing floating with an axis of samples enters this loop step by step"
@@ -44,6 +45,7 @@ def records(
     leaves = tuple(
         _Leaf(computation, model, results, number, entry).record() for number, entry in enumerate(found)
     )
+    leaves += outside_of_loops(computation, results, [leaf.path for leaf in leaves])
     attributes: dict[str, Attribute] = {
         **settings.of_framework(),
         "order_of_calls": ", ".join(entry.path for entry in found),
@@ -92,6 +94,8 @@ class _Leaf:
             lacking = [name for name in INSIDE - {"certificate"} if not _is_of(name, len(shown))]
             self.missing |= dict.fromkeys(lacking, _SHOWS)
         inside = (self._inside(arrays),) if self.wanted & (INSIDE | {"certificate"}) else ()
+        for name in inside[0].arrays if inside else ():
+            self.missing.pop(name, None)
         return LayerRecord(
             path=self.entry.path,
             kind=self.loop.kind,
@@ -217,8 +221,14 @@ class _Leaf:
         found, input_gradient = self._input_gradients(pairs[1]) or (None, None)
         back = {} if found is None else {"input_gradient": found}
         initial = [self._once(one, state.axis) for state, one in self._shown(self.own["initial"])]
+        first = arrays[self.loop.shown[0].name]
+        marks = in_loop(self.loop, self.within, self._series, {*arrays, *outside})
+        dims = marks.dims(first, _AXES[: first.ndim - 2])
+        self.dims |= {name: ("sample", "time", *axes) for name, axes in dims.items()}
         return SolvedRecord(
-            arrays={**ours, **arrays, **back},
+            arrays={**ours, **arrays, **marks.arrays, **back},
+            gates=marks.gates,
+            marks=marks.names,
             weight_gradients=theirs,
             input_gradient=input_gradient,
             initial=tuple(initial),

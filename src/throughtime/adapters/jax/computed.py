@@ -14,7 +14,7 @@ from throughtime._memory.budget import Need
 
 from . import taps
 from .find import Found
-from .loop import Loop
+from .loop import Loop, marked
 from .loss import total
 from .models import Model
 from .trace import Traced
@@ -47,6 +47,13 @@ class Computation:
     reduced: tuple[float, str] | None = None
     need: Need | None = None
     _compiled: Any = field(default=None, repr=False)
+
+    @property
+    def marks(self) -> list[tuple[str, int]]:
+        """What `tt.mark` names outside of every loop."""
+        program = self.traced.program
+        floating = jnp.inexact
+        return [each for each in marked(program) if jnp.issubdtype(program.shapes[each[1]].dtype, floating)]
 
     @property
     def loops(self) -> list[Loop]:
@@ -88,23 +95,32 @@ class Computation:
 
         def forward(zeros: Any, parameters: Any) -> Any:
             known = dict(zip(program.consts, consts, strict=True))
-            results, seen = taps.run(program, known, [*parameters, *others, *x], loops, zeros)
-            output = structure.unflatten(results)
+            read, seen = taps.run(program, known, [*parameters, *others, *x], loops, zeros)
+            output = structure.unflatten([read(value) for value in program.outputs])
             value = jnp.zeros(()) if self.loss is None else total(self.loss, output, y, sample_weight)
-            return value, (output, seen)
+            return value, (output, seen, [read(key) for _, key in self.marks])
 
-        zeros = [taps.zeros_of(loop) for loop in self.loops]
+        shapes = {key: program.shapes[key] for _, key in self.marks}
+        of_values = {key: jnp.zeros(shape.shape, shape.dtype) for key, shape in shapes.items()}
+        zeros = [taps.zeros_of(loop) for loop in self.loops], of_values
         if self.loss is None:
-            (value, (output, seen)), gradients = forward(zeros, parameters), None
+            (value, (output, seen, marks)), gradients = forward(zeros, parameters), None
             of_parameters = None
         else:
             differentiated = jax.value_and_grad(forward, argnums=(0, 1), has_aux=True)
-            (value, (output, seen)), (gradients, of_parameters) = differentiated(zeros, parameters)
+            (value, (output, seen, marks)), (gradients, of_parameters) = differentiated(zeros, parameters)
         leaves = [
-            self._of_loop(loop, seen[number], None if gradients is None else gradients[number])
+            self._of_loop(loop, seen[number], None if gradients is None else gradients[0][number])
             for number, loop in enumerate(self.loops)
         ]
-        return {"loss": value, "output": output, "loops": leaves, "parameters": self._needed(of_parameters)}
+        return {
+            "loss": value,
+            "output": output,
+            "loops": leaves,
+            "parameters": self._needed(of_parameters),
+            "marks": marks,
+            "mark_gradients": [] if gradients is None else [gradients[1][key] for _, key in self.marks],
+        }
 
     def _needed(self, gradients: Any) -> Any:
         if gradients is None or "weight_gradients" not in self.wanted:

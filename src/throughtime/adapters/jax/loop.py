@@ -11,11 +11,11 @@ from typing import Any
 import jax.numpy as jnp
 
 from throughtime._vocabulary import RESERVED
+from throughtime.adapters.marking import GATE_NAMES, PREFIX, unique
 
 from .gates import Body, Gate, Recognised, recognised
 from .program import Op, Program, Value
 
-MARK = "throughtime/"  # before the name of what `tt.mark` names
 _KEY = re.compile(r"(?:\['(\w+)'\]|\.(\w+))$")
 
 Axis = Callable[[int], int | None]  # the axis of samples of a value, by its key
@@ -194,18 +194,17 @@ class Loop:
     @cached_property
     def _marked(self) -> dict[Value, str]:
         """Names given by `tt.mark`, by the value that was marked."""
-        named = [op for op in self.body.ops if op.name == "name" and _mark_of(op)]
-        return {self.reader.source(op.outputs[0]): _mark_of(op) for op in named}
+        return {self.reader.source(key): name for name, key in marked(self.body)}
 
     @cached_property
     def marks(self) -> dict[str, int]:
-        """Values with a name of the caller's, beside the states, that have an axis of samples."""
-        states = {state.key for state in self.states}
-        return {
-            name: key
-            for key, name in self._marked.items()
-            if isinstance(key, int) and key not in states and self.is_floating(key) and self.has_samples(key)
-        }
+        """Values with a name of the caller's, beside states and known gates, that have an axis of samples."""
+        states, found = {state.key for state in self.states}, dict[str, int]()
+        for name, key in marked(self.body):
+            is_known = self.reader.source(key) in states or (self.gates and name in GATE_NAMES)
+            if not is_known and self.is_floating(key) and self.has_samples(key):
+                found[unique(name, found)] = key
+        return found
 
     @cached_property
     def input(self) -> int | None:
@@ -242,9 +241,10 @@ class Loop:
         return [op for op in self.body.walk() if op.name == "scan"]
 
 
-def _mark_of(op: Op) -> str:
-    name = str(op.eqn.params.get("name", ""))
-    return name[len(MARK) :] if name.startswith(MARK) else ""
+def marked(program: Program) -> list[tuple[str, int]]:
+    """List what `tt.mark` names outside of the program's loops: names, and keys of the marked values."""
+    named = [(str(op.eqn.params["name"]), op.outputs[0]) for op in program.ops if op.name == "name"]
+    return [(name.removeprefix(PREFIX), key) for name, key in named if name.startswith(PREFIX)]
 
 
 def loops(program: Program, axis: Axis, *, is_single: bool) -> list[Loop]:

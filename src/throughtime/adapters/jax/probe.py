@@ -16,7 +16,7 @@ from throughtime.adapters.records import MEAN, ONE_SAMPLE, SUM, ModelRecord, Req
 
 from . import collect, find, models
 from .computed import Computation
-from .loop import loops
+from .loop import loops, marked
 from .loss import check_loss, total, tried_factor
 from .trace import Samples, Traced, shapes_of, traced
 
@@ -125,7 +125,8 @@ class Probe:
         program = current.program
         found = loops(program, current.axis, is_single=current.samples.is_single)
         counts = len(model.parameters), len(model.others)
-        selection = find.selection(find.entries(program, found, *counts, model.paths))
+        entries = find.entries(program, found, *counts, model.paths)
+        selection = find.selection(entries, has_marks=bool(marked(program)))
         chosen = selection.select(self.layers)
         if self._expects_one and len(chosen) > 1:
             paths = ", ".join(entry.path for entry in chosen)

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from .loop import Loop
 from .program import Op, Program, bind, evaluate
 
+_AT_ONCE = 16  # steps
 Zeros = dict[str, list[Any]]  # of one loop, each list with None where there is no gradient
 
 
@@ -39,8 +40,14 @@ class Seen:
 
 def run(
     program: Program, consts: dict[int, Any], arguments: Sequence[Any], loops: Mapping[Op, Loop], zeros: Any
-) -> tuple[list[Any], dict[int, dict[str, Any]]]:
-    """Compute a program with zeros added; return its results and what each loop has left, by its number."""
+) -> tuple[Any, dict[int, dict[str, Any]]]:
+    """Compute a program with zeros added to loops, by number, and to values, by key.
+
+    Returns
+    -------
+    callable that reads the program's values, and what each loop has left, by its number
+    """
+    of_loops, of_values = zeros
     numbers = {op: number for number, op in enumerate(loops)}
     seen: dict[int, dict[str, Any]] = {}
 
@@ -48,12 +55,14 @@ def run(
         if op not in loops:
             return bind(op, values)
         number = numbers[op]
-        results, left = _tapped(loops[op], values, zeros[number])
+        results, left = _tapped(loops[op], values, of_loops[number])
         seen[number] = left.as_dict()
         return results
 
-    read = evaluate(program, arguments, run=step, consts=consts)
-    return [read(value) for value in program.outputs], seen
+    def change(key: int, value: Any) -> Any:
+        return value + of_values[key] if key in of_values else value
+
+    return evaluate(program, arguments, run=step, consts=consts, change=change), seen
 
 
 def zeros_of(loop: Loop) -> Zeros:
@@ -132,35 +141,42 @@ def within(loop: Loop, left: Mapping[str, Any], gradients: Zeros | None) -> dict
     Returns
     -------
     dict
-        `values` and `gates` by name (time, …), and with gradients: `gate_gradients`, `consts`, `inputs`, and
+        `values` by name (time, …), and with gradients: `gradients` of the same, `consts`, `inputs`, and
         `carried`, what each step hands back to the state that entered it.
     """
     seen = Seen(**left)
-    names = {**{f"gate {name}": gate.before for name, gate in loop.gates.items()}}
-    names |= {f"mark {name}": key for name, key in loop.marks.items()}
-    taps = {name: _zeros(loop, key, (loop.length,)) for name, key in names.items()}
-    before = [_before(loop, first, after) for first, after in _pairs(loop, seen)]
+    taps = {f"gate {name}": gate.before for name, gate in loop.gates.items()}
     values = {f"gate {name}": gate.value for name, gate in loop.gates.items()}
-    values |= {f"mark {name}": key for name, key in loop.marks.items()}
-    step = jax.vmap(partial(_step, loop, names, values), in_axes=(None, 0, 0, None, 0, 0, 0))
+    marks = {f"mark {name}": key for name, key in loop.marks.items()}
+    step = partial(_step, loop, {**taps, **marks}, {**values, **marks})
+    step = jax.vmap(step, in_axes=(None, 0, 0, None, 0, 0, 0))
     floats, fixed = _parted(seen.consts)
     series, whole = _parted(seen.inputs)
+    zeros = {name: _zeros(loop, key, (loop.length,)) for name, key in {**taps, **marks}.items()}
+    marked = series, [_before(loop, first, after) for first, after in _pairs(loop, seen)], zeros
+    asked = None if gradients is None else [*gradients["states"], *gradients["emitted"]]
 
-    def total(marked: Any) -> tuple[Any, Any]:
-        floats, series, before, taps = marked
+    def total(floats: Any, marked: Any, known: Any) -> tuple[Any, Any]:
+        (series, before, zeros), (whole, entering, states, asked) = marked, known
         consts, inputs = _together(floats, fixed), _together(series, whole)
-        made, emitted, found = step(consts, inputs, before, seen.initial, seen.entering, seen.states, taps)
-        if gradients is None:
-            return jnp.zeros(()), found
-        pairs = [*zip(made, gradients["states"], strict=True)]
-        pairs += [*zip(emitted, gradients["emitted"], strict=True)]
+        made, emitted, found = step(consts, inputs, before, seen.initial, entering, states, zeros)
+        pairs = zip([*made, *emitted], asked or [], strict=asked is not None)
         terms = [jnp.sum(value * gradient) for value, gradient in pairs if gradient is not None]
         return sum(terms, jnp.zeros(())), found
 
-    marked = (floats, series, before, taps)
+    known = whole, seen.entering, seen.states, asked
     if gradients is None:
-        return {"values": total(marked)[1]}
-    (consts, inputs, carried, tapped), found = jax.grad(total, has_aux=True)(marked)
+        return {"values": total(floats, marked, known)[1]}
+
+    def part(consts: Any, steps: Any) -> tuple[Any, Any]:
+        (more, of_steps), found = jax.grad(total, (0, 1), has_aux=True)(floats, *steps)
+        return jax.tree.map(jnp.add, consts, more), (of_steps, found)
+
+    # A few steps at a time stay in the processor's cache.
+    size = next(size for size in range(_AT_ONCE, 0, -1) if loop.length % size == 0)
+    parts = jax.tree.map(lambda one: one.reshape(-1, size, *one.shape[1:]), (marked, known))
+    consts, left_over = jax.lax.scan(part, jax.tree.map(jnp.zeros_like, floats), parts)
+    (inputs, carried, tapped), found = jax.tree.map(lambda one: one.reshape(-1, *one.shape[2:]), left_over)
     return {"values": found, "gradients": tapped, "consts": consts, "inputs": inputs, "carried": carried}
 
 

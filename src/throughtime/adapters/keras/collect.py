@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from throughtime._errors import LayerNotFoundError
+from throughtime.adapters import marking
 from throughtime.adapters.needs import INSIDE
 from throughtime.adapters.records import (
     Array,
@@ -20,7 +21,7 @@ from throughtime.adapters.records import (
     SolvedRecord,
 )
 
-from . import leaf_parts, loss_scale, reasons, settings, weights
+from . import leaf_parts, loss_scale, named, reasons, settings, weights
 from .alignment import returns_reversed
 from .attributes import of_capture
 from .cell_weights import Readers, Values
@@ -40,6 +41,7 @@ class Program(Protocol):
     request: Request
     adds_losses: bool
     calls: list[SeenCall]
+    named: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ def records(done: Pass, reduced: tuple[float, str] | None) -> ModelRecord:
             f"The model did not call {', '.join(absent)} on this batch{done.not_called}."
         )
     layers = tuple(leaf for group in _groups(done) for leaf in _of_group(done, group))
+    layers += marking.leaves(list(named.read(done)), done.wanted, {leaf.path for leaf in layers})
     loss = done.result.tensors.get("loss")
     return ModelRecord(
         layers=layers,

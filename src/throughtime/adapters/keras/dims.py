@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from throughtime.adapters.marking import MarkedSteps
 from throughtime.adapters.records import Array, LayerRecord, SolvedRecord
 
 _SPACE = ("row", "column", "depth")
@@ -27,8 +28,10 @@ def with_own_axes(leaf: LayerRecord, states: tuple[str, ...], *, channels_first:
     leaf = replace(leaf, states=states or leaf.states)
     own = [one.arrays for one in leaf.inside if isinstance(one, SolvedRecord)][:1]
     arrays = {**leaf.arrays, **(own[0] if own else {})}
+    of_states = _of_states(arrays, leaf, channels_first)
     dims = {
-        **_of_states(arrays, leaf, channels_first),
+        **of_states,
+        **_of_marks(leaf, of_states),
         **_of_input_and_output(arrays, leaf, channels_first),
         **(_of_kernels(arrays, leaf) if leaf.kind == "conv_lstm" else {}),
     }
@@ -69,6 +72,17 @@ def _of_states(arrays: Mapping[str, Array], leaf: LayerRecord, first: bool) -> d
         gate = () if leaf.kind == "simple_rnn" else ("gate",)
         dims["gate_activation"] = dims["gate_gradient"] = ("sample", "time", *direction, *gate, *own)
     return dims
+
+
+def _of_marks(leaf: LayerRecord, states: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Name the axes of what `mark` has named in a cell."""
+    own = next((one for one in leaf.inside if isinstance(one, SolvedRecord)), None)
+    state = next((name for name in states if own is not None and name in own.arrays), None)
+    if own is None or state is None or not (own.gates or own.marks):
+        return {}
+    start = 3 if leaf.directions else 2
+    found = MarkedSteps(dict(own.arrays), own.gates, own.marks).dims(own.arrays[state], states[state][start:])
+    return {name: (*states[state][:start], *axes) for name, axes in found.items()}
 
 
 def _of_input_and_output(

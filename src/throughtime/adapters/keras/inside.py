@@ -20,7 +20,6 @@ from throughtime.adapters.attributes import replaced
 from .dialect import Dialect
 from .layers import halves
 from .loop import EMITTED, Loop
-from .own_cells import own_cell
 from .recorder import Recorder, as_a_call, first_of, with_first
 from .seen import SeenCall, SeenInside, names_kept
 from .ways import is_closed
@@ -114,8 +113,7 @@ def _closed(
         direction.keep("sequence", sequence)
     # Without a mask the last output is the last hidden state, and a gradient with respect to the
     # state need not pass through the stacked sequence.
-    is_state = not known.has_mask and own_cell(layer) is None
-    last = states[0] if is_state else sequence[:, -1]
+    last = sequence[:, -1] if known.has_mask else states[0]
     return (sequence if returns_sequences else last), states
 
 

@@ -32,12 +32,13 @@ def halves(layer: Any) -> tuple[Any, ...]:
 
 
 def plain_settings(model: Any) -> tuple[Any, ...]:
-    """Every plain setting of every layer: a change in one of them changes what the model computes."""
+    """Every plain setting and activation of every layer: a change of one changes what the model computes."""
     return tuple(
         frozenset(
-            (name, value)
+            (name, id(value) if callable(value) else value)
             for name, value in vars(layer).items()
-            if isinstance(value, (bool, int, float, str)) and name not in _BOOKKEEPING
+            if (isinstance(value, (bool, int, float, str)) and name not in _BOOKKEEPING)
+            or (name.endswith("activation") and callable(value))
         )
         for layer in every_layer(model)
     )

@@ -14,7 +14,6 @@ from .cell_weights import Readers
 from .dialect import Dialect
 from .dims import with_own_axes
 from .gates import GATED
-from .own_cells import own_cell
 from .several_leaves import Inside, Part, stacked, unlike_halves
 
 
@@ -76,9 +75,6 @@ def _of_half(keras: Dialect, half: Any, own: Readers) -> Part:
 
 def _own_states(keras: Dialect, layer: Any) -> tuple[str, ...]:
     """Name the states of a layer's cell that the schema has no words for."""
-    registered = own_cell(layer)
-    if registered is not None:
-        return registered.states
     return () if weights.kind(keras, layer) in GATED else cells.state_names(keras, layer.cell)
 
 

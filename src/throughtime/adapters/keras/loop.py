@@ -12,12 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from throughtime._errors import UnsupportedModelError
+from throughtime.adapters.marking import listening, unique
 
 from . import cell as cells
+from . import gates
 from .dialect import Dialect
 
 # What a cell hands out where that is none of its states.
 EMITTED = "emitted"
+MARKED = "@"  # before what `mark` names: no state has it in its name
 
 
 @dataclass
@@ -40,7 +43,8 @@ class Loop:
     initial : list of tensors
         States before the first step, inner cells one after the other.
     kept : dict of str to tensor
-        Every state, `0.hidden`, and what cells emit besides, `0.emitted`: (time, sample, …) as processed.
+        Every state, `0.hidden`, what cells emit besides, `0.emitted`, and what `mark` names in them,
+        `0.@forget`: (time, sample, …) as processed.
     masks : dict of str to tensor
         What `drawn` gave, by step: (time, sample, …) as processed.
     handed_on : list of str
@@ -85,6 +89,8 @@ class Loop:
         carry = (self.initial, [] if mask is None else [start])
         (final, last), self.kept = self.keras.scan(self.layer, advance, carry, by_time)
         self.masks = self.kept.pop("drawn", {})
+        # A backend may have sorted them.
+        self.kept = {name: self.kept[name] for name in [*tapped, *self.kept] if name in self.kept}
         last, outputs = self._output(list(final), list(last))
         if self.own is not None:
             given = tree.map_structure(ops.stop_gradient, (sequences, initial_state))
@@ -113,14 +119,13 @@ class Loop:
         for place, part in enumerate(parts):
             names = cells.state_names(self.keras, part)
             old = self.initial[position : position + len(names)]
-            done = cells.plain_step(self.keras, part, x, old, training=self.training)
+            done, marked = self._stepped(place, part, x, old, {})
             self._check_shapes(part, done.states, old)
             added = dict(zip(names, old, strict=True))
             if done.output_state is None:
                 added[EMITTED] = done.output
-            tapped |= {
-                f"{place}.{name}": tensor for name, tensor in added.items() if self.keras.is_float(tensor)
-            }
+            added = {f"{place}.{name}": tensor for name, tensor in added.items()} | marked
+            tapped |= {name: tensor for name, tensor in added.items() if self.keras.is_float(tensor)}
             source = EMITTED if done.output_state is None else names[done.output_state]
             self.handed_on.append(f"{place}.{source}")
             x, position = done.output, position + len(names)
@@ -136,12 +141,12 @@ class Loop:
         for place, part in enumerate(parts):
             names = [f"{place}.{name}" for name in cells.state_names(self.keras, part)]
             old = before[len(after) : len(after) + len(names)]
-            done = cells.plain_step(self.keras, part, x, old, training=self.training)
+            done, marked = self._stepped(place, part, x, old, taps)
             new = [
                 _plus(self._where(valid, state, past), taps.get(name))
                 for state, past, name in zip(done.states, old, names, strict=True)
             ]
-            left |= dict(zip(names, new, strict=True))
+            left |= dict(zip(names, new, strict=True)) | marked
             if done.output_state is None:
                 x = left[f"{place}.{EMITTED}"] = _plus(done.output, taps.get(f"{place}.{EMITTED}"))
             else:
@@ -160,6 +165,23 @@ class Loop:
         if self.layer.return_sequences:
             left["output"] = output
         return (after, [output]), left
+
+    def _stepped(
+        self, place: int, part: Any, x: Any, old: Sequence[Any], taps: Any
+    ) -> tuple[gates.Stepped, dict[str, Any]]:
+        """Run one inner cell, and add the zeros of this step to what it marks."""
+        marked: dict[str, Any] = {}
+
+        def hear(name: str, tensor: Any) -> Any:
+            shape = self.keras.shape_of(tensor)
+            if not shape or shape[0] != self.keras.shape_of(x)[0]:  # it has no samples
+                return tensor
+            name = unique(f"{place}.{MARKED}{name}", marked)
+            marked[name] = _plus(tensor, taps.get(name))
+            return marked[name]
+
+        with listening(hear):
+            return cells.plain_step(self.keras, part, x, old, training=self.training), marked
 
     def _where(self, valid: Any, value: Any, otherwise: Any) -> Any:
         """Choose `value` at valid samples; at all where nothing is masked."""

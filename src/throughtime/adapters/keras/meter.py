@@ -1,24 +1,25 @@
-"""Adds up what the recurrent layers of a pass take, and stops the pass where that is too much.
-
-The adapters of every Keras tell it of every call before it runs; their `size` knows what one takes.
-"""
+"""Adds up what the recurrent layers of a pass take, and stops the pass where that is too much."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
-from throughtime._memory.budget import NOTHING, Amount, Budget, Need
-from throughtime.adapters.needs import INSIDE, bytes_of
+from throughtime._memory.budget import Budget, Need
+from throughtime.adapters.needs import Asked, bytes_of, estimate_outputs
 from throughtime.adapters.records import Request
 
-from .sizes import Asked
+from .dialect import Dialect
+from .sizes import need
+from .ways import why_not
 
-# layer, shape of its input, samples of the batch, what is asked -> what the call takes
-SizeOf = Callable[[Any, tuple[int, ...], int, Asked], Need]
-_OF_WEIGHTS = frozenset({"weight_gradients", "certificate"})
-_OF_OUTPUTS = frozenset({"output", "output_gradient"})
+
+class Sized(NamedTuple):
+    """What is read of a tensor."""
+
+    shape: tuple[Any, ...]
+    dtype: str
 
 
 class Meter:
@@ -26,6 +27,7 @@ class Meter:
 
     Parameters
     ----------
+    keras : Dialect
     budget : Budget
     request : Request
         Its quantities are those that this pass can give.
@@ -34,17 +36,13 @@ class Meter:
     at_once : bool
         The pass computes as it goes: it is stopped at the first layer that is too much. A pass that is
         only traced takes nothing yet, and is judged when all of it is known.
-    size_of : SizeOf
     """
 
     def __init__(
-        self, budget: Budget, request: Request, size_of: SizeOf, *, is_repeated: bool, at_once: bool
+        self, keras: Dialect, budget: Budget, request: Request, *, is_repeated: bool, at_once: bool
     ) -> None:
-        self._budget = budget
-        self._request = request
-        self._size_of = size_of
-        self._is_repeated = is_repeated
-        self._at_once = at_once
+        self._keras, self._budget, self._quantities = keras, budget, request.quantities
+        self._is_repeated, self._at_once = is_repeated, at_once
         self._need = Need()
 
     @property
@@ -52,7 +50,7 @@ class Meter:
         """Of the batch that the pass runs on."""
         return self._budget.part
 
-    def add(self, layer: Any, tensor: Any, *, is_watched: bool, flows_back: bool) -> None:
+    def add(self, layer: Any, tensor: Sized, *, is_watched: bool, flows_back: bool) -> None:
         """Add a call before it runs.
 
         Parameters
@@ -68,40 +66,20 @@ class Meter:
         ------
         ExceededError
         """
-        shape = tuple(getattr(tensor, "shape", ()))
-        if len(shape) < 3 or None in shape:
+        if len(tensor.shape) < 3 or None in tensor.shape:
             return
-        quantities = self._request.quantities if is_watched else frozenset()
-        asked = Asked(
-            quantities=quantities,
-            inside=quantities & INSIDE,
-            flows_back=flows_back,
-            activations=self._request.activations,
-            training=self._request.training,
-            reaches_weights=bool(self._request.quantities & _OF_WEIGHTS),
-            is_repeated=self._is_repeated,
-        )
-        self._add(self._size_of(layer, shape, self._budget.part, asked))
+        looks_inside = is_watched and not why_not(self._keras, layer)
+        asked = self._asked(is_watched, flows_back, looks_inside)
+        self._add(need(self._keras, layer, tensor.shape, self.samples, asked))
 
-    def add_output(self, tensors: Sequence[Any], *, is_watched: bool, flows_back: bool) -> None:
-        """Add what a layer that is not recurrent returned, or the model: it has a gradient as large.
+    def add_output(self, tensors: Sequence[Sized], *, is_watched: bool, flows_back: bool) -> None:
+        """Add what a layer that is not recurrent returned, or the model, where its shape is known."""
+        known = [prod(each.shape) * bytes_of(each.dtype) for each in tensors if None not in each.shape]
+        self._add(estimate_outputs(sum(known) / self.samples, self._asked(is_watched, flows_back)))
 
-        Parameters
-        ----------
-        tensors : sequence of tensors
-            Of known shapes; others are not counted.
-        is_watched : bool
-            It is asked for, and counts as returned.
-        flows_back : bool
-            A gradient flows back through it.
-        """
-        known = [tensor for tensor in tensors if None not in tuple(getattr(tensor, "shape", (None,)))]
-        each = Amount(sum(map(_bytes, known)) / self._budget.part)
-        names = _OF_OUTPUTS & self._request.quantities if is_watched else ()
-        # Beside the tensor the activation's argument, and their gradients.
-        passing = sum([each] * (4 if flows_back else 2), NOTHING)
-        repeated = sum([each] * len(names), NOTHING) if self._is_repeated else NOTHING
-        self._add(Need(dict.fromkeys(names, each), passing, repeated=repeated))
+    def _asked(self, is_watched: bool, flows_back: bool, looks_inside: bool = True) -> Asked:
+        quantities: frozenset[str] = self._quantities if is_watched else frozenset()
+        return Asked(quantities, looks_inside, flows_back, self._is_repeated)
 
     def _add(self, need: Need) -> None:
         self._need += need
@@ -117,7 +95,3 @@ class Meter:
         """
         self._budget.check(self._need)
         return self._need
-
-
-def _bytes(tensor: Any) -> int:
-    return int(prod(tensor.shape)) * bytes_of(str(tensor.dtype))

@@ -23,9 +23,8 @@ from .collect import Pass, records
 from .coupling import couples
 from .dialect import Dialect, Traced
 from .every_step import EveryStep
-from .layers import halves, plain_settings
+from .layers import plain_settings
 from .loss import Loss
-from .own_cells import own_cell
 from .parts import Parts, why_whole
 from .program import Program, WithinSteps
 from .reductions import Attempt, Labels, Trials
@@ -171,7 +170,6 @@ class Probe:
             batches.shapes(self.keras, data),
             loss.passed if isinstance(loss.passed, str) else id(loss.identity),
             tuple(map(id, found)),
-            tuple(own_cell(half) for layer in found for half in halves(layer)),
             self.request.quantities,
             self.request.training,
             self.keras.execution(self.model),

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from throughtime._memory.budget import Budget, Need
+from throughtime.adapters.marking import listening
 from throughtime.adapters.records import Request
 
 from .dialect import Dialect
@@ -21,7 +21,6 @@ from .meter import Meter
 from .recorder import CARRIED, Mark, Recorder
 from .reductions import Labels, Reductions
 from .seen import Result, SeenCall
-from .size import need
 from .tap import watching
 from .traces import weakly
 from .wanted import watched
@@ -46,6 +45,8 @@ class Program:
         Whose gradients are wanted, as `variable.<number>`.
     calls : list of SeenCall
         In call order; known after a pass.
+    named : tuple of str
+        Keys of what `throughtime.mark` names outside of every loop; known after a pass.
     in_a_loop : set of int
         Layers that were called within a loop or branch of the user's, and not watched there.
     reductions : Reductions
@@ -78,6 +79,7 @@ class Program:
         ]
         self.request, self.has_loss, self.budget = request, loss is not None, budget
         self.calls: list[SeenCall] = []
+        self.named: tuple[str, ...] = ()
         self.in_a_loop: set[int] = set()
         self.reductions = Reductions(None, is_certain=False)
         self.adds_losses = False
@@ -104,13 +106,14 @@ class Program:
         keras, model, training = self._keras, self.model, self.request.training
         *data, scale = inputs
         labels, recorder = Labels(*data), self._recorder(mark)
-        with watching(recorder, model):
+        with watching(recorder, model), listening(recorder.hear):
             predictions = keras.called(model, labels.x, training)
         flat = keras.tree.flatten(predictions)
         recorder.measure_output(flat, is_watched=False)
         self.need = recorder.meter.total()
         self._structure = keras.tree.map_structure(lambda _: 0, predictions)
         self.calls, self.in_a_loop = recorder.calls, recorder.in_a_loop
+        self.named = tuple(recorder.named)
         masks = [keras.beside(prediction, CARRIED[0]) for prediction in flat]
         self.masked = [mask is not None for mask in masks]
         if self._loss is None:
@@ -129,9 +132,7 @@ class Program:
         keras, quantities, part = self._keras, self.request.quantities, self.budget.part
         is_repeated = self.has_loss and part > 1  # to see whether samples are coupled
         at_once = keras.runs_at_once(self.model)
-        meter = Meter(
-            self.budget, self.request, partial(need, keras), is_repeated=is_repeated, at_once=at_once
-        )
+        meter = Meter(keras, self.budget, self.request, is_repeated=is_repeated, at_once=at_once)
         kinds = watched(quantities, has_loss=self.has_loss) | quantities & _KEPT
         found = [
             Found(path, layer(), inner(), container, outer())

@@ -10,25 +10,19 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 from throughtime.adapters.records import Request
 
+from . import named
 from .dialect import Dialect
 from .find import Found
-from .meter import Meter
+from .meter import Meter, Sized
 from .seen import SeenCall
 
 Mark = Callable[[str, Any], Any]
 _ARTIFACT = "autograph_info__"  # what TensorFlow's autograph puts on functions that it leaves alone
 CARRIED = ("_keras_mask", "_keras_logits")  # what a loss reads from a tensor besides its values
-
-
-class Sized(NamedTuple):
-    """What the meter reads of a tensor."""
-
-    shape: tuple[Any, ...]
-    dtype: str
 
 
 class Recorder:
@@ -53,6 +47,8 @@ class Recorder:
         Those that have returned, and those that have not.
     tensors : dict of str to tensor
         What the pass is to return.
+    named : list of str
+        Keys of what `throughtime.mark` names outside of every loop.
     flows_back : bool
         A gradient flows back through what is called from now on.
     in_a_loop : set of int
@@ -74,6 +70,7 @@ class Recorder:
         self.calls: list[SeenCall] = []
         self.current: list[SeenCall] = []
         self.tensors: dict[str, Any] = {}
+        self.named: list[str] = []
         self.flows_back = False
         self.in_a_loop: set[int] = set()
         self.outer_steps: list[int] = []
@@ -144,6 +141,14 @@ class Recorder:
             if (value := keras.beside(tensor, carried)) is not None:
                 keras.set_beside(copy, carried, value)
         return copy
+
+    def hear(self, name: str, tensor: Any) -> Any:
+        """Mark and keep what `throughtime.mark` names outside of every loop."""
+        key = named.key(len(self.named), name)
+        self.named.append(key)
+        marked = self.marked("outputs", key, tensor)
+        self.keep(key, marked)
+        return marked
 
     def keep(self, key: str, tensor: Any) -> str:
         """Let the pass return a tensor."""

@@ -15,6 +15,7 @@ from throughtime.adapters.records import Request
 
 from .dialect import Dialect
 from .every_step import EveryStep, Recorded
+from .loop import MARKED
 from .loss_scale import run_scaled
 from .seen import Result, SeenCall, SeenInside, lies_within_steps
 
@@ -78,13 +79,14 @@ class SecondPass:
 
     def _recorded(self, call: SeenCall, part: int, first: Result) -> Recorded:
         known, tensors = call.inside[part], first.tensors
-        taps = {name: first.gradients.get(call.key(f"tap_{name}", part)) for name in known.kept}
+        states = [name for name in known.kept if MARKED not in name]
+        taps = {name: first.gradients.get(call.key(f"tap_{name}", part)) for name in states}
         return Recorded(
             input=tensors[call.key("input")],
             mask=tensors[call.key("inside_mask", part)] if known.has_mask else None,
             initial=[tensors[call.key(f"initial_{k}", part)] for k in range(known.initial_states)],
             dropout=self.keras.tree.map_structure(lambda key: key and tensors[key], known.dropout),
-            kept={name: self._sequence(call, part, name, first) for name in known.kept},
+            kept={name: self._sequence(call, part, name, first) for name in states},
             gradients={name: gradient for name, gradient in taps.items() if gradient is not None},
         )
 

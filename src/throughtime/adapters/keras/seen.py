@@ -10,6 +10,7 @@ from . import cell as cells
 from .dialect import Dialect
 from .every_step import OF_GATES
 from .gates import CELL
+from .loop import MARKED
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,8 @@ def names_kept(
     keras: Dialect, cell: Any, names: Collection[str], quantities: frozenset[str]
 ) -> tuple[str, ...]:
     """Choose among what a loop has: what is asked for, or needed for what lies within the steps."""
+    if not quantities & {"gate_activation", "gate_gradient"}:
+        names = [name for name in names if MARKED not in name]
     if lies_within_steps(keras, cell, quantities):
         return tuple(names)
     unasked = {

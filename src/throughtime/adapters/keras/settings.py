@@ -6,11 +6,9 @@ from typing import Any
 
 from throughtime.adapters.records import Attribute
 
-from . import own_cells
 from .alignment import returns_reversed
 from .dialect import Dialect
 from .library import is_a
-from .own_cells import own_cell
 
 
 def of_layer(keras: Dialect, layer: Any) -> dict[str, Attribute]:
@@ -20,9 +18,7 @@ def of_layer(keras: Dialect, layer: Any) -> dict[str, Attribute]:
     for name in ("return_sequences", "go_backwards", "stateful", "units", "zero_output_for_mask"):
         if isinstance(getattr(inner, name, None), (bool, int)):
             flags[name] = int(getattr(inner, name))
-    cell, own = getattr(inner, "cell", None), own_cell(inner)
-    flags.update(of_cell(keras, cell))
-    flags.update({} if own is None else own_cells.settings(own, cell))
+    flags.update(of_cell(keras, getattr(inner, "cell", None)))
     if is_a(layer, "Bidirectional"):
         flags["merge_mode"] = str(layer.merge_mode)
     flags.update(trainable=int(layer.trainable), dtype=keras.compute_dtype(layer))

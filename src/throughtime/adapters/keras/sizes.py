@@ -1,174 +1,87 @@
-"""What one call of a recurrent layer of any Keras takes in memory, told before it runs.
-
-`meter` adds the calls of a pass up; what the backends hold while they run was measured and stands in `held`.
-"""
+"""Estimates what one call of a recurrent layer of any Keras takes in memory, from shapes, before it runs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from throughtime._memory.budget import NOTHING, Amount, Need
-from throughtime.adapters import needs
-from throughtime.adapters.needs import COLUMNS, Direction
+from throughtime._memory.budget import Need
+from throughtime.adapters.needs import COLUMNS, Asked, Direction, Overhead, bytes_of, estimate
 
+from . import cell as cells
+from . import cudnn
+from .dialect import Dialect
 from .gates import GATED
-from .held import OTHER, Held
+from .layers import halves
+from .weights import kind_of_cell
 
-OWN = "own"  # a cell of one's own that is registered
-_WITH_CELL = ("lstm", "conv_lstm")
+OVERHEAD = {
+    "tensorflow": Overhead(back=2.5, forward=1, solving=10, weights=10, each_step=4_500),
+    "jax": Overhead(back=3, forward=1, solving=2.8),
+    # Its loop is Python's: every step has nodes of its own in the graph.
+    "torch": Overhead(back=3, forward=1.5, solving=2.4, each_step=30_000),
+}
 _COLUMNS = {**GATED, **COLUMNS}
+_WITH_CELL = ("lstm", "conv_lstm")
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What is asked of a call.
-
-    Attributes
-    ----------
-    quantities : frozenset of str
-        The schema's names; empty for a layer that only runs along.
-    inside : frozenset of str
-        Those among them that are found inside a layer.
-    flows_back : bool
-        A gradient flows back through the layer.
-    activations : frozenset of str
-        Those with a derivative in closed form.
-    training : bool
-    reaches_weights : bool
-        Gradients of weights are found on the way.
-    is_repeated : bool
-        The pass runs once more, beside what it gave the first time.
-    """
-
-    quantities: frozenset[str]
-    inside: frozenset[str]
-    flows_back: bool
-    activations: frozenset[str]
-    training: bool
-    reaches_weights: bool = True
-    is_repeated: bool = False
-
-
-def need(
-    directions: Sequence[tuple[Direction, bool]],
-    asked: Asked,
-    held: Held,
-    *,
-    is_merged: bool,
-    looks_inside: bool,
-) -> Need:
-    """Tell what one call takes.
+def need(keras: Dialect, layer: Any, shape: tuple[int, ...], samples: int, asked: Asked) -> Need:
+    """Estimate what one call takes.
 
     Parameters
     ----------
-    directions : sequence of (Direction, bool)
-        Each half, and whether its adjoint is known in closed form.
+    keras : Dialect
+    layer : RNN or Bidirectional
+    shape : tuple of int
+        Of the input, samples first, then time.
+    samples : int
+        Of the batch; a layer inside another one may see more.
     asked : Asked
-    held : Held
-        Of the backend.
-    is_merged : bool
-        The outputs of both halves are one.
-    looks_inside : bool
-        The layer can be looked into.
     """
-    sizes = [direction for direction, _ in directions]
-    total = Need(needs.outside(sizes, asked.quantities, is_merged=is_merged))
-    for direction, is_known in directions:
-        repeated = needs.handed_out(direction) if asked.is_repeated else NOTHING
-        passing = _passing(direction, asked, held, is_known=is_known)
-        total += Need(passing=passing, left=_staying(direction, asked, held), repeated=repeated)
-        if asked.inside and looks_inside:
-            total += _inside(direction, asked, is_known=is_known)
-    return total
+    both = halves(layer)
+    if any(cudnn.kind(half) for half in both):
+        return Need()  # its kernel keeps what it keeps
+    directions = [_direction(keras, half, shape, samples) for half in both]
+    is_merged = getattr(layer, "merge_mode", None) in ("sum", "mul", "ave")
+    return estimate(directions, asked, OVERHEAD[keras.backend_name()], is_merged=is_merged)
 
 
-def direction_of(
-    layer: Any,
-    shape: Sequence[float],
-    cells: Sequence[tuple[str, list[int]]],
-    *,
-    item: int,
-    weights: int,
-    own_gates: int | None,
-) -> Direction:
-    """Read the sizes of one direction of a call.
-
-    Parameters
-    ----------
-    layer : a recurrent layer
-    shape : sequence of numbers
-        Of the input: sequences for each sample of the batch, then steps and features.
-    cells : sequence of (str, list of int)
-        The kind of each of its cells, and the sizes of its states; an LSTM's c is as large as its h.
-    item, weights : int
-        Bytes of one element, and of all weights.
-    own_gates : int or None
-        How many gates a registered cell of one's own has.
-    """
-    units = [sum(sizes) for _, sizes in cells]
-    if own_gates is None:
-        kind, output, hidden = cells[0][0], cells[-1][1][0], sum(units)
-        further = sum(size for (kind, _), size in zip(cells, units, strict=True) if kind in _WITH_CELL)
-        columns = sum(_COLUMNS.get(kind, 0) * size for (kind, _), size in zip(cells, units, strict=True))
-    else:
-        kind, output = OWN, cells[0][1][0]
-        hidden, further, columns = output, units[0] - output, own_gates * output
+def _direction(keras: Dialect, layer: Any, shape: tuple[int, ...], samples: int) -> Direction:
+    parts = cells.inner_cells(layer.cell)
+    kinds = [kind_of_cell(keras, cell) for cell in parts]
+    units = [_units(keras, cell, layer, shape) for cell in parts]
+    known = [(kind, sum(sizes)) for kind, sizes in zip(kinds, units, strict=True)]
+    columns = sum(_COLUMNS.get(kind, 0) * size for kind, size in known)
     return Direction(
-        kind="lstm" if kind == "conv_lstm" else kind,
-        rows=shape[0],
-        steps=int(shape[1]),
-        output_steps=int(shape[1]) if layer.return_sequences else 1,
-        features=int(prod(shape[2:])),
-        output=output,
-        hidden=hidden,
-        cell=further,
+        rows=shape[0] / samples,
+        steps=shape[1],
+        output_steps=shape[1] if layer.return_sequences else 1,
+        features=prod(shape[2:]),
+        output=units[-1][0],
+        hidden=sum(size for _, size in known),
+        cell=sum(size for kind, size in known if kind in _WITH_CELL),
         columns=columns,
-        item=item,
-        weights=weights,
+        gates=0 if kinds[0] == "simple_rnn" else columns,
+        item=bytes_of(keras.compute_dtype(layer)),
+        weights=sum(prod(keras.shape_of(each)) * bytes_of(keras.dtype_of(each)) for each in layer.weights),
     )
 
 
-def _passing(direction: Direction, asked: Asked, held: Held, *, is_known: bool) -> Amount:
-    """Count what the backend holds while the pass runs."""
-    by_kind = held.back if asked.flows_back else held.forward
-    share = held.without_weights if asked.flows_back and not asked.reaches_weights else 1.0
-    width = direction.hidden + (direction.cell if direction.kind == OWN else 0)
-    states = by_kind.get(direction.kind, by_kind[OTHER]) * width
-    elements = share * states + held.inputs * direction.features
-    if asked.inside and not is_known:
-        elements += held.unrolled * (direction.hidden + direction.cell + direction.columns)
-    copies = held.weights + _pending(direction, asked, held)
-    of_steps = held.each_step * direction.steps
-    return Amount(direction.at_every_step(elements), copies * direction.weights + of_steps)
+def _units(keras: Dialect, cell: Any, layer: Any, shape: tuple[int, ...]) -> list[int]:
+    """Sizes of a cell's states, all but the LSTM's c, which is as large as h."""
+    kind = kind_of_cell(keras, cell)
+    if kind == "conv_lstm":
+        returned = layer.compute_output_shape(shape)
+        output = returned[0] if layer.return_state else returned
+        return [_elements(tuple(output)[2 if layer.return_sequences else 1 :])]
+    if kind in GATED:
+        return [int(cell.units)]
+    return [_elements(size) for size in cells.sizes_of_states(keras, cell)]
 
 
-def _pending(direction: Direction, asked: Asked, held: Held) -> int:
-    return min(held.pending, direction.steps) if asked.flows_back else 0
-
-
-def _staying(direction: Direction, asked: Asked, held: Held) -> Amount:
-    """Count what the backend's allocator does not give back."""
-    states = held.stays if asked.flows_back else min(held.stays, held.forward[OTHER])
-    pending = _pending(direction, asked, held) if held.stays else 0
-    once = pending * direction.weights + held.each_step * direction.steps / 4
-    return Amount(direction.at_every_step(states * direction.output), once)
-
-
-def _inside(direction: Direction, asked: Asked, *, is_known: bool) -> Need:
-    if not is_known:
-        return _unrolled(direction, asked)
-    if direction.kind == OWN:
-        return needs.own_solved(direction, asked.quantities)
-    return needs.solved(direction, asked.quantities)
-
-
-def _unrolled(direction: Direction, asked: Asked) -> Need:
-    """Count what the framework returns for a cell that is unrolled: everything, whatever is asked for."""
-    kept = direction.kept(asked.quantities)
-    elements = 2 * (direction.hidden + direction.cell + direction.columns + direction.features)
-    left = direction.at_every_step(elements + direction.hidden)
-    returned = sum(amount.each for amount in kept.values())
-    return Need(kept, left=Amount(max(0.0, left - returned), 2 * direction.weights))
+def _elements(size: Any) -> int:
+    """Count the elements of a state, of whose shape parts may not be known."""
+    lengths = [size] if isinstance(size, int) else list(size)
+    # TensorFlow 1 has numbers of its own.
+    known = [getattr(length, "value", length) for length in lengths]
+    return prod(length for length in known if isinstance(length, int) and length > 0)

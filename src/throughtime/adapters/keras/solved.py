@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from throughtime._errors import warn
+from throughtime.adapters.marking import MarkedSteps, of_steps
 from throughtime.adapters.records import Array, Request, SolvedRecord
 
 from . import cell as cells
@@ -16,6 +17,7 @@ from . import weights
 from .dialect import Dialect
 from .every_step import BETWEEN, GATES, OF_GATES
 from .gates import gates_of
+from .loop import MARKED
 from .seen import Result, SeenCall
 
 _NO_GATES = ("simple_rnn",)  # its only gate is its state
@@ -158,8 +160,9 @@ def _record(direction: Direction, place: int, cell: Any, first_state: int) -> So
         arrays |= {} if between is None else {"input_gradient": between}
         arrays |= weights.of_cell(keras, cell, direction.gradient_of, "_gradient")
     is_product = cells.standard_kind(cell) in _MATRIX_KINDS
+    marked = _marked(direction, place, cell)
     return SolvedRecord(
-        arrays=arrays,
+        arrays={**arrays, **marked.arrays},
         weight_gradients=weights.of_cell(keras, cell, direction.first_gradient_of, "_gradient"),
         # Time is certified where the layer's input enters; cells above share the loop.
         input_gradient=direction.first_input_gradient() if place == 0 else None,
@@ -167,6 +170,23 @@ def _record(direction: Direction, place: int, cell: Any, first_state: int) -> So
         hidden_before=_hidden_before(direction, place, first_state, arrays) if is_product else None,
         kernel=weights.of_cell(keras, cell, done.value)["kernel"] if is_product else None,
         output_error=_output_error(direction),
+        gates=marked.gates,
+        marks=marked.names,
+    )
+
+
+def _marked(direction: Direction, place: int, cell: Any) -> MarkedSteps:
+    """Read what the author of a cell has named within its step."""
+    keras, start = direction.done.keras, f"{place}.{MARKED}"
+    kept = direction.call.inside[direction.part].kept
+    names = [name.removeprefix(start) for name in kept if name.startswith(start)]
+    if not names:
+        return MarkedSteps()
+    return of_steps(
+        {name: direction.value(place, f"{MARKED}{name}") for name in names},
+        {name: direction.tap(place, f"{MARKED}{name}") for name in names},
+        {*cells.state_names(keras, cell), *weights.of_cell(keras, cell, direction.done.value)},
+        has_gradients=direction.has_gradients,
     )
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 from throughtime.adapters.attributes import replaced
+from throughtime.adapters.marking import listening
 
 from . import inside, logits
 from .layers import every_layer, halves
@@ -64,7 +65,8 @@ def _metered(recorder: Recorder, layer: Any) -> Callable[[Call, inspect.Signatur
         def call(*args: Any, **kwargs: Any) -> Any:
             given = first_of(next(iter(signature.bind(*args, **kwargs).arguments.values()), None))
             recorder.measure(layer, given, is_watched=False)
-            return original(*args, **kwargs)
+            with listening(None):
+                return original(*args, **kwargs)
 
         return call
 
@@ -118,7 +120,8 @@ class _Watched:
                 mask = first_of(bound.arguments.get("mask"))
                 bound.arguments[first] = self._entered(record, given, mask)
                 args, kwargs = bound.args, bound.kwargs
-            with recorder.recording(record):
+            heard = listening(None) if self._entry.is_recurrent else nullcontext()  # the loop hears
+            with recorder.recording(record), heard:
                 result = original(*args, **kwargs)
             return self._returned(record, result)
 

@@ -9,7 +9,6 @@ from .cell import standard_kind
 from .dialect import Dialect
 from .layers import halves
 from .library import is_a, is_own, is_recurrent
-from .own_cells import check, own_cell
 
 _CLOSED = ("lstm", "gru", "simple_rnn")
 
@@ -22,9 +21,7 @@ def why_not(keras: Dialect, layer: Any) -> str:
 
 
 def _why_not(keras: Dialect, layer: Any) -> str:
-    own, name, cell = own_cell(layer), type(layer).__name__, getattr(layer, "cell", None)
-    if own is not None:
-        check(own, cell, [keras.path_of(weight).rpartition("/")[2] for weight in layer.weights])
+    name, cell = type(layer).__name__, getattr(layer, "cell", None)
     if is_a(layer, "_CuDNNRNN"):
         return f"{name} is one kernel of cuDNN; keras.layers.LSTM and GRU load its weights"
     for method in ("call", "inner_loop"):
@@ -44,8 +41,6 @@ def is_closed(keras: Dialect, layer: Any, training: bool, activations: frozenset
     cell = layer.cell
     if training and any(getattr(cell, name, None) for name in ("dropout", "recurrent_dropout")):
         return False
-    if own_cell(layer) is not None:
-        return True
     if keras.backend_name() != "torch" or standard_kind(cell) not in _CLOSED:
         return False
     functions = [getattr(cell, name, None) for name in ("activation", "recurrent_activation")]

@@ -14,7 +14,6 @@ from .dialect import Dialect
 from .gates import GATED
 from .library import is_a
 from .names import to_snake_case
-from .own_cells import own_cell
 
 
 def kind(keras: Dialect, layer: Any) -> str:
@@ -25,8 +24,7 @@ def kind(keras: Dialect, layer: Any) -> str:
     if cudnn.kind(layer):
         return cudnn.kind(layer)
     if is_a(layer, "RNN"):
-        own = own_cell(layer)
-        return kind_of_cell(keras, layer.cell) if own is None else own.name
+        return kind_of_cell(keras, layer.cell)
     return to_snake_case(type(layer).__name__)
 
 

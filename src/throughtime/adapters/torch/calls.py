@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from .named import Named
 from .structure import is_packed
 
 # What gives a tensor another shape and leaves its values and gradients alone.
@@ -48,13 +49,17 @@ class Leaving:
 
 @dataclass(eq=False)
 class Step:
-    """One call: arguments by name and place, results by place; of a cell its weights and their marks."""
+    """One call: arguments by name and place, results by place; of a cell its weights and their marks.
+
+    `named` is what `mark` names during the call.
+    """
 
     order: int
     entering: dict[Key, Entering]
     leaving: dict[int, Leaving]
     weights: tuple[torch.Tensor, ...] = ()
     marked: tuple[torch.Tensor, ...] = ()
+    named: dict[str, Named] = field(default_factory=dict)
 
     @property
     def first_node(self) -> int:

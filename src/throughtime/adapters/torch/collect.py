@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from throughtime._errors import LayerNotFoundError
+from throughtime.adapters import marking
 from throughtime.adapters.records import UNREACHED, Array, LayerRecord, ModelRecord
 
 from . import axes, collect_cell, collect_fused, collect_recurrence, settings
@@ -28,7 +31,7 @@ def records(
     """
     called = {id(call.entry.layer) for call in done.calls}
     absent = [entry.path for entry in done.found if id(entry.layer) not in called]
-    if not called:
+    if not called and not done.named:
         raise LayerNotFoundError(f"The model did not call {', '.join(absent)} on this batch.")
     layers: list[LayerRecord] = []
     for call in done.calls:
@@ -40,6 +43,7 @@ def records(
             layers.append(collect_cell.leaf(done, call))
         else:
             layers.append(_plain(done, call))
+    layers += marking.leaves(list(_named(done)), done.wanted, {leaf.path for leaf in layers})
     paths = [leaf.path for leaf in layers]
     return ModelRecord(
         layers=tuple(layers),
@@ -50,6 +54,15 @@ def records(
         loss=loss,
         reduction_factor=None if reduced is None else reduced[0],
     )
+
+
+def _named(done: Pass) -> Iterator[marking.Marked]:
+    """Read what `mark` names outside of every recurrence."""
+    for one in done.named:
+        back = done.gradients.of(one.edge)
+        gradient = None if back is None else axes.samples_first(back, done.time_major)
+        value = axes.samples_first(numpy(one.plain.detach()), done.time_major)
+        yield marking.Marked(one.name, value, gradient)
 
 
 def _plain(done: Pass, call: Call) -> LayerRecord:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from throughtime.adapters.marking import MarkedSteps
 from throughtime.adapters.needs import INSIDE
 from throughtime.adapters.records import (
     UNREACHED,
@@ -19,12 +20,13 @@ from throughtime.adapters.records import (
     SolvedRecord,
 )
 
-from . import settings, transitions
+from . import settings, transitions, weights
 from .call import Call
 from .calls import Entering, Key, Step
 from .find import class_name
 from .finished import STATES_ONLY, Pass
-from .marks import sum_of
+from .marks import flattened, sum_of, without
+from .named import of_recurrence
 from .recurrence import Recurrence, State
 from .structure import name_of, numpy
 
@@ -32,7 +34,7 @@ _CHECKED = 5  # calls whose gradients are transported anew, for the certificate
 _NO_GRADIENTS = "the loop runs without gradients: take torch.no_grad() off the calls of this module"
 _NO_INPUT = "the module takes nothing of one shape at every call beside its states"
 _NO_INITIAL = "the first call is given no state of this shape"
-_SHOWS = "a custom module shows its states, not what it computes on the way from one to the next"
+_SHOWS = "a custom module shows its states, and what tt.mark names on the way from one to the next"
 _AXES = ("unit", "row", "column", "depth")
 Parts = Sequence[torch.Tensor | None]  # of the gradients of all calls
 
@@ -151,7 +153,7 @@ class Leaf:
     def _summed(self, edges: Iterable[Sequence[Any]], like: Array, less: Parts = ()) -> Array | None:
         """Sum the gradients over the edges of each call, less a part; None where no call has one."""
         sums = [self.done.gradients.summed(each) for each in edges]
-        sums = [_without(one, part) for one, part in zip(sums, less or [None] * len(sums), strict=True)]
+        sums = [without(one, part) for one, part in zip(sums, less or [None] * len(sums), strict=True)]
         known = [one for one in sums if one is not None]
         if not known:
             return None
@@ -177,17 +179,30 @@ class Leaf:
             self._name_state(state, arrays)
             if self.done.has_labels:
                 arrays |= self._of_state(state, arrays[state.name])
-        carried = ("hidden", "cell")[: len(self.states)]
+        marked = self._marked(arrays[self.states[0].name])
+        known = ("hidden", "cell")[: len(self.states)] + (("gate",) if marked.arrays else ())
         self.missing |= dict.fromkeys(
-            (name for name in INSIDE - {"certificate"} if not any(one in name for one in carried)), _SHOWS
+            (name for name in INSIDE - {"certificate"} if not any(one in name for one in known)), _SHOWS
         )
         ours, theirs = self._transported() if self.done.has_labels else (None, None)
         return SolvedRecord(
-            arrays=arrays if ours is None else {**arrays, "input_gradient": ours},
+            arrays={**arrays, **marked.arrays, **({} if ours is None else {"input_gradient": ours})},
             weight_gradients={},
             input_gradient=theirs,
             initial=tuple(map(self._initial, self.states)),
+            gates=marked.gates,
+            marks=marked.names,
         )
+
+    def _marked(self, hidden: Array) -> MarkedSteps:
+        """Read what `mark` names at every step."""
+        axes = self.dims.get(self.states[0].name, ("sample", "time", "unit"))[2:]
+        taken = {*(state.name for state in self.states), *weights.own(self.call.entry.layer)}
+        marked = of_recurrence(
+            self.steps, self._series, self._summed, taken, has_gradients=self.done.has_labels
+        )
+        self.dims |= {name: ("sample", "time", *own) for name, own in marked.dims(hidden, axes).items()}
+        return marked
 
     def _of_state(self, state: State, values: Array) -> dict[str, Array]:
         name = f"{state.name}_gradient"
@@ -276,25 +291,10 @@ class Leaf:
         tensors, back = zip(*asked, strict=True)
         found = torch.autograd.grad(tensors, marks, back, retain_graph=True, allow_unused=True)
         pairs = [(one, gradients.tensor(mark)) for mark, one in zip(marks, found, strict=True)]
-        flat = [torch.cat(side) for side in zip(*map(_flat, pairs), strict=True)]
+        flat = [torch.cat(side) for side in zip(*map(flattened, pairs), strict=True)]
         return numpy(gradients.unscaled(flat[0])), numpy(gradients.unscaled(flat[1]))
 
     def _uses(self, plain: torch.Tensor, step: Step) -> list[Any]:
         """Give the edges of all that a result was handed out as, and of the calls that took it as it is."""
         uses = [one.copy for one in step.leaving.values() if one.plain is plain]
         return [*uses, *self.recurrence.taken.get(id(plain), ())]
-
-
-def _without(gradient: torch.Tensor | None, part: torch.Tensor | None) -> torch.Tensor | None:
-    """Take a part of a gradient away; what is left where that is all of it is rounding, and 0."""
-    if gradient is None or part is None:
-        return gradient
-    rest, bar = gradient - part, 64 * torch.finfo(gradient.dtype).eps
-    return torch.where(rest.abs() <= bar * gradient.abs().amax(-1, keepdim=True), 0, rest)
-
-
-def _flat(pair: tuple[torch.Tensor | None, torch.Tensor | None]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Flatten two gradients of one tensor, 0 where one does not exist; nothing where none does."""
-    like = next((one for one in pair if one is not None), torch.empty(0))
-    first, second = (torch.zeros_like(like) if one is None else one.flatten() for one in pair)
-    return first.flatten(), second.flatten()

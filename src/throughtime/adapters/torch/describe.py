@@ -12,7 +12,7 @@ from torch import nn
 from throughtime.adapters.records import Array, Attribute, LayerRecord, ModelRecord
 
 from . import projected, settings, weights
-from .find import Found, checked, selection, to_snake_case
+from .find import Found, candidates, checked, selection, to_snake_case
 from .structure import name_of, numpy
 
 _KINDS = {nn.LSTM: "lstm", nn.GRU: "gru", nn.RNN: "simple_rnn"}
@@ -28,7 +28,10 @@ def describe(model: Any, layers: Any) -> ModelRecord:
     model : nn.Module
     layers : see `selection.Selection.select`
     """
-    found = selection(checked(model)).select(layers)
+    known = selection(checked(model))
+    found = known.select(layers)
+    if not found and not candidates(checked(model), (), is_open=True):
+        known.refuse()
     with torch.no_grad():
         leaves = tuple(leaf for entry in found for leaf in _leaves(entry))
     return ModelRecord(leaves, settings.of_framework())

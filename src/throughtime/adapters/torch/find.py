@@ -194,8 +194,8 @@ def selection(model: Any) -> Selection:
     indexed = [child for _, child in children(model)] or [model]
     scripted = any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
     hint = " Layers that a TorchScript module holds cannot be looked into." if scripted else ""
-    may_be_found = bool(candidates(model, (), is_open=True))
-    return Selection(walk(model), indexed, nn.Module, hint, may_be_found=may_be_found)
+    # A recurrence, or a tensor that tt.mark names, shows when the model runs.
+    return Selection(walk(model), indexed, nn.Module, hint, may_be_found=True)
 
 
 def listing(model: Any) -> str:

@@ -15,6 +15,7 @@ from . import weights
 from .call import Call
 from .find import Found
 from .marks import Gradients
+from .named import Named
 from .structure import numpy
 
 STATES_ONLY = (
@@ -34,6 +35,8 @@ class Pass:
         Ids of what stood in for the parameters, and of those among them whose parameters are frozen.
     time_major : tuple of int
         Steps and samples of a model that has its steps first; else empty.
+    named : sequence of Named
+        What `mark` names outside of every recurrence.
     """
 
     model: Any
@@ -45,6 +48,7 @@ class Pass:
     frozen: set[int]
     has_labels: bool
     time_major: tuple[int, ...]
+    named: Sequence[Named] = ()
 
     @property
     def wants_inside(self) -> bool:

@@ -132,3 +132,18 @@ def sum_of(gradients: Iterable[Summand | None]) -> Summand | None:
     """Sum the gradients that exist; None where none does."""
     known = [each for each in gradients if each is not None]
     return sum(known[1:], known[0]) if known else None
+
+
+def without(gradient: torch.Tensor | None, part: torch.Tensor | None) -> torch.Tensor | None:
+    """Take a part of a gradient away; what is left where that is all of it is rounding, and 0."""
+    if gradient is None or part is None:
+        return gradient
+    rest, bar = gradient - part, 64 * torch.finfo(gradient.dtype).eps
+    return torch.where(rest.abs() <= bar * gradient.abs().amax(-1, keepdim=True), 0, rest)
+
+
+def flattened(pair: tuple[torch.Tensor | None, torch.Tensor | None]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Flatten two gradients of one tensor, 0 where one does not exist; nothing where none does."""
+    like = next((one for one in pair if one is not None), torch.empty(0))
+    first, second = (torch.zeros_like(like) if one is None else one.flatten() for one in pair)
+    return first.flatten(), second.flatten()

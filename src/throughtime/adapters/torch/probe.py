@@ -12,6 +12,7 @@ import torch
 from throughtime._errors import BatchError, ThroughTimeError
 from throughtime._memory.budget import Budget, ExceededError
 from throughtime.adapters.alike import Alike
+from throughtime.adapters.marking import listening
 from throughtime.adapters.records import ModelRecord, Request
 from throughtime.adapters.selection import is_open
 
@@ -107,10 +108,9 @@ class Probe:
             labels = labels_beside(self.model, y, sample_weight, output, recorder)
             loss = total(self.loss, output, labels)
         recorder.close()
-        found = self._found(recurrences)
+        found = self._found(recurrences, has_marks=bool(recorder.named))
         weights = _weights([entry.layer for entry in found]) if "weight_gradients" in wanted else []
-        edges = [edge for call in recorder.calls_of(found) for edge in call.edges()]
-        gradients = marks.differentiate(loss, weights, edges, keep=recorder.has_loops)
+        gradients = marks.differentiate(loss, weights, recorder.edges(found), keep=recorder.has_loops)
         if has_labels:
             reduced = self._reduced(output, labels, recorder)
             self._add_penalty(gradients, originals if weights else [], stand_ins, output, labels)
@@ -124,6 +124,7 @@ class Probe:
             frozen={id(stand_ins[weight]) for weight in frozen if weight in stand_ins},
             has_labels=has_labels,
             time_major=recorder.time_major,
+            named=recorder.named_outside(),
         )
         value = None if loss is None else float(loss.detach())
         record = collect.records(done, value, reduced, training=self.request.training)
@@ -139,10 +140,10 @@ class Probe:
         why_whole = parts.of_loss(reduced[1]) or self._why_unlike(reduced[1], output, labels, samples)
         return replace(record, weight=float(samples.count), why_whole=why_whole)
 
-    def _found(self, recurrences: Sequence[Call]) -> list[find.Found]:
+    def _found(self, recurrences: Sequence[Call], *, has_marks: bool) -> list[find.Found]:
         """Add the recurrences to the layers asked for; of what lies within them nothing."""
         entries = list({call.entry.path: call.entry for call in recurrences}.values())
-        if not self.found and not entries:
+        if not self.found and not entries and not has_marks:
             self._selection.refuse()
         paths = [f"{entry.path}/" for entry in entries] if self._is_open else []
         outside = [one for one in self.found if not one.path.startswith(tuple(paths))]
@@ -171,7 +172,8 @@ class Probe:
         recorder.watch(self.model)
         meter = recorder.meter
         try:
-            output = called(self.model, inputs)
+            with listening(recorder.hear):
+                output = called(self.model, inputs)
             meter.add_output(structure.tensors(output), is_watched=False)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             if not recorder.unfit or isinstance(error, ThroughTimeError):

@@ -69,6 +69,7 @@ class Recurrence:
         """Give every place whose gradient is of interest."""
         for step in self.steps:
             yield from (one.mark for one in step.entering.values() if one.mark is not None)
+            yield from (one.edge for one in step.named.values() if one.edge is not None)
             for leaving in step.leaving.values():
                 yield from (edge for edge in (leaving.edge, leaving.copy) if edge is not None)
 

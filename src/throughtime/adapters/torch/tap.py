@@ -15,11 +15,14 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from throughtime.adapters.marking import unique
+
 from . import calls, fused, layout, recurrence, structure, windows
 from .call import Call
 from .find import Found, class_name, is_recurrent
 from .marks import OUTPUT, Marks
 from .meter import Meter
+from .named import Named, named
 from .unfit import why_unfit
 
 
@@ -41,6 +44,8 @@ class Recorder:
     Attributes
     ----------
     calls : list of Call
+    named : list of Named
+        What `mark` names, in order.
     unfit : str
         What the first recurrent layer that cannot be meant to read its input was called with; else empty.
     time_major : tuple of int
@@ -52,6 +57,8 @@ class Recorder:
         self, found: Sequence[Found], candidates: Sequence[Found], marks: Marks, inputs: Any, meter: Meter
     ) -> None:
         self.calls: list[Call] = []
+        self.named: list[Named] = []
+        self._open_calls: list[dict[str, Named]] = []
         self._candidates = {id(entry.layer): entry for entry in candidates}
         self._watched: dict[str, calls.Calls] = {}
         self._count_of_calls = 0
@@ -154,12 +161,40 @@ class Recorder:
                 return calls.Calls(names).run(forward, arguments, keywords, 0)
             self._count_of_calls += 1
             noted = self._watched.setdefault(path, calls.Calls(names))
-            result = noted.run(forward, arguments, keywords, self._count_of_calls)
+            self._open_calls.append({})
+            try:
+                result = noted.run(forward, arguments, keywords, self._count_of_calls)
+            finally:
+                of_call = self._open_calls.pop()
+            noted.steps[-1].named = of_call
             if len(noted.steps) > 1:
                 self.meter.add_again(id(noted), noted.results)
             return result
 
         return watched
+
+    def hear(self, name: str, tensor: Any) -> Any:
+        """Note what `mark` names, for every call that is under way, and give a copy in its place."""
+        is_tensor = isinstance(tensor, torch.Tensor)
+        if not is_tensor or torch._C._functorch.peek_interpreter_stack() is not None:
+            return tensor
+        self.meter.add_output([tensor], is_watched=True)
+        one, copy = named(name, tensor)
+        self.named.append(one)
+        for each in self._open_calls:
+            each[unique(name, each)] = one
+        return copy
+
+    def named_outside(self) -> list[Named]:
+        """List what `mark` names outside of every recurrence."""
+        each = (step for call in self.calls if call.recurrence for step in call.recurrence.steps)
+        inside = {id(one) for step in each for one in step.named.values()}
+        return [one for one in self.named if id(one) not in inside]
+
+    def edges(self, found: Sequence[Found]) -> list[Any]:
+        """List the places whose gradients leaves are made of, besides marks."""
+        edges = [edge for call in self.calls_of(found) for edge in call.edges()]
+        return edges + [one.edge for one in self.named_outside() if one.edge is not None]
 
     def _recurrent(self, entry: Found | None, module: Any, forward: Any, name: str) -> Any:
         def watched(*arguments: Any, **keywords: Any) -> Any:

@@ -38,13 +38,7 @@ _SUCCESSORS = {
 
 
 def handed_on(name: str, options: Mapping[str, Any], show: Callable[..., Any]) -> dict[str, Any]:
-    """Return the options by the names that a `show_features` function takes.
-
-    Raises
-    ------
-    ArgumentError
-        It takes no such argument.
-    """
+    """Return the options by the names that a `show_features` function takes."""
     found = {_RENAMED.get(option, option): value for option, value in options.items()}
     refuse(name, set(found) - set(inspect.signature(show).parameters), inspect.signature(show).parameters)
     title = found.get("show_title")
@@ -57,29 +51,19 @@ def handed_on(name: str, options: Mapping[str, Any], show: Callable[..., Any]) -
 
 
 def refuse(name: str, unknown: Iterable[str], known: Iterable[str] = ()) -> None:
-    """Raise for the first argument that a function does not take, with the successor.
-
-    Raises
-    ------
-    ArgumentError
-    """
+    """Raise for the first argument that a function does not take, with the successor."""
     for option in sorted(unknown):
         successor = _SUCCESSORS.get(option)
-        hint = f" Instead: {successor}." if successor else did_you_mean(option, known) or f" {_LOOK}"
+        hint = (
+            f" Instead: {successor}."
+            if successor
+            else did_you_mean(option, known) or f" New code: {_CAPTURE}."
+        )
         raise ArgumentError(f"see_rnn.{name}() takes no argument {option!r} here.{hint}")
 
 
-_LOOK = f"help(see_rnn) lists the names; new code uses {_CAPTURE}."
-
-
 def mode_of(name: str, mode: Any, known: Mapping[str, str]) -> str:
-    """Return what a mode stands for.
-
-    Raises
-    ------
-    ArgumentError
-        There is no such mode.
-    """
+    """Return what a mode stands for."""
     if not isinstance(mode, str) or mode not in known:
         raise ArgumentError(
             f"see_rnn.{name}(mode={mode!r}): expected one of {', '.join(known)}.{did_you_mean(mode, known)} "

@@ -10,7 +10,6 @@ import keras
 from throughtime.adapters.attributes import replaced
 from throughtime.adapters.keras.cell import inner_cells
 from throughtime.adapters.keras.loop import Loop
-from throughtime.adapters.keras.own_cells import own_cell
 
 from .dropout import dropout_masks
 
@@ -40,7 +39,5 @@ def initial_states(layer: Any, arguments: Mapping[str, Any]) -> list[Any]:
     given = arguments.get("initial_state")
     if given is None:
         given = layer.states if layer.stateful else None
-    if given is None and own_cell(layer) is not None:  # a cell of one's own may start from anything
-        given = layer.get_initial_state(keras.ops.shape(next(iter(arguments.values())))[0])
     flat = keras.tree.flatten(given) if given is not None else []
     return [keras.ops.convert_to_tensor(state) for state in flat if state is not None]

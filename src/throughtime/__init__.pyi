@@ -1,0 +1,51 @@
+"""The public names: type checkers read them here, and `__init__.py` loads each when it is first used."""
+
+from . import assertions as assertions
+from . import diagnostics as diagnostics
+from . import loggers as loggers
+from . import picture as picture
+from . import plots as plots
+from . import testing as testing
+from ._capture.capture import capture as capture
+from ._capture.lag_matrix import lag_matrix as lag_matrix
+from ._capture.probe import Probe as Probe
+from ._capture.summary import summary as summary
+from ._capture.weights import weights as weights
+from ._classic import get_rnn_gradients as get_rnn_gradients
+from ._classic import show_features_0D as show_features_0D
+from ._classic import show_features_1D as show_features_1D
+from ._classic import show_features_2D as show_features_2D
+from ._classic import show_features_hist as show_features_hist
+from ._drawing.theme import Theme as Theme
+from ._errors import AmbiguousLayerError as AmbiguousLayerError
+from ._errors import ArgumentError as ArgumentError
+from ._errors import BatchError as BatchError
+from ._errors import CellError as CellError
+from ._errors import DiagnosticError as DiagnosticError
+from ._errors import FeatureError as FeatureError
+from ._errors import LayerNotFoundError as LayerNotFoundError
+from ._errors import LossError as LossError
+from ._errors import MissingDependencyError as MissingDependencyError
+from ._errors import MonitorError as MonitorError
+from ._errors import NoGradientError as NoGradientError
+from ._errors import PictureError as PictureError
+from ._errors import SchemaError as SchemaError
+from ._errors import StoreError as StoreError
+from ._errors import ThroughTimeError as ThroughTimeError
+from ._errors import ThroughTimeWarning as ThroughTimeWarning
+from ._errors import TooLargeError as TooLargeError
+from ._errors import UnbuiltModelError as UnbuiltModelError
+from ._errors import UnsupportedModelError as UnsupportedModelError
+from ._errors import VerdictError as VerdictError
+from ._monitor import Monitor as Monitor
+from ._monitor import every as every
+from ._monitor import logarithmic as logarithmic
+from ._report import report as report
+from ._store.open_run import open_run as open_run
+from .adapters.marking import mark as mark
+from .diagnosis import compare as compare
+from .diagnosis import diagnose as diagnose
+from .diagnosis import read_verdict as read_verdict
+from .render.save import save as save
+
+__version__: str

@@ -1,0 +1,67 @@
+"""Sliders of a page, which exchange what its figures show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bokeh.models import CustomJS, CustomJSTickFormatter
+from bokeh.models.widgets import Slider
+
+from throughtime.picture import Picture
+from throughtime.render import own_scale
+from throughtime.render.bokeh_marks import Frames
+
+_SLIDE = """
+let frame = 0
+for (let i = 0; i < sliders.length; i++) frame = frame * sizes[i] + sliders[i].value
+for (const [store, shown] of stores.map((store, i) => [store, shownIn[i]])) {
+    const data = {...shown.data}
+    for (const name of Object.keys(store.data)) {
+        const all = store.data[name], count = shown.data[name].length
+        data[name] = whole[name] ? all[frame] : all.slice(frame * count, (frame + 1) * count)
+    }
+    shown.codes = null
+    shown.data = data
+}
+"""
+
+
+def sliders(picture: Picture, frames: Frames) -> list[Any]:
+    """Make the sliders that exchange what the figures show."""
+    places = _unravelled(picture)
+    made = [
+        Slider(
+            start=0,
+            end=len(slider.words) - 1,
+            value=place,
+            step=1,
+            title=slider.name,
+            format=CustomJSTickFormatter(args={"words": list(slider.words)}, code="return words[tick]"),
+            name=slider.name,
+            tooltips=False,  # Bokeh sets them as HTML; the title has the same word
+            sizing_mode="stretch_width",
+        )
+        for slider, place in zip(picture.sliders, places, strict=True)
+        if len(slider.words) > 1
+    ]
+    several = [slider for slider in picture.sliders if len(slider.words) > 1]
+    arguments = {
+        "sliders": made,
+        "sizes": [len(slider.words) for slider in several],
+        "stores": frames.stores,
+        "shownIn": frames.shown,
+        "whole": {"y": True},
+    }
+    for slider in made:
+        slider.js_on_change("value", CustomJS(args=arguments, code=_SLIDE))
+        own_scale.follow(slider, "value", frames)
+    return made
+
+
+def _unravelled(picture: Picture) -> list[int]:
+    """Place of each slider for the frame shown."""
+    number, places = picture.shown, []
+    for slider in reversed(picture.sliders):
+        number, place = divmod(number, len(slider.words))
+        places.append(place)
+    return places[::-1]
