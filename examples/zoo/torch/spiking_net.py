@@ -83,4 +83,4 @@ def batch(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 if __name__ == "__main__":
     tree = tt.capture(build(), *batch(), loss=loss)
-    tt.save(tt.plots.heatmap(tree), "spiking_net.png")
+    tt.save(tt.plots.heatmap(tree["neurons"]), "spiking_net.png")
