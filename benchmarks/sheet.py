@@ -1,7 +1,7 @@
 """A contact sheet of all pictures of five captures, to be looked at after a change of colours or layout.
 
 `python benchmarks/sheet.py captures FOLDER` trains and captures once, in PyTorch alone and ten seconds;
-`python benchmarks/sheet.py draw FOLDER` draws from there.
+`python benchmarks/sheet.py draw FOLDER` draws from there, and makes the gallery of docs/images.
 """
 
 from __future__ import annotations
@@ -97,6 +97,14 @@ def wide() -> xr.DataTree:
 NAMES = ("untrained", "solved", "exploding", "masked", "wide")
 
 
+GALLERY = (
+    *("solved-overview", "untrained-gradient_flow", "exploding-lag_profile", "untrained-compare"),
+    *("untrained-heatmap_slider", "untrained-contributions", "solved-training", "solved-gates"),
+    *("solved-lines", "masked-histogram", "solved-weights", "solved-evolution"),
+    *("masked-heatmap", "exploding-spectrum", "solved-lag_matrix", "masked-scatter"),
+)
+
+
 def capture_all(folder: Path) -> None:
     made: dict[str, Callable[[], xr.DataTree]] = {
         "untrained": untrained,
@@ -132,6 +140,7 @@ def pictures(tree: xr.DataTree, other: xr.DataTree, run: xr.DataTree | None) -> 
     if run is not None:
         whole["evolution"] = lambda: plots.evolution(run)
         whole["training"] = lambda: plots.training(run)
+        whole["lag_matrix"] = lambda: plots.lag_matrix(tt.testing.lag_matrix_of(0.9, samples=4, steps=60))
     for name, draw in whole.items():
         try:
             yield name, draw()
@@ -159,6 +168,7 @@ def draw_all(folder: Path, theme: tt.Theme, which: set[str]) -> None:
             except tt.ThroughTimeError as error:
                 print(f"{name} {kind}: {error}")
     sheet(sorted(out.glob("*.png")), folder / "sheet.png")
+    gallery([out / f"{name}.png" for name in GALLERY], folder / "pictures.png")
 
 
 def sheet(files: list[Path], target: Path, width: int = 520) -> None:
@@ -184,6 +194,17 @@ def sheet(files: list[Path], target: Path, width: int = 520) -> None:
                 canvas.paste(image, (column * (width + 8), top))
         top += height
     canvas.save(target, optimize=True)
+
+
+def gallery(files: list[Path], target: Path, size: tuple[int, int] = (520, 330), across: int = 4) -> None:
+    """Put one drawing of each picture into a grid."""
+    rows = -(-len(files) // across)
+    canvas = Image.new("RGB", (across * (size[0] + 12), rows * (size[1] + 12)), "white")
+    for place, file in enumerate(files):
+        image = Image.open(file).convert("RGB")
+        image.thumbnail(size, Image.Resampling.LANCZOS)
+        canvas.paste(image, (place % across * (size[0] + 12) + 6, place // across * (size[1] + 12) + 6))
+    canvas.quantize(200).save(target, optimize=True)
 
 
 if __name__ == "__main__":

@@ -186,7 +186,7 @@ def _saturated(position: xr.DataArray, low: float, high: float) -> str:
     most = max(shares, key=lambda name: sum(shares[name]))
     share, (shut, opened) = sum(shares[most]), shares[most]
     if share < LITTLE:
-        return f"No gate is saturated at more than {percent(share)} of its steps"
+        return f"Less than {percent(LITTLE)} of every gate is saturated"
     direction, _, gate = most.rpartition(" · ")
     side = f", {'open' if opened > shut else 'shut'}" if gate != "candidate" else ""
     of = f", {direction}" if direction else ""

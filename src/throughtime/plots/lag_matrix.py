@@ -75,7 +75,11 @@ def lag_matrix(captured: Layer, **look: Unpack[Look]) -> Picture:
     return Picture(
         panels,
         columns=len(panels),
-        **titled(look, sentence(subject(source.where, "Loss"), found), title(source, told, rows)),
+        **titled(
+            look,
+            sentence(subject(source.where, "Influence of earlier states"), found),
+            title(source, told, rows),
+        ),
         note=NOTE,
         linked="xy",
         **size(look, 1.6 + 4.6 * len(panels), 5.2),
