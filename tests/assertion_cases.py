@@ -5,8 +5,13 @@ The recurrence is h_t = relu(gain · h_{t−1} + x_t) with positive inputs: line
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from importlib.metadata import entry_points
+from pathlib import Path
 from xml.etree import ElementTree
+
+import pytest
 
 import throughtime as tt
 
@@ -114,17 +119,22 @@ WORDS = (
 )
 
 
-def check_assertions(pytester, make: str) -> None:
-    """Run the tests in a process of their own; failures have the verdict's words, numbers and JSON."""
-    pytester.makepyfile(TESTS.format(make=make))
+def check_assertions(folder: Path, make: str) -> None:
+    """Run the tests in a process of their own; failures have the verdict's words, numbers and JSON.
+
+    The fixture `pytester` would unload modules of this process, whose classes then exist two times.
+    """
+    (folder / "test_memory.py").write_text(TESTS.format(make=make), "utf-8")
     options = ("-q", "--disable-warnings", "--junit-xml=report.xml", "-o", "junit_family=xunit1")
-    result = pytester.runpytest_subprocess(*PLUGIN, *options)
+    command = [sys.executable, "-m", "pytest", *PLUGIN, *options, "test_memory.py"]
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8", check=False)
+    result = pytest.RunResult(run.returncode, run.stdout.splitlines(), run.stderr.splitlines(), 0.0)
     result.assert_outcomes(passed=2, failed=4)
     for words in WORDS:
         result.stdout.fnmatch_lines([words])
     result.stdout.no_fnmatch_line("*/throughtime/*.py:*")  # the user's own line is shown
-    report = ElementTree.parse(pytester.path / "report.xml")
+    report = ElementTree.parse(folder / "report.xml")
     told = [each.attrib["value"] for each in report.iterfind(".//property[@name='throughtime.verdict']")]
     assert len(told) == 3  # a leak has no verdict
-    (pytester.path / "verdict.json").write_text(told[0], "utf-8")
-    assert tt.read_verdict(pytester.path / "verdict.json").layers["rnn"].reach.answer == "no"
+    (folder / "verdict.json").write_text(told[0], "utf-8")
+    assert tt.read_verdict(folder / "verdict.json").layers["rnn"].reach.answer == "no"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +18,7 @@ from tests.monitor.test_monitor import BATCH, MSE, made, train
 from tests.render.browser import Page, chromium, visited
 
 import throughtime as tt
-from throughtime._live import Server
+from throughtime._live import Server, words
 from throughtime._store import Run
 
 pytestmark = pytest.mark.filterwarnings("ignore::throughtime.ThroughTimeWarning")
@@ -91,7 +95,7 @@ def test_it_waits_and_follows_and_asks_nothing_of_others(
             half = float(leaf["lag_ratio"].isel(step=-1, lag=6))
             assert re.search(rf"training step +{step} ", told)
             assert re.search(rf"recorded steps +{1 + step // 2} ", told)
-            assert re.search(rf"signal at lag 6 +{re.escape(f'{half:.3g}')} ", told)
+            assert re.search(rf"reach at lag 6 +{re.escape(f'{half:.3g}')} ", told)
             assert f"{float(leaf['loss'].isel(step=-1)):.3g}" in told
     image = next(place for place, box in enumerate(page.frames()) if box["bottom"] > box["top_value"])
     words = page.hover(image, 5, 3)  # the fourth of seven rows, from the top
@@ -257,6 +261,71 @@ def test_a_page_that_is_closed_says_nothing(
         wait_for(page, 6)
     page.tab.close()
     assert [record.getMessage() for record in caplog.records if record.levelname != "INFO"] == []
+
+
+def test_it_says_whether_training_runs_or_has_ended(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monitor, model = tt.Monitor(tmp_path / "run.zarr", BATCH, every=1, loss=MSE), made()
+    with monitor.watch(model):
+        page = visited(browser, monitor.url)
+        train(model, 2, monitor)
+        same(page, lambda: told(">running<", text(page, "state")))
+        monkeypatch.setattr(words, "PATIENCE", 0.5)
+        same(page, lambda: told(">no record for ", text(page, "state")))
+    same(page, lambda: told(">ended<", text(page, "state")))
+    monitor.close()
+    page.tab.close()
+
+
+def test_a_killed_training_has_no_record_and_is_not_ended(browser: Any, tmp_path: Path) -> None:
+    code = "import os, sys; from throughtime._store import Run; from throughtime import testing\n"
+    code += "run = Run(sys.argv[1]); run.append(testing.decaying(samples=4), 0); os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "run.zarr")], check=False)
+    old = time.time() - 100
+    os.utime(tmp_path / "run.zarr" / "zarr.json", (old, old))
+    server = Server(tmp_path / "run.zarr")
+    page = visited(browser, server.url)
+    same(page, lambda: told(">no record for 1", text(page, "state")))
+    server.close()
+    page.tab.close()
+
+
+def test_the_lag_of_a_tile_is_chosen_and_a_phone_shows_the_page_in_its_width(
+    browser: Any, monitor: tt.Monitor, tmp_path: Path
+) -> None:
+    model = made()
+    with monitor.watch(model):
+        train(model, 4, monitor)
+        page = visited(browser, monitor.url, width=390)
+        wait_for(page, 4)
+        ratios = tt.open_run(tmp_path / "run.zarr")["rnn"]["lag_ratio"].isel(step=-1).values
+        page.tab.get_by_label("lag", exact=True).select_option("2")
+        same(page, lambda: told(f"reach at lag 2</dt><dd>{ratios[2]:.3g}<", text(page, "numbers")))
+        page.tab.wait_for_timeout(QUIET)
+        assert page.tab.evaluate("() => document.documentElement.scrollWidth") == 390
+    first = re.search("<dt>(.*?)</dt>", text(page, "numbers"))[1]
+    assert first.startswith("horizon")
+    alphas = data(page, "norm_earlier")["alpha"]
+    assert alphas == sorted(alphas)
+    page.tab.close()
+
+
+def test_saturation_and_clipping_are_drawn(browser: Any, tmp_path: Path) -> None:
+    monitor, model = tt.Monitor(tmp_path / "run.zarr", BATCH, every=1, loss=MSE), made()
+    with monitor.watch(model):
+        page = visited(browser, monitor.url)
+        for _ in range(3):
+            monitor.step(gradient_norm=2.0, clip_norm=1.0)
+        wait_for(page, 3)
+        leaf = tt.open_run(tmp_path / "run.zarr")["rnn"].to_dataset().compute()
+        drawn = data(page, "saturation")
+        for gate, line in zip(drawn["name"], drawn["ys"], strict=True):
+            ends = leaf["saturation_left"] + leaf["saturation_right"]
+            np.testing.assert_allclose(line, ends.sel(gate=gate))
+        assert data(page, "loop")["name"][0] == "gradient norm"
+    monitor.close()
+    page.tab.close()
 
 
 def test_it_is_light_and_dark(browser: Any, monitor: tt.Monitor) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from tests.assertion_cases import KERAS, check_assertions
 from tests.tf_keras.legacy import keras
 
-pytest_plugins = ["pytester"]
 
-
-def test_assertions_pass_and_fail_in_pytest(pytester):
-    check_assertions(pytester, KERAS.format(keras=keras.__name__))
+def test_assertions_pass_and_fail_in_pytest(tmp_path):
+    check_assertions(tmp_path, KERAS.format(keras=keras.__name__))

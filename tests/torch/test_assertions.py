@@ -17,12 +17,11 @@ import throughtime as tt
 from throughtime import testing
 from throughtime.assertions import assert_finite, assert_no_leak, assert_reaches, assert_uses, plugin
 
-pytest_plugins = ["pytester"]
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def test_assertions_pass_and_fail_in_pytest(pytester):
-    check_assertions(pytester, TORCH)
+def test_assertions_pass_and_fail_in_pytest(tmp_path):
+    check_assertions(tmp_path, TORCH)
 
 
 def test_the_entry_point_names_the_plugin():

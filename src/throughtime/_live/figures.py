@@ -6,6 +6,7 @@ second one goes, and only then a figure is sent anew.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from throughtime.render.bokeh import dress
 
 HEIGHT = 300
 MOST_LOSSES = 20_000
+MOST_POINTS = 2_000
 LAST = DISTINCT[0]
 
 
@@ -58,6 +60,55 @@ def empty_figure(name: str, theme: Theme, window: Window, labels: tuple[str, str
     dress(made, theme)
     made.toolbar.autohide = True
     return made
+
+
+class Curves:
+    """Several numbers of each record against training steps, a line each."""
+
+    def __init__(self, name: str, theme: Theme, label: str, *, is_log: bool = False) -> None:
+        self.source = ColumnDataSource({"xs": [], "ys": [], "color": [], "name": []}, name=name)
+        self._window, self._is_log = Window((0.0, 1.0), (1e-3, 1.0) if is_log else (0.0, 1.0)), is_log
+        axis = {"y_axis_type": "log"} if is_log else {}
+        self.figure = empty_figure(f"{name}_figure", theme, self._window, ("training step", label), **axis)
+        self.figure.multi_line("xs", "ys", source=self.source, color="color", line_width=2)
+        self.figure.grid.visible = True
+        self.reset()
+
+    @property
+    def names(self) -> list[str]:
+        """Of the lines, in the order of their colours."""
+        return list(self._values)
+
+    def reset(self) -> None:
+        """Forget all records."""
+        self._steps: Floats = np.empty(0)
+        self._values: dict[str, Floats] = {}
+        self.source.data = {"xs": [], "ys": [], "color": [], "name": []}
+
+    def add(self, steps: Floats, values: Mapping[str, Floats]) -> None:
+        """Add records; a line that begins late is missing before."""
+        before = len(self._steps)
+        self._steps = np.r_[self._steps, steps]
+        for name in {**self._values, **values}:
+            known = self._values.get(name, np.full(before, np.nan))
+            self._values[name] = np.r_[known, values.get(name, np.full(len(steps), np.nan))]
+        if len(self._steps) > MOST_POINTS:
+            self._steps = self._steps[::2]
+            self._values = {name: each[::2] for name, each in self._values.items()}
+        if not self._values:
+            return
+        everything = np.concatenate([*self._values.values()])
+        shown = everything[np.isfinite(everything) & ((everything > 0) | (not self._is_log))]
+        self.source.data = {
+            "xs": [self._steps] * len(self._values),
+            "ys": [each.copy() for each in self._values.values()],
+            "color": [DISTINCT[place % len(DISTINCT)] for place in range(len(self._values))],
+            "name": self.names,
+        }
+        if shown.size:
+            low, high = float(shown.min()), float(shown.max())
+            y = (low / 1.5, high * 1.5) if self._is_log else (-0.03, max(1.03, high))
+            self._window.fit((float(self._steps[0]), max(float(self._steps[-1]), self._steps[0] + 1.0)), y)
 
 
 class Loss:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import xarray as xr
 
+from throughtime._store.lock import lock_file
 from throughtime._store.open_run import opened, tree_of
 from throughtime._store.schema import COMMIT
 from throughtime._tree import recorded_steps
@@ -46,6 +47,11 @@ class Follower:
     @property
     def committed_at(self) -> float:
         return 0.0 if self._seen is None else self._seen[1][1] / 1e9
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the writer closed the run: of one that records, or was killed, the lock lies there."""
+        return self._seen is not None and not lock_file(self.path).exists()
 
     def refresh(self) -> bool:
         """Look whether something was committed, and open the run anew if so.

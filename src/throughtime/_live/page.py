@@ -6,6 +6,7 @@ A page reads the run by itself, so that several can be open on different layers.
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,20 @@ from throughtime._drawing.theme import Theme
 from throughtime._errors import StoreError
 from throughtime._live import words
 from throughtime._live.evolution import MOST_ROWS, Evolution
-from throughtime._live.figures import LAST, Loss
+from throughtime._live.figures import LAST, Curves, Loss
 from throughtime._live.follower import Follower
 from throughtime._live.kept import Kept
 from throughtime._live.profile import Profile
-from throughtime._live.records import MIDDLE, View, losses, read, views
+from throughtime._live.records import MIDDLE, Rows, View, losses, of_training_loop, read, saturation, views
 from throughtime._text.printable import printable
+from throughtime.diagnosis.findings import NOT_MEASURED
+from throughtime.diagnosis.summarized import horizon_of
 from throughtime.diagnostics.thresholds import REACHES
 from throughtime.plots.data import norm_symbol
 from throughtime.render.bokeh_text import plain
 from throughtime.render.page import inks, on_page, template
 
+_WRAP = ":host { flex-wrap: wrap !important; width: 100% !important; }"
 PERIOD = 1000  # milliseconds between looks
 _LAST_ON_DARK = "#56b4e9"
 _SELECT = """
@@ -61,17 +65,25 @@ class Page:
         self._norm = Profile("norm", drawn, "timestep", "norm over units")
         self._lag = Profile("lag", drawn, "lag, steps back", "share of lag 0", threshold=REACHES)
         self._evolution = Evolution(drawn)
-        self._texts = {name: _text(name) for name in ("state", "numbers", "alarms")}
-        self._choices = {name: _select(name) for name in ("layer", "direction", "quantity")}
-        for choice in self._choices.values():
-            choice.on_change("value", self._choose)
+        self._saturation = Curves("saturation", drawn, "share of gate values at an end")
+        self._loop = Curves("loop", drawn, "norm, ratio, share", is_log=True)
+        names = ("state", "numbers", "alarms", "saturation_key", "loop_key")
+        self._texts = {name: _text(name) for name in names}
+        self._choices = {name: _select(name) for name in ("layer", "direction", "quantity", "lag")}
+        self._rows: Rows | None = None
+        self._first = (0, NOT_MEASURED)  # step of the first record, and its horizon
+        for name, choice in self._choices.items():
+            choice.on_change("value", self._choose_lag if name == "lag" else self._choose)
         self._texts["state"].text = str(words.waiting(path))
         document.title = printable(f"{path.name} · throughtime")
         document.template = template("live.html")
         document.template_variables.update(inks(theme, {LAST: _LAST_ON_DARK}))
-        for part in (self._loss, self._norm, self._lag, self._evolution):
+        for part in (self._loss, self._norm, self._lag, self._evolution, self._saturation, self._loop):
             document.add_root(part.figure)
-        document.add_root(row(*self._choices.values(), name="choices", margin=0, sizing_mode="stretch_width"))
+        # Bokeh lays a row out in one line; a phone needs several.
+        document.add_root(
+            row(*self._choices.values(), name="choices", margin=0, stylesheets=[InlineStyleSheet(css=_WRAP)])
+        )
         for text in self._texts.values():
             document.add_root(text)
         self.look()
@@ -83,6 +95,8 @@ class Page:
         try:
             if follower.refresh():
                 self._update()
+            elif follower.steps:
+                self._tell()
         except Exception as error:
             # Each of xarray, zarr and the file system has its own for what moves away under a reader.
             if follower.is_same_folder() or isinstance(error, StoreError):
@@ -112,7 +126,8 @@ class Page:
     def _start_over(self) -> None:
         """Draw the chosen view from the run's first record on."""
         count = len(self._follower.steps)
-        self._loss.reset()
+        for curves in (self._loss, self._saturation, self._loop):
+            curves.reset()
         for part in (self._norm, self._lag, self._evolution):
             part.reset(count)
         self._count = self._length = 0
@@ -129,7 +144,11 @@ class Page:
         if not self._follower.is_same_folder():  # what was read may be of the run that took its place
             self._follower.forget()
             return
-        self._loss.add(np.asarray(steps[self._count :], float), found)
+        fresh = np.asarray(steps[self._count :], float)
+        self._loss.add(fresh, found)
+        self._loop.add(fresh, of_training_loop(tree, self._count))
+        if view is not None:
+            self._saturation.add(fresh, saturation(tree, view, self._count))
         if rows is None or view is None:
             self._count = len(steps)
             return
@@ -140,14 +159,38 @@ class Page:
         self._norm.add(places, rows.steps, rows.norms)
         self._lag.add(places, rows.steps, rows.ratios)
         self._evolution.add(places, rows.steps, rows.norms[:, MIDDLE], rows.loss)
-        self._count, self._length = len(steps), length
-        self._texts["numbers"].text = str(words.numbers(rows, len(steps), view.quantity))
+        if not self._count and len(rows.ratios):
+            self._first = int(rows.steps[0]), horizon_of(rows.ratios[0])
+        self._count, self._length, self._rows = len(steps), length, rows
+        self._offer_lags(rows.ratios.shape[-1])
+        self._tabulate()
+
+    def _tabulate(self) -> None:
+        if self._rows is not None and self._view is not None:
+            lag = int(self._choices["lag"].value or 0)
+            shown = words.numbers(self._rows, self._count, self._view.quantity, lag, self._first)
+            self._texts["numbers"].text = str(shown)
+
+    def _offer_lags(self, count: int) -> None:
+        """Offer lags 1, 2, 4, … of the window, and half of it, which is chosen first."""
+        powers = {2**power for power in range(count.bit_length())}
+        options = sorted({*powers, count // 2} & {*range(1, count)})
+        choice, named = self._choices["lag"], [str(each) for each in options]
+        if choice.options != named:
+            kept = choice.value if choice.value in named else str(count // 2)
+            self._is_choosing = True
+            choice.update(options=named, value=kept if named else "", visible=len(named) > 1)
+            self._is_choosing = False
 
     def _tell(self) -> None:
         follower = self._follower
         attributes = {} if follower.tree is None else follower.tree.attrs
         stride = self._evolution.stride
-        self._texts["state"].text = str(words.state(follower.path, attributes, follower.committed_at, stride))
+        doing = words.activity(time.time() - follower.committed_at, is_ended=follower.is_ended)
+        state = words.state(follower.path, attributes, follower.committed_at, stride, doing)
+        self._texts["state"].text = str(state)
+        self._texts["saturation_key"].text = str(words.key(self._saturation.names))
+        self._texts["loop_key"].text = str(words.key(self._loop.names))
         self._texts["alarms"].text = str(words.alarms(attributes))
 
     def _offer(self) -> None:
@@ -182,6 +225,10 @@ class Page:
         self._start_over()
         self._tell()
 
+    def _choose_lag(self, attribute: str, old: Any, new: Any) -> None:
+        if not self._is_choosing:
+            self._tabulate()
+
 
 def _text(name: str) -> Div:
     return Div(
@@ -197,7 +244,7 @@ def _text(name: str) -> Div:
 def _select(name: str) -> Select:
     return Select(
         title=name,
-        name=name,
+        name=f"chosen_{name}",
         options=[],
         width=220,
         margin=(8, 12, 0, 0),

@@ -18,6 +18,7 @@ from throughtime.render.keys import runs
 
 MOST_LINES = 24
 _EARLIER = "#8e8e99"
+_OLDEST, _NEWEST = 0.12, 0.7  # opacity of earlier curves
 
 
 class Profile:
@@ -31,12 +32,12 @@ class Profile:
 
     def __init__(self, name: str, theme: Theme, x: str, y: str, *, threshold: float | None = None) -> None:
         self.last = ColumnDataSource({"x": [], "y": []}, name=name)
-        self.earlier = ColumnDataSource({"xs": [], "ys": [], "step": []}, name=f"{name}_earlier")
+        self.earlier = ColumnDataSource({"xs": [], "ys": [], "step": [], "alpha": []}, name=f"{name}_earlier")
         self.band = ColumnDataSource({"xs": [], "ys": [], "share": []}, name=f"{name}_band")
         self._window = Window((0.0, 1.0), (1e-7, 1.0))
         made = empty_figure(f"{name}_figure", theme, self._window, (x, y), y_axis_type="log")
         self.figure = made
-        made.multi_line("xs", "ys", source=self.earlier, color=_EARLIER, alpha=0.4, line_width=1)
+        made.multi_line("xs", "ys", source=self.earlier, color=_EARLIER, alpha="alpha", line_width=1)
         made.patches("xs", "ys", source=self.band, fill_color=LAST, fill_alpha="share", line_color=None)
         last = made.line("x", "y", source=self.last, color=LAST, line_width=2.5)
         made.grid.visible = True
@@ -52,7 +53,7 @@ class Profile:
         """Forget all records; so many are there to be added."""
         self._kept, self._shown = Kept(MOST_LINES, count), (np.inf, 0.0)
         self.last.data = {"x": [], "y": []}
-        self.earlier.data = {"xs": [], "ys": [], "step": []}
+        self.earlier.data = {"xs": [], "ys": [], "step": [], "alpha": []}
         self.band.data = {"xs": [], "ys": [], "share": []}
 
     def add(self, numbers: Sequence[int], steps: Any, curves: Floats) -> None:
@@ -79,8 +80,10 @@ class Profile:
             "ys": [_positive(middle[place]) for place in fresh],
         }
         known["step"] = [int(steps[place]) for place in fresh]
+        known["alpha"] = [_NEWEST] * len(fresh)
         if self._kept.places[: len(before)] == before:
             self.earlier.stream(known)
+            self._fade()
             return
         staying = set(self._kept.places)
         of_numbers = [*before, *(numbers[place] for place in fresh)]
@@ -92,6 +95,14 @@ class Profile:
             ]
             for name in known
         }
+        self._fade()
+
+    def _fade(self) -> None:
+        """Let curves fade with their age."""
+        count = len(self.earlier.data["step"])
+        alphas = [float(each) for each in np.linspace(_OLDEST, _NEWEST, count)]
+        if alphas:
+            self.earlier.patch({"alpha": [(slice(0, count), alphas)]})
 
     def _fit(self, middle: Floats, curves: Floats) -> None:
         """Show all that was drawn, down to what a float32 sum still feels; a reader's zoom stays."""

@@ -128,6 +128,27 @@ def _summarized(leaf: xr.Dataset, view: View, place: int) -> xr.Dataset:
     return reduced.expand_dims("step")
 
 
+def saturation(tree: xr.DataTree, view: View, start: int) -> dict[str, Floats]:
+    """Share of a layer's gate values at either end of their range, by gate; empty where none was stored."""
+    leaf = next(node.to_dataset() for node in tree.leaves if _path(node) == view.layer)
+    if not {"saturation_left", "saturation_right"} <= set(leaf.data_vars):
+        return {}
+    both = leaf[["saturation_left", "saturation_right"]].isel(step=slice(start, None)).load()
+    both = both.sel(direction=view.direction) if view.direction and "direction" in both.dims else both
+    ends = both["saturation_left"] + both["saturation_right"]
+    return {str(gate): np.asarray(ends.sel(gate=gate), float) for gate in ends["gate"].values}
+
+
+def of_training_loop(tree: xr.DataTree, start: int) -> dict[str, Floats]:
+    """Norm of the gradients and share of clipped steps, as far as the training loop passed them."""
+    names = {"gradient_norm": "gradient norm", "clip_ratio": "clip ratio", "clipped_share": "clipped share"}
+    return {
+        words: np.asarray(tree[name].isel(step=slice(start, None)).values, float)
+        for name, words in names.items()
+        if name in tree.data_vars
+    }
+
+
 def losses(tree: xr.DataTree, start: int) -> Floats:
     """Loss of each recorded step from a place on; NaN where none was stored."""
     for node in tree.leaves:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,15 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from throughtime._alarm import Alarm, alarms_of_run, alarms_off
+from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import ThroughTimeError
 from throughtime._live.records import MIDDLE, Rows
 from throughtime._text.printable import printable
+from throughtime.diagnosis.findings import NOT_MEASURED
 from throughtime.diagnosis.summarized import horizon_of
 from throughtime.plots.data import norm_symbol
 
+PATIENCE = 30.0  # seconds without a record, after which the page says so
 STYLE = """
 :host { color: var(--ink); font: 14px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; width: 100%; }
 dl { display: flex; flex-wrap: wrap; gap: 0.75rem; margin: 0; }
@@ -46,10 +49,36 @@ def unreadable(path: Path, error: Exception) -> Markup:
     return Markup("<p><b>{}</b> cannot be shown: {}</p>").format(_name(path), printable(known))
 
 
-def state(path: Path, attributes: Mapping[Any, Any], committed_at: float, stride: int) -> Markup:
-    """Name the run, its framework and batch, and the time of its last record."""
+def activity(age: float, *, is_ended: bool) -> str:
+    """Write whether a run goes on: running, no record for some time, or ended.
+
+    Examples
+    --------
+    >>> activity(3.0, is_ended=False), activity(90.0, is_ended=False), activity(90.0, is_ended=True)
+    ('running', 'no record for 90 s', 'ended')
+    """
+    if is_ended:
+        return "ended"
+    return "running" if age < PATIENCE else f"no record for {age:.0f} s"
+
+
+def key(names: Sequence[str]) -> Markup:
+    """Name lines by their colours."""
+    items = (
+        Markup('<span style="color:{}">■</span> {}').format(DISTINCT[place % len(DISTINCT)], printable(name))
+        for place, name in enumerate(names)
+    )
+    return Markup("<p>{}</p>").format(Markup(" ").join(items) or "The run has none.")
+
+
+def state(
+    path: Path, attributes: Mapping[Any, Any], committed_at: float, stride: int, doing: str = ""
+) -> Markup:
+    """Name the run, whether it goes on, its framework and batch, and the time of its last record."""
     known = {str(name): printable(str(value)) for name, value in attributes.items()}
     shown = [Markup("<b>{}</b>").format(_name(path))]
+    if doing:
+        shown.append(Markup('<b class="doing">{}</b>').format(doing))
     if "framework" in known:
         shown.append(escape(f"{known['framework']} {known.get('framework_version', '')}".strip()))
     if "batch" in known:
@@ -60,23 +89,41 @@ def state(path: Path, attributes: Mapping[Any, Any], committed_at: float, stride
     return Markup("<p>{}</p>").format(Markup(" · ").join(shown))
 
 
-def numbers(rows: Rows, recorded: int, quantity: str) -> Markup:
-    """Tabulate the last record."""
+def numbers(rows: Rows, recorded: int, quantity: str, lag: int, first: tuple[int, str]) -> Markup:
+    """Tabulate the last record; `first` is the step and the horizon of the first one."""
     norms, ratios = rows.norms[-1, MIDDLE], rows.ratios[-1]
     symbol = printable(norm_symbol(quantity))
-    shown = {
+    shown = {}
+    if len(ratios):
+        now = horizon_of(ratios)
+        change = _change(first[1], now, first[0])
+        shown["horizon: steps back with 1 % of the gradient"] = f"{now} {change}".strip()
+        shown[f"reach at lag {lag}"] = _number(ratios[lag])
+    shown |= {
         "training step": f"{rows.steps[-1]:,}",
         "recorded steps": f"{recorded:,}",
         "loss": _number(rows.loss[-1]),
         f"{symbol}, last timestep": _number(_end(norms, -1)),
         f"{symbol}, first timestep": _number(_end(norms, 0)),
     }
-    if len(ratios):
-        half = len(ratios) // 2
-        shown[f"signal at lag {half}"] = _number(ratios[half])
-        shown["horizon, lags above 1 %"] = horizon_of(ratios)
     tiles = (Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(*each) for each in shown.items())
     return Markup("<dl>{}</dl>").format(Markup("").join(tiles))
+
+
+def _change(before: str, now: str, step: int) -> str:
+    """Write in which direction a horizon has moved since a step.
+
+    Examples
+    --------
+    >>> _change("9", "≥ 63", 0), _change("9", "9", 0), _change("not measured", "9", 0)
+    ('↑ from 9 at step 0', '= as at step 0', '')
+    """
+    known = [float(each.removeprefix("≥ ")) for each in (before, now) if each != NOT_MEASURED]
+    if len(known) < 2:
+        return ""
+    if before == now:
+        return f"= as at step {step:,}"
+    return f"{'↑' if known[1] > known[0] else '↓'} from {before} at step {step:,}"
 
 
 def _name(path: Path) -> str:

@@ -10,6 +10,12 @@ import filelock
 from throughtime._errors import StoreError
 
 
+def lock_file(path: Path) -> Path:
+    """Where the lock of a run lies while it is written."""
+    whole = path.resolve()
+    return whole.with_name(f".{whole.name}.lock")
+
+
 class Lock:
     """Reserves a run's path for one writer until `release`.
 
@@ -28,8 +34,7 @@ class Lock:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # The path is resolved so that two names of one run share a lock.
-            whole = path.resolve()
-            self._file = whole.with_name(f".{whole.name}.lock")
+            self._file = lock_file(path)
             self._lock = filelock.FileLock(self._file)
             while not self._acquired():
                 self._lock.release()
