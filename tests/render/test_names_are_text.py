@@ -22,12 +22,13 @@ from throughtime._live import Server
 from throughtime._monitor.levels import reduced_tree
 from throughtime._store import Run
 from throughtime._text.printable import printable
-from throughtime.render.report import Section, report_page
+from throughtime.render.report import Answer, Section, report_page
 
 ALL = tuple(names(""))
 OTHERS = ("compare", "lag_matrix", "scatter")  # than those of a report of an LSTM and its run
 TREES = {
     "evolution": with_steps,
+    "training": with_steps,
     "lag_matrix": lambda: testing.lag_matrix_of(samples=2, steps=6),
 }
 
@@ -78,9 +79,10 @@ def ours(browser: Any, path: Path) -> Counter[str]:
 def gallery(name: str, path: Path) -> Path:
     """Draw on one page the kinds of picture that a report does not have."""
     sections = [
-        Section(name, (name,), pictures=((name, picture(kind, name)),), left_out=(name,)) for kind in OTHERS
+        Section(name, name, figures=((name, ((name, picture(kind, name)),)),), left_out=(name,))
+        for kind in OTHERS
     ]
-    path.write_text(report_page(name, sections, tt.Theme()), encoding="utf-8")
+    path.write_text(report_page(name, Answer(name, ""), sections, tt.Theme()), encoding="utf-8")
     return path
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from throughtime._classic.panel_style import QUIET, Frame, dress
+from throughtime._classic.panel_style import QUIET, FigureOptions, dress
 from throughtime._classic.panels import Canvas
 
 Positions = NDArray[np.float64]
@@ -45,7 +45,7 @@ def draw_borders(ax: Axes, canvas: Canvas) -> None:
     ax.plot(joined(x.astype(float)), joined(y.astype(float)), color=QUIET, linewidth=0.6, label="borders")
 
 
-def dress_cells(ax: Axes, canvas: Canvas, frame: Frame, names: Sequence[str]) -> None:
+def dress_cells(ax: Axes, canvas: Canvas, frame: FigureOptions, names: Sequence[str]) -> None:
     """Label each row with its first panel, and each column with the number to add to it."""
     dress(ax, frame, bottom=True, left=True, size=8)
     for spine in ax.spines.values():

@@ -13,7 +13,7 @@ from throughtime._classic.cells import PADDING, cell_x, cell_y, dress_cells
 from throughtime._classic.colors import ALARM, RGBA
 from throughtime._classic.data import Values
 from throughtime._classic.histograms import Bars, shares
-from throughtime._classic.panel_style import QUIET, Frame, corner_label, dress, few_value_ticks
+from throughtime._classic.panel_style import QUIET, FigureOptions, corner_label, dress, few_value_ticks
 from throughtime._classic.panels import Canvas
 from throughtime._classic.titles import short
 
@@ -26,7 +26,7 @@ class Looks:
     equate: bool
 
 
-def draw_histograms(canvas: Canvas, histogram: Sequence[Bars], frame: Frame, looks: Looks) -> None:
+def draw_histograms(canvas: Canvas, histogram: Sequence[Bars], frame: FigureOptions, looks: Looks) -> None:
     """Draw one histogram into each panel."""
     equate_counts = looks.equate and len({bars.values.size for bars in histogram}) == 1
     shared = max(top(bars) for bars in histogram) if equate_counts else None
@@ -67,7 +67,7 @@ def _mark_peaks(ax: Axes, bars: Bars, size: float) -> None:
 
 
 def _draw_cells(
-    canvas: Canvas, histogram: Sequence[Bars], frame: Frame, color: RGBA, shared: float | None
+    canvas: Canvas, histogram: Sequence[Bars], frame: FigureOptions, color: RGBA, shared: float | None
 ) -> None:
     ax = canvas.panels[0]
     names = [bars.name for bars in histogram]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from throughtime._classic.cells import dress_cells
 from throughtime._classic.colors import colormap
 from throughtime._classic.data import Features, Values, nonfinite_note
-from throughtime._classic.panel_style import INK, Frame, dress, few_index_ticks
+from throughtime._classic.panel_style import INK, FigureOptions, dress, few_index_ticks
 from throughtime._classic.panels import Canvas
 from throughtime._classic.titles import short
 from throughtime._drawing.pooling import pooled
@@ -113,7 +113,7 @@ def clipped_note(features: Features, chosen: Scale) -> str:
 
 
 def draw_images(
-    canvas: Canvas, features: Features, frame: Frame, *, chosen: Scale, cmap: Any, time_on_x: bool
+    canvas: Canvas, features: Features, frame: FigureOptions, *, chosen: Scale, cmap: Any, time_on_x: bool
 ) -> list[AxesImage]:
     """Draw one sample into each panel."""
     colors = image_colormap(cmap)
@@ -207,7 +207,7 @@ def _index_ticks(ax: Axes, features: Features, canvas: Canvas, *, time_on_x: boo
 def _draw_cells(
     canvas: Canvas,
     features: Features,
-    frame: Frame,
+    frame: FigureOptions,
     chosen: Scale,
     colors: mcolors.Colormap,
     *,

@@ -17,7 +17,7 @@ from throughtime._classic.data import Features, Values, nonfinite_note
 from throughtime._classic.panel_style import (
     INK,
     QUIET,
-    Frame,
+    FigureOptions,
     corner_label,
     dress,
     few_index_ticks,
@@ -40,7 +40,7 @@ class Lines:
     label: bool
 
 
-def draw_lines(canvas: Canvas, features: Features, frame: Frame, look: Lines) -> None:
+def draw_lines(canvas: Canvas, features: Features, frame: FigureOptions, look: Lines) -> None:
     """Draw one line per sample into each panel."""
     limits = channel_limits(features.values, equate=look.equate)
     if canvas.is_cells:
@@ -121,7 +121,9 @@ def _mark(ax: Axes, x: Values, y: Values, marker: str, size: float = 18) -> None
     ax.scatter(x, y, marker=marker, s=size, color=ALARM, linewidths=1, zorder=5, label="not finite")
 
 
-def _draw_cells(canvas: Canvas, features: Features, frame: Frame, look: Lines, limits: Values) -> None:
+def _draw_cells(
+    canvas: Canvas, features: Features, frame: FigureOptions, look: Lines, limits: Values
+) -> None:
     ax = canvas.panels[0]
     dress_cells(ax, canvas, frame, features.channels if look.label else ())
     low, span = limits[:, :1], np.diff(limits)

@@ -14,7 +14,7 @@ from throughtime._classic.data import Features, Values
 from throughtime._classic.panel_style import (
     INK,
     QUIET,
-    Frame,
+    FigureOptions,
     dress,
     few_index_ticks,
     few_value_ticks,
@@ -37,7 +37,13 @@ class Marker:
 
 
 def draw_points(
-    canvas: Canvas, features: Features, frame: Frame, *, colors: Sequence[RGBA], marker: Marker, zero: bool
+    canvas: Canvas,
+    features: Features,
+    frame: FigureOptions,
+    *,
+    colors: Sequence[RGBA],
+    marker: Marker,
+    zero: bool,
 ) -> None:
     """Draw into the one panel: x is the sample, y the value, the colour the unit."""
     ax = canvas.panels[0]

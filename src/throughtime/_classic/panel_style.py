@@ -18,7 +18,7 @@ INK = "#333333"
 
 
 @dataclass(frozen=True)
-class Target:
+class Destination:
     """The destination of a plot: existing Axes, an existing figure, and a file."""
 
     axes: Any = None
@@ -32,7 +32,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Frame:
+class FigureOptions:
     """The caller's options for everything around the data."""
 
     n_rows: int | None
@@ -42,7 +42,7 @@ class Frame:
     show_xy_ticks: Any
     scale: tuple[float, float]
     dpi: float | None
-    target: Target
+    target: Destination
 
     @property
     def ticks(self) -> tuple[bool, bool]:
@@ -105,7 +105,7 @@ def value_limits(values: NDArray[np.float64]) -> tuple[float, float]:
     return float(low - margin), float(high + margin)
 
 
-def dress(ax: Axes, frame: Frame, *, bottom: bool, left: bool, size: float = 9) -> None:
+def dress(ax: Axes, frame: FigureOptions, *, bottom: bool, left: bool, size: float = 9) -> None:
     """Draw faint borders, and tick labels only for panels at the edge of the grid."""
     for spine in ax.spines.values():
         spine.set(visible=bool(frame.show_borders), color=QUIET, linewidth=0.8)

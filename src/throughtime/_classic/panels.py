@@ -19,7 +19,7 @@ from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
 from throughtime._arguments.rules import shown
-from throughtime._classic.panel_style import INK, Frame
+from throughtime._classic.panel_style import INK, FigureOptions
 from throughtime._classic.save_figure import checked_path, save_figure
 from throughtime._classic.titles import wrapped
 from throughtime._data.structures import leaves
@@ -32,7 +32,7 @@ TALLEST = 8.0
 SCREEN, FILE = 110, 200  # pixels an inch
 
 
-class Shown(NamedTuple):
+class FigureAndAxes(NamedTuple):
     """The figure and Axes of a plot; unpacks as `fig, axes`."""
 
     fig: Figure | SubFigure
@@ -74,7 +74,7 @@ class Canvas:
 @contextmanager
 def panels(
     count: int,
-    frame: Frame,
+    frame: FigureOptions,
     *,
     size: tuple[float, float] = (3.0, 2.4),
     share_x: bool = True,
@@ -127,7 +127,7 @@ def grid(count: int, n_rows: int | None = None) -> tuple[int, int]:
     return int(n_rows), -(-count // int(n_rows))
 
 
-def _figure(frame: Frame, rows: int, columns: int, size: tuple[float, float]) -> Figure | SubFigure:
+def _figure(frame: FigureOptions, rows: int, columns: int, size: tuple[float, float]) -> Figure | SubFigure:
     if frame.target.figure is not None:
         if not isinstance(frame.target.figure, Figure | SubFigure):
             raise FeatureError(
@@ -148,7 +148,7 @@ def _figure(frame: Frame, rows: int, columns: int, size: tuple[float, float]) ->
     return fig
 
 
-def _dpi(frame: Frame) -> float:
+def _dpi(frame: FigureOptions) -> float:
     """Draw in the resolution of the file, so that images have its pixels."""
     return SCREEN if frame.target.savepath is None else FILE
 
@@ -166,7 +166,7 @@ def _fresh_axes(
     return Canvas(fig, axes, count, rows, columns, is_cells=False, is_ours=True)
 
 
-def _given_axes(frame: Frame, count: int, rows: int, columns: int) -> Canvas:
+def _given_axes(frame: FigureOptions, count: int, rows: int, columns: int) -> Canvas:
     if frame.target.figure is not None:
         raise FeatureError("Both axes= and figure= were passed. Pass only one of them.")
     axes = frame.target.axes
@@ -183,7 +183,9 @@ def _given_axes(frame: Frame, count: int, rows: int, columns: int) -> Canvas:
     return Canvas(given.flat[0].figure, given, count, rows, columns, is_cells=is_cells, is_ours=False)
 
 
-def entitle(canvas: Canvas, frame: Frame, parts: Sequence[str], names: tuple[str, str] = ("", "")) -> None:
+def entitle(
+    canvas: Canvas, frame: FigureOptions, parts: Sequence[str], names: tuple[str, str] = ("", "")
+) -> None:
     """Write the title and the names of x and y; the caller's title is not changed."""
     fig, first = canvas.fig, canvas.panels[0]
     title = frame.show_title

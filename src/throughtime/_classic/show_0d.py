@@ -9,8 +9,8 @@ from throughtime._arguments.rules import number
 from throughtime._classic.colors import colors
 from throughtime._classic.data import points
 from throughtime._classic.draw_points import Marker, draw_points
-from throughtime._classic.panel_style import FRAME, Frame, Target
-from throughtime._classic.panels import Shown, entitle, panels
+from throughtime._classic.panel_style import FRAME, Destination, FigureOptions
+from throughtime._classic.panels import FigureAndAxes, entitle, panels
 from throughtime._classic.titles import title_parts, zero_note
 from throughtime._errors import FeatureError
 
@@ -36,7 +36,7 @@ def show_features_0D(  # noqa: N802, PLR0913, PLR0917 - as in `show_features_1D`
     axes: Any = None,
     figure: Any = None,
     savepath: Any = None,
-) -> Shown:
+) -> FigureAndAxes:
     """Draw one value for each unit of each sample: x is the sample, y the value, the colour the unit.
 
     The units of a sample are drawn side by side in their order, so that none hides another.
@@ -76,8 +76,8 @@ def show_features_0D(  # noqa: N802, PLR0913, PLR0917 - as in `show_features_1D`
     >>> ax.get_xlabel()
     'sample'
     """
-    target = Target(axes, figure, savepath)
-    frame = Frame(
+    target = Destination(axes, figure, savepath)
+    frame = FigureOptions(
         None,
         show_title,
         title_fontsize,
@@ -99,4 +99,4 @@ def show_features_0D(  # noqa: N802, PLR0913, PLR0917 - as in `show_features_1D`
             title_parts(features, zero_note(features), channel="unit"),
             ("sample", features.value_name),
         )
-    return Shown(canvas.fig, canvas.panels[0])
+    return FigureAndAxes(canvas.fig, canvas.panels[0])

@@ -8,8 +8,8 @@ from throughtime._arguments import takes
 from throughtime._classic.colors import colors
 from throughtime._classic.data import Features, sequences
 from throughtime._classic.draw_lines import Lines, cell_scale, draw_lines
-from throughtime._classic.panel_style import FRAME, Frame, Target
-from throughtime._classic.panels import Canvas, Shown, entitle, panels
+from throughtime._classic.panel_style import FRAME, Destination, FigureOptions
+from throughtime._classic.panels import Canvas, FigureAndAxes, entitle, panels
 from throughtime._classic.titles import title_parts, zero_note
 from throughtime._errors import FeatureError
 
@@ -34,7 +34,7 @@ def show_features_1D(  # noqa: N802, PLR0913, PLR0917 - an established name and 
     axes: Any = None,
     figure: Any = None,
     savepath: Any = None,
-) -> Shown:
+) -> FigureAndAxes:
     """Draw one panel per channel over time, with one coloured line per sample.
 
     Values that are not finite are marked: NaN by an x at the bottom, +Inf by a triangle at the top, -Inf by a
@@ -91,8 +91,8 @@ def show_features_1D(  # noqa: N802, PLR0913, PLR0917 - an established name and 
     >>> axes.shape
     (2, 3)
     """
-    target = Target(axes, figure, savepath)
-    frame = Frame(
+    target = Destination(axes, figure, savepath)
+    frame = FigureOptions(
         n_rows,
         show_title,
         title_fontsize,
@@ -108,7 +108,7 @@ def show_features_1D(  # noqa: N802, PLR0913, PLR0917 - an established name and 
     with panels(channels, frame, share_y=look.equate) as canvas:
         draw_lines(canvas, features, frame, look)
         entitle(canvas, frame, title_parts(features, zero_note(features)), axis_names(canvas, features, look))
-    return Shown(canvas.fig, canvas.axes)
+    return FigureAndAxes(canvas.fig, canvas.axes)
 
 
 def axis_names(canvas: Canvas, features: Features, look: Lines) -> tuple[str, str]:

@@ -14,8 +14,8 @@ from matplotlib.ticker import FuncFormatter
 from throughtime._arguments import takes
 from throughtime._classic.data import Features, sequences
 from throughtime._classic.draw_image import Scale, clipped_note, draw_images, scale
-from throughtime._classic.panel_style import FRAME, QUIET, Frame, Target, tick_text
-from throughtime._classic.panels import Canvas, Shown, entitle, panels
+from throughtime._classic.panel_style import FRAME, QUIET, Destination, FigureOptions, tick_text
+from throughtime._classic.panels import Canvas, FigureAndAxes, entitle, panels
 from throughtime._classic.titles import title_parts
 from throughtime._errors import FeatureError, warn
 
@@ -44,7 +44,7 @@ def show_features_2D(  # noqa: N802, PLR0913, PLR0917 - as in `show_features_1D`
     axes: Any = None,
     figure: Any = None,
     savepath: Any = None,
-) -> Shown:
+) -> FigureAndAxes:
     """Draw every sample as an image: channels on y, time on x, values as colours.
 
     Grey cells with a mark are not finite (x NaN, triangles ±Inf); darker ends are outside the range. If there
@@ -88,8 +88,8 @@ def show_features_2D(  # noqa: N802, PLR0913, PLR0917 - as in `show_features_1D`
     >>> axes[0, 0].images[0].get_array().shape
     (6, 100)
     """
-    target = Target(axes, figure, savepath)
-    frame = Frame(
+    target = Destination(axes, figure, savepath)
+    frame = FigureOptions(
         n_rows,
         show_title,
         title_fontsize,
@@ -113,7 +113,7 @@ def show_features_2D(  # noqa: N802, PLR0913, PLR0917 - as in `show_features_1D`
         names = axis_names(canvas, bool(timesteps_xaxis))
         notes = [chosen.words, clipped_note(features, chosen)]
         entitle(canvas, frame, title_parts(features, *notes), names)
-    return Shown(canvas.fig, canvas.axes)
+    return FigureAndAxes(canvas.fig, canvas.axes)
 
 
 def reflected(features: Features) -> Features:

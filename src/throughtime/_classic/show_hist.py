@@ -13,8 +13,8 @@ from throughtime._classic.colors import colors
 from throughtime._classic.data import Values, title_of, warn_if_nothing_finite
 from throughtime._classic.draw_bars import Looks, cell_scale, draw_histograms
 from throughtime._classic.histograms import groups, histograms, ranges, shares
-from throughtime._classic.panel_style import FRAME, Frame, Target
-from throughtime._classic.panels import Shown, entitle, panels
+from throughtime._classic.panel_style import FRAME, Destination, FigureOptions
+from throughtime._classic.panels import FigureAndAxes, entitle, panels
 from throughtime._classic.titles import counted
 from throughtime._errors import FeatureError
 
@@ -45,7 +45,7 @@ def show_features_hist(  # noqa: PLR0913, PLR0917 - as in `show_features_1D`
     axes: Any = None,
     figure: Any = None,
     savepath: Any = None,
-) -> Shown:
+) -> FigureAndAxes:
     """Draw the distribution of values: a histogram for each channel, for each array, or for all values.
 
     Shares of exact zeros, NaN, Inf and of values outside `xlims` are written into the panel.
@@ -89,8 +89,8 @@ def show_features_hist(  # noqa: PLR0913, PLR0917 - as in `show_features_1D`
     >>> axes.shape
     (1, 2)
     """
-    target = Target(axes, figure, savepath)
-    frame = Frame(
+    target = Destination(axes, figure, savepath)
+    frame = FigureOptions(
         n_rows,
         show_title,
         title_fontsize,
@@ -109,7 +109,7 @@ def show_features_hist(  # noqa: PLR0913, PLR0917 - as in `show_features_1D`
         draw_histograms(canvas, bars, frame, looks)
         axis_names = (cell_scale(bars, looks), "histogram") if canvas.is_cells else ("value", "count")
         entitle(canvas, frame, histogram_title(data, arrays), axis_names)
-    return Shown(canvas.fig, canvas.axes)
+    return FigureAndAxes(canvas.fig, canvas.axes)
 
 
 def annotated(named: Mapping[str, Values], annotations: Any) -> tuple[list[str], list[Values]]:

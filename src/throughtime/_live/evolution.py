@@ -55,6 +55,7 @@ class Evolution:
             low_color=SPECIALS["below"],
             high_color=SPECIALS["nan"],
             nan_color="#00000000",
+            tags=["magnitude"],  # turned round on a dark page
         )
         self._window = Window((-0.5, 0.5), (0.5, -0.5))
         labels = ("timestep", "training step")

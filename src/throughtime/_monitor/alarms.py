@@ -20,7 +20,7 @@ from throughtime.diagnostics.median_interval import median_interval
 from throughtime.diagnostics.rules import NO, answer, explodes, has_risen, is_bounded, saturated
 from throughtime.diagnostics.rules import growth as growth_of
 
-from .arrays import Arrays, Reduced, held
+from .arrays import Arrays, Reduced, arrays_of
 from .reduce import by_direction, log_ratios
 
 NAMES = ("nonfinite", "explosion", "vanishing", "saturation", "dead_gradient")
@@ -80,7 +80,7 @@ def _of_layer(leaf: Leaf, arrays: Arrays, training: Training) -> Iterator[tuple[
         yield "dead_gradient", "the layer's output receives no gradient from the loss"
     if "lag_ratio" in arrays:
         names = leaf.layout["direction"].values if "direction" in leaf.layout.sizes else [""]
-        ratios = by_direction(log_ratios(held(leaf), leaf.layout))
+        ratios = by_direction(log_ratios(arrays_of(leaf), leaf.layout))
         for at, (name, rows) in enumerate(zip(names, ratios, strict=True)):
             way = f", {name}" if name else ""
             yield from _exploding(rows, _step(arrays, at, training), leaf.layout, training, way)

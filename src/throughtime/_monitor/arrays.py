@@ -47,7 +47,7 @@ _ROOT = {  # variables of a run's root: no node, at any depth, may have such a n
 }
 
 
-def held(leaf: Leaf) -> dict[str, Array]:
+def arrays_of(leaf: Leaf) -> dict[str, Array]:
     """Return a layer's arrays with their dims."""
     return {name: Array(leaf.dims(name), values) for name, values in leaf.arrays.items()}
 

@@ -26,11 +26,11 @@ def fingerprint(batch: Any) -> dict[str, Any]:
     """
     digest, arrays = hashlib.sha256(), []
     for array in _arrays(batch):
-        told = {"shape": list(array.shape), "dtype": str(array.dtype)}
+        described = {"shape": list(array.shape), "dtype": str(array.dtype)}
         content = repr(array.tolist()).encode() if array.dtype.hasobject else np.ascontiguousarray(array).data
-        digest.update(json.dumps(told).encode())
+        digest.update(json.dumps(described).encode())
         digest.update(content)
-        arrays.append(told)
+        arrays.append(described)
     return {"arrays": arrays, "sha256": digest.hexdigest()}
 
 

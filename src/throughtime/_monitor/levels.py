@@ -15,7 +15,7 @@ from throughtime._errors import MonitorError, SchemaError
 from throughtime._tree import states
 from throughtime._vocabulary import CERTIFICATES, quantities
 
-from .arrays import Array, Arrays, Reduced, Values, as_tree, held
+from .arrays import Array, Arrays, Reduced, Values, arrays_of, as_tree
 from .reduce import (
     from_last_step,
     growth,
@@ -72,7 +72,7 @@ def stored(captured: Captured, level: str | frozenset[str], before: Weights | No
         Weights of the last recorded capture, from which changes are measured.
     """
     if not isinstance(level, str) or level == "full":
-        return {path: held(leaf) for path, leaf in captured.leaves.items()}
+        return {path: arrays_of(leaf) for path, leaf in captured.leaves.items()}
     with np.errstate(all="ignore"):  # NaN and infinities are stored unchanged
         return {
             path: _reduced(leaf, level, None if before is None else before[path])
@@ -87,7 +87,7 @@ def reduced_tree(tree: xr.DataTree, level: str) -> xr.DataTree:
 
 
 def _reduced(leaf: Leaf, level: str, before: Mapping[str, Values] | None) -> Arrays:
-    arrays = held(leaf)
+    arrays = arrays_of(leaf)
     names = states(leaf.layout)
     found = {name: arrays[name] for name in _SCALARS if name in arrays}
     for name in (*_THROUGH_TIME, *(f"{state}_gradient" for state in names)):

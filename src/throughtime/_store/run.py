@@ -184,7 +184,7 @@ class Run:
         with suppress(OSError):  # on a full disk, the root's file already has everything that counts
             self._check_place()
             for array in self._arrays.values():
-                array.tell_shape()
+                array.write_shape()
         self._lock.release()
 
     def __enter__(self) -> Run:

@@ -127,7 +127,7 @@ class StoredArray:
             else:
                 found.unlink()
 
-    def tell_shape(self) -> None:
+    def write_shape(self) -> None:
         """Update the array's `zarr.json`, which does not include the appended steps yet."""
         put(f"{self._folder}/zarr.json", json.dumps({**self.metadata, "shape": list(self.shape)}).encode())
 

@@ -73,7 +73,7 @@ def _every_second(array: StoredArray, folder: Path, *, is_node: bool = True) -> 
     for start in range(0, array.shape[0], at_once):
         smaller.append(array.read(start, min(start + at_once, array.shape[0]))[::2])
     if is_node:
-        smaller.tell_shape()
+        smaller.write_shape()
     return smaller
 
 

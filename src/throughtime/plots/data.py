@@ -95,7 +95,7 @@ def read(captured: Captured, quantity: str | None = None) -> Source:
 
 def _refuse_empty(values: xr.DataArray, name: str) -> None:
     if empty := [str(dim) for dim, size in values.sizes.items() if size == 0]:
-        raise SchemaError(f"{name!r} is empty: it has nothing along {', '.join(empty)}.")
+        raise SchemaError(f"{name!r} is empty along {', '.join(empty)}.")
 
 
 def has(dataset: xr.Dataset, quantity: str) -> bool:

@@ -12,8 +12,8 @@ def alt(picture: Picture) -> str:
     Examples
     --------
     >>> from throughtime import plots, testing
-    >>> alt(plots.heatmap(testing.decaying()))[:46]
-    '|dL/dhₜ| · /rnn · 1 sample. timestep against u'
+    >>> alt(plots.heatmap(testing.decaying(), "hidden"))[:31]
+    'hₜ · rnn · 1 sample. timestep a'
     """
     first = picture.panels[0]
     names = [panel.title for panel in picture.panels if panel.title]

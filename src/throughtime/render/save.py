@@ -64,7 +64,7 @@ def checked_path(path: Any, suffixes: tuple[str, ...]) -> Path:
     Raises
     ------
     PictureError
-        No path, an ending that is not listed, or a folder that cannot be made.
+        No path, an ending that is not listed, or a folder that cannot be created.
     """
     try:
         target = Path(path).expanduser()
@@ -79,7 +79,7 @@ def checked_path(path: Any, suffixes: tuple[str, ...]) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise PictureError(f"The folder of path={str(path)!r} cannot be made: {error}.") from error
+        raise PictureError(f"The folder of path={str(path)!r} cannot be created: {error}.") from error
     return target
 
 
