@@ -24,6 +24,7 @@ LEVELS = {
     "lag_matrix": "lag_matrix",
     "lag_profile": "summary",
     "lines": "timestep",
+    "overview": "summary",
     "weights": "summary",
 }
 
