@@ -25,6 +25,7 @@ LEVELS = {
     "lag_profile": "summary",
     "lines": "timestep",
     "overview": "summary",
+    "training": "summary",
     "weights": "summary",
 }
 
