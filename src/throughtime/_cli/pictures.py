@@ -24,6 +24,8 @@ LEVELS = {
     "lag_matrix": "lag_matrix",
     "lag_profile": "summary",
     "lines": "timestep",
+    "overview": "summary",
+    "training": "summary",
     "weights": "summary",
 }
 
