@@ -244,7 +244,7 @@ def _text(name: str) -> Div:
 def _select(name: str) -> Select:
     return Select(
         title=name,
-        name=f"chosen_{name}",
+        name="chosen_lag" if name == "lag" else name,  # the curves by lag have that name
         options=[],
         width=220,
         margin=(8, 12, 0, 0),
