@@ -192,7 +192,7 @@ def test_export_to_zarr_is_the_same_run_in_fewer_files(tmp_path: Path) -> None:
     assert files[1] < files[0] / 2
     called("export", run, "-o", packed)  # in the place of what was packed before
     assert "exists already" in called("export", packed, "-o", run, code=1)
-    with pytest.raises(tt.StoreError, match="nothing is added"):
+    with pytest.raises(tt.StoreError, match="steps cannot be added"):
         Run(packed)
     xr.testing.assert_identical(tt.open_run(packed).load(), opened)
 

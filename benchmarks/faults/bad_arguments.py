@@ -38,7 +38,7 @@ from throughtime._store import Run
 from .odd_values import AskedError, odd_values
 
 HOMES = {f"{name}.": getattr(tt, name) for name in ("plots", "diagnostics", "testing", "picture")} | {"": tt}
-NOT_PUBLIC = ("_arguments", "_argument_rules", "_synthetic", "_schema")
+NOT_PUBLIC = ("_arguments", "rules", "closed_forms", "_vocabulary", "_tree")
 NOT_CALLED = ("Look", "NonFinite", "Leak", "Interactive")
 TREES = ("captured", "layer", "run", "first", "second", "tree_or_run")
 LOOK = tuple(tt.plots.Look.__annotations__)
@@ -107,6 +107,9 @@ class World:
             "picture": tt.plots.heatmap(leaf),
             "horizon": tt.diagnostics.memory_horizon(leaf),
             "profile": tt.diagnostics.lag_profile(leaf),
+            "source": found.to_dict(),
+            "value": torch.ones(2),
+            "name": "forget",
             "jacobians": np.ones((1, 2, 2, 2)),
             "decay": [0.5, 0.9],
             "matrix": np.eye(2),

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from throughtime._arguments import takes
+from throughtime._arguments.rules import either, mapping, path
 from throughtime._errors import DiagnosticError
 
 from .diagnosis import Diagnosis
@@ -22,6 +24,7 @@ from .training import History, Recorded, TrainingDiagnosis
 Data = Mapping[str, Any]
 
 
+@takes(DiagnosticError, source=either(mapping(), path))
 def read_verdict(source: str | os.PathLike[str] | Data) -> Diagnosis:
     """Read a verdict that `to_dict` or `throughtime diagnose --json` wrote, for `compare` or a script.
 
@@ -61,13 +64,13 @@ def read_verdict(source: str | os.PathLike[str] | Data) -> Diagnosis:
         ) from None
 
 
-def _loaded(path: Path) -> Data:
+def _loaded(file: Path) -> Data:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DiagnosticError(f"{path} cannot be read as JSON: {error}. Pass a verdict's file.") from None
+        raise DiagnosticError(f"{file} cannot be read as JSON: {error}. Pass a verdict's file.") from None
     if not isinstance(data, Mapping):
-        raise DiagnosticError(f"{path} holds a {type(data).__name__}; a verdict is a JSON object.")
+        raise DiagnosticError(f"{file} holds a {type(data).__name__}; a verdict is a JSON object.")
     return data
 
 
