@@ -167,7 +167,7 @@ def _layer(path: str, captured: xr.Dataset) -> LayerSummary:
         kind=_KINDS.get(kind, str(attributes.get("cell_class", attributes.get("layer_class", kind)))),
         units=None if units is None else int(units),
         directions=tuple(map(str, captured.coords.get("direction", xr.DataArray([])).values)),
-        gates=tuple(map(str, captured.coords.get("gate", GATES.get(kind, ())))),
+        gates=tuple(map(str, captured["gate"].values if "gate" in captured.coords else GATES.get(kind, ()))),
         settings=tuple(_settings(attributes)),
         notes=tuple(_notes(kind, captured)),
         weights=tuple(_weight(captured, name) for name in weight_names(captured)),
