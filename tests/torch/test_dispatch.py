@@ -23,7 +23,9 @@ def test_each_model_goes_to_its_own_framework() -> None:
 
 
 def test_what_no_adapter_takes_is_told_what_is_taken() -> None:
-    with pytest.raises(tt.UnsupportedModelError, match=r"Keras 3 models .* native PyTorch modules, and JAX programs"):
+    with pytest.raises(
+        tt.UnsupportedModelError, match=r"Keras 3 models .* native PyTorch modules, and JAX programs"
+    ):
         tt.capture(object(), X)
 
 
