@@ -307,7 +307,7 @@ class TestCallbacks:
 
 class TestLoggers:
     def test_tab_shows_loggers_and_a_slip_is_helped(self) -> None:
-        assert dir(tt.loggers) == ["CSV", "MLflow", "Parquet", "Record", "TensorBoard", "WandB"]
+        assert dir(tt.loggers) == ["CSV", "MLflow", "Parquet", "Record", "TensorBoard", "Trackio", "WandB"]
         with pytest.raises(AttributeError, match=r"Did you mean TensorBoard\?"):
             tt.loggers.Tensorboard  # noqa: B018
         with pytest.raises(AttributeError, match="It has CSV, MLflow"):

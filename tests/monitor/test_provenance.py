@@ -113,7 +113,7 @@ def test_the_command_tells_it(tmp_path: Path) -> None:
     found = json.loads(told.stdout)
     assert found["versions"]["torch"] == version("torch")
     assert found["batch_fingerprint"] == fingerprint(BATCH)
-    shown = CliRunner().invoke(app, ["info", run], env={"COLUMNS": "200"}).stdout
+    shown = CliRunner().invoke(app, ["info", run, "--verbose"], env={"COLUMNS": "200"}).stdout
     assert f"torch {version('torch')}" in shown
     assert "model config" not in shown
     assert "float32" in shown
