@@ -75,14 +75,17 @@ class Recorder:
     def watch(self, model: Any) -> None:
         """Wrap the forward of every watched layer; whoever calls this puts the attributes back."""
         for name, module in model.named_modules():
-            entry, forward = self._entries.get(id(module)), module.forward
+            entry, is_candidate = self._entries.get(id(module)), id(module) in self._candidates
+            if not (is_recurrent(module) or entry is not None or is_candidate):
+                continue
+            forward = module.forward
             if is_recurrent(module):
                 wrapped = self._recurrent(entry, module, forward, name or class_name(module))
             elif entry is not None:
                 wrapped = self._plain(entry, forward)
             else:
                 wrapped = forward
-            if id(module) in self._candidates:
+            if is_candidate:
                 wrapped = self._again(self._candidates[id(module)].path, calls.names_of(forward), wrapped)
             if wrapped is forward:
                 continue
