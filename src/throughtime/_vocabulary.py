@@ -137,7 +137,6 @@ PER_SAMPLE = (
 GRADIENT_QUANTITIES = frozenset({*PER_SAMPLE, "certificate", "weight_gradients"})
 LAGS = "lag_matrix"  # only on request: it costs many passes
 LOSSES = "sample_loss"  # likewise: one pass more
-LABELED = ("time", "feature", "sample")  # dims whose labels only the caller knows
 
 
 def label_of(dim: str) -> str:

@@ -81,6 +81,11 @@ def _by_time(layer: Layer, each: Sequence[Step], backs: Sequence[StepGradient]) 
     return by_time
 
 
+def valid_at(steps: Steps, t: int) -> Mask | None:
+    """Which samples step t counts for (sample,); None for all."""
+    return None if steps.valid is None else steps.valid[t]
+
+
 def _each_step(layer: Layer, steps: Steps) -> list[Step]:
     """Run the forward pass: h is known, c of an LSTM is not."""
     cell, known = cell_of(layer), list(map(Step, steps.inputs, steps.hidden[:-1]))
@@ -105,7 +110,7 @@ def _backward(
 
     def pull(t: int, arriving: Sequence[Floats]) -> Sequence[Floats]:
         back = _BACK[cell_of(layer)](layer, each[t], arriving[0], arriving[1])
-        found.append(_or_nothing(back, steps.valid_at(t), arriving[1]))
+        found.append(_or_nothing(back, valid_at(steps, t), arriving[1]))
         return back.hidden_before, arriving[1] if back.cell_before is None else back.cell_before
 
     arrived, before = reverse_scan(
@@ -175,7 +180,7 @@ def forward_scan(
     """
     states = [initial]
     for t in range(steps.count):
-        valid, before = steps.valid_at(t), states[-1]
+        valid, before = valid_at(steps, t), states[-1]
         states.append([where_valid(*pair, valid) for pair in zip(step(t, before), before, strict=True)])
     return states
 
@@ -211,7 +216,7 @@ def reverse_scan(
     carry = np.zeros_like(eta[0])
     arrived: list[Sequence[Floats]] = []
     for t in range(steps.count - 1, -1, -1):
-        valid = steps.valid_at(t)
+        valid = valid_at(steps, t)
         entering = gradient[t] if zero_output else gradient[t] + carry
         arriving = [where_valid(eta[0] + entering, eta[0], valid), *eta[1:]]
         before = step_back(t, arriving)

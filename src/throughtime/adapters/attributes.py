@@ -5,30 +5,26 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
-from throughtime._data.restoring import Restored, Restorer
+from throughtime._data.restoring import Restorer
 
 _ABSENT = object()
 
 
-def attributes_restored(holder: Any) -> Restored:
-    """Put an object's attributes back after the block, also when it raises or is interrupted.
+def attributes_restorer(holder: Any) -> Restorer:
+    """Remember an object's attributes, and what the containers among them hold; the result puts them back.
 
     Examples
     --------
     >>> class Layer: ...
     >>> layer = Layer()
     >>> layer.seen = [1]
-    >>> with attributes_restored(layer):
-    ...     layer.seen.append(2)
-    ...     layer.extra = 3
+    >>> restore = attributes_restorer(layer)
+    >>> layer.seen.append(2)
+    >>> layer.extra = 3
+    >>> restore()
     >>> vars(layer)
     {'seen': [1]}
     """
-    return Restored([attributes_restorer(holder)])
-
-
-def attributes_restorer(holder: Any) -> Restorer:
-    """Remember an object's attributes, and what the containers among them hold."""
     attributes = vars(holder)
     before = dict(attributes)
     contents = {name: _copy(value) for name, value in before.items() if _is_builtin_container(value)}

@@ -46,10 +46,6 @@ class Steps:
         """Number of time steps."""
         return int(self.inputs.shape[0])
 
-    def valid_at(self, t: int) -> Mask | None:
-        """Which samples step t counts for (sample,); None for all."""
-        return None if self.valid is None else self.valid[t]
-
 
 def arrange(passed: Pass, dtype: npt.DTypeLike) -> Steps:
     """Bring a pass into processing order and carry the state over masked steps."""
