@@ -1,12 +1,7 @@
-"""The one number that is differentiated, and what it does to each sample's share of it.
-
-A loss is any callable `(output, y)`; how it treats samples is found by trying, on two of them.
-"""
+"""The one number that is differentiated. A loss is any callable `(output, y)`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from math import isfinite
 from typing import Any
 
 import jax
@@ -14,11 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from throughtime._errors import LossError, ThroughTimeError
-from throughtime.adapters.records import MEAN, ONE_SAMPLE, SUM
-
-_UNDONE = "nothing undone"
-_TRIED = 4  # samples looked at for two whose losses are finite
-Data = tuple[Any, Any, Any]  # output, y, sample weights
 
 
 def check_loss(loss: Any) -> None:
@@ -72,33 +62,3 @@ def _weighted(value: Any, weight: Any) -> Any:
 
 def _shapes(structure: Any) -> str:
     return ", ".join(str(tuple(np.shape(leaf))) for leaf in jax.tree.leaves(structure)) or "()"
-
-
-def tried_factor(
-    evaluate: Callable[[Data], float], rows: Callable[..., Data], samples: int
-) -> tuple[float, str]:
-    """Find what the loss multiplies a sample's own gradient by, and say in words how it reduces samples.
-
-    Parameters
-    ----------
-    evaluate : callable (output, y, sample weights) -> float
-    rows : callable (*rows) -> those samples of the output, y and the weights
-    samples : int
-    """
-    if samples == 1:
-        return 1.0, ONE_SAMPLE
-    try:
-        alone = {row: evaluate(rows(row)) for row in range(min(samples, _TRIED))}
-        # One sample may be spoiled: a NaN is no reason to scale the others differently.
-        a, b = ([row for row, value in alone.items() if isfinite(value)] + [0, 1])[:2]
-        first, second, both = alone[a], alone[b], evaluate(rows(a, b))
-    except (ThroughTimeError, TypeError, ValueError, IndexError) as error:
-        return 1.0, f"not known: the loss fails on two samples alone ({type(error).__name__}), {_UNDONE}"
-    if not isfinite(first + second + both):
-        return 1.0, f"not known: the loss is not finite, {_UNDONE}"
-    tolerance = 1e-4 * max(abs(first), abs(second), abs(both), 1e-30)
-    if abs(both - (first + second) / 2) <= tolerance:
-        return 1.0 / samples, MEAN
-    if abs(both - (first + second)) <= tolerance:
-        return 1.0, SUM
-    return 1.0, f"couples samples: two together lose neither the mean nor the sum of each, {_UNDONE}"

@@ -12,12 +12,13 @@ import jax.numpy as jnp
 from throughtime._errors import AmbiguousLayerError
 from throughtime._memory.budget import Amount, Budget, Need
 from throughtime.adapters.alike import Alike
+from throughtime.adapters.loss_reduction import tried_factor
 from throughtime.adapters.records import MEAN, ONE_SAMPLE, SUM, ModelRecord, Request
 
 from . import collect, find, models
 from .computed import Computation
 from .loop import loops, marked
-from .loss import check_loss, total, tried_factor
+from .loss import check_loss, total
 from .trace import Samples, Traced, shapes_of, traced
 
 _TRAINING = "with training=True dropout and batch statistics are those of the whole batch"
@@ -73,7 +74,7 @@ class Probe:
         results = compiled(*arguments)
         data = jax.tree.map(_wide, (results["output"], y, sample_weight))
         if y is not None and computation.reduced is None:
-            computation.reduced = tried_factor(self._loss_of, partial(_rows, samples, data), samples.count)
+            computation.reduced = self._reduced(data, samples)
         reduced = None if y is None else computation.reduced
         record = collect.records(computation, model, results, reduced)
         if reduced is None or not is_part:
@@ -139,6 +140,13 @@ class Probe:
 
     def _loss_of(self, data: Any) -> float:
         return float(total(self.loss, *data))
+
+    def _reduced(self, data: Any, samples: Samples) -> tuple[float, str]:
+        """Find what the loss multiplies a sample's own gradient by, and name how it reduces samples."""
+        if samples.count == 1:
+            return 1.0, ONE_SAMPLE
+        refusals = (TypeError, ValueError, IndexError)
+        return tried_factor(lambda *rows: self._loss_of(_rows(samples, data, *rows)), samples.count, refusals)
 
     def _why_unlike(self, how: str, data: Any, samples: Samples) -> str:
         """Return why the loss of this part does not add up with those before; empty where it does."""

@@ -8,17 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any
 
 import torch
 
 from throughtime._errors import LossError, ThroughTimeError
+from throughtime.adapters import loss_reduction
+from throughtime.adapters.records import ONE_SAMPLE
 
 from . import structure
 
-_UNDONE = "nothing undone"
-_TRIED = 4  # samples looked at for two whose losses are finite
 Evaluate = Callable[[Any, "Labels"], torch.Tensor]
 
 
@@ -114,18 +113,18 @@ def tried_factor(evaluate: Evaluate, output: Any, labels: Labels, sizes: Sequenc
         of every tensor.
     """
     if sizes[0] == 1:
-        return 1.0, "one sample"
+        return 1.0, ONE_SAMPLE
     outputs = structure.tensors(output)
     fitting = [size for size in sizes if any(_axes(tensor, size) for tensor in outputs)]
     if not fitting:
-        return 1.0, f"not known: no output has an axis of {sizes[0]} samples, {_UNDONE}"
+        return 1.0, f"not known: no output has an axis of {sizes[0]} samples, {loss_reduction.UNDONE}"
     size, parts = fitting[0], (output, labels.y, labels.sample_weight)
     sides = [_axes(tensor, size) for tensor in structure.tensors(parts)]
     # Where steps and samples are equally many, both axes have to say the same.
     orders = (0, -1) if any(len(axes) > 1 for axes in sides) else (0,)
     found = {_tried(evaluate, parts, size, order) for order in orders}
     if len(found) > 1:
-        return 1.0, f"not known: samples and steps are equally many, {_UNDONE}"
+        return 1.0, f"not known: samples and steps are equally many, {loss_reduction.UNDONE}"
     return found.pop()
 
 
@@ -134,22 +133,8 @@ def _tried(evaluate: Evaluate, parts: Any, size: int, order: int) -> tuple[float
         output, y, weight = structure.mapped(lambda leaf: samples_of(leaf, size, rows, order), parts)
         return float(evaluate(output, Labels(y, weight)))
 
-    try:
-        with torch.no_grad():
-            alone = {row: loss_of(row) for row in range(min(size, _TRIED))}
-            # One sample may be spoiled: a NaN is no reason to scale the others differently.
-            a, b = ([row for row, value in alone.items() if isfinite(value)] + [0, 1])[:2]
-            first, second, both = alone[a], alone[b], loss_of(a, b)
-    except (ThroughTimeError, RuntimeError, ValueError, IndexError) as error:
-        return 1.0, f"not known: the loss fails on two samples alone ({type(error).__name__}), {_UNDONE}"
-    if not isfinite(first + second + both):
-        return 1.0, f"not known: the loss is not finite, {_UNDONE}"
-    tolerance = 1e-4 * max(abs(first), abs(second), abs(both), 1e-30)
-    if abs(both - (first + second) / 2) <= tolerance:
-        return 1.0 / size, "mean over samples"
-    if abs(both - (first + second)) <= tolerance:
-        return 1.0, "sum over samples"
-    return 1.0, f"couples samples: two together lose neither the mean nor the sum of each, {_UNDONE}"
+    with torch.no_grad():
+        return loss_reduction.tried_factor(loss_of, size, (RuntimeError, ValueError, IndexError))
 
 
 def _axes(tensor: torch.Tensor, size: int) -> list[int]:

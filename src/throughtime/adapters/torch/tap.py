@@ -76,10 +76,11 @@ class Recorder:
         """Wrap the forward of every watched layer; whoever calls this puts the attributes back."""
         for name, module in model.named_modules():
             entry, is_candidate = self._entries.get(id(module)), id(module) in self._candidates
-            if not (is_recurrent(module) or entry is not None or is_candidate):
+            is_kernel = is_recurrent(module)
+            if not (is_kernel or entry is not None or is_candidate):
                 continue
             forward = module.forward
-            if is_recurrent(module):
+            if is_kernel:
                 wrapped = self._recurrent(entry, module, forward, name or class_name(module))
             elif entry is not None:
                 wrapped = self._plain(entry, forward)
