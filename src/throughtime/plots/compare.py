@@ -18,7 +18,7 @@ from throughtime.picture import Axis, Band, Line, Mark, Panel, Picture
 from throughtime.plots.arrange import arranged
 from throughtime.plots.axes import time_axis
 from throughtime.plots.colored import OWN, colors, fitted
-from throughtime.plots.data import Captured, Source, count, dim_called, only_valid, parts, read, title
+from throughtime.plots.data import Captured, Source, count, dim_called, dotted, only_valid, parts, read, title
 from throughtime.plots.findings import percent
 from throughtime.plots.heatmap import few_samples, height_of
 from throughtime.plots.images import panels_of
@@ -208,11 +208,11 @@ def _names(sources: list[Source], names: tuple[str, str] | None) -> list[str]:
     for place, source in enumerate(sources):
         step = source.values.coords.get("step")
         words = [source.where, f"step {step.item()}" if step is not None and step.ndim == 0 else ""]
-        found.append(" · ".join(filter(None, words)) or ("first", "second")[place])
+        found.append(dotted(*words) or ("first", "second")[place])
     return found if found[0] != found[1] else [f"first · {found[0]}", f"second · {found[1]}"]
 
 
 def _side(source: Source, name: str, fit: Colors) -> list[Panel]:
     layout = arranged(source.values, None, "time", ())
     panels = panels_of(source, layout, fit)
-    return [replace(panel, title=" · ".join(filter(None, (name, panel.title)))) for panel in panels]
+    return [replace(panel, title=dotted(name, panel.title)) for panel in panels]

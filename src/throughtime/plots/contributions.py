@@ -20,6 +20,7 @@ from throughtime.plots.colored import colors
 from throughtime.plots.data import (
     Source,
     count,
+    dotted,
     located,
     norm_symbol,
     only_valid,
@@ -114,7 +115,7 @@ def _of_summary(captured: Layer, layer: xr.Dataset, look: Look) -> Picture:
     title = (f"step contributions {symbol}", located(captured, layer), "median over samples")
     return Picture(
         tuple(panels),
-        **titled(look, "", " · ".join(filter(None, title))),
+        **titled(look, "", dotted(*title)),
         note=NOTE_OF_SUMMARY,
         linked="x",
         **size(look, 9.0, 0.8 + 2.6 * len(panels)),

@@ -147,7 +147,7 @@ def located(captured: Layer | str, dataset: xr.Dataset) -> str:
     """Say which layer this is and, of a stored run, which training step."""
     step = dataset.coords.get("step")
     told = f"step {step.item()}" if step is not None and step.ndim == 0 else ""
-    return " · ".join(filter(None, (captured if isinstance(captured, str) else where(captured), told)))
+    return dotted(captured if isinstance(captured, str) else where(captured), told)
 
 
 def symbol_of(name: str, own: Sequence[str] = ()) -> str:
@@ -248,6 +248,11 @@ def parts(values: xr.DataArray, kept: list[str]) -> list[tuple[str, xr.DataArray
         )
         for place in places
     ]
+
+
+def dotted(*words: str) -> str:
+    """Join what is not empty, as in "lstm · forward"."""
+    return " · ".join(filter(None, words))
 
 
 def count(number: int, noun: str) -> str:

@@ -23,6 +23,7 @@ from throughtime.plots.colored import colors
 from throughtime.plots.data import (
     Source,
     count,
+    dotted,
     last_step,
     located,
     only_valid,
@@ -91,7 +92,7 @@ def gates(
     panels = tuple(panel for row in zip(*columns, strict=True) for panel in row)
     samples = count(int(dataset.sizes.get("sample", 1)), "sample")
     told = f"sample {sample}" if sample is not None else f"mean over {samples}"
-    noun = " · ".join(filter(None, ("gates", located(captured, dataset), told)))
+    noun = dotted("gates", located(captured, dataset), told)
     return Picture(
         panels,
         columns=len(columns),

@@ -19,7 +19,7 @@ from throughtime.diagnostics.lags import log_norm, log_state_gradient, valid_ste
 from throughtime.diagnostics.thresholds import REACHES, ROUNDING
 from throughtime.picture import Axis, Band, Line, Mark, Panel, Picture
 from throughtime.plots.axes import labels, time_axis
-from throughtime.plots.data import count, last_step, layers, located, parts
+from throughtime.plots.data import count, dotted, last_step, layers, located, parts
 from throughtime.plots.findings import named, percent
 from throughtime.plots.look import Look, checked, size, titled
 from throughtime.plots.profiles import is_sum
@@ -44,7 +44,7 @@ class Curve:
     @property
     def name(self) -> str:
         """Layer and, of a backward one, direction."""
-        return " · ".join(filter(None, (self.layer, self.direction * (self.direction == "backward"))))
+        return dotted(self.layer, self.direction * (self.direction == "backward"))
 
 
 @takes(PictureError)

@@ -19,7 +19,7 @@ from throughtime._errors import PictureError
 from throughtime.picture import Axis, Band, Image, Line, Mark, Panel, Picture, Text
 from throughtime.plots.axes import labels
 from throughtime.plots.colored import Fitted, fitted
-from throughtime.plots.data import Captured, Source, count, dim_called, has, only_valid, read, title
+from throughtime.plots.data import Captured, Source, count, dim_called, dotted, has, only_valid, read, title
 from throughtime.plots.look import Look, checked, size, titled
 
 FEW_GROUPS = 7
@@ -222,7 +222,7 @@ def _curve(each: Counted, place: int, bins: int, top: float, cut: bool) -> Itera
     x, y = _steps(each.shares)
     color = DISTINCT[place % len(DISTINCT)]
     peak = f"peak {_percent(each.shares.max())} cut" if cut and each.shares.max() > top else ""
-    label = " · ".join(filter(None, (each.name, each.words, peak)))
+    label = dotted(each.name, each.words, peak)
     y = np.minimum(y, 1.05 * top)
     yield Band(x, np.zeros_like(y), y, color, 0.18)
     yield Line(x, y, color, 1.3, label=label, details=(("share", np.repeat(each.shares, 2)),))

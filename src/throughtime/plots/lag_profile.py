@@ -14,7 +14,7 @@ from throughtime._errors import PictureError
 from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified
 from throughtime.picture import Axis, Band, Line, Mark, Panel, Picture
-from throughtime.plots.data import count, located, subject, where
+from throughtime.plots.data import count, dotted, located, subject, where
 from throughtime.plots.findings import sentence
 from throughtime.plots.look import Look, checked, size, titled
 from throughtime.plots.profiles import Profile, fitted, profiles
@@ -79,7 +79,7 @@ def lag_profile(captured: Layer, *, threshold: float = 0.01, **look: Unpack[Look
     return Picture(
         panels,
         columns=min(2, len(panels)),
-        **titled(look, sentence(subject(where(captured)), found), " · ".join(filter(None, noun))),
+        **titled(look, sentence(subject(where(captured)), found), dotted(*noun)),
         note=NOTE,
         linked="xy",
         **size(look, 8.0 if len(panels) == 1 else 11.0, 4.2),

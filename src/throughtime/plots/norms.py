@@ -9,7 +9,7 @@ from throughtime._drawing.scale import Scale
 from throughtime._drawing.theme import DISTINCT
 from throughtime._vocabulary import WEIGHTS
 from throughtime.picture import Axis, Line, Panel, Picture
-from throughtime.plots.data import count, located, parts, subject
+from throughtime.plots.data import count, dotted, located, parts, subject
 from throughtime.plots.findings import change
 from throughtime.plots.look import Look, size, titled
 
@@ -39,7 +39,7 @@ def weight_norms(dataset: xr.Dataset, where: str, look: Look, *, gradient: bool)
         **titled(
             look,
             _changed(norms, where, what),
-            " · ".join(filter(None, (what, located(where, dataset), steps))),
+            dotted(what, located(where, dataset), steps),
         ),
         note=NOTE,
         linked="xy",
@@ -50,7 +50,7 @@ def weight_norms(dataset: xr.Dataset, where: str, look: Look, *, gradient: bool)
 def _changed(norms: dict[str, xr.DataArray], where: str, what: str) -> str:
     """Name the norm that has changed most since the first record."""
     ends = {
-        " · ".join(filter(None, (name.replace("_", " "), words))): (float(row[0]), float(row[-1]))
+        dotted(name.replace("_", " "), words): (float(row[0]), float(row[-1]))
         for name, values in norms.items()
         for words, row in parts(values, ["step"])
     }
@@ -77,7 +77,7 @@ def _panels(norms: dict[str, xr.DataArray], steps: np.ndarray, scale: Scale) -> 
                 )
                 for place, (gate, row) in enumerate(parts(part, ["step"]))
             ]
-            title = " · ".join(filter(None, (name.replace("_", " "), direction)))
+            title = dotted(name.replace("_", " "), direction)
             y = Axis("norm, log scale", (-0.04, 1.06), scale.ticks())
             found.append(Panel(tuple(lines), title=title, x=Axis("training step", ends), y=y, grid=True))
     return found

@@ -18,7 +18,7 @@ from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.lags import by_lag, runs_backward, steps_of_last_episode
 from throughtime.diagnostics.thresholds import REACHES
 from throughtime.picture import Axis, Line, Mark, Panel, Picture, Rectangles
-from throughtime.plots.data import count, last_step, layers, located, parts
+from throughtime.plots.data import count, dotted, last_step, layers, located, parts
 from throughtime.plots.findings import sentence
 from throughtime.plots.lag_profile import levels
 from throughtime.plots.look import Look, checked, size, titled
@@ -70,7 +70,7 @@ def overview(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> Pictur
     every = [(path, certified(last_step(leaf).load())) for path, leaf in layers(captured)]
     found = [(path, sampled(leaf)) for path, leaf in every]
     curves = [
-        (_name(path, curve.direction), curve)
+        (dotted(path, curve.direction), curve)
         for path, leaf in found
         if _is_measured(leaf)
         for curve in profiles(leaf)
@@ -89,13 +89,9 @@ def overview(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> Pictur
         tuple(panels),
         columns=len(panels),
         note=NOTE,
-        **titled(look, _weakest(curves), " · ".join(filter(None, noun))),
+        **titled(look, _weakest(curves), dotted(*noun)),
         **size(look, 1.0 + 4.4 * len(panels), 4.4),
     )
-
-
-def _name(path: str, direction: str) -> str:
-    return " · ".join(filter(None, (path, direction)))
 
 
 def _is_measured(leaf: xr.Dataset) -> bool:
@@ -163,7 +159,7 @@ def _shares(path: str, leaf: xr.Dataset) -> Iterator[tuple[str, Array]]:
         totals = values.sum(axis=1, keepdims=True)
         if (totals > 0).any():
             summed = np.cumsum(values / np.where(totals > 0, totals, np.nan), axis=1)
-            yield _name(path, direction), quantiles(summed, (0.5,))[0]
+            yield dotted(path, direction), quantiles(summed, (0.5,))[0]
 
 
 def _gates(every: Named) -> Iterator[Panel]:

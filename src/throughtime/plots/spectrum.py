@@ -18,7 +18,7 @@ from throughtime.diagnostics.lyapunov_spectrum import lyapunov_spectrum
 from throughtime.diagnostics.recurrent_spectrum import recurrent_spectrum
 from throughtime.picture import Axis, Dots, Line, Mark, Panel, Picture
 from throughtime.plots.axes import labels
-from throughtime.plots.data import last_step, located, parts, subject, where
+from throughtime.plots.data import dotted, last_step, located, parts, subject, where
 from throughtime.plots.findings import sentence
 from throughtime.plots.look import Look, checked, size, titled
 
@@ -70,7 +70,7 @@ def spectrum(captured: Layer, *, samples: int = 4, **look: Unpack[Look]) -> Pict
     exponents, reason = _exponents(layer, samples)
     if exponents is not None:
         panels.append(_lyapunov(exponents))
-    noun = " · ".join(filter(None, ("spectrum", located(captured, layer), reason)))
+    noun = dotted("spectrum", located(captured, layer), reason)
     return Picture(
         tuple(panels),
         columns=len(panels),
@@ -145,7 +145,7 @@ def _lyapunov(exponents: xr.DataArray) -> Panel:
         marks += [Line(place, each, color, 0.7, 0.4) for each in finite]
         mean = _mean(finite)
         told = f"mean of {len(finite)}, λ₁ {number(float(mean[0]))}"
-        label = " · ".join(filter(None, (name, told)))
+        label = dotted(name, told)
         marks.append(Line(place, mean, color, 1.8, label=label, details=(("index", place), ("value", mean))))
     marks.append(Line(np.array([-0.5, total - 0.5]), np.zeros(2), "#555555", 0.8, dashed=True))
     return Panel(

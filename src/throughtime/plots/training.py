@@ -18,7 +18,7 @@ from throughtime._errors import PictureError
 from throughtime._tree import evenly, states
 from throughtime.diagnostics.thresholds import REACHES, ROUNDING
 from throughtime.picture import Axis, Dots, Line, Mark, Panel, Picture
-from throughtime.plots.data import count, layers, parts, subject
+from throughtime.plots.data import count, dotted, layers, parts, subject
 from throughtime.plots.findings import sentence
 from throughtime.plots.look import Look, checked, size, titled
 from throughtime.plots.profiles import profiles
@@ -120,7 +120,7 @@ def _ratios(path: str, leaf: xr.Dataset) -> Iterator[tuple[str, Array, Array]]:
     if "lag_ratio" in leaf:
         stored = leaf["lag_ratio"].astype(np.float64).load()
         for name, part in parts(stored, ["step", "lag"]):
-            yield _named(path, name), leaf["step"].values, part.transpose("step", "lag").values
+            yield dotted(path, name), leaf["step"].values, part.transpose("step", "lag").values
         return
     if not all(f"{state}_gradient" in leaf for state in states(leaf)):
         return
@@ -128,11 +128,7 @@ def _ratios(path: str, leaf: xr.Dataset) -> Iterator[tuple[str, Array, Array]]:
     records = [profiles(sampled(leaf.isel(step=[place]).load())) for place in places]
     for which, first in enumerate(records[0]):
         rows = np.stack([record[which].middle for record in records])
-        yield _named(path, first.direction), leaf["step"].values[places], rows
-
-
-def _named(path: str, direction: str) -> str:
-    return " · ".join(filter(None, (path, direction)))
+        yield dotted(path, first.direction), leaf["step"].values[places], rows
 
 
 def _longest(rows: Array) -> int:
@@ -162,7 +158,7 @@ def _of_layers(leaves: list[tuple[str, xr.Dataset]]) -> Iterator[Curve]:
         if {"saturation_left", "saturation_right"} <= set(leaf.data_vars):
             both = (leaf["saturation_left"] + leaf["saturation_right"]).max("gate").load()
             for name, part in parts(both, ["step"]):
-                yield Curve("saturation", _named(path, name), steps, part.values)
+                yield Curve("saturation", dotted(path, name), steps, part.values)
 
 
 def _of_loop(run: xr.DataTree | xr.Dataset) -> Iterator[Curve]:

@@ -18,7 +18,7 @@ from throughtime._tree import layer as one_layer
 from throughtime._vocabulary import WEIGHTS
 from throughtime.picture import Axis, Band, Image, Line, Mark, Panel, Picture, Rectangles
 from throughtime.plots.colored import colors
-from throughtime.plots.data import Source, last_step, located, parts, subject, where
+from throughtime.plots.data import Source, dotted, last_step, located, parts, subject, where
 from throughtime.plots.look import Look, checked, size, titled
 from throughtime.plots.norms import weight_norms
 
@@ -77,7 +77,7 @@ def weights(captured: Layer, *, gradient: bool = False, bins: int = 60, **look: 
         panels += [_canvas(own, name, look, gradient=gradient), _histograms(own, name, bins)]
     heights = tuple(ratio for _ in directions for ratio in (2.6, 1.3))
     what = "weight gradients" if gradient else "weights"
-    noun = " · ".join(filter(None, (what, located(captured, dataset))))
+    noun = dotted(what, located(captured, dataset))
     return Picture(
         tuple(panels),
         **titled(look, _largest_gate(found, where(captured), what), noun),
@@ -223,7 +223,7 @@ def _histograms(found: dict[str, xr.DataArray], direction: str, bins: int) -> Pa
         broken = f" · {values.size - finite.size} NaN or ∞" if finite.size < values.size else ""
         marks.append(Band(x, np.zeros_like(y), y, color, 0.15))
         marks.append(Line(x, y, color, 1.3, label=f"{gate or 'all'}{broken}", details=(("share", y),)))
-    title = " · ".join(filter(None, (direction, "both kernels")))
+    title = dotted(direction, "both kernels")
     return Panel(
         tuple(marks), title=title, x=Axis("value", (-largest, largest)), y=Axis("share of weights"), grid=True
     )
