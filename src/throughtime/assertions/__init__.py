@@ -6,30 +6,14 @@ of a failed test ends with the whole verdict: see `plugin`, which pytest loads a
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from throughtime.assertions.leak import assert_no_leak as assert_no_leak
-    from throughtime.assertions.verdict import assert_finite as assert_finite
-    from throughtime.assertions.verdict import assert_reaches as assert_reaches
-    from throughtime.assertions.verdict import assert_uses as assert_uses
+import lazy_loader
 
-_HOMES = {
-    "assert_finite": "verdict",
-    "assert_no_leak": "leak",
-    "assert_reaches": "verdict",
-    "assert_uses": "verdict",
-}
-
-__all__ = sorted(_HOMES)  # noqa: PLE0605 - the one list above is the truth
-
-
-def __dir__() -> list[str]:
-    return __all__
+_load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}. It has {', '.join(__all__)}.")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return _load(name)
