@@ -10,7 +10,7 @@ from typing import Any
 from throughtime.adapters.records import escape
 from throughtime.adapters.selection import Selection
 
-from . import weights
+from . import both, weights
 from .loop import Loop
 from .program import Program
 
@@ -31,6 +31,8 @@ class Found:
         Numbers of its parameters, and of those among them that are a known cell's.
     names : dict of int to str
         Of each, from the layer on.
+    backward : Found or None
+        The other half of a layer that reads in both directions.
     """
 
     path: str
@@ -43,6 +45,12 @@ class Found:
     is_container: bool = False
     is_recurrent: bool = True
     is_part: bool = False
+    backward: Found | None = None
+
+    @property
+    def halves(self) -> tuple[Found, ...]:
+        """The loop, or both of them."""
+        return (self,) if self.backward is None else (self, self.backward)
 
 
 def entries(
@@ -59,8 +67,8 @@ def entries(
     origins = _origins(program, parameters, others)
     found: list[Found] = []
     for loop in loops:
-        consts, initial, _ = loop.parts(loop.op.inputs)
-        reached = [origins.get(value, _NOTHING) for value in (*consts, *initial) if isinstance(value, int)]
+        values = _given(loop)
+        reached = [origins.get(value, _NOTHING) for value in values if isinstance(value, int)]
         numbers = sorted({number for one in reached if not one.has_data for number in one.parameters})
         place, cell = _place(loop.kind, {number: paths[number] for number in numbers})
         path = _path(loop, place)
@@ -69,7 +77,18 @@ def entries(
         names = {n: ".".join(_below(paths[n], place)) for n in numbers}
         name = path.replace("/", ".")
         found.append(Found(path, name, loop, _function(loop), tuple(numbers), cell, names))
-    return found
+    return both.paired(found)
+
+
+def _given(loop: Loop) -> list[Any]:
+    """List what a layer is given once: of one cell among several, what its gates and its states use."""
+    consts, initial, _ = loop.parts(loop.op.inputs)
+    if loop.only is None:
+        return [*consts, *initial]
+    used = loop.sources(loop.only)
+    keys = loop.parts(loop.body.inputs)[0]
+    own = [value for value, key in zip(consts, keys, strict=True) if key in used]
+    return own + [initial[place] for place in loop.only.states]
 
 
 def _below(path: tuple[str, ...], place: tuple[str, ...]) -> tuple[str, ...]:
