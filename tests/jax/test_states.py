@@ -183,7 +183,9 @@ def test_a_bidirectional_layer_is_one_leaf_in_input_time() -> None:
     halves = forward(X), backward(X, reverse=True, keep_order=True)
     for direction, half in zip(("forward", "backward"), halves, strict=True):
         np.testing.assert_allclose(leaf["hidden"].sel(direction=direction), half, rtol=1e-12)
-    np.testing.assert_array_equal(leaf["output"], np.concatenate([leaf["hidden"][:, :, k] for k in (0, 1)], -1))
+    np.testing.assert_array_equal(
+        leaf["output"], np.concatenate([leaf["hidden"][:, :, k] for k in (0, 1)], -1)
+    )
     # The head reads the last step, which the backward half makes first: no gradient comes from before it.
     assert not leaf["hidden_gradient"].sel(direction="backward")[:, :-1].any()
     graph, state = nnx.split(model)

@@ -126,7 +126,9 @@ def test_a_mask_keeps_the_state_and_is_shown() -> None:
 
     def step(states: Any, x: Any, zeros: Any) -> Any:
         x, keep = x[:, :-1], x[:, -1:]
-        hidden = jnp.where(keep > 0, jnp.tanh(x @ W + states["hidden"] @ U), states["hidden"]) + zeros["hidden"]
+        hidden = (
+            jnp.where(keep > 0, jnp.tanh(x @ W + states["hidden"] @ U), states["hidden"]) + zeros["hidden"]
+        )
         return {"hidden": hidden}, None
 
     hidden = jnp.zeros((SAMPLES, UNITS))
@@ -165,7 +167,8 @@ def test_cells_stepped_in_one_scan_are_the_leaves_of_scans_one_after_another(kin
     keys = jax.random.split(jax.random.key(1), 2)
     sizes = (FEATURES, UNITS)
     cells = [
-        getattr(eqx.nn, kind)(size, UNITS, key=key) for kind, size, key in zip(kinds, sizes, keys, strict=True)
+        getattr(eqx.nn, kind)(size, UNITS, key=key)
+        for kind, size, key in zip(kinds, sizes, keys, strict=True)
     ]
     y = np.zeros((SAMPLES, UNITS))
     together = tt.capture(Stack(cells), X, y, loss=squared)
@@ -185,7 +188,9 @@ def test_cells_stepped_in_one_scan_are_the_leaves_of_scans_one_after_another(kin
         assert one.attrs["kind"] == other.attrs["kind"]
         for name in other.data_vars:
             if not str(name).startswith("certificate"):
-                np.testing.assert_allclose(one[name], other[name], rtol=1e-9, atol=1e-13, err_msg=f"{path} {name}")
+                np.testing.assert_allclose(
+                    one[name], other[name], rtol=1e-9, atol=1e-13, err_msg=f"{path} {name}"
+                )
         assert float(one["certificate_weights"]) <= 1e-12
         assert float(one["certificate_time"]) <= 1e-12
 

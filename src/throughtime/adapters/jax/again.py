@@ -1,8 +1,8 @@
 """Runs each step of a loop once more, all steps at once, from what the loop has found.
 
-Each state goes on as the loop has found it, so that every term counts once; products with weights are taken
-from the loop as well. Gates, marks and their gradients follow, and a second time the gradients of inputs and
-weights, which the certificate compares with those of the loop.
+Each state goes on as the loop has found it, so that every term counts once; products with weights are the
+loop's, too. Gates, marks and their gradients follow, and a second time the gradients of inputs and weights,
+which the certificate compares with those of the loop.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .loop import Loop
-from .products import Product, deviation, known
+from .products import Pairs, Product, deviation
 from .program import Op, bind, evaluate
 from .scan import State
 from .taps import Seen, Taps, Zeros
@@ -35,118 +35,91 @@ def again(taps: Taps, seen: Seen, gradients: Zeros | None) -> dict[str, Any]:
         `values` of gates and marks by key; with gradients `gradients` of the same, `carried`, what each step
         hands back to the states that entered it, `weights` and `steps` for the certificate.
     """
-    loop = taps.loop
-    floats, fixed = _parted(seen.consts)
-    series, whole = _parted(seen.inputs)
+    loop, zeros = taps.loop, taps.zeros_within()
+    entering = {state.place: _before(loop, seen, state) for state in loop.states}
+    of_weights = {one.const: _left(one, seen.consts[one.const], one.weight) for one in taps.products}
+    of_inputs = {
+        one.input: _left(one, seen.inputs[one.input], 1 - one.weight, 1)
+        for one in taps.products
+        if one.input is not None
+    }
     asked = None if gradients is None else (gradients["states"], gradients["emitted"])
-    marked = series, [_before(loop, seen, state) for state in loop.states], taps.zeros_within()
 
-    def one(consts: Any, marked: Any, fixed_of_step: Any) -> Any:
-        (series, before, zeros), (whole, entering, found, asked) = marked, fixed_of_step
-        arguments = _arguments(loop, seen, _together(consts, fixed), before, entering)
-        step = _Step(taps, zeros, found)
-        read = evaluate(loop.body, [*arguments, *_together(series, whole)], change=step.change, run=step.run)
-        values = {key: read(key) for key in taps.read_within} | step.entries
+    def one(of_scan: Any, of_step: Any, known: Any) -> Any:
+        (consts, of_weights), (inputs, states, zeros, of_inputs), (others, found, asked) = (
+            of_scan,
+            of_step,
+            known,
+        )
+        made: dict[int, Any] = {}
+
+        def change(key: int, value: Any) -> Any:
+            if key in taps.keys:
+                made[taps.keys[key]] = value
+                return found[key]
+            return value + zeros[key] if key in zeros else value
+
+        def run(op: Op, values: list[Any]) -> Sequence[Any]:
+            for place, name in taps.entries.get(op, ()):
+                values[place] = entries[name] = values[place] + zeros[name]
+            if (product := taps.known.get(op)) is None:
+                return bind(op, values)
+            along = of_weights[product.const], of_inputs.get(product.input)
+            return [product.known(values, found[op.outputs[0]], *along)]
+
+        entries: dict[int, Any] = {}
+        arguments = _arguments(seen, consts, {**states, **others}, inputs)
+        read = evaluate(loop.body, arguments, change=change, run=run)
+        values = {key: read(key) for key in taps.read_within} | entries
         if asked is None:
-            return jnp.zeros(()), (values, step.along)
-        made = [step.made[state.key] for state in loop.states], [read(key) for key in loop.emitted]
-        pairs = zip([*made[0], *made[1]], [*asked[0], *asked[1]], strict=True)
+            return jnp.zeros(()), values
+        pairs = [(made[place], gradient) for place, gradient in asked[0].items()]
+        pairs += zip(map(read, loop.emitted), asked[1], strict=True)
         terms = [jnp.sum(value * gradient) for value, gradient in pairs if gradient is not None]
-        return sum(terms, jnp.zeros(())), (values, step.along)
+        return sum(terms, jnp.zeros(())), values
 
-    def every(consts: Any, marked: Any) -> Any:
-        of_steps = whole, seen.entering, seen.values, asked
-        values, found = jax.vmap(one, in_axes=(None, 0, 0))(consts, marked, of_steps)
+    def every(of_scan: Any, of_step: Any) -> Any:
+        known = seen.entering, seen.values, asked
+        values, found = jax.vmap(one, in_axes=(None, 0, 0))(of_scan, of_step, known)
         return jnp.sum(values), found
 
+    given = (seen.consts, of_weights), (seen.inputs, entering, zeros, of_inputs)
     if gradients is None:
-        return {"values": every(floats, marked)[1][0]}
-    (consts, (inputs, carried, tapped)), (values, along) = jax.grad(every, (0, 1), has_aux=True)(
-        floats, marked
-    )
-    check = _Check(taps.products, along, tapped, seen.consts)
-    pairs = [*check.inputs(inputs, gradients["inputs"])]
+        return {"values": every(*given)[1]}
+    found, values = jax.grad(every, (0, 1), has_aux=True, allow_int=True)(*given)
+    (consts, of_weights), (inputs, carried, tapped, of_inputs) = found
+    weights = {one.const: (one, one.weight, 0) for one in taps.products}
+    entered = {one.input: (one, 1 - one.weight, 1) for one in taps.products}
     return {
         "values": values,
         "gradients": tapped,
         "carried": carried,
-        "weights": check.weights(consts, gradients["consts"]),
-        "steps": deviation(pairs, loop.length),
+        "weights": _pairs(weights, of_weights, consts, gradients["consts"]),
+        "steps": deviation(_pairs(entered, of_inputs, inputs, gradients["inputs"]), loop.length),
     }
 
 
-class _Step:
-    """What is put in the place of a step's values; one instance a trace."""
-
-    def __init__(self, taps: Taps, zeros: dict[int, Any], found: dict[int, Any]) -> None:
-        self._taps, self._zeros, self._found = taps, zeros, found
-        self._states = {state.key for state in taps.loop.states}
-        self._products = {one.op: one for one in taps.products}
-        self.made: dict[int, Any] = {}
-        self.entries: dict[int, Any] = {}
-        self.along: dict[int, Any] = {}
-
-    def change(self, key: int, value: Any) -> Any:
-        """Keep a state that was made, and go on with the one that was found."""
-        if key in self._states:
-            self.made[key] = value
-            return self._found[key]
-        return value + self._zeros[key] if key in self._zeros else value
-
-    def run(self, op: Op, values: list[Any]) -> Sequence[Any]:
-        """Compute an operation; a product is known."""
-        for place, name in self._taps.entries.get(op, ()):
-            values[place] = self.entries[name] = values[place] + self._zeros[name]
-        product = self._products.get(op)
-        if product is None:
-            return bind(op, values)
-        self.along[product.key] = product.along(values[product.other], product.other)
-        values[product.weight] = jax.lax.stop_gradient(values[product.weight])
-        if product.input is not None:
-            values[product.other] = jax.lax.stop_gradient(values[product.other])
-        return [known(bind(op, values)[0], self._found[product.key])]
+def _left(product: Product, factor: Any, place: int, before: int = 0) -> Any:
+    """Make zeros for what is left of a factor along the direction."""
+    return jax.tree.map(jnp.zeros_like, product.along(factor, place, before))
 
 
-class _Check:
-    """Adds to the gradients of a step's other operations those of its products, along one direction."""
-
-    def __init__(self, products: Sequence[Product], along: Any, back: Any, consts: Sequence[Any]) -> None:
-        self._products, self._along, self._back, self._consts = products, along, back, consts
-
-    def weights(self, ours: Sequence[Any], theirs: Sequence[Any]) -> list[tuple[Any, Any]]:
-        pairs = []
-        for place, (one, other) in enumerate(zip(ours, theirs, strict=True)):
-            own = [each for each in self._products if each.const == place]
-            if other is not None and own:
-                found = [each.of_weight(self._along[each.key], self._back[each.key]) for each in own]
-                pairs.append(
-                    (sum(found, own[0].along(one, own[0].weight)), own[0].along(other, own[0].weight))
-                )
-            elif other is not None:
-                pairs.append((one, other))
-        return pairs
-
-    def inputs(self, ours: Sequence[Any], theirs: Sequence[Any]) -> list[tuple[Any, Any]]:
-        pairs = []
-        for place, (one, other) in enumerate(zip(ours, theirs, strict=True)):
-            own = [each for each in self._products if each.input == place]
-            if other is not None and own:
-                found = [each.of_input(self._consts[each.const], self._back[each.key]) for each in own]
-                sides = (own[0].along(side, own[0].other, 1) for side in (one, other))
-                pairs.append((sum(found, next(sides)), next(sides)))
-            elif other is not None:
-                pairs.append((one, other))
-        return pairs
+def _pairs(products: Any, along: Any, ours: Sequence[Any], theirs: Sequence[Any]) -> Pairs:
+    """Pair gradients: those of factors of products along the direction, with what other operations add."""
+    pairs = []
+    for number, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+        if other is not None and number in products:
+            product, place, before = products[number]
+            sides = (product.along(side, place, before) for side in (one, other))
+            pairs.append((next(sides) + along[number], next(sides)))
+        elif other is not None:
+            pairs.append((one, other))
+    return pairs
 
 
-def _arguments(loop: Loop, seen: Seen, consts: Any, before: Any, entering: Any) -> list[Any]:
-    """Give what enters a step, but for what has a step each."""
-    carry = list(seen.initial)
-    for state, value in zip(loop.states, before, strict=True):
-        carry[state.place] = value
-    for place, value in entering.items():
-        carry[place] = value
-    return [*consts, *carry]
+def _arguments(seen: Seen, consts: Any, carry: Any, inputs: Any) -> list[Any]:
+    """Give what enters a step."""
+    return [*consts, *(carry.get(place, value) for place, value in enumerate(seen.initial)), *inputs]
 
 
 def _before(loop: Loop, seen: Seen, state: State) -> Any:
@@ -161,58 +134,34 @@ def before(loop: Loop, seen: Seen, state: State) -> Any:
     return seen.values[entered] if entered in seen.values else _before(loop, seen, state)
 
 
-def _parted(values: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-    """Part floating values from the others, with None in the place of each."""
-    is_float = [jnp.issubdtype(jnp.result_type(value), jnp.inexact) for value in values]
-    floats = [value if each else None for value, each in zip(values, is_float, strict=True)]
-    others = [None if each else value for value, each in zip(values, is_float, strict=True)]
-    return floats, others
-
-
-def _together(floats: Sequence[Any], others: Sequence[Any]) -> list[Any]:
-    return [one if other is None else other for one, other in zip(floats, others, strict=True)]
-
-
 def jacobians(loop: Loop, seen: Seen) -> Any:
-    """Differentiate a layer's states after each step by those before it, (time, state before, sample, state).
+    """Differentiate a layer's states after each step by those before it, (time, sample, state, state before).
 
     Samples are taken to be independent of each other: one tangent serves all.
     """
-    states = loop.shown
-    tangents = _basis(states, [loop.body.shapes[state.key] for state in states])
-
-    def one(now: Any) -> Any:
-        before, others, inputs, entering = now
-
-        def step(before: Any) -> Any:
-            arguments = _arguments(loop, seen, seen.consts, [*before, *others], entering)
-            read = evaluate(loop.body, [*arguments, *inputs])
-            return [read(state.key) for state in states]
-
-        columns = jax.vmap(lambda tangent: jax.jvp(step, (before,), (tangent,))[1])(tangents)
-        return jnp.concatenate([_rows(each, one.axis) for each, one in zip(columns, states, strict=True)], -1)
-
-    before = [_before(loop, seen, state) for state in loop.states]
-    shown = len(states)
-    return jax.lax.map(one, (before[:shown], before[shown:], seen.inputs, seen.entering))
-
-
-def _basis(states: Sequence[State], shapes: Sequence[Any]) -> list[Any]:
-    """Make the tangents, one for each element of the state of a sample."""
+    shapes = [loop.body.shapes[state.key].shape for state in loop.shown]
+    axes = [state.axis for state in loop.shown]
     own = [
-        [length for axis, length in enumerate(shape.shape) if axis != state.axis]
-        for state, shape in zip(states, shapes, strict=True)
+        tuple(length for k, length in enumerate(shape) if k != axis)
+        for shape, axis in zip(shapes, axes, strict=True)
     ]
     ends = np.cumsum([int(np.prod(each)) for each in own])
-    found = []
-    for state, shape, each, end in zip(states, shapes, own, ends, strict=True):
-        rows = np.eye(int(ends[-1]), dtype=shape.dtype)[:, end - int(np.prod(each)) : end].reshape(-1, *each)
-        rows = rows if state.axis is None else np.expand_dims(rows, state.axis + 1)
-        found.append(jnp.broadcast_to(rows, (len(rows), *shape.shape)))
-    return found
 
+    def one(now: Any) -> Any:
+        states, others, inputs = now
 
-def _rows(column: Any, axis: int | None) -> Any:
-    """(tangent, …) to (tangent, sample, element)."""
-    moved = column[:, None] if axis is None else jnp.moveaxis(column, axis + 1, 1)
-    return moved.reshape(*moved.shape[:2], -1)
+        def step(change: Any) -> Any:
+            moved = dict(states)
+            for state, part, shape in zip(loop.shown, jnp.split(change, ends[:-1]), own, strict=True):
+                moved[state.place] += jnp.expand_dims(
+                    part.reshape(shape), () if state.axis is None else state.axis
+                )
+            read = evaluate(loop.body, _arguments(seen, seen.consts, {**moved, **others}, inputs))
+            after = [(read(state.key), state.axis) for state in loop.shown]
+            rows = [one[None] if axis is None else jnp.moveaxis(one, axis, 0) for one, axis in after]
+            return jnp.concatenate([row.reshape(len(row), -1) for row in rows], 1)
+
+        return jax.jacfwd(step)(jnp.zeros(ends[-1], seen.values[loop.shown[0].key].dtype))
+
+    states = {state.place: _before(loop, seen, state) for state in loop.states}
+    return jax.lax.map(one, (states, seen.entering, seen.inputs))

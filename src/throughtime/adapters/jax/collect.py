@@ -212,7 +212,8 @@ class _Leaf:
         steps = None if self.own.get("steps") is None else to_numpy(self.own["steps"])[None]
         # What is compared are norms: the loop's at each step, and that of the difference.
         back = {} if steps is None else {"input_gradient": steps}
-        jacobian = {"state_jacobian": self._jacobian()} if "jacobian" in self.own else {}
+        if "jacobian" in self.own:
+            arrays["state_jacobian"] = self._series(self.own["jacobian"], 0)
         before = self.own.get("hidden_before")
         initial = zip(self.own["initial"], states, strict=True)
         return SolvedRecord(
@@ -221,7 +222,6 @@ class _Leaf:
                 **arrays,
                 **marks.arrays,
                 **back,
-                **jacobian,
             },
             gates=marks.gates,
             marks=marks.names,
@@ -239,11 +239,6 @@ class _Leaf:
             arrays[f"initial_{state.name}_gradient"] = first
         self._name_axes(state.name, arrays[state.name].shape[2:], ("", "_gradient"))
         return arrays
-
-    def _jacobian(self) -> Array:
-        """(time, state before, sample, state) to (sample, time, state, state before)."""
-        found = np.moveaxis(to_numpy(self.own["jacobian"]), (2, 0, 3, 1), (0, 1, 2, 3))
-        return self._in_input_time(found)
 
     def _name_axes(self, name: str, shape: tuple[int, ...], endings: Sequence[str]) -> None:
         """Give a state whose axes are not (unit), or not those of the first one, names for them."""

@@ -166,17 +166,13 @@ class Computation:
         }
         if "step_contribution" in self.wanted and loop.gates:
             found["hidden_before"] = before(loop, seen, loop.shown[0])
-        if "state_jacobian" in self.wanted and not loop.has_closed_form:
+        if "state_jacobian" in self.wanted and loop.has_jacobian:
             found["jacobian"] = jacobians(loop, seen)
         if gradients is None:
             return found
-        of_states = gradients["states"][: len(loop.shown)]
-        if loop.only is not None:
-            numbers = {state.place: n for n, state in enumerate(self._first(loop).states)}
-            of_states = [gradients["states"][numbers[state.place]] for state in loop.shown]
         back = within.get("gradients")
         found["gradients"] = {
-            "states": of_states,
+            "states": [gradients["states"][state.place] for state in loop.shown],
             "initial": [gradients["initial"][state.place] for state in loop.shown],
             "input": _input(loop, gradients["inputs"], back),
             "output": _output_gradient(loop, seen, gradients, back),
@@ -184,14 +180,9 @@ class Computation:
         }
         if within:
             found |= {name: within[name] for name in ("weights", "steps")}
-            handed = dict(
-                zip((state.place for state in self._first(loop).states), within["carried"], strict=True)
-            )
-            found["carried"] = [carried(loop, seen, state, handed[state.place]) for state in loop.shown]
+            back = within["carried"]
+            found["carried"] = [carried(loop, seen, state, back[state.place]) for state in loop.shown]
         return found
-
-    def _first(self, loop: Loop) -> Loop:
-        return next(one.loop for one in self.taps if one.loop.op is loop.op)
 
 
 def _own(loop: Loop, within: Any, gates: Sequence[int]) -> dict[int, Any]:

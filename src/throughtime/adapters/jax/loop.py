@@ -54,12 +54,9 @@ class Loop(Scan):
         return {} if self.cell is None else self.cell.gates
 
     @property
-    def has_closed_form(self) -> bool:
-        """Whether the cell's Jacobian follows from gates and weights."""
-        flags = {} if self.cell is None else self.cell.flags
-        used = {value for name, value in flags.items() if name.endswith("activation")}
-        changed = any(state.changes.on_entry or state.changes.on_exit for state in self.shown)
-        return self.kind != "rnn" and not changed and used <= {"tanh", "sigmoid"}
+    def has_jacobian(self) -> bool:
+        """Whether a step's Jacobian is its own affair: not after a reset at its end."""
+        return not any(state.changes.on_exit for state in self.shown)
 
     @cached_property
     def states(self) -> list[State]:

@@ -49,19 +49,16 @@ class Taps:
     def __init__(self, loop: Loop, *, runs_again: bool) -> None:
         self.loop, self.layers = loop, loop.parts_of_scan
         self.products = products(loop) if runs_again else []
-
-    @cached_property
-    def tapped_within(self) -> dict[int, Value]:
-        """Name what zeros are added to when a step runs once more, with the value that has its shape."""
-        gates = [gate.before for one in self.layers for gate in one.gates.values()]
-        marks = [key for one in self.layers for key in one.marks.values()]
-        keys = dict.fromkeys([*gates, *marks, *(one.key for one in self.products)])
-        below = {one.entry: one.below.key for one in self.layers if one.below is not None}
-        return {key: key for key in keys} | below
+        self.known = {one.op: one for one in self.products}
+        self.keys = {state.key: state.place for state in loop.states}
 
     def zeros_within(self) -> dict[int, Any]:
-        """Make those zeros, (time, …)."""
-        return {name: self._zeros(key, self.loop.length) for name, key in self.tapped_within.items()}
+        """Make zeros for gates, marks, and what cells are given by others, when steps run once more."""
+        gates = [gate.before for one in self.layers for gate in one.gates.values()]
+        marks = [key for one in self.layers for key in one.marks.values()]
+        keys = {key: key for key in (*gates, *marks)}
+        keys |= {one.entry: one.below.key for one in self.layers if one.below is not None}
+        return {name: self._zeros(key, self.loop.length) for name, key in keys.items()}
 
     @cached_property
     def read_within(self) -> list[int]:
@@ -83,7 +80,7 @@ class Taps:
 
     @cached_property
     def _kept(self) -> list[int]:
-        keys: list[int] = [one.key for one in self.products]
+        keys: list[int] = [op.outputs[0] for op in self.known]
         for state in self.loop.states:
             changes = state.changes
             each = (changes.on_entry, changes.on_exit, changes.mask)
@@ -98,7 +95,7 @@ class Taps:
             "consts": [self._zeros(key) for key in consts],
             "initial": [self._zeros(key) for key in initial],
             "inputs": [self._zeros(key, self.loop.length) for key in inputs],
-            "states": [self._zeros(state.key, self.loop.length) for state in self.loop.states],
+            "states": {place: self._zeros(key, self.loop.length) for key, place in self.keys.items()},
             "emitted": [self._zeros(key, self.loop.length) for key in self.loop.emitted],
             "final": [self._zeros(key) for key in self.loop.carried],
         }
@@ -112,16 +109,13 @@ class Taps:
         loop = self.loop
         names = ("consts", "initial", "inputs")
         consts, initial, inputs = map(_added, loop.parts(given), (zeros[name] for name in names))
-        states = {state.place for state in loop.states}
-        others = [k for k in loop.changing if k not in states]
-
-        places = {state.key: number for number, state in enumerate(loop.states)}
+        others = [k for k in loop.changing if k not in self.keys.values()]
 
         def step(carry: Any, now: Any) -> tuple[Any, Any]:
             x, taps = now
 
             def change(key: int, value: Any) -> Any:
-                return value + taps[places[key]] if key in places else value
+                return value + taps[self.keys[key]] if key in self.keys else value
 
             read = evaluate(loop.body, [*consts, *carry, *x], change=change)
             seen = {key: read(key) for key in self._kept}, {k: carry[k] for k in others}
