@@ -47,6 +47,7 @@ class Probe:
         self._known: dict[Any, tuple[Traced, Computation]] = {}
         self._expects_one = False
         self._samples: Samples | None = None
+        self._part = Samples(0)
         self._alike: Alike | None = None  # while a batch is captured in parts
 
     def __call__(self, x: Any, y: Any, sample_weight: Any, budget: Budget) -> ModelRecord:
@@ -152,9 +153,10 @@ class Probe:
         """Return why the loss of this part does not add up with those before; empty where it does."""
         if how not in (MEAN, SUM, ONE_SAMPLE):
             return _REDUCTION.format(how=how)
+        self._part = samples  # the last part may have fewer than those before
         if self._alike is None:
-            rows, joined = (lambda data, rows: _rows(samples, data, *rows)), partial(_joined, samples)
-            self._alike = Alike(self._loss_of, rows, joined, how)
+            joined = partial(_joined, samples)
+            self._alike = Alike(self._loss_of, lambda data, rows: _rows(self._part, data, *rows), joined, how)
         return self._alike.why_not(data, samples.count)
 
 
