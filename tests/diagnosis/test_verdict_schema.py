@@ -128,13 +128,22 @@ def nonfinite_data():
 
 
 FINDINGS = [
-    (lambda: testing.decaying(0.9, samples=16), {"vanishing": "no", "unstable": "no", "nonfinite": "no", "misread": "no"}),
-    (lambda: testing.decaying(0.5, samples=16), {"vanishing": "yes", "unstable": "no", "nonfinite": "no", "misread": "no"}),
+    (
+        lambda: testing.decaying(0.9, samples=16),
+        {"vanishing": "no", "unstable": "no", "nonfinite": "no", "misread": "no"},
+    ),
+    (
+        lambda: testing.decaying(0.5, samples=16),
+        {"vanishing": "yes", "unstable": "no", "nonfinite": "no", "misread": "no"},
+    ),
     (
         lambda: testing.nonfinite("cell", sample=0, time=5, unit=0),
         {"vanishing": "unclear", "unstable": "yes", "nonfinite": "yes", "misread": "unclear"},
     ),
-    (nonfinite_data, {"vanishing": "unclear", "unstable": "unclear", "nonfinite": "yes", "misread": "unclear"}),
+    (
+        nonfinite_data,
+        {"vanishing": "unclear", "unstable": "unclear", "nonfinite": "yes", "misread": "unclear"},
+    ),
 ]
 
 
