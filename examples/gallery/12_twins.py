@@ -14,21 +14,14 @@ import throughtime as tt
 torch.manual_seed(0)
 model = Reader(torch.nn.GRU(4, 12, batch_first=True))
 with torch.no_grad():
-    for weights in (
-        model.rnn.weight_ih_l0,
-        model.rnn.weight_hh_l0,
-        model.rnn.bias_ih_l0,
-        model.rnn.bias_hh_l0,
-    ):
+    for weights in model.rnn.parameters():
         weights[5::12] = weights[2::12]
     model.rnn.weight_hh_l0[:, 5] = model.rnn.weight_hh_l0[:, 2]
     model.head.weight[:, 5] = model.head.weight[:, 2]
 train(model, task(256, features=4), 60)
 x, y = task(features=4, seed=1)
 correlation = tt.diagnostics.unit_correlation(tt.capture(model, x, y, loss=LOSS)["rnn"], variable="hidden")
-picture = tt.plots.heatmap(
-    correlation, rows="unit", columns="unit_from", title="Correlation of the states of 12 units"
-)
+picture = tt.plots.heatmap(correlation, rows="unit", columns="unit_from", title="Correlation of states")
 
 pair = float(correlation[2, 5])
 others = abs(correlation - correlation.where(correlation > 0.9999, 0)).max()
