@@ -27,7 +27,7 @@ from .median_interval import median_interval
 from .saturation import RANGES
 
 YES, NO, UNCLEAR = "yes", "no", "unclear"
-_MEMORY = {"lstm": "forget", "gru": "update"}  # such a gate remembers by staying open: no fault
+MEMORY_GATE = {"lstm": "forget", "gru": "update"}  # such a gate remembers by staying open: no fault
 
 
 def answer(low: float, high: float, threshold: float = REACHES) -> str:
@@ -161,5 +161,5 @@ def saturated(
     for gate, shut, is_open in zip(gates, left, right, strict=True):
         if shut >= SATURATED:
             yield gate, "shut", float(shut)
-        if is_open >= SATURATED and gate != _MEMORY.get(kind):
+        if is_open >= SATURATED and gate != MEMORY_GATE.get(kind):
             yield gate, "open", float(is_open)
