@@ -40,7 +40,7 @@ class Overview(Shown):
     Attributes
     ----------
     headline : str
-        What the last record shows, in one line.
+        The result of the last record, in one line.
     state : str
         Steps, loss, framework, and where the numbers are.
     layers : DataFrame
