@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from tests.jax.programs import DOUBLE, FEATURES, SAMPLES, STEPS, UNITS, U, W, X, Y, rnn, squared, unrolled
+from tests.jax.programs import FEATURES, SAMPLES, STEPS, UNITS, U, W, X, Y, rnn, squared
 
 import throughtime as tt
 
@@ -202,3 +202,29 @@ def _scanned(cell: Any, xs: Any) -> Any:
 
     zeros = jnp.zeros(UNITS)
     return jax.lax.scan(step, (zeros, zeros) if isinstance(cell, eqx.nn.LSTMCell) else zeros, xs)[1]
+
+
+@pytest.mark.parametrize("both_ways", [False, True])
+def test_padding_after_the_lengths_of_sequences_is_not_valid(both_ways: bool) -> None:
+    lengths = np.array([6, 3, 1])
+
+    class Last(nnx.Module):
+        def __init__(self) -> None:
+            one, other = rnn(nnx.GRUCell), rnn(nnx.GRUCell, seed=1)
+            self.reader = nnx.Bidirectional(one, other, rngs=nnx.Rngs(0)) if both_ways else one
+
+        def __call__(self, x: Any, lengths: Any) -> Any:
+            carry, _ = self.reader(x, seq_lengths=lengths, return_carry=True)
+            return sum(carry) if both_ways else carry
+
+    model, y = Last(), np.zeros((SAMPLES, UNITS))
+    leaf = next(iter(tt.capture(model, (X, lengths), y, loss=squared).leaves))
+    np.testing.assert_array_equal(leaf["valid"], np.arange(STEPS) < lengths[:, None])
+    np.testing.assert_array_equal(leaf["input"], X)
+    for sample, length in enumerate(lengths):
+        rows = slice(sample, sample + 1)
+        alone = next(iter(tt.capture(model, (X[rows, :length], lengths[rows]), y[rows], loss=squared).leaves))
+        for name in ("hidden", "hidden_gradient", "gate_gradient", "input_gradient"):
+            found = leaf[name][rows, :length]
+            np.testing.assert_allclose(found, alone[name], rtol=1e-9, atol=1e-13, err_msg=name)
+        assert not leaf["hidden_gradient"][rows, length:].any()

@@ -70,7 +70,7 @@ def again(taps: Taps, seen: Seen, gradients: Zeros | None) -> dict[str, Any]:
         entries: dict[int, Any] = {}
         arguments = _arguments(seen, consts, {**states, **others}, inputs)
         read = evaluate(loop.body, arguments, change=change, run=run)
-        values = {key: read(key) for key in taps.read_within} | entries
+        values = {key: read(key) for key in (*(gate.value for gate in taps.gates), *taps.marks)} | entries
         if asked is None:
             return jnp.zeros(()), values
         pairs = [(made[place], gradient) for place, gradient in asked[0].items()]

@@ -25,7 +25,7 @@ _DECIDING = frozenset(
 
 @dataclass(frozen=True)
 class Change:
-    """The value that decides, and the case in which `state` stays; None where it is multiplied by the value."""
+    """The value that decides, and the case in which `state` stays; without one, it is multiplied."""
 
     key: int
     case: int | None

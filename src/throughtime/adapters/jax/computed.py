@@ -13,12 +13,12 @@ import jax.numpy as jnp
 from throughtime._errors import UnsupportedModelError
 from throughtime._memory.budget import Need
 
-from . import taps
 from .again import again, before, jacobians
 from .find import Found
 from .loop import Loop, marked
 from .loss import total
 from .models import Model
+from .taps import Seen, Taps, run
 from .trace import Traced
 from .transitions import carried, on_exit, transitions
 
@@ -64,10 +64,10 @@ class Computation:
         return [half.layer for one in self.found for half in one.halves]
 
     @cached_property
-    def taps(self) -> list[taps.Taps]:
+    def taps(self) -> list[Taps]:
         """What is added to each scan."""
         first = {one.op: one for one in reversed(self.layers)}
-        return [taps.Taps(one, runs_again=self._runs_again(one)) for one in first.values()]
+        return [Taps(one, runs_again=self._runs_again(one)) for one in first.values()]
 
     def _runs_again(self, loop: Loop) -> bool:
         return bool(self.wanted & _WITHIN) or any(one.marks or one.below for one in loop.parts_of_scan)
@@ -107,7 +107,7 @@ class Computation:
 
         def forward(zeros: Any, parameters: Any) -> Any:
             known = dict(zip(program.consts, consts, strict=True))
-            read, seen = taps.run(program, known, [*parameters, *others, *x], self.taps, zeros)
+            read, seen = run(program, known, [*parameters, *others, *x], self.taps, zeros)
             output = structure.unflatten([read(value) for value in program.outputs])
             value = jnp.zeros(()) if self.loss is None else total(self.loss, output, y, sample_weight)
             lengths = [None if one.lengths is None else read(one.lengths) for one in self.layers]
@@ -138,9 +138,7 @@ class Computation:
         halves = (half for one in self.found for half in one.halves)
         return {number: gradients[number] for one in halves for number in one.weights}
 
-    def _layers(
-        self, seen: Sequence[taps.Seen], gradients: Any, lengths: Sequence[Any]
-    ) -> list[dict[str, Any]]:
+    def _layers(self, seen: Sequence[Seen], gradients: Any, lengths: Sequence[Any]) -> list[dict[str, Any]]:
         """Choose what is brought to NumPy of each layer."""
         found = []
         numbers = {one.loop.op: number for number, one in enumerate(self.taps)}
@@ -155,7 +153,7 @@ class Computation:
             found[-1] |= {"lengths": length, **transitions(loop, seen[number], length)}
         return found
 
-    def _of_layer(self, loop: Loop, seen: taps.Seen, gradients: Any, within: Any) -> dict[str, Any]:
+    def _of_layer(self, loop: Loop, seen: Seen, gradients: Any, within: Any) -> dict[str, Any]:
         key = loop.shown[0].key
         found = {
             "states": [seen.values[state.key] for state in loop.shown],
@@ -166,7 +164,7 @@ class Computation:
         }
         if "step_contribution" in self.wanted and loop.gates:
             found["hidden_before"] = before(loop, seen, loop.shown[0])
-        if "state_jacobian" in self.wanted and loop.has_jacobian:
+        if "state_jacobian" in self.wanted and not any(one.changes.on_exit for one in loop.shown):
             found["jacobian"] = jacobians(loop, seen)
         if gradients is None:
             return found
@@ -197,7 +195,7 @@ def _input(loop: Loop, inputs: Any, within: Any) -> Any:
     return None if loop.below is None else within[loop.entry]
 
 
-def _output_gradient(loop: Loop, seen: taps.Seen, gradients: Any, within: Any) -> Any:
+def _output_gradient(loop: Loop, seen: Seen, gradients: Any, within: Any) -> Any:
     """Sum what others ask of the output: of all that is handed out, of cells above, of the last state."""
     state = loop.output_state
     if loop.output is None:
@@ -211,4 +209,4 @@ def _output_gradient(loop: Loop, seen: taps.Seen, gradients: Any, within: Any) -
             found = found + within[one.entry]
     last = 0 if loop.reverse else -1
     final = gradients["final"][state.place]
-    return found.at[last].add(final if state.changes.on_exit is None else final * on_exit(seen, state)[last])
+    return found.at[last].add(final * on_exit(seen, state)[last])

@@ -14,10 +14,10 @@ from throughtime._vocabulary import RESERVED
 from throughtime.adapters.marking import GATE_NAMES, PREFIX, unique
 
 from .gates import Gate, Recognised
+from .models import LENGTHS
 from .program import Op, Program, Value
 from .scan import Axis, Scan, State
 
-LENGTHS = "throughtime: lengths of sequences"  # the mark of what `nnx.RNN` is given as such
 _KEY = re.compile(r"(?:\['(\w+)'\]|\.(\w+))$")
 
 
@@ -52,11 +52,6 @@ class Loop(Scan):
     def gates(self) -> Mapping[str, Gate]:
         """Gates of a known cell."""
         return {} if self.cell is None else self.cell.gates
-
-    @property
-    def has_jacobian(self) -> bool:
-        """Whether a step's Jacobian is its own affair: not after a reset at its end."""
-        return not any(state.changes.on_exit for state in self.shown)
 
     @cached_property
     def states(self) -> list[State]:
@@ -131,14 +126,13 @@ class Loop(Scan):
     @cached_property
     def readers(self) -> list[tuple[Op, int]]:
         """The operations by which a cell reads the state of the other cell, and the places of the operand."""
-        if self.below is None:
+        if self.below is None or self.only is None:
             return []
-        faces, stops = self.faces(self.below.place), self.stops()
-        within = {key for gate in self.gates.values() for key in self.reader.ancestors(gate.before, stops)}
+        faces, within = self.faces(self.below.place), self.within(self.only) - self.stops()
         return [
             (op, place)
             for op in self.body.ops
-            if (within - stops) & set(op.outputs)
+            if within & set(op.outputs)
             for place, value in enumerate(op.inputs)
             if self.reader.source(value) in faces
         ]
@@ -199,15 +193,15 @@ def loops(program: Program, axis: Axis, *, is_single: bool) -> list[Loop]:
     """List the layers that carry a state, in the order of the program."""
     made = {key: op for op in program.ops for key in op.outputs}
     found: list[Loop] = []
-    lengths = None
+    lengths: Op | None = None
     for op in program.ops:
-        if op.name == "name" and op.eqn.params["name"] == LENGTHS:
-            lengths = op.outputs[0]
+        if op.name == "name" and op.eqn.params["name"] in LENGTHS:
+            lengths = op
         if op.name == "scan":
-            loop = Loop(op, axis, is_single, _is_flipped(op, made), lengths)
-            lengths = None
-            if loop.shown:
-                found += [replace(loop, only=one) for one in loop.cells] if len(loop.cells) > 1 else [loop]
+            is_turned = lengths is not None and lengths.eqn.params["name"] == LENGTHS[1]
+            loop = Loop(op, axis, is_single, is_turned or _is_flipped(op, made))
+            loop.lengths, lengths = lengths and lengths.outputs[0], None
+            found += loop.parts_of_scan if loop.shown else []
     return found
 
 

@@ -77,7 +77,7 @@ def _agree(one: Product, other: Product) -> bool:
     return is_same and (is_apart or one.axes(1 - one.weight) == other.axes(1 - other.weight))
 
 
-@jax.custom_vjp
+@jax.custom_vjp  # type: ignore[untyped-decorator]
 def _replaced(made: Any, found: Any) -> Any:
     """Go on with what was found before; the gradient is that of what was made."""
     del made

@@ -68,8 +68,6 @@ class Scan:
     is_flipped: bool
     lengths: Value = None
 
-    # What the equation says.
-
     @property
     def body(self) -> Program:
         """What a step computes."""
@@ -83,7 +81,7 @@ class Scan:
 
     @property
     def reverse(self) -> bool:
-        """Whether the loop starts at the last step."""
+        """Whether the loop starts at its last step."""
         return bool(self.op.eqn.params["reverse"])
 
     @property
@@ -110,8 +108,6 @@ class Scan:
     def emitted(self) -> tuple[Value, ...]:
         """Values in the body that each step hands out."""
         return self.body.outputs[self._split[1] - self._split[0] :]
-
-    # What it means.
 
     def is_floating(self, key: Value) -> bool:
         """Whether a value of the body has a gradient."""
@@ -151,12 +147,10 @@ class Scan:
         if sorted(k for one in found for k in one.states) != sorted(self._shown):
             return []
         # Cells that read each other's states from the step before are one layer.
-        before = {key for k, key in self.reader.before.items() if k in self._shown}
-        is_apart = all(not before & (self.sources(one) - self._own(one)) for one in found)
-        return found if len(found) == 1 or is_apart else []
-
-    def _own(self, cell: Recognised) -> set[int]:
-        return {self.reader.before[k] for k in cell.states}
+        before = {k: self.reader.before[k] for k in self._shown}
+        others = ({key for k, key in before.items() if k not in one.states} for one in found)
+        is_apart = not any(keys & self.sources(one) for keys, one in zip(others, found, strict=True))
+        return found if is_apart else []
 
     def faces(self, place: int) -> set[int]:
         """List the values that a carry is in a step, once it is made: before and after mask and reset."""
@@ -171,10 +165,13 @@ class Scan:
 
     def sources(self, cell: Recognised) -> set[int]:
         """Find what a cell's gates are computed from: what enters the step, and states of other cells."""
-        found = {
-            key for gate in cell.gates.values() for key in self.reader.ancestors(gate.before, self.stops())
-        }
-        return found & self.stops() - set[int]().union(*map(self.faces, cell.states))
+        found = self.within(cell) & self.stops()
+        return found - set[int]().union(*map(self.faces, cell.states))
+
+    def within(self, cell: Recognised) -> set[int]:
+        """List the values between a cell's gates and what it is read back to, those included."""
+        stops = self.stops()
+        return {key for gate in cell.gates.values() for key in self.reader.ancestors(gate.before, stops)}
 
     @cached_property
     def _shown(self) -> list[int]:

@@ -6,9 +6,8 @@ The gradient with respect to a zero added to a state is the state's total deriva
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +19,7 @@ from .program import Op, Program, Value, bind, evaluate
 Zeros = dict[str, Any]  # of one scan, with None where there is no gradient
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(NamedTuple):
     """What a scan was given and left: values as the program has them, (time, …) where they have a step.
 
     `values` has states, products and decisions by their keys, `entering` the carries that are no states.
@@ -52,30 +50,21 @@ class Taps:
         self.known = {one.op: one for one in self.products}
         self.keys = {state.key: state.place for state in loop.states}
 
+        self.gates = [gate for one in self.layers for gate in one.gates.values()]
+        self.marks = [key for one in self.layers for key in one.marks.values()]
+
     def zeros_within(self) -> dict[int, Any]:
         """Make zeros for gates, marks, and what cells are given by others, when steps run once more."""
-        gates = [gate.before for one in self.layers for gate in one.gates.values()]
-        marks = [key for one in self.layers for key in one.marks.values()]
-        keys = {key: key for key in (*gates, *marks)}
+        keys = {key: key for key in (*(gate.before for gate in self.gates), *self.marks)}
         keys |= {one.entry: one.below.key for one in self.layers if one.below is not None}
         return {name: self._zeros(key, self.loop.length) for name, key in keys.items()}
-
-    @cached_property
-    def read_within(self) -> list[int]:
-        """List values of gates and marks."""
-        return [
-            key
-            for one in self.layers
-            for key in (*(g.value for g in one.gates.values()), *one.marks.values())
-        ]
 
     @cached_property
     def entries(self) -> dict[Op, list[tuple[int, int]]]:
         """Where cells read other cells: by operation the place of the operand, and the name of the zero."""
         found: dict[Op, list[tuple[int, int]]] = {}
-        for one in self.layers:
-            for op, place in one.readers:
-                found.setdefault(op, []).append((place, one.entry))
+        for op, place, name in ((*each, one.entry) for one in self.layers for each in one.readers):
+            found.setdefault(op, []).append((place, name))
         return found
 
     @cached_property
@@ -121,8 +110,10 @@ class Taps:
             seen = {key: read(key) for key in self._kept}, {k: carry[k] for k in others}
             return [read(key) for key in loop.carried], ([read(key) for key in loop.emitted], *seen)
 
+        if (remat := loop.body.checkpoint) is not None:  # keep as little of a step as the caller's own does
+            step = jax.checkpoint(step, policy=remat.get("policy"), prevent_cse=False)
         final, (emitted, values, entering) = jax.lax.scan(
-            _checkpointed(step, loop.body),
+            step,
             list(initial),
             (list(inputs), zeros["states"]),
             length=loop.length,
@@ -161,17 +152,5 @@ def run(
     return read, [seen[number] for number in range(len(taps))]
 
 
-def _checkpointed(step: Any, body: Program) -> Any:
-    """Keep as little of a step as the caller's own remat does."""
-    if body.checkpoint is None:
-        return step
-    return jax.checkpoint(step, policy=body.checkpoint.get("policy"), prevent_cse=False)
-
-
 def _added(values: Sequence[Any], zeros: Sequence[Any]) -> list[Any]:
     return [value if zero is None else value + zero for value, zero in zip(values, zeros, strict=True)]
-
-
-jax.tree_util.register_dataclass(
-    Seen, ["consts", "initial", "inputs", "values", "entering", "emitted"], meta_fields=[]
-)

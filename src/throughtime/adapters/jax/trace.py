@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from .models import Model
 from .program import Program, flat
@@ -41,6 +42,24 @@ class Samples:
         order = (self.first, 1 - self.first)
         fitting = [axis for axis in order if len(leaf.shape) > axis and leaf.shape[axis] == self.count]
         return None if self.is_single else next(iter(fitting), None)
+
+    def rows(self, data: Any, *rows: Any) -> Any:
+        """Take some samples of every array that has them."""
+
+        def taken(leaf: Any) -> Any:
+            axis = self.of_data(leaf) if getattr(leaf, "shape", ()) else None
+            return leaf if axis is None else jnp.take(leaf, jnp.stack(rows), axis)
+
+        return jax.tree.map(taken, data)
+
+    def joined(self, first: Any, second: Any) -> Any:
+        """Put two single samples together."""
+
+        def both(one: Any, other: Any) -> Any:
+            axis = next((axis for axis in (self.first, 1 - self.first) if axis < one.ndim), 0)
+            return jnp.concatenate([one, other], axis) if one.ndim else one
+
+        return jax.tree.map(both, first, second)
 
 
 @dataclass(frozen=True)
