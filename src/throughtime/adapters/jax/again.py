@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .loop import Loop
-from .products import Pairs, Product, deviation
+from .products import Pairs, deviation
 from .program import Op, bind, evaluate
 from .scan import State
 from .taps import Seen, Taps, Zeros
@@ -24,25 +24,14 @@ from .taps import Seen, Taps, Zeros
 def again(taps: Taps, seen: Seen, gradients: Zeros | None) -> dict[str, Any]:
     """Compute what lies within the steps, and with gradients transport them back through each step.
 
-    Parameters
-    ----------
-    gradients : dict or None
-        Of the zeros that `Taps.zeros` made.
-
-    Returns
-    -------
-    dict
-        `values` of gates and marks by key; with gradients `gradients` of the same, `carried`, what each step
-        hands back to the states that entered it, `weights` and `steps` for the certificate.
+    Returns `values` of gates and marks by key; with gradients `gradients` of the same, `carried`, what each
+    step hands back to the states that entered it, `weights` and `steps` for the certificate.
     """
     loop, zeros = taps.loop, taps.zeros_within()
     entering = {state.place: _before(loop, seen, state) for state in loop.states}
-    of_weights = {one.const: _left(one, seen.consts[one.const], one.weight) for one in taps.products}
-    of_inputs = {
-        one.input: _left(one, seen.inputs[one.input], 1 - one.weight, 1)
-        for one in taps.products
-        if one.input is not None
-    }
+    weights = {one.const: (one, one.weight, 0) for one in taps.products}
+    factors = {one.input: (one, 1 - one.weight, 1) for one in taps.products if one.input is not None}
+    of_weights, of_inputs = _left(weights, seen.consts), _left(factors, seen.inputs)
     asked = None if gradients is None else (gradients["states"], gradients["emitted"])
 
     def one(of_scan: Any, of_step: Any, known: Any) -> Any:
@@ -88,20 +77,19 @@ def again(taps: Taps, seen: Seen, gradients: Zeros | None) -> dict[str, Any]:
         return {"values": every(*given)[1]}
     found, values = jax.grad(every, (0, 1), has_aux=True, allow_int=True)(*given)
     (consts, of_weights), (inputs, carried, tapped, of_inputs) = found
-    weights = {one.const: (one, one.weight, 0) for one in taps.products}
-    entered = {one.input: (one, 1 - one.weight, 1) for one in taps.products}
     return {
         "values": values,
         "gradients": tapped,
         "carried": carried,
         "weights": _pairs(weights, of_weights, consts, gradients["consts"]),
-        "steps": deviation(_pairs(entered, of_inputs, inputs, gradients["inputs"]), loop.length),
+        "steps": deviation(_pairs(factors, of_inputs, inputs, gradients["inputs"]), loop.length),
     }
 
 
-def _left(product: Product, factor: Any, place: int, before: int = 0) -> Any:
-    """Make zeros for what is left of a factor along the direction."""
-    return jax.tree.map(jnp.zeros_like, product.along(factor, place, before))
+def _left(products: Any, factors: Sequence[Any]) -> dict[int, Any]:
+    """Make zeros for what is left of each factor along the direction."""
+    sides = products.items()
+    return {k: jnp.zeros_like(one.along(factors[k], *of_side)) for k, (one, *of_side) in sides}
 
 
 def _pairs(products: Any, along: Any, ours: Sequence[Any], theirs: Sequence[Any]) -> Pairs:

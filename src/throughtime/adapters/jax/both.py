@@ -1,66 +1,26 @@
-"""Two loops that read one input in opposite directions are one layer with an axis of directions."""
+"""Joins the records of two loops that read one input in opposite directions: one leaf with both."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from throughtime._vocabulary import DIRECTIONS
 from throughtime.adapters.records import Array, LayerRecord
 
-from .loop import Loop
-
-if TYPE_CHECKING:
-    from .find import Found
+from .find import Found
 
 _ONE_WAY = frozenset({"carried_gradient", "carried_by_state", "reset"})
 _BOTH_WAYS = "the halves of a bidirectional layer hand back in opposite directions"
-
-
-def paired(found: Sequence[Found]) -> list[Found]:
-    """Join each loop with the one after it that is its other half, by their names and shapes."""
-    waiting, joined = list(found), []
-    while waiting:
-        first = waiting.pop(0)
-        other = next((one for one in waiting if _are_halves(first, one)), None)
-        if other is None:
-            joined.append(first)
-            continue
-        waiting.remove(other)
-        forward, backward = sorted((first, other), key=lambda one: bool(one.layer.runs_backward))
-        path = forward.path.rpartition("/")[0] or "bidirectional"
-        joined.append(replace(forward, path=path, name=path.replace("/", "."), backward=backward))
-    return joined
-
-
-def _are_halves(first: Found, second: Found) -> bool:
-    """Whether two loops are `forward…` and `backward…` of one module, alike but for their direction."""
-    one, other = first.layer, second.layer
-    places = [each.path.rpartition("/") for each in (first, second)]
-    names = sorted(name for _, _, name in places)
-    is_pair = names[0].startswith("backward") and names[1].startswith("forward")
-    is_pair = is_pair and names[0][8:] == names[1][7:] and places[0][0] == places[1][0]
-    return is_pair and one.runs_backward != other.runs_backward and _shape(one) == _shape(other)
-
-
-def _shape(loop: Loop) -> tuple[object, ...]:
-    shapes = tuple((state.name, loop.body.shapes[state.key].shape) for state in loop.shown)
-    return loop.kind, loop.length, loop.input is None, shapes
 
 
 def joined(entry: Found, forward: LayerRecord, backward: LayerRecord | None = None) -> LayerRecord:
     """Make one record of both halves, or leave the record of a layer that has one direction."""
     if backward is None:
         return forward
-    flags = {
-        **forward.flags,
-        "layer_name": entry.name,
-        "layer_class": "bidirectional",
-        "merge_mode": "concat",
-    }
+    flags = {**forward.flags, "layer_name": entry.name, "layer_class": "bidirectional"}
     missing = {**backward.missing, **forward.missing}
     if "output_gradient" in forward.arrays or "output_gradient" in backward.arrays:
         missing.pop("output_gradient", None)
@@ -71,7 +31,7 @@ def joined(entry: Found, forward: LayerRecord, backward: LayerRecord | None = No
         path=entry.path,
         arrays=dict(_arrays(forward, backward)),
         directions=DIRECTIONS,
-        flags=flags,
+        flags={**flags, "merge_mode": "concat"},
         missing=missing,
         inside=forward.inside + backward.inside,
         dims={name: _with_direction(name, dims) for name, dims in forward.dims.items()},

@@ -48,15 +48,7 @@ class Changes:
 
 
 def changes_of(body: Body, place: int, inputs: Collection[int]) -> Changes:
-    """Read what happens to one carry.
-
-    Parameters
-    ----------
-    body : Body
-        From the start of a step to its end.
-    inputs : collection of int
-        Keys of what enters step by step, and of carries that count.
-    """
+    """Read what happens to one carry; `inputs` are what enters step by step, and carries that count."""
     before, made = body.before[place], body.after[place]
     entered, (first, *others) = before, [*body.readers(before), None]
     on_entry = None if others[:-1] else _change(body, first, inputs, lambda value: bool(value == before))

@@ -10,19 +10,13 @@ import numpy as np
 
 from throughtime._data.structures import to_numpy
 from throughtime.adapters.needs import INSIDE
-from throughtime.adapters.records import (
-    UNREACHED,
-    Array,
-    Attribute,
-    LayerRecord,
-    ModelRecord,
-    SolvedRecord,
-)
+from throughtime.adapters.records import UNREACHED, Array, Attribute, LayerRecord, ModelRecord, SolvedRecord
 
 from . import settings, weights
 from .both import joined
 from .computed import Computation
 from .find import Found
+from .gates import Gate
 from .marked import in_loop, outside_of_loops
 from .models import Model
 from .scan import State
@@ -34,7 +28,7 @@ _NO_NAMES = (
 )
 _SHOWS = "this loop is no LSTM, GRU or simple cell that could be recognised: tt.mark(value, name) shows more"
 _INNER = "the loop holds another loop ({lines}), whose states it does not show"
-_NAMED = INSIDE | {"input", "input_gradient", "output", "output_gradient", "valid"}
+_NAMED = INSIDE | {"input", "input_gradient", "output", "output_gradient", "valid", "reset"}
 _AXES = ("unit", "row", "column", "depth")
 
 
@@ -252,25 +246,22 @@ class _Leaf:
             self.dims[f"initial_{name}{ending}"] = ("sample", *axes)
 
     def _gates(self) -> dict[str, Array]:
-        gates = [gate for gate in self.loop.gates.values() if gate.value in self.own["values"]]
-        if not gates:
-            return {}
-        found = {"gate_activation": self._stacked({gate.value: self.own["values"] for gate in gates})}
-        if self.gradients:
-            values = {gate.before: self.gradients["values"] for gate in gates}
-            found["gate_gradient"] = self._stacked(values)
-        if len(gates) == 1:
-            del found["gate_activation"]
+        gates = list(self.loop.gates.values()) if self.own["values"] else []
+        found = {}
+        if len(gates) > 1:
+            found["gate_activation"] = self._stacked(
+                [self.own["values"][gate.value] for gate in gates], gates[0]
+            )
+        if gates and self.gradients:
+            back = [self.gradients["values"][gate.before] for gate in gates]
+            found["gate_gradient"] = self._stacked(back, gates[0])
         return found
 
-    def _stacked(self, gates: Mapping[int, Mapping[int, Any]]) -> Array:
+    def _stacked(self, values: Sequence[Any], gate: Gate) -> Array:
         """Put gates side by side, in the order in which the program has samples and steps."""
-        each = [np.asarray(values[key]) for key, values in gates.items()]
-        axis = self.loop.axis(next(iter(gates)))
-        if len(each) == 1:
-            return self._series(each[0], axis)
-        after = 1 if axis is None else axis + 2
-        return self._series(np.stack(each, after), axis)
+        axis, each = self.loop.axis(gate.value), list(map(np.asarray, values))
+        one = each[0] if len(each) == 1 else np.stack(each, 1 if axis is None else axis + 2)
+        return self._series(one, axis)
 
 
 def _is_of(name: str, states: int) -> bool:

@@ -30,25 +30,14 @@ _WITHIN = frozenset(
 
 @dataclass
 class Computation:
-    """A traced model with the loops that are looked into, compiled when it first runs.
-
-    Attributes
-    ----------
-    traced : Traced
-    found : sequence of Found
-    wanted : frozenset of str
-        Quantities; no gradients where there are no labels.
-    loss : callable or None
-    reduced : what the loss does to samples, and the factor; known after the first batch
-    need : what the compiled program takes
-    """
+    """A traced model with the loops that are looked into, compiled when it first runs."""
 
     traced: Traced
     found: Sequence[Found]
-    wanted: frozenset[str]
+    wanted: frozenset[str]  # quantities; no gradients where there are no labels
     loss: Any
-    reduced: tuple[float, str] | None = None
-    need: Need | None = None
+    reduced: tuple[float, str] | None = None  # what the loss does to samples; known after the first batch
+    need: Need | None = None  # what the compiled program takes
     _compiled: Any = field(default=None, repr=False)
 
     @property

@@ -23,13 +23,7 @@ _KEY = re.compile(r"(?:\['(\w+)'\]|\.(\w+))$")
 
 @dataclass(eq=False)
 class Loop(Scan):
-    """One layer.
-
-    Attributes
-    ----------
-    only : Recognised or None
-        The cell among several that this layer is.
-    """
+    """One layer; of several cells that a scan steps, the one named by `only`."""
 
     only: Recognised | None = None
 

@@ -33,14 +33,7 @@ def outside_of_loops(
 def in_loop(
     loop: Loop, own: Mapping[str, Any], series: Callable[[Any, int | None], Array], taken: Collection[str]
 ) -> MarkedSteps:
-    """Arrange what a step has marked.
-
-    Parameters
-    ----------
-    own : what was computed of the loop
-    series : callable (array, axis of samples) -> ndarray (sample, time, …)
-    taken : names of the leaf's other arrays
-    """
+    """Arrange what a step has marked; `taken` are names of the leaf's other arrays."""
     if not loop.marks:
         return MarkedSteps()
     values, gradients = (

@@ -25,27 +25,14 @@ LENGTHS = ("throughtime lengths", "throughtime lengths of sequences that are tur
 
 @dataclass(frozen=True)
 class Model:
-    """A model taken apart.
+    """A model taken apart."""
 
-    Attributes
-    ----------
-    parameters, others : list of arrays
-        Those that are trained, and all others: random keys, statistics, integers.
-    paths : list of tuple of str
-        Where each parameter is in the model.
-    call : callable (parameters, others, x) -> output
-    structure : hashable
-        Two models of the same structure are the same function of their arrays; None where that is not known.
-    name : str
-        Class, or name of the function.
-    """
-
-    parameters: list[Any]
-    others: list[Any]
-    paths: list[Path]
-    call: Callable[[Sequence[Any], Sequence[Any], Any], Any]
-    structure: Hashable
-    name: str
+    parameters: list[Any]  # arrays that are trained
+    others: list[Any]  # all other arrays: random keys, statistics, integers
+    paths: list[Path]  # where each parameter is in the model
+    call: Callable[[Sequence[Any], Sequence[Any], Any], Any]  # (parameters, others, x) -> output
+    structure: Hashable  # models of one structure are one function of their arrays; None where it is unknown
+    name: str  # class, or name of the function
 
 
 def taken_apart(model: Any, *, training: bool) -> Model:

@@ -60,21 +60,19 @@ def products(scan: Scan) -> list[Product]:
     """List the products of a step with the scan's constants."""
     consts, _, inputs = map(list, scan.parts(scan.body.inputs))
     found: list[Product] = []
+    axes: dict[tuple[int, int], tuple[int, ...]] = {}
     for op in scan.body.ops:
         places = [place for place, key in enumerate(op.inputs) if key in consts]
         if op.name == "dot_general" and len(places) == 1 and not any(op.eqn.params["dimension_numbers"][1]):
             weight, other = (op.inputs[place] for place in (places[0], 1 - places[0]))
-            found.append(
-                Product(op, places[0], consts.index(weight), inputs.index(other) if other in inputs else None)
-            )
-    return [one for one in found if all(_agree(one, other) for other in found)]
-
-
-def _agree(one: Product, other: Product) -> bool:
-    """Whether what both use is summed over the same axes in both."""
-    is_same = one.const != other.const or one.axes(one.weight) == other.axes(other.weight)
-    is_apart = one.input is None or one.input != other.input
-    return is_same and (is_apart or one.axes(1 - one.weight) == other.axes(1 - other.weight))
+            of_input = inputs.index(other) if other in inputs else None
+            one = Product(op, places[0], consts.index(weight), of_input)
+            # What several products use is summed over the same axes in all of them.
+            same = axes.setdefault((0, one.const), one.axes(one.weight)) == one.axes(one.weight)
+            if of_input is not None:
+                same &= axes.setdefault((1, of_input), one.axes(1 - one.weight)) == one.axes(1 - one.weight)
+            found += [one] if same else []
+    return found
 
 
 @jax.custom_vjp  # type: ignore[untyped-decorator]

@@ -18,55 +18,25 @@ Axis = Callable[[int], int | None]  # the axis of samples of a value, by its key
 
 @dataclass(frozen=True)
 class State:
-    """A carry that changes from step to step.
+    """A carry that changes from step to step."""
 
-    Attributes
-    ----------
-    place : int
-        Among the carries.
-    key : int
-        The value in the body that a zero is added to: what the step hands out, before any reset.
-    name : str
-        Empty where it has no axis of samples, so that the tree cannot show it.
-    axis : int or None
-        Its axis of samples; None for a program on a single sample.
-    carry : int
-        The value in the body that the next step is given.
-    changes : Changes
-    """
-
-    place: int
-    key: int
-    name: str
-    axis: int | None
-    carry: int
+    place: int  # among the carries
+    key: int  # the value in the body that a zero is added to: what the step hands out, before any reset
+    name: str  # empty where it has no axis of samples, so that the tree cannot show it
+    axis: int | None  # of samples; None for a program on a single sample
+    carry: int  # the value in the body that the next step is given
     changes: Changes
 
 
 @dataclass(eq=False)
 class Scan:
-    """One scan.
-
-    Attributes
-    ----------
-    op : Op
-    axis : callable
-        Gives the axis of samples of a value; None where it has none.
-    is_single : bool
-        The whole batch is one sample, and no value has an axis of samples.
-    runs_backward : bool
-        The last step of the input is processed first.
-    is_flipped : bool
-        The program turns the input around before the loop, so that the loop's order is not the input's.
-    lengths : value or None
-        Steps of each sample that count, where the program says so.
-    """
+    """One scan; `axis` gives the axis of samples of a value, None where it has none."""
 
     op: Op
     axis: Axis
-    is_single: bool
-    is_flipped: bool
-    lengths: Value = None
+    is_single: bool  # the whole batch is one sample, and no value has an axis of samples
+    is_flipped: bool  # the program turns the input around before the loop
+    lengths: Value = None  # steps of each sample that count, where the program says so
 
     @property
     def body(self) -> Program:

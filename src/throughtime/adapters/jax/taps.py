@@ -34,15 +34,7 @@ class Seen(NamedTuple):
 
 
 class Taps:
-    """What is added to one scan, and what is kept of it.
-
-    Parameters
-    ----------
-    loop : Loop
-        Any of the scan's layers.
-    runs_again : bool
-        Its steps are to be run once more.
-    """
+    """What is added to the scan of a layer, and what is kept of it, more if its steps run once more."""
 
     def __init__(self, loop: Loop, *, runs_again: bool) -> None:
         self.loop, self.layers = loop, loop.parts_of_scan
@@ -128,12 +120,7 @@ class Taps:
 def run(
     program: Program, consts: dict[int, Any], arguments: Sequence[Any], taps: Sequence[Taps], zeros: Any
 ) -> tuple[Any, list[Seen]]:
-    """Compute a program with zeros added to scans, one after another, and to values, by key.
-
-    Returns
-    -------
-    callable that reads the program's values, and what each scan has left
-    """
+    """Compute a program with zeros added to scans and, by key, values; return a reader, and what was seen."""
     of_scans, of_values = zeros
     numbers = {each.loop.op: number for number, each in enumerate(taps)}
     seen: dict[int, Seen] = {}
@@ -141,8 +128,7 @@ def run(
     def step(op: Op, values: list[Any]) -> Sequence[Any]:
         if op not in numbers:
             return bind(op, values)
-        number = numbers[op]
-        results, seen[number] = taps[number].run(values, of_scans[number])
+        results, seen[numbers[op]] = taps[numbers[op]].run(values, of_scans[numbers[op]])
         return results
 
     def change(key: int, value: Any) -> Any:

@@ -19,23 +19,12 @@ from .program import Program, flat
 
 @dataclass(frozen=True)
 class Samples:
-    """Where the samples stand.
-
-    Attributes
-    ----------
-    count : int
-    first : int
-        Axis of samples of the batch where both would do.
-    is_single : bool
-        The whole batch is one sample, a series alone.
-    grown : dict of int to shape
-        Shapes of the program's values with one sample more; None where it cannot be traced so.
-    """
+    """Where the samples stand."""
 
     count: int
-    first: int = 0
-    is_single: bool = False
-    grown: dict[int, Any] | None = None
+    first: int = 0  # axis of samples of the batch where both would do
+    is_single: bool = False  # the whole batch is one sample, a series alone
+    grown: dict[int, Any] | None = None  # shapes of all values with one sample more; None if it cannot run so
 
     def of_data(self, leaf: Any) -> int | None:
         """Find the axis of samples of an array of the batch."""

@@ -13,13 +13,7 @@ from .taps import Seen
 
 
 def transitions(loop: Loop, seen: Seen, lengths: Any) -> dict[str, Any]:
-    """Find where a state enters that the step before did not hand out, and where a step counts.
-
-    Parameters
-    ----------
-    lengths : array (sample) or None
-        Of the sequences.
-    """
+    """Find where a state enters that the step before did not hand out, and where a step counts."""
 
     def gone(state: State, change: Change) -> Any:
         """Whether nothing of a sample's state stays."""
