@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from tests.jax.programs import FEATURES, SAMPLES, STEPS, UNITS, U, W, X, Y, rnn, squared
+from tests.jax.programs import FEATURES, SAMPLES, STEPS, UNITS, Reader, U, W, X, Y, rnn, squared
 
 import throughtime as tt
 
@@ -93,17 +93,51 @@ def test_planted_faults_are_named_by_sample_step_and_state() -> None:
     assert leaks(captured("only h", STARTS)) == {(*place, "cell") for place in places}
 
 
-def test_the_gradient_that_goes_back_is_that_of_the_next_step() -> None:
-    leaf = captured("where", STARTS)
-    cell = eqx.nn.LSTMCell(FEATURES, UNITS, key=jax.random.key(0))
-    for t in range(1, STEPS):
-        keep = 1 - STARTS[:, t, None]
-        back = leaf["hidden_gradient"].values[:, t], leaf["cell_gradient"].values[:, t]
-        # dL/dc_t follows h_t as well: what the step is asked for is what others ask of both of its results.
-        asked = leaf["output_gradient"].values[:, t]
-        later = leaf["carried_by_state"].values[:, t]
-        del back, asked, later, keep, cell
-        break
+def test_the_gradient_that_goes_back_is_that_of_a_zero_added_between_two_steps() -> None:
+    leaf, cell = captured("where", STARTS), eqx.nn.LSTMCell(FEATURES, UNITS, key=jax.random.key(0))
+
+    def loss(zeros: Any) -> Any:
+        state, found = (ZEROS, ZEROS), 0.0
+        for t in range(STEPS):
+            entering = (one + zero[t] for one, zero in zip(state, zeros, strict=True))
+            reset = tuple(jnp.where(STARTS[:, t, None], 0, one) for one in entering)
+            state = jax.vmap(cell)(jnp.asarray(X[:, t]), reset)
+            found += jnp.sum(state[0] ** 2)
+        return found / (STEPS * UNITS)
+
+    zeros = jnp.zeros((STEPS, SAMPLES, UNITS))
+    for name, back in zip(("hidden", "cell"), jax.grad(loss)((zeros, zeros)), strict=True):
+        wanted = np.linalg.norm(back, axis=-1).T[:, 1:]
+        np.testing.assert_allclose(leaf["carried_by_state"].sel(state=name)[:, :-1], wanted, rtol=1e-10)
+
+
+def test_a_jacobian_is_that_of_autodiff_and_0_across_a_reset() -> None:
+    model = Policy(eqx.nn.LSTMCell(FEATURES, UNITS, key=jax.random.key(0)), "where")
+    starts, y = STARTS & (np.arange(STEPS) > 0), np.zeros((SAMPLES, STEPS, UNITS))
+    wanted = ["all", "state_jacobian"]
+    (leaf,) = tt.capture(model, (X, starts), y, loss=squared, quantities=wanted).leaves
+    states = np.concatenate([leaf["hidden"], leaf["cell"]], -1)
+
+    def step(state: Any, x: Any, start: Any) -> Any:
+        both = jax.tree.map(lambda one: jnp.where(start, 0, one), (state[:UNITS], state[UNITS:]))
+        return jnp.concatenate(model.cell(x, both))
+
+    for sample, t in ((0, 1), (0, 3), (2, 5)):
+        one = jax.jacobian(step)(states[sample, t - 1], X[sample, t], STARTS[sample, t])
+        np.testing.assert_allclose(leaf["state_jacobian"][sample, t], one, rtol=1e-10, atol=1e-14)
+    assert not leaf["state_jacobian"][0, 3].any()
+    exponents = tt.diagnostics.lyapunov_spectrum(leaf)
+    assert np.isneginf(exponents[0]).any()
+    assert np.isfinite(exponents[2]).all()
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_jacobian_is_that_of_the_closed_form(reverse: bool) -> None:
+    model = Reader(rnn(nnx.GRUCell, reverse=reverse, keep_order=reverse))
+    own = tt.capture(model, X, Y, loss=squared, quantities=["all", "state_jacobian"])["layers/0"]
+    closed = tt.diagnostics.state_jacobian(tt.capture(model, X, Y, loss=squared)["layers/0"])
+    inner = slice(None, -1) if reverse else slice(1, None)
+    np.testing.assert_allclose(own["state_jacobian"][:, inner], closed[:, inner], rtol=1e-9, atol=1e-13)
 
 
 def test_a_mask_keeps_the_state_and_is_shown() -> None:
@@ -124,23 +158,13 @@ def test_a_mask_keeps_the_state_and_is_shown() -> None:
     np.testing.assert_array_equal(leaf["valid"], valid)
     assert not leaf["reset"].any()
 
-    def step(states: Any, x: Any, zeros: Any) -> Any:
-        x, keep = x[:, :-1], x[:, -1:]
-        hidden = (
-            jnp.where(keep > 0, jnp.tanh(x @ W + states["hidden"] @ U), states["hidden"]) + zeros["hidden"]
-        )
-        return {"hidden": hidden}, None
-
-    hidden = jnp.zeros((SAMPLES, UNITS))
-    zeros = jnp.zeros((STEPS, SAMPLES, UNITS))
-
     def loss(zeros: Any) -> Any:
-        states = {"hidden": hidden}
+        hidden = ZEROS
         for t in range(STEPS):
-            both = jnp.concatenate([X[:, t], valid[:, t, None]], 1)
-            states, _ = step(states, both, {"hidden": zeros[t]})
-        return jnp.sum(squared(states["hidden"].sum(1, keepdims=True), Y))
+            hidden = jnp.where(valid[:, t, None], jnp.tanh(X[:, t] @ W + hidden @ U), hidden) + zeros[t]
+        return jnp.sum(squared(hidden.sum(1, keepdims=True), Y))
 
+    zeros = jnp.zeros((STEPS, SAMPLES, UNITS))
     wanted = np.swapaxes(jax.grad(loss)(zeros), 0, 1)
     np.testing.assert_allclose(leaf["hidden_gradient"], wanted, rtol=1e-10, atol=1e-14)
     assert float(leaf["certificate_weights"]) <= 1e-12
@@ -179,7 +203,7 @@ def test_cells_stepped_in_one_scan_are_the_leaves_of_scans_one_after_another(kin
 
         def __call__(self, xs: Any) -> Any:
             for cell in self.cells:
-                xs = Stack([cell])(xs) if False else _scanned(cell, xs)
+                xs = _scanned(cell, xs)
             return xs[-1]
 
     apart = tt.capture(Apart(cells), X, y, loss=squared)

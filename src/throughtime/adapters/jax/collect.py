@@ -96,7 +96,7 @@ class _Leaf:
             path=self.entry.path,
             kind=self.loop.kind,
             arrays=kept,
-            flags=settings.of_loop(self.entry),
+            flags=settings.of_loop(self.entry, has_jacobian="jacobian" in self.own),
             missing={n: why for n, why in self.missing.items() if self._is_wanted(n) or n == "inner_loop"},
             inside=inside,
             states=tuple(state.name for state in self.loop.shown) if self.loop.kind == "rnn" else (),
