@@ -116,7 +116,7 @@ def _backward(
     arrived, before = reverse_scan(
         steps,
         output_gradient(passed, np.float64),
-        final_gradients(passed, np.float64),
+        final_gradients(passed, steps),
         pull,
         zero_output=passed.zero_output,
     )

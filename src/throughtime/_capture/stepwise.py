@@ -112,7 +112,7 @@ def _put(
 ) -> None:
     """Give samples all their steps again; what is summed over both is added up."""
     samples, time = sizes
-    if name.removesuffix("_gradient") in _vocabulary.WEIGHTS:
+    if name in cells.WEIGHT_GRADIENTS:
         found[name] = array + found[name] if name in found else array
     elif name.startswith("initial_"):
         if chosen[0] == 0:

@@ -14,8 +14,9 @@ import numpy as np
 
 from throughtime._errors import SchemaError
 
+from . import lstm
 from .kinds import cell_of
-from .layer import Floats, Layer, Pass, with_gate_axis, working_dtype
+from .layer import Floats, Layer, Mask, Pass, with_gate_axis, working_dtype
 from .parallel import one_thread, over_rows, product
 from .quantities import FORWARD, GATED, QUANTITIES, WEIGHT_GRADIENTS
 from .scan import (
@@ -55,7 +56,7 @@ class Replay:
     @property
     def hidden_before(self) -> Floats:
         """h_{t-1}."""
-        return self.joined[:, :, : self.columns.shape[-1]]
+        return self.joined[:, :, : self.recurrent.shape[-1]]
 
     def block(self, run: slice = slice(None)) -> Block:
         """View a run of steps."""
@@ -107,17 +108,17 @@ def solve(layer: Layer, passed: Pass, wanted: frozenset[str]) -> dict[str, Float
 def replay(layer: Layer, steps: Steps) -> Replay:
     """Compute every gate from the captured states; only an LSTM's c is scanned over time."""
     cell, (count, samples, features) = cell_of(layer), steps.inputs.shape
-    units, dtype = steps.hidden.shape[-1], steps.hidden.dtype
-    joined = np.ones((count, samples, units + features + 1), dtype)
-    joined[:, :, :units] = steps.hidden[:-1]
-    joined[:, :, units:-1] = steps.inputs
+    width, units, dtype = steps.hidden.shape[-1], layer.recurrent_kernel.shape[-1], steps.hidden.dtype
+    joined = np.ones((count, samples, width + features + 1), dtype)
+    joined[:, :, :width] = steps.hidden[:-1]
+    joined[:, :, width:-1] = steps.inputs
     weights = cell.joint_weights(layer)
     replayed = Replay(
         joined,
         weights,
         cell.transposed(layer),
         np.empty((count, samples, cell.COLUMNS, units), dtype),
-        np.empty_like(steps.hidden) if layer.kind == "lstm" else None,
+        np.empty((count + 1, samples, units), dtype) if layer.kind == "lstm" else None,
         np.empty((count, samples, units), dtype) if layer.kind == "gru" and not layer.reset_after else None,
     )
     if replayed.cell is not None:
@@ -156,7 +157,7 @@ def _backward(
     Where that overflows, as under an explosion, it is run again on the gradients as they are.
     """
     dtype = steps.hidden.dtype
-    entering = _entering(passed, dtype)
+    entering = _entering(passed, steps)
     scale = raising(*entering)
     if scale != 1.0:
         for values in entering:  # in place: a sequence of states may be large
@@ -166,13 +167,13 @@ def _backward(
         if np.isfinite(found["initial_hidden_gradient"]).all():
             return _lowered(found, dtype.type(1.0 / scale))
         # What went in is scaled, and the gates may be written over.
-        entering, replayed = _entering(passed, dtype), replay(layer, steps)
+        entering, replayed = _entering(passed, steps), replay(layer, steps)
     return _pulled_back(layer, passed, steps, replayed, entering, wanted)
 
 
-def _entering(passed: Pass, dtype: np.dtype[np.floating]) -> tuple[Floats, ...]:
+def _entering(passed: Pass, steps: Steps) -> tuple[Floats, ...]:
     """Make dL/d(output) and dL/d(final states), in processing order."""
-    return output_gradient(passed, dtype), *final_gradients(passed, dtype)
+    return output_gradient(passed, steps.hidden.dtype), *final_gradients(passed, steps)
 
 
 def _lowered(found: dict[str, Floats], factor: np.floating) -> dict[str, Floats]:
@@ -199,10 +200,11 @@ def _pulled_back(
     # The gates are not needed after their block has been linearised: dz is written over them.
     columns = np.empty_like(replayed.columns) if "gate_activation" in wanted else replayed.columns
     keeps_cell = replayed.cell is not None and "cell_gradient" in wanted
-    cell_gradient = np.empty_like(hidden_gradient) if keeps_cell else None
-    carry = Carry.zeros(hidden_gradient.shape[1:], dtype)
+    cell_gradient = np.empty((*columns.shape[:2], columns.shape[-1]), dtype) if keeps_cell else None
+    carry = Carry.zeros(hidden_gradient.shape[1:], columns[0, :, 0].shape, dtype)
     carry.hidden[...], carry.cell[...] = entering[1:]
     cell = cell_of(layer)
+    squashed = None if layer.projection is None else lstm.squashed(layer, replayed.block())
     with one_thread():
         for run in reversed(list(_blocks(replayed))):
             valid = None if steps.valid is None else steps.valid[run]
@@ -220,11 +222,21 @@ def _pulled_back(
         "hidden_gradient": in_input_time(hidden_gradient, passed),
         "initial_hidden_gradient": carry.hidden,
     }
+    if squashed is not None:
+        found["projection_gradient"] = _over_valid(squashed, hidden_gradient, steps.valid)
     if replayed.cell is not None:
         found["initial_cell_gradient"] = carry.cell
     if cell_gradient is not None:
         found["cell_gradient"] = in_input_time(cell_gradient, passed)
     return found | _from_columns(layer, passed, replayed, columns, wanted)
+
+
+def _over_valid(squashed: Floats, hidden_gradient: Floats, valid: Mask | None) -> Floats:
+    """Sum dL/dP over all steps that are not masked: a masked one copies h."""
+    made = slice(None) if valid is None else valid
+    left, right = (values[made].reshape(-1, values.shape[-1]) for values in (squashed, hidden_gradient))
+    total: Floats = left.T @ right
+    return total
 
 
 def _from_columns(
@@ -235,7 +247,7 @@ def _from_columns(
     found = {"gate_gradient": in_input_time(columns[:, :, cell.INPUT_SIDE], passed)}
     flat = columns.reshape(-1, cell.COLUMNS * columns.shape[-1])
     if "input_gradient" in wanted:
-        kernel = replayed.weights[columns.shape[-1] : -1].reshape(-1, flat.shape[1])
+        kernel = replayed.weights[replayed.recurrent.shape[-1] : -1].reshape(-1, flat.shape[1])
         input_gradient = np.empty((*columns.shape[:2], len(kernel)), columns.dtype)
         product(flat, kernel.T, out=input_gradient.reshape(len(flat), -1))
         found["input_gradient"] = in_input_time(input_gradient, passed)

@@ -63,13 +63,14 @@ def arrange(passed: Pass, dtype: npt.DTypeLike) -> Steps:
     return Steps(inputs, hidden, _or_zeros(passed.initial_cell, shape, dtype), valid)
 
 
-def final_gradients(passed: Pass, dtype: npt.DTypeLike) -> tuple[Floats, Floats]:
+def final_gradients(passed: Pass, steps: Steps) -> tuple[Floats, Floats]:
     """dL/dh and dL/dc after the last processed step, beyond the output's, each (sample, unit)."""
-    shape = (passed.hidden.shape[0], passed.hidden.shape[2])
-    return (
-        _or_zeros(passed.final_hidden_gradient, shape, dtype),
-        _or_zeros(passed.final_cell_gradient, shape, dtype),
+    pairs = (
+        (passed.final_hidden_gradient, steps.hidden[0]),
+        (passed.final_cell_gradient, steps.initial_cell),
     )
+    hidden, cell = (_or_zeros(gradient, like.shape, like.dtype) for gradient, like in pairs)
+    return hidden, cell
 
 
 def output_gradient(passed: Pass, dtype: npt.DTypeLike) -> Floats:

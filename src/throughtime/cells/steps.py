@@ -57,6 +57,8 @@ class Factors:
         LSTM: o(1 − tanh² c) and f.
     reset, reset_slope : ndarray (time, sample, unit) or None
         GRU with the reset before the product: r and h_{t-1} r'.
+    projected : ndarray (unit, cell_unit) or None
+        Pᵀ of an LSTM with a projection.
     """
 
     columns: Floats
@@ -66,6 +68,7 @@ class Factors:
     forget: Floats | None = None
     reset: Floats | None = None
     reset_slope: Floats | None = None
+    projected: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -82,9 +85,11 @@ class Carry:
     scratch: Floats
 
     @classmethod
-    def zeros(cls, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Carry:
+    def zeros(
+        cls, shape: tuple[int, ...], cell_shape: tuple[int, ...], dtype: np.dtype[np.floating]
+    ) -> Carry:
         """Make the carry of an adjoint that nothing has entered yet."""
-        return cls(*(np.zeros(shape, dtype) for _ in range(4)))
+        return cls(*(np.zeros(each, dtype) for each in (shape, cell_shape, cell_shape, shape)))
 
     def first(self, rows: int) -> Carry:
         """View the first rows only."""

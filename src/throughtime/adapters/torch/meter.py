@@ -18,7 +18,6 @@ from . import layout
 # torch keeps nothing back where no gradient flows: what is asked for then is small.
 FUSED = Overhead(back=2.8, forward=2.8, solving=1.8)
 STEPWISE = Overhead(back=2.9, forward=2.9, solving=5.2, each_step=37_000)
-PROJECTED = replace(FUSED, solving=9.0)  # repeated step by step, through torch's own operations
 _OFTEN = 16  # calls of a cell from which on only each of so many is counted: counting takes time as well
 
 
@@ -74,9 +73,8 @@ class Meter:
             one = _direction(module, rows, steps, module.input_size, item)
             self._of_cells[id(module)] = estimate([one], asked, STEPWISE, is_merged=False)
         else:
-            overhead = PROJECTED if module.proj_size else FUSED
             for directions in _inner_layers(module, rows, _steps(module, given), item):
-                self._sum += estimate(directions, asked, overhead, is_merged=False)
+                self._sum += estimate(directions, asked, FUSED, is_merged=False)
         self._check()
 
     def add_output(self, tensors: Sequence[torch.Tensor], *, is_watched: bool) -> None:

@@ -68,8 +68,7 @@ class Windows:
             What was `noted` of the first call of the sequence that this one continues.
         """
         step = self._entering(asked.states)
-        is_dense = isinstance(asked.layout, Dense) and not asked.is_bidirectional
-        can_go_on = is_dense and len(asked.weights) % 2 == 0  # without a projection
+        can_go_on = isinstance(asked.layout, Dense) and not asked.is_bidirectional
         shared, first = self._continued(step, self._source(step, by_values=True) if can_go_on else -1, marks)
         for one in step.entering.values():
             one.mark, one.taken = shared(STATE, one.given), self.calls.taken(one.given)
