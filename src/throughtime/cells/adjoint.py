@@ -201,9 +201,7 @@ def _pulled_back(
     columns = np.empty_like(replayed.columns) if "gate_activation" in wanted else replayed.columns
     keeps_cell = replayed.cell is not None and "cell_gradient" in wanted
     cell_gradient = np.empty((*columns.shape[:2], columns.shape[-1]), dtype) if keeps_cell else None
-    carry = Carry.zeros(hidden_gradient.shape[1:], columns[0, :, 0].shape, dtype)
-    carry.hidden[...], carry.cell[...] = entering[1:]
-    cell = cell_of(layer)
+    carry, cell = Carry.of(*entering[1:]), cell_of(layer)
     squashed = None if layer.projection is None else lstm.squashed(layer, replayed.block())
     with one_thread():
         for run in reversed(list(_blocks(replayed))):

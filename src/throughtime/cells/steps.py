@@ -85,15 +85,9 @@ class Carry:
     scratch: Floats
 
     @classmethod
-    def zeros(
-        cls, shape: tuple[int, ...], cell_shape: tuple[int, ...], dtype: np.dtype[np.floating]
-    ) -> Carry:
-        """Make the carry of an adjoint that nothing has entered yet."""
-        return cls(*(np.zeros(each, dtype) for each in (shape, cell_shape, cell_shape, shape)))
-
-    def first(self, rows: int) -> Carry:
-        """View the first rows only."""
-        return Carry(self.hidden[:rows], self.cell[:rows], self.total_cell[:rows], self.scratch[:rows])
+    def of(cls, hidden: Floats, cell: Floats) -> Carry:
+        """Make the carry that the adjoint begins with: dL/d(final states)."""
+        return cls(hidden.copy(), cell.copy(), np.zeros_like(cell), np.zeros_like(hidden))
 
 
 class Cell(Protocol):
