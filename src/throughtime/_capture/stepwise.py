@@ -101,7 +101,8 @@ def _apart(passed: cells.Pass, chosen: Array, steps: Array) -> cells.Pass:
         array = getattr(passed, name)
         if array is None:
             continue
-        taken = array[:, chosen if name in _ONCE else steps]
+        places = chosen if name in _ONCE else steps
+        taken = array if len(places) == array.shape[1] else array[:, places]
         of_call = () if name in _ONCE else (len(steps) // len(chosen),)
         changed[name] = taken.reshape(-1, *of_call, array.shape[-1])
     return replace(passed, **changed)
@@ -119,5 +120,8 @@ def _put(
             found[name] = array.reshape(samples, -1, array.shape[-1])[:, 0]
     else:
         of_samples = array.reshape(samples, -1, *array.shape[2:])
+        if len(steps) == time:
+            found[name] = of_samples
+            return
         whole = found.setdefault(name, np.empty((samples, time, *array.shape[2:]), array.dtype))
         whole[:, steps] = of_samples

@@ -7,8 +7,8 @@ around it: packing, states, a subclass's own forward.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 import torch
@@ -279,11 +279,14 @@ class _Kernels(TorchFunctionMode):  # type: ignore[misc]
         return func(*args, **(kwargs or {}))
 
 
-@contextmanager
-def _gradients_on() -> Iterator[None]:
+def _gradients_on() -> AbstractContextManager[Any]:
     """Record what runs, also where the model's own code has switched gradients off."""
-    with torch.inference_mode(False), torch.enable_grad():
-        yield
+    if torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
+        return nullcontext()
+    stack = ExitStack()
+    stack.enter_context(torch.inference_mode(False))
+    stack.enter_context(torch.enable_grad())
+    return stack
 
 
 def _is_same(tensor: torch.Tensor, other: torch.Tensor) -> bool:
