@@ -220,7 +220,7 @@ def _closed(leaf: LayerRecord, direction: DirectionRecord, needed: frozenset[str
         projection=direction.weights.get("projection"),
     )
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is shown as it is
-        return stepwise.solve(layer, _pass(direction), needed, direction.windows)
+        return cells.solve(layer, _pass(direction), needed)
 
 
 def _pass(direction: DirectionRecord) -> cells.Pass:
@@ -237,6 +237,7 @@ def _pass(direction: DirectionRecord) -> cells.Pass:
         initial_cell=cell,
         final_hidden_gradient=final_hidden,
         final_cell_gradient=final_cell,
+        windows=direction.windows,
     )
 
 

@@ -68,6 +68,10 @@ class Pass:
         None stands for zeros.
     final_hidden_gradient, final_cell_gradient : ndarray (sample, unit) or None
         dL/d(state after the step processed last), beyond what reaches it through the output.
+    windows : tuple of int
+        Steps of each call, where several stand apart, from states that are given to states that are handed
+        out: initial states and final gradients then have an axis of calls, (sample, call, unit). Only for a
+        layer without masks that runs forward.
     """
 
     inputs: Floats
@@ -80,6 +84,7 @@ class Pass:
     initial_cell: Floats | None = None
     final_hidden_gradient: Floats | None = None
     final_cell_gradient: Floats | None = None
+    windows: tuple[int, ...] = ()
 
 
 def working_dtype(passed: Pass) -> np.dtype[np.floating[Any]]:

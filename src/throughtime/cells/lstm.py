@@ -15,6 +15,7 @@ from .steps import (
     Block,
     Carry,
     Factors,
+    Places,
     Step,
     diagonal,
     norm_product,
@@ -81,19 +82,20 @@ def activate(layer: Layer, block: Block) -> None:
 def factors(layer: Layer, block: Block) -> Factors:
     """Give A of dz = A · (dc, dc, dc, dh), and e and f, which carry the cell."""
     assert block.cell is not None
+    assert block.cell_before is not None
     phi = required_activation(layer.activation)
     i, f, g, o = (block.columns[:, :, gate] for gate in range(4))
-    squashed = phi.value(block.cell[1:])
+    squashed = phi.value(block.cell)
     gate_slopes = np.empty_like(block.columns)
     slopes(block.columns, activation_names(layer), out=gate_slopes)
-    for gate, other in enumerate((g, block.cell[:-1], i, squashed)):
+    for gate, other in enumerate((g, block.cell_before, i, squashed)):
         gate_slopes[:, :, gate] *= other
     e = o * phi.slope(squashed)
     projected = None if layer.projection is None else np.ascontiguousarray(layer.projection.T)
     return Factors(gate_slopes, block.recurrent, hidden_to_cell=e, forget=f.copy(), projected=projected)
 
 
-def pull(factors: Factors, step: int, hidden: Floats, columns: Floats, carry: Carry) -> None:
+def pull(factors: Factors, step: Places, hidden: Floats, columns: Floats, carry: Carry) -> None:
     """One product and five ufuncs."""
     assert factors.hidden_to_cell is not None
     assert factors.forget is not None
@@ -101,8 +103,8 @@ def pull(factors: Factors, step: int, hidden: Floats, columns: Floats, carry: Ca
     squashed = hidden if factors.projected is None else hidden @ factors.projected
     np.multiply(squashed, factors.hidden_to_cell[step], out=carry.total_cell)
     np.add(carry.total_cell, carry.cell, out=carry.total_cell)
-    np.multiply(carry.total_cell[..., None, :], coefficients[:, :3], out=columns[..., :3, :])
-    np.multiply(squashed, coefficients[:, 3], out=columns[..., 3, :])
+    np.multiply(carry.total_cell[..., None, :], coefficients[..., :3, :], out=columns[..., :3, :])
+    np.multiply(squashed, coefficients[..., 3, :], out=columns[..., 3, :])
     if factors.leak is not None:
         np.multiply(hidden, factors.leak[step], out=carry.scratch)
     width = len(factors.recurrent)
@@ -115,7 +117,7 @@ def pull(factors: Factors, step: int, hidden: Floats, columns: Floats, carry: Ca
 def squashed(layer: Layer, block: Block) -> Floats:
     """Compute o · φ(c_t), which a projection takes to h_t."""
     assert block.cell is not None
-    value: Floats = block.columns[:, :, 3] * required_activation(layer.activation).value(block.cell[1:])
+    value: Floats = block.columns[:, :, 3] * required_activation(layer.activation).value(block.cell)
     return value
 
 

@@ -14,6 +14,8 @@ import numpy as np
 
 from .layer import Floats, Layer
 
+Places = int | slice  # a step of a block, or several
+
 
 @dataclass(frozen=True)
 class Step:
@@ -30,13 +32,14 @@ class Block:
     """A run of steps in the fast path, (time, sample, …) in processing order; views, never copies.
 
     `columns` (time, sample, column, unit) are the cell's gates and whatever else its matrix product
-    gives; `cell` has one step more, the state before the first. `reset_hidden` is r · h_{t-1}.
+    gives; `cell` is c_t. `reset_hidden` is r · h_{t-1}.
     `recurrent` (column · unit, unit) is Uᵀ.
     """
 
     columns: Floats
     hidden_before: Floats
     recurrent: Floats
+    cell_before: Floats | None = None
     cell: Floats | None = None
     reset_hidden: Floats | None = None
 
@@ -118,8 +121,8 @@ class Cell(Protocol):
     def factors(self, layer: Layer, block: Block) -> Factors:
         """Linearise a block; nothing in the result is a view of `block.columns`."""
 
-    def pull(self, factors: Factors, step: int, hidden: Floats, columns: Floats, carry: Carry) -> None:
-        """One step of the adjoint: read dL/dh_t, write dz into `columns` and η into `carry`."""
+    def pull(self, factors: Factors, step: Places, hidden: Floats, columns: Floats, carry: Carry) -> None:
+        """One step of the adjoint, or several that stand apart: read dL/dh_t, write dz and η."""
 
     def split(self, layer: Layer, block: Block, totals: Floats, columns: Floats) -> Mapping[str, Floats]:
         """Name the parts of the gradient of `joint_weights`."""

@@ -151,14 +151,16 @@ class Calls:
 
     def taken(self, given: torch.Tensor) -> torch.Tensor | None:
         """Find what a call returned, where this was handed out for it, at most reshaped."""
+        place = self.place_of(given)
+        plain = None if place is None else self.steps[place[0]].leaving[place[1]].plain
+        return plain if plain is not None and plain.shape == given.shape else None
+
+    def place_of(self, given: torch.Tensor) -> tuple[int, int] | None:
+        """Find which call and place handed out a tensor, at most reshaped."""
         node = given.grad_fn
         while node is not None and node not in self.handed_out and node.name() in _RESHAPES:
             node = node.next_functions[0][0]
-        if node not in self.handed_out:
-            return None
-        number, place = self.handed_out[node]
-        plain = self.steps[number].leaving[place].plain
-        return plain if plain.shape == given.shape else None
+        return self.handed_out.get(node)
 
 
 class _Swaps:

@@ -59,6 +59,10 @@ class Meter:
         ------
         ExceededError
         """
+        is_cell = isinstance(module, nn.RNNCellBase)
+        steps = self._calls[id(module)] = self._calls.get(id(module), 0) + 1
+        if is_cell and not _is_due(steps):
+            return
         if self.budget.part == self.budget.samples:
             self.budget = replace(self.budget, samples=samples, part=samples)
         data = given.data if isinstance(given, PackedSequence) else given
@@ -66,10 +70,7 @@ class Meter:
             return
         rows = layout.samples(module, given) / self.budget.part
         asked, item = self._asked(is_watched), data.element_size()
-        if isinstance(module, nn.RNNCellBase):
-            steps = self._calls[id(module)] = self._calls.get(id(module), 0) + 1
-            if not _is_due(steps):
-                return
+        if is_cell:
             one = _direction(module, rows, steps, module.input_size, item)
             self._of_cells[id(module)] = estimate([one], asked, STEPWISE, is_merged=False)
         else:

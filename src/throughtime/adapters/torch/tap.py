@@ -203,7 +203,8 @@ class Recorder:
     def _recurrent(self, entry: Found | None, module: Any, forward: Any, name: str) -> Any:
         def watched(*arguments: Any, **keywords: Any) -> Any:
             given = next(iter([*arguments, *keywords.values()]), None)
-            self.unfit = self.unfit or why_unfit(name, module, given)
+            if not self.calls or self.calls[-1].entry is not entry:  # the first step of a loop
+                self.unfit = self.unfit or why_unfit(name, module, given)
             if self._is_open:
                 self._count(module, given, is_watched=entry is not None)
             if entry is None:

@@ -105,8 +105,12 @@ class Windows:
         """Find the call whose states this one starts from; -1 where it starts anew."""
         if not self.calls.steps:
             return -1
-        links = recurrence.links_of(self.calls, step, (), by_values=by_values)
-        source = max((link.source for link in links), default=-1)
+        places = [self.calls.place_of(one.given) for one in step.entering.values()]
+        sources = {-1 if place is None else place[0] for place in places}
+        if len(sources) > 1 or -1 in sources:
+            links = recurrence.links_of(self.calls, step, (), by_values=by_values)
+            sources = {link.source for link in links}
+        source = max(sources, default=-1)
         if source not in self._last:
             return -1
         left = [one.plain.shape for one in self.calls.steps[source].leaving.values()]
