@@ -18,8 +18,7 @@ from keras import layers, ops
 import throughtime as tt
 from throughtime import cells, diagnostics
 from throughtime._errors import DiagnosticError
-from throughtime.adapters.keras import gates
-from throughtime.adapters.keras.second_pass import SecondPass
+from throughtime.adapters.keras import gates, program
 from throughtime.cells import adjoint, gru, gru_reset_before, lstm, simple_rnn
 
 SAMPLES, STEPS, FEATURES, UNITS = 4, 9, 3, 5
@@ -140,15 +139,15 @@ if keras.backend.backend() != "torch":
     def test_a_mistake_in_what_the_steps_are_given_is_seen(
         kind: str, mistake: str, wrapping: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        right = SecondPass._recorded
+        right = program.Recorded
 
-        def wrong(*arguments: Any) -> Any:
-            given = right(*arguments)
+        def wrong(**arguments: Any) -> Any:
+            given = right(**arguments)
             if given.mask is None:
                 given = replace(given, mask=ops.ones((SAMPLES, STEPS), "bool"))
             return MISTAKES[mistake](given)
 
-        monkeypatch.setattr(SecondPass, "_recorded", wrong)
+        monkeypatch.setattr(program, "Recorded", wrong)
         leaf = captured_with_a_warning(fresh(kind, wrapping))
         assert (leaf["certificate_weights"] > 10 * BAR).all()
         assert (leaf["certificate_time"] > 10 * BAR).all()

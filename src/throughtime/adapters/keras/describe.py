@@ -9,12 +9,13 @@ import numpy as np
 
 from throughtime.adapters.records import Array, LayerRecord, ModelRecord
 
-from . import leaf_parts, settings, weights
-from .cell_weights import Values
+from . import attributes, weights
 from .dialect import Dialect
 from .find import Found, select
 from .layers import halves
+from .leaves import Whole
 from .library import is_a
+from .weights import Values
 
 
 def describe(keras: Dialect, model: Any, layers: Any) -> ModelRecord:
@@ -49,12 +50,12 @@ def _leaves(keras: Dialect, entry: Found, value: Values) -> tuple[LayerRecord, .
         kind=weights.kind(keras, layer),
         arrays={**weights.named(keras, layer, value), **penalties},
         directions=directions,
-        flags=settings.of_layer(keras, layer),
+        flags=attributes.of_layer(keras, layer),
         dims={name: ("direction",) for name in penalties if directions},
     )
     if not is_a(each[0], "RNN"):
         return (whole,)
-    return leaf_parts.leaves(keras, whole, each, {"": value}, None)
+    return Whole(keras, whole, each, {"": value}, None).leaves()
 
 
 def _penalties(keras: Dialect, layer: Any, value: Values) -> Mapping[str, Array]:

@@ -145,9 +145,6 @@ class Models(Protocol):
     def path_of(self, variable: Any, /) -> str:
         """Name a variable with its scopes, parted by slashes."""
 
-    def numbers_of(self, model: Any, /) -> dict[int, int]:
-        """Give each variable of a model a number, by its identity."""
-
     def weight_values(self, model: Any, variables: Sequence[Any], /) -> dict[int, Any]:
         """Read variables as they are now, by their identity."""
 
@@ -214,32 +211,28 @@ class Losses(Protocol):
         """Whether layers add to the loss by themselves, beside the regularisers of weights."""
 
 
+Mark = Callable[[str, Any], Any]  # key, tensor -> a copy to differentiate with respect to
+Step = Callable[[Mark], tuple[Any, Any]]  # -> a scalar to differentiate, None for nothing; what it keeps
+Traced = Callable[[Any], "Result"]  # inputs -> Result
+
+
 class Computation(Protocol):
-    """What can be traced and differentiated.
+    """What can be traced.
 
     Attributes
     ----------
-    differentiated : dict of int to variable
-        Whose gradients are wanted, as `variable.<number>`.
-    has_loss : bool
-        There is something to differentiate.
     any_batch : bool
         The number of samples may be left open.
     """
 
-    differentiated: dict[int, Any]
-    has_loss: bool
     any_batch: bool
 
     @property
     def model(self) -> Any:
-        """The model whose variables are used."""
+        """The model whose variables are used; None once it is freed."""
 
-    def __call__(self, inputs: Any, mark: Callable[[str, Any], Any], /) -> tuple[Any, dict[str, Any]]:
-        """Return what is differentiated, None for nothing, and the tensors asked for."""
-
-
-Traced = Callable[[Any], "Result"]  # inputs -> Result
+    def __call__(self, inputs: Any, /) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return tensors, and gradients that `Passes.differentiated` found."""
 
 
 class Passes(Protocol):
@@ -258,7 +251,17 @@ class Passes(Protocol):
         """Call a model as training or as inference."""
 
     def traced(self, computation: Computation, inputs: Any, /) -> Traced:
-        """Trace a computation and its gradients for inputs of these shapes."""
+        """Trace a computation for inputs of these shapes."""
+
+    def differentiated(
+        self, model: Any, step: Step, variables: Mapping[str, Any], /
+    ) -> tuple[Any, dict[str, Any]]:
+        """Run a step of a computation.
+
+        Returns
+        -------
+        what the step keeps; the gradients that exist, of its marks and of variables, by their keys
+        """
 
     def evaluated_once(self, model: Any, function: Callable[[Any], Any], inputs: Any, /) -> float:
         """Evaluate a function of a batch, with the model's variables as they are."""

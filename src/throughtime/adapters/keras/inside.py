@@ -19,9 +19,9 @@ from throughtime.adapters.attributes import replaced
 
 from .dialect import Dialect
 from .layers import halves
-from .loop import EMITTED, Loop
+from .loop import EMITTED, MARKED, Loop
 from .recorder import Recorder, as_a_call, first_of, with_first
-from .seen import SeenCall, SeenInside, names_kept
+from .seen import SeenCall, SeenInside, lies_within_steps, names_kept
 from .ways import is_closed
 
 _FUSED = ("_can_attempt_fused_lstm", "_can_attempt_fused_gru")
@@ -78,7 +78,7 @@ def watched(
             bound.arguments[first] = with_first(given, marked)
         mask = first_of(bound.arguments.get("mask"))
         known.has_mask = mask is not None
-        if known.has_mask:
+        if known.has_mask and closed:
             direction.keep("inside_mask", mask)
         output, states = run(direction, original, bound.arguments)
         return direction.handed_back(output, states)
@@ -131,7 +131,9 @@ def _in_loop(
     loop = Loop(keras, layer, mark, training)
     with direction.marked_weights():
         output, states, masks = keras.run_in_loop(loop, original, arguments, compares=compares)
+    first, *_ = arguments.values()
     direction.keep_loop(loop, output, masks)
+    direction.keep_for_the_steps(loop, first_of(first), first_of(arguments.get("mask")), masks)
     return output, states
 
 
@@ -178,6 +180,20 @@ class _Direction:
         known.dropout = tree.map_structure(
             lambda mask: None if mask is None else self.keep(f"dropout_{next(numbers)}", mask), masks
         )
+
+    def keep_for_the_steps(self, loop: Loop, given: Any, mask: Any, dropout: list[Any]) -> None:
+        """Keep what is needed for what lies within the steps, if that is asked for and can be found."""
+        quantities = self.recorder.request.quantities
+        if self.known.draws or not lies_within_steps(self.keras, self.layer.cell, quantities):
+            return
+        kept = {name: state for name, state in loop.kept.items() if MARKED not in name}
+        self.recorder.loops[self.record.key("within", self.part)] = {
+            "input": given,
+            "mask": mask,
+            "initial": loop.initial,
+            "dropout": dropout,
+            "kept": kept,
+        }
 
     def _output_of(self, loop: Loop, output: Any) -> str:
         """Name the state whose sequence is the layer's output; empty where it is another tensor."""

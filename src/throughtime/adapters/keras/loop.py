@@ -250,11 +250,11 @@ def scan_by_rnn(
         `backend.rnn` of a Keras on TensorFlow, which wants three axes of every sequence and a flat list of
         states.
     """
-    wide = tree.map_structure(lambda each: each if len(each.shape) > 2 else each[..., None], sequences)
-    are_wide = tree.map_structure(lambda each: len(each.shape) > 2, sequences)
+    missing = tree.map_structure(lambda each: max(0, 3 - len(each.shape)), sequences)
+    wide = tree.map_structure(lambda each, count: each[(..., *(None,) * count)], sequences, missing)
 
     def advance(values: Any, states: Any) -> tuple[Any, Any]:
-        narrow = tree.map_structure(lambda v, is_wide: v if is_wide else v[..., 0], values, are_wide)
+        narrow = tree.map_structure(lambda each, count: each[(..., *(0,) * count)], values, missing)
         after, outputs = step(tree.pack_sequence_as(carry, list(states)), narrow)
         return outputs, tree.flatten(after)
 

@@ -6,7 +6,6 @@ make a new one.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,13 +21,12 @@ from . import batches, find, loss_scale
 from .collect import Pass, records
 from .coupling import couples
 from .dialect import Dialect, Traced
-from .every_step import EveryStep
 from .layers import plain_settings
 from .loss import Loss
+from .outer_steps import joined
 from .parts import Parts, why_whole
-from .program import Program, WithinSteps
+from .program import Program
 from .reductions import Attempt, Labels, Trials
-from .second_pass import SecondPass
 from .seen import Result
 from .traces import Traces, weakly
 
@@ -42,7 +40,6 @@ class _Trace:
     program: Program
     run: Traced
     loss: Callable[[], Any]
-    second: SecondPass
     is_scaled: bool
     trials: Trials = field(default_factory=Trials)
 
@@ -91,17 +88,17 @@ class Probe:
         with batches.ragged_explained(keras, x), kept, kept:
             trace, result = self._pass(data, budget)
             reduced = self._how_reduced(trace, result, data)
-            within = trace.second(trace.program.calls, result)
             weights = [weight for entry in self.found for weight in entry.watched.weights]
             values = keras.weight_values(self.model, weights)
+        calls, joined_result = joined(trace.program.calls, result, keras.numpy)
         done = Pass(
             keras,
             self.model,
             self.found,
             trace.program,
-            result,
+            calls,
+            joined_result,
             self._wanted(trace.program.has_loss),
-            within,
             lambda variable: values[id(variable)],
             _LOOPED if trace.program.in_a_loop else "",
         )
@@ -191,8 +188,7 @@ class Probe:
         is_scaled = has_loss and loss_scale.is_needed(model)
         inputs = (*data, keras.tensor(np.asarray(1.0, np.float32)) if is_scaled else None)
         run = keras.traced(program, inputs)
-        second = SecondPass(keras, partial(_traced_within, keras, weakref.ref(model)), request, is_scaled)
-        return _Trace(program, run, weakly(self.loss.identity), second, is_scaled)
+        return _Trace(program, run, weakly(self.loss.identity), is_scaled)
 
     def _how_reduced(self, trace: _Trace, result: Result, data: Any) -> tuple[float, str] | None:
         """Find what the loss puts on each sample's gradient, and say in words what was done about it."""
@@ -222,10 +218,3 @@ class Probe:
 
         inputs = (labels.x, labels.y, labels.sample_weight, predictions)
         return self.keras.evaluated_once(self.model, evaluate, inputs)
-
-
-def _traced_within(
-    keras: Dialect, model: Callable[[], Any], every_step: EveryStep, inputs: Any, has_loss: bool
-) -> Traced:
-    """Trace the steps of a direction; the trace outlives a probe and does not hold the model."""
-    return keras.traced(WithinSteps(keras, model(), every_step, has_loss=has_loss), inputs)

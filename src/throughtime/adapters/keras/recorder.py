@@ -14,13 +14,11 @@ from typing import Any
 
 from throughtime.adapters.records import Request
 
-from . import named
-from .dialect import Dialect
+from .dialect import Dialect, Mark
 from .find import Found
 from .meter import Meter, Sized
 from .seen import SeenCall
 
-Mark = Callable[[str, Any], Any]
 _ARTIFACT = "autograph_info__"  # what TensorFlow's autograph puts on functions that it leaves alone
 CARRIED = ("_keras_mask", "_keras_logits")  # what a loss reads from a tensor besides its values
 
@@ -47,6 +45,8 @@ class Recorder:
         Those that have returned, and those that have not.
     tensors : dict of str to tensor
         What the pass is to return.
+    loops : dict of str to structure
+        What each loop has left, as `every_step.Recorded`, for what lies within its steps.
     named : list of str
         Keys of what `throughtime.mark` names outside of every loop.
     flows_back : bool
@@ -70,6 +70,7 @@ class Recorder:
         self.calls: list[SeenCall] = []
         self.current: list[SeenCall] = []
         self.tensors: dict[str, Any] = {}
+        self.loops: dict[str, Any] = {}
         self.named: list[str] = []
         self.flows_back = False
         self.in_a_loop: set[int] = set()
@@ -144,7 +145,7 @@ class Recorder:
 
     def hear(self, name: str, tensor: Any) -> Any:
         """Mark and keep what `throughtime.mark` names outside of every loop."""
-        key = named.key(len(self.named), name)
+        key = f"named.{len(self.named)}.{name}"
         self.named.append(key)
         marked = self.marked("outputs", key, tensor)
         self.keep(key, marked)

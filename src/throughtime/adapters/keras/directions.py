@@ -1,54 +1,43 @@
-"""Records of a direction that ran in the loop: one for each inner cell, in input time."""
+"""Collects what is known inside one direction of a call into records for its cells, in input time.
+
+A direction that ran in the loop has all of it from the framework; one that kept its own kernel, on torch, is
+solved by `cells`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from throughtime._errors import warn
 from throughtime.adapters.marking import MarkedSteps, of_steps
-from throughtime.adapters.records import Array, Request, SolvedRecord
+from throughtime.adapters.records import Array, DirectionRecord, SolvedRecord
 
 from . import cell as cells
 from . import weights
-from .dialect import Dialect
 from .every_step import BETWEEN, GATES, OF_GATES
 from .gates import gates_of
 from .loop import MARKED
-from .seen import Result, SeenCall
+from .seen import SeenCall, SeenInside
+
+if TYPE_CHECKING:
+    from .collect import Pass
 
 _NO_GATES = ("simple_rnn",)  # its only gate is its state
 _MATRIX_KINDS = ("lstm", "gru", "simple_rnn")
 
 
-class Finished(Protocol):
-    """A finished pass: `keras` is what it ran in, `request` what was asked for."""
-
-    @property
-    def keras(self) -> Dialect:
-        """The Keras of its layers."""
-
-    @property
-    def request(self) -> Request:
-        """What was asked for."""
-
-    def tensor(self, key: str, *, copy: bool = False) -> Array:
-        """Bring one tensor to NumPy."""
-
-    def gradient(self, key: str) -> Array | None:
-        """Bring the gradient of one tensor to NumPy; None where there is none."""
-
-    def value(self, variable: Any) -> Array:
-        """Bring a weight to NumPy."""
-
-    def array(self, tensor: Any) -> Array:
-        """Bring what a second pass found to NumPy."""
-
-    def number(self, variable: Any) -> int:
-        """Return the number by which every pass knows a variable."""
+def records(done: Pass, seen: SeenCall, part: int) -> tuple[DirectionRecord, ...] | tuple[SolvedRecord, ...]:
+    """Make the record of a direction's cell, or one for each of its stacked cells, the lowest first."""
+    direction = Direction(done, seen, part)
+    if direction.known.is_closed:
+        return (_closed(direction),)
+    parts = cells.inner_cells(direction.layer.cell)
+    counts = [len(cells.state_names(done.keras, cell)) for cell in parts]
+    return tuple(_record(direction, place, cell, sum(counts[:place])) for place, cell in enumerate(parts))
 
 
 @dataclass(frozen=True)
@@ -59,79 +48,81 @@ class Direction:
 
     Attributes
     ----------
-    done : Finished
-    layer : the recurrent layer
+    done : Pass
     call : SeenCall
     part : int
         Which direction of the call.
-    second : Result
-        What lies within the steps.
     """
 
-    done: Finished
-    layer: Any
+    done: Pass
     call: SeenCall
     part: int
-    second: Result
+
+    @property
+    def known(self) -> SeenInside:
+        """What is known of it without its tensors."""
+        return self.call.inside[self.part]
+
+    @property
+    def layer(self) -> Any:
+        """The recurrent layer."""
+        return self.known.layer()
+
+    @property
+    def is_half(self) -> bool:
+        """Whether it is one of the two of a Bidirectional."""
+        return len(self.call.inside) > 1
 
     def key(self, name: str) -> str:
         """Name one tensor of this direction."""
         return self.call.key(name, self.part)
 
+    def gradient(self, name: str) -> Array | None:
+        """Return the gradient of one tensor of this direction."""
+        return self.done.gradient(self.key(name))
+
+    def of_weight(self, variable: Any, start: str = "") -> Array | None:
+        """Return a weight's gradient through the loop or kernel, or as the steps add it up: "within_"."""
+        place = next(index for index, one in enumerate(self.layer.weights) if one is variable)
+        return self.gradient(f"{start}weight_{place}")
+
     @property
     def has_gradients(self) -> bool:
         """Whether anything arrives from the loss."""
-        kept = self.call.inside[self.part].kept
-        return any(self.done.gradient(self.key(f"tap_{name}")) is not None for name in kept)
+        return any(self.gradient(f"tap_{name}") is not None for name in self.known.kept)
 
     def keeps(self, place: int, name: str) -> bool:
         """Whether a state was asked for or is needed."""
-        return f"{place}.{name}" in self.call.inside[self.part].kept
+        return f"{place}.{name}" in self.known.kept
 
     def value(self, place: int, name: str) -> Array:
         """Return the input, a state or the gates of an inner cell."""
         if name == "gate_activation":
-            return self._in_input_time(self.done.array(self.second.tensors[f"{place}.{name}"]))
+            return self._in_input_time(self.done.tensor(self.key(f"within_{place}.{name}")))
         if name == "input" and not place:
             return self.done.tensor(self.call.key("input"), copy=True)
-        known = self.call.inside[self.part]
-        source = known.handed_on[place - 1] if name == "input" else f"{place}.{name}"
-        if source == known.output:
+        source = self.known.handed_on[place - 1] if name == "input" else f"{place}.{name}"
+        if source == self.known.output:
             return self._in_input_time(self.done.tensor(self.call.key("output")).swapaxes(0, 1))
         return self._in_input_time(self.done.tensor(self.key(f"loop_{source}")))
 
     def tap(self, place: int, name: str) -> Array | None:
         """Return the total derivative of a state or gate: from the loop, and within its step."""
-        looped = self.done.gradient(self.key(f"tap_{place}.{name}"))
-        within = self.within(f"tap_{place}.{name}")
-        found = [gradient for gradient in (looped, within) if gradient is not None]
+        each = (self.gradient(f"{start}tap_{place}.{name}") for start in ("", "within_"))
+        found = [gradient for gradient in each if gradient is not None]
         return self._in_input_time(sum(found[1:], found[0])) if found else None
 
     def initial(self, state: int) -> Array:
         """Return a state before the first step, in memory of its own."""
         return self.done.tensor(self.key(f"initial_{state}"), copy=True)
 
-    def gradient_of(self, variable: Any) -> Array | None:
-        """Return a weight's gradient as the steps add it up."""
-        return self.within(f"variable.{self.done.number(variable)}")
-
-    def first_gradient_of(self, variable: Any) -> Array | None:
-        """Return a weight's gradient through the loop."""
-        position = next(index for index, one in enumerate(self.layer.weights) if one is variable)
-        return self.done.gradient(self.key(f"weight_{position}"))
-
-    def first_input_gradient(self) -> Array | None:
-        """Return the input's gradient through the loop."""
-        return self.done.gradient(self.key("half_input" if len(self.call.inside) > 1 else "input"))
-
-    def within(self, key: str) -> Array | None:
-        """Return a gradient that the second pass found."""
-        gradient = self.second.gradients.get(key)
-        return None if gradient is None else self.done.array(gradient)
+    def has_gates(self, place: int) -> bool:
+        """Whether the gates of an inner cell were found."""
+        return self.key(f"within_{place}.gate_activation") in self.done.result.tensors
 
     def recurrent_dropout(self, place: int) -> list[Array]:
         """Return what h_{t−1} was multiplied with, (sample, time or 1, unit), one or one a gate."""
-        dropout = self.call.inside[self.part].dropout
+        dropout = self.known.dropout
         keys = self.done.keras.recurrent_masks(dropout[place]) if dropout else []
         masks = [self.done.tensor(key) for key in keys]
         # Masks of all steps are (time, sample, unit), those of any one step (sample, unit).
@@ -143,11 +134,28 @@ class Direction:
         return array[:, ::-1] if self.layer.go_backwards else array
 
 
-def solved_records(direction: Direction) -> tuple[SolvedRecord, ...]:
-    """One record for each inner cell of the layer, the lowest first."""
-    parts = cells.inner_cells(direction.layer.cell)
-    counts = [len(cells.state_names(direction.done.keras, part)) for part in parts]
-    return tuple(_record(direction, place, part, sum(counts[:place])) for place, part in enumerate(parts))
+def _closed(direction: Direction) -> DirectionRecord:
+    """Bring what a kernel computed to input time."""
+    done, seen, layer, known = direction.done, direction.call, direction.layer, direction.known
+    flip = slice(None, None, -1 if layer.go_backwards else 1)
+    output_gradient = direction.gradient("half_output" if direction.is_half else "output")
+    if output_gradient is not None and output_gradient.ndim == 3:
+        output_gradient = output_gradient[:, flip]
+    sequence = direction.key("sequence")
+    hidden = done.tensor(sequence if sequence in done.result.tensors else seen.key("output"))
+    return DirectionRecord(
+        weights=weights.named(done.keras, layer, done.value),
+        weight_gradients=weights.named(done.keras, layer, direction.of_weight, "_gradient"),
+        inputs=done.tensor(seen.key("input"), copy=True),
+        hidden=hidden[:, flip],
+        output_gradient=output_gradient,
+        input_gradient=direction.gradient("half_input" if direction.is_half else "input"),
+        valid=done.tensor(direction.key("inside_mask")).astype(bool) if known.has_mask else None,
+        zero_output=done.keras.zeroes_masked_output(layer),
+        runs_backward=bool(layer.go_backwards),
+        initial=tuple(map(direction.initial, range(known.initial_states))) or (None, None),
+        final_gradients=tuple(direction.gradient(f"state_{k}") for k in range(max(2, known.initial_states))),
+    )
 
 
 def _record(direction: Direction, place: int, cell: Any, first_state: int) -> SolvedRecord:
@@ -156,20 +164,21 @@ def _record(direction: Direction, place: int, cell: Any, first_state: int) -> So
     if direction.has_gradients:
         arrays |= _state_gradients(direction, place, cell, first_state, arrays)
         arrays |= _gate_gradient(direction, place, cell, arrays)
-        between = direction.within("input") if place == 0 else direction.tap(place, BETWEEN)
+        between = direction.tap(place, BETWEEN) if place else direction.gradient("within_input")
         arrays |= {} if between is None else {"input_gradient": between}
-        arrays |= weights.of_cell(keras, cell, direction.gradient_of, "_gradient")
+        arrays |= weights.of_cell(keras, cell, lambda v: direction.of_weight(v, "within_"), "_gradient")
     is_product = cells.standard_kind(cell) in _MATRIX_KINDS
     marked = _marked(direction, place, cell)
+    entering = "half_input" if direction.is_half else "input"
     return SolvedRecord(
         arrays={**arrays, **marked.arrays},
-        weight_gradients=weights.of_cell(keras, cell, direction.first_gradient_of, "_gradient"),
+        weight_gradients=weights.of_cell(keras, cell, direction.of_weight, "_gradient"),
         # Time is certified where the layer's input enters; cells above share the loop.
-        input_gradient=direction.first_input_gradient() if place == 0 else None,
+        input_gradient=direction.gradient(entering) if place == 0 else None,
         initial=tuple(direction.initial(first_state + k) for k in range(len(cells.state_names(keras, cell)))),
         hidden_before=_hidden_before(direction, place, first_state, arrays) if is_product else None,
         kernel=weights.of_cell(keras, cell, done.value)["kernel"] if is_product else None,
-        output_error=_output_error(direction),
+        output_error=float(done.tensor(direction.key("loop_error"))) if direction.known.is_compared else None,
         gates=marked.gates,
         marks=marked.names,
     )
@@ -178,8 +187,7 @@ def _record(direction: Direction, place: int, cell: Any, first_state: int) -> So
 def _marked(direction: Direction, place: int, cell: Any) -> MarkedSteps:
     """Read what the author of a cell has named within its step."""
     keras, start = direction.done.keras, f"{place}.{MARKED}"
-    kept = direction.call.inside[direction.part].kept
-    names = [name.removeprefix(start) for name in kept if name.startswith(start)]
+    names = [name.removeprefix(start) for name in direction.known.kept if name.startswith(start)]
     if not names:
         return MarkedSteps()
     return of_steps(
@@ -190,17 +198,10 @@ def _marked(direction: Direction, place: int, cell: Any) -> MarkedSteps:
     )
 
 
-def _output_error(direction: Direction) -> float | None:
-    """Relative error of the loop against the layer's own; None where they were not compared."""
-    if not direction.call.inside[direction.part].is_compared:
-        return None
-    return float(direction.done.tensor(direction.key("loop_error")))
-
-
 def _values(direction: Direction, place: int, cell: Any) -> dict[str, Array]:
     keras = direction.done.keras
     names = ["input", *(name for name in cells.state_names(keras, cell) if direction.keeps(place, name))]
-    if f"{place}.gate_activation" in direction.second.tensors:
+    if direction.has_gates(place):
         names += [] if cells.standard_kind(cell) in _NO_GATES else ["gate_activation"]
     return {name: direction.value(place, name) for name in names}
 
@@ -213,10 +214,7 @@ def _state_gradients(
         if name not in values:
             continue
         zeros = np.zeros_like(values[name])
-        tap, initial = (
-            direction.tap(place, name),
-            direction.done.gradient(direction.key(f"initial_{position}")),
-        )
+        tap, initial = direction.tap(place, name), direction.gradient(f"initial_{position}")
         arrays[f"{name}_gradient"] = zeros if tap is None else tap
         arrays[f"initial_{name}_gradient"] = zeros[:, 0] if initial is None else initial
     return arrays
@@ -226,8 +224,8 @@ def _gate_gradient(
     direction: Direction, place: int, cell: Any, values: Mapping[str, Array]
 ) -> dict[str, Array]:
     names = cells.gate_names(cell)
-    is_asked = direction.done.request.quantities & OF_GATES
-    if not names or not is_asked or f"{place}.gate_activation" not in direction.second.tensors:
+    is_asked = direction.done.program.request.quantities & OF_GATES
+    if not names or not is_asked or not direction.has_gates(place):
         return {}
     stacked, like = direction.tap(place, GATES), values["hidden"]
     if stacked is None:
