@@ -18,7 +18,8 @@ from keras import layers, ops
 import throughtime as tt
 from throughtime import cells, diagnostics
 from throughtime._errors import DiagnosticError
-from throughtime.adapters.keras import gates, program
+from throughtime.adapters.keras import cell as adapter_cell
+from throughtime.adapters.keras import program
 from throughtime.cells import adjoint, gru, gru_reset_before, lstm, simple_rnn
 
 SAMPLES, STEPS, FEATURES, UNITS = 4, 9, 3, 5
@@ -105,8 +106,8 @@ if keras.backend.backend() != "torch":
     def test_one_percent_in_one_gate_of_the_steps_is_seen(
         kind: str, gate: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        name = gates.gate_names("gru" if kind.startswith("gru") else kind)[gate]
-        right = gates._tapped
+        name = adapter_cell.gate_names(network(kind).layers[0].cell)[gate]
+        right = adapter_cell._tapped
 
         def wrong(activation: Any, places: Any, *rest: Any) -> Any:
             coming = iter(places)
@@ -119,7 +120,7 @@ if keras.backend.backend() != "torch":
             return right(steeper, places, *rest)
 
         truth = diagnostics.lag_profile(captured(network(kind)))["ratio"]
-        monkeypatch.setattr(gates, "_tapped", wrong)
+        monkeypatch.setattr(adapter_cell, "_tapped", wrong)
         assert_seen(captured_with_a_warning(fresh(kind)), truth)
 
     MISTAKES = {

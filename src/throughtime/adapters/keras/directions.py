@@ -19,7 +19,6 @@ from throughtime.adapters.records import Array, DirectionRecord, SolvedRecord
 from . import cell as cells
 from . import weights
 from .every_step import BETWEEN, GATES, OF_GATES
-from .gates import gates_of
 from .loop import MARKED
 from .seen import SeenCall, SeenInside
 
@@ -240,7 +239,7 @@ def _warn_of_flat_activations(
 ) -> None:
     """Warn where a gradient arrives at the state and none passes an activation."""
     keras = direction.done.keras
-    for attribute, places in gates_of(cells.standard_kind(cell)).items():
+    for attribute, places in cells.gates_by_activation(cell).items():
         if values["hidden_gradient"].any() and not any(gates[gate].any() for gate in places):
             name = keras.activation_name(cell, getattr(cell, attribute))
             warn(

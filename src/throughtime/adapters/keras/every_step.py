@@ -14,8 +14,8 @@ from typing import Any
 from throughtime.adapters.records import Request
 
 from . import cell as cells
+from .cell import CELL
 from .dialect import Dialect, Mark
-from .gates import CELL
 from .loop import EMITTED, in_processing_order, wide
 
 # What passes from one stacked cell to the next: not "input", the name of a gate, and no name of a state.

@@ -16,9 +16,9 @@ from throughtime.adapters.records import Array, DirectionRecord, LayerRecord, So
 
 from . import attributes, weights
 from . import cell as cells
+from .cell import GATED
 from .dialect import Dialect
 from .dims import with_own_axes
-from .gates import GATED
 from .weights import Readers
 
 Inside = DirectionRecord | SolvedRecord

@@ -15,7 +15,6 @@ from throughtime._errors import UnsupportedModelError
 from throughtime.adapters.marking import listening, unique
 
 from . import cell as cells
-from . import gates
 from .dialect import Dialect
 
 # What a cell hands out where that is none of its states.
@@ -168,7 +167,7 @@ class Loop:
 
     def _stepped(
         self, place: int, part: Any, x: Any, old: Sequence[Any], taps: Any
-    ) -> tuple[gates.Stepped, dict[str, Any]]:
+    ) -> tuple[cells.Stepped, dict[str, Any]]:
         """Run one inner cell, and add the zeros of this step to what it marks."""
         marked: dict[str, Any] = {}
 
@@ -181,7 +180,7 @@ class Loop:
             return marked[name]
 
         with listening(hear):
-            return cells.plain_step(self.keras, part, x, old, training=self.training), marked
+            return cells.step(self.keras, part, x, old, training=self.training), marked
 
     def _where(self, valid: Any, value: Any, otherwise: Any) -> Any:
         """Choose `value` at valid samples; at all where nothing is masked."""

@@ -19,8 +19,8 @@ from throughtime.adapters.needs import (
 from throughtime.adapters.records import Request
 
 from . import cell as cells
+from .cell import GATED
 from .dialect import Dialect
-from .gates import GATED
 from .layers import halves
 from .ways import why_not
 from .weights import cudnn_kind, kind_of_cell

@@ -7,26 +7,24 @@ make a new one.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from throughtime._errors import LossError
 from throughtime._memory.budget import Budget
-from throughtime.adapters.records import ModelRecord, Request
+from throughtime.adapters.records import MEAN, ModelRecord, Request
 
 from . import batches, find, loss_scale
 from .collect import Pass, records
-from .coupling import couples
 from .dialect import Dialect, Traced
 from .layers import plain_settings
 from .loss import Loss
 from .outer_steps import joined
 from .parts import Parts, why_whole
 from .program import Program
-from .reductions import Attempt, Labels, Trials
+from .reductions import COUPLED, UNTRIED, Labels, couples, factor, tried_factor
 from .seen import Result
 from .traces import Traces, weakly
 
@@ -41,7 +39,8 @@ class _Trace:
     run: Traced
     loss: Callable[[], Any]
     is_scaled: bool
-    trials: Trials = field(default_factory=Trials)
+    tried: tuple[float, str] | None = None
+    is_coupled: bool | None = None
 
 
 _traces: Traces[_Trace] = Traces()
@@ -195,21 +194,37 @@ class Probe:
         if not trace.program.has_loss:
             return None
         keras, size = self.keras, batches.batch_size(self.keras, data[0])
+        reduced, told = self._factor(trace, result, data, size)
+        if trace.is_coupled is None:  # tried on the first batch
 
-        def run_among_copies() -> Result:
-            return self._run(trace, batches.with_copies(keras, data, size))
+            def run_among_copies() -> Result:
+                return self._run(trace, batches.with_copies(keras, data, size))
 
-        attempt = Attempt(
-            Labels(*data),
-            size,
-            weight=batches.first_array(keras, data[2]),
-            predictions=lambda: trace.program.predictions(result),
-            evaluate=self._data_loss,
-            rows_of=partial(batches.rows_of, keras),
-            has_data_loss=self.loss.has_data_loss,
-            couples=lambda: couples(result, run_among_copies, size, partial(batches.first_sample, keras)),
-        )
-        return trace.trials.how_reduced(trace.program.reductions, attempt)
+            trace.is_coupled = size > 1 and couples(keras, result, run_among_copies, size)
+        if trace.is_coupled and not told.startswith(COUPLED):
+            told = f"{COUPLED}: what one sample does changes with the others of its batch; {told} undone"
+        return reduced, told
+
+    def _factor(self, trace: _Trace, result: Result, data: Any, size: int) -> tuple[float, str]:
+        """Read the factor from what the loss declares, or try it on the first batch."""
+        how, (x, y, weight) = trace.program.reductions, data
+        first_weight = batches.first_array(self.keras, weight)
+        if how.declared is not None and how.is_certain:
+            return factor(how.declared, first_weight, size)
+        if not self.loss.has_data_loss():
+            return 1.0, "not undone, the whole loss is added by layers"
+        if trace.tried is None:
+            # Where Keras puts weights on, they are no part of what a user's loss does by itself.
+            whole = x, y, weight if how.declared is None else None, trace.program.predictions(result)
+
+            def loss_of(*rows: int) -> float:
+                *labels, predictions = (batches.rows_of(self.keras, part, rows) for part in whole)
+                return self._data_loss(Labels(*labels), predictions)
+
+            trace.tried = tried_factor(loss_of, size)
+        if how.declared is not None and trace.tried[1] in (MEAN, UNTRIED):
+            return factor(how.declared, first_weight, size)
+        return trace.tried
 
     def _data_loss(self, labels: Labels, predictions: Any) -> float:
         def evaluate(inputs: Any) -> Any:

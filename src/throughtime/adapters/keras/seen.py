@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import cell as cells
+from .cell import CELL
 from .dialect import Dialect
 from .every_step import OF_GATES
-from .gates import CELL
 from .loop import MARKED
 
 

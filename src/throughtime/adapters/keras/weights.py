@@ -17,8 +17,8 @@ import numpy as np
 from throughtime.adapters.records import Array
 
 from . import cell as cells
+from .cell import GATED
 from .dialect import Dialect
-from .gates import GATED
 from .layers import halves
 from .library import is_a
 from .names import to_snake_case

@@ -46,15 +46,21 @@ def _is_connected(closed: Any, output: int) -> bool:
     Such zeros depend on nothing that is known when the program runs; so does the gradient of a plain sum,
     which is kept by looking at the constant.
     """
-    jaxpr = partial_eval.convert_constvars_jaxpr(closed.jaxpr)
-    only = [index == output for index in range(len(jaxpr.outvars))]
-    reduced, used = partial_eval.dce_jaxpr(jaxpr, only)
-    if any(one and isinstance(each, jax.core.Tracer) for one, each in zip(used, closed.consts, strict=False)):
+    only = [index == output for index in range(len(closed.jaxpr.outvars))]
+    reduced, _ = partial_eval.dce_jaxpr(closed.jaxpr, only)
+    read = {id(each) for equation in reduced.eqns for each in equation.invars} | {*map(id, reduced.outvars)}
+    known = dict(zip(reduced.constvars, closed.consts, strict=True))
+    is_traced = {variable: isinstance(value, jax.core.Tracer) for variable, value in known.items()}
+    if any(id(variable) in read for variable in known if is_traced[variable]):
         return True
-    known = [each for one, each in zip(used, closed.consts, strict=False) if one]
     with jax.ensure_compile_time_eval():
-        zeros = [jnp.zeros(each.aval.shape, each.aval.dtype) for each in reduced.invars[len(known) :]]
-        return any(bool(jnp.any(each)) for each in jax.core.eval_jaxpr(reduced, (), *known, *zeros))
+        given = [_zeros(each) if is_traced[each] else known[each] for each in reduced.constvars]
+        found = jax.core.eval_jaxpr(reduced, given, *map(_zeros, reduced.invars))
+        return any(bool(jnp.any(each)) for each in found)
+
+
+def _zeros(variable: Any) -> Any:
+    return jnp.zeros(variable.aval.shape, variable.aval.dtype)
 
 
 def value_of(variable: Any) -> Any:
