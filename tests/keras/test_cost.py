@@ -87,7 +87,7 @@ def forbid(monkeypatch: pytest.MonkeyPatch, holder: Any, *functions: str) -> Non
 
 
 def test_the_output_gradient_alone_never_looks_inside(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
-    forbid(monkeypatch, inside, "watched", "watch_halves")
+    forbid(monkeypatch, inside, "run")
     forbid(monkeypatch, cells, "solve", "certificate_weights", "certificate_time")
     tree = tt.capture(network(), X, Y, quantities="output_gradient")
     assert set(tree["lstm"].data_vars) == {"output_gradient", "loss", "reduction_factor"}

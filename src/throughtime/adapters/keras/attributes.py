@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from throughtime.adapters.records import Attribute
 
 from .dialect import Dialect
-from .layers import every_layer
-from .library import is_a
+from .library import every_layer, is_a
 
 if TYPE_CHECKING:
     from .collect import Pass

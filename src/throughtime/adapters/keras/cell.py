@@ -16,9 +16,10 @@ from typing import Any
 from throughtime.adapters.attributes import replaced
 
 from .dialect import Dialect
-from .library import is_a, package_of_object
+from .library import halves, is_a, is_own, is_recurrent, package_of_object
 
 CELL = "cell"
+_CLOSED = ("lstm", "gru", "simple_rnn")
 GATED = {"lstm": 4, "gru": 3, "simple_rnn": 1, "conv_lstm": 4}
 _KINDS = {"LSTMCell": "lstm", "GRUCell": "gru", "SimpleRNNCell": "simple_rnn", "ConvLSTMCell": "conv_lstm"}
 # What a cell's step is made of; a class that has one of its own is no standard cell.
@@ -180,3 +181,37 @@ def _called(
 def _places(keras: Dialect, size: Any) -> Any:
     """Put a number in the place of each state, whose size may be a shape."""
     return keras.tree.map_structure(lambda _: 0, size) if isinstance(size, (list, tuple, dict)) else 0
+
+
+def why_not(keras: Dialect, layer: Any) -> str:
+    """Return the reason for which a layer cannot be looked into, empty if it can."""
+    if not is_recurrent(layer):
+        return "only recurrent layers have an inside"
+    return next(filter(None, (_why_not(keras, half) for half in halves(layer))), "")
+
+
+def _why_not(keras: Dialect, layer: Any) -> str:
+    name, cell = type(layer).__name__, getattr(layer, "cell", None)
+    if is_a(layer, "_CuDNNRNN"):
+        return f"{name} is one kernel of cuDNN; keras.layers.LSTM and GRU load its weights"
+    for method in ("call", "inner_loop"):
+        function = getattr(type(layer), method, None)
+        if function is not None and not is_own(inspect.unwrap(function), layer):
+            return (
+                f"{name} overrides {method}, so that its loop over time is not known; move what it does into "
+                "the cell or into a layer beside it"
+            )
+    if hasattr(cell, "_is_tf_rnn_cell"):
+        return f"{type(cell).__name__} is a cell of tf.compat.v1.nn, not of Keras"
+    return "it is given constants beside its states" if getattr(layer, "_num_constants", 0) else ""
+
+
+def is_closed(keras: Dialect, layer: Any, training: bool, activations: frozenset[str]) -> bool:
+    """Whether the layer keeps its kernel and `cells` solves it: quicker where the loop is Python's."""
+    cell = layer.cell
+    if training and any(getattr(cell, name, None) for name in ("dropout", "recurrent_dropout")):
+        return False
+    if keras.backend_name() != "torch" or standard_kind(cell) not in _CLOSED:
+        return False
+    functions = [getattr(cell, name, None) for name in ("activation", "recurrent_activation")]
+    return all(keras.activation_name(cell, each) in activations for each in functions if each is not None)

@@ -15,13 +15,12 @@ from throughtime.adapters.needs import INSIDE
 from throughtime.adapters.records import Array, LayerRecord, ModelRecord
 
 from . import attributes, directions, loss_scale, reasons, weights
+from .cell import why_not
 from .dialect import Dialect
-from .layers import halves
 from .leaves import Whole
-from .library import is_a
+from .library import halves, is_a
 from .program import Program
 from .seen import Result, SeenCall
-from .ways import why_not
 from .weights import Readers, Values
 
 

@@ -12,9 +12,8 @@ from throughtime.adapters.records import Array, LayerRecord, ModelRecord
 from . import attributes, weights
 from .dialect import Dialect
 from .find import Found, select
-from .layers import halves
 from .leaves import Whole
-from .library import is_a
+from .library import halves, is_a
 from .weights import Values
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from throughtime.adapters.records import Array
 
 from .dialect import Dialect
-from .layers import every_layer
+from .library import every_layer
 from .seen import Result
 
 # Keras' own initial scale first; further down where the gradients overflow.

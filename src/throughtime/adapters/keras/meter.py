@@ -19,10 +19,9 @@ from throughtime.adapters.needs import (
 from throughtime.adapters.records import Request
 
 from . import cell as cells
-from .cell import GATED
+from .cell import GATED, why_not
 from .dialect import Dialect
-from .layers import halves
-from .ways import why_not
+from .library import halves
 from .weights import cudnn_kind, kind_of_cell
 
 OVERHEAD = {

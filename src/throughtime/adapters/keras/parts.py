@@ -15,7 +15,7 @@ from throughtime.adapters.records import MEAN, ONE_SAMPLE, SUM, ModelRecord
 
 from .batches import batch_size, joined, rows_of
 from .dialect import Dialect
-from .layers import every_layer
+from .library import every_layer
 from .loss import Loss
 from .program import VALID_STEPS, Program
 from .reductions import Labels

@@ -14,17 +14,18 @@ import numpy as np
 
 from throughtime._errors import LossError
 from throughtime._memory.budget import Budget
+from throughtime.adapters.loss_reduction import FAILS, tried_factor
 from throughtime.adapters.records import MEAN, ModelRecord, Request
 
 from . import batches, find, loss_scale
 from .collect import Pass, records
 from .dialect import Dialect, Traced
-from .layers import plain_settings
+from .library import plain_settings
 from .loss import Loss
 from .outer_steps import joined
 from .parts import Parts, why_whole
 from .program import Program
-from .reductions import COUPLED, UNTRIED, Labels, couples, factor, tried_factor
+from .reductions import COUPLED, Labels, couples, factor
 from .seen import Result
 from .traces import Traces, weakly
 
@@ -221,8 +222,8 @@ class Probe:
                 *labels, predictions = (batches.rows_of(self.keras, part, rows) for part in whole)
                 return self._data_loss(Labels(*labels), predictions)
 
-            trace.tried = tried_factor(loss_of, size)
-        if how.declared is not None and trace.tried[1] in (MEAN, UNTRIED):
+            trace.tried = tried_factor(loss_of, size, (Exception,))
+        if how.declared is not None and trace.tried[1].startswith((MEAN, FAILS)):
             return factor(how.declared, first_weight, size)
         return trace.tried
 

@@ -6,8 +6,7 @@ the gradient through that use alone.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
 from typing import Any
@@ -19,7 +18,6 @@ from .find import Found
 from .meter import Meter, Sized
 from .seen import SeenCall
 
-_ARTIFACT = "autograph_info__"  # what TensorFlow's autograph puts on functions that it leaves alone
 CARRIED = ("_keras_mask", "_keras_logits")  # what a loss reads from a tensor besides its values
 
 
@@ -155,13 +153,6 @@ class Recorder:
         """Let the pass return a tensor."""
         self.tensors[key] = tensor
         return key
-
-
-def as_a_call(call: Callable[..., Any], signature: inspect.Signature) -> Callable[..., Any]:
-    """Let Keras read the arguments of what stands for a layer's call, and autograph leave it alone."""
-    call.__signature__ = signature  # type: ignore[attr-defined]
-    setattr(call, _ARTIFACT, None)
-    return call
 
 
 def first_of(value: Any) -> Any:

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from throughtime.adapters.records import MEAN, ONE_SAMPLE, SUM, Array
+from throughtime.adapters.records import MEAN, SUM, Array
 
 if TYPE_CHECKING:
     from .dialect import Dialect
     from .seen import Result
 
 COUPLED = "couples samples"
-UNTRIED = "not undone, the loss cannot be evaluated on single samples"
 _MEANS = ("sum_over_batch_size", "mean", "auto")
 _TOLERANCE = {"float16": 2e-2, "bfloat16": 1e-1}
 _TOLERANCE_OTHERWISE = 1e-3
@@ -68,41 +67,6 @@ def factor(how: tuple[str, ...], sample_weight: Array | None, size: int) -> tupl
         weights = np.ones(size) if sample_weight is None else sample_weight.reshape(size, -1).mean(axis=1)
         return float(1.0 / weights.sum()), "mean over sample weights"
     return 1.0, f"not undone, outputs differ: {', '.join(how)}"
-
-
-def tried_factor(loss_of: Callable[..., float], size: int) -> tuple[float, str]:
-    """Find the factor by trying: what a sample loses alone, beside its copy and beside another sample.
-
-    Parameters
-    ----------
-    loss_of : callable (*rows) -> float
-        The loss of these samples of the batch.
-    size : int
-        Number of samples.
-    """
-    if size == 1:
-        return 1.0, ONE_SAMPLE
-    try:
-        single = np.array([loss_of(0), loss_of(1)])
-        double = np.array([loss_of(0, 0), loss_of(1, 1)])
-        both = loss_of(0, 1)
-    except Exception:  # a user's loss may do anything, and a capture can do without
-        return 1.0, UNTRIED
-    return _factor_of(single, double, both, size)
-
-
-def _factor_of(single: Array, double: Array, both: float, size: int) -> tuple[float, str]:
-    """Distinguish mean, sum and coupling by what two samples lose: alone, beside a copy, and together."""
-    if not np.isfinite([*single, *double, both]).all():
-        return 1.0, "not undone, the loss is not finite"
-    tolerance = 1e-4 * max(*abs(single), *abs(double), abs(both), 1e-30)
-    if abs(both - double.mean()) > tolerance:
-        return 1.0, f"{COUPLED}: together they lose neither the mean nor the sum of each, nothing undone"
-    if max(abs(double - single)) <= tolerance:
-        return 1.0 / size, MEAN
-    if max(abs(double - 2 * single)) <= tolerance:
-        return 1.0, SUM
-    return 1.0, "not undone, parts of the loss differ"
 
 
 def couples(keras: Dialect, result: Result, run_among_copies: Callable[[], Result], size: int) -> bool:

@@ -13,7 +13,7 @@ from throughtime.adapters.records import Array
 
 from .batches import check_sizes, ragged_explained, shapes
 from .dialect import Dialect, Traced
-from .layers import plain_settings
+from .library import plain_settings
 from .loop import wide
 from .loss import Loss
 from .recorder import CARRIED

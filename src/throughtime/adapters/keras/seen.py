@@ -38,10 +38,6 @@ class SeenInside:
         As `loop.Loop` has them.
     output : str
         The state whose sequence is the layer's output, and not returned a second time; empty for none.
-    is_compared : bool
-        The loop was compared with the layer's own.
-    draws : bool
-        Its cells draw at each step what cannot be repeated.
     """
 
     layer: Callable[[], Any]
@@ -52,8 +48,6 @@ class SeenInside:
     kept: tuple[str, ...] = ()
     handed_on: tuple[str, ...] = ()
     output: str = ""
-    is_compared: bool = False
-    draws: bool = False
 
 
 @dataclass

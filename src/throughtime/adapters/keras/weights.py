@@ -19,9 +19,7 @@ from throughtime.adapters.records import Array
 from . import cell as cells
 from .cell import GATED
 from .dialect import Dialect
-from .layers import halves
-from .library import is_a
-from .names import to_snake_case
+from .library import halves, is_a, to_snake_case
 
 # What stands for a variable: its value or its gradient; None where the loss does not reach it.
 Values = Callable[[Any], Array | None]

@@ -12,8 +12,8 @@ from tensorflow.python.autograph.core import ag_ctx
 
 from throughtime.adapters.attributes import replaced
 from throughtime.adapters.keras.cell import inner_cells
-from throughtime.adapters.keras.layers import every_layer
 from throughtime.adapters.keras.library import (
+    every_layer,
     internal,
     is_a,
     is_own,

@@ -18,8 +18,7 @@ from tensorflow.python.autograph.core import ag_ctx
 from throughtime._errors import UnbuiltModelError, UnsupportedModelError
 from throughtime.adapters.attributes import replaced
 from throughtime.adapters.keras.dialect import Computation, Traced
-from throughtime.adapters.keras.layers import every_layer
-from throughtime.adapters.keras.library import internal
+from throughtime.adapters.keras.library import every_layer, internal
 from throughtime.adapters.keras.seen import Result
 from throughtime.adapters.records import Array
 

@@ -12,9 +12,9 @@ from typing import Any
 import tensorflow as tf
 
 from throughtime.adapters.attributes import replaced
-from throughtime.adapters.keras.layers import every_layer
 from throughtime.adapters.keras.library import (
     belongs_to_a_graph,
+    every_layer,
     internal,
 )
 from throughtime.adapters.keras.reductions import Labels

@@ -10,9 +10,9 @@ import tensorflow as tf
 
 from throughtime._errors import UnbuiltModelError, UnsupportedModelError
 from throughtime.adapters.keras.cell import inner_cells
-from throughtime.adapters.keras.layers import every_layer
 from throughtime.adapters.keras.library import (
     belongs_to_a_graph,
+    every_layer,
     internal,
     is_a,
     is_layer,

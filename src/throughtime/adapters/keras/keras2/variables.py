@@ -17,8 +17,7 @@ from tensorflow.python.eager import context
 from throughtime._data.random_states import random_state_restorers
 from throughtime._data.restoring import Restored, Restorer
 from throughtime.adapters.attributes import attributes_restorer, replaced
-from throughtime.adapters.keras.layers import every_layer
-from throughtime.adapters.keras.library import internal
+from throughtime.adapters.keras.library import every_layer, internal
 
 from .loss import compiled_loss
 from .tensors import raw_variable

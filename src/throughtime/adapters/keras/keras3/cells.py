@@ -11,7 +11,7 @@ from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
 
 from throughtime.adapters.attributes import replaced
 from throughtime.adapters.keras.cell import inner_cells
-from throughtime.adapters.keras.layers import every_layer
+from throughtime.adapters.keras.library import every_layer
 from throughtime.adapters.keras.loop import Loop
 
 from .backend import module

@@ -12,8 +12,7 @@ from throughtime._data.random_states import random_state_restorers
 from throughtime._data.restoring import Restored
 from throughtime._errors import UnbuiltModelError, UnsupportedModelError
 from throughtime.adapters.attributes import attributes_restorer
-from throughtime.adapters.keras.layers import every_layer
-from throughtime.adapters.keras.library import overrides
+from throughtime.adapters.keras.library import every_layer, overrides
 from throughtime.adapters.keras.reductions import Labels
 from throughtime.adapters.records import Array, Attribute
 
