@@ -16,11 +16,11 @@ from throughtime.adapters.records import Array, LayerRecord, ModelRecord
 
 from . import attributes, directions, loss_scale, reasons, weights
 from .cell import why_not
-from .dialect import Dialect
+from .dialect import Dialect, Result
 from .leaves import Whole
-from .library import halves, is_a
+from .library import halves, is_a, is_float
 from .program import Program
-from .seen import Result, SeenCall
+from .recorder import SeenCall
 from .weights import Readers, Values
 
 
@@ -228,12 +228,12 @@ def _weight_gradients(done: Pass, seen: SeenCall, arrays: dict[str, Array], miss
     layer = _layer(done, seen)
     found = weights.named(done.keras, layer, done.variable_gradient, "_gradient")
     arrays.update(found)
-    is_float = weights.named(done.keras, layer, _is_float(done), "_gradient")
-    missing.update(reasons.of_weight_gradients(is_float, found))
+    are_float = weights.named(done.keras, layer, _is_float(done), "_gradient")
+    missing.update(reasons.of_weight_gradients(are_float, found))
 
 
 def _is_float(done: Pass) -> Values:
-    return lambda variable: np.full(done.keras.shape_of(variable), done.keras.is_float(variable))
+    return lambda variable: np.full(done.keras.shape_of(variable), is_float(done.keras.dtype_of(variable)))
 
 
 def _layer(done: Pass, seen: SeenCall) -> Any:

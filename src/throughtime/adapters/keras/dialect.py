@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from throughtime.adapters.records import Array, Attribute
@@ -16,7 +17,14 @@ if TYPE_CHECKING:
 
     from .loop import Loop
     from .reductions import Labels
-    from .seen import Result
+
+
+@dataclass(frozen=True)
+class Result:
+    """Tensors of one pass and the gradients that exist, by what they are of."""
+
+    tensors: dict[str, Any]
+    gradients: dict[str, Any]
 
 
 class Tensors(Protocol):
@@ -36,9 +44,6 @@ class Tensors(Protocol):
     def is_tensor(self, value: Any, /) -> bool:
         """Whether a value is one tensor."""
 
-    def is_float(self, tensor: Any, /) -> bool:
-        """Whether a gradient with respect to this tensor or variable can exist."""
-
     def dtype_of(self, tensor: Any, /) -> str:
         """Name a tensor's dtype."""
 
@@ -47,9 +52,6 @@ class Tensors(Protocol):
 
     def numpy(self, tensor: Any, /, *, copy: bool = False) -> Array:
         """Bring a tensor to NumPy; bfloat16 as float32."""
-
-    def tensor(self, array: Array, /) -> Any:
-        """Bring an array to what a pass is given."""
 
     def batch(self, model: Any, /, *structures: Any) -> tuple[Any, ...]:
         """Bring x, y and sample weights to what a pass is given, or refuse them."""
@@ -99,9 +101,6 @@ class Cells(Protocol):
         -------
         output, states, dropout masks by inner cell
         """
-
-    def initial_states(self, layer: Any, arguments: Mapping[str, Any], /) -> list[Any]:
-        """Return the states that a call of a layer starts from; empty where they are zero."""
 
     def with_weights(self, layer: Any, copied: Callable[[int, Any], Any], /) -> AbstractContextManager[None]:
         """Let a layer compute with what `copied` (position, value) makes of its weights."""
@@ -166,9 +165,6 @@ class Models(Protocol):
     def regularised(self, model: Any, /) -> list[str]:
         """Name what is regularised in a model."""
 
-    def evaluated(self, function: Any, array: Array, /) -> Array:
-        """Apply a regulariser to an array."""
-
 
 class Losses(Protocol):
     """Losses that a model was compiled with, or that were passed.
@@ -213,7 +209,7 @@ class Losses(Protocol):
 
 Mark = Callable[[str, Any], Any]  # key, tensor -> a copy to differentiate with respect to
 Step = Callable[[Mark], tuple[Any, Any]]  # -> a scalar to differentiate, None for nothing; what it keeps
-Traced = Callable[[Any], "Result"]  # inputs -> Result
+Traced = Callable[[Any], Result]  # inputs -> Result
 
 
 class Computation(Protocol):

@@ -21,7 +21,7 @@ from . import weights
 from .dialect import Dialect
 from .every_step import BETWEEN, GATES, OF_GATES
 from .loop import MARKED
-from .seen import SeenCall, SeenInside
+from .recorder import SeenCall, SeenInside
 
 if TYPE_CHECKING:
     from .collect import Pass

@@ -16,6 +16,7 @@ from throughtime.adapters.records import Request
 from . import cell as cells
 from .cell import CELL
 from .dialect import Dialect, Mark
+from .library import is_float
 from .loop import EMITTED, in_processing_order, wide
 
 # What passes from one stacked cell to the next: not "input", the name of a gate, and no name of a state.
@@ -74,13 +75,13 @@ class EveryStep:
     def weights(self) -> dict[str, Any]:
         """Return the variables whose gradients the certificate compares."""
         own = enumerate(self._layer.weights if self._is_certified else ())
-        return {f"weight_{place}": each for place, each in own if self._keras.is_float(each)}
+        return {f"weight_{place}": each for place, each in own if is_float(self._keras.dtype_of(each))}
 
     def __call__(self, mark: Mark) -> tuple[Any, dict[str, Any]]:
         """Run every step; return what is differentiated, and the gates (time, sample, gate, …)."""
         keras, ops, layer, recorded = self._keras, self._keras.ops, self._layer, self._recorded
         x = recorded.input
-        if self._is_certified and keras.is_float(x):
+        if self._is_certified and is_float(keras.dtype_of(x)):
             x = mark("input", x)
         x = in_processing_order(keras, layer, x)
         valid = None

@@ -21,8 +21,7 @@ from .cell import is_closed
 from .dialect import Dialect
 from .library import halves
 from .loop import EMITTED, MARKED, Loop
-from .recorder import Recorder, first_of, with_first
-from .seen import SeenCall, SeenInside, lies_within_steps, names_kept
+from .recorder import Recorder, SeenCall, SeenInside, first_of, lies_within_steps, names_kept, with_first
 
 
 def run(
@@ -74,9 +73,12 @@ def _closed(
     direction: _Direction, original: Callable[..., Any], arguments: dict[str, Any]
 ) -> tuple[Any, Any]:
     """Run the layer with its whole sequence switched on, and return what it is set to return."""
-    layer, known = direction.layer, direction.known
+    keras, layer, known = direction.keras, direction.layer, direction.known
     returns_sequences = layer.return_sequences
-    direction.keep_initial(direction.keras.initial_states(layer, arguments))
+    given = arguments.get("initial_state")
+    given = layer.states if given is None and layer.stateful else given
+    initial = [] if given is None else keras.tree.flatten(given)
+    direction.keep_initial([keras.ops.convert_to_tensor(each) for each in initial if each is not None])
     with (
         direction.marked_weights(),
         replaced(layer, "return_sequences", True),
@@ -157,6 +159,8 @@ class _Direction:
         for name in known.kept:
             if name != known.output:  # what is returned twice is copied twice
                 self.keep(f"loop_{name}", loop.kept[name])
+        marked = [loop.kept[name] for name in known.kept if MARKED in name]
+        self.recorder.measure_output(marked, is_watched=True, axis=1)
         self.keep_initial(loop.initial)
         if loop.error is not None:
             self.keep("loop_error", loop.error)

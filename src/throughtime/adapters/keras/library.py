@@ -115,3 +115,8 @@ def to_snake_case(name: str) -> str:
     """
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def is_float(dtype: str) -> bool:
+    """Whether tensors of a dtype can have a gradient."""
+    return dtype.startswith(("float", "bfloat"))

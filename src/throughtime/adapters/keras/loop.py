@@ -16,6 +16,7 @@ from throughtime.adapters.marking import listening, unique
 
 from . import cell as cells
 from .dialect import Dialect
+from .library import is_float
 
 # What a cell hands out where that is none of its states.
 EMITTED = "emitted"
@@ -124,7 +125,9 @@ class Loop:
             if done.output_state is None:
                 added[EMITTED] = done.output
             added = {f"{place}.{name}": tensor for name, tensor in added.items()} | marked
-            tapped |= {name: tensor for name, tensor in added.items() if self.keras.is_float(tensor)}
+            tapped |= {
+                name: tensor for name, tensor in added.items() if is_float(self.keras.dtype_of(tensor))
+            }
             source = EMITTED if done.output_state is None else names[done.output_state]
             self.handed_on.append(f"{place}.{source}")
             x, position = done.output, position + len(names)

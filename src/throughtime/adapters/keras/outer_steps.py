@@ -13,7 +13,8 @@ import numpy as np
 
 from throughtime.adapters.records import Array
 
-from .seen import Result, SeenCall
+from .dialect import Result
+from .recorder import SeenCall
 
 _SUMMED = ("weight_", "within_weight_")
 _BY_TIME = ("loop_", "tap_", "within_tap_", "within_0.")  # (time, sample, …); the others are (sample, …)

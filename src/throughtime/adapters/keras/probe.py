@@ -19,14 +19,13 @@ from throughtime.adapters.records import MEAN, ModelRecord, Request
 
 from . import batches, find, loss_scale
 from .collect import Pass, records
-from .dialect import Dialect, Traced
+from .dialect import Dialect, Result, Traced
 from .library import plain_settings
 from .loss import Loss
 from .outer_steps import joined
 from .parts import Parts, why_whole
 from .program import Program
 from .reductions import COUPLED, Labels, couples, factor
-from .seen import Result
 from .traces import Traces, weakly
 
 _LOOPED = " where it can be watched: it is called within a loop or branch of the graph"
@@ -186,7 +185,7 @@ class Probe:
         passed = weakly(self.loss.passed) if has_loss else None
         program = Program(keras, model, self.found, passed, request, budget)
         is_scaled = has_loss and loss_scale.is_needed(model)
-        inputs = (*data, keras.tensor(np.asarray(1.0, np.float32)) if is_scaled else None)
+        inputs = (*data, np.asarray(1.0, np.float32) if is_scaled else None)
         run = keras.traced(program, inputs)
         return _Trace(program, run, weakly(self.loss.identity), is_scaled)
 

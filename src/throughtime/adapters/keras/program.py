@@ -15,14 +15,14 @@ from throughtime.adapters.marking import listening
 from throughtime.adapters.needs import INSIDE, INSIDE_GRADIENTS
 from throughtime.adapters.records import Request
 
-from .dialect import Dialect, Mark
+from .dialect import Dialect, Mark, Result
 from .every_step import EveryStep, Recorded
 from .find import Found
+from .library import is_float
 from .loss import Loss
 from .meter import Meter
-from .recorder import CARRIED, Recorder
+from .recorder import CARRIED, Recorder, SeenCall, SeenInside
 from .reductions import Labels, Reductions
-from .seen import Result, SeenCall, SeenInside
 from .tap import watching
 from .traces import weakly
 
@@ -105,7 +105,7 @@ class Program:
         is_wanted = self.has_loss and "weight_gradients" in self.request.quantities
         watched = [entry[2]() for entry in self._found] if is_wanted else []
         weights = {id(weight): weight for layer in watched for weight in layer.weights}
-        own = [weight for weight in weights.values() if self._keras.is_float(weight)]
+        own = [weight for weight in weights.values() if is_float(self._keras.dtype_of(weight))]
         return {f"variable.{number}": weight for number, weight in enumerate(own)}
 
     def __call__(self, inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from throughtime.adapters.records import UNREACHED, Array
 
+from .library import is_float
+
 if TYPE_CHECKING:
-    from .seen import SeenCall
+    from .recorder import SeenCall
 
 NO_TENSOR = "what the layer returns is no tensor and no list of tensors"
 SEVERAL_INPUTS = "its input is several tensors, not one"
@@ -40,7 +42,7 @@ def of_output_gradient(call: SeenCall, gradients: Mapping[str, Any], *, reads_lo
     """Tell why a call's output has no gradient."""
     if not call.outputs:
         return NO_TENSOR
-    if not _is_float(call.output_dtype):
+    if not is_float(call.output_dtype):
         return _INTEGER_OUTPUT.format(dtype=call.output_dtype)
     if reads_logits:
         return _READS_LOGITS
@@ -51,7 +53,7 @@ def of_output_gradient(call: SeenCall, gradients: Mapping[str, Any], *, reads_lo
 
 def of_input_gradient(call: SeenCall, *, is_recurrent: bool) -> str:
     """Tell why a call's input has no gradient."""
-    if call.input_dtype and not _is_float(call.input_dtype):
+    if call.input_dtype and not is_float(call.input_dtype):
         return _INTEGER_INPUT.format(dtype=call.input_dtype)
     if not is_recurrent:
         return _NOT_RECURRENT
@@ -64,7 +66,3 @@ def of_weight_gradients(are_float: Mapping[str, Array], found: Mapping[str, Arra
         name: UNREACHED if are_float[name].all() else _INTEGER_WEIGHT
         for name in are_float.keys() - found.keys()
     }
-
-
-def _is_float(dtype: str) -> bool:
-    return dtype.startswith(("float", "bfloat"))

@@ -13,9 +13,10 @@ import numpy as np
 
 from throughtime.adapters.records import MEAN, SUM, Array
 
+from .library import is_float
+
 if TYPE_CHECKING:
-    from .dialect import Dialect
-    from .seen import Result
+    from .dialect import Dialect, Result
 
 COUPLED = "couples samples"
 _MEANS = ("sum_over_batch_size", "mean", "auto")
@@ -95,7 +96,7 @@ def _pairs(
     for key, tensor in before.items():
         is_compared = any(f".{name}." in f".{key}" for name in ("output", "logits", "prediction"))
         is_by_sample = is_compared and len(tensor.shape) and tensor.shape[0] == size
-        if not is_by_sample or not keras.is_float(tensor) or not keras.is_float(after[key]):
+        if not is_by_sample or not is_float(keras.dtype_of(tensor)):
             continue
         one, other = (np.asarray(keras.numpy(each[0]), float).ravel() for each in (tensor, after[key]))
         if np.isfinite(one).all():

@@ -19,8 +19,7 @@ from . import inside, logits
 from .cell import why_not
 from .dialect import Dialect
 from .library import every_layer, halves, is_a, is_recurrent
-from .recorder import Recorder, first_of, with_first
-from .seen import SeenCall
+from .recorder import Recorder, SeenCall, first_of, with_first
 
 Call = Callable[..., Any]
 _ARTIFACT = "autograph_info__"  # what TensorFlow's autograph puts on functions that it leaves alone

@@ -73,13 +73,6 @@ def _own(
     return outputs[:, -1], outputs, final
 
 
-def initial_states(layer: Any, arguments: Mapping[str, Any]) -> list[Any]:
-    """Return the states that a call starts from."""
-    inputs = next(iter(arguments.values()))
-    _, initial, _ = layer._process_inputs(inputs, arguments.get("initial_state"), None)
-    return [tf.convert_to_tensor(state) for state in tf.nest.flatten(initial)]
-
-
 def zeroes_masked_output(layer: Any) -> bool:
     """Whether a masked step of a recurrent layer emits 0."""
     return bool(layer.zero_output_for_mask)

@@ -17,9 +17,8 @@ from tensorflow.python.autograph.core import ag_ctx
 
 from throughtime._errors import UnbuiltModelError, UnsupportedModelError
 from throughtime.adapters.attributes import replaced
-from throughtime.adapters.keras.dialect import Computation, Traced
+from throughtime.adapters.keras.dialect import Computation, Result, Traced
 from throughtime.adapters.keras.library import every_layer, internal
-from throughtime.adapters.keras.seen import Result
 from throughtime.adapters.records import Array
 
 from .tensors import is_cast, raw_variable, shape_of

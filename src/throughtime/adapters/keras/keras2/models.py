@@ -72,14 +72,6 @@ def synchronise(model: Any) -> None:
     """Do nothing: training holds nothing outside of the model."""
 
 
-def evaluated(function: Any, array: Array) -> Array:
-    """Apply a regulariser to an array."""
-    if tf.executing_eagerly():
-        return np.asarray(function(tf.constant(array)))
-    with tf.Graph().as_default() as graph, tf.compat.v1.Session(graph=graph) as session:
-        return np.asarray(session.run(function(tf.constant(array))))
-
-
 def of_framework(model: Any) -> dict[str, Attribute]:
     """Name the Keras 2 of a model, its version, and how it runs."""
     return {

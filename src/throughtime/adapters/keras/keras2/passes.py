@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from throughtime.adapters.keras.dialect import Computation, Step, Traced
+from throughtime.adapters.keras.dialect import Computation, Result, Step, Traced
 from throughtime.adapters.keras.library import (
     belongs_to_a_graph,
     every_layer,
 )
-from throughtime.adapters.keras.seen import Result
 from throughtime.adapters.keras.tensorflow_gradients import differentiated as of_step
 
 from . import graph

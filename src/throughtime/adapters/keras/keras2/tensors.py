@@ -69,19 +69,9 @@ def is_tensor(value: Any) -> bool:
     return bool(tf.is_tensor(value))
 
 
-def is_float(tensor: Any) -> bool:
-    """Whether a gradient with respect to this tensor or variable can exist."""
-    return bool(tf.as_dtype(tensor.dtype).is_floating)
-
-
 def dtype_of(tensor: Any) -> str:
     """Name a tensor's dtype."""
     return str(tf.as_dtype(raw_variable(tensor).dtype).name)
-
-
-def tensor(array: Array) -> Any:
-    """Bring an array to what a pass is given."""
-    return array
 
 
 def path_of(variable: Any) -> str:

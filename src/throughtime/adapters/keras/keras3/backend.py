@@ -11,8 +11,7 @@ import keras
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 
 from throughtime._data.random_states import random_states_restored
-from throughtime.adapters.keras.dialect import Computation, Mark, Step, Traced
-from throughtime.adapters.keras.seen import Result
+from throughtime.adapters.keras.dialect import Computation, Mark, Result, Step, Traced
 
 from .models import all_variables
 from .tensors import numpy

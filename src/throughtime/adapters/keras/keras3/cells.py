@@ -68,15 +68,6 @@ def run_in_loop(
     return output, states, masks
 
 
-def initial_states(layer: Any, arguments: Mapping[str, Any]) -> list[Any]:
-    """Return the states the pass starts from; empty where they are zero."""
-    given = arguments.get("initial_state")
-    if given is None:
-        given = layer.states if layer.stateful else None
-    flat = keras.tree.flatten(given) if given is not None else []
-    return [keras.ops.convert_to_tensor(state) for state in flat if state is not None]
-
-
 def as_keras_calls(layer: Any, original: Callable[..., Any]) -> Callable[..., Any]:
     """Return a layer's call as it is."""
     return original

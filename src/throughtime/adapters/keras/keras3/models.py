@@ -14,9 +14,9 @@ from throughtime._errors import UnbuiltModelError, UnsupportedModelError
 from throughtime.adapters.attributes import attributes_restorer
 from throughtime.adapters.keras.library import every_layer, overrides
 from throughtime.adapters.keras.reductions import Labels
-from throughtime.adapters.records import Array, Attribute
+from throughtime.adapters.records import Attribute
 
-from .tensors import dtype_of, numpy, tensor
+from .tensors import dtype_of
 
 _counts: dict[str, int] = {}
 AVERAGES_OVER_VALID_STEPS = True
@@ -106,11 +106,6 @@ def compute_dtype(layer: Any) -> str:
 def path_of(variable: Any) -> str:
     """Name a variable with its scopes, parted by slashes."""
     return str(variable.path)
-
-
-def evaluated(function: Any, array: Array) -> Array:
-    """Apply a regulariser to an array."""
-    return numpy(function(tensor(array)))
 
 
 def of_framework(model: Any) -> dict[str, Attribute]:

@@ -108,11 +108,6 @@ def is_tensor(value: Any) -> bool:
     return hasattr(value, "dtype") and hasattr(value, "shape")
 
 
-def is_float(tensor: Any) -> bool:
-    """Whether a gradient with respect to this tensor or variable can exist."""
-    return bool(keras.backend.is_float_dtype(dtype_of(tensor)))
-
-
 def dtype_of(tensor: Any) -> str:
     """Name a tensor's dtype."""
     return str(keras.backend.standardize_dtype(tensor.dtype))
@@ -121,11 +116,6 @@ def dtype_of(tensor: Any) -> str:
 def shape_of(tensor: Any) -> tuple[Any, ...]:
     """Return a tensor's shape."""
     return tuple(tensor.shape)
-
-
-def tensor(array: Array) -> Any:
-    """Bring an array to what a pass is given."""
-    return keras.ops.convert_to_tensor(array)
 
 
 def beside(tensor: Any, name: str) -> Any:
