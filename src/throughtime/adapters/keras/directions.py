@@ -148,7 +148,8 @@ class _Cell:
         arrays = self._values()
         has_gradients = any(one.gradient(f"tap_{name}") is not None for name in one.known.kept)
         if has_gradients:
-            arrays |= self._state_gradients(arrays) | self._gate_gradient(arrays)
+            arrays |= self._state_gradients(arrays)
+            arrays |= self._gate_gradient(arrays)
             between = self._tap(BETWEEN) if place else one.gradient("within_input")
             arrays |= {} if between is None else {"input_gradient": between}
             arrays |= self._weights(lambda variable: one.of_weight(variable, "within_"))

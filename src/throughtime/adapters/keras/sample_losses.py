@@ -61,7 +61,7 @@ class Alone:
         """Whether any step of any prediction is valid; it is where one has no mask."""
         ops, masks = self._keras.ops, [mask for mask, _ in beside]
         if not masks or any(mask is None for mask in masks):
-            return ops.ones((1,), "float32")
+            return ops.convert_to_tensor([1.0])
         each = [ops.max(ops.cast(mask, "float32")) for mask in masks]
         return ops.reshape(ops.max(ops.stack(each)), (1,))
 
