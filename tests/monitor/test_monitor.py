@@ -192,6 +192,22 @@ class TestAlarms:
         assert seen == monitor.alarms
         assert "the input gate is open at" in seen[0].evidence
 
+    def test_chrono_initialisation_is_no_saturation(self, tmp_path: Path) -> None:
+        model = made()
+        timescales = torch.log(torch.linspace(100, 1000, 5))
+        with torch.no_grad():
+            model.rnn.bias_hh_l0.zero_()
+            model.rnn.bias_ih_l0[:5] = -timescales  # input gate: shut at every step
+            model.rnn.bias_ih_l0[5:10] = timescales  # forget gate: open
+        _, monitor = watched(tmp_path, model, 3, every=1)
+        assert not [alarm for alarm in monitor.alarms if alarm.name == "saturation"]
+        with torch.no_grad():
+            model.rnn.bias_ih_l0[5:10] = 0  # now the cell neither keeps nor takes in
+        seen: list[Any] = []
+        watched(tmp_path / "again", model, 0, every=1, on_alarm=seen.append)
+        found = [alarm.evidence for alarm in seen if alarm.name == "saturation"]
+        assert found == ["the input gate is shut at 100% of the steps"]
+
     def test_explosion(self, tmp_path: Path) -> None:
         model = made(nn.RNN, nonlinearity="relu")
         with torch.no_grad():

@@ -15,6 +15,7 @@ import numpy as np
 from throughtime.diagnostics.thresholds import (
     FALLING,
     GROWS,
+    MOSTLY,
     REACHES,
     ROUNDING,
     SATURATED,
@@ -27,7 +28,7 @@ from .median_interval import median_interval
 from .saturation import RANGES
 
 YES, NO, UNCLEAR = "yes", "no", "unclear"
-_MEMORY = {"lstm": "forget", "gru": "update"}  # such a gate remembers by staying open: no fault
+MEMORY_GATE = {"lstm": "forget", "gru": "update"}  # such a gate remembers by staying open: no fault
 
 
 def answer(low: float, high: float, threshold: float = REACHES) -> str:
@@ -151,15 +152,21 @@ def saturated(
         Share of the values at either end, by gate; NaN if unknown.
     gates : sequence of str
     kind : str
-        A forget (LSTM) or update (GRU) gate that stays open remembers, and is no fault.
+        A forget (LSTM) or update (GRU) gate that stays open remembers, and is no fault. Neither is an LSTM's
+        input gate that stays shut meanwhile: the cell keeps what it has, as after chrono initialisation.
 
     Examples
     --------
-    >>> list(saturated([0.95, 0.0], [0.0, 1.0], ["input", "forget"], "lstm"))
+    >>> list(saturated([0.95, 0.0], [0.0, 0.2], ["input", "forget"], "lstm"))
     [('input', 'shut', 0.95)]
+    >>> list(saturated([0.95, 0.0], [0.0, 0.9], ["input", "forget"], "lstm"))
+    []
     """
-    for gate, shut, is_open in zip(gates, left, right, strict=True):
-        if shut >= SATURATED:
+    shares = {gate: sides for gate, *sides in zip(gates, left, right, strict=True)}
+    memory = MEMORY_GATE.get(kind, "")
+    remembers = memory in shares and shares[memory][1] >= MOSTLY
+    for gate, (shut, is_open) in shares.items():
+        if shut >= SATURATED and not (remembers and gate == "input"):
             yield gate, "shut", float(shut)
-        if is_open >= SATURATED and gate != _MEMORY.get(kind):
+        if is_open >= SATURATED and gate != memory:
             yield gate, "open", float(is_open)

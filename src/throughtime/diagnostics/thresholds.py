@@ -18,5 +18,6 @@ FALLING: Final = 0.98  # loss relative to that of the first record, below which 
 
 GATE_LOW, GATE_HIGH = 0.1, 0.9  # ends of a gate's range, as fractions of it
 SATURATED: Final = 0.9  # share of a gate's values at one end
+MOSTLY: Final = 0.5  # share of a forget gate's values at its open end, from which on its cells remember
 
 ROUNDING: Final = 1e-12  # relative tolerance: a number equal to a threshold has reached it
