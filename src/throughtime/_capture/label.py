@@ -97,7 +97,7 @@ def _variables(leaf: LayerRecord, record: ModelRecord) -> dict[str, Array]:
     order = {name: position for position, name in enumerate(words(leaf.states, leaf.marks))}
     known = sorted(leaf.arrays.items(), key=lambda item: order.get(item[0], len(order)))
     # Some frameworks' arrays can only be read, and a capture is the caller's to change.
-    known = [(name, array if array.flags.writeable else array.copy()) for name, array in known]
+    known = [(name, array if array.flags.writeable else array.copy(order="K")) for name, array in known]
     whole = {"loss": record.loss, "reduction_factor": record.reduction_factor}
     return dict(known) | {name: np.asarray(value) for name, value in whole.items() if value is not None}
 

@@ -73,7 +73,7 @@ def _of_nnx(model: Any, *, training: bool) -> Model:
         merged = nnx.merge(graph, *trees)
         for _, module in nnx.iter_modules(merged):
             if isinstance(module, nnx.RNN):
-                module.__class__ = _with_lengths(type(module))
+                module.__class__ = _with_lengths(module.__class__)
         (merged.train if training else merged.eval)()
         return _called(merged, x)
 
