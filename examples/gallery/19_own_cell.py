@@ -33,7 +33,7 @@ class Model(torch.nn.Sequential):
 
 torch.manual_seed(0)
 leaf = tt.capture(Model(GatedUnit(), torch.nn.Linear(20, 1)), *task(features=4), loss=LOSS)["0"]
-picture = tt.plots.gates(leaf)
+picture = tt.plots.lag_profile(leaf)
 horizon = int(tt.diagnostics.memory_horizon_median(leaf)["median"])
 update = float(leaf["gate_activation"].mean())
 assert 20 < horizon < 39
