@@ -1,6 +1,6 @@
-"""Solves a layer or cell that a loop calls again and again: each call is a pass, from state to state.
+"""Solves a layer or cell that a loop calls repeatedly: each call is a pass from state to state.
 
-What the loop does between the calls is in the gradients that the framework gave for the states handed out.
+The gradients of the framework for the returned states include all operations between the calls.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from throughtime import _vocabulary, cells
 from throughtime.adapters.records import Array, DirectionRecord, LayerRecord, SolvedRecord
 
 _CARRYING = frozenset({"hidden_gradient", "cell_gradient", "gate_activation"})
-# What a pass has for each step, and once for each sample.
+# Fields of a pass with steps, and fields without.
 _EACH_STEP = ("inputs", "hidden", "output_gradient")
 _ONCE = ("initial_hidden", "initial_cell", "final_hidden_gradient", "final_cell_gradient")
 
@@ -23,7 +23,7 @@ _ONCE = ("initial_hidden", "initial_cell", "final_hidden_gradient", "final_cell_
 def solve(
     layer: cells.Layer, passed: cells.Pass, needed: frozenset[str], windows: Sequence[int]
 ) -> dict[str, Array]:
-    """Do what `cells.solve` does for calls that stand apart.
+    """Solve separate calls as `cells.solve` solves one.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def solve(
         Initial states and final gradients have an axis of calls, (sample, call, unit).
     needed : frozenset of str
     windows : sequence of int
-        Steps of each call; empty for a single one, which is `cells.solve` itself.
+        Steps of each call; empty for a single call, for which this is `cells.solve`.
 
     Returns
     -------
@@ -54,21 +54,21 @@ def solve(
 
 
 def carrying(leaf: LayerRecord, direction: DirectionRecord) -> frozenset[str]:
-    """Name what `carried` needs; nothing where no call has a second step."""
+    """List the quantities that `carried` needs; none if no call has a second step."""
     has_calls = "carried_by_state" in leaf.arrays and max(direction.windows, default=1) > 1
     return _CARRYING if has_calls else frozenset()
 
 
 def carried(leaf: LayerRecord, direction: DirectionRecord, solved: Mapping[str, Array]) -> dict[str, Array]:
-    """Add what goes back from step to step within each call; nothing where no call has a second step.
+    """Add the gradient from step to step within each call, if a call has a second step.
 
     Parameters
     ----------
     leaf : LayerRecord
-        `carried_by_state` (sample, time, state) has what goes back from call to call.
+        `carried_by_state` (sample, time, state) is the gradient from call to call.
     direction : DirectionRecord
     solved : mapping of str to ndarray
-        What `carrying` names.
+        The quantities of `carrying`.
     """
     if not carrying(leaf, direction):
         return {}
@@ -88,14 +88,14 @@ def carried(leaf: LayerRecord, direction: DirectionRecord, solved: Mapping[str, 
 
 
 def initial(direction: DirectionRecord | SolvedRecord) -> tuple[Array | None, ...]:
-    """Take the states before the first step."""
+    """Return the states before the first step."""
     if isinstance(direction, DirectionRecord) and direction.windows:
         return tuple(None if state is None else state[:, 0] for state in direction.initial)
     return direction.initial
 
 
 def _apart(passed: cells.Pass, chosen: Array, steps: Array) -> cells.Pass:
-    """Make each of some calls of each sample a sample of its own."""
+    """Convert each of several calls of each sample to a separate sample."""
     changed: dict[str, Any] = {}
     for name in (*_EACH_STEP, *_ONCE):
         array = getattr(passed, name)
@@ -110,7 +110,7 @@ def _apart(passed: cells.Pass, chosen: Array, steps: Array) -> cells.Pass:
 def _put(
     found: dict[str, Array], name: str, array: Array, chosen: Array, steps: Array, sizes: tuple[int, ...]
 ) -> None:
-    """Give samples all their steps again; what is summed over both is added up."""
+    """Restore the steps of each sample; sums over both are added."""
     samples, time = sizes
     if name.removesuffix("_gradient") in _vocabulary.WEIGHTS:
         found[name] = array + found[name] if name in found else array

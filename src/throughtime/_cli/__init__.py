@@ -1,3 +1,3 @@
-"""The command `throughtime`: looks at runs on disk, from a shell."""
+"""The command `throughtime`: reads runs on disk, from a shell."""
 
 from throughtime._cli.commands import app as app

@@ -1,4 +1,4 @@
-"""What a run is, in ten lines, and the runs below a folder, one a line."""
+"""A summary of a run in ten lines, and the runs below a folder, one per line."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def loss(tree: xr.DataTree) -> str:
 
 
 def _horizons(tree: xr.DataTree, steps: list[int]) -> Iterator[str]:
-    """Write how far back 1 % of the gradient arrives in each layer, at the first record and at the last."""
+    """Format the horizon of each layer at the first and the last record."""
     ends = []
     for step in dict.fromkeys([*steps[:1], *steps[-1:]]):
         try:
@@ -63,7 +63,7 @@ def _horizons(tree: xr.DataTree, steps: list[int]) -> Iterator[str]:
 
 
 def _duration(started: object, path: Path) -> str:
-    """Write when recording began, and how long after that the last record was committed."""
+    """Format the time of the first record, and the duration until the last."""
     if started is None:
         return ""
     begun = datetime.fromisoformat(str(started))
@@ -90,7 +90,7 @@ def _seconds(count: float) -> str:
 
 
 def size(path: Path) -> str:
-    """Write what a run takes on disk."""
+    """Format the size of a run on disk."""
     files = [each.stat().st_size for each in path.rglob("*") if each.is_file()]
     if path.is_file():
         files = [path.stat().st_size]
@@ -101,7 +101,7 @@ def size(path: Path) -> str:
 
 
 def runs_below(folder: Path) -> Table:
-    """Tabulate the runs in a folder and below it, the one written last first."""
+    """Tabulate the runs in a folder and below it, the latest first."""
     commits = [each for each in folder.rglob(_COMMIT) if not (each.parent.parent / _COMMIT).exists()]
     rows = []
     for commit in sorted(commits, key=lambda each: each.stat().st_mtime, reverse=True):

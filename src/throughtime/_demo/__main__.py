@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import throughtime as tt
 from throughtime._demo.frameworks import framework
 from throughtime._demo.pictures import draw
-from throughtime._demo.tables import brief, tell
+from throughtime._demo.tables import brief, print_all
 from throughtime._demo.training import JUDGED, as_run, read_digits, train
 
 RUN = "demo_run.zarr"
@@ -24,7 +24,7 @@ ITERATIONS = {"LSTM": 1000, "GRU": 500, "SimpleRNN": 500, "Bidirectional GRU": 3
 
 def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/demo", description="Train small networks and draw them.")
-    parser.add_argument("folder", nargs="?", default="demo", type=Path, help="where the pictures go")
+    parser.add_argument("folder", nargs="?", default="demo", type=Path, help="folder of the plots")
     parser.add_argument("--framework", choices=["keras", "torch", "tf_keras"], default="keras")
     parser.add_argument("--backend", choices=["tensorflow", "jax", "torch"], help="of Keras 3")
     parser.add_argument("--verbose", action="store_true", help="print all tables, and how to read them")
@@ -35,7 +35,7 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(folder: Path, name: str, *, is_verbose: bool = False) -> None:
-    """Train, draw, and print what came of it."""
+    """Train, draw, and print the results."""
     started = time.monotonic()
     mpl.use("agg")
     console = Console()
@@ -58,10 +58,10 @@ def main(folder: Path, name: str, *, is_verbose: bool = False) -> None:
         title="An LSTM that reads digits",
     )
     if is_verbose:
-        tell(list(trained.values()), console)
+        print_all(list(trained.values()), console)
     brief(list(trained.values()), folder, console)
     pictures = len(list(folder.glob("*.png")))
-    console.print(f"{pictures} pictures in all, made in {time.monotonic() - started:.0f} s.")
+    console.print(f"{pictures} plots in all, made in {time.monotonic() - started:.0f} s.")
 
 
 if __name__ == "__main__":

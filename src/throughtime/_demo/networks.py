@@ -1,4 +1,4 @@
-"""What the demo asks of a framework: a network, one training step of it, how well it reads."""
+"""The parts that the demo needs from a framework: a network, its training step, its accuracy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Network:
     """Two recurrent layers of one kind, "lower" and "upper", and ten classes read from the last step."""
 
     model: Any
-    loss: Any  # of a model that has none of its own
+    loss: Any  # of a model without a loss
     probe: tt.Probe
     train: Callable[[Digits, Classes], None]
     accuracy: Callable[[Digits, Classes], float]

@@ -1,4 +1,4 @@
-"""The demo's tables, and words on how to read them and the pictures."""
+"""The tables of the demo, and texts on how to read them and the plots."""
 
 from __future__ import annotations
 
@@ -43,9 +43,12 @@ FILES = {
 
 
 def tabulate(
-    title: str, columns: Sequence[str], networks: Sequence[Trained], told: Callable[[xr.Dataset], list[str]]
+    title: str,
+    columns: Sequence[str],
+    networks: Sequence[Trained],
+    measure: Callable[[xr.Dataset], list[str]],
 ) -> Table:
-    """Tell something of each layer of each network, early and late."""
+    """Tabulate a measure of each layer of each network, early and late."""
     numbers = [Column(name, justify="right") for name in ("after", *columns)]
     table = Table(
         "network", "layer", *numbers, title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0)
@@ -53,7 +56,7 @@ def tabulate(
     for trained in networks:
         for layer in ("lower", "upper"):
             for iteration, capture in trained.captures.items():
-                table.add_row(trained.name, layer, str(iteration), *told(capture[layer].to_dataset()))
+                table.add_row(trained.name, layer, str(iteration), *measure(capture[layer].to_dataset()))
         table.add_section()
     return table
 
@@ -92,7 +95,7 @@ def joined(values: xr.DataArray, form: str = "") -> str:
 
 
 def brief(networks: Sequence[Trained], folder: Path, console: Console) -> None:
-    """Print the verdicts before and after, one table of all networks, and what lies in the folder."""
+    """Print the verdicts before and after, one table of all networks, and the contents of the folder."""
     for trained in networks:
         for iteration, found in trained.diagnoses.items():
             when = f"after {iteration} iterations" if iteration else "before training"
@@ -112,7 +115,7 @@ def brief(networks: Sequence[Trained], folder: Path, console: Console) -> None:
         console.print(f"  {name:<31}{words}", highlight=False, soft_wrap=True)
 
 
-def tell(networks: Sequence[Trained], console: Console) -> None:
+def print_all(networks: Sequence[Trained], console: Console) -> None:
     """Print all tables, how to read them, and the verdicts in full."""
     entering = ("first step", "middle", "last", "small")
     measures = ("certificate", "horizon", "k90", "saturated")

@@ -1,4 +1,4 @@
-"""Trains a network on the digits, and keeps what was captured early, late and all the while."""
+"""Trains a network on the digits, with captures early and late and a monitor throughout."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Batch = tuple[Digits, Classes]
 
 @dataclass(frozen=True)
 class Trained:
-    """One network after training: what was captured at which iteration, and how well it reads."""
+    """One network after training, with its captures by iteration and its accuracy."""
 
     name: str
     captures: Mapping[int, xr.DataTree]
@@ -91,7 +91,7 @@ def train(
 
 
 def watching(network: Network, batch: Sequence[Any], path: Path, every: int) -> tt.Monitor:
-    """Make a monitor whose run replaces that of the last demo."""
+    """Make a monitor that overwrites the run of the last demo."""
     return tt.Monitor(
         path,
         batch=batch,
@@ -99,7 +99,7 @@ def watching(network: Network, batch: Sequence[Any], path: Path, every: int) -> 
         quantities="timestep",  # norms of each sample: what intervals are made of
         loss=network.loss,
         mode="overwrite",
-        on_alarm=lambda alarm: None,  # told at the end
+        on_alarm=lambda alarm: None,  # printed at the end
     )
 
 
@@ -122,7 +122,7 @@ def gradients(capture: xr.DataTree, layer: str = "lower") -> xr.DataArray:
 
 
 def at_last_step(gradient: xr.DataArray) -> xr.DataArray:
-    """Keep the step that the head reads; where a layer hands on no other, there is no time to begin with."""
+    """Select the step that the head reads; a layer that returns only its last step has no time."""
     return gradient.isel(time=-1) if "time" in gradient.dims else gradient
 
 

@@ -23,7 +23,7 @@ from .reduce import (
     lag_ratio,
     log_ratios,
     norm,
-    quantiles,
+    sample_quantiles,
     saturation,
     where_valid,
 )
@@ -93,7 +93,7 @@ def _reduced(leaf: Leaf, level: str, before: Mapping[str, Values] | None) -> Arr
     for name in (*_THROUGH_TIME, *(f"{state}_gradient" for state in names)):
         if name in arrays:
             norms = where_valid(norm(arrays[name], _KEPT_DIMS), arrays.get("valid"))
-            found[f"{name}_norm"] = norms if level == "timestep" else quantiles(norms, QUANTILES)
+            found[f"{name}_norm"] = norms if level == "timestep" else sample_quantiles(norms, QUANTILES)
     found.update(_of_weights(arrays, _weights(leaf), before))
     if level == "timestep" and "valid" in arrays:
         found["valid"] = arrays["valid"]

@@ -23,11 +23,11 @@ from throughtime.diagnostics.lags import latest_first, log_norm_of, log_of_sum, 
 from throughtime.diagnostics.last_step import solved_from_last_step
 from throughtime.diagnostics.median_interval import median_interval
 from throughtime.diagnostics.saturation import ends_of
+from throughtime.diagnostics.statistics import Floats, quantiles
 from throughtime.diagnostics.thresholds import GATE_HIGH, GATE_LOW
 
 from .arrays import Array, Arrays, Values
 
-Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 
@@ -45,33 +45,10 @@ def where_valid(norms: Array, valid: Array | None) -> Array:
     return Array(norms.dims, np.where(_broadcast(valid, norms.dims), norms.values, np.nan))
 
 
-def quantiles(norms: Array, asked: Sequence[float]) -> Array:
+def sample_quantiles(norms: Array, asked: Sequence[float]) -> Array:
     """Quantiles over the samples that have a value."""
     ordered = norms.ordered("sample")
-    return Array(("quantile", *ordered.dims[1:]), _quantiles(ordered.values, asked))
-
-
-def _quantiles(values: Floats, asked: Sequence[float]) -> Floats:
-    """Interpolate linearly over the first axis, without NaN; infinities remain infinite."""
-    ordered = np.sort(values, axis=0)  # NaN last
-    if not np.isnan(ordered[-1]).any():
-        return np.stack([_between(ordered, fraction * (len(values) - 1)) for fraction in asked])
-    found = np.full((len(asked), *values.shape[1:]), np.nan)
-    count = len(values) - np.isnan(values).sum(axis=0)
-    for number in np.unique(count[count > 0]):
-        columns = count == number
-        part = ordered[:number, columns]
-        found[:, columns] = [_between(part, fraction * (number - 1)) for fraction in asked]
-    return found
-
-
-def _between(ordered: Floats, place: float) -> Floats:
-    """Interpolate between two rows; two equal infinities give the same infinity."""
-    below = int(place)
-    share = place - below
-    low, high = ordered[below], ordered[below + 1 if share else below]
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.where(low == high, low, low * (1 - share) + high * share), np.float64)
+    return Array(("quantile", *ordered.dims[1:]), quantiles(ordered.values, asked))
 
 
 def is_certified(arrays: Arrays, layout: xr.Dataset) -> bool:
@@ -113,7 +90,7 @@ def _mean_share(hits: npt.NDArray[np.int_], steps: npt.NDArray[np.int_]) -> Floa
 def lag_ratio(log_ratios: Array) -> Array:
     """Median over samples of the gradient at each lag relative to lag 0: (lag, direction)."""
     with np.errstate(over="ignore", under="ignore"):
-        shares = np.exp(_quantiles(log_ratios.values, [0.5])[0])
+        shares = np.exp(quantiles(log_ratios.values, [0.5])[0])
     return Array(log_ratios.dims[1:], shares).ordered("lag")
 
 

@@ -204,7 +204,7 @@ def _per_loss_step(layer: xr.Dataset) -> xr.Dataset:
     if "reset" in layer:
         episode = layer["reset"].astype(int).cumsum("time")
         within = within & (episode == episode.isel(time=read))
-    logs = log_norm(matrix.drop_vars("loss_time", errors="ignore").expand_dims("_one"), "_one")
+    logs = log_norm(matrix.drop_vars("loss_time", errors="ignore"))
     log_signal = by_lag(logs, within, backward)
     length = within.sum("time") + xr.zeros_like(log_signal.isel(lag=0, drop=True), dtype=int)
     return xr.Dataset({"log_signal": log_signal, "length": length})
