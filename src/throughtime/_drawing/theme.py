@@ -10,6 +10,7 @@ from throughtime._errors import PictureError
 
 # Okabe & Ito 2008, Color Universal Design, without its yellow, which is invisible on white.
 DISTINCT = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+SCREEN = 110  # pixels an inch in a notebook, as the classic figures have them
 
 
 def hue(place: int) -> str:
