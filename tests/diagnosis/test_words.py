@@ -14,12 +14,12 @@ import xarray as xr
 
 import throughtime as tt
 from throughtime import testing
-from throughtime._alarm import Alarm, as_attribute
 from throughtime._errors import LossError
 from throughtime._monitor.levels import reduced_tree
 from throughtime.diagnosis import entry
 from throughtime.diagnosis.recorded import LAG_INTERVAL
 from throughtime.diagnosis.words import SENTENCES, SOURCES, phrase
+from throughtime.diagnostics.alarm import Alarm, as_attribute
 
 from .verdict_schema import check
 

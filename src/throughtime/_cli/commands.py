@@ -21,11 +21,11 @@ from rich.table import Table
 from rich.text import Text
 
 import throughtime as tt
-from throughtime._alarm import alarms_of_run
 from throughtime._text.printable import printable
 from throughtime._text.tables import as_rich
 from throughtime._tree import at_place, place_of, recorded_steps
 from throughtime.diagnosis.fail_on import UNDECIDED, exit_code, names_of
+from throughtime.diagnostics.alarm import alarms_of_run
 
 from . import doctor as environment
 from . import pictures
@@ -278,7 +278,7 @@ def doctor(as_json: AsJson = False) -> None:
 def demo(context: typer.Context) -> None:
     """Train small networks on digits and draw them; options as for scripts/demo."""
     sys.argv = ["throughtime demo", *context.args]
-    runpy.run_module("throughtime._demo", run_name="__main__", alter_sys=False)
+    runpy.run_module("throughtime._cli.demo", run_name="__main__", alter_sys=False)
 
 
 @contextmanager

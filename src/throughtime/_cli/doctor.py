@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from throughtime._versions import version_of
+from throughtime._monitor.provenance import version_of
 
 LIBRARIES = ("numpy", "xarray", "scipy", "matplotlib", "bokeh", "zarr", "dask")
 FRAMEWORKS = ("keras", "tensorflow", "jax", "torch", "tf_keras")

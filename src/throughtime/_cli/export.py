@@ -11,9 +11,9 @@ import pandas as pd
 import xarray as xr
 
 import throughtime as tt
+from throughtime._monitor.provenance import version_of
 from throughtime._store import pack
 from throughtime._tree import recorded_steps
-from throughtime._versions import version_of
 
 from .runs import arrays
 

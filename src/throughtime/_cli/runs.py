@@ -9,8 +9,8 @@ from typing import Any
 import xarray as xr
 
 import throughtime as tt
-from throughtime._alarm import ATTRIBUTE
 from throughtime._errors import did_you_mean
+from throughtime.diagnostics.alarm import ATTRIBUTE
 
 
 def layer_of(tree: xr.DataTree, path: str | None) -> xr.DataTree:

@@ -12,11 +12,11 @@ import numpy as np
 import xarray as xr
 
 from throughtime import cells, diagnostics
-from throughtime._alarm import ATTRIBUTE
 from throughtime._errors import ThroughTimeError
+from throughtime._monitor.provenance import version_of
 from throughtime._text.tables import Table
-from throughtime._versions import version_of
 from throughtime._vocabulary import CERTIFICATES
+from throughtime.diagnostics.alarm import ATTRIBUTE
 from throughtime.diagnostics.checks import agreement, dtype_of
 
 LIBRARIES = ("throughtime", "numpy", "xarray", "matplotlib", "bokeh")

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 
+from throughtime.diagnostics.lags import remembered
 from throughtime.diagnostics.rules import explodes, is_bounded
 
 from . import causes, integrity, measure
@@ -20,6 +21,7 @@ from .use import largest_used, use, use_curve
 from .words import phrase
 
 
+@remembered()
 def judge(leaves: Mapping[str, xr.Dataset], swaps: Mapping[str, Swapped], asked: Asked) -> Diagnosis:
     """Diagnose captured layers.
 

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from throughtime._alarm import alarms_of_run
 from throughtime._text.tables import Items, Paragraph, Part, Shown, Table
 from throughtime._tree import at_place, evenly, place_of, recorded_steps
+from throughtime.diagnostics.alarm import alarms_of_run
+from throughtime.diagnostics.lags import remembered
 
 from . import integrity, measure, render, summarized
 from .diagnosis import Diagnosis
@@ -219,6 +220,7 @@ def _record(tree: xr.DataTree, place: int, step: int, lag: int, seed: int) -> Re
     return Recorded(step, loss, {path: _layer(leaf, lag, seed) for path, leaf in parts.items()})
 
 
+@remembered()
 def _layer(leaf: xr.Dataset, lag: int, seed: int) -> LayerDiagnosis:
     kind, threshold = str(leaf.attrs.get("kind", "")), measure.THRESHOLD
     use = Answer(NOT_MEASURED, threshold=threshold, reason=phrase("needs_model"))

@@ -6,7 +6,10 @@ never across a reset of its states. Measures read `signals`, or order their own 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -154,6 +157,32 @@ def _log_norm_of_state(gradient: xr.DataArray) -> xr.DataArray:
     return log_norm(gradient, *(str(dim) for dim in gradient.dims if dim not in kept))
 
 
+Made = TypeVar("Made")
+_known: ContextVar[dict[Any, Any] | None] = ContextVar("known", default=None)
+
+
+@contextmanager
+def remembered() -> Iterator[None]:
+    """Check and order each layer only once; meanwhile, layers must not change."""
+    token = _known.set({})
+    try:
+        yield
+    finally:
+        _known.reset(token)
+
+
+def once(make: Callable[[Any], Made], layer: Any) -> Made:
+    """Return `make(layer)`, within `remembered` the same object for the same layer."""
+    known = _known.get()
+    if known is None:
+        return make(layer)
+    key = make, id(layer)
+    if key not in known:
+        known[key] = layer, make(layer)  # the layer as well, so that no other gets its id
+    made: Made = known[key][1]
+    return made
+
+
 def signals(layer: xr.Dataset) -> xr.Dataset:
     """Gradient of each sample by lag, and its ratio to lag 0, as natural logarithms.
 
@@ -167,6 +196,10 @@ def signals(layer: xr.Dataset) -> xr.Dataset:
         `log_ratio` for a sample without a usable lag 0; `length` (sample): the number of its lags;
         `no_steps`, `no_signal`, `non_finite` (sample): why a sample has no ratios. Lazy if `layer` is lazy.
     """
+    return once(_signals, layer)
+
+
+def _signals(layer: xr.Dataset) -> xr.Dataset:
     matrix = "lag_matrix" in layer
     found = _per_loss_step(layer) if matrix else _from_gradient(layer)
     log_signal, length = found["log_signal"], found["length"]

@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import throughtime as tt
-from throughtime._demo.networks import Classes, Digits, Network
+from throughtime._cli.demo.networks import Classes, Digits, Network
 from throughtime.diagnosis import Diagnosis
 
 SHOWN_SAMPLES = 16

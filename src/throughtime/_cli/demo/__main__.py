@@ -1,4 +1,4 @@
-"""Starts the demo: `python -m throughtime._demo [FOLDER] [--framework NAME] [--backend NAME]`."""
+"""Starts the demo: `python -m throughtime._cli.demo [FOLDER] [--framework NAME] [--backend NAME]`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 import throughtime as tt
-from throughtime._demo.networks import HALF, framework
-from throughtime._demo.pictures import NOT_MIRRORED, draw
-from throughtime._demo.training import JUDGED, Trained, read_digits, train
+from throughtime._cli.demo.networks import HALF, framework
+from throughtime._cli.demo.pictures import NOT_MIRRORED, draw
+from throughtime._cli.demo.training import JUDGED, Trained, read_digits, train
 from throughtime.diagnostics import horizon_text, memory_horizon_median
 
 RUN = "demo_run.zarr"

@@ -40,7 +40,7 @@ def framework(name: str) -> tuple[str, Callable[[str], Network]]:
     """Import only one of "keras", "tf_keras" and "torch"; return its title and the builder of networks."""
     library: Any = import_module(name)
     if name == "torch":
-        build = import_module("throughtime._demo.torch_networks").build
+        build = import_module("throughtime._cli.demo.torch_networks").build
         return f"PyTorch {library.__version__}", build
     backend = f", {library.backend.backend()} backend" if name == "keras" else ""
     return f"{name.capitalize()} {library.__version__}{backend}", partial(keras_network, library)

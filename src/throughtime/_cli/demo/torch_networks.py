@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from throughtime._demo.networks import BOTH_WAYS, CLASSES, CLIP, LEARNING_RATE, UNITS, Network
+from throughtime._cli.demo.networks import BOTH_WAYS, CLASSES, CLIP, LEARNING_RATE, UNITS, Network
 
 KINDS = {"LSTM": nn.LSTM, "GRU": nn.GRU, "SimpleRNN": nn.RNN}
 
