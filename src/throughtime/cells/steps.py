@@ -13,6 +13,8 @@ import numpy as np
 
 from .layer import Floats, Layer
 
+Places = int | slice  # a step of a block, or several
+
 
 @dataclass(frozen=True)
 class Step:
@@ -28,14 +30,15 @@ class Step:
 class Block:
     """A run of steps in the fast path, (time, sample, …) in processing order; views, never copies.
 
-    `columns` (time, sample, column, unit) are the gates and further columns of the matrix product; `cell`
-    has one more step, the state before the first. `reset_hidden` is r · h_{t-1}.
+    `columns` (time, sample, column, unit) are the cell's gates and whatever else its matrix product
+    gives; `cell` is c_t. `reset_hidden` is r · h_{t-1}.
     `recurrent` (column · unit, unit) is Uᵀ.
     """
 
     columns: Floats
     hidden_before: Floats
     recurrent: Floats
+    cell_before: Floats | None = None
     cell: Floats | None = None
     reset_hidden: Floats | None = None
 
@@ -56,6 +59,8 @@ class Factors:
         LSTM: o(1 − tanh² c) and f.
     reset, reset_slope : ndarray (time, sample, unit) or None
         GRU with the reset before the product: r and h_{t-1} r'.
+    projected : ndarray (unit, cell_unit) or None
+        Pᵀ of an LSTM with a projection.
     """
 
     columns: Floats
@@ -65,6 +70,7 @@ class Factors:
     forget: Floats | None = None
     reset: Floats | None = None
     reset_slope: Floats | None = None
+    projected: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -81,13 +87,9 @@ class Carry:
     scratch: Floats
 
     @classmethod
-    def zeros(cls, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Carry:
-        """Return the carry before the first step of an adjoint."""
-        return cls(*(np.zeros(shape, dtype) for _ in range(4)))
-
-    def first(self, rows: int) -> Carry:
-        """Return views of the first rows."""
-        return Carry(self.hidden[:rows], self.cell[:rows], self.total_cell[:rows], self.scratch[:rows])
+    def of(cls, hidden: Floats, cell: Floats) -> Carry:
+        """Make the carry that the adjoint begins with: dL/d(final states)."""
+        return cls(hidden.copy(), cell.copy(), np.zeros_like(cell), np.zeros_like(hidden))
 
 
 class Cell(Protocol):
@@ -118,8 +120,8 @@ class Cell(Protocol):
     def factors(self, layer: Layer, block: Block) -> Factors:
         """Linearise a block; no result is a view of `block.columns`."""
 
-    def pull(self, factors: Factors, step: int, hidden: Floats, columns: Floats, carry: Carry) -> None:
-        """One step of the adjoint: read dL/dh_t, write dz into `columns` and η into `carry`."""
+    def pull(self, factors: Factors, step: Places, hidden: Floats, columns: Floats, carry: Carry) -> None:
+        """One step of the adjoint, or several that stand apart: read dL/dh_t, write dz and η."""
 
     def split(self, layer: Layer, block: Block, totals: Floats, columns: Floats) -> Mapping[str, Floats]:
         """Return the named parts of the gradient of `joint_weights`."""
