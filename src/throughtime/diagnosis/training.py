@@ -16,7 +16,7 @@ import xarray as xr
 from throughtime._text.tables import Items, Paragraph, Part, Shown, Table
 from throughtime._tree import at_place, evenly, place_of, recorded_steps
 from throughtime.diagnostics.alarm import alarms_of_run
-from throughtime.diagnostics.lags import remembered
+from throughtime.diagnostics.once import remembered
 
 from . import integrity, measure, render, summarized
 from .diagnosis import Diagnosis

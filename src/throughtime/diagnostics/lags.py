@@ -6,10 +6,7 @@ never across a reset of its states. Measures read `signals`, or order their own 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +14,7 @@ import xarray as xr
 
 from throughtime._errors import DiagnosticError, SchemaError
 from throughtime._tree import require, states
+from throughtime.diagnostics.once import once
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -155,32 +153,6 @@ def log_of_sum(first: Floats, second: Floats) -> Floats:
 def _log_norm_of_state(gradient: xr.DataArray) -> xr.DataArray:
     kept = ("step", "sample", "time", "direction")
     return log_norm(gradient, *(str(dim) for dim in gradient.dims if dim not in kept))
-
-
-Made = TypeVar("Made")
-_known: ContextVar[dict[Any, Any] | None] = ContextVar("known", default=None)
-
-
-@contextmanager
-def remembered() -> Iterator[None]:
-    """Check and order each layer only once; meanwhile, layers must not change."""
-    token = _known.set({})
-    try:
-        yield
-    finally:
-        _known.reset(token)
-
-
-def once(make: Callable[[Any], Made], layer: Any) -> Made:
-    """Return `make(layer)`, within `remembered` the same object for the same layer."""
-    known = _known.get()
-    if known is None:
-        return make(layer)
-    key = make, id(layer)
-    if key not in known:
-        known[key] = layer, make(layer)  # the layer as well, so that no other gets its id
-    made: Made = known[key][1]
-    return made
 
 
 def signals(layer: xr.Dataset) -> xr.Dataset:
