@@ -18,6 +18,17 @@ STEP = "step"
 NOT_RECORDED = "the run stores only norms; Monitor(…, quantities='full') records whole captures"
 
 
+class Tree(xr.DataTree):  # type: ignore[no-untyped-call]
+    """A capture or a run: an `xarray.DataTree` whose view in a notebook begins with what matters."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        from throughtime._monitor.overview import in_notebook  # noqa: PLC0415 - a view from a higher room
+
+        return in_notebook(self, super()._repr_html_())  # type: ignore[no-untyped-call]
+
+
 def states(dataset: xr.Dataset) -> tuple[str, ...]:
     """Names of the states of a captured layer; `hidden` is first."""
     names = dataset.attrs.get("states")

@@ -65,6 +65,11 @@ VARIABLES: Mapping[str, Variable] = {
     "step_contribution": Variable(
         ("sample", "time", "direction"), "‖dU_(t)‖", "norm of step t's share of dL/dU"
     ),
+    "state_jacobian": Variable(
+        ("sample", "time", "direction", "state_unit", "state_unit_from"),
+        "ds_t/ds_{t−1}",
+        "all states after step t by those before it; the identity where the step is masked",
+    ),
     "certificate_weights": Variable(
         ("direction",), "error", "sum of the steps' shares compared with autodiff's dL/dW"
     ),
@@ -113,6 +118,7 @@ QUANTITIES = (
     "initial_hidden_gradient",
     "initial_cell_gradient",
     "step_contribution",
+    "state_jacobian",
     "reset",
     "carried_gradient",
     "certificate",
@@ -135,6 +141,7 @@ PER_SAMPLE = (
     "carried_by_state",
 )
 GRADIENT_QUANTITIES = frozenset({*PER_SAMPLE, "certificate", "weight_gradients"})
+ON_REQUEST = frozenset({"state_jacobian"})  # not part of "all": the square of the state's size at every step
 LAGS = "lag_matrix"  # only on request: it costs many passes
 LOSSES = "sample_loss"  # likewise: one pass more
 
@@ -147,7 +154,7 @@ def label_of(dim: str) -> str:
 # Variables that `cells` computes inside a recurrent layer.
 INSIDE = (
     *("hidden", "hidden_gradient", "cell", "cell_gradient", "gate_activation", "gate_gradient"),
-    *("initial_hidden_gradient", "initial_cell_gradient", "step_contribution"),
+    *("initial_hidden_gradient", "initial_cell_gradient", "step_contribution", "state_jacobian"),
 )
 
 
@@ -156,8 +163,9 @@ def quantities(requested: str | Iterable[str]) -> frozenset[str]:
 
     Parameters
     ----------
-    requested : "all", a name, or an iterable of names
-        The name of a weight (`kernel`, `bias_gradient`) stands for all weights, or all their gradients.
+    requested : a name, or an iterable of names
+        The name of a weight (`kernel`, `bias_gradient`) stands for all weights, or all their gradients; "all"
+        for every quantity but `state_jacobian`.
 
     Raises
     ------
@@ -170,8 +178,14 @@ def quantities(requested: str | Iterable[str]) -> frozenset[str]:
     ['output', 'weight_gradients']
     """
     if isinstance(requested, str):
-        requested = QUANTITIES if requested == "all" else (requested,)
-    return frozenset(map(_quantity, requested))
+        requested = (requested,)
+    return frozenset().union(*map(_quantities, requested))
+
+
+def _quantities(name: str) -> frozenset[str]:
+    if name == "all":
+        return frozenset(QUANTITIES) - ON_REQUEST
+    return frozenset({_quantity(name)})
 
 
 def _quantity(name: str) -> str:

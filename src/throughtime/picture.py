@@ -273,7 +273,7 @@ class Interactive:
     theme: Theme
 
     def _repr_html_(self) -> str:
-        from throughtime.render.page import in_a_frame  # noqa: PLC0415 - drawing libraries load late
+        from throughtime.render.frame import in_a_frame  # noqa: PLC0415 - drawing libraries load late
 
         framed: str = in_a_frame(self.picture, self.theme)
         return framed

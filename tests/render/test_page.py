@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 
+import nbformat
 import pytest
 import xarray as xr
+from nbclient import NotebookClient
 from tests.plots.trees import with_steps
 from tests.render.browser import chromium, opened
 
@@ -133,3 +135,32 @@ def test_maps_of_magnitudes_turn_round_on_a_dark_page_and_back(browser, tmp_path
     assert page.tab.evaluate(palettes)[7] == colors.on_dark().color_of("zero")
     page.tab.locator("#scheme").click()
     assert page.tab.evaluate(palettes) == light
+
+
+INTERACTIVE = """
+from throughtime import plots, testing
+picture = plots.lines(testing.decaying(samples=3)).interactive()
+"""
+
+
+def test_a_notebook_holds_bokeh_once_and_draws_every_picture(browser, tmp_path):
+    cells = [nbformat.v4.new_code_cell(source) for source in (INTERACTIVE, "picture", "picture", "picture")]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    shown = [[each.data["text/html"] for each in cell.outputs] for cell in notebook.cells]
+    assert [len(each) for each in shown] == [0, 1, 1, 1]
+    first, *others = (page for (page,) in shown[1:])
+    assert (len(first) > 500_000, max(map(len, others)) < 100_000) == (True, True)
+    path = tmp_path / "notebook.html"
+    path.write_text("<!doctype html><meta charset=utf-8>" + "".join([first, *others]), encoding="utf-8")
+    tab = browser.new_page()
+    tab.goto(path.as_uri())
+    for place in range(3):
+        tab.frame_locator("iframe").nth(place).locator("canvas").first.wait_for(timeout=15_000)
+    assert [tab.locator("iframe").nth(place).get_attribute("sandbox") for place in range(3)] == [
+        "allow-scripts allow-downloads"
+    ] * 3
+    path.write_text(f"<!doctype html><meta charset=utf-8>{others[0]}", encoding="utf-8")
+    tab.goto(path.as_uri())
+    tab.frame_locator("iframe").get_by_text("Restart the kernel").wait_for(timeout=30_000)
+    tab.close()

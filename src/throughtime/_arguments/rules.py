@@ -224,6 +224,12 @@ def _function(value: Any) -> Any:
     return value
 
 
+def _rising(value: Any) -> tuple[float, float]:
+    low, high = interval.take(value)
+    require(low < high)
+    return low, high
+
+
 def _color(value: Any) -> str:
     """Convert a colour to hexadecimal, which every renderer reads."""
     if isinstance(value, str) and re.fullmatch("#[0-9a-fA-F]{6}", value):
@@ -246,3 +252,4 @@ function = Rule(_function, "a function")
 color = Rule(_color, "a colour, such as '#0072B2' or 'navy'")
 names = Rule(_names, "a name, or several names")
 interval = several(number(), pair=True)
+rising = Rule(_rising, "two finite numbers, the smaller one first")

@@ -71,8 +71,9 @@ def capture(
         recurrent layers: `hidden`, `hidden_gradient`, `cell`, `cell_gradient`, `gate_activation`,
         `gate_gradient`, `initial_hidden_gradient`, `initial_cell_gradient`, `step_contribution`,
         `certificate`; `hidden` and `cell` stand for whatever states a cell of one's own names. Ask for
-        less, pay less. "all" leaves out `lag_matrix`, which costs many passes, and `sample_loss`, the loss of
-        each sample, which costs one more: ask for them by name, `["all", "sample_loss"]`.
+        less, pay less. "all" leaves out `lag_matrix`, which costs many passes, `sample_loss`, the loss of
+        each sample, which costs one more, and `state_jacobian`, ds_t/ds_{t-1} of a custom cell, the square of
+        its state at every step: ask for them by name, `["all", "sample_loss"]`.
     training : bool
         Run the pass as in training, with dropout; False by default.
     adapter : module, optional
@@ -140,7 +141,7 @@ def capture(
     batch = take(x, y, sample_weight)
     tree = probe(batch.x, batch.y, sample_weight=batch.sample_weight)
     tree.attrs["batch"] = batch.origin
-    if named == "all" and "gradients" in tree.attrs:
+    if "all" in named and "gradients" in tree.attrs:
         warn(_NO_LABELS)
     if LOSSES in further:
         losses = probe.losses(batch.x, batch.y, sample_weight=batch.sample_weight).values
@@ -158,9 +159,9 @@ def capture(
     return tree
 
 
-def _apart(quantities: Any) -> tuple[Any, set[str]]:
+def _apart(quantities: Any) -> tuple[list[str], set[str]]:
     """Take what needs passes of its own out of what was asked for."""
     names = [quantities] if isinstance(quantities, str) else list(quantities)
     further = {name for name in names if name in (_vocabulary.LAGS, LOSSES)}
     left = [name for name in names if name not in further]
-    return ("all" if "all" in left else left or ["valid"]), further
+    return left or ["valid"], further

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from throughtime._tree import Tree
 from throughtime._vocabulary import DIRECTIONS, GATES, STANDARD_KINDS, WEIGHTS, words
 from throughtime.adapters.records import Array, LayerRecord, ModelRecord
 
@@ -74,9 +75,9 @@ class Captured:
 
     def tree(self) -> xr.DataTree:
         """Label it."""
-        tree = xr.DataTree()
+        tree = Tree()
         for path, leaf in self.leaves.items():  # from_dict would put shallow paths first
-            tree[path] = xr.DataTree(leaf.layout.copy(data=leaf.arrays))
+            tree[path] = Tree(leaf.layout.copy(data=leaf.arrays))
         tree.attrs.update(self.attributes)
         return tree
 

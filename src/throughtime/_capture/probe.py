@@ -89,7 +89,8 @@ class Probe:
         chosen: adapters.Adapter = adapters.choose(model) if adapter is None else adapter
         self._is_group = isinstance(layers, str) and layers in _GROUPS
         self._quantities = _vocabulary.quantities(quantities)
-        self._named = frozenset() if quantities == "all" else self._quantities
+        named = [quantities] if isinstance(quantities, str) else quantities
+        self._named = _vocabulary.quantities([name for name in named if name != "all"])
         request = Request(
             quantities=self._quantities,
             gradients=self._quantities & _vocabulary.GRADIENT_QUANTITIES,

@@ -29,6 +29,7 @@ _REFUSED = (
     "its gradients inside the layer do not reproduce what the framework computed, and beyond {limit} "
     "diagnostics will refuse them"
 )
+_FROM_WEIGHTS = "tt.diagnostics.state_jacobian computes it from the weights and the states"
 _NOT_TOLD = "the cell does not tell it while it is unrolled"
 
 
@@ -143,8 +144,9 @@ def _absent(leaf: LayerRecord) -> dict[str, str]:
     """Name what a layer of this kind does not have, with the reason."""
     if leaf.kind in _vocabulary.STANDARD_KINDS:
         names = {"lstm": frozenset(), "gru": _LSTM_ONLY}.get(leaf.kind, _LSTM_ONLY | _GATED_ONLY)
-        has = ", ".join(name for name in _vocabulary.INSIDE if name not in names)
-        return dict.fromkeys(names, f"a {leaf.kind} has none, only {has}")
+        has = ", ".join(name for name in _vocabulary.INSIDE if name not in names | _vocabulary.ON_REQUEST)
+        reasons = dict.fromkeys(names, f"a {leaf.kind} has none, only {has}")
+        return {**reasons, "state_jacobian": _FROM_WEIGHTS}
     if leaf.kind == "conv_lstm":
         return {"step_contribution": "the step's share of a convolution's kernel is not kept apart"}
     cell, states = leaf.flags.get("cell_class", leaf.kind), ", ".join(leaf.states)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import xarray as xr
@@ -13,7 +13,11 @@ import xarray as xr
 from throughtime._arguments import takes
 from throughtime._capture.weights import PENALTY, described, in_order, weight_names
 from throughtime._text.tables import Paragraph, Part, Shown, Table
+from throughtime._tree import recorded_steps
 from throughtime._vocabulary import GATES
+
+if TYPE_CHECKING:
+    from throughtime._monitor.overview import Overview
 
 _KINDS = {"lstm": "LSTM", "gru": "GRU", "simple_rnn": "SimpleRNN", "conv_lstm": "ConvLSTM"}
 _FLAGS = ("return_sequences", "go_backwards", "stateful")
@@ -114,20 +118,21 @@ class Summary(Shown):
 
 
 @takes()
-def summary(model_or_tree: Any, *, layers: Any = "recurrent") -> Summary:
-    """Tell what a model's layers are: cells, directions, gates in order, weights, penalties.
+def summary(model_or_tree: Any, *, layers: Any = "recurrent") -> Summary | Overview:
+    """Summarise a model's layers (cells, directions, gates, weights, penalties), or a run's training.
 
     Parameters
     ----------
-    model_or_tree : model, capture, or one layer of a capture
+    model_or_tree : model, capture, one layer of a capture, or run
         A model is only looked at; it need not be compiled.
     layers : see `capture`
         Of a model.
 
     Returns
     -------
-    Summary
-        Prints well in a terminal and a notebook. `.layers`, `.parameters` and `.to_dataframe()` are for code.
+    Summary, or Overview of a run
+        Prints well in a terminal and a notebook. `.layers`, `.parameters` and `.to_dataframe()` are for code;
+        a run's has `.headline`, `.history`, which `.to_dataframe()` returns, and `.alarms`.
 
     Raises
     ------
@@ -135,6 +140,8 @@ def summary(model_or_tree: Any, *, layers: Any = "recurrent") -> Summary:
         No layer of the model is named so.
     UnsupportedModelError
         No adapter knows the model, or `adapter` has no `Probe`.
+    StoreError
+        The run is damaged.
 
     Examples
     --------
@@ -146,6 +153,10 @@ def summary(model_or_tree: Any, *, layers: Any = "recurrent") -> Summary:
         name = str(model_or_tree.attrs.get("layer_name", model_or_tree.attrs.get("kind", "layer")))
         return Summary("A captured layer", (_layer(name, model_or_tree),))
     is_tree = isinstance(model_or_tree, xr.DataTree)
+    if is_tree and recorded_steps(model_or_tree):
+        from throughtime._monitor.overview import overview  # noqa: PLC0415 - a view from a higher room
+
+        return overview(model_or_tree)
     tree = model_or_tree if is_tree else described(model_or_tree, layers)
     found = tuple(_layer(leaf.path.strip("/"), leaf.to_dataset()) for leaf in in_order(tree))
     return Summary(_title(tree.root.attrs), found)

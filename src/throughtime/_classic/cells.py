@@ -1,6 +1,6 @@
 """Cells of a grid inside one Axes: each is a square of side 1, so that a thousand panels need few artists.
 
-The drawing modules pass positions as fractions of a cell (0 left or bottom, 1 right or top).
+Positions are fractions of a cell (0 left or bottom, 1 right or top).
 """
 
 from __future__ import annotations
@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from throughtime._classic.panel_style import QUIET, FigureOptions, dress
-from throughtime._classic.panels import Canvas
+from throughtime._classic.frame import Canvas, FigureOptions
+from throughtime._classic.look import QUIET, dress
 
 Positions = NDArray[np.float64]
 
@@ -20,16 +19,16 @@ PADDING = 0.04
 MOST_TICKS = 10
 
 
-def cell_x(canvas: Canvas, fractions: Positions) -> Positions:
+def cell_x(canvas: Canvas, fractions: Positions, padding: float = PADDING) -> Positions:
     """Place fractions (point,) in every cell: (cell, point)."""
     columns = np.arange(canvas.count) % canvas.columns
-    return np.asarray(columns[:, None] + PADDING + (1 - 2 * PADDING) * fractions)
+    return np.asarray(columns[:, None] + padding + (1 - 2 * padding) * fractions)
 
 
-def cell_y(canvas: Canvas, fractions: Positions) -> Positions:
+def cell_y(canvas: Canvas, fractions: Positions, padding: float = PADDING) -> Positions:
     """Place fractions (…, cell, point) in their cells; the first row is on top."""
     rows = canvas.rows - 1 - np.arange(canvas.count) // canvas.columns
-    return np.asarray(rows[:, None] + PADDING + (1 - 2 * PADDING) * fractions)
+    return np.asarray(rows[:, None] + padding + (1 - 2 * padding) * fractions)
 
 
 def joined(cells: Positions) -> Positions:
@@ -37,21 +36,16 @@ def joined(cells: Positions) -> Positions:
     return np.pad(cells, ((0, 0), (0, 1)), constant_values=np.nan).ravel()
 
 
-def draw_borders(ax: Axes, canvas: Canvas) -> None:
-    """Outline all cells with one line."""
-    columns = (np.arange(canvas.count) % canvas.columns)[:, None]
-    rows = (canvas.rows - 1 - np.arange(canvas.count) // canvas.columns)[:, None]
-    x, y = columns + np.array([0, 1, 1, 0, 0]), rows + np.array([0, 0, 1, 1, 0])
-    ax.plot(joined(x.astype(float)), joined(y.astype(float)), color=QUIET, linewidth=0.6, label="borders")
-
-
-def dress_cells(ax: Axes, canvas: Canvas, frame: FigureOptions, names: Sequence[str]) -> None:
+def dress_cells(canvas: Canvas, frame: FigureOptions, names: Sequence[str]) -> None:
     """Label each row with its first panel, and each column with the number to add to it."""
-    dress(ax, frame, bottom=True, left=True, size=8)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    ax = canvas.panels[0]
+    dress(ax, frame, size=8, edges=False)
     if frame.show_borders:
-        draw_borders(ax, canvas)
+        x, y = (
+            cell_x(canvas, np.array([0.0, 1, 1, 0, 0]), 0),
+            cell_y(canvas, np.array([0.0, 0, 1, 1, 0]), 0),
+        )
+        ax.plot(joined(x), joined(y), color=QUIET, linewidth=0.6, label="borders")
     row_step, column_step = (-(-count // MOST_TICKS) for count in (canvas.rows, canvas.columns))
     rows, columns = np.arange(0, canvas.rows, row_step), np.arange(0, canvas.columns, column_step)
     labels = [names[int(row) * canvas.columns] if names else "" for row in rows]

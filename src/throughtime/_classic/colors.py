@@ -10,12 +10,11 @@ from matplotlib import colors as mcolors
 
 from throughtime._arguments.rules import shown
 from throughtime._drawing.palettes import palette
+from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import FeatureError, PictureError, did_you_mean
 
 RGBA = tuple[float, float, float, float]
 
-# Okabe & Ito 2008, Color Universal Design, without its yellow, which is invisible on white.
-DISTINCT = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 ALARM = "#C0143C"
 LIGHTEST = 0.72  # relative luminance above which a line or marker is invisible on white
 
@@ -66,7 +65,7 @@ def _sampled(cmap: Any, count: int) -> list[RGBA]:
 
 
 def colormap(cmap: Any) -> mcolors.Colormap:
-    """Look a colour map up by its name, of matplotlib or, as `tt.plots` takes them, of cmcrameri.
+    """Return a colour map by its name, of matplotlib or, as `tt.plots` takes them, of cmcrameri.
 
     Raises
     ------

@@ -142,26 +142,11 @@ def _clipped(bars: Bars, peaks: int) -> Bars:
 
 
 def ranges(
-    arrays: Sequence[Values], xlims: Any, *, center_zero: bool, equate: bool
+    arrays: Sequence[Values], xlims: tuple[float, float] | None, *, center_zero: bool, equate: bool
 ) -> list[tuple[float, float]]:
-    """Return the limits of x for every panel.
-
-    Raises
-    ------
-    FeatureError
-        `xlims` is not a pair of rising numbers.
-    """
-    if xlims is not None:
-        return [_pair(xlims)] * len(arrays)
+    """Return the limits of x for every panel."""
     everything = np.concatenate(arrays)
-    return [_range(everything if equate else values, center_zero) for values in arrays]
-
-
-def _pair(xlims: Any) -> tuple[float, float]:
-    low, high = xlims
-    if low >= high:
-        raise FeatureError(f"xlims={xlims}: expected (low, high) with low < high.")
-    return low, high
+    return [xlims or _range(everything if equate else values, center_zero) for values in arrays]
 
 
 def _range(values: Values, center_zero: bool) -> tuple[float, float]:

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
 
 from throughtime._arguments import takes
 from throughtime._arguments.rules import number
-from throughtime._classic.colors import colors
-from throughtime._classic.data import points
-from throughtime._classic.draw_points import Marker, draw_points
-from throughtime._classic.panel_style import FRAME, Destination, FigureOptions
-from throughtime._classic.panels import FigureAndAxes, entitle, panels
+from throughtime._classic.colors import RGBA, colors
+from throughtime._classic.data import Features, Values, points
+from throughtime._classic.frame import FRAME, FigureAndAxes, FigureOptions, entitle, panels
+from throughtime._classic.look import (
+    INK,
+    QUIET,
+    draw_nonfinite,
+    dress,
+    index_ticks,
+    value_limits,
+    value_ticks,
+)
 from throughtime._classic.titles import title_parts, zero_note
 from throughtime._errors import FeatureError
+from throughtime.render.keys import NONFINITE
+
+SPREAD = 0.7  # of the distance between samples, so that the units of one do not hide each other
+MOST_NAMED = 12
 
 
 @takes(FeatureError, **FRAME, markersize=number(0, inside=True), markerwidth=number(0))
@@ -76,27 +91,79 @@ def show_features_0D(  # noqa: N802, PLR0913, PLR0917 - as in `show_features_1D`
     >>> ax.get_xlabel()
     'sample'
     """
-    target = Destination(axes, figure, savepath)
-    frame = FigureOptions(
-        None,
-        show_title,
-        title_fontsize,
-        show_borders,
-        show_xy_ticks,
-        (scale_width, scale_height),
-        dpi,
-        target,
-    )
+    frame = FigureOptions.of(locals())
     features = points(data, channel_axis)
+    style = {"shape": marker, "size": markersize, "width": markerwidth}
     unit_colors = colors(color, features.values.shape[2], cmap)
-    look = Marker(marker, markersize, markerwidth)
-    width = 2.0 + 0.06 * features.values.size
-    with panels(1, frame, size=(width, 3.4)) as canvas:
-        draw_points(canvas, features, frame, colors=unit_colors, marker=look, zero=bool(show_y_zero))
-        entitle(
-            canvas,
-            frame,
-            title_parts(features, zero_note(features), channel="unit"),
-            ("sample", features.value_name),
-        )
-    return FigureAndAxes(canvas.fig, canvas.panels[0])
+    with panels(1, frame, size=(2.0 + 0.06 * features.values.size, 3.4)) as canvas:
+        ax = canvas.panels[0]
+        if show_y_zero:
+            ax.axhline(0, color=QUIET, linewidth=1, zorder=1, label="zero")
+        draw(ax, features, unit_colors, **style)
+        dress(ax, frame)
+        title = title_parts(features, zero_note(features), channel="unit")
+        shown = entitle(canvas, frame, title, ("sample", features.value_name))
+    return shown._replace(axes=ax)
+
+
+def draw(
+    ax: Axes, features: Features, unit_colors: Sequence[RGBA], shape: Any, size: float, width: float
+) -> None:
+    """Draw x as the sample, y as the value and the colour as the unit."""
+    values = features.values[:, 0, :]
+    samples, units = values.shape
+    low, high = value_limits(values)
+    middle, half = (low + high) / 2, 0.55 * (high - low)
+    low, high = middle - half, middle + half
+    x = np.arange(samples)[:, None] + offsets(units)
+    between = np.arange(1, samples) - 0.5
+    ax.vlines(between, low, high, color="#ededed", linewidth=0.8, zorder=0, label="between samples")
+    # Markers of many samples or units would touch, so the requested size is an upper limit.
+    room = ax.get_window_extent().width * 72 / ax.figure.dpi / x.size
+    size = min(size, max(3.0, 2.2 * room))
+    for unit, color in enumerate(unit_colors):
+        style = {"markersize": size, "markeredgewidth": min(width, size / 3), "markeredgecolor": color}
+        _draw_unit(ax, x[:, unit], values[:, unit], shape, features.channels[unit], **style)
+    for kind, test in NONFINITE.items():
+        at = x[test(values)]
+        if len(at):
+            share = 0.96 if kind == "positive_infinity" else 0.04
+            draw_nonfinite(ax, kind, at, np.full(len(at), low + share * (high - low)), size=36)
+    value_ticks(ax.yaxis, count=7)
+    index_ticks(ax.xaxis, min(samples, 16))
+    if any(name != str(index) for index, name in enumerate(features.samples)) and samples <= 32:
+        ax.set_xticks(range(samples), features.samples)
+    ax.set(xlim=(-0.6, samples - 0.4), ylim=(low, high))
+    if units <= MOST_NAMED:
+        _name_units(ax, features)
+
+
+def offsets(units: int) -> Values:
+    """Return the horizontal offsets of the units within a sample."""
+    return (np.arange(units) - (units - 1) / 2) / units * SPREAD
+
+
+def _draw_unit(ax: Axes, x: Values, y: Values, shape: Any, name: str, **style: Any) -> None:
+    try:
+        line = ax.plot(x, y, shape, label=name)[0]
+    except (TypeError, ValueError) as error:
+        raise FeatureError(
+            f"matplotlib has no marker={shape!r}. Pass one such as 'o', '_' or 's'."
+        ) from error
+    line.set(linestyle="none", markerfacecolor=(*style["markeredgecolor"][:3], 0.35), **style)
+
+
+def _name_units(ax: Axes, features: Features) -> None:
+    handles = [line for line in ax.lines if line.get_label() in features.channels]
+    legend = ax.legend(
+        handles=handles,
+        title="unit",
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+        frameon=False,
+        fontsize=9,
+        markerscale=0.6,
+        labelcolor=INK,
+        handletextpad=0.2,
+    )
+    legend.get_title().set(color=INK, fontsize=9)

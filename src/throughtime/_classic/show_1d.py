@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
 from throughtime._arguments import takes
-from throughtime._classic.colors import colors
-from throughtime._classic.data import Features, sequences
-from throughtime._classic.draw_lines import Lines, cell_scale, draw_lines
-from throughtime._classic.panel_style import FRAME, Destination, FigureOptions
-from throughtime._classic.panels import Canvas, FigureAndAxes, entitle, panels
-from throughtime._classic.titles import title_parts, zero_note
+from throughtime._classic.cells import cell_x, cell_y, dress_cells, joined
+from throughtime._classic.colors import RGBA, colors
+from throughtime._classic.data import Features, Values, nonfinite_note, sequences
+from throughtime._classic.frame import FRAME, Canvas, FigureAndAxes, FigureOptions, entitle, panels
+from throughtime._classic.look import (
+    INK,
+    QUIET,
+    corner_label,
+    draw_nonfinite,
+    dress,
+    index_ticks,
+    value_limits,
+    value_ticks,
+)
+from throughtime._classic.titles import short, title_parts, zero_note
+from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import FeatureError
+from throughtime.render.keys import NONFINITE
 
 
 @takes(FeatureError, **FRAME)
@@ -37,8 +55,8 @@ def show_features_1D(  # noqa: N802, PLR0913, PLR0917 - an established name and 
 ) -> FigureAndAxes:
     """Draw one panel per channel over time, with one coloured line per sample.
 
-    Values that are not finite are marked: NaN by an x at the bottom, +Inf by a triangle at the top, -Inf by a
-    triangle at the bottom. More than 64 channels share one Axes, which is as fast as a single plot.
+    Values that are not finite have the marks of `tt.plots`: NaN an X at the bottom, +Inf a triangle at the
+    top, -Inf a triangle at the bottom. More than 64 channels share one Axes, as fast as a single plot.
 
     Parameters
     ----------
@@ -91,28 +109,118 @@ def show_features_1D(  # noqa: N802, PLR0913, PLR0917 - an established name and 
     >>> axes.shape
     (2, 3)
     """
-    target = Destination(axes, figure, savepath)
-    frame = FigureOptions(
-        n_rows,
-        show_title,
-        title_fontsize,
-        show_borders,
-        show_xy_ticks,
-        (scale_width, scale_height),
-        dpi,
-        target,
-    )
+    frame = FigureOptions.of(locals())
     features = sequences(data, channel_axis, max_timesteps)
     samples, _, channels = features.values.shape
-    look = Lines(colors(color, samples), bool(equate_axes), bool(label_channels))
-    with panels(channels, frame, share_y=look.equate) as canvas:
-        draw_lines(canvas, features, frame, look)
-        entitle(canvas, frame, title_parts(features, zero_note(features)), axis_names(canvas, features, look))
-    return FigureAndAxes(canvas.fig, canvas.axes)
+    line_colors = colors(color, samples)
+    limits = channel_limits(features.values, equate=equate_axes)
+    with panels(channels, frame, share_y=equate_axes) as canvas:
+        if canvas.is_cells:
+            dress_cells(canvas, frame, features.channels if label_channels else ())
+            draw_cells(canvas.panels[0], canvas, features, line_colors, limits)
+            names = (cell_scale(features, limits, equate=equate_axes), "channel")
+        else:
+            draw_panels(canvas, features, line_colors, limits)
+            dress_panels(canvas, frame, features, equate=equate_axes, label=label_channels)
+            names = ("timestep", features.value_name)
+            if 1 < samples <= len(DISTINCT) and frame.is_new:
+                _name_samples(canvas, features, line_colors)
+        return entitle(canvas, frame, title_parts(features, zero_note(features)), names)
 
 
-def axis_names(canvas: Canvas, features: Features, look: Lines) -> tuple[str, str]:
-    """Return the names of x and y; cells have no ticks, so the name includes their range."""
-    if canvas.is_cells:
-        return cell_scale(features, look), "channel"
-    return "timestep", features.value_name
+def channel_limits(values: Values, *, equate: bool) -> Values:
+    """Return the limits of every channel: (channel, 2)."""
+    channels = np.moveaxis(values, 2, 0)
+    return np.array([value_limits(values)] * len(channels) if equate else list(map(value_limits, channels)))
+
+
+def draw_panels(canvas: Canvas, features: Features, line_colors: Sequence[RGBA], limits: Values) -> None:
+    """Draw each channel into its Axes."""
+    times = features.times
+    margin = 0.02 * (times[-1] - times[0]) or 0.5
+    for channel, ax in enumerate(canvas.panels):
+        values, (low, high) = features.values[:, :, channel], limits[channel]
+        ax.axhline(0, color=QUIET, linewidth=0.8, zorder=1, label="zero")
+        _draw_lines(ax, times, values, features.samples, line_colors)
+        _mark(ax, values, times, partial(np.interp, xp=(0, 1), fp=(low, high)))
+        ax.set(xlim=(times[0] - margin, times[-1] + margin), ylim=(low, high))
+
+
+def dress_panels(
+    canvas: Canvas, frame: FigureOptions, features: Features, *, equate: bool, label: bool
+) -> None:
+    """Write ticks, the name of each channel, and how many of its values are not finite."""
+    size = canvas.font_size
+    for channel, ax in enumerate(canvas.panels):
+        left = not equate or canvas.is_left(channel)
+        dress(ax, frame, bottom=canvas.is_bottom(channel), left=left, size=size)
+        value_ticks(ax.yaxis)
+        index_ticks(ax.xaxis, 3 if canvas.columns > 4 else 5)
+        corner_label(ax, features.channels[channel] if label else "", size=size)
+        corner_label(ax, nonfinite_note(features.values[:, :, channel]), size=size, right=True)
+
+
+def draw_cells(
+    ax: Axes, canvas: Canvas, features: Features, line_colors: Sequence[RGBA], limits: Values
+) -> None:
+    """Draw all channels into one Axes, each scaled to its cell."""
+    low, span = limits[:, :1], np.diff(limits)
+    zero = cell_y(canvas, np.repeat(np.clip(-low / span, 0, 1), 2, axis=1))
+    ends = cell_x(canvas, np.array([0.0, 1.0]))
+    ax.plot(joined(ends), joined(zero), color=QUIET, linewidth=0.5, zorder=1, label="zero")
+    duration = features.times[-1] - features.times[0]
+    x = cell_x(canvas, (features.times - features.times[0]) / duration if duration else np.array([0.5]))
+    values = features.values.transpose(0, 2, 1)
+    y = np.array([joined(cells) for cells in cell_y(canvas, (values - low) / span)])
+    _draw_lines(ax, joined(x), y, features.samples, line_colors, scale=0.6)
+    _mark(ax, values, x, lambda share: cell_y(canvas, np.full(x.shape, share)), size=12)
+
+
+def _draw_lines(
+    ax: Axes, x: Values, y: Values, names: Sequence[str], line_colors: Sequence[RGBA], scale: float = 1
+) -> None:
+    """Draw one line per sample, and a dot for each value that no line shows."""
+    width = scale * (1.5 if len(y) == 1 else 1.1 if len(y) <= 4 else 0.8)
+    for row, name, color in zip(y, names, line_colors, strict=True):
+        # The default round joins take a fifth more time and are invisible at this width.
+        ax.plot(x, row, color=color, label=f"sample {name}", linewidth=width, solid_joinstyle="bevel")
+        alone = is_alone(row)
+        if alone.any():
+            ax.scatter(x[alone], row[alone], s=12 * scale**2, color=[color], linewidths=0, zorder=3)
+
+
+def is_alone(values: Values) -> NDArray[np.bool_]:
+    """Whether a finite value has no finite neighbour along the last axis, so that a line does not show it."""
+    finite = np.pad(np.isfinite(values), [(0, 0)] * (values.ndim - 1) + [(1, 1)])
+    return np.asarray(finite[..., 1:-1] & ~finite[..., :-2] & ~finite[..., 2:])
+
+
+def _mark(ax: Axes, values: Values, x: Values, height: Callable[[float], Any], size: float = 26) -> None:
+    """Mark the steps at which a sample is not finite, at the top or the bottom of the panel."""
+    for kind, test in NONFINITE.items():
+        at = test(values).any(axis=0)
+        if at.any():
+            y = np.broadcast_to(height(0.92 if kind == "positive_infinity" else 0.08), at.shape)
+            draw_nonfinite(ax, kind, x[at], y[at], size=size)
+
+
+def _name_samples(canvas: Canvas, features: Features, line_colors: Sequence[RGBA]) -> None:
+    """Draw a legend beside the panels, which only a figure that we created has room for."""
+    canvas.fig.legend(
+        [Line2D([], [], color=color, linewidth=1.5) for color in line_colors],
+        features.samples,
+        title="sample",
+        loc="outside right upper",
+        frameon=False,
+        fontsize=9,
+        title_fontsize=9,
+        handlelength=1.2,
+        labelcolor=INK,
+    )
+
+
+def cell_scale(features: Features, limits: Values, *, equate: bool) -> str:
+    """Describe the range of a cell's width and height, in place of its ticks."""
+    width = f"each cell: timesteps {short(features.times[0], 6)} to {short(features.times[-1], 6)}"
+    low, high = limits[0]
+    return f"{width}, height {short(low)} to {short(high)}" if equate else f"{width}, its own height"

@@ -6,22 +6,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 
-from throughtime._arguments import rules, takes
-from throughtime._arguments.rules import whole
-from throughtime._classic.colors import colors
+from throughtime._arguments import takes
+from throughtime._arguments.rules import rising, whole
+from throughtime._classic.cells import PADDING, cell_x, cell_y, dress_cells
+from throughtime._classic.colors import ALARM, RGBA, colors
 from throughtime._classic.data import Values, title_of, warn_if_nothing_finite
-from throughtime._classic.draw_bars import Looks, cell_scale, draw_histograms
-from throughtime._classic.histograms import groups, histograms, ranges, shares
-from throughtime._classic.panel_style import FRAME, Destination, FigureOptions
-from throughtime._classic.panels import FigureAndAxes, entitle, panels
-from throughtime._classic.titles import counted
+from throughtime._classic.frame import FRAME, Canvas, FigureAndAxes, FigureOptions, entitle, panels
+from throughtime._classic.histograms import Bars, groups, histograms, ranges, shares
+from throughtime._classic.look import QUIET, corner_label, dress, value_ticks
+from throughtime._classic.titles import counted, short
+from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import FeatureError
 
-BAR = "#0072B2"
 
-
-@takes(FeatureError, **FRAME, peaks_to_clip=whole(0), xlims=rules.interval)
+@takes(FeatureError, **FRAME, peaks_to_clip=whole(0), xlims=rising)
 def show_features_hist(  # noqa: PLR0913, PLR0917 - as in `show_features_1D`
     data: Any,
     n_rows: int | None = None,
@@ -89,27 +90,88 @@ def show_features_hist(  # noqa: PLR0913, PLR0917 - as in `show_features_1D`
     >>> axes.shape
     (1, 2)
     """
-    target = Destination(axes, figure, savepath)
-    frame = FigureOptions(
-        n_rows,
-        show_title,
-        title_fontsize,
-        show_borders,
-        show_xy_ticks,
-        (scale_width, scale_height),
-        dpi,
-        target,
-    )
+    frame = FigureOptions.of(locals())
     names, arrays = annotated(groups(data, by, channel_axis), annotations)
     warn_if_nothing_finite(np.concatenate(arrays))
-    limits = ranges(arrays, xlims, center_zero=bool(center_zero), equate=bool(equate_axes))
+    limits = ranges(arrays, xlims, center_zero=center_zero, equate=equate_axes)
     bars = histograms(names, arrays, bins, limits, peaks_to_clip)
-    looks = Looks(colors(BAR if color is None else color, len(bars)), bool(equate_axes))
-    with panels(len(bars), frame, share_x=looks.equate, share_y=False) as canvas:
-        draw_histograms(canvas, bars, frame, looks)
-        axis_names = (cell_scale(bars, looks), "histogram") if canvas.is_cells else ("value", "count")
-        entitle(canvas, frame, histogram_title(data, arrays), axis_names)
-    return FigureAndAxes(canvas.fig, canvas.axes)
+    fills = colors(DISTINCT[0] if color is None else color, len(bars))
+    # Counts are comparable only between panels with equally many values.
+    share_y = equate_axes and len({each.values.size for each in bars}) == 1
+    with panels(len(bars), frame, share_x=equate_axes, share_y=False) as canvas:
+        draw = draw_cells if canvas.is_cells else draw_panels
+        axis_names = draw(canvas, bars, frame, fills, share=(equate_axes, share_y))
+        return entitle(canvas, frame, histogram_title(data, arrays), axis_names)
+
+
+def draw_panels(
+    canvas: Canvas,
+    histogram: Sequence[Bars],
+    frame: FigureOptions,
+    fills: Sequence[RGBA],
+    share: tuple[bool, bool],
+) -> tuple[str, str]:
+    """Draw one histogram into each panel, which may share limits; return the names of x and y."""
+    size, highest = canvas.font_size, max(map(top, histogram))
+    for panel, (ax, bars) in enumerate(zip(canvas.panels, histogram, strict=True)):
+        ax.stairs(bars.heights, bars.edges, fill=True, color=fills[panel], label="counts")
+        ax.axvline(0, color=QUIET, linewidth=0.8, zorder=0, label="zero")
+        bottom, left = not share[0] or canvas.is_bottom(panel), not share[1] or canvas.is_left(panel)
+        dress(ax, frame, bottom=bottom, left=left, size=size)
+        value_ticks(ax.xaxis, 4)
+        value_ticks(ax.yaxis, 3)
+        ax.set(xlim=bars.limits, ylim=(0, highest if share[1] else top(bars)))
+        _mark_peaks(ax, bars, size)
+        corner_label(ax, bars.name, size=size)
+        corner_label(ax, shares(bars.values, bars.limits).replace(", ", "\n"), size=size, right=True)
+    return "value", "count"
+
+
+def top(bars: Bars) -> float:
+    """Upper end of the axis of counts, with room for text and for the marks of clipped bars."""
+    highest = float(bars.heights.max(initial=0)) or 1.0
+    return highest * (1.3 + 0.12 * min(len(bars.clipped), 4))
+
+
+def _mark_peaks(ax: Axes, bars: Bars, size: float) -> None:
+    """Mark clipped bars and write their counts, one above the other if they are close."""
+    centres = (bars.edges[1:] + bars.edges[:-1]) / 2
+    step = 0.1 * ax.get_ylim()[1]
+    for rank, place in enumerate(sorted(bars.clipped)):
+        x, y = float(centres[place]), float(bars.ceiling)
+        ax.scatter([x], [y], marker="^", s=22, color=ALARM, linewidths=0, zorder=5, label="clipped")
+        text = short(bars.counts[place], 6)
+        ax.annotate(f" {text}", (x, y + (rank % 4) * step), fontsize=size, color=ALARM, va="bottom", zorder=7)
+
+
+def draw_cells(
+    canvas: Canvas,
+    histogram: Sequence[Bars],
+    frame: FigureOptions,
+    fills: Sequence[RGBA],
+    share: tuple[bool, bool],
+) -> tuple[str, str]:
+    """Draw all histograms into one Axes, each scaled to its cell; return the names of x and y."""
+    ax, highest = canvas.panels[0], max(map(top, histogram))
+    names = [bars.name for bars in histogram]
+    dress_cells(canvas, frame, names if any(names) else ())
+    corners = cell_x(canvas, np.zeros(1)), cell_y(canvas, np.zeros((canvas.count, 1)))
+    scale = 1 - 2 * PADDING
+    outlines, marks = [], []
+    for bars, left, floor in zip(histogram, *corners, strict=True):
+        x = left + scale * (bars.edges - bars.edges[0]) / (bars.edges[-1] - bars.edges[0])
+        y = floor + scale * bars.heights / (highest if share[1] else top(bars))
+        outlines.append(np.stack([np.repeat(x, 2), np.concatenate([floor, np.repeat(y, 2), floor])], axis=1))
+        marks += [((x[place] + x[place + 1]) / 2, y[place], bars.counts[place]) for place in bars.clipped]
+    ax.add_collection(PolyCollection(outlines, facecolors=[fills[0]], linewidths=0, label="counts"))
+    for across, height, count in marks:
+        ax.text(across, height, f" {short(count, 6)}", fontsize=6, color=ALARM, va="bottom")
+    if marks:
+        x, y, _ = np.array(marks).T
+        ax.scatter(x, y, marker="^", s=8, color=ALARM, linewidths=0, label="clipped")
+    low, high = histogram[0].limits
+    ends = f"values {short(low)} to {short(high)}" if share[0] else "value, in its own limits"
+    return f"each cell: {ends}", "histogram"
 
 
 def annotated(named: Mapping[str, Values], annotations: Any) -> tuple[list[str], list[Values]]:

@@ -6,15 +6,18 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pandas as pd
 import xarray as xr
 
 import throughtime as tt
 from throughtime._alarm import alarms_of_run
+from throughtime._monitor.overview import first_to_last, losses, on_disk
+from throughtime._monitor.overview import overview as summary
 from throughtime._text.tables import Table
 from throughtime._tree import recorded_steps
+from throughtime.diagnosis.findings import NOT_MEASURED
 
 _COMMIT = "zarr.json"  # written last, with each record
-_UNITS = ("bytes", "kB", "MB", "GB")
 
 
 def overview(tree: xr.DataTree, path: Path) -> Table:
@@ -23,6 +26,7 @@ def overview(tree: xr.DataTree, path: Path) -> Table:
     framework = " ".join(str(known[name]) for name in ("framework", "framework_version") if name in known)
     model = str(known.get("model_class", "")).rpartition(".")[2]
     backend = f"on {known['backend']}" if "backend" in known else ""
+    found = summary(tree)
     layers = [leaf.path.strip("/") for leaf in tree.leaves if leaf.data_vars]
     rows = [
         ("run", str(path)),
@@ -30,36 +34,25 @@ def overview(tree: xr.DataTree, path: Path) -> Table:
         ("layers", ", ".join(layers)),
         ("steps", f"{len(steps)} records, steps {steps[0]} to {steps[-1]}" if steps else "none yet"),
         ("time", _duration(known.get("started"), path)),
-        ("loss", loss(tree)),
-        *(("horizon", words) for words in _horizons(tree, steps)),
-        ("alarms", "; ".join(map(str, alarms_of_run(known))) or "none"),
-        ("size", size(path)),
+        ("loss", _loss(tree)),
+        *(("horizon", words) for words in _horizons(found.history)),
+        ("alarms", "; ".join(map(str, found.alarms)) or "none"),
+        ("size", on_disk(path)),
         ("commit", str(known.get("git_commit", ""))),
     ]
     return Table(tuple((name, words) for name, words in rows if words))
 
 
-def loss(tree: xr.DataTree) -> str:
-    """Write the loss of the first and of the last record."""
-    for leaf in tree.leaves:
-        known = leaf.to_dataset().get("loss")
-        if known is not None and known.size:
-            values = known.values.ravel()
-            return f"{values[0]:.3g} → {values[-1]:.3g}" if len(values) > 1 else f"{values[0]:.3g}"
-    return ""
+def _loss(tree: xr.DataTree) -> str:
+    known = losses(tree)
+    return first_to_last(f"{each:.3g}" for each in known) if known else ""
 
 
-def _horizons(tree: xr.DataTree, steps: list[int]) -> Iterator[str]:
+def _horizons(history: pd.DataFrame) -> Iterator[str]:
     """Write how far back 1 % of the gradient arrives in each layer, at the first record and at the last."""
-    ends = []
-    for step in dict.fromkeys([*steps[:1], *steps[-1:]]):
-        try:
-            ends.append(tt.diagnose(tree, step=step).layers)
-        except tt.ThroughTimeError:
-            ends.append({})
-    for path in dict.fromkeys(path for each in ends for path in each):
-        known = [each[path].horizon if path in each else "not measured" for each in ends]
-        yield f"{path} {' → '.join(known)} steps" if known[-1] != "not measured" else f"{path} {known[-1]}"
+    for name, horizons in history.items():
+        if (path := str(name).removeprefix("horizon ")) != name:
+            yield f"{path} {first_to_last(horizons)}{' steps' * (horizons.iloc[-1] != NOT_MEASURED)}"
 
 
 def _duration(started: object, path: Path) -> str:
@@ -89,17 +82,6 @@ def _seconds(count: float) -> str:
     return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
-def size(path: Path) -> str:
-    """Write what a run takes on disk."""
-    files = [each.stat().st_size for each in path.rglob("*") if each.is_file()]
-    if path.is_file():
-        files = [path.stat().st_size]
-    total, unit = float(sum(files)), 0
-    while total >= 1000 and unit < len(_UNITS) - 1:
-        total, unit = total / 1000, unit + 1
-    return f"{total:.3g} {_UNITS[unit]} in {len(files)} files"
-
-
 def runs_below(folder: Path) -> Table:
     """Tabulate the runs in a folder and below it, the one written last first."""
     commits = [each for each in folder.rglob(_COMMIT) if not (each.parent.parent / _COMMIT).exists()]
@@ -109,7 +91,7 @@ def runs_below(folder: Path) -> Table:
         try:
             tree = tt.open_run(path)
             steps, alarms = recorded_steps(tree), len(alarms_of_run(tree.attrs))
-            told = (f"{len(steps)} to step {steps[-1]}" if steps else "0", loss(tree), str(alarms))
+            told = (f"{len(steps)} to step {steps[-1]}" if steps else "0", _loss(tree), str(alarms))
         except tt.StoreError:
             told = ("cannot be read", "", "")
         written = datetime.fromtimestamp(commit.stat().st_mtime).astimezone()

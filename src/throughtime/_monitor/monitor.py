@@ -21,6 +21,7 @@ from . import schedules, settings
 from .gradient_norms import StepNorms
 from .levels import level_of
 from .logger_group import LoggerGroup
+from .overview import of_monitor
 from .page import Page
 from .place import Place
 from .recorder import Recorder
@@ -163,6 +164,9 @@ class Monitor(NotACallback):
         same page.
         """
         return self._page.url
+
+    def _repr_html_(self) -> str:
+        return of_monitor(self.path, self._step, is_recording=self._recorder is not None)
 
     def close(self) -> None:
         """Stop serving the page; recording continues."""

@@ -17,7 +17,7 @@ from throughtime._errors import ThroughTimeError
 from throughtime._text.tables import Table
 from throughtime._versions import version_of
 from throughtime._vocabulary import CERTIFICATES
-from throughtime.diagnostics.checks import dtype_of
+from throughtime.diagnostics.checks import agreement, dtype_of
 
 LIBRARIES = ("throughtime", "numpy", "xarray", "matplotlib", "bokeh")
 
@@ -29,13 +29,7 @@ def certificates(tree: xr.DataTree) -> tuple[Table, ...]:
         leaf = node.to_dataset()
         found = [leaf[name] for name in CERTIFICATES if name in leaf]
         if found:
-            worst = max(float(each.fillna(0.0).max()) for each in found)
-            bar, limit = cells.bar(dtype_of(leaf)), cells.limit(dtype_of(leaf))
-            verdict = "agrees" if worst <= bar else "agrees, with more rounding than usual"
-            verdict = verdict if worst <= limit else "does not agree: no measure is made from it"
-            verdict = (
-                verdict if any(each.notnull().any() for each in found) else "no second computation to compare"
-            )
+            bar, verdict = cells.bar(dtype_of(leaf)), agreement(leaf)
             rows.append((node.path, *(_written(each) for each in found), f"{bar:.0e}", verdict))
     caption = "Certificate: the gradients inside each layer against the framework's own, relative error"
     return (Table(tuple(rows), ("layer", "weights", "time", "allowed", ""), caption),) if rows else ()

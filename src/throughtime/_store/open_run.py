@@ -16,6 +16,7 @@ from throughtime._store.files import Files, Zip, files_at
 from throughtime._store.reading import StoredValues, lazy
 from throughtime._store.schema import COMMIT, DIGEST, NAME, STEP, SUMS
 from throughtime._store.validate import Committed, validated
+from throughtime._tree import Tree
 
 _OURS = {SUMS, DIGEST, NAME, "_FillValue"}  # attributes of the store, not of the model
 
@@ -135,7 +136,7 @@ def _nested(
             raise ValueError(f"{path or 'the root'} has a name twice")
         labels = [name for name, each in variables.items() if STEP not in each.dims]
         dataset = xr.Dataset(variables, attrs=_attributes(nodes[path])).set_coords(labels)
-        return xr.DataTree(dataset, children=children)
+        return Tree(dataset, children=children)
 
     return node("")
 

@@ -21,6 +21,14 @@ from throughtime._text.printable import Printable
 
 Row = tuple[str, ...]
 _WIDTH = 110
+# A notebook's own colours show through; it would put cells to the right.
+_STYLE = Markup(
+    ".throughtime p { margin: 0.3em 0; max-width: 72em; }"
+    ".throughtime table { border-collapse: collapse; margin: 0.5em 0; display: block; overflow-x: auto; }"
+    ".throughtime :is(th, td) { text-align: left; padding: 0.2em 1.2em 0.2em 0; vertical-align: top;"
+    " border: 0; border-bottom: 1px solid rgba(128, 128, 128, 0.35); font-variant-numeric: tabular-nums; }"
+    ".throughtime thead th { font-weight: normal; opacity: 0.7; }"
+)
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,7 @@ class Shown:
         return str(self)
 
     def _repr_html_(self) -> str:
-        return str(as_html(self))
+        return str(as_notebook(self))
 
 
 def as_text(shown: RenderableType) -> str:
@@ -106,6 +114,14 @@ def as_html(*shown: Shown | Part) -> Markup:
     <p>a &lt; b</p>
     """
     return Markup("").join(map(_html, _flat(shown)))
+
+
+def as_notebook(*shown: Shown | Part, below: Markup | None = None) -> Markup:
+    """Lay parts out for a notebook, light or dark; `below` is folded away."""
+    folded = Markup("" if below is None else "<details><summary>Arrays</summary>{}</details>").format(below)
+    return Markup('<div class="throughtime"><style>{}</style>{}{}</div>').format(
+        _STYLE, as_html(*shown), folded
+    )
 
 
 def as_rich(*parts: Part) -> list[RenderableType]:
@@ -205,6 +221,5 @@ def _html_row(row: Row, across: int) -> Markup:
 
 
 def _cell(tag: str, text: str, attributes: str = "") -> Markup:
-    # A notebook would put cells to the right.
-    start = f'{tag}{" " * bool(attributes)}{attributes} style="text-align:left"'
+    start = f"{tag}{' ' * bool(attributes)}{attributes}"
     return Markup(f"<{start}>{{}}</{tag}>").format(text)

@@ -23,11 +23,12 @@ INSIDE = frozenset(
         "initial_hidden_gradient",
         "initial_cell_gradient",
         "step_contribution",
+        "state_jacobian",
         "certificate",
     }
 )
 COLUMNS = {"lstm": 4, "gru": 4, "simple_rnn": 1}  # of the adjoint, gates among them; see `cells`
-INSIDE_GRADIENTS = INSIDE - {"hidden", "cell", "gate_activation"}
+INSIDE_GRADIENTS = INSIDE - {"hidden", "cell", "gate_activation", "state_jacobian"}
 _OF_OUTPUTS = frozenset({"output", "output_gradient"})
 
 

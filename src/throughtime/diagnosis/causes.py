@@ -112,7 +112,7 @@ def _lyapunov(layer: xr.Dataset) -> Iterator[Evidence]:
 
 
 def _spectrum(layer: xr.Dataset) -> Iterator[Evidence]:
-    found = recurrent_spectrum(layer)
+    found = recurrent_spectrum(layer.drop_vars("state_jacobian", errors="ignore"))  # as many as steps
     radius, largest = found["spectral_radius"], float(found["largest_singular_value"].max())
     if "gate" in radius.dims:
         each = zip(map(str, radius["gate"].values), radius.values, strict=True)

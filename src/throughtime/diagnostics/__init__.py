@@ -17,6 +17,7 @@ from throughtime.diagnostics.memory_horizon import memory_horizon, memory_horizo
 from throughtime.diagnostics.recurrent_spectrum import recurrent_spectrum, transient_growth
 from throughtime.diagnostics.retention import retention, sensitivity
 from throughtime.diagnostics.saturation import saturation
+from throughtime.diagnostics.state_jacobian import state_jacobian
 from throughtime.diagnostics.temporal_coherence import temporal_coherence
 from throughtime.diagnostics.timescale import timescale
 from throughtime.diagnostics.unit_correlation import unit_correlation
@@ -43,6 +44,7 @@ __all__ = [
     "retention",
     "saturation",
     "sensitivity",
+    "state_jacobian",
     "temporal_coherence",
     "timescale",
     "transient_growth",

@@ -119,6 +119,17 @@ def why_refused(layer: xr.Dataset) -> str:
     return ""
 
 
+def agreement(layer: xr.Dataset) -> str:
+    """Write whether a layer's gradients agree with the framework's own."""
+    known = [layer[name] for name in CERTIFICATES if name in layer]
+    if not any(each.notnull().any() for each in known):
+        return "no second computation to compare"
+    error, dtype = certificate_error(layer), dtype_of(layer)
+    if error > cells.limit(dtype):
+        return "does not agree: no measure is made from it"
+    return "agrees" if error <= cells.bar(dtype) else "agrees, with more rounding than usual"
+
+
 def _worst(layer: xr.Dataset, name: str) -> float:
     return float(layer[name].fillna(0.0).max(keep_attrs=False))
 

@@ -17,11 +17,11 @@ import xarray as xr
 from throughtime import cells
 from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
-from throughtime._tree import Layer, require
-from throughtime._vocabulary import STANDARD_KINDS
+from throughtime._tree import Layer, require, states
 from throughtime.diagnostics.cell_pass import NEEDED, OPTIONAL, Values, cell_layer, cell_pass
 from throughtime.diagnostics.checks import certified, certified_vectors
 from throughtime.diagnostics.lags import runs_backward, valid_steps
+from throughtime.diagnostics.state_jacobian import STATES, has_closed_form, state_jacobian
 
 _SOLVED = ("hidden_gradient", "cell_gradient", "step_contribution")
 
@@ -35,20 +35,22 @@ def from_last_step(layer: Layer) -> xr.Dataset:
 
     Parameters
     ----------
-    layer : one direction of one LSTM, GRU or SimpleRNN of a capture
-        It has `input`, `hidden`, `hidden_gradient`, `kernel` and `recurrent_kernel`; biases and initial
-        states are used if present.
+    layer : one direction of one layer of a capture
+        LSTM, GRU and SimpleRNN: with `input`, `hidden`, `hidden_gradient`, `kernel` and `recurrent_kernel`;
+        biases and initial states are used if present. Any other cell: with `state_jacobian` and the gradient
+        of its first state.
 
     Returns
     -------
     Dataset
-        The layer with new `hidden_gradient`, `cell_gradient` and `step_contribution`.
+        The layer with new `hidden_gradient`, `cell_gradient` and `step_contribution`; of any other cell with
+        new gradients of its states, those of a step as independent variables.
 
     Raises
     ------
     DiagnosticError
-        The certificate fails, the cell or its activation has no closed form, or there are several
-        directions or training steps.
+        The certificate fails, the cell has neither a closed form nor a captured `state_jacobian`, or there
+        are several directions or training steps.
     SchemaError
         A variable is missing.
 
@@ -64,9 +66,12 @@ def from_last_step(layer: Layer) -> xr.Dataset:
     >>> (alone / alone[-1]).round(6)
     array([0.125, 0.25 , 0.5  , 1.   ])
     """
-    captured = certified_vectors(certified(layer))
+    captured = certified(layer)
     for dim in {"direction", "step"} & {*captured.dims}:
         raise DiagnosticError(f"This layer has a dim {dim!r}. Select one position: layer.isel({dim}=0).")
+    if not has_closed_form(captured.attrs):
+        return _by_jacobians(captured)
+    captured = certified_vectors(captured)
     arrays = {name: require(captured, name).values for name in (*NEEDED, "hidden_gradient")}
     arrays |= {name: captured[name].values for name in OPTIONAL if name in captured}
     arrays["valid"] = valid_steps(captured).values
@@ -76,13 +81,36 @@ def from_last_step(layer: Layer) -> xr.Dataset:
     )
 
 
+def _by_jacobians(captured: xr.Dataset) -> xr.Dataset:
+    """Multiply the gradient of the first state at the last step by the Jacobians of the steps before it."""
+    names = [f"{name}_gradient" for name in states(captured)]
+    jacobians = state_jacobian(captured).transpose("sample", "time", *STATES).values
+    first, backward = require(captured, names[0]), bool(runs_backward(captured))
+    of = {
+        "hidden_gradient": first.values.reshape(*first.shape[:2], -1),
+        "valid": valid_steps(captured).values,
+    }
+    last = _at_last_step(of, backward=backward)
+    back = np.zeros((len(last), jacobians.shape[-1]), jacobians.dtype)
+    back[:, : last.shape[-1]] = last
+    order = slice(None, None, -1 if backward else 1)
+    # Masked steps have the identity, and what stands after the last valid step gets no gradient.
+    reached = np.logical_or.accumulate(of["valid"][:, order][:, ::-1], axis=1)[:, ::-1][:, order]
+    found = np.empty(jacobians.shape[:3], jacobians.dtype)
+    for step in range(found.shape[1])[order][::-1]:
+        found[:, step] = back * reached[:, step, None]
+        back = np.einsum("si,sij->sj", back, jacobians[:, step])
+    sizes = [int(np.prod(captured[name].shape[2:])) for name in names if name in captured]
+    parts = np.split(found, np.cumsum(sizes)[:-1], axis=2)
+    shaped = {name: part.reshape(captured[name].shape) for name, part in zip(names, parts, strict=True)}
+    return captured.assign({name: captured[name].copy(data=values) for name, values in shaped.items()})
+
+
 def solved_from_last_step(
     of: Values, attributes: Mapping[Any, Any], *, backward: bool
 ) -> dict[str, npt.NDArray[Any]]:
     """Do the same as `from_last_step` for plain arrays of one direction whose first axis is the sample."""
-    kind, activations = attributes.get("kind"), cells.ACTIVATIONS
-    cell = cell_layer(of, attributes)
-    if kind not in STANDARD_KINDS or {cell.activation, cell.recurrent_activation} - set(activations):
+    if not has_closed_form(attributes):
         raise DiagnosticError(
             f"{attributes.get('layer', 'This layer')} has no closed form: its cell or activation is not one "
             "of the standard ones."
@@ -90,7 +118,7 @@ def solved_from_last_step(
     passed = replace(
         cell_pass(of, backward=backward), final_hidden_gradient=_at_last_step(of, backward=backward)
     )
-    return cells.solve(cell, passed, frozenset(_SOLVED))
+    return cells.solve(cell_layer(of, attributes), passed, frozenset(_SOLVED))
 
 
 def _at_last_step(of: Values, *, backward: bool) -> npt.NDArray[Any]:

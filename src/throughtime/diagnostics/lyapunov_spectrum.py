@@ -1,11 +1,9 @@
 """Lyapunov exponents: how fast neighbouring states separate along the trajectory of a layer.
 
-`lyapunov_exponents` computes them from any Jacobians; `lyapunov_spectrum` uses those of `throughtime.cells`.
+`lyapunov_exponents` computes them from any Jacobians; `lyapunov_spectrum` uses those of `state_jacobian`.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,27 +12,24 @@ import xarray as xr
 from throughtime._arguments import takes
 from throughtime._arguments.rules import array, whole
 from throughtime._errors import DiagnosticError
-from throughtime._tree import Layer, require
-from throughtime.cells import step_jacobians
+from throughtime._tree import Layer
 from throughtime.cells.parallel import one_thread
-from throughtime.diagnostics.cell_pass import NEEDED, OPTIONAL, cell_layer, cell_pass
-from throughtime.diagnostics.checks import certified_vectors
+from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.lags import Flags, Floats, runs_backward, valid_steps
-
-_SINGLE = ("direction", "step")  # dims that are solved separately
+from throughtime.diagnostics.state_jacobian import STATES, state_jacobian
 
 
 @takes(DiagnosticError, transient=whole(0))
 def lyapunov_spectrum(layer: Layer, *, transient: int = 0) -> xr.DataArray:
     """Lyapunov exponents of a layer's state along each sample's trajectory, largest first.
 
-    The state is h, for an LSTM h and c concatenated. Over a finite window these are local exponents that
-    start at the initial state. The cost grows with the cube of the state size: select samples with .isel.
+    The state is h, for an LSTM h and c concatenated, for any other cell all its states. Over a finite window
+    these are local exponents that start at the initial state. The cost grows with the cube of the state size:
+    select samples with .isel.
 
     Parameters
     ----------
-    layer : one LSTM, GRU or SimpleRNN of a capture, with `input`, `hidden`, `kernel`, `recurrent_kernel`
-        `bias`, `cell` and initial states are used if present; a missing initial state is 0.
+    layer : one layer of a capture, with what `state_jacobian` needs
     transient : int
         Number of valid steps at the beginning that the mean excludes.
 
@@ -46,7 +41,7 @@ def lyapunov_spectrum(layer: Layer, *, transient: int = 0) -> xr.DataArray:
     Raises
     ------
     DiagnosticError
-        The certificate of the layer exceeds its limit, or an argument is not as described above.
+        `transient` is negative, or as `state_jacobian`.
     SchemaError
         The layer lacks a required variable, or its layout differs from that of a capture.
 
@@ -60,42 +55,30 @@ def lyapunov_spectrum(layer: Layer, *, transient: int = 0) -> xr.DataArray:
     >>> lyapunov_spectrum(testing.decaying(rate=0.5, units=2)).values.round(6)  # ln 0.5
     array([[-0.693147, -0.693147]])
     """
-    captured = certified_vectors(layer)
-    arrays = {name: require(captured, name) for name in NEEDED}
-    arrays |= {name: captured[name] for name in OPTIONAL if name in captured}
-    arrays["valid"] = valid_steps(captured)
+    captured = certified(layer)
+    jacobians = state_jacobian(captured)
     exponents: xr.DataArray = xr.apply_ufunc(
         _along_trajectory,
-        *arrays.values(),
+        jacobians,
+        valid_steps(captured),
         runs_backward(captured),
-        input_core_dims=[*([dim for dim in each.dims if dim not in _SINGLE] for each in arrays.values()), []],
+        input_core_dims=[["sample", "time", *STATES], ["sample", "time"], []],
         output_core_dims=[["sample", "exponent"]],
         vectorize=True,
-        kwargs={"names": tuple(arrays), "attributes": captured.attrs, "transient": transient},
+        kwargs={"transient": transient},
         dask="parallelized",
         output_dtypes=[np.float64],
-        dask_gufunc_kwargs={"allow_rechunk": True, "output_sizes": {"exponent": _size(captured)}},
+        dask_gufunc_kwargs={
+            "allow_rechunk": True,
+            "output_sizes": {"exponent": jacobians.sizes["state_unit"]},
+        },
     )
     return exponents.rename("lyapunov_spectrum").assign_attrs(units="1/timestep", transient=transient)
 
 
-def _size(layer: xr.Dataset) -> int:
-    """Length of the joint state."""
-    return int(layer["hidden"].sizes["unit"]) * (2 if layer.attrs.get("kind") == "lstm" else 1)
-
-
-def _along_trajectory(
-    *values: Any, names: tuple[str, ...], attributes: dict[str, Any], transient: int
-) -> Floats:
-    *arrays, backward = values
-    of = dict(zip(names, arrays, strict=True))
-    order = slice(None, None, -1 if backward else 1)  # the cells use input time
-    jacobians = _jacobians(of, attributes, bool(backward))[:, order]
-    return lyapunov_exponents(jacobians, valid=of["valid"][:, order], transient=transient)
-
-
-def _jacobians(of: dict[str, Any], attributes: dict[str, Any], backward: bool) -> npt.NDArray[Any]:
-    return step_jacobians(cell_layer(of, attributes), cell_pass(of, backward=backward), of.get("cell"))
+def _along_trajectory(jacobians: Floats, valid: Flags, backward: bool, *, transient: int) -> Floats:
+    order = slice(None, None, -1 if backward else 1)
+    return lyapunov_exponents(jacobians[:, order], valid=valid[:, order], transient=transient)
 
 
 @takes(DiagnosticError, jacobians=array(), valid=array(), transient=whole(0))

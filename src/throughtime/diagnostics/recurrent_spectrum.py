@@ -1,6 +1,7 @@
 """The recurrent kernel of each gate as a linear map: its eigenvalues, singular values, and non-normality.
 
-It depends on the weights alone; `lyapunov_spectrum` includes the activations and the data.
+It depends on the weights alone; `lyapunov_spectrum` includes the activations and the data. A cell without
+such a kernel is described by its step Jacobians instead.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ from throughtime._arguments import takes
 from throughtime._arguments.rules import array, whole
 from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer, require
+from throughtime._vocabulary import STANDARD_KINDS
 from throughtime.diagnostics.checks import certified, unprojected
+from throughtime.diagnostics.state_jacobian import STATES, state_jacobian
 
+_MATRIX = ("unit_from", "unit")
 _RESULTS = ("eigenvalues", "spectral_radius", "largest_singular_value", "orthogonality_gap", "non_normality")
 
 
 @takes(DiagnosticError)
 def recurrent_spectrum(layer: Layer) -> xr.Dataset:
-    """Spectrum of the recurrent kernel U, per gate.
+    """Spectrum of the recurrent kernel U, per gate; of a custom cell that of its step Jacobians.
 
     Gradients can grow although the radius is below 1: a non-normal U grows at first, see `transient_growth`.
     In an LSTM or GRU the gates scale the effect of U.
@@ -30,10 +34,11 @@ def recurrent_spectrum(layer: Layer) -> xr.Dataset:
     Parameters
     ----------
     layer : one layer of a capture, with `recurrent_kernel` ([direction,] unit_from, [gate,] unit)
+        A custom cell that has no weight of these axes: what `state_jacobian` needs.
 
     Returns
     -------
-    Dataset ([direction,] [gate])
+    Dataset ([direction,] [gate]), for step Jacobians (sample, time, [direction])
         `spectral_radius` ρ(U) = max|λ|; `largest_singular_value` σ₁(U); `orthogonality_gap`
         ‖UᵀU − I‖_F / √n, 0 for an orthogonal and 1 for a zero matrix; `non_normality`, Henrici's
         √(‖U‖_F² − Σ|λ|²) / ‖U‖_F, 0 for a normal matrix, NaN for a zero one; `eigenvalues` (mode), complex,
@@ -57,21 +62,21 @@ def recurrent_spectrum(layer: Layer) -> xr.Dataset:
     >>> float(found["spectral_radius"]), float(found["orthogonality_gap"]), float(found["non_normality"])
     (0.5, 0.75, 0.0)
     """
-    kernel = require(unprojected(certified(layer)), "recurrent_kernel")
-    if not {"unit_from", "unit"} <= {*kernel.dims}:
-        raise DiagnosticError(
-            f"The recurrent_kernel of this custom cell has the axes {', '.join(map(str, kernel.dims))}; "
-            "which of them map unit to unit is unknown. Pass the matrix that does to transient_growth."
-        )
+    captured = unprojected(certified(layer))
+    has_matrix = "recurrent_kernel" in captured and {*_MATRIX} <= {*captured["recurrent_kernel"].dims}
+    if has_matrix or captured.attrs.get("kind", STANDARD_KINDS[0]) in STANDARD_KINDS:
+        kernel, core = require(captured, "recurrent_kernel"), [*_MATRIX]
+    else:
+        kernel, core = state_jacobian(captured), [*STATES]
     parts = xr.apply_ufunc(
         _spectrum,
         kernel,
-        input_core_dims=[["unit_from", "unit"]],
+        input_core_dims=[core],
         output_core_dims=[["mode"], [], [], [], []],
         vectorize=True,
         dask="parallelized",
         output_dtypes=[np.complex128] + [np.float64] * 4,
-        dask_gufunc_kwargs={"allow_rechunk": True, "output_sizes": {"mode": kernel.sizes["unit"]}},
+        dask_gufunc_kwargs={"allow_rechunk": True, "output_sizes": {"mode": kernel.sizes[core[1]]}},
     )
     return xr.Dataset(dict(zip(_RESULTS, parts, strict=True)))
 

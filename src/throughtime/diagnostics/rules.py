@@ -28,7 +28,7 @@ from .median_interval import median_interval
 from .saturation import RANGES
 
 YES, NO, UNCLEAR = "yes", "no", "unclear"
-_MEMORY = {"lstm": "forget", "gru": "update"}  # such a gate remembers by staying open: no fault
+MEMORY_GATE = {"lstm": "forget", "gru": "update"}  # such a gate remembers by staying open: no fault
 
 
 def answer(low: float, high: float, threshold: float = REACHES) -> str:
@@ -163,7 +163,7 @@ def saturated(
     []
     """
     shares = {gate: sides for gate, *sides in zip(gates, left, right, strict=True)}
-    memory = _MEMORY.get(kind, "")
+    memory = MEMORY_GATE.get(kind, "")
     remembers = memory in shares and shares[memory][1] >= MOSTLY
     for gate, (shut, is_open) in shares.items():
         if shut >= SATURATED and not (remembers and gate == "input"):

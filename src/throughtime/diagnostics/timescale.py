@@ -1,6 +1,6 @@
-"""The time constant τ of each unit, from the forget gate (LSTM) or the update gate (GRU).
+"""The time constant τ of each unit, from the gate that keeps it, or from how a step changes it by itself.
 
-Reads only the gates; `lag_profile` measures the gradient.
+Reads no gradient; `lag_profile` measures that.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer, require
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.lags import Flags, Floats, valid_steps
+from throughtime.diagnostics.state_jacobian import STATES, state_jacobian
 
 _KEEPS = {"lstm": "forget", "gru": "update", "conv_lstm": "forget"}
 
@@ -29,17 +30,18 @@ def timescale(layer: Layer) -> xr.DataArray:
     Parameters
     ----------
     layer : one LSTM or GRU of a capture, with `gate_activation`
+        Any other cell: captured with `state_jacobian`, whose diagonal takes the place of the gate.
 
     Returns
     -------
-    DataArray ([direction,] unit), in timesteps
+    DataArray ([direction,] unit), in timesteps; attribute `gate`
         ∞ for a gate that is always 1, 0 for a gate that is 0 at some step. Summarise over `unit` with the
         maximum, the median and quantiles.
 
     Raises
     ------
     DiagnosticError
-        The layer has neither a forget nor an update gate.
+        The layer has neither a forget nor an update gate, nor a captured `state_jacobian`.
     SchemaError
         The layer lacks a required variable, or its layout differs from that of a capture.
 
@@ -55,12 +57,7 @@ def timescale(layer: Layer) -> xr.DataArray:
     array([3.1922, 3.1922, 3.1922, 3.1922])
     """
     captured = certified(layer)
-    kind = str(captured.attrs.get("kind"))
-    if kind not in _KEEPS:
-        raise DiagnosticError(
-            f"A {kind} has no gate that keeps the state; timescale takes {', '.join(_KEEPS)}."
-        )
-    gate = require(captured, "gate_activation").sel(gate=_KEEPS[kind], drop=True)
+    name, gate = _kept(captured)
     found: xr.DataArray = xr.apply_ufunc(
         _time_constant,
         gate,
@@ -70,7 +67,22 @@ def timescale(layer: Layer) -> xr.DataArray:
         output_dtypes=[np.float64],
         dask_gufunc_kwargs={"allow_rechunk": True},
     )
-    return found.rename("timescale").assign_attrs(units="timesteps", gate=_KEEPS[kind])
+    return found.rename("timescale").assign_attrs(units="timesteps", gate=name)
+
+
+def _kept(captured: xr.Dataset) -> tuple[str, xr.DataArray]:
+    """Find which share of each unit a step keeps (sample, time, [direction,] unit), and name it."""
+    kind = str(captured.attrs.get("kind"))
+    if kind in _KEEPS:
+        return _KEEPS[kind], require(captured, "gate_activation").sel(gate=_KEEPS[kind], drop=True)
+    if "state_jacobian" not in captured:
+        raise DiagnosticError(
+            f"A {kind} has no gate that keeps the state; timescale takes {', '.join(_KEEPS)}, and any cell "
+            "that was captured with quantities=['all', 'state_jacobian']."
+        )
+    jacobian = state_jacobian(captured)
+    own = xr.DataArray(np.arange(jacobian.sizes["state_unit"]), dims="unit")
+    return "diagonal of the step Jacobian", jacobian.isel(dict.fromkeys(STATES, own))
 
 
 def _time_constant(gate: npt.NDArray[np.floating], valid: Flags) -> Floats:

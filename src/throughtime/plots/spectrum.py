@@ -24,7 +24,8 @@ from throughtime.plots.look import Look, checked, size, titled
 
 MOST_WORK = 2e9  # multiplications of a Lyapunov spectrum, above which it is left out
 NOTE = (
-    "Left: eigenvalues of each gate's recurrent kernel; inside the circle a direction shrinks, outside it "
+    "Left: eigenvalues of each gate's recurrent kernel, or of the step Jacobians of a custom cell; inside "
+    "the circle a direction shrinks, outside it "
     "grows, before gates and activations scale it. Right: Lyapunov exponents along the trajectory that the "
     "layer took; above 0 neighbouring states part, and gradients grow."
 )
@@ -64,7 +65,10 @@ def spectrum(captured: Layer, *, samples: int = 4, **look: Unpack[Look]) -> Pict
     """
     look = checked(look, without=("limits", "share", "scale", "cmap"))
     layer = last_step(certified(captured))
-    found = recurrent_spectrum(layer)
+    few = layer.isel(sample=slice(0, max(samples, 1))) if "state_jacobian" in layer else layer
+    found = recurrent_spectrum(few)
+    if "time" in found.dims:  # of step Jacobians: one cloud of all steps
+        found = found.stack(every=("sample", "time", "mode"), create_index=False).rename_dims(every="mode")
     directions = labels(found["spectral_radius"], "direction") if "direction" in found.dims else [""]
     panels = [_circle(found.sel(direction=name) if name else found, name) for name in directions]
     exponents, reason = _exponents(layer, samples)

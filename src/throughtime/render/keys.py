@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +13,11 @@ from throughtime._drawing.scale import Array
 from throughtime.picture import Image, Panel, Picture
 
 MARKERS = {"nan": "X", "positive_infinity": "^", "negative_infinity": "v"}
+NONFINITE: Mapping[str, Callable[[Array], Array]] = {
+    "nan": np.isnan,
+    "positive_infinity": np.isposinf,
+    "negative_infinity": np.isneginf,
+}
 MOST_MARKS = 300  # in an image; beyond, the colour of the cells says it
 
 
@@ -59,23 +64,25 @@ def _told(key: Key, count: int, cells: int) -> Key:
 
 
 def nonfinite(image: Image, frame: int) -> list[tuple[str, Array, Array]]:
-    """Where marks lie on an image: what it is, x and y of each valid cell that is NaN or infinite."""
+    """List the marks on an image: the kind, x and y of each valid cell that is NaN or infinite."""
     values, valid = image.frame(frame)
+    shown = np.ones(values.shape, bool) if valid is None else np.broadcast_to(valid, values.shape)
+    return marks(values, shown, image.x, image.y)
+
+
+def marks(
+    values: Array, shown: Array, x: tuple[float, float], y: tuple[float, float]
+) -> list[tuple[str, Array, Array]]:
+    """List kind, x and y of the shown cells that are not finite, given the edges of their box."""
     if np.isfinite(values).all():
         return []
-    shown = np.ones(values.shape, bool) if valid is None else np.broadcast_to(valid, values.shape)
-    tests: dict[str, Any] = {
-        "nan": np.isnan,
-        "positive_infinity": np.isposinf,
-        "negative_infinity": np.isneginf,
-    }
     found = []
-    for name, test in tests.items():
+    for name, test in NONFINITE.items():
         row, column = np.nonzero(test(values) & shown)
         step = -(-len(row) // MOST_MARKS) or 1
         if len(row):
-            x, y = (_centre(image.x, column, values.shape[1]), _centre(image.y, row, values.shape[0]))
-            found.append((name, x[::step], y[::step]))
+            places = _centre(x, column, values.shape[1]), _centre(y, row, values.shape[0])
+            found.append((name, places[0][::step], places[1][::step]))
     return found
 
 

@@ -11,7 +11,7 @@ from matplotlib.collections import PatchCollection
 from matplotlib.colors import to_rgba_array
 from matplotlib.patches import Rectangle
 
-from throughtime._drawing.colors import WIDTH, Colors, lowest_code
+from throughtime._drawing.colors import SPECIALS, WIDTH, Colors, lowest_code
 from throughtime._drawing.pooling import pooled, pooled_flags
 from throughtime._drawing.scale import Array
 from throughtime._drawing.theme import Theme
@@ -99,8 +99,16 @@ def draw_image(ax: Any, image: Image, frame: int, theme: Theme, pixels: Pixels) 
     if len(boxes := masked_boxes(image, frame)):
         _draw_boxes(ax, boxes, None, HATCH, hatched=True)
     for kind, x, y in nonfinite(image, frame):
-        style = {"s": 26, "linewidths": 0.7, "edgecolors": theme.ink, "zorder": 3}
-        ax.scatter(x, y, marker=MARKERS[kind], c=image.colors.color_of(kind), **style)
+        mark_nonfinite(ax, kind, x, y, colors=(image.colors.color_of(kind), theme.ink))
+
+
+def mark_nonfinite(
+    ax: Any, kind: str, x: Array, y: Array, size: float = 26, colors: tuple[str, str] | None = None
+) -> Any:
+    """Mark values that are not finite in the same way in every plot; return the artist."""
+    color, ink = colors or (SPECIALS[kind], Theme.ink)
+    style: dict[str, Any] = {"s": size, "linewidths": 0.027 * size, "zorder": 5}
+    return ax.scatter(x, y, marker=MARKERS[kind], c=color, edgecolors=ink, **style)
 
 
 def _pixels(values: Array, valid: Array | None, colors: Colors, most: tuple[int, int]) -> Array:

@@ -7,7 +7,6 @@ sliders with `new Function`, which takes 'unsafe-eval'; that code is fixed, and 
 
 from __future__ import annotations
 
-import html
 import re
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
@@ -77,17 +76,6 @@ def without_controls_in_print(layout: Any) -> None:
 def on_page(theme: Theme) -> Theme:
     """Let the page's own background through, which changes with its scheme."""
     return replace(theme, paper="#ffffff00")
-
-
-def in_a_frame(picture: Picture, theme: Theme) -> str:
-    """Give a picture as a frame inside a notebook: nothing in it can reach the notebook, or be reached."""
-    sliders = 60 * len(picture.sliders)
-    height = int(picture.height * bokeh.PIXELS_AN_INCH) + 170 + sliders
-    content = html.escape(page(picture, theme), quote=True)
-    return (
-        f'<iframe sandbox="allow-scripts allow-downloads" width="100%" height="{height}" '
-        f'style="border:0" title="{html.escape(alt(picture), quote=True)}" srcdoc="{content}"></iframe>'
-    )
 
 
 def rendered(name: str, script: str, theme: Theme, **content: Any) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from throughtime._arguments import takes
 from throughtime._arguments.rules import instance
 from throughtime._drawing.theme import Theme
-from throughtime._errors import PictureError
+from throughtime._errors import PictureError, ThroughTimeError
 from throughtime.picture import Picture
 
 STATIC = ("png", "svg", "pdf")
@@ -58,45 +59,50 @@ def save(picture: Picture, path: str | os.PathLike[str], *, theme: Theme | None 
     return target
 
 
-def checked_path(path: Any, suffixes: tuple[str, ...]) -> Path:
-    """Check the ending and make the folder, before anything is drawn; without an ending, add the first.
+def checked_path(
+    path: Any, suffixes: Iterable[str], *, name: str = "path", error: type[ThroughTimeError] = PictureError
+) -> Path:
+    """Check the ending and create the folder before anything is drawn; without an ending, add the first.
 
     Raises
     ------
-    PictureError
+    PictureError, or `error`
         No path, an ending that is not listed, or a folder that cannot be created.
     """
+    suffixes = tuple(suffixes)
     try:
         target = Path(path).expanduser()
-    except TypeError as error:
-        raise PictureError(f"path is a {type(path).__name__}; expected a str or a pathlib.Path.") from error
+    except TypeError as problem:
+        raise error(f"{name} is a {type(path).__name__}; expected a str or a pathlib.Path.") from problem
     if target.is_dir():
-        raise PictureError(f"path={str(path)!r} is a folder. Add the name of a file.")
+        raise error(f"{name}={str(path)!r} is a folder. Add the name of a file.")
     target = target if target.suffix else target.with_name(f"{target.name}.{suffixes[0]}")
     if target.suffix[1:].lower() not in suffixes:
         endings = ", ".join(f".{each}" for each in suffixes)
-        raise PictureError(f"path={str(path)!r} ends in {target.suffix!r}. It can end in: {endings}.")
+        raise error(f"{name}={str(path)!r} ends in {target.suffix!r}. It can end in: {endings}.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PictureError(f"The folder of path={str(path)!r} cannot be created: {error}.") from error
+    except OSError as problem:
+        raise error(f"The folder of {name}={str(path)!r} cannot be created: {problem}.") from problem
     return target
 
 
-def write(target: Path, content: bytes) -> None:
-    """Write beside the file first and move it there.
+def write(
+    target: Path, content: bytes | Callable[[Path], Any], *, error: type[ThroughTimeError] = PictureError
+) -> None:
+    """Write bytes, or call a function that writes, beside the file; then replace the file at once.
 
     Raises
     ------
-    PictureError
-        The file cannot be written; nothing of it is left.
+    PictureError, or `error`
+        The file cannot be written; no part of it remains.
     """
-    part = target.with_name(f".{target.stem}.{os.getpid()}.part")
+    part = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
     try:
-        part.write_bytes(content)
+        part.write_bytes(content) if isinstance(content, bytes) else content(part)
         part.replace(target)
-    except OSError as error:
-        raise PictureError(f"{str(target)!r} cannot be written: {error}.") from error
+    except OSError as problem:
+        raise error(f"{str(target)!r} cannot be written: {problem}.") from problem
     finally:
         part.unlink(missing_ok=True)
 

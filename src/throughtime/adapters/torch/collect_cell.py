@@ -61,5 +61,5 @@ class _Leaf(collect_recurrence.Leaf):
 
     def _total(self, state: State) -> Array | None:
         """dL/d(state handed out) at each call: what others ask of it, and what later calls do."""
-        uses = [self._uses(step.leaving[state.place].plain, step) for step in self.steps]
+        uses = [self.recurrence.uses(step.leaving[state.place].plain, step) for step in self.steps]
         return self._summed(uses, self.outside["output"])

@@ -25,12 +25,13 @@ from .call import Call
 from .calls import Entering, Key, Step
 from .find import class_name
 from .finished import STATES_ONLY, Pass
-from .marks import flattened, sum_of, without
+from .jacobian import of_steps
+from .marks import sum_of, without
 from .named import of_recurrence
 from .recurrence import Recurrence, State
 from .structure import name_of, numpy
+from .transported import transported
 
-_CHECKED = 5  # calls whose gradients are transported anew, for the certificate
 _NO_GRADIENTS = "the loop runs without gradients: take torch.no_grad() off the calls of this module"
 _NO_INPUT = "the module takes nothing of one shape at every call beside its states"
 _NO_INITIAL = "the first call is given no state of this shape"
@@ -182,9 +183,18 @@ class Leaf:
         marked = self._marked(arrays[self.states[0].name])
         known = ("hidden", "cell")[: len(self.states)] + (("gate",) if marked.arrays else ())
         self.missing |= dict.fromkeys(
-            (name for name in INSIDE - {"certificate"} if not any(one in name for one in known)), _SHOWS
+            (
+                name
+                for name in INSIDE - {"certificate", "state_jacobian"}
+                if not any(one in name for one in known)
+            ),
+            _SHOWS,
         )
-        ours, theirs = self._transported() if self.done.has_labels else (None, None)
+        if "state_jacobian" in self.done.wanted:
+            arrays |= self._jacobian()
+        ours, theirs = (
+            transported(self.recurrence, self.done.gradients) if self.done.has_labels else (None, None)
+        )
         return SolvedRecord(
             arrays={**arrays, **marked.arrays, **({} if ours is None else {"input_gradient": ours})},
             weight_gradients={},
@@ -218,6 +228,14 @@ class Leaf:
         gradient = self.done.gradients.summed([first.mark])
         back = torch.zeros_like(first.given) if gradient is None else self.done.gradients.unscaled(gradient)
         return {**found, f"initial_{name}": numpy(self.recurrence.by_sample(back.detach()))}
+
+    def _jacobian(self) -> dict[str, Array]:
+        is_given = all(self._first(state) is not None for state in self.states)
+        found = of_steps(self.steps, self.states, self.recurrence.by_sample, is_given=is_given)
+        if found is None:
+            self.missing["state_jacobian"] = _NO_GRADIENTS
+            return {}
+        return {"state_jacobian": numpy(found)}
 
     def _first(self, state: State) -> Entering | None:
         """Find the state before the first step; none where it is nothing yet, or a number for all."""
@@ -263,38 +281,3 @@ class Leaf:
 
     def _is_changed(self, number: int) -> bool:
         return transitions.is_changed(self._crossings, number)
-
-    def _transported(self) -> tuple[Array | None, Array | None]:
-        """Take what others ask of some calls' results back through each, beside dL/d(what entered) as found.
-
-        They differ where gradient goes on from call to call by a way that is no state.
-        """
-        chosen = sorted({round(k) for k in np.linspace(0, len(self.steps) - 1, _CHECKED)})
-        pairs = [pair for pair in map(self._checked, chosen) if pair is not None]
-        if not pairs:
-            return None, None
-        longest = max(len(ours) for ours, _ in pairs)
-        both = np.zeros((2, 1, len(pairs), longest), pairs[0][0].dtype)
-        for step, pair in enumerate(pairs):
-            for side, values in enumerate(pair):
-                both[side, 0, step, : len(values)] = values
-        return both[0], both[1]
-
-    def _checked(self, number: int) -> tuple[Array, Array] | None:
-        gradients, step = self.done.gradients, self.steps[number]
-        results = {id(one.plain): one.plain for one in step.leaving.values()}.values()
-        asked = [(plain, gradients.summed(self._uses(plain, step))) for plain in results]
-        asked = [(plain, gradient) for plain, gradient in asked if gradient is not None]
-        marks = [one.mark for one in step.entering.values() if one.mark is not None]
-        if not asked or not marks:
-            return None
-        tensors, back = zip(*asked, strict=True)
-        found = torch.autograd.grad(tensors, marks, back, retain_graph=True, allow_unused=True)
-        pairs = [(one, gradients.tensor(mark)) for mark, one in zip(marks, found, strict=True)]
-        flat = [torch.cat(side) for side in zip(*map(flattened, pairs), strict=True)]
-        return numpy(gradients.unscaled(flat[0])), numpy(gradients.unscaled(flat[1]))
-
-    def _uses(self, plain: torch.Tensor, step: Step) -> list[Any]:
-        """Give the edges of all that a result was handed out as, and of the calls that took it as it is."""
-        uses = [one.copy for one in step.leaving.values() if one.plain is plain]
-        return [*uses, *self.recurrence.taken.get(id(plain), ())]

@@ -90,7 +90,7 @@ class Meter:
         self._sum += estimate_outputs(size, self._asked(is_watched))
         self._check()
 
-    def add_again(self, module: int, tensors: Sequence[torch.Tensor]) -> None:
+    def add_again(self, module: int, tensors: Sequence[torch.Tensor], samples: int) -> None:
         """Add what one more call of a module returned: it and its copy, what it was made of, and gradients.
 
         Raises
@@ -98,7 +98,10 @@ class Meter:
         ExceededError
         """
         each = Amount(6 * sum(tensor.nbytes for tensor in tensors) / self.budget.part)
-        self._of_cells[module] = self._of_cells.get(module, Need()) + Need(passing=each)
+        width = sum(tensor.numel() for tensor in tensors) / samples
+        square = samples / self.budget.part * width**2 * 4
+        kept = {"state_jacobian": Amount(square)} if "state_jacobian" in self._quantities else {}
+        self._of_cells[module] = self._of_cells.get(module, Need()) + Need(kept, passing=each)
         self._check()
 
     def _asked(self, is_watched: bool) -> Asked:

@@ -65,6 +65,11 @@ class Recurrence:
         is_second = tensor.ndim > 2 and tensor.shape[0] != self._batch == tensor.shape[1]
         return tensor.transpose(0, 1) if is_second else tensor
 
+    def uses(self, plain: torch.Tensor, step: Step) -> list[Any]:
+        """Give the edges of all that a result was handed out as, and of the calls that took it as it is."""
+        uses = [one.copy for one in step.leaving.values() if one.plain is plain]
+        return [*uses, *self.taken.get(id(plain), ())]
+
     def edges(self) -> Iterator[GradientEdge]:
         """Give every place whose gradient is of interest."""
         for step in self.steps:

@@ -172,7 +172,7 @@ class Recorder:
                 of_call = self._open_calls.pop()
             noted.steps[-1].named = of_call
             if len(noted.steps) > 1:
-                self.meter.add_again(id(noted), noted.results)
+                self.meter.add_again(id(noted), noted.results, self.sizes[0])
             return result
 
         return watched

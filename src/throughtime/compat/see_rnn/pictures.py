@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import throughtime as tt
-from throughtime._classic.save_figure import checked_path, save_figure
+from throughtime._classic.frame import figure_path, save_figure
 from throughtime._errors import ArgumentError, warn
 from throughtime._vocabulary import WEIGHTS
 
@@ -170,7 +170,7 @@ def _drawn(
 ) -> Any:
     """Draw by a `show_features` function, then set what it does not take itself."""
     finish = {each: options.pop(each) for each in _FINISH if each in options}
-    path = None if finish.get("savepath") is None else checked_path(finish["savepath"])
+    path = None if finish.get("savepath") is None else figure_path(finish["savepath"])
     shown = show(data, **handed_on(name, options, show))
     spines = {"linewidth": finish.get("borderwidth"), "edgecolor": finish.get("bordercolor")}
     given = {key: value for key, value in spines.items() if value is not None}

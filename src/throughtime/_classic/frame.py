@@ -1,35 +1,103 @@
 """The grid of panels of every classic plot: separate subplots, or one Axes with many cells.
 
-`panels` opens the grid, a drawing module draws into it, and `panels` saves the result. Beyond `MOST_SUBPLOTS`
-panels matplotlib takes seconds, so one Axes then holds all of them as cells.
+`panels` opens the grid, a `show_…` function draws into it, and `panels` saves the result. Beyond
+`MOST_SUBPLOTS` panels matplotlib takes seconds, so one Axes then holds all of them as cells.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
-from throughtime._arguments.rules import shown
-from throughtime._classic.panel_style import INK, FigureOptions
-from throughtime._classic.save_figure import checked_path, save_figure
+from throughtime._arguments.rules import Rule, number, optional, require, shown
+from throughtime._arguments.rules import path as path_rule
+from throughtime._classic.look import INK
 from throughtime._classic.titles import wrapped
 from throughtime._data.structures import leaves
 from throughtime._errors import FeatureError, warn
 from throughtime._text.printable import printable
+from throughtime.render.save import checked_path, write
 
 MOST_SUBPLOTS = 64
 WIDEST = 12.0  # inches, which a notebook shows without shrinking
 TALLEST = 8.0
 SCREEN, FILE = 110, 200  # pixels an inch
+
+
+@dataclass(frozen=True, kw_only=True)
+class FigureOptions:
+    """The arguments that the classic functions share: everything around the data."""
+
+    n_rows: int | None = None
+    show_title: bool | str
+    title_fontsize: float
+    show_borders: bool
+    show_xy_ticks: tuple[bool, bool]
+    scale_width: float
+    scale_height: float
+    dpi: float | None
+    axes: Any
+    figure: Any
+    savepath: Any
+
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any]) -> FigureOptions:
+        """Select these from all arguments of a call."""
+        names = [field.name for field in fields(cls)]
+        return cls(**{name: arguments[name] for name in names if name in arguments})
+
+    @property
+    def is_new(self) -> bool:
+        """Whether a new figure is created."""
+        return self.axes is None and self.figure is None
+
+
+_TICK_WORDS = {
+    "": (False, False),
+    "none": (False, False),
+    "x": (True, False),
+    "y": (False, True),
+    "xy": (True, True),
+    "both": (True, True),
+}
+
+
+def ticks(show_xy_ticks: Any) -> tuple[bool, bool]:
+    """Return whether x and y ticks are shown, for (1, 0), [True, False], 1, "x" or None.
+
+    Examples
+    --------
+    >>> ticks((1, 0)), ticks(True), ticks("y")
+    ((True, False), (True, True), (False, True))
+    """
+    if isinstance(show_xy_ticks, str) and show_xy_ticks.lower() in _TICK_WORDS:
+        return _TICK_WORDS[show_xy_ticks.lower()]
+    given = np.zeros(1) if show_xy_ticks is None else np.asarray(show_xy_ticks)
+    require(given.dtype.kind in "biuf" and given.size in (1, 2))
+    return bool(given.flat[0]), bool(given.flat[-1])
+
+
+_FACTOR = number(0, 100, inside=True)
+# Rules for the arguments that the four functions share.
+FRAME = {
+    "show_xy_ticks": Rule(ticks, "two flags, for x and y, such as (1, 0), or one, or 'x', 'y', 'xy', 'none'"),
+    "title_fontsize": number(0, 1000, "points", inside=True),
+    "scale_width": _FACTOR,
+    "scale_height": _FACTOR,
+    "dpi": optional(number(0, 10_000, "pixels per inch", inside=True)),
+    "savepath": path_rule,
+}
 
 
 class FigureAndAxes(NamedTuple):
@@ -62,6 +130,11 @@ class Canvas:
         """The Axes of the panels, in order."""
         return self.axes.ravel().tolist()[: 1 if self.is_cells else self.count]
 
+    @property
+    def font_size(self) -> float:
+        """Size of the text in a panel, in points."""
+        return 9 if self.rows <= 4 else 7.5
+
     def is_left(self, panel: int) -> bool:
         """Whether no panel is to the left; each of the caller's Axes stands alone."""
         return not self.is_ours or panel % self.columns == 0
@@ -89,9 +162,9 @@ def panels(
     FeatureError
         `axes`, `figure` or `savepath` is invalid.
     """
-    path = None if frame.target.savepath is None else checked_path(frame.target.savepath)
+    path = None if frame.savepath is None else figure_path(frame.savepath)
     rows, columns = grid(count, frame.n_rows)
-    if frame.target.axes is not None:
+    if frame.axes is not None:
         canvas = _given_axes(frame, count, rows, columns)
     else:
         fig = _figure(frame, rows, columns, size)
@@ -101,12 +174,23 @@ def panels(
             yield canvas
             if path is not None:
                 save_figure(canvas.fig.figure, path)
-                if frame.target.is_new and frame.dpi is None:
+                if frame.is_new and frame.dpi is None:
                     canvas.fig.figure.set_dpi(SCREEN)
     except BaseException:
-        if frame.target.is_new:
+        if frame.is_new:
             plt.close(canvas.fig.figure)
         raise
+
+
+def figure_path(savepath: Any) -> Any:
+    """Check the path of a figure, in any format that matplotlib writes; the default is .png."""
+    known = ("png", *sorted(FigureCanvasBase.get_supported_filetypes()))
+    return checked_path(savepath, dict.fromkeys(known), name="savepath", error=FeatureError)
+
+
+def save_figure(fig: Any, path: Any) -> None:
+    """Write a figure either completely or not at all."""
+    write(path, partial(fig.savefig, dpi="figure"), error=FeatureError)
 
 
 def grid(count: int, n_rows: int | None = None) -> tuple[int, int]:
@@ -128,18 +212,19 @@ def grid(count: int, n_rows: int | None = None) -> tuple[int, int]:
 
 
 def _figure(frame: FigureOptions, rows: int, columns: int, size: tuple[float, float]) -> Figure | SubFigure:
-    if frame.target.figure is not None:
-        if not isinstance(frame.target.figure, Figure | SubFigure):
+    if frame.figure is not None:
+        if not isinstance(frame.figure, Figure | SubFigure):
             raise FeatureError(
-                f"figure= takes a matplotlib Figure or SubFigure, got {type(frame.target.figure).__name__}. "
+                f"figure= takes a matplotlib Figure or SubFigure, got {type(frame.figure).__name__}. "
                 "Pass Axes as axes=."
             )
-        return frame.target.figure
+        return frame.figure
     wide = min(WIDEST, 4.5 + size[0] * columns)
     tall = 0.9 + min(size[1] * rows, max(TALLEST, 0.45 * rows))
     fig = plt.figure(
-        figsize=(wide * frame.scale[0], tall * frame.scale[1]),
-        dpi=frame.dpi or _dpi(frame),
+        figsize=(wide * frame.scale_width, tall * frame.scale_height),
+        # Draw in the resolution of the file, so that images have its pixels.
+        dpi=frame.dpi or (SCREEN if frame.savepath is None else FILE),
         layout="constrained",
     )
     engine = fig.get_layout_engine()
@@ -148,18 +233,12 @@ def _figure(frame: FigureOptions, rows: int, columns: int, size: tuple[float, fl
     return fig
 
 
-def _dpi(frame: FigureOptions) -> float:
-    """Draw in the resolution of the file, so that images have its pixels."""
-    return SCREEN if frame.target.savepath is None else FILE
-
-
 def _fresh_axes(
     fig: Figure | SubFigure, count: int, rows: int, columns: int, share: tuple[bool, bool]
 ) -> Canvas:
     if count > MOST_SUBPLOTS:
-        axes = np.empty((1, 1), dtype=object)
-        axes[0, 0] = fig.add_subplot()
-        return Canvas(fig, axes, count, rows, columns, is_cells=True, is_ours=True)
+        only = fig.subplots(squeeze=False)
+        return Canvas(fig, only, count, rows, columns, is_cells=True, is_ours=True)
     axes = fig.subplots(rows, columns, sharex=share[0], sharey=share[1], squeeze=False)
     for unused in axes.flat[count:]:
         unused.set_visible(False)
@@ -167,9 +246,9 @@ def _fresh_axes(
 
 
 def _given_axes(frame: FigureOptions, count: int, rows: int, columns: int) -> Canvas:
-    if frame.target.figure is not None:
+    if frame.figure is not None:
         raise FeatureError("Both axes= and figure= were passed. Pass only one of them.")
-    axes = frame.target.axes
+    axes = frame.axes
     each = leaves(axes.tolist() if isinstance(axes, np.ndarray) else axes)
     if not each or not all(isinstance(one, Axes) for one in each):
         got = shown(axes)
@@ -184,20 +263,20 @@ def _given_axes(frame: FigureOptions, count: int, rows: int, columns: int) -> Ca
 
 
 def entitle(
-    canvas: Canvas, frame: FigureOptions, parts: Sequence[str], names: tuple[str, str] = ("", "")
-) -> None:
+    canvas: Canvas, frame: FigureOptions, parts: Sequence[str], names: tuple[str, str]
+) -> FigureAndAxes:
     """Write the title and the names of x and y; the caller's title is not changed."""
     fig, first = canvas.fig, canvas.panels[0]
     title = frame.show_title
     if not isinstance(title, str):
         title = wrapped(parts, fig.bbox.width / fig.dpi, frame.title_fontsize) if title else ""
     title = printable(title)
-    x_name, y_name = (name if shown else "" for name, shown in zip(names, frame.ticks, strict=True))
+    x_name, y_name = (name if shown else "" for name, shown in zip(names, frame.show_xy_ticks, strict=True))
     if canvas.is_ours and len(canvas.panels) > 1:
         # An empty name would still take up space.
-        for write, text in ((fig.supxlabel, x_name), (fig.supylabel, y_name)):
+        for label, text in ((fig.supxlabel, x_name), (fig.supylabel, y_name)):
             if text:
-                write(text, fontsize=10, color=INK)
+                label(text, fontsize=10, color=INK)
     else:
         for ax in canvas.panels:
             ax.set_xlabel(x_name, fontsize=10, color=INK)
@@ -208,3 +287,4 @@ def entitle(
         panel_words = first.get_title(loc="left")
         title = f"{title}\n{panel_words}" if panel_words else title
         first.set_title(title, loc="left", fontsize=frame.title_fontsize, color=INK)
+    return FigureAndAxes(fig, canvas.axes)

@@ -1,0 +1,231 @@
+"""`Overview`: a run or a capture with what matters first, as a notebook and `tt.summary` show it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from markupsafe import Markup
+
+from throughtime._alarm import Alarm, alarms_of_run
+from throughtime._errors import ThroughTimeError
+from throughtime._memory.budget import format_bytes
+from throughtime._store.open_run import open_run
+from throughtime._text.tables import Items, Paragraph, Part, Shown, Table, as_notebook
+from throughtime._tree import at_place, evenly, recorded_steps
+from throughtime.diagnosis import Diagnosis, diagnose
+from throughtime.diagnosis.brief import headline
+from throughtime.diagnosis.findings import NOT_MEASURED, Verdict
+from throughtime.diagnosis.layers import by_direction
+from throughtime.diagnosis.summarized import horizon_of
+from throughtime.diagnosis.words import size
+from throughtime.diagnostics.checks import agreement
+from throughtime.diagnostics.rules import MEMORY_GATE
+
+from .levels import reduced_tree
+
+MOST_ROWS = 7
+
+
+@dataclass(frozen=True, repr=False)
+class Overview(Shown):
+    """A run or a capture at a glance; prints in a terminal and in a notebook.
+
+    Attributes
+    ----------
+    headline : str
+        The result of the last record, in one line.
+    state : str
+        Steps, loss, framework, and where the numbers are.
+    layers : DataFrame
+        A row a layer and direction, at the last record: horizon in steps, reach, the gate that is most often
+        at an end of its range (an open forget or update gate is not counted), alarms, certificate.
+    history : DataFrame
+        A row a record, at most 7 chosen evenly, of whole captures 2: step, loss, horizon of each layer.
+    alarms : tuple of Alarm
+    """
+
+    headline: str
+    state: str
+    layers: pd.DataFrame
+    history: pd.DataFrame
+    alarms: tuple[Alarm, ...] = ()
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return `history`."""
+        return self.history
+
+    def __parts__(self) -> Iterator[Part]:
+        yield Paragraph(self.headline, bold=True)
+        yield Paragraph(self.state)
+        for frame in (self.layers, self.history):
+            if len(frame) > (frame is self.history):
+                rows = frame.map(lambda each: f"{each:.3g}" if isinstance(each, float) else str(each))
+                yield Table(tuple(rows.itertuples(index=False, name=None)), tuple(map(str, frame.columns)))
+        if self.alarms:
+            yield Items("Alarms", tuple(map(str, self.alarms)))
+
+
+def overview(tree: xr.DataTree) -> Overview:
+    """Summarise a run, or a capture; of a run only the last record and a few small arrays are read."""
+    steps, attributes = recorded_steps(tree), tree.root.attrs
+    places = evenly(len(steps), 2 if _is_full(tree) else MOST_ROWS)
+    last = _summarized(at_place(tree, places[-1]) if steps else tree)
+    alarms = tuple(alarms_of_run(attributes))
+    found = None
+    with suppress(ThroughTimeError):
+        found = diagnose(last)
+    lost = losses(tree) if steps else losses(last)
+    state = (
+        f"{len(steps)} record{'s' * (len(steps) != 1)} to step {steps[-1]:,}" if steps else _sizes(tree),
+        f"loss {first_to_last(f'{each:.3g}' for each in lost)}" if lost else "",
+        f"{attributes.get('framework', '')} {attributes.get('framework_version', '')}".strip(),
+        stored(tree),
+    )
+    return Overview(
+        "No recurrent layer with gradients." if found is None else _headline(found),
+        " · ".join(filter(None, state)),
+        pd.DataFrame(list(_layers(last, found, alarms if steps else None))),
+        pd.DataFrame(_history(tree, places, steps, lost) if steps else {}),
+        alarms,
+    )
+
+
+def first_to_last(words: Iterable[str]) -> str:
+    """Write the first and the last of some words.
+
+    Examples
+    --------
+    >>> first_to_last(["9", "12", "≥ 31"]), first_to_last(["9"])
+    ('9 → ≥ 31', '9')
+    """
+    first, *others = words
+    return " → ".join([first, *others[-1:]])
+
+
+def of_monitor(path: Path, step: int, *, is_recording: bool) -> str:
+    """Show a monitor in a notebook: whether it records, and its run as far as it is stored."""
+    state = (
+        f"Recording, step {step:,}."
+        if is_recording
+        else "Not recording: training has not begun, or it has ended."
+    )
+    parts: list[Shown | Part] = [Paragraph(state, bold=True), Paragraph(f"Run: {path}")]
+    with suppress(ThroughTimeError):
+        run = open_run(path)
+        parts = [parts[0], overview(run)] if recorded_steps(run) else parts
+    return str(as_notebook(*parts))
+
+
+def in_notebook(tree: xr.DataTree, arrays: str) -> str:
+    """Show a run or a capture: the overview, and xarray's own view folded below, or that alone."""
+    with suppress(ThroughTimeError):
+        return str(as_notebook(overview(tree), below=Markup(arrays)))
+    return arrays
+
+
+def stored(tree: xr.DataTree) -> str:
+    """Write where the numbers are, and how much space they take."""
+    source = tree.root.encoding.get("source")
+    return (
+        f"in memory, {format_bytes(tree.nbytes)}" if source is None else f"{source}, {on_disk(Path(source))}"
+    )
+
+
+def on_disk(path: Path) -> str:
+    """Write what a run takes on disk."""
+    files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+    return f"{format_bytes(sum(each.stat().st_size for each in files))} in {len(files)} files"
+
+
+def _summarized(tree: xr.DataTree) -> xr.DataTree:
+    """Reduce a capture or a record to medians over samples, unless it is a summary already."""
+    if _is_full(tree):
+        tree = reduced_tree(tree, "summary")
+    leaves = {node.path: node.to_dataset() for node in tree.leaves}
+    return xr.DataTree.from_dict(
+        {path: leaf.drop_dims("sample", errors="ignore") for path, leaf in leaves.items()}
+    )
+
+
+def _headline(found: Diagnosis) -> str:
+    is_decided = bool(found.layers) or found.verdict is Verdict.UNSTABLE
+    return f"{headline(found)}." if is_decided else found.text
+
+
+def _layers(
+    last: xr.DataTree, found: Diagnosis | None, alarms: tuple[Alarm, ...] | None
+) -> Iterator[dict[str, str]]:
+    reach = f"reach R({found.lag})" if found is not None and found.lag else "reach"
+    for path, leaf in by_direction(_leaves(last)).items():
+        kind = str(leaf.attrs.get("kind", ""))
+        answered = None if found is None else found.layers.get(path)
+        value = np.nan if answered is None else answered.reach.value
+        of_layer = [
+            each.name.replace("_", " ") for each in alarms or () if each.layer in ("", path.partition("[")[0])
+        ]
+        yield {
+            "layer": f"{path} ({kind})" if kind else path,
+            "horizon, steps": NOT_MEASURED if answered is None else answered.horizon,
+            reach: NOT_MEASURED if np.isnan(value) else size(value),
+            "saturation": _saturation(leaf, kind),
+            **({} if alarms is None else {"alarms": ", ".join(dict.fromkeys(of_layer)) or "none"}),
+            "certificate": agreement(leaf),
+        }
+
+
+def _saturation(leaf: xr.Dataset, kind: str) -> str:
+    if not {"saturation_left", "saturation_right"} <= set(leaf.data_vars):
+        return "–"
+    counted = leaf["gate"] != MEMORY_GATE.get(kind, "")
+    shares = leaf["saturation_left"].fillna(0.0) + leaf["saturation_right"].fillna(0.0).where(counted, 0.0)
+    worst = shares.isel(gate=int(np.argmax(shares.values)))
+    return f"{worst['gate'].item()} gate {float(worst):.0%}"
+
+
+def _history(
+    tree: xr.DataTree, places: list[int], steps: list[int], lost: tuple[float, ...]
+) -> dict[str, list[Any]]:
+    """Read the horizons at some records."""
+    if _is_full(tree):
+        captures = [_leaves(_summarized(at_place(tree, place)), "lag_ratio") for place in places]
+        read = {path: xr.concat([each[path] for each in captures], "step") for path in captures[0]}
+    else:
+        read = {path: leaf.isel(step=places).load() for path, leaf in _leaves(tree, "lag_ratio").items()}
+    horizons = {
+        f"horizon {path}": list(map(horizon_of, leaf["lag_ratio"].transpose("step", ...).values))
+        for path, leaf in by_direction(read).items()
+    }
+    known = {"loss": [lost[place] for place in places]} if lost else {}
+    return {"step": [steps[place] for place in places], **known, **horizons}
+
+
+def _is_full(tree: xr.DataTree) -> bool:
+    return not any("lag_ratio" in node.data_vars for node in tree.leaves)
+
+
+def _leaves(tree: xr.DataTree, name: str = "") -> dict[str, xr.Dataset]:
+    """Take the layers by path; with a name only this variable of those that have it."""
+    leaves = {node.path.strip("/") or "layer": node.to_dataset() for node in tree.leaves if node.data_vars}
+    return {path: leaf[[name]] for path, leaf in leaves.items() if name in leaf} if name else leaves
+
+
+def losses(tree: xr.DataTree) -> tuple[float, ...]:
+    """Read the loss of each record; empty where none was stored."""
+    for node in tree.leaves:
+        leaf = node.to_dataset()
+        if "loss" in leaf:
+            return tuple(map(float, np.ravel(leaf["loss"].values)))
+    return ()
+
+
+def _sizes(tree: xr.DataTree) -> str:
+    sizes = {dim: max(int(node.sizes.get(dim, 0)) for node in tree.subtree) for dim in ("sample", "time")}
+    words = {"sample": "samples", "time": "timesteps"}
+    return ", ".join(f"{count} {words[dim]}" for dim, count in sizes.items() if count)
