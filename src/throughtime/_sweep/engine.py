@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -112,7 +113,7 @@ def _run(job: Job, folder: Path, executor: Executor, advance: Callable[[], None]
     for checkpoint, missing in tasks:
         for shard in missing:
             future = ahead.pop((checkpoint, shard), None) or _submitted(executor, folder, checkpoint, shard)
-            error = _waited(future, lambda at=(checkpoint, shard): _submitted(executor, folder, *at))
+            error = _waited(future, partial(_submitted, executor, folder, checkpoint, shard))
             if error is not None:
                 yield Failure(job.checkpoints[checkpoint][0], shard, f"{type(error).__name__}: {error}")
             advance()

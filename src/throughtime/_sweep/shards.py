@@ -96,14 +96,12 @@ def _content(batch: Batch) -> tuple[Any, Any, Any]:
 def _slices(batch: Batch, size: int) -> Iterator[Batch]:
     samples = min(len(leaf) for leaf in structures.leaves(batch.x))
     for start in range(0, samples, size):
-        rows = slice(start, start + size)
-        parts = (
-            structures.mapped(lambda leaf, rows=rows: _rows(leaf, rows), each) for each in _content(batch)
-        )
-        yield Batch(*parts, batch.origin)
+        take_rows = partial(_rows, slice(start, start + size))
+        x, y, weight = (structures.mapped(take_rows, each) for each in _content(batch))
+        yield Batch(x, y, weight, batch.origin)
 
 
-def _rows(leaf: Any, rows: slice) -> Any:
+def _rows(rows: slice, leaf: Any) -> Any:
     return None if leaf is None else leaf[rows]
 
 
@@ -112,8 +110,7 @@ def _spooled(batches: Iterator[Batch], folder: Path) -> tuple[Load, ...]:
     found = []
     for place, batch in enumerate(batches):
         path = folder / f"{place:06d}.pickle"
-        content = _content(batch)
-        replaced(path, lambda file, content=content: cloudpickle.dump(content, file))
+        replaced(path, partial(cloudpickle.dump, _content(batch)))
         found.append(partial(_read, path))
     return tuple(found)
 

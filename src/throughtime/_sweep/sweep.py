@@ -71,8 +71,8 @@ def sweep(
         `concurrent.futures.ProcessPoolExecutor`, loky's, `dask.distributed.Client(…).get_executor()`,
         submitit's. All its workers read and write the folder. By default one task follows another here.
     dependency_length : int, optional
-        Lag, in timesteps, that the task needs. With it, each task also measures use at this lag, in ten to forty
-        passes forward.
+        Lag, in timesteps, that the task needs. With it, each task also measures use at this lag, in ten to
+        forty passes forward.
     shard_size : int
         Samples a shard, of arrays.
 
@@ -260,7 +260,8 @@ def _use(part: Part, path: str) -> dict[str, Array]:
     found = {}
     for name in ("use", "low", "high", "samples"):
         values = np.full(steps, np.nan)
-        values[list(lags[1:])] = curve[name].values
+        if curve is not None:
+            values[list(lags[1:])] = curve[name].values
         found[f"use_{name}".replace("use_use", "use")] = Array(("lag",), values)
     return {**found, "use_pays": Array((), np.asarray(float(pays(swapped, seed=_SEED))))}
 
