@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 import re
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
@@ -51,6 +54,20 @@ def test_notebook_runs_and_shows_the_same(path, tmp_path):
     execute(run, tmp_path)
     assert kinds(run) == kinds(kept)
     assert any("image/png" in each for shown in kinds(run) for each in shown)
+
+
+def test_a_conclusion_in_words_follows_every_figure_of_the_classic_notebook():
+    cells = nbformat.read(EXAMPLES / "classic.ipynb", as_version=4).cells
+    drawn = [place for place, cell in enumerate(cells) if "image/png" in str(cell.get("outputs", ""))]
+    assert len(drawn) == 7
+    for place in drawn:
+        (shown,) = cells[place].outputs
+        png = Image.open(io.BytesIO(base64.b64decode(shown.data["image/png"])))
+        width = shown.metadata["image/png"]["width"]
+        assert png.width == pytest.approx(2 * width, abs=1)
+        assert 850 < width < 1050
+        assert cells[place + 1].cell_type == "markdown"
+        assert len(cells[place + 1].source.split()) > 20
 
 
 def as_notebook(page: Path) -> nbformat.NotebookNode:

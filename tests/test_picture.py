@@ -70,7 +70,7 @@ def test_a_picture_of_every_mark_is_drawn_by_both_renderers() -> None:
     )
     picture = Picture((Panel(marks),), sliders=(Slider("step", ("0", "10")),), shown=np.int64(1))
     assert marks[1].color == "#000080"
-    assert picture._repr_png_().startswith(b"\x89PNG")
+    assert picture._repr_png_()[0].startswith(b"\x89PNG")
     assert picture.to_bokeh() is not None
 
 
@@ -78,4 +78,4 @@ def test_a_picture_of_every_mark_is_drawn_by_both_renderers() -> None:
 def test_nothing_is_a_line_of_no_points(anchor: str) -> None:
     empty = np.empty(0)
     picture = Picture((Panel((Line(empty, empty), Text(empty, empty, (), anchor=anchor))),))
-    assert picture._repr_png_().startswith(b"\x89PNG")
+    assert picture._repr_png_()[0].startswith(b"\x89PNG")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
+import PIL.Image
 import pytest
 
 import throughtime as tt
@@ -106,7 +109,12 @@ def test_theme_sets_the_width(picture):
 
 
 def test_a_notebook_shows_a_picture_and_its_interactive_form(picture):
-    assert picture._repr_png_().startswith(STARTS["png"])
+    png, shown = picture._repr_png_()
+    pixels = PIL.Image.open(io.BytesIO(png)).size
+    assert pixels == pytest.approx((2 * shown["width"], 2 * shown["height"]), abs=1)
+    classic, _ = tt.show_features_1D(np.ones((1, 4, 2)))
+    assert shown["width"] / picture.width == pytest.approx(classic.dpi, rel=0.01)
+    plt.close(classic)
     frame = picture.interactive()._repr_html_()
     assert 'sandbox="allow-scripts allow-downloads"' in frame
     assert "allow-same-origin" not in frame

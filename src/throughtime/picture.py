@@ -27,7 +27,7 @@ from throughtime._arguments.rules import (
 )
 from throughtime._drawing.marks import Band, Dots, Image, Line, Rectangles, Text
 from throughtime._drawing.scale import Ticks
-from throughtime._drawing.theme import Theme
+from throughtime._drawing.theme import SCREEN, Theme
 from throughtime._errors import PictureError
 from throughtime._text.printable import Printable
 
@@ -256,10 +256,13 @@ class Picture(Printable):
         """Return what shows the interactive picture in a notebook: zoom, hover and sliders."""
         return Interactive(self, theme or Theme())
 
-    def _repr_png_(self) -> bytes:
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        """Draw with two pixels for each one on the screen, and as large as the classic figures."""
         from throughtime.render.matplotlib import encoded  # noqa: PLC0415 - drawing libraries load late
 
-        return encoded(self, Theme())
+        png = encoded(self, Theme(dpi=2 * SCREEN))
+        width, height = (int.from_bytes(png[place : place + 4], "big") for place in (16, 20))
+        return png, {"width": width // 2, "height": height // 2}
 
     def __repr__(self) -> str:
         return f"<Picture: {self.title or 'untitled'} · {len(self.panels)} panel(s)>"

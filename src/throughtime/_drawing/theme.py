@@ -13,6 +13,7 @@ from throughtime._errors import PictureError
 
 # Okabe & Ito 2008, Color Universal Design, without its yellow, which is lost on white.
 DISTINCT = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+SCREEN = 110  # pixels an inch in a notebook, as the classic figures have them
 
 
 @takes(PictureError, size=number(1, 200, "points"), width=number(0.5, 100, "inches"), dpi=whole(1, 4800))
