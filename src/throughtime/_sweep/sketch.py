@@ -94,7 +94,7 @@ class Sketch:
         found = np.searchsorted(np.cumsum(self.counts), wanted, side="right")
         numbers = self.keys[np.minimum(found, len(self.keys) - 1)] % _STRIDE - _END
         values = numbers * _WIDTH + _CENTRE
-        values = np.where(np.abs(numbers) == _END, np.sign(numbers) * np.inf, values)
+        values = np.where(np.abs(numbers) == _END, np.copysign(np.inf, numbers), values)
         return np.asarray(np.where(totals > 0, values, np.nan)).reshape(self.shape)
 
     def quantile(self, fraction: float) -> Floats:
