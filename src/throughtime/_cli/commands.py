@@ -55,7 +55,7 @@ Second = Annotated[Path | None, typer.Option("--with", help="For compare: a seco
 FailOn = Annotated[
     str | None,
     typer.Option(
-        help="Findings: vanishing,unstable,nonfinite. Exit code 1 if there is one, 2 if that is undecided."
+        help="Findings: vanishing,unstable,nonfinite,misread. Exit code 1 if there is one, 2 if undecided."
     ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print everything.")]

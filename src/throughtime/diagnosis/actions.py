@@ -47,6 +47,7 @@ _KERAS = {
     ),
     "orthogonal": ("keras.layers.SimpleRNN(units, recurrent_initializer='orthogonal')",),
     "forget_bias": ("keras.layers.LSTM(units, unit_forget_bias=True)",),
+    "ends": ("keras.layers.Bidirectional(keras.layers.LSTM(units))  # without return_sequences",),
 }
 _TORCH = {
     "clipping": (
@@ -55,6 +56,10 @@ _TORCH = {
         "optimizer.step()",
     ),
     "epsilon": ("optimizer = torch.optim.Adam(model.parameters(), eps=1e-10)",),
+    "ends": (
+        "out, _ = lstm(x)  # batch_first=True",
+        "ends = torch.cat([out[:, -1, :units], out[:, 0, units:]], 1)",
+    ),
 }
 _KEPT = "Nothing has to change"
 _UNUSED = (
@@ -83,15 +88,17 @@ def actions(found: Found) -> Iterator[Action]:
     'Measure use, which needs the model and its data'
     """
     lag = found.lag
+    yield from (_action(found, each, _capital) for each in found.misread)
     is_solved = any(sentence.endswith("nothing needs to be changed.") for sentence in found.sentences)
-    if found.verdict is Verdict.USES or (is_solved and not found.remedies):
+    if not found.misread and (found.verdict is Verdict.USES or (is_solved and not found.remedies)):
         yield Action(_KEPT)
     if any("needs the model" in each.use.reason for each in found.layers.values()):
         yield Action("Measure use, which needs the model and its data", code=_again(lag))
     elif found.dependency_length is None and found.layers and found.verdict is not Verdict.UNSTABLE:
         yield Action("Name the lag that the task needs", code=_again(lag))
     if found.remedies:
-        yield from (_action(found, each, _capital) for each in found.remedies)
+        others = (each for each in found.remedies if each not in found.misread)
+        yield from (_action(found, each, _capital) for each in others)
     elif not is_solved:
         conditions = [f"If the task needs lag {lag} and its loss is too high, {{}}".format, "Or {}".format]
         for place, each in enumerate({one.text: one for one in _conditional(found)}.values()):

@@ -38,6 +38,10 @@ def headline(found: Found) -> str:
     >>> headline(diagnose(testing.decaying(rate=0.5, samples=16), dependency_length=20))
     'The gradient vanishes before lag 20'
     """
+    return "; ".join((_answer(found), *dict.fromkeys(each.evidence for each in found.misread)))
+
+
+def _answer(found: Found) -> str:
     lag = found.lag
     match found.verdict:
         case Verdict.UNSTABLE:
@@ -74,6 +78,8 @@ def _names(paths: list[str]) -> str:
 
 def tone(found: Found) -> str:
     """Choose "good", "bad" or "open": a reader sees at once which of them it is."""
+    if found.misread:
+        return BAD
     if found.verdict in (Verdict.USES, Verdict.UNSTABLE):
         return GOOD if found.verdict is Verdict.USES else BAD
     vanishes = any(each.reach.answer == NO for each in found.layers.values())

@@ -11,7 +11,7 @@ from throughtime._errors import ArgumentError, did_you_mean
 
 from .findings import NO, NOT_MEASURED, UNCLEAR, YES, Found, Verdict
 
-NAMES = ("vanishing", "unstable", "nonfinite")
+NAMES = ("vanishing", "unstable", "nonfinite", "misread")
 FINE, FOUND, UNDECIDED = 0, 1, 2
 
 
@@ -20,14 +20,16 @@ def findings(found: Found) -> dict[str, str]:
 
     "vanishing": the gradient surely does not reach the lag that the caller asked about, in any layer that was
     measured. "unstable": the verdict is. "nonfinite": a number, of the data included, is NaN or infinite.
+    "misread": the model reads a layer, or one direction of it, after a single step.
 
     Examples
     --------
     >>> from throughtime import diagnose, testing
     >>> findings(diagnose(testing.decaying(rate=0.5, samples=16), dependency_length=20))
-    {'vanishing': 'yes', 'unstable': 'no', 'nonfinite': 'no'}
+    {'vanishing': 'yes', 'unstable': 'no', 'nonfinite': 'no', 'misread': 'no'}
     """
-    return {"vanishing": _vanishing(found), "unstable": _unstable(found), "nonfinite": _nonfinite(found)}
+    answers = (_vanishing(found), _unstable(found), _nonfinite(found), _misread(found))
+    return dict(zip(NAMES, answers, strict=True))
 
 
 def best(answers: Iterable[str]) -> str:
@@ -57,6 +59,12 @@ def _unstable(found: Found) -> str:
 
 def _nonfinite(found: Found) -> str:
     return {"nonfinite": YES, "loss_scaling": UNCLEAR}.get(found.stopped, NO)
+
+
+def _misread(found: Found) -> str:
+    if found.misread:
+        return YES
+    return NO if found.layers and found.samples else UNCLEAR  # a summary has no samples
 
 
 def names_of(text: str) -> tuple[str, ...]:

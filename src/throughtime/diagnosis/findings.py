@@ -123,6 +123,9 @@ class Remedy:
     name: str = ""
 
 
+READING = ("ends", "last_step")  # names of remedies for how a layer is read
+
+
 @dataclass(frozen=True)
 class LayerDiagnosis:
     """One direction of one layer.
@@ -186,3 +189,8 @@ class Found:
     samples: int = 0
     framework: str = ""
     stopped: str = ""
+
+    @property
+    def misread(self) -> tuple[Remedy, ...]:
+        """How to read layers that the model reads after a single step."""
+        return tuple(each for each in self.remedies if each.name in READING)

@@ -173,7 +173,7 @@ SENTENCES: Mapping[str, str] = {
     "timescale": "gate timescales τ in steps: median {median}, p90 {p90}, largest {largest}",
     "saturation": "{gate} gate {end} at {share} of the steps",
     "decay": "ln R changes by {rate} a step{fit}",
-    "misread": "all error enters {layer} at its first step",
+    "misread": "the model reads {layer} after a single step",
     "growth": "the gradient is largest at lag {lag}, {factor} times its size at lag 0",
     "step": "the next step of the optimizer changes the recurrent weights by {step} times their norm",
     "lyapunov": "largest Lyapunov exponent of the states {exponent} a step",
