@@ -22,7 +22,7 @@ _EXIT_FAILED = 1
 
 
 @app.command("sweep")
-def sweep(
+def sweep(  # noqa: PLR0913, PLR0917 - options, one a line
     model: Annotated[str, typer.Argument(help="SCRIPT:function; the function makes the model.")],
     data: Annotated[str, typer.Option(help="SCRIPT:function; it returns data as tt.sweep takes it.")],
     checkpoints: Annotated[str | None, typer.Option(help="Pattern of files, 'ckpt/*.keras'.")] = None,

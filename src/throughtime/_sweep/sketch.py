@@ -46,7 +46,7 @@ class Sketch:
     >>> parts = [Sketch.of(np.log(values[:300])), Sketch.of(np.log(values[300:]))]
     >>> whole = parts[0] + parts[1]
     >>> bool(abs(np.exp(whole.quantile(0.5)) / 500 - 1) <= ACCURACY), whole.samples
-    (array([ True]), array([1000]))
+    (True, array([1000]))
     """
 
     shape: tuple[int, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -124,7 +125,7 @@ def sweep(
     if failed := json.loads(tree.attrs["failed"]):
         first = failed[0]
         warn(
-            f"{len(failed)} tasks of the sweep failed, the first of them shard {first['shard']} of "
+            f"Tasks of the sweep that failed: {len(failed)}. The first is shard {first['shard']} of "
             f"{first['checkpoint']}: {first['error']}. Sweep again to repeat them."
         )
     return tree
@@ -169,7 +170,8 @@ def _named(checkpoints: Any) -> list[tuple[str, Any]]:
     if checkpoints is None:
         return [("current", None)]
     if isinstance(checkpoints, Mapping):
-        found = [(str(name), source) for name, source in checkpoints.items()]
+        # A state dict holds the model's own tensors, which loading another checkpoint would overwrite.
+        found = [(str(name), copy.deepcopy(source)) for name, source in checkpoints.items()]
     elif isinstance(checkpoints, Sequence) and not isinstance(checkpoints, str):
         found = [(Path(path).name, Path(path)) for path in checkpoints]
     else:
