@@ -217,9 +217,10 @@ def _closed(leaf: LayerRecord, direction: DirectionRecord, needed: frozenset[str
         activation=str(leaf.flags["activation"]),
         recurrent_activation=str(leaf.flags.get("recurrent_activation", "sigmoid")),
         reset_after=bool(leaf.flags.get("reset_after", 1)),
+        projection=direction.weights.get("projection"),
     )
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is shown as it is
-        return stepwise.solve(layer, _pass(direction), needed, direction.windows)
+        return cells.solve(layer, _pass(direction), needed)
 
 
 def _pass(direction: DirectionRecord) -> cells.Pass:
@@ -236,6 +237,7 @@ def _pass(direction: DirectionRecord) -> cells.Pass:
         initial_cell=cell,
         final_hidden_gradient=final_hidden,
         final_cell_gradient=final_cell,
+        windows=direction.windows,
     )
 
 

@@ -19,12 +19,13 @@ from .certificate import (
 from .contribution import step_contribution
 from .jacobians import step_jacobians
 from .layer import Layer, Pass
-from .quantities import DEFINITIONS, QUANTITIES
+from .quantities import DEFINITIONS, QUANTITIES, WEIGHT_GRADIENTS
 
 __all__ = [
     "ACTIVATIONS",
     "DEFINITIONS",
     "QUANTITIES",
+    "WEIGHT_GRADIENTS",
     "Activation",
     "Layer",
     "Pass",

@@ -16,6 +16,7 @@ from .steps import (
     Block,
     Carry,
     Factors,
+    Places,
     Step,
     diagonal,
     norm_product,
@@ -105,7 +106,7 @@ def factors(layer: Layer, block: Block) -> Factors:
     return Factors(coefficients, block.recurrent, leak=z.copy())
 
 
-def pull(factors: Factors, step: int, hidden: Floats, columns: Floats, carry: Carry) -> None:
+def pull(factors: Factors, step: Places, hidden: Floats, columns: Floats, carry: Carry) -> None:
     """One product and three ufuncs."""
     assert factors.leak is not None
     units = hidden.shape[-1]

@@ -15,6 +15,7 @@ from .steps import (
     Block,
     Carry,
     Factors,
+    Places,
     Step,
     diagonal,
     scaled_rows,
@@ -95,7 +96,7 @@ def factors(layer: Layer, block: Block) -> Factors:
     )
 
 
-def pull(factors: Factors, step: int, hidden: Floats, columns: Floats, carry: Carry) -> None:
+def pull(factors: Factors, step: Places, hidden: Floats, columns: Floats, carry: Carry) -> None:
     """Two products and six ufuncs."""
     assert factors.leak is not None
     assert factors.reset is not None

@@ -12,7 +12,7 @@ import numpy as np
 from .adjoint import replay
 from .kinds import cell_of
 from .layer import Floats, Layer, Pass, with_gate_axis, working_dtype
-from .scan import Steps, arrange, processing_steps, states_in_processing_order
+from .scan import Steps, arrange, processing_order, processing_steps
 from .steps import Step
 
 
@@ -48,12 +48,13 @@ def step_jacobians(
 
 
 def _chosen_steps(layer: Layer, passed: Pass, steps: Steps, cell: Floats | None, chosen: np.ndarray) -> Step:
-    inputs, hidden_before = steps.inputs[chosen], steps.hidden[chosen]
+    inputs, hidden_before = steps.inputs[chosen], steps.hidden_before[chosen]
     if layer.kind != "lstm":
         return Step(inputs, hidden_before)
     if cell is None:
-        states = replay(layer, steps).cell
-        assert states is not None
+        later = replay(layer, steps).cell
+        assert later is not None
     else:
-        states = states_in_processing_order(cell, steps.initial_cell, passed)
+        later = processing_order(cell, passed)
+    states = np.concatenate([steps.initial_cell, np.asarray(later, steps.hidden.dtype)])
     return Step(inputs, hidden_before, states[chosen], states[chosen + 1])

@@ -32,6 +32,8 @@ class Layer:
         Names in `activations`; a SimpleRNN has no recurrent activation and ignores it.
     reset_after : bool
         A GRU's reset gate acts after the matrix product.
+    projection : ndarray (cell_unit, unit) or None
+        P of an LSTM with h_t = (o · φ(c_t)) P, whose gates and cell are wider than its hidden state.
     """
 
     kind: str
@@ -42,6 +44,7 @@ class Layer:
     activation: str = "tanh"
     recurrent_activation: str = "sigmoid"
     reset_after: bool = True
+    projection: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,10 @@ class Pass:
         None stands for zeros.
     final_hidden_gradient, final_cell_gradient : ndarray (sample, unit) or None
         dL/d(state after the step processed last), beyond what reaches it through the output.
+    windows : tuple of int
+        Steps of each call, where several stand apart, from states that are given to states that are handed
+        out: initial states and final gradients then have an axis of calls, (sample, call, unit). Only for a
+        layer without masks that runs forward.
     """
 
     inputs: Floats
@@ -77,6 +84,7 @@ class Pass:
     initial_cell: Floats | None = None
     final_hidden_gradient: Floats | None = None
     final_cell_gradient: Floats | None = None
+    windows: tuple[int, ...] = ()
 
 
 def working_dtype(passed: Pass) -> np.dtype[np.floating[Any]]:
@@ -98,4 +106,5 @@ def with_gate_axis(layer: Layer, dtype: npt.DTypeLike) -> Layer:
         recurrent_kernel=prepared(layer.recurrent_kernel),
         bias=None if layer.bias is None else prepared(layer.bias),
         recurrent_bias=None if layer.recurrent_bias is None else prepared(layer.recurrent_bias),
+        projection=None if layer.projection is None else np.asarray(layer.projection, dtype),
     )

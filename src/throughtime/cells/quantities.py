@@ -33,11 +33,12 @@ DEFINITIONS: Mapping[str, str] = {
     "recurrent_kernel_gradient": "(unit_from, gate, unit): dL/dU, summed over samples and steps",
     "bias_gradient": "(gate, unit): dL/db on the input side",
     "recurrent_bias_gradient": "(gate, unit): dL/db on the recurrent side, where there is one",
+    "projection_gradient": "(cell_unit, unit): dL/dP, where there is one",
 }
 QUANTITIES = frozenset(DEFINITIONS)
 FORWARD = frozenset({"hidden", "cell", "gate_activation"})
 WEIGHT_GRADIENTS = frozenset(
-    {"kernel_gradient", "recurrent_kernel_gradient", "bias_gradient", "recurrent_bias_gradient"}
+    f"{name}_gradient" for name in ("kernel", "recurrent_kernel", "bias", "recurrent_bias", "projection")
 )
 # Quantities that carry the gate axis which a SimpleRNN does not have.
 GATED = frozenset({"gate_activation", "gate_gradient"}) | WEIGHT_GRADIENTS

@@ -14,6 +14,7 @@ from .steps import (
     Block,
     Carry,
     Factors,
+    Places,
     Step,
     norm_product,
     pre_activation,
@@ -61,7 +62,7 @@ def factors(layer: Layer, block: Block) -> Factors:
     return Factors(coefficients, block.recurrent)
 
 
-def pull(factors: Factors, step: int, hidden: Floats, columns: Floats, carry: Carry) -> None:
+def pull(factors: Factors, step: Places, hidden: Floats, columns: Floats, carry: Carry) -> None:
     """One product and two ufuncs."""
     units = hidden.shape[-1]
     np.multiply(hidden[..., None, :], factors.columns[step], out=columns)

@@ -14,6 +14,8 @@ import numpy as np
 
 from .layer import Floats, Layer
 
+Places = int | slice  # a step of a block, or several
+
 
 @dataclass(frozen=True)
 class Step:
@@ -30,13 +32,14 @@ class Block:
     """A run of steps in the fast path, (time, sample, …) in processing order; views, never copies.
 
     `columns` (time, sample, column, unit) are the cell's gates and whatever else its matrix product
-    gives; `cell` has one step more, the state before the first. `reset_hidden` is r · h_{t-1}.
+    gives; `cell` is c_t. `reset_hidden` is r · h_{t-1}.
     `recurrent` (column · unit, unit) is Uᵀ.
     """
 
     columns: Floats
     hidden_before: Floats
     recurrent: Floats
+    cell_before: Floats | None = None
     cell: Floats | None = None
     reset_hidden: Floats | None = None
 
@@ -57,6 +60,8 @@ class Factors:
         LSTM: o(1 − tanh² c) and f.
     reset, reset_slope : ndarray (time, sample, unit) or None
         GRU with the reset before the product: r and h_{t-1} r'.
+    projected : ndarray (unit, cell_unit) or None
+        Pᵀ of an LSTM with a projection.
     """
 
     columns: Floats
@@ -66,6 +71,7 @@ class Factors:
     forget: Floats | None = None
     reset: Floats | None = None
     reset_slope: Floats | None = None
+    projected: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -82,13 +88,9 @@ class Carry:
     scratch: Floats
 
     @classmethod
-    def zeros(cls, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Carry:
-        """Make the carry of an adjoint that nothing has entered yet."""
-        return cls(*(np.zeros(shape, dtype) for _ in range(4)))
-
-    def first(self, rows: int) -> Carry:
-        """View the first rows only."""
-        return Carry(self.hidden[:rows], self.cell[:rows], self.total_cell[:rows], self.scratch[:rows])
+    def of(cls, hidden: Floats, cell: Floats) -> Carry:
+        """Make the carry that the adjoint begins with: dL/d(final states)."""
+        return cls(hidden.copy(), cell.copy(), np.zeros_like(cell), np.zeros_like(hidden))
 
 
 class Cell(Protocol):
@@ -119,8 +121,8 @@ class Cell(Protocol):
     def factors(self, layer: Layer, block: Block) -> Factors:
         """Linearise a block; nothing in the result is a view of `block.columns`."""
 
-    def pull(self, factors: Factors, step: int, hidden: Floats, columns: Floats, carry: Carry) -> None:
-        """One step of the adjoint: read dL/dh_t, write dz into `columns` and η into `carry`."""
+    def pull(self, factors: Factors, step: Places, hidden: Floats, columns: Floats, carry: Carry) -> None:
+        """One step of the adjoint, or several that stand apart: read dL/dh_t, write dz and η."""
 
     def split(self, layer: Layer, block: Block, totals: Floats, columns: Floats) -> Mapping[str, Floats]:
         """Name the parts of the gradient of `joint_weights`."""

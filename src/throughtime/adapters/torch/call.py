@@ -78,7 +78,6 @@ class Call:
 
     def edges(self) -> Iterator[Any]:
         """Give the places whose gradients a loop's leaf is made of."""
-        if self.recurrence is not None:
-            yield from self.recurrence.edges()
-        for leaving in (one for step in self.steps for one in step.leaving.values()):
-            yield from (edge for edge in (leaving.edge, leaving.copy) if edge is not None)
+        steps = [*self.steps, *(one.step for one in (self, *self.windows) if one.step is not None)]
+        for step in steps if self.recurrence is None else self.recurrence.steps:
+            yield from step.edges()

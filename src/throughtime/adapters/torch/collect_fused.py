@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from throughtime.adapters.records import UNREACHED, Array, DirectionRecord, LayerRecord, SolvedRecord
+from throughtime.adapters.records import UNREACHED, Array, DirectionRecord, LayerRecord
 
-from . import projected, settings, weights
+from . import settings, weights
 from .call import Call
 from .finished import STATES_ONLY, Pass
 from .fused import Direction
@@ -42,8 +42,9 @@ class Leaf:
         wanted, both = self.done.wanted, self.layer.directions
         arrays = self._outside()
         inside = (
-            [self._inside(number, arrays) for number in range(len(both))] if self.done.wants_inside else []
+            [self.inside(number, arrays) for number in range(len(both))] if self.done.wants_inside else []
         )
+        is_projected = weights.PROJECTION in weights.names(len(both[0].weights))
         kept = {name: array for name, array in arrays.items() if name in wanted}
         return LayerRecord(
             path=self.call.path(self.place if len(self.call.layers) > 1 else None),
@@ -53,12 +54,8 @@ class Leaf:
             flags=self._flags(),
             missing=self.missing,
             inside=tuple(inside),
-            dims=projected.dims(len(both) > 1) if self._is_projected else {},
+            dims=weights.projected_dims(len(both) > 1) if is_projected else {},
         )
-
-    @property
-    def _is_projected(self) -> bool:
-        return weights.PROJECTION in weights.names(len(self.layer.directions[0].weights))
 
     def _flags(self) -> dict[str, Any]:
         flags = settings.of_recurrent(self.call, self.done.frozen)
@@ -112,13 +109,7 @@ class Leaf:
         for call in self.done.calls_of(self.call):
             yield call.layers[self.place].directions[number].marked[place]
 
-    def _inside(self, number: int, arrays: dict[str, Array]) -> DirectionRecord | SolvedRecord:
-        record = self._direction(number, arrays)
-        if self._is_projected:
-            return projected.solved(record, has_labels=self.done.has_labels)
-        return record
-
-    def _direction(self, number: int, arrays: dict[str, Array]) -> DirectionRecord:
+    def inside(self, number: int, arrays: dict[str, Array]) -> DirectionRecord:
         """Bring what one direction computed to input time."""
         direction = self.layer.directions[number]
         gradients, units = self.done.gradients, arrays["output"].shape[-1] // len(self.layer.directions)

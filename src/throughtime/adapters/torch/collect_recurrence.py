@@ -112,7 +112,8 @@ class Leaf:
             [one.copy for one in step.leaving.values() if one.plain is step.leaving[self._place].plain]
             for step in self.steps
         ]
-        found = self._gradient("output_gradient", asked, output, [*map(self._handed_back, range(len(asked)))])
+        less = [*map(self._handed_back, range(len(asked)))] if self._changes else ()
+        found = self._gradient("output_gradient", asked, output, less)
         if not found and any(map(self._reaches, self.steps)):
             self.missing["output_gradient"] = STATES_ONLY
         return found
@@ -154,17 +155,24 @@ class Leaf:
     def _summed(self, edges: Iterable[Sequence[Any]], like: Array, less: Parts = ()) -> Array | None:
         """Sum the gradients over the edges of each call, less a part; None where no call has one."""
         sums = [self.done.gradients.summed(each) for each in edges]
-        sums = [without(one, part) for one, part in zip(sums, less or [None] * len(sums), strict=True)]
-        known = [one for one in sums if one is not None]
-        if not known:
+        if less:
+            sums = [without(one, part) for one, part in zip(sums, less, strict=True)]
+        known = next((one for one in sums if one is not None), None)
+        if known is None:
             return None
-        zeros = torch.zeros_like(known[0])
-        found = self._series(zeros if one is None else self.done.gradients.unscaled(one) for one in sums)
+        zeros = torch.zeros_like(known)
+        found = numpy(
+            self.done.gradients.unscaled(self._stacked(zeros if one is None else one for one in sums))
+        )
         return found.astype(np.result_type(like.dtype, np.float32), copy=False)
 
     def _series(self, tensors: Iterable[torch.Tensor]) -> Array:
         """Put the calls' tensors one after another: (sample, time, …)."""
-        return numpy(torch.stack([self.recurrence.by_sample(one.detach()) for one in tensors], 1))
+        return numpy(self._stacked(tensors))
+
+    def _stacked(self, tensors: Iterable[torch.Tensor]) -> torch.Tensor:
+        with torch.no_grad():
+            return torch.stack([self.recurrence.by_sample(one) for one in tensors], 1)
 
     def _name_axes(self, name: str, last: str, array: Array | None) -> None:
         if array is not None and array.ndim > 3:
@@ -275,7 +283,7 @@ class Leaf:
     def _through(self) -> transitions.Through:
         return transitions.through_changes(self._crossings)
 
-    @property
+    @cached_property
     def _changes(self) -> bool:
         return any(map(self._is_changed, range(len(self.states))))
 

@@ -59,9 +59,10 @@ class Windows(collect_fused.Leaf):
         found = [self.done.gradients.total(each) for each in marks]
         return weights.oriented(self.call.kind, found, "_gradient")
 
-    def _inside(self, number: int, arrays: dict[str, Array]) -> DirectionRecord:
+    def inside(self, number: int, arrays: dict[str, Array]) -> DirectionRecord:
+        """Join what the direction computed in all windows."""
         pairs = zip(self._each, self._parts, strict=True)
-        records = [one._direction(number, part) for one, part in pairs]
+        records = [one.inside(number, part) for one, part in pairs]
         first = records[0]
         final = zip(*(one.final_gradients for one in records), strict=True)
         input_gradients = [one.input_gradient for one in records]

@@ -13,7 +13,6 @@ from heapq import heappop, heappush
 from typing import Any
 
 import torch
-from torch.autograd.graph import GradientEdge
 
 from .calls import Calls, Entering, Key, Step
 
@@ -69,14 +68,6 @@ class Recurrence:
         """Give the edges of all that a result was handed out as, and of the calls that took it as it is."""
         uses = [one.copy for one in step.leaving.values() if one.plain is plain]
         return [*uses, *self.taken.get(id(plain), ())]
-
-    def edges(self) -> Iterator[GradientEdge]:
-        """Give every place whose gradient is of interest."""
-        for step in self.steps:
-            yield from (one.mark for one in step.entering.values() if one.mark is not None)
-            yield from (one.edge for one in step.named.values() if one.edge is not None)
-            for leaving in step.leaving.values():
-                yield from (edge for edge in (leaving.edge, leaving.copy) if edge is not None)
 
 
 def found(watched: Mapping[str, Calls], ends: Collection[Any]) -> dict[str, list[Recurrence]]:

@@ -7,8 +7,8 @@ around it: packing, states, a subclass's own forward.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 import torch
@@ -203,7 +203,8 @@ class Recorder:
     def _recurrent(self, entry: Found | None, module: Any, forward: Any, name: str) -> Any:
         def watched(*arguments: Any, **keywords: Any) -> Any:
             given = next(iter([*arguments, *keywords.values()]), None)
-            self.unfit = self.unfit or why_unfit(name, module, given)
+            if not self.calls or self.calls[-1].entry is not entry:  # the first step of a loop
+                self.unfit = self.unfit or why_unfit(name, module, given)
             if self._is_open:
                 self._count(module, given, is_watched=entry is not None)
             if entry is None:
@@ -279,11 +280,14 @@ class _Kernels(TorchFunctionMode):  # type: ignore[misc]
         return func(*args, **(kwargs or {}))
 
 
-@contextmanager
-def _gradients_on() -> Iterator[None]:
+def _gradients_on() -> AbstractContextManager[Any]:
     """Record what runs, also where the model's own code has switched gradients off."""
-    with torch.inference_mode(False), torch.enable_grad():
-        yield
+    if torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
+        return nullcontext()
+    stack = ExitStack()
+    stack.enter_context(torch.inference_mode(False))
+    stack.enter_context(torch.enable_grad())
+    return stack
 
 
 def _is_same(tensor: torch.Tensor, other: torch.Tensor) -> bool:

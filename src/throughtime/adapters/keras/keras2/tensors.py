@@ -1,4 +1,4 @@
-"""From TensorFlow's tensors to NumPy, and samples of arrays."""
+"""TensorFlow's tensors and variables, and the arrays of a batch."""
 
 from __future__ import annotations
 
@@ -62,3 +62,42 @@ def taken(array: Array, rows: Sequence[int]) -> Array:
 def joined(one: Array, other: Array) -> Array:
     """Put the samples of two arrays together."""
     return np.concatenate([one, other])
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether a value is one tensor."""
+    return bool(tf.is_tensor(value))
+
+
+def dtype_of(tensor: Any) -> str:
+    """Name a tensor's dtype."""
+    return str(tf.as_dtype(raw_variable(tensor).dtype).name)
+
+
+def path_of(variable: Any) -> str:
+    """Name a variable with its scopes, parted by slashes."""
+    return str(variable.name).partition(":")[0]
+
+
+def raw_variable(variable: Any) -> Any:
+    """Take the wrapper off that mixed precision puts around a variable, to read it as it is stored."""
+    is_wrapped = type(variable).__name__ == "AutoCastVariable"
+    return variable._variable if is_wrapped else variable
+
+
+def is_cast(variable: Any) -> bool:
+    """Whether a layer of mixed precision reads a variable in the precision it computes in."""
+    return type(variable).__name__ == "AutoCastVariable"
+
+
+def beside(tensor: Any, name: str) -> Any:
+    """Return what Keras keeps on a tensor, its mask or logits; None for nothing."""
+    return getattr(tensor, name, None)
+
+
+def set_beside(tensor: Any, name: str, value: Any) -> None:
+    """Keep something on a tensor, None for nothing."""
+    if value is not None:
+        setattr(tensor, name, value)
+    elif hasattr(tensor, name):
+        delattr(tensor, name)
