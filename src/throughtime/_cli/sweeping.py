@@ -15,6 +15,7 @@ import typer
 
 import throughtime as tt
 from throughtime._errors import MissingDependencyError, SweepError, did_you_mean
+from throughtime._tree import recorded_steps
 
 from .commands import app, console, printed_errors
 
@@ -47,8 +48,9 @@ def sweep(  # noqa: PLR0913, PLR0917 - options, one a line
                 executor=executor,
                 dependency_length=lag,
             )
-        for step, name in enumerate(next(iter(found.leaves))["checkpoint"].values):
-            verdict = tt.diagnose(found, step=int(found["step"].values[step]), dependency_length=lag)
+        names = next(iter(found.leaves)).to_dataset()["checkpoint"].values
+        for step, name in zip(recorded_steps(found), names, strict=True):
+            verdict = tt.diagnose(found, step=step, dependency_length=lag)
             console.print(f"{name}: {verdict.text.splitlines()[0]}", markup=False)
     console.print(f"{output} is written.")
     if found.attrs["failed"] != "[]":
