@@ -20,14 +20,14 @@ RETRIES = 1
 
 
 class Future(Protocol):
-    """What `submit` returns."""
+    """The result of `submit`."""
 
     def result(self) -> Any:
         """Wait for the result."""
 
 
 class Executor(Protocol):
-    """Whatever runs functions elsewhere: of concurrent.futures, loky, dask or submitit."""
+    """An executor of concurrent.futures, loky, dask or submitit: it runs functions elsewhere."""
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future:
         """Have a function called."""
@@ -140,8 +140,8 @@ def _waited(future: Future, again: Callable[[], Future]) -> Exception | None:
             return None
         except (BrokenExecutor, CancelledError) as broken:
             raise SweepError(
-                f"The executor broke: {broken or type(broken).__name__}. What was finished is on disk: sweep "
-                "again with a new executor, and the rest will be done."
+                f"The executor broke: {broken or type(broken).__name__}. Finished tasks are on disk: sweep "
+                "again with a new executor for the rest."
             ) from broken
         except Exception as raised:  # the user's model and data may raise anything
             error, future = raised, again() if error is None else future

@@ -1,4 +1,4 @@
-"""`Job`: all that the tasks of one sweep have in common, and how a process gets its model."""
+"""`Job`: the settings that the tasks of one sweep share, and how a process gets its model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .shards import Load
 
 @dataclass
 class Job:
-    """What every task needs.
+    """Everything that a task needs.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""`Part`: what is kept of the capture of one shard, so that the parts of a data set add up to the whole.
+"""`Part`: the reduced capture of one shard; the parts of a data set add up to the whole.
 
 Sums and counts add, certificates keep the worst, norms through time and gradient ratios are sketched.
 """
@@ -53,7 +53,7 @@ class Part:
     weight : float
         In the mean loss of the data set; where the loss is a sum, 1 for each part.
     sums, worst, kept : dict of str to ndarray
-        What is added up; what keeps the largest value; what is the same in every part.
+        Arrays that are added up, that keep the largest value, and that are the same in every part.
     sketches : dict of str to Sketch
     rows : dict of str to ndarray (sample, …)
         Small numbers of each sample.

@@ -41,7 +41,7 @@ def shards_of(data: Any, size: int, folder: Path, *, spool: bool) -> Shards:
     size : int
         Samples a shard, of arrays.
     folder : Path
-        Of the sweep. A dataset, which may change its order, is written there once.
+        The sweep's folder. A dataset, which may change its order, is written there once.
     spool : bool
         Whether arrays are written there as well, for other processes.
 

@@ -30,7 +30,7 @@ class Sketch:
     Parameters
     ----------
     shape : tuple of int
-        Of one sample.
+        Shape of one sample.
     keys : ndarray of int64
         Sorted: number of the position times 2²² plus the number of the bin.
     counts : ndarray of int64

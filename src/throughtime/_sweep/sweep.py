@@ -87,6 +87,8 @@ def sweep(
 
     Raises
     ------
+    LayerNotFoundError, LossError
+        No layer of the model is named so; `loss` is no loss.
     SweepError
         There is no data, the model cannot be sent to workers, the folder holds another sweep, the executor
         breaks, or every task of a checkpoint fails.
@@ -133,12 +135,18 @@ def sweep(
 
 @takes(SweepError)
 def open_sweep(path: str | os.PathLike[str]) -> xr.DataTree:
-    """Open a sweep: one step a checkpoint, with names in the coordinate `checkpoint`; lazily, as `open_run`.
+    """Open a sweep lazily, as `open_run` opens a run.
 
     Parameters
     ----------
     path : path-like
         Folder of the sweep.
+
+    Returns
+    -------
+    DataTree
+        One step a checkpoint, with names in the coordinate `checkpoint`. The attribute `failed` lists the
+        tasks that failed, as JSON.
 
     Raises
     ------
@@ -157,7 +165,7 @@ def open_sweep(path: str | os.PathLike[str]) -> xr.DataTree:
     if not (folder / SPECIFICATION).exists():
         raise SweepError(f"{folder} holds no sweep.")
     if not (folder / RUN).exists():
-        raise SweepError(f"The sweep in {folder} is not finished. Call sweep again, and it will go on.")
+        raise SweepError(f"The sweep in {folder} is not finished. Call sweep again to continue it.")
     tree = open_run(folder / RUN)
     names = xr.DataArray(json.loads(tree.attrs["checkpoints"]), dims="step")
     for node in tree.subtree:
