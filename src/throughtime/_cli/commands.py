@@ -80,7 +80,7 @@ def main(
 @app.command()
 def info(run: RunPath, as_json: AsJson = False, verbose: Verbose = False) -> None:
     """Print a summary of a run: model, steps, duration, loss, horizons, alarms and size."""
-    with _errors_printed():
+    with printed_errors():
         tree = tt.open_run(run)
         if not as_json:
             console.print(*as_rich(overview(tree, run)))
@@ -118,7 +118,7 @@ def list_runs(
     folder: Annotated[Path, typer.Argument(help="Folder to look in, and below.")] = Path(),
 ) -> None:
     """List the runs in a folder: records, loss, alarms, last record."""
-    with _errors_printed():
+    with printed_errors():
         found = runs_below(folder)
     if not found.rows:
         console.print(f"There is no run in {printable(str(folder))}.", markup=False)
@@ -129,13 +129,13 @@ def list_runs(
 @app.command()
 def check(run: RunPath) -> None:
     """Read everything once, and list steps that cannot be read, failed certificates, and NaN."""
-    with _errors_printed():
+    with printed_errors():
         found = list(complaints(run))
     for complaint in found:
         console.print(printable(complaint), markup=False)
     if found:
         raise typer.Exit(1)
-    with _errors_printed():
+    with printed_errors():
         for remark in remarks(run):
             console.print(remark, markup=False)
         console.print(f"{len(recorded_steps(tt.open_run(run)))} steps, all whole.")
@@ -151,7 +151,7 @@ def diagnose(
     verbose: Verbose = False,
 ) -> None:
     """Print the verdict for a run's last record, or for one step."""
-    with _errors_printed(code=1 if fail_on is None else UNDECIDED):
+    with printed_errors(code=1 if fail_on is None else UNDECIDED):
         names = () if fail_on is None else names_of(fail_on)
         if "vanishing" in names and dependency_length is None:
             raise tt.ArgumentError("--fail-on vanishing needs --dependency-length, the lag to judge.")
@@ -178,7 +178,7 @@ def watch(
     """Follow a run on a page while it grows, until Ctrl-C; wait for a run that does not exist yet."""
     from throughtime._live import Server  # noqa: PLC0415 - drawing libraries load late
 
-    with _errors_printed():
+    with printed_errors():
         server = Server(run, port) if port is not None else _at_next_port(run)
         console.print(f"{run} is shown at {server.url}, on this machine only. Ctrl-C ends it.")
         if opens:
@@ -216,7 +216,7 @@ def plot(  # noqa: PLR0913, PLR0917 - options, one a line
     """Draw one plot of a run into a png, svg, pdf or html file."""
     if not lists and (name is None or (output is None and not opens)):
         raise typer.BadParameter("pass a plot and a file: plot RUN NAME -o FILE; or plot RUN --list.")
-    with _errors_printed():
+    with printed_errors():
         tree = tt.open_run(run)
         if name is None or lists:
             console.print(*as_rich(pictures.listed(tree)))
@@ -231,7 +231,7 @@ def plot(  # noqa: PLR0913, PLR0917 - options, one a line
 @app.command()
 def report(run: RunPath, output: Output, step: Step = None) -> None:
     """Write one offline html page of a run, or of one step of it."""
-    with _errors_printed():
+    with printed_errors():
         tree = tt.open_run(run)
         path = tt.report(
             tree if step is None else at_place(tree, place_of(recorded_steps(tree), step)), output
@@ -242,7 +242,7 @@ def report(run: RunPath, output: Output, step: Step = None) -> None:
 @app.command()
 def compare(first: RunPath, second: RunPath, as_json: AsJson = False) -> None:
     """Compare the diagnoses of the last steps of two runs."""
-    with _errors_printed():
+    with printed_errors():
         found = tt.compare(*(tt.diagnose(tt.open_run(run)) for run in (first, second)))
     if as_json:
         print(found.to_dataframe().to_json(orient="records"))  # noqa: T201
@@ -259,7 +259,7 @@ def export(
     ] = None,
 ) -> None:
     """Write a run in another format: zarr packs it into few files; parquet and csv have up to two dims."""
-    with _errors_printed():
+    with printed_errors():
         write_export(run, output, to)
     console.print(f"{output} is written.")
 
@@ -282,7 +282,7 @@ def demo(context: typer.Context) -> None:
 
 
 @contextmanager
-def _errors_printed(code: int = 1) -> Iterator[None]:
+def printed_errors(code: int = 1) -> Iterator[None]:
     """Print errors of this library and of the file system without a traceback."""
     try:
         yield

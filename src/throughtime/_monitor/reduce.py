@@ -62,10 +62,16 @@ def saturation(arrays: Arrays, layout: xr.Dataset) -> dict[str, Array]:
 
     NaN if the certificate fails, no step is valid, or an activation does not have two ends.
     """
-    gates = arrays["gate_activation"].ordered("sample", "time")  # ..., gate, unit
-    dims, shape = gates.dims[2:-1], gates.values.shape[2:-1]
+    counts = saturation_counts(arrays, layout)
+    steps = counts.pop("steps")
     if not is_certified(arrays, layout):
-        return {side: Array(dims, np.full(shape, np.nan)) for side in ("left", "right")}
+        steps = Array(steps.dims, np.zeros_like(steps.values))
+    return {side: mean_share(hits, steps) for side, hits in counts.items()}
+
+
+def saturation_counts(arrays: Arrays, layout: xr.Dataset) -> dict[str, Array]:
+    """Count gate values at the left and right end, and the valid steps: (direction, gate, unit)."""
+    gates = arrays["gate_activation"].ordered("sample", "time")  # ..., gate, unit
     start, end = (
         each[:, None] for each in ends_of([str(name) for name in layout["gate"].values], layout.attrs)
     )
@@ -73,18 +79,15 @@ def saturation(arrays: Arrays, layout: xr.Dataset) -> dict[str, Array]:
     counted = ~np.isnan(position)
     if "valid" in arrays:
         counted &= _broadcast(arrays["valid"], gates.dims)
-    steps = counted.sum(axis=(0, 1))
-    at_end = {"left": position < GATE_LOW, "right": position > GATE_HIGH}
-    return {
-        side: Array(dims, _mean_share((flags & counted).sum(axis=(0, 1)), steps))
-        for side, flags in at_end.items()
-    }
+    flags = {"left": position < GATE_LOW, "right": position > GATE_HIGH, "steps": True}
+    return {name: Array(gates.dims[2:], (each & counted).sum(axis=(0, 1))) for name, each in flags.items()}
 
 
-def _mean_share(hits: npt.NDArray[np.int_], steps: npt.NDArray[np.int_]) -> Floats:
-    """Mean over the last axis, of the units that have a valid step."""
-    shares, known = hits / np.maximum(steps, 1), steps > 0
-    return np.where(known.any(-1), (shares * known).sum(-1) / np.maximum(known.sum(-1), 1), np.nan)
+def mean_share(hits: Array, steps: Array) -> Array:
+    """Share of the steps, a mean over the units that have one; NaN if none has."""
+    shares, known = hits.values / np.maximum(steps.values, 1), steps.values > 0
+    means = (shares * known).sum(-1) / np.maximum(known.sum(-1), 1)
+    return Array(hits.dims[:-1], np.where(known.any(-1), means, np.nan))
 
 
 def lag_ratio(log_ratios: Array) -> Array:

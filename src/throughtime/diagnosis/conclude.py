@@ -43,25 +43,30 @@ def concluded(
     found: Found, directions: Mapping[str, xr.Dataset], *, asked: Asked, leaves: Mapping[str, xr.Dataset]
 ) -> Found:
     """Add the verdict on the model, its sentences, notes and remedies."""
-    counted = _counted(found.layers)
-    verdict = min((layer.verdict for layer in counted.values()), key=_FIRST.index)
-    path = _deciding(counted, verdict)
-    found = replace(found, verdict=verdict, why=found.layers[path].why)
+    found, path = decided(found)
     misread = misread_layers(directions)
-    sentences = [*_sentences(found, path, asked, leaves), *misread.values()]
+    sentences = [*sentences_of(found, path, asked, leaves), *misread.values()]
     is_solved = asked.solved is not None and found.loss <= asked.solved
     if is_solved:
         sentences.append(phrase("solved", loss=number(found.loss), solved=number(float(asked.solved or 0.0))))
     proposed = [causes.reading_remedy(each) for each in misread]
     if not is_solved:
         lag = found.dependency_length if asked.solved is not None else None
-        for layer in counted.values():
-            proposed += causes.remedies(layer, verdict, lag, asked.optimizer)
+        for layer in _counted(found.layers).values():
+            proposed += causes.remedies(layer, found.verdict, lag, asked.optimizer)
     remedies = {each.text: each for each in reversed(proposed)}
     notes = (*found.notes, *notes_of(found, directions, misread))
     return replace(
         found, sentences=tuple(sentences), remedies=tuple(reversed(remedies.values())), notes=notes
     )
+
+
+def decided(found: Found) -> tuple[Found, str]:
+    """Add the verdict on the model and its evidence; return also the path of the layer that explains it."""
+    counted = _counted(found.layers)
+    verdict = min((layer.verdict for layer in counted.values()), key=_FIRST.index)
+    path = _deciding(counted, verdict)
+    return replace(found, verdict=verdict, why=found.layers[path].why), path
 
 
 def misread_layers(directions: Mapping[str, xr.Dataset]) -> dict[str, str]:
@@ -85,7 +90,8 @@ def _deciding(layers: Mapping[str, LayerDiagnosis], verdict: Verdict) -> str:
     return max(those, key=lambda path: np.nan_to_num(those[path].reach.value, nan=-1.0))
 
 
-def _sentences(found: Found, path: str, asked: Asked, leaves: Mapping[str, xr.Dataset]) -> Iterator[str]:
+def sentences_of(found: Found, path: str, asked: Asked, leaves: Mapping[str, xr.Dataset]) -> Iterator[str]:
+    """Write the verdict; `leaves` are captured layers, whose norms explain a verdict of instability."""
     layer, lag = found.layers[path], found.lag
     sizes = sizes_of(found)
     match found.verdict:

@@ -18,20 +18,20 @@ from throughtime._data.batch import Batch, take_several
 from throughtime._errors import BatchError, DiagnosticError, LossError, ThroughTimeError, warn
 from throughtime._tree import recorded_steps
 from throughtime.adapters.optimizer import optimizer_step
-from throughtime.diagnostics.lags import valid_steps
 
 from . import measure
 from .diagnosis import Diagnosis
 from .findings import UNCLEAR, Asked
 from .judge import judge
-from .layers import joined, recurrent, ways
+from .layers import joined, recurrent
 from .progress import Passes
+from .reading import anchors, per_step, reading_of, why_not_swapped
 from .swap import Reading, Swapped, passes, prefix_swap, with_shared_inputs
 from .training import diagnose_captured, diagnose_record, diagnose_run
 from .use import pays, pooled, use
 from .words import phrase
 
-_ANCHORS, _MORE_ANCHORS = 4, 16
+_MORE_ANCHORS = 16
 _LOSS_STEPS = 32
 _LITTLE = 0.01  # of the loss
 
@@ -174,12 +174,7 @@ class _Run:
                 warnings.filterwarnings("ignore", message="The certificate of")  # part of the verdict
                 tree = self._probe(batch.x, batch.y, sample_weight=batch.sample_weight)
             leaves, self.framework = recurrent(tree), str(tree.attrs.get("framework", ""))
-            if str(tree.attrs.get("loss_reduction", "")).startswith("couples"):
-                self._why_not = phrase("coupled")
-            if any("reset" in leaf and leaf["reset"].any() for leaf in leaves.values()):
-                self._why_not = phrase("resets")
-            if any(leaf.attrs.get("output_reversed") for leaf in leaves.values()) and len(leaves) > 1:
-                self._why_not = phrase("reversed")
+            self._why_not = why_not_swapped(tree.attrs, leaves)
             if per_step(leaves, batch.y):
                 self._add_lag_matrices(leaves, batch)
             self._captures.append(leaves)
@@ -247,7 +242,7 @@ class _Run:
         is_asked = bool(readings[0].anchors) and lag in swapped.lags[1:]
         if not is_asked or use(swapped, lag, seed=self.seed).answer != UNCLEAR:
             return swapped
-        more = [replace(reading, anchors=self._anchors(reading, _MORE_ANCHORS)) for reading in readings]
+        more = [replace(reading, anchors=anchors(reading, _MORE_ANCHORS, lag)) for reading in readings]
         found = pooled(self._exchanged(batches, more, [lag]))
         changes = swapped.changes.copy()
         changes[:, [0, swapped.lags.index(lag)]] = found.changes
@@ -268,29 +263,5 @@ class _Run:
         self.notes += [each for each in notes if each not in self.notes]
 
     def _reading(self, leaves: Mapping[str, xr.Dataset]) -> Reading:
-        first = next(iter(leaves.values()))
-        read = ways(leaves)
-        valid = np.asarray(valid_steps(first))
-        reading = Reading(valid, read)
-        if not any("lag_matrix" in leaf for leaf in leaves.values()):
-            return reading
-        return replace(reading, anchors=self._anchors(reading, _ANCHORS))
-
-    def _anchors(self, reading: Reading, count: int) -> tuple[int, ...]:
-        """Choose the steps whose losses are evaluated, in the half with most inputs before it."""
-        steps, read = reading.valid.shape[1], reading.ways
-        start, end = (steps // 4, steps - 1 - steps // 4) if len(read) > 1 else (steps // 2, steps - 1)
-        start = max(start, min(self.dependency_length or 0, end)) if len(read) == 1 else start
-        anchors = np.unique(np.linspace(start, end, count).round().astype(int))
-        if read == {"backward"}:
-            anchors = steps - 1 - anchors
-        return tuple(int(anchor) for anchor in anchors)
-
-
-def per_step(leaves: Mapping[str, xr.Dataset], y: Any) -> bool:
-    """Whether the loss has a value at every step of a layer, by its labels and the output gradient."""
-    shape = tuple(getattr(y, "shape", ()))
-    if len(shape) < 2 or shape[1] < 2:
-        return False
-    same = [leaf for leaf in leaves.values() if leaf.sizes.get("time") == shape[1]]
-    return bool(same) and measure.reads_many_steps(same[-1])
+        by_step = any("lag_matrix" in leaf for leaf in leaves.values())
+        return reading_of(leaves, by_step=by_step, lag=self.dependency_length)

@@ -19,10 +19,12 @@ class Passes:
     ----------
     count : int
         Passes to come.
+    name : str
+        Their name, before the bar.
     """
 
-    def __init__(self, count: int) -> None:
-        self._count, self._done = count, 0
+    def __init__(self, count: int, name: str = "Passes with exchanged inputs") -> None:
+        self._count, self._done, self._name = count, 0, name
         self._bar: TaskID | None = None
         self._times = [time.monotonic()]
         self._progress: Progress | None = None
@@ -50,6 +52,6 @@ class Passes:
     def _show(self, seconds: float) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
-        words = f"Passes with exchanged inputs, about {seconds:.0f} s"
+        words = f"{self._name}, about {seconds:.0f} s"
         self._bar = self._progress.add_task(words, total=self._count)
         self._progress.start()

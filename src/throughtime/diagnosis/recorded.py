@@ -22,6 +22,7 @@ _SCALARS = ("loss", "reduction_factor", *CERTIFICATES)
 # Norms for error at the last step alone, if the model reads several steps.
 LAST_STEP = ("last_step_gradient_norm", "last_step_contribution")
 LAG_INTERVAL = ("lag_ratio_low", "lag_ratio_high", "lag_ratio_samples")
+USE = ("use", "use_low", "use_high", "use_samples", "use_pays")  # of a sweep
 _WEIGHT_NORMS = ("recurrent_kernel_norm", "recurrent_kernel_gradient_norm")
 _READ = ("output_gradient", "step_contribution")
 
@@ -46,6 +47,7 @@ def wanted(leaf: xr.Dataset) -> list[str]:
         "lag_matrix",
         "lag_ratio",
         *LAG_INTERVAL,
+        *USE,
         *LAST_STEP,
         *OPTIONAL,
         "input",

@@ -19,12 +19,14 @@ from throughtime.diagnostics.rules import Growth, answer, explodes, is_bounded
 from throughtime.diagnostics.thresholds import REACHES, ROUNDING, SHARE, USED
 
 from . import causes, integrity, measure
-from .conclude import exploding, sizes_of, without_use
+from .conclude import decided, sentences_of, sizes_of, verdict_of, without_use
 from .diagnosis import Diagnosis
 from .findings import NAN, NOT_MEASURED, UNCLEAR, Answer, Asked, Evidence, Found, LayerDiagnosis, Verdict
 from .recorded import not_finite
+from .use import use_answer
 from .words import listed, number, phrase
 
+_USE = ("use", "use_low", "use_high", "use_samples")  # by lag
 _FIRST_LAG = 5  # of a fit, as in `decay_rate`
 
 
@@ -51,42 +53,44 @@ def diagnosis_of(leaves: Mapping[str, xr.Dataset], asked: Asked) -> Diagnosis:
         return _stopped(found, phrase("no_signal", layer=next(iter(leaves))))
     if (lag or 1) > longest:
         return _stopped(found, phrase("beyond_window", lag=lag or 1, longest=longest))
-    lag = lag or max(measure.lags_up_to(longest, None), default=1)
+    lag = lag or _used_lag(leaves) or max(measure.lags_up_to(longest, None), default=1)
     asked = replace(asked, losses=(*asked.losses, found.loss))
     layers = {path: _with_reasons(leaf, lag, asked) for path, leaf in leaves.items()}
-    path = max(layers, key=lambda each: (_is_unstable(layers[each]), np.nan_to_num(layers[each].reach.value)))
-    known_lags = replace(found, verdict=layers[path].verdict, lag=lag, layers=layers, why=layers[path].why)
+    found, path = decided(replace(found, lag=lag, layers=layers))
     many = [
         path for path, leaf in leaves.items() if _reads_many_steps(leaf) and layers[path].curve is not None
     ]
     notes = (phrase("from_last_step", layers=listed(many)),) if many else ()
-    return Diagnosis(
-        **vars(replace(known_lags, sentences=tuple(_sentences(known_lags, path, asked)), notes=notes))
-    )
+    return Diagnosis(**vars(replace(found, sentences=tuple(_sentences(found, path, asked)), notes=notes)))
+
+
+def _used_lag(leaves: Mapping[str, xr.Dataset]) -> int | None:
+    """Return the largest lag at which use was measured, if any."""
+    lags = [np.flatnonzero(np.isfinite(leaf["use"].values)) for leaf in leaves.values() if "use" in leaf]
+    return max((int(each[-1]) for each in lags if len(each)), default=None)
 
 
 def _stopped(found: Found, sentence: str, verdict: Verdict = Verdict.CANNOT_SAY) -> Diagnosis:
     return Diagnosis(**vars(replace(found, verdict=verdict, sentences=(sentence,))))
 
 
-def _is_unstable(layer: LayerDiagnosis) -> bool:
-    return layer.verdict is Verdict.UNSTABLE
-
-
 def _sentences(found: Found, path: str, asked: Asked) -> Iterator[str]:
-    if found.verdict is Verdict.UNSTABLE:
-        yield exploding(found, path, asked)
-    yield from without_use(found, sizes_of(found))
+    is_measured = found.layers[path].use.answer != NOT_MEASURED
+    if found.verdict is Verdict.UNSTABLE or is_measured:
+        yield from sentences_of(found, path, asked, {})
+    if not is_measured:
+        yield from without_use(found, sizes_of(found))
 
 
 def _with_reasons(leaf: xr.Dataset, lag: int, asked: Asked) -> LayerDiagnosis:
     """Answer for one direction of one layer, with evidence and stability."""
     grown, step = _growth(leaf), measure.next_step(leaf, asked.optimizer)
     is_unstable = explodes(grown, step, asked.losses, is_bounded=is_bounded(leaf.attrs), solved=asked.solved)
+    layer = layer_of(leaf, lag)
     return replace(
-        layer_of(leaf, lag),
+        layer,
         why=(*causes.of_growth(grown, step), *_evidence(leaf)),
-        verdict=Verdict.UNSTABLE if is_unstable else Verdict.CANNOT_SAY,
+        verdict=Verdict.UNSTABLE if is_unstable else verdict_of(layer.use, layer.reach),
     )
 
 
@@ -141,11 +145,19 @@ def layer_of(leaf: xr.Dataset, lag: int) -> LayerDiagnosis:
         kind=str(leaf.attrs.get("kind", "")),
         reach=reach,
         share=Answer(NOT_MEASURED, threshold=SHARE, reason=phrase("summary_share")),
-        use=Answer(NOT_MEASURED, threshold=USED, reason=phrase("needs_model")),
+        use=_use(leaf, lag),
         curve=_curve(leaf),
         horizon=horizon_of(ratios),
         horizon_interval=_horizon_interval(leaf),
     )
+
+
+def _use(leaf: xr.Dataset, lag: int) -> Answer:
+    """Answer from the use that a sweep measured over its data set."""
+    if "use" not in leaf or not np.isfinite(leaf["use"].values[lag]):
+        return Answer(NOT_MEASURED, threshold=USED, reason=phrase("needs_model"))
+    value, low, high, n = (float(leaf[name].values[lag]) for name in _USE)
+    return use_answer(value, (low, high), int(n), does_pay=bool(leaf["use_pays"]))
 
 
 def _interval(leaf: xr.Dataset, lag: int) -> tuple[tuple[float, float], int]:

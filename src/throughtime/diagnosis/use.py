@@ -34,8 +34,7 @@ def use(swapped: Swapped, lag: int, *, seed: int) -> Answer:
     if pays(swapped, seed=seed):
         value = float(ratio_of_means(changes, full))
         ends = interval(ratio_of_means, changes, full, seed=seed)
-        answer = _answer(value, *ends)
-        return Answer(answer, value, ends, len(changes), USED)
+        return use_answer(value, ends, len(changes), does_pay=True)
     denied = _denied(changes, float(np.mean(np.abs(before))), seed=seed)
     harm = _harm(swapped, seed=seed) if denied.answer == UNCLEAR else ""
     return replace(denied, answer=NO, reason=harm) if harm else denied
@@ -67,10 +66,19 @@ def _harm(swapped: Swapped, *, seed: int) -> str:
     return phrase("inputs_do_harm", **values) if low > 0 else ""
 
 
-def _answer(value: float, low: float, high: float) -> str:
-    if low > 0 and value >= USED:
-        return YES
-    return NO if high < USED else UNCLEAR
+def use_answer(value: float, ends: tuple[float, float], n: int, *, does_pay: bool) -> Answer:
+    """Answer whether inputs are used, from U and its interval.
+
+    Parameters
+    ----------
+    n : int
+        Samples.
+    does_pay : bool
+        Whether all inputs together lower the loss; otherwise use can only be denied.
+    """
+    answer = YES if does_pay and ends[0] > 0 and value >= USED else UNCLEAR
+    is_denied = ends[1] < USED if does_pay else rules.answer(*ends, USED) == NO
+    return Answer(NO if answer != YES and is_denied else answer, value, ends, n, USED)
 
 
 def _denied(changes: Floats, scale: float, *, seed: int) -> Answer:
@@ -78,8 +86,7 @@ def _denied(changes: Floats, scale: float, *, seed: int) -> Answer:
         return Answer(UNCLEAR, n=len(changes), threshold=USED, reason=phrase("loss_is_zero"))
     value = float(np.mean(changes)) / scale
     low, high = (end / scale for end in interval(mean, changes, seed=seed))
-    answer = NO if rules.answer(low, high, USED) == NO else UNCLEAR
-    return Answer(answer, value, (low, high), len(changes), USED)
+    return use_answer(value, (low, high), len(changes), does_pay=False)
 
 
 def _measured(swapped: Swapped, lag: int) -> tuple[Floats, Floats, Floats]:
