@@ -25,7 +25,7 @@ from .call import Call
 from .calls import Entering, Key, Step
 from .find import class_name
 from .finished import STATES_ONLY, Pass
-from .jacobian import of_steps
+from .jacobian import step_jacobians
 from .marks import sum_of, without
 from .recurrence import Recurrence, State
 from .structure import name_of, numpy
@@ -241,7 +241,7 @@ class Leaf:
 
     def _jacobian(self) -> dict[str, Array]:
         is_given = all(self._first(state) is not None for state in self.states)
-        found = of_steps(self.steps, self.states, self.recurrence.by_sample, is_given=is_given)
+        found = step_jacobians(self.steps, self.states, self.recurrence.by_sample, is_given=is_given)
         if found is None:
             self.missing["state_jacobian"] = _NO_GRADIENTS
             return {}

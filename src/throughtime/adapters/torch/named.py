@@ -17,10 +17,6 @@ class Named:
     edge: GradientEdge | None
 
 
-def named(self) -> Mapping[str, Named]:
-    """What was named during the step."""
-
-
 def named(name: str, tensor: torch.Tensor) -> tuple[Named, torch.Tensor]:
     """Note a tensor, and make the copy that takes its place."""
     if not tensor.is_floating_point():
