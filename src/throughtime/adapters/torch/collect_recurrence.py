@@ -39,11 +39,6 @@ _AXES = ("unit", "row", "column", "depth")
 Parts = Sequence[torch.Tensor | None]  # of the gradients of all calls
 
 
-def leaf(done: Pass, call: Call, recurrence: Recurrence) -> LayerRecord:
-    """Make the record of one recurrence."""
-    return Leaf(done, call, recurrence).record()
-
-
 class Leaf:
     """Reads one recurrence."""
 
