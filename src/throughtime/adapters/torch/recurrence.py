@@ -71,7 +71,7 @@ class Recurrence:
 
 
 def of_cell(step: Step) -> Recurrence:
-    """Begin the sequence of one of torch's cells, which takes its states in the order in which it returns them."""
+    """Begin the sequence of one of torch's cells: states come out in the order in which they go in."""
     return Recurrence([], tuple(State(_name(place), ("states", str(place)), place) for place in step.leaving))
 
 
