@@ -1,4 +1,4 @@
-"""What goes from call to call of a layer that is called in a loop, and from step to step within each call."""
+"""Gradients from call to call of a layer that a loop calls, and from step to step within each call."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ _CARRYING = frozenset({"hidden_gradient", "cell_gradient", "gate_activation"})
 
 
 def carrying(leaf: LayerRecord, direction: DirectionRecord) -> frozenset[str]:
-    """Name what `carried` needs; nothing where no call has a second step."""
+    """List the quantities that `carried` needs; none if no call has a second step."""
     has_calls = "carried_by_state" in leaf.arrays and max(direction.windows, default=1) > 1
     return _CARRYING if has_calls else frozenset()
 
 
 def carried(leaf: LayerRecord, direction: DirectionRecord, solved: Mapping[str, Array]) -> dict[str, Array]:
-    """Add what goes back from step to step within each call; nothing where no call has a second step.
+    """Add the gradient from step to step within each call, if a call has a second step.
 
     Parameters
     ----------
     leaf : LayerRecord
-        `carried_by_state` (sample, time, state) has what goes back from call to call.
+        `carried_by_state` (sample, time, state) is the gradient from call to call.
     direction : DirectionRecord
     solved : mapping of str to ndarray
-        What `carrying` names.
+        The quantities of `carrying`.
     """
     if not carrying(leaf, direction):
         return {}
@@ -47,7 +47,7 @@ def carried(leaf: LayerRecord, direction: DirectionRecord, solved: Mapping[str, 
 
 
 def initial(direction: DirectionRecord | SolvedRecord) -> tuple[Array | None, ...]:
-    """Take the states before the first step."""
+    """Return the states before the first step."""
     if isinstance(direction, DirectionRecord) and direction.windows:
         return tuple(None if state is None else state[:, 0] for state in direction.initial)
     return direction.initial

@@ -1,7 +1,7 @@
 """The fast adjoint: one matrix product for all gates, blocks of time that stay in cache, one dot per step.
 
-It computes in the precision of the capture; each cell's module says what its
-coefficients are, and `scan` what masks and directions do to them.
+It computes in the precision of the capture. The module of each cell defines its coefficients, and `scan` the
+effect of masks and directions.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from .scan import (
 )
 from .steps import Block, Carry
 
-ACTIVATION = 100  # what a product and an activation take for each gate of each step, at least
-STEPS_BETWEEN_DROPS = 4  # of what has vanished; more often costs more than it saves
+ACTIVATION = 100  # least operations of a product and an activation for each gate of each step
+STEPS_BETWEEN_DROPS = 4  # between removals of vanished numbers; more often costs more than it saves
 
 
 @dataclass(frozen=True)
@@ -61,27 +61,27 @@ class Replay:
         return self.joined[:, :, : self.recurrent.shape[-1]]
 
     def block(self, run: slice = slice(None)) -> Block:
-        """View a run of steps."""
+        """Return a view of several steps."""
         kept = (self.cell_before, self.cell, self.reset_hidden)
         viewed = (None if values is None else values[run] for values in kept)
         return Block(self.columns[run], self.hidden_before[run], self.recurrent, *viewed)
 
 
 def solve(layer: Layer, passed: Pass, wanted: frozenset[str]) -> dict[str, Floats]:
-    """Solve what happens inside a recurrent layer, and pay only for what is wanted.
+    """Compute the wanted quantities of a recurrent layer.
 
     Parameters
     ----------
     layer : Layer
     passed : Pass
-        Its dtype, float32 or float64, is that of the arithmetic and the results.
+        Its dtype, float32 or float64, is that of the computation and the results.
     wanted : frozenset of str
-        Names of `QUANTITIES`; one that this kind of layer does not have is left out of the result.
+        Names of `QUANTITIES`; those that this kind of layer lacks are left out of the result.
 
     Returns
     -------
     dict of ndarray
-        As `quantities.DEFINITIONS` says, sample-major in input time; views where possible.
+        As defined in `quantities.DEFINITIONS`, sample-major in input time; views if possible.
 
     Raises
     ------
@@ -131,7 +131,7 @@ def replay(layer: Layer, steps: Steps) -> Replay:
 
 
 def _activate(layer: Layer, replayed: Replay, share: slice) -> None:
-    """Compute gates from the captured states, each block while it is in the cache; and an LSTM's i·g."""
+    """Compute gates, and an LSTM's i·g, from the captured states, block by block in the cache."""
     width = len(replayed.weights)
     weights = replayed.weights.reshape(width, -1)
     for run in _blocks(replayed, share):
@@ -153,9 +153,9 @@ def _forward(layer: Layer, passed: Pass, replayed: Replay, wanted: frozenset[str
 def _backward(
     layer: Layer, passed: Pass, steps: Steps, replayed: Replay, wanted: frozenset[str]
 ) -> dict[str, Floats]:
-    """Run the adjoint on gradients made larger: what fades over time stays among the normal numbers.
+    """Run the adjoint on scaled gradients, so that vanishing ones remain normal numbers.
 
-    Where that overflows, as under an explosion, it is run again on the gradients as they are.
+    If that overflows, as in an explosion, it is repeated with unscaled gradients.
     """
     dtype = steps.hidden.dtype
     entering = _entering(passed, steps)
@@ -167,7 +167,7 @@ def _backward(
             found = _pulled_back(layer, passed, steps, replayed, entering, wanted)
         if np.isfinite(found["initial_hidden_gradient"]).all():
             return _lowered(found, dtype.type(1.0 / scale))
-        # What went in is scaled, and the gates may be written over.
+        # The input gradients are scaled, and the gates may be overwritten.
         entering, replayed = _entering(passed, steps), replay(layer, steps)
     return _pulled_back(layer, passed, steps, replayed, entering, wanted)
 
@@ -192,12 +192,12 @@ def _pulled_back(
     entering: Sequence[Floats],
     wanted: frozenset[str],
 ) -> dict[str, Floats]:
-    """Run the adjoint over the blocks, last to first, then take from it what is wanted.
+    """Run the adjoint over the blocks, last to first, and select the wanted quantities.
 
     `entering` is dL/d(output), overwritten, and dL/d(final states), in processing order.
     """
     hidden_gradient = move_to_valid(entering[0], steps.valid, zero_output=passed.zero_output)
-    # The gates are not needed after their block has been linearised: dz is written over them.
+    # The gates are not needed after their block has been linearised: dz overwrites them.
     columns = np.empty_like(replayed.columns) if "gate_activation" in wanted else replayed.columns
     keeps_cell = replayed.cell is not None and "cell_gradient" in wanted
     cell_gradient = np.empty_like(replayed.cell) if keeps_cell else None
@@ -259,7 +259,7 @@ def _over_valid(squashed: Floats, hidden_gradient: Floats, valid: Mask | None) -
 def _from_columns(
     layer: Layer, passed: Pass, replayed: Replay, columns: Floats, wanted: frozenset[str]
 ) -> dict[str, Floats]:
-    """Derive from dz, each in one go over all steps: dx, contributions, weight gradients."""
+    """Derive dx, contributions and weight gradients from dz, over all steps at once."""
     cell, width = cell_of(layer), len(replayed.weights)
     found = {"gate_gradient": in_input_time(columns[:, :, cell.INPUT_SIDE], passed)}
     flat = columns.reshape(-1, cell.COLUMNS * columns.shape[-1])
@@ -292,7 +292,7 @@ def _blocks(replayed: Replay, share: slice = slice(None)) -> Iterator[slice]:
 
 
 def _shaped(layer: Layer, found: dict[str, Floats]) -> dict[str, Floats]:
-    """Take the gate axis of length 1 away from a SimpleRNN's results."""
+    """Remove the gate axis of length 1 from the results of a SimpleRNN."""
     if layer.kind != "simple_rnn":
         return found
     return {name: values[..., 0, :] if name in GATED else values for name, values in found.items()}

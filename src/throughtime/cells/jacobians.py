@@ -1,6 +1,6 @@
-"""The Jacobians ds_t/ds_{t-1} along a captured trajectory, for what needs them whole.
+"""The Jacobians ds_t/ds_{t-1} along a captured trajectory, for spectra and Lyapunov exponents.
 
-Spectra and Lyapunov exponents do; the adjoint never forms them, and each cell's module has the formula.
+The adjoint never forms them; the module of each cell has the formula.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def step_jacobians(
     passed : Pass
         Its gradients are not used.
     cell : ndarray (sample, time, unit), optional
-        An LSTM's c after each step, as `solve` returns it: spares the replay.
+        An LSTM's c after each step, as `solve` returns it; avoids the replay.
     time_steps : sequence of int, optional
-        Steps in input time, all by default: the result holds state² numbers for each sample and step.
+        Steps in input time, by default all; the result has state² numbers for each sample and step.
 
     Returns
     -------

@@ -1,7 +1,7 @@
 """LSTM: c_t = f·c_{t-1} + i·g, h_t = o·φ(c_t), its adjoint and its Jacobian on the joint state (h, c).
 
-Gates i, f, g, o in that order, as Keras keeps them (Hochreiter & Schmidhuber 1997 with the forget gate of
-Gers et al. 2000); `steps.Cell` says what each function is for.
+Gates i, f, g, o in that order, as in Keras (Hochreiter & Schmidhuber 1997 with the forget gate of
+Gers et al. 2000); `steps.Cell` documents each function.
 """
 
 from __future__ import annotations
@@ -75,12 +75,12 @@ def joint_weights(layer: Layer) -> Floats:
 
 
 def activate(layer: Layer, block: Block) -> None:
-    """Turn z into i, f, g, o."""
+    """Convert z to i, f, g, o."""
     activate_columns(block.columns, activation_names(layer))
 
 
 def factors(layer: Layer, block: Block) -> Factors:
-    """Give A of dz = A · (dc, dc, dc, dh), and e and f, which carry the cell."""
+    """Return A of dz = A · (dc, dc, dc, dh), and e and f, which carry the cell."""
     assert block.cell is not None
     assert block.cell_before is not None
     phi = required_activation(layer.activation)

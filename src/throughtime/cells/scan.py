@@ -1,7 +1,7 @@
-"""Time: the only place that knows processing order, masks and directions.
+"""Processing order, masks and directions, which only this module handles.
 
-Every other module of `cells` sees time-major arrays in processing order, which `arrange` makes and
-`in_input_time` undoes.
+Other modules of `cells` use time-major arrays in processing order: `arrange` converts to it, `in_input_time`
+back.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Steps:
     starts : ndarray of int (call)
         The first step of each call.
     valid : ndarray of bool (time, sample) or None
-        None where no step is masked.
+        None if no step is masked.
     """
 
     inputs: Floats
@@ -63,7 +63,7 @@ class Steps:
 
 
 def arrange(passed: Pass, dtype: npt.DTypeLike) -> Steps:
-    """Bring a pass into processing order and carry the state over masked steps."""
+    """Convert a pass to processing order and copy the state over masked steps."""
     shape = (passed.hidden.shape[0], passed.hidden.shape[2])
     valid = None
     if passed.valid is not None and not np.all(passed.valid):
@@ -93,7 +93,7 @@ def final_gradients(passed: Pass, steps: Steps) -> tuple[Floats, Floats]:
 
 
 def output_gradient(passed: Pass, dtype: npt.DTypeLike) -> Floats:
-    """∂L/∂out in processing order (time, sample, unit): a fresh array, zeros where the loss asks nothing."""
+    """∂L/∂out in processing order (time, sample, unit): a new array, 0 if the loss does not read a step."""
     samples, steps, units = passed.hidden.shape
     gradient = np.zeros((steps, samples, units), dtype)
     if passed.output_gradient is not None and passed.output_gradient.ndim == 2:
@@ -107,8 +107,8 @@ def move_to_valid(gradient: Floats, valid: Mask | None, *, zero_output: bool) ->
     """Move the gradients of masked outputs to the states they repeat, in place.
 
     A masked output repeats the last valid one, so its gradient belongs there; before the first valid step
-    the output is a constant 0 and its gradient goes nowhere. Keras on JAX emits h_0 there instead: for
-    this share, and for it alone, dL/dh_0 misses the sum of those output gradients.
+    the output is a constant 0, and its gradient is dropped. Keras on JAX returns h_0 there instead; only
+    this contribution is missing in dL/dh_0.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def move_to_valid(gradient: Floats, valid: Mask | None, *, zero_output: bool) ->
 
 
 def raising(*gradients: Floats) -> float:
-    """Power of two that lifts the largest entry to 2⁴⁰, so that what fades has far to fall; 1 for zeros."""
+    """Return the power of two that scales the largest entry to 2⁴⁰, for vanishing gradients; 1 for zeros."""
     largest = max((float(np.abs(values).max(initial=0)) for values in gradients), default=0.0)
     if largest == 0.0 or not np.isfinite(largest):
         return 1.0
@@ -136,9 +136,9 @@ def raising(*gradients: Floats) -> float:
 
 
 def drop_vanished(*arrays: Floats) -> None:
-    """Set to 0, in place, what is within 2¹⁶ of the smallest normal number.
+    """Set numbers within 2¹⁶ of the smallest normal number to 0, in place.
 
-    Products of these are subnormal, and processors take a hundred times longer for those.
+    Their products are subnormal, for which processors need a hundred times longer.
     """
     for values in arrays:
         np.copyto(values, 0, where=np.abs(values) < vanished(values.dtype))
@@ -146,14 +146,14 @@ def drop_vanished(*arrays: Floats) -> None:
 
 @cache
 def vanished(dtype: np.dtype[np.floating[Any]]) -> float:
-    """Size below which a gradient counts as 0: 7.7e-34 in single precision."""
+    """Return the size below which a gradient counts as 0: 7.7e-34 in single precision."""
     return float(np.finfo(dtype).smallest_normal) * 2.0**16
 
 
 def hold(factors: Factors, valid: Mask | None) -> Factors:
     """Make masked steps copy their state: no gates, full leak, full forget gate.
 
-    Assignment rather than a product with 0: what a cell computed on padding may be NaN.
+    Values are assigned, not multiplied by 0, because a cell may compute NaN on padding.
     """
     if valid is None or valid.all():
         return factors
@@ -185,26 +185,26 @@ def accumulate_cell(before: Floats, cell: Floats, forget: Floats, steps: Steps) 
 
 
 def blocks(count: int, bytes_per_step: int) -> Iterator[slice]:
-    """Yield runs of steps whose arrays stay in the processor's cache together, first to last."""
+    """Yield slices of steps, first to last, whose arrays fit into the processor's cache."""
     length = max(1, BLOCK_BYTES // max(1, bytes_per_step))
     for start in range(0, count, length):
         yield slice(start, min(start + length, count))
 
 
 def in_input_time(values: Floats, passed: Pass) -> Floats:
-    """Turn (time, sample, …) in processing order into (sample, time, …) in input time: a view."""
+    """Return a view (sample, time, …) in input time of (time, sample, …) in processing order."""
     return np.swapaxes(values[::-1] if passed.runs_backward else values, 0, 1)
 
 
 def processing_steps(passed: Pass, input_steps: Sequence[int] | None) -> npt.NDArray[np.intp]:
-    """Where steps counted in input time stand in processing order; all of them for None."""
+    """Return the places in processing order of steps in input time; all for None."""
     count = passed.hidden.shape[1]
     places = np.arange(count) if input_steps is None else np.arange(count)[np.asarray(input_steps, int)]
     return count - 1 - places if passed.runs_backward else places
 
 
 def processing_order(values: npt.NDArray[Scalar], passed: Pass) -> npt.NDArray[Scalar]:
-    """Turn (sample, time, …) in input time into (time, sample, …) in processing order: a view."""
+    """Return a view (time, sample, …) in processing order of (sample, time, …) in input time."""
     values = np.swapaxes(values, 0, 1)
     return values[::-1] if passed.runs_backward else values
 

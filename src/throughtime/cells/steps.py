@@ -1,7 +1,6 @@
-"""What a cell is given and what it gives back: one step, and blocks of steps for speed.
+"""The interface of cells: one step, and blocks of steps for speed.
 
-`Cell` is the interface of `simple_rnn`, `lstm`, `gru` and `gru_reset_before`; those modules know no time
-order and no masks.
+`simple_rnn`, `lstm`, `gru` and `gru_reset_before` implement `Cell`, independent of time order and masks.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Factors:
-    """A cell's linearisation along a trajectory: the adjoint is linear, these are its coefficients.
+    """The coefficients of the adjoint, which is linear, along a trajectory.
 
     Attributes
     ----------
@@ -97,11 +96,11 @@ class Cell(Protocol):
     """The mathematics of one kind of cell.
 
     The first group takes one step, for any leading axes; the second group works in place on blocks.
-    Layers come through `layer.with_gate_axis`.
+    Layers are converted by `layer.with_gate_axis`.
     """
 
-    COLUMNS: int  # of the fast path, at least one a gate
-    INPUT_SIDE: slice  # the columns that are gates, in the order of the schema
+    COLUMNS: int  # of the fast path, at least one per gate
+    INPUT_SIDE: slice  # places of the gates among the columns, in the order of the schema
 
     def gates(self, layer: Layer, step: Step) -> Floats:
         """Return the activated gates (…, gate, unit)."""
@@ -119,13 +118,13 @@ class Cell(Protocol):
         """Turn the matrix product in `block.columns` into activated gates, in place."""
 
     def factors(self, layer: Layer, block: Block) -> Factors:
-        """Linearise a block; nothing in the result is a view of `block.columns`."""
+        """Linearise a block; no result is a view of `block.columns`."""
 
     def pull(self, factors: Factors, step: Places, hidden: Floats, columns: Floats, carry: Carry) -> None:
         """One step of the adjoint, or several that stand apart: read dL/dh_t, write dz and η."""
 
     def split(self, layer: Layer, block: Block, totals: Floats, columns: Floats) -> Mapping[str, Floats]:
-        """Name the parts of the gradient of `joint_weights`."""
+        """Return the named parts of the gradient of `joint_weights`."""
 
     def contribution(self, block: Block, columns: Floats) -> Floats:
         """‖dL/dU_(t)‖ per step and sample (time, sample), in float64."""
@@ -138,7 +137,7 @@ def squared_norm(vectors: Floats) -> Floats:
 
 
 def transposed_kernel(recurrent_kernel: Floats) -> Floats:
-    """Turn (unit_from, column, unit) into (column · unit, unit_from), in memory too: dot is twice as fast."""
+    """Copy (unit_from, column, unit) to (column · unit, unit_from), for which dot is twice as fast."""
     return np.ascontiguousarray(recurrent_kernel.reshape(len(recurrent_kernel), -1).T)
 
 
@@ -176,7 +175,7 @@ def diagonal(values: Floats) -> Floats:
 
 
 def split_totals(layer: Layer, totals: Floats) -> dict[str, Floats]:
-    """Name the parts of the gradient of `stacked_weights`."""
+    """Return the named parts of the gradient of `stacked_weights`."""
     units = layer.recurrent_kernel.shape[0]
     return {
         "recurrent_kernel_gradient": totals[:units],

@@ -1,8 +1,8 @@
-"""Trains a network on the digits, and keeps what was captured early, late and all the while."""
+"""Trains a network on the digits, with captures early and late and a monitor throughout."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import throughtime as tt
-from throughtime._alarm import Alarm
-from throughtime._demo.frameworks import Framework
-from throughtime._demo.networks import Classes, Digits, Network
+from throughtime._cli.demo.networks import Classes, Digits, Network
 from throughtime.diagnosis import Diagnosis
 
 SHOWN_SAMPLES = 16
@@ -32,14 +30,13 @@ Batch = tuple[Digits, Classes]
 
 @dataclass(frozen=True)
 class Trained:
-    """One network after training: what was captured at which iteration, and how well it reads."""
+    """One network after training, with its captures by iteration and its accuracy."""
 
     name: str
     captures: Mapping[int, xr.DataTree]
     accuracy: float
     diagnoses: Mapping[int, Diagnosis]
     run: xr.DataTree | None
-    alarms: Sequence[Alarm]
 
     @property
     def late(self) -> xr.DataTree:
@@ -59,22 +56,22 @@ def read_digits() -> tuple[Batch, Batch]:
 
 
 def train(
-    framework: Framework,
+    build: Callable[[str], Network],
     name: str,
     iterations: int,
     digits: tuple[Batch, Batch],
     progress: Progress,
     path: Path,
 ) -> Trained:
-    """Train, capture the same held-out digits early and late, and watch and diagnose the judged network."""
-    network, rng = framework.build(name), np.random.default_rng(0)
+    """Train, capture the same held-out digits early and late, and monitor and diagnose the judged network."""
+    network, rng = build(name), np.random.default_rng(0)
     (x, y), test = digits
-    looked_at = [part[:SHOWN_SAMPLES] for part in test]
+    shown = [part[:SHOWN_SAMPLES] for part in test]
     judged_on = test[0][:JUDGED_SAMPLES], test[1][:JUDGED_SAMPLES]
     is_judged, captures = name == JUDGED, {}
     diagnoses = {0: network.diagnose(*judged_on)} if is_judged else {}
-    monitor = watching(network, looked_at, path, iterations // RECORDS) if is_judged else None
-    task = progress.add_task(name, total=iterations)
+    monitor = watching(network, shown, path, iterations // RECORDS) if is_judged else None
+    probe, task = tt.Probe(network.model, loss=network.loss), progress.add_task(name, total=iterations)
     with nullcontext() if monitor is None else monitor.watch(network.model):
         for step in range(1, iterations + 1):
             chosen = rng.choice(len(x), BATCH, replace=False)
@@ -82,16 +79,16 @@ def train(
             if monitor is not None:
                 monitor.step()
             if step in (EARLY, iterations):
-                captures[step] = network.probe(*looked_at)
+                captures[step] = probe(*shown)
             progress.advance(task)
     if is_judged:
         diagnoses[iterations] = network.diagnose(*judged_on)
-    run, alarms = (None, []) if monitor is None else (tt.open_run(path), monitor.alarms)
-    return Trained(name, captures, network.accuracy(*test), diagnoses, run, alarms)
+    run = None if monitor is None else tt.open_run(path)
+    return Trained(name, captures, network.accuracy(*test), diagnoses, run)
 
 
 def watching(network: Network, batch: Sequence[Any], path: Path, every: int) -> tt.Monitor:
-    """Make a monitor whose run replaces that of the last demo."""
+    """Make a monitor that overwrites the run of the last demo."""
     return tt.Monitor(
         path,
         batch=batch,
@@ -99,22 +96,8 @@ def watching(network: Network, batch: Sequence[Any], path: Path, every: int) -> 
         quantities="timestep",  # norms of each sample: what intervals are made of
         loss=network.loss,
         mode="overwrite",
-        on_alarm=lambda alarm: None,  # told at the end
+        on_alarm=lambda alarm: None,  # printed at the end
     )
-
-
-def as_run(trained: Trained) -> xr.DataTree:
-    """Join the captures of one network along `step`, as a stored run is."""
-    steps = xr.DataArray(list(trained.captures), dims="step", name="step")
-    trees = list(trained.captures.values())
-    run = xr.DataTree.from_dict(
-        {
-            leaf.path: xr.concat([tree[leaf.path].to_dataset() for tree in trees], steps, data_vars="all")
-            for leaf in trees[0].leaves
-        }
-    )
-    run.attrs.update(trees[-1].attrs)
-    return run
 
 
 def gradients(capture: xr.DataTree, layer: str = "lower") -> xr.DataArray:
@@ -122,7 +105,7 @@ def gradients(capture: xr.DataTree, layer: str = "lower") -> xr.DataArray:
 
 
 def at_last_step(gradient: xr.DataArray) -> xr.DataArray:
-    """Keep the step that the head reads; where a layer hands on no other, there is no time to begin with."""
+    """Select the step that the head reads; a layer that returns only its last step has no time."""
     return gradient.isel(time=-1) if "time" in gradient.dims else gradient
 
 

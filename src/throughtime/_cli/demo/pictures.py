@@ -1,4 +1,4 @@
-"""The demo's pictures."""
+"""The plots of the demo."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import xarray as xr
 from matplotlib import pyplot as plt
 
 import throughtime as tt
-from throughtime._demo.networks import UNITS
-from throughtime._demo.training import EARLY, SHOWN_SAMPLES, Trained, at_last_step, few_units, gradients, norm
+from throughtime._cli.demo.networks import UNITS
+from throughtime._cli.demo.training import EARLY, SHOWN_SAMPLES, Trained, at_last_step, few_units, gradients, norm
 
 LINES, DOTS, INK = "#0072B2", "#D55E00", "#333333"
 NOT_MIRRORED = "both halves stand in the order of the input, so nothing is mirrored"
@@ -19,7 +19,7 @@ DIFFERENCE = "The output's gradient enters the layer; the hidden state's is what
 
 
 def draw_image(gradient: xr.DataArray, title: str, **options: Any) -> None:
-    """Draw an image a sample, each on a scale of its own: what counts is where in time it is not white."""
+    """Draw an image for each sample, each on a separate scale: the place in time matters."""
     tt.show_features_2D(gradient, norm="auto", show_colorbar=True, show_title=title, **options)
 
 
@@ -30,7 +30,7 @@ def draw_one_sample(lstm: Trained, folder: Path) -> None:
 
 
 def draw_batch(lstm: Trained, capture: xr.DataTree, folder: Path, stem: str) -> None:
-    """Draw the same batch twice: as lines laid over each other, and as one image a sample."""
+    """Draw the same batch twice: as overlaid lines, and as one image for each sample."""
     title = f"{lstm.title('lower', capture)} · {SHOWN_SAMPLES} samples"
     tt.show_features_1D(few_units(capture), n_rows=2, show_title=title, savepath=folder / f"{stem}_1D.png")
     draw_image(few_units(capture), title, n_rows=8, savepath=folder / f"{stem}_2D.png")

@@ -16,7 +16,8 @@ import xarray as xr
 
 from throughtime._arguments import takes
 from throughtime._arguments.rules import choice, number, several, whole
-from throughtime._testing.closed_forms import (
+from throughtime._vocabulary import DIRECTIONS, GATES
+from throughtime.testing._closed_forms import (
     captured_tree,
     direction_of_loss,
     gated_cell,
@@ -27,8 +28,7 @@ from throughtime._testing.closed_forms import (
     mirror,
     unit_vectors,
 )
-from throughtime._testing.weight_layouts import keras_weights, torch_weights
-from throughtime._vocabulary import DIRECTIONS, GATES
+from throughtime.testing._weight_layouts import keras_weights, torch_weights
 
 __all__ = [
     "bidirectional", "constant_gates", "decaying", "exploding", "keras_weights",

@@ -7,14 +7,13 @@ from typing import Any
 import torch
 from torch import nn
 
-import throughtime as tt
-from throughtime._demo.networks import BOTH_WAYS, CLASSES, CLIP, HALF, LEARNING_RATE, UNITS, Network
+from throughtime._cli.demo.networks import BOTH_WAYS, CLASSES, CLIP, LEARNING_RATE, UNITS, Network
 
 KINDS = {"LSTM": nn.LSTM, "GRU": nn.GRU, "SimpleRNN": nn.RNN}
 
 
 class Reader(nn.Module):  # type: ignore[misc]
-    """Two recurrent layers; the head reads the step that each direction comes to last."""
+    """Two recurrent layers; the head reads the step that each direction processes last."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -50,7 +49,4 @@ def build(name: str) -> Network:
             found = model(torch.as_tensor(x)).argmax(-1)
         return float((found == torch.as_tensor(y)).float().mean())
 
-    def diagnose(x: Any, y: Any) -> Any:
-        return tt.diagnose(model, x, y, loss=loss, dependency_length=HALF)
-
-    return Network(model, loss, tt.Probe(model, loss=loss), train, accuracy, diagnose)
+    return Network(model, loss, train, accuracy)
