@@ -8,6 +8,7 @@ which the certificate compares with those of the loop.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -34,42 +35,9 @@ def again(taps: Taps, seen: Seen, gradients: Zeros | None) -> dict[str, Any]:
     of_weights, of_inputs = _left(weights, seen.consts), _left(factors, seen.inputs)
     asked = None if gradients is None else (gradients["states"], gradients["emitted"])
 
-    def one(of_scan: Any, of_step: Any, known: Any) -> Any:
-        (consts, of_weights), (inputs, states, zeros, of_inputs), (others, found, asked) = (
-            of_scan,
-            of_step,
-            known,
-        )
-        made: dict[int, Any] = {}
-
-        def change(key: int, value: Any) -> Any:
-            if key in taps.keys:
-                made[taps.keys[key]] = value
-                return found[key]
-            return value + zeros[key] if key in zeros else value
-
-        def run(op: Op, values: list[Any]) -> Sequence[Any]:
-            for place, name in taps.entries.get(op, ()):
-                values[place] = entries[name] = values[place] + zeros[name]
-            if (product := taps.known.get(op)) is None:
-                return bind(op, values)
-            along = of_weights[product.const], of_inputs.get(product.input)
-            return [product.known(values, found[op.outputs[0]], *along)]
-
-        entries: dict[int, Any] = {}
-        arguments = _arguments(seen, consts, {**states, **others}, inputs)
-        read = evaluate(loop.body, arguments, change=change, run=run)
-        values = {key: read(key) for key in (*(gate.value for gate in taps.gates), *taps.marks)} | entries
-        if asked is None:
-            return jnp.zeros(()), values
-        pairs = [(made[place], gradient) for place, gradient in asked[0].items()]
-        pairs += zip(map(read, loop.emitted), asked[1], strict=True)
-        terms = [jnp.sum(value * gradient) for value, gradient in pairs if gradient is not None]
-        return sum(terms, jnp.zeros(())), values
-
     def every(of_scan: Any, of_step: Any) -> Any:
         known = seen.entering, seen.values, asked
-        values, found = jax.vmap(one, in_axes=(None, 0, 0))(of_scan, of_step, known)
+        values, found = jax.vmap(partial(_one, taps, seen), in_axes=(None, 0, 0))(of_scan, of_step, known)
         return jnp.sum(values), found
 
     given = (seen.consts, of_weights), (seen.inputs, entering, zeros, of_inputs)
@@ -84,6 +52,41 @@ def again(taps: Taps, seen: Seen, gradients: Zeros | None) -> dict[str, Any]:
         "weights": _pairs(weights, of_weights, consts, gradients["consts"]),
         "steps": deviation(_pairs(factors, of_inputs, inputs, gradients["inputs"]), loop.length),
     }
+
+
+def _one(taps: Taps, seen: Seen, of_scan: Any, of_step: Any, known: Any) -> Any:
+    """Compute one step; return the sum whose gradients are those of the loop, and values within."""
+    (consts, of_weights), (inputs, states, zeros, of_inputs), (others, found, asked) = (
+        of_scan,
+        of_step,
+        known,
+    )
+    made: dict[int, Any] = {}
+
+    def change(key: int, value: Any) -> Any:
+        if key in taps.keys:
+            made[taps.keys[key]] = value
+            return found[key]
+        return value + zeros[key] if key in zeros else value
+
+    def run(op: Op, values: list[Any]) -> Sequence[Any]:
+        for place, name in taps.entries.get(op, ()):
+            values[place] = entries[name] = values[place] + zeros[name]
+        if (product := taps.known.get(op)) is None:
+            return bind(op, values)
+        along = of_weights[product.const], of_inputs.get(product.input)
+        return [product.known(values, found[op.outputs[0]], *along)]
+
+    entries: dict[int, Any] = {}
+    arguments = _arguments(seen, consts, {**states, **others}, inputs)
+    read = evaluate(taps.loop.body, arguments, change=change, run=run)
+    values = {key: read(key) for key in (*(gate.value for gate in taps.gates), *taps.marks)} | entries
+    if asked is None:
+        return jnp.zeros(()), values
+    pairs = [(made[place], gradient) for place, gradient in asked[0].items()]
+    pairs += zip(map(read, taps.loop.emitted), asked[1], strict=True)
+    terms = [jnp.sum(value * gradient) for value, gradient in pairs if gradient is not None]
+    return sum(terms, jnp.zeros(())), values
 
 
 def _left(products: Any, factors: Sequence[Any]) -> dict[int, Any]:
