@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from .named import Named
 from .structure import is_packed
 
 # What gives a tensor another shape and leaves its values and gradients alone.
@@ -32,6 +31,23 @@ def edge_of(tensor: torch.Tensor) -> GradientEdge | None:
     ):  # a leaf, or a node that Python does not keep
         return get_gradient_edge(tensor) if tensor.requires_grad else None
     return GradientEdge(node, tensor.output_nr)
+
+
+def copied(tensor: torch.Tensor) -> tuple[torch.Tensor, GradientEdge | None]:
+    """Copy a tensor for one use of it, and name the place where the gradient of that use arrives."""
+    if torch.is_grad_enabled() and not tensor.requires_grad:
+        tensor = tensor.detach().requires_grad_()
+    copy = tensor.clone()
+    return copy, edge_of(copy)
+
+
+@dataclass(eq=False)
+class Named:
+    """A tensor that `mark` names, and the edge of the copy that the code goes on with."""
+
+    name: str
+    plain: torch.Tensor
+    edge: GradientEdge | None
 
 
 @dataclass(eq=False, slots=True)
@@ -118,11 +134,8 @@ class Calls:
         """Note a tensor that a call is given, and make the copy that it reads."""
         # Taken from before its copy, which keeps what all others ask of it.
         taken = self.taken(given)
-        source = given if taken is None else taken
-        if not source.requires_grad and torch.is_grad_enabled():
-            source = source.detach().requires_grad_()
-        copy = source.clone()
-        step.entering[key] = Entering(given, edge_of(copy), taken)
+        copy, edge = copied(given if taken is None else taken)
+        step.entering[key] = Entering(given, edge, taken)
         return copy
 
     def hand_out(self, step: Step, results: Sequence[torch.Tensor]) -> list[torch.Tensor]:

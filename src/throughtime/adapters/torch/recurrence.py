@@ -38,7 +38,7 @@ class Recurrence:
         By the id of a result: the marks of what took it as it was handed out.
     """
 
-    steps: Sequence[Step]
+    steps: list[Step]
     states: tuple[State, ...]
     reason: str = ""
     taken: Mapping[int, Sequence[Any]] = field(default_factory=dict)
@@ -68,6 +68,11 @@ class Recurrence:
         """Give the edges of all that a result was handed out as, and of the calls that took it as it is."""
         uses = [one.copy for one in step.leaving.values() if one.plain is plain]
         return [*uses, *self.taken.get(id(plain), ())]
+
+
+def of_cell(step: Step) -> Recurrence:
+    """Begin the sequence of one of torch's cells: states come out in the order in which they go in."""
+    return Recurrence([], tuple(State(_name(place), ("states", str(place)), place) for place in step.leaving))
 
 
 def found(watched: Mapping[str, Calls], ends: Collection[Any]) -> dict[str, list[Recurrence]]:

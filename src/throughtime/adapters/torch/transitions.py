@@ -137,7 +137,7 @@ def _any(values: torch.Tensor) -> torch.Tensor:
     return values.flatten(1).ne(0).any(1)
 
 
-def is_changed(transitions: Transitions, place: int) -> bool:
-    """Whether a state is changed between calls, by what the graph knows."""
-    each = (crossings[place] for crossings in transitions)
+def any_changed(transitions: Transitions) -> bool:
+    """Whether any state is changed between calls, by what the graph knows."""
+    each = (one for crossings in transitions for one in crossings)
     return any(not one.is_unchanged and one.given.requires_grad for one in each)
