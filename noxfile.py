@@ -60,3 +60,9 @@ def lowest(session: nox.Session) -> None:
     session.install(*lowest_versions, "torch>=2.6", "pytest", "pytest-timeout", "hypothesis")
     session.install("--no-deps", "--editable", ".")
     session.run("python", "-m", "pytest", "tests/torch", "tests/diagnostics", "tests/cells", "tests/store")
+
+
+@nox.session(python="3.11")
+def docs(session: nox.Session) -> None:
+    """Build the site, with every page and script executed and warnings as errors."""
+    session.run("bash", "scripts/docs", external=True, env={"THROUGHTIME_VENV": session.virtualenv.location})

@@ -1,4 +1,4 @@
-"""Six networks on one task, and what their verdicts and pictures look like: see docs/reading.md.
+"""Six networks on one task, their verdicts and their plots: see docs/explanation/six_networks.md.
 
 The task: one of 8 symbols at the first of 40 steps is to be named at the last, past 39 that do not count.
 Run: python examples/reading.py [FOLDER]

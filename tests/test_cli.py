@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 
 import throughtime as tt
 from throughtime import testing
-from throughtime._alarm import Alarm, as_attribute
 from throughtime._cli import app, commands, pictures
 from throughtime._monitor.levels import reduced_tree
 from throughtime._store import Run
+from throughtime.diagnostics.alarm import Alarm, as_attribute
 
 
 @pytest.fixture

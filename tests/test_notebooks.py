@@ -96,7 +96,3 @@ def without_numbers(text: str) -> list[str]:
 
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 700
-
-
-def test_the_blocks_of_the_guide_run_in_one_notebook(tmp_path):
-    execute(as_notebook(ROOT / "docs" / "guide.md"), tmp_path)

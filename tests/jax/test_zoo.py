@@ -44,9 +44,9 @@ def test_every_loop_is_captured_certified_and_drawn(name: str) -> None:
 
 def test_the_document_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    text = (FOLDER.parents[1] / "docs" / "jax.md").read_text(encoding="utf-8")
+    text = (FOLDER.parents[1] / "docs" / "how_to" / "jax.md").read_text(encoding="utf-8")
     names: dict[str, Any] = {}
     with jax.enable_x64(False):
-        for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+        for block in re.findall(r"```{code-cell} python\n(.*?)```", text, flags=re.DOTALL):
             exec(compile(block, "jax.md", "exec"), names)  # our own text
     assert names["tree"]["cell"]["hidden_gradient"].dims == ("sample", "time", "unit")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import throughtime as tt
-from throughtime.adapters.keras.keras3 import sample_losses
+from throughtime.adapters.keras import sample_losses
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(6, 9, 3)).astype("float32")
@@ -28,13 +28,6 @@ def tagger(loss, **options):
     )
     model.compile("adam", loss, **options)
     return model
-
-
-def both_ways(monkeypatch, model, *data, **options):
-    probe = tt.Probe(model, loss=options.pop("loss", None))
-    together = probe.losses(*data, **options)
-    monkeypatch.setattr(sample_losses, "_together", lambda *_: None)
-    return together, probe.losses(*data, **options)
 
 
 CASES = {
@@ -60,10 +53,18 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_all_at_once_is_one_after_another(monkeypatch, case):
+def test_a_sample_in_a_batch_loses_what_it_loses_in_a_batch_of_its_own(case):
     make, y, options = CASES[case]
-    together, alone = both_ways(monkeypatch, make(), X, y, **options)
-    np.testing.assert_allclose(together, alone, rtol=1e-5)
+    probe = tt.Probe(make(), loss=options.get("loss"))
+    rest = {name: value for name, value in options.items() if name != "loss"}
+
+    def losses(rows):
+        taken = {name: value[rows] if name == "sample_weight" else value for name, value in rest.items()}
+        return probe.losses(X[rows], y[rows], **taken).values
+
+    alone = np.concatenate([losses(slice(row, row + 1)) for row in range(len(X))])
+    np.testing.assert_allclose(losses(slice(None)), alone, rtol=1e-5)
+    assert alone.std() > 0
 
 
 def test_losses_of_samples_average_to_the_loss_of_the_batch():
@@ -104,5 +105,5 @@ def test_no_labels_no_loss_and_no_own_loss_are_told():
 def test_a_second_batch_of_the_shape_is_not_traced_again(monkeypatch):
     probe = tt.Probe(tagger("mse"))
     probe.losses(X, VALUES)
-    monkeypatch.setattr(sample_losses, "Forward", None)
+    monkeypatch.setattr(sample_losses, "Alone", None)
     probe.losses(X[::-1].copy(), VALUES)

@@ -18,8 +18,8 @@ from keras import layers, ops
 import throughtime as tt
 from throughtime import cells, diagnostics
 from throughtime._errors import DiagnosticError
-from throughtime.adapters.keras import gates
-from throughtime.adapters.keras.second_pass import SecondPass
+from throughtime.adapters.keras import cell as adapter_cell
+from throughtime.adapters.keras import program
 from throughtime.cells import adjoint, gru, gru_reset_before, lstm, simple_rnn
 
 SAMPLES, STEPS, FEATURES, UNITS = 4, 9, 3, 5
@@ -106,8 +106,8 @@ if keras.backend.backend() != "torch":
     def test_one_percent_in_one_gate_of_the_steps_is_seen(
         kind: str, gate: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        name = gates.gate_names("gru" if kind.startswith("gru") else kind)[gate]
-        right = gates._tapped
+        name = adapter_cell.gate_names(network(kind).layers[0].cell)[gate]
+        right = adapter_cell._tapped
 
         def wrong(activation: Any, places: Any, *rest: Any) -> Any:
             coming = iter(places)
@@ -120,7 +120,7 @@ if keras.backend.backend() != "torch":
             return right(steeper, places, *rest)
 
         truth = diagnostics.lag_profile(captured(network(kind)))["ratio"]
-        monkeypatch.setattr(gates, "_tapped", wrong)
+        monkeypatch.setattr(adapter_cell, "_tapped", wrong)
         assert_seen(captured_with_a_warning(fresh(kind)), truth)
 
     MISTAKES = {
@@ -140,15 +140,15 @@ if keras.backend.backend() != "torch":
     def test_a_mistake_in_what_the_steps_are_given_is_seen(
         kind: str, mistake: str, wrapping: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        right = SecondPass._recorded
+        right = program.Recorded
 
-        def wrong(*arguments: Any) -> Any:
-            given = right(*arguments)
+        def wrong(**arguments: Any) -> Any:
+            given = right(**arguments)
             if given.mask is None:
                 given = replace(given, mask=ops.ones((SAMPLES, STEPS), "bool"))
             return MISTAKES[mistake](given)
 
-        monkeypatch.setattr(SecondPass, "_recorded", wrong)
+        monkeypatch.setattr(program, "Recorded", wrong)
         leaf = captured_with_a_warning(fresh(kind, wrapping))
         assert (leaf["certificate_weights"] > 10 * BAR).all()
         assert (leaf["certificate_time"] > 10 * BAR).all()

@@ -88,7 +88,7 @@ def test_each_name_leads_to_its_successor(name: str) -> None:
 
 
 def test_all_old_names_are_here_and_in_the_table() -> None:
-    page = (cases.ROOT / "docs" / "see_rnn.md").read_text("utf-8")
+    page = (cases.ROOT / "docs" / "coming_from" / "see_rnn.md").read_text("utf-8")
     for name in cases.NAMES:
         assert callable(getattr(see_rnn, name))
         assert f"`{name}" in page

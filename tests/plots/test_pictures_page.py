@@ -1,4 +1,4 @@
-"""What docs/pictures.md shows runs, and its table names every picture."""
+"""What docs/how_to/figures.md shows runs, and its table names every picture."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 import throughtime as tt
 from throughtime import testing
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "pictures.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "how_to" / "figures.md").read_text(encoding="utf-8")
 
 
 def test_blocks_run(tmp_path):
     lstm = testing.constant_gates(samples=2)["rnn"].to_dataset()
     names = {"tt": tt, "tree": tt.testing.xr.DataTree.from_dict({"/lstm": lstm})}
     with contextlib.chdir(tmp_path):
-        for block in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL):
-            exec(compile(block, "pictures.md", "exec"), names)  # our own text
-    assert {each.name for each in tmp_path.iterdir()} == {"gradient.pdf", "gradient.html", "report.html"}
+        for block in re.findall(r"```{code-cell} python\n(.*?)```", PAGE, flags=re.DOTALL)[1:]:
+            exec(compile(block, "figures.md", "exec"), names)  # our own text
+    assert {each.name for each in tmp_path.iterdir()} == {"gradient.pdf", "gradient.html"}
 
 
 def test_table_names_every_picture():

@@ -17,11 +17,11 @@ from tests.render.hostile import Trap, called, check, elements, names, trap
 
 import throughtime as tt
 from throughtime import plots, testing
-from throughtime._alarm import Alarm, as_attribute
 from throughtime._live import Server
 from throughtime._monitor.levels import reduced_tree
 from throughtime._store import Run
 from throughtime._text.printable import printable
+from throughtime.diagnostics.alarm import Alarm, as_attribute
 from throughtime.render.report import Answer, Section, report_page
 
 ALL = tuple(names(""))

@@ -10,7 +10,7 @@ from tests.tf_keras.legacy import keras
 from tests.tf_keras.rows import M, N, T, compiled, normal, seeded
 
 import throughtime as tt
-from throughtime.adapters.keras import cudnn, weights
+from throughtime.adapters.keras import weights
 from throughtime.adapters.keras.keras2 import dialect
 
 L = keras.layers
@@ -35,7 +35,7 @@ def test_layouts_of_cudnn_layers_are_those_that_keras_converts_to(kind: str) -> 
     for name_of, array in wanted.items():
         np.testing.assert_array_equal(found[name_of], array)
     assert weights.kind(dialect, layer) == kind.lower()
-    assert cudnn.kind(plain) == ""
+    assert weights.cudnn_kind(plain) == ""
 
 
 def test_summary_and_weights_read_without_running() -> None:

@@ -101,9 +101,9 @@ def test_boundaries_that_do_not_fit_are_refused(boundaries):
 
 def test_the_examples_of_the_page_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    page = (ROOT / "docs" / "verdict.md").read_text("utf-8")
+    page = (ROOT / "docs" / "how_to" / "ci.md").read_text("utf-8")
     names: dict[str, object] = {}
-    exec("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)), names)
+    exec("\n".join(re.findall(r"```{code-cell} python\n(.*?)```", page, re.DOTALL)), names)
     tests = [names[name] for name in names if name.startswith("test_")]
     for test in tests:
         test()

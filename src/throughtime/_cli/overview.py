@@ -1,4 +1,4 @@
-"""What a run is, in ten lines, and the runs below a folder, one a line."""
+"""A summary of a run in ten lines, and the runs below a folder, one per line."""
 
 from __future__ import annotations
 
@@ -10,13 +10,21 @@ import pandas as pd
 import xarray as xr
 
 import throughtime as tt
+<<<<<<< HEAD
 from throughtime._alarm import alarms_of_run
 from throughtime._monitor.overview import first_to_last, on_disk
+=======
+from throughtime._monitor.overview import first_to_last, losses, on_disk
+>>>>>>> main
 from throughtime._monitor.overview import overview as summary
 from throughtime._text.tables import Table
 from throughtime._tree import recorded_steps
 from throughtime.diagnosis.findings import NOT_MEASURED
+<<<<<<< HEAD
 from throughtime.diagnosis.training import losses
+=======
+from throughtime.diagnostics.alarm import alarms_of_run
+>>>>>>> main
 
 _COMMIT = "zarr.json"  # written last, with each record
 
@@ -50,14 +58,14 @@ def _loss(tree: xr.DataTree) -> str:
 
 
 def _horizons(history: pd.DataFrame) -> Iterator[str]:
-    """Write how far back 1 % of the gradient arrives in each layer, at the first record and at the last."""
+    """Format the horizon of each layer at the first and the last record."""
     for name, horizons in history.items():
         if (path := str(name).removeprefix("horizon ")) != name:
             yield f"{path} {first_to_last(horizons)}{' steps' * (horizons.iloc[-1] != NOT_MEASURED)}"
 
 
 def _duration(started: object, path: Path) -> str:
-    """Write when recording began, and how long after that the last record was committed."""
+    """Format the time of the first record, and the duration until the last."""
     if started is None:
         return ""
     begun = datetime.fromisoformat(str(started))
@@ -84,7 +92,7 @@ def _seconds(count: float) -> str:
 
 
 def runs_below(folder: Path) -> Table:
-    """Tabulate the runs in a folder and below it, the one written last first."""
+    """Tabulate the runs in a folder and below it, the latest first."""
     commits = [each for each in folder.rglob(_COMMIT) if not (each.parent.parent / _COMMIT).exists()]
     rows = []
     for commit in sorted(commits, key=lambda each: each.stat().st_mtime, reverse=True):

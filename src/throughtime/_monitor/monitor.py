@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 from warnings import warn
 
-from throughtime._alarm import Alarm
 from throughtime._arguments import takes
 from throughtime._errors import MonitorError
-from throughtime.callbacks.keras import NotACallback, keras_callback
-from throughtime.callbacks.lightning import lightning_callback
-from throughtime.callbacks.sb3 import sb3_callback
-from throughtime.callbacks.transformers import transformers_callback
+from throughtime._monitor.callbacks.keras import NotACallback, keras_callback
+from throughtime._monitor.callbacks.lightning import lightning_callback
+from throughtime._monitor.callbacks.sb3 import sb3_callback
+from throughtime._monitor.callbacks.transformers import transformers_callback
+from throughtime.diagnostics.alarm import Alarm
 
 from . import schedules, settings
 from .gradient_norms import StepNorms

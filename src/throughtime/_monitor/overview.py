@@ -13,7 +13,6 @@ import pandas as pd
 import xarray as xr
 from markupsafe import Markup
 
-from throughtime._alarm import Alarm, alarms_of_run
 from throughtime._errors import ThroughTimeError
 from throughtime._memory.budget import format_bytes
 from throughtime._store.open_run import open_run
@@ -26,6 +25,7 @@ from throughtime.diagnosis.layers import by_direction
 from throughtime.diagnosis.summarized import horizon_of
 from throughtime.diagnosis.training import losses
 from throughtime.diagnosis.words import size
+from throughtime.diagnostics.alarm import Alarm, alarms_of_run
 from throughtime.diagnostics.checks import agreement
 
 from .levels import reduced_tree

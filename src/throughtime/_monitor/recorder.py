@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from throughtime._alarm import ATTRIBUTE, Alarm, alarms_of_run, as_attribute
 from throughtime._capture.label import Captured
 from throughtime._capture.probe import Probe
 from throughtime._capture.solve import Warn
 from throughtime._errors import MonitorError, ThroughTimeWarning
 from throughtime.adapters.optimizer import optimizer_step
+<<<<<<< HEAD
 from throughtime.loggers.record import Record
+=======
+from throughtime.diagnostics.alarm import ATTRIBUTE, Alarm, alarms_of_run, as_attribute
+>>>>>>> main
 
 from .alarms import Training, alarms_of
 from .arrays import Array, Reduced, apart_from_root, as_tree, by_key, nbytes

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from math import isfinite
 
 from throughtime._errors import ThroughTimeError
-from throughtime.adapters.records import MEAN, SUM
+from throughtime.adapters.records import MEAN, ONE_SAMPLE, SUM
 
 UNDONE = "nothing undone"
+FAILS = "not known: the loss fails on two samples alone"
 _TRIED = 4  # samples looked at for two whose losses are finite
 
 
@@ -22,11 +23,13 @@ def tried_factor(
     Parameters
     ----------
     loss_of : callable (*rows) -> float
-        The loss of these samples, two or more of which there are.
+        The loss of these samples.
     samples : int
     refusals : exception classes
         Raised, besides ours, by a loss that does not take so few samples.
     """
+    if samples == 1:
+        return 1.0, ONE_SAMPLE
     refused: tuple[type[Exception], ...] = (ThroughTimeError, *refusals)
     try:
         alone = {row: loss_of(row) for row in range(min(samples, _TRIED))}
@@ -34,7 +37,7 @@ def tried_factor(
         a, b = ([row for row, value in alone.items() if isfinite(value)] + [0, 1])[:2]
         first, second, both = alone[a], alone[b], loss_of(a, b)
     except refused as error:
-        return 1.0, f"not known: the loss fails on two samples alone ({type(error).__name__}), {UNDONE}"
+        return 1.0, f"{FAILS} ({type(error).__name__}), {UNDONE}"
     if not isfinite(first + second + both):
         return 1.0, f"not known: the loss is not finite, {UNDONE}"
     tolerance = 1e-4 * max(abs(first), abs(second), abs(both), 1e-30)

@@ -1,6 +1,6 @@
-"""Findings by name, for scripts: which of them a diagnosis has, and the exit code that follows.
+"""Findings by name, for scripts, and the exit code that follows.
 
-`render` puts them into the verdict's JSON, the command line and the assertions act on them.
+The JSON of a verdict contains them; the command line and the assertions act on them.
 """
 
 from __future__ import annotations
@@ -11,27 +11,29 @@ from throughtime._errors import ArgumentError, did_you_mean
 
 from .findings import NO, NOT_MEASURED, UNCLEAR, YES, Found, Verdict
 
-NAMES = ("vanishing", "unstable", "nonfinite")
+NAMES = ("vanishing", "unstable", "nonfinite", "misread")
 FINE, FOUND, UNDECIDED = 0, 1, 2
 
 
 def findings(found: Found) -> dict[str, str]:
     """Answer "yes", "no" or "unclear" for each finding.
 
-    "vanishing": the gradient surely does not reach the lag that the caller asked about, in any layer that was
-    measured. "unstable": the verdict is. "nonfinite": a number, of the data included, is NaN or infinite.
+    "vanishing": the gradient surely does not reach the requested lag in any measured layer. "unstable": the
+    verdict is. "nonfinite": a number, possibly in the data, is NaN or infinite.
+    "misread": the model reads a layer, or one direction of it, after a single step.
 
     Examples
     --------
     >>> from throughtime import diagnose, testing
     >>> findings(diagnose(testing.decaying(rate=0.5, samples=16), dependency_length=20))
-    {'vanishing': 'yes', 'unstable': 'no', 'nonfinite': 'no'}
+    {'vanishing': 'yes', 'unstable': 'no', 'nonfinite': 'no', 'misread': 'no'}
     """
-    return {"vanishing": _vanishing(found), "unstable": _unstable(found), "nonfinite": _nonfinite(found)}
+    answers = (_vanishing(found), _unstable(found), _nonfinite(found), _misread(found))
+    return dict(zip(NAMES, answers, strict=True))
 
 
 def best(answers: Iterable[str]) -> str:
-    """Combine the answers of layers, of which one is enough.
+    """Combine the answers of layers; one "yes" is enough.
 
     Examples
     --------
@@ -59,6 +61,12 @@ def _nonfinite(found: Found) -> str:
     return {"nonfinite": YES, "loss_scaling": UNCLEAR}.get(found.stopped, NO)
 
 
+def _misread(found: Found) -> str:
+    if found.misread:
+        return YES
+    return NO if found.layers and found.samples else UNCLEAR  # a summary has no samples
+
+
 def names_of(text: str) -> tuple[str, ...]:
     """Read names of findings, separated by commas.
 
@@ -84,7 +92,7 @@ def names_of(text: str) -> tuple[str, ...]:
 
 
 def exit_code(found: Found, names: Collection[str]) -> int:
-    """Return 1 if one of the findings is there, else 2 if one could not be decided, else 0."""
+    """Return 1 if there is one of the findings, else 2 if one could not be decided, else 0."""
     answers = [findings(found)[name] for name in names]
     if YES in answers:
         return FOUND

@@ -1,4 +1,4 @@
-"""A picture as a frame in a notebook; the notebook holds the drawing library once, for all frames."""
+"""A plot as a frame in a notebook, which contains the drawing library once for all frames."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from throughtime.render.alt import alt
 from throughtime.render.page import library, page
 
 _NO_LIBRARY = (
-    "<p>This picture needs the output of the first interactive picture in this notebook, which holds the "
+    "<p>This plot needs the output of the first interactive plot in this notebook, which holds the "
     "drawing library. Restart the kernel and run the notebook again.</p>"
 )
 _SECONDS = 20
@@ -34,7 +34,7 @@ _holder: list[str] = []  # the cell whose output has the library
 
 
 def in_a_frame(picture: Picture, theme: Theme) -> str:
-    """Give a picture as a frame: nothing in it can reach the notebook, or be reached."""
+    """Return a plot as a frame, isolated from the notebook in both directions."""
     before, after = page(picture, theme).split(str(library()))
     held = Markup("" if _is_held() else "window.throughtimeLibrary = {};\n")
     return str(

@@ -1,16 +1,19 @@
-"""What holds for a whole capture, as attributes of the tree's root: plain strings and numbers."""
+"""Plain strings and numbers that a reader of the tree needs: of a whole capture, of a layer, of a cell."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from throughtime.adapters.records import Attribute
 
-from .alignment import alignment
-from .layers import every_layer
+from .dialect import Dialect
+from .library import every_layer, is_a
 
 if TYPE_CHECKING:
     from .collect import Pass
+
+_OTHER_TIME = ("Cropping1D", "Flatten", "Permute", "RepeatVector", "Reshape", "UpSampling1D", "ZeroPadding1D")
 
 
 def of_capture(
@@ -25,7 +28,7 @@ def of_capture(
     """
     attributes: dict[str, Attribute] = {
         **done.keras.of_framework(done.model),
-        "training": int(done.request.training),
+        "training": int(done.program.request.training),
         "order_of_calls": ", ".join(called),
     }
     if reduced is None:
@@ -45,3 +48,58 @@ def of_capture(
         attributes["not_called"] = ", ".join(absent)
     attributes["time"] = alignment(every_layer(done.model))
     return attributes
+
+
+def of_layer(keras: Dialect, layer: Any) -> dict[str, Attribute]:
+    """Read a layer's flags; those of a Bidirectional are its forward layer's."""
+    flags: dict[str, Attribute] = {"layer_name": layer.name, "layer_class": type(layer).__name__}
+    inner = getattr(layer, "forward_layer", layer)
+    for name in ("return_sequences", "go_backwards", "stateful", "units", "zero_output_for_mask"):
+        if isinstance(getattr(inner, name, None), (bool, int)):
+            flags[name] = int(getattr(inner, name))
+    flags.update(of_cell(keras, getattr(inner, "cell", None)))
+    if is_a(layer, "Bidirectional"):
+        flags["merge_mode"] = str(layer.merge_mode)
+    flags.update(trainable=int(layer.trainable), dtype=keras.compute_dtype(layer))
+    flags["output_reversed"] = int(returns_reversed(layer))
+    return flags
+
+
+def of_cell(keras: Dialect, cell: Any) -> dict[str, Attribute]:
+    """Read the flags of one cell: its class, activations, and where a GRU resets."""
+    if cell is None:
+        return {}
+    flags: dict[str, Attribute] = {"cell_class": type(cell).__name__}
+    for name in ("activation", "recurrent_activation"):
+        function = getattr(cell, name, None)
+        if function is not None:
+            flags[name] = keras.activation_name(cell, function)
+    if getattr(cell, "reset_after", None) is not None:
+        flags["reset_after"] = int(cell.reset_after)
+    return flags
+
+
+def alignment(layers: Iterable[Any]) -> str:
+    """Name the layers that break the time axis of the model's input: strides, pooling, reversed outputs."""
+    breaking = [layer for layer in layers if _breaks_time(layer)]
+    if not breaking:
+        return "each layer's own input, in input order"
+    names = ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in breaking)
+    return f"each layer's own input, in input order; not the model's input time after {names}"
+
+
+def returns_reversed(layer: Any) -> bool:
+    """Whether the layer's output sequence runs against its input's time."""
+    return bool(getattr(layer, "go_backwards", False) and getattr(layer, "return_sequences", False))
+
+
+def _breaks_time(layer: Any) -> bool:
+    """Whether step t of the layer's output is not step t of its input."""
+    if returns_reversed(layer) or type(layer).__name__ in _OTHER_TIME:
+        return True
+    if hasattr(layer, "state_size"):  # a convolution inside a recurrent cell is one over space
+        return False
+    if getattr(layer, "rank", None) != 1 and not hasattr(layer, "pool_size"):
+        return False
+    shortens = getattr(layer, "padding", "same") == "valid" and getattr(layer, "kernel_size", (1,)) != (1,)
+    return shortens or getattr(layer, "strides", (1,)) not in (1, (1,))

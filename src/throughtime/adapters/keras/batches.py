@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from throughtime._errors import BatchError, LossError, ThroughTimeError
-from throughtime.adapters.records import Array
 
 from .dialect import Dialect
 
@@ -67,11 +66,6 @@ def with_copies(keras: Dialect, structure: Any, size: int) -> Any:
         return keras.taken(array, [0] * size) if has_samples else array
 
     return mapped(keras, copied, structure)
-
-
-def first_sample(keras: Dialect, tensor: Any) -> tuple[str, Array] | None:
-    """Name a tensor's dtype and bring its first sample to NumPy; None where it holds no floats."""
-    return (keras.dtype_of(tensor), keras.numpy(tensor[0])) if keras.is_float(tensor) else None
 
 
 def first_array(keras: Dialect, structure: Any) -> Any:

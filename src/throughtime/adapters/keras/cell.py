@@ -1,18 +1,26 @@
 """Reads what a Keras cell is made of, and runs one step of it with zero taps wherever a gradient is wanted.
 
-States are tapped from outside the cell, gates as `gates` says.
+The gradient of a loss with respect to a zero that is added somewhere, a tap, is the total derivative at that
+place. States are tapped from outside the cell; gates, and the way from an LSTM's c_t to its h_t, through the
+activations that Keras' cells apply in a fixed order.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
-from . import gates
-from .dialect import Dialect
-from .library import is_a, package_of_object
+from throughtime.adapters.attributes import replaced
 
+from .dialect import Dialect
+from .library import halves, is_a, is_own, is_recurrent, package_of_object
+
+CELL = "cell"
+_CLOSED = ("lstm", "gru", "simple_rnn")
+GATED = {"lstm": 4, "gru": 3, "simple_rnn": 1, "conv_lstm": 4}
 _KINDS = {"LSTMCell": "lstm", "GRUCell": "gru", "SimpleRNNCell": "simple_rnn", "ConvLSTMCell": "conv_lstm"}
 # What a cell's step is made of; a class that has one of its own is no standard cell.
 _METHODS = (
@@ -22,6 +30,26 @@ _METHODS = (
     "input_conv",
     "recurrent_conv",
 )
+# Words of the tree that no state of a user's cell can have.
+_TAKEN = frozenset({"input", "output", "valid", "loss", "reduction_factor", "gate", "gate_activation"})
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What a cell's activations are applied to, in the order in which its `call` applies them."""
+
+    recurrent: tuple[str, ...]
+    plain: tuple[str, ...]
+    gates: tuple[str, ...]  # in the order of the schema
+
+
+_LSTM = _Order(("input", "forget", "output"), ("candidate", CELL), ("input", "forget", "candidate", "output"))
+_ORDERS = {
+    "lstm": _LSTM,
+    "conv_lstm": _LSTM,
+    "gru": _Order(("update", "reset"), ("candidate",), ("update", "reset", "candidate")),
+    "simple_rnn": _Order((), ("gate",), ("gate",)),
+}
 
 
 def standard_kind(cell: Any) -> str:
@@ -47,35 +75,21 @@ def inner_cells(cell: Any) -> tuple[Any, ...]:
 
 
 def state_names(keras: Dialect, cell: Any) -> tuple[str, ...]:
-    """Name the states, as `gates.state_names` does."""
+    """Name a cell's states: as known, or as its attribute `state_names` says, else by their number.
+
+    Names that a tree cannot hold beside its own words and the cell's weights are not taken.
+    """
     kind = standard_kind(cell)
-    # A ConvLSTM's state_size is −1.
-    count = len(gates.STATES[kind]) if kind else len(sizes_of_states(keras, cell))
-    return gates.state_names(
-        kind,
-        getattr(cell, "state_names", ()),
-        count,
-        # Keras' own cells, with a `call` of somebody else's, emit their first state.
-        emits_first=count == 1 or is_a(cell, *_KINDS),
-        words={keras.path_of(weight).rpartition("/")[2] for weight in getattr(cell, "weights", ())},
-    )
-
-
-def gate_names(cell: Any) -> tuple[str, ...]:
-    """Gates in the schema's order; empty where the cell is not one of Keras'."""
-    return gates.gate_names(standard_kind(cell))
-
-
-def step(
-    keras: Dialect, cell: Any, x: Any, states: Sequence[Any], taps: Mapping[str, Any], *, training: bool
-) -> gates.Stepped:
-    """Run a cell once, gates and the cell state's way to the output tapped."""
-    return gates.step(cell, standard_kind(cell), taps, lambda: called(keras, cell, x, states, training))
-
-
-def plain_step(keras: Dialect, cell: Any, x: Any, states: Sequence[Any], *, training: bool) -> gates.Stepped:
-    """Run a cell once, as it is."""
-    return gates.stepped(*called(keras, cell, x, states, training), [])
+    if kind:  # a ConvLSTM's state_size is −1
+        return ("hidden", CELL) if _ORDERS[kind] is _LSTM else ("hidden",)
+    count, own = len(sizes_of_states(keras, cell)), getattr(cell, "state_names", ())
+    known = (own,) if isinstance(own, str) else tuple(own)
+    words = {keras.path_of(weight).rpartition("/")[2] for weight in getattr(cell, "weights", ())}
+    if len(known) == count == len({*known} - _TAKEN - words) and all(map(str.isidentifier, known)):
+        return known
+    numbered = tuple(f"state_{k}" for k in range(count))
+    # Keras' own cells, with a `call` of somebody else's, emit their first state.
+    return ("hidden", *numbered[1:]) if count == 1 or is_a(cell, *_KINDS) else numbered
 
 
 def sizes_of_states(keras: Dialect, cell: Any) -> list[Any]:
@@ -85,7 +99,73 @@ def sizes_of_states(keras: Dialect, cell: Any) -> list[Any]:
     return sizes
 
 
-def called(keras: Dialect, cell: Any, x: Any, states: Sequence[Any], training: bool) -> tuple[Any, list[Any]]:
+def gate_names(cell: Any) -> tuple[str, ...]:
+    """Gates in the schema's order; empty where the cell is not one of Keras'."""
+    kind = standard_kind(cell)
+    return _ORDERS[kind].gates if kind else ()
+
+
+def gates_by_activation(cell: Any) -> dict[str, tuple[str, ...]]:
+    """Gates by the attribute that holds their activation; empty where the cell is not one of Keras'."""
+    order = _ORDERS.get(standard_kind(cell), _Order((), (), ()))
+    plain = tuple(place for place in order.plain if place != CELL)
+    by_attribute = {"activation": plain, "recurrent_activation": order.recurrent}
+    return {attribute: gates for attribute, gates in by_attribute.items() if gates}
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """What one step of one cell gave; `output_state` is the position of the state that it hands out."""
+
+    output: Any
+    states: list[Any]
+    gates: list[Any]
+
+    @property
+    def output_state(self) -> int | None:
+        """Position of the state that the cell handed out; None for none."""
+        return next((place for place, state in enumerate(self.states) if state is self.output), None)
+
+
+def step(
+    keras: Dialect,
+    cell: Any,
+    x: Any,
+    states: Sequence[Any],
+    taps: Mapping[str, Any] | None = None,
+    *,
+    training: bool,
+) -> Stepped:
+    """Run a cell once; with taps, gates and the cell state's way to the output are tapped."""
+    kind = "" if taps is None else standard_kind(cell)
+    if taps is None or not kind:
+        return Stepped(*_called(keras, cell, x, states, training), [])
+    seen: dict[str, Any] = {}
+    order = _ORDERS[kind]
+    with ExitStack() as stack:
+        for attribute, places in (("activation", order.plain), ("recurrent_activation", order.recurrent)):
+            if places:
+                tapped = _tapped(getattr(cell, attribute), places, taps, seen)
+                stack.enter_context(replaced(cell, attribute, tapped))
+        output, after = _called(keras, cell, x, states, training)
+    return Stepped(output, after, [seen[name] for name in order.gates])
+
+
+def _tapped(activation: Any, places: Sequence[str], taps: Mapping[str, Any], seen: dict[str, Any]) -> Any:
+    """Wrap an activation: each application gets the tap of its place and leaves its value there."""
+    coming = iter(places)
+
+    def call(value: Any, *args: Any, **kwargs: Any) -> Any:
+        place = next(coming)
+        seen[place] = activation(value + taps[place] if place in taps else value, *args, **kwargs)
+        return seen[place]
+
+    return call
+
+
+def _called(
+    keras: Dialect, cell: Any, x: Any, states: Sequence[Any], training: bool
+) -> tuple[Any, list[Any]]:
     """Call a cell as Keras' loop does; return its output and its states."""
     given: Any = list(states)
     if isinstance(cell.state_size, (list, tuple)):
@@ -101,3 +181,37 @@ def called(keras: Dialect, cell: Any, x: Any, states: Sequence[Any], training: b
 def _places(keras: Dialect, size: Any) -> Any:
     """Put a number in the place of each state, whose size may be a shape."""
     return keras.tree.map_structure(lambda _: 0, size) if isinstance(size, (list, tuple, dict)) else 0
+
+
+def why_not(keras: Dialect, layer: Any) -> str:
+    """Return the reason for which a layer cannot be looked into, empty if it can."""
+    if not is_recurrent(layer):
+        return "only recurrent layers have an inside"
+    return next(filter(None, (_why_not(keras, half) for half in halves(layer))), "")
+
+
+def _why_not(keras: Dialect, layer: Any) -> str:
+    name, cell = type(layer).__name__, getattr(layer, "cell", None)
+    if is_a(layer, "_CuDNNRNN"):
+        return f"{name} is one kernel of cuDNN; keras.layers.LSTM and GRU load its weights"
+    for method in ("call", "inner_loop"):
+        function = getattr(type(layer), method, None)
+        if function is not None and not is_own(inspect.unwrap(function), layer):
+            return (
+                f"{name} overrides {method}, so that its loop over time is not known; move what it does into "
+                "the cell or into a layer beside it"
+            )
+    if hasattr(cell, "_is_tf_rnn_cell"):
+        return f"{type(cell).__name__} is a cell of tf.compat.v1.nn, not of Keras"
+    return "it is given constants beside its states" if getattr(layer, "_num_constants", 0) else ""
+
+
+def is_closed(keras: Dialect, layer: Any, training: bool, activations: frozenset[str]) -> bool:
+    """Whether the layer keeps its kernel and `cells` solves it: quicker where the loop is Python's."""
+    cell = layer.cell
+    if training and any(getattr(cell, name, None) for name in ("dropout", "recurrent_dropout")):
+        return False
+    if keras.backend_name() != "torch" or standard_kind(cell) not in _CLOSED:
+        return False
+    functions = [getattr(cell, name, None) for name in ("activation", "recurrent_activation")]
+    return all(keras.activation_name(cell, each) in activations for each in functions if each is not None)

@@ -2,46 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from throughtime._errors import LayerNotFoundError
 from throughtime.adapters import marking
 from throughtime.adapters.needs import INSIDE
-from throughtime.adapters.records import (
-    Array,
-    DirectionRecord,
-    LayerRecord,
-    ModelRecord,
-    Request,
-    SolvedRecord,
-)
+from throughtime.adapters.records import Array, LayerRecord, ModelRecord
 
-from . import leaf_parts, loss_scale, named, reasons, settings, weights
-from .alignment import returns_reversed
-from .attributes import of_capture
-from .cell_weights import Readers, Values
-from .collect_closed import closed_direction
-from .dialect import Dialect
-from .layers import halves
-from .library import is_a
-from .seen import Result, SeenCall
-from .solved import Direction, solved_records
-from .time_distributed import joined_over_outer_steps
-from .ways import why_not
-
-
-class Program(Protocol):
-    """The pass that has run."""
-
-    request: Request
-    adds_losses: bool
-    calls: list[SeenCall]
-    named: tuple[str, ...]
+from . import attributes, directions, loss_scale, reasons, weights
+from .cell import why_not
+from .dialect import Dialect, Result
+from .leaves import Whole
+from .library import halves, is_a, is_float
+from .program import Program
+from .recorder import SeenCall
+from .weights import Readers, Values
 
 
 @dataclass(frozen=True)
@@ -54,11 +34,11 @@ class Pass:
     model : the model
     found : sequence of Found
     program : Program
+    calls : sequence of SeenCall
+        Those of all outer steps of a TimeDistributed are one.
     result : Result
     wanted : frozenset of str
         Quantities.
-    within : mapping
-        What lies within the steps, by the position of the call and the direction.
     values : callable
         Gives the value of a variable as the framework has it.
     not_called : str
@@ -69,29 +49,20 @@ class Pass:
     model: Any
     found: Sequence[Any]
     program: Program
+    calls: Sequence[SeenCall]
     result: Result
     wanted: frozenset[str]
-    within: Mapping[tuple[int, int], Result]
     values: Callable[[Any], Any]
     not_called: str = ""
     _arrays: dict[str, Array] = field(default_factory=dict)
 
-    @property
-    def request(self) -> Request:
-        """What was asked for."""
-        return self.program.request
-
     @cached_property
-    def _numbers(self) -> dict[int, int]:
-        return self.keras.numbers_of(self.model)
+    def _keys(self) -> dict[int, str]:
+        return {id(variable): key for key, variable in self.program.variables().items()}
 
-    def number(self, variable: Any) -> int:
-        """Return the number by which every pass knows a variable."""
-        return self._numbers.get(id(variable), -1)
-
-    def array(self, tensor: Any) -> Array:
-        """Bring a tensor to NumPy."""
-        return self.keras.numpy(tensor)
+    def variable_gradient(self, variable: Any) -> Array | None:
+        """Bring the gradient of a weight, all its uses together, to NumPy; None where there is none."""
+        return self.gradient(self._keys.get(id(variable), ""))
 
     def tensor(self, key: str, *, copy: bool = False) -> Array:
         """Bring one tensor to NumPy, once."""
@@ -122,51 +93,34 @@ def records(done: Pass, reduced: tuple[float, str] | None) -> ModelRecord:
     LayerNotFoundError
         A layer was never called.
     """
-    called = {seen.index for seen in done.program.calls}
+    called = {seen.index for seen in done.calls}
     absent = [entry.path for index, entry in enumerate(done.found) if index not in called]
     if not called:
         raise LayerNotFoundError(
             f"The model did not call {', '.join(absent)} on this batch{done.not_called}."
         )
-    layers = tuple(leaf for group in _groups(done) for leaf in _of_group(done, group))
-    layers += marking.leaves(list(named.read(done)), done.wanted, {leaf.path for leaf in layers})
-    loss = done.result.tensors.get("loss")
+    layers = tuple(leaf for seen in done.calls for leaf in _records(done, seen))
+    marked = [
+        marking.Marked(key.rpartition(".")[2], done.tensor(key), done.gradient(key))
+        for key in done.program.named
+    ]
+    layers += marking.leaves(marked, done.wanted, {leaf.path for leaf in layers})
+    paths = [_path(done.found[seen.index], seen.group) for seen in done.calls]
     return ModelRecord(
         layers=layers,
-        attributes=of_capture(done, reduced, called=_called(done), absent=absent),
-        loss=None if loss is None else float(done.array(loss)),
+        attributes=attributes.of_capture(done, reduced, called=paths, absent=absent),
+        loss=float(done.tensor("loss")) if "loss" in done.result.tensors else None,
         reduction_factor=None if reduced is None else reduced[0],
     )
 
 
-def _groups(done: Pass) -> list[list[int]]:
-    """Positions of the calls that make one leaf together, in call order."""
-    groups: dict[tuple[int, int], list[int]] = {}
-    for position, seen in enumerate(done.program.calls):
-        groups.setdefault((seen.index, seen.group), []).append(position)
-    return list(groups.values())
-
-
-def _called(done: Pass) -> list[str]:
-    first = [done.program.calls[group[0]] for group in _groups(done)]
-    return [_path(done.found[seen.index], seen.group) for seen in first]
-
-
-def _of_group(done: Pass, positions: list[int]) -> tuple[LayerRecord, ...]:
-    steps = [_records(done, position) for position in positions]
-    if done.found[done.program.calls[positions[0]].index].outer is None:
-        return steps[0]
-    return tuple(joined_over_outer_steps(step) for step in zip(*steps, strict=True))
-
-
-def _records(done: Pass, position: int) -> tuple[LayerRecord, ...]:
+def _records(done: Pass, seen: SeenCall) -> tuple[LayerRecord, ...]:
     """One leaf for a call; several where a layer holds stacked cells, or two halves that differ."""
-    seen = done.program.calls[position]
     each, whole = halves(_layer(done, seen)), _whole(done, seen)
     if not is_a(each[0], "RNN"):
         return (whole,)
-    inside = [_solved(done, position, part) for part in range(len(seen.inside))]
-    return leaf_parts.leaves(done.keras, whole, each, _readers(done), inside)
+    inside = [directions.records(done, seen, part) for part in range(len(seen.inside))]
+    return Whole(done.keras, whole, each, _readers(done), inside).leaves()
 
 
 def _readers(done: Pass) -> Readers:
@@ -175,7 +129,7 @@ def _readers(done: Pass) -> Readers:
     if "weights" in done.wanted:
         readers[""] = done.value
     if "weight_gradients" in done.wanted:
-        readers["_gradient"] = _gradient_of(done)
+        readers["_gradient"] = done.variable_gradient
     return readers
 
 
@@ -193,19 +147,10 @@ def _whole(done: Pass, seen: SeenCall) -> LayerRecord:
         kind=weights.kind(done.keras, entry.watched),
         arrays=arrays,
         directions=weights.directions(done.keras, entry.watched),
-        flags=settings.of_layer(done.keras, entry.watched),
+        flags=attributes.of_layer(done.keras, entry.watched),
         missing=missing,
         outer_steps=seen.outer_steps,
     )
-
-
-def _solved(done: Pass, position: int, part: int) -> tuple[DirectionRecord, ...] | tuple[SolvedRecord, ...]:
-    """Read what is known inside one direction: for its cell, or for each of its stacked cells."""
-    seen = done.program.calls[position]
-    known = seen.inside[part]
-    if known.is_closed:
-        return (closed_direction(done, seen, part),)
-    return solved_records(Direction(done, known.layer(), seen, part, done.within[position, part]))
 
 
 def _path(entry: Any, number: int) -> str:
@@ -281,18 +226,14 @@ def _weight_gradients(done: Pass, seen: SeenCall, arrays: dict[str, Array], miss
     if "weight_gradients" not in done.wanted:
         return
     layer = _layer(done, seen)
-    found = weights.named(done.keras, layer, _gradient_of(done), "_gradient")
+    found = weights.named(done.keras, layer, done.variable_gradient, "_gradient")
     arrays.update(found)
-    is_float = weights.named(done.keras, layer, _is_float(done), "_gradient")
-    missing.update(reasons.of_weight_gradients(is_float, found))
+    are_float = weights.named(done.keras, layer, _is_float(done), "_gradient")
+    missing.update(reasons.of_weight_gradients(are_float, found))
 
 
 def _is_float(done: Pass) -> Values:
-    return lambda variable: np.full(done.keras.shape_of(variable), done.keras.is_float(variable))
-
-
-def _gradient_of(done: Pass) -> Values:
-    return lambda variable: done.gradient(f"variable.{done.number(variable)}")
+    return lambda variable: np.full(done.keras.shape_of(variable), is_float(done.keras.dtype_of(variable)))
 
 
 def _layer(done: Pass, seen: SeenCall) -> Any:
@@ -306,4 +247,4 @@ def _joined(parts: list[Array]) -> Array:
 
 def _in_input_time(done: Pass, seen: SeenCall, array: Array) -> Array:
     """Flip what a layer that runs backwards returns in processing order."""
-    return array[:, ::-1] if returns_reversed(_layer(done, seen)) else array
+    return array[:, ::-1] if attributes.returns_reversed(_layer(done, seen)) else array

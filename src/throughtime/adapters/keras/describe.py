@@ -9,12 +9,12 @@ import numpy as np
 
 from throughtime.adapters.records import Array, LayerRecord, ModelRecord
 
-from . import leaf_parts, settings, weights
-from .cell_weights import Values
+from . import attributes, weights
 from .dialect import Dialect
 from .find import Found, select
-from .layers import halves
-from .library import is_a
+from .leaves import Whole
+from .library import halves, is_a
+from .weights import Values
 
 
 def describe(keras: Dialect, model: Any, layers: Any) -> ModelRecord:
@@ -35,42 +35,43 @@ def describe(keras: Dialect, model: Any, layers: Any) -> ModelRecord:
     def value(variable: Any) -> Array | None:
         return keras.numpy(values[id(variable)], copy=True) if id(variable) in values else None
 
-    leaves = tuple(leaf for entry in found for leaf in _leaves(keras, entry, value))
+    leaves = tuple(leaf for entry in found for leaf in _leaves(keras, model, entry, value))
     return ModelRecord(leaves, keras.of_framework(model))
 
 
-def _leaves(keras: Dialect, entry: Found, value: Values) -> tuple[LayerRecord, ...]:
+def _leaves(keras: Dialect, model: Any, entry: Found, value: Values) -> tuple[LayerRecord, ...]:
     """One leaf for a layer; several where it holds stacked cells, or two halves that differ."""
     layer = entry.watched
-    each, penalties = halves(layer), _penalties(keras, layer, value)
+    each, penalties = halves(layer), _penalties(keras, model, layer, value)
     directions = weights.directions(keras, layer)
     whole = LayerRecord(
         path=f"{entry.path}@1" if entry.is_container else entry.path,
         kind=weights.kind(keras, layer),
         arrays={**weights.named(keras, layer, value), **penalties},
         directions=directions,
-        flags=settings.of_layer(keras, layer),
+        flags=attributes.of_layer(keras, layer),
         dims={name: ("direction",) for name in penalties if directions},
     )
     if not is_a(each[0], "RNN"):
         return (whole,)
-    return leaf_parts.leaves(keras, whole, each, {"": value}, None)
+    return Whole(keras, whole, each, {"": value}, None).leaves()
 
 
-def _penalties(keras: Dialect, layer: Any, value: Values) -> Mapping[str, Array]:
+def _penalties(keras: Dialect, model: Any, layer: Any, value: Values) -> Mapping[str, Array]:
     """Compute what the regularisers add to the loss for each weight; both directions of a Bidirectional."""
     both = halves(layer) if weights.directions(keras, layer) else (layer,)
-    each = [_penalties_of(keras, getattr(half, "cell", half), value) for half in both]
+    each = [_penalties_of(keras, model, getattr(half, "cell", half), value) for half in both]
     return {
         name: np.stack([one[name] for one in each]) if len(each) > 1 else each[0][name] for name in each[0]
     }
 
 
-def _penalties_of(keras: Dialect, cell: Any, value: Values) -> dict[str, Array]:
+def _penalties_of(keras: Dialect, model: Any, cell: Any, value: Values) -> dict[str, Array]:
     found = {}
     for name, prefix in (("kernel", "kernel"), ("recurrent_kernel", "recurrent"), ("bias", "bias")):
         regularizer, weight = getattr(cell, f"{prefix}_regularizer", None), getattr(cell, name, None)
-        array = None if regularizer is None or weight is None else value(weight)
-        if array is not None:
-            found[f"{name}_penalty"] = keras.evaluated(regularizer, array)
+        array = None if weight is None else value(weight)
+        if regularizer is not None and array is not None:
+            penalty = keras.evaluated_once(model, regularizer, array)
+            found[f"{name}_penalty"] = np.asarray(penalty, array.dtype)
     return found

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from throughtime.adapters.records import Array, Attribute
@@ -16,7 +17,14 @@ if TYPE_CHECKING:
 
     from .loop import Loop
     from .reductions import Labels
-    from .seen import Result
+
+
+@dataclass(frozen=True)
+class Result:
+    """Tensors of one pass and the gradients that exist, by what they are of."""
+
+    tensors: dict[str, Any]
+    gradients: dict[str, Any]
 
 
 class Tensors(Protocol):
@@ -36,9 +44,6 @@ class Tensors(Protocol):
     def is_tensor(self, value: Any, /) -> bool:
         """Whether a value is one tensor."""
 
-    def is_float(self, tensor: Any, /) -> bool:
-        """Whether a gradient with respect to this tensor or variable can exist."""
-
     def dtype_of(self, tensor: Any, /) -> str:
         """Name a tensor's dtype."""
 
@@ -47,9 +52,6 @@ class Tensors(Protocol):
 
     def numpy(self, tensor: Any, /, *, copy: bool = False) -> Array:
         """Bring a tensor to NumPy; bfloat16 as float32."""
-
-    def tensor(self, array: Array, /) -> Any:
-        """Bring an array to what a pass is given."""
 
     def batch(self, model: Any, /, *structures: Any) -> tuple[Any, ...]:
         """Bring x, y and sample weights to what a pass is given, or refuse them."""
@@ -100,9 +102,6 @@ class Cells(Protocol):
         output, states, dropout masks by inner cell
         """
 
-    def initial_states(self, layer: Any, arguments: Mapping[str, Any], /) -> list[Any]:
-        """Return the states that a call of a layer starts from; empty where they are zero."""
-
     def with_weights(self, layer: Any, copied: Callable[[int, Any], Any], /) -> AbstractContextManager[None]:
         """Let a layer compute with what `copied` (position, value) makes of its weights."""
 
@@ -145,9 +144,6 @@ class Models(Protocol):
     def path_of(self, variable: Any, /) -> str:
         """Name a variable with its scopes, parted by slashes."""
 
-    def numbers_of(self, model: Any, /) -> dict[int, int]:
-        """Give each variable of a model a number, by its identity."""
-
     def weight_values(self, model: Any, variables: Sequence[Any], /) -> dict[int, Any]:
         """Read variables as they are now, by their identity."""
 
@@ -168,9 +164,6 @@ class Models(Protocol):
 
     def regularised(self, model: Any, /) -> list[str]:
         """Name what is regularised in a model."""
-
-    def evaluated(self, function: Any, array: Array, /) -> Array:
-        """Apply a regulariser to an array."""
 
 
 class Losses(Protocol):
@@ -214,32 +207,28 @@ class Losses(Protocol):
         """Whether layers add to the loss by themselves, beside the regularisers of weights."""
 
 
+Mark = Callable[[str, Any], Any]  # key, tensor -> a copy to differentiate with respect to
+Step = Callable[[Mark], tuple[Any, Any]]  # -> a scalar to differentiate, None for nothing; what it keeps
+Traced = Callable[[Any], Result]  # inputs -> Result
+
+
 class Computation(Protocol):
-    """What can be traced and differentiated.
+    """What can be traced.
 
     Attributes
     ----------
-    differentiated : dict of int to variable
-        Whose gradients are wanted, as `variable.<number>`.
-    has_loss : bool
-        There is something to differentiate.
     any_batch : bool
         The number of samples may be left open.
     """
 
-    differentiated: dict[int, Any]
-    has_loss: bool
     any_batch: bool
 
     @property
     def model(self) -> Any:
-        """The model whose variables are used."""
+        """The model whose variables are used; None once it is freed."""
 
-    def __call__(self, inputs: Any, mark: Callable[[str, Any], Any], /) -> tuple[Any, dict[str, Any]]:
-        """Return what is differentiated, None for nothing, and the tensors asked for."""
-
-
-Traced = Callable[[Any], "Result"]  # inputs -> Result
+    def __call__(self, inputs: Any, /) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return tensors, and gradients that `Passes.differentiated` found."""
 
 
 class Passes(Protocol):
@@ -258,7 +247,17 @@ class Passes(Protocol):
         """Call a model as training or as inference."""
 
     def traced(self, computation: Computation, inputs: Any, /) -> Traced:
-        """Trace a computation and its gradients for inputs of these shapes."""
+        """Trace a computation for inputs of these shapes."""
+
+    def differentiated(
+        self, model: Any, step: Step, variables: Mapping[str, Any], /
+    ) -> tuple[Any, dict[str, Any]]:
+        """Run a step of a computation.
+
+        Returns
+        -------
+        what the step keeps; the gradients that exist, of its marks and of variables, by their keys
+        """
 
     def evaluated_once(self, model: Any, function: Callable[[Any], Any], inputs: Any, /) -> float:
         """Evaluate a function of a batch, with the model's variables as they are."""

@@ -15,7 +15,7 @@ _SPACE = ("row", "column", "depth")
 _OF_STATE = ("hidden", "cell")
 
 
-def with_own_axes(leaf: LayerRecord, states: tuple[str, ...], *, channels_first: bool) -> LayerRecord:
+def with_own_axes(leaf: LayerRecord, states: tuple[str, ...], channels_first: bool) -> LayerRecord:
     """Add the names and axes of states that are no plain vector, or have no name in the schema.
 
     Parameters

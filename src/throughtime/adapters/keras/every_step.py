@@ -7,16 +7,16 @@ twice, here and by the loop, and the certificate compares them.
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from throughtime.adapters.records import Request
 
 from . import cell as cells
-from .dialect import Dialect
-from .gates import CELL
+from .cell import CELL
+from .dialect import Dialect, Mark
+from .library import is_float
 from .loop import EMITTED, in_processing_order, wide
 
 # What passes from one stacked cell to the next: not "input", the name of a gate, and no name of a state.
@@ -24,9 +24,6 @@ BETWEEN = "from below"
 GATES = "all gates"
 # What the gradients of gates are needed for.
 OF_GATES = frozenset({"gate_gradient", "step_contribution", "certificate"})
-
-
-Mark = Callable[[str, Any], Any]
 
 
 @dataclass(frozen=True)
@@ -37,59 +34,54 @@ class Recorded:
     ----------
     input : (sample, time, …) in input time
     mask : (sample, time) or None
-    initial : list, one a state, inner cells one after the other
+    initial : sequence, one a state, inner cells one after the other
     dropout : list of the dialect's dropout masks by inner cell, empty where none is active
     kept : dict of str to tensor (time, sample, …)
         As `loop.Loop.kept`.
     gradients : dict of str to tensor
         Total derivatives of the same, by the same names, for those that have one.
-    scale : scalar that gradients are multiplied by, or None
     """
 
     input: Any
     mask: Any
-    initial: list[Any]
-    dropout: list[Any]
+    initial: Sequence[Any]
+    dropout: Any
     kept: dict[str, Any]
     gradients: dict[str, Any]
-    scale: Any = None
-
-    def as_structure(self) -> dict[str, Any]:
-        """Give them as a structure that a framework can trace."""
-        return dict(vars(self))
 
 
 class EveryStep:
-    """One direction of a layer as a plain function of what the loop left.
+    """One direction of a layer, as a step that a framework can differentiate.
 
     Parameters
     ----------
     keras : Dialect
-    layer : held weakly
+    layer : a recurrent layer
     handed_on : sequence of str
         As `loop.Loop.handed_on`.
     request : Request
+    recorded : Recorded
     """
 
-    def __init__(self, keras: Dialect, layer: Any, handed_on: Sequence[str], request: Request) -> None:
-        self._keras, self._layer = keras, weakref.ref(layer)
-        self._handed_on = handed_on
-        self._training = request.training
+    def __init__(
+        self, keras: Dialect, layer: Any, handed_on: Sequence[str], request: Request, recorded: Recorded
+    ) -> None:
+        self._keras, self._layer, self._recorded = keras, layer, recorded
+        self._handed_on, self._training = handed_on, request.training
         self._is_certified = "certificate" in request.quantities
         self._has_gates = bool(request.quantities & {"gate_activation", *OF_GATES})
         self._taps_gates = bool(request.quantities & OF_GATES)
 
-    def weights(self) -> list[Any]:
+    def weights(self) -> dict[str, Any]:
         """Return the variables whose gradients the certificate compares."""
-        layer: Any = self._layer()
-        return [each for each in layer.weights if self._is_certified and self._keras.is_float(each)]
+        own = enumerate(self._layer.weights if self._is_certified else ())
+        return {f"weight_{place}": each for place, each in own if is_float(self._keras.dtype_of(each))}
 
-    def __call__(self, inputs: dict[str, Any], mark: Mark) -> tuple[Any, dict[str, Any]]:
+    def __call__(self, mark: Mark) -> tuple[Any, dict[str, Any]]:
         """Run every step; return what is differentiated, and the gates (time, sample, gate, …)."""
-        layer: Any = self._layer()
-        keras, ops, recorded = self._keras, self._keras.ops, Recorded(**inputs)
+        keras, ops, layer, recorded = self._keras, self._keras.ops, self._layer, self._recorded
         x = recorded.input
-        if self._is_certified and keras.is_float(x):
+        if self._is_certified and is_float(keras.dtype_of(x)):
             x = mark("input", x)
         x = in_processing_order(keras, layer, x)
         valid = None
@@ -102,7 +94,7 @@ class EveryStep:
             names = cells.state_names(keras, part)
             initial = recorded.initial[first : first + len(names)]
             x = mark(f"tap_{place}.{BETWEEN}", x) if place else x
-            done = self._stepped(part, place, x, initial, recorded, mark)
+            done = self._stepped(part, place, x, initial, mark)
             new = {f"{place}.{name}": state for name, state in zip(names, done.states, strict=True)}
             new[f"{place}.{EMITTED}"] = done.output
             terms += [
@@ -114,16 +106,11 @@ class EveryStep:
                 gates = ops.stack(done.gates, axis=1)
                 left[f"{place}.gate_activation"] = ops.reshape(gates, (steps, -1, *gates.shape[1:]))
             x, first = recorded.kept[self._handed_on[place]], first + len(names)
-        loss = sum(terms) if terms else None
-        if loss is None:
-            return None, left
-        return loss if recorded.scale is None else loss * recorded.scale, {**left, "loss": loss}
+        return sum(terms) if terms else None, left
 
-    def _stepped(
-        self, part: Any, place: int, x: Any, initial: Sequence[Any], recorded: Recorded, mark: Mark
-    ) -> Any:
+    def _stepped(self, part: Any, place: int, x: Any, initial: Sequence[Any], mark: Mark) -> Any:
         """Run one inner cell, time beside samples, from the states that the loop has found."""
-        keras, ops = self._keras, self._keras.ops
+        keras, ops, recorded = self._keras, self._keras.ops, self._recorded
         names, steps = cells.state_names(keras, part), ops.shape(x)[0]
         old = [
             self._flat(ops.concatenate([start[None], recorded.kept[f"{place}.{name}"][:-1]], axis=0))

@@ -1,18 +1,20 @@
-"""Names every layer inside a Keras model by a path, and finds those a caller means; touches no tensor."""
+"""Names every layer inside a Keras model by a path, and finds those a caller means; touches no tensor.
+
+A layer's name is the user's, else the attribute's, else the class's.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from throughtime.adapters.records import escape
 from throughtime.adapters.selection import Selection
 
 from .dialect import Dialect
-from .layers import every_layer, sublayers
-from .library import is_a, is_layer, is_recurrent, package_of_object
-from .names import attribute_names, class_name, is_automatic, names_of, without_clashes
+from .library import every_layer, is_a, is_layer, is_recurrent, package_of_object, sublayers, to_snake_case
 
 # Layers that compute with something that has no Keras layers inside.
 _CLOSED = {
@@ -100,13 +102,13 @@ def walk(keras: Dialect, model: Any) -> list[Found]:
     """
     is_named_by_keras = _namer(keras)
     if not _is_container(model):
-        name = class_name(model) if is_named_by_keras(model) else escape(model.name)
+        name = _class_name(model) if is_named_by_keras(model) else escape(model.name)
         return [_entry(name, model, None)]
-    return without_clashes(list(_walk(is_named_by_keras, model, "", {id(model)}, None)))
+    return _without_clashes(list(_walk(is_named_by_keras, model, "", {id(model)}, None)))
 
 
 def _namer(keras: Dialect) -> Callable[[Any], bool]:
-    return lambda layer: is_automatic(layer, lambda prefix: keras.automatic_name_count(layer, prefix))
+    return lambda layer: _is_automatic(layer, lambda prefix: keras.automatic_name_count(layer, prefix))
 
 
 def _entry(path: str, layer: Any, outer: Any) -> Found:
@@ -120,8 +122,8 @@ def _walk(
 ) -> Iterator[Found]:
     # A compiled model tracks its metrics as layers; an input computes nothing.
     children = [child for child in sublayers(container) if not is_a(child, "InputLayer", "Metric")]
-    attributes = {} if _is_graph(container) else attribute_names(container, is_layer)
-    for child, name in zip(children, names_of(children, attributes, is_named_by_keras), strict=True):
+    attributes = {} if _is_graph(container) else _attribute_names(container)
+    for child, name in zip(children, _names_of(children, attributes, is_named_by_keras), strict=True):
         if id(child) in seen:
             continue
         seen.add(id(child))
@@ -150,3 +152,83 @@ def _is_graph(layer: Any) -> bool:
     """Sequential and functional models hold their layers in a graph, not in attributes."""
     is_functional = bool(getattr(layer, "_is_graph_network", False)) or hasattr(layer, "operations")
     return is_a(layer, "Sequential") or (is_a(layer, "Model") and is_functional)
+
+
+def _names_of(
+    children: Sequence[Any], attributes: dict[int, str], is_automatic: Callable[[Any], bool]
+) -> list[str]:
+    """Choose the user's name; else the attribute it is stored under; else the class name, renumbered.
+
+    Parameters
+    ----------
+    children : layers
+    attributes : names of attributes by the identity of the layer they hold
+    is_automatic : callable
+        Whether Keras gave a layer its name.
+    """
+    counts: dict[str, int] = {}
+    names = []
+    for child in children:
+        if not is_automatic(child):
+            names.append(escape(child.name))
+        elif id(child) in attributes:
+            names.append(attributes[id(child)])
+        else:
+            base = _class_name(child)
+            count = counts.get(base, 0)
+            counts[base] = count + 1
+            names.append(f"{base}_{count}" if count else base)
+    return names
+
+
+def _attribute_names(container: Any) -> dict[int, str]:
+    """Name the layers that an object holds in its attributes, in lists and dicts among them."""
+    names: dict[int, str] = {}
+    # The torch backend keeps modules apart from other attributes.
+    for attribute, value in {**vars(container), **vars(container).get("_modules", {})}.items():
+        if attribute.startswith("_"):
+            continue
+        if is_layer(value):
+            names.setdefault(id(value), attribute)
+            continue
+        items: Iterable[tuple[Any, Any]] = ()
+        if isinstance(value, dict):
+            items = value.items()
+        elif isinstance(value, (list, tuple)):
+            items = enumerate(value)
+        for key, item in items:
+            if is_layer(item):
+                names.setdefault(id(item), f"{attribute}/{escape(str(key))}")
+    return names
+
+
+def _is_automatic(layer: Any, count_of: Callable[[str], int]) -> bool:
+    """Whether Keras numbered the layer: `lstm_3`, and it has counted that far.
+
+    A name that a user wrote in Keras' style is kept unless Keras could have given it as well.
+
+    Parameters
+    ----------
+    count_of : callable
+        How many names Keras has given out for a prefix.
+    """
+    match = re.fullmatch(rf"{re.escape(_class_name(layer))}(?:_(\d+))?", layer.name)
+    if match is None:
+        return False
+    return count_of(_class_name(layer)) > int(match[1] or 0)
+
+
+def _class_name(layer: Any) -> str:
+    """Write the name of a layer's class as Keras does in its automatic names."""
+    return to_snake_case(type(layer).__name__)
+
+
+def _without_clashes(found: list[Found]) -> list[Found]:
+    """Give the second layer of one path `~2`, the third `~3`."""
+    seen: dict[str, int] = {}
+    result = []
+    for entry in found:
+        seen[entry.path] = count = seen.get(entry.path, 0) + 1
+        path = entry.path if count == 1 else f"{entry.path}~{count}"
+        result.append(replace(entry, path=path))
+    return result

@@ -10,47 +10,29 @@ from __future__ import annotations
 import inspect
 import weakref
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 from throughtime.adapters.attributes import replaced
 
+from .cell import is_closed
 from .dialect import Dialect
-from .layers import halves
-from .loop import EMITTED, Loop
-from .recorder import Recorder, as_a_call, first_of, with_first
-from .seen import SeenCall, SeenInside, names_kept
-from .ways import is_closed
-
-_FUSED = ("_can_attempt_fused_lstm", "_can_attempt_fused_gru")
+from .library import halves
+from .loop import EMITTED, MARKED, Loop
+from .recorder import Recorder, SeenCall, SeenInside, first_of, lies_within_steps, names_kept, with_first
 
 
-def watch_halves(recorder: Recorder, layer: Any, stack: ExitStack) -> None:
-    """Watch both layers of a Bidirectional.
-
-    Its fused path on some backends calls neither of them; each half's own fused kernel stays in use.
-    """
-    for name in _FUSED:
-        if hasattr(layer, name):
-            stack.enter_context(replaced(layer, name, lambda *args, **kwargs: False))
-    for half in halves(layer):
-        signature = inspect.signature(half.call)
-        original = recorder.keras.as_keras_calls(half, half.call)
-        call = watched(recorder, half, original, signature, is_half=True)
-        stack.enter_context(replaced(half, "call", as_a_call(call, signature)))
-
-
-def watched(
+def run(
     recorder: Recorder,
     layer: Any,
     original: Callable[..., Any],
-    signature: inspect.Signature,
+    bound: inspect.BoundArguments,
     *,
     is_half: bool = False,
-) -> Callable[..., Any]:
-    """Wrap a recurrent layer's call so that its states are recorded.
+) -> Any:
+    """Run a recurrent layer so that its states are recorded.
 
     Parameters
     ----------
@@ -58,32 +40,25 @@ def watched(
         The layer is one direction of a Bidirectional: its own input and output are marked, those of the
         whole are another's.
     """
+    first = next(iter(bound.arguments))
+    given, record = bound.arguments[first], _record_of(recorder, layer)
+    if record is None:
+        return original(*bound.args, **bound.kwargs)
+    if not recorder.keras.is_tensor(given[0] if isinstance(given, list) else given):
+        record.not_inside = "it takes several sequences at once"
+        return original(*bound.args, **bound.kwargs)
     closed = is_closed(recorder.keras, layer, recorder.request.training, recorder.request.activations)
-    run = _closed if closed else _in_loop
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        bound = signature.bind(*args, **kwargs)
-        first = next(iter(bound.arguments))
-        given, record = bound.arguments[first], _record_of(recorder, layer)
-        if record is None:
-            return original(*args, **kwargs)
-        if not recorder.keras.is_tensor(given[0] if isinstance(given, list) else given):
-            record.not_inside = "it takes several sequences at once"
-            return original(*args, **kwargs)
-        known = SeenInside(weakref.ref(layer), closed)
-        direction = _Direction(recorder, record, len(record.inside), layer, known, is_half)
-        record.inside.append(known)
-        if is_half:
-            marked = direction.marked("inputs", "half_input", first_of(given))
-            bound.arguments[first] = with_first(given, marked)
-        mask = first_of(bound.arguments.get("mask"))
-        known.has_mask = mask is not None
-        if known.has_mask:
-            direction.keep("inside_mask", mask)
-        output, states = run(direction, original, bound.arguments)
-        return direction.handed_back(output, states)
-
-    return call
+    known = SeenInside(weakref.ref(layer), closed)
+    direction = _Direction(recorder, record, len(record.inside), layer, known, is_half)
+    record.inside.append(known)
+    if is_half:
+        bound.arguments[first] = with_first(given, direction.marked("inputs", "half_input", first_of(given)))
+    mask = first_of(bound.arguments.get("mask"))
+    known.has_mask = mask is not None
+    if known.has_mask and closed:
+        direction.keep("inside_mask", mask)
+    output, states = (_closed if closed else _in_loop)(direction, original, bound.arguments)
+    return direction.handed_back(output, states)
 
 
 def _record_of(recorder: Recorder, layer: Any) -> SeenCall | None:
@@ -98,9 +73,12 @@ def _closed(
     direction: _Direction, original: Callable[..., Any], arguments: dict[str, Any]
 ) -> tuple[Any, Any]:
     """Run the layer with its whole sequence switched on, and return what it is set to return."""
-    layer, known = direction.layer, direction.known
+    keras, layer, known = direction.keras, direction.layer, direction.known
     returns_sequences = layer.return_sequences
-    direction.keep_initial(direction.keras.initial_states(layer, arguments))
+    given = arguments.get("initial_state")
+    given = layer.states if given is None and layer.stateful else given
+    initial = [] if given is None else keras.tree.flatten(given)
+    direction.keep_initial([keras.ops.convert_to_tensor(each) for each in initial if each is not None])
     with (
         direction.marked_weights(),
         replaced(layer, "return_sequences", True),
@@ -126,12 +104,22 @@ def _in_loop(
     def mark(name: str, tensor: Any) -> Any:
         return direction.marked("inside_gradients", name, tensor)
 
-    direction.known.draws = training and keras.draws_at_each_step(layer.cell)
-    compares = "weights" in direction.recorder.wanted and not direction.known.draws
+    draws = training and keras.draws_at_each_step(layer.cell)
+    compares = "weights" in direction.recorder.wanted and not draws
     loop = Loop(keras, layer, mark, training)
     with direction.marked_weights():
         output, states, masks = keras.run_in_loop(loop, original, arguments, compares=compares)
+    first, *_ = arguments.values()
     direction.keep_loop(loop, output, masks)
+    quantities = direction.recorder.request.quantities
+    if not draws and lies_within_steps(keras, layer.cell, quantities):
+        direction.recorder.loops[direction.record.key("within", direction.part)] = {
+            "input": first_of(first),
+            "mask": first_of(arguments.get("mask")),
+            "initial": loop.initial,
+            "dropout": masks,
+            "kept": {name: state for name, state in loop.kept.items() if MARKED not in name},
+        }
     return output, states
 
 
@@ -171,9 +159,10 @@ class _Direction:
         for name in known.kept:
             if name != known.output:  # what is returned twice is copied twice
                 self.keep(f"loop_{name}", loop.kept[name])
+        marked = [loop.kept[name] for name in known.kept if MARKED in name]
+        self.recorder.measure_output(marked, is_watched=True, axis=1)
         self.keep_initial(loop.initial)
-        known.is_compared = loop.error is not None
-        if known.is_compared:
+        if loop.error is not None:
             self.keep("loop_error", loop.error)
         known.dropout = tree.map_structure(
             lambda mask: None if mask is None else self.keep(f"dropout_{next(numbers)}", mask), masks

@@ -1,15 +1,18 @@
-"""Tells which Keras an object comes from, and what it is there, by the modules of its classes.
+"""Reads which Keras an object comes from, what it is there, and which layers it is made of.
 
-Several copies may live in one process, beside each other and beside Keras 3: nothing here imports one before
-an object of it has been seen.
+Several copies of Keras may live in one process, and nothing here imports one before an object of it has been
+seen: classes are known by their modules.
 """
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+# What Keras and torch merely note down; the mode of a pass is an argument of its call.
+_BOOKKEEPING = ("training", "stop_training", "_called", "built", "_is_compiled")
 PACKAGES = ("tf_keras", "keras", "tensorflow.python.keras")
 
 
@@ -66,3 +69,54 @@ def overrides(model: Any, method: str) -> bool:
     """Whether a model's class has its own version of a method of Keras' Model."""
     function = getattr(type(model), method, None)
     return function is not None and not is_own(function, model)
+
+
+def sublayers(layer: Any) -> list[Any]:
+    """Direct sublayers, in the order in which `model.layers` counts them."""
+    if is_a(layer, "Model"):
+        return list(layer.layers)
+    return list(layer._flatten_layers(include_self=False, recursive=False))
+
+
+def every_layer(model: Any) -> list[Any]:
+    """Return the model and all layers and cells inside it; none for what is no layer."""
+    if not is_layer(model):
+        return []
+    return list({id(layer): layer for layer in model._flatten_layers()}.values())
+
+
+def halves(layer: Any) -> tuple[Any, ...]:
+    """Return both layers of a Bidirectional, else the layer itself."""
+    if is_a(layer, "Bidirectional"):
+        return layer.forward_layer, layer.backward_layer
+    return (layer,)
+
+
+def plain_settings(model: Any) -> tuple[Any, ...]:
+    """Every plain setting and activation of every layer: a change of one changes what the model computes."""
+    return tuple(
+        frozenset(
+            (name, id(value) if callable(value) else value)
+            for name, value in vars(layer).items()
+            if (isinstance(value, (bool, int, float, str)) and name not in _BOOKKEEPING)
+            or (name.endswith("activation") and callable(value))
+        )
+        for layer in every_layer(model)
+    )
+
+
+def to_snake_case(name: str) -> str:
+    """Write a class name as Keras does in its automatic names.
+
+    Examples
+    --------
+    >>> to_snake_case("SimpleRNN")
+    'simple_rnn'
+    """
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def is_float(dtype: str) -> bool:
+    """Whether tensors of a dtype can have a gradient."""
+    return dtype.startswith(("float", "bfloat"))

@@ -12,8 +12,7 @@ from typing import Any
 from throughtime.adapters.attributes import replaced
 
 from .library import is_a, is_own, is_recurrent, package_of
-from .recorder import CARRIED, Recorder
-from .seen import SeenCall
+from .recorder import CARRIED, Recorder, SeenCall
 
 _WITH_LOGITS = ("softmax", "sigmoid")
 _LOGITS = CARRIED[1]

@@ -15,8 +15,8 @@ from throughtime._errors import UnsupportedModelError
 from throughtime.adapters.marking import listening, unique
 
 from . import cell as cells
-from . import gates
 from .dialect import Dialect
+from .library import is_float
 
 # What a cell hands out where that is none of its states.
 EMITTED = "emitted"
@@ -125,7 +125,9 @@ class Loop:
             if done.output_state is None:
                 added[EMITTED] = done.output
             added = {f"{place}.{name}": tensor for name, tensor in added.items()} | marked
-            tapped |= {name: tensor for name, tensor in added.items() if self.keras.is_float(tensor)}
+            tapped |= {
+                name: tensor for name, tensor in added.items() if is_float(self.keras.dtype_of(tensor))
+            }
             source = EMITTED if done.output_state is None else names[done.output_state]
             self.handed_on.append(f"{place}.{source}")
             x, position = done.output, position + len(names)
@@ -168,7 +170,7 @@ class Loop:
 
     def _stepped(
         self, place: int, part: Any, x: Any, old: Sequence[Any], taps: Any
-    ) -> tuple[gates.Stepped, dict[str, Any]]:
+    ) -> tuple[cells.Stepped, dict[str, Any]]:
         """Run one inner cell, and add the zeros of this step to what it marks."""
         marked: dict[str, Any] = {}
 
@@ -181,7 +183,7 @@ class Loop:
             return marked[name]
 
         with listening(hear):
-            return cells.plain_step(self.keras, part, x, old, training=self.training), marked
+            return cells.step(self.keras, part, x, old, training=self.training), marked
 
     def _where(self, valid: Any, value: Any, otherwise: Any) -> Any:
         """Choose `value` at valid samples; at all where nothing is masked."""
@@ -250,11 +252,11 @@ def scan_by_rnn(
         `backend.rnn` of a Keras on TensorFlow, which wants three axes of every sequence and a flat list of
         states.
     """
-    wide = tree.map_structure(lambda each: each if len(each.shape) > 2 else each[..., None], sequences)
-    are_wide = tree.map_structure(lambda each: len(each.shape) > 2, sequences)
+    missing = tree.map_structure(lambda each: max(0, 3 - len(each.shape)), sequences)
+    wide = tree.map_structure(lambda each, count: each[(..., *(None,) * count)], sequences, missing)
 
     def advance(values: Any, states: Any) -> tuple[Any, Any]:
-        narrow = tree.map_structure(lambda v, is_wide: v if is_wide else v[..., 0], values, are_wide)
+        narrow = tree.map_structure(lambda each, count: each[(..., *(0,) * count)], values, missing)
         after, outputs = step(tree.pack_sequence_as(carry, list(states)), narrow)
         return outputs, tree.flatten(after)
 

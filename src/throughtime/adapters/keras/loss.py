@@ -31,7 +31,7 @@ class Loss:
 
     def __init__(self, keras: Dialect, model: Any, passed: Any = None) -> None:
         self._keras, self.model, self.passed = keras, model, passed
-        self._overrides = passed is None and overrides(model, "compute_loss")
+        self.overrides = passed is None and overrides(model, "compute_loss")
         self._losses: Any = None
 
     @property
@@ -56,7 +56,7 @@ class Loss:
         ------
         LossError
         """
-        if self.passed is None and not (self._keras.is_compiled(self.model) or self._overrides):
+        if self.passed is None and not (self._keras.is_compiled(self.model) or self.overrides):
             raise self._missing()
         if not (self.passed is None or callable(self.passed) or isinstance(self.passed, str)):
             what = type(self.passed).__name__
@@ -72,7 +72,7 @@ class Loss:
 
     def has_data_loss(self) -> bool:
         """Whether some of the loss compares predictions with labels; else all of it is added by layers."""
-        return self.passed is not None or self._overrides or bool(self._keras.given_losses(self.model))
+        return self.passed is not None or self.overrides or bool(self._keras.given_losses(self.model))
 
     def total(self, labels: Labels, predictions: Any, training: bool) -> Any:
         """Evaluate the scalar loss of the batch as `fit` would, before any loss scaling.
@@ -80,7 +80,7 @@ class Loss:
         Added losses and regularisers are part of it, whether the loss was compiled or passed.
         """
         parts = [self._guarded(labels, predictions, training)] if self.has_data_loss() else []
-        parts += [] if self._overrides else self._keras.added_losses(self.model)
+        parts += [] if self.overrides else self._keras.added_losses(self.model)
         if not parts:
             raise self._missing()
         return self._sum(parts)
@@ -88,7 +88,7 @@ class Loss:
     def of_data(self, labels: Labels, predictions: Any, training: bool) -> Any:
         """Evaluate the loss without what the model adds to it."""
         value = self._guarded(labels, predictions, training)
-        added = self._keras.added_losses(self.model) if self._overrides else []
+        added = self._keras.added_losses(self.model) if self.overrides else []
         return self._sum([value]) - self._sum(added) if added else value
 
     def _sum(self, parts: list[Any]) -> Any:
@@ -98,7 +98,7 @@ class Loss:
 
     def singles(self) -> list[Any]:
         """List each output's loss, known after the loss has been evaluated; none where the model decides."""
-        if self._overrides:
+        if self.overrides:
             return []
         losses = [self._function] if self._losses is None else self._keras.single_losses(self._losses)
         return [loss for loss in losses if loss is not None]
@@ -135,7 +135,7 @@ class Loss:
         if callable(self._function):
             return self._of_function(labels, predictions)
         self._losses = self._keras.losses_to_call(self.model, self.passed)
-        if self._overrides:
+        if self.overrides:
             return self._keras.computed_loss(self.model, self._losses, labels, predictions, training)
         value = self._losses(labels.y, predictions, labels.sample_weight)
         if value is None:

@@ -13,9 +13,8 @@ import numpy as np
 
 from throughtime.adapters.records import Array
 
-from .dialect import Dialect
-from .layers import every_layer
-from .seen import Result
+from .dialect import Dialect, Result
+from .library import every_layer
 
 # Keras' own initial scale first; further down where the gradients overflow.
 _SCALES = tuple(2.0**exponent for exponent in (15, 10, 5, 0, -5, -10))
@@ -35,11 +34,11 @@ def run_scaled(keras: Dialect, run: Callable[[Any], Result]) -> Result:
     ----------
     keras : Dialect
     run : callable
-        Takes the scale as a tensor.
+        Takes the scale as an array.
     """
 
     def run_at(scale: float) -> tuple[Result, dict[str, Array]]:
-        result = run(keras.tensor(np.asarray(scale, np.float32)))
+        result = run(np.asarray(scale, np.float32))
         return result, {key: keras.numpy(gradient) for key, gradient in result.gradients.items()}
 
     for scale in _SCALES:
@@ -50,20 +49,20 @@ def run_scaled(keras: Dialect, run: Callable[[Any], Result]) -> Result:
                 higher = scale * 2.0 ** -np.floor(np.log2(largest))
                 raised, found = run_at(higher)
                 if _is_finite(found):
-                    return _unscaled(keras, raised, found, higher)
-            return _unscaled(keras, result, gradients, scale)
+                    return _unscaled(raised, found, higher)
+            return _unscaled(result, gradients, scale)
         if not np.isfinite(keras.numpy(result.tensors["loss"])):
             break  # no scale helps
-    return _unscaled(keras, *run_at(1.0), 1.0)
+    return _unscaled(*run_at(1.0), 1.0)
 
 
 def _is_finite(gradients: dict[str, Array]) -> bool:
     return all(bool(np.isfinite(gradient).all()) for gradient in gradients.values())
 
 
-def _unscaled(keras: Dialect, result: Result, gradients: dict[str, Array], scale: float) -> Result:
+def _unscaled(result: Result, gradients: dict[str, Array], scale: float) -> Result:
     wide = {
-        key: keras.tensor(array.astype(np.promote_types(array.dtype, np.float32)) / np.float32(scale))
+        key: array.astype(np.promote_types(array.dtype, np.float32)) / np.float32(scale)
         for key, array in gradients.items()
     }
     return Result(result.tensors, wide)

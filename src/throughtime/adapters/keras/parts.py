@@ -14,12 +14,11 @@ from throughtime.adapters.alike import Alike
 from throughtime.adapters.records import MEAN, ONE_SAMPLE, SUM, ModelRecord
 
 from .batches import batch_size, joined, rows_of
-from .dialect import Dialect
-from .layers import every_layer
+from .dialect import Dialect, Result
+from .library import every_layer
 from .loss import Loss
 from .program import VALID_STEPS, Program
 from .reductions import Labels
-from .seen import Result
 
 _SIZES = "the inputs' first axes, {sizes}, are not all samples"
 _TRAINING = "with training=True dropout and batch statistics are those of the whole batch"

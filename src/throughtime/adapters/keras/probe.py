@@ -6,30 +6,26 @@ make a new one.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from throughtime._errors import LossError
 from throughtime._memory.budget import Budget
-from throughtime.adapters.records import ModelRecord, Request
+from throughtime.adapters.loss_reduction import FAILS, tried_factor
+from throughtime.adapters.records import MEAN, ModelRecord, Request
 
 from . import batches, find, loss_scale
 from .collect import Pass, records
-from .coupling import couples
-from .dialect import Dialect, Traced
-from .every_step import EveryStep
-from .layers import plain_settings
+from .dialect import Dialect, Result, Traced
+from .library import plain_settings
 from .loss import Loss
+from .outer_steps import joined
 from .parts import Parts, why_whole
-from .program import Program, WithinSteps
-from .reductions import Attempt, Labels, Trials
-from .second_pass import SecondPass
-from .seen import Result
+from .program import Program
+from .reductions import COUPLED, Labels, couples, factor
 from .traces import Traces, weakly
 
 _LOOPED = " where it can be watched: it is called within a loop or branch of the graph"
@@ -42,9 +38,9 @@ class _Trace:
     program: Program
     run: Traced
     loss: Callable[[], Any]
-    second: SecondPass
     is_scaled: bool
-    trials: Trials = field(default_factory=Trials)
+    tried: tuple[float, str] | None = None
+    is_coupled: bool | None = None
 
 
 _traces: Traces[_Trace] = Traces()
@@ -91,17 +87,17 @@ class Probe:
         with batches.ragged_explained(keras, x), kept, kept:
             trace, result = self._pass(data, budget)
             reduced = self._how_reduced(trace, result, data)
-            within = trace.second(trace.program.calls, result)
             weights = [weight for entry in self.found for weight in entry.watched.weights]
             values = keras.weight_values(self.model, weights)
+        calls, joined_result = joined(trace.program.calls, result, keras.numpy)
         done = Pass(
             keras,
             self.model,
             self.found,
             trace.program,
-            result,
+            calls,
+            joined_result,
             self._wanted(trace.program.has_loss),
-            within,
             lambda variable: values[id(variable)],
             _LOOPED if trace.program.in_a_loop else "",
         )
@@ -189,31 +185,46 @@ class Probe:
         passed = weakly(self.loss.passed) if has_loss else None
         program = Program(keras, model, self.found, passed, request, budget)
         is_scaled = has_loss and loss_scale.is_needed(model)
-        inputs = (*data, keras.tensor(np.asarray(1.0, np.float32)) if is_scaled else None)
+        inputs = (*data, np.asarray(1.0, np.float32) if is_scaled else None)
         run = keras.traced(program, inputs)
-        second = SecondPass(keras, partial(_traced_within, keras, weakref.ref(model)), request, is_scaled)
-        return _Trace(program, run, weakly(self.loss.identity), second, is_scaled)
+        return _Trace(program, run, weakly(self.loss.identity), is_scaled)
 
     def _how_reduced(self, trace: _Trace, result: Result, data: Any) -> tuple[float, str] | None:
         """Find what the loss puts on each sample's gradient, and say in words what was done about it."""
         if not trace.program.has_loss:
             return None
         keras, size = self.keras, batches.batch_size(self.keras, data[0])
+        reduced, told = self._factor(trace, result, data, size)
+        if trace.is_coupled is None:  # tried on the first batch
 
-        def run_among_copies() -> Result:
-            return self._run(trace, batches.with_copies(keras, data, size))
+            def run_among_copies() -> Result:
+                return self._run(trace, batches.with_copies(keras, data, size))
 
-        attempt = Attempt(
-            Labels(*data),
-            size,
-            weight=batches.first_array(keras, data[2]),
-            predictions=lambda: trace.program.predictions(result),
-            evaluate=self._data_loss,
-            rows_of=partial(batches.rows_of, keras),
-            has_data_loss=self.loss.has_data_loss,
-            couples=lambda: couples(result, run_among_copies, size, partial(batches.first_sample, keras)),
-        )
-        return trace.trials.how_reduced(trace.program.reductions, attempt)
+            trace.is_coupled = size > 1 and couples(keras, result, run_among_copies, size)
+        if trace.is_coupled and not told.startswith(COUPLED):
+            told = f"{COUPLED}: what one sample does changes with the others of its batch; {told} undone"
+        return reduced, told
+
+    def _factor(self, trace: _Trace, result: Result, data: Any, size: int) -> tuple[float, str]:
+        """Read the factor from what the loss declares, or try it on the first batch."""
+        how, (x, y, weight) = trace.program.reductions, data
+        first_weight = batches.first_array(self.keras, weight)
+        if how.declared is not None and how.is_certain:
+            return factor(how.declared, first_weight, size)
+        if not self.loss.has_data_loss():
+            return 1.0, "not undone, the whole loss is added by layers"
+        if trace.tried is None:
+            # Where Keras puts weights on, they are no part of what a user's loss does by itself.
+            whole = x, y, weight if how.declared is None else None, trace.program.predictions(result)
+
+            def loss_of(*rows: int) -> float:
+                *labels, predictions = (batches.rows_of(self.keras, part, rows) for part in whole)
+                return self._data_loss(Labels(*labels), predictions)
+
+            trace.tried = tried_factor(loss_of, size, (Exception,))
+        if how.declared is not None and trace.tried[1].startswith((MEAN, FAILS)):
+            return factor(how.declared, first_weight, size)
+        return trace.tried
 
     def _data_loss(self, labels: Labels, predictions: Any) -> float:
         def evaluate(inputs: Any) -> Any:
@@ -222,10 +233,3 @@ class Probe:
 
         inputs = (labels.x, labels.y, labels.sample_weight, predictions)
         return self.keras.evaluated_once(self.model, evaluate, inputs)
-
-
-def _traced_within(
-    keras: Dialect, model: Callable[[], Any], every_step: EveryStep, inputs: Any, has_loss: bool
-) -> Traced:
-    """Trace the steps of a direction; the trace outlives a probe and does not hold the model."""
-    return keras.traced(WithinSteps(keras, model(), every_step, has_loss=has_loss), inputs)

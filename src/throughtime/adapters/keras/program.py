@@ -1,32 +1,42 @@
-"""One forward pass with its loss, and what lies within the steps of a layer, as functions of the data.
+"""One forward pass with its loss, and what lies within the steps of its layers, as a function of the data.
 
-Each Keras differentiates them in its framework's way, see `Dialect.traced`.
+Each Keras traces and differentiates it in its framework's way, see `dialect.Passes`.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from throughtime._memory.budget import Budget, Need
 from throughtime.adapters.marking import listening
+from throughtime.adapters.needs import INSIDE, INSIDE_GRADIENTS
 from throughtime.adapters.records import Request
 
-from .dialect import Dialect
-from .every_step import EveryStep
+from .dialect import Dialect, Mark, Result
+from .every_step import EveryStep, Recorded
 from .find import Found
+from .library import is_float
 from .loss import Loss
 from .meter import Meter
-from .recorder import CARRIED, Mark, Recorder
+from .recorder import CARRIED, Recorder, SeenCall, SeenInside
 from .reductions import Labels, Reductions
-from .seen import Result, SeenCall
 from .tap import watching
 from .traces import weakly
-from .wanted import watched
 
 VALID_STEPS = "valid_steps"  # among the tensors of a Result
 _KEPT = frozenset({"output", "input", "valid"})
+# Kinds of tensors to mark and keep, by what they are needed for.
+_NEEDED_FOR = {
+    "inside": INSIDE,
+    "inside_gradients": INSIDE_GRADIENTS,
+    "outputs": INSIDE_GRADIENTS | {"output_gradient"},
+    "logits": frozenset({"output_gradient", "logits_gradient"}),
+    "inputs": frozenset({"input_gradient", "certificate"}),
+    "weights": frozenset({"certificate"}),
+}
 
 
 class Program:
@@ -41,8 +51,6 @@ class Program:
 
     Attributes
     ----------
-    differentiated : dict of int to variable
-        Whose gradients are wanted, as `variable.<number>`.
     calls : list of SeenCall
         In call order; known after a pass.
     named : tuple of str
@@ -86,23 +94,59 @@ class Program:
         self.need = Need()
         self.masked: list[bool] = []
         self._structure: Any = None
-        is_wanted = self.has_loss and "weight_gradients" in request.quantities
-        weights = [weight for entry in found for weight in entry.watched.weights] if is_wanted else []
-        self.differentiated = numbered(keras, model, [weight for weight in weights if keras.is_float(weight)])
 
     @property
     def model(self) -> Any:
         """The model."""
         return self._model()
 
-    def __call__(self, inputs: Any, mark: Mark) -> tuple[Any, dict[str, Any]]:
-        """Run the pass; return what is differentiated, None without a loss, and the tensors asked for.
+    def variables(self) -> dict[str, Any]:
+        """Return the variables whose gradients are wanted, by their keys in a pass."""
+        is_wanted = self.has_loss and "weight_gradients" in self.request.quantities
+        watched = [entry[2]() for entry in self._found] if is_wanted else []
+        weights = {id(weight): weight for layer in watched for weight in layer.weights}
+        own = [weight for weight in weights.values() if is_float(self._keras.dtype_of(weight))]
+        return {f"variable.{number}": weight for number, weight in enumerate(own)}
+
+    def __call__(self, inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Run the pass; return the tensors asked for, and gradients.
 
         Parameters
         ----------
         inputs : tuple
             x, y, sample weights and the factor by which the loss is scaled, None for 1.
         """
+        forward = partial(self._forward, inputs)
+        (tensors, loops), gradients = self._keras.differentiated(self.model, forward, self.variables())
+        for call in self.calls:
+            for part, known in enumerate(call.inside):
+                name = call.key("within", part)
+                if name in loops:
+                    left, found = self._within(call, part, known, loops[name], gradients)
+                    tensors, gradients = tensors | left, gradients | found
+        return tensors, gradients
+
+    def _within(
+        self, call: SeenCall, part: int, known: SeenInside, left: dict[str, Any], first: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Find what lies within the steps of one direction, from what its loop left and its gradients."""
+        taps = {name: first.get(call.key(f"tap_{name}", part)) for name in left["kept"]}
+        gradients = {name: gradient for name, gradient in taps.items() if gradient is not None}
+        recorded = Recorded(**left, gradients=gradients)
+        step = EveryStep(self._keras, known.layer(), known.handed_on, self.request, recorded)
+
+        def key(name: str) -> str:
+            return call.key(f"within_{name}", part)
+
+        def forward(mark: Mark) -> tuple[Any, dict[str, Any]]:
+            loss, found = step(lambda name, tensor: mark(key(name), tensor))
+            return loss, {key(name): tensor for name, tensor in found.items()}
+
+        weights = {key(name): weight for name, weight in step.weights().items()}
+        return self._keras.differentiated(self.model, forward, weights)
+
+    def _forward(self, inputs: Any, mark: Mark) -> tuple[Any, tuple[dict[str, Any], dict[str, Any]]]:
+        """Run the model and its loss; keep the tensors asked for, and what the loops have left."""
         keras, model, training = self._keras, self.model, self.request.training
         *data, scale = inputs
         labels, recorder = Labels(*data), self._recorder(mark)
@@ -117,7 +161,7 @@ class Program:
         masks = [keras.beside(prediction, CARRIED[0]) for prediction in flat]
         self.masked = [mask is not None for mask in masks]
         if self._loss is None:
-            return None, recorder.tensors
+            return None, (recorder.tensors, recorder.loops)
         own = Loss(keras, model, self._loss())
         loss = own.total(labels, predictions, training)
         self.reductions, self.adds_losses = own.reductions(), keras.adds_losses(model)
@@ -126,14 +170,16 @@ class Program:
             tensors[VALID_STEPS] = keras.ops.sum(keras.ops.cast(masks[0], "float32"))
         if not self.reductions.is_certain:
             tensors |= {f"prediction.{index}": tensor for index, tensor in enumerate(flat)}
-        return (loss if scale is None else loss * keras.ops.cast(scale, loss.dtype)), tensors
+        scaled = loss if scale is None else loss * keras.ops.cast(scale, loss.dtype)
+        return scaled, (tensors, recorder.loops)
 
     def _recorder(self, mark: Mark) -> Recorder:
         keras, quantities, part = self._keras, self.request.quantities, self.budget.part
         is_repeated = self.has_loss and part > 1  # to see whether samples are coupled
         at_once = keras.runs_at_once(self.model)
         meter = Meter(keras, self.budget, self.request, is_repeated=is_repeated, at_once=at_once)
-        kinds = watched(quantities, has_loss=self.has_loss) | quantities & _KEPT
+        kinds = frozenset(kind for kind, needs in _NEEDED_FOR.items() if quantities & needs)
+        kinds = (kinds if self.has_loss else kinds & {"inside"}) | quantities & _KEPT
         found = [
             Found(path, layer(), inner(), container, outer())
             for path, layer, inner, container, outer in self._found
@@ -147,27 +193,3 @@ class Program:
         return tree.pack_sequence_as(
             self._structure, [result.tensors[f"prediction.{index}"] for index in range(count)]
         )
-
-
-class WithinSteps:
-    """What lies within the steps of a direction."""
-
-    def __init__(self, keras: Dialect, model: Any, every_step: EveryStep, *, has_loss: bool) -> None:
-        self._model, self._every_step = weakref.ref(model), every_step
-        self.has_loss, self.any_batch = has_loss, False
-        self.differentiated = numbered(keras, model, every_step.weights())
-
-    @property
-    def model(self) -> Any:
-        """The model."""
-        return self._model()
-
-    def __call__(self, inputs: Any, mark: Mark) -> tuple[Any, dict[str, Any]]:
-        """Run every step, see `EveryStep`."""
-        return self._every_step(inputs, mark)
-
-
-def numbered(keras: Dialect, model: Any, variables: Sequence[Any]) -> dict[int, Any]:
-    """Give variables the numbers that they have in every pass of the model."""
-    numbers = keras.numbers_of(model)
-    return {numbers[id(variable)]: variable for variable in variables}

@@ -1,14 +1,16 @@
-"""Why an array that was asked for, or a loss, does not exist, in words.
-
-Shared by the adapters of every Keras.
-"""
+"""Why an array that was asked for, or a loss, does not exist, in words."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from throughtime.adapters.records import UNREACHED, Array
+
+from .library import is_float
+
+if TYPE_CHECKING:
+    from .recorder import SeenCall
 
 NO_TENSOR = "what the layer returns is no tensor and no list of tensors"
 SEVERAL_INPUTS = "its input is several tensors, not one"
@@ -31,39 +33,16 @@ _OWN_STEP = (
 )
 
 
-class Call(Protocol):
-    """One call of a watched layer, as an adapter's recorder has it."""
-
-    @property
-    def outputs(self) -> int:
-        """How many tensors it returned."""
-
-    @property
-    def output_dtype(self) -> str:
-        """Of what it returned."""
-
-    @property
-    def input_dtype(self) -> str:
-        """Of its input, empty where that is not one tensor."""
-
-    @property
-    def inside(self) -> Sequence[Any]:
-        """One for each direction that was looked into."""
-
-    def key(self, name: str, part: int = 0) -> str:
-        """Name one tensor of this call among all that a pass returns."""
-
-
 def of_no_loss(model: Any, *, has_own_step: bool) -> str:
     """Tell why there is no loss, for a model that may have a `train_step` of its own."""
     return _NO_LOSS + (_OWN_STEP.format(name=type(model).__name__) if has_own_step else "")
 
 
-def of_output_gradient(call: Call, gradients: Mapping[str, Any], *, reads_logits: bool) -> str:
+def of_output_gradient(call: SeenCall, gradients: Mapping[str, Any], *, reads_logits: bool) -> str:
     """Tell why a call's output has no gradient."""
     if not call.outputs:
         return NO_TENSOR
-    if not _is_float(call.output_dtype):
+    if not is_float(call.output_dtype):
         return _INTEGER_OUTPUT.format(dtype=call.output_dtype)
     if reads_logits:
         return _READS_LOGITS
@@ -72,9 +51,9 @@ def of_output_gradient(call: Call, gradients: Mapping[str, Any], *, reads_logits
     return UNREACHED
 
 
-def of_input_gradient(call: Call, *, is_recurrent: bool) -> str:
+def of_input_gradient(call: SeenCall, *, is_recurrent: bool) -> str:
     """Tell why a call's input has no gradient."""
-    if call.input_dtype and not _is_float(call.input_dtype):
+    if call.input_dtype and not is_float(call.input_dtype):
         return _INTEGER_INPUT.format(dtype=call.input_dtype)
     if not is_recurrent:
         return _NOT_RECURRENT
@@ -87,7 +66,3 @@ def of_weight_gradients(are_float: Mapping[str, Array], found: Mapping[str, Arra
         name: UNREACHED if are_float[name].all() else _INTEGER_WEIGHT
         for name in are_float.keys() - found.keys()
     }
-
-
-def _is_float(dtype: str) -> bool:
-    return dtype.startswith(("float", "bfloat"))

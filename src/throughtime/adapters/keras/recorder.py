@@ -6,23 +6,96 @@ the gradient through that use alone.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
 from throughtime.adapters.records import Request
 
-from . import named
-from .dialect import Dialect
+from . import cell as cells
+from .cell import CELL
+from .dialect import Dialect, Mark
+from .every_step import OF_GATES
 from .find import Found
+from .library import is_float
+from .loop import MARKED
 from .meter import Meter, Sized
-from .seen import SeenCall
 
-Mark = Callable[[str, Any], Any]
-_ARTIFACT = "autograph_info__"  # what TensorFlow's autograph puts on functions that it leaves alone
 CARRIED = ("_keras_mask", "_keras_logits")  # what a loss reads from a tensor besides its values
+
+
+@dataclass
+class SeenInside:
+    """One direction inside a recurrent layer; outlives the trace.
+
+    Attributes
+    ----------
+    layer : callable () -> the layer
+    is_closed : bool
+        It ran its own kernel, and `cells` solves it.
+    initial_states : int
+        How many states it started from.
+    dropout : list
+        As `every_step.Recorded.dropout`, with keys in place of masks.
+    kept, handed_on : sequence of str
+        As `loop.Loop` has them.
+    output : str
+        The state whose sequence is the layer's output, and not returned a second time; empty for none.
+    """
+
+    layer: Callable[[], Any]
+    is_closed: bool
+    has_mask: bool = False
+    initial_states: int = 0
+    dropout: list[Any] = field(default_factory=list)
+    kept: tuple[str, ...] = ()
+    handed_on: tuple[str, ...] = ()
+    output: str = ""
+
+
+@dataclass
+class SeenCall:
+    """One call of one watched layer, without its tensors.
+
+    Attributes
+    ----------
+    index, number : int
+        Which layer, and which of its calls, from 1.
+    group : int
+        Calls of one group make one leaf: those of all outer steps of a TimeDistributed.
+    outer_steps : int
+        How many samples a TimeDistributed made of each of its own; 0 where there is none around the layer.
+    outputs : int
+        How many tensors others see of what it returned.
+    output_dtype, input_dtype : str
+        Empty where there is no such tensor, or not one.
+    input_shape : tuple of int
+        Empty where it is not known before the pass.
+    logits : tuple of str
+        Keys of the marked logits behind the output, of each step if several.
+    not_inside : str
+        Why this call was not looked into.
+    """
+
+    index: int
+    number: int
+    group: int
+    outer_steps: int = 0
+    outputs: int = 0
+    output_dtype: str = ""
+    input_dtype: str = ""
+    input_shape: tuple[int, ...] = ()
+    has_mask: bool = False
+    logits: tuple[str, ...] = ()
+    not_inside: str = ""
+    inside: list[SeenInside] = field(default_factory=list)
+
+    def key(self, name: str, part: int = 0) -> str:
+        """Name one tensor of this call among all that a pass returns."""
+        return f"{self.index}.{self.number}.{name}.{part}"
 
 
 class Recorder:
@@ -47,6 +120,8 @@ class Recorder:
         Those that have returned, and those that have not.
     tensors : dict of str to tensor
         What the pass is to return.
+    loops : dict of str to structure
+        What each loop has left, as `every_step.Recorded`, for what lies within its steps.
     named : list of str
         Keys of what `throughtime.mark` names outside of every loop.
     flows_back : bool
@@ -70,11 +145,12 @@ class Recorder:
         self.calls: list[SeenCall] = []
         self.current: list[SeenCall] = []
         self.tensors: dict[str, Any] = {}
+        self.loops: dict[str, Any] = {}
         self.named: list[str] = []
         self.flows_back = False
         self.in_a_loop: set[int] = set()
         self.outer_steps: list[int] = []
-        self.outer_calls: dict[int, int] = {}
+        self.outer_calls: Counter[int] = Counter()
         self._mark = mark
         self._differentiates = "weights" in wanted or "weight_gradients" in request.quantities
         self._is_in_a_loop = keras.loop_detector()
@@ -103,7 +179,7 @@ class Recorder:
     @contextmanager
     def within(self, outer: Any, steps: int) -> Iterator[None]:
         """Let a TimeDistributed run."""
-        self.outer_calls[id(outer)] = self.outer_calls.get(id(outer), 0) + 1
+        self.outer_calls[id(outer)] += 1
         self.outer_steps.append(steps)
         try:
             yield
@@ -114,26 +190,26 @@ class Recorder:
         """Tell the meter of a recurrent layer's call, once its input is marked."""
         self.flows_back |= is_watched and self._differentiates
         if self.keras.is_tensor(tensor):
-            self.meter.add(layer, self.sized(tensor), is_watched=is_watched, flows_back=self.flows_back)
+            self.meter.add(layer, self._sized(tensor), is_watched=is_watched, flows_back=self.flows_back)
 
-    def measure_output(self, tensors: Sequence[Any], *, is_watched: bool) -> None:
-        """Tell the meter what a layer that is not recurrent returned, or the model."""
+    def measure_output(self, tensors: Sequence[Any], *, is_watched: bool, axis: int = 0) -> None:
+        """Tell the meter what a plain layer, the model or a mark gave, with its samples along `axis`."""
         self.flows_back |= is_watched and self._differentiates
-        sized = [self.sized(tensor) for tensor in tensors if self.keras.is_tensor(tensor)]
+        sized = [self._sized(tensor, axis) for tensor in tensors if self.keras.is_tensor(tensor)]
         self.meter.add_output(sized, is_watched=is_watched, flows_back=self.flows_back)
 
-    def sized(self, tensor: Any) -> Sized:
+    def _sized(self, tensor: Any, axis: int = 0) -> Sized:
         """Give a tensor's shape, with the samples of this batch where the pass leaves them open."""
         shape = self.keras.shape_of(tensor)
-        if shape and shape[0] is None:
-            outer = prod(self.outer_steps) if self.keras.JOINS_OUTER_STEPS and self.outer_steps else 1
-            shape = (self.meter.samples * outer, *shape[1:])
+        if len(shape) > axis and shape[axis] is None:
+            outer = prod(self.outer_steps) if self.keras.JOINS_OUTER_STEPS else 1
+            shape = (*shape[:axis], self.meter.samples * outer, *shape[axis + 1 :])
         return Sized(shape, self.keras.dtype_of(tensor))
 
     def marked(self, wanted: str, name: str, tensor: Any) -> Any:
         """Mark a tensor if its kind is wanted and it is a float; masks and logits travel along."""
         keras = self.keras
-        if wanted not in self.wanted or not keras.is_tensor(tensor) or not keras.is_float(tensor):
+        if wanted not in self.wanted or not keras.is_tensor(tensor) or not is_float(keras.dtype_of(tensor)):
             return tensor
         self.flows_back = True
         copy = self._mark(name, tensor)
@@ -144,23 +220,17 @@ class Recorder:
 
     def hear(self, name: str, tensor: Any) -> Any:
         """Mark and keep what `throughtime.mark` names outside of every loop."""
-        key = named.key(len(self.named), name)
+        key = f"named.{len(self.named)}.{name}"
         self.named.append(key)
         marked = self.marked("outputs", key, tensor)
         self.keep(key, marked)
+        self.measure_output([marked], is_watched=True)
         return marked
 
     def keep(self, key: str, tensor: Any) -> str:
         """Let the pass return a tensor."""
         self.tensors[key] = tensor
         return key
-
-
-def as_a_call(call: Callable[..., Any], signature: inspect.Signature) -> Callable[..., Any]:
-    """Let Keras read the arguments of what stands for a layer's call, and autograph leave it alone."""
-    call.__signature__ = signature  # type: ignore[attr-defined]
-    setattr(call, _ARTIFACT, None)
-    return call
 
 
 def first_of(value: Any) -> Any:
@@ -175,3 +245,29 @@ def with_first(value: Any, first: Any) -> Any:
     if not isinstance(value, (list, tuple)):
         return first
     return [with_first(value[0], first), *value[1:]]
+
+
+def lies_within_steps(keras: Dialect, cell: Any, quantities: frozenset[str]) -> bool:
+    """Whether a quantity that was asked for lies within the steps of a cell, and not in the loop alone."""
+    parts = cells.inner_cells(cell)
+    if quantities & {"gate_activation", *OF_GATES}:
+        return True
+    if "cell_gradient" in quantities and any(CELL in cells.state_names(keras, part) for part in parts):
+        return True
+    return len(parts) > 1 and bool(quantities & {"input_gradient", "output_gradient"})
+
+
+def names_kept(
+    keras: Dialect, cell: Any, names: Collection[str], quantities: frozenset[str]
+) -> tuple[str, ...]:
+    """Choose among what a loop has: what is asked for, or needed for what lies within the steps."""
+    if not quantities & {"gate_activation", "gate_gradient"}:
+        names = [name for name in names if MARKED not in name]
+    if lies_within_steps(keras, cell, quantities):
+        return tuple(names)
+    unasked = {
+        name
+        for name in ("hidden", "cell")
+        if not quantities & {name, f"{name}_gradient", f"initial_{name}_gradient"}
+    }
+    return tuple(name for name in names if name.partition(".")[2] not in unasked)

@@ -9,47 +9,60 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 from throughtime.adapters.attributes import replaced
 from throughtime.adapters.marking import listening
 
 from . import inside, logits
-from .layers import every_layer, halves
-from .library import is_a, is_recurrent
-from .recorder import Recorder, as_a_call, first_of, with_first
-from .seen import SeenCall
-from .ways import why_not
+from .cell import why_not
+from .dialect import Dialect
+from .library import every_layer, halves, is_a, is_recurrent
+from .recorder import Recorder, SeenCall, first_of, with_first
 
 Call = Callable[..., Any]
+_ARTIFACT = "autograph_info__"  # what TensorFlow's autograph puts on functions that it leaves alone
+_FUSED = ("_can_attempt_fused_lstm", "_can_attempt_fused_gru")
 
 
 @contextmanager
 def watching(recorder: Recorder, model: Any) -> Iterator[None]:
     """Wrap the layers' calls for the duration of the block."""
     with ExitStack() as stack:
+        wrap = partial(_wrap, stack, recorder.keras)
         for index, entry in enumerate(recorder.found):
             layer = entry.watched
             looks_inside = "inside" in recorder.wanted and not why_not(recorder.keras, layer)
             if looks_inside and is_a(layer, "Bidirectional"):
-                inside.watch_halves(recorder, layer, stack)
-            _wrap(recorder, layer, _Watched(recorder, index, looks_inside), stack)
+                # Its fused path on some backends calls neither half; each half's own kernel stays in use.
+                for name in filter(partial(hasattr, layer), _FUSED):
+                    stack.enter_context(replaced(layer, name, lambda *args, **kwargs: False))
+                for half in halves(layer):
+                    wrap(half, partial(inside.run, recorder, half, is_half=True))
+            wrap(layer, _Watched(recorder, index, looks_inside))
         for layer in _running_along(recorder, model):
-            _wrap(recorder, layer, _metered(recorder, layer), stack)
+            wrap(layer, partial(_metered, recorder, layer))
         for outer in _outer_layers(recorder):
-            _wrap(recorder, outer, _counted(recorder, outer), stack)
+            wrap(outer, partial(_counted, recorder, outer))
         yield
 
 
 def _wrap(
-    recorder: Recorder, layer: Any, made: Callable[[Call, inspect.Signature], Call], stack: ExitStack
+    stack: ExitStack, keras: Dialect, layer: Any, around: Callable[[Call, inspect.BoundArguments], Any]
 ) -> None:
-    """Let what is made of a layer's call, and its signature, stand in its place."""
+    """Let a function of a layer's call, and of the arguments that it is given, stand in its place."""
     name = "quantized_call" if getattr(layer, "quantization_mode", None) else "call"
     plain = getattr(layer, name)
-    signature = inspect.signature(plain)
-    call = made(recorder.keras.as_keras_calls(layer, plain), signature)
-    stack.enter_context(replaced(layer, name, as_a_call(call, signature)))
+    signature, original = inspect.signature(plain), keras.as_keras_calls(layer, plain)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return around(original, signature.bind(*args, **kwargs))
+
+    # Keras reads the arguments of what stands for the call, and autograph leaves it alone.
+    call.__signature__ = signature  # type: ignore[attr-defined]
+    setattr(call, _ARTIFACT, None)
+    stack.enter_context(replaced(layer, name, call))
 
 
 def _running_along(recorder: Recorder, model: Any) -> list[Any]:
@@ -60,17 +73,11 @@ def _running_along(recorder: Recorder, model: Any) -> list[Any]:
     return [layer for layer in recurrent if id(layer) not in others]
 
 
-def _metered(recorder: Recorder, layer: Any) -> Callable[[Call, inspect.Signature], Call]:
-    def made(original: Call, signature: inspect.Signature) -> Call:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            given = first_of(next(iter(signature.bind(*args, **kwargs).arguments.values()), None))
-            recorder.measure(layer, given, is_watched=False)
-            with listening(None):
-                return original(*args, **kwargs)
-
-        return call
-
-    return made
+def _metered(recorder: Recorder, layer: Any, original: Call, bound: inspect.BoundArguments) -> Any:
+    given = first_of(next(iter(bound.arguments.values()), None))
+    recorder.measure(layer, given, is_watched=False)
+    with listening(None):
+        return original(*bound.args, **bound.kwargs)
 
 
 def _outer_layers(recorder: Recorder) -> list[Any]:
@@ -80,52 +87,39 @@ def _outer_layers(recorder: Recorder) -> list[Any]:
     return list({id(layer): layer for layer in inner if is_a(layer, "TimeDistributed")}.values())
 
 
-def _counted(recorder: Recorder, outer: Any) -> Callable[[Call, inspect.Signature], Call]:
-    """Wrap a TimeDistributed's call to tell its calls apart, and to know how many steps it has."""
-
-    def made(original: Call, signature: inspect.Signature) -> Call:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            given = first_of(next(iter(signature.bind(*args, **kwargs).arguments.values()), None))
-            with recorder.within(outer, int(recorder.keras.shape_of(given)[1] or 0)):
-                return original(*args, **kwargs)
-
-        return call
-
-    return made
+def _counted(recorder: Recorder, outer: Any, original: Call, bound: inspect.BoundArguments) -> Any:
+    """Tell a TimeDistributed's calls apart, and know how many steps it has."""
+    given = first_of(next(iter(bound.arguments.values()), None))
+    with recorder.within(outer, int(recorder.keras.shape_of(given)[1] or 0)):
+        return original(*bound.args, **bound.kwargs)
 
 
 class _Watched:
-    """Makes the call of a layer that is watched."""
+    """Stands around the call of a layer that is watched."""
 
     def __init__(self, recorder: Recorder, index: int, looks_inside: bool) -> None:
         self._recorder, self._index, self._looks_inside = recorder, index, looks_inside
         self._entry = recorder.found[index]
 
-    def __call__(self, original: Call, signature: inspect.Signature) -> Call:
-        recorder, layer, plain = self._recorder, self._entry.watched, original
-        original = logits.watched(recorder, layer, original)
-        if self._looks_inside and is_a(layer, "RNN"):
-            original = inside.watched(recorder, layer, original, signature)
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            record = recorder.new_call(self._index)
-            if record is None:
-                return plain(*args, **kwargs)
-            bound = signature.bind(*args, **kwargs)
-            first = next(iter(bound.arguments), "")
-            given = bound.arguments.get(first)
-            if recorder.keras.is_tensor(first_of(given)):
-                record.input_dtype = recorder.keras.dtype_of(first_of(given))
-            if self._entry.is_recurrent:
-                mask = first_of(bound.arguments.get("mask"))
-                bound.arguments[first] = self._entered(record, given, mask)
-                args, kwargs = bound.args, bound.kwargs
-            heard = listening(None) if self._entry.is_recurrent else nullcontext()  # the loop hears
-            with recorder.recording(record), heard:
-                result = original(*args, **kwargs)
-            return self._returned(record, result)
-
-        return call
+    def __call__(self, original: Call, bound: inspect.BoundArguments) -> Any:
+        recorder, layer, is_recurrent = self._recorder, self._entry.watched, self._entry.is_recurrent
+        record = recorder.new_call(self._index)
+        if record is None:
+            return original(*bound.args, **bound.kwargs)
+        first = next(iter(bound.arguments), "")
+        given = bound.arguments.get(first)
+        if recorder.keras.is_tensor(first_of(given)):
+            record.input_dtype = recorder.keras.dtype_of(first_of(given))
+        if is_recurrent:
+            mask = first_of(bound.arguments.get("mask"))
+            bound.arguments[first] = self._entered(record, given, mask)
+        heard = listening(None) if is_recurrent else nullcontext()  # the loop hears
+        with recorder.recording(record), heard:
+            if self._looks_inside and is_a(layer, "RNN"):
+                result = inside.run(recorder, layer, original, bound)
+            else:
+                result = logits.watched(recorder, layer, original)(*bound.args, **bound.kwargs)
+        return self._returned(record, result)
 
     def _entered(self, record: SeenCall, given: Any, mask: Any) -> Any:
         """Mark the sequence among what a recurrent layer is given, and keep it with its mask."""

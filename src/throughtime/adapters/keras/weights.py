@@ -1,31 +1,47 @@
-"""Gives a layer's weights their names; `cell_weights` those of Keras' cells one orientation."""
+"""Gives weights, or their gradients, names and one orientation: input rows, gates apart, units last.
+
+Every Keras keeps gates in the schema's order (LSTM i, f, c, o; GRU z, r, h), side by side in the last axis;
+splitting that axis is all that is needed. `tf.compat.v1.keras.layers.CuDNNLSTM` and `CuDNNGRU` keep each
+gate's matrix transposed and a bias on either side of a gate; they are converted to the layout of `LSTM` and
+`GRU`.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import numpy as np
 
 from throughtime.adapters.records import Array
 
 from . import cell as cells
-from . import cudnn
-from .cell_weights import Values, both, gated, known
+from .cell import GATED
 from .dialect import Dialect
-from .gates import GATED
-from .library import is_a
-from .names import to_snake_case
+from .library import halves, is_a, to_snake_case
+
+# What stands for a variable: its value or its gradient; None where the loss does not reach it.
+Values = Callable[[Any], Array | None]
+Readers = Mapping[str, Values]  # by the suffix that the names get, `_gradient`
 
 
 def kind(keras: Dialect, layer: Any) -> str:
     """Return the schema's word for a layer's cell, the class name in snake case for other layers."""
-    if is_a(layer, "Bidirectional"):
-        forward, backward = kind(keras, layer.forward_layer), kind(keras, layer.backward_layer)
-        return forward if forward == backward else "rnn"
-    if cudnn.kind(layer):
-        return cudnn.kind(layer)
-    if is_a(layer, "RNN"):
-        return kind_of_cell(keras, layer.cell)
-    return to_snake_case(type(layer).__name__)
+    kinds = {_kind(keras, half) for half in halves(layer)}
+    return kinds.pop() if len(kinds) == 1 else "rnn"
+
+
+def _kind(keras: Dialect, layer: Any) -> str:
+    if cudnn_kind(layer):
+        return cudnn_kind(layer)
+    return kind_of_cell(keras, layer.cell) if is_a(layer, "RNN") else to_snake_case(type(layer).__name__)
+
+
+def cudnn_kind(layer: Any) -> str:
+    """Return the schema's word for a cuDNN layer; empty for every other layer."""
+    kinds = {"CuDNNLSTM": "lstm", "CuDNNGRU": "gru"}
+    return next((kinds[name] for name in kinds if is_a(layer, name)), "")
 
 
 def kind_of_cell(keras: Dialect, cell: Any) -> str:
@@ -35,12 +51,8 @@ def kind_of_cell(keras: Dialect, cell: Any) -> str:
 
 def directions(keras: Dialect, layer: Any) -> tuple[str, ...]:
     """Both directions of a Bidirectional whose halves are alike and can share an axis."""
-    if not is_a(layer, "Bidirectional"):
-        return ()
-    halves = (layer.forward_layer, layer.backward_layer)
-    shapes = [[keras.shape_of(v) for v in half.weights] for half in halves]
-    cells = [type(getattr(half, "cell", None)) for half in halves]
-    return ("forward", "backward") if cells[0] is cells[1] and shapes[0] == shapes[1] else ()
+    each = [(type(getattr(half, "cell", None)), *map(keras.shape_of, half.weights)) for half in halves(layer)]
+    return ("forward", "backward") if len(each) == 2 and each[0] == each[1] else ()
 
 
 def named(keras: Dialect, layer: Any, values: Values, suffix: str = "") -> dict[str, Array]:
@@ -54,21 +66,41 @@ def named(keras: Dialect, layer: Any, values: Values, suffix: str = "") -> dict[
         Appended to each name, `_gradient`.
     """
     if is_a(layer, "Bidirectional"):
-        halves = [named(keras, half, values, suffix) for half in (layer.forward_layer, layer.backward_layer)]
-        return both(*halves, alike=bool(directions(keras, layer)))
-    if cudnn.kind(layer):
-        return cudnn.named(layer, values, suffix)
-    if kind(keras, layer) in GATED:
-        return of_cell(keras, layer.cell, values, suffix)
-    return known(_by_own_name(keras, layer), values, suffix)
+        forward, backward = (named(keras, half, values, suffix) for half in halves(layer))
+        if directions(keras, layer):
+            return {name: np.stack([forward[name], backward[name]]) for name in forward if name in backward}
+        return {f"forward_{name}": forward[name] for name in forward} | {
+            f"backward_{name}": backward[name] for name in backward
+        }
+    if cudnn_kind(layer):
+        return _of_cudnn(layer, values, suffix)
+    is_gated = is_a(layer, "RNN") and kind(keras, layer) in GATED
+    return of_cell(keras, layer.cell if is_gated else layer, values, suffix)
 
 
 def of_cell(keras: Dialect, cell: Any, values: Values, suffix: str = "") -> dict[str, Array]:
-    """Read the weights of one cell, as `named` does those of a layer."""
-    kind = kind_of_cell(keras, cell)
-    if kind in GATED:
-        return gated(cell, GATED[kind], values, suffix)
-    return known(_by_own_name(keras, cell), values, suffix)
+    """Read the weights of one cell, or of any layer that is not recurrent, as `named` does."""
+    gates = GATED.get(kind_of_cell(keras, cell), 0)
+    if not gates:
+        return _with_values(_by_own_name(keras, cell), values, suffix)
+    arrays = {"kernel": values(cell.kernel), "recurrent_kernel": values(cell.recurrent_kernel)}
+    bias = values(cell.bias) if cell.use_bias else None
+    if bias is not None and bias.ndim == 2:
+        # A GRU that resets after the product keeps one bias for each side.
+        arrays["bias"], arrays["recurrent_bias"] = bias
+    else:
+        arrays["bias"] = bias
+    split = {name: array for name, array in arrays.items() if array is not None}
+    return {
+        f"{name}{suffix}": array if gates == 1 else array.reshape(*array.shape[:-1], gates, -1)
+        for name, array in split.items()
+    }
+
+
+def _with_values(named: Mapping[str, Any], values: Values, suffix: str) -> dict[str, Array]:
+    """Read variables that have names already; those without a value are left out."""
+    arrays = {f"{name}{suffix}": values(variable) for name, variable in named.items()}
+    return {name: array for name, array in arrays.items() if array is not None}
 
 
 def _by_own_name(keras: Dialect, layer: Any) -> dict[str, Any]:
@@ -83,3 +115,25 @@ def _by_own_name(keras: Dialect, layer: Any) -> dict[str, Any]:
     if len(set(chosen)) < len(chosen):  # Keras 2 lets weights share a whole path
         chosen = [f"{name}_{k}" for k, name in enumerate(chosen)]
     return dict(zip(chosen, weights, strict=True))
+
+
+def _of_cudnn(layer: Any, values: Values, suffix: str) -> dict[str, Array]:
+    """Read a cuDNN layer's weights; an LSTM's two biases act as their sum, whose gradient is either's."""
+    gates, bias = GATED[cudnn_kind(layer)], values(layer.bias)
+    kernels = {"kernel": values(layer.kernel), "recurrent_kernel": values(layer.recurrent_kernel)}
+    found = {name: _with_gates(array, gates, name) for name, array in kernels.items() if array is not None}
+    if bias is not None:
+        input_side, recurrent_side = bias.reshape(2, gates, -1)
+        if gates == 3:
+            found |= {"bias": input_side, "recurrent_bias": recurrent_side}
+        else:
+            found["bias"] = input_side if suffix else input_side + recurrent_side
+    return {f"{name}{suffix}": array for name, array in found.items()}
+
+
+def _with_gates(array: Array, gates: int, name: str) -> Array:
+    """(entering, gate · unit) to (entering, gate, unit), each gate's matrix turned back."""
+    parts = np.split(array, gates, axis=1)
+    if name == "kernel":  # the numbers of its transpose, in the order of memory, under its own shape
+        parts = [part.reshape(part.shape[::-1]) for part in parts]
+    return np.stack([part.T for part in parts], axis=1)

@@ -13,9 +13,9 @@ from throughtime.adapters.records import UNREACHED, Array
 
 from . import weights
 from .call import Call
+from .calls import Named
 from .find import Found
 from .marks import Gradients
-from .named import Named
 from .structure import numpy
 
 STATES_ONLY = (

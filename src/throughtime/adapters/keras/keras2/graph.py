@@ -7,25 +7,22 @@ reading of weights. The layers are called again in the new graph, on variables o
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.autograph.core import ag_ctx
 
 from throughtime._errors import UnbuiltModelError, UnsupportedModelError
 from throughtime.adapters.attributes import replaced
-from throughtime.adapters.keras.dialect import Computation, Traced
-from throughtime.adapters.keras.layers import every_layer
-from throughtime.adapters.keras.library import internal
-from throughtime.adapters.keras.seen import Result
+from throughtime.adapters.keras.dialect import Computation, Result, Traced
+from throughtime.adapters.keras.library import every_layer, internal
 from throughtime.adapters.records import Array
 
-from .arrays import shape_of
-from .internals import autograph_enabled, is_cast, keras_session, raw_variable
-from .restore import untouched
-from .variables import all_variables, standing_in
+from .tensors import is_cast, raw_variable, shape_of
+from .variables import all_variables, standing_in, untouched
 
 
 def values_of(model: Any, variables: Sequence[Any]) -> list[Array]:
@@ -76,29 +73,14 @@ def trace(computation: Computation, inputs: Any) -> Traced:
     model = computation.model
     with scratch.graph.as_default():
         fed = tf.nest.map_structure(_placeholder, inputs)
-        marks: dict[str, Any] = {}
-
-        def mark(key: str, tensor: Any) -> Any:
-            marks[key] = copy = tf.identity(tensor)
-            return copy
-
         with untouched(model), scratch.in_place_of(model), _other_graphs_told(model), autograph_enabled():
-            loss, tensors = computation(fed, mark)
-        weights = {
-            f"variable.{index}": raw_variable(scratch.of(variable))
-            for index, variable in computation.differentiated.items()
-        }
-        gradients = _gradients(loss, {**marks, **weights})
-        fetched = {
-            "tensors": {key: tf.convert_to_tensor(tensor) for key, tensor in tensors.items()},
-            "gradients": gradients,
-        }
+            tensors, gradients = computation(fed)
+        fetched = {key: tf.convert_to_tensor(tensor) for key, tensor in tensors.items()}, gradients
     scratch.graph.finalize()
 
     def run(inputs: Any) -> Result:
         scratch.load()
-        outcome = scratch.session.run(fetched, _feed(fed, inputs))
-        return Result(outcome["tensors"], outcome["gradients"])
+        return Result(*scratch.session.run(fetched, _feed(fed, inputs)))
 
     return run
 
@@ -123,14 +105,6 @@ def _placeholder(array: Any) -> Any:
 def _feed(fed: Any, inputs: Any) -> dict[Any, Array]:
     pairs = zip(tf.nest.flatten(fed), tf.nest.flatten(inputs), strict=True)
     return {placeholder: array for placeholder, array in pairs if placeholder is not None}
-
-
-def _gradients(loss: Any, sources: Mapping[str, Any]) -> dict[str, Any]:
-    if loss is None or not sources:
-        return {}
-    found = tf.gradients(loss, list(sources.values()))
-    pairs = zip(sources, found, strict=True)
-    return {key: tf.convert_to_tensor(gradient) for key, gradient in pairs if gradient is not None}
 
 
 class _Scratch:
@@ -212,3 +186,15 @@ def _other_graphs_told(model: Any) -> Iterator[None]:
             f"leaves alone: {str(error).splitlines()[0]}\nMake the tensor where it is used, in call(), or "
             "keep it as a weight, add_weight(trainable=False)."
         ) from error
+
+
+def keras_session(model: Any) -> Any:
+    """Return the session that Keras holds, without making one."""
+    return getattr(internal(model, "backend")._SESSION, "session", None)
+
+
+@contextmanager
+def autograph_enabled() -> Iterator[None]:
+    """Let Keras convert the calls of users' layers, as it does while it trains."""
+    with ag_ctx.ControlStatusCtx(status=ag_ctx.Status.ENABLED):
+        yield

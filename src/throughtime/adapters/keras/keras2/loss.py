@@ -12,11 +12,14 @@ from typing import Any
 import tensorflow as tf
 
 from throughtime.adapters.attributes import replaced
-from throughtime.adapters.keras.layers import every_layer
-from throughtime.adapters.keras.library import belongs_to_a_graph, internal
+from throughtime.adapters.keras.library import (
+    belongs_to_a_graph,
+    every_layer,
+    internal,
+)
 from throughtime.adapters.keras.reductions import Labels
 
-from .internals import compiled_loss
+AVERAGES_OVER_VALID_STEPS = False
 
 
 class _Silent:
@@ -75,7 +78,11 @@ def added_losses(model: Any) -> list[Any]:
 def _is_foreign(tensor: Any, graph: Any) -> bool:
     """Whether a tensor was left by another pass, in another graph; values from outside functions are not."""
     own = getattr(tensor, "graph", None) if not hasattr(tensor, "numpy") else None
-    return graph is not None and own is not None and own is not graph
+    if graph is None or own is None:
+        return False
+    while graph is not None and graph is not own:  # a loop's graph may use what stands around it
+        graph = getattr(graph, "outer_graph", None)
+    return graph is None
 
 
 def adds_losses(model: Any) -> bool:
@@ -113,3 +120,8 @@ def _as_constructed(container: Any, losses: Any, weights: Any, names: Any) -> No
 
 def _no_metrics(container: Any) -> None:
     container._per_output_metrics = [None] * len(container._losses)
+
+
+def compiled_loss(model: Any) -> Any:
+    """Return the object `compile` made of the losses, None when there is none."""
+    return getattr(model, "compiled_loss", None)

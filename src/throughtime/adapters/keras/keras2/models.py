@@ -1,4 +1,4 @@
-"""What is asked of a whole model before it runs: whether it can, how it is set, what its weights are."""
+"""What is asked of a whole model of Keras 2: weights, settings, and that it is left as it was."""
 
 from __future__ import annotations
 
@@ -6,15 +6,24 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from throughtime._errors import UnbuiltModelError, UnsupportedModelError
 from throughtime.adapters.keras.cell import inner_cells
-from throughtime.adapters.keras.layers import every_layer
-from throughtime.adapters.keras.library import belongs_to_a_graph, is_a, is_layer
-from throughtime.adapters.records import Array
+from throughtime.adapters.keras.library import (
+    belongs_to_a_graph,
+    every_layer,
+    internal,
+    is_a,
+    is_layer,
+    overrides,
+    package_of_object,
+    version,
+)
+from throughtime.adapters.records import Array, Attribute
 
 from . import graph
-from .internals import raw_variable
+from .tensors import raw_variable
 
 
 def check_model(model: Any) -> None:
@@ -57,3 +66,55 @@ def weight_values(model: Any, variables: Sequence[Any]) -> dict[int, Array]:
     else:
         values = [np.array(raw_variable(variable).read_value()) for variable in variables]
     return {id(variable): value for variable, value in zip(variables, values, strict=True)}
+
+
+def synchronise(model: Any) -> None:
+    """Do nothing: training holds nothing outside of the model."""
+
+
+def of_framework(model: Any) -> dict[str, Attribute]:
+    """Name the Keras 2 of a model, its version, and how it runs."""
+    return {
+        "framework": package_of_object(model),
+        "framework_version": version(model),
+        "backend": "tensorflow",
+        "backend_version": str(tf.__version__),
+        "mode": "graph" if belongs_to_a_graph(model) else "eager",
+    }
+
+
+def of_training(model: Any, *, with_loss: bool) -> dict[str, Attribute]:
+    """Name what the pass does otherwise than a training step."""
+    attributes: dict[str, Attribute] = {}
+    if with_loss and overrides(model, "train_step"):
+        attributes["train_step"] = "the model's own train_step was not run: the loss is that of compute_loss"
+    if getattr(model, "_jit_compile", False):
+        attributes["jit_compile"] = "the pass ran without XLA, whose results differ in the last digits"
+    return attributes
+
+
+def regularised(model: Any) -> list[str]:
+    """Name the layers that are regularised."""
+    return [layer.name for layer in every_layer(model) if layer._callable_losses]
+
+
+def loss_scale_of(model: Any) -> float:
+    """Return the factor by which the model's optimizer scales its loss, 1 without."""
+    optimizer: Any = getattr(model, "optimizer", None)
+    if is_a(optimizer, "LossScaleOptimizer", "LossScaleOptimizerV3"):
+        return float(optimizer.initial_scale)
+    return 1.0
+
+
+def automatic_name_count(layer: Any, prefix: str) -> int:
+    """How many names Keras has given out for this prefix, in the graph that has given out most."""
+    counts = internal(layer, "backend").PER_GRAPH_OBJECT_NAME_UIDS.values()
+    return max((int(names.get(("", prefix), 0)) for names in counts), default=0)
+
+
+def compute_dtype(layer: Any) -> str:
+    """Name the precision a layer computes in; one that takes over its input's shows it by its weights."""
+    held = [layer, getattr(layer, "forward_layer", None), getattr(layer, "cell", None)]
+    told = (getattr(each, "compute_dtype", None) for each in held)
+    weights = (tf.as_dtype(raw_variable(weight).dtype).name for weight in getattr(layer, "weights", ()))
+    return str(next(filter(None, [*told, *weights]), "float32"))

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from .arrays import shape_of
+from .tensors import shape_of
 
 concatenate = tf.concat
 convert_to_tensor = tf.convert_to_tensor

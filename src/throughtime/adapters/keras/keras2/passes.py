@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from throughtime.adapters.keras.dialect import Computation, Traced
-from throughtime.adapters.keras.layers import every_layer
-from throughtime.adapters.keras.library import belongs_to_a_graph
+from throughtime.adapters.keras.dialect import Computation, Result, Step, Traced
+from throughtime.adapters.keras.library import (
+    belongs_to_a_graph,
+    every_layer,
+)
+from throughtime.adapters.keras.tensorflow_gradients import differentiated as of_step
 
-from . import eager, graph
-from .internals import is_cast, raw_variable
-from .variables import standing_in
+from . import graph
+from .graph import autograph_enabled
+from .tensors import is_cast, raw_variable
+from .variables import all_variables, standing_in, values_restored
 
 
 def execution(model: Any) -> bool:
@@ -22,14 +27,45 @@ def execution(model: Any) -> bool:
     return bool(getattr(model, "run_eagerly", False))
 
 
+runs_at_once = execution
+
+
 def traced(computation: Computation, inputs: Any) -> Traced:
-    """Trace a computation and its gradients for inputs of these shapes."""
+    """Trace a computation for inputs of these shapes; variables that it assigns are put back."""
     model = computation.model
     if belongs_to_a_graph(model):
         return graph.trace(computation, inputs)
     is_stateful = any(getattr(layer, "stateful", False) for layer in every_layer(model))
     any_batch = computation.any_batch and not is_stateful
-    return eager.trace(computation, inputs, step_by_step=execution(model), any_batch=any_batch)
+
+    def run(inputs: Any) -> Any:
+        with autograph_enabled():
+            return computation(inputs)
+
+    if not execution(model):
+        specs = tf.nest.map_structure(lambda array: _spec(array, any_batch), inputs)
+        run = tf.function(run, autograph=False).get_concrete_function(specs)
+
+    def run_again(inputs: Any) -> Result:
+        tensors = tf.nest.map_structure(_tensor, inputs)
+        with values_restored(all_variables(computation.model)):
+            outcome = run(tensors)
+        return Result(*({key: np.asarray(tensor) for key, tensor in each.items()} for each in outcome))
+
+    return run_again
+
+
+def _spec(array: Any, any_batch: bool) -> Any:
+    """Describe an array, with the number of samples left open as `fit` does."""
+    if array is None:
+        return None
+    shape = list(array.shape)
+    return tf.TensorSpec([None, *shape[1:]] if any_batch and shape else shape, tf.as_dtype(array.dtype))
+
+
+def differentiated(model: Any, step: Step, variables: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Run a step; return what it keeps, and the gradients that exist."""
+    return of_step(step, {key: raw_variable(variable) for key, variable in variables.items()})
 
 
 def evaluated_once(model: Any, function: Callable[[Any], Any], inputs: Any) -> float:
@@ -57,3 +93,8 @@ def with_weights(layer: Any, copied: Callable[[int, Any], Any]) -> Iterator[None
 def called(model: Any, x: Any, training: bool) -> Any:
     """Call a model as training or as inference."""
     return model(x, training=training)
+
+
+def backend_name() -> str:
+    """Name the framework that computes."""
+    return "tensorflow"

@@ -1,4 +1,4 @@
-"""The variables of a model: which there are, and what stands in their place for a while.
+"""The variables of a model, what stands in their place for a while, and that all is left as it was.
 
 A layer reads its weights from its attributes. For the time of one call they hold something else: a copy that
 the loss can be differentiated with respect to, or the same variable in another graph.
@@ -12,11 +12,15 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.eager import context
 
-from throughtime.adapters.attributes import replaced
-from throughtime.adapters.keras.layers import every_layer
+from throughtime._data.random_states import random_state_restorers
+from throughtime._data.restoring import Restored, Restorer
+from throughtime.adapters.attributes import attributes_restorer, replaced
+from throughtime.adapters.keras.library import every_layer, internal
 
-from .internals import random_generators, raw_variable
+from .loss import compiled_loss
+from .tensors import raw_variable
 
 # Lists that say which weights a layer has, and are not what it computes with.
 LISTS = ("_trainable_weights", "_non_trainable_weights")
@@ -32,11 +36,6 @@ def all_variables(model: Any) -> list[Any]:
         own = getattr(generator, "_generator", None)
         held += [] if own is None else [own.state]
     return list({id(variable): variable for variable in held}.values())
-
-
-def numbers_of(model: Any) -> dict[int, int]:
-    """Give each variable its place among all, by its identity."""
-    return {id(variable): index for index, variable in enumerate(all_variables(model))}
 
 
 def _states(layer: Any) -> list[Any]:
@@ -103,3 +102,57 @@ def _packed(value: Any, parts: Iterable[Any], stand_in: Callable[[int], Any], de
     if isinstance(value, dict):
         return dict(zip(value, others, strict=True))
     return tuple(others) if isinstance(value, tuple) else others
+
+
+def random_generators(model: Any) -> list[Any]:
+    """Return the generators that Keras' layers draw from."""
+    held = (getattr(layer, "_random_generator", None) for layer in every_layer(model))
+    return [generator for generator in held if generator is not None]
+
+
+def tracked_containers(model: Any) -> list[Any]:
+    """Return the lists and dicts in attributes that TensorFlow has replaced by its own, tracked ones."""
+    values = [value for layer in every_layer(model) for value in vars(layer).values()]
+    return [value for value in values if type(value).__name__ in ("ListWrapper", "_DictWrapper")]
+
+
+def process_generators(model: Any) -> list[Any]:
+    """Return the process's generators that Keras and eager TensorFlow draw seeds from."""
+    own = getattr(internal(model, "backend")._SEED_GENERATOR, "generator", None)
+    return [each for each in (own, getattr(context.context(), "_rng", None)) if each is not None]
+
+
+def untouched(model: Any) -> Restored:
+    """Take back every attribute written inside the block, also when it raises or is interrupted."""
+    return Restored(
+        [
+            *random_state_restorers(),
+            *(functools.partial(each.setstate, each.getstate()) for each in process_generators(model)),
+            *map(attributes_restorer, _holders(model)),
+            # Listed last and so restored first: what the layers' attributes then hold is as it was.
+            *map(_container_restorer, tracked_containers(model)),
+        ]
+    )
+
+
+def _container_restorer(container: Any) -> Restorer:
+    """Remember what a tracked list or dict holds, and what it remembers of that for checkpoints."""
+    if isinstance(container, list):
+        return attributes_restorer(container)
+    remembered, wrapped = container._self_last_wrapped_dict_snapshot, container.__wrapped__
+    content = dict(wrapped)
+
+    def restore() -> None:
+        wrapped.clear()
+        wrapped.update(content)
+        container._self_last_wrapped_dict_snapshot = remembered
+
+    return restore
+
+
+def _holders(model: Any) -> list[Any]:
+    """Objects on which a forward pass and its loss may write."""
+    layers = every_layer(model)
+    held = [*layers, *(layer._thread_local for layer in layers), *random_generators(model)]
+    held += [compiled_loss(model), *getattr(model, "metrics", ())]
+    return [holder for holder in held if hasattr(holder, "__dict__")]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -12,40 +11,17 @@ import keras
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 
 from throughtime._data.random_states import random_states_restored
-from throughtime.adapters.keras.dialect import Computation, Traced
-from throughtime.adapters.keras.seen import Result
+from throughtime.adapters.keras.dialect import Computation, Mark, Result, Step, Traced
 
-from .arrays import numpy
-from .variables import all_variables
+from .models import all_variables
+from .tensors import numpy
 
-TracedValues = Callable[[Sequence[Any], Any], Result]  # variable values, inputs -> Result
+Run = Callable[[Sequence[Any], Any], tuple[dict[str, Any], dict[str, Any]]]  # variable values, inputs
 
 
 def module() -> Any:
-    """Return `gradient_<backend>`, which has `trace`, `value_of` and `scan`."""
+    """Return `gradient_<backend>`, which has `compiled`, `differentiated`, `value_of` and `scan`."""
     return import_module(f"throughtime.adapters.keras.keras3.gradient_{keras.backend.backend()}")
-
-
-@dataclass(frozen=True)
-class Scoped:
-    """A computation as a plain function of variable values as well."""
-
-    computation: Computation
-
-    @property
-    def differentiated(self) -> list[int]:
-        """Positions in `all_variables(model)` whose gradients are wanted."""
-        return sorted(self.computation.differentiated)
-
-    @property
-    def has_loss(self) -> bool:
-        """Whether there is something to differentiate."""
-        return self.computation.has_loss
-
-    def __call__(self, values: Sequence[Any], inputs: Any, mark: Any) -> tuple[Any, dict[str, Any]]:
-        """Run the computation with these values."""
-        with scope(self.computation.model, values):
-            return self.computation(inputs, mark)
 
 
 def scope(model: Any, values: Sequence[Any] | None = None) -> Any:
@@ -71,20 +47,38 @@ def runs_at_once(model: Any) -> bool:
 
 
 def traced(computation: Computation, inputs: Any) -> Traced:
-    """Trace a computation and its gradients for inputs of these shapes."""
+    """Trace a computation for inputs of these shapes."""
     model = computation.model
-    is_eager, compiled = execution(model)
+    is_eager, with_xla = execution(model)
+
+    def run(values: Sequence[Any], inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        with scope(computation.model, values):
+            return computation(inputs)
+
     with random_states_restored():
-        run = module().trace(
-            Scoped(computation), _values_of(model), inputs, eager=is_eager, compiled=compiled
-        )
+        compiled = module().compiled(run, _values_of(model), inputs, eager=is_eager, with_xla=with_xla)
 
     def run_again(inputs: Any) -> Result:
         with random_states_restored():  # torch draws dropout from its global generator, pass by pass
-            result: Result = run(_values_of(computation.model), inputs)
-        return result
+            return Result(*compiled(_values_of(computation.model), inputs))
 
     return run_again
+
+
+def differentiated(model: Any, step: Step, variables: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Run a step in a scope of its own; return what it keeps, and the gradients that exist."""
+    outer = get_stateless_scope()
+    values = [outer.get_current_value(variable) for variable in all_variables(model)]
+
+    def scoped(mark: Mark) -> tuple[Any, Any]:
+        with scope(model, values):
+            of_scope = get_stateless_scope().state_mapping
+            for key, variable in variables.items():
+                of_scope[id(variable)] = mark(key, of_scope[id(variable)])
+            return step(mark)
+
+    found: tuple[Any, dict[str, Any]] = module().differentiated(scoped)
+    return found
 
 
 def evaluated_once(model: Any, function: Callable[[Any], Any], inputs: Any) -> float:
@@ -110,3 +104,8 @@ def called(model: Any, x: Any, training: bool) -> Any:
     if getattr(model, "_call_has_training_arg", True):
         return model(x, training=training)
     return model(x)
+
+
+def backend_name() -> str:
+    """Name the framework that computes."""
+    return str(keras.backend.backend())

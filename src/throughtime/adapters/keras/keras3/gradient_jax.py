@@ -1,4 +1,4 @@
-"""Gradients on the JAX backend: a zero added to each watched tensor, differentiated, compiled once."""
+"""Passes on the JAX backend: a zero added to each marked tensor, differentiated, compiled once."""
 
 from __future__ import annotations
 
@@ -10,84 +10,57 @@ import jax.numpy as jnp
 from jax.interpreters import partial_eval
 
 from throughtime._errors import UnbuiltModelError
-from throughtime.adapters.keras.seen import Result
+from throughtime.adapters.keras.dialect import Step
 
-from .backend import Scoped, TracedValues
-
-
-def trace(
-    program: Scoped, variables: Sequence[Any], inputs: Any, *, compiled: bool, eager: bool
-) -> TracedValues:
-    """Trace `program` for these shapes.
-
-    Returns
-    -------
-    callable
-        (variable values, inputs) -> Result, holding no reference to the model.
-    """
-    del compiled  # a JAX program is always compiled, unless the model runs eagerly
-    values = list(variables)
-    shapes = _watched_shapes(program, values, inputs)
-    chosen = list(program.differentiated)
-
-    def loss_of(zeros: dict[str, Any], weights: list[Any], values: list[Any], inputs: Any) -> Any:
-        for index, weight in zip(chosen, weights, strict=True):
-            values[index] = weight
-        loss, tensors = program(values, inputs, lambda key, tensor: tensor + zeros[key])
-        return (jnp.zeros(()) if loss is None else loss), tensors
-
-    def run(values: list[Any], inputs: Any) -> Any:
-        zeros = {key: jnp.zeros(shape.shape, shape.dtype) for key, shape in shapes.items()}
-        weights = [values[index] for index in chosen]
-        if not program.has_loss:
-            return loss_of(zeros, weights, list(values), inputs)[1], {}
-        gradient = jax.grad(loss_of, argnums=(0, 1), has_aux=True)
-        (of_marks, of_weights), tensors = gradient(zeros, weights, list(values), inputs)
-        named = {f"variable.{index}": g for index, g in zip(chosen, of_weights, strict=True)}
-        return tensors, {**of_marks, **named}
-
-    traced = jax.jit(run).trace(values, inputs)
-    connected = _connected(traced) if program.has_loss else set()
-    executable = run if eager else traced.lower().compile()
-
-    def call(values: Sequence[Any], inputs: Any) -> Result:
-        tensors, gradients = executable(list(values), inputs)
-        return Result(tensors, {key: g for key, g in gradients.items() if key in connected})
-
-    return call
+from .backend import Run
 
 
-def _watched_shapes(program: Scoped, values: list[Any], inputs: Any) -> dict[str, Any]:
+def compiled(run: Run, values: Sequence[Any], inputs: Any, *, eager: bool, with_xla: bool) -> Run:
+    """Trace `run` for these shapes; a JAX program is always compiled."""
+    executable: Run = jax.jit(run).lower(list(values), inputs).compile()
+    return executable
+
+
+def differentiated(step: Step) -> tuple[Any, dict[str, Any]]:
+    """Run a step; return what it keeps, and the gradients that exist."""
     shapes: dict[str, Any] = {}
 
     def mark(key: str, tensor: Any) -> Any:
         shapes[key] = jax.ShapeDtypeStruct(tensor.shape, tensor.dtype)
         return tensor
 
-    jax.eval_shape(lambda values, inputs: program(list(values), inputs, mark), values, inputs)
-    return shapes
+    loss, _ = jax.eval_shape(lambda: step(mark))
+    if loss is None:
+        return step(lambda _, tensor: tensor)[1], {}
+    zeros = {key: jnp.zeros(shapes[key].shape, shapes[key].dtype) for key in sorted(shapes)}
+    gradient = jax.grad(lambda zeros: step(lambda key, tensor: tensor + zeros[key]), has_aux=True)
+    closed, structure = jax.make_jaxpr(gradient, return_shape=True)(zeros)
+    flat = jax.core.eval_jaxpr(closed.jaxpr, closed.consts, *zeros.values())
+    gradients, kept = jax.tree.unflatten(jax.tree.structure(structure), flat)
+    return kept, {key: gradients[key] for place, key in enumerate(zeros) if _is_connected(closed, place)}
 
 
-def _connected(traced: Any) -> set[str]:
-    """Names of the gradients that are computed: JAX fills in zeros for tensors the loss never sees.
+def _is_connected(closed: Any, output: int) -> bool:
+    """Whether a gradient is computed: JAX fills in zeros for tensors the loss never sees.
 
-    Such zeros depend on no input of the program; so does the gradient of a plain sum, which is kept by
-    looking at the constant.
+    Such zeros depend on nothing that is known when the program runs; so does the gradient of a plain sum,
+    which is kept by looking at the constant.
     """
-    tensors, gradients = traced.out_info
-    skipped, count = len(jax.tree.leaves(tensors)), len(traced.jaxpr.out_avals)
-    connected = set()
-    for position, key in enumerate(sorted(gradients), start=skipped):
-        only = [index == position for index in range(count)]
-        reduced, used = partial_eval.dce_jaxpr(traced.jaxpr.jaxpr, only)
-        if any(used) or _is_nonzero(reduced, traced.jaxpr.consts):
-            connected.add(key)
-    return connected
+    only = [index == output for index in range(len(closed.jaxpr.outvars))]
+    reduced, _ = partial_eval.dce_jaxpr(closed.jaxpr, only)
+    read = {id(each) for equation in reduced.eqns for each in equation.invars} | {*map(id, reduced.outvars)}
+    known = dict(zip(reduced.constvars, closed.consts, strict=True))
+    is_traced = {variable: isinstance(value, jax.core.Tracer) for variable, value in known.items()}
+    if any(id(variable) in read for variable in known if is_traced[variable]):
+        return True
+    with jax.ensure_compile_time_eval():
+        given = [_zeros(each) if is_traced[each] else known[each] for each in reduced.constvars]
+        found = jax.core.eval_jaxpr(reduced, given, *map(_zeros, reduced.invars))
+        return any(bool(jnp.any(each)) for each in found)
 
 
-def _is_nonzero(jaxpr: Any, constants: Any) -> bool:
-    arguments = [jnp.zeros(variable.aval.shape, variable.aval.dtype) for variable in jaxpr.invars]
-    return any(bool(jnp.any(value)) for value in jax.core.eval_jaxpr(jaxpr, constants, *arguments))
+def _zeros(variable: Any) -> Any:
+    return jnp.zeros(variable.aval.shape, variable.aval.dtype)
 
 
 def value_of(variable: Any) -> Any:

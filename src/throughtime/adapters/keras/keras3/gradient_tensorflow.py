@@ -1,4 +1,4 @@
-"""Gradients on the TensorFlow backend: one `tf.function` with a tape, traced once, then run."""
+"""Passes on the TensorFlow backend: one `tf.function`, traced once, then run."""
 
 from __future__ import annotations
 
@@ -9,60 +9,32 @@ from typing import Any
 import tensorflow as tf
 from keras.src.backend.tensorflow.rnn import rnn
 
+from throughtime.adapters.keras.dialect import Step
 from throughtime.adapters.keras.loop import scan_by_rnn
-from throughtime.adapters.keras.seen import Result
+from throughtime.adapters.keras.tensorflow_gradients import differentiated as by_tape
 
-from .backend import Scoped, TracedValues
+from .backend import Run
+
+_LONGEST = 2**30
 
 
-def trace(
-    program: Scoped, variables: Sequence[Any], inputs: Any, *, compiled: bool, eager: bool
-) -> TracedValues:
-    """Trace `program` for these shapes.
-
-    Returns
-    -------
-    callable
-        (variable values, inputs) -> Result, holding no reference to the model.
-    """
-
-    def run(values: list[Any], inputs: Any) -> dict[str, dict[str, Any]]:
-        marks: dict[str, Any] = {}
-        with tf.GradientTape(watch_accessed_variables=False, persistent=False) as tape:
-
-            def mark(key: str, tensor: Any) -> Any:
-                marks[key] = copy = tf.identity(tensor)
-                tape.watch(copy)
-                return copy
-
-            values = [tf.identity(value) for value in values]
-            for index in program.differentiated:
-                tape.watch(values[index])
-            loss, tensors = program(values, inputs, mark)
-        sources = {**marks, **{f"variable.{index}": values[index] for index in program.differentiated}}
-        gradients = tape.gradient(loss, sources) if loss is not None else {}
-        return {
-            "tensors": tensors,
-            "gradients": {key: tf.convert_to_tensor(g) for key, g in gradients.items() if g is not None},
-        }
-
+def compiled(run: Run, values: Sequence[Any], inputs: Any, *, eager: bool, with_xla: bool) -> Run:
+    """Trace `run` for these shapes."""
     if eager:
-        return lambda values, inputs: _result(run(list(values), inputs))
-    function = tf.function(run, autograph=False, jit_compile=compiled)
-    concrete = function.get_concrete_function(list(variables), inputs)
-    return lambda values, inputs: _result(concrete(list(values), inputs))
+        return run
+    function = tf.function(run, autograph=False, jit_compile=with_xla)
+    concrete: Run = function.get_concrete_function(list(values), inputs)
+    return concrete
 
 
-def _result(outcome: dict[str, dict[str, Any]]) -> Result:
-    return Result(outcome["tensors"], outcome["gradients"])
+def differentiated(step: Step) -> tuple[Any, dict[str, Any]]:
+    """Run a step; return what it keeps, and the gradients that exist."""
+    return by_tape(step, {})
 
 
 def value_of(variable: Any) -> Any:
     """Return the variable's own value as a tensor."""
     return tf.convert_to_tensor(variable._value)
-
-
-_LONGEST = 2**30
 
 
 def scan(step: Any, carry: Any, sequences: Any) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""Gradients on the torch backend: `autograd.grad` on the graph of one pass; nothing is traced or kept."""
+"""Passes on the torch backend: `autograd.grad` on the graph of each; nothing is traced or kept."""
 
 from __future__ import annotations
 
@@ -8,51 +8,35 @@ from typing import Any
 import keras
 import torch
 
-from throughtime.adapters.keras.seen import Result
+from throughtime.adapters.keras.dialect import Step
 
-from .backend import Scoped, TracedValues
-
-
-def trace(
-    program: Scoped, variables: Sequence[Any], inputs: Any, *, compiled: bool, eager: bool
-) -> TracedValues:
-    """Return a function that runs `program`; torch builds its graph on every pass.
-
-    Returns
-    -------
-    callable
-        (variable values, inputs) -> Result
-    """
-    del variables, inputs, compiled, eager
-
-    def call(values: Sequence[Any], inputs: Any) -> Result:
-        marks: dict[str, Any] = {}
-
-        def mark(key: str, tensor: Any) -> Any:
-            # A tensor without a history becomes a leaf of its own: the caller's stays without gradient.
-            marks[key] = copy = (
-                tensor.view_as(tensor) if tensor.requires_grad else tensor.detach().requires_grad_()
-            )
-            return copy
-
-        with torch.enable_grad():
-            own = [value.detach() for value in values]
-            for index in program.differentiated:
-                own[index].requires_grad_()
-            loss, tensors = program(own, inputs, mark)
-        sources = {**marks, **{f"variable.{index}": own[index] for index in program.differentiated}}
-        gradients = _gradients(loss, sources)
-        # Tensors with a history would keep all that the pass has computed.
-        return Result({key: tensor.detach() for key, tensor in tensors.items()}, gradients)
-
-    return call
+from .backend import Run
 
 
-def _gradients(loss: Any, sources: dict[str, Any]) -> dict[str, Any]:
-    if loss is None or not sources or not loss.requires_grad:
-        return {}
-    gradients = torch.autograd.grad(loss, list(sources.values()), allow_unused=True)
-    return {key: g for key, g in zip(sources, gradients, strict=True) if g is not None}
+def compiled(run: Run, values: Sequence[Any], inputs: Any, *, eager: bool, with_xla: bool) -> Run:
+    """Return `run`: torch builds its graph on every pass."""
+    return run
+
+
+def differentiated(step: Step) -> tuple[Any, dict[str, Any]]:
+    """Run a step; return what it keeps, without history, and the gradients that exist."""
+    marks: dict[str, Any] = {}
+
+    def mark(key: str, tensor: Any) -> Any:
+        # A tensor without a history becomes a leaf of its own: the caller's stays without gradient.
+        marks[key] = copy = (
+            tensor.view_as(tensor) if tensor.requires_grad else tensor.detach().requires_grad_()
+        )
+        return copy
+
+    with torch.enable_grad():
+        loss, kept = step(mark)
+    gradients: dict[str, Any] = {}
+    if marks and loss is not None and loss.requires_grad:
+        found = torch.autograd.grad(loss, list(marks.values()), allow_unused=True)
+        gradients = {key: each for key, each in zip(marks, found, strict=True) if each is not None}
+    # Tensors with a history would keep all that the pass has computed.
+    return keras.tree.map_structure(lambda one: one if one is None else one.detach(), kept), gradients
 
 
 def value_of(variable: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Turns a batch of arrays into the backend's tensors, and says what to give where that cannot be done."""
+"""Tensors of the backend, and the arrays of a batch that become such; what to give where one cannot."""
 
 from __future__ import annotations
 
@@ -7,11 +7,25 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src.backend.common.tensor_attributes import get_tensor_attr, set_tensor_attr
 
 from throughtime._errors import BatchError
 from throughtime.adapters.keras.batches import PAD, is_ragged
+from throughtime.adapters.records import Array
 
 _VECTORISE = "Give numbers. Text is taken on TensorFlow alone, by a model that begins with TextVectorization."
+
+
+def numpy(tensor: Any, *, copy: bool = False) -> Array:
+    """Bring a tensor to NumPy; bfloat16, which NumPy has not, as float32.
+
+    A copy where asked for: torch's arrays share their memory with the tensor, JAX's can only be read.
+    """
+    is_jax = keras.backend.backend() == "jax"  # Keras would copy it
+    array = np.asarray(tensor if is_jax else keras.ops.convert_to_numpy(tensor))
+    if array.dtype.name == "bfloat16":
+        return array.astype(np.float32)
+    return array.copy() if copy and not array.flags.owndata else array
 
 
 def batch(model: Any, *structures: Any) -> tuple[Any, ...]:
@@ -87,3 +101,31 @@ def taken(tensor: Any, rows: Sequence[int]) -> Any:
 def joined(one: Any, other: Any) -> Any:
     """Put the samples of two tensors together."""
     return keras.ops.concatenate([one, other], axis=0)
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether a value is one tensor."""
+    return hasattr(value, "dtype") and hasattr(value, "shape")
+
+
+def dtype_of(tensor: Any) -> str:
+    """Name a tensor's dtype."""
+    return str(keras.backend.standardize_dtype(tensor.dtype))
+
+
+def shape_of(tensor: Any) -> tuple[Any, ...]:
+    """Return a tensor's shape."""
+    return tuple(tensor.shape)
+
+
+def beside(tensor: Any, name: str) -> Any:
+    """Return what Keras keeps beside a tensor, its mask or logits; None for nothing."""
+    return get_tensor_attr(tensor, name)
+
+
+def set_beside(tensor: Any, name: str, value: Any) -> None:
+    """Keep something beside a tensor, None for nothing."""
+    if value is not None:
+        set_tensor_attr(tensor, name, value)
+    elif hasattr(tensor, name):
+        delattr(tensor, name)

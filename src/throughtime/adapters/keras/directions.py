@@ -1,0 +1,263 @@
+"""Collects what is known inside one direction of a call into records for its cells, in input time.
+
+A direction that ran in the loop has all of it from the framework; one that kept its own kernel, on torch, is
+solved by `cells`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from throughtime._errors import warn
+from throughtime.adapters.marking import MarkedSteps, of_steps
+from throughtime.adapters.records import Array, DirectionRecord, SolvedRecord
+
+from . import cell as cells
+from . import weights
+from .dialect import Dialect
+from .every_step import BETWEEN, GATES, OF_GATES
+from .loop import MARKED
+from .recorder import SeenCall, SeenInside
+
+if TYPE_CHECKING:
+    from .collect import Pass
+
+_MATRIX_KINDS = ("lstm", "gru", "simple_rnn")
+
+
+def records(done: Pass, seen: SeenCall, part: int) -> tuple[DirectionRecord, ...] | tuple[SolvedRecord, ...]:
+    """Make the record of a direction's cell, or one for each of its stacked cells, the lowest first."""
+    direction = Direction(done, seen, part)
+    if direction.known.is_closed:
+        return (direction.closed(),)
+    parts = cells.inner_cells(direction.layer.cell)
+    counts = [len(cells.state_names(done.keras, cell)) for cell in parts]
+    each = [_Cell(direction, place, cell, sum(counts[:place])) for place, cell in enumerate(parts)]
+    return tuple(one.record() for one in each)
+
+
+@dataclass(frozen=True)
+class Direction:
+    """One direction of one call.
+
+    Arrays are in input time, (sample, time, …).
+
+    Attributes
+    ----------
+    done : Pass
+    call : SeenCall
+    part : int
+        Which direction of the call.
+    """
+
+    done: Pass
+    call: SeenCall
+    part: int
+
+    @property
+    def known(self) -> SeenInside:
+        """What is known of it without its tensors."""
+        return self.call.inside[self.part]
+
+    @property
+    def layer(self) -> Any:
+        """The recurrent layer."""
+        return self.known.layer()
+
+    def key(self, name: str) -> str:
+        """Name one tensor of this direction."""
+        return self.call.key(name, self.part)
+
+    def has(self, name: str) -> bool:
+        """Whether the pass has returned a tensor."""
+        return self.key(name) in self.done.result.tensors
+
+    def tensor(self, name: str, *, copy: bool = False) -> Array:
+        """Return one tensor of this direction."""
+        return self.done.tensor(self.key(name), copy=copy)
+
+    def gradient(self, name: str) -> Array | None:
+        """Return the gradient of one tensor of this direction, None where there is none."""
+        return self.done.gradient(self.key(name))
+
+    def of_layer(self, name: str) -> Array | None:
+        """Return the gradient of the input or output, of one half of a Bidirectional where it is one."""
+        return self.gradient(f"half_{name}" if len(self.call.inside) > 1 else name)
+
+    def of_weight(self, variable: Any, start: str = "") -> Array | None:
+        """Return a weight's gradient through the loop or kernel, or as the steps add it up: "within_"."""
+        place = next(index for index, one in enumerate(self.layer.weights) if one is variable)
+        return self.gradient(f"{start}weight_{place}")
+
+    def in_input_time(self, by_time: Array) -> Array:
+        """(time, sample, …) in processing order to (sample, time, …) in input time."""
+        array = by_time.swapaxes(0, 1)
+        return array[:, ::-1] if self.layer.go_backwards else array
+
+    def closed(self) -> DirectionRecord:
+        """Bring what a kernel computed to input time."""
+        done, layer, count = self.done, self.layer, self.known.initial_states
+        flip = slice(None, None, -1 if layer.go_backwards else 1)
+        output_gradient = self.of_layer("output")
+        if output_gradient is not None and output_gradient.ndim == 3:
+            output_gradient = output_gradient[:, flip]
+        hidden = self.tensor("sequence") if self.has("sequence") else done.tensor(self.call.key("output"))
+        return DirectionRecord(
+            weights=weights.named(done.keras, layer, done.value),
+            weight_gradients=weights.named(done.keras, layer, self.of_weight, "_gradient"),
+            inputs=done.tensor(self.call.key("input"), copy=True),
+            hidden=hidden[:, flip],
+            output_gradient=output_gradient,
+            input_gradient=self.of_layer("input"),
+            valid=self.tensor("inside_mask").astype(bool) if self.has("inside_mask") else None,
+            zero_output=done.keras.zeroes_masked_output(layer),
+            runs_backward=bool(layer.go_backwards),
+            initial=tuple(self.tensor(f"initial_{k}", copy=True) for k in range(count)) or (None, None),
+            final_gradients=tuple(self.gradient(f"state_{k}") for k in range(max(2, count))),
+        )
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One inner cell of a direction that ran in the loop, by its place; its states begin at `first`."""
+
+    direction: Direction
+    place: int
+    cell: Any
+    first: int
+
+    @property
+    def keras(self) -> Dialect:
+        return self.direction.done.keras
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        return cells.state_names(self.keras, self.cell)
+
+    @property
+    def has_gates(self) -> bool:
+        return self.direction.has(f"within_{self.place}.gate_activation")
+
+    def record(self) -> SolvedRecord:
+        """Gather everything."""
+        one, place = self.direction, self.place
+        arrays = self._values()
+        has_gradients = any(one.gradient(f"tap_{name}") is not None for name in one.known.kept)
+        if has_gradients:
+            arrays |= self._state_gradients(arrays)
+            arrays |= self._gate_gradient(arrays)
+            between = self._tap(BETWEEN) if place else one.gradient("within_input")
+            arrays |= {} if between is None else {"input_gradient": between}
+            arrays |= self._weights(lambda variable: one.of_weight(variable, "within_"))
+        is_product = cells.standard_kind(self.cell) in _MATRIX_KINDS
+        marked = self._marked(has_gradients)
+        return SolvedRecord(
+            arrays={**arrays, **marked.arrays},
+            weight_gradients=self._weights(one.of_weight),
+            # Time is certified where the layer's input enters; cells above share the loop.
+            input_gradient=one.of_layer("input") if place == 0 else None,
+            initial=tuple(self._initial(k) for k in range(len(self.states))),
+            hidden_before=self._hidden_before(arrays) if is_product else None,
+            kernel=weights.of_cell(self.keras, self.cell, one.done.value)["kernel"] if is_product else None,
+            output_error=float(one.tensor("loop_error")) if one.has("loop_error") else None,
+            gates=marked.gates,
+            marks=marked.names,
+        )
+
+    def _weights(self, values: weights.Values) -> dict[str, Array]:
+        return weights.of_cell(self.keras, self.cell, values, "_gradient")
+
+    def _initial(self, state: int) -> Array:
+        """Return a state before the first step, in memory of its own."""
+        return self.direction.tensor(f"initial_{self.first + state}", copy=True)
+
+    def _value(self, name: str) -> Array:
+        """Return the input, a state or the gates."""
+        one = self.direction
+        if name == "gate_activation":
+            return one.in_input_time(one.tensor(f"within_{self.place}.{name}"))
+        if name == "input" and not self.place:
+            return one.done.tensor(one.call.key("input"), copy=True)
+        source = one.known.handed_on[self.place - 1] if name == "input" else f"{self.place}.{name}"
+        if source == one.known.output:
+            return one.in_input_time(one.done.tensor(one.call.key("output")).swapaxes(0, 1))
+        return one.in_input_time(one.tensor(f"loop_{source}"))
+
+    def _tap(self, name: str) -> Array | None:
+        """Return the total derivative of a state or gate: from the loop, and within its step."""
+        each = (self.direction.gradient(f"{start}tap_{self.place}.{name}") for start in ("", "within_"))
+        found = [gradient for gradient in each if gradient is not None]
+        return self.direction.in_input_time(sum(found[1:], found[0])) if found else None
+
+    def _values(self) -> dict[str, Array]:
+        kept = self.direction.known.kept
+        names = ["input", *(name for name in self.states if f"{self.place}.{name}" in kept)]
+        # The only gate of a simple RNN is its state.
+        names += ["gate_activation"] * (self.has_gates and cells.standard_kind(self.cell) != "simple_rnn")
+        return {name: self._value(name) for name in names}
+
+    def _state_gradients(self, values: Mapping[str, Array]) -> dict[str, Array]:
+        arrays = {}
+        for position, name in enumerate(self.states, self.first):
+            if name in values:
+                zeros = np.zeros_like(values[name])
+                tap, initial = self._tap(name), self.direction.gradient(f"initial_{position}")
+                arrays[f"{name}_gradient"] = zeros if tap is None else tap
+                arrays[f"initial_{name}_gradient"] = zeros[:, 0] if initial is None else initial
+        return arrays
+
+    def _gate_gradient(self, values: Mapping[str, Array]) -> dict[str, Array]:
+        names = cells.gate_names(self.cell)
+        if not self.direction.done.program.request.quantities & OF_GATES or not self.has_gates:
+            return {}
+        stacked, like = self._tap(GATES), values["hidden"]
+        if stacked is None:
+            stacked = np.zeros((*like.shape[:2], len(names), *like.shape[2:]), like.dtype)
+        self._warn_of_flat_activations(dict(zip(names, np.moveaxis(stacked, 2, 0), strict=True)), values)
+        return {"gate_gradient": stacked if len(names) > 1 else stacked[:, :, 0]}
+
+    def _warn_of_flat_activations(self, gates: Mapping[str, Array], values: Mapping[str, Array]) -> None:
+        """Warn where a gradient arrives at the state and none passes an activation."""
+        for attribute, places in cells.gates_by_activation(self.cell).items():
+            if values["hidden_gradient"].any() and not any(gates[gate].any() for gate in places):
+                name = self.keras.activation_name(self.cell, getattr(self.cell, attribute))
+                warn(
+                    f"No gradient passes the {attribute} of {self.direction.layer.name}, {name}: dL/dz is 0 "
+                    "at every step, and dL/dh is not. Is it differentiable?"
+                )
+
+    def _hidden_before(self, arrays: Mapping[str, Array]) -> Array | None:
+        """h_{t-1} as it met the recurrent kernel of a cell whose product with it is a matrix product."""
+        if "hidden" not in arrays:
+            return None
+        one, initial, hidden = self.direction, self._initial(0)[:, None], arrays["hidden"]
+        backwards = one.layer.go_backwards
+        parts = [hidden[:, 1:], initial] if backwards else [initial, hidden[:, :-1]]
+        before = np.concatenate(parts, axis=1)
+        dropout = one.known.dropout
+        keys = self.keras.recurrent_masks(dropout[self.place]) if dropout else []
+        # Masks of all steps are (time, sample, unit), those of any one step (sample, unit).
+        masks = [
+            one.in_input_time(mask) if mask.ndim > 2 else mask[:, None] for mask in map(one.done.tensor, keys)
+        ]
+        if len(masks) > 1:
+            return np.stack([before * mask for mask in masks], axis=2)
+        return before * masks[0] if masks else before
+
+    def _marked(self, has_gradients: bool) -> MarkedSteps:
+        """Read what the author of a cell has named within its step."""
+        start = f"{self.place}.{MARKED}"
+        names = [name.removeprefix(start) for name in self.direction.known.kept if name.startswith(start)]
+        if not names:
+            return MarkedSteps()
+        of_cell = weights.of_cell(self.keras, self.cell, self.direction.done.value)
+        return of_steps(
+            {name: self._value(f"{MARKED}{name}") for name in names},
+            {name: self._tap(f"{MARKED}{name}") for name in names},
+            {*self.states, *of_cell},
+            has_gradients=has_gradients,
+        )

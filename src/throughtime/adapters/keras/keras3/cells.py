@@ -1,0 +1,106 @@
+"""Recurrent layers of Keras 3 and their cells; dropout masks are drawn once for all steps of a sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import keras
+from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
+
+from throughtime.adapters.attributes import replaced
+from throughtime.adapters.keras.cell import inner_cells
+from throughtime.adapters.keras.library import every_layer
+from throughtime.adapters.keras.loop import Loop
+
+from .backend import module
+
+JOINS_OUTER_STEPS = False
+SEVERAL: type = tuple
+_MASKS = ("_dropout_mask", "_recurrent_dropout_mask")
+NO_DROPOUT = (None, None)
+
+
+def dropout_masks(cell: Any) -> list[Any]:
+    """Return what the cell multiplies its input and its state with while it trains, as flat lists."""
+    masks = [getattr(cell, name, None) for name in _MASKS]
+    # Keras tracks its lists in a type of its own, which no framework can trace.
+    return [list(mask) if isinstance(mask, list) else mask for mask in masks]
+
+
+def recurrent_masks(masks: Sequence[Any]) -> list[Any]:
+    """Take those that the state is multiplied with, one or one a gate, out of a cell's masks."""
+    return [mask for mask in keras.tree.flatten(masks[1]) if mask is not None]
+
+
+@contextmanager
+def with_dropout_masks(cell: Any, masks: Sequence[Any], steps: int) -> Iterator[None]:
+    """Let a cell that takes all steps at once use these masks, of any one step, in place of new ones."""
+
+    def tiled(mask: Any) -> Any:
+        return mask if mask is None else keras.ops.tile(mask, (steps, *(1,) * (len(mask.shape) - 1)))
+
+    with ExitStack() as stack:
+        for name, mask in zip(_MASKS, masks, strict=True):
+            if mask is not None:
+                stack.enter_context(replaced(cell, name, keras.tree.map_structure(tiled, mask)))
+        yield
+
+
+def run_in_loop(
+    loop: Loop, original: Callable[..., Any], arguments: Mapping[str, Any], *, compares: bool
+) -> tuple[Any, Any, list[Any]]:
+    """Run a layer's cells in the engine's loop; return its output, its states and its cells' masks."""
+    layer, masks = loop.layer, list[Any]()
+    reset = layer._maybe_reset_dropout_masks
+    loop.own = layer.inner_loop if compares else None
+
+    def keep(cell: Any) -> None:
+        """Note the masks that a layer's cells draw, before it throws them away."""
+        if loop.training and cell is layer.cell:
+            masks[:] = [dropout_masks(part) for part in inner_cells(cell)]
+        reset(cell)
+
+    with replaced(layer, "inner_loop", loop), replaced(layer, "_maybe_reset_dropout_masks", keep):
+        result = original(**arguments)
+    output, *states = result if layer.return_state else (result,)
+    return output, states, masks
+
+
+def as_keras_calls(layer: Any, original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a layer's call as it is."""
+    return original
+
+
+def loop_detector() -> Callable[[], bool]:
+    """Make what says whether the pass is in a loop of the user's: not known on these backends."""
+    return lambda: False
+
+
+def scan(layer: Any, step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, sequences: Any) -> Any:
+    """Run a step over time in the backend's loop."""
+    return module().scan(step, carry, sequences)
+
+
+def activation_name(cell: Any, function: Any) -> str:
+    """Name an activation as Keras does; another function of the same name is not that activation."""
+    name = getattr(function, "__name__", type(function).__name__)
+    known = getattr(keras.activations, name, None)
+    return str(name) if function is known else f"{name} of one's own"
+
+
+def zeroes_masked_output(layer: Any) -> bool:
+    """Whether a masked step of a recurrent layer emits 0: the unrolled loop on JAX never does."""
+    return bool(layer.zero_output_for_mask) and not (layer.unroll and keras.backend.backend() == "jax")
+
+
+def repeats_first_state(layer: Any) -> bool:
+    """Whether a masked step emits the first state, as the loop on JAX does, and not the output before it."""
+    return keras.backend.backend() == "jax" and not layer.unroll
+
+
+def draws_at_each_step(cell: Any) -> bool:
+    """Whether a cell holds random generators besides those of Keras' cells, which draw once a sequence."""
+    layers = [] if not isinstance(cell, keras.layers.Layer) else every_layer(cell)
+    return any(layer._seed_generators for layer in layers if not isinstance(layer, DropoutRNNCell))

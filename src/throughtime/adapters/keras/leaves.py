@@ -1,0 +1,129 @@
+"""Parts a layer into its leaves: one, or several where it holds stacked cells, or two unlike halves.
+
+The cells of one layer share a loop; each gets a leaf of its own, with the input and the output that pass
+between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from throughtime.adapters.records import Array, DirectionRecord, LayerRecord, SolvedRecord
+
+from . import attributes, weights
+from . import cell as cells
+from .cell import GATED
+from .dialect import Dialect
+from .dims import with_own_axes
+from .weights import Readers
+
+Inside = DirectionRecord | SolvedRecord
+_OUTSIDE = ("input", "input_gradient", "output", "output_gradient", "underflow", "valid")
+_BETWEEN = "it passes between the cells of one layer; ask for hidden_gradient as well, without Bidirectional"
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A recurrent layer that is to be parted.
+
+    Attributes
+    ----------
+    record : the layer's record without its inside
+    halves : the layer, or both layers of a Bidirectional
+    own : readers of weights and their gradients, by the suffix of their names
+    inside : for each half its cells' records, none where nothing was looked into; None where nothing ran
+    """
+
+    keras: Dialect
+    record: LayerRecord
+    halves: Sequence[Any]
+    own: Readers
+    inside: Sequence[Sequence[Inside]] | None
+
+    def leaves(self) -> tuple[LayerRecord, ...]:
+        """Make the leaves."""
+        whole, halves, inside = self.record, self.halves, self.inside or []
+        stacks = [cells.inner_cells(half.cell) for half in halves]
+        if stacks[0][0] is not halves[0].cell:
+            return tuple(self._of_stack(*each) for each in enumerate(zip(*stacks, strict=True)))
+        if len(halves) > 1 and not whole.directions and self.inside != []:
+            both = zip(("forward", "backward"), halves, inside or [[], []], strict=True)
+            return (whole, *(self._of_half(*each) for each in both))
+        solved = replace(whole, inside=tuple(records[0] for records in inside))
+        leaf = self._named(solved, halves[0], halves[0].cell, weights.kind(self.keras, halves[0]))
+        return (replace(leaf, dims={**leaf.dims, **whole.dims}),)
+
+    def _named(self, leaf: LayerRecord, layer: Any, cell: Any, kind: str) -> LayerRecord:
+        """Name the states of a cell of this kind, and axes, for which the schema has no words."""
+        states = () if kind in GATED else cells.state_names(self.keras, cell)
+        is_first = str(getattr(layer, "data_format", "")) == "channels_first"
+        return with_own_axes(leaf, states, is_first)
+
+    def _of_half(self, name: str, half: Any, inside: Sequence[Inside]) -> LayerRecord:
+        """Make `both@forward` or `both@backward` of a Bidirectional over two different layers."""
+        keras, whole = self.keras, self.record
+        arrays = {"valid": whole.arrays["valid"]} if "valid" in whole.arrays else {}
+        for suffix, read in self.own.items():
+            arrays |= weights.named(keras, half, read, suffix)
+        flags = {**attributes.of_cell(keras, half.cell), "go_backwards": int(half.go_backwards)}
+        kind = weights.kind(keras, half)
+        leaf = replace(
+            whole,
+            path=f"{whole.path}@{name}",
+            kind=kind,
+            arrays=arrays,
+            flags={**whole.flags, **flags},
+            missing={},
+            inside=tuple(inside),
+        )
+        return self._named(leaf, half, half.cell, kind)
+
+    def _of_stack(self, place: int, parts: Sequence[Any]) -> LayerRecord:
+        """Make `rnn/<place>` of an RNN over stacked cells, one of each half of a Bidirectional."""
+        keras, whole, inside = self.keras, self.record, self.inside or []
+        arrays, missing = _outside(whole, inside, place, len(cells.inner_cells(self.halves[0].cell)))
+        for suffix, read in self.own.items():
+            first, *rest = (weights.of_cell(keras, cell, read, suffix) for cell in parts)
+            arrays |= {
+                name: np.stack([array, *(other[name] for other in rest)]) if rest else array
+                for name, array in first.items()
+            }
+        kind = weights.kind_of_cell(keras, parts[0])
+        leaf = replace(
+            whole,
+            path=f"{whole.path}/{place}",
+            kind=kind,
+            arrays=arrays,
+            directions=("forward", "backward") if len(parts) > 1 else (),
+            flags={**whole.flags, **attributes.of_cell(keras, parts[0])},
+            missing=missing,
+            inside=tuple(records[place] for records in inside),
+        )
+        return self._named(leaf, self.halves[0], parts[0], kind)
+
+
+def _outside(
+    whole: LayerRecord, inside: Sequence[Sequence[Inside]], place: int, count: int
+) -> tuple[dict[str, Array], dict[str, str]]:
+    """Input and output of one cell: the layer's own at the ends, between them what the loop saw."""
+    kept = {name: whole.arrays[name] for name in _OUTSIDE if name in whole.arrays}
+    missing = {name: reason for name, reason in whole.missing.items() if name in (*_OUTSIDE, "inside")}
+    if place + 1 < count:
+        kept.pop("underflow", None)  # of the gradient of the layer's own output
+    between = [("input", place)] * (place > 0) + [("output", place + 1)] * (place + 1 < count)
+    for side, source in between:
+        for suffix in ("", "_gradient"):
+            name = side + suffix
+            missing.pop(name, None)
+            if kept.pop(name, None) is None and name not in whole.missing:
+                continue
+            record = inside[0][source] if len(inside) == 1 else None
+            if isinstance(record, SolvedRecord) and f"input{suffix}" in record.arrays:
+                kept[name] = record.arrays[f"input{suffix}"]
+            else:
+                missing[name] = _BETWEEN
+    return kept, missing
