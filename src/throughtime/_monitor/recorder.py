@@ -15,11 +15,8 @@ from throughtime._capture.probe import Probe
 from throughtime._capture.solve import Warn
 from throughtime._errors import MonitorError, ThroughTimeWarning
 from throughtime.adapters.optimizer import optimizer_step
-<<<<<<< HEAD
-from throughtime.loggers.record import Record
-=======
 from throughtime.diagnostics.alarm import ATTRIBUTE, Alarm, alarms_of_run, as_attribute
->>>>>>> main
+from throughtime.loggers.record import Record
 
 from .alarms import Training, alarms_of
 from .arrays import Array, Reduced, apart_from_root, as_tree, by_key, nbytes
