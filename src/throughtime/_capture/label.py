@@ -97,7 +97,7 @@ def _variables(leaf: LayerRecord, record: ModelRecord) -> dict[str, Array]:
     order = {name: position for position, name in enumerate(words(leaf.states, leaf.marks))}
     known = sorted(leaf.arrays.items(), key=lambda item: order.get(item[0], len(order)))
     # Arrays of some frameworks are read-only, but a caller may change a capture.
-    known = [(name, array if array.flags.writeable else array.copy()) for name, array in known]
+    known = [(name, array if array.flags.writeable else array.copy(order="K")) for name, array in known]
     whole = {"loss": record.loss, "reduction_factor": record.reduction_factor}
     return dict(known) | {name: np.asarray(value) for name, value in whole.items() if value is not None}
 
