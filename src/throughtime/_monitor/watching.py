@@ -39,11 +39,11 @@ def watch(model: Any, **options: Any) -> Monitor:
     model : torch.nn.Module or Keras model
         PyTorch: the loss is what the first step computes from the model's output up to `backward()`. A hook
         on the model sees that step and is then removed; a hook on optimizers counts the steps of the first
-        one that has weights of the model. If batch or loss cannot be seen, a warning says why.
+        one that has weights of the model. If batch or loss cannot be seen, a warning gives the reason.
         Keras: from now on `fit` of this model adds the monitor's callback; `del model.fit` undoes this. The
         batch is the first one of the data that `fit` receives.
     **options
-        Of `Monitor`, except `batch` and `mode`.
+        Options of `Monitor`, except `batch` and `mode`.
 
     Returns
     -------
