@@ -25,10 +25,10 @@ def label(record: ModelRecord) -> xr.DataTree:
     >>> dict(label(ModelRecord((leaf,)))["lstm"].sizes)
     {'sample': 2, 'time': 5, 'output_unit': 3}
     """
-    return Labels()(record)
+    return Labeller()(record)
 
 
-class Labels:
+class Labeller:
     """Labels one record after another; their common layout is made once."""
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ def _variables(leaf: LayerRecord, record: ModelRecord) -> dict[str, Array]:
     order = {name: position for position, name in enumerate(words(leaf.states, leaf.marks))}
     known = sorted(leaf.arrays.items(), key=lambda item: order.get(item[0], len(order)))
     # Arrays of some frameworks are read-only, but a caller may change a capture.
-    known = [(name, array if array.flags.writeable else array.copy()) for name, array in known]
+    known = [(name, array if array.flags.writeable else array.copy(order="K")) for name, array in known]
     whole = {"loss": record.loss, "reduction_factor": record.reduction_factor}
     return dict(known) | {name: np.asarray(value) for name, value in whole.items() if value is not None}
 

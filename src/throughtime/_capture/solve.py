@@ -245,7 +245,8 @@ def _certificate(
     leaf: LayerRecord, direction: DirectionRecord | SolvedRecord, solved: dict[str, Array]
 ) -> dict[str, Array]:
     dtype, sizes = str(leaf.flags["dtype"]), None
-    if "gate_gradient" in solved and not leaf.gates:
+    has_terms = isinstance(direction, DirectionRecord) or direction.kernel is not None
+    if has_terms and "gate_gradient" in solved and not leaf.gates:
         states = map(solved.get, ("hidden_gradient", "cell_gradient"))
         sizes = cells.step_sizes(solved["gate_gradient"], *states)
     weights = cells.certificate_weights(

@@ -136,13 +136,13 @@ def _verdicts(
 
 def _answer(last: xr.DataTree, found: Diagnosis | None, history: History | None) -> Any:
     """Return the top of the page."""
-    from throughtime.render.report import Answer  # noqa: PLC0415 - drawing libraries load late
+    from throughtime.render.report import Opening  # noqa: PLC0415 - drawing libraries load late
 
     if found is None:
-        return Answer("No recurrent layer, and so no verdict", OPEN_TONE)
+        return Opening("No recurrent layer, and so no verdict", OPEN_TONE)
     curves = measured(last)
     horizons = {path: each.horizon for path, each in found.layers.items() if each.horizon != NOT_MEASURED}
-    return Answer(
+    return Opening(
         headline(found),
         tone(found),
         (found.text,),
