@@ -47,6 +47,19 @@ def test_functions_are_short():
     )
 
 
+def test_a_class_name_has_one_definition():
+    """Adapters excepted, which name the same thing in each framework alike."""
+    defined = [
+        node.name
+        for module in MODULES
+        if not module.startswith("adapters/")
+        for node in ast.walk(ast.parse((PACKAGE / module).read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    ]
+    again = {name for name in defined if defined.count(name) > 1}
+    assert again == {"MonitorCallback"}, "the callback of each training loop alone shares its name"
+
+
 def lines_of_code(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     """Length without the docstring, which is as long as its reader needs."""
     first = function.body[0]

@@ -25,10 +25,10 @@ def label(record: ModelRecord) -> xr.DataTree:
     >>> dict(label(ModelRecord((leaf,)))["lstm"].sizes)
     {'sample': 2, 'time': 5, 'output_unit': 3}
     """
-    return Labels()(record)
+    return Labeller()(record)
 
 
-class Labels:
+class Labeller:
     """Labels one record after another; their common layout is made once."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ import xarray as xr
 
 from throughtime import _vocabulary, adapters, cells
 from throughtime._arguments import rules, takes
-from throughtime._capture.label import Captured, Labels
+from throughtime._capture.label import Captured, Labeller
 from throughtime._capture.locks import lock_of
 from throughtime._capture.solve import Warn, apart, certified, per_sample, with_inside
 from throughtime._capture.splitting import capture_in_chunks
@@ -99,7 +99,7 @@ class Probe:
         )
         self._budget = None if budget is None else allowed(budget)
         self._adapter, self._pass = chosen, {"loss": loss, "training": training}
-        self._model, self._label = model, Labels()
+        self._model, self._label = model, Labeller()
         self._lock = lock_of(model)
         with self._lock:
             self._probe = chosen.Probe(model, loss=loss, layers=layers, request=request)

@@ -22,7 +22,7 @@ from .gradient_norms import StepNorms
 from .levels import level_of
 from .logger_group import LoggerGroup
 from .overview import of_monitor
-from .page import Page
+from .page import ServedPage
 from .place import Place
 from .recorder import Recorder
 from .settings import Settings
@@ -139,7 +139,7 @@ class Monitor(NotACallback):
         self._loss = loss
         self._recorder: Recorder | None = None
         self._step = self._passed = 0
-        self._page = Page(self._settings.place)
+        self._page = ServedPage(self._settings.place)
 
     @property
     def path(self) -> Path:

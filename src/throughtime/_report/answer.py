@@ -11,7 +11,7 @@ from throughtime._errors import ThroughTimeError
 from throughtime.diagnostics.checks import certified
 from throughtime.picture import Picture
 from throughtime.plots.data import layers
-from throughtime.plots.profiles import Profile, profiles, reach_panel
+from throughtime.plots.profiles import LagCurve, profiles, reach_panel
 from throughtime.plots.recorded import sampled
 
 _MOST_TITLED = 3  # layers
@@ -22,7 +22,7 @@ NOTE = (
 )
 
 
-def measured(tree: xr.DataTree) -> dict[str, Profile]:
+def measured(tree: xr.DataTree) -> dict[str, LagCurve]:
     """Measure R(k) of each direction of each layer that has gradients."""
     found = {}
     for path, leaf in layers(tree):
@@ -37,13 +37,13 @@ def measured(tree: xr.DataTree) -> dict[str, Profile]:
 
 
 def reach_picture(
-    curves: Mapping[str, Profile], lag: int | None = None, horizons: Mapping[str, str] | None = None
+    curves: Mapping[str, LagCurve], lag: int | None = None, horizons: Mapping[str, str] | None = None
 ) -> Picture:
     """Draw R(k) of each layer, with the threshold and the lag that was judged.
 
     Parameters
     ----------
-    curves : mapping of str to Profile
+    curves : mapping of str to LagCurve
         At least one.
     lag : int or None
         Marked if it is given.

@@ -27,7 +27,7 @@ from throughtime._tree import recorded_steps
 from throughtime.diagnosis import Diagnosis, TrainingDiagnosis, diagnose
 from throughtime.diagnosis.actions import actions
 from throughtime.diagnosis.brief import OPEN as OPEN_TONE
-from throughtime.diagnosis.brief import facts, headline, tone
+from throughtime.diagnosis.brief import below_headline, facts, headline, tone
 from throughtime.diagnosis.findings import NOT_MEASURED
 from throughtime.diagnosis.render import parts
 from throughtime.diagnosis.training import History
@@ -136,16 +136,16 @@ def _verdicts(
 
 def _answer(last: xr.DataTree, found: Diagnosis | None, history: History | None) -> Any:
     """Return the top of the page."""
-    from throughtime.render.report import Answer  # noqa: PLC0415 - drawing libraries load late
+    from throughtime.render.report import Opening  # noqa: PLC0415 - drawing libraries load late
 
     if found is None:
-        return Answer("No recurrent layer, and so no verdict", OPEN_TONE)
+        return Opening("No recurrent layer, and so no verdict", OPEN_TONE)
     curves = measured(last)
     horizons = {path: each.horizon for path, each in found.layers.items() if each.horizon != NOT_MEASURED}
-    return Answer(
+    return Opening(
         headline(found),
         tone(found),
-        (found.text,),
+        (below_headline(found),),
         facts(found),
         reach_picture(curves, found.lag, horizons) if curves else None,
         tuple(actions(found)),

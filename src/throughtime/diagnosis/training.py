@@ -32,7 +32,7 @@ _COLUMNS = ("step", "layer", "loss", "question", "answer", "value", "low", "high
 
 
 @dataclass(frozen=True)
-class Recorded:
+class StepRecord:
     """One recorded training step.
 
     Attributes
@@ -61,7 +61,7 @@ class History(Shown):
     lag : int
     recorded : int
         Number of recorded steps in the run.
-    records : tuple of Recorded
+    records : tuple of StepRecord
         At most 13 of them, chosen evenly, including the first and the last.
     trend : tuple of str
         The change of reach from the first to the last, and the alarms of the run, in words.
@@ -69,7 +69,7 @@ class History(Shown):
 
     lag: int
     recorded: int
-    records: tuple[Recorded, ...]
+    records: tuple[StepRecord, ...]
     trend: tuple[str, ...] = ()
 
     def to_dataframe(self) -> pd.DataFrame:
@@ -156,7 +156,7 @@ class TrainingDiagnosis(Diagnosis):
         yield from self.history.__parts__()
 
 
-def _rows(record: Recorded) -> Iterator[tuple[Any, ...]]:
+def _rows(record: StepRecord) -> Iterator[tuple[Any, ...]]:
     if record.stopped:
         nothing = (NOT_MEASURED, NAN, NAN, NAN, 0, record.stopped)
         yield (record.step, "", record.loss, "reach", *nothing)
@@ -172,11 +172,11 @@ def _rows(record: Recorded) -> Iterator[tuple[Any, ...]]:
 def diagnose_record(tree: xr.DataTree, step: int | None, asked: Asked) -> Diagnosis:
     """Diagnose one recorded step; the default is the last."""
     place = place_of(recorded_steps(tree), step)
-    return diagnose_captured(at_place(tree, place), replace(asked, losses=_losses(tree)[:place]))
+    return diagnose_captured(at_place(tree, place), replace(asked, losses=losses(tree)[:place]))
 
 
-def _losses(tree: xr.DataTree) -> tuple[float, ...]:
-    """Read the loss of every record."""
+def losses(tree: xr.DataTree) -> tuple[float, ...]:
+    """Read the loss of every record; of a capture its one loss."""
     of_layers = (
         np.ravel(node.to_dataset()["loss"].values) for node in tree.leaves if "loss" in node.data_vars
     )
@@ -203,7 +203,7 @@ def diagnose_run(tree: xr.DataTree, asked: Asked) -> TrainingDiagnosis:
     return TrainingDiagnosis(**vars(last), step=steps[-1], history=history)
 
 
-def _record(tree: xr.DataTree, place: int, step: int, lag: int, seed: int) -> Recorded:
+def _record(tree: xr.DataTree, place: int, step: int, lag: int, seed: int) -> StepRecord:
     """Measure one record, reading only the required variables."""
     leaves = recurrent(at_place(tree, place, wanted))
     losses = [float(leaf["loss"]) for leaf in leaves.values() if "loss" in leaf]
@@ -211,13 +211,13 @@ def _record(tree: xr.DataTree, place: int, step: int, lag: int, seed: int) -> Re
     if any(level(leaf) == SUMMARY for leaf in leaves.values()):
         parts = by_direction(leaves)
         if (stopped := summarized.broken(parts)) is not None:
-            return Recorded(step, loss, stopped=stopped.sentence)
-        return Recorded(step, loss, {path: summarized.layer_of(leaf, lag) for path, leaf in parts.items()})
+            return StepRecord(step, loss, stopped=stopped.sentence)
+        return StepRecord(step, loss, {path: summarized.layer_of(leaf, lag) for path, leaf in parts.items()})
     if (stopped := summarized.broken(leaves) or integrity.broken(leaves)) is not None:
-        return Recorded(step, loss, stopped=stopped.sentence)
+        return StepRecord(step, loss, stopped=stopped.sentence)
     leaves = {path: as_captured(leaf) for path, leaf in leaves.items()}
     parts = by_direction(integrity.rounded(leaves)[0])
-    return Recorded(step, loss, {path: _layer(leaf, lag, seed) for path, leaf in parts.items()})
+    return StepRecord(step, loss, {path: _layer(leaf, lag, seed) for path, leaf in parts.items()})
 
 
 @remembered()
@@ -236,7 +236,7 @@ def _layer(leaf: xr.Dataset, lag: int, seed: int) -> LayerDiagnosis:
     )
 
 
-def _trend(records: tuple[Recorded, ...], lag: int) -> Iterator[str]:
+def _trend(records: tuple[StepRecord, ...], lag: int) -> Iterator[str]:
     """Describe the change of each layer's reach from its first to its last measured record."""
     broken = [record for record in records if record.stopped]
     if broken:

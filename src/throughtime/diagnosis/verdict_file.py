@@ -20,7 +20,7 @@ from throughtime._errors import DiagnosticError
 from .diagnosis import Diagnosis
 from .findings import NAN, Answer, Evidence, Found, LayerDiagnosis, Remedy, Verdict
 from .render import FORMAT, QUESTIONS, SCHEMA, VERSION
-from .training import History, Recorded, TrainingDiagnosis
+from .training import History, StepRecord, TrainingDiagnosis
 
 Data = Mapping[str, Any]
 Made = TypeVar("Made")
@@ -125,7 +125,7 @@ def _layer(data: Data) -> LayerDiagnosis:
 
 def _history(data: Data) -> History:
     records = tuple(
-        Recorded(
+        StepRecord(
             each["step"],
             _value(each["loss"]),
             {path: _layer(layer) for path, layer in each["layers"].items()},

@@ -34,7 +34,7 @@ NOTE = (
 
 
 @dataclass(frozen=True)
-class Curve:
+class NormCurve:
     """Norms of one layer in one direction: the 10 %, 50 % and 90 % quantile over samples at each step."""
 
     layer: str
@@ -117,7 +117,7 @@ def gradient_flow(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> P
     )
 
 
-def _fades(curves: list[Curve], sums: set[str]) -> str:
+def _fades(curves: list[NormCurve], sums: set[str]) -> str:
     """Name the layers whose gradient loses 99 % of its size before the step processed first.
 
     `sums` are layers in which error enters at many steps: there a large gradient shows nothing.
@@ -154,7 +154,7 @@ def _samples(found: list[tuple[str, xr.Dataset]]) -> str:
     return f" · {count(max(known), 'sample')}" if known else ""
 
 
-def _curves(path: str, leaf: xr.Dataset) -> list[Curve]:
+def _curves(path: str, leaf: xr.Dataset) -> list[NormCurve]:
     if is_summary(leaf):
         return list(_of_summary(path, leaf))
     norms = _norms(leaf)
@@ -163,17 +163,18 @@ def _curves(path: str, leaf: xr.Dataset) -> list[Curve]:
     valid = valid_steps(leaf) if {"sample", "time"} <= set(leaf.dims) else None
     norms = norms if valid is None else norms.where(valid)
     return [
-        Curve(path, name or _direction(leaf), band(part)) for name, part in parts(norms, ["sample", "time"])
+        NormCurve(path, name or _direction(leaf), band(part))
+        for name, part in parts(norms, ["sample", "time"])
     ]
 
 
-def _of_summary(path: str, leaf: xr.Dataset) -> Iterator[Curve]:
+def _of_summary(path: str, leaf: xr.Dataset) -> Iterator[NormCurve]:
     """Draw each state separately: quantiles of two norms do not determine those of the joint norm."""
     kept = state_norms(leaf)
     for state, norms in kept.items():
         label = f"{path} · {state}" if len(kept) > 1 else path
         for name, part in parts(norms, ["quantile", "time"]):
-            yield Curve(label, name or _direction(leaf), band(part))
+            yield NormCurve(label, name or _direction(leaf), band(part))
 
 
 def _norms(leaf: xr.Dataset) -> xr.DataArray | None:
@@ -196,7 +197,7 @@ def _direction(leaf: xr.Dataset) -> str:
     return "backward" if leaf.attrs.get("go_backwards") else "forward"
 
 
-def _axes(found: list[Curve], every: list[tuple[str, xr.Dataset]], scale: Scale) -> tuple[Axis, Axis]:
+def _axes(found: list[NormCurve], every: list[tuple[str, xr.Dataset]], scale: Scale) -> tuple[Axis, Axis]:
     """Return the time axis of the longest layer, and the axis of norms."""
     longest = max((leaf for _, leaf in every), key=lambda leaf: int(leaf.sizes.get("time", 0)))
     steps = max(len(curve.quantiles[1]) for curve in found)
@@ -205,7 +206,7 @@ def _axes(found: list[Curve], every: list[tuple[str, xr.Dataset]], scale: Scale)
     return x, Axis(scale.label(symbol), (-0.04, 1.06), scale.ticks())
 
 
-def _marks(curves: list[Curve], scale: Scale, shades: dict[str, str]) -> tuple[Mark, ...]:
+def _marks(curves: list[NormCurve], scale: Scale, shades: dict[str, str]) -> tuple[Mark, ...]:
     marks: list[Mark] = []
     for curve in curves:
         marks += median_band(curve.quantiles, shades[curve.layer], scale, labels=("", curve.layer))

@@ -17,7 +17,7 @@ from throughtime.picture import Axis, Line, Mark, Panel, Picture
 from throughtime.plots.data import count, dotted, located, subject, where
 from throughtime.plots.findings import sentence
 from throughtime.plots.look import Look, checked, in_columns, titled
-from throughtime.plots.profiles import Profile, curve_marks, fitted, levels, profiles
+from throughtime.plots.profiles import LagCurve, curve_marks, fitted, levels, profiles
 from throughtime.plots.recorded import sampled
 
 MOST_CURVES = 100
@@ -85,7 +85,7 @@ def lag_profile(captured: Layer, *, threshold: float = 0.01, **look: Unpack[Look
     )
 
 
-def _panel(curve: Profile, scale: Scale, threshold: float) -> Panel:
+def _panel(curve: LagCurve, scale: Scale, threshold: float) -> Panel:
     marks: list[Mark] = [*_samples(curve, scale)]
     of = "over samples" if curve.samples is None else f"of {count(curve.samples, 'sample')}"
     marks += curve_marks(curve, scale, DISTINCT[0], f"median {of}", "95 % interval of the median")
@@ -100,7 +100,7 @@ def _panel(curve: Profile, scale: Scale, threshold: float) -> Panel:
     )
 
 
-def _samples(curve: Profile, scale: Scale) -> list[Line]:
+def _samples(curve: LagCurve, scale: Scale) -> list[Line]:
     """One line through all samples, with gaps between them."""
     if curve.each is None or len(curve.each) < 2:
         return []

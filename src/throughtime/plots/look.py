@@ -95,17 +95,17 @@ def titled(look: Look, finding: str, noun: str) -> Titles:
     return Titles(title=finding or noun, subtitle=noun if finding else "")
 
 
-class Grid(Size):
+class Columns(Size):
     """Columns, width and height of a plot whose panels stand in two columns."""
 
     columns: int
 
 
-def in_columns(look: Look, panels: Sized, height: float, *, more: float = 0.0, one: float = 8.0) -> Grid:
+def in_columns(look: Look, panels: Sized, height: float, *, more: float = 0.0, one: float = 8.0) -> Columns:
     """Put one panel alone, or two in a row; `height` is that of a row, `more` is added once."""
     number = len(panels)
     wide = one if number == 1 else 11.0
-    return Grid(columns=min(2, number), **size(look, wide, more + height * -(-number // 2)))
+    return Columns(columns=min(2, number), **size(look, wide, more + height * -(-number // 2)))
 
 
 def size(look: Look, width: float, height: float) -> Size:

@@ -22,7 +22,7 @@ from throughtime.picture import Axis, Line, Mark, Panel, Picture, Rectangles
 from throughtime.plots.data import count, dotted, last_step, layers, located, parts
 from throughtime.plots.findings import sentence
 from throughtime.plots.look import Look, checked, size, titled
-from throughtime.plots.profiles import Profile, profiles, reach_panel
+from throughtime.plots.profiles import LagCurve, profiles, reach_panel
 from throughtime.plots.recorded import is_summary, sampled
 
 MOST_NAMED = 2
@@ -98,7 +98,7 @@ def _is_measured(leaf: xr.Dataset) -> bool:
     return is_summary(leaf) or "lag_matrix" in leaf or has_states
 
 
-def _weakest(curves: list[tuple[str, Profile]]) -> str:
+def _weakest(curves: list[tuple[str, LagCurve]]) -> str:
     """Describe how far the gradient reaches in the layers where it reaches least."""
     detail = [(name, curve.found(REACHES), curve) for name, curve in curves]
     known = sorted((each for each in detail if each[1]), key=lambda each: _last(each[2]))
@@ -111,7 +111,7 @@ def _weakest(curves: list[tuple[str, Profile]]) -> str:
     return f"{words}; {count(more, 'layer')} further back" if more > 0 and words else words
 
 
-def _last(curve: Profile) -> int:
+def _last(curve: LagCurve) -> int:
     reached = np.flatnonzero(np.nan_to_num(curve.middle) >= REACHES)
     return int(reached[-1]) if reached.size else 0
 

@@ -24,7 +24,7 @@ MOST_LABELLED = 8  # curves
 
 
 @dataclass(frozen=True)
-class Profile:
+class LagCurve:
     """R(k) in one direction: median and its interval at each lag, and the curve of each sample.
 
     `basis` is "" if error enters at one step, "last" if the error of the last step was separated from that of
@@ -52,12 +52,12 @@ class Profile:
         return words
 
 
-def profiles(layer: xr.Dataset) -> list[Profile]:
+def profiles(layer: xr.Dataset) -> list[LagCurve]:
     """Measure R(k) of a layer as `diagnose` does: if error enters at many steps, only that of the last."""
     return [_profile(part) for part in by_direction({"": layer}).values()]
 
 
-def _profile(part: xr.Dataset) -> Profile:
+def _profile(part: xr.Dataset) -> LagCurve:
     direction = str(part["direction"].item()) if "direction" in part.coords else ""
     if is_summary(part):
         ratio = part["lag_ratio"].values
@@ -65,13 +65,13 @@ def _profile(part: xr.Dataset) -> Profile:
             part[f"lag_ratio_{end}"].values if f"lag_ratio_{end}" in part else np.full(ratio.shape, np.nan)
             for end in ("low", "high")
         )
-        return Profile(direction, ratio, low, high)
+        return LagCurve(direction, ratio, low, high)
     alone, _ = at_one_step(part)
     basis = "sum" if needs_last_step(alone) else "last" if FROM_LAST_STEP in alone.attrs else ""
     found, logs = measured(alone), signals(alone)["log_ratio"].transpose("sample", "lag")
     curves = np.exp(np.minimum(logs.values, 700.0))
     low, middle, high = (found[name].values for name in ("low", "ratio", "high"))
-    return Profile(direction, middle, low, high, int(found["samples"].max()), curves, basis)
+    return LagCurve(direction, middle, low, high, int(found["samples"].max()), curves, basis)
 
 
 def is_sum(layer: xr.Dataset) -> bool:
@@ -81,7 +81,7 @@ def is_sum(layer: xr.Dataset) -> bool:
     return FROM_LAST_STEP not in layer.attrs and reads_many_steps(layer)
 
 
-def fitted(curves: list[Profile], threshold: float, limits: tuple[float, float] | None = None) -> Scale:
+def fitted(curves: list[LagCurve], threshold: float, limits: tuple[float, float] | None = None) -> Scale:
     """Fit a scale to curves: down to the threshold or their least value, at most to the floor."""
     if limits is not None:
         return Scale("log10", *map(float, limits))
@@ -91,12 +91,12 @@ def fitted(curves: list[Profile], threshold: float, limits: tuple[float, float] 
     return Scale("log10", max(FLOOR / 4, lowest), float(finite.max(initial=1.0)))
 
 
-def _values(curves: list[Profile]) -> Iterator[Array]:
+def _values(curves: list[LagCurve]) -> Iterator[Array]:
     for curve in curves:
         yield curve.middle if curve.each is None else curve.each.ravel()
 
 
-def curve_marks(curve: Profile, scale: Scale, color: str, label: str, band: str = "") -> list[Mark]:
+def curve_marks(curve: LagCurve, scale: Scale, color: str, label: str, band: str = "") -> list[Mark]:
     """Draw the median of one direction with its interval; a curve that falls below the scale ends there."""
     details = (("lag", curve.lags), ("R", curve.middle))
     line = Line(curve.lags, scale.curve(curve.middle), color, 2.0, label=label, details=details)
@@ -116,7 +116,7 @@ def levels(ends: Array, scale: Scale, threshold: float) -> list[Mark]:
     ]
 
 
-def reach_panel(curves: Mapping[str, Profile], title: str = "", lag: int | None = None) -> Panel:
+def reach_panel(curves: Mapping[str, LagCurve], title: str = "", lag: int | None = None) -> Panel:
     """Draw R(k) of several layers in one panel, with the threshold and, if it is given, a lag."""
     scale = fitted([*curves.values()], REACHES)
     longest = max(1.0, *(float(curve.lags[-1]) for curve in curves.values()))

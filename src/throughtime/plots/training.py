@@ -42,7 +42,7 @@ _PANELS = {  # quantity -> label of its axis, whether it spans decades, the alar
 
 
 @dataclass(frozen=True)
-class Curve:
+class Trace:
     """One quantity of a layer, or of the model, at training steps."""
 
     quantity: str
@@ -141,34 +141,34 @@ def _horizons(rows: Array) -> Array:
     return np.where(reached.any(axis=1), last, np.nan)
 
 
-def _of_ratios(ratios: list[tuple[str, Array, Array]], lag: int) -> Iterator[Curve]:
+def _of_ratios(ratios: list[tuple[str, Array, Array]], lag: int) -> Iterator[Trace]:
     for name, steps, rows in ratios:
-        yield Curve("horizon", name, steps, _horizons(rows))
+        yield Trace("horizon", name, steps, _horizons(rows))
         if lag < rows.shape[1]:
-            yield Curve("ratio", name, steps, rows[:, lag])
+            yield Trace("ratio", name, steps, rows[:, lag])
 
 
-def _of_layers(leaves: list[tuple[str, xr.Dataset]]) -> Iterator[Curve]:
+def _of_layers(leaves: list[tuple[str, xr.Dataset]]) -> Iterator[Trace]:
     """Yield the loss of the model, and how far gates are saturated."""
     for path, leaf in leaves:
         steps = leaf["step"].values
         if "loss" in leaf and path == leaves[0][0]:
-            yield Curve("loss", "", steps, leaf["loss"].values.astype(np.float64))
+            yield Trace("loss", "", steps, leaf["loss"].values.astype(np.float64))
         if {"saturation_left", "saturation_right"} <= set(leaf.data_vars):
             both = (leaf["saturation_left"] + leaf["saturation_right"]).max("gate").load()
             for name, part in parts(both, ["step"]):
-                yield Curve("saturation", dotted(path, name), steps, part.values)
+                yield Trace("saturation", dotted(path, name), steps, part.values)
 
 
-def _of_loop(run: xr.DataTree | xr.Dataset) -> Iterator[Curve]:
+def _of_loop(run: xr.DataTree | xr.Dataset) -> Iterator[Trace]:
     """Yield the numbers that the training loop passed to the monitor."""
     root = run.to_dataset() if isinstance(run, xr.DataTree) else run
     for name in ("gradient_norm", "clip_ratio"):
         if name in root:
-            yield Curve(name, "", root["step"].values, root[name].values.astype(np.float64))
+            yield Trace(name, "", root["step"].values, root[name].values.astype(np.float64))
 
 
-def _panel(curves: list[Curve], label: str, names: list[str], alarms: list[Alarm], *, wide: bool) -> Panel:
+def _panel(curves: list[Trace], label: str, names: list[str], alarms: list[Alarm], *, wide: bool) -> Panel:
     values = np.concatenate([each.values for each in curves])
     scale = _scale(values[np.isfinite(values)], wide=wide)
     shades = {name: hue(place) for place, name in enumerate(names)}

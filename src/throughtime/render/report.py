@@ -28,7 +28,7 @@ Figure = tuple[str, tuple[tuple[str, Picture], ...]]
 
 
 @dataclass(frozen=True)
-class Answer:
+class Opening:
     """The top of a report; facts, actions and sparks as the templates read them."""
 
     headline: str
@@ -83,7 +83,7 @@ class _Drawing:
         yield from map(Markup, divs)
 
 
-def report_page(title: str, answer: Answer, sections: Sequence[Section], theme: Theme) -> str:
+def report_page(title: str, answer: Opening, sections: Sequence[Section], theme: Theme) -> str:
     """Write the page."""
     pictures = [one for section in sections for _, choices in section.figures for _, one in choices]
     drawing, opening = _Drawing(theme, _most_cells(pictures)), None
