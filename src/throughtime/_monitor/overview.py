@@ -75,7 +75,7 @@ def overview(tree: xr.DataTree) -> Overview:
     steps, attributes = recorded_steps(tree), tree.root.attrs
     places = evenly(len(steps), 2 if _is_full(tree) else MOST_ROWS)
     last = _summarized(at_place(tree, places[-1]) if steps else tree)
-    alarms = tuple(alarms_of_run(attributes))
+    alarms = tuple(each for each in alarms_of_run(attributes) if each.layer in ("", *_leaves(tree)))
     found = None
     with suppress(ThroughTimeError):
         found = diagnose(last)
