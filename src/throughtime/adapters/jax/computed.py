@@ -190,7 +190,9 @@ def _output_gradient(loop: Loop, seen: Seen, gradients: Any, within: Any) -> Any
     if loop.output is None:
         found = jnp.zeros_like(seen.values[loop.shown[0].key])
     else:
-        found = gradients["emitted"][loop.output]
+        key = loop.emitted[loop.output]
+        both = zip(loop.emitted, gradients["emitted"], strict=True)
+        found = sum(one for value, one in both if value == key and one is not None)
     if state is None:
         return found
     for one in loop.parts_of_scan:
