@@ -59,4 +59,4 @@ def complaints(folder: Path) -> Iterator[str]:
 
 if __name__ == "__main__":
     found = list(complaints(Path(sys.argv[1])))
-    sys.exit("\n".join(found))
+    sys.exit("\n".join(found) or 0)

@@ -10,7 +10,6 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 os.environ.setdefault("KERAS_BACKEND", "torch")  # Keras and PyTorch in one installation
-os.environ.setdefault("MPLBACKEND", "agg")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks lose time to threads
 sys.path[:0] = [str(HERE), str(ROOT / "examples" / "gallery")]  # for _site, and for what the scripts share
 
@@ -33,10 +32,12 @@ extensions = [
 exclude_patterns = ["_build", "gallery/*.ipynb", "gallery/*.py", "**.ipynb_checkpoints"]
 templates_path = ["_templates"]
 default_role = "py:obj"
+suppress_warnings = ["ref.python"]  # a method that two classes have, in a docstring
 html_theme = "pydata_sphinx_theme"
 html_title = "throughtime"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_context = {"default_mode": "auto"}
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
@@ -52,11 +53,13 @@ html_sidebars = {"index": [], "gallery/index": [], "release_notes": []}
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 nb_execution_mode = "force"
+nb_execution_excludepatterns = ["*.ipynb"]  # they keep what they show; tests/test_notebooks.py runs them
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_execution_in_temp = True
 nb_execution_show_tb = True
 nb_merge_streams = True
+nb_output_stderr = "remove"  # warnings name files of the machine that built the site
 
 autosummary_generate = True
 autodoc_typehints = "none"
@@ -67,7 +70,7 @@ sphinx_gallery_conf = {
     "examples_dirs": ["../examples/gallery"],
     "gallery_dirs": ["gallery"],
     "filename_pattern": r"/\d",
-    "ignore_pattern": r"/_",
+    "ignore_pattern": r"^_",
     "within_subsection_order": "FileNameSortKey",
     "image_scrapers": ("_site.scraper",),
     "capture_repr": (),
@@ -78,7 +81,6 @@ sphinx_gallery_conf = {
     "write_computation_times": False,
     "thumbnail_size": (480, 320),
     "reset_modules": (),
-    "copyfile_regex": r".*/_recall\.py",
 }
 
 

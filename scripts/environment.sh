@@ -1,6 +1,7 @@
 # Sourced by the other scripts: makes the virtual environment once and keeps it until pyproject.toml changes.
 # THROUGHTIME_VENV names its folder (default: .venv beside pyproject.toml), PYTHON the interpreter. Keras 2
-# lives with TensorFlow 2.15 in an environment of its own, the same name with -keras2 after it.
+# lives with TensorFlow 2.15 in an environment of its own, the same name with -keras2 after it;
+# what builds the site in one with -docs.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${THROUGHTIME_VENV:-$root/.venv}

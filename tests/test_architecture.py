@@ -18,7 +18,7 @@ MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob(
 LONG_FILES = {  # file -> why it may have more than 300 lines
     "_monitor/monitor.py": "a public class whose docstrings name every error",
     "_capture/probe.py": "a public class whose docstrings name every error",
-    "testing.py": "public functions of a few lines whose docstrings name every error",
+    "testing/__init__.py": "public functions of a few lines whose docstrings name every error",
 }
 LONG_FUNCTIONS: dict[
     str, str
@@ -45,6 +45,19 @@ def test_functions_are_short():
     assert long == set(LONG_FUNCTIONS), (
         "a function over 40 lines wants a reason, and a reason such a function"
     )
+
+
+def test_a_class_name_has_one_definition():
+    """Adapters excepted, which name the same thing in each framework alike."""
+    defined = [
+        node.name
+        for module in MODULES
+        if not module.startswith("adapters/")
+        for node in ast.walk(ast.parse((PACKAGE / module).read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    ]
+    again = {name for name in defined if defined.count(name) > 1}
+    assert again == {"MonitorCallback"}, "the callback of each training loop alone shares its name"
 
 
 def lines_of_code(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:

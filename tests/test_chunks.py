@@ -74,7 +74,7 @@ def test_what_one_part_does_not_reach_is_zero_there():
 
 
 def test_one_sample_does_not_tell_how_a_loss_reduces():
-    assert "from one alone" in Joined(3).add(part([1], how=ONE_SAMPLE), slice(0, 1))
+    assert "a single one does not show" in Joined(3).add(part([1], how=ONE_SAMPLE), slice(0, 1))
 
 
 def test_a_last_part_of_one_sample_follows_the_first():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,3 +83,19 @@ def test_every_page_is_in_the_table_of_contents(page):
     inside = {each.stem for each in PAGES if each.parent == page.parent and each != page}
     named = set(re.findall(r"^(\w+)$", page.read_text(encoding="utf-8"), re.MULTILINE))
     assert inside <= named
+
+
+@pytest.mark.parametrize(
+    ("page", "complaint"),
+    [
+        ('<script src="https://host/a.js"></script>', "page.html loads https://host/a.js"),
+        ('<a href="gone.html">x</a>', "page.html links to gone.html, which is not there"),
+        ('<p id="here"></p><a href="#there">x</a>', "page.html links to #there: no such place"),
+        ('<p id="here"></p><a href="#here">x</a><a href="https://host">x</a>', None),
+    ],
+)
+def test_the_check_of_a_built_site_finds(page, complaint, tmp_path):
+    (tmp_path / "page.html").write_text(page, encoding="utf-8")
+    command = [sys.executable, DOCS / "_check.py", tmp_path]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stderr.strip()) == ((1, complaint) if complaint else (0, ""))

@@ -22,7 +22,7 @@ for factor in (1, 30):
     layer = tt.capture(model, x, y, loss=LOSS)["rnn"]
     ends = tt.diagnostics.saturation(layer)
     saturation.append(float((ends["left"] + ends["right"]).sel(gate=["input", "forget", "output"]).mean()))
-picture = tt.plots.histogram(layer, "gate_activation")
+picture = tt.plots.histogram(layer, "gate_activation", title="Values of the gates, weights × 30")
 
 assert saturation[0] < 0.1
 assert saturation[1] > 0.5

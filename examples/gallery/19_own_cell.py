@@ -2,8 +2,7 @@
 What does my own cell remember?
 ===============================
 
-A cell with one gate, called in a loop. Nothing is registered: its state is found by itself, and
-`tt.mark` names the gate.
+A cell with one gate, called in a loop. Its state is found by itself, and `tt.mark` names the gate.
 """
 
 import torch
@@ -23,17 +22,18 @@ class GatedUnit(torch.nn.Module):
         return update * h + (1 - update) * torch.tanh(candidate)
 
 
-class Model(torch.nn.Sequential):
+class Model(torch.nn.ModuleDict):
     def forward(self, x):
         h = x.new_zeros(len(x), 20)
         for now in x.unbind(1):
-            h = self[0](now, h)
-        return self[1](h)
+            h = self["cell"](now, h)
+        return self["head"](h)
 
 
 torch.manual_seed(0)
-leaf = tt.capture(Model(GatedUnit(), torch.nn.Linear(20, 1)), *task(features=4), loss=LOSS)["0"]
-picture = tt.plots.gates(leaf)
+model = Model({"cell": GatedUnit(), "head": torch.nn.Linear(20, 1)})
+leaf = tt.capture(model, *task(features=4), loss=LOSS)["cell"]
+picture = tt.plots.lag_profile(leaf)
 horizon = int(tt.diagnostics.memory_horizon_median(leaf)["median"])
 update = float(leaf["gate_activation"].mean())
 assert 20 < horizon < 39

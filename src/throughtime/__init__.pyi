@@ -31,6 +31,7 @@ from ._errors import NoGradientError as NoGradientError
 from ._errors import PictureError as PictureError
 from ._errors import SchemaError as SchemaError
 from ._errors import StoreError as StoreError
+from ._errors import SweepError as SweepError
 from ._errors import ThroughTimeError as ThroughTimeError
 from ._errors import ThroughTimeWarning as ThroughTimeWarning
 from ._errors import TooLargeError as TooLargeError
@@ -40,8 +41,11 @@ from ._errors import VerdictError as VerdictError
 from ._monitor import Monitor as Monitor
 from ._monitor import every as every
 from ._monitor import logarithmic as logarithmic
+from ._monitor.watching import watch as watch
 from ._report import report as report
 from ._store.open_run import open_run as open_run
+from ._sweep import open_sweep as open_sweep
+from ._sweep import sweep as sweep
 from .adapters.marking import mark as mark
 from .diagnosis import compare as compare
 from .diagnosis import diagnose as diagnose

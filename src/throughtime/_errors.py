@@ -18,6 +18,7 @@ Each exception derives from `ThroughTimeError` and from the builtin that a calle
     ├── DiagnosticError (ValueError)            the capture cannot be diagnosed, or a setting is out of range
     ├── MonitorError (ValueError)               the settings of a monitor cannot work
     ├── StoreError (OSError)                    a run cannot be opened, or a step does not fit it
+    ├── SweepError (ValueError, RuntimeError)   a sweep cannot begin or continue
     ├── VerdictError (AssertionError)           the verdict on a model contradicts an assertion
     ├── FeatureError (ValueError)               the array cannot be drawn
     ├── PictureError (ValueError)               a plot cannot have this axis, scale or file
@@ -98,6 +99,10 @@ class MonitorError(ThroughTimeError, ValueError):
 
 class StoreError(ThroughTimeError, OSError):
     """A run on disk cannot be opened or continued, or a step does not fit it."""
+
+
+class SweepError(ThroughTimeError, ValueError, RuntimeError):
+    """A sweep cannot begin or continue."""
 
 
 class VerdictError(ThroughTimeError, AssertionError):

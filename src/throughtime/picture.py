@@ -1,8 +1,7 @@
-"""What a picture is before anything is drawn: marks over arrays, in panels with axes.
+"""`Picture`: a plot before it is drawn, as marks over arrays in panels with axes.
 
-`tt.plots` makes pictures of captures, the renderers draw them; whoever tests a picture reads its arrays. All
-of it is frozen and checks what it is made of; the marks stand in `_marks`. Names and labels come from models
-and runs, so every text is made printable, and the renderers set it as text.
+`tt.plots` makes one from a capture, the renderers draw it, and tests read its arrays. All classes are frozen
+and check their arguments. Names and labels come from models and runs, so every text is made printable.
 """
 
 from __future__ import annotations
@@ -77,7 +76,7 @@ _LENGTH = number(0.1, 1000, "inches")
 @takes(PictureError, limits=_LIMITS, ticks=_TICKS)
 @dataclass(frozen=True)
 class Axis(Printable):
-    """Label, limits and, where the numbers are positions, the words at them.
+    """Label, limits and optional ticks, each a position with its words.
 
     Raises
     ------
@@ -94,7 +93,7 @@ class Axis(Printable):
 @takes(PictureError, marks=_MARKS, x=instance("Axis"), y=instance("Axis"))
 @dataclass(frozen=True)
 class Panel(Printable):
-    """One pair of axes with its marks, drawn in their order; without a frame there are no axis lines.
+    """One pair of axes with its marks, in the order of drawing; without a frame there are no axis lines.
 
     Raises
     ------
@@ -116,7 +115,7 @@ class Panel(Printable):
 
     @property
     def span(self) -> tuple[float, float]:
-        """Length of each axis, where images lie in it."""
+        """Length of each axis that has images."""
         edges = [(image.x, image.y) for image in self.of(Image)]
         lengths = []
         for axis, limits in enumerate((self.x.limits, self.y.limits)):
@@ -154,17 +153,17 @@ class Slider(Printable):
 class Picture(Printable):
     """Panels in a grid, with a title: what `tt.plots` returns and `tt.save` writes.
 
-    In a notebook it shows itself. Frames of several sliders follow each other in C order, the last slider
-    fastest; a static picture shows the frame numbered `shown`.
+    In a notebook it shows itself. Frames of several sliders are in C order, the last slider fastest; a static
+    plot shows frame number `shown`.
 
     Parameters
     ----------
     panels : tuple of Panel
         Row by row.
     columns : int
-        Panels a row.
+        Panels per row.
     title, subtitle, note : str
-        What the picture shows, as a sentence where its numbers allow one; what is drawn; how to read it.
+        The finding, if the numbers show one; the quantity and layer; how to read the plot.
     width, height : float, in inches
     linked : str
         Axes that all panels share: "", "x", "y" or "xy".
@@ -221,11 +220,11 @@ class Picture(Printable):
         return int(np.prod([len(slider.words) for slider in self.sliders], dtype=int))
 
     def marks(self, kind: type[Kind]) -> list[Kind]:
-        """All marks of one kind, panel by panel."""
+        """List all marks of one kind, panel by panel."""
         return [mark for panel in self.panels for mark in panel.of(kind)]
 
     def frame_words(self, number: int) -> str:
-        """Say which frame this is, as "sample 3 · step 200"; empty without sliders."""
+        """Name a frame, such as "sample 3 · step 200"; empty without sliders."""
         places = np.unravel_index(number, [len(slider.words) for slider in self.sliders] or [1])
         named = zip(self.sliders, places, strict=False)
         return " · ".join(f"{slider.name} {slider.words[place]}" for slider, place in named)
@@ -235,7 +234,7 @@ class Picture(Printable):
 
         Returns
         -------
-        matplotlib.figure.Figure, which pyplot does not know
+        matplotlib.figure.Figure, not registered with pyplot
         """
         from throughtime.render.matplotlib import draw  # noqa: PLC0415 - drawing libraries load late
 
@@ -246,14 +245,14 @@ class Picture(Printable):
 
         Returns
         -------
-        Bokeh layout of figures and sliders, for `bokeh.io.show` or a page of one's own
+        Bokeh layout of figures and sliders, for `bokeh.io.show` or a custom page
         """
         from throughtime.render.bokeh import draw  # noqa: PLC0415 - drawing libraries load late
 
         return draw(self, theme or Theme())
 
     def interactive(self, theme: Theme | None = None) -> Interactive:
-        """Return what shows the interactive picture in a notebook: zoom, hover and sliders."""
+        """Return an object that a notebook shows with zoom, hover and sliders."""
         return Interactive(self, theme or Theme())
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
@@ -270,7 +269,7 @@ class Picture(Printable):
 
 @dataclass(frozen=True)
 class Interactive:
-    """A picture that a notebook shows in a frame of its own, offline."""
+    """An interactive plot that a notebook shows offline, in a separate frame."""
 
     picture: Picture
     theme: Theme

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from tests.cells.cases import batch, difference, layer, solved_case
 
-from throughtime._capture import stepwise
 from throughtime.cells import QUANTITIES, solve
 
 
@@ -36,7 +35,7 @@ def test_steps_apart_are_the_layer(kind):
         final_hidden_gradient=None,
         final_cell_gradient=asked,
     )
-    found = stepwise.solve(built, apart, QUANTITIES, [1] * whole["hidden"].shape[1])
+    found = solve(built, replace(apart, windows=(1,) * whole["hidden"].shape[1]), QUANTITIES)
     assert found.keys() == whole.keys()
     for name, values in whole.items():
         assert difference(found[name], values) <= 1e-12, name

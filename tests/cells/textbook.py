@@ -95,7 +95,7 @@ def _each_step(layer: Layer, steps: Steps) -> list[Step]:
     def after(t: int, states: Sequence[Floats]) -> Sequence[Floats]:
         return [next_cell(cell.gates(layer, known[t]), states[0])]
 
-    cells = [states[0] for states in forward_scan(steps, [steps.initial_cell], after)]
+    cells = [states[0] for states in forward_scan(steps, [steps.initial_cell[0]], after)]
     return [
         replace(step, cell_before=before, cell=here)
         for step, (before, here) in zip(known, pairwise(cells), strict=True)
@@ -116,7 +116,7 @@ def _backward(
     arrived, before = reverse_scan(
         steps,
         output_gradient(passed, np.float64),
-        final_gradients(passed, np.float64),
+        [gradient[0] for gradient in final_gradients(passed, steps)],
         pull,
         zero_output=passed.zero_output,
     )

@@ -17,6 +17,7 @@ import throughtime as tt
 from throughtime import testing
 from throughtime._text.tables import Part, Shown, Table
 from throughtime.diagnosis import Diagnosis
+from throughtime.diagnostics import lags
 
 
 def named(tree, name):
@@ -169,3 +170,12 @@ def test_the_size_of_the_loss_does_not_count(scale, lag):
     assert one.verdict == other.verdict
     assert one.layers["layer"].reach.value == pytest.approx(other.layers["layer"].reach.value)
     assert one.layers["layer"].share.value == pytest.approx(other.layers["layer"].share.value)
+
+
+@pytest.mark.parametrize(("make", "directions"), [(testing.decaying, 1), (testing.bidirectional, 2)])
+def test_a_diagnosis_orders_each_direction_by_lag_at_most_twice(make, directions, monkeypatch):
+    ordered, calls = lags.by_lag, []
+    monkeypatch.setattr(lags, "by_lag", lambda *given: calls.append(1) or ordered(*given))
+    found = tt.diagnose(make(samples=16), dependency_length=10)
+    assert all(layer.reach.n == 16 for layer in found.layers.values())
+    assert directions <= len(calls) <= 2 * directions

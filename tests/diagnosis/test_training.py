@@ -140,7 +140,7 @@ def test_a_record_that_is_not_finite_tells_nothing_and_hides_no_other(tmp_path, 
 
 
 def test_alarms_of_the_run_are_told(tmp_path):
-    from throughtime._alarm import Alarm, as_attribute
+    from throughtime.diagnostics.alarm import Alarm, as_attribute
 
     recorded(tmp_path, {0: captured(0.5)})
     with Run(tmp_path / "run.zarr") as run:

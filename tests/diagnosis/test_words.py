@@ -14,12 +14,12 @@ import xarray as xr
 
 import throughtime as tt
 from throughtime import testing
-from throughtime._alarm import Alarm, as_attribute
 from throughtime._errors import LossError
 from throughtime._monitor.levels import reduced_tree
 from throughtime.diagnosis import entry
 from throughtime.diagnosis.recorded import LAG_INTERVAL
-from throughtime.diagnosis.words import SENTENCES, SOURCES, say
+from throughtime.diagnosis.words import SENTENCES, SOURCES, phrase
+from throughtime.diagnostics.alarm import Alarm, as_attribute
 
 from .verdict_schema import check
 
@@ -375,7 +375,7 @@ def test_each_remedy_has_a_source():
 
 def test_a_sentence_without_its_values_is_an_error():
     with pytest.raises(KeyError):
-        say("uses")
+        phrase("uses")
 
 
 def test_evidence_that_a_cell_does_not_have_is_left_out():

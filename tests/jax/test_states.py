@@ -173,17 +173,25 @@ def test_equinox_cells_are_the_same_alone_and_in_a_function(cell: Any) -> None:
     certified(alone)
 
 
-def test_halves_of_a_bidirectional_layer_are_in_input_time() -> None:
-    both = nnx.Bidirectional(rnn(nnx.GRUCell), rnn(nnx.GRUCell, seed=3), rngs=nnx.Rngs(0))
-    tree = tt.capture(Reader(both, width=2 * UNITS), X, Y, loss=squared)
-    forward, backward = tree["layers/0/forward_rnn"], tree["layers/0/backward_rnn"]
-    np.testing.assert_array_equal(forward["input"], X)
-    np.testing.assert_array_equal(backward["input"], X)
-    assert (forward.attrs["go_backwards"], backward.attrs["go_backwards"]) == (0, 1)
+def test_a_bidirectional_layer_is_one_leaf_in_input_time() -> None:
+    forward, backward = rnn(nnx.GRUCell), rnn(nnx.GRUCell, seed=3)
+    model = Reader(nnx.Bidirectional(forward, backward, rngs=nnx.Rngs(0)), width=2 * UNITS)
+    leaf = only(tt.capture(model, X, Y, loss=squared))
+    assert leaf.path == "/layers/0"
+    assert leaf.attrs["merge_mode"] == "concat"
+    np.testing.assert_array_equal(leaf["input"], X)
+    halves = forward(X), backward(X, reverse=True, keep_order=True)
+    for direction, half in zip(("forward", "backward"), halves, strict=True):
+        np.testing.assert_allclose(leaf["hidden"].sel(direction=direction), half, rtol=1e-12)
+    np.testing.assert_array_equal(
+        leaf["output"], np.concatenate([leaf["hidden"][:, :, k] for k in (0, 1)], -1)
+    )
     # The head reads the last step, which the backward half makes first: no gradient comes from before it.
-    assert not backward["hidden_gradient"][:, :-1].any()
-    for leaf in (forward, backward):
-        certified(leaf)
+    assert not leaf["hidden_gradient"].sel(direction="backward")[:, :-1].any()
+    graph, state = nnx.split(model)
+    wanted = jax.grad(lambda x: jnp.sum(squared(nnx.merge(graph, state, copy=True)(x), Y)))(jnp.asarray(X))
+    close(leaf["input_gradient"], wanted)
+    assert float(leaf["certificate_weights"].max()) <= 1e-12
 
 
 def test_stacked_layers_are_leaves_and_can_be_chosen_by_name() -> None:

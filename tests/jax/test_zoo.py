@@ -31,8 +31,8 @@ def test_every_loop_is_captured_certified_and_drawn(name: str) -> None:
         tree = tt.capture(made.build(), *made.batch(), loss=made.loss)
     assert sorted(leaf.path.strip("/") for leaf in tree.leaves) == sorted(made.RECURRENT)
     for leaf in tree.leaves:
-        assert float(leaf["certificate_weights"]) <= 1e-5
-        assert float(leaf["certificate_time"]) <= 1e-5
+        assert float(leaf["certificate_weights"].max()) <= 1e-5
+        assert float(leaf["certificate_time"].max()) <= 1e-5
         assert np.abs(leaf["hidden_gradient"]).max() > 0
         assert (
             any("_gradient" not in str(name) and "axis" in str(leaf[name].dims) for name in leaf)

@@ -401,7 +401,7 @@ def test_from_one_sample_nobody_can_tell_a_mean_from_a_sum(monkeypatch):
     capture = lambda: tt.capture(model, X, LAST, loss=squared)  # noqa: E731
     need, _ = needs_of(monkeypatch, capture)
     free(monkeypatch, Budget(0, SAMPLES, 1).needed(need) + 1)
-    with pytest.raises(tt.TooLargeError, match=r"a keras\.losses\.Loss says so"):
+    with pytest.raises(tt.TooLargeError, match=r"a keras\.losses\.Loss declares it"):
         capture()
 
 

@@ -9,7 +9,7 @@ import torch
 from tests.monitor.test_monitor import made, watched
 
 import throughtime as tt
-from throughtime._alarm import Alarm, alarms_of_run
+from throughtime.diagnostics.alarm import Alarm, alarms_of_run
 
 
 def silenced() -> torch.nn.Module:

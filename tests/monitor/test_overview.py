@@ -12,10 +12,10 @@ from nbclient import NotebookClient
 
 import throughtime as tt
 from throughtime import testing
-from throughtime._alarm import Alarm, as_attribute
 from throughtime._monitor.levels import reduced_tree
 from throughtime._monitor.overview import overview
 from throughtime._store import Run
+from throughtime.diagnostics.alarm import Alarm, as_attribute
 
 RATES = (0.5, 0.6, 0.7)
 

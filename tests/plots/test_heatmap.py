@@ -204,7 +204,7 @@ def test_legend_names_and_counts_the_specials_only():
 def test_unknown_axis_lists_those_there_are():
     with pytest.raises(PictureError, match=r"rows='units'.*sample, time, unit"):
         plots.heatmap(testing.decaying(), rows="units")
-    with pytest.raises(PictureError, match="one place only"):
+    with pytest.raises(PictureError, match="only one place"):
         plots.heatmap(testing.decaying(), sliders=["time"])
 
 

@@ -12,7 +12,7 @@ from throughtime._drawing.colors import TOP, Colors
 from throughtime._drawing.palettes import palette
 from throughtime._drawing.pooling import pooled, pooled_flags
 from throughtime._drawing.scale import FLOOR, Scale, scale_for
-from throughtime.plots.spread import quantiles
+from throughtime.diagnostics.statistics import quantiles
 
 NUMBERS = st.floats(-1e6, 1e6, allow_subnormal=False)
 

@@ -17,12 +17,12 @@ from tests.render.hostile import Trap, called, check, elements, names, trap
 
 import throughtime as tt
 from throughtime import plots, testing
-from throughtime._alarm import Alarm, as_attribute
 from throughtime._live import Server
 from throughtime._monitor.levels import reduced_tree
 from throughtime._store import Run
 from throughtime._text.printable import printable
-from throughtime.render.report import Answer, Section, report_page
+from throughtime.diagnostics.alarm import Alarm, as_attribute
+from throughtime.render.report import Opening, Section, report_page
 
 ALL = tuple(names(""))
 OTHERS = ("compare", "lag_matrix", "scatter")  # than those of a report of an LSTM and its run
@@ -82,7 +82,7 @@ def gallery(name: str, path: Path) -> Path:
         Section(name, name, figures=((name, ((name, picture(kind, name)),)),), left_out=(name,))
         for kind in OTHERS
     ]
-    path.write_text(report_page(name, Answer(name, ""), sections, tt.Theme()), encoding="utf-8")
+    path.write_text(report_page(name, Opening(name, ""), sections, tt.Theme()), encoding="utf-8")
     return path
 
 

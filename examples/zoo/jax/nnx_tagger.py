@@ -10,7 +10,7 @@ from flax import nnx
 
 import throughtime as tt
 
-RECURRENT = ("reader/forward_rnn", "reader/backward_rnn")
+RECURRENT = ("reader",)
 WORDS, LENGTH, TAGS, UNITS = 40, 10, 3, 8
 MISTER, IN, NAME = 1, 2, 20  # a name after "Mr" is a person, after "in" a place
 

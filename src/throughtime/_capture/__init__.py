@@ -1,1 +1,1 @@
-"""From a model and a batch to a labelled tree: one pass, what follows from it, its names."""
+"""Captures a model on a batch as a labelled tree: the pass, the solution, the names."""

@@ -1,7 +1,7 @@
-"""Labels of axes that only the caller knows: tokens or dates, names of features, ids of samples.
+"""Labels of axes from the caller: tokens or dates, names of features, ids of samples.
 
-They are coordinates beside their dims, such as `time_label`, and no index: arithmetic goes on by place, and
-labels may repeat. Pictures write them beside their axes.
+They are coordinates, such as `time_label`, and not an index: arithmetic uses positions, and labels may
+repeat. Plots write them beside their axes.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from throughtime._vocabulary import label_of
 
 
 def label_axes(tree: xr.DataTree, labels: Mapping[str, Any], name: str = "") -> None:
-    """Give the layers of a tree labels along dims that are as long.
+    """Add labels to the layers of a tree whose dims have the same length.
 
     Parameters
     ----------
     tree : capture, which is changed
     labels : mapping of a dim to a sequence, or for `time` to (sample, time)
     name : str
-        Of the coordinate; by default that of the dim's labels.
+        Name of the coordinate; by default that of the labels of the dim.
 
     Raises
     ------
     SchemaError
-        They are no sequence, or no layer has a dim of that length.
+        The labels are not a sequence, or no layer has a dim of their length.
     """
     for dim, given in labels.items():
         values = _array(dim, given)
@@ -45,7 +45,7 @@ def label_axes(tree: xr.DataTree, labels: Mapping[str, Any], name: str = "") -> 
 
 
 def _array(dim: str, given: Any) -> np.ndarray[Any, Any]:
-    """Labels as an array: dates and numbers as they are, all else as text."""
+    """Return labels as an array: dates and numbers unchanged, all others as text."""
     try:
         values = np.asarray(given)
     except (TypeError, ValueError):

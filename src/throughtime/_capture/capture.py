@@ -1,4 +1,4 @@
-"""`capture`, the one function behind everything: one `Probe`, used once, and what is only made on request."""
+"""`capture`: uses one `Probe` once, and adds the quantities that need further passes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from throughtime._vocabulary import LOSSES
 
 _NO_LABELS = (
     "There are no labels, so this capture has no loss and no gradients (output_gradient, hidden_gradient, "
-    "weight gradients, certificate). Pass y, or a dataset of (x, y); to look at states alone name them: "
+    "weight gradients, certificate). Pass y, or a dataset of (x, y); for states alone name them: "
     'quantities=["hidden", "gate_activation"].'
 )
 
@@ -40,80 +40,78 @@ def capture(
     features: Any = None,
     samples: Any = None,
 ) -> xr.DataTree:
-    """Capture what flows through a model's layers on one batch.
+    """Capture outputs, states, gates and gradients of the layers of a model on one batch.
 
-    The model, its optimizer, random states and the data stay bit-identical, also when this raises.
+    The model, its optimizer, random states and the data remain bit-identical, also if this raises an error.
 
     Parameters
     ----------
     model : model of Keras 3, tf_keras or Keras 2, built, torch.nn.Module, or JAX program
         Keras on the TensorFlow, JAX or torch backend.
     x : array, tensor, list, dict or tuple of those, or a dataset
-        Samples first, then time; for a torch module in the layout that it takes. A tuple is several
-        arguments, a dict arguments by name, where the module's `forward` has them. From a dataset
-        (tf.data.Dataset, DataLoader, PyDataset, generator of pairs) one batch is taken; the tree's
-        attribute `batch` says which.
+        Samples first, then time; for a torch module in its layout. A tuple is several arguments, a dict
+        arguments by name if the module's `forward` has them. From a dataset (tf.data.Dataset, DataLoader,
+        PyDataset, generator of pairs) one batch is taken, which the attribute `batch` of the tree names.
     y : like x, optional
-        Labels as `model.fit` takes them, or as `loss` does. Without them the tree holds no gradients and
-        says so, unless the model's own loss needs none (`add_loss`, `compute_loss`).
+        Labels as for `model.fit` or `loss`. Without labels the tree has no gradients, with a warning, unless
+        the loss of the model needs none (`add_loss`, `compute_loss`).
     sample_weight : array (sample,), optional
     loss : callable returning a scalar or one value per sample
-        For a Keras model `(y_true, y_pred)`, a Keras loss or its name; default: the loss the model was
-        compiled with. What the model adds by itself (`add_loss`, regularisers) is part of the loss either
-        way. For torch and JAX `(output, y)`, as torch's own losses are called; there is no default.
-        Values per sample are averaged.
+        For a Keras model `(y_true, y_pred)`, a Keras loss or its name; the default is the loss with which
+        the model was compiled. Losses that the model adds (`add_loss`, regularisers) are always included.
+        For torch and JAX `(output, y)`, as losses of torch are called, without default. Values per sample
+        are averaged.
     layers : "recurrent", "all", int, name, path, layer, a list of those, or a predicate on a layer
         An int indexes `model.layers`, or a torch module's children; a name is matched exactly, then as a
         unique part.
     quantities : "all" or names from the schema
-        Of the tensors: `output`, `output_gradient`, `logits_gradient` of a layer that ends in softmax or
-        sigmoid, `input`, `input_gradient`, `valid`, `weights`, `weight_gradients`. Of the inside of
+        For all layers: `output`, `output_gradient`, `logits_gradient` of a layer that ends in softmax or
+        sigmoid, `input`, `input_gradient`, `valid`, `weights`, `weight_gradients`. Inside
         recurrent layers: `hidden`, `hidden_gradient`, `cell`, `cell_gradient`, `gate_activation`,
         `gate_gradient`, `initial_hidden_gradient`, `initial_cell_gradient`, `step_contribution`,
-        `certificate`; `hidden` and `cell` stand for whatever states a cell of one's own names. Ask for
-        less, pay less. "all" leaves out `lag_matrix`, which costs many passes, `sample_loss`, the loss of
-        each sample, which costs one more, and `state_jacobian`, ds_t/ds_{t-1} of a custom cell, the square of
-        its state at every step: ask for them by name, `["all", "sample_loss"]`.
+        `certificate`; `hidden` and `cell` stand for all states of a custom cell. Fewer quantities cost less.
+        "all" excludes `lag_matrix`, which needs many passes, `sample_loss`, the loss of each sample, which
+        needs one more, and `state_jacobian`, ds_t/ds_{t-1} of a custom cell, with the square of its state at
+        every step: add them by name, `["all", "sample_loss"]`.
     training : bool
         Run the pass as in training, with dropout; False by default.
     adapter : module, optional
-        Looks into a model of another library; default: chosen by the model's class.
+        Adapter for a model of another library; by default chosen by the class of the model.
     budget : float, in bytes, or str such as "2 GB", optional
-        Memory that the capture may take; default: what is free. It is counted before anything runs. A batch
-        that needs more is captured in as few parts as fit, which add up to the whole (attribute `chunks`),
-        or refused.
+        Memory for the capture; by default the free memory. It is estimated before the capture runs. A batch
+        that needs more is captured in as few parts as possible, which add up to the whole (attribute
+        `chunks`), or refused.
     time, features, samples : sequence, optional
-        Labels of timesteps (tokens or dates; for each sample its own: (sample, time)), of input features and
-        of samples. Layers whose axes are as long get them as coordinates `time_label`, `feature_label` and
-        `sample_label`; pictures write them beside their axes.
+        Labels of timesteps (tokens or dates, possibly for each sample: (sample, time)), of input features and
+        of samples. Layers with axes of the same length get them as coordinates `time_label`,
+        `feature_label` and `sample_label`; plots write them beside their axes.
 
     Returns
     -------
     DataTree
-        One leaf per layer call. Gradients of outputs and inputs are those of each sample's own loss: the
-        mean over the batch is undone, so that `output_gradient × reduction_factor` is what
-        `get_rnn_gradients` returns. `hidden_gradient`, `cell_gradient` and `gate_gradient` are total
-        derivatives through time, solved in closed form from the states that the layer's own kernel
-        computed; the certificate compares them with the framework's autodiff. Weight gradients are what
-        the optimizer receives. Axis `time` is the order of the layer's input, in either direction.
-        The attribute `loss_reduction` says what was undone, and whether samples are coupled. float16
-        gradients come of a scaled loss, unscaled in float32; `underflow` tells the share of a layer's that
-        training rounds to 0.
+        One leaf per layer call. Gradients of outputs and inputs are those of the loss of each sample: the
+        mean over the batch is undone, so that `output_gradient × reduction_factor` equals the result of
+        `get_rnn_gradients`. `hidden_gradient`, `cell_gradient` and `gate_gradient` are total derivatives
+        through time, computed from the states of the layer's kernel; the certificate compares them with
+        the framework's autodiff. Weight gradients are those that the optimizer receives. Axis `time` is the
+        order of the layer's input in both directions. The attribute `loss_reduction` names what was undone
+        and whether samples are coupled. float16 gradients come from a scaled loss, unscaled in float32;
+        `underflow` is the share of a layer's gradients that training rounds to 0.
 
     Raises
     ------
     UnsupportedModelError, UnbuiltModelError, LayerNotFoundError, LossError, BatchError, SchemaError
     NoGradientError
-        The loss does not depend on a layer named, or on any layer.
+        The loss does not depend on a named layer, or on any layer.
     TooLargeError
-        More memory is needed than `budget` allows: how much, for which arrays, and what would fit.
+        The capture needs more memory than `budget`; the message names how much, and what would fit.
     ArgumentError
         An argument is not as described above.
 
     Warns
     -----
     ThroughTimeWarning
-        Among others: there are no labels; a certificate is above its bar.
+        For example, there are no labels, or a certificate is above its bar.
 
     Examples
     --------
@@ -160,7 +158,7 @@ def capture(
 
 
 def _apart(quantities: Any) -> tuple[list[str], set[str]]:
-    """Take what needs passes of its own out of what was asked for."""
+    """Separate the quantities that need further passes."""
     names = [quantities] if isinstance(quantities, str) else list(quantities)
     further = {name for name in names if name in (_vocabulary.LAGS, LOSSES)}
     left = [name for name in names if name not in further]

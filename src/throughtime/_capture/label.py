@@ -1,4 +1,4 @@
-"""How records become the tree: each array gets its dims, coordinates and attributes from the vocabulary."""
+"""Converts records to the tree, with dims, coordinates and attributes from the vocabulary."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from throughtime._tree import Tree
 from throughtime._vocabulary import DIRECTIONS, GATES, STANDARD_KINDS, WEIGHTS, words
 from throughtime.adapters.records import Array, LayerRecord, ModelRecord
 
-_MOST_LAYOUTS = 64  # of leaves; more come where each batch has another size
+_MOST_LAYOUTS = 64  # of leaves; there are more if each batch has another size
 
 
 def label(record: ModelRecord) -> xr.DataTree:
@@ -25,11 +25,11 @@ def label(record: ModelRecord) -> xr.DataTree:
     >>> dict(label(ModelRecord((leaf,)))["lstm"].sizes)
     {'sample': 2, 'time': 5, 'output_unit': 3}
     """
-    return Labels()(record)
+    return Labeller()(record)
 
 
-class Labels:
-    """Labels one record after another; what they have in common is laid out once, and then filled."""
+class Labeller:
+    """Labels one record after another; their common layout is made once."""
 
     def __init__(self) -> None:
         self._layouts: dict[Hashable, xr.Dataset] = {}
@@ -39,7 +39,7 @@ class Labels:
         return self.beside(record).tree()
 
     def beside(self, record: ModelRecord) -> Captured:
-        """Give arrays and labels side by side: joining them takes longer than many a use of one array."""
+        """Return arrays and labels separately: joining them takes longer than using one array."""
         leaves = {}
         for leaf in record.layers:
             arrays = _variables(leaf, record)
@@ -76,14 +76,14 @@ class Captured:
     def tree(self) -> xr.DataTree:
         """Label it."""
         tree = Tree()
-        for path, leaf in self.leaves.items():  # from_dict would put shallow paths first
+        for path, leaf in self.leaves.items():  # from_dict would sort shallow paths first
             tree[path] = Tree(leaf.layout.copy(data=leaf.arrays))
         tree.attrs.update(self.attributes)
         return tree
 
     @classmethod
     def of(cls, tree: xr.DataTree) -> Captured:
-        """Take a tree apart."""
+        """Separate a tree into leaves."""
         leaves = {}
         for node in tree.leaves:
             layout = node.to_dataset()
@@ -93,17 +93,17 @@ class Captured:
 
 
 def _variables(leaf: LayerRecord, record: ModelRecord) -> dict[str, Array]:
-    """Give a leaf's arrays, and what holds for the whole model, in the order of the vocabulary."""
+    """Return the arrays of a leaf and of the model, in the order of the vocabulary."""
     order = {name: position for position, name in enumerate(words(leaf.states, leaf.marks))}
     known = sorted(leaf.arrays.items(), key=lambda item: order.get(item[0], len(order)))
-    # Some frameworks' arrays can only be read, and a capture is the caller's to change.
-    known = [(name, array if array.flags.writeable else array.copy()) for name, array in known]
+    # Arrays of some frameworks are read-only, but a caller may change a capture.
+    known = [(name, array if array.flags.writeable else array.copy(order="K")) for name, array in known]
     whole = {"loss": record.loss, "reduction_factor": record.reduction_factor}
     return dict(known) | {name: np.asarray(value) for name, value in whole.items() if value is not None}
 
 
 def _layout(leaf: LayerRecord, variables: Mapping[str, Array]) -> Hashable:
-    """Everything that a leaf's dims, coordinates and attributes are made from."""
+    """Return everything from which dims, coordinates and attributes of a leaf are made."""
     shapes = tuple((name, array.shape, array.dtype) for name, array in variables.items())
     told = (leaf.flags, leaf.missing, leaf.dims)
     fields = (
@@ -119,7 +119,7 @@ def _layout(leaf: LayerRecord, variables: Mapping[str, Array]) -> Hashable:
 
 
 def _empty(leaf: LayerRecord, variables: Mapping[str, Array]) -> xr.Dataset:
-    """Label a leaf whose arrays are as large as those given and take no memory."""
+    """Label a leaf with arrays of the same shapes that take no memory."""
     empty = {
         name: xr.Variable(
             _dims(name, array, leaf),
@@ -138,7 +138,7 @@ def _gates(leaf: LayerRecord) -> tuple[str, ...]:
 
 
 def _dims(name: str, array: Array, leaf: LayerRecord) -> tuple[str, ...]:
-    """Dims of one array: the schema's, less those that do not apply to this layer."""
+    """Return the dims of an array: those of the schema that apply to this layer."""
     weight, known = name.removesuffix("_gradient"), words(leaf.states, leaf.marks)
     if array.ndim == 0:
         return ()
@@ -166,7 +166,7 @@ def _activation_dims(name: str, array: Array, leaf: LayerRecord) -> tuple[str, .
 
 
 def _coordinates(dims: Mapping[str, int], leaf: LayerRecord) -> dict[str, Array]:
-    """Labels of the axes that have names; the others are counted from 0 without."""
+    """Return the labels of axes that have names; others are counted from 0."""
     states = leaf.states or ("hidden", "cell")
     labels = {"gate": _gates(leaf), "direction": leaf.directions or DIRECTIONS, "state": states}
     # Object dtype: fixed-width strings make a later, longer label raise in a stored run.
@@ -174,7 +174,7 @@ def _coordinates(dims: Mapping[str, int], leaf: LayerRecord) -> dict[str, Array]
 
 
 def _outer_coordinates(sizes: Mapping[str, int], leaf: LayerRecord) -> dict[str, xr.Variable]:
-    """Tell which sample and which step of an outer layer each sample is."""
+    """Return the sample and the step of an outer layer for each sample."""
     if not leaf.outer_steps or "sample" not in sizes:
         return {}
     outer_sample, outer_step = np.divmod(np.arange(sizes["sample"]), leaf.outer_steps)
@@ -185,14 +185,14 @@ def _outer_coordinates(sizes: Mapping[str, int], leaf: LayerRecord) -> dict[str,
 
 
 def _calls(sizes: Mapping[str, int], leaf: LayerRecord) -> dict[str, xr.Variable]:
-    """Tell which call of the layer each step belongs to."""
+    """Return the call of the layer for each step."""
     if not leaf.windows or "time" not in sizes:
         return {}
     return {"call": xr.Variable(("time",), np.repeat(np.arange(len(leaf.windows)), leaf.windows))}
 
 
 def _variable_attributes(name: str, leaf: LayerRecord) -> dict[str, str]:
-    """Symbol, meaning and layer, which pictures write into their titles."""
+    """Return symbol, meaning and layer, which plots write into their titles."""
     weight, known = name.removesuffix("_gradient"), words(leaf.states, leaf.marks)
     if name == "gate_gradient" and leaf.gates:
         told = {"long_name": "dL/dgate_t", "description": "total derivative after the gate's activation"}

@@ -1,7 +1,7 @@
 """`lag_matrix`: the loss of each step against the state at each earlier step, through the whole model.
 
-Each loss step is a copy of the batch in which only that step has weight; many copies go through one
-`Probe` together, as many as the memory allows.
+Each loss step is a copy of the batch in which only that step has weight; as many copies as memory allows go
+through one `Probe` together.
 """
 
 from __future__ import annotations
@@ -44,33 +44,33 @@ def lag_matrix(
 ) -> xr.DataTree:
     """Compute Λ[s, t] = ‖dℓ_s/ds_t‖: how much the loss of step s depends on the state at step t.
 
-    The one picture of memory for a model with a loss at every step, where gradients summed over all
-    losses look level although memory is short. The joint state (h, c) is meant for an LSTM.
+    It separates the gradients of a model with a loss at every step, whose sums over all losses look flat even
+    if memory is short. For an LSTM the state is the joint state (h, c).
 
     Parameters
     ----------
     model, x, y, layers, loss, training, adapter, budget
         See `capture`. Labels need a time axis, the second; the loss must have a value per step.
     sample_weight : array (sample,) or (sample, time), optional
-        Weighs the loss of each sample or step, as in `capture`.
+        Weight of the loss of each sample or step, as in `capture`.
     loss_steps : int, optional
-        Look at so many loss steps, drawn at random without replacement: an unbiased estimate of the mean
-        over all. Default: every step.
+        Number of loss steps, drawn at random without replacement, for an unbiased estimate of the mean over
+        all. By default every step.
     memory : int, in bytes
-        What the copies of the batch and the gradients inside the layers may take together.
+        Memory for the copies of the batch and the gradients inside the layers.
     seed : int
-        Of the draw.
+        Seed of the draw.
 
     Returns
     -------
     DataTree
         A leaf per layer with `lag_matrix` (sample, loss_time, time, [direction]), in units of loss per
         unit of state, batch mean undone. In a causal model it is 0 for s < t. Both times count the
-        layer's input steps: of a layer that returns its output reversed, `loss_time` is the step that
+        layer's input steps: for a layer that returns its output reversed, `loss_time` is the step that
         the loss reads. Summed over `loss_time` before the norm, its rows are the total derivative
         `hidden_gradient`. `lag_mean` (lag, [direction]) is its mean over samples and loss steps at each
-        lag, in input steps, and `lag_mean_error` the standard error that drawing loss steps leaves: 0
-        when all were taken. `valid` as in `capture`.
+        lag, in input steps, and `lag_mean_error` the standard error of drawing loss steps, 0 if
+        all were used. `valid` as in `capture`.
 
     Raises
     ------
@@ -79,16 +79,16 @@ def lag_matrix(
     ArgumentError
         An argument is not as described above.
     BatchError
-        There is no batch in the data, or the model refuses it.
+        The data contain no batch, or the model refuses it.
     LayerNotFoundError
-        No layer of the model is named so.
+        The model has no such layer.
     UnsupportedModelError
         No adapter knows the model, or `adapter` has no `Probe`.
 
     References
     ----------
-    Pascanu, Mikolov & Bengio (2013), On the difficulty of training recurrent neural networks, §2, has the
-    terms dℓ_s/ds_t of which each row is made.
+    Pascanu, Mikolov & Bengio (2013), On the difficulty of training recurrent neural networks, §2, for
+    the terms dℓ_s/ds_t in each row.
 
     Examples
     --------
@@ -106,7 +106,7 @@ def lag_matrix(
     probe, first = _probe(model, batch, steps, settings)
     together = max(1, min(len(steps), memory // _bytes_of_copy(first)))
     if any(leaf.attrs.get("stateful") for leaf in first.leaves):
-        together = 1  # their states have the batch's own size
+        together = 1  # their states have the size of the batch
     norms: dict[str, list[Array]] = {}
     for rows in _rows(probe, batch, steps, together):
         for node in rows.subtree:
@@ -122,7 +122,7 @@ def lag_matrix(
 
 
 def _probe(model: Any, batch: Batch, steps: Array, settings: dict[str, Any]) -> tuple[Probe, xr.DataTree]:
-    """Make the probe for the states that these layers have, and one capture to plan by."""
+    """Make the probe for the states of these layers, and one capture for planning."""
     for gradients in (_STATES, _STATES[:1]):
         probe = Probe(model, quantities=(*gradients, "valid", "reset"), **settings)
         try:
@@ -132,7 +132,7 @@ def _probe(model: Any, batch: Batch, steps: Array, settings: dict[str, Any]) -> 
             if len(gradients) == 1:
                 raise
     if first.attrs["loss_reduction"].startswith("couples"):
-        raise LossError("The loss couples samples, so that no step of one sample has a loss of its own.")
+        raise LossError("The loss couples samples, so that no step of one sample has a separate loss.")
     return probe, first
 
 
@@ -140,12 +140,12 @@ def _rows(probe: Probe, batch: Batch, steps: Array, together: int) -> Iterator[x
     """Capture copies of the batch, each with the loss of one step alone."""
     for start in range(0, len(steps), together):
         chunk = steps[start : start + together]
-        # The last chunk is filled up, so that one trace serves all.
+        # The last chunk is padded, so that all use one trace.
         filled = np.concatenate([chunk, np.full(together - len(chunk), chunk[-1])])
         x, y = (_copies(part, together) for part in (batch.x, batch.y))
         rows = probe(x, y, sample_weight=_one_hot(batch, filled))
         yield rows
-        rows.children = {}  # nodes and their parents hold each other: the arrays would await the collector
+        rows.children = {}  # nodes and parents are a cycle, which would keep the arrays
 
 
 def _copies(structure: Any, count: int) -> Any:
@@ -180,7 +180,7 @@ def _steps(batch: Batch, loss_steps: int | None, seed: int) -> Array:
     if len(shape) < 2 or shape[1] < 2:
         raise LossError(
             f"A lag matrix needs labels with a time axis, (sample, time, …); these have shape {shape}. "
-            "For a loss at the last step alone look at hidden_gradient: it is the matrix's only row."
+            "For a loss at the last step alone use hidden_gradient, which is the only row of the matrix."
         )
     if loss_steps is None or loss_steps >= shape[1]:
         return np.arange(shape[1])
@@ -196,17 +196,17 @@ def _length(batch: Batch) -> int:
 
 
 def _bytes_of_copy(tree: xr.DataTree) -> int:
-    """Estimate what one copy of the batch takes inside the layers, from what it returned.
+    """Estimate the memory of one copy of the batch inside the layers from its capture.
 
-    Beside the states' gradients the adjoint holds the gates, their gradients and the replay's buffers:
-    about six arrays of gate width.
+    Besides the state gradients the adjoint needs the gates, their gradients and buffers: about six arrays of
+    gate width.
     """
     kept = sum(node.to_dataset().nbytes for node in tree.subtree if node.data_vars)
     return max(1, 12 * kept)
 
 
 def _gradients(leaf: xr.Dataset | xr.DataTree) -> list[str]:
-    """Names of the gradients of a layer's states; none of a layer that has no states."""
+    """List the names of the state gradients of a layer, if it has states."""
     known = [f"{state}_gradient" for state in states(leaf)] if leaf.data_vars else []  # type: ignore[arg-type]
     return [name for name in known if name in leaf]
 
@@ -250,8 +250,8 @@ def _labelled(norms: Array, steps: Array, leaf: xr.Dataset) -> xr.Dataset:
 def _read(norms: Array, steps: Array, leaf: xr.Dataset) -> Array:
     """Find the input step that the loss of each step reads.
 
-    A layer that returns its output reversed has it at the mirrored step, unless the model turns the output
-    back: then a loss reaches states that the mirrored step could not.
+    For a layer that returns its output reversed it is the mirrored step, unless the model reverses the output
+    again: then a loss reaches states that the mirrored step could not.
     """
     mirrored = norms.shape[2] - 1 - steps
     if not leaf.attrs.get("output_reversed"):
@@ -261,7 +261,7 @@ def _read(norms: Array, steps: Array, leaf: xr.Dataset) -> Array:
 
 
 def _in_one_episode(norms: Array, steps: Array, leaf: xr.Dataset) -> Array:
-    """Where no reset stands between a loss and a state, (loss_time, sample, time)."""
+    """Return whether there is no reset between a loss and a state, (loss_time, sample, time)."""
     if "reset" not in leaf:
         return np.ones(norms.shape[:3], bool)
     episode = np.cumsum(leaf["reset"].values, axis=1)
@@ -275,12 +275,12 @@ def _variable(name: str, dims: tuple[Any, ...], values: Array) -> xr.Variable:
 
 
 def _parts(norms: Array, dims: list[Any]) -> list[Array]:
-    """Matrices (loss_time, sample, time), one for each direction."""
+    """Return matrices (loss_time, sample, time), one for each direction."""
     return [norms[..., k] for k in range(norms.shape[-1])] if "direction" in dims else [norms]
 
 
 def _by_lag(norms: Array, steps: Array, runs_backward: bool) -> tuple[Array, Array]:
-    """Mean over loss steps at each lag, and its standard error for drawing without replacement."""
+    """Return the mean over loss steps at each lag, and its standard error for drawing without replacement."""
     count = norms.shape[-1]
     mean, error = np.zeros(count), np.full(count, np.nan)
     for lag in range(count):

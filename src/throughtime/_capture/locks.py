@@ -1,4 +1,4 @@
-"""One lock a model: a pass changes the model's layers until it ends, which a second one must not see."""
+"""One lock for each model: a pass changes its layers until it ends, which a second pass must not see."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _guard = threading.Lock()
 
 
 def lock_of(model: Any) -> AbstractContextManager[object]:
-    """Return the lock of a model, which the thread that has it may take again."""
+    """Return the reentrant lock of a model."""
     try:
         with _guard:
             lock: AbstractContextManager[object] = _locks.setdefault(model, threading.RLock())
             return lock
-    except TypeError:  # an object of another library that nothing can be remembered by
+    except TypeError:  # an object of another library that cannot be a key
         return nullcontext()

@@ -1,6 +1,6 @@
 """`Probe`, the core of every capture: a model and a batch become a labelled tree.
 
-Chooses the adapter, takes the batch, lets the adapter record, solves what is inside, and labels the result.
+It chooses the adapter, takes the batch, records, solves the recurrent layers, and labels the result.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import xarray as xr
 
 from throughtime import _vocabulary, adapters, cells
 from throughtime._arguments import rules, takes
-from throughtime._capture.label import Captured, Labels
+from throughtime._capture.label import Captured, Labeller
 from throughtime._capture.locks import lock_of
 from throughtime._capture.solve import Warn, apart, certified, per_sample, with_inside
 from throughtime._capture.splitting import capture_in_chunks
@@ -33,7 +33,7 @@ from throughtime.adapters.records import (
 )
 
 _GROUPS = ("recurrent", "all")
-_FEW = 256  # arrays as large as the largest one; a capture takes some tens of them
+_FEW = 256  # number of arrays as large as the largest one in a capture
 
 
 @takes(quantities=replace(rules.names, error=SchemaError))
@@ -50,17 +50,17 @@ class Probe:
     ArgumentError
         An argument is not as described above.
     BatchError
-        There is no batch in the data, or the model refuses it.
+        The data contain no batch, or the model refuses it.
     LayerNotFoundError
-        No layer of the model is named so.
+        The model has no such layer.
     LossError
-        Gradients are asked for, and there is no loss, there are no labels, or they do not fit.
+        Gradients are requested without a loss or labels, or these do not fit.
     NoGradientError
-        The loss does not depend on what is asked for.
+        The loss does not depend on the requested layers.
     SchemaError
-        `quantities` names none of the schema's.
+        `quantities` contains an unknown name.
     TooLargeError
-        The capture needs more memory than there is.
+        The capture needs more memory than is available.
     UnsupportedModelError
         No adapter knows the model, or `adapter` has no `Probe`.
 
@@ -99,26 +99,26 @@ class Probe:
         )
         self._budget = None if budget is None else allowed(budget)
         self._adapter, self._pass = chosen, {"loss": loss, "training": training}
-        self._model, self._label = model, Labels()
+        self._model, self._label = model, Labeller()
         self._lock = lock_of(model)
         with self._lock:
             self._probe = chosen.Probe(model, loss=loss, layers=layers, request=request)
 
     def __call__(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> xr.DataTree:
-        """Capture one batch. See `capture` for the arguments and what is returned."""
+        """Capture one batch. See `capture` for arguments and results."""
         batch = take(x, y, sample_weight)
         return self._labelled(self._captured(batch, solve=True), batch).tree()
 
     def begin(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> Callable[[Warn], Captured]:
-        """Run the model on one batch; what is inside its layers is solved when the result is called.
+        """Run the model on one batch; calling the result solves the recurrent layers.
 
-        The model may go on training meanwhile, and the call may be made once, in any thread.
+        The model may be trained meanwhile; the call is allowed once, in any thread.
 
         Returns
         -------
         callable (warn) -> Captured
-            Its `tree()` is what the probe itself would have returned. `warn` is called with the text of a
-            warning: Python's own are no business of a second thread.
+            Its `tree()` is the result that the probe would have returned. `warn` is called with the text of a
+            warning, because a second thread should not raise warnings of Python.
         """
         batch = take(x, y, sample_weight)
         try:
@@ -131,7 +131,7 @@ class Probe:
         self._check_reached(held[0])
 
         def finish(warn: Warn) -> Captured:
-            # Held by nobody else while it is solved.
+            # No other reference while it is solved.
             record = certified(self._completed(held.pop()), warn)
             self._check_named(record)
             return self._labelled(record, batch)
@@ -146,16 +146,16 @@ class Probe:
     def losses(
         self, x: Any, y: Any = None, *, sample_weight: Any = None, step: int | None = None
     ) -> xr.DataArray:
-        """Evaluate what each sample of a batch loses alone, in a pass forward without gradients.
+        """Evaluate the loss of each sample of a batch, in a forward pass without gradients.
 
-        A loss of Keras' own is evaluated on all samples at once, any other loss, and every loss of a torch
-        module, on one sample after another.
+        A loss of Keras is evaluated on all samples at once; any other loss, and every loss of a torch module,
+        on one sample after another.
 
         Parameters
         ----------
         x, y, sample_weight : see `capture`
         step : int, optional
-            Of a loss with a value a step: that of this step alone, as `sample_weight` would leave it.
+            Evaluate only this step of a loss with a value for each step, as `sample_weight` would select it.
 
         Returns
         -------
@@ -165,7 +165,7 @@ class Probe:
         Raises
         ------
         LossError
-            There are no labels, no loss, or a loss that single samples do not have.
+            There are no labels, there is no loss, or it is not defined for single samples.
 
         Examples
         --------
@@ -186,12 +186,12 @@ class Probe:
         return xr.DataArray(values, dims="sample", name="loss")
 
     def follow(self, model: Any) -> None:
-        """Capture this model from now on: the same one after a training step that returned a new object.
+        """Capture this model from now on: the new object that a training step has returned.
 
         Raises
         ------
         UnsupportedModelError
-            Only JAX models are replaced by training; others change where they are.
+            Only JAX models are replaced by training; others change in place.
         """
         if model is self._model:
             return
@@ -204,7 +204,7 @@ class Probe:
         self._model = model
 
     def expect_one_layer(self) -> None:
-        """Refuse to go on when several layers answer to what was asked for.
+        """Refuse if several layers were selected.
 
         Raises
         ------
@@ -214,20 +214,20 @@ class Probe:
         self._probe.expect_one_layer()
 
     def record(self, x: Any, y: Any, sample_weight: Any) -> tuple[ModelRecord, Batch]:
-        """Capture one batch, unlabelled: gradients as the framework gives them."""
+        """Capture one batch, unlabelled, with gradients as the framework returns them."""
         batch = take(x, y, sample_weight)
         return self._captured(batch, solve=False), batch
 
     def _captured(self, batch: Batch, *, solve: bool) -> ModelRecord:
-        """Capture a batch, in parts where it is too large for the memory that there is."""
+        """Capture a batch, in parts if it is too large for the memory."""
         budget, need = self._whole(batch), None
         try:
-            # Nested calls: what is being solved must be held by nobody else.
+            # Nested calls, because no other reference may exist while it is solved.
             record = (
                 self._completed(self._recorded(batch, budget)) if solve else self._recorded(batch, budget)
             )
         except ExceededError as exceeded:
-            # And not its traceback, which holds what the pass has computed.
+            # Without its traceback, which refers to the results of the pass.
             need, budget = exceeded.need, exceeded.budget
         if need is not None:
             record = self._in_chunks(batch, budget, need, solve=solve)
@@ -239,7 +239,7 @@ class Probe:
         return certified(record, warn)
 
     def _whole(self, batch: Batch) -> Budget:
-        """Say what the whole batch may take."""
+        """Return the budget of the whole batch."""
         with running_on(batch):
             samples = self._probe.samples(batch.x)
         if self._budget is None:
@@ -250,7 +250,7 @@ class Probe:
         data = batch.x, batch.y, batch.sample_weight
 
         def capture(rows: slice, budget: Budget) -> ModelRecord:
-            free.release()  # what the part before was solved from
+            free.release()  # the data of the previous part
             x, y, weight = self._probe.part(data, rows)
             part = Batch(x, y, weight, batch.origin)
             return self._completed(self._recorded(part, budget), solve=solve)
@@ -265,22 +265,22 @@ class Probe:
         with self._lock, running_on(batch):
             recorded: ModelRecord = self._probe(batch.x, batch.y, batch.sample_weight, budget)
         if _FEW * max(map(_largest, recorded.layers), default=0) > (budget.available or 0):
-            free.release()  # what the framework held; it takes time, and more to take it anew
+            free.release()  # memory of the framework; releasing it takes time, and allocating it again more
         return recorded
 
     def _completed(self, record: ModelRecord, *, solve: bool = True) -> ModelRecord:
-        """Undo the batch mean and, if asked to, solve what is inside."""
+        """Undo the batch mean and, if requested, solve the recurrent layers."""
         has_labels = record.loss is not None
         wanted = self._quantities if has_labels else self._quantities - _vocabulary.GRADIENT_QUANTITIES
         leaves = [per_sample(leaf, record.reduction_factor) for leaf in record.layers]
         record = replace(record, layers=())
         done: list[LayerRecord] = []
-        while leaves:  # each is let go once it is solved
+        while leaves:  # each is released after it is solved
             done.append(with_inside(leaves.pop(0), wanted if solve else frozenset()))
         return replace(record, layers=tuple(done))
 
     def _check_named(self, record: ModelRecord) -> None:
-        """Refuse to return without what was asked for by name."""
+        """Refuse a result that lacks a quantity requested by name."""
         for quantity in sorted(self._named - {"weights", "weight_gradients"}):
             reasons = [_reason(leaf, quantity) for leaf in record.layers]
             if all(reasons):
@@ -290,7 +290,7 @@ class Probe:
                 raise error(f"There is no {quantity} for {_paths(record.layers)}: {reasons[0]}.{captured}")
 
     def _check_reached(self, record: ModelRecord) -> None:
-        """Name the layers that the loss does not depend on: an error for layers asked for, else a warning."""
+        """Report layers on which the loss does not depend: an error for named layers, otherwise a warning."""
         unreached = [leaf for leaf in record.layers if leaf.missing.get("output_gradient") == UNREACHED]
         if not unreached:
             return
@@ -304,14 +304,14 @@ class Probe:
 
 
 def _largest(leaf: LayerRecord) -> int:
-    """Size of the largest array that a layer is shown or solved from, in bytes."""
+    """Return the size of the largest array of a layer, in bytes."""
     inside = [one.hidden for one in leaf.inside if isinstance(one, DirectionRecord)]
     solved = [array for one in leaf.inside if isinstance(one, SolvedRecord) for array in one.arrays.values()]
     return max((array.nbytes for array in [*leaf.arrays.values(), *inside, *solved]), default=0)
 
 
 def _at_step(batch: Batch, step: int) -> Array:
-    """Weigh one step of every sample, and no other."""
+    """Return weights for one step of every sample."""
     shape = tuple(getattr(batch.y, "shape", ()))
     if len(shape) < 2 or not 0 <= step < shape[1]:
         raise LossError(f"step={step} needs labels (sample, time, …) that have it; these have shape {shape}.")
@@ -324,7 +324,7 @@ def _at_step(batch: Batch, step: int) -> Array:
 
 
 def _reason(leaf: LayerRecord, quantity: str) -> str:
-    """Why a layer has not what was asked for; empty if it has."""
+    """Return the reason why a layer lacks a requested quantity; empty if it has it."""
     if quantity == "logits_gradient" and quantity not in leaf.arrays:
         return "its last step is no softmax or sigmoid, or the loss does not depend on it"
     inside = quantity in _vocabulary.INSIDE or quantity == "certificate"

@@ -1,6 +1,6 @@
-"""Completes a layer's record by what `cells` solves: states, gates, their gradients, the certificate.
+"""Completes the record of a layer with states, gates, their gradients and the certificate, solved by `cells`.
 
-The adapter says what the layer's kernel computed, for each direction; nothing here knows a framework.
+The adapter provides the results of the layer's kernel for each direction; nothing here knows a framework.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _SOLVED = frozenset(_vocabulary.INSIDE)
 _LSTM_ONLY = frozenset({"cell", "cell_gradient", "initial_cell_gradient"})
 _GATED_ONLY = frozenset({"gate_activation"})
 _BESIDE = frozenset({"certificate", "carried_gradient"})
-_GOES_ON = (
-    "more rounding than usual, as chaotic networks and saturated gates make it; diagnostics go on with a "
+_CONTINUES = (
+    "more rounding than usual, as in chaotic networks and near saturated gates; diagnostics continue with a "
     "note up to {limit}"
 )
 _REFUSED = (
@@ -30,13 +30,13 @@ _REFUSED = (
     "diagnostics will refuse them"
 )
 _FROM_WEIGHTS = "tt.diagnostics.state_jacobian computes it from the weights and the states"
-_NOT_TOLD = "the cell does not tell it while it is unrolled"
+_NOT_RETURNED = "the cell does not return it while it is unrolled"
 
 
 def per_sample(leaf: LayerRecord, factor: float | None) -> LayerRecord:
-    """Undo what the loss puts on each sample, 1/B for a mean, in all gradients but the weights'.
+    """Undo the factor of the loss on each sample, 1/B for a mean, in all gradients except those of weights.
 
-    What is solved from them is linear in them: scaling here is scaling everywhere.
+    All solved gradients are linear in these and thus scaled as well.
     """
     if factor is None or factor == 1.0:
         return leaf
@@ -48,7 +48,7 @@ def per_sample(leaf: LayerRecord, factor: float | None) -> LayerRecord:
 
 
 class _Scaled:
-    """Multiplies arrays by a factor, each once: the layer and its inside share some."""
+    """Multiplies arrays by a factor, each once: a layer and its directions share some."""
 
     def __init__(self, factor: float) -> None:
         self._factor = factor
@@ -89,7 +89,7 @@ def _direction_scaled(
 
 
 def apart(record: ModelRecord) -> ModelRecord:
-    """Copy what layers are solved from and their model goes on to change: weights, and the batch."""
+    """Copy the weights and the batch, which the model may change before layers are solved."""
     return replace(record, layers=tuple(map(_apart, record.layers)))
 
 
@@ -108,7 +108,7 @@ def _apart(leaf: LayerRecord) -> LayerRecord:
 
 
 def with_inside(leaf: LayerRecord, wanted: frozenset[str]) -> LayerRecord:
-    """Add what was asked for of a layer's inside; unchanged where there is none."""
+    """Add the requested quantities of a recurrent layer; others are unchanged."""
     inside = wanted & (_SOLVED | _BESIDE)
     if not inside or not leaf.inside:
         return _let_go(leaf)
@@ -121,7 +121,7 @@ def with_inside(leaf: LayerRecord, wanted: frozenset[str]) -> LayerRecord:
         else _solve(leaf, direction, inside.difference(absent))
         for direction in leaf.inside
     ]
-    # Taken out one by one: both directions and what joins them would be as much again.
+    # Removed one by one: both directions and their join would need twice the memory.
     arrays = {
         name: np.stack([one.pop(name) for one in solved], axis=_direction_axis(leaf, name))
         if leaf.directions
@@ -131,17 +131,17 @@ def with_inside(leaf: LayerRecord, wanted: frozenset[str]) -> LayerRecord:
     if "hidden" in wanted:
         arrays |= _initial_states(leaf)
     there = {_word(leaf, name) for name in arrays}
-    missing = {name: absent.get(name, _NOT_TOLD) for name in inside - there - _BESIDE}
+    missing = {name: absent.get(name, _NOT_RETURNED) for name in inside - there - _BESIDE}
     return _let_go(replace(leaf, arrays={**leaf.arrays, **arrays}, missing={**missing, **leaf.missing}))
 
 
 def _let_go(leaf: LayerRecord) -> LayerRecord:
-    """Drop what a layer was solved from, which is large."""
+    """Release the large arrays from which a layer was solved."""
     return replace(leaf, inside=())
 
 
 def _absent(leaf: LayerRecord) -> dict[str, str]:
-    """Name what a layer of this kind does not have, with the reason."""
+    """Return the quantities that a layer of this kind lacks, with reasons."""
     if leaf.kind in _vocabulary.STANDARD_KINDS:
         names = {"lstm": frozenset(), "gru": _LSTM_ONLY}.get(leaf.kind, _LSTM_ONLY | _GATED_ONLY)
         has = ", ".join(name for name in _vocabulary.INSIDE if name not in names | _vocabulary.ON_REQUEST)
@@ -155,7 +155,7 @@ def _absent(leaf: LayerRecord) -> dict[str, str]:
 
 
 def _initial_states(leaf: LayerRecord) -> dict[str, Array]:
-    """States before step 0 that were given and are not 0."""
+    """Return passed states before step 0 that are not 0."""
     names = leaf.states or ("hidden", "cell")
     arrays = {}
     for name, *given in zip(names, *map(stepwise.initial, leaf.inside), strict=False):
@@ -171,7 +171,7 @@ def _direction_axis(leaf: LayerRecord, name: str) -> int:
 
 
 def _taken(leaf: LayerRecord, direction: SolvedRecord, wanted: frozenset[str]) -> dict[str, Array]:
-    """Take what is wanted from what the framework has solved."""
+    """Select the wanted quantities that the framework has computed."""
     solved = dict(direction.arrays)
     if direction.hidden_before is not None and "gate_gradient" in solved:
         solved["step_contribution"] = cells.step_contribution(
@@ -188,7 +188,7 @@ def _taken(leaf: LayerRecord, direction: SolvedRecord, wanted: frozenset[str]) -
 
 
 def _word(leaf: LayerRecord, name: str) -> str:
-    """Name the quantity that a variable comes with: what is marked comes with the gates."""
+    """Return the quantity with which a variable is captured: marked tensors with the gates."""
     if name.removesuffix("_gradient") in leaf.marks:
         return "gate_gradient" if name.endswith("_gradient") else "gate_activation"
     return _vocabulary.as_known(name, leaf.states)
@@ -217,9 +217,10 @@ def _closed(leaf: LayerRecord, direction: DirectionRecord, needed: frozenset[str
         activation=str(leaf.flags["activation"]),
         recurrent_activation=str(leaf.flags.get("recurrent_activation", "sigmoid")),
         reset_after=bool(leaf.flags.get("reset_after", 1)),
+        projection=direction.weights.get("projection"),
     )
-    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is shown as it is
-        return stepwise.solve(layer, _pass(direction), needed, direction.windows)
+    with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite remain
+        return cells.solve(layer, _pass(direction), needed)
 
 
 def _pass(direction: DirectionRecord) -> cells.Pass:
@@ -236,6 +237,7 @@ def _pass(direction: DirectionRecord) -> cells.Pass:
         initial_cell=cell,
         final_hidden_gradient=final_hidden,
         final_cell_gradient=final_cell,
+        windows=direction.windows,
     )
 
 
@@ -243,7 +245,8 @@ def _certificate(
     leaf: LayerRecord, direction: DirectionRecord | SolvedRecord, solved: dict[str, Array]
 ) -> dict[str, Array]:
     dtype, sizes = str(leaf.flags["dtype"]), None
-    if "gate_gradient" in solved and not leaf.gates:
+    has_terms = isinstance(direction, DirectionRecord) or direction.kernel is not None
+    if has_terms and "gate_gradient" in solved and not leaf.gates:
         states = map(solved.get, ("hidden_gradient", "cell_gradient"))
         sizes = cells.step_sizes(solved["gate_gradient"], *states)
     weights = cells.certificate_weights(
@@ -265,7 +268,7 @@ def _certificate(
 def _terms(
     direction: DirectionRecord | SolvedRecord, solved: dict[str, Array], sizes: Array | None
 ) -> dict[str, float]:
-    """How large the terms are that a weight's gradient sums up."""
+    """Return the sizes of the terms in the gradient of a weight."""
     if "step_contribution" not in solved:
         return {}
     contribution = solved["step_contribution"]
@@ -280,7 +283,7 @@ def _terms(
 
 
 def certified(record: ModelRecord, warn: Warn) -> ModelRecord:
-    """Note and warn of certificates above their bars."""
+    """Note certificates above their bars, with a warning."""
     return replace(record, layers=tuple(_certified(leaf, warn) for leaf in record.layers))
 
 
@@ -291,7 +294,7 @@ def _certified(leaf: LayerRecord, warn: Warn) -> LayerRecord:
     if worst <= cells.bar(dtype):
         return leaf
     limit = cells.limit(dtype)
-    end = _GOES_ON if worst <= limit else _REFUSED
+    end = _CONTINUES if worst <= limit else _REFUSED
     note = f"{worst:.1e}, above {cells.bar(dtype):.0e}: {end.format(limit=f'{limit:.0e}')}"
     warn(f"The certificate of {leaf.path} is {note}.")
     return replace(leaf, flags={**leaf.flags, "certificate": note})

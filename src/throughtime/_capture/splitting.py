@@ -1,7 +1,7 @@
 """Captures a batch that is too large for the memory in parts, and joins their records.
 
-What is per sample goes, part by part, into arrays for the whole batch; what is summed over samples is added
-up as the loss does. `_probe` says how one part is captured.
+Arrays with samples are filled part by part; sums over samples are added as in the loss. `probe` captures one
+part.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ Capture = Callable[[slice, Budget], ModelRecord]
 _ARRAYS = "the arrays returned would not fit even so"
 _PART = "one sample at a time would not fit beside the arrays returned"
 _TRIED = (
-    "one sample at a time would fit, and from one alone nobody can tell whether the loss is a mean or a sum; "
-    "of Keras' losses a keras.losses.Loss says so"
+    "one sample at a time would fit, but a single one does not show whether the loss is a mean or a sum; a "
+    "keras.losses.Loss declares it"
 )
 _FAILS = "the model fails on a part of it ({kind}: {error})"
 _CALLS = "the model calls other layers on other samples"
@@ -37,18 +37,18 @@ def capture_in_chunks(capture: Capture, budget: Budget, need: Need, why_whole: s
     Parameters
     ----------
     capture : callable (slice of samples, budget) -> ModelRecord
-        Its gradients are those of each sample's own loss, its layers are solved.
+        Its gradients are those of the loss of each sample, and its layers are solved.
     budget : Budget
         For the whole batch, which exceeds it.
     need : Need
-        Of the whole batch, as far as it is known.
+        Estimate for the whole batch, as far as it is known.
     why_whole : str
-        Why parts would not add up, where that is known before they are captured.
+        Reason why parts would not add up, if it is known before the capture.
 
     Raises
     ------
     TooLargeError
-        Parts would not add up to the whole, or not fit either.
+        Parts would not add up to the whole, or would not fit either.
     """
     size = budget.samples
     while True:
@@ -58,12 +58,12 @@ def capture_in_chunks(capture: Capture, budget: Budget, need: Need, why_whole: s
             raise too_large(need, budget, why_whole or lacking)
         try:
             return _joined(capture, replace(budget, part=_evenly(budget.samples, size)), need)
-        except ExceededError as exceeded:  # a layer that was not reached before asks for more
+        except ExceededError as exceeded:  # a layer that was not reached before needs more
             need = exceeded.need
 
 
 def _evenly(samples: int, size: int) -> int:
-    """Length of the parts when they are as few as with `size`, and as equal as they can be."""
+    """Return the length of equal parts that are as few as with `size`."""
     return -(-samples // -(-samples // size))
 
 
@@ -71,7 +71,7 @@ def _joined(capture: Capture, budget: Budget, need: Need) -> ModelRecord:
     joined = Joined(budget.samples)
     for start in range(0, budget.samples, budget.part):
         rows = slice(start, min(start + budget.part, budget.samples))
-        # Nested calls: a part is held by nobody once it is joined.
+        # Nested calls, so that no reference to a part remains after it is joined.
         if why_whole := joined.add(_part(capture, rows, budget, need), rows):
             raise too_large(need, budget, why_whole)
     return joined.record()
@@ -87,12 +87,12 @@ def _part(capture: Capture, rows: slice, budget: Budget, need: Need) -> ModelRec
 
 
 class Joined:
-    """Records of the parts of one batch, joined as they come: none is kept beside the whole.
+    """The record of one batch, into which those of its parts are joined one after another.
 
     Parameters
     ----------
     samples : int
-        Of the whole batch.
+        Samples of the whole batch.
     """
 
     def __init__(self, samples: int) -> None:
@@ -104,7 +104,7 @@ class Joined:
         self._loss = 0.0
 
     def add(self, part: ModelRecord, rows: slice) -> str:
-        """Add the next part; return why it does not add up, empty where it does."""
+        """Add the next part; return the reason if it does not add up, otherwise an empty text."""
         if self._first is None:
             self._first = replace(part, layers=())
             self._leaves = [_Leaf(leaf, self._samples) for leaf in part.layers]
@@ -120,7 +120,7 @@ class Joined:
         return ""
 
     def _share(self, weight: float) -> float | None:
-        """Weight of the next part in the mean of all so far; None where the loss is a sum."""
+        """Return the weight of the next part in the mean so far; None if the loss is a sum."""
         assert self._first is not None
         if self._first.attributes.get("loss_reduction") == SUM:
             return None
@@ -155,9 +155,9 @@ class Joined:
         )
 
     def _reweigh(self) -> None:
-        """Give each part the weight that it has in the mean over the whole batch.
+        """Scale each part by its weight in the mean over the whole batch.
 
-        Its gradients come as if its samples were all there are, which for a mean over samples is the same.
+        Its gradients are those of its samples alone, which for a mean over samples makes no difference.
         """
         total = sum(self._weights)
         for rows, weight in zip(self._rows, self._weights, strict=True):
@@ -179,7 +179,7 @@ class _Leaf:
         self.first = replace(self.first, arrays={})
 
     def why_not(self, part: LayerRecord) -> str:
-        """Tell of an array that has other lengths than in the parts before; empty if there is none."""
+        """Describe an array whose lengths differ from those in previous parts; empty if there is none."""
         for name, array in part.arrays.items():
             if name in self.arrays and self.arrays[name].shape[1:] != array.shape[1:]:
                 return _LENGTHS.format(name=name, path=part.path)
@@ -218,12 +218,12 @@ class _Leaf:
 
 
 def _added(total: Any, part: Any, share: float | None) -> Any:
-    """Add the next part to a sum, or to a mean in which it has this share."""
+    """Add the next part to a sum, or to a mean with this share."""
     return total + part if share is None else total + (part - total) * share
 
 
 def _per_sample(leaf: LayerRecord) -> int:
-    """How many rows of a leaf belong to one sample of the batch."""
+    """Return the number of rows of a leaf for each sample of the batch."""
     return leaf.outer_steps or 1
 
 
@@ -235,7 +235,7 @@ def _is_per_sample(name: str, leaf: LayerRecord) -> bool:
 
 
 def _without_samples(leaf: LayerRecord, samples: int) -> str:
-    """Tell of an array whose first axis is not the batch's; empty if there is none."""
+    """Describe an array whose first axis is not the batch; empty if there is none."""
     expected = samples * _per_sample(leaf)
     for name, array in leaf.arrays.items():
         if _is_per_sample(name, leaf) and len(array) != expected:

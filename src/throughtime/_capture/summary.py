@@ -1,4 +1,4 @@
-"""`summary`: what layers a model has, in words: cells, directions, gates in order, weights and penalties."""
+"""`summary`: the layers of a model in words: cells, directions, gates in order, weights and penalties."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _TORCH_BIASES = "torch adds two biases, bias and recurrent_bias: together they a
 
 @dataclass(frozen=True)
 class WeightSummary:
-    """One array of weights: its name, dims and shape, and what a regulariser adds to the loss for it."""
+    """One array of weights: its name, dims, shape, and the penalty of its regulariser."""
 
     name: str
     dims: tuple[str, ...]
@@ -41,13 +41,13 @@ class WeightSummary:
 
     @property
     def parameters(self) -> int:
-        """How many numbers it holds."""
+        """Number of parameters."""
         return prod(self.shape)
 
 
 @dataclass(frozen=True)
 class LayerSummary:
-    """One layer: where it is, what it is, what it holds."""
+    """One layer: its path, its kind, its weights."""
 
     path: str
     kind: str
@@ -60,12 +60,12 @@ class LayerSummary:
 
     @property
     def parameters(self) -> int:
-        """How many numbers all its weights hold."""
+        """Number of parameters of all its weights."""
         return sum(weight.parameters for weight in self.weights)
 
     @property
     def penalty(self) -> float | None:
-        """What its regularisers add to the loss; None where it has none."""
+        """Penalty of its regularisers in the loss; None without regularisers."""
         given = [weight.penalty for weight in self.weights if weight.penalty is not None]
         return sum(given) if given else None
 
@@ -86,16 +86,16 @@ class Summary(Shown):
 
     @property
     def parameters(self) -> int:
-        """How many numbers all weights hold."""
+        """Number of parameters of all layers."""
         return sum(layer.parameters for layer in self.layers)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What explains the table, each once."""
+        """Explanations of the table, each once."""
         return tuple(dict.fromkeys(note for layer in self.layers for note in layer.notes))
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row a weight: layer, weight, dims, shape, parameters, penalty."""
+        """Return one row for each weight: layer, weight, dims, shape, parameters, penalty."""
         rows = [
             (layer.path, weight.name, weight.dims, weight.shape, weight.parameters, weight.penalty)
             for layer in self.layers
@@ -124,20 +124,20 @@ def summary(model_or_tree: Any, *, layers: Any = "recurrent") -> Summary | Overv
     Parameters
     ----------
     model_or_tree : model, capture, one layer of a capture, or run
-        A model is only looked at; it need not be compiled.
+        A model is only read; it need not be compiled.
     layers : see `capture`
-        Of a model.
+        Layers of a model.
 
     Returns
     -------
     Summary, or Overview of a run
-        Prints well in a terminal and a notebook. `.layers`, `.parameters` and `.to_dataframe()` are for code;
-        a run's has `.headline`, `.history`, which `.to_dataframe()` returns, and `.alarms`.
+        Prints in a terminal and a notebook. `.layers`, `.parameters` and `.to_dataframe()` are for code; that
+        of a run has `.headline`, `.history`, which `.to_dataframe()` returns, and `.alarms`.
 
     Raises
     ------
     LayerNotFoundError
-        No layer of the model is named so.
+        The model has no such layer.
     UnsupportedModelError
         No adapter knows the model, or `adapter` has no `Probe`.
     StoreError
@@ -197,7 +197,7 @@ def _weight(captured: xr.Dataset, name: str) -> WeightSummary:
 
 
 def _settings(attributes: Mapping[str, Any]) -> Iterator[str]:
-    """Name activations, flags that are on, and what differs from the usual."""
+    """List activations, flags that are on, and unusual settings."""
     given = (attributes.get("activation"), attributes.get("recurrent_activation"))
     if activations := [str(name) for name in given if name]:
         yield " and ".join(activations)
@@ -218,7 +218,7 @@ def _notes(kind: str, captured: xr.Dataset) -> Iterator[str]:
 
 
 def _heading(layer: LayerSummary) -> str:
-    """Tell a layer in one line, what it is first."""
+    """Describe a layer in one line."""
     units = "" if layer.units is None else f", {layer.units} units"
     ways = ", both directions" * (len(layer.directions) > 1)
     gates = f"gates {', '.join(layer.gates)}" if layer.gates else ""
@@ -226,11 +226,13 @@ def _heading(layer: LayerSummary) -> str:
 
 
 def _cells(weight: WeightSummary) -> tuple[str, ...]:
-    dims = " × ".join(f"{size} {_told(dim)}" for dim, size in zip(weight.dims, weight.shape, strict=True))
+    dims = " × ".join(
+        f"{size} {_dims_in_words(dim)}" for dim, size in zip(weight.dims, weight.shape, strict=True)
+    )
     penalty = "" if weight.penalty is None else f"penalty {weight.penalty:.3g}"
     return weight.name, dims, f"{weight.parameters:,}", penalty
 
 
-def _told(dim: str) -> str:
-    """Leave out the name of an axis that has none."""
+def _dims_in_words(dim: str) -> str:
+    """Omit the name of an axis without a name."""
     return "" if "_axis_" in dim else dim

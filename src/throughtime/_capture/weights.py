@@ -18,9 +18,9 @@ PENALTY = "_penalty"
 
 @takes(layer=layers, omit=rules.names)
 def weights(model: Any, layer: Any = None, *, omit: str | Collection[str] | None = None) -> xr.Dataset:
-    """Weights of one layer, in the orientation and gate order that all frameworks share here.
+    """Return the weights of one layer, with the same orientation and gate order for all frameworks.
 
-    Nothing is run and nothing copied back: it is a look at the model as it is.
+    The model is only read: nothing is run or changed.
 
     Parameters
     ----------
@@ -28,15 +28,15 @@ def weights(model: Any, layer: Any = None, *, omit: str | Collection[str] | None
     layer : name, path, index or layer object, optional
         By default the only recurrent layer.
     omit : str or collection of str, optional
-        Names to leave out: "bias" leaves out `bias` and `recurrent_bias`, everything that has it in its name.
+        Parts of names to omit: "bias" omits `bias` and `recurrent_bias`.
 
     Returns
     -------
     Dataset
         `kernel` ([direction,] feature, gate, unit), `recurrent_kernel` ([direction,] unit_from, gate, unit),
-        `bias` and `recurrent_bias` ([direction,] gate, unit); of other layers by their own names. In Keras
-        `kernel_penalty` and the like ([direction]), what a regulariser adds to the loss. Attributes as in a
-        capture.
+        `bias` and `recurrent_bias` ([direction,] gate, unit); other layers have the names of their
+        framework. In Keras `kernel_penalty` and others ([direction]), the penalty of a regulariser in the
+        loss. Attributes as in a capture.
 
     Raises
     ------
@@ -74,12 +74,12 @@ def weights(model: Any, layer: Any = None, *, omit: str | Collection[str] | None
 
 
 def described(model: Any, layers: Any, *, adapter: Any = None) -> xr.DataTree:
-    """Return a tree of layers with their weights and attributes, as a capture of nothing else would.
+    """Return a tree of layers with only their weights and attributes.
 
     Raises
     ------
     UnsupportedModelError
-        An adapter of one's own offers no `describe`.
+        A custom adapter has no `describe`.
     """
     chosen: adapters.Adapter = adapters.choose(model) if adapter is None else adapter
     if not hasattr(chosen, "describe"):
@@ -98,13 +98,13 @@ def in_order(node: xr.DataTree) -> Iterator[xr.DataTree]:
 
 
 def weight_names(dataset: xr.Dataset) -> list[str]:
-    """Names of a captured layer's weights, the schema's first, then by the layer's own order."""
+    """List the weights of a captured layer, first those of the schema, then in the order of the layer."""
     own = [str(name) for name, array in dataset.data_vars.items() if _is_weight(str(name), array)]
     return [name for name in WEIGHTS if name in dataset] + [name for name in own if name not in WEIGHTS]
 
 
 def _is_weight(name: str, array: xr.DataArray) -> bool:
-    """Whether it is no gradient and has no sample: weights outside the schema have axes of their own."""
+    """Whether a variable is a weight: without samples and not a gradient; other axes are allowed."""
     if name.endswith(("_gradient", PENALTY)) or "sample" in array.dims:
         return False
     return name in (*WEIGHTS, "projection") or any("_axis_" in str(dim) for dim in array.dims)

@@ -28,7 +28,7 @@ NORM = Rule(
 
 
 @dataclass(frozen=True)
-class Norms:
+class PanelNorms:
     """The norm of all panels, or None if each panel has a separate symmetric range."""
 
     shared: Normalize | None
@@ -40,18 +40,18 @@ class Norms:
         return self.shared or symmetric(values)
 
 
-def norms(norm: Any, values: Values) -> Norms:
+def norms(norm: Any, values: Values) -> PanelNorms:
     """Convert the `norm` argument."""
     if norm is None:
-        return Norms(symmetric(values), range_of(values))
+        return PanelNorms(symmetric(values), range_of(values))
     if isinstance(norm, str):
-        return Norms(None, "each panel its own range")
+        return PanelNorms(None, "each panel its own range")
     if isinstance(norm, Normalize):
         shared = copy.deepcopy(norm)  # scaling would change the caller's norm
         shared.autoscale_None(values[np.isfinite(values)])
-        return Norms(shared, f"{type(norm).__name__} {_span(shared)}", limited=True)
+        return PanelNorms(shared, f"{type(norm).__name__} {_span(shared)}", limited=True)
     shared = Normalize(*norm)
-    return Norms(shared, f"range {_span(shared)}", limited=True)
+    return PanelNorms(shared, f"range {_span(shared)}", limited=True)
 
 
 def symmetric(values: Values) -> Normalize:
@@ -70,7 +70,7 @@ def _span(norm: Normalize) -> str:
     return "" if norm.vmin is None or norm.vmax is None else f"{short(norm.vmin)} to {short(norm.vmax)}"
 
 
-def clipped_note(features: Features, chosen: Norms) -> str:
+def clipped_note(features: Features, chosen: PanelNorms) -> str:
     """Count the finite values outside the range."""
     norm, values = chosen.shared, features.values
     if not chosen.limited or norm is None or norm.vmin is None or norm.vmax is None:

@@ -20,7 +20,7 @@ from throughtime._classic.colors import colormap
 from throughtime._classic.data import Features, Values, nonfinite_note, sequences
 from throughtime._classic.frame import FRAME, Canvas, FigureAndAxes, FigureOptions, entitle, panels
 from throughtime._classic.look import INK, QUIET, draw_nonfinite, dress, index_ticks, tick_text
-from throughtime._classic.norms import NORM, Norms, clipped_note, norms, range_of
+from throughtime._classic.norms import NORM, PanelNorms, clipped_note, norms, range_of
 from throughtime._classic.titles import title_parts
 from throughtime._drawing.colors import SPECIALS
 from throughtime._drawing.pooling import pooled
@@ -138,7 +138,7 @@ def reflected(features: Features) -> Features:
     return replace(features, values=values)
 
 
-def add_colorbars(canvas: Canvas, images: list[AxesImage], chosen: Norms, name: str) -> None:
+def add_colorbars(canvas: Canvas, images: list[AxesImage], chosen: PanelNorms, name: str) -> None:
     """Add one colour bar beside all panels, or one beside each of a few panels with separate ranges."""
     extend = "both" if chosen.limited else "neither"
     own = chosen.shared is None
@@ -160,7 +160,7 @@ def draw_panels(
     canvas: Canvas,
     features: Features,
     frame: FigureOptions,
-    chosen: Norms,
+    chosen: PanelNorms,
     colors: Colormap,
     *,
     time_on_x: bool,
@@ -232,7 +232,7 @@ def draw_cells(
     canvas: Canvas,
     features: Features,
     frame: FigureOptions,
-    chosen: Norms,
+    chosen: PanelNorms,
     colors: Colormap,
     *,
     time_on_x: bool,

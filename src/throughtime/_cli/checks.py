@@ -1,4 +1,4 @@
-"""What is wrong with a run: damage, certificates, numbers that are not finite."""
+"""Faults of a run: damage, failed certificates, numbers that are not finite."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from throughtime.diagnostics.checks import why_refused
 
 
 def complaints(run: Path) -> Iterator[str]:
-    """Yield what is wrong: damaged files by variable and step, failed certificates, the first NaN."""
+    """Yield the faults: damaged files by variable and step, failed certificates, the first NaN."""
     is_damaged = False
     for found in damage(run):
         is_damaged = True
@@ -27,7 +27,7 @@ def complaints(run: Path) -> Iterator[str]:
 
 
 def remarks(run: Path) -> Iterator[str]:
-    """Yield what a check cannot see."""
+    """Yield remarks on parts that a check cannot read."""
     if without := without_checksums(run):
         yield (
             f"{len(without)} variables have no checksums: an earlier version wrote them. Damage that leaves "

@@ -1,7 +1,7 @@
-"""The command `throughtime`: looks at runs on disk, from a shell.
+"""The command `throughtime`: reads runs on disk, from a shell.
 
-Exit codes: 0, all well; 1, an error, printed in one line, or a check that found something; 2, a command
-that was written wrongly. With `diagnose --fail-on`: 0, fine; 1, found; 2, not decided, errors included.
+Exit codes: 0 for success; 1 for an error, printed in one line, or a failed check; 2 for a wrong command. With
+`diagnose --fail-on`: 0 for no finding, 1 for a finding, 2 for undecided or an error.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from rich.table import Table
 from rich.text import Text
 
 import throughtime as tt
-from throughtime._alarm import alarms_of_run
 from throughtime._text.printable import printable
 from throughtime._text.tables import as_rich
 from throughtime._tree import at_place, place_of, recorded_steps
 from throughtime.diagnosis.fail_on import UNDECIDED, exit_code, names_of
+from throughtime.diagnostics.alarm import alarms_of_run
 
 from . import doctor as environment
 from . import pictures
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from throughtime._live import Server
 
 PORT = 5006
-_LONG = ("model_summary", "model_config", "model_layers")  # of a run's attributes
+_LONG = ("model_summary", "model_config", "model_layers")  # attributes of a run
 
 app = typer.Typer(
     help="See what flows through time inside recurrent networks.",
@@ -47,9 +47,9 @@ app = typer.Typer(
 )
 console = Console(highlight=False)
 
-RunPath = Annotated[Path, typer.Argument(help="Folder of a run, as a monitor records it.")]
+RunPath = Annotated[Path, typer.Argument(help="Folder of a run that a monitor records.")]
 Layer = Annotated[str | None, typer.Option(help="Path of the layer; by default the only one.")]
-Step = Annotated[int | None, typer.Option(help="Training step; by default the last that was recorded.")]
+Step = Annotated[int | None, typer.Option(help="Training step; by default the last recorded one.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.")]
 Second = Annotated[Path | None, typer.Option("--with", help="For compare: a second run.")]
 FailOn = Annotated[
@@ -79,11 +79,11 @@ def main(
 
 @app.command()
 def info(run: RunPath, as_json: AsJson = False, verbose: Verbose = False) -> None:
-    """Print what a run is: model, steps, duration, loss, horizons, alarms and size."""
-    with _told():
+    """Print a summary of a run: model, steps, duration, loss, horizons, alarms and size."""
+    with printed_errors():
         tree = tt.open_run(run)
         if not as_json:
-            console.print(*as_rich(overview(tree, run)))
+            console.print(*as_rich(*overview(tree, run)))
         if not (as_json or verbose):
             return
         recorded, alarms = recorded_steps(tree), alarms_of_run(tree.attrs)
@@ -118,7 +118,7 @@ def list_runs(
     folder: Annotated[Path, typer.Argument(help="Folder to look in, and below.")] = Path(),
 ) -> None:
     """List the runs in a folder: records, loss, alarms, last record."""
-    with _told():
+    with printed_errors():
         found = runs_below(folder)
     if not found.rows:
         console.print(f"There is no run in {printable(str(folder))}.", markup=False)
@@ -128,14 +128,14 @@ def list_runs(
 
 @app.command()
 def check(run: RunPath) -> None:
-    """Read everything once, and look for steps that cannot be read, failed certificates, and NaN."""
-    with _told():
+    """Read everything once, and list steps that cannot be read, failed certificates, and NaN."""
+    with printed_errors():
         found = list(complaints(run))
     for complaint in found:
         console.print(printable(complaint), markup=False)
     if found:
         raise typer.Exit(1)
-    with _told():
+    with printed_errors():
         for remark in remarks(run):
             console.print(remark, markup=False)
         console.print(f"{len(recorded_steps(tt.open_run(run)))} steps, all whole.")
@@ -151,7 +151,7 @@ def diagnose(
     verbose: Verbose = False,
 ) -> None:
     """Print the verdict for a run's last record, or for one step."""
-    with _told(code=1 if fail_on is None else UNDECIDED):
+    with printed_errors(code=1 if fail_on is None else UNDECIDED):
         names = () if fail_on is None else names_of(fail_on)
         if "vanishing" in names and dependency_length is None:
             raise tt.ArgumentError("--fail-on vanishing needs --dependency-length, the lag to judge.")
@@ -171,14 +171,14 @@ def diagnose(
 def watch(
     run: RunPath,
     port: Annotated[
-        int | None, typer.Option(help="Port to serve at; by default 5006 or the next that is free, 0 any.")
+        int | None, typer.Option(help="Port of the page; by default 5006 or the next free one; 0 for any.")
     ] = None,
     opens: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
 ) -> None:
-    """Follow a run on a page while it grows, until Ctrl-C; one that is not there yet is waited for."""
+    """Follow a run on a page while it grows, until Ctrl-C; wait for a run that does not exist yet."""
     from throughtime._live import Server  # noqa: PLC0415 - drawing libraries load late
 
-    with _told():
+    with printed_errors():
         server = Server(run, port) if port is not None else _at_next_port(run)
         console.print(f"{run} is shown at {server.url}, on this machine only. Ctrl-C ends it.")
         if opens:
@@ -187,7 +187,7 @@ def watch(
 
 
 def _at_next_port(run: Path) -> Server:
-    """Serve at the first port that is free, from 5006 on."""
+    """Serve at the first free port from 5006."""
     from throughtime._live import Server  # noqa: PLC0415 - drawing libraries load late
 
     for port in range(PORT, PORT + 20):
@@ -201,7 +201,7 @@ def _at_next_port(run: Path) -> Server:
 @app.command()
 def plot(  # noqa: PLR0913, PLR0917 - options, one a line
     run: RunPath,
-    picture: Annotated[str | None, typer.Argument(help="Name of a picture: evolution, heatmap, …")] = None,
+    name: Annotated[str | None, typer.Argument(help="Name of a plot: evolution, heatmap, …")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write.")] = None,
     layer: Layer = None,
     step: Step = None,
@@ -209,22 +209,20 @@ def plot(  # noqa: PLR0913, PLR0917 - options, one a line
     second: Second = None,
     lists: Annotated[
         bool,
-        typer.Option("--list", help="List the pictures, the level that each needs, and what this run has."),
+        typer.Option("--list", help="List the plots, with the level that each needs."),
     ] = False,
-    opens: Annotated[
-        bool, typer.Option("--open", help="Open the file; by default RUN_PICTURE.html.")
-    ] = False,
+    opens: Annotated[bool, typer.Option("--open", help="Open the file; by default RUN_NAME.html.")] = False,
 ) -> None:
-    """Draw one picture of a run into a png, svg, pdf or html file."""
-    if not lists and (picture is None or (output is None and not opens)):
-        raise typer.BadParameter("name a picture and a file: plot RUN PICTURE -o FILE; or plot RUN --list.")
-    with _told():
+    """Draw one plot of a run into a png, svg, pdf or html file."""
+    if not lists and (name is None or (output is None and not opens)):
+        raise typer.BadParameter("pass a plot and a file: plot RUN NAME -o FILE; or plot RUN --list.")
+    with printed_errors():
         tree = tt.open_run(run)
-        if picture is None or lists:
+        if name is None or lists:
             console.print(*as_rich(pictures.listed(tree)))
             return
-        drawn = pictures.drawn(tree, picture, layer=layer, step=step, quantity=quantity, second=second)
-        written = tt.save(drawn, output or Path(f"{run.stem}_{picture}.html"))
+        drawn = pictures.drawn(tree, name, layer=layer, step=step, quantity=quantity, second=second)
+        written = tt.save(drawn, output or Path(f"{run.stem}_{name}.html"))
     console.print(f"{written} is written.")
     if opens:
         webbrowser.open(Path(written).resolve().as_uri())
@@ -233,7 +231,7 @@ def plot(  # noqa: PLR0913, PLR0917 - options, one a line
 @app.command()
 def report(run: RunPath, output: Output, step: Step = None) -> None:
     """Write one offline html page of a run, or of one step of it."""
-    with _told():
+    with printed_errors():
         tree = tt.open_run(run)
         path = tt.report(
             tree if step is None else at_place(tree, place_of(recorded_steps(tree), step)), output
@@ -243,8 +241,8 @@ def report(run: RunPath, output: Output, step: Step = None) -> None:
 
 @app.command()
 def compare(first: RunPath, second: RunPath, as_json: AsJson = False) -> None:
-    """Put the diagnoses of two runs' last steps side by side."""
-    with _told():
+    """Compare the diagnoses of the last steps of two runs."""
+    with printed_errors():
         found = tt.compare(*(tt.diagnose(tt.open_run(run)) for run in (first, second)))
     if as_json:
         print(found.to_dataframe().to_json(orient="records"))  # noqa: T201
@@ -257,35 +255,35 @@ def export(
     run: RunPath,
     output: Output,
     to: Annotated[
-        str | None, typer.Option(help="zarr, netcdf, npz, parquet or csv; by default what the ending says.")
+        str | None, typer.Option(help="zarr, netcdf, npz, parquet or csv; by default selected by the ending.")
     ] = None,
 ) -> None:
-    """Write a run in another format; zarr packs it into few files, parquet and csv have up to two dims."""
-    with _told():
+    """Write a run in another format: zarr packs it into few files; parquet and csv have up to two dims."""
+    with printed_errors():
         write_export(run, output, to)
     console.print(f"{output} is written.")
 
 
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
-    """Tell what this environment can capture, and which libraries are there, in which versions."""
+    """Print what this environment can capture, and the versions of its libraries."""
     if as_json:
         print(json.dumps(environment.as_json(), indent=1))  # noqa: T201
         return
-    for part in environment.told():
+    for part in environment.tables():
         console.print(part, "")
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def demo(context: typer.Context) -> None:
-    """Train small networks on digits and draw them; options as of scripts/demo."""
+    """Train small networks on digits and draw them; options as for scripts/demo."""
     sys.argv = ["throughtime demo", *context.args]
-    runpy.run_module("throughtime._demo", run_name="__main__", alter_sys=False)
+    runpy.run_module("throughtime._cli.demo", run_name="__main__", alter_sys=False)
 
 
 @contextmanager
-def _told(code: int = 1) -> Iterator[None]:
-    """Print an error of ours, or of the file system, in its own words and without a traceback."""
+def printed_errors(code: int = 1) -> Iterator[None]:
+    """Print errors of this library and of the file system without a traceback."""
     try:
         yield
     except (tt.ThroughTimeError, OSError) as error:

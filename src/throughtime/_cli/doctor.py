@@ -1,4 +1,4 @@
-"""What this environment can capture, record and write: versions, and the support table."""
+"""Versions, and the models, loggers and files that this environment supports."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from throughtime._versions import version_of
+from throughtime._monitor.provenance import version_of
 
 LIBRARIES = ("numpy", "xarray", "scipy", "matplotlib", "bokeh", "zarr", "dask")
 FRAMEWORKS = ("keras", "tensorflow", "jax", "torch", "tf_keras")
 _INSIDE = (
     "LSTM, GRU and SimpleRNN (nn.RNN) are solved in closed form; in Keras every other cell as well, "
-    "step by step.\nA recurrent torch module of your own has its outputs, weights and their gradients."
+    "step by step.\nA custom recurrent torch module has its outputs, weights and their gradients."
 )
 
 
@@ -29,11 +29,11 @@ class Support:
     ----------
     what : str
     needs : mapping of str to str
-        Distributions, and what their version begins with; "" for any.
+        Distributions, and the beginning of their version; "" for any.
     training : str
-        How a monitor follows training.
+        Method of a monitor that follows training.
     extra : str
-        Of `pip install`.
+        Extra of `pip install`.
     """
 
     what: str
@@ -43,7 +43,7 @@ class Support:
 
     @property
     def is_here(self) -> bool:
-        """Whether all that it needs is installed."""
+        """Whether all requirements are installed."""
         found = {name: version_of(name) for name in self.needs}
         return all(number and number.startswith(self.needs[name]) for name, number in found.items())
 
@@ -63,7 +63,7 @@ FILES = {"pyarrow": "parquet", "h5netcdf": "netcdf"}
 
 
 def as_json() -> dict[str, Any]:
-    """Versions by name, and what is supported here."""
+    """Return versions by name, and the supported models."""
     names = ("throughtime", *LIBRARIES, *FRAMEWORKS, *LOGGERS, *FILES)
     return {
         "python": platform.python_version(),
@@ -72,8 +72,8 @@ def as_json() -> dict[str, Any]:
     }
 
 
-def told() -> Iterator[RenderableType]:
-    """Tell the same to a reader: versions first."""
+def tables() -> Iterator[RenderableType]:
+    """Yield the same as tables, versions first."""
     versions = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, number in as_json().items():
         if name != "supports":

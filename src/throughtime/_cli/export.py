@@ -1,4 +1,4 @@
-"""A run's arrays in files of other formats: each is written beside its place, and moved there when whole."""
+"""Writes the arrays of a run in other formats, completely or not at all."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pandas as pd
 import xarray as xr
 
 import throughtime as tt
+from throughtime._monitor.provenance import version_of
 from throughtime._store import pack
 from throughtime._tree import recorded_steps
-from throughtime._versions import version_of
 
 from .runs import arrays
 
@@ -21,12 +21,12 @@ ENDINGS = {".zarr": "zarr", ".nc": "netcdf", ".npz": "npz", ".parquet": "parquet
 
 
 def export(run: Path, output: Path, to: str | None) -> None:
-    """Write a run in another format, which the ending or `to` names.
+    """Write a run in the format that the ending or `to` names.
 
     Raises
     ------
     StoreError
-        No format is named, or two are; the file cannot be written.
+        No format is named, two are named, or the file cannot be written.
     """
     kind = _format_of(output, to)
     try:
@@ -44,7 +44,7 @@ def export(run: Path, output: Path, to: str | None) -> None:
         beside.replace(output)
     except tt.ThroughTimeError:
         raise
-    except Exception as error:  # each library has its own
+    except Exception as error:  # each library has different errors
         raise tt.StoreError(f"{output} cannot be written as {kind}: {error}") from error
     finally:
         beside.unlink(missing_ok=True)
@@ -67,7 +67,7 @@ def _format_of(output: Path, to: str | None) -> str:
 
 def _to_npz(tree: xr.DataTree, output: Path) -> None:
     values: dict[str, Any] = {key: array.values for key, array in arrays(tree)}
-    with output.open("wb") as file:  # given a name, NumPy appends an ending
+    with output.open("wb") as file:  # NumPy would append an ending to a name
         np.savez_compressed(file, step=np.asarray(recorded_steps(tree)), **values)
 
 
@@ -86,7 +86,7 @@ def _to_csv(tree: xr.DataTree, output: Path) -> None:
 
 
 def _table(tree: xr.DataTree) -> pd.DataFrame:
-    """Put what has two dims at most into columns, one step a row."""
+    """Put arrays with at most two dims into columns, with a row for each step."""
     columns: dict[str, Any] = {}
     for key, array in arrays(tree):
         if array.ndim == 1:

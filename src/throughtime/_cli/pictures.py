@@ -1,4 +1,4 @@
-"""Pictures of a run by their names: which there are, which the run's level allows, and one of them drawn."""
+"""The plots of a run: their names, the levels that allow them, and one of them drawn."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ def is_picture(name: str) -> bool:
 
 
 def names() -> list[str]:
-    """List all pictures."""
+    """List the names of all plots."""
     return [name for name in sorted(tt.plots.__all__) if is_picture(name)]
 
 
 def listed(tree: xr.DataTree) -> Table:
-    """List the pictures: the level at which a run keeps what each shows, and whether this run does."""
+    """List the plots, the level that each needs, and whether this run has it."""
     first = next(leaf.path.strip("/") for leaf in tree.leaves)
     rows = []
     for name in names():
         needs = "two runs, with --with" if name == "compare" else f"quantities={LEVELS.get(name, 'full')!r}"
         is_here = name != "compare" and _is_possible(tree, name, first)
         rows.append((name, "any run" if LEVELS.get(name) == "summary" else needs, "yes" if is_here else ""))
-    return Table(tuple(rows), ("picture", "needs", "this run"))
+    return Table(tuple(rows), ("plot", "needs", "this run"))
 
 
 def _is_possible(tree: xr.DataTree, name: str, layer: str) -> bool:
@@ -67,18 +67,18 @@ def drawn(
     quantity: str | None = None,
     second: Path | None = None,
 ) -> Any:
-    """Draw one picture of a run.
+    """Draw one plot of a run.
 
     Raises
     ------
     ThroughTimeError
-        There is no such picture, layer, step or quantity, or the run's level does not keep what it shows.
+        There is no such plot, layer, step or quantity, or the level of the run does not keep its data.
     """
     if not is_picture(picture):
         hint = did_you_mean(picture, names())
-        raise tt.PictureError(f"There is no picture {picture!r}. There are: {', '.join(names())}.{hint}")
+        raise tt.PictureError(f"There is no plot {picture!r}. There are: {', '.join(names())}.{hint}")
     if (picture == "compare") != (second is not None):
-        raise tt.PictureError("compare draws two runs, other pictures one: plot RUN compare --with RUN2.")
+        raise tt.PictureError("compare draws two runs, other plots one: plot RUN compare --with RUN2.")
     if picture == "training":
         return tt.plots.training(tree if layer is None else layer_of(tree, layer))
     if picture == "evolution":
@@ -94,7 +94,7 @@ def drawn(
 
 
 def at_step(tree: xr.DataTree, step: int | None) -> xr.DataTree:
-    """Read one record, the last unless another is asked for, with its training step as a coordinate."""
+    """Read one record, by default the last, with its training step as a coordinate."""
     steps = recorded_steps(tree)
     place = place_of(steps, step)
     found = at_place(tree, place)

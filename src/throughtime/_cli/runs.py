@@ -1,4 +1,4 @@
-"""Parts of a run that a command is asked for: one layer, one variable, all arrays."""
+"""Parts of a run that a command needs: one layer, one variable, all arrays."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import xarray as xr
 
 import throughtime as tt
-from throughtime._alarm import ATTRIBUTE
 from throughtime._errors import did_you_mean
+from throughtime.diagnostics.alarm import ATTRIBUTE
 
 
 def layer_of(tree: xr.DataTree, path: str | None) -> xr.DataTree:
@@ -25,7 +25,7 @@ def layer_of(tree: xr.DataTree, path: str | None) -> xr.DataTree:
 
 
 def quantity_of(layer: xr.DataTree, name: str) -> xr.DataArray:
-    """Take one variable; of norms stored as quantiles the median."""
+    """Return one variable; for quantiles of norms the median."""
     if name not in layer.data_vars:
         has = ", ".join(map(str, layer.data_vars))
         raise tt.SchemaError(f"There is no {name}; it has {has}.{did_you_mean(name, layer.data_vars)}")
@@ -34,14 +34,14 @@ def quantity_of(layer: xr.DataTree, name: str) -> xr.DataArray:
 
 
 def arrays(tree: xr.DataTree) -> Iterator[tuple[str, xr.DataArray]]:
-    """Yield every variable by its path, and what the training loop told by its name."""
+    """Yield every variable by its path, and numbers of the training loop by name."""
     for node in tree.subtree:
         for name, array in node.data_vars.items():
             yield f"{node.path}/{name}".strip("/"), array
 
 
 def attributes_of_run(tree: xr.DataTree) -> dict[str, Any]:
-    """Give what a run knows of itself; lists and mappings, which it keeps as JSON, as themselves."""
+    """Return the attributes of a run, with lists and mappings read from JSON."""
     own = {str(name): value for name, value in tree.attrs.items() if name not in ("n_steps", ATTRIBUTE)}
     return {name: _read(value) for name, value in own.items()}
 
@@ -56,7 +56,7 @@ def _read(value: Any) -> Any:
 
 
 def in_words(value: Any) -> str:
-    """Tell a mapping or a list in one line."""
+    """Format a mapping or a list in one line."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {in_words(each)}" for name, each in value.items() if each is not None)
     if isinstance(value, list):

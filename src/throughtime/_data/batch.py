@@ -120,6 +120,15 @@ def take_several(x: Any, y: Any, sample_weight: Any, count: int) -> list[Batch]:
     return batches
 
 
+def each_batch(x: Any) -> Iterator[Batch]:
+    """Read all batches of a dataset, one after another."""
+    with random_states_restored(x):
+        for item in (x[index] for index in range(len(x))) if _is_indexed(x) else x:
+            batch = _split(item, f"a batch of a {type(x).__name__}")
+            _refuse_empty(batch)
+            yield batch
+
+
 def _is_indexed(dataset: Any) -> bool:
     return hasattr(dataset, "__getitem__") and not hasattr(dataset, "__iter__")
 

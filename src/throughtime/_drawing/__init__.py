@@ -1,1 +1,1 @@
-"""What every drawing needs before it is drawn: theme, scale, colours, marks."""
+"""Theme, scale, colours and marks, which every plot needs before it is drawn."""

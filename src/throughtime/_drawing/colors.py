@@ -1,7 +1,7 @@
-"""`Colors`: values as codes into one list of colours; what is no usual value has a colour of its own.
+"""`Colors`: values as codes into one list of colours; special values have separate colours.
 
-NaN, infinities, exact zeros, masked steps, and what lies below or above the scale are colours like others, so
-that no renderer can show two of them alike.
+NaN, infinities, exact zeros, masked steps, and values below or above the scale are colours like others, so
+that no renderer can confuse two of them.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from throughtime._drawing.scale import Array, Scale, number
 from throughtime._text.printable import Printable
 
 COLORS = 256  # of a map
-WIDTH = 125  # codes a colour: a hover reads values to a part in 32,000 of the scale
+WIDTH = 125  # codes per colour: a hover reads values to 1/32,000 of the scale
 TOP = COLORS * WIDTH - 1
-ROUNDING = 1e-9  # a value at the very end of the scale is on it
+ROUNDING = 1e-9  # a value at the end of the scale is inside
 
-# What is no usual value -> the colour it has unless `Colors` says otherwise, in the order of their codes.
+# Default colours of special values, in the order of their codes.
 SPECIALS: Mapping[str, str] = {
     "zero": "#ffffff",
     "below": "#e3e3e8",
@@ -37,7 +37,7 @@ CODE = {name: -WIDTH * place - WIDTH // 2 - 1 for place, name in enumerate(SPECI
 
 @dataclass(frozen=True)
 class Colors(Printable):
-    """How values become colours.
+    """The colours of values.
 
     Parameters
     ----------
@@ -45,15 +45,15 @@ class Colors(Printable):
         From the low end of the scale to the high one.
     scale : Scale
     label : str
-        What is shown, beside the colour bar.
+        Label of the colour bar.
     limited : bool
-        The limits are the caller's: what lies outside is clipped, not below a numerical floor.
+        Whether the caller set the limits: values outside are clipped, not below a numerical floor.
     specials : mapping
-        Colours of what is no usual value, by the names of `SPECIALS`.
-    untold : tuple of str
-        Specials that no legend has to name.
+        Colours of special values, by the names of `SPECIALS`.
+    unlisted : tuple of str
+        Specials that are not in the legend.
     is_magnitude : bool
-        The palette runs from the colour of the paper to its opposite, so that on dark paper it turns round.
+        Whether the palette begins with the colour of the paper, so that it is reversed on dark paper.
 
     Examples
     --------
@@ -67,11 +67,11 @@ class Colors(Printable):
     label: str = ""
     limited: bool = False
     specials: Mapping[str, str] = field(default_factory=dict)
-    untold: tuple[str, ...] = ()
+    unlisted: tuple[str, ...] = ()
     is_magnitude: bool = False
 
     def codes(self, values: Array, valid: Array | None = None) -> Array:
-        """Give each value its code: 0 to 31,999 on the scale, below 0 for the others."""
+        """Return the code of each value: 0 to 31,999 on the scale, below 0 for special values."""
         values = np.asarray(values, dtype=np.float64)
         position = self.scale.position(values)
         with np.errstate(invalid="ignore"):
@@ -83,7 +83,7 @@ class Colors(Printable):
         return np.asarray(codes)
 
     def _places(self, values: Array, position: Array) -> dict[str, Array]:
-        """Where each special stands, a later one over an earlier."""
+        """Return the places of each special value; later ones replace earlier ones."""
         under = position < -ROUNDING
         magnitudes = {"log10": under, "signed_log": np.abs(values) < self.scale.low * (1 - ROUNDING)}
         small = magnitudes.get(self.scale.kind, np.zeros_like(under))
@@ -99,11 +99,11 @@ class Colors(Printable):
         }
 
     def color_of(self, special: str) -> str:
-        """Colour of what is no usual value."""
+        """Return the colour of a special value."""
         return self.specials.get(special, SPECIALS[special])
 
     def on_dark(self) -> Colors:
-        """Give the colours on dark paper, where light is large."""
+        """Return the colours for dark paper, on which light colours are large."""
         if not self.is_magnitude:
             return self
         places = np.linspace(COLORS - 1 - _DARKEST, 0, COLORS).round().astype(int)
@@ -111,11 +111,11 @@ class Colors(Printable):
         return replace(self, palette=shades, specials={**self.specials, **ON_DARK})
 
     def listed(self) -> tuple[str, ...]:
-        """All colours in the order of their codes, the last special first."""
+        """List all colours in the order of their codes, the last special first."""
         return (*(self.color_of(name) for name in reversed([*SPECIALS])), *self.palette)
 
     def word(self, special: str) -> str:
-        """Say what a special colour means, for a legend."""
+        """Return the meaning of a special colour, for a legend."""
         low, high, kind = self.scale.low, self.scale.high, self.scale.kind
         edge = number(low)
         words = {
@@ -132,12 +132,12 @@ class Colors(Printable):
 
 
 def lowest_code() -> int:
-    """First code that is a colour at all; what lies lower is not drawn."""
+    """Return the lowest code of a colour; lower codes are not drawn."""
     return -WIDTH * len(SPECIALS)
 
 
 def counted(codes: Array) -> dict[str, int]:
-    """How many cells are none of the usual values, by what they are.
+    """Count the special values among codes, by name.
 
     Examples
     --------

@@ -1,6 +1,6 @@
-"""The marks of a picture: values over arrays, in the coordinates of their panel.
+"""The marks of a plot: arrays in the coordinates of their panel.
 
-Each checks what it is made of, so that whatever draws it need not.
+Each mark checks its arguments, so that renderers need not.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ LABELS = optional(Rule(_labels, "labels, as an array with one axis"))
 
 
 def _agree(mark: Any, *names: str) -> None:
-    """Refuse arrays of a mark that do not have as many points.
+    """Refuse arrays of a mark with different numbers of points.
 
     Raises
     ------
@@ -58,8 +58,10 @@ def _agree(mark: Any, *names: str) -> None:
     sizes = {name: np.shape(getattr(mark, name))[-1] for name in names}
     sizes |= {f"{name} of details": np.shape(values)[-1] for name, values in getattr(mark, "details", ())}
     if len(set(sizes.values())) > 1:
-        told = ", ".join(f"{name} {size}" for name, size in sizes.items())
-        raise PictureError(f"A {type(mark).__name__} needs as many points in each array, got {told}.")
+        found = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise PictureError(
+            f"A {type(mark).__name__} needs the same number of points in each array, got {found}."
+        )
 
 
 @takes(
@@ -74,8 +76,8 @@ def _agree(mark: Any, *names: str) -> None:
 class Image(Printable):
     """Values as colours: `values` ([frame,] row, column) over the box from `x[0], y[0]` to `x[1], y[1]`.
 
-    `valid` is False where a step was masked. `name` says which sample or gate this is, where a panel holds
-    several images; `rows` and `columns` are labels of the rows and columns, where they have any.
+    `valid` is False for masked steps. `name` is the sample or gate, if a panel has several images; `rows` and
+    `columns` are labels of the rows and columns.
 
     Raises
     ------
@@ -110,7 +112,7 @@ class Image(Printable):
         return len(self.values) if self.values.ndim == 3 else 1
 
     def frame(self, number: int) -> tuple[Array, Array | None]:
-        """Values and validity of one frame, (row, column)."""
+        """Return values and validity of one frame, (row, column)."""
         if self.values.ndim == 2:
             return self.values, self.valid
         valid = self.valid
@@ -122,7 +124,7 @@ class Image(Printable):
 class Line(Printable):
     """A line through (x, y); NaN breaks it. `y` is (point) or (frame, point).
 
-    `details` are what a hover tells of each point, by name: the values behind positions of a scale.
+    `details` are values that a hover shows for each point, by name.
 
     Raises
     ------
@@ -194,7 +196,7 @@ class Rectangles(Printable):
 @takes(PictureError, x=POINTS, y=POINTS, size=SIZE, marker=choice(*DOTS), alpha=SHARE, details=DETAILS)
 @dataclass(frozen=True, eq=False)
 class Dots(Printable):
-    """Points; `details` are what a hover tells of each, by name.
+    """Points; `details` are values that a hover shows for each, by name.
 
     Raises
     ------
@@ -219,7 +221,7 @@ class Dots(Printable):
 @takes(PictureError, x=POINTS, y=POINTS, words=several(text), size=SIZE, anchor=choice(*ANCHORS))
 @dataclass(frozen=True, eq=False)
 class Text(Printable):
-    """Short words at points; `anchor` is where the point lies: below, above, left or right of the middle.
+    """Short words at points; `anchor` is the part of the words at the point, such as "bottom left".
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Colour maps by name, as lists of colours: perceptual ones that colour-blind readers can tell apart."""
+"""Colour maps by name, as lists of colours: perceptually uniform, also for colour-blind readers."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ import numpy.typing as npt
 from matplotlib.colors import to_hex
 
 from throughtime._drawing.colors import COLORS
+from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import MissingDependencyError, PictureError
 
 # Crameri, Shephard & Heron 2020, The misuse of colour in science communication.
 DIVERGING = "vik"
-SEQUENTIAL = "batlow_r"  # from light to dark: on paper, dark is much
+SEQUENTIAL = "batlow_r"  # from light to dark: dark is large
 COUNTS = "lajolla_r"
 
 
 @lru_cache(maxsize=32)
 def palette(name: str) -> tuple[str, ...]:
-    """Give 256 colours of a map of cmcrameri or matplotlib, from low to high.
+    """Return 256 colours of a map of cmcrameri or matplotlib, from low to high.
 
     Raises
     ------
@@ -35,6 +36,13 @@ def palette(name: str) -> tuple[str, ...]:
     ('#0000ff', '#ff0000')
     """
     return tuple(to_hex(color) for color in _table(str(name).removeprefix("cmc.")))
+
+
+def hues(count: int) -> list[str]:
+    """Return a colour for each of several curves: distinct ones, or the order of a map if there are many."""
+    if count <= len(DISTINCT):
+        return list(DISTINCT[:count])
+    return [palette("batlow")[int(place)] for place in np.linspace(0, 200, count)]
 
 
 def _table(name: str) -> npt.NDArray[np.float64]:
@@ -51,7 +59,7 @@ def _table(name: str) -> npt.NDArray[np.float64]:
 
 
 def _folder() -> Path:
-    """Where cmcrameri keeps its tables: importing it would load pyplot and register its maps."""
+    """Return the folder of cmcrameri's tables: importing it would load pyplot and register its maps."""
     spec = find_spec("cmcrameri")
     if spec is None or not spec.submodule_search_locations:
         raise MissingDependencyError("The colour maps need cmcrameri: pip install cmcrameri.")

@@ -1,4 +1,4 @@
-"""Shrinking an image to the pixels there are, without losing a spike."""
+"""Shrinks an image to the available pixels without losing a spike."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Array = npt.NDArray[Any]
 
 
 def pooled(image: Array, rows: int, columns: int) -> Array:
-    """Shrink to no more cells than there are pixels, each showing its largest magnitude; NaN comes first.
+    """Shrink to at most one cell per pixel, each with the value of largest magnitude; NaN comes first.
 
     Skipping cells instead would lose single spikes.
 
@@ -30,7 +30,7 @@ def pooled(image: Array, rows: int, columns: int) -> Array:
 
 
 def pooled_flags(flags: Array, rows: int, columns: int) -> Array:
-    """Shrink flags beside `pooled`: a cell has the flag where all that it stands for do."""
+    """Shrink flags like `pooled`: a cell has the flag if all its values have it."""
     for axis, most in ((0, rows), (1, columns)):
         starts = _starts(flags.shape[axis], most)
         if starts is not None:
@@ -39,7 +39,7 @@ def pooled_flags(flags: Array, rows: int, columns: int) -> Array:
 
 
 def _starts(length: int, most: int) -> Array | None:
-    """First cell of each pixel, or None where there are pixels enough."""
+    """Return the first cell of each pixel, or None if there are enough pixels."""
     most = max(1, most)
     if length <= most:
         return None

@@ -1,7 +1,6 @@
-"""`Scale`: where a value lies between the low and the high end of a colour map or an axis.
+"""`Scale`: the position of a value between the low and the high end of a colour map or an axis.
 
-The values are transformed here, so that every renderer shows the same; a renderer sees positions from 0 to 1
-and the words beside them.
+Values are transformed here, so that all renderers agree; a renderer gets positions from 0 to 1 and words.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 @dataclass(frozen=True)
 class Scale:
-    """How values become positions.
+    """The positions of values.
 
     `log10` shows magnitudes from `low` to `high`; `signed_log` shows both signs, with 0 in the middle and
     magnitudes from `low` to `high` on either side; `linear` goes from `low` to `high`.
@@ -51,11 +50,16 @@ class Scale:
 
     @property
     def decades(self) -> float:
-        """Powers of ten between `low` and `high`; of a logarithmic scale."""
+        """Number of powers of ten between `low` and `high` of a logarithmic scale."""
         return float(np.log10(self.high) - np.log10(self.low))
 
+    def label(self, words: str) -> str:
+        """Add the kind of the scale to the label of its axis."""
+        kind = {"log10": "log scale", "signed_log": "signed log scale"}.get(self.kind, "")
+        return ", ".join(filter(None, (words, kind)))
+
     def position(self, values: Array) -> Array:
-        """Place values: 0 at the low end, 1 at the high one, beyond where a value is beyond; NaN stays."""
+        """Return positions: 0 at the low end, 1 at the high end, outside for values outside; NaN remains."""
         values = np.asarray(values, dtype=np.float64)
         if self.kind == "linear":
             return np.asarray((values - self.low) / (self.high - self.low))
@@ -66,13 +70,13 @@ class Scale:
         return np.asarray(0.5 + 0.5 * np.sign(values) * np.maximum(share, 0.0))
 
     def clipped(self, values: Array) -> Array:
-        """Place values on an axis: what is beyond lies on its end, what is not finite is NaN."""
+        """Return positions on an axis, clipped to its ends; NaN for values that are not finite."""
         values = np.asarray(values, dtype=np.float64)
         position = np.clip(np.nan_to_num(self.position(values)), 0.0, 1.0)
         return np.where(np.isfinite(values), position, np.nan)
 
     def curve(self, values: Array) -> Array:
-        """Place the values of a curve, along the last axis: where it falls below the scale it ends."""
+        """Return positions of a curve along the last axis; below the scale it ends."""
         position = self.clipped(values)
         if self.kind != "log10":
             return position
@@ -81,7 +85,7 @@ class Scale:
         return position
 
     def ticks(self) -> Ticks:
-        """Positions that carry words."""
+        """Return positions with their words."""
         if self.kind == "linear":
             return tuple(self._linear_ticks())
         powers = tuple(self._powers())
@@ -92,7 +96,7 @@ class Scale:
         return (*down, (0.5, f"±{number(self.low)}"), *up)
 
     def _powers(self) -> Iterator[tuple[float, str]]:
-        """Whole powers of ten, as many as can be read, none on top of the low end."""
+        """Yield whole powers of ten, as many as can be read, none at the low end."""
         most = _MOST_TICKS if self.kind == "log10" else 4
         first, last = int(np.ceil(np.log10(self.low))), int(np.floor(np.log10(self.high) + 1e-9))
         every = max(1, -(-(last - first + 1) // most))
@@ -112,7 +116,7 @@ class Scale:
 
 
 def scale_for(values: Array, kind: str, limits: tuple[float, float] | None = None) -> Scale:
-    """Fit a scale to finite values, or to limits given.
+    """Fit a scale to finite values, or to given limits.
 
     Logarithmic scales end at the largest magnitude and begin at the power of ten below 99 % of the others, no
     lower than 2⁻²⁴ of the largest; a linear one has 0 in its middle.
@@ -146,14 +150,14 @@ def _lowest(values: Array, largest: float) -> float:
 
 
 def largest_magnitude(values: Array) -> float:
-    """Largest finite magnitude; 0 where there is none."""
+    """Return the largest finite magnitude; 0 if there is none."""
     values = np.asarray(values)
     sizes = np.abs(values.astype(np.float64, copy=False))
     return float(np.max(sizes, where=np.isfinite(sizes), initial=0.0))
 
 
 def power(exponent: int) -> str:
-    """Write a power of ten.
+    """Format a power of ten.
 
     Examples
     --------
@@ -164,7 +168,7 @@ def power(exponent: int) -> str:
 
 
 def number(value: float) -> str:
-    """Write a number to two or three digits.
+    """Format a number with two or three digits.
 
     Examples
     --------

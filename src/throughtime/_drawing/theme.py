@@ -1,7 +1,4 @@
-"""`Theme`: fonts, sizes and colours of all pictures, in one place.
-
-A picture is laid out without it; the renderers take what they draw with from here.
-"""
+"""`Theme`: fonts, sizes and colours of all plots, which only the renderers use."""
 
 from __future__ import annotations
 
@@ -11,28 +8,33 @@ from throughtime._arguments import takes
 from throughtime._arguments.rules import number, whole
 from throughtime._errors import PictureError
 
-# Okabe & Ito 2008, Color Universal Design, without its yellow, which is lost on white.
+# Okabe & Ito 2008, Color Universal Design, without its yellow, which is invisible on white.
 DISTINCT = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 SCREEN = 110  # pixels an inch in a notebook, as the classic figures have them
+
+
+def hue(place: int) -> str:
+    """Return the colour of one of several curves; after the last colour they repeat."""
+    return DISTINCT[place % len(DISTINCT)]
 
 
 @takes(PictureError, size=number(1, 200, "points"), width=number(0.5, 100, "inches"), dpi=whole(1, 4800))
 @dataclass(frozen=True)
 class Theme:
-    """How pictures look: give one to `tt.save` or to a picture's `to_matplotlib` and `to_bokeh`.
+    """The look of plots, for `tt.save` and for `to_matplotlib` and `to_bokeh` of a `Picture`.
 
     Parameters
     ----------
     font : str
         Family of all text.
     size : float, in points
-        Of labels and ticks; the title is a little larger.
+        Size of labels and ticks; the title is a little larger.
     width : float, in inches, optional
-        Every picture is scaled to it; by default each has the width it was made with.
+        Width to which every plot is scaled; by default plots keep their width.
     ink, faint, paper : colour
-        Of text and axes, of grid lines, and of the background.
+        Colours of text and axes, of grid lines, and of the background.
     dpi : int
-        Of pixels in png files, and of images inside svg and pdf.
+        Resolution of png files, and of images inside svg and pdf.
 
     Raises
     ------
@@ -60,19 +62,19 @@ class Theme:
 
     @property
     def weight(self) -> float:
-        """Weight of lines and dots: that of the text, 1 at 9 points."""
+        """Weight of lines and dots, in proportion to the text: 1 at 9 points."""
         return self.size / 9.0
 
     @classmethod
     def for_paper(cls, width: float = 6.9) -> Theme:
         """Fit a printed page: 6.9 inches are two columns, 3.35 are one.
 
-        Panels that would be too narrow beside each other are put below each other; where that does not help,
-        `PictureError` names a width that does.
+        Panels that would be too narrow side by side are stacked; if they are still too narrow, `PictureError`
+        names a sufficient width.
         """
         return cls(size=7.0, width=width, dpi=300)
 
     @classmethod
     def for_slides(cls) -> Theme:
-        """Fit a slide of 13.3 inches, to be read from the back of a room."""
+        """Fit a slide of 13.3 inches, legible from the back of a room."""
         return cls(size=16.0, width=12.8, dpi=150)

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import xarray as xr
 
-from throughtime._alarm import Alarm
 from throughtime._capture.label import Captured, Leaf
 from throughtime.adapters.optimizer import OptimizerStep
 from throughtime.diagnostics import first_nonfinite
+from throughtime.diagnostics.alarm import Alarm
 from throughtime.diagnostics.lags import Floats
 from throughtime.diagnostics.median_interval import median_interval
 from throughtime.diagnostics.rules import NO, answer, explodes, has_risen, is_bounded, saturated

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from throughtime._data.structures import to_numpy
+
 _MOST = 2**18  # elements of one weight that are hashed; a larger weight is sampled evenly
 
 
@@ -74,7 +76,7 @@ def _weights_of(model: Any) -> list[Any]:
 def _sample(weight: Any) -> np.ndarray[Any, Any]:
     """Return all elements of a weight, or as many as can be hashed in a millisecond."""
     flat = (weight.detach() if hasattr(weight, "detach") else np.asarray(weight)).reshape(-1)
-    return _numpy(flat[:: max(1, -(-len(flat) // _MOST))])
+    return to_numpy(flat[:: max(1, -(-len(flat) // _MOST))])
 
 
 def _arrays(part: Any) -> Iterator[np.ndarray[Any, Any]]:
@@ -88,14 +90,4 @@ def _arrays(part: Any) -> Iterator[np.ndarray[Any, Any]]:
         for each in part:
             yield from _arrays(each)
     else:
-        yield _numpy(part)
-
-
-def _numpy(part: Any) -> np.ndarray[Any, Any]:
-    if hasattr(part, "detach"):  # a torch tensor on any device
-        part = part.detach().cpu()
-        try:
-            return np.asarray(part)
-        except TypeError:  # bfloat16, which NumPy lacks
-            return np.asarray(part.float())
-    return np.asarray(part)
+        yield to_numpy(part)

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from throughtime._alarm import Alarm
 from throughtime._errors import MonitorError
+from throughtime.diagnostics.alarm import Alarm
 
 from .arrays import Array
 

@@ -23,16 +23,16 @@ from .reduce import (
     lag_ratio,
     log_ratios,
     norm,
-    quantiles,
+    sample_quantiles,
     saturation,
     where_valid,
 )
 
 LEVELS = ("summary", "timestep", "full")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-_THROUGH_TIME = ("output_gradient", "input_gradient", "gate_gradient", "step_contribution")
-_SCALARS = ("loss", "reduction_factor", *CERTIFICATES, "underflow")
-_KEPT_DIMS = ("sample", "time", "direction", "gate", "outer_step")
+THROUGH_TIME = ("output_gradient", "input_gradient", "gate_gradient", "step_contribution")
+SCALARS = ("loss", "reduction_factor", *CERTIFICATES, "underflow")
+KEPT_DIMS = ("sample", "time", "direction", "gate", "outer_step")
 
 
 def level_of(asked: str | Iterable[str]) -> str | frozenset[str]:
@@ -57,7 +57,8 @@ Weights = Mapping[str, Mapping[str, Values]]  # by layer and name
 def weights_of(captured: Captured) -> Weights:
     """Return the weights of a capture, with which the next record is compared."""
     return {
-        path: {name: leaf.arrays[name] for name in _weights(leaf)} for path, leaf in captured.leaves.items()
+        path: {name: leaf.arrays[name] for name in weight_names(leaf)}
+        for path, leaf in captured.leaves.items()
     }
 
 
@@ -89,12 +90,12 @@ def reduced_tree(tree: xr.DataTree, level: str) -> xr.DataTree:
 def _reduced(leaf: Leaf, level: str, before: Mapping[str, Values] | None) -> Arrays:
     arrays = arrays_of(leaf)
     names = states(leaf.layout)
-    found = {name: arrays[name] for name in _SCALARS if name in arrays}
-    for name in (*_THROUGH_TIME, *(f"{state}_gradient" for state in names)):
+    found = {name: arrays[name] for name in SCALARS if name in arrays}
+    for name in (*THROUGH_TIME, *(f"{state}_gradient" for state in names)):
         if name in arrays:
-            norms = where_valid(norm(arrays[name], _KEPT_DIMS), arrays.get("valid"))
-            found[f"{name}_norm"] = norms if level == "timestep" else quantiles(norms, QUANTILES)
-    found.update(_of_weights(arrays, _weights(leaf), before))
+            norms = where_valid(norm(arrays[name], KEPT_DIMS), arrays.get("valid"))
+            found[f"{name}_norm"] = norms if level == "timestep" else sample_quantiles(norms, QUANTILES)
+    found.update(_of_weights(arrays, weight_names(leaf), before))
     if level == "timestep" and "valid" in arrays:
         found["valid"] = arrays["valid"]
     if "gate_activation" in arrays:
@@ -111,7 +112,7 @@ def _reduced(leaf: Leaf, level: str, before: Mapping[str, Values] | None) -> Arr
     return found
 
 
-def _weights(leaf: Leaf) -> list[str]:
+def weight_names(leaf: Leaf) -> list[str]:
     names = [name for name in leaf.arrays if f"{name}_gradient" in leaf.arrays]
     return [name for name in names if "sample" not in leaf.dims(name)]
 

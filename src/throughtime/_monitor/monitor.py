@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import Any
 from warnings import warn
 
-from throughtime._alarm import Alarm
 from throughtime._arguments import takes
 from throughtime._errors import MonitorError
-from throughtime.callbacks.keras import NotACallback, keras_callback
-from throughtime.callbacks.lightning import lightning_callback
-from throughtime.callbacks.sb3 import sb3_callback
-from throughtime.callbacks.transformers import transformers_callback
+from throughtime._monitor.callbacks.keras import NotACallback, keras_callback
+from throughtime._monitor.callbacks.lightning import lightning_callback
+from throughtime._monitor.callbacks.sb3 import sb3_callback
+from throughtime._monitor.callbacks.transformers import transformers_callback
+from throughtime.diagnostics.alarm import Alarm
 
 from . import schedules, settings
 from .gradient_norms import StepNorms
 from .levels import level_of
 from .logger_group import LoggerGroup
 from .overview import of_monitor
-from .page import Page
+from .page import ServedPage
 from .place import Place
 from .recorder import Recorder
 from .settings import Settings
@@ -139,7 +139,7 @@ class Monitor(NotACallback):
         self._loss = loss
         self._recorder: Recorder | None = None
         self._step = self._passed = 0
-        self._page = Page(self._settings.place)
+        self._page = ServedPage(self._settings.place)
 
     @property
     def path(self) -> Path:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .place import Place
 
 
-class Page:
+class ServedPage:
     """Serves the page of one run from this process.
 
     Parameters

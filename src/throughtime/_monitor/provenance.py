@@ -10,12 +10,12 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from throughtime._alarm import OFF
 from throughtime._capture.label import Captured
 from throughtime._errors import StoreError
-from throughtime._versions import version_of
+from throughtime.diagnostics.alarm import OFF
 
 from .fingerprints import fingerprint
 from .levels import weights_of
@@ -172,3 +172,17 @@ def _text_of(describe: Callable[[], Any]) -> str:
     except Exception as error:  # a model's own description may raise anything
         return f"not available: {type(error).__name__}: {error}"
     return text if len(text) <= _LONGEST else f"not stored: {len(text):,} characters"
+
+
+def version_of(name: str) -> str | None:
+    """Return the version of a distribution; None if it is not installed.
+
+    Examples
+    --------
+    >>> version_of("no-such-library") is None
+    True
+    """
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -23,11 +23,11 @@ from throughtime.diagnostics.lags import latest_first, log_norm_of, log_of_sum, 
 from throughtime.diagnostics.last_step import solved_from_last_step
 from throughtime.diagnostics.median_interval import median_interval
 from throughtime.diagnostics.saturation import ends_of
+from throughtime.diagnostics.statistics import Floats, quantiles
 from throughtime.diagnostics.thresholds import GATE_HIGH, GATE_LOW
 
 from .arrays import Array, Arrays, Values
 
-Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 
@@ -45,33 +45,10 @@ def where_valid(norms: Array, valid: Array | None) -> Array:
     return Array(norms.dims, np.where(_broadcast(valid, norms.dims), norms.values, np.nan))
 
 
-def quantiles(norms: Array, asked: Sequence[float]) -> Array:
+def sample_quantiles(norms: Array, asked: Sequence[float]) -> Array:
     """Quantiles over the samples that have a value."""
     ordered = norms.ordered("sample")
-    return Array(("quantile", *ordered.dims[1:]), _quantiles(ordered.values, asked))
-
-
-def _quantiles(values: Floats, asked: Sequence[float]) -> Floats:
-    """Interpolate linearly over the first axis, without NaN; infinities remain infinite."""
-    ordered = np.sort(values, axis=0)  # NaN last
-    if not np.isnan(ordered[-1]).any():
-        return np.stack([_between(ordered, fraction * (len(values) - 1)) for fraction in asked])
-    found = np.full((len(asked), *values.shape[1:]), np.nan)
-    count = len(values) - np.isnan(values).sum(axis=0)
-    for number in np.unique(count[count > 0]):
-        columns = count == number
-        part = ordered[:number, columns]
-        found[:, columns] = [_between(part, fraction * (number - 1)) for fraction in asked]
-    return found
-
-
-def _between(ordered: Floats, place: float) -> Floats:
-    """Interpolate between two rows; two equal infinities give the same infinity."""
-    below = int(place)
-    share = place - below
-    low, high = ordered[below], ordered[below + 1 if share else below]
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.where(low == high, low, low * (1 - share) + high * share), np.float64)
+    return Array(("quantile", *ordered.dims[1:]), quantiles(ordered.values, asked))
 
 
 def is_certified(arrays: Arrays, layout: xr.Dataset) -> bool:
@@ -85,10 +62,16 @@ def saturation(arrays: Arrays, layout: xr.Dataset) -> dict[str, Array]:
 
     NaN if the certificate fails, no step is valid, or an activation does not have two ends.
     """
-    gates = arrays["gate_activation"].ordered("sample", "time")  # ..., gate, unit
-    dims, shape = gates.dims[2:-1], gates.values.shape[2:-1]
+    counts = saturation_counts(arrays, layout)
+    steps = counts.pop("steps")
     if not is_certified(arrays, layout):
-        return {side: Array(dims, np.full(shape, np.nan)) for side in ("left", "right")}
+        steps = Array(steps.dims, np.zeros_like(steps.values))
+    return {side: mean_share(hits, steps) for side, hits in counts.items()}
+
+
+def saturation_counts(arrays: Arrays, layout: xr.Dataset) -> dict[str, Array]:
+    """Count gate values at the left and right end, and the valid steps: (direction, gate, unit)."""
+    gates = arrays["gate_activation"].ordered("sample", "time")  # ..., gate, unit
     start, end = (
         each[:, None] for each in ends_of([str(name) for name in layout["gate"].values], layout.attrs)
     )
@@ -96,24 +79,21 @@ def saturation(arrays: Arrays, layout: xr.Dataset) -> dict[str, Array]:
     counted = ~np.isnan(position)
     if "valid" in arrays:
         counted &= _broadcast(arrays["valid"], gates.dims)
-    steps = counted.sum(axis=(0, 1))
-    at_end = {"left": position < GATE_LOW, "right": position > GATE_HIGH}
-    return {
-        side: Array(dims, _mean_share((flags & counted).sum(axis=(0, 1)), steps))
-        for side, flags in at_end.items()
-    }
+    flags = {"left": position < GATE_LOW, "right": position > GATE_HIGH, "steps": True}
+    return {name: Array(gates.dims[2:], (each & counted).sum(axis=(0, 1))) for name, each in flags.items()}
 
 
-def _mean_share(hits: npt.NDArray[np.int_], steps: npt.NDArray[np.int_]) -> Floats:
-    """Mean over the last axis, of the units that have a valid step."""
-    shares, known = hits / np.maximum(steps, 1), steps > 0
-    return np.where(known.any(-1), (shares * known).sum(-1) / np.maximum(known.sum(-1), 1), np.nan)
+def mean_share(hits: Array, steps: Array) -> Array:
+    """Share of the steps, a mean over the units that have one; NaN if none has."""
+    shares, known = hits.values / np.maximum(steps.values, 1), steps.values > 0
+    means = (shares * known).sum(-1) / np.maximum(known.sum(-1), 1)
+    return Array(hits.dims[:-1], np.where(known.any(-1), means, np.nan))
 
 
 def lag_ratio(log_ratios: Array) -> Array:
     """Median over samples of the gradient at each lag relative to lag 0: (lag, direction)."""
     with np.errstate(over="ignore", under="ignore"):
-        shares = np.exp(_quantiles(log_ratios.values, [0.5])[0])
+        shares = np.exp(quantiles(log_ratios.values, [0.5])[0])
     return Array(log_ratios.dims[1:], shares).ordered("lag")
 
 

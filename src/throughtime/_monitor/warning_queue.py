@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from throughtime._alarm import Alarm
 from throughtime._errors import ThroughTimeWarning
+from throughtime.diagnostics.alarm import Alarm
 
 OnAlarm = Callable[[Alarm], None]
 

@@ -1,4 +1,4 @@
-"""Tables of a report: certificates, measures of a layer, and where all of it comes from."""
+"""Tables of a report: certificates, measures of a layer, and the origin of the data."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 import xarray as xr
 
 from throughtime import cells, diagnostics
-from throughtime._alarm import ATTRIBUTE
 from throughtime._errors import ThroughTimeError
+from throughtime._monitor.provenance import version_of
 from throughtime._text.tables import Table
-from throughtime._versions import version_of
 from throughtime._vocabulary import CERTIFICATES
+from throughtime.diagnostics.alarm import ATTRIBUTE
 from throughtime.diagnostics.checks import agreement, dtype_of
 
 LIBRARIES = ("throughtime", "numpy", "xarray", "matplotlib", "bokeh")
@@ -36,7 +36,7 @@ def certificates(tree: xr.DataTree) -> tuple[Table, ...]:
 
 
 def measures(leaf: xr.Dataset) -> tuple[Table, ...]:
-    """Tabulate what the diagnostics say of a layer, a column a direction."""
+    """Tabulate the measures of a layer, with a column for each direction."""
     rows = []
     for name, meaning, measure in _MEASURES:
         try:
@@ -47,7 +47,7 @@ def measures(leaf: xr.Dataset) -> tuple[Table, ...]:
 
 
 def origin(tree: xr.DataTree, training: xr.DataTree | None) -> Table:
-    """Tabulate what was captured, when, where and with what; the commit and the path are the run's."""
+    """Tabulate what was captured, when, where and with which versions; commit and path are the run's."""
     run = tree if training is None else training
     known = {**run.attrs, **tree.attrs}
     rows = [("written", datetime.now().astimezone().isoformat(sep=" ", timespec="minutes"))]
@@ -90,7 +90,7 @@ def _open_gate(leaf: xr.Dataset) -> xr.DataArray:
 
 
 _ORIGIN = {"started": "recording began", "git_commit": "git commit", "model_class": "model"}
-_LINE = 300  # characters; longer texts of a run, `throughtime info` tells
+_LINE = 300  # characters; `throughtime info` prints longer texts of a run
 
 _MEASURES: tuple[tuple[str, str, Callable[[xr.Dataset], Any]], ...] = (
     ("memory horizon", "largest lag with 1 % of the gradient at lag 0, median over samples", _horizon),
@@ -124,7 +124,7 @@ _MEASURES: tuple[tuple[str, str, Callable[[xr.Dataset], Any]], ...] = (
 
 
 def _each(values: xr.DataArray) -> Iterator[str]:
-    """Write each value after the direction and gate it is of."""
+    """Yield each value with its direction and gate."""
     dims = [dim for dim in ("direction", "gate") if dim in values.dims]
     stacked = values.stack(each=dims) if dims else values.expand_dims("each")
     for place in range(stacked.sizes["each"]):
@@ -135,7 +135,7 @@ def _each(values: xr.DataArray) -> Iterator[str]:
 
 
 def _written(values: xr.DataArray) -> str:
-    """Write numbers to three digits, texts as they are."""
+    """Format numbers with three digits; texts are unchanged."""
     found = np.atleast_1d(values.values)
     return ", ".join(
         str(each) if found.dtype.kind in "OUS" else _number(float(each)) for each in found.ravel()

@@ -1,4 +1,4 @@
-"""How reach and horizon came about: a sparkline a layer, from the records of a run."""
+"""Reach and horizon over training: a sparkline for each layer, from the records of a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WIDTH, HEIGHT, MARGIN = 160.0, 34.0, 3.0  # of a sparkline, in pixels
 
 @dataclass(frozen=True)
 class Spark:
-    """A curve without axes: its name, its points, how high its threshold lies, its ends in words."""
+    """A curve without axes: its name, points, height of the threshold, and ends in words."""
 
     name: str
     points: tuple[tuple[float, float], ...]
@@ -25,7 +25,7 @@ class Spark:
 
 
 def sparks(history: History) -> tuple[Spark, ...]:
-    """Draw the loss, and of each layer the reach at the lag judged, on a logarithmic scale."""
+    """Draw the loss, and the reach of each layer at the judged lag on a logarithmic scale."""
     steps = [record.step for record in history.records]
     losses = [record.loss for record in history.records]
     found = [_spark("Loss", steps, losses, None, number)]

@@ -1,7 +1,6 @@
-"""Which pictures a report has: all of `plots` that a layer has the data for, and why not the others.
+"""The plots of a report: all of `plots` for which a layer has the data, and reasons for the others.
 
-The first few are open when a layer is unfolded. Pictures of several quantities drawn in one way share
-a place.
+The first few are open when a layer is unfolded. Plots of several quantities of one kind share a place.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _Draw = tuple[str, Callable[[], Picture]]
 
 
 def of_model(tree: xr.DataTree) -> Iterator[Figure]:
-    """Give the pictures of the model as a whole."""
+    """Yield the plots of the whole model."""
     candidates: list[_Draw] = [
         ("Gradient flow", lambda: plots.gradient_flow(tree)),
         ("Gradients by layer", lambda: plots.histogram(tree, _gradient_of_all(tree), by="layer")),
@@ -42,7 +41,7 @@ def _gradient_of_all(tree: xr.DataTree) -> str:
 
 
 def of_layer(node: xr.DataTree, training: xr.Dataset | None) -> tuple[list[Figure], tuple[str, ...]]:
-    """Give the figures of a layer, the most telling first, and a sentence for each that cannot be drawn.
+    """Return the figures of a layer, the most informative first, and a sentence for each that is impossible.
 
     `training` is the layer in a run, whose evolution is drawn.
     """

@@ -1,4 +1,4 @@
-"""Which samples and training steps a report's sliders step through."""
+"""The samples and training steps of the sliders in a report."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ MOST_STEPS = 6
 
 
 def most_samples(dataset: xr.Dataset) -> int:
-    """Count the samples of a slider at most: fewer where there is one for training steps too."""
+    """Return the largest number of samples of a slider, fewer if training steps have one too."""
     return 6 if dataset.sizes.get("step", 1) > 1 else 16
 
 
 def few(dataset: xr.Dataset) -> xr.Dataset:
-    """Choose samples and steps evenly, the first and the last among them; each keeps its number."""
+    """Choose samples and steps evenly, including the first and the last; each keeps its number."""
     for dim, most in (("sample", most_samples(dataset)), ("step", MOST_STEPS)):
         total = dataset.sizes.get(dim, 0)
         if total > most:
@@ -26,8 +26,8 @@ def few(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def sampled(tree: xr.DataTree) -> tuple[str, ...]:
-    """Say what sliders leave out."""
-    told = []
+    """Describe what sliders leave out."""
+    found = []
     leaves = [node.to_dataset() for node in tree.leaves if any(map(_is_slid, node.data_vars.values()))]
     if not leaves:
         return ()
@@ -35,10 +35,10 @@ def sampled(tree: xr.DataTree) -> tuple[str, ...]:
         total = max(leaf.sizes.get(dim, 0) for leaf in leaves)
         shown = max(few(leaf).sizes.get(dim, 0) for leaf in leaves)
         if shown < total:
-            told.append(f"Sliders step through {shown} of {total} {noun}, chosen evenly.")
-    return tuple(told)
+            found.append(f"Sliders step through {shown} of {total} {noun}, chosen evenly.")
+    return tuple(found)
 
 
 def _is_slid(values: xr.DataArray) -> bool:
-    """Whether a variable has sliders: a run that keeps norms only has none."""
+    """Whether a variable has sliders; a run that keeps only norms has none."""
     return {"sample", "time"} < set(values.dims)

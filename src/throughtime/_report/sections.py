@@ -1,4 +1,4 @@
-"""`report`: one offline page of a capture or run: the answer, what to do, then layer by layer."""
+"""`report`: one offline page of a capture or run: the answer, the next actions, then each layer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from throughtime._tree import recorded_steps
 from throughtime.diagnosis import Diagnosis, TrainingDiagnosis, diagnose
 from throughtime.diagnosis.actions import actions
 from throughtime.diagnosis.brief import OPEN as OPEN_TONE
-from throughtime.diagnosis.brief import facts, headline, tone
+from throughtime.diagnosis.brief import below_headline, facts, headline, tone
 from throughtime.diagnosis.findings import NOT_MEASURED
 from throughtime.diagnosis.render import parts
 from throughtime.diagnosis.training import History
@@ -51,26 +51,26 @@ def report(
     title: str | None = None,
     theme: Theme | None = None,
 ) -> Path:
-    """Write all that a capture or a stored run shows into one html file that works offline.
+    """Write everything that a capture or a stored run shows into one html file that works offline.
 
-    The verdict opens the page, with reach, use and horizon, R(k) of all layers, what to do, and how training
-    got there. Below, folded, each layer has its measures and every picture of `tt.plots` that applies, with
-    zoom, hover and sliders for samples and training steps. The page asks for nothing from the network.
+    The page begins with the verdict, reach, use and horizon, R(k) of all layers, the next actions, and their
+    development over training. Below, each layer has a fold with its measures and every applicable plot of
+    `tt.plots`, with zoom, hover and sliders for samples and training steps. The page uses no network.
 
     Parameters
     ----------
     tree_or_run : capture, run with a dim `step`, or a layer of either
-        Sliders step through at most 16 samples, of a run 6, and 6 training steps, chosen evenly; images that
-        are larger still are shrunk by their largest magnitude. The page says both. A run may be larger than
-        memory: but for its evolution only the steps shown are read.
+        Sliders step through at most 16 samples, for a run 6 samples and 6 training steps, chosen evenly.
+        Larger images are shrunk by their largest magnitude. The page states both. A run may be larger than
+        memory: except for its evolution, only the steps shown are read.
     path : str or path
-        Ends in .html; without an ending it is added. An existing file is replaced at once.
+        Ends in .html, which is the default. An existing file is replaced at once.
     diagnosis : Diagnosis, optional
-        What `diagnose` found, with which the page opens. Without it the capture is diagnosed, which leaves
-        use unmeasured: that needs the model. Of a run the verdict over training follows.
+        Result of `diagnose`, with which the page begins. By default the capture is diagnosed without use,
+        which needs the model. For a run, the verdict over training follows.
     training : run, optional
-        Of the same model: evolution and the verdict over training are of it. By default of `tree_or_run`,
-        where that is a run.
+        A run of the same model, for evolution and the verdict over training; by default `tree_or_run` if that
+        is a run.
     title : str, optional
     theme : Theme, optional
 
@@ -81,11 +81,11 @@ def report(
     Raises
     ------
     SchemaError
-        There is no layer in it.
+        There is no layer.
     PictureError
         The file cannot be written.
     BatchError
-        There is no batch in the data, or the model refuses it.
+        The data contain no batch, or the model refuses it.
     DiagnosticError
         An argument is not as described above.
 
@@ -105,7 +105,7 @@ def report(
     last = whole.map_over_datasets(last_step).load()
     found, history = _verdicts(last, training, diagnosis)
     page = report_page(
-        title or "What flows through time",
+        title or "Gradients and states through time",
         replace(
             _answer(last, found, history),
             notes=sampled(whole),
@@ -121,7 +121,7 @@ def report(
 def _verdicts(
     last: xr.DataTree, training: xr.DataTree | None, diagnosis: Diagnosis | None
 ) -> tuple[Diagnosis | None, History | None]:
-    """Give the verdict, where a layer has one, and of a run how it came about."""
+    """Return the verdict, if a layer has one, and its history for a run."""
     found = diagnosis
     if found is None:
         try:
@@ -135,17 +135,17 @@ def _verdicts(
 
 
 def _answer(last: xr.DataTree, found: Diagnosis | None, history: History | None) -> Any:
-    """Write what a reader sees first."""
-    from throughtime.render.report import Answer  # noqa: PLC0415 - drawing libraries load late
+    """Return the top of the page."""
+    from throughtime.render.report import Opening  # noqa: PLC0415 - drawing libraries load late
 
     if found is None:
-        return Answer("No recurrent layer, and so no verdict", OPEN_TONE)
+        return Opening("No recurrent layer, and so no verdict", OPEN_TONE)
     curves = measured(last)
     horizons = {path: each.horizon for path, each in found.layers.items() if each.horizon != NOT_MEASURED}
-    return Answer(
+    return Opening(
         headline(found),
         tone(found),
-        (found.text,),
+        (below_headline(found),),
         facts(found),
         reach_picture(curves, found.lag, horizons) if curves else None,
         tuple(actions(found)),
@@ -175,7 +175,7 @@ def _folds(
 
 
 def _lead(path: str, kind: str, found: Diagnosis | None) -> tuple[str, str]:
-    """Name a layer, and what was found of it."""
+    """Name a layer and its findings."""
     words = [kind] if kind else []
     layers = {} if found is None else found.layers
     for name, each in layers.items():
@@ -192,7 +192,7 @@ def _same_layer(training: xr.DataTree | None, node: xr.DataTree) -> xr.Dataset |
 
 
 def _tree(captured: Any) -> xr.DataTree:
-    """Take a capture or run as a tree, unread if it is on disk; a layer alone is a tree of one."""
+    """Return a capture or run as a tree, unread if it is on disk; a single layer becomes a tree."""
     if isinstance(captured, xr.DataTree):
         if not any(node.data_vars for node in captured.leaves):
             raise SchemaError("There is no layer in this tree. Make one with tt.capture(model, x, y).")

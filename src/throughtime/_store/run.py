@@ -55,9 +55,6 @@ class Run:
         A folder, `run.zarr`, which is created if it does not exist.
     attributes : mapping, optional
         Attributes of the whole run: model, data and versions. A run that is continued keeps its first ones.
-    durable : bool
-        Wait at each step until the commit is on the disk itself. If the process is killed, no committed step
-        is lost in either case; in a power cut, steps can be lost without it.
 
     Attributes
     ----------
@@ -71,11 +68,8 @@ class Run:
         written.
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], *, attributes: Attributes | None = None, durable: bool = False
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, attributes: Attributes | None = None) -> None:
         self.path = Path(path)
-        self._durable = durable
         self._arrays: dict[str, StoredArray] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}  # of labels
         self._commit_file: Commit | None = None
@@ -285,7 +279,7 @@ class Run:
         self._check_place()
         commit = self._commit_file or Commit(self._document)
         shapes = {**self._shapes, **{key: array.shape for key, array in self._arrays.items()}}
-        replace_file(self.path / COMMIT, commit.text(count, shapes), durable=self._durable)
+        replace_file(self.path / COMMIT, commit.text(count, shapes), durable=False)
 
     def _roll_back(self) -> None:
         """Truncate every array to the committed steps."""

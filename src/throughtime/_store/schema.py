@@ -67,7 +67,7 @@ def _are_attributes(value: Any) -> bool:
     return isinstance(value, dict) and all(_is_attribute(each) for key, each in value.items() if key != SUMS)
 
 
-class Rule(NamedTuple):
+class Field(NamedTuple):
     """A place in a node's metadata, a description of valid values, and a check."""
 
     place: str
@@ -75,26 +75,28 @@ class Rule(NamedTuple):
     holds: Callable[[Any], bool]
 
 
-FORMAT = Rule("zarr_format", "3", lambda value: type(value) is int and value == 3)
+FORMAT = Field("zarr_format", "3", lambda value: type(value) is int and value == 3)
 GROUP = (
     FORMAT,
-    Rule("node_type", "'group'", lambda value: value == "group"),
-    Rule("attributes", "texts and numbers by name", _are_attributes),
+    Field("node_type", "'group'", lambda value: value == "group"),
+    Field("attributes", "texts and numbers by name", _are_attributes),
 )
 ARRAY = (
     FORMAT,
-    Rule("node_type", "'array'", lambda value: value == "array"),
-    Rule("attributes", "texts and numbers by name", _are_attributes),
-    Rule("shape", "sizes of dims", lambda value: _is_list(value, is_size)),
-    Rule("dimension_names", "names of dims, each once", _are_dims),
-    Rule("data_type", "numbers, booleans or text", lambda value: isinstance(value, str) and value in _DTYPES),
-    Rule("chunk_grid.name", "'regular'", lambda value: value == "regular"),
-    Rule("chunk_grid.configuration.chunk_shape", "sizes of at least 1", _is_chunk),
-    Rule("chunk_key_encoding.name", "'default'", lambda value: value == "default"),
-    Rule("chunk_key_encoding.configuration.separator", "'/'", lambda value: value == "/"),
-    Rule("codecs", "codecs that runs are written with", lambda value: _codecs_of(value) in _ENCODINGS),
-    Rule("fill_value", "a number or a text", _is_fill),
-    Rule("storage_transformers", "none", lambda value: value in (None, [])),
+    Field("node_type", "'array'", lambda value: value == "array"),
+    Field("attributes", "texts and numbers by name", _are_attributes),
+    Field("shape", "sizes of dims", lambda value: _is_list(value, is_size)),
+    Field("dimension_names", "names of dims, each once", _are_dims),
+    Field(
+        "data_type", "numbers, booleans or text", lambda value: isinstance(value, str) and value in _DTYPES
+    ),
+    Field("chunk_grid.name", "'regular'", lambda value: value == "regular"),
+    Field("chunk_grid.configuration.chunk_shape", "sizes of at least 1", _is_chunk),
+    Field("chunk_key_encoding.name", "'default'", lambda value: value == "default"),
+    Field("chunk_key_encoding.configuration.separator", "'/'", lambda value: value == "/"),
+    Field("codecs", "codecs that runs are written with", lambda value: _codecs_of(value) in _ENCODINGS),
+    Field("fill_value", "a number or a text", _is_fill),
+    Field("storage_transformers", "none", lambda value: value in (None, [])),
 )
 
 

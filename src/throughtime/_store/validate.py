@@ -28,7 +28,7 @@ from throughtime._store.schema import (
     VERSION,
     VERSION_KEY,
     ArrayLayout,
-    Rule,
+    Field,
     is_name,
     is_size,
 )
@@ -141,7 +141,7 @@ def _checked(document: dict[str, Any], digest: bool | None) -> Committed:
     return Committed(document, arrays, count, digest)
 
 
-def _check(metadata: Any, rules: tuple[Rule, ...], key: str) -> None:
+def _check(metadata: Any, rules: tuple[Field, ...], key: str) -> None:
     for rule in rules:
         value = metadata
         for part in rule.place.split("."):

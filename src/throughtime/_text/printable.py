@@ -1,4 +1,4 @@
-"""Text from data as a reader can see it: no control characters, no marks of direction."""
+"""Printable text: without control characters and marks of direction."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import Any
 
 
 def printable(text: str) -> str:
-    r"""Write every character that has no shape as its escape; spaces and line breaks stay.
+    r"""Escape every character that is not visible; spaces and line breaks remain.
 
-    Terminals act on control characters, XML forbids them, and marks of direction reorder what stands beside
-    them.
+    Terminals act on control characters, XML forbids them, and marks of direction reorder other characters.
 
     Examples
     --------
@@ -28,7 +27,7 @@ def _shown(character: str) -> str:
 
 
 class Printable:
-    """A frozen dataclass whose texts are printable, also those within tuples."""
+    """A frozen dataclass whose texts, also within tuples, are made printable."""
 
     def __post_init__(self) -> None:
         for each in fields(self):  # type: ignore[arg-type]

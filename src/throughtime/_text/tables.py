@@ -1,7 +1,7 @@
-"""Paragraphs, lists and tables: from one description the text, the terminal's and the notebook's view.
+"""Paragraphs, lists and tables: one description for plain text, terminals and notebooks.
 
-What an object says is a few parts, and `Shown` does the rest. Texts are texts in each view: no markup of
-rich, no HTML, no control characters.
+An object lists its parts, and `Shown` displays them. Each view shows texts unchanged: no markup of rich, no
+HTML, no control characters.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Items(Printable):
 class Table(Printable):
     """Rows below headings; a row of one cell is the heading of those that follow.
 
-    `numbers` are the places of columns that end at the right.
+    `numbers` are the places of right-aligned columns.
     """
 
     rows: tuple[Row, ...]
@@ -64,7 +64,7 @@ Part = Paragraph | Items | Table
 
 
 class Shown:
-    """Prints as its parts: a subclass lists them."""
+    """An object that prints as its parts, which a subclass lists."""
 
     def __parts__(self) -> Iterable[Part]:
         raise NotImplementedError
@@ -84,7 +84,7 @@ class Shown:
 
 
 def as_text(shown: RenderableType) -> str:
-    """Render at a fixed width, without colours and trailing blanks, whatever terminal or notebook is there.
+    """Render at a fixed width, without colours and trailing blanks, independent of the terminal.
 
     Examples
     --------
@@ -125,7 +125,7 @@ def as_notebook(*shown: Shown | Part, below: Markup | None = None) -> Markup:
 
 
 def as_rich(*parts: Part) -> list[RenderableType]:
-    """Lay parts out for a terminal of any width."""
+    """Render parts for a terminal of any width."""
     return [block for part in parts for block in _rich(part)]
 
 
@@ -146,7 +146,7 @@ def _rich(part: Part) -> Iterator[RenderableType]:
 
 @dataclass(frozen=True)
 class _Fitted:
-    """A table as wide as its cells, or as the terminal: then its cells wrap, and nothing is cut."""
+    """A table as wide as its cells; if the terminal is narrower, cells wrap."""
 
     table: Table
 
@@ -158,7 +158,7 @@ class _Fitted:
 
 
 def _rich_table(table: Table, widths: list[int]) -> Iterator[RenderableType]:
-    """Lay out a table a heading of rows, with columns of at least these widths, one below the other."""
+    """Render one table for each heading of rows, with columns of at least these widths."""
     caption = [Text(table.caption)] if table.caption else []
     columns = max([len(table.headings), *map(len, _bodies(table.rows))])
     for heading, rows in _groups(table.rows):

@@ -68,6 +68,12 @@ class Adapter(Protocol):
     ) -> Array:
         """Evaluate what each sample loses alone, in float64."""
 
+    def weights_of(self, model: Any, /) -> Any:
+        """Copy all weights of a model, for `load_weights`."""
+
+    def load_weights(self, model: Any, source: Any, /) -> Any:
+        """Put weights, or those in a file, into a model; return it, or the model that has them."""
+
 
 def choose(model: Any) -> Adapter:
     """Return the adapter for `model`.

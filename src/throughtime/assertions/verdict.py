@@ -11,7 +11,7 @@ from throughtime._arguments.rules import whole
 from throughtime._errors import DiagnosticError, LayerNotFoundError, VerdictError, did_you_mean
 from throughtime.diagnosis.fail_on import best
 from throughtime.diagnosis.findings import NO, YES
-from throughtime.diagnosis.render import told
+from throughtime.diagnosis.render import cell
 
 _LAG = whole(1, of="timesteps")
 _HEADLINES = {
@@ -154,7 +154,7 @@ def _answered(question: str, found: Any, layer: str | None) -> None:
     no, undecided = _HEADLINES[question]
     lines = [(no if answer == NO else undecided).format(lag=found.dependency_length), found.text]
     lines += [
-        f"\n{path}: {question} {told(one)}, threshold {one.threshold:g}{one.reason and f' ({one.reason})'}"
+        f"\n{path}: {question} {cell(one)}, threshold {one.threshold:g}{one.reason and f' ({one.reason})'}"
         for path, one in answers.items()
     ]
     raise VerdictError(" ".join(lines), found)

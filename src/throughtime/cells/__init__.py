@@ -1,7 +1,7 @@
-"""What happens inside a recurrent layer, solved exactly from what the framework's kernel gave: NumPy only.
+"""States, gates and gradients of a recurrent layer, solved exactly from the results of its kernel, in NumPy.
 
-Adapters hand in a `Layer` and a `Pass`; `solve` gives every state, gate and gradient through time,
-`step_jacobians` what diagnostics need beyond, and the certificate says whether to trust it.
+Adapters pass a `Layer` and a `Pass`; `solve` returns every state, gate and gradient through time,
+`step_jacobians` the Jacobians for diagnostics, and the certificate measures the errors.
 """
 
 from .activations import ACTIVATIONS, Activation, activation
@@ -19,12 +19,13 @@ from .certificate import (
 from .contribution import step_contribution
 from .jacobians import step_jacobians
 from .layer import Layer, Pass
-from .quantities import DEFINITIONS, QUANTITIES
+from .quantities import DEFINITIONS, QUANTITIES, WEIGHT_GRADIENTS
 
 __all__ = [
     "ACTIVATIONS",
     "DEFINITIONS",
     "QUANTITIES",
+    "WEIGHT_GRADIENTS",
     "Activation",
     "Layer",
     "Pass",

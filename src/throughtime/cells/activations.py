@@ -1,7 +1,7 @@
-"""Activation functions by Keras' names, each with its derivative written in terms of its own value.
+"""Activation functions by Keras' names, each with its derivative in terms of its value.
 
-The replay therefore overwrites pre-activations; functions whose value does not determine the derivative
-(SiLU, GELU, Mish) or which mix units (softmax) are absent, and their layers go through autodiff.
+The replay therefore overwrites pre-activations. Functions whose value does not determine the derivative
+(SiLU, GELU, Mish) or which mix units (softmax) are absent; their layers use autodiff.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _sigmoid(z: Floats) -> Floats:
 
 
 def _between(low: float, high: float, slope: float = 1.0) -> Callable[[Floats], Floats]:
-    """Slope of a clipped line: 0 on both plateaus."""
+    """Return the slope of a clipped line: 0 on both plateaus."""
     return lambda y: ((y > low) & (y < high)).astype(y.dtype) * slope
 
 
@@ -91,7 +91,7 @@ ACTIVATIONS = tuple(_TABLE)
 
 
 def activation(name: str) -> Activation | None:
-    """Look an activation up by Keras' name; None where there is no closed form for it here.
+    """Return an activation by Keras' name; None without a closed form.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def activation(name: str) -> Activation | None:
 
 
 def required_activation(name: str) -> Activation:
-    """Look an activation up, or say which there are.
+    """Return an activation; the error lists those that exist.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def activate(columns: Floats, names: Sequence[str]) -> None:
     for name, gates in runs:
         if name == "sigmoid":
             columns[..., gates, :] *= 0.5
-    if usual:  # tanh dominates the replay's cost: one call over contiguous memory serves all gates
+    if usual:  # tanh dominates the cost of the replay: one call over contiguous memory serves all gates
         np.tanh(columns, out=columns)
     for name, gates in runs:
         run = columns[..., gates, :]

@@ -1,7 +1,7 @@
 """The fast adjoint: one matrix product for all gates, blocks of time that stay in cache, one dot per step.
 
-It computes in the precision of the capture; each cell's module says what its
-coefficients are, and `scan` what masks and directions do to them.
+It computes in the precision of the capture. The module of each cell defines its coefficients, and `scan` the
+effect of masks and directions.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from throughtime._errors import SchemaError
 
+from . import lstm
 from .kinds import cell_of
-from .layer import Floats, Layer, Pass, with_gate_axis, working_dtype
+from .layer import Floats, Layer, Mask, Pass, with_gate_axis, working_dtype
 from .parallel import one_thread, over_rows, product
 from .quantities import FORWARD, GATED, QUANTITIES, WEIGHT_GRADIENTS
 from .scan import (
@@ -33,8 +35,8 @@ from .scan import (
 )
 from .steps import Block, Carry
 
-ACTIVATION = 100  # what a product and an activation take for each gate of each step, at least
-STEPS_BETWEEN_DROPS = 4  # of what has vanished; more often costs more than it saves
+ACTIVATION = 100  # least operations of a product and an activation for each gate of each step
+STEPS_BETWEEN_DROPS = 4  # between removals of vanished numbers; more often costs more than it saves
 
 
 @dataclass(frozen=True)
@@ -49,38 +51,37 @@ class Replay:
     weights: Floats
     recurrent: Floats
     columns: Floats
+    cell_before: Floats | None
     cell: Floats | None
     reset_hidden: Floats | None
 
     @property
     def hidden_before(self) -> Floats:
         """h_{t-1}."""
-        return self.joined[:, :, : self.columns.shape[-1]]
+        return self.joined[:, :, : self.recurrent.shape[-1]]
 
     def block(self, run: slice = slice(None)) -> Block:
-        """View a run of steps."""
-        cell = self.cell
-        if cell is not None and run != slice(None):
-            cell = cell[run.start : run.stop + 1]
-        reset_hidden = None if self.reset_hidden is None else self.reset_hidden[run]
-        return Block(self.columns[run], self.hidden_before[run], self.recurrent, cell, reset_hidden)
+        """Return a view of several steps."""
+        kept = (self.cell_before, self.cell, self.reset_hidden)
+        viewed = (None if values is None else values[run] for values in kept)
+        return Block(self.columns[run], self.hidden_before[run], self.recurrent, *viewed)
 
 
 def solve(layer: Layer, passed: Pass, wanted: frozenset[str]) -> dict[str, Floats]:
-    """Solve what happens inside a recurrent layer, and pay only for what is wanted.
+    """Compute the wanted quantities of a recurrent layer.
 
     Parameters
     ----------
     layer : Layer
     passed : Pass
-        Its dtype, float32 or float64, is that of the arithmetic and the results.
+        Its dtype, float32 or float64, is that of the computation and the results.
     wanted : frozenset of str
-        Names of `QUANTITIES`; one that this kind of layer does not have is left out of the result.
+        Names of `QUANTITIES`; those that this kind of layer lacks are left out of the result.
 
     Returns
     -------
     dict of ndarray
-        As `quantities.DEFINITIONS` says, sample-major in input time; views where possible.
+        As defined in `quantities.DEFINITIONS`, sample-major in input time; views if possible.
 
     Raises
     ------
@@ -107,29 +108,30 @@ def solve(layer: Layer, passed: Pass, wanted: frozenset[str]) -> dict[str, Float
 def replay(layer: Layer, steps: Steps) -> Replay:
     """Compute every gate from the captured states; only an LSTM's c is scanned over time."""
     cell, (count, samples, features) = cell_of(layer), steps.inputs.shape
-    units, dtype = steps.hidden.shape[-1], steps.hidden.dtype
-    joined = np.ones((count, samples, units + features + 1), dtype)
-    joined[:, :, :units] = steps.hidden[:-1]
-    joined[:, :, units:-1] = steps.inputs
+    width, units, dtype = steps.hidden.shape[-1], layer.recurrent_kernel.shape[-1], steps.hidden.dtype
+    joined = np.ones((count, samples, width + features + 1), dtype)
+    joined[:, :, :width] = steps.hidden_before
+    joined[:, :, width:-1] = steps.inputs
     weights = cell.joint_weights(layer)
+    states = np.empty((count + 1, samples, units) if layer.kind == "lstm" else (0, 0, 0), dtype)
+    cell_before, cell_after = states[:-1].copy() if steps.windowed else states[:-1], states[1:]
     replayed = Replay(
         joined,
         weights,
         cell.transposed(layer),
         np.empty((count, samples, cell.COLUMNS, units), dtype),
-        np.empty_like(steps.hidden) if layer.kind == "lstm" else None,
+        cell_before if layer.kind == "lstm" else None,
+        cell_after if layer.kind == "lstm" else None,
         np.empty((count, samples, units), dtype) if layer.kind == "gru" and not layer.reset_after else None,
     )
-    if replayed.cell is not None:
-        replayed.cell[0] = steps.initial_cell
     over_rows(partial(_activate, layer, replayed), count, ACTIVATION * replayed.columns.size)
-    if replayed.cell is not None:
-        accumulate_cell(replayed.cell, replayed.columns[:, :, 1], steps.valid)
+    if replayed.cell_before is not None and replayed.cell is not None:
+        accumulate_cell(replayed.cell_before, replayed.cell, replayed.columns[:, :, 1], steps)
     return replayed
 
 
 def _activate(layer: Layer, replayed: Replay, share: slice) -> None:
-    """Compute gates from the captured states, each block while it is in the cache; and an LSTM's i·g."""
+    """Compute gates, and an LSTM's i·g, from the captured states, block by block in the cache."""
     width = len(replayed.weights)
     weights = replayed.weights.reshape(width, -1)
     for run in _blocks(replayed, share):
@@ -138,25 +140,25 @@ def _activate(layer: Layer, replayed: Replay, share: slice) -> None:
         np.dot(replayed.joined[run].reshape(-1, width), weights, out=columns)
         cell_of(layer).activate(layer, block)
         if block.cell is not None:
-            np.multiply(block.columns[:, :, 0], block.columns[:, :, 2], out=block.cell[1:])
+            np.multiply(block.columns[:, :, 0], block.columns[:, :, 2], out=block.cell)
 
 
 def _forward(layer: Layer, passed: Pass, replayed: Replay, wanted: frozenset[str]) -> dict[str, Floats]:
     found = {"gate_activation": in_input_time(replayed.columns[:, :, cell_of(layer).INPUT_SIDE], passed)}
     if replayed.cell is not None and "cell" in wanted:
-        found["cell"] = in_input_time(replayed.cell[1:], passed)
+        found["cell"] = in_input_time(replayed.cell, passed)
     return found
 
 
 def _backward(
     layer: Layer, passed: Pass, steps: Steps, replayed: Replay, wanted: frozenset[str]
 ) -> dict[str, Floats]:
-    """Run the adjoint on gradients made larger: what fades over time stays among the normal numbers.
+    """Run the adjoint on scaled gradients, so that vanishing ones remain normal numbers.
 
-    Where that overflows, as under an explosion, it is run again on the gradients as they are.
+    If that overflows, as in an explosion, it is repeated with unscaled gradients.
     """
     dtype = steps.hidden.dtype
-    entering = _entering(passed, dtype)
+    entering = _entering(passed, steps)
     scale = raising(*entering)
     if scale != 1.0:
         for values in entering:  # in place: a sequence of states may be large
@@ -165,14 +167,14 @@ def _backward(
             found = _pulled_back(layer, passed, steps, replayed, entering, wanted)
         if np.isfinite(found["initial_hidden_gradient"]).all():
             return _lowered(found, dtype.type(1.0 / scale))
-        # What went in is scaled, and the gates may be written over.
-        entering, replayed = _entering(passed, dtype), replay(layer, steps)
+        # The input gradients are scaled, and the gates may be overwritten.
+        entering, replayed = _entering(passed, steps), replay(layer, steps)
     return _pulled_back(layer, passed, steps, replayed, entering, wanted)
 
 
-def _entering(passed: Pass, dtype: np.dtype[np.floating]) -> tuple[Floats, ...]:
+def _entering(passed: Pass, steps: Steps) -> tuple[Floats, ...]:
     """Make dL/d(output) and dL/d(final states), in processing order."""
-    return output_gradient(passed, dtype), *final_gradients(passed, dtype)
+    return output_gradient(passed, steps.hidden.dtype), *final_gradients(passed, steps)
 
 
 def _lowered(found: dict[str, Floats], factor: np.floating) -> dict[str, Floats]:
@@ -190,52 +192,79 @@ def _pulled_back(
     entering: Sequence[Floats],
     wanted: frozenset[str],
 ) -> dict[str, Floats]:
-    """Run the adjoint over the blocks, last to first, then take from it what is wanted.
+    """Run the adjoint over the blocks, last to first, and select the wanted quantities.
 
     `entering` is dL/d(output), overwritten, and dL/d(final states), in processing order.
     """
     hidden_gradient = move_to_valid(entering[0], steps.valid, zero_output=passed.zero_output)
-    dtype = hidden_gradient.dtype
-    # The gates are not needed after their block has been linearised: dz is written over them.
+    # The gates are not needed after their block has been linearised: dz overwrites them.
     columns = np.empty_like(replayed.columns) if "gate_activation" in wanted else replayed.columns
     keeps_cell = replayed.cell is not None and "cell_gradient" in wanted
-    cell_gradient = np.empty_like(hidden_gradient) if keeps_cell else None
-    carry = Carry.zeros(hidden_gradient.shape[1:], dtype)
-    carry.hidden[...], carry.cell[...] = entering[1:]
-    cell = cell_of(layer)
+    cell_gradient = np.empty_like(replayed.cell) if keeps_cell else None
+    squashed = None if layer.projection is None else lstm.squashed(layer, replayed.block())
+    cell, carry = cell_of(layer), Carry.of(*(values[-1] for values in entering[1:]))
     with one_thread():
         for run in reversed(list(_blocks(replayed))):
             valid = None if steps.valid is None else steps.valid[run]
             factors = hold(cell.factors(layer, replayed.block(run)), valid)
             drop_vanished(hidden_gradient[run])
-            for t in range(run.stop - 1, run.start - 1, -1):
-                if t % STEPS_BETWEEN_DROPS == 0:
-                    drop_vanished(carry.hidden)
-                    drop_vanished(carry.cell)
-                np.add(hidden_gradient[t], carry.hidden, out=hidden_gradient[t])
-                cell.pull(factors, t - run.start, hidden_gradient[t], columns[t], carry)
+            for here, in_block, call in _backwards(steps, run):
+                if call is not None:
+                    carry = Carry.of(*(values[call] for values in entering[1:]))
+                if call is not None or in_block % STEPS_BETWEEN_DROPS == 0:
+                    drop_vanished(carry.hidden, carry.cell)
+                np.add(hidden_gradient[here], carry.hidden, out=hidden_gradient[here])
+                cell.pull(factors, in_block, hidden_gradient[here], columns[here], carry)
                 if cell_gradient is not None:
-                    cell_gradient[t] = carry.total_cell
+                    cell_gradient[here] = carry.total_cell
     found = {
         "hidden_gradient": in_input_time(hidden_gradient, passed),
-        "initial_hidden_gradient": carry.hidden,
+        "initial_hidden_gradient": _first(carry.hidden),
     }
+    if squashed is not None:
+        found["projection_gradient"] = _over_valid(squashed, hidden_gradient, steps.valid)
     if replayed.cell is not None:
-        found["initial_cell_gradient"] = carry.cell
+        found["initial_cell_gradient"] = _first(carry.cell)
     if cell_gradient is not None:
         found["cell_gradient"] = in_input_time(cell_gradient, passed)
     return found | _from_columns(layer, passed, replayed, columns, wanted)
 
 
+def _first(carried: Floats) -> Floats:
+    """Take what goes back to the state before the first step, (sample, unit)."""
+    return carried if carried.ndim == 2 else carried[0]
+
+
+def _backwards(steps: Steps, run: slice) -> Iterator[tuple[Any, Any, Any]]:
+    """Go back through a block: a step, its place in the block, and the call whose last step it is or None.
+
+    Steps that stand apart come all at once.
+    """
+    if steps.stand_apart:
+        yield run, slice(None), run
+        return
+    ends = {int(end) - 1: call for call, end in enumerate([*steps.starts[1:], steps.count])}
+    for step in range(run.stop - 1, run.start - 1, -1):
+        yield step, step - run.start, ends.get(step)
+
+
+def _over_valid(squashed: Floats, hidden_gradient: Floats, valid: Mask | None) -> Floats:
+    """Sum dL/dP over all steps that are not masked: a masked one copies h."""
+    made = slice(None) if valid is None else valid
+    left, right = (values[made].reshape(-1, values.shape[-1]) for values in (squashed, hidden_gradient))
+    total: Floats = left.T @ right
+    return total
+
+
 def _from_columns(
     layer: Layer, passed: Pass, replayed: Replay, columns: Floats, wanted: frozenset[str]
 ) -> dict[str, Floats]:
-    """Derive from dz, each in one go over all steps: dx, contributions, weight gradients."""
+    """Derive dx, contributions and weight gradients from dz, over all steps at once."""
     cell, width = cell_of(layer), len(replayed.weights)
     found = {"gate_gradient": in_input_time(columns[:, :, cell.INPUT_SIDE], passed)}
     flat = columns.reshape(-1, cell.COLUMNS * columns.shape[-1])
     if "input_gradient" in wanted:
-        kernel = replayed.weights[columns.shape[-1] : -1].reshape(-1, flat.shape[1])
+        kernel = replayed.weights[replayed.recurrent.shape[-1] : -1].reshape(-1, flat.shape[1])
         input_gradient = np.empty((*columns.shape[:2], len(kernel)), columns.dtype)
         product(flat, kernel.T, out=input_gradient.reshape(len(flat), -1))
         found["input_gradient"] = in_input_time(input_gradient, passed)
@@ -263,7 +292,7 @@ def _blocks(replayed: Replay, share: slice = slice(None)) -> Iterator[slice]:
 
 
 def _shaped(layer: Layer, found: dict[str, Floats]) -> dict[str, Floats]:
-    """Take the gate axis of length 1 away from a SimpleRNN's results."""
+    """Remove the gate axis of length 1 from the results of a SimpleRNN."""
     if layer.kind != "simple_rnn":
         return found
     return {name: values[..., 0, :] if name in GATED else values for name, values in found.items()}

@@ -1,7 +1,8 @@
-"""The certificate of a capture: what the closed forms give must be what the framework's autodiff gives.
+"""The certificate of a capture: the error of the closed forms relative to the framework's autodiff.
 
-Two parts, because a sum over time cannot see a wrong order of time: one compares the weights' gradients,
-one the input's gradient step by step. `nan` stands for "not defined", `inf` for values that are not finite.
+It has two parts, because a sum over time cannot detect a wrong order of time: one compares the gradients of
+the weights, the other the gradient of the input step by step. `nan` stands for "not defined", `inf` for
+values that are not finite.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from .layer import Floats
 from .scan import blocks
 from .steps import squared_norm
 
-_ROUNDINGS = 4  # of a term of a sum: of the gradient, the slope, their product, the sum
+_ROUNDINGS = 4  # roundings of a term: of the gradient, the slope, their product, the sum
 
 
 class _Precision(NamedTuple):
@@ -39,7 +40,7 @@ _PRECISIONS = {
 
 
 def bar(dtype: object) -> float:
-    """Error up to which a certificate passes without a word, for a layer that computes in this precision.
+    """Return the error up to which a certificate passes without a note, by precision.
 
     Parameters
     ----------
@@ -59,7 +60,7 @@ def bar(dtype: object) -> float:
 
 
 def limit(dtype: object) -> float:
-    """Error beyond which diagnostics refuse a layer; between `bar` and this they go on with a note.
+    """Return the error above which diagnostics refuse a layer; between `bar` and this they add a note.
 
     Parameters
     ----------
@@ -85,24 +86,24 @@ def certificate_weights(
     terms: Mapping[str, float] | None = None,
     dtype: object = None,
 ) -> float:
-    """Largest relative error of a weight's gradient.
+    """Return the largest relative error of the gradient of a weight.
 
     Parameters
     ----------
     computed, autodiff : mapping of str to ndarray
         Gradients by name; the names that both have are compared.
     terms : mapping of str to float, optional
-        By name, see `summed_terms`: terms much larger than their sum leave rounding behind,
-        which is no error.
+        By name, see `summed_terms`: terms much larger than their sum leave rounding, which is
+        not an error.
     dtype : dtype or str, optional
         Precision of the layer; by default that of the autodiff gradients.
 
     Returns
     -------
     float
-        max over weights of ‖Σ_t dW_(t) − dL/dW‖ / max(‖dL/dW‖, (4·eps/bar)·terms); `nan` where
-        every gradient is 0 on both sides. The floor lets the rounding of terms that cancel, as they do
-        near an optimum, reach the bar and not more.
+        max over weights of ‖Σ_t dW_(t) − dL/dW‖ / max(‖dL/dW‖, (4·eps/bar)·terms); `nan` if
+        every gradient is 0 on both sides. With this floor, the rounding of terms that cancel, as near
+        an optimum, reaches at most the bar.
     """
     errors = []
     for name in computed.keys() & autodiff.keys():
@@ -118,10 +119,10 @@ def certificate_weights(
 
 
 def step_sizes(gate_gradient: Floats, *state_gradients: Floats | None) -> Floats:
-    """Size of what rounding at each step starts from: of dz_t, or of the states' gradient if larger.
+    """Return the size that determines rounding at each step: of dz_t, or of the state gradients if larger.
 
     dz_t is a state's gradient times a slope such as σ(1 − σ). Near the ends of a gate's range the difference
-    cancels: its rounding is that of the state's gradient, however small dz_t is.
+    cancels, and its rounding is that of the state gradient, however small dz_t is.
 
     Parameters
     ----------
@@ -146,7 +147,7 @@ def step_sizes(gate_gradient: Floats, *state_gradients: Floats | None) -> Floats
 def summed_terms(
     sizes: Floats, contribution: Floats, hidden_before: Floats, inputs: Floats
 ) -> dict[str, float]:
-    """Σ over samples and steps of the size of each term of a weight's gradient.
+    """Return Σ over samples and steps of the size of each term of a weight gradient.
 
     Parameters
     ----------
@@ -161,7 +162,7 @@ def summed_terms(
     Returns
     -------
     dict of str to float
-        By gradient.
+        Sums by name of the gradient.
 
     Examples
     --------
@@ -180,7 +181,7 @@ def summed_terms(
 
 
 def states_before(hidden: Floats, *, runs_backward: bool) -> Floats:
-    """Move each state to the step that reads it; 0 at the first one."""
+    """Shift each state to the step that reads it; 0 at the first one."""
     before = np.zeros_like(hidden)
     made, read = (slice(1, None), slice(-1)) if runs_backward else (slice(-1), slice(1, None))
     before[:, read] = hidden[:, made]
@@ -188,7 +189,7 @@ def states_before(hidden: Floats, *, runs_backward: bool) -> Floats:
 
 
 def input_terms(sizes: Floats, kernel: Floats) -> Floats:
-    """Size at each step of the terms that dL/dx_t = dz_t·Wᵀ sums up.
+    """Return the size at each step of the terms in the sum dL/dx_t = dz_t·Wᵀ.
 
     Parameters
     ----------
@@ -211,7 +212,7 @@ def input_terms(sizes: Floats, kernel: Floats) -> Floats:
 
 
 def _sizes(values: Floats) -> Floats:
-    """Norm of each step of each sample, in float64."""
+    """Return the norm of each step of each sample, in float64."""
     squares = squared_norm(values)
     sizes: Floats = np.sqrt(squares.reshape(*squares.shape[:2], -1).sum(-1, dtype=np.float64))
     return sizes
@@ -220,13 +221,13 @@ def _sizes(values: Floats) -> Floats:
 def certificate_time(
     computed: Floats, autodiff: Floats, *, terms: Floats | None = None, dtype: object = None
 ) -> float:
-    """Largest relative error of the input's gradient at one step: sees a shifted or flipped time.
+    """Return the largest relative error of the input gradient at one step; it detects a wrong order of time.
 
     Parameters
     ----------
     computed, autodiff : ndarray (sample, time, …)
     terms : ndarray (time), optional
-        See `input_terms`: where they cancel, their rounding stays behind, which is no error.
+        See `input_terms`: if they cancel, their rounding remains, which is not an error.
     dtype : dtype or str, optional
         Precision of the layer; by default that of the autodiff gradient.
 
@@ -234,10 +235,10 @@ def certificate_time(
     -------
     float
         max over t of ‖computed_t − autodiff_t‖ / max(‖autodiff_t‖, eps·max_t‖autodiff_t‖,
-        (4·eps/bar)·terms_t), norms over samples and features. Each step is judged by its own size, so
-        vanishing steps count as well; one below the rounding of the largest is judged by that. The last
-        floor lets the rounding of terms that cancel reach the bar and not more, as in the weights' part.
-        `nan` where both are 0 at every step.
+        (4·eps/bar)·terms_t), norms over samples and features. Each step is compared with its size, so
+        that vanishing steps count as well; a step below the rounding of the largest is compared with
+        that. With the last floor, the rounding of terms that cancel reaches at most the bar. `nan` if
+        both are 0 at every step.
     """
     ours, theirs = np.asarray(computed), np.asarray(autodiff)
     if not _comparable(ours, theirs):
@@ -262,14 +263,14 @@ def _comparable(ours: Floats, theirs: Floats) -> bool:
 
 
 def _norms(values: Floats, scale: float) -> Floats:
-    """Norm at each step, in units of `scale`: the squares of small numbers would underflow."""
+    """Return the norm at each step in units of `scale`: squares of small numbers would underflow."""
     scaled = (values / values.dtype.type(scale or 1.0)).reshape(*values.shape[:2], -1)
     norms: Floats = np.sqrt(np.einsum("stf,stf->t", scaled, scaled))
     return norms
 
 
 def _norms_by_rows(ours: Floats, theirs: Floats) -> tuple[float, float]:
-    """‖ours − theirs‖ and ‖theirs‖ in float64, a few rows at a time: large weights are never copied whole."""
+    """‖ours − theirs‖ and ‖theirs‖ in float64, a few rows at a time without a full copy."""
     error = size = 0.0
     for run in blocks(len(theirs), theirs[:1].nbytes):
         wide = np.asarray(theirs[run], np.float64)
@@ -280,7 +281,7 @@ def _norms_by_rows(ours: Floats, theirs: Floats) -> tuple[float, float]:
 
 
 def _ratio(error: float, size: float) -> float:
-    """Return error ÷ size, infinite for an error where there should be nothing."""
+    """Return error ÷ size; infinite for an error if the size is 0."""
     if size == 0.0:
         return np.inf if error else 0.0
     return error / size

@@ -1,4 +1,4 @@
-"""`step_contribution` from gate gradients alone, where another way than `adjoint` has found them."""
+"""`step_contribution` from gate gradients that were not computed by `adjoint`."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def step_contribution(
     Parameters
     ----------
     hidden_before : ndarray (sample, time, unit) or (sample, time, gate, unit)
-        What met the recurrent kernel: h_{t-1}, under dropout a different one for each gate.
+        Factor of the recurrent kernel: h_{t-1}, with dropout a different one for each gate.
     gate_gradient : ndarray (sample, time, [gate,] unit)
         dL/dz on the input side.
     gates : ndarray (sample, time, gate, unit), optional
-        After their activation; a GRU needs its reset gate.
+        Activations; a GRU needs its reset gate.
     kind : {"lstm", "gru", "simple_rnn"}
     reset_after : bool
-        A GRU's reset gate acts on the product, else on h_{t-1} before it.
+        Whether the reset gate of a GRU acts on the product, not on h_{t-1} before it.
 
     Returns
     -------

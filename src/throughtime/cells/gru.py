@@ -1,6 +1,6 @@
 """GRU whose reset gate acts after the matrix product: ĥ = φ(x W_h + b_h + r·q), q = h_{t-1} U_h + b_rec.
 
-Keras' default and torch's only form; gates z, r, ĥ in that order, and z keeps: h_t = z·h_{t-1} + (1−z)·ĥ.
+The form of torch and the default of Keras; gates z, r, ĥ, and z keeps: h_t = z·h_{t-1} + (1−z)·ĥ.
 The fast path has four columns q, z, r, ĥ: the last three are the gates on the input side, the first three
 the recurrent side.
 """
@@ -16,6 +16,7 @@ from .steps import (
     Block,
     Carry,
     Factors,
+    Places,
     Step,
     diagonal,
     norm_product,
@@ -26,7 +27,7 @@ from .steps import (
 
 COLUMNS = 4
 RECURRENT_SIDE, INPUT_SIDE = slice(0, 3), slice(1, 4)
-# Columns on the recurrent side are (q, z, r), gates are (z, r, ĥ): where each finds the other.
+# Columns on the recurrent side are (q, z, r), gates are (z, r, ĥ): positions of one in the other.
 _TO_COLUMNS, _TO_GATES = [2, 0, 1], [1, 2, 0]
 
 
@@ -83,7 +84,7 @@ def joint_weights(layer: Layer) -> Floats:
 
 
 def activate(layer: Layer, block: Block) -> None:
-    """Turn the product into q, z, r, ĥ."""
+    """Convert the product to q, z, r, ĥ."""
     columns = block.columns
     activate_columns(columns[:, :, 1:3], (layer.recurrent_activation,) * 2)
     columns[:, :, 3] += columns[:, :, 2] * columns[:, :, 0]
@@ -91,7 +92,7 @@ def activate(layer: Layer, block: Block) -> None:
 
 
 def factors(layer: Layer, block: Block) -> Factors:
-    """Give (ρ_h, a_z, a_r, a_h) per unit of dL/dh; z leaks."""
+    """Return (ρ_h, a_z, a_r, a_h) per unit of dL/dh; z leaks."""
     q, z, r, candidate = (block.columns[:, :, column] for column in range(4))
     coefficients = np.empty_like(block.columns)
     rho_h, a_z, a_r, a_h = (coefficients[:, :, column] for column in range(4))
@@ -105,7 +106,7 @@ def factors(layer: Layer, block: Block) -> Factors:
     return Factors(coefficients, block.recurrent, leak=z.copy())
 
 
-def pull(factors: Factors, step: int, hidden: Floats, columns: Floats, carry: Carry) -> None:
+def pull(factors: Factors, step: Places, hidden: Floats, columns: Floats, carry: Carry) -> None:
     """One product and three ufuncs."""
     assert factors.leak is not None
     units = hidden.shape[-1]

@@ -1,6 +1,6 @@
 """GRU whose reset gate acts before the matrix product: ĥ = φ(x W_h + b_h + (r·h_{t-1}) U_h).
 
-The form of Cho et al. 2014 (1406.1078), Keras' `reset_after=False`; gates z, r, ĥ, and z keeps. It takes a
+The form of Cho et al. 2014 (1406.1078), Keras' `reset_after=False`; gates z, r, ĥ, and z keeps. It needs a
 second, smaller product per step in both directions.
 """
 
@@ -15,6 +15,7 @@ from .steps import (
     Block,
     Carry,
     Factors,
+    Places,
     Step,
     diagonal,
     scaled_rows,
@@ -67,7 +68,7 @@ def joint_weights(layer: Layer) -> Floats:
 
 
 def activate(layer: Layer, block: Block) -> None:
-    """Turn the product into z, r, ĥ; keep r·h_{t-1} for dU_h."""
+    """Convert the product to z, r, ĥ; keep r·h_{t-1} for dU_h."""
     assert block.reset_hidden is not None
     columns, units = block.columns, block.columns.shape[-1]
     activate_columns(columns[:, :, :2], (layer.recurrent_activation,) * 2)
@@ -78,7 +79,7 @@ def activate(layer: Layer, block: Block) -> None:
 
 
 def factors(layer: Layer, block: Block) -> Factors:
-    """Give (a_z, –, a_h) per unit of dL/dh; a_r needs the product p first."""
+    """Return (a_z, –, a_h) per unit of dL/dh; a_r needs the product p first."""
     z, r, candidate = (block.columns[:, :, gate] for gate in range(3))
     coefficients = np.empty_like(block.columns)
     a_z, reset_slope, a_h = (coefficients[:, :, gate] for gate in range(3))
@@ -95,7 +96,7 @@ def factors(layer: Layer, block: Block) -> Factors:
     )
 
 
-def pull(factors: Factors, step: int, hidden: Floats, columns: Floats, carry: Carry) -> None:
+def pull(factors: Factors, step: Places, hidden: Floats, columns: Floats, carry: Carry) -> None:
     """Two products and six ufuncs."""
     assert factors.leak is not None
     assert factors.reset is not None

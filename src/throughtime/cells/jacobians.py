@@ -1,6 +1,6 @@
-"""The Jacobians ds_t/ds_{t-1} along a captured trajectory, for what needs them whole.
+"""The Jacobians ds_t/ds_{t-1} along a captured trajectory, for spectra and Lyapunov exponents.
 
-Spectra and Lyapunov exponents do; the adjoint never forms them, and each cell's module has the formula.
+The adjoint never forms them; the module of each cell has the formula.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from .adjoint import replay
 from .kinds import cell_of
 from .layer import Floats, Layer, Pass, with_gate_axis, working_dtype
-from .scan import Steps, arrange, processing_steps, states_in_processing_order
+from .scan import Steps, arrange, processing_order, processing_steps
 from .steps import Step
 
 
@@ -27,9 +27,9 @@ def step_jacobians(
     passed : Pass
         Its gradients are not used.
     cell : ndarray (sample, time, unit), optional
-        An LSTM's c after each step, as `solve` returns it: spares the replay.
+        An LSTM's c after each step, as `solve` returns it; avoids the replay.
     time_steps : sequence of int, optional
-        Steps in input time, all by default: the result holds state² numbers for each sample and step.
+        Steps in input time, by default all; the result has state² numbers for each sample and step.
 
     Returns
     -------
@@ -48,12 +48,13 @@ def step_jacobians(
 
 
 def _chosen_steps(layer: Layer, passed: Pass, steps: Steps, cell: Floats | None, chosen: np.ndarray) -> Step:
-    inputs, hidden_before = steps.inputs[chosen], steps.hidden[chosen]
+    inputs, hidden_before = steps.inputs[chosen], steps.hidden_before[chosen]
     if layer.kind != "lstm":
         return Step(inputs, hidden_before)
     if cell is None:
-        states = replay(layer, steps).cell
-        assert states is not None
+        later = replay(layer, steps).cell
+        assert later is not None
     else:
-        states = states_in_processing_order(cell, steps.initial_cell, passed)
+        later = processing_order(cell, passed)
+    states = np.concatenate([steps.initial_cell, np.asarray(later, steps.hidden.dtype)])
     return Step(inputs, hidden_before, states[chosen], states[chosen + 1])

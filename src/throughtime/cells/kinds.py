@@ -1,4 +1,4 @@
-"""Which module holds the mathematics of which kind of layer.
+"""The module with the mathematics of each kind of layer.
 
 A new cell is one module with the functions of `steps.Cell` and one line here.
 """

@@ -1,7 +1,7 @@
-"""One direction of one recurrent layer, and what the framework's own kernel gave for it on a batch.
+"""One direction of one recurrent layer, and the results of its kernel on a batch.
 
-Adapters fill these two in; everything else of `cells` computes from them, and hands its arrays back the
-same way: sample first, time in the order of the layer's input.
+Adapters fill in these two records, from which the rest of `cells` computes. All arrays have the sample first,
+and time in the order of the layer's input.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Layer:
-    """Weights and activations; gates in the schema's order, a SimpleRNN's weights without a gate axis.
+    """Weights and activations: gates in the order of the schema, a SimpleRNN without a gate axis.
 
     Attributes
     ----------
@@ -32,6 +32,8 @@ class Layer:
         Names in `activations`; a SimpleRNN has no recurrent activation and ignores it.
     reset_after : bool
         A GRU's reset gate acts after the matrix product.
+    projection : ndarray (cell_unit, unit) or None
+        P of an LSTM with h_t = (o · φ(c_t)) P, whose gates and cell are wider than its hidden state.
     """
 
     kind: str
@@ -42,6 +44,7 @@ class Layer:
     activation: str = "tanh"
     recurrent_activation: str = "sigmoid"
     reset_after: bool = True
+    projection: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,11 @@ class Pass:
     ----------
     inputs : ndarray (sample, time, feature)
     hidden : ndarray (sample, time, unit)
-        What the layer emitted at each step; at masked steps anything.
+        Output of the layer at each step; undefined at masked steps.
     output_gradient : ndarray (sample, time, unit), (sample, unit) or None
         ∂L/∂out with the output tensor as a leaf. Two axes: the output of the step processed last.
     valid : ndarray of bool (sample, time) or None
-        False where the step is masked: all states are copied over it.
+        False for masked steps, over which all states are copied.
     zero_output : bool
         A masked step emits 0 (`zero_output_for_mask`, a packed sequence) instead of the previous output.
     runs_backward : bool
@@ -65,6 +68,10 @@ class Pass:
         None stands for zeros.
     final_hidden_gradient, final_cell_gradient : ndarray (sample, unit) or None
         dL/d(state after the step processed last), beyond what reaches it through the output.
+    windows : tuple of int
+        Steps of each call, where several stand apart, from states that are given to states that are handed
+        out: initial states and final gradients then have an axis of calls, (sample, call, unit). Only for a
+        layer without masks that runs forward.
     """
 
     inputs: Floats
@@ -77,16 +84,17 @@ class Pass:
     initial_cell: Floats | None = None
     final_hidden_gradient: Floats | None = None
     final_cell_gradient: Floats | None = None
+    windows: tuple[int, ...] = ()
 
 
 def working_dtype(passed: Pass) -> np.dtype[np.floating[Any]]:
-    """Precision of the arithmetic: float32 or float64, as captured; half precisions rise to float32."""
+    """Return the precision of the computation, float32 or float64; half precisions become float32."""
     dtype: np.dtype[np.floating[Any]] = np.result_type(passed.hidden.dtype, np.float32)
     return dtype
 
 
 def with_gate_axis(layer: Layer, dtype: npt.DTypeLike) -> Layer:
-    """Copy a layer in one precision whose weights have a gate axis, of length 1 for a SimpleRNN."""
+    """Copy a layer in one precision, with a gate axis, of length 1 for a SimpleRNN."""
 
     def prepared(weight: Floats) -> Floats:
         weight = np.asarray(weight, dtype)
@@ -98,4 +106,5 @@ def with_gate_axis(layer: Layer, dtype: npt.DTypeLike) -> Layer:
         recurrent_kernel=prepared(layer.recurrent_kernel),
         bias=None if layer.bias is None else prepared(layer.bias),
         recurrent_bias=None if layer.recurrent_bias is None else prepared(layer.recurrent_bias),
+        projection=None if layer.projection is None else np.asarray(layer.projection, dtype),
     )

@@ -1,7 +1,7 @@
 """LSTM: c_t = f·c_{t-1} + i·g, h_t = o·φ(c_t), its adjoint and its Jacobian on the joint state (h, c).
 
-Gates i, f, g, o in that order, as Keras keeps them (Hochreiter & Schmidhuber 1997 with the forget gate of
-Gers et al. 2000); `steps.Cell` says what each function is for.
+Gates i, f, g, o in that order, as in Keras (Hochreiter & Schmidhuber 1997 with the forget gate of
+Gers et al. 2000); `steps.Cell` documents each function.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from .steps import (
     Block,
     Carry,
     Factors,
+    Places,
     Step,
     diagonal,
     norm_product,
@@ -74,39 +75,50 @@ def joint_weights(layer: Layer) -> Floats:
 
 
 def activate(layer: Layer, block: Block) -> None:
-    """Turn z into i, f, g, o."""
+    """Convert z to i, f, g, o."""
     activate_columns(block.columns, activation_names(layer))
 
 
 def factors(layer: Layer, block: Block) -> Factors:
-    """Give A of dz = A · (dc, dc, dc, dh), and e and f, which carry the cell."""
+    """Return A of dz = A · (dc, dc, dc, dh), and e and f, which carry the cell."""
     assert block.cell is not None
+    assert block.cell_before is not None
     phi = required_activation(layer.activation)
     i, f, g, o = (block.columns[:, :, gate] for gate in range(4))
-    squashed = phi.value(block.cell[1:])
+    squashed = phi.value(block.cell)
     gate_slopes = np.empty_like(block.columns)
     slopes(block.columns, activation_names(layer), out=gate_slopes)
-    for gate, other in enumerate((g, block.cell[:-1], i, squashed)):
+    for gate, other in enumerate((g, block.cell_before, i, squashed)):
         gate_slopes[:, :, gate] *= other
     e = o * phi.slope(squashed)
-    return Factors(gate_slopes, block.recurrent, hidden_to_cell=e, forget=f.copy())
+    projected = None if layer.projection is None else np.ascontiguousarray(layer.projection.T)
+    return Factors(gate_slopes, block.recurrent, hidden_to_cell=e, forget=f.copy(), projected=projected)
 
 
-def pull(factors: Factors, step: int, hidden: Floats, columns: Floats, carry: Carry) -> None:
+def pull(factors: Factors, step: Places, hidden: Floats, columns: Floats, carry: Carry) -> None:
     """One product and five ufuncs."""
     assert factors.hidden_to_cell is not None
     assert factors.forget is not None
-    units, coefficients = hidden.shape[-1], factors.columns[step]
-    np.multiply(hidden, factors.hidden_to_cell[step], out=carry.total_cell)
+    coefficients = factors.columns[step]
+    squashed = hidden if factors.projected is None else hidden @ factors.projected
+    np.multiply(squashed, factors.hidden_to_cell[step], out=carry.total_cell)
     np.add(carry.total_cell, carry.cell, out=carry.total_cell)
-    np.multiply(carry.total_cell[..., None, :], coefficients[:, :3], out=columns[..., :3, :])
-    np.multiply(hidden, coefficients[:, 3], out=columns[..., 3, :])
+    np.multiply(carry.total_cell[..., None, :], coefficients[..., :3, :], out=columns[..., :3, :])
+    np.multiply(squashed, coefficients[..., 3, :], out=columns[..., 3, :])
     if factors.leak is not None:
         np.multiply(hidden, factors.leak[step], out=carry.scratch)
-    np.dot(columns.reshape(-1, 4 * units), factors.recurrent, out=carry.hidden.reshape(-1, units))
+    width = len(factors.recurrent)
+    np.dot(columns.reshape(-1, width), factors.recurrent, out=carry.hidden.reshape(-1, hidden.shape[-1]))
     if factors.leak is not None:
         np.add(carry.hidden, carry.scratch, out=carry.hidden)
     np.multiply(carry.total_cell, factors.forget[step], out=carry.cell)
+
+
+def squashed(layer: Layer, block: Block) -> Floats:
+    """Compute o · φ(c_t), which a projection takes to h_t."""
+    assert block.cell is not None
+    value: Floats = block.columns[:, :, 3] * required_activation(layer.activation).value(block.cell)
+    return value
 
 
 def split(layer: Layer, block: Block, totals: Floats, columns: Floats) -> dict[str, Floats]:

@@ -1,8 +1,8 @@
-"""Work over many rows, shared among the cores; and small products, kept on one.
+"""Work on many rows, shared among the cores, and small products on one core.
 
-BLAS has threads of its own, which spin while they wait for each other: on a machine that does something else
-as well, a product on two of them takes up to three times as long as on one. So BLAS gets one thread, and rows
-are handed to a pool that sleeps while it waits.
+The threads of BLAS spin while they wait for each other: on a busy machine a product on two of them takes up
+to three times as long as on one. Therefore BLAS gets one thread, and rows go to a pool that sleeps while it
+waits.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ def over_rows(task: Callable[[slice], object], rows: int, operations: int) -> No
     Parameters
     ----------
     task : callable (slice)
-        What it raises is raised here.
+        Its exceptions are raised here.
     rows : int
     operations : int
-        On all rows together: a small amount stays on this thread.
+        Number for all rows together; a small amount stays on this thread.
     """
     count = max(1, min(_cores(), MOST_THREADS, rows, operations // WORTH_A_THREAD))
     bounds = np.linspace(0, rows, count + 1).astype(int).tolist()
@@ -52,10 +52,10 @@ def product(left: Floats, right: Floats, out: Floats) -> None:
 
 
 class _OneThread:
-    """Limits BLAS to one thread while anybody asks for it: several threads may, a monitor's among them.
+    """Limits BLAS to one thread as long as any thread, such as that of a monitor, requests it.
 
-    An interrupt may come before a lock is given back. So the thread that has it may take it again, and others
-    do not wait for long: they compute with BLAS as it is.
+    An interrupt may come before a lock is released. Therefore its thread may acquire it again, and others
+    wait only briefly and then compute without the limit.
     """
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class _OneThread:
                 self._changed(-1)
 
     def _changed(self, by: int) -> bool:
-        """Count who asks, limit for the first, lift the limit after the last; False without the lock."""
+        """Count requests; limit for the first, remove the limit after the last; False without the lock."""
         if not self._lock.acquire(timeout=PATIENCE):
             return False
         try:
@@ -91,13 +91,13 @@ _limit = _OneThread()
 
 
 def one_thread() -> AbstractContextManager[None]:
-    """Keep the small products of a scan on one thread: waking a pool costs more than they do."""
+    """Keep the small products of a scan on one thread: they cost less than waking a pool."""
     return _limit()
 
 
 @cache
 def _controller() -> ThreadpoolController:
-    # Looking up the loaded BLAS costs milliseconds, limiting it microseconds.
+    # Finding the loaded BLAS takes milliseconds, limiting it microseconds.
     return ThreadpoolController()
 
 
@@ -107,12 +107,12 @@ def _pool() -> ThreadPoolExecutor:
 
 
 def _cores() -> int:
-    """Cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _begin_anew() -> None:
-    """Forget what a forked process has not: the pool's threads, and those that asked for a limit."""
+    """Reset the pool and the limit, whose threads a forked process lacks."""
     global _limit  # noqa: PLW0603
     _pool.cache_clear()
     _limit = _OneThread()

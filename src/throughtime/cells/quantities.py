@@ -1,4 +1,4 @@
-"""What `solve` knows about a layer, by name: the definitions where frameworks leave a choice.
+"""The quantities that `solve` computes, by name, with definitions if frameworks differ.
 
 Arrays are sample-major in input time; a SimpleRNN has no gate axis, and only an LSTM has a cell.
 """
@@ -13,7 +13,7 @@ DEFINITIONS: Mapping[str, str] = {
     "gate_activation": (
         "(sample, time, gate, unit): after the activation; at masked steps what the cell computes and drops"
     ),
-    # Over a masked step the state is copied: what the steps after it send back passes. The masked output's
+    # Over a masked step the state is copied, and so the gradient of later steps passes. The masked output's
     # own gradient belongs to the valid step that it repeats.
     "hidden_gradient": "(sample, time, unit): total dL/d(hidden state after step t)",
     "cell_gradient": (
@@ -33,11 +33,12 @@ DEFINITIONS: Mapping[str, str] = {
     "recurrent_kernel_gradient": "(unit_from, gate, unit): dL/dU, summed over samples and steps",
     "bias_gradient": "(gate, unit): dL/db on the input side",
     "recurrent_bias_gradient": "(gate, unit): dL/db on the recurrent side, where there is one",
+    "projection_gradient": "(cell_unit, unit): dL/dP, where there is one",
 }
 QUANTITIES = frozenset(DEFINITIONS)
 FORWARD = frozenset({"hidden", "cell", "gate_activation"})
 WEIGHT_GRADIENTS = frozenset(
-    {"kernel_gradient", "recurrent_kernel_gradient", "bias_gradient", "recurrent_bias_gradient"}
+    f"{name}_gradient" for name in ("kernel", "recurrent_kernel", "bias", "recurrent_bias", "projection")
 )
-# Quantities that carry the gate axis which a SimpleRNN does not have.
+# Quantities with the gate axis, which a SimpleRNN lacks.
 GATED = frozenset({"gate_activation", "gate_gradient"}) | WEIGHT_GRADIENTS

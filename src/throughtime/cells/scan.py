@@ -1,14 +1,14 @@
-"""Time: the only place that knows processing order, masks and directions.
+"""Processing order, masks and directions, which only this module handles.
 
-Every other module of `cells` sees time-major arrays in processing order, which `arrange` makes and
-`in_input_time` undoes.
+Other modules of `cells` use time-major arrays in processing order: `arrange` converts to it, `in_input_time`
+back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -31,14 +31,19 @@ class Steps:
     inputs : ndarray (time, sample, feature)
     hidden : ndarray (time + 1, sample, unit)
         The state before the first step, then after each step; carried over masked ones.
-    initial_cell : ndarray (sample, unit)
+    hidden_before : ndarray (time, sample, unit)
+    initial_cell : ndarray (call, sample, unit)
+    starts : ndarray of int (call)
+        The first step of each call.
     valid : ndarray of bool (time, sample) or None
-        None where no step is masked.
+        None if no step is masked.
     """
 
     inputs: Floats
     hidden: Floats
+    hidden_before: Floats
     initial_cell: Floats
+    starts: npt.NDArray[np.intp]
     valid: Mask | None
 
     @property
@@ -46,40 +51,55 @@ class Steps:
         """Number of time steps."""
         return int(self.inputs.shape[0])
 
+    @property
+    def windowed(self) -> bool:
+        """Whether there are several calls."""
+        return len(self.starts) > 1
+
+    @property
+    def stand_apart(self) -> bool:
+        """Whether each step starts from a state that is given."""
+        return len(self.starts) == self.count
+
 
 def arrange(passed: Pass, dtype: npt.DTypeLike) -> Steps:
-    """Bring a pass into processing order and carry the state over masked steps."""
+    """Convert a pass to processing order and copy the state over masked steps."""
     shape = (passed.hidden.shape[0], passed.hidden.shape[2])
     valid = None
     if passed.valid is not None and not np.all(passed.valid):
-        valid = _processing_order(np.asarray(passed.valid, bool), passed)
+        valid = processing_order(np.asarray(passed.valid, bool), passed)
+    starts = np.cumsum((0, *passed.windows))[: len(passed.windows) or 1]
+    initial_hidden = _of_calls(passed.initial_hidden, (len(starts), *shape), dtype)
     hidden = np.empty((passed.hidden.shape[1] + 1, *shape), dtype)
-    hidden[0] = _or_zeros(passed.initial_hidden, shape, dtype)
-    hidden[1:] = _processing_order(passed.hidden, passed)
+    hidden[0] = initial_hidden[0]
+    hidden[1:] = processing_order(passed.hidden, passed)
     if valid is not None:
         last_valid = np.where(valid, np.arange(1, len(valid) + 1)[:, None], 0)
         hidden[1:] = hidden[np.maximum.accumulate(last_valid), np.arange(shape[0])]
-    inputs = np.asarray(_processing_order(passed.inputs, passed), dtype)
-    return Steps(inputs, hidden, _or_zeros(passed.initial_cell, shape, dtype), valid)
+    inputs = np.asarray(processing_order(passed.inputs, passed), dtype)
+    before = hidden[:-1]
+    if passed.windows:
+        before = before.copy()
+        before[starts] = initial_hidden
+    initial_cell = _of_calls(passed.initial_cell, initial_hidden.shape, dtype)
+    return Steps(inputs, hidden, before, initial_cell, starts, valid)
 
 
-def final_gradients(passed: Pass, dtype: npt.DTypeLike) -> tuple[Floats, Floats]:
-    """dL/dh and dL/dc after the last processed step, beyond the output's, each (sample, unit)."""
-    shape = (passed.hidden.shape[0], passed.hidden.shape[2])
-    return (
-        _or_zeros(passed.final_hidden_gradient, shape, dtype),
-        _or_zeros(passed.final_cell_gradient, shape, dtype),
-    )
+def final_gradients(passed: Pass, steps: Steps) -> tuple[Floats, Floats]:
+    """dL/dh and dL/dc after the last step of each call, beyond the output's, each (call, sample, unit)."""
+    dtype, calls = steps.hidden.dtype, len(steps.starts)
+    hidden = _of_calls(passed.final_hidden_gradient, (calls, *steps.hidden.shape[1:]), dtype)
+    return hidden, _of_calls(passed.final_cell_gradient, steps.initial_cell.shape, dtype)
 
 
 def output_gradient(passed: Pass, dtype: npt.DTypeLike) -> Floats:
-    """∂L/∂out in processing order (time, sample, unit): a fresh array, zeros where the loss asks nothing."""
+    """∂L/∂out in processing order (time, sample, unit): a new array, 0 if the loss does not read a step."""
     samples, steps, units = passed.hidden.shape
     gradient = np.zeros((steps, samples, units), dtype)
     if passed.output_gradient is not None and passed.output_gradient.ndim == 2:
         gradient[-1] = passed.output_gradient
     elif passed.output_gradient is not None:
-        gradient[...] = _processing_order(passed.output_gradient, passed)
+        gradient[...] = processing_order(passed.output_gradient, passed)
     return gradient
 
 
@@ -87,8 +107,8 @@ def move_to_valid(gradient: Floats, valid: Mask | None, *, zero_output: bool) ->
     """Move the gradients of masked outputs to the states they repeat, in place.
 
     A masked output repeats the last valid one, so its gradient belongs there; before the first valid step
-    the output is a constant 0 and its gradient goes nowhere. Keras on JAX emits h_0 there instead: for
-    this share, and for it alone, dL/dh_0 misses the sum of those output gradients.
+    the output is a constant 0, and its gradient is dropped. Keras on JAX returns h_0 there instead; only
+    this contribution is missing in dL/dh_0.
 
     Parameters
     ----------
@@ -108,30 +128,32 @@ def move_to_valid(gradient: Floats, valid: Mask | None, *, zero_output: bool) ->
 
 
 def raising(*gradients: Floats) -> float:
-    """Power of two that lifts the largest entry to 2⁴⁰, so that what fades has far to fall; 1 for zeros."""
+    """Return the power of two that scales the largest entry to 2⁴⁰, for vanishing gradients; 1 for zeros."""
     largest = max((float(np.abs(values).max(initial=0)) for values in gradients), default=0.0)
     if largest == 0.0 or not np.isfinite(largest):
         return 1.0
     return float(np.ldexp(1.0, min(RAISED - int(np.frexp(largest)[1]), LARGEST_RAISE)))
 
 
-def drop_vanished(values: Floats) -> None:
-    """Set to 0, in place, what is within 2¹⁶ of the smallest normal number.
+def drop_vanished(*arrays: Floats) -> None:
+    """Set numbers within 2¹⁶ of the smallest normal number to 0, in place.
 
-    Products of these are subnormal, and processors take a hundred times longer for those.
+    Their products are subnormal, for which processors need a hundred times longer.
     """
-    np.copyto(values, 0, where=np.abs(values) < vanished(values.dtype))
+    for values in arrays:
+        np.copyto(values, 0, where=np.abs(values) < vanished(values.dtype))
 
 
+@cache
 def vanished(dtype: np.dtype[np.floating[Any]]) -> float:
-    """Size below which a gradient counts as 0: 7.7e-34 in single precision."""
+    """Return the size below which a gradient counts as 0: 7.7e-34 in single precision."""
     return float(np.finfo(dtype).smallest_normal) * 2.0**16
 
 
 def hold(factors: Factors, valid: Mask | None) -> Factors:
     """Make masked steps copy their state: no gates, full leak, full forget gate.
 
-    Assignment rather than a product with 0: what a cell computed on padding may be NaN.
+    Values are assigned, not multiplied by 0, because a cell may compute NaN on padding.
     """
     if valid is None or valid.all():
         return factors
@@ -146,46 +168,49 @@ def hold(factors: Factors, valid: Mask | None) -> Factors:
     return replace(factors, leak=leak)
 
 
-def accumulate_cell(cell: Floats, forget: Floats, valid: Mask | None) -> None:
-    """Scan c_t = f·c_{t-1} + i·g in place: `cell` (time + 1, …) holds c_0, then i·g of each step."""
-    scratch = np.empty_like(cell[0])
-    for t, (before, after) in enumerate(pairwise(cell)):
-        np.multiply(forget[t], before, out=scratch)
+def accumulate_cell(before: Floats, cell: Floats, forget: Floats, steps: Steps) -> None:
+    """Scan c_t = f·c_{t-1} + i·g in place: `cell` holds i·g of each step, `before` gets c_{t-1}."""
+    before[steps.starts] = steps.initial_cell
+    if steps.stand_apart:
+        np.add(cell, forget * before, out=cell)
+        return
+    scratch, starts = np.empty_like(cell[0]), {*steps.starts.tolist()}
+    for t, after in enumerate(cell):
+        if steps.windowed and t not in starts:
+            before[t] = cell[t - 1]
+        np.multiply(forget[t], before[t], out=scratch)
         np.add(after, scratch, out=after)
-        if valid is not None:
-            np.copyto(after, before, where=~valid[t][:, None])
+        if steps.valid is not None:
+            np.copyto(after, before[t], where=~steps.valid[t][:, None])
 
 
 def blocks(count: int, bytes_per_step: int) -> Iterator[slice]:
-    """Yield runs of steps whose arrays stay in the processor's cache together, first to last."""
+    """Yield slices of steps, first to last, whose arrays fit into the processor's cache."""
     length = max(1, BLOCK_BYTES // max(1, bytes_per_step))
     for start in range(0, count, length):
         yield slice(start, min(start + length, count))
 
 
 def in_input_time(values: Floats, passed: Pass) -> Floats:
-    """Turn (time, sample, …) in processing order into (sample, time, …) in input time: a view."""
+    """Return a view (sample, time, …) in input time of (time, sample, …) in processing order."""
     return np.swapaxes(values[::-1] if passed.runs_backward else values, 0, 1)
 
 
-def states_in_processing_order(values: Floats, initial: Floats, passed: Pass) -> Floats:
-    """Put a state before the first step and after each, (time + 1, sample, unit), from input time."""
-    later = np.asarray(_processing_order(values, passed), initial.dtype)
-    return np.concatenate([initial[None], later])
-
-
 def processing_steps(passed: Pass, input_steps: Sequence[int] | None) -> npt.NDArray[np.intp]:
-    """Where steps counted in input time stand in processing order; all of them for None."""
+    """Return the places in processing order of steps in input time; all for None."""
     count = passed.hidden.shape[1]
     places = np.arange(count) if input_steps is None else np.arange(count)[np.asarray(input_steps, int)]
     return count - 1 - places if passed.runs_backward else places
 
 
-def _processing_order(values: npt.NDArray[Scalar], passed: Pass) -> npt.NDArray[Scalar]:
-    """Turn (sample, time, …) in input time into (time, sample, …) in processing order: a view."""
+def processing_order(values: npt.NDArray[Scalar], passed: Pass) -> npt.NDArray[Scalar]:
+    """Return a view (time, sample, …) in processing order of (sample, time, …) in input time."""
     values = np.swapaxes(values, 0, 1)
     return values[::-1] if passed.runs_backward else values
 
 
-def _or_zeros(values: Floats | None, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Floats:
-    return np.zeros(shape, dtype) if values is None else np.array(values, dtype)
+def _of_calls(values: Floats | None, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Floats:
+    """Copy what each sample has once for each call, (sample, [call,] unit), as (call, sample, unit)."""
+    if values is None:
+        return np.zeros(shape, dtype)
+    return np.array(values[None] if values.ndim == 2 else np.swapaxes(values, 0, 1), dtype)

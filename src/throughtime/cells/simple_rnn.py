@@ -1,6 +1,6 @@
 """SimpleRNN: h_t = φ(x W + h_{t-1} U + b), its adjoint and its Jacobian.
 
-The shortest of the cells, and so the one to read first; `steps.Cell` says what each function is for.
+It is the shortest cell and the one to read first; `steps.Cell` documents each function.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from .steps import (
     Block,
     Carry,
     Factors,
+    Places,
     Step,
     norm_product,
     pre_activation,
@@ -50,18 +51,18 @@ def joint_weights(layer: Layer) -> Floats:
 
 
 def activate(layer: Layer, block: Block) -> None:
-    """Turn z into φ(z)."""
+    """Convert z to φ(z)."""
     activate_columns(block.columns, (layer.activation,))
 
 
 def factors(layer: Layer, block: Block) -> Factors:
-    """Give φ'."""
+    """Return φ'."""
     coefficients = np.empty_like(block.columns)
     slopes(block.columns, (layer.activation,), out=coefficients)
     return Factors(coefficients, block.recurrent)
 
 
-def pull(factors: Factors, step: int, hidden: Floats, columns: Floats, carry: Carry) -> None:
+def pull(factors: Factors, step: Places, hidden: Floats, columns: Floats, carry: Carry) -> None:
     """One product and two ufuncs."""
     units = hidden.shape[-1]
     np.multiply(hidden[..., None, :], factors.columns[step], out=columns)

@@ -1,7 +1,6 @@
-"""What a cell is given and what it gives back: one step, and blocks of steps for speed.
+"""The interface of cells: one step, and blocks of steps for speed.
 
-`Cell` is the interface of `simple_rnn`, `lstm`, `gru` and `gru_reset_before`; those modules know no time
-order and no masks.
+`simple_rnn`, `lstm`, `gru` and `gru_reset_before` implement `Cell`, independent of time order and masks.
 """
 
 from __future__ import annotations
@@ -13,6 +12,8 @@ from typing import Protocol
 import numpy as np
 
 from .layer import Floats, Layer
+
+Places = int | slice  # a step of a block, or several
 
 
 @dataclass(frozen=True)
@@ -30,20 +31,21 @@ class Block:
     """A run of steps in the fast path, (time, sample, …) in processing order; views, never copies.
 
     `columns` (time, sample, column, unit) are the cell's gates and whatever else its matrix product
-    gives; `cell` has one step more, the state before the first. `reset_hidden` is r · h_{t-1}.
+    gives; `cell` is c_t. `reset_hidden` is r · h_{t-1}.
     `recurrent` (column · unit, unit) is Uᵀ.
     """
 
     columns: Floats
     hidden_before: Floats
     recurrent: Floats
+    cell_before: Floats | None = None
     cell: Floats | None = None
     reset_hidden: Floats | None = None
 
 
 @dataclass(frozen=True)
 class Factors:
-    """A cell's linearisation along a trajectory: the adjoint is linear, these are its coefficients.
+    """The coefficients of the adjoint, which is linear, along a trajectory.
 
     Attributes
     ----------
@@ -57,6 +59,8 @@ class Factors:
         LSTM: o(1 − tanh² c) and f.
     reset, reset_slope : ndarray (time, sample, unit) or None
         GRU with the reset before the product: r and h_{t-1} r'.
+    projected : ndarray (unit, cell_unit) or None
+        Pᵀ of an LSTM with a projection.
     """
 
     columns: Floats
@@ -66,6 +70,7 @@ class Factors:
     forget: Floats | None = None
     reset: Floats | None = None
     reset_slope: Floats | None = None
+    projected: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -82,24 +87,20 @@ class Carry:
     scratch: Floats
 
     @classmethod
-    def zeros(cls, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Carry:
-        """Make the carry of an adjoint that nothing has entered yet."""
-        return cls(*(np.zeros(shape, dtype) for _ in range(4)))
-
-    def first(self, rows: int) -> Carry:
-        """View the first rows only."""
-        return Carry(self.hidden[:rows], self.cell[:rows], self.total_cell[:rows], self.scratch[:rows])
+    def of(cls, hidden: Floats, cell: Floats) -> Carry:
+        """Make the carry that the adjoint begins with: dL/d(final states)."""
+        return cls(hidden.copy(), cell.copy(), np.zeros_like(cell), np.zeros_like(hidden))
 
 
 class Cell(Protocol):
     """The mathematics of one kind of cell.
 
     The first group takes one step, for any leading axes; the second group works in place on blocks.
-    Layers come through `layer.with_gate_axis`.
+    Layers are converted by `layer.with_gate_axis`.
     """
 
-    COLUMNS: int  # of the fast path, at least one a gate
-    INPUT_SIDE: slice  # the columns that are gates, in the order of the schema
+    COLUMNS: int  # of the fast path, at least one per gate
+    INPUT_SIDE: slice  # places of the gates among the columns, in the order of the schema
 
     def gates(self, layer: Layer, step: Step) -> Floats:
         """Return the activated gates (…, gate, unit)."""
@@ -117,13 +118,13 @@ class Cell(Protocol):
         """Turn the matrix product in `block.columns` into activated gates, in place."""
 
     def factors(self, layer: Layer, block: Block) -> Factors:
-        """Linearise a block; nothing in the result is a view of `block.columns`."""
+        """Linearise a block; no result is a view of `block.columns`."""
 
-    def pull(self, factors: Factors, step: int, hidden: Floats, columns: Floats, carry: Carry) -> None:
-        """One step of the adjoint: read dL/dh_t, write dz into `columns` and η into `carry`."""
+    def pull(self, factors: Factors, step: Places, hidden: Floats, columns: Floats, carry: Carry) -> None:
+        """One step of the adjoint, or several that stand apart: read dL/dh_t, write dz and η."""
 
     def split(self, layer: Layer, block: Block, totals: Floats, columns: Floats) -> Mapping[str, Floats]:
-        """Name the parts of the gradient of `joint_weights`."""
+        """Return the named parts of the gradient of `joint_weights`."""
 
     def contribution(self, block: Block, columns: Floats) -> Floats:
         """‖dL/dU_(t)‖ per step and sample (time, sample), in float64."""
@@ -136,7 +137,7 @@ def squared_norm(vectors: Floats) -> Floats:
 
 
 def transposed_kernel(recurrent_kernel: Floats) -> Floats:
-    """Turn (unit_from, column, unit) into (column · unit, unit_from), in memory too: dot is twice as fast."""
+    """Copy (unit_from, column, unit) to (column · unit, unit_from), for which dot is twice as fast."""
     return np.ascontiguousarray(recurrent_kernel.reshape(len(recurrent_kernel), -1).T)
 
 
@@ -174,7 +175,7 @@ def diagonal(values: Floats) -> Floats:
 
 
 def split_totals(layer: Layer, totals: Floats) -> dict[str, Floats]:
-    """Name the parts of the gradient of `stacked_weights`."""
+    """Return the named parts of the gradient of `stacked_weights`."""
     units = layer.recurrent_kernel.shape[0]
     return {
         "recurrent_kernel_gradient": totals[:units],

@@ -1,7 +1,7 @@
-"""The verdict: does a model learn long-term dependencies, and if not, why.
+"""The verdict: whether a model learns long-term dependencies, and if not, why.
 
-`diagnose` measures by a probe, the diagnostics and the prefix swap (`swap`), `judge` concludes, `words` has
-every sentence, `compare` puts two diagnoses beside each other.
+`diagnose` measures with a probe, the diagnostics and the prefix swap (`swap`), `judge` concludes, `words`
+contains every sentence, and `compare` compares two diagnoses.
 """
 
 from throughtime.diagnosis.comparison import Comparison as Comparison

@@ -1,4 +1,4 @@
-"""What to do after a diagnosis, with code to paste for Keras and PyTorch."""
+"""The next actions after a diagnosis, with code to paste for Keras and PyTorch."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ _TORCH = {
 }
 _KEPT = "Nothing has to change"
 _UNUSED = (
-    "Train on, and look again. If use stays at 0, check that the target depends on inputs {lag} or more "
-    "steps old"
+    "Continue training, and diagnose again. If use stays at 0, check that the target depends on inputs "
+    "{lag} or more steps old"
 )
 
 
 @dataclass(frozen=True)
 class Action:
-    """One thing to do: in words, the reason with its source, and code to paste where there is some."""
+    """One action: its text, the reason with its source, and optional code to paste."""
 
     text: str
     reason: str = ""
@@ -78,7 +78,7 @@ class Action:
 
 
 def actions(found: Found) -> Iterator[Action]:
-    """List what to do next, the first thing first, with code for the framework of the model.
+    """Yield the next actions, the first one first, with code for the framework of the model.
 
     Examples
     --------
@@ -89,8 +89,7 @@ def actions(found: Found) -> Iterator[Action]:
     """
     lag = found.lag
     yield from (_action(found, each, _capital) for each in found.misread)
-    is_solved = any(sentence.endswith("nothing needs to be changed.") for sentence in found.sentences)
-    if not found.misread and (found.verdict is Verdict.USES or (is_solved and not found.remedies)):
+    if not found.misread and (found.verdict is Verdict.USES or (found.is_solved and not found.remedies)):
         yield Action(_KEPT)
     if any("needs the model" in each.use.reason for each in found.layers.values()):
         yield Action("Measure use, which needs the model and its data", code=_again(lag))
@@ -99,7 +98,7 @@ def actions(found: Found) -> Iterator[Action]:
     if found.remedies:
         others = (each for each in found.remedies if each not in found.misread)
         yield from (_action(found, each, _capital) for each in others)
-    elif not is_solved:
+    elif not found.is_solved:
         conditions = [f"If the task needs lag {lag} and its loss is too high, {{}}".format, "Or {}".format]
         for place, each in enumerate({one.text: one for one in _conditional(found)}.values()):
             yield _action(found, each, conditions[min(place, 1)])
@@ -116,7 +115,7 @@ def _again(lag: int | None) -> str:
 
 
 def _conditional(found: Found) -> Iterator[Remedy]:
-    """Name what would help if the task needs the lag asked about and is not solved, which is not known."""
+    """Yield remedies that apply if the task needs the requested lag and is not solved."""
     lost = (Verdict.NO_EVIDENCE, Verdict.WEAK_SIGNAL, Verdict.CANNOT_SAY)
     if found.dependency_length is None or found.verdict not in lost:
         return
@@ -136,7 +135,7 @@ def _action(found: Found, remedy: Remedy, phrase: Callable[[str], str]) -> Actio
 
 
 def _code(found: Found, remedy: Remedy, framework: str) -> tuple[str, ...]:
-    """Give lines to paste; none where the framework, or the layer's place in its model, is not known."""
+    """Return lines to paste; none if the framework or the place of the layer is unknown."""
     if framework not in ("keras", "torch"):
         return ()
     fixed = (_KERAS if framework == "keras" else _TORCH).get(remedy.name)

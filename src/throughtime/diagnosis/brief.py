@@ -1,6 +1,6 @@
-"""A diagnosis in a few lines: a headline, three measures with what they mean, and what to do next.
+"""A diagnosis in a few lines: a headline, three measures with their meaning, and the next actions.
 
-The report opens with these, the command `diagnose` prints them, and a notebook shows them.
+The report begins with these, the command `diagnose` prints them, and a notebook shows them.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from .actions import Action, actions
 from .findings import NO, NOT_MEASURED, YES, Answer, Found, LayerDiagnosis, Verdict
 from .words import listed, number, size
 
-_MOST_NAMED = 3  # layers that a measure lists by name
+_MOST_NAMED = 3  # layers that a measure names
 GOOD, BAD, OPEN = "good", "bad", "open"
 
 
 @dataclass(frozen=True)
 class Fact:
-    """One measure of a model: its value where it is weakest, the other layers, and what it is."""
+    """One measure of a model: its value in the weakest layer, the other layers, and its meaning."""
 
     name: str
     value: str
@@ -30,7 +30,7 @@ class Fact:
 
 
 def headline(found: Found) -> str:
-    """Write the result in one line.
+    """Describe the result in one line.
 
     Examples
     --------
@@ -39,6 +39,12 @@ def headline(found: Found) -> str:
     'The gradient vanishes before lag 20'
     """
     return "; ".join((_answer(found), *dict.fromkeys(each.evidence for each in found.misread)))
+
+
+def below_headline(found: Found) -> str:
+    """Return the verdict in words, without a first sentence that is the headline."""
+    text = " ".join(found.sentences)
+    return text.partition(". ")[2] or text if found.verdict is Verdict.USES else text
 
 
 def _answer(found: Found) -> str:
@@ -58,7 +64,7 @@ def _answer(found: Found) -> str:
 
 
 def _reach(found: Found) -> str:
-    """Write what was measured of reach; empty where nothing was, or nothing is clear."""
+    """Describe reach; empty if it was not measured or is unclear."""
     answers = {path: each.reach.answer for path, each in found.layers.items() if each.reach.n}
     reached = [path for path, answer in answers.items() if answer == YES]
     lost = [path for path, answer in answers.items() if answer == NO]
@@ -77,7 +83,7 @@ def _names(paths: list[str]) -> str:
 
 
 def tone(found: Found) -> str:
-    """Choose "good", "bad" or "open": a reader sees at once which of them it is."""
+    """Return "good", "bad" or "open", by which the result is coloured."""
     if found.misread:
         return BAD
     if found.verdict in (Verdict.USES, Verdict.UNSTABLE):
@@ -87,7 +93,7 @@ def tone(found: Found) -> str:
 
 
 def facts(found: Found) -> tuple[Fact, ...]:
-    """Measure by measure, the weakest layer first: reach, use, horizon. None where nothing was measured."""
+    """List reach, use and horizon, with the weakest layer first; empty if nothing was measured."""
     if not found.layers or found.lag is None:
         return ()
     lag = found.lag
@@ -95,19 +101,19 @@ def facts(found: Found) -> tuple[Fact, ...]:
         Fact(
             f"Reach at lag {lag}",
             *_of_layers(found, lambda each: (each.reach.value, size(each.reach.value))),
-            f"R({lag}): gradient that arrives {lag} steps back, as a share of its size at lag 0, the step "
-            "that the loss reads. Below 1 % it teaches next to nothing.",
+            f"R({lag}): gradient that arrives {lag} steps back, as a fraction of its size at lag 0, the step "
+            "that the loss reads. Below 1 % it contributes almost nothing to learning.",
         ),
         Fact(
             f"Use at lag {lag}",
             *_use(found),
-            f"U({lag}): share of what the inputs contribute to the loss that comes from inputs {lag} or "
+            f"U({lag}): share of the inputs' contribution to the loss that comes from inputs {lag} or "
             "more steps old, measured by exchanging these between samples.",
         ),
         Fact(
             "Horizon",
             *_of_layers(found, lambda each: (_steps(each), f"{each.horizon} steps")),
-            "The largest lag at which at least 1 % of the gradient arrives; ≥ where the sequence ends first.",
+            "The largest lag at which at least 1 % of the gradient arrives; ≥ if the sequence ends first.",
         ),
     )
 
@@ -117,7 +123,7 @@ def _steps(layer: LayerDiagnosis) -> float:
 
 
 def _of_layers(found: Found, read: Callable[[LayerDiagnosis], tuple[float, str]]) -> tuple[str, str]:
-    """Write the smallest value, and the values of all layers where there are several."""
+    """Format the smallest value and, if there are several layers, all values."""
     values = {path: read(each) for path, each in found.layers.items()}
     known = {path: each for path, each in values.items() if not math.isnan(each[0])}
     if not known:
@@ -142,7 +148,7 @@ def _use(found: Found) -> tuple[str, str]:
 
 
 def _percent(share: float) -> str:
-    """Write a share without a sign where it rounds to 0.
+    """Format a share, without a sign if it rounds to 0.
 
     Examples
     --------
@@ -155,7 +161,7 @@ def _percent(share: float) -> str:
 
 @dataclass(frozen=True)
 class Brief(Shown):
-    """A headline, the three measures, and what to do; prints in a few lines."""
+    """A headline, the three measures and the next actions; prints in a few lines."""
 
     found: Found
 
@@ -171,5 +177,5 @@ class Brief(Shown):
 
     @property
     def actions(self) -> tuple[Action, ...]:
-        """What to do next, the first thing first."""
+        """The next actions, the first one first."""
         return tuple(actions(self.found))

@@ -1,6 +1,6 @@
-"""Why: what a layer's gates, weights and states say about its memory, and what may be tried.
+"""Causes: evidence from gates, weights and states of a layer, and remedies.
 
-Evidence is measured wherever it can be; a remedy needs its own.
+Evidence is measured if possible; each remedy rests on one piece of evidence.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from throughtime.diagnostics.rules import Growth, saturated
 from throughtime.diagnostics.thresholds import THROWN
 
 from .findings import Evidence, LayerDiagnosis, Remedy, Verdict
-from .words import SOURCES, number, percent, say, with_interval
+from .words import SOURCES, number, percent, phrase, with_interval
 
 _KEEPS = {"lstm": "forget", "gru": "update"}
 _MOST_WORK = 1e9  # of Lyapunov exponents: the state's size cubed, times steps; about a second
 _LYAPUNOV_SAMPLES = 2
 _FLOOR = 10  # times the optimizer's epsilon
-_KEEPS_LENGTH = 0.95  # what a step leaves of a signal, from which on a kernel counts as keeping it
-_WORTH_TELLING = 0.1  # share of the weights below it
+_KEEPS_LENGTH = 0.95  # share of a signal left by a step, from which a kernel keeps it
+_WORTH_NAMING = 0.1  # share of the weights below it
 
 
 def evidence(layer: xr.Dataset, fitted: xr.Dataset | None, optimizer: OptimizerStep) -> tuple[Evidence, ...]:
-    """Measure what explains the memory of one direction of one layer."""
+    """Measure the evidence that explains the memory of one direction of one layer."""
     sources: tuple[Callable[[], Iterator[Evidence]], ...] = (
         lambda: _timescale(layer),
         lambda: _saturation(layer),
@@ -43,23 +43,23 @@ def evidence(layer: xr.Dataset, fitted: xr.Dataset | None, optimizer: OptimizerS
 
 
 def of_growth(grown: Growth, step: float) -> Iterator[Evidence]:
-    """Report gradients that grow within the window, and a step that is large beside the weights."""
+    """Report gradients that grow within the window, and a step that is large relative to the weights."""
     if not grown.is_sure:
         return
-    yield Evidence("growth", grown.factor, say("growth", lag=grown.lag, factor=number(grown.factor)))
+    yield Evidence("growth", grown.factor, phrase("growth", lag=grown.lag, factor=number(grown.factor)))
     if step >= THROWN:
-        yield Evidence("step", step, say("step", step=number(step)))
+        yield Evidence("step", step, phrase("step", step=number(step)))
 
 
 def optimizer_in_words(optimizer: OptimizerStep) -> str:
-    """Name what the next step is made by."""
-    return say("optimizer" if optimizer.is_known else "optimizer_assumed", rate=number(optimizer.rate))
+    """Name the optimizer of the next step."""
+    return phrase("optimizer" if optimizer.is_known else "optimizer_assumed", rate=number(optimizer.rate))
 
 
 def _those_there(source: Callable[[], Iterator[Evidence]]) -> list[Evidence]:
     try:
         return list(source())
-    except ThroughTimeError:  # a cell that has no such thing
+    except ThroughTimeError:  # a cell without this quantity
         return []
 
 
@@ -67,7 +67,7 @@ def _timescale(layer: xr.Dataset) -> Iterator[Evidence]:
     steps = timescale(layer).values
     median, p90, largest = (float(np.quantile(steps, q, method="nearest")) for q in (0.5, 0.9, 1.0))
     values = {"median": number(median), "p90": number(p90), "largest": number(largest)}
-    yield Evidence("timescale", largest, say("timescale", **values))
+    yield Evidence("timescale", largest, phrase("timescale", **values))
 
 
 def _saturation(layer: xr.Dataset) -> Iterator[Evidence]:
@@ -80,7 +80,7 @@ def of_saturation(left: xr.DataArray, right: xr.DataArray, kind: str) -> Iterato
     """Report gates at one end of their range, from the share of their values there (gate)."""
     gates = [str(gate) for gate in left["gate"].values]
     for gate, end, share in saturated(left.values, right.values, gates, kind):
-        text = say("saturation", gate=gate, end=end, share=percent(share))
+        text = phrase("saturation", gate=gate, end=end, share=percent(share))
         yield Evidence(f"saturation_{gate}", share, text)
 
 
@@ -90,7 +90,7 @@ def _forget_bias(layer: xr.Dataset) -> Iterator[Evidence]:
         return
     biases = [layer[name].sel(gate=gate) for name in ("bias", "recurrent_bias") if name in layer]
     value = float(sum(bias.mean() for bias in biases))
-    yield Evidence("forget_bias", value, say("forget_bias", gate=gate, bias=number(value)))
+    yield Evidence("forget_bias", value, phrase("forget_bias", gate=gate, bias=number(value)))
 
 
 def _decay(fitted: xr.Dataset | None) -> Iterator[Evidence]:
@@ -98,7 +98,7 @@ def _decay(fitted: xr.Dataset | None) -> Iterator[Evidence]:
         return
     rate, ends = float(fitted["rate"]), (float(fitted["low"]), float(fitted["high"]))
     fit = "" if bool(fitted["exponential"]) else ", which no single rate describes"
-    yield Evidence("decay_rate", rate, say("decay", rate=with_interval(rate, ends), fit=fit))
+    yield Evidence("decay_rate", rate, phrase("decay", rate=with_interval(rate, ends), fit=fit))
 
 
 def _lyapunov(layer: xr.Dataset) -> Iterator[Evidence]:
@@ -108,7 +108,7 @@ def _lyapunov(layer: xr.Dataset) -> Iterator[Evidence]:
     few = layer.isel(sample=slice(_LYAPUNOV_SAMPLES))
     largest = float(lyapunov_spectrum(few).isel(exponent=0).median())
     if np.isfinite(largest):
-        yield Evidence("lyapunov", largest, say("lyapunov", exponent=number(largest)))
+        yield Evidence("lyapunov", largest, phrase("lyapunov", exponent=number(largest)))
 
 
 def _spectrum(layer: xr.Dataset) -> Iterator[Evidence]:
@@ -117,9 +117,9 @@ def _spectrum(layer: xr.Dataset) -> Iterator[Evidence]:
     if "gate" in radius.dims:
         each = zip(map(str, radius["gate"].values), radius.values, strict=True)
         radii = ", ".join(f"{gate} {number(float(value))}" for gate, value in each)
-        text = say("spectrum_of_gates", radii=radii)
+        text = phrase("spectrum_of_gates", radii=radii)
     else:
-        text = say("spectrum", radius=number(float(radius)), sigma=number(largest))
+        text = phrase("spectrum", radius=number(float(radius)), sigma=number(largest))
     yield Evidence("spectrum", float(radius.max()), text)
 
 
@@ -127,20 +127,20 @@ def _floor(layer: xr.Dataset, epsilon: float | None) -> Iterator[Evidence]:
     if epsilon is None or "recurrent_kernel_gradient" not in layer:
         return
     below = float((np.abs(layer["recurrent_kernel_gradient"]) < _FLOOR * epsilon).mean())
-    if below < _WORTH_TELLING:
+    if below < _WORTH_NAMING:
         return
-    yield Evidence("optimizer_floor", below, say("floor", share=percent(below), epsilon=number(epsilon)))
+    yield Evidence("optimizer_floor", below, phrase("floor", share=percent(below), epsilon=number(epsilon)))
 
 
 def remedies(
     layer: LayerDiagnosis, verdict: Verdict, lag: int | None, optimizer: OptimizerStep
 ) -> Iterator[Remedy]:
-    """Name what may help one layer, each with what it rests on.
+    """Yield the remedies for one layer, each with its evidence.
 
     Parameters
     ----------
     lag : int or None
-        That the task needs, where the caller named it and the loss is not solved.
+        Lag that the task needs, if the caller named it and the loss is not solved.
     """
     known = {each.name: each for each in layer.why}
     throws = "step" in known and optimizer.is_known
@@ -165,15 +165,17 @@ def remedies(
 
 
 def reading_remedy(path: str) -> Remedy:
-    """Name how to read a layer that is read after its first step only."""
+    """Return the remedy for a layer that is read only after its first step."""
     key = "remedy_ends" if path.endswith("]") else "remedy_last_step"
-    return Remedy(say(key), say("misread", layer=path), SOURCES[key], key.removeprefix("remedy_"))
+    return Remedy(phrase(key), phrase("misread", layer=path), SOURCES[key], key.removeprefix("remedy_"))
 
 
 def window_remedy(lag: int, longest: int) -> Remedy:
-    """Name a longer window, where the one given is too short."""
-    return Remedy(say("remedy_window", lag=lag), f"largest lag {longest}", SOURCES["remedy_window"], "window")
+    """Return the remedy for a window that is too short."""
+    return Remedy(
+        phrase("remedy_window", lag=lag), f"largest lag {longest}", SOURCES["remedy_window"], "window"
+    )
 
 
 def _remedy(key: str, rests_on: Evidence, **values: object) -> Remedy:
-    return Remedy(say(key, **values), rests_on.text, SOURCES[key], key.removeprefix("remedy_"))
+    return Remedy(phrase(key, **values), rests_on.text, SOURCES[key], key.removeprefix("remedy_"))

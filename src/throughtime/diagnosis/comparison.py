@@ -1,4 +1,4 @@
-"""`compare`: two diagnoses side by side, with intervals of what changed."""
+"""`compare`: two diagnoses side by side, with intervals of the changes."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _COLUMNS = ("layer", "question", "a", "b", "change", "low", "high", "differs")
 class Comparison(Shown):
     """Two diagnoses, a and b, question by question.
 
-    Prints as a table in a terminal and a notebook. Of reach it gives the ratio b/a, of share and use, which
-    are fractions, the difference b − a, each with a 95 % interval.
+    Prints as a table in a terminal and a notebook: the ratio b/a of reach, and the difference b − a of share
+    and use, which are fractions, each with a 95 % interval.
 
     Attributes
     ----------
@@ -42,44 +42,44 @@ class Comparison(Shown):
     b: Diagnosis
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row a layer and question; `differs` is "yes" where the interval leaves no change out."""
+        """Return one row for each layer and question; `differs` is "yes" if the interval excludes 0 or ×1."""
         return pd.DataFrame([*_rows(self.a, self.b)], columns=_COLUMNS)
 
     def __parts__(self) -> Iterator[Part]:
         yield Paragraph(f"a: {self.a.text}")
         yield Paragraph(f"b: {self.b.text}")
-        yield Table(tuple(self._told()), ("layer", "question", "a", "b", "change"))
+        yield Table(tuple(self._table()), ("layer", "question", "a", "b", "change"))
 
-    def _told(self) -> Iterator[tuple[str, ...]]:
+    def _table(self) -> Iterator[tuple[str, ...]]:
         for layer, question, first, second, change, low, high, differs in _rows(self.a, self.b):
             sign = "×" if question == "reach" else "+"
-            told = (
+            text = (
                 f"{sign} {with_interval(change, (low, high))}" if not math.isnan(change) else "not measured"
             )
-            yield layer, question, number(first), number(second), f"{told} ({differs})"
+            yield layer, question, number(first), number(second), f"{text} ({differs})"
 
 
 def compare(a: Diagnosis, b: Diagnosis) -> Comparison:
-    """Put two diagnoses side by side: early and late in training, one model and another.
+    """Compare two diagnoses, early and late in training or of two models.
 
-    Layers are matched by path, or, where they are equally many, by order. Only ratios and fractions are
-    compared: norms mean nothing between models.
+    Layers are matched by path or, if their numbers are equal, by order. Only ratios and fractions are
+    compared, because norms are not comparable between models.
 
     Parameters
     ----------
     a, b : Diagnosis
-        Judged at the same lag: give both the same `dependency_length`.
+        Judged at the same lag: pass the same `dependency_length` to both.
 
     Returns
     -------
     Comparison
-        Intervals combine those of both as of independent samples (Zou & Donner 2008, Statistics in Medicine
-        27, 1693), which is wide where both looked at the same samples.
+        Intervals combine those of both as for independent samples (Zou & Donner 2008, Statistics in Medicine
+        27, 1693); they are wide if both used the same samples.
 
     Raises
     ------
     DiagnosticError
-        The lags differ, or no layer of one is a layer of the other.
+        The lags differ, or the diagnoses share no layer.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def compare(a: Diagnosis, b: Diagnosis) -> Comparison:
             raise DiagnosticError(f"compare takes two diagnoses, got a {type(one).__name__}.")
     if a.lag != b.lag:
         raise DiagnosticError(
-            f"a was judged at lag {a.lag}, b at lag {b.lag}: give both the same dependency_length."
+            f"a was judged at lag {a.lag}, b at lag {b.lag}: pass the same dependency_length to both."
         )
     if not _pairs(a, b):
         names = [", ".join(one.layers) or "none" for one in (a, b)]
@@ -121,7 +121,7 @@ def _rows(a: Diagnosis, b: Diagnosis) -> Iterator[tuple[str, str, float, float, 
 
 
 def _change(first: Answer, second: Answer) -> tuple[float, float, float]:
-    """Difference of two estimates with its interval, from the intervals of both."""
+    """Return the difference of two estimates with its interval, from the intervals of both."""
     change = second.value - first.value
     below = (second.value - second.interval[0], first.interval[1] - first.value)
     above = (second.interval[1] - second.value, first.value - first.interval[0])

@@ -12,7 +12,7 @@ from throughtime.diagnostics.rules import has_risen
 
 from . import causes, integrity, measure
 from .findings import NO, NOT_MEASURED, UNCLEAR, YES, Answer, Asked, Found, LayerDiagnosis, Verdict
-from .words import listed, number, percent, say, size, with_interval
+from .words import listed, number, percent, phrase, size, with_interval
 
 _FIRST = (
     Verdict.UNSTABLE,
@@ -42,65 +42,75 @@ def verdict_of(used: Answer, reached: Answer) -> Verdict:
 def concluded(
     found: Found, directions: Mapping[str, xr.Dataset], *, asked: Asked, leaves: Mapping[str, xr.Dataset]
 ) -> Found:
-    """Complete what was found by the verdict on the model, its sentences, notes and remedies."""
-    counted = _counted(found.layers)
-    verdict = min((layer.verdict for layer in counted.values()), key=_FIRST.index)
-    path = _deciding(counted, verdict)
-    found = replace(found, verdict=verdict, why=found.layers[path].why)
+    """Add the verdict on the model, its sentences, notes and remedies."""
+    found, path = decided(found)
     misread = misread_layers(directions)
-    sentences = [*_sentences(found, path, asked, leaves), *misread.values()]
+    sentences = [*sentences_of(found, path, asked, leaves), *misread.values()]
     is_solved = asked.solved is not None and found.loss <= asked.solved
     if is_solved:
-        sentences.append(say("solved", loss=number(found.loss), solved=number(float(asked.solved or 0.0))))
+        sentences.append(phrase("solved", loss=number(found.loss), solved=number(float(asked.solved or 0.0))))
     proposed = [causes.reading_remedy(each) for each in misread]
     if not is_solved:
         lag = found.dependency_length if asked.solved is not None else None
-        for layer in counted.values():
-            proposed += causes.remedies(layer, verdict, lag, asked.optimizer)
+        for layer in _counted(found.layers).values():
+            proposed += causes.remedies(layer, found.verdict, lag, asked.optimizer)
     remedies = {each.text: each for each in reversed(proposed)}
     notes = (*found.notes, *notes_of(found, directions, misread))
     return replace(
-        found, sentences=tuple(sentences), remedies=tuple(reversed(remedies.values())), notes=notes
+        found,
+        sentences=tuple(sentences),
+        remedies=tuple(reversed(remedies.values())),
+        notes=notes,
+        is_solved=is_solved,
     )
 
 
+def decided(found: Found) -> tuple[Found, str]:
+    """Add the verdict on the model and its evidence; return also the path of the layer that explains it."""
+    counted = _counted(found.layers)
+    verdict = min((layer.verdict for layer in counted.values()), key=_FIRST.index)
+    path = _deciding(counted, verdict)
+    return replace(found, verdict=verdict, why=found.layers[path].why), path
+
+
 def misread_layers(directions: Mapping[str, xr.Dataset]) -> dict[str, str]:
-    """Write which layers are read after their first step only, by path."""
+    """Describe the layers that are read only after their first step, by path."""
     return {
-        path: say("first_step_only", layer=path, way="this direction" if path.endswith("]") else "it")
+        path: phrase("first_step_only", layer=path, way="this direction" if path.endswith("]") else "it")
         for path, leaf in directions.items()
         if measure.read_after_first_step(leaf)
     }
 
 
 def _counted(layers: Mapping[str, LayerDiagnosis]) -> dict[str, LayerDiagnosis]:
-    """Leave out directions whose reach cannot be told, if another's can."""
+    """Select the directions whose reach was measured; all if there are none."""
     measured = {path: each for path, each in layers.items() if each.reach.answer != NOT_MEASURED}
     return measured or dict(layers)
 
 
 def _deciding(layers: Mapping[str, LayerDiagnosis], verdict: Verdict) -> str:
-    """Choose the layer whose evidence explains the verdict: the one reached best of those that came to it."""
+    """Choose the layer whose evidence explains the verdict: the one with the best reach."""
     those = {path: each for path, each in layers.items() if each.verdict is verdict}
     return max(those, key=lambda path: np.nan_to_num(those[path].reach.value, nan=-1.0))
 
 
-def _sentences(found: Found, path: str, asked: Asked, leaves: Mapping[str, xr.Dataset]) -> Iterator[str]:
+def sentences_of(found: Found, path: str, asked: Asked, leaves: Mapping[str, xr.Dataset]) -> Iterator[str]:
+    """Write the verdict; `leaves` are captured layers, whose norms explain a verdict of instability."""
     layer, lag = found.layers[path], found.lag
     sizes = sizes_of(found)
     match found.verdict:
         case Verdict.UNSTABLE:
             yield exploding(found, path, asked)
             if norms := integrity.gradient_norms(leaves):
-                yield say("norms", norms=norms)
+                yield phrase("norms", norms=norms)
         case Verdict.USES | Verdict.WEAK_SIGNAL:
-            yield say(found.verdict.value, lag=lag, sizes=sizes).rstrip()
+            yield phrase(found.verdict.value, lag=lag, sizes=sizes).rstrip()
         case Verdict.UNUSED:
             arrives = all(each.reach.answer in (YES, NOT_MEASURED) for each in found.layers.values())
-            yield say("unused" if arrives else "unused_mixed", sizes=sizes)
+            yield phrase("unused" if arrives else "unused_mixed", sizes=sizes)
         case Verdict.NO_EVIDENCE:
             is_asked = found.dependency_length is not None
-            yield say("no_evidence" if is_asked else "no_evidence_open", lag=lag, sizes=sizes)
+            yield phrase("no_evidence" if is_asked else "no_evidence_open", lag=lag, sizes=sizes)
         case _:
             yield from _cannot_say(found, layer, sizes)
     if layer.use.answer == NO and layer.use.reason and found.verdict is not Verdict.UNSTABLE:
@@ -108,41 +118,41 @@ def _sentences(found: Found, path: str, asked: Asked, leaves: Mapping[str, xr.Da
     curve = found.use_curve
     if found.dependency_length is None and found.verdict in (Verdict.USES, Verdict.WEAK_SIGNAL):
         lags = ", ".join(str(each) for each in curve["lag"].values) if curve is not None else ""
-        yield say("open_lags", lag=lag, lags=lags)
+        yield phrase("open_lags", lag=lag, lags=lags)
 
 
 def sizes_of(found: Found) -> str:
-    """Write how much of the gradient arrives at the lag, layer by layer; empty where nothing was measured.
+    """Describe the gradient that arrives at the lag in each layer; empty if nothing was measured.
 
-    Too little is called vanishing only at a lag that the caller asked about.
+    It is called vanishing only at a lag that the caller requested.
     """
     reached = {path: each.reach for path, each in found.layers.items() if not np.isnan(each.reach.value)}
     parts: list[str] = []
     for path, reach in reached.items():
         text = size(reach.value)
         if not parts:
-            text = say("of_lag_0", size=text).replace("times of", "times")
+            text = phrase("of_lag_0", size=text).replace("times of", "times")
         low, high = map(size, reach.interval)
         is_vanishing = reach.answer == NO and found.dependency_length is not None
         is_unclear = reach.answer == UNCLEAR and reach.n > 1
         key = "size_vanishing" if is_vanishing else "size_unclear" if is_unclear else "size"
-        parts.append(say(key, layer=path, size=text, low=low, high=high))
-    return say("sizes", lag=found.lag, sizes=listed(parts)) if parts else ""
+        parts.append(phrase(key, layer=path, size=text, low=low, high=high))
+    return phrase("sizes", lag=found.lag, sizes=listed(parts)) if parts else ""
 
 
 def without_use(found: Found, sizes: str) -> Iterator[str]:
-    """Write what was measured, and how to measure use, which needs the model."""
+    """Describe the measurements, and how to measure use, which needs the model."""
     yield from [sizes] if sizes else []
     horizons = [
         f"{each.horizon} in {path}" for path, each in found.layers.items() if each.horizon != NOT_MEASURED
     ]
     if horizons:
-        yield say("horizons", horizons=listed(horizons))
+        yield phrase("horizons", horizons=listed(horizons))
     reason = next(iter(found.layers.values())).use.reason
-    if reason == say("needs_model"):
-        yield say("use_needs_model", lag=found.lag)
+    if reason == phrase("needs_model"):
+        yield phrase("use_needs_model", lag=found.lag)
     else:
-        yield say("use_not_measured", lag=found.lag, reason=reason)
+        yield phrase("use_not_measured", lag=found.lag, reason=reason)
 
 
 def _cannot_say(found: Found, layer: LayerDiagnosis, sizes: str) -> Iterator[str]:
@@ -150,31 +160,31 @@ def _cannot_say(found: Found, layer: LayerDiagnosis, sizes: str) -> Iterator[str
     if used.answer == NOT_MEASURED:
         yield from without_use(found, sizes)
     elif used.answer == NO:
-        yield say("no_evidence_unclear", lag=lag, sizes=sizes).rstrip()
+        yield phrase("no_evidence_unclear", lag=lag, sizes=sizes).rstrip()
     else:
         value = with_interval(used.value, used.interval)
         yield (
-            say("no_settled_use", reason=used.reason)
+            phrase("no_settled_use", reason=used.reason)
             if used.reason
-            else say("use_unclear", lag=lag, use=value, threshold=used.threshold, n=used.n)
+            else phrase("use_unclear", lag=lag, use=value, threshold=used.threshold, n=used.n)
         )
         yield from [sizes] if sizes else []
 
 
 def exploding(found: Found, path: str, asked: Asked) -> str:
-    """Write why a layer is unstable: its step where that is large, otherwise the loss of its run."""
+    """Describe why a layer is unstable: its risen loss, or else its large step."""
     layer = found.layers[path]
     known = {each.name: each.value for each in layer.why}
     longest = int(layer.curve.attrs["window"]) - 1 if layer.curve is not None else 0
     values = {"layer": path, "factor": number(known["growth"]), "lag": longest}
     if has_risen((*asked.losses, found.loss)):
-        return say("exploding_loss", **values, times=number(found.loss / asked.losses[0]))
+        return phrase("exploding_loss", **values, times=number(found.loss / asked.losses[0]))
     optimizer = causes.optimizer_in_words(asked.optimizer)
-    return say("exploding_step", **values, optimizer=optimizer, step=number(known["step"]))
+    return phrase("exploding_step", **values, optimizer=optimizer, step=number(known["step"]))
 
 
 def notes_of(found: Found, directions: Mapping[str, xr.Dataset], misread: Collection[str]) -> Iterator[str]:
-    """Write what qualifies the answers on the layers, beside the verdict."""
+    """Yield notes that qualify the answers for the layers."""
     many = [
         path
         for path, leaf in directions.items()
@@ -182,19 +192,19 @@ def notes_of(found: Found, directions: Mapping[str, xr.Dataset], misread: Collec
         and (measure.needs_last_step(leaf) or measure.FROM_LAST_STEP in leaf.attrs)
     ]
     if many:
-        yield say("from_last_step", layers=listed(many))
+        yield phrase("from_last_step", layers=listed(many))
     for path, leaf in directions.items():
         if measure.why_no_gradient(leaf):
             continue
         signal = measure.signal(leaf)
         if signal.measured == 0 and path not in misread:
-            yield say("unread_direction", layer=path)
+            yield phrase("unread_direction", layer=path)
         elif signal.without_signal and path not in misread:
-            yield say("dead_samples", n=signal.without_signal, all=signal.samples, layer=path)
+            yield phrase("dead_samples", n=signal.without_signal, all=signal.samples, layer=path)
         if (noise := measure.noise(leaf)) is not None:
-            yield say("noise", layer=path, **noise)
+            yield phrase("noise", layer=path, **noise)
         if leaf.attrs.get("stateful"):
-            yield say("stateful", layer=path, steps=leaf.sizes["time"])
+            yield phrase("stateful", layer=path, steps=leaf.sizes["time"])
     first = next(iter(directions.values()))
     if "valid" in first and not bool(first["valid"].all()):
-        yield say("masked", share=percent(float(1 - first["valid"].mean())))
+        yield phrase("masked", share=percent(float(1 - first["valid"].mean())))

@@ -1,4 +1,4 @@
-"""`Diagnosis`: what was found, as text, as data, in a terminal and in a notebook."""
+"""`Diagnosis`: the results as text, as data, in a terminal and in a notebook."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .findings import Found
 
 @dataclass(frozen=True, repr=False)
 class Diagnosis(Shown, Found):
-    """Whether a model uses what lies some steps back, whether error signal reaches it, and why.
+    """Whether a model uses inputs some steps back, whether gradient reaches them, and why.
 
     Prints as a report in a terminal and a notebook.
 
@@ -27,14 +27,14 @@ class Diagnosis(Shown, Found):
     text : str
         The verdict in words.
     lag : int
-        The lag judged: `dependency_length`, else the largest for which use was found, else 1.
+        The judged lag: `dependency_length`, or else the largest for which use was found, or else 1.
     layers : mapping of str to LayerDiagnosis
-        Each with `reach`, `share`, `use` and `why`; `path[forward]` and `path[backward]` where a layer has
-        two directions.
+        Each with `reach`, `share`, `use` and `why`; `path[forward]` and `path[backward]` if a layer has two
+        directions.
     use_curve : Dataset (lag) or None
         U at lags 1, 2, 4, …
     why : tuple of Evidence
-        Of the layer that decided.
+        Evidence of the layer that decided.
     remedies : tuple of Remedy
     notes : tuple of str
     loss : float
@@ -58,15 +58,15 @@ class Diagnosis(Shown, Found):
 
     @property
     def brief(self) -> Brief:
-        """The verdict, reach, use and horizon, and what to do, with code to paste; prints in a few lines."""
+        """The verdict, reach, use, horizon and next actions, with code to paste; prints in a few lines."""
         return Brief(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain numbers, strings, lists and dicts, by `throughtime.verdict.v1`; NaN as None."""
+        """Return plain numbers, strings, lists and dicts, by `throughtime.verdict.v1`; NaN becomes None."""
         return render.as_dict(self)
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row a layer and question: answer, value, low, high, n, threshold, reason."""
+        """Return one row for each layer and question: answer, value, low, high, n, threshold, reason."""
         return render.as_dataframe(self)
 
     def __parts__(self) -> Iterable[Part]:

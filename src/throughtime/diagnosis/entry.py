@@ -1,4 +1,4 @@
-"""`diagnose`: captures a model, exchanges inputs between samples, and has it judged."""
+"""`diagnose`: captures a model, exchanges inputs between samples, and judges it."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from throughtime._data.batch import Batch, take_several
 from throughtime._errors import BatchError, DiagnosticError, LossError, ThroughTimeError, warn
 from throughtime._tree import recorded_steps
 from throughtime.adapters.optimizer import optimizer_step
-from throughtime.diagnostics.lags import valid_steps
 
 from . import measure
 from .diagnosis import Diagnosis
 from .findings import UNCLEAR, Asked
 from .judge import judge
-from .layers import joined, recurrent, ways
+from .layers import joined, recurrent
 from .progress import Passes
+from .reading import anchors, per_step, reading_of, why_not_swapped
 from .swap import Reading, Swapped, passes, prefix_swap, with_shared_inputs
 from .training import diagnose_captured, diagnose_record, diagnose_run
 from .use import pays, pooled, use
-from .words import say
+from .words import phrase
 
-_ANCHORS, _MORE_ANCHORS = 4, 16
+_MORE_ANCHORS = 16
 _LOSS_STEPS = 32
 _LITTLE = 0.01  # of the loss
 
@@ -54,46 +54,46 @@ def diagnose(
 ) -> Diagnosis:
     """Find out whether a model uses inputs some steps back, whether gradient reaches them, and why.
 
-    Reach is R(D), the gradient D steps back as a fraction of that at the last step, of error that enters at
-    one step. Use is U(D), how much the loss rises when inputs D or more steps back come from another sample
-    of the same length and mask, as a fraction of its rise when all inputs do. Both come with 95 % intervals
-    over samples, and the verdict puts them together. It is "unstable" where a number is not finite, or where
-    gradients grow within the window and training comes undone by it: the next step of the optimizer throws
-    the recurrent weights away, or the loss of a run has risen. Growth alone is no fault.
+    Reach is R(D), the gradient D steps back as a fraction of that at the last step, for error that enters at
+    one step. Use is U(D), the rise of the loss if inputs D or more steps back come from another sample of the
+    same length and mask, as a fraction of its rise if all inputs do. Both have 95 % intervals over samples,
+    and the verdict combines them. It is "unstable" if a number is not finite, or if gradients grow within the
+    window and disrupt training: the next step of the optimizer changes the recurrent weights by a fifth of
+    their norm, or the loss of a run has risen. Growth alone is not a fault.
 
     Parameters
     ----------
     model : model, a capture of one, or a run of many training steps
-        A capture or run has no use: that needs the model.
+        Use is not measured for a capture or run, because it needs the model.
     x, y, loss, sample_weight, layers : see `capture`
     dependency_length : int, optional
-        Lag, in timesteps, that the task needs. Without it the verdict is on the largest lag in use.
+        Lag, in timesteps, that the task needs. By default the largest lag in use is judged.
     solved : float, optional
-        Loss, in the loss's own unit, at or below which nothing needs to be changed. Remedies for memory are
-        named if `dependency_length` is given, too, and the loss is above.
+        Loss at or below which nothing needs to be changed. Remedies for memory are named if
+        `dependency_length` is also given and the loss is higher.
     seed : int
-        Of partners, resampling and loss steps: the same seed gives the same diagnosis.
+        Seed for partners, resampling and loss steps; the same seed gives the same diagnosis.
     batches : int
-        Batches taken from a dataset, whose samples count together.
+        Number of batches of a dataset whose samples are joined.
     step : int, optional
-        Recorded training step of a run. Without it the last one is diagnosed, and reach, share and horizon
-        are measured at up to 13 of them: a `TrainingDiagnosis`. A run that keeps a summary gives medians
-        over samples without intervals; one recorded with `quantities="timestep"` or "full" has both.
+        Recorded training step of a run. By default the last one is diagnosed, and reach, share and horizon
+        are measured at up to 13 of them, in a `TrainingDiagnosis`. A run that keeps a summary has medians
+        over samples; one recorded with `quantities="timestep"` or "full" has share as well.
     optimizer : optimizer of Keras or torch, optional
-        What trains the model: whether it clips, and how far a step goes. By default the one that a Keras
-        model was compiled with; for others, plain gradient descent at rate 0.01.
+        Optimizer of the model, which determines clipping and the size of a step. The default is that with
+        which a Keras model was compiled; for others, plain gradient descent at rate 0.01.
 
     Returns
     -------
     Diagnosis
-        Costs a capture and about 40 passes forward; with a loss at every step the lag matrix and four to
-        eight times as many. A bar shows where that takes long.
+        Requires a capture and about 40 forward passes; with a loss at every step also the lag matrix, and
+        four to eight times as many passes. If that takes long, a bar is shown.
 
     Raises
     ------
     DiagnosticError
-        `dependency_length` is no whole number of 1 or more, a capture has no recurrent layer, or `step` is
-        given for what is no run.
+        `dependency_length` is not a whole number of 1 or more, a capture has no recurrent layer, or `step` is
+        given without a run.
     SchemaError
         The run has no such step, or none yet.
     UnsupportedModelError, UnbuiltModelError, LayerNotFoundError, LossError, BatchError
@@ -121,7 +121,7 @@ def diagnose(
         asked = Asked(dependency_length, solved, seed, optimizer_step(optimizer))
         return replace(_of_tree(tree, step, asked), framework=framework)
     if step is not None:
-        raise DiagnosticError(say("no_run", step=step))
+        raise DiagnosticError(phrase("no_run", step=step))
     if x is None:
         raise BatchError("diagnose needs data: diagnose(model, x, y), or a dataset of (x, y).")
     taken = take_several(x, y, sample_weight, batches)
@@ -130,7 +130,7 @@ def diagnose(
     swaps = run.swapped(taken)
     samples = int(next(iter(leaves.values())).sizes["sample"])
     if samples < 16:
-        warn(say("one_sample") if samples == 1 else say("few_samples", n=samples))
+        warn(phrase("one_sample") if samples == 1 else phrase("few_samples", n=samples))
     asked = Asked(
         dependency_length,
         solved,
@@ -147,13 +147,13 @@ def _of_tree(tree: xr.DataTree, step: int | None, asked: Asked) -> Diagnosis:
     if recorded_steps(tree):
         return diagnose_run(tree, asked) if step is None else diagnose_record(tree, step, asked)
     if step is not None:
-        raise DiagnosticError(say("no_run", step=step))
+        raise DiagnosticError(phrase("no_run", step=step))
     return diagnose_captured(tree, asked)
 
 
 @dataclass
 class _Run:
-    """One model looked at: what its captures say of how it is to be swapped."""
+    """The captures of one model, and how its inputs are exchanged."""
 
     model: Any
     loss: Any
@@ -167,19 +167,14 @@ class _Run:
     _why_not: str = ""
 
     def captured(self, batches: Sequence[Batch]) -> dict[str, xr.Dataset]:
-        """Capture all batches, and their lag matrices where the loss has a value at every step."""
+        """Capture all batches, and their lag matrices if the loss has a value at every step."""
         self._probe = Probe(self.model, loss=self.loss, layers=self.layers)
         for batch in batches:
             with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="The certificate of")  # judged with the rest
+                warnings.filterwarnings("ignore", message="The certificate of")  # part of the verdict
                 tree = self._probe(batch.x, batch.y, sample_weight=batch.sample_weight)
             leaves, self.framework = recurrent(tree), str(tree.attrs.get("framework", ""))
-            if str(tree.attrs.get("loss_reduction", "")).startswith("couples"):
-                self._why_not = say("coupled")
-            if any("reset" in leaf and leaf["reset"].any() for leaf in leaves.values()):
-                self._why_not = say("resets")
-            if any(leaf.attrs.get("output_reversed") for leaf in leaves.values()) and len(leaves) > 1:
-                self._why_not = say("reversed")
+            self._why_not = why_not_swapped(tree.attrs, leaves)
             if per_step(leaves, batch.y):
                 self._add_lag_matrices(leaves, batch)
             self._captures.append(leaves)
@@ -187,24 +182,24 @@ class _Run:
 
     def _add_lag_matrices(self, leaves: dict[str, xr.Dataset], batch: Batch) -> None:
         steps = int(batch.y.shape[1])
-        told = {path: leaf for path, leaf in leaves.items() if leaf.sizes.get("time") == steps}
+        notes = {path: leaf for path, leaf in leaves.items() if leaf.sizes.get("time") == steps}
         try:
             drawn = None if steps <= _LOSS_STEPS else _LOSS_STEPS
             settings = {"layers": self.layers, "loss": self.loss, "loss_steps": drawn, "seed": self.seed}
             matrices = recurrent(lag_matrix(self.model, batch.x, batch.y, **settings))
         except ThroughTimeError as error:
-            reason = say("per_step_unmeasured", reason=str(error).partition("\n")[0].rstrip("."))
-            self.unread.update(dict.fromkeys(told, reason))
+            reason = phrase("per_step_unmeasured", reason=str(error).partition("\n")[0].rstrip("."))
+            self.unread.update(dict.fromkeys(notes, reason))
             self._why_not = reason
             return
-        for path in told:
+        for path in notes:
             added = matrices[path][["lag_matrix"]]
             leaves[path] = leaves[path].merge(added, compat="override", combine_attrs="override")
 
     def swapped(self, batches: Sequence[Batch]) -> dict[str, Swapped]:
-        """Measure use, once for each length of time that layers read."""
+        """Measure use, once for each number of steps that layers read."""
         if self._why_not or batches[0].y is None:
-            reason = self._why_not or say("no_losses", reason="there are no labels")
+            reason = self._why_not or phrase("no_losses", reason="there are no labels")
             return dict.fromkeys(self._captures[0], Swapped(reason=reason))
         found: dict[str, Swapped] = {}
         lengths = {path: leaf.sizes.get("time") for path, leaf in self._captures[0].items()}
@@ -228,7 +223,7 @@ class _Run:
                 ]
                 swapped = replace(swapped, shared=np.concatenate(shared, axis=1))
         except LossError as error:
-            return Swapped(reason=say("no_losses", reason=str(error).partition("\n")[0].rstrip(".")))
+            return Swapped(reason=phrase("no_losses", reason=str(error).partition("\n")[0].rstrip(".")))
         self._note(readings[0], swapped)
         return swapped
 
@@ -242,55 +237,31 @@ class _Run:
             ]
 
     def _closer(self, batches: Sequence[Batch], readings: Sequence[Reading], swapped: Swapped) -> Swapped:
-        """Look at more of the steps that have a loss, where use at the lag asked about is unclear."""
+        """Evaluate more of the loss steps if use at the requested lag is unclear."""
         lag = self.dependency_length or 0
         is_asked = bool(readings[0].anchors) and lag in swapped.lags[1:]
         if not is_asked or use(swapped, lag, seed=self.seed).answer != UNCLEAR:
             return swapped
-        more = [replace(reading, anchors=self._anchors(reading, _MORE_ANCHORS)) for reading in readings]
+        more = [replace(reading, anchors=anchors(reading, _MORE_ANCHORS, lag)) for reading in readings]
         found = pooled(self._exchanged(batches, more, [lag]))
         changes = swapped.changes.copy()
         changes[:, [0, swapped.lags.index(lag)]] = found.changes
         return replace(swapped, changes=changes, before=found.before)
 
     def _note(self, reading: Reading, swapped: Swapped) -> None:
-        told = []
+        notes = []
         if len(reading.ways) > 1:
-            told.append(say("either_direction"))
+            notes.append(phrase("either_direction"))
         if reading.anchors:
-            told.append(say("per_step", n=len(reading.anchors), more=_MORE_ANCHORS))
+            notes.append(phrase("per_step", n=len(reading.anchors), more=_MORE_ANCHORS))
         if swapped.without_partner:
-            told.append(say("without_partner", n=swapped.without_partner))
+            notes.append(phrase("without_partner", n=swapped.without_partner))
         if swapped.before.size:
             gain, lost = float(np.nanmean(swapped.changes[:, 0])), float(np.nanmean(np.abs(swapped.before)))
             if 0 < gain < _LITTLE * lost:
-                told.append(say("little_gain", share=f"{gain / lost:.1%}"))
-        self.notes += [each for each in told if each not in self.notes]
+                notes.append(phrase("little_gain", share=f"{gain / lost:.1%}"))
+        self.notes += [each for each in notes if each not in self.notes]
 
     def _reading(self, leaves: Mapping[str, xr.Dataset]) -> Reading:
-        first = next(iter(leaves.values()))
-        read = ways(leaves)
-        valid = np.asarray(valid_steps(first))
-        reading = Reading(valid, read)
-        if not any("lag_matrix" in leaf for leaf in leaves.values()):
-            return reading
-        return replace(reading, anchors=self._anchors(reading, _ANCHORS))
-
-    def _anchors(self, reading: Reading, count: int) -> tuple[int, ...]:
-        """Choose some steps whose losses are looked at, in the half that has most inputs before it."""
-        steps, read = reading.valid.shape[1], reading.ways
-        start, end = (steps // 4, steps - 1 - steps // 4) if len(read) > 1 else (steps // 2, steps - 1)
-        start = max(start, min(self.dependency_length or 0, end)) if len(read) == 1 else start
-        anchors = np.unique(np.linspace(start, end, count).round().astype(int))
-        if read == {"backward"}:
-            anchors = steps - 1 - anchors
-        return tuple(int(anchor) for anchor in anchors)
-
-
-def per_step(leaves: Mapping[str, xr.Dataset], y: Any) -> bool:
-    """Whether the loss has a value at every step that a layer reads: by its labels and by what it asks."""
-    shape = tuple(getattr(y, "shape", ()))
-    if len(shape) < 2 or shape[1] < 2:
-        return False
-    same = [leaf for leaf in leaves.values() if leaf.sizes.get("time") == shape[1]]
-    return bool(same) and measure.reads_many_steps(same[-1])
+        by_step = any("lag_matrix" in leaf for leaf in leaves.values())
+        return reading_of(leaves, by_step=by_step, lag=self.dependency_length)

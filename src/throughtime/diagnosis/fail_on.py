@@ -1,6 +1,6 @@
-"""Findings by name, for scripts: which of them a diagnosis has, and the exit code that follows.
+"""Findings by name, for scripts, and the exit code that follows.
 
-`render` puts them into the verdict's JSON, the command line and the assertions act on them.
+The JSON of a verdict contains them; the command line and the assertions act on them.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ FINE, FOUND, UNDECIDED = 0, 1, 2
 def findings(found: Found) -> dict[str, str]:
     """Answer "yes", "no" or "unclear" for each finding.
 
-    "vanishing": the gradient surely does not reach the lag that the caller asked about, in any layer that was
-    measured. "unstable": the verdict is. "nonfinite": a number, of the data included, is NaN or infinite.
+    "vanishing": the gradient surely does not reach the requested lag in any measured layer. "unstable": the
+    verdict is. "nonfinite": a number, possibly in the data, is NaN or infinite.
     "misread": the model reads a layer, or one direction of it, after a single step.
 
     Examples
@@ -33,7 +33,7 @@ def findings(found: Found) -> dict[str, str]:
 
 
 def best(answers: Iterable[str]) -> str:
-    """Combine the answers of layers, of which one is enough.
+    """Combine the answers of layers; one "yes" is enough.
 
     Examples
     --------
@@ -92,7 +92,7 @@ def names_of(text: str) -> tuple[str, ...]:
 
 
 def exit_code(found: Found, names: Collection[str]) -> int:
-    """Return 1 if one of the findings is there, else 2 if one could not be decided, else 0."""
+    """Return 1 if there is one of the findings, else 2 if one could not be decided, else 0."""
     answers = [findings(found)[name] for name in names]
     if YES in answers:
         return FOUND

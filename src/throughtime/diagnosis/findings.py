@@ -1,7 +1,6 @@
-"""What a diagnosis holds: answers with their intervals, evidence, remedies, layer by layer.
+"""The records of a diagnosis: answers with intervals, evidence and remedies, by layer.
 
-Frozen records without logic of their own: `judge` fills them, `render` shows them, `compare` puts two beside
-each other.
+They are frozen and without logic: `judge` fills them, `render` shows them, `compare` compares two.
 """
 
 from __future__ import annotations
@@ -24,17 +23,17 @@ class Verdict(StrEnum):
     Attributes
     ----------
     USES
-        The model uses information at the lag, and error signal reaches it.
+        The model uses information at the lag, and the gradient reaches it.
     WEAK_SIGNAL
-        It uses it, and the signal that teaches it is weak.
+        The model uses it, but the gradient there is weak.
     UNUSED
-        Error signal reaches the lag, predictions do not depend on it.
+        The gradient reaches the lag, but predictions do not depend on it.
     NO_EVIDENCE
-        Neither use nor signal was found there; whether that is a fault depends on the task.
+        Neither use nor gradient was found there; whether that is a fault depends on the task.
     UNSTABLE
-        Gradients grow through time and training comes undone by it, or a number is not finite.
+        Gradients grow through time and disrupt training, or a number is not finite.
     CANNOT_SAY
-        What was measured does not decide; the text names what would.
+        The measurements do not decide; the text names those that would.
 
     Examples
     --------
@@ -52,7 +51,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Asked:
-    """What the caller wants to know.
+    """The arguments of `diagnose`.
 
     Attributes
     ----------
@@ -62,7 +61,7 @@ class Asked:
     seed : int
     optimizer : OptimizerStep
     losses : tuple of float
-        Of the records of a run before the one that is diagnosed, the first one first.
+        Losses of the records of a run before the diagnosed one, the first one first.
     notes : tuple of str
     unread : mapping of str to str
         Layers whose reach was not measured, with the reason.
@@ -79,19 +78,19 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """One question answered.
+    """The answer to one question.
 
     Attributes
     ----------
     answer : "yes", "no", "unclear", "not measured" or "not defined"
     value : float
-        Dimensionless; NaN where nothing was measured.
+        Dimensionless; NaN if it was not measured.
     interval : tuple of float
-        95 % over samples; NaN where there is none.
+        95 % over samples; NaN if there is none.
     n : int
-        Samples that it rests on.
+        Number of samples.
     threshold : float
-        What the interval was held against.
+        Threshold with which the interval was compared.
     reason : str
         Why it is unclear or not measured.
     """
@@ -106,7 +105,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Evidence:
-    """One thing measured that helps to explain: its name, its value, and both in words."""
+    """One measurement that helps to explain the result: its name, its value, and both in words."""
 
     name: str
     value: float
@@ -115,7 +114,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Remedy:
-    """Something to try, the evidence it rests on, where it comes from, and its short name."""
+    """A remedy: its text, its evidence, its source and its short name."""
 
     text: str
     evidence: str
@@ -135,17 +134,17 @@ class LayerDiagnosis:
     kind : str
         `lstm`, `gru`, ….
     reach : Answer
-        R at the lag judged: error signal there as a fraction of that at lag 0.
+        R at the judged lag: the gradient there as a fraction of that at lag 0.
     share : Answer
         The fraction of the step contributions that comes from that lag and beyond.
     use : Answer
-        U at that lag: the rise of the loss when inputs that old come from another sample, as a fraction of
-        the rise when all do.
+        U at that lag: the rise of the loss if inputs that old come from another sample, as a fraction of the
+        rise if all inputs do.
     why : tuple of Evidence
     curve : Dataset (lag) or None
         `ratio`, `low`, `high`: R at lags 1, 2, 4, …
     horizon : str
-        Median of the largest lag with 1 % of the signal, "≥" where the sequences end first.
+        Median of the largest lag with 1 % of the gradient, "≥" if the sequences end first.
     horizon_interval : tuple of float
         In timesteps, 95 %; infinity beyond the window.
     k90 : float
@@ -167,13 +166,14 @@ class LayerDiagnosis:
 
 @dataclass(frozen=True)
 class Found:
-    """All that a diagnosis found, before it can print itself; see `Diagnosis`.
+    """All results of a diagnosis, without its printing; see `Diagnosis`.
 
     Attributes
     ----------
     stopped : str
-        What made every number meaningless, so that nothing was judged: "nonfinite", "loss_scaling",
-        "certificate"; otherwise empty.
+        The reason why nothing was judged, "nonfinite", "loss_scaling" or "certificate"; otherwise empty.
+    is_solved : bool
+        Whether the loss is at or below the `solved` that the caller passed.
     """
 
     verdict: Verdict
@@ -189,6 +189,7 @@ class Found:
     samples: int = 0
     framework: str = ""
     stopped: str = ""
+    is_solved: bool = False
 
     @property
     def misread(self) -> tuple[Remedy, ...]:

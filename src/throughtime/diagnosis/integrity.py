@@ -1,4 +1,4 @@
-"""What stops a diagnosis before anything is concluded: numbers not finite, certificates that fail."""
+"""Reasons not to judge: numbers that are not finite, and certificates that fail."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from throughtime.diagnostics.checks import certificate_error, dtype_of, why_refu
 from throughtime.diagnostics.first_nonfinite import first_nonfinite
 
 from .findings import Verdict
-from .words import listed, number, say
+from .words import listed, number, phrase
 
 _BACKWARD = ("gradient", "contribution", "lag_matrix")
 
 
 class Stop(NamedTuple):
-    """Why no lag is looked at: the verdict, its sentence, and the name of the cause for machines."""
+    """The verdict if nothing can be judged, its sentence, and the name of the cause for scripts."""
 
     verdict: Verdict
     sentence: str
@@ -28,18 +28,18 @@ class Stop(NamedTuple):
 
 
 def broken(leaves: Mapping[str, xr.Dataset]) -> Stop | None:
-    """Find what makes every number meaningless; None if nothing does."""
+    """Find a reason not to judge; None if there is none."""
     tree = xr.DataTree.from_dict({f"/{path}": leaf for path, leaf in leaves.items()})
     found = first_nonfinite(tree)
     if found is not None:
         is_backward = any(part in found.variable for part in _BACKWARD)
         leaf = leaves[found.layer.strip("/")]
         if found.variable == "input" and found.layer.strip("/") == next(iter(leaves)):
-            return Stop(Verdict.CANNOT_SAY, say("nonfinite_data", where=found), "nonfinite")
+            return Stop(Verdict.CANNOT_SAY, phrase("nonfinite_data", where=found), "nonfinite")
         if is_backward and str(leaf.attrs.get("dtype")) == "float16":
-            return Stop(Verdict.CANNOT_SAY, say("loss_scaling", where=found), "loss_scaling")
+            return Stop(Verdict.CANNOT_SAY, phrase("loss_scaling", where=found), "loss_scaling")
         phase = "backward" if is_backward else "forward"
-        return Stop(Verdict.UNSTABLE, say("nonfinite", where=found, phase=phase), "nonfinite")
+        return Stop(Verdict.UNSTABLE, phrase("nonfinite", where=found, phase=phase), "nonfinite")
     return uncertified(leaves)
 
 
@@ -47,23 +47,23 @@ def uncertified(leaves: Mapping[str, xr.Dataset]) -> Stop | None:
     """Find a certificate beyond its limit; None if there is none."""
     for leaf in leaves.values():
         if reason := why_refused(leaf):
-            return Stop(Verdict.CANNOT_SAY, say("certificate", reason=reason), "certificate")
+            return Stop(Verdict.CANNOT_SAY, phrase("certificate", reason=reason), "certificate")
     return None
 
 
 def rounded(leaves: Mapping[str, xr.Dataset]) -> tuple[dict[str, xr.Dataset], list[str]]:
-    """Let layers pass whose certificate is above its bar and within the limit, and note them."""
+    """Accept layers whose certificate is above its bar but within the limit, and note them."""
     passed, notes = dict(leaves), []
     for path, leaf in leaves.items():
         error, bar = certificate_error(leaf), cells.bar(dtype_of(leaf))
         if error > bar:
-            notes.append(say("rounded", layer=path, error=f"{error:.1e}", bar=f"{bar:.0e}"))
+            notes.append(phrase("rounded", layer=path, error=f"{error:.1e}", bar=f"{bar:.0e}"))
             passed[path] = leaf.drop_vars([name for name in CERTIFICATES if name in leaf])
     return passed, notes
 
 
 def gradient_norms(leaves: Mapping[str, xr.Dataset]) -> str:
-    """Norm of each layer's recurrent weights' gradient, as captured: before any clipping."""
+    """Format the norm of the gradient of each layer's recurrent weights, before any clipping."""
     parts = []
     for path, leaf in leaves.items():
         if "recurrent_kernel_gradient" in leaf:

@@ -1,7 +1,4 @@
-"""From captured layers and swapped losses to a diagnosis: what stops it, each layer's answers, the verdict.
-
-A pure function of what was measured; `diagnose` measures.
-"""
+"""`judge`: the diagnosis from captured layers and swapped losses, as a pure function."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 
+from throughtime.diagnostics.once import remembered
 from throughtime.diagnostics.rules import explodes, is_bounded
 
 from . import causes, integrity, measure
@@ -20,9 +18,10 @@ from .findings import NOT_MEASURED, Answer, Asked, Found, LayerDiagnosis, Remedy
 from .layers import by_direction
 from .swap import Swapped
 from .use import largest_used, use, use_curve
-from .words import say
+from .words import phrase
 
 
+@remembered()
 def judge(leaves: Mapping[str, xr.Dataset], swaps: Mapping[str, Swapped], asked: Asked) -> Diagnosis:
     """Diagnose captured layers.
 
@@ -31,7 +30,7 @@ def judge(leaves: Mapping[str, xr.Dataset], swaps: Mapping[str, Swapped], asked:
     leaves : mapping of str to Dataset
         Recurrent layers by path.
     swaps : mapping of str to Swapped
-        Of each.
+        Losses of each layer.
     asked : Asked
     """
     first = next(iter(swaps.values()))
@@ -49,7 +48,7 @@ def judge(leaves: Mapping[str, xr.Dataset], swaps: Mapping[str, Swapped], asked:
     if stopped is not None:
         verdict, sentence, cause = stopped
         norms = integrity.gradient_norms(leaves) if verdict is Verdict.UNSTABLE else ""
-        sentences = (sentence, say("norms", norms=norms)) if norms else (sentence,)
+        sentences = (sentence, phrase("norms", norms=norms)) if norms else (sentence,)
         return Diagnosis(**vars(replace(found, verdict=verdict, sentences=sentences, stopped=cause)))
     leaves, rounding = integrity.rounded(leaves)
     found = replace(found, notes=(*found.notes, *rounding))
@@ -71,47 +70,47 @@ def judge(leaves: Mapping[str, xr.Dataset], swaps: Mapping[str, Swapped], asked:
 def _loss(leaves: Mapping[str, xr.Dataset], swapped: Swapped) -> float:
     if swapped.before.size and np.isfinite(swapped.before).any():
         return float(np.nanmean(swapped.before))
-    told = [float(leaf["loss"]) for leaf in leaves.values() if "loss" in leaf and leaf["loss"].ndim == 0]
-    return told[0] if told else float("nan")
+    known = [float(leaf["loss"]) for leaf in leaves.values() if "loss" in leaf and leaf["loss"].ndim == 0]
+    return known[0] if known else float("nan")
 
 
 def _few(samples: int) -> list[str]:
     if samples == 1:
-        return [say("one_sample")]
-    return [say("few_samples", n=samples)] if samples < 16 else []
+        return [phrase("one_sample")]
+    return [phrase("few_samples", n=samples)] if samples < 16 else []
 
 
 def _without_time(
     directions: Mapping[str, xr.Dataset], asked: Asked
 ) -> tuple[str, tuple[Remedy, ...]] | None:
-    """Find why no lag can be looked at: no gradient, no valid step, a window that is too short."""
+    """Find why no lag can be judged: no gradient, no valid step, or a window that is too short."""
     reasons = {path: measure.why_no_gradient(leaf) for path, leaf in directions.items()}
-    told = {path: leaf for path, leaf in directions.items() if not reasons[path]}
-    if not told:
+    known = {path: leaf for path, leaf in directions.items() if not reasons[path]}
+    if not known:
         path, reason = next(iter(reasons.items()))
-        return say("no_gradient", layer=path, reason=reason), ()
-    signals = {path: measure.signal(leaf) for path, leaf in told.items()}
+        return phrase("no_gradient", layer=path, reason=reason), ()
+    signals = {path: measure.signal(leaf) for path, leaf in known.items()}
     longest = max(one.longest for one in signals.values())
     if longest < 0:
-        return say("all_masked"), ()
+        return phrase("all_masked"), ()
     wanted = asked.dependency_length or 1
     if wanted > longest:
-        return say("beyond_window", lag=wanted, longest=longest), (causes.window_remedy(wanted, longest),)
+        return phrase("beyond_window", lag=wanted, longest=longest), (causes.window_remedy(wanted, longest),)
     if not any(one.measured for one in signals.values()):
-        misread = misread_layers(told)
+        misread = misread_layers(known)
         remedies = tuple({causes.reading_remedy(path): None for path in misread})
-        return " ".join(misread.values()) or say("no_signal", layer=next(iter(signals))), remedies
+        return " ".join(misread.values()) or phrase("no_signal", layer=next(iter(signals))), remedies
     return None
 
 
 def _lag(asked: Asked, curve: xr.Dataset | None, directions: Mapping[str, xr.Dataset]) -> int:
-    """Return the lag to judge: the one asked about, the largest in use, or the first."""
+    """Return the lag to judge: the requested one, the largest in use, or the first."""
     if asked.dependency_length is not None:
         return asked.dependency_length
     if curve is not None:
         return largest_used(curve) or 1
-    told = [leaf for leaf in directions.values() if not measure.why_no_gradient(leaf)]
-    return max(max(measure.lags_up_to(measure.signal(leaf).longest, None), default=1) for leaf in told)
+    known = [leaf for leaf in directions.values() if not measure.why_no_gradient(leaf)]
+    return max(max(measure.lags_up_to(measure.signal(leaf).longest, None), default=1) for leaf in known)
 
 
 def _layer(
@@ -156,4 +155,4 @@ def _layer(
 
 
 def _no_use(lag: int) -> Answer:
-    return Answer(NOT_MEASURED, threshold=measure.THRESHOLD, reason=say("too_short", lag=lag))
+    return Answer(NOT_MEASURED, threshold=measure.THRESHOLD, reason=phrase("too_short", lag=lag))

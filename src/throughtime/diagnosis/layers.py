@@ -1,4 +1,4 @@
-"""The recurrent layers of a capture, one entry a direction, and several batches of them as one."""
+"""The recurrent layers of a capture, by direction, and several batches joined."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _SEVERAL = "diagnose takes batches of one length: pad them to the same number of
 
 
 def recurrent(tree: xr.DataTree) -> dict[str, xr.Dataset]:
-    """Take the recurrent leaves of a capture, by path, in its order.
+    """Return the recurrent leaves of a capture, by path, in its order.
 
     Raises
     ------
     DiagnosticError
-        There is none.
+        There is no recurrent layer.
     """
     leaves = {node.path.strip("/"): node.to_dataset() for node in tree.leaves if node.data_vars}
     found = {path or "layer": leaf for path, leaf in leaves.items() if _is_recurrent(leaf)}
@@ -32,12 +32,12 @@ def recurrent(tree: xr.DataTree) -> dict[str, xr.Dataset]:
 def _is_recurrent(leaf: xr.Dataset) -> bool:
     of_states = [f"{state}_gradient" for state in states(leaf)]
     signs = ["hidden", "lag_matrix", "gate_activation", *of_states, "recurrent_kernel"]
-    signs += ["lag_ratio", *(f"{name}_norm" for name in of_states)]  # of a run that keeps less
+    signs += ["lag_ratio", *(f"{name}_norm" for name in of_states)]  # in a run that does not keep vectors
     return any(name in leaf for name in signs) or "missing_inside" in leaf.attrs
 
 
 def by_direction(leaves: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
-    """Give each direction of a layer an entry of its own, as `path[forward]`."""
+    """Separate the directions of each layer: `path[forward]`."""
     found = {}
     for path, leaf in leaves.items():
         if "direction" not in leaf.dims:
@@ -49,7 +49,7 @@ def by_direction(leaves: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
 
 
 def ways(leaves: Mapping[str, xr.Dataset]) -> frozenset[str]:
-    """Directions in which layers process their time."""
+    """Return the directions in which layers process time."""
     found = set()
     for leaf in leaves.values():
         flipped = bool(leaf.attrs.get("go_backwards", 0))
@@ -59,12 +59,12 @@ def ways(leaves: Mapping[str, xr.Dataset]) -> frozenset[str]:
 
 
 def joined(captures: Sequence[Mapping[str, xr.Dataset]]) -> dict[str, xr.Dataset]:
-    """Put the samples of several batches together; weights and what has no samples are the first's.
+    """Join the samples of several batches; variables without samples are those of the first.
 
     Raises
     ------
     DiagnosticError
-        Their lengths differ.
+        The lengths differ.
     """
     if len(captures) == 1:
         return dict(captures[0])

@@ -1,6 +1,6 @@
 """Reach, share and growth of one direction of one captured layer, as answers with intervals.
 
-Joins the measures of `diagnostics` and what the verdict asks of them; `judge` concludes.
+It applies the measures of `diagnostics`; `judge` concludes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from throughtime.diagnostics.statistics import censored_median_interval, interva
 from throughtime.diagnostics.thresholds import REACHES, SHARE
 
 from .findings import NAN, NOT_DEFINED, NOT_MEASURED, UNCLEAR, Answer
-from .words import number, say
+from .words import number, phrase
 
 THRESHOLD = REACHES
 FROM_LAST_STEP = "from_last_step"  # attribute of a layer whose gradients are those of its last step's error
@@ -44,14 +44,14 @@ SHORT = 12  # lags below which a rate is fitted from the first one on
 
 @dataclass(frozen=True)
 class Signal:
-    """What is known of a layer's signal before any lag is asked about.
+    """The samples and lags of the gradient of a layer.
 
     Attributes
     ----------
     samples, measured, without_signal : int
-        All samples; those with a signal at lag 0; those with valid steps and none.
+        All samples; those with a gradient at lag 0; those with valid steps but no gradient.
     longest : int
-        Largest lag of any sample, −1 where every step is masked.
+        Largest lag of any sample, −1 if every step is masked.
     """
 
     samples: int
@@ -61,7 +61,7 @@ class Signal:
 
 
 def why_no_gradient(layer: xr.Dataset) -> str:
-    """Tell why there is no gradient of a layer's states; empty where there is."""
+    """Return the reason why a layer has no state gradients; empty if it has."""
     name = f"{states(layer)[0]}_gradient"
     if "lag_matrix" in layer or name in layer:
         return ""
@@ -71,7 +71,7 @@ def why_no_gradient(layer: xr.Dataset) -> str:
 
 
 def signal(layer: xr.Dataset) -> Signal:
-    """Count what a layer's signal can be told from."""
+    """Count the samples and lags of the gradient of a layer."""
     found = signals(layer)
     return Signal(
         samples=int(layer.sizes["sample"]),
@@ -82,26 +82,26 @@ def signal(layer: xr.Dataset) -> Signal:
 
 
 def at_one_step(layer: xr.Dataset) -> tuple[xr.Dataset, str]:
-    """Make a layer's gradients those of error that enters at one step; where that cannot be done, name why.
+    """Return a layer with the gradients of error at one step only, and a reason if that is impossible.
 
-    Only such error has a lag: where the model reads many steps, gradients are sums over all of them.
+    If the model reads many steps, gradients are sums over all of them and have no lag.
     """
     if not needs_last_step(layer):
         return layer, ""
     try:
         return from_last_step(layer).assign_attrs({FROM_LAST_STEP: 1}), ""
     except ThroughTimeError as error:
-        return layer, say("not_comparable", reason=str(error).partition("\n")[0].rstrip("."))
+        return layer, phrase("not_comparable", reason=str(error).partition("\n")[0].rstrip("."))
 
 
 def needs_last_step(layer: xr.Dataset) -> bool:
-    """Whether a layer's gradients are sums over several steps at which error enters."""
+    """Whether the gradients of a layer are sums over several steps at which error enters."""
     apart = "lag_matrix" in layer or FROM_LAST_STEP in layer.attrs
     return not apart and not why_no_gradient(layer) and reads_many_steps(layer)
 
 
 def read_after_first_step(layer: xr.Dataset) -> bool:
-    """Whether all error enters where a layer has processed a single step, of several."""
+    """Whether all error enters after the first of several steps that a layer has processed."""
     if "lag_matrix" in layer or why_no_gradient(layer):
         return False
     found = signals(layer)
@@ -112,25 +112,25 @@ def read_after_first_step(layer: xr.Dataset) -> bool:
 
 
 def growth(layer: xr.Dataset) -> Growth:
-    """Find how much larger than at lag 0 the gradient of a layer becomes, see `rules.growth`."""
+    """Measure the growth of the gradient relative to lag 0, see `rules.growth`."""
     return growth_of(np.asarray(signals(layer)["log_ratio"].transpose("sample", "lag")))
 
 
 def next_step(layer: xr.Dataset, optimizer: OptimizerStep) -> float:
-    """Find by how many times their norm the next step changes the recurrent weights; NaN where not known."""
+    """Return the size of the next step relative to the recurrent weights; NaN if it is unknown."""
     gradient, weights = (_norm(layer, name) for name in ("recurrent_kernel_gradient", "recurrent_kernel"))
     count = float(layer["recurrent_kernel"].size) if "recurrent_kernel" in layer else math.inf
     return optimizer.relative(gradient, weights, count)
 
 
 def _norm(layer: xr.Dataset, name: str) -> float:
-    """Norm of a weight, from itself or from the norms of its gates that a run keeps."""
+    """Return the norm of a weight, if necessary from the norms of its gates that a run keeps."""
     values = layer[name] if name in layer else layer.get(f"{name}_norm", NAN)
     return float(np.linalg.norm(np.asarray(values, np.float64).ravel()))
 
 
 def reads_many_steps(layer: xr.Dataset) -> bool:
-    """Whether a layer's output is asked for gradient at more than one valid step of some sample."""
+    """Whether the output gradient of a layer is not 0 at several valid steps of a sample."""
     asked = layer.get("output_gradient")
     if asked is None or "time" not in asked.dims:
         return False
@@ -140,7 +140,7 @@ def reads_many_steps(layer: xr.Dataset) -> bool:
 
 
 def lags_up_to(longest: int, dependency_length: int | None) -> list[int]:
-    """1, 2, 4, … up to half of a window, and the lag asked about where the window has it.
+    """Return 1, 2, 4, … up to half of a window, and the requested lag if the window contains it.
 
     Examples
     --------
@@ -154,28 +154,28 @@ def lags_up_to(longest: int, dependency_length: int | None) -> list[int]:
 
 
 def reach_curve(layer: xr.Dataset, lags: list[int]) -> xr.Dataset:
-    """R at some lags, with its intervals."""
+    """Return R at some lags, with its intervals."""
     return lag_profile(layer, lags=lags).drop_vars("direction", errors="ignore")
 
 
 def reach(curve: xr.Dataset, lag: int) -> Answer:
-    """Whether error signal reaches a lag."""
+    """Answer whether the gradient reaches a lag."""
     at = curve.sel(lag=lag)
     value, n = float(at["ratio"]), int(at["samples"])
     if n == 0 or np.isnan(value):
         unread = int(curve["no_signal"]) > 0 and int(curve["samples"].max()) == 0
-        reason = say("no_error_at_end") if unread else say("too_short", lag=lag)
+        reason = phrase("no_error_at_end") if unread else phrase("too_short", lag=lag)
         return Answer(NOT_MEASURED, threshold=THRESHOLD, reason=reason)
     ends = float(at["low"]), float(at["high"])
     if np.isnan(ends).any():
-        return Answer(UNCLEAR, value, ends, n, THRESHOLD, say("one_sample"))
+        return Answer(UNCLEAR, value, ends, n, THRESHOLD, phrase("one_sample"))
     return Answer(answer(*ends), value, ends, n, THRESHOLD)
 
 
 def share(layer: xr.Dataset, lag: int, *, seed: int) -> Answer:
-    """Find the fraction of the step contributions from a lag and beyond: median over samples."""
+    """Answer which fraction of the step contributions comes from a lag and beyond, as median over samples."""
     if "lag_matrix" in layer:
-        return Answer(NOT_MEASURED, threshold=SHARE, reason=say("share_per_step"))
+        return Answer(NOT_MEASURED, threshold=SHARE, reason=phrase("share_per_step"))
     if "step_contribution" not in layer:
         key = reason_key("step_contribution", layer.attrs)
         reason = str(layer.attrs.get(f"missing_{key}", "step_contribution was not captured"))
@@ -186,19 +186,19 @@ def share(layer: xr.Dataset, lag: int, *, seed: int) -> Answer:
     part = weights.sel(lag=slice(lag, None)).sum("lag")
     has_gradient = np.asarray((total > 0) & (total < np.inf))
     if not has_gradient.any():
-        return Answer(NOT_MEASURED, threshold=SHARE, reason=say("no_contributions"))
-    # The first step has no state before it, unless one was handed in.
+        return Answer(NOT_MEASURED, threshold=SHARE, reason=phrase("no_contributions"))
+    # The first step has no state before it, unless one was passed.
     old_enough = np.asarray(valid.sum("time") > lag + ("initial_hidden" not in layer))
     usable = has_gradient & old_enough
     if not usable.any():
-        return Answer(NOT_DEFINED, threshold=SHARE, reason=say("share_undefined", lag=lag))
+        return Answer(NOT_DEFINED, threshold=SHARE, reason=phrase("share_undefined", lag=lag))
     values: Floats = np.asarray(part)[usable] / np.asarray(total)[usable]
     ends = interval(np.median, values, seed=seed)
     return Answer(answer(*ends, SHARE), float(np.median(values)), ends, len(values), SHARE)
 
 
 def noise(layer: xr.Dataset) -> dict[str, Any] | None:
-    """κ and its noise floor where the samples' gradients are not told from noise, κ ≤ 2/√B; else None."""
+    """Return κ and its noise floor if the samples' gradients may be noise, κ ≤ 2/√B; otherwise None."""
     try:
         found = temporal_coherence(layer)
     except (DiagnosticError, SchemaError):
@@ -210,7 +210,7 @@ def noise(layer: xr.Dataset) -> dict[str, Any] | None:
 
 
 def horizon(layer: xr.Dataset) -> tuple[str, tuple[float, float]]:
-    """Median memory horizon in words, and its interval in timesteps."""
+    """Return the median memory horizon in words, and its interval in timesteps."""
     lengths = memory_horizon(layer)
     usable = lengths.notnull().values
     if not usable.any():
@@ -221,15 +221,15 @@ def horizon(layer: xr.Dataset) -> tuple[str, tuple[float, float]]:
 
 
 def k90(layer: xr.Dataset) -> float:
-    """Median of the lag within which 90 % of the step contributions lie; NaN without them."""
+    """Return the median lag within which 90 % of the step contributions lie; NaN without them."""
     if "step_contribution" not in layer or "lag_matrix" in layer:
         return NAN
     return float(effective_steps(layer)["k90"].median("sample"))
 
 
 def rate(layer: xr.Dataset, longest: int, *, seed: int) -> xr.Dataset:
-    """Rate of the signal a step, fitted from lag 0 on where the window is short."""
+    """Fit the rate of the gradient per step, from lag 0 if the window is short."""
     with warnings.catch_warnings():
-        # Resamples of few long sequences may hold too few lags: then there is no interval.
+        # Resamples of few long sequences may contain too few lags; then there is no interval.
         warnings.simplefilter("ignore", DegenerateDataWarning)
         return decay_rate(layer, first_lag=0 if longest < SHORT else 5, seed=seed)

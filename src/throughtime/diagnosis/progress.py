@@ -1,4 +1,4 @@
-"""Says how long many passes will take, with a bar, once it shows that they take long."""
+"""Shows the progress of many passes, if they take long."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 _WORTH_SHOWING = 5.0  # seconds
-_LOOKED_AT = 2  # passes after which the rest is estimated: the first one compiles
+_MEASURED = 2  # passes after which the rest is estimated; the first one compiles
 
 
 class Passes:
-    """Counts passes; shows a bar on the error stream where all of them will take long.
+    """Counts passes; shows a bar on the error stream if they will take long.
 
     Parameters
     ----------
     count : int
         Passes to come.
+    name : str
+        Their name, before the bar.
     """
 
-    def __init__(self, count: int) -> None:
-        self._count, self._done = count, 0
+    def __init__(self, count: int, name: str = "Passes with exchanged inputs") -> None:
+        self._count, self._done, self._name = count, 0, name
         self._bar: TaskID | None = None
         self._times = [time.monotonic()]
         self._progress: Progress | None = None
@@ -37,10 +39,10 @@ class Passes:
             self._progress.stop()
 
     def advance(self) -> None:
-        """Note that a pass is done."""
+        """Count a pass."""
         self._done += 1
         self._times.append(time.monotonic())
-        if self._done == _LOOKED_AT:
+        if self._done == _MEASURED:
             seconds = (self._times[-1] - self._times[-2]) * (self._count - self._done)
             if seconds > _WORTH_SHOWING:
                 self._show(seconds)
@@ -50,6 +52,6 @@ class Passes:
     def _show(self, seconds: float) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
-        told = f"Passes with exchanged inputs, about {seconds:.0f} s"
-        self._bar = self._progress.add_task(told, total=self._count)
+        words = f"{self._name}, about {seconds:.0f} s"
+        self._bar = self._progress.add_task(words, total=self._count)
         self._progress.start()

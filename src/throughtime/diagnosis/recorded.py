@@ -1,7 +1,7 @@
-"""What a recorded training step holds, by the level it was stored at, as the layers that `judge` takes.
+"""Recorded training steps as the layers that `judge` takes, by the level at which they were stored.
 
-Norms of each sample at each timestep are as good as vectors: a vector's norm is all that reach, share and
-horizon read. Of a summary only medians over samples are left.
+Norms of each sample at each timestep are sufficient: reach, share and horizon depend only on the norms of
+vectors. A summary contains only medians over samples.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from .measure import FROM_LAST_STEP
 
 FULL, TIMESTEP, SUMMARY = "full", "timestep", "summary"
 _SCALARS = ("loss", "reduction_factor", *CERTIFICATES)
-# Of the error that enters at the last step alone, where the model reads several.
+# Norms for error at the last step alone, if the model reads several steps.
 LAST_STEP = ("last_step_gradient_norm", "last_step_contribution")
 LAG_INTERVAL = ("lag_ratio_low", "lag_ratio_high", "lag_ratio_samples")
+USE = ("use", "use_low", "use_high", "use_samples", "use_pays")  # of a sweep
 _WEIGHT_NORMS = ("recurrent_kernel_norm", "recurrent_kernel_gradient_norm")
 _READ = ("output_gradient", "step_contribution")
 
 
 def level(leaf: xr.Dataset) -> str:
-    """Return the level that a layer was recorded at."""
+    """Return the level at which a layer was recorded."""
     if any("sample" in leaf[f"{state}_gradient_norm"].dims for state in _stored_norms(leaf)):
         return TIMESTEP
     return SUMMARY if "lag_ratio" in leaf else FULL
@@ -38,7 +39,7 @@ def _stored_norms(leaf: xr.Dataset) -> list[str]:
 
 
 def wanted(leaf: xr.Dataset) -> list[str]:
-    """Name the variables that reach, share and horizon need, and weights, which may be broken."""
+    """List the variables that reach, share and horizon need, and weights, which may be broken."""
     of_states = [f"{state}_gradient" for state in states(leaf)]
     read = [
         *_SCALARS,
@@ -46,6 +47,7 @@ def wanted(leaf: xr.Dataset) -> list[str]:
         "lag_matrix",
         "lag_ratio",
         *LAG_INTERVAL,
+        *USE,
         *LAST_STEP,
         *OPTIONAL,
         "input",
@@ -56,7 +58,7 @@ def wanted(leaf: xr.Dataset) -> list[str]:
 
 
 def as_captured(leaf: xr.Dataset) -> xr.Dataset:
-    """Put norms of each sample in the place of the vectors they are norms of."""
+    """Replace vectors by their norms, for each sample."""
     if level(leaf) != TIMESTEP:
         return leaf
     variables = {name: leaf[name] for name in (*_SCALARS, "valid") if name in leaf}
@@ -77,7 +79,7 @@ def as_captured(leaf: xr.Dataset) -> xr.Dataset:
 
 
 def not_finite(leaf: xr.Dataset) -> str:
-    """Name a stored number that cannot be: a loss or a norm of weights; empty where there is none."""
+    """Name a loss or a norm of weights that is not finite; empty if there is none."""
     for name, values in _norms(leaf):
         if not np.isfinite(values).all():
             return name

@@ -1,9 +1,11 @@
-"""How a diagnosis is shown: tables, dicts, and the parts of its text."""
+"""Converts a diagnosis to tables, dicts and the parts of its text."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from enum import StrEnum
 from typing import Any
 
 import pandas as pd
@@ -12,7 +14,7 @@ import xarray as xr
 from throughtime._text.tables import Items, Paragraph, Part, Table
 
 from .fail_on import findings
-from .findings import NO, NOT_DEFINED, NOT_MEASURED, Answer, Evidence, Found, LayerDiagnosis
+from .findings import NO, NOT_DEFINED, NOT_MEASURED, Answer, Found, LayerDiagnosis
 from .words import number, with_interval
 
 FORMAT, VERSION = "throughtime.verdict.v", 1
@@ -22,7 +24,7 @@ _COLUMNS = ("layer", "question", "answer", "value", "low", "high", "n", "thresho
 
 
 def as_dataframe(found: Found) -> pd.DataFrame:
-    """One row a layer and question."""
+    """Return one row for each layer and question."""
     rows = []
     for path, layer in found.layers.items():
         for question in QUESTIONS:
@@ -34,7 +36,7 @@ def as_dataframe(found: Found) -> pd.DataFrame:
 
 
 def as_dict(found: Found) -> dict[str, Any]:
-    """Everything as plain values, by the schema."""
+    """Return everything as plain values, by the schema."""
     return {
         "schema": SCHEMA,
         "verdict": found.verdict.value,
@@ -45,63 +47,37 @@ def as_dict(found: Found) -> dict[str, Any]:
         "dependency_length": found.dependency_length,
         "loss": plain(found.loss),
         "samples": found.samples,
-        "layers": {path: _layer(layer) for path, layer in found.layers.items()},
-        "use_curve": _curve(found.use_curve),
-        "why": [_evidence(each) for each in found.why],
-        "remedies": [vars(each).copy() for each in found.remedies],
+        "layers": plain(found.layers),
+        "use_curve": plain(found.use_curve),
+        "why": plain(found.why),
+        "remedies": plain(found.remedies),
         "notes": list(found.notes),
     }
 
 
 def layer_at_step(layer: LayerDiagnosis) -> dict[str, Any]:
-    """Answers of one layer as plain values."""
-    return {
-        **{question: _answer(getattr(layer, question)) for question in QUESTIONS},
-        "horizon": layer.horizon,
-        "horizon_interval": [plain(end) for end in layer.horizon_interval],
-        "k90": plain(layer.k90),
-    }
-
-
-def _layer(layer: LayerDiagnosis) -> dict[str, Any]:
-    return {
-        "kind": layer.kind,
-        "verdict": layer.verdict.value,
-        **layer_at_step(layer),
-        "curve": _curve(layer.curve),
-        "why": [_evidence(each) for each in layer.why],
-    }
-
-
-def _answer(one: Answer) -> dict[str, Any]:
-    return {
-        "answer": one.answer,
-        "value": plain(one.value),
-        "interval": [plain(end) for end in one.interval],
-        "n": one.n,
-        "threshold": plain(one.threshold),
-        "reason": one.reason,
-    }
-
-
-def _evidence(one: Evidence) -> dict[str, Any]:
-    return {"name": one.name, "value": plain(one.value), "text": one.text}
-
-
-def _curve(curve: xr.Dataset | None) -> dict[str, list[Any]] | None:
-    if curve is None:
-        return None
-    names = ("lag", "ratio", "use", "low", "high", "answer", "samples")
-    return {name: [plain(each) for each in curve[name].values.tolist()] for name in names if name in curve}
+    """Return the answers of one layer as plain values."""
+    return {name: plain(getattr(layer, name)) for name in (*QUESTIONS, "horizon", "horizon_interval", "k90")}
 
 
 def plain(value: Any) -> Any:
-    """Make a number that JSON knows: None where it is not finite."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    """Convert records, curves and numbers to values of JSON; numbers that are not finite become None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, StrEnum):
+        return value.value
+    if isinstance(value, xr.Dataset):
+        names = ("lag", "ratio", "use", "low", "high", "answer", "samples")
+        return {name: plain(value[name].values.tolist()) for name in names if name in value}
+    if is_dataclass(value):
+        return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(each) for key, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def parts(found: Found) -> Iterator[Part]:
-    """List what a diagnosis says."""
+    """Yield the parts of the text of a diagnosis."""
     yield Paragraph(" ".join(found.sentences), bold=True)
     if found.layers:
         yield Table(tuple(_rows(found)), _headings(found))
@@ -115,14 +91,14 @@ def _headings(found: Found) -> tuple[str, ...]:
 
 def _rows(found: Found) -> Iterator[tuple[str, ...]]:
     for path, layer in found.layers.items():
-        yield path, *(told(getattr(layer, question)) for question in QUESTIONS), layer.horizon
+        yield path, *(cell(getattr(layer, question)) for question in QUESTIONS), layer.horizon
 
 
-def told(one: Answer) -> str:
-    """Write an answer with its value and interval."""
+def cell(one: Answer) -> str:
+    """Format an answer with its value and interval."""
     if one.answer in (NOT_MEASURED, NOT_DEFINED):
         return one.answer
-    if not one.n:  # a value without samples of its own
+    if not one.n:  # a value without a number of samples
         return number(one.value)
     return f"{one.answer}: {with_interval(one.value, one.interval)}"
 
@@ -133,7 +109,7 @@ def _paragraphs(found: Found) -> Iterator[tuple[str, list[str]]]:
             yield f"Why, {path}", [each.text for each in layer.why]
     if found.remedies:
         yield (
-            "What may help",
+            "Possible remedies",
             [f"{each.text}. Because {each.evidence} ({each.source})" for each in found.remedies],
         )
     notes = [*found.notes, *_reasons(found)]
@@ -145,11 +121,11 @@ def _paragraphs(found: Found) -> Iterator[tuple[str, list[str]]]:
 
 
 def _reasons(found: Found) -> list[str]:
-    """Say why an answer is unclear or missing, each reason once for all layers that it holds of."""
-    told: dict[tuple[str, str], list[str]] = {}
+    """List the reasons of unclear or missing answers, each once for all its layers."""
+    found_in: dict[tuple[str, str], list[str]] = {}
     for path, layer in found.layers.items():
         for question in QUESTIONS:
             one: Answer = getattr(layer, question)
-            if one.reason and one.answer != NO:  # that is in the verdict
-                told.setdefault((f"{question} {one.answer}", one.reason), []).append(path)
-    return [f"{', '.join(paths)}, {answer}: {reason}" for (answer, reason), paths in sorted(told.items())]
+            if one.reason and one.answer != NO:  # the verdict contains it
+                found_in.setdefault((f"{question} {one.answer}", one.reason), []).append(path)
+    return [f"{', '.join(paths)}, {answer}: {reason}" for (answer, reason), paths in sorted(found_in.items())]

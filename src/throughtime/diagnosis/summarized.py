@@ -1,7 +1,7 @@
 """Answers from a record that is a summary: medians over samples, without intervals.
 
-`judge` needs samples; here the same questions are answered as far as medians go, with the name of the level
-that answers the rest.
+`judge` needs samples; here the same questions are answered from medians, with the name of the level that
+would answer the rest.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from throughtime.diagnostics.rules import Growth, answer, explodes, is_bounded
 from throughtime.diagnostics.thresholds import REACHES, ROUNDING, SHARE, USED
 
 from . import causes, integrity, measure
-from .conclude import exploding, sizes_of, without_use
+from .conclude import decided, sentences_of, sizes_of, verdict_of, without_use
 from .diagnosis import Diagnosis
 from .findings import NAN, NOT_MEASURED, UNCLEAR, Answer, Asked, Evidence, Found, LayerDiagnosis, Verdict
 from .recorded import not_finite
-from .words import listed, number, say
+from .use import use_answer
+from .words import listed, number, phrase
 
+_USE = ("use", "use_low", "use_high", "use_samples")  # by lag
 _FIRST_LAG = 5  # of a fit, as in `decay_rate`
 
 
@@ -36,7 +38,7 @@ def diagnosis_of(leaves: Mapping[str, xr.Dataset], asked: Asked) -> Diagnosis:
     leaves : mapping of str to Dataset
         Directions of layers at one training step.
     asked : Asked
-        Without a lag it is the largest power of two within half of the window, as for a capture.
+        The default lag is the largest power of two within half of the window, as for a capture.
     """
     losses = [float(leaf["loss"]) for leaf in leaves.values() if "loss" in leaf]
     lag = asked.dependency_length
@@ -46,45 +48,49 @@ def diagnosis_of(leaves: Mapping[str, xr.Dataset], asked: Asked) -> Diagnosis:
         return _stopped(found, stopped.sentence, stopped.verdict)
     longest = max(longest_lag(leaf) for leaf in leaves.values())
     if longest < 0 and any(map(_reads_many_steps, leaves.values())):
-        return _stopped(found, say("no_settled_use", reason=say("summary_not_comparable")))
+        return _stopped(found, phrase("no_settled_use", reason=phrase("summary_not_comparable")))
     if longest < 0:
-        return _stopped(found, say("no_signal", layer=next(iter(leaves))))
+        return _stopped(found, phrase("no_signal", layer=next(iter(leaves))))
     if (lag or 1) > longest:
-        return _stopped(found, say("beyond_window", lag=lag or 1, longest=longest))
-    lag = lag or max(measure.lags_up_to(longest, None), default=1)
+        return _stopped(found, phrase("beyond_window", lag=lag or 1, longest=longest))
+    lag = lag or _used_lag(leaves) or max(measure.lags_up_to(longest, None), default=1)
     asked = replace(asked, losses=(*asked.losses, found.loss))
     layers = {path: _with_reasons(leaf, lag, asked) for path, leaf in leaves.items()}
-    path = max(layers, key=lambda each: (_is_unstable(layers[each]), np.nan_to_num(layers[each].reach.value)))
-    told = replace(found, verdict=layers[path].verdict, lag=lag, layers=layers, why=layers[path].why)
+    found, path = decided(replace(found, lag=lag, layers=layers))
     many = [
         path for path, leaf in leaves.items() if _reads_many_steps(leaf) and layers[path].curve is not None
     ]
-    notes = (say("from_last_step", layers=listed(many)),) if many else ()
-    return Diagnosis(**vars(replace(told, sentences=tuple(_sentences(told, path, asked)), notes=notes)))
+    notes = (phrase("from_last_step", layers=listed(many)),) if many else ()
+    return Diagnosis(**vars(replace(found, sentences=tuple(_sentences(found, path, asked)), notes=notes)))
+
+
+def _used_lag(leaves: Mapping[str, xr.Dataset]) -> int | None:
+    """Return the largest lag at which use was measured, if any."""
+    lags = [np.flatnonzero(np.isfinite(leaf["use"].values)) for leaf in leaves.values() if "use" in leaf]
+    return max((int(each[-1]) for each in lags if len(each)), default=None)
 
 
 def _stopped(found: Found, sentence: str, verdict: Verdict = Verdict.CANNOT_SAY) -> Diagnosis:
     return Diagnosis(**vars(replace(found, verdict=verdict, sentences=(sentence,))))
 
 
-def _is_unstable(layer: LayerDiagnosis) -> bool:
-    return layer.verdict is Verdict.UNSTABLE
-
-
 def _sentences(found: Found, path: str, asked: Asked) -> Iterator[str]:
-    if found.verdict is Verdict.UNSTABLE:
-        yield exploding(found, path, asked)
-    yield from without_use(found, sizes_of(found))
+    is_measured = found.layers[path].use.answer != NOT_MEASURED
+    if found.verdict is Verdict.UNSTABLE or is_measured:
+        yield from sentences_of(found, path, asked, {})
+    if not is_measured:
+        yield from without_use(found, sizes_of(found))
 
 
 def _with_reasons(leaf: xr.Dataset, lag: int, asked: Asked) -> LayerDiagnosis:
-    """Answer for one direction of one layer, with its evidence and whether it is unstable."""
+    """Answer for one direction of one layer, with evidence and stability."""
     grown, step = _growth(leaf), measure.next_step(leaf, asked.optimizer)
     is_unstable = explodes(grown, step, asked.losses, is_bounded=is_bounded(leaf.attrs), solved=asked.solved)
+    layer = layer_of(leaf, lag)
     return replace(
-        layer_of(leaf, lag),
+        layer,
         why=(*causes.of_growth(grown, step), *_evidence(leaf)),
-        verdict=Verdict.UNSTABLE if is_unstable else Verdict.CANNOT_SAY,
+        verdict=Verdict.UNSTABLE if is_unstable else verdict_of(layer.use, layer.reach),
     )
 
 
@@ -96,7 +102,7 @@ def _growth(leaf: xr.Dataset) -> Growth:
 
 
 def _reads_many_steps(leaf: xr.Dataset) -> bool:
-    """Whether a layer's output is asked for gradient at more than one step, by its largest quantile."""
+    """Whether any quantile of the output gradient is above 0 at several steps."""
     norms = leaf.get("output_gradient_norm")
     if norms is None or "time" not in norms.dims:
         return False
@@ -105,19 +111,19 @@ def _reads_many_steps(leaf: xr.Dataset) -> bool:
 
 
 def broken(leaves: Mapping[str, xr.Dataset]) -> integrity.Stop | None:
-    """Find what makes every number of a summary meaningless."""
+    """Find a reason not to judge a summary."""
     for path, leaf in leaves.items():
         if name := not_finite(leaf):
-            sentence = say("nonfinite_record", name=name, layer=path)
+            sentence = phrase("nonfinite_record", name=name, layer=path)
             return integrity.Stop(Verdict.UNSTABLE, sentence, "nonfinite")
     return integrity.uncertified(leaves)
 
 
 def longest_lag(leaf: xr.Dataset) -> int:
-    """Largest lag with a ratio; −1 without any."""
+    """Return the largest lag with a ratio; −1 if there is none."""
     ratios = leaf["lag_ratio"].values if "lag_ratio" in leaf else np.empty(0)
-    told = np.flatnonzero(~np.isnan(ratios))
-    return int(told[-1]) if len(told) else -1
+    known_lags = np.flatnonzero(~np.isnan(ratios))
+    return int(known_lags[-1]) if len(known_lags) else -1
 
 
 def layer_of(leaf: xr.Dataset, lag: int) -> LayerDiagnosis:
@@ -133,21 +139,29 @@ def layer_of(leaf: xr.Dataset, lag: int) -> LayerDiagnosis:
         ends,
         n,
         measure.THRESHOLD,
-        reason="" if n > 1 else say("one_sample" if n else "summary_reach" if known else missing, lag=lag),
+        reason="" if n > 1 else phrase("one_sample" if n else "summary_reach" if known else missing, lag=lag),
     )
     return LayerDiagnosis(
         kind=str(leaf.attrs.get("kind", "")),
         reach=reach,
-        share=Answer(NOT_MEASURED, threshold=SHARE, reason=say("summary_share")),
-        use=Answer(NOT_MEASURED, threshold=USED, reason=say("needs_model")),
+        share=Answer(NOT_MEASURED, threshold=SHARE, reason=phrase("summary_share")),
+        use=_use(leaf, lag),
         curve=_curve(leaf),
         horizon=horizon_of(ratios),
         horizon_interval=_horizon_interval(leaf),
     )
 
 
+def _use(leaf: xr.Dataset, lag: int) -> Answer:
+    """Answer from the use that a sweep measured over its data set."""
+    if "use" not in leaf or not np.isfinite(leaf["use"].values[lag]):
+        return Answer(NOT_MEASURED, threshold=USED, reason=phrase("needs_model"))
+    value, low, high, n = (float(leaf[name].values[lag]) for name in _USE)
+    return use_answer(value, (low, high), int(n), does_pay=bool(leaf["use_pays"]))
+
+
 def _interval(leaf: xr.Dataset, lag: int) -> tuple[tuple[float, float], int]:
-    """Interval of the median ratio at a lag, and how many samples it is of; none of an older run."""
+    """Return the interval of the median ratio at a lag, and the number of samples; none for an older run."""
     if "lag_ratio_low" not in leaf:
         return (NAN, NAN), 0
     low, high = (float(leaf[f"lag_ratio_{end}"].values[lag]) for end in ("low", "high"))
@@ -155,7 +169,7 @@ def _interval(leaf: xr.Dataset, lag: int) -> tuple[tuple[float, float], int]:
 
 
 def _horizon_interval(leaf: xr.Dataset) -> tuple[float, float]:
-    """Lags at which the ends of the interval fall below the threshold; infinity beyond the window."""
+    """Return the lags at which the ends of the interval fall below the threshold; infinite if none does."""
     if "lag_ratio_low" not in leaf:
         return NAN, NAN
     ends = [horizon_of(leaf[f"lag_ratio_{end}"].values) for end in ("low", "high")]
@@ -175,12 +189,12 @@ def _curve(leaf: xr.Dataset) -> xr.Dataset:
 
 
 def horizon_of(ratios: Any) -> str:
-    """Largest lag at which the median over samples is above the threshold."""
-    told = np.flatnonzero(~np.isnan(ratios))
+    """Return the largest lag at which the median over samples reaches the threshold."""
+    known_lags = np.flatnonzero(~np.isnan(ratios))
     reached = np.flatnonzero(np.nan_to_num(ratios) >= REACHES * (1 - ROUNDING))
     if not len(reached):
         return NOT_MEASURED
-    return f"{'≥ ' if reached[-1] == told[-1] else ''}{reached[-1]}"
+    return f"{'≥ ' if reached[-1] == known_lags[-1] else ''}{reached[-1]}"
 
 
 def _evidence(leaf: xr.Dataset) -> list[Evidence]:
@@ -189,12 +203,12 @@ def _evidence(leaf: xr.Dataset) -> list[Evidence]:
         left, right = leaf["saturation_left"], leaf["saturation_right"]
         found += causes.of_saturation(left, right, str(leaf.attrs.get("kind")))
     if (rate := _rate(leaf["lag_ratio"].values)) is not None:
-        found.append(Evidence("decay_rate", rate, say("decay", rate=number(rate), fit="")))
+        found.append(Evidence("decay_rate", rate, phrase("decay", rate=number(rate), fit="")))
     return found
 
 
 def _rate(ratios: Any) -> float | None:
-    """Slope of ln R(k) of the medians, above the smallest float32; None with fewer than 3 lags."""
+    """Return the slope of ln R(k) above the smallest float32; None with fewer than 3 lags."""
     first = _FIRST_LAG if len(ratios) > measure.SHORT else 0
     lags = np.flatnonzero(np.nan_to_num(ratios, posinf=0.0) > np.finfo(np.float32).tiny)
     lags = lags[lags >= first]

@@ -1,7 +1,7 @@
-"""The prefix swap: what a model loses when inputs older than some lag come from another sample.
+"""The prefix swap: the rise of the loss if inputs older than some lag come from another sample.
 
-Makes the exchanged batches and has a probe evaluate each sample's loss on them; `use` turns the losses into
-answers. Knows arrays only, no framework.
+It makes the exchanged batches, on which a probe evaluates the loss of each sample; `use` turns the losses
+into answers. It uses only arrays, no framework.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import numpy.typing as npt
 from throughtime._data import structures
 from throughtime._data.batch import Batch
 
-from .words import say
+from .words import phrase
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 Whole = npt.NDArray[np.intp]
-REPEATS = 4  # partners that each sample is given, one after another
-_SHARED = 8  # samples whose inputs all samples are given, one after another
+REPEATS = 4  # partners of each sample, one after another
+_SHARED = 8  # samples whose inputs all samples get, one after another
 
 
 class Losing(Protocol):
-    """What evaluates the loss of each sample: `Probe`."""
+    """An object that evaluates the loss of each sample: `Probe`."""
 
     def losses(self, x: Any, y: Any, *, sample_weight: Any, step: int | None) -> Any:
         """Return an array (sample)."""
@@ -34,7 +34,7 @@ class Losing(Protocol):
 
 @dataclass(frozen=True)
 class Reading:
-    """How the layers of a model read their time.
+    """The time of the layers of a model, as they read it.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class Reading:
     ways : frozenset of "forward" and "backward"
         Directions in which the layers process it.
     anchors : tuple of int
-        Steps whose losses are looked at, of a loss with a value a step; empty for one loss a sample.
+        Steps whose losses are evaluated if the loss has a value for each step; otherwise empty.
     """
 
     valid: Flags
@@ -52,22 +52,22 @@ class Reading:
 
 @dataclass(frozen=True)
 class Swapped:
-    """What the samples lost more, for each lag.
+    """The rise of the loss of each sample, for each lag.
 
     Attributes
     ----------
     lags : tuple of int
         0 first: all inputs exchanged.
     changes : ndarray (sample, lag)
-        What each sample adds to the mean rise of the loss, over anchors: as the one that receives inputs and
-        as the one whose inputs are given. NaN where a sample has nothing that old, or no partner.
+        Contribution of each sample to the mean rise of the loss over anchors, both as receiver and as giver
+        of inputs. NaN if a sample has no inputs that old, or no partner.
     before : ndarray (sample)
-        Loss with its own inputs.
+        Loss with unchanged inputs.
     shared : ndarray (draw, sample)
-        Loss where all samples have the inputs of one of them. No draws where inputs pay.
+        Loss if all samples have the inputs of one of them. No draws if inputs lower the loss.
     without_partner : int
     reason : str
-        Why nothing was measured; then the arrays are empty.
+        Reason why nothing was measured; then the arrays are empty.
     """
 
     lags: tuple[int, ...] = ()
@@ -79,7 +79,7 @@ class Swapped:
 
 
 def passes(lags: Sequence[int], anchors: Sequence[int]) -> int:
-    """How many passes a swap takes."""
+    """Return the number of passes of a swap."""
     return max(1, len(anchors)) * (1 + REPEATS * (len(lags) + 1))
 
 
@@ -92,7 +92,7 @@ def prefix_swap(
     seed: int,
     advance: Callable[[], None] = lambda: None,
 ) -> Swapped:
-    """Measure what each sample loses more with older inputs from another sample of its length and mask.
+    """Measure the rise of each sample's loss with older inputs from another sample of its length and mask.
 
     Parameters
     ----------
@@ -108,14 +108,16 @@ def prefix_swap(
     lags = (0, *lags)
     leaves = Leaves(batch.x, reading.valid.shape)
     if not leaves.has_time:
-        return Swapped(reason=say("no_time_axis", steps=reading.valid.shape[1], layer="its recurrent layers"))
+        return Swapped(
+            reason=phrase("no_time_axis", steps=reading.valid.shape[1], layer="its recurrent layers")
+        )
     rng = np.random.default_rng(seed)
     partners = [_partners(reading.valid, rng) for _ in range(REPEATS)]
     alone = partners[0] < 0
     if alone.all():
-        return Swapped(reason=say("single" if len(alone) == 1 else "no_partner"))
+        return Swapped(reason=phrase("single" if len(alone) == 1 else "no_partner"))
     if not any(leaves.differ(partner, ages(reading, None) >= 0) for partner in partners):
-        return Swapped(reason=say("equal_inputs"))
+        return Swapped(reason=phrase("equal_inputs"))
     changes, before = [], []
     for anchor in reading.anchors or (None,):
         own = _losses(losing, batch, batch.x, anchor)
@@ -136,9 +138,9 @@ def prefix_swap(
 
 
 def with_shared_inputs(losing: Losing, batch: Batch, reading: Reading, *, seed: int) -> Floats:
-    """Evaluate what each sample loses with the inputs of one sample of its mask, the same for all of them.
+    """Evaluate the loss of each sample if all samples of a mask have the inputs of one of them.
 
-    A model cannot tell the samples apart then: its loss is that of a prediction that ignores the inputs.
+    Then the samples are indistinguishable, and the loss is that of a prediction that ignores the inputs.
 
     Returns
     -------
@@ -183,7 +185,7 @@ def _ages(valid: Flags, backward: bool, anchor: int | None) -> Whole:
 
 
 def _partners(valid: Flags, rng: np.random.Generator) -> Whole:
-    """Give each sample another of its mask, at random and each to one; −1 where there is none."""
+    """Assign to each sample another one of its mask, at random and each once; −1 if there is none."""
     partner = np.full(len(valid), -1, dtype=np.intp)
     _, group = np.unique(valid, axis=0, return_inverse=True)
     for number in np.unique(group):
@@ -194,12 +196,11 @@ def _partners(valid: Flags, rng: np.random.Generator) -> Whole:
 
 
 def _parts(lost: Floats, partners: Whole, usable: Flags) -> Floats:
-    """Divide the mean rise among the samples that it depends on.
+    """Divide the mean rise among the samples on which it depends.
 
-    A sample enters twice, by its own inputs and by those that it gives to others. Resampling what it loses
-    itself would take partners for fixed and give intervals that are too narrow. Its part is what the linear
-    term of a two-sample statistic makes of it (Hoeffding 1948): the rise as receiver and as giver, less the
-    mean.
+    A sample contributes twice, as receiver and as giver of inputs. Resampling only the rise as receiver would
+    treat partners as fixed, with intervals that are too narrow. The part of a sample is the linear term of a
+    two-sample statistic (Hoeffding 1948): the rise as receiver and as giver, less the mean.
 
     Parameters
     ----------
@@ -220,7 +221,7 @@ def _losses(losing: Losing, batch: Batch, x: Any, anchor: int | None) -> Floats:
 
 
 def _mean(parts: Sequence[Floats]) -> Floats:
-    """Mean over anchors, those left out that are NaN."""
+    """Return the mean over anchors without NaN."""
     stacked = np.array(parts)
     count = (~np.isnan(stacked)).sum(axis=0)
     total = np.nansum(stacked, axis=0)
@@ -228,7 +229,7 @@ def _mean(parts: Sequence[Floats]) -> Floats:
 
 
 class Leaves:
-    """The arrays of a batch's inputs, some of which have the time of the layers.
+    """The arrays of the inputs of a batch, of which some have the time of the layers.
 
     Parameters
     ----------
@@ -240,14 +241,14 @@ class Leaves:
     def __init__(self, x: Any, sizes: tuple[int, ...]) -> None:
         self._x, self._sizes = x, tuple(sizes)
         shapes = [tuple(np.shape(leaf))[:2] for leaf in _flat(x)]
-        # Steps first, as torch modules may take them, only where nothing has its samples first.
+        # Steps first, as torch modules may take them, only if no array has its samples first.
         self._time_first = self._sizes not in shapes and self._sizes[::-1] in shapes
         wanted = self._sizes[::-1] if self._time_first else self._sizes
         self._wanted = wanted
         self.has_time = wanted in shapes
 
     def exchanged(self, partner: Whole, old: Flags) -> Any:
-        """Give the steps of each sample that are old the values of its partner's."""
+        """Replace the old steps of each sample by those of its partner."""
         return structures.mapped(lambda leaf: self._exchanged(leaf, partner, old), self._x)
 
     def differ(self, partner: Whole, old: Flags) -> bool:
@@ -271,5 +272,5 @@ class Leaves:
 
 
 def _flat(structure: Any) -> list[Any]:
-    """List what may have samples and steps; a packed sequence has no shape."""
+    """List the arrays that may have samples and steps; a packed sequence has no shape."""
     return [each for each in structures.leaves(structure) if getattr(each, "shape", ())]

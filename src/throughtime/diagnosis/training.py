@@ -1,4 +1,4 @@
-"""`TrainingDiagnosis`: the verdict on the last record of a run, and reach, share and horizon at many of them.
+"""`TrainingDiagnosis`: the verdict for the last record of a run, and reach, share and horizon over many.
 
 Records are read one at a time, so that a run may be larger than memory.
 """
@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from throughtime._alarm import alarms_of_run
 from throughtime._text.tables import Items, Paragraph, Part, Shown, Table
 from throughtime._tree import at_place, evenly, place_of, recorded_steps
+from throughtime.diagnostics.alarm import alarms_of_run
+from throughtime.diagnostics.once import remembered
 
 from . import integrity, measure, render, summarized
 from .diagnosis import Diagnosis
@@ -24,14 +25,14 @@ from .judge import judge
 from .layers import by_direction, recurrent
 from .recorded import SUMMARY, as_captured, level, wanted
 from .swap import Swapped
-from .words import number, say, with_interval
+from .words import number, phrase, with_interval
 
 MOST_RECORDS = 13
 _COLUMNS = ("step", "layer", "loss", "question", "answer", "value", "low", "high", "n", "reason")
 
 
 @dataclass(frozen=True)
-class Recorded:
+class StepRecord:
     """One recorded training step.
 
     Attributes
@@ -40,9 +41,9 @@ class Recorded:
     loss : float
         Mean over samples.
     layers : mapping of str to LayerDiagnosis
-        With `reach`, `share`, `use` and `horizon`; empty where the record does not tell.
+        With `reach`, `share`, `use` and `horizon`; empty if the record could not be judged.
     stopped : str
-        Why it does not.
+        Reason why it could not be judged.
     """
 
     step: int
@@ -59,26 +60,26 @@ class History(Shown):
     ----------
     lag : int
     recorded : int
-        How many steps the run holds.
-    records : tuple of Recorded
-        At most 13 of them, chosen evenly, the first and the last included.
+        Number of recorded steps in the run.
+    records : tuple of StepRecord
+        At most 13 of them, chosen evenly, including the first and the last.
     trend : tuple of str
-        How reach has changed from the first of them to the last, and the alarms of the run, in words.
+        The change of reach from the first to the last, and the alarms of the run, in words.
     """
 
     lag: int
     recorded: int
-    records: tuple[Recorded, ...]
+    records: tuple[StepRecord, ...]
     trend: tuple[str, ...] = ()
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row a recorded step, layer and question: answer, value, low, high, n, reason; horizon, too."""
+        """Return one row for each recorded step, layer and question, and for the horizon."""
         rows = [row for record in self.records for row in _rows(record)]
         return pd.DataFrame(rows, columns=_COLUMNS)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain numbers, strings, lists and dicts; NaN as None."""
-        told = [
+        """Return plain numbers, strings, lists and dicts; NaN becomes None."""
+        records = [
             {
                 "step": record.step,
                 "loss": render.plain(record.loss),
@@ -87,14 +88,14 @@ class History(Shown):
             }
             for record in self.records
         ]
-        return {"lag": self.lag, "recorded": self.recorded, "trend": list(self.trend), "records": told}
+        return {"lag": self.lag, "recorded": self.recorded, "trend": list(self.trend), "records": records}
 
     def __parts__(self) -> Iterator[Part]:
         yield Items(self._heading(), self.trend)
-        yield Table(tuple(self._told()), self._headings())
+        yield Table(tuple(self._table()), self._headings())
 
     def _heading(self) -> str:
-        return say("over_training", n=len(self.records), all=self.recorded)
+        return phrase("over_training", n=len(self.records), all=self.recorded)
 
     def _headings(self) -> tuple[str, ...]:
         share = (f"share ≥ {self.lag}",) if self._has_share else ()
@@ -106,22 +107,22 @@ class History(Shown):
             layer.share.answer != NOT_MEASURED for record in self.records for layer in record.layers.values()
         )
 
-    def _told(self) -> Iterator[tuple[str, ...]]:
+    def _table(self) -> Iterator[tuple[str, ...]]:
         for record in self.records:
             shown = (str(record.step), number(record.loss))
             if record.stopped:
                 yield *shown, record.stopped
             for path, layer in record.layers.items():
                 share = (number(layer.share.value),) if self._has_share else ()
-                yield *shown, path, render.told(layer.reach), *share, layer.horizon
+                yield *shown, path, render.cell(layer.reach), *share, layer.horizon
                 shown = ("", "")
 
 
 @dataclass(frozen=True, repr=False)
 class TrainingDiagnosis(Diagnosis):
-    """What a run tells: the diagnosis of its last record, and how reach and horizon came to be there.
+    """The diagnosis of the last record of a run, and the development of reach and horizon.
 
-    Everything that a `Diagnosis` has is of the last recorded step.
+    Every attribute of `Diagnosis` describes the last recorded step.
 
     Attributes
     ----------
@@ -146,16 +147,16 @@ class TrainingDiagnosis(Diagnosis):
     history: History = field(default_factory=lambda: History(1, 0, ()))
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain numbers, strings, lists and dicts, by `throughtime.verdict.v1`; NaN as None."""
+        """Return plain numbers, strings, lists and dicts, by `throughtime.verdict.v1`; NaN becomes None."""
         return {**super().to_dict(), "step": self.step, "history": self.history.to_dict()}
 
     def __parts__(self) -> Iterator[Part]:
-        yield Paragraph(say("last_record", step=self.step))
+        yield Paragraph(phrase("last_record", step=self.step))
         yield from super().__parts__()
         yield from self.history.__parts__()
 
 
-def _rows(record: Recorded) -> Iterator[tuple[Any, ...]]:
+def _rows(record: StepRecord) -> Iterator[tuple[Any, ...]]:
     if record.stopped:
         nothing = (NOT_MEASURED, NAN, NAN, NAN, 0, record.stopped)
         yield (record.step, "", record.loss, "reach", *nothing)
@@ -169,13 +170,13 @@ def _rows(record: Recorded) -> Iterator[tuple[Any, ...]]:
 
 
 def diagnose_record(tree: xr.DataTree, step: int | None, asked: Asked) -> Diagnosis:
-    """Diagnose one recorded step, the last unless another is asked for."""
+    """Diagnose one recorded step; the default is the last."""
     place = place_of(recorded_steps(tree), step)
-    return diagnose_captured(at_place(tree, place), replace(asked, losses=_losses(tree)[:place]))
+    return diagnose_captured(at_place(tree, place), replace(asked, losses=losses(tree)[:place]))
 
 
-def _losses(tree: xr.DataTree) -> tuple[float, ...]:
-    """Read the loss of every record."""
+def losses(tree: xr.DataTree) -> tuple[float, ...]:
+    """Read the loss of every record; of a capture its one loss."""
     of_layers = (
         np.ravel(node.to_dataset()["loss"].values) for node in tree.leaves if "loss" in node.data_vars
     )
@@ -183,45 +184,46 @@ def _losses(tree: xr.DataTree) -> tuple[float, ...]:
 
 
 def diagnose_captured(tree: xr.DataTree, asked: Asked) -> Diagnosis:
-    """Diagnose a capture, or what a run has stored of one."""
+    """Diagnose a capture, or one record of a run."""
     leaves = {path: leaf.compute() for path, leaf in recurrent(tree).items()}  # one step of a lazy run
     if any(level(leaf) == SUMMARY for leaf in leaves.values()):
         return summarized.diagnosis_of(by_direction(leaves), asked)
     captured = {path: as_captured(leaf) for path, leaf in leaves.items()}
-    return judge(captured, dict.fromkeys(captured, Swapped(reason=say("needs_model"))), asked)
+    return judge(captured, dict.fromkeys(captured, Swapped(reason=phrase("needs_model"))), asked)
 
 
 def diagnose_run(tree: xr.DataTree, asked: Asked) -> TrainingDiagnosis:
-    """Diagnose the last record, and measure reach, share and horizon at many."""
+    """Diagnose the last record, and measure reach, share and horizon for many."""
     steps = recorded_steps(tree)
     last = diagnose_record(tree, None, asked)
     places, lag = evenly(len(steps), MOST_RECORDS), last.lag or 1
     records = tuple(_record(tree, place, steps[place], lag, asked.seed) for place in places)
-    alarms = (say("alarm", alarm=alarm) for alarm in alarms_of_run(tree.attrs))
+    alarms = (phrase("alarm", alarm=alarm) for alarm in alarms_of_run(tree.attrs))
     history = History(lag, len(steps), records, (*_trend(records, lag), *alarms))
     return TrainingDiagnosis(**vars(last), step=steps[-1], history=history)
 
 
-def _record(tree: xr.DataTree, place: int, step: int, lag: int, seed: int) -> Recorded:
-    """Measure one record; only what is measured is read."""
+def _record(tree: xr.DataTree, place: int, step: int, lag: int, seed: int) -> StepRecord:
+    """Measure one record, reading only the required variables."""
     leaves = recurrent(at_place(tree, place, wanted))
     losses = [float(leaf["loss"]) for leaf in leaves.values() if "loss" in leaf]
     loss = losses[0] if losses else NAN
     if any(level(leaf) == SUMMARY for leaf in leaves.values()):
         parts = by_direction(leaves)
         if (stopped := summarized.broken(parts)) is not None:
-            return Recorded(step, loss, stopped=stopped.sentence)
-        return Recorded(step, loss, {path: summarized.layer_of(leaf, lag) for path, leaf in parts.items()})
+            return StepRecord(step, loss, stopped=stopped.sentence)
+        return StepRecord(step, loss, {path: summarized.layer_of(leaf, lag) for path, leaf in parts.items()})
     if (stopped := summarized.broken(leaves) or integrity.broken(leaves)) is not None:
-        return Recorded(step, loss, stopped=stopped.sentence)
+        return StepRecord(step, loss, stopped=stopped.sentence)
     leaves = {path: as_captured(leaf) for path, leaf in leaves.items()}
     parts = by_direction(integrity.rounded(leaves)[0])
-    return Recorded(step, loss, {path: _layer(leaf, lag, seed) for path, leaf in parts.items()})
+    return StepRecord(step, loss, {path: _layer(leaf, lag, seed) for path, leaf in parts.items()})
 
 
+@remembered()
 def _layer(leaf: xr.Dataset, lag: int, seed: int) -> LayerDiagnosis:
     kind, threshold = str(leaf.attrs.get("kind", "")), measure.THRESHOLD
-    use = Answer(NOT_MEASURED, threshold=threshold, reason=say("needs_model"))
+    use = Answer(NOT_MEASURED, threshold=threshold, reason=phrase("needs_model"))
     leaf, why_not = measure.at_one_step(leaf)
     if reason := measure.why_no_gradient(leaf) or why_not:
         nothing = Answer(NOT_MEASURED, threshold=threshold, reason=reason)
@@ -234,22 +236,22 @@ def _layer(leaf: xr.Dataset, lag: int, seed: int) -> LayerDiagnosis:
     )
 
 
-def _trend(records: tuple[Recorded, ...], lag: int) -> Iterator[str]:
-    """Say how each layer's reach has changed from the first record that tells to the last."""
+def _trend(records: tuple[StepRecord, ...], lag: int) -> Iterator[str]:
+    """Describe the change of each layer's reach from its first to its last measured record."""
     broken = [record for record in records if record.stopped]
     if broken:
-        yield say("trend_stopped", n=len(broken), step=broken[0].step, reason=broken[0].stopped)
+        yield phrase("trend_stopped", n=len(broken), step=broken[0].step, reason=broken[0].stopped)
     for path in dict.fromkeys(path for record in records for path in record.layers):
-        told = [
+        measured = [
             (record.step, record.layers[path].reach)
             for record in records
             if path in record.layers and record.layers[path].reach.answer != NOT_MEASURED
         ]
-        if len(told) > 1:
-            (first, before), (_, after) = told[0], told[-1]
+        if len(measured) > 1:
+            (first, before), (_, after) = measured[0], measured[-1]
             words = {"layer": path, "lag": lag, "first": first}
             words |= {"before": _value(before), "after": _value(after)}
-            yield say(_change(before, after), **words)
+            yield phrase(_change(before, after), **words)
 
 
 def _value(one: Answer) -> str:

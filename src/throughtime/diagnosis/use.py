@@ -1,4 +1,4 @@
-"""From losses after a swap to answers: U(k) with its interval, and the largest lag in use."""
+"""U(k) with its interval from the losses after a swap, and the largest lag in use."""
 
 from __future__ import annotations
 
@@ -13,29 +13,28 @@ from throughtime.diagnostics.thresholds import USED
 
 from .findings import NO, NOT_MEASURED, UNCLEAR, YES, Answer
 from .swap import Swapped
-from .words import number, say
+from .words import number, phrase
 
 
 def use(swapped: Swapped, lag: int, *, seed: int) -> Answer:
     """Whether inputs a lag or more steps back are used.
 
-    U is the rise of the mean loss when they come from another sample, over its rise when all inputs do. Where
-    even that rise is not surely 1 % of the loss, the model gains next to nothing from its inputs, as before
-    training, and use at a lag can only be denied. It is where the rise at the lag is surely below 1 % of the
-    loss, and where the inputs do harm: the loss is surely higher than with the same inputs for all samples.
+    U is the rise of the mean loss if they come from another sample, divided by its rise if all inputs do. If
+    that rise is not surely 1 % of the loss, the model gains almost nothing from its inputs, as before
+    training, and the answer can only be "no" or "unclear". It is "no" if the rise at the lag is surely below
+    1 % of the loss, or if the loss is surely higher than with the same inputs for all samples.
     """
     if swapped.reason:
         return Answer(NOT_MEASURED, threshold=USED, reason=swapped.reason)
     changes, full, before = _measured(swapped, lag)
     if not len(changes):
-        return Answer(NOT_MEASURED, threshold=USED, reason=say("too_short", lag=lag))
+        return Answer(NOT_MEASURED, threshold=USED, reason=phrase("too_short", lag=lag))
     if len(full) < 2:
-        return Answer(NOT_MEASURED, threshold=USED, reason=say("single"))
+        return Answer(NOT_MEASURED, threshold=USED, reason=phrase("single"))
     if pays(swapped, seed=seed):
         value = float(ratio_of_means(changes, full))
         ends = interval(ratio_of_means, changes, full, seed=seed)
-        answer = _answer(value, *ends)
-        return Answer(answer, value, ends, len(changes), USED)
+        return use_answer(value, ends, len(changes), does_pay=True)
     denied = _denied(changes, float(np.mean(np.abs(before))), seed=seed)
     harm = _harm(swapped, seed=seed) if denied.answer == UNCLEAR else ""
     return replace(denied, answer=NO, reason=harm) if harm else denied
@@ -50,10 +49,10 @@ def pays(swapped: Swapped, *, seed: int) -> bool:
 
 
 def _harm(swapped: Swapped, *, seed: int) -> str:
-    """Write that the model loses more with its own inputs than without any; empty where that is not sure.
+    """Describe that the loss is higher than without inputs; empty if that is not sure.
 
-    The loss of a prediction that ignores the inputs, of the best of a few. They differ by a constant, so
-    that to choose the best by the same samples hardly favours it.
+    The loss without inputs is the best of a few predictions that ignore them. These differ by a constant, so
+    that choosing the best on the same samples hardly favours it.
     """
     if not len(swapped.shared):
         return ""
@@ -64,22 +63,30 @@ def _harm(swapped: Swapped, *, seed: int) -> str:
     shared = draws[np.argmin(draws.mean(axis=1))]
     low, _ = interval(mean, own - shared, seed=seed)
     values = {"own": number(float(own.mean())), "shared": number(float(shared.mean()))}
-    return say("inputs_do_harm", **values) if low > 0 else ""
+    return phrase("inputs_do_harm", **values) if low > 0 else ""
 
 
-def _answer(value: float, low: float, high: float) -> str:
-    if low > 0 and value >= USED:
-        return YES
-    return NO if high < USED else UNCLEAR
+def use_answer(value: float, ends: tuple[float, float], n: int, *, does_pay: bool) -> Answer:
+    """Answer whether inputs are used, from U and its interval.
+
+    Parameters
+    ----------
+    n : int
+        Samples.
+    does_pay : bool
+        Whether all inputs together lower the loss; otherwise use can only be denied.
+    """
+    answer = YES if does_pay and ends[0] > 0 and value >= USED else UNCLEAR
+    is_denied = ends[1] < USED if does_pay else rules.answer(*ends, USED) == NO
+    return Answer(NO if answer != YES and is_denied else answer, value, ends, n, USED)
 
 
 def _denied(changes: Floats, scale: float, *, seed: int) -> Answer:
     if scale == 0:
-        return Answer(UNCLEAR, n=len(changes), threshold=USED, reason=say("loss_is_zero"))
+        return Answer(UNCLEAR, n=len(changes), threshold=USED, reason=phrase("loss_is_zero"))
     value = float(np.mean(changes)) / scale
     low, high = (end / scale for end in interval(mean, changes, seed=seed))
-    answer = NO if rules.answer(low, high, USED) == NO else UNCLEAR
-    return Answer(answer, value, (low, high), len(changes), USED)
+    return use_answer(value, (low, high), len(changes), does_pay=False)
 
 
 def _measured(swapped: Swapped, lag: int) -> tuple[Floats, Floats, Floats]:
@@ -89,7 +96,7 @@ def _measured(swapped: Swapped, lag: int) -> tuple[Floats, Floats, Floats]:
 
 
 def use_curve(swapped: Swapped, *, seed: int) -> xr.Dataset | None:
-    """U at every lag that was swapped, 0 left out; None where nothing was measured."""
+    """Return U at every swapped lag above 0; None if nothing was measured."""
     if swapped.reason:
         return None
     lags = swapped.lags[1:]
@@ -108,7 +115,7 @@ def use_curve(swapped: Swapped, *, seed: int) -> xr.Dataset | None:
 
 
 def largest_used(curve: xr.Dataset) -> int | None:
-    """Largest lag such that use was found at it and at all smaller ones: one test after another.
+    """Return the largest lag such that use was found at it and at all smaller ones.
 
     Examples
     --------
@@ -126,7 +133,7 @@ def largest_used(curve: xr.Dataset) -> int | None:
 
 
 def pooled(parts: list[Swapped]) -> Swapped:
-    """Put the samples of several batches together; one that was not measured hides none that was."""
+    """Join the samples of several batches; those that were not measured are left out."""
     measured = [part for part in parts if not part.reason]
     if not measured:
         return parts[0]

@@ -1,4 +1,4 @@
-"""A verdict that was written as JSON, as a diagnosis again: what `to_dict` wrote, `read_verdict` reads."""
+"""`read_verdict`: reads the JSON that `to_dict` wrote as a diagnosis."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -19,9 +20,10 @@ from throughtime._errors import DiagnosticError
 from .diagnosis import Diagnosis
 from .findings import NAN, Answer, Evidence, Found, LayerDiagnosis, Remedy, Verdict
 from .render import FORMAT, QUESTIONS, SCHEMA, VERSION
-from .training import History, Recorded, TrainingDiagnosis
+from .training import History, StepRecord, TrainingDiagnosis
 
 Data = Mapping[str, Any]
+Made = TypeVar("Made")
 
 
 @takes(DiagnosticError, source=either(mapping(), path))
@@ -31,17 +33,17 @@ def read_verdict(source: str | os.PathLike[str] | Data) -> Diagnosis:
     Parameters
     ----------
     source : path of a JSON file, or mapping
-        The file, or what `json.load` returns of it.
+        The file, or its content as `json.load` returns it.
 
     Returns
     -------
     Diagnosis
-        Of a run a `TrainingDiagnosis`. Numbers that JSON has as null are NaN.
+        For a run a `TrainingDiagnosis`. Numbers that are null in JSON are NaN.
 
     Raises
     ------
     DiagnosticError
-        The file cannot be read, is no verdict, lacks a part, or has a newer schema than this version reads.
+        The file cannot be read, is not a verdict, lacks a part, or has a newer schema than this version.
 
     Examples
     --------
@@ -68,9 +70,11 @@ def _loaded(file: Path) -> Data:
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DiagnosticError(f"{file} cannot be read as JSON: {error}. Pass a verdict's file.") from None
+        raise DiagnosticError(
+            f"{file} cannot be read as JSON: {error}. Pass the file of a verdict."
+        ) from None
     if not isinstance(data, Mapping):
-        raise DiagnosticError(f"{file} holds a {type(data).__name__}; a verdict is a JSON object.")
+        raise DiagnosticError(f"{file} contains a {type(data).__name__}; a verdict is a JSON object.")
     return data
 
 
@@ -93,38 +97,37 @@ def _found(data: Data) -> Found:
         dependency_length=data["dependency_length"],
         layers={path: _layer(layer) for path, layer in data["layers"].items()},
         use_curve=_curve(data["use_curve"]),
-        why=_evidence(data["why"]),
-        remedies=tuple(
-            Remedy(each["text"], each["evidence"], each["source"], each["name"]) for each in data["remedies"]
-        ),
+        why=tuple(_made(Evidence, each) for each in data["why"]),
+        remedies=tuple(_made(Remedy, each) for each in data["remedies"]),
         notes=tuple(data["notes"]),
-        loss=_number(data["loss"]),
+        loss=_value(data["loss"]),
         samples=data["samples"],
         stopped=data["stopped"],
     )
 
 
 def _layer(data: Data) -> LayerDiagnosis:
-    """Read a layer; of a record of a run it has no kind, verdict, curve and evidence."""
-    answers = {question: _answer(data[question]) for question in QUESTIONS}
-    low, high = map(_number, data["horizon_interval"])
+    """Read a layer; in a record of a run it has no kind, verdict, curve and evidence."""
+    answers = {question: _made(Answer, data[question]) for question in QUESTIONS}
     return LayerDiagnosis(
         kind=data.get("kind", ""),
         verdict=Verdict(data.get("verdict", Verdict.CANNOT_SAY)),
-        **answers,
-        why=_evidence(data.get("why", ())),
+        reach=answers["reach"],
+        share=answers["share"],
+        use=answers["use"],
+        why=tuple(_made(Evidence, each) for each in data.get("why", ())),
         curve=_curve(data.get("curve")),
         horizon=data["horizon"],
-        horizon_interval=(low, high),
-        k90=_number(data["k90"]),
+        horizon_interval=_value(data["horizon_interval"]),
+        k90=_value(data["k90"]),
     )
 
 
 def _history(data: Data) -> History:
     records = tuple(
-        Recorded(
+        StepRecord(
             each["step"],
-            _number(each["loss"]),
+            _value(each["loss"]),
             {path: _layer(layer) for path, layer in each["layers"].items()},
             each["stopped"],
         )
@@ -133,14 +136,15 @@ def _history(data: Data) -> History:
     return History(data["lag"], data["recorded"], records, tuple(data["trend"]))
 
 
-def _answer(data: Data) -> Answer:
-    low, high = map(_number, data["interval"])
-    value, threshold = _number(data["value"]), _number(data["threshold"])
-    return Answer(data["answer"], value, (low, high), data["n"], threshold, data["reason"])
+def _made(kind: type[Made], data: Data) -> Made:
+    """Make a record from its fields, of which each has to be there; null is NaN and a list a tuple."""
+    return kind(**{each.name: _value(data[each.name]) for each in fields(kind)})  # type: ignore[arg-type]
 
 
-def _evidence(data: Any) -> tuple[Evidence, ...]:
-    return tuple(Evidence(each["name"], _number(each["value"]), each["text"]) for each in data)
+def _value(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(map(_value, value))
+    return NAN if value is None else value
 
 
 def _curve(data: Data | None) -> xr.Dataset | None:

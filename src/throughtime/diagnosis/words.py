@@ -1,6 +1,6 @@
 """Every sentence of a diagnosis, in one place.
 
-`say` fills one in. Nothing is concluded here: `judge` decides, and the tests produce each sentence.
+`phrase` fills one in; `judge` decides which, and the tests produce each of them.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ SENTENCES: Mapping[str, str] = {
         "gradients look like; if it does not, nothing is wrong."
     ),
     "no_evidence_open": (
-        "{sizes} The model does not use inputs that old. Pass dependency_length= to say how far back the task"
-        " needs information."
+        "{sizes} The model does not use inputs that old. Pass dependency_length=, the lag that the task "
+        "needs."
     ),
     "no_evidence_unclear": (
         "Cannot decide: the model does not use inputs {lag} or more steps back, and more samples are needed "
@@ -48,7 +48,7 @@ SENTENCES: Mapping[str, str] = {
     ),
     "norms": "The gradient's norm before clipping is {norms}.",
     "nonfinite": "Unstable: the first number that is not finite, in the {phase} pass, is {where}.",
-    # Something the model does that its author hardly means.
+    # A model that reads its layer in an unintended way.
     "first_step_only": (
         "The model reads {layer} only after its first step: {way} has read a single input there, and its "
         "memory plays no part."
@@ -83,7 +83,7 @@ SENTENCES: Mapping[str, str] = {
     ),
     "horizons": "The last lag with 1 % of the gradient at lag 0 is {horizons}.",
     "no_settled_use": "Cannot decide: {reason}.",
-    # What stands beside any verdict.
+    # Sentences beside any verdict.
     "solved": "The loss, {loss}, is at or below solved={solved}: nothing needs to be changed.",
     "open_lags": "The model uses inputs at every lag up to {lag}, of {lags}.",
     # Over the training steps of a run.
@@ -152,7 +152,7 @@ SENTENCES: Mapping[str, str] = {
     ),
     "resets": (
         "states are reset within the samples, so that older inputs are out of reach by design; make each "
-        "episode a sample of its own"
+        "episode a separate sample"
     ),
     "loss_is_zero": "the loss is 0 with the inputs of any sample",
     "too_short": "no sample has inputs {lag} steps old",
@@ -216,19 +216,19 @@ SOURCES: Mapping[str, str] = {
 }
 
 
-def say(key: str, **values: Any) -> str:
+def phrase(key: str, **values: Any) -> str:
     """Fill in one sentence.
 
     Examples
     --------
-    >>> say("no_partner")
+    >>> phrase("no_partner")
     'no two samples share length and mask'
     """
     return SENTENCES[key].format(**values)
 
 
 def number(value: float) -> str:
-    """Write a number with three digits.
+    """Format a number with three digits.
 
     Examples
     --------
@@ -239,7 +239,7 @@ def number(value: float) -> str:
 
 
 def with_interval(value: float, interval: tuple[float, float]) -> str:
-    """Write a number with its interval, where it has one.
+    """Format a number with its interval, if it has one.
 
     Examples
     --------
@@ -252,7 +252,7 @@ def with_interval(value: float, interval: tuple[float, float]) -> str:
 
 
 def percent(share: float) -> str:
-    """Write a share.
+    """Format a share.
 
     Examples
     --------
@@ -263,7 +263,7 @@ def percent(share: float) -> str:
 
 
 def size(ratio: float) -> str:
-    """Write how large something is beside something else: in percent, or how many times as large.
+    """Format a ratio: in percent, or as a multiple.
 
     Examples
     --------
@@ -280,7 +280,7 @@ def size(ratio: float) -> str:
 
 
 def listed(parts: list[str]) -> str:
-    """Join parts of a sentence.
+    """Join the items of a list in a sentence.
 
     Examples
     --------

@@ -14,6 +14,7 @@ from throughtime._errors import DiagnosticError, warn
 from throughtime._tree import Layer
 from throughtime._tree import layer as one_layer
 from throughtime._vocabulary import CERTIFICATES, STANDARD_KINDS
+from throughtime.diagnostics.once import once
 
 _DESCRIPTIONS = ("long_name", "description")
 _DTYPE_OF = ("hidden_gradient", "lag_matrix", "hidden", "gate_activation", "recurrent_kernel")
@@ -79,6 +80,10 @@ def certified(captured: Layer) -> xr.Dataset:
     >>> certified(testing.decaying(rate=0.5)).sizes["time"]
     50
     """
+    return once(_certified, captured)
+
+
+def _certified(captured: Layer) -> xr.Dataset:
     layer = one_layer(captured)
     if reason := why_refused(layer):
         raise DiagnosticError(reason)

@@ -14,6 +14,7 @@ import xarray as xr
 
 from throughtime._errors import DiagnosticError, SchemaError
 from throughtime._tree import require, states
+from throughtime.diagnostics.once import once
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -167,6 +168,10 @@ def signals(layer: xr.Dataset) -> xr.Dataset:
         `log_ratio` for a sample without a usable lag 0; `length` (sample): the number of its lags;
         `no_steps`, `no_signal`, `non_finite` (sample): why a sample has no ratios. Lazy if `layer` is lazy.
     """
+    return once(_signals, layer)
+
+
+def _signals(layer: xr.Dataset) -> xr.Dataset:
     matrix = "lag_matrix" in layer
     found = _per_loss_step(layer) if matrix else _from_gradient(layer)
     log_signal, length = found["log_signal"], found["length"]
@@ -204,7 +209,7 @@ def _per_loss_step(layer: xr.Dataset) -> xr.Dataset:
     if "reset" in layer:
         episode = layer["reset"].astype(int).cumsum("time")
         within = within & (episode == episode.isel(time=read))
-    logs = log_norm(matrix.drop_vars("loss_time", errors="ignore").expand_dims("_one"), "_one")
+    logs = log_norm(matrix.drop_vars("loss_time", errors="ignore"))
     log_signal = by_lag(logs, within, backward)
     length = within.sum("time") + xr.zeros_like(log_signal.isel(lag=0, drop=True), dtype=int)
     return xr.Dataset({"log_signal": log_signal, "length": length})

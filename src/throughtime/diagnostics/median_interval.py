@@ -48,11 +48,25 @@ def median_interval(values: Floats, *, confidence: float = 0.95) -> tuple[Floats
         part = ordered[:number, columns]
         middle[columns] = (part[(number - 1) // 2] + part[number // 2]) / 2
         if number > 1:
-            rank, weight = _rank(int(number), confidence)
-            inner = min(rank, (number - 1) // 2)
+            rank, inner, weight = interval_ranks(int(number), confidence)
             low[columns] = (1 - weight) * part[rank - 1] + weight * part[inner]
             high[columns] = (1 - weight) * part[number - rank] + weight * part[number - 1 - inner]
     return middle, low, high
+
+
+def interval_ranks(number: int, confidence: float = 0.95) -> tuple[int, int, float]:
+    """Order statistics of the median's interval: rank of the outer one, place of the inner one, its weight.
+
+    The ends are the values at places `rank - 1` and `number - rank` of the ordered values, and those at
+    `inner` and `number - 1 - inner`, which count by the weight.
+
+    Examples
+    --------
+    >>> interval_ranks(5), interval_ranks(100)[0]
+    ((1, 1, 0.0), 40)
+    """
+    rank, weight = _rank(number, confidence)
+    return rank, min(rank, (number - 1) // 2), weight
 
 
 @lru_cache

@@ -59,7 +59,7 @@ def sensitivity(decay: npt.ArrayLike) -> Floats:
 
     Parameters
     ----------
-    decay : array_like, real or complex, |λ| < 1
+    decay : array_like, real or complex, of magnitude below 1
 
     Returns
     -------
@@ -68,7 +68,7 @@ def sensitivity(decay: npt.ArrayLike) -> Floats:
     Raises
     ------
     DiagnosticError
-        Some |λ| ≥ 1: such a state grows without bound.
+        A magnitude is 1 or more: such a state grows without bound.
 
     References
     ----------

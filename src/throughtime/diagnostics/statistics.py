@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,29 @@ def ratio_of_means(above: Any, below: Any, axis: int = -1) -> Any:
     top, bottom = np.mean(above, axis=axis), np.mean(below, axis=axis)
     usable = bottom > 0
     return np.where(usable, top / np.where(usable, bottom, 1.0), np.sign(top) * _FAR)
+
+
+def quantiles(values: Any, shares: Sequence[float], axis: int = 0) -> Floats:
+    """Quantiles along an axis of the values that are not NaN, (share, …); infinities remain infinite.
+
+    Examples
+    --------
+    >>> quantiles([[1.0, np.nan], [3.0, np.nan]], (0.0, 0.5))
+    array([[ 1., nan],
+           [ 2., nan]])
+    """
+    # One sort for all of them: np.nanquantile goes column by column. NaN is last.
+    ordered = np.sort(np.moveaxis(np.asarray(values, np.float64), axis, 0), axis=0)
+    last = np.maximum((~np.isnan(ordered)).sum(axis=0) - 1, 0)
+    found = []
+    for share in shares:
+        place = share * last
+        ends = (np.floor(place).astype(int), np.ceil(place).astype(int))
+        low, high = (np.take_along_axis(ordered, each[None], axis=0)[0] for each in ends)
+        with np.errstate(invalid="ignore"):
+            between = low * (1 - (place - ends[0])) + high * (place - ends[0])
+        found.append(np.where(low == high, low, between))
+    return np.array(found)
 
 
 def censored_median(lengths: Any, ended: Any) -> float:

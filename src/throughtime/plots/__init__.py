@@ -1,7 +1,7 @@
-"""Pictures of a capture: each function takes a tree, a layer or a DataArray and returns one `Picture`.
+"""Plots of a capture: each function takes a tree, a layer or a DataArray and returns one `Picture`.
 
-`tt.save(picture, path)` writes it as png, svg, pdf or html. Nothing here draws, shows or keeps a state: what
-a picture holds can be read, and tested, as arrays.
+`tt.save(picture, path)` writes it as png, svg, pdf or html. Nothing here draws, shows or keeps a state: a
+`Picture` consists of arrays, which can be read and tested.
 """
 
 from throughtime.plots.compare import compare

@@ -1,4 +1,4 @@
-"""Which dim of an array goes where in a picture of images: rows, columns, sliders, panels."""
+"""Assigns the dims of an array to the rows, columns, sliders and panels of images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_PANELS = 16
 
 @dataclass(frozen=True)
 class Layout:
-    """Which dim goes where: rows and columns of an image, frames of sliders, images of a panel, panels."""
+    """The dims of rows and columns of an image, frames of sliders, images in a panel, and panels."""
 
     rows: str
     columns: str
@@ -26,12 +26,12 @@ class Layout:
 
 
 def arranged(values: xr.DataArray, rows: str | None, columns: str, sliders: Sequence[str]) -> Layout:
-    """Give each dim its place.
+    """Assign each dim to a place.
 
     Raises
     ------
     PictureError
-        No such axis, one named twice, or more panels than can be read.
+        There is no such axis, it is named twice, or there are more panels than can be read.
     """
     across = dim_called(values, columns, "columns")
     along = dim_called(values, rows, "rows") if rows else _default_rows(values, across)
@@ -41,7 +41,7 @@ def arranged(values: xr.DataArray, rows: str | None, columns: str, sliders: Sequ
         frames.append("step")
     used = (along, across, *frames)
     if len(set(used)) < len(used):
-        raise PictureError(f"An axis can have one place only; these are asked for: {', '.join(used)}.")
+        raise PictureError(f"An axis can have only one place, got: {', '.join(used)}.")
     left = [str(dim) for dim in values.dims if dim not in used]
     cells = "sample" if values.sizes.get("sample", 1) > 1 and "sample" in left else None
     panels = tuple(dim for dim in left if dim != cells)

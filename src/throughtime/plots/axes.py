@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,13 @@ LONGEST = 18  # letters of a label at an axis
 
 
 def labels(values: xr.DataArray, dim: str) -> list[str]:
-    """Words for each index along a dim: the caller's labels, its coordinate, else the index."""
+    """Return a label for each index along a dim: the caller's, the coordinate, or the index."""
     given = given_labels(values, dim)
     return [str(place) for place in range(values.sizes[dim])] if given is None else texts(given)
 
 
 def given_labels(values: Any, dim: str) -> Array | None:
-    """Labels along a dim, those of the caller first; None without any, or where each sample has its own."""
+    """Return the labels along a dim, the caller's first; None without labels, or if they differ by sample."""
     for name in (label_of(dim), dim):
         if name in values.coords:
             found = values.coords[name]
@@ -32,7 +33,7 @@ def given_labels(values: Any, dim: str) -> Array | None:
 
 
 def texts(given: Array) -> list[str]:
-    """Write labels: dates as dates, with the time of day where one is not midnight.
+    """Format labels: dates as dates, with the time of day unless all are midnight.
 
     Examples
     --------
@@ -47,16 +48,21 @@ def texts(given: Array) -> list[str]:
 
 
 def ticks_along(values: Any, dim: str, most: int = 8) -> Ticks | None:
-    """Words at a few places along a dim that has labels, cut where they are long; None without labels."""
+    """Return a few labels along a dim, shortened if they are long; None without labels."""
     given = given_labels(values, dim)
     if given is None or not len(given):
         return None
     words = [word if len(word) <= LONGEST else f"{word[: LONGEST - 1]}…" for word in texts(given)]
     most = max(2, min(most, 72 // max(1, *map(len, words))))
-    return tuple((float(at), words[at]) for at in range(0, len(words), -(-len(words) // most)))
+    return thinned(words, most)
+
+
+def thinned(words: Sequence[str], most: int) -> Ticks:
+    """Keep at most about `most` of the words, each with its place."""
+    return tuple((float(at), words[at]) for at in range(0, len(words), max(1, -(-len(words) // most))))
 
 
 def time_axis(values: Any, steps: int, word: str = "timestep") -> Axis:
-    """Axis of timesteps counted from 0, with the labels that they have."""
+    """Return the axis of timesteps, counted from 0, with their labels."""
     ticks = ticks_along(values, "time")
     return Axis("time" if ticks else word, (-0.5, max(steps, 1) - 0.5), ticks)

@@ -1,4 +1,4 @@
-"""Line panels as cells of one large panel: lines joined across all of them, with gaps between."""
+"""Line panels as cells of one large panel: one line through all cells, with gaps between."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from throughtime.picture import Line, Mark, Text
 
 FLOOR = "#c0447a"
 MOST_TICKS = 8
-MOST_NAMES = 64  # panels with their names inside: beyond, rows and columns have them
+MOST_NAMES = 64  # panels with their names inside; with more, rows and columns have names
 _ROOM = (0.05, 0.84)  # margin below the curve and its height, in parts of a cell
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Cells of equal size, numbered row by row; one cell alone keeps the timesteps as its axis."""
+    """Cells of equal size, numbered row by row; a single cell has timesteps as its axis."""
 
     count: int
     columns: int
@@ -34,14 +34,14 @@ class Grid:
         return self.count == 1
 
     def x(self) -> Array:
-        """Abscissa of all cells after one another, NaN between them."""
+        """Return x of all cells one after another, with NaN between them."""
         if self.is_one:
             return np.arange(float(self.steps))
         time = np.linspace(0.04, 0.96, self.steps) if self.steps > 1 else np.array([0.5])
         return self._joined((np.arange(self.count) % self.columns)[:, None] + time)
 
     def y(self, positions: Array) -> Array:
-        """Ordinate of positions (cell, step) between 0 and 1."""
+        """Return y of positions (cell, step) between 0 and 1."""
         if self.is_one:
             return np.asarray(positions[0])
         lowest = (self.rows - 1 - np.arange(self.count) // self.columns)[:, None]
@@ -51,12 +51,12 @@ class Grid:
         return np.concatenate([cells, np.full((self.count, 1), np.nan)], axis=1).ravel()
 
     def joined(self, values: Array) -> Array:
-        """Values (cell, step) in the order of `x`."""
+        """Return values (cell, step) in the order of `x`."""
         return np.asarray(values[0]) if self.is_one else self._joined(values)
 
 
 def grid_of(panels: int, columns: int | None, steps: int) -> Grid:
-    """Choose how many cells a row, all rows full where that is possible."""
+    """Choose the cells per row; if possible all rows are full."""
     usual = min(panels, max(1, round((1.5 * panels) ** 0.5)))
     near = sorted(range(max(1, usual - 8), usual + 6), key=lambda each: abs(each - usual))
     if panels > 12:
@@ -65,13 +65,13 @@ def grid_of(panels: int, columns: int | None, steps: int) -> Grid:
 
 
 def details(grid: Grid, values: Array, words: list[str]) -> tuple[tuple[str, Array], ...]:
-    """Tell of each point which panel it is in, its timestep and its value."""
+    """Return panel, timestep and value of each point."""
     steps = np.broadcast_to(np.arange(grid.steps, dtype=float), values.shape)
-    told = (("timestep", grid.joined(steps)), ("value", grid.joined(values)))
+    known = (("timestep", grid.joined(steps)), ("value", grid.joined(values)))
     if grid.is_one:
-        return told
+        return known
     panel = np.repeat(np.array(words, dtype=object), grid.steps + 1)
-    return (("panel", panel), *told)
+    return (("panel", panel), *known)
 
 
 def floor_line(grid: Grid) -> Line:
@@ -82,7 +82,7 @@ def floor_line(grid: Grid) -> Line:
 
 
 def borders(grid: Grid) -> list[Mark]:
-    """Draw lines between the cells, as two lines with gaps."""
+    """Draw the borders of all cells as two lines with gaps."""
     down, across = np.arange(grid.columns + 1.0), np.arange(grid.rows + 1.0)
     ends = [
         (np.repeat(down, 3), np.tile([0, grid.rows, np.nan], len(down))),
@@ -92,18 +92,18 @@ def borders(grid: Grid) -> list[Mark]:
 
 
 def names(grid: Grid, words: list[str], dim: str) -> list[Mark]:
-    """Write the name of each panel into its cell, where there are few; text is slow to draw."""
+    """Write the name of each panel into its cell if there are few; text is slow to draw."""
     if grid.count > MOST_NAMES:
         return []
     place = np.arange(grid.count)
     prefix = f"{dim} " if grid.columns <= 8 else ""
-    told = tuple(f"{prefix}{word}" for word in words)
+    detail = tuple(f"{prefix}{word}" for word in words)
     left, top = place % grid.columns + 0.04, grid.rows - place // grid.columns - 0.03
-    return [Text(left, top, told, 0.75, "#666666", anchor="top left")]
+    return [Text(left, top, detail, 0.75, "#666666", anchor="top left")]
 
 
 def column_ticks(grid: Grid) -> Ticks:
-    """Count the panels of a row below it, where they have no names of their own."""
+    """Count the panels of a row below it, if the panels have no names."""
     if grid.count <= MOST_NAMES:
         return ()
     every = max(1, -(-grid.columns // MOST_TICKS))
@@ -111,7 +111,7 @@ def column_ticks(grid: Grid) -> Ticks:
 
 
 def row_ticks(grid: Grid, scale: Scale, words: list[str]) -> Ticks:
-    """Write the ends of the scale beside the first row; where panels have no names, the first of each row."""
+    """Write the ends of the scale beside the first row or, without names, the first panel of each row."""
     top = grid.rows - 1
     if grid.count > MOST_NAMES:
         every = max(1, -(-grid.rows // MOST_TICKS))

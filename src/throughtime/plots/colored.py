@@ -1,4 +1,4 @@
-"""Scales and colours fitted to a quantity: which scale it has by itself, and what the colour bar says."""
+"""Scales and colours fitted to a quantity, and the label of its colour bar."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ class Fitted:
 
 
 def fitted(source: Source, values: Array, look: Look) -> Fitted:
-    """Fit the scale of a quantity to what is shown of it: values of masked steps are NaN."""
+    """Fit the scale of a quantity to its values; those of masked steps are NaN."""
     kind = look.get("scale") or ("log10" if source.is_gradient else "linear")
     limits = look.get("limits")
     if limits is None and kind == "linear":
-        limits = _gate_range(source, values)
+        scale = scale_for(values, kind, _gate_range(source, values))
+    else:
         scale = scale_for(values, kind, limits)
-        return Fitted(scale, _label(source, kind, look), limited=False)
-    return Fitted(scale_for(values, kind, limits), _label(source, kind, look), limits is not None)
+    return Fitted(scale, _label(source, scale, look), limits is not None)
 
 
 def colors(source: Source, values: Array, look: Look) -> Colors:
-    """Fit colours: a diverging map where 0, or ½ of a gate, lies in the middle, else a sequential one.
+    """Fit colours: a sequential map for magnitudes, otherwise a diverging one with 0, or ½ of a gate, inside.
 
-    Magnitudes fall in order: white is 0, pale grey is below the scale, then light to dark.
+    Magnitudes are in order: white is 0, pale grey is below the scale, then light to dark.
     """
     fit = fitted(source, values, look)
     name = look.get("cmap") or (SEQUENTIAL if fit.scale.kind == "log10" else DIVERGING)
@@ -53,28 +53,27 @@ def colors(source: Source, values: Array, look: Look) -> Colors:
 
 
 def _zero_beside(shades: tuple[str, ...], scale: Scale) -> dict[str, str]:
-    """Give exact zeros another colour where the map is white itself around 0, as `bwr` is."""
+    """Give exact zeros another colour if the map is white around 0, as `bwr` is."""
     nearest = shades[int(np.clip(float(scale.position(np.zeros(1))[0]), 0.0, 1.0) * (len(shades) - 1))]
     lightness = sum(int(nearest[place : place + 2], 16) for place in (1, 3, 5))
     return {"zero": OTHER_ZERO} if lightness > NEARLY_WHITE else {}
 
 
-def _label(source: Source, kind: str, look: Look) -> str:
-    symbol = source.magnitude if kind == "log10" else source.symbol
+def _label(source: Source, scale: Scale, look: Look) -> str:
+    symbol = source.symbol_on(scale)
     own = OWN if look.get("share") is False else ""
-    words = {"log10": "log scale", "signed_log": "signed log scale"}.get(kind, "")
-    return ", ".join(filter(None, (f"{symbol}{own}", words)))
+    return scale.label(f"{symbol}{own}")
 
 
 def _gate_range(source: Source, values: Array) -> tuple[float, float] | None:
-    """Give gates the range of their activation: 0 to 1, or −1 to 1 where some are negative."""
+    """Return the range of gates: 0 to 1, or −1 to 1 if some are negative."""
     if source.name != "gate_activation" or not largest_magnitude(values) <= 1:
         return None
     return (-1.0, 1.0) if (values < 0).any() else (0.0, 1.0)
 
 
 def own_scale(values: Array, axes: tuple[int, ...]) -> Array:
-    """Divide by the largest finite magnitude along some axes; nothing but zeros stays as it is."""
+    """Divide by the largest finite magnitude along some axes; if all are 0, they remain 0."""
     sizes = np.abs(np.where(np.isfinite(values), values, 0.0)).astype(np.float64)
     largest = sizes.max(axis=axes, keepdims=True)
     return np.asarray(values / np.where(largest > 0, largest, 1.0))

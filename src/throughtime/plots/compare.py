@@ -14,21 +14,22 @@ from throughtime._drawing.scale import Array, Scale
 from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import PictureError
 from throughtime.diagnostics.lags import log_norm
-from throughtime.picture import Axis, Band, Line, Mark, Panel, Picture
+from throughtime.diagnostics.statistics import quantiles
+from throughtime.picture import Axis, Mark, Panel, Picture
 from throughtime.plots.arrange import arranged
 from throughtime.plots.axes import time_axis
 from throughtime.plots.colored import OWN, colors, fitted
+from throughtime.plots.curves import median_band
 from throughtime.plots.data import Captured, Source, count, dim_called, dotted, only_valid, parts, read, title
 from throughtime.plots.findings import percent
 from throughtime.plots.heatmap import few_samples, height_of
 from throughtime.plots.images import panels_of
-from throughtime.plots.look import Look, Titles, checked, size, titled
-from throughtime.plots.spread import quantiles
+from throughtime.plots.look import Look, Titles, checked, in_columns, size, titled
 
 KINDS = ("curves", "heatmap")
 NOTE = (
-    "Both sides have one scale. Norms of different models differ for many reasons: compare where they change "
-    "rather than which is larger."
+    "Both sides share one scale. Norms of different models differ for many reasons: compare where they "
+    "change, not which is larger."
 )
 OF_CURVES = " A line is the median over samples, a band the middle 80 % of them."
 
@@ -43,20 +44,20 @@ def compare(
     names: tuple[str, str] | None = None,
     **look: Unpack[Look],
 ) -> Picture:
-    """Draw two captures, layers or training steps on one scale, directions and gates in panels apart.
+    """Draw two captures, layers or training steps on one scale, with a panel for each direction and gate.
 
     Parameters
     ----------
     first, second : capture with one layer, a layer, or DataArray
-        Of two steps of a stored run: `run["lstm"].sel(step=0)` and `run["lstm"].sel(step=500)`.
+        For two steps of a stored run: `run["lstm"].sel(step=0)` and `run["lstm"].sel(step=500)`.
     quantity : str
         A variable of both.
     kind : "curves" or "heatmap"
-        The norm over units against time, a colour a side; or unit by timestep, side by side.
+        The norm over units against time, in one colour for each side; or unit by timestep, side by side.
     names : two str, optional
-        Of the two sides; by default their layers, and steps where they have one.
+        Names of the two sides; by default their layers, and the step if they have one.
     **look
-        See `tt.plots.Look`. With `share=False` each side is divided by its own largest magnitude.
+        See `tt.plots.Look`. With `share=False` each side is divided by its largest magnitude.
 
     Returns
     -------
@@ -67,7 +68,7 @@ def compare(
     SchemaError
         One of them lacks the quantity, or has several layers.
     PictureError
-        It has no axis of time; or heatmaps differ in what is apart: one has two directions, the other one.
+        There is no axis of time, or two heatmaps differ in their number of directions or gates.
 
     Examples
     --------
@@ -87,14 +88,14 @@ def compare(
     words = _names(sources, names)
     samples = [source.values.sizes.get("sample", 1) for source in sources]
     same = samples[0] == samples[1]
-    told = count(samples[0], "sample") if same else f"{samples[0]} and {samples[1]} samples"
+    detail = count(samples[0], "sample") if same else f"{samples[0]} and {samples[1]} samples"
     plain = replace(sources[0], where="", values=sources[0].values.reset_coords(drop=True))
     if kind == "curves":
-        return _as_curves(sources, words, look, title(plain, told, "compared", symbol=_norm_of(plain)))
-    return _as_heatmaps(sources, words, look, plain, told)
+        return _as_curves(sources, words, look, title(plain, detail, "compared", symbol=_norm_of(plain)))
+    return _as_heatmaps(sources, words, look, plain, detail)
 
 
-def _as_heatmaps(sources: list[Source], words: list[str], look: Look, plain: Source, told: str) -> Picture:
+def _as_heatmaps(sources: list[Source], words: list[str], look: Look, plain: Source, detail: str) -> Picture:
     shown = np.concatenate([only_valid(source).values.ravel() for source in sources])
     fit = colors(sources[0], shown, look)
     sides = [_side(source, name, fit) for source, name in zip(sources, words, strict=True)]
@@ -104,11 +105,11 @@ def _as_heatmaps(sources: list[Source], words: list[str], look: Look, plain: Sou
             "one of them: .sel(direction='forward')."
         )
     panels = tuple(panel for row in zip(*sides, strict=True) for panel in row)
-    symbol = sources[0].magnitude if fit.scale.kind == "log10" else sources[0].symbol
+    symbol = sources[0].symbol_on(fit.scale)
     return Picture(
         panels,
         columns=2,
-        **titled(look, "", title(plain, told, "compared", symbol=symbol.removesuffix(OWN))),
+        **titled(look, "", title(plain, detail, "compared", symbol=symbol.removesuffix(OWN))),
         note=NOTE,
         linked="xy" if len({(panel.x.limits, panel.y.limits) for panel in panels}) == 1 else "",
         **size(look, 12.0, height_of(panels, 2)),
@@ -137,11 +138,10 @@ def _as_curves(sources: list[Source], words: list[str], look: Look, noun: str) -
     panels = tuple(Panel(_marks(sides, name, words, scale), name, *axes, grid=True) for name in parts_of)
     return Picture(
         panels,
-        columns=min(2, len(panels)),
         **_titles(look, sources, sides, words, noun),
         note=NOTE + OF_CURVES,
         linked="xy",
-        **size(look, 8.0 if len(panels) == 1 else 11.0, 0.6 + 3.6 * -(-len(panels) // 2)),
+        **in_columns(look, panels, 3.6, more=0.6),
     )
 
 
@@ -150,10 +150,10 @@ def _norm_of(source: Source) -> str:
 
 
 def _bands(source: Source) -> Bands:
-    """Norm over units, and its quantiles over samples at each timestep."""
+    """Return quantiles over samples of the norm over units, at each timestep."""
     values = only_valid(source).astype(np.float64)
     units = [str(dim) for dim in values.dims if dim not in ("sample", "time", "direction", "gate")]
-    logs = log_norm(values if units else values.expand_dims("_one"), *(units or ["_one"]))
+    logs = log_norm(values, *units)
     logs = logs if "sample" in logs.dims else logs.expand_dims("sample")
     norms = logs.copy(data=np.exp(logs.values))
     found: Bands = {}
@@ -166,18 +166,13 @@ def _bands(source: Source) -> Bands:
 def _marks(sides: list[Bands], name: str, words: list[str], scale: Scale) -> tuple[Mark, ...]:
     marks: list[Mark] = []
     for side, word, color in zip(sides, words, DISTINCT, strict=False):
-        if name not in side:
-            continue
-        low, middle, high = side[name]
-        x = np.arange(float(len(middle)))
-        marks.append(Band(x, scale.clipped(low), scale.curve(high), color, 0.2))
-        told = (("timestep", x), ("value", middle))
-        marks.append(Line(x, scale.curve(middle), color, 1.8, label=word, details=told))
+        if name in side:
+            marks += median_band(side[name], color, scale, labels=("", word))
     return tuple(marks)
 
 
 def _titles(look: Look, sources: list[Source], sides: list[Bands], words: list[str], noun: str) -> Titles:
-    """Compare what is left of both gradients at the step that is processed first."""
+    """Compare both gradients at the step that is processed first."""
     found = []
     name = next(iter(sides[0]))
     for side, word in zip(sides, words, strict=True):
@@ -202,7 +197,7 @@ def _divided(source: Source) -> Source:
 def _names(sources: list[Source], names: tuple[str, str] | None) -> list[str]:
     if names is not None:
         if len(names) != 2:
-            raise PictureError(f"names={names!r}: expected two, one a side.")
+            raise PictureError(f"names={names!r}: expected two, one for each side.")
         return [str(name) for name in names]
     found = []
     for place, source in enumerate(sources):

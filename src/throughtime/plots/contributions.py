@@ -9,14 +9,17 @@ import xarray as xr
 
 from throughtime._arguments import takes
 from throughtime._drawing.colors import Colors
+from throughtime._drawing.scale import Array
 from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import PictureError
 from throughtime._tree import Layer
 from throughtime.diagnostics import effective_steps
 from throughtime.diagnostics.checks import certified
-from throughtime.picture import Axis, Band, Image, Line, Panel, Picture
+from throughtime.diagnostics.statistics import quantiles
+from throughtime.picture import Axis, Panel, Picture
 from throughtime.plots.axes import ticks_along, time_axis
 from throughtime.plots.colored import colors
+from throughtime.plots.curves import median_band, whole_image
 from throughtime.plots.data import (
     Source,
     count,
@@ -33,25 +36,24 @@ from throughtime.plots.data import (
 from throughtime.plots.findings import sentence
 from throughtime.plots.look import Look, checked, size, titled
 from throughtime.plots.recorded import band, is_summary, sampled
-from throughtime.plots.spread import quantiles
 
 QUANTITY = "step_contribution"
 NOTE = (
-    "Above: what each step adds to the gradient of the recurrent kernel, a row a sample. Below: its share of "
-    "the sample's total. Contributions are norms and may cancel in the sum; the first step processed has no "
-    "state before it and adds 0."
+    "Above: the contribution of each step to the gradient of the recurrent kernel, a row for each sample. "
+    "Below: its share of the sample's total. Contributions are norms and may cancel in the sum; the first "
+    "step processed has no state before it and adds 0."
 )
 
 
 NOTE_OF_SUMMARY = (
-    "What each step adds to the gradient of the recurrent kernel. Contributions are norms and may cancel in "
-    "the sum. The share of each sample's total needs samples: quantities='timestep' records them."
+    "The contribution of each step to the gradient of the recurrent kernel. Contributions are norms and may "
+    "cancel in the sum. The share of each sample's total needs samples: quantities='timestep' records them."
 )
 
 
 @takes(PictureError)
 def contributions(captured: Layer, **look: Unpack[Look]) -> Picture:
-    """Draw the norm of what each step adds to the recurrent kernel's gradient, and its share of the whole.
+    """Draw the norm of each step's contribution to the recurrent kernel's gradient, and its share.
 
     Parameters
     ----------
@@ -94,9 +96,7 @@ def contributions(captured: Layer, **look: Unpack[Look]) -> Picture:
         found.append((name, _last_steps(k90.sel(direction=name) if name else k90, part.sizes["time"])))
         panels += [_image(source.with_values(part), name, fit), _shares(source.with_values(part), name)]
     samples = count(int(source.values.sizes["sample"]), "sample")
-    noun = " · ".join(
-        filter(None, (f"step contributions {source.symbol}", located(captured, layer), samples))
-    )
+    noun = dotted(f"step contributions {source.symbol}", located(captured, layer), samples)
     taught = f"90 % of what teaches {where(captured) or 'the layer'}"
     return Picture(
         tuple(panels),
@@ -108,7 +108,7 @@ def contributions(captured: Layer, **look: Unpack[Look]) -> Picture:
 
 
 def _of_summary(captured: Layer, layer: xr.Dataset, look: Look) -> Picture:
-    """Draw the quantiles over samples that a summary keeps, a panel a direction."""
+    """Draw the quantiles over samples that a summary keeps, with a panel for each direction."""
     norms = layer[f"{QUANTITY}_norm"]
     panels = [_quantiles(part, name) for name, part in parts(norms, ["quantile", "time"])]
     symbol = read(layer, f"{QUANTITY}_norm").with_values(norms, norm_symbol(QUANTITY)).symbol
@@ -123,25 +123,26 @@ def _of_summary(captured: Layer, layer: xr.Dataset, look: Look) -> Picture:
 
 
 def _quantiles(part: xr.DataArray, name: str) -> Panel:
-    low, middle, high = band(part)
-    time = np.arange(float(len(middle)))
-    details = (("timestep", time), ("norm", middle))
-    line = Line(time, middle, DISTINCT[0], 1.6, label="median over samples", details=details)
-    top = float(np.nanmax(np.where(np.isfinite(high), high, 0.0), initial=0.0)) or 1.0
-    return Panel(
-        (Band(time, low, high, DISTINCT[0], 0.25, label="5 % to 95 % of the samples"), line),
-        title=name,
-        x=time_axis(part, len(time)),
-        y=Axis("norm of the contribution", (0.0, 1.08 * top)),
-        grid=True,
+    return _spread(part, band(part), name, ("5 % to 95 %", "norm of the contribution", "norm"))
+
+
+def _spread(
+    values: xr.DataArray, ends: tuple[Array, Array, Array], title: str, words: tuple[str, str, str]
+) -> Panel:
+    """Draw a median and its band; the words name the band, the axis and the value of a point."""
+    share, label, name = words
+    marks = median_band(
+        ends, DISTINCT[0], labels=(f"{share} of the samples", "median over samples"), name=name
     )
+    top = float(np.max(ends[2], where=np.isfinite(ends[2]), initial=0.0)) or 1.0
+    x = time_axis(values, values.sizes["time"])
+    return Panel(tuple(marks), title=title, x=x, y=Axis(label, (0.0, 1.08 * top)), grid=True)
 
 
 def _image(source: Source, name: str, fit: Colors) -> Panel:
     values = source.values.transpose("sample", "time").values
-    box = ((-0.5, values.shape[1] - 0.5), (-0.5, values.shape[0] - 0.5))
-    image = Image(values, *box, fit, valid_for(source, ("sample", "time")))
-    down = Axis("sample", box[1], ticks_along(source.values, "sample"), reversed=True)
+    image = whole_image(values, fit, valid_for(source, ("sample", "time")))
+    down = Axis("sample", image.y, ticks_along(source.values, "sample"), reversed=True)
     return Panel((image,), title=name, x=time_axis(source.values, values.shape[1]), y=down)
 
 
@@ -152,27 +153,12 @@ def _shares(source: Source, name: str) -> Panel:
     usable = (totals > 0) & np.isfinite(totals)
     shares[usable] = values[usable] / totals[usable, None]
     low, middle, high = quantiles(shares, (0.1, 0.5, 0.9))
-    time = np.arange(float(values.shape[1]))
-    line = Line(
-        time,
-        middle,
-        DISTINCT[0],
-        1.6,
-        label="median over samples",
-        details=(("timestep", time), ("share", middle)),
-    )
-    top = float(np.nanmax(high, initial=0.0)) or 1.0
-    return Panel(
-        (Band(time, low, high, DISTINCT[0], 0.25, label="10 % to 90 % of the samples"), line),
-        title=name,
-        x=time_axis(source.values, len(time)),
-        y=Axis("share of the total", (0.0, 1.08 * top)),
-        grid=True,
-    )
+    words = ("10 % to 90 %", "share of the total", "share")
+    return _spread(source.values, (low, middle, high), name, words)
 
 
 def _last_steps(lags: xr.DataArray, steps: int) -> str:
-    """Say within how many of the steps processed last the median sample's contributions lie."""
+    """Name the last steps that contain the median sample's contributions."""
     finite = np.asarray(lags.values, dtype=float)
     finite = finite[np.isfinite(finite)]
     if not finite.size:

@@ -1,4 +1,4 @@
-"""Reading what a picture shows out of whatever the caller has: values, valid steps, and their names."""
+"""Reads the values, valid steps and names that a plot shows from a capture, a layer or a DataArray."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from throughtime._drawing.scale import Scale
 from throughtime._errors import PictureError, SchemaError
 from throughtime._tree import Layer, keeps_norms, require, states
 from throughtime._tree import layer as one_layer
@@ -20,12 +21,12 @@ Captured = Layer | xr.DataArray
 UNITS = ("unit", "output_unit", "cell_unit", "feature")  # of which an array has one
 IMAGE = ("row", "column", "depth", "channel")
 _PLAIN = {"_(t)": "ₜ", "_t": "ₜ", "_s": "ₛ", "_0": "₀"}
-_SIGNED = ("step_contribution", LAGS, "lag_mean", "lag_ratio")  # norms, which the symbol says already
+_SIGNED = ("step_contribution", LAGS, "lag_mean", "lag_ratio")  # norms, as the symbol shows
 
 
 @dataclass(frozen=True)
 class Source:
-    """One variable of one layer: its values, which steps count, and what it is called."""
+    """One variable of one layer: its values, its valid steps, and its names."""
 
     values: xr.DataArray
     valid: xr.DataArray | None
@@ -43,8 +44,12 @@ class Source:
         """Symbol of the magnitude."""
         return self.symbol if "‖" in self.symbol or "rms" in self.symbol else f"|{self.symbol}|"
 
+    def symbol_on(self, scale: Scale) -> str:
+        """Symbol of what a scale shows: the magnitude on a logarithmic one."""
+        return self.magnitude if scale.kind == "log10" else self.symbol
+
     def at(self, **chosen: Any) -> Source:
-        """Choose along dims, by place; what has no labels keeps the places as labels."""
+        """Select places along dims; a dim without labels gets the places as labels."""
         values, valid = self.values, self.valid
         for dim, places in chosen.items():
             values = values.isel({dim: places})
@@ -55,24 +60,24 @@ class Source:
         return replace(self, values=values, valid=valid)
 
     def latest(self) -> Source:
-        """Take the last training step of a stored run."""
+        """Return the last training step of a stored run."""
         return replace(self, values=self.values.isel(step=-1)) if "step" in self.values.dims else self
 
     def with_values(self, values: xr.DataArray, symbol: str = "") -> Source:
-        """Take other values of the same variable."""
+        """Return other values of the same variable."""
         return replace(self, values=values, symbol=symbol or self.symbol)
 
 
 def read(captured: Captured, quantity: str | None = None) -> Source:
-    """Take one variable; a DataArray is one already, and keeps its dims.
+    """Read one variable; a DataArray keeps its dims.
 
-    The cells of an image, as a ConvLSTM has them, become units in a row.
+    The cells of an image, as in a ConvLSTM, become units in a row.
 
     Raises
     ------
     SchemaError
-        There is not exactly one layer, or it has no such variable; the call that captures it is named. Or the
-        variable is empty.
+        There is not exactly one layer, the variable is empty, or the layer lacks it; the message names the
+        call that captures it.
     """
     if isinstance(captured, xr.DataArray):
         name = str(captured.name or "value")
@@ -82,7 +87,7 @@ def read(captured: Captured, quantity: str | None = None) -> Source:
     dataset = one_layer(captured)
     wanted = quantity or "hidden_gradient"
     if wanted not in dataset and has(dataset, wanted):
-        kept = read(captured, f"{wanted}_norm")  # of each sample: all that is left of vectors
+        kept = read(captured, f"{wanted}_norm")  # of each sample: the run does not keep vectors
         return replace(kept, symbol=norm_symbol(wanted, states(dataset)))
     values = _flat(required(dataset, wanted))
     _refuse_empty(values, wanted)
@@ -105,7 +110,7 @@ def has(dataset: xr.Dataset, quantity: str) -> bool:
 
 
 def _flat(values: xr.DataArray) -> xr.DataArray:
-    """Put the cells and channels of an image in a row."""
+    """Flatten the cells and channels of an image."""
     inside = [dim for dim in values.dims if dim in IMAGE]
     if not inside or unit_dim(values):
         return values
@@ -113,12 +118,12 @@ def _flat(values: xr.DataArray) -> xr.DataArray:
 
 
 def _timed(symbol: str, values: xr.DataArray) -> str:
-    """Drop the step from the symbol of what has no time axis."""
+    """Remove the step from the symbol if the values have no time axis."""
     return symbol if "time" in values.dims else symbol.replace("ₜ", "")
 
 
 def required(dataset: xr.Dataset, name: str) -> xr.DataArray:
-    """Take a variable, or name the call that captures it.
+    """Return a variable; the error names the call that captures it.
 
     Raises
     ------
@@ -136,7 +141,7 @@ def required(dataset: xr.Dataset, name: str) -> xr.DataArray:
 
 
 def where(captured: Layer) -> str:
-    """Path of the layer, without a slash before it, or its name."""
+    """Return the path of the layer without its first slash, or its name."""
     if isinstance(captured, xr.DataTree):
         leaf = next(node for node in captured.leaves if node.data_vars)
         return str(leaf.path).strip("/")
@@ -144,10 +149,10 @@ def where(captured: Layer) -> str:
 
 
 def located(captured: Layer | str, dataset: xr.Dataset) -> str:
-    """Say which layer this is and, of a stored run, which training step."""
+    """Name the layer and, for a stored run, the training step."""
     step = dataset.coords.get("step")
-    told = f"step {step.item()}" if step is not None and step.ndim == 0 else ""
-    return dotted(captured if isinstance(captured, str) else where(captured), told)
+    place = f"step {step.item()}" if step is not None and step.ndim == 0 else ""
+    return dotted(captured if isinstance(captured, str) else where(captured), place)
 
 
 def symbol_of(name: str, own: Sequence[str] = ()) -> str:
@@ -160,7 +165,7 @@ def symbol_of(name: str, own: Sequence[str] = ()) -> str:
 
 
 def norm_symbol(name: str, own: Sequence[str] = ()) -> str:
-    """Symbol of a quantity's norm over units; a quantity that is a norm keeps its own.
+    """Return the symbol of a quantity's norm over units; a norm keeps its symbol.
 
     Parameters
     ----------
@@ -173,12 +178,12 @@ def norm_symbol(name: str, own: Sequence[str] = ()) -> str:
 
 
 def layers(captured: Layer) -> list[tuple[str, xr.Dataset]]:
-    """List the layers of a capture with their paths; a layer alone is one.
+    """List the layers of a capture, or the one layer, with their paths.
 
     Raises
     ------
     SchemaError
-        There is none.
+        There is no layer.
     """
     if isinstance(captured, xr.DataTree):
         found = [(str(node.path).strip("/"), node.to_dataset()) for node in captured.leaves if node.data_vars]
@@ -188,17 +193,17 @@ def layers(captured: Layer) -> list[tuple[str, xr.Dataset]]:
 
 
 def last_step(dataset: xr.Dataset) -> xr.Dataset:
-    """Take the last training step of a stored run."""
+    """Return the last training step of a stored run."""
     return dataset.isel(step=-1) if "step" in dataset.dims else dataset
 
 
 def dim_called(values: xr.DataArray, name: str, what: str) -> str:
-    """Find a dim by its name; "unit" stands for whatever units the array has.
+    """Find a dim by its name; "unit" stands for any dim of units.
 
     Raises
     ------
     PictureError
-        It has none; those it has are listed.
+        The array has no such dim.
     """
     if name in values.dims:
         return name
@@ -215,7 +220,7 @@ def unit_dim(values: xr.DataArray) -> str | None:
 
 
 def valid_for(source: Source, dims: Sequence[str], **at: int) -> Any:
-    """Which cells count, with exactly these dims in this order, broadcastable; None where all do."""
+    """Return the valid cells with exactly these dims, broadcastable; None if all are valid."""
     if source.valid is None:
         return None
     valid = source.valid.isel({dim: place for dim, place in at.items() if dim in source.valid.dims})
@@ -226,7 +231,7 @@ def valid_for(source: Source, dims: Sequence[str], **at: int) -> Any:
 
 
 def only_valid(source: Source, other: float = np.nan) -> xr.DataArray:
-    """Values with NaN, or another number, where a step was masked."""
+    """Replace the values of masked steps by NaN or another number."""
     values = source.values
     if source.valid is None:
         return values
@@ -237,7 +242,7 @@ def only_valid(source: Source, other: float = np.nan) -> xr.DataArray:
 
 
 def parts(values: xr.DataArray, kept: list[str]) -> list[tuple[str, xr.DataArray]]:
-    """One part a direction or gate, with its name."""
+    """List the parts, one for each direction or gate, with their names."""
     dims = [str(dim) for dim in values.dims if dim not in kept]
     words = [labels(values, dim) for dim in dims]
     places = product(*(range(values.sizes[dim]) for dim in dims))
@@ -251,28 +256,28 @@ def parts(values: xr.DataArray, kept: list[str]) -> list[tuple[str, xr.DataArray
 
 
 def dotted(*words: str) -> str:
-    """Join what is not empty, as in "lstm · forward"."""
+    """Join the words that are not empty: "lstm · forward"."""
     return " · ".join(filter(None, words))
 
 
 def count(number: int, noun: str) -> str:
-    """Say how many, as "1 sample" or "16 samples"."""
+    """Format a count: "1 sample", "16 samples"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def subject(where: str, what: str = "Gradient") -> str:
-    """Name what a sentence is about: "Gradient of lstm"."""
+    """Name the subject of a sentence: "Gradient of lstm"."""
     return f"{what} of {where}" if where else what
 
 
 def title(source: Source, *parts: str, symbol: str = "") -> str:
-    """Quantity, layer, and what the dims hold: "|dL/dhₜ| · lstm · 16 samples"."""
+    """Join quantity, layer and the words of dims: "|dL/dhₜ| · lstm · 16 samples"."""
     named = [symbol or source.symbol, source.where, *parts, *_single(source.values)]
     return " · ".join(part for part in named if part)
 
 
 def _single(values: xr.DataArray) -> list[str]:
-    """Say what was chosen: a coordinate without a dim, such as the step of a stored run."""
+    """Name each coordinate without a dim, such as the selected step of a run."""
     kept = ("sample", "step", "gate", "direction", "unit")
     found = {name: values.coords.get(label_of(name), values.coords.get(name)) for name in kept}
     scalars = {name: label for name, label in found.items() if label is not None and label.ndim == 0}

@@ -13,9 +13,11 @@ from throughtime._drawing.colors import Colors
 from throughtime._errors import PictureError
 from throughtime._tree import layer as one_layer
 from throughtime._tree import states
+from throughtime.diagnostics.statistics import quantiles
 from throughtime.picture import Axis, Image, Panel, Picture
-from throughtime.plots.axes import labels, time_axis
+from throughtime.plots.axes import labels, thinned, time_axis
 from throughtime.plots.colored import colors
+from throughtime.plots.curves import whole_image
 from throughtime.plots.data import (
     Captured,
     Source,
@@ -29,14 +31,13 @@ from throughtime.plots.data import (
     unit_dim,
 )
 from throughtime.plots.findings import change, sentence
-from throughtime.plots.look import Look, checked, size, titled
-from throughtime.plots.spread import quantiles
+from throughtime.plots.look import Look, checked, in_columns, titled
 
 _LAGS, _OF_LAGS = "lag_ratio", "R(k)"
 _BYTES_AT_ONCE = 2**24
 NOTE = (
-    "A row is one recorded training step, the first at the top, a column {column}. Rows have the same "
-    "height, whatever lies between two records."
+    "A row is one recorded training step, the first at the top, a column {column}. All rows have the same "
+    "height, however many steps lie between two records."
 )
 _COLUMN = {"time": "a timestep of the input", "lag": "a number of steps back"}
 
@@ -51,11 +52,11 @@ def evolution(run: Captured, quantity: str = "hidden_gradient", **look: Unpack[L
         Several captures become one with `xarray.concat(leaves, dim="step")`. A run from disk is read a few
         steps at a time, so that it may be larger than memory.
     quantity : str
-        A variable of the layer with time, or `lag_ratio`, the signal by lag. Of a run that keeps norms its
-        `…_norm` is taken. Nothing to a DataArray.
+        A variable with time, or `lag_ratio`; for a run that keeps norms, its `…_norm` is drawn. Ignored if
+        `run` is a DataArray.
     **look
         See `tt.plots.Look`: limits, scale, cmap, title, width, height; with `share=False` each row is divided
-        by its own largest magnitude.
+        by its largest magnitude.
 
     Returns
     -------
@@ -93,23 +94,22 @@ def evolution(run: Captured, quantity: str = "hidden_gradient", **look: Unpack[L
     summed = Source(shown, None, source.name, _symbol(source), source.where)
     fit = colors(summed, shown.values, look)
     panels = tuple(_panel(part, name, _image(part, fit)) for name, part in parts(shown, ["step", along]))
-    told = [count(int(shown.sizes["step"]), "training step")]
+    detail = [count(int(shown.sizes["step"]), "training step")]
     if "sample" in source.values.dims:
-        told.append(f"median over {count(int(source.values.sizes['sample']), 'sample')}")
+        detail.append(f"median over {count(int(source.values.sizes['sample']), 'sample')}")
     elif "quantile" in source.values.dims or source.name == _LAGS:
-        told.append("median over samples")
+        detail.append("median over samples")
     return Picture(
         panels,
-        columns=min(2, len(panels)),
-        **titled(look, _changed(shown, source.where, along), title(summed, *told)),
+        **titled(look, _changed(shown, source.where, along), title(summed, *detail)),
         note=NOTE.format(column=_COLUMN[along]),
         linked="xy",
-        **size(look, 8.0 if len(panels) == 1 else 11.0, 4.4 * -(-len(panels) // 2)),
+        **in_columns(look, panels, 4.4),
     )
 
 
 def _changed(shown: xr.DataArray, name: str, along: str) -> str:
-    """Compare what is left at the far end of time, or of the lags, in the last record with the first one."""
+    """Compare the first and the last record at the far end of time or of the lags."""
     found = []
     for direction, part in parts(shown, ["step", along]):
         rows = part.transpose("step", along).values
@@ -124,7 +124,7 @@ def _changed(shown: xr.DataArray, name: str, along: str) -> str:
 
 
 def _source(run: Captured, quantity: str) -> Source:
-    """Read a quantity, or the norm that a run keeps of it."""
+    """Read a quantity, or its norm if the run keeps only that."""
     if isinstance(run, xr.DataArray):
         return read(run)
     leaf, norms = one_layer(run), f"{quantity}_norm"
@@ -140,7 +140,7 @@ def _symbol(source: Source) -> str:
 
 
 def _median(source: Source) -> xr.DataArray:
-    """Norm over units and median over samples, of a run from disk a few steps at a time."""
+    """Return the median over samples of the norm over units; from disk a few steps at a time."""
     if source.values.chunks is None:
         return _median_of(source)
     total = int(source.values.sizes["step"])
@@ -155,7 +155,7 @@ def _loaded(source: Source) -> Source:
 
 
 def _median_of(source: Source) -> xr.DataArray:
-    """Norm over units and median over samples; masked steps do not count."""
+    """Return the median over samples of the norm over units; masked steps do not count."""
     if "quantile" in source.values.dims:
         return source.values.sel(quantile=0.5, drop=True).astype(np.float64)
     values = only_valid(source).astype(np.float64)
@@ -174,14 +174,11 @@ def _median_of(source: Source) -> xr.DataArray:
 def _image(part: xr.DataArray, fit: Colors) -> Image:
     """Make the image of one direction or gate."""
     values = part.transpose("step", "lag" if "lag" in part.dims else "time").values
-    box = ((-0.5, values.shape[1] - 0.5), (-0.5, values.shape[0] - 0.5))
-    return Image(values, *box, fit, rows=np.array(labels(part, "step"), dtype=object))
+    return whole_image(values, fit, rows=np.array(labels(part, "step"), dtype=object))
 
 
 def _panel(part: xr.DataArray, name: str, image: Image) -> Panel:
-    words = labels(part, "step")
-    every = max(1, -(-len(words) // 10))
-    ticks = tuple((float(place), words[place]) for place in range(0, len(words), every))
+    ticks = thinned(labels(part, "step"), 10)
     return Panel(
         (image,),
         title=name,

@@ -1,7 +1,7 @@
-"""What the numbers of a picture show, in words: the titles of `tt.plots`.
+"""Describes what the numbers of a plot show: the titles of `tt.plots`.
 
-Each function reads arrays that are drawn and gives the end of a sentence, or nothing where they show nothing;
-`sentence` puts its subject before it.
+Each function reads the arrays that are drawn and returns the end of a sentence, or an empty string;
+`sentence` adds the subject.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MOST_NAMED = 3  # layers or gates that a title names
 
 
 def sentence(subject: str, found: Iterable[tuple[str, str]]) -> str:
-    """Join what was found in each part, a direction or the like, by its name; empty without any.
+    """Join the findings for each part, such as a direction; empty without findings.
 
     Examples
     --------
@@ -31,16 +31,16 @@ def sentence(subject: str, found: Iterable[tuple[str, str]]) -> str:
     >>> sentence("Gradient of rnn", [("", "fades")])
     'Gradient of rnn fades'
     """
-    told = [(name, words) for name, words in found if words]
-    if not told:
+    known = [(name, words) for name, words in found if words]
+    if not known:
         return ""
-    if len({words for _, words in told}) == 1:
-        return f"{subject} {told[0][1]}"
-    columns = zip(*(words.split() for _, words in told), strict=False)
+    if len({words for _, words in known}) == 1:
+        return f"{subject} {known[0][1]}"
+    columns = zip(*(words.split() for _, words in known), strict=False)
     shared = len([*takewhile(lambda each: len({*each}) == 1, columns)])
     rest = [
         f"{' '.join(words.split()[shared if place else 0 :])} ({name})"
-        for place, (name, words) in enumerate(told)
+        for place, (name, words) in enumerate(known)
     ]
     return f"{subject} {'; '.join(rest)}"
 
@@ -58,7 +58,7 @@ def named(names: list[str]) -> str:
 
 
 def percent(share: float) -> str:
-    """Write a share to at most two digits.
+    """Format a share with at most two digits.
 
     Examples
     --------
@@ -73,7 +73,7 @@ def percent(share: float) -> str:
 
 
 def reach(ratios: Array, threshold: float = REACHES) -> str:
-    """Find the last lag at which a curve R(k) has a threshold, and what is left at the end of the window.
+    """Find the last lag at which R(k) reaches a threshold, and R at the end of the window.
 
     Examples
     --------
@@ -92,9 +92,9 @@ def reach(ratios: Array, threshold: float = REACHES) -> str:
 
 
 def within(sizes: Array, share: float = SHARE) -> str:
-    """Find the shortest run of timesteps in which a share of (sample, time) lies, sizes of at least 0.
+    """Find the shortest run of timesteps that contains a share of the sizes (sample, time).
 
-    Every sample counts the same; NaN stands where a step was masked.
+    Every sample has the same weight; masked steps are NaN.
 
     Examples
     --------
@@ -119,7 +119,7 @@ def within(sizes: Array, share: float = SHARE) -> str:
 
 
 def broken(values: Array) -> str:
-    """Count what is not finite, or find that nothing is there; the axis of time is the last one.
+    """Count values that are not finite, or find that all are 0; time is the last axis.
 
     Examples
     --------
@@ -152,9 +152,9 @@ def change(first: float, last: float) -> str:
 
 
 def of_quantity(source: Source) -> str:
-    """Find where a quantity over time is broken, or in which timesteps most of a gradient lies.
+    """Find where a quantity is not finite, or in which timesteps most of a gradient lies.
 
-    Directions and gates are apart.
+    Directions and gates are separate.
     """
     shown = only_valid(source, 0.0)
     if "time" not in shown.dims or "step" in shown.dims:
@@ -170,9 +170,8 @@ def of_quantity(source: Source) -> str:
 
 
 def _sizes(values: xr.DataArray) -> Array:
-    """Norm over units, (sample, time), as a part of each sample's largest."""
+    """Return the norm over units, (sample, time), relative to each sample's largest."""
     units = [str(dim) for dim in values.dims if dim not in ("sample", "time")]
-    norms = log_norm(values.expand_dims("_one") if not units else values, *(units or ["_one"]))
-    logs: Array = norms.transpose("sample", "time").values
+    logs: Array = log_norm(values, *units).transpose("sample", "time").values
     peaks = logs.max(axis=1, keepdims=True)
     return np.asarray(np.exp(logs - np.where(np.isfinite(peaks), peaks, 0.0)))

@@ -1,4 +1,4 @@
-"""`gates`: what each gate does through time, how far it is saturated, and what it is taught."""
+"""`gates`: activation, saturation and gradient of each gate through time."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from throughtime._errors import PictureError
 from throughtime._tree import Layer
 from throughtime._tree import layer as one_layer
 from throughtime.diagnostics.saturation import ends
-from throughtime.picture import Axis, Band, Image, Line, Panel, Picture
+from throughtime.picture import Axis, Mark, Panel, Picture
 from throughtime.plots.axes import time_axis
 from throughtime.plots.colored import colors
+from throughtime.plots.curves import median_band, whole_image
 from throughtime.plots.data import (
     Source,
     count,
@@ -46,16 +47,16 @@ NOTE = (
 def gates(
     captured: Layer, *, sample: int | None = None, low: float = 0.1, high: float = 0.9, **look: Unpack[Look]
 ) -> Picture:
-    """Draw each gate's activation, saturation and gradient through time, a row a gate and direction.
+    """Draw activation, saturation and gradient through time, a row for each gate and direction.
 
     Parameters
     ----------
     captured : capture with one LSTM or GRU, or such a layer, with `gate_activation`
         Without `gate_gradient` its column is left out.
     sample : int, optional
-        One sample; by default the mean over samples of activations, and the root mean square of gradients.
+        Draw one sample; by default activations are means, and gradients root mean squares, over samples.
     low, high : float in (0, 1)
-        Ends of the range within which a gate is not saturated, in parts of it.
+        Ends of the range within which a gate is not saturated, as fractions of the whole range.
     **look
         See `tt.plots.Look`: limits and scale of the gradients; title, width, height.
 
@@ -68,7 +69,7 @@ def gates(
     SchemaError
         The layer has no gates, or there are several layers.
     PictureError
-        No such sample.
+        There is no such sample.
 
     Examples
     --------
@@ -91,8 +92,8 @@ def gates(
         columns.append(list(_gradients(gradient, look)))
     panels = tuple(panel for row in zip(*columns, strict=True) for panel in row)
     samples = count(int(dataset.sizes.get("sample", 1)), "sample")
-    told = f"sample {sample}" if sample is not None else f"mean over {samples}"
-    noun = dotted("gates", located(captured, dataset), told)
+    detail = f"sample {sample}" if sample is not None else f"mean over {samples}"
+    noun = dotted("gates", located(captured, dataset), detail)
     return Picture(
         panels,
         columns=len(columns),
@@ -104,7 +105,7 @@ def gates(
 
 
 def _read(dataset: xr.Dataset, name: str) -> Source:
-    """Take a variable of the gates, which are as wide as the cell where the hidden state is projected."""
+    """Read a variable of the gates; with a projection they are as wide as the cell."""
     source = read(dataset, name)
     unit = unit_dim(source.values) or "unit"
     return source.with_values(source.values.rename({unit: "unit"}))
@@ -136,18 +137,13 @@ def _gradients(source: Source, look: Look) -> Iterator[Panel]:
 
 def _image(source: Source, part: xr.DataArray, fit: Colors, name: str) -> Panel:
     values = part.transpose("unit", "time").values
-    valid = _any_valid(source, values.shape)
-    box = ((-0.5, values.shape[1] - 0.5), (-0.5, values.shape[0] - 0.5))
-    return Panel(
-        (Image(values, *box, fit, valid),),
-        title=name,
-        x=time_axis(part, values.shape[1]),
-        y=Axis("unit", box[1], reversed=True),
-    )
+    image = whole_image(values, fit, _any_valid(source, values.shape))
+    x, y = time_axis(part, values.shape[1]), Axis("unit", image.y, reversed=True)
+    return Panel((image,), title=name, x=x, y=y)
 
 
 def _any_valid(source: Source, shape: tuple[int, ...]) -> Array | None:
-    """Flag the steps at which any sample counts."""
+    """Flag the steps at which any sample is valid."""
     valid = valid_for(source, ("sample", "time"))
     return None if valid is None or valid.any(0).all() else np.broadcast_to(valid.any(0), shape)
 
@@ -160,12 +156,9 @@ def _saturations(position: xr.DataArray, low: float, high: float) -> Iterator[Pa
     top = min(1.05, max(0.1, 1.15 * float(np.nanmax([*shares.values()], initial=0.0))))
     words = (f"below {low:g}", f"above {high:g}")
     for name, both in shares.items():
-        marks: list[Band | Line] = []
+        marks: list[Mark] = []
         for share, color, word in zip(both, DISTINCT, words, strict=False):
-            time = np.arange(float(len(share)))
-            marks.append(Band(time, np.zeros_like(share), share, color, 0.2))
-            details = (("timestep", time), ("share", share))
-            marks.append(Line(time, share, color, 1.3, label=word, details=details))
+            marks += median_band((np.zeros_like(share), share, share), color, labels=("", word), name="share")
         yield Panel(
             tuple(marks),
             title=f"{name} · saturated",
@@ -176,7 +169,7 @@ def _saturations(position: xr.DataArray, low: float, high: float) -> Iterator[Pa
 
 
 def _saturated(position: xr.DataArray, low: float, high: float) -> str:
-    """Name the gate that stands most at the ends of its range, and the end at which it does."""
+    """Name the gate that is most often at an end of its range, and that end."""
     shares = {}
     for name, part in parts(position, ["sample", "unit", "time"]):
         values = part.values[np.isfinite(part.values)]
@@ -195,7 +188,7 @@ def _saturated(position: xr.DataArray, low: float, high: float) -> str:
 
 
 def _share(flags: xr.DataArray, values: xr.DataArray) -> Array:
-    """Share of units and samples at each step, NaN where none counts."""
+    """Return the share of units and samples at each step; NaN if none is valid."""
     dims = ("sample", "unit")
     counted = values.notnull().sum(dims).values
     found = flags.sum(dims).values

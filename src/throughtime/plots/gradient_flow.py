@@ -1,4 +1,4 @@
-"""`gradient_flow`: the norm of the gradient against time for all layers of a model in one picture."""
+"""`gradient_flow`: the norm of the gradient against time for all layers of a model in one plot."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 import xarray as xr
 
 from throughtime._arguments import takes
-from throughtime._drawing.palettes import palette
+from throughtime._drawing.palettes import hues
 from throughtime._drawing.scale import Array, Scale, scale_for
-from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import PictureError, SchemaError
 from throughtime._tree import states
 from throughtime.diagnostics.lags import log_norm, log_state_gradient, valid_steps
 from throughtime.diagnostics.thresholds import REACHES, ROUNDING
-from throughtime.picture import Axis, Band, Line, Mark, Panel, Picture
-from throughtime.plots.axes import labels, time_axis
+from throughtime.picture import Axis, Mark, Panel, Picture
+from throughtime.plots.axes import time_axis
+from throughtime.plots.curves import median_band
 from throughtime.plots.data import count, dotted, last_step, layers, located, parts
 from throughtime.plots.findings import named, percent
 from throughtime.plots.look import Look, checked, size, titled
@@ -27,15 +27,15 @@ from throughtime.plots.recorded import band, is_summary, sampled, state_norms
 
 DEEPEST = 1e-30  # of the largest: lines show more decades than colours can
 NOTE = (
-    "The error enters at the loss and flows back in time and down the layers. A line is the median over "
-    "samples, a band the middle {share} % of them; a curve that falls towards the first steps processed is "
-    "an error that fades."
+    "The gradient starts at the loss and flows back in time and down the layers. A line is the median over "
+    "samples, a band the middle {share} % of them. A curve that falls towards the first steps processed "
+    "shows a vanishing gradient."
 )
 
 
 @dataclass(frozen=True)
-class Curve:
-    """Norms of one layer in one direction: 10 %, 50 % and 90 % quantile over samples at each step."""
+class NormCurve:
+    """Norms of one layer in one direction: the 10 %, 50 % and 90 % quantile over samples at each step."""
 
     layer: str
     direction: str
@@ -43,21 +43,21 @@ class Curve:
 
     @property
     def name(self) -> str:
-        """Layer and, of a backward one, direction."""
+        """Layer and, if it is backward, direction."""
         return dotted(self.layer, self.direction * (self.direction == "backward"))
 
 
 @takes(PictureError)
 def gradient_flow(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> Picture:
-    """Draw the norm of the state's gradient against time, every layer a curve, directions in panels apart.
+    """Draw the norm of the state's gradient against time, a curve for each layer, a panel for each direction.
 
-    The state is hidden and cell together. A layer without an inside is shown by its `output_gradient`.
+    The state is hidden and cell together. A layer without state gradients is shown by `output_gradient`.
 
     Parameters
     ----------
     captured : capture or run, or a layer of one
         A run that keeps a summary has quantiles: the band holds the middle 90 % of the samples, and an LSTM's
-        hidden and cell state are curves of their own.
+        hidden and cell state have separate curves.
     **look
         See `tt.plots.Look`: limits, scale, title, width, height.
 
@@ -69,6 +69,8 @@ def gradient_flow(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> P
     ------
     SchemaError
         No layer has a gradient with a time axis.
+    MissingDependencyError
+        cmcrameri is not installed.
     PictureError
         An argument is not as described above.
 
@@ -83,8 +85,8 @@ def gradient_flow(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> P
     found = [curve for path, leaf in layers(captured) for curve in _curves(path, sampled(leaf))]
     if not found:
         raise SchemaError(
-            "No layer of this capture has a gradient over time. tt.capture(model, x, y) with labels has it; "
-            "quantities=['hidden_gradient', 'cell_gradient'] is enough."
+            "No layer of this capture has a gradient over time. tt.capture(model, x, y) with labels captures "
+            "it; quantities=['hidden_gradient', 'cell_gradient'] is enough."
         )
     everything = np.concatenate([np.concatenate(curve.quantiles) for curve in found])
     scale = scale_for(
@@ -92,7 +94,7 @@ def gradient_flow(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> P
     )
     sums = {path for path, leaf in layers(captured) if is_sum(sampled(leaf))}
     names = list(dict.fromkeys(curve.layer for curve in found))
-    shades = dict(zip(names, _shades(len(names)), strict=True))
+    shades = dict(zip(names, hues(len(names)), strict=True))
     directions = list(dict.fromkeys(curve.direction for curve in found))
     panels = tuple(
         Panel(
@@ -115,10 +117,10 @@ def gradient_flow(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> P
     )
 
 
-def _fades(curves: list[Curve], sums: set[str]) -> str:
-    """Name the layers whose gradient loses 99 % of its size on its way to the step processed first.
+def _fades(curves: list[NormCurve], sums: set[str]) -> str:
+    """Name the layers whose gradient loses 99 % of its size before the step processed first.
 
-    `sums` are layers in which error enters at many steps: there a gradient that is left shows nothing.
+    `sums` are layers in which error enters at many steps: there a large gradient shows nothing.
     """
     lost = {}
     for curve in curves:
@@ -137,7 +139,7 @@ def _fades(curves: list[Curve], sums: set[str]) -> str:
 
 
 def _range(values: Array, look: Look) -> tuple[float, float] | None:
-    """All that is drawn, down to the numerical floor or to the last decade of an explosion."""
+    """Return the range of all values, down to the numerical floor."""
     if look.get("scale") not in (None, "log10"):
         return None
     sizes = values[np.isfinite(values) & (values > 0)]
@@ -146,20 +148,13 @@ def _range(values: Array, look: Look) -> tuple[float, float] | None:
     return max(float(sizes.min()) / 1.5, float(sizes.max()) * DEEPEST), float(sizes.max())
 
 
-def _shades(number: int) -> list[str]:
-    if number <= len(DISTINCT):
-        return list(DISTINCT[:number])
-    colors = palette("batlow")
-    return [colors[int(place)] for place in np.linspace(0, 200, number)]
-
-
 def _samples(found: list[tuple[str, xr.Dataset]]) -> str:
-    """Count the samples, where the capture or run has them."""
+    """Count the samples, if the capture or run has them."""
     known = [int(leaf.sizes["sample"]) for _, leaf in found if "sample" in leaf.sizes]
     return f" · {count(max(known), 'sample')}" if known else ""
 
 
-def _curves(path: str, leaf: xr.Dataset) -> list[Curve]:
+def _curves(path: str, leaf: xr.Dataset) -> list[NormCurve]:
     if is_summary(leaf):
         return list(_of_summary(path, leaf))
     norms = _norms(leaf)
@@ -167,25 +162,23 @@ def _curves(path: str, leaf: xr.Dataset) -> list[Curve]:
         return []
     valid = valid_steps(leaf) if {"sample", "time"} <= set(leaf.dims) else None
     norms = norms if valid is None else norms.where(valid)
-    names = labels(norms, "direction") if "direction" in norms.dims else [_direction(leaf)]
-    made = []
-    for place, name in enumerate(names):
-        part = norms.isel(direction=place) if "direction" in norms.dims else norms
-        made.append(Curve(path, name, band(part)))
-    return made
+    return [
+        NormCurve(path, name or _direction(leaf), band(part))
+        for name, part in parts(norms, ["sample", "time"])
+    ]
 
 
-def _of_summary(path: str, leaf: xr.Dataset) -> Iterator[Curve]:
-    """Give a curve a state: quantiles of two norms do not make those of their joint norm."""
+def _of_summary(path: str, leaf: xr.Dataset) -> Iterator[NormCurve]:
+    """Draw each state separately: quantiles of two norms do not determine those of the joint norm."""
     kept = state_norms(leaf)
     for state, norms in kept.items():
         label = f"{path} · {state}" if len(kept) > 1 else path
         for name, part in parts(norms, ["quantile", "time"]):
-            yield Curve(label, name or _direction(leaf), band(part))
+            yield NormCurve(label, name or _direction(leaf), band(part))
 
 
 def _norms(leaf: xr.Dataset) -> xr.DataArray | None:
-    """Norm of the joint state's gradient, else of the output's; None without a time axis."""
+    """Return the norm of the joint state's gradient, or else of the output's; None without a time axis."""
     if all(f"{state}_gradient" in leaf for state in states(leaf)):
         return _exp(log_state_gradient(leaf))
     gradient = leaf.get("output_gradient")
@@ -204,22 +197,17 @@ def _direction(leaf: xr.Dataset) -> str:
     return "backward" if leaf.attrs.get("go_backwards") else "forward"
 
 
-def _axes(found: list[Curve], every: list[tuple[str, xr.Dataset]], scale: Scale) -> tuple[Axis, Axis]:
-    """Time of the longest layer, with its labels, and the norm of the hidden state or of several."""
+def _axes(found: list[NormCurve], every: list[tuple[str, xr.Dataset]], scale: Scale) -> tuple[Axis, Axis]:
+    """Return the time axis of the longest layer, and the axis of norms."""
     longest = max((leaf for _, leaf in every), key=lambda leaf: int(leaf.sizes.get("time", 0)))
     steps = max(len(curve.quantiles[1]) for curve in found)
     symbol = "‖dL/dhₜ‖" if all(tuple(states(leaf)) == ("hidden",) for _, leaf in every) else "‖dL/dsₜ‖"
-    words = {"log10": ", log scale", "signed_log": ", signed log scale"}.get(scale.kind, "")
     x = time_axis(longest, steps, "timestep of the layer's input")
-    return x, Axis(f"{symbol}{words}", (-0.04, 1.06), scale.ticks())
+    return x, Axis(scale.label(symbol), (-0.04, 1.06), scale.ticks())
 
 
-def _marks(curves: list[Curve], scale: Scale, shades: dict[str, str]) -> tuple[Mark, ...]:
+def _marks(curves: list[NormCurve], scale: Scale, shades: dict[str, str]) -> tuple[Mark, ...]:
     marks: list[Mark] = []
     for curve in curves:
-        low, middle, high = scale.clipped(curve.quantiles[0]), *map(scale.curve, curve.quantiles[1:])
-        x, color = np.arange(float(len(middle))), shades[curve.layer]
-        marks.append(Band(x, low, high, color, 0.15))
-        details = (("timestep", x), ("value", curve.quantiles[1]))
-        marks.append(Line(x, middle, color, 1.7, label=curve.layer, details=details))
+        marks += median_band(curve.quantiles, shades[curve.layer], scale, labels=("", curve.layer))
     return tuple(marks)

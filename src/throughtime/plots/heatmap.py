@@ -38,20 +38,20 @@ def heatmap(
 ) -> Picture:
     """Draw any quantity as colours, unit by timestep.
 
-    Samples lie side by side in one image, directions and gates in panels of their own, all on one scale. A
-    stored run's training steps go to a slider. NaN, infinities, exact zeros, masked steps, clipped values and
-    what lies below the numerical floor have colours of their own, named and counted in the legend.
+    Samples lie side by side in one image; directions and gates have separate panels; all share one scale.
+    Training steps of a stored run have a slider. NaN, infinities, exact zeros, masked steps, clipped values
+    and values below the numerical floor have separate colours, named and counted in the legend.
 
     Parameters
     ----------
     captured : capture with one layer, a layer, or DataArray
     quantity : str
-        A variable of the layer. Nothing to a DataArray.
+        Variable to draw. Ignored if `captured` is a DataArray.
     rows, columns : str
-        Dims along the axes; by default units, or samples where there are none, and time.
+        Dims along the axes; by default units, or samples if there are no units, and time.
     sliders : sequence of str
-        Dims to step through: `sliders=["sample"]` shows one sample at a time, large; first that with the
-        median loss, where the capture has `sample_loss`, else with the median size.
+        Dims to step through: `sliders=["sample"]` shows one large sample at a time, first the one with the
+        median loss if the capture has `sample_loss`, otherwise with the median size.
     **look
         See `tt.plots.Look`: limits, share, scale, cmap, title, width, height.
 
@@ -64,7 +64,7 @@ def heatmap(
     SchemaError
         The layer lacks the quantity, or there are several layers.
     PictureError
-        No such axis, scale, colour map; or more panels than can be read.
+        There is no such axis, scale or colour map, or there are more panels than can be read.
 
     Examples
     --------
@@ -100,7 +100,7 @@ def heatmap(
 
 
 def few_samples(source: Source, sliders: Sequence[str], rows: str | None) -> Source:
-    """Take samples evenly from all of them where there are more than can be seen side by side."""
+    """Select samples evenly if there are more than can be seen side by side."""
     values = source.values
     total = values.sizes.get("sample", 0)
     if total <= MOST_SAMPLES or "sample" in (*sliders, rows) or unit_dim(values) is None:
@@ -121,7 +121,7 @@ def height_of(panels: tuple[Panel, ...], across: int) -> float:
 
 
 def _frame_words(values: xr.DataArray, dim: str) -> list[str]:
-    """Name each frame of a slider; a sample by its label and, where it is known, its loss."""
+    """Name each frame of a slider; a sample by its label and its loss, if that is known."""
     words = labels(values, dim)
     losses = values.coords.get(LOSSES) if dim == "sample" else None
     if losses is None or losses.dims != ("sample",):
@@ -130,7 +130,7 @@ def _frame_words(values: xr.DataArray, dim: str) -> list[str]:
 
 
 def _shown(source: Source, layout: Layout) -> int:
-    """Frame that shows first: the last training step, a sample in the middle, the first of all else."""
+    """Return the first frame to show: the last training step, the middle sample, or the first of others."""
     values = source.values
     middle = {"step": lambda: values.sizes["step"] - 1, "sample": lambda: _middle_sample(source)}
     places = [middle.get(dim, lambda: 0)() for dim in layout.sliders]
@@ -139,7 +139,7 @@ def _shown(source: Source, layout: Layout) -> int:
 
 
 def _middle_sample(source: Source) -> int:
-    """Find the sample with the median loss, else that with the median size of what is drawn."""
+    """Find the sample with the median loss, or else with the median size of its values."""
     losses = source.values.coords.get(LOSSES)
     if losses is not None and losses.dims == ("sample",):
         sizes = losses.values
@@ -159,7 +159,7 @@ def _title(source: Source, layout: Layout, captured: Captured, fit: Colors) -> s
     total = _all_samples(captured)
     if parts and total > values.sizes["sample"]:
         parts = [f"{values.sizes['sample']} of {total} samples"]
-    symbol = source.magnitude if fit.scale.kind == "log10" else source.symbol
+    symbol = source.symbol_on(fit.scale)
     return title(source, *parts, symbol=symbol)
 
 

@@ -1,4 +1,4 @@
-"""`histogram`: how values are distributed, a curve or a column a unit, gate, layer or training step."""
+"""`histogram`: the distribution of values, by unit, gate, layer or training step."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from throughtime._arguments.rules import whole
 from throughtime._drawing.colors import Colors
 from throughtime._drawing.palettes import COUNTS, palette
 from throughtime._drawing.scale import Array, Scale, number
-from throughtime._drawing.theme import DISTINCT
+from throughtime._drawing.theme import DISTINCT, hue
 from throughtime._errors import PictureError
 from throughtime.picture import Axis, Band, Image, Line, Mark, Panel, Picture, Text
-from throughtime.plots.axes import labels
+from throughtime.plots.axes import labels, thinned
 from throughtime.plots.colored import Fitted, fitted
+from throughtime.plots.curves import outline
 from throughtime.plots.data import Captured, Source, count, dim_called, dotted, has, only_valid, read, title
 from throughtime.plots.look import Look, checked, size, titled
 
@@ -26,14 +27,14 @@ FEW_GROUPS = 7
 BINS = 60
 PEAK = 3.0  # a bin this many times as full as the next group of bins is cut
 NOTE = (
-    "Height is the share of values in a bin; on logarithmic scales exact zeros are told in words, as is all "
-    "that is not finite."
+    "Height is the share of values in a bin. The legend counts values that are not finite and, on "
+    "logarithmic scales, exact zeros."
 )
 
 
 @dataclass(frozen=True)
 class Counted:
-    """Shares of one group: in each bin, and of what no bin holds."""
+    """The share of one group in each bin, and a description of the values outside all bins."""
 
     name: str
     shares: Array
@@ -51,16 +52,16 @@ def histogram(
 ) -> Picture:
     """Draw how often values occur, over all valid steps and samples.
 
-    A few groups are curves on each other, training steps a ridge of curves, many units an image with a column
-    each. A peak that dwarfs the rest is cut, and the legend says how high it is.
+    A few groups are overlaid curves, training steps a ridge of curves, and many units the columns of an
+    image. A peak far above the rest is cut, and the legend gives its height.
 
     Parameters
     ----------
     captured : capture with one layer, a layer, or DataArray; for `by="layer"` a capture with several
     quantity : str
-        A variable of the layer. Nothing to a DataArray.
+        Variable to draw. Ignored if `captured` is a DataArray.
     by : "gate", "unit", "direction", "step", "layer", or any dim
-        What is told apart; by default gates, else directions, else training steps, else nothing.
+        The groups; by default gates, or else directions, or else training steps, or else none.
     bins : int
         Between the ends of the scale.
     **look
@@ -75,7 +76,7 @@ def histogram(
     SchemaError
         A layer lacks the quantity.
     PictureError
-        No such axis or scale.
+        There is no such axis or scale.
 
     Examples
     --------
@@ -91,15 +92,15 @@ def histogram(
     counted = [_counted(name, values, fit.scale, bins) for name, values in groups]
     dim = _dim(source.values, by) if by != "layer" else "layer"
     drawn = _panel(counted, dim, fit, bins, look)
-    symbol = source.magnitude if fit.scale.kind == "log10" else source.symbol
-    told = title(source, f"by {dim}" if dim else "", count(everything.size, "value"), symbol=symbol)
+    symbol = source.symbol_on(fit.scale)
+    detail = title(source, f"by {dim}" if dim else "", count(everything.size, "value"), symbol=symbol)
     height = min(1.2 + 0.35 * len(groups), 12.0) if dim == "step" else 4.0
-    titles = titled(look, _found(groups, source, symbol), told)
+    titles = titled(look, _found(groups, source, symbol), detail)
     return Picture((drawn,), note=NOTE, **titles, **size(look, 8.0, max(height, 3.2)))
 
 
 def _found(groups: list[tuple[str, Array]], source: Source, symbol: str) -> str:
-    """Give the quartiles of magnitudes, or the groups with the largest and the smallest median."""
+    """Name the quartiles of magnitudes, or the groups with the largest and smallest median."""
     middles = {
         name: np.quantile(np.abs(values[np.isfinite(values)]), (0.25, 0.5, 0.75))
         for name, values in groups
@@ -188,76 +189,52 @@ def _percent(share: float) -> str:
 
 
 def _panel(counted: list[Counted], dim: str | None, fit: Fitted, bins: int, look: Look) -> Panel:
-    across = Axis(fit.label, (0.0, 1.0), fit.scale.ticks())
+    across, edges = Axis(fit.label, (0.0, 1.0), fit.scale.ticks()), np.linspace(0.0, 1.0, bins + 1)
     if dim == "step":
-        return Panel(
-            tuple(_ridge(counted, bins)), x=across, y=Axis("training step", None, _every(counted)), grid=True
-        )
+        steps = thinned([each.name.removeprefix("step ") for each in counted], 12)
+        down = Axis("training step", None, tuple((len(counted) - 1 - at, word) for at, word in steps))
+        return Panel(tuple(_ridge(counted, edges)), x=across, y=down, grid=True)
     if len(counted) > FEW_GROUPS:
         return _image(counted, str(dim), fit, look)
     top, cut = _top(counted)
-    marks = [mark for place, each in enumerate(counted) for mark in _curve(each, place, bins, top, cut)]
+    marks = [mark for place, each in enumerate(counted) for mark in _curve(each, place, edges, top, cut)]
     return Panel(tuple(marks), x=across, y=Axis("share of values", (0.0, 1.05 * top)), grid=True)
 
 
-def _edges(bins: int) -> Array:
-    return np.linspace(0.0, 1.0, bins + 1)
-
-
-def _steps(shares: Array) -> tuple[Array, Array]:
-    """Corners of a histogram's outline."""
-    edges = _edges(len(shares))
-    return np.repeat(edges, 2)[1:-1], np.repeat(shares, 2)
-
-
 def _top(counted: list[Counted]) -> tuple[float, bool]:
-    """Height of the axis, and whether a peak goes beyond it."""
+    """Return the height of the axis, and whether a peak exceeds it."""
     highest = float(max((each.shares.max(initial=0.0) for each in counted), default=0.0)) or 1.0
     filled = np.concatenate([each.shares[each.shares > 0] for each in counted] or [np.zeros(0)])
     usual = float(np.quantile(filled, 0.97)) if filled.size > 20 else highest
     return (PEAK * usual, True) if highest > 2 * PEAK * usual else (highest, False)
 
 
-def _curve(each: Counted, place: int, bins: int, top: float, cut: bool) -> Iterator[Mark]:
-    x, y = _steps(each.shares)
-    color = DISTINCT[place % len(DISTINCT)]
+def _curve(each: Counted, place: int, edges: Array, top: float, cut: bool) -> list[Mark]:
     peak = f"peak {_percent(each.shares.max())} cut" if cut and each.shares.max() > top else ""
     label = dotted(each.name, each.words, peak)
-    y = np.minimum(y, 1.05 * top)
-    yield Band(x, np.zeros_like(y), y, color, 0.18)
-    yield Line(x, y, color, 1.3, label=label, details=(("share", np.repeat(each.shares, 2)),))
+    return outline(edges, each.shares, hue(place), label, top=1.05 * top)
 
 
-def _ridge(counted: list[Counted], bins: int) -> Iterator[Mark]:
-    """One curve a training step, the first at the top, each on its own base line."""
+def _ridge(counted: list[Counted], edges: Array) -> Iterator[Mark]:
+    """Draw one curve for each training step, the first at the top, each on a separate base line."""
     highest = max((each.shares.max(initial=0.0) for each in counted), default=0.0) or 1.0
     for place, each in enumerate(counted):
         base = float(len(counted) - 1 - place)
-        x, y = _steps(each.shares)
-        yield Band(x, np.full_like(y, base), base + 1.6 * y / highest, DISTINCT[0], 0.55)
-        yield Line(
-            x, base + 1.6 * y / highest, "#1d3c55", 0.7, details=(("share", np.repeat(each.shares, 2)),)
-        )
+        x, y = np.repeat(edges, 2)[1:-1], base + 1.6 * np.repeat(each.shares, 2) / highest
+        yield Band(x, np.full_like(y, base), y, DISTINCT[0], 0.55)
+        yield Line(x, y, "#1d3c55", 0.7, details=(("share", np.repeat(each.shares, 2)),))
     words = tuple(each.words for each in counted)
     at = np.arange(len(counted))[::-1].astype(float)
     if any(words):
         yield Text(np.full(len(counted), 0.995), at + 0.06, words, 0.75, "#555555", "bottom right")
 
 
-def _every(counted: list[Counted]) -> tuple[tuple[float, str], ...]:
-    every = max(1, -(-len(counted) // 12))
-    last = len(counted) - 1
-    return tuple(
-        (float(last - place), each.name.removeprefix("step "))
-        for place, each in enumerate(counted)
-        if place % every == 0
-    )
-
-
 def _image(counted: list[Counted], dim: str, fit: Fitted, look: Look) -> Panel:
     shares = np.stack([each.shares for each in counted], axis=1)
     scale = Scale("linear", 0.0, float(shares.max()) or 1.0)
-    fill = Colors(palette(look.get("cmap") or COUNTS), scale, f"share of a {dim}'s values", untold=("zero",))
+    fill = Colors(
+        palette(look.get("cmap") or COUNTS), scale, f"share of a {dim}'s values", unlisted=("zero",)
+    )
     image = Image(shares, (-0.5, len(counted) - 0.5), (0.0, 1.0), fill)
     across = Axis(dim.replace("_", " "), (-0.5, len(counted) - 0.5))
     return Panel((image,), x=across, y=Axis(fit.label, (0.0, 1.0), fit.scale.ticks()))

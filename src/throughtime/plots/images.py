@@ -1,8 +1,9 @@
-"""Arrays as images in panels: one large image, or one small image a sample with gutters between them."""
+"""Arrays as images in panels: one large image, or a small image for each sample with gutters between."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -16,10 +17,11 @@ from throughtime.plots.axes import given_labels, labels, texts, ticks_along
 from throughtime.plots.data import Source, valid_for
 
 GUTTER = (0.06, 0.28)  # between samples, in parts of one
+EDGE = 0.003  # room for the line around the outer panels, in parts of the whole
 
 
 def panels_of(source: Source, layout: Layout, fit: Colors) -> Iterator[Panel]:
-    """Make the panels of a layout, one for each direction, gate or the like."""
+    """Make the panels of a layout, one for each direction or gate."""
     values = source.values
     places = [range(values.sizes[dim]) for dim in layout.panels]
     words = [labels(values, dim) for dim in layout.panels]
@@ -41,7 +43,7 @@ def image(
     at: dict[str, int],
     box: tuple[float, float, float, float] | None,
 ) -> Image:
-    """Make one image of what is left after `at`; without a box, a cell a whole number."""
+    """Make one image at the places `at`; without a box, cells lie on whole numbers."""
     dims = (*layout.sliders, layout.rows, layout.columns)
     part = source.values.isel(at).transpose(*dims)
     shape = (-1, *part.shape[-2:]) if layout.sliders else part.shape
@@ -78,12 +80,12 @@ def _single(source: Source, layout: Layout, fit: Colors, at: dict[str, int], nam
 
 
 def axis_word(dim: str) -> str:
-    """Name a dim beside an axis."""
+    """Return the label of an axis."""
     return {"time": "timestep", "output_unit": "output unit", "loss_time": "loss step"}.get(dim, dim)
 
 
 def index_ticks(values: xr.DataArray, dim: str, most: int = 8) -> tuple[tuple[float, str], ...] | None:
-    """Words where the labels are no counting numbers from 0, or few; else the renderer's own ticks."""
+    """Return ticks for labels, or for up to 4 indices; None for the renderer's ticks."""
     if (found := ticks_along(values, dim, most if dim == "time" else 2 * most)) is not None:
         return found
     number = values.sizes[dim]
@@ -91,15 +93,15 @@ def index_ticks(values: xr.DataArray, dim: str, most: int = 8) -> tuple[tuple[fl
 
 
 def _composite(source: Source, layout: Layout, fit: Colors, at: dict[str, int], name: str) -> Panel:
-    """Lay all samples side by side in one panel, with gutters between them."""
+    """Draw all samples side by side in one panel, with gutters between them."""
     values, cells = source.values, str(layout.cells)
     words = labels(values, cells)
     across = _columns(len(words), values.sizes[layout.columns], values.sizes[layout.rows])
     boxes = [_box(place, across) for place in range(len(words))]
     images = [image(source, layout, fit, {**at, cells: place}, box) for place, box in enumerate(boxes)]
-    named = [_named(each, f"{cells} {word}") for each, word in zip(images, words, strict=True)]
-    down = -(-len(words) // across)
+    named = [replace(each, name=f"{cells} {word}") for each, word in zip(images, words, strict=True)]
     corners = np.array(boxes)
+    wide, high = corners[:, 2:].max(axis=0)
     marks: list[Mark] = [*named, Rectangles(corners, edge="#8a8a8a")]
     texts = tuple(f"{cells} {word}" if across < 9 else word for word in words)
     marks.append(Text(corners[:, 0], corners[:, 1] - 0.02, texts, 0.8))
@@ -108,12 +110,12 @@ def _composite(source: Source, layout: Layout, fit: Colors, at: dict[str, int], 
         title=name,
         x=Axis(
             axis_word(layout.columns),
-            (0, corners[:, 2].max()),
+            (-EDGE * wide, (1 + EDGE) * wide),
             _cell_ticks(values, layout.columns, across),
         ),
         y=Axis(
             f"{axis_word(layout.rows)}, in each {cells}",
-            (-GUTTER[1], down * (1 + GUTTER[1]) - GUTTER[1]),
+            (-GUTTER[1], (1 + EDGE) * high),
             (),
             reversed=True,
         ),
@@ -121,12 +123,8 @@ def _composite(source: Source, layout: Layout, fit: Colors, at: dict[str, int], 
     )
 
 
-def _named(each: Image, name: str) -> Image:
-    return Image(each.values, each.x, each.y, each.colors, each.valid, name, each.rows, each.columns)
-
-
 def _columns(number: int, wide: int, high: int) -> int:
-    """Count the samples a row, such that cells are somewhat wider than high."""
+    """Return the samples per row, such that cells are a little wider than high."""
     usual = int(max(1, min(number, round((number * (0.75 if wide >= high else 1.5)) ** 0.5 + 0.4))))
     return next((each for each in (usual, usual + 1) if number % each == 0), usual)
 

@@ -14,17 +14,18 @@ from throughtime._tree import Layer
 from throughtime._tree import layer as one_layer
 from throughtime._vocabulary import LAGS
 from throughtime.diagnostics.thresholds import REACHES
-from throughtime.picture import Axis, Image, Line, Mark, Panel, Picture
-from throughtime.plots.axes import labels
+from throughtime.picture import Axis, Line, Mark, Panel, Picture
+from throughtime.plots.axes import labels, thinned
 from throughtime.plots.colored import colors
+from throughtime.plots.curves import whole_image
 from throughtime.plots.data import Source, count, last_step, parts, required, subject, symbol_of, title, where
 from throughtime.plots.findings import sentence
 from throughtime.plots.look import Look, checked, size, titled
 from throughtime.plots.profiles import profiles
 
 NOTE = (
-    "A row is the loss of one step, a column the state at one step, the colour how much that loss depends on "
-    "that state. White is exactly 0: in a causal layer no loss depends on later states."
+    "A row is the loss of one step, a column the state at one step, and the colour how much the loss depends "
+    "on the state. White is exactly 0: in a causal layer no loss depends on later states."
 )
 
 
@@ -35,7 +36,7 @@ def lag_matrix(captured: Layer, **look: Unpack[Look]) -> Picture:
     Parameters
     ----------
     captured : capture with one layer, or a layer, with `lag_matrix`
-        As `tt.lag_matrix` makes it.
+        See `tt.lag_matrix`.
     **look
         See `tt.plots.Look`: limits, scale, cmap, title, width, height.
 
@@ -46,7 +47,7 @@ def lag_matrix(captured: Layer, **look: Unpack[Look]) -> Picture:
     Raises
     ------
     SchemaError
-        There is no lag matrix, or there are several layers.
+        The layer has no lag matrix, or there are several layers.
     PictureError
         An argument is not as described above.
 
@@ -70,7 +71,7 @@ def lag_matrix(captured: Layer, **look: Unpack[Look]) -> Picture:
     counted = None if valid is None else valid.any("sample").values
     panels = tuple(_panel(part, name, fit, counted) for name, part in parts(mean, ["loss_time", "time"]))
     found = [(curve.direction, curve.found(REACHES)) for curve in profiles(layer)]
-    told = count(int(matrix.sizes.get("sample", 1)), "sample")
+    detail = count(int(matrix.sizes.get("sample", 1)), "sample")
     rows = f"{matrix.sizes['loss_time']} of {matrix.sizes['time']} loss steps"
     return Picture(
         panels,
@@ -78,7 +79,7 @@ def lag_matrix(captured: Layer, **look: Unpack[Look]) -> Picture:
         **titled(
             look,
             sentence(subject(source.where, "Influence of earlier states"), found),
-            title(source, told, rows),
+            title(source, detail, rows),
         ),
         note=NOTE,
         linked="xy",
@@ -91,21 +92,15 @@ def _panel(part: xr.DataArray, name: str, fit: Colors, counted: np.ndarray | Non
     rows, columns = values.shape
     words = labels(part, "loss_time")
     valid = None if counted is None or counted.all() else np.broadcast_to(counted, values.shape)
-    marks: list[Mark] = [
-        Image(
-            values, (-0.5, columns - 0.5), (-0.5, rows - 0.5), fit, valid, rows=np.array(words, dtype=object)
-        )
-    ]
+    marks: list[Mark] = [whole_image(values, fit, valid, rows=np.array(words, dtype=object))]
     whole = rows == columns
     if whole:
         ends = np.array([-0.5, columns - 0.5])
         marks.append(Line(ends, ends, "#555555", 0.7))
-    every = max(1, rows // 8)
-    ticks = tuple((float(row), words[row]) for row in range(0, rows, every))
     return Panel(
         tuple(marks),
         title=name,
         x=Axis("state at timestep t", (-0.5, columns - 0.5)),
-        y=Axis("loss at timestep s", (-0.5, rows - 0.5), ticks, reversed=True),
+        y=Axis("loss at timestep s", (-0.5, rows - 0.5), thinned(words, 8), reversed=True),
         equal=whole,
     )

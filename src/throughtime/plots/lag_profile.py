@@ -1,4 +1,4 @@
-"""`lag_profile`: how much of the error signal is left k steps back, with its uncertainty over samples."""
+"""`lag_profile`: the gradient k steps back relative to lag 0, with its uncertainty over samples."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ import numpy as np
 
 from throughtime._arguments import takes
 from throughtime._arguments.rules import number
-from throughtime._drawing.scale import FLOOR, Array, Scale
+from throughtime._drawing.scale import Scale
 from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import PictureError
 from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified
-from throughtime.picture import Axis, Band, Line, Mark, Panel, Picture
+from throughtime.picture import Axis, Line, Mark, Panel, Picture
 from throughtime.plots.data import count, dotted, located, subject, where
 from throughtime.plots.findings import sentence
-from throughtime.plots.look import Look, checked, size, titled
-from throughtime.plots.profiles import Profile, fitted, profiles
+from throughtime.plots.look import Look, checked, in_columns, titled
+from throughtime.plots.profiles import LagCurve, curve_marks, fitted, levels, profiles
 from throughtime.plots.recorded import sampled
 
 MOST_CURVES = 100
 NOTE = (
     "R(k) is the gradient of the state k steps before the loss, divided by its value at lag 0. Grey: a line "
-    "a sample. Where the median falls below the threshold, the error has lost 99 % of its size."
+    "for each sample. Below the threshold, the median has lost 99 % of its size."
 )
 
 
 @takes(PictureError, threshold=number(0, 1, inside=True))
 def lag_profile(captured: Layer, *, threshold: float = 0.01, **look: Unpack[Look]) -> Picture:
-    """Draw R(k), the error signal k steps back as a fraction of lag 0, with a bootstrap band.
+    """Draw R(k), the gradient k steps back as a fraction of lag 0, with the interval of its median.
 
-    Where error enters the layer at several steps, the curve is that of the last one alone, as in `diagnose`;
-    the subtitle says so.
+    If error enters the layer at several steps, the curve is that of the last one alone, as in `diagnose`;
+    the subtitle then contains this.
 
     Parameters
     ----------
@@ -78,46 +78,29 @@ def lag_profile(captured: Layer, *, threshold: float = 0.01, **look: Unpack[Look
     )
     return Picture(
         panels,
-        columns=min(2, len(panels)),
         **titled(look, sentence(subject(where(captured)), found), dotted(*noun)),
         note=NOTE,
         linked="xy",
-        **size(look, 8.0 if len(panels) == 1 else 11.0, 4.2),
+        **in_columns(look, panels, 4.2),
     )
 
 
-def _panel(curve: Profile, scale: Scale, threshold: float) -> Panel:
+def _panel(curve: LagCurve, scale: Scale, threshold: float) -> Panel:
     marks: list[Mark] = [*_samples(curve, scale)]
-    if not np.isnan(curve.low).all():
-        low, high = scale.clipped(curve.low), scale.curve(curve.high)
-        marks.append(Band(curve.lags, low, high, DISTINCT[0], 0.3, label="95 % interval of the median"))
     of = "over samples" if curve.samples is None else f"of {count(curve.samples, 'sample')}"
-    details = (("lag", curve.lags), ("R", curve.middle))
-    line = scale.curve(curve.middle)
-    marks.append(Line(curve.lags, line, DISTINCT[0], 2.0, label=f"median {of}", details=details))
+    marks += curve_marks(curve, scale, DISTINCT[0], f"median {of}", "95 % interval of the median")
     ends = np.array([0.0, max(1.0, curve.lags[-1])])
     marks += levels(ends, scale, threshold)
     return Panel(
         tuple(marks),
         title=curve.direction,
         x=Axis("lag: valid steps before the last one", (-0.5, ends[1] + 0.5)),
-        y=Axis("R(k), log scale", (-0.03, 1.05), scale.ticks()),
+        y=Axis(scale.label("R(k)"), (-0.03, 1.05), scale.ticks()),
         grid=True,
     )
 
 
-def levels(ends: Array, scale: Scale, threshold: float) -> list[Mark]:
-    """Draw the threshold, and the precision of float32 where the scale goes so low."""
-    words = ((threshold, DISTINCT[1], f"threshold {threshold:g}"), (FLOOR, "#c0447a", "2⁻²⁴, float32"))
-    found: list[Mark] = []
-    for value, color, word in words:
-        at = float(scale.position(np.array(value)))
-        if 0 < at < 1:
-            found.append(Line(ends, np.full(2, at), color, 1.0, dashed=True, label=word))
-    return found
-
-
-def _samples(curve: Profile, scale: Scale) -> list[Line]:
+def _samples(curve: LagCurve, scale: Scale) -> list[Line]:
     """One line through all samples, with gaps between them."""
     if curve.each is None or len(curve.each) < 2:
         return []

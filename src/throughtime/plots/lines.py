@@ -1,4 +1,4 @@
-"""`lines`: a quantity against time, a panel a unit, any number of panels drawn as one."""
+"""`lines`: a quantity against time, with a panel for each unit; many panels are drawn as one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from throughtime._arguments.rules import choice
 from throughtime._drawing.scale import Array, Scale, number
 from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import PictureError
+from throughtime.diagnostics.statistics import quantiles
 from throughtime.picture import Axis, Band, Line, Mark, Panel, Picture
 from throughtime.plots.axes import labels, time_axis
 from throughtime.plots.cells import (
@@ -39,7 +40,6 @@ from throughtime.plots.data import (
 )
 from throughtime.plots.findings import of_quantity
 from throughtime.plots.look import Look, checked, size, titled
-from throughtime.plots.spread import quantiles
 
 FEW_SAMPLES = 4
 SPREADS = ("lines", "band")
@@ -56,22 +56,22 @@ def lines(
     columns: int | None = None,
     **look: Unpack[Look],
 ) -> Picture:
-    """Draw a quantity against time, a panel a unit: thousands of them take as long as a few.
+    """Draw a quantity against time, with a panel for each unit; thousands take as long as a few.
 
-    Up to 4 samples are a line each, more a median with the band from the 10 % to the 90 % quantile.
-    Directions and gates are apart. All panels share one scale.
+    Up to 4 samples are separate lines; more are a median with a band from the 10 % to the 90 % quantile.
+    Directions and gates have separate panels. All panels share one scale.
 
     Parameters
     ----------
     captured : capture with one layer, a layer, or DataArray
     quantity : str
-        A variable of the layer. Nothing to a DataArray.
+        Variable to draw. Ignored if `captured` is a DataArray.
     panels : str
-        The dim that gets a panel each. A quantity without units is one panel.
+        Dim whose entries have a panel each. A quantity without units has one panel.
     spread : "lines" or "band", optional
         Samples as lines, or as median and band.
     columns : int, optional
-        Panels a row.
+        Panels per row.
     **look
         See `tt.plots.Look`: limits, share, scale, cmap, title, width, height.
 
@@ -84,7 +84,7 @@ def lines(
     SchemaError
         The layer lacks the quantity, or there are several layers.
     PictureError
-        No such axis, scale or spread.
+        There is no such axis, scale or spread.
 
     Examples
     --------
@@ -151,7 +151,7 @@ def _panel(
 
 
 def _beside(grid: Grid, fit: Fitted, dim: str) -> str:
-    """Name the vertical axis: the quantity, or the dim of the panels that are counted there."""
+    """Name the vertical axis: the quantity, or the dim of the panels if it counts these."""
     return fit.label if grid.count <= MOST_NAMES else f"{dim.replace('_', ' ')}, first of each row"
 
 
@@ -176,21 +176,21 @@ def _band(cells: Array, grid: Grid, scale: Scale, words: list[str]) -> list[Mark
     shown = np.abs(finite) if scale.kind == "log10" else finite
     low, middle, high = quantiles(shown, BAND)
     x = grid.x()
-    told = (
+    detail = (
         ("10 % to 90 % of the samples", f"median of {count(len(cells), 'sample')}")
         if grid.is_one
         else ("", "")
     )
     lower, upper, line = grid.y(scale.clipped(low)), grid.y(scale.curve(high)), grid.y(scale.curve(middle))
     return [
-        Band(x, lower, upper, color="#56B4E9", alpha=0.4, label=told[0]),
-        Line(x, line, color="#003f6b", width=1.1, label=told[1], details=details(grid, middle, words)),
+        Band(x, lower, upper, color="#56B4E9", alpha=0.4, label=detail[0]),
+        Line(x, line, color="#003f6b", width=1.1, label=detail[1], details=details(grid, middle, words)),
     ]
 
 
 def _span(scale: Scale) -> str:
-    low, words = scale.low, {"log10": ", log scale", "signed_log": ", signed log scale"}.get(scale.kind, "")
-    return f"{number(-scale.high if scale.kind == 'signed_log' else low)} to {number(scale.high)}{words}"
+    low = -scale.high if scale.kind == "signed_log" else scale.low
+    return scale.label(f"{number(low)} to {number(scale.high)}")
 
 
 def _height(grid: Grid, parts: int) -> float:
@@ -207,7 +207,7 @@ def _title(source: Source, values: xr.DataArray, fit: Fitted, dim: str | None) -
     outside = _outside(values.values, fit)
     parts += [f"{broken} NaN or ∞ not drawn"] if broken else []
     parts += [f"{outside} clipped"] if outside else []
-    symbol = source.magnitude if fit.scale.kind == "log10" else source.symbol
+    symbol = source.symbol_on(fit.scale)
     return title(source, *parts, symbol=symbol)
 
 
@@ -223,6 +223,6 @@ def _note(samples: int, is_band: bool) -> str:
     what = (
         "The line is the median over samples, the band holds the middle 80 % of them"
         if is_band
-        else ("One line a sample" if samples > 1 else "One line, one sample")
+        else ("One line for each sample" if samples > 1 else "One line, one sample")
     )
     return f"{what}; it ends where a sequence ends."

@@ -1,7 +1,8 @@
-"""What every picture takes beside its data: limits, scale, colours, title and size, told once."""
+"""The keywords that every plot takes besides its data: limits, scale, colours, title and size."""
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from typing import TypedDict, cast
 
 from throughtime._arguments.rules import choice, flag, interval, number, text
@@ -10,19 +11,19 @@ from throughtime._errors import PictureError, did_you_mean
 
 
 class Look(TypedDict, total=False):
-    """Keywords of every picture of `tt.plots`; one left out, or None, is chosen from the data.
+    """Keywords of every plot of `tt.plots`; the default, or None, is chosen from the data.
 
     Parameters
     ----------
     limits : (float, float)
-        Ends of the scale, in the unit of the values; what lies outside is drawn as clipped. For the
-        logarithmic scales magnitudes.
+        Ends of the scale, in the unit of the values, for logarithmic scales of their magnitudes; values
+        outside are drawn as clipped.
     share : bool
-        One scale for all panels and samples, the default; with False each is divided by its own largest
-        magnitude, and the label says so.
+        One scale for all panels and samples, the default; with False each is divided by its largest
+        magnitude, as the label shows.
     scale : "log10", "signed_log" or "linear"
-        `log10` shows magnitudes down to 2⁻²⁴ of the largest, `signed_log` both signs that way, with 0 in the
-        middle. Gradients are logarithmic by default, states, gates and weights linear.
+        `log10` shows magnitudes down to 2⁻²⁴ of the largest, `signed_log` both signs with 0 in the middle. By
+        default gradients are logarithmic, and states, gates and weights linear.
     cmap : str
         A colour map of cmcrameri ("vik", "batlow", …) or matplotlib ("bwr", "viridis", …).
     title : str
@@ -56,44 +57,57 @@ _RULES = {
 
 
 def checked(look: Look, *, without: tuple[str, ...] = ()) -> Look:
-    """Refuse a keyword that this picture does not take, and values that none takes; leave out what is None.
+    """Refuse unknown keywords and values; drop those that are None.
 
     Raises
     ------
     PictureError
-        The keyword and those there are; or the value.
+        There is no such keyword, or its value is refused.
     """
     known = [name for name in _RULES if name not in without]
     given = {name: value for name, value in look.items() if value is not None or name not in known}
     if unknown := next((name for name in given if name not in known), None):
         raise PictureError(
-            f"There is no keyword {unknown!r} here. Beside its own it takes: {', '.join(known)}."
+            f"There is no keyword {unknown!r} here. This plot takes: {', '.join(known)}."
             f"{did_you_mean(unknown, known)}"
         )
     return cast("Look", {name: _RULES[name](name, value, PictureError) for name, value in given.items()})
 
 
 class Size(TypedDict):
-    """Width and height of a picture, in inches."""
+    """Width and height of a plot, in inches."""
 
     width: float
     height: float
 
 
 class Titles(TypedDict):
-    """Title and subtitle of a picture."""
+    """Title and subtitle of a plot."""
 
     title: str
     subtitle: str
 
 
 def titled(look: Look, finding: str, noun: str) -> Titles:
-    """Take the title given, else the finding above the noun, else the noun."""
+    """Use the given title, or else the finding above the noun, or else the noun."""
     if look.get("title"):
         return Titles(title=str(look["title"]), subtitle="")
     return Titles(title=finding or noun, subtitle=noun if finding else "")
 
 
+class Columns(Size):
+    """Columns, width and height of a plot whose panels stand in two columns."""
+
+    columns: int
+
+
+def in_columns(look: Look, panels: Sized, height: float, *, more: float = 0.0, one: float = 8.0) -> Columns:
+    """Put one panel alone, or two in a row; `height` is that of a row, `more` is added once."""
+    number = len(panels)
+    wide = one if number == 1 else 11.0
+    return Columns(columns=min(2, number), **size(look, wide, more + height * -(-number // 2)))
+
+
 def size(look: Look, width: float, height: float) -> Size:
-    """Take the size given, else this one."""
+    """Use the given size, or else this one."""
     return Size(width=float(look.get("width") or width), height=float(look.get("height") or height))

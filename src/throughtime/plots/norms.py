@@ -1,4 +1,4 @@
-"""Norms of weights by training step: what `weights` draws of a run that does not keep the weights."""
+"""Norms of weights by training step, which `weights` draws if a run does not keep the weights."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import numpy as np
 import xarray as xr
 
 from throughtime._drawing.scale import Scale
-from throughtime._drawing.theme import DISTINCT
+from throughtime._drawing.theme import hue
 from throughtime._vocabulary import WEIGHTS
 from throughtime.picture import Axis, Line, Panel, Picture
 from throughtime.plots.data import count, dotted, located, parts, subject
 from throughtime.plots.findings import change
-from throughtime.plots.look import Look, size, titled
+from throughtime.plots.look import Look, in_columns, titled
 
 NOTE = (
-    "Frobenius norms at each recorded training step, a line a gate, on one scale. A norm that jumps shows "
-    "where training was thrown; one that stays shows what does not learn."
+    "Frobenius norms at each recorded training step, a line for each gate, on one scale. A jump shows where "
+    "training was disturbed; a constant norm shows what does not learn."
 )
 
 
 def weight_norms(dataset: xr.Dataset, where: str, look: Look, *, gradient: bool) -> Picture | None:
-    """Draw the norms, a panel a weight and direction; None where the run keeps none."""
+    """Draw a panel for each weight and direction; return None if the run keeps no norms."""
     ending = "_gradient_norm" if gradient else "_norm"
     norms = {name: dataset[f"{name}{ending}"] for name in WEIGHTS if f"{name}{ending}" in dataset}
     if not norms or "step" not in dataset.dims:
@@ -35,15 +35,10 @@ def weight_norms(dataset: xr.Dataset, where: str, look: Look, *, gradient: bool)
     steps = count(int(dataset.sizes["step"]), "training step")
     return Picture(
         panels,
-        columns=min(2, len(panels)),
-        **titled(
-            look,
-            _changed(norms, where, what),
-            dotted(what, located(where, dataset), steps),
-        ),
+        **titled(look, _changed(norms, where, what), dotted(what, located(where, dataset), steps)),
         note=NOTE,
         linked="xy",
-        **size(look, 11.0 if len(panels) > 1 else 8.0, 1.0 + 3.2 * -(-len(panels) // 2)),
+        **in_columns(look, panels, 3.2, more=1.0),
     )
 
 
@@ -67,17 +62,11 @@ def _panels(norms: dict[str, xr.DataArray], steps: np.ndarray, scale: Scale) -> 
     for name, values in norms.items():
         for direction, part in parts(values, ["step", "gate"] if "gate" in values.dims else ["step"]):
             lines = [
-                Line(
-                    steps,
-                    scale.clipped(row.values),
-                    DISTINCT[place % len(DISTINCT)],
-                    1.5,
-                    label=gate,
-                    details=(("training step", steps), ("norm", row.values)),
-                )
+                Line(steps, scale.clipped(row.values), hue(place), 1.5, label=gate, details=details)
                 for place, (gate, row) in enumerate(parts(part, ["step"]))
+                for details in [(("training step", steps), ("norm", row.values))]
             ]
             title = dotted(name.replace("_", " "), direction)
-            y = Axis("norm, log scale", (-0.04, 1.06), scale.ticks())
+            y = Axis(scale.label("norm"), (-0.04, 1.06), scale.ticks())
             found.append(Panel(tuple(lines), title=title, x=Axis("training step", ends), y=y, grid=True))
     return found

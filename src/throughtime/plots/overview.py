@@ -1,8 +1,8 @@
-"""`overview`: one figure of a whole model: how far gradient reaches, what teaches it, how gates stand."""
+"""`overview`: one figure of a whole model: reach, teaching and gates."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Unpack
 
 import numpy as np
@@ -10,28 +10,27 @@ import xarray as xr
 
 from throughtime._arguments import takes
 from throughtime._drawing.scale import Array
-from throughtime._drawing.theme import DISTINCT
+from throughtime._drawing.theme import DISTINCT, hue
 from throughtime._errors import PictureError, SchemaError
 from throughtime._tree import states
 from throughtime.diagnostics import saturation
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.lags import by_lag, runs_backward, steps_of_last_episode
+from throughtime.diagnostics.statistics import quantiles
 from throughtime.diagnostics.thresholds import REACHES
 from throughtime.picture import Axis, Line, Mark, Panel, Picture, Rectangles
 from throughtime.plots.data import count, dotted, last_step, layers, located, parts
 from throughtime.plots.findings import sentence
-from throughtime.plots.lag_profile import levels
 from throughtime.plots.look import Look, checked, size, titled
-from throughtime.plots.profiles import Profile, fitted, profiles
+from throughtime.plots.profiles import LagCurve, profiles, reach_panel
 from throughtime.plots.recorded import is_summary, sampled
-from throughtime.plots.spread import quantiles
 
 MOST_NAMED = 2
 MOST_BARS = 16
 NOTE = (
-    "Reach: the gradient k steps back, divided by that at lag 0. Teaching: which share of what moves the "
-    "recurrent weights comes from the last k steps. Gates: the share of values at the ends of their range; "
-    "an open forget gate is how memory works. Lines are medians over samples."
+    "Reach: the gradient k steps back, divided by that at lag 0. Teaching: the share of the recurrent "
+    "weights' gradient that comes from the last k steps. Gates: the share of values at the ends of their "
+    "range; an open forget gate is how memory works. Lines are medians over samples."
 )
 Named = list[tuple[str, xr.Dataset]]
 
@@ -43,7 +42,7 @@ def overview(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> Pictur
     Parameters
     ----------
     captured : capture or run, or a layer of one
-        Of a run the last recorded step; panels that its level does not allow are left out.
+        For a run, the last recorded step is drawn, without the panels that its level does not allow.
     **look
         See `tt.plots.Look`: title, width, height.
 
@@ -79,7 +78,7 @@ def overview(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> Pictur
         raise SchemaError(
             "No layer here has the gradient of its states: tt.capture(model, x, y) with labels captures it."
         )
-    panels = [_reach(curves), *_teaching(found), *_gates(every)]
+    panels = [reach_panel(dict(curves), "reach"), *_teaching(found), *_gates(every)]
     noun = (
         f"overview · {count(len({path for path, leaf in found if _is_measured(leaf)}), 'recurrent layer')}",
         located("", every[0][1]),
@@ -99,47 +98,31 @@ def _is_measured(leaf: xr.Dataset) -> bool:
     return is_summary(leaf) or "lag_matrix" in leaf or has_states
 
 
-def _weakest(curves: list[tuple[str, Profile]]) -> str:
-    """Say how far gradient reaches where it reaches least."""
-    told = [(name, curve.found(REACHES), curve) for name, curve in curves]
-    known = sorted((each for each in told if each[1]), key=lambda each: _last(each[2]))
+def _weakest(curves: list[tuple[str, LagCurve]]) -> str:
+    """Describe how far the gradient reaches in the layers where it reaches least."""
+    detail = [(name, curve.found(REACHES), curve) for name, curve in curves]
+    known = sorted((each for each in detail if each[1]), key=lambda each: _last(each[2]))
     if len(curves) == 1:
-        return sentence(f"Gradient of {curves[0][0]}" if curves[0][0] else "Gradient", [("", told[0][1])])
-    if len({words for _, words, _ in told}) == 1:
-        return sentence("Gradient of every layer", [("", told[0][1])])
+        return sentence(f"Gradient of {curves[0][0]}" if curves[0][0] else "Gradient", [("", detail[0][1])])
+    if len({words for _, words, _ in detail}) == 1:
+        return sentence("Gradient of every layer", [("", detail[0][1])])
     more = len(known) - MOST_NAMED
     words = sentence("Gradient", [(name, found) for name, found, _ in known[:MOST_NAMED]])
     return f"{words}; {count(more, 'layer')} further back" if more > 0 and words else words
 
 
-def _last(curve: Profile) -> int:
+def _last(curve: LagCurve) -> int:
     reached = np.flatnonzero(np.nan_to_num(curve.middle) >= REACHES)
     return int(reached[-1]) if reached.size else 0
-
-
-def _colors(number: int) -> Sequence[str]:
-    return [DISTINCT[place % len(DISTINCT)] for place in range(number)]
-
-
-def _reach(curves: list[tuple[str, Profile]]) -> Panel:
-    scale = fitted([curve for _, curve in curves], REACHES)
-    longest = max(1.0, *(curve.lags[-1] for _, curve in curves))
-    marks: list[Mark] = [
-        Line(curve.lags, scale.curve(curve.middle), color, 1.8, label=name, details=(("R", curve.middle),))
-        for color, (name, curve) in zip(_colors(len(curves)), curves, strict=True)
-    ]
-    marks += levels(np.array([0.0, longest]), scale, REACHES)
-    y = Axis("R(k), log scale", (-0.03, 1.05), scale.ticks())
-    return Panel(tuple(marks), "reach", Axis("lag k, steps back", (-0.5, longest + 0.5)), y, grid=True)
 
 
 def _teaching(found: Named) -> Iterator[Panel]:
     """Accumulate the step contributions from the last step back."""
     marks: list[Mark] = []
     shares = [(name, share) for path, leaf in found for name, share in _shares(path, leaf)]
-    for color, (name, share) in zip(_colors(len(shares)), shares, strict=True):
+    for place, (name, share) in enumerate(shares):
         lags = np.arange(float(len(share)))
-        marks.append(Line(lags, share, color, 1.8, label=name, details=(("share", share),)))
+        marks.append(Line(lags, share, hue(place), 1.8, label=name, details=(("share", share),)))
     if marks:
         longest = max(1.0, *(len(share) - 1.0 for _, share in shares))
         marks.append(Line(np.array([0.0, longest]), np.full(2, 0.9), DISTINCT[1], 1.0, dashed=True))
@@ -163,7 +146,7 @@ def _shares(path: str, leaf: xr.Dataset) -> Iterator[tuple[str, Array]]:
 
 
 def _gates(every: Named) -> Iterator[Panel]:
-    """Draw how often each gate stands at either end, a bar a gate; of many those that do most."""
+    """Draw how often each gate is at either end of its range; of many gates only some."""
     bars = [bar for path, leaf in every for bar in _ends(path if len(every) > 1 else "", leaf)]
     if not bars:
         return

@@ -1,28 +1,34 @@
-"""Curves R(k) of a layer, one a direction: what `lag_profile`, `compare` and `overview` draw."""
+"""Curves R(k) of a layer, one for each direction, for `lag_profile`, `overview` and `training`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 
+from throughtime._drawing.palettes import hues
 from throughtime._drawing.scale import FLOOR, Array, Scale
+from throughtime._drawing.theme import DISTINCT
 from throughtime.diagnosis.layers import by_direction
 from throughtime.diagnosis.measure import FROM_LAST_STEP, at_one_step, needs_last_step, reads_many_steps
 from throughtime.diagnostics import lag_profile as measured
 from throughtime.diagnostics.lags import signals
+from throughtime.diagnostics.thresholds import REACHES
+from throughtime.picture import Axis, Band, Line, Mark, Panel
 from throughtime.plots.findings import reach
 from throughtime.plots.recorded import is_summary
 
+MOST_LABELLED = 8  # curves
+
 
 @dataclass(frozen=True)
-class Profile:
+class LagCurve:
     """R(k) in one direction: median and its interval at each lag, and the curve of each sample.
 
-    `basis` says whose error it is: "" where error enters at one step, "last" where the error of the last step
-    was told from that of others, "sum" where it could not be.
+    `basis` is "" if error enters at one step, "last" if the error of the last step was separated from that of
+    others, and "sum" if it could not be.
     """
 
     direction: str
@@ -39,19 +45,19 @@ class Profile:
         return np.arange(float(len(self.middle)))
 
     def found(self, threshold: float) -> str:
-        """Say how far the gradient reaches; a sum over many steps reaches everywhere, and shows nothing."""
+        """Describe how far the gradient reaches; a sum over many steps shows nothing."""
         words = reach(self.middle, threshold)
         if self.basis == "sum" and words.startswith("reaches"):
             return "enters at many steps, so that R(k) does not show how far it reaches"
         return words
 
 
-def profiles(layer: xr.Dataset) -> list[Profile]:
-    """Measure R(k) of a layer, as `diagnose` does: of error that enters at many steps the last alone."""
+def profiles(layer: xr.Dataset) -> list[LagCurve]:
+    """Measure R(k) of a layer as `diagnose` does: if error enters at many steps, only that of the last."""
     return [_profile(part) for part in by_direction({"": layer}).values()]
 
 
-def _profile(part: xr.Dataset) -> Profile:
+def _profile(part: xr.Dataset) -> LagCurve:
     direction = str(part["direction"].item()) if "direction" in part.coords else ""
     if is_summary(part):
         ratio = part["lag_ratio"].values
@@ -59,13 +65,13 @@ def _profile(part: xr.Dataset) -> Profile:
             part[f"lag_ratio_{end}"].values if f"lag_ratio_{end}" in part else np.full(ratio.shape, np.nan)
             for end in ("low", "high")
         )
-        return Profile(direction, ratio, low, high)
+        return LagCurve(direction, ratio, low, high)
     alone, _ = at_one_step(part)
     basis = "sum" if needs_last_step(alone) else "last" if FROM_LAST_STEP in alone.attrs else ""
     found, logs = measured(alone), signals(alone)["log_ratio"].transpose("sample", "lag")
     curves = np.exp(np.minimum(logs.values, 700.0))
     low, middle, high = (found[name].values for name in ("low", "ratio", "high"))
-    return Profile(direction, middle, low, high, int(found["samples"].max()), curves, basis)
+    return LagCurve(direction, middle, low, high, int(found["samples"].max()), curves, basis)
 
 
 def is_sum(layer: xr.Dataset) -> bool:
@@ -75,8 +81,8 @@ def is_sum(layer: xr.Dataset) -> bool:
     return FROM_LAST_STEP not in layer.attrs and reads_many_steps(layer)
 
 
-def fitted(curves: list[Profile], threshold: float, limits: tuple[float, float] | None = None) -> Scale:
-    """Fit a scale to curves: from the threshold, or the least of them, down to the floor at most."""
+def fitted(curves: list[LagCurve], threshold: float, limits: tuple[float, float] | None = None) -> Scale:
+    """Fit a scale to curves: down to the threshold or their least value, at most to the floor."""
     if limits is not None:
         return Scale("log10", *map(float, limits))
     values = np.concatenate(list(_values(curves)))
@@ -85,6 +91,41 @@ def fitted(curves: list[Profile], threshold: float, limits: tuple[float, float] 
     return Scale("log10", max(FLOOR / 4, lowest), float(finite.max(initial=1.0)))
 
 
-def _values(curves: list[Profile]) -> Iterator[Array]:
+def _values(curves: list[LagCurve]) -> Iterator[Array]:
     for curve in curves:
         yield curve.middle if curve.each is None else curve.each.ravel()
+
+
+def curve_marks(curve: LagCurve, scale: Scale, color: str, label: str, band: str = "") -> list[Mark]:
+    """Draw the median of one direction with its interval; a curve that falls below the scale ends there."""
+    details = (("lag", curve.lags), ("R", curve.middle))
+    line = Line(curve.lags, scale.curve(curve.middle), color, 2.0, label=label, details=details)
+    if np.isnan(curve.low).all():
+        return [line]
+    return [Band(curve.lags, scale.clipped(curve.low), scale.curve(curve.high), color, 0.2, label=band), line]
+
+
+def levels(ends: Array, scale: Scale, threshold: float) -> list[Mark]:
+    """Draw the threshold, and the precision of float32 if the scale includes it."""
+    words = ((threshold, DISTINCT[1], f"threshold {threshold:g}"), (FLOOR, "#c0447a", "2⁻²⁴, float32"))
+    places = [(float(scale.position(np.array(value))), color, word) for value, color, word in words]
+    return [
+        Line(ends, np.full(2, at), color, 1.0, dashed=True, label=word)
+        for at, color, word in places
+        if 0 < at < 1
+    ]
+
+
+def reach_panel(curves: Mapping[str, LagCurve], title: str = "", lag: int | None = None) -> Panel:
+    """Draw R(k) of several layers in one panel, with the threshold and, if it is given, a lag."""
+    scale = fitted([*curves.values()], REACHES)
+    longest = max(1.0, *(float(curve.lags[-1]) for curve in curves.values()))
+    marks: list[Mark] = []
+    for color, (name, curve) in zip(hues(len(curves)), curves.items(), strict=True):
+        marks += curve_marks(curve, scale, color, name if len(curves) <= MOST_LABELLED else "")
+    marks += levels(np.array([0.0, longest]), scale, REACHES)
+    if lag is not None and lag <= longest:
+        line = np.full(2, float(lag)), np.array([0.0, 1.0])
+        marks.append(Line(*line, "#666666", 1.2, dashed=True, label=f"lag {lag}"))
+    y = Axis(scale.label("R(k)"), (-0.03, 1.05), scale.ticks())
+    return Panel(tuple(marks), title, Axis("lag k, steps back", (-0.5, longest + 0.5)), y, grid=True)

@@ -1,4 +1,4 @@
-"""What a run keeps instead of vectors, for pictures: norms of each sample, or quantiles over samples."""
+"""Plots of a run that keeps no vectors: norms of each sample, or quantiles over samples."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import xarray as xr
 from throughtime._drawing.scale import Array
 from throughtime._tree import states
 from throughtime.diagnosis.recorded import SUMMARY, TIMESTEP, as_captured, level
+from throughtime.diagnostics.statistics import quantiles
 from throughtime.plots.data import last_step
-from throughtime.plots.spread import quantiles
 
 
 def sampled(dataset: xr.Dataset) -> xr.Dataset:
-    """Take the last training step; norms of each sample stand for the vectors they are norms of."""
+    """Return the last training step, with norms of each sample in place of vectors."""
     one = last_step(dataset)
     return as_captured(one) if level(one) == TIMESTEP else one
 
 
 def is_summary(dataset: xr.Dataset) -> bool:
-    """Whether quantiles over samples are all that was kept."""
+    """Whether a layer keeps only quantiles over samples."""
     return level(dataset) == SUMMARY
 
 
 def band(norms: xr.DataArray, along: str = "time") -> tuple[Array, Array, Array]:
-    """Low end, median and high end over samples: 10 % to 90 %, or the outer quantiles of a summary."""
+    """Return low end, median and high end over samples: 10 % to 90 %, or a summary's outer quantiles."""
     if "quantile" in norms.dims:
         low, *_, high = (norms.isel(quantile=place).values for place in (0, -1))
         return low, norms.sel(quantile=0.5).values, high
@@ -33,6 +33,6 @@ def band(norms: xr.DataArray, along: str = "time") -> tuple[Array, Array, Array]
 
 
 def state_norms(dataset: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Norms of the states' gradients that a summary keeps, by state."""
+    """Return the norms of the states' gradients that a summary keeps, by state."""
     names = {state: f"{state}_gradient_norm" for state in states(dataset)}
     return {state: dataset[name].astype(np.float64) for state, name in names.items() if name in dataset}

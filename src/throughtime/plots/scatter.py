@@ -1,4 +1,4 @@
-"""`scatter`: one number a sample and unit, for what has no time axis."""
+"""`scatter`: one number for each sample and unit, for variables without a time axis."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from throughtime._arguments import takes
 from throughtime._drawing.scale import Array, number
 from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import PictureError
+from throughtime.diagnostics.statistics import quantiles
 from throughtime.picture import Axis, Dots, Line, Mark, Panel, Picture, Rectangles
 from throughtime.plots.colored import Fitted, fitted, own_scale
 from throughtime.plots.data import Captured, Source, count, dim_called, parts, read, subject, title, unit_dim
 from throughtime.plots.look import Look, checked, size, titled
-from throughtime.plots.spread import quantiles
+from throughtime.render.keys import MARKERS, NONFINITE
 
-NOTE = "A dot is one sample; dots of one unit are spread a little sideways, and the dash is their median."
+NOTE = "A dot is one sample; dots of one unit are spread sideways, and the dash is their median."
 
 
 @takes(PictureError)
 def scatter(captured: Captured, quantity: str = "output_gradient", **look: Unpack[Look]) -> Picture:
-    """Draw a dot for each sample and unit: of a layer that returns its last step, or of initial states.
+    """Draw a dot for each sample and unit: the last step of a layer, or initial states.
 
     Parameters
     ----------
@@ -32,7 +33,7 @@ def scatter(captured: Captured, quantity: str = "output_gradient", **look: Unpac
         A variable of the layer without time axis. Nothing to a DataArray.
     **look
         See `tt.plots.Look`: limits, share, scale, cmap, title, width, height. With `share=False` each sample
-        is divided by its own largest magnitude.
+        is divided by its largest magnitude.
 
     Returns
     -------
@@ -84,7 +85,7 @@ def scatter(captured: Captured, quantity: str = "output_gradient", **look: Unpac
 
 
 def _found(source: Source) -> str:
-    """Say that nothing arrives, or how large what arrives is in the median."""
+    """Describe the median size of a gradient, or that it is 0."""
     sizes = np.abs(source.values.values[np.isfinite(source.values.values)])
     if not source.is_gradient or not sizes.size:
         return ""
@@ -102,20 +103,15 @@ def _marks(values: xr.DataArray, fit: Fitted) -> Iterator[Mark]:
     x = np.arange(units) + spread[:, None]
     yield _dots((x, position), numbers, np.isfinite(numbers), color=DISTINCT[0])
     yield _medians(numbers, fit)
-    for marker, word, broken in _broken(numbers):
-        if broken.any():
-            at = (x, np.full_like(x, 1.07))
-            yield _dots(at, numbers, broken, color=DISTINCT[1], marker=marker, label=f"{broken.sum()} {word}")
-
-
-def _broken(numbers: Array) -> Iterator[tuple[str, str, Array]]:
-    yield "X", "NaN", np.isnan(numbers)
-    yield "^", "+∞", np.isposinf(numbers)
-    yield "v", "−∞", np.isneginf(numbers)
+    words = {"nan": "NaN", "positive_infinity": "+∞", "negative_infinity": "−∞"}
+    for kind, test in NONFINITE.items():
+        if (broken := test(numbers)).any():
+            style = {"color": DISTINCT[1], "marker": MARKERS[kind], "label": f"{broken.sum()} {words[kind]}"}
+            yield _dots((x, np.full_like(x, 1.07)), numbers, broken, **style)
 
 
 def _ground(fit: Fitted, units: int) -> Iterator[Mark]:
-    """Zero, and the band around it that is below the numerical floor."""
+    """Draw zero, and the band around it that is below the numerical floor."""
     zero = 0.0 if fit.scale.kind == "log10" else float(fit.scale.position(np.zeros(1))[0])
     ends = np.array([-0.7, units - 0.3])
     if fit.scale.kind == "signed_log":
@@ -142,5 +138,5 @@ def _title(source: Source, values: xr.DataArray, dims: list[str], fit: Fitted) -
         count(values.sizes[dims[0]], "sample"),
         count(values.sizes[dims[1]], dims[1].replace("_", " ")),
     ]
-    symbol = source.magnitude if fit.scale.kind == "log10" else source.symbol
+    symbol = source.symbol_on(fit.scale)
     return title(source.with_values(values), *parts_of_title, symbol=symbol)

@@ -10,7 +10,7 @@ import xarray as xr
 from throughtime._arguments import takes
 from throughtime._arguments.rules import whole
 from throughtime._drawing.scale import Array, number
-from throughtime._drawing.theme import DISTINCT
+from throughtime._drawing.theme import DISTINCT, hue
 from throughtime._errors import DiagnosticError, PictureError, SchemaError
 from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified
@@ -24,10 +24,10 @@ from throughtime.plots.look import Look, checked, size, titled
 
 MOST_WORK = 2e9  # multiplications of a Lyapunov spectrum, above which it is left out
 NOTE = (
-    "Left: eigenvalues of each gate's recurrent kernel, or of the step Jacobians of a custom cell; inside "
-    "the circle a direction shrinks, outside it "
-    "grows, before gates and activations scale it. Right: Lyapunov exponents along the trajectory that the "
-    "layer took; above 0 neighbouring states part, and gradients grow."
+    "Left: eigenvalues of each gate's recurrent kernel, or of the step Jacobians of a custom cell. Inside "
+    "the circle a direction shrinks, outside it grows, before gates and activations scale it. Right: "
+    "Lyapunov exponents along the trajectory of the layer; above 0 neighbouring states part, and gradients "
+    "grow."
 )
 
 
@@ -40,8 +40,8 @@ def spectrum(captured: Layer, *, samples: int = 4, **look: Unpack[Look]) -> Pict
     captured : capture with one layer, or a layer, with `recurrent_kernel`
         For Lyapunov exponents also what `tt.diagnostics.lyapunov_spectrum` needs.
     samples : int
-        Trajectories for the exponents, from the first sample on; 0 leaves them out. They are left out too,
-        and the title says so, where the layer has not what they need or is too large.
+        Number of samples for the exponents; 0 leaves them out. They are also left out, as the title then
+        shows, if the layer is too large or lacks a required variable.
     **look
         See `tt.plots.Look`: title, width, height.
 
@@ -85,7 +85,7 @@ def spectrum(captured: Layer, *, samples: int = 4, **look: Unpack[Look]) -> Pict
 
 
 def _found(spectra: xr.Dataset, exponents: xr.DataArray | None, name: str) -> str:
-    """Say whether neighbouring states approach or part; without exponents, how large the kernel is."""
+    """Describe whether neighbouring states approach or part; without exponents, the spectral radius."""
     if exponents is not None:
         means = [(name, _mean(_finite(part))) for name, part in parts(exponents, ["sample", "exponent"])]
         known = [(direction, rate[0]) for direction, rate in means if rate.size and np.isfinite(rate[0])]
@@ -109,9 +109,8 @@ def _circle(found: xr.Dataset, name: str) -> Panel:
         numbers = part.values
         radius = number(float(np.abs(numbers).max()))
         details = (("real", numbers.real), ("imaginary", numbers.imag), ("size", np.abs(numbers)))
-        color = DISTINCT[place % len(DISTINCT)]
         label = f"{gate}  ρ {radius}".strip()
-        marks.append(Dots(numbers.real, numbers.imag, color, 4.0, label=label, details=details))
+        marks.append(Dots(numbers.real, numbers.imag, hue(place), 4.0, label=label, details=details))
     finite = np.abs(values.values[np.isfinite(values.values)])
     reach = 1.12 * float(max(1.0, finite.max(initial=0.0)))
     return Panel(
@@ -125,7 +124,7 @@ def _circle(found: xr.Dataset, name: str) -> Panel:
 
 
 def _exponents(layer: xr.Dataset, samples: int) -> tuple[xr.DataArray | None, str]:
-    """Exponents of a few samples, or why there are none."""
+    """Return the exponents of a few samples, or the reason why there are none."""
     if samples < 1 or "hidden" not in layer or "sample" not in layer["hidden"].dims:
         return None, ""
     few = layer.isel(sample=slice(0, samples))
@@ -148,8 +147,8 @@ def _lyapunov(exponents: xr.DataArray) -> Panel:
         finite = _finite(part)
         marks += [Line(place, each, color, 0.7, 0.4) for each in finite]
         mean = _mean(finite)
-        told = f"mean of {len(finite)}, λ₁ {number(float(mean[0]))}"
-        label = dotted(name, told)
+        detail = f"mean of {len(finite)}, λ₁ {number(float(mean[0]))}"
+        label = dotted(name, detail)
         marks.append(Line(place, mean, color, 1.8, label=label, details=(("index", place), ("value", mean))))
     marks.append(Line(np.array([-0.5, total - 0.5]), np.zeros(2), "#555555", 0.8, dashed=True))
     return Panel(
@@ -162,13 +161,13 @@ def _lyapunov(exponents: xr.DataArray) -> Panel:
 
 
 def _finite(part: xr.DataArray) -> Array:
-    """Exponents of the samples that have some, (sample, exponent)."""
+    """Return the exponents of the samples that have any, (sample, exponent)."""
     values: Array = part.transpose("sample", "exponent").values
     return np.where(np.isfinite(values), values, np.nan)[~np.isnan(values).all(axis=1)]
 
 
 def _mean(finite: Array) -> Array:
-    """Mean over samples of what is finite; NaN where nothing is."""
+    """Return the mean over samples of finite values; NaN if there are none."""
     number_of = np.sum(~np.isnan(finite), axis=0)
     mean: Array = np.divide(
         np.nansum(finite, axis=0), number_of, out=np.full(finite.shape[1], np.nan), where=number_of > 0

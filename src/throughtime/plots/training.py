@@ -1,4 +1,4 @@
-"""`training`: how a model trained, as curves over its recorded steps."""
+"""`training`: loss and measures of a model against its recorded training steps."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Unpack
 import numpy as np
 import xarray as xr
 
-from throughtime._alarm import Alarm, alarms_of_run
 from throughtime._arguments import takes
 from throughtime._arguments.rules import optional, whole
 from throughtime._drawing.scale import Array, Scale
-from throughtime._drawing.theme import DISTINCT
+from throughtime._drawing.theme import hue
 from throughtime._errors import PictureError
 from throughtime._tree import evenly, states
+from throughtime.diagnostics.alarm import Alarm, alarms_of_run
 from throughtime.diagnostics.thresholds import REACHES, ROUNDING
 from throughtime.picture import Axis, Dots, Line, Mark, Panel, Picture
 from throughtime.plots.data import count, dotted, layers, parts, subject
 from throughtime.plots.findings import sentence
-from throughtime.plots.look import Look, checked, size, titled
+from throughtime.plots.look import Look, checked, in_columns, titled
 from throughtime.plots.profiles import profiles
 from throughtime.plots.recorded import sampled
 
@@ -28,8 +28,8 @@ ALARM = "#C0143C"
 DEEPEST = 1e-30  # of the largest
 MOST_RECORDS = 24  # of a run that keeps vectors, whose ratios are measured here
 NOTE = (
-    "The horizon is the last lag at which the gradient has 1 % of its size at lag 0; R(k) is what it has at "
-    "lag k. A gate is saturated where it stands at an end of its range. Triangles are alarms."
+    "The horizon is the last lag at which the gradient has 1 % of its size at lag 0; R(k) is its size at "
+    "lag k. A gate is saturated at either end of its range. Triangles are alarms."
 )
 _PANELS = {  # quantity -> label of its axis, whether it spans decades, the alarms that belong to it
     "loss": ("loss", True, ("nonfinite",)),
@@ -42,7 +42,7 @@ _PANELS = {  # quantity -> label of its axis, whether it spans decades, the alar
 
 
 @dataclass(frozen=True)
-class Curve:
+class Trace:
     """One quantity of a layer, or of the model, at training steps."""
 
     quantity: str
@@ -55,13 +55,13 @@ class Curve:
 def training(run: xr.DataTree | xr.Dataset, *, lag: int | None = None, **look: Unpack[Look]) -> Picture:
     """Draw loss, memory horizon, R(lag), saturation, gradient norm and clip ratio against the training step.
 
-    A line a layer and direction, alarms as marks. What the run does not keep is left out.
+    Each layer and direction has a line; alarms are marks. Quantities that the run does not keep are left out.
 
     Parameters
     ----------
     run : run, or a layer of one, of any level
     lag : int, optional
-        Of R(lag); by default the largest power of two within half of the window, as in `diagnose`.
+        Lag of R; the default is the largest power of two within half of the window, as in `diagnose`.
     **look
         See `tt.plots.Look`: title, width, height.
 
@@ -90,7 +90,7 @@ def training(run: xr.DataTree | xr.Dataset, *, lag: int | None = None, **look: U
     look = checked(look, without=("limits", "share", "scale", "cmap"))
     leaves = layers(run)
     if not all("step" in leaf.dims for _, leaf in leaves):
-        raise PictureError("This has no dim 'step': training draws a run, as tt.open_run(path) opens it.")
+        raise PictureError("This has no dim 'step': training draws a run that tt.open_run(path) returns.")
     ratios = [each for path, leaf in leaves for each in _ratios(path, leaf)]
     longest = max((_longest(rows) for _, _, rows in ratios), default=0)
     at = lag or 2 ** max(0, ((longest + 1) // 2).bit_length() - 1)
@@ -107,16 +107,15 @@ def training(run: xr.DataTree | xr.Dataset, *, lag: int | None = None, **look: U
     noun = f"training · {count(len(leaves), 'layer')} · {steps}"
     return Picture(
         panels,
-        columns=min(2, len(panels)),
         note=NOTE,
         linked="x",
         **titled(look, _found(ratios, longest), noun),
-        **size(look, 11.0 if len(panels) > 1 else 8.0, 1.0 + 2.6 * -(-len(panels) // 2)),
+        **in_columns(look, panels, 2.6, more=1.0),
     )
 
 
 def _ratios(path: str, leaf: xr.Dataset) -> Iterator[tuple[str, Array, Array]]:
-    """Median R(k) of each direction: its name, the training steps, and a row a step."""
+    """Yield the median R(k) of each direction: its name, the training steps, and a row for each step."""
     if "lag_ratio" in leaf:
         stored = leaf["lag_ratio"].astype(np.float64).load()
         for name, part in parts(stored, ["step", "lag"]):
@@ -136,49 +135,49 @@ def _longest(rows: Array) -> int:
 
 
 def _horizons(rows: Array) -> Array:
-    """Last lag with the threshold, in each row; NaN where a row has no ratio."""
+    """Return the last lag that reaches the threshold in each row; NaN if a row has no ratio."""
     reached = np.nan_to_num(rows, posinf=0.0) >= REACHES * (1 - ROUNDING)
     last = rows.shape[1] - 1 - reached[:, ::-1].argmax(axis=1)
     return np.where(reached.any(axis=1), last, np.nan)
 
 
-def _of_ratios(ratios: list[tuple[str, Array, Array]], lag: int) -> Iterator[Curve]:
+def _of_ratios(ratios: list[tuple[str, Array, Array]], lag: int) -> Iterator[Trace]:
     for name, steps, rows in ratios:
-        yield Curve("horizon", name, steps, _horizons(rows))
+        yield Trace("horizon", name, steps, _horizons(rows))
         if lag < rows.shape[1]:
-            yield Curve("ratio", name, steps, rows[:, lag])
+            yield Trace("ratio", name, steps, rows[:, lag])
 
 
-def _of_layers(leaves: list[tuple[str, xr.Dataset]]) -> Iterator[Curve]:
-    """Give the loss, which is the model's, and how far gates are saturated."""
+def _of_layers(leaves: list[tuple[str, xr.Dataset]]) -> Iterator[Trace]:
+    """Yield the loss of the model, and how far gates are saturated."""
     for path, leaf in leaves:
         steps = leaf["step"].values
         if "loss" in leaf and path == leaves[0][0]:
-            yield Curve("loss", "", steps, leaf["loss"].values.astype(np.float64))
+            yield Trace("loss", "", steps, leaf["loss"].values.astype(np.float64))
         if {"saturation_left", "saturation_right"} <= set(leaf.data_vars):
             both = (leaf["saturation_left"] + leaf["saturation_right"]).max("gate").load()
             for name, part in parts(both, ["step"]):
-                yield Curve("saturation", dotted(path, name), steps, part.values)
+                yield Trace("saturation", dotted(path, name), steps, part.values)
 
 
-def _of_loop(run: xr.DataTree | xr.Dataset) -> Iterator[Curve]:
-    """Give what the training loop passed to the monitor."""
-    told = run.to_dataset() if isinstance(run, xr.DataTree) else run
+def _of_loop(run: xr.DataTree | xr.Dataset) -> Iterator[Trace]:
+    """Yield the numbers that the training loop passed to the monitor."""
+    root = run.to_dataset() if isinstance(run, xr.DataTree) else run
     for name in ("gradient_norm", "clip_ratio"):
-        if name in told:
-            yield Curve(name, "", told["step"].values, told[name].values.astype(np.float64))
+        if name in root:
+            yield Trace(name, "", root["step"].values, root[name].values.astype(np.float64))
 
 
-def _panel(curves: list[Curve], label: str, names: list[str], alarms: list[Alarm], *, wide: bool) -> Panel:
+def _panel(curves: list[Trace], label: str, names: list[str], alarms: list[Alarm], *, wide: bool) -> Panel:
     values = np.concatenate([each.values for each in curves])
     scale = _scale(values[np.isfinite(values)], wide=wide)
-    shades = {name: DISTINCT[place % len(DISTINCT)] for place, name in enumerate(names)}
+    shades = {name: hue(place) for place, name in enumerate(names)}
     marks: list[Mark] = []
     for each in curves:
-        told = (("training step", each.steps), ("value", each.values))
+        detail = (("training step", each.steps), ("value", each.values))
         steps = each.steps.astype(float)
         line = scale.curve(each.values)
-        marks.append(Line(steps, line, shades[each.name], 1.5, label=each.name, details=told))
+        marks.append(Line(steps, line, shades[each.name], 1.5, label=each.name, details=detail))
     if alarms:
         at = np.array([float(alarm.step) for alarm in alarms])
         texts = np.array([str(alarm) for alarm in alarms], dtype=object)
@@ -187,13 +186,12 @@ def _panel(curves: list[Curve], label: str, names: list[str], alarms: list[Alarm
         marks.append(Dots(at, height, ALARM, 6.0, "v", label=label_of, details=(("alarm", texts),)))
     ends = min(float(each.steps[0]) for each in curves), max(float(each.steps[-1]) for each in curves)
     margin = 0.02 * (ends[1] - ends[0]) or 1.0
-    words = f"{label}, log scale" if scale.kind == "log10" else label
     across = Axis("training step", (ends[0] - margin, ends[1] + margin))
-    return Panel(tuple(marks), x=across, y=Axis(words, (-0.04, 1.1), scale.ticks()), grid=True)
+    return Panel(tuple(marks), x=across, y=Axis(scale.label(label), (-0.04, 1.1), scale.ticks()), grid=True)
 
 
 def _scale(values: Array, *, wide: bool) -> Scale:
-    """Fit a scale to what is finite: logarithmic over more than a decade, else linear from 0 on."""
+    """Fit a scale to finite values: logarithmic over more than a decade, otherwise linear from 0."""
     high = float(values.max()) or 1.0
     positive = values[values > 0]
     if wide and positive.size and values.min() >= 0 and high > 10 * positive.min():
@@ -204,7 +202,7 @@ def _scale(values: Array, *, wide: bool) -> Scale:
 
 def _found(ratios: list[tuple[str, Array, Array]], longest: int) -> str:
     """Compare the horizon of the first record that has one with the last."""
-    told = []
+    detail = []
     for name, _, rows in ratios:
         known = _horizons(rows)
         known = known[np.isfinite(known)]
@@ -212,8 +210,8 @@ def _found(ratios: list[tuple[str, Array, Array]], longest: int) -> str:
             continue
         first, last = int(known[0]), int(known[-1])
         word = "grows" if last > first else "falls"
-        told.append((name, f"{word} from {first} to {last}" if last != first else f"stays at {last}"))
-    if not told:
+        detail.append((name, f"{word} from {first} to {last}" if last != first else f"stays at {last}"))
+    if not detail:
         return ""
-    of = told[0][0] if len(ratios) == 1 else ""
-    return f"{sentence(subject(of, 'Memory horizon'), told)} of {count(longest, 'step')}"
+    of = detail[0][0] if len(ratios) == 1 else ""
+    return f"{sentence(subject(of, 'Memory horizon'), detail)} of {count(longest, 'step')}"

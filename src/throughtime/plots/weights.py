@@ -11,13 +11,14 @@ from throughtime._arguments import takes
 from throughtime._arguments.rules import whole
 from throughtime._drawing.colors import Colors
 from throughtime._drawing.scale import Array, largest_magnitude, number
-from throughtime._drawing.theme import DISTINCT
+from throughtime._drawing.theme import hue
 from throughtime._errors import PictureError, SchemaError
 from throughtime._tree import NOT_RECORDED, Layer, keeps_norms
 from throughtime._tree import layer as one_layer
 from throughtime._vocabulary import WEIGHTS
-from throughtime.picture import Axis, Band, Image, Line, Mark, Panel, Picture, Rectangles
+from throughtime.picture import Axis, Image, Mark, Panel, Picture, Rectangles
 from throughtime.plots.colored import colors
+from throughtime.plots.curves import outline
 from throughtime.plots.data import Source, dotted, last_step, located, parts, subject, where
 from throughtime.plots.look import Look, checked, size, titled
 from throughtime.plots.norms import weight_norms
@@ -25,7 +26,7 @@ from throughtime.plots.norms import weight_norms
 GAP = 0.05  # between gates, in parts of one
 HEIGHTS = {"kernel": 0.8, "recurrent_kernel": 1.6, "bias": 0.2, "recurrent_bias": 0.2}
 NOTE = (
-    "A row block is one weight, a column block one gate; rows are what it reads, columns the units it feeds. "
+    "A row of blocks is one weight, a column of blocks one gate; rows are its inputs, columns its units. "
     "ρ is the largest |eigenvalue| of a gate's recurrent kernel, ‖·‖ are Frobenius norms."
 )
 
@@ -37,14 +38,14 @@ def weights(captured: Layer, *, gradient: bool = False, bins: int = 60, **look: 
     Parameters
     ----------
     captured : capture or run with one layer, a layer, or what `tt.weights` returns
-        Of a run that keeps norms, these are drawn by training step.
+        If a run keeps norms, they are drawn by training step.
     gradient : bool
-        The weights' gradients instead of their values.
+        Draw the gradients of the weights instead of their values.
     bins : int
-        Of the histograms.
+        Number of bins of the histograms.
     **look
-        See `tt.plots.Look`. By default `share=False`: kernel, recurrent kernel and biases each end at their
-        own largest magnitude, which stands beside them.
+        See `tt.plots.Look`. By default `share=False`: kernel, recurrent kernel and biases each have a scale
+        up to their largest magnitude, which is written beside them.
 
     Returns
     -------
@@ -88,7 +89,7 @@ def weights(captured: Layer, *, gradient: bool = False, bins: int = 60, **look: 
 
 
 def _largest_gate(found: dict[str, xr.DataArray], name: str, what: str) -> str:
-    """Name the gate and direction whose recurrent kernel is the largest, by its Frobenius norm."""
+    """Name the gate and direction whose recurrent kernel has the largest Frobenius norm."""
     kernel = found.get("recurrent_kernel")
     if kernel is None or not np.isfinite(kernel.values).all():
         return ""
@@ -144,14 +145,14 @@ def _gates(array: xr.DataArray) -> list[str]:
 
 
 def _matrix(array: xr.DataArray, gate: str) -> Array:
-    """Rows what is read, columns units; a bias has one row."""
+    """Return inputs as rows and units as columns; a bias has one row."""
     part = array.sel(gate=gate) if gate else array
     rows = [dim for dim in part.dims if dim != "unit"]
     return np.atleast_2d(part.transpose(*rows, "unit").values.reshape(-1, part.sizes["unit"]))
 
 
 def _canvas(found: dict[str, xr.DataArray], direction: str, look: Look, *, gradient: bool) -> Panel:
-    """Blocks of one colour scale: rows of them are weights, columns gates."""
+    """Draw blocks on one colour scale: a row for each weight, a column for each gate."""
     largest = {name: _largest(array) if not look.get("share") else 1.0 for name, array in found.items()}
     scaled = {name: array / largest[name] for name, array in found.items()}
     fit = _colors(scaled, look, gradient=gradient)
@@ -196,20 +197,20 @@ def _colors(scaled: dict[str, xr.DataArray], look: Look, *, gradient: bool) -> C
 
 
 def _caption(found: dict[str, xr.DataArray], gate: str) -> str:
-    """Gate, norms, and the spectral radius of its recurrent kernel."""
-    told = []
+    """Write the gate, its norms, and the spectral radius of its recurrent kernel."""
+    detail = []
     for name, symbol in (("kernel", "‖W‖"), ("recurrent_kernel", "‖U‖")):
         if name in found:
-            told.append(f"{symbol} {number(float(np.linalg.norm(_matrix(found[name], gate))))}")
-    told = [" · ".join(told)]
+            detail.append(f"{symbol} {number(float(np.linalg.norm(_matrix(found[name], gate))))}")
+    detail = [" · ".join(detail)]
     square = _matrix(found["recurrent_kernel"], gate) if "recurrent_kernel" in found else np.empty((0, 1))
     if square.shape[0] == square.shape[1] and np.isfinite(square).all():
-        told.append(f"ρ {number(float(np.abs(np.linalg.eigvals(square.astype(np.float64))).max()))}")
-    return "\n".join(filter(None, (gate, *told)))
+        detail.append(f"ρ {number(float(np.abs(np.linalg.eigvals(square.astype(np.float64))).max()))}")
+    return "\n".join(filter(None, (gate, *detail)))
 
 
 def _histograms(found: dict[str, xr.DataArray], direction: str, bins: int) -> Panel:
-    """Distribution over the two kernels, a curve a gate."""
+    """Draw the distribution over both kernels, a curve for each gate."""
     kernels = [found[name] for name in ("kernel", "recurrent_kernel") if name in found] or [*found.values()]
     largest = max(_largest(array) for array in kernels)
     edges = np.linspace(-largest, largest, bins + 1)
@@ -218,11 +219,8 @@ def _histograms(found: dict[str, xr.DataArray], direction: str, bins: int) -> Pa
         values = np.concatenate([_matrix(array, gate).ravel() for array in kernels])
         finite = values[np.isfinite(values)]
         shares = np.histogram(finite, edges)[0] / max(1, values.size)
-        x, y = np.repeat(edges, 2)[1:-1], np.repeat(shares, 2)
-        color = DISTINCT[place % len(DISTINCT)]
         broken = f" · {values.size - finite.size} NaN or ∞" if finite.size < values.size else ""
-        marks.append(Band(x, np.zeros_like(y), y, color, 0.15))
-        marks.append(Line(x, y, color, 1.3, label=f"{gate or 'all'}{broken}", details=(("share", y),)))
+        marks += outline(edges, shares, hue(place), f"{gate or 'all'}{broken}")
     title = dotted(direction, "both kernels")
     return Panel(
         tuple(marks), title=title, x=Axis("value", (-largest, largest)), y=Axis("share of weights"), grid=True

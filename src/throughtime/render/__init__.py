@@ -1,1 +1,1 @@
-"""Pictures drawn: one module an output. They read `picture` and know nothing of captures."""
+"""Renderers of a `Picture`, with a module for each output; they know nothing of captures."""

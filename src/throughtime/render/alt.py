@@ -1,4 +1,4 @@
-"""A picture in words, for those who do not see it."""
+"""A plot in words, for readers who cannot see it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from throughtime.render.keys import keys
 
 
 def alt(picture: Picture) -> str:
-    """Describe a picture: its titles, panels and axes, the range of its colours, and what its legend counts.
+    """Describe a plot: its titles, panels and axes, the range of its colours, and the counts in its legend.
 
     Examples
     --------

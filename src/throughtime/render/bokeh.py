@@ -1,4 +1,4 @@
-"""Pictures drawn with Bokeh: figures that zoom and hover, with sliders; nothing global is touched."""
+"""Plots drawn with Bokeh, with zoom, hover and sliders; no global state is changed."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from throughtime.render.dark import on_paper
 from throughtime.render.keys import Key, bars, keys
 
 PIXELS_AN_INCH = 96
-NARROW = 260  # pixels of a figure beside others: where a page has less for all of a row, they scroll
+NARROW = 260  # pixels of a figure beside others; on a narrower page the row scrolls
 TOOLBAR = 40
-LOW = 210  # pixels of a figure: its colour bar has room for a few words only
+LOW = 210  # pixels of a figure whose colour bar has room for only a few words
 TOOLS = "pan,wheel_zoom,box_zoom,reset,save"
 _MARKERS = {"X": "square_x", "^": "triangle", "v": "inverted_triangle"}
 
 
 @dataclass
 class Ranges:
-    """Axes that move together: those with the same label and limits, in one picture or in several."""
+    """Axes that move together: those with the same label and limits, in one plot or several."""
 
     made: dict[tuple[Any, ...], Range1d] = field(default_factory=dict)
 
     def of(self, name: str, axis: Axis) -> Range1d | None:
-        """Range of an axis; None where the figure is to find its own."""
+        """Return the range of an axis; None if the figure is to choose it."""
         if axis.limits is None:
             return None
         key = (name, axis.label, axis.limits, axis.reversed)
@@ -57,10 +57,10 @@ def draw(
     ranges: Ranges | None = None,
     most_cells: float = MOST_CELLS,
 ) -> Any:
-    """Draw a picture as a layout of Bokeh figures, with its sliders on top.
+    """Draw a plot as a layout of Bokeh figures, with its sliders on top.
 
-    With `ranges` its horizontal axes move with those of other pictures; `most_cells` is how many values all
-    images and frames of the picture may have, above which they are shrunk.
+    With `ranges` its horizontal axes move with those of other plots. Images are shrunk if all their frames
+    have more than `most_cells` values.
     """
     picture = on_paper(picture, theme)
     frames = Frames(shrunk=shrinking(picture, most_cells))
@@ -72,7 +72,7 @@ def draw(
         words = f"shrunk to {100 * frames.shrunk:.0f} % along each axis, by the largest magnitude"
         listed.append(Key(theme.paper, words))
     _add_keys(figures[-1], listed, theme)
-    # A circle stays one where the page does not stretch it.
+    # A circle stays round if the page does not stretch it.
     is_fixed = any(panel.equal for panel in picture.panels)
     grid = gridplot(
         [figures[start : start + picture.columns] for start in range(0, len(figures), picture.columns)],
@@ -143,18 +143,18 @@ def _figure(picture: Picture, place: int, ranges: Ranges, theme: Theme, frames: 
 
 
 def _side(picture: Picture) -> int:
-    """Pixels along a square panel, so that a usual page has room for three."""
+    """Return the side of a square panel in pixels; a usual page has room for three."""
     return int((0.66 if picture.columns < 3 else 0.42) * picture.height * PIXELS_AN_INCH)
 
 
 def _dress(made: Any, panel: Panel, theme: Theme) -> None:
     dress(made, theme, framed=panel.framed)
     made.grid.visible = panel.grid
-    for axes, told in ((made.xaxis, panel.x), (made.yaxis, panel.y)):
-        axes.axis_label = told.label or None
-        if told.ticks is not None:
-            axes.ticker = FixedTicker(ticks=[at for at, _ in told.ticks])
-            axes.major_label_overrides = dict(told.ticks)
+    for axes, axis in ((made.xaxis, panel.x), (made.yaxis, panel.y)):
+        axes.axis_label = axis.label or None
+        if axis.ticks is not None:
+            axes.ticker = FixedTicker(ticks=[at for at, _ in axis.ticks])
+            axes.major_label_overrides = dict(axis.ticks)
         elif panel.of(Image):
             axes.ticker = BasicTicker(min_interval=1)
     if made.legend:
@@ -162,7 +162,7 @@ def _dress(made: Any, panel: Panel, theme: Theme) -> None:
 
 
 def dress(made: Any, theme: Theme, *, framed: bool = True) -> None:
-    """Give a figure the inks and fonts of a theme."""
+    """Set the colours and fonts of a theme."""
     made.toolbar.logo = None
     made.background_fill_color = made.border_fill_color = theme.paper
     made.outline_line_color = None
@@ -181,7 +181,7 @@ def dress(made: Any, theme: Theme, *, framed: bool = True) -> None:
 
 
 def _place_legend(made: Any, theme: Theme) -> None:
-    """Put the legend above the panel, where it hides nothing; a click takes a curve away."""
+    """Move the legend above the panel, where it hides nothing; a click hides a curve."""
     legend = made.legend[0]
     made.center.remove(legend)
     made.add_layout(legend, "above")
@@ -226,7 +226,7 @@ def _add_bar(made: Any, colors: Any, theme: Theme) -> ColorBar:
 
 
 def _add_keys(made: Any, listed: list[Key], theme: Theme) -> None:
-    """Name the colours that are no usual values, below the last panel."""
+    """Name the colours of special values below the last panel."""
     if not listed:
         return
     items = []

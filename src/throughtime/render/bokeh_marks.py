@@ -1,4 +1,4 @@
-"""Each mark of a picture on a Bokeh figure."""
+"""Draws each mark on a Bokeh figure."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from throughtime._text.printable import printable
 from throughtime.picture import Band, Dots, Image, Line, Panel, Picture, Rectangles, Text
 from throughtime.render.keys import masked_boxes, nonfinite, runs
 
-MOST_CELLS = 2_000_000  # of the images of a picture, over all frames
-MOST_TOLD = 60_000  # points of the lines of a panel that a hover tells of
+MOST_CELLS = 2_000_000  # of all images of a plot, over all frames
+MOST_HOVERED = 60_000  # points of the lines of a panel that a hover describes
 HATCH = "#a0a0a0"
 _MARKERS = {"o": "circle", "X": "x", "^": "triangle", "v": "inverted_triangle", "x": "x"}
 _BROKEN = {"nan": "x", "positive_infinity": "triangle", "negative_infinity": "inverted_triangle"}
@@ -44,35 +44,35 @@ _NUMBER = "return Number.isFinite(value) ? String(Number(value.toPrecision(4))) 
 
 @dataclass
 class Frames:
-    """What sliders exchange, sources with all frames and those shown; by how much images are shrunk."""
+    """Sources that sliders exchange, with all frames and with the frame shown; the factor of shrinking."""
 
     shrunk: float = 1.0
     stores: list[Any] = field(default_factory=list)
     shown: list[Any] = field(default_factory=list)
-    own: Any = None  # the button that shows each image on a scale of its own, and what it acts on
+    own: Any = None  # the button for separate scales, and what it changes
     images: list[Any] = field(default_factory=list)
     bars: list[Any] = field(default_factory=list)
 
     def add(self, everything: ColumnDataSource, shown: ColumnDataSource) -> None:
-        """Take a pair of sources."""
+        """Add a pair of sources."""
         self.stores.append(everything)
         self.shown.append(shown)
 
 
 def draw_marks(made: Any, panel: Panel, frame: int, theme: Theme, frames: Frames) -> None:
-    """Draw the marks of a panel; images of the same colours are one glyph."""
+    """Draw the marks of a panel; images with the same colours are one glyph."""
     groups: dict[int, list[Image]] = {}
     for image in panel.of(Image):
         groups.setdefault(id(image.colors), []).append(image)
     for images in groups.values():
         _draw_images(made, panel, images, frame, frames)
-    told = sum(line.y.size for line in panel.of(Line)) <= MOST_TOLD
+    hovers = sum(line.y.size for line in panel.of(Line)) <= MOST_HOVERED
     for mark in panel.marks:
         match mark:
             case Image():
                 _draw_over_image(made, mark, theme)
             case Line():
-                _draw_line(made, mark, frame, frames, told=told)
+                _draw_line(made, mark, frame, frames, hovers=hovers)
             case Band():
                 _draw_band(made, mark)
             case Rectangles():
@@ -115,18 +115,18 @@ def _draw_images(made: Any, panel: Panel, images: list[Image], frame: int, frame
 
 
 def turning(colors: Colors) -> list[str]:
-    """Tag what a dark page turns round."""
+    """Tag colours that are reversed on a dark page."""
     return ["magnitude"] if colors.is_magnitude else []
 
 
 def shrinking(picture: Picture, most_cells: float) -> float:
-    """Factor by which each axis of a picture's images has to shrink, at most 1."""
+    """Return the factor, at most 1, by which each axis of the images has to shrink."""
     cells = sum(image.values.size for image in picture.marks(Image))
     return float(min(1.0, (most_cells / max(1, cells)) ** 0.5))
 
 
 def _codes(image: Image, factor: float) -> list[Array]:
-    """Codes of each frame; large images are pooled by their largest magnitude."""
+    """Return the codes of each frame; large images are pooled by their largest magnitude."""
     made = []
     for number in range(image.frames):
         values, valid = image.frame(number)
@@ -165,7 +165,7 @@ def _words(labels: Array | None) -> list[str]:
 
 
 def decoder(colors: Colors, own: Any = None) -> CustomJSHover:
-    """Read a code back: the value to a part in 32,000 of the scale, or what it is instead."""
+    """Convert a code to its value, with a precision of 1/32,000 of the scale, or to its meaning."""
     scale = colors.scale
     digits = int(np.clip(np.ceil(-np.log10((scale.high - scale.low) / TOP)) - 1, 0, 12))
     arguments = {
@@ -182,7 +182,7 @@ def decoder(colors: Colors, own: Any = None) -> CustomJSHover:
 
 
 def _draw_over_image(made: Any, image: Image, theme: Theme) -> None:
-    """Hatch what is masked and mark what is not finite; with a slider the colours alone say it."""
+    """Hatch masked cells and mark values that are not finite; with a slider only the colours show them."""
     if image.frames > 1:
         return
     if len(boxes := masked_boxes(image, 0)):
@@ -192,10 +192,10 @@ def _draw_over_image(made: Any, image: Image, theme: Theme) -> None:
         made.scatter(x, y, marker=_BROKEN[kind], size=8, fill_color=color, line_color=theme.ink)
 
 
-def _draw_line(made: Any, line: Line, frame: int, frames: Frames, *, told: bool) -> None:
+def _draw_line(made: Any, line: Line, frame: int, frames: Frames, *, hovers: bool) -> None:
     y = line.y if line.y.ndim == 1 else line.y[frame]
     columns = {"x": _small(line.x), "y": _small(y)}
-    if told:
+    if hovers:
         columns |= _columns(line.details)
     source = ColumnDataSource(columns)
     style: dict[str, Any] = {"legend_label": line.label} if line.label else {}
@@ -205,7 +205,7 @@ def _draw_line(made: Any, line: Line, frame: int, frames: Frames, *, told: bool)
     glyph = drawing("x", "y", source=source, color=line.color, alpha=line.alpha, **style)
     if line.y.ndim == 2:
         frames.add(ColumnDataSource({"y": [_small(each) for each in line.y]}), source)
-    if told and line.details:
+    if hovers and line.details:
         made.add_tools(_details_hover(glyph, [name for name, _ in line.details]))
 
 
@@ -218,7 +218,7 @@ def _small(values: Array) -> Array:
 
 
 def _columns(details: tuple[tuple[str, Array], ...]) -> dict[str, Array]:
-    """Columns of what a hover shows, by place: a name may hold what a tooltip would read as a field."""
+    """Return the columns of a hover by place: a tooltip could read a name as a field."""
     return {f"detail_{place}": _small(values) for place, (_, values) in enumerate(details)}
 
 
@@ -231,7 +231,7 @@ def _details_hover(glyph: Any, names: list[str]) -> HoverTool:
 
 
 def _draw_band(made: Any, band: Band) -> None:
-    """Draw one patch a finite run: a filled area smears over gaps."""
+    """Draw one patch for each finite run: a filled area would cover gaps."""
     finite = np.isfinite(band.x) & np.isfinite(band.low) & np.isfinite(band.high)
     ends = runs(finite)
     around = [np.r_[band.x[a:b], band.x[a:b][::-1]].astype(np.float32) for a, b in ends]

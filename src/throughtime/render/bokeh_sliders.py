@@ -1,4 +1,4 @@
-"""Sliders of a page, which exchange what its figures show."""
+"""Sliders of a page, which select the frame of its figures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ for (const [store, shown] of stores.map((store, i) => [store, shownIn[i]])) {
 
 
 def sliders(picture: Picture, frames: Frames) -> list[Any]:
-    """Make the sliders that exchange what the figures show."""
+    """Make the sliders that select the frame."""
     places = _unravelled(picture)
     made = [
         Slider(
@@ -59,7 +59,7 @@ def sliders(picture: Picture, frames: Frames) -> list[Any]:
 
 
 def _unravelled(picture: Picture) -> list[int]:
-    """Place of each slider for the frame shown."""
+    """Return the place of each slider for the frame shown."""
     number, places = picture.shown, []
     for slider in reversed(picture.sliders):
         number, place = divmod(number, len(slider.words))

@@ -1,4 +1,4 @@
-"""Texts that Bokeh draws as they are: in a title, label or tick it takes $$…$$ for a formula."""
+"""Texts that Bokeh does not parse: in a title, label or tick it reads $$…$$ as a formula."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _TEX = re.compile(r"\$\$|\\\(|\\\[")
 
 
 def plain(words: str) -> str | PlainText:
-    """Give words that hold no formula, whatever is in them."""
+    """Return words that are never read as a formula."""
     return PlainText(text=words) if _TEX.search(words) else words
 
 
 def without_tex(model: Model) -> None:
-    """Make texts plain wherever a model would read TeX in them."""
+    """Make all texts plain that a model would parse as TeX."""
     for name in _texts_of(type(model)):
         value = getattr(model, name)
         if isinstance(value, str):
@@ -30,7 +30,7 @@ def without_tex(model: Model) -> None:
 
 @cache
 def _texts_of(kind: type[Model]) -> tuple[str, ...]:
-    """Properties of a model that take TeX, known by their type."""
+    """List the properties of a model that accept TeX, by their type."""
     return tuple(name for name in sorted(kind.properties()) if _takes_tex(kind.lookup(name).property))
 
 

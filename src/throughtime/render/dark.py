@@ -1,4 +1,4 @@
-"""Colours that follow the paper: on a dark one, maps of magnitudes turn round."""
+"""Colours that follow the paper: on dark paper, maps of magnitudes are reversed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _LUMINANCE = (0.2126, 0.7152, 0.0722)
 
 
 def on_paper(picture: Picture, theme: Theme) -> Picture:
-    """Give the picture with the colours that it has on the paper of a theme."""
+    """Return a plot with the colours for the paper of a theme."""
     if luminance(theme.paper) > 0.2:
         return picture
-    turned: dict[int, Colors] = {}  # images that share their colours go on sharing them
+    turned: dict[int, Colors] = {}  # images that share their colours continue to do so
     panels = []
     for panel in picture.panels:
         marks = [
@@ -31,7 +31,7 @@ def on_paper(picture: Picture, theme: Theme) -> Picture:
 
 
 def luminance(color: str) -> float:
-    """Give the relative luminance of a colour, 0 to 1.
+    """Return the relative luminance of a colour, 0 to 1.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""A picture as a frame in a notebook; the notebook holds the drawing library once, for all frames."""
+"""A plot as a frame in a notebook, which contains the drawing library once for all frames."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from throughtime.render.alt import alt
 from throughtime.render.page import library, page
 
 _NO_LIBRARY = (
-    "<p>This picture needs the output of the first interactive picture in this notebook, which holds the "
+    "<p>This plot needs the output of the first interactive plot in this notebook, which holds the "
     "drawing library. Restart the kernel and run the notebook again.</p>"
 )
-_SECONDS = 20
 _FRAME = Markup(
     '<iframe id="{id}" sandbox="allow-scripts allow-downloads" width="100%" height="{height}" '
     'style="border:0" title="{title}"></iframe><script>{held}(() => {{\n'
-    "const before = {before}, after = {after}, until = Date.now() + 1000 * {seconds}\n"
+    "const before = {before}, after = {after}, until = Date.now() + 20000\n"
     "const fill = () => {{\n"
     "  const library = window.throughtimeLibrary\n"
     "  if (!library && Date.now() < until) return setTimeout(fill, 100)\n"
@@ -34,10 +33,7 @@ _holder: list[str] = []  # the cell whose output has the library
 
 
 def in_a_frame(picture: Picture, theme: Theme) -> str:
-    """Give a picture as a frame: nothing in it can reach the notebook, or be reached.
-
-    The notebook passes the library to the frame, which then has no origin and no access to the notebook.
-    """
+    """Return a plot as a frame, isolated from the notebook in both directions."""
     before, after = page(picture, theme).split(str(library()))
     held = Markup("" if _is_held() else "window.throughtimeLibrary = {};\n")
     return str(
@@ -46,7 +42,6 @@ def in_a_frame(picture: Picture, theme: Theme) -> str:
             height=int(picture.height * bokeh.PIXELS_AN_INCH) + 170 + 60 * len(picture.sliders),
             title=alt(picture),
             message=htmlsafe_json_dumps(_NO_LIBRARY),
-            seconds=_SECONDS,
             held=held.format(htmlsafe_json_dumps(str(library()))),
             before=htmlsafe_json_dumps(before),
             after=htmlsafe_json_dumps(after),

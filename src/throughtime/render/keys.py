@@ -1,4 +1,4 @@
-"""What a legend has to name beside the colour bar: cells of an image that are no usual values."""
+"""Entries of a legend for special values of an image; marks and boxes of such cells."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ NONFINITE: Mapping[str, Callable[[Array], Array]] = {
     "positive_infinity": np.isposinf,
     "negative_infinity": np.isneginf,
 }
-MOST_MARKS = 300  # in an image; beyond, the colour of the cells says it
+MOST_MARKS = 300  # in an image; with more, only the colour shows them
 
 
 @dataclass(frozen=True)
 class Key:
-    """One entry of the legend: a colour, its words, and the marker that lies on such cells as well."""
+    """One entry of the legend: a colour, its words, and the marker of such cells."""
 
     color: str
     words: str
@@ -33,7 +33,7 @@ class Key:
 
 
 def keys(picture: Picture) -> list[Key]:
-    """List what the images of a picture hold besides usual values, with counts over all frames."""
+    """List the special values in the images of a plot, with counts over all frames."""
     totals: dict[str, int] = {}
     cells = 0
     words: dict[str, Key] = {}
@@ -41,7 +41,7 @@ def keys(picture: Picture) -> list[Key]:
         codes = image.colors.codes(image.values, image.valid)
         cells += codes.size
         for name, count in counted(codes).items():
-            if name in image.colors.untold:
+            if name in image.colors.unlisted:
                 continue
             totals[name] = totals.get(name, 0) + count
             words[name] = Key(
@@ -52,10 +52,10 @@ def keys(picture: Picture) -> list[Key]:
                 turns=image.colors.is_magnitude,
             )
     ordered = [name for name in SPECIALS if name in totals]
-    return [_told(words[name], totals[name], cells) for name in ordered]
+    return [_counted(words[name], totals[name], cells) for name in ordered]
 
 
-def _told(key: Key, count: int, cells: int) -> Key:
+def _counted(key: Key, count: int, cells: int) -> Key:
     share = 100 * count / cells
     amount = (
         f"{count}" if count < 1000 and share < 1 else f"{share:.0f} %" if share >= 1 else f"{share:.1g} %"
@@ -91,7 +91,7 @@ def _centre(edges: tuple[float, float], place: Array, count: int) -> Array:
 
 
 def masked_boxes(image: Image, frame: int) -> Array:
-    """Rectangles over the masked cells, (box, 4): left, bottom, right, top."""
+    """Return rectangles over the masked cells, (box, 4): left, bottom, right, top."""
     values, valid = image.frame(frame)
     if valid is None or np.all(valid):
         return np.empty((0, 4))
@@ -115,7 +115,7 @@ def _runs_of_equal_rows(mask: Array) -> list[tuple[int, int]]:
 
 
 def runs(flags: Array) -> list[tuple[int, int]]:
-    """Start and end of each run of True.
+    """Return start and end of each run of True.
 
     Examples
     --------
@@ -127,7 +127,7 @@ def runs(flags: Array) -> list[tuple[int, int]]:
 
 
 def bars(panel: Panel) -> list[Image]:
-    """Images of a panel that need a colour bar: one for each set of colours."""
+    """Return the images of a panel that need a colour bar, one for each set of colours."""
     seen: dict[int, Image] = {}
     for image in panel.of(Image):
         seen.setdefault(id(image.colors), image)

@@ -1,4 +1,4 @@
-"""Pictures drawn with matplotlib, without pyplot: nothing is registered and nothing shows itself."""
+"""Plots drawn with matplotlib, without pyplot: nothing is registered or shown."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _COMMENT = re.compile(rb"<!--.*?-->\n?", re.DOTALL)
 
 @contextmanager
 def settings(theme: Theme) -> Iterator[None]:
-    """Draw by the theme alone, whatever the user's own settings are; they are back afterwards."""
+    """Use only the settings of the theme, and restore those of the user afterwards."""
     own = {
         "font.family": theme.font,
         "font.size": theme.size,
-        "text.parse_math": False,  # a name may hold a dollar sign
+        "text.parse_math": False,  # a name may contain a dollar sign
         "text.color": theme.ink,
         "axes.labelcolor": theme.ink,
         "axes.edgecolor": theme.ink,
@@ -60,27 +60,27 @@ def settings(theme: Theme) -> Iterator[None]:
         name: value for name, value in mpl.rcParamsDefault.items() if not name.startswith("backend")
     }
     with mpl.rc_context(), warnings.catch_warnings():
-        # A name may hold letters that the font has not: they are boxes.
+        # A name may contain letters that the font lacks; they become boxes.
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font")
         mpl.rcParams.update(usual | own)
         yield
 
 
 def draw(picture: Picture, theme: Theme) -> Figure:
-    """Draw a picture; the figure belongs to the caller."""
+    """Draw a plot; the figure belongs to the caller."""
     with settings(theme):
         return _draw(picture, theme)
 
 
 def encoded(picture: Picture, theme: Theme, kind: str = "png") -> bytes:
-    """Give a picture's bytes as png, svg or pdf."""
+    """Return the bytes of a plot as png, svg or pdf."""
     target = io.BytesIO()
     with settings(theme):
         figure = _draw(picture, theme)
         if kind == "png":
             _write_png(figure, target)
         else:
-            # Without a date the same picture is the same file.
+            # Without a date the same plot is the same file.
             undated: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
             figure.savefig(target, format=kind, dpi=theme.dpi, metadata=undated[kind])
     # matplotlib repeats each text of an svg in a comment.
@@ -88,7 +88,7 @@ def encoded(picture: Picture, theme: Theme, kind: str = "png") -> bytes:
 
 
 def _write_png(figure: Figure, target: io.BytesIO) -> None:
-    """Draw once, where `savefig` draws everything twice, and leave out an alpha that is 1 everywhere."""
+    """Draw once, whereas `savefig` draws twice, and omit an alpha that is 1 everywhere."""
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())
@@ -99,7 +99,7 @@ def _write_png(figure: Figure, target: io.BytesIO) -> None:
 
 
 def _draw(picture: Picture, theme: Theme) -> Figure:
-    """Draw with as many panels a row as the theme's width allows."""
+    """Draw with as many panels per row as the theme's width allows."""
     picture = on_paper(picture, theme)
     while True:
         try:
@@ -140,17 +140,17 @@ def _drawn(picture: Picture, theme: Theme) -> Figure:
 
 
 def _draw_images(figure: Figure, axes: Any, picture: Picture, theme: Theme) -> None:
-    """Draw the images last: only when all is laid out it is known how many pixels they have."""
+    """Draw the images last: the number of their pixels depends on the layout."""
     for ax, panel in zip(axes.flat, picture.panels, strict=False):
         box = ax.get_window_extent()
         for image in panel.of(Image):
             draw_image(ax, image, picture.shown, theme, Pixels(box.width, box.height, panel.span))
-    # Laid out anew the axes could change by a pixel, and a spike be lost.
+    # A second layout could change the axes by a pixel and lose a spike.
     figure.set_layout_engine("none")
 
 
 def _size(picture: Picture, theme: Theme) -> tuple[float, float]:
-    """Take the theme's width; the height follows half of it, no further than the texts."""
+    """Return the theme's width, and a height that changes half as much, at most as the texts."""
     factor = theme.width / picture.width if theme.width else 1.0
     return picture.width * factor, picture.height * max(factor**0.5, min(1.0, theme.weight))
 
@@ -160,10 +160,10 @@ def _draw_panel(ax: Any, panel: Panel, frame: int, theme: Theme) -> None:
         draw_mark(ax, mark, frame, theme)
     for artist in (*ax.lines, *ax.collections, *ax.texts):
         artist.set_in_layout(False)  # measuring them is slow, and they lie inside the axes
-    for axis, told in ((ax.xaxis, panel.x), (ax.yaxis, panel.y)):
-        _dress(axis, told, counts=bool(panel.of(Image)))
+    for axis, spec in ((ax.xaxis, panel.x), (ax.yaxis, panel.y)):
+        _dress(axis, spec, counts=bool(panel.of(Image)))
     if panel.title:
-        # Without a height matplotlib looks for one, at the cost of measuring all ticks once more.
+        # Without a height matplotlib computes one by measuring all ticks once more.
         ax.set_title(panel.title, loc="left", fontsize=theme.size, pad=4, y=1.0)
     ax.spines[["top", "right"] if panel.framed else ["top", "right", "left", "bottom"]].set_visible(False)
     if not panel.framed:
@@ -178,7 +178,7 @@ def _draw_panel(ax: Any, panel: Panel, frame: int, theme: Theme) -> None:
 
 
 def _place(ax: Any, panel: Panel, theme: Theme) -> dict[str, Any]:
-    """Place a legend: below a circle and its axis, under bars, else where there is room."""
+    """Place a legend: below a circle and its axis, under bars, otherwise in free space."""
     if panel.equal:
         lower = ScaledTranslation(0, -3.2 * theme.size / 72, ax.figure.dpi_scale_trans)
         anchor = {"bbox_to_anchor": (0.5, 0.0), "bbox_transform": ax.transAxes + lower}
@@ -186,16 +186,16 @@ def _place(ax: Any, panel: Panel, theme: Theme) -> dict[str, Any]:
     return {"loc": "lower right" if panel.of(Rectangles) else "best"}
 
 
-def _dress(axis: Any, told: Axis, *, counts: bool) -> None:
-    axis.set_label_text(told.label)
+def _dress(axis: Any, spec: Axis, *, counts: bool) -> None:
+    axis.set_label_text(spec.label)
     name = axis.axis_name
-    if told.limits is not None:
-        low, high = told.limits[::-1] if told.reversed else told.limits
+    if spec.limits is not None:
+        low, high = spec.limits[::-1] if spec.reversed else spec.limits
         axis.axes.set(**{f"{name}lim": (low, high)})
-    elif told.reversed:
+    elif spec.reversed:
         getattr(axis.axes, f"invert_{name}axis")()
-    if told.ticks is not None:
-        axis.set_ticks([at for at, _ in told.ticks], labels=[word for _, word in told.ticks])
+    if spec.ticks is not None:
+        axis.set_ticks([at for at, _ in spec.ticks], labels=[word for _, word in spec.ticks])
     elif counts:
         axis.set_major_locator(mpl.ticker.MaxNLocator(nbins="auto", steps=[1, 2, 5, 10], integer=True))
 
@@ -222,7 +222,7 @@ def _draw_title(figure: Figure, picture: Picture, theme: Theme) -> None:
         for words, size in zip((picture.title, " · ".join(below)), sizes, strict=True)
     )
     if title or subtitle:
-        # Empty lines keep room for the subtitle, which hangs on the title wherever that is laid out.
+        # Empty lines reserve room for the subtitle, which is attached to the title.
         head = figure.suptitle(
             "\n".join([*title, *[" "] * len(subtitle)]), x=left, ha="left", fontsize=sizes[0]
         )

@@ -1,4 +1,4 @@
-"""Each mark of a picture on matplotlib axes."""
+"""Draws each mark on matplotlib axes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from throughtime._drawing.theme import Theme
 from throughtime.picture import Band, Dots, Image, Line, Mark, Rectangles, Text
 from throughtime.render.keys import MARKERS, masked_boxes, nonfinite
 
-MANY_POINTS = 20_000  # of a line: beyond, svg and pdf hold it as pixels
+MANY_POINTS = 20_000  # of a line; svg and pdf contain longer ones as pixels
 HATCH = "#b0b0b0"
 _ALIGNED = {
     "bottom left": ("left", "bottom"),
@@ -35,21 +35,21 @@ _ALIGNED = {
 
 @dataclass(frozen=True)
 class Pixels:
-    """How many pixels a panel has, and which span of its axes they stand for."""
+    """The pixels of a panel, and the span of its axes."""
 
     wide: float
     high: float
     span: tuple[float, float]
 
     def of(self, image: Image) -> tuple[int, int]:
-        """Pixels that an image may take, (rows, columns)."""
+        """Return the pixels of an image, (rows, columns)."""
         across, along = abs(image.x[1] - image.x[0]), abs(image.y[1] - image.y[0])
         shares = min(1.0, across / self.span[0]), min(1.0, along / self.span[1])
         return max(1, int(self.high * shares[1])), max(1, int(self.wide * shares[0]))
 
 
 def draw_mark(ax: Any, mark: Mark, frame: int, theme: Theme) -> None:
-    """Draw one mark of the frame shown; images wait for `draw_image`."""
+    """Draw one mark of the frame shown, unless it is an image."""
     match mark:
         case Line():
             _draw_line(ax, mark, frame, theme)
@@ -60,7 +60,7 @@ def draw_mark(ax: Any, mark: Mark, frame: int, theme: Theme) -> None:
         case Rectangles():
             _draw_boxes(ax, mark.boxes, mark.fill, mark.edge, hatched=mark.hatched, alpha=mark.alpha)
             if mark.label:
-                # Without a size: for the legend alone.
+                # Without a size, only for the legend.
                 face, edge = mark.fill or "none", mark.edge
                 ax.add_patch(Rectangle((0, 0), 0, 0, facecolor=face, edgecolor=edge, label=mark.label))
         case Dots():
@@ -79,15 +79,15 @@ def _draw_line(ax: Any, line: Line, frame: int, theme: Theme) -> None:
         linestyle="--" if line.dashed else "-",
         label=line.label or None,
         rasterized=line.x.size > MANY_POINTS,
-        # One point alone is no line.
+        # A line needs two points.
         marker="o" if line.x.size == 1 else None,
-        # Rounding corners takes time, and where there are so many points nobody sees one.
+        # Rounding corners takes time and is invisible with so many points.
         solid_joinstyle="round" if line.x.size <= MANY_POINTS else "bevel",
     )
 
 
 def draw_image(ax: Any, image: Image, frame: int, theme: Theme, pixels: Pixels) -> None:
-    """Draw one image, shrunk to the pixels it has."""
+    """Draw one image, shrunk to its pixels."""
     values, valid = image.frame(frame)
     ax.imshow(
         _pixels(values, valid, image.colors, pixels.of(image)),
@@ -124,7 +124,7 @@ def _pixels(values: Array, valid: Array | None, colors: Colors, most: tuple[int,
 
 @lru_cache(maxsize=8)
 def _table(colors: tuple[str, ...]) -> Array:
-    """Look up many colours once: a picture may have an image for each of 64 samples."""
+    """Convert a list of colours once: a plot may have an image for each of 64 samples."""
     return np.asarray((255 * to_rgba_array(colors)).astype(np.uint8))
 
 

@@ -1,4 +1,4 @@
-"""Room for a picture in a narrow figure: titles in lines, tick labels apart, panels wide enough."""
+"""Layout of a narrow figure: titles in lines, separate tick labels, panels that are wide enough."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from throughtime._drawing.theme import Theme
 from throughtime._errors import PictureError
 from throughtime.picture import Image, Picture
 
-PAGE, LOWEST = 10.5, 0.95  # inches of a page and of a row of panels, where text has 9 points
-NARROWEST, ENOUGH = 1.0, 1.65  # inches of a panel, where text has 9 points: at least, and for any legend
+PAGE, LOWEST = 10.5, 0.95  # inches of a page and of a row of panels with text of 9 points
+NARROWEST, ENOUGH = 1.0, 1.65  # least inches of a panel with text of 9 points, and inches for any legend
 
 
 def wrapped(words: str, width: float, size: float, theme: Theme) -> list[str]:
-    """Break a line of words into lines of a width in points."""
+    """Break words into lines of at most a width in points."""
     if len(words) * size <= width:  # few words have room in any font
         return [words]
     font = FontProperties(family=theme.font, size=size)
@@ -36,7 +36,7 @@ def wrapped(words: str, width: float, size: float, theme: Theme) -> list[str]:
 
 
 def stacked(picture: Picture) -> Picture:
-    """Put fewer panels into a row, such that all rows are full, on no more than a page."""
+    """Reduce the panels per row such that all rows are full, on at most a page."""
     columns = next(each for each in range(picture.columns - 1, 0, -1) if picture.columns % each == 0)
     panels = picture.panels
     if len({id(image.colors) for image in picture.marks(Image)}) > 1:  # columns have a colour bar each
@@ -56,12 +56,12 @@ def stacked(picture: Picture) -> Picture:
 
 
 def make_room(figure: Figure, axes: Iterable[Any], picture: Picture, theme: Theme) -> None:
-    """Lay a picture out, check that it can be read, and leave out tick labels that meet others.
+    """Lay out a plot, check that it is legible, and omit tick labels that overlap.
 
     Raises
     ------
     PictureError
-        The theme leaves its panels too narrow; the width that they need is named.
+        The theme makes the panels too narrow; the message names the width that they need.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="constrained_layout not applied")  # what is checked here
@@ -71,7 +71,7 @@ def make_room(figure: Figure, axes: Iterable[Any], picture: Picture, theme: Them
         wide = figure.get_figwidth() + picture.columns * lacks / figure.dpi
         raise PictureError(
             f"Theme(width={theme.width:g}) leaves {max(0.0, has / figure.dpi):.1f} inches for a panel, too "
-            f"few to read this picture. Give it width={math.ceil(10 * wide + 0.5) / 10:g}."
+            f"few to read this plot. Pass width={math.ceil(10 * wide + 0.5) / 10:g}."
         )
     for ax in figure.axes:
         for axis in (ax.xaxis, ax.yaxis):
@@ -79,7 +79,7 @@ def make_room(figure: Figure, axes: Iterable[Any], picture: Picture, theme: Them
 
 
 def _needed(ax: Any, theme: Theme) -> float:
-    """Pixels that a panel needs across: for what is drawn, and for its legend and label."""
+    """Return the width that a panel needs for its drawing, legend and label, in pixels."""
     texts = [ax.xaxis.label, *filter(None, [ax.get_legend()])]
     inside = max(_width(text) for text in texts) / (theme.weight * ax.figure.dpi)
     return float(min(max(NARROWEST, inside), ENOUGH) * theme.weight * ax.figure.dpi)

@@ -1,4 +1,4 @@
-"""A button on a page that shows each image on a scale of its own: as parts of its largest magnitude."""
+"""A button on a page that shows each image relative to its largest magnitude."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from throughtime._drawing.scale import Scale
 from throughtime.picture import Image, Picture
 
 WORDS = "own scale"
-# Codes of a logarithmic scale are moved up until the largest is at its end.
+# Codes of a logarithmic scale are shifted until the largest is at its end.
 _APPLY = """
 for (const source of images) {
     source.codes ??= source.data.image
@@ -32,7 +32,7 @@ for (const [shared, relative] of bars) { shared.visible = !own.active; relative.
 
 
 def button(picture: Picture) -> Any:
-    """Make the button, where a picture has several images or frames on one logarithmic scale; else None."""
+    """Make the button if a plot has several images or frames on one logarithmic scale, otherwise None."""
     images = [image for image in picture.marks(Image) if image.colors.scale.kind == "log10"]
     if len(images) * picture.frames < 2 or any("÷ largest" in image.colors.label for image in images):
         return None
@@ -40,7 +40,7 @@ def button(picture: Picture) -> Any:
 
 
 def relative(colors: Colors) -> Colors:
-    """Give the colours of parts of the largest magnitude, for the colour bar."""
+    """Return the colours relative to the largest magnitude, for the colour bar."""
     scale = colors.scale
     name, comma, rest = colors.label.partition(",")
     parts = Scale("log10", scale.low / scale.high, 1.0)
@@ -48,14 +48,14 @@ def relative(colors: Colors) -> Colors:
 
 
 def follow(widget: Any, event: str, frames: Any) -> None:
-    """Scale anew when a widget changes, after what it does itself."""
+    """Scale again when a widget changes, after its other effects."""
     if frames.own is not None:
         arguments = {"own": frames.own, "images": frames.images, "bars": frames.bars, "top": TOP}
         widget.js_on_change(event, CustomJS(args=arguments, code=_APPLY))
 
 
 def connected(frames: Any) -> Iterator[Any]:
-    """Give the button with what it does; none where there is none."""
+    """Yield the button with its effect, if there is one."""
     if frames.own is not None:
         follow(frames.own, "active", frames)
         yield frames.own

@@ -1,8 +1,8 @@
-"""Pictures as one page that needs no network: the drawing library is inside, requests are forbidden.
+"""Plots as one page that needs no network: it contains the drawing library, and requests are forbidden.
 
-Every template escapes what it is filled with. The page's policy lets only Bokeh's scripts and the template's
-own run, by their hashes: a script or handler in a name would not. Bokeh compiles the code of hovers and
-sliders with `new Function`, which takes 'unsafe-eval'; that code is fixed, and data are its arguments.
+Every template escapes its content. The policy of the page allows only the scripts of Bokeh and of the
+template, by their hashes, and thus no script or handler in a name. Bokeh compiles the code of hovers and
+sliders with `new Function`, which needs 'unsafe-eval'; that code is fixed, and data are its arguments.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from throughtime.render import bokeh
 from throughtime.render.alt import alt
 
 _INLINE = re.compile(r'<script(?: type="text/javascript")?>(.*?)</script>', re.DOTALL)
-# Inks of the figures, and what takes their place on a dark page.
+# Colours of the figures, and their replacements on a dark page.
 _DARK_OF = {
     "#2b2b2b": "#e6e6e6",
     "#ffffff": "#16181d",
@@ -48,7 +48,7 @@ _DARK_OF = {
 
 
 def page(picture: Picture, theme: Theme) -> str:
-    """Give one picture as a page of its own."""
+    """Return one plot as a page."""
     layout = bokeh.draw(picture, on_page(theme), titled=False)
     without_controls_in_print(layout)
     script, (div,) = components([layout])
@@ -66,7 +66,7 @@ def page(picture: Picture, theme: Theme) -> str:
 
 
 def without_controls_in_print(layout: Any) -> None:
-    """Leave toolbars and sliders out of what is printed."""
+    """Hide toolbars and sliders in print."""
     hidden = InlineStyleSheet(css="@media print { :host { display: none !important; } }")
     for model in layout.references():
         if isinstance(model, (Toolbar, Slider)):
@@ -74,12 +74,12 @@ def without_controls_in_print(layout: Any) -> None:
 
 
 def on_page(theme: Theme) -> Theme:
-    """Let the page's own background through, which changes with its scheme."""
+    """Make figures transparent, because the background of the page changes with its scheme."""
     return replace(theme, paper="#ffffff00")
 
 
 def rendered(name: str, script: str, theme: Theme, **content: Any) -> str:
-    """Fill a template, with Bokeh's JavaScript and the script that draws the figures."""
+    """Fill a template with Bokeh's JavaScript, the script that draws the figures, and the content."""
     made: str = template(name).render(library=library(), script=Markup(script), **inks(theme), **content)
     return made
 
@@ -90,7 +90,7 @@ def template(name: str) -> Template:
 
 
 def inks(theme: Theme, further: Mapping[str, str] | None = None) -> dict[str, list[str]]:
-    """Inks of the figures, and in the same order those that take their place on a dark page."""
+    """Return the colours of the figures and, in the same order, their replacements on a dark page."""
     pairs = (
         dict(_DARK_OF)
         | dict(further or {})
@@ -101,13 +101,13 @@ def inks(theme: Theme, further: Mapping[str, str] | None = None) -> dict[str, li
 
 @lru_cache(maxsize=1)
 def library() -> Markup:
-    """Bokeh's own JavaScript, as it comes with the package: the figures and the sliders."""
+    """Return Bokeh's JavaScript for figures and sliders, from the installed package."""
     parts = Resources(mode="inline", components=["bokeh", "bokeh-widgets"]).js_raw
     return Markup("<script>{}</script>").format(Markup("\n".join(parts)))
 
 
 def script_sources(scripts: Iterable[str]) -> Markup:
-    """Give the hashes by which a page's policy knows the inline scripts of some markup.
+    """Return the hashes of the inline scripts in some markup, for the policy of a page.
 
     Examples
     --------

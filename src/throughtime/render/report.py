@@ -1,4 +1,4 @@
-"""A report as one offline page: the answer on top, layers folded below, each drawn when it is unfolded."""
+"""A report as one offline page: the answer on top, and folded layers below, drawn when they are unfolded."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from throughtime.render.alt import alt
 from throughtime.render.page import on_page, rendered, without_controls_in_print
 
 MOST_CELLS = 560_000  # of all images of a report: with the drawing library under 4 MB
-OPEN = 3  # figures of a section that are seen when it is unfolded
+OPEN = 3  # figures of a section that are visible when it is unfolded
 _TAG = re.compile(r"^\s*<script[^>]*>|</script>\s*$")
 
-# A figure has a name and pictures by theirs; a reader chooses one where there are several.
+# A figure has a name and one or several named plots, of which the reader chooses one.
 Figure = tuple[str, tuple[tuple[str, Picture], ...]]
 
 
 @dataclass(frozen=True)
-class Answer:
+class Opening:
     """The top of a report; facts, actions and sparks as the templates read them."""
 
     headline: str
@@ -46,7 +46,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Section:
-    """A fold: a name, what it is in a few words, tables, and figures of which the first few are open."""
+    """A fold: a name, a short description, tables, and figures of which the first few are open."""
 
     title: str
     lead: str = ""
@@ -57,14 +57,14 @@ class Section:
 
 @dataclass
 class _Drawing:
-    """The scripts that draw the page's figures, a name each."""
+    """The scripts that draw the figures of the page, by name."""
 
     theme: Theme
     most_cells: float
     scripts: dict[str, Markup] = field(default_factory=dict)
 
     def add(self, name: str, pictures: Sequence[Picture]) -> Iterator[Markup]:
-        """Draw pictures as one document and give their places; equal axes move together."""
+        """Draw plots as one document and yield their elements; equal axes move together."""
         ranges = bokeh.Ranges()
         drawn = [
             bokeh.draw(one, on_page(self.theme), titled=False, ranges=ranges, most_cells=self.most_cells)
@@ -83,7 +83,7 @@ class _Drawing:
         yield from map(Markup, divs)
 
 
-def report_page(title: str, answer: Answer, sections: Sequence[Section], theme: Theme) -> str:
+def report_page(title: str, answer: Opening, sections: Sequence[Section], theme: Theme) -> str:
     """Write the page."""
     pictures = [one for section in sections for _, choices in section.figures for _, one in choices]
     drawing, opening = _Drawing(theme, _most_cells(pictures)), None
@@ -105,7 +105,7 @@ def report_page(title: str, answer: Answer, sections: Sequence[Section], theme: 
 
 
 def _step_together(drawn: Sequence[Any]) -> None:
-    """Let sliders of the same name and length follow the one that is moved."""
+    """Link sliders of the same name and length."""
     groups: dict[tuple[Any, ...], list[Any]] = {}
     for layout in drawn:
         for slider in layout.select({"type": Slider}):
@@ -117,7 +117,7 @@ def _step_together(drawn: Sequence[Any]) -> None:
 
 
 def _most_cells(pictures: Sequence[Picture]) -> float:
-    """Cells that a picture may have, such that all together keep the budget: only larger ones are shrunk."""
+    """Return the cells that a plot may have such that all keep the budget; only larger ones are shrunk."""
     left, cells = float(MOST_CELLS), sorted(_cells(picture) for picture in pictures)
     for place, count in enumerate(cells):
         equal = left / (len(cells) - place)

@@ -1,4 +1,4 @@
-"""`save`: a picture as a file that is whole or not there."""
+"""`save`: writes a plot completely or not at all."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ SUFFIXES = (*STATIC, "html")
 
 @takes(PictureError, theme=instance("Theme", of="tt.Theme.for_paper()"))
 def save(picture: Picture, path: str | os.PathLike[str], *, theme: Theme | None = None) -> Path:
-    """Write a picture: png, svg and pdf with matplotlib, html as one interactive page that works offline.
+    """Write a plot: png, svg and pdf with matplotlib, html as one interactive page that works offline.
 
-    An existing file is replaced at once; whoever reads meanwhile sees the old one or the new one.
+    An existing file is replaced at once; a reader sees either the old or the new file.
 
     Parameters
     ----------
     picture : Picture
-        From `tt.plots`, or made by hand.
+        Returned by `tt.plots`, or custom.
     path : str or path
-        Its ending says what is written; none means .png. The folder is made if it is not there.
+        The ending selects the format; the default is .png. The folder is created.
     theme : Theme, optional
         Fonts, sizes and colours, such as `tt.Theme.for_paper()`.
 
@@ -39,8 +39,7 @@ def save(picture: Picture, path: str | os.PathLike[str], *, theme: Theme | None 
     Raises
     ------
     PictureError
-        No picture, an ending that nothing is written for, a theme too narrow for the picture, or a file that
-        cannot be written.
+        Not a `Picture`, an unknown ending, a theme that is too narrow, or a file that cannot be written.
 
     Examples
     --------

@@ -10,21 +10,16 @@ import numpy as np
 
 from throughtime._data.structures import to_numpy
 from throughtime.adapters.needs import INSIDE
-from throughtime.adapters.records import (
-    UNREACHED,
-    Array,
-    Attribute,
-    LayerRecord,
-    ModelRecord,
-    SolvedRecord,
-)
+from throughtime.adapters.records import UNREACHED, Array, Attribute, LayerRecord, ModelRecord, SolvedRecord
 
 from . import settings, weights
+from .both import joined
 from .computed import Computation
 from .find import Found
-from .loop import State
+from .gates import Gate
 from .marked import in_loop, outside_of_loops
 from .models import Model
+from .scan import State
 
 _NO_INPUT = "nothing floating with an axis of samples enters this loop step by step"
 _NO_NAMES = (
@@ -33,7 +28,7 @@ _NO_NAMES = (
 )
 _SHOWS = "this loop is no LSTM, GRU or simple cell that could be recognised: tt.mark(value, name) shows more"
 _INNER = "the loop holds another loop ({lines}), whose states it does not show"
-_NAMED = INSIDE | {"input", "input_gradient", "output", "output_gradient", "valid"}
+_NAMED = INSIDE | {"input", "input_gradient", "output", "output_gradient", "valid", "reset"}
 _AXES = ("unit", "row", "column", "depth")
 
 
@@ -42,9 +37,12 @@ def records(
 ) -> ModelRecord:
     """Turn a finished pass into records."""
     found = computation.found
-    leaves = tuple(
-        _Leaf(computation, model, results, number, entry).record() for number, entry in enumerate(found)
-    )
+    own = iter(results["layers"])
+    each = [
+        [_Leaf(computation, model, results, next(own), half).record() for half in entry.halves]
+        for entry in found
+    ]
+    leaves = tuple(joined(entry, *halves) for entry, halves in zip(found, each, strict=True))
     leaves += outside_of_loops(computation, results, [leaf.path for leaf in leaves])
     attributes: dict[str, Attribute] = {
         **settings.of_framework(),
@@ -66,21 +64,19 @@ def records(
 
 @dataclass
 class _Leaf:
-    """Reads one loop."""
+    """Reads one layer, or one direction of it."""
 
     computation: Computation
     model: Model
     results: Mapping[str, Any]
-    number: int
+    own: Mapping[str, Any]
     entry: Found
     dims: dict[str, tuple[str, ...]] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.loop, self.wanted = self.entry.layer, self.computation.wanted
-        self.own: Mapping[str, Any] = self.results["loops"][self.number]
         self.gradients: Mapping[str, Any] = self.own.get("gradients", {})
-        self.within: Mapping[str, Any] = self.own.get("within", {})
 
     def record(self) -> LayerRecord:
         """Make the record."""
@@ -100,7 +96,7 @@ class _Leaf:
             path=self.entry.path,
             kind=self.loop.kind,
             arrays=kept,
-            flags=settings.of_loop(self.entry),
+            flags=settings.of_loop(self.entry, has_jacobian="jacobian" in self.own),
             missing={n: why for n, why in self.missing.items() if self._is_wanted(n) or n == "inner_loop"},
             inside=inside,
             states=tuple(state.name for state in self.loop.shown) if self.loop.kind == "rnn" else (),
@@ -118,9 +114,24 @@ class _Leaf:
         """(time, …) as the program has it to (sample, time, …) in input time."""
         found = to_numpy(array)
         found = found[:, None] if axis is None else np.moveaxis(found, axis + 1, 1)
-        found = found[::-1] if self.loop.is_flipped else found
-        found = np.swapaxes(found, 0, 1)
+        found = self._in_input_time(np.swapaxes(found, 0, 1))
         return found[..., None] if found.ndim == 2 else found
+
+    def _in_input_time(self, array: Array) -> Array:
+        """Turn what the program has turned, but leave the padding of each sample at its end."""
+        if not self.loop.is_flipped:
+            return array
+        if self.own["lengths"] is None:
+            return array[:, ::-1]
+        lengths = to_numpy(self.own["lengths"])[:, None]
+        order = (lengths - 1 - np.arange(self.loop.length)) % self.loop.length
+        return np.take_along_axis(array, order.reshape(*order.shape, *(1,) * (array.ndim - 2)), 1)
+
+    def _by_step(self, array: Any) -> Array:
+        """(time, sample), or (time, 1) where all samples are alike, to (sample, time)."""
+        samples = self._series(self.own["states"][0], self.loop.shown[0].axis).shape[0]
+        steps = np.broadcast_to(to_numpy(array), (self.loop.length, samples))
+        return self._in_input_time(steps.T)
 
     def _once(self, array: Any, axis: int | None) -> Array:
         found = to_numpy(array)
@@ -128,65 +139,37 @@ class _Leaf:
         return found[:, None] if found.ndim == 1 else found
 
     def _outside(self) -> dict[str, Array]:
-        loop, states = self.loop, self.loop.shown
-        samples = self._series(self.own["states"][0], states[0].axis).shape[0]
-        arrays: dict[str, Array] = {"valid": np.ones((samples, loop.length), bool)}
-        if loop.input is None:
+        arrays = {name: self._by_step(self.own[name]) for name in ("valid", "reset")}
+        if self.own["input"] is None:
             self.missing |= {"input": _NO_INPUT, "input_gradient": _NO_INPUT}
         else:
-            axis = loop.axis(loop.parts(loop.body.inputs)[2][loop.input])
-            arrays["input"] = self._series(self.own["input"], axis)
-            if self.gradients:
-                arrays["input_gradient"] = self._series(self.gradients["input"], axis)
-        arrays |= self._output()
+            arrays |= self._both("input", self.loop.input_axis)
+        state, reached = self.loop.shown[0], self.gradients.get("states", [])
+        position = self.loop.output
+        axis = state.axis if position is None else self.loop.axis(self.loop.emitted[position])
+        arrays |= self._both("output", axis)
+        back = arrays.get("output_gradient")
+        if back is not None and not back.any() and not any(np.any(one) for one in reached):
+            self.missing["output_gradient"] = UNREACHED
+            del arrays["output_gradient"]
         for name, last in (("input", "feature"), ("output", "output_unit")):
             if arrays.get(name, np.empty(0)).ndim > 3:
                 axes = tuple(f"{name}_{axis}" for axis in _AXES[1 : arrays[name].ndim - 2])
                 self.dims |= dict.fromkeys((name, f"{name}_gradient"), ("sample", "time", last, *axes))
         return arrays
 
-    def _output(self) -> dict[str, Array]:
-        """Read what is handed out at each step; where nothing is, the first state."""
-        state, position = self.loop.output_state, self.loop.output
-        if position is None:
-            assert state is not None
-            arrays = {"output": self._series(self.own["states"][0], state.axis)}
-            gradient = np.zeros_like(arrays["output"])
-        else:
-            axis = self.loop.axis(self.loop.emitted[position])
-            arrays = {"output": self._series(self.own["output"], axis)}
-            gradient = np.zeros_like(arrays["output"])
-            gradient += self._series(self.gradients["output"], axis) if self.gradients else 0
-        if not self.gradients:
-            return arrays
-        if state is not None:
-            last = 0 if self.loop.runs_backward else -1
-            gradient[:, last] += self._once(self.gradients["final"], state.axis)
-        if not gradient.any() and not any(np.any(one) for one in self.gradients["states"]):
-            self.missing["output_gradient"] = UNREACHED
-            return arrays
-        return {**arrays, "output_gradient": gradient}
+    def _both(self, name: str, axis: int | None) -> dict[str, Array]:
+        found = {name: self._series(self.own[name], axis)}
+        if self.gradients:
+            found[f"{name}_gradient"] = self._series(self.gradients[name], axis)
+        return found
 
     def _transitions(self) -> dict[str, Array]:
         """Norm of what the next step hands back."""
-        norms = self.within.get("carried", [])
-        each = [
-            self._shifted(norm) for state, norm in zip(self.loop.states, norms, strict=False) if state.name
-        ]
-        if not each:
+        if "carried" not in self.own:
             return {}
-        by_state = np.stack(each, -1)
+        by_state = np.stack([self._by_step(norm) for norm in self.own["carried"]], -1)
         return {"carried_by_state": by_state, "carried_gradient": np.sqrt(np.square(by_state).sum(-1))}
-
-    def _shifted(self, norm: Any) -> Array:
-        handed = np.atleast_2d(to_numpy(norm)) if np.ndim(norm) > 1 else to_numpy(norm)[:, None]
-        handed = (handed[::-1] if self.loop.is_flipped else handed).T
-        found = np.zeros_like(handed)
-        if self.loop.runs_backward:
-            found[:, 1:] = handed[:, :-1]
-        else:
-            found[:, :-1] = handed[:, 1:]
-        return found
 
     # Weights.
 
@@ -210,34 +193,37 @@ class _Leaf:
     # Inside.
 
     def _inside(self, outside: Mapping[str, Array]) -> SolvedRecord:
+        states = self.loop.shown
         arrays: dict[str, Array] = {}
-        for number, state in enumerate(self.loop.states):
-            if state.name:
-                arrays |= self._of_state(number, state)
+        for number, state in enumerate(states):
+            arrays |= self._of_state(number, state)
         arrays |= self._gates()
-        pairs = self.within.get("weights", []), self.within.get("inputs", [])
-        ours = {f"const_{n}_gradient": to_numpy(pair[0]) for n, pair in enumerate(pairs[0])}
-        theirs = {f"const_{n}_gradient": to_numpy(pair[1]) for n, pair in enumerate(pairs[0])}
-        found, input_gradient = self._input_gradients(pairs[1]) or (None, None)
-        back = {} if found is None else {"input_gradient": found}
-        initial = [self._once(one, state.axis) for state, one in self._shown(self.own["initial"])]
-        first = arrays[self.loop.shown[0].name]
-        marks = in_loop(self.loop, self.within, self._series, {*arrays, *outside})
+        marks = in_loop(self.loop, self.own, self._series, {*arrays, *outside})
+        first = arrays[states[0].name]
         dims = marks.dims(first, _AXES[: first.ndim - 2])
         self.dims |= {name: ("sample", "time", *axes) for name, axes in dims.items()}
+        weights = self.own.get("weights", [])
+        steps = None if self.own.get("steps") is None else to_numpy(self.own["steps"])[None]
+        # What is compared are norms: the loop's at each step, and that of the difference.
+        back = {} if steps is None else {"input_gradient": steps}
+        if "jacobian" in self.own:
+            arrays["state_jacobian"] = self._series(self.own["jacobian"], 0)
+        before = self.own.get("hidden_before")
+        initial = zip(self.own["initial"], states, strict=True)
         return SolvedRecord(
-            arrays={**ours, **arrays, **marks.arrays, **back},
+            arrays={
+                **{f"const_{n}_gradient": to_numpy(pair[0]) for n, pair in enumerate(weights)},
+                **arrays,
+                **marks.arrays,
+                **back,
+            },
             gates=marks.gates,
             marks=marks.names,
-            weight_gradients=theirs,
-            input_gradient=input_gradient,
-            initial=tuple(initial),
-            hidden_before=self._hidden_before(arrays, initial[0]) if self.loop.gates else None,
+            weight_gradients={f"const_{n}_gradient": to_numpy(pair[1]) for n, pair in enumerate(weights)},
+            input_gradient=None if steps is None else steps * np.array([1, 0], steps.dtype),
+            initial=tuple(self._once(one, state.axis) for one, state in initial),
+            hidden_before=None if before is None else self._series(before, states[0].axis),
         )
-
-    def _shown(self, values: Sequence[Any]) -> list[tuple[State, Any]]:
-        pairs = zip(self.loop.states, values, strict=True)
-        return [(state, value) for state, value in pairs if state.name]
 
     def _of_state(self, number: int, state: State) -> dict[str, Array]:
         arrays = {state.name: self._series(self.own["states"][number], state.axis)}
@@ -250,8 +236,7 @@ class _Leaf:
 
     def _name_axes(self, name: str, shape: tuple[int, ...], endings: Sequence[str]) -> None:
         """Give a state whose axes are not (unit), or not those of the first one, names for them."""
-        first = self.loop.shown[0]
-        size = self._series(self.own["states"][self.loop.states.index(first)], first.axis).shape[2:]
+        size = self._series(self.own["states"][0], self.loop.shown[0].axis).shape[2:]
         if len(shape) == 1 and shape == size:
             return
         prefix = "" if shape == size else f"{name}_"
@@ -261,36 +246,22 @@ class _Leaf:
             self.dims[f"initial_{name}{ending}"] = ("sample", *axes)
 
     def _gates(self) -> dict[str, Array]:
-        if not self.loop.gates or not self.within:
-            return {}
-        keys = {name: gate.value for name, gate in self.loop.gates.items()}
-        parts = {"gate_activation": self.within["values"]}
-        if "gradients" in self.within:
-            parts["gate_gradient"] = self.within["gradients"]
+        gates = list(self.loop.gates.values()) if self.own["values"] else []
         found = {}
-        for name, values in parts.items():
-            each = [self._series(values[f"gate {gate}"], self.loop.axis(key)) for gate, key in keys.items()]
-            found[name] = np.stack(each, 2) if len(each) > 1 else each[0]
-        if len(keys) == 1:
-            del found["gate_activation"]
+        if len(gates) > 1:
+            found["gate_activation"] = self._stacked(
+                [self.own["values"][gate.value] for gate in gates], gates[0]
+            )
+        if gates and self.gradients:
+            back = [self.gradients["values"][gate.before] for gate in gates]
+            found["gate_gradient"] = self._stacked(back, gates[0])
         return found
 
-    def _input_gradients(self, pairs: Sequence[tuple[Any, Any]]) -> tuple[Array, Array] | None:
-        """dL/dx_t of all that enters step by step, found twice, (1, time, everything)."""
-        if not pairs:
-            return None
-        ours, theirs = (
-            np.concatenate([to_numpy(pair[side]).reshape(self.loop.length, -1) for pair in pairs], 1)[None]
-            for side in (0, 1)
-        )
-        return ours, theirs
-
-    def _hidden_before(self, arrays: Mapping[str, Array], initial: Array) -> Array:
-        """h_{t−1} at every step."""
-        hidden = arrays["hidden"]
-        if self.loop.runs_backward:
-            return np.concatenate([hidden[:, 1:], initial[:, None]], 1)
-        return np.concatenate([initial[:, None], hidden[:, :-1]], 1)
+    def _stacked(self, values: Sequence[Any], gate: Gate) -> Array:
+        """Put gates side by side, in the order in which the program has samples and steps."""
+        axis, each = self.loop.axis(gate.value), list(map(np.asarray, values))
+        one = each[0] if len(each) == 1 else np.stack(each, 1 if axis is None else axis + 2)
+        return self._series(one, axis)
 
 
 def _is_of(name: str, states: int) -> bool:

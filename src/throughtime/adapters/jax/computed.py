@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -12,12 +13,14 @@ import jax.numpy as jnp
 from throughtime._errors import UnsupportedModelError
 from throughtime._memory.budget import Need
 
-from . import taps
+from .again import again, before, jacobians
 from .find import Found
 from .loop import Loop, marked
 from .loss import total
 from .models import Model
+from .taps import Seen, Taps, run
 from .trace import Traced
+from .transitions import carried, on_exit, transitions
 
 # What a step has to be run once more for.
 _WITHIN = frozenset(
@@ -27,25 +30,14 @@ _WITHIN = frozenset(
 
 @dataclass
 class Computation:
-    """A traced model with the loops that are looked into, compiled when it first runs.
-
-    Attributes
-    ----------
-    traced : Traced
-    found : sequence of Found
-    wanted : frozenset of str
-        Quantities; no gradients where there are no labels.
-    loss : callable or None
-    reduced : what the loss does to samples, and the factor; known after the first batch
-    need : what the compiled program takes
-    """
+    """A traced model with the loops that are looked into, compiled when it first runs."""
 
     traced: Traced
     found: Sequence[Found]
-    wanted: frozenset[str]
+    wanted: frozenset[str]  # quantities; no gradients where there are no labels
     loss: Any
-    reduced: tuple[float, str] | None = None
-    need: Need | None = None
+    reduced: tuple[float, str] | None = None  # what the loss does to samples; known after the first batch
+    need: Need | None = None  # what the compiled program takes
     _compiled: Any = field(default=None, repr=False)
 
     @property
@@ -55,10 +47,19 @@ class Computation:
         floating = jnp.inexact
         return [each for each in marked(program) if jnp.issubdtype(program.shapes[each[1]].dtype, floating)]
 
-    @property
-    def loops(self) -> list[Loop]:
-        """Loops that are looked into."""
-        return [one.layer for one in self.found]
+    @cached_property
+    def layers(self) -> list[Loop]:
+        """Layers that are looked into, both halves of one that reads in both directions."""
+        return [half.layer for one in self.found for half in one.halves]
+
+    @cached_property
+    def taps(self) -> list[Taps]:
+        """What is added to each scan."""
+        first = {one.op: one for one in reversed(self.layers)}
+        return [Taps(one, runs_again=self._runs_again(one)) for one in first.values()]
+
+    def _runs_again(self, loop: Loop) -> bool:
+        return bool(self.wanted & _WITHIN) or any(one.marks or one.below for one in loop.parts_of_scan)
 
     def arguments(self, model: Model, x: Any, y: Any, sample_weight: Any, consts: Sequence[Any]) -> Any:
         """Gather what the compiled program takes."""
@@ -90,33 +91,31 @@ class Computation:
         )
 
     def _compute(self, parameters: Any, others: Any, consts: Any, x: Any, y: Any, sample_weight: Any) -> Any:
-        program, loops = self.traced.program, {loop.op: loop for loop in self.loops}
+        program = self.traced.program
         structure = jax.tree.structure(self.traced.output)
 
         def forward(zeros: Any, parameters: Any) -> Any:
             known = dict(zip(program.consts, consts, strict=True))
-            read, seen = taps.run(program, known, [*parameters, *others, *x], loops, zeros)
+            read, seen = run(program, known, [*parameters, *others, *x], self.taps, zeros)
             output = structure.unflatten([read(value) for value in program.outputs])
             value = jnp.zeros(()) if self.loss is None else total(self.loss, output, y, sample_weight)
-            return value, (output, seen, [read(key) for _, key in self.marks])
+            lengths = [None if one.lengths is None else read(one.lengths) for one in self.layers]
+            return value, (output, seen, [read(key) for _, key in self.marks], lengths)
 
         shapes = {key: program.shapes[key] for _, key in self.marks}
         of_values = {key: jnp.zeros(shape.shape, shape.dtype) for key, shape in shapes.items()}
-        zeros = [taps.zeros_of(loop) for loop in self.loops], of_values
+        zeros = [one.zeros() for one in self.taps], of_values
         if self.loss is None:
-            (value, (output, seen, marks)), gradients = forward(zeros, parameters), None
+            (value, (output, seen, marks, lengths)), gradients = forward(zeros, parameters), None
             of_parameters = None
         else:
             differentiated = jax.value_and_grad(forward, argnums=(0, 1), has_aux=True)
-            (value, (output, seen, marks)), (gradients, of_parameters) = differentiated(zeros, parameters)
-        leaves = [
-            self._of_loop(loop, seen[number], None if gradients is None else gradients[0][number])
-            for number, loop in enumerate(self.loops)
-        ]
+            (value, (output, seen, marks, lengths)), found = differentiated(zeros, parameters)
+            gradients, of_parameters = found
         return {
             "loss": value,
             "output": output,
-            "loops": leaves,
+            "layers": self._layers(seen, None if gradients is None else gradients[0], lengths),
             "parameters": self._needed(of_parameters),
             "marks": marks,
             "mark_gradients": [] if gradients is None else [gradients[1][key] for _, key in self.marks],
@@ -125,52 +124,80 @@ class Computation:
     def _needed(self, gradients: Any) -> Any:
         if gradients is None or "weight_gradients" not in self.wanted:
             return {}
-        return {number: gradients[number] for one in self.found for number in one.weights}
+        halves = (half for one in self.found for half in one.halves)
+        return {number: gradients[number] for one in halves for number in one.weights}
 
-    def _of_loop(self, loop: Loop, left: Any, gradients: Any) -> dict[str, Any]:
-        """Choose what is brought to NumPy."""
-        found = {
-            "states": left["states"],
-            "initial": [left["initial"][state.place] for state in loop.states],
-            "input": None if loop.input is None else left["inputs"][loop.input],
-            "output": None if loop.output is None else left["emitted"][loop.output],
-        }
-        if self.wanted & _WITHIN or loop.marks:
-            found["within"] = self._within(loop, left, gradients)
-        if gradients is not None:
-            found["gradients"] = self._chosen(loop, gradients)
+    def _layers(self, seen: Sequence[Seen], gradients: Any, lengths: Sequence[Any]) -> list[dict[str, Any]]:
+        """Choose what is brought to NumPy of each layer."""
+        found = []
+        numbers = {one.loop.op: number for number, one in enumerate(self.taps)}
+        backs = gradients or [None] * len(seen)
+        within = [
+            again(*each) if self._runs_again(each[0].loop) else {}
+            for each in zip(self.taps, seen, backs, strict=True)
+        ]
+        for loop, length in zip(self.layers, lengths, strict=True):
+            number = numbers[loop.op]
+            found.append(self._of_layer(loop, seen[number], backs[number], within[number]))
+            found[-1] |= {"lengths": length, **transitions(loop, seen[number], length)}
         return found
 
-    def _chosen(self, loop: Loop, gradients: Any) -> dict[str, Any]:
-        state = loop.output_state
-        return {
-            "states": gradients["states"],
-            "initial": [gradients["initial"][state.place] for state in loop.states],
-            "input": None if loop.input is None else gradients["inputs"][loop.input],
-            "output": None if loop.output is None else gradients["emitted"][loop.output],
-            "final": None if state is None else gradients["final"][state.place],
+    def _of_layer(self, loop: Loop, seen: Seen, gradients: Any, within: Any) -> dict[str, Any]:
+        key = loop.shown[0].key
+        found = {
+            "states": [seen.values[state.key] for state in loop.shown],
+            "initial": [seen.initial[state.place] for state in loop.shown],
+            "input": _input(loop, seen.inputs, within.get("values")),
+            "output": seen.values[key] if loop.output is None else seen.emitted[loop.output],
+            "values": _own(loop, within.get("values"), [gate.value for gate in loop.gates.values()]),
         }
-
-    def _within(self, loop: Loop, left: Any, gradients: Any) -> dict[str, Any]:
-        found = taps.within(loop, left, gradients)
+        if "step_contribution" in self.wanted and loop.gates:
+            found["hidden_before"] = before(loop, seen, loop.shown[0])
+        if "state_jacobian" in self.wanted and not any(one.changes.on_exit for one in loop.shown):
+            found["jacobian"] = jacobians(loop, seen)
         if gradients is None:
             return found
-        pairs = {
-            "weights": _pairs(found.pop("consts"), gradients["consts"]),
-            "inputs": _pairs(found.pop("inputs"), gradients["inputs"]),
+        back = within.get("gradients")
+        found["gradients"] = {
+            "states": [gradients["states"][state.place] for state in loop.shown],
+            "initial": [gradients["initial"][state.place] for state in loop.shown],
+            "input": _input(loop, gradients["inputs"], back),
+            "output": _output_gradient(loop, seen, gradients, back),
+            "values": _own(loop, back, [gate.before for gate in loop.gates.values()]),
         }
-        carried = [_norm(loop, *each) for each in zip(loop.states, found.pop("carried"), strict=True)]
-        return {**found, **pairs, "carried": carried}
+        if within:
+            found |= {name: within[name] for name in ("weights", "steps")}
+            back = within["carried"]
+            found["carried"] = [carried(loop, seen, state, back[state.place]) for state in loop.shown]
+        return found
 
 
-def _pairs(ours: Sequence[Any], theirs: Sequence[Any]) -> list[tuple[Any, Any]]:
-    return [(one, other) for one, other in zip(ours, theirs, strict=True) if one is not None]
+def _own(loop: Loop, within: Any, gates: Sequence[int]) -> dict[int, Any]:
+    """Take a layer's gates and marks from what lies within its scan."""
+    return {} if within is None else {key: within[key] for key in (*gates, *loop.marks.values())}
 
 
-def _norm(loop: Loop, state: Any, gradient: Any) -> Any:
-    """Norm for each step and sample of what is handed back to a state."""
-    if state.axis is None and not loop.is_single:
-        return None
-    kept = (0,) if state.axis is None else (0, state.axis + 1)
-    axes = tuple(axis for axis in range(gradient.ndim) if axis not in kept)
-    return jnp.sqrt(jnp.sum(jnp.square(gradient), axes))
+def _input(loop: Loop, inputs: Any, within: Any) -> Any:
+    """Take a layer's input from the scan's, or from the cell below."""
+    if loop.input is not None:
+        return inputs[loop.input]
+    return None if loop.below is None else within[loop.entry]
+
+
+def _output_gradient(loop: Loop, seen: Seen, gradients: Any, within: Any) -> Any:
+    """Sum what others ask of the output: of all that is handed out, of cells above, of the last state."""
+    state = loop.output_state
+    if loop.output is None:
+        found = jnp.zeros_like(seen.values[loop.shown[0].key])
+    else:
+        key = loop.emitted[loop.output]
+        both = zip(loop.emitted, gradients["emitted"], strict=True)
+        found = sum(one for value, one in both if value == key and one is not None)
+    if state is None:
+        return found
+    for one in loop.parts_of_scan:
+        if one.below is not None and one.below.place == state.place:
+            found = found + within[one.entry]
+    last = 0 if loop.reverse else -1
+    final = gradients["final"][state.place]
+    return found.at[last].add(final * on_exit(seen, state)[last])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from throughtime.adapters.records import escape
@@ -23,45 +23,36 @@ _TRANSFORM = re.compile(r"^(?:\w+\()+(.*?)\)+$")
 
 @dataclass(frozen=True)
 class Found:
-    """A loop as `selection.Entry` describes it.
-
-    Attributes
-    ----------
-    weights, cell : tuple of int
-        Numbers of its parameters, and of those among them that are a known cell's.
-    names : dict of int to str
-        Of each, from the layer on.
-    """
+    """A loop as `selection.Entry` describes it."""
 
     path: str
     name: str
     layer: Any  # a Loop; of a model that is described only, its weights by name
     class_name: str
-    weights: tuple[int, ...]
-    cell: tuple[int, ...]
-    names: Mapping[int, str]
+    weights: tuple[int, ...]  # numbers of its parameters
+    cell: tuple[int, ...]  # of those among them that are a known cell's
+    names: Mapping[int, str]  # of each, from the layer on
     is_container: bool = False
     is_recurrent: bool = True
     is_part: bool = False
+    backward: Found | None = None  # the other half of a layer that reads in both directions
+
+    @property
+    def halves(self) -> tuple[Found, ...]:
+        """The loop, or both of them."""
+        return (self,) if self.backward is None else (self, self.backward)
 
 
 def entries(
     program: Program, loops: Sequence[Loop], parameters: int, others: int, paths: Sequence[tuple[str, ...]]
 ) -> list[Found]:
-    """Name every loop.
-
-    Parameters
-    ----------
-    parameters, others : int
-        How many of the program's inputs come first: the trained arrays, and arrays that are no data.
-    paths : where each parameter is in the model
-    """
-    origins = _origins(program, parameters, others)
+    """Name every loop, of a program whose inputs are trained arrays, other arrays, and the batch."""
+    origins = _origins(program)
     found: list[Found] = []
     for loop in loops:
-        consts, initial, _ = loop.parts(loop.op.inputs)
-        reached = [origins.get(value, _NOTHING) for value in (*consts, *initial) if isinstance(value, int)]
-        numbers = sorted({number for one in reached if not one.has_data for number in one.parameters})
+        reached = [origins.get(value, frozenset()) for value in _given(loop) if isinstance(value, int)]
+        own = [one for one in reached if all(number < parameters + others for number in one)]
+        numbers = sorted({number for one in own for number in one if number < parameters})
         place, cell = _place(loop.kind, {number: paths[number] for number in numbers})
         path = _path(loop, place)
         count = sum(one.path.partition("@")[0] == path for one in found)
@@ -69,7 +60,48 @@ def entries(
         names = {n: ".".join(_below(paths[n], place)) for n in numbers}
         name = path.replace("/", ".")
         found.append(Found(path, name, loop, _function(loop), tuple(numbers), cell, names))
-    return found
+    return _paired(found)
+
+
+def _given(loop: Loop) -> list[Any]:
+    """List what a layer is given once: of one cell among several, what its gates and its states use."""
+    consts, initial, _ = loop.parts(loop.op.inputs)
+    if loop.only is None:
+        return [*consts, *initial]
+    used = loop.sources(loop.only)
+    keys = loop.parts(loop.body.inputs)[0]
+    own = [value for value, key in zip(consts, keys, strict=True) if key in used]
+    return own + [initial[place] for place in loop.only.states]
+
+
+def _paired(found: Sequence[Found]) -> list[Found]:
+    """Join each loop with the one after it that is its other half, by their names and shapes."""
+    waiting, joined = list(found), []
+    while waiting:
+        first = waiting.pop(0)
+        other = next((one for one in waiting if _are_halves(first, one)), None)
+        if other is not None:
+            waiting.remove(other)
+            first, other = sorted((first, other), key=lambda one: bool(one.layer.runs_backward))
+            path = first.path.rpartition("/")[0] or "bidirectional"
+            first = replace(first, path=path, name=path.replace("/", "."), backward=other)
+        joined.append(first)
+    return joined
+
+
+def _are_halves(first: Found, second: Found) -> bool:
+    """Whether two loops are `forward…` and `backward…` of one module, alike but for their direction."""
+    one, other = first.layer, second.layer
+    places = [each.path.rpartition("/") for each in (first, second)]
+    names = sorted(name for _, _, name in places)
+    is_pair = names[0].startswith("backward") and names[1].startswith("forward")
+    is_pair = is_pair and names[0][8:] == names[1][7:] and places[0][0] == places[1][0]
+    return is_pair and one.runs_backward != other.runs_backward and _shape(one) == _shape(other)
+
+
+def _shape(loop: Loop) -> tuple[object, ...]:
+    shapes = tuple((state.name, loop.body.shapes[state.key].shape) for state in loop.shown)
+    return loop.kind, loop.length, loop.input is None, shapes
 
 
 def _below(path: tuple[str, ...], place: tuple[str, ...]) -> tuple[str, ...]:
@@ -81,28 +113,12 @@ def selection(found: Sequence[Found], *, has_marks: bool) -> Selection:
     return Selection(found, [one.layer for one in found], Loop, _HINT, may_be_found=has_marks)
 
 
-@dataclass(frozen=True)
-class _Origin:
-    """What a value is computed from."""
-
-    parameters: frozenset[int] = frozenset()
-    has_data: bool = False
-
-
-_NOTHING = _Origin()
-
-
-def _origins(program: Program, parameters: int, others: int) -> Mapping[int, _Origin]:
-    found = {
-        key: _Origin(frozenset({k}) if k < parameters else frozenset(), k >= parameters + others)
-        for k, key in enumerate(program.inputs)
-    }
+def _origins(program: Program) -> Mapping[int, frozenset[int]]:
+    """Of every value, the numbers of the inputs that it is computed from."""
+    found = {key: frozenset({k}) for k, key in enumerate(program.inputs)}
     for op in program.ops:
-        given = [found.get(value, _NOTHING) for value in op.inputs if isinstance(value, int)]
-        origin = _Origin(
-            frozenset().union(*(one.parameters for one in given)), any(one.has_data for one in given)
-        )
-        found.update(dict.fromkeys(op.outputs, origin))
+        given = (found.get(value, frozenset()) for value in op.inputs if isinstance(value, int))
+        found.update(dict.fromkeys(op.outputs, frozenset[int]().union(*given)))
     return found
 
 

@@ -6,7 +6,7 @@ and what enters their activations is what `gate_gradient` is the gradient of.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Any
@@ -27,7 +27,7 @@ class Gate:
     activation: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Recognised:
     """What a body computes; states are places among the carries, `hidden` first."""
 
@@ -100,15 +100,15 @@ class Body:
         else:
             yield value
 
-    def ancestors(self, value: Value) -> Iterator[int]:
-        """Yield the keys of all that a value is computed from."""
-        waiting, seen = [value], set()
+    def ancestors(self, value: Value, stops: Collection[Value] = ()) -> Iterator[int]:
+        """Yield the keys of all that a value is computed from; go no further back than `stops`."""
+        waiting, seen = [value], set[int]()
         while waiting:
             value = waiting.pop()
             if isinstance(value, int) and value not in seen:
                 seen.add(value)
                 yield value
-                op = self.op(value)
+                op = None if value in stops else self.op(value)
                 waiting += op.inputs if op is not None else ()
 
     def readers(self, key: int) -> Iterator[Op]:
@@ -123,12 +123,17 @@ def _is_one(value: Value) -> bool:
     return number is not None and getattr(number, "ndim", 0) == 0 and number == 1
 
 
-def recognised(body: Body) -> Recognised | None:
-    """Tell which of the known cells a body computes; None for any other."""
-    return next((found for find in (_lstm, _gru, _simple) if (found := find(body)) is not None), None)
+def recognised(body: Body) -> list[Recognised]:
+    """List the known cells that a body computes, in the order of their states."""
+    found: dict[int, Recognised] = {}
+    for find in (_lstm, _gru, _simple):
+        for one in find(body):
+            if not found.keys() & set(one.states):
+                found |= dict.fromkeys(one.states, one)
+    return list(dict.fromkeys(found[place] for place in body.after if place in found))
 
 
-def _lstm(body: Body) -> Recognised | None:
+def _lstm(body: Body) -> Iterator[Recognised]:
     for hidden, cell in permutations(body.after, 2):
         for kept, added in permutations(body.operands(body.after[cell], "add"), 2):
             for forget in body.other(kept, "mul", body.before[cell]):
@@ -136,8 +141,7 @@ def _lstm(body: Body) -> Recognised | None:
                     found = body.gate(squashed)
                     if found is not None and body.source(found.before) == body.after[cell]:
                         new = body.operands(added, "mul")
-                        return _gates_of_lstm(body, (hidden, cell), forget, new, out, found.activation)
-    return None
+                        yield _gates_of_lstm(body, (hidden, cell), forget, new, out, found.activation)
 
 
 def _gates_of_lstm(
@@ -156,7 +160,7 @@ def _gates_of_lstm(
     return _known("lstm", states, named, named["forget"].activation)
 
 
-def _gru(body: Body) -> Recognised | None:
+def _gru(body: Body) -> Iterator[Recognised]:
     for place, after in body.after.items():
         before = body.before[place]
         for first, second in permutations(body.operands(after, "add"), 2):
@@ -164,45 +168,39 @@ def _gru(body: Body) -> Recognised | None:
             for update in body.other(second, "mul", before):
                 for rest, new in permutations(body.operands(first, "mul"), 2):
                     if body.is_one_minus(rest, update):
-                        return _gates_of_gru(body, place, update, new)
+                        yield from _gates_of_gru(body, place, update, new)
             # h' = n + z·(h − n)
             for update, rest in permutations(body.operands(second, "mul"), 2):
                 if body.operands(rest, "sub") == (before, first):
-                    return _gates_of_gru(body, place, update, first)
-    return None
+                    yield from _gates_of_gru(body, place, update, first)
 
 
-def _gates_of_gru(body: Body, place: int, update: Value, new: Value) -> Recognised | None:
+def _gates_of_gru(body: Body, place: int, update: Value, new: Value) -> Iterator[Recognised]:
     gates = {"update": body.gate(update), "candidate": body.gate(new)}
     if gates["update"] is None or gates["candidate"] is None:
-        return None
+        return
     resets = [
         (gate, op)
-        for key in body.ancestors(gates["candidate"].before)
+        for key in body.ancestors(gates["candidate"].before, body.after.values())
         if (gate := body.gate(key)) is not None and gate.value == key
         for op in body.readers(key)
         if op.name == "mul"
     ]
     if len(resets) != 1:
-        return None
+        return
     reset, product = resets[0]
     is_before = any(op.name == "dot_general" for op in body.readers(product.outputs[0]))
     named = {"update": gates["update"], "reset": reset, "candidate": gates["candidate"]}
-    return _known("gru", (place,), named, reset.activation, reset_after=int(not is_before))
+    yield _known("gru", (place,), named, reset.activation, reset_after=int(not is_before))
 
 
-def _simple(body: Body) -> Recognised | None:
-    """Recognise h' = activation(U·h + …), with no other state."""
-    if len(body.after) != 1:
-        return None
-    ((place, after),) = body.after.items()
-    gate = body.gate(after)
-    if gate is None:
-        return None
-    products = [op for term in body.terms(gate.before) if (op := body.op(term, "dot_general")) is not None]
-    if not any(body.before[place] in map(body.source, op.inputs) for op in products):
-        return None
-    return _known("simple_rnn", (place,), {"gate": gate})
+def _simple(body: Body) -> Iterator[Recognised]:
+    """Recognise h' = activation(U·h + …)."""
+    for place, after in body.after.items():
+        if (gate := body.gate(after)) is not None:
+            products = (body.op(term, "dot_general") for term in body.terms(gate.before))
+            if any(op is not None and body.before[place] in map(body.source, op.inputs) for op in products):
+                yield _known("simple_rnn", (place,), {"gate": gate})
 
 
 def _known(

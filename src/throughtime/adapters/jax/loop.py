@@ -1,138 +1,41 @@
-"""A scan of the program as a layer: which carries are states, what enters and leaves, gates and marks."""
+"""A layer of the program: a scan, or one of several known cells that a scan steps together.
+
+Cells of one scan share what it computes; each has states, gates, an input and an output of its own.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
-
-import jax.numpy as jnp
 
 from throughtime._vocabulary import RESERVED
 from throughtime.adapters.marking import GATE_NAMES, PREFIX, unique
 
-from .gates import Body, Gate, Recognised, recognised
+from .gates import Gate, Recognised
+from .models import LENGTHS
 from .program import Op, Program, Value
+from .scan import Axis, Scan, State
 
 _KEY = re.compile(r"(?:\['(\w+)'\]|\.(\w+))$")
 
-Axis = Callable[[int], int | None]  # the axis of samples of a value, by its key
-
-
-@dataclass(frozen=True)
-class State:
-    """A carry that changes from step to step.
-
-    Attributes
-    ----------
-    place : int
-        Among the carries.
-    key : int
-        The value in the body that a zero is added to.
-    name : str
-        Empty where it has no axis of samples, so that the tree cannot show it.
-    axis : int or None
-        Its axis of samples; None for a program on a single sample.
-    """
-
-    place: int
-    key: int
-    name: str
-    axis: int | None
-
 
 @dataclass(eq=False)
-class Loop:
-    """One scan.
+class Loop(Scan):
+    """One layer; of several cells that a scan steps, the one named by `only`."""
 
-    Attributes
-    ----------
-    op : Op
-    axis : callable
-        Gives the axis of samples of a value; None where it has none.
-    is_single : bool
-        The whole batch is one sample, and no value has an axis of samples.
-    runs_backward : bool
-        The last step of the input is processed first.
-    is_flipped : bool
-        The program turns the input around before the loop, so that the loop's order is not the input's.
-    """
-
-    op: Op
-    axis: Axis
-    is_single: bool
-    is_flipped: bool
-
-    # What the equation says.
+    only: Recognised | None = None
 
     @property
-    def body(self) -> Program:
-        """What a step computes."""
-        assert self.op.body is not None
-        return self.op.body
+    def parts_of_scan(self) -> list[Loop]:
+        """All layers of the same scan."""
+        return [replace(self, only=one) for one in self.cells] if len(self.cells) > 1 else [self]
 
     @property
-    def length(self) -> int:
-        """Number of steps."""
-        return int(self.op.eqn.params["length"])
-
-    @property
-    def reverse(self) -> bool:
-        """Whether the loop starts at the last step."""
-        return bool(self.op.eqn.params["reverse"])
-
-    @property
-    def runs_backward(self) -> bool:
-        """Whether the last step of the input is processed first."""
-        return self.reverse != self.is_flipped
-
-    @cached_property
-    def _split(self) -> tuple[int, int]:
-        consts = int(self.op.eqn.params["num_consts"])
-        return consts, consts + int(self.op.eqn.params["num_carry"])
-
-    def parts(self, values: Any) -> tuple[Any, Any, Any]:
-        """Split what enters into constants, carries and what has a step each."""
-        first, second = self._split
-        return values[:first], values[first:second], values[second:]
-
-    @property
-    def carried(self) -> tuple[Value, ...]:
-        """Values in the body that it hands to the next step."""
-        return self.body.outputs[: self._split[1] - self._split[0]]
-
-    @property
-    def emitted(self) -> tuple[Value, ...]:
-        """Values in the body that each step hands out."""
-        return self.body.outputs[self._split[1] - self._split[0] :]
-
-    # What it means.
-
-    def is_floating(self, key: Value) -> bool:
-        """Whether a value of the body has a gradient."""
-        shape = self.body.shapes.get(key) if isinstance(key, int) else getattr(key, "aval", None)
-        return shape is not None and bool(jnp.issubdtype(shape.dtype, jnp.inexact))
-
-    @cached_property
-    def changing(self) -> dict[int, Value]:
-        """Carries that a step may change, by place: the others only pass through."""
-        before = self.parts(self.body.inputs)[1]
-        return {k: after for k, after in enumerate(self.carried) if after != before[k]}
-
-    @cached_property
-    def reader(self) -> Body:
-        """Reads the body backwards."""
-        before = self.parts(self.body.inputs)[1]
-        floating = {k: v for k, v in self.changing.items() if self.is_floating(v) and isinstance(v, int)}
-        return Body(self.body, {k: before[k] for k in floating}, floating)
-
-    @cached_property
     def cell(self) -> Recognised | None:
-        """What the body is recognised as, by the states that the tree shows."""
-        found = recognised(self.reader)
-        return found if found is not None and set(found.states) == set(self._shown) else None
+        """What the body is recognised as, or the layer's part of it."""
+        return self.only or (self.cells[0] if len(self.cells) == 1 else None)
 
     @property
     def kind(self) -> str:
@@ -145,25 +48,18 @@ class Loop:
         return {} if self.cell is None else self.cell.gates
 
     @cached_property
-    def _shown(self) -> list[int]:
-        after = self.reader.after
-        return [k for k, key in after.items() if isinstance(key, int) and self.has_samples(key)]
-
-    def has_samples(self, key: int) -> bool:
-        """Whether a value has an axis of samples, or is all there is of one sample."""
-        return self.axis(key) is not None or (self.is_single and bool(self.body.shapes[key].shape))
-
-    @cached_property
     def states(self) -> list[State]:
-        """All carries that have a total derivative, the one that is handed out first."""
-        after = self.reader.after
+        """All carries that have a total derivative, those that the tree shows first."""
         named = self._state_names()
-        order = [*named, *(k for k in after if k not in named)]
+        order = [*named, *(k for k in self._whole.after if k not in named)]
         return [
-            State(k, after[k], named.get(k, ""), self.axis(after[k]))
-            for k in order
-            if isinstance(after[k], int) and after[k] not in self.body.inputs
+            self._state(k, named.get(k, "")) for k in order if self._whole.after[k] not in self.body.inputs
         ]
+
+    def _state(self, place: int, name: str) -> State:
+        changes, carry = self.changes[place], self._whole.after[place]
+        key = carry if changes.on_exit is None else changes.on_exit.state
+        return State(place, key, name, self.axis(carry), carry, changes)
 
     @property
     def shown(self) -> list[State]:
@@ -173,7 +69,7 @@ class Loop:
     def _state_names(self) -> dict[int, str]:
         if self.cell is not None:
             return dict(zip(self.cell.states, ("hidden", "cell"), strict=False))
-        after = self.reader.after
+        after = {k: self.reader.source(self._state(k, "").key) for k in self._shown}
         handed = [self.reader.source(value) for value in self.emitted]
         first = next((k for value in handed for k in self._shown if after[k] == value), None)
         order = sorted(self._shown, key=lambda k: k != first)
@@ -200,19 +96,58 @@ class Loop:
     def marks(self) -> dict[str, int]:
         """Values with a name of the caller's, beside states and known gates, that have an axis of samples."""
         states, found = {state.key for state in self.states}, dict[str, int]()
+        if self.only is not None and self.only.states != self.cells[0].states:
+            return found  # those of a scan are shown once
         for name, key in marked(self.body):
             is_known = self.reader.source(key) in states or (self.gates and name in GATE_NAMES)
             if not is_known and self.is_floating(key) and self.has_samples(key):
                 found[unique(name, found)] = key
         return found
 
+    @property
+    def entry(self) -> int:
+        """The name, no key of the body's, of what enters a cell from another cell of the step."""
+        return -1 - self.shown[0].place
+
+    @cached_property
+    def below(self) -> State | None:
+        """The state of another cell that is this cell's input; None where the input is the loop's."""
+        if self.only is None or self.input is not None:
+            return None
+        found = self.sources(self.only)
+        return next((one for one in self.states if not one.name and self.faces(one.place) & found), None)
+
+    @cached_property
+    def readers(self) -> list[tuple[Op, int]]:
+        """The operations by which a cell reads the state of the other cell, and the places of the operand."""
+        if self.below is None or self.only is None:
+            return []
+        faces, within = self.faces(self.below.place), self.within(self.only) - self.stops()
+        return [
+            (op, place)
+            for op in self.body.ops
+            if within & set(op.outputs)
+            for place, value in enumerate(op.inputs)
+            if self.reader.source(value) in faces
+        ]
+
     @cached_property
     def input(self) -> int | None:
         """Which of what has a step each is the input: the first that is floating and has samples."""
         keys = list(enumerate(self.parts(self.body.inputs)[2]))
-        fitting = [k for k, key in keys if self.is_floating(key) and self.has_samples(key)]
-        wide = [k for k in fitting if len(self.body.shapes[keys[k][1]].shape) > (not self.is_single)]
-        return next(iter([*wide, *fitting]), None)
+        if self.only is not None:
+            sources = self.sources(self.only)
+            keys = [(k, key) for k, key in keys if key in sources]
+        fitting = [(k, key) for k, key in keys if self.is_floating(key) and self.has_samples(key)]
+        wide = [k for k, key in fitting if len(self.body.shapes[key].shape) > (not self.is_single)]
+        return next(iter([*wide, *(k for k, _ in fitting)]), None)
+
+    @property
+    def input_axis(self) -> int | None:
+        """The axis of samples of the input."""
+        if self.input is None:
+            return None if self.below is None else self.below.axis
+        return self.axis(self.parts(self.body.inputs)[2][self.input])
 
     @cached_property
     def output(self) -> int | None:
@@ -222,10 +157,10 @@ class Loop:
             for k, key in enumerate(self.emitted)
             if isinstance(key, int) and self.is_floating(key) and self.has_samples(key)
         ]
-        states = {state.key for state in self.shown}
-        return next(
-            iter(sorted(fitting, key=lambda k: self.reader.source(self.emitted[k]) not in states)), None
-        )
+        states = [self.reader.source(state.key) for state in self.shown]
+        handed = [self.reader.source(self.emitted[k]) for k in fitting]
+        order = [k for one in states for k, key in zip(fitting, handed, strict=True) if key == one]
+        return next(iter([*order, *(fitting if self.only is None else [])]), None)
 
     @cached_property
     def output_state(self) -> State | None:
@@ -233,7 +168,7 @@ class Loop:
         if self.output is None:
             return self.shown[0]
         key = self.reader.source(self.emitted[self.output])
-        return next((state for state in self.shown if state.key == key), None)
+        return next((state for state in self.shown if self.reader.source(state.key) == key), None)
 
     @cached_property
     def inner(self) -> list[Op]:
@@ -248,13 +183,18 @@ def marked(program: Program) -> list[tuple[str, int]]:
 
 
 def loops(program: Program, axis: Axis, *, is_single: bool) -> list[Loop]:
-    """List the loops that carry a state, in the order of the program."""
+    """List the layers that carry a state, in the order of the program."""
     made = {key: op for op in program.ops for key in op.outputs}
-    found = []
+    found: list[Loop] = []
+    lengths: Op | None = None
     for op in program.ops:
+        if op.name == "name" and op.eqn.params["name"] in LENGTHS:
+            lengths = op
         if op.name == "scan":
-            loop = Loop(op, axis, is_single, is_flipped=_is_flipped(op, made))
-            found += [loop] if loop.shown else []
+            is_turned = lengths is not None and lengths.eqn.params["name"] == LENGTHS[1]
+            loop = Loop(op, axis, is_single, is_turned or _is_flipped(op, made))
+            loop.lengths, lengths = lengths and lengths.outputs[0], None
+            found += loop.parts_of_scan if loop.shown else []
     return found
 
 

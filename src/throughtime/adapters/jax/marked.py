@@ -31,22 +31,15 @@ def outside_of_loops(
 
 
 def in_loop(
-    loop: Loop, within: Mapping[str, Any], series: Callable[[Any, int | None], Array], taken: Collection[str]
+    loop: Loop, own: Mapping[str, Any], series: Callable[[Any, int | None], Array], taken: Collection[str]
 ) -> MarkedSteps:
-    """Arrange what a step has marked.
-
-    Parameters
-    ----------
-    within : what `taps.within` found
-    series : callable (array, axis of samples) -> ndarray (sample, time, …)
-    taken : names of the leaf's other arrays
-    """
-    if not loop.marks or not within:
+    """Arrange what a step has marked; `taken` are names of the leaf's other arrays."""
+    if not loop.marks:
         return MarkedSteps()
     values, gradients = (
-        {name: series(within[side][f"mark {name}"], loop.axis(key)) for name, key in loop.marks.items()}
-        if side in within
+        {name: series(side["values"][key], loop.axis(key)) for name, key in loop.marks.items()}
+        if side
         else {}
-        for side in ("values", "gradients")
+        for side in (own, own.get("gradients"))
     )
     return of_steps(values, gradients, taken, has_gradients=bool(gradients))

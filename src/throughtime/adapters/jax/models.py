@@ -9,40 +9,30 @@ import inspect
 import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 
 from throughtime._errors import UnsupportedModelError
 
 Path = tuple[str, ...]
+# Marks of the lengths that `nnx.RNN` is given, where it reads forward and where it turns sequences around.
+LENGTHS = ("throughtime lengths", "throughtime lengths of sequences that are turned around")
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model taken apart.
+    """A model taken apart."""
 
-    Attributes
-    ----------
-    parameters, others : list of arrays
-        Those that are trained, and all others: random keys, statistics, integers.
-    paths : list of tuple of str
-        Where each parameter is in the model.
-    call : callable (parameters, others, x) -> output
-    structure : hashable
-        Two models of the same structure are the same function of their arrays; None where that is not known.
-    name : str
-        Class, or name of the function.
-    """
-
-    parameters: list[Any]
-    others: list[Any]
-    paths: list[Path]
-    call: Callable[[Sequence[Any], Sequence[Any], Any], Any]
-    structure: Hashable
-    name: str
+    parameters: list[Any]  # arrays that are trained
+    others: list[Any]  # all other arrays: random keys, statistics, integers
+    paths: list[Path]  # where each parameter is in the model
+    call: Callable[[Sequence[Any], Sequence[Any], Any], Any]  # (parameters, others, x) -> output
+    structure: Hashable  # models of one structure are one function of their arrays; None where it is unknown
+    name: str  # class, or name of the function
 
 
 def taken_apart(model: Any, *, training: bool) -> Model:
@@ -67,7 +57,8 @@ def taken_apart(model: Any, *, training: bool) -> Model:
     if "flax.nnx.module.Module" in roots or "flax.nnx.pytreelib.Pytree" in roots:
         return _of_nnx(model, training=training)
     if "equinox._module._module.Module" in roots or any(each.startswith("equinox.") for each in roots):
-        return _of_tree(_in_mode(model, training=training), is_of_one_sample=True)
+        inference = sys.modules["equinox"].nn.inference_mode
+        return _of_tree(inference(model, value=not training), is_of_one_sample=True)
     return _of_tree(model, is_of_one_sample=False)
 
 
@@ -80,6 +71,9 @@ def _of_nnx(model: Any, *, training: bool) -> Model:
     def call(parameters: Sequence[Any], others: Sequence[Any], x: Any) -> Any:
         trees = of_parameters.unflatten(parameters), of_others.unflatten(others)
         merged = nnx.merge(graph, *trees)
+        for _, module in nnx.iter_modules(merged):
+            if isinstance(module, nnx.RNN):
+                module.__class__ = _with_lengths(module.__class__)
         (merged.train if training else merged.eval)()
         return _called(merged, x)
 
@@ -88,16 +82,26 @@ def _of_nnx(model: Any, *, training: bool) -> Model:
     return Model(arrays, kept, paths, call, ("nnx", graph, of_parameters, of_others), type(model).__name__)
 
 
-def _in_mode(model: Any, *, training: bool) -> Any:
-    return sys.modules["equinox"].nn.inference_mode(model, value=not training)
+@cache
+def _with_lengths(kind: Any) -> Any:
+    """Make the class of our own copy of an `nnx.RNN`, which marks the lengths that it is given."""
+
+    def call(self: Any, inputs: Any, *, seq_lengths: Any = None, **options: Any) -> Any:
+        if seq_lengths is not None:
+            is_reversed = self.reverse if options.get("reverse") is None else options["reverse"]
+            seq_lengths = checkpoint_name(seq_lengths, LENGTHS[int(is_reversed)])
+        return kind.__call__(self, inputs, seq_lengths=seq_lengths, **options)
+
+    return type(kind.__name__, (kind,), {"__call__": call})
 
 
 def _of_tree(model: Any, *, is_of_one_sample: bool) -> Model:
     named, structure = jax.tree_util.tree_flatten_with_path(model)
     leaves = [leaf for _, leaf in named]
-    trained = [k for k, leaf in enumerate(leaves) if _is_array(leaf) and _is_floating(leaf)]
-    rest = [k for k, leaf in enumerate(leaves) if _is_array(leaf) and k not in set(trained)]
-    fixed = {k: leaf for k, leaf in enumerate(leaves) if not _is_array(leaf)}
+    arrays = {k: leaf for k, leaf in enumerate(leaves) if isinstance(leaf, (jax.Array, np.ndarray))}
+    trained = [k for k, leaf in arrays.items() if jax.numpy.issubdtype(leaf.dtype, jax.numpy.floating)]
+    rest = [k for k in arrays if k not in set(trained)]
+    fixed = {k: leaf for k, leaf in enumerate(leaves) if k not in arrays}
 
     def call(parameters: Sequence[Any], others: Sequence[Any], x: Any) -> Any:
         arrays = dict(zip([*trained, *rest], [*parameters, *others], strict=True))
@@ -143,14 +147,6 @@ def _names(model: Any) -> set[str]:
         return set(inspect.signature(model).parameters)
     except (TypeError, ValueError):
         return set()
-
-
-def _is_array(leaf: Any) -> bool:
-    return isinstance(leaf, (jax.Array, np.ndarray))
-
-
-def _is_floating(leaf: Any) -> bool:
-    return bool(jax.numpy.issubdtype(leaf.dtype, jax.numpy.floating))
 
 
 def _is_hashable(value: Any) -> bool:

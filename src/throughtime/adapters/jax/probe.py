@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from throughtime._errors import AmbiguousLayerError
 from throughtime._memory.budget import Amount, Budget, Need
 from throughtime.adapters.alike import Alike
 from throughtime.adapters.loss_reduction import tried_factor
@@ -47,6 +45,7 @@ class Probe:
         self._known: dict[Any, tuple[Traced, Computation]] = {}
         self._expects_one = False
         self._samples: Samples | None = None
+        self._part = Samples(0)
         self._alike: Alike | None = None  # while a batch is captured in parts
 
     def __call__(self, x: Any, y: Any, sample_weight: Any, budget: Budget) -> ModelRecord:
@@ -92,7 +91,8 @@ class Probe:
 
     def part(self, data: Any, rows: slice) -> Any:
         """Take some of the samples of x, y and sample weights; known after a pass was too large."""
-        return jax.tree.map(partial(_taken, self._samples or Samples(0), rows), data)
+        samples = self._samples or Samples(0)
+        return jax.tree.map(lambda leaf: leaf[rows] if samples.of_data(leaf) == 0 else leaf[:, rows], data)
 
     def why_whole(self, data: Any) -> str:
         """Tell why parts of a batch would not add up to it; known after a pass was too large."""
@@ -112,15 +112,14 @@ class Probe:
     def _computation(self, model: models.Model, x: Any, y: Any, weight: Any) -> tuple[Traced, Computation]:
         shapes = [shapes_of(part) for part in (model.parameters, model.others, x, y, weight)]
         key = (model.structure, *shapes)
-        if model.structure is not None and key in self._known:
-            return self._known[key]
-        current = traced(model, x)
-        key = (*key, current.text)
-        if model.structure is not None or key not in self._known:
-            known = current, self._chosen(model, current, has_labels=y is not None)
-            self._known[key if model.structure is None else key[:-1]] = known
-            return known
-        return current, self._known[key][1]
+        known = self._known.get(key) if model.structure is not None else None
+        if known is None:
+            current = traced(model, x)
+            key = key if model.structure is not None else (*key, current.text)
+            if key in self._known:  # what the program closes over may be other arrays
+                return current, self._known[key][1]
+            known = self._known[key] = current, self._chosen(model, current, has_labels=y is not None)
+        return known
 
     def _chosen(self, model: models.Model, current: Traced, *, has_labels: bool) -> Computation:
         program = current.program
@@ -129,12 +128,8 @@ class Probe:
         entries = find.entries(program, found, *counts, model.paths)
         selection = find.selection(entries, has_marks=bool(marked(program)))
         chosen = selection.select(self.layers)
-        if self._expects_one and len(chosen) > 1:
-            paths = ", ".join(entry.path for entry in chosen)
-            raise AmbiguousLayerError(
-                f"The model has {len(chosen)} recurrent layers, {paths}: choose one with layer_name= or "
-                f"layer_idx=.\n{selection.listing()}"
-            )
+        if self._expects_one:
+            selection.expect_one(chosen)
         wanted = self.request.quantities - (frozenset() if has_labels else self.request.gradients)
         return Computation(current, chosen, wanted, self.loss if has_labels else None)
 
@@ -146,15 +141,16 @@ class Probe:
         if samples.count == 1:
             return 1.0, ONE_SAMPLE
         refusals = (TypeError, ValueError, IndexError)
-        return tried_factor(lambda *rows: self._loss_of(_rows(samples, data, *rows)), samples.count, refusals)
+        return tried_factor(lambda *rows: self._loss_of(samples.rows(data, *rows)), samples.count, refusals)
 
     def _why_unlike(self, how: str, data: Any, samples: Samples) -> str:
         """Return why the loss of this part does not add up with those before; empty where it does."""
         if how not in (MEAN, SUM, ONE_SAMPLE):
             return _REDUCTION.format(how=how)
+        self._part = samples  # the last part may have fewer than those before
         if self._alike is None:
-            rows, joined = (lambda data, rows: _rows(samples, data, *rows)), partial(_joined, samples)
-            self._alike = Alike(self._loss_of, rows, joined, how)
+            rows = lambda data, rows: self._part.rows(data, *rows)  # noqa: E731
+            self._alike = Alike(self._loss_of, rows, samples.joined, how)
         return self._alike.why_not(data, samples.count)
 
 
@@ -166,32 +162,6 @@ def _need(compiled: Any, samples: int) -> Need:
     passing = memory.temp_size_in_bytes + memory.output_size_in_bytes
     kept = Amount(memory.output_size_in_bytes / samples)
     return Need({"everything": kept}, passing=Amount(passing / samples), left=kept)
-
-
-def _taken(samples: Samples, rows: slice, leaf: Any) -> Any:
-    return leaf[rows] if samples.of_data(leaf) == 0 else leaf[:, rows]
-
-
-def _rows(samples: Samples, data: Any, *rows: int) -> Any:
-    """Take some samples of a structure."""
-    return jax.tree.map(
-        lambda leaf: _along(samples, leaf, partial(jnp.take, indices=jnp.asarray(rows))), data
-    )
-
-
-def _along(samples: Samples, leaf: Any, change: Any) -> Any:
-    axis = samples.of_data(leaf) if getattr(leaf, "shape", ()) else None
-    return leaf if axis is None else change(leaf, axis=axis)
-
-
-def _joined(samples: Samples, first: Any, second: Any) -> Any:
-    """Put two single samples together."""
-
-    def both(one: Any, other: Any) -> Any:
-        axis = next((axis for axis in (samples.first, 1 - samples.first) if axis < one.ndim), 0)
-        return jnp.concatenate([one, other], axis) if one.ndim else one
-
-    return jax.tree.map(both, first, second)
 
 
 def _wide(leaf: Any) -> Any:

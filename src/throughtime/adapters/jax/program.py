@@ -40,21 +40,14 @@ class Op:
 
 @dataclass(eq=False)
 class Program:
-    """Operations in order, between keys of values.
-
-    Attributes
-    ----------
-    shapes : dict of int to shaped array
-        Shape and dtype of every value.
-    checkpoint : params of a remat whose content is inlined, or None
-    """
+    """Operations in order, between keys of values."""
 
     ops: list[Op] = field(default_factory=list)
     consts: dict[int, Any] = field(default_factory=dict)
     inputs: tuple[int, ...] = ()
     outputs: tuple[Value, ...] = ()
-    shapes: dict[int, Any] = field(default_factory=dict)
-    checkpoint: dict[str, Any] | None = None
+    shapes: dict[int, Any] = field(default_factory=dict)  # shape and dtype of every value
+    checkpoint: dict[str, Any] | None = None  # params of a remat whose content is inlined
 
     def walk(self) -> Iterator[Op]:
         """Yield every operation, those of loops' bodies included."""
@@ -108,12 +101,11 @@ class _Flattening:
             inputs = tuple(_read(v, names) for v in eqn.invars)
             primitive = eqn.primitive.name
             inner = _inner(eqn)
-            is_rule = primitive in _CUSTOM and inner is not None and _has_loop(_open(inner))
+            is_rule = primitive in _CUSTOM and inner is not None and _has_loop(inner[0])
             if inner is not None and (primitive in _INLINED or is_rule):
                 if primitive in _CHECKPOINTS:
                     program.checkpoint = eqn.params
-                inside = _open(inner)
-                consts = getattr(inner, "consts", ())
+                inside, consts = inner
                 below: dict[Any, Value] = dict(zip(inside.invars, inputs, strict=True))
                 for variable, value in zip(inside.constvars, consts, strict=True):
                     program.consts[self._new(variable, below, program)] = value
@@ -129,19 +121,15 @@ def _read(variable: Any, names: dict[Any, Value]) -> Value:
     return variable if isinstance(variable, Literal) else names[variable]
 
 
-def _inner(eqn: Any) -> Any:
-    return next((eqn.params[name] for name in _JAXPRS if name in eqn.params), None)
-
-
-def _open(jaxpr: Any) -> Any:
-    return getattr(jaxpr, "jaxpr", jaxpr)
+def _inner(eqn: Any) -> tuple[Any, Sequence[Any]] | None:
+    """Open what an equation calls: its jaxpr, and its constants."""
+    found = next((eqn.params[name] for name in _JAXPRS if name in eqn.params), None)
+    return None if found is None else (getattr(found, "jaxpr", found), getattr(found, "consts", ()))
 
 
 def _has_loop(jaxpr: Any) -> bool:
-    inner = ((eqn, _inner(eqn)) for eqn in jaxpr.eqns)
-    return any(
-        eqn.primitive.name == "scan" or (sub is not None and _has_loop(_open(sub))) for eqn, sub in inner
-    )
+    inner = (sub[0] for eqn in jaxpr.eqns if (sub := _inner(eqn)) is not None)
+    return any(eqn.primitive.name == "scan" for eqn in jaxpr.eqns) or any(map(_has_loop, inner))
 
 
 def evaluate(
@@ -154,13 +142,7 @@ def evaluate(
 ) -> Callable[[Value], Any]:
     """Compute a program; return what reads its values.
 
-    Parameters
-    ----------
-    change : callable (key, value) -> value
-        Each value passes through it before others see it.
-    run : callable (op, values) -> results
-        By default the operation itself.
-    consts : values in the place of the program's own
+    Each operation is computed by `run`, by default as it is; each value passes through `change`.
     """
     values = dict(program.consts if consts is None else consts)
     values.update(zip(program.inputs, arguments, strict=True))
@@ -194,11 +176,8 @@ def line_of(source_info: Any) -> str:
     traceback = getattr(source_info, "traceback", None)
     for frame in getattr(traceback, "frames", ()):
         place = str(frame.file_name).replace("\\", "/")
-        if not any(f"/site-packages{library}" in place for library in _LIBRARIES) and not _is_ours(place):
+        is_ours = "/throughtime/adapters/jax/" in place
+        if not is_ours and not any(f"/site-packages{library}" in place for library in _LIBRARIES):
             name = str(frame.function_name).rpartition(".")[2]
             return f"{place.rpartition('/')[2]}:{frame.line_num} in {name}"
     return ""
-
-
-def _is_ours(place: str) -> bool:
-    return "/throughtime/adapters/jax/" in place

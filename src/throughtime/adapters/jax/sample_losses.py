@@ -49,27 +49,15 @@ def _of_each(model: models.Model, loss: Any, x: Any, y: Any, sample_weight: Any)
     """Make the function of all arrays that evaluates each sample's loss."""
     current = traced(model, x)
     samples = current.samples
-    axes = [jax.tree.map(samples.of_data, part) for part in (current.output, y, sample_weight)]
-    if not any(axis is not None for axis in jax.tree.leaves(axes)):
-        if samples.count > 1:
-            raise LossError("The model's output has no axis of samples, so that no sample has a loss alone.")
-        axes = []
+    leaves = jax.tree.leaves((current.output, y, sample_weight))
+    has_axis = any(samples.of_data(leaf) is not None for leaf in leaves)
+    if samples.count > 1 and not has_axis:
+        raise LossError("The model's output has no axis of samples, so that no sample has a loss alone.")
 
     def each(parameters: Any, others: Any, x: Any, y: Any, sample_weight: Any) -> Any:
         data = (model.call(parameters, others, x), y, sample_weight)
-        if not axes:
+        if not has_axis:
             return total(loss, *data)[None]
-        leaves, structure = jax.tree.flatten(data)
-        places = [samples.of_data(leaf) for leaf in leaves]
-        pairs = list(zip(leaves, places, strict=True))
-        moved = [
-            leaf if axis is None else jnp.expand_dims(jnp.moveaxis(leaf, axis, 0), axis + 1)
-            for leaf, axis in pairs
-        ]
-
-        def alone(*leaves: Any) -> Any:
-            return total(loss, *structure.unflatten(leaves))
-
-        return jax.vmap(alone, in_axes=tuple(None if axis is None else 0 for axis in places))(*moved)
+        return jax.vmap(lambda row: total(loss, *samples.rows(data, row)))(jnp.arange(samples.count))
 
     return each

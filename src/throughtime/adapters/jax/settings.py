@@ -10,8 +10,8 @@ from .find import Found
 from .loop import Loop
 
 
-def of_loop(entry: Found) -> dict[str, Attribute]:
-    """Read the flags of a loop."""
+def of_loop(entry: Found, *, has_jacobian: bool) -> dict[str, Attribute]:
+    """Read the flags of a loop; a Jacobian that was captured knows of resets, and closed forms do not."""
     loop: Loop = entry.layer
     shape = loop.body.shapes[loop.shown[0].key]
     flags: dict[str, Attribute] = {
@@ -26,6 +26,8 @@ def of_loop(entry: Found) -> dict[str, Attribute]:
     }
     if loop.cell is not None:
         flags |= loop.cell.flags
+    if any(one.changes.on_entry or one.changes.on_exit for one in loop.shown) and not has_jacobian:
+        flags["states_changed"] = 1
     if loop.op.line:
         flags["line"] = loop.op.line
     if loop.op.has_custom_rule:

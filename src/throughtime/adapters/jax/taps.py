@@ -1,238 +1,142 @@
-"""Runs a program with zeros on the states of its loops, and each loop's steps once more, all at once.
+"""Runs a program with zeros on the states of its loops.
 
-The gradient with respect to a zero added to a state is the state's total derivative. One step, run on all
-steps as if they were samples from the states that the loop has found, gives gates, marks and what each step
-hands back; the gradients of inputs and weights are found a second time, for the certificate.
+The gradient with respect to a zero added to a state is the state's total derivative.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from .loop import Loop
-from .program import Op, Program, bind, evaluate
+from .products import products
+from .program import Op, Program, Value, bind, evaluate
 
-_AT_ONCE = 16  # steps
-Zeros = dict[str, list[Any]]  # of one loop, each list with None where there is no gradient
+Zeros = dict[str, Any]  # of one scan, with None where there is no gradient
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What a loop was given and left: values as the program has them, (time, …) where they have a step."""
+class Seen(NamedTuple):
+    """What a scan was given and left: values as the program has them, (time, …) where they have a step.
+
+    `values` has states, products and decisions by their keys, `entering` the carries that are no states.
+    """
 
     consts: list[Any]
     initial: list[Any]
     inputs: list[Any]
-    states: list[Any]
+    values: dict[int, Any]
     entering: dict[int, Any]
     emitted: list[Any]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Give them as a structure that JAX can trace."""
-        return dict(vars(self))
+
+class Taps:
+    """What is added to the scan of a layer, and what is kept of it, more if its steps run once more."""
+
+    def __init__(self, loop: Loop, *, runs_again: bool) -> None:
+        self.loop, self.layers = loop, loop.parts_of_scan
+        self.products = products(loop) if runs_again else []
+        self.known = {one.op: one for one in self.products}
+        self.keys = {state.key: state.place for state in loop.states}
+
+        self.gates = [gate for one in self.layers for gate in one.gates.values()]
+        self.marks = [key for one in self.layers for key in one.marks.values()]
+
+    def zeros_within(self) -> dict[int, Any]:
+        """Make zeros for gates, marks, and what cells are given by others, when steps run once more."""
+        keys = {key: key for key in (*(gate.before for gate in self.gates), *self.marks)}
+        keys |= {one.entry: one.below.key for one in self.layers if one.below is not None}
+        return {name: self._zeros(key, self.loop.length) for name, key in keys.items()}
+
+    @cached_property
+    def entries(self) -> dict[Op, list[tuple[int, int]]]:
+        """Where cells read other cells: by operation the place of the operand, and the name of the zero."""
+        found: dict[Op, list[tuple[int, int]]] = {}
+        for op, place, name in ((*each, one.entry) for one in self.layers for each in one.readers):
+            found.setdefault(op, []).append((place, name))
+        return found
+
+    @cached_property
+    def _kept(self) -> list[int]:
+        keys: list[int] = [op.outputs[0] for op in self.known]
+        for state in self.loop.states:
+            changes = state.changes
+            each = (changes.on_entry, changes.on_exit, changes.mask)
+            keys += [state.key, state.carry, *(one.key for one in each if one is not None)]
+            keys += [changes.entered] if changes.on_entry is not None else []
+        return list(dict.fromkeys(keys))
+
+    def zeros(self) -> Zeros:
+        """Make what is added."""
+        consts, initial, inputs = self.loop.parts(self.loop.body.inputs)
+        return {
+            "consts": [self._zeros(key) for key in consts],
+            "initial": [self._zeros(key) for key in initial],
+            "inputs": [self._zeros(key, self.loop.length) for key in inputs],
+            "states": {place: self._zeros(key, self.loop.length) for key, place in self.keys.items()},
+            "emitted": [self._zeros(key, self.loop.length) for key in self.loop.emitted],
+            "final": [self._zeros(key) for key in self.loop.carried],
+        }
+
+    def _zeros(self, key: Value, *steps: int) -> Any:
+        shape = self.loop.body.shapes[key] if isinstance(key, int) else key.aval
+        return jnp.zeros((*steps, *shape.shape), shape.dtype) if self.loop.is_floating(key) else None
+
+    def run(self, given: list[Any], zeros: Zeros) -> tuple[list[Any], Seen]:
+        """Run the scan with zeros added; return its results, and what was seen."""
+        loop = self.loop
+        names = ("consts", "initial", "inputs")
+        consts, initial, inputs = map(_added, loop.parts(given), (zeros[name] for name in names))
+        others = [k for k in loop.changing if k not in self.keys.values()]
+
+        def step(carry: Any, now: Any) -> tuple[Any, Any]:
+            x, taps = now
+
+            def change(key: int, value: Any) -> Any:
+                return value + taps[self.keys[key]] if key in self.keys else value
+
+            read = evaluate(loop.body, [*consts, *carry, *x], change=change)
+            seen = {key: read(key) for key in self._kept}, {k: carry[k] for k in others}
+            return [read(key) for key in loop.carried], ([read(key) for key in loop.emitted], *seen)
+
+        if (remat := loop.body.checkpoint) is not None:  # keep as little of a step as the caller's own does
+            step = jax.checkpoint(step, policy=remat.get("policy"), prevent_cse=False)
+        final, (emitted, values, entering) = jax.lax.scan(
+            step,
+            list(initial),
+            (list(inputs), zeros["states"]),
+            length=loop.length,
+            reverse=loop.reverse,
+            unroll=loop.op.eqn.params.get("unroll", 1),
+        )
+        emitted = _added(emitted, zeros["emitted"])
+        results = [*_added(final, zeros["final"]), *emitted]
+        return results, Seen(list(consts), list(initial), list(inputs), values, entering, emitted)
 
 
 def run(
-    program: Program, consts: dict[int, Any], arguments: Sequence[Any], loops: Mapping[Op, Loop], zeros: Any
-) -> tuple[Any, dict[int, dict[str, Any]]]:
-    """Compute a program with zeros added to loops, by number, and to values, by key.
-
-    Returns
-    -------
-    callable that reads the program's values, and what each loop has left, by its number
-    """
-    of_loops, of_values = zeros
-    numbers = {op: number for number, op in enumerate(loops)}
-    seen: dict[int, dict[str, Any]] = {}
+    program: Program, consts: dict[int, Any], arguments: Sequence[Any], taps: Sequence[Taps], zeros: Any
+) -> tuple[Any, list[Seen]]:
+    """Compute a program with zeros added to scans and, by key, values; return a reader, and what was seen."""
+    of_scans, of_values = zeros
+    numbers = {each.loop.op: number for number, each in enumerate(taps)}
+    seen: dict[int, Seen] = {}
 
     def step(op: Op, values: list[Any]) -> Sequence[Any]:
-        if op not in loops:
+        if op not in numbers:
             return bind(op, values)
-        number = numbers[op]
-        results, left = _tapped(loops[op], values, of_loops[number])
-        seen[number] = left.as_dict()
+        results, seen[numbers[op]] = taps[numbers[op]].run(values, of_scans[numbers[op]])
         return results
 
     def change(key: int, value: Any) -> Any:
         return value + of_values[key] if key in of_values else value
 
-    return evaluate(program, arguments, run=step, consts=consts, change=change), seen
-
-
-def zeros_of(loop: Loop) -> Zeros:
-    """Make what is added to a loop."""
-    consts, initial, inputs = loop.parts(loop.body.inputs)
-    steps = (loop.length,)
-    return {
-        "consts": [_zeros(loop, key) for key in consts],
-        "initial": [_zeros(loop, key) for key in initial],
-        "inputs": [_zeros(loop, key, steps) for key in inputs],
-        "states": [_zeros(loop, state.key, steps) for state in loop.states],
-        "emitted": [_zeros(loop, key, steps) for key in loop.emitted],
-        "final": [_zeros(loop, key) for key in loop.carried],
-    }
-
-
-def _zeros(loop: Loop, key: Any, steps: tuple[int, ...] = ()) -> Any:
-    shape = loop.body.shapes[key] if isinstance(key, int) else key.aval
-    return jnp.zeros((*steps, *shape.shape), shape.dtype) if loop.is_floating(key) else None
-
-
-def _tapped(loop: Loop, values: list[Any], zeros: Zeros) -> tuple[list[Any], Seen]:
-    consts, initial, inputs = loop.parts(values)
-    places = {state.key: position for position, state in enumerate(loop.states)}
-    others = [k for k in loop.changing if k not in {state.place for state in loop.states}]
-    consts, initial, inputs = map(
-        _added, (consts, initial, inputs), (zeros[name] for name in ("consts", "initial", "inputs"))
-    )
-
-    def step(carry: Any, now: Any) -> tuple[Any, Any]:
-        x, taps = now
-
-        def change(key: int, value: Any) -> Any:
-            return value + taps[places[key]] if key in places else value
-
-        read = evaluate(loop.body, [*consts, *carry, *x], change=change)
-        kept = [read(state.key) for state in loop.states], {k: carry[k] for k in others}
-        return [read(key) for key in loop.carried], ([read(key) for key in loop.emitted], *kept)
-
-    params = loop.op.eqn.params
-    again = _checkpointed(step, loop.body)
-    final, (emitted, states, entering) = jax.lax.scan(
-        again,
-        list(initial),
-        (list(inputs), zeros["states"]),
-        length=loop.length,
-        reverse=loop.reverse,
-        unroll=params.get("unroll", 1),
-    )
-    emitted = _added(emitted, zeros["emitted"])
-    results = [*_added(final, zeros["final"]), *emitted]
-    return results, Seen(list(consts), list(initial), list(inputs), states, entering, emitted)
-
-
-def _checkpointed(step: Any, body: Program) -> Any:
-    """Keep as little of a step as the caller's own remat does."""
-    if body.checkpoint is None:
-        return step
-    return jax.checkpoint(step, policy=body.checkpoint.get("policy"), prevent_cse=False)
+    read = evaluate(program, arguments, run=step, consts=consts, change=change)
+    return read, [seen[number] for number in range(len(taps))]
 
 
 def _added(values: Sequence[Any], zeros: Sequence[Any]) -> list[Any]:
     return [value if zero is None else value + zero for value, zero in zip(values, zeros, strict=True)]
-
-
-def within(loop: Loop, left: Mapping[str, Any], gradients: Zeros | None) -> dict[str, Any]:
-    """Run every step once more; return values and gradients of what lies within.
-
-    Parameters
-    ----------
-    loop : Loop
-    left : what the loop left, see `Seen`
-    gradients : dict
-        Of the zeros that `zeros_of` made; None without a loss.
-
-    Returns
-    -------
-    dict
-        `values` by name (time, …), and with gradients: `gradients` of the same, `consts`, `inputs`, and
-        `carried`, what each step hands back to the state that entered it.
-    """
-    seen = Seen(**left)
-    taps = {f"gate {name}": gate.before for name, gate in loop.gates.items()}
-    values = {f"gate {name}": gate.value for name, gate in loop.gates.items()}
-    marks = {f"mark {name}": key for name, key in loop.marks.items()}
-    step = partial(_step, loop, {**taps, **marks}, {**values, **marks})
-    step = jax.vmap(step, in_axes=(None, 0, 0, None, 0, 0, 0))
-    floats, fixed = _parted(seen.consts)
-    series, whole = _parted(seen.inputs)
-    zeros = {name: _zeros(loop, key, (loop.length,)) for name, key in {**taps, **marks}.items()}
-    marked = series, [_before(loop, first, after) for first, after in _pairs(loop, seen)], zeros
-    asked = None if gradients is None else [*gradients["states"], *gradients["emitted"]]
-
-    def total(floats: Any, marked: Any, known: Any) -> tuple[Any, Any]:
-        (series, before, zeros), (whole, entering, states, asked) = marked, known
-        consts, inputs = _together(floats, fixed), _together(series, whole)
-        made, emitted, found = step(consts, inputs, before, seen.initial, entering, states, zeros)
-        pairs = zip([*made, *emitted], asked or [], strict=asked is not None)
-        terms = [jnp.sum(value * gradient) for value, gradient in pairs if gradient is not None]
-        return sum(terms, jnp.zeros(())), found
-
-    known = whole, seen.entering, seen.states, asked
-    if gradients is None:
-        return {"values": total(floats, marked, known)[1]}
-
-    def part(consts: Any, steps: Any) -> tuple[Any, Any]:
-        (more, of_steps), found = jax.grad(total, (0, 1), has_aux=True)(floats, *steps)
-        return jax.tree.map(jnp.add, consts, more), (of_steps, found)
-
-    # A few steps at a time stay in the processor's cache.
-    size = next(size for size in range(_AT_ONCE, 0, -1) if loop.length % size == 0)
-    parts = jax.tree.map(lambda one: one.reshape(-1, size, *one.shape[1:]), (marked, known))
-    consts, left_over = jax.lax.scan(part, jax.tree.map(jnp.zeros_like, floats), parts)
-    (inputs, carried, tapped), found = jax.tree.map(lambda one: one.reshape(-1, *one.shape[2:]), left_over)
-    return {"values": found, "gradients": tapped, "consts": consts, "inputs": inputs, "carried": carried}
-
-
-def _pairs(loop: Loop, seen: Seen) -> list[tuple[Any, Any]]:
-    return [(seen.initial[one.place], seen.states[n]) for n, one in enumerate(loop.states)]
-
-
-def _before(loop: Loop, first: Any, after: Any) -> Any:
-    """Put each step's entering state in its place."""
-    if loop.reverse:
-        return jnp.concatenate([after[1:], first[None]])
-    return jnp.concatenate([first[None], after[:-1]])
-
-
-def _step(  # noqa: PLR0913, PLR0917 - the structures that vmap maps differently
-    loop: Loop,
-    taps: Mapping[str, int],
-    values: Mapping[str, int],
-    consts: Any,
-    inputs: Any,
-    before: Any,
-    initial: Any,
-    entering: Any,
-    known: Any,
-    zeros: Any,
-) -> tuple[Any, Any, Any]:
-    """Run one step from known states; each state goes on as the loop has found it, so that it counts once."""
-    carry = list(initial)
-    for state, value in zip(loop.states, before, strict=True):
-        carry[state.place] = value
-    for place, value in entering.items():
-        carry[place] = value
-    places = {state.key: position for position, state in enumerate(loop.states)}
-    tapped = {key: zeros[name] for name, key in taps.items()}
-    made: list[Any] = [None] * len(loop.states)
-
-    def change(key: int, value: Any) -> Any:
-        if key in tapped:
-            value = value + tapped[key]
-        if key in places:
-            made[places[key]] = value
-            return known[places[key]]
-        return value
-
-    read = evaluate(loop.body, [*consts, *carry, *inputs], change=change)
-    emitted = [read(key) for key in loop.emitted]
-    return made, emitted, {name: read(key) for name, key in values.items()}
-
-
-def _parted(values: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-    """Part floating values from the others, with None in the place of each."""
-    is_float = [jnp.issubdtype(jnp.result_type(value), jnp.inexact) for value in values]
-    floats = [value if each else None for value, each in zip(values, is_float, strict=True)]
-    others = [None if each else value for value, each in zip(values, is_float, strict=True)]
-    return floats, others
-
-
-def _together(floats: Sequence[Any], others: Sequence[Any]) -> list[Any]:
-    return [one if other is None else other for one, other in zip(floats, others, strict=True)]

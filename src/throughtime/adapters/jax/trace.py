@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from .models import Model
 from .program import Program, flat
@@ -18,29 +19,36 @@ from .program import Program, flat
 
 @dataclass(frozen=True)
 class Samples:
-    """Where the samples stand.
-
-    Attributes
-    ----------
-    count : int
-    first : int
-        Axis of samples of the batch where both would do.
-    is_single : bool
-        The whole batch is one sample, a series alone.
-    grown : dict of int to shape
-        Shapes of the program's values with one sample more; None where it cannot be traced so.
-    """
+    """Where the samples stand."""
 
     count: int
-    first: int = 0
-    is_single: bool = False
-    grown: dict[int, Any] | None = None
+    first: int = 0  # axis of samples of the batch where both would do
+    is_single: bool = False  # the whole batch is one sample, a series alone
+    grown: dict[int, Any] | None = None  # shapes of all values with one sample more; None if it cannot run so
 
     def of_data(self, leaf: Any) -> int | None:
         """Find the axis of samples of an array of the batch."""
         order = (self.first, 1 - self.first)
         fitting = [axis for axis in order if len(leaf.shape) > axis and leaf.shape[axis] == self.count]
         return None if self.is_single else next(iter(fitting), None)
+
+    def rows(self, data: Any, *rows: Any) -> Any:
+        """Take some samples of every array that has them."""
+
+        def taken(leaf: Any) -> Any:
+            axis = self.of_data(leaf) if getattr(leaf, "shape", ()) else None
+            return leaf if axis is None else jnp.take(leaf, jnp.stack(rows), axis)
+
+        return jax.tree.map(taken, data)
+
+    def joined(self, first: Any, second: Any) -> Any:
+        """Put two single samples together."""
+
+        def both(one: Any, other: Any) -> Any:
+            axis = next((axis for axis in (self.first, 1 - self.first) if axis < one.ndim), 0)
+            return jnp.concatenate([one, other], axis) if one.ndim else one
+
+        return jax.tree.map(both, first, second)
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,6 @@ class Call:
         Of a fused recurrent layer.
     layers : tuple of InnerLayer
         Of a fused recurrent layer.
-    steps : list of Step
-        Of a cell.
     output : tensor or None
         Mark of what another layer returns; None where that is no tensor.
     step : Step or None
@@ -35,7 +33,7 @@ class Call:
     windows : list of Call
         Later calls of a fused layer, each of which starts from the states of the one before.
     recurrence : Recurrence or None
-        Of a module that is called again with what it returned: its calls, as one.
+        Of a cell, or a module that is called again with what it returned: its calls, as one.
     order : int
         Calls are counted as they come.
     is_beside : bool
@@ -49,7 +47,6 @@ class Call:
     kind: str = ""
     layout: layout.Layout | None = None
     layers: tuple[fused.InnerLayer, ...] = ()
-    steps: list[calls.Step] = field(default_factory=list)
     output: torch.Tensor | None = None
     activation: str = "tanh"
     autocast: str = ""
@@ -70,7 +67,7 @@ class Call:
 
     def handed_out(self) -> Iterator[Any]:
         """Give the nodes of what a recurrent layer, or a sequence of a cell's calls, has handed out."""
-        for step in self.steps:
+        for step in self.recurrence.steps if self.recurrence is not None else ():
             yield from (one.copy.node for one in step.leaving.values() if one.copy is not None)
         for layer in (layer for one in (self, *self.windows) for layer in one.layers):
             yield layer.output.grad_fn
@@ -78,7 +75,6 @@ class Call:
 
     def edges(self) -> Iterator[Any]:
         """Give the places whose gradients a loop's leaf is made of."""
-        if self.recurrence is not None:
-            yield from self.recurrence.edges()
-        for leaving in (one for step in self.steps for one in step.leaving.values()):
-            yield from (edge for edge in (leaving.edge, leaving.copy) if edge is not None)
+        steps = [one.step for one in (self, *self.windows) if one.step is not None]
+        for step in [*steps, *(self.recurrence.steps if self.recurrence is not None else ())]:
+            yield from step.edges()

@@ -7,14 +7,13 @@ the result itself is total.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from .named import Named
 from .structure import is_packed
 
 # What gives a tensor another shape and leaves its values and gradients alone.
@@ -24,12 +23,39 @@ _RESHAPES = frozenset(
 Key = tuple[str, ...]  # the name of an argument, and places within it
 
 
+def edge_of(tensor: torch.Tensor) -> GradientEdge | None:
+    """Name the place of the graph where a tensor's gradient arrives; None where it has none."""
+    node = tensor.grad_fn
+    if node is None or isinstance(
+        node, torch._C._FunctionBase
+    ):  # a leaf, or a node that Python does not keep
+        return get_gradient_edge(tensor) if tensor.requires_grad else None
+    return GradientEdge(node, tensor.output_nr)
+
+
+def copied(tensor: torch.Tensor) -> tuple[torch.Tensor, GradientEdge | None]:
+    """Copy a tensor for one use of it, and name the place where the gradient of that use arrives."""
+    if torch.is_grad_enabled() and not tensor.requires_grad:
+        tensor = tensor.detach().requires_grad_()
+    copy = tensor.clone()
+    return copy, edge_of(copy)
+
+
 @dataclass(eq=False)
+class Named:
+    """A tensor that `mark` names, and the edge of the copy that the code goes on with."""
+
+    name: str
+    plain: torch.Tensor
+    edge: GradientEdge | None
+
+
+@dataclass(eq=False, slots=True)
 class Entering:
-    """A tensor among the arguments: as it was given, and the edge, or mark, of what the module reads."""
+    """A tensor among the arguments: as it was given, and the edge of the copy that the module reads."""
 
     given: torch.Tensor
-    mark: Any
+    mark: GradientEdge | None
     taken: torch.Tensor | None  # what an earlier call returned, where this was handed out for it
 
     @property
@@ -38,7 +64,7 @@ class Entering:
         return self.given.shape
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Leaving:
     """A tensor among the results: as the module made it, its edge, and that of the copy handed out."""
 
@@ -55,11 +81,18 @@ class Step:
     """
 
     order: int
-    entering: dict[Key, Entering]
-    leaving: dict[int, Leaving]
+    entering: dict[Key, Entering] = field(default_factory=dict)
+    leaving: dict[int, Leaving] = field(default_factory=dict)
     weights: tuple[torch.Tensor, ...] = ()
     marked: tuple[torch.Tensor, ...] = ()
     named: dict[str, Named] = field(default_factory=dict)
+
+    def edges(self) -> Iterator[GradientEdge]:
+        """Give every place whose gradient is of interest."""
+        places = [one.mark for one in self.entering.values()]
+        places += [one.edge for one in self.named.values()]
+        places += [edge for one in self.leaving.values() for edge in (one.edge, one.copy)]
+        return (one for one in places if one is not None)
 
     @property
     def first_node(self) -> int:
@@ -79,10 +112,10 @@ class Calls:
 
     def run(self, forward: Any, arguments: Any, keywords: Any, order: int) -> Any:
         """Call the module on copies of what it is given, and hand out copies of what it returns."""
-        step, swaps = Step(order, {}, {}), _Swaps()
+        step, swaps = Step(order), _Swaps()
 
         def entering(key: Key, given: torch.Tensor) -> torch.Tensor:
-            step.entering[key], copy = self._entering(given)
+            copy = self.enter(step, key, given)
             swaps.copies.append((given, copy))
             return copy
 
@@ -94,32 +127,30 @@ class Calls:
             result = forward(*arguments, **keywords)
         finally:
             swaps.undo()
-        found: list[torch.Tensor] = []
-        places: dict[Key, int] = {}
+        self.steps.append(step)
+        return _Swaps().swapped(result, (), lambda _, made: self._hand_out(step, made))
 
-        def leaving(key: Key, made: torch.Tensor) -> torch.Tensor:
-            places[key] = len(found)
-            found.append(made)
-            return made
-
-        _Swaps().swapped(result, (), leaving)
-        copies = self.hand_out(step, found)
-        return _Swaps().swapped(result, (), lambda key, _: copies[places[key]])
+    def enter(self, step: Step, key: Key, given: torch.Tensor) -> torch.Tensor:
+        """Note a tensor that a call is given, and make the copy that it reads."""
+        # Taken from before its copy, which keeps what all others ask of it.
+        taken = self.taken(given)
+        copy, edge = copied(given if taken is None else taken)
+        step.entering[key] = Entering(given, edge, taken)
+        return copy
 
     def hand_out(self, step: Step, results: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Keep a call with its results, and give copies of them."""
         self.steps.append(step)
-        same: dict[int, GradientEdge] = {}  # a module may return one tensor at two places
-        handed_out = []
-        for place, one in enumerate(results):
-            edge = same.setdefault(id(one), get_gradient_edge(one)) if one.requires_grad else None
-            handed_out.append(one.clone())
-            copy = get_gradient_edge(handed_out[-1]) if handed_out[-1].grad_fn is not None else None
-            step.leaving[place] = Leaving(one, edge, copy)
-            if copy is not None and edge is not None:
-                self.handed_out[copy.node] = len(self.steps) - 1, place
-                self.plain.add(edge.node)
-        return handed_out
+        return [self._hand_out(step, one) for one in results]
+
+    def _hand_out(self, step: Step, made: torch.Tensor) -> torch.Tensor:
+        same = (one.edge for one in step.leaving.values() if one.plain is made)  # one tensor at two places
+        edge, copy, place = next(same, None) or edge_of(made), made.clone(), len(step.leaving)
+        step.leaving[place] = leaving = Leaving(made, edge, edge_of(copy))
+        if leaving.copy is not None and edge is not None:
+            self.handed_out[leaving.copy.node] = len(self.steps) - 1, place
+            self.plain.add(edge.node)
+        return copy
 
     @property
     def first_node(self) -> int:
@@ -131,26 +162,18 @@ class Calls:
         """What the latest call returned."""
         return [one.plain for one in self.steps[-1].leaving.values()]
 
-    def _entering(self, given: torch.Tensor) -> tuple[Entering, torch.Tensor]:
-        # Taken from before its copy, which keeps what all others ask of it.
-        taken = self.taken(given)
-        source = given if taken is None else taken
-        if torch.is_grad_enabled() and not source.requires_grad:
-            source = source.detach().requires_grad_()
-        copy = source.clone()
-        mark = get_gradient_edge(copy) if copy.grad_fn is not None else None
-        return Entering(given, mark, taken), copy
-
     def taken(self, given: torch.Tensor) -> torch.Tensor | None:
         """Find what a call returned, where this was handed out for it, at most reshaped."""
+        place = self.place_of(given)
+        plain = None if place is None else self.steps[place[0]].leaving[place[1]].plain
+        return plain if plain is not None and plain.shape == given.shape else None
+
+    def place_of(self, given: torch.Tensor) -> tuple[int, int] | None:
+        """Find which call and place handed out a tensor, at most reshaped."""
         node = given.grad_fn
         while node is not None and node not in self.handed_out and node.name() in _RESHAPES:
             node = node.next_functions[0][0]
-        if node not in self.handed_out:
-            return None
-        number, place = self.handed_out[node]
-        plain = self.steps[number].leaving[place].plain
-        return plain if plain.shape == given.shape else None
+        return self.handed_out.get(node)
 
 
 class _Swaps:

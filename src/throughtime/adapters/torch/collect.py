@@ -38,9 +38,8 @@ def records(
         if call.layers:
             layers += collect_fused.leaves(done, call)
         elif call.recurrence is not None:
-            layers.append(collect_recurrence.leaf(done, call, call.recurrence))
-        elif call.steps:
-            layers.append(collect_cell.leaf(done, call))
+            reader = collect_recurrence.Leaf if call.kind == "rnn" else collect_cell.Leaf
+            layers.append(reader(done, call, call.recurrence).record())
         else:
             layers.append(_plain(done, call))
     layers += marking.leaves(list(_named(done)), done.wanted, {leaf.path for leaf in layers})

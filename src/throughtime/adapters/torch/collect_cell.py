@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from throughtime.adapters.records import Array, Attribute, DirectionRecord, LayerRecord
+from throughtime.adapters.records import Array, Attribute, DirectionRecord
 
 from . import collect_recurrence, settings, weights
 from .call import Call
@@ -11,18 +11,17 @@ from .recurrence import Recurrence, State, taken_by
 from .structure import name_of, numpy
 
 _TIME = "the order of the cell's calls"
-_NAMES = ("hidden", "cell")
 
 
-def leaf(done: Pass, call: Call) -> LayerRecord:
-    """Make the record of one sequence."""
-    states = [State(_NAMES[place], ("states", str(place)), place) for place in call.steps[0].leaving]
-    every = [step for one in done.calls_of(call) for step in one.steps]
-    return _Leaf(done, call, Recurrence(call.steps, tuple(states), taken=taken_by(every))).record()
-
-
-class _Leaf(collect_recurrence.Leaf):
+class Leaf(collect_recurrence.Leaf):
     """Reads each call as a pass of one step, from the state given to the state handed out."""
+
+    def __init__(self, done: Pass, call: Call, recurrence: Recurrence) -> None:
+        super().__init__(done, call, recurrence)
+        self._every = [
+            step for one in done.calls_of(call) if one.recurrence is not None for step in one.recurrence.steps
+        ]
+        recurrence.taken = taken_by(self._every)
 
     def _flags(self) -> dict[str, Attribute]:
         dtype = self.call.autocast or name_of(self.steps[0].leaving[0].plain.dtype)
@@ -30,22 +29,16 @@ class _Leaf(collect_recurrence.Leaf):
         return {**settings.of_recurrent(self.call, self.done.frozen), **own}
 
     def _own(self) -> tuple[dict[str, Array], dict[str, str]]:
-        every = [step for call in self.done.calls_of(self.call) for step in call.steps]
-        given = self.steps[-1].weights
-        marks = [[step.marked[place] for step in every] for place in range(len(given))]
-        return self.done.weights(self.call.kind, given, marks)
+        marks = list(zip(*(step.marked for step in self._every), strict=True))
+        return self.done.weights(self.call.kind, self.steps[-1].weights, marks)
 
     def _inside(self) -> DirectionRecord:
         hidden, *cell = map(self._total, self.states)
-        marks = [
-            {id(mark): mark for mark in each} for each in zip(*(s.marked for s in self.steps), strict=True)
-        ]
-        found = [self.done.gradients.total(each.values()) for each in marks]
+        last = self.steps[-1]  # all calls of a sequence share their marks
+        found = [self.done.gradients.of(mark) for mark in last.marked]
         given = ([step.entering[state.argument].given for step in self.steps] for state in self.states)
         return DirectionRecord(
-            weights=weights.oriented(
-                self.call.kind, [numpy(weight, copy=True) for weight in self.steps[-1].weights]
-            ),
+            weights=weights.oriented(self.call.kind, [numpy(one, copy=True) for one in last.weights]),
             weight_gradients=weights.oriented(self.call.kind, found, "_gradient"),
             inputs=self.outside["input"],
             hidden=self.outside["output"],

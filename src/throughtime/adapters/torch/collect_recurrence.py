@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from throughtime.adapters.marking import MarkedSteps
+from throughtime.adapters.marking import MarkedSteps, of_steps
 from throughtime.adapters.needs import INSIDE
 from throughtime.adapters.records import (
     UNREACHED,
@@ -25,9 +25,8 @@ from .call import Call
 from .calls import Entering, Key, Step
 from .find import class_name
 from .finished import STATES_ONLY, Pass
-from .jacobian import of_steps
+from .jacobian import step_jacobians
 from .marks import sum_of, without
-from .named import of_recurrence
 from .recurrence import Recurrence, State
 from .structure import name_of, numpy
 from .transported import transported
@@ -38,11 +37,6 @@ _NO_INITIAL = "the first call is given no state of this shape"
 _SHOWS = "a custom module shows its states, and what tt.mark names on the way from one to the next"
 _AXES = ("unit", "row", "column", "depth")
 Parts = Sequence[torch.Tensor | None]  # of the gradients of all calls
-
-
-def leaf(done: Pass, call: Call, recurrence: Recurrence) -> LayerRecord:
-    """Make the record of one recurrence."""
-    return Leaf(done, call, recurrence).record()
 
 
 class Leaf:
@@ -112,7 +106,8 @@ class Leaf:
             [one.copy for one in step.leaving.values() if one.plain is step.leaving[self._place].plain]
             for step in self.steps
         ]
-        found = self._gradient("output_gradient", asked, output, [*map(self._handed_back, range(len(asked)))])
+        less = [*map(self._handed_back, range(len(asked)))] if self._changes else ()
+        found = self._gradient("output_gradient", asked, output, less)
         if not found and any(map(self._reaches, self.steps)):
             self.missing["output_gradient"] = STATES_ONLY
         return found
@@ -154,17 +149,24 @@ class Leaf:
     def _summed(self, edges: Iterable[Sequence[Any]], like: Array, less: Parts = ()) -> Array | None:
         """Sum the gradients over the edges of each call, less a part; None where no call has one."""
         sums = [self.done.gradients.summed(each) for each in edges]
-        sums = [without(one, part) for one, part in zip(sums, less or [None] * len(sums), strict=True)]
-        known = [one for one in sums if one is not None]
-        if not known:
+        if less:
+            sums = [without(one, part) for one, part in zip(sums, less, strict=True)]
+        known = next((one for one in sums if one is not None), None)
+        if known is None:
             return None
-        zeros = torch.zeros_like(known[0])
-        found = self._series(zeros if one is None else self.done.gradients.unscaled(one) for one in sums)
+        zeros = torch.zeros_like(known)
+        found = numpy(
+            self.done.gradients.unscaled(self._stacked(zeros if one is None else one for one in sums))
+        )
         return found.astype(np.result_type(like.dtype, np.float32), copy=False)
 
     def _series(self, tensors: Iterable[torch.Tensor]) -> Array:
         """Put the calls' tensors one after another: (sample, time, …)."""
-        return numpy(torch.stack([self.recurrence.by_sample(one.detach()) for one in tensors], 1))
+        return numpy(self._stacked(tensors))
+
+    def _stacked(self, tensors: Iterable[torch.Tensor]) -> torch.Tensor:
+        with torch.no_grad():
+            return torch.stack([self.recurrence.by_sample(one) for one in tensors], 1)
 
     def _name_axes(self, name: str, last: str, array: Array | None) -> None:
         if array is not None and array.ndim > 3:
@@ -205,12 +207,15 @@ class Leaf:
         )
 
     def _marked(self, hidden: Array) -> MarkedSteps:
-        """Read what `mark` names at every step."""
+        """Read what `mark` names at every step, in one shape."""
+        each = [step.named for step in self.steps]
+        shapes = {name: {one[name].plain.shape for one in each if name in one} for name in each[0]}
+        names = [name for name in each[0] if len(shapes[name]) == 1 and all(name in one for one in each)]
+        values = {name: self._series(one[name].plain for one in each) for name in names}
+        gradients = {name: self._summed([[one[name].edge] for one in each], values[name]) for name in names}
         axes = self.dims.get(self.states[0].name, ("sample", "time", "unit"))[2:]
         taken = {*(state.name for state in self.states), *weights.own(self.call.entry.layer)}
-        marked = of_recurrence(
-            self.steps, self._series, self._summed, taken, has_gradients=self.done.has_labels
-        )
+        marked = of_steps(values, gradients, taken, has_gradients=self.done.has_labels)
         self.dims |= {name: ("sample", "time", *own) for name, own in marked.dims(hidden, axes).items()}
         return marked
 
@@ -231,7 +236,7 @@ class Leaf:
 
     def _jacobian(self) -> dict[str, Array]:
         is_given = all(self._first(state) is not None for state in self.states)
-        found = of_steps(self.steps, self.states, self.recurrence.by_sample, is_given=is_given)
+        found = step_jacobians(self.steps, self.states, self.recurrence.by_sample, is_given=is_given)
         if found is None:
             self.missing["state_jacobian"] = _NO_GRADIENTS
             return {}
@@ -275,9 +280,6 @@ class Leaf:
     def _through(self) -> transitions.Through:
         return transitions.through_changes(self._crossings)
 
-    @property
+    @cached_property
     def _changes(self) -> bool:
-        return any(map(self._is_changed, range(len(self.states))))
-
-    def _is_changed(self, number: int) -> bool:
-        return transitions.is_changed(self._crossings, number)
+        return transitions.any_changed(self._crossings)

@@ -11,7 +11,7 @@ from torch import nn
 
 from throughtime.adapters.records import Array, Attribute, LayerRecord, ModelRecord
 
-from . import projected, settings, weights
+from . import settings, weights
 from .find import Found, candidates, checked, selection, to_snake_case
 from .structure import name_of, numpy
 
@@ -69,7 +69,7 @@ def _recurrent(entry: Found, path: str, directions: Sequence[Sequence[Array]]) -
         arrays={name: np.stack([one[name] for one in each]) for name in each[0]} if both else each[0],
         directions=("forward", "backward") if both else (),
         flags={**_flags(entry), **settings.of_kind(entry.layer, kind, _activation(entry.layer))},
-        dims=projected.dims(both) if weights.PROJECTION in each[0] else {},
+        dims=weights.projected_dims(both) if weights.PROJECTION in each[0] else {},
     )
 
 

@@ -13,7 +13,7 @@ from .recurrence import State
 Rows = Callable[[torch.Tensor], torch.Tensor]  # brings a state to (sample, …)
 
 
-def of_steps(
+def step_jacobians(
     steps: Sequence[Step], states: Sequence[State], rows: Rows, *, is_given: bool
 ) -> torch.Tensor | None:
     """Differentiate what each call returned by what it was given, through the graph that it has left.

@@ -18,8 +18,7 @@ from . import layout
 # torch keeps nothing back where no gradient flows: what is asked for then is small.
 FUSED = Overhead(back=2.8, forward=2.8, solving=1.8)
 STEPWISE = Overhead(back=2.9, forward=2.9, solving=5.2, each_step=37_000)
-PROJECTED = replace(FUSED, solving=9.0)  # repeated step by step, through torch's own operations
-_OFTEN = 16  # calls of a cell from which on only each of so many is counted: counting takes time as well
+_OFTEN = 16  # calls of a cell, of which only each of so many is counted: counting takes time as well
 
 
 class Meter:
@@ -41,7 +40,7 @@ class Meter:
         self.budget = budget
         self._quantities = quantities
         self._sum = Need()
-        self._cells: dict[int, int] = {}  # steps so far
+        self._calls: dict[int, int] = {}  # so far, of each module in a loop
         self._of_cells: dict[int, Need] = {}
 
     def add(self, module: Any, given: Any, *, samples: int, is_watched: bool) -> None:
@@ -60,6 +59,10 @@ class Meter:
         ------
         ExceededError
         """
+        is_cell = isinstance(module, nn.RNNCellBase)
+        steps = self._calls[id(module)] = self._calls.get(id(module), 0) + 1
+        if is_cell and not _is_due(steps):
+            return
         if self.budget.part == self.budget.samples:
             self.budget = replace(self.budget, samples=samples, part=samples)
         data = given.data if isinstance(given, PackedSequence) else given
@@ -67,16 +70,12 @@ class Meter:
             return
         rows = layout.samples(module, given) / self.budget.part
         asked, item = self._asked(is_watched), data.element_size()
-        if isinstance(module, nn.RNNCellBase):
-            steps = self._cells[id(module)] = self._cells.get(id(module), 0) + 1
-            if steps > _OFTEN and steps % _OFTEN:
-                return
+        if is_cell:
             one = _direction(module, rows, steps, module.input_size, item)
             self._of_cells[id(module)] = estimate([one], asked, STEPWISE, is_merged=False)
         else:
-            overhead = PROJECTED if module.proj_size else FUSED
             for directions in _inner_layers(module, rows, _steps(module, given), item):
-                self._sum += estimate(directions, asked, overhead, is_merged=False)
+                self._sum += estimate(directions, asked, FUSED, is_merged=False)
         self._check()
 
     def add_output(self, tensors: Sequence[torch.Tensor], *, is_watched: bool) -> None:
@@ -97,11 +96,14 @@ class Meter:
         ------
         ExceededError
         """
-        each = Amount(6 * sum(tensor.nbytes for tensor in tensors) / self.budget.part)
-        width = sum(tensor.numel() for tensor in tensors) / samples
-        square = samples / self.budget.part * width**2 * 4
-        kept = {"state_jacobian": Amount(square)} if "state_jacobian" in self._quantities else {}
-        self._of_cells[module] = self._of_cells.get(module, Need()) + Need(kept, passing=each)
+        calls = self._calls[module] = self._calls.get(module, 0) + 1
+        if not _is_due(calls):
+            return
+        size = sum(tensor.nbytes for tensor in tensors)
+        square = 4 * samples * sum(tensor.numel() / samples for tensor in tensors) ** 2
+        kept = {"state_jacobian": Amount(calls * square / self.budget.part)}
+        kept = {name: amount for name, amount in kept.items() if name in self._quantities}
+        self._of_cells[module] = Need(kept, passing=Amount(6 * calls * size / self.budget.part))
         self._check()
 
     def _asked(self, is_watched: bool) -> Asked:
@@ -109,6 +111,10 @@ class Meter:
 
     def _check(self) -> None:
         self.budget.check(sum(self._of_cells.values(), self._sum))
+
+
+def _is_due(calls: int) -> bool:
+    return calls % _OFTEN == 0 or calls & (calls - 1) == 0  # the first ones: 1, 2, 4, 8
 
 
 def _steps(module: Any, given: Any) -> int:

@@ -13,7 +13,6 @@ from heapq import heappop, heappush
 from typing import Any
 
 import torch
-from torch.autograd.graph import GradientEdge
 
 from .calls import Calls, Entering, Key, Step
 
@@ -39,7 +38,7 @@ class Recurrence:
         By the id of a result: the marks of what took it as it was handed out.
     """
 
-    steps: Sequence[Step]
+    steps: list[Step]
     states: tuple[State, ...]
     reason: str = ""
     taken: Mapping[int, Sequence[Any]] = field(default_factory=dict)
@@ -70,13 +69,10 @@ class Recurrence:
         uses = [one.copy for one in step.leaving.values() if one.plain is plain]
         return [*uses, *self.taken.get(id(plain), ())]
 
-    def edges(self) -> Iterator[GradientEdge]:
-        """Give every place whose gradient is of interest."""
-        for step in self.steps:
-            yield from (one.mark for one in step.entering.values() if one.mark is not None)
-            yield from (one.edge for one in step.named.values() if one.edge is not None)
-            for leaving in step.leaving.values():
-                yield from (edge for edge in (leaving.edge, leaving.copy) if edge is not None)
+
+def of_cell(step: Step) -> Recurrence:
+    """Begin the sequence of one of torch's cells: states come out in the order in which they go in."""
+    return Recurrence([], tuple(State(_name(place), ("states", str(place)), place) for place in step.leaving))
 
 
 def found(watched: Mapping[str, Calls], ends: Collection[Any]) -> dict[str, list[Recurrence]]:

@@ -7,8 +7,8 @@ around it: packing, states, a subclass's own forward.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 import torch
@@ -22,7 +22,6 @@ from .call import Call
 from .find import Found, class_name, is_recurrent
 from .marks import OUTPUT, Marks
 from .meter import Meter
-from .named import Named, named
 from .unfit import why_unfit
 
 
@@ -44,7 +43,7 @@ class Recorder:
     Attributes
     ----------
     calls : list of Call
-    named : list of Named
+    named : list of calls.Named
         What `mark` names, in order.
     unfit : str
         What the first recurrent layer that cannot be meant to read its input was called with; else empty.
@@ -57,8 +56,8 @@ class Recorder:
         self, found: Sequence[Found], candidates: Sequence[Found], marks: Marks, inputs: Any, meter: Meter
     ) -> None:
         self.calls: list[Call] = []
-        self.named: list[Named] = []
-        self._open_calls: list[dict[str, Named]] = []
+        self.named: list[calls.Named] = []
+        self._open_calls: list[dict[str, calls.Named]] = []
         self._candidates = {id(entry.layer): entry for entry in candidates}
         self._watched: dict[str, calls.Calls] = {}
         self._count_of_calls = 0
@@ -118,7 +117,7 @@ class Recorder:
     @property
     def has_loops(self) -> bool:
         """Whether any layer was called again with what it returned."""
-        return any(call.recurrence or call.windows or len(call.steps) > 1 for call in self.calls)
+        return any(call.recurrence or call.windows for call in self.calls)
 
     def close(self) -> None:
         """Record nothing more: what runs again later (checkpointing) has to run as it did, unseen."""
@@ -183,13 +182,14 @@ class Recorder:
         if not is_tensor or torch._C._functorch.peek_interpreter_stack() is not None:
             return tensor
         self.meter.add_output([tensor], is_watched=True)
-        one, copy = named(name, tensor)
+        copy, edge = calls.copied(tensor) if tensor.is_floating_point() else (tensor, None)
+        one = calls.Named(name, tensor, edge)
         self.named.append(one)
         for each in self._open_calls:
             each[unique(name, each)] = one
         return copy
 
-    def named_outside(self) -> list[Named]:
+    def named_outside(self) -> list[calls.Named]:
         """List what `mark` names outside of every recurrence."""
         each = (step for call in self.calls if call.recurrence for step in call.recurrence.steps)
         inside = {id(one) for step in each for one in step.named.values()}
@@ -203,7 +203,8 @@ class Recorder:
     def _recurrent(self, entry: Found | None, module: Any, forward: Any, name: str) -> Any:
         def watched(*arguments: Any, **keywords: Any) -> Any:
             given = next(iter([*arguments, *keywords.values()]), None)
-            self.unfit = self.unfit or why_unfit(name, module, given)
+            if not self.calls or self.calls[-1].entry is not entry:  # the first step of a loop
+                self.unfit = self.unfit or why_unfit(name, module, given)
             if self._is_open:
                 self._count(module, given, is_watched=entry is not None)
             if entry is None:
@@ -242,8 +243,9 @@ class Recorder:
             result, step, first = noted.step(kernel, arguments, self._marks)
         if first is None:
             first = self._new_call(entry, kernel, arguments[0])
+            first.recurrence = recurrence.of_cell(step)
             noted.begin(step, first)
-        first.steps.append(step)
+        first.recurrence.steps.append(step)
         return result
 
     def _new_call(
@@ -279,11 +281,14 @@ class _Kernels(TorchFunctionMode):  # type: ignore[misc]
         return func(*args, **(kwargs or {}))
 
 
-@contextmanager
-def _gradients_on() -> Iterator[None]:
+def _gradients_on() -> AbstractContextManager[Any]:
     """Record what runs, also where the model's own code has switched gradients off."""
-    with torch.inference_mode(False), torch.enable_grad():
-        yield
+    if torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
+        return nullcontext()
+    stack = ExitStack()
+    stack.enter_context(torch.inference_mode(False))
+    stack.enter_context(torch.enable_grad())
+    return stack
 
 
 def _is_same(tensor: torch.Tensor, other: torch.Tensor) -> bool:

@@ -80,25 +80,25 @@ def variables(
     rows, unscaled : callable
     """
     resets = [_resets(crossings, rows) for crossings in transitions]
-    pairs = zip(transitions, through, strict=True)
-    norms = [_norms(crossings, back, rows, unscaled) for crossings, back in pairs]
-    carried = numpy(torch.stack([*norms, torch.zeros_like(norms[0])], 1))
+    carried = []
+    for place, one in enumerate(transitions[0]):
+        pairs = zip(transitions, through, strict=True)
+        back = [_carried(crossings[place], changed[place]) for crossings, changed in pairs]
+        zero = torch.zeros_like(one.plain)
+        with torch.no_grad():
+            steps = torch.stack([rows(zero if each is None else each) for each in [*back, None]], 1)
+            carried.append(unscaled(steps).flatten(2).norm(dim=2))
+    norms = numpy(torch.stack(carried, 2))
     return {
         "reset": numpy(torch.stack([torch.zeros_like(resets[0]), *resets], 1)),
-        "carried_gradient": np.sqrt(np.square(carried).sum(-1)),
-        "carried_by_state": carried,
+        "carried_gradient": np.sqrt(np.square(norms).sum(-1)),
+        "carried_by_state": norms,
     }
 
 
-def _norms(
-    crossings: Sequence[Crossing], back: Sequence[torch.Tensor | None], rows: Rows, unscaled: Rows
-) -> torch.Tensor:
-    """Norm of what goes back to each state that was handed out, (sample, state)."""
-    pairs = zip(crossings, back, strict=True)
-    each = [sum_of((one.gradient if one.is_unchanged else None, gradient)) for one, gradient in pairs]
-    zeros = (torch.zeros_like(one.plain) for one in crossings)
-    filled = (zero if one is None else unscaled(one) for one, zero in zip(each, zeros, strict=True))
-    return torch.stack([rows(one.detach()).flatten(1).norm(dim=1) for one in filled], 1)
+def _carried(crossing: Crossing, changed: torch.Tensor | None) -> torch.Tensor | None:
+    """Find what goes back to a state that was handed out: as it is, and through a change."""
+    return sum_of((crossing.gradient, changed)) if crossing.is_unchanged else changed
 
 
 def _back(
@@ -137,7 +137,7 @@ def _any(values: torch.Tensor) -> torch.Tensor:
     return values.flatten(1).ne(0).any(1)
 
 
-def is_changed(transitions: Transitions, place: int) -> bool:
-    """Whether a state is changed between calls, by what the graph knows."""
-    each = (crossings[place] for crossings in transitions)
+def any_changed(transitions: Transitions) -> bool:
+    """Whether any state is changed between calls, by what the graph knows."""
+    each = (one for crossings in transitions for one in crossings)
     return any(not one.is_unchanged and one.given.requires_grad for one in each)

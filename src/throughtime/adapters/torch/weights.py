@@ -48,6 +48,29 @@ def names(count: int) -> tuple[str, ...]:
     return ("kernel", "recurrent_kernel", *biases, *projection)
 
 
+def projected_dims(is_bidirectional: bool) -> dict[str, tuple[str, ...]]:
+    """Axes of a layer whose cell is wider than its hidden state.
+
+    Examples
+    --------
+    >>> projected_dims(False)["cell"], projected_dims(True)["projection"]
+    (('sample', 'time', 'cell_unit'), ('direction', 'cell_unit', 'unit'))
+    """
+    direction = ("direction",) if is_bidirectional else ()
+    found = {
+        "cell": ("sample", "time", *direction, "cell_unit"),
+        "gate_activation": ("sample", "time", *direction, "gate", "cell_unit"),
+        "initial_cell": ("sample", *direction, "cell_unit"),
+        "kernel": (*direction, "feature", "gate", "cell_unit"),
+        "recurrent_kernel": (*direction, "unit_from", "gate", "cell_unit"),
+        "bias": (*direction, "gate", "cell_unit"),
+        "recurrent_bias": (*direction, "gate", "cell_unit"),
+        PROJECTION: (*direction, "cell_unit", "unit"),
+    }
+    found |= {f"{name}_gradient": axes for name, axes in found.items()}
+    return {**found, "gate_gradient": found["gate_activation"]}
+
+
 def oriented(kind: str, arrays: Sequence[Array | None], suffix: str = "") -> dict[str, Array]:
     """Bring one direction's weights, or their gradients, into the schema's orientation.
 

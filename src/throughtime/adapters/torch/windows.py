@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from . import recurrence
-from .calls import Calls, Entering, Key, Step
-from .fused import Arguments, InnerLayer, run
+from .calls import Calls, Step
+from .fused import Arguments, InnerLayer, Mark, run
 from .layout import Dense
-from .marks import INPUT, STATE, WEIGHT, Marks
+from .marks import WEIGHT, Marks
 from .structure import ordinary
 
 _VF = torch._VF
@@ -24,20 +24,16 @@ CELLS = {
 }
 
 
-class SharedMarks:
-    """Marks a weight once for several calls: a mark a call would cost a gradient a call."""
+def _sharing(marks: Marks) -> Mark:
+    """Mark a weight once for several calls: a mark a call would cost a gradient a call."""
+    known: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
-    def __init__(self, marks: Marks) -> None:
-        self._marks = marks
-        self._known: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+    def mark(kind: str, tensor: torch.Tensor) -> torch.Tensor:
+        if kind != WEIGHT or id(tensor) not in known:
+            known[id(tensor)] = tensor, marks(kind, tensor)
+        return known[id(tensor)][1]
 
-    def __call__(self, kind: str, tensor: torch.Tensor) -> torch.Tensor:
-        """Mark a tensor, see `Marks`."""
-        if kind != WEIGHT:
-            return self._marks(kind, tensor)
-        if id(tensor) not in self._known:
-            self._known[id(tensor)] = tensor, self._marks(kind, tensor)
-        return self._known[id(tensor)][1]
+    return mark
 
 
 @dataclass
@@ -51,7 +47,7 @@ class Windows:
     """
 
     calls: Calls = field(default_factory=lambda: Calls(("states",)))
-    _last: dict[int, tuple[SharedMarks, Any]] = field(default_factory=dict)  # sequences by their last call
+    _last: dict[int, tuple[Mark, Any]] = field(default_factory=dict)  # sequences by their last call
 
     def run(
         self, asked: Arguments, marks: Marks
@@ -67,13 +63,10 @@ class Windows:
         object or None
             What was `noted` of the first call of the sequence that this one continues.
         """
-        step = self._entering(asked.states)
-        is_dense = isinstance(asked.layout, Dense) and not asked.is_bidirectional
-        can_go_on = is_dense and len(asked.weights) % 2 == 0  # without a projection
+        step = Step(len(self.calls.steps))
+        entering = self._enter(step, asked.states)
+        can_go_on = isinstance(asked.layout, Dense) and not asked.is_bidirectional
         shared, first = self._continued(step, self._source(step, by_values=True) if can_go_on else -1, marks)
-        for one in step.entering.values():
-            one.mark, one.taken = shared(STATE, one.given), self.calls.taken(one.given)
-        entering = tuple(one.mark for one in step.entering.values())
         layers, (output, *states) = run(replace(asked, states=entering), shared)
         return layers, (output, *self.calls.hand_out(step, states)), step, first
 
@@ -82,30 +75,22 @@ class Windows:
     ) -> tuple[Any, Step, Any]:
         """Compute what the kernel of a cell would; returns that, and the last two of what `run` returns."""
         data, states, *weights = arguments
-        step = self._entering(
-            tuple(map(ordinary, states if isinstance(states, (tuple, list)) else (states,)))
-        )
+        step = Step(len(self.calls.steps))
+        before = self._enter(step, states if isinstance(states, (tuple, list)) else (states,))
         shared, first = self._continued(step, self._source(step, by_values=False), marks)
-        for one in step.entering.values():
-            one.taken = self.calls.taken(one.given)
-            # Taken from before its copy, which keeps what all others ask of it.
-            one.mark = shared(STATE, one.given if one.taken is None else one.taken)
-        before = tuple(one.mark for one in step.entering.values())
         step.weights = tuple(weight for weight in weights if weight is not None)
         step.marked = tuple(shared(WEIGHT, weight) for weight in step.weights)
-        entering = shared(INPUT, ordinary(data))
-        step.entering["input",] = Entering(data, entering, None)
+        entering = self.calls.enter(step, ("input",), ordinary(data))
         results = kernel(entering, before if len(before) > 1 else before[0], *step.marked)
         out = self.calls.hand_out(step, results if isinstance(results, tuple) else (results,))
         return tuple(out) if len(out) > 1 else out[0], step, first
 
-    def _entering(self, states: tuple[torch.Tensor, ...]) -> Step:
-        keys: list[Key] = [("states", str(place)) for place in range(len(states))]
-        given = {key: Entering(one, None, None) for key, one in zip(keys, states, strict=True)}
-        return Step(len(self.calls.steps), given, {})
+    def _enter(self, step: Step, states: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        pairs = enumerate(map(ordinary, states))
+        return tuple(self.calls.enter(step, ("states", str(place)), one) for place, one in pairs)
 
-    def _continued(self, step: Step, source: int, marks: Marks) -> tuple[SharedMarks, Any]:
-        self._last[step.order] = self._last.pop(source, (SharedMarks(marks), None))
+    def _continued(self, step: Step, source: int, marks: Marks) -> tuple[Mark, Any]:
+        self._last[step.order] = self._last.pop(source, (_sharing(marks), None))
         return self._last[step.order]
 
     def begin(self, step: Step, noted: Any) -> None:
@@ -116,8 +101,12 @@ class Windows:
         """Find the call whose states this one starts from; -1 where it starts anew."""
         if not self.calls.steps:
             return -1
-        links = recurrence.links_of(self.calls, step, (), by_values=by_values)
-        source = max((link.source for link in links), default=-1)
+        places = [self.calls.place_of(one.given) for one in step.entering.values()]
+        sources = {-1 if place is None else place[0] for place in places}
+        if len(sources) > 1 or -1 in sources:
+            links = recurrence.links_of(self.calls, step, (), by_values=by_values)
+            sources = {link.source for link in links}
+        source = max(sources, default=-1)
         if source not in self._last:
             return -1
         left = [one.plain.shape for one in self.calls.steps[source].leaving.values()]

@@ -1,4 +1,4 @@
-"""The public names of see-rnn 1.15: an old script changes its import, and nothing else.
+"""The public names of see-rnn 1.15: an old script changes only its import.
 
 They read models of Keras 3, tf_keras and Keras 2. Gradients are the framework's own, and time is input time
 in both directions of a bidirectional layer. An argument that has no meaning here raises an `ArgumentError`,

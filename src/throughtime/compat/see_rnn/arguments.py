@@ -1,4 +1,4 @@
-"""Arguments by their old names: renamed, refused with the name of the successor, or handed on."""
+"""Arguments by their old names: renamed, refused with the name of the successor, or passed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _SUCCESSORS = {
 }
 
 
-def handed_on(name: str, options: Mapping[str, Any], show: Callable[..., Any]) -> dict[str, Any]:
+def renamed(name: str, options: Mapping[str, Any], show: Callable[..., Any]) -> dict[str, Any]:
     """Return the options by the names that a `show_features` function takes."""
     found = {_RENAMED.get(option, option): value for option, value in options.items()}
     refuse(name, set(found) - set(inspect.signature(show).parameters), inspect.signature(show).parameters)

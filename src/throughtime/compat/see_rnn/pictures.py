@@ -1,4 +1,4 @@
-"""The old pictures: the classic ones, with what only they could set, and those of recurrent weights."""
+"""The old plots: the classic ones with their further options, and those of recurrent weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from throughtime._classic.frame import figure_path, save_figure
 from throughtime._errors import ArgumentError, warn
 from throughtime._vocabulary import WEIGHTS
 
-from .arguments import handed_on, mode_of, refuse
+from .arguments import mode_of, refuse, renamed
 from .fetching import MODES, labelled_weights
 from .finding import layers_of
 
@@ -171,7 +171,7 @@ def _drawn(
     """Draw by a `show_features` function, then set what it does not take itself."""
     finish = {each: options.pop(each) for each in _FINISH if each in options}
     path = None if finish.get("savepath") is None else figure_path(finish["savepath"])
-    shown = show(data, **handed_on(name, options, show))
+    shown = show(data, **renamed(name, options, show))
     spines = {"linewidth": finish.get("borderwidth"), "edgecolor": finish.get("bordercolor")}
     given = {key: value for key, value in spines.items() if value is not None}
     for axes in np.ravel(np.asarray(shown.axes, object)):

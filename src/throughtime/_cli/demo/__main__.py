@@ -1,0 +1,102 @@
+"""Starts the demo: `python -m throughtime._cli.demo [FOLDER] [--framework NAME] [--backend NAME]`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+import throughtime as tt
+from throughtime._cli.demo.networks import HALF, framework
+from throughtime._cli.demo.pictures import NOT_MIRRORED, draw
+from throughtime._cli.demo.training import JUDGED, Trained, read_digits, train
+from throughtime.diagnostics import horizon_text, memory_horizon_median
+
+RUN = "demo_run.zarr"
+FILES = {
+    "report.html": "the LSTM's report: verdict, next actions, training, layer by layer",
+    RUN: "its run: throughtime watch, info, diagnose or plot reads it",
+    "2_early_2D.png, 3_late_2D.png": "gradient by timestep, before and after",
+    "7_kinds.png": "LSTM, GRU and SimpleRNN on one digit",
+    "5_bidirectional.png": NOT_MIRRORED,
+    "8_through_time.png": "output gradient beside hidden gradient",
+    "9_evolution.png": "a row for each recorded step",
+}
+ITERATIONS = {"LSTM": 1000, "GRU": 500, "SimpleRNN": 500, "Bidirectional GRU": 300}
+
+
+def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/demo", description="Train small networks and draw them.")
+    parser.add_argument("folder", nargs="?", default="demo", type=Path, help="folder of the plots")
+    parser.add_argument("--framework", choices=["keras", "torch", "tf_keras"], default="keras")
+    parser.add_argument("--backend", choices=["tensorflow", "jax", "torch"], help="of Keras 3")
+    parser.add_argument("--verbose", action="store_true", help="print the verdicts in full")
+    chosen = parser.parse_args(arguments)
+    if chosen.backend and chosen.framework != "keras":
+        parser.error(f"--backend is for Keras 3; {chosen.framework} has none to choose.")
+    return chosen
+
+
+def main(folder: Path, name: str, *, is_verbose: bool = False) -> None:
+    """Train, draw, and print the results."""
+    started = time.monotonic()
+    mpl.use("agg")
+    console = Console()
+    folder.mkdir(parents=True, exist_ok=True)
+    title, build = framework(name)
+    console.print(f"Training in {title}.")
+    digits = read_digits()
+    columns = (TextColumn("{task.description:>18}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        settings = (digits, progress, folder / RUN)
+        trained = {kind: train(build, kind, count, *settings) for kind, count in ITERATIONS.items()}
+    console.print("Drawing …")
+    draw(trained, folder)
+    judged = trained[JUDGED]
+    found = judged.diagnoses[ITERATIONS[JUDGED]]
+    title = "An LSTM that reads digits"
+    tt.report(judged.late, folder / "report.html", diagnosis=found, training=judged.run, title=title)
+    for iteration, found in judged.diagnoses.items():
+        console.rule(f"The {judged.name} after {iteration} iterations", align="left")
+        console.print(found if is_verbose else found.brief)
+    if is_verbose and judged.run is not None:
+        console.print(tt.diagnose(judged.run, dependency_length=HALF))
+    console.print("", accuracies(list(trained.values())), f"\nIn {folder}:", highlight=False)
+    for file, words in FILES.items():
+        console.print(f"  {file:<31}{words}", highlight=False, soft_wrap=True)
+    plots = len(list(folder.glob("*.png")))
+    console.print(f"{plots} plots in all, made in {time.monotonic() - started:.0f} s.")
+
+
+def accuracies(networks: Sequence[Trained]) -> Table:
+    """Tabulate accuracy, and the memory horizon of the upper layer before and after training."""
+    table = Table("network", "digits read", "horizon at first", "at the end", box=None, padding=(0, 2, 0, 0))
+    for trained in networks:
+        ends = [" / ".join(np.atleast_1d(horizon(tree))) for tree in trained.captures.values()]
+        table.add_row(trained.name, f"{trained.accuracy:.0%}", *ends)
+    return table
+
+
+def horizon(tree: xr.DataTree) -> npt.ArrayLike:
+    """Return the last lag with 1 % of the upper layer's gradient, in each direction."""
+    try:
+        return horizon_text(memory_horizon_median(tree["upper"].to_dataset())).values
+    except tt.DiagnosticError:  # the certificate is above its limit
+        return "refused"
+
+
+if __name__ == "__main__":
+    asked = options()
+    if asked.backend:
+        os.environ["KERAS_BACKEND"] = asked.backend  # Keras reads it once, when it is imported
+    main(asked.folder, asked.framework, is_verbose=asked.verbose)

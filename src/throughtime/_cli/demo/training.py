@@ -1,0 +1,119 @@
+"""Trains a network on the digits, with captures early and late and a monitor throughout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from rich.progress import Progress
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+import throughtime as tt
+from throughtime._cli.demo.networks import Classes, Digits, Network
+from throughtime.diagnosis import Diagnosis
+
+SHOWN_SAMPLES = 16
+SHOWN_UNITS = 6
+JUDGED, JUDGED_SAMPLES = "LSTM", 128
+BATCH = 64
+EARLY = 5
+RECORDS = 40
+
+Batch = tuple[Digits, Classes]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One network after training, with its captures by iteration and its accuracy."""
+
+    name: str
+    captures: Mapping[int, xr.DataTree]
+    accuracy: float
+    diagnoses: Mapping[int, Diagnosis]
+    run: xr.DataTree | None
+
+    @property
+    def late(self) -> xr.DataTree:
+        return self.captures[max(self.captures)]
+
+    def title(self, layer: str, capture: xr.DataTree) -> str:
+        iteration = next(step for step, tree in self.captures.items() if tree is capture)
+        return f"dL/d output · {self.name} · {layer} layer · after {iteration} iterations"
+
+
+def read_digits() -> tuple[Batch, Batch]:
+    """Return training and test digits, (sample, time, 1) between 0 and 1."""
+    digits = load_digits()
+    x = (digits.data / 16).astype("float32")[..., None]
+    x, x_test, y, y_test = train_test_split(x, digits.target, test_size=360, random_state=0)
+    return (x, y), (x_test, y_test)
+
+
+def train(
+    build: Callable[[str], Network],
+    name: str,
+    iterations: int,
+    digits: tuple[Batch, Batch],
+    progress: Progress,
+    path: Path,
+) -> Trained:
+    """Train, capture the same held-out digits early and late, and monitor and diagnose the judged network."""
+    network, rng = build(name), np.random.default_rng(0)
+    (x, y), test = digits
+    shown = [part[:SHOWN_SAMPLES] for part in test]
+    judged_on = test[0][:JUDGED_SAMPLES], test[1][:JUDGED_SAMPLES]
+    is_judged, captures = name == JUDGED, {}
+    diagnoses = {0: network.diagnose(*judged_on)} if is_judged else {}
+    monitor = watching(network, shown, path, iterations // RECORDS) if is_judged else None
+    probe, task = tt.Probe(network.model, loss=network.loss), progress.add_task(name, total=iterations)
+    with nullcontext() if monitor is None else monitor.watch(network.model):
+        for step in range(1, iterations + 1):
+            chosen = rng.choice(len(x), BATCH, replace=False)
+            network.train(x[chosen], y[chosen])
+            if monitor is not None:
+                monitor.step()
+            if step in (EARLY, iterations):
+                captures[step] = probe(*shown)
+            progress.advance(task)
+    if is_judged:
+        diagnoses[iterations] = network.diagnose(*judged_on)
+    run = None if monitor is None else tt.open_run(path)
+    return Trained(name, captures, network.accuracy(*test), diagnoses, run)
+
+
+def watching(network: Network, batch: Sequence[Any], path: Path, every: int) -> tt.Monitor:
+    """Make a monitor that overwrites the run of the last demo."""
+    return tt.Monitor(
+        path,
+        batch=batch,
+        every=every,
+        quantities="timestep",  # norms of each sample: what intervals are made of
+        loss=network.loss,
+        mode="overwrite",
+        on_alarm=lambda alarm: None,  # printed at the end
+    )
+
+
+def gradients(capture: xr.DataTree, layer: str = "lower") -> xr.DataArray:
+    return capture[layer].to_dataset()["output_gradient"]
+
+
+def at_last_step(gradient: xr.DataArray) -> xr.DataArray:
+    """Select the step that the head reads; a layer that returns only its last step has no time."""
+    return gradient.isel(time=-1) if "time" in gradient.dims else gradient
+
+
+def few_units(capture: xr.DataTree) -> xr.DataArray:
+    return gradients(capture).isel(output_unit=slice(SHOWN_UNITS))
+
+
+def norm(gradient: xr.DataArray) -> xr.DataArray:
+    """Norm over units, (sample, [time])."""
+    length: xr.DataArray = (gradient**2).sum(str(gradient.dims[-1])) ** 0.5
+    return length

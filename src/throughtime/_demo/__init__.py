@@ -1,6 +1,0 @@
-"""The demo: trains small recurrent networks on handwritten digits and draws what flows through them.
-
-Digits are read pixel by pixel, 64 timesteps of one brightness. Started by `scripts/demo`, or with
-`python -m throughtime._demo [FOLDER]`; shows how the public functions are used together, in Keras 3,
-tf_keras and PyTorch.
-"""

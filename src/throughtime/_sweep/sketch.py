@@ -1,0 +1,120 @@
+"""`Sketch`: counts of values in bins of equal relative width, from which quantiles follow.
+
+Sketches of parts add up to exactly the sketch of the whole, in any order. Kept libraries sketch one stream of
+numbers, one number at a time in Python; a capture has thousands of streams, one a timestep or lag.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from throughtime.diagnostics.median_interval import interval_ranks
+
+Floats = npt.NDArray[np.float64]
+Whole = npt.NDArray[np.int64]
+ACCURACY = 0.005  # relative error of every quantile
+_WIDTH = float(np.log((1 + ACCURACY) / (1 - ACCURACY)))
+_CENTRE = float(np.log(2 / (1 + np.exp(_WIDTH))))  # of a bin, from its upper end
+_END = 2**20  # number of the bin of infinity; that of 0 is -_END
+_STRIDE = 2**22  # bins a position
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """Counts of positive values over the samples, for each position of an array.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of one sample.
+    keys : ndarray of int64
+        Sorted: number of the position times 2²² plus the number of the bin.
+    counts : ndarray of int64
+        Values in each of these bins.
+
+    References
+    ----------
+    Masson, Rim & Lee (2019), DDSketch, Proc. VLDB Endowment 12, 2195: bins and their error.
+
+    Examples
+    --------
+    >>> values = np.arange(1.0, 1001.0)[:, None]
+    >>> parts = [Sketch.of(np.log(values[:300])), Sketch.of(np.log(values[300:]))]
+    >>> whole = parts[0] + parts[1]
+    >>> bool(abs(np.exp(whole.quantile(0.5)) / 500 - 1) <= ACCURACY), whole.samples
+    (True, array([1000]))
+    """
+
+    shape: tuple[int, ...]
+    keys: Whole
+    counts: Whole
+
+    @classmethod
+    def of(cls, logarithms: Floats) -> Sketch:
+        """Sketch values given as natural logarithms, (sample, …); NaN is not counted."""
+        samples, *shape = logarithms.shape
+        flat = logarithms.reshape(samples, -1)
+        known = ~np.isnan(flat)
+        with np.errstate(invalid="ignore"):
+            bins = np.clip(np.ceil(np.where(known, flat, 0.0) / _WIDTH), -_END, _END).astype(np.int64)
+        keys = bins + np.arange(flat.shape[1]) * _STRIDE + _END
+        found, counts = np.unique(keys[known], return_counts=True)
+        return cls(tuple(shape), found, counts.astype(np.int64))
+
+    def __add__(self, other: Sketch) -> Sketch:
+        keys, places = np.unique(np.concatenate([self.keys, other.keys]), return_inverse=True)
+        counts = np.zeros(len(keys), np.int64)
+        np.add.at(counts, places, np.concatenate([self.counts, other.counts]))
+        return Sketch(self.shape, keys, counts)
+
+    @cached_property
+    def samples(self) -> Whole:
+        """Number of values counted at each position."""
+        totals = np.zeros(int(np.prod(self.shape)), np.int64)
+        np.add.at(totals, self.keys // _STRIDE, self.counts)
+        return totals.reshape(self.shape)
+
+    def at_rank(self, ranks: npt.ArrayLike) -> Floats:
+        """Logarithm of the value that has this many values below it; NaN at a position without values.
+
+        Parameters
+        ----------
+        ranks : array of int, of the sketch's shape
+            From 0.
+        """
+        totals = self.samples.ravel()
+        before = np.cumsum(totals) - totals
+        if not len(self.keys):
+            return np.full(self.shape, np.nan)
+        wanted = before + np.broadcast_to(np.asarray(ranks, np.int64), self.shape).ravel()
+        found = np.searchsorted(np.cumsum(self.counts), wanted, side="right")
+        numbers = self.keys[np.minimum(found, len(self.keys) - 1)] % _STRIDE - _END
+        values = numbers * _WIDTH + _CENTRE
+        values = np.where(np.abs(numbers) == _END, np.copysign(np.inf, numbers), values)
+        return np.asarray(np.where(totals > 0, values, np.nan)).reshape(self.shape)
+
+    def quantile(self, fraction: float) -> Floats:
+        """Logarithm of a quantile at each position: the value at or below it."""
+        return self.at_rank(np.floor(fraction * np.maximum(self.samples - 1, 0)))
+
+    def median_interval(self) -> tuple[Floats, Floats, Floats]:
+        """Logarithms of the median and of the ends of its 95 % interval, as `median_interval` of values."""
+        middle = _between(self.at_rank((self.samples - 1) // 2), self.at_rank(self.samples // 2), 0.5)
+        low, high = np.full(self.shape, np.nan), np.full(self.shape, np.nan)
+        for number in np.unique(self.samples[self.samples > 1]):
+            rank, inner, weight = interval_ranks(int(number))
+            columns = self.samples == number
+            ends = [self.at_rank(each) for each in (rank - 1, inner, number - rank, number - 1 - inner)]
+            low[columns] = _between(ends[0], ends[1], weight)[columns]
+            high[columns] = _between(ends[2], ends[3], weight)[columns]
+        return middle, low, high
+
+
+def _between(outer: Floats, inner: Floats, weight: float) -> Floats:
+    """Interpolate; two equal infinities give the same infinity."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(outer == inner, outer, (1 - weight) * outer + weight * inner))

@@ -1,0 +1,287 @@
+"""`sweep` and `open_sweep`: the public functions."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from throughtime import __version__
+from throughtime._arguments import takes
+from throughtime._arguments.rules import whole
+from throughtime._errors import SweepError, warn
+from throughtime._monitor.arrays import Array, as_tree
+from throughtime._monitor.levels import QUANTILES
+from throughtime._store import Run, remove_run
+from throughtime._store.open_run import open_run
+from throughtime.diagnosis.progress import Passes
+from throughtime.diagnosis.swap import Swapped
+from throughtime.diagnosis.use import pays, use_curve
+
+from .engine import Failure, run
+from .files import DATA, JOB, PARTS, RUN, SPECIFICATION, merged_file, read_part, replaced
+from .job import Job
+from .part import Part, labelled, reduced, use_rows
+from .shards import Shards, shards_of
+
+_SEED = 0
+
+
+@takes(SweepError, dependency_length=whole(1, of="timesteps"), shard_size=whole(1, of="samples"))
+def sweep(
+    model: Any,
+    data: Any,
+    *,
+    checkpoints: Any = None,
+    layers: Any = "recurrent",
+    loss: Any = None,
+    to: str | os.PathLike[str] = "sweep",
+    executor: Any = None,
+    dependency_length: int | None = None,
+    shard_size: int = 256,
+) -> xr.DataTree:
+    """Capture a whole data set, at one checkpoint or many, and reduce it to one record a checkpoint.
+
+    A task captures one shard of the data at one checkpoint, reduces it and writes one file. Files add up:
+    losses, weight gradients and counts exactly, quantiles of norms and of gradient ratios within 0.5 %. The
+    result does not depend on the executor or on the order of the tasks. If a sweep is interrupted, the same
+    call does what is missing. A task that fails is tried once more, and then named in the result.
+
+    Parameters
+    ----------
+    model : model, or a function without arguments that makes one
+        Other processes need one that can be pickled, or the function. The model keeps its weights.
+    data : (x, y) or (x, y, sample_weight), a dataset, or a list of functions
+        Arrays are split into shards. Each batch of a dataset is a shard, and is written to disk once. Each
+        function loads a shard, (x, y) or (x, y, sample_weight). All shards have the same number of steps.
+    checkpoints : list of paths, or dict of name to path or weights, optional
+        Keras: `.keras`, `.weights.h5`, lists of arrays. torch: `.pt`, `.pth`, `.ckpt`, `.safetensors`, state
+        dicts. Flax NNX: folders of Orbax, states. Equinox: files of `tree_serialise_leaves`, models. By
+        default the weights that the model has.
+    layers, loss : see `capture`
+    to : path-like
+        Folder of the sweep.
+    executor : object with `submit`, optional
+        `concurrent.futures.ProcessPoolExecutor`, loky's, `dask.distributed.Client(…).get_executor()`,
+        submitit's. All its workers read and write the folder. By default one task follows another here.
+    dependency_length : int, optional
+        Lag, in timesteps, that the task needs. With it, each task also measures use at this lag, in ten to
+        forty passes forward.
+    shard_size : int
+        Samples a shard, of arrays.
+
+    Returns
+    -------
+    DataTree
+        As `open_run` returns it: `step` counts the checkpoints, its coordinate `checkpoint` has their names.
+        `diagnose`, `compare`, `report` and `plots.training` take it. Each layer has the variables of a
+        monitor's summary; with `dependency_length` also `use` (lag) and its 95 % interval over all samples,
+        NaN at other lags.
+
+    Raises
+    ------
+    LayerNotFoundError, LossError
+        No layer of the model is named so; `loss` is no loss.
+    SweepError
+        There is no data, the model cannot be sent to workers, the folder holds another sweep, the executor
+        breaks, or every task of a checkpoint fails.
+    StoreError
+        The folder cannot be written.
+
+    Warns
+    -----
+    ThroughTimeWarning
+        Some tasks failed; the attribute `failed` of the result names them.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> gru, x, y = torch.nn.GRU(2, 3, batch_first=True), torch.ones(8, 5, 2), torch.zeros(8, 3)
+    >>> loss = lambda output, y: torch.nn.functional.mse_loss(output[0][:, -1], y)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     tree = sweep(gru, (x, y), loss=loss, to=f"{folder}/sweep", shard_size=4)
+    ...     tree["gru"]["lag_ratio_samples"].values.tolist()
+    [[8, 8, 8, 8, 8]]
+    """
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise SweepError(f"executor= needs a method submit; a {type(executor).__name__} has none.")
+    folder = Path(to)
+    named = _named(checkpoints)
+    shards = shards_of(data, shard_size, folder, spool=executor is not None)
+    _specify(folder, named, shards, layers, dependency_length)
+    if _has_tasks(folder):
+        job = Job(model, loss, layers, named, shards.loads, dependency_length, _SEED)
+        with Passes(len(named) * len(shards.loads), "Sweep") as bar:
+            failures = run(job, folder, executor, bar.advance)
+        names = [name for name, _ in named]
+        _write(folder, names, failures)
+        _tidy(folder, names, failures)
+    tree = open_sweep(folder)
+    if failed := json.loads(tree.attrs["failed"]):
+        first = failed[0]
+        warn(
+            f"Tasks of the sweep that failed: {len(failed)}. The first is shard {first['shard']} of "
+            f"{first['checkpoint']}: {first['error']}. Sweep again to repeat them."
+        )
+    return tree
+
+
+@takes(SweepError)
+def open_sweep(path: str | os.PathLike[str]) -> xr.DataTree:
+    """Open a sweep lazily, as `open_run` opens a run.
+
+    Parameters
+    ----------
+    path : path-like
+        Folder of the sweep.
+
+    Returns
+    -------
+    DataTree
+        One step a checkpoint, with names in the coordinate `checkpoint`. The attribute `failed` lists the
+        tasks that failed, as JSON.
+
+    Raises
+    ------
+    SweepError
+        The folder holds no sweep, or one that is not finished.
+    StoreError
+        The result is damaged.
+
+    Examples
+    --------
+    >>> open_sweep("nowhere")
+    Traceback (most recent call last):
+    throughtime._errors.SweepError: nowhere holds no sweep.
+    """
+    folder = Path(path)
+    if not (folder / SPECIFICATION).exists():
+        raise SweepError(f"{folder} holds no sweep.")
+    if not (folder / RUN).exists():
+        raise SweepError(f"The sweep in {folder} is not finished. Call sweep again to continue it.")
+    tree = open_run(folder / RUN)
+    names = xr.DataArray(json.loads(tree.attrs["checkpoints"]), dims="step")
+    for node in tree.subtree:
+        if "step" in node.dims:
+            node.dataset = node.to_dataset(inherit=False).assign_coords(checkpoint=names)
+    return tree
+
+
+def _named(checkpoints: Any) -> list[tuple[str, Any]]:
+    if checkpoints is None:
+        return [("current", None)]
+    if isinstance(checkpoints, Mapping):
+        # A state dict holds the model's own tensors, which loading another checkpoint would overwrite.
+        found = [(str(name), copy.deepcopy(source)) for name, source in checkpoints.items()]
+    elif isinstance(checkpoints, Sequence) and not isinstance(checkpoints, str):
+        found = [(Path(path).name, Path(path)) for path in checkpoints]
+    else:
+        raise SweepError(f"checkpoints= is a list of paths or a dict, not a {type(checkpoints).__name__}.")
+    if not found:
+        raise SweepError("checkpoints= is empty. Leave it out for the weights that the model has.")
+    missing = [path for _, path in found if isinstance(path, Path) and not path.exists()]
+    if missing:
+        raise SweepError(f"There is no checkpoint {missing[0]}.")
+    return found
+
+
+def _specify(
+    folder: Path, named: list[tuple[str, Any]], shards: Shards, layers: Any, lag: int | None
+) -> None:
+    """Write what the sweep is, or refuse a folder that holds another one."""
+    specification = {
+        "checkpoints": [[name, _state_of(source)] for name, source in named],
+        "data": shards.identity,
+        "layers": layers if isinstance(layers, (str, int)) else str(layers),
+        "dependency_length": lag,
+        "throughtime": __version__,
+    }
+    path = folder / SPECIFICATION
+    if not path.exists():
+        if folder.is_file() or (folder.is_dir() and {each.name for each in folder.iterdir()} - {DATA}):
+            raise SweepError(f"{folder} holds other files. Pass a new or empty folder in to=.")
+        replaced(path, lambda file: file.write(json.dumps(specification, indent=1).encode()))
+        return
+    before = json.loads(path.read_text(encoding="utf-8"))
+    differing = [name for name, value in specification.items() if before.get(name) != value]
+    if differing:
+        raise SweepError(
+            f"{folder} holds another sweep, which differs in {', '.join(differing)}. Pass another folder."
+        )
+
+
+def _state_of(source: Any) -> Any:
+    """Describe a checkpoint's file, so that another one of its name is noticed."""
+    if not isinstance(source, (str, os.PathLike)):
+        return None
+    found = os.stat(source)
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _has_tasks(folder: Path) -> bool:
+    """Whether there is something to do: no result yet, or tasks that failed."""
+    return not (folder / RUN).exists() or json.loads(open_run(folder / RUN).attrs["failed"]) != []
+
+
+def _write(folder: Path, names: list[str], failures: list[Failure]) -> None:
+    """Write the run: one record a checkpoint."""
+    beside = folder / f".{RUN}"
+    if beside.exists():
+        remove_run(beside)
+    done = [place for place in range(len(names)) if merged_file(folder, place).exists()]
+    if not done:
+        raise SweepError(f"Every task of the sweep failed. {failures[0].error}")
+    attributes = {
+        "checkpoints": json.dumps([names[place] for place in done]),
+        "failed": json.dumps([vars(each) for each in failures]),
+    }
+    with Run(beside, attributes=attributes) as written:
+        for place in done:
+            written.append(_tree_of(read_part(merged_file(folder, place))), place)
+    remove_run(folder / RUN)  # one in which tasks had failed
+    beside.rename(folder / RUN)
+
+
+def _tree_of(part: Part) -> xr.DataTree:
+    """Label the summary of one checkpoint."""
+    found = {path: {**arrays, **_use(part, path)} for path, arrays in reduced(part).items()}
+    tree = as_tree(found, labelled(part), QUANTILES)
+    tree.attrs["samples"] = part.samples
+    return tree
+
+
+def _use(part: Part, path: str) -> dict[str, Array]:
+    """Measure use over all samples, by lag; NaN at the lags that were not looked at."""
+    rows = use_rows(part, path)
+    steps = next((sketch.shape[-1] for key, sketch in part.sketches.items() if key == f"{path}|lag_ratio"), 0)
+    if not rows or not steps:
+        return {}
+    changes, before = (rows[name].astype(np.float64) for name in ("use_changes", "use_before"))
+    lags = (0, *part.labels["lags"])
+    swapped = Swapped(lags, changes, before)
+    curve = use_curve(swapped, seed=_SEED)
+    found = {}
+    for name in ("use", "low", "high", "samples"):
+        values = np.full(steps, np.nan)
+        if curve is not None:
+            values[list(lags[1:])] = curve[name].values
+        found[f"use_{name}".replace("use_use", "use")] = Array(("lag",), values)
+    return {**found, "use_pays": Array((), np.asarray(float(pays(swapped, seed=_SEED))))}
+
+
+def _tidy(folder: Path, names: list[str], failures: list[Failure]) -> None:
+    """Remove what the result no longer needs; parts stay where tasks failed, which may be repeated."""
+    (folder / JOB).unlink(missing_ok=True)
+    for place, name in enumerate(names):
+        if name in {each.checkpoint for each in failures}:
+            merged_file(folder, place).unlink(missing_ok=True)
+    if not failures:
+        for name in (PARTS, DATA):
+            shutil.rmtree(folder / name, ignore_errors=True)

@@ -1,1 +1,0 @@
-"""Captures with known answers, and weights in the layout of each framework."""

@@ -1,0 +1,152 @@
+"""A scan of the program: its equation, which of its carries are states, and which cells it steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax.numpy as jnp
+
+from .changes import Changes, changes_of
+from .gates import Body, Recognised, recognised
+from .program import Op, Program, Value
+
+Axis = Callable[[int], int | None]  # the axis of samples of a value, by its key
+
+
+@dataclass(frozen=True)
+class State:
+    """A carry that changes from step to step."""
+
+    place: int  # among the carries
+    key: int  # the value in the body that a zero is added to: what the step hands out, before any reset
+    name: str  # empty where it has no axis of samples, so that the tree cannot show it
+    axis: int | None  # of samples; None for a program on a single sample
+    carry: int  # the value in the body that the next step is given
+    changes: Changes
+
+
+@dataclass(eq=False)
+class Scan:
+    """One scan; `axis` gives the axis of samples of a value, None where it has none."""
+
+    op: Op
+    axis: Axis
+    is_single: bool  # the whole batch is one sample, and no value has an axis of samples
+    is_flipped: bool  # the program turns the input around before the loop
+    lengths: Value = None  # steps of each sample that count, where the program says so
+
+    @property
+    def body(self) -> Program:
+        """What a step computes."""
+        assert self.op.body is not None
+        return self.op.body
+
+    @property
+    def length(self) -> int:
+        """Number of steps."""
+        return int(self.op.eqn.params["length"])
+
+    @property
+    def reverse(self) -> bool:
+        """Whether the loop starts at its last step."""
+        return bool(self.op.eqn.params["reverse"])
+
+    @property
+    def runs_backward(self) -> bool:
+        """Whether the last step of the input is processed first."""
+        return self.reverse != self.is_flipped
+
+    @cached_property
+    def _split(self) -> tuple[int, int]:
+        consts = int(self.op.eqn.params["num_consts"])
+        return consts, consts + int(self.op.eqn.params["num_carry"])
+
+    def parts(self, values: Any) -> tuple[Any, Any, Any]:
+        """Split what enters into constants, carries and what has a step each."""
+        first, second = self._split
+        return values[:first], values[first:second], values[second:]
+
+    @property
+    def carried(self) -> tuple[Value, ...]:
+        """Values in the body that it hands to the next step."""
+        return self.body.outputs[: self._split[1] - self._split[0]]
+
+    @property
+    def emitted(self) -> tuple[Value, ...]:
+        """Values in the body that each step hands out."""
+        return self.body.outputs[self._split[1] - self._split[0] :]
+
+    def is_floating(self, key: Value) -> bool:
+        """Whether a value of the body has a gradient."""
+        shape = self.body.shapes.get(key) if isinstance(key, int) else getattr(key, "aval", None)
+        return shape is not None and bool(jnp.issubdtype(shape.dtype, jnp.inexact))
+
+    @cached_property
+    def changing(self) -> dict[int, Value]:
+        """Carries that a step may change, by place: the others only pass through."""
+        before = self.parts(self.body.inputs)[1]
+        return {k: after for k, after in enumerate(self.carried) if after != before[k]}
+
+    @cached_property
+    def _whole(self) -> Body:
+        """Reads the body backwards, from one carry to the next."""
+        before = self.parts(self.body.inputs)[1]
+        floating = {k: v for k, v in self.changing.items() if self.is_floating(v) and isinstance(v, int)}
+        return Body(self.body, {k: before[k] for k in floating}, floating)
+
+    @cached_property
+    def changes(self) -> dict[int, Changes]:
+        """Resets and masks of each carry that has a gradient."""
+        _, before, inputs = self.parts(self.body.inputs)
+        counted = [key for k, key in enumerate(before) if k not in self._whole.after and k in self.changing]
+        return {k: changes_of(self._whole, k, [*inputs, *counted]) for k in self._whole.after}
+
+    @cached_property
+    def reader(self) -> Body:
+        """Reads the body backwards, between resets and masks."""
+        entered = {k: one.entered for k, one in self.changes.items()}
+        return Body(self.body, entered, {k: one.made for k, one in self.changes.items()})
+
+    @cached_property
+    def cells(self) -> list[Recognised]:
+        """The cells that the body computes, if they have all the states that the tree shows."""
+        found = recognised(self.reader)
+        if sorted(k for one in found for k in one.states) != sorted(self._shown):
+            return []
+        # Cells that read each other's states from the step before are one layer.
+        before = {k: self.reader.before[k] for k in self._shown}
+        others = ({key for k, key in before.items() if k not in one.states} for one in found)
+        is_apart = not any(keys & self.sources(one) for keys, one in zip(others, found, strict=True))
+        return found if is_apart else []
+
+    def faces(self, place: int) -> set[int]:
+        """List the values that a carry is in a step, once it is made: before and after mask and reset."""
+        changes = self.changes[place]
+        made = {changes.made, self._whole.after[place], changes.on_exit and changes.on_exit.state}
+        return {key for key in made if isinstance(key, int)}
+
+    def stops(self) -> set[int]:
+        """List what a cell is read back to."""
+        faces = (self.faces(place) for place in self.changes)
+        return set(self.body.inputs).union(self.reader.before.values(), *faces)
+
+    def sources(self, cell: Recognised) -> set[int]:
+        """Find what a cell's gates are computed from: what enters the step, and states of other cells."""
+        found = self.within(cell) & self.stops()
+        return found - set[int]().union(*map(self.faces, cell.states))
+
+    def within(self, cell: Recognised) -> set[int]:
+        """List the values between a cell's gates and what it is read back to, those included."""
+        stops = self.stops()
+        return {key for gate in cell.gates.values() for key in self.reader.ancestors(gate.before, stops)}
+
+    @cached_property
+    def _shown(self) -> list[int]:
+        return [k for k, key in self._whole.after.items() if isinstance(key, int) and self.has_samples(key)]
+
+    def has_samples(self, key: int) -> bool:
+        """Whether a value has an axis of samples, or is all there is of one sample."""
+        return self.axis(key) is not None or (self.is_single and bool(self.body.shapes[key].shape))

@@ -1,0 +1,344 @@
+"""Captured layers with known answers, made from closed forms: no framework, no random numbers.
+
+Each function returns a tree like a capture, with one leaf, `/rnn`. The diagnostics and the plots are tested
+on these trees, and you can test your code on them as well. All take the number of samples, steps and units;
+`rate` is the factor of the gradient for each step back. `keras_weights` and `torch_weights` convert the
+weights of a captured layer for another framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from throughtime._arguments import takes
+from throughtime._arguments.rules import choice, number, several, whole
+from throughtime._vocabulary import DIRECTIONS, GATES
+from throughtime.testing._closed_forms import (
+    captured_tree,
+    direction_of_loss,
+    gated_cell,
+    join_directions,
+    linear_gradients,
+    linear_rnn,
+    logit,
+    mirror,
+    unit_vectors,
+)
+from throughtime.testing._weight_layouts import keras_weights, torch_weights
+
+__all__ = [
+    "bidirectional", "constant_gates", "decaying", "exploding", "keras_weights",
+    "lag_matrix_of", "nonfinite", "perfect_memory", "saturated_gates", "torch_weights", "with_masks",
+]  # fmt: skip
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+@takes(direction=choice(*DIRECTIONS), dtype=choice("float64", "float32", "float16"))
+def decaying(
+    rate: float | Sequence[float] = 0.5,
+    *,
+    samples: int = 1,
+    steps: int = 50,
+    units: int = 4,
+    direction: str | None = None,
+    dtype: str = "float64",
+) -> xr.DataTree:
+    """Linear RNN, h_t = x_t + rate·h_{t−1}, whose loss reads the last step: ‖dL/dh_t‖ = rate^lag.
+
+    Its states have norm 1, so the step contribution is rate^lag as well, and 0 at the first step.
+
+    Parameters
+    ----------
+    rate : float, or one per sample
+        Factor of the gradient for each step back. The recurrent kernel holds the first one.
+    samples, steps, units : int
+        Sizes; several rates give one sample each.
+    direction : None, "forward" or "backward"
+        "backward" stands for `go_backwards=True`: the layer processes the last step of the input first.
+    dtype : str
+        Format of all arrays.
+
+    Raises
+    ------
+    ArgumentError
+        An argument is not as described above.
+
+    Examples
+    --------
+    >>> leaf = decaying(rate=0.5)["rnn"].to_dataset()
+    >>> leaf["hidden_gradient"].isel(sample=0, unit=0).values[-3:] * 2
+    array([0.25, 0.5 , 1.  ])
+    """
+    rates = np.broadcast_to(np.atleast_1d(np.asarray(rate, dtype=float)), max(samples, np.size(rate)))
+    arrays = linear_rnn(rates, np.ones((len(rates), steps), dtype=bool), units)
+    backward = direction == "backward"
+    if backward:
+        arrays = mirror(arrays)
+    return captured_tree("simple_rnn", arrays, dtype=dtype, go_backwards=int(backward))
+
+
+@takes()
+def perfect_memory(*, samples: int = 1, steps: int = 50, units: int = 4) -> xr.DataTree:
+    """Linear RNN with U = I: the gradient is the same at every lag.
+
+    Raises
+    ------
+    ArgumentError
+        An argument is not as described above.
+
+    Examples
+    --------
+    >>> leaf = perfect_memory()["rnn"].to_dataset()
+    >>> bool((leaf["hidden_gradient"] == 0.5).all())
+    True
+    """
+    return decaying(1.0, samples=samples, steps=steps, units=units)
+
+
+@takes()
+def exploding(rate: float = 1.5, *, samples: int = 1, steps: int = 50, units: int = 4) -> xr.DataTree:
+    """Linear RNN with U = rate·I: the gradient grows by `rate` at every step back.
+
+    Raises
+    ------
+    ArgumentError
+        An argument is not as described above.
+
+    Examples
+    --------
+    >>> leaf = exploding()["rnn"].to_dataset()
+    >>> leaf["hidden_gradient"].isel(sample=0, unit=0).values[-3:] * 2
+    array([2.25, 1.5 , 1.  ])
+    """
+    return decaying(rate, samples=samples, steps=steps, units=units)
+
+
+@takes(lengths=several(whole(0), least=1), padding=choice("after", "before"))
+def with_masks(
+    lengths: Sequence[int] = (50, 20, 1, 0),
+    *,
+    rate: float = 0.5,
+    steps: int = 50,
+    units: int = 4,
+    padding: str = "after",
+) -> xr.DataTree:
+    """`decaying` on padded sequences, with a number of valid steps for each sample.
+
+    Parameters
+    ----------
+    lengths : sequence of int
+        Number of valid steps of each sample; 0 for a sample that is all padding.
+    rate, steps, units
+        See `decaying`.
+    padding : "after" or "before"
+        Position of the masked steps relative to the valid ones.
+
+    Raises
+    ------
+    ArgumentError
+        An argument is not as described above.
+
+    Examples
+    --------
+    >>> with_masks(lengths=[3, 1], steps=4)["rnn"]["valid"].values.astype(int)
+    array([[1, 1, 1, 0],
+           [1, 0, 0, 0]])
+    """
+    valid = np.arange(steps) < np.asarray(lengths)[:, None]
+    if padding == "before":
+        valid = valid[:, ::-1]
+    return captured_tree("simple_rnn", linear_rnn(np.full(len(lengths), rate), valid, units))
+
+
+@takes()
+def bidirectional(
+    rates: tuple[float, float] = (0.5, 0.9), *, samples: int = 1, steps: int = 50, units: int = 4
+) -> xr.DataTree:
+    """Two linear RNNs on one input, forward and backward, each with its own rate.
+
+    The backward half ends at the first step of the input, so its lags count from there.
+
+    Raises
+    ------
+    ArgumentError
+        An argument is not as described above.
+
+    Examples
+    --------
+    >>> leaf = bidirectional()["rnn"].to_dataset()
+    >>> leaf["hidden_gradient"].sel(direction="backward").isel(sample=0, unit=0).values[:2] * 2
+    array([1. , 0.9])
+    """
+    valid = np.ones((samples, steps), dtype=bool)
+    inputs = unit_vectors(samples, steps, units)
+    forward = linear_rnn(np.full(samples, rates[0]), valid, units, inputs=inputs)
+    backward = mirror(linear_rnn(np.full(samples, rates[1]), valid, units, inputs=inputs[:, ::-1]))
+    arrays = {
+        name: join_directions(name, values, backward[name])
+        for name, values in forward.items()
+        if name not in ("input", "valid")
+    }
+    both = {"input": inputs, "valid": valid, **arrays}
+    return captured_tree("simple_rnn", both, directed=True, merge_mode="concat")
+
+
+@takes(direction=choice(*DIRECTIONS))
+def lag_matrix_of(
+    rate: float = 0.8, *, samples: int = 1, steps: int = 50, units: int = 4, direction: str | None = None
+) -> xr.DataTree:
+    """Linear RNN with a loss at every step: Λ[s, t] = rate^(s − t), and 0 for s < t.
+
+    Its total gradient is nearly flat although its memory is short.
+
+    Raises
+    ------
+    ArgumentError
+        An argument is not as described above.
+
+    Examples
+    --------
+    >>> lag_matrix_of(0.5, steps=3)["rnn"]["lag_matrix"].values[0]
+    array([[1.  , 0.  , 0.  ],
+           [0.5 , 1.  , 0.  ],
+           [0.25, 0.5 , 1.  ]])
+    """
+    arrays = linear_rnn(np.full(samples, rate), np.ones((samples, steps), dtype=bool), units)
+    lag = np.arange(steps)[:, None] - np.arange(steps)
+    matrix = np.where(lag >= 0, float(rate) ** np.maximum(lag, 0), 0.0)
+    # Σ_s of the columns, all along one vector v: dL/dh_t = v·Σ_s Λ[s, t].
+    gradient = np.broadcast_to(
+        matrix.sum(axis=0)[:, None] * direction_of_loss(units), (samples, steps, units)
+    )
+    arrays |= linear_gradients(arrays["input"], arrays["hidden"], gradient, arrays["valid"])
+    arrays["lag_matrix"] = np.broadcast_to(matrix, (samples, steps, steps))
+    arrays["output"] = arrays["hidden"]
+    arrays["output_gradient"] = np.broadcast_to(direction_of_loss(units), gradient.shape)
+    if direction == "backward":
+        arrays = mirror(arrays)
+    return captured_tree("simple_rnn", arrays, go_backwards=int(direction == "backward"))
+
+
+@takes(keep=number(0, 1, inside=True), kind=choice("lstm", "gru"))
+def constant_gates(
+    keep: float = 0.7310585786300049,
+    *,
+    kind: str = "lstm",
+    samples: int = 1,
+    steps: int = 50,
+    units: int = 4,
+) -> xr.DataTree:
+    """LSTM or GRU with W = U = 0: the forget (LSTM) or update (GRU) gate is `keep` at every step.
+
+    The LSTM's dL/dh_t is exactly 0 before the last step, while dL/dc_t falls only by the factor `keep` per
+    step.
+
+    Parameters
+    ----------
+    keep : float in (0, 1)
+        The default is sigmoid(1), a forget bias of 1.
+    kind : "lstm" or "gru"
+    samples, steps, units : int
+
+    Raises
+    ------
+    ArgumentError
+        An argument is not as described above.
+
+    Examples
+    --------
+    >>> leaf = constant_gates(keep=0.5)["rnn"].to_dataset().isel(sample=0, unit=0)
+    >>> leaf["hidden_gradient"].values[-2:]
+    array([0. , 0.5])
+    >>> leaf["cell_gradient"].values[-2] / leaf["cell_gradient"].values[-1]
+    np.float64(0.5)
+    """
+    gates = GATES[kind]
+    before = {"forget": logit(keep), "update": logit(keep), "candidate": 1.0}
+    bias = np.array([[before.get(gate, 0.0)] * units for gate in gates])
+    inputs = unit_vectors(samples, steps, units)
+    return gated_cell(kind, inputs, np.zeros((units, len(gates), units)), bias)
+
+
+@takes(left=number(0, 1), right=number(0, 1))
+def saturated_gates(
+    *, left: float = 0.25, right: float = 0.5, samples: int = 1, steps: int = 40, units: int = 4
+) -> xr.DataTree:
+    """LSTM whose gates are shut for the first share of steps, open for the last, half open between.
+
+    Parameters
+    ----------
+    left, right : float
+        Shares of the steps at which every gate is at the low and at the high end of its range.
+    samples, steps, units : int
+
+    Raises
+    ------
+    ArgumentError
+        An argument is not as described above.
+
+    Examples
+    --------
+    >>> leaf = saturated_gates(left=0.5, right=0.25, steps=4)["rnn"].to_dataset()
+    >>> leaf["gate_activation"].sel(gate="forget").isel(sample=0, unit=0).values.round(2)
+    array([0.02, 0.02, 0.5 , 0.98])
+    """
+    time = np.arange(steps)
+    level = np.where(
+        time < round(left * steps), -4.0, np.where(time >= steps - round(right * steps), 4.0, 0.0)
+    )
+    inputs = np.broadcast_to(level[:, None], (samples, steps, 1))
+    return gated_cell("lstm", inputs, np.ones((1, 4, units)), np.zeros((4, units)))
+
+
+@takes(
+    variable=choice("hidden", "cell", "hidden_gradient", "cell_gradient"),
+    value=number(finite=False),
+    sample=whole(0, 2),
+    time=whole(0, 19),
+    unit=whole(0, 3),
+)
+def nonfinite(
+    variable: str = "hidden", *, value: float = np.nan, sample: int = 1, time: int = 7, unit: int = 2
+) -> xr.DataTree:
+    """LSTM (3 samples, 20 steps, 4 units) with one number that is not finite, and its consequences.
+
+    Parameters
+    ----------
+    variable : "hidden", "cell", "hidden_gradient" or "cell_gradient"
+        Variable of that number. A state affects the later steps and all gradients of its sample, a gradient
+        the earlier steps.
+    value : float
+        NaN or an infinity.
+    sample, time, unit : int
+
+    Raises
+    ------
+    ArgumentError
+        An argument is not as described above.
+
+    Examples
+    --------
+    >>> leaf = nonfinite("cell", time=3)["rnn"].to_dataset()
+    >>> int(leaf["cell"].notnull().all("unit").isel(sample=1).sum())
+    3
+    """
+    leaf = constant_gates(samples=3, steps=20)["rnn"].to_dataset().copy(deep=True)
+    gradient = variable.endswith("_gradient")
+    after = slice(None, time) if gradient else slice(time + 1, None)
+    states = [name for name in ("hidden", "cell") if not gradient]
+    for name in states:
+        leaf[name][{"sample": sample, "time": after}] = np.nan
+    for name in ("hidden_gradient", "cell_gradient", "gate_gradient", "input_gradient"):
+        leaf[name][{"sample": sample, "time": after if gradient else slice(None)}] = np.nan
+    leaf[variable][{"sample": sample, "time": time, "unit": unit}] = value
+    return xr.DataTree.from_dict({"/rnn": leaf})

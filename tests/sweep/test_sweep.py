@@ -1,0 +1,238 @@
+"""A sweep against one capture of all its data, and against itself on other executors."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from tests.sweep.networks import LAG, Last, batch, made, mse, shards, together, total
+
+import throughtime as tt
+from throughtime._sweep.sketch import ACCURACY
+
+KERNEL = "recurrent_kernel_gradient_norm"
+
+
+def pool(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+
+
+def assert_identical(one: xr.DataTree, other: xr.DataTree) -> None:
+    assert [node.path for node in one.leaves] == [node.path for node in other.leaves]
+    for node in one.leaves:
+        xr.testing.assert_identical(node.to_dataset(), other[node.path].to_dataset())
+
+
+class Reversed:
+    """Runs what was submitted last first."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[Future[Any], Any, Any]] = []
+
+    def submit(self, function: Any, *arguments: Any) -> Any:
+        future: Future[Any] = Future()
+        self.waiting.append((future, function, arguments))
+        executor = self
+
+        class Waiting:
+            def result(self) -> Any:
+                while executor.waiting:
+                    each, called, given = executor.waiting.pop()
+                    try:
+                        each.set_result(called(*given))
+                    except Exception as error:
+                        each.set_exception(error)
+                return future.result()
+
+        return Waiting()
+
+
+@pytest.mark.parametrize("loss", [mse, total])
+def test_sums_are_those_of_one_capture(tmp_path: Path, loss: Any) -> None:
+    x, y = together()
+    swept = tt.sweep(made(), shards(tmp_path), loss=loss, to=tmp_path / "sweep")["rnn"].isel(step=0)
+    whole = tt.capture(made(), x, y, loss=loss)["rnn"]
+    np.testing.assert_allclose(swept["loss"], whole["loss"], rtol=1e-6)
+    for name in ("kernel", "recurrent_kernel", "bias"):
+        exact = np.linalg.norm(np.moveaxis(whole[f"{name}_gradient"].values, -2, 0).reshape(3, -1), axis=1)
+        np.testing.assert_allclose(swept[f"{name}_gradient_norm"], exact, rtol=2e-6)
+    saturated = tt.diagnostics.saturation(whole).mean("unit")
+    np.testing.assert_allclose(swept["saturation_left"], saturated["left"], rtol=1e-6)
+    np.testing.assert_allclose(swept["saturation_right"], saturated["right"], rtol=1e-6)
+    norms = np.linalg.norm(whole["hidden_gradient"].values.astype(np.float64), axis=-1)
+    median = np.quantile(norms, 0.5, axis=0, method="lower")
+    np.testing.assert_allclose(swept["hidden_gradient_norm"].sel(quantile=0.5), median, rtol=ACCURACY * 1.01)
+    ratios = norms[:, ::-1] / norms[:, -1:]
+    np.testing.assert_allclose(swept["lag_ratio"], np.median(ratios, axis=0), rtol=ACCURACY * 1.01)
+    assert swept["lag_ratio_samples"].values.tolist() == [len(x)] * 12
+
+
+def test_the_executor_and_the_order_change_no_bit(tmp_path: Path) -> None:
+    data, settings = together(), {"loss": mse, "shard_size": 7, "dependency_length": LAG}
+    weights = {"first": made().state_dict(), "second": Last().state_dict()}
+    serial = tt.sweep(made(), data, checkpoints=weights, to=tmp_path / "serial", **settings)
+    assert serial["rnn"]["checkpoint"].values.tolist() == ["first", "second"]
+    backwards = {"executor": Reversed(), "to": tmp_path / "reversed"}
+    assert_identical(serial, tt.sweep(made(), data, checkpoints=weights, **backwards, **settings))
+    with pool(2) as executor:
+        parallel = {"executor": executor, "to": tmp_path / "two"}
+        assert_identical(serial, tt.sweep(made, data, checkpoints=weights, **parallel, **settings))
+
+
+def test_dask_gives_the_same(tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    data = together()
+    serial = tt.sweep(made(), data, loss=mse, to=tmp_path / "serial", shard_size=9)
+    cluster = distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None)
+    with cluster, distributed.Client(cluster) as client:
+        found = tt.sweep(
+            made, data, loss=mse, to=tmp_path / "dask", shard_size=9, executor=client.get_executor()
+        )
+    assert_identical(serial, found)
+
+
+def test_a_killed_worker_costs_no_finished_shard(tmp_path: Path) -> None:
+    serial = tt.sweep(made(), shards(tmp_path), loss=mse, to=tmp_path / "serial")
+    for mark in tmp_path.glob("loaded-*"):
+        mark.unlink()
+    (tmp_path / "kill-2").write_text("once")
+    with pool(1) as executor, pytest.raises(tt.SweepError, match="sweep again with a new executor"):
+        tt.sweep(made, shards(tmp_path), loss=mse, to=tmp_path / "killed", executor=executor)
+    with pytest.raises(tt.SweepError, match="not finished"):
+        tt.open_sweep(tmp_path / "killed")
+    with pool(1) as executor:
+        found = tt.sweep(made, shards(tmp_path), loss=mse, to=tmp_path / "killed", executor=executor)
+    assert_identical(serial, found)
+    loads = [len(list(tmp_path.glob(f"loaded-{shard}-*"))) for shard in range(4)]
+    assert loads == [1, 1, 2, 1]  # each process that loaded it has left a mark
+
+
+def test_a_task_that_fails_once_is_tried_again(tmp_path: Path) -> None:
+    serial = tt.sweep(made(), shards(tmp_path), loss=mse, to=tmp_path / "serial")
+    (tmp_path / "raise-1").write_text("once")
+    assert_identical(serial, tt.sweep(made(), shards(tmp_path), loss=mse, to=tmp_path / "again"))
+
+
+def test_a_task_that_fails_is_named_and_can_be_repeated(tmp_path: Path) -> None:
+    serial = tt.sweep(made(), shards(tmp_path), loss=mse, to=tmp_path / "serial")
+    (tmp_path / "raise-1").write_text("always")
+    with pytest.warns(tt.ThroughTimeWarning, match="shard 1 of current: OSError: the disk is away"):
+        found = tt.sweep(made(), shards(tmp_path), loss=mse, to=tmp_path / "failed")
+    assert [each["shard"] for each in json.loads(found.attrs["failed"])] == [1]
+    assert found["rnn"]["lag_ratio_samples"].values[0, 0] == 6 + 8 + 9
+    (tmp_path / "raise-1").unlink()
+    assert_identical(serial, tt.sweep(made(), shards(tmp_path), loss=mse, to=tmp_path / "failed"))
+
+
+def test_the_verdict_is_that_on_all_samples(tmp_path: Path) -> None:
+    x, y = batch(256)
+    model = made()
+    optimizer = torch.optim.Adam(model.parameters(), 0.03)
+    for _ in range(200):
+        optimizer.zero_grad()
+        mse(model(x), y).backward()
+        optimizer.step()
+    weights = {"untrained": made().state_dict(), "trained": model.state_dict()}
+    settings = {"loss": mse, "dependency_length": LAG}
+    swept = tt.sweep(model, (x, y), checkpoints=weights, to=tmp_path / "s", shard_size=64, **settings)
+    whole = tt.diagnose(model, x, y, **settings)
+    found = tt.diagnose(swept, dependency_length=LAG)
+    assert found.verdict == whole.verdict == "uses"
+    mine, exact = found.layers["rnn"], whole.layers["rnn"]
+    assert mine.reach.value == pytest.approx(exact.reach.value, rel=0.02)
+    assert mine.use.n == 256
+    assert mine.use.interval[0] < exact.use.value < mine.use.interval[1]
+    before = tt.diagnose(swept, step=0, dependency_length=LAG)
+    assert before.verdict == tt.diagnose(made(), x, y, **settings).verdict != "uses"
+
+
+def test_the_model_keeps_its_weights(tmp_path: Path) -> None:
+    model = made()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    other = {"other": Last().state_dict()}
+    tt.sweep(model, batch(), loss=mse, checkpoints=other, to=tmp_path / "sweep")
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert model.training
+    assert not any(value.grad is not None for value in model.parameters())
+
+
+def test_a_dataset_is_a_shard_a_batch(tmp_path: Path) -> None:
+    x, y = batch(16)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=8)
+    found = tt.sweep(made(), loader, loss=mse, to=tmp_path / "loader")
+    assert_identical(found, tt.sweep(made(), (x, y), loss=mse, to=tmp_path / "arrays", shard_size=8))
+    assert {each.name for each in (tmp_path / "loader").iterdir()} == {"sweep.json", "run.zarr"}
+
+
+def test_runs_know_sweeps(tmp_path: Path) -> None:
+    weights = {"one": made().state_dict(), "two": Last().state_dict()}
+    found = tt.sweep(made(), batch(16), loss=mse, checkpoints=weights, to=tmp_path / "sweep")
+    assert len(tt.diagnose(found).history.records) == 2
+    assert tt.plots.training(found).panels
+    written = tt.report(found, tmp_path / "report.html")
+    assert Path(written or tmp_path / "report.html").stat().st_size > 10_000
+
+
+class TestErrors:
+    def test_another_sweep_in_the_folder(self, tmp_path: Path) -> None:
+        tt.sweep(made(), batch(), loss=mse, to=tmp_path / "sweep")
+        with pytest.raises(tt.SweepError, match="holds another sweep, which differs in data"):
+            tt.sweep(made(), batch(seed=1), loss=mse, to=tmp_path / "sweep")
+
+    def test_other_files_in_the_folder(self, tmp_path: Path) -> None:
+        (tmp_path / "thesis.tex").touch()
+        with pytest.raises(tt.SweepError, match="holds other files"):
+            tt.sweep(made(), batch(), loss=mse, to=tmp_path)
+
+    def test_shards_of_other_lengths(self, tmp_path: Path) -> None:
+        loads = [batch, lambda: batch(steps=9)]
+        with pytest.raises(tt.SweepError, match=r"Shards differ in .* Pad all shards"):
+            tt.sweep(made(), loads, loss=mse, to=tmp_path / "sweep")
+
+    def test_a_shard_without_labels(self, tmp_path: Path) -> None:
+        loads = [batch, lambda: batch()[0]]
+        with pytest.warns(tt.ThroughTimeWarning, match="shard 1 of current: SweepError: .* no labels"):
+            tt.sweep(made(), loads, loss=mse, to=tmp_path / "sweep")
+
+    def test_nothing_at_all(self, tmp_path: Path) -> None:
+        with pytest.raises(tt.SweepError, match="empty or used up"):
+            tt.sweep(made(), iter(()), loss=mse, to=tmp_path / "sweep")
+        with pytest.raises(tt.SweepError, match=r"data= is a tuple .* This is a int"):
+            tt.sweep(made(), 3, loss=mse, to=tmp_path / "other")
+
+    def test_a_checkpoint_that_does_not_fit(self, tmp_path: Path) -> None:
+        weights = {"fits": made().state_dict(), "other": Last(units=7).state_dict()}
+        with pytest.warns(tt.ThroughTimeWarning, match="shard 0 of other: RuntimeError"):
+            found = tt.sweep(made(), batch(), loss=mse, checkpoints=weights, to=tmp_path / "sweep")
+        assert found["rnn"]["checkpoint"].values.tolist() == ["fits"]
+
+    def test_no_such_checkpoint(self, tmp_path: Path) -> None:
+        with pytest.raises(tt.SweepError, match=r"There is no checkpoint .*gone\.pt"):
+            tt.sweep(made(), batch(), loss=mse, checkpoints=[tmp_path / "gone.pt"], to=tmp_path / "sweep")
+
+    def test_no_executor(self, tmp_path: Path) -> None:
+        with pytest.raises(tt.SweepError, match="needs a method submit"):
+            tt.sweep(made(), batch(), loss=mse, executor=4, to=tmp_path / "sweep")
+
+    def test_forked_processes(self, tmp_path: Path) -> None:
+        forking = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork"))
+        with forking, pytest.raises(tt.SweepError, match='get_context\\("spawn"\\)'):
+            tt.sweep(made, batch(), loss=mse, executor=forking, to=tmp_path / "sweep")
+
+    def test_a_model_that_cannot_be_sent(self, tmp_path: Path) -> None:
+        model = made()
+        model.file = (tmp_path / "open").open("w")
+        with model.file, pytest.raises(tt.SweepError, match="Pass a function that makes the model"):
+            tt.sweep(model, batch(), loss=mse, executor=Reversed(), to=tmp_path / "sweep")
+
+    def test_every_task_fails(self, tmp_path: Path) -> None:
+        (tmp_path / "raise-0").write_text("always")
+        with pytest.raises(tt.SweepError, match="Every task of the sweep failed"):
+            tt.sweep(made(), shards(tmp_path, 1), loss=mse, to=tmp_path / "sweep")
