@@ -122,14 +122,11 @@ def in_notebook(tree: xr.DataTree, arrays: str) -> str:
 def stored(tree: xr.DataTree) -> str:
     """Write where the numbers are, and how much space they take."""
     source = tree.root.encoding.get("source")
-    here = f"in memory, {format_bytes(tree.nbytes)}"
-    return here if source is None else f"{source}, {on_disk(Path(source))}"
-
-
-def on_disk(path: Path) -> str:
-    """Write what a run takes on disk."""
+    if source is None:
+        return f"in memory, {format_bytes(tree.nbytes)}"
+    path = Path(source)
     files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
-    return f"{format_bytes(sum(each.stat().st_size for each in files))} in {len(files)} files"
+    return f"{path}, {format_bytes(sum(each.stat().st_size for each in files))} in {len(files)} files"
 
 
 def _summarized(tree: xr.DataTree) -> xr.DataTree:
