@@ -41,6 +41,7 @@ from ._errors import VerdictError as VerdictError
 from ._monitor import Monitor as Monitor
 from ._monitor import every as every
 from ._monitor import logarithmic as logarithmic
+from ._monitor.watching import watch as watch
 from ._report import report as report
 from ._store.open_run import open_run as open_run
 from ._sweep import open_sweep as open_sweep

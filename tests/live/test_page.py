@@ -337,3 +337,49 @@ def test_it_is_light_and_dark(browser: Any, monitor: tt.Monitor) -> None:
     assert page.tab.evaluate(axis) != light
     assert page.complaints == []
     page.tab.close()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_two_layers_are_shown_side_by_side(browser: Any, tmp_path: Path, width: int) -> None:
+    model = torch.nn.Sequential()
+    model.lower = torch.nn.GRU(3, 4, batch_first=True, bidirectional=True)
+    model.upper, model.head = torch.nn.LSTM(8, 5, batch_first=True), torch.nn.Linear(5, 1)
+    model.forward = lambda x: model.head(model.upper(model.lower(x)[0])[0][:, -1])
+    monitor = tt.Monitor(tmp_path / "run.zarr", batch=BATCH, every=1, loss=MSE)
+    with monitor.watch(model):
+        train(model, 2, monitor)
+        page = visited(browser, monitor.url, width=width)
+        wait_for(page, 2)
+        sections = page.tab.locator("section.beside")
+        assert [sections.nth(place).is_visible() for place in range(4)] == [False] * 4
+        page.tab.get_by_label("beside").select_option("lower backward")
+        leaf = tt.open_run(tmp_path / "run.zarr")["lower"].sel(direction="backward").compute()
+        same(
+            page, lambda: np.testing.assert_array_equal(data(page, "lag_beside")["y"], leaf["lag_ratio"][-1])
+        )
+        assert [sections.nth(place).is_visible() for place in range(4)] == [True] * 4
+        check_against_run(page, tt.open_run(tmp_path / "run.zarr"), "lower", direction="forward")
+        page.tab.get_by_label("layer").select_option("upper")
+        same(page, lambda: check_against_run(page, tt.open_run(tmp_path / "run.zarr"), "upper"))
+        train(model, 1, monitor)
+        wait_for(page, 3)
+        leaf = tt.open_run(tmp_path / "run.zarr")["lower"].sel(direction="backward").compute()
+        same(
+            page, lambda: np.testing.assert_array_equal(data(page, "lag_beside")["y"], leaf["lag_ratio"][-1])
+        )
+        medians = leaf["hidden_gradient_norm"].sel(quantile=0.5).transpose("step", "time")
+        np.testing.assert_array_equal(data(page, "norm_beside_earlier")["ys"], medians)
+        assert "horizon of lower backward" in text(page, "numbers_beside")
+        left, right = (
+            page.tab.get_by_role("region", name=name, exact=True).bounding_box()
+            for name in ("Reach by lag", "Reach by lag, second")
+        )
+        assert (left["y"] == right["y"]) == (width > 960)
+        page.tab.wait_for_timeout(QUIET)
+        assert page.tab.evaluate("() => document.documentElement.scrollWidth") == width
+        page.tab.get_by_label("beside").select_option("nothing")
+        sections.first.wait_for(state="hidden", timeout=SECONDS)
+        page.tab.wait_for_timeout(QUIET)
+    assert page.complaints == []
+    page.tab.close()
+    monitor.close()

@@ -22,8 +22,8 @@ from tests.monitor.loops import BATCH, MSE, made, watched
 import throughtime as tt
 from throughtime.loggers import Record
 
-LOSS = "throughtime/rnn/loss"
-BACKWARD = "throughtime/rnn/backward"
+LOSS = "detail/rnn/loss"
+BACKWARD = "detail/rnn/backward"
 
 
 class Kept:
@@ -50,6 +50,32 @@ class TestRecord:
         assert last[f"{BACKWARD}/kernel_norm_forget"] == float(weights)
         assert last[LOSS] == float(leaf["loss"][-1])
 
+    @pytest.mark.parametrize("lag", ["half", 3])
+    def test_the_first_group_has_four_numbers_of_a_layer(self, tmp_path: Path, lag: Any) -> None:
+        logger = Kept()
+        model = made(bidirectional=True)
+        run, _ = watched(tmp_path, model, 2, every=1, loggers=logger, vanishing_lag=lag)
+        leaf = run["rnn"].sel(direction="forward").isel(step=-1).to_dataset().compute()
+        last = logger.records[-1].numbers
+        k = 6 if lag == "half" else lag
+        first = {key: value for key, value in last.items() if key.startswith("throughtime/rnn/forward/")}
+        names = ("horizon", f"reach_at_lag_{k}", "saturation", "gradient_norm")
+        assert list(first) == [f"throughtime/rnn/forward/{name}" for name in names]
+        horizon, reach, saturation, norm = first.values()
+        ratios = leaf["lag_ratio"].values
+        assert horizon == max(k for k in range(12) if ratios[k] >= 0.01)
+        assert reach == ratios[k]
+        ends = leaf["saturation_left"] + leaf["saturation_right"].where(leaf["gate"] != "forget", 0.0)
+        assert saturation == float(ends.max())
+        tree = tt.capture(model, *BATCH, loss=MSE)["rnn"].sel(direction="forward")
+        gradients = [tree[f"{name}_gradient"].values for name in ("kernel", "recurrent_kernel")]
+        gradients += [tree[f"{name}_gradient"].values for name in ("bias", "recurrent_bias")]
+        assert norm == pytest.approx(np.sqrt(sum((each.astype(float) ** 2).sum() for each in gradients)))
+        others = {key.partition("/")[0] for key in last.keys() - {*first}}
+        assert others == {"throughtime", "detail"}
+        rest = [key for key in last if key.startswith("throughtime/") and "/forward/" not in key]
+        assert len(rest) == 4  # the other direction
+
     @pytest.mark.parametrize("level", ["summary", "full"])
     def test_the_capture_is_whole_at_every_level(self, tmp_path: Path, level: str) -> None:
         logger, model = Kept(), made()
@@ -65,7 +91,7 @@ class TestRecord:
         weights = ("kernel", "recurrent_kernel", "bias", "recurrent_bias")
         names = {*weights, *(f"{name}_gradient" for name in weights), "gate_activation"}
         assert set(found) == {
-            f"throughtime/rnn/{way}/{name}_{gate}"
+            f"detail/rnn/{way}/{name}_{gate}"
             for way in ("forward", "backward")
             for name in names
             for gate in gates
@@ -93,14 +119,14 @@ class TestRecord:
         leaf["kernel"][0, 1, :] = np.inf
         tree["rnn"] = tt.testing.xr.DataTree(leaf)
         found = Record(0, {}, tree).histograms
-        key = "throughtime/rnn/gate_activation_forget"
+        key = "detail/rnn/gate_activation_forget"
         assert found[key].counts.sum() == 5 * valid.sum()
-        assert "throughtime/rnn/kernel_input" not in found
-        assert found["throughtime/rnn/kernel_forget"].counts.sum() == 2 * 5
+        assert "detail/rnn/kernel_input" not in found
+        assert found["detail/rnn/kernel_forget"].counts.sum() == 2 * 5
 
     @pytest.mark.parametrize("value", [0.0, 3.0, 1e-320, -1e300])
     def test_one_value_has_a_bin(self, value: float) -> None:
-        from throughtime._monitor.histograms import counted
+        from throughtime.loggers.histograms import counted
 
         counts, edges = counted(np.full(7, value))
         assert counts.max() == counts.sum() == 7
@@ -109,7 +135,7 @@ class TestRecord:
     def test_images_are_pngs_of_each_layer_and_direction(self) -> None:
         record = Record(0, {}, tt.capture(made(bidirectional=True), *BATCH, loss=MSE))
         assert set(record.images) == {
-            f"throughtime/rnn/{way}/gradient_norm_through_time" for way in ("forward", "backward")
+            f"detail/rnn/{way}/gradient_norm_through_time" for way in ("forward", "backward")
         }
         seen = [matplotlib.image.imread(BytesIO(png)) for png in record.images.values()]
         assert all(picture.shape[1] > picture.shape[0] > 100 for picture in seen)
@@ -186,8 +212,8 @@ class TestParquet:
         with pytest.raises(tt.MonitorError, match="other files, such as mine"):
             tt.loggers.Parquet(tmp_path)
         tt.loggers.Parquet(tmp_path / "run").write(Record(0, {LOSS: 1.0}))
-        with pytest.raises(tt.MonitorError, match=r"columns of .* differ.*: throughtime/gru/loss"):
-            tt.loggers.Parquet(tmp_path / "run").write(Record(1, {"throughtime/gru/loss": 1.0}))
+        with pytest.raises(tt.MonitorError, match=r"columns of .* differ.*: detail/gru/loss"):
+            tt.loggers.Parquet(tmp_path / "run").write(Record(1, {"detail/gru/loss": 1.0}))
         assert pd.read_parquet(tmp_path / "run").values.tolist() == [[0, 1.0]]
 
     def test_a_kill_loses_no_row_that_was_written(self, tmp_path: Path) -> None:
@@ -195,7 +221,7 @@ class TestParquet:
 from throughtime.loggers import Parquet, Record
 logger, step = Parquet({str(tmp_path / "run")!r}), 0
 while True:
-    logger.write(Record(step, {{"throughtime/rnn/loss": float(step), "throughtime/rnn/other": -1.0}}))
+    logger.write(Record(step, {{"detail/rnn/loss": float(step), "detail/rnn/other": -1.0}}))
     print(step, flush=True)
     step += 1
 """

@@ -24,8 +24,8 @@ import mlflow
 import wandb
 from wandb.proto.wandb_internal_pb2 import Record as Entry
 
-LOSS = "throughtime/rnn/loss"
-IMAGE = "throughtime/rnn/forward/gradient_norm_through_time"
+LOSS = "detail/rnn/loss"
+IMAGE = "detail/rnn/forward/gradient_norm_through_time"
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +88,8 @@ class TestWandB:
         metrics = {
             each.metric.name or each.metric.glob_name: each.metric for each in entries(tmp_path, "metric")
         }
-        assert metrics["throughtime/*"].step_metric == "throughtime/step"
+        for name in ("throughtime/*", "detail/*"):
+            assert metrics[name].step_metric == "throughtime/step"
         assert "mine" not in metrics
 
     def test_a_second_training_goes_on_in_the_same_run(self, tmp_path: Path) -> None:
@@ -217,11 +218,11 @@ class TestMLflow:
     def test_more_metrics_than_a_call_takes_and_names_it_does_not(self, tmp_path: Path) -> None:
         uri = f"sqlite:///{tmp_path}/store.db"
         logger = tt.loggers.MLflow(uri)
-        numbers = {f"throughtime/lstm@2~{place}/loss": float(place) for place in range(1500)}
+        numbers = {f"detail/lstm@2~{place}/loss": float(place) for place in range(1500)}
         logger.write(Record(1, numbers))
         logger.close()
         _, run = only_run(uri, "throughtime")
-        assert run.data.metrics == {f"throughtime/lstm-2-{place}/loss": place for place in range(1500)}
+        assert run.data.metrics == {f"detail/lstm-2-{place}/loss": place for place in range(1500)}
         assert mlflow.active_run() is None
 
 

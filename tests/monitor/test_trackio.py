@@ -15,7 +15,7 @@ from tests.monitor.loops import made, watched
 
 import throughtime as tt
 
-LOSS = "throughtime/rnn/loss"
+LOSS = "detail/rnn/loss"
 
 
 class StandIn(ModuleType):

@@ -10,11 +10,12 @@ import pandas as pd
 import xarray as xr
 
 import throughtime as tt
-from throughtime._monitor.overview import first_to_last, losses, on_disk
+from throughtime._monitor.overview import first_to_last, on_disk
 from throughtime._monitor.overview import overview as summary
 from throughtime._text.tables import Table
 from throughtime._tree import recorded_steps
 from throughtime.diagnosis.findings import NOT_MEASURED
+from throughtime.diagnosis.training import losses
 from throughtime.diagnostics.alarm import alarms_of_run
 
 _COMMIT = "zarr.json"  # written last, with each record

@@ -46,8 +46,9 @@ return value <= -1e9 ? "0" : Math.pow(10, value).toExponential(2)
 class Evolution:
     """Time × training step as an image, a row a record."""
 
-    def __init__(self, theme: Theme) -> None:
-        self.source = ColumnDataSource(_image(np.empty((1, 1), np.float32), 1), name="evolution")
+    def __init__(self, theme: Theme, suffix: str = "") -> None:
+        name = f"evolution{suffix}"
+        self.source = ColumnDataSource(_image(np.empty((1, 1), np.float32), 1), name=name)
         self.mapper = LinearColorMapper(
             palette=list(palette(SEQUENTIAL)),
             low=-7.0,
@@ -59,10 +60,10 @@ class Evolution:
         )
         self._window = Window((-0.5, 0.5), (0.5, -0.5))
         labels = ("timestep", "training step")
-        self.figure = made = empty_figure("evolution_figure", theme, self._window, labels)
+        self.figure = made = empty_figure(f"{name}_figure", theme, self._window, labels)
         box = {"x": -0.5, "y": -0.5, "dw": "dw", "dh": MOST_ROWS}
         drawn = made.image("image", source=self.source, color_mapper=self.mapper, **box)
-        self.rows = ColumnDataSource({"step": []}, name="evolution_rows")
+        self.rows = ColumnDataSource({"step": []}, name=f"{name}_rows")
         made.add_tools(_hover(drawn, self.rows))
         self._ticker = FixedTicker(ticks=[])
         made.yaxis.ticker = self._ticker

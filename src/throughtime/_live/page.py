@@ -13,27 +13,24 @@ from typing import Any
 import numpy as np
 from bokeh.document import Document
 from bokeh.layouts import row
-from bokeh.models import InlineStyleSheet
-from bokeh.models.widgets import Div, Select
+from bokeh.models import CustomJS, InlineStyleSheet
+from bokeh.models.widgets import Select
 
 from throughtime._drawing.theme import Theme
 from throughtime._errors import StoreError
 from throughtime._live import words
-from throughtime._live.evolution import MOST_ROWS, Evolution
+from throughtime._live.evolution import MOST_ROWS
 from throughtime._live.figures import LAST, Curves, Loss
 from throughtime._live.follower import Follower
 from throughtime._live.kept import Kept
-from throughtime._live.profile import Profile
-from throughtime._live.records import MIDDLE, Rows, View, losses, of_training_loop, read, saturation, views
+from throughtime._live.panels import LayerPanels, text
+from throughtime._live.records import View, losses, of_training_loop, views
 from throughtime._text.printable import printable
-from throughtime.diagnosis.findings import NOT_MEASURED
-from throughtime.diagnosis.summarized import horizon_of
-from throughtime.diagnostics.thresholds import REACHES
-from throughtime.plots.data import norm_symbol
-from throughtime.render.bokeh_text import plain
 from throughtime.render.page import inks, on_page, template
 
 _WRAP = ":host { flex-wrap: wrap !important; width: 100% !important; }"
+_NOTHING = "nothing"
+_TWO = 'document.querySelector("main").classList.toggle("two", this.value != "nothing")'
 PERIOD = 1000  # milliseconds between looks
 _LAST_ON_DARK = "#56b4e9"
 _SELECT = """
@@ -55,37 +52,34 @@ class Page:
 
     def __init__(self, document: Document, path: Path) -> None:
         self._follower = Follower(path)
-        self._generation, self._count, self._length = -1, 0, 0
+        self._generation, self._count = -1, 0
         self._views: dict[str, tuple[list[str], list[str]]] = {}
-        self._view: View | None = None
         self._is_choosing = False
         theme = Theme()
         drawn = on_page(theme)
         self._loss = Loss(drawn)
-        self._norm = Profile("norm", drawn, "timestep", "norm over units")
-        self._lag = Profile("lag", drawn, "lag, steps back", "share of lag 0", threshold=REACHES)
-        self._evolution = Evolution(drawn)
-        self._saturation = Curves("saturation", drawn, "share of gate values at an end")
         self._loop = Curves("loop", drawn, "norm, ratio, share", is_log=True)
-        names = ("state", "numbers", "alarms", "saturation_key", "loop_key")
-        self._texts = {name: _text(name) for name in names}
-        self._choices = {name: _select(name) for name in ("layer", "direction", "quantity", "lag")}
-        self._rows: Rows | None = None
-        self._first = (0, NOT_MEASURED)  # step of the first record, and its horizon
+        self._panels = LayerPanels(drawn), LayerPanels(drawn, "_beside")
+        self._texts = {name: text(name) for name in ("state", "alarms", "loop_key")}
+        self._choices = {name: _select(name) for name in ("layer", "direction", "quantity", "lag", "beside")}
         for name, choice in self._choices.items():
             choice.on_change("value", self._choose_lag if name == "lag" else self._choose)
+        self._choices["beside"].js_on_change("value", CustomJS(code=_TWO))
         self._texts["state"].text = str(words.waiting(path))
         document.title = printable(f"{path.name} · throughtime")
         document.template = template("live.html")
         document.template_variables.update(inks(theme, {LAST: _LAST_ON_DARK}))
-        for part in (self._loss, self._norm, self._lag, self._evolution, self._saturation, self._loop):
+        for panels in self._panels:
+            for model in panels.models:
+                document.add_root(model)
+        for part in (self._loss, self._loop):
             document.add_root(part.figure)
         # Bokeh lays a row out in one line; a phone needs several.
         document.add_root(
             row(*self._choices.values(), name="choices", margin=0, stylesheets=[InlineStyleSheet(css=_WRAP)])
         )
-        for text in self._texts.values():
-            document.add_root(text)
+        for each in self._texts.values():
+            document.add_root(each)
         self.look()
         document.add_periodic_callback(self.look, PERIOD)
 
@@ -124,52 +118,42 @@ class Page:
         self._tell()
 
     def _start_over(self) -> None:
-        """Draw the chosen view from the run's first record on."""
+        """Draw the chosen views from the run's first record on."""
         count = len(self._follower.steps)
-        for curves in (self._loss, self._saturation, self._loop):
+        for curves in (self._loss, self._loop):
             curves.reset()
-        for part in (self._norm, self._lag, self._evolution):
-            part.reset(count)
-        self._count = self._length = 0
+        for panels in self._panels:
+            panels.reset(count)
+        self._count = 0
         if count:
             self._add(sorted({*Kept(MOST_ROWS, count).chosen(count), count - 1}))
 
     def _add(self, places: list[int]) -> None:
         """Read some records, all those that are new or as many as are drawn, and show them."""
-        tree, view, steps = self._follower.tree, self._view, self._follower.steps
+        tree, steps = self._follower.tree, self._follower.steps
         if tree is None:
             return
-        found = losses(tree, self._count)
-        rows = None if view is None else read(tree, view, places)
+        found, loop = losses(tree, self._count), of_training_loop(tree, self._count)
+        read = [panels.read(tree, places, self._count) for panels in self._panels]
         if not self._follower.is_same_folder():  # what was read may be of the run that took its place
             self._follower.forget()
             return
-        fresh = np.asarray(steps[self._count :], float)
-        self._loss.add(fresh, found)
-        self._loop.add(fresh, of_training_loop(tree, self._count))
-        if view is not None:
-            self._saturation.add(fresh, saturation(tree, view, self._count))
-        if rows is None or view is None:
-            self._count = len(steps)
-            return
-        length = rows.norms.shape[-1]
-        if length != self._length and self._length:  # longer sequences than any before
+        if any(map(LayerPanels.is_longer, self._panels, read)):  # longer sequences than any before
             self._start_over()
             return
-        self._norm.add(places, rows.steps, rows.norms)
-        self._lag.add(places, rows.steps, rows.ratios)
-        self._evolution.add(places, rows.steps, rows.norms[:, MIDDLE], rows.loss)
-        if not self._count and len(rows.ratios):
-            self._first = int(rows.steps[0]), horizon_of(rows.ratios[0])
-        self._count, self._length, self._rows = len(steps), length, rows
-        self._offer_lags(rows.ratios.shape[-1])
+        fresh = np.asarray(steps[self._count :], float)
+        self._loss.add(fresh, found)
+        self._loop.add(fresh, loop)
+        for panels, each in zip(self._panels, read, strict=True):
+            panels.add(places, fresh, each)
+        self._count = len(steps)
+        if self._panels[0].rows is not None:
+            self._offer_lags(self._panels[0].rows.ratios.shape[-1])
         self._tabulate()
 
     def _tabulate(self) -> None:
-        if self._rows is not None and self._view is not None:
-            lag = int(self._choices["lag"].value or 0)
-            shown = words.numbers(self._rows, self._count, self._view.quantity, lag, self._first)
-            self._texts["numbers"].text = str(shown)
+        for panels, recorded in zip(self._panels, (self._count, None), strict=True):
+            panels.tabulate(recorded, int(self._choices["lag"].value or 0))
 
     def _offer_lags(self, count: int) -> None:
         """Offer lags 1, 2, 4, … of the window, and half of it, which is chosen first."""
@@ -185,42 +169,51 @@ class Page:
     def _tell(self) -> None:
         follower = self._follower
         attributes = {} if follower.tree is None else follower.tree.attrs
-        stride = self._evolution.stride
+        stride = self._panels[0].evolution.stride
         doing = words.activity(time.time() - follower.committed_at, is_ended=follower.is_ended)
         state = words.state(follower.path, attributes, follower.committed_at, stride, doing)
         self._texts["state"].text = str(state)
-        self._texts["saturation_key"].text = str(words.key(self._saturation.names))
         self._texts["loop_key"].text = str(words.key(self._loop.names))
         self._texts["alarms"].text = str(words.alarms(attributes))
 
     def _offer(self) -> None:
         """Fill the choices from what the run has, keeping those made where they are still there."""
+        main, beside = self._panels
         if not self._views:
-            self._view = None
+            main.choose(None)
+            beside.choose(None)
             return
-        chosen = self._view or View("", "", "")
+        chosen = main.view or View("", "", "")
         layer = chosen.layer if chosen.layer in self._views else next(iter(self._views))
         directions, quantities = self._views[layer]
         direction = chosen.direction if chosen.direction in directions else directions[0]
         quantity = chosen.quantity if chosen.quantity in quantities else quantities[0]
-        self._view = View(layer, direction, quantity)
+        main.choose(View(layer, direction, quantity))
+        offered = (
+            View(path, way, quantity if quantity in known else known[0])
+            for path, (ways, known) in self._views.items()
+            for way in ways
+        )
+        others = {view.name: view for view in offered}
+        second = str(self._choices["beside"].value)
+        second = second if second in others else _NOTHING
+        beside.choose(others.get(second))
         self._is_choosing = True
-        for name, options in (
-            ("layer", list(self._views)),
-            ("direction", directions),
-            ("quantity", quantities),
+        for name, options, value in (
+            ("layer", list(self._views), layer),
+            ("direction", directions, direction),
+            ("quantity", quantities, quantity),
+            ("beside", [_NOTHING, *others], second),
         ):
-            self._choices[name].update(options=options, value=getattr(self._view, name))
-            self._choices[name].visible = len(options) > 1 or name == "layer"
+            self._choices[name].update(options=options, value=value)
+            self._choices[name].visible = len(options) > 1 + (name == "beside") or name == "layer"
         self._is_choosing = False
-        symbol = printable(norm_symbol(quantity))
-        self._norm.figure.yaxis.axis_label = plain(f"{symbol}, norm over units")
-        self._evolution.relabel(plain(symbol))
 
     def _choose(self, attribute: str, old: Any, new: Any) -> None:
         if self._is_choosing:
             return
-        self._view = View(*(str(self._choices[name].value) for name in ("layer", "direction", "quantity")))
+        names = ("layer", "direction", "quantity")
+        self._panels[0].view = View(*(str(self._choices[name].value) for name in names))
         self._offer()
         self._start_over()
         self._tell()
@@ -228,17 +221,6 @@ class Page:
     def _choose_lag(self, attribute: str, old: Any, new: Any) -> None:
         if not self._is_choosing:
             self._tabulate()
-
-
-def _text(name: str) -> Div:
-    return Div(
-        text="",
-        name=name,
-        margin=0,
-        sizing_mode="stretch_width",
-        stylesheets=[InlineStyleSheet(css=words.STYLE)],
-        disable_math=True,
-    )
 
 
 def _select(name: str) -> Select:

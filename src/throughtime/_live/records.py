@@ -14,6 +14,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from throughtime._monitor.levels import QUANTILES, reduced_tree
+from throughtime._text.printable import printable
 from throughtime._tree import recorded_steps, states
 from throughtime._vocabulary import CERTIFICATES
 from throughtime.diagnosis.recorded import FULL, level
@@ -31,6 +32,11 @@ class View:
     layer: str
     direction: str
     quantity: str
+
+    @property
+    def name(self) -> str:
+        """Layer and direction, as they can be shown."""
+        return printable(f"{self.layer} {self.direction}".strip())
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 
 from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import ThroughTimeError
-from throughtime._live.records import MIDDLE, Rows
+from throughtime._live.records import MIDDLE, Rows, View
 from throughtime._text.printable import printable
 from throughtime.diagnosis.findings import NOT_MEASURED
 from throughtime.diagnosis.summarized import horizon_of
@@ -27,7 +27,7 @@ dl div, li { background: var(--panel); }
 dl div { border: 1px solid var(--line); border-radius: 8px; padding: 0.5rem 0.9rem; min-width: 7.5rem; }
 dt { color: var(--soft); font-size: 0.8rem; }
 dd { margin: 0; font-size: 1.25rem; font-variant-numeric: tabular-nums; }
-p { margin: 0; color: var(--soft); }
+p { margin: 0; color: var(--soft); overflow-wrap: anywhere; }
 p b { color: var(--ink); font-weight: 600; }
 ul { margin: 0; padding: 0; list-style: none; }
 li { border-left: 4px solid #d55e00; border-radius: 0 6px 6px 0; padding: 0.4rem 0.8rem; margin: 0 0 0.4rem; }
@@ -89,20 +89,23 @@ def state(
     return Markup("<p>{}</p>").format(Markup(" · ").join(shown))
 
 
-def numbers(rows: Rows, recorded: int, quantity: str, lag: int, first: tuple[int, str]) -> Markup:
-    """Tabulate the last record; `first` is the step and the horizon of the first one."""
+def numbers(rows: Rows, recorded: int | None, view: View, lag: int, first: tuple[int, str]) -> Markup:
+    """Tabulate the last record; `first` is the step and the horizon of the first one.
+
+    Without `recorded`, numbers of the layer alone.
+    """
     norms, ratios = rows.norms[-1, MIDDLE], rows.ratios[-1]
-    symbol = printable(norm_symbol(quantity))
+    symbol = printable(norm_symbol(view.quantity))
     shown = {}
     if len(ratios):
         now = horizon_of(ratios)
         change = _change(first[1], now, first[0])
-        shown["horizon: steps back with 1 % of the gradient"] = f"{now} {change}".strip()
+        shown[f"horizon of {view.name}: steps back with 1 % of the gradient"] = f"{now} {change}".strip()
         shown[f"reach at lag {lag}"] = _number(ratios[lag])
+    if recorded is not None:
+        shown["training step"], shown["recorded steps"] = f"{rows.steps[-1]:,}", f"{recorded:,}"
+        shown["loss"] = _number(rows.loss[-1])
     shown |= {
-        "training step": f"{rows.steps[-1]:,}",
-        "recorded steps": f"{recorded:,}",
-        "loss": _number(rows.loss[-1]),
         f"{symbol}, last timestep": _number(_end(norms, -1)),
         f"{symbol}, first timestep": _number(_end(norms, 0)),
     }

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from throughtime._errors import MonitorError
-
-from .record import Record
+from throughtime.loggers.record import Record
 
 Warn = Callable[[str], None]
 _MOST_FAILURES = 3  # in a row: a server that is down would delay every record

@@ -1,20 +1,33 @@
-"""The numbers of a record for loggers: scalars by `throughtime/<layer>/<direction>/<quantity>`."""
+"""The numbers of a record for loggers, in two groups: what matters first, then everything.
+
+`throughtime/<layer>/<direction>/<quantity>` has horizon, reach, saturation and gradient norm;
+`detail/<layer>/<direction>/<quantity>` has all else.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import xarray as xr
 
+from throughtime.diagnosis.findings import NOT_MEASURED
+from throughtime.diagnosis.summarized import horizon_of
+from throughtime.diagnostics.rules import MEMORY_GATE
+from throughtime.loggers.keys import DETAIL, FIRST, group, parts_by
 
-def numbers(summary: xr.DataTree) -> dict[str, float]:
-    """Flatten a summary.
+
+def numbers(summary: xr.DataTree, lag: int | None = None) -> dict[str, float]:
+    """Flatten a summary; `lag` is that of reach, by default half of the window.
 
     A variable over time gives its values at the first and last timestep, a variable over lags those at half
     and at the largest lag, and a variable with quantiles its median.
     """
     found = {}
+    for leaf in summary.leaves:
+        for direction, layer in parts_by("direction", leaf.to_dataset()):
+            place = group(leaf.path, direction, FIRST)
+            found.update({f"{place}/{key}": value for key, value in _first(layer, lag)})
     for leaf in summary.leaves:
         for name, array in leaf.data_vars.items():
             for direction, part in parts_by("direction", array):
@@ -23,25 +36,39 @@ def numbers(summary: xr.DataTree) -> dict[str, float]:
     return found
 
 
-def group(path: str, direction: str) -> str:
-    """Return the first part of a key: `throughtime/<layer>/<direction>`, or without an empty direction.
+def of_loop(norms: Mapping[str, float]) -> dict[str, float]:
+    """Name the norms that the training loop reported."""
+    return {f"{FIRST if name == 'gradient_norm' else DETAIL}/{name}": norm for name, norm in norms.items()}
 
-    Examples
-    --------
-    >>> group("/encoder/lstm", "forward")
-    'throughtime/encoder.lstm/forward'
+
+def most_saturated(layer: xr.Dataset) -> tuple[str, float]:
+    """Return the gate that is most often at an end of its range, and the share; "" and NaN if unknown.
+
+    An open forget (LSTM) or update (GRU) gate remembers and is not counted.
     """
-    layer = path.strip("/").replace("/", ".")
-    return "/".join(filter(None, ("throughtime", layer, direction)))
+    if not {"saturation_left", "saturation_right"} <= set(layer.data_vars):
+        return "", np.nan
+    counted = layer["gate"] != MEMORY_GATE.get(str(layer.attrs.get("kind")), "")
+    shares = layer["saturation_left"].fillna(0.0) + layer["saturation_right"].fillna(0.0).where(counted, 0.0)
+    worst = int(np.argmax(shares.values))
+    return str(shares["gate"].values[worst]), float(shares.values[worst])
 
 
-def parts_by(dim: str, array: xr.DataArray) -> Iterator[tuple[str, xr.DataArray]]:
-    """Yield the label and part of an array at each position of a dim; without that dim, "" and the array."""
-    if dim not in array.dims:
-        yield "", array
-        return
-    for name in array[dim].values:
-        yield str(name), array.sel({dim: name}, drop=True)
+def _first(layer: xr.Dataset, lag: int | None) -> Iterator[tuple[str, float]]:
+    if "lag_ratio" in layer:
+        ratios = layer["lag_ratio"].values
+        lag, horizon = len(ratios) // 2 if lag is None else lag, horizon_of(ratios)
+        yield "horizon", np.nan if horizon == NOT_MEASURED else float(horizon.removeprefix("≥ "))
+        yield f"reach_at_lag_{lag}", float(ratios[lag]) if lag < len(ratios) else np.nan
+    if "saturation_left" in layer:
+        yield "saturation", most_saturated(layer)[1]
+    of_weights = [
+        each
+        for name, each in layer.data_vars.items()
+        if str(name).endswith("_gradient_norm") and not {"time", "quantile"} & {*each.dims}
+    ]
+    if of_weights:
+        yield "gradient_norm", float(np.sqrt(sum(np.square(each.values).sum() for each in of_weights)))
 
 
 def _scalars(name: str, array: xr.DataArray) -> Iterator[tuple[str, float]]:

@@ -23,12 +23,13 @@ from throughtime.diagnosis.brief import headline
 from throughtime.diagnosis.findings import NOT_MEASURED, Verdict
 from throughtime.diagnosis.layers import by_direction
 from throughtime.diagnosis.summarized import horizon_of
+from throughtime.diagnosis.training import losses
 from throughtime.diagnosis.words import size
 from throughtime.diagnostics.alarm import Alarm, alarms_of_run
 from throughtime.diagnostics.checks import agreement
-from throughtime.diagnostics.rules import MEMORY_GATE
 
 from .levels import reduced_tree
+from .numbers import most_saturated
 
 MOST_ROWS = 7
 
@@ -39,13 +40,10 @@ class Overview(Shown):
 
     Attributes
     ----------
-    headline : str
-        The result of the last record, in one line.
-    state : str
-        Steps, loss, framework, and where the numbers are.
+    headline, state : str
+        The result of the last record; steps, loss, framework, and where the numbers are.
     layers : DataFrame
-        A row a layer and direction, at the last record: horizon in steps, reach, the gate that is most often
-        at an end of its range (an open forget or update gate is not counted), alarms, certificate.
+        A row a layer and direction, at the last record. An open forget or update gate is not saturated.
     history : DataFrame
         A row a record, at most 7 chosen evenly, of whole captures 2: step, loss, horizon of each layer.
     alarms : tuple of Alarm
@@ -98,24 +96,15 @@ def overview(tree: xr.DataTree) -> Overview:
 
 
 def first_to_last(words: Iterable[str]) -> str:
-    """Write the first and the last of some words.
-
-    Examples
-    --------
-    >>> first_to_last(["9", "12", "≥ 31"]), first_to_last(["9"])
-    ('9 → ≥ 31', '9')
-    """
+    """Write the first and the last of some words."""
     first, *others = words
     return " → ".join([first, *others[-1:]])
 
 
 def of_monitor(path: Path, step: int, *, is_recording: bool) -> str:
     """Show a monitor in a notebook: whether it records, and its run as far as it is stored."""
-    state = (
-        f"Recording, step {step:,}."
-        if is_recording
-        else "Not recording: training has not begun, or it has ended."
-    )
+    idle = "Not recording: training has not begun, or it has ended."
+    state = f"Recording, step {step:,}." if is_recording else idle
     parts: list[Shown | Part] = [Paragraph(state, bold=True), Paragraph(f"Run: {path}")]
     with suppress(ThroughTimeError):
         run = open_run(path)
@@ -133,9 +122,8 @@ def in_notebook(tree: xr.DataTree, arrays: str) -> str:
 def stored(tree: xr.DataTree) -> str:
     """Write where the numbers are, and how much space they take."""
     source = tree.root.encoding.get("source")
-    return (
-        f"in memory, {format_bytes(tree.nbytes)}" if source is None else f"{source}, {on_disk(Path(source))}"
-    )
+    here = f"in memory, {format_bytes(tree.nbytes)}"
+    return here if source is None else f"{source}, {on_disk(Path(source))}"
 
 
 def on_disk(path: Path) -> str:
@@ -148,10 +136,8 @@ def _summarized(tree: xr.DataTree) -> xr.DataTree:
     """Reduce a capture or a record to medians over samples, unless it is a summary already."""
     if _is_full(tree):
         tree = reduced_tree(tree, "summary")
-    leaves = {node.path: node.to_dataset() for node in tree.leaves}
-    return xr.DataTree.from_dict(
-        {path: leaf.drop_dims("sample", errors="ignore") for path, leaf in leaves.items()}
-    )
+    leaves = {node.path: node.to_dataset().drop_dims("sample", errors="ignore") for node in tree.leaves}
+    return xr.DataTree.from_dict(leaves)
 
 
 def _headline(found: Diagnosis) -> str:
@@ -164,29 +150,19 @@ def _layers(
 ) -> Iterator[dict[str, str]]:
     reach = f"reach R({found.lag})" if found is not None and found.lag else "reach"
     for path, leaf in by_direction(_leaves(last)).items():
-        kind = str(leaf.attrs.get("kind", ""))
+        kind, (gate, share) = str(leaf.attrs.get("kind", "")), most_saturated(leaf)
         answered = None if found is None else found.layers.get(path)
         value = np.nan if answered is None else answered.reach.value
-        of_layer = [
-            each.name.replace("_", " ") for each in alarms or () if each.layer in ("", path.partition("[")[0])
-        ]
+        mine = (each for each in alarms or () if each.layer in ("", path.partition("[")[0]))
+        names = dict.fromkeys(each.name.replace("_", " ") for each in mine)
         yield {
             "layer": f"{path} ({kind})" if kind else path,
             "horizon, steps": NOT_MEASURED if answered is None else answered.horizon,
             reach: NOT_MEASURED if np.isnan(value) else size(value),
-            "saturation": _saturation(leaf, kind),
-            **({} if alarms is None else {"alarms": ", ".join(dict.fromkeys(of_layer)) or "none"}),
+            "saturation": f"{gate} gate {share:.0%}" if gate else "–",
+            **({} if alarms is None else {"alarms": ", ".join(names) or "none"}),
             "certificate": agreement(leaf),
         }
-
-
-def _saturation(leaf: xr.Dataset, kind: str) -> str:
-    if not {"saturation_left", "saturation_right"} <= set(leaf.data_vars):
-        return "–"
-    counted = leaf["gate"] != MEMORY_GATE.get(kind, "")
-    shares = leaf["saturation_left"].fillna(0.0) + leaf["saturation_right"].fillna(0.0).where(counted, 0.0)
-    worst = shares.isel(gate=int(np.argmax(shares.values)))
-    return f"{worst['gate'].item()} gate {float(worst):.0%}"
 
 
 def _history(
@@ -214,15 +190,6 @@ def _leaves(tree: xr.DataTree, name: str = "") -> dict[str, xr.Dataset]:
     """Take the layers by path; with a name only this variable of those that have it."""
     leaves = {node.path.strip("/") or "layer": node.to_dataset() for node in tree.leaves if node.data_vars}
     return {path: leaf[[name]] for path, leaf in leaves.items() if name in leaf} if name else leaves
-
-
-def losses(tree: xr.DataTree) -> tuple[float, ...]:
-    """Read the loss of each record; empty where none was stored."""
-    for node in tree.leaves:
-        leaf = node.to_dataset()
-        if "loss" in leaf:
-            return tuple(map(float, np.ravel(leaf["loss"].values)))
-    return ()
 
 
 def _sizes(tree: xr.DataTree) -> str:

@@ -16,6 +16,7 @@ from throughtime._capture.solve import Warn
 from throughtime._errors import MonitorError, ThroughTimeWarning
 from throughtime.adapters.optimizer import optimizer_step
 from throughtime.diagnostics.alarm import ATTRIBUTE, Alarm, alarms_of_run, as_attribute
+from throughtime.loggers.record import Record
 
 from .alarms import Training, alarms_of
 from .arrays import Array, Reduced, apart_from_root, as_tree, by_key, nbytes
@@ -23,10 +24,9 @@ from .background import BackgroundWorker
 from .fingerprints import weights_fingerprint
 from .gradient_norms import GradientNorms, Norms
 from .levels import LEVELS, QUANTILES, Weights, stored, weights_of
-from .numbers import numbers
+from .numbers import numbers, of_loop
 from .place import WEIGHTS
 from .provenance import attributes_of
-from .record import Record
 from .settings import Settings
 from .warning_queue import WarningQueue
 
@@ -48,6 +48,8 @@ class Recorder:
         Last training step that was recorded.
     stride : int
         One of `stride` due records is made; it doubles each time the budget is reached.
+    optimizer : optimizer or None
+        Its settings are evidence for alarms.
     gradient_norms : GradientNorms
         Norms that the training loop reports between records.
 
@@ -63,8 +65,8 @@ class Recorder:
         self._settings, self._warnings = settings, warning_queue
         self._before: Weights | None = None
         self._is_broken = False
-        self._optimizer = optimizer or getattr(model, "optimizer", None)
-        self._training = Training(settings.vanishing_lag, optimizer_step(self._optimizer))
+        self.optimizer = optimizer or getattr(model, "optimizer", None)
+        self._training = Training(settings.vanishing_lag, optimizer_step(self.optimizer))
         self.stride = 1
         self.gradient_norms = GradientNorms()
         quantities = "all" if settings.level in LEVELS else settings.level
@@ -95,7 +97,7 @@ class Recorder:
             finish = self._probe.begin(x, y, sample_weight=weight)
         self._warnings.pass_on(caught)
         self.last_step = step
-        self._training.optimizer = optimizer_step(self._optimizer)  # the learning rate may change
+        self._training.optimizer = optimizer_step(self.optimizer)  # the learning rate may change
         norms = self._warnings.guarded(self.gradient_norms.take) or Norms()
         self._worker.put(self._warnings.guarded, self._keep, finish, step, norms, self._fingerprint())
 
@@ -172,9 +174,10 @@ class Recorder:
         summary = kept if settings.level == "summary" else stored(captured, "summary", self._before)
         self._before = weights_of(captured)
         if settings.loggers and is_new:
-            of_loop = {f"throughtime/{name}": value for name, value in norms.numbers.items()}
-            of_layers = numbers(as_tree(summary, captured, QUANTILES))
-            settings.loggers.write(Record(step, {**of_layers, **of_loop}, captured.tree()))
+            lag = settings.vanishing_lag if isinstance(settings.vanishing_lag, int) else None
+            of_layers = numbers(as_tree(summary, captured, QUANTILES), lag)
+            record = Record(step, {**of_layers, **of_loop(norms.numbers)}, captured.tree())
+            settings.loggers.write(record)
         self._training.losses += _loss_of(captured)
         self._training.clip_ratio = norms.numbers.get("clip_ratio", math.nan)
         alarms = alarms_of(captured, summary, step, self._training)

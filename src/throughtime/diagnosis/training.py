@@ -172,11 +172,11 @@ def _rows(record: StepRecord) -> Iterator[tuple[Any, ...]]:
 def diagnose_record(tree: xr.DataTree, step: int | None, asked: Asked) -> Diagnosis:
     """Diagnose one recorded step; the default is the last."""
     place = place_of(recorded_steps(tree), step)
-    return diagnose_captured(at_place(tree, place), replace(asked, losses=_losses(tree)[:place]))
+    return diagnose_captured(at_place(tree, place), replace(asked, losses=losses(tree)[:place]))
 
 
-def _losses(tree: xr.DataTree) -> tuple[float, ...]:
-    """Read the loss of every record."""
+def losses(tree: xr.DataTree) -> tuple[float, ...]:
+    """Read the loss of every record; of a capture its one loss."""
     of_layers = (
         np.ravel(node.to_dataset()["loss"].values) for node in tree.leaves if "loss" in node.data_vars
     )

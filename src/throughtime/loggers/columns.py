@@ -24,5 +24,5 @@ def check_columns(present: Iterable[str], wanted: Iterable[str], path: Path) -> 
 
 
 def _is_of_the_loop(column: str) -> bool:
-    """Whether a key names no layer: `throughtime/<quantity>`."""
-    return column.startswith("throughtime/") and column.count("/") == 1
+    """Whether a key names no layer: `throughtime/<quantity>` or `detail/<quantity>`."""
+    return column.startswith(("throughtime/", "detail/")) and column.count("/") == 1

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from throughtime.loggers.columns import check_columns
 
 if TYPE_CHECKING:
-    from throughtime._monitor.record import Record
+    from throughtime.loggers.record import Record
 
 
 class CSV:
@@ -35,9 +35,9 @@ class CSV:
     >>> from throughtime.loggers import Record
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     logger = CSV(f"{folder}/run.csv")
-    ...     logger.write(Record(10, {"throughtime/lstm/loss": 0.5}))
+    ...     logger.write(Record(10, {"detail/lstm/loss": 0.5}))
     ...     Path(f"{folder}/run.csv").read_text().splitlines()
-    ['step,throughtime/lstm/loss', '10,0.5']
+    ['step,detail/lstm/loss', '10,0.5']
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from throughtime.loggers.library import library
 
 if TYPE_CHECKING:
-    from throughtime._monitor.record import Record
+    from throughtime.loggers.record import Record
 
 METRICS_A_CALL = 1000  # MLflow's limit
 

@@ -11,7 +11,7 @@ from throughtime.loggers.columns import check_columns
 from throughtime.loggers.library import library
 
 if TYPE_CHECKING:
-    from throughtime._monitor.record import Record
+    from throughtime.loggers.record import Record
 
 ROWS_A_FILE = 256
 
@@ -41,8 +41,8 @@ class Parquet:
     >>> from throughtime.loggers import Record
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     logger = Parquet(f"{folder}/run.parquet")
-    ...     logger.write(Record(0, {"throughtime/lstm/loss": 0.5}))
-    ...     logger.write(Record(50, {"throughtime/lstm/loss": 0.25}))
+    ...     logger.write(Record(0, {"detail/lstm/loss": 0.5}))
+    ...     logger.write(Record(50, {"detail/lstm/loss": 0.25}))
     ...     pandas.read_parquet(f"{folder}/run.parquet")["step"].tolist()
     [0, 50]
     """

@@ -12,7 +12,7 @@ import numpy as np
 from throughtime.loggers.library import library
 
 if TYPE_CHECKING:
-    from throughtime._monitor.record import Record
+    from throughtime.loggers.record import Record
 
 
 class TensorBoard:
@@ -39,7 +39,7 @@ class TensorBoard:
     >>> from throughtime.loggers import Record
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     logger = TensorBoard(folder)
-    ...     logger.write(Record(10, {"throughtime/lstm/loss": 0.5}))
+    ...     logger.write(Record(10, {"detail/lstm/loss": 0.5}))
     ...     logger.close()
     ...     len(list(Path(folder).glob("events.out.tfevents.*")))
     1

@@ -8,7 +8,7 @@ from throughtime.loggers.library import library
 from throughtime.loggers.wandb import logged
 
 if TYPE_CHECKING:
-    from throughtime._monitor.record import Record
+    from throughtime.loggers.record import Record
 
 
 class Trackio:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from throughtime.loggers.library import library
 
 if TYPE_CHECKING:
-    from throughtime._monitor.record import Record
+    from throughtime.loggers.record import Record
 
 STEP = "throughtime/step"
 
@@ -71,7 +71,8 @@ class WandB:
         self._is_own = active is None
         self._run = active or self._wandb.init(**self._options)
         self._run.define_metric(STEP, hidden=True)
-        self._run.define_metric("throughtime/*", step_metric=STEP)
+        for name in ("throughtime/*", "detail/*"):
+            self._run.define_metric(name, step_metric=STEP)
 
 
 def logged(tracker: Any, record: Record, *, histograms: bool, images: bool) -> dict[str, Any]:

@@ -34,10 +34,7 @@ _holder: list[str] = []  # the cell whose output has the library
 
 
 def in_a_frame(picture: Picture, theme: Theme) -> str:
-    """Return a plot as a frame, isolated from the notebook in both directions.
-
-    The notebook passes the library to the frame, which then has no origin and no access to the notebook.
-    """
+    """Return a plot as a frame, isolated from the notebook in both directions."""
     before, after = page(picture, theme).split(str(library()))
     held = Markup("" if _is_held() else "window.throughtimeLibrary = {};\n")
     return str(

@@ -34,15 +34,11 @@ class Leaf(collect_recurrence.Leaf):
 
     def _inside(self) -> DirectionRecord:
         hidden, *cell = map(self._total, self.states)
-        marks = [
-            {id(mark): mark for mark in each} for each in zip(*(s.marked for s in self.steps), strict=True)
-        ]
-        found = [self.done.gradients.total(each.values()) for each in marks]
+        last = self.steps[-1]  # all calls of a sequence share their marks
+        found = [self.done.gradients.of(mark) for mark in last.marked]
         given = ([step.entering[state.argument].given for step in self.steps] for state in self.states)
         return DirectionRecord(
-            weights=weights.oriented(
-                self.call.kind, [numpy(weight, copy=True) for weight in self.steps[-1].weights]
-            ),
+            weights=weights.oriented(self.call.kind, [numpy(one, copy=True) for one in last.weights]),
             weight_gradients=weights.oriented(self.call.kind, found, "_gradient"),
             inputs=self.outside["input"],
             hidden=self.outside["output"],

@@ -53,7 +53,7 @@ class _Window:
             found["valid"] = self.layout.valid
         gradients = {
             "output_gradient": self.done.gradients.of(self.layer.output),
-            "input_gradient": self.done.gradients.total(one.input for one in self.layer.directions),
+            "input_gradient": self.done.gradients.of(*(one.input for one in self.layer.directions)),
         }
         by_sample = self.layout.by_sample
         return found | {name: by_sample(one) for name, one in gradients.items() if one is not None}

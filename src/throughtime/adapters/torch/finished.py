@@ -64,7 +64,7 @@ class Pass:
         if id(weight) in self.stand_ins:
             return self.gradients.of(weight)
         # A parametrization computes the weight anew for each call.
-        return self.gradients.total({id(mark): mark for mark in marks}.values())
+        return self.gradients.of(*marks)
 
     def own_weights(self, module: Any) -> tuple[dict[str, Array], dict[str, str]]:
         """Read all weights of any layer and their total gradients, as `weights` does."""

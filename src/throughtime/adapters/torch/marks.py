@@ -101,34 +101,26 @@ class Gradients:
         before = self._found.get(id(tensor))
         self._found[id(tensor)] = tensor, gradient if before is None else before[1] + gradient
 
-    def of(self, tensor: torch.Tensor) -> Array | None:
-        """Return dL/dtensor; None where the loss does not depend on it, or it was not asked for."""
-        pair = self._found.get(id(tensor))
-        if pair is None:
-            return None
-        return numpy(self.unscaled(pair[1]))
+    def of(self, *tensors: torch.Tensor) -> Array | None:
+        """Sum the gradients of tensors of one shape, each once; None where the loss depends on none."""
+        found = self.summed(tensors)
+        return None if found is None else numpy(self.unscaled(found))
 
     def tensor(self, edge: Any) -> torch.Tensor | None:
         """Return the gradient at an edge as it was found, of the scaled loss; None as in `of`."""
         pair = self._found.get(id(edge))
         return None if pair is None else pair[1]
 
-    def summed(self, edges: Iterable[Any]) -> torch.Tensor | None:
+    def summed(self, edges: Sequence[Any]) -> torch.Tensor | None:
         """Sum what `tensor` returns over several edges of one shape, each once."""
-        edges = list(edges)
         if len(edges) == 1:
             return self.tensor(edges[0])
-        found = (self.tensor(edge) for edge in {id(edge): edge for edge in edges}.values())
-        return sum_of(found)
+        return sum_of(self.tensor(edge) for edge in {id(edge): edge for edge in edges}.values())
 
     def unscaled(self, gradient: torch.Tensor) -> torch.Tensor:
         """Take the scale of the loss off, float16 as float32."""
         gradient = gradient.float() if gradient.dtype == torch.float16 else gradient
         return gradient if self._scale == 1.0 else gradient / self._scale
-
-    def total(self, tensors: Iterable[torch.Tensor]) -> Array | None:
-        """Sum the gradients of several tensors of one shape; None where none has one."""
-        return sum_of(map(self.of, tensors))
 
 
 def sum_of(gradients: Iterable[Summand | None]) -> Summand | None:

@@ -10,7 +10,7 @@ import torch
 
 from . import recurrence
 from .calls import Calls, Step
-from .fused import Arguments, InnerLayer, run
+from .fused import Arguments, InnerLayer, Mark, run
 from .layout import Dense
 from .marks import WEIGHT, Marks
 from .structure import ordinary
@@ -24,20 +24,16 @@ CELLS = {
 }
 
 
-class SharedMarks:
-    """Marks a weight once for several calls: a mark a call would cost a gradient a call."""
+def _sharing(marks: Marks) -> Mark:
+    """Mark a weight once for several calls: a mark a call would cost a gradient a call."""
+    known: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
-    def __init__(self, marks: Marks) -> None:
-        self._marks = marks
-        self._known: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+    def mark(kind: str, tensor: torch.Tensor) -> torch.Tensor:
+        if kind != WEIGHT or id(tensor) not in known:
+            known[id(tensor)] = tensor, marks(kind, tensor)
+        return known[id(tensor)][1]
 
-    def __call__(self, kind: str, tensor: torch.Tensor) -> torch.Tensor:
-        """Mark a tensor, see `Marks`."""
-        if kind != WEIGHT:
-            return self._marks(kind, tensor)
-        if id(tensor) not in self._known:
-            self._known[id(tensor)] = tensor, self._marks(kind, tensor)
-        return self._known[id(tensor)][1]
+    return mark
 
 
 @dataclass
@@ -51,7 +47,7 @@ class Windows:
     """
 
     calls: Calls = field(default_factory=lambda: Calls(("states",)))
-    _last: dict[int, tuple[SharedMarks, Any]] = field(default_factory=dict)  # sequences by their last call
+    _last: dict[int, tuple[Mark, Any]] = field(default_factory=dict)  # sequences by their last call
 
     def run(
         self, asked: Arguments, marks: Marks
@@ -93,8 +89,8 @@ class Windows:
         pairs = enumerate(map(ordinary, states))
         return tuple(self.calls.enter(step, ("states", str(place)), one) for place, one in pairs)
 
-    def _continued(self, step: Step, source: int, marks: Marks) -> tuple[SharedMarks, Any]:
-        self._last[step.order] = self._last.pop(source, (SharedMarks(marks), None))
+    def _continued(self, step: Step, source: int, marks: Marks) -> tuple[Mark, Any]:
+        self._last[step.order] = self._last.pop(source, (_sharing(marks), None))
         return self._last[step.order]
 
     def begin(self, step: Step, noted: Any) -> None:

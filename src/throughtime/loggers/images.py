@@ -9,8 +9,7 @@ from typing import Any
 import xarray as xr
 
 from throughtime._errors import SchemaError
-
-from .numbers import group
+from throughtime.loggers.keys import group
 
 NAME = "gradient_norm_through_time"
 
@@ -25,7 +24,7 @@ def images(capture: xr.DataTree) -> dict[str, bytes]:
     for leaf in capture.leaves:
         for direction, part in _ways(leaf.to_dataset()):
             place = group(leaf.path, direction)
-            words = f"norm of the gradient · {place.removeprefix('throughtime/')}"
+            words = f"norm of the gradient · {place.partition('/')[2]}"
             try:
                 picture = plots.gradient_flow(part, title=words, width=7.0, height=3.6)
             except SchemaError:

@@ -8,13 +8,16 @@ from functools import cached_property
 
 import xarray as xr
 
-from .histograms import Histogram, histograms
-from .images import images
+from throughtime.loggers.histograms import Histogram, histograms
+from throughtime.loggers.images import images
 
 
 @dataclass(frozen=True)
 class Record:
-    """One recorded step for loggers. Keys are grouped as `throughtime/<layer>/<direction>/<quantity>`.
+    """One recorded step for loggers, in two groups.
+
+    `throughtime/<layer>/<direction>/…` has `horizon`, `reach_at_lag_<k>`, `saturation` and `gradient_norm`;
+    `detail/<layer>/<direction>/<quantity>` has all else. Without directions that part is absent.
 
     Histograms are counted and images drawn when a logger first reads them, once for all loggers.
 
@@ -23,8 +26,8 @@ class Record:
     step : int
         Training step.
     numbers : mapping of str to float
-        A key without a layer, `throughtime/<quantity>`, holds a value that the training loop reported. It
-        may first appear in a later record, or never.
+        A key without a layer, such as `throughtime/gradient_norm` and `detail/clip_ratio`, holds a value that
+        the training loop reported. It may first appear in a later record, or never.
     capture : DataTree
         The whole capture, whatever level the run stores. Loggers share it: copy what you change.
 
@@ -39,9 +42,9 @@ class Record:
     Examples
     --------
     >>> from throughtime import testing
-    >>> record = Record(10, {"throughtime/rnn/loss": 0.5}, testing.decaying(samples=4))
+    >>> record = Record(10, {"detail/rnn/loss": 0.5}, testing.decaying(samples=4))
     >>> list(record.images)
-    ['throughtime/rnn/gradient_norm_through_time']
+    ['detail/rnn/gradient_norm_through_time']
     """
 
     step: int
@@ -50,8 +53,10 @@ class Record:
 
     @cached_property
     def histograms(self) -> Mapping[str, Histogram]:
+        """Counts of weights, gradients and activations, by key."""
         return histograms(self.capture)
 
     @cached_property
     def images(self) -> Mapping[str, bytes]:
+        """Plots as PNG, by key."""
         return images(self.capture)

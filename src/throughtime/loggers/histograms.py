@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from .numbers import group, parts_by
+from throughtime.loggers.keys import group, parts_by
 
 BINS = 30
 
@@ -28,7 +28,7 @@ class Histogram(NamedTuple):
 
 
 def histograms(capture: xr.DataTree) -> dict[str, Histogram]:
-    """Count the values in a capture by `throughtime/<layer>/<direction>/<quantity>_<gate>`."""
+    """Count the values in a capture by `detail/<layer>/<direction>/<quantity>_<gate>`."""
     found = {}
     for leaf in capture.leaves:
         dataset = leaf.to_dataset()
