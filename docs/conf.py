@@ -79,7 +79,7 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "show_memory": False,
     "write_computation_times": False,
-    "thumbnail_size": (480, 320),
+    "thumbnail_size": (480, 270),
     "reset_modules": (),
 }
 
