@@ -10,7 +10,6 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 os.environ.setdefault("KERAS_BACKEND", "torch")  # Keras and PyTorch in one installation
-os.environ.setdefault("MPLBACKEND", "agg")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks lose time to threads
 sys.path[:0] = [str(HERE), str(ROOT / "examples" / "gallery")]  # for _site, and for what the scripts share
 
@@ -54,6 +53,7 @@ html_sidebars = {"index": [], "gallery/index": [], "release_notes": []}
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 nb_execution_mode = "force"
+nb_execution_excludepatterns = ["*.ipynb"]  # they keep what they show; tests/test_notebooks.py runs them
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_execution_in_temp = True
@@ -79,7 +79,7 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "show_memory": False,
     "write_computation_times": False,
-    "thumbnail_size": (480, 320),
+    "thumbnail_size": (480, 270),
     "reset_modules": (),
 }
 

@@ -30,4 +30,4 @@ picture = tt.plots.heatmap(norm, rows="direction", title="Gradient of the states
 
 found = tt.diagnose(Reader(), x, y, loss=LOSS)
 assert found.to_dict()["findings"]["misread"] == "yes"
-print(f"{found.remedies[0].evidence}. {found.remedies[0].text}.")
+print(f"Because {found.remedies[0].evidence}.")

@@ -2,8 +2,7 @@
 What does my own cell remember?
 ===============================
 
-A cell with one gate, called in a loop. Nothing is registered: its state is found by itself, and
-`tt.mark` names the gate.
+A cell with one gate, called in a loop. Its state is found by itself, and `tt.mark` names the gate.
 """
 
 import torch

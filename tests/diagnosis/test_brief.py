@@ -11,7 +11,7 @@ import pytest
 import throughtime as tt
 from throughtime import testing
 from throughtime.diagnosis.actions import actions
-from throughtime.diagnosis.brief import Brief, facts, headline, tone
+from throughtime.diagnosis.brief import Brief, below_headline, facts, headline, tone
 from throughtime.diagnosis.findings import Answer, Evidence, Found, LayerDiagnosis, Remedy, Verdict
 
 
@@ -50,6 +50,14 @@ def test_headline_names_the_layers_that_differ_and_those_that_explode():
     assert headline(both) == "The gradient reaches lag 30 in layer_0, and not in layer_1"
     exploding = found(Verdict.UNSTABLE, replace(layer("yes", 5.0, "≥ 99"), verdict=Verdict.UNSTABLE))
     assert headline(exploding) == "Unstable: the gradient explodes in layer_0"
+
+
+def test_below_the_headline_its_sentence_is_not_repeated():
+    told = "Yes: the model uses inputs 30 or more steps back. At lag 30 the gradient has 12 %."
+    uses = replace(found(Verdict.USES, layer("yes", 0.5, "≥ 99")), sentences=(told,))
+    assert below_headline(uses) == "At lag 30 the gradient has 12 %."
+    assert below_headline(replace(uses, sentences=("Yes.",))) == "Yes."
+    assert below_headline(replace(uses, verdict=Verdict.UNUSED)) == told
 
 
 def test_measures_begin_with_the_weakest_layer():
@@ -110,10 +118,9 @@ def torch_layer(kind):
 
 
 def test_a_solved_model_has_nothing_to_change_and_an_unmeasured_use_is_to_be_measured():
-    solved = replace(
-        found(Verdict.USES, layer("yes", 0.5, "≥ 99")), sentences=("nothing needs to be changed.",)
-    )
-    assert [each.text for each in actions(solved)] == ["Nothing has to change"]
+    lost = found(Verdict.NO_EVIDENCE, layer("no", 1e-9, "9"))
+    assert "Nothing has to change" not in [each.text for each in actions(lost)]
+    assert [each.text for each in actions(replace(lost, is_solved=True))] == ["Nothing has to change"]
     unmeasured = tt.diagnose(testing.decaying(rate=0.5, samples=16), dependency_length=20)
     first = next(actions(unmeasured))
     assert "Measure use" in first.text

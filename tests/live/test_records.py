@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from throughtime import testing
 from throughtime._drawing.theme import Theme
-from throughtime._live import page as page_module
+from throughtime._live import panels as panels_module
 from throughtime._live.evolution import MOST_ROWS, Evolution
 from throughtime._live.follower import Follower
 from throughtime._live.kept import Kept
@@ -189,7 +189,7 @@ class TestPage:
             document = Document()
             page = Page(document, tmp_path / "run.zarr")
             run.append(tree, 4)
-            read_as_it_was = page_module.read
+            read_as_it_was = panels_module.read
 
             def thinned_meanwhile(*arguments):
                 if run.steps == [0, 1, 2, 3, 4]:
@@ -197,7 +197,7 @@ class TestPage:
                     raise FileNotFoundError("a chunk that was there")
                 return read_as_it_was(*arguments)
 
-            monkeypatch.setattr(page_module, "read", thinned_meanwhile)
+            monkeypatch.setattr(panels_module, "read", thinned_meanwhile)
             page.look()
             page.look()
         assert document.get_model_by_name("loss").data["x"].tolist() == [0.0, 2.0, 4.0]
@@ -226,14 +226,14 @@ class TestPage:
             run.append(tree, 0)
             document = Document()
             page = Page(document, tmp_path / "run.zarr")
-            read_as_it_was = page_module.read
-            monkeypatch.setattr(page_module, "read", lambda *arguments: 1 / 0)
+            read_as_it_was = panels_module.read
+            monkeypatch.setattr(panels_module, "read", lambda *arguments: 1 / 0)
             for step in (1, 2):
                 run.append(tree, step)
                 page.look()
             assert "ZeroDivisionError" in document.get_model_by_name("state").text
             assert len(caplog.records) == 1
-            monkeypatch.setattr(page_module, "read", read_as_it_was)
+            monkeypatch.setattr(panels_module, "read", read_as_it_was)
             run.append(tree, 3)
             page.look()
         assert document.get_model_by_name("loss").data["x"].tolist() == [0.0, 1.0, 2.0, 3.0]

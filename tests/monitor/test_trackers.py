@@ -169,7 +169,7 @@ class TestMLflow:
         pictures = [each.path for each in client.list_artifacts(run.info.run_id, "images")]
         pictures = sorted(path for path in pictures if path.endswith(".png"))
         assert [path.split("+")[:3] for path in pictures] == [
-            ["images/throughtime~rnn~gradient_norm_through_time", "step", str(step)] for step in (0, 2, 4)
+            ["images/detail~rnn~gradient_norm_through_time", "step", str(step)] for step in (0, 2, 4)
         ]
         (png,) = kept.records[-1].images.values()
         wanted = matplotlib.image.imread(BytesIO(png))

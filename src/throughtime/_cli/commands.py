@@ -83,7 +83,7 @@ def info(run: RunPath, as_json: AsJson = False, verbose: Verbose = False) -> Non
     with printed_errors():
         tree = tt.open_run(run)
         if not as_json:
-            console.print(*as_rich(overview(tree, run)))
+            console.print(*as_rich(*overview(tree, run)))
         if not (as_json or verbose):
             return
         recorded, alarms = recorded_steps(tree), alarms_of_run(tree.attrs)

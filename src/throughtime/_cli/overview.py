@@ -1,59 +1,38 @@
-"""A summary of a run in ten lines, and the runs below a folder, one per line."""
+"""A summary of a run, and the runs below a folder, one per line."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pandas as pd
 import xarray as xr
 
 import throughtime as tt
-from throughtime._monitor.overview import first_to_last, on_disk
+from throughtime._monitor.overview import first_to_last
 from throughtime._monitor.overview import overview as summary
-from throughtime._text.tables import Table
+from throughtime._text.tables import Part, Table
 from throughtime._tree import recorded_steps
-from throughtime.diagnosis.findings import NOT_MEASURED
 from throughtime.diagnosis.training import losses
 from throughtime.diagnostics.alarm import alarms_of_run
 
 _COMMIT = "zarr.json"  # written last, with each record
 
 
-def overview(tree: xr.DataTree, path: Path) -> Table:
-    """Tabulate model, steps, duration, loss, horizons, alarms and size of a run."""
-    steps, known = recorded_steps(tree), tree.attrs
-    framework = " ".join(str(known[name]) for name in ("framework", "framework_version") if name in known)
-    model = str(known.get("model_class", "")).rpartition(".")[2]
-    backend = f"on {known['backend']}" if "backend" in known else ""
-    found = summary(tree)
-    layers = [leaf.path.strip("/") for leaf in tree.leaves if leaf.data_vars]
-    rows = [
-        ("run", str(path)),
-        ("model", ", ".join(filter(None, [model, f"{framework} {backend}".strip()]))),
-        ("layers", ", ".join(layers)),
-        ("steps", f"{len(steps)} records, steps {steps[0]} to {steps[-1]}" if steps else "none yet"),
+def overview(tree: xr.DataTree, path: Path) -> list[Part]:
+    """Return the result, steps, loss, horizons, alarms and size of a run, then model, duration and commit."""
+    known = tree.attrs
+    rows = (
+        ("model", str(known.get("model_class", "")).rpartition(".")[2]),
+        ("backend", str(known.get("backend", ""))),
         ("time", _duration(known.get("started"), path)),
-        ("loss", _loss(tree)),
-        *(("horizon", words) for words in _horizons(found.history)),
-        ("alarms", "; ".join(map(str, found.alarms)) or "none"),
-        ("size", on_disk(path)),
         ("commit", str(known.get("git_commit", ""))),
-    ]
-    return Table(tuple((name, words) for name, words in rows if words))
+    )
+    return [*summary(tree).__parts__(), Table(tuple((name, words) for name, words in rows if words))]
 
 
 def _loss(tree: xr.DataTree) -> str:
     known = losses(tree)
     return first_to_last(f"{each:.3g}" for each in known) if known else ""
-
-
-def _horizons(history: pd.DataFrame) -> Iterator[str]:
-    """Format the horizon of each layer at the first and the last record."""
-    for name, horizons in history.items():
-        if (path := str(name).removeprefix("horizon ")) != name:
-            yield f"{path} {first_to_last(horizons)}{' steps' * (horizons.iloc[-1] != NOT_MEASURED)}"
 
 
 def _duration(started: object, path: Path) -> str:

@@ -73,11 +73,7 @@ class LayerPanels:
 
     def is_longer(self, found: Found | None) -> bool:
         """Whether the sequences of these records have another length than those before."""
-        return (
-            found is not None
-            and self.rows is not None
-            and self.rows.norms.shape[-1] != found[0].norms.shape[-1]
-        )
+        return bool(found and self.rows and self.rows.norms.shape[-1] != found[0].norms.shape[-1])
 
     def add(self, places: Sequence[int], steps: Floats, found: Found | None) -> None:
         """Draw what was read."""
@@ -95,9 +91,8 @@ class LayerPanels:
 
     def tabulate(self, recorded: int | None, lag: int) -> None:
         """Write the numbers of the last record."""
-        if self.rows is not None and self.view is not None:
-            shown = words.numbers(self.rows, recorded, self.view, lag, self._first)
-            self._numbers.text = str(shown)
+        if self.rows and self.view:
+            self._numbers.text = str(words.numbers(self.rows, recorded, self.view, lag, self._first))
 
 
 def text(name: str) -> Div:

@@ -75,7 +75,7 @@ def overview(tree: xr.DataTree) -> Overview:
     steps, attributes = recorded_steps(tree), tree.root.attrs
     places = evenly(len(steps), 2 if _is_full(tree) else MOST_ROWS)
     last = _summarized(at_place(tree, places[-1]) if steps else tree)
-    alarms = tuple(alarms_of_run(attributes))
+    alarms = tuple(each for each in alarms_of_run(attributes) if each.layer in ("", *_leaves(tree)))
     found = None
     with suppress(ThroughTimeError):
         found = diagnose(last)
@@ -122,14 +122,11 @@ def in_notebook(tree: xr.DataTree, arrays: str) -> str:
 def stored(tree: xr.DataTree) -> str:
     """Write where the numbers are, and how much space they take."""
     source = tree.root.encoding.get("source")
-    here = f"in memory, {format_bytes(tree.nbytes)}"
-    return here if source is None else f"{source}, {on_disk(Path(source))}"
-
-
-def on_disk(path: Path) -> str:
-    """Write what a run takes on disk."""
+    if source is None:
+        return f"in memory, {format_bytes(tree.nbytes)}"
+    path = Path(source)
     files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
-    return f"{format_bytes(sum(each.stat().st_size for each in files))} in {len(files)} files"
+    return f"{path}, {format_bytes(sum(each.stat().st_size for each in files))} in {len(files)} files"
 
 
 def _summarized(tree: xr.DataTree) -> xr.DataTree:

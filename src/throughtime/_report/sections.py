@@ -27,7 +27,7 @@ from throughtime._tree import recorded_steps
 from throughtime.diagnosis import Diagnosis, TrainingDiagnosis, diagnose
 from throughtime.diagnosis.actions import actions
 from throughtime.diagnosis.brief import OPEN as OPEN_TONE
-from throughtime.diagnosis.brief import facts, headline, tone
+from throughtime.diagnosis.brief import below_headline, facts, headline, tone
 from throughtime.diagnosis.findings import NOT_MEASURED
 from throughtime.diagnosis.render import parts
 from throughtime.diagnosis.training import History
@@ -145,7 +145,7 @@ def _answer(last: xr.DataTree, found: Diagnosis | None, history: History | None)
     return Opening(
         headline(found),
         tone(found),
-        (found.text,),
+        (below_headline(found),),
         facts(found),
         reach_picture(curves, found.lag, horizons) if curves else None,
         tuple(actions(found)),

@@ -89,8 +89,7 @@ def actions(found: Found) -> Iterator[Action]:
     """
     lag = found.lag
     yield from (_action(found, each, _capital) for each in found.misread)
-    is_solved = any(sentence.endswith("nothing needs to be changed.") for sentence in found.sentences)
-    if not found.misread and (found.verdict is Verdict.USES or (is_solved and not found.remedies)):
+    if not found.misread and (found.verdict is Verdict.USES or (found.is_solved and not found.remedies)):
         yield Action(_KEPT)
     if any("needs the model" in each.use.reason for each in found.layers.values()):
         yield Action("Measure use, which needs the model and its data", code=_again(lag))
@@ -99,7 +98,7 @@ def actions(found: Found) -> Iterator[Action]:
     if found.remedies:
         others = (each for each in found.remedies if each not in found.misread)
         yield from (_action(found, each, _capital) for each in others)
-    elif not is_solved:
+    elif not found.is_solved:
         conditions = [f"If the task needs lag {lag} and its loss is too high, {{}}".format, "Or {}".format]
         for place, each in enumerate({one.text: one for one in _conditional(found)}.values()):
             yield _action(found, each, conditions[min(place, 1)])

@@ -41,6 +41,12 @@ def headline(found: Found) -> str:
     return "; ".join((_answer(found), *dict.fromkeys(each.evidence for each in found.misread)))
 
 
+def below_headline(found: Found) -> str:
+    """Return the verdict in words, without a first sentence that is the headline."""
+    text = " ".join(found.sentences)
+    return text.partition(". ")[2] or text if found.verdict is Verdict.USES else text
+
+
 def _answer(found: Found) -> str:
     lag = found.lag
     match found.verdict:

@@ -57,7 +57,11 @@ def concluded(
     remedies = {each.text: each for each in reversed(proposed)}
     notes = (*found.notes, *notes_of(found, directions, misread))
     return replace(
-        found, sentences=tuple(sentences), remedies=tuple(reversed(remedies.values())), notes=notes
+        found,
+        sentences=tuple(sentences),
+        remedies=tuple(reversed(remedies.values())),
+        notes=notes,
+        is_solved=is_solved,
     )
 
 

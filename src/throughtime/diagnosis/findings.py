@@ -172,6 +172,8 @@ class Found:
     ----------
     stopped : str
         The reason why nothing was judged, "nonfinite", "loss_scaling" or "certificate"; otherwise empty.
+    is_solved : bool
+        Whether the loss is at or below the `solved` that the caller passed.
     """
 
     verdict: Verdict
@@ -187,6 +189,7 @@ class Found:
     samples: int = 0
     framework: str = ""
     stopped: str = ""
+    is_solved: bool = False
 
     @property
     def misread(self) -> tuple[Remedy, ...]:

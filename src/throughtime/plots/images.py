@@ -17,6 +17,7 @@ from throughtime.plots.axes import given_labels, labels, texts, ticks_along
 from throughtime.plots.data import Source, valid_for
 
 GUTTER = (0.06, 0.28)  # between samples, in parts of one
+EDGE = 0.003  # room for the line around the outer panels, in parts of the whole
 
 
 def panels_of(source: Source, layout: Layout, fit: Colors) -> Iterator[Panel]:
@@ -99,8 +100,8 @@ def _composite(source: Source, layout: Layout, fit: Colors, at: dict[str, int], 
     boxes = [_box(place, across) for place in range(len(words))]
     images = [image(source, layout, fit, {**at, cells: place}, box) for place, box in enumerate(boxes)]
     named = [replace(each, name=f"{cells} {word}") for each, word in zip(images, words, strict=True)]
-    down = -(-len(words) // across)
     corners = np.array(boxes)
+    wide, high = corners[:, 2:].max(axis=0)
     marks: list[Mark] = [*named, Rectangles(corners, edge="#8a8a8a")]
     texts = tuple(f"{cells} {word}" if across < 9 else word for word in words)
     marks.append(Text(corners[:, 0], corners[:, 1] - 0.02, texts, 0.8))
@@ -109,12 +110,12 @@ def _composite(source: Source, layout: Layout, fit: Colors, at: dict[str, int], 
         title=name,
         x=Axis(
             axis_word(layout.columns),
-            (0, corners[:, 2].max()),
+            (-EDGE * wide, (1 + EDGE) * wide),
             _cell_ticks(values, layout.columns, across),
         ),
         y=Axis(
             f"{axis_word(layout.rows)}, in each {cells}",
-            (-GUTTER[1], down * (1 + GUTTER[1]) - GUTTER[1]),
+            (-GUTTER[1], (1 + EDGE) * high),
             (),
             reversed=True,
         ),

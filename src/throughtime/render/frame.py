@@ -19,11 +19,10 @@ _NO_LIBRARY = (
     "<p>This plot needs the output of the first interactive plot in this notebook, which holds the "
     "drawing library. Restart the kernel and run the notebook again.</p>"
 )
-_SECONDS = 20
 _FRAME = Markup(
     '<iframe id="{id}" sandbox="allow-scripts allow-downloads" width="100%" height="{height}" '
     'style="border:0" title="{title}"></iframe><script>{held}(() => {{\n'
-    "const before = {before}, after = {after}, until = Date.now() + 1000 * {seconds}\n"
+    "const before = {before}, after = {after}, until = Date.now() + 20000\n"
     "const fill = () => {{\n"
     "  const library = window.throughtimeLibrary\n"
     "  if (!library && Date.now() < until) return setTimeout(fill, 100)\n"
@@ -43,7 +42,6 @@ def in_a_frame(picture: Picture, theme: Theme) -> str:
             height=int(picture.height * bokeh.PIXELS_AN_INCH) + 170 + 60 * len(picture.sliders),
             title=alt(picture),
             message=htmlsafe_json_dumps(_NO_LIBRARY),
-            seconds=_SECONDS,
             held=held.format(htmlsafe_json_dumps(str(library()))),
             before=htmlsafe_json_dumps(before),
             after=htmlsafe_json_dumps(after),

@@ -157,11 +157,10 @@ class Loop(Scan):
             for k, key in enumerate(self.emitted)
             if isinstance(key, int) and self.is_floating(key) and self.has_samples(key)
         ]
-        states = {self.reader.source(state.key) for state in self.shown}
-        order = sorted(fitting, key=lambda k: self.reader.source(self.emitted[k]) not in states)
-        if self.only is not None:
-            order = [k for k in order if self.reader.source(self.emitted[k]) in states]
-        return next(iter(order), None)
+        states = [self.reader.source(state.key) for state in self.shown]
+        handed = [self.reader.source(self.emitted[k]) for k in fitting]
+        order = [k for one in states for k, key in zip(fitting, handed, strict=True) if key == one]
+        return next(iter([*order, *(fitting if self.only is None else [])]), None)
 
     @cached_property
     def output_state(self) -> State | None:

@@ -1,21 +1,37 @@
-"""What is asked of a batch, whatever its arrays are: how many samples, do they fit, some of them, copies."""
+"""What is asked of a batch: how many samples, do they fit, some of them, copies; whether its parts add up."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from throughtime._errors import BatchError, LossError, ThroughTimeError
+from throughtime.adapters.alike import Alike
+from throughtime.adapters.records import MEAN, ONE_SAMPLE, SUM, ModelRecord
 
-from .dialect import Dialect
+from .dialect import Dialect, Result
+from .library import every_layer
+from .loss import Loss
+from .program import VALID_STEPS, Program
+from .reductions import Labels
 
 PAD = (
     "Pad it: x.to_tensor() gives zeros behind the shorter sequences; a Masking layer, or mask= where the "
     "recurrent layer is called, leaves them out."
 )
+_SIZES = "the inputs' first axes, {sizes}, are not all samples"
+_TRAINING = "with training=True dropout and batch statistics are those of the whole batch"
+_STATEFUL = "the layer {name!r} is stateful and keeps a state for each sample of the batch"
+_FIXED = "the model's input has a fixed batch size of {size}"
+_REDUCTION = "the loss is no mean or sum over samples ({how})"
+_ADDED = "layers add losses of their own, with add_loss or an activity regulariser, from the whole batch"
+_REGULARISED = "the loss is a sum over samples, and its regularisers are added once for each batch"
+_MASKED = "masks reach the loss, and on which steps it averages is not known"
 
 
 def batch_size(keras: Dialect, structure: Any) -> int:
@@ -103,3 +119,83 @@ def ragged_explained(keras: Dialect, x: Any) -> Iterator[None]:
 def is_ragged(array: Any) -> bool:
     """Whether sequences of several lengths stand in one tensor."""
     return type(array).__name__ == "RaggedTensor"
+
+
+def why_whole(keras: Dialect, model: Any, x: Any, training: bool) -> str:
+    """Tell why parts would not add up; empty where nothing of the model and its inputs says so."""
+    lengths = sorted({int(array.shape[0]) for array in keras.tree.flatten(x)})
+    if len(lengths) > 1:
+        return _SIZES.format(sizes=", ".join(map(str, lengths)))
+    if training:
+        return _TRAINING
+    stateful = [layer.name for layer in every_layer(model) if getattr(layer, "stateful", False)]
+    if stateful:
+        return _STATEFUL.format(name=stateful[0])
+    inputs = keras.tree.flatten(getattr(model, "inputs", None) or [])
+    sizes = [size for tensor in inputs if (size := keras.shape_of(tensor)[0]) is not None]
+    return _FIXED.format(size=sizes[0]) if sizes else ""
+
+
+class Parts:
+    """The parts of one batch, as they are captured one after the other.
+
+    Parameters
+    ----------
+    keras : Dialect
+    loss : Loss
+    evaluate : callable (Labels, predictions) -> float
+        The loss without what the model adds to it.
+    """
+
+    def __init__(self, keras: Dialect, loss: Loss, evaluate: Callable[[Labels, Any], float]) -> None:
+        self._keras, self._loss, self._evaluate = keras, loss, evaluate
+        self._alike: Alike | None = None
+
+    def record(
+        self, record: ModelRecord, how: str, program: Program, result: Result, data: Any
+    ) -> ModelRecord:
+        """Add what the record of the next part means beside those of the others.
+
+        Parameters
+        ----------
+        record : ModelRecord
+        how : str
+            The loss's reduction in words.
+        program, result
+            The pass that gave it.
+        data : tuple
+            x, y and sample weights.
+        """
+        samples = batch_size(self._keras, data[0])
+        why = self._of_loss(how, program)
+        if not why and not program.reductions.is_certain:
+            if self._alike is None:
+                rows, both = partial(rows_of, self._keras), partial(joined, self._keras)
+                self._alike = Alike(self._loss_of, rows, both, how)
+            why = self._alike.why_not((*data, program.predictions(result)), samples)
+        return replace(record, weight=self._weight(program, result, samples), why_whole=why)
+
+    def _of_loss(self, how: str, program: Program) -> str:
+        """Tell why the loss of the whole is no sum or mean of the losses of its parts; empty where it is."""
+        if program.adds_losses:
+            return _ADDED
+        if how not in (MEAN, SUM, ONE_SAMPLE):
+            return _REDUCTION.format(how=how)
+        if how == SUM:
+            return _REGULARISED if self._keras.regularised(self._loss.model) else ""
+        is_clear = self._loss.is_own_function or self._averages_over_valid_steps(program)
+        return "" if is_clear or not any(program.masked) else _MASKED
+
+    def _averages_over_valid_steps(self, program: Program) -> bool:
+        is_declared = program.reductions.declared is not None and len(program.masked) == 1
+        return self._keras.AVERAGES_OVER_VALID_STEPS and is_declared
+
+    def _weight(self, program: Program, result: Result, samples: int) -> float:
+        """Tell what a batch counts for in a mean over several."""
+        if VALID_STEPS in result.tensors and self._averages_over_valid_steps(program):
+            return float(self._keras.numpy(result.tensors[VALID_STEPS]))
+        return float(samples)
+
+    def _loss_of(self, data: Any) -> float:
+        *labels, predictions = data
+        return self._evaluate(Labels(*labels), predictions)

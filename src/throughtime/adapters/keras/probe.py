@@ -18,15 +18,14 @@ from throughtime.adapters.loss_reduction import FAILS, tried_factor
 from throughtime.adapters.records import MEAN, ModelRecord, Request
 
 from . import batches, find, loss_scale
+from .batches import Parts, why_whole
 from .collect import Pass, records
 from .dialect import Dialect, Result, Traced
 from .library import plain_settings
 from .loss import Loss
 from .outer_steps import joined
-from .parts import Parts, why_whole
-from .program import Program
+from .program import Program, Traces, weakly
 from .reductions import COUPLED, Labels, couples, factor
-from .traces import Traces, weakly
 
 _LOOPED = " where it can be watched: it is called within a loop or branch of the graph"
 

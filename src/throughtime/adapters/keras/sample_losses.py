@@ -16,9 +16,9 @@ from .dialect import Dialect, Traced
 from .library import plain_settings
 from .loop import wide
 from .loss import Loss
+from .program import Traces, weakly
 from .recorder import CARRIED
 from .reductions import Labels
-from .traces import Traces, weakly
 
 
 class Alone:

@@ -18,14 +18,16 @@ def differentiated(step: Step, variables: Mapping[str, Any]) -> tuple[Any, dict[
     graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
     has_tape = graph is None or isinstance(graph, FuncGraph)
     tape = tf.GradientTape(watch_accessed_variables=False)
-    with tape if has_tape else nullcontext():
 
-        def mark(key: str, tensor: Any) -> Any:
-            sources[key] = copy = tf.identity(tensor)
+    def mark(key: str, tensor: Any) -> Any:
+        sources[key] = copy = tf.identity(tensor)
+        if has_tape:
             tape.watch(copy)
-            return copy
+        return copy
 
-        tape.watch(list(variables.values()))
+    with tape if has_tape else nullcontext():
+        if has_tape:
+            tape.watch(list(variables.values()))
         loss, kept = step(mark)
     if loss is None or not sources:
         return kept, {}

@@ -6,9 +6,6 @@ import tensorflow as tf
 
 from . import ops as ops
 from .cells import *
-from .dropout import NO_DROPOUT as NO_DROPOUT
-from .dropout import recurrent_masks as recurrent_masks
-from .dropout import with_dropout_masks as with_dropout_masks
 from .loss import *
 from .models import *
 from .passes import *

@@ -19,10 +19,10 @@ _VECTORISE = "Give numbers. Text is taken on TensorFlow alone, by a model that b
 def numpy(tensor: Any, *, copy: bool = False) -> Array:
     """Bring a tensor to NumPy; bfloat16, which NumPy has not, as float32.
 
-    A copy where asked for: torch's arrays share their memory with the tensor, JAX's can only be read.
+    A copy where asked for: arrays share memory with tensors, and those of JAX and TensorFlow are read-only.
     """
-    is_jax = keras.backend.backend() == "jax"  # Keras would copy it
-    array = np.asarray(tensor if is_jax else keras.ops.convert_to_numpy(tensor))
+    is_torch = keras.backend.backend() == "torch"  # elsewhere Keras would copy it
+    array = np.asarray(keras.ops.convert_to_numpy(tensor) if is_torch else tensor)
     if array.dtype.name == "bfloat16":
         return array.astype(np.float32)
     return array.copy() if copy and not array.flags.owndata else array
