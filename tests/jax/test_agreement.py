@@ -115,3 +115,40 @@ def test_a_bias_inside_a_reset_shows_first_in_the_candidate() -> None:
         True,
     ]
     assert differ.isel(time=1).all()
+
+
+class BothWays(nnx.Module):
+    def __init__(self, cell: Any) -> None:
+        rngs = nnx.Rngs(0)
+        halves = [nnx.RNN(cell(FEATURES, UNITS, rngs=rngs, **DOUBLE), rngs=rngs) for _ in range(2)]
+        self.rnn = nnx.Bidirectional(*halves, rngs=rngs)
+        self.head = nnx.Linear(2 * UNITS, 1, rngs=rngs, **DOUBLE)
+
+    def __call__(self, x: Any) -> Any:
+        return self.head(jnp.tanh(self.rnn(x)).sum(1))
+
+
+class BothWaysInTorch(torch.nn.Module):
+    def __init__(self, kind: str, halves: list[list[Any]], head: Any) -> None:
+        super().__init__()
+        layer = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "simple_rnn": torch.nn.RNN}[kind]
+        self.cell = layer(FEATURES, UNITS, batch_first=True, bidirectional=True, dtype=torch.float64)
+        self.head = torch.nn.Linear(2 * UNITS, 1, dtype=torch.float64)
+        arrays = [*halves[0], *halves[1], *head]
+        for parameter, value in zip(self.parameters(), arrays, strict=True):
+            parameter.data = torch.tensor(np.array(value))
+
+    def forward(self, x: Any) -> Any:
+        return self.head(torch.tanh(self.cell(x)[0]).sum(1))
+
+
+@pytest.mark.parametrize("cell", CELLS[1:], ids=lambda cell: cell.__name__)
+def test_both_ways_of_nnx_and_of_torch_are_the_same_tree(cell: Any) -> None:
+    model = BothWays(cell)
+    found = tt.capture(model, X, Y, loss=squared)["rnn"].to_dataset()
+    halves = [of_torch(found.sel(direction=direction)) for direction in ("forward", "backward")]
+    head = model.head.kernel[...].T, model.head.bias[...]
+    other = BothWaysInTorch(found.attrs["kind"], halves, head)
+    wanted = tt.capture(other, torch.tensor(X), torch.tensor(Y), loss=squared)["cell"].to_dataset()
+    assert_same(found, wanted)
+    assert found.attrs["merge_mode"] == wanted.attrs["merge_mode"]

@@ -58,7 +58,7 @@ def test_a_chaotic_network_above_the_bar_is_captured_with_a_note_and_diagnosed(
     model, x, y = chaotic()
     true = diagnostics.lyapunov_spectrum(tt.capture(model, x, y, loss=loss)["rnn"])
     planted(monkeypatch, 1e-11)  # as large as rounding becomes, for sure
-    with pytest.warns(tt.ThroughTimeWarning, match=r"certificate of rnn is .*go on with a note") as told:
+    with pytest.warns(tt.ThroughTimeWarning, match=r"certificate of rnn is .*continue with a note") as told:
         tree = tt.capture(model, x, y, loss=loss)
     assert [warning.filename for warning in told] == [__file__]
     leaf = tree["rnn"]

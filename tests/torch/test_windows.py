@@ -110,6 +110,14 @@ class TestEdges:
         assert (leaf["carried_gradient"].isel(time=[1, 3, 5]) == 0).all()
         assert (leaf["carried_gradient"].isel(time=[0, 2, 4, 6]) > 0).all()
 
+    def test_weights_that_are_computed_anew_for_each_window_keep_their_certificate(self) -> None:
+        model = seeded(InWindows(length=3))
+        nn.utils.parametrizations.weight_norm(model.rnn, "weight_hh_l0")
+        leaf = capture(model)["rnn"]
+        assert leaf["certificate_weights"] <= 1e-12
+        model.length = T
+        assert difference(leaf["hidden_gradient"], capture(model)["rnn"]["hidden_gradient"]) <= 1e-12
+
     def test_two_sequences_of_one_layer_stay_two_leaves(self) -> None:
         class Twice(InWindows):
             def forward(self, x: torch.Tensor) -> torch.Tensor:

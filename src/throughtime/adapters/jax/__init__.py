@@ -7,5 +7,5 @@ adds zeros to their states, `computed` compiles loss and gradients as one progra
 from throughtime.adapters.jax.checkpoint import load_weights as load_weights
 from throughtime.adapters.jax.checkpoint import weights_of as weights_of
 from throughtime.adapters.jax.describe import describe as describe
+from throughtime.adapters.jax.loss import losses as losses
 from throughtime.adapters.jax.probe import Probe as Probe
-from throughtime.adapters.jax.sample_losses import losses as losses

@@ -12,9 +12,10 @@ from throughtime._data.structures import to_numpy
 from throughtime.adapters.needs import INSIDE
 from throughtime.adapters.records import UNREACHED, Array, Attribute, LayerRecord, ModelRecord, SolvedRecord
 
-from . import settings, weights
+from . import weights
 from .both import joined
 from .computed import Computation
+from .describe import of_framework, of_loop
 from .find import Found
 from .gates import Gate
 from .marked import in_loop, outside_of_loops
@@ -45,7 +46,7 @@ def records(
     leaves = tuple(joined(entry, *halves) for entry, halves in zip(found, each, strict=True))
     leaves += outside_of_loops(computation, results, [leaf.path for leaf in leaves])
     attributes: dict[str, Attribute] = {
-        **settings.of_framework(),
+        **of_framework(),
         "order_of_calls": ", ".join(entry.path for entry in found),
         "time": "each loop's own input, in input order",
     }
@@ -96,7 +97,7 @@ class _Leaf:
             path=self.entry.path,
             kind=self.loop.kind,
             arrays=kept,
-            flags=settings.of_loop(self.entry, has_jacobian="jacobian" in self.own),
+            flags=of_loop(self.entry, has_jacobian="jacobian" in self.own),
             missing={n: why for n, why in self.missing.items() if self._is_wanted(n) or n == "inner_loop"},
             inside=inside,
             states=tuple(state.name for state in self.loop.shown) if self.loop.kind == "rnn" else (),

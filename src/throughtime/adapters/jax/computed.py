@@ -17,7 +17,6 @@ from .again import again, before, jacobians
 from .find import Found
 from .loop import Loop, marked
 from .loss import total
-from .models import Model
 from .taps import Seen, Taps, run
 from .trace import Traced
 from .transitions import carried, on_exit, transitions
@@ -61,18 +60,8 @@ class Computation:
     def _runs_again(self, loop: Loop) -> bool:
         return bool(self.wanted & _WITHIN) or any(one.marks or one.below for one in loop.parts_of_scan)
 
-    def arguments(self, model: Model, x: Any, y: Any, sample_weight: Any, consts: Sequence[Any]) -> Any:
-        """Gather what the compiled program takes."""
-        return model.parameters, model.others, list(consts), jax.tree.leaves(x), y, sample_weight
-
     def compiled(self, arguments: Any) -> Any:
-        """Compile for arguments of these shapes, once.
-
-        Raises
-        ------
-        UnsupportedModelError
-            JAX cannot differentiate a loop.
-        """
+        """Compile once; UnsupportedModelError if JAX cannot differentiate a loop."""
         if self._compiled is None:
             try:
                 self._compiled = jax.jit(self._compute).lower(*arguments).compile()

@@ -1,14 +1,16 @@
-"""Describes the known cells of a model without running it; other loops show themselves in a capture alone."""
+"""Describes loops for the reader of a tree, and known cells of a model that does not run."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import jax
+
 from throughtime._data.structures import to_numpy
 from throughtime.adapters.records import Attribute, LayerRecord, ModelRecord
 from throughtime.adapters.selection import Selection
 
-from . import find, models, settings, weights
+from . import find, models, weights
 
 _HINT = (
     " with a cell that can be known without running it: a JAX program's loops are found when it runs, and "
@@ -17,13 +19,7 @@ _HINT = (
 
 
 def describe(model: Any, layers: Any) -> ModelRecord:
-    """Read chosen cells as they are now.
-
-    Parameters
-    ----------
-    model : Flax NNX or Equinox module, or function of x
-    layers : see `selection.Selection.select`
-    """
+    """Read the cells as they are now that `layers` chooses, see `selection.Selection.select`."""
     taken = models.taken_apart(model, training=False)
     arrays = dict(zip(taken.paths, taken.parameters, strict=True))
     found = []
@@ -34,7 +30,7 @@ def describe(model: Any, layers: Any) -> ModelRecord:
             path = find.path_of(place) or kind
             found.append(find.Found(path, path.replace("/", "."), named, kind, (), (), {}))
     chosen = Selection(found, [one.layer for one in found], dict, _HINT).select(layers)
-    return ModelRecord(tuple(map(_leaf, chosen)), settings.of_framework())
+    return ModelRecord(tuple(map(_leaf, chosen)), of_framework())
 
 
 def _leaf(entry: Any) -> LayerRecord:
@@ -50,3 +46,33 @@ def _leaf(entry: Any) -> LayerRecord:
     return LayerRecord(
         entry.path, entry.class_name, {n: array.copy() for n, array in arrays.items()}, flags=flags
     )
+
+
+def of_loop(entry: find.Found, *, has_jacobian: bool) -> dict[str, Attribute]:
+    """Read the flags of a loop; a Jacobian that was captured knows of resets, and closed forms do not."""
+    loop = entry.layer
+    shape = loop.body.shapes[loop.shown[0].key]
+    flags: dict[str, Attribute] = {
+        "layer_name": entry.name,
+        "layer_class": "scan",
+        "cell_class": entry.class_name,
+        "units": int(shape.shape[-1]) if shape.shape else 1,
+        "dtype": str(shape.dtype),
+        "trainable": 1,
+        "output_reversed": 0,
+        "go_backwards": int(loop.runs_backward),
+    }
+    if loop.cell is not None:
+        flags |= loop.cell.flags
+    if any(one.changes.on_entry or one.changes.on_exit for one in loop.shown) and not has_jacobian:
+        flags["states_changed"] = 1
+    if loop.op.line:
+        flags["line"] = loop.op.line
+    if loop.op.has_custom_rule:
+        flags["custom_rule"] = "gradients are the loop's own, not those of the custom rule around it"
+    return flags
+
+
+def of_framework() -> dict[str, Attribute]:
+    """Name JAX and its version."""
+    return {"framework": "jax", "framework_version": str(jax.__version__)}

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Any
 
+import numpy as np
+
 from .program import Op, Program, Value
 
 _SAME = frozenset({"copy", "copy_p", "name", "optimization_barrier"})
@@ -38,14 +40,7 @@ class Recognised:
 
 
 class Body:
-    """Reads backwards what a loop's body computes.
-
-    Parameters
-    ----------
-    program : Program
-    before, after : mapping of int to key
-        The states that change, by their place among the carries.
-    """
+    """Reads backwards what a loop's body computes from the states `before` it, by place, to those `after`."""
 
     def __init__(self, program: Program, before: Mapping[int, int], after: Mapping[int, Value]) -> None:
         self._made = {key: op for op in program.ops for key in op.outputs}
@@ -87,7 +82,8 @@ class Body:
     def is_one_minus(self, value: Value, known: Value) -> bool:
         """Whether a value is 1 − known."""
         both = self.operands(value, "sub")
-        return len(both) == 2 and both[1] == known and _is_one(both[0])
+        number = getattr(both[0], "val", None) if len(both) == 2 and both[1] == known else None
+        return number is not None and np.ndim(number) == 0 and bool(number == 1)
 
     def terms(self, value: Value) -> Iterator[Value]:
         """Yield what a value sums up."""
@@ -116,11 +112,6 @@ class Body:
         for op in self._program.ops:
             if key in map(self.source, op.inputs) and op.name not in _SAME:
                 yield op
-
-
-def _is_one(value: Value) -> bool:
-    number = getattr(value, "val", None)
-    return number is not None and getattr(number, "ndim", 0) == 0 and number == 1
 
 
 def recognised(body: Body) -> list[Recognised]:

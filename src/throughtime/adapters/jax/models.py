@@ -36,13 +36,7 @@ class Model:
 
 
 def taken_apart(model: Any, *, training: bool) -> Model:
-    """Take a model apart.
-
-    Raises
-    ------
-    UnsupportedModelError
-        A Linen module, whose arrays are not in it, or an object that cannot be called.
-    """
+    """Take a model apart; UnsupportedModelError for a Linen module and for what cannot be called."""
     roots = {f"{cls.__module__}.{cls.__qualname__}" for cls in type(model).__mro__}
     if "flax.linen.module.Module" in roots:
         raise UnsupportedModelError(

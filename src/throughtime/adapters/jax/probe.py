@@ -25,18 +25,10 @@ _SHAPE = "an array of shape {shape} has no axis of the {samples} samples"
 
 
 class Probe:
-    """Captures chosen loops of one JAX program.
+    """Captures the loops of one JAX program that `layers` chooses, see `selection.Selection.select`.
 
-    Parameters
-    ----------
-    model : Flax NNX or Equinox module, or function of x
-    loss : callable (output, y) returning a scalar or one value per sample, or None
-    layers : see `selection.Selection.select`
-    request : Request
-
-    Raises
-    ------
-    UnsupportedModelError
+    `loss` is a callable (output, y) that returns a scalar or one value per sample, or None. Raises
+    UnsupportedModelError for what is no model.
     """
 
     def __init__(self, model: Any, *, loss: Any, layers: Any, request: Request) -> None:
@@ -49,13 +41,7 @@ class Probe:
         self._alike: Alike | None = None  # while a batch is captured in parts
 
     def __call__(self, x: Any, y: Any, sample_weight: Any, budget: Budget) -> ModelRecord:
-        """Capture one batch. Structures of arrays; y None for a capture without gradients.
-
-        Raises
-        ------
-        ExceededError
-            The pass would take more than the budget.
-        """
+        """Capture one batch, without gradients if y is None; ExceededError if the budget is too small."""
         if y is not None:
             check_loss(self.loss)
         model = models.taken_apart(self.model, training=self.request.training)
@@ -65,7 +51,7 @@ class Probe:
         if not is_part:
             self._samples = samples
         consts = list(current.program.consts.values())
-        arguments = computation.arguments(model, x, y, sample_weight, consts)
+        arguments = model.parameters, model.others, consts, jax.tree.leaves(x), y, sample_weight
         compiled = computation.compiled(arguments)
         if computation.need is None:
             computation.need = _need(compiled, samples.count)

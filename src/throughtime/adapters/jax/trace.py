@@ -70,12 +70,7 @@ class Traced:
 
 
 def traced(model: Model, x: Any) -> Traced:
-    """Trace a model.
-
-    Parameters
-    ----------
-    x : structure of arrays
-    """
+    """Trace a model on a structure of arrays."""
     closed, output = _jaxpr(model, x)
     program = flat(closed)
     text = "" if model.structure is not None else str(closed.jaxpr)

@@ -22,11 +22,7 @@ _GATES = {"lstm": (0, 1, 2, 3), "gru": (1, 0, 2), "simple_rnn": (0,)}  # where t
 def oriented(kind: str, arrays: Mapping[str, Array]) -> dict[str, Array] | None:
     """Bring the weights of a cell, or their gradients, into the schema's orientation; None for others.
 
-    Parameters
-    ----------
-    kind : {"lstm", "gru", "simple_rnn"}
-    arrays : mapping of str to ndarray
-        By the names that the cell's library gives them, `dense_i.kernel`.
+    Arrays are named as the cell's library names them, `dense_i.kernel`.
 
     Examples
     --------

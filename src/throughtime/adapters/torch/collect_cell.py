@@ -34,11 +34,14 @@ class Leaf(collect_recurrence.Leaf):
 
     def _inside(self) -> DirectionRecord:
         hidden, *cell = map(self._total, self.states)
-        last = self.steps[-1]  # all calls of a sequence share their marks
-        found = [self.done.gradients.of(mark) for mark in last.marked]
+        # A parametrization computes a weight anew for each call; else all calls share its mark.
+        marks = zip(*(step.marked for step in self.steps), strict=True)
+        found = [self.done.gradients.of(*each) for each in marks]
         given = ([step.entering[state.argument].given for step in self.steps] for state in self.states)
         return DirectionRecord(
-            weights=weights.oriented(self.call.kind, [numpy(one, copy=True) for one in last.weights]),
+            weights=weights.oriented(
+                self.call.kind, [numpy(one, copy=True) for one in self.steps[-1].weights]
+            ),
             weight_gradients=weights.oriented(self.call.kind, found, "_gradient"),
             inputs=self.outside["input"],
             hidden=self.outside["output"],

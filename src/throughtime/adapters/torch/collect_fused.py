@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 
 from throughtime.adapters.records import UNREACHED, Array, DirectionRecord, LayerRecord
 
@@ -17,6 +18,7 @@ from . import settings, transitions, weights
 from .call import Call
 from .calls import Key
 from .finished import STATES_ONLY, Pass
+from .fused import InnerLayer
 from .layout import Packed
 from .structure import name_of, numpy
 
@@ -138,14 +140,18 @@ class _Leaf:
     def _weights(self) -> dict[str, Array]:
         each = []
         for number, direction in enumerate(self.layer.directions):
-            calls = self.done.calls_of(self.call)  # whose windows share their marks
-            every = zip(*(one.layers[self.place].directions[number].marked for one in calls), strict=True)
-            arrays, missing = self.done.weights(self.call.kind, direction.weights, list(every))
+            every = [one for call in self.done.calls_of(self.call) for one in (call, *call.windows)]
+            marks = self._marks([one.layers[self.place] for one in every], number)
+            arrays, missing = self.done.weights(self.call.kind, direction.weights, marks)
             self.missing |= missing
             each.append(arrays)
         if len(each) == 1:
             return each[0]
         return {name: np.stack([one[name] for one in each]) for name in each[0] if name in each[1]}
+
+    def _marks(self, layers: Sequence[InnerLayer], number: int) -> list[tuple[torch.Tensor, ...]]:
+        """List the marks of each weight: a parametrization computes it anew for each call."""
+        return list(zip(*(one.directions[number].marked for one in layers), strict=True))
 
     def _inside(self, number: int, arrays: dict[str, Array]) -> DirectionRecord:
         """Bring what one direction computed to input time."""
@@ -155,7 +161,8 @@ class _Leaf:
         )
         own, packed = slice(number * units, (number + 1) * units), isinstance(self.layout, Packed)
         output_gradient = arrays.get("output_gradient")
-        totals = [self.done.gradients.of(mark) for mark in direction.marked]
+        marks = self._marks([one.layer for one in self.windows], number)
+        totals = [self.done.gradients.of(*each) for each in marks]
         initial = [one.initial(number) for one in self.windows]
         final = zip(*(one.final_gradients(number) for one in self.windows), strict=True)
         given = [numpy(weight, copy=True) for weight in direction.weights]
