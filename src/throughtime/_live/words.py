@@ -90,7 +90,7 @@ def state(
 
 
 def numbers(rows: Rows, recorded: int | None, view: View, lag: int, first: tuple[int, str]) -> Markup:
-    """Tabulate the last record, without `recorded` its layer alone; `first` is step and horizon of the first."""
+    """Tabulate the last record, or its layer alone; `first` is step and horizon of the first record."""
     norms, ratios = rows.norms[-1, MIDDLE], rows.ratios[-1]
     symbol = printable(norm_symbol(view.quantity))
     shown = {}
