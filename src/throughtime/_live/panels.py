@@ -26,11 +26,7 @@ Found = tuple[Rows, dict[str, Floats]]
 
 
 class LayerPanels:
-    """Reach by lag, norm by timestep, evolution, saturation and a table of one direction of one layer.
-
-    `suffix` ends the names of all models, which a page cannot have twice. `view` is None if nothing is shown;
-    `rows` are the records added last.
-    """
+    """Figures and a table of one direction of one layer; `suffix` makes their names unique on the page."""
 
     def __init__(self, theme: Theme, suffix: str = "") -> None:
         self.view: View | None = None

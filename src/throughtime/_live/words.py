@@ -90,10 +90,7 @@ def state(
 
 
 def numbers(rows: Rows, recorded: int | None, view: View, lag: int, first: tuple[int, str]) -> Markup:
-    """Tabulate the last record; `first` is the step and the horizon of the first one.
-
-    Without `recorded`, numbers of the layer alone.
-    """
+    """Tabulate the last record, or its layer alone; `first` is step and horizon of the first record."""
     norms, ratios = rows.norms[-1, MIDDLE], rows.ratios[-1]
     symbol = printable(norm_symbol(view.quantity))
     shown = {}

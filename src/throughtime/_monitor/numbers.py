@@ -1,8 +1,4 @@
-"""The numbers of a record for loggers, in two groups: what matters first, then everything.
-
-`throughtime/<layer>/<direction>/<quantity>` has horizon, reach, saturation and gradient norm;
-`detail/<layer>/<direction>/<quantity>` has all else.
-"""
+"""The numbers of a record for loggers, in the two groups of `loggers.keys`."""
 
 from __future__ import annotations
 
@@ -42,10 +38,7 @@ def of_loop(norms: Mapping[str, float]) -> dict[str, float]:
 
 
 def most_saturated(layer: xr.Dataset) -> tuple[str, float]:
-    """Return the gate that is most often at an end of its range, and the share; "" and NaN if unknown.
-
-    An open forget (LSTM) or update (GRU) gate remembers and is not counted.
-    """
+    """Return the gate most often at an end of its range (if open, not the memory gate), and the share."""
     if not {"saturation_left", "saturation_right"} <= set(layer.data_vars):
         return "", np.nan
     counted = layer["gate"] != MEMORY_GATE.get(str(layer.attrs.get("kind")), "")

@@ -8,7 +8,9 @@ import numpy as np
 import xarray as xr
 
 from throughtime._errors import ThroughTimeError
+from throughtime.diagnosis.words import number
 from throughtime.diagnostics.checks import certified
+from throughtime.diagnostics.thresholds import GROWS
 from throughtime.picture import Picture
 from throughtime.plots.data import layers
 from throughtime.plots.profiles import LagCurve, profiles, reach_panel
@@ -48,10 +50,20 @@ def reach_picture(
     lag : int or None
         Marked if it is given.
     horizons : mapping of str to str, optional
-        Horizons of layers, in steps, for the title.
+        Horizons of layers, in steps, for the title; gradients that grow are its subject instead.
     """
     panel = reach_panel(curves, lag=lag)
-    return Picture((panel,), title=_title(horizons or {}), note=NOTE, width=9.0, height=3.4)
+    return Picture((panel,), title=_grown(curves) or _title(horizons or {}), note=NOTE, width=9.0, height=3.4)
+
+
+def _grown(curves: Mapping[str, LagCurve]) -> str:
+    """Write where the gradient is at least ten times that at lag 0; empty if it is not."""
+    largest = {path: float(np.nanmax(curve.middle)) for path, curve in curves.items()}
+    path = max(largest, key=lambda each: largest[each])
+    if not GROWS <= largest[path] < np.inf:
+        return ""
+    lag = int(np.nanargmax(curves[path].middle))
+    return f"The gradient at lag {lag} is {number(largest[path])} times that at lag 0 in {path}"
 
 
 def _title(horizons: Mapping[str, str]) -> str:

@@ -108,7 +108,8 @@ def facts(found: Found) -> tuple[Fact, ...]:
             f"Use at lag {lag}",
             *_use(found),
             f"U({lag}): share of the inputs' contribution to the loss that comes from inputs {lag} or "
-            "more steps old, measured by exchanging these between samples.",
+            "more steps old, measured by exchanging these between samples; noise may put it below 0 or above "
+            "100 %.",
         ),
         Fact(
             "Horizon",

@@ -117,7 +117,7 @@ SENTENCES: Mapping[str, str] = {
         "{floor}. Its share describes noise."
     ),
     "little_gain": (
-        "All inputs together lower the loss by {share}. The model uses them for little, as before training."
+        "All inputs together lower the loss by {share}. An untrained model, too, hardly uses its inputs."
     ),
     "either_direction": (
         "The model reads in both directions: use is that of inputs at least so many steps from both ends."

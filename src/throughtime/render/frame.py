@@ -15,10 +15,7 @@ from throughtime.render import bokeh
 from throughtime.render.alt import alt
 from throughtime.render.page import library, page
 
-_NO_LIBRARY = (
-    "<p>This plot needs the output of the first interactive plot in this notebook, which holds the "
-    "drawing library. Restart the kernel and run the notebook again.</p>"
-)
+_NO_LIBRARY = "<p>The cell with the drawing library was cleared. Restart the kernel and run all cells.</p>"
 _FRAME = Markup(
     '<iframe id="{id}" sandbox="allow-scripts allow-downloads" width="100%" height="{height}" '
     'style="border:0" title="{title}"></iframe><script>{held}(() => {{\n'

@@ -66,10 +66,7 @@ class FirstStep(TorchFunctionMode):  # type: ignore[misc]
         self.__enter__()
 
     def _found(self, value: torch.Tensor) -> None:
-        """Pass on batch and loss, which is the calls that lead from the output to a tensor.
-
-        Labels are the tensors with a value a sample that these calls take and none of them has made.
-        """
+        """Pass on batch, loss (the calls from output to `value`) and labels, which these calls only take."""
         needed: set[int] = {id(value)}
         calls: list[tuple[Any, Any, Any]] = []
         for call in reversed(self._calls):
