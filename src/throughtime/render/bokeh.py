@@ -86,12 +86,23 @@ def draw(
         *sliders(picture, frames),
         *own_scale.connected(frames),
         grid,
-        min_width=picture.columns * widest + TOOLBAR if picture.columns > 1 else None,
+        min_width=picture.columns * widest + TOOLBAR if picture.columns > 1 else _room_of_labels(picture),
         sizing_mode="stretch_width",
     )
     for model in layout.references():
         without_tex(model)
     return layout
+
+
+def _room_of_labels(picture: Picture) -> int | None:
+    """Pixels that labels of several lines need beside each other; None where there are none."""
+    labels = [[words for _, words in panel.x.ticks or ()] for panel in picture.panels]
+    needed = [
+        sum(7 * max(map(len, words.split("\n"))) + 12 for words in each)
+        for each in labels
+        if any("\n" in words for words in each)
+    ]
+    return max(needed) + NARROW + TOOLBAR if needed else None
 
 
 def _headings(picture: Picture, theme: Theme) -> Iterator[Any]:
