@@ -275,7 +275,7 @@ def test_a_capture_gives_the_lag_matrix_when_it_is_asked_for() -> None:
 @pytest.mark.parametrize("labels", [Y[:, 0, 0], Y[:, 0, :1], None])
 def test_labels_without_time_have_one_row_only(labels: Any) -> None:
     model = keras.Sequential([keras.Input((STEPS, FEATURES)), layers.LSTM(UNITS), layers.Dense(2)])
-    with pytest.raises(tt.LossError, match=r"time axis.*hidden_gradient: it is the matrix's only row"):
+    with pytest.raises(tt.LossError, match=r"time axis.*hidden_gradient, which is the only row"):
         tt.lag_matrix(model, X, labels, loss="mse")
 
 

@@ -60,7 +60,7 @@ def captured(model: Any) -> xr.Dataset:
 
 def captured_with_a_warning(model: Any) -> xr.Dataset:
     with pytest.warns(
-        tt.ThroughTimeWarning, match=r"certificate of rnn is .* diagnostics (will refuse|continue with a note)"
+        tt.ThroughTimeWarning, match=r"certificate of rnn is .* (will refuse|continue with a note)"
     ) as told:
         leaf = captured(model)
     ours = [warning for warning in told if warning.category is tt.ThroughTimeWarning]
