@@ -50,8 +50,11 @@ def truth(network: Trained, folder: pathlib.Path | None) -> Truth:
     if kept is not None and kept.exists():
         return Truth(**json.loads(kept.read_text()))
     ratio, gain, loss = population_use(network)
+    constant = trivial(network.case)
     use = network.case.use or _use(ratio, gain)
-    found = Truth(future(network), use, ratio, gain, loss, trivial(network.case))
+    if use == "uses" and loss > constant:  # a constant does better: inputs help and harm at once
+        use = "borderline"
+    found = Truth(future(network), use, ratio, gain, loss, constant)
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps(asdict(found)))

@@ -79,6 +79,8 @@ def watch(model: Any, **options: Any) -> Monitor:
             "see. Create a monitor, tt.Monitor(path, batch=(x, y), loss=loss), and in your loop, within "
             "monitor.watch(model), call monitor.step(model) after each step."
         )
+    if unknown := options.keys() - inspect.signature(Monitor).parameters.keys():
+        raise MonitorError(f"Monitor has no option {', '.join(sorted(unknown))}.")
     stem = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
     paths = (Path(FOLDER, f"{stem}{f'-{number}' * (number > 1)}.zarr") for number in count(1))
     monitor = Monitor(next(path for path in paths if not path.exists()), batch=(None, None), **options)

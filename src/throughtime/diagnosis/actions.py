@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from throughtime.adapters.optimizer import OptimizerStep
 
 from . import causes
-from .findings import NO, Found, LayerDiagnosis, Remedy, Verdict
+from .findings import NO, UNCLEAR, Found, LayerDiagnosis, Remedy, Verdict
 
 _KERAS_GATE = {
     "lstm": (
@@ -57,11 +57,13 @@ _TORCH = {
     ),
     "epsilon": ("optimizer = torch.optim.Adam(model.parameters(), eps=1e-10)",),
     "ends": (
-        "out, _ = lstm(x)  # batch_first=True",
+        "out, _ = rnn(x)  # the layer, with batch_first=True and this many units in each direction",
         "ends = torch.cat([out[:, -1, :units], out[:, 0, units:]], 1)",
     ),
 }
+_CLASSES = {"lstm": "LSTM", "gru": "GRU", "simple_rnn": "SimpleRNN"}
 _KEPT = "Nothing has to change"
+_MORE = "Pass more samples, held-out ones if you have them: {n} are too few to decide use"
 _UNUSED = (
     "Continue training, and diagnose again. If use stays at 0, check that the target depends on inputs "
     "{lag} or more steps old"
@@ -95,6 +97,8 @@ def actions(found: Found) -> Iterator[Action]:
         yield Action("Measure use, which needs the model and its data", code=_again(lag))
     elif found.dependency_length is None and found.layers and found.verdict is not Verdict.UNSTABLE:
         yield Action("Name the lag that the task needs", code=_again(lag))
+    if found.verdict is Verdict.CANNOT_SAY and _undecided(found):
+        yield Action(_MORE.format(n=found.samples))
     if found.remedies:
         others = (each for each in found.remedies if each not in found.misread)
         yield from (_action(found, each, _capital) for each in others)
@@ -104,6 +108,11 @@ def actions(found: Found) -> Iterator[Action]:
             yield _action(found, each, conditions[min(place, 1)])
         if found.verdict is Verdict.UNUSED:
             yield Action(_UNUSED.format(lag=lag))
+
+
+def _undecided(found: Found) -> bool:
+    """Whether use was measured and is unclear, as with few samples."""
+    return any(each.use.answer == UNCLEAR and not each.use.reason for each in found.layers.values())
 
 
 def _capital(text: str) -> str:
@@ -139,6 +148,11 @@ def _code(found: Found, remedy: Remedy, framework: str) -> tuple[str, ...]:
     if framework not in ("keras", "torch"):
         return ()
     fixed = (_KERAS if framework == "keras" else _TORCH).get(remedy.name)
+    if fixed is not None and remedy.name == "ends":
+        kinds = {each.kind for each in found.layers.values()} & _CLASSES.keys()
+        return (
+            tuple(line.replace("LSTM", _CLASSES[kinds.pop()]) for line in fixed) if len(kinds) == 1 else fixed
+        )
     if fixed is not None or remedy.name not in ("chrono", "orthogonal", "forget_bias") or not found.layers:
         return fixed or ()
     path, *others = [

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from throughtime._text.tables import Items, Paragraph, Part, Shown, Table
 
 from .actions import Action, actions
-from .findings import NO, NOT_MEASURED, YES, Answer, Found, LayerDiagnosis, Verdict
+from .findings import NO, NOT_MEASURED, UNCLEAR, YES, Answer, Found, LayerDiagnosis, Verdict
 from .words import listed, number, size
 
 _MOST_NAMED = 3  # layers that a measure names
@@ -60,6 +60,9 @@ def _answer(found: Found) -> str:
             return f"The model uses inputs {lag} or more steps back; little gradient reaches them"
         case Verdict.UNUSED:
             return f"The gradient reaches lag {lag}; the model does not use inputs that old yet"
+    if any(each.use.answer == UNCLEAR for each in found.layers.values()):
+        reach = _reach(found)
+        return f"{reach}; use is undecided" if reach else f"Use and reach at lag {lag} are undecided"
     return _reach(found) or "Not decided"
 
 

@@ -51,7 +51,7 @@ class Passes:
 
     def _show(self, seconds: float) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._progress = Progress(*columns, console=Console(stderr=True, force_jupyter=False), transient=True)
         words = f"{self._name}, about {seconds:.0f} s"
         self._bar = self._progress.add_task(words, total=self._count)
         self._progress.start()
