@@ -67,7 +67,7 @@ def test_panels_with_several_colour_bars_are_stacked_column_by_column():
 
 
 def test_a_width_at_which_nothing_can_be_read_is_refused():
-    with pytest.raises(tt.PictureError, match=r"Give it width=[\d.]+\.$"):
+    with pytest.raises(tt.PictureError, match=r"Pass width=[\d.]+\.$"):
         PICTURES["gates"]().to_matplotlib(tt.Theme.for_paper(0.8))
 
 
