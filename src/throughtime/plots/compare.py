@@ -73,6 +73,7 @@ def compare(
     Examples
     --------
     >>> from throughtime import testing
+    >>> from throughtime.picture import Line
     >>> picture = compare(testing.decaying(0.5), testing.decaying(0.9), names=("short", "long"))
     >>> picture.title
     'At timestep 0 short has <0.1 % of its peak gradient, long 0.6 %'

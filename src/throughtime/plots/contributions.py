@@ -78,6 +78,7 @@ def contributions(captured: Layer, **look: Unpack[Look]) -> Picture:
     Examples
     --------
     >>> from throughtime import testing
+    >>> from throughtime.picture import Line
     >>> picture = contributions(testing.decaying(rate=0.5, samples=2))
     >>> dict(picture.panels[1].of(Line)[0].details)["share"][-2:].round(3)
     array([0.25, 0.5 ])

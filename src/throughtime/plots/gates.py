@@ -74,6 +74,7 @@ def gates(
     Examples
     --------
     >>> from throughtime import testing
+    >>> from throughtime.picture import Line
     >>> picture = gates(testing.saturated_gates(left=0.5, right=0.25, steps=4))
     >>> [panel.title for panel in picture.panels][:3]
     ['input', 'input · saturated', 'input · gradient']
