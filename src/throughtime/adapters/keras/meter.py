@@ -26,7 +26,7 @@ from .weights import cudnn_kind, kind_of_cell
 
 OVERHEAD = {
     "tensorflow": Overhead(back=2.5, forward=1, solving=10, weights=10, each_step=4_500),
-    "jax": Overhead(back=3, forward=1, solving=2.8),
+    "jax": Overhead(back=3, forward=1, solving=6.8),
     # Its loop is Python's: every step has nodes of its own in the graph.
     "torch": Overhead(back=3, forward=1.5, solving=2.4, each_step=30_000),
 }
