@@ -57,7 +57,7 @@ _TORCH = {
     ),
     "epsilon": ("optimizer = torch.optim.Adam(model.parameters(), eps=1e-10)",),
     "ends": (
-        "out, _ = rnn(x)  # the layer, with batch_first=True and this many units in each direction",
+        "out, _ = lstm(x)  # batch_first=True",
         "ends = torch.cat([out[:, -1, :units], out[:, 0, units:]], 1)",
     ),
 }
@@ -149,10 +149,9 @@ def _code(found: Found, remedy: Remedy, framework: str) -> tuple[str, ...]:
         return ()
     fixed = (_KERAS if framework == "keras" else _TORCH).get(remedy.name)
     if fixed is not None and remedy.name == "ends":
-        kinds = {each.kind for each in found.layers.values()} & _CLASSES.keys()
-        return (
-            tuple(line.replace("LSTM", _CLASSES[kinds.pop()]) for line in fixed) if len(kinds) == 1 else fixed
-        )
+        kinds = {each.kind for each in found.layers.values()}
+        name = _CLASSES.get(kinds.pop(), "LSTM") if len(kinds) == 1 else "LSTM"
+        return tuple(line.replace("LSTM", name) for line in fixed)
     if fixed is not None or remedy.name not in ("chrono", "orthogonal", "forget_bias") or not found.layers:
         return fixed or ()
     path, *others = [
