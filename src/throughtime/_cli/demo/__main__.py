@@ -20,6 +20,7 @@ import throughtime as tt
 from throughtime._cli.demo.networks import HALF, framework
 from throughtime._cli.demo.pictures import NOT_MIRRORED, draw
 from throughtime._cli.demo.training import JUDGED, Trained, read_digits, train
+from throughtime.diagnosis.brief import facts, headline
 from throughtime.diagnostics import horizon_text, memory_horizon_median
 
 RUN = "demo_run.zarr"
@@ -67,8 +68,9 @@ def main(folder: Path, name: str, *, is_verbose: bool = False) -> None:
     title = "An LSTM that reads digits"
     tt.report(judged.late, folder / "report.html", diagnosis=found, training=judged.run, title=title)
     for iteration, found in judged.diagnoses.items():
-        console.rule(f"The {judged.name} after {iteration} iterations", align="left")
-        console.print(found if is_verbose else found.brief)
+        console.print(f"\n{judged.name} after {iteration} iterations: {headline(found)}", highlight=False)
+        measured = ", ".join(f"{fact.name.lower()} {fact.value}" for fact in facts(found))
+        console.print(found if is_verbose else f"  {measured}", highlight=False)
     if is_verbose and judged.run is not None:
         console.print(tt.diagnose(judged.run, dependency_length=HALF))
     console.print("", accuracies(list(trained.values())), f"\nIn {folder}:", highlight=False)
