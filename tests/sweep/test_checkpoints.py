@@ -77,11 +77,9 @@ def test_flax(tmp_path: Path) -> None:
     with orbax.StandardCheckpointer() as checkpointer:
         checkpointer.save((tmp_path / "one").absolute(), nnx.to_pure_dict(nnx.state(other)))
     before = np.asarray(model.head.kernel[...])
-    given = {"one": tmp_path / "one", "two": nnx.state(other), "three": other}
-    expected = float(mean_square(other(x), y))
-    assert swept(model, (x, y), given, tmp_path / "sweep", mean_square) == pytest.approx(
-        [expected] * 3, rel=1e-5
-    )
+    given = {"one": tmp_path / "one", "two": nnx.state(other), "three": other, "four": nnx.state(Tagger(2))}
+    expected = [float(mean_square(other(x), y))] * 3 + [float(mean_square(Tagger(2)(x), y))]
+    assert swept(model, (x, y), given, tmp_path / "sweep", mean_square) == pytest.approx(expected, rel=1e-5)
     assert np.array_equal(before, np.asarray(model.head.kernel[...]))
 
 

@@ -62,11 +62,15 @@ def saturation(arrays: Arrays, layout: xr.Dataset) -> dict[str, Array]:
 
     NaN if the certificate fails, no step is valid, or an activation does not have two ends.
     """
-    counts = saturation_counts(arrays, layout)
-    steps = counts.pop("steps")
-    if not is_certified(arrays, layout):
+    return saturation_shares(saturation_counts(arrays, layout), certified=is_certified(arrays, layout))
+
+
+def saturation_shares(counts: Arrays, *, certified: bool) -> dict[str, Array]:
+    """Turn the counts of `saturation_counts` into shares, NaN if the certificate fails."""
+    steps = counts["steps"]
+    if not certified:
         steps = Array(steps.dims, np.zeros_like(steps.values))
-    return {side: mean_share(hits, steps) for side, hits in counts.items()}
+    return {side: _mean_share(counts[side], steps) for side in ("left", "right")}
 
 
 def saturation_counts(arrays: Arrays, layout: xr.Dataset) -> dict[str, Array]:
@@ -83,7 +87,7 @@ def saturation_counts(arrays: Arrays, layout: xr.Dataset) -> dict[str, Array]:
     return {name: Array(gates.dims[2:], (each & counted).sum(axis=(0, 1))) for name, each in flags.items()}
 
 
-def mean_share(hits: Array, steps: Array) -> Array:
+def _mean_share(hits: Array, steps: Array) -> Array:
     """Share of the steps, a mean over the units that have one; NaN if none has."""
     shares, known = hits.values / np.maximum(steps.values, 1), steps.values > 0
     means = (shares * known).sum(-1) / np.maximum(known.sum(-1), 1)

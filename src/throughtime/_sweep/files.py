@@ -48,7 +48,7 @@ def write_part(path: Path, part: Part) -> None:
 def _entries(part: Part) -> Iterator[tuple[str, Any]]:
     groups = {group: getattr(part, group) for group in _ARRAYS}
     shapes = {key: list(sketch.shape) for key, sketch in part.sketches.items()}
-    labels = {"labels": part.labels, "samples": part.samples, "weight": part.weight, "sketches": shapes}
+    labels = {"labels": part.labels, "samples": part.samples, "sketches": shapes}
     labels["keys"] = {group: list(arrays) for group, arrays in groups.items()}
     yield _LABELS, np.frombuffer(json.dumps(labels).encode(), np.uint8)
     for group, arrays in groups.items():
@@ -81,4 +81,4 @@ def read_part(path: Path) -> Part:
         key: Sketch(tuple(shape), found[f"bins{place}"], found[f"counts{place}"])
         for place, (key, shape) in enumerate(labels["sketches"].items())
     }
-    return Part(labels["labels"], labels["samples"], labels["weight"], sketches=sketches, **groups)
+    return Part(labels["labels"], labels["samples"], sketches=sketches, **groups)

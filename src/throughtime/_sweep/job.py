@@ -35,7 +35,7 @@ class Job:
     loads : tuple of callable
         Functions that load a shard each.
     lag : int or None
-        Lag for which use is measured besides powers of two.
+        Lag at which use is measured; None measures no use.
     seed : int
     """
 
@@ -48,6 +48,9 @@ class Job:
     seed: int = 0
     _at: int | None = field(default=None, init=False)
     _made: Any = field(default=None, init=False)
+    _probed: Any = field(
+        default=None, init=False
+    )  # the model of the probe: some weights are a model themselves
     _probe: Probe | None = field(default=None, init=False)
 
     def probe(self, checkpoint: int) -> Probe:
@@ -57,8 +60,8 @@ class Job:
         if self._at != checkpoint or self._probe is None:
             source = self.checkpoints[checkpoint][1]
             model = self._made if source is None else choose(self._made).load_weights(self._made, source)
-            if self._probe is None or model is not self._made:
-                self._probe = Probe(model, loss=self.loss, layers=self.layers)
+            if self._probe is None or model is not self._probed:
+                self._probe, self._probed = Probe(model, loss=self.loss, layers=self.layers), model
             self._at = checkpoint
         return self._probe
 

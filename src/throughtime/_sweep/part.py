@@ -21,9 +21,9 @@ from throughtime._monitor.levels import KEPT_DIMS, QUANTILES, SCALARS, THROUGH_T
 from throughtime._monitor.reduce import (
     is_certified,
     log_ratios,
-    mean_share,
     norm,
     saturation_counts,
+    saturation_shares,
     where_valid,
 )
 from throughtime._tree import states
@@ -50,8 +50,6 @@ class Part:
     labels : dict
         As JSON keeps it.
     samples : int
-    weight : float
-        In the mean loss of the data set; where the loss is a sum, 1 for each part.
     sums, worst, kept : dict of str to ndarray
         Arrays that are added up, that keep the largest value, and that are the same in every part.
     sketches : dict of str to Sketch
@@ -61,7 +59,6 @@ class Part:
 
     labels: dict[str, Any]
     samples: int
-    weight: float
     sums: dict[str, Values] = field(default_factory=dict)
     worst: dict[str, Values] = field(default_factory=dict)
     kept: dict[str, Values] = field(default_factory=dict)
@@ -74,7 +71,6 @@ class Part:
         return Part(
             self.labels,
             self.samples + other.samples,
-            self.weight + other.weight,
             {key: value + other.sums[key] for key, value in self.sums.items()},
             {key: np.fmax(value, other.worst[key]) for key, value in self.worst.items()},
             self.kept,
@@ -101,17 +97,17 @@ class Part:
         return f"{name} of {path.strip('/')}: {found[0]} in one, {found[1]} in another"
 
 
-def part_of(captured: Captured, weight: float) -> Part:
-    """Reduce the capture of one shard, which has this weight in the mean loss of the data set."""
+def part_of(captured: Captured) -> Part:
+    """Reduce the capture of one shard, whose samples count alike in a mean loss over the data set."""
     is_sum = captured.attributes.get("loss_reduction") == SUM
     leaves = {path: leaf.layout for path, leaf in captured.leaves.items()}
     labels = {"leaves": {path: _labels(layout) for path, layout in leaves.items()}, "dims": {}}
     labels["attributes"] = {name: _plain(value) for name, value in captured.attributes.items()}
     samples = max(layout.sizes.get("sample", 0) for layout in leaves.values())
-    part = Part(labels, samples, 1.0 if is_sum else weight)
+    part = Part(labels, samples)
     with np.errstate(all="ignore"):
         for path, leaf in captured.leaves.items():
-            _add(part, path, leaf, 1.0 if is_sum else weight)
+            _add(part, path, leaf, 1 if is_sum else samples)
     return part
 
 
@@ -132,8 +128,8 @@ def _key(path: str, name: str) -> str:
     return f"{path}{_SEPARATOR}{name}"
 
 
-def _add(part: Part, path: str, leaf: Leaf, weight: float) -> None:
-    """Add one layer of a shard."""
+def _add(part: Part, path: str, leaf: Leaf, weight: int) -> None:
+    """Add one layer of a shard, its loss and weight gradients multiplied by a weight."""
     arrays = arrays_of(leaf)
 
     def take(place: dict[str, Values], name: str, array: Array) -> None:
@@ -192,7 +188,7 @@ def _arrays(part: Part) -> Iterator[tuple[str, Array]]:
     is_sum = part.labels["attributes"].get("loss_reduction") == SUM
     for key, value in part.sums.items():
         of_loss = key.endswith(("_gradient", f"{_SEPARATOR}loss"))
-        mean = value / part.weight if of_loss and not is_sum else value
+        mean = value / part.samples if of_loss and not is_sum else value
         if not key.endswith("_gradient"):
             yield key, Array(dims[key], mean)
         else:
@@ -231,11 +227,9 @@ def _finish_saturation(arrays: dict[str, Array], layout: xr.Dataset) -> None:
     """Put shares in the place of counts."""
     if "saturation_steps" not in arrays:
         return
-    steps = arrays.pop("saturation_steps")
-    if not is_certified(arrays, layout):
-        steps = Array(steps.dims, np.zeros_like(steps.values))
-    for side in ("left", "right"):
-        arrays[f"saturation_{side}"] = mean_share(arrays[f"saturation_{side}"], steps)
+    counts = {name: arrays.pop(f"saturation_{name}") for name in _SATURATION}
+    shares = saturation_shares(counts, certified=is_certified(arrays, layout))
+    arrays.update({f"saturation_{side}": share for side, share in shares.items()})
 
 
 def _layout(part: Part, path: str) -> xr.Dataset:

@@ -179,7 +179,10 @@ def _named(checkpoints: Any) -> list[tuple[str, Any]]:
         return [("current", None)]
     if isinstance(checkpoints, Mapping):
         # A state dict holds the model's own tensors, which loading another checkpoint would overwrite.
-        found = [(str(name), copy.deepcopy(source)) for name, source in checkpoints.items()]
+        found = [
+            (str(name), Path(source) if isinstance(source, str) else copy.deepcopy(source))
+            for name, source in checkpoints.items()
+        ]
     elif isinstance(checkpoints, Sequence) and not isinstance(checkpoints, str):
         found = [(Path(path).name, Path(path)) for path in checkpoints]
     else:
@@ -219,9 +222,9 @@ def _specify(
 
 def _state_of(source: Any) -> Any:
     """Describe a checkpoint's file, so that another one of its name is noticed."""
-    if not isinstance(source, (str, os.PathLike)):
+    if not isinstance(source, Path):
         return None
-    found = os.stat(source)
+    found = source.stat()
     return [found.st_size, found.st_mtime_ns]
 
 
@@ -268,11 +271,12 @@ def _use(part: Part, path: str) -> dict[str, Array]:
     swapped = Swapped(lags, changes, before)
     curve = use_curve(swapped, seed=_SEED)
     found = {}
-    for name in ("use", "low", "high", "samples"):
+    names = {"use": "use", "use_low": "low", "use_high": "high", "use_samples": "samples"}  # in the curve
+    for name, source in names.items():
         values = np.full(steps, np.nan)
         if curve is not None:
-            values[list(lags[1:])] = curve[name].values
-        found[f"use_{name}".replace("use_use", "use")] = Array(("lag",), values)
+            values[list(lags[1:])] = curve[source].values
+        found[name] = Array(("lag",), values)
     return {**found, "use_pays": Array((), np.asarray(float(pays(swapped, seed=_SEED))))}
 
 

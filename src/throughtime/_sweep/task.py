@@ -30,8 +30,7 @@ def do_task(job: Job, folder: Path, checkpoint: int, shard: int) -> None:
     """Capture a shard, reduce it, and write the part."""
     probe, batch = job.probe(checkpoint), batch_of(job.loads[shard])
     captured = probe.begin(batch.x, batch.y, sample_weight=batch.sample_weight)(warnings.warn)
-    samples = max(leaf.layout.sizes.get("sample", 1) for leaf in captured.leaves.values())
-    part = part_of(captured, float(samples))
+    part = part_of(captured)
     _add_use(part, job, probe, batch, captured, seed=job.seed + shard)
     write_part(part_file(folder, checkpoint, shard), part)
 
