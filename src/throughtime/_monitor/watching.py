@@ -61,6 +61,7 @@ def watch(model: Any, **options: Any) -> Monitor:
     >>> import os, tempfile, torch
     >>> import throughtime as tt
     >>> os.chdir(tempfile.mkdtemp())
+    >>> _ = torch.manual_seed(0)
     >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.RNN(3, 1, batch_first=True))
     >>> optimizer = torch.optim.SGD(model.parameters(), 0.1)
     >>> monitor = tt.watch(model, every=2, on_alarm=print)
