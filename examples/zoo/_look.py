@@ -59,7 +59,7 @@ def certificate(layer: xr.Dataset) -> str:
 
 
 def draw(layers: dict[str, xr.Dataset]) -> Any:
-    """Draw the first samples of every layer, a row a layer."""
+    """Draw the first samples of every layer, one row for each layer."""
     figure = plt.figure(figsize=(12, 3.2 * len(layers)), layout="constrained")
     rows = figure.subfigures(len(layers), 1, squeeze=False)[:, 0]
     for row, layer in zip(rows, layers.values(), strict=True):
