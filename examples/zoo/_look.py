@@ -1,4 +1,4 @@
-"""What every model of the zoo does as a script: it captures, tells what it found and saves a picture."""
+"""Every model of the zoo does this as a script: it captures, prints its findings and saves a plot."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -42,7 +42,7 @@ class Server:
     path : path-like
         Folder of the run.
     port : int
-        0 takes any that is free.
+        0 takes any free port.
 
     Attributes
     ----------
