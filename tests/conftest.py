@@ -19,8 +19,8 @@ FULL = "THROUGHTIME_FULL"
 QUICK = "THROUGHTIME_QUICK"
 RESULTS = "THROUGHTIME_RESULTS"
 SUITE = "THROUGHTIME_SUITE"
-# JAX compiles and TensorFlow traces each model anew. A quick run takes one in so many of their tests; torch runs
-# all of tests/keras, tf_keras all that the graph mode runs.
+# JAX compiles and TensorFlow traces each model anew. A quick run takes one in so many of their tests;
+# torch runs all of tests/keras, tf_keras all that the graph mode runs.
 ONE_IN = {"jax": 6, "tensorflow": 6, "tf_keras graph": 3}
 # What a machine may lack; `tests/run.py` prints a line on each.
 MAY_LACK = ("there is no Chromium", "there is no environment with Keras 2")
