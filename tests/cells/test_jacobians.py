@@ -49,17 +49,6 @@ def test_product_of_jacobians_is_the_adjoint(kind, masked, runs_backward):
     assert difference(row[:, 0], np.concatenate(expected, axis=-1)) <= 1e-13
 
 
-@pytest.mark.parametrize("runs_backward", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
-def test_chosen_steps_are_counted_in_input_time(kind, runs_backward):
-    rng = np.random.default_rng(2)
-    case = solved_case(layer(kind, rng), batch(rng, masked="random", runs_backward=runs_backward))
-    every = step_jacobians(case.layer, case.passed)
-    np.testing.assert_array_equal(
-        step_jacobians(case.layer, case.passed, time_steps=[3, 0, -1]), every[:, [3, 0, 4]]
-    )
-
-
 def test_masked_steps_copy():
     rng = np.random.default_rng(3)
     case = solved_case(layer("lstm", rng), batch(rng))

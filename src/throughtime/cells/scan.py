@@ -6,7 +6,7 @@ back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, TypeVar
@@ -194,13 +194,6 @@ def blocks(count: int, bytes_per_step: int) -> Iterator[slice]:
 def in_input_time(values: Floats, passed: Pass) -> Floats:
     """Return a view (sample, time, …) in input time of (time, sample, …) in processing order."""
     return np.swapaxes(values[::-1] if passed.runs_backward else values, 0, 1)
-
-
-def processing_steps(passed: Pass, input_steps: Sequence[int] | None) -> npt.NDArray[np.intp]:
-    """Return the places in processing order of steps in input time; all for None."""
-    count = passed.hidden.shape[1]
-    places = np.arange(count) if input_steps is None else np.arange(count)[np.asarray(input_steps, int)]
-    return count - 1 - places if passed.runs_backward else places
 
 
 def processing_order(values: npt.NDArray[Scalar], passed: Pass) -> npt.NDArray[Scalar]:
