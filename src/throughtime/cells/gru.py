@@ -17,7 +17,8 @@ from .steps import Block, Carry, Factors, Places
 COLUMNS = 4
 RECURRENT_SIDE, INPUT_SIDE = slice(0, 3), slice(1, 4)
 # Columns on the recurrent side are (q, z, r), gates are (z, r, ĥ): positions of one in the other.
-RECURRENT_GATES, _TO_GATES = [2, 0, 1], [1, 2, 0]
+RECURRENT_GATES: slice | list[int] = [2, 0, 1]
+_TO_GATES = [1, 2, 0]
 
 
 def joint_weights(layer: Layer) -> Floats:

@@ -16,7 +16,7 @@ from .steps import Block, Carry, Factors, Places
 
 COLUMNS = 3
 INPUT_SIDE = slice(0, 3)
-RECURRENT_GATES = slice(None)
+RECURRENT_GATES: slice | list[int] = slice(None)
 
 
 def joint_weights(layer: Layer) -> Floats:

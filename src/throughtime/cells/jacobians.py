@@ -46,6 +46,7 @@ def _jacobians(factors: Factors) -> Floats:
     units = factors.recurrent.shape[-1]
     kernel = factors.recurrent.reshape(-1, units, units)
     columns = factors.columns[:, :, : len(kernel)]
+    hidden: Floats
     if factors.reset is not None and factors.reset_slope is not None:
         reset = _diagonal(factors.reset) + factors.reset_slope[..., None] * kernel[1]
         hidden = columns[:, :, 0, :, None] * kernel[0] + columns[:, :, 2, :, None] * (kernel[2] @ reset)

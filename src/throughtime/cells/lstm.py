@@ -16,7 +16,7 @@ from .steps import Block, Carry, Factors, Places
 
 COLUMNS = 4
 INPUT_SIDE = slice(0, 4)
-RECURRENT_GATES = slice(None)
+RECURRENT_GATES: slice | list[int] = slice(None)
 joint_weights, split = steps.joint_weights, steps.split
 
 

@@ -15,7 +15,7 @@ from .steps import Block, Carry, Factors, Places
 
 COLUMNS = 1
 INPUT_SIDE = slice(0, 1)
-RECURRENT_GATES = slice(None)
+RECURRENT_GATES: slice | list[int] = slice(None)
 joint_weights, split = steps.joint_weights, steps.split
 
 

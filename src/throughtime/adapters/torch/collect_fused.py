@@ -14,7 +14,7 @@ import torch
 
 from throughtime.adapters.records import UNREACHED, Array, DirectionRecord, LayerRecord
 
-from . import settings, transitions, weights
+from . import graph, settings, weights
 from .call import Call
 from .calls import Key
 from .finished import STATES_ONLY, Pass
@@ -121,7 +121,7 @@ class _Leaf:
         dtype = self.call.autocast or name_of(self.layer.output.dtype)
         is_last = self.place == len(self.call.layers) - 1
         if self._lengths:
-            flags["states_changed"] = int(transitions.any_changed(self._crossings))
+            flags["states_changed"] = int(graph.any_changed(self._crossings))
         return {**flags, "inner_layer": self.place, "is_last": int(is_last), "dtype": dtype}
 
     def _outside(self) -> dict[str, Array]:
@@ -191,17 +191,17 @@ class _Leaf:
     # What goes from call to call.
 
     @cached_property
-    def _crossings(self) -> transitions.Transitions:
+    def _crossings(self) -> graph.Transitions:
         steps = [one.step for one in (self.call, *self.call.windows) if one.step is not None]
         states: list[tuple[Key, int]] = [(("states", str(place)), place) for place in steps[0].leaving]
-        return transitions.between(steps, states, self.done.gradients)
+        return graph.between(steps, states, self.done.gradients)
 
     def _transitions(self) -> dict[str, Array]:
         """Put what crosses between calls at the last step of the earlier one; NaN elsewhere, solved later."""
         if not {"reset", "carried_gradient"} & self.done.wanted:
             return {}
-        through, unscaled = transitions.through_changes(self._crossings), self.done.gradients.unscaled
-        found = transitions.variables(self._crossings, through, lambda states: states[self.place], unscaled)
+        through, unscaled = graph.through_changes(self._crossings), self.done.gradients.unscaled
+        found = graph.variables(self._crossings, through, lambda states: states[self.place], unscaled)
         ends = np.cumsum(self._lengths)
         reset = np.zeros((self.layout.samples, ends[-1]), bool)
         reset[:, ends[:-1]] = found["reset"][:, 1:]

@@ -20,16 +20,14 @@ from throughtime.adapters.records import (
     SolvedRecord,
 )
 
-from . import settings, transitions, weights
+from . import graph, settings, weights
 from .call import Call
 from .calls import Entering, Key, Step
 from .find import class_name
 from .finished import STATES_ONLY, Pass
-from .jacobian import step_jacobians
 from .marks import sum_of, without
 from .recurrence import Recurrence, State
 from .structure import name_of, numpy
-from .transported import transported
 
 _NO_GRADIENTS = "the loop runs without gradients: take torch.no_grad() off the calls of this module"
 _NO_INPUT = "the module takes nothing of one shape at every call beside its states"
@@ -195,7 +193,7 @@ class Leaf:
         if "state_jacobian" in self.done.wanted:
             arrays |= self._jacobian()
         ours, theirs = (
-            transported(self.recurrence, self.done.gradients) if self.done.has_labels else (None, None)
+            graph.transported(self.recurrence, self.done.gradients) if self.done.has_labels else (None, None)
         )
         return SolvedRecord(
             arrays={**arrays, **marked.arrays, **({} if ours is None else {"input_gradient": ours})},
@@ -236,7 +234,7 @@ class Leaf:
 
     def _jacobian(self) -> dict[str, Array]:
         is_given = all(self._first(state) is not None for state in self.states)
-        found = step_jacobians(self.steps, self.states, self.recurrence.by_sample, is_given=is_given)
+        found = graph.step_jacobians(self.recurrence, is_given=is_given)
         if found is None:
             self.missing["state_jacobian"] = _NO_GRADIENTS
             return {}
@@ -266,20 +264,20 @@ class Leaf:
     # What goes from call to call.
 
     def _transitions(self) -> dict[str, Array]:
-        found = transitions.variables(
+        found = graph.variables(
             self._crossings, self._through, self.recurrence.by_sample, self.done.gradients.unscaled
         )
         return found if self.done.has_labels else {"reset": found["reset"]}
 
     @cached_property
-    def _crossings(self) -> transitions.Transitions:
+    def _crossings(self) -> graph.Transitions:
         states = [(state.argument, state.place) for state in self.states]
-        return transitions.between(self.steps, states, self.done.gradients)
+        return graph.between(self.steps, states, self.done.gradients)
 
     @cached_property
-    def _through(self) -> transitions.Through:
-        return transitions.through_changes(self._crossings)
+    def _through(self) -> graph.Through:
+        return graph.through_changes(self._crossings)
 
     @cached_property
     def _changes(self) -> bool:
-        return transitions.any_changed(self._crossings)
+        return graph.any_changed(self._crossings)

@@ -22,7 +22,6 @@ from .call import Call
 from .find import Found, class_name, is_recurrent
 from .marks import OUTPUT, Marks
 from .meter import Meter
-from .unfit import why_unfit
 
 
 class Recorder:
@@ -204,7 +203,7 @@ class Recorder:
         def watched(*arguments: Any, **keywords: Any) -> Any:
             given = next(iter([*arguments, *keywords.values()]), None)
             if not self.calls or self.calls[-1].entry is not entry:  # the first step of a loop
-                self.unfit = self.unfit or why_unfit(name, module, given)
+                self.unfit = self.unfit or layout.why_unfit(name, module, given)
             if self._is_open:
                 self._count(module, given, is_watched=entry is not None)
             if entry is None:
