@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from throughtime._data.structures import to_numpy
+from throughtime.adapters.axes import AXES, of_series, of_state
 from throughtime.adapters.needs import INSIDE
 from throughtime.adapters.records import UNREACHED, Array, Attribute, LayerRecord, ModelRecord, SolvedRecord
 
@@ -30,7 +31,6 @@ _NO_NAMES = (
 _SHOWS = "this loop is no LSTM, GRU or simple cell that could be recognised: tt.mark(value, name) shows more"
 _INNER = "the loop holds another loop ({lines}), whose states it does not show"
 _NAMED = INSIDE | {"input", "input_gradient", "output", "output_gradient", "valid", "reset"}
-_AXES = ("unit", "row", "column", "depth")
 
 
 def records(
@@ -154,9 +154,7 @@ class _Leaf:
             self.missing["output_gradient"] = UNREACHED
             del arrays["output_gradient"]
         for name, last in (("input", "feature"), ("output", "output_unit")):
-            if arrays.get(name, np.empty(0)).ndim > 3:
-                axes = tuple(f"{name}_{axis}" for axis in _AXES[1 : arrays[name].ndim - 2])
-                self.dims |= dict.fromkeys((name, f"{name}_gradient"), ("sample", "time", last, *axes))
+            self.dims |= of_series(name, last, arrays[name].ndim if name in arrays else 0)
         return arrays
 
     def _both(self, name: str, axis: int | None) -> dict[str, Array]:
@@ -201,7 +199,7 @@ class _Leaf:
         arrays |= self._gates()
         marks = in_loop(self.loop, self.own, self._series, {*arrays, *outside})
         first = arrays[states[0].name]
-        dims = marks.dims(first, _AXES[: first.ndim - 2])
+        dims = marks.dims(first, AXES[: first.ndim - 2])
         self.dims |= {name: ("sample", "time", *axes) for name, axes in dims.items()}
         weights = self.own.get("weights", [])
         steps = None if self.own.get("steps") is None else to_numpy(self.own["steps"])[None]
@@ -230,21 +228,11 @@ class _Leaf:
         arrays = {state.name: self._series(self.own["states"][number], state.axis)}
         if self.gradients:
             arrays[f"{state.name}_gradient"] = self._series(self.gradients["states"][number], state.axis)
-            first = self._once(self.gradients["initial"][number], state.axis)
-            arrays[f"initial_{state.name}_gradient"] = first
-        self._name_axes(state.name, arrays[state.name].shape[2:], ("", "_gradient"))
+            before = self._once(self.gradients["initial"][number], state.axis)
+            arrays[f"initial_{state.name}_gradient"] = before
+        first = self._series(self.own["states"][0], self.loop.shown[0].axis)
+        self.dims |= of_state(state.name, arrays[state.name].shape[2:], first.shape[2:])
         return arrays
-
-    def _name_axes(self, name: str, shape: tuple[int, ...], endings: Sequence[str]) -> None:
-        """Give a state whose axes are not (unit), or not those of the first one, names for them."""
-        size = self._series(self.own["states"][0], self.loop.shown[0].axis).shape[2:]
-        if len(shape) == 1 and shape == size:
-            return
-        prefix = "" if shape == size else f"{name}_"
-        axes = tuple(f"{prefix}{axis}" for axis in _AXES[: len(shape)])
-        for ending in endings:
-            self.dims[f"{name}{ending}"] = ("sample", "time", *axes)
-            self.dims[f"initial_{name}{ending}"] = ("sample", *axes)
 
     def _gates(self) -> dict[str, Array]:
         gates = list(self.loop.gates.values()) if self.own["values"] else []

@@ -162,13 +162,12 @@ class _Leaf:
         own, packed = slice(number * units, (number + 1) * units), isinstance(self.layout, Packed)
         output_gradient = arrays.get("output_gradient")
         marks = self._marks([one.layer for one in self.windows], number)
-        totals = [self.done.gradients.of(*each) for each in marks]
+        own_weights, gradients = self.done.used(self.call.kind, direction.weights, marks)
         initial = [one.initial(number) for one in self.windows]
         final = zip(*(one.final_gradients(number) for one in self.windows), strict=True)
-        given = [numpy(weight, copy=True) for weight in direction.weights]
         return DirectionRecord(
-            weights=weights.oriented(self.call.kind, given),
-            weight_gradients=weights.oriented(self.call.kind, totals, "_gradient"),
+            weights=own_weights,
+            weight_gradients=gradients,
             inputs=arrays["input"],
             hidden=arrays["output"][..., own],
             output_gradient=None if output_gradient is None else output_gradient[..., own],

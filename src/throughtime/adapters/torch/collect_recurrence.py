@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from throughtime.adapters import axes
 from throughtime.adapters.marking import MarkedSteps, of_steps
 from throughtime.adapters.needs import INSIDE
 from throughtime.adapters.records import (
@@ -33,7 +34,6 @@ _NO_GRADIENTS = "the loop runs without gradients: take torch.no_grad() off the c
 _NO_INPUT = "the module takes nothing of one shape at every call beside its states"
 _NO_INITIAL = "the first call is given no state of this shape"
 _SHOWS = "a custom module shows its states, and what tt.mark names on the way from one to the next"
-_AXES = ("unit", "row", "column", "depth")
 Parts = Sequence[torch.Tensor | None]  # of the gradients of all calls
 
 
@@ -94,8 +94,8 @@ class Leaf:
             arrays |= self._gradient("input_gradient", marks, arrays["input"])
         arrays["output"] = self._series(step.leaving[self._place].plain for step in self.steps)
         arrays |= self._output_gradient(arrays["output"])
-        for name in ("input", "output"):
-            self._name_axes(name, "feature" if name == "input" else "output_unit", arrays.get(name))
+        for name, last in (("input", "feature"), ("output", "output_unit")):
+            self.dims |= axes.of_series(name, last, arrays[name].ndim if name in arrays else 0)
         return arrays
 
     def _output_gradient(self, output: Array) -> dict[str, Array]:
@@ -166,18 +166,14 @@ class Leaf:
         with torch.no_grad():
             return torch.stack([self.recurrence.by_sample(one) for one in tensors], 1)
 
-    def _name_axes(self, name: str, last: str, array: Array | None) -> None:
-        if array is not None and array.ndim > 3:
-            axes = ("sample", "time", last, *(f"{name}_{axis}" for axis in _AXES[1 : array.ndim - 2]))
-            self.dims |= {name: axes, f"{name}_gradient": axes}
-
     # What is carried.
 
     def _inside(self) -> DirectionRecord | SolvedRecord:
         arrays: dict[str, Array] = {}
         for state in self.states:
             arrays[state.name] = self._series(step.leaving[state.place].plain for step in self.steps)
-            self._name_state(state, arrays)
+            own, first = (arrays[one.name].shape[2:] for one in (state, self.states[0]))
+            self.dims |= axes.of_state(state.name, own, first)
             if self.done.has_labels:
                 arrays |= self._of_state(state, arrays[state.name])
         marked = self._marked(arrays[self.states[0].name])
@@ -211,10 +207,10 @@ class Leaf:
         names = [name for name in each[0] if len(shapes[name]) == 1 and all(name in one for one in each)]
         values = {name: self._series(one[name].plain for one in each) for name in names}
         gradients = {name: self._summed([[one[name].edge] for one in each], values[name]) for name in names}
-        axes = self.dims.get(self.states[0].name, ("sample", "time", "unit"))[2:]
+        of_hidden = self.dims.get(self.states[0].name, ("sample", "time", "unit"))[2:]
         taken = {*(state.name for state in self.states), *weights.own(self.call.entry.layer)}
         marked = of_steps(values, gradients, taken, has_gradients=self.done.has_labels)
-        self.dims |= {name: ("sample", "time", *own) for name, own in marked.dims(hidden, axes).items()}
+        self.dims |= {name: ("sample", "time", *own) for name, own in marked.dims(hidden, of_hidden).items()}
         return marked
 
     def _of_state(self, state: State, values: Array) -> dict[str, Array]:
@@ -249,17 +245,6 @@ class Leaf:
     def _initial(self, state: State) -> Array | None:
         first = self._first(state)
         return None if first is None else numpy(self.recurrence.by_sample(first.given.detach()), copy=True)
-
-    def _name_state(self, state: State, arrays: dict[str, Array]) -> None:
-        """Give a state whose axes are not (unit), or not those of the first one, names for them."""
-        first, own = (arrays[name].shape[2:] for name in (self.states[0].name, state.name))
-        if len(own) == 1 and own == first:
-            return
-        prefix = "" if own == first else f"{state.name}_"
-        axes = tuple(f"{prefix}{axis}" for axis in _AXES[: len(own)])
-        for ending in ("", "_gradient"):
-            self.dims[f"{state.name}{ending}"] = ("sample", "time", *axes)
-            self.dims[f"initial_{state.name}{ending}"] = ("sample", *axes)
 
     # What goes from call to call.
 

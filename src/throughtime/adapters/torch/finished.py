@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,28 +59,6 @@ class Pass:
         """List all calls of one layer."""
         return [one for one in self.calls if one.entry.layer is call.entry.layer]
 
-    def total(self, weight: torch.Tensor, marks: Iterable[torch.Tensor]) -> Array | None:
-        """Return what the optimizer receives for a weight, from all its uses."""
-        if id(weight) in self.stand_ins:
-            return self.gradients.of(weight)
-        # A parametrization computes the weight anew for each call.
-        return self.gradients.of(*marks)
-
-    def own_weights(self, module: Any) -> tuple[dict[str, Array], dict[str, str]]:
-        """Read all weights of any layer and their total gradients, as `weights` does."""
-        arrays: dict[str, Array] = {}
-        missing: dict[str, str] = {}
-        for name, weight in weights.own(module).items():
-            if "weights" in self.wanted:
-                arrays[name] = numpy(weight, copy=True)
-            if "weight_gradients" in self.wanted:
-                gradient = self.gradients.of(weight)
-                if gradient is None:
-                    missing[f"{name}_gradient"] = UNREACHED
-                else:
-                    arrays[f"{name}_gradient"] = gradient
-        return arrays, missing
-
     def weights(
         self,
         kind: str,
@@ -102,12 +80,35 @@ class Pass:
         dict of str to ndarray, dict of str to str
             Arrays by the schema's names, and the reasons for gradients that do not exist.
         """
+        pairs = zip(given, marks, strict=True)
+        return self._read(dict(zip(weights.names(len(given)), pairs, strict=True)), kind)
+
+    def own_weights(self, module: Any) -> tuple[dict[str, Array], dict[str, str]]:
+        """Read all weights of any layer and their total gradients, as `weights` does."""
+        return self._read({name: (weight, (weight,)) for name, weight in weights.own(module).items()}, "")
+
+    def _read(
+        self, named: Mapping[str, tuple[torch.Tensor, Iterable[torch.Tensor]]], kind: str
+    ) -> tuple[dict[str, Array], dict[str, str]]:
         arrays: dict[str, Array] = {}
-        if "weights" in self.wanted:
-            arrays |= weights.oriented(kind, [numpy(weight, copy=True) for weight in given])
-        if "weight_gradients" not in self.wanted:
-            return arrays, {}
-        totals = [self.total(weight, made) for weight, made in zip(given, marks, strict=True)]
-        found = weights.oriented(kind, totals, "_gradient")
-        expected = [f"{name}_gradient" for name in weights.names(len(given))]
-        return arrays | found, {name: UNREACHED for name in expected if name not in found}
+        missing: dict[str, str] = {}
+        for name, (weight, marks) in named.items():
+            if "weights" in self.wanted:
+                arrays[name] = weights.turned(kind, name, numpy(weight, copy=True))
+            if "weight_gradients" in self.wanted:
+                # A parametrization computes the weight anew for each call.
+                uses = (weight,) if id(weight) in self.stand_ins else marks
+                gradient = self.gradients.of(*uses)
+                if gradient is None:
+                    missing[f"{name}_gradient"] = UNREACHED
+                else:
+                    arrays[f"{name}_gradient"] = weights.turned(kind, name, gradient)
+        return arrays, missing
+
+    def used(
+        self, kind: str, given: Sequence[torch.Tensor], marks: Iterable[Iterable[torch.Tensor]]
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Read the weights of one direction, and their gradients through these marks alone."""
+        gradients = [self.gradients.of(*made) for made in marks]
+        values = [numpy(weight, copy=True) for weight in given]
+        return weights.oriented(kind, values), weights.oriented(kind, gradients, "_gradient")
