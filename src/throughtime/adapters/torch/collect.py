@@ -12,9 +12,8 @@ from throughtime.adapters import marking
 from throughtime.adapters.records import UNREACHED, Array, LayerRecord, ModelRecord
 
 from . import collect_cell, collect_fused, collect_recurrence, settings
-from .call import Call
 from .find import to_snake_case
-from .finished import Pass
+from .finished import Call, Pass
 from .structure import name_of, numpy
 
 _NO_TENSOR = "the layer returns no tensor"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from throughtime.adapters.records import Array, Attribute, DirectionRecord
 
 from . import collect_recurrence, settings
-from .call import Call
-from .finished import Pass
+from .finished import Call, Pass
 from .recurrence import Recurrence, State, taken_by
 from .structure import name_of
 

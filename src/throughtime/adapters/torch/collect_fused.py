@@ -15,9 +15,8 @@ import torch
 from throughtime.adapters.records import UNREACHED, Array, DirectionRecord, LayerRecord
 
 from . import graph, settings, weights
-from .call import Call
 from .calls import Key
-from .finished import STATES_ONLY, Pass
+from .finished import STATES_ONLY, Call, Pass
 from .fused import InnerLayer
 from .layout import Packed
 from .structure import name_of, numpy

@@ -22,10 +22,9 @@ from throughtime.adapters.records import (
 )
 
 from . import graph, settings, weights
-from .call import Call
 from .calls import Entering, Key, Step
 from .find import class_name
-from .finished import STATES_ONLY, Pass
+from .finished import STATES_ONLY, Call, Pass
 from .marks import sum_of, without
 from .recurrence import Recurrence, State
 from .structure import name_of, numpy

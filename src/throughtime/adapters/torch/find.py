@@ -175,8 +175,3 @@ def selection(model: Any) -> Selection:
     hint = " Layers that a TorchScript module holds cannot be looked into." if scripted else ""
     # A recurrence, or a tensor that tt.mark names, shows when the model runs.
     return Selection(walk(model), indexed, nn.Module, hint, may_be_found=True)
-
-
-def listing(model: Any) -> str:
-    """List the model's layers, indexed as `layer_idx` counts them."""
-    return selection(unwrapped(model)).listing()

@@ -1,9 +1,9 @@
-"""A finished pass: what ran, what came back, what was asked for; read by the `collect` modules."""
+"""A pass and its calls of watched layers, as `tap` records them and the `collect` modules read them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,15 +12,84 @@ from throughtime.adapters.needs import INSIDE
 from throughtime.adapters.records import UNREACHED, Array
 
 from . import weights
-from .call import Call
-from .calls import Named
+from .calls import Named, Step
 from .find import Found
+from .fused import InnerLayer
+from .layout import Layout
 from .marks import Gradients
+from .recurrence import Recurrence
 from .structure import numpy
 
 STATES_ONLY = (
     "the loss depends on the layer's final states, not on its output: hidden_gradient has what reaches them"
 )
+
+
+@dataclass
+class Call:
+    """One call of one watched layer, or of a cell: one sequence of its calls.
+
+    Attributes
+    ----------
+    number : int
+        The first call of a layer is 1.
+    kind : str
+        Of a recurrent layer; empty for all others.
+    layout : Layout or None
+        Of a fused recurrent layer.
+    layers : tuple of InnerLayer
+        Of a fused recurrent layer.
+    output : tensor or None
+        Mark of what another layer returns; None where that is no tensor.
+    step : Step or None
+        The states that a fused layer was given and handed out.
+    windows : list of Call
+        Later calls of a fused layer, each of which starts from the states of the one before.
+    recurrence : Recurrence or None
+        Of a cell, or a module that is called again with what it returned: its calls, as one.
+    order : int
+        Calls are counted as they come.
+    is_beside : bool
+        The content of the layer has leaves below its path, so that its own stands beside it.
+    autocast : str
+        Precision that autocast computes in; empty where it is off.
+    """
+
+    entry: Found
+    number: int
+    kind: str = ""
+    layout: Layout | None = None
+    layers: tuple[InnerLayer, ...] = ()
+    output: torch.Tensor | None = None
+    activation: str = "tanh"
+    autocast: str = ""
+    step: Step | None = None
+    windows: list[Call] = field(default_factory=list)
+    recurrence: Recurrence | None = None
+    order: int = 0
+    is_beside: bool = False
+
+    def path(self, part: int | None = None) -> str:
+        """Name the leaf of this call, or of one inner layer of it."""
+        path = self.entry.path
+        if self.entry.is_part:
+            path = path.rpartition("/")[0]
+        if self.number > 1 or self.is_beside:
+            path = f"{path}@{self.number}"
+        return path if part is None else f"{path}/{part}"
+
+    @property
+    def steps(self) -> list[Step]:
+        """What entered and left each window of a layer, or each call of a loop."""
+        windows = [one.step for one in (self, *self.windows) if one.step is not None]
+        return windows if self.recurrence is None else [*windows, *self.recurrence.steps]
+
+    def handed_out(self) -> Iterator[Any]:
+        """Give the nodes of what a recurrent layer, or a sequence of a cell's calls, has handed out."""
+        for step in self.steps:
+            yield from (one.copy.node for one in step.leaving.values() if one.copy is not None)
+        for one in (self, *self.windows):
+            yield from (layer.output.grad_fn for layer in one.layers)
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from throughtime._errors import LossError, ThroughTimeError
+from throughtime._errors import LossError
 from throughtime._memory.budget import Budget
-from throughtime.adapters import loss_reduction
+from throughtime.adapters import loss_reduction, plain_loss
+from throughtime.adapters.plain_loss import evaluated, weighted
 from throughtime.adapters.records import ONE_SAMPLE, Array
 
 from . import find, structure
@@ -28,49 +30,18 @@ from .tap import Recorder
 _NOTHING: frozenset[str] = frozenset()
 
 
-def check_loss(loss: Any) -> None:
-    """Refuse what is no loss.
-
-    Raises
-    ------
-    LossError
-    """
-    if loss is None:
-        raise LossError(
-            "A torch module has no loss of its own: pass loss=, a function (output, y) that returns a scalar "
-            "or one value per sample, such as torch.nn.MSELoss()."
-        )
-    if not callable(loss):
-        raise LossError(
-            f"loss= takes a function (output, y) or a loss module of torch.nn, not {type(loss).__name__}."
-        )
+check_loss = partial(plain_loss.check_loss, model="torch module", example="torch.nn.MSELoss()")
 
 
 def total(loss: Any, output: Any, y: Any, sample_weight: torch.Tensor | None) -> torch.Tensor:
-    """Evaluate the scalar loss of a batch; values per sample are averaged.
-
-    Raises
-    ------
-    LossError
-    """
+    """Evaluate the scalar loss of a batch, or raise LossError; values per sample are averaged."""
     alone, is_sum = _unreduced(loss) if sample_weight is not None else (loss, False)
-    try:
-        value = alone(output, y)
-    except ThroughTimeError:
-        raise
-    except Exception as error:
-        raise LossError(
-            f"The loss could not be evaluated: {type(error).__name__}: {error}\n"
-            f"It is called as loss(output, y). The output has shape {structure.shapes(output)}, y "
-            f"{structure.shapes(y)}."
-        ) from error
+    value = evaluated(alone, output, y, structure.shapes)
     if not isinstance(value, torch.Tensor) or value.is_complex() or not value.is_floating_point():
         what = f"a tensor of {value.dtype}" if isinstance(value, torch.Tensor) else type(value).__name__
         raise LossError(f"The loss has to return a real floating-point tensor, it returned {what}.")
     if sample_weight is not None:
-        value = _weighted(value, sample_weight)
-    if value.ndim == 0:
-        return value
+        value = weighted(value, sample_weight.to(value))
     return value.sum() if is_sum else value.mean()
 
 
@@ -82,21 +53,6 @@ def _unreduced(loss: Any) -> tuple[Any, bool]:
     alone = copy(loss)
     alone.reduction = "none"
     return alone, reduction == "sum"
-
-
-def _weighted(value: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    if value.ndim == 0:
-        raise LossError(
-            "sample_weight needs a loss that returns one value per sample, as torch's losses do with "
-            'reduction="none"; this loss= returned a scalar.'
-        )
-    if tuple(value.shape[: weight.ndim]) != tuple(weight.shape):
-        raise LossError(
-            f"sample_weight has shape {tuple(weight.shape)}, the values of the loss {tuple(value.shape)}: "
-            "their first axes must agree. Weights for each step need a loss with a value for each sample and "
-            'step, such as nn.MSELoss(reduction="none").'
-        )
-    return value * weight.to(value).reshape(*weight.shape, *(1,) * (value.ndim - weight.ndim))
 
 
 def tried_factor(loss: Any, data: tuple[Any, ...], sizes: Sequence[int]) -> tuple[float, str]:

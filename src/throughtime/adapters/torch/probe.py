@@ -17,8 +17,7 @@ from throughtime.adapters.records import ModelRecord, Request
 from throughtime.adapters.selection import is_open
 
 from . import collect, find, samples, structure
-from .call import Call
-from .finished import Pass
+from .finished import Call, Pass
 from .forward import autocast_off, called, labels_beside, place
 from .loss import check_loss, total, tried_factor
 from .marks import Gradients, Marks

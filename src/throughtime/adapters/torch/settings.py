@@ -11,8 +11,8 @@ from torch import nn
 from throughtime.adapters.records import Attribute
 
 from . import structure
-from .call import Call
 from .find import Found
+from .finished import Call
 
 _OTHER_TIME = (
     nn.Flatten,

@@ -18,8 +18,8 @@ from torch.overrides import TorchFunctionMode
 from throughtime.adapters.marking import unique
 
 from . import calls, fused, layout, recurrence, structure, windows
-from .call import Call
 from .find import Found, class_name, is_recurrent
+from .finished import Call
 from .marks import OUTPUT, Marks
 from .meter import Meter
 
@@ -196,7 +196,7 @@ class Recorder:
 
     def edges(self, found: Sequence[Found]) -> list[Any]:
         """List the places whose gradients leaves are made of, besides marks."""
-        edges = [edge for call in self.calls_of(found) for edge in call.edges()]
+        edges = [edge for call in self.calls_of(found) for step in call.steps for edge in step.edges()]
         return edges + [one.edge for one in self.named_outside() if one.edge is not None]
 
     def _recurrent(self, entry: Found | None, module: Any, forward: Any, name: str) -> Any:
