@@ -37,10 +37,10 @@ def test_product_of_jacobians_is_the_adjoint(kind, masked, runs_backward):
     passed = batch(rng, masked=masked, gradient="final", states=True, runs_backward=runs_backward)
     case = solved_case(layer(kind, rng), passed)
     found = solve(case.layer, case.passed, QUANTITIES)
-    state = [case.passed.final_hidden_gradient]
+    state = [case.passed.final_gradients[0]]
     expected = [found["initial_hidden_gradient"]]
     if kind == "lstm":
-        state.append(case.passed.final_cell_gradient)
+        state.append(case.passed.final_gradients[1])
         expected.append(found["initial_cell_gradient"])
     row = np.concatenate(state, axis=-1)[:, None]
     jacobians = step_jacobians(case.layer, case.passed, found.get("cell"))
