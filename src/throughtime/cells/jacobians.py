@@ -34,10 +34,10 @@ def step_jacobians(layer: Layer, passed: Pass, cell: Floats | None = None) -> Fl
     """
     dtype = working_dtype(passed)
     prepared, steps = with_gate_axis(layer, dtype), arrange(passed, dtype)
-    replayed = replay(prepared, steps)
-    if replayed.cell is not None and cell is not None:
-        replayed.cell[...] = processing_order(cell, passed)  # c before the next step is a view of it
-    factors = hold(cell_of(layer).factors(prepared, replayed.block()), steps.valid)
+    block = replay(prepared, steps).block
+    if block.cell is not None and cell is not None:
+        block.cell[...] = processing_order(cell, passed)  # c before the next step is a view of it
+    factors = hold(cell_of(layer).factors(prepared, block), steps.valid)
     return in_input_time(_jacobians(factors), passed)
 
 

@@ -32,6 +32,12 @@ class Block:
     cell: Floats | None = None
     reset_hidden: Floats | None = None
 
+    def at(self, run: slice) -> Block:
+        """Return a view of several steps."""
+        kept = (self.cell_before, self.cell, self.reset_hidden)
+        viewed = (None if values is None else values[run] for values in kept)
+        return Block(self.columns[run], self.hidden_before[run], self.recurrent, *viewed)
+
 
 @dataclass(frozen=True)
 class Factors:

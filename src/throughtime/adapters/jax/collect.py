@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from throughtime._data.structures import to_numpy
 from throughtime.adapters.axes import AXES, of_series, of_state
+from throughtime.adapters.marking import Marked, MarkedSteps, leaves, of_steps
 from throughtime.adapters.needs import INSIDE
 from throughtime.adapters.records import UNREACHED, Array, Attribute, LayerRecord, ModelRecord, SolvedRecord
 
@@ -19,7 +20,7 @@ from .computed import Computation
 from .describe import of_framework, of_loop
 from .find import Found
 from .gates import Gate
-from .marked import in_loop, outside_of_loops
+from .loop import Loop
 from .models import Model
 from .scan import State
 
@@ -43,8 +44,8 @@ def records(
         [_Leaf(computation, model, results, next(own), half).record() for half in entry.halves]
         for entry in found
     ]
-    leaves = tuple(joined(entry, *halves) for entry, halves in zip(found, each, strict=True))
-    leaves += outside_of_loops(computation, results, [leaf.path for leaf in leaves])
+    of_loops = tuple(joined(entry, *halves) for entry, halves in zip(found, each, strict=True))
+    marked = _outside_of_loops(computation, results, [leaf.path for leaf in of_loops])
     attributes: dict[str, Attribute] = {
         **of_framework(),
         "order_of_calls": ", ".join(entry.path for entry in found),
@@ -55,7 +56,7 @@ def records(
     else:
         attributes["loss_reduction"] = reduced[1]
     return ModelRecord(
-        layers=leaves,
+        layers=of_loops + marked,
         attributes=attributes,
         loss=None if reduced is None else float(results["loss"]),
         reduction_factor=None if reduced is None else reduced[0],
@@ -197,7 +198,7 @@ class _Leaf:
         for number, state in enumerate(states):
             arrays |= self._of_state(number, state)
         arrays |= self._gates()
-        marks = in_loop(self.loop, self.own, self._series, {*arrays, *outside})
+        marks = _in_loop(self.loop, self.own, self._series, {*arrays, *outside})
         first = arrays[states[0].name]
         dims = marks.dims(first, AXES[: first.ndim - 2])
         self.dims |= {name: ("sample", "time", *axes) for name, axes in dims.items()}
@@ -255,3 +256,33 @@ class _Leaf:
 
 def _is_of(name: str, states: int) -> bool:
     return "hidden" in name or ("cell" in name and states > 1)
+
+
+def _outside_of_loops(
+    computation: Computation, results: Mapping[str, Any], paths: Sequence[str]
+) -> tuple[LayerRecord, ...]:
+    """Make a leaf of each value; `paths` are those of the loops."""
+    gradients = results["mark_gradients"] or [None] * len(computation.marks)
+    found = []
+    for (name, key), value, gradient in zip(computation.marks, results["marks"], gradients, strict=True):
+        axis = computation.traced.axis(key) or 0
+        back = None if gradient is None else np.array(np.moveaxis(to_numpy(gradient), axis, 0))
+        is_reached = back is not None and back.any()
+        array = np.array(np.moveaxis(to_numpy(value), axis, 0))
+        found.append(Marked(name, array, back if is_reached else None))
+    return leaves(found, computation.wanted, paths)
+
+
+def _in_loop(
+    loop: Loop, own: Mapping[str, Any], series: Callable[[Any, int | None], Array], taken: Collection[str]
+) -> MarkedSteps:
+    """Arrange what a step has marked; `taken` are names of the leaf's other arrays."""
+    if not loop.marks:
+        return MarkedSteps()
+    values, gradients = (
+        {name: series(side["values"][key], loop.axis(key)) for name, key in loop.marks.items()}
+        if side
+        else {}
+        for side in (own, own.get("gradients"))
+    )
+    return of_steps(values, gradients, taken, has_gradients=bool(gradients))
