@@ -92,12 +92,7 @@ class Selection:
         return [self._one(wanted)]
 
     def expect_one(self, found: Sequence[Any]) -> None:
-        """Refuse several layers where one is meant.
-
-        Raises
-        ------
-        AmbiguousLayerError
-        """
+        """Raise AmbiguousLayerError for several layers where one is meant."""
         if len(found) > 1:
             paths = ", ".join(entry.path for entry in found)
             raise AmbiguousLayerError(
@@ -106,12 +101,7 @@ class Selection:
             )
 
     def refuse(self) -> NoReturn:
-        """Raise that the model has no recurrent layer.
-
-        Raises
-        ------
-        LayerNotFoundError
-        """
+        """Raise LayerNotFoundError: the model has no recurrent layer."""
         self._raise_not_found("The model has no recurrent layer")
 
     def _holds(self, predicate: Callable[[Any], Any], entry: Any) -> bool:

@@ -130,11 +130,10 @@ def _activate(layer: Layer, replayed: Replay, share: slice) -> None:
 
 
 def _forward(layer: Layer, passed: Pass, replayed: Replay, wanted: frozenset[str]) -> dict[str, Floats]:
-    found = {
-        "gate_activation": in_input_time(replayed.block.columns[:, :, cell_of(layer).INPUT_SIDE], passed)
-    }
-    if replayed.block.cell is not None and "cell" in wanted:
-        found["cell"] = in_input_time(replayed.block.cell, passed)
+    gates, cell = replayed.block.columns[:, :, cell_of(layer).INPUT_SIDE], replayed.block.cell
+    found = {"gate_activation": in_input_time(gates, passed)}
+    if cell is not None and "cell" in wanted:
+        found["cell"] = in_input_time(cell, passed)
     return found
 
 

@@ -46,7 +46,7 @@ class Crossing:
     is_unchanged: bool
 
 
-Transitions = Sequence[Sequence[Crossing]]
+Transitions = Sequence[Sequence[Crossing]]  # between each call and the next, of every state
 
 
 def between(steps: Sequence[Step], states: Iterable[tuple[Key, int]], gradients: Gradients) -> Transitions:
@@ -76,15 +76,7 @@ def through_changes(transitions: Transitions) -> Through:
 def variables(
     transitions: Transitions, through: Through, rows: Rows, unscaled: Callable[[torch.Tensor], torch.Tensor]
 ) -> dict[str, Array]:
-    """Make `reset`, `carried_gradient` (sample, time) and `carried_by_state` (sample, time, state).
-
-    Parameters
-    ----------
-    transitions : sequence of sequences of Crossing
-        Between each call and the next, the crossing of every state.
-    through : see `through_changes`
-    rows, unscaled : callable
-    """
+    """Make `reset`, `carried_gradient` (sample, time) and `carried_by_state` (sample, time, state)."""
     resets = [_resets(crossings, rows) for crossings in transitions]
     carried = []
     for place, one in enumerate(transitions[0]):
@@ -209,11 +201,8 @@ def _many_back(
 def transported(recurrence: Recurrence, gradients: Gradients) -> tuple[Array | None, Array | None]:
     """Take what others ask of some calls' results back through each, beside dL/d(what entered) as found.
 
-    They differ where gradient goes on from call to call by a way that is no state.
-
-    Returns
-    -------
-    ndarray or None, ndarray or None (1, call, number)
+    Both are (1, call, number), or None. They differ where gradient goes on from call to call by a way that is
+    no state.
     """
     chosen = sorted({round(k) for k in np.linspace(0, len(recurrence.steps) - 1, _CHECKED)})
     found = (_checked(recurrence, recurrence.steps[number], gradients) for number in chosen)

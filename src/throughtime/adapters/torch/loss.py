@@ -102,17 +102,7 @@ def _axis(tensor: torch.Tensor, size: int, order: int) -> int | None:
 
 
 def losses(model: Any, x: Any, y: Any, sample_weight: Any, *, loss: Any, training: bool) -> Array:
-    """Evaluate what each sample loses alone, in float64.
-
-    Returns
-    -------
-    ndarray (sample)
-
-    Raises
-    ------
-    LossError
-        The loss fails on single samples.
-    """
+    """Evaluate what each sample loses alone, (sample) in float64; LossError if it fails on single samples."""
     model = find.checked(model)
     check_loss(loss)
     kept = untouched(model, loss)

@@ -27,19 +27,10 @@ from .tap import Recorder
 
 
 class Probe:
-    """Captures chosen layers of one torch module.
+    """Captures the layers of one torch module that `layers` chooses, see `selection.Selection.select`.
 
-    Parameters
-    ----------
-    model : nn.Module
-        A compiled or parallel one is unwrapped; nothing of it stays changed.
-    loss : callable (output, y) returning a scalar or one value per sample, or None
-    layers : see `selection.Selection.select`
-    request : Request
-
-    Raises
-    ------
-    UnsupportedModelError, UnbuiltModelError, LayerNotFoundError
+    A compiled or parallel module is unwrapped; nothing of it stays changed. `loss` is a callable (output, y)
+    that returns a scalar or one value per sample, or None.
     """
 
     def __init__(self, model: Any, *, loss: Any, layers: Any, request: Request) -> None:
@@ -54,13 +45,7 @@ class Probe:
         self._alike: Alike | None = None  # while a batch is captured in parts
 
     def __call__(self, x: Any, y: Any, sample_weight: Any, budget: Budget) -> ModelRecord:
-        """Capture one batch. Structures of arrays; y None for a capture without gradients.
-
-        Raises
-        ------
-        ExceededError
-            The pass would take more than the budget.
-        """
+        """Capture one batch, without gradients if y is None; ExceededError if the budget is too small."""
         if y is not None:
             check_loss(self.loss)
         kept = untouched(self.model, self.loss)
