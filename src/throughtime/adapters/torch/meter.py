@@ -84,7 +84,7 @@ class Meter:
         self._check()
 
     def add_again(self, module: int, tensors: Sequence[torch.Tensor], samples: int) -> None:
-        """Add what one more call of a module returned: it and its copy, what it was made of, and gradients."""
+        """Add what one more call of a module returned: it, its copy, what it was made of, and gradients."""
         calls = self._calls[module] = self._calls.get(module, 0) + 1
         if not _is_due(calls):
             return
