@@ -10,7 +10,7 @@ from math import isfinite
 from typing import Any
 
 from throughtime._errors import ThroughTimeError
-from throughtime.adapters.records import MEAN, ONE_SAMPLE, SUM
+from throughtime.adapters.records import MEAN, ONE_SAMPLE, SUM, Attribute
 
 UNDONE = "nothing undone"
 FAILS = "not known: the loss fails on two samples alone"
@@ -55,6 +55,13 @@ def tried_factor(
         if _adds_up(both, [first, second], how):
             return factor, how
     return 1.0, f"couples samples: two together lose neither the mean nor the sum of each, {UNDONE}"
+
+
+def attributes_of(reduced: tuple[float, str] | None) -> dict[str, Attribute]:
+    """Write down how the loss reduces samples, as `tried_factor` found it; None without labels."""
+    if reduced is None:
+        return {"gradients": "none: the capture was made without labels"}
+    return {"loss_reduction": reduced[1]}
 
 
 def of_loss(how: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from throughtime._data.structures import to_numpy
 from throughtime.adapters.axes import AXES, of_series, of_state
+from throughtime.adapters.loss_reduction import attributes_of
 from throughtime.adapters.marking import Marked, MarkedSteps, leaves, of_steps
 from throughtime.adapters.needs import INSIDE
 from throughtime.adapters.records import UNREACHED, Array, Attribute, LayerRecord, ModelRecord, SolvedRecord
@@ -50,11 +51,8 @@ def records(
         **of_framework(),
         "order_of_calls": ", ".join(entry.path for entry in found),
         "time": "each loop's own input, in input order",
+        **attributes_of(reduced),
     }
-    if reduced is None:
-        attributes["gradients"] = "none: the capture was made without labels"
-    else:
-        attributes["loss_reduction"] = reduced[1]
     return ModelRecord(
         layers=of_loops + marked,
         attributes=attributes,

@@ -43,9 +43,7 @@ class _Leaf:
         """Make the record."""
         wanted, both = self.done.wanted, self.layers[0].directions
         arrays = self._outside()
-        inside = (
-            [self._inside(number, arrays) for number in range(len(both))] if self.done.wants_inside else ()
-        )
+        numbers = range(len(both) if self.done.wants_inside else 0)
         is_projected = weights.PROJECTION in weights.names(len(both[0].weights))
         kept = {name: array for name, array in arrays.items() if name in wanted}
         return LayerRecord(
@@ -55,7 +53,7 @@ class _Leaf:
             directions=("forward", "backward") if len(both) > 1 else (),
             flags=self._flags(),
             missing=self.missing,
-            inside=tuple(inside),
+            inside=tuple(self._inside(number, arrays) for number in numbers),
             dims=weights.projected_dims(len(both) > 1) if is_projected else {},
             windows=self.lengths,
         )
