@@ -165,15 +165,7 @@ def takes(error: type[ThroughTimeError] = ArgumentError, /, **rules: Rule) -> Ca
 
 
 def explain(problem: Exception, rules: Mapping[str, Rule], arguments: Mapping[str, Any]) -> None:
-    """Raise an error of ours if an argument explains a problem that no rule has found.
-
-    Raises
-    ------
-    TooLargeError
-        There is not enough memory.
-    SchemaError
-        The layout of a tree differs from that of a capture.
-    """
+    """Raise an error of ours if memory, or an argument, explains a problem that no rule has found."""
     if isinstance(problem, (ThroughTimeError, Warning)):  # a warning raised as an error is not changed
         return
     if isinstance(problem, MemoryError):

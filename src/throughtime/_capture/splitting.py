@@ -34,21 +34,10 @@ _NO_SAMPLES = "the first axis of {name} of {path}, {length}, is not that of the 
 def capture_in_chunks(capture: Capture, budget: Budget, need: Need, why_whole: str) -> ModelRecord:
     """Capture a batch in as few parts as fit, one after the other.
 
-    Parameters
-    ----------
-    capture : callable (slice of samples, budget) -> ModelRecord
-        Its gradients are those of the loss of each sample, and its layers are solved.
-    budget : Budget
-        For the whole batch, which exceeds it.
-    need : Need
-        Estimate for the whole batch, as far as it is known.
-    why_whole : str
-        Reason why parts would not add up, if it is known before the capture.
-
-    Raises
-    ------
-    TooLargeError
-        Parts would not add up to the whole, or would not fit either.
+    The gradients of a part are those of the loss of each sample, and its layers are solved. `budget` is that
+    of the whole batch, whose estimate `need`, as far as it is known, exceeds it. `why_whole` is the reason
+    why parts would not add up, if it is known before the capture. TooLargeError: they do not, or do not fit
+    either.
     """
     size = budget.samples
     while True:
@@ -87,13 +76,7 @@ def _part(capture: Capture, rows: slice, budget: Budget, need: Need) -> ModelRec
 
 
 class Joined:
-    """The record of one batch, into which those of its parts are joined one after another.
-
-    Parameters
-    ----------
-    samples : int
-        Samples of the whole batch.
-    """
+    """The record of a batch of some samples, into which those of its parts are joined one after another."""
 
     def __init__(self, samples: int) -> None:
         self._samples = samples

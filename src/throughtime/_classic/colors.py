@@ -20,21 +20,11 @@ LIGHTEST = 0.72  # relative luminance above which a line or marker is invisible 
 
 
 def colors(color: Any, count: int, cmap: Any = None) -> list[RGBA]:
-    """Return one colour for each of `count` lines or markers.
+    """Return one colour for each of `count` lines or markers; what is no colour raises FeatureError.
 
-    Parameters
-    ----------
-    color : None, bool, colour, int, or sequence of those
-        None or a bool: default colours. An int is a position in matplotlib's colour cycle. A sequence that
-        is too short is repeated.
-    count : int
-    cmap : str or Colormap, optional
-        Colour map for the order of lines. The default is used only for more lines than have distinct colours.
-
-    Raises
-    ------
-    FeatureError
-        `color` is not a colour.
+    An int is a position in matplotlib's colour cycle, a sequence that is too short is repeated, None and
+    bools are default colours: those of `cmap`, which without `cmap` only more lines need than have distinct
+    colours.
 
     Examples
     --------
@@ -65,13 +55,7 @@ def _sampled(cmap: Any, count: int) -> list[RGBA]:
 
 
 def colormap(cmap: Any) -> mcolors.Colormap:
-    """Return a colour map by its name, of matplotlib or, as `tt.plots` takes them, of cmcrameri.
-
-    Raises
-    ------
-    FeatureError
-        There is no such map.
-    """
+    """Return a colour map by its name, of matplotlib or, as `tt.plots` takes them, of cmcrameri."""
     if isinstance(cmap, mcolors.Colormap):
         return cmap
     if isinstance(cmap, str) and cmap in mpl.colormaps:

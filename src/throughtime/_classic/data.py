@@ -52,13 +52,7 @@ def is_labelled(data: Any) -> bool:
 
 
 def as_array(data: Any) -> Values:
-    """Copy numbers of any type into a float64 array.
-
-    Raises
-    ------
-    FeatureError
-        The data are ragged, empty, complex, or not numbers.
-    """
+    """Copy numbers of any type into a float64 array; refuse what is ragged, empty, complex or no number."""
     if isinstance(data, Mapping):
         names = ", ".join(str(name) for name in data) or "nothing"
         raise FeatureError(
@@ -96,13 +90,7 @@ def _numpy(data: Any) -> NDArray[Any]:
 
 
 def sequences(data: Any, channel_axis: int = -1, max_timesteps: int | None = None) -> Features:
-    """Return the features of (time, channel) or (sample, time, channel) data, cut to `max_timesteps`.
-
-    Raises
-    ------
-    FeatureError
-        The data are not numbers, or have other axes.
-    """
+    """Return the features of (time, channel) or (sample, time, channel) data, cut to `max_timesteps`."""
     if is_labelled(data) and not _is_unnamed(data):
         features = _by_name(data, with_time=True)
     else:
@@ -118,13 +106,7 @@ def sequences(data: Any, channel_axis: int = -1, max_timesteps: int | None = Non
 
 
 def points(data: Any, channel_axis: int = -1) -> Features:
-    """Return the features of (unit,) or (sample, unit) data, with one timestep.
-
-    Raises
-    ------
-    FeatureError
-        The data are not numbers, or have a time axis.
-    """
+    """Return the features of (unit,) or (sample, unit) data, with one timestep."""
     if is_labelled(data) and not _is_unnamed(data):
         features = _by_name(data, with_time=False)
     else:
@@ -152,13 +134,7 @@ def _of_rank(array: Values, channel_axis: int, ranks: Sequence[int], wanted: str
 
 
 def channels_last(array: Values, channel_axis: Any) -> Values:
-    """Move the axis of channels to the end.
-
-    Raises
-    ------
-    FeatureError
-        The data have no such axis.
-    """
+    """Move the axis of channels to the end."""
     if not -array.ndim <= channel_axis < array.ndim:
         raise FeatureError(f"channel_axis={channel_axis}: the data have no such axis, shape {array.shape}.")
     return np.moveaxis(array, channel_axis, -1)

@@ -156,11 +156,6 @@ def panels(
     """Open `count` panels, each at most `size` inches wide and tall, and save them after drawing.
 
     A new figure is closed if drawing fails.
-
-    Raises
-    ------
-    FeatureError
-        `axes`, `figure` or `savepath` is invalid.
     """
     path = None if frame.savepath is None else figure_path(frame.savepath)
     rows, columns = grid(count, frame.n_rows)

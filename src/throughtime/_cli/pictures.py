@@ -67,13 +67,7 @@ def drawn(
     quantity: str | None = None,
     second: Path | None = None,
 ) -> Any:
-    """Draw one plot of a run.
-
-    Raises
-    ------
-    ThroughTimeError
-        There is no such plot, layer, step or quantity, or the level of the run does not keep its data.
-    """
+    """Draw one plot of a run, if its level keeps the data."""
     if not is_picture(picture):
         hint = did_you_mean(picture, names())
         raise tt.PictureError(f"There is no plot {picture!r}. There are: {', '.join(names())}.{hint}")

@@ -38,17 +38,9 @@ class Batch:
 def take(x: Any, y: Any = None, sample_weight: Any = None) -> Batch:
     """Take a batch from arrays, or the first one of a dataset.
 
-    Parameters
-    ----------
-    x : array, tensor, nested list of numbers, dict or tuple of those, or a dataset
-        A dataset is anything that yields batches: tf.data.Dataset, DataLoader, PyDataset, generator.
-    y, sample_weight : likewise, or None
-        None with a dataset, which contains them.
-
-    Raises
-    ------
-    BatchError
-        The batch is empty, the dataset yields nothing, or labels are passed twice.
+    `x` is an array, a tensor, a nested list of numbers, a dict or tuple of those, or a dataset: anything that
+    yields batches, such as tf.data.Dataset, DataLoader, PyDataset or a generator. A dataset contains its
+    labels and weights. An empty batch or dataset, and labels passed twice, raise BatchError.
     """
     if _is_data(x):
         batch = Batch(_arrays(x), _arrays(y), _arrays(sample_weight), "the arrays given")
@@ -65,13 +57,7 @@ def take(x: Any, y: Any = None, sample_weight: Any = None) -> Batch:
 
 @contextmanager
 def running_on(batch: Batch) -> Iterator[None]:
-    """Describe the batch if a framework refuses it; errors of the user's code and of ours pass unchanged.
-
-    Raises
-    ------
-    BatchError
-        The framework raised an error.
-    """
+    """Describe the batch if a framework refuses it; errors of the user's code and of ours pass unchanged."""
     try:
         yield
     except ThroughTimeError:

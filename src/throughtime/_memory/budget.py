@@ -122,13 +122,7 @@ class Budget:
     is_stated: bool = False
 
     def check(self, need: Need) -> None:
-        """Check that the estimate fits.
-
-        Raises
-        ------
-        ExceededError
-            It exceeds the available memory.
-        """
+        """Raise ExceededError if the estimate is above the available memory."""
         if self.available is not None and self.needed(need) > self.available:
             raise ExceededError(need, self)
 
@@ -153,11 +147,6 @@ class Budget:
 
 def allowed(budget: Any) -> int:
     """Convert `budget=` into a number of bytes.
-
-    Raises
-    ------
-    TooLargeError
-        `budget` is not a number of bytes.
 
     Examples
     --------
@@ -184,15 +173,7 @@ def as_bytes(budget: Any) -> int | None:
 
 
 def too_large(need: Need, budget: Budget, why_whole: str) -> TooLargeError:
-    """Return an error with the estimate and the remedies.
-
-    Parameters
-    ----------
-    need : Need
-    budget : Budget
-    why_whole : str
-        Reason why the batch cannot be captured in parts.
-    """
+    """Return an error with the estimate, why the batch cannot be captured in parts, and the remedies."""
     assert budget.available is not None
     whole = Budget(budget.available, budget.samples, budget.samples)
     fitting = whole.alone(need)

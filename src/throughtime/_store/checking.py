@@ -22,17 +22,7 @@ _MOST_NODE = 2**22  # bytes
 
 
 def damage(path: str | os.PathLike[str]) -> Iterator[str]:
-    """Yield a message for each damaged variable and step; nothing for an intact run.
-
-    Parameters
-    ----------
-    path : path-like
-
-    Raises
-    ------
-    StoreError
-        The run cannot be opened.
-    """
+    """Yield a message for each damaged variable and step; nothing for an intact run."""
     files, commit = opened(path)
     if commit.digest is False:
         yield f"{COMMIT} was changed after it was written: it does not match its checksum"

@@ -17,17 +17,9 @@ def lock_file(path: Path) -> Path:
 
 
 class Lock:
-    """Reserves a run's path for one writer until `release`.
+    """Reserves a run's path for one writer until `release`; its parents are created.
 
-    Parameters
-    ----------
-    path : Path
-        Path of the run; its parents are created.
-
-    Raises
-    ------
-    StoreError
-        The run has a writer already, or the path cannot be written.
+    A path that has a writer already, or cannot be written, raises StoreError.
     """
 
     def __init__(self, path: Path) -> None:

@@ -66,13 +66,7 @@ def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
 
 
 def opened(path: str | os.PathLike[str]) -> tuple[Files, Committed]:
-    """Find a run and check its commit record; all readers of a run use this.
-
-    Raises
-    ------
-    StoreError
-        The path holds no run, or a damaged one.
-    """
+    """Find a run and check its commit record, or raise StoreError; all readers of a run use this."""
     try:
         files = files_at(Path(path))
     except (OSError, ValueError, TypeError) as error:
@@ -88,13 +82,7 @@ def opened(path: str | os.PathLike[str]) -> tuple[Files, Committed]:
 
 
 def tree_of(files: Files, commit: Committed, path: Any, *, in_chunks: bool) -> xr.DataTree:
-    """Return the tree; only labels are read.
-
-    Raises
-    ------
-    StoreError
-        Labels are damaged.
-    """
+    """Return the tree; only labels are read, and damaged ones raise StoreError."""
     growing = commit.arrays.get(STEP)
     steps = StoredValues(files, growing, path).read() if growing is not None else ()
     groups: dict[str, dict[str, xr.Variable]] = {"": {}}

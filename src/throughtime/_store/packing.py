@@ -22,19 +22,9 @@ _CHUNK = 2**25  # bytes before compression
 
 
 def pack(path: str | os.PathLike[str], output: Path) -> None:
-    """Write a packed copy of a run, and replace an earlier copy.
+    """Write a packed copy of a run into the folder `output`, and replace an earlier copy.
 
-    Parameters
-    ----------
-    path : path-like
-        Path of the run.
-    output : Path
-        Folder to create; its parent exists.
-
-    Raises
-    ------
-    StoreError
-        The run is damaged, or `output` is something else than a packed run.
+    A damaged run, or an `output` that is something else than a packed run, raises StoreError.
     """
     files, commit = opened(path)
     if output.exists():

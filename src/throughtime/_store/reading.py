@@ -20,17 +20,7 @@ _HEADERS = 4096  # bytes that a codec may add, in addition to a hundredth of the
 
 
 class StoredValues(BackendArray):
-    """Values of one array, read when they are used.
-
-    Parameters
-    ----------
-    files : Files
-    layout : ArrayLayout
-    path : path-like
-        Path of the run, for errors.
-    steps : sequence of int
-        Training steps, for errors; empty for labels.
-    """
+    """Values of one array, read when they are used; path and steps (empty for labels) are for errors."""
 
     def __init__(
         self, files: Files, layout: ArrayLayout, path: Any, steps: Sequence[int] | Array = ()
@@ -44,13 +34,7 @@ class StoredValues(BackendArray):
         )
 
     def read(self, start: int = 0, stop: int | None = None) -> Array:
-        """Read steps, (step, …), or all labels.
-
-        Raises
-        ------
-        StoreError
-            A chunk is damaged; the message names its steps.
-        """
+        """Read steps, (step, …), or all labels; the error names the steps of a damaged chunk."""
         values: Array = self._read_part((slice(start, stop),))
         return values
 
@@ -88,13 +72,7 @@ class StoredValues(BackendArray):
 
 
 def read_chunk(files: Files, layout: ArrayLayout, place: tuple[int, ...]) -> Array:
-    """Read one chunk.
-
-    Raises
-    ------
-    DamageError
-        The file is missing, or its content cannot be the result of the codecs for such an array.
-    """
+    """Read one chunk; one that is missing or cannot be decoded raises DamageError."""
     name, nbytes = layout.file(place), int(np.prod(layout.chunk, dtype=object)) * layout.dtype.itemsize
     content = files.read(name, MOST_TEXT if is_text(layout.codecs) else nbytes + nbytes // 100 + _HEADERS)
     if content is not None:

@@ -19,10 +19,7 @@ _WRITTEN = re.compile(rf"(.*/)?({re.escape(COMMIT)}|c(/\d+)*|[^/]*\.tmp)")
 def remove_run(path: Path) -> None:
     """Remove the run at a path, if there is one, even if it is damaged; its name is free at once.
 
-    Raises
-    ------
-    StoreError
-        The path holds something else, or the run has a writer.
+    A run that has a writer, and anything else at the path, raises StoreError.
     """
     whole = path.resolve()
     aside = whole.with_name(f".{whole.name}.removed")

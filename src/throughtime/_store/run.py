@@ -204,13 +204,7 @@ class Run:
         return found.document
 
     def check(self, arrays: Mapping[str, Labelled], step: int) -> None:
-        """Check arrays as `append` does.
-
-        Raises
-        ------
-        StoreError
-            `append` would refuse them.
-        """
+        """Raise StoreError if `append` would refuse these arrays."""
         self._check({folder_of(path): each for path, each in arrays.items()}, step)
 
     def _check(self, arrays: Mapping[str, Labelled], step: int) -> None:

@@ -110,17 +110,7 @@ def _codecs_of(value: Any) -> tuple[str, ...]:
 
 
 class ArrayLayout:
-    """One array's metadata, checked.
-
-    Attributes
-    ----------
-    key : str
-    shape, chunk : tuple of int
-    dims : tuple of str
-    dtype : dtype
-        `object` for text.
-    codecs : tuple of str
-    """
+    """One array's checked metadata; the dtype of text is `object`."""
 
     def __init__(self, key: str, metadata: Mapping[str, Any]) -> None:
         self.key, self.metadata = key, metadata

@@ -45,23 +45,8 @@ def steps_a_chunk(nbytes: int) -> int:
 class StoredArray:
     """Appends steps to one array of a run; the run decides what is committed.
 
-    Parameters
-    ----------
-    folder : Path
-    metadata : mapping
-        Its `zarr.json`, with the committed shape.
-
-    Attributes
-    ----------
-    shape : tuple of int
-        The first axis is the step.
-    dims : tuple of str
-    dtype : dtype
-
-    Raises
-    ------
-    StoreError
-        The array has another layout.
+    `metadata` is the array's `zarr.json` with the committed shape, whose first axis is the step. An array
+    with another layout raises StoreError.
     """
 
     def __init__(self, folder: Path, metadata: Mapping[str, Any]) -> None:

@@ -18,18 +18,10 @@ def write_thinned(
     arrays: Mapping[str, StoredArray],
     sums: Mapping[str, StoredArray],
 ) -> None:
-    """Replace a run by one with its first, third, … step.
+    """Replace a run, whose lock the caller holds, by one with its first, third, … step.
 
-    Parameters
-    ----------
-    path : Path
-        Path of the run; the caller holds its lock.
-    document : mapping
-        Content of the root's `zarr.json`.
-    arrays : mapping of str to StoredArray
-        Arrays that grow along `step`, by key.
-    sums : mapping of str to StoredArray
-        Checksums of these arrays.
+    `document` is the content of the root's `zarr.json`, `arrays` grow along `step`, and `sums` are their
+    checksums.
     """
     beside, replaced = _beside(path, "thinning"), _beside(path, "full")
     shutil.rmtree(beside, ignore_errors=True)

@@ -135,13 +135,7 @@ def _floor(layer: xr.Dataset, epsilon: float | None) -> Iterator[Evidence]:
 def remedies(
     layer: LayerDiagnosis, verdict: Verdict, lag: int | None, optimizer: OptimizerStep
 ) -> Iterator[Remedy]:
-    """Yield the remedies for one layer, each with its evidence.
-
-    Parameters
-    ----------
-    lag : int or None
-        Lag that the task needs, if the caller named it and the loss is not solved.
-    """
+    """Yield the remedies for one layer; `lag` is None unless the task needs it and is not solved."""
     known = {each.name: each for each in layer.why}
     throws = "step" in known and optimizer.is_known
     if "growth" in known and not optimizer.clips and (verdict is Verdict.UNSTABLE or throws):

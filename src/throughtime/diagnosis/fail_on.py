@@ -70,11 +70,6 @@ def _misread(found: Found) -> str:
 def names_of(text: str) -> tuple[str, ...]:
     """Read names of findings, separated by commas.
 
-    Raises
-    ------
-    ArgumentError
-        There is no such finding.
-
     Examples
     --------
     >>> names_of("vanishing, unstable")

@@ -23,16 +23,7 @@ from .words import phrase
 
 @remembered()
 def judge(leaves: Mapping[str, xr.Dataset], swaps: Mapping[str, Swapped], asked: Asked) -> Diagnosis:
-    """Diagnose captured layers.
-
-    Parameters
-    ----------
-    leaves : mapping of str to Dataset
-        Recurrent layers by path.
-    swaps : mapping of str to Swapped
-        Losses of each layer.
-    asked : Asked
-    """
+    """Diagnose captured recurrent layers, from these and the losses of each layer after a swap."""
     first = next(iter(swaps.values()))
     loss, samples = _loss(leaves, first), int(next(iter(leaves.values())).sizes["sample"])
     found = Found(

@@ -14,13 +14,7 @@ _SEVERAL = "diagnose takes batches of one length: pad them to the same number of
 
 
 def recurrent(tree: xr.DataTree) -> dict[str, xr.Dataset]:
-    """Return the recurrent leaves of a capture, by path, in its order.
-
-    Raises
-    ------
-    DiagnosticError
-        There is no recurrent layer.
-    """
+    """Return the recurrent leaves of a capture, by path, in its order; refuse a capture without one."""
     leaves = {node.path.strip("/"): node.to_dataset() for node in tree.leaves if node.data_vars}
     found = {path or "layer": leaf for path, leaf in leaves.items() if _is_recurrent(leaf)}
     if not found:
@@ -59,13 +53,7 @@ def ways(leaves: Mapping[str, xr.Dataset]) -> frozenset[str]:
 
 
 def joined(captures: Sequence[Mapping[str, xr.Dataset]]) -> dict[str, xr.Dataset]:
-    """Join the samples of several batches; variables without samples are those of the first.
-
-    Raises
-    ------
-    DiagnosticError
-        The lengths differ.
-    """
+    """Join the samples of batches of one length; variables without samples are those of the first."""
     if len(captures) == 1:
         return dict(captures[0])
     return {path: _joined([each[path] for each in captures]) for path in captures[0]}

@@ -13,15 +13,7 @@ _MEASURED = 2  # passes after which the rest is estimated; the first one compile
 
 
 class Passes:
-    """Counts passes; shows a bar on the error stream if they will take long.
-
-    Parameters
-    ----------
-    count : int
-        Passes to come.
-    name : str
-        Their name, before the bar.
-    """
+    """Counts passes; shows a bar with their name on the error stream if they will take long."""
 
     def __init__(self, count: int, name: str = "Passes with exchanged inputs") -> None:
         self._count, self._done, self._name = count, 0, name

@@ -22,13 +22,8 @@ _ANCHORS = 4
 def reading_of(leaves: Mapping[str, xr.Dataset], *, by_step: bool, lag: int | None) -> Reading:
     """Describe how layers that read the same time read it.
 
-    Parameters
-    ----------
-    leaves : mapping of str to Dataset
-    by_step : bool
-        Whether the loss has a value at every step; some of them are then looked at.
-    lag : int or None
-        Lag that is asked about.
+    If the loss has a value at every step, `by_step`, some of them are evaluated: those that have the
+    requested lag.
     """
     reading = Reading(np.asarray(valid_steps(next(iter(leaves.values())))), ways(leaves))
     return replace(reading, anchors=anchors(reading, _ANCHORS, lag or 0)) if by_step else reading

@@ -31,14 +31,9 @@ _FIRST_LAG = 5  # of a fit, as in `decay_rate`
 
 
 def diagnosis_of(leaves: Mapping[str, xr.Dataset], asked: Asked) -> Diagnosis:
-    """Diagnose one recorded summary.
+    """Diagnose the directions of layers in one recorded summary.
 
-    Parameters
-    ----------
-    leaves : mapping of str to Dataset
-        Directions of layers at one training step.
-    asked : Asked
-        The default lag is the largest power of two within half of the window, as for a capture.
+    The default lag is the largest power of two within half of the window, as for a capture.
     """
     losses = [float(leaf["loss"]) for leaf in leaves.values() if "loss" in leaf]
     lag = asked.dependency_length

@@ -16,6 +16,7 @@ from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer, require
 from throughtime.diagnostics.checks import certified_vectors
+from throughtime.diagnostics.labelled import applied
 from throughtime.diagnostics.lags import Floats, by_lag, runs_backward, steps_of_last_episode
 
 
@@ -66,17 +67,14 @@ def temporal_coherence(layer: Layer) -> xr.Dataset:
     if captured.attrs.get("kind") == "gru":
         reset = require(captured, "gate_activation").sel(gate="reset", drop=True)
         inputs, dims = [*inputs, by_lag(reset, valid, backward)], [*dims, ["sample", "unit", "lag"]]
-    coherence, kappa, floor = xr.apply_ufunc(
+    coherence, kappa, floor = applied(
         _coherence,
         initial,
         *inputs,
-        input_core_dims=[["sample", "unit"], *dims],
-        output_core_dims=[["sample"], [], []],
+        over=[("sample", "unit"), *dims],
+        returns=[("sample",), (), ()],
         vectorize=True,
-        kwargs={"reset_after": bool(captured.attrs.get("reset_after", 1))},
-        dask="parallelized",
-        output_dtypes=[np.float64] * 3,
-        dask_gufunc_kwargs={"allow_rechunk": True},
+        reset_after=bool(captured.attrs.get("reset_after", 1)),
     )
     return xr.Dataset({"coherence": coherence, "kappa": kappa, "noise_floor": floor})
 
