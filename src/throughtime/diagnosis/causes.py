@@ -14,13 +14,12 @@ import xarray as xr
 from throughtime._errors import ThroughTimeError
 from throughtime.adapters.optimizer import OptimizerStep
 from throughtime.diagnostics import lyapunov_spectrum, recurrent_spectrum, saturation, timescale
-from throughtime.diagnostics.rules import Growth, saturated
+from throughtime.diagnostics.rules import MEMORY_GATE, Growth, saturated
 from throughtime.diagnostics.thresholds import THROWN
 
 from .findings import Evidence, LayerDiagnosis, Remedy, Verdict
-from .words import SOURCES, number, percent, phrase, with_interval
+from .words import SOURCES, number, phrase, with_interval
 
-_KEEPS = {"lstm": "forget", "gru": "update"}
 _MOST_WORK = 1e9  # of Lyapunov exponents: the state's size cubed, times steps; about a second
 _LYAPUNOV_SAMPLES = 2
 _FLOOR = 10  # times the optimizer's epsilon
@@ -80,12 +79,12 @@ def of_saturation(left: xr.DataArray, right: xr.DataArray, kind: str) -> Iterato
     """Report gates at one end of their range, from the share of their values there (gate)."""
     gates = [str(gate) for gate in left["gate"].values]
     for gate, end, share in saturated(left.values, right.values, gates, kind):
-        text = phrase("saturation", gate=gate, end=end, share=percent(share))
+        text = phrase("saturation", gate=gate, end=end, share=f"{share:.0%}")
         yield Evidence(f"saturation_{gate}", share, text)
 
 
 def _forget_bias(layer: xr.Dataset) -> Iterator[Evidence]:
-    gate = _KEEPS.get(str(layer.attrs.get("kind")))
+    gate = MEMORY_GATE.get(str(layer.attrs.get("kind")))
     if gate is None or "bias" not in layer:
         return
     biases = [layer[name].sel(gate=gate) for name in ("bias", "recurrent_bias") if name in layer]
@@ -129,7 +128,7 @@ def _floor(layer: xr.Dataset, epsilon: float | None) -> Iterator[Evidence]:
     below = float((np.abs(layer["recurrent_kernel_gradient"]) < _FLOOR * epsilon).mean())
     if below < _WORTH_NAMING:
         return
-    yield Evidence("optimizer_floor", below, phrase("floor", share=percent(below), epsilon=number(epsilon)))
+    yield Evidence("optimizer_floor", below, phrase("floor", share=f"{below:.0%}", epsilon=number(epsilon)))
 
 
 def remedies(
@@ -145,7 +144,7 @@ def remedies(
     scale, bias = known.get("timescale"), known.get("forget_bias")
     radius, rate = known.get("spectrum"), known.get("decay_rate")
     if scale is not None and scale.value < lag:
-        gate = _KEEPS.get(layer.kind, "forget")
+        gate = MEMORY_GATE.get(layer.kind, "forget")
         yield _remedy("remedy_chrono", scale, gate=gate, longest=max(lag - 1, 2))
     if layer.kind == "lstm" and bias is not None and bias.value < 0.5:
         yield _remedy("remedy_forget_bias", bias)

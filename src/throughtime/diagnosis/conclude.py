@@ -11,8 +11,9 @@ import xarray as xr
 from throughtime.diagnostics.rules import has_risen
 
 from . import causes, integrity, measure
+from .diagnosis import Diagnosis
 from .findings import NO, NOT_MEASURED, UNCLEAR, YES, Answer, Asked, Found, LayerDiagnosis, Verdict
-from .words import listed, number, percent, phrase, size, with_interval
+from .words import listed, number, phrase, size, with_interval
 
 _FIRST = (
     Verdict.UNSTABLE,
@@ -40,8 +41,8 @@ def verdict_of(used: Answer, reached: Answer) -> Verdict:
 
 
 def concluded(
-    found: Found, directions: Mapping[str, xr.Dataset], *, asked: Asked, leaves: Mapping[str, xr.Dataset]
-) -> Found:
+    found: Diagnosis, directions: Mapping[str, xr.Dataset], *, asked: Asked, leaves: Mapping[str, xr.Dataset]
+) -> Diagnosis:
     """Add the verdict on the model, its sentences, notes and remedies."""
     found, path = decided(found)
     misread = misread_layers(directions)
@@ -65,7 +66,7 @@ def concluded(
     )
 
 
-def decided(found: Found) -> tuple[Found, str]:
+def decided(found: Diagnosis) -> tuple[Diagnosis, str]:
     """Add the verdict on the model and its evidence; return also the path of the layer that explains it."""
     counted = _counted(found.layers)
     verdict = min((layer.verdict for layer in counted.values()), key=_FIRST.index)
@@ -207,4 +208,4 @@ def notes_of(found: Found, directions: Mapping[str, xr.Dataset], misread: Collec
             yield phrase("stateful", layer=path, steps=leaf.sizes["time"])
     first = next(iter(directions.values()))
     if "valid" in first and not bool(first["valid"].all()):
-        yield phrase("masked", share=percent(float(1 - first["valid"].mean())))
+        yield phrase("masked", share=f"{float(1 - first['valid'].mean()):.0%}")

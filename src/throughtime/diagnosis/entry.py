@@ -22,7 +22,7 @@ from throughtime.adapters.optimizer import optimizer_step
 from . import measure
 from .diagnosis import Diagnosis
 from .findings import UNCLEAR, Asked
-from .judge import judge
+from .judge import few, judge
 from .layers import joined, recurrent
 from .progress import Passes
 from .reading import anchors, per_step, reading_of, why_not_swapped
@@ -129,8 +129,8 @@ def diagnose(
     leaves = run.captured(taken)
     swaps = run.swapped(taken)
     samples = int(next(iter(leaves.values())).sizes["sample"])
-    if samples < 16:
-        warn(phrase("one_sample") if samples == 1 else phrase("few_samples", n=samples))
+    for note in few(samples):
+        warn(note)
     asked = Asked(
         dependency_length,
         solved,

@@ -157,7 +157,3 @@ def _curve(data: Data | None) -> xr.Dataset | None:
         if name != "lag"
     }
     return xr.Dataset(variables, coords={"lag": data["lag"]})
-
-
-def _number(value: float | None) -> float:
-    return NAN if value is None else value

@@ -64,7 +64,6 @@ def decay_rate(
     """
     captured = certified(layer)
     found = signals(captured)
-    settings = {"confidence": confidence, "resamples": resamples, "seed": seed}
     parts = applied(
         _fit,
         found["log_ratio"],
@@ -74,7 +73,9 @@ def decay_rate(
         types=[np.float64] * 4 + [np.int64, np.bool_],
         vectorize=True,
         first_lag=first_lag,
-        **settings,
+        confidence=confidence,
+        resamples=resamples,
+        seed=seed,
     )
     fitted = xr.Dataset(dict(zip(_RESULTS, parts, strict=True)))
     return fitted.assign(exclusions(found)).assign_attrs(basis=found.attrs["basis"], first_lag=first_lag)
