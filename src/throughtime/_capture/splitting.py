@@ -46,14 +46,11 @@ def capture_in_chunks(capture: Capture, budget: Budget, need: Need, why_whole: s
             lacking = _PART if need.returned.of(budget.samples) < (budget.available or 0) else _ARRAYS
             raise too_large(need, budget, why_whole or lacking)
         try:
-            return _joined(capture, replace(budget, part=_evenly(budget.samples, size)), need)
+            # Equal parts that are as few as with `size`.
+            part = -(-budget.samples // -(-budget.samples // size))
+            return _joined(capture, replace(budget, part=part), need)
         except ExceededError as exceeded:  # a layer that was not reached before needs more
             need = exceeded.need
-
-
-def _evenly(samples: int, size: int) -> int:
-    """Return the length of equal parts that are as few as with `size`."""
-    return -(-samples // -(-samples // size))
 
 
 def _joined(capture: Capture, budget: Budget, need: Need) -> ModelRecord:
@@ -114,9 +111,8 @@ class Joined:
             return _TRIED
         if [leaf.path for leaf in part.layers] != [leaf.first.path for leaf in self._leaves]:
             return _CALLS
-        length = rows.stop - rows.start
         lacking = (
-            _without_samples(leaf, length) or joined.why_not(leaf)
+            _without_samples(leaf, rows.stop - rows.start) or joined.why_not(leaf)
             for joined, leaf in zip(self._leaves, part.layers, strict=True)
         )
         return part.why_whole or next(filter(None, lacking), "")

@@ -50,7 +50,7 @@ def take(x: Any, y: Any = None, sample_weight: Any = None) -> Batch:
                 f"A {type(x).__name__} contains its labels and weights: do not pass y and sample_weight."
             )
         with random_states_restored(x):
-            batch = _split(_first(x), _origin(x))
+            batch = _split(_first(x), f"the first batch of a {type(x).__name__}")
     _refuse_empty(batch)
     return batch
 
@@ -67,7 +67,9 @@ def running_on(batch: Batch) -> Iterator[None]:
         if is_memory or not _is_of_framework(error):
             raise
         parts = zip(("x", "y", "sample_weight"), (batch.x, batch.y, batch.sample_weight), strict=True)
-        has = "; ".join(f"{name}: {_in_words(part)}" for name, part in parts if part is not None)
+        has = "; ".join(
+            f"{name}: {', '.join(map(shown, leaves(part)))}" for name, part in parts if part is not None
+        )
         raise BatchError(
             f"The model, or its loss, cannot be run on this batch: {type(error).__name__}: {error}\n"
             f"The batch has {has}. Pass the shapes and dtypes for which the model was built."
@@ -83,10 +85,6 @@ def _is_of_framework(error: BaseException) -> bool:
     return module.startswith(_FRAMEWORKS) or (
         module.startswith("throughtime.adapters.") and type(error) in _COMPILED
     )
-
-
-def _in_words(structure: Any) -> str:
-    return ", ".join(map(shown, leaves(structure)))
 
 
 def take_several(x: Any, y: Any, sample_weight: Any, count: int) -> list[Batch]:
@@ -221,10 +219,6 @@ def _split(item: Any, origin: str) -> Batch:
         x, y, weight = (*item, None, None)[:3]
         return Batch(_arrays(x), _arrays(y), _arrays(weight), origin)
     return Batch(_arrays(item), None, None, origin)
-
-
-def _origin(dataset: Any) -> str:
-    return f"the first batch of a {type(dataset).__name__}"
 
 
 def _refuse_empty(batch: Batch) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from rich.filesize import decimal
 
 from throughtime._errors import TooLargeError
 
@@ -179,32 +180,15 @@ def too_large(need: Need, budget: Budget, why_whole: str) -> TooLargeError:
     fitting = whole.alone(need)
     fewer = f"Pass at most {_samples(fitting)} at once" if fitting else "Not even one sample fits"
     largest = sorted(need.kept, key=lambda name: need.kept[name].of(budget.samples), reverse=True)[:_NAMED]
-    costs = ", ".join(f"{name} {format_bytes(need.kept[name].of(budget.samples))}" for name in largest)
+    costs = ", ".join(f"{name} {decimal(round(need.kept[name].of(budget.samples)))}" for name in largest)
+    amount = decimal(round(budget.available))
+    limit = f"budget= allows {amount}" if budget.is_stated else f"{amount} are free"
     return TooLargeError(
-        f"The capture needs about {format_bytes(whole.needed(need))} for {_samples(budget.samples)}; "
-        f"{_there_is(budget)}. {fewer}, or request fewer arrays with quantities=; the largest are {costs}. "
+        f"The capture needs about {decimal(round(whole.needed(need)))} for {_samples(budget.samples)}; "
+        f"{limit}. {fewer}, or request fewer arrays with quantities=; the largest are {costs}. "
         f"The batch was not split, because {why_whole}."
     )
 
 
-def _there_is(budget: Budget) -> str:
-    amount = format_bytes(budget.available or 0)
-    return f"budget= allows {amount}" if budget.is_stated else f"{amount} are free"
-
-
 def _samples(count: int) -> str:
     return f"{count} sample{'' if count == 1 else 's'}"
-
-
-def format_bytes(amount: float) -> str:
-    """Format a number of bytes with a unit.
-
-    Examples
-    --------
-    >>> format_bytes(41_230_000_000), format_bytes(2_100_000), format_bytes(90_000)
-    ('41.2 GB', '2.1 MB', '90.0 kB')
-    """
-    for unit, size in (("GB", 1e9), ("MB", 1e6)):
-        if amount >= size / 10:
-            return f"{amount / size:.1f} {unit}"
-    return f"{amount / 1e3:.1f} kB"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from throughtime._vocabulary import CLASSES
 from throughtime.adapters.optimizer import OptimizerStep
 
 from . import causes
@@ -65,7 +66,6 @@ _TORCH = {
         "ends = torch.cat([out[:, -1, :units], out[:, 0, units:]], 1)",
     ),
 }
-_CLASSES = {"lstm": "LSTM", "gru": "GRU", "simple_rnn": "SimpleRNN"}
 _KEPT = "Nothing has to change"
 _MORE = "Pass more samples, held-out ones if you have them: {n} are too few to decide use"
 _UNUSED = (
@@ -151,7 +151,7 @@ def _code(found: Found, remedy: Remedy, framework: str) -> tuple[str, ...]:
     fixed = (_KERAS if framework == "keras" else _TORCH).get(remedy.name)
     if fixed is not None and remedy.name == "ends":
         kinds = {each.kind for each in found.layers.values()}
-        name = _CLASSES.get(kinds.pop(), "LSTM") if len(kinds) == 1 else "LSTM"
+        name = CLASSES.get(kinds.pop(), "LSTM") if len(kinds) == 1 else "LSTM"
         return tuple(line.replace("LSTM", name) for line in fixed)
     if fixed is not None or remedy.name not in ("chrono", "orthogonal", "forget_bias") or not found.layers:
         return fixed or ()
