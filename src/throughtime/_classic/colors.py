@@ -32,16 +32,15 @@ def colors(color: Any, count: int, cmap: Any = None) -> list[RGBA]:
     [(1.0, 0.0, 0.0, 1.0), (1.0, 0.0, 0.0, 1.0)]
     """
     if color is None or isinstance(color, bool):
-        is_few = cmap is None and count <= len(DISTINCT)
-        return _distinct(count) if is_few else _sampled("viridis" if cmap is None else cmap, count)
-    given = [color] if _is_one(color) else list(color) if _is_sequence(color) else [color]
+        if cmap is None and count <= len(DISTINCT):
+            return [mcolors.to_rgba(name) for name in DISTINCT[:count]]
+        return _sampled("viridis" if cmap is None else cmap, count)
+    is_one = mcolors.is_color_like(color) or isinstance(color, str | int | np.integer)
+    is_one = is_one or not hasattr(color, "__iter__") or getattr(color, "shape", None) == ()
+    given = [color] if is_one else list(color)
     if not given:
         raise FeatureError("color=[] is empty. Pass a colour, a list of colours or None.")
     return [_rgba(given[index % len(given)]) for index in range(count)]
-
-
-def _distinct(count: int) -> list[RGBA]:
-    return [mcolors.to_rgba(name) for name in DISTINCT[:count]]
 
 
 def _sampled(cmap: Any, count: int) -> list[RGBA]:
@@ -65,14 +64,6 @@ def colormap(cmap: Any) -> mcolors.Colormap:
     except PictureError:
         hint = did_you_mean(shown(cmap), mpl.colormaps) or " Try 'bwr', 'vik', 'batlow' or 'viridis'."
         raise FeatureError(f"There is no colour map {shown(cmap)}.{hint}") from None
-
-
-def _is_one(color: Any) -> bool:
-    return bool(mcolors.is_color_like(color)) or isinstance(color, int | np.integer)
-
-
-def _is_sequence(color: Any) -> bool:
-    return not isinstance(color, str) and hasattr(color, "__iter__") and getattr(color, "shape", None) != ()
 
 
 def _rgba(color: Any) -> RGBA:

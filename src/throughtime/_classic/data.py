@@ -102,7 +102,10 @@ def sequences(data: Any, channel_axis: int = -1, max_timesteps: int | None = Non
         )
         features = _described(_unnamed(array if array.ndim == 3 else array[None]), data)
     warn_if_nothing_finite(features.values)
-    return features if max_timesteps is None else _cut(features, max_timesteps)
+    if max_timesteps is None:
+        return features
+    values, times = features.values[:, :max_timesteps], features.times[:max_timesteps]
+    return replace(features, values=values, times=times, all_steps=features.values.shape[1])
 
 
 def points(data: Any, channel_axis: int = -1) -> Features:
@@ -153,23 +156,15 @@ def numbered(count: int) -> tuple[str, ...]:
 def _described(features: Features, data: Any) -> Features:
     if not is_labelled(data):
         return features
-    attributes = data.attrs
-    return replace(
-        features,
-        name=_name(data),
-        layer=str(attributes.get("layer", "")),
-        units=str(attributes.get("units", "")),
-        is_labelled=True,
-    )
-
-
-def _name(data: Any) -> str:
-    return str(data.attrs.get("long_name") or data.name or "")
+    name, layer = title_of(data)
+    return replace(features, name=name, layer=layer, units=str(data.attrs.get("units", "")), is_labelled=True)
 
 
 def title_of(data: Any) -> list[str]:
     """Return the name and layer of labelled data."""
-    return [_name(data), str(data.attrs.get("layer", ""))] if is_labelled(data) else []
+    if not is_labelled(data):
+        return []
+    return [str(data.attrs.get("long_name") or data.name or ""), str(data.attrs.get("layer", ""))]
 
 
 def _by_name(data: Any, *, with_time: bool) -> Features:
@@ -217,16 +212,6 @@ def _times(data: Any) -> Values:
         if np.all(np.isfinite(times)) and (steps > 0).all() and np.allclose(steps, steps[:1]):
             return times.astype(np.float64)
     return np.arange(len(times), dtype=np.float64)
-
-
-def _cut(features: Features, max_timesteps: int) -> Features:
-    kept = slice(max_timesteps)
-    return replace(
-        features,
-        values=features.values[:, kept],
-        times=features.times[kept],
-        all_steps=features.values.shape[1],
-    )
 
 
 def warn_if_nothing_finite(values: Values) -> None:

@@ -113,7 +113,8 @@ def show_features_1D(  # noqa: N802, PLR0913, PLR0917 - an established name and 
     features = sequences(data, channel_axis, max_timesteps)
     samples, _, channels = features.values.shape
     line_colors = colors(color, samples)
-    limits = channel_limits(features.values, equate=equate_axes)
+    parts = [features.values] * channels if equate_axes else np.moveaxis(features.values, 2, 0)
+    limits = np.array([value_limits(part) for part in parts])  # (channel, 2)
     with panels(channels, frame, share_y=equate_axes) as canvas:
         if canvas.is_cells:
             dress_cells(canvas, frame, features.channels if label_channels else ())
@@ -126,12 +127,6 @@ def show_features_1D(  # noqa: N802, PLR0913, PLR0917 - an established name and 
             if 1 < samples <= len(DISTINCT) and frame.is_new:
                 _name_samples(canvas, features, line_colors)
         return entitle(canvas, frame, title_parts(features, zero_note(features)), names)
-
-
-def channel_limits(values: Values, *, equate: bool) -> Values:
-    """Return the limits of every channel: (channel, 2)."""
-    channels = np.moveaxis(values, 2, 0)
-    return np.array([value_limits(values)] * len(channels) if equate else list(map(value_limits, channels)))
 
 
 def draw_panels(canvas: Canvas, features: Features, line_colors: Sequence[RGBA], limits: Values) -> None:

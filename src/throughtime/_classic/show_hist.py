@@ -101,7 +101,10 @@ def show_features_hist(  # noqa: PLR0913, PLR0917 - as in `show_features_1D`
     with panels(len(bars), frame, share_x=equate_axes, share_y=False) as canvas:
         draw = draw_cells if canvas.is_cells else draw_panels
         axis_names = draw(canvas, bars, frame, fills, share=(equate_axes, share_y))
-        return entitle(canvas, frame, histogram_title(data, arrays), axis_names)
+        everything = np.concatenate([array.ravel() for array in arrays])
+        grids = [counted(len(arrays), "histogram")] if len(arrays) > 1 else []
+        title = [*title_of(data), *grids, counted(everything.size, "value"), shares(everything)]
+        return entitle(canvas, frame, title, axis_names)
 
 
 def draw_panels(
@@ -188,14 +191,3 @@ def annotated(named: Mapping[str, Values], annotations: Any) -> tuple[list[str],
             f"{len(values)} panels."
         )
     return [str(text) for text in annotations], values
-
-
-def histogram_title(data: Any, values: Sequence[Values]) -> list[str]:
-    """Return the parts of a title: the data, the number of values, and the shares of zeros and NaN."""
-    everything = np.concatenate([array.ravel() for array in values])
-    return [
-        *title_of(data),
-        counted(len(values), "histogram") if len(values) > 1 else "",
-        counted(everything.size, "value"),
-        shares(everything),
-    ]

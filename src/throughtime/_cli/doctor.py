@@ -7,11 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import RenderableType
-from rich.markup import escape
-from rich.table import Table
-
 from throughtime._monitor.provenance import version_of
+from throughtime._text.tables import Paragraph, Part, Table
 
 LIBRARIES = ("numpy", "xarray", "scipy", "matplotlib", "bokeh", "zarr", "dask")
 FRAMEWORKS = ("keras", "tensorflow", "jax", "torch", "tf_keras")
@@ -72,21 +69,14 @@ def as_json() -> dict[str, Any]:
     }
 
 
-def tables() -> Iterator[RenderableType]:
+def tables() -> Iterator[Part]:
     """Yield the same as tables, versions first."""
-    versions = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, number in as_json().items():
-        if name != "supports":
-            versions.add_row(name, escape(number or _install(name)))
-    yield versions
-    support = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for column in ("models", "here", "while training"):
-        support.add_column(column)
-    for row in MODELS:
-        here = "yes" if row.is_here else f"pip install 'throughtime[{row.extra}]'"
-        support.add_row(row.what, escape(here), f"monitor.{row.training}")
-    yield support
-    yield _INSIDE
+    numbers = {name: number for name, number in as_json().items() if name != "supports"}
+    yield Table(tuple((name, number or _install(name)) for name, number in numbers.items()))
+    heres = ("yes" if row.is_here else f"pip install 'throughtime[{row.extra}]'" for row in MODELS)
+    rows = ((row.what, here, f"monitor.{row.training}") for row, here in zip(MODELS, heres, strict=True))
+    yield Table(tuple(rows), ("models", "here", "while training"))
+    yield Paragraph(_INSIDE)
 
 
 def _install(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo, is_zipfile
@@ -88,6 +88,20 @@ class Folder:
         for file in shared:
             beside = shutil.copyfile(file, f"{file}.copy.tmp")
             os.replace(beside, file)
+
+
+def replace_folder(folder: Path, beside: Path, replaced: Path, write: Callable[[Path], object]) -> None:
+    """Write a folder beside another, if there is one, which it then replaces in two moves."""
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        write(beside)
+        if folder.exists():
+            folder.rename(replaced)
+        beside.rename(folder)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)  # a full disk needs its space
+        raise
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 class Zip:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
 import numpy as np
-import xarray as xr
 from xarray.backends.common import BackendArray
 from xarray.core import indexing
 
 from throughtime._errors import StoreError
 from throughtime._store.codecs import MOST_TEXT, Array, decoded, is_text
 from throughtime._store.files import DamageError, Files
-from throughtime._store.schema import ArrayLayout
+from throughtime._store.schema import STEP, ArrayLayout
 
 _HEADERS = 4096  # bytes that a codec may add, in addition to a hundredth of the chunk
 
@@ -102,6 +101,7 @@ def _overlaps(wanted: range, chunk: int) -> Iterator[tuple[int, slice, slice]]:
             )
 
 
-def lazy(values: StoredValues, layout: ArrayLayout, attributes: dict[str, Any]) -> xr.Variable:
-    """Return a lazy variable of stored values."""
-    return xr.Variable(layout.dims, indexing.LazilyIndexedArray(values), attributes)
+def recorded(files: Files, arrays: Mapping[str, ArrayLayout], path: Any) -> Array:
+    """Read the training steps of a run."""
+    steps = arrays.get(STEP)
+    return np.empty(0, np.int64) if steps is None else StoredValues(files, steps, path).read()

@@ -47,10 +47,6 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) or value in ("NaN", "Infinity", "-Infinity")
 
 
-def _is_chunk(value: Any) -> bool:
-    return _is_list(value, lambda size: is_size(size, 1))
-
-
 def _is_fill(value: Any) -> bool:
     return isinstance(value, int | float | str) or (_is_list(value, _is_number) and len(value) == 2)
 
@@ -59,12 +55,10 @@ def _are_dims(value: Any) -> bool:
     return _is_list(value, is_name) and len({*value}) == len(value)
 
 
-def _is_attribute(value: Any) -> bool:
-    return isinstance(value, str | int | float)
-
-
 def _are_attributes(value: Any) -> bool:
-    return isinstance(value, dict) and all(_is_attribute(each) for key, each in value.items() if key != SUMS)
+    return isinstance(value, dict) and all(
+        isinstance(each, str | int | float) for key, each in value.items() if key != SUMS
+    )
 
 
 class Field(NamedTuple):
@@ -91,7 +85,11 @@ ARRAY = (
         "data_type", "numbers, booleans or text", lambda value: isinstance(value, str) and value in _DTYPES
     ),
     Field("chunk_grid.name", "'regular'", lambda value: value == "regular"),
-    Field("chunk_grid.configuration.chunk_shape", "sizes of at least 1", _is_chunk),
+    Field(
+        "chunk_grid.configuration.chunk_shape",
+        "sizes of at least 1",
+        lambda value: _is_list(value, lambda size: is_size(size, 1)),
+    ),
     Field("chunk_key_encoding.name", "'default'", lambda value: value == "default"),
     Field("chunk_key_encoding.configuration.separator", "'/'", lambda value: value == "/"),
     Field("codecs", "codecs that runs are written with", lambda value: _codecs_of(value) in _ENCODINGS),
