@@ -50,7 +50,6 @@ class Rule:
     explain: Callable[[Any], str] | None = None
 
     def __call__(self, name: str, value: Any, error: type[ThroughTimeError] = ArgumentError) -> Any:
-        """Apply the rule to a named value."""
         try:
             return self.take(value)
         except ThroughTimeError:
@@ -120,7 +119,6 @@ def number(
 
 
 def choice(*names: str, error: type[ThroughTimeError] | None = None) -> Rule:
-    """Allow one of several names."""
 
     def take(value: Any) -> str:
         require(isinstance(value, str) and value in names)
@@ -154,7 +152,6 @@ def mapping(rule: Rule | None = None) -> Rule:
 
 
 def optional(rule: Rule) -> Rule:
-    """Allow None as well."""
 
     def take(value: Any) -> Any:
         return None if value is None else rule.take(value)

@@ -74,7 +74,6 @@ class Captured:
     attributes: dict[str, Any]
 
     def tree(self) -> xr.DataTree:
-        """Label it."""
         tree = Tree()
         for path, leaf in self.leaves.items():  # from_dict would sort shallow paths first
             tree[path] = Tree(leaf.layout.copy(data=leaf.arrays))
@@ -83,7 +82,6 @@ class Captured:
 
     @classmethod
     def of(cls, tree: xr.DataTree) -> Captured:
-        """Separate a tree into leaves."""
         leaves = {}
         for node in tree.leaves:
             layout = node.to_dataset()

@@ -118,7 +118,6 @@ class Joined:
         return part.why_whole or next(filter(None, lacking), "")
 
     def record(self) -> ModelRecord:
-        """Return the record of the whole batch."""
         assert self._first is not None
         first, has_loss = self._first, self._first.loss is not None
         is_mean = has_loss and first.attributes.get("loss_reduction") != SUM
@@ -165,7 +164,6 @@ class _Leaf:
         return ""
 
     def add(self, part: LayerRecord, rows: slice, share: float | None) -> None:
-        """Add the next part."""
         for name, array in part.arrays.items():
             if _is_per_sample(name, part):
                 if name not in self.arrays:
@@ -180,7 +178,6 @@ class _Leaf:
                 self.arrays[name] = _added(self.arrays[name], array, share)
 
     def scale(self, rows: slice, factor: float) -> None:
-        """Multiply some samples' gradients."""
         for name, array in self.arrays.items():
             is_gradient = name.endswith("_gradient") or name in _vocabulary.PER_SAMPLE
             if is_gradient and _is_per_sample(name, self.first):
@@ -191,7 +188,6 @@ class _Leaf:
         return self.arrays[name][rows.start * each : rows.stop * each]
 
     def record(self) -> LayerRecord:
-        """Return the record of the whole batch."""
         missing = {name: why for name, why in self.first.missing.items() if name not in self.arrays}
         return replace(self.first, arrays=self.arrays, missing=missing)
 

@@ -137,7 +137,6 @@ def _of_rank(array: Values, channel_axis: int, ranks: Sequence[int], wanted: str
 
 
 def channels_last(array: Values, channel_axis: Any) -> Values:
-    """Move the axis of channels to the end."""
     if not -array.ndim <= channel_axis < array.ndim:
         raise FeatureError(f"channel_axis={channel_axis}: the data have no such axis, shape {array.shape}.")
     return np.moveaxis(array, channel_axis, -1)
@@ -149,7 +148,6 @@ def _unnamed(values: Values) -> Features:
 
 
 def numbered(count: int) -> tuple[str, ...]:
-    """Default names of indices."""
     return tuple(str(index) for index in range(count))
 
 
@@ -215,7 +213,6 @@ def _times(data: Any) -> Values:
 
 
 def warn_if_nothing_finite(values: Values) -> None:
-    """Warn if a plot has no finite value."""
     if not np.isfinite(values).any():
         warn(f"No value is finite ({nonfinite_note(values)}); the plot marks only these.")
 

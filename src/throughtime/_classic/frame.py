@@ -59,7 +59,6 @@ class FigureOptions:
 
     @property
     def is_new(self) -> bool:
-        """Whether a new figure is created."""
         return self.axes is None and self.figure is None
 
 
@@ -132,7 +131,6 @@ class Canvas:
 
     @property
     def font_size(self) -> float:
-        """Size of the text in a panel, in points."""
         return 9 if self.rows <= 4 else 7.5
 
     def is_left(self, panel: int) -> bool:
@@ -140,7 +138,6 @@ class Canvas:
         return not self.is_ours or panel % self.columns == 0
 
     def is_bottom(self, panel: int) -> bool:
-        """Whether no panel is below."""
         return not self.is_ours or panel + self.columns >= self.count
 
 

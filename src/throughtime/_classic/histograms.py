@@ -40,7 +40,6 @@ class Bars(Printable):
 
     @property
     def heights(self) -> Values:
-        """Heights of the drawn bars."""
         return np.minimum(self.counts, self.ceiling) if self.clipped else self.counts
 
 

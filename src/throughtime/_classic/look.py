@@ -54,7 +54,6 @@ class InnerLocator(MaxNLocator):
     """Few ticks, and none so close to the end of an axis that labels of neighbours overlap."""
 
     def tick_values(self, vmin: float, vmax: float) -> Any:
-        """Return the positions of ticks between `vmin` and `vmax`."""
         places = np.asarray(super().tick_values(vmin, vmax))
         margin = 0.1 * abs(vmax - vmin)
         low, high = min(vmin, vmax) + margin, max(vmin, vmax) - margin

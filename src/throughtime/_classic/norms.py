@@ -36,12 +36,10 @@ class PanelNorms:
     limited: bool = False  # values may lie outside
 
     def of(self, values: Values) -> Normalize:
-        """Return the norm of one panel."""
         return self.shared or symmetric(values)
 
 
 def norms(norm: Any, values: Values) -> PanelNorms:
-    """Convert the `norm` argument."""
     if norm is None:
         return PanelNorms(symmetric(values), range_of(values))
     if isinstance(norm, str):

@@ -130,7 +130,6 @@ def show_features_1D(  # noqa: N802, PLR0913, PLR0917 - an established name and 
 
 
 def draw_panels(canvas: Canvas, features: Features, line_colors: Sequence[RGBA], limits: Values) -> None:
-    """Draw each channel into its Axes."""
     times = features.times
     margin = 0.02 * (times[-1] - times[0]) or 0.5
     for channel, ax in enumerate(canvas.panels):

@@ -178,7 +178,6 @@ def draw_cells(
 
 
 def annotated(named: Mapping[str, Values], annotations: Any) -> tuple[list[str], list[Values]]:
-    """Return the names and values of the panels; refuse annotations that are not one string a panel."""
     values = list(named.values())
     if annotations is True or (isinstance(annotations, str) and annotations == "auto"):
         return list(named), values

@@ -40,7 +40,6 @@ class Support:
 
     @property
     def is_here(self) -> bool:
-        """Whether all requirements are installed."""
         found = {name: version_of(name) for name in self.needs}
         return all(number and number.startswith(self.needs[name]) for name, number in found.items())
 

@@ -35,7 +35,6 @@ def is_picture(name: str) -> bool:
 
 
 def names() -> list[str]:
-    """List the names of all plots."""
     return [name for name in sorted(tt.plots.__all__) if is_picture(name)]
 
 

@@ -30,7 +30,6 @@ class Amount:
         return Amount(self.each + other.each, self.once + other.once)
 
     def of(self, samples: int) -> float:
-        """Bytes for a number of samples."""
         return self.each * samples + self.once
 
     def fitting(self, free: float) -> float:
@@ -79,7 +78,6 @@ class Need:
 
     @property
     def returned(self) -> Amount:
-        """All returned arrays."""
         return sum(self.kept.values(), NOTHING)
 
     @property

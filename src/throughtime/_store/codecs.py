@@ -76,18 +76,14 @@ def row_checksums(rows: Array, chunk: tuple[int, ...]) -> Iterator[int]:
         total = 0
         for place in np.ndindex(grid):
             cell = whole[tuple(slice(at * n, (at + 1) * n) for at, n in zip(place, chunk, strict=True))]
-            if not any(place) or not _is_empty(cell):
+            is_empty = np.isnan(cell) if cell.dtype.kind in "fc" else cell == 0
+            if not any(place) or not is_empty.all():
                 total = int(google_crc32c.extend(total, cell.tobytes()))
         yield total
 
 
 def empty_value(dtype: np.dtype[Any]) -> float:
-    """Return the fill value of an array."""
     return np.nan if dtype.kind in "fc" else 0
-
-
-def _is_empty(cell: Array) -> bool:
-    return bool((np.isnan(cell) if cell.dtype.kind in "fc" else cell == 0).all())
 
 
 def _without_checksum(content: bytes, _: int) -> bytes:

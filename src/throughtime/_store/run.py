@@ -95,7 +95,6 @@ class Run:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """Attributes of the whole run."""
         return dict(self._document["attributes"])
 
     @property

@@ -140,7 +140,6 @@ class ArrayLayout:
 
     @property
     def fill(self) -> Any:
-        """Value of missing chunks."""
         value = self.metadata["fill_value"]
         if is_text(self.codecs):
             return str(value)

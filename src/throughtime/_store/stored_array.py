@@ -90,7 +90,6 @@ class StoredArray:
         return next(row_checksums(row, self._chunk[1:]))
 
     def read(self, start: int, stop: int) -> Array:
-        """Read steps, (step, …)."""
         length = self._chunk[0]
         chunks = [self._read(number) for number in range(start // length, -(-stop // length))]
         offset = start // length * length
@@ -191,7 +190,6 @@ class StoredArray:
 
 
 def write_into(file: str, start: int, content: bytes) -> None:
-    """Write a part of an existing file."""
     with open(file, "r+b", buffering=0) as out:
         out.seek(start)
         if out.write(content) < len(content):

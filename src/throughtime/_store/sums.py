@@ -18,7 +18,6 @@ from throughtime._store.stored_array import StoredArray, steps_a_chunk
 
 
 def sums_key(number: int) -> str:
-    """Return the key of the checksums of one group."""
     return f"{STEP}/checksums-{number}"
 
 

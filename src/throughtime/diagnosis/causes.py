@@ -50,11 +50,6 @@ def of_growth(grown: Growth, step: float) -> Iterator[Evidence]:
         yield Evidence("step", step, phrase("step", step=number(step)))
 
 
-def optimizer_in_words(optimizer: OptimizerStep) -> str:
-    """Name the optimizer of the next step."""
-    return phrase("optimizer" if optimizer.is_known else "optimizer_assumed", rate=number(optimizer.rate))
-
-
 def _those_there(source: Callable[[], Iterator[Evidence]]) -> list[Evidence]:
     try:
         return list(source())

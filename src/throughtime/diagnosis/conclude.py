@@ -70,7 +70,9 @@ def decided(found: Diagnosis) -> tuple[Diagnosis, str]:
     """Add the verdict on the model and its evidence; return also the path of the layer that explains it."""
     counted = _counted(found.layers)
     verdict = min((layer.verdict for layer in counted.values()), key=_FIRST.index)
-    path = _deciding(counted, verdict)
+    those = [path for path, layer in counted.items() if layer.verdict is verdict]
+    # The layer with the best reach explains the verdict.
+    path = max(those, key=lambda path: np.nan_to_num(counted[path].reach.value, nan=-1.0))
     return replace(found, verdict=verdict, why=found.layers[path].why), path
 
 
@@ -87,12 +89,6 @@ def _counted(layers: Mapping[str, LayerDiagnosis]) -> dict[str, LayerDiagnosis]:
     """Select the directions whose reach was measured; all if there are none."""
     measured = {path: each for path, each in layers.items() if each.reach.answer != NOT_MEASURED}
     return measured or dict(layers)
-
-
-def _deciding(layers: Mapping[str, LayerDiagnosis], verdict: Verdict) -> str:
-    """Choose the layer whose evidence explains the verdict: the one with the best reach."""
-    those = {path: each for path, each in layers.items() if each.verdict is verdict}
-    return max(those, key=lambda path: np.nan_to_num(those[path].reach.value, nan=-1.0))
 
 
 def sentences_of(found: Found, path: str, asked: Asked, leaves: Mapping[str, xr.Dataset]) -> Iterator[str]:
@@ -150,10 +146,8 @@ def without_use(found: Found, sizes: str) -> Iterator[str]:
     if horizons:
         yield phrase("horizons", horizons=listed(horizons))
     reason = next(iter(found.layers.values())).use.reason
-    if reason == phrase("needs_model"):
-        yield phrase("use_needs_model", lag=found.lag)
-    else:
-        yield phrase("use_not_measured", lag=found.lag, reason=reason)
+    key = "use_needs_model" if reason == phrase("needs_model") else "use_not_measured"
+    yield phrase(key, lag=found.lag, reason=reason)
 
 
 def _cannot_say(found: Found, layer: LayerDiagnosis, sizes: str) -> Iterator[str]:
@@ -163,12 +157,9 @@ def _cannot_say(found: Found, layer: LayerDiagnosis, sizes: str) -> Iterator[str
     elif used.answer == NO:
         yield phrase("no_evidence_unclear", lag=lag, sizes=sizes).rstrip()
     else:
-        value = with_interval(used.value, used.interval)
-        yield (
-            phrase("no_settled_use", reason=used.reason)
-            if used.reason
-            else phrase("use_unclear", lag=lag, use=value, threshold=used.threshold, n=used.n)
-        )
+        values = {"use": with_interval(used.value, used.interval), "threshold": used.threshold, "n": used.n}
+        key = "no_settled_use" if used.reason else "use_unclear"
+        yield phrase(key, reason=used.reason, lag=lag, **values)
         yield from [sizes] if sizes else []
 
 
@@ -180,7 +171,8 @@ def exploding(found: Found, path: str, asked: Asked) -> str:
     values = {"layer": path, "factor": number(known["growth"]), "lag": longest}
     if has_risen((*asked.losses, found.loss)):
         return phrase("exploding_loss", **values, times=number(found.loss / asked.losses[0]))
-    optimizer = causes.optimizer_in_words(asked.optimizer)
+    key = "optimizer" if asked.optimizer.is_known else "optimizer_assumed"
+    optimizer = phrase(key, rate=number(asked.optimizer.rate))
     return phrase("exploding_step", **values, optimizer=optimizer, step=number(known["step"]))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -143,7 +143,6 @@ def diagnose(
 
 
 def _of_tree(tree: xr.DataTree, step: int | None, asked: Asked) -> Diagnosis:
-    """Diagnose a capture, or a run."""
     if recorded_steps(tree):
         return diagnose_run(tree, asked) if step is None else diagnose_record(tree, step, asked)
     if step is not None:
@@ -209,9 +208,12 @@ class _Run:
         return found
 
     def _of_length(self, paths: Sequence[str], batches: Sequence[Batch]) -> Swapped:
-        readings = [self._reading({path: leaves[path] for path in paths}) for leaves in self._captures]
+        lag, readings = self.dependency_length, []
+        for leaves in self._captures:
+            by_step = any("lag_matrix" in leaves[path] for path in paths)
+            readings.append(reading_of({path: leaves[path] for path in paths}, by_step=by_step, lag=lag))
         longest = max(int(reading.valid.sum(axis=1).max()) for reading in readings) - 1
-        lags = measure.lags_up_to(longest, self.dependency_length)
+        lags = measure.lags_up_to(longest, lag)
         try:
             parts = self._exchanged(batches, readings, lags)
             swapped = self._closer(batches, readings, pooled(parts))
@@ -261,7 +263,3 @@ class _Run:
             if 0 < gain < _LITTLE * lost:
                 notes.append(phrase("little_gain", share=f"{gain / lost:.1%}"))
         self.notes += [each for each in notes if each not in self.notes]
-
-    def _reading(self, leaves: Mapping[str, xr.Dataset]) -> Reading:
-        by_step = any("lag_matrix" in leaf for leaf in leaves.values())
-        return reading_of(leaves, by_step=by_step, lag=self.dependency_length)

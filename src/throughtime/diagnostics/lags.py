@@ -121,7 +121,10 @@ def log_state_gradient(layer: xr.Dataset) -> xr.DataArray:
     Dims: (sample, time, [direction]).
     """
     # dL/dh of an LSTM can be 0 everywhere although its cell remembers perfectly.
-    norms = [_log_norm_of_state(require(layer, f"{state}_gradient")) for state in states(layer)]
+    kept, norms = ("step", "sample", "time", "direction"), []
+    for state in states(layer):
+        gradient = require(layer, f"{state}_gradient")
+        norms.append(log_norm(gradient, *(str(dim) for dim in gradient.dims if dim not in kept)))
     joint: xr.DataArray = applied(log_joint_norm, *norms)
     return joint
 
@@ -132,11 +135,6 @@ def log_joint_norm(first: Floats, *others: Floats) -> Floats:
         with np.errstate(invalid="ignore"):  # an infinity and a NaN give NaN
             first = np.logaddexp(2 * first, 2 * other) / 2
     return np.asarray(first, dtype=np.float64)
-
-
-def _log_norm_of_state(gradient: xr.DataArray) -> xr.DataArray:
-    kept = ("step", "sample", "time", "direction")
-    return log_norm(gradient, *(str(dim) for dim in gradient.dims if dim not in kept))
 
 
 def signals(layer: xr.Dataset) -> xr.Dataset:
@@ -215,24 +213,21 @@ def _per_loss_step(layer: xr.Dataset) -> xr.Dataset:
 
 
 def _over_loss_steps(found: xr.Dataset) -> xr.Dataset:
-    means = {name: _log_mean(found[name], "loss_time") for name in ("log_signal", "log_ratio")}
+    signal, ratio = (
+        applied(_log_mean_exp, found[name], over=[("loss_time",)]) for name in ("log_signal", "log_ratio")
+    )
     read = found["length"] > 0
     broken = (found["non_finite"] & read).any("loss_time")
     return xr.Dataset(
         {
-            "log_signal": means["log_signal"],
-            "log_ratio": means["log_ratio"].where(~broken),
+            "log_signal": signal,
+            "log_ratio": ratio.where(~broken),
             "length": found["length"].max("loss_time"),
             # A loss step without signal is excluded; a sample is excluded if no loss step remains.
             "no_signal": (found["no_signal"] | ~read).all("loss_time") & read.any("loss_time"),
             "non_finite": broken,
         }
     )
-
-
-def _log_mean(values: xr.DataArray, dim: str) -> xr.DataArray:
-    means: xr.DataArray = applied(_log_mean_exp, values, over=[(dim,)])
-    return means
 
 
 def _log_mean_exp(values: Floats) -> Floats:
