@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 
 from throughtime._arguments.rules import Rule, number, optional, require, shown
 from throughtime._arguments.rules import path as path_rule
-from throughtime._classic.look import INK
-from throughtime._classic.titles import wrapped
+from throughtime._classic.look import INK, wrapped
 from throughtime._data.structures import leaves
 from throughtime._errors import FeatureError, warn
 from throughtime._text.printable import printable

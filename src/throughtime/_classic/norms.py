@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 
 from throughtime._arguments.rules import Rule, rising
 from throughtime._classic.data import Features, Values
-from throughtime._classic.titles import short
+from throughtime._classic.look import short
 from throughtime._drawing.scale import largest_magnitude
 
 

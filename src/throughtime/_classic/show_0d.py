@@ -19,10 +19,11 @@ from throughtime._classic.look import (
     draw_nonfinite,
     dress,
     index_ticks,
+    title_parts,
     value_limits,
     value_ticks,
+    zero_note,
 )
-from throughtime._classic.titles import title_parts, zero_note
 from throughtime._errors import FeatureError
 from throughtime.render.keys import NONFINITE
 

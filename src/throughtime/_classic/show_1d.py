@@ -23,10 +23,12 @@ from throughtime._classic.look import (
     draw_nonfinite,
     dress,
     index_ticks,
+    short,
+    title_parts,
     value_limits,
     value_ticks,
+    zero_note,
 )
-from throughtime._classic.titles import short, title_parts, zero_note
 from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import FeatureError
 from throughtime.render.keys import NONFINITE

@@ -16,8 +16,7 @@ from throughtime._classic.colors import ALARM, RGBA, colors
 from throughtime._classic.data import Values, title_of, warn_if_nothing_finite
 from throughtime._classic.frame import FRAME, Canvas, FigureAndAxes, FigureOptions, entitle, panels
 from throughtime._classic.histograms import Bars, groups, histograms, ranges, shares
-from throughtime._classic.look import QUIET, corner_label, dress, value_ticks
-from throughtime._classic.titles import counted, short
+from throughtime._classic.look import QUIET, corner_label, counted, dress, short, value_ticks
 from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import FeatureError
 

@@ -28,10 +28,9 @@ from throughtime.diagnostics.alarm import alarms_of_run
 
 from . import doctor as environment
 from . import pictures
-from .checks import complaints, remarks
 from .export import export as write_export
 from .overview import overview, runs_below
-from .runs import attributes_of_run, in_words
+from .runs import attributes_of_run, complaints, in_words, remarks
 
 if TYPE_CHECKING:
     from throughtime._live import Server

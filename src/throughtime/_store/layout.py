@@ -15,8 +15,7 @@ import zarr
 
 from throughtime._errors import StoreError
 from throughtime._store.codecs import COMPRESSION, checksum
-from throughtime._store.names import folder_of, folder_of_layer
-from throughtime._store.schema import COMMIT, DIGEST, HEAD, NAME, NO_DIGEST, STEP
+from throughtime._store.schema import COMMIT, DIGEST, HEAD, NAME, NO_DIGEST, STEP, folder_of, folder_of_layer
 from throughtime._store.stored_array import steps_a_chunk
 
 Attributes = Mapping[str, str | int | float]

@@ -27,8 +27,7 @@ from throughtime._store.layout import (
     variables_of,
 )
 from throughtime._store.lock import Lock
-from throughtime._store.names import folder_of
-from throughtime._store.schema import COMMIT, STEP, SUMS, VERSION, VERSION_KEY
+from throughtime._store.schema import COMMIT, STEP, SUMS, VERSION, VERSION_KEY, folder_of
 from throughtime._store.stored_array import StoredArray
 from throughtime._store.sums import Sums
 from throughtime._store.thinning import finish_thinning, write_thinned

@@ -23,9 +23,8 @@ from . import measure
 from .diagnosis import Diagnosis
 from .findings import UNCLEAR, Asked
 from .judge import few, judge
-from .layers import joined, recurrent
+from .layers import anchors, joined, per_step, reading_of, recurrent, why_not_swapped
 from .progress import Passes
-from .reading import anchors, per_step, reading_of, why_not_swapped
 from .swap import Reading, Swapped, passes, prefix_swap, with_shared_inputs
 from .training import diagnose_captured, diagnose_record, diagnose_run
 from .use import pays, pooled, use
