@@ -113,15 +113,10 @@ _BY_NAME = {
 
 
 def takes(error: type[ThroughTimeError] = ArgumentError, /, **rules: Rule) -> Callable[[Function], Function]:
-    """Check the arguments of a function or class by rules.
+    """Check the arguments of a function or class by rules, and raise `error` unless a rule has its own.
 
-    Parameters
-    ----------
-    error : class of ThroughTimeError
-        The error to raise, unless a rule has its own error.
-    **rules : Rule
-        Rules by parameter; the rules of other parameters follow from annotation and name. A default value
-        always passes.
+    The rules of parameters that have none here follow from annotation and name. A default value always
+    passes.
 
     Examples
     --------

@@ -29,18 +29,9 @@ _LONGEST_NAME = 255  # bytes of a file name on all common file systems
 class Rule:
     """The allowed values of an argument.
 
-    Parameters
-    ----------
-    take : callable (value) -> value
-        Returns the converted value; raises any error to refuse it.
-    expected : str
-        Description of allowed values.
-    error : class of ThroughTimeError, optional
-        Error to raise; the default is that of the function.
-    names : tuple of str
-        Allowed names, if the value is a name.
-    explain : callable (value) -> str, optional
-        Called if the function fails: returns what is wrong with the value, or an empty string.
+    `take` returns the converted value, or raises any error to refuse it; `expected` describes allowed values,
+    `names` lists them if they are names. `error` replaces that of the function. If the function fails,
+    `explain` returns what is wrong with the value, or an empty string.
     """
 
     take: Callable[[Any], Any]

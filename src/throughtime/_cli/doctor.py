@@ -22,15 +22,8 @@ _INSIDE = (
 class Support:
     """One row of the support table.
 
-    Attributes
-    ----------
-    what : str
-    needs : mapping of str to str
-        Distributions, and the beginning of their version; "" for any.
-    training : str
-        Method of a monitor that follows training.
-    extra : str
-        Extra of `pip install`.
+    `needs` has distributions with the beginning of their version, "" for any. `training` is the method of a
+    monitor that follows training, `extra` that of `pip install`.
     """
 
     what: str

@@ -46,18 +46,9 @@ NOTHING = Amount()
 class Need:
     """Memory that layers need together.
 
-    Attributes
-    ----------
-    kept : mapping of str to Amount
-        Returned arrays, by quantity.
-    passing : Amount
-        Memory of the framework during the pass; all layers at once.
-    left : Amount
-        Results of the pass that remain until its layers are solved.
-    solving : Amount
-        Additional memory while a layer is solved; one layer at a time.
-    repeated : Amount
-        Results of a first pass that remain while the framework runs a second one for comparison.
+    `kept` has the returned arrays by quantity. `passing` is memory of the framework during the pass, all
+    layers at once, and `left` what remains of it until its layers are solved. `solving` is added while one
+    layer is solved. `repeated` remains of a first pass while the framework runs a second one for comparison.
     """
 
     kept: Mapping[str, Amount] = field(default_factory=dict)
@@ -100,19 +91,10 @@ class ExceededError(BaseException):
 
 @dataclass(frozen=True)
 class Budget:
-    """Memory that one pass may take.
+    """Memory that one pass over `part` of all `samples` may take, in bytes.
 
-    Attributes
-    ----------
-    available : int or None
-        Bytes that the caller allows, or that are free; None if unknown, so that nothing is refused.
-    samples : int
-        Samples of the whole batch.
-    part : int
-        Samples of this pass; fewer than `samples` if the batch is captured in parts, whose arrays are copied
-        into arrays for the whole batch.
-    is_stated : bool
-        Whether the caller passed `budget=`.
+    `available` is what the caller allows (`is_stated`) or what is free; None if unknown, so that nothing is
+    refused. Parts of a batch are copied into arrays for the whole batch.
     """
 
     available: int | None

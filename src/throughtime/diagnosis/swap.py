@@ -47,22 +47,12 @@ class Reading:
 
 @dataclass(frozen=True)
 class Swapped:
-    """The rise of the loss of each sample, for each lag.
+    """The rise of the loss of each sample, for each lag; 0 is the first lag: all inputs exchanged.
 
-    Attributes
-    ----------
-    lags : tuple of int
-        0 first: all inputs exchanged.
-    changes : ndarray (sample, lag)
-        Contribution of each sample to the mean rise of the loss over anchors, both as receiver and as giver
-        of inputs. NaN if a sample has no inputs that old, or no partner.
-    before : ndarray (sample)
-        Loss with unchanged inputs.
-    shared : ndarray (draw, sample)
-        Loss if all samples have the inputs of one of them. No draws if inputs lower the loss.
-    without_partner : int
-    reason : str
-        Reason why nothing was measured; then the arrays are empty.
+    `changes` (sample, lag) is what a sample contributes to the mean rise over anchors, both as receiver and
+    as giver of inputs; NaN if it has no inputs that old, or no partner. `before` (sample) is the loss with
+    unchanged inputs, and `shared` (draw, sample) that with the inputs of one sample for all; it has no draws
+    if inputs lower the loss. With a `reason`, nothing was measured, and the arrays are empty.
     """
 
     lags: tuple[int, ...] = ()

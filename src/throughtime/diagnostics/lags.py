@@ -143,12 +143,9 @@ def signals(layer: xr.Dataset) -> xr.Dataset:
     The source is `lag_matrix` if the layer has one, with equal weight for every loss step; otherwise it is
     `hidden_gradient` and `cell_gradient`, which depend on the lag alone if the loss reads only the last step.
 
-    Returns
-    -------
-    Dataset
-        `log_signal`, `log_ratio` (sample, lag, [direction]): NaN beyond a sample's length, and in
-        `log_ratio` for a sample without a usable lag 0; `length` (sample): the number of its lags;
-        `no_steps`, `no_signal`, `non_finite` (sample): why a sample has no ratios. Lazy if `layer` is lazy.
+    `log_signal` and `log_ratio` (sample, lag, [direction]) are NaN beyond a sample's length, and `log_ratio`
+    for a sample without a usable lag 0; `length` (sample) is the number of its lags, and `no_steps`,
+    `no_signal` and `non_finite` (sample) are why a sample has no ratios. Lazy if `layer` is lazy.
     """
     return once(_signals, layer)
 

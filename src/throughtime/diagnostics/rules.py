@@ -46,14 +46,9 @@ def answer(low: float, high: float, threshold: float = REACHES) -> str:
 
 @dataclass(frozen=True)
 class Growth:
-    """Largest gradient in the window relative to that at lag 0: median over samples.
+    """Largest gradient in the window relative to that at lag 0, median over samples, and its lag.
 
-    Attributes
-    ----------
-    factor, low : float
-        `low` is the low end of the interval; NaN if no sample has a gradient at lag 0.
-    lag : int
-        Lag at which the median over samples is largest.
+    `low` is the low end of the interval; NaN if no sample has a gradient at lag 0.
     """
 
     factor: float = math.nan
