@@ -15,8 +15,8 @@ class Restored:
     """A context that calls functions on exit, the last one first, each until it has completed.
 
     Each may run several times, and restores the state at the time of its creation. If it is entered twice,
-    `with kept, kept:`, it survives an interrupt during its own exit: the outer exit completes what the inner one
-    has not done.
+    `with kept, kept:`, it survives an interrupt during its own exit: the outer exit completes what the inner
+    one has not done.
 
     Examples
     --------
