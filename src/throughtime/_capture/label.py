@@ -174,15 +174,15 @@ def _variable_attributes(name: str, leaf: LayerRecord) -> dict[str, str]:
     """Return symbol, meaning and layer, which plots write into their titles."""
     weight, known = name.removesuffix("_gradient"), words(leaf.states, leaf.marks)
     if name == "gate_gradient" and leaf.gates:
-        told = {"long_name": "dL/dgate_t", "description": "total derivative after the gate's activation"}
+        named = {"long_name": "dL/dgate_t", "description": "total derivative after the gate's activation"}
     elif name in known:
-        told = {"long_name": known[name].symbol, "description": known[name].meaning}
+        named = {"long_name": known[name].symbol, "description": known[name].meaning}
     elif weight == name:
-        told = {"long_name": name}
+        named = {"long_name": name}
     else:
         symbol = known[weight].symbol if weight in known else weight
-        told = {"long_name": f"dL/d{symbol}", "description": "dL/d weight, batch mean included"}
-    return {**told, "layer": f"/{leaf.path}"}
+        named = {"long_name": f"dL/d{symbol}", "description": "dL/d weight, batch mean included"}
+    return {**named, "layer": f"/{leaf.path}"}
 
 
 def _node_attributes(leaf: LayerRecord) -> dict[str, Any]:

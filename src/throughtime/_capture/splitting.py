@@ -31,7 +31,7 @@ _LENGTHS = "{name} of {path} has other lengths in one part than in another"
 _NO_SAMPLES = "the first axis of {name} of {path}, {length}, is not that of the {samples} samples"
 
 
-def capture_in_chunks(capture: Capture, budget: Budget, need: Need, why_whole: str) -> ModelRecord:
+def capture_split(capture: Capture, budget: Budget, need: Need, why_whole: str) -> ModelRecord:
     """Capture a batch in as few parts as fit, one after the other.
 
     The gradients of a part are those of the loss of each sample, and its layers are solved. `budget` is that

@@ -213,11 +213,11 @@ class Run:
             differing = ", ".join(sorted(known ^ given))
             raise StoreError(f"The variables of {self.path} differ from those of step {step}: {differing}.")
         for key in [key for key in self._arrays if key in arrays]:
-            array, held = arrays[key], self._arrays[key]
+            array, old = arrays[key], self._arrays[key]
             dims, dtype = (STEP, *array.dims), array.dtype
-            if (held.dims, held.dtype) != (dims, dtype):
+            if (old.dims, old.dtype) != (dims, dtype):
                 raise StoreError(
-                    f"{key} of step {step} is {dtype} {dims}, in {self.path} it is {held.dtype} {held.dims}."
+                    f"{key} of step {step} is {dtype} {dims}, in {self.path} it is {old.dtype} {old.dims}."
                 )
 
     def _check_place(self) -> None:

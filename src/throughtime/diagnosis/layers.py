@@ -51,7 +51,7 @@ def by_direction(leaves: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
     return found
 
 
-def ways(leaves: Mapping[str, xr.Dataset]) -> frozenset[str]:
+def directions_of(leaves: Mapping[str, xr.Dataset]) -> frozenset[str]:
     """Return the directions in which layers process time."""
     found = set()
     for leaf in leaves.values():
@@ -89,7 +89,7 @@ def reading_of(leaves: Mapping[str, xr.Dataset], *, by_step: bool, lag: int | No
     If the loss has a value at every step, `by_step`, some of them are evaluated: those that have the
     requested lag.
     """
-    reading = Reading(np.asarray(valid_steps(next(iter(leaves.values())))), ways(leaves))
+    reading = Reading(np.asarray(valid_steps(next(iter(leaves.values())))), directions_of(leaves))
     return replace(reading, anchors=anchors(reading, _ANCHORS, lag or 0)) if by_step else reading
 
 

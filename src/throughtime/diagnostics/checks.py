@@ -43,8 +43,8 @@ def precision(layer: xr.Dataset) -> Precision:
 
 def dtype_of(layer: xr.Dataset) -> str:
     """Name of the layer's precision: its attribute `dtype`, else that of its arrays."""
-    held = [str(layer[name].dtype) for name in _DTYPE_OF if name in layer]
-    name = str(layer.attrs.get("dtype", held[0] if held else "float32"))
+    dtypes = [str(layer[name].dtype) for name in _DTYPE_OF if name in layer]
+    name = str(layer.attrs.get("dtype", dtypes[0] if dtypes else "float32"))
     if name not in PRECISIONS:
         raise DiagnosticError(f"dtype is {name!r}; diagnostics support {', '.join(PRECISIONS)}.")
     return name

@@ -57,7 +57,7 @@ def memory_horizon(layer: Layer, *, threshold: float = 0.01) -> xr.DataArray:
     array([6])
     """
     found = signals(certified(layer))
-    return _whole(_horizons(found, threshold)).assign_attrs(threshold=threshold, units="timesteps")
+    return _as_integers(_horizons(found, threshold)).assign_attrs(threshold=threshold, units="timesteps")
 
 
 def _horizons(found: xr.Dataset, threshold: float) -> xr.DataArray:
@@ -69,7 +69,7 @@ def _horizons(found: xr.Dataset, threshold: float) -> xr.DataArray:
     return horizon.assign_coords(censored=censored)
 
 
-def _whole(horizon: xr.DataArray) -> xr.DataArray:
+def _as_integers(horizon: xr.DataArray) -> xr.DataArray:
     """Convert to integers if every sample has a horizon; lazy values stay floats."""
     if horizon.chunks is None and bool(horizon.notnull().all()):
         return horizon.astype(np.int64)

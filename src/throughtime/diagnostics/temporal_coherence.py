@@ -87,7 +87,7 @@ def _coherence(
     for sample in range(samples):
         steps = int(length[sample])
         taken = [each[sample][..., :steps] for each in (hidden, back, *reset)]
-        parts = _factors(initial[sample], *taken, reset_after=reset_after)
+        parts = _outer_products(initial[sample], *taken, reset_after=reset_after)
         summed = np.concatenate([before @ asked.T for before, asked in parts], axis=1)
         # Each part of a step's dU has rank 1: its norm is a product of norms.
         lengths = np.sqrt(np.sum([_squares(before) * _squares(asked) for before, asked in parts], axis=0))
@@ -103,7 +103,7 @@ def _squares(values: Floats) -> Floats:
     return np.asarray(np.sum(values**2, axis=0))
 
 
-def _factors(
+def _outer_products(
     initial: Floats, hidden: Floats, back: Floats, reset: Floats | None = None, *, reset_after: bool
 ) -> list[tuple[Floats, Floats]]:
     """Return pairs (state, gradient), each (…, lag), whose outer products add up to dU_(t)."""
