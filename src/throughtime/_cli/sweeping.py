@@ -73,7 +73,7 @@ def _executor(workers: int, scheduler: str | None) -> Iterator[Any]:
         try:
             from distributed import Client  # noqa: PLC0415 - optional
         except ImportError as error:
-            raise MissingDependencyError("Run pip install throughtime[sweep] for --scheduler.") from error
+            raise MissingDependencyError("Run pip install 'throughtime[sweep]' for --scheduler.") from error
         with Client(scheduler) as client:
             yield client.get_executor()
     elif workers > 1:

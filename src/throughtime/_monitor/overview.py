@@ -43,9 +43,9 @@ class Overview(Shown):
     headline, state : str
         The result of the last record; steps, loss, framework, and where the numbers are.
     layers : DataFrame
-        A row a layer and direction, at the last record. An open forget or update gate is not saturated.
+        One row per layer and direction, at the last record. An open forget or update gate is not saturated.
     history : DataFrame
-        A row a record, at most 7 chosen evenly, of whole captures 2: step, loss, horizon of each layer.
+        One row per record, at most 7 chosen evenly, or 2 of whole captures: step, loss, horizon per layer.
     alarms : tuple of Alarm
     """
 
