@@ -14,8 +14,8 @@ from throughtime.adapters.records import MEAN, ONE_SAMPLE, SUM, Attribute
 
 UNDONE = "nothing undone"
 FAILS = "not known: the loss fails on two samples alone"
-TRAINING = "with training=True dropout and batch statistics are those of the whole batch"
-_REDUCTION = "the loss is no mean or sum over samples ({how})"
+TRAINING = "with training=True, dropout and batch statistics depend on the whole batch"
+_REDUCTION = "the loss is neither a mean nor a sum over samples ({how})"
 _UNLIKE = (
     "the loss is no plain mean or sum over samples: some count for more than others, as where it averages "
     "over valid steps"
@@ -54,7 +54,7 @@ def tried_factor(
     for factor, how in ((1.0 / samples, MEAN), (1.0, SUM)):
         if _adds_up(both, [first, second], how):
             return factor, how
-    return 1.0, f"couples samples: two together lose neither the mean nor the sum of each, {UNDONE}"
+    return 1.0, f"couples samples: the loss of two is neither the mean nor the sum of their losses, {UNDONE}"
 
 
 def attributes_of(reduced: tuple[float, str] | None) -> dict[str, Attribute]:

@@ -20,7 +20,7 @@ def check_loss(loss: Any, model: str, example: str) -> None:
     """
     if loss is None:
         raise LossError(
-            f"A {model} has no loss of its own: pass loss=, a function (output, y) that returns a scalar or "
+            f"A {model} does not contain a loss. Pass loss=, a function (output, y) that returns a scalar or "
             f"one value per sample, such as {example}."
         )
     if not callable(loss):
@@ -56,8 +56,8 @@ def weighted(value: Any, weight: Any) -> Any:
     """
     if value.ndim == 0 or tuple(value.shape[: weight.ndim]) != tuple(weight.shape):
         raise LossError(
-            f"sample_weight has shape {tuple(weight.shape)}, the values of the loss {tuple(value.shape)}: "
-            "their first axes must agree. Let the loss return a value for each sample, or for each sample "
-            'and step, as torch\'s losses do with reduction="none".'
+            f"sample_weight has shape {tuple(weight.shape)}, and the loss values have shape "
+            f"{tuple(value.shape)}: their first axes must agree. Return one loss value for each sample, or "
+            'for each sample and step, as torch\'s losses do with reduction="none".'
         )
     return value * weight.reshape(*weight.shape, *(1,) * (value.ndim - weight.ndim))

@@ -30,7 +30,7 @@ def total(loss: Any, output: Any, y: Any, sample_weight: Any) -> Any:
     value = evaluated(loss, output, y, _shapes)
     if not hasattr(value, "dtype") or not jnp.issubdtype(value.dtype, jnp.floating):
         found = f"an array of {value.dtype}" if hasattr(value, "dtype") else type(value).__name__
-        raise LossError(f"The loss has to return a real floating-point array, it returned {found}.")
+        raise LossError(f"The loss must return a real floating-point array; it returned {found}.")
     if sample_weight is not None:
         value = weighted(value, jnp.asarray(sample_weight, value.dtype))
     return value.mean()
@@ -62,7 +62,7 @@ def _of_each(model: models.Model, loss: Any, x: Any, y: Any, sample_weight: Any)
     leaves = jax.tree.leaves((current.output, y, sample_weight))
     has_axis = any(samples.of_data(leaf) is not None for leaf in leaves)
     if samples.count > 1 and not has_axis:
-        raise LossError("The model's output has no axis of samples, so that no sample has a loss alone.")
+        raise LossError("The model's output has no sample axis, so a single sample has no loss.")
 
     def each(parameters: Any, others: Any, x: Any, y: Any, sample_weight: Any) -> Any:
         data = (model.call(parameters, others, x), y, sample_weight)

@@ -39,7 +39,7 @@ def total(loss: Any, output: Any, y: Any, sample_weight: torch.Tensor | None) ->
     value = evaluated(alone, output, y, structure.shapes)
     if not isinstance(value, torch.Tensor) or value.is_complex() or not value.is_floating_point():
         what = f"a tensor of {value.dtype}" if isinstance(value, torch.Tensor) else type(value).__name__
-        raise LossError(f"The loss has to return a real floating-point tensor, it returned {what}.")
+        raise LossError(f"The loss must return a real floating-point tensor; it returned {what}.")
     if sample_weight is not None:
         value = weighted(value, sample_weight.to(value))
     return value.sum() if is_sum else value.mean()
