@@ -88,7 +88,7 @@ def _tried(loss: Any, data: tuple[Any, ...], size: int, order: int) -> tuple[flo
     def loss_of(*rows: int) -> float:
         return float(total(loss, *rows_of(data, rows, axes)))
 
-    with torch.no_grad():
+    with torch.no_grad(), autocast_off(data[0]):
         return loss_reduction.tried_factor(loss_of, size, (RuntimeError, ValueError, IndexError))
 
 

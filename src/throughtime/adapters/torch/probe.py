@@ -96,8 +96,7 @@ class Probe:
         weights = _weights([entry.layer for entry in found]) if "weight_gradients" in wanted else []
         gradients = marks.differentiate(loss, weights, recorder.edges(found), keep=recorder.has_loops)
         if has_labels:
-            with autocast_off(output):
-                reduced = tried_factor(self.loss, data, recorder.sizes)
+            reduced = tried_factor(self.loss, data, recorder.sizes)
             self._add_penalty(gradients, originals if weights else [], stand_ins, data)
         done = Pass(
             model=self.model,
