@@ -103,7 +103,7 @@ def replay(layer: Layer, steps: Steps) -> Replay:
     block = Block(
         np.empty((count, samples, cell.COLUMNS, units), dtype),
         joined[:, :, :width],
-        # Uᵀ as a copy of its own, for which dot is twice as fast.
+        # Uᵀ is copied: dot is twice as fast for it.
         np.ascontiguousarray(layer.recurrent_kernel[:, cell.RECURRENT_GATES].reshape(width, -1).T),
         cell_before if is_lstm else None,
         cell_after if is_lstm else None,

@@ -65,8 +65,8 @@ class Pass:
     runs_backward : bool
         The last input step is processed first.
     initial, final_gradients : tuple of ndarray (sample, unit) or None
-        Of h, then c: states before the first step, and dL/d(state after the step processed last), beyond
-        what reaches it through the output. None, or nothing, stands for zeros.
+        First h, then c: the states before the first step, and dL/d(state after the step processed last),
+        beyond what reaches it through the output. None, or nothing, stands for zeros.
     windows : tuple of int
         Steps of each call, where several stand apart, from states that are given to states that are handed
         out: initial states and final gradients then have an axis of calls, (sample, call, unit). Only for a
