@@ -58,13 +58,6 @@ def sweep(  # noqa: PLR0913, PLR0917 - options, one a line
 
 
 def _function(place: str) -> Any:
-    """Load a function of a script.
-
-    Raises
-    ------
-    SweepError
-        There is no such script or function.
-    """
     script, _, name = place.rpartition(":")
     if not script or not Path(script).is_file():
         raise SweepError(f"{place}: expected SCRIPT:function, with the path of a Python file.")
