@@ -23,12 +23,11 @@ from throughtime._store.layout import (
     new_nodes,
     node_of,
     plain_attributes,
-    replace_file,
     variables_of,
 )
 from throughtime._store.lock import Lock
 from throughtime._store.schema import COMMIT, STEP, SUMS, VERSION, VERSION_KEY, folder_of
-from throughtime._store.stored_array import StoredArray
+from throughtime._store.stored_array import StoredArray, put
 from throughtime._store.sums import Sums
 from throughtime._store.thinning import finish_thinning, write_thinned
 from throughtime._store.validate import validated
@@ -271,7 +270,7 @@ class Run:
         self._check_place()
         commit = self._commit_file or Commit(self._document)
         shapes = {**self._shapes, **{key: array.shape for key, array in self._arrays.items()}}
-        replace_file(self.path / COMMIT, commit.text(count, shapes), durable=False)
+        put(f"{self.path}/{COMMIT}", commit.content(count, shapes))
 
     def _roll_back(self) -> None:
         """Truncate every array to the committed steps."""
