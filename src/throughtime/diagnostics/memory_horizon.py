@@ -15,8 +15,9 @@ from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.labelled import applied
-from throughtime.diagnostics.lags import ROUNDING, Flags, Floats, exclusions, signals
+from throughtime.diagnostics.lags import Flags, Floats, exclusions, signals
 from throughtime.diagnostics.statistics import censored_median
+from throughtime.diagnostics.thresholds import ROUNDING
 
 
 @takes(DiagnosticError, threshold=number(0, 1, inside=True))
