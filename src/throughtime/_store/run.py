@@ -45,25 +45,10 @@ class Labelled(Protocol):
 
 
 class Run:
-    """Writes one run. An existing run is continued; a second writer on the same path is refused.
+    """Writes one run into a folder, `run.zarr`. An existing run is continued, with its first attributes.
 
-    Parameters
-    ----------
-    path : path-like
-        A folder, `run.zarr`, which is created if it does not exist.
-    attributes : mapping, optional
-        Attributes of the whole run: model, data and versions. A run that is continued keeps its first ones.
-
-    Attributes
-    ----------
-    steps : list of int
-        Committed training steps.
-
-    Raises
-    ------
-    StoreError
-        The path is a file, holds something else or a run of a newer version, has a writer, or cannot be
-        written.
+    `steps` are the committed training steps. A path that is a file, holds something else or a run of a newer
+    version, has a writer, or cannot be written raises StoreError.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, attributes: Attributes | None = None) -> None:
@@ -101,21 +86,10 @@ class Run:
         return sum(array.nbytes for array in self._arrays.values())
 
     def append(self, tree: xr.DataTree, step: int) -> None:
-        """Commit one capture; if this raises, the run is unchanged.
+        """Commit one capture with a larger step than all earlier ones; if this raises, the run is unchanged.
 
-        Parameters
-        ----------
-        tree : DataTree
-            As `capture` returns it, with the same variables, dims and dtypes at every step. If a size has
-            grown, earlier steps have NaN, or 0, there. Variables of the root may start late or be omitted: a
-            step without one has NaN.
-        step : int
-            Training step, larger than all earlier ones.
-
-        Raises
-        ------
-        StoreError
-            The layout of the tree differs from that of earlier steps, or the step is not a later one.
+        A tree has the same variables, dims and dtypes at every step. If a size has grown, earlier steps have
+        NaN, or 0, there. Variables of the root may start late or be omitted: a step without one has NaN.
         """
         arrays = dict(variables_of(tree))
         try:
