@@ -26,7 +26,9 @@ def use(swapped: Swapped, lag: int, *, seed: int) -> Answer:
     """
     if swapped.reason:
         return Answer(NOT_MEASURED, threshold=USED, reason=swapped.reason)
-    changes, full, before = _measured(swapped, lag)
+    changes, full = swapped.changes[:, swapped.lags.index(lag)], swapped.changes[:, 0]
+    usable = np.isfinite(changes) & np.isfinite(full)
+    changes, full, before = changes[usable], full[usable], swapped.before[usable]
     if not len(changes):
         return Answer(NOT_MEASURED, threshold=USED, reason=phrase("too_short", lag=lag))
     if len(full) < 2:
@@ -79,12 +81,6 @@ def _denied(changes: Floats, scale: float, *, seed: int) -> Answer:
     value = float(np.mean(changes)) / scale
     low, high = (end / scale for end in interval(mean, changes, seed=seed))
     return use_answer(value, (low, high), len(changes), does_pay=False)
-
-
-def _measured(swapped: Swapped, lag: int) -> tuple[Floats, Floats, Floats]:
-    changes, full = swapped.changes[:, swapped.lags.index(lag)], swapped.changes[:, 0]
-    usable = np.isfinite(changes) & np.isfinite(full)
-    return changes[usable], full[usable], swapped.before[usable]
 
 
 def use_curve(swapped: Swapped, *, seed: int) -> xr.Dataset | None:
