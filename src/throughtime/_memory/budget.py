@@ -56,15 +56,12 @@ class Need:
         Results of the pass that remain until its layers are solved.
     solving : Amount
         Additional memory while a layer is solved; one layer at a time.
-    repeated : Amount
-        Results of a first pass that remain while the framework runs a second one for comparison.
     """
 
     kept: Mapping[str, Amount] = field(default_factory=dict)
     passing: Amount = NOTHING
     left: Amount = NOTHING
     solving: Amount = NOTHING
-    repeated: Amount = NOTHING
 
     def __add__(self, other: Need) -> Need:
         names = [*self.kept, *(name for name in other.kept if name not in self.kept)]
@@ -73,7 +70,6 @@ class Need:
             self.passing + other.passing,
             self.left + other.left,
             Amount(max(self.solving.each, other.solving.each), max(self.solving.once, other.solving.once)),
-            self.repeated + other.repeated,
         )
 
     @property
@@ -84,7 +80,7 @@ class Need:
     @property
     def phases(self) -> tuple[Amount, Amount]:
         """Memory while passes run, and while their layers are solved."""
-        return self.repeated + self.passing, self.left + self.returned + self.solving
+        return self.passing, self.left + self.returned + self.solving
 
 
 class ExceededError(BaseException):

@@ -19,6 +19,7 @@ from .library import every_layer
 from .loss import Loss
 from .program import VALID_STEPS, Program
 from .reductions import Labels
+from .tensors import numpy, shape_of
 
 PAD = (
     "Pad it: x.to_tensor() gives zeros behind the shorter sequences; a Masking layer, or mask= where the "
@@ -65,12 +66,17 @@ def mapped(keras: Dialect, function: Any, structure: Any) -> Any:
 
 def rows_of(keras: Dialect, structure: Any, rows: Sequence[int]) -> Any:
     """Take samples of every array."""
-    return mapped(keras, lambda array: keras.taken(array, rows), structure)
+    return mapped(keras, lambda array: _stacked(keras, [array[row : row + 1] for row in rows]), structure)
 
 
 def joined(keras: Dialect, one: Any, other: Any) -> Any:
     """Put the samples of two structures together."""
-    return keras.tree.map_structure(lambda a, b: None if a is None else keras.joined(a, b), one, other)
+    return keras.tree.map_structure(lambda a, b: None if a is None else _stacked(keras, [a, b]), one, other)
+
+
+def _stacked(keras: Dialect, arrays: Sequence[Any]) -> Any:
+    is_array = isinstance(arrays[0], np.ndarray)  # Keras 2 makes tensors of a batch later
+    return (np if is_array else keras.ops).concatenate(arrays, axis=0)
 
 
 def with_copies(keras: Dialect, structure: Any, size: int) -> Any:
@@ -79,7 +85,7 @@ def with_copies(keras: Dialect, structure: Any, size: int) -> Any:
     def copied(array: Any) -> Any:
         is_dense = type(array).__name__ not in ("RaggedTensor", "SparseTensor")
         has_samples = is_dense and len(array.shape) > 0 and array.shape[0] == size
-        return keras.taken(array, [0] * size) if has_samples else array
+        return _stacked(keras, [array[:1]] * size) if has_samples else array
 
     return mapped(keras, copied, structure)
 
@@ -88,7 +94,7 @@ def first_array(keras: Dialect, structure: Any) -> Any:
     """Bring the first array of a structure to NumPy, as floats; None stays None."""
     if structure is None:
         return None
-    return np.asarray(keras.numpy(keras.tree.flatten(structure)[0]), float)
+    return np.asarray(numpy(keras.tree.flatten(structure)[0]), float)
 
 
 def shapes(keras: Dialect, structure: Any) -> str:
@@ -132,7 +138,7 @@ def why_whole(keras: Dialect, model: Any, x: Any, training: bool) -> str:
     if stateful:
         return _STATEFUL.format(name=stateful[0])
     inputs = keras.tree.flatten(getattr(model, "inputs", None) or [])
-    sizes = [size for tensor in inputs if (size := keras.shape_of(tensor)[0]) is not None]
+    sizes = [size for tensor in inputs if (size := shape_of(tensor)[0]) is not None]
     return _FIXED.format(size=sizes[0]) if sizes else ""
 
 
@@ -193,7 +199,7 @@ class Parts:
     def _weight(self, program: Program, result: Result, samples: int) -> float:
         """Tell what a batch counts for in a mean over several."""
         if VALID_STEPS in result.tensors and self._averages_over_valid_steps(program):
-            return float(self._keras.numpy(result.tensors[VALID_STEPS]))
+            return float(numpy(result.tensors[VALID_STEPS]))
         return float(samples)
 
     def _loss_of(self, data: Any) -> float:

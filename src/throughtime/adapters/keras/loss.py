@@ -12,9 +12,10 @@ from typing import Any
 from throughtime._errors import LossError, ThroughTimeError
 
 from .dialect import Dialect
-from .library import is_a, overrides, package_of_object
+from .library import is_a, is_compiled, overrides, package_of_object
 from .reasons import of_no_loss
 from .reductions import Labels, Reductions
+from .tensors import dtype_of, shape_of
 
 _UNKNOWN = Reductions(None, is_certain=False)
 
@@ -56,7 +57,7 @@ class Loss:
         ------
         LossError
         """
-        if self.passed is None and not (self._keras.is_compiled(self.model) or self.overrides):
+        if self.passed is None and not (is_compiled(self.model) or self.overrides):
             raise self._missing()
         if not (self.passed is None or callable(self.passed) or isinstance(self.passed, str)):
             what = type(self.passed).__name__
@@ -67,7 +68,7 @@ class Loss:
 
     def may_do_without_labels(self) -> bool:
         """Whether all of the loss may come from the model itself: from `add_loss` or its `compute_loss`."""
-        is_alone = self.passed is None and self._keras.is_compiled(self.model)
+        is_alone = self.passed is None and is_compiled(self.model)
         return is_alone and not self._keras.given_losses(self.model)
 
     def has_data_loss(self) -> bool:
@@ -92,7 +93,7 @@ class Loss:
         return self._sum([value]) - self._sum(added) if added else value
 
     def _sum(self, parts: list[Any]) -> Any:
-        is_double = any(self._keras.dtype_of(part) == "float64" for part in parts)
+        is_double = any(dtype_of(part) == "float64" for part in parts)
         dtype = "float64" if is_double else "float32"
         return sum(self._keras.ops.cast(part, dtype) for part in parts)
 
@@ -170,7 +171,7 @@ class Loss:
             return
         if any(getattr(tensor.shape, "rank", 0) is None for tensor in pairs[0]):
             return
-        label, prediction = (self._keras.shape_of(tensor) for tensor in pairs[0])
+        label, prediction = (shape_of(tensor) for tensor in pairs[0])
         if not _fit(label, prediction):
             raise LossError(
                 f"Labels of shape {label} do not fit predictions of shape {prediction}; Keras would "

@@ -22,7 +22,8 @@ from . import cell as cells
 from .cell import GATED, why_not
 from .dialect import Dialect
 from .library import halves
-from .weights import cudnn_kind, kind_of_cell
+from .tensors import dtype_of, shape_of
+from .weights import cudnn_kind
 
 OVERHEAD = {
     "tensorflow": Overhead(back=2.5, forward=1, solving=10, weights=10, each_step=4_500),
@@ -50,19 +51,14 @@ class Meter:
     budget : Budget
     request : Request
         Its quantities are those that this pass can give.
-    is_repeated : bool
-        The pass runs once more beside what it gave the first time.
     at_once : bool
         The pass computes as it goes: it is stopped at the first layer that is too much. A pass that is
         only traced takes nothing yet, and is judged when all of it is known.
     """
 
-    def __init__(
-        self, keras: Dialect, budget: Budget, request: Request, *, is_repeated: bool, at_once: bool
-    ) -> None:
+    def __init__(self, keras: Dialect, budget: Budget, request: Request, *, at_once: bool) -> None:
         self._keras, self._budget, self._quantities = keras, budget, request.quantities
-        self._is_repeated, self._at_once = is_repeated, at_once
-        self._need = Need()
+        self._at_once, self._need = at_once, Need()
 
     @property
     def samples(self) -> int:
@@ -87,7 +83,7 @@ class Meter:
         """
         if len(tensor.shape) < 3 or None in tensor.shape:
             return
-        looks_inside = is_watched and not why_not(self._keras, layer)
+        looks_inside = is_watched and not why_not(layer)
         asked = self._asked(is_watched, flows_back, looks_inside)
         self._add(_need(self._keras, layer, tensor.shape, self.samples, asked))
 
@@ -98,7 +94,7 @@ class Meter:
 
     def _asked(self, is_watched: bool, flows_back: bool, looks_inside: bool = True) -> Asked:
         quantities: frozenset[str] = self._quantities if is_watched else frozenset()
-        return Asked(quantities, looks_inside, flows_back, self._is_repeated)
+        return Asked(quantities, looks_inside, flows_back)
 
     def _add(self, need: Need) -> None:
         self._need += need
@@ -134,13 +130,13 @@ def _need(keras: Dialect, layer: Any, shape: tuple[int, ...], samples: int, aske
         return Need()  # its kernel keeps what it keeps
     directions = [_direction(keras, half, shape, samples) for half in both]
     is_merged = getattr(layer, "merge_mode", None) in ("sum", "mul", "ave")
-    return estimate(directions, asked, OVERHEAD[keras.backend_name()], is_merged=is_merged)
+    return estimate(directions, asked, OVERHEAD[keras.BACKEND], is_merged=is_merged)
 
 
 def _direction(keras: Dialect, layer: Any, shape: tuple[int, ...], samples: int) -> Direction:
     parts = cells.inner_cells(layer.cell)
-    kinds = [kind_of_cell(keras, cell) for cell in parts]
-    units = [_units(keras, cell, layer, shape) for cell in parts]
+    kinds = [cells.standard_kind(cell) for cell in parts]
+    units = [_units(cell, layer, shape) for cell in parts]
     known = [(kind, sum(sizes)) for kind, sizes in zip(kinds, units, strict=True)]
     columns = sum(_COLUMNS.get(kind, 0) * size for kind, size in known)
     return Direction(
@@ -154,20 +150,20 @@ def _direction(keras: Dialect, layer: Any, shape: tuple[int, ...], samples: int)
         columns=columns,
         gates=0 if kinds[0] == "simple_rnn" else columns,
         item=bytes_of(keras.compute_dtype(layer)),
-        weights=sum(prod(keras.shape_of(each)) * bytes_of(keras.dtype_of(each)) for each in layer.weights),
+        weights=sum(prod(shape_of(each)) * bytes_of(dtype_of(each)) for each in layer.weights),
     )
 
 
-def _units(keras: Dialect, cell: Any, layer: Any, shape: tuple[int, ...]) -> list[int]:
+def _units(cell: Any, layer: Any, shape: tuple[int, ...]) -> list[int]:
     """Sizes of a cell's states, all but the LSTM's c, which is as large as h."""
-    kind = kind_of_cell(keras, cell)
+    kind = cells.standard_kind(cell)
     if kind == "conv_lstm":
         returned = layer.compute_output_shape(shape)
         output = returned[0] if layer.return_state else returned
         return [_elements(tuple(output)[2 if layer.return_sequences else 1 :])]
     if kind in GATED:
         return [int(cell.units)]
-    return [_elements(size) for size in cells.sizes_of_states(keras, cell)]
+    return [_elements(size) for size in cells.sizes_of_states(cell)]
 
 
 def _elements(size: Any) -> int:

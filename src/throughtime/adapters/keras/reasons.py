@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from throughtime.adapters.records import UNREACHED, Array
 
-from .library import is_float
+from .tensors import is_float
 
 if TYPE_CHECKING:
     from .recorder import SeenCall

@@ -20,9 +20,9 @@ from .cell import CELL
 from .dialect import Dialect, Mark
 from .every_step import OF_GATES
 from .find import Found
-from .library import is_float
 from .loop import MARKED
 from .meter import Meter, Sized
+from .tensors import dtype_of, is_float, is_tensor, shape_of
 
 CARRIED = ("_keras_mask", "_keras_logits")  # what a loss reads from a tensor besides its values
 
@@ -39,7 +39,7 @@ class SeenInside:
     initial_states : int
         How many states it started from.
     dropout : list
-        As `every_step.Recorded.dropout`, with keys in place of masks.
+        As `every_step.EveryStep.dropout`, with keys in place of masks.
     kept, handed_on : sequence of str
         As `loop.Loop` has them.
     output : str
@@ -121,7 +121,7 @@ class Recorder:
     tensors : dict of str to tensor
         What the pass is to return.
     loops : dict of str to structure
-        What each loop has left, as `every_step.Recorded`, for what lies within its steps.
+        What each loop has left, as `every_step.EveryStep`, for what lies within its steps.
     named : list of str
         Keys of what `throughtime.mark` names outside of every loop.
     flows_back : bool
@@ -189,27 +189,27 @@ class Recorder:
     def measure(self, layer: Any, tensor: Any, *, is_watched: bool) -> None:
         """Tell the meter of a recurrent layer's call, once its input is marked."""
         self.flows_back |= is_watched and self._differentiates
-        if self.keras.is_tensor(tensor):
+        if is_tensor(tensor):
             self.meter.add(layer, self._sized(tensor), is_watched=is_watched, flows_back=self.flows_back)
 
     def measure_output(self, tensors: Sequence[Any], *, is_watched: bool, axis: int = 0) -> None:
         """Tell the meter what a plain layer, the model or a mark gave, with its samples along `axis`."""
         self.flows_back |= is_watched and self._differentiates
-        sized = [self._sized(tensor, axis) for tensor in tensors if self.keras.is_tensor(tensor)]
+        sized = [self._sized(tensor, axis) for tensor in tensors if is_tensor(tensor)]
         self.meter.add_output(sized, is_watched=is_watched, flows_back=self.flows_back)
 
     def _sized(self, tensor: Any, axis: int = 0) -> Sized:
         """Give a tensor's shape, with the samples of this batch where the pass leaves them open."""
-        shape = self.keras.shape_of(tensor)
+        shape = shape_of(tensor)
         if len(shape) > axis and shape[axis] is None:
             outer = prod(self.outer_steps) if self.keras.JOINS_OUTER_STEPS else 1
             shape = (*shape[:axis], self.meter.samples * outer, *shape[axis + 1 :])
-        return Sized(shape, self.keras.dtype_of(tensor))
+        return Sized(shape, dtype_of(tensor))
 
     def marked(self, wanted: str, name: str, tensor: Any) -> Any:
         """Mark a tensor if its kind is wanted and it is a float; masks and logits travel along."""
         keras = self.keras
-        if wanted not in self.wanted or not keras.is_tensor(tensor) or not is_float(keras.dtype_of(tensor)):
+        if wanted not in self.wanted or not is_tensor(tensor) or not is_float(dtype_of(tensor)):
             return tensor
         self.flows_back = True
         copy = self._mark(name, tensor)
@@ -247,23 +247,21 @@ def with_first(value: Any, first: Any) -> Any:
     return [with_first(value[0], first), *value[1:]]
 
 
-def lies_within_steps(keras: Dialect, cell: Any, quantities: frozenset[str]) -> bool:
+def lies_within_steps(cell: Any, quantities: frozenset[str]) -> bool:
     """Whether a quantity that was asked for lies within the steps of a cell, and not in the loop alone."""
     parts = cells.inner_cells(cell)
     if quantities & {"gate_activation", *OF_GATES}:
         return True
-    if "cell_gradient" in quantities and any(CELL in cells.state_names(keras, part) for part in parts):
+    if "cell_gradient" in quantities and any(CELL in cells.state_names(part) for part in parts):
         return True
     return len(parts) > 1 and bool(quantities & {"input_gradient", "output_gradient"})
 
 
-def names_kept(
-    keras: Dialect, cell: Any, names: Collection[str], quantities: frozenset[str]
-) -> tuple[str, ...]:
+def names_kept(cell: Any, names: Collection[str], quantities: frozenset[str]) -> tuple[str, ...]:
     """Choose among what a loop has: what is asked for, or needed for what lies within the steps."""
     if not quantities & {"gate_activation", "gate_gradient"}:
         names = [name for name in names if MARKED not in name]
-    if lies_within_steps(keras, cell, quantities):
+    if lies_within_steps(cell, quantities):
         return tuple(names)
     unasked = {
         name

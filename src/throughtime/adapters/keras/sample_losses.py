@@ -11,20 +11,19 @@ import numpy as np
 from throughtime._errors import LossError, ThroughTimeError
 from throughtime.adapters.records import Array
 
-from .batches import check_sizes, ragged_explained, shapes
+from .batches import check_sizes, ragged_explained
 from .dialect import Dialect, Traced
-from .library import plain_settings
+from .library import called, synchronise
 from .loop import wide
 from .loss import Loss
-from .program import Traces, weakly
 from .recorder import CARRIED
 from .reductions import Labels
+from .tensors import numpy
+from .traces import Traces, weakly
 
 
 class Alone:
     """A pass, and the part of the loss that compares each sample with its labels; holds the model weakly."""
-
-    any_batch = False
 
     def __init__(self, keras: Dialect, model: Any, passed: Callable[[], Any], *, training: bool) -> None:
         self._keras, self._passed, self._training = keras, passed, training
@@ -39,7 +38,7 @@ class Alone:
         """Return what each sample loses, and whether anything is valid in it."""
         keras, tree, loss = self._keras, self._keras.tree, Loss(self._keras, self.model, self._passed())
         x, y, weight = inputs
-        predictions = keras.called(self.model, x, self._training)
+        predictions = called(self.model, x, self._training)
         carried = [[keras.beside(each, name) for name in CARRIED] for each in tree.flatten(predictions)]
         whole = [x if loss.overrides else None, y, weight, predictions, carried]
         flat = tree.flatten(whole)
@@ -66,7 +65,7 @@ class Alone:
         return ops.reshape(ops.max(ops.stack(each)), (1,))
 
 
-_traces: Traces[tuple[Traced, Callable[[], Any]]] = Traces()
+_traces: Traces[Traced] = Traces()
 
 
 def losses(keras: Dialect, model: Any, *batch: Any, loss: Any, training: bool) -> Array:
@@ -82,35 +81,28 @@ def losses(keras: Dialect, model: Any, *batch: Any, loss: Any, training: bool) -
     LossError
         There is no loss that compares predictions with labels, or it fails on single samples.
     """
+
+    def traced() -> Traced:
+        alone = Alone(keras, model, weakly(own.passed), training=training)
+        return keras.traced(model, alone, data, any_batch=False)
+
     keras.check_model(model)
     own = Loss(keras, model, loss)
     own.check()
     if not own.has_data_loss():
         raise LossError("Layers add the whole loss: no part of it compares one sample with its labels.")
-    keras.synchronise(model)
+    synchronise(model)
     data = keras.batch(model, *batch)
     check_sizes(keras, *data)
     kept = keras.untouched(model)
     with ragged_explained(keras, batch[0]), kept, kept:
         try:
-            found = _traced(keras, own, data, training)(data).tensors
+            found = _traces.get(keras, own, data, training, traced)(data).tensors
         except ThroughTimeError:
             raise
         except Exception as error:
             raise LossError(
                 f"The loss cannot be evaluated on one sample alone: {type(error).__name__}: {error}"
             ) from error
-    values, valid = (np.asarray(keras.numpy(found[name]), float).ravel() for name in ("loss", "valid"))
+    values, valid = (np.asarray(numpy(found[name]), float).ravel() for name in ("loss", "valid"))
     return np.where(valid > 0, values, np.nan)
-
-
-def _traced(keras: Dialect, loss: Loss, data: Any, training: bool) -> Traced:
-    model = loss.model
-
-    def made() -> tuple[Traced, Callable[[], Any]]:
-        alone = Alone(keras, model, weakly(loss.passed), training=training)
-        return keras.traced(alone, data), weakly(loss.identity)
-
-    identity = loss.passed if isinstance(loss.passed, str) else id(loss.identity)
-    key = shapes(keras, data), identity, training, keras.execution(model), plain_settings(model)
-    return _traces.get(model, key, made, lambda trace: trace[1]() is loss.identity)[0]

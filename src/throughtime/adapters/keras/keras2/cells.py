@@ -83,16 +83,6 @@ def _own(
     return outputs[:, -1], outputs, final
 
 
-def zeroes_masked_output(layer: Any) -> bool:
-    """Whether a masked step of a recurrent layer emits 0."""
-    return bool(layer.zero_output_for_mask)
-
-
-def repeats_first_state(layer: Any) -> bool:
-    """Whether a masked step emits the first state: it emits the output before it."""
-    return False
-
-
 def scan(layer: Any, step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, sequences: Any) -> Any:
     """Run `step` (carry, values of one step) -> (carry, outputs) along the first axis, in Keras' own loop."""
     rnn = internal(layer, "backend").rnn

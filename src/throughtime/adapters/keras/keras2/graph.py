@@ -19,9 +19,10 @@ from throughtime._errors import UnbuiltModelError, UnsupportedModelError
 from throughtime.adapters.attributes import replaced
 from throughtime.adapters.keras.dialect import Computation, Result, Traced
 from throughtime.adapters.keras.library import every_layer, internal
+from throughtime.adapters.keras.tensors import shape_of
 from throughtime.adapters.records import Array
 
-from .tensors import is_cast, raw_variable, shape_of
+from .tensors import is_cast, raw_variable
 from .variables import all_variables, standing_in, untouched
 
 
@@ -67,10 +68,9 @@ def session_of(model: Any, graph: Any) -> Any:
     )
 
 
-def trace(computation: Computation, inputs: Any) -> Traced:
+def trace(model: Any, computation: Computation, inputs: Any) -> Traced:
     """Build a graph that runs a computation and its gradients."""
-    scratch = _Scratch(computation.model)
-    model = computation.model
+    scratch = _Scratch(model)
     with scratch.graph.as_default():
         fed = tf.nest.map_structure(_placeholder, inputs)
         with untouched(model), scratch.in_place_of(model), _other_graphs_told(model), autograph_enabled():
@@ -83,17 +83,6 @@ def trace(computation: Computation, inputs: Any) -> Traced:
         return Result(*scratch.session.run(fetched, _feed(fed, inputs)))
 
     return run
-
-
-def evaluate(model: Any, function: Any, inputs: Any) -> Any:
-    """Evaluate a function of arrays once, in a graph of its own."""
-    scratch = _Scratch(model)
-    with scratch.graph.as_default():
-        fed = tf.nest.map_structure(_placeholder, inputs)
-        with untouched(model), scratch.in_place_of(model), _other_graphs_told(model):
-            value = function(fed)
-    scratch.load()
-    return scratch.session.run(value, _feed(fed, inputs))
 
 
 def _placeholder(array: Any) -> Any:

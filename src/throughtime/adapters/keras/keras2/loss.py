@@ -14,7 +14,6 @@ import tensorflow as tf
 from throughtime.adapters.attributes import replaced
 from throughtime.adapters.keras.library import (
     belongs_to_a_graph,
-    every_layer,
     internal,
 )
 from throughtime.adapters.keras.reductions import Labels
@@ -30,11 +29,6 @@ class _Silent:
 
     def reset_state(self) -> None:
         """Forget nothing."""
-
-
-def is_compiled(model: Any) -> bool:
-    """Whether the model was compiled, with a loss or without."""
-    return bool(getattr(model, "_is_compiled", False) or getattr(model, "optimizer", None) is not None)
 
 
 def compiled_losses(model: Any) -> Any:
@@ -83,12 +77,6 @@ def _is_foreign(tensor: Any, graph: Any) -> bool:
     while graph is not None and graph is not own:  # a loop's graph may use what stands around it
         graph = getattr(graph, "outer_graph", None)
     return graph is None
-
-
-def adds_losses(model: Any) -> bool:
-    """Whether layers add to the loss by themselves, beside the regularisers of weights."""
-    regularised = sum(len(layer._callable_losses) for layer in every_layer(model))
-    return len(added_losses(model)) > regularised
 
 
 def losses_to_call(model: Any, name: str | None) -> Any:

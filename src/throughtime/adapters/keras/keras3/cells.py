@@ -90,16 +90,6 @@ def activation_name(cell: Any, function: Any) -> str:
     return str(name) if function is known else f"{name} of one's own"
 
 
-def zeroes_masked_output(layer: Any) -> bool:
-    """Whether a masked step of a recurrent layer emits 0: the unrolled loop on JAX never does."""
-    return bool(layer.zero_output_for_mask) and not (layer.unroll and keras.backend.backend() == "jax")
-
-
-def repeats_first_state(layer: Any) -> bool:
-    """Whether a masked step emits the first state, as the loop on JAX does, and not the output before it."""
-    return keras.backend.backend() == "jax" and not layer.unroll
-
-
 def draws_at_each_step(cell: Any) -> bool:
     """Whether a cell holds random generators besides those of Keras' cells, which draw once a sequence."""
     layers = [] if not isinstance(cell, keras.layers.Layer) else every_layer(cell)
