@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 from throughtime._memory.budget import Budget, Need
 from throughtime.adapters.needs import (
@@ -35,13 +35,6 @@ _COLUMNS = {**GATED, **COLUMNS}
 _WITH_CELL = ("lstm", "conv_lstm")
 
 
-class Sized(NamedTuple):
-    """What is read of a tensor."""
-
-    shape: tuple[Any, ...]
-    dtype: str
-
-
 class Meter:
     """What one pass needs so far.
 
@@ -65,13 +58,15 @@ class Meter:
         """Of the batch that the pass runs on."""
         return self._budget.part
 
-    def add(self, layer: Any, tensor: Sized, *, is_watched: bool, flows_back: bool) -> None:
+    def add(self, layer: Any, shape: Sequence[Any], *, is_watched: bool, flows_back: bool) -> None:
         """Add a call before it runs.
 
         Parameters
         ----------
         layer : RNN or Bidirectional
-        tensor : the layer's input
+        shape : sequence of int
+            Of the layer's input, samples first, then time; a layer inside another one may see more samples
+            than the batch has.
         is_watched : bool
             Something of it is asked for; else it only runs along.
         flows_back : bool
@@ -81,16 +76,18 @@ class Meter:
         ------
         ExceededError
         """
-        if len(tensor.shape) < 3 or None in tensor.shape:
+        each = halves(layer)
+        # The kernel of a cuDNN layer keeps what it keeps.
+        if len(shape) < 3 or None in shape or any(map(cudnn_kind, each)):
             return
-        looks_inside = is_watched and not why_not(layer)
-        asked = self._asked(is_watched, flows_back, looks_inside)
-        self._add(_need(self._keras, layer, tensor.shape, self.samples, asked))
+        asked = self._asked(is_watched, flows_back, is_watched and not why_not(layer))
+        directions = [_direction(self._keras, half, tuple(shape), self.samples) for half in each]
+        is_merged = getattr(layer, "merge_mode", None) in ("sum", "mul", "ave")
+        self._add(estimate(directions, asked, OVERHEAD[self._keras.BACKEND], is_merged=is_merged))
 
-    def add_output(self, tensors: Sequence[Sized], *, is_watched: bool, flows_back: bool) -> None:
-        """Add what a layer that is not recurrent returned, or the model, where its shape is known."""
-        known = [prod(each.shape) * bytes_of(each.dtype) for each in tensors if None not in each.shape]
-        self._add(estimate_outputs(sum(known) / self.samples, self._asked(is_watched, flows_back)))
+    def add_output(self, size: float, *, is_watched: bool, flows_back: bool) -> None:
+        """Add the bytes that a layer that is not recurrent returned, or the model."""
+        self._add(estimate_outputs(size / self.samples, self._asked(is_watched, flows_back)))
 
     def _asked(self, is_watched: bool, flows_back: bool, looks_inside: bool = True) -> Asked:
         quantities: frozenset[str] = self._quantities if is_watched else frozenset()
@@ -110,27 +107,6 @@ class Meter:
         """
         self._budget.check(self._need)
         return self._need
-
-
-def _need(keras: Dialect, layer: Any, shape: tuple[int, ...], samples: int, asked: Asked) -> Need:
-    """Estimate what one call takes.
-
-    Parameters
-    ----------
-    keras : Dialect
-    layer : RNN or Bidirectional
-    shape : tuple of int
-        Of the input, samples first, then time.
-    samples : int
-        Of the batch; a layer inside another one may see more.
-    asked : Asked
-    """
-    both = halves(layer)
-    if any(cudnn_kind(half) for half in both):
-        return Need()  # its kernel keeps what it keeps
-    directions = [_direction(keras, half, shape, samples) for half in both]
-    is_merged = getattr(layer, "merge_mode", None) in ("sum", "mul", "ave")
-    return estimate(directions, asked, OVERHEAD[keras.BACKEND], is_merged=is_merged)
 
 
 def _direction(keras: Dialect, layer: Any, shape: tuple[int, ...], samples: int) -> Direction:

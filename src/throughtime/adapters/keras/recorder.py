@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
+from throughtime.adapters.needs import bytes_of
 from throughtime.adapters.records import Request
 
 from . import cell as cells
@@ -21,7 +22,7 @@ from .dialect import Dialect, Mark
 from .every_step import OF_GATES
 from .find import Found
 from .loop import MARKED
-from .meter import Meter, Sized
+from .meter import Meter
 from .tensors import dtype_of, is_float, is_tensor, shape_of
 
 CARRIED = ("_keras_mask", "_keras_logits")  # what a loss reads from a tensor besides its values
@@ -190,21 +191,24 @@ class Recorder:
         """Tell the meter of a recurrent layer's call, once its input is marked."""
         self.flows_back |= is_watched and self._differentiates
         if is_tensor(tensor):
-            self.meter.add(layer, self._sized(tensor), is_watched=is_watched, flows_back=self.flows_back)
+            self.meter.add(layer, self._shape(tensor), is_watched=is_watched, flows_back=self.flows_back)
 
     def measure_output(self, tensors: Sequence[Any], *, is_watched: bool, axis: int = 0) -> None:
         """Tell the meter what a plain layer, the model or a mark gave, with its samples along `axis`."""
         self.flows_back |= is_watched and self._differentiates
-        sized = [self._sized(tensor, axis) for tensor in tensors if is_tensor(tensor)]
-        self.meter.add_output(sized, is_watched=is_watched, flows_back=self.flows_back)
+        size = 0
+        for tensor in filter(is_tensor, tensors):
+            shape = self._shape(tensor, axis)
+            size += 0 if None in shape else prod(shape) * bytes_of(dtype_of(tensor))
+        self.meter.add_output(size, is_watched=is_watched, flows_back=self.flows_back)
 
-    def _sized(self, tensor: Any, axis: int = 0) -> Sized:
+    def _shape(self, tensor: Any, axis: int = 0) -> tuple[Any, ...]:
         """Give a tensor's shape, with the samples of this batch where the pass leaves them open."""
         shape = shape_of(tensor)
         if len(shape) > axis and shape[axis] is None:
             outer = prod(self.outer_steps) if self.keras.JOINS_OUTER_STEPS else 1
             shape = (*shape[:axis], self.meter.samples * outer, *shape[axis + 1 :])
-        return Sized(shape, dtype_of(tensor))
+        return shape
 
     def marked(self, wanted: str, name: str, tensor: Any) -> Any:
         """Mark a tensor if its kind is wanted and it is a float; masks and logits travel along."""

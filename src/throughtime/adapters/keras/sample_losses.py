@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,50 +19,6 @@ from .recorder import CARRIED
 from .reductions import Labels
 from .tensors import numpy
 from .traces import Traces, weakly
-
-
-class Alone:
-    """A pass, and the part of the loss that compares each sample with its labels; holds the model weakly."""
-
-    def __init__(self, keras: Dialect, model: Any, passed: Callable[[], Any], *, training: bool) -> None:
-        self._keras, self._passed, self._training = keras, passed, training
-        self._model = weakref.ref(model)
-
-    @property
-    def model(self) -> Any:
-        """The model."""
-        return self._model()
-
-    def __call__(self, inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return what each sample loses, and whether anything is valid in it."""
-        keras, tree, loss = self._keras, self._keras.tree, Loss(self._keras, self.model, self._passed())
-        x, y, weight = inputs
-        predictions = called(self.model, x, self._training)
-        carried = [[keras.beside(each, name) for name in CARRIED] for each in tree.flatten(predictions)]
-        whole = [x if loss.overrides else None, y, weight, predictions, carried]
-        flat = tree.flatten(whole)
-
-        def step(carry: Any, row: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-            parts = [None if each is None else row[str(place)] for place, each in enumerate(flat)]
-            *labels, predicted, beside = tree.pack_sequence_as(whole, parts)
-            for tensor, values in zip(tree.flatten(predicted), beside, strict=True):
-                for name, value in zip(CARRIED, values, strict=True):
-                    keras.set_beside(tensor, name, value)
-            value = loss.of_data(Labels(*labels), predicted, self._training)
-            return carry, {"loss": keras.ops.reshape(wide(keras, value), (1,)), "valid": self._valid(beside)}
-
-        # One sample a step, which keeps its axis.
-        rows = {str(place): each[:, None] for place, each in enumerate(flat) if each is not None}
-        return keras.scan(self.model, step, [], rows)[1], {}
-
-    def _valid(self, beside: Any) -> Any:
-        """Whether any step of any prediction is valid; it is where one has no mask."""
-        ops, masks = self._keras.ops, [mask for mask, _ in beside]
-        if not masks or any(mask is None for mask in masks):
-            return ops.convert_to_tensor([1.0])
-        each = [ops.max(ops.cast(mask, "float32")) for mask in masks]
-        return ops.reshape(ops.max(ops.stack(each)), (1,))
-
 
 _traces: Traces[Traced] = Traces()
 
@@ -83,7 +38,11 @@ def losses(keras: Dialect, model: Any, *batch: Any, loss: Any, training: bool) -
     """
 
     def traced() -> Traced:
-        alone = Alone(keras, model, weakly(own.passed), training=training)
+        held, passed = weakref.ref(model), weakly(loss)
+
+        def alone(inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+            return _alone(Loss(keras, held(), passed()), keras, inputs, training), {}
+
         return keras.traced(model, alone, data, any_batch=False)
 
     keras.check_model(model)
@@ -106,3 +65,35 @@ def losses(keras: Dialect, model: Any, *batch: Any, loss: Any, training: bool) -
             ) from error
     values, valid = (np.asarray(numpy(found[name]), float).ravel() for name in ("loss", "valid"))
     return np.where(valid > 0, values, np.nan)
+
+
+def _alone(loss: Loss, keras: Dialect, inputs: Any, training: bool) -> dict[str, Any]:
+    """Run the model; return what each sample loses, and whether anything is valid in it."""
+    tree, (x, y, weight) = keras.tree, inputs
+    predictions = called(loss.model, x, training)
+    carried = [[keras.beside(each, name) for name in CARRIED] for each in tree.flatten(predictions)]
+    whole = [x if loss.overrides else None, y, weight, predictions, carried]
+    flat = tree.flatten(whole)
+
+    def step(carry: Any, row: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        parts = [None if each is None else row[str(place)] for place, each in enumerate(flat)]
+        *labels, predicted, beside = tree.pack_sequence_as(whole, parts)
+        for tensor, values in zip(tree.flatten(predicted), beside, strict=True):
+            for name, value in zip(CARRIED, values, strict=True):
+                keras.set_beside(tensor, name, value)
+        value = loss.of_data(Labels(*labels), predicted, training)
+        return carry, {"loss": keras.ops.reshape(wide(keras, value), (1,)), "valid": _valid(keras, beside)}
+
+    # One sample a step, which keeps its axis.
+    rows = {str(place): each[:, None] for place, each in enumerate(flat) if each is not None}
+    lost: dict[str, Any] = keras.scan(loss.model, step, [], rows)[1]
+    return lost
+
+
+def _valid(keras: Dialect, beside: Any) -> Any:
+    """Whether any step of any prediction is valid; it is where one has no mask."""
+    ops, masks = keras.ops, [mask for mask, _ in beside]
+    if not masks or any(mask is None for mask in masks):
+        return ops.convert_to_tensor([1.0])
+    each = [ops.max(ops.cast(mask, "float32")) for mask in masks]
+    return ops.reshape(ops.max(ops.stack(each)), (1,))
