@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from throughtime._errors import BatchError, LossError, ThroughTimeError
-from throughtime.adapters.alike import Alike
-from throughtime.adapters.records import MEAN, ONE_SAMPLE, SUM, ModelRecord
+from throughtime.adapters.records import MEAN, ONE_SAMPLE, SUM
 
 from .dialect import Dialect, Result
 from .library import every_layer
-from .loss import Loss
 from .program import VALID_STEPS, Program
-from .reductions import Labels
 from .tensors import numpy, shape_of
 
 PAD = (
@@ -142,66 +137,33 @@ def why_whole(keras: Dialect, model: Any, x: Any, training: bool) -> str:
     return _FIXED.format(size=sizes[0]) if sizes else ""
 
 
-class Parts:
-    """The parts of one batch, as they are captured one after the other.
+def why_unlike(program: Program, how: str) -> str:
+    """Tell why the loss of the whole is no sum or mean of the losses of its parts; empty where it is.
 
     Parameters
     ----------
-    keras : Dialect
-    loss : Loss
-    evaluate : callable (Labels, predictions) -> float
-        The loss without what the model adds to it.
+    program : Program
+        Of one part.
+    how : str
+        The loss's reduction in words.
     """
+    if program.adds_losses:
+        return _ADDED
+    if how not in (MEAN, SUM, ONE_SAMPLE):
+        return _REDUCTION.format(how=how)
+    if how == SUM:
+        return _REGULARISED if program.keras.regularised(program.model) else ""
+    is_clear = program.probe.loss.is_own_function or _averages_over_valid_steps(program)
+    return "" if is_clear or not any(program.masked) else _MASKED
 
-    def __init__(self, keras: Dialect, loss: Loss, evaluate: Callable[[Labels, Any], float]) -> None:
-        self._keras, self._loss, self._evaluate = keras, loss, evaluate
-        self._alike: Alike | None = None
 
-    def record(
-        self, record: ModelRecord, how: str, program: Program, result: Result, data: Any
-    ) -> ModelRecord:
-        """Add what the record of the next part means beside those of the others.
+def weight(program: Program, result: Result, samples: int) -> float:
+    """Tell what a batch counts for in a mean over several."""
+    if VALID_STEPS in result.tensors and _averages_over_valid_steps(program):
+        return float(numpy(result.tensors[VALID_STEPS]))
+    return float(samples)
 
-        Parameters
-        ----------
-        record : ModelRecord
-        how : str
-            The loss's reduction in words.
-        program, result
-            The pass that gave it.
-        data : tuple
-            x, y and sample weights.
-        """
-        samples = batch_size(self._keras, data[0])
-        why = self._of_loss(how, program)
-        if not why and not program.reductions.is_certain:
-            if self._alike is None:
-                rows, both = partial(rows_of, self._keras), partial(joined, self._keras)
-                self._alike = Alike(self._loss_of, rows, both, how)
-            why = self._alike.why_not((*data, program.predictions(result)), samples)
-        return replace(record, weight=self._weight(program, result, samples), why_whole=why)
 
-    def _of_loss(self, how: str, program: Program) -> str:
-        """Tell why the loss of the whole is no sum or mean of the losses of its parts; empty where it is."""
-        if program.adds_losses:
-            return _ADDED
-        if how not in (MEAN, SUM, ONE_SAMPLE):
-            return _REDUCTION.format(how=how)
-        if how == SUM:
-            return _REGULARISED if self._keras.regularised(self._loss.model) else ""
-        is_clear = self._loss.is_own_function or self._averages_over_valid_steps(program)
-        return "" if is_clear or not any(program.masked) else _MASKED
-
-    def _averages_over_valid_steps(self, program: Program) -> bool:
-        is_declared = program.reductions.declared is not None and len(program.masked) == 1
-        return self._keras.AVERAGES_OVER_VALID_STEPS and is_declared
-
-    def _weight(self, program: Program, result: Result, samples: int) -> float:
-        """Tell what a batch counts for in a mean over several."""
-        if VALID_STEPS in result.tensors and self._averages_over_valid_steps(program):
-            return float(numpy(result.tensors[VALID_STEPS]))
-        return float(samples)
-
-    def _loss_of(self, data: Any) -> float:
-        *labels, predictions = data
-        return self._evaluate(Labels(*labels), predictions)
+def _averages_over_valid_steps(program: Program) -> bool:
+    is_declared = program.reductions.declared is not None and len(program.masked) == 1
+    return program.keras.AVERAGES_OVER_VALID_STEPS and is_declared

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -16,7 +17,6 @@ from throughtime.adapters.needs import (
     estimate,
     estimate_outputs,
 )
-from throughtime.adapters.records import Request
 
 from . import cell as cells
 from .cell import GATED, why_not
@@ -35,28 +35,31 @@ _COLUMNS = {**GATED, **COLUMNS}
 _WITH_CELL = ("lstm", "conv_lstm")
 
 
+@dataclass
 class Meter:
     """What one pass needs so far.
 
-    Parameters
+    Attributes
     ----------
     keras : Dialect
     budget : Budget
-    request : Request
-        Its quantities are those that this pass can give.
+    quantities : frozenset of str
+        Those that this pass can give.
     at_once : bool
         The pass computes as it goes: it is stopped at the first layer that is too much. A pass that is
         only traced takes nothing yet, and is judged when all of it is known.
     """
 
-    def __init__(self, keras: Dialect, budget: Budget, request: Request, *, at_once: bool) -> None:
-        self._keras, self._budget, self._quantities = keras, budget, request.quantities
-        self._at_once, self._need = at_once, Need()
+    keras: Dialect
+    budget: Budget
+    quantities: frozenset[str]
+    at_once: bool
+    _need: Need = field(default_factory=Need)
 
     @property
     def samples(self) -> int:
         """Of the batch that the pass runs on."""
-        return self._budget.part
+        return self.budget.part
 
     def add(self, layer: Any, shape: Sequence[Any], *, is_watched: bool, flows_back: bool) -> None:
         """Add a call before it runs.
@@ -81,22 +84,22 @@ class Meter:
         if len(shape) < 3 or None in shape or any(map(cudnn_kind, each)):
             return
         asked = self._asked(is_watched, flows_back, is_watched and not why_not(layer))
-        directions = [_direction(self._keras, half, tuple(shape), self.samples) for half in each]
+        directions = [_direction(self.keras, half, tuple(shape), self.samples) for half in each]
         is_merged = getattr(layer, "merge_mode", None) in ("sum", "mul", "ave")
-        self._add(estimate(directions, asked, OVERHEAD[self._keras.BACKEND], is_merged=is_merged))
+        self._add(estimate(directions, asked, OVERHEAD[self.keras.BACKEND], is_merged=is_merged))
 
     def add_output(self, size: float, *, is_watched: bool, flows_back: bool) -> None:
         """Add the bytes that a layer that is not recurrent returned, or the model."""
         self._add(estimate_outputs(size / self.samples, self._asked(is_watched, flows_back)))
 
     def _asked(self, is_watched: bool, flows_back: bool, looks_inside: bool = True) -> Asked:
-        quantities: frozenset[str] = self._quantities if is_watched else frozenset()
+        quantities: frozenset[str] = self.quantities if is_watched else frozenset()
         return Asked(quantities, looks_inside, flows_back)
 
     def _add(self, need: Need) -> None:
         self._need += need
-        if self._at_once:
-            self._budget.check(self._need)
+        if self.at_once:
+            self.budget.check(self._need)
 
     def total(self) -> Need:
         """Return what all calls need together.
@@ -105,7 +108,7 @@ class Meter:
         ------
         ExceededError
         """
-        self._budget.check(self._need)
+        self.budget.check(self._need)
         return self._need
 
 

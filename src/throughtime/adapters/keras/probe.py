@@ -6,15 +6,17 @@ make a new one.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from throughtime._errors import LossError
 from throughtime._memory.budget import Budget
+from throughtime.adapters.alike import Alike
 from throughtime.adapters.loss_reduction import FAILS, tried_factor
 from throughtime.adapters.records import MEAN, ModelRecord, Request
 
 from . import batches, find
-from .batches import Parts, why_whole
 from .collect import Pass, records
 from .dialect import Dialect, Result
 from .library import synchronise
@@ -50,7 +52,7 @@ class Probe:
         self.keras, self.model, self.request = keras, model, request
         self.loss = Loss(keras, model, loss)
         self.found = find.select(keras, model, layers)
-        self._parts = self._new_parts()
+        self._alike: Alike | None = None  # while a batch is captured in parts
 
     def __call__(self, x: Any, y: Any, sample_weight: Any, budget: Budget) -> ModelRecord:
         """Capture one batch. Structures of arrays; y None for a capture without gradients.
@@ -74,7 +76,7 @@ class Probe:
         record = records(done, reduced)
         if budget.part == budget.samples or reduced is None:
             return record
-        return self._parts.record(record, reduced[1], program, result, data)
+        return self._of_a_part(record, reduced[1], program, result, data)
 
     def samples(self, x: Any) -> int:
         """Count the samples of a batch."""
@@ -83,15 +85,24 @@ class Probe:
     def part(self, data: Any, rows: slice) -> Any:
         """Take some of the samples of x, y and sample weights."""
         if rows.start == 0:
-            self._parts = self._new_parts()
+            self._alike = None
         return batches.mapped(self.keras, lambda array: array[rows], data)
 
-    def _new_parts(self) -> Parts:
-        return Parts(self.keras, self.loss, self._data_loss)
+    def _of_a_part(
+        self, record: ModelRecord, how: str, program: Program, result: Result, data: Any
+    ) -> ModelRecord:
+        """Note what a part of a batch counts for, and whether it adds up with the others."""
+        samples, why = self.samples(data[0]), batches.why_unlike(program, how)
+        if not why and not program.reductions.is_certain:
+            if self._alike is None:
+                rows, both = partial(batches.rows_of, self.keras), partial(batches.joined, self.keras)
+                self._alike = Alike(self._loss_of, rows, both, how)
+            why = self._alike.why_not((*data, program.predictions(result)), samples)
+        return replace(record, weight=batches.weight(program, result, samples), why_whole=why)
 
     def why_whole(self, data: Any) -> str:
         """Tell why parts of a batch would not add up to it; empty where nothing known yet says so."""
-        return why_whole(self.keras, self.model, data[0], self.request.training)
+        return batches.why_whole(self.keras, self.model, data[0], self.request.training)
 
     def expect_one_layer(self) -> None:
         """Refuse several layers where one is meant."""
@@ -156,18 +167,18 @@ class Probe:
             whole = x, y, weight if how.declared is None else None, program.predictions(result)
 
             def loss_of(*rows: int) -> float:
-                *labels, predictions = (batches.rows_of(self.keras, part, rows) for part in whole)
-                return self._data_loss(Labels(*labels), predictions)
+                return self._loss_of(batches.rows_of(self.keras, whole, rows))
 
             program.tried = tried_factor(loss_of, size, (Exception,))
         if how.declared is not None and program.tried[1].startswith((MEAN, FAILS)):
             return factor(how.declared, first_weight, size)
         return program.tried
 
-    def _data_loss(self, labels: Labels, predictions: Any) -> float:
+    def _loss_of(self, data: Any) -> float:
+        """Evaluate the loss of x, y, sample weights and predictions without what the model adds to it."""
+
         def evaluate(inputs: Any) -> Any:
             *parts, predicted = inputs
             return self.loss.of_data(Labels(*parts), predicted, self.request.training)
 
-        inputs = (labels.x, labels.y, labels.sample_weight, predictions)
-        return self.keras.evaluated_once(self.model, evaluate, inputs)
+        return self.keras.evaluated_once(self.model, evaluate, data)

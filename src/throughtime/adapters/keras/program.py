@@ -206,7 +206,7 @@ class Program:
     def _recorder(self, mark: Mark) -> Recorder:
         keras, request = self.keras, self.request
         at_once = keras.BACKEND == "torch" or bool(getattr(self.model, "run_eagerly", False))
-        meter = Meter(keras, self._budget, request, at_once=at_once)
+        meter = Meter(keras, self._budget, request.quantities, at_once)
         kinds = frozenset(kind for kind, needs in _NEEDED_FOR.items() if request.quantities & needs)
         kinds = (kinds if self.has_loss else kinds & {"inside"}) | request.quantities & _KEPT
         return Recorder(keras, self.probe.found, mark, kinds, request, meter)

@@ -99,24 +99,19 @@ class SeenCall:
         return f"{self.index}.{self.number}.{name}.{part}"
 
 
+@dataclass
 class Recorder:
     """What is known of one pass.
 
-    Parameters
+    Attributes
     ----------
-    keras : Dialect
-    found : sequence of Found
     mark : callable (key, tensor) -> tensor
         Makes a copy of a tensor that the loss can be differentiated with respect to.
     wanted : set of str
         What to mark: "inputs", "outputs", "logits", "inside", "inside_gradients", "weights"; what to keep:
         "output", "input", "valid".
-    request : Request
     meter : Meter
         Is told of every call of a recurrent layer.
-
-    Attributes
-    ----------
     calls, current : list of SeenCall
         Those that have returned, and those that have not.
     tensors : dict of str to tensor
@@ -133,28 +128,25 @@ class Recorder:
         Steps of each TimeDistributed that is running; how often each was called.
     """
 
-    def __init__(
-        self,
-        keras: Dialect,
-        found: Sequence[Found],
-        mark: Mark,
-        wanted: frozenset[str],
-        request: Request,
-        meter: Meter,
-    ) -> None:
-        self.keras, self.found, self.wanted, self.request, self.meter = keras, found, wanted, request, meter
-        self.calls: list[SeenCall] = []
-        self.current: list[SeenCall] = []
-        self.tensors: dict[str, Any] = {}
-        self.loops: dict[str, Any] = {}
-        self.named: list[str] = []
-        self.flows_back = False
-        self.in_a_loop: set[int] = set()
-        self.outer_steps: list[int] = []
-        self.outer_calls: Counter[int] = Counter()
-        self._mark = mark
-        self._differentiates = "weights" in wanted or "weight_gradients" in request.quantities
-        self._is_in_a_loop = keras.loop_detector()
+    keras: Dialect
+    found: Sequence[Found]
+    mark: Mark
+    wanted: frozenset[str]
+    request: Request
+    meter: Meter
+    calls: list[SeenCall] = field(default_factory=list)
+    current: list[SeenCall] = field(default_factory=list)
+    tensors: dict[str, Any] = field(default_factory=dict)
+    loops: dict[str, Any] = field(default_factory=dict)
+    named: list[str] = field(default_factory=list)
+    flows_back: bool = False
+    in_a_loop: set[int] = field(default_factory=set)
+    outer_steps: list[int] = field(default_factory=list)
+    outer_calls: Counter[int] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self._differentiates = "weights" in self.wanted or "weight_gradients" in self.request.quantities
+        self._is_in_a_loop = self.keras.loop_detector()
 
     def new_call(self, index: int) -> SeenCall | None:
         """Begin the record of a call; None within a loop or branch, where nothing can be watched."""
@@ -216,7 +208,7 @@ class Recorder:
         if wanted not in self.wanted or not is_tensor(tensor) or not is_float(dtype_of(tensor)):
             return tensor
         self.flows_back = True
-        copy = self._mark(name, tensor)
+        copy = self.mark(name, tensor)
         for carried in CARRIED:
             if (value := keras.beside(tensor, carried)) is not None:
                 keras.set_beside(copy, carried, value)
