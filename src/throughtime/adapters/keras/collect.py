@@ -228,12 +228,10 @@ def _weights(done: Pass, seen: SeenCall, arrays: dict[str, Array], missing: dict
     for suffix, read in _readers(done).items():
         arrays.update(weights.named(layer, read, suffix))
     if "weight_gradients" in done.wanted:
-        are_float = weights.named(layer, _is_float, "_gradient")
+        are_float = weights.named(
+            layer, lambda weight: np.full(shape_of(weight), is_float(dtype_of(weight))), "_gradient"
+        )
         missing.update(reasons.of_weight_gradients(are_float, arrays))
-
-
-def _is_float(variable: Any) -> Array:
-    return np.full(shape_of(variable), is_float(dtype_of(variable)))
 
 
 def _layer(done: Pass, seen: SeenCall) -> Any:

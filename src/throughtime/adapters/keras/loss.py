@@ -13,11 +13,17 @@ from throughtime._errors import LossError, ThroughTimeError
 
 from .dialect import Dialect
 from .library import is_a, is_compiled, overrides, package_of_object
-from .reasons import of_no_loss
 from .reductions import Labels, Reductions
 from .tensors import dtype_of, shape_of
 
-_UNKNOWN = Reductions(None, is_certain=False)
+_NO_LOSS = (
+    "The model has no loss: model.compile(loss=...) was not called and no layer adds one. Compile it, or "
+    "pass loss=, a function (y_true, y_pred) that returns a scalar or one value per sample."
+)
+_OWN_STEP = (
+    " {name}.train_step is not looked into: what it computes belongs in compute_loss(), which fit calls as "
+    "well."
+)
 
 
 class Loss:
@@ -64,7 +70,9 @@ class Loss:
             raise LossError(f"loss= takes a function (y_true, y_pred), a Keras loss or a name, not {what}.")
 
     def _missing(self) -> LossError:
-        return LossError(of_no_loss(self.model, has_own_step=overrides(self.model, "train_step")))
+        name = type(self.model).__name__
+        own_step = _OWN_STEP.format(name=name) if overrides(self.model, "train_step") else ""
+        return LossError(_NO_LOSS + own_step)
 
     def may_do_without_labels(self) -> bool:
         """Whether all of the loss may come from the model itself: from `add_loss` or its `compute_loss`."""
@@ -97,21 +105,14 @@ class Loss:
         dtype = "float64" if is_double else "float32"
         return sum(self._keras.ops.cast(part, dtype) for part in parts)
 
-    def singles(self) -> list[Any]:
-        """List each output's loss, known after the loss has been evaluated; none where the model decides."""
-        if self.overrides:
-            return []
-        losses = [self._function] if self._losses is None else self._keras.single_losses(self._losses)
-        return [loss for loss in losses if loss is not None]
-
     def reductions(self) -> Reductions:
         """Read how each part of the loss is reduced over samples; known after it has been evaluated."""
-        losses = self.singles()
+        known = [self._function] if self._losses is None else self._keras.single_losses(self._losses)
+        losses = [loss for loss in known if loss is not None and not self.overrides]
         if not losses or not all(hasattr(loss, "reduction") for loss in losses):
-            return _UNKNOWN
-        return Reductions(
-            tuple(str(loss.reduction or "none") for loss in losses), all(map(is_of_keras, losses))
-        )
+            return Reductions(None, is_certain=False)
+        declared = tuple(str(loss.reduction or "none") for loss in losses)
+        return Reductions(declared, all(map(is_of_keras, losses)))
 
     def _guarded(self, labels: Labels, predictions: Any, training: bool) -> Any:
         try:

@@ -58,7 +58,8 @@ def session_of(model: Any, graph: Any) -> Any:
     UnbuiltModelError
         There is none.
     """
-    for session in (tf.compat.v1.get_default_session(), keras_session(model)):
+    of_keras = getattr(internal(model, "backend")._SESSION, "session", None)
+    for session in (tf.compat.v1.get_default_session(), of_keras):
         if session is not None and session.graph is graph and not getattr(session, "_closed", False):
             return session
     raise UnbuiltModelError(
@@ -175,11 +176,6 @@ def _other_graphs_told(model: Any) -> Iterator[None]:
             f"leaves alone: {str(error).splitlines()[0]}\nMake the tensor where it is used, in call(), or "
             "keep it as a weight, add_weight(trainable=False)."
         ) from error
-
-
-def keras_session(model: Any) -> Any:
-    """Return the session that Keras holds, without making one."""
-    return getattr(internal(model, "backend")._SESSION, "session", None)
 
 
 @contextmanager
