@@ -309,7 +309,7 @@ def test_trained_weights_are_used_without_tracing_anew(monkeypatch):
     model, (x, y) = model_with("mse"), data()
     traces = []
     original = dialect.traced
-    monkeypatch.setattr(dialect, "traced", lambda *a: traces.append(1) or original(*a))
+    monkeypatch.setattr(dialect, "traced", lambda *a, **k: traces.append(1) or original(*a, **k))
     first = tt.get_rnn_gradients(model, x, y)
     model.train_on_batch(x, y)
     second = tt.get_rnn_gradients(model, x, y)

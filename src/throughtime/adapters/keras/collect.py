@@ -34,10 +34,8 @@ class Pass:
 
     Attributes
     ----------
-    program : Program
     calls : sequence of SeenCall
         Those of all outer steps of a TimeDistributed are one.
-    result : Result
     values : callable
         Gives the value of a variable as the framework has it.
     """

@@ -48,8 +48,6 @@ class Direction:
 
     Attributes
     ----------
-    done : Pass
-    call : SeenCall
     part : int
         Which direction of the call.
     """

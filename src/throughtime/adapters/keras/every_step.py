@@ -32,9 +32,6 @@ class EveryStep:
 
     Attributes
     ----------
-    keras : Dialect
-    layer : a recurrent layer
-    request : Request
     handed_on, kept, initial
         As `loop.Loop` has left them.
     input : (sample, time, …) in input time

@@ -29,8 +29,6 @@ class Loop:
 
     Attributes
     ----------
-    keras : Dialect
-    layer : a recurrent layer
     mark : callable (name, tensor) -> tensor
         Makes a copy that the loss can be differentiated with respect to.
     training : bool

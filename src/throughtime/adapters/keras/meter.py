@@ -41,8 +41,6 @@ class Meter:
 
     Attributes
     ----------
-    keras : Dialect
-    budget : Budget
     quantities : frozenset of str
         Those that this pass can give.
     at_once : bool
