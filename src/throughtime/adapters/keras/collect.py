@@ -25,7 +25,7 @@ from .recorder import SeenCall
 from .tensors import dtype_of, is_float, numpy, shape_of
 from .weights import Readers, Values
 
-_LOOPED = " where it can be watched: it is called within a loop or branch of the graph"
+_LOOPED = " where it can be captured: it is called within a loop or branch of the graph"
 
 
 @dataclass(frozen=True)

@@ -89,12 +89,12 @@ def check_built(model: Any, unbuilt: Sequence[str]) -> None:
     if not model.built:
         raise UnbuiltModelError(
             f"The model {model.name!r} is not built: it has no weights yet. Start it with "
-            "keras.Input(shape), or call it once on a batch, model(x), and capture then."
+            "keras.Input(shape), or call it once on a batch, model(x), before the capture."
         )
     if unbuilt:
         raise UnbuiltModelError(
             f"Keras builds {', '.join(unbuilt)}, inside a recurrent layer of {model.name!r}, when the layer "
-            "first runs: call the model once on a batch, model(x), and capture then."
+            "first runs. Call the model once on a batch, model(x), before the capture."
         )
 
 

@@ -21,8 +21,7 @@ _NO_LOSS = (
     "pass loss=, a function (y_true, y_pred) that returns a scalar or one value per sample."
 )
 _OWN_STEP = (
-    " {name}.train_step is not looked into: what it computes belongs in compute_loss(), which fit calls as "
-    "well."
+    " A capture does not run {name}.train_step: compute the loss in compute_loss(), which fit calls as well."
 )
 
 
@@ -142,7 +141,7 @@ class Loss:
         value = self._losses(labels.y, predictions, labels.sample_weight)
         if value is None:
             raise LossError(
-                "The loss compares nothing: the model was compiled with loss=None for all outputs."
+                "The model was compiled with loss=None for all outputs. Compile it with a loss or pass loss=."
             )
         return value
 
@@ -176,7 +175,7 @@ class Loss:
         if not _fit(label, prediction):
             raise LossError(
                 f"Labels of shape {label} do not fit predictions of shape {prediction}; Keras would "
-                f"broadcast one against the other. Give labels of shape {prediction}, or {prediction[:-1]} "
+                f"broadcast one against the other. Pass labels of shape {prediction}, or {prediction[:-1]} "
                 "for class indices."
             )
 

@@ -12,8 +12,7 @@ from typing import Any
 
 from throughtime._errors import LossError
 from throughtime._memory.budget import Budget
-from throughtime.adapters.alike import Alike
-from throughtime.adapters.loss_reduction import FAILS, tried_factor
+from throughtime.adapters.loss_reduction import FAILS, Alike, tried_factor
 from throughtime.adapters.records import MEAN, ModelRecord, Request
 
 from . import batches, find
@@ -151,7 +150,7 @@ class Probe:
             return None
         reduced, told = self._factor(program, result, data, self.samples(data[0]))
         if program.is_coupled and not told.startswith(COUPLED):
-            told = f"{COUPLED}: what one sample does changes with the others of its batch; {told} undone"
+            told = f"{COUPLED}: the output of one sample depends on the others of its batch; {told} undone"
         return reduced, told
 
     def _factor(self, program: Program, result: Result, data: Any, size: int) -> tuple[float, str]:

@@ -12,7 +12,7 @@ from .tensors import is_float
 if TYPE_CHECKING:
     from .recorder import SeenCall
 
-NO_TENSOR = "what the layer returns is no tensor and no list of tensors"
+NO_TENSOR = "the layer returns neither a tensor nor a list of tensors"
 SEVERAL_INPUTS = "its input is several tensors, not one"
 _INTEGER_INPUT = "its input is {dtype}, which has no gradient; differentiate the layer that embeds it"
 _INTEGER_OUTPUT = "its output is {dtype}, which has no gradient"
