@@ -24,7 +24,10 @@ SUITES = {
     "graph": "tf_keras graph",
     "agreement": "agreement",
 }
+PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = {*PROJECT["optional-dependencies"]}
 nox.options.sessions = ["check"]
+nox.options.default_venv_backend = "uv|virtualenv"  # uv, where it is installed, makes environments in seconds
 
 
 def run_suite(session: nox.Session, suite: str) -> None:
@@ -55,11 +58,21 @@ def keras2(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def lowest(session: nox.Session) -> None:
     """Test the lowest versions of the required dependencies, with native PyTorch."""
-    required = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
-    lowest_versions = [re.sub(r">=\s*", "==", each) for each in required]
+    lowest_versions = [re.sub(r">=\s*", "==", each) for each in PROJECT["dependencies"]]
     session.install(*lowest_versions, "torch>=2.6", "pytest", "pytest-timeout", "hypothesis")
     session.install("--no-deps", "--editable", ".")
     session.run("python", "-m", "pytest", "tests/torch", "tests/diagnostics", "tests/cells", "tests/store")
+
+
+@nox.session(python=PYTHONS)
+@nox.parametrize("extra", ["none", *sorted(EXTRAS - {"docs", "test"})])
+def extras(session: nox.Session, extra: str) -> None:
+    """Install throughtime with one extra and nothing else, and do what the extra is for."""
+    if extra == "keras2" and session.python != "3.11":
+        session.skip("TensorFlow 2.15 runs on Python 3.11 at most")
+    needed = ["torch>=2.6"] if extra in ("demo", "sweep") else []
+    session.install("." if extra == "none" else f".[{extra}]", *needed)
+    session.run("python", "tests/extras.py", extra)
 
 
 @nox.session(python="3.11")

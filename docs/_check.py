@@ -1,4 +1,4 @@
-"""Checks a built site: each link within it leads somewhere, and no page loads anything from another host."""
+"""Checks a built site: links lead somewhere, images have a description, and no page asks another host."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ LOADS = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source
 
 
 class Page(HTMLParser):
-    """Addresses that a page loads, links that it has, and places in it that a link can name."""
+    """Addresses that a page loads, its links, its places that a link can name, and texts of its images."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.loads: list[str] = []
         self.links: list[str] = []
         self.places: set[str] = set()
+        self.descriptions: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -27,6 +28,8 @@ class Page(HTMLParser):
         self.places |= {given[name] for name in ("id", "name") if name in given}
         if tag == "a" and "href" in given:
             self.links.append(given["href"])
+        if tag == "img":
+            self.descriptions.append(given.get("alt", ""))
         is_name_only = tag == "link" and given.get("rel") in ("canonical", "next", "prev", "index", "search")
         if LOADS.get(tag) in given and not is_name_only:
             self.loads.append(given[LOADS[tag]])
@@ -42,6 +45,9 @@ def complaints(folder: Path) -> Iterator[str]:
     for path, page in pages.items():
         name = path.relative_to(folder)
         yield from (f"{name} loads {each}" for each in page.loads if urlsplit(each).netloc)
+        for text in page.descriptions:
+            if len(text.split()) < 2 and not text.istitle():
+                yield f"{name} has an image without a description: {text!r}"
         for link in (*page.links, *page.loads):
             if urlsplit(link).scheme or urlsplit(link).netloc or link == "#":
                 continue

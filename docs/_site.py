@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import typer.main
+from docutils import nodes
 from sphinx_gallery.scrapers import figure_rst
 
 import throughtime as tt
@@ -22,6 +23,19 @@ def scraper(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]
     path = Path(next(block_vars["image_path_iterator"]))
     tt.save(picture, path, theme=tt.Theme(dpi=150))
     return str(figure_rst([str(path)], gallery_conf["src_dir"], picture.title))
+
+
+def describe_images(app: object, document: nodes.document) -> None:
+    """Give each plot of an executed cell its title as alternative text, or the title of its section."""
+    for bundle in document.findall(nodes.container):
+        if bundle.get("nb_element") != "mime_bundle":
+            continue
+        title = re.search(r"<Picture: (.*) · \d+ panel", bundle.astext(), re.DOTALL)
+        section = bundle
+        while not isinstance(section, nodes.section):
+            section = section.parent
+        for image in bundle.findall(nodes.image):
+            image["alt"] = title[1] if title else f"Plot: {section.next_node(nodes.title).astext()}"
 
 
 PAGES = {

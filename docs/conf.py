@@ -14,6 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks lose time to thr
 sys.path[:0] = [str(HERE), str(ROOT / "examples" / "gallery")]  # for _site, and for what the scripts share
 
 import _site  # noqa: E402 - the folder comes first
+from sphinx.application import Sphinx  # noqa: E402
 
 import throughtime  # noqa: E402 - so does the backend
 
@@ -53,7 +54,6 @@ html_sidebars = {"index": [], "gallery/index": [], "release_notes": []}
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 nb_execution_mode = "force"
-nb_execution_excludepatterns = ["*.ipynb"]  # they keep what they show; tests/test_notebooks.py runs them
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_execution_in_temp = True
@@ -84,8 +84,9 @@ sphinx_gallery_conf = {
 }
 
 
-def setup(app: object) -> None:
+def setup(app: Sphinx) -> None:
     """Write what comes from elsewhere: the command's options and the notebooks of examples/."""
+    app.connect("doctree-read", _site.describe_images)
     (HERE / "reference" / "commands.md").write_text(_site.commands(), encoding="utf-8")
     for name, page in _site.PAGES.items():
         (HERE / page).write_text(_site.moved(ROOT / name, page), encoding="utf-8")

@@ -52,8 +52,8 @@ def test_the_error_names_figures_and_remedies():
     assert isinstance(error, tt.TooLargeError)
     assert str(error) == (
         "The capture needs about 3.0 kB for 10 samples; 2.5 kB are free. Pass at most 8 samples at once, or "
-        "request fewer arrays with quantities=; the largest are hidden 1.0 kB, weights 0.1 kB. The batch was "
-        "not split, because it is too warm."
+        "request fewer arrays with quantities=; the largest are hidden 1.0 kB, weights 50 bytes. The batch "
+        "was not split, because it is too warm."
     )
 
 

@@ -74,7 +74,7 @@ def test_info_tells_alarms(run: Path) -> None:
 def test_watch_refuses_a_file_and_a_port_that_cannot_be(run: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     assert "is a file" in called("watch", tmp_path / "file", "--no-open", code=1)
-    assert "Port 99999 cannot be served" in called("watch", run, "--no-open", "--port", 99_999, code=1)
+    assert "Port 99999 is not available" in called("watch", run, "--no-open", "--port", 99_999, code=1)
 
 
 def test_check(run: Path) -> None:

@@ -3,7 +3,7 @@ Does attention shorten the way to early steps?
 ==============================================
 
 The same GRU is read once at its last step, and once through attention over all steps. Attention gives
-every step an error of its own, however far from the end it is.
+every step a direct error, however far from the end it is.
 """
 
 import torch

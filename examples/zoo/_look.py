@@ -1,4 +1,4 @@
-"""What every model of the zoo does as a script: it captures, tells what it found and saves a picture."""
+"""Every model of the zoo does this as a script: it captures, prints its findings and saves a plot."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -59,7 +59,7 @@ def certificate(layer: xr.Dataset) -> str:
 
 
 def draw(layers: dict[str, xr.Dataset]) -> Any:
-    """Draw the first samples of every layer, a row a layer."""
+    """Draw the first samples of every layer, one row for each layer."""
     figure = plt.figure(figsize=(12, 3.2 * len(layers)), layout="constrained")
     rows = figure.subfigures(len(layers), 1, squeeze=False)[:, 0]
     for row, layer in zip(rows, layers.values(), strict=True):

@@ -26,7 +26,7 @@ def build() -> keras.Model:
 
 
 def batch(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Draw texts of 8 to 16 words whose topic is told by one word, ids 1 to 3, near the start."""
+    """Draw texts of 8 to 16 words whose topic is one word, ids 1 to 3, near the start."""
     rng = np.random.default_rng(seed)
     words = rng.integers(1 + TOPICS, WORDS, (16, LENGTH))
     topic = rng.integers(0, TOPICS, 16)

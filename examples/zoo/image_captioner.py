@@ -1,6 +1,6 @@
-"""A caption for an image: a CNN sets the state a GRU starts from, the GRU says word after word.
+"""A caption for an image: a CNN sets the state a GRU starts from, the GRU writes word after word.
 
-Ask it how much the last word still asks of the image: the gradient of the initial state tells.
+The gradient of the initial state shows how much the last word still depends on the image.
 """
 
 import keras

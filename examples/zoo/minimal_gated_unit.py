@@ -1,4 +1,4 @@
-"""A cell of one's own: the minimal gated unit, whose single gate forgets and lets in at once.
+"""A custom cell: the minimal gated unit, whose single gate forgets and lets in at once.
 
 Ask it whether one gate is enough to carry the gradient from the end back to the marked steps. The cell is
 Zhou et al. 2016, eq. 6.

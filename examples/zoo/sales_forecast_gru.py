@@ -12,7 +12,7 @@ PAST, FUTURE = 21, 7
 
 
 def build() -> keras.Model:
-    """Make the model with two inputs: one GRU reads the past, another goes on from its state."""
+    """Make the model with two inputs: one GRU reads the past, another continues from its state."""
     sales = keras.Input((PAST, 1), name="sales")
     calendar = keras.Input((PAST + FUTURE, 8), name="calendar")
     past = layers.Concatenate()([sales, calendar[:, :PAST]])

@@ -12,7 +12,7 @@ STEPS, ACTIVITIES = 30, 3
 
 
 def build() -> keras.Model:
-    """Make the classifier: one layer that steps through all its cells before it goes on in time."""
+    """Make the classifier: one layer that steps through all its cells before the next time step."""
     cells = [layers.LSTMCell(8), layers.GRUCell(8), layers.LSTMCell(8)]
     model = keras.Sequential(
         [

@@ -1,4 +1,4 @@
-"""A stateful forecaster: row i of every batch goes on where row i of the last one ended.
+"""A stateful forecaster: row i of every batch continues where row i of the last one ended.
 
 Ask it where backpropagation stops: states cross the border between batches, gradients do not.
 """

@@ -1,4 +1,4 @@
-"""Action in a short video: the same small CNN looks at every frame, an LSTM puts the frames together.
+"""Action in a short video: the same small CNN reads every frame, an LSTM combines the frames.
 
 Ask it which frames decide: a single frame does not show where the dot is going.
 """

@@ -17,6 +17,7 @@ GATES: Mapping[str, tuple[str, ...]] = {
     "conv_lstm": ("input", "forget", "candidate", "output"),
 }
 DIRECTIONS = ("forward", "backward")
+CLASSES = {"lstm": "LSTM", "gru": "GRU", "simple_rnn": "SimpleRNN", "conv_lstm": "ConvLSTM"}
 STANDARD_KINDS = ("lstm", "gru", "simple_rnn")
 KINDS = (*STANDARD_KINDS, "conv_lstm", "rnn")  # kinds of recurrent layers without a custom cell
 

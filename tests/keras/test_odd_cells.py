@@ -172,9 +172,9 @@ def test_activations_that_no_gradient_passes_are_named() -> None:
     ours = [warning.message for warning in caught if warning.category is tt.ThroughTimeWarning]
     said = sorted(str(message).split(":")[0] for message in ours)
     assert said == [
-        "No gradient passes the activation of sign, sign of one's own",
-        "No gradient passes the activation of stopped, stop_gradient of one's own",
-        "No gradient passes the recurrent_activation of round, round of one's own",
+        "No gradient passes custom round, the recurrent_activation of round",
+        "No gradient passes custom sign, the activation of sign",
+        "No gradient passes custom stop_gradient, the activation of stopped",
     ]
     assert all(np.abs(tree[layer.name]["hidden_gradient"]).max() > 0 for layer in made)
     assert not tree["sign"]["gate_gradient"].any()

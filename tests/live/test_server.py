@@ -122,7 +122,7 @@ print(monitor.url)
 
 
 def test_a_port_that_is_taken(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(tt.MonitorError, match=f"Port {server.port} .* any that is free"):
+    with pytest.raises(tt.MonitorError, match=f"Port {server.port} .* any free one"):
         Server(tmp_path / "run.zarr", server.port)
     with pytest.raises(tt.MonitorError, match="Port 99999"):
         Server(tmp_path / "run.zarr", 99_999)

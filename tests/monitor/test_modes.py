@@ -275,7 +275,7 @@ class TestVanishing:
     def test_it_is_turned_off(self, tmp_path: Path, off: object) -> None:
         run, monitor = watched(tmp_path, self.fading(), 0, vanishing_lag=off)
         assert monitor.alarms == []
-        assert "These were off: vanishing" in alarms_on_page(run)
+        assert "Alarms that are off: vanishing" in alarms_on_page(run)
 
     @pytest.mark.parametrize(
         ("quantities", "off"),
@@ -288,7 +288,7 @@ class TestVanishing:
         assert monitor.alarms == []
         told = alarms_on_page(run)
         assert off in told
-        assert ("These were off" in told) is bool(off)
+        assert ("Alarms that are off" in told) is bool(off)
 
 
 def alarms_on_page(run: object) -> str:

@@ -88,7 +88,7 @@ def test_foreign_byte_orders_and_long_floats_are_read(dtype: str, native: str) -
             tt.LayerNotFoundError,
             "AttributeError for head",
         ),
-        ({"layers": []}, tt.LayerNotFoundError, "No layer is named"),
+        ({"layers": []}, tt.LayerNotFoundError, "No layer is selected"),
         ({"adapter": "torch"}, tt.UnsupportedModelError, "a Probe"),
         ({"loss": 3}, tt.LossError, "a function"),
         ({"model": Reader("meta")}, tt.UnbuiltModelError, "meta"),

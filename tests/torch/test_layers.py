@@ -93,7 +93,7 @@ def test_a_name_of_several_layers_lists_them() -> None:
     with pytest.raises(tt.AmbiguousLayerError, match="2 recurrent layers, 0, 1"):
         tt.get_rnn_gradients(model, X, Y, loss=MSE)
     pair = nn.ModuleDict({"lstm_a": nn.LSTM(M, N), "lstm_b": nn.LSTM(M, N)})
-    with pytest.raises(tt.AmbiguousLayerError, match="fits 2 layers: 'lstm_a', 'lstm_b'"):
+    with pytest.raises(tt.AmbiguousLayerError, match="matches 2 layers: 'lstm_a', 'lstm_b'"):
         tt.capture(pair, X, Y, loss=MSE, layers="lstm")
 
 
@@ -314,5 +314,5 @@ def test_weights_that_wait_for_their_shape_are_told() -> None:
 
 
 def test_what_is_no_module_is_told() -> None:
-    with pytest.raises(tt.UnsupportedModelError, match=r"torch.Tensor, which is no torch.nn.Module"):
+    with pytest.raises(tt.UnsupportedModelError, match=r"torch.Tensor, which is not a torch.nn.Module"):
         tt.capture(X, X, Y)

@@ -149,7 +149,7 @@ class TestScripted:
             capture(scripted(Reader()))
 
     def test_a_scripted_layer_of_a_model_is_told(self) -> None:
-        with pytest.raises(tt.LayerNotFoundError, match="TorchScript module holds cannot be looked into"):
+        with pytest.raises(tt.LayerNotFoundError, match="inside a TorchScript module cannot be captured"):
             capture(nn.Sequential(scripted(Reader()), nn.Linear(1, 1)))
 
     def test_a_scripted_part_beside_a_layer_does_not_hinder(self) -> None:

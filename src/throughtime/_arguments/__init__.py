@@ -113,15 +113,10 @@ _BY_NAME = {
 
 
 def takes(error: type[ThroughTimeError] = ArgumentError, /, **rules: Rule) -> Callable[[Function], Function]:
-    """Check the arguments of a function or class by rules.
+    """Check the arguments of a function or class by rules, and raise `error` unless a rule has its own.
 
-    Parameters
-    ----------
-    error : class of ThroughTimeError
-        The error to raise, unless a rule has its own error.
-    **rules : Rule
-        Rules by parameter; the rules of other parameters follow from annotation and name. A default value
-        always passes.
+    The rules of parameters that have none here follow from annotation and name. A default value always
+    passes.
 
     Examples
     --------
@@ -165,15 +160,7 @@ def takes(error: type[ThroughTimeError] = ArgumentError, /, **rules: Rule) -> Ca
 
 
 def explain(problem: Exception, rules: Mapping[str, Rule], arguments: Mapping[str, Any]) -> None:
-    """Raise an error of ours if an argument explains a problem that no rule has found.
-
-    Raises
-    ------
-    TooLargeError
-        There is not enough memory.
-    SchemaError
-        The layout of a tree differs from that of a capture.
-    """
+    """Raise an error of ours if memory, or an argument, explains a problem that no rule has found."""
     if isinstance(problem, (ThroughTimeError, Warning)):  # a warning raised as an error is not changed
         return
     if isinstance(problem, MemoryError):

@@ -29,18 +29,9 @@ _LONGEST_NAME = 255  # bytes of a file name on all common file systems
 class Rule:
     """The allowed values of an argument.
 
-    Parameters
-    ----------
-    take : callable (value) -> value
-        Returns the converted value; raises any error to refuse it.
-    expected : str
-        Description of allowed values.
-    error : class of ThroughTimeError, optional
-        Error to raise; the default is that of the function.
-    names : tuple of str
-        Allowed names, if the value is a name.
-    explain : callable (value) -> str, optional
-        Called if the function fails: returns what is wrong with the value, or an empty string.
+    `take` returns the converted value, or raises any error to refuse it; `expected` describes allowed values,
+    `names` lists them if they are names. `error` replaces that of the function. If the function fails,
+    `explain` returns what is wrong with the value, or an empty string.
     """
 
     take: Callable[[Any], Any]
@@ -50,7 +41,6 @@ class Rule:
     explain: Callable[[Any], str] | None = None
 
     def __call__(self, name: str, value: Any, error: type[ThroughTimeError] = ArgumentError) -> Any:
-        """Apply the rule to a named value."""
         try:
             return self.take(value)
         except ThroughTimeError:
@@ -120,7 +110,6 @@ def number(
 
 
 def choice(*names: str, error: type[ThroughTimeError] | None = None) -> Rule:
-    """Allow one of several names."""
 
     def take(value: Any) -> str:
         require(isinstance(value, str) and value in names)
@@ -154,7 +143,6 @@ def mapping(rule: Rule | None = None) -> Rule:
 
 
 def optional(rule: Rule) -> Rule:
-    """Allow None as well."""
 
     def take(value: Any) -> Any:
         return None if value is None else rule.take(value)

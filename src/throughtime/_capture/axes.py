@@ -18,19 +18,10 @@ from throughtime._vocabulary import label_of
 
 
 def label_axes(tree: xr.DataTree, labels: Mapping[str, Any], name: str = "") -> None:
-    """Add labels to the layers of a tree whose dims have the same length.
+    """Add labels to the layers of a tree whose dims have the same length; the tree is changed.
 
-    Parameters
-    ----------
-    tree : capture, which is changed
-    labels : mapping of a dim to a sequence, or for `time` to (sample, time)
-    name : str
-        Name of the coordinate; by default that of the labels of the dim.
-
-    Raises
-    ------
-    SchemaError
-        The labels are not a sequence, or no layer has a dim of their length.
+    Labels of `time` may be (sample, time). `name` is that of the coordinate, by default that of the labels of
+    the dim. Labels that are no sequence, or fit no layer, raise SchemaError.
     """
     for dim, given in labels.items():
         values = _array(dim, given)

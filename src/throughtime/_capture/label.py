@@ -74,7 +74,6 @@ class Captured:
     attributes: dict[str, Any]
 
     def tree(self) -> xr.DataTree:
-        """Label it."""
         tree = Tree()
         for path, leaf in self.leaves.items():  # from_dict would sort shallow paths first
             tree[path] = Tree(leaf.layout.copy(data=leaf.arrays))
@@ -83,7 +82,6 @@ class Captured:
 
     @classmethod
     def of(cls, tree: xr.DataTree) -> Captured:
-        """Separate a tree into leaves."""
         leaves = {}
         for node in tree.leaves:
             layout = node.to_dataset()
@@ -105,17 +103,9 @@ def _variables(leaf: LayerRecord, record: ModelRecord) -> dict[str, Array]:
 def _layout(leaf: LayerRecord, variables: Mapping[str, Array]) -> Hashable:
     """Return everything from which dims, coordinates and attributes of a leaf are made."""
     shapes = tuple((name, array.shape, array.dtype) for name, array in variables.items())
-    told = (leaf.flags, leaf.missing, leaf.dims)
-    fields = (
-        leaf.path,
-        leaf.kind,
-        leaf.directions,
-        leaf.states,
-        leaf.outer_steps,
-        leaf.windows,
-        _gates(leaf),
-    )
-    return fields, shapes, tuple(tuple(mapping.items()) for mapping in told)
+    mappings = tuple(tuple(each.items()) for each in (leaf.flags, leaf.missing, leaf.dims))
+    fields = (leaf.path, leaf.kind, leaf.directions, leaf.states, leaf.outer_steps, leaf.windows)
+    return fields, _gates(leaf), shapes, mappings
 
 
 def _empty(leaf: LayerRecord, variables: Mapping[str, Array]) -> xr.Dataset:
@@ -129,8 +119,7 @@ def _empty(leaf: LayerRecord, variables: Mapping[str, Array]) -> xr.Dataset:
         for name, array in variables.items()
     }
     sizes = {str(dim): size for variable in empty.values() for dim, size in variable.sizes.items()}
-    coordinates = {**_coordinates(sizes, leaf), **_outer_coordinates(sizes, leaf), **_calls(sizes, leaf)}
-    return xr.Dataset(empty, coords=coordinates, attrs=_node_attributes(leaf))
+    return xr.Dataset(empty, coords=_coordinates(sizes, leaf), attrs=_node_attributes(leaf))
 
 
 def _gates(leaf: LayerRecord) -> tuple[str, ...]:
@@ -165,45 +154,35 @@ def _activation_dims(name: str, array: Array, leaf: LayerRecord) -> tuple[str, .
     return (first, *middle, *("row", "column", "depth")[: array.ndim - 3], last)
 
 
-def _coordinates(dims: Mapping[str, int], leaf: LayerRecord) -> dict[str, Array]:
-    """Return the labels of axes that have names; others are counted from 0."""
+def _coordinates(sizes: Mapping[str, int], leaf: LayerRecord) -> dict[str, Any]:
+    """Return the labels of axes that have names, the call of each step, and the place in an outer layer."""
     states = leaf.states or ("hidden", "cell")
     labels = {"gate": _gates(leaf), "direction": leaf.directions or DIRECTIONS, "state": states}
     # Object dtype: fixed-width strings make a later, longer label raise in a stored run.
-    return {dim: np.array(names[: dims[dim]], dtype=object) for dim, names in labels.items() if dim in dims}
-
-
-def _outer_coordinates(sizes: Mapping[str, int], leaf: LayerRecord) -> dict[str, xr.Variable]:
-    """Return the sample and the step of an outer layer for each sample."""
-    if not leaf.outer_steps or "sample" not in sizes:
-        return {}
-    outer_sample, outer_step = np.divmod(np.arange(sizes["sample"]), leaf.outer_steps)
-    return {
-        "outer_sample": xr.Variable(("sample",), outer_sample),
-        "outer_step": xr.Variable(("sample",), outer_step),
+    found: dict[str, Any] = {
+        dim: np.array(names[: sizes[dim]], dtype=object) for dim, names in labels.items() if dim in sizes
     }
-
-
-def _calls(sizes: Mapping[str, int], leaf: LayerRecord) -> dict[str, xr.Variable]:
-    """Return the call of the layer for each step."""
-    if not leaf.windows or "time" not in sizes:
-        return {}
-    return {"call": xr.Variable(("time",), np.repeat(np.arange(len(leaf.windows)), leaf.windows))}
+    if leaf.outer_steps and "sample" in sizes:
+        sample, step = np.divmod(np.arange(sizes["sample"]), leaf.outer_steps)
+        found |= {"outer_sample": ("sample", sample), "outer_step": ("sample", step)}
+    if leaf.windows and "time" in sizes:
+        found["call"] = ("time", np.repeat(np.arange(len(leaf.windows)), leaf.windows))
+    return found
 
 
 def _variable_attributes(name: str, leaf: LayerRecord) -> dict[str, str]:
     """Return symbol, meaning and layer, which plots write into their titles."""
     weight, known = name.removesuffix("_gradient"), words(leaf.states, leaf.marks)
     if name == "gate_gradient" and leaf.gates:
-        told = {"long_name": "dL/dgate_t", "description": "total derivative after the gate's activation"}
+        named = {"long_name": "dL/dgate_t", "description": "total derivative after the gate's activation"}
     elif name in known:
-        told = {"long_name": known[name].symbol, "description": known[name].meaning}
+        named = {"long_name": known[name].symbol, "description": known[name].meaning}
     elif weight == name:
-        told = {"long_name": name}
+        named = {"long_name": name}
     else:
         symbol = known[weight].symbol if weight in known else weight
-        told = {"long_name": f"dL/d{symbol}", "description": "dL/d weight, batch mean included"}
-    return {**told, "layer": f"/{leaf.path}"}
+        named = {"long_name": f"dL/d{symbol}", "description": "dL/d weight, batch mean included"}
+    return {**named, "layer": f"/{leaf.path}"}
 
 
 def _node_attributes(leaf: LayerRecord) -> dict[str, Any]:

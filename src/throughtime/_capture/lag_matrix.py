@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -142,14 +143,10 @@ def _rows(probe: Probe, batch: Batch, steps: Array, together: int) -> Iterator[x
         chunk = steps[start : start + together]
         # The last chunk is padded, so that all use one trace.
         filled = np.concatenate([chunk, np.full(together - len(chunk), chunk[-1])])
-        x, y = (_copies(part, together) for part in (batch.x, batch.y))
+        x, y = (mapped(partial(_repeated, count=together), part) for part in (batch.x, batch.y))
         rows = probe(x, y, sample_weight=_one_hot(batch, filled))
         yield rows
         rows.children = {}  # nodes and parents are a cycle, which would keep the arrays
-
-
-def _copies(structure: Any, count: int) -> Any:
-    return mapped(lambda leaf: _repeated(leaf, count), structure)
 
 
 def _repeated(leaf: Any, count: int) -> Array:
@@ -227,9 +224,10 @@ def _labelled(norms: Array, steps: Array, leaf: xr.Dataset) -> xr.Dataset:
     runs_backward = [bool(leaf.attrs.get("go_backwards"))]
     if directions is not None:
         runs_backward = [name == DIRECTIONS[1] for name in directions]
+    parts = [norms] if directions is None else np.moveaxis(norms, -1, 0)
     by_lag = [
         _by_lag(np.where(together, part, np.nan), steps, backward)
-        for part, backward in zip(_parts(norms, dims), runs_backward, strict=True)
+        for part, backward in zip(parts, runs_backward, strict=True)
     ]
     mean, error = (np.stack(values, axis=-1) for values in zip(*by_lag, strict=True))
     if directions is None:
@@ -272,11 +270,6 @@ def _in_one_episode(norms: Array, steps: Array, leaf: xr.Dataset) -> Array:
 def _variable(name: str, dims: tuple[Any, ...], values: Array) -> xr.Variable:
     word = VARIABLES[name]
     return xr.Variable(dims, values, {"long_name": word.symbol, "description": word.meaning})
-
-
-def _parts(norms: Array, dims: list[Any]) -> list[Array]:
-    """Return matrices (loss_time, sample, time), one for each direction."""
-    return [norms[..., k] for k in range(norms.shape[-1])] if "direction" in dims else [norms]
 
 
 def _by_lag(norms: Array, steps: Array, runs_backward: bool) -> tuple[Array, Array]:

@@ -17,7 +17,7 @@ from throughtime._arguments import rules, takes
 from throughtime._capture.label import Captured, Labeller
 from throughtime._capture.locks import lock_of
 from throughtime._capture.solve import Warn, apart, certified, per_sample, with_inside
-from throughtime._capture.splitting import capture_in_chunks
+from throughtime._capture.splitting import capture_split
 from throughtime._data.batch import Batch, running_on, take
 from throughtime._errors import LossError, NoGradientError, SchemaError, UnsupportedModelError, warn
 from throughtime._memory import free
@@ -122,17 +122,17 @@ class Probe:
         """
         batch = take(x, y, sample_weight)
         try:
-            held = [apart(self._recorded(batch, self._whole(batch)))]
+            pending = [apart(self._recorded(batch, self._budget_of(batch)))]
         except ExceededError:
-            held = []
-        if not held:
+            pending = []
+        if not pending:
             whole = self._labelled(self._captured(batch, solve=True), batch)
             return lambda _: whole
-        self._check_reached(held[0])
+        self._check_reached(pending[0])
 
         def finish(warn: Warn) -> Captured:
             # No other reference while it is solved.
-            record = certified(self._completed(held.pop()), warn)
+            record = certified(self._completed(pending.pop()), warn)
             self._check_named(record)
             return self._labelled(record, batch)
 
@@ -220,7 +220,7 @@ class Probe:
 
     def _captured(self, batch: Batch, *, solve: bool) -> ModelRecord:
         """Capture a batch, in parts if it is too large for the memory."""
-        budget, need = self._whole(batch), None
+        budget, need = self._budget_of(batch), None
         try:
             # Nested calls, because no other reference may exist while it is solved.
             record = (
@@ -230,7 +230,7 @@ class Probe:
             # Without its traceback, which refers to the results of the pass.
             need, budget = exceeded.need, exceeded.budget
         if need is not None:
-            record = self._in_chunks(batch, budget, need, solve=solve)
+            record = self._split(batch, budget, need, solve=solve)
         if record.loss is None and self._named & _vocabulary.GRADIENT_QUANTITIES:
             names = ", ".join(sorted(self._named & _vocabulary.GRADIENT_QUANTITIES))
             raise LossError(f"Without labels there is no {names}: pass y, or a dataset of (x, y).")
@@ -238,7 +238,7 @@ class Probe:
         self._check_named(record)
         return certified(record, warn)
 
-    def _whole(self, batch: Batch) -> Budget:
+    def _budget_of(self, batch: Batch) -> Budget:
         """Return the budget of the whole batch."""
         with running_on(batch):
             samples = self._probe.samples(batch.x)
@@ -246,7 +246,7 @@ class Probe:
             return Budget(free.available(), samples, samples)
         return Budget(self._budget, samples, samples, is_stated=True)
 
-    def _in_chunks(self, batch: Batch, budget: Budget, need: Need, *, solve: bool) -> ModelRecord:
+    def _split(self, batch: Batch, budget: Budget, need: Need, *, solve: bool) -> ModelRecord:
         data = batch.x, batch.y, batch.sample_weight
 
         def capture(rows: slice, budget: Budget) -> ModelRecord:
@@ -255,7 +255,7 @@ class Probe:
             part = Batch(x, y, weight, batch.origin)
             return self._completed(self._recorded(part, budget), solve=solve)
 
-        record = capture_in_chunks(capture, budget, need, self._probe.why_whole(data))
+        record = capture_split(capture, budget, need, self._probe.why_whole(data))
         if solve or record.reduction_factor is None:
             return record
         factor = 1.0 / record.reduction_factor

@@ -111,7 +111,7 @@ def with_inside(leaf: LayerRecord, wanted: frozenset[str]) -> LayerRecord:
     """Add the requested quantities of a recurrent layer; others are unchanged."""
     inside = wanted & (_SOLVED | _BESIDE)
     if not inside or not leaf.inside:
-        return _let_go(leaf)
+        return replace(leaf, inside=())
     if isinstance(leaf.inside[0], SolvedRecord):
         leaf = replace(leaf, gates=leaf.inside[0].gates, marks=leaf.inside[0].marks)
     absent = _absent(leaf)
@@ -122,8 +122,9 @@ def with_inside(leaf: LayerRecord, wanted: frozenset[str]) -> LayerRecord:
         for direction in leaf.inside
     ]
     # Removed one by one: both directions and their join would need twice the memory.
+    known = _vocabulary.words(leaf.states, leaf.marks)
     arrays = {
-        name: np.stack([one.pop(name) for one in solved], axis=_direction_axis(leaf, name))
+        name: np.stack([one.pop(name) for one in solved], axis=known[name].dims.index("direction"))
         if leaf.directions
         else solved[0].pop(name)
         for name in list(solved[0])
@@ -132,12 +133,8 @@ def with_inside(leaf: LayerRecord, wanted: frozenset[str]) -> LayerRecord:
         arrays |= _initial_states(leaf)
     there = {_word(leaf, name) for name in arrays}
     missing = {name: absent.get(name, _NOT_RETURNED) for name in inside - there - _BESIDE}
-    return _let_go(replace(leaf, arrays={**leaf.arrays, **arrays}, missing={**missing, **leaf.missing}))
-
-
-def _let_go(leaf: LayerRecord) -> LayerRecord:
-    """Release the large arrays from which a layer was solved."""
-    return replace(leaf, inside=())
+    # Without the large arrays from which it was solved.
+    return replace(leaf, arrays={**leaf.arrays, **arrays}, missing={**missing, **leaf.missing}, inside=())
 
 
 def _absent(leaf: LayerRecord) -> dict[str, str]:
@@ -164,10 +161,6 @@ def _initial_states(leaf: LayerRecord) -> dict[str, Array]:
             filled = [np.zeros_like(known[0]) if array is None else array for array in given]
             arrays[f"initial_{name}"] = np.stack(filled, axis=1) if leaf.directions else filled[0]
     return arrays
-
-
-def _direction_axis(leaf: LayerRecord, name: str) -> int:
-    return _vocabulary.words(leaf.states, leaf.marks)[name].dims.index("direction")
 
 
 def _taken(leaf: LayerRecord, direction: SolvedRecord, wanted: frozenset[str]) -> dict[str, Array]:

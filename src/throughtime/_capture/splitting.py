@@ -31,24 +31,13 @@ _LENGTHS = "{name} of {path} has other lengths in one part than in another"
 _NO_SAMPLES = "the first axis of {name} of {path}, {length}, is not that of the {samples} samples"
 
 
-def capture_in_chunks(capture: Capture, budget: Budget, need: Need, why_whole: str) -> ModelRecord:
+def capture_split(capture: Capture, budget: Budget, need: Need, why_whole: str) -> ModelRecord:
     """Capture a batch in as few parts as fit, one after the other.
 
-    Parameters
-    ----------
-    capture : callable (slice of samples, budget) -> ModelRecord
-        Its gradients are those of the loss of each sample, and its layers are solved.
-    budget : Budget
-        For the whole batch, which exceeds it.
-    need : Need
-        Estimate for the whole batch, as far as it is known.
-    why_whole : str
-        Reason why parts would not add up, if it is known before the capture.
-
-    Raises
-    ------
-    TooLargeError
-        Parts would not add up to the whole, or would not fit either.
+    The gradients of a part are those of the loss of each sample, and its layers are solved. `budget` is that
+    of the whole batch, whose estimate `need`, as far as it is known, exceeds it. `why_whole` is the reason
+    why parts would not add up, if it is known before the capture. TooLargeError: they do not, or do not fit
+    either.
     """
     size = budget.samples
     while True:
@@ -57,14 +46,11 @@ def capture_in_chunks(capture: Capture, budget: Budget, need: Need, why_whole: s
             lacking = _PART if need.returned.of(budget.samples) < (budget.available or 0) else _ARRAYS
             raise too_large(need, budget, why_whole or lacking)
         try:
-            return _joined(capture, replace(budget, part=_evenly(budget.samples, size)), need)
+            # Equal parts that are as few as with `size`.
+            part = -(-budget.samples // -(-budget.samples // size))
+            return _joined(capture, replace(budget, part=part), need)
         except ExceededError as exceeded:  # a layer that was not reached before needs more
             need = exceeded.need
-
-
-def _evenly(samples: int, size: int) -> int:
-    """Return the length of equal parts that are as few as with `size`."""
-    return -(-samples // -(-samples // size))
 
 
 def _joined(capture: Capture, budget: Budget, need: Need) -> ModelRecord:
@@ -87,13 +73,7 @@ def _part(capture: Capture, rows: slice, budget: Budget, need: Need) -> ModelRec
 
 
 class Joined:
-    """The record of one batch, into which those of its parts are joined one after another.
-
-    Parameters
-    ----------
-    samples : int
-        Samples of the whole batch.
-    """
+    """The record of a batch of some samples, into which those of its parts are joined one after another."""
 
     def __init__(self, samples: int) -> None:
         self._samples = samples
@@ -131,15 +111,13 @@ class Joined:
             return _TRIED
         if [leaf.path for leaf in part.layers] != [leaf.first.path for leaf in self._leaves]:
             return _CALLS
-        length = rows.stop - rows.start
         lacking = (
-            _without_samples(leaf, length) or joined.why_not(leaf)
+            _without_samples(leaf, rows.stop - rows.start) or joined.why_not(leaf)
             for joined, leaf in zip(self._leaves, part.layers, strict=True)
         )
         return part.why_whole or next(filter(None, lacking), "")
 
     def record(self) -> ModelRecord:
-        """Return the record of the whole batch."""
         assert self._first is not None
         first, has_loss = self._first, self._first.loss is not None
         is_mean = has_loss and first.attributes.get("loss_reduction") != SUM
@@ -186,7 +164,6 @@ class _Leaf:
         return ""
 
     def add(self, part: LayerRecord, rows: slice, share: float | None) -> None:
-        """Add the next part."""
         for name, array in part.arrays.items():
             if _is_per_sample(name, part):
                 if name not in self.arrays:
@@ -201,7 +178,6 @@ class _Leaf:
                 self.arrays[name] = _added(self.arrays[name], array, share)
 
     def scale(self, rows: slice, factor: float) -> None:
-        """Multiply some samples' gradients."""
         for name, array in self.arrays.items():
             is_gradient = name.endswith("_gradient") or name in _vocabulary.PER_SAMPLE
             if is_gradient and _is_per_sample(name, self.first):
@@ -212,7 +188,6 @@ class _Leaf:
         return self.arrays[name][rows.start * each : rows.stop * each]
 
     def record(self) -> LayerRecord:
-        """Return the record of the whole batch."""
         missing = {name: why for name, why in self.first.missing.items() if name not in self.arrays}
         return replace(self.first, arrays=self.arrays, missing=missing)
 

@@ -21,13 +21,8 @@ def carrying(leaf: LayerRecord, direction: DirectionRecord) -> frozenset[str]:
 def carried(leaf: LayerRecord, direction: DirectionRecord, solved: Mapping[str, Array]) -> dict[str, Array]:
     """Add the gradient from step to step within each call, if a call has a second step.
 
-    Parameters
-    ----------
-    leaf : LayerRecord
-        `carried_by_state` (sample, time, state) is the gradient from call to call.
-    direction : DirectionRecord
-    solved : mapping of str to ndarray
-        The quantities of `carrying`.
+    The leaf's `carried_by_state` (sample, time, state) is the gradient from call to call; `solved` has the
+    quantities of `carrying`.
     """
     if not carrying(leaf, direction):
         return {}

@@ -14,12 +14,11 @@ from throughtime._arguments import takes
 from throughtime._capture.weights import PENALTY, described, in_order, weight_names
 from throughtime._text.tables import Paragraph, Part, Shown, Table
 from throughtime._tree import recorded_steps
-from throughtime._vocabulary import GATES
+from throughtime._vocabulary import CLASSES, GATES
 
 if TYPE_CHECKING:
     from throughtime._monitor.overview import Overview
 
-_KINDS = {"lstm": "LSTM", "gru": "GRU", "simple_rnn": "SimpleRNN", "conv_lstm": "ConvLSTM"}
 _FLAGS = ("return_sequences", "go_backwards", "stateful")
 _FRAMEWORKS = {"keras": "Keras", "torch": "PyTorch"}
 _COLUMNS = ("layer", "weight", "dims", "shape", "parameters", "penalty")
@@ -175,12 +174,12 @@ def _layer(path: str, captured: xr.Dataset) -> LayerSummary:
     units = attributes.get("units", captured.sizes.get("unit"))
     return LayerSummary(
         path=path,
-        kind=_KINDS.get(kind, str(attributes.get("cell_class", attributes.get("layer_class", kind)))),
+        kind=CLASSES.get(kind, str(attributes.get("cell_class", attributes.get("layer_class", kind)))),
         units=None if units is None else int(units),
         directions=tuple(map(str, captured.coords.get("direction", xr.DataArray([])).values)),
         gates=tuple(map(str, captured["gate"].values if "gate" in captured.coords else GATES.get(kind, ()))),
         settings=tuple(_settings(attributes)),
-        notes=tuple(_notes(kind, captured)),
+        notes=((_TWO_BIASES if kind == "gru" else _TORCH_BIASES),) if "recurrent_bias" in captured else (),
         weights=tuple(_weight(captured, name) for name in weight_names(captured)),
     )
 
@@ -212,11 +211,6 @@ def _settings(attributes: Mapping[str, Any]) -> Iterator[str]:
         yield str(attributes["dtype"])
 
 
-def _notes(kind: str, captured: xr.Dataset) -> Iterator[str]:
-    if "recurrent_bias" in captured:
-        yield _TWO_BIASES if kind == "gru" else _TORCH_BIASES
-
-
 def _heading(layer: LayerSummary) -> str:
     """Describe a layer in one line."""
     units = "" if layer.units is None else f", {layer.units} units"
@@ -226,13 +220,7 @@ def _heading(layer: LayerSummary) -> str:
 
 
 def _cells(weight: WeightSummary) -> tuple[str, ...]:
-    dims = " × ".join(
-        f"{size} {_dims_in_words(dim)}" for dim, size in zip(weight.dims, weight.shape, strict=True)
-    )
+    named = ("" if "_axis_" in dim else dim for dim in weight.dims)  # an axis without a name
+    dims = " × ".join(f"{size} {dim}" for dim, size in zip(named, weight.shape, strict=True))
     penalty = "" if weight.penalty is None else f"penalty {weight.penalty:.3g}"
     return weight.name, dims, f"{weight.parameters:,}", penalty
-
-
-def _dims_in_words(dim: str) -> str:
-    """Omit the name of an axis without a name."""
-    return "" if "_axis_" in dim else dim

@@ -74,13 +74,7 @@ def weights(model: Any, layer: Any = None, *, omit: str | Collection[str] | None
 
 
 def described(model: Any, layers: Any, *, adapter: Any = None) -> xr.DataTree:
-    """Return a tree of layers with only their weights and attributes.
-
-    Raises
-    ------
-    UnsupportedModelError
-        A custom adapter has no `describe`.
-    """
+    """Return a tree of layers with only their weights and attributes."""
     chosen: adapters.Adapter = adapters.choose(model) if adapter is None else adapter
     if not hasattr(chosen, "describe"):
         raise UnsupportedModelError(

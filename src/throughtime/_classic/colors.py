@@ -20,21 +20,11 @@ LIGHTEST = 0.72  # relative luminance above which a line or marker is invisible 
 
 
 def colors(color: Any, count: int, cmap: Any = None) -> list[RGBA]:
-    """Return one colour for each of `count` lines or markers.
+    """Return one colour for each of `count` lines or markers; what is no colour raises FeatureError.
 
-    Parameters
-    ----------
-    color : None, bool, colour, int, or sequence of those
-        None or a bool: default colours. An int is a position in matplotlib's colour cycle. A sequence that
-        is too short is repeated.
-    count : int
-    cmap : str or Colormap, optional
-        Colour map for the order of lines. The default is used only for more lines than have distinct colours.
-
-    Raises
-    ------
-    FeatureError
-        `color` is not a colour.
+    An int is a position in matplotlib's colour cycle, a sequence that is too short is repeated, None and
+    bools are default colours: those of `cmap`, which without `cmap` only more lines need than have distinct
+    colours.
 
     Examples
     --------
@@ -42,16 +32,15 @@ def colors(color: Any, count: int, cmap: Any = None) -> list[RGBA]:
     [(1.0, 0.0, 0.0, 1.0), (1.0, 0.0, 0.0, 1.0)]
     """
     if color is None or isinstance(color, bool):
-        is_few = cmap is None and count <= len(DISTINCT)
-        return _distinct(count) if is_few else _sampled("viridis" if cmap is None else cmap, count)
-    given = [color] if _is_one(color) else list(color) if _is_sequence(color) else [color]
+        if cmap is None and count <= len(DISTINCT):
+            return [mcolors.to_rgba(name) for name in DISTINCT[:count]]
+        return _sampled("viridis" if cmap is None else cmap, count)
+    is_one = mcolors.is_color_like(color) or isinstance(color, str | int | np.integer)
+    is_one = is_one or not hasattr(color, "__iter__") or getattr(color, "shape", None) == ()
+    given = [color] if is_one else list(color)
     if not given:
         raise FeatureError("color=[] is empty. Pass a colour, a list of colours or None.")
     return [_rgba(given[index % len(given)]) for index in range(count)]
-
-
-def _distinct(count: int) -> list[RGBA]:
-    return [mcolors.to_rgba(name) for name in DISTINCT[:count]]
 
 
 def _sampled(cmap: Any, count: int) -> list[RGBA]:
@@ -65,13 +54,7 @@ def _sampled(cmap: Any, count: int) -> list[RGBA]:
 
 
 def colormap(cmap: Any) -> mcolors.Colormap:
-    """Return a colour map by its name, of matplotlib or, as `tt.plots` takes them, of cmcrameri.
-
-    Raises
-    ------
-    FeatureError
-        There is no such map.
-    """
+    """Return a colour map by its name, of matplotlib or, as `tt.plots` takes them, of cmcrameri."""
     if isinstance(cmap, mcolors.Colormap):
         return cmap
     if isinstance(cmap, str) and cmap in mpl.colormaps:
@@ -81,14 +64,6 @@ def colormap(cmap: Any) -> mcolors.Colormap:
     except PictureError:
         hint = did_you_mean(shown(cmap), mpl.colormaps) or " Try 'bwr', 'vik', 'batlow' or 'viridis'."
         raise FeatureError(f"There is no colour map {shown(cmap)}.{hint}") from None
-
-
-def _is_one(color: Any) -> bool:
-    return bool(mcolors.is_color_like(color)) or isinstance(color, int | np.integer)
-
-
-def _is_sequence(color: Any) -> bool:
-    return not isinstance(color, str) and hasattr(color, "__iter__") and getattr(color, "shape", None) != ()
 
 
 def _rgba(color: Any) -> RGBA:

@@ -52,13 +52,7 @@ def is_labelled(data: Any) -> bool:
 
 
 def as_array(data: Any) -> Values:
-    """Copy numbers of any type into a float64 array.
-
-    Raises
-    ------
-    FeatureError
-        The data are ragged, empty, complex, or not numbers.
-    """
+    """Copy numbers of any type into a float64 array; refuse what is ragged, empty, complex or no number."""
     if isinstance(data, Mapping):
         names = ", ".join(str(name) for name in data) or "nothing"
         raise FeatureError(
@@ -96,13 +90,7 @@ def _numpy(data: Any) -> NDArray[Any]:
 
 
 def sequences(data: Any, channel_axis: int = -1, max_timesteps: int | None = None) -> Features:
-    """Return the features of (time, channel) or (sample, time, channel) data, cut to `max_timesteps`.
-
-    Raises
-    ------
-    FeatureError
-        The data are not numbers, or have other axes.
-    """
+    """Return the features of (time, channel) or (sample, time, channel) data, cut to `max_timesteps`."""
     if is_labelled(data) and not _is_unnamed(data):
         features = _by_name(data, with_time=True)
     else:
@@ -114,17 +102,14 @@ def sequences(data: Any, channel_axis: int = -1, max_timesteps: int | None = Non
         )
         features = _described(_unnamed(array if array.ndim == 3 else array[None]), data)
     warn_if_nothing_finite(features.values)
-    return features if max_timesteps is None else _cut(features, max_timesteps)
+    if max_timesteps is None:
+        return features
+    values, times = features.values[:, :max_timesteps], features.times[:max_timesteps]
+    return replace(features, values=values, times=times, all_steps=features.values.shape[1])
 
 
 def points(data: Any, channel_axis: int = -1) -> Features:
-    """Return the features of (unit,) or (sample, unit) data, with one timestep.
-
-    Raises
-    ------
-    FeatureError
-        The data are not numbers, or have a time axis.
-    """
+    """Return the features of (unit,) or (sample, unit) data, with one timestep."""
     if is_labelled(data) and not _is_unnamed(data):
         features = _by_name(data, with_time=False)
     else:
@@ -152,13 +137,6 @@ def _of_rank(array: Values, channel_axis: int, ranks: Sequence[int], wanted: str
 
 
 def channels_last(array: Values, channel_axis: Any) -> Values:
-    """Move the axis of channels to the end.
-
-    Raises
-    ------
-    FeatureError
-        The data have no such axis.
-    """
     if not -array.ndim <= channel_axis < array.ndim:
         raise FeatureError(f"channel_axis={channel_axis}: the data have no such axis, shape {array.shape}.")
     return np.moveaxis(array, channel_axis, -1)
@@ -170,30 +148,21 @@ def _unnamed(values: Values) -> Features:
 
 
 def numbered(count: int) -> tuple[str, ...]:
-    """Default names of indices."""
     return tuple(str(index) for index in range(count))
 
 
 def _described(features: Features, data: Any) -> Features:
     if not is_labelled(data):
         return features
-    attributes = data.attrs
-    return replace(
-        features,
-        name=_name(data),
-        layer=str(attributes.get("layer", "")),
-        units=str(attributes.get("units", "")),
-        is_labelled=True,
-    )
-
-
-def _name(data: Any) -> str:
-    return str(data.attrs.get("long_name") or data.name or "")
+    name, layer = title_of(data)
+    return replace(features, name=name, layer=layer, units=str(data.attrs.get("units", "")), is_labelled=True)
 
 
 def title_of(data: Any) -> list[str]:
     """Return the name and layer of labelled data."""
-    return [_name(data), str(data.attrs.get("layer", ""))] if is_labelled(data) else []
+    if not is_labelled(data):
+        return []
+    return [str(data.attrs.get("long_name") or data.name or ""), str(data.attrs.get("layer", ""))]
 
 
 def _by_name(data: Any, *, with_time: bool) -> Features:
@@ -243,18 +212,7 @@ def _times(data: Any) -> Values:
     return np.arange(len(times), dtype=np.float64)
 
 
-def _cut(features: Features, max_timesteps: int) -> Features:
-    kept = slice(max_timesteps)
-    return replace(
-        features,
-        values=features.values[:, kept],
-        times=features.times[kept],
-        all_steps=features.values.shape[1],
-    )
-
-
 def warn_if_nothing_finite(values: Values) -> None:
-    """Warn if a plot has no finite value."""
     if not np.isfinite(values).any():
         warn(f"No value is finite ({nonfinite_note(values)}); the plot marks only these.")
 

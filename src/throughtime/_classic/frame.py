@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 
 from throughtime._arguments.rules import Rule, number, optional, require, shown
 from throughtime._arguments.rules import path as path_rule
-from throughtime._classic.look import INK
-from throughtime._classic.titles import wrapped
+from throughtime._classic.look import INK, wrapped
 from throughtime._data.structures import leaves
 from throughtime._errors import FeatureError, warn
 from throughtime._text.printable import printable
@@ -59,7 +58,6 @@ class FigureOptions:
 
     @property
     def is_new(self) -> bool:
-        """Whether a new figure is created."""
         return self.axes is None and self.figure is None
 
 
@@ -132,7 +130,6 @@ class Canvas:
 
     @property
     def font_size(self) -> float:
-        """Size of the text in a panel, in points."""
         return 9 if self.rows <= 4 else 7.5
 
     def is_left(self, panel: int) -> bool:
@@ -140,7 +137,6 @@ class Canvas:
         return not self.is_ours or panel % self.columns == 0
 
     def is_bottom(self, panel: int) -> bool:
-        """Whether no panel is below."""
         return not self.is_ours or panel + self.columns >= self.count
 
 
@@ -156,11 +152,6 @@ def panels(
     """Open `count` panels, each at most `size` inches wide and tall, and save them after drawing.
 
     A new figure is closed if drawing fails.
-
-    Raises
-    ------
-    FeatureError
-        `axes`, `figure` or `savepath` is invalid.
     """
     path = None if frame.savepath is None else figure_path(frame.savepath)
     rows, columns = grid(count, frame.n_rows)

@@ -96,15 +96,14 @@ def get_rnn_gradients(
     return _as_returned(record.layers)
 
 
-def _is_last(leaf: LayerRecord, leaves: tuple[LayerRecord, ...]) -> bool:
-    """Whether no other leaf of the same layer is above this one, so that its output is the layer's."""
-    return len(leaves) == 1 or bool(leaf.flags.get("is_last", 1))
-
-
 def _as_returned(leaves: tuple[LayerRecord, ...]) -> npt.NDArray[np.floating[Any]]:
     """Restore the framework's order of steps, and convert half precision to float32."""
     # With stacked cells, only the output of the last one is the layer's.
-    calls = [leaf for leaf in leaves if "output_gradient" in leaf.arrays and _is_last(leaf, leaves)]
+    calls = [
+        leaf
+        for leaf in leaves
+        if "output_gradient" in leaf.arrays and (len(leaves) == 1 or leaf.flags.get("is_last", 1))
+    ]
     if len(calls) != 1:
         paths = ", ".join(call.path for call in calls)
         raise NoGradientError(

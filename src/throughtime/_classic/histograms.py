@@ -40,18 +40,11 @@ class Bars(Printable):
 
     @property
     def heights(self) -> Values:
-        """Heights of the drawn bars."""
         return np.minimum(self.counts, self.ceiling) if self.clipped else self.counts
 
 
 def groups(data: Any, by: str | None, channel_axis: int) -> dict[str, Values]:
-    """Return the values of each panel, by name.
-
-    Raises
-    ------
-    FeatureError
-        `by` does not fit the data, or the data are not numbers.
-    """
+    """Return the values of each panel, by name."""
     arrays = _arrays(data)
     if arrays is not None and by in (None, "array"):
         if not arrays:
@@ -104,13 +97,7 @@ def histograms(
     limits: Sequence[tuple[float, float]],
     peaks: int,
 ) -> list[Bars]:
-    """Count every panel's finite values between its limits.
-
-    Raises
-    ------
-    FeatureError
-        `bins` is invalid.
-    """
+    """Count every panel's finite values between its limits."""
     return [
         _clipped(_counted(name, values, bins, span), int(peaks))
         for name, values, span in zip(names, arrays, limits, strict=True)

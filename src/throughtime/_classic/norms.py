@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 
 from throughtime._arguments.rules import Rule, rising
 from throughtime._classic.data import Features, Values
-from throughtime._classic.titles import short
+from throughtime._classic.look import short
 from throughtime._drawing.scale import largest_magnitude
 
 
@@ -36,12 +36,10 @@ class PanelNorms:
     limited: bool = False  # values may lie outside
 
     def of(self, values: Values) -> Normalize:
-        """Return the norm of one panel."""
         return self.shared or symmetric(values)
 
 
 def norms(norm: Any, values: Values) -> PanelNorms:
-    """Convert the `norm` argument."""
     if norm is None:
         return PanelNorms(symmetric(values), range_of(values))
     if isinstance(norm, str):

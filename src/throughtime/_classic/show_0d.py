@@ -19,10 +19,11 @@ from throughtime._classic.look import (
     draw_nonfinite,
     dress,
     index_ticks,
+    title_parts,
     value_limits,
     value_ticks,
+    zero_note,
 )
-from throughtime._classic.titles import title_parts, zero_note
 from throughtime._errors import FeatureError
 from throughtime.render.keys import NONFINITE
 
@@ -115,7 +116,7 @@ def draw(
     low, high = value_limits(values)
     middle, half = (low + high) / 2, 0.55 * (high - low)
     low, high = middle - half, middle + half
-    x = np.arange(samples)[:, None] + offsets(units)
+    x = np.arange(samples)[:, None] + (np.arange(units) - (units - 1) / 2) / units * SPREAD
     between = np.arange(1, samples) - 0.5
     ax.vlines(between, low, high, color="#ededed", linewidth=0.8, zorder=0, label="between samples")
     # Markers of many samples or units would touch, so the requested size is an upper limit.
@@ -136,11 +137,6 @@ def draw(
     ax.set(xlim=(-0.6, samples - 0.4), ylim=(low, high))
     if units <= MOST_NAMED:
         _name_units(ax, features)
-
-
-def offsets(units: int) -> Values:
-    """Return the horizontal offsets of the units within a sample."""
-    return (np.arange(units) - (units - 1) / 2) / units * SPREAD
 
 
 def _draw_unit(ax: Axes, x: Values, y: Values, shape: Any, name: str, **style: Any) -> None:

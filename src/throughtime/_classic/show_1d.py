@@ -23,10 +23,12 @@ from throughtime._classic.look import (
     draw_nonfinite,
     dress,
     index_ticks,
+    short,
+    title_parts,
     value_limits,
     value_ticks,
+    zero_note,
 )
-from throughtime._classic.titles import short, title_parts, zero_note
 from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import FeatureError
 from throughtime.render.keys import NONFINITE
@@ -113,7 +115,8 @@ def show_features_1D(  # noqa: N802, PLR0913, PLR0917 - an established name and 
     features = sequences(data, channel_axis, max_timesteps)
     samples, _, channels = features.values.shape
     line_colors = colors(color, samples)
-    limits = channel_limits(features.values, equate=equate_axes)
+    parts = [features.values] * channels if equate_axes else np.moveaxis(features.values, 2, 0)
+    limits = np.array([value_limits(part) for part in parts])  # (channel, 2)
     with panels(channels, frame, share_y=equate_axes) as canvas:
         if canvas.is_cells:
             dress_cells(canvas, frame, features.channels if label_channels else ())
@@ -128,14 +131,7 @@ def show_features_1D(  # noqa: N802, PLR0913, PLR0917 - an established name and 
         return entitle(canvas, frame, title_parts(features, zero_note(features)), names)
 
 
-def channel_limits(values: Values, *, equate: bool) -> Values:
-    """Return the limits of every channel: (channel, 2)."""
-    channels = np.moveaxis(values, 2, 0)
-    return np.array([value_limits(values)] * len(channels) if equate else list(map(value_limits, channels)))
-
-
 def draw_panels(canvas: Canvas, features: Features, line_colors: Sequence[RGBA], limits: Values) -> None:
-    """Draw each channel into its Axes."""
     times = features.times
     margin = 0.02 * (times[-1] - times[0]) or 0.5
     for channel, ax in enumerate(canvas.panels):

@@ -16,8 +16,7 @@ from throughtime._classic.colors import ALARM, RGBA, colors
 from throughtime._classic.data import Values, title_of, warn_if_nothing_finite
 from throughtime._classic.frame import FRAME, Canvas, FigureAndAxes, FigureOptions, entitle, panels
 from throughtime._classic.histograms import Bars, groups, histograms, ranges, shares
-from throughtime._classic.look import QUIET, corner_label, dress, value_ticks
-from throughtime._classic.titles import counted, short
+from throughtime._classic.look import QUIET, corner_label, counted, dress, short, value_ticks
 from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import FeatureError
 
@@ -101,7 +100,10 @@ def show_features_hist(  # noqa: PLR0913, PLR0917 - as in `show_features_1D`
     with panels(len(bars), frame, share_x=equate_axes, share_y=False) as canvas:
         draw = draw_cells if canvas.is_cells else draw_panels
         axis_names = draw(canvas, bars, frame, fills, share=(equate_axes, share_y))
-        return entitle(canvas, frame, histogram_title(data, arrays), axis_names)
+        everything = np.concatenate([array.ravel() for array in arrays])
+        grids = [counted(len(arrays), "histogram")] if len(arrays) > 1 else []
+        title = [*title_of(data), *grids, counted(everything.size, "value"), shares(everything)]
+        return entitle(canvas, frame, title, axis_names)
 
 
 def draw_panels(
@@ -175,13 +177,6 @@ def draw_cells(
 
 
 def annotated(named: Mapping[str, Values], annotations: Any) -> tuple[list[str], list[Values]]:
-    """Return the names and values of the panels.
-
-    Raises
-    ------
-    FeatureError
-        `annotations` does not contain one string for each panel.
-    """
     values = list(named.values())
     if annotations is True or (isinstance(annotations, str) and annotations == "auto"):
         return list(named), values
@@ -194,14 +189,3 @@ def annotated(named: Mapping[str, Values], annotations: Any) -> tuple[list[str],
             f"{len(values)} panels."
         )
     return [str(text) for text in annotations], values
-
-
-def histogram_title(data: Any, values: Sequence[Values]) -> list[str]:
-    """Return the parts of a title: the data, the number of values, and the shares of zeros and NaN."""
-    everything = np.concatenate([array.ravel() for array in values])
-    return [
-        *title_of(data),
-        counted(len(values), "histogram") if len(values) > 1 else "",
-        counted(everything.size, "value"),
-        shares(everything),
-    ]

@@ -17,22 +17,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 import throughtime as tt
 from throughtime._text.printable import printable
-from throughtime._text.tables import as_rich
+from throughtime._text.tables import Table, as_rich
 from throughtime._tree import at_place, place_of, recorded_steps
 from throughtime.diagnosis.fail_on import UNDECIDED, exit_code, names_of
 from throughtime.diagnostics.alarm import alarms_of_run
 
 from . import doctor as environment
 from . import pictures
-from .checks import complaints, remarks
 from .export import export as write_export
 from .overview import overview, runs_below
-from .runs import attributes_of_run, in_words
+from .runs import attributes_of_run, complaints, in_words, remarks
 
 if TYPE_CHECKING:
     from throughtime._live import Server
@@ -101,11 +99,9 @@ def info(run: RunPath, as_json: AsJson = False, verbose: Verbose = False) -> Non
     if as_json:
         print(json.dumps(found, indent=1))  # noqa: T201 - for a script, without a terminal's colours
         return
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, value in found.items():
-        if name not in ("layers", "training_loop", "alarms", *_LONG):
-            table.add_row(Text(printable(name.replace("_", " "))), Text(printable(in_words(value))))
-    console.print(table)
+    shown = [name for name in found if name not in ("layers", "training_loop", "alarms", *_LONG)]
+    rows = tuple((name.replace("_", " "), in_words(found[name])) for name in shown)
+    console.print(*as_rich(Table(rows)))
     if summary := found.get("model_summary"):
         console.print(f"\n{printable(summary)}\n", markup=False)
     for layer, variables in {**found["layers"], "training loop": found["training_loop"]}.items():
@@ -271,7 +267,7 @@ def doctor(as_json: AsJson = False) -> None:
         print(json.dumps(environment.as_json(), indent=1))  # noqa: T201
         return
     for part in environment.tables():
-        console.print(part, "")
+        console.print(*as_rich(part), "")
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -7,11 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import RenderableType
-from rich.markup import escape
-from rich.table import Table
-
 from throughtime._monitor.provenance import version_of
+from throughtime._text.tables import Paragraph, Part, Table
 
 LIBRARIES = ("numpy", "xarray", "scipy", "matplotlib", "bokeh", "zarr", "dask")
 FRAMEWORKS = ("keras", "tensorflow", "jax", "torch", "tf_keras")
@@ -25,15 +22,8 @@ _INSIDE = (
 class Support:
     """One row of the support table.
 
-    Attributes
-    ----------
-    what : str
-    needs : mapping of str to str
-        Distributions, and the beginning of their version; "" for any.
-    training : str
-        Method of a monitor that follows training.
-    extra : str
-        Extra of `pip install`.
+    `needs` has distributions with the beginning of their version, "" for any. `training` is the method of a
+    monitor that follows training, `extra` that of `pip install`.
     """
 
     what: str
@@ -43,7 +33,6 @@ class Support:
 
     @property
     def is_here(self) -> bool:
-        """Whether all requirements are installed."""
         found = {name: version_of(name) for name in self.needs}
         return all(number and number.startswith(self.needs[name]) for name, number in found.items())
 
@@ -72,21 +61,14 @@ def as_json() -> dict[str, Any]:
     }
 
 
-def tables() -> Iterator[RenderableType]:
+def tables() -> Iterator[Part]:
     """Yield the same as tables, versions first."""
-    versions = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, number in as_json().items():
-        if name != "supports":
-            versions.add_row(name, escape(number or _install(name)))
-    yield versions
-    support = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for column in ("models", "here", "while training"):
-        support.add_column(column)
-    for row in MODELS:
-        here = "yes" if row.is_here else f"pip install 'throughtime[{row.extra}]'"
-        support.add_row(row.what, escape(here), f"monitor.{row.training}")
-    yield support
-    yield _INSIDE
+    numbers = {name: number for name, number in as_json().items() if name != "supports"}
+    yield Table(tuple((name, number or _install(name)) for name, number in numbers.items()))
+    heres = ("yes" if row.is_here else f"pip install 'throughtime[{row.extra}]'" for row in MODELS)
+    rows = ((row.what, here, f"monitor.{row.training}") for row, here in zip(MODELS, heres, strict=True))
+    yield Table(tuple(rows), ("models", "here", "while training"))
+    yield Paragraph(_INSIDE)
 
 
 def _install(name: str) -> str:

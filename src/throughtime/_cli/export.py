@@ -21,13 +21,7 @@ ENDINGS = {".zarr": "zarr", ".nc": "netcdf", ".npz": "npz", ".parquet": "parquet
 
 
 def export(run: Path, output: Path, to: str | None) -> None:
-    """Write a run in the format that the ending or `to` names.
-
-    Raises
-    ------
-    StoreError
-        No format is named, two are named, or the file cannot be written.
-    """
+    """Write a run in the format that the ending or `to` names."""
     kind = _format_of(output, to)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -71,9 +71,9 @@ def runs_below(folder: Path) -> Table:
         try:
             tree = tt.open_run(path)
             steps, alarms = recorded_steps(tree), len(alarms_of_run(tree.attrs))
-            told = (f"{len(steps)} to step {steps[-1]}" if steps else "0", _loss(tree), str(alarms))
+            shown = (f"{len(steps)} to step {steps[-1]}" if steps else "0", _loss(tree), str(alarms))
         except tt.StoreError:
-            told = ("cannot be read", "", "")
+            shown = ("cannot be read", "", "")
         written = datetime.fromtimestamp(commit.stat().st_mtime).astimezone()
-        rows.append((str(path.relative_to(folder)), *told, f"{written:%Y-%m-%d %H:%M}"))
+        rows.append((str(path.relative_to(folder)), *shown, f"{written:%Y-%m-%d %H:%M}"))
     return Table(tuple(rows), ("run", "records", "loss", "alarms", "last record"))

@@ -35,7 +35,6 @@ def is_picture(name: str) -> bool:
 
 
 def names() -> list[str]:
-    """List the names of all plots."""
     return [name for name in sorted(tt.plots.__all__) if is_picture(name)]
 
 
@@ -67,13 +66,7 @@ def drawn(
     quantity: str | None = None,
     second: Path | None = None,
 ) -> Any:
-    """Draw one plot of a run.
-
-    Raises
-    ------
-    ThroughTimeError
-        There is no such plot, layer, step or quantity, or the level of the run does not keep its data.
-    """
+    """Draw one plot of a run, if its level keeps the data."""
     if not is_picture(picture):
         hint = did_you_mean(picture, names())
         raise tt.PictureError(f"There is no plot {picture!r}. There are: {', '.join(names())}.{hint}")

@@ -1,16 +1,19 @@
-"""Parts of a run that a command needs: one layer, one variable, all arrays."""
+"""Parts of a run that a command needs: one layer, one variable, all arrays, its faults."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
 import throughtime as tt
 from throughtime._errors import did_you_mean
+from throughtime._store import damage, without_checksums
 from throughtime.diagnostics.alarm import ATTRIBUTE
+from throughtime.diagnostics.checks import why_refused
 
 
 def layer_of(tree: xr.DataTree, path: str | None) -> xr.DataTree:
@@ -63,3 +66,28 @@ def in_words(value: Any) -> str:
         between = " × " if value and isinstance(value[0], int) else "; "
         return between.join(map(in_words, value)) or "none"
     return str(value)
+
+
+def complaints(run: Path) -> Iterator[str]:
+    """Yield the faults: damaged files by variable and step, failed certificates, the first NaN."""
+    is_damaged = False
+    for found in damage(run):
+        is_damaged = True
+        yield found
+    if is_damaged:
+        return
+    tree = tt.open_run(run)
+    for leaf in tree.leaves:
+        if leaf.data_vars and (reason := why_refused(leaf.to_dataset())):
+            yield reason
+    if (broken := tt.diagnostics.first_nonfinite(tree)) is not None:
+        yield str(broken)
+
+
+def remarks(run: Path) -> Iterator[str]:
+    """Yield remarks on parts that a check cannot read."""
+    if without := without_checksums(run):
+        yield (
+            f"{len(without)} variables have no checksums: an earlier version wrote them. Damage that leaves "
+            "their files readable is not seen."
+        )

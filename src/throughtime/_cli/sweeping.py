@@ -58,13 +58,6 @@ def sweep(  # noqa: PLR0913, PLR0917 - options, one a line
 
 
 def _function(place: str) -> Any:
-    """Load a function of a script.
-
-    Raises
-    ------
-    SweepError
-        There is no such script or function.
-    """
     script, _, name = place.rpartition(":")
     if not script or not Path(script).is_file():
         raise SweepError(f"{place}: expected SCRIPT:function, with the path of a Python file.")
@@ -80,7 +73,7 @@ def _executor(workers: int, scheduler: str | None) -> Iterator[Any]:
         try:
             from distributed import Client  # noqa: PLC0415 - optional
         except ImportError as error:
-            raise MissingDependencyError("Run pip install throughtime[sweep] for --scheduler.") from error
+            raise MissingDependencyError("Run pip install 'throughtime[sweep]' for --scheduler.") from error
         with Client(scheduler) as client:
             yield client.get_executor()
     elif workers > 1:

@@ -38,17 +38,9 @@ class Batch:
 def take(x: Any, y: Any = None, sample_weight: Any = None) -> Batch:
     """Take a batch from arrays, or the first one of a dataset.
 
-    Parameters
-    ----------
-    x : array, tensor, nested list of numbers, dict or tuple of those, or a dataset
-        A dataset is anything that yields batches: tf.data.Dataset, DataLoader, PyDataset, generator.
-    y, sample_weight : likewise, or None
-        None with a dataset, which contains them.
-
-    Raises
-    ------
-    BatchError
-        The batch is empty, the dataset yields nothing, or labels are passed twice.
+    `x` is an array, a tensor, a nested list of numbers, a dict or tuple of those, or a dataset: anything that
+    yields batches, such as tf.data.Dataset, DataLoader, PyDataset or a generator. A dataset contains its
+    labels and weights. An empty batch or dataset, and labels passed twice, raise BatchError.
     """
     if _is_data(x):
         batch = Batch(_arrays(x), _arrays(y), _arrays(sample_weight), "the arrays given")
@@ -58,20 +50,14 @@ def take(x: Any, y: Any = None, sample_weight: Any = None) -> Batch:
                 f"A {type(x).__name__} contains its labels and weights: do not pass y and sample_weight."
             )
         with random_states_restored(x):
-            batch = _split(_first(x), _origin(x))
+            batch = _split(_first(x), f"the first batch of a {type(x).__name__}")
     _refuse_empty(batch)
     return batch
 
 
 @contextmanager
 def running_on(batch: Batch) -> Iterator[None]:
-    """Describe the batch if a framework refuses it; errors of the user's code and of ours pass unchanged.
-
-    Raises
-    ------
-    BatchError
-        The framework raised an error.
-    """
+    """Describe the batch if a framework refuses it; errors of the user's code and of ours pass unchanged."""
     try:
         yield
     except ThroughTimeError:
@@ -81,7 +67,9 @@ def running_on(batch: Batch) -> Iterator[None]:
         if is_memory or not _is_of_framework(error):
             raise
         parts = zip(("x", "y", "sample_weight"), (batch.x, batch.y, batch.sample_weight), strict=True)
-        has = "; ".join(f"{name}: {_in_words(part)}" for name, part in parts if part is not None)
+        has = "; ".join(
+            f"{name}: {', '.join(map(shown, leaves(part)))}" for name, part in parts if part is not None
+        )
         raise BatchError(
             f"The model, or its loss, cannot be run on this batch: {type(error).__name__}: {error}\n"
             f"The batch has {has}. Pass the shapes and dtypes for which the model was built."
@@ -97,10 +85,6 @@ def _is_of_framework(error: BaseException) -> bool:
     return module.startswith(_FRAMEWORKS) or (
         module.startswith("throughtime.adapters.") and type(error) in _COMPILED
     )
-
-
-def _in_words(structure: Any) -> str:
-    return ", ".join(map(shown, leaves(structure)))
 
 
 def take_several(x: Any, y: Any, sample_weight: Any, count: int) -> list[Batch]:
@@ -235,10 +219,6 @@ def _split(item: Any, origin: str) -> Batch:
         x, y, weight = (*item, None, None)[:3]
         return Batch(_arrays(x), _arrays(y), _arrays(weight), origin)
     return Batch(_arrays(item), None, None, origin)
-
-
-def _origin(dataset: Any) -> str:
-    return f"the first batch of a {type(dataset).__name__}"
 
 
 def _refuse_empty(batch: Batch) -> None:

@@ -17,10 +17,7 @@ _DEPTH = 3  # nesting of the objects that hold a generator: loader, batch sample
 def random_states_restored(holder: Any = None) -> Restored:
     """Restore the generators of Python, NumPy and, if it is imported, torch after a block.
 
-    Parameters
-    ----------
-    holder : object, optional
-        A dataset. Generators in attributes of the dataset, its samplers and its source are restored as well.
+    Those in attributes of `holder`, a dataset, of its samplers and of its source are restored as well.
     """
     return Restored(random_state_restorers(holder))
 

@@ -14,13 +14,9 @@ Restorer = Callable[[], object]
 class Restored:
     """A context that calls functions on exit, the last one first, each until it has completed.
 
-    Entered twice, `with kept, kept:`, it survives an interrupt during its own exit: the outer exit completes
-    what the inner one has not done.
-
-    Parameters
-    ----------
-    restorers : sequence of callables
-        Each may run several times, and restores the state at the time of its creation.
+    Each may run several times, and restores the state at the time of its creation. If it is entered twice,
+    `with kept, kept:`, it survives an interrupt during its own exit: the outer exit completes what the inner
+    one has not done.
 
     Examples
     --------

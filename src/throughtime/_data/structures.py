@@ -49,7 +49,6 @@ def mapped(change: Callable[[Any], Any], structure: Any) -> Any:
 
 
 def is_packed(value: Any) -> bool:
-    """Whether a value is torch's packed sequence."""
     return hasattr(value, "batch_sizes")
 
 

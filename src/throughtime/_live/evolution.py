@@ -44,7 +44,7 @@ return value <= -1e9 ? "0" : Math.pow(10, value).toExponential(2)
 
 
 class Evolution:
-    """Time × training step as an image, a row a record."""
+    """Time × training step as an image, one row per record."""
 
     def __init__(self, theme: Theme, suffix: str = "") -> None:
         name = f"evolution{suffix}"

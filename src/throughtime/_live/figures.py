@@ -76,7 +76,7 @@ class Curves:
 
     @property
     def names(self) -> list[str]:
-        """Of the lines, in the order of their colours."""
+        """Names of the lines, in the order of their colours."""
         return list(self._values)
 
     def reset(self) -> None:

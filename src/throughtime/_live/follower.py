@@ -1,4 +1,4 @@
-"""Follows a run on disk: says when there is something new, and whether it continues what was there.
+"""Follows a run on disk: reports when there is something new, and whether it continues what was there.
 
 Works on any run: one that does not exist yet is waited for, one that is thinned or begun anew is a new
 generation.
@@ -64,7 +64,7 @@ class Follower:
         Raises
         ------
         StoreError
-            What is there is no run, or one of a newer version.
+            The path holds no run, or one of a newer version.
         """
         found = _identity(self.path)
         if found is None or found == self._seen:

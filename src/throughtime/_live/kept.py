@@ -1,4 +1,4 @@
-"""Which records stay drawn when there are more than a picture can hold: evenly many of all there were."""
+"""Which records stay drawn when there are more than a plot can hold: evenly many of all there were."""
 
 from __future__ import annotations
 

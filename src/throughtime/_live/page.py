@@ -47,7 +47,7 @@ class Page:
     ----------
     document : bokeh Document
     path : path-like
-        Of the run.
+        Folder of the run.
     """
 
     def __init__(self, document: Document, path: Path) -> None:

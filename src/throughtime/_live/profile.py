@@ -27,7 +27,7 @@ class Profile:
     Parameters
     ----------
     name : str
-        Of its sources: `name` has the last curve, `name_earlier` the others.
+        Name of its sources: `name` has the last curve, `name_earlier` the others.
     """
 
     def __init__(self, name: str, theme: Theme, x: str, y: str, *, threshold: float | None = None) -> None:

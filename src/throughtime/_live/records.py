@@ -27,7 +27,7 @@ _KEPT = {"step", "quantile", "sample", "time", "direction"}
 
 @dataclass(frozen=True)
 class View:
-    """What is looked at: a layer by its path, one of its directions or "", and a quantity over time."""
+    """The choice of a reader: a layer by its path, one of its directions or "", and a quantity over time."""
 
     layer: str
     direction: str

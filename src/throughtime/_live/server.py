@@ -1,4 +1,4 @@
-"""Serves the page of a run, to this machine only, from a thread of its own.
+"""Serves the page of a run, to this machine only, from a separate thread.
 
 Who asks under another name than this machine's own, or from another page, gets 403: a page elsewhere cannot
 read a run through the browser that has it open.
@@ -40,9 +40,9 @@ class Server:
     Parameters
     ----------
     path : path-like
-        Of the run.
+        Folder of the run.
     port : int
-        0 takes any that is free.
+        0 takes any free port.
 
     Attributes
     ----------
@@ -122,11 +122,11 @@ class Server:
 def _listening(port: int) -> socket.socket:
     try:
         if not 0 <= port < 2**16:
-            raise OSError("ports end at 65535")
+            raise OSError("the largest port is 65535")
         return socket.create_server((ADDRESS, port))
     except OSError as error:
         raise MonitorError(
-            f"Port {port} cannot be served at ({error}): give another one, or 0 for any that is free."
+            f"Port {port} is not available ({error}). Pass another port, or 0 for any free one."
         ) from None
 
 

@@ -19,7 +19,7 @@ from throughtime.diagnosis.summarized import horizon_of
 from throughtime.diagnostics.alarm import Alarm, alarms_of_run, alarms_off
 from throughtime.plots.data import norm_symbol
 
-PATIENCE = 30.0  # seconds without a record, after which the page says so
+PATIENCE = 30.0  # seconds without a record, after which the page reports it
 STYLE = """
 :host { color: var(--ink); font: 14px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; width: 100%; }
 dl { display: flex; flex-wrap: wrap; gap: 0.75rem; margin: 0; }
@@ -38,7 +38,7 @@ li span { color: var(--soft); margin-right: 0.6rem; font-variant-numeric: tabula
 
 def waiting(path: Path) -> Markup:
     """Name the run that does not exist yet."""
-    return Markup("<p>Waiting for <b>{}</b>: a monitor makes it when training begins.</p>").format(
+    return Markup("<p>Waiting for <b>{}</b>: a monitor creates it when training begins.</p>").format(
         _name(path)
     )
 
@@ -50,7 +50,7 @@ def unreadable(path: Path, error: Exception) -> Markup:
 
 
 def activity(age: float, *, is_ended: bool) -> str:
-    """Write whether a run goes on: running, no record for some time, or ended.
+    """Write whether a run continues: running, no record for some time, or ended.
 
     Examples
     --------
@@ -68,13 +68,13 @@ def key(names: Sequence[str]) -> Markup:
         Markup('<span style="color:{}">■</span> {}').format(DISTINCT[place % len(DISTINCT)], printable(name))
         for place, name in enumerate(names)
     )
-    return Markup("<p>{}</p>").format(Markup(" ").join(items) or "The run has none.")
+    return Markup("<p>{}</p>").format(Markup(" ").join(items) or "This run has none.")
 
 
 def state(
     path: Path, attributes: Mapping[Any, Any], committed_at: float, stride: int, doing: str = ""
 ) -> Markup:
-    """Name the run, whether it goes on, its framework and batch, and the time of its last record."""
+    """Name the run, whether it continues, its framework and batch, and the time of its last record."""
     known = {str(name): printable(str(value)) for name, value in attributes.items()}
     shown = [Markup("<b>{}</b>").format(_name(path))]
     if doing:
@@ -85,7 +85,7 @@ def state(
         shown.append(escape(f"batch: {known['batch']}"))
     shown.append(escape(f"last record at {time.strftime('%H:%M:%S', time.localtime(committed_at))}"))
     if stride > 1:
-        shown.append(escape(f"the image has one record in {stride}"))
+        shown.append(escape(f"the image shows one of every {stride} records"))
     return Markup("<p>{}</p>").format(Markup(" · ").join(shown))
 
 
@@ -145,7 +145,7 @@ def alarms(attributes: Mapping[Any, Any]) -> Markup:
     seen = alarms_of_run(attributes)
     if not seen:
         off = ", ".join(alarms_off(attributes))
-        but = f" These were off: {printable(off)}." if off else ""
+        but = f" Alarms that are off: {printable(off)}." if off else ""
         return Markup("<p>No alarm so far.{}</p>").format(but)
     return Markup("<ul>{}</ul>").format(Markup("").join(map(_alarm, reversed(seen))))
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from rich.filesize import decimal
 
 from throughtime._errors import TooLargeError
 
@@ -29,7 +30,6 @@ class Amount:
         return Amount(self.each + other.each, self.once + other.once)
 
     def of(self, samples: int) -> float:
-        """Bytes for a number of samples."""
         return self.each * samples + self.once
 
     def fitting(self, free: float) -> float:
@@ -46,18 +46,9 @@ NOTHING = Amount()
 class Need:
     """Memory that layers need together.
 
-    Attributes
-    ----------
-    kept : mapping of str to Amount
-        Returned arrays, by quantity.
-    passing : Amount
-        Memory of the framework during the pass; all layers at once.
-    left : Amount
-        Results of the pass that remain until its layers are solved.
-    solving : Amount
-        Additional memory while a layer is solved; one layer at a time.
-    repeated : Amount
-        Results of a first pass that remain while the framework runs a second one for comparison.
+    `kept` has the returned arrays by quantity. `passing` is memory of the framework during the pass, all
+    layers at once, and `left` what remains of it until its layers are solved. `solving` is added while one
+    layer is solved. `repeated` remains of a first pass while the framework runs a second one for comparison.
     """
 
     kept: Mapping[str, Amount] = field(default_factory=dict)
@@ -78,7 +69,6 @@ class Need:
 
     @property
     def returned(self) -> Amount:
-        """All returned arrays."""
         return sum(self.kept.values(), NOTHING)
 
     @property
@@ -101,19 +91,10 @@ class ExceededError(BaseException):
 
 @dataclass(frozen=True)
 class Budget:
-    """Memory that one pass may take.
+    """Memory that one pass over `part` of all `samples` may take, in bytes.
 
-    Attributes
-    ----------
-    available : int or None
-        Bytes that the caller allows, or that are free; None if unknown, so that nothing is refused.
-    samples : int
-        Samples of the whole batch.
-    part : int
-        Samples of this pass; fewer than `samples` if the batch is captured in parts, whose arrays are copied
-        into arrays for the whole batch.
-    is_stated : bool
-        Whether the caller passed `budget=`.
+    `available` is what the caller allows (`is_stated`) or what is free; None if unknown, so that nothing is
+    refused. Parts of a batch are copied into arrays for the whole batch.
     """
 
     available: int | None
@@ -122,13 +103,7 @@ class Budget:
     is_stated: bool = False
 
     def check(self, need: Need) -> None:
-        """Check that the estimate fits.
-
-        Raises
-        ------
-        ExceededError
-            It exceeds the available memory.
-        """
+        """Raise ExceededError if the estimate is above the available memory."""
         if self.available is not None and self.needed(need) > self.available:
             raise ExceededError(need, self)
 
@@ -153,11 +128,6 @@ class Budget:
 
 def allowed(budget: Any) -> int:
     """Convert `budget=` into a number of bytes.
-
-    Raises
-    ------
-    TooLargeError
-        `budget` is not a number of bytes.
 
     Examples
     --------
@@ -184,46 +154,21 @@ def as_bytes(budget: Any) -> int | None:
 
 
 def too_large(need: Need, budget: Budget, why_whole: str) -> TooLargeError:
-    """Return an error with the estimate and the remedies.
-
-    Parameters
-    ----------
-    need : Need
-    budget : Budget
-    why_whole : str
-        Reason why the batch cannot be captured in parts.
-    """
+    """Return an error with the estimate, why the batch cannot be captured in parts, and the remedies."""
     assert budget.available is not None
     whole = Budget(budget.available, budget.samples, budget.samples)
     fitting = whole.alone(need)
     fewer = f"Pass at most {_samples(fitting)} at once" if fitting else "Not even one sample fits"
     largest = sorted(need.kept, key=lambda name: need.kept[name].of(budget.samples), reverse=True)[:_NAMED]
-    costs = ", ".join(f"{name} {format_bytes(need.kept[name].of(budget.samples))}" for name in largest)
+    costs = ", ".join(f"{name} {decimal(round(need.kept[name].of(budget.samples)))}" for name in largest)
+    amount = decimal(round(budget.available))
+    limit = f"budget= allows {amount}" if budget.is_stated else f"{amount} are free"
     return TooLargeError(
-        f"The capture needs about {format_bytes(whole.needed(need))} for {_samples(budget.samples)}; "
-        f"{_there_is(budget)}. {fewer}, or request fewer arrays with quantities=; the largest are {costs}. "
+        f"The capture needs about {decimal(round(whole.needed(need)))} for {_samples(budget.samples)}; "
+        f"{limit}. {fewer}, or request fewer arrays with quantities=; the largest are {costs}. "
         f"The batch was not split, because {why_whole}."
     )
 
 
-def _there_is(budget: Budget) -> str:
-    amount = format_bytes(budget.available or 0)
-    return f"budget= allows {amount}" if budget.is_stated else f"{amount} are free"
-
-
 def _samples(count: int) -> str:
     return f"{count} sample{'' if count == 1 else 's'}"
-
-
-def format_bytes(amount: float) -> str:
-    """Format a number of bytes with a unit.
-
-    Examples
-    --------
-    >>> format_bytes(41_230_000_000), format_bytes(2_100_000), format_bytes(90_000)
-    ('41.2 GB', '2.1 MB', '90.0 kB')
-    """
-    for unit, size in (("GB", 1e9), ("MB", 1e6)):
-        if amount >= size / 10:
-            return f"{amount / size:.1f} {unit}"
-    return f"{amount / 1e3:.1f} kB"

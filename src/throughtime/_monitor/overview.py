@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from markupsafe import Markup
+from rich.filesize import decimal
 
 from throughtime._errors import ThroughTimeError
-from throughtime._memory.budget import format_bytes
 from throughtime._store.open_run import open_run
 from throughtime._text.tables import Items, Paragraph, Part, Shown, Table, as_notebook
 from throughtime._tree import at_place, evenly, recorded_steps
@@ -43,9 +43,9 @@ class Overview(Shown):
     headline, state : str
         The result of the last record; steps, loss, framework, and where the numbers are.
     layers : DataFrame
-        A row a layer and direction, at the last record. An open forget or update gate is not saturated.
+        One row per layer and direction, at the last record. An open forget or update gate is not saturated.
     history : DataFrame
-        A row a record, at most 7 chosen evenly, of whole captures 2: step, loss, horizon of each layer.
+        One row per record, at most 7 chosen evenly, or 2 of whole captures: step, loss, horizon per layer.
     alarms : tuple of Alarm
     """
 
@@ -123,10 +123,10 @@ def stored(tree: xr.DataTree) -> str:
     """Write where the numbers are, and how much space they take."""
     source = tree.root.encoding.get("source")
     if source is None:
-        return f"in memory, {format_bytes(tree.nbytes)}"
+        return f"in memory, {decimal(tree.nbytes)}"
     path = Path(source)
     files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
-    return f"{path}, {format_bytes(sum(each.stat().st_size for each in files))} in {len(files)} files"
+    return f"{path}, {decimal(sum(each.stat().st_size for each in files))} in {len(files)} files"
 
 
 def _summarized(tree: xr.DataTree) -> xr.DataTree:

@@ -19,7 +19,7 @@ from throughtime._tree import states
 from throughtime._vocabulary import CERTIFICATES
 from throughtime.diagnostics import rules
 from throughtime.diagnostics.checks import dtype_of
-from throughtime.diagnostics.lags import latest_first, log_norm_of, log_of_sum, runs_backward
+from throughtime.diagnostics.lags import latest_first, log_joint_norm, log_norm_of, runs_backward, to_first
 from throughtime.diagnostics.last_step import solved_from_last_step
 from throughtime.diagnostics.median_interval import median_interval
 from throughtime.diagnostics.saturation import ends_of
@@ -140,14 +140,12 @@ def log_ratios(arrays: Arrays, layout: xr.Dataset) -> Array:
         alone = from_last_step(arrays, layout)
         signal = np.log(alone["last_step_gradient_norm"].ordered("sample", *directions, "time").values)
     else:
-        signal, *others = (_log_norm(arrays[name], directions) for name in names)
-        for other in others:
-            signal = log_of_sum(2 * signal, 2 * other) / 2
+        signal = log_joint_norm(*(_log_norm(arrays[name], directions) for name in names))
     valid = _valid(arrays, layout)
     rows = valid[:, None] if directions else valid
     by_lag = latest_first(signal, rows, runs_backward(layout).values)  # sample, [direction,] lag
-    ratios = _to_first(by_lag, valid.sum(axis=1).reshape(-1, *(1,) * (by_lag.ndim - 1)))
-    return Array(("sample", *directions, "lag"), ratios)
+    length = valid.sum(axis=1).reshape(-1, *(1,) * (by_lag.ndim - 2))
+    return Array(("sample", *directions, "lag"), to_first(by_lag, length)[0])
 
 
 def reads_many_steps(arrays: Arrays) -> bool:
@@ -181,8 +179,7 @@ def from_last_step(arrays: Arrays, layout: xr.Dataset) -> dict[str, Array]:
             found.append([np.full(shape, np.nan)] * 2)
             continue
         norms = [log_norm_of(values, 1) for name, values in solved.items() if name.endswith("_gradient")]
-        joint = norms[0] if len(norms) == 1 else log_of_sum(2 * norms[0], 2 * norms[1]) / 2
-        found.append([np.exp(joint), solved["step_contribution"]])
+        found.append([np.exp(log_joint_norm(*norms)), solved["step_contribution"]])
     dims = ("sample", "time", "direction") if named else ("sample", "time")
     names = ("last_step_gradient_norm", "last_step_contribution")
     parts = (np.stack(each, axis=-1) if named else each[0] for each in zip(*found, strict=True))
@@ -195,15 +192,6 @@ def _one_direction(array: Array, at: int) -> Values:
         if "direction" in array.dims
         else array.values
     )
-
-
-def _to_first(by_lag: Floats, length: npt.NDArray[np.int_]) -> Floats:
-    """Divide each sample's signal by that at lag 0; all NaN if that is 0 or a lag is not finite."""
-    first = by_lag[..., :1]
-    inside = np.arange(by_lag.shape[-1]) < length
-    broken = ((np.isnan(by_lag) | (by_lag == np.inf)) & inside).any(axis=-1, keepdims=True)
-    with np.errstate(invalid="ignore"):
-        return by_lag - np.where(np.isfinite(first) & ~broken, first, np.nan)
 
 
 def _log_norm(gradient: Array, directions: list[str]) -> Floats:

@@ -6,7 +6,7 @@ and replaces that file last, in one move. A reader sees only whole steps, whenev
 
 from throughtime._store.checking import damage as damage
 from throughtime._store.checking import without_checksums as without_checksums
+from throughtime._store.lock import remove_run as remove_run
 from throughtime._store.open_run import open_run as open_run
 from throughtime._store.packing import pack as pack
-from throughtime._store.removal import remove_run as remove_run
 from throughtime._store.run import Run as Run

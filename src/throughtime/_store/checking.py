@@ -13,7 +13,7 @@ from throughtime._errors import StoreError
 from throughtime._store.codecs import row_checksums
 from throughtime._store.files import DamageError, Files
 from throughtime._store.open_run import opened
-from throughtime._store.reading import StoredValues
+from throughtime._store.reading import StoredValues, recorded
 from throughtime._store.schema import COMMIT, STEP, SUMS, ArrayLayout
 from throughtime._store.sums import sums_key, sums_metadata
 from throughtime._store.validate import Committed
@@ -22,29 +22,16 @@ _MOST_NODE = 2**22  # bytes
 
 
 def damage(path: str | os.PathLike[str]) -> Iterator[str]:
-    """Yield a message for each damaged variable and step; nothing for an intact run.
-
-    Parameters
-    ----------
-    path : path-like
-
-    Raises
-    ------
-    StoreError
-        The run cannot be opened.
-    """
+    """Yield a message for each damaged variable and step; nothing for an intact run."""
     files, commit = opened(path)
     if commit.digest is False:
         yield f"{COMMIT} was changed after it was written: it does not match its checksum"
     yield from _nodes(files, commit)
-    growing = commit.arrays.get(STEP)
-    steps: Any = ()
-    if growing is not None:
-        try:
-            steps = StoredValues(files, growing, path).read()
-        except StoreError as error:
-            yield str(error)
-            return
+    try:
+        steps = recorded(files, commit.arrays, path)
+    except StoreError as error:
+        yield str(error)
+        return
     sums: dict[str, Any] = {}
     for number, keys in enumerate(commit.document["attributes"].get(SUMS, [])):
         layout = ArrayLayout(sums_key(number), sums_metadata(commit.n_steps, len(keys)))

@@ -44,13 +44,7 @@ def compressed(values: Array) -> bytes:
 
 
 def decoded(content: bytes, codecs: tuple[str, ...], dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
-    """Decode one chunk.
-
-    Raises
-    ------
-    DamageError
-        The content cannot be the result of these codecs for such an array.
-    """
+    """Decode one chunk, or raise DamageError if the content cannot come from these codecs."""
     wanted = MOST_TEXT if is_text(codecs) else prod(shape) * dtype.itemsize
     try:
         for codec in reversed(codecs[1:]):
@@ -65,13 +59,10 @@ def decoded(content: bytes, codecs: tuple[str, ...], dtype: np.dtype[Any], shape
 
 
 def row_checksums(rows: Array, chunk: tuple[int, ...]) -> Iterator[int]:
-    """Yield a checksum for each step of an array, which remains valid if other dims grow.
+    """Yield a checksum for each step of an array (step, …), which remains valid if other dims grow.
 
-    Parameters
-    ----------
-    rows : array (step, …)
-    chunk : tuple of int
-        Sizes of a chunk without its steps. Values beyond the first chunk count only if they are not empty.
+    `chunk` has the sizes of a chunk without its steps; values beyond the first chunk count if they are not
+    empty.
     """
     if rows.shape[1:] == chunk:
         yield from (checksum(row.tobytes()) for row in rows)
@@ -85,18 +76,14 @@ def row_checksums(rows: Array, chunk: tuple[int, ...]) -> Iterator[int]:
         total = 0
         for place in np.ndindex(grid):
             cell = whole[tuple(slice(at * n, (at + 1) * n) for at, n in zip(place, chunk, strict=True))]
-            if not any(place) or not _is_empty(cell):
+            is_empty = np.isnan(cell) if cell.dtype.kind in "fc" else cell == 0
+            if not any(place) or not is_empty.all():
                 total = int(google_crc32c.extend(total, cell.tobytes()))
         yield total
 
 
 def empty_value(dtype: np.dtype[Any]) -> float:
-    """Return the fill value of an array."""
     return np.nan if dtype.kind in "fc" else 0
-
-
-def _is_empty(cell: Array) -> bool:
-    return bool((np.isnan(cell) if cell.dtype.kind in "fc" else cell == 0).all())
 
 
 def _without_checksum(content: bytes, _: int) -> bytes:

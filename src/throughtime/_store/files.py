@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo, is_zipfile
@@ -34,13 +34,7 @@ class Files(Protocol):
 
 
 def files_at(path: Path) -> Files | None:
-    """Open a folder or zip; None if the path is neither.
-
-    Raises
-    ------
-    DamageError
-        The zip is broken, or would unpack to far more than its size.
-    """
+    """Open a folder or zip; None if the path is neither. A broken or inflated zip raises DamageError."""
     if path.is_dir():
         return Folder(path)
     return Zip(path) if path.is_file() and is_zipfile(path) else None
@@ -78,13 +72,8 @@ class Folder:
     def make_own(self) -> None:
         """Make a folder safe for a writer, which writes into files and truncates them.
 
-        Links, fifos and devices are refused. A file with several hard links, as some backups create them, is
-        replaced by a copy.
-
-        Raises
-        ------
-        DamageError
-            The folder contains something else than regular files and folders.
+        Links, fifos and devices raise DamageError. A file with several hard links, as some backups create
+        them, is replaced by a copy.
         """
         shared = []
         for at, folders, names in os.walk(self.path):
@@ -99,6 +88,20 @@ class Folder:
         for file in shared:
             beside = shutil.copyfile(file, f"{file}.copy.tmp")
             os.replace(beside, file)
+
+
+def replace_folder(folder: Path, beside: Path, replaced: Path, write: Callable[[Path], object]) -> None:
+    """Write a folder beside another, if there is one, which it then replaces in two moves."""
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        write(beside)
+        if folder.exists():
+            folder.rename(replaced)
+        beside.rename(folder)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)  # a full disk needs its space
+        raise
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 class Zip:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,7 @@ import zarr
 
 from throughtime._errors import StoreError
 from throughtime._store.codecs import COMPRESSION, checksum
-from throughtime._store.names import folder_of, folder_of_layer
-from throughtime._store.schema import COMMIT, DIGEST, HEAD, NAME, NO_DIGEST, STEP
+from throughtime._store.schema import COMMIT, DIGEST, HEAD, NAME, NO_DIGEST, STEP, folder_of, folder_of_layer
 from throughtime._store.stored_array import steps_a_chunk
 
 Attributes = Mapping[str, str | int | float]
@@ -55,8 +55,7 @@ def is_optional(key: str) -> bool:
 
 
 def parents(key: str) -> list[str]:
-    parts = key.split("/")[:-1]
-    return ["/".join(parts[: place + 1]) for place in range(len(parts))]
+    return list(accumulate(key.split("/")[:-1], "{}/{}".format))
 
 
 def new_array(group: Any, path: str, variable: xr.Variable) -> str:
@@ -96,12 +95,6 @@ def new_labels(group: Any, path: str, variable: xr.Variable) -> str:
     return key
 
 
-def new_group(group: Any, node: xr.DataTree) -> None:
-    path = node.path[1:]
-    key = folder_of_layer(path)
-    group.require_group(key).attrs.put(named_attributes(node.attrs, path, key))
-
-
 def named_attributes(attributes: Mapping[Any, Any], path: str, key: str) -> dict[str, Any]:
     """Return attributes, with the original name if the folder's name differs."""
     name = path.rpartition("/")[2]
@@ -114,7 +107,9 @@ def new_nodes(path: Path, tree: xr.DataTree, variables: Mapping[str, Any]) -> di
     keys = []
     for node in tree.subtree:
         if node is not tree:
-            new_group(group, node)
+            layer = node.path[1:]
+            key = folder_of_layer(layer)
+            group.require_group(key).attrs.put(named_attributes(node.attrs, layer, key))
         for name, coordinate in node.to_dataset(inherit=False).coords.items():
             keys.append(new_labels(group, f"{node.path}/{name}".strip("/"), coordinate.variable))
     keys += [new_array(group, name, variable) for name, variable in variables.items()]
@@ -133,12 +128,10 @@ class Commit:
         metadata = document["consolidated_metadata"]["metadata"]
         # zarr nests entries by runs of neighbours, so the entries of a group must be adjacent.
         ordered = sorted(metadata, key=lambda key: (key.count("/"), key))
-        self._parts = [(key, json.dumps(key), self._without_shape(metadata[key])) for key in ordered]
-
-    @staticmethod
-    def _without_shape(metadata: Mapping[str, Any]) -> str:
-        text = json.dumps({key: each for key, each in metadata.items() if key != "shape"})
-        return text[1:]
+        plain = {key: {**metadata[key]} for key in ordered}
+        for each in plain.values():
+            each.pop("shape", None)
+        self._parts = [(key, json.dumps(key), json.dumps(each)[1:]) for key, each in plain.items()]
 
     def text(self, count: int, shapes: Mapping[str, tuple[int, ...]]) -> str:
         """Return the text for a number of steps and arrays of these shapes; a key without a shape is a group.

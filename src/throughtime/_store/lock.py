@@ -1,13 +1,25 @@
-"""A lock that allows one writer per run. It lies beside the folder, because thinning replaces the folder."""
+"""A lock that allows one writer per run, and the removal of a run that is replaced by another.
+
+The lock lies beside the folder, because thinning replaces the folder.
+"""
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
 import filelock
 
 from throughtime._errors import StoreError
+from throughtime._store.files import DamageError, Folder
+from throughtime._store.schema import COMMIT, STEP, SUMS, VERSION_KEY
+from throughtime._store.validate import MOST_COMMIT, validated
+
+# Names of files that a writer leaves in a run's folder.
+_WRITTEN = re.compile(rf"(.*/)?({re.escape(COMMIT)}|c(/\d+)*|[^/]*\.tmp)")
 
 
 def lock_file(path: Path) -> Path:
@@ -17,17 +29,9 @@ def lock_file(path: Path) -> Path:
 
 
 class Lock:
-    """Reserves a run's path for one writer until `release`.
+    """Reserves a run's path for one writer until `release`; its parents are created.
 
-    Parameters
-    ----------
-    path : Path
-        Path of the run; its parents are created.
-
-    Raises
-    ------
-    StoreError
-        The run has a writer already, or the path cannot be written.
+    A path that has a writer already, or cannot be written, raises StoreError.
     """
 
     def __init__(self, path: Path) -> None:
@@ -65,3 +69,43 @@ def _inode(file: Path) -> int | None:
         return file.stat().st_ino
     except FileNotFoundError:
         return None
+
+
+def remove_run(path: Path) -> None:
+    """Remove the run at a path, if there is one, even if it is damaged; its name is free at once.
+
+    A run that has a writer, and anything else at the path, raises StoreError.
+    """
+    whole = path.resolve()
+    aside = whole.with_name(f".{whole.name}.removed")
+    if _is_run(whole, path):
+        lock = Lock(whole)
+        try:
+            shutil.rmtree(aside, ignore_errors=True)  # left by a removal that was killed
+            whole.rename(aside)
+        finally:
+            lock.release()
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _is_run(folder: Path, path: Path) -> bool:
+    if _was_run(folder):
+        return True
+    if not (folder / COMMIT).exists():
+        return False
+    validated(Folder(folder), path)  # raises the error
+    return True
+
+
+def _was_run(folder: Path) -> bool:
+    """Whether all files in a folder have names that a writer gives; their content may be damaged."""
+    try:
+        commit = Folder(folder).read(COMMIT, MOST_COMMIT) or b""
+    except DamageError:
+        commit = b""
+    is_ours = VERSION_KEY.encode() in commit or (folder / STEP / f"{SUMS}-0").is_dir()
+    return is_ours and all(
+        _WRITTEN.fullmatch(Path(at, name).relative_to(folder).as_posix())
+        for at, _, names in os.walk(folder)
+        for name in names
+    )

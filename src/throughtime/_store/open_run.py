@@ -9,11 +9,12 @@ from typing import Any
 from uuid import uuid4
 
 import xarray as xr
+from xarray.core import indexing
 
 from throughtime._arguments import takes
 from throughtime._errors import StoreError, warn
 from throughtime._store.files import Files, Zip, files_at
-from throughtime._store.reading import StoredValues, lazy
+from throughtime._store.reading import StoredValues, recorded
 from throughtime._store.schema import COMMIT, DIGEST, NAME, STEP, SUMS
 from throughtime._store.validate import Committed, validated
 from throughtime._tree import Tree
@@ -66,13 +67,7 @@ def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
 
 
 def opened(path: str | os.PathLike[str]) -> tuple[Files, Committed]:
-    """Find a run and check its commit record; all readers of a run use this.
-
-    Raises
-    ------
-    StoreError
-        The path holds no run, or a damaged one.
-    """
+    """Find a run and check its commit record, or raise StoreError; all readers of a run use this."""
     try:
         files = files_at(Path(path))
     except (OSError, ValueError, TypeError) as error:
@@ -88,15 +83,8 @@ def opened(path: str | os.PathLike[str]) -> tuple[Files, Committed]:
 
 
 def tree_of(files: Files, commit: Committed, path: Any, *, in_chunks: bool) -> xr.DataTree:
-    """Return the tree; only labels are read.
-
-    Raises
-    ------
-    StoreError
-        Labels are damaged.
-    """
-    growing = commit.arrays.get(STEP)
-    steps = StoredValues(files, growing, path).read() if growing is not None else ()
+    """Return the tree; only labels are read, and damaged ones raise StoreError."""
+    steps = recorded(files, commit.arrays, path)
     groups: dict[str, dict[str, xr.Variable]] = {"": {}}
     token = uuid4().hex
     for key, layout in commit.arrays.items():
@@ -105,7 +93,7 @@ def tree_of(files: Files, commit: Committed, path: Any, *, in_chunks: bool) -> x
         if not layout.grows:
             variable = xr.Variable(layout.dims, values.read(), attributes)
         else:
-            variable = lazy(values, layout, attributes)
+            variable = xr.Variable(layout.dims, indexing.LazilyIndexedArray(values), attributes)
             if in_chunks and key != STEP:
                 chunks = dict(zip(layout.dims, layout.chunk, strict=True))
                 variable = variable.chunk(chunks, name=f"{key}-{token}-")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,44 +12,25 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from throughtime._errors import StoreError
-from throughtime._store.files import Files
+from throughtime._store.files import Files, replace_folder
 from throughtime._store.layout import Commit, node_of, replace_file
 from throughtime._store.open_run import opened
-from throughtime._store.reading import StoredValues
-from throughtime._store.schema import COMMIT, STEP, SUMS, ArrayLayout
+from throughtime._store.reading import StoredValues, recorded
+from throughtime._store.schema import COMMIT, SUMS, ArrayLayout
 
 _CHUNK = 2**25  # bytes before compression
 
 
 def pack(path: str | os.PathLike[str], output: Path) -> None:
-    """Write a packed copy of a run, and replace an earlier copy.
+    """Write a packed copy of a run into the folder `output`, and replace an earlier copy.
 
-    Parameters
-    ----------
-    path : path-like
-        Path of the run.
-    output : Path
-        Folder to create; its parent exists.
-
-    Raises
-    ------
-    StoreError
-        The run is damaged, or `output` is something else than a packed run.
+    A damaged run, or an `output` that is something else than a packed run, raises StoreError.
     """
     files, commit = opened(path)
     if output.exists():
         _check_packed(output)
     beside, replaced = output.with_name(f"{output.name}.packing"), output.with_name(f"{output.name}.replaced")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
-        _write(beside, files, commit, path)
-        if output.exists():
-            output.rename(replaced)
-        beside.rename(output)
-        shutil.rmtree(replaced, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
+    replace_folder(output, beside, replaced, partial(_write, files=files, commit=commit, path=path))
 
 
 def _check_packed(output: Path) -> None:
@@ -63,12 +44,11 @@ def _check_packed(output: Path) -> None:
         raise refused
 
 
-def _write(folder: Path, files: Files, commit: Any, path: Any) -> None:
+def _write(folder: Path, *, files: Files, commit: Any, path: Any) -> None:
     document = commit.document
     group = zarr.open_group(str(folder), mode="w-", zarr_format=3)
     nodes = document["consolidated_metadata"]["metadata"]
-    growing = commit.arrays.get(STEP)
-    steps = () if growing is None else StoredValues(files, growing, path).read()
+    steps = recorded(files, commit.arrays, path)
     for key, node in nodes.items():
         if key in commit.arrays:
             _pack_array(group, StoredValues(files, commit.arrays[key], path, steps), commit.arrays[key])

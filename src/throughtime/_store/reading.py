@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
 import numpy as np
-import xarray as xr
 from xarray.backends.common import BackendArray
 from xarray.core import indexing
 
 from throughtime._errors import StoreError
 from throughtime._store.codecs import MOST_TEXT, Array, decoded, is_text
 from throughtime._store.files import DamageError, Files
-from throughtime._store.schema import ArrayLayout
+from throughtime._store.schema import STEP, ArrayLayout
 
 _HEADERS = 4096  # bytes that a codec may add, in addition to a hundredth of the chunk
 
 
 class StoredValues(BackendArray):
-    """Values of one array, read when they are used.
-
-    Parameters
-    ----------
-    files : Files
-    layout : ArrayLayout
-    path : path-like
-        Path of the run, for errors.
-    steps : sequence of int
-        Training steps, for errors; empty for labels.
-    """
+    """Values of one array, read when they are used; path and steps (empty for labels) are for errors."""
 
     def __init__(
         self, files: Files, layout: ArrayLayout, path: Any, steps: Sequence[int] | Array = ()
@@ -44,13 +33,7 @@ class StoredValues(BackendArray):
         )
 
     def read(self, start: int = 0, stop: int | None = None) -> Array:
-        """Read steps, (step, …), or all labels.
-
-        Raises
-        ------
-        StoreError
-            A chunk is damaged; the message names its steps.
-        """
+        """Read steps, (step, …), or all labels; the error names the steps of a damaged chunk."""
         values: Array = self._read_part((slice(start, stop),))
         return values
 
@@ -88,13 +71,7 @@ class StoredValues(BackendArray):
 
 
 def read_chunk(files: Files, layout: ArrayLayout, place: tuple[int, ...]) -> Array:
-    """Read one chunk.
-
-    Raises
-    ------
-    DamageError
-        The file is missing, or its content cannot be the result of the codecs for such an array.
-    """
+    """Read one chunk; one that is missing or cannot be decoded raises DamageError."""
     name, nbytes = layout.file(place), int(np.prod(layout.chunk, dtype=object)) * layout.dtype.itemsize
     content = files.read(name, MOST_TEXT if is_text(layout.codecs) else nbytes + nbytes // 100 + _HEADERS)
     if content is not None:
@@ -124,6 +101,7 @@ def _overlaps(wanted: range, chunk: int) -> Iterator[tuple[int, slice, slice]]:
             )
 
 
-def lazy(values: StoredValues, layout: ArrayLayout, attributes: dict[str, Any]) -> xr.Variable:
-    """Return a lazy variable of stored values."""
-    return xr.Variable(layout.dims, indexing.LazilyIndexedArray(values), attributes)
+def recorded(files: Files, arrays: Mapping[str, ArrayLayout], path: Any) -> Array:
+    """Read the training steps of a run."""
+    steps = arrays.get(STEP)
+    return np.empty(0, np.int64) if steps is None else StoredValues(files, steps, path).read()

@@ -27,8 +27,7 @@ from throughtime._store.layout import (
     variables_of,
 )
 from throughtime._store.lock import Lock
-from throughtime._store.names import folder_of
-from throughtime._store.schema import COMMIT, STEP, SUMS, VERSION, VERSION_KEY
+from throughtime._store.schema import COMMIT, STEP, SUMS, VERSION, VERSION_KEY, folder_of
 from throughtime._store.stored_array import StoredArray
 from throughtime._store.sums import Sums
 from throughtime._store.thinning import finish_thinning, write_thinned
@@ -95,7 +94,6 @@ class Run:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """Attributes of the whole run."""
         return dict(self._document["attributes"])
 
     @property
@@ -204,13 +202,7 @@ class Run:
         return found.document
 
     def check(self, arrays: Mapping[str, Labelled], step: int) -> None:
-        """Check arrays as `append` does.
-
-        Raises
-        ------
-        StoreError
-            `append` would refuse them.
-        """
+        """Raise StoreError if `append` would refuse these arrays."""
         self._check({folder_of(path): each for path, each in arrays.items()}, step)
 
     def _check(self, arrays: Mapping[str, Labelled], step: int) -> None:
@@ -221,11 +213,11 @@ class Run:
             differing = ", ".join(sorted(known ^ given))
             raise StoreError(f"The variables of {self.path} differ from those of step {step}: {differing}.")
         for key in [key for key in self._arrays if key in arrays]:
-            array, held = arrays[key], self._arrays[key]
+            array, old = arrays[key], self._arrays[key]
             dims, dtype = (STEP, *array.dims), array.dtype
-            if (held.dims, held.dtype) != (dims, dtype):
+            if (old.dims, old.dtype) != (dims, dtype):
                 raise StoreError(
-                    f"{key} of step {step} is {dtype} {dims}, in {self.path} it is {held.dtype} {held.dims}."
+                    f"{key} of step {step} is {dtype} {dims}, in {self.path} it is {old.dtype} {old.dims}."
                 )
 
     def _check_place(self) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,12 +29,41 @@ _ENCODINGS = {
 }
 _UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\\/]")
 _LONGEST, DEEPEST = 255, 64  # characters of a name, names in a path
+_LONGEST_PART = 120  # bytes of a part of a folder's path
 
 
 def is_name(value: Any) -> bool:
     """Whether a text may be a part of a path, or the name of a dim."""
     fits = isinstance(value, str) and 0 < len(value) <= _LONGEST and not _UNFIT.search(value)
     return fits and value not in (".", "..", COMMIT)
+
+
+@lru_cache(maxsize=4096)
+def folder_of(key: str) -> str:
+    r"""Return the folder of a layer or variable: its path, if that is a valid folder.
+
+    In an invalid part, invalid characters are replaced and a few digits of its hash are added.
+
+    Examples
+    --------
+    >>> folder_of("encoder/lstm/hidden"), folder_of("a\\b/hidden")
+    ('encoder/lstm/hidden', 'a_b~c62016d0/hidden')
+    """
+    *layers, name = key.split("/")
+    # The root has an array `step`; a layer of that name gets another folder.
+    return "/".join([*(_part(each, is_layer=True) for each in layers), _part(name, is_layer=False)])
+
+
+def folder_of_layer(path: str) -> str:
+    return "/".join(_part(each, is_layer=True) for each in path.split("/"))
+
+
+def _part(name: str, *, is_layer: bool) -> str:
+    is_free = not (is_layer and name == STEP) and name != COMMIT and not name.startswith(".")
+    if is_free and is_name(name) and name.isprintable() and len(name.encode()) <= _LONGEST_PART:
+        return name
+    readable = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:40]
+    return f"{readable}~{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
 def _is_list(value: Any, each: Callable[[Any], bool]) -> bool:
@@ -47,10 +78,6 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) or value in ("NaN", "Infinity", "-Infinity")
 
 
-def _is_chunk(value: Any) -> bool:
-    return _is_list(value, lambda size: is_size(size, 1))
-
-
 def _is_fill(value: Any) -> bool:
     return isinstance(value, int | float | str) or (_is_list(value, _is_number) and len(value) == 2)
 
@@ -59,12 +86,10 @@ def _are_dims(value: Any) -> bool:
     return _is_list(value, is_name) and len({*value}) == len(value)
 
 
-def _is_attribute(value: Any) -> bool:
-    return isinstance(value, str | int | float)
-
-
 def _are_attributes(value: Any) -> bool:
-    return isinstance(value, dict) and all(_is_attribute(each) for key, each in value.items() if key != SUMS)
+    return isinstance(value, dict) and all(
+        isinstance(each, str | int | float) for key, each in value.items() if key != SUMS
+    )
 
 
 class Field(NamedTuple):
@@ -91,7 +116,11 @@ ARRAY = (
         "data_type", "numbers, booleans or text", lambda value: isinstance(value, str) and value in _DTYPES
     ),
     Field("chunk_grid.name", "'regular'", lambda value: value == "regular"),
-    Field("chunk_grid.configuration.chunk_shape", "sizes of at least 1", _is_chunk),
+    Field(
+        "chunk_grid.configuration.chunk_shape",
+        "sizes of at least 1",
+        lambda value: _is_list(value, lambda size: is_size(size, 1)),
+    ),
     Field("chunk_key_encoding.name", "'default'", lambda value: value == "default"),
     Field("chunk_key_encoding.configuration.separator", "'/'", lambda value: value == "/"),
     Field("codecs", "codecs that runs are written with", lambda value: _codecs_of(value) in _ENCODINGS),
@@ -110,17 +139,7 @@ def _codecs_of(value: Any) -> tuple[str, ...]:
 
 
 class ArrayLayout:
-    """One array's metadata, checked.
-
-    Attributes
-    ----------
-    key : str
-    shape, chunk : tuple of int
-    dims : tuple of str
-    dtype : dtype
-        `object` for text.
-    codecs : tuple of str
-    """
+    """One array's checked metadata; the dtype of text is `object`."""
 
     def __init__(self, key: str, metadata: Mapping[str, Any]) -> None:
         self.key, self.metadata = key, metadata
@@ -152,7 +171,6 @@ class ArrayLayout:
 
     @property
     def fill(self) -> Any:
-        """Value of missing chunks."""
         value = self.metadata["fill_value"]
         if is_text(self.codecs):
             return str(value)

@@ -25,7 +25,6 @@ from throughtime._store.codecs import (
     COMPRESSED_BEFORE,
     PLAIN,
     Array,
-    checksum,
     compressed,
     decoded,
     empty_value,
@@ -45,23 +44,8 @@ def steps_a_chunk(nbytes: int) -> int:
 class StoredArray:
     """Appends steps to one array of a run; the run decides what is committed.
 
-    Parameters
-    ----------
-    folder : Path
-    metadata : mapping
-        Its `zarr.json`, with the committed shape.
-
-    Attributes
-    ----------
-    shape : tuple of int
-        The first axis is the step.
-    dims : tuple of str
-    dtype : dtype
-
-    Raises
-    ------
-    StoreError
-        The array has another layout.
+    `metadata` is the array's `zarr.json` with the committed shape, whose first axis is the step. An array
+    with another layout raises StoreError.
     """
 
     def __init__(self, folder: Path, metadata: Mapping[str, Any]) -> None:
@@ -103,12 +87,9 @@ class StoredArray:
 
     def checksum(self, row: Array) -> int:
         """Return the checksum of one step, (1, …), as it is stored."""
-        if row.shape[1:] == self._chunk[1:]:
-            return checksum(row.tobytes())
         return next(row_checksums(row, self._chunk[1:]))
 
     def read(self, start: int, stop: int) -> Array:
-        """Read steps, (step, …)."""
         length = self._chunk[0]
         chunks = [self._read(number) for number in range(start // length, -(-stop // length))]
         offset = start // length * length
@@ -209,7 +190,6 @@ class StoredArray:
 
 
 def write_into(file: str, start: int, content: bytes) -> None:
-    """Write a part of an existing file."""
     with open(file, "r+b", buffering=0) as out:
         out.seek(start)
         if out.write(content) < len(content):

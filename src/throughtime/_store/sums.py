@@ -18,7 +18,6 @@ from throughtime._store.stored_array import StoredArray, steps_a_chunk
 
 
 def sums_key(number: int) -> str:
-    """Return the key of the checksums of one group."""
     return f"{STEP}/checksums-{number}"
 
 
@@ -35,21 +34,10 @@ def sums_metadata(count: int, variables: int) -> dict[str, Any]:
 
 
 class Sums:
-    """Writes the checksums of a run.
+    """Writes the checksums of a run, which has `count` committed steps.
 
-    Parameters
-    ----------
-    path : Path
-        Path of the run.
-    groups : list of lists of str, or None
-        Keys of the variables, as in the commit; a new group is added. None for a run of an earlier version,
-        which has no checksums.
-    count : int
-        Number of committed steps.
-
-    Attributes
-    ----------
-    arrays : dict of str to StoredArray
+    `groups` has the keys of the variables, as in the commit, and a new group is added to it. It is None for a
+    run of an earlier version, which has no checksums. `arrays` are those of the checksums, by key.
     """
 
     def __init__(self, path: Path, groups: list[list[str]] | None, count: int) -> None:

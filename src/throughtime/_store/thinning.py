@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from throughtime._store.files import replace_folder
 from throughtime._store.layout import Commit, replace_file
 from throughtime._store.schema import COMMIT
 from throughtime._store.stored_array import StoredArray
@@ -18,33 +20,18 @@ def write_thinned(
     arrays: Mapping[str, StoredArray],
     sums: Mapping[str, StoredArray],
 ) -> None:
-    """Replace a run by one with its first, third, … step.
+    """Replace a run, whose lock the caller holds, by one with its first, third, … step.
 
-    Parameters
-    ----------
-    path : Path
-        Path of the run; the caller holds its lock.
-    document : mapping
-        Content of the root's `zarr.json`.
-    arrays : mapping of str to StoredArray
-        Arrays that grow along `step`, by key.
-    sums : mapping of str to StoredArray
-        Checksums of these arrays.
+    `document` is the content of the root's `zarr.json`, `arrays` grow along `step`, and `sums` are their
+    checksums.
     """
-    beside, replaced = _beside(path, "thinning"), _beside(path, "full")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
-        _write_beside(beside, path, document, arrays, sums)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)  # a full disk needs its space
-        raise
-    path.rename(replaced)
-    beside.rename(path)
-    shutil.rmtree(replaced)
+    write = partial(_write_beside, path=path, document=document, arrays=arrays, sums=sums)
+    replace_folder(path, _beside(path, "thinning"), _beside(path, "full"), write)
 
 
 def _write_beside(
     beside: Path,
+    *,
     path: Path,
     document: Mapping[str, Any],
     arrays: Mapping[str, StoredArray],

@@ -40,17 +40,7 @@ _MOST_ABSENT = 64  # chunks without a file; a writer omits none among the last s
 
 
 class Committed(NamedTuple):
-    """The checked commit record of a run.
-
-    Attributes
-    ----------
-    document : dict
-    arrays : dict of str to ArrayLayout
-    n_steps : int
-        Number of committed steps.
-    digest : bool or None
-        Whether the record is unchanged since it was written; None if unknown.
-    """
+    """The checked commit record; `digest` is whether it is as it was written, None if unknown."""
 
     document: dict[str, Any]
     arrays: dict[str, ArrayLayout]
@@ -61,10 +51,7 @@ class Committed(NamedTuple):
 def validated(files: Files, path: Any) -> Committed:
     """Read the commit record, if all of it can be used safely.
 
-    Raises
-    ------
-    StoreError
-        The message names the fault, its place, and whether any step can be read.
+    Otherwise StoreError names the fault, its place, and whether any step can be read.
     """
     try:
         text = files.read(COMMIT, MOST_COMMIT)

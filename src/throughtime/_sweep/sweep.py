@@ -82,7 +82,7 @@ def sweep(
     -------
     DataTree
         As `open_run` returns it: `step` counts the checkpoints; their names are in the coordinate
-        `checkpoint`, by which `.sel(checkpoint=…)` selects. `diagnose`, `compare`, `report` and
+        `checkpoint`, by which a variable's `.sel(checkpoint=…)` selects. `diagnose`, `compare`, `report` and
         `plots.training` take it. Each layer has the variables of a monitor at this level; with
         `dependency_length` also `use` (lag) and its 95 % interval over all samples, NaN at other lags.
 

@@ -12,8 +12,7 @@ from throughtime._capture.probe import Probe
 from throughtime._data.batch import Batch
 from throughtime._errors import DiagnosticError, LossError
 from throughtime._monitor.part import Part, part_of
-from throughtime.diagnosis.layers import recurrent
-from throughtime.diagnosis.reading import per_step, reading_of, why_not_swapped
+from throughtime.diagnosis.layers import per_step, reading_of, recurrent, why_not_swapped
 from throughtime.diagnosis.swap import Swapped, prefix_swap
 
 from .files import merged_file, part_file, read_part, write_part

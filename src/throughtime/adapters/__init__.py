@@ -121,12 +121,12 @@ def choose(model: Any) -> Adapter:
 
         return jax
     name = f"{type(model).__module__}.{type(model).__qualname__}"
-    found = {"torch": "no torch.nn.Module", "tf_keras": "no layer of tf_keras"}
+    found = {"torch": "not a torch.nn.Module", "tf_keras": "not a layer of tf_keras"}
     library = next((text for root, text in found.items() if root in roots), None)
     what = f"a {name}" if library is None else f"a {name}, which is {library}"
     raise UnsupportedModelError(
-        f"throughtime looks into {_SUPPORTED}. This is {what}. "
-        "Pass the model itself, built and with a loss; another library's adapter goes in adapter=."
+        f"Got {what}. throughtime captures {_SUPPORTED}. "
+        "Pass the built model itself, or pass adapter= for another library."
     )
 
 

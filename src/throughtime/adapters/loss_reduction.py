@@ -45,4 +45,4 @@ def tried_factor(
         return 1.0 / samples, MEAN
     if abs(both - (first + second)) <= tolerance:
         return 1.0, SUM
-    return 1.0, f"couples samples: two together lose neither the mean nor the sum of each, {UNDONE}"
+    return 1.0, f"couples samples: the loss of two is neither the mean nor the sum of their losses, {UNDONE}"

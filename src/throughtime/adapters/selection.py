@@ -46,7 +46,7 @@ class Entry(Protocol):
 
 
 Found = TypeVar("Found", bound=Entry)
-_NO_PART = "This {} is not part of the model, or inside of a layer that is captured as a whole"
+_NO_PART = "This {} is not part of the model, or lies inside a layer that is captured as a whole"
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,11 @@ class Selection:
             return [entry for entry in whole if not entry.is_container]
         if isinstance(wanted, (list, tuple, set)):
             return self._some(
-                _unique(entry for item in wanted for entry in self.select(item)), "No layer is named"
+                _unique(entry for item in wanted for entry in self.select(item)), "No layer is selected"
             )
         if callable(wanted) and not isinstance(wanted, self.layer_class):
             fitting = [entry for entry in whole if self._holds(wanted, entry)]
-            return self._some(fitting, "The predicate holds for no layer")
+            return self._some(fitting, "The predicate is true for no layer")
         return [self._one(wanted)]
 
     def expect_one(self, found: Sequence[Any]) -> None:
@@ -129,7 +129,7 @@ class Selection:
         except Exception as error:  # whatever a function of the user's raises
             raise LayerNotFoundError(
                 f"The predicate raised {type(error).__name__} for {entry.path} ({entry.class_name}): "
-                f"{error}. It is asked about every layer, and returns True or False."
+                f"{error}. It is called with every layer and must return True or False."
             ) from error
 
     def _one(self, wanted: Any) -> Any:
@@ -142,7 +142,7 @@ class Selection:
         if isinstance(wanted, str):
             return self._by_name(wanted)
         raise LayerNotFoundError(
-            f"A layer is named by an index, a name, a path or the layer itself, got {shown(wanted)}."
+            f"Select a layer by its index, name or path, or pass the layer itself; got {shown(wanted)}."
         )
 
     def _by_index(self, index: int) -> Any:
@@ -170,7 +170,7 @@ class Selection:
             if matches:
                 names = ", ".join(repr(entry.path) for entry in matches)
                 raise AmbiguousLayerError(
-                    f"{wanted!r} fits {len(matches)} layers: {names}. Give one of these paths.\n"
+                    f"{wanted!r} matches {len(matches)} layers: {names}. Pass one of these paths.\n"
                     f"{self.listing()}"
                 )
         known = [name for entry in self.entries for name in (entry.path, entry.name)]

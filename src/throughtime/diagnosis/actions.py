@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from throughtime._vocabulary import CLASSES
 from throughtime.adapters.optimizer import OptimizerStep
 
 from . import causes
@@ -38,6 +39,10 @@ _TORCH_GATE = {
         "    layer.bias_ih_{suffix}[units : 2 * units] = timescales",
     ),
 }
+_TORCH_BIAS_OF_1 = (
+    "    layer.bias_hh_{suffix}[units : 2 * units] = 0",
+    "    layer.bias_ih_{suffix}[units : 2 * units] = 1",
+)
 _KERAS = {
     "clipping": (
         "model.compile(keras.optimizers.Adam(1e-3, clipnorm=1.0), model.loss)  # or your optimizer",
@@ -61,7 +66,6 @@ _TORCH = {
         "ends = torch.cat([out[:, -1, :units], out[:, 0, units:]], 1)",
     ),
 }
-_CLASSES = {"lstm": "LSTM", "gru": "GRU", "simple_rnn": "SimpleRNN"}
 _KEPT = "Nothing has to change"
 _MORE = "Pass more samples, held-out ones if you have them: {n} are too few to decide use"
 _UNUSED = (
@@ -89,15 +93,17 @@ def actions(found: Found) -> Iterator[Action]:
     >>> [each.text for each in actions(found)][0]
     'Measure use, which needs the model and its data'
     """
-    lag = found.lag
+    lag, used = found.lag, [each.use for each in found.layers.values()]
     yield from (_action(found, each, _capital) for each in found.misread)
     if not found.misread and (found.verdict is Verdict.USES or (found.is_solved and not found.remedies)):
         yield Action(_KEPT)
-    if any("needs the model" in each.use.reason for each in found.layers.values()):
+    if any("needs the model" in each.reason for each in used):
         yield Action("Measure use, which needs the model and its data", code=_again(lag))
     elif found.dependency_length is None and found.layers and found.verdict is not Verdict.UNSTABLE:
         yield Action("Name the lag that the task needs", code=_again(lag))
-    if found.verdict is Verdict.CANNOT_SAY and _undecided(found):
+    if found.verdict is Verdict.CANNOT_SAY and any(
+        each.answer == UNCLEAR and not each.reason for each in used
+    ):
         yield Action(_MORE.format(n=found.samples))
     if found.remedies:
         others = (each for each in found.remedies if each not in found.misread)
@@ -108,11 +114,6 @@ def actions(found: Found) -> Iterator[Action]:
             yield _action(found, each, conditions[min(place, 1)])
         if found.verdict is Verdict.UNUSED:
             yield Action(_UNUSED.format(lag=lag))
-
-
-def _undecided(found: Found) -> bool:
-    """Whether use was measured and is unclear, as with few samples."""
-    return any(each.use.answer == UNCLEAR and not each.use.reason for each in found.layers.values())
 
 
 def _capital(text: str) -> str:
@@ -150,7 +151,7 @@ def _code(found: Found, remedy: Remedy, framework: str) -> tuple[str, ...]:
     fixed = (_KERAS if framework == "keras" else _TORCH).get(remedy.name)
     if fixed is not None and remedy.name == "ends":
         kinds = {each.kind for each in found.layers.values()}
-        name = _CLASSES.get(kinds.pop(), "LSTM") if len(kinds) == 1 else "LSTM"
+        name = CLASSES.get(kinds.pop(), "LSTM") if len(kinds) == 1 else "LSTM"
         return tuple(line.replace("LSTM", name) for line in fixed)
     if fixed is not None or remedy.name not in ("chrono", "orthogonal", "forget_bias") or not found.layers:
         return fixed or ()
@@ -183,15 +184,8 @@ def _of_torch(path: str, layer: LayerDiagnosis, remedy: str, longest: int) -> tu
     first = (f'layer = model.get_submodule("{name.replace("/", ".")}")', "units = layer.hidden_size")
     if remedy == "orthogonal":
         return first[0], f"torch.nn.init.orthogonal_(layer.weight_hh_{suffix})"
-    lines = _TORCH_GATE.get(layer.kind) if remedy == "chrono" else _bias_of_1()
+    lines = _TORCH_GATE.get(layer.kind) if remedy == "chrono" else _TORCH_BIAS_OF_1
     if lines is None:
         return ()
     filled = (line.format(longest=longest, suffix=suffix) for line in lines)
     return *first, "with torch.no_grad():", *filled
-
-
-def _bias_of_1() -> tuple[str, ...]:
-    return (
-        "    layer.bias_hh_{suffix}[units : 2 * units] = 0",
-        "    layer.bias_ih_{suffix}[units : 2 * units] = 1",
-    )

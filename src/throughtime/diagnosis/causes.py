@@ -14,13 +14,12 @@ import xarray as xr
 from throughtime._errors import ThroughTimeError
 from throughtime.adapters.optimizer import OptimizerStep
 from throughtime.diagnostics import lyapunov_spectrum, recurrent_spectrum, saturation, timescale
-from throughtime.diagnostics.rules import Growth, saturated
+from throughtime.diagnostics.rules import MEMORY_GATE, Growth, saturated
 from throughtime.diagnostics.thresholds import THROWN
 
 from .findings import Evidence, LayerDiagnosis, Remedy, Verdict
-from .words import SOURCES, number, percent, phrase, with_interval
+from .words import SOURCES, number, phrase, with_interval
 
-_KEEPS = {"lstm": "forget", "gru": "update"}
 _MOST_WORK = 1e9  # of Lyapunov exponents: the state's size cubed, times steps; about a second
 _LYAPUNOV_SAMPLES = 2
 _FLOOR = 10  # times the optimizer's epsilon
@@ -51,11 +50,6 @@ def of_growth(grown: Growth, step: float) -> Iterator[Evidence]:
         yield Evidence("step", step, phrase("step", step=number(step)))
 
 
-def optimizer_in_words(optimizer: OptimizerStep) -> str:
-    """Name the optimizer of the next step."""
-    return phrase("optimizer" if optimizer.is_known else "optimizer_assumed", rate=number(optimizer.rate))
-
-
 def _those_there(source: Callable[[], Iterator[Evidence]]) -> list[Evidence]:
     try:
         return list(source())
@@ -80,12 +74,12 @@ def of_saturation(left: xr.DataArray, right: xr.DataArray, kind: str) -> Iterato
     """Report gates at one end of their range, from the share of their values there (gate)."""
     gates = [str(gate) for gate in left["gate"].values]
     for gate, end, share in saturated(left.values, right.values, gates, kind):
-        text = phrase("saturation", gate=gate, end=end, share=percent(share))
+        text = phrase("saturation", gate=gate, end=end, share=f"{share:.0%}")
         yield Evidence(f"saturation_{gate}", share, text)
 
 
 def _forget_bias(layer: xr.Dataset) -> Iterator[Evidence]:
-    gate = _KEEPS.get(str(layer.attrs.get("kind")))
+    gate = MEMORY_GATE.get(str(layer.attrs.get("kind")))
     if gate is None or "bias" not in layer:
         return
     biases = [layer[name].sel(gate=gate) for name in ("bias", "recurrent_bias") if name in layer]
@@ -129,19 +123,13 @@ def _floor(layer: xr.Dataset, epsilon: float | None) -> Iterator[Evidence]:
     below = float((np.abs(layer["recurrent_kernel_gradient"]) < _FLOOR * epsilon).mean())
     if below < _WORTH_NAMING:
         return
-    yield Evidence("optimizer_floor", below, phrase("floor", share=percent(below), epsilon=number(epsilon)))
+    yield Evidence("optimizer_floor", below, phrase("floor", share=f"{below:.0%}", epsilon=number(epsilon)))
 
 
 def remedies(
     layer: LayerDiagnosis, verdict: Verdict, lag: int | None, optimizer: OptimizerStep
 ) -> Iterator[Remedy]:
-    """Yield the remedies for one layer, each with its evidence.
-
-    Parameters
-    ----------
-    lag : int or None
-        Lag that the task needs, if the caller named it and the loss is not solved.
-    """
+    """Yield the remedies for one layer; `lag` is None unless the task needs it and is not solved."""
     known = {each.name: each for each in layer.why}
     throws = "step" in known and optimizer.is_known
     if "growth" in known and not optimizer.clips and (verdict is Verdict.UNSTABLE or throws):
@@ -151,7 +139,7 @@ def remedies(
     scale, bias = known.get("timescale"), known.get("forget_bias")
     radius, rate = known.get("spectrum"), known.get("decay_rate")
     if scale is not None and scale.value < lag:
-        gate = _KEEPS.get(layer.kind, "forget")
+        gate = MEMORY_GATE.get(layer.kind, "forget")
         yield _remedy("remedy_chrono", scale, gate=gate, longest=max(lag - 1, 2))
     if layer.kind == "lstm" and bias is not None and bias.value < 0.5:
         yield _remedy("remedy_forget_bias", bias)

@@ -11,8 +11,9 @@ import xarray as xr
 from throughtime.diagnostics.rules import has_risen
 
 from . import causes, integrity, measure
+from .diagnosis import Diagnosis
 from .findings import NO, NOT_MEASURED, UNCLEAR, YES, Answer, Asked, Found, LayerDiagnosis, Verdict
-from .words import listed, number, percent, phrase, size, with_interval
+from .words import listed, number, phrase, size, with_interval
 
 _FIRST = (
     Verdict.UNSTABLE,
@@ -40,8 +41,8 @@ def verdict_of(used: Answer, reached: Answer) -> Verdict:
 
 
 def concluded(
-    found: Found, directions: Mapping[str, xr.Dataset], *, asked: Asked, leaves: Mapping[str, xr.Dataset]
-) -> Found:
+    found: Diagnosis, directions: Mapping[str, xr.Dataset], *, asked: Asked, leaves: Mapping[str, xr.Dataset]
+) -> Diagnosis:
     """Add the verdict on the model, its sentences, notes and remedies."""
     found, path = decided(found)
     misread = misread_layers(directions)
@@ -65,11 +66,13 @@ def concluded(
     )
 
 
-def decided(found: Found) -> tuple[Found, str]:
+def decided(found: Diagnosis) -> tuple[Diagnosis, str]:
     """Add the verdict on the model and its evidence; return also the path of the layer that explains it."""
     counted = _counted(found.layers)
     verdict = min((layer.verdict for layer in counted.values()), key=_FIRST.index)
-    path = _deciding(counted, verdict)
+    those = [path for path, layer in counted.items() if layer.verdict is verdict]
+    # The layer with the best reach explains the verdict.
+    path = max(those, key=lambda path: np.nan_to_num(counted[path].reach.value, nan=-1.0))
     return replace(found, verdict=verdict, why=found.layers[path].why), path
 
 
@@ -86,12 +89,6 @@ def _counted(layers: Mapping[str, LayerDiagnosis]) -> dict[str, LayerDiagnosis]:
     """Select the directions whose reach was measured; all if there are none."""
     measured = {path: each for path, each in layers.items() if each.reach.answer != NOT_MEASURED}
     return measured or dict(layers)
-
-
-def _deciding(layers: Mapping[str, LayerDiagnosis], verdict: Verdict) -> str:
-    """Choose the layer whose evidence explains the verdict: the one with the best reach."""
-    those = {path: each for path, each in layers.items() if each.verdict is verdict}
-    return max(those, key=lambda path: np.nan_to_num(those[path].reach.value, nan=-1.0))
 
 
 def sentences_of(found: Found, path: str, asked: Asked, leaves: Mapping[str, xr.Dataset]) -> Iterator[str]:
@@ -149,10 +146,8 @@ def without_use(found: Found, sizes: str) -> Iterator[str]:
     if horizons:
         yield phrase("horizons", horizons=listed(horizons))
     reason = next(iter(found.layers.values())).use.reason
-    if reason == phrase("needs_model"):
-        yield phrase("use_needs_model", lag=found.lag)
-    else:
-        yield phrase("use_not_measured", lag=found.lag, reason=reason)
+    key = "use_needs_model" if reason == phrase("needs_model") else "use_not_measured"
+    yield phrase(key, lag=found.lag, reason=reason)
 
 
 def _cannot_say(found: Found, layer: LayerDiagnosis, sizes: str) -> Iterator[str]:
@@ -162,12 +157,9 @@ def _cannot_say(found: Found, layer: LayerDiagnosis, sizes: str) -> Iterator[str
     elif used.answer == NO:
         yield phrase("no_evidence_unclear", lag=lag, sizes=sizes).rstrip()
     else:
-        value = with_interval(used.value, used.interval)
-        yield (
-            phrase("no_settled_use", reason=used.reason)
-            if used.reason
-            else phrase("use_unclear", lag=lag, use=value, threshold=used.threshold, n=used.n)
-        )
+        values = {"use": with_interval(used.value, used.interval), "threshold": used.threshold, "n": used.n}
+        key = "no_settled_use" if used.reason else "use_unclear"
+        yield phrase(key, reason=used.reason, lag=lag, **values)
         yield from [sizes] if sizes else []
 
 
@@ -179,7 +171,8 @@ def exploding(found: Found, path: str, asked: Asked) -> str:
     values = {"layer": path, "factor": number(known["growth"]), "lag": longest}
     if has_risen((*asked.losses, found.loss)):
         return phrase("exploding_loss", **values, times=number(found.loss / asked.losses[0]))
-    optimizer = causes.optimizer_in_words(asked.optimizer)
+    key = "optimizer" if asked.optimizer.is_known else "optimizer_assumed"
+    optimizer = phrase(key, rate=number(asked.optimizer.rate))
     return phrase("exploding_step", **values, optimizer=optimizer, step=number(known["step"]))
 
 
@@ -207,4 +200,4 @@ def notes_of(found: Found, directions: Mapping[str, xr.Dataset], misread: Collec
             yield phrase("stateful", layer=path, steps=leaf.sizes["time"])
     first = next(iter(directions.values()))
     if "valid" in first and not bool(first["valid"].all()):
-        yield phrase("masked", share=percent(float(1 - first["valid"].mean())))
+        yield phrase("masked", share=f"{float(1 - first['valid'].mean()):.0%}")

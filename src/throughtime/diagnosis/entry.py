@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,10 +22,9 @@ from throughtime.adapters.optimizer import optimizer_step
 from . import measure
 from .diagnosis import Diagnosis
 from .findings import UNCLEAR, Asked
-from .judge import judge
-from .layers import joined, recurrent
+from .judge import few, judge
+from .layers import anchors, joined, per_step, reading_of, recurrent, why_not_swapped
 from .progress import Passes
-from .reading import anchors, per_step, reading_of, why_not_swapped
 from .swap import Reading, Swapped, passes, prefix_swap, with_shared_inputs
 from .training import diagnose_captured, diagnose_record, diagnose_run
 from .use import pays, pooled, use
@@ -129,8 +128,8 @@ def diagnose(
     leaves = run.captured(taken)
     swaps = run.swapped(taken)
     samples = int(next(iter(leaves.values())).sizes["sample"])
-    if samples < 16:
-        warn(phrase("one_sample") if samples == 1 else phrase("few_samples", n=samples))
+    for note in few(samples):
+        warn(note)
     asked = Asked(
         dependency_length,
         solved,
@@ -143,7 +142,6 @@ def diagnose(
 
 
 def _of_tree(tree: xr.DataTree, step: int | None, asked: Asked) -> Diagnosis:
-    """Diagnose a capture, or a run."""
     if recorded_steps(tree):
         return diagnose_run(tree, asked) if step is None else diagnose_record(tree, step, asked)
     if step is not None:
@@ -209,9 +207,12 @@ class _Run:
         return found
 
     def _of_length(self, paths: Sequence[str], batches: Sequence[Batch]) -> Swapped:
-        readings = [self._reading({path: leaves[path] for path in paths}) for leaves in self._captures]
+        lag, readings = self.dependency_length, []
+        for leaves in self._captures:
+            by_step = any("lag_matrix" in leaves[path] for path in paths)
+            readings.append(reading_of({path: leaves[path] for path in paths}, by_step=by_step, lag=lag))
         longest = max(int(reading.valid.sum(axis=1).max()) for reading in readings) - 1
-        lags = measure.lags_up_to(longest, self.dependency_length)
+        lags = measure.lags_up_to(longest, lag)
         try:
             parts = self._exchanged(batches, readings, lags)
             swapped = self._closer(batches, readings, pooled(parts))
@@ -261,7 +262,3 @@ class _Run:
             if 0 < gain < _LITTLE * lost:
                 notes.append(phrase("little_gain", share=f"{gain / lost:.1%}"))
         self.notes += [each for each in notes if each not in self.notes]
-
-    def _reading(self, leaves: Mapping[str, xr.Dataset]) -> Reading:
-        by_step = any("lag_matrix" in leaf for leaf in leaves.values())
-        return reading_of(leaves, by_step=by_step, lag=self.dependency_length)

@@ -28,7 +28,14 @@ def findings(found: Found) -> dict[str, str]:
     >>> findings(diagnose(testing.decaying(rate=0.5, samples=16), dependency_length=20))
     {'vanishing': 'yes', 'unstable': 'no', 'nonfinite': 'no', 'misread': 'no'}
     """
-    answers = (_vanishing(found), _unstable(found), _nonfinite(found), _misread(found))
+    reached = best(layer.reach.answer for layer in found.layers.values())
+    is_asked, no = found.dependency_length is not None, NO if found.layers else UNCLEAR
+    answers = (
+        {YES: NO, NO: YES}.get(reached, UNCLEAR) if is_asked else UNCLEAR,
+        YES if found.verdict is Verdict.UNSTABLE else no,
+        {"nonfinite": YES, "loss_scaling": UNCLEAR}.get(found.stopped, NO),
+        YES if found.misread else no if found.samples else UNCLEAR,  # a summary has no samples
+    )
     return dict(zip(NAMES, answers, strict=True))
 
 
@@ -44,36 +51,8 @@ def best(answers: Iterable[str]) -> str:
     return YES if YES in measured else NO if measured == {NO} else UNCLEAR
 
 
-def _vanishing(found: Found) -> str:
-    reached = best(layer.reach.answer for layer in found.layers.values())
-    if found.dependency_length is None:
-        return UNCLEAR
-    return {YES: NO, NO: YES}.get(reached, UNCLEAR)
-
-
-def _unstable(found: Found) -> str:
-    if found.verdict is Verdict.UNSTABLE:
-        return YES
-    return NO if found.layers else UNCLEAR
-
-
-def _nonfinite(found: Found) -> str:
-    return {"nonfinite": YES, "loss_scaling": UNCLEAR}.get(found.stopped, NO)
-
-
-def _misread(found: Found) -> str:
-    if found.misread:
-        return YES
-    return NO if found.layers and found.samples else UNCLEAR  # a summary has no samples
-
-
 def names_of(text: str) -> tuple[str, ...]:
     """Read names of findings, separated by commas.
-
-    Raises
-    ------
-    ArgumentError
-        There is no such finding.
 
     Examples
     --------

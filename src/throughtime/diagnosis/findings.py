@@ -51,20 +51,10 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Asked:
-    """The arguments of `diagnose`.
+    """The arguments of `diagnose`, and what is known besides.
 
-    Attributes
-    ----------
-    dependency_length : int or None
-    solved : float or None
-        The loss at or below which nothing needs to be changed.
-    seed : int
-    optimizer : OptimizerStep
-    losses : tuple of float
-        Losses of the records of a run before the diagnosed one, the first one first.
-    notes : tuple of str
-    unread : mapping of str to str
-        Layers whose reach was not measured, with the reason.
+    `losses` are those of a run's records before the diagnosed one, and `unread` has the layers whose reach
+    was not measured, with the reason.
     """
 
     dependency_length: int | None = None

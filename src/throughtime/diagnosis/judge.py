@@ -14,7 +14,7 @@ from throughtime.diagnostics.rules import explodes, is_bounded
 from . import causes, integrity, measure
 from .conclude import concluded, misread_layers, verdict_of
 from .diagnosis import Diagnosis
-from .findings import NOT_MEASURED, Answer, Asked, Found, LayerDiagnosis, Remedy, Verdict
+from .findings import NOT_MEASURED, Answer, Asked, LayerDiagnosis, Remedy, Verdict
 from .layers import by_direction
 from .swap import Swapped
 from .use import largest_used, use, use_curve
@@ -23,40 +23,24 @@ from .words import phrase
 
 @remembered()
 def judge(leaves: Mapping[str, xr.Dataset], swaps: Mapping[str, Swapped], asked: Asked) -> Diagnosis:
-    """Diagnose captured layers.
-
-    Parameters
-    ----------
-    leaves : mapping of str to Dataset
-        Recurrent layers by path.
-    swaps : mapping of str to Swapped
-        Losses of each layer.
-    asked : Asked
-    """
+    """Diagnose captured recurrent layers, from these and the losses of each layer after a swap."""
     first = next(iter(swaps.values()))
     loss, samples = _loss(leaves, first), int(next(iter(leaves.values())).sizes["sample"])
-    found = Found(
-        verdict=Verdict.CANNOT_SAY,
-        sentences=(),
-        lag=asked.dependency_length,
-        dependency_length=asked.dependency_length,
-        notes=(*_few(samples), *asked.notes),
-        loss=loss,
-        samples=samples,
-    )
+    lag, notes = asked.dependency_length, (*few(samples), *asked.notes)
+    found = Diagnosis(Verdict.CANNOT_SAY, (), lag, lag, notes=notes, loss=loss, samples=samples)
     stopped = integrity.broken(leaves)
     if stopped is not None:
         verdict, sentence, cause = stopped
         norms = integrity.gradient_norms(leaves) if verdict is Verdict.UNSTABLE else ""
         sentences = (sentence, phrase("norms", norms=norms)) if norms else (sentence,)
-        return Diagnosis(**vars(replace(found, verdict=verdict, sentences=sentences, stopped=cause)))
+        return replace(found, verdict=verdict, sentences=sentences, stopped=cause)
     leaves, rounding = integrity.rounded(leaves)
     found = replace(found, notes=(*found.notes, *rounding))
     directions = by_direction(leaves)
     why_not = _without_time(directions, asked)
     if why_not is not None:
         sentence, remedies = why_not
-        return Diagnosis(**vars(replace(found, sentences=(sentence,), remedies=remedies)))
+        return replace(found, sentences=(sentence,), remedies=remedies)
     curve = use_curve(first, seed=asked.seed)
     lag = _lag(asked, curve, directions)
     layers = {}
@@ -64,7 +48,7 @@ def judge(leaves: Mapping[str, xr.Dataset], swaps: Mapping[str, Swapped], asked:
         whole = path if path in leaves else path.rpartition("[")[0]  # without its direction
         layers[path] = _layer(leaf, swaps[whole], lag, asked, (*asked.losses, loss), asked.unread.get(whole))
     found = replace(found, lag=lag, use_curve=curve, layers=layers)
-    return Diagnosis(**vars(concluded(found, directions, asked=asked, leaves=leaves)))
+    return concluded(found, directions, asked=asked, leaves=leaves)
 
 
 def _loss(leaves: Mapping[str, xr.Dataset], swapped: Swapped) -> float:
@@ -74,7 +58,8 @@ def _loss(leaves: Mapping[str, xr.Dataset], swapped: Swapped) -> float:
     return known[0] if known else float("nan")
 
 
-def _few(samples: int) -> list[str]:
+def few(samples: int) -> list[str]:
+    """Note that intervals over so few samples are rough."""
     if samples == 1:
         return [phrase("one_sample")]
     return [phrase("few_samples", n=samples)] if samples < 16 else []
@@ -122,7 +107,9 @@ def _layer(
     unread: str | None,
 ) -> LayerDiagnosis:
     seed = asked.seed
-    used = use(swapped, lag, seed=seed) if lag in swapped.lags or swapped.reason else _no_use(lag)
+    used = Answer(NOT_MEASURED, threshold=measure.THRESHOLD, reason=phrase("too_short", lag=lag))
+    if lag in swapped.lags or swapped.reason:
+        used = use(swapped, lag, seed=seed)
     kind = str(leaf.attrs.get("kind", ""))
     alone, why_not = measure.at_one_step(leaf)
     reason = unread or measure.why_no_gradient(leaf) or why_not
@@ -142,17 +129,10 @@ def _layer(
         reach=reached,
         share=measure.share(alone, lag, seed=seed),
         use=used,
-        why=(
-            *causes.of_growth(grown, step),
-            *causes.evidence(leaf, fitted, asked.optimizer),
-        ),
+        why=(*causes.of_growth(grown, step), *causes.evidence(leaf, fitted, asked.optimizer)),
         curve=curve,
         horizon=horizon,
         horizon_interval=ends,
         k90=measure.k90(alone),
         verdict=Verdict.UNSTABLE if is_unstable else verdict_of(used, reached),
     )
-
-
-def _no_use(lag: int) -> Answer:
-    return Answer(NOT_MEASURED, threshold=measure.THRESHOLD, reason=phrase("too_short", lag=lag))

@@ -1,26 +1,29 @@
-"""The recurrent layers of a capture, by direction, and several batches joined."""
+"""The recurrent layers of a capture: by direction, joined from several batches, and how they read time."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from throughtime._errors import DiagnosticError
 from throughtime._tree import states
 from throughtime._vocabulary import CERTIFICATES
+from throughtime.diagnostics.lags import valid_steps
 
+from . import measure
+from .swap import Reading
+from .words import phrase
+
+_ANCHORS = 4  # steps at which the prefix swap evaluates losses
 _SEVERAL = "diagnose takes batches of one length: pad them to the same number of steps"
 
 
 def recurrent(tree: xr.DataTree) -> dict[str, xr.Dataset]:
-    """Return the recurrent leaves of a capture, by path, in its order.
-
-    Raises
-    ------
-    DiagnosticError
-        There is no recurrent layer.
-    """
+    """Return the recurrent leaves of a capture, by path, in its order; refuse a capture without one."""
     leaves = {node.path.strip("/"): node.to_dataset() for node in tree.leaves if node.data_vars}
     found = {path or "layer": leaf for path, leaf in leaves.items() if _is_recurrent(leaf)}
     if not found:
@@ -48,7 +51,7 @@ def by_direction(leaves: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
     return found
 
 
-def ways(leaves: Mapping[str, xr.Dataset]) -> frozenset[str]:
+def directions_of(leaves: Mapping[str, xr.Dataset]) -> frozenset[str]:
     """Return the directions in which layers process time."""
     found = set()
     for leaf in leaves.values():
@@ -59,13 +62,7 @@ def ways(leaves: Mapping[str, xr.Dataset]) -> frozenset[str]:
 
 
 def joined(captures: Sequence[Mapping[str, xr.Dataset]]) -> dict[str, xr.Dataset]:
-    """Join the samples of several batches; variables without samples are those of the first.
-
-    Raises
-    ------
-    DiagnosticError
-        The lengths differ.
-    """
+    """Join the samples of batches of one length; variables without samples are those of the first."""
     if len(captures) == 1:
         return dict(captures[0])
     return {path: _joined([each[path] for each in captures]) for path in captures[0]}
@@ -84,3 +81,45 @@ def _joined(leaves: Sequence[xr.Dataset]) -> xr.Dataset:
     }
     kept = first.drop_vars([*by_sample, *worst])
     return kept.merge(together).assign(worst).assign_attrs(first.attrs)
+
+
+def reading_of(leaves: Mapping[str, xr.Dataset], *, by_step: bool, lag: int | None) -> Reading:
+    """Describe how layers that read the same time read it.
+
+    If the loss has a value at every step, `by_step`, some of them are evaluated: those that have the
+    requested lag.
+    """
+    reading = Reading(np.asarray(valid_steps(next(iter(leaves.values())))), directions_of(leaves))
+    return replace(reading, anchors=anchors(reading, _ANCHORS, lag or 0)) if by_step else reading
+
+
+def why_not_swapped(attributes: Mapping[Any, Any], leaves: Mapping[str, xr.Dataset]) -> str:
+    """Return why inputs cannot be exchanged between samples; empty where they can."""
+    why = ""
+    if str(attributes.get("loss_reduction", "")).startswith("couples"):
+        why = phrase("coupled")
+    if any("reset" in leaf and leaf["reset"].any() for leaf in leaves.values()):
+        why = phrase("resets")
+    if any(leaf.attrs.get("output_reversed") for leaf in leaves.values()) and len(leaves) > 1:
+        why = phrase("reversed")
+    return why
+
+
+def anchors(reading: Reading, count: int, lag: int) -> tuple[int, ...]:
+    """Choose some steps whose losses are looked at, in the half that has most inputs before it."""
+    steps, read = reading.valid.shape[1], reading.ways
+    start, end = (steps // 4, steps - 1 - steps // 4) if len(read) > 1 else (steps // 2, steps - 1)
+    start = max(start, min(lag, end)) if len(read) == 1 else start
+    found = np.unique(np.linspace(start, end, count).round().astype(int))
+    if read == {"backward"}:
+        found = steps - 1 - found
+    return tuple(int(anchor) for anchor in found)
+
+
+def per_step(leaves: Mapping[str, xr.Dataset], y: Any) -> bool:
+    """Whether the loss has a value at every step that a layer reads: by its labels and by what it asks."""
+    shape = tuple(getattr(y, "shape", ()))
+    if len(shape) < 2 or shape[1] < 2:
+        return False
+    same = [leaf for leaf in leaves.values() if leaf.sizes.get("time") == shape[1]]
+    return bool(same) and measure.reads_many_steps(same[-1])

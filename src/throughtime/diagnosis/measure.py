@@ -46,12 +46,8 @@ SHORT = 12  # lags below which a rate is fitted from the first one on
 class Signal:
     """The samples and lags of the gradient of a layer.
 
-    Attributes
-    ----------
-    samples, measured, without_signal : int
-        All samples; those with a gradient at lag 0; those with valid steps but no gradient.
-    longest : int
-        Largest lag of any sample, −1 if every step is masked.
+    `measured` samples have a gradient at lag 0, those `without_signal` have valid steps but no gradient.
+    `longest` is the largest lag of any sample, −1 if every step is masked.
     """
 
     samples: int

@@ -6,8 +6,6 @@ vectors. A summary contains only medians over samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import xarray as xr
 
@@ -31,30 +29,17 @@ _READ = ("output_gradient", "step_contribution")
 
 def level(leaf: xr.Dataset) -> str:
     """Return the level at which a layer was recorded."""
-    if any("sample" in leaf[f"{state}_gradient_norm"].dims for state in _stored_norms(leaf)):
+    names = (f"{state}_gradient_norm" for state in states(leaf))
+    if any("sample" in leaf[name].dims for name in names if name in leaf):
         return TIMESTEP
     return SUMMARY if "lag_ratio" in leaf else FULL
-
-
-def _stored_norms(leaf: xr.Dataset) -> list[str]:
-    return [state for state in states(leaf) if f"{state}_gradient_norm" in leaf]
 
 
 def wanted(leaf: xr.Dataset) -> list[str]:
     """List the variables that reach, share and horizon need, and weights, which may be broken."""
     of_states = [f"{state}_gradient" for state in states(leaf)]
-    read = [
-        *_SCALARS,
-        "valid",
-        "lag_matrix",
-        "lag_ratio",
-        *LAG_INTERVAL,
-        *USE,
-        *LAST_STEP,
-        *OPTIONAL,
-        "input",
-        "hidden",
-    ]
+    read = [*_SCALARS, *("valid", "lag_matrix", "lag_ratio", "input", "hidden")]
+    read += [*LAG_INTERVAL, *USE, *LAST_STEP, *OPTIONAL]
     read += [name for base in (*_READ, *of_states, *WEIGHTS) for name in (base, f"{base}_norm")]
     return [name for name in read if name in leaf]
 
@@ -90,13 +75,8 @@ def stored_swap(leaf: xr.Dataset) -> Swapped:
 
 def not_finite(leaf: xr.Dataset) -> str:
     """Name a loss or a norm of weights that is not finite; empty if there is none."""
-    for name, values in _norms(leaf):
-        if not np.isfinite(values).all():
-            return name
-    return ""
-
-
-def _norms(leaf: xr.Dataset) -> Iterator[tuple[str, xr.DataArray]]:
     for name, values in leaf.data_vars.items():
-        if name == "loss" or (str(name).endswith("_norm") and not {"time", "quantile"} & set(values.dims)):
-            yield str(name), values
+        is_norm = str(name).endswith("_norm") and not {"time", "quantile"} & set(values.dims)
+        if (name == "loss" or is_norm) and not np.isfinite(values).all():
+            return str(name)
+    return ""

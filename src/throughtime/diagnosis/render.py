@@ -80,18 +80,16 @@ def parts(found: Found) -> Iterator[Part]:
     """Yield the parts of the text of a diagnosis."""
     yield Paragraph(" ".join(found.sentences), bold=True)
     if found.layers:
-        yield Table(tuple(_rows(found)), _headings(found))
+        lag = found.lag
+        rows = (
+            (path, *(cell(getattr(layer, question)) for question in QUESTIONS), layer.horizon)
+            for path, layer in found.layers.items()
+        )
+        yield Table(
+            tuple(rows), ("layer", f"reach R({lag})", f"share of lags ≥ {lag}", f"use U({lag})", "horizon")
+        )
     for heading, lines in _paragraphs(found):
         yield Items(heading, tuple(lines))
-
-
-def _headings(found: Found) -> tuple[str, ...]:
-    return "layer", f"reach R({found.lag})", f"share of lags ≥ {found.lag}", f"use U({found.lag})", "horizon"
-
-
-def _rows(found: Found) -> Iterator[tuple[str, ...]]:
-    for path, layer in found.layers.items():
-        yield path, *(cell(getattr(layer, question)) for question in QUESTIONS), layer.horizon
 
 
 def cell(one: Answer) -> str:

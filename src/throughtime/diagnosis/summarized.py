@@ -31,28 +31,23 @@ _FIRST_LAG = 5  # of a fit, as in `decay_rate`
 
 
 def diagnosis_of(leaves: Mapping[str, xr.Dataset], asked: Asked) -> Diagnosis:
-    """Diagnose one recorded summary.
+    """Diagnose the directions of layers in one recorded summary.
 
-    Parameters
-    ----------
-    leaves : mapping of str to Dataset
-        Directions of layers at one training step.
-    asked : Asked
-        The default lag is the largest power of two within half of the window, as for a capture.
+    The default lag is the largest power of two within half of the window, as for a capture.
     """
     losses = [float(leaf["loss"]) for leaf in leaves.values() if "loss" in leaf]
     lag = asked.dependency_length
-    found = Found(Verdict.CANNOT_SAY, (), lag, lag, loss=losses[0] if losses else NAN)
+    found = Diagnosis(Verdict.CANNOT_SAY, (), lag, lag, loss=losses[0] if losses else NAN)
     if (stopped := broken(leaves)) is not None:
-        found = replace(found, stopped=stopped.cause)
-        return _stopped(found, stopped.sentence, stopped.verdict)
+        return replace(found, stopped=stopped.cause, sentences=(stopped.sentence,), verdict=stopped.verdict)
     longest = max(longest_lag(leaf) for leaf in leaves.values())
     if longest < 0 and any(map(_reads_many_steps, leaves.values())):
-        return _stopped(found, phrase("no_settled_use", reason=phrase("summary_not_comparable")))
+        reason = phrase("no_settled_use", reason=phrase("summary_not_comparable"))
+        return replace(found, sentences=(reason,))
     if longest < 0:
-        return _stopped(found, phrase("no_signal", layer=next(iter(leaves))))
+        return replace(found, sentences=(phrase("no_signal", layer=next(iter(leaves))),))
     if (lag or 1) > longest:
-        return _stopped(found, phrase("beyond_window", lag=lag or 1, longest=longest))
+        return replace(found, sentences=(phrase("beyond_window", lag=lag or 1, longest=longest),))
     lag = lag or _used_lag(leaves) or max(measure.lags_up_to(longest, None), default=1)
     asked = replace(asked, losses=(*asked.losses, found.loss))
     layers = {path: _with_reasons(leaf, lag, asked) for path, leaf in leaves.items()}
@@ -61,17 +56,13 @@ def diagnosis_of(leaves: Mapping[str, xr.Dataset], asked: Asked) -> Diagnosis:
         path for path, leaf in leaves.items() if _reads_many_steps(leaf) and layers[path].curve is not None
     ]
     notes = (phrase("from_last_step", layers=listed(many)),) if many else ()
-    return Diagnosis(**vars(replace(found, sentences=tuple(_sentences(found, path, asked)), notes=notes)))
+    return replace(found, sentences=tuple(_sentences(found, path, asked)), notes=notes)
 
 
 def _used_lag(leaves: Mapping[str, xr.Dataset]) -> int | None:
     """Return the largest lag at which use was measured, if any."""
     lags = [np.flatnonzero(np.isfinite(leaf["use"].values)) for leaf in leaves.values() if "use" in leaf]
     return max((int(each[-1]) for each in lags if len(each)), default=None)
-
-
-def _stopped(found: Found, sentence: str, verdict: Verdict = Verdict.CANNOT_SAY) -> Diagnosis:
-    return Diagnosis(**vars(replace(found, verdict=verdict, sentences=(sentence,))))
 
 
 def _sentences(found: Found, path: str, asked: Asked) -> Iterator[str]:
@@ -132,7 +123,10 @@ def layer_of(leaf: xr.Dataset, lag: int) -> LayerDiagnosis:
     value = float(ratios[lag]) if lag < len(ratios) else NAN
     known = not np.isnan(value)
     missing = "summary_not_comparable" if longest_lag(leaf) < 0 and _reads_many_steps(leaf) else "too_short"
-    ends, n = _interval(leaf, lag) if known else ((NAN, NAN), 0)
+    ends, n = (NAN, NAN), 0
+    if known and "lag_ratio_samples" in leaf:  # a run of an earlier version has no intervals
+        low, high = (float(each[lag]) for each in _ends(leaf))
+        ends, n = (low, high), int(leaf["lag_ratio_samples"].values[lag])
     reach = Answer(
         (answer(*ends) if n > 1 else UNCLEAR) if known else NOT_MEASURED,
         value,
@@ -160,19 +154,14 @@ def _use(leaf: xr.Dataset, lag: int) -> Answer:
     return use_answer(value, (low, high), int(n), does_pay=bool(leaf["use_pays"]))
 
 
-def _interval(leaf: xr.Dataset, lag: int) -> tuple[tuple[float, float], int]:
-    """Return the interval of the median ratio at a lag, and the number of samples; none for an older run."""
-    if "lag_ratio_low" not in leaf:
-        return (NAN, NAN), 0
-    low, high = (float(leaf[f"lag_ratio_{end}"].values[lag]) for end in ("low", "high"))
-    return (low, high), int(leaf["lag_ratio_samples"].values[lag])
+def _ends(leaf: xr.Dataset) -> list[Any]:
+    """Return the ends of the interval of the median ratio, by lag; NaN for a run of an earlier version."""
+    return [leaf.get(f"lag_ratio_{end}", leaf["lag_ratio"] * np.nan).values for end in ("low", "high")]
 
 
 def _horizon_interval(leaf: xr.Dataset) -> tuple[float, float]:
     """Return the lags at which the ends of the interval fall below the threshold; infinite if none does."""
-    if "lag_ratio_low" not in leaf:
-        return NAN, NAN
-    ends = [horizon_of(leaf[f"lag_ratio_{end}"].values) for end in ("low", "high")]
+    ends = map(horizon_of, _ends(leaf))
     numbers = [NAN if end == NOT_MEASURED else np.inf if end[0] == "≥" else float(end) for end in ends]
     return numbers[0], numbers[1]
 
@@ -180,9 +169,9 @@ def _horizon_interval(leaf: xr.Dataset) -> tuple[float, float]:
 def _curve(leaf: xr.Dataset) -> xr.Dataset:
     ratios = leaf["lag_ratio"].values
     lags = measure.lags_up_to(len(ratios) - 1, None)
-    ends = {end: leaf.get(f"lag_ratio_{end}", leaf["lag_ratio"] * np.nan).values for end in ("low", "high")}
+    curves = zip(("ratio", "low", "high"), (ratios, *_ends(leaf)), strict=True)
     return xr.Dataset(
-        {"ratio": ("lag", ratios[lags]), **{end: ("lag", values[lags]) for end, values in ends.items()}},
+        {name: ("lag", values[lags]) for name, values in curves},
         coords={"lag": lags},
         attrs={"window": len(ratios)},
     )

@@ -36,13 +36,8 @@ class Losing(Protocol):
 class Reading:
     """The time of the layers of a model, as they read it.
 
-    Attributes
-    ----------
-    valid : ndarray of bool (sample, time)
-    ways : frozenset of "forward" and "backward"
-        Directions in which the layers process it.
-    anchors : tuple of int
-        Steps whose losses are evaluated if the loss has a value for each step; otherwise empty.
+    `valid` is (sample, time), `ways` are the directions in which they process it, "forward" and "backward",
+    and `anchors` the steps whose losses are evaluated if the loss has a value for each step.
     """
 
     valid: Flags
@@ -52,22 +47,12 @@ class Reading:
 
 @dataclass(frozen=True)
 class Swapped:
-    """The rise of the loss of each sample, for each lag.
+    """The rise of the loss of each sample, for each lag; 0 is the first lag: all inputs exchanged.
 
-    Attributes
-    ----------
-    lags : tuple of int
-        0 first: all inputs exchanged.
-    changes : ndarray (sample, lag)
-        Contribution of each sample to the mean rise of the loss over anchors, both as receiver and as giver
-        of inputs. NaN if a sample has no inputs that old, or no partner.
-    before : ndarray (sample)
-        Loss with unchanged inputs.
-    shared : ndarray (draw, sample)
-        Loss if all samples have the inputs of one of them. No draws if inputs lower the loss.
-    without_partner : int
-    reason : str
-        Reason why nothing was measured; then the arrays are empty.
+    `changes` (sample, lag) is what a sample contributes to the mean rise over anchors, both as receiver and
+    as giver of inputs; NaN if it has no inputs that old, or no partner. `before` (sample) is the loss with
+    unchanged inputs, and `shared` (draw, sample) that with the inputs of one sample for all; it has no draws
+    if inputs lower the loss. With a `reason`, nothing was measured, and the arrays are empty.
     """
 
     lags: tuple[int, ...] = ()
@@ -94,16 +79,7 @@ def prefix_swap(
 ) -> Swapped:
     """Measure the rise of each sample's loss with older inputs from another sample of its length and mask.
 
-    Parameters
-    ----------
-    lags : sequence of int
-        1 or more; 0, the full swap, is added.
-    advance : callable
-        Called after each pass.
-
-    Returns
-    -------
-    Swapped
+    Lags are 1 or more; 0, the full swap, is added. `advance` is called after each pass.
     """
     lags = (0, *lags)
     leaves = Leaves(batch.x, reading.valid.shape)
@@ -138,13 +114,9 @@ def prefix_swap(
 
 
 def with_shared_inputs(losing: Losing, batch: Batch, reading: Reading, *, seed: int) -> Floats:
-    """Evaluate the loss of each sample if all samples of a mask have the inputs of one of them.
+    """Evaluate (draw, sample) losses if all samples of a mask have the inputs of one of them.
 
     Then the samples are indistinguishable, and the loss is that of a prediction that ignores the inputs.
-
-    Returns
-    -------
-    ndarray (draw, sample)
     """
     leaves, rng = Leaves(batch.x, reading.valid.shape), np.random.default_rng(seed)
     _, group = np.unique(reading.valid, axis=0, return_inverse=True)
@@ -196,17 +168,11 @@ def _partners(valid: Flags, rng: np.random.Generator) -> Whole:
 
 
 def _parts(lost: Floats, partners: Whole, usable: Flags) -> Floats:
-    """Divide the mean rise among the samples on which it depends.
+    """Divide the mean rise (partner, sample) among the samples on which it depends.
 
     A sample contributes twice, as receiver and as giver of inputs. Resampling only the rise as receiver would
     treat partners as fixed, with intervals that are too narrow. The part of a sample is the linear term of a
     two-sample statistic (Hoeffding 1948): the rise as receiver and as giver, less the mean.
-
-    Parameters
-    ----------
-    lost : ndarray (partner, sample)
-    partners : ndarray (partner, sample)
-    usable : ndarray of bool (sample)
     """
     as_giver = np.zeros(lost.shape)
     for given, partner, rise in zip(as_giver, partners, lost, strict=True):
@@ -229,14 +195,7 @@ def _mean(parts: Sequence[Floats]) -> Floats:
 
 
 class Leaves:
-    """The arrays of the inputs of a batch, of which some have the time of the layers.
-
-    Parameters
-    ----------
-    x : structure of arrays
-    sizes : tuple of int
-        Samples and steps.
-    """
+    """The arrays of a batch's inputs, of which some have the samples and steps of the layers, `sizes`."""
 
     def __init__(self, x: Any, sizes: tuple[int, ...]) -> None:
         self._x, self._sizes = x, tuple(sizes)

@@ -90,15 +90,10 @@ class History(Shown):
         return {"lag": self.lag, "recorded": self.recorded, "trend": list(self.trend), "records": records}
 
     def __parts__(self) -> Iterator[Part]:
-        yield Items(self._heading(), self.trend)
-        yield Table(tuple(self._table()), self._headings())
-
-    def _heading(self) -> str:
-        return phrase("over_training", n=len(self.records), all=self.recorded)
-
-    def _headings(self) -> tuple[str, ...]:
+        yield Items(phrase("over_training", n=len(self.records), all=self.recorded), self.trend)
         share = (f"share ≥ {self.lag}",) if self._has_share else ()
-        return "step", "loss", "layer", f"reach R({self.lag})", *share, "horizon"
+        headings = ("step", "loss", "layer", f"reach R({self.lag})", *share, "horizon")
+        yield Table(tuple(self._table()), headings)
 
     @property
     def _has_share(self) -> bool:
@@ -248,13 +243,9 @@ def _trend(records: tuple[StepRecord, ...], lag: int) -> Iterator[str]:
         ]
         if len(measured) > 1:
             (first, before), (_, after) = measured[0], measured[-1]
-            words = {"layer": path, "lag": lag, "first": first}
-            words |= {"before": _value(before), "after": _value(after)}
-            yield phrase(_change(before, after), **words)
-
-
-def _value(one: Answer) -> str:
-    return with_interval(one.value, one.interval)
+            ends = (with_interval(one.value, one.interval) for one in (before, after))
+            words = dict(zip(("before", "after"), ends, strict=True))
+            yield phrase(_change(before, after), layer=path, lag=lag, first=first, **words)
 
 
 def _change(before: Answer, after: Answer) -> str:

@@ -67,15 +67,7 @@ def _harm(swapped: Swapped, *, seed: int) -> str:
 
 
 def use_answer(value: float, ends: tuple[float, float], n: int, *, does_pay: bool) -> Answer:
-    """Answer whether inputs are used, from U and its interval.
-
-    Parameters
-    ----------
-    n : int
-        Samples.
-    does_pay : bool
-        Whether all inputs together lower the loss; otherwise use can only be denied.
-    """
+    """Answer from U and its interval; use can only be denied unless all inputs together lower the loss."""
     answer = YES if does_pay and ends[0] > 0 and value >= USED else UNCLEAR
     is_denied = ends[1] < USED if does_pay else rules.answer(*ends, USED) == NO
     return Answer(NO if answer != YES and is_denied else answer, value, ends, n, USED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from throughtime._arguments.rules import either, mapping, path
 from throughtime._errors import DiagnosticError
 
 from .diagnosis import Diagnosis
-from .findings import NAN, Answer, Evidence, Found, LayerDiagnosis, Remedy, Verdict
+from .findings import NAN, Answer, Evidence, LayerDiagnosis, Remedy, Verdict
 from .render import FORMAT, QUESTIONS, SCHEMA, VERSION
 from .training import History, StepRecord, TrainingDiagnosis
 
@@ -55,10 +55,7 @@ def read_verdict(source: str | os.PathLike[str] | Data) -> Diagnosis:
     data = source if isinstance(source, Mapping) else _loaded(Path(source))
     _check_version(data.get("schema"))
     try:
-        found = _found(data)
-        if "history" not in data:
-            return Diagnosis(**vars(found))
-        return TrainingDiagnosis(**vars(found), step=int(data["step"]), history=_history(data["history"]))
+        return _found(data)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DiagnosticError(
             f"This verdict does not follow {SCHEMA}: {type(error).__name__} {error}. Write it again with "
@@ -89,59 +86,48 @@ def _check_version(schema: Any) -> None:
         )
 
 
-def _found(data: Data) -> Found:
-    return Found(
-        verdict=Verdict(data["verdict"]),
-        sentences=(data["text"],),
-        lag=data["lag"],
-        dependency_length=data["dependency_length"],
-        layers={path: _layer(layer) for path, layer in data["layers"].items()},
-        use_curve=_curve(data["use_curve"]),
-        why=tuple(_made(Evidence, each) for each in data["why"]),
-        remedies=tuple(_made(Remedy, each) for each in data["remedies"]),
-        notes=tuple(data["notes"]),
-        loss=_value(data["loss"]),
-        samples=data["samples"],
-        stopped=data["stopped"],
-    )
+def _found(data: Data) -> Diagnosis:
+    read: dict[str, Any] = {
+        **dict.fromkeys(("lag", "dependency_length"), lambda lag: lag),  # None is a value
+        "verdict": Verdict,
+        "layers": _layers,
+        "use_curve": _curve,
+        "why": _evidence,
+        "remedies": lambda remedies: tuple(_made(Remedy, each) for each in remedies),
+    }
+    kind, absent = Diagnosis, ("framework", "is_solved")
+    if "history" in data:
+        kind, read = TrainingDiagnosis, {**read, "step": int, "history": _history}
+    return _made(kind, {"sentences": [data["text"]], **data}, absent, **read)
 
 
-def _layer(data: Data) -> LayerDiagnosis:
-    """Read a layer; in a record of a run it has no kind, verdict, curve and evidence."""
-    answers = {question: _made(Answer, data[question]) for question in QUESTIONS}
-    return LayerDiagnosis(
-        kind=data.get("kind", ""),
-        verdict=Verdict(data.get("verdict", Verdict.CANNOT_SAY)),
-        reach=answers["reach"],
-        share=answers["share"],
-        use=answers["use"],
-        why=tuple(_made(Evidence, each) for each in data.get("why", ())),
-        curve=_curve(data.get("curve")),
-        horizon=data["horizon"],
-        horizon_interval=_value(data["horizon_interval"]),
-        k90=_value(data["k90"]),
-    )
+def _layers(layers: Data) -> dict[str, LayerDiagnosis]:
+    """Read layers; those in a record of a run have no kind, verdict, curve and evidence."""
+    read: dict[str, Any] = dict.fromkeys(QUESTIONS, lambda answer: _made(Answer, answer))
+    read |= {"why": _evidence, "curve": _curve, "verdict": Verdict}
+    return {
+        path: _made(LayerDiagnosis, {"kind": "", **layer}, ("why", "curve", "verdict"), **read)
+        for path, layer in layers.items()
+    }
+
+
+def _evidence(evidence: Any) -> tuple[Evidence, ...]:
+    return tuple(_made(Evidence, each) for each in evidence)
 
 
 def _history(data: Data) -> History:
-    records = tuple(
-        StepRecord(
-            each["step"],
-            _value(each["loss"]),
-            {path: _layer(layer) for path, layer in each["layers"].items()},
-            each["stopped"],
-        )
-        for each in data["records"]
-    )
-    return History(data["lag"], data["recorded"], records, tuple(data["trend"]))
+    records = tuple(_made(StepRecord, each, layers=_layers) for each in data["records"])
+    return _made(History, data, records=lambda _: records)
 
 
-def _made(kind: type[Made], data: Data) -> Made:
-    """Make a record from its fields, of which each has to be there; null is NaN and a list a tuple."""
-    return kind(**{each.name: _value(data[each.name]) for each in fields(kind)})  # type: ignore[arg-type]
+def _made(kind: type[Made], data: Data, absent: Collection[str] = (), **read: Callable[[Any], Any]) -> Made:
+    """Make a record from its fields, each with its reader; only those in `absent` may be missing."""
+    names = [each.name for each in fields(kind) if each.name in data or each.name not in absent]  # type: ignore[arg-type]
+    return kind(**{name: read.get(name, _value)(data[name]) for name in names})
 
 
 def _value(value: Any) -> Any:
+    """Read null as NaN and a list as a tuple."""
     if isinstance(value, list):
         return tuple(map(_value, value))
     return NAN if value is None else value
@@ -157,7 +143,3 @@ def _curve(data: Data | None) -> xr.Dataset | None:
         if name != "lag"
     }
     return xr.Dataset(variables, coords={"lag": data["lag"]})
-
-
-def _number(value: float | None) -> float:
-    return NAN if value is None else value

@@ -251,17 +251,6 @@ def with_interval(value: float, interval: tuple[float, float]) -> str:
     return f"{number(value)} [{number(interval[0])}, {number(interval[1])}]"
 
 
-def percent(share: float) -> str:
-    """Format a share.
-
-    Examples
-    --------
-    >>> percent(0.256)
-    '26%'
-    """
-    return f"{share:.0%}"
-
-
 def size(ratio: float) -> str:
     """Format a ratio: in percent, or as a multiple.
 

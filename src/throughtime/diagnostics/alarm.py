@@ -59,13 +59,7 @@ def as_attribute(alarms: Iterable[Alarm]) -> str:
 
 
 def alarms_of_run(attributes: Mapping[Any, Any]) -> list[Alarm]:
-    """Decode the alarms in the attributes of a run.
-
-    Raises
-    ------
-    StoreError
-        The run is damaged: its alarms cannot be decoded.
-    """
+    """Decode the alarms in the attributes of a run; damaged ones raise StoreError."""
     try:
         alarms = [Alarm(**each) for each in _kept(attributes, ATTRIBUTE, "[]")]
     except TypeError as error:

@@ -10,6 +10,7 @@ import xarray as xr
 
 from throughtime._arguments import captured, takes, tree
 from throughtime._errors import DiagnosticError
+from throughtime.diagnostics.labelled import applied
 
 
 @takes(DiagnosticError, horizon=captured)
@@ -44,9 +45,7 @@ def horizon_text(horizon: xr.DataArray | xr.Dataset) -> xr.DataArray:
             "memory_horizon or memory_horizon_median."
         )
     bound = horizon["at_least"] if isinstance(horizon, xr.Dataset) else horizon
-    texts: xr.DataArray = xr.apply_ufunc(
-        _text, bound, horizon["censored"], vectorize=True, dask="parallelized", output_dtypes=[object]
-    )
+    texts: xr.DataArray = applied(_text, bound, horizon["censored"], vectorize=True, types=[object])
     return texts.drop_vars("censored", errors="ignore")
 
 

@@ -37,20 +37,14 @@ PRECISIONS = {
 
 
 def precision(layer: xr.Dataset) -> Precision:
-    """Precision in which a layer computed.
-
-    Raises
-    ------
-    DiagnosticError
-        The dtype is not a supported floating-point format.
-    """
+    """Precision in which a layer computed."""
     return PRECISIONS[dtype_of(layer)]
 
 
 def dtype_of(layer: xr.Dataset) -> str:
     """Name of the layer's precision: its attribute `dtype`, else that of its arrays."""
-    held = [str(layer[name].dtype) for name in _DTYPE_OF if name in layer]
-    name = str(layer.attrs.get("dtype", held[0] if held else "float32"))
+    dtypes = [str(layer[name].dtype) for name in _DTYPE_OF if name in layer]
+    name = str(layer.attrs.get("dtype", dtypes[0] if dtypes else "float32"))
     if name not in PRECISIONS:
         raise DiagnosticError(f"dtype is {name!r}; diagnostics support {', '.join(PRECISIONS)}.")
     return name
@@ -60,19 +54,8 @@ def certified(captured: Layer) -> xr.Dataset:
     """Return the one layer, or refuse it if its gradients disagree with the framework's own gradients.
 
     This reads only the few numbers of the certificate; the rest of a lazily loaded layer stays unread. A
-    layer passes if it has no certificate, or if its certificate is undefined (NaN: nothing to compare).
-
-    Raises
-    ------
-    DiagnosticError
-        A certificate exceeds the limit of the layer's dtype.
-    SchemaError
-        There is not exactly one layer.
-
-    Warns
-    -----
-    ThroughTimeWarning
-        A certificate is above the bar of the layer's dtype, but within the limit.
+    layer passes if it has no certificate, or if its certificate is undefined (NaN: nothing to compare). One
+    that is above its bar, but within the limit, is a warning.
 
     Examples
     --------
@@ -140,13 +123,9 @@ def _worst(layer: xr.Dataset, name: str) -> float:
 
 
 def certified_vectors(captured: Layer) -> xr.Dataset:
-    """Return one layer as `certified` does, if its state is one vector per sample.
+    """Return one layer as `certified` does, if its state is one vector per sample and has one matrix.
 
-    Raises
-    ------
-    DiagnosticError
-        The state is an image or consists of several vectors, or it is changed between the cell's calls. The
-        measure is defined for one recurrent matrix.
+    An image, several vectors, or a state that is changed between the cell's calls raise DiagnosticError.
     """
     layer = unprojected(unchanged(certified(captured)))
     if layer.attrs.get("kind") in (*STANDARD_KINDS, None):
@@ -160,13 +139,7 @@ def certified_vectors(captured: Layer) -> xr.Dataset:
 
 
 def unprojected(layer: xr.Dataset) -> xr.Dataset:
-    """Return the layer if its hidden state is as wide as its gates.
-
-    Raises
-    ------
-    DiagnosticError
-        The layer is an LSTM with a projection.
-    """
+    """Return the layer; refuse an LSTM whose hidden state is projected, and thus not as wide as its gates."""
     if "projection" in layer or (layer.attrs.get("kind") == "lstm" and "cell_unit" in layer.sizes):
         raise DiagnosticError(
             f"{layer.attrs.get('layer', 'This layer')} has a projection from its cell to its hidden state: "
@@ -177,13 +150,7 @@ def unprojected(layer: xr.Dataset) -> xr.Dataset:
 
 
 def unchanged(layer: xr.Dataset) -> xr.Dataset:
-    """Return the layer if each step starts from the state in which the step before ended.
-
-    Raises
-    ------
-    DiagnosticError
-        The layer is a cell in a loop that changes its state between the calls.
-    """
+    """Return the layer; refuse a cell in a loop that changes its state between the calls."""
     if layer.attrs.get("states_changed"):
         raise DiagnosticError(
             f"{layer.attrs.get('layer', 'This cell')} is called in a loop that changes its state between the "

@@ -15,8 +15,9 @@ from throughtime._arguments.rules import number, whole
 from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified, precision
+from throughtime.diagnostics.labelled import applied
 from throughtime.diagnostics.lags import Flags, Floats, exclusions, signals, underflowed
-from throughtime.diagnostics.statistics import interval
+from throughtime.diagnostics.statistics import interval, quantiles
 
 _MOST_LAGS = 100  # evenly spaced lags in a fit, whose cost grows with their square
 _RESULTS = ("rate", "low", "high", "residual", "lags", "exponential")
@@ -63,18 +64,18 @@ def decay_rate(
     """
     captured = certified(layer)
     found = signals(captured)
-    settings = {"confidence": confidence, "resamples": resamples, "seed": seed}
-    parts = xr.apply_ufunc(
+    parts = applied(
         _fit,
         found["log_ratio"],
         underflowed(found["log_signal"], precision(captured).smallest_normal),
-        input_core_dims=[["sample", "lag"], ["sample", "lag"]],
-        output_core_dims=[[]] * len(_RESULTS),
+        over=[("sample", "lag")] * 2,
+        returns=[()] * len(_RESULTS),
+        types=[np.float64] * 4 + [np.int64, np.bool_],
         vectorize=True,
-        kwargs={"first_lag": first_lag, **settings},
-        dask="parallelized",
-        output_dtypes=[np.float64] * 4 + [np.int64, np.bool_],
-        dask_gufunc_kwargs={"allow_rechunk": True},
+        first_lag=first_lag,
+        confidence=confidence,
+        resamples=resamples,
+        seed=seed,
     )
     fitted = xr.Dataset(dict(zip(_RESULTS, parts, strict=True)))
     return fitted.assign(exclusions(found)).assign_attrs(basis=found.attrs["basis"], first_lag=first_lag)
@@ -117,11 +118,7 @@ def _usable_lags(ratios: Floats, small: Flags, first_lag: int) -> npt.NDArray[np
 
 def _median(values: Floats) -> Floats:
     """Median over the samples that reach a lag, else NaN. Samples at 0 count as small."""
-    ordered: Floats = np.sort(np.where(np.isneginf(values), -1e4, values), axis=0)  # NaN goes last
-    count = (~np.isnan(values)).sum(axis=0)
-    middle = [np.maximum(count - 1, 0) // 2, np.minimum(count // 2, len(values) - 1)]
-    taken: Floats = np.take_along_axis(ordered, np.array(middle), axis=0)
-    return np.asarray(np.where(count > 0, taken.mean(axis=0), np.nan))
+    return np.asarray(quantiles(np.where(np.isneginf(values), -1e4, values), [0.5])[0])
 
 
 def _slope(profile: Floats, lags: Floats) -> float:

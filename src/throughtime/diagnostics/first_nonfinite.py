@@ -16,6 +16,7 @@ from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError, SchemaError
 from throughtime._tree import Layer, states
 from throughtime._vocabulary import as_known
+from throughtime.diagnostics.labelled import applied
 from throughtime.diagnostics.lags import runs_backward, valid_steps
 
 # In the order of computation. A pass goes through time, and at each step through these variables in turn.
@@ -107,7 +108,7 @@ def _candidates(number: int, path: str, layer: xr.Dataset) -> Iterable[tuple[_Ke
         place = _phase(_word(str(name), layer), number)
         if place is None or values.dtype.kind not in "fcV":
             continue
-        broken: xr.DataArray = ~xr.apply_ufunc(np.isfinite, values, dask="parallelized", output_dtypes=[bool])
+        broken: xr.DataArray = ~applied(np.isfinite, values, types=[bool])
         if "time" in values.dims:
             broken = broken & valid_steps(layer)
         if not bool(broken.any()):

@@ -12,6 +12,7 @@ from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer, require, states
 from throughtime.diagnostics.checks import certified, unchanged
+from throughtime.diagnostics.labelled import applied
 from throughtime.diagnostics.lags import (
     Floats,
     by_lag,
@@ -61,15 +62,7 @@ def gradient_instability(layer: Layer) -> xr.DataArray:
     valid, backward = steps_of_last_episode(captured), runs_backward(captured)
     arriving = by_lag(gradient, valid, backward)
     carried = by_lag(log_state_gradient(_without_entering(captured)), valid, backward)
-    total: xr.DataArray = xr.apply_ufunc(
-        _instability,
-        arriving,
-        carried,
-        input_core_dims=[["lag"], ["lag"]],
-        dask="parallelized",
-        output_dtypes=[np.float64],
-        dask_gufunc_kwargs={"allow_rechunk": True},
-    )
+    total: xr.DataArray = applied(_instability, arriving, carried, over=[("lag",)] * 2)
     return total.rename("gradient_instability")
 
 

@@ -15,6 +15,7 @@ from throughtime._arguments.rules import number, several, whole
 from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified
+from throughtime.diagnostics.labelled import applied
 from throughtime.diagnostics.lags import Floats, exclusions, signals
 from throughtime.diagnostics.median_interval import median_interval
 
@@ -62,16 +63,9 @@ def lag_profile(layer: Layer, *, lags: Iterable[int] | None = None, confidence: 
     """
     found = signals(certified(layer))
     ratios = found["log_ratio"] if lags is None else found["log_ratio"].reindex(lag=list(lags))
-    parts = xr.apply_ufunc(
-        _median_with_interval,
-        ratios,
-        input_core_dims=[["sample", "lag"]],
-        output_core_dims=[["lag"]] * 3,
-        vectorize=True,
-        kwargs={"confidence": confidence},
-        dask="parallelized",
-        output_dtypes=[np.float64] * 3,
-        dask_gufunc_kwargs={"allow_rechunk": True},
+    over, returns = [("sample", "lag")], [("lag",)] * 3
+    parts = applied(
+        _median_with_interval, ratios, over=over, returns=returns, vectorize=True, confidence=confidence
     )
     profile = xr.Dataset(dict(zip(("ratio", "low", "high"), parts, strict=True)))
     profile["samples"] = ratios.notnull().sum("sample")

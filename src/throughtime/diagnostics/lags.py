@@ -14,6 +14,7 @@ import xarray as xr
 
 from throughtime._errors import DiagnosticError, SchemaError
 from throughtime._tree import require, states
+from throughtime.diagnostics.labelled import applied
 from throughtime.diagnostics.once import once
 
 Floats = npt.NDArray[np.float64]
@@ -73,16 +74,9 @@ def by_lag(values: xr.DataArray, valid: xr.DataArray, backward: xr.DataArray) ->
     array([ 2.,  1., nan])
     """
     steps = values.sizes["time"]
-    ordered: xr.DataArray = xr.apply_ufunc(
-        latest_first,
-        values,
-        valid,
-        backward,
-        input_core_dims=[["time"], ["time"], []],
-        output_core_dims=[["lag"]],
-        dask="parallelized",
-        output_dtypes=[np.float64],
-        dask_gufunc_kwargs={"allow_rechunk": True, "output_sizes": {"lag": steps}},
+    over, sizes = [("time",)] * 2, {"lag": steps}
+    ordered: xr.DataArray = applied(
+        latest_first, values, valid, backward, over=over, returns=[("lag",)], sizes=sizes
     )
     return ordered.assign_coords(lag=np.arange(steps))
 
@@ -105,15 +99,7 @@ def log_norm(values: xr.DataArray, *dims: str) -> xr.DataArray:
 
     Squares of very small and very large numbers stay within the range of float64.
     """
-    norms: xr.DataArray = xr.apply_ufunc(
-        log_norm_of,
-        values,
-        input_core_dims=[list(dims)],
-        dask="parallelized",
-        output_dtypes=[np.float64],
-        dask_gufunc_kwargs={"allow_rechunk": True},
-        kwargs={"axes": len(dims)},
-    )
+    norms: xr.DataArray = applied(log_norm_of, values, over=[dims], axes=len(dims))
     return norms
 
 
@@ -135,24 +121,20 @@ def log_state_gradient(layer: xr.Dataset) -> xr.DataArray:
     Dims: (sample, time, [direction]).
     """
     # dL/dh of an LSTM can be 0 everywhere although its cell remembers perfectly.
-    joint, *others = (_log_norm_of_state(require(layer, f"{state}_gradient")) for state in states(layer))
-    for other in others:
-        squares: xr.DataArray = xr.apply_ufunc(
-            log_of_sum, 2 * joint, 2 * other, dask="parallelized", output_dtypes=[np.float64]
-        )
-        joint = squares / 2
+    kept, norms = ("step", "sample", "time", "direction"), []
+    for state in states(layer):
+        gradient = require(layer, f"{state}_gradient")
+        norms.append(log_norm(gradient, *(str(dim) for dim in gradient.dims if dim not in kept)))
+    joint: xr.DataArray = applied(log_joint_norm, *norms)
     return joint
 
 
-def log_of_sum(first: Floats, second: Floats) -> Floats:
-    """Add up numbers given by their logarithms."""
-    with np.errstate(invalid="ignore"):  # an infinity and a NaN give NaN
-        return np.asarray(np.logaddexp(first, second), dtype=np.float64)
-
-
-def _log_norm_of_state(gradient: xr.DataArray) -> xr.DataArray:
-    kept = ("step", "sample", "time", "direction")
-    return log_norm(gradient, *(str(dim) for dim in gradient.dims if dim not in kept))
+def log_joint_norm(first: Floats, *others: Floats) -> Floats:
+    """Return the logarithm of the norm of parts together, from the logarithms of their norms."""
+    for other in others:
+        with np.errstate(invalid="ignore"):  # an infinity and a NaN give NaN
+            first = np.logaddexp(2 * first, 2 * other) / 2
+    return np.asarray(first, dtype=np.float64)
 
 
 def signals(layer: xr.Dataset) -> xr.Dataset:
@@ -161,12 +143,9 @@ def signals(layer: xr.Dataset) -> xr.Dataset:
     The source is `lag_matrix` if the layer has one, with equal weight for every loss step; otherwise it is
     `hidden_gradient` and `cell_gradient`, which depend on the lag alone if the loss reads only the last step.
 
-    Returns
-    -------
-    Dataset
-        `log_signal`, `log_ratio` (sample, lag, [direction]): NaN beyond a sample's length, and in
-        `log_ratio` for a sample without a usable lag 0; `length` (sample): the number of its lags;
-        `no_steps`, `no_signal`, `non_finite` (sample): why a sample has no ratios. Lazy if `layer` is lazy.
+    `log_signal` and `log_ratio` (sample, lag, [direction]) are NaN beyond a sample's length, and `log_ratio`
+    for a sample without a usable lag 0; `length` (sample) is the number of its lags, and `no_steps`,
+    `no_signal` and `non_finite` (sample) are why a sample has no ratios. Lazy if `layer` is lazy.
     """
     return once(_signals, layer)
 
@@ -174,17 +153,32 @@ def signals(layer: xr.Dataset) -> xr.Dataset:
 def _signals(layer: xr.Dataset) -> xr.Dataset:
     matrix = "lag_matrix" in layer
     found = _per_loss_step(layer) if matrix else _from_gradient(layer)
-    log_signal, length = found["log_signal"], found["length"]
-    first = log_signal.isel(lag=0, drop=True)
-    inside = found["lag"] < length
-    infinite = log_signal.isnull() | (log_signal == np.inf)
-    broken = (infinite & inside).any("lag")
-    found["log_ratio"] = log_signal - first.where(np.isfinite(first) & ~broken)
-    found["no_signal"], found["non_finite"] = first == -np.inf, broken
+    log_signal = found["log_signal"]
+    found["log_ratio"], found["non_finite"] = applied(
+        to_first,
+        log_signal,
+        found["length"],
+        over=[("lag",)],
+        returns=[("lag",), ()],
+        types=[np.float64, np.bool_],
+    )
+    found["no_signal"] = log_signal.isel(lag=0, drop=True) == -np.inf
     if matrix:
         found = _over_loss_steps(found)
     found["no_steps"] = found["length"] == 0
     return found.assign_attrs(basis="lag_matrix" if matrix else "gradient")
+
+
+def to_first(log_signal: Floats, length: npt.NDArray[np.int_]) -> tuple[Floats, Flags]:
+    """Divide each sample's signal, (…, lag), by that at lag 0; return also whether a lag is not finite.
+
+    All ratios of a sample are NaN if that is so, or if its signal at lag 0 is 0.
+    """
+    first, inside = log_signal[..., :1], np.arange(log_signal.shape[-1]) < length[..., None]
+    broken = ((np.isnan(log_signal) | (log_signal == np.inf)) & inside).any(axis=-1)
+    with np.errstate(invalid="ignore"):
+        usable = np.where(np.isfinite(first) & ~broken[..., None], first, np.nan)
+        return np.asarray(log_signal - usable), np.asarray(broken)
 
 
 def _from_gradient(layer: xr.Dataset) -> xr.Dataset:
@@ -216,31 +210,21 @@ def _per_loss_step(layer: xr.Dataset) -> xr.Dataset:
 
 
 def _over_loss_steps(found: xr.Dataset) -> xr.Dataset:
-    means = {name: _log_mean(found[name], "loss_time") for name in ("log_signal", "log_ratio")}
+    signal, ratio = (
+        applied(_log_mean_exp, found[name], over=[("loss_time",)]) for name in ("log_signal", "log_ratio")
+    )
     read = found["length"] > 0
     broken = (found["non_finite"] & read).any("loss_time")
     return xr.Dataset(
         {
-            "log_signal": means["log_signal"],
-            "log_ratio": means["log_ratio"].where(~broken),
+            "log_signal": signal,
+            "log_ratio": ratio.where(~broken),
             "length": found["length"].max("loss_time"),
             # A loss step without signal is excluded; a sample is excluded if no loss step remains.
             "no_signal": (found["no_signal"] | ~read).all("loss_time") & read.any("loss_time"),
             "non_finite": broken,
         }
     )
-
-
-def _log_mean(values: xr.DataArray, dim: str) -> xr.DataArray:
-    means: xr.DataArray = xr.apply_ufunc(
-        _log_mean_exp,
-        values,
-        input_core_dims=[[dim]],
-        dask="parallelized",
-        output_dtypes=[np.float64],
-        dask_gufunc_kwargs={"allow_rechunk": True},
-    )
-    return means
 
 
 def _log_mean_exp(values: Floats) -> Floats:
@@ -258,15 +242,9 @@ def underflowed(log_signal: xr.DataArray, smallest_normal: float) -> xr.DataArra
 
     An exact 0 after a signal of ordinary size is no underflow: the gradient truly stops there.
     """
-    found: xr.DataArray = xr.apply_ufunc(
-        _underflowed,
-        log_signal,
-        input_core_dims=[["lag"]],
-        output_core_dims=[["lag"]],
-        kwargs={"log_smallest": np.log(smallest_normal) - ROUNDING},
-        dask="parallelized",
-        output_dtypes=[np.bool_],
-        dask_gufunc_kwargs={"allow_rechunk": True},
+    lag, smallest = [("lag",)], np.log(smallest_normal) - ROUNDING
+    found: xr.DataArray = applied(
+        _underflowed, log_signal, over=lag, returns=lag, types=[np.bool_], log_smallest=smallest
     )
     return found
 

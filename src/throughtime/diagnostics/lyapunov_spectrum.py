@@ -15,6 +15,7 @@ from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer
 from throughtime.cells.parallel import one_thread
 from throughtime.diagnostics.checks import certified
+from throughtime.diagnostics.labelled import applied
 from throughtime.diagnostics.lags import Flags, Floats, runs_backward, valid_steps
 from throughtime.diagnostics.state_jacobian import STATES, state_jacobian
 
@@ -57,21 +58,16 @@ def lyapunov_spectrum(layer: Layer, *, transient: int = 0) -> xr.DataArray:
     """
     captured = certified(layer)
     jacobians = state_jacobian(captured)
-    exponents: xr.DataArray = xr.apply_ufunc(
+    exponents: xr.DataArray = applied(
         _along_trajectory,
         jacobians,
         valid_steps(captured),
         runs_backward(captured),
-        input_core_dims=[["sample", "time", *STATES], ["sample", "time"], []],
-        output_core_dims=[["sample", "exponent"]],
+        over=[("sample", "time", *STATES), ("sample", "time")],
+        returns=[("sample", "exponent")],
+        sizes={"exponent": jacobians.sizes["state_unit"]},
         vectorize=True,
-        kwargs={"transient": transient},
-        dask="parallelized",
-        output_dtypes=[np.float64],
-        dask_gufunc_kwargs={
-            "allow_rechunk": True,
-            "output_sizes": {"exponent": jacobians.sizes["state_unit"]},
-        },
+        transient=transient,
     )
     return exponents.rename("lyapunov_spectrum").assign_attrs(units="1/timestep", transient=transient)
 

@@ -16,24 +16,11 @@ _NEAR_ZERO = 1e4  # stands for |ln 0|: interpolating between infinities gives Na
 
 
 def median_interval(values: Floats, *, confidence: float = 0.95) -> tuple[Floats, Floats, Floats]:
-    """Median over the first axis, and the ends of its interval; NaN is ignored.
+    """Median over the first axis of logarithms, and the ends of its interval; NaN is ignored.
 
     The ends are order statistics, interpolated to the requested confidence. With too few values (fewer than
-    six at 95 %) they are the smallest and the largest value.
-
-    Parameters
-    ----------
-    values : ndarray (sample, …)
-        Natural logarithms.
-
-    Returns
-    -------
-    tuple of ndarray (…)
-        Median, low, high. All are NaN without values; low and high are NaN with a single value.
-
-    References
-    ----------
-    Hettmansperger & Sheather (1986), Statistics & Probability Letters 4, 75.
+    six at 95 %) they are the smallest and the largest value, with a single one NaN. See Hettmansperger &
+    Sheather (1986), Statistics & Probability Letters 4, 75.
 
     Examples
     --------

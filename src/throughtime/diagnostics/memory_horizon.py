@@ -14,6 +14,7 @@ from throughtime._arguments.rules import number
 from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified
+from throughtime.diagnostics.labelled import applied
 from throughtime.diagnostics.lags import ROUNDING, Flags, Floats, exclusions, signals
 from throughtime.diagnostics.statistics import censored_median
 
@@ -56,7 +57,7 @@ def memory_horizon(layer: Layer, *, threshold: float = 0.01) -> xr.DataArray:
     array([6])
     """
     found = signals(certified(layer))
-    return _whole(_horizons(found, threshold)).assign_attrs(threshold=threshold, units="timesteps")
+    return _as_integers(_horizons(found, threshold)).assign_attrs(threshold=threshold, units="timesteps")
 
 
 def _horizons(found: xr.Dataset, threshold: float) -> xr.DataArray:
@@ -68,7 +69,7 @@ def _horizons(found: xr.Dataset, threshold: float) -> xr.DataArray:
     return horizon.assign_coords(censored=censored)
 
 
-def _whole(horizon: xr.DataArray) -> xr.DataArray:
+def _as_integers(horizon: xr.DataArray) -> xr.DataArray:
     """Convert to integers if every sample has a horizon; lazy values stay floats."""
     if horizon.chunks is None and bool(horizon.notnull().all()):
         return horizon.astype(np.int64)
@@ -112,22 +113,17 @@ def memory_horizon_median(layer: Layer, *, threshold: float = 0.01) -> xr.Datase
     """
     found = signals(certified(layer))
     horizon = _horizons(found, threshold)
-    median, at_least = xr.apply_ufunc(
+    censored = horizon["censored"].drop_vars("censored")
+    median, at_least = applied(
         _kaplan_meier,
         horizon.drop_vars("censored"),
-        horizon["censored"].drop_vars("censored"),
-        input_core_dims=[["sample"], ["sample"]],
-        output_core_dims=[[], []],
+        censored,
+        over=[("sample",)] * 2,
+        returns=[()] * 2,
         vectorize=True,
-        dask="parallelized",
-        output_dtypes=[np.float64] * 2,
-        dask_gufunc_kwargs={"allow_rechunk": True},
     )
     variables = {"median": median, "at_least": at_least, "censored": median.isnull() & at_least.notnull()}
-    counts = {
-        "samples": horizon.notnull().sum("sample"),
-        "censored_samples": horizon["censored"].drop_vars("censored").sum("sample"),
-    }
+    counts = {"samples": horizon.notnull().sum("sample"), "censored_samples": censored.sum("sample")}
     return xr.Dataset({**variables, **counts, **exclusions(found)})
 
 

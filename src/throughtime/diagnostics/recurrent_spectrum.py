@@ -18,6 +18,7 @@ from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer, require
 from throughtime._vocabulary import STANDARD_KINDS
 from throughtime.diagnostics.checks import certified, unprojected
+from throughtime.diagnostics.labelled import applied
 from throughtime.diagnostics.state_jacobian import STATES, state_jacobian
 
 _MATRIX = ("unit_from", "unit")
@@ -65,18 +66,17 @@ def recurrent_spectrum(layer: Layer) -> xr.Dataset:
     captured = unprojected(certified(layer))
     has_matrix = "recurrent_kernel" in captured and {*_MATRIX} <= {*captured["recurrent_kernel"].dims}
     if has_matrix or captured.attrs.get("kind", STANDARD_KINDS[0]) in STANDARD_KINDS:
-        kernel, core = require(captured, "recurrent_kernel"), [*_MATRIX]
+        kernel, core = require(captured, "recurrent_kernel"), _MATRIX
     else:
-        kernel, core = state_jacobian(captured), [*STATES]
-    parts = xr.apply_ufunc(
+        kernel, core = state_jacobian(captured), STATES
+    parts = applied(
         _spectrum,
         kernel,
-        input_core_dims=[core],
-        output_core_dims=[["mode"], [], [], [], []],
+        over=[core],
+        returns=[("mode",), (), (), (), ()],
+        types=[np.complex128] + [np.float64] * 4,
+        sizes={"mode": kernel.sizes[core[1]]},
         vectorize=True,
-        dask="parallelized",
-        output_dtypes=[np.complex128] + [np.float64] * 4,
-        dask_gufunc_kwargs={"allow_rechunk": True, "output_sizes": {"mode": kernel.sizes[core[1]]}},
     )
     return xr.Dataset(dict(zip(_RESULTS, parts, strict=True)))
 

@@ -46,14 +46,9 @@ def answer(low: float, high: float, threshold: float = REACHES) -> str:
 
 @dataclass(frozen=True)
 class Growth:
-    """Largest gradient in the window relative to that at lag 0: median over samples.
+    """Largest gradient in the window relative to that at lag 0, median over samples, and its lag.
 
-    Attributes
-    ----------
-    factor, low : float
-        `low` is the low end of the interval; NaN if no sample has a gradient at lag 0.
-    lag : int
-        Lag at which the median over samples is largest.
+    `low` is the low end of the interval; NaN if no sample has a gradient at lag 0.
     """
 
     factor: float = math.nan
@@ -69,10 +64,8 @@ class Growth:
 def growth(log_ratios: Floats) -> Growth:
     """Measure how much larger gradients become than at lag 0.
 
-    Parameters
-    ----------
-    log_ratios : ndarray (sample, lag)
-        Natural logarithms of the ratio to lag 0, for error that enters at one step; NaN if there is none.
+    `log_ratios` (sample, lag) are natural logarithms, for error that enters at one step; NaN if there is
+    none.
 
     Examples
     --------
@@ -103,17 +96,8 @@ def explodes(
     does harm if the loss has risen above that of the first record. It also does harm if the layer's states
     are unbounded and the next optimizer step overwrites the recurrent weights, unless the loss falls.
 
-    Parameters
-    ----------
-    growth : Growth
-    step : float
-        Change of the recurrent weights in the next optimizer step, relative to their norm.
-    losses : sequence of float
-        Losses of the records so far; the current one is last. A single loss is no history.
-    is_bounded : bool
-        Whether the layer's states stay between two limits, as under tanh.
-    solved : float, optional
-        Loss at or below which the task counts as solved.
+    `step` is that step relative to the norm of the weights. `losses` are those of the records so far, the
+    current one last; a single one is no history. At `solved` or below, the task counts as solved.
 
     Examples
     --------
@@ -146,14 +130,9 @@ def saturated(
 ) -> Iterator[tuple[str, str, float]]:
     """Yield the gates that are nearly always at one end of their range, with the end and the share.
 
-    Parameters
-    ----------
-    left, right : iterable of float
-        Share of the values at either end, by gate; NaN if unknown.
-    gates : sequence of str
-    kind : str
-        A forget (LSTM) or update (GRU) gate that stays open remembers, and is no fault. Neither is an LSTM's
-        input gate that stays shut meanwhile: the cell keeps what it has, as after chrono initialisation.
+    `left` and `right` are the shares of values at either end, by gate. A forget (LSTM) or update (GRU) gate
+    that stays open remembers, and is no fault. Neither is an LSTM's input gate that stays shut meanwhile: the
+    cell keeps what it has, as after chrono initialisation.
 
     Examples
     --------

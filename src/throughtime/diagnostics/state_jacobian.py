@@ -20,6 +20,7 @@ from throughtime._tree import Layer, require
 from throughtime._vocabulary import STANDARD_KINDS
 from throughtime.diagnostics.cell_pass import NEEDED, OPTIONAL, cell_layer, cell_pass
 from throughtime.diagnostics.checks import certified, unchanged, unprojected
+from throughtime.diagnostics.labelled import applied
 from throughtime.diagnostics.lags import runs_backward, valid_steps
 
 STATES = ("state_unit", "state_unit_from")
@@ -91,17 +92,17 @@ def _computed(captured: xr.Dataset) -> xr.DataArray:
     arrays |= {name: captured[name] for name in OPTIONAL if name in captured}
     arrays["valid"] = valid_steps(captured)
     size = int(captured["hidden"].sizes["unit"]) * (2 if captured.attrs.get("kind") == "lstm" else 1)
-    found: xr.DataArray = xr.apply_ufunc(
+    found: xr.DataArray = applied(
         _along_trajectory,
         *arrays.values(),
         runs_backward(captured),
-        input_core_dims=[*([dim for dim in each.dims if dim not in _SINGLE] for each in arrays.values()), []],
-        output_core_dims=[["sample", "time", *STATES]],
+        over=[[str(dim) for dim in each.dims if dim not in _SINGLE] for each in arrays.values()],
+        returns=[("sample", "time", *STATES)],
+        types=[np.result_type(captured["hidden"].dtype, np.float32)],
+        sizes=dict.fromkeys(STATES, size),
         vectorize=True,
-        kwargs={"names": tuple(arrays), "attributes": captured.attrs},
-        dask="parallelized",
-        output_dtypes=[np.result_type(captured["hidden"].dtype, np.float32)],
-        dask_gufunc_kwargs={"allow_rechunk": True, "output_sizes": dict.fromkeys(STATES, size)},
+        names=tuple(arrays),
+        attributes=captured.attrs,
     )
     order = (dim for dim in ("sample", "time", *_SINGLE, *STATES) if dim in found.dims)
     return found.transpose(*order).rename("state_jacobian")

@@ -31,9 +31,7 @@ def interval(
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of a statistic of paired samples; NaN for fewer than two samples.
 
-    Parameters
-    ----------
-    statistic : callable (*samples, axis), or (*samples) where it is not vectorized
+    The statistic takes (*samples, axis), or (*samples) where it is not vectorized.
     """
     if len(samples[0]) < 2:
         return math.nan, math.nan

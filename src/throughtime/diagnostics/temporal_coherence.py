@@ -16,6 +16,7 @@ from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer, require
 from throughtime.diagnostics.checks import certified_vectors
+from throughtime.diagnostics.labelled import applied
 from throughtime.diagnostics.lags import Floats, by_lag, runs_backward, steps_of_last_episode
 
 
@@ -66,17 +67,14 @@ def temporal_coherence(layer: Layer) -> xr.Dataset:
     if captured.attrs.get("kind") == "gru":
         reset = require(captured, "gate_activation").sel(gate="reset", drop=True)
         inputs, dims = [*inputs, by_lag(reset, valid, backward)], [*dims, ["sample", "unit", "lag"]]
-    coherence, kappa, floor = xr.apply_ufunc(
+    coherence, kappa, floor = applied(
         _coherence,
         initial,
         *inputs,
-        input_core_dims=[["sample", "unit"], *dims],
-        output_core_dims=[["sample"], [], []],
+        over=[("sample", "unit"), *dims],
+        returns=[("sample",), (), ()],
         vectorize=True,
-        kwargs={"reset_after": bool(captured.attrs.get("reset_after", 1))},
-        dask="parallelized",
-        output_dtypes=[np.float64] * 3,
-        dask_gufunc_kwargs={"allow_rechunk": True},
+        reset_after=bool(captured.attrs.get("reset_after", 1)),
     )
     return xr.Dataset({"coherence": coherence, "kappa": kappa, "noise_floor": floor})
 
@@ -89,7 +87,7 @@ def _coherence(
     for sample in range(samples):
         steps = int(length[sample])
         taken = [each[sample][..., :steps] for each in (hidden, back, *reset)]
-        parts = _factors(initial[sample], *taken, reset_after=reset_after)
+        parts = _outer_products(initial[sample], *taken, reset_after=reset_after)
         summed = np.concatenate([before @ asked.T for before, asked in parts], axis=1)
         # Each part of a step's dU has rank 1: its norm is a product of norms.
         lengths = np.sqrt(np.sum([_squares(before) * _squares(asked) for before, asked in parts], axis=0))
@@ -105,7 +103,7 @@ def _squares(values: Floats) -> Floats:
     return np.asarray(np.sum(values**2, axis=0))
 
 
-def _factors(
+def _outer_products(
     initial: Floats, hidden: Floats, back: Floats, reset: Floats | None = None, *, reset_after: bool
 ) -> list[tuple[Floats, Floats]]:
     """Return pairs (state, gradient), each (…, lag), whose outer products add up to dU_(t)."""

@@ -13,6 +13,7 @@ from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer, require
 from throughtime.diagnostics.checks import certified
+from throughtime.diagnostics.labelled import applied
 from throughtime.diagnostics.lags import Flags, Floats, valid_steps
 from throughtime.diagnostics.state_jacobian import STATES, state_jacobian
 
@@ -58,15 +59,8 @@ def timescale(layer: Layer) -> xr.DataArray:
     """
     captured = certified(layer)
     name, gate = _kept(captured)
-    found: xr.DataArray = xr.apply_ufunc(
-        _time_constant,
-        gate,
-        valid_steps(captured),
-        input_core_dims=[["sample", "time"], ["sample", "time"]],
-        dask="parallelized",
-        output_dtypes=[np.float64],
-        dask_gufunc_kwargs={"allow_rechunk": True},
-    )
+    steps = [("sample", "time")] * 2
+    found: xr.DataArray = applied(_time_constant, gate, valid_steps(captured), over=steps)
     return found.rename("timescale").assign_attrs(units="timesteps", gate=name)
 
 

@@ -15,6 +15,7 @@ from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer, require
 from throughtime.diagnostics.checks import certified
+from throughtime.diagnostics.labelled import applied
 from throughtime.diagnostics.lags import Flags, Floats, valid_steps
 
 
@@ -57,17 +58,14 @@ def unit_correlation(layer: Layer, *, variable: str = "hidden") -> xr.DataArray:
             f"{variable} has the dims {', '.join(map(str, values.dims))}: no units to correlate. Average "
             "over row and column, and rename channel to unit."
         )
-    units = values.sizes[unit]
-    found: xr.DataArray = xr.apply_ufunc(
+    found: xr.DataArray = applied(
         _correlation,
         values,
         valid_steps(captured),
-        input_core_dims=[["sample", "time", unit], ["sample", "time"]],
-        output_core_dims=[[unit, "unit_from"]],
+        over=[("sample", "time", unit), ("sample", "time")],
+        returns=[(unit, "unit_from")],
+        sizes={"unit_from": values.sizes[unit]},
         vectorize=True,
-        dask="parallelized",
-        output_dtypes=[np.float64],
-        dask_gufunc_kwargs={"allow_rechunk": True, "output_sizes": {"unit_from": units}},
     )
     return found.rename("unit_correlation").assign_attrs(variable=variable)
 

@@ -51,14 +51,14 @@ def vanishing_fraction(layer: Layer, *, threshold: float = 0.01) -> xr.Dataset:
     array([0. , 0.5, 1. ])
     """
     captured = certified(layer)
-    held, found = precision(captured), signals(captured)
+    limits, found = precision(captured), signals(captured)
     ratio = found["log_ratio"]
     measured = ratio.notnull()
     samples = measured.sum("sample")
-    small = underflowed(found["log_signal"], held.smallest_normal)
+    small = underflowed(found["log_signal"], limits.smallest_normal)
     lost = {
         "vanished": ratio < np.log(threshold) - ROUNDING,
-        "below_precision": ratio < np.log(held.epsilon / 2) - ROUNDING,
+        "below_precision": ratio < np.log(limits.epsilon / 2) - ROUNDING,
         "underflow": small,
         "zero": (ratio == -np.inf) & ~small,
     }

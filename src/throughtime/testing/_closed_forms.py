@@ -12,34 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from throughtime._vocabulary import DIRECTIONS, GATES
+from throughtime._vocabulary import DIRECTIONS, GATES, VARIABLES, WEIGHTS
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
-
-_STATE = ("sample", "time", "unit")
-_GATES = ("sample", "time", "gate", "unit")
-_WEIGHTS = {
-    "kernel": ("feature", "gate", "unit"),
-    "recurrent_kernel": ("unit_from", "gate", "unit"),
-    "bias": ("gate", "unit"),
-}
-_DIMS: Mapping[str, tuple[str, ...]] = {
-    "input": ("sample", "time", "feature"),
-    "input_gradient": ("sample", "time", "feature"),
-    "hidden": _STATE,
-    "hidden_gradient": _STATE,
-    "cell": _STATE,
-    "cell_gradient": _STATE,
-    "gate_activation": _GATES,
-    "gate_gradient": _GATES,
-    "step_contribution": ("sample", "time"),
-    "lag_matrix": ("sample", "loss_time", "time"),
-    "valid": ("sample", "time"),
-    **_WEIGHTS,
-    **{f"{name}_gradient": dims for name, dims in _WEIGHTS.items()},
-}
-_SHARED = ("input", "input_gradient", "output", "output_gradient", "valid")  # shared by both directions
 
 
 def direction_of_loss(units: int) -> Floats:
@@ -185,12 +161,12 @@ def _gru(gates: Floats) -> dict[str, Any]:
 
 def mirror(arrays: Mapping[str, Any]) -> dict[str, Any]:
     """Convert arrays from processing order to input time: the last processed step becomes the first."""
-    return {name: _flip(name, np.asarray(values)) for name, values in arrays.items()}
-
-
-def _flip(name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    dims = _dims(name, values.ndim)
-    return np.flip(values, tuple(dims.index(dim) for dim in ("time", "loss_time") if dim in dims))
+    mirrored = {}
+    for name, values in arrays.items():
+        dims = _dims(name, np.ndim(values))
+        axes = tuple(dims.index(dim) for dim in ("time", "loss_time") if dim in dims)
+        mirrored[name] = np.flip(values, axes)
+    return mirrored
 
 
 def join_directions(name: str, forward: npt.NDArray[Any], backward: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -206,10 +182,9 @@ def join_directions(name: str, forward: npt.NDArray[Any], backward: npt.NDArray[
 def _dims(name: str, axes: int, *, directed: bool = False) -> tuple[str, ...]:
     if name.startswith("output"):
         return ("sample", *("time",)[: axes - 2], "output_unit")
-    dims = _DIMS[name]
-    if directed and name not in _SHARED:
-        at = 2 if dims[0] == "sample" else 0
-        dims = (*dims[:at], "direction", *dims[at:])
+    weight = name.removesuffix("_gradient")
+    known = VARIABLES[weight if weight in WEIGHTS else name].dims
+    dims = tuple(dim for dim in known if directed or dim != "direction")
     return dims if axes == len(dims) else tuple(dim for dim in dims if dim != "gate")
 
 

@@ -80,9 +80,9 @@ def draw_through_time(lstm: Trained, folder: Path) -> None:
         ax.spines[["top", "right"]].set_visible(False)
     note = f"no gradient at steps 0 to {last - 1}:\nthe head reads the last step only"
     left.annotate(note, (0.5, 0.5), xycoords="axes fraction", ha="center", va="center", color=INK)
-    left.set_title("output_gradient, ∂L/∂output · a dot a sample", fontsize=11)
+    left.set_title("output_gradient, ∂L/∂output · one dot per sample", fontsize=11)
     left.set_ylabel("norm over units, logarithmic")
-    right.set_title("hidden_gradient, dL/dh · a line a sample", fontsize=11)
+    right.set_title("hidden_gradient, dL/dh · one line per sample", fontsize=11)
     right.legend(loc="lower right", frameon=False)
     title = f"LSTM · upper layer · after {max(lstm.captures)} iterations · {SHOWN_SAMPLES} samples"
     figure.suptitle(f"{title}\n{DIFFERENCE}", fontsize=11, color=INK)

@@ -49,7 +49,7 @@ def load_weights(model: Any, source: Any) -> Any:
         return source
     if not any(cls.__module__.startswith("equinox") for cls in type(model).__mro__):
         raise UnsupportedModelError(
-            f"A {type(model).__name__} reads no file of weights. Pass checkpoints={{name: model with them}}."
+            f"{type(model).__name__} cannot load a file. Pass checkpoints={{name: model with these weights}}."
         )
     import equinox  # noqa: PLC0415 - optional
 
@@ -66,6 +66,6 @@ def _restored(path: Path, like: Any) -> Any:
     try:
         import orbax.checkpoint as orbax  # noqa: PLC0415 - optional
     except ImportError as error:
-        raise MissingDependencyError("Run pip install orbax-checkpoint to read a folder of Orbax.") from error
+        raise MissingDependencyError("An Orbax folder needs orbax: pip install orbax-checkpoint.") from error
     with orbax.StandardCheckpointer() as checkpointer:
         return checkpointer.restore(path.absolute(), like)

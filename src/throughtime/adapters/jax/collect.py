@@ -22,12 +22,12 @@ from .marked import in_loop, outside_of_loops
 from .models import Model
 from .scan import State
 
-_NO_INPUT = "nothing floating with an axis of samples enters this loop step by step"
+_NO_INPUT = "no floating-point array with a sample axis enters this loop step by step"
 _NO_NAMES = (
     "the model is a function, whose arrays have no names: pass the module itself, or "
     "jax.tree_util.Partial(function, parameters)"
 )
-_SHOWS = "this loop is no LSTM, GRU or simple cell that could be recognised: tt.mark(value, name) shows more"
+_SHOWS = "this loop was not recognised as LSTM, GRU or simple cell; tt.mark(value, name) shows values in it"
 _INNER = "the loop holds another loop ({lines}), whose states it does not show"
 _NAMED = INSIDE | {"input", "input_gradient", "output", "output_gradient", "valid", "reset"}
 _AXES = ("unit", "row", "column", "depth")

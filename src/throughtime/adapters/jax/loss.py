@@ -23,8 +23,8 @@ def check_loss(loss: Any) -> None:
     """Raise LossError for what is no loss."""
     if loss is None:
         raise LossError(
-            "A JAX model has no loss of its own: pass loss=, a function (output, y) that returns a scalar or "
-            "one value per sample, such as optax.squared_error."
+            "A JAX model does not contain a loss. Pass loss=, a function (output, y) that returns a scalar "
+            "or one value per sample, such as optax.squared_error."
         )
     if not callable(loss):
         raise LossError(f"loss= takes a function (output, y), not {type(loss).__name__}.")
@@ -43,7 +43,7 @@ def total(loss: Any, output: Any, y: Any, sample_weight: Any) -> Any:
         ) from error
     if not hasattr(value, "dtype") or not jnp.issubdtype(value.dtype, jnp.floating):
         found = f"an array of {value.dtype}" if hasattr(value, "dtype") else type(value).__name__
-        raise LossError(f"The loss has to return a real floating-point array, it returned {found}.")
+        raise LossError(f"The loss must return a real floating-point array; it returned {found}.")
     if sample_weight is not None:
         value = _weighted(value, jnp.asarray(sample_weight))
     return value.mean()
@@ -52,8 +52,8 @@ def total(loss: Any, output: Any, y: Any, sample_weight: Any) -> Any:
 def _weighted(value: Any, weight: Any) -> Any:
     if value.ndim == 0 or value.shape[: weight.ndim] != weight.shape:
         raise LossError(
-            f"sample_weight has shape {weight.shape}, the values of the loss {value.shape}: their first axes "
-            "must agree. Let the loss return a value for each sample, or for each sample and step."
+            f"sample_weight has shape {weight.shape}, and the loss values have shape {value.shape}: their "
+            "first axes must agree. Return one loss value for each sample, or for each sample and step."
         )
     return value * weight.astype(value.dtype).reshape(*weight.shape, *(1,) * (value.ndim - weight.ndim))
 
@@ -84,7 +84,7 @@ def _of_each(model: models.Model, loss: Any, x: Any, y: Any, sample_weight: Any)
     leaves = jax.tree.leaves((current.output, y, sample_weight))
     has_axis = any(samples.of_data(leaf) is not None for leaf in leaves)
     if samples.count > 1 and not has_axis:
-        raise LossError("The model's output has no axis of samples, so that no sample has a loss alone.")
+        raise LossError("The model's output has no sample axis, so a single sample has no loss.")
 
     def each(parameters: Any, others: Any, x: Any, y: Any, sample_weight: Any) -> Any:
         data = (model.call(parameters, others, x), y, sample_weight)

@@ -19,8 +19,8 @@ from .loop import loops, marked
 from .loss import check_loss, total
 from .trace import Samples, Traced, shapes_of, traced
 
-_TRAINING = "with training=True dropout and batch statistics are those of the whole batch"
-_REDUCTION = "the loss is no mean or sum over samples ({how})"
+_TRAINING = "with training=True, dropout and batch statistics depend on the whole batch"
+_REDUCTION = "the loss is neither a mean nor a sum over samples ({how})"
 _SHAPE = "an array of shape {shape} has no axis of the {samples} samples"
 
 

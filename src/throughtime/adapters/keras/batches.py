@@ -25,13 +25,13 @@ PAD = (
     "recurrent layer is called, leaves them out."
 )
 _SIZES = "the inputs' first axes, {sizes}, are not all samples"
-_TRAINING = "with training=True dropout and batch statistics are those of the whole batch"
+_TRAINING = "with training=True, dropout and batch statistics depend on the whole batch"
 _STATEFUL = "the layer {name!r} is stateful and keeps a state for each sample of the batch"
 _FIXED = "the model's input has a fixed batch size of {size}"
-_REDUCTION = "the loss is no mean or sum over samples ({how})"
+_REDUCTION = "the loss is neither a mean nor a sum over samples ({how})"
 _ADDED = "layers add losses of their own, with add_loss or an activity regulariser, from the whole batch"
 _REGULARISED = "the loss is a sum over samples, and its regularisers are added once for each batch"
-_MASKED = "masks reach the loss, and on which steps it averages is not known"
+_MASKED = "masks reach the loss, so the steps over which it averages are unknown"
 
 
 def batch_size(keras: Dialect, structure: Any) -> int:

@@ -186,24 +186,24 @@ def _places(keras: Dialect, size: Any) -> Any:
 def why_not(keras: Dialect, layer: Any) -> str:
     """Return the reason for which a layer cannot be looked into, empty if it can."""
     if not is_recurrent(layer):
-        return "only recurrent layers have an inside"
+        return "only recurrent layers have states and gates"
     return next(filter(None, (_why_not(keras, half) for half in halves(layer))), "")
 
 
 def _why_not(keras: Dialect, layer: Any) -> str:
     name, cell = type(layer).__name__, getattr(layer, "cell", None)
     if is_a(layer, "_CuDNNRNN"):
-        return f"{name} is one kernel of cuDNN; keras.layers.LSTM and GRU load its weights"
+        return f"{name} is a single cuDNN kernel; keras.layers.LSTM and GRU can load its weights"
     for method in ("call", "inner_loop"):
         function = getattr(type(layer), method, None)
         if function is not None and not is_own(inspect.unwrap(function), layer):
             return (
-                f"{name} overrides {method}, so that its loop over time is not known; move what it does into "
-                "the cell or into a layer beside it"
+                f"{name} overrides {method}, so its loop over time is unknown; move that code into the cell "
+                "or into a separate layer"
             )
     if hasattr(cell, "_is_tf_rnn_cell"):
         return f"{type(cell).__name__} is a cell of tf.compat.v1.nn, not of Keras"
-    return "it is given constants beside its states" if getattr(layer, "_num_constants", 0) else ""
+    return "it takes constants besides its states" if getattr(layer, "_num_constants", 0) else ""
 
 
 def is_closed(keras: Dialect, layer: Any, training: bool, activations: frozenset[str]) -> bool:

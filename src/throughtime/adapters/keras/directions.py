@@ -226,8 +226,8 @@ class _Cell:
             if values["hidden_gradient"].any() and not any(gates[gate].any() for gate in places):
                 name = self.keras.activation_name(self.cell, getattr(self.cell, attribute))
                 warn(
-                    f"No gradient passes the {attribute} of {self.direction.layer.name}, {name}: dL/dz is 0 "
-                    "at every step, and dL/dh is not. Is it differentiable?"
+                    f"No gradient passes {name}, the {attribute} of {self.direction.layer.name}: dL/dz is 0 "
+                    "at every step although dL/dh is not. Check that it is differentiable."
                 )
 
     def _hidden_before(self, arrays: Mapping[str, Array]) -> Array | None:

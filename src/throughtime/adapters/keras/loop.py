@@ -214,9 +214,8 @@ class Loop:
             if len(now) != len(then) or any(a != b for a, b in lengths if None not in (a, b)):
                 raise UnsupportedModelError(
                     f"The state {name!r} of {type(part).__name__} has shape {then} before a step and {now} "
-                    "after it, so that there is no gradient through time. Let state_size or "
-                    "get_initial_state give the shape that call returns, or ask for "
-                    "quantities='output_gradient'."
+                    "after it, so no gradient flows through time. Make state_size or get_initial_state "
+                    "return the shape that call returns, or pass quantities='output_gradient'."
                 )
 
 

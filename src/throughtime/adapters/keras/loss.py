@@ -140,7 +140,7 @@ class Loss:
         value = self._losses(labels.y, predictions, labels.sample_weight)
         if value is None:
             raise LossError(
-                "The loss compares nothing: the model was compiled with loss=None for all outputs."
+                "The model was compiled with loss=None for all outputs. Compile it with a loss or pass loss=."
             )
         return value
 
@@ -174,7 +174,7 @@ class Loss:
         if not _fit(label, prediction):
             raise LossError(
                 f"Labels of shape {label} do not fit predictions of shape {prediction}; Keras would "
-                f"broadcast one against the other. Give labels of shape {prediction}, or {prediction[:-1]} "
+                f"broadcast one against the other. Pass labels of shape {prediction}, or {prediction[:-1]} "
                 "for class indices."
             )
 

@@ -27,7 +27,7 @@ from .outer_steps import joined
 from .program import Program, Traces, weakly
 from .reductions import COUPLED, Labels, couples, factor
 
-_LOOPED = " where it can be watched: it is called within a loop or branch of the graph"
+_LOOPED = " where it can be captured: it is called within a loop or branch of the graph"
 
 
 @dataclass
@@ -201,7 +201,7 @@ class Probe:
 
             trace.is_coupled = size > 1 and couples(keras, result, run_among_copies, size)
         if trace.is_coupled and not told.startswith(COUPLED):
-            told = f"{COUPLED}: what one sample does changes with the others of its batch; {told} undone"
+            told = f"{COUPLED}: the output of one sample depends on the others of its batch; {told} undone"
         return reduced, told
 
     def _factor(self, trace: _Trace, result: Result, data: Any, size: int) -> tuple[float, str]:

@@ -12,7 +12,7 @@ from .library import is_float
 if TYPE_CHECKING:
     from .recorder import SeenCall
 
-NO_TENSOR = "what the layer returns is no tensor and no list of tensors"
+NO_TENSOR = "the layer returns neither a tensor nor a list of tensors"
 SEVERAL_INPUTS = "its input is several tensors, not one"
 _INTEGER_INPUT = "its input is {dtype}, which has no gradient; differentiate the layer that embeds it"
 _INTEGER_OUTPUT = "its output is {dtype}, which has no gradient"
@@ -28,8 +28,7 @@ _NO_LOSS = (
     "pass loss=, a function (y_true, y_pred) that returns a scalar or one value per sample."
 )
 _OWN_STEP = (
-    " {name}.train_step is not looked into: what it computes belongs in compute_loss(), which fit calls as "
-    "well."
+    " A capture does not run {name}.train_step: compute the loss in compute_loss(), which fit calls as well."
 )
 
 

@@ -86,7 +86,7 @@ def losses(keras: Dialect, model: Any, *batch: Any, loss: Any, training: bool) -
     own = Loss(keras, model, loss)
     own.check()
     if not own.has_data_loss():
-        raise LossError("Layers add the whole loss: no part of it compares one sample with its labels.")
+        raise LossError("Layers add the whole loss, so a single sample has no loss.")
     keras.synchronise(model)
     data = keras.batch(model, *batch)
     check_sizes(keras, *data)

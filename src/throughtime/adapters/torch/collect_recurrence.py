@@ -31,10 +31,10 @@ from .recurrence import Recurrence, State
 from .structure import name_of, numpy
 from .transported import transported
 
-_NO_GRADIENTS = "the loop runs without gradients: take torch.no_grad() off the calls of this module"
-_NO_INPUT = "the module takes nothing of one shape at every call beside its states"
-_NO_INITIAL = "the first call is given no state of this shape"
-_SHOWS = "a custom module shows its states, and what tt.mark names on the way from one to the next"
+_NO_GRADIENTS = "the loop runs without gradients: remove torch.no_grad() from the calls of this module"
+_NO_INPUT = "besides its states, the module takes no tensor that has one shape at every call"
+_NO_INITIAL = "the first call receives no state of this shape"
+_SHOWS = "a custom module has its states, and tensors that tt.mark names between them"
 _AXES = ("unit", "row", "column", "depth")
 Parts = Sequence[torch.Tensor | None]  # of the gradients of all calls
 

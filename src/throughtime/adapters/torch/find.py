@@ -90,9 +90,9 @@ def checked(model: Any) -> Any:
     model = unwrapped(model)
     if isinstance(model, torch.jit.ScriptModule):
         raise UnsupportedModelError(
-            "The model is a TorchScript module: its layers run inside a compiled graph, where nothing can be "
-            "watched. Pass the Python module that it was scripted or traced from; weights of a saved one go "
-            "there with load_state_dict(scripted.state_dict())."
+            "The model is a TorchScript module: its layers run inside a compiled graph and cannot be "
+            "captured. Pass the Python module that it was scripted or traced from; "
+            "load_state_dict(scripted.state_dict()) loads the weights of a saved one."
         )
     lazy = [name for name, weight in model.named_parameters() if nn.parameter.is_lazy(weight)]
     if lazy:
@@ -103,7 +103,7 @@ def checked(model: Any) -> Any:
     meta = [name for name, weight in model.named_parameters() if weight.is_meta]
     if meta:
         raise UnbuiltModelError(
-            f"{', '.join(meta)} of the model are on the device meta and have no values: move the model with "
+            f"{', '.join(meta)} of the model are on the meta device and have no values: move the model with "
             "model.to_empty(device='cpu') and load its weights."
         )
     return model
@@ -193,7 +193,7 @@ def selection(model: Any) -> Selection:
     """Prepare the search in an unwrapped model; an int counts `model.children()`."""
     indexed = [child for _, child in children(model)] or [model]
     scripted = any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
-    hint = " Layers that a TorchScript module holds cannot be looked into." if scripted else ""
+    hint = " Layers inside a TorchScript module cannot be captured." if scripted else ""
     # A recurrence, or a tensor that tt.mark names, shows when the model runs.
     return Selection(walk(model), indexed, nn.Module, hint, may_be_found=True)
 

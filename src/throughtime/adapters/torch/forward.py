@@ -31,7 +31,7 @@ def labels_beside(model: Any, y: Any, sample_weight: Any, output: Any, recorder:
     if weight is not None and (recorder.time_major or len(weight) not in recorder.sizes):
         where = " on the second axis of x" if recorder.time_major else ""
         raise LossError(
-            f"sample_weight has shape {tuple(weight.shape)}, the model reads {recorder.sizes[0]} samples"
+            f"sample_weight has shape {tuple(weight.shape)}, and the model reads {recorder.sizes[0]} samples"
             f"{where}: both have to be on the first axis, as with batch_first=True."
         )
     return Labels(labels, weight)

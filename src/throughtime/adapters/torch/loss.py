@@ -38,8 +38,8 @@ def check_loss(loss: Any) -> None:
     """
     if loss is None:
         raise LossError(
-            "A torch module has no loss of its own: pass loss=, a function (output, y) that returns a scalar "
-            "or one value per sample, such as torch.nn.MSELoss()."
+            "A torch module does not contain a loss. Pass loss=, a function (output, y) that returns a "
+            "scalar or one value per sample, such as torch.nn.MSELoss()."
         )
     if not callable(loss):
         raise LossError(
@@ -67,7 +67,7 @@ def total(loss: Any, output: Any, labels: Labels) -> torch.Tensor:
         ) from error
     if not isinstance(value, torch.Tensor) or value.is_complex() or not value.is_floating_point():
         what = f"a tensor of {value.dtype}" if isinstance(value, torch.Tensor) else type(value).__name__
-        raise LossError(f"The loss has to return a real floating-point tensor, it returned {what}.")
+        raise LossError(f"The loss must return a real floating-point tensor; it returned {what}.")
     if labels.sample_weight is not None:
         value = _weighted(value, labels.sample_weight)
     if value.ndim == 0:

@@ -30,7 +30,7 @@ def features_0D(data: Any, **options: Any) -> Any:  # noqa: N802 - the name that
 
 
 def features_1D(data: Any, n_rows: int | None = None, **options: Any) -> Any:  # noqa: N802 - as above
-    """Draw each channel over time, a line a sample. New code: `tt.show_features_1D`."""
+    """Draw each channel over time, one line for each sample. New code: `tt.show_features_1D`."""
     zero = [options.pop(name) for name in ("y_zero", "show_y_zero") if name in options]
     return _drawn("features_1D", tt.show_features_1D, data, {"n_rows": n_rows, **options}, zero=any(zero))
 

@@ -108,7 +108,7 @@ def activation_name(cell: Any, function: Any) -> str:
     if name in _OTHER_SLOPES:
         return f"{name} of Keras 2"
     is_known = is_own(inspect.unwrap(function), cell) or function in (tf.tanh, tf.sigmoid)
-    return name if is_known else f"{name} of one's own"
+    return name if is_known else f"custom {name}"
 
 
 def as_keras_calls(layer: Any, original: Callable[..., Any]) -> Callable[..., Any]:

@@ -61,8 +61,8 @@ def session_of(model: Any, graph: Any) -> Any:
         if session is not None and session.graph is graph and not getattr(session, "_closed", False):
             return session
     raise UnbuiltModelError(
-        f"The graph of the model {model.name!r} has no session, so its weights have no values. Enter the one "
-        "that holds them, `with session.as_default():`, or give it to Keras, "
+        f"The graph of the model {model.name!r} has no session, so its weights have no values. Enter the "
+        "session that holds them, `with session.as_default():`, or pass it to Keras with "
         "keras.backend.set_session(session); keras.backend.get_session() makes a new one."
     )
 
@@ -182,9 +182,9 @@ def _other_graphs_told(model: Any) -> Iterator[None]:
         if "same graph" not in str(error):
             raise
         raise UnsupportedModelError(
-            f"A layer of {model.name!r} computes with a tensor of the model's own graph, which the capture "
-            f"leaves alone: {str(error).splitlines()[0]}\nMake the tensor where it is used, in call(), or "
-            "keep it as a weight, add_weight(trainable=False)."
+            f"A layer of {model.name!r} computes with a tensor of the model's graph, which a capture does "
+            f"not enter: {str(error).splitlines()[0]}\nCreate the tensor in call(), or keep it as a weight: "
+            "add_weight(trainable=False)."
         ) from error
 
 

@@ -46,10 +46,10 @@ def _array(value: Any) -> Any:
     if isinstance(value, tf.RaggedTensor):
         raise BatchError(f"A tf.RaggedTensor cannot be captured. {PAD}")
     if isinstance(value, tf.SparseTensor):
-        raise BatchError("A tf.SparseTensor cannot be captured: tf.sparse.to_dense(x) gives the same batch.")
+        raise BatchError("A tf.SparseTensor cannot be captured. Pass tf.sparse.to_dense(x).")
     if isinstance(value, tf.Tensor) and not hasattr(value, "numpy"):
         raise BatchError(
-            "The batch holds a tensor of a graph, which has no values: give arrays, session.run(tensor)."
+            "The batch holds a graph tensor, which has no values. Pass arrays: session.run(tensor)."
         )
     return np.asarray(value)
 

@@ -87,7 +87,7 @@ def activation_name(cell: Any, function: Any) -> str:
     """Name an activation as Keras does; another function of the same name is not that activation."""
     name = getattr(function, "__name__", type(function).__name__)
     known = getattr(keras.activations, name, None)
-    return str(name) if function is known else f"{name} of one's own"
+    return str(name) if function is known else f"custom {name}"
 
 
 def zeroes_masked_output(layer: Any) -> bool:

@@ -74,8 +74,8 @@ def value_of(variable: Any) -> Any:
     value = variable._value
     if value is None or value.is_deleted():
         raise UnbuiltModelError(
-            f"The variable {variable.path!r} has no value of its own: a compiled function that donates its "
-            "arguments took the array, or a training loop holds it. Put the values back first: "
+            f"The variable {variable.path!r} has no value: a compiled function that donates its arguments "
+            "deleted the array, or a training loop holds it. Assign the values first: "
             "for variable, value in zip(model.trainable_variables, values): variable.assign(value)."
         )
     return value

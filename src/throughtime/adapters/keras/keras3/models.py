@@ -29,13 +29,13 @@ def check_model(model: Any) -> None:
     if not model.built:
         raise UnbuiltModelError(
             f"The model {model.name!r} is not built: it has no weights yet. Start it with "
-            "keras.Input(shape), or call it once on a batch, model(x), and capture then."
+            "keras.Input(shape), or call it once on a batch, model(x), before the capture."
         )
     unbuilt = unbuilt_in_cells(model)
     if unbuilt:
         raise UnbuiltModelError(
             f"Keras builds {', '.join(unbuilt)}, inside a recurrent cell of {model.name!r}, when the cell "
-            "first runs: call the model once on a batch, model(x), and capture then."
+            "first runs. Call the model once on a batch, model(x), before the capture."
         )
 
 

@@ -1,0 +1,43 @@
+"""Applies functions of plain arrays to labelled ones: each measure computes in NumPy and returns labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+
+def applied(
+    function: Callable[..., Any],
+    *arrays: xr.DataArray,
+    over: Sequence[Sequence[str]] = (),
+    returns: Sequence[Sequence[str]] = ((),),
+    types: Sequence[Any] | None = None,
+    sizes: Mapping[str, int] | None = None,
+    vectorize: bool = False,
+    **settings: Any,
+) -> Any:
+    """Apply a function to arrays with labels, chunk by chunk if they are lazy.
+
+    `over` and `returns` list the dims that are the last axes of each array and of each result, `types` the
+    dtypes of results, and `sizes` has new dims. With `vectorize` the function takes no other axes.
+
+    Examples
+    --------
+    >>> values = xr.DataArray([[1.0, 2.0], [3.0, 4.0]], dims=("time", "sample"))
+    >>> applied(np.sum, values, over=[("time",)], axis=-1).values
+    array([4., 6.])
+    """
+    return xr.apply_ufunc(
+        function,
+        *arrays,
+        input_core_dims=[*map(list, over), *([] for _ in arrays[len(over) :])],
+        output_core_dims=[*map(list, returns)],
+        vectorize=vectorize,
+        kwargs=settings,
+        dask="parallelized",
+        output_dtypes=types or [np.float64] * len(returns),
+        dask_gufunc_kwargs={"allow_rechunk": True, "output_sizes": dict(sizes or {})},
+    )
