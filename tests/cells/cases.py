@@ -79,10 +79,8 @@ def batch(
         hidden=np.zeros((samples, steps, units)),
         output_gradient=output_gradient,
         valid=mask(masked, rng, samples, steps),
-        initial_hidden=vector() if states else None,
-        initial_cell=vector() if states else None,
-        final_hidden_gradient=vector() if final else None,
-        final_cell_gradient=vector() if final else None,
+        initial=(vector(), vector()) if states else (),
+        final_gradients=(vector(), vector()) if final else (),
         **options,
     )
 

@@ -76,8 +76,8 @@ class Case:
         units, gates = self.layer.recurrent_kernel.shape[0], self.layer.kernel.size
         gates //= units * self.layer.kernel.shape[0]
         zeros = np.zeros((samples, steps, units))
-        given = {"initial_hidden": self.passed.initial_hidden, "initial_cell": self.passed.initial_cell}
-        given = {name: zeros[:, 0] if value is None else value for name, value in given.items()}
+        initial = self.passed.initial or (zeros[:, 0], zeros[:, 0])
+        given = dict(zip(("initial_hidden", "initial_cell"), initial, strict=True))
         by_gate = {
             "kernel": self.layer.kernel.reshape(-1, gates, units),
             "recurrent_kernel": self.layer.recurrent_kernel.reshape(-1, gates, units),
@@ -122,10 +122,9 @@ class Case:
             seen = output if passed.output_gradient.ndim == 3 else output[..., last, :]
             axes = tuple(range(-passed.output_gradient.ndim, 0))
             total = total + (seen * passed.output_gradient).sum(axes)
-        if passed.final_hidden_gradient is not None:
-            total = total + (h * passed.final_hidden_gradient).sum((-2, -1))
-        if passed.final_cell_gradient is not None and self.kind == "lstm":
-            total = total + (c * passed.final_cell_gradient).sum((-2, -1))
+        states = [h, c] if self.kind == "lstm" else [h]
+        for state, gradient in zip(states, passed.final_gradients, strict=False):
+            total = total + (state * gradient).sum((-2, -1))
         return total
 
     def derivative(self, name: str, of: str = "loss") -> Array:

@@ -102,6 +102,7 @@ def test_nothing_handed_in_is_changed():
     rng = np.random.default_rng(4)
     case = solved_case(layer("lstm", rng), batch(rng, masked="left", gradient="everything", states=True))
     arrays = [value for given in (case.layer, case.passed) for value in vars(given).values()]
+    arrays += [*case.passed.initial, *case.passed.final_gradients]
     arrays = [value for value in arrays if isinstance(value, np.ndarray)]
     before = [value.copy() for value in arrays]
     for value in arrays:

@@ -24,16 +24,14 @@ def test_steps_apart_are_the_layer(kind):
     # What the steps after it ask of c_t: the state handed out is c alone, h_t does not follow it there.
     cell, asked = None, None
     if kind == "lstm":
-        cell = before(whole["cell"], passed.initial_cell)
+        cell = before(whole["cell"], passed.initial[1])
         later = whole["cell_gradient"][:, 1:] * whole["gate_activation"][:, 1:, 1]
-        asked = np.concatenate([later, passed.final_cell_gradient[:, None]], axis=1)
+        asked = np.concatenate([later, passed.final_gradients[1][:, None]], axis=1)
     apart = replace(
         passed,
         output_gradient=whole["hidden_gradient"],
-        initial_hidden=before(whole["hidden"], passed.initial_hidden),
-        initial_cell=cell,
-        final_hidden_gradient=None,
-        final_cell_gradient=asked,
+        initial=(before(whole["hidden"], passed.initial[0]), cell),
+        final_gradients=(None, asked),
     )
     found = solve(built, replace(apart, windows=(1,) * whole["hidden"].shape[1]), QUANTITIES)
     assert found.keys() == whole.keys()

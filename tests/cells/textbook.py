@@ -1,6 +1,6 @@
 """The adjoint as a textbook has it: float64, one step at a time, nothing clever.
 
-The reference of the fast adjoint, from which it shares the gates of one step and the order of time.
+The reference of the fast adjoint, with which it shares the activations and the order of time.
 """
 
 from __future__ import annotations
@@ -10,14 +10,12 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
+from tests.cells.one_step import Step, gates_of, gru_products, kind_of
 
-from throughtime.cells import gru, gru_reset_before, lstm, simple_rnn
 from throughtime.cells.activations import required_activation
-from throughtime.cells.kinds import cell_of
 from throughtime.cells.layer import Floats, Layer, Mask, Pass, with_gate_axis
 from throughtime.cells.quantities import GATED
 from throughtime.cells.scan import Steps, arrange, final_gradients, in_input_time, output_gradient
-from throughtime.cells.steps import Step
 
 
 @dataclass(frozen=True)
@@ -50,13 +48,12 @@ def textbook(layer: Layer, passed: Pass) -> dict[str, Floats]:
         By the names of `solve`.
     """
     plain, steps = with_gate_axis(layer, np.float64), arrange(passed, np.float64)
-    cell = cell_of(layer)
     each = _each_step(plain, steps)
     backs, arrived, (initial_hidden, initial_cell) = _backward(plain, passed, steps, each)
     by_time = {
         "hidden": steps.hidden[1:],
         "hidden_gradient": np.stack([hidden for hidden, _ in arrived]),
-        "gate_activation": np.stack([cell.gates(plain, step) for step in each]),
+        "gate_activation": np.stack([gates_of(plain, step) for step in each]),
         **_by_time(plain, each, backs),
     }
     found = {name: in_input_time(values, passed) for name, values in by_time.items()}
@@ -88,12 +85,12 @@ def valid_at(steps: Steps, t: int) -> Mask | None:
 
 def _each_step(layer: Layer, steps: Steps) -> list[Step]:
     """Run the forward pass: h is known, c of an LSTM is not."""
-    cell, known = cell_of(layer), list(map(Step, steps.inputs, steps.hidden[:-1]))
+    known = list(map(Step, steps.inputs, steps.hidden[:-1]))
     if layer.kind != "lstm":
         return known
 
     def after(t: int, states: Sequence[Floats]) -> Sequence[Floats]:
-        return [next_cell(cell.gates(layer, known[t]), states[0])]
+        return [next_cell(gates_of(layer, known[t]), states[0])]
 
     cells = [states[0] for states in forward_scan(steps, [steps.initial_cell[0]], after)]
     return [
@@ -109,7 +106,7 @@ def _backward(
     found: list[StepGradient] = []
 
     def pull(t: int, arriving: Sequence[Floats]) -> Sequence[Floats]:
-        back = _BACK[cell_of(layer)](layer, each[t], arriving[0], arriving[1])
+        back = _BACK[kind_of(layer)](layer, each[t], arriving[0], arriving[1])
         found.append(_or_nothing(back, valid_at(steps, t), arriving[1]))
         return back.hidden_before, arriving[1] if back.cell_before is None else back.cell_before
 
@@ -255,7 +252,7 @@ def _lstm_back(layer: Layer, step: Step, hidden_gradient: Floats, cell_gradient:
     assert step.cell is not None
     assert step.cell_before is not None
     phi, sigma = required_activation(layer.activation), required_activation(layer.recurrent_activation)
-    i, f, g, o = np.moveaxis(lstm.gates(layer, step), -2, 0)
+    i, f, g, o = np.moveaxis(gates_of(layer, step), -2, 0)
     squashed = phi.value(step.cell)
     # h_t = o·φ(c_t) follows c_t, so dL/dc_t has two parts.
     total = cell_gradient + hidden_gradient * o * phi.slope(squashed)
@@ -281,7 +278,7 @@ def _lstm_back(layer: Layer, step: Step, hidden_gradient: Floats, cell_gradient:
 def _gru_back(layer: Layer, step: Step, hidden_gradient: Floats, cell_gradient: Floats) -> StepGradient:
     """Pull back with ξ on the input side and ρ on the recurrent side."""
     sigma, phi = required_activation(layer.recurrent_activation), required_activation(layer.activation)
-    activated, q = gru._products(layer, step)
+    activated, q = gru_products(layer, step)
     z, r, candidate = np.moveaxis(activated, -2, 0)
     a_h = hidden_gradient * (1 - z) * phi.slope(candidate)
     a_z = hidden_gradient * (step.hidden_before - candidate) * sigma.slope(z)
@@ -301,7 +298,7 @@ def _gru_reset_before_back(
 ) -> StepGradient:
     """Pull back; U_h sees r·h_{t-1}, U_z and U_r see h_{t-1}."""
     sigma, phi = required_activation(layer.recurrent_activation), required_activation(layer.activation)
-    z, r, candidate = np.moveaxis(gru_reset_before.gates(layer, step), -2, 0)
+    z, r, candidate = np.moveaxis(gates_of(layer, step), -2, 0)
     before, u_zr, u_h = step.hidden_before, layer.recurrent_kernel[:, :2], layer.recurrent_kernel[:, 2]
     a_h = hidden_gradient * (1 - z) * phi.slope(candidate)
     a_z = hidden_gradient * (before - candidate) * sigma.slope(z)
@@ -322,7 +319,7 @@ def _simple_rnn_back(
     layer: Layer, step: Step, hidden_gradient: Floats, cell_gradient: Floats
 ) -> StepGradient:
     """Pull back: dz = δ·φ'(z); η = dz Uᵀ; dU = h_{t-1}ᵀ dz."""
-    slope = required_activation(layer.activation).slope(simple_rnn.gates(layer, step))
+    slope = required_activation(layer.activation).slope(gates_of(layer, step))
     dz = hidden_gradient[..., None, :] * slope
     return StepGradient(
         gates=dz,
@@ -333,8 +330,8 @@ def _simple_rnn_back(
 
 
 _BACK = {
-    lstm: _lstm_back,
-    gru: _gru_back,
-    gru_reset_before: _gru_reset_before_back,
-    simple_rnn: _simple_rnn_back,
+    "lstm": _lstm_back,
+    "gru": _gru_back,
+    "gru_reset_before": _gru_reset_before_back,
+    "simple_rnn": _simple_rnn_back,
 }

@@ -132,7 +132,8 @@ def test_hidden_states_alone_replay_no_gate(work: Work, monkeypatch: pytest.Monk
 def test_the_hidden_gradient_alone_sums_no_weights_and_asks_for_no_certificate(
     work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forbid(monkeypatch, lstm, "split", "contribution")
+    forbid(monkeypatch, lstm, "split")
+    forbid(monkeypatch, adjoint, "step_contributions")
     forbid(monkeypatch, solve.cells, "certificate_weights", "certificate_time")
     forbid(monkeypatch, program, "EveryStep")
     tt.capture(network(), X, Y, quantities="hidden_gradient")
@@ -172,7 +173,8 @@ def test_nothing_comes_back_twice(work: Work) -> None:
 
 
 def test_a_lag_matrix_solves_the_states_gradients_only(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
-    forbid(monkeypatch, lstm, "split", "contribution")
+    forbid(monkeypatch, lstm, "split")
+    forbid(monkeypatch, adjoint, "step_contributions")
     inputs = keras.Input((STEPS, FEATURES))
     model = keras.Model(inputs, layers.Dense(1)(layers.LSTM(UNITS, return_sequences=True)(inputs)))
     model.compile(loss="mse")

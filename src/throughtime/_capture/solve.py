@@ -213,25 +213,7 @@ def _closed(leaf: LayerRecord, direction: DirectionRecord, needed: frozenset[str
         projection=direction.weights.get("projection"),
     )
     with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite remain
-        return cells.solve(layer, _pass(direction), needed)
-
-
-def _pass(direction: DirectionRecord) -> cells.Pass:
-    hidden, cell = (*direction.initial, None)[:2]
-    final_hidden, final_cell = (*direction.final_gradients, None)[:2]
-    return cells.Pass(
-        inputs=direction.inputs,
-        hidden=direction.hidden,
-        output_gradient=direction.output_gradient,
-        valid=direction.valid,
-        zero_output=direction.zero_output,
-        runs_backward=direction.runs_backward,
-        initial_hidden=hidden,
-        initial_cell=cell,
-        final_hidden_gradient=final_hidden,
-        final_cell_gradient=final_cell,
-        windows=direction.windows,
-    )
+        return cells.solve(layer, direction, needed)
 
 
 def _certificate(

@@ -1,15 +1,26 @@
-"""How a loss that only a function knows reduces samples, found by trying it on two of them."""
+"""How a loss that only a function knows reduces samples, found by trying it on a few of them.
+
+A mean over the steps that are valid, say, is no mean over samples: captures of parts would not add up.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from math import isfinite
+from typing import Any
 
 from throughtime._errors import ThroughTimeError
-from throughtime.adapters.records import MEAN, ONE_SAMPLE, SUM
+from throughtime.adapters.records import MEAN, ONE_SAMPLE, SUM, Attribute
 
 UNDONE = "nothing undone"
 FAILS = "not known: the loss fails on two samples alone"
+TRAINING = "with training=True, dropout and batch statistics depend on the whole batch"
+_REDUCTION = "the loss is neither a mean nor a sum over samples ({how})"
+_UNLIKE = (
+    "the loss is no plain mean or sum over samples: some count for more than others, as where it averages "
+    "over valid steps"
+)
+_TOLERANCE = 1e-4
 _TRIED = 4  # samples looked at for two whose losses are finite
 
 
@@ -40,9 +51,75 @@ def tried_factor(
         return 1.0, f"{FAILS} ({type(error).__name__}), {UNDONE}"
     if not isfinite(first + second + both):
         return 1.0, f"not known: the loss is not finite, {UNDONE}"
-    tolerance = 1e-4 * max(abs(first), abs(second), abs(both), 1e-30)
-    if abs(both - (first + second) / 2) <= tolerance:
-        return 1.0 / samples, MEAN
-    if abs(both - (first + second)) <= tolerance:
-        return 1.0, SUM
+    for factor, how in ((1.0 / samples, MEAN), (1.0, SUM)):
+        if _adds_up(both, [first, second], how):
+            return factor, how
     return 1.0, f"couples samples: the loss of two is neither the mean nor the sum of their losses, {UNDONE}"
+
+
+def attributes_of(reduced: tuple[float, str] | None) -> dict[str, Attribute]:
+    """Write down how the loss reduces samples, as `tried_factor` found it; None without labels."""
+    if reduced is None:
+        return {"gradients": "none: the capture was made without labels"}
+    return {"loss_reduction": reduced[1]}
+
+
+def of_loss(how: str) -> str:
+    """Return why the loss of the whole is no sum or mean of those of its parts; empty where it is."""
+    return "" if how in (MEAN, SUM, ONE_SAMPLE) else _REDUCTION.format(how=how)
+
+
+class Alike:
+    """Whether a loss treats the samples of several parts of a batch alike, looked at one after the other.
+
+    It is tried on single samples, and on pairs from different parts.
+
+    Parameters
+    ----------
+    evaluate : callable (structure) -> float
+        The loss of a structure of predictions, labels and weights.
+    rows_of : callable (structure, rows) -> structure
+        Takes some of its samples.
+    joined : callable (structure, structure) -> structure
+        Puts the samples of two together.
+    how : str
+        The loss's reduction in words, a mean or a sum, as `tried_factor` names it for the first part.
+    """
+
+    def __init__(
+        self,
+        evaluate: Callable[[Any], float],
+        rows_of: Callable[[Any, tuple[int, ...]], Any],
+        joined: Callable[[Any, Any], Any],
+        how: str,
+    ) -> None:
+        self._evaluate, self._rows_of, self._joined = evaluate, rows_of, joined
+        self._how = how
+        self._first: Any = None
+
+    def why_not(self, structure: Any, samples: int) -> str:
+        """Return why the next part does not add up with those before; empty where it does.
+
+        Parameters
+        ----------
+        structure
+            As `evaluate` takes it.
+        samples : int
+        """
+        singles = [self._rows_of(structure, (row,)) for row in range(samples)]
+        alone = [self._evaluate(single) for single in singles]
+        if self._first is None:
+            self._first = singles[0]
+        pair = [self._evaluate(self._first), alone[0]]
+        found = [
+            (self._evaluate(structure), alone),
+            (self._evaluate(self._joined(self._first, singles[0])), pair),
+        ]
+        # Where something is not finite nothing is known; what is shown is not finite either.
+        known = [(together, alone) for together, alone in found if all(map(isfinite, [together, *alone]))]
+        return "" if all(_adds_up(*each, self._how) for each in known) else _UNLIKE
+
+
+def _adds_up(together: float, alone: list[float], how: str) -> bool:
+    expected = sum(alone) / (len(alone) if how == MEAN else 1)
+    return abs(together - expected) <= _TOLERANCE * max(abs(together), *map(abs, alone), 1e-30)

@@ -17,6 +17,7 @@ import numpy as np
 from throughtime._errors import CellError
 from throughtime._vocabulary import GATES, RESERVED
 
+from .axes import AXES
 from .records import UNREACHED, Array, LayerRecord
 
 Tensor = TypeVar("Tensor")
@@ -24,7 +25,6 @@ Listener = Callable[[str, Any], Any]
 
 PREFIX = "throughtime/"  # of a mark's name in a JAX program
 GATE_NAMES = frozenset(gate for gates in GATES.values() for gate in gates)
-_AXES = ("unit", "row", "column", "depth")
 _local = threading.local()
 
 
@@ -161,7 +161,7 @@ class MarkedSteps:
         for name in (*(["gate_activation"] if self.gates else []), *self.names):
             gate = ("gate",) if name == "gate_activation" else ()
             shape = self.arrays[name].shape[2 + len(gate) :]
-            own = tuple(f"{'gate' if gate else name}_{axis}" for axis in _AXES[: len(shape)])
+            own = tuple(f"{'gate' if gate else name}_{axis}" for axis in AXES[: len(shape)])
             found[name] = (*gate, *(axes if shape == hidden.shape[2:] else own))
             found[gradient_of(name)] = found[name]
         return found

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy.typing as npt
 
+from throughtime.cells import Pass
+
 Attribute = str | int | float
 Array = npt.NDArray[Any]
 
@@ -41,8 +43,8 @@ class Request:
     training: bool
 
 
-@dataclass(frozen=True)
-class DirectionRecord:
+@dataclass(frozen=True, kw_only=True)
+class DirectionRecord(Pass):
     """What one direction of a recurrent layer computed: all that its exact adjoint needs.
 
     Attributes
@@ -50,37 +52,13 @@ class DirectionRecord:
     weights, weight_gradients : mapping of str to ndarray
         By the schema's names. Gradients come from the framework and hold what this call contributes:
         neither regularisers nor other calls of a shared layer.
-    inputs : ndarray (sample, time, feature)
-    hidden : ndarray (sample, time, unit)
-        What the kernel emitted at each input step.
-    output_gradient : ndarray (sample, time, unit), (sample, unit) or None
     input_gradient : ndarray (sample, time, feature) or None
         The framework's, for the certificate.
-    valid : ndarray of bool (sample, time) or None
-    zero_output : bool
-        Masked steps emit 0 instead of the previous output.
-    runs_backward : bool
-        The last input step is processed first.
-    initial, final_gradients : tuple of ndarray (sample, unit) or None
-        States the pass started from, None for zero, and dL/d(final states) where the model uses them.
-    windows : tuple of int
-        Steps of each call, where a cell or a layer is called several times, each from states it is given
-        to states it hands out: `initial` and `final_gradients` have an axis of calls, (sample, call, unit).
-        Empty for a single call. In windows of one step `output_gradient` may be the total dL/dh_t.
     """
 
     weights: Mapping[str, Array]
     weight_gradients: Mapping[str, Array]
-    inputs: Array
-    hidden: Array
-    output_gradient: Array | None
     input_gradient: Array | None
-    valid: Array | None
-    zero_output: bool
-    runs_backward: bool
-    initial: tuple[Array | None, ...]
-    final_gradients: tuple[Array | None, ...]
-    windows: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -5,47 +5,39 @@ Touches no framework: an adapter lists its layers as entries, and says which obj
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn
 
 from throughtime._arguments.rules import shown
 from throughtime._errors import AmbiguousLayerError, LayerNotFoundError, did_you_mean
 
 
-class Entry(Protocol):
-    """A layer, the path that names it in the tree, and the name its framework gives it."""
+@dataclass(frozen=True)
+class Entry:
+    """A layer that a caller can mean.
 
-    @property
-    def path(self) -> str:
-        """Where its leaf stands, `encoder/lstm`."""
+    Attributes
+    ----------
+    path, name : str
+        Where its leaf stands in the tree, `encoder/lstm`, and what its framework calls it, `encoder.lstm`.
+    is_container : bool
+        It computes by its own layers alone.
+    is_recurrent : bool
+        Something flows through time in it.
+    is_part : bool
+        It is a part of a layer that has an entry of its own.
+    """
 
-    @property
-    def name(self) -> str:
-        """Its name in the framework, `encoder.lstm`."""
-
-    @property
-    def layer(self) -> Any:
-        """The layer."""
-
-    @property
-    def class_name(self) -> str:
-        """What its framework calls its class."""
-
-    @property
-    def is_container(self) -> bool:
-        """Whether it computes by its own layers alone."""
-
-    @property
-    def is_recurrent(self) -> bool:
-        """Whether something flows through time in it."""
-
-    @property
-    def is_part(self) -> bool:
-        """Whether the entry is a part of a layer that has an entry of its own."""
+    path: str
+    name: str
+    layer: Any
+    class_name: str
+    is_container: bool = False
+    is_recurrent: bool = False
+    is_part: bool = False
 
 
-Found = TypeVar("Found", bound=Entry)
 _NO_PART = "This {} is not part of the model, or lies inside a layer that is captured as a whole"
 
 
@@ -92,21 +84,15 @@ class Selection:
         if isinstance(wanted, str) and wanted == "all":
             return [entry for entry in whole if not entry.is_container]
         if isinstance(wanted, (list, tuple, set)):
-            return self._some(
-                _unique(entry for item in wanted for entry in self.select(item)), "No layer is selected"
-            )
+            found = {entry.path: entry for item in wanted for entry in self.select(item)}
+            return self._some(list(found.values()), "No layer is selected")
         if callable(wanted) and not isinstance(wanted, self.layer_class):
             fitting = [entry for entry in whole if self._holds(wanted, entry)]
             return self._some(fitting, "The predicate is true for no layer")
         return [self._one(wanted)]
 
     def expect_one(self, found: Sequence[Any]) -> None:
-        """Refuse several layers where one is meant.
-
-        Raises
-        ------
-        AmbiguousLayerError
-        """
+        """Raise AmbiguousLayerError for several layers where one is meant."""
         if len(found) > 1:
             paths = ", ".join(entry.path for entry in found)
             raise AmbiguousLayerError(
@@ -115,12 +101,7 @@ class Selection:
             )
 
     def refuse(self) -> NoReturn:
-        """Raise that the model has no recurrent layer.
-
-        Raises
-        ------
-        LayerNotFoundError
-        """
+        """Raise LayerNotFoundError: the model has no recurrent layer."""
         self._raise_not_found("The model has no recurrent layer")
 
     def _holds(self, predicate: Callable[[Any], Any], entry: Any) -> bool:
@@ -206,7 +187,3 @@ def is_open(wanted: Any) -> bool:
     if isinstance(wanted, (list, tuple, set)):
         return any(map(is_open, wanted))
     return isinstance(wanted, str) and wanted in ("recurrent", "all")
-
-
-def _unique(entries: Iterable[Found]) -> list[Found]:
-    return list({entry.path: entry for entry in entries}.values())

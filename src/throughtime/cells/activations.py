@@ -93,14 +93,6 @@ ACTIVATIONS = tuple(_TABLE)
 def activation(name: str) -> Activation | None:
     """Return an activation by Keras' name; None without a closed form.
 
-    Parameters
-    ----------
-    name : str
-
-    Returns
-    -------
-    Activation or None
-
     Examples
     --------
     >>> import numpy as np
@@ -130,13 +122,7 @@ def required_activation(name: str) -> Activation:
 
 
 def activate(columns: Floats, names: Sequence[str]) -> None:
-    """Apply one activation per gate, in place.
-
-    Parameters
-    ----------
-    columns : ndarray (…, gate, unit), overwritten
-    names : sequence of str, one per gate
-    """
+    """Apply one activation per gate to columns (…, gate, unit), in place."""
     runs = _runs(names)
     usual = all(name in ("tanh", "sigmoid") for name in names)
     for name, gates in runs:
@@ -156,14 +142,7 @@ def activate(columns: Floats, names: Sequence[str]) -> None:
 
 
 def slopes(columns: Floats, names: Sequence[str], out: Floats) -> None:
-    """Write the derivative of one activation per gate, from activated values.
-
-    Parameters
-    ----------
-    columns : ndarray (…, gate, unit)
-    names : sequence of str, one per gate
-    out : ndarray (…, gate, unit), overwritten
-    """
+    """Write the derivative of one activation per gate, from activated values (…, gate, unit)."""
     for name, gates in _runs(names):
         value, slope = columns[..., gates, :], out[..., gates, :]
         if name == "sigmoid":

@@ -40,16 +40,12 @@ _PRECISIONS = {
 
 
 def bar(dtype: object) -> float:
-    """Return the error up to which a certificate passes without a note, by precision.
+    """Return the error up to which a certificate passes without a note.
 
     Parameters
     ----------
     dtype : dtype or str
         `float64`, `float32`, `float16` or `bfloat16`.
-
-    Returns
-    -------
-    float
 
     Examples
     --------
@@ -66,10 +62,6 @@ def limit(dtype: object) -> float:
     ----------
     dtype : dtype or str
         See `bar`.
-
-    Returns
-    -------
-    float
 
     Examples
     --------

@@ -1,13 +1,23 @@
-"""`step_contribution` from gate gradients that were not computed by `adjoint`."""
+"""The share of each step in the gradient of the recurrent kernel, a sum of outer products."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from .layer import Floats
-from .steps import squared_norm
+from .steps import Block, squared_norm
 
 RESET, CANDIDATE = 1, 2
+
+
+def step_contributions(block: Block, columns: Floats) -> Floats:
+    """‖dL/dU_(t)‖ per step and sample, (time, sample), in float64: blocks of rank 1 side by side."""
+    on_recurrent_side = columns[:, :, : len(block.recurrent) // columns.shape[-1]]
+    squares = squared_norm(on_recurrent_side) * squared_norm(block.hidden_before)[..., None]
+    if block.reset_hidden is not None:
+        squares[..., 2] = squared_norm(columns[:, :, 2]) * squared_norm(block.reset_hidden)
+    total: Floats = np.sqrt(squares.sum(-1))
+    return total
 
 
 def step_contribution(
@@ -18,7 +28,7 @@ def step_contribution(
     kind: str,
     reset_after: bool = True,
 ) -> Floats:
-    """‖dL/dU_(t)‖ per sample and step: each gate's share of dU is an outer product.
+    """‖dL/dU_(t)‖ per sample and step, from gate gradients that `adjoint` did not compute.
 
     Parameters
     ----------

@@ -10,76 +10,27 @@ from __future__ import annotations
 import numpy as np
 
 from .activations import activate as activate_columns
-from .activations import required_activation, slopes
+from .activations import slopes
 from .layer import Floats, Layer
-from .steps import (
-    Block,
-    Carry,
-    Factors,
-    Places,
-    Step,
-    diagonal,
-    norm_product,
-    scaled_rows,
-    squared_norm,
-    transposed_kernel,
-)
+from .steps import Block, Carry, Factors, Places
 
 COLUMNS = 4
 RECURRENT_SIDE, INPUT_SIDE = slice(0, 3), slice(1, 4)
 # Columns on the recurrent side are (q, z, r), gates are (z, r, ĥ): positions of one in the other.
-_TO_COLUMNS, _TO_GATES = [2, 0, 1], [1, 2, 0]
-
-
-def _products(layer: Layer, step: Step) -> tuple[Floats, Floats]:
-    """Return z, r, ĥ (…, 3, unit) and q (…, unit)."""
-    input_side: Floats = np.tensordot(step.inputs, layer.kernel, 1)
-    recurrent_side: Floats = np.tensordot(step.hidden_before, layer.recurrent_kernel, 1)
-    if layer.bias is not None:
-        input_side = input_side + layer.bias
-    if layer.recurrent_bias is not None:
-        recurrent_side = recurrent_side + layer.recurrent_bias
-    sigma, phi = required_activation(layer.recurrent_activation), required_activation(layer.activation)
-    z_and_r = sigma.value(input_side[..., :2, :] + recurrent_side[..., :2, :])
-    q = recurrent_side[..., 2, :]
-    candidate = phi.value(input_side[..., 2, :] + z_and_r[..., 1, :] * q)
-    return np.concatenate([z_and_r, candidate[..., None, :]], axis=-2), q
-
-
-def gates(layer: Layer, step: Step) -> Floats:
-    """z, r, ĥ, (…, 3, unit)."""
-    return _products(layer, step)[0]
-
-
-def jacobian(layer: Layer, step: Step) -> Floats:
-    """J = D(z) + D((h−ĥ)z')U_zᵀ + D((1−z)ĥ')[D(r)U_hᵀ + D(q r')U_rᵀ]."""
-    sigma, phi = required_activation(layer.recurrent_activation), required_activation(layer.activation)
-    activated, q = _products(layer, step)
-    z, r, candidate = np.moveaxis(activated, -2, 0)
-    u_z, u_r, u_h = (layer.recurrent_kernel[:, gate].T for gate in range(3))
-    through_candidate = scaled_rows(r, u_h) + scaled_rows(q * sigma.slope(r), u_r)
-    return (
-        diagonal(z)
-        + scaled_rows((step.hidden_before - candidate) * sigma.slope(z), u_z)
-        + scaled_rows((1 - z) * phi.slope(candidate), through_candidate)
-    )
-
-
-def transposed(layer: Layer) -> Floats:
-    """Uᵀ for the columns q, z, r."""
-    return transposed_kernel(layer.recurrent_kernel[:, _TO_COLUMNS])
+RECURRENT_GATES: slice | list[int] = [2, 0, 1]
+_TO_GATES = [1, 2, 0]
 
 
 def joint_weights(layer: Layer) -> Floats:
     """[U; W; b] for the columns q, z, r, ĥ: q has no input side, ĥ no recurrent side."""
     features, _, units = layer.kernel.shape
     weights = np.zeros((units + features + 1, COLUMNS, units), layer.kernel.dtype)
-    weights[:units, RECURRENT_SIDE] = layer.recurrent_kernel[:, _TO_COLUMNS]
+    weights[:units, RECURRENT_SIDE] = layer.recurrent_kernel[:, RECURRENT_GATES]
     weights[units:-1, INPUT_SIDE] = layer.kernel
     if layer.bias is not None:
         weights[-1, INPUT_SIDE] += layer.bias
     if layer.recurrent_bias is not None:
-        weights[-1, RECURRENT_SIDE] += layer.recurrent_bias[_TO_COLUMNS]
+        weights[-1, RECURRENT_SIDE] += layer.recurrent_bias[RECURRENT_GATES]
     return weights
 
 
@@ -127,9 +78,3 @@ def split(layer: Layer, block: Block, totals: Floats, columns: Floats) -> dict[s
         "bias_gradient": totals[-1, INPUT_SIDE],
         "recurrent_bias_gradient": totals[-1, _TO_GATES],
     }
-
-
-def contribution(block: Block, columns: Floats) -> Floats:
-    """‖h_{t-1}ᵀ ρ‖ = ‖h_{t-1}‖·‖ρ‖: rank 1 per sample."""
-    rho = squared_norm(columns[:, :, RECURRENT_SIDE]).sum(-1)
-    return norm_product(squared_norm(block.hidden_before), rho)

@@ -8,61 +8,20 @@ from __future__ import annotations
 
 import numpy as np
 
+from . import steps
 from .activations import activate as activate_columns
-from .activations import required_activation, slopes
+from .activations import slopes
 from .layer import Floats, Layer
-from .steps import (
-    Block,
-    Carry,
-    Factors,
-    Places,
-    Step,
-    diagonal,
-    scaled_rows,
-    split_totals,
-    squared_norm,
-    stacked_weights,
-    transposed_kernel,
-)
+from .steps import Block, Carry, Factors, Places
 
 COLUMNS = 3
 INPUT_SIDE = slice(0, 3)
-
-
-def gates(layer: Layer, step: Step) -> Floats:
-    """z, r, ĥ, (…, 3, unit)."""
-    sigma, phi = required_activation(layer.recurrent_activation), required_activation(layer.activation)
-    z: Floats = np.tensordot(step.inputs, layer.kernel, 1)
-    if layer.bias is not None:
-        z = z + layer.bias
-    before = step.hidden_before
-    z_and_r = sigma.value(z[..., :2, :] + np.tensordot(before, layer.recurrent_kernel[:, :2], 1))
-    reset_hidden = z_and_r[..., 1, :] * before
-    candidate = phi.value(z[..., 2, :] + reset_hidden @ layer.recurrent_kernel[:, 2])
-    return np.concatenate([z_and_r, candidate[..., None, :]], axis=-2)
-
-
-def jacobian(layer: Layer, step: Step) -> Floats:
-    """J = D(z) + D((h−ĥ)z')U_zᵀ + D((1−z)ĥ')U_hᵀ[D(r) + D(h r')U_rᵀ]."""
-    sigma, phi = required_activation(layer.recurrent_activation), required_activation(layer.activation)
-    z, r, candidate = np.moveaxis(gates(layer, step), -2, 0)
-    u_z, u_r, u_h = (layer.recurrent_kernel[:, gate].T for gate in range(3))
-    through_reset = diagonal(r) + scaled_rows(step.hidden_before * sigma.slope(r), u_r)
-    return (
-        diagonal(z)
-        + scaled_rows((step.hidden_before - candidate) * sigma.slope(z), u_z)
-        + scaled_rows((1 - z) * phi.slope(candidate), u_h @ through_reset)
-    )
-
-
-def transposed(layer: Layer) -> Floats:
-    """Uᵀ."""
-    return transposed_kernel(layer.recurrent_kernel)
+RECURRENT_GATES: slice | list[int] = slice(None)
 
 
 def joint_weights(layer: Layer) -> Floats:
     """[U; W; b] without U_h, which sees r·h_{t-1} instead of h_{t-1}."""
-    weights = stacked_weights(layer)
+    weights = steps.joint_weights(layer)
     weights[: layer.recurrent_kernel.shape[0], 2] = 0
     return weights
 
@@ -123,12 +82,4 @@ def split(layer: Layer, block: Block, totals: Floats, columns: Floats) -> dict[s
     assert block.reset_hidden is not None
     units = layer.recurrent_kernel.shape[0]
     totals[:units, 2] = block.reset_hidden.reshape(-1, units).T @ columns[:, :, 2].reshape(-1, units)
-    return split_totals(layer, totals)
-
-
-def contribution(block: Block, columns: Floats) -> Floats:
-    """‖dU_(t)‖² = ‖h‖²(‖a_z‖² + ‖a_r‖²) + ‖r·h‖²‖a_h‖²: two blocks of rank 1 side by side."""
-    assert block.reset_hidden is not None
-    a_z, a_r, a_h = (squared_norm(columns[:, :, gate]) for gate in range(3))
-    gates_part = squared_norm(block.hidden_before) * (a_z + a_r)
-    return np.sqrt(gates_part + squared_norm(block.reset_hidden) * a_h)
+    return steps.split(layer, block, totals, columns)

@@ -1,24 +1,20 @@
 """The Jacobians ds_t/ds_{t-1} along a captured trajectory, for spectra and Lyapunov exponents.
 
-The adjoint never forms them; the module of each cell has the formula.
+The adjoint never forms them, but they follow from its coefficients.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 
 from .adjoint import replay
 from .kinds import cell_of
 from .layer import Floats, Layer, Pass, with_gate_axis, working_dtype
-from .scan import Steps, arrange, processing_order, processing_steps
-from .steps import Step
+from .scan import arrange, hold, in_input_time, processing_order
+from .steps import Factors
 
 
-def step_jacobians(
-    layer: Layer, passed: Pass, cell: Floats | None = None, *, time_steps: Sequence[int] | None = None
-) -> Floats:
+def step_jacobians(layer: Layer, passed: Pass, cell: Floats | None = None) -> Floats:
     """Differentiate the state after each step by the state before it.
 
     Parameters
@@ -27,9 +23,7 @@ def step_jacobians(
     passed : Pass
         Its gradients are not used.
     cell : ndarray (sample, time, unit), optional
-        An LSTM's c after each step, as `solve` returns it; avoids the replay.
-    time_steps : sequence of int, optional
-        Steps in input time, by default all; the result has state² numbers for each sample and step.
+        An LSTM's c after each step, as `solve` returns it.
 
     Returns
     -------
@@ -40,21 +34,43 @@ def step_jacobians(
     """
     dtype = working_dtype(passed)
     prepared, steps = with_gate_axis(layer, dtype), arrange(passed, dtype)
-    chosen = processing_steps(passed, time_steps)
-    found = cell_of(layer).jacobian(prepared, _chosen_steps(prepared, passed, steps, cell, chosen))
-    if steps.valid is not None:
-        found[~steps.valid[chosen]] = np.eye(found.shape[-1], dtype=dtype)
-    return np.swapaxes(found, 0, 1)
+    block = replay(prepared, steps).block
+    if block.cell is not None and cell is not None:
+        block.cell[...] = processing_order(cell, passed)  # c before the next step is a view of it
+    factors = hold(cell_of(layer).factors(prepared, block), steps.valid)
+    return in_input_time(_jacobians(factors), passed)
 
 
-def _chosen_steps(layer: Layer, passed: Pass, steps: Steps, cell: Floats | None, chosen: np.ndarray) -> Step:
-    inputs, hidden_before = steps.inputs[chosen], steps.hidden_before[chosen]
-    if layer.kind != "lstm":
-        return Step(inputs, hidden_before)
-    if cell is None:
-        later = replay(layer, steps).cell
-        assert later is not None
+def _jacobians(factors: Factors) -> Floats:
+    """J = D(leak) + Σ D(A) Uᵀ over the columns on the recurrent side, (time, sample, state, state)."""
+    units = factors.recurrent.shape[-1]
+    kernel = factors.recurrent.reshape(-1, units, units)
+    columns = factors.columns[:, :, : len(kernel)]
+    hidden: Floats
+    if factors.reset is not None and factors.reset_slope is not None:
+        reset = _diagonal(factors.reset) + factors.reset_slope[..., None] * kernel[1]
+        hidden = columns[:, :, 0, :, None] * kernel[0] + columns[:, :, 2, :, None] * (kernel[2] @ reset)
+    elif factors.hidden_to_cell is not None:
+        hidden = columns[:, :, 3, :, None] * kernel[3]
     else:
-        later = processing_order(cell, passed)
-    states = np.concatenate([steps.initial_cell, np.asarray(later, steps.hidden.dtype)])
-    return Step(inputs, hidden_before, states[chosen], states[chosen + 1])
+        hidden = _through(columns, kernel)
+    if factors.leak is not None:
+        hidden += factors.leak[..., None] * np.eye(units, dtype=hidden.dtype)
+    if factors.hidden_to_cell is None or factors.forget is None:
+        return hidden
+    # With e = do φ(c)/dc and M = dc_t/dh_{t-1}: [[J + D(e)M, D(e f)], [M, D(f)]].
+    cell = _through(columns[:, :, :3], kernel[:3])
+    hidden += factors.hidden_to_cell[..., None] * cell
+    rows = [hidden, _diagonal(factors.hidden_to_cell * factors.forget)], [cell, _diagonal(factors.forget)]
+    return np.concatenate([np.concatenate(row, -1) for row in rows], -2)
+
+
+def _through(columns: Floats, kernel: Floats) -> Floats:
+    """Σ D(A) Uᵀ over columns."""
+    product: Floats = np.einsum("tscu,cuv->tsuv", columns, kernel)
+    return product
+
+
+def _diagonal(values: Floats) -> Floats:
+    """D(values), (…, unit, unit)."""
+    return values[..., None] * np.eye(values.shape[-1], dtype=values.dtype)

@@ -64,14 +64,14 @@ class Pass:
         A masked step emits 0 (`zero_output_for_mask`, a packed sequence) instead of the previous output.
     runs_backward : bool
         The last input step is processed first.
-    initial_hidden, initial_cell : ndarray (sample, unit) or None
-        None stands for zeros.
-    final_hidden_gradient, final_cell_gradient : ndarray (sample, unit) or None
-        dL/d(state after the step processed last), beyond what reaches it through the output.
+    initial, final_gradients : tuple of ndarray (sample, unit) or None
+        First h, then c: the states before the first step, and dL/d(state after the step processed last),
+        beyond what reaches it through the output. None, or nothing, stands for zeros.
     windows : tuple of int
         Steps of each call, where several stand apart, from states that are given to states that are handed
         out: initial states and final gradients then have an axis of calls, (sample, call, unit). Only for a
-        layer without masks that runs forward.
+        layer without masks that runs forward. In windows of one step `output_gradient` may be the total
+        dL/dh_t.
     """
 
     inputs: Floats
@@ -80,10 +80,8 @@ class Pass:
     valid: Mask | None = None
     zero_output: bool = False
     runs_backward: bool = False
-    initial_hidden: Floats | None = None
-    initial_cell: Floats | None = None
-    final_hidden_gradient: Floats | None = None
-    final_cell_gradient: Floats | None = None
+    initial: tuple[Floats | None, ...] = ()
+    final_gradients: tuple[Floats | None, ...] = ()
     windows: tuple[int, ...] = ()
 
 

@@ -1,4 +1,4 @@
-"""LSTM: c_t = f·c_{t-1} + i·g, h_t = o·φ(c_t), its adjoint and its Jacobian on the joint state (h, c).
+"""LSTM: c_t = f·c_{t-1} + i·g, h_t = o·φ(c_t), and its adjoint.
 
 Gates i, f, g, o in that order, as in Keras (Hochreiter & Schmidhuber 1997 with the forget gate of
 Gers et al. 2000); `steps.Cell` documents each function.
@@ -8,70 +8,22 @@ from __future__ import annotations
 
 import numpy as np
 
+from . import steps
 from .activations import activate as activate_columns
 from .activations import required_activation, slopes
 from .layer import Floats, Layer
-from .steps import (
-    Block,
-    Carry,
-    Factors,
-    Places,
-    Step,
-    diagonal,
-    norm_product,
-    pre_activation,
-    scaled_rows,
-    split_totals,
-    squared_norm,
-    stacked_weights,
-    transposed_kernel,
-)
+from .steps import Block, Carry, Factors, Places
 
 COLUMNS = 4
 INPUT_SIDE = slice(0, 4)
+RECURRENT_GATES: slice | list[int] = slice(None)
+joint_weights, split = steps.joint_weights, steps.split
 
 
 def activation_names(layer: Layer) -> tuple[str, str, str, str]:
     """Activations of i, f, g and o."""
     gate = layer.recurrent_activation
     return gate, gate, layer.activation, gate
-
-
-def gates(layer: Layer, step: Step) -> Floats:
-    """i, f, g, o, (…, 4, unit)."""
-    z = pre_activation(layer, step)
-    activate_columns(z, activation_names(layer))
-    return z
-
-
-def jacobian(layer: Layer, step: Step) -> Floats:
-    """J = [[D(φ(c) o')U_oᵀ + D(e)M, D(e f)], [M, D(f)]] with e = o φ'(c), M = dc_t/dh_{t-1}."""
-    assert step.cell is not None
-    assert step.cell_before is not None
-    phi, sigma = required_activation(layer.activation), required_activation(layer.recurrent_activation)
-    i, f, g, o = np.moveaxis(gates(layer, step), -2, 0)
-    squashed = phi.value(step.cell)
-    e = o * phi.slope(squashed)
-    u_i, u_f, u_g, u_o = (layer.recurrent_kernel[:, gate].T for gate in range(4))
-    m = (
-        scaled_rows(g * sigma.slope(i), u_i)
-        + scaled_rows(step.cell_before * sigma.slope(f), u_f)
-        + scaled_rows(i * phi.slope(g), u_g)
-    )
-    hidden_from_hidden = scaled_rows(squashed * sigma.slope(o), u_o) + scaled_rows(e, m)
-    hidden_rows = np.concatenate([hidden_from_hidden, diagonal(e * f)], axis=-1)
-    cell_rows = np.concatenate([m, diagonal(f)], axis=-1)
-    return np.concatenate([hidden_rows, cell_rows], axis=-2)
-
-
-def transposed(layer: Layer) -> Floats:
-    """Uᵀ."""
-    return transposed_kernel(layer.recurrent_kernel)
-
-
-def joint_weights(layer: Layer) -> Floats:
-    """[U; W; b]."""
-    return stacked_weights(layer)
 
 
 def activate(layer: Layer, block: Block) -> None:
@@ -119,13 +71,3 @@ def squashed(layer: Layer, block: Block) -> Floats:
     assert block.cell is not None
     value: Floats = block.columns[:, :, 3] * required_activation(layer.activation).value(block.cell)
     return value
-
-
-def split(layer: Layer, block: Block, totals: Floats, columns: Floats) -> dict[str, Floats]:
-    """[dU; dW; db]."""
-    return split_totals(layer, totals)
-
-
-def contribution(block: Block, columns: Floats) -> Floats:
-    """‖h_{t-1}ᵀ dz‖ = ‖h_{t-1}‖·‖dz‖: rank 1 per sample."""
-    return norm_product(squared_norm(block.hidden_before), squared_norm(columns).sum(-1))

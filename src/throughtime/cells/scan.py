@@ -69,7 +69,7 @@ def arrange(passed: Pass, dtype: npt.DTypeLike) -> Steps:
     if passed.valid is not None and not np.all(passed.valid):
         valid = processing_order(np.asarray(passed.valid, bool), passed)
     starts = np.cumsum((0, *passed.windows))[: len(passed.windows) or 1]
-    initial_hidden = _of_calls(passed.initial_hidden, (len(starts), *shape), dtype)
+    initial_hidden = _of_calls(passed.initial, 0, (len(starts), *shape), dtype)
     hidden = np.empty((passed.hidden.shape[1] + 1, *shape), dtype)
     hidden[0] = initial_hidden[0]
     hidden[1:] = processing_order(passed.hidden, passed)
@@ -81,15 +81,15 @@ def arrange(passed: Pass, dtype: npt.DTypeLike) -> Steps:
     if passed.windows:
         before = before.copy()
         before[starts] = initial_hidden
-    initial_cell = _of_calls(passed.initial_cell, initial_hidden.shape, dtype)
+    initial_cell = _of_calls(passed.initial, 1, initial_hidden.shape, dtype)
     return Steps(inputs, hidden, before, initial_cell, starts, valid)
 
 
 def final_gradients(passed: Pass, steps: Steps) -> tuple[Floats, Floats]:
     """dL/dh and dL/dc after the last step of each call, beyond the output's, each (call, sample, unit)."""
     dtype, calls = steps.hidden.dtype, len(steps.starts)
-    hidden = _of_calls(passed.final_hidden_gradient, (calls, *steps.hidden.shape[1:]), dtype)
-    return hidden, _of_calls(passed.final_cell_gradient, steps.initial_cell.shape, dtype)
+    hidden = _of_calls(passed.final_gradients, 0, (calls, *steps.hidden.shape[1:]), dtype)
+    return hidden, _of_calls(passed.final_gradients, 1, steps.initial_cell.shape, dtype)
 
 
 def output_gradient(passed: Pass, dtype: npt.DTypeLike) -> Floats:
@@ -196,21 +196,17 @@ def in_input_time(values: Floats, passed: Pass) -> Floats:
     return np.swapaxes(values[::-1] if passed.runs_backward else values, 0, 1)
 
 
-def processing_steps(passed: Pass, input_steps: Sequence[int] | None) -> npt.NDArray[np.intp]:
-    """Return the places in processing order of steps in input time; all for None."""
-    count = passed.hidden.shape[1]
-    places = np.arange(count) if input_steps is None else np.arange(count)[np.asarray(input_steps, int)]
-    return count - 1 - places if passed.runs_backward else places
-
-
 def processing_order(values: npt.NDArray[Scalar], passed: Pass) -> npt.NDArray[Scalar]:
     """Return a view (time, sample, …) in processing order of (sample, time, …) in input time."""
     values = np.swapaxes(values, 0, 1)
     return values[::-1] if passed.runs_backward else values
 
 
-def _of_calls(values: Floats | None, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Floats:
+def _of_calls(
+    states: Sequence[Floats | None], place: int, shape: tuple[int, ...], dtype: npt.DTypeLike
+) -> Floats:
     """Copy what each sample has once for each call, (sample, [call,] unit), as (call, sample, unit)."""
+    values = states[place] if place < len(states) else None
     if values is None:
         return np.zeros(shape, dtype)
     return np.array(values[None] if values.ndim == 2 else np.swapaxes(values, 0, 1), dtype)

@@ -17,16 +17,6 @@ Places = int | slice  # a step of a block, or several
 
 
 @dataclass(frozen=True)
-class Step:
-    """One step or many: leading axes (…, sample), `hidden_before` is h_{t-1}, `cell` is c_t."""
-
-    inputs: Floats
-    hidden_before: Floats
-    cell_before: Floats | None = None
-    cell: Floats | None = None
-
-
-@dataclass(frozen=True)
 class Block:
     """A run of steps in the fast path, (time, sample, …) in processing order; views, never copies.
 
@@ -41,6 +31,12 @@ class Block:
     cell_before: Floats | None = None
     cell: Floats | None = None
     reset_hidden: Floats | None = None
+
+    def at(self, run: slice) -> Block:
+        """Return a view of several steps."""
+        kept = (self.cell_before, self.cell, self.reset_hidden)
+        viewed = (None if values is None else values[run] for values in kept)
+        return Block(self.columns[run], self.hidden_before[run], self.recurrent, *viewed)
 
 
 @dataclass(frozen=True)
@@ -95,21 +91,12 @@ class Carry:
 class Cell(Protocol):
     """The mathematics of one kind of cell.
 
-    The first group takes one step, for any leading axes; the second group works in place on blocks.
-    Layers are converted by `layer.with_gate_axis`.
+    Functions work in place on blocks. Layers are converted by `layer.with_gate_axis`.
     """
 
-    COLUMNS: int  # of the fast path, at least one per gate
+    COLUMNS: int  # of the fast path, at least one per gate; those on the recurrent side come first
     INPUT_SIDE: slice  # places of the gates among the columns, in the order of the schema
-
-    def gates(self, layer: Layer, step: Step) -> Floats:
-        """Return the activated gates (…, gate, unit)."""
-
-    def jacobian(self, layer: Layer, step: Step) -> Floats:
-        """Return ds_t/ds_{t-1} (…, state, state), rows new, columns old."""
-
-    def transposed(self, layer: Layer) -> Floats:
-        """Return Uᵀ (column · unit, unit) for the columns on the recurrent side."""
+    RECURRENT_GATES: slice | list[int]  # the gate of each column on the recurrent side
 
     def joint_weights(self, layer: Layer) -> Floats:
         """Return [U; W; b] (unit_from + feature + 1, column, unit)."""
@@ -126,9 +113,6 @@ class Cell(Protocol):
     def split(self, layer: Layer, block: Block, totals: Floats, columns: Floats) -> Mapping[str, Floats]:
         """Return the named parts of the gradient of `joint_weights`."""
 
-    def contribution(self, block: Block, columns: Floats) -> Floats:
-        """‖dL/dU_(t)‖ per step and sample (time, sample), in float64."""
-
 
 def squared_norm(vectors: Floats) -> Floats:
     """Sum of squares over the last axis, in float64: the square of 1e-25 underflows in float32."""
@@ -136,18 +120,7 @@ def squared_norm(vectors: Floats) -> Floats:
     return squares
 
 
-def transposed_kernel(recurrent_kernel: Floats) -> Floats:
-    """Copy (unit_from, column, unit) to (column · unit, unit_from), for which dot is twice as fast."""
-    return np.ascontiguousarray(recurrent_kernel.reshape(len(recurrent_kernel), -1).T)
-
-
-def norm_product(first: Floats, second: Floats) -> Floats:
-    """‖first‖·‖second‖ from squared norms: the Frobenius norm of an outer product."""
-    product: Floats = np.sqrt(first * second)
-    return product
-
-
-def stacked_weights(layer: Layer) -> Floats:
+def joint_weights(layer: Layer) -> Floats:
     """[U; W; b] of a cell whose columns are its gates."""
     bias = np.zeros(layer.kernel.shape[1:], layer.kernel.dtype)
     for added in (layer.bias, layer.recurrent_bias):
@@ -155,27 +128,8 @@ def stacked_weights(layer: Layer) -> Floats:
     return np.concatenate([layer.recurrent_kernel, layer.kernel, bias[None]])
 
 
-def pre_activation(layer: Layer, step: Step) -> Floats:
-    """Compute z = x W + h U + b, (…, gate, unit)."""
-    z: Floats = np.tensordot(step.inputs, layer.kernel, 1)
-    z = z + np.tensordot(step.hidden_before, layer.recurrent_kernel, 1)
-    for added in (layer.bias, layer.recurrent_bias):
-        z = z if added is None else z + added
-    return z
-
-
-def scaled_rows(scale: Floats, matrix: Floats) -> Floats:
-    """D(scale) · matrix, (…, unit) and (…, unit, unit_from)."""
-    return scale[..., :, None] * matrix
-
-
-def diagonal(values: Floats) -> Floats:
-    """D(values), (…, unit, unit)."""
-    return scaled_rows(values, np.eye(values.shape[-1], dtype=values.dtype))
-
-
-def split_totals(layer: Layer, totals: Floats) -> dict[str, Floats]:
-    """Return the named parts of the gradient of `stacked_weights`."""
+def split(layer: Layer, block: Block, totals: Floats, columns: Floats) -> dict[str, Floats]:
+    """Return the named parts of the gradient of `joint_weights`."""
     units = layer.recurrent_kernel.shape[0]
     return {
         "recurrent_kernel_gradient": totals[:units],

@@ -48,6 +48,5 @@ def cell_pass(of: Values, *, backward: bool) -> Pass:
         hidden=of["hidden"],
         valid=None if of.get("valid") is None else np.asarray(of["valid"], dtype=bool),
         runs_backward=backward,
-        initial_hidden=of.get("initial_hidden"),
-        initial_cell=of.get("initial_cell"),
+        initial=(of.get("initial_hidden"), of.get("initial_cell")),
     )

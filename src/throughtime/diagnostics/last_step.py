@@ -116,7 +116,7 @@ def solved_from_last_step(
             "of the standard ones."
         )
     passed = replace(
-        cell_pass(of, backward=backward), final_hidden_gradient=_at_last_step(of, backward=backward)
+        cell_pass(of, backward=backward), final_gradients=(_at_last_step(of, backward=backward),)
     )
     return cells.solve(cell_layer(of, attributes), passed, frozenset(_SOLVED))
 

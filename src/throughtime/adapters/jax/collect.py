@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from throughtime._data.structures import to_numpy
+from throughtime.adapters.axes import AXES, of_series, of_state
+from throughtime.adapters.loss_reduction import attributes_of
+from throughtime.adapters.marking import Marked, MarkedSteps, leaves, of_steps
 from throughtime.adapters.needs import INSIDE
 from throughtime.adapters.records import UNREACHED, Array, Attribute, LayerRecord, ModelRecord, SolvedRecord
 
@@ -18,7 +21,7 @@ from .computed import Computation
 from .describe import of_framework, of_loop
 from .find import Found
 from .gates import Gate
-from .marked import in_loop, outside_of_loops
+from .loop import Loop
 from .models import Model
 from .scan import State
 
@@ -30,7 +33,6 @@ _NO_NAMES = (
 _SHOWS = "this loop was not recognised as LSTM, GRU or simple cell; tt.mark(value, name) shows values in it"
 _INNER = "the loop holds another loop ({lines}), whose states it does not show"
 _NAMED = INSIDE | {"input", "input_gradient", "output", "output_gradient", "valid", "reset"}
-_AXES = ("unit", "row", "column", "depth")
 
 
 def records(
@@ -43,19 +45,16 @@ def records(
         [_Leaf(computation, model, results, next(own), half).record() for half in entry.halves]
         for entry in found
     ]
-    leaves = tuple(joined(entry, *halves) for entry, halves in zip(found, each, strict=True))
-    leaves += outside_of_loops(computation, results, [leaf.path for leaf in leaves])
+    of_loops = tuple(joined(entry, *halves) for entry, halves in zip(found, each, strict=True))
+    marked = _outside_of_loops(computation, results, [leaf.path for leaf in of_loops])
     attributes: dict[str, Attribute] = {
         **of_framework(),
         "order_of_calls": ", ".join(entry.path for entry in found),
         "time": "each loop's own input, in input order",
+        **attributes_of(reduced),
     }
-    if reduced is None:
-        attributes["gradients"] = "none: the capture was made without labels"
-    else:
-        attributes["loss_reduction"] = reduced[1]
     return ModelRecord(
-        layers=leaves,
+        layers=of_loops + marked,
         attributes=attributes,
         loss=None if reduced is None else float(results["loss"]),
         reduction_factor=None if reduced is None else reduced[0],
@@ -154,9 +153,7 @@ class _Leaf:
             self.missing["output_gradient"] = UNREACHED
             del arrays["output_gradient"]
         for name, last in (("input", "feature"), ("output", "output_unit")):
-            if arrays.get(name, np.empty(0)).ndim > 3:
-                axes = tuple(f"{name}_{axis}" for axis in _AXES[1 : arrays[name].ndim - 2])
-                self.dims |= dict.fromkeys((name, f"{name}_gradient"), ("sample", "time", last, *axes))
+            self.dims |= of_series(name, last, arrays[name].ndim if name in arrays else 0)
         return arrays
 
     def _both(self, name: str, axis: int | None) -> dict[str, Array]:
@@ -199,9 +196,9 @@ class _Leaf:
         for number, state in enumerate(states):
             arrays |= self._of_state(number, state)
         arrays |= self._gates()
-        marks = in_loop(self.loop, self.own, self._series, {*arrays, *outside})
+        marks = _in_loop(self.loop, self.own, self._series, {*arrays, *outside})
         first = arrays[states[0].name]
-        dims = marks.dims(first, _AXES[: first.ndim - 2])
+        dims = marks.dims(first, AXES[: first.ndim - 2])
         self.dims |= {name: ("sample", "time", *axes) for name, axes in dims.items()}
         weights = self.own.get("weights", [])
         steps = None if self.own.get("steps") is None else to_numpy(self.own["steps"])[None]
@@ -230,21 +227,11 @@ class _Leaf:
         arrays = {state.name: self._series(self.own["states"][number], state.axis)}
         if self.gradients:
             arrays[f"{state.name}_gradient"] = self._series(self.gradients["states"][number], state.axis)
-            first = self._once(self.gradients["initial"][number], state.axis)
-            arrays[f"initial_{state.name}_gradient"] = first
-        self._name_axes(state.name, arrays[state.name].shape[2:], ("", "_gradient"))
+            before = self._once(self.gradients["initial"][number], state.axis)
+            arrays[f"initial_{state.name}_gradient"] = before
+        first = self._series(self.own["states"][0], self.loop.shown[0].axis)
+        self.dims |= of_state(state.name, arrays[state.name].shape[2:], first.shape[2:])
         return arrays
-
-    def _name_axes(self, name: str, shape: tuple[int, ...], endings: Sequence[str]) -> None:
-        """Give a state whose axes are not (unit), or not those of the first one, names for them."""
-        size = self._series(self.own["states"][0], self.loop.shown[0].axis).shape[2:]
-        if len(shape) == 1 and shape == size:
-            return
-        prefix = "" if shape == size else f"{name}_"
-        axes = tuple(f"{prefix}{axis}" for axis in _AXES[: len(shape)])
-        for ending in endings:
-            self.dims[f"{name}{ending}"] = ("sample", "time", *axes)
-            self.dims[f"initial_{name}{ending}"] = ("sample", *axes)
 
     def _gates(self) -> dict[str, Array]:
         gates = list(self.loop.gates.values()) if self.own["values"] else []
@@ -267,3 +254,33 @@ class _Leaf:
 
 def _is_of(name: str, states: int) -> bool:
     return "hidden" in name or ("cell" in name and states > 1)
+
+
+def _outside_of_loops(
+    computation: Computation, results: Mapping[str, Any], paths: Sequence[str]
+) -> tuple[LayerRecord, ...]:
+    """Make a leaf of each value; `paths` are those of the loops."""
+    gradients = results["mark_gradients"] or [None] * len(computation.marks)
+    found = []
+    for (name, key), value, gradient in zip(computation.marks, results["marks"], gradients, strict=True):
+        axis = computation.traced.axis(key) or 0
+        back = None if gradient is None else np.array(np.moveaxis(to_numpy(gradient), axis, 0))
+        is_reached = back is not None and back.any()
+        array = np.array(np.moveaxis(to_numpy(value), axis, 0))
+        found.append(Marked(name, array, back if is_reached else None))
+    return leaves(found, computation.wanted, paths)
+
+
+def _in_loop(
+    loop: Loop, own: Mapping[str, Any], series: Callable[[Any, int | None], Array], taken: Collection[str]
+) -> MarkedSteps:
+    """Arrange what a step has marked; `taken` are names of the leaf's other arrays."""
+    if not loop.marks:
+        return MarkedSteps()
+    values, gradients = (
+        {name: series(side["values"][key], loop.axis(key)) for name, key in loop.marks.items()}
+        if side
+        else {}
+        for side in (own, own.get("gradients"))
+    )
+    return of_steps(values, gradients, taken, has_gradients=bool(gradients))

@@ -13,13 +13,12 @@ import jax.numpy as jnp
 from throughtime._errors import UnsupportedModelError
 from throughtime._memory.budget import Need
 
-from .again import again, before, jacobians
+from .again import again, before, carried, jacobians, on_exit, transitions
 from .find import Found
 from .loop import Loop, marked
 from .loss import total
 from .taps import Seen, Taps, run
 from .trace import Traced
-from .transitions import carried, on_exit, transitions
 
 # What a step has to be run once more for.
 _WITHIN = frozenset(

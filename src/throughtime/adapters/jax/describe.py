@@ -28,7 +28,7 @@ def describe(model: Any, layers: Any) -> ModelRecord:
         named = {".".join(path): to_numpy(array) for path, array in own.items()}
         if kind := weights.kind_of(named):
             path = find.path_of(place) or kind
-            found.append(find.Found(path, path.replace("/", "."), named, kind, (), (), {}))
+            found.append(find.Found(path, path.replace("/", "."), named, kind))
     chosen = Selection(found, [one.layer for one in found], dict, _HINT).select(layers)
     return ModelRecord(tuple(map(_leaf, chosen)), of_framework())
 

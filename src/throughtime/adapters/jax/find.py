@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from throughtime.adapters.records import escape
-from throughtime.adapters.selection import Selection
+from throughtime.adapters.selection import Entry, Selection
 
 from . import weights
 from .loop import Loop
@@ -22,19 +22,13 @@ _TRANSFORM = re.compile(r"^(?:\w+\()+(.*?)\)+$")
 
 
 @dataclass(frozen=True)
-class Found:
-    """A loop as `selection.Entry` describes it."""
+class Found(Entry):
+    """A loop; of a model that is described only, `layer` has its weights by name."""
 
-    path: str
-    name: str
-    layer: Any  # a Loop; of a model that is described only, its weights by name
-    class_name: str
-    weights: tuple[int, ...]  # numbers of its parameters
-    cell: tuple[int, ...]  # of those among them that are a known cell's
-    names: Mapping[int, str]  # of each, from the layer on
-    is_container: bool = False
     is_recurrent: bool = True
-    is_part: bool = False
+    weights: tuple[int, ...] = ()  # numbers of its parameters
+    cell: tuple[int, ...] = ()  # of those among them that are a known cell's
+    names: Mapping[int, str] = field(default_factory=dict)  # of each, from the layer on
     backward: Found | None = None  # the other half of a layer that reads in both directions
 
     @property
@@ -59,7 +53,7 @@ def entries(
         path = path if not count else f"{path}@{count + 1}"
         names = {n: ".".join(_below(paths[n], place)) for n in numbers}
         name = path.replace("/", ".")
-        found.append(Found(path, name, loop, _function(loop), tuple(numbers), cell, names))
+        found.append(Found(path, name, loop, _function(loop), weights=tuple(numbers), cell=cell, names=names))
     return _paired(found)
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from throughtime._errors import LossError, ThroughTimeError
+from throughtime._errors import LossError
+from throughtime.adapters import plain_loss
+from throughtime.adapters.plain_loss import evaluated, weighted
 from throughtime.adapters.records import Array
 
 from . import models
@@ -19,43 +22,18 @@ _MOST = 8  # compiled programs that are kept
 _known: OrderedDict[Any, Any] = OrderedDict()
 
 
-def check_loss(loss: Any) -> None:
-    """Raise LossError for what is no loss."""
-    if loss is None:
-        raise LossError(
-            "A JAX model does not contain a loss. Pass loss=, a function (output, y) that returns a scalar "
-            "or one value per sample, such as optax.squared_error."
-        )
-    if not callable(loss):
-        raise LossError(f"loss= takes a function (output, y), not {type(loss).__name__}.")
+check_loss = partial(plain_loss.check_loss, model="JAX model", example="optax.squared_error")
 
 
 def total(loss: Any, output: Any, y: Any, sample_weight: Any) -> Any:
     """Evaluate the scalar loss of a batch, or raise LossError; values per sample are averaged."""
-    try:
-        value = loss(output, y)
-    except ThroughTimeError:
-        raise
-    except Exception as error:
-        raise LossError(
-            f"The loss could not be evaluated: {type(error).__name__}: {error}\n"
-            f"It is called as loss(output, y). The output has shape {_shapes(output)}, y {_shapes(y)}."
-        ) from error
+    value = evaluated(loss, output, y, _shapes)
     if not hasattr(value, "dtype") or not jnp.issubdtype(value.dtype, jnp.floating):
         found = f"an array of {value.dtype}" if hasattr(value, "dtype") else type(value).__name__
         raise LossError(f"The loss must return a real floating-point array; it returned {found}.")
     if sample_weight is not None:
-        value = _weighted(value, jnp.asarray(sample_weight))
+        value = weighted(value, jnp.asarray(sample_weight, value.dtype))
     return value.mean()
-
-
-def _weighted(value: Any, weight: Any) -> Any:
-    if value.ndim == 0 or value.shape[: weight.ndim] != weight.shape:
-        raise LossError(
-            f"sample_weight has shape {weight.shape}, and the loss values have shape {value.shape}: their "
-            "first axes must agree. Return one loss value for each sample, or for each sample and step."
-        )
-    return value * weight.astype(value.dtype).reshape(*weight.shape, *(1,) * (value.ndim - weight.ndim))
 
 
 def _shapes(structure: Any) -> str:

@@ -9,9 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from throughtime._memory.budget import Amount, Budget, Need
-from throughtime.adapters.alike import Alike
-from throughtime.adapters.loss_reduction import tried_factor
-from throughtime.adapters.records import MEAN, ONE_SAMPLE, SUM, ModelRecord, Request
+from throughtime.adapters.loss_reduction import TRAINING, Alike, of_loss, tried_factor
+from throughtime.adapters.records import ModelRecord, Request
 
 from . import collect, find, models
 from .computed import Computation
@@ -19,8 +18,6 @@ from .loop import loops, marked
 from .loss import check_loss, total
 from .trace import Samples, Traced, shapes_of, traced
 
-_TRAINING = "with training=True, dropout and batch statistics depend on the whole batch"
-_REDUCTION = "the loss is neither a mean nor a sum over samples ({how})"
 _SHAPE = "an array of shape {shape} has no axis of the {samples} samples"
 
 
@@ -85,7 +82,7 @@ class Probe:
         assert self._samples is not None
         self._alike = None
         if self.request.training:
-            return _TRAINING
+            return TRAINING
         for leaf in jax.tree.leaves(data):
             if getattr(leaf, "shape", ()) and self._samples.of_data(leaf) is None:
                 return _SHAPE.format(shape=tuple(leaf.shape), samples=self._samples.count)
@@ -124,15 +121,13 @@ class Probe:
 
     def _reduced(self, data: Any, samples: Samples) -> tuple[float, str]:
         """Find what the loss multiplies a sample's own gradient by, and name how it reduces samples."""
-        if samples.count == 1:
-            return 1.0, ONE_SAMPLE
         refusals = (TypeError, ValueError, IndexError)
         return tried_factor(lambda *rows: self._loss_of(samples.rows(data, *rows)), samples.count, refusals)
 
     def _why_unlike(self, how: str, data: Any, samples: Samples) -> str:
         """Return why the loss of this part does not add up with those before; empty where it does."""
-        if how not in (MEAN, SUM, ONE_SAMPLE):
-            return _REDUCTION.format(how=how)
+        if why := of_loss(how):
+            return why
         self._part = samples  # the last part may have fewer than those before
         if self._alike is None:
             rows = lambda data, rows: self._part.rows(data, *rows)  # noqa: E731

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from throughtime._errors import BatchError, LossError, ThroughTimeError
-from throughtime.adapters.alike import Alike
+from throughtime.adapters.loss_reduction import Alike
 from throughtime.adapters.records import MEAN, ONE_SAMPLE, SUM, ModelRecord
 
 from .dialect import Dialect, Result

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
 
 from throughtime._errors import LayerNotFoundError
 from throughtime.adapters import marking
 from throughtime.adapters.records import UNREACHED, Array, LayerRecord, ModelRecord
 
-from . import axes, collect_cell, collect_fused, collect_recurrence, settings
-from .call import Call
+from . import collect_cell, collect_fused, collect_recurrence, settings
 from .find import to_snake_case
-from .finished import Pass
+from .finished import Call, Pass
 from .structure import name_of, numpy
 
 _NO_TENSOR = "the layer returns no tensor"
 _INTEGER = "its output is {dtype}, which has no gradient"
 _NOT_RECURRENT = "inputs are captured for recurrent layers only"
+_CHANNELS_FIRST = (
+    nn.modules.conv._ConvNd,
+    nn.modules.batchnorm._NormBase,
+    nn.GroupNorm,
+    nn.modules.pooling._MaxPoolNd,
+    nn.modules.pooling._AvgPoolNd,
+    nn.modules.pooling._LPPoolNd,
+    nn.modules.pooling._AdaptiveAvgPoolNd,
+    nn.modules.pooling._AdaptiveMaxPoolNd,
+)
+_SPACE = {1: ("time",), 2: ("row", "column"), 3: ("depth", "row", "column")}
 
 
 def records(
@@ -59,8 +72,8 @@ def _named(done: Pass) -> Iterator[marking.Marked]:
     """Read what `mark` names outside of every recurrence."""
     for one in done.named:
         back = done.gradients.of(one.edge)
-        gradient = None if back is None else axes.samples_first(back, done.time_major)
-        value = axes.samples_first(numpy(one.plain.detach()), done.time_major)
+        gradient = None if back is None else _samples_first(back, done.time_major)
+        value = _samples_first(numpy(one.plain.detach()), done.time_major)
         yield marking.Marked(one.name, value, gradient)
 
 
@@ -69,13 +82,13 @@ def _plain(done: Pass, call: Call) -> LayerRecord:
     arrays: dict[str, Array] = {}
     missing: dict[str, str] = {}
     if call.output is not None and "output" in done.wanted:
-        arrays["output"] = axes.samples_first(numpy(call.output), done.time_major)
+        arrays["output"] = _samples_first(numpy(call.output), done.time_major)
     if "output_gradient" in done.wanted:
         gradient = None if call.output is None else done.gradients.of(call.output)
         if gradient is None:
             missing["output_gradient"] = _why_no_gradient(call)
         else:
-            arrays["output_gradient"] = axes.samples_first(gradient, done.time_major)
+            arrays["output_gradient"] = _samples_first(gradient, done.time_major)
     if "input_gradient" in done.wanted:
         missing["input_gradient"] = _NOT_RECURRENT
     own, unreached = done.own_weights(call.entry.layer)
@@ -85,7 +98,7 @@ def _plain(done: Pass, call: Call) -> LayerRecord:
         arrays={**arrays, **own},
         flags=settings.of_layer(call, done.frozen),
         missing={**missing, **unreached},
-        dims={} if call.output is None else axes.of_output(call.entry.layer, call.output.ndim),
+        dims={} if call.output is None else _dims(call.entry.layer, call.output.ndim),
     )
 
 
@@ -95,3 +108,16 @@ def _why_no_gradient(call: Call) -> str:
     if not call.output.is_floating_point():
         return _INTEGER.format(dtype=name_of(call.output.dtype))
     return UNREACHED
+
+
+def _samples_first(output: Array, time_major: tuple[int, ...]) -> Array:
+    """Bring an output (time, sample, …) of a model that has its steps first into the order of records."""
+    return output.swapaxes(0, 1) if output.ndim > 2 and output.shape[:2] == time_major else output
+
+
+def _dims(module: Any, rank: int) -> dict[str, tuple[str, ...]]:
+    """Name the axes of a layer's output where they are not (sample, time, …, unit): channels come first."""
+    if not isinstance(module, _CHANNELS_FIRST) or rank - 2 not in _SPACE:
+        return {}
+    axes = ("sample", "output_unit", *_SPACE[rank - 2])
+    return {"output": axes, "output_gradient": axes}

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from throughtime.adapters.records import Array, Attribute, DirectionRecord
 
-from . import collect_recurrence, settings, weights
-from .call import Call
-from .finished import Pass
+from . import collect_recurrence, settings
+from .finished import Call, Pass
 from .recurrence import Recurrence, State, taken_by
-from .structure import name_of, numpy
+from .structure import name_of
 
 _TIME = "the order of the cell's calls"
 
@@ -36,13 +35,11 @@ class Leaf(collect_recurrence.Leaf):
         hidden, *cell = map(self._total, self.states)
         # A parametrization computes a weight anew for each call; else all calls share its mark.
         marks = zip(*(step.marked for step in self.steps), strict=True)
-        found = [self.done.gradients.of(*each) for each in marks]
+        of_cell, gradients = self.done.used(self.call.kind, self.steps[-1].weights, marks)
         given = ([step.entering[state.argument].given for step in self.steps] for state in self.states)
         return DirectionRecord(
-            weights=weights.oriented(
-                self.call.kind, [numpy(one, copy=True) for one in self.steps[-1].weights]
-            ),
-            weight_gradients=weights.oriented(self.call.kind, found, "_gradient"),
+            weights=of_cell,
+            weight_gradients=gradients,
             inputs=self.outside["input"],
             hidden=self.outside["output"],
             output_gradient=hidden,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from throughtime.adapters import axes
 from throughtime.adapters.marking import MarkedSteps, of_steps
 from throughtime.adapters.needs import INSIDE
 from throughtime.adapters.records import (
@@ -20,22 +21,18 @@ from throughtime.adapters.records import (
     SolvedRecord,
 )
 
-from . import settings, transitions, weights
-from .call import Call
+from . import graph, settings, weights
 from .calls import Entering, Key, Step
 from .find import class_name
-from .finished import STATES_ONLY, Pass
-from .jacobian import step_jacobians
+from .finished import STATES_ONLY, Call, Pass
 from .marks import sum_of, without
 from .recurrence import Recurrence, State
 from .structure import name_of, numpy
-from .transported import transported
 
 _NO_GRADIENTS = "the loop runs without gradients: remove torch.no_grad() from the calls of this module"
 _NO_INPUT = "besides its states, the module takes no tensor that has one shape at every call"
 _NO_INITIAL = "the first call receives no state of this shape"
 _SHOWS = "a custom module has its states, and tensors that tt.mark names between them"
-_AXES = ("unit", "row", "column", "depth")
 Parts = Sequence[torch.Tensor | None]  # of the gradients of all calls
 
 
@@ -96,8 +93,8 @@ class Leaf:
             arrays |= self._gradient("input_gradient", marks, arrays["input"])
         arrays["output"] = self._series(step.leaving[self._place].plain for step in self.steps)
         arrays |= self._output_gradient(arrays["output"])
-        for name in ("input", "output"):
-            self._name_axes(name, "feature" if name == "input" else "output_unit", arrays.get(name))
+        for name, last in (("input", "feature"), ("output", "output_unit")):
+            self.dims |= axes.of_series(name, last, arrays[name].ndim if name in arrays else 0)
         return arrays
 
     def _output_gradient(self, output: Array) -> dict[str, Array]:
@@ -168,18 +165,14 @@ class Leaf:
         with torch.no_grad():
             return torch.stack([self.recurrence.by_sample(one) for one in tensors], 1)
 
-    def _name_axes(self, name: str, last: str, array: Array | None) -> None:
-        if array is not None and array.ndim > 3:
-            axes = ("sample", "time", last, *(f"{name}_{axis}" for axis in _AXES[1 : array.ndim - 2]))
-            self.dims |= {name: axes, f"{name}_gradient": axes}
-
     # What is carried.
 
     def _inside(self) -> DirectionRecord | SolvedRecord:
         arrays: dict[str, Array] = {}
         for state in self.states:
             arrays[state.name] = self._series(step.leaving[state.place].plain for step in self.steps)
-            self._name_state(state, arrays)
+            own, first = (arrays[one.name].shape[2:] for one in (state, self.states[0]))
+            self.dims |= axes.of_state(state.name, own, first)
             if self.done.has_labels:
                 arrays |= self._of_state(state, arrays[state.name])
         marked = self._marked(arrays[self.states[0].name])
@@ -195,7 +188,7 @@ class Leaf:
         if "state_jacobian" in self.done.wanted:
             arrays |= self._jacobian()
         ours, theirs = (
-            transported(self.recurrence, self.done.gradients) if self.done.has_labels else (None, None)
+            graph.transported(self.recurrence, self.done.gradients) if self.done.has_labels else (None, None)
         )
         return SolvedRecord(
             arrays={**arrays, **marked.arrays, **({} if ours is None else {"input_gradient": ours})},
@@ -213,10 +206,10 @@ class Leaf:
         names = [name for name in each[0] if len(shapes[name]) == 1 and all(name in one for one in each)]
         values = {name: self._series(one[name].plain for one in each) for name in names}
         gradients = {name: self._summed([[one[name].edge] for one in each], values[name]) for name in names}
-        axes = self.dims.get(self.states[0].name, ("sample", "time", "unit"))[2:]
+        of_hidden = self.dims.get(self.states[0].name, ("sample", "time", "unit"))[2:]
         taken = {*(state.name for state in self.states), *weights.own(self.call.entry.layer)}
         marked = of_steps(values, gradients, taken, has_gradients=self.done.has_labels)
-        self.dims |= {name: ("sample", "time", *own) for name, own in marked.dims(hidden, axes).items()}
+        self.dims |= {name: ("sample", "time", *own) for name, own in marked.dims(hidden, of_hidden).items()}
         return marked
 
     def _of_state(self, state: State, values: Array) -> dict[str, Array]:
@@ -236,7 +229,7 @@ class Leaf:
 
     def _jacobian(self) -> dict[str, Array]:
         is_given = all(self._first(state) is not None for state in self.states)
-        found = step_jacobians(self.steps, self.states, self.recurrence.by_sample, is_given=is_given)
+        found = graph.step_jacobians(self.recurrence, is_given=is_given)
         if found is None:
             self.missing["state_jacobian"] = _NO_GRADIENTS
             return {}
@@ -252,34 +245,23 @@ class Leaf:
         first = self._first(state)
         return None if first is None else numpy(self.recurrence.by_sample(first.given.detach()), copy=True)
 
-    def _name_state(self, state: State, arrays: dict[str, Array]) -> None:
-        """Give a state whose axes are not (unit), or not those of the first one, names for them."""
-        first, own = (arrays[name].shape[2:] for name in (self.states[0].name, state.name))
-        if len(own) == 1 and own == first:
-            return
-        prefix = "" if own == first else f"{state.name}_"
-        axes = tuple(f"{prefix}{axis}" for axis in _AXES[: len(own)])
-        for ending in ("", "_gradient"):
-            self.dims[f"{state.name}{ending}"] = ("sample", "time", *axes)
-            self.dims[f"initial_{state.name}{ending}"] = ("sample", *axes)
-
     # What goes from call to call.
 
     def _transitions(self) -> dict[str, Array]:
-        found = transitions.variables(
+        found = graph.variables(
             self._crossings, self._through, self.recurrence.by_sample, self.done.gradients.unscaled
         )
         return found if self.done.has_labels else {"reset": found["reset"]}
 
     @cached_property
-    def _crossings(self) -> transitions.Transitions:
+    def _crossings(self) -> graph.Transitions:
         states = [(state.argument, state.place) for state in self.states]
-        return transitions.between(self.steps, states, self.done.gradients)
+        return graph.between(self.steps, states, self.done.gradients)
 
     @cached_property
-    def _through(self) -> transitions.Through:
-        return transitions.through_changes(self._crossings)
+    def _through(self) -> graph.Through:
+        return graph.through_changes(self._crossings)
 
     @cached_property
     def _changes(self) -> bool:
-        return transitions.any_changed(self._crossings)
+        return graph.any_changed(self._crossings)

@@ -21,13 +21,7 @@ _NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 
 
 def describe(model: Any, layers: Any) -> ModelRecord:
-    """Read chosen layers as they are now.
-
-    Parameters
-    ----------
-    model : nn.Module
-    layers : see `selection.Selection.select`
-    """
+    """Read the layers as they are now that `layers` chooses, see `selection.Selection.select`."""
     known = selection(checked(model))
     found = known.select(layers)
     if not found and not candidates(checked(model), (), is_open=True):

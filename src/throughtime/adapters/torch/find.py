@@ -18,7 +18,7 @@ from torch.nn.utils import parametrize
 
 from throughtime._errors import UnbuiltModelError, UnsupportedModelError
 from throughtime.adapters.records import escape
-from throughtime.adapters.selection import Selection
+from throughtime.adapters.selection import Entry, Selection
 
 from .calls import names_of
 
@@ -27,29 +27,10 @@ _PARTS = "parametrizations"  # torch's own child, whose result is the layer's we
 
 
 @dataclass(frozen=True)
-class Found:
-    """A layer, its path, and its dotted name in torch; `inner` for one of the layers inside an `nn.LSTM`."""
+class Found(Entry):
+    """A module; `inner` for one of the layers inside an `nn.LSTM`."""
 
-    path: str
-    name: str
-    layer: Any
-    is_container: bool = False
     inner: int | None = None
-
-    @property
-    def class_name(self) -> str:
-        """The class that the user knows: torch makes one of its own for a parametrized module."""
-        return class_name(self.layer)
-
-    @property
-    def is_recurrent(self) -> bool:
-        """Whether it is one of torch's recurrent layers or cells."""
-        return is_recurrent(self.layer)
-
-    @property
-    def is_part(self) -> bool:
-        """Whether it is one of several inner layers."""
-        return self.inner is not None
 
 
 def is_recurrent(module: Any) -> bool:
@@ -115,7 +96,7 @@ def walk(model: Any) -> list[Found]:
     if found:
         return found
     name = to_snake_case(class_name(model))
-    return list(_with_parts(Found(name, name, model)))
+    return list(_with_parts(name, name, model, is_container=False))
 
 
 def _walk(container: Any, path: str, name: str, seen: set[int]) -> Iterator[Found]:
@@ -124,16 +105,18 @@ def _walk(container: Any, path: str, name: str, seen: set[int]) -> Iterator[Foun
             continue
         seen.add(id(child))
         place, dotted = f"{path}{escape(own_name)}", f"{name}{own_name}"
-        yield from _with_parts(Found(place, dotted, child, _is_container(child)))
-        if _is_container(child):
+        is_container = bool(children(child))
+        yield from _with_parts(place, dotted, child, is_container=is_container)
+        if is_container:
             yield from _walk(child, f"{place}/", f"{dotted}.", seen)
 
 
-def _with_parts(entry: Found) -> Iterator[Found]:
-    yield entry
-    count = getattr(entry.layer, "num_layers", 1) if isinstance(entry.layer, nn.RNNBase) else 1
+def _with_parts(path: str, name: str, layer: Any, *, is_container: bool) -> Iterator[Found]:
+    kind = class_name(layer)
+    yield Found(path, name, layer, kind, is_container, is_recurrent(layer))
+    count = layer.num_layers if isinstance(layer, nn.RNNBase) else 1
     for place in range(count if count > 1 else 0):
-        yield Found(f"{entry.path}/{place}", f"{entry.name}.{place}", entry.layer, inner=place)
+        yield Found(f"{path}/{place}", f"{name}.{place}", layer, kind, False, True, True, inner=place)
 
 
 def candidates(model: Any, named: Sequence[Found], *, is_open: bool) -> list[Found]:
@@ -173,10 +156,6 @@ def children(module: Any) -> list[tuple[str, Any]]:
     return [(name, unwrapped(child)) for name, child in named if name != _PARTS]
 
 
-def _is_container(module: Any) -> bool:
-    return bool(children(module))
-
-
 def to_snake_case(name: str) -> str:
     """Write a class name as part of a path.
 
@@ -196,8 +175,3 @@ def selection(model: Any) -> Selection:
     hint = " Layers inside a TorchScript module cannot be captured." if scripted else ""
     # A recurrence, or a tensor that tt.mark names, shows when the model runs.
     return Selection(walk(model), indexed, nn.Module, hint, may_be_found=True)
-
-
-def listing(model: Any) -> str:
-    """List the model's layers, indexed as `layer_idx` counts them."""
-    return selection(unwrapped(model)).listing()

@@ -12,11 +12,10 @@ from torch import nn
 from throughtime._errors import LossError
 
 from . import structure
-from .loss import Labels
 from .tap import Recorder
 
 
-def labels_beside(model: Any, y: Any, sample_weight: Any, output: Any, recorder: Recorder) -> Labels:
+def labels_beside(model: Any, y: Any, sample_weight: Any, output: Any, recorder: Recorder) -> tuple[Any, Any]:
     """Bring labels to where the output is; weights must count the model's samples."""
     first = next(iter(structure.tensors(output)), None)
     device, dtype = place(model)
@@ -34,7 +33,7 @@ def labels_beside(model: Any, y: Any, sample_weight: Any, output: Any, recorder:
             f"sample_weight has shape {tuple(weight.shape)}, and the model reads {recorder.sizes[0]} samples"
             f"{where}: both have to be on the first axis, as with batch_first=True."
         )
-    return Labels(labels, weight)
+    return labels, weight
 
 
 def autocast_off(output: Any) -> Any:

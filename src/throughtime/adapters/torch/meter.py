@@ -1,4 +1,7 @@
-"""Adds up what the layers of a pass take in memory, from shapes, before each runs, and stops it in time."""
+"""Adds up what the layers of a pass take in memory, from shapes, before each runs.
+
+A pass that would take more than its budget ends in an ExceededError in time.
+"""
 
 from __future__ import annotations
 
@@ -54,10 +57,6 @@ class Meter:
             Of the whole model, as it is known by now.
         is_watched : bool
             Something of it is asked for; else it only runs along.
-
-        Raises
-        ------
-        ExceededError
         """
         is_cell = isinstance(module, nn.RNNCellBase)
         steps = self._calls[id(module)] = self._calls.get(id(module), 0) + 1
@@ -79,23 +78,13 @@ class Meter:
         self._check()
 
     def add_output(self, tensors: Sequence[torch.Tensor], *, is_watched: bool) -> None:
-        """Add what a layer that is not recurrent returned, or the model: it has a gradient as large.
-
-        Raises
-        ------
-        ExceededError
-        """
+        """Add what a layer that is not recurrent returned, or the model: it has a gradient as large."""
         size = sum(tensor.nbytes for tensor in tensors) / self.budget.part
         self._sum += estimate_outputs(size, self._asked(is_watched))
         self._check()
 
     def add_again(self, module: int, tensors: Sequence[torch.Tensor], samples: int) -> None:
-        """Add what one more call of a module returned: it and its copy, what it was made of, and gradients.
-
-        Raises
-        ------
-        ExceededError
-        """
+        """Add what one more call of a module returned: it, its copy, what it was made of, and gradients."""
         calls = self._calls[module] = self._calls.get(module, 0) + 1
         if not _is_due(calls):
             return

@@ -11,16 +11,15 @@ import torch
 
 from throughtime._errors import BatchError, ThroughTimeError
 from throughtime._memory.budget import Budget, ExceededError
-from throughtime.adapters.alike import Alike
+from throughtime.adapters.loss_reduction import Alike, of_loss
 from throughtime.adapters.marking import listening
 from throughtime.adapters.records import ModelRecord, Request
 from throughtime.adapters.selection import is_open
 
-from . import collect, find, parts, structure
-from .call import Call
-from .finished import Pass
+from . import collect, find, samples, structure
+from .finished import Call, Pass
 from .forward import autocast_off, called, labels_beside, place
-from .loss import Labels, check_loss, total, tried_factor
+from .loss import check_loss, total, tried_factor
 from .marks import Gradients, Marks
 from .meter import Meter
 from .restore import gradients_on, stand_in, untouched
@@ -28,19 +27,10 @@ from .tap import Recorder
 
 
 class Probe:
-    """Captures chosen layers of one torch module.
+    """Captures the layers of one torch module that `layers` chooses, see `selection.Selection.select`.
 
-    Parameters
-    ----------
-    model : nn.Module
-        A compiled or parallel one is unwrapped; nothing of it stays changed.
-    loss : callable (output, y) returning a scalar or one value per sample, or None
-    layers : see `selection.Selection.select`
-    request : Request
-
-    Raises
-    ------
-    UnsupportedModelError, UnbuiltModelError, LayerNotFoundError
+    A compiled or parallel module is unwrapped; nothing of it stays changed. `loss` is a callable (output, y)
+    that returns a scalar or one value per sample, or None.
     """
 
     def __init__(self, model: Any, *, loss: Any, layers: Any, request: Request) -> None:
@@ -51,17 +41,11 @@ class Probe:
         self.found = self._selection.select(layers)
         self._is_open = is_open(layers)
         self._candidates = find.candidates(self.model, self.found, is_open=self._is_open)
-        self._samples = parts.Samples(0)
+        self._samples = samples.Samples(0)
         self._alike: Alike | None = None  # while a batch is captured in parts
 
     def __call__(self, x: Any, y: Any, sample_weight: Any, budget: Budget) -> ModelRecord:
-        """Capture one batch. Structures of arrays; y None for a capture without gradients.
-
-        Raises
-        ------
-        ExceededError
-            The pass would take more than the budget.
-        """
+        """Capture one batch, without gradients if y is None; ExceededError if the budget is too small."""
         if y is not None:
             check_loss(self.loss)
         kept = untouched(self.model, self.loss)
@@ -105,15 +89,15 @@ class Probe:
         recurrences = recorder.recurrences()
         loss = reduced = None
         if has_labels:
-            labels = labels_beside(self.model, y, sample_weight, output, recorder)
-            loss = total(self.loss, output, labels)
+            data = output, *labels_beside(self.model, y, sample_weight, output, recorder)
+            loss = total(self.loss, *data)
         recorder.close()
         found = self._found(recurrences, has_marks=bool(recorder.named))
         weights = _weights([entry.layer for entry in found]) if "weight_gradients" in wanted else []
         gradients = marks.differentiate(loss, weights, recorder.edges(found), keep=recorder.has_loops)
         if has_labels:
-            reduced = self._reduced(output, labels, recorder)
-            self._add_penalty(gradients, originals if weights else [], stand_ins, output, labels)
+            reduced = tried_factor(self.loss, data, recorder.sizes)
+            self._add_penalty(gradients, originals if weights else [], stand_ins, data)
         done = Pass(
             model=self.model,
             found=found,
@@ -130,15 +114,22 @@ class Probe:
         record = collect.records(done, value, reduced, training=self.request.training)
         if budget.part == budget.samples or reduced is None:
             return record
-        return self._of_a_part(record, recorder, reduced, output, labels)
+        return self._of_a_part(record, recorder, reduced[1], data)
 
     def _of_a_part(
-        self, record: ModelRecord, recorder: Recorder, reduced: tuple[float, str], output: Any, labels: Labels
+        self, record: ModelRecord, recorder: Recorder, how: str, data: tuple[Any, ...]
     ) -> ModelRecord:
         """Note what a part of a batch counts for, and whether it adds up with the others."""
-        samples = parts.Samples(recorder.sizes[0], recorder.time_major)
-        why_whole = parts.of_loss(reduced[1]) or self._why_unlike(reduced[1], output, labels, samples)
-        return replace(record, weight=float(samples.count), why_whole=why_whole)
+        part = samples.Samples(recorder.sizes[0], recorder.time_major)
+        why_whole = of_loss(how)
+        if not why_whole:
+            axes = samples.axes_of(data, part.axis)
+            if self._alike is None:
+                rows, both = (partial(function, axes=axes) for function in (samples.rows_of, samples.joined))
+                self._alike = Alike(lambda data: float(total(self.loss, *data)), rows, both, how)
+            with torch.no_grad(), autocast_off(data[0]):
+                why_whole = self._alike.why_not(data, part.count)
+        return replace(record, weight=float(part.count), why_whole=why_whole)
 
     def _found(self, recurrences: Sequence[Call], *, has_marks: bool) -> list[find.Found]:
         """Add the recurrences to the layers asked for; of what lies within them nothing."""
@@ -151,15 +142,14 @@ class Probe:
             call.is_beside = any(one.path.startswith(f"{call.entry.path}/") for one in outside)
         return [*outside, *(entry for entry in entries if entry not in outside)]
 
-    def _add_penalty(
-        self, gradients: Gradients, weights: Any, stand_ins: Any, output: Any, labels: Labels
-    ) -> None:
+    def _add_penalty(self, gradients: Gradients, weights: Any, stand_ins: Any, data: tuple[Any, ...]) -> None:
         """Add what a loss that holds parameters itself, as for a penalty, asks of them past the output.
 
         It holds the originals, not what stands in for them.
         """
         held = [one for one in weights if id(one) in stand_ins]
-        value = total(self.loss, structure.mapped(_detached, output), labels) if held else None
+        output, *labels = data
+        value = total(self.loss, structure.mapped(_detached, output), *labels) if held else None
         if value is None or not value.requires_grad:
             return
         found = torch.autograd.grad(value, held, retain_graph=True, allow_unused=True)
@@ -183,27 +173,9 @@ class Probe:
             ) from error
         except ExceededError:
             if meter.budget.part == meter.budget.samples:
-                self._samples = parts.Samples(meter.budget.samples, recorder.time_major)
+                self._samples = samples.Samples(meter.budget.samples, recorder.time_major)
             raise
         return output
-
-    def _why_unlike(self, how: str, output: Any, labels: Labels, samples: parts.Samples) -> str:
-        """Tell why the loss of this part does not add up with those before."""
-        data = output, labels.y, labels.sample_weight
-        axes = samples.axes(data)
-        if self._alike is None:
-            self._alike = Alike(
-                lambda data: float(total(self.loss, data[0], Labels(*data[1:]))),
-                partial(parts.rows_of, axes=axes),
-                partial(parts.joined, axes=axes),
-                how,
-            )
-        with torch.no_grad(), autocast_off(output):
-            return self._alike.why_not(data, samples.count)
-
-    def _reduced(self, output: Any, labels: Labels, recorder: Recorder) -> tuple[float, str]:
-        with autocast_off(output):
-            return tried_factor(partial(total, self.loss), output, labels, recorder.sizes)
 
 
 def _detached(leaf: Any) -> Any:

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from throughtime.adapters.loss_reduction import attributes_of
 from throughtime.adapters.records import Attribute
 
 from . import structure
-from .call import Call
 from .find import Found
+from .finished import Call
 
 _OTHER_TIME = (
     nn.Flatten,
@@ -89,14 +90,7 @@ def of_capture(
     reduced : (float, str) or None
         The factor of the loss's reduction and the words for it; None without labels.
     """
-    attributes: dict[str, Attribute] = {
-        **of_framework(),
-        "order_of_calls": ", ".join(called),
-    }
-    if reduced is None:
-        attributes["gradients"] = "none: the capture was made without labels"
-    else:
-        attributes["loss_reduction"] = reduced[1]
+    attributes = {**of_framework(), "order_of_calls": ", ".join(called), **attributes_of(reduced)}
     if absent:
         attributes["not_called"] = ", ".join(absent)
     coupling = [name for name, module in model.named_modules() if _couples(module)]

@@ -18,11 +18,10 @@ from torch.overrides import TorchFunctionMode
 from throughtime.adapters.marking import unique
 
 from . import calls, fused, layout, recurrence, structure, windows
-from .call import Call
 from .find import Found, class_name, is_recurrent
+from .finished import Call
 from .marks import OUTPUT, Marks
 from .meter import Meter
-from .unfit import why_unfit
 
 
 class Recorder:
@@ -197,14 +196,14 @@ class Recorder:
 
     def edges(self, found: Sequence[Found]) -> list[Any]:
         """List the places whose gradients leaves are made of, besides marks."""
-        edges = [edge for call in self.calls_of(found) for edge in call.edges()]
+        edges = [edge for call in self.calls_of(found) for step in call.steps for edge in step.edges()]
         return edges + [one.edge for one in self.named_outside() if one.edge is not None]
 
     def _recurrent(self, entry: Found | None, module: Any, forward: Any, name: str) -> Any:
         def watched(*arguments: Any, **keywords: Any) -> Any:
             given = next(iter([*arguments, *keywords.values()]), None)
             if not self.calls or self.calls[-1].entry is not entry:  # the first step of a loop
-                self.unfit = self.unfit or why_unfit(name, module, given)
+                self.unfit = self.unfit or layout.why_unfit(name, module, given)
             if self._is_open:
                 self._count(module, given, is_watched=entry is not None)
             if entry is None:

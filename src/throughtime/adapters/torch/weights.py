@@ -83,11 +83,13 @@ def oriented(kind: str, arrays: Sequence[Array | None], suffix: str = "") -> dic
         Appended to each name, `_gradient`.
     """
     pairs = zip(names(len(arrays)), arrays, strict=True)
-    return {f"{name}{suffix}": _oriented(kind, name, array) for name, array in pairs if array is not None}
+    return {f"{name}{suffix}": turned(kind, name, array) for name, array in pairs if array is not None}
 
 
-def _oriented(kind: str, name: str, array: Array) -> Array:
+def turned(kind: str, name: str, array: Array) -> Array:
     """(gate · unit, feature) to (feature, gate, unit); a projection, (unit, cell_unit), is turned alone."""
+    if kind not in _GATES:
+        return array
     order = _GATES[kind]
     if name == PROJECTION or order is None:
         return array.T

@@ -1,4 +1,8 @@
-"""What happens to states between two calls of a recurrence: which samples are reset, what goes back."""
+"""What follows from the graph that a loop's calls have left, by taking gradients back through it once more.
+
+What happens to states between two calls: which samples are reset, what goes back. The Jacobian of each call.
+The certificate of the loop.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,12 @@ import torch
 
 from throughtime.adapters.records import Array
 
-from .calls import Key, Step
-from .marks import Gradients, sum_of
+from .calls import Entering, Key, Step
+from .marks import Gradients, flattened, sum_of
+from .recurrence import Recurrence
 from .structure import numpy
 
+_CHECKED = 5  # calls of a loop
 Rows = Callable[[torch.Tensor], torch.Tensor]  # brings a state to (sample, …)
 
 
@@ -40,7 +46,7 @@ class Crossing:
     is_unchanged: bool
 
 
-Transitions = Sequence[Sequence[Crossing]]
+Transitions = Sequence[Sequence[Crossing]]  # between each call and the next, of every state
 
 
 def between(steps: Sequence[Step], states: Iterable[tuple[Key, int]], gradients: Gradients) -> Transitions:
@@ -70,15 +76,7 @@ def through_changes(transitions: Transitions) -> Through:
 def variables(
     transitions: Transitions, through: Through, rows: Rows, unscaled: Callable[[torch.Tensor], torch.Tensor]
 ) -> dict[str, Array]:
-    """Make `reset`, `carried_gradient` (sample, time) and `carried_by_state` (sample, time, state).
-
-    Parameters
-    ----------
-    transitions : sequence of sequences of Crossing
-        Between each call and the next, the crossing of every state.
-    through : see `through_changes`
-    rows, unscaled : callable
-    """
+    """Make `reset`, `carried_gradient` (sample, time) and `carried_by_state` (sample, time, state)."""
     resets = [_resets(crossings, rows) for crossings in transitions]
     carried = []
     for place, one in enumerate(transitions[0]):
@@ -141,3 +139,93 @@ def any_changed(transitions: Transitions) -> bool:
     """Whether any state is changed between calls, by what the graph knows."""
     each = (one for crossings in transitions for one in crossings)
     return any(not one.is_unchanged and one.given.requires_grad for one in each)
+
+
+def step_jacobians(loop: Recurrence, *, is_given: bool) -> torch.Tensor | None:
+    """Differentiate what each call returned by what it was given, through the graph that it has left.
+
+    Parameters
+    ----------
+    loop : Recurrence
+    is_given : bool
+        The first call is given a state. Otherwise its Jacobian is the identity.
+
+    Returns
+    -------
+    tensor (sample, time, state, state) or None
+        Rows new, columns old; states flattened, one after another. No sample depends on another. None where
+        the loop runs without gradients.
+    """
+    if any(step.leaving[state.place].edge is None for step in loop.steps for state in loop.states):
+        return None
+    each = [_jacobian(loop, step) for step in loop.steps[0 if is_given else 1 :]]
+    same = torch.eye(each[0].shape[-1], dtype=each[0].dtype, device=each[0].device).expand_as(each[0])
+    return torch.stack(each if is_given else [same, *each], 1)
+
+
+def _jacobian(loop: Recurrence, step: Step) -> torch.Tensor:
+    before = [step.entering[state.argument] for state in loop.states]
+    after = (step.leaving[state.place].plain for state in loop.states)
+    return torch.cat([_rows_of(one, before, loop.by_sample) for one in after], 1)
+
+
+def _rows_of(after: torch.Tensor, before: Sequence[Entering], rows: Rows) -> torch.Tensor:
+    places = _places(after, rows)
+    each = after.new_zeros(places.shape[1], after.numel()).scatter_(1, places.T, 1)
+    back = _many_back(after, [one.mark for one in before], each.view(-1, *after.shape))
+    found = []
+    for one, gradient in zip(before, back, strict=True):
+        flat = after.new_zeros(len(each), one.given.numel()) if gradient is None else gradient.flatten(1)
+        found.append(flat[:, _places(one.given, rows)].transpose(0, 1))
+    return torch.cat(found, 2)
+
+
+def _places(state: torch.Tensor, rows: Rows) -> torch.Tensor:
+    """Where each number of each sample stands in a state, (sample, number)."""
+    return rows(torch.arange(state.numel(), device=state.device).view_as(state)).flatten(1)
+
+
+def _many_back(
+    after: torch.Tensor, marks: Sequence[Any], each: torch.Tensor
+) -> Sequence[torch.Tensor | None]:
+    """Take many gradients back at once, or one by one through what has no batching rule."""
+    settings: dict[str, bool] = {"retain_graph": True, "allow_unused": True}
+    try:
+        return list(torch.autograd.grad(after, marks, each, is_grads_batched=True, **settings))
+    except RuntimeError:
+        one_by_one = [torch.autograd.grad(after, marks, one, **settings) for one in each]
+        columns = zip(*one_by_one, strict=True)
+        return [None if one[0] is None else torch.stack(one) for one in columns]
+
+
+def transported(recurrence: Recurrence, gradients: Gradients) -> tuple[Array | None, Array | None]:
+    """Take what others ask of some calls' results back through each, beside dL/d(what entered) as found.
+
+    Both are (1, call, number), or None. They differ where gradient goes on from call to call by a way that is
+    no state.
+    """
+    chosen = sorted({round(k) for k in np.linspace(0, len(recurrence.steps) - 1, _CHECKED)})
+    found = (_checked(recurrence, recurrence.steps[number], gradients) for number in chosen)
+    pairs = [pair for pair in found if pair is not None]
+    if not pairs:
+        return None, None
+    longest = max(len(ours) for ours, _ in pairs)
+    both = np.zeros((2, 1, len(pairs), longest), pairs[0][0].dtype)
+    for step, pair in enumerate(pairs):
+        for side, values in enumerate(pair):
+            both[side, 0, step, : len(values)] = values
+    return both[0], both[1]
+
+
+def _checked(recurrence: Recurrence, step: Step, gradients: Gradients) -> tuple[Array, Array] | None:
+    results = {id(one.plain): one.plain for one in step.leaving.values()}.values()
+    asked = [(plain, gradients.summed(recurrence.uses(plain, step))) for plain in results]
+    asked = [(plain, gradient) for plain, gradient in asked if gradient is not None]
+    marks = [one.mark for one in step.entering.values() if one.mark is not None]
+    if not asked or not marks:
+        return None
+    tensors, back = zip(*asked, strict=True)
+    found = torch.autograd.grad(tensors, marks, back, retain_graph=True, allow_unused=True)
+    pairs = [(one, gradients.tensor(mark)) for mark, one in zip(marks, found, strict=True)]
+    flat = [torch.cat(side) for side in zip(*map(flattened, pairs), strict=True)]
+    return numpy(gradients.unscaled(flat[0])), numpy(gradients.unscaled(flat[1]))

@@ -1,23 +1,21 @@
-"""Parts of a batch: where its samples stand, taking some of them, and whether their captures add up."""
+"""Where the samples of a batch stand: taking some of them, and whether captures of parts add up."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from throughtime.adapters.records import MEAN, ONE_SAMPLE, SUM
+from throughtime.adapters.loss_reduction import TRAINING
 
 from . import structure
 
-_TRAINING = "with training=True dropout and batch statistics are those of the whole batch"
 _PACKED = "a packed sequence is not taken apart; padded arrays are"
 _SINGLE = "the recurrent layers see one sample at a time"
 _EQUAL = "samples and steps are equally many, so that their axes cannot be told apart"
 _SIZES = "an array of shape {shape} has no axis of the {samples} samples"
-_REDUCTION = "the loss is no mean or sum over samples ({how})"
 
 
 @dataclass(frozen=True)
@@ -43,12 +41,6 @@ class Samples:
         axes = [place for place, length in enumerate(shape[:2]) if length == self.count]
         return axes[0] if axes else None
 
-    def axes(self, data: Any) -> list[int | None]:
-        """Find the axis of samples of every tensor."""
-        return [
-            self.axis(leaf) if isinstance(leaf, torch.Tensor) else None for leaf in structure.leaves(data)
-        ]
-
     def part(self, data: Any, rows: slice) -> Any:
         """Take some samples of every array."""
 
@@ -60,10 +52,10 @@ class Samples:
         return structure.mapped(taken, data)
 
     def why_whole(self, data: Any, *, training: bool) -> str:
-        """Tell why parts would not add up; empty where nothing known yet says so."""
+        """Return why parts would not add up; empty where nothing known yet says so."""
         leaves = structure.leaves(data)
         if training:
-            return _TRAINING
+            return TRAINING
         if any(map(structure.is_packed, leaves)):
             return _PACKED
         if len(self.time_major) == 2 and self.time_major[0] == self.time_major[1]:
@@ -76,22 +68,24 @@ class Samples:
         return _SIZES.format(shape=tuple(lacking[0].shape), samples=self.count)
 
 
-def of_loss(how: str) -> str:
-    """Tell why the loss of the whole is no sum or mean of the losses of its parts; empty where it is."""
-    return "" if how in (MEAN, SUM, ONE_SAMPLE) else _REDUCTION.format(how=how)
+def axes_of(data: Any, axis: Callable[[torch.Tensor], int | None]) -> list[int | None]:
+    """Find the axis of samples of every leaf, of tensors by `axis`."""
+    return [axis(leaf) if isinstance(leaf, torch.Tensor) else None for leaf in structure.leaves(data)]
 
 
 def rows_of(data: Any, rows: tuple[int, ...], axes: Sequence[int | None]) -> Any:
-    """Take samples of every tensor along its own axis, in single precision at least."""
+    """Take samples of every leaf along its own axis, in single precision at least; all without one."""
     each = iter(axes)
 
     def taken(leaf: Any) -> Any:
         axis = next(each)
-        if axis is None:
+        if structure.is_packed(leaf):
+            return structure.packed_samples(leaf, rows)
+        if not isinstance(leaf, torch.Tensor):
             return leaf
         leaf = leaf.detach()
         leaf = leaf.float() if leaf.dtype in (torch.float16, torch.bfloat16) else leaf
-        return leaf.index_select(axis, torch.tensor(rows, device=leaf.device))
+        return leaf if axis is None else leaf.index_select(axis, torch.tensor(rows, device=leaf.device))
 
     return structure.mapped(taken, data)
 
