@@ -49,7 +49,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class SeenLayer:
     """What alarms need of one layer beside its summary.
 
     Attributes
@@ -66,10 +66,10 @@ class Evidence:
     log_ratios: Array | None
 
 
-def evidence_in(captured: Captured) -> dict[str, Evidence]:
+def seen_layers(captured: Captured) -> dict[str, SeenLayer]:
     """Look at each layer of a capture."""
     return {
-        path: Evidence(
+        path: SeenLayer(
             leaf.layout,
             is_reached(leaf),
             log_ratios(arrays_of(leaf), leaf.layout) if has_lags(leaf) else None,
@@ -93,13 +93,13 @@ def broken_in(captured: Captured, step: int) -> Alarm | None:
 
 
 def alarms_of(
-    evidence: Mapping[str, Evidence], summary: Reduced, step: int, training: Training
+    layers: Mapping[str, SeenLayer], summary: Reduced, step: int, training: Training
 ) -> Iterator[Alarm]:
     """Find the alarms of a capture whose numbers are finite.
 
     Parameters
     ----------
-    evidence : mapping of str to Evidence
+    layers : mapping of str to SeenLayer
         By the layer's path.
     summary : Reduced
         The capture, reduced to the level "summary".
@@ -107,7 +107,7 @@ def alarms_of(
     training : Training
     """
     for path, arrays in summary.items():
-        for name, found in _of_layer(evidence[path], arrays, training):
+        for name, found in _of_layer(layers[path], arrays, training):
             yield Alarm(name, path.strip("/"), step, found)
 
 
@@ -117,7 +117,7 @@ def _is_finite(leaf: Leaf) -> bool:
     return all(bool(np.isfinite(values).all()) for values in floats)
 
 
-def _of_layer(seen: Evidence, arrays: Arrays, training: Training) -> Iterator[tuple[str, str]]:
+def _of_layer(seen: SeenLayer, arrays: Arrays, training: Training) -> Iterator[tuple[str, str]]:
     layout = seen.layout
     if not seen.is_reached:
         yield "dead_gradient", "the layer's output receives no gradient from the loss"

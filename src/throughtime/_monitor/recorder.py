@@ -234,7 +234,7 @@ class Recorder:
         self._training.losses += _loss_of(summary)
         self._training.clip_ratio = norms.numbers.get("clip_ratio", math.nan)
         broken = seen.broken()
-        alarms = [broken] if broken else alarms_of(seen.evidence(), summary, step, self._training)
+        alarms = [broken] if broken else alarms_of(seen.layers(), summary, step, self._training)
         found = list(norms.explained(alarms, step))
         if found:
             self._warnings.guarded(self._keep_alarms, found)

@@ -21,7 +21,7 @@ from throughtime._errors import MonitorError, SweepError
 from throughtime.adapters import choose
 from throughtime.diagnostics.alarm import Alarm
 
-from .alarms import Evidence, broken_in, evidence_in, is_reached
+from .alarms import SeenLayer, broken_in, is_reached, seen_layers
 from .arrays import Reduced, arrays_of
 from .fingerprints import fingerprint
 from .levels import Weights, change, stored, weight_names
@@ -62,8 +62,8 @@ class SeenHere:
     def broken(self) -> Alarm | None:
         return broken_in(self.captured, self.step)
 
-    def evidence(self) -> Mapping[str, Evidence]:
-        return evidence_in(self.captured)
+    def layers(self) -> Mapping[str, SeenLayer]:
+        return seen_layers(self.captured)
 
 
 class _Share(NamedTuple):
@@ -107,9 +107,9 @@ class SeenTogether:
     def broken(self) -> Alarm | None:
         return next((each.broken for each in self.shares if each.broken is not None), None)
 
-    def evidence(self) -> Mapping[str, Evidence]:
+    def layers(self) -> Mapping[str, SeenLayer]:
         return {
-            path: Evidence(
+            path: SeenLayer(
                 leaf.layout, any(each.reached[path] for each in self.shares), ratios_of(self.whole, path)
             )
             for path, leaf in self.labels.leaves.items()
