@@ -50,7 +50,7 @@ class Training:
 
 @dataclass(frozen=True)
 class SeenLayer:
-    """What alarms need of one layer beside its summary.
+    """One layer as alarms need it, beside its summary.
 
     Attributes
     ----------

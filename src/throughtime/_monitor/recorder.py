@@ -39,7 +39,7 @@ Begin = Callable[[], Finish]
 
 
 class Outcome(NamedTuple):
-    """What the process that writes the run decided: one of `stride` due records is made from now on."""
+    """Decisions of the process that writes the run: one of `stride` due records is made from now on."""
 
     stride: int
     alarms: list[Alarm]

@@ -1,4 +1,4 @@
-"""What a record is made of: the capture of one process, or the parts that several capture of one batch.
+"""The batch of a record as one process captures it, or as several capture their parts of it.
 
 Under DistributedDataParallel each process captures its part of the batch. The parts are added up as those of
 a sweep; the first process reduces, stores and judges the whole, and the others learn the outcome.
@@ -67,7 +67,7 @@ class SeenHere:
 
 
 class _Share(NamedTuple):
-    """What one process has seen: its part without sums, layers with a gradient, what is not finite."""
+    """Share of one process: its part without sums, layers with a gradient, the first number not finite."""
 
     part: Part
     reached: dict[str, bool]
@@ -83,7 +83,7 @@ class SeenTogether:
     captured : Captured
         The part of this process.
     shares : list
-        What each process has seen.
+        One share a process.
     whole : Part
     """
 
