@@ -71,14 +71,11 @@ class Asked:
         The layer can be looked into.
     flows_back : bool
         A gradient flows back through the layer.
-    is_repeated : bool
-        The pass runs once more, beside what it gave the first time.
     """
 
     quantities: frozenset[str]
     looks_inside: bool = True
     flows_back: bool = True
-    is_repeated: bool = False
 
 
 @dataclass(frozen=True)
@@ -160,7 +157,6 @@ def estimate(directions: Sequence[Direction], asked: Asked, overhead: Overhead, 
             passing=Amount(held * one.states, copies + overhead.each_step * one.steps),
             left=one.handed_out if is_inside else NOTHING,
             solving=Amount(overhead.solving * one.states, copies) if is_inside else NOTHING,
-            repeated=one.handed_out if asked.is_repeated else NOTHING,
         )
     return total
 
@@ -186,7 +182,7 @@ def estimate_outputs(size: float, asked: Asked) -> Need:
     names = sorted(_OF_OUTPUTS & asked.quantities)
     # Beside the tensor what it was made of, and their gradients.
     passing = Amount(size * (4 if asked.flows_back else 2))
-    return Need(dict.fromkeys(names, each), passing, repeated=Amount(size * len(names) * asked.is_repeated))
+    return Need(dict.fromkeys(names, each), passing)
 
 
 def bytes_of(dtype: str) -> int:
