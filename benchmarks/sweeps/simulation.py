@@ -1,96 +1,111 @@
 """Simulate a sweep on many workers with measured costs: where the time goes, and which part limits its size.
 
-`python benchmarks/sweeps/simulation.py`. The model: the caller submits one task after another, the scheduler hands
-them out one after another to the worker that is free first, and takes their results. A worker loads the weights when
-the checkpoint changes, captures, and writes one file; the store takes a number of files at once. The parts of a
-checkpoint are added up in a task of their own as soon as all are there; the caller writes all records at the end.
+`python benchmarks/sweeps/simulation.py`. The model: the caller submits one task after another. The scheduler
+hands them out one after another, in their order, to idle workers. A worker loads weights if the checkpoint is
+another one, captures, and writes one file; the store takes a number of files at the same time. The parts of a
+checkpoint are added up in a task of their own, behind all that were submitted before. The caller writes all
+records at the end.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds; `figures.py` measures all but the first three."""
+    """Seconds; `figures.py` measures all but the first four."""
 
     capture: float = 1.0  # of a shard: choose it by the size of the shards
-    weights: float = 0.5  # a checkpoint read from a network file system
+    weights: float = 0.1  # a checkpoint read from a network file system
     file: float = 0.01  # a part written there, or read
     at_once: int = 32  # files that the store takes at the same time
     task: float = 0.012  # reduction, compression and the rest of a task
-    submit: float = 0.0005
+    submit: float = 0.0003
     schedule: float = 0.001
     add: float = 0.004  # a part read and added
-    record: float = 0.02
+    record: float = 0.002
 
 
-class Server:
-    """Serves a number of requests at the same time, in their order."""
+class Simulation:
+    """All events in the order of their time: (seconds, task, kind, worker)."""
 
-    def __init__(self, places: int) -> None:
-        self.free, self.busy = [0.0] * places, 0.0
+    def __init__(self, checkpoints: int, shards: int, workers: int, costs: Costs) -> None:
+        self.costs, self.shards, self.count = costs, shards, checkpoints * shards
+        self.events = [(costs.submit * (task + 1), task, "submitted", -1) for task in range(self.count)]
+        self.ready: deque[int] = deque()
+        self.idle, self.places = list(range(workers)), [0.0] * costs.at_once
+        self.loaded, self.left = [-1] * workers, [shards] * checkpoints
+        self.now = self.scheduled = 0.0
+        self.seconds = dict.fromkeys(("captures", "weights", "tasks", "store", "adding up"), 0.0)
 
-    def serve(self, at: float, seconds: float) -> float:
-        start = max(at, heappop(self.free))
-        heappush(self.free, start + seconds)
-        self.busy += seconds
-        return start + seconds
+    def run(self) -> None:
+        while self.events:
+            self.now, task, kind, worker = heappop(self.events)
+            if kind == "submitted":
+                self.ready.append(task)
+            elif kind == "captured":
+                self.write(task, worker)
+            else:
+                self.idle.append(worker)
+                if kind == "written":
+                    self.count_part(task // self.shards)
+            while self.ready and self.idle:
+                self.start(self.ready.popleft(), self.idle.pop())
+
+    def count_part(self, checkpoint: int) -> None:
+        self.left[checkpoint] -= 1
+        if not self.left[checkpoint]:  # a task with a number behind all others adds them up
+            self.ready.append(self.count + checkpoint * self.shards)
+
+    def start(self, task: int, worker: int) -> None:
+        costs, checkpoint = self.costs, task // self.shards
+        self.scheduled = max(self.now, self.scheduled) + costs.schedule
+        if task >= self.count:
+            spent = {"adding up": self.shards * (costs.add + costs.file)}
+        else:
+            loading = costs.weights * (self.loaded[worker] != checkpoint)
+            self.loaded[worker] = checkpoint
+            spent = {"weights": loading, "captures": costs.capture, "tasks": costs.task}
+        for name, seconds in spent.items():
+            self.seconds[name] += seconds
+        kind = "added" if task >= self.count else "captured"
+        heappush(self.events, (self.scheduled + sum(spent.values()), task, kind, worker))
+
+    def write(self, task: int, worker: int) -> None:
+        end = max(self.now, heappop(self.places)) + self.costs.file
+        heappush(self.places, end)
+        self.seconds["store"] += end - self.now
+        heappush(self.events, (end, task, "written", worker))
 
 
-def simulated(checkpoints: int, shards: int, workers: int, costs: Costs) -> dict[str, float]:
-    """Return the seconds in all, and how busy each part of the machine is."""
-    caller, scheduler, store = Server(1), Server(1), Server(costs.at_once)
-    free = [(0.0, number) for number in range(workers)]
-    at_checkpoint = [-1] * workers
-    busy = 0.0
-    done = [0.0] * checkpoints
-    for number in range(checkpoints * shards):
-        checkpoint = number // shards
-        known = caller.serve(0.0, costs.submit)
-        idle, worker = heappop(free)
-        given = scheduler.serve(max(known, idle), costs.schedule)
-        loads = at_checkpoint[worker] != checkpoint
-        at_checkpoint[worker] = checkpoint
-        captured = given + loads * costs.weights + costs.capture + costs.task
-        written = store.serve(captured, costs.file)
-        heappush(free, (written, worker))
-        busy += written - given
-        done[checkpoint] = max(done[checkpoint], written)
-        if number % shards == shards - 1:  # its parts are added up by the next worker that is free
-            idle, worker = heappop(free)
-            start = scheduler.serve(max(done[checkpoint], idle), costs.schedule)
-            seconds = shards * (costs.add + costs.file)
-            heappush(free, (start + seconds, worker))
-            done[checkpoint] = start + seconds
-            busy += seconds
-    worked = max(max(done), max(free)[0])
-    whole = worked + checkpoints * costs.record
-    return {
-        "minutes": whole / 60,
-        "workers": busy / workers / whole,
-        "caller": (caller.busy + checkpoints * costs.record) / whole,
-        "scheduler": scheduler.busy / whole,
-        "store": store.busy / costs.at_once / whole,
-        "writing": checkpoints * costs.record / whole,
+def simulated(checkpoints: int, shards: int, workers: int, costs: Costs) -> str:
+    """Describe how long it takes, where the workers' time goes, and how busy all else is."""
+    simulation = Simulation(checkpoints, shards, workers, costs)
+    simulation.run()
+    writing = checkpoints * costs.record
+    whole, tasks = simulation.now + writing, simulation.count
+    shares = {name: seconds / workers / whole for name, seconds in simulation.seconds.items()}
+    shares["idle"] = 1 - sum(shares.values())
+    busy = {
+        "caller": (tasks * costs.submit + writing) / whole,
+        "scheduler": (tasks + checkpoints) * costs.schedule / whole,
+        "store": tasks * costs.file / costs.at_once / whole,
     }
+    parts = [", ".join(f"{name} {share:.0%}" for name, share in each.items()) for each in (shares, busy)]
+    return f"{whole / 60:.1f} minutes; workers: {parts[0]}; busy: {parts[1]}"
 
 
 def main() -> None:
     costs = Costs()
-    cases = {"1,000 × 100 on 100, 1 s": (1000, 100, 100, costs)}
-    for seconds in (0.05, 0.1, 0.2, 10.0):
-        cases[f"1,000 × 100 on 100, {seconds:g} s"] = (1000, 100, 100, replace(costs, capture=seconds))
-    for workers in (200, 400, 800, 1600):
-        cases[f"1,000 × 100 on {workers}, 1 s"] = (1000, 100, workers, costs)
-    cases["10,000 × 10 on 100, 1 s"] = (10_000, 10, 100, costs)
-    cases["100 × 1,000 on 100, 1 s"] = (100, 1000, 100, costs)
-    for name, case in cases.items():
-        found = simulated(*case)
-        shares = ", ".join(f"{part} {share:.0%}" for part, share in found.items() if part != "minutes")
-        print(f"{name}: {found['minutes']:.1f} minutes; busy: {shares}")
+    for workers, seconds in ((100, 1.0), (100, 0.1), (100, 10.0), (400, 1.0), (800, 1.0), (1600, 1.0)):
+        case = 1000, 100, workers, replace(costs, capture=seconds)
+        print(f"1,000 × 100 on {workers}, captures of {seconds:g} s: {simulated(*case)}")
+    slow = replace(costs, at_once=4, file=0.05)
+    print(f"the same on 100, a store of 80 files a second: {simulated(1000, 100, 100, slow)}")
+    print(f"10,000 × 10 on 100: {simulated(10_000, 10, 100, costs)}")
 
 
 if __name__ == "__main__":
