@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 from throughtime._memory.budget import Amount, Budget, Need
 from throughtime.adapters.needs import COLUMNS, Asked, Direction, Overhead, estimate, estimate_outputs
 
-from . import layout
+from . import layout, weights
 
 # torch keeps nothing back where no gradient flows: what is asked for then is small.
 FUSED = Overhead(back=2.8, forward=2.8, solving=1.8)
@@ -121,8 +121,7 @@ def _inner_layers(module: Any, rows: float, steps: int, item: int) -> list[list[
 
 
 def _direction(module: Any, rows: float, steps: int, features: int, item: int) -> Direction:
-    name = str(getattr(module, "mode", type(module).__name__)).lower()
-    kind = next((kind for kind in ("lstm", "gru") if kind in name), "simple_rnn")
+    kind = weights.kind_of(module)
     units, gates = module.hidden_size, 3 if kind == "gru" else COLUMNS[kind]
     output = getattr(module, "proj_size", 0) or units
     columns = COLUMNS[kind] * units
