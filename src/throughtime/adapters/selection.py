@@ -17,16 +17,9 @@ from throughtime._errors import AmbiguousLayerError, LayerNotFoundError, did_you
 class Entry:
     """A layer that a caller can mean.
 
-    Attributes
-    ----------
-    path, name : str
-        Where its leaf stands in the tree, `encoder/lstm`, and what its framework calls it, `encoder.lstm`.
-    is_container : bool
-        It computes by its own layers alone.
-    is_recurrent : bool
-        Something flows through time in it.
-    is_part : bool
-        It is a part of a layer that has an entry of its own.
+    `path` says where its leaf stands in the tree, `encoder/lstm`, and `name` what its framework calls it. A
+    container computes by its own layers alone; in a recurrent layer something flows through time; a part
+    belongs to a layer that has a separate entry.
     """
 
     path: str

@@ -25,18 +25,9 @@ _OFTEN = 16  # calls of a cell, of which only each of so many is counted: counti
 
 
 class Meter:
-    """What one pass needs so far.
+    """What one pass needs so far, of the quantities that it can give.
 
-    Parameters
-    ----------
-    budget : Budget
-    quantities : frozenset of str
-        Those that this pass can give.
-
-    Attributes
-    ----------
-    budget : Budget
-        Of the samples that the layers see: the batch's first axis may be time.
+    `budget` counts the samples that the layers see: the batch's first axis may be time.
     """
 
     def __init__(self, budget: Budget, quantities: frozenset[str]) -> None:
@@ -49,14 +40,8 @@ class Meter:
     def add(self, module: Any, given: Any, *, samples: int, is_watched: bool) -> None:
         """Add a call of a recurrent layer or cell before it runs.
 
-        Parameters
-        ----------
-        module : nn.RNNBase or nn.RNNCellBase
-        given : tensor or PackedSequence
-        samples : int
-            Of the whole model, as it is known by now.
-        is_watched : bool
-            Something of it is asked for; else it only runs along.
+        `samples` are those of the whole model, as known by now. Without `is_watched` the layer only runs
+        along.
         """
         is_cell = isinstance(module, nn.RNNCellBase)
         steps = self._calls[id(module)] = self._calls.get(id(module), 0) + 1

@@ -30,12 +30,8 @@ class State:
 class Recurrence:
     """Calls of one module, each with the states that the one before returned.
 
-    Attributes
-    ----------
-    reason : str
-        Why it ends although the module is called again; else empty.
-    taken : mapping of int to sequence of edges
-        By the id of a result: the marks of what took it as it was handed out.
+    `reason` is why it ends although the module is called again. `taken` has the marks of what took a result
+    as it was handed out, by the id of the result.
     """
 
     steps: list[Step]
@@ -76,19 +72,10 @@ def of_cell(step: Step) -> Recurrence:
 
 
 def found(watched: Mapping[str, Calls], ends: Collection[Any]) -> dict[str, list[Recurrence]]:
-    """Find the recurrences among watched modules.
+    """Find the recurrences among watched modules, by path: the outermost that take what they returned.
 
-    Parameters
-    ----------
-    watched : mapping of str to Calls
-        By path.
-    ends : collection of nodes of the graph
-        What other recurrent layers hand out: what only comes from there is no state.
-
-    Returns
-    -------
-    dict of str to list of Recurrence
-        The outermost modules that are called again with what they returned.
+    `ends` are nodes of the graph that other recurrent layers hand out: what only comes from there is no
+    state.
     """
     several = {path: calls for path, calls in watched.items() if len(calls.steps) > 1}
     own = {path: set(calls.handed_out) for path, calls in several.items()}

@@ -60,13 +60,7 @@ def projected_dims(is_bidirectional: bool) -> dict[str, tuple[str, ...]]:
 def oriented(kind: str, arrays: Sequence[Array | None], suffix: str = "") -> dict[str, Array]:
     """Bring one direction's weights, or their gradients, into the schema's orientation.
 
-    Parameters
-    ----------
-    kind : {"lstm", "gru", "simple_rnn"}
-    arrays : sequence of ndarray or None
-        In torch's order; what is None is left out.
-    suffix : str
-        Appended to each name, `_gradient`.
+    They stand in torch's order; what is None is left out. `suffix` is appended to each name.
     """
     pairs = zip(names(len(arrays)), arrays, strict=True)
     return {f"{name}{suffix}": turned(kind, name, array) for name, array in pairs if array is not None}
