@@ -12,11 +12,7 @@ AXES = ("unit", "row", "column", "depth")
 def of_state(name: str, own: tuple[int, ...], first: tuple[int, ...]) -> dict[str, tuple[str, ...]]:
     """Name the axes of a state and its gradient where they are not (unit), or not those of the first state.
 
-    Parameters
-    ----------
-    name : str
-    own, first : tuple of int
-        Shapes of this state and of the first one, without sample and time.
+    `own` and `first` are the shapes of this state and of the first one, without sample and time.
 
     Examples
     --------

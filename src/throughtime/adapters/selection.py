@@ -38,18 +38,10 @@ _NO_PART = "This {} is not part of the model, or lies inside a layer that is cap
 class Selection:
     """All layers of one model.
 
-    Attributes
-    ----------
-    entries : sequence of Entry
-        Containers before their content, a layer before its parts.
-    indexed : sequence of layers
-        What an int counts.
-    layer_class : type
-        A class of objects that are layers and not predicates.
-    hint : str
-        Sentence about what the model may hold beside its layers.
-    may_be_found : bool
-        Layers may turn out to be recurrent when the model runs: that none is known is no error yet.
+    `entries` has containers before their content, and a layer before its parts. `indexed` are the layers that
+    an int counts, `layer_class` is a class of objects that are layers and not predicates, and `hint` a
+    sentence about what the model may hold beside its layers. If layers `may_be_found` recurrent when the
+    model runs, that none is known is no error yet.
     """
 
     entries: Sequence[Any]

@@ -158,18 +158,12 @@ def _alike(step: Step, source: int, before: Step) -> Iterator[Link]:
     """Find states that were cut from the graph: the values that went out come in again, or 0 for a sample."""
     for key, one in step.entering.items():
         for place, leaving in before.leaving.items():
-            if is_handed_on(one.given, leaving.plain):
+            if _is_handed_on(one.given, leaving.plain):
                 yield Link(source, key, place, 0)
 
 
-def is_handed_on(given: torch.Tensor, plain: torch.Tensor) -> bool:
-    """Whether a tensor has the rows of another one, as they are or as 0.
-
-    Examples
-    --------
-    >>> is_handed_on(torch.tensor([[0.0, 0.0], [3.0, 4.0]]), torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
-    True
-    """
+def _is_handed_on(given: torch.Tensor, plain: torch.Tensor) -> bool:
+    """Whether a tensor has the rows of another one, as they are or as 0."""
     if given.shape != plain.shape or given.ndim == 0:
         return False
     given, plain = given.detach(), plain.detach()
