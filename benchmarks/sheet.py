@@ -1,23 +1,30 @@
 """A contact sheet of all pictures of five captures, to be looked at after a change of colours or layout.
 
 `python benchmarks/sheet.py captures FOLDER` trains and captures once, in PyTorch alone and ten seconds;
-`python benchmarks/sheet.py draw FOLDER` draws from there, and makes the gallery of docs/images.
+`python benchmarks/sheet.py FORM FOLDER` draws from there, where FORM is screen, column or page (of a paper),
+or phone, which needs Chromium; screen also makes the gallery of docs/images. More words choose plots.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import xarray as xr
 from PIL import Image, ImageDraw
+from playwright.sync_api import sync_playwright
 from torch import nn
 
 import throughtime as tt
 from throughtime import plots
+from throughtime._drawing.colors import TOP
+from throughtime.picture import Image as Drawn
 from throughtime.render.matplotlib import encoded
 
 BATCH = 16
@@ -148,27 +155,95 @@ def pictures(tree: xr.DataTree, other: xr.DataTree, run: xr.DataTree | None) -> 
             yield name, error
 
 
-def draw_all(folder: Path, theme: tt.Theme, which: set[str]) -> None:
+FORMS = {"screen": tt.Theme(dpi=110), "column": tt.Theme.for_paper(3.35), "page": tt.Theme.for_paper(6.9)}
+PHONE = {"width": 390, "height": 800}
+# Machado, Oliveira & Fernandes 2009: what an eye without green cones sees, in linear RGB.
+DEUTERANOPIA = np.array([[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]])
+
+
+@contextmanager
+def phone() -> Iterator[Callable[[Any, Path], None]]:
+    """Draw plots as pages, and photograph them as a phone shows them."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        tab = browser.new_page(viewport=PHONE)
+
+        def draw(picture: Any, target: Path) -> None:
+            page = tt.save(picture, target.with_suffix(".html"))
+            tab.goto(page.absolute().as_uri())
+            tab.wait_for_function("Bokeh.documents.length && Bokeh.documents.every(each => each.is_idle)")
+            tab.wait_for_timeout(300)
+            tab.screenshot(path=target, full_page=True)
+            wide = tab.evaluate(
+                "[...document.querySelectorAll('.drawn')].map(each => each.scrollWidth - each.clientWidth)"
+            )
+            if max(wide) > 0:
+                print(f"{target.stem}: {max(wide)} pixels to scroll")
+            page.unlink()
+
+        yield draw
+        browser.close()
+
+
+@contextmanager
+def paper(theme: tt.Theme) -> Iterator[Callable[[Any, Path], None]]:
+    """Draw plots with matplotlib."""
+    yield lambda picture, target: target.write_bytes(encoded(picture, theme)) and None
+
+
+def draw_all(folder: Path, form: str, which: set[str]) -> None:
     trees = {name: xr.open_datatree(folder / f"{name}.nc", engine="h5netcdf").load() for name in NAMES}
     run = tt.open_run(folder / "run.zarr")
-    out = folder / "drawn"
+    out = folder / form
     out.mkdir(exist_ok=True)
-    for name, tree in trees.items():
-        if which & {*NAMES} and name not in which:
-            continue
-        for kind, picture in pictures(tree, trees["solved"], run if name == "solved" else None):
-            if which - {*NAMES} and kind not in which:
+    used: list[float] = []
+    with phone() if form == "phone" else paper(FORMS[form]) as draw:
+        for name, tree in trees.items():
+            if which & {*NAMES} and name not in which:
                 continue
-            target = out / f"{name}-{kind}.png"
-            target.unlink(missing_ok=True)
-            try:
-                if isinstance(picture, Exception):
-                    raise picture
-                target.write_bytes(encoded(picture, theme))
-            except tt.ThroughTimeError as error:
-                print(f"{name} {kind}: {error}")
-    sheet(sorted(out.glob("*.png")), folder / "sheet.png")
-    gallery([out / f"{name}.png" for name in GALLERY], folder / "pictures.png")
+            for kind, picture in pictures(tree, trees["solved"], run if name == "solved" else None):
+                if which - {*NAMES} and kind not in which:
+                    continue
+                target = out / f"{name}-{kind}.png"
+                target.unlink(missing_ok=True)
+                try:
+                    if isinstance(picture, Exception):
+                        raise picture
+                    draw(picture, target)
+                    if (share := range_in_use(picture)) is not None:
+                        used.append(share)
+                        print(f"{name} {kind}: {share:.0%} of the colours in use")
+                except tt.ThroughTimeError as error:
+                    print(f"{name} {kind}: {error}")
+    print(f"colours in use: median {np.median(used or [np.nan]):.0%}, least {min(used, default=np.nan):.0%}")
+    sheet(sorted(out.glob("*.png")), folder / f"sheet_{form}.png")
+    if form == "screen":
+        gallery([out / f"{name}.png" for name in GALLERY], folder / "pictures.png")
+        gallery([out / f"{name}.png" for name in GALLERY], folder / "pictures_grey.png", see=grey)
+        gallery(
+            [out / f"{name}.png" for name in GALLERY], folder / "pictures_deuteranopia.png", see=without_green
+        )
+
+
+def range_in_use(picture: Any) -> float | None:
+    """Share of a logarithmic map between the 1 % and 99 % quantile of the values on it, of all frames."""
+    images = [mark for mark in picture.marks(Drawn) if mark.colors.scale.kind == "log10"]
+    codes = [image.colors.codes(image.values, image.valid).ravel() for image in images]
+    on_scale = np.concatenate([each[each >= 0] for each in codes] or [np.empty(0)])
+    return float(np.diff(np.quantile(on_scale, (0.01, 0.99)))[0] / TOP) if on_scale.size else None
+
+
+def grey(image: Image.Image) -> Image.Image:
+    return image.convert("L").convert("RGB")
+
+
+def without_green(image: Image.Image) -> Image.Image:
+    """Simulate deuteranopia."""
+    shares = np.asarray(image, float) / 255
+    linear = np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4) @ DEUTERANOPIA.T
+    linear = np.clip(linear, 0, 1)
+    seen = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return Image.fromarray((255 * seen).round().astype(np.uint8))
 
 
 def sheet(files: list[Path], target: Path, width: int = 520) -> None:
@@ -196,15 +271,21 @@ def sheet(files: list[Path], target: Path, width: int = 520) -> None:
     canvas.save(target, optimize=True)
 
 
-def gallery(files: list[Path], target: Path, size: tuple[int, int] = (520, 330), across: int = 4) -> None:
-    """Put one drawing of each picture into a grid."""
+def gallery(
+    files: list[Path],
+    target: Path,
+    size: tuple[int, int] = (520, 330),
+    across: int = 4,
+    see: Callable[[Image.Image], Image.Image] = lambda image: image,
+) -> None:
+    """Put one drawing of each picture into a grid, as an eye sees it."""
     rows = -(-len(files) // across)
     canvas = Image.new("RGB", (across * (size[0] + 12), rows * (size[1] + 12)), "white")
     for place, file in enumerate(files):
         image = Image.open(file).convert("RGB")
         image.thumbnail(size, Image.Resampling.LANCZOS)
         canvas.paste(image, (place % across * (size[0] + 12) + 6, place // across * (size[1] + 12) + 6))
-    canvas.quantize(200).save(target, optimize=True)
+    see(canvas).quantize(200).save(target, optimize=True)
 
 
 if __name__ == "__main__":
@@ -212,4 +293,4 @@ if __name__ == "__main__":
     if action == "captures":
         capture_all(Path(place))
     else:
-        draw_all(Path(place), tt.Theme(dpi=110), {*names})
+        draw_all(Path(place), action, {*names})

@@ -17,6 +17,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -60,8 +61,9 @@ SECONDS = {
 }
 FULL_ONLY = (KERAS_2,)
 XLA_FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-# TensorFlow 2.15 aborts at a flag that it does not know: these are for processes that never start it.
-XLA_FLAGS_OF_JAX = f"{XLA_FLAGS} --xla_cpu_use_fusion_emitters=false"
+# XLA aborts at a flag that it does not know: TensorFlow 2.15 and JAX after 0.10 do not know this one.
+HAS_EMITTERS = find_spec("jax") is not None and version("jax").startswith("0.10.")
+XLA_FLAGS_OF_JAX = f"{XLA_FLAGS} --xla_cpu_use_fusion_emitters=false" if HAS_EMITTERS else XLA_FLAGS
 JAX_ALONE = ("jax", "core", PROGRAMS)
 FULL = "--full"
 SUITE = "--suite"

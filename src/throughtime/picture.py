@@ -89,6 +89,11 @@ class Axis(Printable):
     ticks: Ticks | None = None
     reversed: bool = False
 
+    @property
+    def counts(self) -> bool:
+        """Whether positions are whole numbers, such as timesteps: the axis begins half a step before."""
+        return self.limits is not None and min(self.limits) % 1 == 0.5
+
 
 @takes(PictureError, marks=_MARKS, x=instance("Axis"), y=instance("Axis"))
 @dataclass(frozen=True)

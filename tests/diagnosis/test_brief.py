@@ -36,7 +36,7 @@ def layer(reach: str, value: float, horizon: str, kind: str = "lstm", **more) ->
         (Verdict.NO_EVIDENCE, "no", None, "Little gradient reaches lag 30", "open"),
         (Verdict.CANNOT_SAY, "yes", 30, "reaches lag 30", "open"),
         (Verdict.CANNOT_SAY, "unclear", 30, "Not decided", "open"),
-        (Verdict.UNSTABLE, "yes", 30, "a number is not finite", "bad"),
+        (Verdict.UNSTABLE, "yes", 30, "a number is not finite", "unstable"),
     ],
 )
 def test_headline_of_each_verdict(verdict, reach, asked, words, colour):

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 import xarray as xr
-from tests.plots.trees import with_steps
+from tests.plots.trees import TREES, heading, with_steps
 
 from throughtime import plots, testing
 from throughtime.plots import findings
@@ -62,7 +62,7 @@ def test_timesteps_named_hold_the_share_and_fewer_do_not(name, rate):
     tree = testing.decaying([rate, rate, 0.3], steps=40)
     title = getattr(plots, name)(tree).title
     told = re.fullmatch(
-        r"90 % of the gradient of rnn lies in (\d+) of 40 timesteps, (\d+)(?: to (\d+))?", title
+        r"90 % of the hidden gradient of rnn lies in (\d+) of 40 timesteps, (\d+)(?: to (\d+))?", title
     )
     length, first, last = (int(part or told[2]) for part in told.groups())
     shares = (per_step(tree) / per_step(tree).sum(axis=1, keepdims=True)).mean(axis=0)
@@ -84,7 +84,15 @@ def test_broken_values_are_counted_and_placed():
 def test_nothing_but_zeros_is_said():
     leaf = testing.decaying()["rnn"].to_dataset()
     leaf["hidden_gradient"] = xr.zeros_like(leaf["hidden_gradient"])
-    assert plots.heatmap(leaf).title == "Gradient of rnn is exactly 0 everywhere"
+    assert plots.heatmap(leaf).title == "Hidden gradient of rnn is exactly 0 everywhere"
+
+
+@pytest.mark.parametrize("name", ["compare", "contributions", "gradient_flow", "lag_profile", "overview"])
+@pytest.mark.parametrize(("kind", "why"), [("all NaN", "NaN or ∞|not finite"), ("all zero", " 0 ")])
+def test_a_plot_without_curves_says_why(name, kind, why):
+    tree = TREES[kind]()
+    draw = getattr(plots, name)
+    assert re.search(why, heading(draw(tree, tree) if name == "compare" else draw(tree)))
 
 
 def test_masked_steps_are_neither_broken_nor_counted():
@@ -102,7 +110,7 @@ def test_contributions_name_the_steps_that_teach(rate, wanted):
     sizes = tree["rnn"]["step_contribution"].values[0][::-1]
     counted = int(np.searchsorted(np.cumsum(sizes) / sizes.sum(), 0.9 - 1e-12)) + 1
     assert counted == wanted or rate == 0.9
-    assert plots.contributions(tree).title.endswith(f"comes from the last {counted} of 30 steps")
+    assert plots.contributions(tree).title.endswith(f"learn 90 % from the last {counted} of 30 steps")
 
 
 def test_gates_name_the_one_that_is_saturated_most():

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from throughtime import testing
+from throughtime._capture.axes import label_axes
 from throughtime.picture import Picture
 
 
@@ -32,6 +33,23 @@ def all_zero() -> xr.DataTree:
     return xr.DataTree.from_dict({"/rnn": leaf})
 
 
+def nothing_finite(value: float = np.nan) -> xr.DataTree:
+    """Build a capture in which every number is NaN, except its certificate."""
+    leaf = testing.constant_gates(samples=2)["rnn"].to_dataset().copy(deep=True)
+    for name, values in leaf.data_vars.items():
+        if values.dtype.kind == "f" and "certificate" not in str(name):
+            leaf[name] = xr.full_like(values, value)
+    return xr.DataTree.from_dict({"/rnn": leaf})
+
+
+def odd_labels() -> xr.DataTree:
+    """Build a capture with dates that have gaps, and with long, equal and pictorial names of samples."""
+    tree = testing.saturated_gates(left=0.25, right=0.5, steps=5, samples=3)
+    days = np.array(["2024-02-27", "2024-02-28", "2024-03-04", "2024-03-05", "2024-03-06"], "datetime64[ns]")
+    label_axes(tree, {"time": days, "sample": ["a" * 200, "a" * 200, "🙂" * 40]})
+    return tree
+
+
 TREES = {
     "one direction": lambda: testing.constant_gates(samples=3),
     "two directions": lambda: testing.bidirectional(samples=6),
@@ -47,6 +65,9 @@ TREES = {
     "training steps": with_steps,
     "exploding": lambda: testing.exploding(rate=3.0, samples=2, steps=300),
     "all zero": all_zero,
+    "all NaN": nothing_finite,
+    "all infinite": lambda: nothing_finite(np.inf),
+    "odd labels": odd_labels,
     "lag matrix": lambda: testing.lag_matrix_of(samples=2, steps=12),
     "lag matrix, backward": lambda: testing.lag_matrix_of(samples=2, steps=12, direction="backward"),
 }

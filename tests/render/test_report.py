@@ -304,7 +304,7 @@ def test_capture_with_the_run_it_came_from(browser, tmp_path):
     run = tt.open_run(tmp_path / "run.zarr")
     page = opened(browser, tt.report(capture, tmp_path / "page", diagnosis=found, training=run))
     titles = page.tab.locator("h2").all_inner_texts()
-    assert titles == ["What to do", "While it trained", "Layer by layer", "Terms", "Where it comes from"]
+    assert titles == ["What to do", "While it trained", "Layer by layer", "Terms", "How this report was made"]
     text = page.tab.locator("#content").text_content()
     assert text.count(found.text) == 1
     assert "Reach of rnn at lag 4 has risen since step 0" in text

@@ -48,7 +48,7 @@ MODELS = (
     Support("transformers' Trainer", {"torch": "", "transformers": ""}, "transformers()", "transformers"),
 )
 LOGGERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow-skinny": "mlflow", "trackio": "trackio"}
-FILES = {"pyarrow": "parquet", "h5netcdf": "netcdf"}
+FILES = {"pyarrow": "parquet", "h5netcdf": "netcdf", "h5py": "netcdf"}
 
 
 def as_json() -> dict[str, Any]:

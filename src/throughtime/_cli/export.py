@@ -66,7 +66,8 @@ def _to_npz(tree: xr.DataTree, output: Path) -> None:
 
 
 def _to_netcdf(tree: xr.DataTree, output: Path) -> None:
-    _needs("h5netcdf", "netcdf")
+    for library in ("h5netcdf", "h5py"):  # recent versions of the first do not install the second
+        _needs(library, "netcdf")
     tree.to_netcdf(output, engine="h5netcdf")
 
 

@@ -76,12 +76,15 @@ class Scale:
         return np.where(np.isfinite(values), position, np.nan)
 
     def curve(self, values: Array) -> Array:
-        """Return positions of a curve along the last axis; below the scale it ends."""
+        """Return positions of a curve along the last axis; it ends at the first value below the scale."""
         position = self.clipped(values)
         if self.kind != "log10":
             return position
-        below = np.abs(values) < self.low
-        position[..., 1:][below[..., 1:] & below[..., :-1]] = np.nan
+        near = above = np.abs(values) >= self.low
+        near = near | np.isnan(position)
+        near[..., 1:] |= above[..., :-1]
+        near[..., :-1] |= above[..., 1:]
+        position[~near] = np.nan
         return position
 
     def ticks(self) -> Ticks:

@@ -16,7 +16,9 @@ from .findings import NO, NOT_MEASURED, UNCLEAR, YES, Answer, Found, LayerDiagno
 from .words import listed, number, size
 
 _MOST_NAMED = 3  # layers that a measure names
-GOOD, BAD, OPEN = "good", "bad", "open"
+_ASKED = "The lag was passed as dependency_length."
+_CHOSEN = "No lag was passed as dependency_length, so that diagnose chose one."
+GOOD, BAD, OPEN, UNSTABLE = "good", "bad", "open", "unstable"
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,11 @@ def _names(paths: list[str]) -> str:
 
 
 def tone(found: Found) -> str:
-    """Return "good", "bad" or "open", by which the result is coloured."""
+    """Return "good", "bad", "unstable" or "open", by which the result is coloured."""
     if found.misread:
         return BAD
     if found.verdict in (Verdict.USES, Verdict.UNSTABLE):
-        return GOOD if found.verdict is Verdict.USES else BAD
+        return GOOD if found.verdict is Verdict.USES else UNSTABLE
     vanishes = any(each.reach.answer == NO for each in found.layers.values())
     return BAD if vanishes and found.dependency_length is not None else OPEN
 
@@ -105,7 +107,8 @@ def facts(found: Found) -> tuple[Fact, ...]:
             f"Reach at lag {lag}",
             *_of_layers(found, lambda each: (each.reach.value, size(each.reach.value))),
             f"R({lag}): gradient that arrives {lag} steps back, as a fraction of its size at lag 0, the step "
-            "that the loss reads. Below 1 % it contributes almost nothing to learning.",
+            "that the loss reads. Below 1 % it contributes almost nothing to learning. "
+            + (_ASKED if found.dependency_length else _CHOSEN),
         ),
         Fact(
             f"Use at lag {lag}",

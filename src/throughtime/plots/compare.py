@@ -20,7 +20,18 @@ from throughtime.plots.arrange import arranged
 from throughtime.plots.axes import time_axis
 from throughtime.plots.colored import OWN, colors, fitted
 from throughtime.plots.curves import median_band
-from throughtime.plots.data import Captured, Source, count, dim_called, dotted, only_valid, parts, read, title
+from throughtime.plots.data import (
+    Captured,
+    Source,
+    count,
+    dim_called,
+    dotted,
+    only_valid,
+    parts,
+    read,
+    title,
+    undrawn,
+)
 from throughtime.plots.findings import percent
 from throughtime.plots.heatmap import few_samples, height_of
 from throughtime.plots.images import panels_of
@@ -90,6 +101,7 @@ def compare(
     samples = [source.values.sizes.get("sample", 1) for source in sources]
     same = samples[0] == samples[1]
     detail = count(samples[0], "sample") if same else f"{samples[0]} and {samples[1]} samples"
+    detail = dotted(detail, undrawn(*sources))
     plain = replace(sources[0], where="", values=sources[0].values.reset_coords(drop=True))
     if kind == "curves":
         return _as_curves(sources, words, look, title(plain, detail, "compared", symbol=_norm_of(plain)))

@@ -30,6 +30,8 @@ from throughtime.plots.data import (
     parts,
     read,
     required,
+    subject,
+    undrawn,
     valid_for,
     where,
 )
@@ -40,14 +42,16 @@ from throughtime.plots.recorded import band, is_summary, sampled
 QUANTITY = "step_contribution"
 NOTE = (
     "Above: the contribution of each step to the gradient of the recurrent kernel, a row for each sample. "
-    "Below: its share of the sample's total. Contributions are norms and may cancel in the sum; the first "
-    "step processed has no state before it and adds 0."
+    "Below: its share of the sample's total. A contribution is the gradient at a step times the state "
+    "before it, so that weights may learn most where the gradient is not largest. Contributions are norms "
+    "and may cancel in the sum; the first step processed has no state before it and adds 0."
 )
 
 
 NOTE_OF_SUMMARY = (
-    "The contribution of each step to the gradient of the recurrent kernel. Contributions are norms and may "
-    "cancel in the sum. The share of each sample's total needs samples: quantities='timestep' records them."
+    "The contribution of each step to the gradient of the recurrent kernel. Contributions are norms and "
+    "may cancel in the sum. The share of each sample's total needs samples: quantities='timestep' records "
+    "them."
 )
 
 
@@ -97,8 +101,8 @@ def contributions(captured: Layer, **look: Unpack[Look]) -> Picture:
         found.append((name, _last_steps(k90.sel(direction=name) if name else k90, part.sizes["time"])))
         panels += [_image(source.with_values(part), name, fit), _shares(source.with_values(part), name)]
     samples = count(int(source.values.sizes["sample"]), "sample")
-    noun = dotted(f"step contributions {source.symbol}", located(captured, layer), samples)
-    taught = f"90 % of what teaches {where(captured) or 'the layer'}"
+    noun = dotted(f"step contributions {source.symbol}", located(captured, layer), samples, undrawn(source))
+    taught = f"{subject(where(captured), 'Recurrent weights')} learn 90 %"
     return Picture(
         tuple(panels),
         **titled(look, sentence(taught, found), noun),
@@ -165,4 +169,4 @@ def _last_steps(lags: xr.DataArray, steps: int) -> str:
     if not finite.size:
         return ""
     last = int(np.median(finite)) + 1
-    return f"comes from the last {last} of {steps} steps" if last > 1 else "comes from the last step"
+    return f"from the last {last} of {steps} steps" if last > 1 else "from the last step"

@@ -241,6 +241,15 @@ def only_valid(source: Source, other: float = np.nan) -> xr.DataArray:
     return values.where(counted, other)
 
 
+def undrawn(*sources: Source) -> str:
+    """Describe what curves on a logarithmic scale leave out: values that are not finite, or all 0."""
+    every = [only_valid(source, 0.0).values for source in sources]
+    number = sum(int((~np.isfinite(values)).sum()) for values in every)
+    if number:
+        return f"{number} NaN or ∞ not drawn"
+    return "" if any(values.any() for values in every) else "exactly 0 everywhere"
+
+
 def parts(values: xr.DataArray, kept: list[str]) -> list[tuple[str, xr.DataArray]]:
     """List the parts, one for each direction or gate, with their names."""
     dims = [str(dim) for dim in values.dims if dim not in kept]

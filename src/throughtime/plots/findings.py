@@ -159,7 +159,7 @@ def of_quantity(source: Source) -> str:
     shown = only_valid(source, 0.0)
     if "time" not in shown.dims or "step" in shown.dims:
         return ""
-    what = "gradient" if source.is_gradient else source.name.replace("_", " ")
+    what = source.name.removesuffix("_norm").replace("_", " ")
     if found := broken(shown.transpose(..., "time").values):
         return f"{subject(source.where, what.capitalize())} {found}"
     if not source.is_gradient or "sample" not in shown.dims:

@@ -38,8 +38,9 @@ from throughtime.plots.look import Look, checked, size, titled
 
 LITTLE = 0.01
 NOTE = (
-    "Left: the gate's values. Middle: the share of values at the ends of its range, where the slope is flat; "
-    "an open forget gate is how memory works, not a fault. Right: the gradient before the activation."
+    "Left: the gate's values. Middle: the share of values at the ends of its range, where the slope is "
+    "flat; an open forget gate is how memory works, not a fault. Right: the gradient dL/dz, where z is "
+    "the gate's value before its activation."
 )
 
 
@@ -154,7 +155,7 @@ def _saturations(position: xr.DataArray, low: float, high: float) -> Iterator[Pa
         name: (_share(part < low, part), _share(part > high, part))
         for name, part in parts(position, ["sample", "unit", "time"])
     }
-    top = min(1.05, max(0.1, 1.15 * float(np.nanmax([*shares.values()], initial=0.0))))
+    top = min(1.05, max(0.1, 1.15 * float(np.nan_to_num([*shares.values()]).max(initial=0.0))))
     words = (f"below {low:g}", f"above {high:g}")
     for name, both in shares.items():
         marks: list[Mark] = []

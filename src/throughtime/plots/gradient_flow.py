@@ -19,7 +19,7 @@ from throughtime.diagnostics.thresholds import REACHES, ROUNDING
 from throughtime.picture import Axis, Mark, Panel, Picture
 from throughtime.plots.axes import time_axis
 from throughtime.plots.curves import median_band
-from throughtime.plots.data import count, dotted, last_step, layers, located, parts
+from throughtime.plots.data import Source, count, dotted, last_step, layers, located, parts, read, undrawn
 from throughtime.plots.findings import named, percent
 from throughtime.plots.look import Look, checked, size, titled
 from throughtime.plots.profiles import is_sum
@@ -27,9 +27,9 @@ from throughtime.plots.recorded import band, is_summary, sampled, state_norms
 
 DEEPEST = 1e-30  # of the largest: lines show more decades than colours can
 NOTE = (
-    "The gradient starts at the loss and flows back in time and down the layers. A line is the median over "
-    "samples, a band the middle {share} % of them. A curve that falls towards the first steps processed "
-    "shows a vanishing gradient."
+    "The gradient starts at the loss and flows back in time and down the layers. A line is the median "
+    "over samples, a band the middle {share} % of them. The state s is a layer's hidden and cell state "
+    "together. A curve that falls towards the first steps processed shows a vanishing gradient."
 )
 
 
@@ -105,9 +105,10 @@ def gradient_flow(captured: xr.DataTree | xr.Dataset, **look: Unpack[Look]) -> P
         )
         for name in directions
     )
-    step = located("", last_step(layers(captured)[0][1]))
-    noun = f"gradient flow · {count(len(layers(captured)), 'layer')}{_samples(layers(captured))}"
-    noun = f"{noun} · {step}" if step else noun
+    every = layers(captured)
+    step = located("", last_step(every[0][1]))
+    left_out = undrawn(*(source for _, leaf in every for source in _gradients(last_step(leaf))))
+    noun = dotted("gradient flow", count(len(every), "layer"), _samples(every), step, left_out)
     return Picture(
         panels,
         **titled(look, _fades(found, sums), noun),
@@ -151,7 +152,13 @@ def _range(values: Array, look: Look) -> tuple[float, float] | None:
 def _samples(found: list[tuple[str, xr.Dataset]]) -> str:
     """Count the samples, if the capture or run has them."""
     known = [int(leaf.sizes["sample"]) for _, leaf in found if "sample" in leaf.sizes]
-    return f" · {count(max(known), 'sample')}" if known else ""
+    return count(max(known), "sample") if known else ""
+
+
+def _gradients(leaf: xr.Dataset) -> Iterator[Source]:
+    """Read the gradients that the norms are of, if the capture or run keeps them."""
+    own = [name for name in (f"{state}_gradient" for state in states(leaf)) if name in leaf]
+    yield from (read(leaf, name) for name in own or ["output_gradient"] if name in leaf)
 
 
 def _curves(path: str, leaf: xr.Dataset) -> list[NormCurve]:

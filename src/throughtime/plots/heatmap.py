@@ -116,7 +116,7 @@ def height_of(panels: tuple[Panel, ...], across: int) -> float:
     texts = first.of(Text)
     if texts:
         rows = len({float(y) for y in texts[0].y})
-        return min(1.2 + down * rows * 1.05, 16.0)
+        return min(max(2.7, 1.2 + down * rows * 1.05), 16.0)
     return min(1.3 + down * 2.6, 16.0) if down > 1 else 4.2
 
 

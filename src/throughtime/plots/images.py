@@ -103,8 +103,9 @@ def _composite(source: Source, layout: Layout, fit: Colors, at: dict[str, int], 
     corners = np.array(boxes)
     wide, high = corners[:, 2:].max(axis=0)
     marks: list[Mark] = [*named, Rectangles(corners, edge="#8a8a8a")]
-    texts = tuple(f"{cells} {word}" if across < 9 else word for word in words)
-    marks.append(Text(corners[:, 0], corners[:, 1] - 0.02, texts, 0.8))
+    longest = max(3, int(70 / across))
+    short = [word if len(word) <= longest else f"{word[: longest - 1]}…" for word in words]
+    marks.append(Text(corners[:, 0], corners[:, 1] - 0.02, (f"{cells} {short[0]}", *short[1:]), 0.8))
     return Panel(
         tuple(marks),
         title=name,
@@ -114,7 +115,7 @@ def _composite(source: Source, layout: Layout, fit: Colors, at: dict[str, int], 
             _cell_ticks(values, layout.columns, across),
         ),
         y=Axis(
-            f"{axis_word(layout.rows)}, in each {cells}",
+            axis_word(layout.rows) + (f", in each {cells}" if across < len(words) else ""),
             (-GUTTER[1], (1 + EDGE) * high),
             (),
             reversed=True,
@@ -138,7 +139,8 @@ def _box(place: int, across: int) -> tuple[float, float, float, float]:
 def _cell_ticks(values: xr.DataArray, dim: str, across: int) -> tuple[tuple[float, str], ...]:
     """Name a few indices under each column."""
     number = values.sizes[dim]
-    words = [word if len(word) < 9 else f"{word[:7]}…" for word in labels(values, dim)]
+    longest = max(8, 32 // across)
+    words = [word if len(word) <= longest else f"{word[: longest - 1]}…" for word in labels(values, dim)]
     places = [0] if number == 1 else [0, number // 2] if across > 3 else [0, number // 2, number - 1]
     return tuple(
         (column * (1 + GUTTER[0]) + (place + 0.5) / number, words[place])

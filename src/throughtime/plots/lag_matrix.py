@@ -24,8 +24,9 @@ from throughtime.plots.look import Look, checked, size, titled
 from throughtime.plots.profiles import profiles
 
 NOTE = (
-    "A row is the loss of one step, a column the state at one step, and the colour how much the loss depends "
-    "on the state. White is exactly 0: in a causal layer no loss depends on later states."
+    "A row is the loss ℓ of one step, a column the state s at one step, hidden and cell together, and the "
+    "colour how much the loss depends on the state. White is exactly 0: in a causal layer no loss "
+    "depends on later states."
 )
 
 

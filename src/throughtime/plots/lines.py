@@ -32,6 +32,7 @@ from throughtime.plots.data import (
     Source,
     count,
     dim_called,
+    dotted,
     only_valid,
     parts,
     read,
@@ -140,11 +141,10 @@ def _panel(
             y=Axis(fit.label, (-0.04, 1.06), fit.scale.ticks()),
             grid=True,
         )
-    span = f"each panel: timesteps 0 to {grid.steps - 1}, {_span(fit.scale)}"
     return Panel(
         (*floor, *curves, *borders(grid), *names(grid, words, str(kept[-2]))),
-        title=f"{name} · {span}" if name else span,
-        x=Axis("", (0, grid.columns), column_ticks(grid)),
+        title=dotted(name, _span(fit.scale)),
+        x=Axis(f"each panel: timesteps 0 to {grid.steps - 1}", (0, grid.columns), column_ticks(grid)),
         y=Axis(_beside(grid, fit, str(kept[-2])), (0, grid.rows), row_ticks(grid, fit.scale, words)),
         framed=False,
     )

@@ -46,6 +46,8 @@ class LagCurve:
 
     def found(self, threshold: float) -> str:
         """Describe how far the gradient reaches; a sum over many steps shows nothing."""
+        if self.samples == 0:
+            return "is 0 or not finite at lag 0 of every sample"
         words = reach(self.middle, threshold)
         if self.basis == "sum" and words.startswith("reaches"):
             return "enters at many steps, so that R(k) does not show how far it reaches"

@@ -70,7 +70,7 @@ def scatter(captured: Captured, quantity: str = "output_gradient", **look: Unpac
         Panel(
             tuple(_marks(part.transpose(*dims), fit)),
             title=name,
-            x=Axis(dims[1].replace("_", " "), (-0.7, part.sizes[dims[1]] - 0.3)),
+            x=Axis(dims[1].replace("_", " "), (-0.5, part.sizes[dims[1]] - 0.5)),
             y=Axis(fit.label, (-0.05, 1.12), fit.scale.ticks()),
         )
         for name, part in parts(values, dims)
@@ -113,7 +113,7 @@ def _marks(values: xr.DataArray, fit: Fitted) -> Iterator[Mark]:
 def _ground(fit: Fitted, units: int) -> Iterator[Mark]:
     """Draw zero, and the band around it that is below the numerical floor."""
     zero = 0.0 if fit.scale.kind == "log10" else float(fit.scale.position(np.zeros(1))[0])
-    ends = np.array([-0.7, units - 0.3])
+    ends = np.array([-0.5, units - 0.5])
     if fit.scale.kind == "signed_log":
         yield Rectangles(np.array([[ends[0], zero - 0.012, ends[1], zero + 0.012]]), fill="#e2e2e2")
     yield Line(ends, np.full(2, zero), color="#9a9a9a", width=0.7)

@@ -18,7 +18,7 @@ from throughtime.diagnostics.lyapunov_spectrum import lyapunov_spectrum
 from throughtime.diagnostics.recurrent_spectrum import recurrent_spectrum
 from throughtime.picture import Axis, Dots, Line, Mark, Panel, Picture
 from throughtime.plots.axes import labels
-from throughtime.plots.data import dotted, last_step, located, parts, subject, where
+from throughtime.plots.data import count, dotted, last_step, located, parts, subject, where
 from throughtime.plots.findings import sentence
 from throughtime.plots.look import Look, checked, size, titled
 
@@ -134,7 +134,8 @@ def _exponents(layer: xr.Dataset, samples: int) -> tuple[xr.DataArray | None, st
     if len(few["sample"]) * few.sizes["time"] * float(2 * width) ** 3 > MOST_WORK:
         return None, "too large for a Lyapunov spectrum here"
     try:
-        return lyapunov_spectrum(few), ""
+        with np.errstate(invalid="ignore", over="ignore"):  # of a layer that is not finite
+            return lyapunov_spectrum(few), ""
     except (DiagnosticError, SchemaError):
         return None, "no Lyapunov spectrum for this layer"
 
@@ -147,13 +148,12 @@ def _lyapunov(exponents: xr.DataArray) -> Panel:
         finite = _finite(part)
         marks += [Line(place, each, color, 0.7, 0.4) for each in finite]
         mean = _mean(finite)
-        detail = f"mean of {len(finite)}, λ₁ {number(float(mean[0]))}"
-        label = dotted(name, detail)
+        label = dotted(name, f"λ₁ {number(float(mean[0]))}")
         marks.append(Line(place, mean, color, 1.8, label=label, details=(("index", place), ("value", mean))))
     marks.append(Line(np.array([-0.5, total - 0.5]), np.zeros(2), "#555555", 0.8, dashed=True))
     return Panel(
         tuple(marks),
-        title="Lyapunov spectrum",
+        title=f"Lyapunov spectrum, mean of {count(exponents.sizes['sample'], 'sample')}",
         x=Axis("index, largest first", (-0.5, total - 0.5)),
         y=Axis("exponent λ, per step"),
         grid=True,

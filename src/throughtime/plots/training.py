@@ -35,7 +35,7 @@ _PANELS = {  # quantity -> label of its axis, whether it spans decades, the alar
     "loss": ("loss", True, ("nonfinite",)),
     "horizon": ("memory horizon, steps", False, ()),
     "ratio": ("R({lag})", True, ("vanishing", "explosion", "dead_gradient")),
-    "saturation": ("saturated, of the gate that is most", False, ("saturation",)),
+    "saturation": ("saturation, largest gate", False, ("saturation",)),
     "gradient_norm": ("gradient norm", True, ()),
     "clip_ratio": ("share left after clipping", False, ()),
 }

@@ -24,10 +24,11 @@ from throughtime.plots.look import Look, checked, size, titled
 from throughtime.plots.norms import weight_norms
 
 GAP = 0.05  # between gates, in parts of one
-HEIGHTS = {"kernel": 0.8, "recurrent_kernel": 1.6, "bias": 0.2, "recurrent_bias": 0.2}
+HEIGHTS = {"kernel": 0.8, "recurrent_kernel": 1.6, "bias": 0.3, "recurrent_bias": 0.3}
 NOTE = (
     "A row of blocks is one weight, a column of blocks one gate; rows are its inputs, columns its units. "
-    "ρ is the largest |eigenvalue| of a gate's recurrent kernel, ‖·‖ are Frobenius norms."
+    "W is the kernel, from the inputs, U the recurrent kernel, from the state before. ρ is the largest "
+    "|eigenvalue| of a gate's recurrent kernel, ‖·‖ are Frobenius norms."
 )
 
 
@@ -167,7 +168,7 @@ def _canvas(found: dict[str, xr.DataArray], direction: str, look: Look, *, gradi
         ticks.append((top + height / 2, _range(name, found[name])))
         top += height + 2 * GAP
     gates = _gates(next(iter(found.values())))
-    under = [(place * (1 + GAP) + 0.5, _caption(found, gate)) for place, gate in enumerate(gates)]
+    under = [(place * (1 + GAP) + 0.5, gate) for place, gate in enumerate(gates)]
     return Panel(
         (*marks, Rectangles(np.array(boxes), edge="#8a8a8a")),
         title=direction,
@@ -179,8 +180,9 @@ def _canvas(found: dict[str, xr.DataArray], direction: str, look: Look, *, gradi
 
 def _range(name: str, array: xr.DataArray) -> str:
     largest = largest_magnitude(array.values)
-    between = " " if name.endswith("bias") else "\n"
-    return f"{name.replace('_', ' ')}{between}{f'±{number(largest)}' if largest else 'all 0'}"
+    words = f"±{number(largest)}" if largest else "all 0" if np.isfinite(array.values).all() else "not finite"
+    between = " " if name == "recurrent_bias" else "\n"
+    return "".join((name.replace("_", "\n"), between, words))
 
 
 def _largest(array: xr.DataArray) -> float:
@@ -196,17 +198,16 @@ def _colors(scaled: dict[str, xr.DataArray], look: Look, *, gradient: bool) -> C
     return colors(source, values, Look(**{**look, "scale": scale, "share": True}))
 
 
-def _caption(found: dict[str, xr.DataArray], gate: str) -> str:
-    """Write the gate, its norms, and the spectral radius of its recurrent kernel."""
+def _norms(found: dict[str, xr.DataArray], gate: str) -> str:
+    """Write the norms of a gate, and the spectral radius of its recurrent kernel."""
     detail = []
     for name, symbol in (("kernel", "‖W‖"), ("recurrent_kernel", "‖U‖")):
         if name in found:
             detail.append(f"{symbol} {number(float(np.linalg.norm(_matrix(found[name], gate))))}")
-    detail = [" · ".join(detail)]
     square = _matrix(found["recurrent_kernel"], gate) if "recurrent_kernel" in found else np.empty((0, 1))
     if square.shape[0] == square.shape[1] and np.isfinite(square).all():
         detail.append(f"ρ {number(float(np.abs(np.linalg.eigvals(square.astype(np.float64))).max()))}")
-    return "\n".join(filter(None, (gate, *detail)))
+    return " ".join(detail)
 
 
 def _histograms(found: dict[str, xr.DataArray], direction: str, bins: int) -> Panel:
@@ -215,13 +216,13 @@ def _histograms(found: dict[str, xr.DataArray], direction: str, bins: int) -> Pa
     largest = max(_largest(array) for array in kernels)
     edges = np.linspace(-largest, largest, bins + 1)
     marks: list[Mark] = []
+    top = 0.0
     for place, gate in enumerate(_gates(kernels[0])):
         values = np.concatenate([_matrix(array, gate).ravel() for array in kernels])
         finite = values[np.isfinite(values)]
         shares = np.histogram(finite, edges)[0] / max(1, values.size)
-        broken = f" · {values.size - finite.size} NaN or ∞" if finite.size < values.size else ""
-        marks += outline(edges, shares, hue(place), f"{gate or 'all'}{broken}")
-    title = dotted(direction, "both kernels")
-    return Panel(
-        tuple(marks), title=title, x=Axis("value", (-largest, largest)), y=Axis("share of weights"), grid=True
-    )
+        broken = f"{values.size - finite.size} NaN or ∞" if finite.size < values.size else ""
+        marks += outline(edges, shares, hue(place), dotted(gate, _norms(found, gate), broken))
+        top = max(top, float(shares.max()))
+    x, y = Axis("value", (-largest, largest)), Axis("share of weights", (0.0, 1.9 * top or 1.0))
+    return Panel(tuple(marks), title=dotted(direction, "both kernels"), x=x, y=y, grid=True)

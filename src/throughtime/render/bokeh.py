@@ -12,6 +12,7 @@ from bokeh.models import (
     BasicTicker,
     FixedTicker,
     LinearColorMapper,
+    NoOverlap,
     Range1d,
 )
 from bokeh.models.annotations import ColorBar, Legend, LegendItem
@@ -28,7 +29,7 @@ from throughtime.render.dark import on_paper
 from throughtime.render.keys import Key, bars, keys
 
 PIXELS_AN_INCH = 96
-NARROW = 260  # pixels of a figure beside others; on a narrower page the row scrolls
+NARROW = 260  # pixels of a figure beside others; on a narrower page they are stacked
 TOOLBAR = 40
 LOW = 210  # pixels of a figure whose colour bar has room for only a few words
 TOOLS = "pan,wheel_zoom,box_zoom,reset,save"
@@ -86,23 +87,12 @@ def draw(
         *sliders(picture, frames),
         *own_scale.connected(frames),
         grid,
-        min_width=picture.columns * widest + TOOLBAR if picture.columns > 1 else _room_of_labels(picture),
+        min_width=picture.columns * widest + TOOLBAR if picture.columns > 1 else None,
         sizing_mode="stretch_width",
     )
     for model in layout.references():
         without_tex(model)
     return layout
-
-
-def _room_of_labels(picture: Picture) -> int | None:
-    """Pixels that labels of several lines need beside each other; None where there are none."""
-    labels = [[words for _, words in panel.x.ticks or ()] for panel in picture.panels]
-    needed = [
-        sum(7 * max(map(len, words.split("\n"))) + 12 for words in each)
-        for each in labels
-        if any("\n" in words for words in each)
-    ]
-    return max(needed) + NARROW + TOOLBAR if needed else None
 
 
 def _headings(picture: Picture, theme: Theme) -> Iterator[Any]:
@@ -166,7 +156,8 @@ def _dress(made: Any, panel: Panel, theme: Theme) -> None:
         if axis.ticks is not None:
             axes.ticker = FixedTicker(ticks=[at for at, _ in axis.ticks])
             axes.major_label_overrides = dict(axis.ticks)
-        elif panel.of(Image):
+            axes.major_label_policy = NoOverlap(min_distance=3)
+        elif axis.counts or panel.of(Image):
             axes.ticker = BasicTicker(min_interval=1)
     if made.legend:
         _place_legend(made, theme)

@@ -14,11 +14,11 @@ from throughtime._drawing.scale import Array
 from throughtime._drawing.theme import Theme
 from throughtime._text.printable import printable
 from throughtime.picture import Band, Dots, Image, Line, Panel, Picture, Rectangles, Text
-from throughtime.render.keys import masked_boxes, nonfinite, runs
+from throughtime.render.keys import lone, masked_boxes, nonfinite, runs
 
 MOST_CELLS = 2_000_000  # of all images of a plot, over all frames
 MOST_HOVERED = 60_000  # points of the lines of a panel that a hover describes
-HATCH = "#a0a0a0"
+HATCHED = {"hatch_pattern": "/", "hatch_color": "#a0a0a0", "hatch_scale": 8, "hatch_weight": 0.6}
 _MARKERS = {"o": "circle", "X": "x", "^": "triangle", "v": "inverted_triangle", "x": "x"}
 _BROKEN = {"nan": "x", "positive_infinity": "triangle", "negative_infinity": "inverted_triangle"}
 _BASELINES = {"bottom": "bottom", "top": "top", "middle": "middle"}
@@ -76,7 +76,8 @@ def draw_marks(made: Any, panel: Panel, frame: int, theme: Theme, frames: Frames
             case Band():
                 _draw_band(made, mark)
             case Rectangles():
-                _draw_boxes(made, mark.boxes, mark.fill, mark.edge, alpha=mark.alpha)
+                label = {"legend_label": mark.label} if mark.label else {}
+                _draw_boxes(made, mark.boxes, mark.fill, mark.edge, fill_alpha=mark.alpha, **label)
             case Dots():
                 _draw_dots(made, mark)
             case Text():
@@ -186,7 +187,7 @@ def _draw_over_image(made: Any, image: Image, theme: Theme) -> None:
     if image.frames > 1:
         return
     if len(boxes := masked_boxes(image, 0)):
-        _draw_boxes(made, boxes, None, None, hatched=True)
+        _draw_boxes(made, boxes, None, None, **HATCHED)
     for kind, x, y in nonfinite(image, 0):
         color = image.colors.color_of(kind)
         made.scatter(x, y, marker=_BROKEN[kind], size=8, fill_color=color, line_color=theme.ink)
@@ -199,10 +200,11 @@ def _draw_line(made: Any, line: Line, frame: int, frames: Frames, *, hovers: boo
         columns |= _columns(line.details)
     source = ColumnDataSource(columns)
     style: dict[str, Any] = {"legend_label": line.label} if line.label else {}
-    drawing = made.scatter if line.x.size == 1 else made.line
-    if line.x.size > 1:
-        style |= {"line_width": line.width, "line_dash": "dashed" if line.dashed else "solid"}
-    glyph = drawing("x", "y", source=source, color=line.color, alpha=line.alpha, **style)
+    style |= {"color": line.color, "alpha": line.alpha}
+    if (points := lone(y)).size:
+        made.scatter(line.x[points], y[points], size=3 * max(1.0, line.width), **style)
+    dash = "dashed" if line.dashed else "solid"
+    glyph = made.line("x", "y", source=source, line_width=line.width, line_dash=dash, **style)
     if line.y.ndim == 2:
         frames.add(ColumnDataSource({"y": [_small(each) for each in line.y]}), source)
     if hovers and line.details:
@@ -240,23 +242,10 @@ def _draw_band(made: Any, band: Band) -> None:
     made.patches(around, along, fill_color=band.color, fill_alpha=band.alpha, line_color=None, **style)
 
 
-def _draw_boxes(
-    made: Any, boxes: Array, fill: str | None, edge: str | None, *, hatched: bool = False, alpha: float = 1.0
-) -> None:
-    hatch = (
-        {"hatch_pattern": "/", "hatch_color": HATCH, "hatch_scale": 8, "hatch_weight": 0.6} if hatched else {}
-    )
-    made.quad(
-        left=boxes[:, 0],
-        bottom=boxes[:, 1],
-        right=boxes[:, 2],
-        top=boxes[:, 3],
-        fill_color=fill,
-        fill_alpha=alpha,
-        line_color=edge,
-        line_width=0.6,
-        **hatch,
-    )
+def _draw_boxes(made: Any, boxes: Array, fill: str | None, edge: str | None, **style: Any) -> None:
+    left, bottom, right, top = boxes.T
+    place = {"left": left, "bottom": bottom, "right": right, "top": top}
+    made.quad(**place, fill_color=fill, line_color=edge, line_width=0.6, **style)
 
 
 def _draw_dots(made: Any, dots: Dots) -> None:

@@ -126,6 +126,17 @@ def runs(flags: Array) -> list[tuple[int, int]]:
     return [(int(start), int(end)) for start, end in edges.reshape(-1, 2)]
 
 
+def lone(y: Array) -> Array:
+    """Return the places of points between gaps, through which no line goes.
+
+    Examples
+    --------
+    >>> lone(np.array([1.0, np.nan, 2.0, 3.0]))
+    array([0])
+    """
+    return np.array([start for start, end in runs(np.isfinite(y)) if end - start == 1], dtype=int)
+
+
 def bars(panel: Panel) -> list[Image]:
     """Return the images of a panel that need a colour bar, one for each set of colours."""
     seen: dict[int, Image] = {}

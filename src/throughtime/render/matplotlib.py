@@ -27,7 +27,7 @@ from throughtime.picture import Axis, Image, Panel, Picture, Rectangles
 from throughtime.render.dark import on_paper
 from throughtime.render.keys import Key, bars, keys
 from throughtime.render.matplotlib_marks import Pixels, draw_image, draw_mark
-from throughtime.render.matplotlib_room import make_room, stacked, wrapped
+from throughtime.render.matplotlib_room import make_room, part_labels, stacked, wrapped
 
 _COMMENT = re.compile(rb"<!--.*?-->\n?", re.DOTALL)
 
@@ -132,21 +132,20 @@ def _drawn(picture: Picture, theme: Theme) -> Figure:
     _draw_keys(figure, picture, theme)
     if theme.width is not None and theme.width < picture.width:
         make_room(figure, axes.flat[: len(picture.panels)], picture, theme)
-    if picture.marks(Image):
-        layout: Any = figure.get_layout_engine()
-        layout.execute(figure)
-        _draw_images(figure, axes, picture, theme)
+    layout: Any = figure.get_layout_engine()
+    layout.execute(figure)
+    _draw_images(axes, picture, theme)
+    part_labels(figure)
+    figure.set_layout_engine("none")  # a second layout could change the axes by a pixel and lose a spike
     return figure
 
 
-def _draw_images(figure: Figure, axes: Any, picture: Picture, theme: Theme) -> None:
+def _draw_images(axes: Any, picture: Picture, theme: Theme) -> None:
     """Draw the images last: the number of their pixels depends on the layout."""
     for ax, panel in zip(axes.flat, picture.panels, strict=False):
         box = ax.get_window_extent()
         for image in panel.of(Image):
             draw_image(ax, image, picture.shown, theme, Pixels(box.width, box.height, panel.span))
-    # A second layout could change the axes by a pixel and lose a spike.
-    figure.set_layout_engine("none")
 
 
 def _size(picture: Picture, theme: Theme) -> tuple[float, float]:
@@ -161,7 +160,7 @@ def _draw_panel(ax: Any, panel: Panel, frame: int, theme: Theme) -> None:
     for artist in (*ax.lines, *ax.collections, *ax.texts):
         artist.set_in_layout(False)  # measuring them is slow, and they lie inside the axes
     for axis, spec in ((ax.xaxis, panel.x), (ax.yaxis, panel.y)):
-        _dress(axis, spec, counts=bool(panel.of(Image)))
+        _dress(axis, spec, counts=spec.counts or bool(panel.of(Image)))
     if panel.title:
         # Without a height matplotlib computes one by measuring all ticks once more.
         ax.set_title(panel.title, loc="left", fontsize=theme.size, pad=4, y=1.0)
@@ -197,7 +196,9 @@ def _dress(axis: Any, spec: Axis, *, counts: bool) -> None:
     if spec.ticks is not None:
         axis.set_ticks([at for at, _ in spec.ticks], labels=[word for _, word in spec.ticks])
     elif counts:
-        axis.set_major_locator(mpl.ticker.MaxNLocator(nbins="auto", steps=[1, 2, 5, 10], integer=True))
+        axis.set_major_locator(
+            mpl.ticker.MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
+        )
 
 
 def _inner_labels_off(axes: Any, picture: Picture) -> None:

@@ -16,7 +16,7 @@ from throughtime._drawing.pooling import pooled, pooled_flags
 from throughtime._drawing.scale import Array
 from throughtime._drawing.theme import Theme
 from throughtime.picture import Band, Dots, Image, Line, Mark, Rectangles, Text
-from throughtime.render.keys import MARKERS, masked_boxes, nonfinite
+from throughtime.render.keys import MARKERS, lone, masked_boxes, nonfinite
 
 MANY_POINTS = 20_000  # of a line; svg and pdf contain longer ones as pixels
 HATCH = "#b0b0b0"
@@ -70,17 +70,20 @@ def draw_mark(ax: Any, mark: Mark, frame: int, theme: Theme) -> None:
 
 
 def _draw_line(ax: Any, line: Line, frame: int, theme: Theme) -> None:
+    y = line.y[frame] if line.y.ndim == 2 else line.y
+    points = lone(y)
     ax.plot(
         line.x,
-        line.y[frame] if line.y.ndim == 2 else line.y,
+        y,
         color=line.color,
         linewidth=line.width * theme.weight,
         alpha=line.alpha,
         linestyle="--" if line.dashed else "-",
         label=line.label or None,
         rasterized=line.x.size > MANY_POINTS,
-        # A line needs two points.
-        marker="o" if line.x.size == 1 else None,
+        marker="o" if points.size else None,
+        markersize=2.5 * max(1.0, line.width) * theme.weight,
+        markevery=points.tolist(),
         # Rounding corners takes time and is invisible with so many points.
         solid_joinstyle="round" if line.x.size <= MANY_POINTS else "bevel",
     )

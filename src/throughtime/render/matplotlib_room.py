@@ -56,7 +56,7 @@ def stacked(picture: Picture) -> Picture:
 
 
 def make_room(figure: Figure, axes: Iterable[Any], picture: Picture, theme: Theme) -> None:
-    """Lay out a plot, check that it is legible, and omit tick labels that overlap.
+    """Lay out a plot, and check that it is legible.
 
     Raises
     ------
@@ -73,6 +73,10 @@ def make_room(figure: Figure, axes: Iterable[Any], picture: Picture, theme: Them
             f"Theme(width={theme.width:g}) leaves {max(0.0, has / figure.dpi):.1f} inches for a panel, too "
             f"few to read this plot. Pass width={math.ceil(10 * wide + 0.5) / 10:g}."
         )
+
+
+def part_labels(figure: Figure) -> None:
+    """Omit tick labels that overlap."""
     for ax in figure.axes:
         for axis in (ax.xaxis, ax.yaxis):
             _part_labels(axis)
@@ -95,7 +99,7 @@ def _part_labels(axis: Any) -> None:
         if not label.get_text() or not label.get_visible():
             continue
         box = label.get_window_extent()
-        if last is not None and box.overlaps(last):
+        if last is not None and box.padded(1.5).overlaps(last):
             label.set_visible(False)
         else:
             last = box

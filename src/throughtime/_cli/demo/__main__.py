@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 import throughtime as tt
-from throughtime._cli.demo.networks import HALF, framework
+from throughtime._cli.demo.networks import HALF, STEPS, framework
 from throughtime._cli.demo.pictures import NOT_MIRRORED, draw
 from throughtime._cli.demo.training import JUDGED, Trained, read_digits, train
 from throughtime.diagnosis.brief import facts, headline
@@ -33,6 +33,15 @@ FILES = {
     "8_through_time.png": "output gradient beside hidden gradient",
     "9_evolution.png": "a row for each recorded step",
 }
+MEANING = (
+    f"Each network reads a digit pixel by pixel, in {STEPS} steps; guessing gives 10 % right answers. Horizon: how "
+    "many steps back 1 % of the upper layer's gradient still arrives, and so how far back it can learn from; of a "
+    "Bidirectional layer forward and backward."
+)
+OF_REACH = (
+    f"Reach: the gradient that arrives {HALF} steps back, where the upper half of the digit is, as a share of its "
+    "size at the last step. Use: how much of the answer rests on pixels that old."
+)
 ITERATIONS = {"LSTM": 1000, "GRU": 500, "SimpleRNN": 500, "Bidirectional GRU": 300}
 
 
@@ -71,9 +80,10 @@ def main(folder: Path, name: str, *, is_verbose: bool = False) -> None:
         console.print(f"\n{judged.name} after {iteration} iterations: {headline(found)}", highlight=False)
         measured = ", ".join(f"{fact.name.lower()} {fact.value}" for fact in facts(found))
         console.print(found if is_verbose else f"  {measured}", highlight=False)
+    console.print(OF_REACH, highlight=False)
     if is_verbose and judged.run is not None:
         console.print(tt.diagnose(judged.run, dependency_length=HALF))
-    console.print("", accuracies(list(trained.values())), f"\nIn {folder}:", highlight=False)
+    console.print("", accuracies(list(trained.values())), MEANING, f"\nIn {folder}:", highlight=False)
     for file, words in FILES.items():
         console.print(f"  {file:<31}{words}", highlight=False, soft_wrap=True)
     plots = len(list(folder.glob("*.png")))
@@ -82,9 +92,9 @@ def main(folder: Path, name: str, *, is_verbose: bool = False) -> None:
 
 def accuracies(networks: Sequence[Trained]) -> Table:
     """Tabulate accuracy, and the memory horizon of the upper layer before and after training."""
-    table = Table("network", "digits read", "horizon at first", "at the end", box=None, padding=(0, 2, 0, 0))
+    table = Table("network", "right answers", "horizon before", "after training", box=None, padding=(0, 2, 0, 0))
     for trained in networks:
-        ends = [" / ".join(np.atleast_1d(horizon(tree))) for tree in trained.captures.values()]
+        ends = [" and ".join(np.atleast_1d(horizon(tree))) for tree in trained.captures.values()]
         table.add_row(trained.name, f"{trained.accuracy:.0%}", *ends)
     return table
 

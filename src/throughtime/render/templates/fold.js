@@ -5,7 +5,10 @@ function drawFold(name) {
   drawn.add(name)
   const before = new Set(Bokeh.documents)
   DRAWINGS[name]()
-  whenAdded(before.size, () => Bokeh.documents.filter(each => !before.has(each)).forEach(each => dark && paint(each.all_models, inks())))
+  whenAdded(before.size, () => Bokeh.documents.filter(each => !before.has(each)).forEach(each => {
+    fit(each.all_models)
+    if (dark) paint(each.all_models, inks())
+  }))
 }
 function whenAdded(count, act) {
   Bokeh.documents.length > count ? whenDrawn(act) : setTimeout(() => whenAdded(count, act), 30)

@@ -39,7 +39,39 @@ function whenDrawn(act) {
   isDrawn ? act() : setTimeout(() => whenDrawn(act), 60)
 }
 button.addEventListener("click", () => show(!dark))
-whenDrawn(() => show(window.matchMedia("(prefers-color-scheme: dark)").matches))
+whenDrawn(() => {
+  Bokeh.documents.forEach(each => fit(each.all_models))
+  show(window.matchMedia("(prefers-color-scheme: dark)").matches)
+})
+// On a narrow page panels beside each other are stacked, labels are upright, squares shrink, legends have fewer columns.
+const lengths = axis => [...axis?.major_label_overrides?.values() ?? []].map(word => 6.2 * String(word).length)
+function fit(models) {
+  const room = document.querySelector("main").clientWidth - 30, side = room - 130
+  for (const model of models) {
+    if (model.min_width > room) {
+      const grid = model.children.at(-1)
+      grid.children = grid.children.map(([each], place) => [each, place, 0])
+      model.min_width = null
+    }
+    if (model.frame_width > side) model.setv({frame_width: side, frame_height: side})
+    if (model.type == "Figure") {
+      const frame = room - 80 - Math.max(0, ...lengths(model.left[0])) - (model.right.length > 0 ? 75 : 0)
+      const needed = lengths(model.below[0]).reduce((sum, each) => sum + each, 0)
+      if (needed > frame) model.below[0].major_label_orientation = "vertical"
+      const legends = [...model.above, ...model.below].filter(each => each.type == "Legend")
+      model.height += legends.reduce((sum, each) => sum + narrow(each, room), 0)
+      model.width = Math.min(model.width, room - 50)
+      model.frame_align = room > 500
+    }
+  }
+}
+function narrow(legend, room) {
+  const count = legend.items.length, before = legend.ncols == "auto" ? count : legend.ncols
+  const longest = Math.max(...legend.items.map(each => String(each.label?.value ?? "").length))
+  const columns = Math.min(before, Math.max(1, Math.floor((room - 90) / (6 * longest + 40))))
+  if (columns < before) legend.ncols = columns
+  return 23 * (Math.ceil(count / columns) - Math.ceil(count / before))  // pixels that it is higher
+}
 let before = false
 window.addEventListener("beforeprint", () => { before = dark; show(false) })
 window.addEventListener("afterprint", () => show(before))
