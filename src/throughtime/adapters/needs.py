@@ -64,14 +64,12 @@ class Asked:
     """What is asked of a call.
 
     `quantities` have the schema's names; there are none for a layer that only runs along. A layer that
-    `looks_inside` can be looked into, and a gradient `flows_back` through it. If it `is_repeated`, the pass
-    runs once more, beside what it gave the first time.
+    `looks_inside` can be looked into, and a gradient `flows_back` through it.
     """
 
     quantities: frozenset[str]
     looks_inside: bool = True
     flows_back: bool = True
-    is_repeated: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,7 +142,6 @@ def estimate(directions: Sequence[Direction], asked: Asked, overhead: Overhead, 
             passing=Amount(held * one.states, copies + overhead.each_step * one.steps),
             left=one.handed_out if is_inside else NOTHING,
             solving=Amount(overhead.solving * one.states, copies) if is_inside else NOTHING,
-            repeated=one.handed_out if asked.is_repeated else NOTHING,
         )
     return total
 
@@ -170,7 +167,7 @@ def estimate_outputs(size: float, asked: Asked) -> Need:
     names = sorted(_OF_OUTPUTS & asked.quantities)
     # Beside the tensor what it was made of, and their gradients.
     passing = Amount(size * (4 if asked.flows_back else 2))
-    return Need(dict.fromkeys(names, each), passing, repeated=Amount(size * len(names) * asked.is_repeated))
+    return Need(dict.fromkeys(names, each), passing)
 
 
 def bytes_of(dtype: str) -> int:
