@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import throughtime as tt
-from throughtime.adapters.keras import sample_losses
+from throughtime.adapters.keras.keras3 import dialect
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(6, 9, 3)).astype("float32")
@@ -105,5 +105,5 @@ def test_no_labels_no_loss_and_no_own_loss_are_told():
 def test_a_second_batch_of_the_shape_is_not_traced_again(monkeypatch):
     probe = tt.Probe(tagger("mse"))
     probe.losses(X, VALUES)
-    monkeypatch.setattr(sample_losses, "Alone", None)
+    monkeypatch.setattr(dialect, "traced", None)
     probe.losses(X[::-1].copy(), VALUES)

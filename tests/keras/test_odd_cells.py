@@ -13,7 +13,6 @@ from tests.matrix import N, own_model, sequence_input
 
 import throughtime as tt
 from throughtime.adapters.keras import cell
-from throughtime.adapters.keras.keras3 import dialect
 
 layers = keras.layers
 BACKEND = keras.backend.backend()
@@ -150,13 +149,13 @@ def test_names_that_a_tree_cannot_hold_are_replaced_by_numbers(names: Any) -> No
     odd = NamedStatesCell(N)
     odd.build((None, 2))
     odd.state_names = names
-    assert cell.state_names(dialect, odd) == ("state_0", "state_1")
+    assert cell.state_names(odd) == ("state_0", "state_1")
 
 
 def test_the_only_state_may_be_named_without_a_list() -> None:
     odd = DecayCell(N)
     odd.state_names = "memory"
-    assert cell.state_names(dialect, odd) == ("memory",)
+    assert cell.state_names(odd) == ("memory",)
 
 
 def test_activations_that_no_gradient_passes_are_named() -> None:
@@ -260,7 +259,7 @@ def test_an_error_while_a_layer_is_unrolled_leaves_the_model_as_before(monkeypat
 
 def test_what_keras_builds_when_a_cell_first_runs_has_to_have_run() -> None:
     model, x, y = model_of(layers.LSTM(N, activation=layers.PReLU(name="slopes"), name="r"))
-    with pytest.raises(tt.UnbuiltModelError, match=r"slopes.*call the model once"):
+    with pytest.raises(tt.UnbuiltModelError, match=r"slopes.*Call the model once"):
         tt.capture(model, x, y)
     model(x)
     dataset = tt.capture(model, x, y)["r"].to_dataset()

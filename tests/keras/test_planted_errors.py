@@ -140,15 +140,15 @@ if keras.backend.backend() != "torch":
     def test_a_mistake_in_what_the_steps_are_given_is_seen(
         kind: str, mistake: str, wrapping: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        right = program.Recorded
+        right = program.EveryStep
 
-        def wrong(**arguments: Any) -> Any:
-            given = right(**arguments)
+        def wrong(*arguments: Any, **left: Any) -> Any:
+            given = right(*arguments, **left)
             if given.mask is None:
                 given = replace(given, mask=ops.ones((SAMPLES, STEPS), "bool"))
             return MISTAKES[mistake](given)
 
-        monkeypatch.setattr(program, "Recorded", wrong)
+        monkeypatch.setattr(program, "EveryStep", wrong)
         leaf = captured_with_a_warning(fresh(kind, wrapping))
         assert (leaf["certificate_weights"] > 10 * BAR).all()
         assert (leaf["certificate_time"] > 10 * BAR).all()

@@ -304,12 +304,12 @@ def test_a_recompiled_model_is_captured_with_its_new_loss():
 
 
 def test_trained_weights_are_used_without_tracing_anew(monkeypatch):
-    from throughtime.adapters.keras import probe
+    from throughtime.adapters.keras.keras3 import dialect
 
     model, (x, y) = model_with("mse"), data()
     traces = []
-    original = probe.Probe._new_trace
-    monkeypatch.setattr(probe.Probe, "_new_trace", lambda *a: traces.append(1) or original(*a))
+    original = dialect.traced
+    monkeypatch.setattr(dialect, "traced", lambda *a, **k: traces.append(1) or original(*a, **k))
     first = tt.get_rnn_gradients(model, x, y)
     model.train_on_batch(x, y)
     second = tt.get_rnn_gradients(model, x, y)

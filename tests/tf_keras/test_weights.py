@@ -11,7 +11,6 @@ from tests.tf_keras.rows import M, N, T, compiled, normal, seeded
 
 import throughtime as tt
 from throughtime.adapters.keras import weights
-from throughtime.adapters.keras.keras2 import dialect
 
 L = keras.layers
 INTERNAL = f"{keras.__name__}.src"
@@ -28,13 +27,11 @@ def test_layouts_of_cudnn_layers_are_those_that_keras_converts_to(kind: str) -> 
     plain.build((None, T, M))
     convert = import_module(f"{INTERNAL}.saving.legacy.hdf5_format")._convert_rnn_weights
     plain.set_weights(convert(plain, layer.get_weights()))
-    found, wanted = (
-        weights.named(dialect, each, lambda variable: variable.numpy()) for each in (layer, plain)
-    )
+    found, wanted = (weights.named(each, lambda variable: variable.numpy()) for each in (layer, plain))
     assert found.keys() == wanted.keys()
     for name_of, array in wanted.items():
         np.testing.assert_array_equal(found[name_of], array)
-    assert weights.kind(dialect, layer) == kind.lower()
+    assert weights.kind(layer) == kind.lower()
     assert weights.cudnn_kind(plain) == ""
 
 

@@ -48,14 +48,13 @@ class Need:
 
     `kept` has the returned arrays by quantity. `passing` is memory of the framework during the pass, all
     layers at once, and `left` what remains of it until its layers are solved. `solving` is added while one
-    layer is solved. `repeated` remains of a first pass while the framework runs a second one for comparison.
+    layer is solved.
     """
 
     kept: Mapping[str, Amount] = field(default_factory=dict)
     passing: Amount = NOTHING
     left: Amount = NOTHING
     solving: Amount = NOTHING
-    repeated: Amount = NOTHING
 
     def __add__(self, other: Need) -> Need:
         names = [*self.kept, *(name for name in other.kept if name not in self.kept)]
@@ -64,7 +63,6 @@ class Need:
             self.passing + other.passing,
             self.left + other.left,
             Amount(max(self.solving.each, other.solving.each), max(self.solving.once, other.solving.once)),
-            self.repeated + other.repeated,
         )
 
     @property
@@ -74,7 +72,7 @@ class Need:
     @property
     def phases(self) -> tuple[Amount, Amount]:
         """Memory while passes run, and while their layers are solved."""
-        return self.repeated + self.passing, self.left + self.returned + self.solving
+        return self.passing, self.left + self.returned + self.solving
 
 
 class ExceededError(BaseException):

@@ -63,40 +63,22 @@ class Overhead:
 class Asked:
     """What is asked of a call.
 
-    Attributes
-    ----------
-    quantities : frozenset of str
-        The schema's names; empty for a layer that only runs along.
-    looks_inside : bool
-        The layer can be looked into.
-    flows_back : bool
-        A gradient flows back through the layer.
-    is_repeated : bool
-        The pass runs once more, beside what it gave the first time.
+    `quantities` have the schema's names; there are none for a layer that only runs along. A layer that
+    `looks_inside` can be looked into, and a gradient `flows_back` through it.
     """
 
     quantities: frozenset[str]
     looks_inside: bool = True
     flows_back: bool = True
-    is_repeated: bool = False
 
 
 @dataclass(frozen=True)
 class Direction:
     """Sizes of one direction of a call: elements of one step of one sample, all stacked cells together.
 
-    Attributes
-    ----------
-    rows : float
-        Sequences for each sample of the batch.
-    steps, output_steps, features, output, hidden, cell, columns : int
-        `cell` is 0 where there is no state beyond h; `columns` are those of the adjoint.
-    gates : int
-        Columns among them that are gates.
-    item : int
-        Bytes of one element.
-    weights : int
-        Bytes of all weights.
+    `rows` are sequences for each sample of the batch. `cell` is 0 where there is no state beyond h; `columns`
+    are those of the adjoint, `gates` those among them that are gates. `item` are the bytes of one element,
+    `weights` those of all weights.
     """
 
     rows: float
@@ -160,7 +142,6 @@ def estimate(directions: Sequence[Direction], asked: Asked, overhead: Overhead, 
             passing=Amount(held * one.states, copies + overhead.each_step * one.steps),
             left=one.handed_out if is_inside else NOTHING,
             solving=Amount(overhead.solving * one.states, copies) if is_inside else NOTHING,
-            repeated=one.handed_out if asked.is_repeated else NOTHING,
         )
     return total
 
@@ -186,7 +167,7 @@ def estimate_outputs(size: float, asked: Asked) -> Need:
     names = sorted(_OF_OUTPUTS & asked.quantities)
     # Beside the tensor what it was made of, and their gradients.
     passing = Amount(size * (4 if asked.flows_back else 2))
-    return Need(dict.fromkeys(names, each), passing, repeated=Amount(size * len(names) * asked.is_repeated))
+    return Need(dict.fromkeys(names, each), passing)
 
 
 def bytes_of(dtype: str) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from throughtime.adapters.records import Attribute
 
 from .dialect import Dialect
-from .library import every_layer, is_a
+from .library import every_layer, is_a, overrides
 
 if TYPE_CHECKING:
     from .collect import Pass
@@ -27,7 +27,7 @@ def of_capture(
         Paths of the layers asked for, in the order of their calls, and of those that were not called.
     """
     attributes: dict[str, Attribute] = {
-        **done.keras.of_framework(done.model),
+        **done.keras.of_framework(done.program.model),
         "training": int(done.program.request.training),
         "order_of_calls": ", ".join(called),
     }
@@ -35,18 +35,21 @@ def of_capture(
         attributes["gradients"] = "none: the capture was made without labels"
     else:
         attributes["loss_reduction"] = reduced[1]
-    regularised = done.keras.regularised(done.model)
+    regularised = ", ".join(dict.fromkeys(done.keras.regularised(done.program.model)))
     if regularised:
         attributes["regularised"] = (
-            f"{', '.join(regularised)}: regularisers are part of loss and weight gradients, not of what "
+            f"{regularised}: regularisers are part of loss and weight gradients, not of what "
             "single steps contribute"
         )
     if done.program.adds_losses:
         attributes["added_losses"] = "losses that layers add are part of the loss, as they are"
-    attributes.update(done.keras.of_training(done.model, with_loss=reduced is not None))
+    if reduced is not None and overrides(done.program.model, "train_step"):
+        attributes["train_step"] = "the model's own train_step was not run: the loss is that of compute_loss"
+    if done.keras.RUNS_WITHOUT_XLA and getattr(done.program.model, "_jit_compile", False):
+        attributes["jit_compile"] = "the pass ran without XLA, whose results differ in the last digits"
     if absent:
         attributes["not_called"] = ", ".join(absent)
-    attributes["time"] = alignment(every_layer(done.model))
+    attributes["time"] = alignment(every_layer(done.program.model))
     return attributes
 
 

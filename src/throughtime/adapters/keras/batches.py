@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from throughtime._errors import BatchError, LossError, ThroughTimeError
-from throughtime.adapters.loss_reduction import Alike
-from throughtime.adapters.records import MEAN, ONE_SAMPLE, SUM, ModelRecord
+from throughtime.adapters.records import MEAN, ONE_SAMPLE, SUM
 
 from .dialect import Dialect, Result
 from .library import every_layer
-from .loss import Loss
 from .program import VALID_STEPS, Program
-from .reductions import Labels
+from .tensors import numpy, shape_of
 
 PAD = (
     "Pad it: x.to_tensor() gives zeros behind the shorter sequences; a Masking layer, or mask= where the "
@@ -65,12 +61,17 @@ def mapped(keras: Dialect, function: Any, structure: Any) -> Any:
 
 def rows_of(keras: Dialect, structure: Any, rows: Sequence[int]) -> Any:
     """Take samples of every array."""
-    return mapped(keras, lambda array: keras.taken(array, rows), structure)
+    return mapped(keras, lambda array: _stacked(keras, [array[row : row + 1] for row in rows]), structure)
 
 
 def joined(keras: Dialect, one: Any, other: Any) -> Any:
     """Put the samples of two structures together."""
-    return keras.tree.map_structure(lambda a, b: None if a is None else keras.joined(a, b), one, other)
+    return keras.tree.map_structure(lambda a, b: None if a is None else _stacked(keras, [a, b]), one, other)
+
+
+def _stacked(keras: Dialect, arrays: Sequence[Any]) -> Any:
+    is_array = isinstance(arrays[0], np.ndarray)  # Keras 2 makes tensors of a batch later
+    return (np if is_array else keras.ops).concatenate(arrays, axis=0)
 
 
 def with_copies(keras: Dialect, structure: Any, size: int) -> Any:
@@ -79,7 +80,7 @@ def with_copies(keras: Dialect, structure: Any, size: int) -> Any:
     def copied(array: Any) -> Any:
         is_dense = type(array).__name__ not in ("RaggedTensor", "SparseTensor")
         has_samples = is_dense and len(array.shape) > 0 and array.shape[0] == size
-        return keras.taken(array, [0] * size) if has_samples else array
+        return _stacked(keras, [array[:1]] * size) if has_samples else array
 
     return mapped(keras, copied, structure)
 
@@ -88,7 +89,7 @@ def first_array(keras: Dialect, structure: Any) -> Any:
     """Bring the first array of a structure to NumPy, as floats; None stays None."""
     if structure is None:
         return None
-    return np.asarray(keras.numpy(keras.tree.flatten(structure)[0]), float)
+    return np.asarray(numpy(keras.tree.flatten(structure)[0]), float)
 
 
 def shapes(keras: Dialect, structure: Any) -> str:
@@ -132,70 +133,37 @@ def why_whole(keras: Dialect, model: Any, x: Any, training: bool) -> str:
     if stateful:
         return _STATEFUL.format(name=stateful[0])
     inputs = keras.tree.flatten(getattr(model, "inputs", None) or [])
-    sizes = [size for tensor in inputs if (size := keras.shape_of(tensor)[0]) is not None]
+    sizes = [size for tensor in inputs if (size := shape_of(tensor)[0]) is not None]
     return _FIXED.format(size=sizes[0]) if sizes else ""
 
 
-class Parts:
-    """The parts of one batch, as they are captured one after the other.
+def why_unlike(program: Program, how: str) -> str:
+    """Tell why the loss of the whole is no sum or mean of the losses of its parts; empty where it is.
 
     Parameters
     ----------
-    keras : Dialect
-    loss : Loss
-    evaluate : callable (Labels, predictions) -> float
-        The loss without what the model adds to it.
+    program : Program
+        Of one part.
+    how : str
+        The loss's reduction in words.
     """
+    if program.adds_losses:
+        return _ADDED
+    if how not in (MEAN, SUM, ONE_SAMPLE):
+        return _REDUCTION.format(how=how)
+    if how == SUM:
+        return _REGULARISED if program.keras.regularised(program.model) else ""
+    is_clear = program.probe.loss.is_own_function or _averages_over_valid_steps(program)
+    return "" if is_clear or not any(program.masked) else _MASKED
 
-    def __init__(self, keras: Dialect, loss: Loss, evaluate: Callable[[Labels, Any], float]) -> None:
-        self._keras, self._loss, self._evaluate = keras, loss, evaluate
-        self._alike: Alike | None = None
 
-    def record(
-        self, record: ModelRecord, how: str, program: Program, result: Result, data: Any
-    ) -> ModelRecord:
-        """Add what the record of the next part means beside those of the others.
+def weight(program: Program, result: Result, samples: int) -> float:
+    """Tell what a batch counts for in a mean over several."""
+    if VALID_STEPS in result.tensors and _averages_over_valid_steps(program):
+        return float(numpy(result.tensors[VALID_STEPS]))
+    return float(samples)
 
-        Parameters
-        ----------
-        record : ModelRecord
-        how : str
-            The loss's reduction in words.
-        program, result
-            The pass that gave it.
-        data : tuple
-            x, y and sample weights.
-        """
-        samples = batch_size(self._keras, data[0])
-        why = self._of_loss(how, program)
-        if not why and not program.reductions.is_certain:
-            if self._alike is None:
-                rows, both = partial(rows_of, self._keras), partial(joined, self._keras)
-                self._alike = Alike(self._loss_of, rows, both, how)
-            why = self._alike.why_not((*data, program.predictions(result)), samples)
-        return replace(record, weight=self._weight(program, result, samples), why_whole=why)
 
-    def _of_loss(self, how: str, program: Program) -> str:
-        """Tell why the loss of the whole is no sum or mean of the losses of its parts; empty where it is."""
-        if program.adds_losses:
-            return _ADDED
-        if how not in (MEAN, SUM, ONE_SAMPLE):
-            return _REDUCTION.format(how=how)
-        if how == SUM:
-            return _REGULARISED if self._keras.regularised(self._loss.model) else ""
-        is_clear = self._loss.is_own_function or self._averages_over_valid_steps(program)
-        return "" if is_clear or not any(program.masked) else _MASKED
-
-    def _averages_over_valid_steps(self, program: Program) -> bool:
-        is_declared = program.reductions.declared is not None and len(program.masked) == 1
-        return self._keras.AVERAGES_OVER_VALID_STEPS and is_declared
-
-    def _weight(self, program: Program, result: Result, samples: int) -> float:
-        """Tell what a batch counts for in a mean over several."""
-        if VALID_STEPS in result.tensors and self._averages_over_valid_steps(program):
-            return float(self._keras.numpy(result.tensors[VALID_STEPS]))
-        return float(samples)
-
-    def _loss_of(self, data: Any) -> float:
-        *labels, predictions = data
-        return self._evaluate(Labels(*labels), predictions)
+def _averages_over_valid_steps(program: Program) -> bool:
+    is_declared = program.reductions.declared is not None and len(program.masked) == 1
+    return program.keras.AVERAGES_OVER_VALID_STEPS and is_declared

@@ -13,10 +13,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+from throughtime._data.structures import leaves
 from throughtime.adapters.attributes import replaced
 
 from .dialect import Dialect
 from .library import halves, is_a, is_own, is_recurrent, package_of_object
+from .tensors import path_of
 
 CELL = "cell"
 _CLOSED = ("lstm", "gru", "simple_rnn")
@@ -74,7 +76,7 @@ def inner_cells(cell: Any) -> tuple[Any, ...]:
     return (cell,)
 
 
-def state_names(keras: Dialect, cell: Any) -> tuple[str, ...]:
+def state_names(cell: Any) -> tuple[str, ...]:
     """Name a cell's states: as known, or as its attribute `state_names` says, else by their number.
 
     Names that a tree cannot hold beside its own words and the cell's weights are not taken.
@@ -82,9 +84,9 @@ def state_names(keras: Dialect, cell: Any) -> tuple[str, ...]:
     kind = standard_kind(cell)
     if kind:  # a ConvLSTM's state_size is −1
         return ("hidden", CELL) if _ORDERS[kind] is _LSTM else ("hidden",)
-    count, own = len(sizes_of_states(keras, cell)), getattr(cell, "state_names", ())
+    count, own = len(sizes_of_states(cell)), getattr(cell, "state_names", ())
     known = (own,) if isinstance(own, str) else tuple(own)
-    words = {keras.path_of(weight).rpartition("/")[2] for weight in getattr(cell, "weights", ())}
+    words = {path_of(weight).rpartition("/")[2] for weight in getattr(cell, "weights", ())}
     if len(known) == count == len({*known} - _TAKEN - words) and all(map(str.isidentifier, known)):
         return known
     numbered = tuple(f"state_{k}" for k in range(count))
@@ -92,11 +94,10 @@ def state_names(keras: Dialect, cell: Any) -> tuple[str, ...]:
     return ("hidden", *numbered[1:]) if count == 1 or is_a(cell, *_KINDS) else numbered
 
 
-def sizes_of_states(keras: Dialect, cell: Any) -> list[Any]:
+def sizes_of_states(cell: Any) -> list[Any]:
     """Return the size of each state, a number or a shape."""
     size = cell.state_size
-    sizes: list[Any] = keras.tree.flatten(size) if isinstance(size, (list, tuple)) else [size]
-    return sizes
+    return leaves(size) if isinstance(size, (list, tuple)) else [size]
 
 
 def gate_names(cell: Any) -> tuple[str, ...]:
@@ -183,14 +184,14 @@ def _places(keras: Dialect, size: Any) -> Any:
     return keras.tree.map_structure(lambda _: 0, size) if isinstance(size, (list, tuple, dict)) else 0
 
 
-def why_not(keras: Dialect, layer: Any) -> str:
+def why_not(layer: Any) -> str:
     """Return the reason for which a layer cannot be looked into, empty if it can."""
     if not is_recurrent(layer):
         return "only recurrent layers have states and gates"
-    return next(filter(None, (_why_not(keras, half) for half in halves(layer))), "")
+    return next(filter(None, (_why_not(half) for half in halves(layer))), "")
 
 
-def _why_not(keras: Dialect, layer: Any) -> str:
+def _why_not(layer: Any) -> str:
     name, cell = type(layer).__name__, getattr(layer, "cell", None)
     if is_a(layer, "_CuDNNRNN"):
         return f"{name} is a single cuDNN kernel; keras.layers.LSTM and GRU can load its weights"
@@ -211,7 +212,7 @@ def is_closed(keras: Dialect, layer: Any, training: bool, activations: frozenset
     cell = layer.cell
     if training and any(getattr(cell, name, None) for name in ("dropout", "recurrent_dropout")):
         return False
-    if keras.backend_name() != "torch" or standard_kind(cell) not in _CLOSED:
+    if keras.BACKEND != "torch" or standard_kind(cell) not in _CLOSED:
         return False
     functions = [getattr(cell, name, None) for name in ("activation", "recurrent_activation")]
     return all(keras.activation_name(cell, each) in activations for each in functions if each is not None)

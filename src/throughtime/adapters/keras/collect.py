@@ -17,11 +17,15 @@ from throughtime.adapters.records import Array, LayerRecord, ModelRecord
 from . import attributes, directions, loss_scale, reasons, weights
 from .cell import why_not
 from .dialect import Dialect, Result
+from .find import Found
 from .leaves import Whole
-from .library import halves, is_a, is_float
+from .library import halves, is_a
 from .program import Program
 from .recorder import SeenCall
+from .tensors import dtype_of, is_float, numpy, shape_of
 from .weights import Readers, Values
+
+_LOOPED = " where it can be captured: it is called within a loop or branch of the graph"
 
 
 @dataclass(frozen=True)
@@ -30,31 +34,32 @@ class Pass:
 
     Attributes
     ----------
-    keras : Dialect
-    model : the model
-    found : sequence of Found
-    program : Program
     calls : sequence of SeenCall
         Those of all outer steps of a TimeDistributed are one.
-    result : Result
-    wanted : frozenset of str
-        Quantities.
     values : callable
         Gives the value of a variable as the framework has it.
-    not_called : str
-        Why a layer may not have been seen, for an error.
     """
 
-    keras: Dialect
-    model: Any
-    found: Sequence[Any]
     program: Program
     calls: Sequence[SeenCall]
     result: Result
-    wanted: frozenset[str]
     values: Callable[[Any], Any]
-    not_called: str = ""
     _arrays: dict[str, Array] = field(default_factory=dict)
+
+    @property
+    def keras(self) -> Dialect:
+        """Of the model."""
+        return self.program.keras
+
+    @property
+    def found(self) -> Sequence[Found]:
+        """The layers asked for."""
+        return self.program.probe.found
+
+    @cached_property
+    def wanted(self) -> frozenset[str]:
+        """Quantities."""
+        return self.program.request.quantities
 
     @cached_property
     def _keys(self) -> dict[int, str]:
@@ -67,21 +72,21 @@ class Pass:
     def tensor(self, key: str, *, copy: bool = False) -> Array:
         """Bring one tensor to NumPy, once."""
         if key not in self._arrays:
-            self._arrays[key] = self.keras.numpy(self.result.tensors[key], copy=copy)
+            self._arrays[key] = numpy(self.result.tensors[key], copy=copy)
         return self._arrays[key]
 
     def gradient(self, key: str) -> Array | None:
         """Bring the gradient of one tensor to NumPy, once; None where there is none."""
         name, tensor = f"gradient.{key}", self.result.gradients.get(key)
         if tensor is not None and name not in self._arrays:
-            self._arrays[name] = self.keras.numpy(tensor)
+            self._arrays[name] = numpy(tensor)
         return self._arrays.get(name)
 
     def value(self, variable: Any) -> Array:
         """Bring a weight to NumPy, once; a copy, since torch's arrays share memory with what trains."""
         name = f"value.{id(variable)}"
         if name not in self._arrays:
-            self._arrays[name] = self.keras.numpy(self.values(variable), copy=True)
+            self._arrays[name] = numpy(self.values(variable), copy=True)
         return self._arrays[name]
 
 
@@ -96,9 +101,8 @@ def records(done: Pass, reduced: tuple[float, str] | None) -> ModelRecord:
     called = {seen.index for seen in done.calls}
     absent = [entry.path for index, entry in enumerate(done.found) if index not in called]
     if not called:
-        raise LayerNotFoundError(
-            f"The model did not call {', '.join(absent)} on this batch{done.not_called}."
-        )
+        reason = _LOOPED if done.program.in_a_loop else ""
+        raise LayerNotFoundError(f"The model did not call {', '.join(absent)} on this batch{reason}.")
     layers = tuple(leaf for seen in done.calls for leaf in _records(done, seen))
     marked = [
         marking.Marked(key.rpartition(".")[2], done.tensor(key), done.gradient(key))
@@ -138,15 +142,15 @@ def _whole(done: Pass, seen: SeenCall) -> LayerRecord:
     entry = done.found[seen.index]
     arrays: dict[str, Array] = {}
     missing: dict[str, str] = {}
-    for collect in (_activations, _gradients, _weights, _weight_gradients):
+    for collect in (_activations, _gradients, _weights):
         collect(done, seen, arrays, missing)
     if entry.is_recurrent and done.wanted & INSIDE and not seen.inside:
-        missing["inside"] = seen.not_inside or why_not(done.keras, entry.watched)
+        missing["inside"] = seen.not_inside or why_not(entry.watched)
     return LayerRecord(
         path=_path(entry, seen.group),
-        kind=weights.kind(done.keras, entry.watched),
+        kind=weights.kind(entry.watched),
         arrays=arrays,
-        directions=weights.directions(done.keras, entry.watched),
+        directions=weights.directions(entry.watched),
         flags=attributes.of_layer(done.keras, entry.watched),
         missing=missing,
         outer_steps=seen.outer_steps,
@@ -192,7 +196,7 @@ def _gradients(done: Pass, seen: SeenCall, arrays: dict[str, Array], missing: di
             array = _joined(gradients)
             arrays["output_gradient"] = _in_input_time(done, seen, array)
             if done.keras.compute_dtype(_layer(done, seen)) == "float16":
-                lost = loss_scale.underflow(array, done.keras.loss_scale_of(done.model))
+                lost = loss_scale.underflow(array, loss_scale.scale_of_training(done.program.model))
                 arrays["underflow"] = np.asarray(lost)
         else:
             missing["output_gradient"] = reasons.of_output_gradient(
@@ -218,22 +222,14 @@ def _logits_gradient(done: Pass, seen: SeenCall) -> Array | None:
 
 
 def _weights(done: Pass, seen: SeenCall, arrays: dict[str, Array], missing: dict[str, str]) -> None:
-    if "weights" in done.wanted:
-        arrays.update(weights.named(done.keras, _layer(done, seen), done.value))
-
-
-def _weight_gradients(done: Pass, seen: SeenCall, arrays: dict[str, Array], missing: dict[str, str]) -> None:
-    if "weight_gradients" not in done.wanted:
-        return
     layer = _layer(done, seen)
-    found = weights.named(done.keras, layer, done.variable_gradient, "_gradient")
-    arrays.update(found)
-    are_float = weights.named(done.keras, layer, _is_float(done), "_gradient")
-    missing.update(reasons.of_weight_gradients(are_float, found))
-
-
-def _is_float(done: Pass) -> Values:
-    return lambda variable: np.full(done.keras.shape_of(variable), is_float(done.keras.dtype_of(variable)))
+    for suffix, read in _readers(done).items():
+        arrays.update(weights.named(layer, read, suffix))
+    if "weight_gradients" in done.wanted:
+        are_float = weights.named(
+            layer, lambda weight: np.full(shape_of(weight), is_float(dtype_of(weight))), "_gradient"
+        )
+        missing.update(reasons.of_weight_gradients(are_float, arrays))
 
 
 def _layer(done: Pass, seen: SeenCall) -> Any:

@@ -14,6 +14,7 @@ from .dialect import Dialect
 from .find import Found, select
 from .leaves import Whole
 from .library import halves, is_a
+from .tensors import numpy
 from .weights import Values
 
 
@@ -33,7 +34,7 @@ def describe(keras: Dialect, model: Any, layers: Any) -> ModelRecord:
     values = keras.weight_values(model, variables)
 
     def value(variable: Any) -> Array | None:
-        return keras.numpy(values[id(variable)], copy=True) if id(variable) in values else None
+        return numpy(values[id(variable)], copy=True) if id(variable) in values else None
 
     leaves = tuple(leaf for entry in found for leaf in _leaves(keras, model, entry, value))
     return ModelRecord(leaves, keras.of_framework(model))
@@ -43,11 +44,11 @@ def _leaves(keras: Dialect, model: Any, entry: Found, value: Values) -> tuple[La
     """One leaf for a layer; several where it holds stacked cells, or two halves that differ."""
     layer = entry.watched
     each, penalties = halves(layer), _penalties(keras, model, layer, value)
-    directions = weights.directions(keras, layer)
+    directions = weights.directions(layer)
     whole = LayerRecord(
         path=f"{entry.path}@1" if entry.is_container else entry.path,
-        kind=weights.kind(keras, layer),
-        arrays={**weights.named(keras, layer, value), **penalties},
+        kind=weights.kind(layer),
+        arrays={**weights.named(layer, value), **penalties},
         directions=directions,
         flags=attributes.of_layer(keras, layer),
         dims={name: ("direction",) for name in penalties if directions},
@@ -59,7 +60,7 @@ def _leaves(keras: Dialect, model: Any, entry: Found, value: Values) -> tuple[La
 
 def _penalties(keras: Dialect, model: Any, layer: Any, value: Values) -> Mapping[str, Array]:
     """Compute what the regularisers add to the loss for each weight; both directions of a Bidirectional."""
-    both = halves(layer) if weights.directions(keras, layer) else (layer,)
+    both = halves(layer) if weights.directions(layer) else (layer,)
     each = [_penalties_of(keras, model, getattr(half, "cell", half), value) for half in both]
     return {
         name: np.stack([one[name] for one in each]) if len(each) > 1 else each[0][name] for name in each[0]

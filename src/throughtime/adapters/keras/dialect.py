@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from throughtime.adapters.records import Array, Attribute
+from throughtime.adapters.records import Attribute
 
 if TYPE_CHECKING:
     from throughtime._data.restoring import Restored
@@ -41,26 +41,8 @@ class Tensors(Protocol):
     ops: Any
     tree: Any
 
-    def is_tensor(self, value: Any, /) -> bool:
-        """Whether a value is one tensor."""
-
-    def dtype_of(self, tensor: Any, /) -> str:
-        """Name a tensor's dtype."""
-
-    def shape_of(self, tensor: Any, /) -> tuple[Any, ...]:
-        """Return a tensor's shape, None where it is open."""
-
-    def numpy(self, tensor: Any, /, *, copy: bool = False) -> Array:
-        """Bring a tensor to NumPy; bfloat16 as float32."""
-
     def batch(self, model: Any, /, *structures: Any) -> tuple[Any, ...]:
         """Bring x, y and sample weights to what a pass is given, or refuse them."""
-
-    def taken(self, array: Any, rows: Sequence[int], /) -> Any:
-        """Take samples of an array of the batch."""
-
-    def joined(self, one: Any, other: Any, /) -> Any:
-        """Put the samples of two arrays together."""
 
     def beside(self, tensor: Any, name: str, /) -> Any:
         """Return what Keras keeps beside a tensor by this name, None for nothing."""
@@ -110,12 +92,6 @@ class Cells(Protocol):
     ) -> tuple[Any, Any]:
         """Run `step` (carry, values of one step) -> (carry, outputs) along the first axis."""
 
-    def zeroes_masked_output(self, layer: Any, /) -> bool:
-        """Whether a masked step of a recurrent layer emits 0."""
-
-    def repeats_first_state(self, layer: Any, /) -> bool:
-        """Whether a masked step emits the first state, and not the output before it."""
-
     def draws_at_each_step(self, cell: Any, /) -> bool:
         """Whether a cell draws random numbers at each step besides the dropout masks that are known."""
 
@@ -141,14 +117,8 @@ class Models(Protocol):
     def compute_dtype(self, layer: Any, /) -> str:
         """Name the precision a layer computes in."""
 
-    def path_of(self, variable: Any, /) -> str:
-        """Name a variable with its scopes, parted by slashes."""
-
     def weight_values(self, model: Any, variables: Sequence[Any], /) -> dict[int, Any]:
         """Read variables as they are now, by their identity."""
-
-    def synchronise(self, model: Any, /) -> None:
-        """Bring what training holds outside of the model into its variables."""
 
     def untouched(self, model: Any, /) -> Restored:
         """Take back every attribute written inside the block, also when it raises or is interrupted."""
@@ -156,14 +126,8 @@ class Models(Protocol):
     def of_framework(self, model: Any, /) -> dict[str, Attribute]:
         """Name the Keras of a model, its version and its backend."""
 
-    def of_training(self, model: Any, /, *, with_loss: bool) -> dict[str, Attribute]:
-        """Name what the pass does otherwise than a training step."""
-
-    def loss_scale_of(self, model: Any, /) -> float:
-        """Return the factor by which the model's optimizer scales its loss, 1 without."""
-
     def regularised(self, model: Any, /) -> list[str]:
-        """Name what is regularised in a model."""
+        """Name what is regularised in a model, once for each regulariser."""
 
 
 class Losses(Protocol):
@@ -176,9 +140,6 @@ class Losses(Protocol):
     """
 
     AVERAGES_OVER_VALID_STEPS: bool
-
-    def is_compiled(self, model: Any, /) -> bool:
-        """Whether the model was compiled, with a loss or without."""
 
     def compiled_losses(self, model: Any, /) -> Any:
         """Return what `compile` made of the losses, the same object until the next `compile`."""
@@ -203,51 +164,36 @@ class Losses(Protocol):
     def added_losses(self, model: Any, /) -> list[Any]:
         """List what layers and regularisers have added to the loss in this pass, a scalar each."""
 
-    def adds_losses(self, model: Any, /) -> bool:
-        """Whether layers add to the loss by themselves, beside the regularisers of weights."""
-
 
 Mark = Callable[[str, Any], Any]  # key, tensor -> a copy to differentiate with respect to
 Step = Callable[[Mark], tuple[Any, Any]]  # -> a scalar to differentiate, None for nothing; what it keeps
 Traced = Callable[[Any], Result]  # inputs -> Result
-
-
-class Computation(Protocol):
-    """What can be traced.
-
-    Attributes
-    ----------
-    any_batch : bool
-        The number of samples may be left open.
-    """
-
-    any_batch: bool
-
-    @property
-    def model(self) -> Any:
-        """The model whose variables are used; None once it is freed."""
-
-    def __call__(self, inputs: Any, /) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return tensors, and gradients that `Passes.differentiated` found."""
+# What can be traced: inputs -> tensors, and gradients that `Passes.differentiated` found.
+Computation = Callable[[Any], tuple[dict[str, Any], dict[str, Any]]]
 
 
 class Passes(Protocol):
-    """Running a model in its framework."""
+    """Running a model in its framework.
 
-    def backend_name(self) -> str:
-        """Name the framework that computes."""
+    Attributes
+    ----------
+    BACKEND : str
+        The framework that computes.
+    RUNS_WITHOUT_XLA : bool
+        A pass runs without XLA, whatever a model was compiled for.
+    """
+
+    BACKEND: str
+    RUNS_WITHOUT_XLA: bool
 
     def execution(self, model: Any, /) -> Hashable:
         """Describe how a model was compiled to run."""
 
-    def runs_at_once(self, model: Any, /) -> bool:
-        """Whether a pass computes as it goes, and is not traced first."""
+    def traced(self, model: Any, computation: Computation, inputs: Any, /, *, any_batch: bool) -> Traced:
+        """Trace a computation with a model, which it holds weakly, for inputs of these shapes.
 
-    def called(self, model: Any, x: Any, training: bool, /) -> Any:
-        """Call a model as training or as inference."""
-
-    def traced(self, computation: Computation, inputs: Any, /) -> Traced:
-        """Trace a computation for inputs of these shapes."""
+        With `any_batch` the number of samples may be left open.
+        """
 
     def differentiated(
         self, model: Any, step: Step, variables: Mapping[str, Any], /

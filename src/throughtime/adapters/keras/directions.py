@@ -20,7 +20,7 @@ from . import cell as cells
 from . import weights
 from .dialect import Dialect
 from .every_step import BETWEEN, GATES, OF_GATES
-from .loop import MARKED
+from .loop import MARKED, zeroes_masked_output
 from .recorder import SeenCall, SeenInside
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def records(done: Pass, seen: SeenCall, part: int) -> tuple[DirectionRecord, ...
     if direction.known.is_closed:
         return (direction.closed(),)
     parts = cells.inner_cells(direction.layer.cell)
-    counts = [len(cells.state_names(done.keras, cell)) for cell in parts]
+    counts = [len(cells.state_names(cell)) for cell in parts]
     each = [_Cell(direction, place, cell, sum(counts[:place])) for place, cell in enumerate(parts)]
     return tuple(one.record() for one in each)
 
@@ -48,8 +48,6 @@ class Direction:
 
     Attributes
     ----------
-    done : Pass
-    call : SeenCall
     part : int
         Which direction of the call.
     """
@@ -107,14 +105,14 @@ class Direction:
             output_gradient = output_gradient[:, flip]
         hidden = self.tensor("sequence") if self.has("sequence") else done.tensor(self.call.key("output"))
         return DirectionRecord(
-            weights=weights.named(done.keras, layer, done.value),
-            weight_gradients=weights.named(done.keras, layer, self.of_weight, "_gradient"),
+            weights=weights.named(layer, done.value),
+            weight_gradients=weights.named(layer, self.of_weight, "_gradient"),
             inputs=done.tensor(self.call.key("input"), copy=True),
             hidden=hidden[:, flip],
             output_gradient=output_gradient,
             input_gradient=self.of_layer("input"),
             valid=self.tensor("inside_mask").astype(bool) if self.has("inside_mask") else None,
-            zero_output=done.keras.zeroes_masked_output(layer),
+            zero_output=zeroes_masked_output(done.keras, layer),
             runs_backward=bool(layer.go_backwards),
             initial=tuple(self.tensor(f"initial_{k}", copy=True) for k in range(count)) or (None, None),
             final_gradients=tuple(self.gradient(f"state_{k}") for k in range(max(2, count))),
@@ -136,7 +134,7 @@ class _Cell:
 
     @property
     def states(self) -> tuple[str, ...]:
-        return cells.state_names(self.keras, self.cell)
+        return cells.state_names(self.cell)
 
     @property
     def has_gates(self) -> bool:
@@ -162,14 +160,14 @@ class _Cell:
             input_gradient=one.of_layer("input") if place == 0 else None,
             initial=tuple(self._initial(k) for k in range(len(self.states))),
             hidden_before=self._hidden_before(arrays) if is_product else None,
-            kernel=weights.of_cell(self.keras, self.cell, one.done.value)["kernel"] if is_product else None,
+            kernel=weights.of_cell(self.cell, one.done.value)["kernel"] if is_product else None,
             output_error=float(one.tensor("loop_error")) if one.has("loop_error") else None,
             gates=marked.gates,
             marks=marked.names,
         )
 
     def _weights(self, values: weights.Values) -> dict[str, Array]:
-        return weights.of_cell(self.keras, self.cell, values, "_gradient")
+        return weights.of_cell(self.cell, values, "_gradient")
 
     def _initial(self, state: int) -> Array:
         """Return a state before the first step, in memory of its own."""
@@ -212,7 +210,7 @@ class _Cell:
 
     def _gate_gradient(self, values: Mapping[str, Array]) -> dict[str, Array]:
         names = cells.gate_names(self.cell)
-        if not self.direction.done.program.request.quantities & OF_GATES or not self.has_gates:
+        if not self.direction.done.wanted & OF_GATES or not self.has_gates:
             return {}
         stacked, like = self._tap(GATES), values["hidden"]
         if stacked is None:
@@ -254,7 +252,7 @@ class _Cell:
         names = [name.removeprefix(start) for name in self.direction.known.kept if name.startswith(start)]
         if not names:
             return MarkedSteps()
-        of_cell = weights.of_cell(self.keras, self.cell, self.direction.done.value)
+        of_cell = weights.of_cell(self.cell, self.direction.done.value)
         return of_steps(
             {name: self._value(f"{MARKED}{name}") for name in names},
             {name: self._tap(f"{MARKED}{name}") for name in names},

@@ -6,7 +6,7 @@ A layer's name is the user's, else the attribute's, else the class's.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,6 +39,7 @@ class Found:
     watched: Any
     is_container: bool = False
     outer: Any = None
+    is_part: bool = False
 
     @property
     def name(self) -> str:
@@ -54,11 +55,6 @@ class Found:
     def is_recurrent(self) -> bool:
         """Whether its leaf shows something that flows through time."""
         return is_recurrent(self.watched)
-
-    @property
-    def is_part(self) -> bool:
-        """No entry is a part of another."""
-        return False
 
 
 def selection(keras: Dialect, model: Any) -> Selection:
@@ -100,15 +96,9 @@ def walk(keras: Dialect, model: Any) -> list[Found]:
     A Bidirectional and a recurrent layer are one entry each: what they hold is theirs. A TimeDistributed
     around a recurrent layer stands for that layer.
     """
-    is_named_by_keras = _namer(keras)
-    if not _is_container(model):
-        name = _class_name(model) if is_named_by_keras(model) else escape(model.name)
-        return [_entry(name, model, None)]
-    return _without_clashes(list(_walk(is_named_by_keras, model, "", {id(model)}, None)))
-
-
-def _namer(keras: Dialect) -> Callable[[Any], bool]:
-    return lambda layer: _is_automatic(layer, lambda prefix: keras.automatic_name_count(layer, prefix))
+    if not _is_container(model) or is_a(model, "TimeDistributed"):
+        return [_entry(_names_of(keras, [model], {})[0], model, None)]
+    return _without_clashes(list(_walk(keras, model, "", {id(model)}, None)))
 
 
 def _entry(path: str, layer: Any, outer: Any) -> Found:
@@ -117,34 +107,25 @@ def _entry(path: str, layer: Any, outer: Any) -> Found:
     return Found(path, layer, layer, _is_container(layer), outer)
 
 
-def _walk(
-    is_named_by_keras: Callable[[Any], bool], container: Any, prefix: str, seen: set[int], outer: Any
-) -> Iterator[Found]:
+def _walk(keras: Dialect, container: Any, prefix: str, seen: set[int], outer: Any) -> Iterator[Found]:
     # A compiled model tracks its metrics as layers; an input computes nothing.
     children = [child for child in sublayers(container) if not is_a(child, "InputLayer", "Metric")]
     attributes = {} if _is_graph(container) else _attribute_names(container)
-    for child, name in zip(children, _names_of(children, attributes, is_named_by_keras), strict=True):
+    for child, name in zip(children, _names_of(keras, children, attributes), strict=True):
         if id(child) in seen:
             continue
         seen.add(id(child))
-        path = prefix + name
-        if _hides_recurrence(child):
-            yield Found(path, child, child, True, outer)
-            yield from _walk(is_named_by_keras, child.layer, f"{path}/", seen, outer or child)
-            continue
-        entry = _entry(path, child, outer)
+        entry = _entry(prefix + name, child, outer)
         yield entry
         if entry.is_container:
-            yield from _walk(is_named_by_keras, child, f"{path}/", seen, outer)
-
-
-def _hides_recurrence(layer: Any) -> bool:
-    if not is_a(layer, "TimeDistributed") or is_recurrent(layer.layer):
-        return False
-    return any(is_recurrent(inner) for inner in every_layer(layer.layer))
+            is_outer = is_a(child, "TimeDistributed")
+            inner, around = (child.layer, outer or child) if is_outer else (child, outer)
+            yield from _walk(keras, inner, f"{entry.path}/", seen, around)
 
 
 def _is_container(layer: Any) -> bool:
+    if is_a(layer, "TimeDistributed"):
+        return not is_recurrent(layer.layer) and any(map(is_recurrent, every_layer(layer.layer)))
     return bool(sublayers(layer)) and not is_a(layer, "RNN", "Wrapper", "Bidirectional")
 
 
@@ -154,22 +135,12 @@ def _is_graph(layer: Any) -> bool:
     return is_a(layer, "Sequential") or (is_a(layer, "Model") and is_functional)
 
 
-def _names_of(
-    children: Sequence[Any], attributes: dict[int, str], is_automatic: Callable[[Any], bool]
-) -> list[str]:
-    """Choose the user's name; else the attribute it is stored under; else the class name, renumbered.
-
-    Parameters
-    ----------
-    children : layers
-    attributes : names of attributes by the identity of the layer they hold
-    is_automatic : callable
-        Whether Keras gave a layer its name.
-    """
+def _names_of(keras: Dialect, children: Sequence[Any], attributes: dict[int, str]) -> list[str]:
+    """Choose the user's name; else the attribute it is stored under; else the class name, renumbered."""
     counts: dict[str, int] = {}
     names = []
     for child in children:
-        if not is_automatic(child):
+        if not _is_automatic(keras, child):
             names.append(escape(child.name))
         elif id(child) in attributes:
             names.append(attributes[id(child)])
@@ -202,20 +173,15 @@ def _attribute_names(container: Any) -> dict[int, str]:
     return names
 
 
-def _is_automatic(layer: Any, count_of: Callable[[str], int]) -> bool:
+def _is_automatic(keras: Dialect, layer: Any) -> bool:
     """Whether Keras numbered the layer: `lstm_3`, and it has counted that far.
 
     A name that a user wrote in Keras' style is kept unless Keras could have given it as well.
-
-    Parameters
-    ----------
-    count_of : callable
-        How many names Keras has given out for a prefix.
     """
     match = re.fullmatch(rf"{re.escape(_class_name(layer))}(?:_(\d+))?", layer.name)
     if match is None:
         return False
-    return count_of(_class_name(layer)) > int(match[1] or 0)
+    return keras.automatic_name_count(layer, _class_name(layer)) > int(match[1] or 0)
 
 
 def _class_name(layer: Any) -> str:

@@ -22,6 +22,7 @@ from .dialect import Dialect
 from .library import halves
 from .loop import EMITTED, MARKED, Loop
 from .recorder import Recorder, SeenCall, SeenInside, first_of, lies_within_steps, names_kept, with_first
+from .tensors import dtype_of, is_tensor
 
 
 def run(
@@ -44,7 +45,7 @@ def run(
     given, record = bound.arguments[first], _record_of(recorder, layer)
     if record is None:
         return original(*bound.args, **bound.kwargs)
-    if not recorder.keras.is_tensor(given[0] if isinstance(given, list) else given):
+    if not is_tensor(given[0] if isinstance(given, list) else given):
         record.not_inside = "it takes several sequences at once"
         return original(*bound.args, **bound.kwargs)
     closed = is_closed(recorder.keras, layer, recorder.request.training, recorder.request.activations)
@@ -112,7 +113,7 @@ def _in_loop(
     first, *_ = arguments.values()
     direction.keep_loop(loop, output, masks)
     quantities = direction.recorder.request.quantities
-    if not draws and lies_within_steps(keras, layer.cell, quantities):
+    if not draws and lies_within_steps(layer.cell, quantities):
         direction.recorder.loops[direction.record.key("within", direction.part)] = {
             "input": first_of(first),
             "mask": first_of(arguments.get("mask")),
@@ -154,7 +155,7 @@ class _Direction:
         """Keep what the loop left that is asked for, or needed for what lies within the steps."""
         known, tree, numbers = self.known, self.keras.tree, count()
         known.handed_on = tuple(loop.handed_on)
-        known.kept = names_kept(self.keras, self.layer.cell, loop.kept, self.recorder.request.quantities)
+        known.kept = names_kept(self.layer.cell, loop.kept, self.recorder.request.quantities)
         known.output = self._output_of(loop, output)
         for name in known.kept:
             if name != known.output:  # what is returned twice is copied twice
@@ -174,7 +175,7 @@ class _Direction:
         if self.is_half or self.known.has_mask or not self.layer.return_sequences or name.endswith(EMITTED):
             return ""
         is_kept = name in self.known.kept
-        return name if is_kept and self.keras.dtype_of(output) == self.keras.dtype_of(loop.kept[name]) else ""
+        return name if is_kept and dtype_of(output) == dtype_of(loop.kept[name]) else ""
 
     def marked_weights(self) -> AbstractContextManager[None]:
         """Let this call compute with copies of the weights, to tell its gradient from that of other uses.

@@ -56,12 +56,12 @@ class Whole:
             both = zip(("forward", "backward"), halves, inside or [[], []], strict=True)
             return (whole, *(self._of_half(*each) for each in both))
         solved = replace(whole, inside=tuple(records[0] for records in inside))
-        leaf = self._named(solved, halves[0], halves[0].cell, weights.kind(self.keras, halves[0]))
+        leaf = self._named(solved, halves[0], halves[0].cell, weights.kind(halves[0]))
         return (replace(leaf, dims={**leaf.dims, **whole.dims}),)
 
     def _named(self, leaf: LayerRecord, layer: Any, cell: Any, kind: str) -> LayerRecord:
         """Name the states of a cell of this kind, and axes, for which the schema has no words."""
-        states = () if kind in GATED else cells.state_names(self.keras, cell)
+        states = () if kind in GATED else cells.state_names(cell)
         is_first = str(getattr(layer, "data_format", "")) == "channels_first"
         return with_own_axes(leaf, states, is_first)
 
@@ -70,9 +70,9 @@ class Whole:
         keras, whole = self.keras, self.record
         arrays = {"valid": whole.arrays["valid"]} if "valid" in whole.arrays else {}
         for suffix, read in self.own.items():
-            arrays |= weights.named(keras, half, read, suffix)
+            arrays |= weights.named(half, read, suffix)
         flags = {**attributes.of_cell(keras, half.cell), "go_backwards": int(half.go_backwards)}
-        kind = weights.kind(keras, half)
+        kind = weights.kind(half)
         leaf = replace(
             whole,
             path=f"{whole.path}@{name}",
@@ -89,12 +89,12 @@ class Whole:
         keras, whole, inside = self.keras, self.record, self.inside or []
         arrays, missing = _outside(whole, inside, place, len(cells.inner_cells(self.halves[0].cell)))
         for suffix, read in self.own.items():
-            first, *rest = (weights.of_cell(keras, cell, read, suffix) for cell in parts)
+            first, *rest = (weights.of_cell(cell, read, suffix) for cell in parts)
             arrays |= {
                 name: np.stack([array, *(other[name] for other in rest)]) if rest else array
                 for name, array in first.items()
             }
-        kind = weights.kind_of_cell(keras, parts[0])
+        kind = cells.standard_kind(parts[0]) or "rnn"
         leaf = replace(
             whole,
             path=f"{whole.path}/{place}",

@@ -7,9 +7,12 @@ seen: classes are known by their modules.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
 from typing import Any
+
+from throughtime._errors import UnbuiltModelError
 
 # What Keras and torch merely note down; the mode of a pass is an argument of its call.
 _BOOKKEEPING = ("training", "stop_training", "_called", "built", "_is_compiled")
@@ -71,6 +74,50 @@ def overrides(model: Any, method: str) -> bool:
     return function is not None and not is_own(function, model)
 
 
+def check_built(model: Any, unbuilt: Sequence[str]) -> None:
+    """Refuse a model without weights yet.
+
+    Parameters
+    ----------
+    unbuilt : sequence of str
+        Names of what is inside recurrent cells and has no weights.
+
+    Raises
+    ------
+    UnbuiltModelError
+    """
+    if not model.built:
+        raise UnbuiltModelError(
+            f"The model {model.name!r} is not built: it has no weights yet. Start it with "
+            "keras.Input(shape), or call it once on a batch, model(x), before the capture."
+        )
+    if unbuilt:
+        raise UnbuiltModelError(
+            f"Keras builds {', '.join(unbuilt)}, inside a recurrent layer of {model.name!r}, when the layer "
+            "first runs. Call the model once on a batch, model(x), before the capture."
+        )
+
+
+def called(model: Any, x: Any, training: bool) -> Any:
+    """Call a model, in training or not where it makes a difference."""
+    if getattr(model, "_call_has_training_arg", True):
+        return model(x, training=training)
+    return model(x)
+
+
+def synchronise(model: Any) -> None:
+    """Bring what training holds outside of a model into its variables: in Keras 3 on JAX, inside `fit`."""
+    synchronises = getattr(model, "jax_state_sync", None)
+    if synchronises is not None:
+        synchronises()
+
+
+def is_compiled(model: Any) -> bool:
+    """Whether a model was compiled, with a loss or without."""
+    flags = (getattr(model, name, False) for name in ("compiled", "_is_compiled"))
+    return any(flags) or getattr(model, "optimizer", None) is not None
+
+
 def sublayers(layer: Any) -> list[Any]:
     """Direct sublayers, in the order in which `model.layers` counts them."""
     if is_a(layer, "Model"):
@@ -115,8 +162,3 @@ def to_snake_case(name: str) -> str:
     """
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
-
-
-def is_float(dtype: str) -> bool:
-    """Whether tensors of a dtype can have a gradient."""
-    return dtype.startswith(("float", "bfloat"))

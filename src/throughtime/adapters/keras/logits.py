@@ -13,6 +13,7 @@ from throughtime.adapters.attributes import replaced
 
 from .library import is_a, is_own, is_recurrent, package_of
 from .recorder import CARRIED, Recorder, SeenCall
+from .tensors import shape_of
 
 _WITH_LOGITS = ("softmax", "sigmoid")
 _LOGITS = CARRIED[1]
@@ -38,7 +39,7 @@ def watched(recorder: Recorder, layer: Any, original: Callable[..., Any]) -> Cal
         if inner is layer:
             record.logits = activations.behind(result)
         elif package_of(type(inner)):
-            record.logits = activations.of_steps(recorder.keras.shape_of(inputs)[1])
+            record.logits = activations.of_steps(shape_of(inputs)[1])
         return result
 
     return call

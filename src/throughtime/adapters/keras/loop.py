@@ -16,7 +16,7 @@ from throughtime.adapters.marking import listening, unique
 
 from . import cell as cells
 from .dialect import Dialect
-from .library import is_float
+from .tensors import dtype_of, is_float, shape_of
 
 # What a cell hands out where that is none of its states.
 EMITTED = "emitted"
@@ -29,8 +29,6 @@ class Loop:
 
     Attributes
     ----------
-    keras : Dialect
-    layer : a recurrent layer
     mark : callable (name, tensor) -> tensor
         Makes a copy that the loss can be differentiated with respect to.
     training : bool
@@ -105,7 +103,7 @@ class Loop:
             outputs = self.kept.pop("output", None)
         else:  # nothing is masked: every output is what the last cell hands out
             outputs = self.kept[source]
-            names = cells.state_names(self.keras, cells.inner_cells(self.layer.cell)[-1])
+            names = cells.state_names(cells.inner_cells(self.layer.cell)[-1])
             own = dict(zip(names, final[len(final) - len(names) :], strict=True))
             last = [own[name] if (name := source.partition(".")[2]) in own else outputs[-1]]
         if not self.layer.return_sequences:
@@ -117,7 +115,7 @@ class Loop:
         tapped: dict[str, Any] = {}
         position = 0
         for place, part in enumerate(parts):
-            names = cells.state_names(self.keras, part)
+            names = cells.state_names(part)
             old = self.initial[position : position + len(names)]
             done, marked = self._stepped(place, part, x, old, {})
             self._check_shapes(part, done.states, old)
@@ -125,13 +123,11 @@ class Loop:
             if done.output_state is None:
                 added[EMITTED] = done.output
             added = {f"{place}.{name}": tensor for name, tensor in added.items()} | marked
-            tapped |= {
-                name: tensor for name, tensor in added.items() if is_float(self.keras.dtype_of(tensor))
-            }
+            tapped |= {name: tensor for name, tensor in added.items() if is_float(dtype_of(tensor))}
             source = EMITTED if done.output_state is None else names[done.output_state]
             self.handed_on.append(f"{place}.{source}")
             x, position = done.output, position + len(names)
-        emits_state = done.output_state == 0 and self.keras.repeats_first_state(self.layer)
+        emits_state = done.output_state == 0 and _repeats_first_state(self.keras, self.layer)
         return old[0] if emits_state else self.keras.ops.zeros_like(x), tapped
 
     def _advance(self, parts: Sequence[Any], carry: Any, now: Any) -> tuple[Any, Any]:
@@ -141,11 +137,11 @@ class Loop:
         after: list[Any] = []
         left: dict[str, Any] = {}
         for place, part in enumerate(parts):
-            names = [f"{place}.{name}" for name in cells.state_names(self.keras, part)]
+            names = [f"{place}.{name}" for name in cells.state_names(part)]
             old = before[len(after) : len(after) + len(names)]
             done, marked = self._stepped(place, part, x, old, taps)
             new = [
-                _plus(self._where(valid, state, past), taps.get(name))
+                _plus(where_valid(self.keras, valid, state, past), taps.get(name))
                 for state, past, name in zip(done.states, old, names, strict=True)
             ]
             left |= dict(zip(names, new, strict=True)) | marked
@@ -159,11 +155,11 @@ class Loop:
         if valid is None:
             return (after, []), left
         (last,) = repeated
-        if self.keras.zeroes_masked_output(self.layer):
+        if zeroes_masked_output(self.keras, self.layer):
             last = self.keras.ops.zeros_like(x)
-        elif self.keras.repeats_first_state(self.layer) and done.output_state != 0:
+        elif _repeats_first_state(self.keras, self.layer) and done.output_state != 0:
             last = old[0]
-        output = self._where(valid, x, last)
+        output = where_valid(self.keras, valid, x, last)
         if self.layer.return_sequences:
             left["output"] = output
         return (after, [output]), left
@@ -175,8 +171,8 @@ class Loop:
         marked: dict[str, Any] = {}
 
         def hear(name: str, tensor: Any) -> Any:
-            shape = self.keras.shape_of(tensor)
-            if not shape or shape[0] != self.keras.shape_of(x)[0]:  # it has no samples
+            shape = shape_of(tensor)
+            if not shape or shape[0] != shape_of(x)[0]:  # it has no samples
                 return tensor
             name = unique(f"{place}.{MARKED}{name}", marked)
             marked[name] = _plus(tensor, taps.get(name))
@@ -184,13 +180,6 @@ class Loop:
 
         with listening(hear):
             return cells.step(self.keras, part, x, old, training=self.training), marked
-
-    def _where(self, valid: Any, value: Any, otherwise: Any) -> Any:
-        """Choose `value` at valid samples; at all where nothing is masked."""
-        if valid is None:
-            return value
-        ops = self.keras.ops
-        return ops.where(ops.reshape(valid, (-1, *(1,) * (len(value.shape) - 1))), value, otherwise)
 
     def _error(self, found: Sequence[Any], results: tuple[Any, Any, Any]) -> Any:
         """Largest relative error ‖found − expected‖ / ‖expected‖ of the output and each final state."""
@@ -208,8 +197,8 @@ class Loop:
 
     def _check_shapes(self, part: Any, after: Sequence[Any], before: Sequence[Any]) -> None:
         """Refuse a cell whose states grow."""
-        for name, new, old in zip(cells.state_names(self.keras, part), after, before, strict=True):
-            now, then = self.keras.shape_of(new), self.keras.shape_of(old)
+        for name, new, old in zip(cells.state_names(part), after, before, strict=True):
+            now, then = shape_of(new), shape_of(old)
             lengths = zip(now, then, strict=False)
             if len(now) != len(then) or any(a != b for a, b in lengths if None not in (a, b)):
                 raise UnsupportedModelError(
@@ -225,9 +214,27 @@ def in_processing_order(keras: Dialect, layer: Any, tensor: Any) -> Any:
     return keras.ops.flip(swapped, axis=0) if layer.go_backwards else swapped
 
 
+def zeroes_masked_output(keras: Dialect, layer: Any) -> bool:
+    """Whether a masked step of a recurrent layer emits 0: the unrolled loop on JAX never does."""
+    return bool(layer.zero_output_for_mask) and not (layer.unroll and keras.BACKEND == "jax")
+
+
+def _repeats_first_state(keras: Dialect, layer: Any) -> bool:
+    """Whether a masked step emits the first state, as the loop on JAX does, and not the output before it."""
+    return keras.BACKEND == "jax" and not layer.unroll
+
+
+def where_valid(keras: Dialect, valid: Any, value: Any, otherwise: Any) -> Any:
+    """Choose `value` at valid samples; at all where nothing is masked."""
+    if valid is None:
+        return value
+    ops = keras.ops
+    return ops.where(ops.reshape(valid, (-1, *(1,) * (len(value.shape) - 1))), value, otherwise)
+
+
 def wide(keras: Dialect, tensor: Any) -> Any:
     """Give half precision, and integers, in float32."""
-    return tensor if keras.dtype_of(tensor) in ("float32", "float64") else keras.ops.cast(tensor, "float32")
+    return tensor if dtype_of(tensor) in ("float32", "float64") else keras.ops.cast(tensor, "float32")
 
 
 def _plus(value: Any, tap: Any) -> Any:

@@ -12,11 +12,17 @@ from typing import Any
 from throughtime._errors import LossError, ThroughTimeError
 
 from .dialect import Dialect
-from .library import is_a, overrides, package_of_object
-from .reasons import of_no_loss
+from .library import is_a, is_compiled, overrides, package_of_object
 from .reductions import Labels, Reductions
+from .tensors import dtype_of, shape_of
 
-_UNKNOWN = Reductions(None, is_certain=False)
+_NO_LOSS = (
+    "The model has no loss: model.compile(loss=...) was not called and no layer adds one. Compile it, or "
+    "pass loss=, a function (y_true, y_pred) that returns a scalar or one value per sample."
+)
+_OWN_STEP = (
+    " A capture does not run {name}.train_step: compute the loss in compute_loss(), which fit calls as well."
+)
 
 
 class Loss:
@@ -56,18 +62,20 @@ class Loss:
         ------
         LossError
         """
-        if self.passed is None and not (self._keras.is_compiled(self.model) or self.overrides):
+        if self.passed is None and not (is_compiled(self.model) or self.overrides):
             raise self._missing()
         if not (self.passed is None or callable(self.passed) or isinstance(self.passed, str)):
             what = type(self.passed).__name__
             raise LossError(f"loss= takes a function (y_true, y_pred), a Keras loss or a name, not {what}.")
 
     def _missing(self) -> LossError:
-        return LossError(of_no_loss(self.model, has_own_step=overrides(self.model, "train_step")))
+        name = type(self.model).__name__
+        own_step = _OWN_STEP.format(name=name) if overrides(self.model, "train_step") else ""
+        return LossError(_NO_LOSS + own_step)
 
     def may_do_without_labels(self) -> bool:
         """Whether all of the loss may come from the model itself: from `add_loss` or its `compute_loss`."""
-        is_alone = self.passed is None and self._keras.is_compiled(self.model)
+        is_alone = self.passed is None and is_compiled(self.model)
         return is_alone and not self._keras.given_losses(self.model)
 
     def has_data_loss(self) -> bool:
@@ -92,25 +100,18 @@ class Loss:
         return self._sum([value]) - self._sum(added) if added else value
 
     def _sum(self, parts: list[Any]) -> Any:
-        is_double = any(self._keras.dtype_of(part) == "float64" for part in parts)
+        is_double = any(dtype_of(part) == "float64" for part in parts)
         dtype = "float64" if is_double else "float32"
         return sum(self._keras.ops.cast(part, dtype) for part in parts)
 
-    def singles(self) -> list[Any]:
-        """List each output's loss, known after the loss has been evaluated; none where the model decides."""
-        if self.overrides:
-            return []
-        losses = [self._function] if self._losses is None else self._keras.single_losses(self._losses)
-        return [loss for loss in losses if loss is not None]
-
     def reductions(self) -> Reductions:
         """Read how each part of the loss is reduced over samples; known after it has been evaluated."""
-        losses = self.singles()
+        known = [self._function] if self._losses is None else self._keras.single_losses(self._losses)
+        losses = [loss for loss in known if loss is not None and not self.overrides]
         if not losses or not all(hasattr(loss, "reduction") for loss in losses):
-            return _UNKNOWN
-        return Reductions(
-            tuple(str(loss.reduction or "none") for loss in losses), all(map(is_of_keras, losses))
-        )
+            return Reductions(None, is_certain=False)
+        declared = tuple(str(loss.reduction or "none") for loss in losses)
+        return Reductions(declared, all(map(is_of_keras, losses)))
 
     def _guarded(self, labels: Labels, predictions: Any, training: bool) -> Any:
         try:
@@ -170,7 +171,7 @@ class Loss:
             return
         if any(getattr(tensor.shape, "rank", 0) is None for tensor in pairs[0]):
             return
-        label, prediction = (self._keras.shape_of(tensor) for tensor in pairs[0])
+        label, prediction = (shape_of(tensor) for tensor in pairs[0])
         if not _fit(label, prediction):
             raise LossError(
                 f"Labels of shape {label} do not fit predictions of shape {prediction}; Keras would "

@@ -13,8 +13,9 @@ import numpy as np
 
 from throughtime.adapters.records import Array
 
-from .dialect import Dialect, Result
-from .library import every_layer
+from .dialect import Result
+from .library import every_layer, is_a
+from .tensors import numpy
 
 # Keras' own initial scale first; further down where the gradients overflow.
 _SCALES = tuple(2.0**exponent for exponent in (15, 10, 5, 0, -5, -10))
@@ -27,19 +28,27 @@ def is_needed(model: Any) -> bool:
     return any(getattr(layer, "compute_dtype", "") == "float16" for layer in every_layer(model))
 
 
-def run_scaled(keras: Dialect, run: Callable[[Any], Result]) -> Result:
+def scale_of_training(model: Any) -> float:
+    """Return the factor by which a model's optimizer scales its loss, 1 without."""
+    optimizer: Any = getattr(model, "optimizer", None)
+    if not is_a(optimizer, "LossScaleOptimizer", "LossScaleOptimizerV3"):
+        return float(getattr(optimizer, "loss_scale_factor", None) or 1.0)
+    is_dynamic = hasattr(optimizer, "dynamic_scale") and optimizer.built  # in Keras 3
+    return float(optimizer.dynamic_scale if is_dynamic else optimizer.initial_scale)
+
+
+def run_scaled(run: Callable[[Any], Result]) -> Result:
     """Run with a scale that lets every gradient be finite and none too small, and unscale them.
 
     Parameters
     ----------
-    keras : Dialect
     run : callable
         Takes the scale as an array.
     """
 
     def run_at(scale: float) -> tuple[Result, dict[str, Array]]:
         result = run(np.asarray(scale, np.float32))
-        return result, {key: keras.numpy(gradient) for key, gradient in result.gradients.items()}
+        return result, {key: numpy(gradient) for key, gradient in result.gradients.items()}
 
     for scale in _SCALES:
         result, gradients = run_at(scale)
@@ -51,7 +60,7 @@ def run_scaled(keras: Dialect, run: Callable[[Any], Result]) -> Result:
                 if _is_finite(found):
                     return _unscaled(raised, found, higher)
             return _unscaled(result, gradients, scale)
-        if not np.isfinite(keras.numpy(result.tensors["loss"])):
+        if not np.isfinite(numpy(result.tensors["loss"])):
             break  # no scale helps
     return _unscaled(*run_at(1.0), 1.0)
 

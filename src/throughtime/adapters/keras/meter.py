@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 from throughtime._memory.budget import Budget, Need
 from throughtime.adapters.needs import (
@@ -16,17 +17,17 @@ from throughtime.adapters.needs import (
     estimate,
     estimate_outputs,
 )
-from throughtime.adapters.records import Request
 
 from . import cell as cells
 from .cell import GATED, why_not
 from .dialect import Dialect
 from .library import halves
-from .weights import cudnn_kind, kind_of_cell
+from .tensors import dtype_of, shape_of
+from .weights import cudnn_kind
 
 OVERHEAD = {
     "tensorflow": Overhead(back=2.5, forward=1, solving=10, weights=10, each_step=4_500),
-    "jax": Overhead(back=3, forward=1, solving=6.8),
+    "jax": Overhead(back=3, forward=1, solving=5.6),
     # Its loop is Python's: every step has nodes of its own in the graph.
     "torch": Overhead(back=3, forward=1.5, solving=2.4, each_step=30_000),
 }
@@ -34,48 +35,39 @@ _COLUMNS = {**GATED, **COLUMNS}
 _WITH_CELL = ("lstm", "conv_lstm")
 
 
-class Sized(NamedTuple):
-    """What is read of a tensor."""
-
-    shape: tuple[Any, ...]
-    dtype: str
-
-
+@dataclass
 class Meter:
     """What one pass needs so far.
 
-    Parameters
+    Attributes
     ----------
-    keras : Dialect
-    budget : Budget
-    request : Request
-        Its quantities are those that this pass can give.
-    is_repeated : bool
-        The pass runs once more beside what it gave the first time.
+    quantities : frozenset of str
+        Those that this pass can give.
     at_once : bool
         The pass computes as it goes: it is stopped at the first layer that is too much. A pass that is
         only traced takes nothing yet, and is judged when all of it is known.
     """
 
-    def __init__(
-        self, keras: Dialect, budget: Budget, request: Request, *, is_repeated: bool, at_once: bool
-    ) -> None:
-        self._keras, self._budget, self._quantities = keras, budget, request.quantities
-        self._is_repeated, self._at_once = is_repeated, at_once
-        self._need = Need()
+    keras: Dialect
+    budget: Budget
+    quantities: frozenset[str]
+    at_once: bool
+    _need: Need = field(default_factory=Need)
 
     @property
     def samples(self) -> int:
         """Of the batch that the pass runs on."""
-        return self._budget.part
+        return self.budget.part
 
-    def add(self, layer: Any, tensor: Sized, *, is_watched: bool, flows_back: bool) -> None:
+    def add(self, layer: Any, shape: Sequence[Any], *, is_watched: bool, flows_back: bool) -> None:
         """Add a call before it runs.
 
         Parameters
         ----------
         layer : RNN or Bidirectional
-        tensor : the layer's input
+        shape : sequence of int
+            Of the layer's input, samples first, then time; a layer inside another one may see more samples
+            than the batch has.
         is_watched : bool
             Something of it is asked for; else it only runs along.
         flows_back : bool
@@ -85,25 +77,27 @@ class Meter:
         ------
         ExceededError
         """
-        if len(tensor.shape) < 3 or None in tensor.shape:
+        each = halves(layer)
+        # The kernel of a cuDNN layer keeps what it keeps.
+        if len(shape) < 3 or None in shape or any(map(cudnn_kind, each)):
             return
-        looks_inside = is_watched and not why_not(self._keras, layer)
-        asked = self._asked(is_watched, flows_back, looks_inside)
-        self._add(_need(self._keras, layer, tensor.shape, self.samples, asked))
+        asked = self._asked(is_watched, flows_back, is_watched and not why_not(layer))
+        directions = [_direction(self.keras, half, tuple(shape), self.samples) for half in each]
+        is_merged = getattr(layer, "merge_mode", None) in ("sum", "mul", "ave")
+        self._add(estimate(directions, asked, OVERHEAD[self.keras.BACKEND], is_merged=is_merged))
 
-    def add_output(self, tensors: Sequence[Sized], *, is_watched: bool, flows_back: bool) -> None:
-        """Add what a layer that is not recurrent returned, or the model, where its shape is known."""
-        known = [prod(each.shape) * bytes_of(each.dtype) for each in tensors if None not in each.shape]
-        self._add(estimate_outputs(sum(known) / self.samples, self._asked(is_watched, flows_back)))
+    def add_output(self, size: float, *, is_watched: bool, flows_back: bool) -> None:
+        """Add the bytes that a layer that is not recurrent returned, or the model."""
+        self._add(estimate_outputs(size / self.samples, self._asked(is_watched, flows_back)))
 
     def _asked(self, is_watched: bool, flows_back: bool, looks_inside: bool = True) -> Asked:
-        quantities: frozenset[str] = self._quantities if is_watched else frozenset()
-        return Asked(quantities, looks_inside, flows_back, self._is_repeated)
+        quantities: frozenset[str] = self.quantities if is_watched else frozenset()
+        return Asked(quantities, looks_inside, flows_back)
 
     def _add(self, need: Need) -> None:
         self._need += need
-        if self._at_once:
-            self._budget.check(self._need)
+        if self.at_once:
+            self.budget.check(self._need)
 
     def total(self) -> Need:
         """Return what all calls need together.
@@ -112,35 +106,14 @@ class Meter:
         ------
         ExceededError
         """
-        self._budget.check(self._need)
+        self.budget.check(self._need)
         return self._need
-
-
-def _need(keras: Dialect, layer: Any, shape: tuple[int, ...], samples: int, asked: Asked) -> Need:
-    """Estimate what one call takes.
-
-    Parameters
-    ----------
-    keras : Dialect
-    layer : RNN or Bidirectional
-    shape : tuple of int
-        Of the input, samples first, then time.
-    samples : int
-        Of the batch; a layer inside another one may see more.
-    asked : Asked
-    """
-    both = halves(layer)
-    if any(cudnn_kind(half) for half in both):
-        return Need()  # its kernel keeps what it keeps
-    directions = [_direction(keras, half, shape, samples) for half in both]
-    is_merged = getattr(layer, "merge_mode", None) in ("sum", "mul", "ave")
-    return estimate(directions, asked, OVERHEAD[keras.backend_name()], is_merged=is_merged)
 
 
 def _direction(keras: Dialect, layer: Any, shape: tuple[int, ...], samples: int) -> Direction:
     parts = cells.inner_cells(layer.cell)
-    kinds = [kind_of_cell(keras, cell) for cell in parts]
-    units = [_units(keras, cell, layer, shape) for cell in parts]
+    kinds = [cells.standard_kind(cell) for cell in parts]
+    units = [_units(cell, layer, shape) for cell in parts]
     known = [(kind, sum(sizes)) for kind, sizes in zip(kinds, units, strict=True)]
     columns = sum(_COLUMNS.get(kind, 0) * size for kind, size in known)
     return Direction(
@@ -154,20 +127,20 @@ def _direction(keras: Dialect, layer: Any, shape: tuple[int, ...], samples: int)
         columns=columns,
         gates=0 if kinds[0] == "simple_rnn" else columns,
         item=bytes_of(keras.compute_dtype(layer)),
-        weights=sum(prod(keras.shape_of(each)) * bytes_of(keras.dtype_of(each)) for each in layer.weights),
+        weights=sum(prod(shape_of(each)) * bytes_of(dtype_of(each)) for each in layer.weights),
     )
 
 
-def _units(keras: Dialect, cell: Any, layer: Any, shape: tuple[int, ...]) -> list[int]:
+def _units(cell: Any, layer: Any, shape: tuple[int, ...]) -> list[int]:
     """Sizes of a cell's states, all but the LSTM's c, which is as large as h."""
-    kind = kind_of_cell(keras, cell)
+    kind = cells.standard_kind(cell)
     if kind == "conv_lstm":
         returned = layer.compute_output_shape(shape)
         output = returned[0] if layer.return_state else returned
         return [_elements(tuple(output)[2 if layer.return_sequences else 1 :])]
     if kind in GATED:
         return [int(cell.units)]
-    return [_elements(size) for size in cells.sizes_of_states(keras, cell)]
+    return [_elements(size) for size in cells.sizes_of_states(cell)]
 
 
 def _elements(size: Any) -> int:

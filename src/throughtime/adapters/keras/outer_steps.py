@@ -5,9 +5,8 @@ Its samples are those of the outer batch, each with all its outer steps one afte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -15,14 +14,13 @@ from throughtime.adapters.records import Array
 
 from .dialect import Result
 from .recorder import SeenCall
+from .tensors import numpy
 
 _SUMMED = ("weight_", "within_weight_")
 _BY_TIME = ("loop_", "tap_", "within_tap_", "within_0.")  # (time, sample, …); the others are (sample, …)
 
 
-def joined(
-    calls: Sequence[SeenCall], result: Result, numpy: Callable[[Any], Array]
-) -> tuple[list[SeenCall], Result]:
+def joined(calls: Sequence[SeenCall], result: Result) -> tuple[list[SeenCall], Result]:
     """Give each group of calls one call, and its tensors and gradients under that call's keys."""
     groups: dict[tuple[int, int], list[SeenCall]] = {}
     for call in calls:

@@ -1,4 +1,4 @@
-"""Why an array that was asked for, or a loss, does not exist, in words."""
+"""Why an array that was asked for does not exist, in words."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from throughtime.adapters.records import UNREACHED, Array
 
-from .library import is_float
+from .tensors import is_float
 
 if TYPE_CHECKING:
     from .recorder import SeenCall
@@ -22,19 +22,6 @@ _FINAL_STATES = "the loss depends on the layer's final states, not on its output
 _READS_LOGITS = (
     "the loss reads the logits behind this activation, not its output: logits_gradient of capture() has them"
 )
-
-_NO_LOSS = (
-    "The model has no loss: model.compile(loss=...) was not called and no layer adds one. Compile it, or "
-    "pass loss=, a function (y_true, y_pred) that returns a scalar or one value per sample."
-)
-_OWN_STEP = (
-    " A capture does not run {name}.train_step: compute the loss in compute_loss(), which fit calls as well."
-)
-
-
-def of_no_loss(model: Any, *, has_own_step: bool) -> str:
-    """Tell why there is no loss, for a model that may have a `train_step` of its own."""
-    return _NO_LOSS + (_OWN_STEP.format(name=type(model).__name__) if has_own_step else "")
 
 
 def of_output_gradient(call: SeenCall, gradients: Mapping[str, Any], *, reads_logits: bool) -> str:

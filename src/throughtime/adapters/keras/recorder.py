@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
+from throughtime.adapters.needs import bytes_of
 from throughtime.adapters.records import Request
 
 from . import cell as cells
@@ -20,9 +21,9 @@ from .cell import CELL
 from .dialect import Dialect, Mark
 from .every_step import OF_GATES
 from .find import Found
-from .library import is_float
 from .loop import MARKED
-from .meter import Meter, Sized
+from .meter import Meter
+from .tensors import dtype_of, is_float, is_tensor, shape_of
 
 CARRIED = ("_keras_mask", "_keras_logits")  # what a loss reads from a tensor besides its values
 
@@ -39,7 +40,7 @@ class SeenInside:
     initial_states : int
         How many states it started from.
     dropout : list
-        As `every_step.Recorded.dropout`, with keys in place of masks.
+        As `every_step.EveryStep.dropout`, with keys in place of masks.
     kept, handed_on : sequence of str
         As `loop.Loop` has them.
     output : str
@@ -98,30 +99,25 @@ class SeenCall:
         return f"{self.index}.{self.number}.{name}.{part}"
 
 
+@dataclass
 class Recorder:
     """What is known of one pass.
 
-    Parameters
+    Attributes
     ----------
-    keras : Dialect
-    found : sequence of Found
     mark : callable (key, tensor) -> tensor
         Makes a copy of a tensor that the loss can be differentiated with respect to.
     wanted : set of str
         What to mark: "inputs", "outputs", "logits", "inside", "inside_gradients", "weights"; what to keep:
         "output", "input", "valid".
-    request : Request
     meter : Meter
         Is told of every call of a recurrent layer.
-
-    Attributes
-    ----------
     calls, current : list of SeenCall
         Those that have returned, and those that have not.
     tensors : dict of str to tensor
         What the pass is to return.
     loops : dict of str to structure
-        What each loop has left, as `every_step.Recorded`, for what lies within its steps.
+        What each loop has left, as `every_step.EveryStep`, for what lies within its steps.
     named : list of str
         Keys of what `throughtime.mark` names outside of every loop.
     flows_back : bool
@@ -132,28 +128,25 @@ class Recorder:
         Steps of each TimeDistributed that is running; how often each was called.
     """
 
-    def __init__(
-        self,
-        keras: Dialect,
-        found: Sequence[Found],
-        mark: Mark,
-        wanted: frozenset[str],
-        request: Request,
-        meter: Meter,
-    ) -> None:
-        self.keras, self.found, self.wanted, self.request, self.meter = keras, found, wanted, request, meter
-        self.calls: list[SeenCall] = []
-        self.current: list[SeenCall] = []
-        self.tensors: dict[str, Any] = {}
-        self.loops: dict[str, Any] = {}
-        self.named: list[str] = []
-        self.flows_back = False
-        self.in_a_loop: set[int] = set()
-        self.outer_steps: list[int] = []
-        self.outer_calls: Counter[int] = Counter()
-        self._mark = mark
-        self._differentiates = "weights" in wanted or "weight_gradients" in request.quantities
-        self._is_in_a_loop = keras.loop_detector()
+    keras: Dialect
+    found: Sequence[Found]
+    mark: Mark
+    wanted: frozenset[str]
+    request: Request
+    meter: Meter
+    calls: list[SeenCall] = field(default_factory=list)
+    current: list[SeenCall] = field(default_factory=list)
+    tensors: dict[str, Any] = field(default_factory=dict)
+    loops: dict[str, Any] = field(default_factory=dict)
+    named: list[str] = field(default_factory=list)
+    flows_back: bool = False
+    in_a_loop: set[int] = field(default_factory=set)
+    outer_steps: list[int] = field(default_factory=list)
+    outer_calls: Counter[int] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self._differentiates = "weights" in self.wanted or "weight_gradients" in self.request.quantities
+        self._is_in_a_loop = self.keras.loop_detector()
 
     def new_call(self, index: int) -> SeenCall | None:
         """Begin the record of a call; None within a loop or branch, where nothing can be watched."""
@@ -189,30 +182,33 @@ class Recorder:
     def measure(self, layer: Any, tensor: Any, *, is_watched: bool) -> None:
         """Tell the meter of a recurrent layer's call, once its input is marked."""
         self.flows_back |= is_watched and self._differentiates
-        if self.keras.is_tensor(tensor):
-            self.meter.add(layer, self._sized(tensor), is_watched=is_watched, flows_back=self.flows_back)
+        if is_tensor(tensor):
+            self.meter.add(layer, self._shape(tensor), is_watched=is_watched, flows_back=self.flows_back)
 
     def measure_output(self, tensors: Sequence[Any], *, is_watched: bool, axis: int = 0) -> None:
         """Tell the meter what a plain layer, the model or a mark gave, with its samples along `axis`."""
         self.flows_back |= is_watched and self._differentiates
-        sized = [self._sized(tensor, axis) for tensor in tensors if self.keras.is_tensor(tensor)]
-        self.meter.add_output(sized, is_watched=is_watched, flows_back=self.flows_back)
+        size = 0
+        for tensor in filter(is_tensor, tensors):
+            shape = self._shape(tensor, axis)
+            size += 0 if None in shape else prod(shape) * bytes_of(dtype_of(tensor))
+        self.meter.add_output(size, is_watched=is_watched, flows_back=self.flows_back)
 
-    def _sized(self, tensor: Any, axis: int = 0) -> Sized:
+    def _shape(self, tensor: Any, axis: int = 0) -> tuple[Any, ...]:
         """Give a tensor's shape, with the samples of this batch where the pass leaves them open."""
-        shape = self.keras.shape_of(tensor)
+        shape = shape_of(tensor)
         if len(shape) > axis and shape[axis] is None:
             outer = prod(self.outer_steps) if self.keras.JOINS_OUTER_STEPS else 1
             shape = (*shape[:axis], self.meter.samples * outer, *shape[axis + 1 :])
-        return Sized(shape, self.keras.dtype_of(tensor))
+        return shape
 
     def marked(self, wanted: str, name: str, tensor: Any) -> Any:
         """Mark a tensor if its kind is wanted and it is a float; masks and logits travel along."""
         keras = self.keras
-        if wanted not in self.wanted or not keras.is_tensor(tensor) or not is_float(keras.dtype_of(tensor)):
+        if wanted not in self.wanted or not is_tensor(tensor) or not is_float(dtype_of(tensor)):
             return tensor
         self.flows_back = True
-        copy = self._mark(name, tensor)
+        copy = self.mark(name, tensor)
         for carried in CARRIED:
             if (value := keras.beside(tensor, carried)) is not None:
                 keras.set_beside(copy, carried, value)
@@ -247,23 +243,21 @@ def with_first(value: Any, first: Any) -> Any:
     return [with_first(value[0], first), *value[1:]]
 
 
-def lies_within_steps(keras: Dialect, cell: Any, quantities: frozenset[str]) -> bool:
+def lies_within_steps(cell: Any, quantities: frozenset[str]) -> bool:
     """Whether a quantity that was asked for lies within the steps of a cell, and not in the loop alone."""
     parts = cells.inner_cells(cell)
     if quantities & {"gate_activation", *OF_GATES}:
         return True
-    if "cell_gradient" in quantities and any(CELL in cells.state_names(keras, part) for part in parts):
+    if "cell_gradient" in quantities and any(CELL in cells.state_names(part) for part in parts):
         return True
     return len(parts) > 1 and bool(quantities & {"input_gradient", "output_gradient"})
 
 
-def names_kept(
-    keras: Dialect, cell: Any, names: Collection[str], quantities: frozenset[str]
-) -> tuple[str, ...]:
+def names_kept(cell: Any, names: Collection[str], quantities: frozenset[str]) -> tuple[str, ...]:
     """Choose among what a loop has: what is asked for, or needed for what lies within the steps."""
     if not quantities & {"gate_activation", "gate_gradient"}:
         names = [name for name in names if MARKED not in name]
-    if lies_within_steps(keras, cell, quantities):
+    if lies_within_steps(cell, quantities):
         return tuple(names)
     unasked = {
         name

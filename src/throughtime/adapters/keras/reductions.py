@@ -5,23 +5,20 @@ Only the mean over samples is undone later, by the factor found here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from throughtime.adapters.records import MEAN, SUM, Array
 
-from .library import is_float
-
-if TYPE_CHECKING:
-    from .dialect import Dialect, Result
+from .dialect import Result
+from .tensors import dtype_of, is_float, numpy
 
 COUPLED = "couples samples"
 _MEANS = ("sum_over_batch_size", "mean", "auto")
 _TOLERANCE = {"float16": 2e-2, "bfloat16": 1e-1}
-_TOLERANCE_OTHERWISE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -70,37 +67,46 @@ def factor(how: tuple[str, ...], sample_weight: Array | None, size: int) -> tupl
     return 1.0, f"not undone, outputs differ: {', '.join(how)}"
 
 
-def couples(keras: Dialect, result: Result, run_among_copies: Callable[[], Result], size: int) -> bool:
+def couples(batch: Result, copies: Result) -> bool:
     """Whether what the first sample does changes when the others are replaced by copies of it.
 
     BatchNormalization in training couples samples, so does a contrastive loss. Of gradients only the
     direction counts: a loss that divides by the number of valid steps scales those of all samples alike.
+
+    Parameters
+    ----------
+    batch, copies : Result
+        As `first_sample` returns them, of the batch and of copies of its first sample.
     """
-    try:
-        among_copies = run_among_copies()
-    except MemoryError:
-        raise
-    except Exception:  # what cannot run on copies, and does on the batch, looks at more than one sample
-        return True
-    outputs = _pairs(keras, result.tensors, among_copies.tensors, size)
-    gradients = _pairs(keras, result.gradients, among_copies.gradients, size)
+    outputs = _pairs(batch.tensors, copies.tensors)
+    gradients = _pairs(batch.gradients, copies.gradients)
     return any(_error(before, after) > tolerance for before, after, tolerance in outputs) or any(
         _error(before, after * _scale(before, after)) > tolerance for before, after, tolerance in gradients
     )
 
 
-def _pairs(
-    keras: Dialect, before: dict[str, Any], after: dict[str, Any], size: int
-) -> Iterator[tuple[Array, Array, float]]:
-    """Give the first sample's part of every output and logits, flat, from both passes."""
-    for key, tensor in before.items():
-        is_compared = any(f".{name}." in f".{key}" for name in ("output", "logits", "prediction"))
-        is_by_sample = is_compared and len(tensor.shape) and tensor.shape[0] == size
-        if not is_by_sample or not is_float(keras.dtype_of(tensor)):
-            continue
-        one, other = (np.asarray(keras.numpy(each[0]), float).ravel() for each in (tensor, after[key]))
+def first_sample(result: Result, size: int) -> Result:
+    """Copy the first sample's part of every output and logits, flat, with the tolerance of its dtype."""
+
+    def parts(found: dict[str, Any]) -> dict[str, tuple[Array, float]]:
+        compared = {
+            key: tensor
+            for key, tensor in found.items()
+            if {"output", "logits", "prediction"} & {*key.split(".")} and tuple(tensor.shape)[:1] == (size,)
+        }
+        return {
+            key: (np.array(numpy(tensor[0]), float).ravel(), _TOLERANCE.get(dtype_of(tensor), 1e-3))
+            for key, tensor in compared.items()
+            if is_float(dtype_of(tensor))
+        }
+
+    return Result(parts(result.tensors), parts(result.gradients))
+
+
+def _pairs(before: dict[str, Any], after: dict[str, Any]) -> Iterator[tuple[Array, Array, float]]:
+    for key, (one, tolerance) in before.items():
         if np.isfinite(one).all():
-            yield one, other, _TOLERANCE.get(keras.dtype_of(tensor), _TOLERANCE_OTHERWISE)
+            yield one, after[key][0], tolerance
 
 
 def _scale(before: Array, after: Array) -> float:

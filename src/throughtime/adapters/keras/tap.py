@@ -20,6 +20,7 @@ from .cell import why_not
 from .dialect import Dialect
 from .library import every_layer, halves, is_a, is_recurrent
 from .recorder import Recorder, SeenCall, first_of, with_first
+from .tensors import dtype_of, is_tensor, shape_of
 
 Call = Callable[..., Any]
 _ARTIFACT = "autograph_info__"  # what TensorFlow's autograph puts on functions that it leaves alone
@@ -33,7 +34,7 @@ def watching(recorder: Recorder, model: Any) -> Iterator[None]:
         wrap = partial(_wrap, stack, recorder.keras)
         for index, entry in enumerate(recorder.found):
             layer = entry.watched
-            looks_inside = "inside" in recorder.wanted and not why_not(recorder.keras, layer)
+            looks_inside = "inside" in recorder.wanted and not why_not(layer)
             if looks_inside and is_a(layer, "Bidirectional"):
                 # Its fused path on some backends calls neither half; each half's own kernel stays in use.
                 for name in filter(partial(hasattr, layer), _FUSED):
@@ -90,7 +91,7 @@ def _outer_layers(recorder: Recorder) -> list[Any]:
 def _counted(recorder: Recorder, outer: Any, original: Call, bound: inspect.BoundArguments) -> Any:
     """Tell a TimeDistributed's calls apart, and know how many steps it has."""
     given = first_of(next(iter(bound.arguments.values()), None))
-    with recorder.within(outer, int(recorder.keras.shape_of(given)[1] or 0)):
+    with recorder.within(outer, int(shape_of(given)[1] or 0)):
         return original(*bound.args, **bound.kwargs)
 
 
@@ -108,8 +109,8 @@ class _Watched:
             return original(*bound.args, **bound.kwargs)
         first = next(iter(bound.arguments), "")
         given = bound.arguments.get(first)
-        if recorder.keras.is_tensor(first_of(given)):
-            record.input_dtype = recorder.keras.dtype_of(first_of(given))
+        if is_tensor(first_of(given)):
+            record.input_dtype = dtype_of(first_of(given))
         if is_recurrent:
             mask = first_of(bound.arguments.get("mask"))
             bound.arguments[first] = self._entered(record, given, mask)
@@ -127,10 +128,10 @@ class _Watched:
         record.has_mask = mask is not None
         if mask is not None and "valid" in recorder.wanted:
             recorder.keep(record.key("mask"), mask)
-        if not recorder.keras.is_tensor(tensor):
+        if not is_tensor(tensor):
             return given
         marked = recorder.marked("inputs", record.key("input"), tensor)
-        shape = recorder.keras.shape_of(marked)
+        shape = shape_of(marked)
         record.input_shape = () if None in shape else shape
         is_open = "valid" in recorder.wanted and not record.input_shape  # its shape is known after the pass
         if "input" in recorder.wanted or self._looks_inside or is_open:
@@ -144,7 +145,7 @@ class _Watched:
         parts = list(result) if several else [result]
         count = 2 if getattr(self._entry.watched, "merge_mode", "concat") is None else 1
         for part in range(min(count, len(parts))):
-            if self._recorder.keras.is_tensor(parts[part]):  # a layer may return a dict, or nothing
+            if is_tensor(parts[part]):  # a layer may return a dict, or nothing
                 parts[part] = self._marked(record, part, parts[part])
         if not several:
             return parts[0]
@@ -154,7 +155,7 @@ class _Watched:
         recorder = self._recorder
         marked = recorder.marked("outputs", record.key("output", part), output)
         logits.hand_on(recorder, record, output, marked)
-        record.outputs, record.output_dtype = part + 1, recorder.keras.dtype_of(output)
+        record.outputs, record.output_dtype = part + 1, dtype_of(output)
         if "output" in recorder.wanted or any(each.output for each in record.inside):
             recorder.keep(record.key("output", part), marked)
         if not self._entry.is_recurrent:

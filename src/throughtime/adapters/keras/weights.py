@@ -18,24 +18,26 @@ from throughtime.adapters.records import Array
 
 from . import cell as cells
 from .cell import GATED
-from .dialect import Dialect
 from .library import halves, is_a, to_snake_case
+from .tensors import path_of, shape_of
 
 # What stands for a variable: its value or its gradient; None where the loss does not reach it.
 Values = Callable[[Any], Array | None]
 Readers = Mapping[str, Values]  # by the suffix that the names get, `_gradient`
 
 
-def kind(keras: Dialect, layer: Any) -> str:
+def kind(layer: Any) -> str:
     """Return the schema's word for a layer's cell, the class name in snake case for other layers."""
-    kinds = {_kind(keras, half) for half in halves(layer)}
+    kinds = {_kind(half) for half in halves(layer)}
     return kinds.pop() if len(kinds) == 1 else "rnn"
 
 
-def _kind(keras: Dialect, layer: Any) -> str:
+def _kind(layer: Any) -> str:
     if cudnn_kind(layer):
         return cudnn_kind(layer)
-    return kind_of_cell(keras, layer.cell) if is_a(layer, "RNN") else to_snake_case(type(layer).__name__)
+    if is_a(layer, "RNN"):
+        return cells.standard_kind(layer.cell) or "rnn"
+    return to_snake_case(type(layer).__name__)
 
 
 def cudnn_kind(layer: Any) -> str:
@@ -44,18 +46,13 @@ def cudnn_kind(layer: Any) -> str:
     return next((kinds[name] for name in kinds if is_a(layer, name)), "")
 
 
-def kind_of_cell(keras: Dialect, cell: Any) -> str:
-    """`lstm`, `gru`, `simple_rnn` or `conv_lstm` for a cell with Keras' own step, `rnn` for any other."""
-    return cells.standard_kind(cell) or "rnn"
-
-
-def directions(keras: Dialect, layer: Any) -> tuple[str, ...]:
+def directions(layer: Any) -> tuple[str, ...]:
     """Both directions of a Bidirectional whose halves are alike and can share an axis."""
-    each = [(type(getattr(half, "cell", None)), *map(keras.shape_of, half.weights)) for half in halves(layer)]
+    each = [(type(getattr(half, "cell", None)), *map(shape_of, half.weights)) for half in halves(layer)]
     return ("forward", "backward") if len(each) == 2 and each[0] == each[1] else ()
 
 
-def named(keras: Dialect, layer: Any, values: Values, suffix: str = "") -> dict[str, Array]:
+def named(layer: Any, values: Values, suffix: str = "") -> dict[str, Array]:
     """Read a layer's weights, or what belongs to each of them, by name.
 
     Parameters
@@ -66,23 +63,23 @@ def named(keras: Dialect, layer: Any, values: Values, suffix: str = "") -> dict[
         Appended to each name, `_gradient`.
     """
     if is_a(layer, "Bidirectional"):
-        forward, backward = (named(keras, half, values, suffix) for half in halves(layer))
-        if directions(keras, layer):
+        forward, backward = (named(half, values, suffix) for half in halves(layer))
+        if directions(layer):
             return {name: np.stack([forward[name], backward[name]]) for name in forward if name in backward}
         return {f"forward_{name}": forward[name] for name in forward} | {
             f"backward_{name}": backward[name] for name in backward
         }
     if cudnn_kind(layer):
         return _of_cudnn(layer, values, suffix)
-    is_gated = is_a(layer, "RNN") and kind(keras, layer) in GATED
-    return of_cell(keras, layer.cell if is_gated else layer, values, suffix)
+    is_gated = is_a(layer, "RNN") and kind(layer) in GATED
+    return of_cell(layer.cell if is_gated else layer, values, suffix)
 
 
-def of_cell(keras: Dialect, cell: Any, values: Values, suffix: str = "") -> dict[str, Array]:
+def of_cell(cell: Any, values: Values, suffix: str = "") -> dict[str, Array]:
     """Read the weights of one cell, or of any layer that is not recurrent, as `named` does."""
-    gates = GATED.get(kind_of_cell(keras, cell), 0)
+    gates = GATED.get(cells.standard_kind(cell), 0)
     if not gates:
-        return _with_values(_by_own_name(keras, cell), values, suffix)
+        return _with_values(_by_own_name(cell), values, suffix)
     arrays = {"kernel": values(cell.kernel), "recurrent_kernel": values(cell.recurrent_kernel)}
     bias = values(cell.bias) if cell.use_bias else None
     if bias is not None and bias.ndim == 2:
@@ -103,10 +100,10 @@ def _with_values(named: Mapping[str, Any], values: Values, suffix: str) -> dict[
     return {name: array for name, array in arrays.items() if array is not None}
 
 
-def _by_own_name(keras: Dialect, layer: Any) -> dict[str, Any]:
+def _by_own_name(layer: Any) -> dict[str, Any]:
     """Name the weights of any layer: by the variable, and where that is taken by its path as well."""
     weights = getattr(layer, "weights", [])  # a cell need not be a layer
-    paths = [keras.path_of(variable) for variable in weights]
+    paths = [path_of(variable) for variable in weights]
     names = [re.sub(r"\W", "_", path.rpartition("/")[2]) for path in paths]
     chosen = [
         name if names.count(name) == 1 else re.sub(r"\W", "_", path)

@@ -83,16 +83,6 @@ def _own(
     return outputs[:, -1], outputs, final
 
 
-def zeroes_masked_output(layer: Any) -> bool:
-    """Whether a masked step of a recurrent layer emits 0."""
-    return bool(layer.zero_output_for_mask)
-
-
-def repeats_first_state(layer: Any) -> bool:
-    """Whether a masked step emits the first state: it emits the output before it."""
-    return False
-
-
 def scan(layer: Any, step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, sequences: Any) -> Any:
     """Run `step` (carry, values of one step) -> (carry, outputs) along the first axis, in Keras' own loop."""
     rnn = internal(layer, "backend").rnn
@@ -114,15 +104,12 @@ def activation_name(cell: Any, function: Any) -> str:
 def as_keras_calls(layer: Any, original: Callable[..., Any]) -> Callable[..., Any]:
     """Return a layer's call as Keras makes it: in a graph, a user's own goes through autograph."""
     converts = getattr(layer, "_should_use_autograph", None)
-    if tf.executing_eagerly() or not (converts() if converts else _is_subclassed(layer)):
+    converts = converts or partial(internal(layer, "engine.base_layer_utils").is_subclassed, layer)
+    if tf.executing_eagerly() or not converts():
         return original
     context = ag_ctx.ControlStatusCtx(status=ag_ctx.Status.ENABLED)
     converted: Callable[..., Any] = tf.__internal__.autograph.tf_convert(original, context)
     return converted
-
-
-def _is_subclassed(layer: Any) -> bool:
-    return bool(internal(layer, "engine.base_layer_utils").is_subclassed(layer))
 
 
 def loop_detector() -> Callable[[], bool]:

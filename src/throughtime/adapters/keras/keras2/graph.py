@@ -19,9 +19,10 @@ from throughtime._errors import UnbuiltModelError, UnsupportedModelError
 from throughtime.adapters.attributes import replaced
 from throughtime.adapters.keras.dialect import Computation, Result, Traced
 from throughtime.adapters.keras.library import every_layer, internal
+from throughtime.adapters.keras.tensors import shape_of
 from throughtime.adapters.records import Array
 
-from .tensors import is_cast, raw_variable, shape_of
+from .tensors import is_cast, raw_variable
 from .variables import all_variables, standing_in, untouched
 
 
@@ -57,7 +58,8 @@ def session_of(model: Any, graph: Any) -> Any:
     UnbuiltModelError
         There is none.
     """
-    for session in (tf.compat.v1.get_default_session(), keras_session(model)):
+    of_keras = getattr(internal(model, "backend")._SESSION, "session", None)
+    for session in (tf.compat.v1.get_default_session(), of_keras):
         if session is not None and session.graph is graph and not getattr(session, "_closed", False):
             return session
     raise UnbuiltModelError(
@@ -67,10 +69,9 @@ def session_of(model: Any, graph: Any) -> Any:
     )
 
 
-def trace(computation: Computation, inputs: Any) -> Traced:
+def trace(model: Any, computation: Computation, inputs: Any) -> Traced:
     """Build a graph that runs a computation and its gradients."""
-    scratch = _Scratch(computation.model)
-    model = computation.model
+    scratch = _Scratch(model)
     with scratch.graph.as_default():
         fed = tf.nest.map_structure(_placeholder, inputs)
         with untouched(model), scratch.in_place_of(model), _other_graphs_told(model), autograph_enabled():
@@ -83,17 +84,6 @@ def trace(computation: Computation, inputs: Any) -> Traced:
         return Result(*scratch.session.run(fetched, _feed(fed, inputs)))
 
     return run
-
-
-def evaluate(model: Any, function: Any, inputs: Any) -> Any:
-    """Evaluate a function of arrays once, in a graph of its own."""
-    scratch = _Scratch(model)
-    with scratch.graph.as_default():
-        fed = tf.nest.map_structure(_placeholder, inputs)
-        with untouched(model), scratch.in_place_of(model), _other_graphs_told(model):
-            value = function(fed)
-    scratch.load()
-    return scratch.session.run(value, _feed(fed, inputs))
 
 
 def _placeholder(array: Any) -> Any:
@@ -186,11 +176,6 @@ def _other_graphs_told(model: Any) -> Iterator[None]:
             f"not enter: {str(error).splitlines()[0]}\nCreate the tensor in call(), or keep it as a weight: "
             "add_weight(trainable=False)."
         ) from error
-
-
-def keras_session(model: Any) -> Any:
-    """Return the session that Keras holds, without making one."""
-    return getattr(internal(model, "backend")._SESSION, "session", None)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ They are evaluated as Keras' training would, without its metrics: they hold vari
 from __future__ import annotations
 
 import copy
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import tensorflow as tf
@@ -14,7 +14,6 @@ import tensorflow as tf
 from throughtime.adapters.attributes import replaced
 from throughtime.adapters.keras.library import (
     belongs_to_a_graph,
-    every_layer,
     internal,
 )
 from throughtime.adapters.keras.reductions import Labels
@@ -30,11 +29,6 @@ class _Silent:
 
     def reset_state(self) -> None:
         """Forget nothing."""
-
-
-def is_compiled(model: Any) -> bool:
-    """Whether the model was compiled, with a loss or without."""
-    return bool(getattr(model, "_is_compiled", False) or getattr(model, "optimizer", None) is not None)
 
 
 def compiled_losses(model: Any) -> Any:
@@ -61,12 +55,9 @@ def single_losses(losses: Any) -> list[Any]:
 
 def computed_loss(model: Any, losses: Any, labels: Labels, predictions: Any, training: bool) -> Any:
     """Evaluate the model's own `compute_loss`, which adds what layers add."""
-    with _standing_for(model, losses):
+    is_kept = compiled_loss(model) is not None
+    with replaced(model, "compiled_loss", losses) if is_kept else nullcontext():
         return model.compute_loss(labels.x, labels.y, predictions, labels.sample_weight)
-
-
-def _standing_for(model: Any, container: Any) -> AbstractContextManager[None]:
-    return nullcontext() if compiled_loss(model) is None else replaced(model, "compiled_loss", container)
 
 
 def added_losses(model: Any) -> list[Any]:
@@ -85,41 +76,30 @@ def _is_foreign(tensor: Any, graph: Any) -> bool:
     return graph is None
 
 
-def adds_losses(model: Any) -> bool:
-    """Whether layers add to the loss by themselves, beside the regularisers of weights."""
-    regularised = sum(len(layer._callable_losses) for layer in every_layer(model))
-    return len(added_losses(model)) > regularised
-
-
 def losses_to_call(model: Any, name: str | None) -> Any:
     """Make a container of losses, as `compile` makes one, that keeps no metrics."""
     compiled = compiled_loss(model)
     if name is None and compiled is not None:
         container = copy.copy(compiled)
-        if container._built:
-            container._per_output_metrics = [None] * len(container._losses)
     else:
         kind = internal(model, "engine.compile_utils").LossesContainer
         container = kind.__new__(kind)
         losses, scales = (name, None) if name is not None else (model.loss, model.loss_weights)
-        _as_constructed(container, losses, scales, getattr(model, "output_names", None))
-    container._create_metrics = lambda: _no_metrics(container)
+        # What its constructor sets, which would make a metric.
+        container._output_names = getattr(model, "output_names", None)
+        container._user_losses = container._losses = losses
+        container._user_loss_weights = container._loss_weights = scales
+        container._mesh, container._built = None, False
+
+    def create_no_metrics() -> None:
+        container._per_output_metrics = [None] * len(container._losses)
+
+    container._per_output_metrics = None
+    if container._built:
+        create_no_metrics()
+    container._create_metrics = create_no_metrics
     container._total_loss_mean = container._loss_metric = _Silent()
     return container
-
-
-def _as_constructed(container: Any, losses: Any, weights: Any, names: Any) -> None:
-    """Set what a container's constructor sets, which would make a metric."""
-    container._output_names = names
-    container._user_losses = container._losses = losses
-    container._user_loss_weights = container._loss_weights = weights
-    container._per_output_metrics = None
-    container._mesh = None
-    container._built = False
-
-
-def _no_metrics(container: Any) -> None:
-    container._per_output_metrics = [None] * len(container._losses)
 
 
 def compiled_loss(model: Any) -> Any:

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from throughtime._errors import UnbuiltModelError, UnsupportedModelError
+from throughtime._errors import UnsupportedModelError
 from throughtime.adapters.keras.cell import inner_cells
 from throughtime.adapters.keras.library import (
     belongs_to_a_graph,
+    check_built,
     every_layer,
     internal,
     is_a,
     is_layer,
-    overrides,
     package_of_object,
     version,
 )
@@ -27,16 +27,8 @@ from .tensors import raw_variable
 
 
 def check_model(model: Any) -> None:
-    """Refuse what cannot be captured: no model, one without weights yet, one spread over devices."""
-    if not is_layer(model):
-        raise UnsupportedModelError(f"Expected a Keras model, got {type(model).__name__}.")
-    unbuilt = [part for layer in every_layer(model) for part in _unbuilt(layer)]
-    if not model.built or unbuilt:
-        what = f"{model.name!r}" if not unbuilt else f"{model.name!r} (its {', '.join(unbuilt)})"
-        raise UnbuiltModelError(
-            f"The model {what} is not built: it has no weights yet. Start it with an Input, or call it once "
-            "on a batch, model(x), and capture then."
-        )
+    """Refuse what cannot be captured: a model without weights yet, or spread over devices."""
+    check_built(model, [part for layer in every_layer(model) for part in _unbuilt(layer)])
     if any("distribute" in type(raw_variable(variable)).__module__ for variable in model.weights):
         raise UnsupportedModelError(
             f"The weights of {model.name!r} are spread over devices by a tf.distribute strategy. Build the "
@@ -68,10 +60,6 @@ def weight_values(model: Any, variables: Sequence[Any]) -> dict[int, Array]:
     return {id(variable): value for variable, value in zip(variables, values, strict=True)}
 
 
-def synchronise(model: Any) -> None:
-    """Do nothing: training holds nothing outside of the model."""
-
-
 def of_framework(model: Any) -> dict[str, Attribute]:
     """Name the Keras 2 of a model, its version, and how it runs."""
     return {
@@ -83,27 +71,9 @@ def of_framework(model: Any) -> dict[str, Attribute]:
     }
 
 
-def of_training(model: Any, *, with_loss: bool) -> dict[str, Attribute]:
-    """Name what the pass does otherwise than a training step."""
-    attributes: dict[str, Attribute] = {}
-    if with_loss and overrides(model, "train_step"):
-        attributes["train_step"] = "the model's own train_step was not run: the loss is that of compute_loss"
-    if getattr(model, "_jit_compile", False):
-        attributes["jit_compile"] = "the pass ran without XLA, whose results differ in the last digits"
-    return attributes
-
-
 def regularised(model: Any) -> list[str]:
-    """Name the layers that are regularised."""
-    return [layer.name for layer in every_layer(model) if layer._callable_losses]
-
-
-def loss_scale_of(model: Any) -> float:
-    """Return the factor by which the model's optimizer scales its loss, 1 without."""
-    optimizer: Any = getattr(model, "optimizer", None)
-    if is_a(optimizer, "LossScaleOptimizer", "LossScaleOptimizerV3"):
-        return float(optimizer.initial_scale)
-    return 1.0
+    """Name the layers that are regularised, once for each regulariser."""
+    return [layer.name for layer in every_layer(model) for _ in layer._callable_losses]
 
 
 def automatic_name_count(layer: Any, prefix: str) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from .tensors import shape_of
+from throughtime.adapters.keras.tensors import shape_of
 
 concatenate = tf.concat
 convert_to_tensor = tf.convert_to_tensor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -21,22 +22,21 @@ from .graph import autograph_enabled
 from .tensors import is_cast, raw_variable
 from .variables import all_variables, standing_in, values_restored
 
+BACKEND = "tensorflow"
+RUNS_WITHOUT_XLA = True
+
 
 def execution(model: Any) -> bool:
     """Describe how a model was compiled to run: step by step, or not."""
     return bool(getattr(model, "run_eagerly", False))
 
 
-runs_at_once = execution
-
-
-def traced(computation: Computation, inputs: Any) -> Traced:
+def traced(model: Any, computation: Computation, inputs: Any, *, any_batch: bool) -> Traced:
     """Trace a computation for inputs of these shapes; variables that it assigns are put back."""
-    model = computation.model
     if belongs_to_a_graph(model):
-        return graph.trace(computation, inputs)
+        return graph.trace(model, computation, inputs)
     is_stateful = any(getattr(layer, "stateful", False) for layer in every_layer(model))
-    any_batch = computation.any_batch and not is_stateful
+    any_batch, held = any_batch and not is_stateful, weakref.ref(model)
 
     def run(inputs: Any) -> Any:
         with autograph_enabled():
@@ -48,7 +48,7 @@ def traced(computation: Computation, inputs: Any) -> Traced:
 
     def run_again(inputs: Any) -> Result:
         tensors = tf.nest.map_structure(_tensor, inputs)
-        with values_restored(all_variables(computation.model)):
+        with values_restored(all_variables(held())):
             outcome = run(tensors)
         return Result(*({key: np.asarray(tensor) for key, tensor in each.items()} for each in outcome))
 
@@ -71,7 +71,8 @@ def differentiated(model: Any, step: Step, variables: Mapping[str, Any]) -> tupl
 def evaluated_once(model: Any, function: Callable[[Any], Any], inputs: Any) -> float:
     """Evaluate a function of a batch, with the model's variables as they are."""
     if belongs_to_a_graph(model):
-        return float(graph.evaluate(model, function, inputs))
+        run = graph.trace(model, lambda fed: ({"value": function(fed)}, {}), inputs)
+        return float(run(inputs).tensors["value"])
     return float(function(tf.nest.map_structure(_tensor, inputs)))
 
 
@@ -88,13 +89,3 @@ def with_weights(layer: Any, copied: Callable[[int, Any], Any]) -> Iterator[None
         copies[id(weight)] = tf.cast(copy, layer.compute_dtype) if is_cast(weight) else copy
     with standing_in(every_layer(layer), copies):
         yield
-
-
-def called(model: Any, x: Any, training: bool) -> Any:
-    """Call a model as training or as inference."""
-    return model(x, training=training)
-
-
-def backend_name() -> str:
-    """Name the framework that computes."""
-    return "tensorflow"

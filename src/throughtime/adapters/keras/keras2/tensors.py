@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,21 +9,6 @@ import tensorflow as tf
 
 from throughtime._errors import BatchError
 from throughtime.adapters.keras.batches import PAD
-from throughtime.adapters.records import Array
-
-
-def numpy(array: Any, *, copy: bool = False) -> Array:
-    """Bring an array to what NumPy has: bfloat16 as float32. What a pass returned is nobody else's."""
-    values: Array = np.asarray(array)
-    return values.astype(np.float32) if values.dtype.name == "bfloat16" else values
-
-
-def shape_of(tensor: Any) -> tuple[Any, ...]:
-    """Return a tensor's or variable's shape as ints, None where it is open.
-
-    Without TensorFlow 2's behaviour a shape is made of numbers of TensorFlow's own.
-    """
-    return tuple(tf.TensorShape(tensor.shape).as_list())
 
 
 def batch(model: Any, *structures: Any) -> tuple[Any, ...]:
@@ -52,31 +36,6 @@ def _array(value: Any) -> Any:
             "The batch holds a graph tensor, which has no values. Pass arrays: session.run(tensor)."
         )
     return np.asarray(value)
-
-
-def taken(array: Array, rows: Sequence[int]) -> Array:
-    """Take samples of an array."""
-    return array[list(rows)]
-
-
-def joined(one: Array, other: Array) -> Array:
-    """Put the samples of two arrays together."""
-    return np.concatenate([one, other])
-
-
-def is_tensor(value: Any) -> bool:
-    """Whether a value is one tensor."""
-    return bool(tf.is_tensor(value))
-
-
-def dtype_of(tensor: Any) -> str:
-    """Name a tensor's dtype."""
-    return str(tf.as_dtype(raw_variable(tensor).dtype).name)
-
-
-def path_of(variable: Any) -> str:
-    """Name a variable with its scopes, parted by slashes."""
-    return str(variable.name).partition(":")[0]
 
 
 def raw_variable(variable: Any) -> Any:

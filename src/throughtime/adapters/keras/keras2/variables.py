@@ -24,6 +24,8 @@ from .tensors import raw_variable
 
 # Lists that say which weights a layer has, and are not what it computes with.
 LISTS = ("_trainable_weights", "_non_trainable_weights")
+# Lists and dicts in attributes, which TensorFlow replaces by its own.
+_TRACKED = ("ListWrapper", "_DictWrapper")
 _DEPTH = 4  # of what holds a variable: attribute, list, partial, its arguments
 
 
@@ -110,27 +112,19 @@ def random_generators(model: Any) -> list[Any]:
     return [generator for generator in held if generator is not None]
 
 
-def tracked_containers(model: Any) -> list[Any]:
-    """Return the lists and dicts in attributes that TensorFlow has replaced by its own, tracked ones."""
-    values = [value for layer in every_layer(model) for value in vars(layer).values()]
-    return [value for value in values if type(value).__name__ in ("ListWrapper", "_DictWrapper")]
-
-
-def process_generators(model: Any) -> list[Any]:
-    """Return the process's generators that Keras and eager TensorFlow draw seeds from."""
-    own = getattr(internal(model, "backend")._SEED_GENERATOR, "generator", None)
-    return [each for each in (own, getattr(context.context(), "_rng", None)) if each is not None]
-
-
 def untouched(model: Any) -> Restored:
     """Take back every attribute written inside the block, also when it raises or is interrupted."""
+    # Keras and eager TensorFlow draw seeds from generators of the process.
+    of_keras = getattr(internal(model, "backend")._SEED_GENERATOR, "generator", None)
+    of_process = filter(None, (of_keras, getattr(context.context(), "_rng", None)))
+    values = [value for layer in every_layer(model) for value in vars(layer).values()]
     return Restored(
         [
             *random_state_restorers(),
-            *(functools.partial(each.setstate, each.getstate()) for each in process_generators(model)),
+            *(functools.partial(each.setstate, each.getstate()) for each in of_process),
             *map(attributes_restorer, _holders(model)),
             # Listed last and so restored first: what the layers' attributes then hold is as it was.
-            *map(_container_restorer, tracked_containers(model)),
+            *(_container_restorer(value) for value in values if type(value).__name__ in _TRACKED),
         ]
     )
 

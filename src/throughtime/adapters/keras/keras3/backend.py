@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -12,16 +13,19 @@ from keras.src.backend.common.stateless_scope import get_stateless_scope
 
 from throughtime._data.random_states import random_states_restored
 from throughtime.adapters.keras.dialect import Computation, Mark, Result, Step, Traced
+from throughtime.adapters.keras.tensors import numpy
 
 from .models import all_variables
-from .tensors import numpy
 
 Run = Callable[[Sequence[Any], Any], tuple[dict[str, Any], dict[str, Any]]]  # variable values, inputs
+
+BACKEND = str(keras.backend.backend())
+RUNS_WITHOUT_XLA = False
 
 
 def module() -> Any:
     """Return `gradient_<backend>`, which has `compiled`, `differentiated`, `value_of` and `scan`."""
-    return import_module(f"throughtime.adapters.keras.keras3.gradient_{keras.backend.backend()}")
+    return import_module(f"throughtime.adapters.keras.keras3.gradient_{BACKEND}")
 
 
 def scope(model: Any, values: Sequence[Any] | None = None) -> Any:
@@ -41,18 +45,12 @@ def execution(model: Any) -> tuple[bool, bool]:
     return is_eager, bool(getattr(model, "compiled", False) and model.jit_compile)
 
 
-def runs_at_once(model: Any) -> bool:
-    """Whether a pass computes as it goes, and is not traced first."""
-    return keras.backend.backend() == "torch" or execution(model)[0]
-
-
-def traced(computation: Computation, inputs: Any) -> Traced:
+def traced(model: Any, computation: Computation, inputs: Any, *, any_batch: bool) -> Traced:
     """Trace a computation for inputs of these shapes."""
-    model = computation.model
-    is_eager, with_xla = execution(model)
+    (is_eager, with_xla), held = execution(model), weakref.ref(model)
 
     def run(values: Sequence[Any], inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        with scope(computation.model, values):
+        with scope(held(), values):
             return computation(inputs)
 
     with random_states_restored():
@@ -60,7 +58,7 @@ def traced(computation: Computation, inputs: Any) -> Traced:
 
     def run_again(inputs: Any) -> Result:
         with random_states_restored():  # torch draws dropout from its global generator, pass by pass
-            return Result(*compiled(_values_of(computation.model), inputs))
+            return Result(*compiled(_values_of(held()), inputs))
 
     return run_again
 
@@ -97,15 +95,3 @@ def with_weights(layer: Any, copied: Callable[[int, Any], Any]) -> Iterator[None
         yield
     finally:
         values.update(kept)
-
-
-def called(model: Any, x: Any, training: bool) -> Any:
-    """Call a model, in training or not where it makes a difference."""
-    if getattr(model, "_call_has_training_arg", True):
-        return model(x, training=training)
-    return model(x)
-
-
-def backend_name() -> str:
-    """Name the framework that computes."""
-    return str(keras.backend.backend())

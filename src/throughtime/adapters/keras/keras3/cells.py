@@ -22,13 +22,6 @@ _MASKS = ("_dropout_mask", "_recurrent_dropout_mask")
 NO_DROPOUT = (None, None)
 
 
-def dropout_masks(cell: Any) -> list[Any]:
-    """Return what the cell multiplies its input and its state with while it trains, as flat lists."""
-    masks = [getattr(cell, name, None) for name in _MASKS]
-    # Keras tracks its lists in a type of its own, which no framework can trace.
-    return [list(mask) if isinstance(mask, list) else mask for mask in masks]
-
-
 def recurrent_masks(masks: Sequence[Any]) -> list[Any]:
     """Take those that the state is multiplied with, one or one a gate, out of a cell's masks."""
     return [mask for mask in keras.tree.flatten(masks[1]) if mask is not None]
@@ -59,7 +52,9 @@ def run_in_loop(
     def keep(cell: Any) -> None:
         """Note the masks that a layer's cells draw, before it throws them away."""
         if loop.training and cell is layer.cell:
-            masks[:] = [dropout_masks(part) for part in inner_cells(cell)]
+            drawn = [[getattr(part, name, None) for name in _MASKS] for part in inner_cells(cell)]
+            # Keras tracks its lists in a type of its own, which no framework can trace.
+            masks[:] = [[list(one) if isinstance(one, list) else one for one in each] for each in drawn]
         reset(cell)
 
     with replaced(layer, "inner_loop", loop), replaced(layer, "_maybe_reset_dropout_masks", keep):
@@ -88,16 +83,6 @@ def activation_name(cell: Any, function: Any) -> str:
     name = getattr(function, "__name__", type(function).__name__)
     known = getattr(keras.activations, name, None)
     return str(name) if function is known else f"custom {name}"
-
-
-def zeroes_masked_output(layer: Any) -> bool:
-    """Whether a masked step of a recurrent layer emits 0: the unrolled loop on JAX never does."""
-    return bool(layer.zero_output_for_mask) and not (layer.unroll and keras.backend.backend() == "jax")
-
-
-def repeats_first_state(layer: Any) -> bool:
-    """Whether a masked step emits the first state, as the loop on JAX does, and not the output before it."""
-    return keras.backend.backend() == "jax" and not layer.unroll
 
 
 def draws_at_each_step(cell: Any) -> bool:

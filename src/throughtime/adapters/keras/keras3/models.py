@@ -10,33 +10,14 @@ from keras.src.backend.common import global_state
 
 from throughtime._data.random_states import random_state_restorers
 from throughtime._data.restoring import Restored
-from throughtime._errors import UnbuiltModelError, UnsupportedModelError
 from throughtime.adapters.attributes import attributes_restorer
-from throughtime.adapters.keras.library import every_layer, overrides
+from throughtime.adapters.keras.library import check_built, every_layer
 from throughtime.adapters.keras.reductions import Labels
+from throughtime.adapters.keras.tensors import dtype_of
 from throughtime.adapters.records import Attribute
-
-from .tensors import dtype_of
 
 _counts: dict[str, int] = {}
 AVERAGES_OVER_VALID_STEPS = True
-
-
-def check_model(model: Any) -> None:
-    """Refuse what cannot be captured: no Keras model, or one without weights yet."""
-    if not isinstance(model, keras.layers.Layer):
-        raise UnsupportedModelError(f"Expected a Keras model, got {type(model).__name__}.")
-    if not model.built:
-        raise UnbuiltModelError(
-            f"The model {model.name!r} is not built: it has no weights yet. Start it with "
-            "keras.Input(shape), or call it once on a batch, model(x), before the capture."
-        )
-    unbuilt = unbuilt_in_cells(model)
-    if unbuilt:
-        raise UnbuiltModelError(
-            f"Keras builds {', '.join(unbuilt)}, inside a recurrent cell of {model.name!r}, when the cell "
-            "first runs. Call the model once on a batch, model(x), before the capture."
-        )
 
 
 def automatic_name_count(layer: Any, prefix: str) -> int:
@@ -49,25 +30,13 @@ def automatic_name_count(layer: Any, prefix: str) -> int:
     return _counts[prefix]
 
 
-def unbuilt_in_cells(model: Any) -> list[str]:
-    """Name layers inside recurrent cells that have no weights before the cell has run."""
+def check_model(model: Any) -> None:
+    """Refuse a model without weights yet; layers inside recurrent cells get theirs when the cell runs."""
     recurrent = [layer for layer in every_layer(model) if isinstance(layer, keras.layers.RNN)]
     cells = [layer.cell for layer in recurrent if isinstance(layer.cell, keras.layers.Layer)]
     inner = {layer.name: layer for cell in cells for layer in every_layer(cell)}
     has_weights = {name for name, layer in inner.items() if type(layer).build is not keras.layers.Layer.build}
-    return [name for name, layer in inner.items() if not layer.built and name in has_weights]
-
-
-def synchronise(model: Any) -> None:
-    """Bring what training holds outside of the model into its variables: on JAX, inside `fit`."""
-    state_sync = getattr(model, "jax_state_sync", None)
-    if state_sync is not None:
-        state_sync()
-
-
-def global_state_of_this_thread() -> Any:
-    """Return what has Keras' name counters, open scopes and variables without a value as attributes."""
-    return global_state.GLOBAL_STATE_TRACKER
+    check_built(model, [name for name, layer in inner.items() if not layer.built and name in has_weights])
 
 
 def all_variables(model: Any) -> list[Any]:
@@ -87,7 +56,7 @@ def untouched(model: Any) -> Restored:
 
     Keras' own global state is put back as well: name counters, and scopes that an interrupt leaves open.
     """
-    holders = [global_state_of_this_thread(), *_holders(model)]
+    holders = [global_state.GLOBAL_STATE_TRACKER, *_holders(model)]
     return Restored([*random_state_restorers(), *map(attributes_restorer, holders)])
 
 
@@ -103,11 +72,6 @@ def compute_dtype(layer: Any) -> str:
     return dtype_of(keras.ops.zeros((), layer.compute_dtype))
 
 
-def path_of(variable: Any) -> str:
-    """Name a variable with its scopes, parted by slashes."""
-    return str(variable.path)
-
-
 def of_framework(model: Any) -> dict[str, Attribute]:
     """Name Keras, its version and its backend."""
     return {
@@ -117,34 +81,14 @@ def of_framework(model: Any) -> dict[str, Attribute]:
     }
 
 
-def of_training(model: Any, *, with_loss: bool) -> dict[str, Attribute]:
-    """Name what the pass does otherwise than a training step."""
-    if not with_loss or not overrides(model, "train_step"):
-        return {}
-    return {"train_step": "the model's own train_step was not run: the loss is that of compute_loss"}
-
-
 def regularised(model: Any) -> list[str]:
     """Name the weights that are regularised."""
-    return sorted({each.path for each in model.trainable_variables if each.regularizer is not None})
-
-
-def loss_scale_of(model: Any) -> float:
-    """Return the factor by which the model's optimizer scales its loss, 1 without."""
-    optimizer = getattr(model, "optimizer", None)
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        return float(optimizer.dynamic_scale) if optimizer.built else float(optimizer.initial_scale)
-    return float(getattr(optimizer, "loss_scale_factor", None) or 1.0)
+    return sorted(each.path for each in model.trainable_variables if each.regularizer is not None)
 
 
 def weight_values(model: Any, variables: Sequence[Any]) -> dict[int, Any]:
     """Read variables as they are now, by their identity."""
     return {id(variable): variable.value for variable in variables}
-
-
-def is_compiled(model: Any) -> bool:
-    """Whether the model was compiled, with a loss or without."""
-    return bool(getattr(model, "compiled", False))
 
 
 def compiled_losses(model: Any) -> Any:
@@ -186,9 +130,3 @@ def computed_loss(model: Any, losses: Any, labels: Labels, predictions: Any, tra
 def added_losses(model: Any) -> list[Any]:
     """Sum up each loss that layers and regularisers add, as Keras does."""
     return [keras.ops.sum(added) for added in model.losses]
-
-
-def adds_losses(model: Any) -> bool:
-    """Whether layers add to the loss by themselves, beside the regularisers of weights."""
-    regularised = [weight for weight in model.trainable_variables if weight.regularizer is not None]
-    return len(model.losses) > len(regularised)

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras.src.backend.common.tensor_attributes import get_tensor_attr, set_tensor_attr
 
 from throughtime._errors import BatchError
 from throughtime.adapters.keras.batches import PAD, is_ragged
-from throughtime.adapters.records import Array
 
 _VECTORISE = "Give numbers. Text is taken on TensorFlow alone, by a model that begins with TextVectorization."
-
-
-def numpy(tensor: Any, *, copy: bool = False) -> Array:
-    """Bring a tensor to NumPy; bfloat16, which NumPy has not, as float32.
-
-    A copy where asked for: arrays share memory with tensors, and those of JAX and TensorFlow are read-only.
-    """
-    is_torch = keras.backend.backend() == "torch"  # elsewhere Keras would copy it
-    array = np.asarray(keras.ops.convert_to_numpy(tensor) if is_torch else tensor)
-    if array.dtype.name == "bfloat16":
-        return array.astype(np.float32)
-    return array.copy() if copy and not array.flags.owndata else array
 
 
 def batch(model: Any, *structures: Any) -> tuple[Any, ...]:
@@ -91,31 +76,6 @@ def _fits(expects: tuple[int | None, ...], has: tuple[int | None, ...]) -> bool:
     # Keras itself adds a last axis of length 1, or takes it away.
     longer, shorter = max(expects, has, key=len), min(expects, has, key=len)
     return longer[-1:] == (1,) and len(longer) == len(shorter) + 1
-
-
-def taken(tensor: Any, rows: Sequence[int]) -> Any:
-    """Take samples of a tensor."""
-    return keras.ops.take(tensor, np.array(rows), axis=0)
-
-
-def joined(one: Any, other: Any) -> Any:
-    """Put the samples of two tensors together."""
-    return keras.ops.concatenate([one, other], axis=0)
-
-
-def is_tensor(value: Any) -> bool:
-    """Whether a value is one tensor."""
-    return hasattr(value, "dtype") and hasattr(value, "shape")
-
-
-def dtype_of(tensor: Any) -> str:
-    """Name a tensor's dtype."""
-    return str(keras.backend.standardize_dtype(tensor.dtype))
-
-
-def shape_of(tensor: Any) -> tuple[Any, ...]:
-    """Return a tensor's shape."""
-    return tuple(tensor.shape)
 
 
 def beside(tensor: Any, name: str) -> Any:
