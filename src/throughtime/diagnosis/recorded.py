@@ -11,7 +11,7 @@ import xarray as xr
 
 from throughtime._tree import states
 from throughtime._vocabulary import CERTIFICATES, WEIGHTS
-from throughtime.diagnostics.cell_pass import OPTIONAL
+from throughtime.diagnostics.state_jacobian import OPTIONAL
 
 from .measure import FROM_LAST_STEP
 from .swap import Swapped
