@@ -107,39 +107,22 @@ RESERVED = frozenset(
         *("certificate", "weights", "weight_gradients"),
     }
 )
+# Variables that `cells` computes inside a recurrent layer.
+INSIDE = (
+    *("hidden", "hidden_gradient", "cell", "cell_gradient", "gate_activation", "gate_gradient"),
+    *("initial_hidden_gradient", "initial_cell_gradient", "step_contribution", "state_jacobian"),
+)
 # Names for `quantities=`: "weights" and "weight_gradients" stand for every weight of a layer, because layers
 # that are not recurrent have other names for their weights.
 QUANTITIES = (
     *("input", "input_gradient", "output", "output_gradient", "logits_gradient"),
-    "hidden",
-    "hidden_gradient",
-    "cell",
-    "cell_gradient",
-    *("gate_activation", "gate_gradient"),
-    "initial_hidden_gradient",
-    "initial_cell_gradient",
-    "step_contribution",
-    "state_jacobian",
-    "reset",
-    "carried_gradient",
-    "certificate",
-    "valid",
-    "weights",
-    "weight_gradients",
+    *INSIDE,
+    *("reset", "carried_gradient", "certificate", "valid", "weights", "weight_gradients"),
 )
 # Gradients of each sample's loss: the mean over the batch is undone.
 PER_SAMPLE = (
-    "input_gradient",
-    "output_gradient",
-    "logits_gradient",
-    "hidden_gradient",
-    "cell_gradient",
-    "gate_gradient",
-    "initial_hidden_gradient",
-    "initial_cell_gradient",
-    "step_contribution",
-    "carried_gradient",
-    "carried_by_state",
+    *(name for name in QUANTITIES if name.endswith("_gradient")),
+    *("step_contribution", "carried_by_state"),
 )
 GRADIENT_QUANTITIES = frozenset({*PER_SAMPLE, "certificate", "weight_gradients"})
 ON_REQUEST = frozenset({"state_jacobian"})  # not part of "all": the square of the state's size at every step
@@ -150,13 +133,6 @@ LOSSES = "sample_loss"  # likewise: one pass more
 def label_of(dim: str) -> str:
     """Name the coordinate that has the caller's labels along a dim."""
     return f"{dim}_label"
-
-
-# Variables that `cells` computes inside a recurrent layer.
-INSIDE = (
-    *("hidden", "hidden_gradient", "cell", "cell_gradient", "gate_activation", "gate_gradient"),
-    *("initial_hidden_gradient", "initial_cell_gradient", "step_contribution", "state_jacobian"),
-)
 
 
 def quantities(requested: str | Iterable[str]) -> frozenset[str]:

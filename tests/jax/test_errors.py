@@ -115,7 +115,7 @@ def test_what_carries_no_state_is_no_layer(model: Any) -> None:
 def test_models_and_losses_of_the_wrong_kind_are_refused_with_the_remedy() -> None:
     with pytest.raises(tt.UnsupportedModelError, match=r"Partial\(module.apply, variables\)"):
         tt.capture(linen.RNN(linen.GRUCell(UNITS)), X, Y, loss=squared)
-    with pytest.raises(tt.LossError, match="A JAX model has no loss"):
+    with pytest.raises(tt.LossError, match="A JAX model does not contain a loss"):
         tt.capture(bare, X, Y)
     with pytest.raises(tt.LossError, match="real floating-point"):
         tt.capture(bare, X, Y, loss=lambda output, y: output > y)

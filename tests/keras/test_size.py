@@ -333,8 +333,8 @@ def weighted_mean():
 
 
 UNDIVIDED = {
-    "no mean or sum over samples (couples": {"loss": couples},
-    "no mean or sum over samples (mean over sample weights": {
+    "neither a mean nor a sum over samples (couples": {"loss": couples},
+    "neither a mean nor a sum over samples (mean over sample weights": {
         "loss": weighted_mean,
         "sample_weight": np.linspace(0.1, 1, SAMPLES),
     },

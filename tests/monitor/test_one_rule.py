@@ -8,7 +8,7 @@ import pytest
 import throughtime as tt
 from throughtime import testing
 from throughtime._capture.label import Captured
-from throughtime._monitor.alarms import Training, alarms_of
+from throughtime._monitor.alarms import Training, alarms_of, seen_layers
 from throughtime._monitor.levels import reduced_tree, stored
 from throughtime.adapters.optimizer import OptimizerStep
 
@@ -41,7 +41,8 @@ def tree_of(name):
 
 def names_of(tree, training):
     captured = Captured.of(tree)
-    return {alarm.name for alarm in alarms_of(captured, stored(captured, "summary", None), 0, training)}
+    summary = stored(captured, "summary", None)
+    return {alarm.name for alarm in alarms_of(seen_layers(captured), summary, 0, training)}
 
 
 @pytest.mark.parametrize("name", TREES)

@@ -31,7 +31,7 @@ def sealed(run: Path, document: dict[str, Any]) -> None:
     try:
         metadata = document["consolidated_metadata"]["metadata"]
         shapes = {key: tuple(each["shape"]) for key, each in metadata.items() if "shape" in each}
-        text = Commit(document).text(document["attributes"]["n_steps"], shapes)
+        text = Commit(document).content(document["attributes"]["n_steps"], shapes).decode()
         if json.loads(text)["consolidated_metadata"] != document["consolidated_metadata"]:
             raise ValueError
     except (KeyError, TypeError, ValueError, AttributeError):

@@ -195,28 +195,23 @@ class FullDisk:
     """Lets one of the next writes find no space half way through: the `left`-th, counted from 0."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from throughtime._store import layout, run, stored_array
+        from throughtime._store import stored_array
 
         self.left = -1
         self._write, self._write_into = stored_array._write_bytes, stored_array.write_into
-        self._replace = layout.replace_file
         monkeypatch.setattr(stored_array, "_write_bytes", self.write)
         monkeypatch.setattr(stored_array, "write_into", self.write_into)
-        monkeypatch.setattr(run, "replace_file", self.replace)
 
-    def write(self, file: str, content: bytes) -> None:
-        self._half(lambda part: self._write(file, part), content)
+    def write(self, file: str, content: bytes, durable: bool) -> None:
+        self._half(lambda part: self._write(file, part, durable), content)
 
     def write_into(self, file: str, start: int, content: bytes) -> None:
         self._half(lambda part: self._write_into(file, start, part), content)
 
-    def replace(self, file: Path, text: str, *, durable: bool) -> None:
-        self._half(lambda part: part and self._replace(file, text, durable=durable), text)
-
     def _half(self, write, content):
         self.left -= 1
         if self.left == -1:
-            write(content[: len(content) // 2] if isinstance(content, bytes) else "")
+            write(content[: len(content) // 2])
             raise OSError(28, "No space left on device")
         write(content)
 
@@ -459,7 +454,7 @@ class TestVariablesOfTheRoot:
         with Run(tmp_path / "run.zarr") as run:
             run.append(self.tree(), 0)
             with monkeypatch.context() as patch:
-                patch.setattr("throughtime._store.run.replace_file", lambda *_, **__: 1 / 0)
+                patch.setattr("throughtime._store.run.put", lambda *_: 1 / 0)
                 with pytest.raises(ZeroDivisionError):
                     run.append(self.tree(late=1.0), 1)
             assert "late" not in tt.open_run(tmp_path / "run.zarr")

@@ -15,7 +15,7 @@ import xarray as xr
 from tests.sweep.networks import LAG, Last, batch, made, mse, shards, together, total
 
 import throughtime as tt
-from throughtime._sweep.sketch import ACCURACY
+from throughtime._monitor.sketch import ACCURACY
 
 KERNEL = "recurrent_kernel_gradient_norm"
 
@@ -72,6 +72,35 @@ def test_sums_are_those_of_one_capture(tmp_path: Path, loss: Any) -> None:
     ratios = norms[:, ::-1] / norms[:, -1:]
     np.testing.assert_allclose(swept["lag_ratio"], np.median(ratios, axis=0), rtol=ACCURACY * 1.01)
     assert swept["lag_ratio_samples"].values.tolist() == [len(x)] * 12
+
+
+def test_timesteps_are_those_of_one_capture(tmp_path: Path) -> None:
+    x, y = together()
+    settings = {"loss": mse, "quantities": "timestep", "dependency_length": LAG}
+    tree = tt.sweep(made(), shards(tmp_path), to=tmp_path / "sweep", **settings)
+    swept, whole = tree["rnn"].isel(step=0), tt.capture(made(), x, y, loss=mse)
+    norms = np.linalg.norm(whole["rnn"]["hidden_gradient"].values.astype(np.float64), axis=-1)
+    np.testing.assert_allclose(swept["hidden_gradient_norm"], norms, rtol=1e-6)
+    ratios = np.log(norms[:, ::-1] / norms[:, -1:])
+    np.testing.assert_allclose(swept["lag_ratio"], np.exp(np.median(ratios, axis=0)), rtol=1e-6)
+    assert swept["shard"].values.tolist() == [number for number in range(4) for _ in range(6 + number)]
+    mine, exact = (tt.diagnose(each, dependency_length=LAG).layers["rnn"] for each in (tree, whole))
+    assert (mine.horizon, mine.horizon_interval) == (exact.horizon, exact.horizon_interval)
+    assert mine.share.interval == pytest.approx(exact.share.interval, rel=1e-6)
+    assert mine.use.n == len(x)
+
+
+def test_checkpoints_are_selected_by_name(tmp_path: Path) -> None:
+    files = [tmp_path / f"seed{seed}" / "last.pt" for seed in range(2)]
+    for path in files:
+        path.parent.mkdir()
+        torch.save(Last().state_dict(), path)
+    found = tt.sweep(made(), batch(), loss=mse, checkpoints=files, to=tmp_path / "sweep")["rnn"]
+    assert found["checkpoint"].values.tolist() == ["seed0/last.pt", "seed1/last.pt"]
+    second, (x, y) = made(), batch()
+    second.load_state_dict(torch.load(files[1]))
+    one = found.to_dataset().sel(checkpoint="seed1/last.pt")
+    assert float(one["loss"]) == pytest.approx(mse(second(x), y).item(), rel=1e-5)
 
 
 def test_the_executor_and_the_order_change_no_bit(tmp_path: Path) -> None:
@@ -193,7 +222,7 @@ class TestErrors:
 
     def test_shards_of_other_lengths(self, tmp_path: Path) -> None:
         loads = [batch, lambda: batch(steps=9)]
-        with pytest.raises(tt.SweepError, match=r"Shards differ in .* Pad all shards"):
+        with pytest.raises(tt.SweepError, match=r"Parts of the data differ in .* Pad all of them"):
             tt.sweep(made(), loads, loss=mse, to=tmp_path / "sweep")
 
     def test_a_shard_without_labels(self, tmp_path: Path) -> None:
@@ -216,6 +245,10 @@ class TestErrors:
     def test_no_such_checkpoint(self, tmp_path: Path) -> None:
         with pytest.raises(tt.SweepError, match=r"There is no checkpoint .*gone\.pt"):
             tt.sweep(made(), batch(), loss=mse, checkpoints=[tmp_path / "gone.pt"], to=tmp_path / "sweep")
+
+    def test_an_unknown_level(self, tmp_path: Path) -> None:
+        with pytest.raises(tt.SweepError, match=r"quantities=.timesteps.*expected one of summary, timestep"):
+            tt.sweep(made(), batch(), loss=mse, quantities="timesteps", to=tmp_path / "sweep")
 
     def test_no_executor(self, tmp_path: Path) -> None:
         with pytest.raises(tt.SweepError, match="needs a method submit"):

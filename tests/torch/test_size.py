@@ -210,7 +210,7 @@ def test_a_mean_over_valid_steps_is_refused(monkeypatch: Any, longer: int) -> No
 
 LENGTHS = torch.tensor([3] * 6 + [STEPS] * 6)
 REFUSED: dict[str, tuple[Callable[[], nn.Module], Any, dict[str, Any]]] = {
-    r"no mean or sum over samples \(couples": (Sequences, X, {"loss": couples}),
+    r"neither a mean nor a sum over samples \(couples": (Sequences, X, {"loss": couples}),
     "with training=True": (Sequences, X, {"training": True}),
     "a packed sequence is not taken apart": (
         lambda: nn.LSTM(FEATURES, UNITS),

@@ -112,13 +112,13 @@ def lag_matrix(
     for rows in _rows(probe, batch, steps, together):
         for node in rows.subtree:
             if _gradients(node):
-                norms.setdefault(node.path, []).append(_norm(node.to_dataset(), _samples(batch)))
+                norms.setdefault(node.path, []).append(_norm(node.to_dataset(), int(batch.y.shape[0])))
     leaves = {
         path: _labelled(np.concatenate(parts)[: len(steps)], steps, first[path].to_dataset())
         for path, parts in norms.items()
     }
     tree = xr.DataTree.from_dict(leaves)
-    tree.attrs.update({**first.attrs, "loss_steps": f"{len(steps)} of {_length(batch)}"})
+    tree.attrs.update({**first.attrs, "loss_steps": f"{len(steps)} of {batch.y.shape[1]}"})
     return tree
 
 
@@ -160,16 +160,17 @@ def _repeated(leaf: Any, count: int) -> Array:
 
 def _one_hot(batch: Batch, steps: Array) -> Array:
     """Sample weights (copy × sample, time) that leave one step of each copy, with its weight in the batch."""
-    weights = np.zeros((len(steps), _samples(batch), _length(batch)), np.float32)
-    given = np.ones(_samples(batch)) if batch.sample_weight is None else to_numpy(batch.sample_weight)
-    if given.shape[:1] != (_samples(batch),) or given.ndim > 2:
+    samples, length = map(int, batch.y.shape[:2])
+    weights = np.zeros((len(steps), samples, length), np.float32)
+    given = np.ones(samples) if batch.sample_weight is None else to_numpy(batch.sample_weight)
+    if given.shape[:1] != (samples,) or given.ndim > 2:
         raise LossError(
             f"sample_weight has shape {given.shape}: a lag matrix takes one weight a sample, "
-            f"({_samples(batch)},), or one a step, ({_samples(batch)}, {_length(batch)})."
+            f"({samples},), or one a step, ({samples}, {length})."
         )
     for copy, step in enumerate(steps):
         weights[copy, :, step] = given if given.ndim == 1 else given[:, step]
-    return weights.reshape(-1, _length(batch))
+    return weights.reshape(-1, length)
 
 
 def _steps(batch: Batch, loss_steps: int | None, seed: int) -> Array:
@@ -182,14 +183,6 @@ def _steps(batch: Batch, loss_steps: int | None, seed: int) -> Array:
     if loss_steps is None or loss_steps >= shape[1]:
         return np.arange(shape[1])
     return np.sort(np.random.default_rng(seed).choice(shape[1], loss_steps, replace=False))
-
-
-def _samples(batch: Batch) -> int:
-    return int(batch.y.shape[0])
-
-
-def _length(batch: Batch) -> int:
-    return int(batch.y.shape[1])
 
 
 def _bytes_of_copy(tree: xr.DataTree) -> int:

@@ -5,14 +5,15 @@ The adapter provides the results of the layer's kernel for each direction; nothi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 
 from throughtime import _vocabulary, cells
 from throughtime._capture import stepwise
+from throughtime._data.structures import mapped
 from throughtime.adapters.records import Array, DirectionRecord, LayerRecord, ModelRecord, SolvedRecord
 
 Warn = Callable[[str], object]
@@ -41,7 +42,7 @@ def per_sample(leaf: LayerRecord, factor: float | None) -> LayerRecord:
     if factor is None or factor == 1.0:
         return leaf
     scaled = _Scaled(1.0 / factor)
-    arrays = {
+    arrays: dict[str, Any] = {
         name: scaled(one) if name in _vocabulary.PER_SAMPLE else one for name, one in leaf.arrays.items()
     }
     return replace(leaf, arrays=arrays, inside=tuple(_direction_scaled(one, scaled) for one in leaf.inside))
@@ -54,57 +55,38 @@ class _Scaled:
         self._factor = factor
         self._done: dict[Any, Array] = {}
 
-    def __call__(self, array: Array) -> Array:
+    def __call__(self, array: Array | None) -> Array | None:
+        if array is None:
+            return None
         key = (array.__array_interface__["data"], array.shape, array.strides)
         if key not in self._done:
             self._done[key] = array * array.dtype.type(self._factor)
         return self._done[key]
 
-    def each(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
-        return {name: self(array) for name, array in arrays.items()}
-
-    def or_none(self, array: Array | None) -> Array | None:
-        return None if array is None else self(array)
-
 
 def _direction_scaled(
     direction: DirectionRecord | SolvedRecord, scaled: _Scaled
 ) -> DirectionRecord | SolvedRecord:
-    weight_gradients = scaled.each(direction.weight_gradients)
+    names = [each.name for each in fields(direction) if each.name.endswith(("_gradient", "_gradients"))]
+    changed: dict[str, Any] = {name: mapped(scaled, getattr(direction, name)) for name in names}
     if isinstance(direction, SolvedRecord):
-        gradients = {name: array for name, array in direction.arrays.items() if name.endswith("_gradient")}
-        return replace(
-            direction,
-            weight_gradients=weight_gradients,
-            input_gradient=scaled.or_none(direction.input_gradient),
-            arrays={**direction.arrays, **scaled.each(gradients)},
-        )
-    return replace(
-        direction,
-        weight_gradients=weight_gradients,
-        output_gradient=scaled.or_none(direction.output_gradient),
-        input_gradient=scaled.or_none(direction.input_gradient),
-        final_gradients=tuple(scaled.or_none(array) for array in direction.final_gradients),
-    )
+        arrays = direction.arrays.items()
+        changed["arrays"] = {name: scaled(one) if name.endswith("_gradient") else one for name, one in arrays}
+    return replace(direction, **changed)
 
 
 def apart(record: ModelRecord) -> ModelRecord:
     """Copy the weights and the batch, which the model may change before layers are solved."""
-    return replace(record, layers=tuple(map(_apart, record.layers)))
+    leaves = (replace(leaf, inside=tuple(map(_apart, leaf.inside))) for leaf in record.layers)
+    return replace(record, layers=tuple(leaves))
 
 
-def _apart(leaf: LayerRecord) -> LayerRecord:
-    inside = [
-        replace(
-            one,
-            weights={name: array.copy() for name, array in one.weights.items()},
-            inputs=one.inputs if one.inputs.flags.owndata else one.inputs.copy(),
-        )
-        if isinstance(one, DirectionRecord)
-        else one
-        for one in leaf.inside
-    ]
-    return replace(leaf, inside=tuple(inside))
+def _apart(direction: DirectionRecord | SolvedRecord) -> DirectionRecord | SolvedRecord:
+    if isinstance(direction, SolvedRecord):
+        return direction
+    weights = {name: array.copy() for name, array in direction.weights.items()}
+    inputs = direction.inputs
+    return replace(direction, weights=weights, inputs=inputs if inputs.flags.owndata else inputs.copy())
 
 
 def with_inside(leaf: LayerRecord, wanted: frozenset[str]) -> LayerRecord:

@@ -5,7 +5,7 @@ The tests are those of `diagnostics.rules`, which verdicts use as well.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,7 +20,8 @@ from throughtime.diagnostics.median_interval import median_interval
 from throughtime.diagnostics.rules import NO, answer, explodes, has_risen, is_bounded, saturated
 from throughtime.diagnostics.rules import growth as growth_of
 
-from .arrays import Arrays, Reduced, arrays_of
+from .arrays import Array, Arrays, Reduced, arrays_of
+from .levels import has_lags
 from .reduce import by_direction, log_ratios
 
 NAMES = ("nonfinite", "explosion", "vanishing", "saturation", "dead_gradient")
@@ -47,25 +48,67 @@ class Training:
     clip_ratio: float = np.nan
 
 
-def alarms_of(captured: Captured, summary: Reduced, step: int, training: Training) -> Iterator[Alarm]:
-    """Find the alarms in one capture and its summary.
+@dataclass(frozen=True)
+class SeenLayer:
+    """One layer as alarms need it, beside its summary.
+
+    Attributes
+    ----------
+    layout : Dataset
+        Labels and attributes of the layer.
+    is_reached : bool
+        False if its output receives no gradient.
+    log_ratios : Array (sample, [direction,] lag), optional
+    """
+
+    layout: xr.Dataset
+    is_reached: bool
+    log_ratios: Array | None
+
+
+def seen_layers(captured: Captured) -> dict[str, SeenLayer]:
+    """Look at each layer of a capture."""
+    return {
+        path: SeenLayer(
+            leaf.layout,
+            is_reached(leaf),
+            log_ratios(arrays_of(leaf), leaf.layout) if has_lags(leaf) else None,
+        )
+        for path, leaf in captured.leaves.items()
+    }
+
+
+def is_reached(leaf: Leaf) -> bool:
+    """Whether the layer's output receives a gradient, or has none that was captured."""
+    output = leaf.arrays.get("output_gradient")
+    return output is None or bool(np.any(np.abs(output) > 0))
+
+
+def broken_in(captured: Captured, step: int) -> Alarm | None:
+    """Find the first number that is not finite."""
+    if all(map(_is_finite, captured.leaves.values())):
+        return None
+    broken = first_nonfinite(captured.tree())
+    return None if broken is None else Alarm("nonfinite", broken.layer.strip("/"), step, str(broken))
+
+
+def alarms_of(
+    layers: Mapping[str, SeenLayer], summary: Reduced, step: int, training: Training
+) -> Iterator[Alarm]:
+    """Find the alarms of a capture whose numbers are finite.
 
     Parameters
     ----------
-    captured : Captured
+    layers : mapping of str to SeenLayer
+        By the layer's path.
     summary : Reduced
         The capture, reduced to the level "summary".
     step : int
     training : Training
     """
-    if not all(map(_is_finite, captured.leaves.values())):
-        broken = first_nonfinite(captured.tree())
-        if broken is not None:
-            yield Alarm("nonfinite", broken.layer.strip("/"), step, str(broken))
-            return  # all other alarms would follow from this one
     for path, arrays in summary.items():
-        for name, evidence in _of_layer(captured.leaves[path], arrays, training):
-            yield Alarm(name, path.strip("/"), step, evidence)
+        for name, found in _of_layer(layers[path], arrays, training):
+            yield Alarm(name, path.strip("/"), step, found)
 
 
 def _is_finite(leaf: Leaf) -> bool:
@@ -74,19 +117,18 @@ def _is_finite(leaf: Leaf) -> bool:
     return all(bool(np.isfinite(values).all()) for values in floats)
 
 
-def _of_layer(leaf: Leaf, arrays: Arrays, training: Training) -> Iterator[tuple[str, str]]:
-    output = leaf.arrays.get("output_gradient")
-    if output is not None and not np.any(np.abs(output) > 0):
+def _of_layer(seen: SeenLayer, arrays: Arrays, training: Training) -> Iterator[tuple[str, str]]:
+    layout = seen.layout
+    if not seen.is_reached:
         yield "dead_gradient", "the layer's output receives no gradient from the loss"
-    if "lag_ratio" in arrays:
-        names = leaf.layout["direction"].values if "direction" in leaf.layout.sizes else [""]
-        ratios = by_direction(log_ratios(arrays_of(leaf), leaf.layout))
-        for at, (name, rows) in enumerate(zip(names, ratios, strict=True)):
+    if seen.log_ratios is not None:
+        names = layout["direction"].values if "direction" in layout.sizes else [""]
+        for at, (name, rows) in enumerate(zip(names, by_direction(seen.log_ratios), strict=True)):
             way = f", {name}" if name else ""
-            yield from _exploding(rows, _step(arrays, at, training), leaf.layout, training, way)
+            yield from _exploding(rows, _step(arrays, at, training), layout, training, way)
             yield from _vanishing(rows, training.vanishing_lag, way)
     if "saturation_left" in arrays:
-        yield from _saturated(arrays, leaf.layout)
+        yield from _saturated(arrays, layout)
 
 
 def _step(arrays: Arrays, at: int, training: Training) -> float:

@@ -32,6 +32,7 @@ LEVELS = ("summary", "timestep", "full")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 THROUGH_TIME = ("output_gradient", "input_gradient", "gate_gradient", "step_contribution")
 SCALARS = ("loss", "reduction_factor", *CERTIFICATES, "underflow")
+OF_WEIGHTS = ("direction", "gate")  # dims that norms of weights keep
 KEPT_DIMS = ("sample", "time", "direction", "gate", "outer_step")
 
 
@@ -89,27 +90,50 @@ def reduced_tree(tree: xr.DataTree, level: str) -> xr.DataTree:
 
 def _reduced(leaf: Leaf, level: str, before: Mapping[str, Values] | None) -> Arrays:
     arrays = arrays_of(leaf)
-    names = states(leaf.layout)
     found = {name: arrays[name] for name in SCALARS if name in arrays}
-    for name in (*THROUGH_TIME, *(f"{state}_gradient" for state in names)):
-        if name in arrays:
-            norms = where_valid(norm(arrays[name], KEPT_DIMS), arrays.get("valid"))
-            found[f"{name}_norm"] = norms if level == "timestep" else sample_quantiles(norms, QUANTILES)
+    if level == "timestep":
+        found.update(of_samples(leaf, arrays))
+    else:
+        norms = norms_through_time(leaf, arrays)
+        found.update({name: sample_quantiles(each, QUANTILES) for name, each in norms})
     found.update(_of_weights(arrays, weight_names(leaf), before))
-    if level == "timestep" and "valid" in arrays:
-        found["valid"] = arrays["valid"]
     if "gate_activation" in arrays:
         shares = saturation(arrays, leaf.layout)
         found.update({f"saturation_{side}": share for side, share in shares.items()})
-    if any(f"{state}_gradient" in arrays for state in names):
-        ratios = log_ratios(arrays, leaf.layout)
-        found["lag_ratio"] = lag_ratio(ratios)
-        found.update(lag_interval(ratios))
-        found.update(growth(ratios))
-    if level == "timestep" and "time" in leaf.dims("output_gradient"):
-        alone = from_last_step(arrays, leaf.layout)
-        found.update({name: where_valid(array, arrays.get("valid")) for name, array in alone.items()})
+    if has_lags(leaf):
+        found.update(of_lags(log_ratios(arrays, leaf.layout)))
     return found
+
+
+def norms_through_time(leaf: Leaf, arrays: Arrays) -> Iterator[tuple[str, Array]]:
+    """Yield norms over units, of each sample at each step."""
+    for name in (*THROUGH_TIME, *_state_gradients(leaf)):
+        if name in arrays:
+            yield f"{name}_norm", where_valid(norm(arrays[name], KEPT_DIMS), arrays.get("valid"))
+
+
+def of_samples(leaf: Leaf, arrays: Arrays) -> Iterator[tuple[str, Array]]:
+    """Yield what the level "timestep" keeps of each sample."""
+    yield from norms_through_time(leaf, arrays)
+    if "valid" in arrays:
+        yield "valid", arrays["valid"]
+    if "output_gradient" in arrays and "time" in leaf.dims("output_gradient"):
+        for name, array in from_last_step(arrays, leaf.layout).items():
+            yield name, where_valid(array, arrays.get("valid"))
+
+
+def has_lags(leaf: Leaf) -> bool:
+    """Whether the gradient ratio by lag is known: a state has a gradient."""
+    return any(name in leaf.arrays for name in _state_gradients(leaf))
+
+
+def of_lags(log_ratios: Array) -> dict[str, Array]:
+    """Return the gradient ratio by lag, its interval, and its largest value."""
+    return {"lag_ratio": lag_ratio(log_ratios), **lag_interval(log_ratios), **growth(log_ratios)}
+
+
+def _state_gradients(leaf: Leaf) -> list[str]:
+    return [f"{state}_gradient" for state in states(leaf.layout)]
 
 
 def weight_names(leaf: Leaf) -> list[str]:
@@ -121,14 +145,17 @@ def _of_weights(
     arrays: Arrays, names: Iterable[str], before: Mapping[str, Values] | None
 ) -> Iterator[tuple[str, Array]]:
     """Yield norms of weights and gradients, and of the weights' changes since the last record."""
-    kept = ("direction", "gate")
     for name in names:
-        weight = arrays[name]
-        size = norm(weight, kept)
-        yield f"{name}_norm", size
-        yield f"{name}_gradient_norm", norm(arrays[f"{name}_gradient"], kept)
-        change = np.full(size.values.shape, np.nan)
-        if before is not None:
-            moved = norm(Array(weight.dims, weight.values - before[name]), kept).values
-            np.divide(moved, size.values, out=change, where=size.values > 0)
-        yield f"{name}_change", Array(size.dims, change)
+        yield f"{name}_norm", norm(arrays[name], OF_WEIGHTS)
+        yield f"{name}_gradient_norm", norm(arrays[f"{name}_gradient"], OF_WEIGHTS)
+        yield f"{name}_change", change(arrays[name], None if before is None else before[name])
+
+
+def change(weight: Array, before: Values | None) -> Array:
+    """Norm of a weight's change since the last record, relative to its norm; NaN in the first record."""
+    size = norm(weight, OF_WEIGHTS)
+    found = np.full(size.values.shape, np.nan)
+    if before is not None:
+        moved = norm(Array(weight.dims, weight.values - before), OF_WEIGHTS).values
+        np.divide(moved, size.values, out=found, where=size.values > 0)
+    return Array(size.dims, found)

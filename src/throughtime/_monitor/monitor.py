@@ -224,6 +224,10 @@ class Monitor(NotACallback):
         self.begin(model, loss=loss, optimizer=optimizer)
         try:
             yield self
+        except BaseException:
+            if self._recorder is not None:
+                self._recorder.leave()  # other processes are somewhere else
+            raise
         finally:
             self.end()
 
@@ -347,7 +351,6 @@ class Monitor(NotACallback):
         finally:
             self._recorder.close()
             self._recorder = None
-            self._settings.loggers.close()
             self._warnings.deliver()
 
     def _record(self) -> None:

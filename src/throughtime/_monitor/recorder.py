@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -14,6 +16,7 @@ from throughtime._capture.label import Captured
 from throughtime._capture.probe import Probe
 from throughtime._capture.solve import Warn
 from throughtime._errors import MonitorError, ThroughTimeWarning
+from throughtime._store import Run
 from throughtime.adapters.optimizer import optimizer_step
 from throughtime.diagnostics.alarm import ATTRIBUTE, Alarm, alarms_of_run, as_attribute
 from throughtime.loggers.record import Record
@@ -23,12 +26,24 @@ from .arrays import Array, Reduced, apart_from_root, as_tree, by_key, nbytes
 from .background import BackgroundWorker
 from .fingerprints import weights_fingerprint
 from .gradient_norms import GradientNorms, Norms
-from .levels import LEVELS, QUANTILES, Weights, stored, weights_of
+from .levels import LEVELS, QUANTILES, Weights, weights_of
 from .numbers import numbers, of_loop
 from .place import WEIGHTS
 from .provenance import attributes_of
 from .settings import Settings
+from .together import Alone, Seen, together
 from .warning_queue import WarningQueue
+
+Finish = Callable[[Warn], Captured]
+Begin = Callable[[], Finish]
+
+
+class Outcome(NamedTuple):
+    """Decisions of the process that writes the run: one of `stride` due records is made from now on."""
+
+    stride: int
+    alarms: list[Alarm]
+    is_broken: bool
 
 
 class Recorder:
@@ -64,42 +79,50 @@ class Recorder:
     ) -> None:
         self._settings, self._warnings = settings, warning_queue
         self._before: Weights | None = None
-        self._is_broken = False
         self.optimizer = optimizer or getattr(model, "optimizer", None)
         self._training = Training(settings.vanishing_lag, optimizer_step(self.optimizer))
         self.stride = 1
         self.gradient_norms = GradientNorms()
+        self._together = together(model, settings)
         quantities = "all" if settings.level in LEVELS else settings.level
         self._model = model
         self._probe = Probe(model, loss=loss, layers=settings.layers, quantities=quantities)
+        self._run: Run | None = None  # the first of several processes has it
         x, y, weight = settings.batch
-        captured = apart_from_root(self._probe.begin(x, y, sample_weight=weight)(_warn))
-        kept = stored(captured, settings.level, None)
-        self._check_budget(nbytes(kept))
-        root = self._fingerprint()
-        attributes = attributes_of(model, loss, settings, captured)
-        self._run = settings.place.open(attributes, {**by_key(kept), **root})
+        seen = self._together.seen(
+            lambda: apart_from_root(self._probe.begin(x, y, sample_weight=weight)(_warn)), 0
+        )
         try:
-            self._begin_with(captured, kept, root)
+            self.last_step, settings.place.path, outcome = self._together.agreed(
+                lambda: self._opened(model, loss, seen)
+            )
         except BaseException:
-            self._run.close()
+            if self._run is not None:
+                self._run.close()
             raise
+        self._follow(outcome)
         self._worker = BackgroundWorker(in_background=settings.background)
-        self.last_step = self._run.steps[-1]
 
     def record(self, step: int) -> None:
         """Capture the model's present state and commit it, unless the step is recorded already."""
         if self.last_step >= step:
             return
+        begin: Begin = self._begun
+        if isinstance(self._together, Alone):
+            begin = partial(_value, begin())  # training waits only for this
+        self.last_step = step
+        self._training.optimizer = optimizer_step(self.optimizer)  # the learning rate may change
+        norms = self._warnings.guarded(self.gradient_norms.take) or Norms()
+        self._worker.put(self._warnings.guarded, self._keep, begin, step, norms, self._fingerprint())
+
+    def _begun(self) -> Finish:
+        """Run the model on the batch; calling the result does the rest."""
         x, y, weight = self._settings.batch
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             finish = self._probe.begin(x, y, sample_weight=weight)
         self._warnings.pass_on(caught)
-        self.last_step = step
-        self._training.optimizer = optimizer_step(self.optimizer)  # the learning rate may change
-        norms = self._warnings.guarded(self.gradient_norms.take) or Norms()
-        self._worker.put(self._warnings.guarded, self._keep, finish, step, norms, self._fingerprint())
+        return finish
 
     def follow(self, model: Any) -> None:
         """Record this model from now on: the same one after a training step that returned a new object."""
@@ -109,13 +132,26 @@ class Recorder:
     def drain(self) -> None:
         """Wait until each captured step is committed, or has failed with a warning."""
         self._worker.drain()
-        self.last_step = self._run.steps[-1]
+        last = self._warnings.guarded(self._together.agreed, lambda: self._first_run.steps[-1])
+        self.last_step = self.last_step if last is None else last
+
+    def leave(self) -> None:
+        """Exchange nothing with other processes from now on: training has failed here."""
+        self._together.leave()
 
     def close(self) -> None:
         try:
             self._worker.close()
         finally:
-            self._run.close()
+            if self._run is not None:
+                self._run.close()
+                self._settings.loggers.close()
+
+    @property
+    def _first_run(self) -> Run:
+        """The run, in the process that writes it."""
+        assert self._run is not None
+        return self._run
 
     def _fingerprint(self) -> dict[str, Array]:
         """Return a hash of the weights, as a variable of the run's root."""
@@ -129,76 +165,97 @@ class Recorder:
                 "Raise the budget, or store less: quantities='summary', fewer layers."
             )
 
-    def _begin_with(self, captured: Captured, kept: Reduced, root: Mapping[str, Array]) -> None:
-        """Record the first step of a new run, or check that an existing run can be continued."""
-        step = self._run.steps[-1] if self._run.steps else 0
-        is_new = not self._run.steps
+    def _opened(self, model: Any, loss: Any, seen: Seen) -> tuple[int, Path, Outcome]:
+        """Open the run, and record the first step of a new run or check that it can be continued."""
+        settings, root = self._settings, self._fingerprint()
+        kept = seen.reduced(settings.level, None)
+        self._check_budget(nbytes(kept))
+        attributes = {**attributes_of(model, loss, settings, seen.captured), **self._together.attributes}
+        self._run = run = settings.place.open(attributes, {**by_key(kept), **root})
+        step = run.steps[-1] if run.steps else 0
+        is_new = not run.steps
         if is_new:
-            tree = as_tree(kept, captured, QUANTILES)
-            self._run.append(tree.assign({name: xr.Variable(*each) for name, each in root.items()}), step)
+            tree = as_tree(kept, seen.labels, QUANTILES)
+            run.append(tree.assign({name: xr.Variable(*each) for name, each in root.items()}), step)
         else:
-            self._run.check(by_key(kept), step + 1)
-        self._settings.loggers.begin()
-        self._look(captured, kept, step, Norms(), is_new=is_new)
+            run.check(by_key(kept), step + 1)
+        settings.loggers.begin()
+        return step, settings.place.path, self._look(seen, kept, step, Norms(), is_new=is_new)
 
     def _keep(
-        self, finish: Callable[[Warn], Captured], step: int, norms: Norms, root: Mapping[str, Array]
+        self,
+        begin: Callable[[], Callable[[Warn], Captured]],
+        step: int,
+        norms: Norms,
+        root: Mapping[str, Array],
     ) -> None:
-        """Finish, store and log a capture; this needs no model and runs in any thread."""
+        """Finish, store and log a capture; of one process this needs no model and runs in any thread."""
         messages: list[str] = []
-        captured = apart_from_root(finish(messages.append))
-        kept = stored(captured, self._settings.level, self._before)
-        self._keep_to_budget(nbytes(kept))
-        self._run.append_arrays({**by_key(kept), **norms.arrays(), **root}, step)
-        self._look(captured, kept, step, norms)
-        if not self._is_broken:  # otherwise the certificate would report the same NaN again
+        seen = self._together.seen(lambda: apart_from_root(begin()(messages.append)), step)
+        outcome = self._together.agreed(lambda: self._store(seen, step, norms, root))
+        self._follow(outcome)
+        if not outcome.is_broken:  # otherwise the certificate would report the same NaN again
             for text in messages:
                 self._warnings.leave(text)
 
+    def _store(self, seen: Seen, step: int, norms: Norms, root: Mapping[str, Array]) -> Outcome:
+        kept = seen.reduced(self._settings.level, self._before)
+        self._keep_to_budget(nbytes(kept))
+        self._first_run.append_arrays({**by_key(kept), **norms.arrays(), **root}, step)
+        return self._look(seen, kept, step, norms)
+
+    def _follow(self, outcome: Outcome) -> None:
+        """Take over what the first process decided."""
+        self.stride = outcome.stride
+        for alarm in outcome.alarms:
+            self._warnings.leave(alarm)
+
     def _keep_to_budget(self, more: int) -> None:
-        budget = self._settings.budget
-        if budget is None or self._run.nbytes + more <= budget:
+        budget, run = self._settings.budget, self._first_run
+        if budget is None or run.nbytes + more <= budget:
             return
-        self._run.thin()
+        run.thin()
         self.stride *= 2
         self._warnings.leave(
-            f"{self._run.path} has reached its budget of {budget:,.0f} bytes: every second record was "
+            f"{run.path} has reached its budget of {budget:,.0f} bytes: every second record was "
             f"dropped, and from now on one in {self.stride} due records is made."
         )
 
-    def _look(
-        self, captured: Captured, kept: Reduced, step: int, norms: Norms, *, is_new: bool = True
-    ) -> None:
-        """Write a new record to the loggers, and look for alarms in the capture."""
+    def _look(self, seen: Seen, kept: Reduced, step: int, norms: Norms, *, is_new: bool = True) -> Outcome:
+        """Write a new record to the loggers, and look for alarms in what was seen."""
         settings = self._settings
-        summary = kept if settings.level == "summary" else stored(captured, "summary", self._before)
-        self._before = weights_of(captured)
+        summary = kept if settings.level == "summary" else seen.reduced("summary", self._before)
+        self._before = weights_of(seen.captured)
         if settings.loggers and is_new:
             lag = settings.vanishing_lag if isinstance(settings.vanishing_lag, int) else None
-            of_layers = numbers(as_tree(summary, captured, QUANTILES), lag)
-            record = Record(step, {**of_layers, **of_loop(norms.numbers)}, captured.tree())
+            of_layers = numbers(as_tree(summary, seen.labels, QUANTILES), lag)
+            record = Record(step, {**of_layers, **of_loop(norms.numbers)}, seen.captured.tree())
             settings.loggers.write(record)
-        self._training.losses += _loss_of(captured)
+        self._training.losses += _loss_of(summary)
         self._training.clip_ratio = norms.numbers.get("clip_ratio", math.nan)
-        alarms = alarms_of(captured, summary, step, self._training)
+        broken = seen.broken()
+        alarms = [broken] if broken else alarms_of(seen.layers(), summary, step, self._training)
         found = list(norms.explained(alarms, step))
-        self._is_broken = any(alarm.name == "nonfinite" and alarm.layer for alarm in found)
-        for alarm in found:
-            self._warnings.leave(alarm)
         if found:
             self._warnings.guarded(self._keep_alarms, found)
+        is_broken = any(alarm.name == "nonfinite" and alarm.layer for alarm in found)
+        return Outcome(self.stride, found, is_broken)
 
     def _keep_alarms(self, found: list[Alarm]) -> None:
         """Store new alarms in the run, for those who watch or open it."""
-        known = alarms_of_run(self._run.attributes)
+        known = alarms_of_run(self._first_run.attributes)
         names = {(alarm.name, alarm.layer) for alarm in known}
         if fresh := [alarm for alarm in found if (alarm.name, alarm.layer) not in names]:
-            self._run.annotate({ATTRIBUTE: as_attribute([*known, *fresh])})
+            self._first_run.annotate({ATTRIBUTE: as_attribute([*known, *fresh])})
 
 
-def _loss_of(captured: Captured) -> list[float]:
-    losses = [float(leaf.arrays["loss"]) for leaf in captured.leaves.values() if "loss" in leaf.arrays]
+def _loss_of(summary: Reduced) -> list[float]:
+    losses = [float(arrays["loss"].values) for arrays in summary.values() if "loss" in arrays]
     return losses[:1]
+
+
+def _value(value: Finish) -> Finish:
+    return value
 
 
 def _warn(text: str) -> None:

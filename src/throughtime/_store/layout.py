@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from pathlib import Path
@@ -133,10 +132,10 @@ class Commit:
             each.pop("shape", None)
         self._parts = [(key, json.dumps(key), json.dumps(each)[1:]) for key, each in plain.items()]
 
-    def text(self, count: int, shapes: Mapping[str, tuple[int, ...]]) -> str:
-        """Return the text for a number of steps and arrays of these shapes; a key without a shape is a group.
+    def content(self, count: int, shapes: Mapping[str, tuple[int, ...]]) -> bytes:
+        """Return the file for a number of steps and arrays of these shapes; a key without a shape is a group.
 
-        It begins with a checksum of the whole text, in which the checksum itself is replaced by zeros.
+        It begins with a checksum of all of it, in which the checksum itself is replaced by zeros.
         """
         nodes = ", ".join(
             f'{key_text}: {{"shape": {[*shapes[key]]}, {rest}' if key in shapes else f"{key_text}: {{{rest}"
@@ -147,20 +146,10 @@ class Commit:
             f'"{more}, "n_steps": {count}}}, "consolidated_metadata": '
             f'{{"kind": "inline", "must_understand": false, "metadata": {{{nodes}}}}}}}'
         )
-        return f"{HEAD}{checksum(f'{HEAD}{NO_DIGEST}{rest}'.encode()):08x}{rest}"
+        return f"{HEAD}{checksum(f'{HEAD}{NO_DIGEST}{rest}'.encode()):08x}{rest}".encode()
 
 
 def node_of(path: Path, key: str) -> dict[str, Any]:
     """Read the metadata of a node that Zarr has just written."""
     metadata: dict[str, Any] = json.loads((path / key / COMMIT).read_text("utf-8"))
     return metadata
-
-
-def replace_file(file: Path, text: str, *, durable: bool) -> None:
-    temporary = file.with_suffix(".tmp")
-    with temporary.open("w", encoding="utf-8") as out:
-        out.write(text)
-        if durable:
-            out.flush()
-            os.fsync(out.fileno())
-    temporary.replace(file)

@@ -13,10 +13,11 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from throughtime._errors import StoreError
 from throughtime._store.files import Files, replace_folder
-from throughtime._store.layout import Commit, node_of, replace_file
+from throughtime._store.layout import Commit, node_of
 from throughtime._store.open_run import opened
 from throughtime._store.reading import StoredValues, recorded
 from throughtime._store.schema import COMMIT, SUMS, ArrayLayout
+from throughtime._store.stored_array import put
 
 _CHUNK = 2**25  # bytes before compression
 
@@ -58,7 +59,7 @@ def _write(folder: Path, *, files: Files, commit: Any, path: Any) -> None:
     packed = {key: node_of(folder, key) for key in nodes}
     text = Commit({"attributes": attributes, "consolidated_metadata": {"metadata": packed}})
     shapes = {key: each.shape for key, each in commit.arrays.items()}
-    replace_file(folder / COMMIT, text.text(commit.n_steps, shapes), durable=True)
+    put(f"{folder}/{COMMIT}", text.content(commit.n_steps, shapes), durable=True)
 
 
 def _pack_array(group: Any, values: StoredValues, layout: ArrayLayout) -> None:

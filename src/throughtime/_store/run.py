@@ -23,12 +23,11 @@ from throughtime._store.layout import (
     new_nodes,
     node_of,
     plain_attributes,
-    replace_file,
     variables_of,
 )
 from throughtime._store.lock import Lock
 from throughtime._store.schema import COMMIT, STEP, SUMS, VERSION, VERSION_KEY, folder_of
-from throughtime._store.stored_array import StoredArray
+from throughtime._store.stored_array import StoredArray, put
 from throughtime._store.sums import Sums
 from throughtime._store.thinning import finish_thinning, write_thinned
 from throughtime._store.validate import validated
@@ -46,25 +45,10 @@ class Labelled(Protocol):
 
 
 class Run:
-    """Writes one run. An existing run is continued; a second writer on the same path is refused.
+    """Writes one run into a folder, `run.zarr`. An existing run is continued, with its first attributes.
 
-    Parameters
-    ----------
-    path : path-like
-        A folder, `run.zarr`, which is created if it does not exist.
-    attributes : mapping, optional
-        Attributes of the whole run: model, data and versions. A run that is continued keeps its first ones.
-
-    Attributes
-    ----------
-    steps : list of int
-        Committed training steps.
-
-    Raises
-    ------
-    StoreError
-        The path is a file, holds something else or a run of a newer version, has a writer, or cannot be
-        written.
+    `steps` are the committed training steps. A path that is a file, holds something else or a run of a newer
+    version, has a writer, or cannot be written raises StoreError.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, attributes: Attributes | None = None) -> None:
@@ -102,21 +86,10 @@ class Run:
         return sum(array.nbytes for array in self._arrays.values())
 
     def append(self, tree: xr.DataTree, step: int) -> None:
-        """Commit one capture; if this raises, the run is unchanged.
+        """Commit one capture with a larger step than all earlier ones; if this raises, the run is unchanged.
 
-        Parameters
-        ----------
-        tree : DataTree
-            As `capture` returns it, with the same variables, dims and dtypes at every step. If a size has
-            grown, earlier steps have NaN, or 0, there. Variables of the root may start late or be omitted: a
-            step without one has NaN.
-        step : int
-            Training step, larger than all earlier ones.
-
-        Raises
-        ------
-        StoreError
-            The layout of the tree differs from that of earlier steps, or the step is not a later one.
+        A tree has the same variables, dims and dtypes at every step. If a size has grown, earlier steps have
+        NaN, or 0, there. Variables of the root may start late or be omitted: a step without one has NaN.
         """
         arrays = dict(variables_of(tree))
         try:
@@ -271,7 +244,7 @@ class Run:
         self._check_place()
         commit = self._commit_file or Commit(self._document)
         shapes = {**self._shapes, **{key: array.shape for key, array in self._arrays.items()}}
-        replace_file(self.path / COMMIT, commit.text(count, shapes), durable=False)
+        put(f"{self.path}/{COMMIT}", commit.content(count, shapes))
 
     def _roll_back(self) -> None:
         """Truncate every array to the committed steps."""

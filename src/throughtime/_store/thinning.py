@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from throughtime._store.files import replace_folder
-from throughtime._store.layout import Commit, replace_file
+from throughtime._store.layout import Commit
 from throughtime._store.schema import COMMIT
-from throughtime._store.stored_array import StoredArray
+from throughtime._store.stored_array import StoredArray, put
 
 
 def write_thinned(
@@ -51,7 +51,7 @@ def _write_beside(
             shutil.copy(path / key / COMMIT, beside / key / COMMIT)
     for key, each in sums.items():
         _every_second(each, beside / key, is_node=False)
-    replace_file(beside / COMMIT, Commit(document).text(count, shapes), durable=True)
+    put(f"{beside}/{COMMIT}", Commit(document).content(count, shapes), durable=True)
 
 
 def _every_second(array: StoredArray, folder: Path, *, is_node: bool = True) -> StoredArray:

@@ -140,8 +140,8 @@ def _waited(future: Future, again: Callable[[], Future]) -> Exception | None:
             return None
         except (BrokenExecutor, CancelledError) as broken:
             raise SweepError(
-                f"The executor broke: {broken or type(broken).__name__}. Finished tasks are on disk: sweep "
-                "again with a new executor for the rest."
+                f"The executor broke: {str(broken) or type(broken).__name__}. Finished tasks are on disk: "
+                "sweep again with a new executor for the rest."
             ) from broken
         except Exception as raised:  # the user's model and data may raise anything
             error, future = raised, again() if error is None else future

@@ -12,9 +12,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 from throughtime._errors import SweepError
-
-from .part import Part
-from .sketch import Sketch
+from throughtime._monitor.part import Part
+from throughtime._monitor.sketch import Sketch
 
 SPECIFICATION, JOB, RUN, DATA, PARTS = "sweep.json", "job.pickle", "run.zarr", "data", "parts"
 _ARRAYS = ("sums", "worst", "kept", "rows")

@@ -21,6 +21,9 @@ from throughtime.adapters import choose
 from .files import JOB, replaced
 from .shards import Load
 
+SEED = 0
+LEVELS: tuple[str, ...] = ("summary", "timestep")
+
 
 @dataclass
 class Job:
@@ -36,7 +39,8 @@ class Job:
         Functions that load a shard each.
     lag : int or None
         Lag at which use is measured; None measures no use.
-    seed : int
+    level : str
+        One of `LEVELS`.
     """
 
     model: Any
@@ -45,7 +49,7 @@ class Job:
     checkpoints: list[tuple[str, Any]]
     loads: tuple[Load, ...]
     lag: int | None = None
-    seed: int = 0
+    level: str = "summary"
     _at: int | None = field(default=None, init=False)
     _made: Any = field(default=None, init=False)
     _probed: Any = field(

@@ -10,36 +10,34 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from throughtime import __version__
 from throughtime._arguments import takes
-from throughtime._arguments.rules import whole
+from throughtime._arguments.rules import choice, whole
 from throughtime._errors import SweepError, warn
-from throughtime._monitor.arrays import Array, as_tree
-from throughtime._monitor.levels import QUANTILES
-from throughtime._store import Run, remove_run
 from throughtime._store.open_run import open_run
 from throughtime.diagnosis.progress import Passes
-from throughtime.diagnosis.swap import Swapped
-from throughtime.diagnosis.use import pays, use_curve
 
 from .engine import Failure, run
-from .files import DATA, JOB, PARTS, RUN, SPECIFICATION, merged_file, read_part, replaced
-from .job import Job
-from .part import Part, labelled, reduced, use_rows
+from .files import DATA, JOB, PARTS, RUN, SPECIFICATION, merged_file, replaced
+from .job import LEVELS, Job
+from .record import write
 from .shards import Shards, shards_of
 
-_SEED = 0
 
-
-@takes(SweepError, dependency_length=whole(1, of="timesteps"), shard_size=whole(1, of="samples"))
+@takes(
+    SweepError,
+    quantities=choice(*LEVELS),
+    dependency_length=whole(1, of="timesteps"),
+    shard_size=whole(1, of="samples"),
+)
 def sweep(
     model: Any,
     data: Any,
     *,
     checkpoints: Any = None,
+    quantities: str = "summary",
     layers: Any = "recurrent",
     loss: Any = None,
     to: str | os.PathLike[str] = "sweep",
@@ -65,9 +63,12 @@ def sweep(
         Keras: `.keras`, `.weights.h5`, lists of arrays. torch: `.pt`, `.pth`, `.ckpt`, `.safetensors`, state
         dicts. Flax NNX: folders of Orbax, states. Equinox: files of `tree_serialise_leaves`, models. By
         default the weights that the model has.
+    quantities : "summary" or "timestep"
+        "summary" keeps quantiles over samples, in a size that does not grow with the data. "timestep" keeps
+        norms of each sample at each timestep, exactly; `shard` has the number of each sample's shard.
     layers, loss : see `capture`
     to : path-like
-        Folder of the sweep.
+        Folder of the sweep. The result is the run `run.zarr` in it.
     executor : object with `submit`, optional
         `concurrent.futures.ProcessPoolExecutor`, loky's, `dask.distributed.Client(…).get_executor()`,
         submitit's. All its workers read and write the folder. By default one task follows another here.
@@ -80,10 +81,10 @@ def sweep(
     Returns
     -------
     DataTree
-        As `open_run` returns it: `step` counts the checkpoints, its coordinate `checkpoint` has their names.
-        `diagnose`, `compare`, `report` and `plots.training` take it. Each layer has the variables of a
-        monitor's summary; with `dependency_length` also `use` (lag) and its 95 % interval over all samples,
-        NaN at other lags.
+        As `open_run` returns it: `step` counts the checkpoints; their names are in the coordinate
+        `checkpoint`, by which a variable's `.sel(checkpoint=…)` selects. `diagnose`, `compare`, `report` and
+        `plots.training` take it. Each layer has the variables of a monitor at this level; with
+        `dependency_length` also `use` (lag) and its 95 % interval over all samples, NaN at other lags.
 
     Raises
     ------
@@ -115,13 +116,13 @@ def sweep(
     folder = Path(to)
     named = _named(checkpoints)
     shards = shards_of(data, shard_size, folder, spool=executor is not None)
-    _specify(folder, named, shards, layers, dependency_length)
+    _specify(folder, named, shards, layers=layers, lag=dependency_length, level=quantities)
     if _has_tasks(folder):
-        job = Job(model, loss, layers, named, shards.loads, dependency_length, _SEED)
+        job = Job(model, loss, layers, named, shards.loads, dependency_length, quantities)
         with Passes(len(named) * len(shards.loads), "Sweep") as bar:
             failures = run(job, folder, executor, bar.advance)
         names = [name for name, _ in named]
-        _write(folder, names, failures)
+        write(folder, names, failures, quantities)
         _tidy(folder, names, failures)
     tree = open_sweep(folder)
     if failed := json.loads(tree.attrs["failed"]):
@@ -170,7 +171,8 @@ def open_sweep(path: str | os.PathLike[str]) -> xr.DataTree:
     names = xr.DataArray(json.loads(tree.attrs["checkpoints"]), dims="step")
     for node in tree.subtree:
         if "step" in node.dims:
-            node.dataset = node.to_dataset(inherit=False).assign_coords(checkpoint=names)
+            named = node.to_dataset(inherit=False).assign_coords(checkpoint=names)
+            node.dataset = named.set_xindex("checkpoint")
     return tree
 
 
@@ -184,7 +186,8 @@ def _named(checkpoints: Any) -> list[tuple[str, Any]]:
             for name, source in checkpoints.items()
         ]
     elif isinstance(checkpoints, Sequence) and not isinstance(checkpoints, str):
-        found = [(Path(path).name, Path(path)) for path in checkpoints]
+        paths = [Path(path) for path in checkpoints]
+        found = list(zip(_short(paths), paths, strict=True))
     else:
         raise SweepError(f"checkpoints= is a list of paths or a dict, not a {type(checkpoints).__name__}.")
     if not found:
@@ -195,14 +198,24 @@ def _named(checkpoints: Any) -> list[tuple[str, Any]]:
     return found
 
 
+def _short(paths: list[Path]) -> list[str]:
+    """Name files: by their names, or by their places below a common folder if two have the same name."""
+    names = [path.name for path in paths]
+    if len(set(names)) == len(names):
+        return names
+    above = os.path.commonpath([path.absolute().parent for path in paths])
+    return [path.absolute().relative_to(above).as_posix() for path in paths]
+
+
 def _specify(
-    folder: Path, named: list[tuple[str, Any]], shards: Shards, layers: Any, lag: int | None
+    folder: Path, named: list[tuple[str, Any]], shards: Shards, *, layers: Any, lag: int | None, level: str
 ) -> None:
     """Write what the sweep is, or refuse a folder that holds another one."""
     specification = {
         "checkpoints": [[name, _state_of(source)] for name, source in named],
         "data": shards.identity,
         "layers": layers if isinstance(layers, (str, int)) else str(layers),
+        "quantities": level,
         "dependency_length": lag,
         "throughtime": __version__,
     }
@@ -231,53 +244,6 @@ def _state_of(source: Any) -> Any:
 def _has_tasks(folder: Path) -> bool:
     """Whether there is something to do: no result yet, or tasks that failed."""
     return not (folder / RUN).exists() or json.loads(open_run(folder / RUN).attrs["failed"]) != []
-
-
-def _write(folder: Path, names: list[str], failures: list[Failure]) -> None:
-    """Write the run: one record a checkpoint."""
-    beside = folder / f".{RUN}"
-    if beside.exists():
-        remove_run(beside)
-    done = [place for place in range(len(names)) if merged_file(folder, place).exists()]
-    if not done:
-        raise SweepError(f"Every task of the sweep failed. {failures[0].error}")
-    attributes = {
-        "checkpoints": json.dumps([names[place] for place in done]),
-        "failed": json.dumps([vars(each) for each in failures]),
-    }
-    with Run(beside, attributes=attributes) as written:
-        for place in done:
-            written.append(_tree_of(read_part(merged_file(folder, place))), place)
-    remove_run(folder / RUN)  # one in which tasks had failed
-    beside.rename(folder / RUN)
-
-
-def _tree_of(part: Part) -> xr.DataTree:
-    """Label the summary of one checkpoint."""
-    found = {path: {**arrays, **_use(part, path)} for path, arrays in reduced(part).items()}
-    tree = as_tree(found, labelled(part), QUANTILES)
-    tree.attrs["samples"] = part.samples
-    return tree
-
-
-def _use(part: Part, path: str) -> dict[str, Array]:
-    """Measure use over all samples, by lag; NaN at the lags that were not looked at."""
-    rows = use_rows(part, path)
-    steps = next((sketch.shape[-1] for key, sketch in part.sketches.items() if key == f"{path}|lag_ratio"), 0)
-    if not rows or not steps:
-        return {}
-    changes, before = (rows[name].astype(np.float64) for name in ("use_changes", "use_before"))
-    lags = (0, *part.labels["lags"])
-    swapped = Swapped(lags, changes, before)
-    curve = use_curve(swapped, seed=_SEED)
-    found = {}
-    names = {"use": "use", "use_low": "low", "use_high": "high", "use_samples": "samples"}  # in the curve
-    for name, source in names.items():
-        values = np.full(steps, np.nan)
-        if curve is not None:
-            values[list(lags[1:])] = curve[source].values
-        found[name] = Array(("lag",), values)
-    return {**found, "use_pays": Array((), np.asarray(float(pays(swapped, seed=_SEED))))}
 
 
 def _tidy(folder: Path, names: list[str], failures: list[Failure]) -> None:

@@ -11,12 +11,12 @@ from throughtime._capture.label import Captured
 from throughtime._capture.probe import Probe
 from throughtime._data.batch import Batch
 from throughtime._errors import DiagnosticError, LossError
+from throughtime._monitor.part import Part, part_of
 from throughtime.diagnosis.layers import per_step, reading_of, recurrent, why_not_swapped
 from throughtime.diagnosis.swap import Swapped, prefix_swap
 
 from .files import merged_file, part_file, read_part, write_part
-from .job import Job, job_at
-from .part import Part, part_of
+from .job import SEED, Job, job_at
 from .shards import batch_of
 
 
@@ -29,8 +29,10 @@ def do_task(job: Job, folder: Path, checkpoint: int, shard: int) -> None:
     """Capture a shard, reduce it, and write the part."""
     probe, batch = job.probe(checkpoint), batch_of(job.loads[shard])
     captured = probe.begin(batch.x, batch.y, sample_weight=batch.sample_weight)(warnings.warn)
-    part = part_of(captured)
-    _add_use(part, job, probe, batch, captured, seed=job.seed + shard)
+    part = part_of(captured, None if job.level == "summary" else job.level)
+    if job.level != "summary":
+        part.add_shard(shard)
+    _add_use(part, job, probe, batch, captured, seed=SEED + shard)
     write_part(part_file(folder, checkpoint, shard), part)
 
 

@@ -1,18 +1,18 @@
-"""Names of the axes of states, inputs and outputs that have others than the schema says."""
+"""Axes of states, inputs and outputs that have others than the schema says; gates apart from units."""
 
 from __future__ import annotations
 
+from .records import Array
+
+# Where torch, Flax and Equinox have the gates of the schema.
+GATE_ORDER = {"lstm": (0, 1, 2, 3), "gru": (1, 0, 2), "simple_rnn": (0,)}
 AXES = ("unit", "row", "column", "depth")
 
 
 def of_state(name: str, own: tuple[int, ...], first: tuple[int, ...]) -> dict[str, tuple[str, ...]]:
     """Name the axes of a state and its gradient where they are not (unit), or not those of the first state.
 
-    Parameters
-    ----------
-    name : str
-    own, first : tuple of int
-        Shapes of this state and of the first one, without sample and time.
+    `own` and `first` are the shapes of this state and of the first one, without sample and time.
 
     Examples
     --------
@@ -39,3 +39,18 @@ def of_series(name: str, last: str, rank: int) -> dict[str, tuple[str, ...]]:
         return {}
     axes = ("sample", "time", last, *(f"{name}_{axis}" for axis in AXES[1 : rank - 2]))
     return dict.fromkeys((name, f"{name}_gradient"), axes)
+
+
+def with_gates(kind: str, array: Array) -> Array:
+    """(…, gate · unit) to (…, gate, unit) in the schema's order; a simple RNN has no gates.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> with_gates("gru", np.arange(3)).tolist()
+    [[1], [0], [2]]
+    """
+    order = GATE_ORDER[kind]
+    if len(order) == 1:
+        return array
+    return array.reshape(*array.shape[:-1], len(order), -1)[..., list(order), :]

@@ -29,15 +29,8 @@ def tried_factor(
 ) -> tuple[float, str]:
     """Find what the loss multiplies a sample's own gradient by, and name how it reduces samples.
 
-    The loss of two samples together is compared with that of each alone.
-
-    Parameters
-    ----------
-    loss_of : callable (*rows) -> float
-        The loss of these samples.
-    samples : int
-    refusals : exception classes
-        Raised, besides ours, by a loss that does not take so few samples.
+    The loss of two samples together is compared with that of each alone; `loss_of` takes their rows.
+    `refusals` are raised, besides ours, by a loss that does not take so few samples.
     """
     if samples == 1:
         return 1.0, ONE_SAMPLE
@@ -72,18 +65,9 @@ def of_loss(how: str) -> str:
 class Alike:
     """Whether a loss treats the samples of several parts of a batch alike, looked at one after the other.
 
-    It is tried on single samples, and on pairs from different parts.
-
-    Parameters
-    ----------
-    evaluate : callable (structure) -> float
-        The loss of a structure of predictions, labels and weights.
-    rows_of : callable (structure, rows) -> structure
-        Takes some of its samples.
-    joined : callable (structure, structure) -> structure
-        Puts the samples of two together.
-    how : str
-        The loss's reduction in words, a mean or a sum, as `tried_factor` names it for the first part.
+    It is tried on single samples, and on pairs from different parts. `evaluate` returns the loss of a
+    structure of predictions, labels and weights, `rows_of` takes some of its samples, `joined` puts the
+    samples of two together. `how` is the loss's reduction, as `tried_factor` names it for the first part.
     """
 
     def __init__(
@@ -98,14 +82,7 @@ class Alike:
         self._first: Any = None
 
     def why_not(self, structure: Any, samples: int) -> str:
-        """Return why the next part does not add up with those before; empty where it does.
-
-        Parameters
-        ----------
-        structure
-            As `evaluate` takes it.
-        samples : int
-        """
+        """Return why the next part does not add up with those before; empty where it does."""
         singles = [self._rows_of(structure, (row,)) for row in range(samples)]
         alone = [self._evaluate(single) for single in singles]
         if self._first is None:

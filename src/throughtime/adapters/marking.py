@@ -92,10 +92,7 @@ def _refused(name: Any) -> CellError:
 def listening(listener: Listener | None) -> Iterator[None]:
     """Hear every mark that this thread makes in the block, in this very trace; None hears nothing.
 
-    Parameters
-    ----------
-    listener : callable (name, tensor) -> tensor
-        Returns what the code goes on with.
+    The listener takes a name and a tensor, and returns what the code goes on with.
     """
     before = getattr(_local, "listening", None)
     _local.listening = listener, _place()
@@ -133,15 +130,9 @@ def unique(name: str, taken: Collection[str]) -> str:
 
 @dataclass(frozen=True)
 class MarkedSteps:
-    """What was marked inside a recurrence, as variables of its leaf.
+    """What was marked inside a recurrence, as variables of its leaf, (sample, time, …).
 
-    Attributes
-    ----------
-    arrays : dict of str to ndarray (sample, time, …)
-    gates : tuple of str
-        Along the axis `gate` of `gate_activation`.
-    names : tuple of str
-        Of the variables that are no gates.
+    `gates` stand along the axis `gate` of `gate_activation`, `names` are those of all other variables.
     """
 
     arrays: dict[str, Array] = field(default_factory=dict)
@@ -149,14 +140,7 @@ class MarkedSteps:
     names: tuple[str, ...] = ()
 
     def dims(self, hidden: Array, axes: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-        """Name the axes after sample and time: those of the hidden state where the shapes agree.
-
-        Parameters
-        ----------
-        hidden : ndarray (sample, time, …)
-        axes : tuple of str
-            Of the hidden state, after sample and time.
-        """
+        """Name the axes after sample and time: those of the hidden state, `axes`, where shapes agree."""
         found = {}
         for name in (*(["gate_activation"] if self.gates else []), *self.names):
             gate = ("gate",) if name == "gate_activation" else ()
@@ -181,13 +165,8 @@ def of_steps(
 ) -> MarkedSteps:
     """Make variables of what was marked: gates of one shape side by side, everything else by its name.
 
-    Parameters
-    ----------
-    values, gradients : mapping of str to ndarray (sample, time, …)
-        By the marks' names; a gradient that is None is 0.
-    taken : collection of str
-        Names of the cell's states and weights.
-    has_gradients : bool
+    Values and gradients are (sample, time, …) by the marks' names; a gradient that is None is 0. `taken` are
+    names of the cell's states and weights.
     """
     gates = [name for name in values if name in GATE_NAMES and values[name].ndim > 2]
     gates = [name for name in gates if values[name].shape == values[gates[0]].shape]
@@ -223,12 +202,7 @@ def leaves(
 ) -> tuple[LayerRecord, ...]:
     """Make a leaf of each marked tensor; those of one name that a loop marks without time are one sequence.
 
-    Parameters
-    ----------
-    wanted : frozenset of str
-        Quantities.
-    paths : collection of str
-        Of the other leaves.
+    `paths` are those of the other leaves.
     """
     found: dict[str, LayerRecord] = {}
     if not wanted & {"output", "output_gradient"}:

@@ -63,14 +63,8 @@ class Overhead:
 class Asked:
     """What is asked of a call.
 
-    Attributes
-    ----------
-    quantities : frozenset of str
-        The schema's names; empty for a layer that only runs along.
-    looks_inside : bool
-        The layer can be looked into.
-    flows_back : bool
-        A gradient flows back through the layer.
+    `quantities` have the schema's names; there are none for a layer that only runs along. A layer that
+    `looks_inside` can be looked into, and a gradient `flows_back` through it.
     """
 
     quantities: frozenset[str]
@@ -82,18 +76,9 @@ class Asked:
 class Direction:
     """Sizes of one direction of a call: elements of one step of one sample, all stacked cells together.
 
-    Attributes
-    ----------
-    rows : float
-        Sequences for each sample of the batch.
-    steps, output_steps, features, output, hidden, cell, columns : int
-        `cell` is 0 where there is no state beyond h; `columns` are those of the adjoint.
-    gates : int
-        Columns among them that are gates.
-    item : int
-        Bytes of one element.
-    weights : int
-        Bytes of all weights.
+    `rows` are sequences for each sample of the batch. `cell` is 0 where there is no state beyond h; `columns`
+    are those of the adjoint, `gates` those among them that are gates. `item` are the bytes of one element,
+    `weights` those of all weights.
     """
 
     rows: float

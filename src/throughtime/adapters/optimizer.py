@@ -18,18 +18,9 @@ _PLAIN = frozenset({"SGD", "ASGD", "GradientDescentOptimizer", "MomentumOptimize
 class OptimizerStep:
     """How far one step moves weights, by the size of their gradient.
 
-    Attributes
-    ----------
-    rate : float
-        By default that of plain gradient descent where no optimizer is known.
-    norm_limit, value_limit : float
-        Clipping of a gradient by its norm, and of each of its elements.
-    rescales : bool
-        Whether steps are as long for large gradients as for small ones, as Adam's are.
-    epsilon : float or None
-        What is added to the divisor, of one that rescales.
-    is_known : bool
-        False where a plain one is assumed.
+    The default `rate` is that of plain gradient descent, which is assumed where no optimizer `is_known`. A
+    gradient is clipped by its norm, and each of its elements by its value. An optimizer that `rescales` takes
+    steps as long for large gradients as for small ones, as Adam does; it adds `epsilon` to the divisor.
     """
 
     rate: float = 0.01

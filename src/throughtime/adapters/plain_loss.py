@@ -11,13 +11,7 @@ Shapes = Callable[[Any], str]
 
 
 def check_loss(loss: Any, model: str, example: str) -> None:
-    """Refuse what is no loss.
-
-    Raises
-    ------
-    LossError
-        It names a kind of `model` and an `example` of a loss.
-    """
+    """Raise LossError for what is no loss; it names the kind of `model` and an `example` of a loss."""
     if loss is None:
         raise LossError(
             f"A {model} does not contain a loss. Pass loss=, a function (output, y) that returns a scalar or "
@@ -28,13 +22,7 @@ def check_loss(loss: Any, model: str, example: str) -> None:
 
 
 def evaluated(loss: Callable[[Any, Any], Any], output: Any, y: Any, shapes: Shapes) -> Any:
-    """Call a loss.
-
-    Raises
-    ------
-    LossError
-        It fails; the error has the shapes of output and labels.
-    """
+    """Call a loss; LossError if it fails, with the shapes of output and labels."""
     try:
         return loss(output, y)
     except ThroughTimeError:
@@ -47,13 +35,7 @@ def evaluated(loss: Callable[[Any, Any], Any], output: Any, y: Any, shapes: Shap
 
 
 def weighted(value: Any, weight: Any) -> Any:
-    """Multiply the values of a loss by weights of samples, or of samples and steps.
-
-    Raises
-    ------
-    LossError
-        The loss returned a scalar, or the shapes do not fit.
-    """
+    """Multiply the values of a loss by weights of samples, or of samples and steps; LossError if none fit."""
     if value.ndim == 0 or tuple(value.shape[: weight.ndim]) != tuple(weight.shape):
         raise LossError(
             f"sample_weight has shape {tuple(weight.shape)}, and the loss values have shape "

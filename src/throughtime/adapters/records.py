@@ -26,15 +26,8 @@ MEAN, SUM, ONE_SAMPLE = "mean over samples", "sum over samples", "one sample"
 class Request:
     """What a capture asks of an adapter.
 
-    Attributes
-    ----------
-    quantities : frozenset of str
-        The schema's names.
-    gradients : frozenset of str
-        Those among them that need labels.
-    activations : frozenset of str
-        Those whose derivative `cells` knows; a cell with another one is for the adapter to solve.
-    training : bool
+    `quantities` have the schema's names, and `gradients` are those that need labels. `cells` knows the
+    derivative of `activations`; a cell with another one is for the adapter to solve.
     """
 
     quantities: frozenset[str]

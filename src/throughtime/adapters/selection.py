@@ -17,16 +17,9 @@ from throughtime._errors import AmbiguousLayerError, LayerNotFoundError, did_you
 class Entry:
     """A layer that a caller can mean.
 
-    Attributes
-    ----------
-    path, name : str
-        Where its leaf stands in the tree, `encoder/lstm`, and what its framework calls it, `encoder.lstm`.
-    is_container : bool
-        It computes by its own layers alone.
-    is_recurrent : bool
-        Something flows through time in it.
-    is_part : bool
-        It is a part of a layer that has an entry of its own.
+    `path` says where its leaf stands in the tree, `encoder/lstm`, and `name` what its framework calls it. A
+    container computes by its own layers alone; in a recurrent layer something flows through time; a part
+    belongs to a layer that has a separate entry.
     """
 
     path: str
@@ -45,18 +38,10 @@ _NO_PART = "This {} is not part of the model, or lies inside a layer that is cap
 class Selection:
     """All layers of one model.
 
-    Attributes
-    ----------
-    entries : sequence of Entry
-        Containers before their content, a layer before its parts.
-    indexed : sequence of layers
-        What an int counts.
-    layer_class : type
-        A class of objects that are layers and not predicates.
-    hint : str
-        Sentence about what the model may hold beside its layers.
-    may_be_found : bool
-        Layers may turn out to be recurrent when the model runs: that none is known is no error yet.
+    `entries` has containers before their content, and a layer before its parts. `indexed` are the layers that
+    an int counts, `layer_class` is a class of objects that are layers and not predicates, and `hint` a
+    sentence about what the model may hold beside its layers. If layers `may_be_found` recurrent when the
+    model runs, that none is known is no error yet.
     """
 
     entries: Sequence[Any]

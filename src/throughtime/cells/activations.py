@@ -106,13 +106,7 @@ def activation(name: str) -> Activation | None:
 
 
 def required_activation(name: str) -> Activation:
-    """Return an activation; the error lists those that exist.
-
-    Raises
-    ------
-    UnsupportedModelError
-        There is no closed form for this activation.
-    """
+    """Return an activation; UnsupportedModelError lists those that have a closed form."""
     found = activation(name)
     if found is None:
         raise UnsupportedModelError(

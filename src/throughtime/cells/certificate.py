@@ -105,25 +105,17 @@ def certificate_weights(
         elif ours.any() or theirs.any():
             precision = _precision(autodiff[name].dtype if dtype is None else dtype)
             floor = _ROUNDINGS * precision.epsilon / precision.bar * (terms or {}).get(name, 0.0)
-            error, size = _norms_by_rows(ours, theirs)
+            error, size = _error_and_size(ours, theirs)
             errors.append(_ratio(error, max(size, floor)))
     return max(errors, default=np.nan)
 
 
 def step_sizes(gate_gradient: Floats, *state_gradients: Floats | None) -> Floats:
-    """Return the size that determines rounding at each step: of dz_t, or of the state gradients if larger.
+    """Return the size (sample, time) that determines rounding at each step: of dz_t, or of state gradients.
 
     dz_t is a state's gradient times a slope such as σ(1 − σ). Near the ends of a gate's range the difference
-    cancels, and its rounding is that of the state gradient, however small dz_t is.
-
-    Parameters
-    ----------
-    gate_gradient : ndarray (sample, time, [gate,] unit)
-    *state_gradients : ndarray (sample, time, unit) or None
-
-    Returns
-    -------
-    ndarray (sample, time)
+    cancels, and its rounding is that of the state gradient, however small dz_t is. Gradients are (sample,
+    time, …).
 
     Examples
     --------
@@ -139,22 +131,11 @@ def step_sizes(gate_gradient: Floats, *state_gradients: Floats | None) -> Floats
 def summed_terms(
     sizes: Floats, contribution: Floats, hidden_before: Floats, inputs: Floats
 ) -> dict[str, float]:
-    """Return Σ over samples and steps of the size of each term of a weight gradient.
+    """Return Σ over samples and steps of the size of each term of a weight gradient, by its name.
 
-    Parameters
-    ----------
-    sizes : ndarray (sample, time)
-        See `step_sizes`.
-    contribution : ndarray (sample, time)
-        ‖dU_(t)‖ = ‖h_{t-1}‖·‖dz_t‖.
-    hidden_before : ndarray (sample, time, [gate,] unit)
-        h_{t-1}.
-    inputs : ndarray (sample, time, feature)
-
-    Returns
-    -------
-    dict of str to float
-        Sums by name of the gradient.
+    `sizes` (sample, time) are those of `step_sizes`, `contribution` (sample, time) is ‖dU_(t)‖ =
+    ‖h_{t-1}‖·‖dz_t‖, `hidden_before` (sample, time, [gate,] unit) is h_{t-1}, and inputs are (sample, time,
+    feature).
 
     Examples
     --------
@@ -181,17 +162,9 @@ def states_before(hidden: Floats, *, runs_backward: bool) -> Floats:
 
 
 def input_terms(sizes: Floats, kernel: Floats) -> Floats:
-    """Return the size at each step of the terms in the sum dL/dx_t = dz_t·Wᵀ.
+    """Return the size (time) of the terms in the sum dL/dx_t = dz_t·Wᵀ.
 
-    Parameters
-    ----------
-    sizes : ndarray (sample, time)
-        See `step_sizes`.
-    kernel : ndarray (feature, [gate,] unit)
-
-    Returns
-    -------
-    ndarray (time)
+    `sizes` (sample, time) are those of `step_sizes`; the kernel is (feature, [gate,] unit).
 
     Examples
     --------
@@ -261,15 +234,11 @@ def _norms(values: Floats, scale: float) -> Floats:
     return norms
 
 
-def _norms_by_rows(ours: Floats, theirs: Floats) -> tuple[float, float]:
-    """‖ours − theirs‖ and ‖theirs‖ in float64, a few rows at a time without a full copy."""
-    error = size = 0.0
-    for run in blocks(len(theirs), theirs[:1].nbytes):
-        wide = np.asarray(theirs[run], np.float64)
-        # Not numpy.linalg.norm: its threaded product leaves BLAS' pool spinning beside the next scan.
-        error += float(np.square(ours[run] - wide).sum())
-        size += float(np.square(wide).sum())
-    return math.sqrt(error), math.sqrt(size)
+def _error_and_size(ours: Floats, theirs: Floats) -> tuple[float, float]:
+    """‖ours − theirs‖ and ‖theirs‖ in float64."""
+    wide = np.asarray(theirs, np.float64)
+    # Not numpy.linalg.norm: its threaded product leaves BLAS' pool spinning beside the next scan.
+    return math.sqrt(np.square(ours - wide).sum()), math.sqrt(np.square(wide).sum())
 
 
 def _ratio(error: float, size: float) -> float:

@@ -15,13 +15,7 @@ _CELLS: dict[str, Cell] = {"lstm": lstm, "gru": gru, "simple_rnn": simple_rnn}
 
 
 def cell_of(layer: Layer) -> Cell:
-    """Return the cell of a layer.
-
-    Raises
-    ------
-    UnsupportedModelError
-        There are no closed forms for this kind.
-    """
+    """Return the cell of a layer; UnsupportedModelError for a kind without closed forms."""
     if layer.kind not in _CELLS:
         raise UnsupportedModelError(
             f"No closed-form adjoint for a layer of kind {layer.kind!r}. There is one for "

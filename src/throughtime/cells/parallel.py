@@ -28,13 +28,8 @@ PATIENCE = 1.0  # seconds
 def over_rows(task: Callable[[slice], object], rows: int, operations: int) -> None:
     """Run a task on shares of the rows, which must not depend on each other.
 
-    Parameters
-    ----------
-    task : callable (slice)
-        Its exceptions are raised here.
-    rows : int
-    operations : int
-        Number for all rows together; a small amount stays on this thread.
+    Its exceptions are raised here. `operations` counts those of all rows; a small amount stays on this
+    thread.
     """
     count = max(1, min(_cores(), MOST_THREADS, rows, operations // WORTH_A_THREAD))
     bounds = np.linspace(0, rows, count + 1).astype(int).tolist()

@@ -26,17 +26,9 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 class Steps:
     """A pass in processing order, time-major.
 
-    Attributes
-    ----------
-    inputs : ndarray (time, sample, feature)
-    hidden : ndarray (time + 1, sample, unit)
-        The state before the first step, then after each step; carried over masked ones.
-    hidden_before : ndarray (time, sample, unit)
-    initial_cell : ndarray (call, sample, unit)
-    starts : ndarray of int (call)
-        The first step of each call.
-    valid : ndarray of bool (time, sample) or None
-        None if no step is masked.
+    `hidden` (time + 1, sample, unit) is the state before the first step, then after each step, carried over
+    masked ones. `initial_cell` is (call, sample, unit), and `starts` the first step of each call. `valid`
+    (time, sample) is None if no step is masked.
     """
 
     inputs: Floats
@@ -104,18 +96,11 @@ def output_gradient(passed: Pass, dtype: npt.DTypeLike) -> Floats:
 
 
 def move_to_valid(gradient: Floats, valid: Mask | None, *, zero_output: bool) -> Floats:
-    """Move the gradients of masked outputs to the states they repeat, in place.
+    """Move the gradients (time, …, sample, unit) of masked outputs to the states they repeat, in place.
 
-    A masked output repeats the last valid one, so its gradient belongs there; before the first valid step
-    the output is a constant 0, and its gradient is dropped. Keras on JAX returns h_0 there instead; only
-    this contribution is missing in dL/dh_0.
-
-    Parameters
-    ----------
-    gradient : ndarray (time, …, sample, unit), overwritten
-    valid : ndarray of bool (time, sample) or None
-    zero_output : bool
-        Masked outputs are a constant 0 everywhere.
+    A masked output repeats the last valid one, so its gradient belongs there; before the first valid step the
+    output is a constant 0, and its gradient is dropped. Keras on JAX returns h_0 there instead; only this
+    contribution is missing in dL/dh_0. With `zero_output` masked outputs are a constant 0 everywhere.
     """
     if valid is None:
         return gradient

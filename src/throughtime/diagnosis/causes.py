@@ -133,37 +133,30 @@ def remedies(
     known = {each.name: each for each in layer.why}
     throws = "step" in known and optimizer.is_known
     if "growth" in known and not optimizer.clips and (verdict is Verdict.UNSTABLE or throws):
-        yield _remedy("remedy_clipping", known.get("step", known["growth"]))
+        yield remedy("remedy_clipping", known.get("step", known["growth"]).text)
     if lag is None or verdict not in (Verdict.NO_EVIDENCE, Verdict.WEAK_SIGNAL):
         return
     scale, bias = known.get("timescale"), known.get("forget_bias")
     radius, rate = known.get("spectrum"), known.get("decay_rate")
     if scale is not None and scale.value < lag:
         gate = MEMORY_GATE.get(layer.kind, "forget")
-        yield _remedy("remedy_chrono", scale, gate=gate, longest=max(lag - 1, 2))
+        yield remedy("remedy_chrono", scale.text, gate=gate, longest=max(lag - 1, 2))
     if layer.kind == "lstm" and bias is not None and bias.value < 0.5:
-        yield _remedy("remedy_forget_bias", bias)
+        yield remedy("remedy_forget_bias", bias.text)
     if layer.kind == "simple_rnn" and radius is not None and radius.value < _KEEPS_LENGTH:
-        yield _remedy("remedy_orthogonal", radius)
+        yield remedy("remedy_orthogonal", radius.text)
     elif layer.kind == "simple_rnn" and rate is not None and math.exp(rate.value) < _KEEPS_LENGTH:
-        yield _remedy("remedy_orthogonal", rate)
+        yield remedy("remedy_orthogonal", rate.text)
     floor = known.get("optimizer_floor")
     if floor is not None and floor.value > 0.5:
-        yield _remedy("remedy_epsilon", floor)
+        yield remedy("remedy_epsilon", floor.text)
 
 
 def reading_remedy(path: str) -> Remedy:
     """Return the remedy for a layer that is read only after its first step."""
-    key = "remedy_ends" if path.endswith("]") else "remedy_last_step"
-    return Remedy(phrase(key), phrase("misread", layer=path), SOURCES[key], key.removeprefix("remedy_"))
+    return remedy("remedy_ends" if path.endswith("]") else "remedy_last_step", phrase("misread", layer=path))
 
 
-def window_remedy(lag: int, longest: int) -> Remedy:
-    """Return the remedy for a window that is too short."""
-    return Remedy(
-        phrase("remedy_window", lag=lag), f"largest lag {longest}", SOURCES["remedy_window"], "window"
-    )
-
-
-def _remedy(key: str, rests_on: Evidence, **values: object) -> Remedy:
-    return Remedy(phrase(key, **values), rests_on.text, SOURCES[key], key.removeprefix("remedy_"))
+def remedy(key: str, evidence: str, **values: object) -> Remedy:
+    """Return a remedy, with its source."""
+    return Remedy(phrase(key, **values), evidence, SOURCES[key], key.removeprefix("remedy_"))

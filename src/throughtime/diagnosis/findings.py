@@ -12,9 +12,11 @@ from enum import StrEnum
 import xarray as xr
 
 from throughtime.adapters.optimizer import OptimizerStep
+from throughtime.diagnostics import rules
 
 NAN = float("nan")
-YES, NO, UNCLEAR, NOT_MEASURED, NOT_DEFINED = "yes", "no", "unclear", "not measured", "not defined"
+YES, NO, UNCLEAR = rules.YES, rules.NO, rules.UNCLEAR
+NOT_MEASURED, NOT_DEFINED = "not measured", "not defined"
 
 
 class Verdict(StrEnum):

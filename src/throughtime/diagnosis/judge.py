@@ -80,7 +80,8 @@ def _without_time(
         return phrase("all_masked"), ()
     wanted = asked.dependency_length or 1
     if wanted > longest:
-        return phrase("beyond_window", lag=wanted, longest=longest), (causes.window_remedy(wanted, longest),)
+        remedy = causes.remedy("remedy_window", f"largest lag {longest}", lag=wanted)
+        return phrase("beyond_window", lag=wanted, longest=longest), (remedy,)
     if not any(one.measured for one in signals.values()):
         misread = misread_layers(known)
         remedies = tuple({causes.reading_remedy(path): None for path in misread})

@@ -11,9 +11,11 @@ import xarray as xr
 
 from throughtime._tree import states
 from throughtime._vocabulary import CERTIFICATES, WEIGHTS
-from throughtime.diagnostics.cell_pass import OPTIONAL
+from throughtime.diagnostics.state_jacobian import OPTIONAL
 
 from .measure import FROM_LAST_STEP
+from .swap import Swapped
+from .words import phrase
 
 FULL, TIMESTEP, SUMMARY = "full", "timestep", "summary"
 _SCALARS = ("loss", "reduction_factor", *CERTIFICATES)
@@ -61,6 +63,14 @@ def as_captured(leaf: xr.Dataset) -> xr.Dataset:
     variables[joint] = norms.expand_dims(unit=1, axis=-1)
     variables |= {name: xr.zeros_like(variables[joint]) for name in others}
     return xr.Dataset(variables, attrs={**leaf.attrs, FROM_LAST_STEP: 1})
+
+
+def stored_swap(leaf: xr.Dataset) -> Swapped:
+    """Return what each sample loses with exchanged inputs, if a sweep has stored it."""
+    lags = np.flatnonzero(np.isfinite(leaf["use"].values)) if "use_changes" in leaf else ()
+    if not len(lags):
+        return Swapped(reason=phrase("needs_model"))
+    return Swapped((0, *map(int, lags)), leaf["use_changes"].values, leaf["use_before"].values)
 
 
 def not_finite(leaf: xr.Dataset) -> str:

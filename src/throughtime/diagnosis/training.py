@@ -23,8 +23,7 @@ from .diagnosis import Diagnosis
 from .findings import NAN, NOT_MEASURED, Answer, Asked, LayerDiagnosis
 from .judge import judge
 from .layers import by_direction, recurrent
-from .recorded import SUMMARY, as_captured, level, wanted
-from .swap import Swapped
+from .recorded import SUMMARY, as_captured, level, stored_swap, wanted
 from .words import number, phrase, with_interval
 
 MOST_RECORDS = 13
@@ -184,7 +183,7 @@ def diagnose_captured(tree: xr.DataTree, asked: Asked) -> Diagnosis:
     if any(level(leaf) == SUMMARY for leaf in leaves.values()):
         return summarized.diagnosis_of(by_direction(leaves), asked)
     captured = {path: as_captured(leaf) for path, leaf in leaves.items()}
-    return judge(captured, dict.fromkeys(captured, Swapped(reason=phrase("needs_model"))), asked)
+    return judge(captured, {path: stored_swap(leaf) for path, leaf in leaves.items()}, asked)
 
 
 def diagnose_run(tree: xr.DataTree, asked: Asked) -> TrainingDiagnosis:

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from throughtime.diagnostics import rules
-from throughtime.diagnostics.statistics import Floats, interval, mean, ratio_of_means
+from throughtime.diagnostics.statistics import Floats, interval, ratio_of_means
 from throughtime.diagnostics.thresholds import USED
 
 from .findings import NO, NOT_MEASURED, UNCLEAR, YES, Answer
@@ -26,7 +26,9 @@ def use(swapped: Swapped, lag: int, *, seed: int) -> Answer:
     """
     if swapped.reason:
         return Answer(NOT_MEASURED, threshold=USED, reason=swapped.reason)
-    changes, full, before = _measured(swapped, lag)
+    changes, full = swapped.changes[:, swapped.lags.index(lag)], swapped.changes[:, 0]
+    usable = np.isfinite(changes) & np.isfinite(full)
+    changes, full, before = changes[usable], full[usable], swapped.before[usable]
     if not len(changes):
         return Answer(NOT_MEASURED, threshold=USED, reason=phrase("too_short", lag=lag))
     if len(full) < 2:
@@ -44,7 +46,7 @@ def pays(swapped: Swapped, *, seed: int) -> bool:
     """Whether all inputs together surely lower the loss by 1 % of its size."""
     full, before = swapped.changes[:, 0], swapped.before
     usable = np.isfinite(full)
-    low, _ = interval(mean, full[usable], seed=seed)
+    low, _ = interval(np.mean, full[usable], seed=seed)
     return bool(low > USED * np.mean(np.abs(before[usable])))
 
 
@@ -61,7 +63,7 @@ def _harm(swapped: Swapped, *, seed: int) -> str:
         return ""
     own, draws = swapped.before[usable], swapped.shared[:, usable]
     shared = draws[np.argmin(draws.mean(axis=1))]
-    low, _ = interval(mean, own - shared, seed=seed)
+    low, _ = interval(np.mean, own - shared, seed=seed)
     values = {"own": number(float(own.mean())), "shared": number(float(shared.mean()))}
     return phrase("inputs_do_harm", **values) if low > 0 else ""
 
@@ -77,14 +79,8 @@ def _denied(changes: Floats, scale: float, *, seed: int) -> Answer:
     if scale == 0:
         return Answer(UNCLEAR, n=len(changes), threshold=USED, reason=phrase("loss_is_zero"))
     value = float(np.mean(changes)) / scale
-    low, high = (end / scale for end in interval(mean, changes, seed=seed))
+    low, high = (end / scale for end in interval(np.mean, changes, seed=seed))
     return use_answer(value, (low, high), len(changes), does_pay=False)
-
-
-def _measured(swapped: Swapped, lag: int) -> tuple[Floats, Floats, Floats]:
-    changes, full = swapped.changes[:, swapped.lags.index(lag)], swapped.changes[:, 0]
-    usable = np.isfinite(changes) & np.isfinite(full)
-    return changes[usable], full[usable], swapped.before[usable]
 
 
 def use_curve(swapped: Swapped, *, seed: int) -> xr.Dataset | None:

@@ -15,17 +15,16 @@ import xarray as xr
 from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError, SchemaError
 from throughtime._tree import Layer, states
-from throughtime._vocabulary import as_known
+from throughtime._vocabulary import WEIGHTS, as_known
 from throughtime.diagnostics.labelled import applied
 from throughtime.diagnostics.lags import runs_backward, valid_steps
 
 # In the order of computation. A pass goes through time, and at each step through these variables in turn.
-_WEIGHTS = ("kernel", "recurrent_kernel", "bias", "recurrent_bias")
 _FORWARD = ("input", "gate_activation", "cell", "hidden", "output")
 _BACKWARD = ("output_gradient", "hidden_gradient", "cell_gradient", "gate_gradient", "input_gradient")
 _LAST = (
     *("initial_hidden_gradient", "initial_cell_gradient", "step_contribution", "lag_matrix"),
-    *(f"{weight}_gradient" for weight in _WEIGHTS),
+    *(f"{weight}_gradient" for weight in WEIGHTS),
 )
 _READ_FIRST = ("input", "output_gradient")  # by a layer of two directions
 
@@ -129,7 +128,7 @@ def _word(name: str, layer: xr.Dataset) -> str:
 
 def _phase(name: str, number: int) -> tuple[_Key, int] | None:
     """Return the pass of a variable and its rank within a step; None if the variable is not searched."""
-    for phase, names in enumerate((_WEIGHTS, _FORWARD, ("loss",), _BACKWARD, _LAST)):
+    for phase, names in enumerate((WEIGHTS, _FORWARD, ("loss",), _BACKWARD, _LAST)):
         if name in names:
             backward = phase >= 3
             return (phase, -number if backward else number), names.index(name)

@@ -16,11 +16,10 @@ from throughtime._errors import DiagnosticError, SchemaError
 from throughtime._tree import require, states
 from throughtime.diagnostics.labelled import applied
 from throughtime.diagnostics.once import once
+from throughtime.diagnostics.thresholds import ROUNDING
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
-
-ROUNDING = 1e-12  # tolerance in a difference of logarithms: a ratio equal to a threshold has reached it
 
 
 def valid_steps(layer: xr.Dataset) -> xr.DataArray:

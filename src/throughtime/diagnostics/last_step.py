@@ -18,10 +18,18 @@ from throughtime import cells
 from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer, require, states
-from throughtime.diagnostics.cell_pass import NEEDED, OPTIONAL, Values, cell_layer, cell_pass
 from throughtime.diagnostics.checks import certified, certified_vectors
 from throughtime.diagnostics.lags import runs_backward, valid_steps
-from throughtime.diagnostics.state_jacobian import STATES, has_closed_form, state_jacobian
+from throughtime.diagnostics.state_jacobian import (
+    NEEDED,
+    OPTIONAL,
+    STATES,
+    Values,
+    cell_layer,
+    cell_pass,
+    has_closed_form,
+    state_jacobian,
+)
 
 _SOLVED = ("hidden_gradient", "cell_gradient", "step_contribution")
 

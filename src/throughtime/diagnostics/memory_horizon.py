@@ -15,8 +15,9 @@ from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.labelled import applied
-from throughtime.diagnostics.lags import ROUNDING, Flags, Floats, exclusions, signals
+from throughtime.diagnostics.lags import Flags, Floats, exclusions, signals
 from throughtime.diagnostics.statistics import censored_median
+from throughtime.diagnostics.thresholds import ROUNDING
 
 
 @takes(DiagnosticError, threshold=number(0, 1, inside=True))
@@ -57,7 +58,10 @@ def memory_horizon(layer: Layer, *, threshold: float = 0.01) -> xr.DataArray:
     array([6])
     """
     found = signals(certified(layer))
-    return _as_integers(_horizons(found, threshold)).assign_attrs(threshold=threshold, units="timesteps")
+    horizon = _horizons(found, threshold)
+    if horizon.chunks is None and bool(horizon.notnull().all()):
+        horizon = horizon.astype(np.int64)
+    return horizon.assign_attrs(threshold=threshold, units="timesteps")
 
 
 def _horizons(found: xr.Dataset, threshold: float) -> xr.DataArray:
@@ -67,13 +71,6 @@ def _horizons(found: xr.Dataset, threshold: float) -> xr.DataArray:
     horizon = lag.where(reached).max("lag").astype(float).rename("memory_horizon")
     censored = (horizon == found["length"] - 1).drop_vars("lag", errors="ignore")
     return horizon.assign_coords(censored=censored)
-
-
-def _as_integers(horizon: xr.DataArray) -> xr.DataArray:
-    """Convert to integers if every sample has a horizon; lazy values stay floats."""
-    if horizon.chunks is None and bool(horizon.notnull().all()):
-        return horizon.astype(np.int64)
-    return horizon
 
 
 @takes(DiagnosticError, threshold=number(0, 1, inside=True))

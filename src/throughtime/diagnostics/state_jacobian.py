@@ -18,13 +18,16 @@ from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer, require
 from throughtime._vocabulary import STANDARD_KINDS
-from throughtime.diagnostics.cell_pass import NEEDED, OPTIONAL, cell_layer, cell_pass
 from throughtime.diagnostics.checks import certified, unchanged, unprojected
 from throughtime.diagnostics.labelled import applied
 from throughtime.diagnostics.lags import runs_backward, valid_steps
 
 STATES = ("state_unit", "state_unit_from")
+NEEDED = ("kernel", "recurrent_kernel", "input", "hidden")
+OPTIONAL = ("bias", "recurrent_bias", "cell", "initial_hidden", "initial_cell")
 _SINGLE = ("direction", "step")  # dims that are solved separately
+
+Values = Mapping[str, npt.NDArray[Any]]
 
 
 @takes(DiagnosticError)
@@ -115,3 +118,36 @@ def _along_trajectory(
     of = dict(zip(names, arrays, strict=True))
     passed = cell_pass(of, backward=bool(backward))
     return cells.step_jacobians(cell_layer(of, attributes), passed, of.get("cell"))
+
+
+def cell_layer(of: Values, attributes: Mapping[Any, Any]) -> cells.Layer:
+    """Return the weights and activations of one direction of a standard cell.
+
+    Examples
+    --------
+    >>> from throughtime import testing
+    >>> leaf = testing.decaying()["rnn"]
+    >>> cell_layer({name: leaf[name].values for name in NEEDED}, leaf.attrs).kind
+    'simple_rnn'
+    """
+    return cells.Layer(
+        kind=str(attributes.get("kind")),
+        kernel=of["kernel"],
+        recurrent_kernel=of["recurrent_kernel"],
+        bias=of.get("bias"),
+        recurrent_bias=of.get("recurrent_bias"),
+        activation=str(attributes.get("activation", "tanh")),
+        recurrent_activation=str(attributes.get("recurrent_activation", "sigmoid")),
+        reset_after=bool(attributes.get("reset_after", 1)),
+    )
+
+
+def cell_pass(of: Values, *, backward: bool) -> cells.Pass:
+    """Return the forward pass of one direction, without gradients."""
+    return cells.Pass(
+        inputs=of["input"],
+        hidden=of["hidden"],
+        valid=None if of.get("valid") is None else np.asarray(of["valid"], dtype=bool),
+        runs_backward=backward,
+        initial=(of.get("initial_hidden"), of.get("initial_cell")),
+    )

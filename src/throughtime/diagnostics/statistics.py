@@ -49,11 +49,6 @@ def interval(
     return float(found.low), float(found.high)
 
 
-def mean(values: Any, axis: int = -1) -> Any:
-    """Mean over samples."""
-    return np.mean(values, axis=axis)
-
-
 def ratio_of_means(above: Any, below: Any, axis: int = -1) -> Any:
     """Ratio of two means; if the denominator is 0 or less, a very large number with the numerator's sign."""
     top, bottom = np.mean(above, axis=axis), np.mean(below, axis=axis)

@@ -20,4 +20,4 @@ GATE_LOW, GATE_HIGH = 0.1, 0.9  # ends of a gate's range, as fractions of it
 SATURATED: Final = 0.9  # share of a gate's values at one end
 MOSTLY: Final = 0.5  # share of a forget gate's values at its open end, from which on its cells remember
 
-ROUNDING: Final = 1e-12  # relative tolerance: a number equal to a threshold has reached it
+ROUNDING: Final = 1e-12  # tolerance, relative or of logarithms: a number equal to a threshold has reached it

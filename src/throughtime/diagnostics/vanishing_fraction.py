@@ -13,7 +13,8 @@ from throughtime._arguments.rules import number
 from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified, precision
-from throughtime.diagnostics.lags import ROUNDING, exclusions, signals, underflowed
+from throughtime.diagnostics.lags import exclusions, signals, underflowed
+from throughtime.diagnostics.thresholds import ROUNDING
 
 
 @takes(DiagnosticError, threshold=number(0, 1, inside=True))

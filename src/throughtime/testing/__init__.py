@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
 from throughtime._arguments import takes
@@ -34,9 +33,6 @@ __all__ = [
     "bidirectional", "constant_gates", "decaying", "exploding", "keras_weights",
     "lag_matrix_of", "nonfinite", "perfect_memory", "saturated_gates", "torch_weights", "with_masks",
 ]  # fmt: skip
-
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
 
 
 def __dir__() -> list[str]:

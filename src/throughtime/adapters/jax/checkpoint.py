@@ -10,10 +10,12 @@ import jax
 
 from throughtime._errors import MissingDependencyError, UnsupportedModelError
 
+from .models import is_nnx
+
 
 def weights_of(model: Any) -> Any:
     """Copy the state of an NNX module; other models never change, and are returned."""
-    if not _is_nnx(model):
+    if not is_nnx(model):
         return model
     from flax import nnx  # noqa: PLC0415 - optional
 
@@ -33,7 +35,7 @@ def load_weights(model: Any, source: Any) -> Any:
         orbax-checkpoint is not installed.
     """
     is_path = isinstance(source, (str, os.PathLike))
-    if _is_nnx(model):
+    if is_nnx(model):
         from flax import nnx  # noqa: PLC0415 - optional
 
         if callable(source):  # another module
@@ -54,12 +56,6 @@ def load_weights(model: Any, source: Any) -> Any:
     import equinox  # noqa: PLC0415 - optional
 
     return equinox.tree_deserialise_leaves(os.fspath(source), model)
-
-
-def _is_nnx(model: Any) -> bool:
-    return any(
-        cls.__module__.startswith("flax.nnx") and cls.__name__ == "Module" for cls in type(model).__mro__
-    )
 
 
 def _restored(path: Path, like: Any) -> Any:

@@ -48,12 +48,18 @@ def taken_apart(model: Any, *, training: bool) -> Model:
             f"Got a {type(model).__name__}, which cannot be called. Pass a Flax NNX or Equinox module, or a "
             "function of x; jax.tree_util.Partial(function, parameters) gives it weights with names."
         )
-    if "flax.nnx.module.Module" in roots or "flax.nnx.pytreelib.Pytree" in roots:
+    if is_nnx(model):
         return _of_nnx(model, training=training)
     if "equinox._module._module.Module" in roots or any(each.startswith("equinox.") for each in roots):
         inference = sys.modules["equinox"].nn.inference_mode
         return _of_tree(inference(model, value=not training), is_of_one_sample=True)
     return _of_tree(model, is_of_one_sample=False)
+
+
+def is_nnx(model: Any) -> bool:
+    """Whether a model is a module of Flax NNX."""
+    roots = {f"{cls.__module__}.{cls.__qualname__}" for cls in type(model).__mro__}
+    return bool(roots & {"flax.nnx.module.Module", "flax.nnx.pytreelib.Pytree"})
 
 
 def _of_nnx(model: Any, *, training: bool) -> Model:

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Mapping, Set
 import numpy as np
 
 from throughtime._vocabulary import RESERVED, WEIGHTS
+from throughtime.adapters.axes import GATE_ORDER, with_gates
 from throughtime.adapters.records import Array
 
 Layout = Callable[[str, Mapping[str, Array]], dict[str, Array]]
 # Flax calls gates by letters, in the schema's order; `if` is a word of Python, so that NNX writes `if_`.
 _LETTERS = {"lstm": ("i", "f", "g", "o"), "gru": ("z", "r", "n")}
-_GATES = {"lstm": (0, 1, 2, 3), "gru": (1, 0, 2), "simple_rnn": (0,)}  # where the schema's gates stand
 
 
 def oriented(kind: str, arrays: Mapping[str, Array]) -> dict[str, Array] | None:
@@ -42,7 +42,7 @@ def is_cell(kind: str, names: Iterable[str]) -> bool:
 
 def kind_of(arrays: Mapping[str, Array]) -> str:
     """Name the known cell whose weights these are, by their names and widths; empty for others."""
-    for kind, gates in _GATES.items():
+    for kind, gates in GATE_ORDER.items():
         joined = [array for name, array in arrays.items() if name in ("dense_h.kernel", "weight_hh")]
         if is_cell(kind, arrays) and all(max(one.shape) == min(one.shape) * len(gates) for one in joined):
             return kind
@@ -54,7 +54,7 @@ def _plain(name: str) -> str:
 
 
 def _layout_of(kind: str, names: Set[str]) -> Layout | None:
-    if kind not in _GATES:
+    if kind not in GATE_ORDER:
         return None
     products = [f"{side}{letter}" for side in "ih" for letter in _LETTERS.get(kind, ("",))]
     known: list[tuple[set[str], set[str], Layout]] = [
@@ -70,7 +70,7 @@ def _joined(kind: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
     names = {"kernel": "dense_i.kernel", "recurrent_kernel": "dense_h.kernel"}
     for name in ("dense_i.bias", "dense_h.bias"):
         names |= {"bias": name} if name in arrays else {}
-    return {name: _gated(kind, arrays[own]) for name, own in names.items()}
+    return {name: with_gates(kind, arrays[own]) for name, own in names.items()}
 
 
 def _apart(kind: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -96,19 +96,11 @@ def _single(array: Array) -> Array:
 def _equinox(kind: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
     """Equinox' cells: `weight_ih` (gate · unit, feature), and a GRU's `bias_n` inside its reset."""
     names = {"kernel": "weight_ih", "recurrent_kernel": "weight_hh", "bias": "bias"}
-    found = {name: _gated(kind, arrays[own].T) for name, own in names.items() if own in arrays}
+    found = {name: with_gates(kind, arrays[own].T) for name, own in names.items() if own in arrays}
     if "bias_n" in arrays:
         zeros = np.zeros_like(arrays["bias_n"])
         found["recurrent_bias"] = np.stack([zeros, zeros, arrays["bias_n"]])
     return found
-
-
-def _gated(kind: str, array: Array) -> Array:
-    """(…, gate · unit) to (…, gate, unit) in the schema's order."""
-    order = _GATES[kind]
-    if len(order) == 1:
-        return array
-    return array.reshape(*array.shape[:-1], len(order), -1)[..., list(order), :]
 
 
 def own(arrays: Mapping[str, Array], states: Set[str], *, is_standard: bool) -> dict[str, Array]:

@@ -11,3 +11,4 @@ from throughtime.adapters.torch.describe import describe as describe
 from throughtime.adapters.torch.first_step import FirstStep as FirstStep
 from throughtime.adapters.torch.loss import losses as losses
 from throughtime.adapters.torch.probe import Probe as Probe
+from throughtime.adapters.torch.processes import processes_of as processes_of

@@ -35,13 +35,7 @@ _SPACE = {1: ("time",), 2: ("row", "column"), 3: ("depth", "row", "column")}
 def records(
     done: Pass, loss: float | None, reduced: tuple[float, str] | None, *, training: bool
 ) -> ModelRecord:
-    """Turn a finished pass into records.
-
-    Raises
-    ------
-    LayerNotFoundError
-        No layer asked for was called.
-    """
+    """Turn a finished pass into records; LayerNotFoundError if no layer asked for was called."""
     called = {id(call.entry.layer) for call in done.calls}
     absent = [entry.path for entry in done.found if id(entry.layer) not in called]
     if not called and not done.named:

@@ -15,8 +15,6 @@ from . import settings, weights
 from .find import Found, candidates, checked, selection, to_snake_case
 from .structure import name_of, numpy
 
-_KINDS = {nn.LSTM: "lstm", nn.GRU: "gru", nn.RNN: "simple_rnn"}
-_CELLS = {nn.LSTMCell: "lstm", nn.GRUCell: "gru", nn.RNNCell: "simple_rnn"}
 _NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 
 
@@ -54,7 +52,8 @@ def _by_order(module: Any, suffix: str) -> list[Array]:
 
 
 def _recurrent(entry: Found, path: str, directions: Sequence[Sequence[Array]]) -> LayerRecord:
-    kind = next(name for cls, name in {**_KINDS, **_CELLS}.items() if isinstance(entry.layer, cls))
+    kind = weights.kind_of(entry.layer)
+    activation = str(getattr(entry.layer, "nonlinearity", "tanh"))
     each = [weights.oriented(kind, arrays) for arrays in directions]
     both = len(each) > 1
     return LayerRecord(
@@ -62,13 +61,9 @@ def _recurrent(entry: Found, path: str, directions: Sequence[Sequence[Array]]) -
         kind=kind,
         arrays={name: np.stack([one[name] for one in each]) for name in each[0]} if both else each[0],
         directions=("forward", "backward") if both else (),
-        flags={**_flags(entry), **settings.of_kind(entry.layer, kind, _activation(entry.layer))},
+        flags={**_flags(entry), **settings.of_kind(entry.layer, kind, activation)},
         dims=weights.projected_dims(both) if weights.PROJECTION in each[0] else {},
     )
-
-
-def _activation(module: Any) -> str:
-    return str(getattr(module, "nonlinearity", "tanh"))
 
 
 def _plain(entry: Found) -> LayerRecord:

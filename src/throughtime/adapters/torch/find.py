@@ -120,15 +120,9 @@ def _with_parts(path: str, name: str, layer: Any, *, is_container: bool) -> Iter
 
 
 def candidates(model: Any, named: Sequence[Found], *, is_open: bool) -> list[Found]:
-    """List the modules that could be recurrences.
+    """List the modules that could be recurrences: those asked for.
 
-    Parameters
-    ----------
-    model : nn.Module
-    named : sequence of Found
-        Those asked for.
-    is_open : bool
-        Not only they, but every module that has weights or buffers and holds none of torch's layers.
+    With `is_open` also every module that has weights or buffers and holds none of torch's layers.
     """
     asked = {id(entry.layer) for entry in named}
     return [

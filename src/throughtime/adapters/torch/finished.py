@@ -29,30 +29,12 @@ STATES_ONLY = (
 class Call:
     """One call of one watched layer, or of a cell: one sequence of its calls.
 
-    Attributes
-    ----------
-    number : int
-        The first call of a layer is 1.
-    kind : str
-        Of a recurrent layer; empty for all others.
-    layout : Layout or None
-        Of a fused recurrent layer.
-    layers : tuple of InnerLayer
-        Of a fused recurrent layer.
-    output : tensor or None
-        Mark of what another layer returns; None where that is no tensor.
-    step : Step or None
-        The states that a fused layer was given and handed out.
-    windows : list of Call
-        Later calls of a fused layer, each of which starts from the states of the one before.
-    recurrence : Recurrence or None
-        Of a cell, or a module that is called again with what it returned: its calls, as one.
-    order : int
-        Calls are counted as they come.
-    is_beside : bool
-        The content of the layer has leaves below its path, so that its own stands beside it.
-    autocast : str
-        Precision that autocast computes in; empty where it is off.
+    `number` counts the calls of the layer from 1, `order` all calls as they come. `kind`, `layout` and
+    `layers` are those of a fused recurrent layer, `step` has the states that it was given and handed out, and
+    `windows` later calls, each of which starts from the states of the one before. `recurrence` has the calls
+    of a cell, or of a module that is called again with what it returned. `output` marks the first tensor that
+    another layer returns. With `is_beside` the layer's content has leaves below its path, so that its leaf
+    stands beside it. `autocast` is the precision that autocast computes in; empty where it is off.
     """
 
     entry: Found
@@ -96,16 +78,9 @@ class Call:
 class Pass:
     """A finished pass: what ran, what came back, what was asked for.
 
-    Attributes
-    ----------
-    wanted : frozenset of str
-        Quantities; no gradients where there are no labels.
-    stand_ins, frozen : set of int
-        Ids of what stood in for the parameters, and of those among them whose parameters are frozen.
-    time_major : tuple of int
-        Steps and samples of a model that has its steps first; else empty.
-    named : sequence of Named
-        What `mark` names outside of every recurrence.
+    `wanted` has no gradients where there are no labels. `stand_ins` are ids of what stood in for the
+    parameters, `frozen` those among them whose parameters are frozen. `time_major` has steps and samples of a
+    model that has its steps first, `named` what `mark` names outside of every recurrence.
     """
 
     model: Any
@@ -134,20 +109,10 @@ class Pass:
         given: Sequence[torch.Tensor],
         marks: Sequence[Iterable[torch.Tensor]],
     ) -> tuple[dict[str, Array], dict[str, str]]:
-        """Read the weights of one direction and their total gradients, as far as asked for.
+        """Read one direction's weights, in torch's order, and their total gradients, as far as asked for.
 
-        Parameters
-        ----------
-        kind : str
-        given : sequence of tensors
-            In torch's order.
-        marks : sequence of iterables of tensors
-            All marks made of each weight, by whatever call.
-
-        Returns
-        -------
-        dict of str to ndarray, dict of str to str
-            Arrays by the schema's names, and the reasons for gradients that do not exist.
+        `marks` are all marks made of each weight, by whatever call. Returns arrays by the schema's names, and
+        the reasons for gradients that do not exist.
         """
         pairs = zip(given, marks, strict=True)
         return self._read(dict(zip(weights.names(len(given)), pairs, strict=True)), kind)

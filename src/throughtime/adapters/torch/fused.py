@@ -26,13 +26,9 @@ KINDS = {_VF.lstm: "lstm", _VF.gru: "gru", _VF.rnn_tanh: "simple_rnn", _VF.rnn_r
 class Direction:
     """One direction of one inner layer: marks, and the tensors they are made of.
 
-    Attributes
-    ----------
-    input : mark of the layer's input, in input time
-    weights, marked : tuples of tensors
-        As torch orders them: input, recurrent, two biases or none, projection or none.
-    initial, final : tuples of tensors (sample, unit)
-        States before the first and after the last step, the final ones marked; in the packed order.
+    `input` marks what the layer reads, in input time. Weights stand as torch orders them: input, recurrent,
+    two biases or none, projection or none. States are (sample, unit) in the packed order, the final ones
+    marked.
     """
 
     runs_backward: bool
@@ -102,12 +98,8 @@ def read(kernel: Callable[..., Any], arguments: tuple[Any, ...], order: torch.Te
 def run(asked: Arguments, marks: Mark) -> tuple[tuple[InnerLayer, ...], tuple[torch.Tensor, ...]]:
     """Compute what the kernel would.
 
-    Returns
-    -------
-    tuple of InnerLayer
-        What was seen on the way.
-    tuple of tensors
-        What the kernel returns: the output, and the final states of every layer and direction.
+    Returns what was seen on the way, and what the kernel returns: the output, and the final states of every
+    layer and direction.
     """
     layers: list[InnerLayer] = []
     value = asked.data

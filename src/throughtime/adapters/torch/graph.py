@@ -29,14 +29,9 @@ Rows = Callable[[torch.Tensor], torch.Tensor]  # brings a state to (sample, …)
 class Crossing:
     """One state on its way from a call to the next.
 
-    Attributes
-    ----------
-    plain, handed_out
-        The state that the first call made, and the edge, or tensor, of what was handed out.
-    given, gradient
-        The state that the second call took, and dL/dgiven through that call; None where there is none.
-    is_unchanged : bool
-        It is the very tensor that was handed out.
+    `plain` is what the first call made, `handed_out` the edge, or tensor, of its copy. `given` is what the
+    second call took, `gradient` dL/dgiven through that call. It `is_unchanged` if it is the very tensor
+    handed out.
     """
 
     plain: torch.Tensor
@@ -144,17 +139,9 @@ def any_changed(transitions: Transitions) -> bool:
 def step_jacobians(loop: Recurrence, *, is_given: bool) -> torch.Tensor | None:
     """Differentiate what each call returned by what it was given, through the graph that it has left.
 
-    Parameters
-    ----------
-    loop : Recurrence
-    is_given : bool
-        The first call is given a state. Otherwise its Jacobian is the identity.
-
-    Returns
-    -------
-    tensor (sample, time, state, state) or None
-        Rows new, columns old; states flattened, one after another. No sample depends on another. None where
-        the loop runs without gradients.
+    Returns (sample, time, state, state), rows new, columns old, states flattened, one after another; no
+    sample depends on another. None where the loop runs without gradients. Unless the first call `is_given` a
+    state, its Jacobian is the identity.
     """
     if any(step.leaving[state.place].edge is None for step in loop.steps for state in loop.states):
         return None

@@ -47,12 +47,8 @@ class Dense:
 class Packed:
     """Sequences packed step after step, the longest first.
 
-    Attributes
-    ----------
-    batch_sizes : tensor (time)
-        How many samples have that step.
-    unsorted : tensor (sample) or None
-        Where each of the caller's samples stands in the packed order; None where that is their order.
+    `batch_sizes` (time) counts the samples that have each step. `unsorted` has where each of the caller's
+    samples stands in the packed order; None where that is their order.
     """
 
     batch_sizes: torch.Tensor

@@ -58,14 +58,8 @@ def _unreduced(loss: Any) -> tuple[Any, bool]:
 def tried_factor(loss: Any, data: tuple[Any, ...], sizes: Sequence[int]) -> tuple[float, str]:
     """Find what the loss multiplies a sample's own gradient by, and name how it reduces samples.
 
-    Parameters
-    ----------
-    loss : callable (output, y)
-    data : tuple
-        Output, labels and weights of samples.
-    sizes : sequence of int
-        Numbers of samples that there may be, the likeliest first; they are looked for on the first two axes
-        of every tensor.
+    `data` are output, labels and weights of samples; `sizes` the numbers of samples that there may be, the
+    likeliest first. They are looked for on the first two axes of every tensor.
     """
     if sizes[0] == 1:
         return 1.0, ONE_SAMPLE

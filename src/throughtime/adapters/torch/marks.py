@@ -33,10 +33,7 @@ _SCALES = (2.0**16, 2.0**10, 2.0**5, 2.0**-5, 1.0)
 class Marks:
     """Makes marks of the kinds that the quantities need, and differentiates a loss with respect to them all.
 
-    Parameters
-    ----------
-    quantities : frozenset of str
-        What was asked for; none of the gradients where there are no labels.
+    Without labels none of the quantities is a gradient.
     """
 
     def __init__(self, quantities: frozenset[str]) -> None:

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 from throughtime._memory.budget import Amount, Budget, Need
 from throughtime.adapters.needs import COLUMNS, Asked, Direction, Overhead, estimate, estimate_outputs
 
-from . import layout
+from . import layout, weights
 
 # torch keeps nothing back where no gradient flows: what is asked for then is small.
 FUSED = Overhead(back=2.8, forward=2.8, solving=1.8)
@@ -25,18 +25,9 @@ _OFTEN = 16  # calls of a cell, of which only each of so many is counted: counti
 
 
 class Meter:
-    """What one pass needs so far.
+    """What one pass needs so far, of the quantities that it can give.
 
-    Parameters
-    ----------
-    budget : Budget
-    quantities : frozenset of str
-        Those that this pass can give.
-
-    Attributes
-    ----------
-    budget : Budget
-        Of the samples that the layers see: the batch's first axis may be time.
+    `budget` counts the samples that the layers see: the batch's first axis may be time.
     """
 
     def __init__(self, budget: Budget, quantities: frozenset[str]) -> None:
@@ -49,14 +40,8 @@ class Meter:
     def add(self, module: Any, given: Any, *, samples: int, is_watched: bool) -> None:
         """Add a call of a recurrent layer or cell before it runs.
 
-        Parameters
-        ----------
-        module : nn.RNNBase or nn.RNNCellBase
-        given : tensor or PackedSequence
-        samples : int
-            Of the whole model, as it is known by now.
-        is_watched : bool
-            Something of it is asked for; else it only runs along.
+        `samples` are those of the whole model, as known by now. Without `is_watched` the layer only runs
+        along.
         """
         is_cell = isinstance(module, nn.RNNCellBase)
         steps = self._calls[id(module)] = self._calls.get(id(module), 0) + 1
@@ -121,8 +106,7 @@ def _inner_layers(module: Any, rows: float, steps: int, item: int) -> list[list[
 
 
 def _direction(module: Any, rows: float, steps: int, features: int, item: int) -> Direction:
-    name = str(getattr(module, "mode", type(module).__name__)).lower()
-    kind = next((kind for kind in ("lstm", "gru") if kind in name), "simple_rnn")
+    kind = weights.kind_of(module)
     units, gates = module.hidden_size, 3 if kind == "gru" else COLUMNS[kind]
     output = getattr(module, "proj_size", 0) or units
     columns = COLUMNS[kind] * units

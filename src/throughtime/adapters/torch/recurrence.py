@@ -30,12 +30,8 @@ class State:
 class Recurrence:
     """Calls of one module, each with the states that the one before returned.
 
-    Attributes
-    ----------
-    reason : str
-        Why it ends although the module is called again; else empty.
-    taken : mapping of int to sequence of edges
-        By the id of a result: the marks of what took it as it was handed out.
+    `reason` is why it ends although the module is called again. `taken` has the marks of what took a result
+    as it was handed out, by the id of the result.
     """
 
     steps: list[Step]
@@ -76,19 +72,10 @@ def of_cell(step: Step) -> Recurrence:
 
 
 def found(watched: Mapping[str, Calls], ends: Collection[Any]) -> dict[str, list[Recurrence]]:
-    """Find the recurrences among watched modules.
+    """Find the recurrences among watched modules, by path: the outermost that take what they returned.
 
-    Parameters
-    ----------
-    watched : mapping of str to Calls
-        By path.
-    ends : collection of nodes of the graph
-        What other recurrent layers hand out: what only comes from there is no state.
-
-    Returns
-    -------
-    dict of str to list of Recurrence
-        The outermost modules that are called again with what they returned.
+    `ends` are nodes of the graph that other recurrent layers hand out: what only comes from there is no
+    state.
     """
     several = {path: calls for path, calls in watched.items() if len(calls.steps) > 1}
     own = {path: set(calls.handed_out) for path, calls in several.items()}
@@ -171,18 +158,12 @@ def _alike(step: Step, source: int, before: Step) -> Iterator[Link]:
     """Find states that were cut from the graph: the values that went out come in again, or 0 for a sample."""
     for key, one in step.entering.items():
         for place, leaving in before.leaving.items():
-            if is_handed_on(one.given, leaving.plain):
+            if _is_handed_on(one.given, leaving.plain):
                 yield Link(source, key, place, 0)
 
 
-def is_handed_on(given: torch.Tensor, plain: torch.Tensor) -> bool:
-    """Whether a tensor has the rows of another one, as they are or as 0.
-
-    Examples
-    --------
-    >>> is_handed_on(torch.tensor([[0.0, 0.0], [3.0, 4.0]]), torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
-    True
-    """
+def _is_handed_on(given: torch.Tensor, plain: torch.Tensor) -> bool:
+    """Whether a tensor has the rows of another one, as they are or as 0."""
     if given.shape != plain.shape or given.ndim == 0:
         return False
     given, plain = given.detach(), plain.detach()

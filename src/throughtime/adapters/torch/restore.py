@@ -115,17 +115,8 @@ def _is_same(tensor: torch.Tensor, content: torch.Tensor) -> bool:
 def stand_in(model: Any, loss: Any, watched: Sequence[Any], *, training: bool) -> dict[int, torch.Tensor]:
     """Replace the tensors of all modules and set their mode; `untouched` puts both back.
 
-    Parameters
-    ----------
-    model, loss
-    watched : sequence of modules
-        Those whose weights get a gradient, frozen or not.
-    training : bool
-
-    Returns
-    -------
-    dict of int to tensor
-        The stand-in of each parameter, by the id of the parameter.
+    The weights of `watched` modules get a gradient, frozen or not. Returns the stand-in of each parameter, by
+    the id of the parameter.
     """
     chosen = {id(weight) for module in watched for weight in module.parameters()}
     stand_ins: dict[int, torch.Tensor] = {}

@@ -20,14 +20,7 @@ _SIZES = "an array of shape {shape} has no axis of the {samples} samples"
 
 @dataclass(frozen=True)
 class Samples:
-    """Where the samples stand.
-
-    Attributes
-    ----------
-    count : int
-    time_major : tuple of int
-        Steps and samples of a model that has its steps first; else empty.
-    """
+    """Where the samples stand; `time_major` has steps and samples of a model that has its steps first."""
 
     count: int
     time_major: tuple[int, ...] = ()

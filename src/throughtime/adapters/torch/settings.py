@@ -27,14 +27,7 @@ _POOLS = (nn.MaxPool1d, nn.AvgPool1d, nn.LPPool1d, nn.AdaptiveAvgPool1d, nn.Adap
 
 
 def of_layer(call: Call, frozen: Collection[int]) -> dict[str, Attribute]:
-    """Read the flags of any layer.
-
-    Parameters
-    ----------
-    call : Call
-    frozen : collection of int
-        Ids of the weights that training leaves alone.
-    """
+    """Read the flags of any layer; `frozen` are ids of weights that training leaves alone."""
     is_trained = all(id(weight) not in frozen for weight in call.entry.layer.parameters())
     flags = of_module(call.entry, trainable=is_trained)
     if call.output is not None:
@@ -80,15 +73,10 @@ def of_framework() -> dict[str, Attribute]:
 def of_capture(
     model: Any, called: Sequence[str], absent: Sequence[str], reduced: tuple[float, str] | None
 ) -> dict[str, Attribute]:
-    """Tell what holds for all layers of a capture.
+    """Gather what holds for all layers of a capture.
 
-    Parameters
-    ----------
-    model : nn.Module
-    called, absent : sequence of str
-        Paths of the leaves in the order of their calls, and of layers that were not called.
-    reduced : (float, str) or None
-        The factor of the loss's reduction and the words for it; None without labels.
+    `called` and `absent` are paths of the leaves in the order of their calls, and of layers that were not
+    called.
     """
     attributes = {**of_framework(), "order_of_calls": ", ".join(called), **attributes_of(reduced)}
     if absent:

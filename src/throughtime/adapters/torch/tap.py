@@ -27,28 +27,11 @@ from .meter import Meter
 class Recorder:
     """Collects the calls of the watched layers, in order.
 
-    Parameters
-    ----------
-    found : sequence of Found
-        Layers asked for.
-    candidates : sequence of Found
-        Modules that are recurrent if they are called again with what they returned.
-    marks : Marks
-    inputs : structure of tensors
-        What the model is called with.
-    meter : Meter
-        Is told of every call that takes memory.
-
-    Attributes
-    ----------
-    calls : list of Call
-    named : list of calls.Named
-        What `mark` names, in order.
-    unfit : str
-        What the first recurrent layer that cannot be meant to read its input was called with; else empty.
-    time_major : tuple of int
-        Steps and samples, where a recurrent layer reads what the model is called with and finds the samples
-        on its second axis; else empty.
+    `candidates` are modules that are recurrent if they are called again with what they returned, `inputs`
+    what the model is called with. `named` lists what `mark` names. `unfit` describes the first call of a
+    recurrent layer that cannot be meant to read its input. `time_major` has steps and samples where a
+    recurrent layer reads what the model is called with and finds the samples on its second axis; else it is
+    empty.
     """
 
     def __init__(

@@ -10,29 +10,15 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from torch import nn
+
+from throughtime._vocabulary import RESERVED, WEIGHTS
+from throughtime.adapters.axes import GATE_ORDER, with_gates
 from throughtime.adapters.records import Array
 
-_GATES = {"lstm": (0, 1, 2, 3), "gru": (1, 0, 2), "simple_rnn": None}  # where the schema's gates stand
 PROJECTION = "projection"
 # Words of the schema that a module's own parameter would take the place of.
-_TAKEN = frozenset(
-    {
-        *(
-            "input",
-            "output",
-            "hidden",
-            "cell",
-            "valid",
-            "loss",
-            "reduction_factor",
-            "lag_matrix",
-            "underflow",
-        ),
-        *("initial_hidden", "initial_cell", "gate_activation", "step_contribution", "lag", "loss_time"),
-        *("sample", "time", "unit", "unit_from", "output_unit", "cell_unit", "feature", "gate", "direction"),
-        *("row", "column", "depth", "step"),
-    }
-)
+_TAKEN = RESERVED - set(WEIGHTS)
 
 
 def names(count: int) -> tuple[str, ...]:
@@ -74,13 +60,7 @@ def projected_dims(is_bidirectional: bool) -> dict[str, tuple[str, ...]]:
 def oriented(kind: str, arrays: Sequence[Array | None], suffix: str = "") -> dict[str, Array]:
     """Bring one direction's weights, or their gradients, into the schema's orientation.
 
-    Parameters
-    ----------
-    kind : {"lstm", "gru", "simple_rnn"}
-    arrays : sequence of ndarray or None
-        In torch's order; what is None is left out.
-    suffix : str
-        Appended to each name, `_gradient`.
+    They stand in torch's order; what is None is left out. `suffix` is appended to each name.
     """
     pairs = zip(names(len(arrays)), arrays, strict=True)
     return {f"{name}{suffix}": turned(kind, name, array) for name, array in pairs if array is not None}
@@ -88,13 +68,22 @@ def oriented(kind: str, arrays: Sequence[Array | None], suffix: str = "") -> dic
 
 def turned(kind: str, name: str, array: Array) -> Array:
     """(gate · unit, feature) to (feature, gate, unit); a projection, (unit, cell_unit), is turned alone."""
-    if kind not in _GATES:
+    if kind not in GATE_ORDER:
         return array
-    order = _GATES[kind]
-    if name == PROJECTION or order is None:
-        return array.T
-    gated = array.reshape(len(order), -1, *array.shape[1:])[list(order)]
-    return gated.transpose(2, 0, 1) if gated.ndim == 3 else gated
+    return array.T if name == PROJECTION else with_gates(kind, array.T)
+
+
+def kind_of(module: Any) -> str:
+    """Name the kind of one of torch's recurrent layers or cells.
+
+    Examples
+    --------
+    >>> kind_of(nn.GRUCell(2, 3)), kind_of(nn.RNN(2, 3))
+    ('gru', 'simple_rnn')
+    """
+    if isinstance(module, (nn.LSTM, nn.LSTMCell)):
+        return "lstm"
+    return "gru" if isinstance(module, (nn.GRU, nn.GRUCell)) else "simple_rnn"
 
 
 def own(module: Any) -> dict[str, Any]:

@@ -38,13 +38,7 @@ def _sharing(marks: Marks) -> Mark:
 
 @dataclass
 class Windows:
-    """All calls of one layer or cell during a pass.
-
-    Attributes
-    ----------
-    calls : Calls
-        The states that each is given and hands out, by place.
-    """
+    """All calls of one layer or cell during a pass; `calls` has the states given and handed out."""
 
     calls: Calls = field(default_factory=lambda: Calls(("states",)))
     _last: dict[int, tuple[Mark, Any]] = field(default_factory=dict)  # sequences by their last call
@@ -54,14 +48,8 @@ class Windows:
     ) -> tuple[tuple[InnerLayer, ...], tuple[torch.Tensor, ...], Step, Any]:
         """Compute what the kernel would.
 
-        Returns
-        -------
-        tuple of InnerLayer, tuple of tensors
-            As `fused.run` returns them.
-        Step
-            The states that entered and left.
-        object or None
-            What was `noted` of the first call of the sequence that this one continues.
+        Returns what `fused.run` does, the states that entered and left, and what was `noted` of the first
+        call of the sequence that this one continues.
         """
         step = Step(len(self.calls.steps))
         entering = self._enter(step, asked.states)

@@ -78,22 +78,27 @@ class Sketch:
         np.add.at(totals, self.keys // _STRIDE, self.counts)
         return totals.reshape(self.shape)
 
-    def at_rank(self, ranks: npt.ArrayLike) -> Floats:
+    def at_rank(self, ranks: npt.ArrayLike, *, spread: bool = False) -> Floats:
         """Logarithm of the value that has this many values below it; NaN at a position without values.
 
         Parameters
         ----------
         ranks : array of int, of the sketch's shape
             From 0.
+        spread : bool
+            Spread the values of a bin evenly over it; otherwise each is at the bin's centre, which is never
+            further than `ACCURACY` away.
         """
         totals = self.samples.ravel()
         before = np.cumsum(totals) - totals
         if not len(self.keys):
             return np.full(self.shape, np.nan)
         wanted = before + np.broadcast_to(np.asarray(ranks, np.int64), self.shape).ravel()
-        found = np.searchsorted(np.cumsum(self.counts), wanted, side="right")
-        numbers = self.keys[np.minimum(found, len(self.keys) - 1)] % _STRIDE - _END
-        values = numbers * _WIDTH + _CENTRE
+        through = np.cumsum(self.counts)
+        found = np.minimum(np.searchsorted(through, wanted, side="right"), len(self.keys) - 1)
+        numbers = self.keys[found] % _STRIDE - _END
+        left = (through[found] - wanted - 0.5) / self.counts[found]  # share of the bin above the value
+        values = numbers * _WIDTH + (-left * _WIDTH if spread else _CENTRE)
         values = np.where(np.abs(numbers) == _END, np.copysign(np.inf, numbers), values)
         return np.asarray(np.where(totals > 0, values, np.nan)).reshape(self.shape)
 
@@ -102,16 +107,21 @@ class Sketch:
         return self.at_rank(np.floor(fraction * np.maximum(self.samples - 1, 0)))
 
     def median_interval(self) -> tuple[Floats, Floats, Floats]:
-        """Logarithms of the median and of the ends of its 95 % interval, as `median_interval` of values."""
+        """Logarithms of the median and of the ends of its 95 % interval, as `median_interval` of values.
+
+        The ends are those of values spread evenly over their bins: of many samples, the interval is narrower
+        than a bin. It contains the median.
+        """
         middle = _between(self.at_rank((self.samples - 1) // 2), self.at_rank(self.samples // 2), 0.5)
         low, high = np.full(self.shape, np.nan), np.full(self.shape, np.nan)
         for number in np.unique(self.samples[self.samples > 1]):
             rank, inner, weight = interval_ranks(int(number))
             columns = self.samples == number
-            ends = [self.at_rank(each) for each in (rank - 1, inner, number - rank, number - 1 - inner)]
+            ranks = (rank - 1, inner, number - rank, number - 1 - inner)
+            ends = [self.at_rank(each, spread=True) for each in ranks]
             low[columns] = _between(ends[0], ends[1], weight)[columns]
             high[columns] = _between(ends[2], ends[3], weight)[columns]
-        return middle, low, high
+        return middle, np.minimum(low, middle), np.maximum(high, middle)
 
 
 def _between(outer: Floats, inner: Floats, weight: float) -> Floats:

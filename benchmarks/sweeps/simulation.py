@@ -1,0 +1,112 @@
+"""Simulate a sweep on many workers with measured costs: where the time goes, and which part limits its size.
+
+`python benchmarks/sweeps/simulation.py`. The model: the caller submits one task after another. The scheduler
+hands them out one after another, in their order, to idle workers. A worker loads weights if the checkpoint is
+another one, captures, and writes one file; the store takes a number of files at the same time. The parts of a
+checkpoint are added up in a task of their own, behind all that were submitted before. The caller writes all
+records at the end.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+from heapq import heappop, heappush
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds; `figures.py` measures all but the first four."""
+
+    capture: float = 1.0  # of a shard: choose it by the size of the shards
+    weights: float = 0.1  # a checkpoint read from a network file system
+    file: float = 0.01  # a part written there, or read
+    at_once: int = 32  # files that the store takes at the same time
+    task: float = 0.012  # reduction, compression and the rest of a task
+    submit: float = 0.0003
+    schedule: float = 0.001
+    add: float = 0.004  # a part read and added
+    record: float = 0.002
+
+
+class Simulation:
+    """All events in the order of their time: (seconds, task, kind, worker)."""
+
+    def __init__(self, checkpoints: int, shards: int, workers: int, costs: Costs) -> None:
+        self.costs, self.shards, self.count = costs, shards, checkpoints * shards
+        self.events = [(costs.submit * (task + 1), task, "submitted", -1) for task in range(self.count)]
+        self.ready: deque[int] = deque()
+        self.idle, self.places = list(range(workers)), [0.0] * costs.at_once
+        self.loaded, self.left = [-1] * workers, [shards] * checkpoints
+        self.now = self.scheduled = 0.0
+        self.seconds = dict.fromkeys(("captures", "weights", "tasks", "store", "adding up"), 0.0)
+
+    def run(self) -> None:
+        while self.events:
+            self.now, task, kind, worker = heappop(self.events)
+            if kind == "submitted":
+                self.ready.append(task)
+            elif kind == "captured":
+                self.write(task, worker)
+            else:
+                self.idle.append(worker)
+                if kind == "written":
+                    self.count_part(task // self.shards)
+            while self.ready and self.idle:
+                self.start(self.ready.popleft(), self.idle.pop())
+
+    def count_part(self, checkpoint: int) -> None:
+        self.left[checkpoint] -= 1
+        if not self.left[checkpoint]:  # a task with a number behind all others adds them up
+            self.ready.append(self.count + checkpoint * self.shards)
+
+    def start(self, task: int, worker: int) -> None:
+        costs, checkpoint = self.costs, task // self.shards
+        self.scheduled = max(self.now, self.scheduled) + costs.schedule
+        if task >= self.count:
+            spent = {"adding up": self.shards * (costs.add + costs.file)}
+        else:
+            loading = costs.weights * (self.loaded[worker] != checkpoint)
+            self.loaded[worker] = checkpoint
+            spent = {"weights": loading, "captures": costs.capture, "tasks": costs.task}
+        for name, seconds in spent.items():
+            self.seconds[name] += seconds
+        kind = "added" if task >= self.count else "captured"
+        heappush(self.events, (self.scheduled + sum(spent.values()), task, kind, worker))
+
+    def write(self, task: int, worker: int) -> None:
+        end = max(self.now, heappop(self.places)) + self.costs.file
+        heappush(self.places, end)
+        self.seconds["store"] += end - self.now
+        heappush(self.events, (end, task, "written", worker))
+
+
+def simulated(checkpoints: int, shards: int, workers: int, costs: Costs) -> str:
+    """Describe how long it takes, where the workers' time goes, and how busy all else is."""
+    simulation = Simulation(checkpoints, shards, workers, costs)
+    simulation.run()
+    writing = checkpoints * costs.record
+    whole, tasks = simulation.now + writing, simulation.count
+    shares = {name: seconds / workers / whole for name, seconds in simulation.seconds.items()}
+    shares["idle"] = 1 - sum(shares.values())
+    busy = {
+        "caller": (tasks * costs.submit + writing) / whole,
+        "scheduler": (tasks + checkpoints) * costs.schedule / whole,
+        "store": tasks * costs.file / costs.at_once / whole,
+    }
+    parts = [", ".join(f"{name} {share:.0%}" for name, share in each.items()) for each in (shares, busy)]
+    return f"{whole / 60:.1f} minutes; workers: {parts[0]}; busy: {parts[1]}"
+
+
+def main() -> None:
+    costs = Costs()
+    for workers, seconds in ((100, 1.0), (100, 0.1), (100, 10.0), (400, 1.0), (800, 1.0), (1600, 1.0)):
+        case = 1000, 100, workers, replace(costs, capture=seconds)
+        print(f"1,000 × 100 on {workers}, captures of {seconds:g} s: {simulated(*case)}")
+    slow = replace(costs, at_once=4, file=0.05)
+    print(f"the same on 100, a store of 80 files a second: {simulated(1000, 100, 100, slow)}")
+    print(f"10,000 × 10 on 100: {simulated(10_000, 10, 100, costs)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,255 @@
+"""The batch of a record as one process captures it, or as several capture their parts of it.
+
+Under DistributedDataParallel each process captures its part of the batch. The parts are added up as those of
+a sweep; the first process reduces, stores and judges the whole, and the others learn the outcome.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from throughtime._capture.label import Captured
+from throughtime._errors import MonitorError, SweepError
+from throughtime.adapters import choose
+from throughtime.diagnostics.alarm import Alarm
+
+from .alarms import SeenLayer, broken_in, is_reached, seen_layers
+from .arrays import Reduced, arrays_of
+from .fingerprints import fingerprint
+from .levels import Weights, change, stored, weight_names
+from .part import Part, part_of
+from .provenance import BATCH
+from .whole import labelled, ratios_of, reduced
+
+if TYPE_CHECKING:
+    from throughtime.adapters import Processes
+
+    from .settings import Settings
+
+Capture = Callable[[], Captured]
+Outcome = TypeVar("Outcome")
+_LEVELS = ("summary", "timestep")
+
+
+@dataclass(frozen=True)
+class SeenHere:
+    """The capture of one process.
+
+    Attributes
+    ----------
+    captured : Captured
+    step : int
+    """
+
+    captured: Captured
+    step: int
+
+    @property
+    def labels(self) -> Captured:
+        return self.captured
+
+    def reduced(self, level: str | frozenset[str], before: Weights | None) -> Reduced:
+        return stored(self.captured, level, before)
+
+    def broken(self) -> Alarm | None:
+        return broken_in(self.captured, self.step)
+
+    def layers(self) -> Mapping[str, SeenLayer]:
+        return seen_layers(self.captured)
+
+
+class _Share(NamedTuple):
+    """Share of one process: its part without sums, layers with a gradient, the first number not finite."""
+
+    part: Part
+    reached: dict[str, bool]
+    broken: Alarm | None
+
+
+@dataclass(frozen=True)
+class SeenTogether:
+    """The parts that several processes have captured.
+
+    Attributes
+    ----------
+    captured : Captured
+        The part of this process.
+    shares : list
+        One share a process.
+    whole : Part
+    """
+
+    captured: Captured
+    shares: list[_Share]
+    whole: Part
+
+    @property
+    def labels(self) -> Captured:
+        return labelled(self.whole)
+
+    def reduced(self, level: str | frozenset[str], before: Weights | None) -> Reduced:
+        found = reduced(self.whole, str(level))
+        for path, leaf in self.captured.leaves.items():
+            arrays = arrays_of(leaf)
+            for name in weight_names(leaf):
+                old = None if before is None else before[path][name]
+                found[path][f"{name}_change"] = change(arrays[name], old)
+        return found
+
+    def broken(self) -> Alarm | None:
+        return next((each.broken for each in self.shares if each.broken is not None), None)
+
+    def layers(self) -> Mapping[str, SeenLayer]:
+        return {
+            path: SeenLayer(
+                leaf.layout, any(each.reached[path] for each in self.shares), ratios_of(self.whole, path)
+            )
+            for path, leaf in self.labels.leaves.items()
+        }
+
+
+Seen = SeenHere | SeenTogether
+
+
+class Alone:
+    """One process, which captures the whole batch."""
+
+    attributes: Mapping[str, str] = {}
+
+    def seen(self, capture: Capture, step: int) -> Seen:
+        """Capture the batch."""
+        return SeenHere(capture(), step)
+
+    def agreed(self, action: Callable[[], Outcome]) -> Outcome:
+        """Return what the first process makes of an action; it raises in all if it raises there."""
+        return action()
+
+    def leave(self) -> None:
+        """Exchange nothing from now on."""
+
+
+class Together:
+    """One of several processes that train a model, each with its part of the batch.
+
+    Parameters
+    ----------
+    processes : Processes
+        As an adapter's `processes_of` returns them.
+    settings : Settings
+
+    Attributes
+    ----------
+    attributes : mapping
+        Attributes of the run that differ from those of one process.
+
+    Raises
+    ------
+    MonitorError
+        Processes have the same batch, or batches of other arrays, or a setting is for one process alone.
+    """
+
+    def __init__(self, processes: Processes, settings: Settings) -> None:
+        if settings.level not in _LEVELS or settings.background:
+            raise MonitorError(
+                f"Several processes record one run. That needs quantities= {' or '.join(_LEVELS)}, and "
+                "background=False."
+            )
+        self._processes, self._level = processes, str(settings.level)
+        prints = processes.gather(fingerprint(settings.batch))
+        if len({each["sha256"] for each in prints}) < len(prints):
+            raise MonitorError(
+                "Several processes have the same batch, which would count twice. Give each its part: "
+                "rows = slice(rank, None, world_size), batch=(x[rows], y[rows])."
+            )
+        if len({len(each["arrays"]) for each in prints}) > 1:
+            raise MonitorError("The batch of a process lacks arrays that another one has, such as labels.")
+        self.attributes = {BATCH: json.dumps(_joined(prints))}
+
+    def seen(self, capture: Capture, step: int) -> Seen:
+        """Capture this process' part of the batch, and add up those of all.
+
+        Raises
+        ------
+        MonitorError
+            A process cannot capture its part, parts differ in more than their samples, or a process is gone.
+        """
+        mine: _Share | str
+        try:
+            captured = capture()
+            part = part_of(captured, self._level)
+            reached = {path: is_reached(leaf) for path, leaf in captured.leaves.items()}
+            mine = _Share(replace(part, sums={}), reached, broken_in(captured, step))
+        except Exception as error:  # the others wait: they have to know
+            mine = f"{type(error).__name__}: {error}"
+        shares = self._processes.gather(mine)
+        failed = [f"Process {rank}: {each}" for rank, each in enumerate(shares) if isinstance(each, str)]
+        if failed:
+            raise MonitorError(" ".join(failed))
+        try:
+            whole = reduce(add, (each.part for each in shares))
+        except SweepError as error:
+            raise MonitorError(f"The batches of the processes do not form one batch. {error}") from error
+        return SeenTogether(captured, shares, replace(whole, sums=self._sums(part)))
+
+    def _sums(self, part: Part) -> dict[str, Any]:
+        """Add up losses, weight gradients and counts, which are too large to collect from every process."""
+        flat = np.concatenate([value.ravel() for value in part.sums.values()])
+        ends = np.cumsum([value.size for value in part.sums.values()])
+        totals = np.split(self._processes.add(flat), ends[:-1])
+        return {
+            key: total.reshape(value.shape)
+            for (key, value), total in zip(part.sums.items(), totals, strict=True)
+        }
+
+    def agreed(self, action: Callable[[], Outcome]) -> Outcome:
+        """Return what the first process makes of an action; it raises in all if it raises there.
+
+        Raises
+        ------
+        MonitorError
+            The action raised in the first process, or that process is gone.
+        """
+        outcome: Outcome | None = None
+        raised: Exception | None = None
+        if self._processes.rank == 0:
+            try:
+                outcome = action()
+            except Exception as error:  # the others wait: they have to know
+                raised = error
+        reason = None if raised is None else f"{type(raised).__name__}: {raised}"
+        found, reason = self._processes.of_first((outcome, reason))
+        if raised is not None:
+            raise raised
+        if reason is not None:
+            raise MonitorError(f"The first process failed. {reason}")
+        agreed: Outcome = found
+        return agreed
+
+    def leave(self) -> None:
+        """Exchange nothing from now on."""
+        self._processes.leave()
+
+
+def together(model: Any, settings: Settings) -> Alone | Together:
+    """Find the processes that train a model together with this one."""
+    find = getattr(choose(model), "processes_of", lambda _: None)
+    processes = find(model)
+    return Alone() if processes is None else Together(processes, settings)
+
+
+def _joined(prints: list[dict[str, Any]]) -> dict[str, Any]:
+    """Describe the whole batch by the descriptions of its parts, see `fingerprint`."""
+    arrays = []
+    for same in zip(*(each["arrays"] for each in prints), strict=True):
+        samples = [sum(each["shape"][0] for each in same)] if same[0]["shape"] else []
+        arrays.append({**same[0], "shape": [*samples, *same[0]["shape"][1:]]})
+    joined = "".join(each["sha256"] for each in prints)
+    return {"arrays": arrays, "sha256": hashlib.sha256(joined.encode()).hexdigest()}

@@ -1,0 +1,144 @@
+"""Trains a module with DistributedDataParallel in two processes, each with its part of the batch."""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from tests.monitor.loops import BATCH, MSE, X, Y, made
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+import throughtime as tt
+from throughtime.adapters.torch import processes
+
+STEPS = 6
+UNEVEN = slice(0, 5), slice(5, 8)  # the samples of the batch that each process has
+
+
+def as_two(target: Any, folder: Path, *arguments: Any) -> None:
+    """Call a function in two new processes that form a group."""
+    torch.multiprocessing.spawn(_run, (target, folder, arguments), nprocs=2)
+
+
+def _run(rank: int, target: Any, folder: Path, arguments: tuple[Any, ...]) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", tt.ThroughTimeWarning)
+            target(rank, folder, *arguments)
+        texts = [str(each.message) for each in caught if issubclass(each.category, tt.ThroughTimeWarning)]
+        (folder / f"warnings-{rank}").write_text(json.dumps(texts))
+    finally:
+        dist.destroy_process_group()
+
+
+def train(rank: int, module: nn.Module, step: Any = None, steps: int = STEPS) -> Any:
+    """Train on every second sample; return the parallel module."""
+    parallel = DistributedDataParallel(module)
+    optimizer = torch.optim.SGD(parallel.parameters(), 0.05)
+    for _ in range(steps):
+        if step is not None and not step(parallel, optimizer):
+            break
+        optimizer.zero_grad()
+        MSE(parallel(X[rank::2]), Y[rank::2]).backward()
+        optimizer.step()
+    return parallel
+
+
+def record(rank: int, folder: Path, options: dict[str, Any]) -> None:
+    """Train with and without a monitor, and keep weights and random states of both."""
+    batch = tuple(each[UNEVEN[rank]] for each in BATCH)
+    monitor = tt.Monitor(
+        folder / "run.zarr", batch, loss=MSE, every=2, vanishing_lag=None, **options["monitor"]
+    )
+    for name in ("watched", "plain"):
+        torch.manual_seed(rank)
+        module = made(**options.get("layer", {}))
+        train(rank, module, partial(counted, monitor) if name == "watched" else None)
+        if name == "watched":
+            monitor.step()
+            monitor.end()
+        torch.save((module.state_dict(), torch.get_rng_state()), folder / f"{name}-{rank}.pt")
+
+
+def counted(monitor: tt.Monitor, parallel: Any, optimizer: Any) -> bool:
+    """Begin before the first step, and count every other; return whether training goes on."""
+    if monitor._recorder is None:
+        monitor.begin(parallel, optimizer=optimizer)
+    else:
+        monitor.step()
+    return not monitor.should_stop
+
+
+def stop(rank: int, folder: Path) -> None:
+    """Train until an alarm stops it: after two steps a weight becomes NaN."""
+    module, taken = made(), 0
+    batch = tuple(each[UNEVEN[rank]] for each in BATCH)
+    monitor = tt.Monitor(folder / "run.zarr", batch, loss=MSE, every=1, stop_on="nonfinite")
+
+    def spoiled(parallel: Any, optimizer: Any) -> bool:
+        nonlocal taken
+        goes_on = counted(monitor, parallel, optimizer)
+        taken += 1
+        if taken == 2:
+            with torch.no_grad():
+                module.rnn.weight_hh_l0[6, 0] = float("nan")
+        return goes_on
+
+    train(rank, module, spoiled, steps=20)
+    monitor.end()
+    (folder / f"taken-{rank}").write_text(str(taken))
+
+
+def watch(rank: int, folder: Path) -> None:
+    """Train with `tt.watch`, whose batch is the first training batch of each process."""
+    module = made()
+    parallel = DistributedDataParallel(module)
+    monitor = tt.watch(parallel, every=2, loggers=[])
+    optimizer = torch.optim.SGD(parallel.parameters(), 0.05)
+    for _ in range(4):
+        optimizer.zero_grad()
+        MSE(parallel(X[rank::2]), Y[rank::2]).backward()
+        optimizer.step()
+    monitor.end()
+    (folder / f"path-{rank}").write_text(str(monitor.path))
+
+
+CASES = ("same batch", "other steps", "labels missing", "background", "full", "alone")
+
+
+def fail(rank: int, folder: Path) -> None:
+    """Write down the errors of monitors that are used wrongly."""
+    processes.PATIENCE = timedelta(seconds=10)
+    parallel, errors = DistributedDataParallel(made()), {}
+    for case in CASES:
+        batch, options = tuple(each[UNEVEN[rank]] for each in BATCH), {}
+        if case == "same batch":
+            batch = BATCH
+        elif case == "other steps" and rank:
+            batch = batch[0][:, :9], batch[1]
+        elif case == "labels missing" and rank:
+            batch = batch[0], None
+        elif case == "background":
+            options = {"background": True}
+        elif case == "full":
+            options = {"quantities": "full"}
+        elif case == "alone" and rank:
+            break
+        try:
+            with tt.Monitor(folder / "run.zarr", batch, loss=MSE, **options).watch(parallel):
+                pass
+        except tt.MonitorError as error:
+            errors[case] = str(error)
+    (folder / f"errors-{rank}").write_text(json.dumps(errors))
+    while not all((folder / f"errors-{each}").exists() for each in range(2)):
+        time.sleep(0.1)  # the group lives as long as its processes

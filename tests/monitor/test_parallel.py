@@ -1,0 +1,98 @@
+"""Two processes that train one module write the run that one process writes of the whole batch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from tests.monitor import parallel
+from tests.monitor.loops import BATCH, MSE, made
+from torch import nn
+
+import throughtime as tt
+
+CASES = {
+    "lstm": {"monitor": {}},
+    "both": {"monitor": {"quantities": "timestep"}, "layer": {"kind": nn.GRU, "bidirectional": True}},
+}
+
+
+def whole(folder: Path, options: dict[str, Any]) -> xr.DataTree:
+    """Record, in this process and on the whole batch, the weights that two processes had."""
+    run = tt.open_run(folder / "run.zarr")
+    monitor = tt.Monitor(
+        folder / "whole.zarr", BATCH, loss=MSE, every=2, vanishing_lag=None, **options["monitor"]
+    )
+    torch.manual_seed(0)
+    module = made(**options.get("layer", {}))
+    optimizer = torch.optim.SGD(module.parameters(), 0.05)
+    with monitor.watch(module, optimizer=optimizer):
+        for _ in range(parallel.STEPS):
+            optimizer.zero_grad()
+            halves = [MSE(module(parallel.X[rank::2]), parallel.Y[rank::2]) for rank in range(2)]
+            (sum(halves) / 2).backward()
+            optimizer.step()
+            monitor.step()
+    assert run.sizes["step"] == 4
+    return tt.open_run(folder / "whole.zarr")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_run_is_that_of_one_process(tmp_path: Path, case: str) -> None:
+    parallel.as_two(parallel.record, tmp_path, CASES[case])
+    exact, found = whole(tmp_path, CASES[case]), tt.open_run(tmp_path / "run.zarr")
+    assert [node.path for node in found.leaves] == [node.path for node in exact.leaves]
+    for node in exact.leaves:
+        mine = found[node.path]
+        assert set(mine.data_vars) == set(node.data_vars)
+        for name, array in node.data_vars.items():
+            assert (mine[name].dims, mine[name].dtype) == (array.dims, array.dtype), name
+            near = {"atol": 1e-6 if "certificate" in str(name) else 0, "err_msg": str(name)}
+            np.testing.assert_allclose(mine[name][0], array[0], rtol=1e-6, **near)
+            # Later weights differ already: two processes round otherwise when they add up gradients.
+            np.testing.assert_allclose(mine[name], array, rtol=1e-5, **near)
+    for rank in range(2):
+        plain, watched = (torch.load(tmp_path / f"{name}-{rank}.pt") for name in ("plain", "watched"))
+        assert all(
+            torch.equal(one, other) for one, other in zip(plain[0].values(), watched[0].values(), strict=True)
+        )
+        assert torch.equal(plain[1], watched[1])
+        assert json.loads((tmp_path / f"warnings-{rank}").read_text()) == []
+
+
+def test_an_alarm_stops_all_processes_at_the_same_step(tmp_path: Path) -> None:
+    parallel.as_two(parallel.stop, tmp_path)
+    taken = [(tmp_path / f"taken-{rank}").read_text() for rank in range(2)]
+    assert taken[0] == taken[1] == "3"
+
+
+def test_watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    parallel.as_two(parallel.watch, tmp_path)
+    paths = {(tmp_path / f"path-{rank}").read_text() for rank in range(2)}
+    (path,) = paths
+    run = tt.open_run(path)
+    assert run["rnn"]["step"].values.tolist() == [0, 2, 4]
+    assert run["rnn"]["lag_ratio_samples"].values[0, 0] == len(parallel.X)
+
+
+def test_what_cannot_be_recorded_is_an_error_in_all_processes(tmp_path: Path) -> None:
+    parallel.as_two(parallel.fail, tmp_path)
+    first, second = (json.loads((tmp_path / f"errors-{rank}").read_text()) for rank in range(2))
+    expected = {
+        "same batch": "Several processes have the same batch",
+        "other steps": "Pad all of them to the same number of steps",
+        "labels missing": "lacks arrays that another one has",
+        "background": "background=False",
+        "full": "quantities= summary or timestep",
+    }
+    for case, text in expected.items():
+        assert text in first[case]
+        assert text in second[case]
+    assert "model.module" in first["alone"]  # the second process does not watch the model
+    assert not (tmp_path / "run.zarr").exists()
