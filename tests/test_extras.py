@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -39,3 +40,8 @@ def test_torch_brings_no_keras_and_keras_on_torch_does(extra, has_keras):
 def test_the_tests_need_every_framework():
     (own,) = [each for each in EXTRAS["test"] if each.startswith("throughtime[")]
     assert {"tensorflow", "jax", "keras-torch", "tf_keras"} <= set(re.findall(r"[\w-]+", own))
+
+
+def test_no_file_is_ignored_by_git_and_so_left_out_of_the_wheel():
+    command = ["git", "ls-files", "--cached", "--ignored", "--exclude-standard"]
+    assert not subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
