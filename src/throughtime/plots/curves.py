@@ -1,4 +1,4 @@
-"""What many plots share: a median with its band, the outline of a histogram, an image, norms."""
+"""Parts that many plots share: a median with its band, the outline of a histogram, an image, norms."""
 
 from __future__ import annotations
 
