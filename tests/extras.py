@@ -75,6 +75,7 @@ def no_framework(extra):
 
 if __name__ == "__main__":
     extra = sys.argv[1]
+    sys.path.pop(0)  # this folder has others with the names of frameworks
     os.environ.update({"KERAS_BACKEND": BACKENDS.get(extra, "torch"), **OFFLINE})
     os.chdir(tempfile.mkdtemp())
     kinds = {"jax": jax} | dict.fromkeys(LOGGERS, logger) | dict.fromkeys(["none", "netcdf"], no_framework)

@@ -1,6 +1,6 @@
 """Costs of a sweep: of a task, of memory, of opening, of two processes, and of what the simulation assumes.
 
-`OMP_NUM_THREADS=1 python benchmarks/sweeps/figures.py [task memory opening scaling engine]`.
+`OMP_NUM_THREADS=1 python benchmarks/sweeps/figures.py [task memory flatness opening scaling engine]`.
 """
 
 from __future__ import annotations
@@ -96,6 +96,19 @@ def memory(folder: Path, count: int = 24, whole: int = 391) -> dict[str, float]:
     }
 
 
+def flatness(folder: Path, count: int = 400) -> dict[str, float]:
+    """Resident memory over many shards, each a sixteenth as large."""
+    resident: list[float] = []
+
+    def measured(number: int) -> tuple[Any, Any]:
+        resident.append(psutil.Process().memory_info().rss / MEGABYTE)
+        return shard(number, samples=32, steps=100)
+
+    shards = [partial(measured, number) for number in range(count)]
+    tt.sweep(made(LARGE["units"]), shards, loss=LOSS, to=folder / "flatness")
+    return {f"at shard {number}, MB": resident[number] for number in (10, 50, 100, 200, 300, count - 1)}
+
+
 def opening(folder: Path, count: int = 2000) -> dict[str, float]:
     """Seconds to write and to open a sweep of 2,000 checkpoints of one shard each."""
     place = folder / "opening"
@@ -116,19 +129,36 @@ def opening(folder: Path, count: int = 2000) -> dict[str, float]:
     return {"a record, ms": 1e3 * written / count, "opening, s": opened}
 
 
-def scaling(folder: Path, count: int = 16) -> dict[str, float]:
-    """Two processes beside one, on tasks of a second; the pools are warm."""
-    seconds = {}
+def scaling(folder: Path, count: int = 8) -> dict[str, float]:
+    """Two processes beside one, on tasks of a second; the pools are warm, and the machine has to be quiet.
+
+    The processor time of a task does not need a quiet machine: it grows where processes hinder each other.
+    """
+    seconds, processor = {}, {}
     for workers in (1, 2):
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
-            for name, shards in (("warm", loads(2 * workers, **LARGE)), ("timed", loads(count, **LARGE))):
+        for name, shards in (("warm", loads(2 * workers, **LARGE)), ("timed", loads(count, **LARGE))):
+            before = _of_children()
+            with ProcessPoolExecutor(workers, mp_context=context) as pool:
+                sent = partial(made, LARGE["units"])
+                tt.sweep(
+                    sent, loads(2 * workers), loss=LOSS, to=folder / f"{name}-first-{workers}", executor=pool
+                )
                 start = time.perf_counter()
-                to = folder / f"{name}-{workers}"
-                tt.sweep(partial(made, LARGE["units"]), shards, loss=LOSS, to=to, executor=pool)
+                tt.sweep(sent, shards, loss=LOSS, to=folder / f"{name}-{workers}", executor=pool)
                 seconds[workers] = time.perf_counter() - start
-    ideal = seconds[1] / 2 / seconds[2]
-    return {"a task, s": seconds[1] / count, "two processes, share of the ideal": ideal}
+            processor[name, workers] = _of_children() - before
+    each = {n: (processor["timed", n] - processor["warm", n]) / (count - 2 * n) for n in (1, 2)}
+    return {
+        "a task in one process, processor s": each[1],
+        "a task in two processes, processor s": each[2],
+        "two processes, share of the ideal": seconds[1] / 2 / seconds[2],
+    }
+
+
+def _of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def engine(folder: Path, count: int = 2000) -> dict[str, float]:
@@ -146,7 +176,7 @@ def engine(folder: Path, count: int = 2000) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    measures = {each.__name__: each for each in (task, memory, opening, scaling, engine)}
+    measures = {each.__name__: each for each in (task, memory, flatness, opening, scaling, engine)}
     for name in sys.argv[1:] or measures:
         with tempfile.TemporaryDirectory() as place:
             for text, value in measures[name](Path(place)).items():

@@ -25,7 +25,7 @@ class Costs:
     task: float = 0.012  # reduction, compression and the rest of a task
     submit: float = 0.0003
     schedule: float = 0.001
-    add: float = 0.004  # a part read and added
+    add: float = 0.023  # a part of 500 kB read and added
     record: float = 0.002
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -127,6 +128,19 @@ def test_dask_gives_the_same(tmp_path: Path) -> None:
     assert_identical(serial, found)
 
 
+def test_killed_workers_of_dask_cost_nothing(tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    serial = tt.sweep(made(), shards(tmp_path), loss=mse, to=tmp_path / "serial")
+    for shard in (1, 3):
+        (tmp_path / f"kill-{shard}").write_text("once")
+    cluster = distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None)
+    with cluster, distributed.Client(cluster) as client:
+        executor = client.get_executor()
+        found = tt.sweep(made, shards(tmp_path), loss=mse, to=tmp_path / "dask", executor=executor)
+    assert not list(tmp_path.glob("kill-*"))
+    assert_identical(serial, found)
+
+
 def test_a_killed_worker_costs_no_finished_shard(tmp_path: Path) -> None:
     serial = tt.sweep(made(), shards(tmp_path), loss=mse, to=tmp_path / "serial")
     for mark in tmp_path.glob("loaded-*"):
@@ -229,6 +243,53 @@ class TestErrors:
         loads = [batch, lambda: batch()[0]]
         with pytest.warns(tt.ThroughTimeWarning, match="shard 1 of current: SweepError: .* no labels"):
             tt.sweep(made(), loads, loss=mse, to=tmp_path / "sweep")
+
+    def test_a_shard_that_is_empty(self, tmp_path: Path) -> None:
+        loads = [batch, lambda: tuple(each[:0] for each in batch())]
+        with pytest.warns(tt.ThroughTimeWarning, match="shard 1 of current: BatchError"):
+            found = tt.sweep(made(), loads, loss=mse, to=tmp_path / "sweep")
+        assert found["rnn"]["lag_ratio_samples"].values[0, 0] == 8
+
+    def test_a_full_disk_costs_the_shard_and_the_rest_is_done(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        serial = tt.sweep(made(), shards(tmp_path), loss=mse, to=tmp_path / "serial")
+        write, written = np.savez_compressed, []
+
+        def full(file: Any, **arrays: Any) -> None:
+            written.append(file.name)
+            if "-000002" in file.name:
+                file.write(b"PK")
+                raise OSError(errno.ENOSPC, "No space left on device")
+            write(file, **arrays)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(np, "savez_compressed", full)
+            with pytest.warns(tt.ThroughTimeWarning, match=r"shard 2 of current: StoreError.*No space"):
+                found = tt.sweep(made(), shards(tmp_path), loss=mse, to=tmp_path / "full")
+        assert len(written) == 4 + 1 + 1  # shards, one once more, and their sum
+        assert found["rnn"]["lag_ratio_samples"].values[0, 0] == 6 + 7 + 9
+        assert_identical(serial, tt.sweep(made(), shards(tmp_path), loss=mse, to=tmp_path / "full"))
+
+    def test_a_folder_that_cannot_be_written(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(tt.StoreError, match="pass another folder"):
+            tt.sweep(made(), batch(), loss=mse, to=tmp_path / "file" / "sweep")
+
+    def test_workers_with_another_version(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("throughtime._sweep.engine.__version__", "0.0.1")
+        with pytest.raises(tt.SweepError, match=r"A worker has throughtime .*, the caller 0.0.1"):
+            tt.sweep(made, batch(), loss=mse, executor=Reversed(), to=tmp_path / "sweep")
+
+    def test_workers_without_throughtime(self, tmp_path: Path) -> None:
+        class Elsewhere:
+            def submit(self, function: Any, *arguments: Any) -> Any:
+                future: Future[Any] = Future()
+                future.set_exception(ModuleNotFoundError("No module named 'throughtime'"))
+                return future
+
+        with pytest.raises(tt.SweepError, match=r"workers cannot import throughtime: .* Install it there"):
+            tt.sweep(made, batch(), loss=mse, executor=Elsewhere(), to=tmp_path / "sweep")
 
     def test_nothing_at_all(self, tmp_path: Path) -> None:
         with pytest.raises(tt.SweepError, match="empty or used up"):

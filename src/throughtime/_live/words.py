@@ -39,14 +39,14 @@ li span { color: var(--soft); margin-right: 0.6rem; font-variant-numeric: tabula
 def waiting(path: Path) -> Markup:
     """Name the run that does not exist yet."""
     return Markup("<p>Waiting for <b>{}</b>: a monitor creates it when training begins.</p>").format(
-        _name(path)
+        printable(str(path))
     )
 
 
 def unreadable(path: Path, error: Exception) -> Markup:
     """Name the run, and why it cannot be shown."""
     known = str(error) if isinstance(error, ThroughTimeError) else f"{type(error).__name__}: {error}"
-    return Markup("<p><b>{}</b> cannot be shown: {}</p>").format(_name(path), printable(known))
+    return Markup("<p><b>{}</b> cannot be shown: {}</p>").format(printable(str(path)), printable(known))
 
 
 def activity(age: float, *, is_ended: bool) -> str:
@@ -76,7 +76,7 @@ def state(
 ) -> Markup:
     """Name the run, whether it continues, its framework and batch, and the time of its last record."""
     known = {str(name): printable(str(value)) for name, value in attributes.items()}
-    shown = [Markup("<b>{}</b>").format(_name(path))]
+    shown = [Markup("<b>{}</b>").format(printable(str(path)))]
     if doing:
         shown.append(Markup('<b class="doing">{}</b>').format(doing))
     if "framework" in known:
@@ -102,10 +102,8 @@ def numbers(rows: Rows, recorded: int | None, view: View, lag: int, first: tuple
     if recorded is not None:
         shown["training step"], shown["recorded steps"] = f"{rows.steps[-1]:,}", f"{recorded:,}"
         shown["loss"] = _number(rows.loss[-1])
-    shown |= {
-        f"{symbol}, last timestep": _number(_end(norms, -1)),
-        f"{symbol}, first timestep": _number(_end(norms, 0)),
-    }
+    for name, place in (("last", -1), ("first", 0)):
+        shown[f"{symbol}, {name} timestep"] = _number(_end(norms, place))
     tiles = (Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(*each) for each in shown.items())
     return Markup("<dl>{}</dl>").format(Markup("").join(tiles))
 
@@ -124,10 +122,6 @@ def _change(before: str, now: str, step: int) -> str:
     if before == now:
         return f"= as at step {step:,}"
     return f"{'↑' if known[1] > known[0] else '↓'} from {before} at step {step:,}"
-
-
-def _name(path: Path) -> str:
-    return printable(str(path))
 
 
 def _end(norms: Any, place: int) -> float:

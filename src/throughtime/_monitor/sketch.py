@@ -66,10 +66,13 @@ class Sketch:
         return cls(tuple(shape), found, counts.astype(np.int64))
 
     def __add__(self, other: Sketch) -> Sketch:
-        keys, places = np.unique(np.concatenate([self.keys, other.keys]), return_inverse=True)
-        counts = np.zeros(len(keys), np.int64)
-        np.add.at(counts, places, np.concatenate([self.counts, other.counts]))
-        return Sketch(self.shape, keys, counts)
+        keys = np.concatenate([self.keys, other.keys])
+        if not len(keys):
+            return self
+        order = np.argsort(keys, kind="stable")  # merges two sorted runs
+        keys, counts = keys[order], np.concatenate([self.counts, other.counts])[order]
+        first = np.flatnonzero(np.diff(keys, prepend=-1))
+        return Sketch(self.shape, keys[first], np.add.reduceat(counts, first))
 
     @cached_property
     def samples(self) -> Whole:

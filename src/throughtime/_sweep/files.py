@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 
-from throughtime._errors import SweepError
+from throughtime._errors import StoreError, SweepError
 from throughtime._monitor.part import Part
 from throughtime._monitor.sketch import Sketch
 
@@ -29,15 +30,24 @@ def merged_file(folder: Path, checkpoint: int) -> Path:
 
 
 def replaced(path: Path, content: Any) -> None:
-    """Write a file at once: `content` (file) writes it beside, and it then takes the other's place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file at once: `content` (file) writes it beside, and it then takes the other's place.
+
+    Raises
+    ------
+    StoreError
+        The disk is full, or the folder cannot be written.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with beside.open("wb") as file:
             content(file)
         beside.replace(path)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error}. Make room, or pass another folder.") from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink()
 
 
 def write_part(path: Path, part: Part) -> None:

@@ -155,7 +155,7 @@ SENTENCES: Mapping[str, str] = {
         "episode a separate sample"
     ),
     "loss_is_zero": "the loss is 0 with the inputs of any sample",
-    "too_short": "no sample has inputs {lag} steps old",
+    "too_short": "no sample has inputs {lag} steps from each end that is read",
     # Why reach or share was not measured.
     "not_comparable": (
         "the model reads several steps of this layer, and the share of one of them is not known: {reason}"

@@ -15,7 +15,7 @@ from throughtime.adapters.marking import GATE_NAMES, PREFIX, unique
 
 from .gates import Gate, Recognised
 from .models import LENGTHS
-from .program import Op, Program, Value
+from .program import Op, Program, Value, places_of_carries
 from .scan import Axis, Scan, State
 
 _KEY = re.compile(r"(?:\['(\w+)'\]|\.(\w+))$")
@@ -200,8 +200,7 @@ def loops(program: Program, axis: Axis, *, is_single: bool) -> list[Loop]:
 
 def _is_flipped(scan: Op, made: Mapping[int, Op]) -> bool:
     """Whether all that has a step each comes from the program turned around in time."""
-    first = int(scan.eqn.params["num_consts"]) + int(scan.eqn.params["num_carry"])
-    values = scan.inputs[first:]
+    values = scan.inputs[places_of_carries(scan.eqn)[1] :]
     return bool(values) and all(_is_reversed(value, 0, made) for value in values)
 
 

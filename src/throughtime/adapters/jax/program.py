@@ -79,11 +79,11 @@ class _Flattening:
 
     def _body(self, eqn: Any) -> Program:
         """Flatten what a scan repeats; each carry that changes gets a key that no other value has."""
-        program, first = self.program(eqn.params["jaxpr"], ()), int(eqn.params["num_consts"])
+        program, (first, last) = self.program(eqn.params["jaxpr"], ()), places_of_carries(eqn)
         outputs, taken = list(program.outputs), set(program.inputs)
-        for place in range(int(eqn.params["num_carry"])):
+        for place, given in enumerate(program.inputs[first:last]):
             value = outputs[place]
-            if value != program.inputs[first + place] and isinstance(value, int) and value in taken:
+            if value != given and isinstance(value, int) and value in taken:
                 outputs[place] = next(self._keys)
                 program.shapes[outputs[place]] = program.shapes[value]
                 program.ops.append(Op(None, (value,), (outputs[place],)))
@@ -115,6 +115,15 @@ class _Flattening:
             body = self._body(eqn) if primitive == "scan" else None
             outputs = tuple(self._new(v, names, program) for v in eqn.outvars)
             program.ops.append(Op(eqn, inputs, outputs, body, is_custom))
+
+
+def places_of_carries(scan: Any) -> tuple[int, int]:
+    """Return the first place of a carry among what enters a scan, and the place after the last one."""
+    if "ft_in" in scan.params:  # JAX 0.12
+        consts, carries, _ = (len(list(each)) for each in scan.params["ft_in"].unpack())
+    else:
+        consts, carries = scan.params["num_consts"], scan.params["num_carry"]
+    return int(consts), int(consts + carries)
 
 
 def _read(variable: Any, names: dict[Any, Value]) -> Value:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from .changes import Changes, changes_of
 from .gates import Body, Recognised, recognised
-from .program import Op, Program, Value
+from .program import Op, Program, Value, places_of_carries
 
 Axis = Callable[[int], int | None]  # the axis of samples of a value, by its key
 
@@ -61,8 +61,7 @@ class Scan:
 
     @cached_property
     def _split(self) -> tuple[int, int]:
-        consts = int(self.op.eqn.params["num_consts"])
-        return consts, consts + int(self.op.eqn.params["num_carry"])
+        return places_of_carries(self.op.eqn)
 
     def parts(self, values: Any) -> tuple[Any, Any, Any]:
         """Split what enters into constants, carries and what has a step each."""

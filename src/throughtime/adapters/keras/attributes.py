@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from throughtime.adapters.loss_reduction import attributes_of
 from throughtime.adapters.records import Attribute
 
 from .dialect import Dialect
@@ -30,11 +31,8 @@ def of_capture(
         **done.keras.of_framework(done.program.model),
         "training": int(done.program.request.training),
         "order_of_calls": ", ".join(called),
+        **attributes_of(reduced),
     }
-    if reduced is None:
-        attributes["gradients"] = "none: the capture was made without labels"
-    else:
-        attributes["loss_reduction"] = reduced[1]
     regularised = ", ".join(dict.fromkeys(done.keras.regularised(done.program.model)))
     if regularised:
         attributes["regularised"] = (

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from throughtime._errors import BatchError, LossError, ThroughTimeError
-from throughtime.adapters.records import MEAN, ONE_SAMPLE, SUM
+from throughtime.adapters.loss_reduction import TRAINING, of_loss
+from throughtime.adapters.records import SUM
 
 from .dialect import Dialect, Result
 from .library import every_layer
@@ -21,10 +22,8 @@ PAD = (
     "recurrent layer is called, leaves them out."
 )
 _SIZES = "the inputs' first axes, {sizes}, are not all samples"
-_TRAINING = "with training=True, dropout and batch statistics depend on the whole batch"
 _STATEFUL = "the layer {name!r} is stateful and keeps a state for each sample of the batch"
 _FIXED = "the model's input has a fixed batch size of {size}"
-_REDUCTION = "the loss is neither a mean nor a sum over samples ({how})"
 _ADDED = "layers add losses of their own, with add_loss or an activity regulariser, from the whole batch"
 _REGULARISED = "the loss is a sum over samples, and its regularisers are added once for each batch"
 _MASKED = "masks reach the loss, so the steps over which it averages are unknown"
@@ -128,7 +127,7 @@ def why_whole(keras: Dialect, model: Any, x: Any, training: bool) -> str:
     if len(lengths) > 1:
         return _SIZES.format(sizes=", ".join(map(str, lengths)))
     if training:
-        return _TRAINING
+        return TRAINING
     stateful = [layer.name for layer in every_layer(model) if getattr(layer, "stateful", False)]
     if stateful:
         return _STATEFUL.format(name=stateful[0])
@@ -149,8 +148,8 @@ def why_unlike(program: Program, how: str) -> str:
     """
     if program.adds_losses:
         return _ADDED
-    if how not in (MEAN, SUM, ONE_SAMPLE):
-        return _REDUCTION.format(how=how)
+    if why := of_loss(how):
+        return why
     if how == SUM:
         return _REGULARISED if program.keras.regularised(program.model) else ""
     is_clear = program.probe.loss.is_own_function or _averages_over_valid_steps(program)

@@ -78,26 +78,17 @@ def named(layer: Any, values: Values, suffix: str = "") -> dict[str, Array]:
 def of_cell(cell: Any, values: Values, suffix: str = "") -> dict[str, Array]:
     """Read the weights of one cell, or of any layer that is not recurrent, as `named` does."""
     gates = GATED.get(cells.standard_kind(cell), 0)
-    if not gates:
-        return _with_values(_by_own_name(cell), values, suffix)
-    arrays = {"kernel": values(cell.kernel), "recurrent_kernel": values(cell.recurrent_kernel)}
-    bias = values(cell.bias) if cell.use_bias else None
-    if bias is not None and bias.ndim == 2:
+    known = ("kernel", "recurrent_kernel", *(["bias"] if gates and cell.use_bias else []))
+    variables = {name: getattr(cell, name) for name in known} if gates else _by_own_name(cell)
+    found = {name: values(variable) for name, variable in variables.items()}
+    arrays = {name: array for name, array in found.items() if array is not None}
+    if gates and "bias" in arrays and arrays["bias"].ndim == 2:
         # A GRU that resets after the product keeps one bias for each side.
-        arrays["bias"], arrays["recurrent_bias"] = bias
-    else:
-        arrays["bias"] = bias
-    split = {name: array for name, array in arrays.items() if array is not None}
+        arrays["bias"], arrays["recurrent_bias"] = arrays["bias"]
     return {
-        f"{name}{suffix}": array if gates == 1 else array.reshape(*array.shape[:-1], gates, -1)
-        for name, array in split.items()
+        f"{name}{suffix}": array.reshape(*array.shape[:-1], gates, -1) if gates > 1 else array
+        for name, array in arrays.items()
     }
-
-
-def _with_values(named: Mapping[str, Any], values: Values, suffix: str) -> dict[str, Array]:
-    """Read variables that have names already; those without a value are left out."""
-    arrays = {f"{name}{suffix}": values(variable) for name, variable in named.items()}
-    return {name: array for name, array in arrays.items() if array is not None}
 
 
 def _by_own_name(layer: Any) -> dict[str, Any]:

@@ -40,8 +40,7 @@ def _array(value: Any) -> Any:
 
 def raw_variable(variable: Any) -> Any:
     """Take the wrapper off that mixed precision puts around a variable, to read it as it is stored."""
-    is_wrapped = type(variable).__name__ == "AutoCastVariable"
-    return variable._variable if is_wrapped else variable
+    return variable._variable if is_cast(variable) else variable
 
 
 def is_cast(variable: Any) -> bool:
