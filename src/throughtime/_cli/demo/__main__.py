@@ -44,13 +44,13 @@ OF_REACH = (
 ITERATIONS = {"LSTM": 1000, "GRU": 500, "SimpleRNN": 500, "Bidirectional GRU": 300}
 
 
-def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/demo", description="Train small networks and draw them.")
     parser.add_argument("folder", nargs="?", default="demo", type=Path, help="folder of the plots")
     parser.add_argument("--framework", choices=["keras", "torch", "tf_keras"], default="keras")
     parser.add_argument("--backend", choices=["tensorflow", "jax", "torch"], help="of Keras 3")
     parser.add_argument("--verbose", action="store_true", help="print the verdicts in full")
-    chosen = parser.parse_args(arguments)
+    chosen = parser.parse_args()
     if chosen.backend and chosen.framework != "keras":
         parser.error(f"--backend is for Keras 3; {chosen.framework} has none to choose.")
     return chosen
