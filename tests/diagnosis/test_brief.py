@@ -45,6 +45,13 @@ def test_headline_of_each_verdict(verdict, reach, asked, words, colour):
     assert tone(one) == colour
 
 
+def test_a_model_that_is_not_finite_goes_back_and_clips():
+    one = found(Verdict.UNSTABLE, stopped="nonfinite", framework="torch")
+    (action,) = actions(one)
+    assert action.text.startswith("Go back to weights from before")
+    assert "clip_grad_norm_" in action.code
+
+
 def test_headline_names_the_layers_that_differ_and_those_that_explode():
     both = found(Verdict.CANNOT_SAY, layer("yes", 0.5, "≥ 99"), layer("no", 1e-4, "9"))
     assert headline(both) == "The gradient reaches lag 30 in layer_0, and not in layer_1"

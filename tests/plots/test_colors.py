@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import xarray as xr
 from PIL import Image as Pixels
+from tests.plots.trees import TREES
 
 from throughtime import Theme, plots, testing
+from throughtime._drawing.colors import TOP
 from throughtime._drawing.scale import FLOOR, scale_for
 from throughtime.picture import Image
 from throughtime.render.dark import on_paper
@@ -93,3 +95,11 @@ class TestRange:
     def test_one_value_alone_has_a_range(self, values):
         scale = scale_for(np.array(values), "log10")
         assert 0 < scale.low < scale.high
+
+
+@pytest.mark.parametrize("kind", ["two directions", "masked", "exploding", "10,000 steps", "training steps"])
+def test_gradients_use_most_of_the_colours(kind):
+    images = plots.heatmap(TREES[kind]()).marks(Image)
+    codes = np.concatenate([image.colors.codes(image.values, image.valid).ravel() for image in images])
+    low, high = np.quantile(codes[codes >= 0], (0.01, 0.99)) / TOP
+    assert high - low > 0.6

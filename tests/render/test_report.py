@@ -109,6 +109,7 @@ def unfolded(page):
     page.tab.wait_for_function(
         "count => Bokeh.documents.length == count + 1 && Bokeh.documents.every(each => each.is_idle)",
         arg=count,
+        timeout=120_000,
     )
     return page
 
@@ -206,6 +207,8 @@ def test_timesteps_of_a_layer_move_together(whole):
 def test_a_phone_shows_the_page_in_its_width(browser, file):
     phone = unfolded(opened(browser, file, width=390))
     assert phone.tab.evaluate("() => document.documentElement.scrollWidth") == 390
+    fits = "[...document.querySelectorAll('.drawn')].every(each => each.scrollWidth <= each.clientWidth)"
+    phone.tab.wait_for_function(fits, timeout=60_000)
     phone.tab.locator("#scheme").click()
     assert phone.tab.locator("html").get_attribute("data-scheme") == "dark"
     phone.tab.close()

@@ -133,15 +133,6 @@ def several(rule: Rule, *, pair: bool = False, least: int = 0) -> Rule:
     return Rule(take, words, rule.error, rule.names)
 
 
-def mapping(rule: Rule | None = None) -> Rule:
-    """Allow a mapping of names to values that fit a rule."""
-
-    def take(value: Any) -> dict[str, Any]:
-        return {_text(name): rule.take(each) if rule else each for name, each in dict(value).items()}
-
-    return Rule(take, f"a mapping of names{f' to {rule.expected}' if rule else ''}")
-
-
 def optional(rule: Rule) -> Rule:
 
     def take(value: Any) -> Any:
@@ -196,6 +187,10 @@ def _text(value: Any) -> str:
     return str(value)
 
 
+def _mapping(value: Any) -> dict[str, Any]:
+    return {_text(name): each for name, each in dict(value).items()}
+
+
 def _names(value: Any) -> Any:
     return value if isinstance(value, str) else tuple(map(_text, value))
 
@@ -239,5 +234,6 @@ path = Rule(_path, "the path of a file or folder")
 function = Rule(_function, "a function")
 color = Rule(_color, "a colour, such as '#0072B2' or 'navy'")
 names = Rule(_names, "a name, or several names")
+mapping = Rule(_mapping, "a mapping of names")
 interval = several(number(), pair=True)
 rising = Rule(_rising, "two finite numbers, the smaller one first")

@@ -10,7 +10,7 @@ import xarray as xr
 from throughtime import adapters
 from throughtime._arguments import layers, rules, takes
 from throughtime._capture.label import label
-from throughtime._errors import AmbiguousLayerError, SchemaError, UnsupportedModelError
+from throughtime._errors import AmbiguousLayerError, SchemaError
 from throughtime._vocabulary import WEIGHTS
 
 PENALTY = "_penalty"
@@ -73,14 +73,9 @@ def weights(model: Any, layer: Any = None, *, omit: str | Collection[str] | None
     return found[kept]
 
 
-def described(model: Any, layers: Any, *, adapter: Any = None) -> xr.DataTree:
+def described(model: Any, layers: Any) -> xr.DataTree:
     """Return a tree of layers with only their weights and attributes."""
-    chosen: adapters.Adapter = adapters.choose(model) if adapter is None else adapter
-    if not hasattr(chosen, "describe"):
-        raise UnsupportedModelError(
-            f"{getattr(chosen, '__name__', chosen)} cannot describe a model without a batch: pass a capture."
-        )
-    return label(chosen.describe(model, layers))
+    return label(adapters.choose(model).describe(model, layers))
 
 
 def in_order(node: xr.DataTree) -> Iterator[xr.DataTree]:

@@ -22,11 +22,12 @@ from bokeh.models.annotations import ColorBar
 from throughtime._drawing.colors import SPECIALS
 from throughtime._drawing.palettes import SEQUENTIAL, palette
 from throughtime._drawing.pooling import pooled
-from throughtime._drawing.scale import FLOOR
+from throughtime._drawing.scale import largest_magnitude, scale_for
 from throughtime._drawing.theme import Theme
 from throughtime._live.figures import Window, empty_figure
 from throughtime._live.kept import Kept
 from throughtime._live.records import Floats
+from throughtime.render.bokeh import bar_style
 
 MOST_ROWS, MOST_COLUMNS = 256, 800
 _BELOW, _BROKEN = -1e9, 1e9  # stand for 0 and for what is no number, which have no logarithm
@@ -121,12 +122,13 @@ class Evolution:
         self._steps = self._steps[::2]
 
     def _fit(self, curves: Floats) -> None:
-        sizes = curves[np.isfinite(curves)]
-        largest = float(sizes.max()) if sizes.size else 0.0
-        if largest > self._largest:
-            self._largest = largest
-            high = float(np.log10(largest))
-            self.mapper.update(low=high + float(np.log10(FLOOR)), high=high + _ROUNDING)
+        self._largest = max(self._largest, largest_magnitude(curves))
+        if self._largest > 0:
+            logs = self._buffer[(self._buffer > _BELOW) & (self._buffer < _BROKEN)]
+            scale = scale_for(10.0 ** logs.astype(np.float64), "log10")
+            high = float(np.log10(self._largest))
+            low = min(high - 1, float(np.log10(scale.low)))
+            self.mapper.update(low=low - _ROUNDING, high=high + _ROUNDING)
 
     def _show_rows(self, length: int) -> None:
         count = len(self._steps)
@@ -164,18 +166,9 @@ def _hover(drawn: Any, rows: ColumnDataSource) -> HoverTool:
 
 
 def _color_bar(mapper: LinearColorMapper, theme: Theme) -> ColorBar:
-    size = f"{0.9 * theme.size}pt"
     return ColorBar(
         color_mapper=mapper,
         ticker=BasicTicker(desired_num_ticks=5, min_interval=1),
         formatter=CustomJSTickFormatter(code=_POWER),
-        width=12,
-        background_fill_alpha=0.0,
-        bar_line_color=None,
-        title_text_font_style="normal",
-        title_text_color=theme.ink,
-        title_text_font_size=size,
-        major_label_text_color=theme.ink,
-        major_label_text_font_size=size,
-        major_tick_line_color=theme.ink,
+        **bar_style(theme),
     )

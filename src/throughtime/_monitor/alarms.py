@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -48,22 +49,12 @@ class Training:
     clip_ratio: float = np.nan
 
 
-@dataclass(frozen=True)
-class SeenLayer:
-    """One layer as alarms need it, beside its summary.
-
-    Attributes
-    ----------
-    layout : Dataset
-        Labels and attributes of the layer.
-    is_reached : bool
-        False if its output receives no gradient.
-    log_ratios : Array (sample, [direction,] lag), optional
-    """
+class SeenLayer(NamedTuple):
+    """One layer as alarms need it, beside its summary: `is_reached` if its output receives a gradient."""
 
     layout: xr.Dataset
     is_reached: bool
-    log_ratios: Array | None
+    log_ratios: Array | None  # (sample, [direction,] lag)
 
 
 def seen_layers(captured: Captured) -> dict[str, SeenLayer]:
@@ -95,17 +86,7 @@ def broken_in(captured: Captured, step: int) -> Alarm | None:
 def alarms_of(
     layers: Mapping[str, SeenLayer], summary: Reduced, step: int, training: Training
 ) -> Iterator[Alarm]:
-    """Find the alarms of a capture whose numbers are finite.
-
-    Parameters
-    ----------
-    layers : mapping of str to SeenLayer
-        By the layer's path.
-    summary : Reduced
-        The capture, reduced to the level "summary".
-    step : int
-    training : Training
-    """
+    """Find the alarms in layers whose numbers are finite, by path, and their "summary"."""
     for path, arrays in summary.items():
         for name, found in _of_layer(layers[path], arrays, training):
             yield Alarm(name, path.strip("/"), step, found)

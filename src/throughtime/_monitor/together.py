@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from .provenance import BATCH
 from .whole import labelled, ratios_of, reduced
 
 if TYPE_CHECKING:
-    from throughtime.adapters import Processes
+    from throughtime.adapters.torch.processes import Processes
 
     from .settings import Settings
 
@@ -41,13 +41,7 @@ _LEVELS = ("summary", "timestep")
 
 @dataclass(frozen=True)
 class SeenHere:
-    """The capture of one process.
-
-    Attributes
-    ----------
-    captured : Captured
-    step : int
-    """
+    """The capture of one process."""
 
     captured: Captured
     step: int
@@ -76,16 +70,7 @@ class _Share(NamedTuple):
 
 @dataclass(frozen=True)
 class SeenTogether:
-    """The parts that several processes have captured.
-
-    Attributes
-    ----------
-    captured : Captured
-        The part of this process.
-    shares : list
-        One share a process.
-    whole : Part
-    """
+    """The parts that several processes have captured: this one's capture, all shares, and their sum."""
 
     captured: Captured
     shares: list[_Share]
@@ -139,17 +124,6 @@ class Alone:
 class Together:
     """One of several processes that train a model, each with its part of the batch.
 
-    Parameters
-    ----------
-    processes : Processes
-        As an adapter's `processes_of` returns them.
-    settings : Settings
-
-    Attributes
-    ----------
-    attributes : mapping
-        Attributes of the run that differ from those of one process.
-
     Raises
     ------
     MonitorError
@@ -171,7 +145,9 @@ class Together:
             )
         if len({len(each["arrays"]) for each in prints}) > 1:
             raise MonitorError("The batch of a process lacks arrays that another one has, such as labels.")
-        self.attributes = {BATCH: json.dumps(_joined(prints))}
+        joined = hashlib.sha256("".join(each["sha256"] for each in prints).encode())
+        arrays = [array for each in prints for array in each["arrays"]]
+        self.attributes = {BATCH: json.dumps({"arrays": arrays, "sha256": joined.hexdigest()})}
 
     def seen(self, capture: Capture, step: int) -> Seen:
         """Capture this process' part of the batch, and add up those of all.
@@ -181,12 +157,11 @@ class Together:
         MonitorError
             A process cannot capture its part, parts differ in more than their samples, or a process is gone.
         """
-        mine: _Share | str
         try:
             captured = capture()
             part = part_of(captured, self._level)
             reached = {path: is_reached(leaf) for path, leaf in captured.leaves.items()}
-            mine = _Share(replace(part, sums={}), reached, broken_in(captured, step))
+            mine: _Share | str = _Share(replace(part, sums={}), reached, broken_in(captured, step))
         except Exception as error:  # the others wait: they have to know
             mine = f"{type(error).__name__}: {error}"
         shares = self._processes.gather(mine)
@@ -217,8 +192,7 @@ class Together:
         MonitorError
             The action raised in the first process, or that process is gone.
         """
-        outcome: Outcome | None = None
-        raised: Exception | None = None
+        outcome = raised = None
         if self._processes.rank == 0:
             try:
                 outcome = action()
@@ -230,8 +204,7 @@ class Together:
             raise raised
         if reason is not None:
             raise MonitorError(f"The first process failed. {reason}")
-        agreed: Outcome = found
-        return agreed
+        return cast("Outcome", found)
 
     def leave(self) -> None:
         """Exchange nothing from now on."""
@@ -240,16 +213,5 @@ class Together:
 
 def together(model: Any, settings: Settings) -> Alone | Together:
     """Find the processes that train a model together with this one."""
-    find = getattr(choose(model), "processes_of", lambda _: None)
-    processes = find(model)
+    processes = getattr(choose(model), "processes_of", lambda _: None)(model)
     return Alone() if processes is None else Together(processes, settings)
-
-
-def _joined(prints: list[dict[str, Any]]) -> dict[str, Any]:
-    """Describe the whole batch by the descriptions of its parts, see `fingerprint`."""
-    arrays = []
-    for same in zip(*(each["arrays"] for each in prints), strict=True):
-        samples = [sum(each["shape"][0] for each in same)] if same[0]["shape"] else []
-        arrays.append({**same[0], "shape": [*samples, *same[0]["shape"][1:]]})
-    joined = "".join(each["sha256"] for each in prints)
-    return {"arrays": arrays, "sha256": hashlib.sha256(joined.encode()).hexdigest()}

@@ -30,7 +30,7 @@ def certificates(tree: xr.DataTree) -> tuple[Table, ...]:
         found = [leaf[name] for name in CERTIFICATES if name in leaf]
         if found:
             bar, verdict = cells.bar(dtype_of(leaf)), agreement(leaf)
-            rows.append((node.path, *(_written(each) for each in found), f"{bar:.0e}", verdict))
+            rows.append((node.path.strip("/"), *(_written(each) for each in found), f"{bar:.0e}", verdict))
     caption = "Certificate: the gradients inside each layer against the framework's own, relative error"
     return (Table(tuple(rows), ("layer", "weights", "time", "allowed", ""), caption),) if rows else ()
 

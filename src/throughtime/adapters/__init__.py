@@ -52,24 +52,6 @@ class AdapterProbe(Protocol):
         """Raise AmbiguousLayerError where several layers answer to what was asked for."""
 
 
-class Processes(Protocol):
-    """The processes that train one model; an adapter's `processes_of(model)` returns them, or None."""
-
-    rank: int
-
-    def gather(self, value: Any, /) -> list[Any]:
-        """Return the values of all processes."""
-
-    def add(self, values: Array, /) -> Array:
-        """Return the sum over all processes."""
-
-    def of_first(self, value: Any, /) -> Any:
-        """Return the value of the first process."""
-
-    def leave(self) -> None:
-        """Exchange nothing from now on."""
-
-
 class Adapter(Protocol):
     """What looks into the models of one library."""
 

@@ -68,6 +68,10 @@ _TORCH = {
 }
 _KEPT = "Nothing has to change"
 _MORE = "Pass more samples, held-out ones if you have them: {n} are too few to decide use"
+_FINITE = (
+    "Go back to weights from before the first number that is not finite, and train on with a smaller "
+    "learning rate or a clipped gradient"
+)
 _UNUSED = (
     "Continue training, and diagnose again. If use stays at 0, check that the target depends on inputs "
     "{lag} or more steps old"
@@ -97,6 +101,8 @@ def actions(found: Found) -> Iterator[Action]:
     yield from (_action(found, each, _capital) for each in found.misread)
     if not found.misread and (found.verdict is Verdict.USES or (found.is_solved and not found.remedies)):
         yield Action(_KEPT)
+    if found.stopped == "nonfinite" and found.verdict is Verdict.UNSTABLE:
+        yield Action(_FINITE, code=_code(found, Remedy(_FINITE, "", "", "clipping")))
     if any("needs the model" in each.reason for each in used):
         yield Action("Measure use, which needs the model and its data", code=_again(lag))
     elif found.dependency_length is None and found.layers and found.verdict is not Verdict.UNSTABLE:
@@ -140,11 +146,15 @@ def _of_layer(found: Found, layer: LayerDiagnosis) -> Iterator[Remedy]:
 
 def _action(found: Found, remedy: Remedy, phrase: Callable[[str], str]) -> Action:
     reason = f"Because: {remedy.evidence}. Source: {remedy.source}."
-    code = _code(found, remedy, found.framework.replace("tf_", "").removesuffix("2"))
-    return Action(phrase(remedy.text), reason, "\n".join(code))
+    return Action(phrase(remedy.text), reason, _code(found, remedy))
 
 
-def _code(found: Found, remedy: Remedy, framework: str) -> tuple[str, ...]:
+def _code(found: Found, remedy: Remedy) -> str:
+    framework = found.framework.replace("tf_", "").removesuffix("2")
+    return "\n".join(_lines(found, remedy, framework))
+
+
+def _lines(found: Found, remedy: Remedy, framework: str) -> tuple[str, ...]:
     """Return lines to paste; none if the framework or the place of the layer is unknown."""
     if framework not in ("keras", "torch"):
         return ()

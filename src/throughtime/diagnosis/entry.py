@@ -257,7 +257,7 @@ class _Run:
             notes.append(phrase("per_step", n=len(reading.anchors), more=_MORE_ANCHORS))
         if swapped.without_partner:
             notes.append(phrase("without_partner", n=swapped.without_partner))
-        if swapped.before.size:
+        if np.isfinite(swapped.before).any() and np.isfinite(swapped.changes[:, 0]).any():
             gain, lost = float(np.nanmean(swapped.changes[:, 0])), float(np.nanmean(np.abs(swapped.before)))
             if 0 < gain < _LITTLE * lost:
                 notes.append(phrase("little_gain", share=f"{gain / lost:.1%}"))

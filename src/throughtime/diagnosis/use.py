@@ -47,7 +47,7 @@ def pays(swapped: Swapped, *, seed: int) -> bool:
     full, before = swapped.changes[:, 0], swapped.before
     usable = np.isfinite(full)
     low, _ = interval(np.mean, full[usable], seed=seed)
-    return bool(low > USED * np.mean(np.abs(before[usable])))
+    return bool(usable.any() and low > USED * np.mean(np.abs(before[usable])))
 
 
 def _harm(swapped: Swapped, *, seed: int) -> str:

@@ -26,7 +26,7 @@ Data = Mapping[str, Any]
 Made = TypeVar("Made")
 
 
-@takes(DiagnosticError, source=either(mapping(), path))
+@takes(DiagnosticError, source=either(mapping, path))
 def read_verdict(source: str | os.PathLike[str] | Data) -> Diagnosis:
     """Read a verdict that `to_dict` or `throughtime diagnose --json` wrote, for `compare` or a script.
 

@@ -34,7 +34,8 @@ def fitted(source: Source, values: Array, look: Look) -> Fitted:
         scale = scale_for(values, kind, _gate_range(source, values))
     else:
         scale = scale_for(values, kind, limits)
-    return Fitted(scale, _label(source, scale, look), limits is not None)
+    own = OWN if look.get("share") is False else ""
+    return Fitted(scale, scale.label(f"{source.symbol_on(scale)}{own}"), limits is not None)
 
 
 def colors(source: Source, values: Array, look: Look) -> Colors:
@@ -57,12 +58,6 @@ def _zero_beside(shades: tuple[str, ...], scale: Scale) -> dict[str, str]:
     nearest = shades[int(np.clip(float(scale.position(np.zeros(1))[0]), 0.0, 1.0) * (len(shades) - 1))]
     lightness = sum(int(nearest[place : place + 2], 16) for place in (1, 3, 5))
     return {"zero": OTHER_ZERO} if lightness > NEARLY_WHITE else {}
-
-
-def _label(source: Source, scale: Scale, look: Look) -> str:
-    symbol = source.symbol_on(scale)
-    own = OWN if look.get("share") is False else ""
-    return scale.label(f"{symbol}{own}")
 
 
 def _gate_range(source: Source, values: Array) -> tuple[float, float] | None:

@@ -13,13 +13,11 @@ from throughtime._drawing.colors import Colors
 from throughtime._drawing.scale import Array, Scale
 from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import PictureError
-from throughtime.diagnostics.lags import log_norm
-from throughtime.diagnostics.statistics import quantiles
 from throughtime.picture import Axis, Mark, Panel, Picture
 from throughtime.plots.arrange import arranged
 from throughtime.plots.axes import time_axis
-from throughtime.plots.colored import OWN, colors, fitted
-from throughtime.plots.curves import median_band
+from throughtime.plots.colored import OWN, colors, fitted, own_scale
+from throughtime.plots.curves import median_band, norms
 from throughtime.plots.data import (
     Captured,
     Source,
@@ -30,12 +28,12 @@ from throughtime.plots.data import (
     parts,
     read,
     title,
-    undrawn,
 )
-from throughtime.plots.findings import percent
+from throughtime.plots.findings import percent, undrawn
 from throughtime.plots.heatmap import few_samples, height_of
 from throughtime.plots.images import panels_of
 from throughtime.plots.look import Look, Titles, checked, in_columns, size, titled
+from throughtime.plots.recorded import band
 
 KINDS = ("curves", "heatmap")
 NOTE = (
@@ -104,7 +102,7 @@ def compare(
     detail = dotted(detail, undrawn(*sources))
     plain = replace(sources[0], where="", values=sources[0].values.reset_coords(drop=True))
     if kind == "curves":
-        return _as_curves(sources, words, look, title(plain, detail, "compared", symbol=_norm_of(plain)))
+        return _as_curves(sources, words, look, title(plain, detail, "compared", symbol=plain.norm))
     return _as_heatmaps(sources, words, look, plain, detail)
 
 
@@ -134,15 +132,15 @@ Bands = dict[str, tuple[Array, Array, Array]]  # by direction or gate: low end, 
 
 def _as_curves(sources: list[Source], words: list[str], look: Look, noun: str) -> Picture:
     sides = [_bands(source) for source in sources]
-    everything = np.concatenate([np.concatenate(band) for side in sides for band in side.values()])
-    shown = replace(sources[0], symbol=_norm_of(sources[0]))
+    everything = np.concatenate([np.concatenate(each) for side in sides for each in side.values()])
+    shown = replace(sources[0], symbol=sources[0].norm)
     fit = fitted(shown, everything, look)
     scale = fit.scale
     if scale.kind == "linear" and look.get("limits") is None:
         scale = Scale("linear", 0.0, scale.high)  # norms are not negative
     if any("forward" in side for side in sides):  # a side with one direction belongs to that
-        sides = [{name or "forward": band for name, band in side.items()} for side in sides]
-    steps = max(len(band[1]) for side in sides for band in side.values())
+        sides = [{name or "forward": each for name, each in side.items()} for side in sides]
+    steps = max(len(each[1]) for side in sides for each in side.values())
     axes = (
         time_axis(max(sources, key=lambda each: each.values.sizes["time"]).values, steps),
         Axis(fit.label, (-0.04, 1.06), scale.ticks()),
@@ -158,22 +156,11 @@ def _as_curves(sources: list[Source], words: list[str], look: Look, noun: str) -
     )
 
 
-def _norm_of(source: Source) -> str:
-    return source.symbol if "‖" in source.symbol else f"‖{source.symbol}‖"
-
-
 def _bands(source: Source) -> Bands:
     """Return quantiles over samples of the norm over units, at each timestep."""
-    values = only_valid(source).astype(np.float64)
-    units = [str(dim) for dim in values.dims if dim not in ("sample", "time", "direction", "gate")]
-    logs = log_norm(values, *units)
-    logs = logs if "sample" in logs.dims else logs.expand_dims("sample")
-    norms = logs.copy(data=np.exp(logs.values))
-    found: Bands = {}
-    for name, part in parts(norms, ["sample", "time"]):
-        low, middle, high = quantiles(part.transpose("sample", "time").values, (0.1, 0.5, 0.9))
-        found[name] = low, middle, high
-    return found
+    found = norms(only_valid(source), ("sample", "time", "direction", "gate"))
+    found = found if "sample" in found.dims else found.expand_dims("sample")
+    return {name: band(part) for name, part in parts(found, ["sample", "time"])}
 
 
 def _marks(sides: list[Bands], name: str, words: list[str], scale: Scale) -> tuple[Mark, ...]:
@@ -202,9 +189,8 @@ def _titles(look: Look, sources: list[Source], sides: list[Bands], words: list[s
 
 
 def _divided(source: Source) -> Source:
-    values = only_valid(source).values
-    largest = float(np.max(np.abs(values), where=np.isfinite(values), initial=0.0)) or 1.0
-    return source.with_values(source.values / largest)
+    values = only_valid(source)
+    return source.with_values(values.copy(data=own_scale(values.values, tuple(range(values.ndim)))))
 
 
 def _names(sources: list[Source], names: tuple[str, str] | None) -> list[str]:

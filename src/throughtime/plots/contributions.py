@@ -31,11 +31,10 @@ from throughtime.plots.data import (
     read,
     required,
     subject,
-    undrawn,
     valid_for,
     where,
 )
-from throughtime.plots.findings import sentence
+from throughtime.plots.findings import sentence, undrawn
 from throughtime.plots.look import Look, checked, size, titled
 from throughtime.plots.recorded import band, is_summary, sampled
 
@@ -153,11 +152,8 @@ def _image(source: Source, name: str, fit: Colors) -> Panel:
 
 def _shares(source: Source, name: str) -> Panel:
     values = only_valid(source).transpose("sample", "time").values.astype(np.float64)
-    shares = np.full(values.shape, np.nan)
-    totals = np.nansum(np.where(np.isfinite(values), values, 0.0), axis=1)
-    usable = (totals > 0) & np.isfinite(totals)
-    shares[usable] = values[usable] / totals[usable, None]
-    low, middle, high = quantiles(shares, (0.1, 0.5, 0.9))
+    totals = np.where(np.isfinite(values), values, 0.0).sum(axis=1, keepdims=True)
+    low, middle, high = quantiles(values / np.where(totals > 0, totals, np.nan), (0.1, 0.5, 0.9))
     words = ("10 % to 90 %", "share of the total", "share")
     return _spread(source.values, (low, middle, high), name, words)
 

@@ -1,11 +1,15 @@
-"""Marks that many plots share: a median with its band, the outline of a histogram, an image."""
+"""Parts that many plots share: a median with its band, the outline of a histogram, an image, norms."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import xarray as xr
 
 from throughtime._drawing.colors import Colors
 from throughtime._drawing.scale import Array, Scale
+from throughtime.diagnostics.lags import log_norm
 from throughtime.picture import Band, Image, Line, Mark
 
 Details = tuple[tuple[str, Array], ...]
@@ -46,3 +50,16 @@ def whole_image(values: Array, fit: Colors, valid: Array | None = None, rows: Ar
     """Make an image (row, column) whose cells lie on whole numbers."""
     height, width = values.shape
     return Image(values, (-0.5, width - 0.5), (-0.5, height - 0.5), fit, valid, rows=rows)
+
+
+def norms(
+    values: xr.DataArray, kept: Sequence[str] = ("sample", "time", "step", "direction")
+) -> xr.DataArray:
+    """Return Euclidean norms over all dims that are not kept, in float64."""
+    return exponential(log_norm(values, *(str(dim) for dim in values.dims if dim not in kept)))
+
+
+def exponential(logs: xr.DataArray) -> xr.DataArray:
+    """Return the numbers of which these are natural logarithms; ∞ if they are too large."""
+    with np.errstate(over="ignore"):
+        return logs.copy(data=np.exp(logs.values))

@@ -44,6 +44,11 @@ class Source:
         """Symbol of the magnitude."""
         return self.symbol if "‖" in self.symbol or "rms" in self.symbol else f"|{self.symbol}|"
 
+    @property
+    def norm(self) -> str:
+        """Symbol of the norm."""
+        return self.symbol if "‖" in self.symbol else f"‖{self.symbol}‖"
+
     def symbol_on(self, scale: Scale) -> str:
         """Symbol of what a scale shows: the magnitude on a logarithmic one."""
         return self.magnitude if scale.kind == "log10" else self.symbol
@@ -241,15 +246,6 @@ def only_valid(source: Source, other: float = np.nan) -> xr.DataArray:
     return values.where(counted, other)
 
 
-def undrawn(*sources: Source) -> str:
-    """Describe what curves on a logarithmic scale leave out: values that are not finite, or all 0."""
-    every = [only_valid(source, 0.0).values for source in sources]
-    number = sum(int((~np.isfinite(values)).sum()) for values in every)
-    if number:
-        return f"{number} NaN or ∞ not drawn"
-    return "" if any(values.any() for values in every) else "exactly 0 everywhere"
-
-
 def parts(values: xr.DataArray, kept: list[str]) -> list[tuple[str, xr.DataArray]]:
     """List the parts, one for each direction or gate, with their names."""
     dims = [str(dim) for dim in values.dims if dim not in kept]
@@ -272,6 +268,13 @@ def dotted(*words: str) -> str:
 def count(number: int, noun: str) -> str:
     """Format a count: "1 sample", "16 samples"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def few_of(number: int, captured: Layer | xr.DataArray) -> str:
+    """Count the samples that are drawn, of all that there are: "16 samples", "2 of 3 samples"."""
+    tree = captured.subtree if isinstance(captured, xr.DataTree) else (captured,)
+    total = max(int(each.sizes.get("sample", 0)) for each in tree)
+    return f"{number} of {count(total, 'sample')}" if total > number else count(number, "sample")
 
 
 def subject(where: str, what: str = "Gradient") -> str:

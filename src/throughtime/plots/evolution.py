@@ -14,10 +14,10 @@ from throughtime._errors import PictureError
 from throughtime._tree import layer as one_layer
 from throughtime._tree import states
 from throughtime.diagnostics.statistics import quantiles
-from throughtime.picture import Axis, Image, Panel, Picture
+from throughtime.picture import Axis, Panel, Picture
 from throughtime.plots.axes import labels, thinned, time_axis
-from throughtime.plots.colored import colors
-from throughtime.plots.curves import whole_image
+from throughtime.plots.colored import colors, own_scale
+from throughtime.plots.curves import norms, whole_image
 from throughtime.plots.data import (
     Captured,
     Source,
@@ -89,11 +89,11 @@ def evolution(run: Captured, quantity: str = "hidden_gradient", **look: Unpack[L
         )
     shown = _median(source)
     if look.get("share") is False:
-        largest = shown.where(np.isfinite(shown)).max(along)
-        shown = shown / largest.where(largest > 0, 1.0)
-    summed = Source(shown, None, source.name, _symbol(source), source.where)
+        shown = shown.copy(data=own_scale(shown.values, (shown.get_axis_num(along),)))
+    symbol = source.norm if unit_dim(source.values) else source.symbol
+    summed = Source(shown, None, source.name, symbol, source.where)
     fit = colors(summed, shown.values, look)
-    panels = tuple(_panel(part, name, _image(part, fit)) for name, part in parts(shown, ["step", along]))
+    panels = tuple(_panel(part, name, fit) for name, part in parts(shown, ["step", along]))
     detail = [count(int(shown.sizes["step"]), "training step")]
     if "sample" in source.values.dims:
         detail.append(f"median over {count(int(source.values.sizes['sample']), 'sample')}")
@@ -135,10 +135,6 @@ def _source(run: Captured, quantity: str) -> Source:
     return replace(read(run, norms), symbol=norm_symbol(quantity, states(leaf)))
 
 
-def _symbol(source: Source) -> str:
-    return f"‖{source.symbol}‖" if unit_dim(source.values) else source.symbol
-
-
 def _median(source: Source) -> xr.DataArray:
     """Return the median over samples of the norm over units; from disk a few steps at a time."""
     if source.values.chunks is None:
@@ -159,11 +155,8 @@ def _median_of(source: Source) -> xr.DataArray:
     if "quantile" in source.values.dims:
         return source.values.sel(quantile=0.5, drop=True).astype(np.float64)
     values = only_valid(source).astype(np.float64)
-    unit = unit_dim(values)
-    if unit:
-        largest = abs(values).max(unit)
-        scale = largest.where((largest > 0) & np.isfinite(largest), 1.0)
-        values = scale * ((values / scale) ** 2).sum(unit, skipna=False) ** 0.5
+    if unit := unit_dim(values):
+        values = norms(values, [str(dim) for dim in values.dims if dim != unit])
     if "sample" not in values.dims:
         return values
     axis = values.get_axis_num("sample")
@@ -171,14 +164,12 @@ def _median_of(source: Source) -> xr.DataArray:
     return values.isel(sample=0, drop=True).copy(data=middle)
 
 
-def _image(part: xr.DataArray, fit: Colors) -> Image:
-    """Make the image of one direction or gate."""
-    values = part.transpose("step", "lag" if "lag" in part.dims else "time").values
-    return whole_image(values, fit, rows=np.array(labels(part, "step"), dtype=object))
-
-
-def _panel(part: xr.DataArray, name: str, image: Image) -> Panel:
-    ticks = thinned(labels(part, "step"), 10)
+def _panel(part: xr.DataArray, name: str, fit: Colors) -> Panel:
+    values, steps = (
+        part.transpose("step", "lag" if "lag" in part.dims else "time").values,
+        labels(part, "step"),
+    )
+    image, ticks = whole_image(values, fit, rows=np.array(steps, dtype=object)), thinned(steps, 10)
     return Panel(
         (image,),
         title=name,

@@ -135,6 +135,15 @@ def broken(values: Array) -> str:
     return "" if values.any() or not values.size else "is exactly 0 everywhere"
 
 
+def undrawn(*sources: Source) -> str:
+    """Describe what curves on a logarithmic scale leave out: values that are not finite, or all 0."""
+    every = [only_valid(source, 0.0).values for source in sources]
+    number = sum(int((~np.isfinite(values)).sum()) for values in every)
+    if number:
+        return f"{number} NaN or ∞ not drawn"
+    return "" if any(values.any() for values in every) else "exactly 0 everywhere"
+
+
 def change(first: float, last: float) -> str:
     """Compare the ends of a curve over training.
 

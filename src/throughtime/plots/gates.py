@@ -191,8 +191,4 @@ def _saturated(position: xr.DataArray, low: float, high: float) -> str:
 
 def _share(flags: xr.DataArray, values: xr.DataArray) -> Array:
     """Return the share of units and samples at each step; NaN if none is valid."""
-    dims = ("sample", "unit")
-    counted = values.notnull().sum(dims).values
-    found = flags.sum(dims).values
-    shares: Array = np.divide(found, counted, out=np.full(len(found), np.nan), where=counted > 0)
-    return shares
+    return np.asarray(flags.astype(float).where(values.notnull()).mean(("sample", "unit")).values)

@@ -14,13 +14,22 @@ from throughtime._drawing.palettes import hues
 from throughtime._drawing.scale import Array, Scale, scale_for
 from throughtime._errors import PictureError, SchemaError
 from throughtime._tree import states
-from throughtime.diagnostics.lags import log_norm, log_state_gradient, valid_steps
+from throughtime.diagnostics.lags import log_state_gradient, valid_steps
 from throughtime.diagnostics.thresholds import REACHES, ROUNDING
 from throughtime.picture import Axis, Mark, Panel, Picture
 from throughtime.plots.axes import time_axis
-from throughtime.plots.curves import median_band
-from throughtime.plots.data import Source, count, dotted, last_step, layers, located, parts, read, undrawn
-from throughtime.plots.findings import named, percent
+from throughtime.plots.curves import exponential, median_band, norms
+from throughtime.plots.data import (
+    Source,
+    count,
+    dotted,
+    last_step,
+    layers,
+    located,
+    parts,
+    read,
+)
+from throughtime.plots.findings import named, percent, undrawn
 from throughtime.plots.look import Look, checked, size, titled
 from throughtime.plots.profiles import is_sum
 from throughtime.plots.recorded import band, is_summary, sampled, state_norms
@@ -164,40 +173,31 @@ def _gradients(leaf: xr.Dataset) -> Iterator[Source]:
 def _curves(path: str, leaf: xr.Dataset) -> list[NormCurve]:
     if is_summary(leaf):
         return list(_of_summary(path, leaf))
-    norms = _norms(leaf)
-    if norms is None:
+    if (found := _norms(leaf)) is None:
         return []
-    valid = valid_steps(leaf) if {"sample", "time"} <= set(leaf.dims) else None
-    norms = norms if valid is None else norms.where(valid)
-    return [
-        NormCurve(path, name or _direction(leaf), band(part))
-        for name, part in parts(norms, ["sample", "time"])
-    ]
+    if {"sample", "time"} <= set(leaf.dims):
+        found = found.where(valid_steps(leaf))
+    every = parts(found, ["sample", "time"])
+    return [NormCurve(path, name or _direction(leaf), band(part)) for name, part in every]
 
 
 def _of_summary(path: str, leaf: xr.Dataset) -> Iterator[NormCurve]:
     """Draw each state separately: quantiles of two norms do not determine those of the joint norm."""
     kept = state_norms(leaf)
-    for state, norms in kept.items():
+    for state, each in kept.items():
         label = f"{path} · {state}" if len(kept) > 1 else path
-        for name, part in parts(norms, ["quantile", "time"]):
+        for name, part in parts(each, ["quantile", "time"]):
             yield NormCurve(label, name or _direction(leaf), band(part))
 
 
 def _norms(leaf: xr.Dataset) -> xr.DataArray | None:
     """Return the norm of the joint state's gradient, or else of the output's; None without a time axis."""
     if all(f"{state}_gradient" in leaf for state in states(leaf)):
-        return _exp(log_state_gradient(leaf))
+        return exponential(log_state_gradient(leaf))
     gradient = leaf.get("output_gradient")
     if gradient is None or "time" not in gradient.dims:
         return None
-    dims = [str(dim) for dim in gradient.dims if dim not in ("sample", "time", "direction")]
-    return _exp(log_norm(gradient, *dims))
-
-
-def _exp(logs: xr.DataArray) -> xr.DataArray:
-    with np.errstate(over="ignore", under="ignore"):
-        return logs.copy(data=np.exp(logs.values))
+    return norms(gradient)
 
 
 def _direction(leaf: xr.Dataset) -> str:

@@ -17,7 +17,7 @@ from throughtime.picture import Panel, Picture, Slider, Text
 from throughtime.plots.arrange import Layout, arranged
 from throughtime.plots.axes import labels
 from throughtime.plots.colored import colors, own_scale
-from throughtime.plots.data import Captured, Source, count, only_valid, read, title, unit_dim
+from throughtime.plots.data import Captured, Source, few_of, only_valid, read, title, unit_dim
 from throughtime.plots.findings import of_quantity
 from throughtime.plots.images import panels_of
 from throughtime.plots.look import Look, checked, size, titled
@@ -150,20 +150,5 @@ def _middle_sample(source: Source) -> int:
 
 
 def _title(source: Source, layout: Layout, captured: Captured, fit: Colors) -> str:
-    values = source.values
-    parts = (
-        [count(values.sizes["sample"], "sample")]
-        if "sample" in values.dims and "sample" not in layout.sliders
-        else []
-    )
-    total = _all_samples(captured)
-    if parts and total > values.sizes["sample"]:
-        parts = [f"{values.sizes['sample']} of {total} samples"]
-    symbol = source.symbol_on(fit.scale)
-    return title(source, *parts, symbol=symbol)
-
-
-def _all_samples(captured: Captured) -> int:
-    if isinstance(captured, xr.DataTree):
-        return max((int(node.sizes.get("sample", 0)) for node in captured.subtree), default=0)
-    return int(captured.sizes.get("sample", 0))
+    samples = 0 if "sample" in layout.sliders else source.values.sizes.get("sample", 0)
+    return title(source, few_of(samples, captured) if samples else "", symbol=source.symbol_on(fit.scale))

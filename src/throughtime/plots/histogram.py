@@ -21,6 +21,7 @@ from throughtime.plots.axes import labels, thinned
 from throughtime.plots.colored import Fitted, fitted
 from throughtime.plots.curves import outline
 from throughtime.plots.data import Captured, Source, count, dim_called, dotted, has, only_valid, read, title
+from throughtime.plots.findings import percent
 from throughtime.plots.look import Look, checked, size, titled
 
 FEW_GROUPS = 7
@@ -149,7 +150,9 @@ def _layers(captured: Captured, quantity: str) -> tuple[Source, list[tuple[str, 
     if not leaves:
         return read(captured, quantity), []
     read_each = [_groups(leaf, quantity, "no dim") for leaf in leaves]
-    groups = [(str(leaf.path), parts[0][1]) for leaf, (_, parts) in zip(leaves, read_each, strict=True)]
+    groups = [
+        (str(leaf.path).strip("/"), parts[0][1]) for leaf, (_, parts) in zip(leaves, read_each, strict=True)
+    ]
     first = read_each[0][0]
     return Source(first.values, first.valid, first.name, first.symbol), groups
 
@@ -180,12 +183,8 @@ def _counted(name: str, values: Array, scale: Scale, bins: int) -> Counted:
         "±∞": int(np.isinf(values).sum()),
     }
     return Counted(
-        name, shares, ", ".join(f"{_percent(each / total)} {word}" for word, each in parts.items() if each)
+        name, shares, ", ".join(f"{percent(each / total)} {word}" for word, each in parts.items() if each)
     )
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if share >= 0.01 else "<1 %"
 
 
 def _panel(counted: list[Counted], dim: str | None, fit: Fitted, bins: int, look: Look) -> Panel:
@@ -210,7 +209,7 @@ def _top(counted: list[Counted]) -> tuple[float, bool]:
 
 
 def _curve(each: Counted, place: int, edges: Array, top: float, cut: bool) -> list[Mark]:
-    peak = f"peak {_percent(each.shares.max())} cut" if cut and each.shares.max() > top else ""
+    peak = f"peak {percent(each.shares.max())} cut" if cut and each.shares.max() > top else ""
     label = dotted(each.name, each.words, peak)
     return outline(edges, each.shares, hue(place), label, top=1.05 * top)
 

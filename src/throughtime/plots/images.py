@@ -105,7 +105,9 @@ def _composite(source: Source, layout: Layout, fit: Colors, at: dict[str, int], 
     marks: list[Mark] = [*named, Rectangles(corners, edge="#8a8a8a")]
     longest = max(3, int(70 / across))
     short = [word if len(word) <= longest else f"{word[: longest - 1]}…" for word in words]
-    marks.append(Text(corners[:, 0], corners[:, 1] - 0.02, (f"{cells} {short[0]}", *short[1:]), 0.8))
+    marks.append(
+        Text(corners[:, 0], corners[:, 1] - 0.02, (f"{cells} " * (across < 9) + short[0], *short[1:]), 0.8)
+    )
     return Panel(
         tuple(marks),
         title=name,

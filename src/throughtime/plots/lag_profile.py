@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Unpack
 
 import numpy as np
-import xarray as xr
 
 from throughtime._arguments import takes
 from throughtime._arguments.rules import number
@@ -15,7 +14,7 @@ from throughtime._errors import PictureError
 from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified
 from throughtime.picture import Axis, Line, Mark, Panel, Picture
-from throughtime.plots.data import count, dotted, located, subject, where
+from throughtime.plots.data import count, dotted, few_of, located, subject, where
 from throughtime.plots.findings import sentence
 from throughtime.plots.look import Look, checked, in_columns, titled
 from throughtime.plots.profiles import LagCurve, curve_marks, fitted, levels, profiles
@@ -74,7 +73,7 @@ def lag_profile(captured: Layer, *, threshold: float = 0.01, **look: Unpack[Look
     noun = (
         "lag profile R(k)",
         located(captured, layer),
-        _samples_of(max(counted), layer) if counted else "median over samples",
+        few_of(max(counted), layer) if counted else "median over samples",
         "error of the last step alone" if any(curve.basis == "last" for curve in curves) else "",
     )
     return Picture(
@@ -84,12 +83,6 @@ def lag_profile(captured: Layer, *, threshold: float = 0.01, **look: Unpack[Look
         linked="xy",
         **in_columns(look, panels, 4.2),
     )
-
-
-def _samples_of(number: int, layer: xr.Dataset) -> str:
-    """Count the samples with a gradient at lag 0, of all if some have none."""
-    total = int(layer.sizes.get("sample", number))
-    return count(number, "sample") if number == total else f"{number} of {count(total, 'sample')}"
 
 
 def _panel(curve: LagCurve, scale: Scale, threshold: float) -> Panel:

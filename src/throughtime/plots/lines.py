@@ -141,18 +141,17 @@ def _panel(
             y=Axis(fit.label, (-0.04, 1.06), fit.scale.ticks()),
             grid=True,
         )
+    # The vertical axis is that of the quantity, or it counts the panels.
+    beside = (
+        fit.label if grid.count <= MOST_NAMES else f"{str(kept[-2]).replace('_', ' ')}, first of each row"
+    )
     return Panel(
         (*floor, *curves, *borders(grid), *names(grid, words, str(kept[-2]))),
         title=dotted(name, _span(fit.scale)),
         x=Axis(f"each panel: timesteps 0 to {grid.steps - 1}", (0, grid.columns), column_ticks(grid)),
-        y=Axis(_beside(grid, fit, str(kept[-2])), (0, grid.rows), row_ticks(grid, fit.scale, words)),
+        y=Axis(beside, (0, grid.rows), row_ticks(grid, fit.scale, words)),
         framed=False,
     )
-
-
-def _beside(grid: Grid, fit: Fitted, dim: str) -> str:
-    """Name the vertical axis: the quantity, or the dim of the panels if it counts these."""
-    return fit.label if grid.count <= MOST_NAMES else f"{dim.replace('_', ' ')}, first of each row"
 
 
 def _samples(cells: Array, grid: Grid, scale: Scale, words: list[str]) -> list[Mark]:

@@ -168,8 +168,4 @@ def _finite(part: xr.DataArray) -> Array:
 
 def _mean(finite: Array) -> Array:
     """Return the mean over samples of finite values; NaN if there are none."""
-    number_of = np.sum(~np.isnan(finite), axis=0)
-    mean: Array = np.divide(
-        np.nansum(finite, axis=0), number_of, out=np.full(finite.shape[1], np.nan), where=number_of > 0
-    )
-    return mean
+    return np.asarray(np.ma.masked_invalid(finite).mean(axis=0).filled(np.nan))

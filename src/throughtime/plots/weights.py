@@ -154,7 +154,10 @@ def _matrix(array: xr.DataArray, gate: str) -> Array:
 
 def _canvas(found: dict[str, xr.DataArray], direction: str, look: Look, *, gradient: bool) -> Panel:
     """Draw blocks on one colour scale: a row for each weight, a column for each gate."""
-    largest = {name: _largest(array) if not look.get("share") else 1.0 for name, array in found.items()}
+    largest = {
+        name: largest_magnitude(array.values) or 1.0 if not look.get("share") else 1.0
+        for name, array in found.items()
+    }
     scaled = {name: array / largest[name] for name, array in found.items()}
     fit = _colors(scaled, look, gradient=gradient)
     marks: list[Mark] = []
@@ -185,10 +188,6 @@ def _range(name: str, array: xr.DataArray) -> str:
     return "".join((name.replace("_", "\n"), between, words))
 
 
-def _largest(array: xr.DataArray) -> float:
-    return largest_magnitude(array.values) or 1.0
-
-
 def _colors(scaled: dict[str, xr.DataArray], look: Look, *, gradient: bool) -> Colors:
     values = np.concatenate([array.values.ravel() for array in scaled.values()])
     what = "gradient" if gradient else "weight"
@@ -213,7 +212,7 @@ def _norms(found: dict[str, xr.DataArray], gate: str) -> str:
 def _histograms(found: dict[str, xr.DataArray], direction: str, bins: int) -> Panel:
     """Draw the distribution over both kernels, a curve for each gate."""
     kernels = [found[name] for name in ("kernel", "recurrent_kernel") if name in found] or [*found.values()]
-    largest = max(_largest(array) for array in kernels)
+    largest = max(largest_magnitude(array.values) for array in kernels) or 1.0
     edges = np.linspace(-largest, largest, bins + 1)
     marks: list[Mark] = []
     top = 0.0

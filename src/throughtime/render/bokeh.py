@@ -12,7 +12,6 @@ from bokeh.models import (
     BasicTicker,
     FixedTicker,
     LinearColorMapper,
-    NoOverlap,
     Range1d,
 )
 from bokeh.models.annotations import ColorBar, Legend, LegendItem
@@ -156,7 +155,6 @@ def _dress(made: Any, panel: Panel, theme: Theme) -> None:
         if axis.ticks is not None:
             axes.ticker = FixedTicker(ticks=[at for at, _ in axis.ticks])
             axes.major_label_overrides = dict(axis.ticks)
-            axes.major_label_policy = NoOverlap(min_distance=3)
         elif axis.counts or panel.of(Image):
             axes.ticker = BasicTicker(min_interval=1)
     if made.legend:
@@ -202,6 +200,14 @@ def _style_legend(legend: Any, theme: Theme) -> None:
     legend.orientation, legend.location = "horizontal", "bottom_left"
 
 
+def bar_style(theme: Theme) -> dict[str, Any]:
+    """Return the properties of a colour bar in the colours and fonts of a theme."""
+    font = {"text_color": theme.ink, "text_font": _font(theme), "text_font_size": f"{0.9 * theme.size}pt"}
+    style = {f"{part}_{name}": value for part in ("title", "major_label") for name, value in font.items()}
+    line = {"bar_line_color": None, "major_tick_line_color": theme.ink, "background_fill_alpha": 0.0}
+    return {"width": 12, "title_text_font_style": "normal", **line, **style}
+
+
 def _add_bar(made: Any, colors: Any, theme: Theme) -> ColorBar:
     ticks = colors.scale.ticks()
     ticks = ticks if made.height > LOW else tuple(ticks[:: max(1, len(ticks) // 2)])
@@ -210,18 +216,8 @@ def _add_bar(made: Any, colors: Any, theme: Theme) -> ColorBar:
         ticker=FixedTicker(ticks=[at for at, _ in ticks]),
         major_label_overrides=dict(ticks),
         title=colors.label,
-        width=12,
         major_label_policy=AllLabels(),
-        background_fill_alpha=0.0,
-        bar_line_color=None,
-        title_text_font_style="normal",
-        title_text_color=theme.ink,
-        title_text_font=_font(theme),
-        title_text_font_size=f"{0.9 * theme.size}pt",
-        major_label_text_color=theme.ink,
-        major_label_text_font=_font(theme),
-        major_label_text_font_size=f"{0.9 * theme.size}pt",
-        major_tick_line_color=theme.ink,
+        **bar_style(theme),
     )
     made.add_layout(bar, "right")
     return bar

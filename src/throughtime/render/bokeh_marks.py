@@ -21,7 +21,6 @@ MOST_HOVERED = 60_000  # points of the lines of a panel that a hover describes
 HATCHED = {"hatch_pattern": "/", "hatch_color": "#a0a0a0", "hatch_scale": 8, "hatch_weight": 0.6}
 _MARKERS = {"o": "circle", "X": "x", "^": "triangle", "v": "inverted_triangle", "x": "x"}
 _BROKEN = {"nan": "x", "positive_infinity": "triangle", "negative_infinity": "inverted_triangle"}
-_BASELINES = {"bottom": "bottom", "top": "top", "middle": "middle"}
 
 _VALUE = """
 if (value < 0) return words[Math.floor(-value / width)] ?? ""
@@ -276,6 +275,6 @@ def _draw_text(made: Any, text: Text, theme: Theme) -> None:
         text_font_size=f"{text.size * theme.size}pt",
         text_font={"value": f"{theme.font}, Helvetica, sans-serif"},
         text_color=text.color or theme.ink,
-        text_baseline=_BASELINES[along],
+        text_baseline=along,
         text_align=across or "center",
     )

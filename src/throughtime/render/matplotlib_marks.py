@@ -20,17 +20,6 @@ from throughtime.render.keys import MARKERS, lone, masked_boxes, nonfinite
 
 MANY_POINTS = 20_000  # of a line; svg and pdf contain longer ones as pixels
 HATCH = "#b0b0b0"
-_ALIGNED = {
-    "bottom left": ("left", "bottom"),
-    "bottom right": ("right", "bottom"),
-    "top left": ("left", "top"),
-    "top right": ("right", "top"),
-    "middle left": ("left", "center"),
-    "middle right": ("right", "center"),
-    "bottom": ("center", "bottom"),
-    "top": ("center", "top"),
-    "middle": ("center", "center"),
-}
 
 
 @dataclass(frozen=True)
@@ -164,7 +153,7 @@ def _draw_dots(ax: Any, dots: Dots, theme: Theme) -> None:
 
 
 def _draw_text(ax: Any, text: Text, theme: Theme) -> None:
-    across, along = _ALIGNED[text.anchor]
+    along, _, across = text.anchor.partition(" ")
     for x, y, words in zip(text.x, text.y, text.words, strict=True):
         ax.text(
             x,
@@ -172,7 +161,7 @@ def _draw_text(ax: Any, text: Text, theme: Theme) -> None:
             words,
             fontsize=text.size * theme.size,
             color=text.color or theme.ink,
-            ha=across,
-            va=along,
+            ha=across or "center",
+            va="center" if along == "middle" else along,
             clip_on=False,
         )

@@ -19,7 +19,7 @@ from rich.table import Table
 import throughtime as tt
 from throughtime._cli.demo.networks import HALF, STEPS, framework
 from throughtime._cli.demo.pictures import NOT_MIRRORED, draw
-from throughtime._cli.demo.training import JUDGED, Trained, read_digits, train
+from throughtime._cli.demo.training import EARLY, JUDGED, Trained, read_digits, train
 from throughtime.diagnosis.brief import facts, headline
 from throughtime.diagnostics import horizon_text, memory_horizon_median
 
@@ -34,24 +34,23 @@ FILES = {
     "9_evolution.png": "a row for each recorded step",
 }
 MEANING = (
-    f"Each network reads a digit pixel by pixel, in {STEPS} steps; guessing gives 10 % right answers. Horizon: how "
-    "many steps back 1 % of the upper layer's gradient still arrives, and so how far back it can learn from; of a "
-    "Bidirectional layer forward and backward."
+    f"Guessing gives 10 % right answers. Horizon of the upper layer, of {STEPS} steps that it reads: how far back "
+    "1 % of the gradient arrives, and so from how far back it can learn; forward and backward."
 )
 OF_REACH = (
-    f"Reach: the gradient that arrives {HALF} steps back, where the upper half of the digit is, as a share of its "
-    "size at the last step. Use: how much of the answer rests on pixels that old."
+    f"Reach: share of the gradient that arrives {HALF} steps back, where half of the digit is. Use: share of the "
+    "answer that rests on pixels that old."
 )
 ITERATIONS = {"LSTM": 1000, "GRU": 500, "SimpleRNN": 500, "Bidirectional GRU": 300}
 
 
-def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/demo", description="Train small networks and draw them.")
     parser.add_argument("folder", nargs="?", default="demo", type=Path, help="folder of the plots")
     parser.add_argument("--framework", choices=["keras", "torch", "tf_keras"], default="keras")
     parser.add_argument("--backend", choices=["tensorflow", "jax", "torch"], help="of Keras 3")
     parser.add_argument("--verbose", action="store_true", help="print the verdicts in full")
-    chosen = parser.parse_args(arguments)
+    chosen = parser.parse_args()
     if chosen.backend and chosen.framework != "keras":
         parser.error(f"--backend is for Keras 3; {chosen.framework} has none to choose.")
     return chosen
@@ -70,29 +69,31 @@ def main(folder: Path, name: str, *, is_verbose: bool = False) -> None:
     with Progress(*columns, console=console, transient=True) as progress:
         settings = (digits, progress, folder / RUN)
         trained = {kind: train(build, kind, count, *settings) for kind, count in ITERATIONS.items()}
-    console.print("Drawing …")
-    draw(trained, folder)
+    with console.status("Drawing …"):
+        draw(trained, folder)
     judged = trained[JUDGED]
     found = judged.diagnoses[ITERATIONS[JUDGED]]
     title = "An LSTM that reads digits"
     tt.report(judged.late, folder / "report.html", diagnosis=found, training=judged.run, title=title)
     for iteration, found in judged.diagnoses.items():
         console.print(f"\n{judged.name} after {iteration} iterations: {headline(found)}", highlight=False)
-        measured = ", ".join(f"{fact.name.lower()} {fact.value}" for fact in facts(found))
+        measured = ", ".join(f"{fact.name.lower().split()[0]}: {fact.value}" for fact in facts(found))
+        measured = f"{measured} ({facts(found)[-1].detail})"
         console.print(found if is_verbose else f"  {measured}", highlight=False)
     console.print(OF_REACH, highlight=False)
     if is_verbose and judged.run is not None:
         console.print(tt.diagnose(judged.run, dependency_length=HALF))
-    console.print("", accuracies(list(trained.values())), MEANING, f"\nIn {folder}:", highlight=False)
+    console.print("", accuracies(list(trained.values())), MEANING, highlight=False)
+    plots, seconds = len(list(folder.glob("*.png"))), time.monotonic() - started
+    console.print(f"\nIn {folder}, {plots} plots and a report, made in {seconds:.0f} s:", highlight=False)
     for file, words in FILES.items():
         console.print(f"  {file:<31}{words}", highlight=False, soft_wrap=True)
-    plots = len(list(folder.glob("*.png")))
-    console.print(f"{plots} plots in all, made in {time.monotonic() - started:.0f} s.")
 
 
 def accuracies(networks: Sequence[Trained]) -> Table:
     """Tabulate accuracy, and the memory horizon of the upper layer before and after training."""
-    table = Table("network", "right answers", "horizon before", "after training", box=None, padding=(0, 2, 0, 0))
+    heads = (f"horizon after {EARLY}", "after all iterations")
+    table = Table("network", "right answers", *heads, box=None, padding=(0, 2, 0, 0))
     for trained in networks:
         ends = [" and ".join(np.atleast_1d(horizon(tree))) for tree in trained.captures.values()]
         table.add_row(trained.name, f"{trained.accuracy:.0%}", *ends)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
-from throughtime._memory.budget import Budget, Need
+from throughtime._memory.budget import NOTHING, Budget, Need
 from throughtime.adapters.needs import (
     COLUMNS,
     Asked,
@@ -84,7 +84,10 @@ class Meter:
         asked = self._asked(is_watched, flows_back, is_watched and not why_not(layer))
         directions = [_direction(self.keras, half, tuple(shape), self.samples) for half in each]
         is_merged = getattr(layer, "merge_mode", None) in ("sum", "mul", "ave")
-        self._add(estimate(directions, asked, OVERHEAD[self.keras.BACKEND], is_merged=is_merged))
+        need = estimate(directions, asked, OVERHEAD[self.keras.BACKEND], is_merged=is_merged)
+        if flows_back and self.samples > 1:  # what a pass hands out is there while it runs
+            need += Need(passing=sum((one.handed_out for one in directions), NOTHING))
+        self._add(need)
 
     def add_output(self, size: float, *, is_watched: bool, flows_back: bool) -> None:
         """Add the bytes that a layer that is not recurrent returned, or the model."""

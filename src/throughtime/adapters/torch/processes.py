@@ -22,17 +22,7 @@ _REMEDY = (
 
 
 class Processes:
-    """A group of its own, on the CPU, for a monitor's exchange: no collective of training waits for it.
-
-    Parameters
-    ----------
-    ranks : list of int
-        Global ranks of the processes that train the module.
-
-    Attributes
-    ----------
-    rank, count : int
-        Number of this process, from 0, and of all.
+    """A group of these global ranks on the CPU, beside training's: `rank` is the place of this process.
 
     Raises
     ------
@@ -41,15 +31,14 @@ class Processes:
     """
 
     def __init__(self, ranks: list[int]) -> None:
-        self.rank, self.count = ranks.index(dist.get_rank()), len(ranks)
-        self._first, self._lost = ranks[0], ""
+        self.rank, self._ranks, self._lost = ranks.index(dist.get_rank()), ranks, ""
         self._group = self._guarded(
             lambda: dist.new_group(ranks, timeout=PATIENCE, backend="gloo", use_local_synchronization=True)
         )
 
     def gather(self, value: Any) -> list[Any]:
         """Return the values of all processes, in their order."""
-        found = [None] * self.count
+        found = [None] * len(self._ranks)
         self._guarded(lambda: dist.all_gather_object(found, value, group=self._group))
         return found
 
@@ -62,7 +51,7 @@ class Processes:
     def of_first(self, value: Any) -> Any:
         """Return the value of the first process."""
         found = [value]
-        self._guarded(lambda: dist.broadcast_object_list(found, src=self._first, group=self._group))
+        self._guarded(lambda: dist.broadcast_object_list(found, src=self._ranks[0], group=self._group))
         return found[0]
 
     def leave(self) -> None:

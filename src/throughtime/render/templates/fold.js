@@ -6,7 +6,7 @@ function drawFold(name) {
   const before = new Set(Bokeh.documents)
   DRAWINGS[name]()
   whenAdded(before.size, () => Bokeh.documents.filter(each => !before.has(each)).forEach(each => {
-    fit(each.all_models)
+    fit(each.all_models, document.getElementById(name) ?? document)
     if (dark) paint(each.all_models, inks())
   }))
 }

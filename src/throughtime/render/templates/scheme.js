@@ -40,13 +40,15 @@ function whenDrawn(act) {
 }
 button.addEventListener("click", () => show(!dark))
 whenDrawn(() => {
-  Bokeh.documents.forEach(each => fit(each.all_models))
+  Bokeh.documents.forEach(each => fit(each.all_models, document))
   show(window.matchMedia("(prefers-color-scheme: dark)").matches)
 })
 // On a narrow page panels beside each other are stacked, labels are upright, squares shrink, legends have fewer columns.
 const lengths = axis => [...axis?.major_label_overrides?.values() ?? []].map(word => 6.2 * String(word).length)
-function fit(models) {
-  const room = document.querySelector("main").clientWidth - 30, side = room - 130
+function fit(models, part) {
+  const place = part.querySelector(".drawn")
+  if (!place) return
+  const room = place.clientWidth - 10, side = room - 130
   for (const model of models) {
     if (model.min_width > room) {
       const grid = model.children.at(-1)
