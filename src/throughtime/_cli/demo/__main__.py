@@ -34,12 +34,12 @@ FILES = {
     "9_evolution.png": "a row for each recorded step",
 }
 MEANING = (
-    f"Guessing gives 10 % right answers. Horizon of the upper layer, of {STEPS} steps that it reads: how far back "
-    "1 % of the gradient arrives, and so from how far back it can learn; forward and backward."
+    f"Guessing gives 10 % right answers. Horizon of the upper layer, of {STEPS} steps that it reads: how far "
+    "back 1 % of the gradient arrives, and so from how far back it can learn; forward and backward."
 )
 OF_REACH = (
-    f"Reach: share of the gradient that arrives {HALF} steps back, where half of the digit is. Use: share of the "
-    "answer that rests on pixels that old."
+    f"Reach: share of the gradient that arrives {HALF} steps back, where half of the digit is. Use: share of "
+    "the answer that rests on pixels that old."
 )
 ITERATIONS = {"LSTM": 1000, "GRU": 500, "SimpleRNN": 500, "Bidirectional GRU": 300}
 

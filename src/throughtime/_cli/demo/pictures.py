@@ -11,7 +11,15 @@ from matplotlib import pyplot as plt
 
 import throughtime as tt
 from throughtime._cli.demo.networks import UNITS
-from throughtime._cli.demo.training import EARLY, SHOWN_SAMPLES, Trained, at_last_step, few_units, gradients, norm
+from throughtime._cli.demo.training import (
+    EARLY,
+    SHOWN_SAMPLES,
+    Trained,
+    at_last_step,
+    few_units,
+    gradients,
+    norm,
+)
 
 LINES, DOTS, INK = "#0072B2", "#D55E00", "#333333"
 NOT_MIRRORED = "both halves stand in the order of the input, so nothing is mirrored"
