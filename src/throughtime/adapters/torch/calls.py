@@ -26,9 +26,8 @@ Key = tuple[str, ...]  # the name of an argument, and places within it
 def edge_of(tensor: torch.Tensor) -> GradientEdge | None:
     """Name the place of the graph where a tensor's gradient arrives; None where it has none."""
     node = tensor.grad_fn
-    if node is None or isinstance(
-        node, torch._C._FunctionBase
-    ):  # a leaf, or a node that Python does not keep
+    # A leaf has no node, and a node of a Python function is not kept.
+    if node is None or isinstance(node, torch._C._FunctionBase):
         return get_gradient_edge(tensor) if tensor.requires_grad else None
     return GradientEdge(node, tensor.output_nr)
 

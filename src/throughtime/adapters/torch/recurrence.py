@@ -1,7 +1,12 @@
 """Finds recurrences of any kind: a recurrence is a module that is called again with what it returned.
 
-The autograd graph shows which results of a call, see `calls`, reach a later one through whatever stands
-between the two; those are the states.
+A module is one if
+
+1. it is called at least twice, with at least two tensors: a state comes beside an input or another state;
+2. a result of one call (see `calls`) reaches an argument of a later one, in the autograd graph through whatever
+   stands between the two, or by equal values if the graph is cut;
+3. that argument and that result have the same shape. Such pairs, the nearest first, are the states;
+4. no module around it is one: the outermost is the layer.
 """
 
 from __future__ import annotations
@@ -135,7 +140,7 @@ def links_of(
 def _reached(calls: Calls, key: Key, one: Entering, ends: Collection[Any], *, oldest: int) -> Iterator[Link]:
     """Walk the graph back to what the module handed out, latest first and no further than its latest call.
 
-    Nodes are numbered as they are made, so that nothing made before the first call is looked at.
+    Nodes are numbered as they are made, so that nothing made before the first call is visited.
     """
     waiting: list[tuple[int, int, Any, int]] = [(0, 0, one.given.grad_fn, 0)]
     seen = {one.given.grad_fn}
