@@ -151,6 +151,9 @@ def _use(found: Found) -> tuple[str, str]:
     if not used.n or math.isnan(used.value):
         return used.answer, used.reason
     ends = " to ".join(_percent(end) for end in used.interval)
+    if used.answer == NO and used.reason:
+        why = used.reason.partition(":")[0]
+        return f"{_percent(used.value)} %", why[:1].lower() + why[1:]
     return f"{_percent(used.value)} %", f"95 % interval: {ends} %"
 
 

@@ -32,7 +32,6 @@ from .words import phrase
 
 _MORE_ANCHORS = 16
 _LOSS_STEPS = 32
-_LITTLE = 0.01  # of the loss
 
 
 @takes(DiagnosticError, dependency_length=whole(1, of="timesteps"), solved=number(), model=model_or_tree)
@@ -257,8 +256,4 @@ class _Run:
             notes.append(phrase("per_step", n=len(reading.anchors), more=_MORE_ANCHORS))
         if swapped.without_partner:
             notes.append(phrase("without_partner", n=swapped.without_partner))
-        if np.isfinite(swapped.before).any() and np.isfinite(swapped.changes[:, 0]).any():
-            gain, lost = float(np.nanmean(swapped.changes[:, 0])), float(np.nanmean(np.abs(swapped.before)))
-            if 0 < gain < _LITTLE * lost:
-                notes.append(phrase("little_gain", share=f"{gain / lost:.1%}"))
         self.notes += [each for each in notes if each not in self.notes]

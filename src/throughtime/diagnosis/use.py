@@ -37,7 +37,11 @@ def use(swapped: Swapped, lag: int, *, seed: int) -> Answer:
         value = float(ratio_of_means(changes, full))
         ends = interval(ratio_of_means, changes, full, seed=seed)
         return use_answer(value, ends, len(changes), does_pay=True)
-    denied = _denied(changes, float(np.mean(np.abs(before))), seed=seed)
+    lost = float(np.mean(np.abs(before)))
+    denied = _denied(changes, lost, seed=seed)
+    if denied.answer == NO:
+        gain = max(float(np.mean(full)), 0.0) / lost
+        return replace(denied, reason=phrase("little_gain", share=f"{100 * gain:.1f} %"))
     harm = _harm(swapped, seed=seed) if denied.answer == UNCLEAR else ""
     return replace(denied, answer=NO, reason=harm) if harm else denied
 

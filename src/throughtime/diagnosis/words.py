@@ -116,9 +116,6 @@ SENTENCES: Mapping[str, str] = {
         "The samples' gradients of {layer} have no common direction: κ = {kappa}, and noise alone gives "
         "{floor}. Its share describes noise."
     ),
-    "little_gain": (
-        "All inputs together lower the loss by {share}. An untrained model, too, hardly uses its inputs."
-    ),
     "either_direction": (
         "The model reads in both directions: use is that of inputs at least so many steps from both ends."
     ),
@@ -146,6 +143,9 @@ SENTENCES: Mapping[str, str] = {
     "no_time_axis": "no input of the model has the {steps} steps of {layer} on its second axis",
     "no_losses": "the loss of single samples cannot be evaluated: {reason}",
     "reversed": "a layer returns its sequence reversed, so that lags of one layer are not those of the next",
+    "little_gain": (
+        "All inputs together lower the loss by {share}: the model hardly uses inputs of any age yet."
+    ),
     "inputs_do_harm": (
         "The model's loss is {own}, and {shared} if all samples get the same inputs: it gains nothing from "
         "inputs of any age yet."
@@ -256,15 +256,17 @@ def size(ratio: float) -> str:
 
     Examples
     --------
-    >>> size(0.0137), size(0.99), size(1.33), size(32000.0), size(1e-20)
-    ('1.4 %', '99 %', '133 %', '32,000 times', '< 0.001 %')
+    >>> size(0.0137), size(1.33), size(4.29), size(32000.0), size(1e-20)
+    ('1.4 %', '133 %', '4.3 times', '32,000 times', '< 0.001 %')
     """
     if 0 < ratio < 1e-5:
         return "< 0.001 %"
     if ratio < 0.1:
         return f"{100 * ratio:.2g} %"
-    if ratio < 10:
+    if ratio < 2:
         return f"{100 * ratio:.0f} %"
+    if ratio < 10:
+        return f"{ratio:.1f} times"
     return f"{ratio:,.0f} times" if ratio < 1e6 else f"{ratio:.1e} times"
 
 
