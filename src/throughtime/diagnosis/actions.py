@@ -14,29 +14,29 @@ from .findings import NO, UNCLEAR, Found, LayerDiagnosis, Remedy, Verdict
 _KERAS_GATE = {
     "lstm": (
         "kernel, recurrent, bias = layer.get_weights()",
-        "timescales = np.log(np.random.uniform(1, {longest}, layer.units))",
-        "bias[layer.units : 2 * layer.units] = timescales  # forget gate",
-        "bias[: layer.units] = -timescales  # input gate",
+        "log_times = np.log(np.random.uniform(1, {longest}, layer.units))",
+        "bias[layer.units : 2 * layer.units] = log_times  # forget gate",
+        "bias[: layer.units] = -log_times  # input gate",
         "layer.set_weights([kernel, recurrent, bias])",
     ),
     "gru": (
         "kernel, recurrent, bias = layer.get_weights()",
-        "timescales = np.log(np.random.uniform(1, {longest}, layer.units))",
-        "bias.reshape(-1)[: layer.units] = timescales  # update gate",
+        "log_times = np.log(np.random.uniform(1, {longest}, layer.units))",
+        "bias.reshape(-1)[: layer.units] = log_times  # update gate",
         "layer.set_weights([kernel, recurrent, bias])",
     ),
 }
 _TORCH_GATE = {
     "lstm": (
-        "    timescales = torch.empty(units).uniform_(1, {longest}).log()",
+        "    log_times = torch.empty(units).uniform_(1, {longest}).log()",
         "    layer.bias_hh_{suffix}.zero_()",
-        "    layer.bias_ih_{suffix}[units : 2 * units] = timescales  # forget gate",
-        "    layer.bias_ih_{suffix}[:units] = -timescales  # input gate",
+        "    layer.bias_ih_{suffix}[units : 2 * units] = log_times  # forget gate",
+        "    layer.bias_ih_{suffix}[:units] = -log_times  # input gate",
     ),
     "gru": (
-        "    timescales = torch.empty(units).uniform_(1, {longest}).log()",
+        "    log_times = torch.empty(units).uniform_(1, {longest}).log()",
         "    layer.bias_hh_{suffix}[units : 2 * units] = 0  # update gate",
-        "    layer.bias_ih_{suffix}[units : 2 * units] = timescales",
+        "    layer.bias_ih_{suffix}[units : 2 * units] = log_times",
     ),
 }
 _TORCH_BIAS_OF_1 = (
