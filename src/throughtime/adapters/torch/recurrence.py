@@ -3,8 +3,8 @@
 A module is one if
 
 1. it is called at least twice, with at least two tensors: a state comes beside an input or another state;
-2. a result of one call (see `calls`) reaches an argument of a later one, in the autograd graph through whatever
-   stands between the two, or by equal values if the graph is cut;
+2. a result of one call (see `calls`) reaches an argument of a later one, in the autograd graph through
+   whatever stands between the two, or by equal values if the graph is cut;
 3. that argument and that result have the same shape. Such pairs, the nearest first, are the states;
 4. no module around it is one: the outermost is the layer.
 """
