@@ -10,7 +10,7 @@ import xarray as xr
 from throughtime._errors import ThroughTimeError
 from throughtime.diagnosis.words import number
 from throughtime.diagnostics.checks import certified
-from throughtime.diagnostics.thresholds import GROWS
+from throughtime.diagnostics.thresholds import GROWS, REACHES
 from throughtime.picture import Picture
 from throughtime.plots.data import layers
 from throughtime.plots.profiles import LagCurve, profiles, reach_panel
@@ -57,10 +57,11 @@ def reach_picture(
 
 
 def _grown(curves: Mapping[str, LagCurve]) -> str:
-    """Write where the gradient is at least ten times that at lag 0; empty if it is not."""
+    """Write where the gradient is ten times that at lag 0, or twice if it reaches all lags; else empty."""
     largest = {path: float(np.nanmax(curve.middle)) for path, curve in curves.items()}
     path = max(largest, key=lambda each: largest[each])
-    if not GROWS <= largest[path] < np.inf:
+    reaches_all = all(np.nanmin(curve.middle) >= REACHES for curve in curves.values())
+    if not (2.0 if reaches_all else GROWS) <= largest[path] < np.inf:
         return ""
     lag = int(np.nanargmax(curves[path].middle))
     return f"The gradient at lag {lag} is {number(largest[path])} times that at lag 0 in {path}"
