@@ -63,11 +63,8 @@ class Processes:
             raise MonitorError(f"The processes exchange nothing any more: {self._lost}. {_REMEDY}")
         try:
             return exchange()
-        except (
-            RuntimeError,
-            ValueError,
-            AssertionError,
-        ) as error:  # a timeout, a process or a group that is gone
+        except (RuntimeError, ValueError, AssertionError) as error:
+            # A timeout, or a process or a group that is gone.
             self._lost = f"{type(error).__name__}: {error}"
             raise MonitorError(
                 f"The other processes did not answer within {PATIENCE.seconds} s, or are gone. {_REMEDY} "
