@@ -190,8 +190,8 @@ SENTENCES: Mapping[str, str] = {
     ),
     # Remedies.
     "remedy_chrono": (
-        "start the {gate} gate's bias at logarithms of times from 1 to {longest} steps, so that timescales "
-        "up to the lag exist (chrono initialisation), and train again"
+        "start the {gate} gate's bias at logarithms of times from 1 to {longest} steps (chrono "
+        "initialisation), and train again"
     ),
     "remedy_forget_bias": "start the forget gate's bias at 1",
     "remedy_orthogonal": "start the recurrent kernel orthogonal, or at the identity with relu",
