@@ -10,6 +10,7 @@ import xarray as xr
 
 from throughtime.diagnostics.once import remembered
 from throughtime.diagnostics.rules import explodes, is_bounded
+from throughtime.diagnostics.thresholds import REACHES, USED
 
 from . import causes, integrity, measure
 from .conclude import concluded, misread_layers, verdict_of
@@ -108,14 +109,14 @@ def _layer(
     unread: str | None,
 ) -> LayerDiagnosis:
     seed = asked.seed
-    used = Answer(NOT_MEASURED, threshold=measure.THRESHOLD, reason=phrase("too_short", lag=lag))
+    used = Answer(NOT_MEASURED, threshold=USED, reason=phrase("too_short", lag=lag))
     if lag in swapped.lags or swapped.reason:
         used = use(swapped, lag, seed=seed)
     kind = str(leaf.attrs.get("kind", ""))
     alone, why_not = measure.at_one_step(leaf)
     reason = unread or measure.why_no_gradient(leaf) or why_not
     if reason:
-        nothing = Answer(NOT_MEASURED, threshold=measure.THRESHOLD, reason=reason)
+        nothing = Answer(NOT_MEASURED, threshold=REACHES, reason=reason)
         shared = nothing if why_not else measure.share(leaf, lag, seed=seed)
         return LayerDiagnosis(kind, nothing, shared, used, causes.evidence(leaf, None, asked.optimizer))
     longest = measure.signal(alone).longest

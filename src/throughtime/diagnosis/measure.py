@@ -37,7 +37,6 @@ from throughtime.diagnostics.thresholds import REACHES, SHARE
 from .findings import NAN, NOT_DEFINED, NOT_MEASURED, UNCLEAR, Answer
 from .words import number, phrase
 
-THRESHOLD = REACHES
 FROM_LAST_STEP = "from_last_step"  # attribute of a layer whose gradients are those of its last step's error
 SHORT = 12  # lags below which a rate is fitted from the first one on
 
@@ -161,11 +160,11 @@ def reach(curve: xr.Dataset, lag: int) -> Answer:
     if n == 0 or np.isnan(value):
         unread = int(curve["no_signal"]) > 0 and int(curve["samples"].max()) == 0
         reason = phrase("no_error_at_end") if unread else phrase("too_short", lag=lag)
-        return Answer(NOT_MEASURED, threshold=THRESHOLD, reason=reason)
+        return Answer(NOT_MEASURED, threshold=REACHES, reason=reason)
     ends = float(at["low"]), float(at["high"])
     if np.isnan(ends).any():
-        return Answer(UNCLEAR, value, ends, n, THRESHOLD, phrase("one_sample"))
-    return Answer(answer(*ends), value, ends, n, THRESHOLD)
+        return Answer(UNCLEAR, value, ends, n, REACHES, phrase("one_sample"))
+    return Answer(answer(*ends), value, ends, n, REACHES)
 
 
 def share(layer: xr.Dataset, lag: int, *, seed: int) -> Answer:
@@ -175,7 +174,7 @@ def share(layer: xr.Dataset, lag: int, *, seed: int) -> Answer:
     if "step_contribution" not in layer:
         key = reason_key("step_contribution", layer.attrs)
         reason = str(layer.attrs.get(f"missing_{key}", "step_contribution was not captured"))
-        return Answer(NOT_MEASURED, threshold=THRESHOLD, reason=reason)
+        return Answer(NOT_MEASURED, threshold=SHARE, reason=reason)
     valid = valid_steps(layer)
     weights = by_lag(layer["step_contribution"], valid, runs_backward(layer)).fillna(0.0)
     total = weights.sum("lag")

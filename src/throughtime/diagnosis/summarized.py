@@ -132,7 +132,7 @@ def layer_of(leaf: xr.Dataset, lag: int) -> LayerDiagnosis:
         value,
         ends,
         n,
-        measure.THRESHOLD,
+        REACHES,
         reason="" if n > 1 else phrase("one_sample" if n else "summary_reach" if known else missing, lag=lag),
     )
     return LayerDiagnosis(

@@ -17,6 +17,7 @@ from throughtime._text.tables import Items, Paragraph, Part, Shown, Table
 from throughtime._tree import at_place, evenly, place_of, recorded_steps
 from throughtime.diagnostics.alarm import alarms_of_run
 from throughtime.diagnostics.once import remembered
+from throughtime.diagnostics.thresholds import REACHES, USED
 
 from . import integrity, measure, render, summarized
 from .diagnosis import Diagnosis
@@ -216,11 +217,11 @@ def _record(tree: xr.DataTree, place: int, step: int, lag: int, seed: int) -> St
 
 @remembered()
 def _layer(leaf: xr.Dataset, lag: int, seed: int) -> LayerDiagnosis:
-    kind, threshold = str(leaf.attrs.get("kind", "")), measure.THRESHOLD
-    use = Answer(NOT_MEASURED, threshold=threshold, reason=phrase("needs_model"))
+    kind = str(leaf.attrs.get("kind", ""))
+    use = Answer(NOT_MEASURED, threshold=USED, reason=phrase("needs_model"))
     leaf, why_not = measure.at_one_step(leaf)
     if reason := measure.why_no_gradient(leaf) or why_not:
-        nothing = Answer(NOT_MEASURED, threshold=threshold, reason=reason)
+        nothing = Answer(NOT_MEASURED, threshold=REACHES, reason=reason)
         return LayerDiagnosis(kind, nothing, nothing, use)
     share = measure.share(leaf, lag, seed=seed)
     reach = measure.reach(measure.reach_curve(leaf, [lag]), lag)
