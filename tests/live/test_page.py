@@ -23,7 +23,7 @@ from throughtime._store import Run
 
 pytestmark = pytest.mark.filterwarnings("ignore::throughtime.ThroughTimeWarning")
 QUIET = 1_500  # milliseconds, in which what is on its way has arrived on a busy machine
-SECONDS = 20_000  # milliseconds, in which a page that follows has long caught up
+SECONDS = 60_000  # milliseconds, in which a page that follows has long caught up
 _DATA = """name => {
     const source = Bokeh.documents[0].get_model_by_name(name)
     const plain = each => each?.[Symbol.iterator] && typeof each != "string" ? [...each].map(plain) : each
@@ -168,7 +168,7 @@ def told(words: str, text: str) -> None:
 
 def same(page: Page, check: Any) -> None:
     """Hold the page against what it will show once its server has answered."""
-    for _ in range(40):
+    for _ in range(160):
         try:
             return check()
         except AssertionError:
@@ -357,7 +357,8 @@ def test_two_layers_are_shown_side_by_side(browser: Any, tmp_path: Path, width: 
         same(
             page, lambda: np.testing.assert_array_equal(data(page, "lag_beside")["y"], leaf["lag_ratio"][-1])
         )
-        assert [sections.nth(place).is_visible() for place in range(4)] == [True] * 4
+        for place in range(4):
+            sections.nth(place).wait_for(state="visible", timeout=SECONDS)
         check_against_run(page, tt.open_run(tmp_path / "run.zarr"), "lower", direction="forward")
         page.tab.get_by_label("layer").select_option("upper")
         same(page, lambda: check_against_run(page, tt.open_run(tmp_path / "run.zarr"), "upper"))
@@ -368,8 +369,8 @@ def test_two_layers_are_shown_side_by_side(browser: Any, tmp_path: Path, width: 
             page, lambda: np.testing.assert_array_equal(data(page, "lag_beside")["y"], leaf["lag_ratio"][-1])
         )
         medians = leaf["hidden_gradient_norm"].sel(quantile=0.5).transpose("step", "time")
-        np.testing.assert_array_equal(data(page, "norm_beside_earlier")["ys"], medians)
-        assert "horizon of lower backward" in text(page, "numbers_beside")
+        same(page, lambda: np.testing.assert_array_equal(data(page, "norm_beside_earlier")["ys"], medians))
+        same(page, lambda: told("horizon of lower backward", text(page, "numbers_beside")))
         left, right = (
             page.tab.get_by_role("region", name=name, exact=True).bounding_box()
             for name in ("Reach by lag", "Reach by lag, second")

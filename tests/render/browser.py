@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
+PATIENCE = 60_000  # milliseconds, in which a page on a busy machine has long done what was asked
 NO_CHROMIUM = "there is no Chromium: apt-get install chromium"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = (
@@ -25,7 +26,7 @@ ARGUMENTS = (
     "--disable-sync",
 )
 # Every image of the figures, by the place of its figure in the document: its box on the screen.
-_FRAMES = """() => Bokeh.documents.flatMap(document => [...document._all_models.values()]
+FRAMES = """() => Bokeh.documents.flatMap(document => [...document._all_models.values()]
     .filter(model => model.type == "Figure").map(model => {
         const view = Bokeh.index.find_one(model)
         const around = view.el.getBoundingClientRect(), box = view.frame.bbox
@@ -56,13 +57,22 @@ class Page:
 
     def frames(self) -> list[dict[str, float]]:
         """Where the figures lie, and which part of their axes they show."""
-        return self.tab.evaluate(_FRAMES)
+        return self.tab.evaluate(FRAMES)
 
     def hover(self, figure: int, x: float, y: float) -> str:
         """Move the mouse to a point of a figure's axes and read the tooltip."""
         self.tab.mouse.move(*self.point(figure, x, y))
-        self.tab.wait_for_timeout(250)
-        return " ".join(self.tab.evaluate(_TOOLTIPS).split())
+        before, now = None, ""
+        for _ in range(20):  # a busy machine draws late: read until there is a text that stays
+            if now and now == before:
+                break
+            self.tab.wait_for_timeout(250)
+            before, now = now, " ".join(self.tab.evaluate(_TOOLTIPS).split())
+        return now
+
+    def until(self, condition: str, argument: Any = None) -> None:
+        """Wait until a JavaScript condition holds: what a key or a click starts may end later."""
+        self.tab.wait_for_function(condition, arg=argument, timeout=PATIENCE)
 
     def point(self, figure: int, x: float, y: float) -> tuple[float, float]:
         """Give the place on the screen of a point of a figure's axes, scrolled into view."""
@@ -109,6 +119,8 @@ def visited(browser: Any, url: str, *, width: int = 1200) -> Page:
 def empty(browser: Any, *, width: int = 1200) -> Page:
     """Open an empty page that notes what it asks for and complains of."""
     page = Page(browser.new_page(viewport={"width": width, "height": 900}))
+    page.tab.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
     page.tab.on("request", lambda request: page.requests.append(request.url))
     page.tab.on("websocket", lambda socket: page.requests.append(socket.url))
     page.tab.on("pageerror", lambda error: page.complaints.append(str(error)))

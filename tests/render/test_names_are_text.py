@@ -10,9 +10,10 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pytest
 import xarray as xr
+from playwright.sync_api import expect
 from tests.plots.test_every_picture import PICTURES
 from tests.plots.trees import with_steps
-from tests.render.browser import chromium, empty, opened, visited
+from tests.render.browser import PATIENCE, chromium, empty, opened, visited
 from tests.render.hostile import Trap, called, check, elements, names, trap
 
 import throughtime as tt
@@ -108,7 +109,7 @@ def test_a_page_with_each_name_when_its_slider_moves_and_a_value_is_shown(browse
         check(page, trapped, known)
         page.tab.locator(".noUi-handle").focus()
         page.tab.keyboard.press("ArrowRight")
-        assert page.tab.locator(".bk-slider-title").inner_text().endswith(" 1")
+        expect(page.tab.locator(".bk-slider-title")).to_have_text(re.compile(" 1$"))
         assert "timestep: 3" in page.hover(0, 3, 1)
         assert page.complaints == []
         assert trapped.asked == []
@@ -132,7 +133,7 @@ def test_a_notebook(browser, trapped, tmp_path):
     for name in (harmless(all_names(trapped)), all_names(trapped)):
         page = empty(browser)
         page.tab.goto(notebook(name, tmp_path / "notebook.html").as_uri())
-        page.tab.frame_locator("iframe").locator("canvas").first.wait_for(timeout=20_000)
+        page.tab.frame_locator("iframe").locator("canvas").first.wait_for(timeout=PATIENCE)
         found.append(page)
     check(found[1], trapped, elements(found[0]))
 

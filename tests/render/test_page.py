@@ -8,8 +8,9 @@ import nbformat
 import pytest
 import xarray as xr
 from nbclient import NotebookClient
+from playwright.sync_api import expect
 from tests.plots.trees import with_steps
-from tests.render.browser import chromium, opened
+from tests.render.browser import FRAMES, PATIENCE, chromium, opened
 
 import throughtime as tt
 from throughtime import plots, testing
@@ -49,7 +50,7 @@ def test_hover_tells_the_value_in_the_tree_before_and_after_a_slider_moves(page,
     assert told(page.hover(1, 3, 2)) == (3, 2, pytest.approx(float(before), rel=6e-3))
     page.tab.locator(".noUi-handle").last.focus()
     page.tab.keyboard.press("ArrowLeft")
-    assert page.tab.locator(".bk-slider-title").last.inner_text() == "step: 10"
+    expect(page.tab.locator(".bk-slider-title").last).to_have_text("step: 10")
     page.hover(1, 9, 1)
     after = values.sel(step=10).isel(sample=0, time=3, unit=2)
     assert told(page.hover(1, 3, 2)) == (3, 2, pytest.approx(float(after), rel=6e-3))
@@ -62,9 +63,7 @@ def test_zoom_of_one_panel_is_the_zoom_of_the_other(page):
             "FIGURE", f"'{before[0]['id']}'"
         )
     )
-    page.tab.wait_for_timeout(200)
-    first, second = page.frames()
-    assert first["end"] == second["end"] == 9
+    page.until(f"() => ({FRAMES})().every(each => each.end == 9)")
     assert before[0]["end"] != 9
 
 
@@ -96,7 +95,7 @@ def test_framed_for_a_notebook_it_draws_without_reaching_the_notebook(browser, t
     tab = browser.new_page()
     tab.goto(path.as_uri())
     inner = tab.frame_locator("iframe")
-    inner.locator("canvas").first.wait_for(timeout=15_000)
+    inner.locator("canvas").first.wait_for(timeout=PATIENCE)
     tab.close()
 
 
@@ -156,7 +155,7 @@ def test_a_notebook_holds_bokeh_once_and_draws_every_picture(browser, tmp_path):
     tab = browser.new_page()
     tab.goto(path.as_uri())
     for place in range(3):
-        tab.frame_locator("iframe").nth(place).locator("canvas").first.wait_for(timeout=15_000)
+        tab.frame_locator("iframe").nth(place).locator("canvas").first.wait_for(timeout=PATIENCE)
     assert [tab.locator("iframe").nth(place).get_attribute("sandbox") for place in range(3)] == [
         "allow-scripts allow-downloads"
     ] * 3
