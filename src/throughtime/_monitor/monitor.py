@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from warnings import warn
@@ -231,8 +232,11 @@ class Monitor(NotACallback):
         finally:
             self.end()
 
-    def begin(self, model: Any, *, loss: Any = None, optimizer: Any = None) -> None:
+    def begin(self, model: Any, *, loss: Any = None, optimizer: Any = None, of_all: bool = False) -> None:
         """Open the run and record the state before the first training step; see `watch`.
+
+        `of_all` states that all processes of `torch.distributed` train replicas of the model, if it is passed
+        without the parallel module that it is in.
 
         Raises
         ------
@@ -243,7 +247,8 @@ class Monitor(NotACallback):
             raise MonitorError("This monitor is recording already. Call end() first, or create another one.")
         loss = self._loss if loss is None else loss
         settings.tried(self._is_due, 1)
-        self._recorder = Recorder(model, loss, self._settings, self._warnings, optimizer)
+        given = replace(self._settings, of_all=of_all)
+        self._recorder = Recorder(model, loss, given, self._warnings, optimizer)
         self._step = self._recorder.last_step
         self._warnings.deliver()
 

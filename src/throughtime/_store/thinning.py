@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from throughtime._store.files import replace_folder
+from throughtime._atomic import put, replace_folder
 from throughtime._store.layout import Commit
 from throughtime._store.schema import COMMIT
-from throughtime._store.stored_array import StoredArray, put
+from throughtime._store.stored_array import StoredArray
 
 
 def write_thinned(

@@ -8,11 +8,12 @@ from typing import Any
 
 from throughtime._errors import MissingDependencyError
 
-_WITH_WHOLE_GRADIENTS = ("SingleDeviceStrategy", "DDPStrategy")  # others shard the gradients
+_PARALLEL = "DDPStrategy"
+_WITH_WHOLE_GRADIENTS = ("SingleDeviceStrategy", _PARALLEL)  # others shard the gradients
 
 
 def lightning_callback(monitor: Any, guarded: Callable[..., Any]) -> Any:
-    """Create the callback. If there are several processes, only the first one records.
+    """Create the callback. All processes of DDP record together; of other ones only the first records.
 
     Parameters
     ----------
@@ -32,23 +33,26 @@ def lightning_callback(monitor: Any, guarded: Callable[..., Any]) -> Any:
 
         def on_train_start(self, trainer: Any, pl_module: Any) -> None:
             self._seen = trainer.global_step
-            if trainer.is_global_zero:
-                monitor.begin(pl_module, optimizer=next(iter(trainer.optimizers), None))
+            is_parallel = type(trainer.strategy).__name__ == _PARALLEL
+            self._records = trainer.is_global_zero or is_parallel
+            if self._records:
+                model = trainer.strategy.model if is_parallel else pl_module
+                monitor.begin(model, optimizer=next(iter(trainer.optimizers), None))
 
         def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
             # Lightning clips after this hook, and has unscaled the gradients unless the optimizer does that.
-            if trainer.is_global_zero and _knows_gradients(trainer, pl_module):
+            if self._records and _knows_gradients(trainer, pl_module):
                 is_default = _is_default_clipping(pl_module, library.LightningModule)
                 guarded(_report_norm, monitor, trainer, optimizer, is_default)
 
         def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any, **__: Any) -> None:
             made, self._seen = trainer.global_step - self._seen, trainer.global_step
-            if trainer.is_global_zero and made:  # with gradient accumulation, several batches make one step
+            if self._records and made:  # with gradient accumulation, several batches make one step
                 monitor.step(made)
             trainer.should_stop = trainer.should_stop or monitor.should_stop
 
         def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-            if trainer.is_global_zero:
+            if self._records:
                 monitor.end()
 
     return MonitorCallback()

@@ -9,7 +9,7 @@ from throughtime._errors import MissingDependencyError
 
 
 def transformers_callback(monitor: Any) -> Any:
-    """Make the callback; of several processes only the first records.
+    """Create the callback. All processes of DDP record together; of other ones only the first records.
 
     Parameters
     ----------
@@ -34,17 +34,25 @@ def transformers_callback(monitor: Any) -> Any:
             self, args: Any, state: Any, control: Any, model: Any = None, optimizer: Any = None, **_: Any
         ) -> None:
             self._seen = state.global_step  # more than 0 after a checkpoint
-            if state.is_world_process_zero:
-                monitor.begin(model, optimizer=optimizer)
+            is_parallel = _is_parallel(args)
+            self._records = state.is_world_process_zero or is_parallel
+            if self._records:
+                monitor.begin(model, optimizer=optimizer, of_all=is_parallel)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             made, self._seen = state.global_step - self._seen, state.global_step
-            if state.is_world_process_zero:
+            if self._records:
                 monitor.step(made)
             control.should_training_stop = control.should_training_stop or monitor.should_stop
 
         def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if state.is_world_process_zero:
+            if self._records:
                 monitor.end()
 
     return MonitorCallback()
+
+
+def _is_parallel(arguments: Any) -> bool:
+    """Whether each process has a replica of the model, which arrives here without its parallel module."""
+    mode = getattr(getattr(arguments, "parallel_mode", None), "value", "")
+    return mode == "distributed" and not (arguments.fsdp or arguments.deepspeed)
