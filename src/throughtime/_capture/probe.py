@@ -5,7 +5,10 @@ It chooses the adapter, takes the batch, records, solves the recurrent layers, a
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +18,6 @@ import xarray as xr
 from throughtime import _vocabulary, adapters, cells
 from throughtime._arguments import rules, takes
 from throughtime._capture.label import Captured, Labeller
-from throughtime._capture.locks import lock_of
 from throughtime._capture.solve import Warn, apart, certified, per_sample, with_inside
 from throughtime._capture.splitting import capture_split
 from throughtime._data.batch import Batch, running_on, take
@@ -34,6 +36,8 @@ from throughtime.adapters.records import (
 
 _GROUPS = ("recurrent", "all")
 _FEW = 256  # number of arrays as large as the largest one in a capture
+_locks: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+_guard = threading.Lock()
 
 
 @takes(quantities=replace(rules.names, error=SchemaError))
@@ -333,3 +337,13 @@ def _reason(leaf: LayerRecord, quantity: str) -> str:
 
 def _paths(leaves: Sequence[LayerRecord]) -> str:
     return ", ".join(leaf.path for leaf in leaves)
+
+
+def lock_of(model: Any) -> AbstractContextManager[object]:
+    """Return the reentrant lock of a model: a pass changes its layers until it ends."""
+    try:
+        with _guard:
+            lock: AbstractContextManager[object] = _locks.setdefault(model, threading.RLock())
+            return lock
+    except TypeError:  # an object of another library that cannot be a key
+        return nullcontext()

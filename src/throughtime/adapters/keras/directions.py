@@ -42,15 +42,7 @@ def records(done: Pass, seen: SeenCall, part: int) -> tuple[DirectionRecord, ...
 
 @dataclass(frozen=True)
 class Direction:
-    """One direction of one call.
-
-    Arrays are in input time, (sample, time, …).
-
-    Attributes
-    ----------
-    part : int
-        Which direction of the call.
-    """
+    """One direction of one call, by its place among them; arrays are in input time, (sample, time, …)."""
 
     done: Pass
     call: SeenCall
@@ -196,7 +188,11 @@ class _Cell:
         names = ["input", *(name for name in self.states if f"{self.place}.{name}" in kept)]
         # The only gate of a simple RNN is its state.
         names += ["gate_activation"] * (self.has_gates and cells.standard_kind(self.cell) != "simple_rnn")
-        return {name: self._value(name) for name in names}
+        arrays = {name: self._value(name) for name in names}
+        jacobian = f"within_{self.place}.state_jacobian"
+        if self.direction.has(jacobian):
+            arrays["state_jacobian"] = self.direction.in_input_time(self.direction.tensor(jacobian))
+        return arrays
 
     def _state_gradients(self, values: Mapping[str, Array]) -> dict[str, Array]:
         arrays = {}

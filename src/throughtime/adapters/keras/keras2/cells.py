@@ -223,7 +223,10 @@ def with_dropout_masks(cell: Any, masks: Masks, steps: Any) -> Iterator[None]:
         stack.enter_context(_without_cache(cell))
         for what, name in _GETTERS.items():
             if what in masks and hasattr(cell, name):
-                flat = [tf.reshape(mask, (-1, *mask.shape[2:])) for mask in masks[what]]
+                # All steps may be taken several times.
+                tiles = [(steps // tf.shape(mask)[0], *(1,) * (len(mask.shape) - 1)) for mask in masks[what]]
+                copies = map(tf.tile, masks[what], tiles)
+                flat = [tf.reshape(mask, (-1, *mask.shape[2:])) for mask in copies]
                 stack.enter_context(replaced(cell, name, _giving(flat)))
         yield
 
