@@ -202,7 +202,8 @@ class Monitor(NotACallback):
     def sb3(self) -> Any:
         """Create a callback for `learn` of stable-baselines3; a step is the training on one rollout.
 
-        The model is the policy: give the monitor a `batch` that it takes, and a `loss` of `(output, y)`.
+        The model is the policy. `x` of the monitor's `batch` has the arguments of its `evaluate_actions`, and
+        `loss(output, y)` gets values, log-probabilities and entropy; other policies are called as they are.
 
         Raises
         ------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from importlib import import_module
 from typing import Any
 
@@ -33,7 +34,9 @@ def sb3_callback(monitor: Any) -> Any:
         def _on_training_start(self) -> None:
             self._rollouts = 0
             policy = self.model.policy
-            monitor.begin(policy, optimizer=getattr(policy, "optimizer", None))
+            rollouts = copy(policy)  # the same layers and weights; called on whole rollouts, as training does
+            rollouts.forward = getattr(policy, "evaluate_actions", policy.forward)
+            monitor.begin(rollouts, optimizer=getattr(policy, "optimizer", None))
 
         def _on_rollout_start(self) -> None:
             self._trained()
