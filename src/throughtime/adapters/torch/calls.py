@@ -153,7 +153,7 @@ class Calls:
 
     @property
     def may_carry(self) -> bool:
-        """Whether the module can carry a state; without input its second call takes the first one's result."""
+        """Whether the module can carry a state: without input, call 2 takes the result of call 1."""
         latest = self.steps[-1]
         if len(self.names) > 1 or len(latest.entering) > 1 or len(self.steps) > 2:
             return True
