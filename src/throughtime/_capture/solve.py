@@ -182,17 +182,7 @@ def _solve(leaf: LayerRecord, direction: DirectionRecord, wanted: frozenset[str]
 
 
 def _closed(leaf: LayerRecord, direction: DirectionRecord, needed: frozenset[str]) -> dict[str, Array]:
-    layer = cells.Layer(
-        kind=leaf.kind,
-        kernel=direction.weights["kernel"],
-        recurrent_kernel=direction.weights["recurrent_kernel"],
-        bias=direction.weights.get("bias"),
-        recurrent_bias=direction.weights.get("recurrent_bias"),
-        activation=str(leaf.flags["activation"]),
-        recurrent_activation=str(leaf.flags.get("recurrent_activation", "sigmoid")),
-        reset_after=bool(leaf.flags.get("reset_after", 1)),
-        projection=direction.weights.get("projection"),
-    )
+    layer = cells.Layer.of(direction.weights, {**leaf.flags, "kind": leaf.kind})
     with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite remain
         return cells.solve(layer, direction, needed)
 

@@ -20,22 +20,23 @@ from .steps import squared_norm
 _ROUNDINGS = 4  # roundings of a term: of the gradient, the slope, their product, the sum
 
 
-class _Precision(NamedTuple):
-    """Both levels of the certificate, and the spacing of numbers at 1."""
+class Precision(NamedTuple):
+    """Both levels of the certificate, the spacing of numbers at 1, and the smallest with all digits."""
 
     bar: float
     limit: float
     epsilon: float
+    smallest_normal: float
 
 
 # Above the bar rounding is unusually large, as in chaotic networks, which amplify it. The limit is the error
 # that could change an answer: thresholds are 1e-2, and in half precision, where the framework's own gradients
 # are off by as much as the bar, sizes are read in decades.
-_PRECISIONS = {
-    "float64": _Precision(1e-12, 1e-6, 2.0**-52),
-    "float32": _Precision(1e-5, 1e-3, 2.0**-23),
-    "float16": _Precision(1e-2, 1e-1, 2.0**-10),
-    "bfloat16": _Precision(5e-2, 2e-1, 2.0**-7),
+PRECISIONS = {
+    "float64": Precision(1e-12, 1e-6, 2.0**-52, 2.0**-1022),
+    "float32": Precision(1e-5, 1e-3, 2.0**-23, 2.0**-126),
+    "float16": Precision(1e-2, 1e-1, 2.0**-10, 2.0**-14),
+    "bfloat16": Precision(5e-2, 2e-1, 2.0**-7, 2.0**-126),
 }
 
 
@@ -179,6 +180,6 @@ def _ratio(error: float, size: float) -> float:
     return error / size
 
 
-def _precision(dtype: object) -> _Precision:
+def _precision(dtype: object) -> Precision:
     name = dtype if isinstance(dtype, str) else np.dtype(dtype).name  # type: ignore[call-overload]
-    return _PRECISIONS[name]
+    return PRECISIONS[name]

@@ -6,6 +6,7 @@ and time in the order of the layer's input.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,6 +30,21 @@ class Layer:
     recurrent_activation: str = "sigmoid"
     reset_after: bool = True  # a GRU's reset gate acts after the matrix product
     projection: Floats | None = None  # (cell_unit, unit), P of an LSTM with h_t = (o · φ(c_t)) P
+
+    @classmethod
+    def of(cls, weights: Mapping[str, Floats], attributes: Mapping[Any, Any]) -> Layer:
+        """Take the weights of one direction, and the attributes of its leaf, by their names in a tree."""
+        return cls(
+            kind=str(attributes.get("kind")),
+            kernel=weights["kernel"],
+            recurrent_kernel=weights["recurrent_kernel"],
+            bias=weights.get("bias"),
+            recurrent_bias=weights.get("recurrent_bias"),
+            activation=str(attributes.get("activation", "tanh")),
+            recurrent_activation=str(attributes.get("recurrent_activation", "sigmoid")),
+            reset_after=bool(attributes.get("reset_after", 1)),
+            projection=weights.get("projection"),
+        )
 
 
 @dataclass(frozen=True)

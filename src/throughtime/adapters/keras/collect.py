@@ -152,7 +152,7 @@ def _whole(done: Pass, seen: SeenCall) -> LayerRecord:
     )
 
 
-def _path(entry: Any, number: int) -> str:
+def _path(entry: Found, number: int) -> str:
     # A container asked for itself has its content below its own path, so its leaf stands beside it.
     if entry.is_container:
         return f"{entry.path}@{number}"

@@ -57,7 +57,7 @@ class EveryStep:
         keras, ops, layer, x = self.keras, self.keras.ops, self.layer, self.input
         if self._is_certified and is_float(dtype_of(x)):
             x = mark("input", x)
-        x, valid = in_processing_order(keras, layer, x), self._valid()
+        x, valid = self._processed(x), self._valid()
         steps = ops.shape(x)[0]
         terms: list[Any] = []
         left: dict[str, Any] = {}
@@ -79,9 +79,10 @@ class EveryStep:
 
     def _valid(self) -> Any:
         """Return the mask (time, sample) in processing order; None where there is none."""
-        if self.mask is None:
-            return None
-        return in_processing_order(self.keras, self.layer, self.keras.ops.cast(self.mask, "bool"))
+        return None if self.mask is None else self._processed(self.keras.ops.cast(self.mask, "bool"))
+
+    def _processed(self, tensor: Any) -> Any:
+        return in_processing_order(self.keras, self.layer, tensor)
 
     def _before(self, place: int) -> list[Any]:
         """Return the states of an inner cell before each step, (time · sample, …)."""
@@ -92,7 +93,7 @@ class EveryStep:
             for start, name in zip(initial, names[place], strict=False)
         ]
 
-    def _stepped(self, part: Any, place: int, x: Any, mark: Mark) -> Any:
+    def _stepped(self, part: Any, place: int, x: Any, mark: Mark) -> cells.Stepped:
         """Run one inner cell, time beside samples, from the states that the loop has found."""
         ops, names = self.keras.ops, cells.state_names(part)
         zeros = ops.zeros_like(self.kept[f"{place}.{names[0]}"])
@@ -106,7 +107,9 @@ class EveryStep:
         taps = {name: self._flat(tap) for name, tap in taps.items()}
         return self._at_all_steps(part, place, self._flat(x), self._before(place), taps, ops.shape(x)[0])
 
-    def _at_all_steps(self, part: Any, place: int, x: Any, old: Sequence[Any], taps: Any, steps: Any) -> Any:
+    def _at_all_steps(
+        self, part: Any, place: int, x: Any, old: Sequence[Any], taps: Any, steps: Any
+    ) -> cells.Stepped:
         masks = self.dropout[place] if self.dropout else self.keras.NO_DROPOUT
         with self.keras.with_dropout_masks(part, masks, steps):
             return cells.step(self.keras, part, x, old, taps, training=self.request.training)
@@ -129,11 +132,7 @@ class EveryStep:
             return None
         ends = list(accumulate(map(prod, shapes), initial=0))
         size = ends[-1]
-        x = (
-            self.kept[self.handed_on[place - 1]]
-            if place
-            else in_processing_order(keras, self.layer, self.input)
-        )
+        x = self.kept[self.handed_on[place - 1]] if place else self._processed(self.input)
         steps = ops.shape(x)[0]
 
         def copied(tensor: Any) -> Any:
