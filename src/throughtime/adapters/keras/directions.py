@@ -20,6 +20,7 @@ from . import cell as cells
 from . import weights
 from .dialect import Dialect
 from .every_step import BETWEEN, GATES, OF_GATES
+from .library import RecurrentLayer
 from .loop import MARKED, zeroes_masked_output
 from .recorder import SeenCall, SeenInside
 
@@ -54,9 +55,10 @@ class Direction:
         return self.call.inside[self.part]
 
     @property
-    def layer(self) -> Any:
+    def layer(self) -> RecurrentLayer:
         """The recurrent layer."""
-        return self.known.layer()
+        found: RecurrentLayer = self.known.layer()
+        return found
 
     def key(self, name: str) -> str:
         """Name one tensor of this direction."""

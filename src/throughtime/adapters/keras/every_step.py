@@ -18,7 +18,7 @@ from throughtime.adapters.records import Request
 from . import cell as cells
 from .cell import CELL
 from .dialect import Dialect, Mark
-from .library import dtype_of, is_float, shape_of
+from .library import RecurrentLayer, dtype_of, is_float, shape_of
 from .loop import EMITTED, in_processing_order, where_valid, wide
 
 # What passes from one stacked cell to the next: not "input", the name of a gate, and no name of a state.
@@ -33,7 +33,7 @@ class EveryStep:
     """One direction of one call, as a step that a framework can differentiate."""
 
     keras: Dialect
-    layer: Any
+    layer: RecurrentLayer
     request: Request
     handed_on: Sequence[str]  # this, `kept` and `initial` as `loop.Loop` has left them
     kept: dict[str, Any]

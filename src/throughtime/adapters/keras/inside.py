@@ -19,14 +19,14 @@ from throughtime.adapters.attributes import replaced
 
 from .cell import is_closed
 from .dialect import Dialect
-from .library import dtype_of, halves, is_tensor
+from .library import RecurrentLayer, dtype_of, halves, is_tensor
 from .loop import EMITTED, MARKED, Loop
 from .recorder import Recorder, SeenCall, SeenInside, first_of, lies_within_steps, names_kept, with_first
 
 
 def run(
     recorder: Recorder,
-    layer: Any,
+    layer: RecurrentLayer,
     original: Callable[..., Any],
     bound: inspect.BoundArguments,
     *,
@@ -125,7 +125,7 @@ class _Direction:
     recorder: Recorder
     record: SeenCall
     part: int
-    layer: Any
+    layer: RecurrentLayer
     known: SeenInside
     is_half: bool
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 from throughtime._data.structures import to_numpy
 from throughtime._errors import UnbuiltModelError
@@ -19,6 +19,24 @@ from throughtime.adapters.records import Array
 # What Keras and torch merely note down; the mode of a pass is an argument of its call.
 _BOOKKEEPING = ("training", "stop_training", "_called", "built", "_is_compiled")
 PACKAGES = ("tf_keras", "keras", "tensorflow.python.keras")
+
+
+class RecurrentLayer(Protocol):
+    """A layer of any Keras that runs a cell over time."""
+
+    name: str
+    cell: Any
+    weights: Sequence[Any]
+    states: Any
+    go_backwards: bool
+    return_sequences: bool
+    return_state: bool
+    stateful: bool
+    unroll: bool
+    zero_output_for_mask: bool
+
+    def compute_output_shape(self, shape: tuple[int, ...], /) -> Any:
+        """Return the shape of the output, or of the output and each state."""
 
 
 def package_of(kind: type) -> str:

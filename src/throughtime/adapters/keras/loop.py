@@ -16,7 +16,7 @@ from throughtime.adapters.marking import listening, unique
 
 from . import cell as cells
 from .dialect import Dialect
-from .library import dtype_of, is_float, shape_of
+from .library import RecurrentLayer, dtype_of, is_float, shape_of
 
 # What a cell hands out where that is none of its states.
 EMITTED = "emitted"
@@ -32,7 +32,7 @@ class Loop:
     """
 
     keras: Dialect
-    layer: Any
+    layer: RecurrentLayer
     # (name, tensor) -> a copy that the loss can be differentiated with respect to
     mark: Callable[[str, Any], Any]
     training: bool
@@ -194,18 +194,18 @@ class Loop:
                 )
 
 
-def in_processing_order(keras: Dialect, layer: Any, tensor: Any) -> Any:
+def in_processing_order(keras: Dialect, layer: RecurrentLayer, tensor: Any) -> Any:
     """(sample, time, …) in input time to (time, sample, …) as the layer processes it."""
     swapped = keras.ops.swapaxes(tensor, 0, 1)
     return keras.ops.flip(swapped, axis=0) if layer.go_backwards else swapped
 
 
-def zeroes_masked_output(keras: Dialect, layer: Any) -> bool:
+def zeroes_masked_output(keras: Dialect, layer: RecurrentLayer) -> bool:
     """Whether a masked step of a recurrent layer emits 0: the unrolled loop on JAX never does."""
     return bool(layer.zero_output_for_mask) and not (layer.unroll and keras.BACKEND == "jax")
 
 
-def _repeats_first_state(keras: Dialect, layer: Any) -> bool:
+def _repeats_first_state(keras: Dialect, layer: RecurrentLayer) -> bool:
     """Whether a masked step emits the first state, as the loop on JAX does, and not the output before it."""
     return keras.BACKEND == "jax" and not layer.unroll
 

@@ -22,7 +22,7 @@ from throughtime.adapters.records import Request
 from . import cell as cells
 from .cell import GATED, has_closed_form, why_not
 from .dialect import Dialect
-from .library import dtype_of, halves, shape_of
+from .library import RecurrentLayer, dtype_of, halves, shape_of
 from .weights import cudnn_kind
 
 OVERHEAD = {
@@ -91,7 +91,7 @@ class Meter:
 
 
 def _direction(
-    keras: Dialect, layer: Any, shape: tuple[int, ...], samples: int, request: Request
+    keras: Dialect, layer: RecurrentLayer, shape: tuple[int, ...], samples: int, request: Request
 ) -> Direction:
     parts = cells.inner_cells(layer.cell)
     kinds = [cells.standard_kind(cell) for cell in parts]
@@ -119,7 +119,7 @@ def _direction(
     )
 
 
-def _units(cell: Any, layer: Any, shape: tuple[int, ...]) -> list[int]:
+def _units(cell: Any, layer: RecurrentLayer, shape: tuple[int, ...]) -> list[int]:
     """Sizes of a cell's states, all but the LSTM's c, which is as large as h."""
     kind = cells.standard_kind(cell)
     if kind == "conv_lstm":

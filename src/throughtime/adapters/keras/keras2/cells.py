@@ -42,7 +42,8 @@ def run_in_loop(
     loop: Loop, original: Callable[..., Any], arguments: Mapping[str, Any], *, compares: bool
 ) -> tuple[Any, Any, list[Any]]:
     """Run a layer's cells in the engine's loop; return its output, its states and its cells' masks."""
-    layer, training = loop.layer, loop.training
+    layer: Any = loop.layer
+    training = loop.training
     inputs = next(iter(arguments.values()))
     inputs, initial, _ = layer._process_inputs(inputs, arguments.get("initial_state"), None)
     initial = tf.nest.map_structure(tf.convert_to_tensor, initial)
