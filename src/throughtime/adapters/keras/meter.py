@@ -27,7 +27,7 @@ from .weights import cudnn_kind
 
 OVERHEAD = {
     "tensorflow": Overhead(back=2.5, forward=1, solving=10, weights=10, each_step=4_500),
-    "jax": Overhead(back=3, forward=1, solving=5.6),
+    "jax": Overhead(back=3, forward=1, solving=6.6),
     # Its loop is Python's: every step has nodes of its own in the graph.
     "torch": Overhead(back=3, forward=1.5, solving=2.4, each_step=30_000),
 }
