@@ -13,7 +13,7 @@ from tests.render.browser import chromium, opened
 
 import throughtime as tt
 from throughtime import testing
-from throughtime._monitor.levels import reduced_tree
+from throughtime._monitor.levels import reduce_tree
 from throughtime._store import Run
 
 MOST_BYTES = 4_000_000
@@ -275,7 +275,7 @@ def test_run_has_sliders_for_steps_and_pictures_of_training(browser, tmp_path):
 def test_run_that_keeps_norms_has_its_evolution_and_verdict(browser, tmp_path, level):
     with Run(tmp_path / "run.zarr", attributes={"git_commit": "0123abc"}) as made:
         for step, rate in enumerate((0.5, 0.7, 0.9)):
-            made.append(reduced_tree(testing.decaying(rate, samples=3, steps=12), level), step)
+            made.append(reduce_tree(testing.decaying(rate, samples=3, steps=12), level), step)
     run = tt.open_run(tmp_path / "run.zarr")
     page = opened(browser, tt.report(run, tmp_path / "run"))
     names, _ = figures(page)
@@ -295,7 +295,7 @@ def test_run_that_keeps_norms_has_its_evolution_and_verdict(browser, tmp_path, l
 def test_capture_with_the_run_it_came_from(browser, tmp_path):
     with Run(tmp_path / "run.zarr") as made:
         for step, rate in enumerate((0.5, 0.7, 0.9)):
-            made.append(reduced_tree(testing.decaying(rate, samples=3, steps=12), "timestep"), step)
+            made.append(reduce_tree(testing.decaying(rate, samples=3, steps=12), "timestep"), step)
     capture = testing.decaying(0.9, samples=3, steps=12)
     found = tt.diagnose(capture, dependency_length=4)
     run = tt.open_run(tmp_path / "run.zarr")

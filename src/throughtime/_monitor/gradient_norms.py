@@ -56,7 +56,7 @@ class Norms:
         """Return these numbers as variables of a run's root."""
         return {name: Array((), np.asarray(value, np.float64)) for name, value in self.numbers.items()}
 
-    def explained(self, alarms: Iterable[Alarm], step: int) -> Iterator[Alarm]:
+    def explain(self, alarms: Iterable[Alarm], step: int) -> Iterator[Alarm]:
         """Add the norm to the evidence of related alarms; a norm that is not finite is an alarm by itself."""
         is_raised = False
         for alarm in alarms:

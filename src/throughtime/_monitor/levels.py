@@ -77,18 +77,18 @@ def stored(captured: Captured, level: str | frozenset[str], before: Weights | No
         return {path: arrays_of(leaf) for path, leaf in captured.leaves.items()}
     with np.errstate(all="ignore"):  # NaN and infinities are stored unchanged
         return {
-            path: _reduced(leaf, level, None if before is None else before[path])
+            path: _reduce(leaf, level, None if before is None else before[path])
             for path, leaf in captured.leaves.items()
         }
 
 
-def reduced_tree(tree: xr.DataTree, level: str) -> xr.DataTree:
+def reduce_tree(tree: xr.DataTree, level: str) -> xr.DataTree:
     """Reduce a labelled capture to a level."""
     captured = Captured.of(tree)
     return as_tree(stored(captured, level, None), captured, QUANTILES)
 
 
-def _reduced(leaf: Leaf, level: str, before: Mapping[str, Values] | None) -> Arrays:
+def _reduce(leaf: Leaf, level: str, before: Mapping[str, Values] | None) -> Arrays:
     arrays = arrays_of(leaf)
     found = {name: arrays[name] for name in SCALARS if name in arrays}
     if level == "timestep":

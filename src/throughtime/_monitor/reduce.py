@@ -20,7 +20,7 @@ from throughtime._vocabulary import CERTIFICATES
 from throughtime.diagnostics import rules
 from throughtime.diagnostics.checks import dtype_of
 from throughtime.diagnostics.lags import latest_first, log_joint_norm, log_norm_of, runs_backward, to_first
-from throughtime.diagnostics.last_step import solved_from_last_step
+from throughtime.diagnostics.last_step import solve_from_last_step
 from throughtime.diagnostics.saturation import ends_of
 from throughtime.diagnostics.statistics import Floats, median_interval, quantiles
 from throughtime.diagnostics.thresholds import GATE_HIGH, GATE_LOW
@@ -171,7 +171,7 @@ def from_last_step(arrays: Arrays, layout: xr.Dataset) -> dict[str, Array]:
     for at, flipped in enumerate(backward):
         of = {name: _one_direction(array, at) for name, array in arrays.items()}
         try:
-            solved = solved_from_last_step(
+            solved = solve_from_last_step(
                 {"valid": np.ones(shape, dtype=bool), **of}, layout.attrs, backward=bool(flipped)
             )
         except (KeyError, ThroughTimeError):

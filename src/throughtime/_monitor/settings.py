@@ -55,7 +55,7 @@ class Settings:
         return [name for name in NAMES if name in off]
 
 
-def checked_batch(batch: Any) -> tuple[Any, Any, Any]:
+def check_batch(batch: Any) -> tuple[Any, Any, Any]:
     if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
         raise MonitorError(
             f"batch= is a pair (x, y), or (x, y, sample_weight), not {type(batch).__name__}: gradients need "
@@ -65,7 +65,7 @@ def checked_batch(batch: Any) -> tuple[Any, Any, Any]:
     return x, y, weight[0] if weight else None
 
 
-def checked_lag(lag: Any) -> int | str | None:
+def check_lag(lag: Any) -> int | str | None:
     """Return a whole number, 1 or more, or "half"; None if the alarm is off."""
     if lag is None or (isinstance(lag, (bool, np.bool_)) and not lag):
         return None
@@ -79,7 +79,7 @@ def checked_lag(lag: Any) -> int | str | None:
     return int(lag)
 
 
-def checked_count(count: Any) -> int:
+def check_count(count: Any) -> int:
     """Return the number of training steps."""
     if isinstance(count, bool) or not isinstance(count, Integral) or count < 0:
         raise MonitorError(
@@ -88,7 +88,7 @@ def checked_count(count: Any) -> int:
     return int(count)
 
 
-def checked_budget(budget: Any) -> int | None:
+def check_budget(budget: Any) -> int | None:
     """Return the number of bytes of 2e9 or "2 GB"; None for no budget."""
     amount = None if budget is None else as_bytes(budget)
     if budget is not None and not amount:
@@ -96,7 +96,7 @@ def checked_budget(budget: Any) -> int | None:
     return amount
 
 
-def tried(schedule: Schedule, step: int) -> Schedule:
+def try_schedule(schedule: Schedule, step: int) -> Schedule:
     """Try a schedule on one step, before it is used for hours.
 
     Raises

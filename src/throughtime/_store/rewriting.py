@@ -19,7 +19,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from throughtime._errors import StoreError
 from throughtime._store.files import Files, replace_folder
 from throughtime._store.layout import Commit, node_of
-from throughtime._store.open_run import StoredValues, opened, recorded
+from throughtime._store.open_run import StoredValues, open_files, read_steps
 from throughtime._store.schema import COMMIT, SUMS, ArrayLayout
 from throughtime._store.stored_array import StoredArray, put
 
@@ -94,7 +94,7 @@ def pack(path: str | os.PathLike[str], output: Path) -> None:
 
     A damaged run, or an `output` that is something else than a packed run, raises StoreError.
     """
-    files, commit = opened(path)
+    files, commit = open_files(path)
     if output.exists():
         _check_packed(output)
     write = partial(_write_packed, files=files, commit=commit, path=path)
@@ -104,7 +104,7 @@ def pack(path: str | os.PathLike[str], output: Path) -> None:
 def _check_packed(output: Path) -> None:
     refused = StoreError(f"{output} exists already and is not a packed run. Pass another path.")
     try:
-        _, found = opened(output)
+        _, found = open_files(output)
     except StoreError:
         raise refused from None
     growing = [each for each in found.arrays.values() if each.grows]
@@ -116,7 +116,7 @@ def _write_packed(folder: Path, *, files: Files, commit: Any, path: Any) -> None
     document = commit.document
     group = zarr.open_group(str(folder), mode="w-", zarr_format=3)
     nodes = document["consolidated_metadata"]["metadata"]
-    steps = recorded(files, commit.arrays, path)
+    steps = read_steps(files, commit.arrays, path)
     for key, node in nodes.items():
         if key in commit.arrays:
             _pack_array(group, StoredValues(files, commit.arrays[key], path, steps), commit.arrays[key])

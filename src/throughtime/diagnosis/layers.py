@@ -22,7 +22,7 @@ _ANCHORS = 4  # steps at which the prefix swap evaluates losses
 _SEVERAL = "diagnose takes batches of one length: pad them to the same number of steps"
 
 
-def recurrent(tree: xr.DataTree) -> dict[str, xr.Dataset]:
+def recurrent_layers(tree: xr.DataTree) -> dict[str, xr.Dataset]:
     """Return the recurrent leaves of a capture, by path, in its order; refuse a capture without one."""
     leaves = {node.path.strip("/"): node.to_dataset() for node in tree.leaves if node.data_vars}
     found = {path or "layer": leaf for path, leaf in leaves.items() if _is_recurrent(leaf)}
@@ -61,14 +61,14 @@ def directions_of(leaves: Mapping[str, xr.Dataset]) -> frozenset[str]:
     return frozenset(found)
 
 
-def joined(captures: Sequence[Mapping[str, xr.Dataset]]) -> dict[str, xr.Dataset]:
+def join(captures: Sequence[Mapping[str, xr.Dataset]]) -> dict[str, xr.Dataset]:
     """Join the samples of batches of one length; variables without samples are those of the first."""
     if len(captures) == 1:
         return dict(captures[0])
-    return {path: _joined([each[path] for each in captures]) for path in captures[0]}
+    return {path: _join([each[path] for each in captures]) for path in captures[0]}
 
 
-def _joined(leaves: Sequence[xr.Dataset]) -> xr.Dataset:
+def _join(leaves: Sequence[xr.Dataset]) -> xr.Dataset:
     if len({leaf.sizes.get("time") for leaf in leaves}) > 1:
         raise DiagnosticError(f"{_SEVERAL}; these have {sorted({leaf.sizes['time'] for leaf in leaves})}.")
     first = leaves[0]
@@ -116,7 +116,7 @@ def anchors(reading: Reading, count: int, lag: int) -> tuple[int, ...]:
     return tuple(int(anchor) for anchor in found)
 
 
-def per_step(leaves: Mapping[str, xr.Dataset], y: Any) -> bool:
+def has_loss_per_step(leaves: Mapping[str, xr.Dataset], y: Any) -> bool:
     """Whether the loss has a value at every step that a layer reads: by its labels and by what it asks."""
     shape = tuple(getattr(y, "shape", ()))
     if len(shape) < 2 or shape[1] < 2:

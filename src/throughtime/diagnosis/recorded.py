@@ -35,7 +35,7 @@ def level(leaf: xr.Dataset) -> str:
     return SUMMARY if "lag_ratio" in leaf else FULL
 
 
-def wanted(leaf: xr.Dataset) -> list[str]:
+def variables_to_read(leaf: xr.Dataset) -> list[str]:
     """List the variables that reach, share and horizon need, and weights, which may be broken."""
     of_states = [f"{state}_gradient" for state in states(leaf)]
     read = [*_SCALARS, *("valid", "lag_matrix", "lag_ratio", "input", "hidden")]
@@ -73,7 +73,7 @@ def stored_swap(leaf: xr.Dataset) -> Swapped:
     return Swapped((0, *map(int, lags)), leaf["use_changes"].values, leaf["use_before"].values)
 
 
-def not_finite(leaf: xr.Dataset) -> str:
+def find_nonfinite(leaf: xr.Dataset) -> str:
     """Name a loss or a norm of weights that is not finite; empty if there is none."""
     for name, values in leaf.data_vars.items():
         is_norm = str(name).endswith("_norm") and not {"time", "quantile"} & set(values.dims)
