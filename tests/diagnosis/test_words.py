@@ -17,7 +17,7 @@ from throughtime import testing
 from throughtime._errors import LossError
 from throughtime._monitor.levels import reduce_tree
 from throughtime.diagnosis import entry
-from throughtime.diagnosis.recorded import LAG_INTERVAL
+from throughtime.diagnosis.layers import LAG_INTERVAL
 from throughtime.diagnosis.words import SENTENCES, SOURCES, phrase
 from throughtime.diagnostics.alarm import Alarm, as_attribute
 

@@ -17,7 +17,7 @@ from throughtime._monitor.levels import QUANTILES, reduce_tree
 from throughtime._text.printable import printable
 from throughtime._tree import recorded_steps, states
 from throughtime._vocabulary import CERTIFICATES
-from throughtime.diagnosis.recorded import FULL, level
+from throughtime.diagnosis.layers import FULL, level
 
 Floats = npt.NDArray[np.float64]
 MIDDLE = QUANTILES.index(0.5)

@@ -30,23 +30,12 @@ NAMES = ("nonfinite", "explosion", "vanishing", "saturation", "dead_gradient")
 
 @dataclass
 class Training:
-    """The state of training that alarms need in addition to a record.
+    """The state of training that alarms need in addition to a record."""
 
-    Attributes
-    ----------
-    vanishing_lag : int, "half" of the window, or None
-        Lag that the gradient has to reach.
-    optimizer : OptimizerStep
-    losses : list of float
-        Losses of the records so far; the current one is last.
-    clip_ratio : float
-        Share of the last gradient's norm that clipping left, as the training loop reported it, else NaN.
-    """
-
-    vanishing_lag: int | str | None = "half"
+    vanishing_lag: int | str | None = "half"  # the gradient has to reach it; half of the window
     optimizer: OptimizerStep = field(default_factory=OptimizerStep)
-    losses: list[float] = field(default_factory=list)
-    clip_ratio: float = np.nan
+    losses: list[float] = field(default_factory=list)  # of the records so far, the current one last
+    clip_ratio: float = np.nan  # share of the gradient's norm that clipping left, if the loop reported it
 
 
 class SeenLayer(NamedTuple):
@@ -58,7 +47,7 @@ class SeenLayer(NamedTuple):
 
 
 def seen_layers(captured: Captured) -> dict[str, SeenLayer]:
-    """Look at each layer of a capture."""
+    """Return what alarms need of each layer of a capture, by path."""
     return {
         path: SeenLayer(
             leaf.layout,

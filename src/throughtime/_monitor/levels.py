@@ -64,15 +64,7 @@ def weights_of(captured: Captured) -> Weights:
 
 
 def stored(captured: Captured, level: str | frozenset[str], before: Weights | None) -> Reduced:
-    """Reduce a capture to a level.
-
-    Parameters
-    ----------
-    captured : Captured
-    level : as `level_of` returns it
-    before : mapping or None
-        Weights of the last recorded capture, from which changes are measured.
-    """
+    """Reduce a capture to a level; changes are those from the weights `before`, of the last record."""
     if not isinstance(level, str) or level == "full":
         return {path: arrays_of(leaf) for path, leaf in captured.leaves.items()}
     with np.errstate(all="ignore"):  # NaN and infinities are stored unchanged

@@ -97,13 +97,7 @@ def check_budget(budget: Any) -> int | None:
 
 
 def try_schedule(schedule: Schedule, step: int) -> Schedule:
-    """Try a schedule on one step, before it is used for hours.
-
-    Raises
-    ------
-    MonitorError
-        The schedule raises an error.
-    """
+    """Try a schedule on one step, before it is used for hours; its error becomes a MonitorError."""
     try:
         schedule(step)
     except Exception as error:  # the user's function may raise anything

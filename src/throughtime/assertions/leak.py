@@ -33,10 +33,6 @@ def assert_no_leak(
         True at the first step of each episode, as `episode_starts` of a rollout; or the timesteps at which an
         episode starts in every sample.
 
-    Returns
-    -------
-    None
-
     Raises
     ------
     VerdictError

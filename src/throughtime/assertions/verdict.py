@@ -41,10 +41,6 @@ def assert_reaches(
     layer : str, optional
         Path of the layer that has to be reached: `lstm`, or `lstm[forward]` of two directions.
 
-    Returns
-    -------
-    None
-
     Raises
     ------
     VerdictError
@@ -80,10 +76,6 @@ def assert_uses(
     model, x, y, lag, layer, **options
         See `assert_reaches`. Use needs the model and its labels; a capture or run has none.
 
-    Returns
-    -------
-    None
-
     Raises
     ------
     VerdictError
@@ -113,10 +105,6 @@ def assert_finite(model: Any, x: Any = None, y: Any = None, **options: Any) -> N
     model : model, or a capture of one
     x, y, **options
         See `capture`: `loss`, `sample_weight`, `training`, ….
-
-    Returns
-    -------
-    None
 
     Raises
     ------

@@ -21,7 +21,7 @@ from throughtime.diagnostics.thresholds import REACHES, ROUNDING, SHARE, USED
 from . import causes, integrity, measure
 from .conclude import decide, sentences_of, sentences_without_use, sizes_of, verdict_of
 from .diagnosis import Diagnosis
-from .recorded import find_nonfinite
+from .layers import find_nonfinite
 from .results import NAN, NOT_MEASURED, UNCLEAR, Answer, Asked, Evidence, LayerDiagnosis, Results, Verdict
 from .use import use_answer
 from .words import join_words, number, phrase

@@ -22,8 +22,15 @@ from throughtime.diagnostics.thresholds import REACHES, USED
 from . import integrity, measure, summarized
 from .diagnosis import QUESTIONS, Diagnosis, cell, layer_at_step, plain
 from .judge import judge
-from .layers import by_direction, recurrent_layers
-from .recorded import SUMMARY, as_captured, level, stored_swap, variables_to_read
+from .layers import (
+    SUMMARY,
+    as_captured,
+    by_direction,
+    level,
+    recurrent_layers,
+    stored_swap,
+    variables_to_read,
+)
 from .results import NAN, NOT_MEASURED, Answer, Asked, LayerDiagnosis
 from .words import number, phrase, with_interval
 
