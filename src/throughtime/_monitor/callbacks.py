@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from importlib import import_module
 from typing import Any
 
@@ -73,7 +74,8 @@ class Callbacks:
     def sb3(self) -> Any:
         """Create a callback for `learn` of stable-baselines3; a step is the training on one rollout.
 
-        The model is the policy: give the monitor a `batch` that it takes, and a `loss` of `(output, y)`.
+        The model is the policy. `x` of the monitor's `batch` has the arguments of its `evaluate_actions`, and
+        `loss(output, y)` gets values, log-probabilities and entropy; other policies are called as they are.
 
         Raises
         ------
@@ -215,7 +217,9 @@ def _sb3_callback(monitor: Any) -> Any:
         def _on_training_start(self) -> None:
             self._rollouts = 0
             policy = self.model.policy
-            monitor.begin(policy, optimizer=getattr(policy, "optimizer", None))
+            rollouts = copy(policy)  # the same layers and weights, called on whole rollouts
+            rollouts.forward = getattr(policy, "evaluate_actions", policy.forward)
+            monitor.begin(rollouts, optimizer=getattr(policy, "optimizer", None))
 
         def _on_rollout_start(self) -> None:
             self._count_training()
