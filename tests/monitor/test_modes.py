@@ -147,7 +147,9 @@ class TestTheOthers:
         assert steps_of(monitor.path) == [0]
 
     def test_there_are_four(self, tmp_path: Path) -> None:
-        with pytest.raises(tt.MonitorError, match="mode='append' is none of auto, new, continue, overwrite"):
+        with pytest.raises(
+            tt.MonitorError, match="mode='append': expected one of auto, new, continue, overwrite"
+        ):
             tt.Monitor(tmp_path / "run.zarr", BATCH, mode="append")
 
 

@@ -122,8 +122,8 @@ class Monitor(Callbacks):
             batch=settings.check_batch(batch),
             level=level_of(quantities),
             layers=layers,
-            budget=settings.check_budget(budget),
-            vanishing_lag=settings.check_lag(vanishing_lag),
+            budget=settings.BUDGET("budget", budget, MonitorError),
+            vanishing_lag=settings.LAG("vanishing_lag", vanishing_lag, MonitorError),
             loggers=LoggerGroup(loggers, self._warnings.leave),
             background=background,
             schedule=settings.schedule_in_words(every),
@@ -248,7 +248,7 @@ class Monitor(Callbacks):
             if self._recorder is not None:
                 self._warnings.guarded(self._recorder.follow, count)
             count = 1
-        count = settings.check_count(count)
+        count = settings.COUNT("count", count, MonitorError)
         if gradient_norm is not None:
             self.report_gradient_norm(gradient_norm, clip_norm=clip_norm, loss_scale=loss_scale)
         passed = range(self._step + 1, self._step + count + 1)

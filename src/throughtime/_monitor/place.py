@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from throughtime._errors import MonitorError, StoreError
+from throughtime._errors import StoreError
 from throughtime._store import Run, remove_run
 
 from .arrays import Array
@@ -33,13 +33,8 @@ _CHOICES = (
 class Place:
     """The folder of a monitor's run, `path`. A later change of the working directory does not move it."""
 
-    def __init__(self, store: Any, mode: Any) -> None:
-        if not isinstance(mode, str) or mode not in MODES:
-            raise MonitorError(f"mode={mode!r} is none of {', '.join(MODES)}.")
-        named = os.fspath(store) if isinstance(store, (str, os.PathLike)) else None
-        if not isinstance(named, str) or not named:
-            raise MonitorError(f"store= is the path of a folder, such as 'run.zarr', not {store!r}.")
-        self._store, self._mode, self._is_own = Path(named).absolute(), mode, False
+    def __init__(self, store: str | os.PathLike[str], mode: str) -> None:
+        self._store, self._mode, self._is_own = Path(store).absolute(), mode, False
         self.path = dated_path(self._store, datetime.now()) if mode == "new" else self._store
 
     def open(self, attributes: Mapping[str, Any], now: Mapping[str, Array]) -> Run:

@@ -182,11 +182,7 @@ def from_last_step(arrays: Arrays, layout: xr.Dataset) -> dict[str, Array]:
 
 
 def _one_direction(array: Array, at: int) -> Values:
-    return (
-        array.values.take(at, axis=array.dims.index("direction"))
-        if "direction" in array.dims
-        else array.values
-    )
+    return array.ordered("direction").values[at] if "direction" in array.dims else array.values
 
 
 def _log_norm(gradient: Array, directions: list[str]) -> Floats:

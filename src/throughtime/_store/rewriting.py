@@ -37,33 +37,25 @@ def write_thinned(
     `document` is the content of the root's `zarr.json`, `arrays` grow along `step`, and `sums` are their
     checksums.
     """
-    write = partial(_write_thinned, path=path, document=document, arrays=arrays, sums=sums)
+
+    def write(beside: Path) -> None:
+        beside.mkdir()
+        shapes, count = {}, 0
+        for key, metadata in document["consolidated_metadata"]["metadata"].items():
+            if key in arrays:
+                smaller = _every_second(arrays[key], beside / key)
+                shapes[key], count = smaller.shape, smaller.shape[0]
+            elif metadata["node_type"] == "array":
+                shutil.copytree(path / key, beside / key)
+                shapes[key] = tuple(metadata["shape"])
+            else:
+                (beside / key).mkdir(parents=True, exist_ok=True)
+                shutil.copy(path / key / COMMIT, beside / key / COMMIT)
+        for key, each in sums.items():
+            _every_second(each, beside / key, is_node=False)
+        put(f"{beside}/{COMMIT}", Commit(document).content(count, shapes), durable=True)
+
     replace_folder(path, _beside(path, "thinning"), _beside(path, "full"), write)
-
-
-def _write_thinned(
-    beside: Path,
-    *,
-    path: Path,
-    document: Mapping[str, Any],
-    arrays: Mapping[str, StoredArray],
-    sums: Mapping[str, StoredArray],
-) -> None:
-    beside.mkdir()
-    shapes, count = {}, 0
-    for key, metadata in document["consolidated_metadata"]["metadata"].items():
-        if key in arrays:
-            smaller = _every_second(arrays[key], beside / key)
-            shapes[key], count = smaller.shape, smaller.shape[0]
-        elif metadata["node_type"] == "array":
-            shutil.copytree(path / key, beside / key)
-            shapes[key] = tuple(metadata["shape"])
-        else:
-            (beside / key).mkdir(parents=True, exist_ok=True)
-            shutil.copy(path / key / COMMIT, beside / key / COMMIT)
-    for key, each in sums.items():
-        _every_second(each, beside / key, is_node=False)
-    put(f"{beside}/{COMMIT}", Commit(document).content(count, shapes), durable=True)
 
 
 def _every_second(array: StoredArray, folder: Path, *, is_node: bool = True) -> StoredArray:

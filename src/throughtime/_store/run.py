@@ -104,7 +104,7 @@ class Run:
         """Commit the arrays of one capture by their keys in the store; the first step needs `append`."""
         self._check_place()
         stored = {folder_of(path): each for path, each in arrays.items()}
-        self._check(stored, step)
+        self.check(arrays, step)
         try:
             if not stored.keys() <= self._arrays.keys():
                 self._add_late(
@@ -176,9 +176,7 @@ class Run:
 
     def check(self, arrays: Mapping[str, Labelled], step: int) -> None:
         """Raise StoreError if `append` would refuse these arrays."""
-        self._check({folder_of(path): each for path, each in arrays.items()}, step)
-
-    def _check(self, arrays: Mapping[str, Labelled], step: int) -> None:
+        arrays = {folder_of(path): each for path, each in arrays.items()}
         if self.steps and step <= self.steps[-1]:
             raise StoreError(f"Step {step} does not follow step {self.steps[-1]}, the last of {self.path}.")
         known, given = ({key for key in keys if not is_optional(key)} for keys in (self._arrays, arrays))
