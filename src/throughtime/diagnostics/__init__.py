@@ -27,8 +27,8 @@ __all__ = [
     "Leak", "NonFinite", "boundary_leak", "decay_rate", "effective_steps", "first_nonfinite",
     "from_last_step", "gradient_instability", "horizon_text", "lag_profile", "lyapunov_exponents",
     "lyapunov_spectrum", "memory_horizon", "memory_horizon_median", "ratio_text", "recurrent_spectrum",
-    "retention", "saturation", "sensitivity", "state_jacobian", "temporal_coherence", "timescale", "transient_growth",
-    "unit_correlation", "vanishing_fraction", "weight_norms",
+    "retention", "saturation", "sensitivity", "state_jacobian", "temporal_coherence", "timescale",
+    "transient_growth", "unit_correlation", "vanishing_fraction", "weight_norms",
 ]  # fmt: skip
 
 
