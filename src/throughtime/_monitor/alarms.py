@@ -39,7 +39,7 @@ class Training:
 
 
 class SeenLayer(NamedTuple):
-    """One layer as alarms need it, beside its summary: `is_reached` if its output receives a gradient."""
+    """Data of one layer for alarms, beside its summary: `is_reached` if its output receives a gradient."""
 
     layout: xr.Dataset
     is_reached: bool

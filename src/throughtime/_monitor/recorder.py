@@ -87,7 +87,7 @@ class Recorder:
             return
         begin: Begin = self._begin
         if isinstance(self._together, Alone):
-            begin = partial(_value, begin())  # training waits only for this
+            begin = partial(_return, begin())  # training waits only for this
         self.last_step = step
         self._training.optimizer = optimizer_step(self.optimizer)  # the learning rate may change
         norms = self._warnings.guarded(self.gradient_norms.take) or Norms()
@@ -232,8 +232,8 @@ def _loss_of(summary: Reduced) -> list[float]:
     return losses[:1]
 
 
-def _value(value: Finish) -> Finish:
-    return value
+def _return(finish: Finish) -> Finish:
+    return finish
 
 
 def _warn(text: str) -> None:

@@ -50,14 +50,14 @@ class Lock:
             raise StoreError(f"{path} cannot be written: {error}. Pass another path.") from None
 
     def _acquire(self) -> bool:
-        """Lock the file; False where its last holder removed it meanwhile: it has no name then."""
+        """Lock the file; False if another process has removed or replaced it meanwhile."""
         self._file.touch()
         before = _inode(self._file)
         self._lock.acquire(timeout=0)
         return before is not None and before == _inode(self._file)
 
     def release(self) -> None:
-        """Let others write; the file goes first, while nobody else can hold it."""
+        """Let others write; the file is removed first, while nobody else can lock it."""
         if self._lock.is_locked:
             with suppress(OSError):  # Windows keeps a file that is open
                 self._file.unlink()

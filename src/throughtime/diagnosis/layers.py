@@ -120,7 +120,7 @@ def why_not_swapped(attributes: Mapping[Any, Any], leaves: Mapping[str, xr.Datas
 
 
 def anchors(reading: Reading, count: int, lag: int) -> tuple[int, ...]:
-    """Choose some steps whose losses are looked at, in the half that has most inputs before it."""
+    """Choose some steps whose losses are evaluated, in the half that has most inputs before it."""
     steps, read = reading.valid.shape[1], reading.ways
     start, end = (steps // 4, steps - 1 - steps // 4) if len(read) > 1 else (steps // 2, steps - 1)
     start = max(start, min(lag, end)) if len(read) == 1 else start
@@ -131,7 +131,7 @@ def anchors(reading: Reading, count: int, lag: int) -> tuple[int, ...]:
 
 
 def has_loss_per_step(leaves: Mapping[str, xr.Dataset], y: Any) -> bool:
-    """Whether the loss has a value at every step that a layer reads: by its labels and by what it asks."""
+    """Whether the loss has a value at every step: labels for each, and gradient that arrives at several."""
     shape = tuple(getattr(y, "shape", ()))
     if len(shape) < 2 or shape[1] < 2:
         return False
