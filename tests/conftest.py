@@ -8,6 +8,7 @@ import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,13 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import pytest
+
+with suppress(ImportError):  # the environment with Keras 2 does without
+    from hypothesis import settings
+
+    # The same examples in every run, however slow the machine.
+    settings.register_profile("steady", derandomize=True, deadline=None, database=None)
+    settings.load_profile("steady")
 
 FULL = "THROUGHTIME_FULL"
 QUICK = "THROUGHTIME_QUICK"

@@ -139,7 +139,7 @@ with tempfile.TemporaryDirectory() as folder:
 
 
 def scripted(module: nn.Module) -> nn.Module:
-    with pytest.warns(DeprecationWarning, match="torch.jit"):
+    with pytest.warns((DeprecationWarning, FutureWarning), match="torch.jit"):
         return torch.jit.script(module)
 
 
