@@ -15,7 +15,7 @@ from tests.monitor.loops import BATCH, MSE, Reader, made, train, watched
 from torch import nn
 
 import throughtime as tt
-from throughtime._monitor.fingerprints import weights_fingerprint
+from throughtime._monitor.provenance import weights_fingerprint
 
 
 def other() -> Reader:

@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 
 from throughtime._arguments import takes
 from throughtime._classic.cells import dress_cells
-from throughtime._classic.colors import colormap
+from throughtime._classic.colors import NORM, PanelNorms, clipped_note, colormap, norms, range_of
 from throughtime._classic.data import Features, Values, nonfinite_note, sequences
 from throughtime._classic.frame import FRAME, Canvas, FigureAndAxes, FigureOptions, entitle, panels
 from throughtime._classic.look import INK, QUIET, draw_nonfinite, dress, index_ticks, tick_text, title_parts
-from throughtime._classic.norms import NORM, PanelNorms, clipped_note, norms, range_of
 from throughtime._drawing.colors import SPECIALS
 from throughtime._drawing.pooling import pooled
 from throughtime._errors import FeatureError, warn

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from throughtime._arguments.rules import shown
-from throughtime._data.random_states import random_states_restored
+from throughtime._data.restoring import random_states_restored
 from throughtime._data.structures import is_packed, leaves
 from throughtime._errors import BatchError, ThroughTimeError, warn
 

@@ -17,9 +17,9 @@ from throughtime.adapters.optimizer import OptimizerStep
 from throughtime.diagnostics import first_nonfinite
 from throughtime.diagnostics.alarm import Alarm
 from throughtime.diagnostics.lags import Floats
-from throughtime.diagnostics.median_interval import median_interval
 from throughtime.diagnostics.rules import NO, answer, explodes, has_risen, is_bounded, saturated
 from throughtime.diagnostics.rules import growth as growth_of
+from throughtime.diagnostics.statistics import median_interval
 
 from .arrays import Array, Arrays, Reduced, arrays_of
 from .levels import has_lags

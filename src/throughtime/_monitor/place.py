@@ -1,13 +1,14 @@
-"""The folder of a monitor's run: an existing run is continued, replaced, or kept beside a new one."""
+"""The folder of a monitor's run, which is new, continued or replaced; and the page that follows the run."""
 
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +17,10 @@ from throughtime._store import Run, remove_run
 
 from .arrays import Array
 from .provenance import check_continues
+
+if TYPE_CHECKING:
+    from throughtime._live import Server
+
 
 MODES = ("auto", "new", "continue", "overwrite")
 WEIGHTS = "weights_fingerprint"  # a variable of the run's root
@@ -26,24 +31,7 @@ _CHOICES = (
 
 
 class Place:
-    """The folder of a monitor's run. A later change of the working directory does not move it.
-
-    Parameters
-    ----------
-    store : path-like
-    mode : str
-        One of `MODES`.
-
-    Attributes
-    ----------
-    path : Path
-        Folder of the run; with "new", the dated folder.
-
-    Raises
-    ------
-    MonitorError
-        `store` is not a path, or `mode` is unknown.
-    """
+    """The folder of a monitor's run, `path`. A later change of the working directory does not move it."""
 
     def __init__(self, store: Any, mode: Any) -> None:
         if not isinstance(mode, str) or mode not in MODES:
@@ -57,19 +45,8 @@ class Place:
     def open(self, attributes: Mapping[str, Any], now: Mapping[str, Array]) -> Run:
         """Open the run into which training is recorded, a new one or an existing one.
 
-        A monitor continues its run in every mode if the run ends with the model's weights.
-
-        Parameters
-        ----------
-        attributes : mapping
-            Attributes of a new run.
-        now : mapping of str to Array
-            First record by its keys: fingerprint and norms of the model's weights.
-
-        Raises
-        ------
-        StoreError
-            The existing run has another model or batch or, with "auto", ends with other weights.
+        A monitor continues its run in every mode if the run ends with the model's weights, whose fingerprint
+        and norms are in `now`. A run of another model or batch raises StoreError.
         """
         run = self._own(attributes, now) or self._opened(attributes, now)
         self._is_own = True
@@ -149,3 +126,30 @@ def _norm(run: Run, now: Mapping[str, Array]) -> str:
                 weight = f"{name.removesuffix('_norm').replace('_', ' ')} of {layer}"
                 return f" (norm of the {weight}: {norms[0]} there, {norms[1]} here)"
     return ""
+
+
+class ServedPage:
+    """Serves the page of one run, which need not exist yet, from this process."""
+
+    def __init__(self, place: Place) -> None:
+        self._place, self._shown = place, place.path
+        self._server: Server | None = None
+
+    @property
+    def url(self) -> str:
+        """Address of the page; reading it starts the server."""
+        if self._shown != self._place.path:  # another process took the folder first
+            self.close()
+        if self._server is None:
+            from throughtime._live import Server  # noqa: PLC0415 - imports drawing libraries
+
+            self._shown = self._place.path
+            self._server = Server(self._shown)
+            weakref.finalize(self, self._server.close)
+        return self._server.url
+
+    def close(self) -> None:
+        """Stop the server."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None

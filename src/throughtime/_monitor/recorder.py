@@ -23,16 +23,14 @@ from throughtime.loggers.record import Record
 
 from .alarms import Training, alarms_of
 from .arrays import Array, Reduced, apart_from_root, as_tree, by_key, nbytes
-from .background import BackgroundWorker
-from .fingerprints import weights_fingerprint
 from .gradient_norms import GradientNorms, Norms
+from .guards import BackgroundWorker, WarningQueue
 from .levels import LEVELS, QUANTILES, Weights, weights_of
 from .numbers import numbers, of_loop
 from .place import WEIGHTS
-from .provenance import attributes_of
+from .provenance import attributes_of, weights_fingerprint
 from .settings import Settings
 from .together import Alone, Seen, together
-from .warning_queue import WarningQueue
 
 Finish = Callable[[Warn], Captured]
 Begin = Callable[[], Finish]
@@ -47,31 +45,11 @@ class Outcome(NamedTuple):
 
 
 class Recorder:
-    """Records one model into one run.
+    """Records one model into one run, which is closed again if it cannot be recorded into.
 
-    Parameters
-    ----------
-    model, loss : see `capture`
-    settings : Settings
-    warning_queue : WarningQueue
-    optimizer : optimizer, optional
-        The training loop's optimizer, if the model does not have it.
-
-    Attributes
-    ----------
-    last_step : int
-        Last training step that was recorded.
-    stride : int
-        One of `stride` due records is made; it doubles each time the budget is reached.
-    optimizer : optimizer or None
-        Its settings are evidence for alarms.
-    gradient_norms : GradientNorms
-        Norms that the training loop reports between records.
-
-    Raises
-    ------
-    ThroughTimeError
-        The batch does not fit, there is no loss, or the run belongs to another model. No run is open then.
+    `last_step` is the last recorded training step. One of `stride` due records is made; it doubles each time
+    the budget is reached. The settings of `optimizer`, and the `gradient_norms` that the training loop
+    reports between records, are evidence for alarms.
     """
 
     def __init__(

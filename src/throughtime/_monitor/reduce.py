@@ -21,9 +21,8 @@ from throughtime.diagnostics import rules
 from throughtime.diagnostics.checks import dtype_of
 from throughtime.diagnostics.lags import latest_first, log_joint_norm, log_norm_of, runs_backward, to_first
 from throughtime.diagnostics.last_step import solved_from_last_step
-from throughtime.diagnostics.median_interval import median_interval
 from throughtime.diagnostics.saturation import ends_of
-from throughtime.diagnostics.statistics import Floats, quantiles
+from throughtime.diagnostics.statistics import Floats, median_interval, quantiles
 from throughtime.diagnostics.thresholds import GATE_HIGH, GATE_LOW
 
 from .arrays import Array, Arrays, Values

@@ -13,7 +13,7 @@ from throughtime._errors import MonitorError
 from throughtime._memory.budget import as_bytes
 
 from .alarms import NAMES
-from .logger_group import LoggerGroup
+from .guards import LoggerGroup
 from .place import Place
 from .schedules import Schedule
 

@@ -19,7 +19,7 @@ from throughtime._data.structures import mapped
 from throughtime._errors import MonitorError
 from throughtime.adapters import choose
 
-from .logger_group import LoggerGroup
+from .guards import LoggerGroup
 from .monitor import Monitor
 
 FOLDER = "throughtime_runs"

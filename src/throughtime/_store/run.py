@@ -13,6 +13,7 @@ import xarray as xr
 import zarr
 
 from throughtime._errors import StoreError
+from throughtime._store.checksums import Sums
 from throughtime._store.files import DamageError, Folder
 from throughtime._store.layout import (
     Attributes,
@@ -26,10 +27,9 @@ from throughtime._store.layout import (
     variables_of,
 )
 from throughtime._store.lock import Lock
+from throughtime._store.rewriting import finish_thinning, write_thinned
 from throughtime._store.schema import COMMIT, STEP, SUMS, VERSION, VERSION_KEY, folder_of
 from throughtime._store.stored_array import StoredArray, put
-from throughtime._store.sums import Sums
-from throughtime._store.thinning import finish_thinning, write_thinned
 from throughtime._store.validate import validated
 
 

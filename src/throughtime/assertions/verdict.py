@@ -9,9 +9,9 @@ import throughtime as tt
 from throughtime._arguments import takes
 from throughtime._arguments.rules import whole
 from throughtime._errors import DiagnosticError, LayerNotFoundError, VerdictError, did_you_mean
+from throughtime.diagnosis.diagnosis import cell
 from throughtime.diagnosis.fail_on import best
 from throughtime.diagnosis.findings import NO, YES
-from throughtime.diagnosis.render import cell
 
 _LAG = whole(1, of="timesteps")
 _HEADLINES = {

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 
-from throughtime.diagnostics.once import remembered
+from throughtime.diagnostics.labelled import remembered
 from throughtime.diagnostics.rules import explodes, is_bounded
 from throughtime.diagnostics.thresholds import REACHES, USED
 

@@ -16,11 +16,11 @@ import xarray as xr
 from throughtime._text.tables import Items, Paragraph, Part, Shown, Table
 from throughtime._tree import at_place, evenly, place_of, recorded_steps
 from throughtime.diagnostics.alarm import alarms_of_run
-from throughtime.diagnostics.once import remembered
+from throughtime.diagnostics.labelled import remembered
 from throughtime.diagnostics.thresholds import REACHES, USED
 
-from . import integrity, measure, render, summarized
-from .diagnosis import Diagnosis
+from . import integrity, measure, summarized
+from .diagnosis import QUESTIONS, Diagnosis, cell, layer_at_step, plain
 from .findings import NAN, NOT_MEASURED, Answer, Asked, LayerDiagnosis
 from .judge import judge
 from .layers import by_direction, recurrent
@@ -82,9 +82,9 @@ class History(Shown):
         records = [
             {
                 "step": record.step,
-                "loss": render.plain(record.loss),
+                "loss": plain(record.loss),
                 "stopped": record.stopped,
-                "layers": {path: render.layer_at_step(layer) for path, layer in record.layers.items()},
+                "layers": {path: layer_at_step(layer) for path, layer in record.layers.items()},
             }
             for record in self.records
         ]
@@ -109,7 +109,7 @@ class History(Shown):
                 yield *shown, record.stopped
             for path, layer in record.layers.items():
                 share = (number(layer.share.value),) if self._has_share else ()
-                yield *shown, path, render.cell(layer.reach), *share, layer.horizon
+                yield *shown, path, cell(layer.reach), *share, layer.horizon
                 shown = ("", "")
 
 
@@ -157,7 +157,7 @@ def _rows(record: StepRecord) -> Iterator[tuple[Any, ...]]:
         yield (record.step, "", record.loss, "reach", *nothing)
     for path, layer in record.layers.items():
         start = (record.step, path, record.loss)
-        for question in render.QUESTIONS:
+        for question in QUESTIONS:
             one: Answer = getattr(layer, question)
             yield (*start, question, one.answer, one.value, *one.interval, one.n, one.reason)
         value = float(layer.horizon.removeprefix("≥ ")) if layer.horizon != NOT_MEASURED else NAN

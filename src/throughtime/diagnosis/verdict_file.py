@@ -17,9 +17,8 @@ from throughtime._arguments import takes
 from throughtime._arguments.rules import either, mapping, path
 from throughtime._errors import DiagnosticError
 
-from .diagnosis import Diagnosis
+from .diagnosis import FORMAT, QUESTIONS, SCHEMA, VERSION, Diagnosis
 from .findings import NAN, Answer, Evidence, LayerDiagnosis, Remedy, Verdict
-from .render import FORMAT, QUESTIONS, SCHEMA, VERSION
 from .training import History, StepRecord, TrainingDiagnosis
 
 Data = Mapping[str, Any]

@@ -5,15 +5,14 @@ with its `step` dim) and the synthetic trees of `throughtime.testing`.
 """
 
 from throughtime.diagnostics.boundary_leak import Leak, boundary_leak
-from throughtime.diagnostics.censoring import horizon_text, ratio_text
 from throughtime.diagnostics.decay_rate import decay_rate
 from throughtime.diagnostics.effective_steps import effective_steps
 from throughtime.diagnostics.first_nonfinite import NonFinite, first_nonfinite
 from throughtime.diagnostics.gradient_instability import gradient_instability
-from throughtime.diagnostics.lag_profile import lag_profile
+from throughtime.diagnostics.lag_profile import lag_profile, ratio_text
 from throughtime.diagnostics.last_step import from_last_step
 from throughtime.diagnostics.lyapunov_spectrum import lyapunov_exponents, lyapunov_spectrum
-from throughtime.diagnostics.memory_horizon import memory_horizon, memory_horizon_median
+from throughtime.diagnostics.memory_horizon import horizon_text, memory_horizon, memory_horizon_median
 from throughtime.diagnostics.recurrent_spectrum import recurrent_spectrum, transient_growth
 from throughtime.diagnostics.retention import retention, sensitivity
 from throughtime.diagnostics.saturation import saturation

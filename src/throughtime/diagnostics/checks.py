@@ -14,7 +14,7 @@ from throughtime._errors import DiagnosticError, warn
 from throughtime._tree import Layer
 from throughtime._tree import layer as one_layer
 from throughtime._vocabulary import CERTIFICATES, STANDARD_KINDS
-from throughtime.diagnostics.once import once
+from throughtime.diagnostics.labelled import once
 
 _DESCRIPTIONS = ("long_name", "description")
 _DTYPE_OF = ("hidden_gradient", "lag_matrix", "hidden", "gate_activation", "recurrent_kernel")

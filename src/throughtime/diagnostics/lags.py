@@ -14,8 +14,7 @@ import xarray as xr
 
 from throughtime._errors import DiagnosticError, SchemaError
 from throughtime._tree import require, states
-from throughtime.diagnostics.labelled import applied
-from throughtime.diagnostics.once import once
+from throughtime.diagnostics.labelled import applied, once
 from throughtime.diagnostics.thresholds import ROUNDING
 
 Floats = npt.NDArray[np.float64]

@@ -24,8 +24,8 @@ from throughtime.diagnostics.thresholds import (
 )
 
 from .lags import Floats
-from .median_interval import median_interval
 from .saturation import RANGES
+from .statistics import median_interval
 
 YES, NO, UNCLEAR = "yes", "no", "unclear"
 MEMORY_GATE = {"lstm": "forget", "gru": "update"}  # such a gate remembers by staying open: no fault

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from throughtime._errors import MonitorError
-from throughtime.loggers.columns import check_columns
+from throughtime.loggers.csv import check_columns
 from throughtime.loggers.library import library
 
 if TYPE_CHECKING:

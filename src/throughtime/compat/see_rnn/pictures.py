@@ -14,9 +14,8 @@ from throughtime._classic.frame import figure_path, save_figure
 from throughtime._errors import ArgumentError, warn
 from throughtime._vocabulary import WEIGHTS
 
-from .arguments import mode_of, refuse, renamed
-from .fetching import MODES, labelled_weights
-from .finding import layers_of
+from .arguments import layers_of, mode_of, refuse, renamed
+from .arrays import MODES, labelled_weights
 
 # Set on what a `show_features` function has drawn.
 _FINISH = ("tight", "borderwidth", "bordercolor", "ylims", "savepath")

@@ -8,8 +8,7 @@ from typing import Any
 import keras
 from keras.src.backend.common import global_state
 
-from throughtime._data.random_states import random_state_restorers
-from throughtime._data.restoring import Restored
+from throughtime._data.restoring import Restored, random_state_restorers
 from throughtime.adapters.attributes import attributes_restorer
 from throughtime.adapters.keras.library import check_built, every_layer
 from throughtime.adapters.keras.reductions import Labels
