@@ -8,6 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import xarray as xr
+from docs._kernels import Kernels
 from nbclient import NotebookClient
 
 import throughtime as tt
@@ -110,7 +111,9 @@ monitor = tt.Monitor("run.zarr", batch=(x, y), every=1, loss=loss, on_alarm=lamb
 def test_a_notebook_has_one_view_a_cell_and_no_other_output(tmp_path: Path) -> None:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS])
     resources = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources=resources).execute()
+    NotebookClient(
+        notebook, kernel_manager_class=Kernels, timeout=500, kernel_name="python3", resources=resources
+    ).execute()
     shown = [
         [each.get("data", {}).get("text/html", each) for each in cell.outputs] for cell in notebook.cells
     ]

@@ -102,6 +102,7 @@ def test_every_kind_of_picture_and_table(browser, trapped, tmp_path, drawn):
     page.tab.close()
 
 
+@pytest.mark.slow
 def test_a_page_with_each_name_when_its_slider_moves_and_a_value_is_shown(browser, trapped, tmp_path):
     known = ours(browser, tt.save(picture("heatmap", "a sample"), tmp_path / "ours.html"))
     for each, name in names(trapped.address).items():

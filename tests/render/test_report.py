@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 from playwright.sync_api import expect
 from tests.plots.trees import with_steps
-from tests.render.browser import chromium, opened
+from tests.render.browser import FRAMES, chromium, opened
 
 import throughtime as tt
 from throughtime import testing
@@ -198,15 +198,14 @@ def test_timesteps_of_a_layer_move_together(whole):
     assert len(of_layer) > 6
     set_end = "id => { for (const each of Bokeh.documents) { const one = each.get_model_by_id(id)\n"
     page.tab.evaluate(f"{set_end} if (one) one.x_range.end = 11 }} }}", frames[of_layer[3]]["id"])
-    page.tab.wait_for_timeout(1_500)
+    page.until(f"() => ({FRAMES})().filter(each => each.end == 11).length > 2")
     moved = [place for place, each in enumerate(page.frames()) if each["end"] == 11]
-    assert len(moved) > 2
     assert set(moved) < set(of_layer), "another layer has its own time"
 
 
 def test_a_phone_shows_the_page_in_its_width(browser, file):
     phone = unfolded(opened(browser, file, width=390))
-    assert phone.tab.evaluate("() => document.documentElement.scrollWidth") == 390
+    phone.until("() => document.documentElement.scrollWidth == 390")
     fits = "[...document.querySelectorAll('.drawn')].every(each => each.scrollWidth <= each.clientWidth)"
     phone.tab.wait_for_function(fits, timeout=60_000)
     phone.tab.locator("#scheme").click()

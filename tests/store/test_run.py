@@ -327,7 +327,7 @@ def failed(run: Run, tree: xr.DataTree, step: int, monkeypatch: pytest.MonkeyPat
             run.append(tree, step)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(each, marks=pytest.mark.slow) for each in (1, 2, 3))])
 @pytest.mark.parametrize("width", [1, 300, 9000])  # 256 steps to a chunk, some, one
 def test_any_history_of_steps_is_read_back(
     seed: int, width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
