@@ -38,10 +38,10 @@ def written_lstm(keras: Any, ops: Any) -> Any:
 
 
 def unlike_states(keras: Any, ops: Any) -> Any:
-    """Make a cell with a vector and an image as states, which `unlike_step` computes in NumPy."""
+    """Make a cell with a narrow and a wide state, whose step `unlike_step` computes in NumPy."""
 
     class UnlikeStates(keras.layers.Layer):  # type: ignore[misc]
-        state_size, output_size, state_names = [3, (2, 2)], 3, ("vector", "image")
+        state_size, output_size, state_names = [3, 4], 3, ("narrow", "wide")
 
         def build(self, shape: Any) -> None:
             self.w = self.add_weight(shape=(shape[-1], 3), name="w")
@@ -49,23 +49,21 @@ def unlike_states(keras: Any, ops: Any) -> Any:
             self.built = True
 
         def call(self, x: Any, states: Any) -> Any:
-            vector, image = states
-            flat = ops.reshape(image, (-1, 4))
-            after = ops.tanh(ops.matmul(x, self.w) + vector * vector + ops.matmul(flat, self.v))
-            return after, [after, 0.5 * image + image * ops.tanh(vector[:, :1, None])]
+            narrow, wide = states
+            after = ops.tanh(ops.matmul(x, self.w) + narrow * narrow + ops.matmul(wide, self.v))
+            return after, [after, 0.5 * wide + wide * ops.tanh(narrow[:, :1])]
 
         def get_initial_state(self, *args: Any, **kwargs: Any) -> Any:
             size = kwargs.get("batch_size", args[1] if len(args) > 1 else args[0] if args else None)
-            return [ops.ones((size, 3)), ops.ones((size, 2, 2))]
+            return [ops.ones((size, 3)), ops.ones((size, 4))]
 
     return UnlikeStates()
 
 
 def unlike_step(w: Any, v: Any, x: Any, state: Any) -> Any:
-    vector, image = state[:3], state[3:]
-    return np.concatenate(
-        [np.tanh(x @ w + vector * vector + image @ v), 0.5 * image + image * np.tanh(vector[0])]
-    )
+    narrow, wide = state[:3], state[3:]
+    after = np.tanh(x @ w + narrow * narrow + wide @ v)
+    return np.concatenate([after, 0.5 * wide + wide * np.tanh(narrow[0])])
 
 
 def batch() -> tuple[Any, Any]:
@@ -103,14 +101,12 @@ def check_closed_form(keras: Any, ops: Any, *, backwards: bool) -> None:
 
 
 def check_differences(keras: Any, ops: Any) -> None:
-    """States of unlike shapes, not 0 at first, have finite differences of a NumPy step, without labels."""
+    """States of unlike sizes, not 0 at first, have finite differences of a NumPy step, without labels."""
     layer = keras.layers.RNN(unlike_states(keras, ops), name="cell")
     model, (x, _) = model_of(keras, layer), batch()
     captured = tt.capture(model, x, quantities=["hidden", JACOBIAN, "valid"])["cell"]
     w, v = (each.astype(float) for each in model.get_weights()[:2])
-    states = np.concatenate(
-        [captured["vector"], captured["image"].values.reshape(SAMPLES, STEPS, 4)], axis=-1, dtype=float
-    )
+    states = np.concatenate([captured["narrow"], captured["wide"]], axis=-1, dtype=float)
     before = np.concatenate([np.ones((SAMPLES, 1, 7)), states[:, :-1]], axis=1)
     for sample, step in np.argwhere(captured["valid"].values):
 

@@ -29,6 +29,7 @@ INSIDE = frozenset(
 )
 COLUMNS = {"lstm": 4, "gru": 4, "simple_rnn": 1}  # of the adjoint, gates among them; see `cells`
 INSIDE_GRADIENTS = INSIDE - {"hidden", "cell", "gate_activation", "state_jacobian"}
+_COPIES = 8.0  # of a Jacobian, while a step of the cell runs for each element of the state
 _OF_OUTPUTS = frozenset({"output", "output_gradient"})
 
 
@@ -126,12 +127,13 @@ def estimate(directions: Sequence[Direction], asked: Asked, overhead: Overhead, 
     total = Need(_outside(directions, asked.quantities, is_merged))
     for one in directions:
         held = overhead.back if asked.flows_back else overhead.forward
-        copies = overhead.weights * one.weights
+        copies, kept = overhead.weights * one.weights, one.kept(asked.quantities) if is_inside else {}
+        steps = overhead.solving * one.states + _COPIES * kept.get("state_jacobian", NOTHING).each
         total += Need(
-            kept=one.kept(asked.quantities) if is_inside else {},
+            kept=kept,
             passing=Amount(held * one.states, copies + overhead.each_step * one.steps),
             left=one.handed_out if is_inside else NOTHING,
-            solving=Amount(overhead.solving * one.states, copies) if is_inside else NOTHING,
+            solving=Amount(steps, copies) if is_inside else NOTHING,
         )
     return total
 
