@@ -56,7 +56,7 @@ def describe(value: Any) -> str:
 
     Examples
     --------
-    >>> describe(np.zeros((2, 3))), shown("no")
+    >>> describe(np.zeros((2, 3))), describe("no")
     ('ndarray float64 (2, 3)', "'no'")
     """
     try:

@@ -127,7 +127,7 @@ def shorten(value: float, digits: int = 2) -> str:
 
     Examples
     --------
-    >>> shorten(0.0012), short(-25), short(0), short(1.25e-07)
+    >>> shorten(0.0012), shorten(-25), shorten(0), shorten(1.25e-07)
     ('1.2e-3', '-25', '0', '1.2e-7')
     """
     text = f"{value:.{digits}g}"
@@ -147,7 +147,7 @@ def count_noun(count: int, noun: str) -> str:
 
     Examples
     --------
-    >>> count_noun(1, "sample"), counted(6, "channel")
+    >>> count_noun(1, "sample"), count_noun(6, "channel")
     ('1 sample', '6 channels')
     """
     return f"{count} {noun}{'' if count == 1 else 's'}"

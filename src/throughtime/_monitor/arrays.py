@@ -62,7 +62,7 @@ def _rename(path: str) -> str:
 
     Examples
     --------
-    >>> _rename("/step/lstm"), _apart("/encoder/steps"), _apart("/gradient_norm")
+    >>> _rename("/step/lstm"), _rename("/encoder/steps"), _rename("/gradient_norm")
     ('/step~1/lstm', '/encoder/steps', '/gradient_norm~1')
     """
     if not _ROOT & set(path.split("/")):

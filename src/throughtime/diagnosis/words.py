@@ -275,7 +275,7 @@ def join_words(parts: list[str]) -> str:
 
     Examples
     --------
-    >>> join_words(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])
+    >>> join_words(["a"]), join_words(["a", "b"]), join_words(["a", "b", "c"])
     ('a', 'a and b', 'a, b and c')
     """
     *first, last = parts
