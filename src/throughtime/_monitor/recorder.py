@@ -94,7 +94,7 @@ class Recorder:
         self._worker.put(self._warnings.guarded, self._keep, begin, step, norms, self._fingerprint())
 
     def _begin(self) -> Finish:
-        """Run the model on the batch; calling the result does the rest."""
+        """Run the model on the batch; the returned function computes the rest."""
         x, y, weight = self._settings.batch
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -103,7 +103,7 @@ class Recorder:
         return finish
 
     def follow(self, model: Any) -> None:
-        """Record this model from now on: the same one after a training step that returned a new object."""
+        """Record this model from now on: the object that a training step returned in place of the old one."""
         self._probe.follow(model)
         self._model = model
 
@@ -160,14 +160,8 @@ class Recorder:
         settings.loggers.begin()
         return step, settings.place.path, self._inspect(seen, kept, step, Norms(), is_new=is_new)
 
-    def _keep(
-        self,
-        begin: Callable[[], Callable[[Warn], Captured]],
-        step: int,
-        norms: Norms,
-        root: Mapping[str, Array],
-    ) -> None:
-        """Finish, store and log a capture; of one process this needs no model and runs in any thread."""
+    def _keep(self, begin: Begin, step: int, norms: Norms, root: Mapping[str, Array]) -> None:
+        """Finish, store and log a capture; a single process needs no model for it, and any thread can do it."""
         messages: list[str] = []
         seen = self._together.seen(lambda: rename_root_layers(begin()(messages.append)), step)
         outcome = self._together.agreed(lambda: self._store(seen, step, norms, root))
@@ -183,7 +177,7 @@ class Recorder:
         return self._inspect(seen, kept, step, norms)
 
     def _follow(self, outcome: Outcome) -> None:
-        """Take over what the first process decided."""
+        """Take over the decisions of the first process."""
         self.stride = outcome.stride
         for alarm in outcome.alarms:
             self._warnings.leave(alarm)
@@ -200,7 +194,7 @@ class Recorder:
         )
 
     def _inspect(self, seen: Seen, kept: Reduced, step: int, norms: Norms, *, is_new: bool = True) -> Outcome:
-        """Write a new record to the loggers, and look for alarms in what was seen."""
+        """Write a new record to the loggers, and find the alarms of a captured step."""
         settings = self._settings
         summary = kept if settings.level == "summary" else seen.reduced("summary", self._before)
         self._before = weights_of(seen.captured)

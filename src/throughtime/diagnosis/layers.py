@@ -1,7 +1,7 @@
 """The recurrent layers of a capture or of a recorded step, as `judge` takes them, and how they read time.
 
 A run that stores norms of each sample at each timestep is sufficient: reach, share and horizon depend only on
-the norms of vectors. A summary contains only medians over samples.
+the norms of vectors. A summary contains medians over samples and their intervals.
 """
 
 from __future__ import annotations

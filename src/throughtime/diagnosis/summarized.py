@@ -1,7 +1,7 @@
-"""Answers from a record that is a summary: medians over samples, without intervals.
+"""Answers from a record that is a summary: medians over samples, with their intervals.
 
-`judge` needs samples; here the same questions are answered from medians, with the name of the level that
-would answer the rest.
+`judge` needs numbers of each sample. A question that only those can answer, such as share, is not measured,
+and the reason names the level that stores them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _FIRST_LAG = 5  # of a fit, as in `decay_rate`
 
 
 def diagnosis_of(leaves: Mapping[str, xr.Dataset], asked: Asked) -> Diagnosis:
-    """Diagnose the directions of layers in one recorded summary.
+    """Diagnose the directions of the layers of one recorded summary.
 
     The default lag is the largest power of two within half of the window, as for a capture.
     """

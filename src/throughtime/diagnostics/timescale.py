@@ -65,7 +65,7 @@ def timescale(layer: Layer) -> xr.DataArray:
 
 
 def _share_kept(captured: xr.Dataset) -> tuple[str, xr.DataArray]:
-    """Find which share of each unit a step keeps (sample, time, [direction,] unit), and name it."""
+    """Return the share of each unit that a step keeps, (sample, time, [direction,] unit), and its name."""
     kind = str(captured.attrs.get("kind"))
     if kind in _KEEPS:
         return _KEEPS[kind], require(captured, "gate_activation").sel(gate=_KEEPS[kind], drop=True)
