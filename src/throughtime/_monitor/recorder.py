@@ -161,7 +161,7 @@ class Recorder:
         return step, settings.place.path, self._inspect(seen, kept, step, Norms(), is_new=is_new)
 
     def _keep(self, begin: Begin, step: int, norms: Norms, root: Mapping[str, Array]) -> None:
-        """Finish, store and log a capture; a single process needs no model for it, and any thread can do it."""
+        """Finish, store and log a capture; a single process needs no model for it and uses any thread."""
         messages: list[str] = []
         seen = self._together.seen(lambda: rename_root_layers(begin()(messages.append)), step)
         outcome = self._together.agreed(lambda: self._store(seen, step, norms, root))
