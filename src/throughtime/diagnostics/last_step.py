@@ -25,7 +25,6 @@ from throughtime.diagnostics.state_jacobian import (
     OPTIONAL,
     STATES,
     Values,
-    cell_layer,
     cell_pass,
     has_closed_form,
     state_jacobian,
@@ -126,7 +125,7 @@ def solve_from_last_step(
     passed = replace(
         cell_pass(of, backward=backward), final_gradients=(_at_last_step(of, backward=backward),)
     )
-    return cells.solve(cell_layer(of, attributes), passed, frozenset(_SOLVED))
+    return cells.solve(cells.Layer.of(of, attributes), passed, frozenset(_SOLVED))
 
 
 def _at_last_step(of: Values, *, backward: bool) -> npt.NDArray[Any]:
