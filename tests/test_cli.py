@@ -87,7 +87,7 @@ def test_check(run: Path) -> None:
 def test_check_finds_a_nan(tmp_path: Path) -> None:
     with Run(tmp_path / "run.zarr") as writer:
         writer.append(testing.nonfinite("cell", sample=1, time=7, unit=2), 3)
-    assert "nan in cell of /rnn" in called("check", tmp_path / "run.zarr", code=1)
+    assert "nan in cell of rnn" in called("check", tmp_path / "run.zarr", code=1)
 
 
 def test_check_finds_a_certificate_above_the_bar_of_its_dtype(tmp_path: Path) -> None:

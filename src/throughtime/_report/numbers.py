@@ -79,10 +79,6 @@ def _versions() -> Iterator[str]:
             yield f"{name} {number}"
 
 
-def _horizon(leaf: xr.Dataset) -> Any:
-    return diagnostics.horizon_text(diagnostics.memory_horizon_median(leaf))
-
-
 def _open_gate(leaf: xr.Dataset) -> xr.DataArray:
     found = diagnostics.saturation(leaf)["right"]
     keeps = "forget" if "forget" in found["gate"] else "update"
@@ -93,7 +89,6 @@ _ORIGIN = {"started": "recording began", "git_commit": "git commit", "model_clas
 _LINE = 300  # characters; `throughtime info` prints longer texts of a run
 
 _MEASURES: tuple[tuple[str, str, Callable[[xr.Dataset], Any]], ...] = (
-    ("memory horizon", "largest lag with 1 % of the gradient at lag 0, median over samples", _horizon),
     (
         "k90",
         "lags that hold 90 % of the step contributions, median over samples",

@@ -79,7 +79,6 @@ def _candidates(
     if "gate_activation" in leaf:
         yield "Gates", [("Gates", lambda: plots.gates(tree))]
     yield "Step contributions", [("Step contributions", lambda: plots.contributions(tree))]
-    yield "Lag profile", [("Lag profile", lambda: plots.lag_profile(tree))]
     if "lag_matrix" in leaf:
         yield "Lag matrix", [("Lag matrix", lambda: plots.lag_matrix(tree))]
     yield "Lines", [("Lines of the hidden gradient", lambda: plots.lines(tree, "hidden_gradient"))]

@@ -29,7 +29,7 @@ from throughtime.diagnosis.actions import actions
 from throughtime.diagnosis.brief import OPEN as OPEN_TONE
 from throughtime.diagnosis.brief import below_headline, facts, headline, tone
 from throughtime.diagnosis.findings import NOT_MEASURED
-from throughtime.diagnosis.render import parts
+from throughtime.diagnosis.render import REMEDIES, parts
 from throughtime.diagnosis.training import History
 from throughtime.diagnosis.words import size
 from throughtime.plots.data import last_step
@@ -160,7 +160,11 @@ def _folds(
 ) -> Iterator[Any]:
     from throughtime.render.report import Section  # noqa: PLC0415 - drawing libraries load late
 
-    verdict = [part for part in parts(found) if not isinstance(part, Paragraph)] if found else []
+    verdict = [
+        part
+        for part in (parts(found) if found else ())
+        if not isinstance(part, Paragraph) and getattr(part, "heading", "") != REMEDIES
+    ]
     yield Section(
         "All layers",
         "answers with their intervals, evidence, weights",

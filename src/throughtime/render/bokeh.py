@@ -81,9 +81,10 @@ def draw(
         toolbar_options={"logo": None},
     )
     widest = 130 + _side(picture) if is_fixed else NARROW
+    headings = [*_headings(picture, theme)] if titled else []
     layout = column(
-        *(_headings(picture, theme) if titled else ()),
-        *sliders(picture, frames),
+        *headings,
+        *sliders(picture, frames, headings[0] if headings else None),
         *own_scale.connected(frames),
         grid,
         min_width=picture.columns * widest + TOOLBAR if picture.columns > 1 else None,

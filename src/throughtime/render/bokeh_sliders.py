@@ -23,11 +23,19 @@ for (const [store, shown] of stores.map((store, i) => [store, shownIn[i]])) {
     shown.codes = null
     shown.data = data
 }
+if (heading) heading.text = titles[frame]
+for (let node = titles.length && Bokeh.index.find_one(sliders[0])?.el; node; node = node.getRootNode().host) {
+    const figure = node.closest("figure"), title = figure?.querySelector("h1, h3")
+    if (!title) continue
+    const words = figure.getAttribute("aria-label").slice(title.textContent.length)
+    figure.setAttribute("aria-label", titles[frame] + words)
+    title.textContent = titles[frame]
+}
 """
 
 
-def sliders(picture: Picture, frames: Frames) -> list[Any]:
-    """Make the sliders that select the frame."""
+def sliders(picture: Picture, frames: Frames, heading: Any = None) -> list[Any]:
+    """Make the sliders that select the frame, and its title if frames have titles."""
     places = _unravelled(picture)
     made = [
         Slider(
@@ -51,6 +59,8 @@ def sliders(picture: Picture, frames: Frames) -> list[Any]:
         "stores": frames.stores,
         "shownIn": frames.shown,
         "whole": {"y": True},
+        "titles": list(picture.titles),
+        "heading": heading if picture.titles else None,
     }
     for slider in made:
         slider.js_on_change("value", CustomJS(args=arguments, code=_SLIDE))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +24,7 @@ from throughtime._drawing.theme import Theme
 from throughtime._errors import PictureError
 from throughtime.picture import Axis, Image, Panel, Picture, Rectangles
 from throughtime.render.dark import on_paper
+from throughtime.render.glyphs import drawable
 from throughtime.render.keys import Key, bars, keys
 from throughtime.render.matplotlib_marks import Pixels, draw_image, draw_mark
 from throughtime.render.matplotlib_room import make_room, part_labels, stacked, wrapped
@@ -33,10 +33,10 @@ _COMMENT = re.compile(rb"<!--.*?-->\n?", re.DOTALL)
 
 
 @contextmanager
-def settings(theme: Theme) -> Iterator[None]:
+def settings(theme: Theme, fonts: list[str]) -> Iterator[None]:
     """Use only the settings of the theme, and restore those of the user afterwards."""
-    own = {
-        "font.family": theme.font,
+    changed = {
+        "font.family": fonts,
         "font.size": theme.size,
         "text.parse_math": False,  # a name may contain a dollar sign
         "text.color": theme.ink,
@@ -59,23 +59,23 @@ def settings(theme: Theme) -> Iterator[None]:
     usual: dict[Any, Any] = {
         name: value for name, value in mpl.rcParamsDefault.items() if not name.startswith("backend")
     }
-    with mpl.rc_context(), warnings.catch_warnings():
-        # A name may contain letters that the font lacks; they become boxes.
-        warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font")
-        mpl.rcParams.update(usual | own)
+    with mpl.rc_context():
+        mpl.rcParams.update(usual | changed)
         yield
 
 
 def draw(picture: Picture, theme: Theme) -> Figure:
     """Draw a plot; the figure belongs to the caller."""
-    with settings(theme):
+    picture, fonts = drawable(picture, theme)
+    with settings(theme, fonts):
         return _draw(picture, theme)
 
 
 def encoded(picture: Picture, theme: Theme, kind: str = "png") -> bytes:
     """Return the bytes of a plot as png, svg or pdf."""
     target = io.BytesIO()
-    with settings(theme):
+    picture, fonts = drawable(picture, theme)
+    with settings(theme, fonts):
         figure = _draw(picture, theme)
         if kind == "png":
             _write_png(figure, target)
@@ -214,12 +214,13 @@ def _inner_labels_off(axes: Any, picture: Picture) -> None:
 
 
 def _draw_title(figure: Figure, picture: Picture, theme: Theme) -> None:
-    below = filter(None, (picture.subtitle, picture.frame_words(picture.shown)))
+    frame = "" if picture.titles else picture.frame_words(picture.shown)
+    below = filter(None, (picture.subtitle, frame))
     left, sizes = 0.01, (1.25 * theme.size, theme.size)
     # matplotlib's own wrapping reads mathtext, whatever the settings.
     width = (0.98 - left) * 72 * figure.get_figwidth()
     title, subtitle = (
-        [line for each in words.split("\n") if each for line in wrapped(each, width, size, theme)]
+        [line for each in words.split("\n") if each for line in wrapped(each, width, size)]
         for words, size in zip((picture.title, " · ".join(below)), sizes, strict=True)
     )
     if title or subtitle:

@@ -20,11 +20,11 @@ PAGE, LOWEST = 10.5, 0.95  # inches of a page and of a row of panels with text o
 NARROWEST, ENOUGH = 1.0, 1.65  # least inches of a panel with text of 9 points, and inches for any legend
 
 
-def wrapped(words: str, width: float, size: float, theme: Theme) -> list[str]:
+def wrapped(words: str, width: float, size: float) -> list[str]:
     """Break words into lines of at most a width in points."""
     if len(words) * size <= width:  # few words have room in any font
         return [words]
-    font = FontProperties(family=theme.font, size=size)
+    font = FontProperties(size=size)
     lines = [""]
     for word in words.split(" "):
         longer = f"{lines[-1]} {word}".strip()

@@ -13,6 +13,7 @@ import throughtime as tt
 from throughtime._cli.demo.networks import UNITS
 from throughtime._cli.demo.training import (
     EARLY,
+    SAMPLES,
     SHOWN_SAMPLES,
     Trained,
     at_last_step,
@@ -76,7 +77,7 @@ def draw_kinds(kinds: list[Trained], folder: Path) -> None:
 
 def draw_through_time(lstm: Trained, folder: Path) -> None:
     """Draw the gradient that enters the upper layer beside what its recurrence carries back."""
-    upper = lstm.late["upper"].to_dataset()
+    upper = lstm.late["upper"].to_dataset().isel(sample=slice(SHOWN_SAMPLES))
     entering, carried = norm(at_last_step(upper["output_gradient"])), norm(upper["hidden_gradient"])
     last = carried.sizes["time"] - 1
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5), sharey=True, layout="constrained", dpi=100)
@@ -100,7 +101,7 @@ def draw_through_time(lstm: Trained, folder: Path) -> None:
 def draw_evolution(lstm: Trained, folder: Path) -> None:
     """Draw from the monitor's run how far the error came back while the network learned."""
     if lstm.run is not None:
-        title = f"‖dL/dhₜ‖ while it trains · {lstm.name} · upper layer · median over {SHOWN_SAMPLES} samples"
+        title = f"‖dL/dhₜ‖ while it trains · {lstm.name} · upper layer · median over {SAMPLES} samples"
         picture = tt.plots.evolution(lstm.run["upper"], title=title)
         tt.save(picture, folder / "9_evolution.png")
 
