@@ -153,10 +153,10 @@ class TestLevels:
         from typer.testing import CliRunner
 
         from throughtime._cli.commands import app
-        from throughtime._cli.pictures import listed
+        from throughtime._cli.pictures import table_of_plots
 
         run = str(tmp_path / "run.zarr")
-        names = [name for name, _, is_here in listed(tt.open_run(run)).rows if is_here == "yes"]
+        names = [name for name, _, is_here in table_of_plots(tt.open_run(run)).rows if is_here == "yes"]
         assert (
             names
             == {

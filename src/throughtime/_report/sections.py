@@ -16,11 +16,9 @@ from throughtime._arguments.rules import instance
 from throughtime._capture.summary import summary
 from throughtime._drawing.theme import Theme
 from throughtime._errors import DiagnosticError, PictureError, SchemaError
-from throughtime._report.answer import measured, reach_picture
+from throughtime._report.answer import measured, reach_picture, sparks
 from throughtime._report.numbers import certificates, measures, origin
-from throughtime._report.over_training import sparks
-from throughtime._report.pictures import of_layer, of_model
-from throughtime._report.sampled import sampled
+from throughtime._report.pictures import of_layer, of_model, sampled
 from throughtime._text.tables import Paragraph
 from throughtime._tree import layer as one_layer
 from throughtime._tree import recorded_steps

@@ -19,9 +19,9 @@ from throughtime.plots.arrange import Layout, arranged
 from throughtime.plots.axes import labels
 from throughtime.plots.colored import colors, own_scale
 from throughtime.plots.data import Captured, Source, few_of, only_valid, read, title, unit_dim
-from throughtime.plots.findings import of_quantity
 from throughtime.plots.images import panels_of
 from throughtime.plots.look import Look, checked, size, titled
+from throughtime.plots.sentences import of_quantity
 
 MOST_SAMPLES = 64
 NOTE = "A cell is one unit at one timestep. Zoom in where a page has fewer pixels than there are cells."

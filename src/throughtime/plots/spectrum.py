@@ -19,8 +19,8 @@ from throughtime.diagnostics.recurrent_spectrum import recurrent_spectrum
 from throughtime.picture import Axis, Dots, Line, Mark, Panel, Picture
 from throughtime.plots.axes import labels
 from throughtime.plots.data import count, dotted, last_step, located, parts, subject, where
-from throughtime.plots.findings import sentence
 from throughtime.plots.look import Look, checked, size, titled
+from throughtime.plots.sentences import sentence
 
 NOTE = (
     "Left: eigenvalues of each gate's recurrent kernel, or of the step Jacobians of a custom cell. Inside "

@@ -26,8 +26,8 @@ from throughtime.picture import Axis, Image, Panel, Picture, Rectangles
 from throughtime.render.dark import on_paper
 from throughtime.render.glyphs import drawable
 from throughtime.render.keys import Key, bars, keys
+from throughtime.render.matplotlib_layout import hide_overlaps, lay_out, stacked, wrapped
 from throughtime.render.matplotlib_marks import Pixels, draw_image, draw_mark
-from throughtime.render.matplotlib_room import make_room, part_labels, stacked, wrapped
 
 _COMMENT = re.compile(rb"<!--.*?-->\n?", re.DOTALL)
 
@@ -131,11 +131,11 @@ def _drawn(picture: Picture, theme: Theme) -> Figure:
     _draw_bars(figure, axes, picture)
     _draw_keys(figure, picture, theme)
     if theme.width is not None and theme.width < picture.width:
-        make_room(figure, axes.flat[: len(picture.panels)], picture, theme)
+        lay_out(figure, axes.flat[: len(picture.panels)], picture, theme)
     layout: Any = figure.get_layout_engine()
     layout.execute(figure)
     _draw_images(axes, picture, theme)
-    part_labels(figure)
+    hide_overlaps(figure)
     figure.set_layout_engine("none")  # a second layout could change the axes by a pixel and lose a spike
     return figure
 

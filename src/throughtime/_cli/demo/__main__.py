@@ -25,11 +25,11 @@ RUN = "demo_run.zarr"
 FILES = {
     "report.html": "the LSTM's report: verdict, next actions, training, layer by layer",
     RUN: "its run: throughtime watch, info, diagnose or plot reads it",
-    "2_early_2D.png, 3_late_2D.png": "gradient by timestep, before and after",
-    "7_kinds.png": "LSTM, GRU and SimpleRNN on one digit",
-    "5_bidirectional.png": NOT_MIRRORED,
-    "8_through_time.png": "output gradient beside hidden gradient",
-    "9_evolution.png": "a row for each recorded step",
+    "1_early.png, 2_late.png": "gradient by timestep, before and after",
+    "3_kinds.png": "LSTM, GRU and SimpleRNN on one digit",
+    "4_bidirectional.png": NOT_MIRRORED,
+    "5_through_time.png": "output gradient beside hidden gradient",
+    "6_evolution.png": "a row for each recorded step",
 }
 MEANING = (
     f"All numbers are of the same {SAMPLES} test digits of {STEPS} pixels, one a step. Reach: share of the "

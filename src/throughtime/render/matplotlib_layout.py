@@ -55,7 +55,7 @@ def stacked(picture: Picture) -> Picture:
     )
 
 
-def make_room(figure: Figure, axes: Iterable[Any], picture: Picture, theme: Theme) -> None:
+def lay_out(figure: Figure, axes: Iterable[Any], picture: Picture, theme: Theme) -> None:
     """Lay out a plot, and check that it is legible.
 
     Raises
@@ -75,11 +75,11 @@ def make_room(figure: Figure, axes: Iterable[Any], picture: Picture, theme: Them
         )
 
 
-def part_labels(figure: Figure) -> None:
+def hide_overlaps(figure: Figure) -> None:
     """Omit tick labels that overlap."""
     for ax in figure.axes:
         for axis in (ax.xaxis, ax.yaxis):
-            _part_labels(axis)
+            _hide_overlaps(axis)
 
 
 def _needed(ax: Any, theme: Theme) -> float:
@@ -93,7 +93,7 @@ def _width(artist: Any) -> float:
     return float(artist.get_window_extent().width)
 
 
-def _part_labels(axis: Any) -> None:
+def _hide_overlaps(axis: Any) -> None:
     last = None
     for label in axis.get_ticklabels():
         if not label.get_text() or not label.get_visible():
