@@ -26,7 +26,7 @@ from throughtime._live.kept import Kept
 from throughtime._live.panels import LayerPanels, text
 from throughtime._live.records import View, losses, of_training_loop, views
 from throughtime._text.printable import printable
-from throughtime.render.bokeh_text import source
+from throughtime.render.bokeh_text import template_text
 from throughtime.render.page import inks, on_page, template
 
 _WRAP = ":host { flex-wrap: wrap !important; width: 100% !important; }"
@@ -227,5 +227,5 @@ def _select(name: str) -> Select:
         width=220,
         margin=(8, 12, 0, 0),
         visible=False,
-        stylesheets=[InlineStyleSheet(css=source("live_select.css"))],
+        stylesheets=[InlineStyleSheet(css=template_text("live_select.css"))],
     )

@@ -79,12 +79,6 @@ def _versions() -> Iterator[str]:
             yield f"{name} {number}"
 
 
-def _open_gate(leaf: xr.Dataset) -> xr.DataArray:
-    found = diagnostics.saturation(leaf)["right"]
-    keeps = "forget" if "forget" in found["gate"] else "update"
-    return found.sel(gate=keeps, drop=True).mean("unit")
-
-
 _ORIGIN = {"started": "recording began", "git_commit": "git commit", "model_class": "model"}
 _LINE = 300  # characters; `throughtime info` prints longer texts of a run
 
@@ -109,7 +103,6 @@ _MEASURES: tuple[tuple[str, str, Callable[[xr.Dataset], Any]], ...] = (
         "of the gate that keeps, median over units, in steps",
         lambda leaf: diagnostics.timescale(leaf).median("unit"),
     ),
-    ("open", "share of values above 0.9 of the gate that keeps, mean over units", _open_gate),
     (
         "spectral radius",
         "largest |eigenvalue| of the recurrent kernel, by gate",

@@ -52,8 +52,8 @@ def report(
     """Write everything that a capture or a stored run shows into one html file that works offline.
 
     The page begins with the verdict, reach, use and horizon, R(k) of all layers, the next actions, and their
-    development over training. Below, each layer has a fold with its measures and every applicable plot of
-    `tt.plots`, with zoom, hover and sliders for samples and training steps. The page uses no network.
+    development over training. Below, each layer has a fold with its measures and every other applicable plot
+    of `tt.plots`, with zoom, hover and sliders for samples and training steps. The page uses no network.
 
     Parameters
     ----------

@@ -76,6 +76,7 @@ _TORCH = {
         "ends = torch.cat([out[:, -1, :units], out[:, 0, units:]], 1)",
     ),
 }
+_OF_LAYER = ("chrono", "orthogonal", "forget_bias", "kernel")  # remedies whose code names a layer
 _KEPT = "Nothing has to change"
 _MORE = "Pass more samples, held-out ones if you have them: {n} are too few to decide use"
 _FINITE = (
@@ -175,11 +176,7 @@ def _lines(found: Found, remedy: Remedy, framework: str) -> tuple[str, ...]:
         kinds = {each.kind for each in found.layers.values()}
         name = CLASSES.get(kinds.pop(), "LSTM") if len(kinds) == 1 else "LSTM"
         return tuple(line.replace("LSTM", name) for line in fixed)
-    if (
-        fixed is not None
-        or remedy.name not in ("chrono", "orthogonal", "forget_bias", "kernel")
-        or not found.layers
-    ):
+    if fixed is not None or remedy.name not in _OF_LAYER or not found.layers:
         return fixed or ()
     path, *others = [
         path

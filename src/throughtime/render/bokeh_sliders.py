@@ -10,7 +10,7 @@ from bokeh.models.widgets import Slider
 from throughtime.picture import Picture
 from throughtime.render import own_scale
 from throughtime.render.bokeh_marks import Frames
-from throughtime.render.bokeh_text import source
+from throughtime.render.bokeh_text import template_text
 
 
 def sliders(picture: Picture, frames: Frames, heading: Any = None) -> list[Any]:
@@ -42,7 +42,7 @@ def sliders(picture: Picture, frames: Frames, heading: Any = None) -> list[Any]:
         "heading": heading if picture.titles else None,
     }
     for slider in made:
-        slider.js_on_change("value", CustomJS(args=arguments, code=source("slide.js")))
+        slider.js_on_change("value", CustomJS(args=arguments, code=template_text("slide.js")))
         own_scale.follow(slider, "value", frames)
     return made
 

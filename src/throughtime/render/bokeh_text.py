@@ -15,7 +15,7 @@ _TEX = re.compile(r"\$\$|\\\(|\\\[")
 
 
 @cache
-def source(name: str) -> str:
+def template_text(name: str) -> str:
     """Read a script or style sheet from the templates."""
     return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
 

@@ -39,20 +39,11 @@ def settings(theme: Theme, fonts: list[str]) -> Iterator[None]:
         "font.family": fonts,
         "font.size": theme.size,
         "text.parse_math": False,  # a name may contain a dollar sign
-        "text.color": theme.ink,
-        "axes.labelcolor": theme.ink,
-        "axes.edgecolor": theme.ink,
-        "axes.linewidth": 0.6,
-        "xtick.color": theme.ink,
-        "ytick.color": theme.ink,
-        "xtick.major.width": 0.6,
-        "ytick.major.width": 0.6,
-        "xtick.major.size": 3.0,
-        "ytick.major.size": 3.0,
+        **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", *_both("color")), theme.ink),
+        **dict.fromkeys(("axes.linewidth", *_both("major.width")), 0.6),
+        **dict.fromkeys(_both("major.size"), 3.0),
         "hatch.linewidth": 0.5,
-        "figure.facecolor": theme.paper,
-        "axes.facecolor": theme.paper,
-        "savefig.facecolor": theme.paper,
+        **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), theme.paper),
         "svg.hashsalt": "throughtime",
     }
     # Without its backend: setting that would load pyplot.
@@ -62,6 +53,10 @@ def settings(theme: Theme, fonts: list[str]) -> Iterator[None]:
     with mpl.rc_context():
         mpl.rcParams.update(usual | changed)
         yield
+
+
+def _both(name: str) -> tuple[str, str]:
+    return f"xtick.{name}", f"ytick.{name}"
 
 
 def draw(picture: Picture, theme: Theme) -> Figure:
@@ -277,16 +272,8 @@ def _draw_keys(figure: Figure, picture: Picture, theme: Theme) -> None:
 
 def _handle(key: Key, theme: Theme) -> Any:
     if key.marker:
-        return Line2D(
-            [],
-            [],
-            linestyle="none",
-            marker=key.marker,
-            color=theme.ink,
-            markerfacecolor=key.color,
-            markeredgecolor=theme.ink,
-            label=key.words,
-        )
+        fill = {"markerfacecolor": key.color, "markeredgecolor": theme.ink}
+        return Line2D([], [], linestyle="none", marker=key.marker, label=key.words, **fill)
     hatch = "//////" if key.hatched else None
     edge = "#b0b0b0" if key.hatched else "#777777"
     return Patch(facecolor=key.color, edgecolor=edge, linewidth=0.5, hatch=hatch, label=key.words)

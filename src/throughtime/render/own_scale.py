@@ -12,7 +12,7 @@ from bokeh.models.widgets import Toggle
 from throughtime._drawing.colors import TOP, Colors
 from throughtime._drawing.scale import Scale
 from throughtime.picture import Image, Picture
-from throughtime.render.bokeh_text import source
+from throughtime.render.bokeh_text import template_text
 
 WORDS = "own scale"
 
@@ -37,7 +37,7 @@ def follow(widget: Any, event: str, frames: Any) -> None:
     """Scale again when a widget changes, after its other effects."""
     if frames.own is not None:
         arguments = {"own": frames.own, "images": frames.images, "bars": frames.bars, "top": TOP}
-        widget.js_on_change(event, CustomJS(args=arguments, code=source("own_scale.js")))
+        widget.js_on_change(event, CustomJS(args=arguments, code=template_text("own_scale.js")))
 
 
 def connected(frames: Any) -> Iterator[Any]:

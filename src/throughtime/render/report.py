@@ -92,7 +92,8 @@ def report_page(title: str, answer: Opening, sections: Sequence[Section], theme:
         opening = _figure("reach", answer.picture, next(drawing.add("top", [answer.picture])))
     folds = [_fold(section, number, drawing) for number, section in enumerate(sections)]
     records = as_html(answer.records) if answer.records is not None else ""
-    written = " ".join(map(str, (replace(answer, origin=()), folds, records, *map(texts, pictures))))
+    origin = as_html(*answer.origin)
+    written = " ".join(map(str, (replace(answer, origin=()), folds, records, origin, *map(texts, pictures))))
     return rendered(
         "report.html",
         "",
@@ -103,7 +104,7 @@ def report_page(title: str, answer: Opening, sections: Sequence[Section], theme:
         records=records,
         used=lambda words: re.search(rf"(?<!\w)({words})", written, re.IGNORECASE),
         folds=folds,
-        origin=as_html(*answer.origin),
+        origin=origin,
         drawings=drawing.scripts,
     )
 

@@ -28,7 +28,7 @@ FILES = {
     "1_early.png, 2_late.png": "gradient by timestep, before and after",
     "3_kinds.png": "LSTM, GRU and SimpleRNN on one digit",
     "4_bidirectional.png": NOT_MIRRORED,
-    "5_through_time.png": "output gradient beside hidden gradient",
+    "5_overview.png": "the LSTM in one figure, after training",
     "6_evolution.png": "a row for each recorded step",
 }
 MEANING = (

@@ -16,15 +16,11 @@ from throughtime._cli.demo.training import (
     SAMPLES,
     SHOWN_SAMPLES,
     Trained,
-    at_last_step,
     few_units,
     gradients,
-    norm,
 )
 
-LINES, DOTS, INK = "#0072B2", "#D55E00", "#333333"
 NOT_MIRRORED = "both halves stand in the order of the input, so nothing is mirrored"
-DIFFERENCE = "The output's gradient enters the layer; the hidden state's is what its recurrence carries back."
 
 
 def draw_image(gradient: xr.DataArray, title: str, **options: Any) -> None:
@@ -55,27 +51,8 @@ def draw_kinds(kinds: list[Trained], folder: Path) -> None:
     figure.savefig(folder / "3_kinds.png")
 
 
-def draw_through_time(lstm: Trained, folder: Path) -> None:
-    """Draw the gradient that enters the upper layer beside what its recurrence carries back."""
-    upper = lstm.late["upper"].to_dataset().isel(sample=slice(SHOWN_SAMPLES))
-    entering, carried = norm(at_last_step(upper["output_gradient"])), norm(upper["hidden_gradient"])
-    last = carried.sizes["time"] - 1
-    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5), sharey=True, layout="constrained", dpi=100)
-    right.plot(carried.transpose("time", "sample"), color=LINES, alpha=0.35, linewidth=1)
-    right.plot(carried.median("sample"), color=LINES, linewidth=2.5, label="median over samples")
-    for ax in (left, right):
-        ax.plot([last] * entering.size, entering, "o", color=DOTS, label="output_gradient")
-        ax.set(yscale="log", xlim=(-1, last + 1), xlabel="timestep")
-        ax.spines[["top", "right"]].set_visible(False)
-    note = f"no gradient at steps 0 to {last - 1}:\nthe head reads the last step only"
-    left.annotate(note, (0.5, 0.5), xycoords="axes fraction", ha="center", va="center", color=INK)
-    left.set_title("output_gradient, ∂L/∂output · one dot per sample", fontsize=11)
-    left.set_ylabel("norm over units, logarithmic")
-    right.set_title("hidden_gradient, dL/dh · one line per sample", fontsize=11)
-    right.legend(loc="lower right", frameon=False)
-    title = f"LSTM · upper layer · after {max(lstm.captures)} iterations · {SHOWN_SAMPLES} samples"
-    figure.suptitle(f"{title}\n{DIFFERENCE}", fontsize=11, color=INK)
-    figure.savefig(folder / "5_through_time.png")
+def draw_overview(lstm: Trained, folder: Path) -> None:
+    tt.save(tt.plots.overview(lstm.late), folder / "5_overview.png")
 
 
 def draw_evolution(lstm: Trained, folder: Path) -> None:
@@ -92,6 +69,6 @@ def draw(networks: Mapping[str, Trained], folder: Path) -> None:
     draw_batch(lstm, lstm.late, folder / "2_late.png")
     draw_bidirectional(networks["Bidirectional GRU"], folder)
     draw_kinds([networks[kind] for kind in ("LSTM", "GRU", "SimpleRNN")], folder)
-    draw_through_time(lstm, folder)
+    draw_overview(lstm, folder)
     draw_evolution(lstm, folder)
     plt.close("all")

@@ -103,16 +103,5 @@ def gradients(capture: xr.DataTree, layer: str = "lower") -> xr.DataArray:
     return capture[layer].to_dataset()["output_gradient"].isel(sample=slice(SHOWN_SAMPLES))
 
 
-def at_last_step(gradient: xr.DataArray) -> xr.DataArray:
-    """Select the step that the head reads; a layer that returns only its last step has no time."""
-    return gradient.isel(time=-1) if "time" in gradient.dims else gradient
-
-
 def few_units(capture: xr.DataTree) -> xr.DataArray:
     return gradients(capture).isel(output_unit=slice(SHOWN_UNITS))
-
-
-def norm(gradient: xr.DataArray) -> xr.DataArray:
-    """Norm over units, (sample, [time])."""
-    length: xr.DataArray = (gradient**2).sum(str(gradient.dims[-1])) ** 0.5
-    return length
