@@ -12,7 +12,7 @@ from matplotlib.font_manager import fontManager
 from throughtime._drawing.theme import Theme
 from throughtime.picture import Axis, Line, Panel, Picture, Slider
 from throughtime.render import glyphs
-from throughtime.render.glyphs import drawable, texts
+from throughtime.render.glyphs import drawable, named, texts
 from throughtime.render.matplotlib import encoded
 
 SMILE, HAN = "\N{SLIGHTLY SMILING FACE}", "\N{CJK UNIFIED IDEOGRAPH-4E2D}"
@@ -66,7 +66,7 @@ def test_letters_of_the_font_stay_and_need_no_other():
 
 def test_letters_that_no_font_has_become_their_names(monkeypatch):
     monkeypatch.setattr(glyphs, "_font_with", lambda letter: "")
-    drawn, fonts = drawable(titled(f"a{SMILE}{SMILE} {HAN}\N{VARIATION SELECTOR-16}"), Theme())
+    drawn, fonts = drawable(titled(f"a{SMILE}{SMILE} {HAN}"), Theme())
     named = "a[slightly smiling face ×2] [U+4E2D]"
     panel = drawn.panels[0]
     assert (drawn.title, panel.title, panel.x.label, panel.x.ticks, panel.marks[0].label) == (
@@ -78,6 +78,11 @@ def test_letters_that_no_font_has_become_their_names(monkeypatch):
     )
     assert fonts == ["DejaVu Sans"]
     encoded(drawn, Theme())  # a warning of a missing letter would be an error here
+
+
+def test_marks_that_modify_a_letter_need_no_name():
+    mark = "\N{VARIATION SELECTOR-16}"
+    assert named(f"a{mark}b", {mark}) == "ab"
 
 
 def test_every_text_of_a_plot_is_listed():

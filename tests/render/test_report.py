@@ -240,9 +240,9 @@ def test_a_printed_report_has_its_figures_without_controls(browser, file, tmp_pa
 
 def test_the_title_is_that_of_the_sample_shown(browser, tree, tmp_path):
     late = tree["lower"].to_dataset().isel(direction=[0])
-    late["hidden_gradient"][1] = 0.0
+    late["hidden_gradient"][{"sample": 1}] = 0.0
     page = opened(browser, tt.report(late, tmp_path / "titles.html"))
-    page.tab.locator("details.fold > summary", has_text="lower").click()
+    page.tab.locator("details.fold > summary", has_text="rnn").click()
     page.until(TWO_DRAWN)
     figure = page.tab.locator("details.fold[open] figure:visible").first
     handle = page.tab.locator(".noUi-handle").first

@@ -163,8 +163,8 @@ def test_an_exploding_rnn_is_unstable_with_norms():
     assert "The gradient's norm before clipping is" in found.text
     clipping, kernel = found.remedies
     assert clipping.text.startswith("clip the gradient by its norm")
-    assert "exponent of the states 0.262 a step" in kernel.evidence, "ln 1.3"
-    assert "grows 1.3-fold a step" in kernel.evidence
+    assert "exponent of the states 0.262," in kernel.evidence, "ln 1.3"
+    assert "multiplies a gradient by 1.3;" in kernel.evidence
     assert "spectral radius of the recurrent kernel 1.3" in kernel.evidence
 
 

@@ -100,9 +100,9 @@ def _lyapunov(layer: xr.Dataset) -> Iterator[Evidence]:
         return
     largest, n = float(exponents.isel(exponent=0).mean()), exponents.sizes["sample"]
     if np.isfinite(largest):
-        values = {"changes": "grows" if largest > 0 else "shrinks", "factor": number(math.exp(abs(largest)))}
-        samples = f"{n} sample{'s' * (n > 1)}"
-        yield Evidence("lyapunov", largest, phrase("lyapunov", exponent=number(largest), n=samples, **values))
+        factor, samples = number(math.exp(largest)), f"{n} sample{'s' * (n > 1)}"
+        text = phrase("lyapunov", exponent=number(largest), factor=factor, n=samples)
+        yield Evidence("lyapunov", largest, text)
 
 
 def _spectrum(layer: xr.Dataset) -> Iterator[Evidence]:
