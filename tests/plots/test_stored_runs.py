@@ -136,7 +136,7 @@ class TestLevels:
                     draw(kept)
                 assert "tt.capture" not in str(caught.value)
             return
-        assert plots.heatmap(kept).title.startswith("‖dL/dhₜ‖")
+        assert plots.heatmap(kept).subtitle.startswith("‖dL/dhₜ‖")
         (image,) = plots.heatmap(kept.isel(step=-1)).marks(Image)
         norms = np.linalg.norm(last["rnn"]["hidden_gradient"].values, axis=-1)
         np.testing.assert_allclose(image.values, norms, rtol=1e-9)

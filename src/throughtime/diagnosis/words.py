@@ -177,8 +177,8 @@ SENTENCES: Mapping[str, str] = {
     "growth": "the gradient is largest at lag {lag}, {factor} times its size at lag 0",
     "step": "the next step of the optimizer changes the recurrent weights by {step} times their norm",
     "lyapunov": (
-        "largest Lyapunov exponent of the states {exponent}, mean of {n}: in its direction a step multiplies a "
-        "gradient by {factor}"
+        "largest Lyapunov exponent of the states {exponent}, mean of {n}: in its direction a step multiplies "
+        "a gradient by {factor}"
     ),
     "spectrum": "spectral radius of the recurrent kernel {radius}, largest singular value {sigma}",
     "spectrum_of_gates": "spectral radius of the recurrent kernel by gate: {radii}",

@@ -144,7 +144,7 @@ def _lyapunov(exponents: xr.DataArray) -> Panel:
     marks.append(Line(np.array([-0.5, total - 0.5]), np.zeros(2), "#555555", 0.8, dashed=True))
     return Panel(
         tuple(marks),
-        title=f"Lyapunov spectrum, mean of {count(exponents.sizes['sample'], 'sample')}",
+        title=f"Lyapunov, mean of {count(exponents.sizes['sample'], 'sample')}",
         x=Axis("index, largest first", (-0.5, total - 0.5)),
         y=Axis("exponent λ, per step"),
         grid=True,

@@ -96,7 +96,7 @@ def weights(captured: Layer, *, gradient: bool = False, bins: int = 60, **look: 
 def _largest_gate(found: dict[str, xr.DataArray], name: str, what: str) -> str:
     """Name the gate and direction whose recurrent kernel has the largest Frobenius norm."""
     kernel = found.get("recurrent_kernel")
-    if kernel is None or not np.isfinite(kernel.values).all():
+    if kernel is None or not np.isfinite(kernel.values).all() or not kernel.values.any():
         return ""
     norms = {words: float(np.linalg.norm(part)) for words, part in parts(kernel, _axes(kernel))}
     most = max(norms, key=lambda words: norms[words])

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -17,6 +18,7 @@ from throughtime._errors import PictureError
 from throughtime.picture import Image, Picture
 
 PAGE, LOWEST = 10.5, 0.95  # inches of a page and of a row of panels with text of 9 points
+_APART = 0.035  # inches between tick labels
 NARROWEST, ENOUGH = 1.0, 1.65  # least inches of a panel with text of 9 points, and inches for any legend
 
 
@@ -76,10 +78,20 @@ def lay_out(figure: Figure, axes: Iterable[Any], picture: Picture, theme: Theme)
 
 
 def hide_overlaps(figure: Figure) -> None:
-    """Omit tick labels that overlap."""
+    """Omit tick labels that overlap, and shorten words that run into the next ones in their row."""
     for ax in figure.axes:
         for axis in (ax.xaxis, ax.yaxis):
             _hide_overlaps(axis)
+        edge = ax.get_window_extent().x1 if ax.images else math.inf
+        for text, following in zip_longest(ax.texts, ax.texts[1:]):
+            while len(words := text.get_text()) > 1 and _runs_over(text, following, edge):
+                text.set_text(f"{words.removesuffix('…')[:-1]}…")
+
+
+def _runs_over(text: Any, following: Any, edge: float) -> bool:
+    box = text.get_window_extent()
+    is_beyond = text.get_ha() == "left" and box.x0 < edge < box.x1 - 1
+    return is_beyond or (following is not None and bool(box.overlaps(following.get_window_extent())))
 
 
 def _needed(ax: Any, theme: Theme) -> float:
@@ -99,7 +111,7 @@ def _hide_overlaps(axis: Any) -> None:
         if not label.get_text() or not label.get_visible():
             continue
         box = label.get_window_extent()
-        if last is not None and box.padded(1.5).overlaps(last):
+        if last is not None and box.padded(_APART * axis.figure.dpi, 1.5).overlaps(last):
             label.set_visible(False)
         else:
             last = box
