@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from throughtime.diagnostics.median_interval import median_interval
+from throughtime.diagnostics.statistics import median_interval
 
 
 @pytest.mark.parametrize("number", [6, 8, 16, 32, 33, 100])

@@ -126,9 +126,9 @@ class TestRecord:
 
     @pytest.mark.parametrize("value", [0.0, 3.0, 1e-320, -1e300])
     def test_one_value_has_a_bin(self, value: float) -> None:
-        from throughtime.loggers.histograms import counted
+        from throughtime.loggers.record import count
 
-        counts, edges = counted(np.full(7, value))
+        counts, edges = count(np.full(7, value))
         assert counts.max() == counts.sum() == 7
         assert (np.diff(edges) >= 0).all()
 

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import throughtime as tt
 from throughtime._cli.commands import app
-from throughtime._monitor.fingerprints import fingerprint
+from throughtime._monitor.provenance import fingerprint
 
 
 def test_a_run_tells_where_it_comes_from(tmp_path: Path) -> None:

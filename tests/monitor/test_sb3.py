@@ -65,6 +65,22 @@ def test_a_step_is_one_rollout_that_was_trained_on(tmp_path: Path) -> None:
     assert leaf["step"].values.tolist() == [0, 1, 2, 3]
 
 
+def test_a_policy_is_captured_as_it_evaluates_a_rollout(tmp_path: Path) -> None:
+    policy = made()
+    policy.evaluate_actions = lambda x, actions: (policy(x), actions)
+
+    def loss(output: Any, y: Any) -> Any:
+        values, actions = output
+        return MSE(values, y) + 0 * actions.sum()
+
+    batch = ((X, torch.zeros(len(X))), Y)
+    monitor = tt.Monitor(tmp_path / "run.zarr", batch=batch, loss=loss, every=1, vanishing_lag=None)
+    assert learn(policy, monitor.sb3(), 1) == 1
+    run = tt.open_run(tmp_path / "run.zarr")
+    losses = [float(value) for value in next(iter(run.leaves))["loss"]]
+    assert losses[0] == pytest.approx(float(MSE(made()(X), Y).detach()), rel=1e-6)
+
+
 def test_without_stable_baselines3_the_error_names_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from throughtime._monitor.sketch import ACCURACY, Sketch
-from throughtime.diagnostics.median_interval import median_interval
+from throughtime.diagnostics.statistics import median_interval
 
 FRACTIONS = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 

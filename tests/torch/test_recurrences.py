@@ -305,6 +305,93 @@ def test_nothing_is_asked_of_the_steps_that_only_the_next_call_reads() -> None:
     assert not asked[:-1].any()
 
 
+class TestWithoutInput:
+    """`h = cell(h)`: a module that takes nothing but its state."""
+
+    class Alone(Noting):
+        def __init__(self) -> None:
+            super().__init__()
+            self.again = nn.Linear(N, N)
+
+        def forward(self, h: torch.Tensor) -> torch.Tensor:
+            return self.note("hidden", h - 0.3 * self.again(h).tanh())
+
+    class Pair(Alone):
+        def forward(self, state: Any) -> Any:
+            h, c = state
+            c = self.note("cell", 0.5 * c + self.again(h))
+            return self.note("hidden", c.tanh()), c
+
+    class Running(Loop):
+        """Starts from the input; the state alone goes on."""
+
+        def __init__(self, cell: nn.Module) -> None:
+            super().__init__(cell)
+            self.encode = nn.Sequential(nn.Linear(M, N), nn.Tanh())
+
+        def start(self, x: torch.Tensor) -> Any:
+            return self.encode(x[:, 0])
+
+        def call(self, x: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
+            state = self.cell(state)
+            return state, state
+
+    class RunningPair(Running):
+        def start(self, x: torch.Tensor) -> Any:
+            return self.encode(x[:, 0]), x.new_zeros(len(x), N)
+
+        def call(self, x: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
+            state = self.cell(state)
+            return state[0], state
+
+    @pytest.mark.parametrize("name", ["alone", "pair", "sequential", "checkpointed"])
+    def test_its_states_and_their_gradients_are_those_of_autograd(self, name: str) -> None:
+        class Saving(self.Running):  # type: ignore[name-defined, misc]
+            def call(self, x: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
+                state = checkpoint(self.cell, state, use_reentrant=False)
+                return state, state
+
+        model = {"pair": self.RunningPair, "checkpointed": Saving}.get(name, self.Running)(
+            self.Pair() if name == "pair" else self.Alone()
+        )
+        model = seeded(model)
+        states = ("hidden", "cell") if name == "pair" else ("hidden",)
+        found = expected(model, states)
+        if name == "sequential":
+            again = model.cell.again
+
+            class Step(nn.Module):
+                def __init__(self) -> None:
+                    super().__init__()
+                    self.again = again
+
+                def forward(self, h: torch.Tensor) -> torch.Tensor:
+                    return h - 0.3 * self.again(h).tanh()
+
+            model.cell = nn.Sequential(Step())
+        tree = capture(model)
+        assert [leaf.path for leaf in tree.leaves] == ["/cell"]
+        for variable, values in found.items():
+            assert difference(tree["cell"][variable], values) <= 1e-12, variable
+        assert float(tree["cell"]["certificate_time"]) <= 1e-12
+        assert "input" not in tree["cell"]
+
+    def test_a_module_that_each_step_calls_anew_is_none(self) -> None:
+        class Encoding(Loop):
+            def __init__(self) -> None:
+                super().__init__(LeakyRNN())
+                self.encode = nn.Sequential(nn.Linear(M, M), nn.Tanh())
+
+            def call(self, x: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
+                return super().call(checkpoint(self.encode, x, use_reentrant=False), state)
+
+        model = seeded(Encoding())
+        assert [leaf.path for leaf in capture(model).leaves] == ["/cell"]
+        (of_weights,) = torch.autograd.grad(MSE(model(X), Y), [model.encode[0].weight])
+        tree = capture(model, layers="all")
+        assert difference(tree["encode/0"]["weight_gradient"], of_weights.numpy()) <= 1e-12
+
+
 class TestBetweenTheCalls:
     """Whatever stands between two calls belongs to the recurrence."""
 

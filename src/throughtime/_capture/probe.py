@@ -5,7 +5,7 @@ It chooses the adapter, takes the batch, records, solves the recurrent layers, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,16 +14,16 @@ import xarray as xr
 
 from throughtime import _vocabulary, adapters, cells
 from throughtime._arguments import rules, takes
+from throughtime._capture.complete import check_named, check_reached
 from throughtime._capture.label import Captured, Labeller
 from throughtime._capture.locks import lock_of
 from throughtime._capture.solve import Warn, apart, certified, per_sample, with_inside
 from throughtime._capture.splitting import capture_split
 from throughtime._data.batch import Batch, running_on, take
-from throughtime._errors import LossError, NoGradientError, SchemaError, UnsupportedModelError, warn
+from throughtime._errors import LossError, SchemaError, UnsupportedModelError, warn
 from throughtime._memory import free
 from throughtime._memory.budget import Budget, ExceededError, Need, allowed
 from throughtime.adapters.records import (
-    UNREACHED,
     Array,
     DirectionRecord,
     LayerRecord,
@@ -128,12 +128,12 @@ class Probe:
         if not pending:
             whole = self._labelled(self._captured(batch, solve=True), batch)
             return lambda _: whole
-        self._check_reached(pending[0])
+        check_reached(pending[0], is_group=self._is_group)
 
         def finish(warn: Warn) -> Captured:
             # No other reference while it is solved.
             record = certified(self._completed(pending.pop()), warn)
-            self._check_named(record)
+            check_named(record, self._named)
             return self._labelled(record, batch)
 
         return finish
@@ -234,8 +234,8 @@ class Probe:
         if record.loss is None and self._named & _vocabulary.GRADIENT_QUANTITIES:
             names = ", ".join(sorted(self._named & _vocabulary.GRADIENT_QUANTITIES))
             raise LossError(f"Without labels there is no {names}: pass y, or a dataset of (x, y).")
-        self._check_reached(record)
-        self._check_named(record)
+        check_reached(record, is_group=self._is_group)
+        check_named(record, self._named)
         return certified(record, warn)
 
     def _budget_of(self, batch: Batch) -> Budget:
@@ -279,29 +279,6 @@ class Probe:
             done.append(with_inside(leaves.pop(0), wanted if solve else frozenset()))
         return replace(record, layers=tuple(done))
 
-    def _check_named(self, record: ModelRecord) -> None:
-        """Refuse a result that lacks a quantity requested by name."""
-        for quantity in sorted(self._named - {"weights", "weight_gradients"}):
-            reasons = [_reason(leaf, quantity) for leaf in record.layers]
-            if all(reasons):
-                has = ", ".join(record.layers[0].arrays)
-                captured = f" {record.layers[0].path} has: {has}." if has else ""
-                error = NoGradientError if quantity in _vocabulary.GRADIENT_QUANTITIES else SchemaError
-                raise error(f"There is no {quantity} for {_paths(record.layers)}: {reasons[0]}.{captured}")
-
-    def _check_reached(self, record: ModelRecord) -> None:
-        """Report layers on which the loss does not depend: an error for named layers, otherwise a warning."""
-        unreached = [leaf for leaf in record.layers if leaf.missing.get("output_gradient") == UNREACHED]
-        if not unreached:
-            return
-        text = (
-            f"The loss does not depend on the output of {_paths(unreached)}: it has no gradient. Is that "
-            "output used by the model, and not cut off by stop_gradient or argmax on its way to the loss?"
-        )
-        if not self._is_group or len(unreached) == len(record.layers):
-            raise NoGradientError(text)
-        warn(text)
-
 
 def _largest(leaf: LayerRecord) -> int:
     """Return the size of the largest array of a layer, in bytes."""
@@ -321,15 +298,3 @@ def _at_step(batch: Batch, step: int) -> Array:
         return weights
     given = np.asarray(batch.sample_weight, np.float32)
     return weights * (given[:, None] if given.ndim == 1 else given)
-
-
-def _reason(leaf: LayerRecord, quantity: str) -> str:
-    """Return the reason why a layer lacks a requested quantity; empty if it has it."""
-    if quantity == "logits_gradient" and quantity not in leaf.arrays:
-        return "its last step is no softmax or sigmoid, or the loss does not depend on it"
-    inside = quantity in _vocabulary.INSIDE or quantity == "certificate"
-    return leaf.missing.get(quantity, "") or (leaf.missing.get("inside", "") if inside else "")
-
-
-def _paths(leaves: Sequence[LayerRecord]) -> str:
-    return ", ".join(leaf.path for leaf in leaves)

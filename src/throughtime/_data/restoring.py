@@ -1,14 +1,17 @@
-"""Restores state, even if an interrupt arrives between any two lines, including those that restore it.
-
-All state is stored before anything changes. Each piece is restored by a function that may run again from its
-beginning.
-"""
+"""Restores state after a block, such as random generators, so that capturing does not change training."""
 
 from __future__ import annotations
 
+import random
+import sys
 from collections.abc import Callable, Sequence
+from types import FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
 
 Restorer = Callable[[], object]
+_DEPTH = 3  # nesting of the objects that hold a generator: loader, batch sampler, sampler
 
 
 class Restored:
@@ -48,3 +51,69 @@ class Restored:
                 raised = raised or error
         if raised is not None:
             raise raised
+
+
+def random_states_restored(holder: Any = None) -> Restored:
+    """Restore the generators of Python, NumPy and, if it is imported, torch after a block.
+
+    Those in attributes of `holder`, a dataset, of its samplers and of its source are restored as well.
+    """
+    return Restored(random_state_restorers(holder))
+
+
+def random_state_restorers(holder: Any = None) -> list[Restorer]:
+    """Store those states; each returned function restores one."""
+    return [_restorer(each) for each in (random, np.random, *_generators(holder))] + _torch_restorers()
+
+
+def _torch_restorers() -> list[Restorer]:
+    """Store the states of torch's default generators, for the CPU and for each GPU in use."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return []
+    state = torch.random.get_rng_state()
+    restorers: list[Restorer] = [lambda: torch.random.set_rng_state(state)]
+    if torch.cuda.is_initialized():
+        states = torch.cuda.get_rng_state_all()
+        restorers.append(lambda: torch.cuda.set_rng_state_all(states))
+    return restorers
+
+
+def _restorer(generator: Any) -> Restorer:
+    """Store a generator's state; the returned function restores it."""
+    if hasattr(generator, "getstate"):  # random, random.Random
+        state = generator.getstate()
+        return lambda: generator.setstate(state)
+    if hasattr(generator, "get_state"):  # numpy.random, RandomState, torch.Generator
+        state = generator.get_state()
+        return lambda: generator.set_state(state)
+    bits = generator.bit_generator  # numpy.random.Generator
+    state = bits.state
+
+    def restore() -> None:
+        bits.state = state
+
+    return restore
+
+
+def _generators(holder: Any) -> list[Any]:
+    """Find the generators in the attributes of an object, and in the attributes of those."""
+    found: dict[int, Any] = {}
+    holders, seen = [holder] if _is_holder(holder) else [], set()
+    for _ in range(_DEPTH):
+        seen |= {id(each) for each in holders}
+        values = [value for each in holders for value in vars(each).values()]
+        found |= {id(value): value for value in values if _is_generator(value)}
+        holders = [value for value in values if _is_holder(value) and id(value) not in seen]
+    return list(found.values())
+
+
+def _is_holder(value: Any) -> bool:
+    code = (type, ModuleType, FunctionType, MethodType)
+    return hasattr(value, "__dict__") and not isinstance(value, code)
+
+
+def _is_generator(value: Any) -> bool:
+    if isinstance(value, (random.Random, np.random.Generator, np.random.RandomState)):
+        return True
+    return type(value).__module__.partition(".")[0] == "torch" and type(value).__name__ == "Generator"

@@ -11,26 +11,21 @@ from warnings import warn
 
 from throughtime._arguments import takes
 from throughtime._errors import MonitorError
-from throughtime._monitor.callbacks.keras import NotACallback, keras_callback
-from throughtime._monitor.callbacks.lightning import lightning_callback
-from throughtime._monitor.callbacks.sb3 import sb3_callback
-from throughtime._monitor.callbacks.transformers import transformers_callback
 from throughtime.diagnostics.alarm import Alarm
 
 from . import schedules, settings
+from .callbacks import Callbacks
 from .gradient_norms import StepNorms
+from .guards import LoggerGroup, OnAlarm, WarningQueue
 from .levels import level_of
-from .logger_group import LoggerGroup
-from .overview import of_monitor
-from .page import ServedPage
-from .place import Place
+from .overview import show_monitor
+from .place import Place, ServedPage
 from .recorder import Recorder
 from .settings import Settings
-from .warning_queue import OnAlarm, WarningQueue
 
 
 @takes(MonitorError, **settings.RULES)
-class Monitor(NotACallback):
+class Monitor(Callbacks):
     """Records what flows through time during training, and leaves training unchanged, bit for bit.
 
     The monitor records the state before the first training step as step 0, then the steps of the schedule,
@@ -53,8 +48,7 @@ class Monitor(NotACallback):
         "summary" stores quantiles over samples of norms at each timestep, norms and changes of weights,
         saturation, the gradient ratio at each lag, loss and certificates. "timestep" stores norms of each
         sample at each timestep, and "full" the whole capture.
-    layers, loss
-        See `capture`.
+    layers, loss : see `capture`
     budget : float, in bytes, or str such as "2 GB", optional
         Limit for the stored arrays, before compression. When the limit is reached, every second record is
         dropped, and from then on half as many are made. Early and late steps remain; recording never stops.
@@ -74,8 +68,7 @@ class Monitor(NotACallback):
         milliseconds. Warnings, `on_alarm` and `stop_on` take effect at the next record at the latest. If the
         process is killed, up to two pending records are lost; with False, every record whose `step()` has
         returned is on disk.
-    sinks : sequence of loggers
-        Deprecated name of `loggers`.
+    sinks : deprecated name of `loggers`
 
     Raises
     ------
@@ -126,11 +119,11 @@ class Monitor(NotACallback):
         self._warnings = WarningQueue(on_alarm, frozenset(stop_on))
         self._settings = Settings(
             place=Place(store, mode),
-            batch=settings.checked_batch(batch),
+            batch=settings.check_batch(batch),
             level=level_of(quantities),
             layers=layers,
-            budget=settings.checked_budget(budget),
-            vanishing_lag=settings.checked_lag(vanishing_lag),
+            budget=settings.BUDGET("budget", budget, MonitorError),
+            vanishing_lag=settings.LAG("vanishing_lag", vanishing_lag, MonitorError),
             loggers=LoggerGroup(loggers, self._warnings.leave),
             background=background,
             schedule=settings.schedule_in_words(every),
@@ -158,58 +151,15 @@ class Monitor(NotACallback):
 
     @property
     def url(self) -> str:
-        """Address of a page that follows the run, on this machine only.
-
-        A thread serves the page until `close` or the end of the process. `throughtime watch RUN` serves the
-        same page.
-        """
+        """Address of a page on this machine that follows the run, until `close` or the end of the process."""
         return self._page.url
 
     def _repr_html_(self) -> str:
-        return of_monitor(self.path, self._step, is_recording=self._recorder is not None)
+        return show_monitor(self.path, self._step, is_recording=self._recorder is not None)
 
     def close(self) -> None:
         """Stop serving the page; recording continues."""
         self._page.close()
-
-    def keras(self) -> Any:
-        """Create a `keras.callbacks.Callback` for `fit`."""
-        return keras_callback(self, "keras")
-
-    def tf_keras(self) -> Any:
-        """Create a `tf_keras.callbacks.Callback` for `fit`."""
-        return keras_callback(self, "tf_keras")
-
-    def lightning(self) -> Any:
-        """Create a `lightning.pytorch.Callback`, which also reports norms before clipping; see `step`.
-
-        The monitor's `loss` is a function of `(output, y)`, as in `capture`.
-        """
-        return lightning_callback(self, self._warnings.guarded)
-
-    def transformers(self) -> Any:
-        """Create a `transformers.TrainerCallback`.
-
-        The monitor's `loss` is a function of `(output, y)`, as in `capture`.
-
-        Raises
-        ------
-        MissingDependencyError
-            transformers is not installed.
-        """
-        return transformers_callback(self)
-
-    def sb3(self) -> Any:
-        """Create a callback for `learn` of stable-baselines3; a step is the training on one rollout.
-
-        The model is the policy: give the monitor a `batch` that it takes, and a `loss` of `(output, y)`.
-
-        Raises
-        ------
-        MissingDependencyError
-            stable-baselines3 is not installed.
-        """
-        return sb3_callback(self)
 
     @contextmanager
     def watch(self, model: Any, *, loss: Any = None, optimizer: Any = None) -> Iterator[Monitor]:
@@ -242,18 +192,13 @@ class Monitor(NotACallback):
         if self._recorder is not None:
             raise MonitorError("This monitor is recording already. Call end() first, or create another one.")
         loss = self._loss if loss is None else loss
-        settings.tried(self._is_due, 1)
+        settings.try_schedule(self._is_due, 1)
         self._recorder = Recorder(model, loss, self._settings, self._warnings, optimizer)
         self._step = self._recorder.last_step
         self._warnings.deliver()
 
     def step(
-        self,
-        count: Any = 1,
-        *,
-        gradient_norm: Any = None,
-        clip_norm: Any = None,
-        loss_scale: Any = None,
+        self, count: Any = 1, *, gradient_norm: Any = None, clip_norm: Any = None, loss_scale: Any = None
     ) -> None:
         """Count one or several training steps, and record if the schedule asks for it.
 
@@ -303,7 +248,7 @@ class Monitor(NotACallback):
             if self._recorder is not None:
                 self._warnings.guarded(self._recorder.follow, count)
             count = 1
-        count = settings.checked_count(count)
+        count = settings.COUNT("count", count, MonitorError)
         if gradient_norm is not None:
             self.report_gradient_norm(gradient_norm, clip_norm=clip_norm, loss_scale=loss_scale)
         passed = range(self._step + 1, self._step + count + 1)
@@ -315,19 +260,13 @@ class Monitor(NotACallback):
         self._warnings.deliver()
 
     def report_gradient_norm(
-        self,
-        norm: Any,
-        *,
-        clip_norm: Any = None,
-        clipped_norm: Any = None,
-        loss_scale: Any = None,
+        self, norm: Any, *, clip_norm: Any = None, clipped_norm: Any = None, loss_scale: Any = None
     ) -> None:
         """Report the norm of the next training step before `step` is called for it, as callbacks do.
 
         Parameters
         ----------
-        norm, clip_norm, loss_scale
-            See `step`.
+        norm, clip_norm, loss_scale : see `step`
         clipped_norm : float or scalar tensor, optional
             Norm after clipping, if gradients were not clipped by their norm.
         """

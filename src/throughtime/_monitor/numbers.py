@@ -1,4 +1,4 @@
-"""The numbers of a record for loggers, in the two groups of `loggers.keys`."""
+"""The numbers of a record for loggers, in the two groups of `loggers.record`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import xarray as xr
 
-from throughtime.diagnosis.findings import NOT_MEASURED
+from throughtime.diagnosis.results import NOT_MEASURED
 from throughtime.diagnosis.summarized import horizon_of
 from throughtime.diagnostics.rules import MEMORY_GATE
-from throughtime.loggers.keys import DETAIL, FIRST, group, parts_by
+from throughtime.loggers.record import DETAIL, FIRST, group, parts_by
 
 
 def numbers(summary: xr.DataTree, lag: int | None = None) -> dict[str, float]:

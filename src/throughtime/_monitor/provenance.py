@@ -1,7 +1,8 @@
-"""The provenance of a run (model, batch, settings, versions, commit), and whether it can be continued."""
+"""The provenance of a run (model, batch, settings, versions, commit), and whether a run can be continued."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -13,21 +14,25 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from throughtime._capture.label import Captured
+from throughtime._data.structures import to_numpy
 from throughtime._errors import StoreError
 from throughtime.diagnostics.alarm import OFF
 
-from .fingerprints import fingerprint
 from .levels import weights_of
 
 if TYPE_CHECKING:
     from .settings import Settings
+
 
 LAYERS, BATCH = "model_layers", "batch_fingerprint"
 _LIBRARIES = ("throughtime", "numpy", "xarray", "zarr")
 _FRAMEWORKS = ("keras", "tensorflow", "jax", "torch", "tf_keras", "lightning")
 _LONGEST = 100_000  # characters: each step rewrites all attributes
 _PATIENCE = 2.0  # seconds, for git in a large folder
+_MOST = 2**18  # elements of one weight that are hashed; a larger weight is sampled evenly
 
 
 def attributes_of(model: Any, loss: Any, settings: Settings, captured: Captured) -> dict[str, str | int]:
@@ -52,15 +57,9 @@ def identity(batch: tuple[Any, Any, Any], captured: Captured) -> dict[str, str]:
 
 
 def check_continues(path: str | os.PathLike[str], run: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Refuse to continue a run with another model or another batch.
-
-    Raises
-    ------
-    StoreError
-        The model or the batch differs; the message names the difference.
-    """
+    """Refuse to continue a run with another model or another batch; the message names the difference."""
     before, now = (json.loads(str(each.get(LAYERS, "{}"))) for each in (run, found))
-    if before and (differing := list(_differing(before, now))):
+    if before and (differing := list(_differences(before, now))):
         raise StoreError(
             f"{path} was recorded from another model: {'; '.join(differing)}. For this model, pass "
             "another path, mode='new' or mode='overwrite'."
@@ -86,7 +85,7 @@ def _layers(captured: Captured) -> dict[str, Any]:
     }
 
 
-def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     for path in sorted(before.keys() | now.keys()):
         if path not in now:
             yield f"it has {path}, which this model lacks"
@@ -95,10 +94,10 @@ def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[st
         elif before[path]["kind"] != now[path]["kind"]:
             yield f"{path} is {before[path]['kind']} in the run, {now[path]['kind']} here"
         else:
-            yield from _differing_weights(path, before[path]["weights"], now[path]["weights"])
+            yield from _weight_differences(path, before[path]["weights"], now[path]["weights"])
 
 
-def _differing_weights(path: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+def _weight_differences(path: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     for name in sorted(before.keys() | now.keys()):
         shapes = [tuple(each[name]) if name in each else "absent" for each in (before, now)]
         if shapes[0] != shapes[1]:
@@ -186,3 +185,78 @@ def version_of(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def fingerprint(batch: Any) -> dict[str, Any]:
+    """Describe a batch: shapes, dtypes, and the SHA-256 of its contents.
+
+    Examples
+    --------
+    >>> found = fingerprint(([[1.0, 2.0]], None))
+    >>> found["arrays"]
+    [{'shape': [1, 2], 'dtype': 'float64'}]
+    >>> found["sha256"] == fingerprint(([[1.0, 3.0]], None))["sha256"]
+    False
+    """
+    digest, arrays = hashlib.sha256(), []
+    for array in _arrays(batch):
+        described = {"shape": list(array.shape), "dtype": str(array.dtype)}
+        content = repr(array.tolist()).encode() if array.dtype.hasobject else np.ascontiguousarray(array).data
+        digest.update(json.dumps(described).encode())
+        digest.update(content)
+        arrays.append(described)
+    return {"arrays": arrays, "sha256": digest.hexdigest()}
+
+
+def weights_fingerprint(model: Any) -> int:
+    """Hash the exact values of the weights of a model or pytree of JAX arrays; 0 if they cannot be read.
+
+    The buffers of a torch module are not hashed: a checkpoint need not contain those.
+
+    Examples
+    --------
+    >>> class Model:
+    ...     def get_weights(self):
+    ...         return [np.ones((2, 3), "float32")]
+    >>> weights_fingerprint(Model()) == weights_fingerprint(Model()) != 0
+    True
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    try:
+        for weight in _weights_of(model):
+            digest.update(_sample(weight).tobytes())
+    except Exception:  # unknown kind of weights; "auto" does not continue a run without a fingerprint
+        return 0
+    return int.from_bytes(digest.digest(), "little", signed=True)
+
+
+def _weights_of(model: Any) -> list[Any]:
+    if hasattr(model, "get_weights"):
+        return list(model.get_weights())
+    if hasattr(model, "parameters"):
+        return list(model.parameters())
+    leaves = sys.modules["jax"].tree.leaves(model)
+    found = [leaf for leaf in leaves if getattr(getattr(leaf, "dtype", None), "kind", "") == "f"]
+    if not found:
+        raise TypeError("a function has no weights")
+    return found
+
+
+def _sample(weight: Any) -> np.ndarray[Any, Any]:
+    """Return all elements of a weight, or as many as can be hashed in a millisecond."""
+    flat = (weight.detach() if hasattr(weight, "detach") else np.asarray(weight)).reshape(-1)
+    return to_numpy(flat[:: max(1, -(-len(flat) // _MOST))])
+
+
+def _arrays(part: Any) -> Iterator[np.ndarray[Any, Any]]:
+    """Yield the arrays of a batch in a fixed order, including those inside tuples and mappings."""
+    if part is None:
+        return
+    if isinstance(part, Mapping):
+        for name in sorted(part, key=str):
+            yield from _arrays(part[name])
+    elif isinstance(part, tuple) or (isinstance(part, list) and any(hasattr(each, "shape") for each in part)):
+        for each in part:
+            yield from _arrays(each)
+    else:
+        yield to_numpy(part)

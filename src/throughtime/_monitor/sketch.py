@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from throughtime.diagnostics.median_interval import interval_ranks
+from throughtime.diagnostics.statistics import interval_ranks
 
 Floats = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]

@@ -23,10 +23,9 @@ from throughtime.diagnostics.alarm import Alarm
 
 from .alarms import SeenLayer, broken_in, is_reached, seen_layers
 from .arrays import Reduced, arrays_of
-from .fingerprints import fingerprint
 from .levels import Weights, change, stored, weight_names
 from .part import Part, part_of
-from .provenance import BATCH
+from .provenance import BATCH, fingerprint
 from .whole import labelled, ratios_of, reduced
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from throughtime._errors import ThroughTimeError
-from throughtime.diagnosis.findings import NOT_MEASURED
+from throughtime.diagnosis.results import NOT_MEASURED
 from throughtime.diagnosis.training import History
 from throughtime.diagnosis.words import number, size
 from throughtime.diagnostics.checks import certified

@@ -13,7 +13,7 @@ import cloudpickle
 from throughtime._data import structures
 from throughtime._data.batch import Batch, each_batch, take
 from throughtime._errors import SweepError
-from throughtime._monitor.fingerprints import fingerprint
+from throughtime._monitor.provenance import fingerprint
 
 from .files import DATA, replaced
 

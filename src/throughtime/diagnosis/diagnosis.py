@@ -2,21 +2,105 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from enum import StrEnum
 from typing import Any
 
 import pandas as pd
+import xarray as xr
 
-from throughtime._text.tables import Part, Shown
+from throughtime._text.tables import Items, Paragraph, Part, Shown, Table
 
-from . import render
 from .brief import Brief
-from .findings import Found
+from .fail_on import findings
+from .results import NO, NOT_DEFINED, NOT_MEASURED, Answer, LayerDiagnosis, Results
+from .words import number, with_interval
+
+FORMAT, VERSION = "throughtime.verdict.v", 1
+SCHEMA = f"{FORMAT}{VERSION}"  # verdict.v1.schema.json beside this file
+REMEDIES = "Possible remedies"
+QUESTIONS = ("reach", "share", "use")
+_COLUMNS = ("layer", "question", "answer", "value", "low", "high", "n", "threshold", "reason")
+
+
+def layer_at_step(layer: LayerDiagnosis) -> dict[str, Any]:
+    """Return the answers of one layer as plain values."""
+    return {name: plain(getattr(layer, name)) for name in (*QUESTIONS, "horizon", "horizon_interval", "k90")}
+
+
+def plain(value: Any) -> Any:
+    """Convert records, curves and numbers to values of JSON; numbers that are not finite become None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, StrEnum):
+        return value.value
+    if isinstance(value, xr.Dataset):
+        names = ("lag", "ratio", "use", "low", "high", "answer", "samples")
+        return {name: plain(value[name].values.tolist()) for name in names if name in value}
+    if is_dataclass(value):
+        return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(each) for key, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def parts(found: Results) -> Iterator[Part]:
+    """Yield the parts of the text of a diagnosis."""
+    yield Paragraph(" ".join(found.sentences), bold=True)
+    if found.layers:
+        lag = found.lag
+        rows = (
+            (path, *(cell(getattr(layer, question)) for question in QUESTIONS), layer.horizon)
+            for path, layer in found.layers.items()
+        )
+        yield Table(
+            tuple(rows), ("layer", f"reach R({lag})", f"share of lags ≥ {lag}", f"use U({lag})", "horizon")
+        )
+    for heading, lines in _paragraphs(found):
+        yield Items(heading, tuple(lines))
+
+
+def cell(one: Answer) -> str:
+    """Format an answer with its value and interval."""
+    if one.answer in (NOT_MEASURED, NOT_DEFINED):
+        return one.answer
+    if not one.n:  # a value without a number of samples
+        return number(one.value)
+    return f"{one.answer}: {with_interval(one.value, one.interval)}"
+
+
+def _paragraphs(found: Results) -> Iterator[tuple[str, list[str]]]:
+    for path, layer in found.layers.items():
+        if layer.why:
+            yield f"Why, {path}", [each.text for each in layer.why]
+    if found.remedies:
+        yield (
+            REMEDIES,
+            [f"{each.text}. Because {each.evidence} ({each.source})" for each in found.remedies],
+        )
+    notes = [*found.notes, *_reasons(found)]
+    if not math.isnan(found.loss):
+        over = f" over {found.samples} samples" if found.samples else ""
+        notes.append(f"Mean loss {number(found.loss)}{over}.")
+    if notes:
+        yield "Notes", notes
+
+
+def _reasons(found: Results) -> list[str]:
+    """List the reasons of unclear or missing answers, each once for all its layers."""
+    found_in: dict[tuple[str, str], list[str]] = {}
+    for path, layer in found.layers.items():
+        for question in QUESTIONS:
+            one: Answer = getattr(layer, question)
+            if one.reason and one.answer != NO:  # the verdict contains it
+                found_in.setdefault((f"{question} {one.answer}", one.reason), []).append(path)
+    return [f"{', '.join(paths)}, {answer}: {reason}" for (answer, reason), paths in sorted(found_in.items())]
 
 
 @dataclass(frozen=True, repr=False)
-class Diagnosis(Shown, Found):
+class Diagnosis(Shown, Results):
     """Whether a model uses inputs some steps back, whether gradient reaches them, and why.
 
     Prints as a report in a terminal and a notebook.
@@ -27,7 +111,8 @@ class Diagnosis(Shown, Found):
     text : str
         The verdict in words.
     lag : int
-        The judged lag: `dependency_length`, or else the largest for which use was found, or else 1.
+        The judged lag: `dependency_length`, or else the largest for which use was found, or else 1. If use
+        was not measured, it is the largest of 1, 2, 4, … within half of the window.
     layers : mapping of str to LayerDiagnosis
         Each with `reach`, `share`, `use` and `why`; `path[forward]` and `path[backward]` if a layer has two
         directions.
@@ -41,7 +126,7 @@ class Diagnosis(Shown, Found):
         Mean over samples.
     samples : int
     stopped : str
-        See `Found`.
+        See `Results`.
 
     Examples
     --------
@@ -63,11 +148,35 @@ class Diagnosis(Shown, Found):
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers, strings, lists and dicts, by `throughtime.verdict.v1`; NaN becomes None."""
-        return render.as_dict(self)
+        return {
+            "schema": SCHEMA,
+            "verdict": self.verdict.value,
+            "text": self.text,
+            "findings": findings(self),
+            "stopped": self.stopped,
+            "lag": self.lag,
+            "dependency_length": self.dependency_length,
+            "loss": plain(self.loss),
+            "samples": self.samples,
+            "layers": plain(self.layers),
+            "use_curve": plain(self.use_curve),
+            "why": plain(self.why),
+            "remedies": plain(self.remedies),
+            "notes": list(self.notes),
+        }
 
     def to_dataframe(self) -> pd.DataFrame:
         """Return one row for each layer and question: answer, value, low, high, n, threshold, reason."""
-        return render.as_dataframe(self)
+        answers: Iterable[tuple[str, str, Answer]] = (
+            (path, question, getattr(layer, question))
+            for path, layer in self.layers.items()
+            for question in QUESTIONS
+        )
+        rows = [
+            (path, question, one.answer, one.value, *one.interval, one.n, one.threshold, one.reason)
+            for path, question, one in answers
+        ]
+        return pd.DataFrame(rows, columns=_COLUMNS)
 
     def __parts__(self) -> Iterable[Part]:
-        return render.parts(self)
+        return parts(self)

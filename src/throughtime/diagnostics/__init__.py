@@ -5,15 +5,14 @@ with its `step` dim) and the synthetic trees of `throughtime.testing`.
 """
 
 from throughtime.diagnostics.boundary_leak import Leak, boundary_leak
-from throughtime.diagnostics.censoring import horizon_text, ratio_text
 from throughtime.diagnostics.decay_rate import decay_rate
 from throughtime.diagnostics.effective_steps import effective_steps
 from throughtime.diagnostics.first_nonfinite import NonFinite, first_nonfinite
 from throughtime.diagnostics.gradient_instability import gradient_instability
-from throughtime.diagnostics.lag_profile import lag_profile
+from throughtime.diagnostics.lag_profile import lag_profile, ratio_text
 from throughtime.diagnostics.last_step import from_last_step
 from throughtime.diagnostics.lyapunov_spectrum import lyapunov_exponents, lyapunov_spectrum
-from throughtime.diagnostics.memory_horizon import memory_horizon, memory_horizon_median
+from throughtime.diagnostics.memory_horizon import horizon_text, memory_horizon, memory_horizon_median
 from throughtime.diagnostics.recurrent_spectrum import recurrent_spectrum, transient_growth
 from throughtime.diagnostics.retention import retention, sensitivity
 from throughtime.diagnostics.saturation import saturation
@@ -25,33 +24,12 @@ from throughtime.diagnostics.vanishing_fraction import vanishing_fraction
 from throughtime.diagnostics.weight_norms import weight_norms
 
 __all__ = [
-    "Leak",
-    "NonFinite",
-    "boundary_leak",
-    "decay_rate",
-    "effective_steps",
-    "first_nonfinite",
-    "from_last_step",
-    "gradient_instability",
-    "horizon_text",
-    "lag_profile",
-    "lyapunov_exponents",
-    "lyapunov_spectrum",
-    "memory_horizon",
-    "memory_horizon_median",
-    "ratio_text",
-    "recurrent_spectrum",
-    "retention",
-    "saturation",
-    "sensitivity",
-    "state_jacobian",
-    "temporal_coherence",
-    "timescale",
-    "transient_growth",
-    "unit_correlation",
-    "vanishing_fraction",
-    "weight_norms",
-]
+    "Leak", "NonFinite", "boundary_leak", "decay_rate", "effective_steps", "first_nonfinite",
+    "from_last_step", "gradient_instability", "horizon_text", "lag_profile", "lyapunov_exponents",
+    "lyapunov_spectrum", "memory_horizon", "memory_horizon_median", "ratio_text", "recurrent_spectrum",
+    "retention", "saturation", "sensitivity", "state_jacobian", "temporal_coherence", "timescale",
+    "transient_growth", "unit_correlation", "vanishing_fraction", "weight_norms",
+]  # fmt: skip
 
 
 def __dir__() -> list[str]:

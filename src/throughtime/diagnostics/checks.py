@@ -5,8 +5,6 @@ The measures of this folder take every layer through `certified`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import xarray as xr
 
 from throughtime import cells
@@ -14,26 +12,11 @@ from throughtime._errors import DiagnosticError, warn
 from throughtime._tree import Layer
 from throughtime._tree import layer as one_layer
 from throughtime._vocabulary import CERTIFICATES, STANDARD_KINDS
-from throughtime.diagnostics.once import once
+from throughtime.cells import PRECISIONS, Precision
+from throughtime.diagnostics.labelled import once
 
 _DESCRIPTIONS = ("long_name", "description")
 _DTYPE_OF = ("hidden_gradient", "lag_matrix", "hidden", "gate_activation", "recurrent_kernel")
-
-
-@dataclass(frozen=True)
-class Precision:
-    """Limits of a floating-point format."""
-
-    epsilon: float
-    smallest_normal: float
-
-
-PRECISIONS = {
-    "float64": Precision(2.0**-52, 2.0**-1022),
-    "float32": Precision(2.0**-23, 2.0**-126),
-    "float16": Precision(2.0**-10, 2.0**-14),
-    "bfloat16": Precision(2.0**-7, 2.0**-126),
-}
 
 
 def precision(layer: xr.Dataset) -> Precision:

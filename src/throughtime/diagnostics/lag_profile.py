@@ -10,14 +10,14 @@ from collections.abc import Iterable
 import numpy as np
 import xarray as xr
 
-from throughtime._arguments import takes
+from throughtime._arguments import takes, tree
 from throughtime._arguments.rules import number, several, whole
 from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified
-from throughtime.diagnostics.labelled import applied
+from throughtime.diagnostics.labelled import apply
 from throughtime.diagnostics.lags import Floats, exclusions, signals
-from throughtime.diagnostics.median_interval import median_interval
+from throughtime.diagnostics.statistics import median_interval
 
 
 @takes(DiagnosticError, lags=several(whole(0)), confidence=number(0, 1, inside=True))
@@ -64,7 +64,7 @@ def lag_profile(layer: Layer, *, lags: Iterable[int] | None = None, confidence: 
     found = signals(certified(layer))
     ratios = found["log_ratio"] if lags is None else found["log_ratio"].reindex(lag=list(lags))
     over, returns = [("sample", "lag")], [("lag",)] * 3
-    parts = applied(
+    parts = apply(
         _median_with_interval, ratios, over=over, returns=returns, vectorize=True, confidence=confidence
     )
     profile = xr.Dataset(dict(zip(("ratio", "low", "high"), parts, strict=True)))
@@ -78,3 +78,49 @@ def _median_with_interval(ratios: Floats, *, confidence: float) -> tuple[Floats,
     with np.errstate(over="ignore", under="ignore"):
         middle, low, high = (np.exp(each) for each in median_interval(ratios, confidence=confidence))
     return middle, low, high
+
+
+@takes(DiagnosticError, profile=tree)
+def ratio_text(profile: xr.Dataset, lag: int) -> str:
+    """Format one lag of a profile: its ratio and interval, or why there is none.
+
+    Parameters
+    ----------
+    profile : result of `lag_profile` for one direction and step
+    lag : int, in timesteps
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    DiagnosticError
+        The profile has directions or training steps, or does not contain this lag.
+    SchemaError
+        The layer lacks a required variable, or its layout differs from that of a capture.
+
+    Examples
+    --------
+    >>> from throughtime import testing
+    >>> profile = lag_profile(testing.decaying(rate=0.5, samples=4))
+    >>> ratio_text(profile, 2), ratio_text(profile, 80)
+    ('0.25 [0.25, 0.25] of lag 0, 4 samples', 'censored at 49: no sample is longer')
+    """
+    if missing := {"ratio", "low", "high", "lag", "samples", "censored"} - set(profile.variables):
+        raise DiagnosticError(
+            f"The profile has no {min(missing)!r}. Pass the unchanged result of lag_profile."
+        )
+    others = [str(dim) for dim in profile["ratio"].dims if dim != "lag"]
+    if others:
+        raise DiagnosticError(f"The profile has {others}. Select one with .sel or .isel first.")
+    if lag not in profile["lag"].values or bool(profile["censored"].sel(lag=lag)):
+        reached = profile["lag"].values[~profile["censored"].values]
+        if lag < profile.attrs.get("window", 0) and lag not in profile["lag"].values:
+            raise DiagnosticError(f"The profile has no lag {lag}. Compute it: lag_profile(lags=[{lag}]).")
+        return f"censored at {max(reached, default=0)}: no sample is longer"
+    at = profile.sel(lag=lag)
+    if int(at["samples"]) == 0:
+        return "not measured: no sample has a signal at lag 0"
+    interval = f" [{float(at['low']):.3g}, {float(at['high']):.3g}]" if np.isfinite(at["low"]) else ""
+    return f"{float(at['ratio']):.3g}{interval} of lag 0, {int(at['samples'])} samples"

@@ -9,19 +9,19 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from throughtime._arguments import takes
+from throughtime._arguments import captured, takes
 from throughtime._arguments.rules import number
 from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified
-from throughtime.diagnostics.labelled import applied
+from throughtime.diagnostics.labelled import apply
 from throughtime.diagnostics.lags import Flags, Floats, exclusions, signals
 from throughtime.diagnostics.statistics import censored_median
-from throughtime.diagnostics.thresholds import ROUNDING
+from throughtime.diagnostics.thresholds import REACHES, ROUNDING
 
 
 @takes(DiagnosticError, threshold=number(0, 1, inside=True))
-def memory_horizon(layer: Layer, *, threshold: float = 0.01) -> xr.DataArray:
+def memory_horizon(layer: Layer, *, threshold: float = REACHES) -> xr.DataArray:
     """Largest lag at which the loss still sends gradient back, per sample.
 
     The sequence length censors it on the right: if `censored` is True, the value is a lower bound. See
@@ -74,7 +74,7 @@ def _horizons(found: xr.Dataset, threshold: float) -> xr.DataArray:
 
 
 @takes(DiagnosticError, threshold=number(0, 1, inside=True))
-def memory_horizon_median(layer: Layer, *, threshold: float = 0.01) -> xr.Dataset:
+def memory_horizon_median(layer: Layer, *, threshold: float = REACHES) -> xr.Dataset:
     """Median memory horizon of a batch, with censoring by the sequence ends (Kaplan-Meier).
 
     Parameters
@@ -111,7 +111,7 @@ def memory_horizon_median(layer: Layer, *, threshold: float = 0.01) -> xr.Datase
     found = signals(certified(layer))
     horizon = _horizons(found, threshold)
     censored = horizon["censored"].drop_vars("censored")
-    median, at_least = applied(
+    median, at_least = apply(
         _kaplan_meier,
         horizon.drop_vars("censored"),
         censored,
@@ -133,3 +133,44 @@ def _kaplan_meier(horizon: Floats, censored: Flags) -> tuple[float, float]:
         return np.nan, np.nan
     median = censored_median(lengths, ended)
     return (median, median) if np.isfinite(median) else (np.nan, float(lengths.max()))
+
+
+@takes(DiagnosticError, horizon=captured)
+def horizon_text(horizon: xr.DataArray | xr.Dataset) -> xr.DataArray:
+    """Format each horizon as "6", as "≥ 49" if the sequence ended first, or as "not measured".
+
+    Parameters
+    ----------
+    horizon : result of `memory_horizon` or `memory_horizon_median`
+
+    Returns
+    -------
+    DataArray of str, dims as in `horizon`
+
+    Raises
+    ------
+    DiagnosticError
+        An argument is not as described above.
+    SchemaError
+        The layer lacks a required variable, or its layout differs from that of a capture.
+
+    Examples
+    --------
+    >>> from throughtime import testing
+    >>> horizon_text(memory_horizon(testing.decaying(rate=[0.5, 1.0]))).values.tolist()
+    ['6', '≥ 49']
+    """
+    if "censored" not in (horizon if isinstance(horizon, xr.Dataset) else horizon.coords):
+        raise DiagnosticError(
+            "The horizon has no 'censored', so it could be a lower bound. Pass the unchanged result of "
+            "memory_horizon or memory_horizon_median."
+        )
+    bound = horizon["at_least"] if isinstance(horizon, xr.Dataset) else horizon
+    texts: xr.DataArray = apply(_text, bound, horizon["censored"], vectorize=True, types=[object])
+    return texts.drop_vars("censored", errors="ignore")
+
+
+def _text(bound: float, censored: bool) -> str:
+    if np.isnan(bound):
+        return "not measured"
+    return f"{'≥ ' if censored else ''}{bound:g}"

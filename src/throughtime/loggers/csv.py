@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from throughtime.loggers.columns import check_columns
+from throughtime._errors import MonitorError
 
 if TYPE_CHECKING:
     from throughtime.loggers.record import Record
@@ -73,3 +74,19 @@ class CSV:
         with part.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows([header, *rows])
         part.replace(self._path)
+
+
+def check_columns(present: Iterable[str], wanted: Iterable[str], path: Path) -> None:
+    """Refuse a table with the numbers of another model, by its columns.
+
+    Columns of the training loop, which name no layer, are optional and may be added later.
+    """
+    if differing := sorted(name for name in {*present} ^ {*wanted} if not _is_of_loop(name)):
+        raise MonitorError(
+            f"The columns of {path} differ from those of this record: {', '.join(differing)}. "
+            "Pass another path."
+        )
+
+
+def _is_of_loop(column: str) -> bool:
+    return column.startswith(("throughtime/", "detail/")) and column.count("/") == 1

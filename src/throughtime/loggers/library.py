@@ -9,13 +9,7 @@ from throughtime._errors import MissingDependencyError
 
 
 def library(module: str, logger: str, extra: str) -> Any:
-    """Import a module for a logger.
-
-    Raises
-    ------
-    MissingDependencyError
-        The module is not installed.
-    """
+    """Import a module for a logger; one that is not installed raises MissingDependencyError."""
     try:
         return import_module(module)
     except ImportError as error:

@@ -30,14 +30,6 @@ def unit_vectors(samples: int, steps: int, units: int) -> Floats:
     return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))
 
 
-def logit(share: float) -> float:
-    return float(np.log(share / (1 - share)))
-
-
-def _sigmoid(value: Floats) -> Floats:
-    return np.asarray(1 / (1 + np.exp(-value)))
-
-
 def linear_rnn(rates: Floats, valid: Flags, units: int, inputs: Floats | None = None) -> dict[str, Any]:
     """Solve h_t = x_t + rate·h_{t−1} in processing order; without `inputs`, such that ‖h_t‖ = 1."""
     samples, steps = valid.shape
@@ -70,10 +62,10 @@ def linear_gradients(inputs: Floats, hidden: Floats, gradient: Floats, valid: Fl
     """Return all gradients that follow from dL/dh_t if dz_t = dL/dh_t and W = I."""
     back = np.where(valid[..., None], gradient, 0.0)
     passed_on = {"hidden_gradient": gradient, "gate_gradient": back, "input_gradient": back}
-    return {**passed_on, **_sums(inputs, hidden, back, back)}
+    return {**passed_on, **sums(inputs, hidden, back, back)}
 
 
-def _sums(inputs: Floats, hidden: Floats, back: Floats, asked: Floats) -> dict[str, Any]:
+def sums(inputs: Floats, hidden: Floats, back: Floats, asked: Floats) -> dict[str, Any]:
     """Return weight gradients and step contributions from dz on the input and the recurrent side."""
     previous = np.concatenate([np.zeros_like(hidden[:, :1]), hidden[:, :-1]], axis=1)
     flat, recurrent = (each.reshape(*each.shape[:2], -1) for each in (back, asked))
@@ -86,77 +78,6 @@ def _sums(inputs: Floats, hidden: Floats, back: Floats, asked: Floats) -> dict[s
         "bias_gradient": share * back.sum(axis=(0, 1)),
         "step_contribution": np.linalg.norm(previous, axis=-1) * np.linalg.norm(recurrent, axis=-1),
     }
-
-
-def gated_cell(kind: str, inputs: Floats, kernel: Floats, bias: Floats) -> xr.DataTree:
-    """Solve an LSTM or GRU with U = 0 and the loss ⟨v, h_T⟩, whose adjoint has a closed form."""
-    values = np.einsum("btm,mgn->btgn", inputs, kernel) + bias
-    at = GATES[kind].index("candidate")
-    gates = _sigmoid(values)
-    gates[:, :, at] = np.tanh(values[:, :, at])
-    arrays = (_lstm if kind == "lstm" else _gru)(gates)
-    units = bias.shape[-1]
-    back = arrays["gate_gradient"]
-    asked = back.copy()  # dz on the recurrent side, which a GRU's reset gate scales
-    if kind == "gru":
-        asked[:, :, at] *= gates[:, :, GATES[kind].index("reset")]
-    arrays |= {
-        "input": inputs,
-        "valid": np.ones(inputs.shape[:2], dtype=bool),
-        "output": arrays["hidden"][:, -1],
-        "output_gradient": arrays["hidden_gradient"][:, -1],
-        "input_gradient": np.einsum("btgn,mgn->btm", back, kernel),
-        "gate_activation": gates,
-        "kernel": kernel,
-        "recurrent_kernel": np.zeros((units, *bias.shape)),
-        "bias": bias,
-        **_sums(inputs, arrays["hidden"], back, asked),
-    }
-    flags: dict[str, Any] = {"activation": "tanh", "recurrent_activation": "sigmoid"}
-    if kind == "gru":
-        flags["reset_after"] = 1
-    return captured_tree(kind, arrays, **flags)
-
-
-def _lstm(gates: Floats) -> dict[str, Any]:
-    i, f, g, o = np.moveaxis(gates, 2, 0)
-    cell, before = np.zeros_like(i), np.zeros_like(i)
-    for t in range(i.shape[1]):
-        before[:, t] = cell[:, t - 1] if t else 0.0
-        cell[:, t] = f[:, t] * before[:, t] + i[:, t] * g[:, t]
-    dh, dc = np.zeros_like(i), np.zeros_like(i)
-    dh[:, -1] = direction_of_loss(i.shape[-1])
-    dc[:, -1] = dh[:, -1] * o[:, -1] * (1 - np.tanh(cell[:, -1]) ** 2)
-    for t in reversed(range(i.shape[1] - 1)):
-        dc[:, t] = dc[:, t + 1] * f[:, t + 1]
-    back = [
-        dc * g * i * (1 - i),
-        dc * before * f * (1 - f),
-        dc * i * (1 - g**2),
-        dh * np.tanh(cell) * o * (1 - o),
-    ]
-    return {
-        "cell": cell,
-        "cell_gradient": dc,
-        "hidden": o * np.tanh(cell),
-        "hidden_gradient": dh,
-        "gate_gradient": np.stack(back, axis=2),
-    }
-
-
-def _gru(gates: Floats) -> dict[str, Any]:
-    z, r, g = np.moveaxis(gates, 2, 0)
-    hidden, before = np.zeros_like(z), np.zeros_like(z)
-    for t in range(z.shape[1]):
-        before[:, t] = hidden[:, t - 1] if t else 0.0
-        hidden[:, t] = z[:, t] * before[:, t] + (1 - z[:, t]) * g[:, t]
-    dh = np.zeros_like(z)
-    dh[:, -1] = direction_of_loss(z.shape[-1])
-    for t in reversed(range(z.shape[1] - 1)):
-        dh[:, t] = dh[:, t + 1] * z[:, t + 1]
-    # The reset gate multiplies h U = 0, so its gradient is 0.
-    back = [dh * (before - g) * z * (1 - z), np.zeros_like(r), dh * (1 - z) * (1 - g**2)]
-    return {"hidden": hidden, "hidden_gradient": dh, "gate_gradient": np.stack(back, axis=2)}
 
 
 def mirror(arrays: Mapping[str, Any]) -> dict[str, Any]:
@@ -196,7 +117,7 @@ def captured_tree(
     scalars = {"certificate_weights": 0.0, "certificate_time": 0.0, "reduction_factor": 1 / samples}
     loss = np.sum(arrays["output_gradient"] * arrays["output"]) / samples  # the loss is linear in h
     variables: dict[str, Any] = {
-        name: (_dims(name, np.ndim(values), directed=directed), _stored(values, dtype))
+        name: (_dims(name, np.ndim(values), directed=directed), _copy(values, dtype))
         for name, values in arrays.items()
     }
     variables |= {name: ((), number) for name, number in {**scalars, "loss": loss}.items()}
@@ -208,7 +129,7 @@ def captured_tree(
     return xr.DataTree.from_dict({"/rnn": leaf})
 
 
-def _stored(values: Any, dtype: str) -> npt.NDArray[Any]:
+def _copy(values: Any, dtype: str) -> npt.NDArray[Any]:
     """Copy: arrays that share memory would change together."""
     values = np.asarray(values)
     return np.array(values, dtype=dtype if values.dtype.kind == "f" else values.dtype)

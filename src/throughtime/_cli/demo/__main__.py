@@ -19,7 +19,7 @@ from throughtime._cli.demo.networks import HALF, STEPS, framework
 from throughtime._cli.demo.pictures import NOT_MIRRORED, draw
 from throughtime._cli.demo.training import JUDGED, SAMPLES, Trained, read_digits, train
 from throughtime.diagnosis.brief import facts, headline
-from throughtime.diagnosis.findings import NOT_MEASURED
+from throughtime.diagnosis.results import NOT_MEASURED
 
 RUN = "demo_run.zarr"
 FILES = {

@@ -152,6 +152,17 @@ class Calls:
         return copy
 
     @property
+    def may_carry(self) -> bool:
+        """Whether the module can carry a state: without input, call 2 takes the result of call 1."""
+        latest = self.steps[-1]
+        if len(self.names) > 1 or len(latest.entering) > 1 or len(self.steps) > 2:
+            return True
+        if len(self.steps) > 1:
+            return any(one.taken is not None for one in latest.entering.values())
+        returned = {one.plain.shape for one in latest.leaving.values()}
+        return any(one.shape in returned for one in latest.entering.values())
+
+    @property
     def first_node(self) -> int:
         """See `Step.first_node`; what was made before it is of no interest."""
         return next((step.first_node for step in self.steps if step.first_node), 0)
@@ -211,7 +222,7 @@ class _Swaps:
 
 
 def names_of(forward: Any) -> tuple[str, ...]:
-    """Name the arguments of a module that can take a state beside its input; none of any other."""
+    """Name the arguments of a module."""
     try:
         parameters = inspect.signature(forward).parameters.values()
     except (TypeError, ValueError):
@@ -220,4 +231,4 @@ def names_of(forward: Any) -> tuple[str, ...]:
     variable = any(one.kind is one.VAR_POSITIONAL for one in parameters)
     if variable:
         return (*found[:-1], *(f"{found[-1]}_{place}" for place in range(8)))
-    return tuple(found) if len(found) > 1 else ()
+    return tuple(found)

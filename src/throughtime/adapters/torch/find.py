@@ -132,7 +132,7 @@ def candidates(model: Any, named: Sequence[Found], *, is_open: bool) -> list[Fou
         and not entry.is_recurrent
         and not isinstance(entry.layer, torch.jit.ScriptModule)
         and (id(entry.layer) in asked or (is_open and _may_carry(entry.layer)))
-        and names_of(entry.layer.forward)
+        and _takes_a_state(entry.layer)
     ]
 
 
@@ -140,6 +140,13 @@ def _may_carry(module: Any) -> bool:
     """Whether a module is more than a helper, as for a sum, and its gates are not torch's own to show."""
     has_tensors = any(True for _ in (*module.parameters(), *module.buffers()))
     return has_tensors and not any(map(is_recurrent, module.modules()))
+
+
+def _takes_a_state(module: Any) -> bool:
+    """Whether a module can take a state: beside an input, or alone, as none of torch's own layers does."""
+    names = names_of(module.forward)
+    is_torchs = type(module).__module__.startswith("torch.nn.") and not isinstance(module, nn.Sequential)
+    return len(names) > int(is_torchs)
 
 
 def children(module: Any) -> list[tuple[str, Any]]:
@@ -162,7 +169,7 @@ def to_snake_case(name: str) -> str:
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
-def selection(model: Any) -> Selection:
+def selection(model: Any) -> Selection[Found]:
     """Prepare the search in an unwrapped model; an int counts `model.children()`."""
     indexed = [child for _, child in children(model)] or [model]
     scripted = any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())

@@ -2,7 +2,8 @@
 
 A module is one if
 
-1. it is called at least twice, with at least two tensors: a state comes beside an input or another state;
+1. it is called at least twice, with at least two tensors, a state beside an input or another state; or with a
+   state alone, which its second call takes as the first one returned it;
 2. a result of one call (see `calls`) reaches an argument of a later one, in the autograd graph through
    whatever stands between the two, or by equal values if the graph is cut;
 3. that argument and that result have the same shape. Such pairs, the nearest first, are the states;
@@ -112,7 +113,7 @@ def _links(calls: Calls, ends: Collection[Any]) -> _Links:
     """Find where each call gets its arguments from."""
     links, first = {}, calls.first_node
     for number, step in enumerate(calls.steps[1:], 1):
-        if len(step.entering) > 1:  # a state comes beside an input, or another state
+        if len(step.entering) > 1 or len(calls.names) == 1:
             links[number] = links_of(calls, step, ends, number=number, oldest=first)
     return {number: each for number, each in links.items() if each}
 

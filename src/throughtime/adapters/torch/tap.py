@@ -42,6 +42,7 @@ class Recorder:
         self._open_calls: list[dict[str, calls.Named]] = []
         self._candidates = {id(entry.layer): entry for entry in candidates}
         self._watched: dict[str, calls.Calls] = {}
+        self._plain_paths: set[str] = set()  # of modules that turned out to carry no state
         self._count_of_calls = 0
         self.meter = meter
         self._is_open = True
@@ -142,7 +143,10 @@ class Recorder:
         def watched(*arguments: Any, **keywords: Any) -> Any:
             if torch._C._functorch.peek_interpreter_stack() is not None:
                 return forward(*arguments, **keywords)
-            if not self._is_open:
+            is_plain = path in self._plain_paths
+            if is_plain and all(one.requires_grad for one in structure.tensors([arguments, keywords])):
+                return forward(*arguments, **keywords)
+            if is_plain or not self._is_open:  # a checkpoint has to save what it saved before
                 return calls.Calls(names).run(forward, arguments, keywords, 0)
             self._count_of_calls += 1
             noted = self._watched.setdefault(path, calls.Calls(names))
@@ -152,7 +156,10 @@ class Recorder:
             finally:
                 of_call = self._open_calls.pop()
             noted.steps[-1].named = of_call
-            if len(noted.steps) > 1:
+            if not noted.may_carry:
+                self._plain_paths.add(path)
+                del self._watched[path]
+            elif len(noted.steps) > 1:
                 self.meter.add_again(id(noted), noted.results, self.sizes[0])
             return result
 

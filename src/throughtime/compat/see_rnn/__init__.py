@@ -5,17 +5,17 @@ in both directions of a bidirectional layer. An argument that has no meaning her
 a `TypeError` that names the successor. `docs/coming_from/see_rnn.md` has a table of all names.
 """
 
-from throughtime.compat.see_rnn.fetching import get_gradients as get_gradients
-from throughtime.compat.see_rnn.fetching import get_outputs as get_outputs
-from throughtime.compat.see_rnn.fetching import get_rnn_weights as get_rnn_weights
-from throughtime.compat.see_rnn.fetching import get_weights as get_weights
-from throughtime.compat.see_rnn.finding import get_full_name as get_full_name
-from throughtime.compat.see_rnn.finding import get_layer as get_layer
-from throughtime.compat.see_rnn.measures import detect_nans as detect_nans
-from throughtime.compat.see_rnn.measures import get_weight_penalties as get_weight_penalties
-from throughtime.compat.see_rnn.measures import rnn_summary as rnn_summary
-from throughtime.compat.see_rnn.measures import weight_loss as weight_loss
-from throughtime.compat.see_rnn.measures import weights_norm as weights_norm
+from throughtime.compat.see_rnn.arguments import get_full_name as get_full_name
+from throughtime.compat.see_rnn.arguments import get_layer as get_layer
+from throughtime.compat.see_rnn.arrays import detect_nans as detect_nans
+from throughtime.compat.see_rnn.arrays import get_gradients as get_gradients
+from throughtime.compat.see_rnn.arrays import get_outputs as get_outputs
+from throughtime.compat.see_rnn.arrays import get_rnn_weights as get_rnn_weights
+from throughtime.compat.see_rnn.arrays import get_weight_penalties as get_weight_penalties
+from throughtime.compat.see_rnn.arrays import get_weights as get_weights
+from throughtime.compat.see_rnn.arrays import rnn_summary as rnn_summary
+from throughtime.compat.see_rnn.arrays import weight_loss as weight_loss
+from throughtime.compat.see_rnn.arrays import weights_norm as weights_norm
 from throughtime.compat.see_rnn.pictures import features_0D as features_0D
 from throughtime.compat.see_rnn.pictures import features_1D as features_1D
 from throughtime.compat.see_rnn.pictures import features_2D as features_2D

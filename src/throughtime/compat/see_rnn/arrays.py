@@ -1,8 +1,8 @@
-"""Gradients, outputs and weights as plain arrays, in the framework's own layout."""
+"""Gradients, outputs and weights as plain arrays in the framework's layout; numbers and texts about them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,12 @@ import numpy.typing as npt
 import xarray as xr
 
 import throughtime as tt
+from throughtime._arguments import rules
+from throughtime._errors import ArgumentError
 
-from .arguments import mode_of, refuse
-from .finding import is_several, layers_of
+from .arguments import EVERY, is_several, layers_of, mode_of, refuse
 
+Function = Callable[[Any], Any]
 _OF = {"outputs": "outputs", "activations": "outputs", "weights": "weights"}
 MODES = {"weights": "weights", "grads": "grads", "gradients": "grads"}
 _GRADIENT = "_gradient"
@@ -47,7 +49,7 @@ def get_gradients(  # noqa: PLR0913 - the names that people know
             options = {"sample_weights": sample_weight, "training": bool(learning_phase)}
             found[each.name] = tt.get_rnn_gradients(model, input_data, labels, None, each.name, **options)
         else:
-            leaf = _captured(model, each, "weight_gradients", input_data, labels, **run)
+            leaf = _capture_leaf(model, each, "weight_gradients", input_data, labels, **run)
             found.update(zip(_names(each), _in_keras_layout(leaf), strict=True))
     if as_dict:
         return found
@@ -69,7 +71,7 @@ def get_outputs(
     refuse("get_outputs", options)
     found: dict[str, Any] = {}
     for each in layers_of(model, _id, layer):
-        leaf = _captured(model, each, "output", input_data, training=bool(learning_phase))
+        leaf = _capture_leaf(model, each, "output", input_data, training=bool(learning_phase))
         output = leaf["output"].values
         found[each.name] = output[:, ::-1] if leaf.attrs.get("output_reversed") else output
     if as_dict:
@@ -133,7 +135,7 @@ def labelled_weights(model: Any, layer: Any, what: str, x: Any, y: Any) -> xr.Da
     """Return labelled weights of a layer, or their gradients."""
     if what == "weights":
         return tt.weights(model, layer)
-    leaf = _captured(model, layer, "weight_gradients", x, y)
+    leaf = _capture_leaf(model, layer, "weight_gradients", x, y)
     return leaf[[name for name in leaf.data_vars if str(name).endswith(_GRADIENT)]]
 
 
@@ -146,7 +148,7 @@ def _in_keras_layout(leaf: xr.Dataset) -> list[npt.NDArray[Any]]:
     return [array.values for array in own.values()]
 
 
-def _captured(model: Any, layer: Any, quantity: str, x: Any, y: Any = None, **run: Any) -> xr.Dataset:
+def _capture_leaf(model: Any, layer: Any, quantity: str, x: Any, y: Any = None, **run: Any) -> xr.Dataset:
     tree = tt.capture(model, x, y, layers=[layer], quantities=quantity, **run)
     leaves = [leaf for leaf in tree.leaves if leaf.data_vars]
     if len(leaves) != 1:
@@ -159,3 +161,53 @@ def _captured(model: Any, layer: Any, quantity: str, x: Any, y: Any = None, **ru
 def _names(layer: Any) -> list[str]:
     """Name a layer's weights as its framework does: by path in Keras 3, by name before."""
     return [str(getattr(weight, "path", weight.name)) for weight in layer.weights]
+
+
+def weights_norm(
+    model: Any,
+    _id: Any = EVERY,
+    *,
+    layer: Any = None,
+    norm_fn: Function | tuple[Function, Function] = (np.sqrt, np.square),
+    omit_names: str | Collection[str] | None = None,
+    **options: Any,
+) -> dict[str, float]:
+    """Return the norm of each weight by its name. New code: any statistic of `tt.weights(model, layer)`.
+
+    `norm_fn` is a pair (outer, inner) for outer(Σ inner(w)), or one function f for Σ f(w); by default L2.
+    """
+    refuse("weights_norm", options)
+    outer, inner = norm_fn if isinstance(norm_fn, tuple) and len(norm_fn) == 2 else (float, norm_fn)
+    if not (callable(outer) and callable(inner)):
+        raise ArgumentError(f"norm_fn={norm_fn!r}: expected a function, or a pair (outer, inner).")
+    given = _id if layer is None else None
+    weights = get_weights(model, given, layer=layer, omit_names=omit_names, as_dict=True)
+    return {name: float(outer(np.sum(inner(np.asarray(array))))) for name, array in weights.items()}
+
+
+def get_weight_penalties(model: Any) -> dict[str, float]:
+    """Return what regularisers add to the loss, by layer and weight. New code: `tt.summary(model)`."""
+    layers_of(model, EVERY)
+    table = tt.summary(model, layers="all").to_dataframe().dropna(subset="penalty")
+    return {f"{row.layer}/{row.weight}": float(row.penalty) for row in table.itertuples()}
+
+
+def weight_loss(model: Any) -> float:
+    """Return the sum of all weight penalties. New code: the column `penalty` of `tt.summary(model)`."""
+    return sum(get_weight_penalties(model).values())
+
+
+def rnn_summary(model: Any, _id: Any = None, *, layer: Any = None, **options: Any) -> None:
+    """Print gates, directions and weights of recurrent layers. New code: `print(tt.summary(model))`."""
+    refuse("rnn_summary", options)
+    is_open = _id is None and layer is None
+    found = layers_of(model, EVERY if is_open else _id, layer)
+    print(tt.summary(model, layers="recurrent" if is_open else found))  # noqa: T201 - what it is for
+
+
+def detect_nans(data: Any, include_inf: bool = True) -> str | None:
+    """Write the shares of NaN and Inf, or None. New code: `tt.diagnostics.first_nonfinite(tree)`."""
+    values = rules.array()("data", data)
+    counts = {"NaN": np.isnan(values), **({"Inf": np.isinf(values)} if include_inf else {})}
+    shares = {name: count.sum() / max(values.size, 1) for name, count in counts.items()}
+    return ", ".join(f"{100 * share:.3g}% {name}" for name, share in shares.items() if share) or None

@@ -1,10 +1,16 @@
-"""Checks a run for damage: reads all of it once and compares it with its checksums."""
+"""Checksums of the steps of a run: `Sums` writes them, `damage` reads a whole run and compares it with them.
+
+A chunk that several steps share is written in place, so its file cannot contain one checksum. The checksums
+are arrays with a row for each step and a column for each variable, in the folder of `step`, where Zarr does
+not read them. Variables that appear late form a separate group, with rows for earlier steps.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,23 +18,72 @@ import numpy as np
 from throughtime._errors import StoreError
 from throughtime._store.codecs import row_checksums
 from throughtime._store.files import DamageError, Files
-from throughtime._store.open_run import opened
-from throughtime._store.reading import StoredValues, recorded
+from throughtime._store.open_run import StoredValues, open_files, read_steps
 from throughtime._store.schema import COMMIT, STEP, SUMS, ArrayLayout
-from throughtime._store.sums import sums_key, sums_metadata
+from throughtime._store.stored_array import StoredArray, steps_a_chunk
 from throughtime._store.validate import Committed
 
 _MOST_NODE = 2**22  # bytes
 
 
+def sums_key(number: int) -> str:
+    return f"{STEP}/checksums-{number}"
+
+
+def sums_metadata(count: int, variables: int) -> dict[str, Any]:
+    """Return the metadata of their array; the commit contains only the names of the variables."""
+    return {
+        "shape": [count, variables],
+        "data_type": "uint32",
+        "chunk_grid": {"configuration": {"chunk_shape": [steps_a_chunk(4 * variables), variables]}},
+        "codecs": [{"name": "bytes"}],
+        "fill_value": 0,
+        "dimension_names": [STEP, "variable"],
+    }
+
+
+class Sums:
+    """Writes the checksums of a run, which has `count` committed steps.
+
+    `groups` has the keys of the variables, as in the commit, and a new group is added to it. It is None for a
+    run of an earlier version, which has no checksums. `arrays` are those of the checksums, by key.
+    """
+
+    def __init__(self, path: Path, groups: list[list[str]] | None, count: int) -> None:
+        self._path, self._groups = path, groups
+        self.arrays = {
+            sums_key(number): self._array(number, count, len(keys))
+            for number, keys in enumerate(groups or [])
+        }
+
+    def begin(self, arrays: Mapping[str, StoredArray], count: int) -> None:
+        """Create the checksums of variables that start together, with rows for earlier steps."""
+        keys = sorted(key for key, array in arrays.items() if array.has_sums)
+        if self._groups is None or not keys:
+            return
+        number = len(self._groups)
+        self.arrays[sums_key(number)] = sums = self._array(number, 0, len(keys))
+        empty = np.array([arrays[key].checksum(arrays[key].missing(1)) for key in keys], np.uint32)
+        sums.append(np.tile(empty, (count, 1)))
+        self._groups.append(keys)
+
+    def append(self, arrays: Mapping[str, StoredArray], rows: Mapping[str, Any]) -> None:
+        """Write the checksums of one step; `rows` are the variables' values, (1, …)."""
+        for keys, sums in zip(self._groups or [], self.arrays.values(), strict=True):
+            sums.append(np.array([[arrays[key].checksum(rows[key]) for key in keys]], np.uint32))
+
+    def _array(self, number: int, count: int, variables: int) -> StoredArray:
+        return StoredArray(self._path / sums_key(number), sums_metadata(count, variables))
+
+
 def damage(path: str | os.PathLike[str]) -> Iterator[str]:
     """Yield a message for each damaged variable and step; nothing for an intact run."""
-    files, commit = opened(path)
+    files, commit = open_files(path)
     if commit.digest is False:
         yield f"{COMMIT} was changed after it was written: it does not match its checksum"
     yield from _nodes(files, commit)
     try:
-        steps = recorded(files, commit.arrays, path)
+        steps = read_steps(files, commit.arrays, path)
     except StoreError as error:
         yield str(error)
         return
@@ -45,7 +100,7 @@ def damage(path: str | os.PathLike[str]) -> Iterator[str]:
 
 def without_checksums(path: str | os.PathLike[str]) -> list[str]:
     """List the variables without checksums, whose damage is not detected: those of earlier versions."""
-    _, commit = opened(path)
+    _, commit = open_files(path)
     known = {key for each in commit.document["attributes"].get(SUMS, []) for key in each}
     return [key for key, each in commit.arrays.items() if key not in known and "crc32c" not in each.codecs]
 

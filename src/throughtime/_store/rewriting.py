@@ -1,8 +1,13 @@
-"""Rewrites a finished run with many steps per chunk, as few files; steps can no longer be added."""
+"""Rewrites a run as a smaller one: with every second step, or packed, with many steps per chunk.
+
+The new folder is written beside the old one and replaces it in two moves.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,12 +19,66 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from throughtime._errors import StoreError
 from throughtime._store.files import Files, replace_folder
 from throughtime._store.layout import Commit, node_of
-from throughtime._store.open_run import opened
-from throughtime._store.reading import StoredValues, recorded
+from throughtime._store.open_run import StoredValues, open_files, read_steps
 from throughtime._store.schema import COMMIT, SUMS, ArrayLayout
-from throughtime._store.stored_array import put
+from throughtime._store.stored_array import StoredArray, put
 
-_CHUNK = 2**25  # bytes before compression
+_CHUNK = 2**25  # bytes of a packed chunk before compression
+
+
+def write_thinned(
+    path: Path,
+    document: Mapping[str, Any],
+    arrays: Mapping[str, StoredArray],
+    sums: Mapping[str, StoredArray],
+) -> None:
+    """Replace a run, whose lock the caller holds, by one with its first, third, … step.
+
+    `document` is the content of the root's `zarr.json`, `arrays` grow along `step`, and `sums` are their
+    checksums.
+    """
+
+    def write(beside: Path) -> None:
+        beside.mkdir()
+        shapes, count = {}, 0
+        for key, metadata in document["consolidated_metadata"]["metadata"].items():
+            if key in arrays:
+                smaller = _every_second(arrays[key], beside / key)
+                shapes[key], count = smaller.shape, smaller.shape[0]
+            elif metadata["node_type"] == "array":
+                shutil.copytree(path / key, beside / key)
+                shapes[key] = tuple(metadata["shape"])
+            else:
+                (beside / key).mkdir(parents=True, exist_ok=True)
+                shutil.copy(path / key / COMMIT, beside / key / COMMIT)
+        for key, each in sums.items():
+            _every_second(each, beside / key, is_node=False)
+        put(f"{beside}/{COMMIT}", Commit(document).content(count, shapes), durable=True)
+
+    replace_folder(path, _beside(path, "thinning"), _beside(path, "full"), write)
+
+
+def _every_second(array: StoredArray, folder: Path, *, is_node: bool = True) -> StoredArray:
+    smaller = StoredArray(folder, {**array.metadata, "shape": [0, *array.shape[1:]]})
+    at_once = 2 * array.steps_a_chunk
+    for start in range(0, array.shape[0], at_once):
+        smaller.append(array.read(start, min(start + at_once, array.shape[0]))[::2])
+    if is_node:
+        smaller.write_shape()
+    return smaller
+
+
+def finish_thinning(path: Path) -> None:
+    """Undo a thinning that was interrupted between its two moves, or clean up after a complete one."""
+    replaced = _beside(path, "full")
+    if replaced.exists() and path.exists():
+        shutil.rmtree(replaced)
+    elif replaced.exists():
+        replaced.rename(path)
+
+
+def _beside(path: Path, what: str) -> Path:
+    return path.with_name(f"{path.name}.{what}")
 
 
 def pack(path: str | os.PathLike[str], output: Path) -> None:
@@ -27,17 +86,17 @@ def pack(path: str | os.PathLike[str], output: Path) -> None:
 
     A damaged run, or an `output` that is something else than a packed run, raises StoreError.
     """
-    files, commit = opened(path)
+    files, commit = open_files(path)
     if output.exists():
         _check_packed(output)
-    beside, replaced = output.with_name(f"{output.name}.packing"), output.with_name(f"{output.name}.replaced")
-    replace_folder(output, beside, replaced, partial(_write, files=files, commit=commit, path=path))
+    write = partial(_write_packed, files=files, commit=commit, path=path)
+    replace_folder(output, _beside(output, "packing"), _beside(output, "replaced"), write)
 
 
 def _check_packed(output: Path) -> None:
     refused = StoreError(f"{output} exists already and is not a packed run. Pass another path.")
     try:
-        _, found = opened(output)
+        _, found = open_files(output)
     except StoreError:
         raise refused from None
     growing = [each for each in found.arrays.values() if each.grows]
@@ -45,11 +104,11 @@ def _check_packed(output: Path) -> None:
         raise refused
 
 
-def _write(folder: Path, *, files: Files, commit: Any, path: Any) -> None:
+def _write_packed(folder: Path, *, files: Files, commit: Any, path: Any) -> None:
     document = commit.document
     group = zarr.open_group(str(folder), mode="w-", zarr_format=3)
     nodes = document["consolidated_metadata"]["metadata"]
-    steps = recorded(files, commit.arrays, path)
+    steps = read_steps(files, commit.arrays, path)
     for key, node in nodes.items():
         if key in commit.arrays:
             _pack_array(group, StoredValues(files, commit.arrays[key], path, steps), commit.arrays[key])

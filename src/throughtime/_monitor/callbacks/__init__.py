@@ -1,1 +1,0 @@
-"""Callbacks for the frameworks' training loops; each is a thin class that calls a `Monitor`."""
