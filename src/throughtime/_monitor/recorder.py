@@ -90,8 +90,8 @@ class Recorder:
             begin = partial(_return, begin())  # training waits only for this
         self.last_step = step
         self._training.optimizer = optimizer_step(self.optimizer)  # the learning rate may change
-        norms = self._warnings.guarded(self.gradient_norms.take) or Norms()
-        self._worker.put(self._warnings.guarded, self._keep, begin, step, norms, self._fingerprint())
+        norms = self._warnings.guard(self.gradient_norms.take) or Norms()
+        self._worker.put(self._warnings.guard, self._keep, begin, step, norms, self._fingerprint())
 
     def _begin(self) -> Finish:
         """Run the model on the batch; the returned function computes the rest."""
@@ -110,7 +110,7 @@ class Recorder:
     def drain(self) -> None:
         """Wait until each captured step is committed, or has failed with a warning."""
         self._worker.drain()
-        last = self._warnings.guarded(self._together.agreed, lambda: self._first_run.steps[-1])
+        last = self._warnings.guard(self._together.agreed, lambda: self._first_run.steps[-1])
         self.last_step = self.last_step if last is None else last
 
     def leave(self) -> None:
@@ -209,7 +209,7 @@ class Recorder:
         alarms = [broken] if broken else alarms_of(seen.layers(), summary, step, self._training)
         found = list(norms.explain(alarms, step))
         if found:
-            self._warnings.guarded(self._keep_alarms, found)
+            self._warnings.guard(self._keep_alarms, found)
         is_broken = any(alarm.name == "nonfinite" and alarm.layer for alarm in found)
         return Outcome(self.stride, found, is_broken)
 

@@ -18,7 +18,7 @@ from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer, require
 from throughtime._vocabulary import STANDARD_KINDS
-from throughtime.diagnostics.checks import certified, unchanged, unprojected
+from throughtime.diagnostics.checks import certified, require_unchanged, require_unprojected
 from throughtime.diagnostics.labelled import apply
 from throughtime.diagnostics.lags import runs_backward, valid_steps
 
@@ -66,7 +66,7 @@ def state_jacobian(layer: Layer) -> xr.DataArray:
     array([[0.5, 0. ],
            [0. , 0.5]])
     """
-    captured = unprojected(unchanged(certified(layer)))
+    captured = require_unprojected(require_unchanged(certified(layer)))
     if "state_jacobian" in captured:
         return captured["state_jacobian"]
     if not has_closed_form(captured.attrs):

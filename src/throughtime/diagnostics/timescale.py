@@ -15,9 +15,10 @@ from throughtime._tree import Layer, require
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.labelled import apply
 from throughtime.diagnostics.lags import Flags, Floats, valid_steps
+from throughtime.diagnostics.rules import MEMORY_GATE
 from throughtime.diagnostics.state_jacobian import STATES, state_jacobian
 
-_KEEPS = {"lstm": "forget", "gru": "update", "conv_lstm": "forget"}
+_KEEPS = {**MEMORY_GATE, "conv_lstm": "forget"}
 
 
 @takes(DiagnosticError)
