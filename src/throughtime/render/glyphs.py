@@ -45,7 +45,7 @@ def named(text: str, letters: Set[str]) -> str:
     >>> named("run 🙂🙂 中", {"🙂", "中"})
     'run [slightly smiling face ×2] [U+4E2D]'
     """
-    if not letters.intersection(text):
+    if letters.isdisjoint(text):
         return text
     runs = ((letter, len([*same])) for letter, same in groupby(text))
     return "".join(_name(letter, count) if letter in letters else letter * count for letter, count in runs)
@@ -68,7 +68,7 @@ def _font_with(letter: str) -> str:
 
 @cache
 def _has(path: str, letter: str) -> bool:
-    font = get_font(path)
+    font: Any = get_font(path)
     flags = getattr(font.face_flags, "value", font.face_flags)  # a number before matplotlib 3.11
     return bool(flags & _SCALABLE and font.get_char_index(ord(letter)))
 

@@ -272,7 +272,7 @@ def _draw_keys(figure: Figure, picture: Picture, theme: Theme) -> None:
 
 def _handle(key: Key, theme: Theme) -> Any:
     if key.marker:
-        fill = {"markerfacecolor": key.color, "markeredgecolor": theme.ink}
+        fill: Any = {"markerfacecolor": key.color, "markeredgecolor": theme.ink}
         return Line2D([], [], linestyle="none", marker=key.marker, label=key.words, **fill)
     hatch = "//////" if key.hatched else None
     edge = "#b0b0b0" if key.hatched else "#777777"
