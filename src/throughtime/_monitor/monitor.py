@@ -22,7 +22,6 @@ from .levels import level_of
 from .overview import show_monitor
 from .place import Place, ServedPage
 from .recorder import Recorder
-from .settings import Settings
 
 
 @takes(MonitorError, **settings.RULES)
@@ -118,7 +117,7 @@ class Monitor(Callbacks):
             warn("Monitor(sinks=…) is now called loggers=….", DeprecationWarning, stacklevel=3)
             loggers = sinks
         self._warnings = WarningQueue(on_alarm, frozenset(stop_on))
-        self._settings = Settings(
+        self._settings = settings.Settings(
             place=Place(store, mode),
             batch=settings.check_batch(batch),
             level=level_of(quantities),
@@ -185,8 +184,7 @@ class Monitor(Callbacks):
     def begin(self, model: Any, *, loss: Any = None, optimizer: Any = None, of_all: bool = False) -> None:
         """Open the run and record the state before the first training step; see `watch`.
 
-        `of_all` states that all processes of `torch.distributed` train replicas of the model, if it is passed
-        without the parallel module that it is in.
+        With `of_all`, all processes train replicas of this model, which is passed without its parallel module.
 
         Raises
         ------
@@ -197,8 +195,9 @@ class Monitor(Callbacks):
             raise MonitorError("This monitor is recording already. Call end() first, or create another one.")
         loss = self._loss if loss is None else loss
         settings.try_schedule(self._is_due, 1)
-        given = replace(self._settings, of_all=of_all)
-        self._recorder = Recorder(model, loss, given, self._warnings, optimizer)
+        self._recorder = Recorder(
+            model, loss, replace(self._settings, of_all=of_all), self._warnings, optimizer
+        )
         self._step = self._recorder.last_step
         self._warnings.deliver()
 
