@@ -184,7 +184,7 @@ class Monitor(Callbacks):
     def begin(self, model: Any, *, loss: Any = None, optimizer: Any = None, of_all: bool = False) -> None:
         """Open the run and record the state before the first training step; see `watch`.
 
-        With `of_all`, all processes train replicas of this model, which is passed without its parallel module.
+        With `of_all` all processes train replicas of this model, which is passed without its parallel module.
 
         Raises
         ------
@@ -193,11 +193,9 @@ class Monitor(Callbacks):
         """
         if self._recorder is not None:
             raise MonitorError("This monitor is recording already. Call end() first, or create another one.")
-        loss = self._loss if loss is None else loss
         settings.try_schedule(self._is_due, 1)
-        self._recorder = Recorder(
-            model, loss, replace(self._settings, of_all=of_all), self._warnings, optimizer
-        )
+        given = replace(self._settings, of_all=of_all)
+        self._recorder = Recorder(model, loss or self._loss, given, self._warnings, optimizer)
         self._step = self._recorder.last_step
         self._warnings.deliver()
 
