@@ -89,8 +89,8 @@ def sweep(
 
     Raises
     ------
-    UnsupportedModelError, LayerNotFoundError
-        No adapter supports the model, or it has no layer of this name.
+    UnsupportedModelError, LayerNotFoundError, LossError
+        No adapter supports the model; it has no layer of this name; `loss` is no loss.
     BatchError
         Shards differ in more than their samples, such as in the number of steps.
     SweepError
