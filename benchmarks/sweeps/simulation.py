@@ -24,11 +24,11 @@ class Costs:
     weights: float = 0.1  # a checkpoint read from a network file system
     file: float = 0.01  # a part written there, or read
     at_once: int = 32  # files that the store takes at the same time
-    task: float = 0.012  # reduction, compression and the rest of a task
+    task: float = 0.006  # reduction, compression and the rest of a task
     submit: float = 0.0003
     schedule: float = 0.001
-    add: float = 0.023  # a part of 500 kB read and added
-    record: float = 0.002
+    add: float = 0.026  # a part of 500 kB read and added
+    record: float = 0.032
 
 
 class Simulation:
@@ -77,10 +77,8 @@ class Simulation:
 
     def stored(self, files: int) -> float:
         """Read or write files one after another; return when the last is done."""
-        end = self.now
-        for _ in range(files):
-            end = max(end, heappop(self.places)) + self.costs.file
-            heappush(self.places, end)
+        end = max(self.now, heappop(self.places)) + files * self.costs.file
+        heappush(self.places, end)
         self.seconds["store"] += end - self.now
         return end
 
