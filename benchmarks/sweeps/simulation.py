@@ -27,8 +27,8 @@ class Costs:
     task: float = 0.006  # reduction, compression and the rest of a task
     submit: float = 0.0003
     schedule: float = 0.001
-    add: float = 0.026  # a part of 500 kB read and added
-    record: float = 0.032
+    add: float = 0.029  # a part of 500 kB read and added
+    record: float = 0.038
 
 
 class Simulation:
