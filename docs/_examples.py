@@ -44,7 +44,7 @@ PLOTS = {
     "Interactive": "type(tt.plots.heatmap(tree).interactive()).__name__",
     "Line": "[type(mark).__name__ for mark in tt.plots.lines(tree).panels[0].marks]",
     "Panel": "[panel.title for panel in tt.plots.gates(tree).panels]",
-    "Rectangles": "[type(mark).__name__ for mark in tt.plots.histogram(tree).panels[0].marks]",
+    "Rectangles": "{type(mark).__name__ for panel in tt.plots.weights(tree).panels for mark in panel.marks}",
     "Slider": 'tt.plots.heatmap(tree, sliders=["sample"]).sliders[0].words[:3]',
     "Text": "tt.plots.lines(tree).panels[0].marks[-1]",
 }
