@@ -1,14 +1,17 @@
 """Finds where a program replaces a state between two steps, or keeps the old one: resets and masks.
 
 Both select a state or multiply it by what no state decides: `where(done, start, h)`, `(1 - done) * h`,
-`where(valid, new, h)`.
+`where(valid, new, h)`, `valid * new + (1 - valid) * h`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any
+
+import numpy as np
 
 from .gates import Body
 from .program import Op, Value
@@ -46,6 +49,12 @@ class Changes:
     on_exit: Change | None = None
     mask: Change | None = None
 
+    @property
+    def scales(self) -> bool:
+        """Whether a state may be multiplied on its way, which closed forms do not know."""
+        is_product = self.mask is not None and self.mask.case is None
+        return is_product or bool(self.on_entry or self.on_exit)
+
 
 def changes_of(body: Body, place: int, inputs: Collection[int]) -> Changes:
     """Read what happens to one carry; `inputs` are what enters step by step, and carries that count."""
@@ -61,11 +70,39 @@ def changes_of(body: Body, place: int, inputs: Collection[int]) -> Changes:
         made = on_exit.state
     else:
         on_exit = None
+    old = {before, entered}
+    mask = _selected(body, made, inputs, old) or _weighed(body, made, inputs, old)
+    return Changes(entered, made if mask is None else mask.state, on_entry, on_exit, mask)
+
+
+def _selected(body: Body, made: Value, inputs: Collection[int], old: Collection[Value]) -> Change | None:
+    """Read `where(valid, new, old)`."""
     op = body.op(made, "select_n")
-    mask = _change(body, op, inputs, lambda value: value not in (before, entered))
-    if op is None or mask is None or not {before, entered} & set(map(body.source, op.inputs[1:])):
-        return Changes(entered, made, on_entry, on_exit)
-    return Changes(entered, mask.state, on_entry, on_exit, mask)
+    if op is None or not set(old) & set(map(body.source, op.inputs[1:])):
+        return None
+    return _change(body, op, inputs, lambda value: value not in old)
+
+
+def _weighed(body: Body, made: Value, inputs: Collection[int], old: Collection[Value]) -> Change | None:
+    """Read `m * new + (1 - m) * old`."""
+    states = set(body.before.values())
+    for kept, added in permutations(body.operands(made, "add"), 2):
+        for state in old:
+            rest = next(body.other(kept, "mul", state), None)
+            new = _change(
+                body, body.op(added), inputs, lambda one: not states.isdisjoint(body.ancestors(one))
+            )
+            if rest is not None and new is not None and _is_rest(body, rest, new.key):
+                return new
+    return None
+
+
+def _is_rest(body: Body, rest: Value, decision: Value) -> bool:
+    """Whether a value is 1 − decision, or not the decision."""
+    op = body.op(body.spread(rest), "sub", "not")
+    if op is None or (op.name == "sub" and not np.all(getattr(op.inputs[0], "val", 0) == 1)):
+        return False
+    return body.spread(op.inputs[-1]) == body.spread(decision)
 
 
 def _change(

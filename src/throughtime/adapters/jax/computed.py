@@ -141,7 +141,7 @@ class Computation:
         }
         if "step_contribution" in self.wanted and loop.gates:
             found["hidden_before"] = before(loop, seen, loop.shown[0])
-        if "state_jacobian" in self.wanted and not any(one.changes.on_exit for one in loop.shown):
+        if "state_jacobian" in self.wanted:
             found["jacobian"] = jacobians(loop, seen)
         if gradients is None:
             return found

@@ -64,7 +64,7 @@ def of_loop(entry: find.Found, *, has_jacobian: bool) -> dict[str, Attribute]:
     }
     if loop.cell is not None:
         flags |= loop.cell.flags
-    if any(one.changes.on_entry or one.changes.on_exit for one in loop.shown) and not has_jacobian:
+    if any(one.changes.scales for one in loop.shown) and not has_jacobian:
         flags["states_changed"] = 1
     if loop.op.line:
         flags["line"] = loop.op.line
