@@ -16,9 +16,9 @@ from throughtime.adapters.needs import INSIDE
 from throughtime.adapters.records import UNREACHED, Array, Attribute, LayerRecord, ModelRecord, SolvedRecord
 
 from . import weights
-from .both import joined
-from .computed import Computation
+from .computation import Computation
 from .describe import of_framework, of_loop
+from .directions import joined
 from .find import Found
 from .gates import Gate
 from .loop import Loop

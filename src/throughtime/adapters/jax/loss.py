@@ -16,7 +16,7 @@ from throughtime.adapters.plain_loss import evaluated, weighted
 from throughtime.adapters.records import Array
 
 from . import models
-from .trace import shapes_of, traced
+from .models import shapes_of, traced
 
 _MOST = 8  # compiled programs that are kept
 _known: OrderedDict[Any, Any] = OrderedDict()

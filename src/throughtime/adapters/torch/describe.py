@@ -1,19 +1,118 @@
-"""Describes layers without running the module: their weights and flags, one record a layer."""
+"""Describes layers and captures: flags a reader of the tree needs, and layers that are not run."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from throughtime.adapters.loss_reduction import attributes_of
 from throughtime.adapters.records import Array, Attribute, LayerRecord, ModelRecord
 
-from . import settings, weights
+from . import structure, weights
 from .find import Found, candidates, checked, selection, to_snake_case
+from .record import Call
 from .structure import name_of, numpy
+
+_OTHER_TIME = (
+    nn.Flatten,
+    nn.Unflatten,
+    nn.Upsample,
+    nn.ConstantPad1d,
+    nn.ReflectionPad1d,
+    nn.ReplicationPad1d,
+)
+_POOLS = (nn.MaxPool1d, nn.AvgPool1d, nn.LPPool1d, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d)
+
+
+def of_layer(call: Call, frozen: Collection[int]) -> dict[str, Attribute]:
+    """Read the flags of any layer; `frozen` are ids of weights that training leaves alone."""
+    is_trained = all(id(weight) not in frozen for weight in call.entry.layer.parameters())
+    flags = of_module(call.entry, trainable=is_trained)
+    if call.output is not None:
+        flags["dtype"] = call.autocast or structure.name_of(call.output.dtype)
+    return flags
+
+
+def of_module(entry: Found, *, trainable: bool) -> dict[str, Attribute]:
+    """Name a layer and its class."""
+    return {
+        "layer_name": entry.name,
+        "layer_class": entry.class_name,
+        "trainable": int(trainable),
+        "output_reversed": 0,
+    }
+
+
+def of_recurrent(call: Call, frozen: Collection[int]) -> dict[str, Attribute]:
+    """Read the flags of a recurrent layer or cell that was called."""
+    return {**of_layer(call, frozen), **of_kind(call.entry.layer, call.kind, call.activation)}
+
+
+def of_kind(module: Any, kind: str, activation: str) -> dict[str, Attribute]:
+    """Read what only a recurrent layer or cell has."""
+    flags: dict[str, Attribute] = {"units": module.hidden_size, "activation": activation}
+    if kind != "simple_rnn":
+        flags["recurrent_activation"] = "sigmoid"
+    if kind == "gru":
+        flags["reset_after"] = 1
+    for name in ("num_layers", "batch_first", "proj_size"):
+        if hasattr(module, name):
+            flags[name] = int(getattr(module, name))
+    if getattr(module, "bidirectional", False):
+        flags["merge_mode"] = "concat"
+    return flags
+
+
+def of_framework() -> dict[str, Attribute]:
+    """Name torch and its version."""
+    return {"framework": "torch", "framework_version": str(torch.__version__)}
+
+
+def of_capture(
+    model: Any, called: Sequence[str], absent: Sequence[str], reduced: tuple[float, str] | None
+) -> dict[str, Attribute]:
+    """Gather what holds for all layers of a capture.
+
+    `called` and `absent` are paths of the leaves in the order of their calls, and of layers that were not
+    called.
+    """
+    attributes = {**of_framework(), "order_of_calls": ", ".join(called), **attributes_of(reduced)}
+    if absent:
+        attributes["not_called"] = ", ".join(absent)
+    coupling = [name for name, module in model.named_modules() if _couples(module)]
+    if coupling:
+        attributes["couples_samples"] = f"{', '.join(coupling)}: statistics of the batch in training"
+    attributes["time"] = _alignment(model)
+    return attributes
+
+
+def _couples(module: Any) -> bool:
+    return isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
+
+
+def _alignment(model: Any) -> str:
+    """Say which layers break the time axis that the model's input has."""
+    breaking = [name for name, module in model.named_modules() if _breaks_time(module)]
+    if not breaking:
+        return "each layer's own input, in input order"
+    names = ", ".join(f"{name or 'the model'}" for name in breaking)
+    return f"each layer's own input, in input order; not the model's input time after {names}"
+
+
+def _breaks_time(module: Any) -> bool:
+    """Whether step t of the layer's output is not step t of its input."""
+    if isinstance(module, (*_OTHER_TIME, *_POOLS, nn.ConvTranspose1d)):
+        return True
+    if not isinstance(module, nn.Conv1d):
+        return False
+    kernel, padding = module.dilation[0] * (module.kernel_size[0] - 1), module.padding
+    keeps_length = padding == "same" or (padding != "valid" and 2 * padding[0] == kernel)
+    return module.stride[0] != 1 or not keeps_length
+
 
 _NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 
@@ -26,7 +125,7 @@ def describe(model: Any, layers: Any) -> ModelRecord:
         known.refuse()
     with torch.no_grad():
         leaves = tuple(leaf for entry in found for leaf in _leaves(entry))
-    return ModelRecord(leaves, settings.of_framework())
+    return ModelRecord(leaves, of_framework())
 
 
 def _leaves(entry: Found) -> list[LayerRecord]:
@@ -61,7 +160,7 @@ def _recurrent(entry: Found, path: str, directions: Sequence[Sequence[Array]]) -
         kind=kind,
         arrays={name: np.stack([one[name] for one in each]) for name in each[0]} if both else each[0],
         directions=("forward", "backward") if both else (),
-        flags={**_flags(entry), **settings.of_kind(entry.layer, kind, activation)},
+        flags={**_flags(entry), **of_kind(entry.layer, kind, activation)},
         dims=weights.projected_dims(both) if weights.PROJECTION in each[0] else {},
     )
 
@@ -78,7 +177,7 @@ def _plain(entry: Found) -> LayerRecord:
 
 def _flags(entry: Found) -> dict[str, Attribute]:
     parameters = list(entry.layer.parameters())
-    flags = settings.of_module(entry, trainable=all(weight.requires_grad for weight in parameters))
+    flags = of_module(entry, trainable=all(weight.requires_grad for weight in parameters))
     if parameters:
         flags["dtype"] = name_of(parameters[0].dtype)
     return flags

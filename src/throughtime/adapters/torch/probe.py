@@ -16,12 +16,11 @@ from throughtime.adapters.marking import listening
 from throughtime.adapters.records import ModelRecord, Request
 from throughtime.adapters.selection import is_open
 
-from . import collect, find, samples, structure
-from .finished import Call, Pass
-from .forward import autocast_off, called, labels_beside, place
-from .loss import check_loss, total, tried_factor
+from . import collect, find, structure
+from .loss import autocast_off, called, check_loss, labels_beside, place, total, tried_factor
 from .marks import Gradients, Marks
 from .meter import Meter
+from .record import Call, Pass
 from .restore import gradients_on, stand_in, untouched
 from .tap import Recorder
 
@@ -41,7 +40,7 @@ class Probe:
         self.found = self._selection.select(layers)
         self._is_open = is_open(layers)
         self._candidates = find.candidates(self.model, self.found, is_open=self._is_open)
-        self._samples = samples.Samples(0)
+        self._samples = structure.Samples(0)
         self._alike: Alike | None = None  # while a batch is captured in parts
 
     def __call__(self, x: Any, y: Any, sample_weight: Any, budget: Budget) -> ModelRecord:
@@ -120,12 +119,14 @@ class Probe:
         self, record: ModelRecord, recorder: Recorder, how: str, data: tuple[Any, ...]
     ) -> ModelRecord:
         """Note what a part of a batch counts for, and whether it adds up with the others."""
-        part = samples.Samples(recorder.sizes[0], recorder.time_major)
+        part = structure.Samples(recorder.sizes[0], recorder.time_major)
         why_whole = of_loss(how)
         if not why_whole:
-            axes = samples.axes_of(data, part.axis)
+            axes = structure.axes_of(data, part.axis)
             if self._alike is None:
-                rows, both = (partial(function, axes=axes) for function in (samples.rows_of, samples.joined))
+                rows, both = (
+                    partial(function, axes=axes) for function in (structure.rows_of, structure.joined)
+                )
                 self._alike = Alike(lambda data: float(total(self.loss, *data)), rows, both, how)
             with torch.no_grad(), autocast_off(data[0]):
                 why_whole = self._alike.why_not(data, part.count)
@@ -173,7 +174,7 @@ class Probe:
             ) from error
         except ExceededError:
             if meter.budget.part == meter.budget.samples:
-                self._samples = samples.Samples(meter.budget.samples, recorder.time_major)
+                self._samples = structure.Samples(meter.budget.samples, recorder.time_major)
             raise
         return output
 

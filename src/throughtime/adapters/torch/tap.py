@@ -17,11 +17,11 @@ from torch.overrides import TorchFunctionMode
 
 from throughtime.adapters.marking import unique
 
-from . import calls, fused, layout, recurrence, structure, windows
+from . import calls, kernels, layout, recurrence, structure
 from .find import Found, class_name, is_recurrent
-from .finished import Call
 from .marks import OUTPUT, Marks
 from .meter import Meter
+from .record import Call
 
 
 class Recorder:
@@ -52,7 +52,7 @@ class Recorder:
         self.unfit = ""  # what the first recurrent layer that cannot be meant so was called with
         self._marks = marks
         self._entries = {id(entry.layer): entry for entry in found}
-        self._windows: dict[int, windows.Windows] = {}
+        self._windows: dict[int, kernels.Windows] = {}
 
     def watch(self, model: Any) -> None:
         """Wrap the forward of every watched layer; whoever calls this puts the attributes back."""
@@ -216,8 +216,8 @@ class Recorder:
     def fused(self, entry: Found, kernel: Any, arguments: tuple[Any, ...], order: Any) -> Any:
         """Run a layer's kernel in parts."""
         with _gradients_on():
-            asked = fused.read(kernel, arguments, order)
-            calls = self._windows.setdefault(id(entry.layer), windows.Windows())
+            asked = kernels.read(kernel, arguments, order)
+            calls = self._windows.setdefault(id(entry.layer), kernels.Windows())
             layers, result, step, first = calls.run(asked, self._marks)
         call = self._new_call(entry, kernel, asked.data, first)
         call.layout, call.layers, call.step = asked.layout, layers, step
@@ -227,7 +227,7 @@ class Recorder:
 
     def step(self, entry: Found, kernel: Any, arguments: tuple[Any, ...]) -> Any:
         """Run one step of a cell."""
-        noted = self._windows.setdefault(id(entry.layer), windows.Windows())
+        noted = self._windows.setdefault(id(entry.layer), kernels.Windows())
         with _gradients_on():
             result, step, first = noted.step(kernel, arguments, self._marks)
         if first is None:
@@ -244,7 +244,7 @@ class Recorder:
         number = 1 + sum(one.entry.layer is entry.layer for one in self.calls)
         call = Call(entry, number, order=self._count_of_calls, is_beside=entry.is_container)
         if kernel is not None:
-            call.kind = {**fused.KINDS, **windows.CELLS}[kernel]
+            call.kind = {**kernels.KINDS, **kernels.CELLS}[kernel]
             call.activation = "relu" if kernel in (torch._VF.rnn_relu, torch._VF.rnn_relu_cell) else "tanh"
         if data is not None and torch.is_autocast_enabled(data.device.type):
             call.autocast = structure.name_of(torch.get_autocast_dtype(data.device.type))
@@ -263,9 +263,9 @@ class _Kernels(TorchFunctionMode):  # type: ignore[misc]
         self._recorder, self._entry, self._order = recorder, entry, order
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in fused.KINDS:
+        if func in kernels.KINDS:
             return self._recorder.fused(self._entry, func, args, self._order)
-        if func in windows.CELLS:
+        if func in kernels.CELLS:
             return self._recorder.step(self._entry, func, args)
         return func(*args, **(kwargs or {}))
 

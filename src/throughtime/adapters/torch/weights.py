@@ -1,4 +1,4 @@
-"""Gives torch's recurrent weights their names and one orientation: input rows, gates apart, units last.
+"""Weights by name in one orientation, input rows, gates apart, units last; weights of a whole module.
 
 torch keeps weights as (gate · unit, feature), the gates of an LSTM as i, f, g, o and those of a GRU as
 r, z, n, where z keeps; the schema has input, forget, candidate, output and update, reset, candidate.
@@ -6,12 +6,15 @@ r, z, n, where z keeps; the schema has input, forget, candidate, output and upda
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
+from throughtime._errors import MissingDependencyError, SchemaError
 from throughtime._vocabulary import RESERVED, WEIGHTS
 from throughtime.adapters.axes import GATE_ORDER, with_gates
 from throughtime.adapters.records import Array
@@ -94,3 +97,45 @@ def own(module: Any) -> dict[str, Any]:
 def _name(name: str) -> str:
     name = re.sub(r"\W", "_", name)
     return f"{name}_parameter" if name in _TAKEN else name
+
+
+_NESTED = ("state_dict", "model_state_dict", "model")  # where training loops and Lightning keep it
+
+
+def weights_of(model: torch.nn.Module) -> dict[str, Any]:
+    """Copy parameters and buffers."""
+    return {
+        name: value.clone() if isinstance(value, torch.Tensor) else value
+        for name, value in model.state_dict().items()
+    }
+
+
+def load_weights(model: torch.nn.Module, source: Any) -> torch.nn.Module:
+    """Put weights into a module: a state dict, or a file `.pt`, `.pth`, `.ckpt` or `.safetensors`.
+
+    Raises
+    ------
+    SchemaError
+        The file has no state dict.
+    MissingDependencyError
+        safetensors is not installed.
+    """
+    state = _read(os.fspath(source)) if isinstance(source, (str, os.PathLike)) else source
+    nested = next((state[name] for name in _NESTED if isinstance(state.get(name), Mapping)), state)
+    if not all(isinstance(name, str) for name in nested):
+        raise SchemaError(f"{source} has no state dict: save it as torch.save(model.state_dict(), path).")
+    model.load_state_dict(dict(nested))
+    return model
+
+
+def _read(path: str) -> Mapping[str, Any]:
+    if path.endswith(".safetensors"):
+        try:
+            from safetensors.torch import load_file  # noqa: PLC0415 - optional
+        except ImportError as error:
+            raise MissingDependencyError("Run pip install safetensors to read .safetensors.") from error
+        return dict(load_file(path))
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(state, Mapping):
+        raise SchemaError(f"{path} has no state dict: save it as torch.save(model.state_dict(), path).")
+    return state

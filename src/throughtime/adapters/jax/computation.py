@@ -13,12 +13,12 @@ import jax.numpy as jnp
 from throughtime._errors import UnsupportedModelError
 from throughtime._memory.budget import Need
 
-from .again import again, before, carried, jacobians, on_exit, transitions
+from .every_step import before, carried, every_step, jacobians, on_exit, transitions
 from .find import Found
 from .loop import Loop, marked
 from .loss import total
+from .models import Traced
 from .taps import Seen, Taps, run
-from .trace import Traced
 
 # What a step has to be run once more for.
 _WITHIN = frozenset(
@@ -121,7 +121,7 @@ class Computation:
         numbers = {one.loop.op: number for number, one in enumerate(self.taps)}
         backs = gradients or [None] * len(seen)
         within = [
-            again(*each) if self._runs_again(each[0].loop) else {}
+            every_step(*each) if self._runs_again(each[0].loop) else {}
             for each in zip(self.taps, seen, backs, strict=True)
         ]
         for loop, length in zip(self.layers, lengths, strict=True):

@@ -14,7 +14,7 @@ from throughtime.adapters.records import UNREACHED, Array
 from . import weights
 from .calls import Named, Step
 from .find import Found
-from .fused import InnerLayer
+from .kernels import InnerLayer
 from .layout import Layout
 from .marks import Gradients
 from .recurrence import Recurrence

@@ -15,15 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .changes import Change
 from .loop import Loop
-from .products import Pairs, deviation
 from .program import Op, bind, evaluate
-from .scan import State
-from .taps import Seen, Taps, Zeros
+from .scan import Change, State
+from .taps import Pairs, Seen, Taps, Zeros, deviation
 
 
-def again(taps: Taps, seen: Seen, gradients: Zeros | None) -> dict[str, Any]:
+def every_step(taps: Taps, seen: Seen, gradients: Zeros | None) -> dict[str, Any]:
     """Compute what lies within the steps, and with gradients transport them back through each step.
 
     Returns `values` of gates and marks by key; with gradients `gradients` of the same, `carried`, what each
