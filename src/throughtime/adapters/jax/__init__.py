@@ -4,8 +4,8 @@
 adds zeros to their states, `computed` compiles loss and gradients as one program, `collect` makes records.
 """
 
+from throughtime.adapters.jax.computation import losses as losses
 from throughtime.adapters.jax.describe import describe as describe
-from throughtime.adapters.jax.loss import losses as losses
 from throughtime.adapters.jax.probe import Probe as Probe
 from throughtime.adapters.jax.weights import load_weights as load_weights
 from throughtime.adapters.jax.weights import weights_of as weights_of

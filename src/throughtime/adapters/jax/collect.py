@@ -17,8 +17,7 @@ from throughtime.adapters.records import UNREACHED, Array, Attribute, LayerRecor
 
 from . import weights
 from .computation import Computation
-from .describe import of_framework, of_loop
-from .directions import joined
+from .describe import joined, of_framework, of_loop
 from .find import Found
 from .gates import Gate
 from .loop import Loop
