@@ -1,4 +1,4 @@
-"""Compiles one program for all of a batch: loss, total derivatives, weights, each step again; losses alone."""
+"""Compiles a program for all of a batch: loss, total derivatives, weights, each step again; losses alone."""
 
 from __future__ import annotations
 
