@@ -5,7 +5,7 @@
 records. `describe` reads layers without running anything.
 """
 
-from throughtime.adapters.torch.describe import describe as describe
+from throughtime.adapters.torch.description import describe as describe
 from throughtime.adapters.torch.loss import losses as losses
 from throughtime.adapters.torch.probe import Probe as Probe
 from throughtime.adapters.torch.training import FirstStep as FirstStep

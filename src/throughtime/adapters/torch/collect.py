@@ -14,7 +14,7 @@ from throughtime._errors import LayerNotFoundError
 from throughtime.adapters import marking
 from throughtime.adapters.records import UNREACHED, Array, DirectionRecord, LayerRecord, ModelRecord
 
-from . import collect_recurrence, describe, graph, weights
+from . import collect_recurrence, graph, weights
 from .calls import Key
 from .find import to_snake_case
 from .layout import Packed
@@ -60,7 +60,7 @@ class _Leaf:
         )
 
     def _flags(self) -> dict[str, Any]:
-        flags = describe.of_recurrent(self.call, self.done.frozen)
+        flags = description.of_recurrent(self.call, self.done.frozen)
         dtype = self.call.autocast or name_of(self.layers[0].output.dtype)
         is_last = self.place == len(self.call.layers) - 1
         if self.lengths:
@@ -222,7 +222,7 @@ def records(
     return ModelRecord(
         layers=tuple(layers),
         attributes={
-            **describe.of_capture(done.model, paths, absent, reduced),
+            **description.of_capture(done.model, paths, absent, reduced),
             "training": int(training),
         },
         loss=loss,
@@ -258,7 +258,7 @@ def _plain(done: Pass, call: Call) -> LayerRecord:
         path=call.path(),
         kind=to_snake_case(call.entry.class_name),
         arrays={**arrays, **own},
-        flags=describe.of_layer(call, done.frozen),
+        flags=description.of_layer(call, done.frozen),
         missing={**missing, **unreached},
         dims={} if call.output is None else _dims(call.entry.layer, call.output.ndim),
     )

@@ -21,7 +21,7 @@ from throughtime.adapters.records import (
     SolvedRecord,
 )
 
-from . import describe, graph, weights
+from . import description, graph, weights
 from .calls import Entering, Key
 from .find import class_name
 from .marks import sum_of, without
@@ -73,7 +73,7 @@ class Leaf:
     def _flags(self) -> dict[str, Attribute]:
         first = self.steps[0].leaving[self.states[0].place].plain
         flags: dict[str, Attribute] = {
-            **describe.of_layer(self.call, self.done.frozen),
+            **description.of_layer(self.call, self.done.frozen),
             "cell_class": class_name(self.call.entry.layer),
             "time": _ORDER,
             "carried": ", ".join(f"{state.name}: {'.'.join(state.argument)}" for state in self.states),
@@ -266,7 +266,7 @@ class CellLeaf(Leaf):
 
     def _flags(self) -> dict[str, Attribute]:
         dtype = self.call.autocast or name_of(self.steps[0].leaving[0].plain.dtype)
-        flags = describe.of_recurrent(self.call, self.done.frozen)
+        flags = description.of_recurrent(self.call, self.done.frozen)
         return flags | {"time": _ORDER, "states_changed": int(self._changes), "dtype": dtype}
 
     def _own(self) -> tuple[dict[str, Array], dict[str, str]]:
