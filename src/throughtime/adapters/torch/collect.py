@@ -14,7 +14,7 @@ from throughtime._errors import LayerNotFoundError
 from throughtime.adapters import marking
 from throughtime.adapters.records import UNREACHED, Array, DirectionRecord, LayerRecord, ModelRecord
 
-from . import collect_recurrence, graph, weights
+from . import collect_recurrence, description, graph, weights
 from .calls import Key
 from .find import to_snake_case
 from .layout import Packed
