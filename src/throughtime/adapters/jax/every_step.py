@@ -128,10 +128,7 @@ def before(loop: Loop, seen: Seen, state: State) -> Any:
 
 
 def jacobians(loop: Loop, seen: Seen) -> Any:
-    """Differentiate a layer's states after each step by those before it, (time, sample, state, state before).
-
-    Samples are taken to be independent of each other: one tangent serves all.
-    """
+    """Differentiate states by those before, (time, sample, state, state before); samples are independent."""
     shapes = [loop.body.shapes[state.key].shape for state in loop.shown]
     axes = [state.axis for state in loop.shown]
     own = [

@@ -27,16 +27,7 @@ _LETTERS = {"lstm": ("i", "f", "g", "o"), "gru": ("z", "r", "n")}
 
 
 def oriented(kind: str, arrays: Mapping[str, Array]) -> dict[str, Array] | None:
-    """Bring the weights of a cell, or their gradients, into the schema's orientation; None for others.
-
-    Arrays are named as the cell's library names them, `dense_i.kernel`.
-
-    Examples
-    --------
-    >>> arrays = {"dense_i.kernel": np.ones((3, 8)), "dense_h.kernel": np.ones((2, 8))}
-    >>> {name: array.shape for name, array in oriented("lstm", arrays | {"dense_h.bias": np.ones(8)}).items()}
-    {'kernel': (3, 4, 2), 'recurrent_kernel': (2, 4, 2), 'bias': (4, 2)}
-    """
+    """Orient the weights of a cell, named as `dense_i.kernel`, or their gradients; None for others."""
     plain = {_plain(name): array for name, array in arrays.items()}
     layout = _layout_of(kind, plain.keys())
     return None if layout is None else layout(kind, plain)
@@ -127,17 +118,7 @@ def weights_of(model: Any) -> Any:
 
 
 def load_weights(model: Any, source: Any) -> Any:
-    """Put weights into a model: a state or dict of an NNX module, another model, or a checkpoint on disk.
-
-    An NNX module reads a folder of Orbax, an Equinox module a file of `tree_serialise_leaves`.
-
-    Raises
-    ------
-    UnsupportedModelError
-        The model is a function, which has no weights to replace.
-    MissingDependencyError
-        orbax-checkpoint is not installed.
-    """
+    """Put weights into a model: a state, a dict, another model, a folder of Orbax or a file of Equinox."""
     is_path = isinstance(source, (str, os.PathLike))
     if is_nnx(model):
         from flax import nnx  # noqa: PLC0415 - optional

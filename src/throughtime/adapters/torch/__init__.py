@@ -1,7 +1,7 @@
 """The adapter for native PyTorch modules: a module and a batch become a `ModelRecord`.
 
-`Probe` finds the layers (`find`), runs the module once with their kernels watched (`tap`, `fused`,
-`windows`, `calls`), differentiates the loss by `torch.autograd.grad` and collects arrays into
+`Probe` finds the layers (`find`), runs the module once with their kernels watched (`tap`, `kernels`,
+`calls`), differentiates the loss by `torch.autograd.grad` and collects arrays into
 records. `describe` reads layers without running anything.
 """
 

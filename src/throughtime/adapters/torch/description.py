@@ -75,11 +75,7 @@ def of_framework() -> dict[str, Attribute]:
 def of_capture(
     model: Any, called: Sequence[str], absent: Sequence[str], reduced: tuple[float, str] | None
 ) -> dict[str, Attribute]:
-    """Gather what holds for all layers of a capture.
-
-    `called` and `absent` are paths of the leaves in the order of their calls, and of layers that were not
-    called.
-    """
+    """Gather what holds for all layers; `called` are paths of leaves, `absent` of layers not called."""
     attributes = {**of_framework(), "order_of_calls": ", ".join(called), **attributes_of(reduced)}
     if absent:
         attributes["not_called"] = ", ".join(absent)

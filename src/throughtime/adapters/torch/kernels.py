@@ -149,10 +149,7 @@ def _direction(
 def _kernel(
     asked: Arguments, data: torch.Tensor, initial: tuple[torch.Tensor, ...], weights: Sequence[torch.Tensor]
 ) -> tuple[torch.Tensor, ...]:
-    """Call the fused kernel for one layer in one direction.
-
-    It is always told to train, without dropout: cuDNN refuses to differentiate what it ran otherwise.
-    """
+    """Call the fused kernel for one layer in one direction; cuDNN differentiates only what trains."""
     states = initial if len(initial) > 1 else initial[0]
     settings = (asked.has_biases, 1, 0.0, True, False)
     with warnings.catch_warnings():

@@ -19,8 +19,8 @@ from throughtime.adapters.plain_loss import evaluated, weighted
 from throughtime.adapters.records import ONE_SAMPLE, Array
 
 from . import find, structure
+from .layout import Meter
 from .marks import Marks
-from .meter import Meter
 from .restore import gradients_on, stand_in, untouched
 from .structure import axes_of, rows_of
 from .tap import Recorder

@@ -17,9 +17,9 @@ from throughtime.adapters.records import ModelRecord, Request
 from throughtime.adapters.selection import is_open
 
 from . import collect, find, structure
+from .layout import Meter
 from .loss import autocast_off, called, check_loss, labels_beside, place, total, tried_factor
 from .marks import Gradients, Marks
-from .meter import Meter
 from .record import Call, Pass
 from .restore import gradients_on, stand_in, untouched
 from .tap import Recorder
@@ -144,10 +144,7 @@ class Probe:
         return [*outside, *(entry for entry in entries if entry not in outside)]
 
     def _add_penalty(self, gradients: Gradients, weights: Any, stand_ins: Any, data: tuple[Any, ...]) -> None:
-        """Add what a loss that holds parameters itself, as for a penalty, asks of them past the output.
-
-        It holds the originals, not what stands in for them.
-        """
+        """Add what a loss that holds parameters, the originals, asks of them, as a penalty does."""
         held = [one for one in weights if id(one) in stand_ins]
         output, *labels = data
         value = total(self.loss, structure.mapped(_detached, output), *labels) if held else None

@@ -101,13 +101,7 @@ def numpy(tensor: torch.Tensor, *, copy: bool = False) -> Array:
 
 
 def name_of(dtype: torch.dtype) -> str:
-    """Name a dtype as NumPy does.
-
-    Examples
-    --------
-    >>> name_of(torch.bfloat16)
-    'bfloat16'
-    """
+    """Name a dtype as NumPy does, `bfloat16`."""
     return str(dtype).removeprefix("torch.")
 
 

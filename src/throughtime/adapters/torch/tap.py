@@ -19,8 +19,8 @@ from throughtime.adapters.marking import unique
 
 from . import calls, kernels, layout, recurrence, structure
 from .find import Found, class_name, is_recurrent
+from .layout import Meter
 from .marks import OUTPUT, Marks
-from .meter import Meter
 from .record import Call
 
 
@@ -207,7 +207,7 @@ class Recorder:
         """Note how many samples a recurrent layer is called with, and what it is going to take."""
         is_cell = isinstance(module, nn.RNNCellBase)
         if not (is_cell and any(id(module) == known for known, _ in self._sizes)):  # its calls are steps
-            self._sizes.append((id(module), layout.samples(module, given)))
+            self._sizes.append((id(module), layout.count_samples(module, given)))
         is_second = getattr(module, "batch_first", None) is False and getattr(given, "ndim", 0) == 3
         if is_second and any(_is_same(given, one) for one in self._inputs):
             self.time_major = tuple(given.shape[:2])

@@ -143,13 +143,7 @@ _REMEDY = (
 
 
 class Processes:
-    """A group of these global ranks on the CPU, beside training's: `rank` is the place of this process.
-
-    Raises
-    ------
-    MonitorError
-        Some of the processes do not watch the module.
-    """
+    """A group of these global ranks on the CPU, beside training's; MonitorError if some do not watch."""
 
     def __init__(self, ranks: list[int]) -> None:
         self.rank, self._ranks, self._lost = ranks.index(dist.get_rank()), ranks, ""

@@ -25,26 +25,14 @@ _TAKEN = RESERVED - set(WEIGHTS)
 
 
 def names(count: int) -> tuple[str, ...]:
-    """Name so many weights of one direction in torch's order.
-
-    Examples
-    --------
-    >>> names(4), names(3)
-    (('kernel', 'recurrent_kernel', 'bias', 'recurrent_bias'), ('kernel', 'recurrent_kernel', 'projection'))
-    """
+    """Name so many weights of one direction in torch's order: three have a projection, four biases."""
     biases = ("bias", "recurrent_bias") if count >= 4 else ()
     projection = (PROJECTION,) if count % 2 else ()
     return ("kernel", "recurrent_kernel", *biases, *projection)
 
 
 def projected_dims(is_bidirectional: bool) -> dict[str, tuple[str, ...]]:
-    """Axes of a layer whose cell is wider than its hidden state.
-
-    Examples
-    --------
-    >>> projected_dims(False)["cell"], projected_dims(True)["projection"]
-    (('sample', 'time', 'cell_unit'), ('direction', 'cell_unit', 'unit'))
-    """
+    """Axes of a layer whose cell is wider than its hidden state."""
     direction = ("direction",) if is_bidirectional else ()
     found = {
         "cell": ("sample", "time", *direction, "cell_unit"),
@@ -61,10 +49,7 @@ def projected_dims(is_bidirectional: bool) -> dict[str, tuple[str, ...]]:
 
 
 def oriented(kind: str, arrays: Sequence[Array | None], suffix: str = "") -> dict[str, Array]:
-    """Bring one direction's weights, or their gradients, into the schema's orientation.
-
-    They stand in torch's order; what is None is left out. `suffix` is appended to each name.
-    """
+    """Orient one direction's weights, in torch's order, or their gradients; `suffix` ends each name."""
     pairs = zip(names(len(arrays)), arrays, strict=True)
     return {f"{name}{suffix}": turned(kind, name, array) for name, array in pairs if array is not None}
 
@@ -77,13 +62,7 @@ def turned(kind: str, name: str, array: Array) -> Array:
 
 
 def kind_of(module: Any) -> str:
-    """Name the kind of one of torch's recurrent layers or cells.
-
-    Examples
-    --------
-    >>> kind_of(nn.GRUCell(2, 3)), kind_of(nn.RNN(2, 3))
-    ('gru', 'simple_rnn')
-    """
+    """Name the kind of one of torch's recurrent layers or cells."""
     if isinstance(module, (nn.LSTM, nn.LSTMCell)):
         return "lstm"
     return "gru" if isinstance(module, (nn.GRU, nn.GRUCell)) else "simple_rnn"
@@ -111,15 +90,7 @@ def weights_of(model: torch.nn.Module) -> dict[str, Any]:
 
 
 def load_weights(model: torch.nn.Module, source: Any) -> torch.nn.Module:
-    """Put weights into a module: a state dict, or a file `.pt`, `.pth`, `.ckpt` or `.safetensors`.
-
-    Raises
-    ------
-    SchemaError
-        The file has no state dict.
-    MissingDependencyError
-        safetensors is not installed.
-    """
+    """Put weights into a module: a state dict, or a file `.pt`, `.pth`, `.ckpt` or `.safetensors`."""
     state = _read(os.fspath(source)) if isinstance(source, (str, os.PathLike)) else source
     nested = next((state[name] for name in _NESTED if isinstance(state.get(name), Mapping)), state)
     if not all(isinstance(name, str) for name in nested):
