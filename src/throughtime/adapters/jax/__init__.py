@@ -1,7 +1,7 @@
 """The adapter for JAX programs: Flax NNX and Equinox modules, and any function that JAX can trace.
 
-`trace` makes a flat program of the model (`program`), `loop` and `gates` read its scans as layers, `taps`
-adds zeros to their states, `computed` compiles loss and gradients as one program, `collect` makes records.
+`models` makes a flat program of the model (`program`), `loop` and `gates` read its scans as layers, `taps`
+adds zeros to their states, `computation` compiles loss and gradients as one program, `collect` makes records.
 """
 
 from throughtime.adapters.jax.computation import losses as losses
