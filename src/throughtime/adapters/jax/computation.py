@@ -14,8 +14,8 @@ import numpy as np
 
 from throughtime._errors import LossError, UnsupportedModelError
 from throughtime._memory.budget import Need
-from throughtime.adapters import plain_loss
-from throughtime.adapters.plain_loss import evaluated, weighted
+from throughtime.adapters import loss_reduction
+from throughtime.adapters.loss_reduction import evaluated, weighted
 from throughtime.adapters.records import Array
 
 from . import models
@@ -29,7 +29,7 @@ _MOST = 8  # compiled programs that are kept
 _known: OrderedDict[Any, Any] = OrderedDict()
 
 
-check_loss = partial(plain_loss.check_loss, model="JAX model", example="optax.squared_error")
+check_loss = partial(loss_reduction.check_loss, model="JAX model", example="optax.squared_error")
 
 
 def total(loss: Any, output: Any, y: Any, sample_weight: Any) -> Any:

@@ -14,8 +14,8 @@ from torch import nn
 
 from throughtime._errors import LossError
 from throughtime._memory.budget import Budget
-from throughtime.adapters import loss_reduction, plain_loss
-from throughtime.adapters.plain_loss import evaluated, weighted
+from throughtime.adapters import loss_reduction
+from throughtime.adapters.loss_reduction import evaluated, weighted
 from throughtime.adapters.records import ONE_SAMPLE, Array
 
 from . import find, structure
@@ -81,7 +81,7 @@ def place(model: nn.Module) -> tuple[torch.device, torch.dtype]:
 _NOTHING: frozenset[str] = frozenset()
 
 
-check_loss = partial(plain_loss.check_loss, model="torch module", example="torch.nn.MSELoss()")
+check_loss = partial(loss_reduction.check_loss, model="torch module", example="torch.nn.MSELoss()")
 
 
 def total(loss: Any, output: Any, y: Any, sample_weight: torch.Tensor | None) -> torch.Tensor:
