@@ -101,11 +101,7 @@ def read(kernel: Callable[..., Any], arguments: tuple[Any, ...], order: torch.Te
 
 
 def run(asked: Arguments, marks: Mark) -> tuple[tuple[InnerLayer, ...], tuple[torch.Tensor, ...]]:
-    """Compute what the kernel would.
-
-    Returns what was seen on the way, and what the kernel returns: the output, and the final states of every
-    layer and direction.
-    """
+    """Compute what the kernel would; returns the layers as they were seen, and what the kernel returns."""
     layers: list[InnerLayer] = []
     value = asked.data
     for place in range(asked.count):
@@ -184,11 +180,7 @@ class Windows:
     def run(
         self, asked: Arguments, marks: Marks
     ) -> tuple[tuple[InnerLayer, ...], tuple[torch.Tensor, ...], Step, Any]:
-        """Compute what the kernel would.
-
-        Returns what `fused.run` does, the states that entered and left, and what was `noted` of the first
-        call of the sequence that this one continues.
-        """
+        """Compute what the kernel would; returns more than `run`: the step, and what was noted before it."""
         step = Step(len(self.calls.steps))
         entering = self._enter(step, asked.states)
         can_go_on = isinstance(asked.layout, Dense) and not asked.is_bidirectional
