@@ -21,7 +21,7 @@ _ONE_WAY = frozenset({"carried_gradient", "carried_by_state", "reset"})
 _BOTH_WAYS = "the halves of a bidirectional layer hand back in opposite directions"
 
 
-def joined(entry: Found, forward: LayerRecord, backward: LayerRecord | None = None) -> LayerRecord:
+def join(entry: Found, forward: LayerRecord, backward: LayerRecord | None = None) -> LayerRecord:
     """Make one record of both halves, or leave the record of a layer that has one direction."""
     if backward is None:
         return forward

@@ -101,7 +101,7 @@ def _equinox(kind: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
     return found
 
 
-def own(arrays: Mapping[str, Array], states: Set[str], *, is_standard: bool) -> dict[str, Array]:
+def named(arrays: Mapping[str, Array], states: Set[str], *, is_standard: bool) -> dict[str, Array]:
     """Name weights as their module does, beside states and the words that have a meaning in the tree."""
     taken = states | (RESERVED if is_standard else RESERVED - set(WEIGHTS))
     plain = {re.sub(r"\W", "_", name): array for name, array in arrays.items()}

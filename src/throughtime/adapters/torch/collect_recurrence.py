@@ -197,7 +197,7 @@ class Leaf:
         values = {name: self._series(one[name].plain for one in each) for name in names}
         gradients = {name: self._summed([[one[name].edge] for one in each], values[name]) for name in names}
         of_hidden = self.dims.get(self.states[0].name, ("sample", "time", "unit"))[2:]
-        taken = {*(state.name for state in self.states), *weights.own(self.call.entry.layer)}
+        taken = {*(state.name for state in self.states), *weights.by_name(self.call.entry.layer)}
         marked = of_steps(values, gradients, taken, has_gradients=self.done.has_labels)
         self.dims |= {name: ("sample", "time", *own) for name, own in marked.dims(hidden, of_hidden).items()}
         return marked

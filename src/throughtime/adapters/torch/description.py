@@ -162,7 +162,7 @@ def _recurrent(entry: Found, path: str, directions: Sequence[Sequence[Array]]) -
 
 
 def _plain(entry: Found) -> LayerRecord:
-    own = {name: numpy(weight.detach(), copy=True) for name, weight in weights.own(entry.layer).items()}
+    own = {name: numpy(weight.detach(), copy=True) for name, weight in weights.by_name(entry.layer).items()}
     return LayerRecord(
         entry.path if not entry.is_container else f"{entry.path}@1",
         to_snake_case(entry.class_name),

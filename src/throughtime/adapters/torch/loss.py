@@ -32,7 +32,7 @@ def labels_beside(model: Any, y: Any, sample_weight: Any, output: Any, recorder:
     device, dtype = place(model)
     if first is not None:
         device, dtype = first.device, first.dtype if first.is_floating_point() else dtype
-    labels, weight = structure.own(y, device, dtype), structure.own(sample_weight, device, dtype)
+    labels, weight = structure.copied(y, device, dtype), structure.copied(sample_weight, device, dtype)
     if isinstance(weight, Mapping):
         raise LossError(
             f"sample_weight is a {type(sample_weight).__name__} with {', '.join(map(repr, weight))}: a torch "
@@ -53,7 +53,7 @@ def autocast_off(output: Any) -> Any:
     return torch.autocast(kinds.pop(), enabled=False)
 
 
-def called(model: Any, x: Any) -> Any:
+def call(model: Any, x: Any) -> Any:
     """Call a model as its signature takes the batch: a dict by names, a tuple as several arguments."""
     if isinstance(x, Mapping) and _fits(model, (), x):
         return model(**x)
@@ -154,10 +154,10 @@ def losses(model: Any, x: Any, y: Any, sample_weight: Any, *, loss: Any, trainin
     with kept, kept, gradients_on(), torch.no_grad():
         stand_in(model, loss, [], training=training)
         device, dtype = place(model)
-        inputs = structure.own(x, device, dtype)
+        inputs = structure.copied(x, device, dtype)
         recorder = Recorder([], [], Marks(_NOTHING), inputs, Meter(Budget(None, 1, 1), _NOTHING))
         recorder.watch(model)
-        output = called(model, inputs)
+        output = call(model, inputs)
         labels = labels_beside(model, y, sample_weight, output, recorder)
         recorder.close()
         size = recorder.sizes[0]

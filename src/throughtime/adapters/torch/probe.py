@@ -18,7 +18,7 @@ from throughtime.adapters.selection import is_open
 
 from . import collect, find, structure
 from .layout import Meter
-from .loss import autocast_off, called, check_loss, labels_beside, place, total, tried_factor
+from .loss import autocast_off, call, check_loss, labels_beside, place, total, tried_factor
 from .marks import Gradients, Marks
 from .record import Call, Pass
 from .restore import gradients_on, stand_in, untouched
@@ -81,7 +81,7 @@ class Probe:
         frozen = [id(weight) for weight in self.model.parameters() if not weight.requires_grad]
         originals = _weights(watched)
         stand_ins = stand_in(self.model, self.loss, watched, training=self.request.training)
-        inputs = structure.own(x, *place(self.model))
+        inputs = structure.copied(x, *place(self.model))
         marks = Marks(wanted)
         recorder = Recorder(self.found, self._candidates, marks, inputs, Meter(budget, wanted))
         output = self._forward(recorder, inputs)
@@ -125,7 +125,7 @@ class Probe:
             axes = structure.axes_of(data, part.axis)
             if self._alike is None:
                 rows, both = (
-                    partial(function, axes=axes) for function in (structure.rows_of, structure.joined)
+                    partial(function, axes=axes) for function in (structure.rows_of, structure.join)
                 )
                 self._alike = Alike(lambda data: float(total(self.loss, *data)), rows, both, how)
             with torch.no_grad(), autocast_off(data[0]):
@@ -161,7 +161,7 @@ class Probe:
         meter = recorder.meter
         try:
             with listening(recorder.hear):
-                output = called(self.model, inputs)
+                output = call(self.model, inputs)
             meter.add_output(structure.tensors(output), is_watched=False)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             if not recorder.unfit or isinstance(error, ThroughTimeError):

@@ -37,16 +37,16 @@ def is_packed(value: Any) -> bool:
     return isinstance(value, PackedSequence)
 
 
-def own(structure: Any, device: torch.device, dtype: torch.dtype) -> Any:
+def copied(structure: Any, device: torch.device, dtype: torch.dtype) -> Any:
     """Copy a caller's arrays and tensors: what a model writes in place, it writes on the copy.
 
     Tensors keep their dtype. Floating-point arrays of NumPy, whose default is float64, get that of the
     model; integers become int64, torch's own default.
     """
-    return mapped(lambda leaf: _own(leaf, device, dtype), structure)
+    return mapped(lambda leaf: _copied(leaf, device, dtype), structure)
 
 
-def _own(leaf: Any, device: torch.device, dtype: torch.dtype) -> Any:
+def _copied(leaf: Any, device: torch.device, dtype: torch.dtype) -> Any:
     if is_packed(leaf):
         data, sizes, *indices = leaf
         moved = [None if index is None else index.to(device) for index in indices]
@@ -184,7 +184,7 @@ def rows_of(data: Any, rows: tuple[int, ...], axes: Sequence[int | None]) -> Any
     return mapped(taken, data)
 
 
-def joined(first: Any, second: Any, axes: Sequence[int | None]) -> Any:
+def join(first: Any, second: Any, axes: Sequence[int | None]) -> Any:
     """Put the samples of two structures together."""
     pairs = iter(zip(leaves(second), axes, strict=True))
 

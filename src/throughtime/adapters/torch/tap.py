@@ -27,11 +27,9 @@ from .record import Call
 class Recorder:
     """Collects the calls of the watched layers, in order.
 
-    `candidates` are modules that are recurrent if they are called again with what they returned, `inputs`
-    what the model is called with. `named` lists what `mark` names. `unfit` describes the first call of a
-    recurrent layer that cannot be meant to read its input. `time_major` has steps and samples where a
-    recurrent layer reads what the model is called with and finds the samples on its second axis; else it is
-    empty.
+    `candidates` may be recurrent, `inputs` is what the model is called with, `named` what `mark` names. `unfit`
+    describes the first call of a layer that cannot read its input; `time_major` has steps and samples of a
+    model whose recurrent layer has them in this order, else nothing.
     """
 
     def __init__(
@@ -69,7 +67,7 @@ class Recorder:
             else:
                 wrapped = forward
             if is_candidate:
-                wrapped = self._again(self._candidates[id(module)].path, calls.names_of(forward), wrapped)
+                wrapped = self._loop_step(self._candidates[id(module)].path, calls.names_of(forward), wrapped)
             if wrapped is forward:
                 continue
             # Straight into the dictionary: a module's attributes pass through torch's own bookkeeping.
@@ -78,7 +76,7 @@ class Recorder:
     def recurrences(self) -> list[Call]:
         """Find the modules that were called again with what they returned; each takes its calls' place."""
         of_layers = (node for call in self.calls for node in call.handed_out())
-        found = recurrence.found(self._watched, frozenset(of_layers))
+        found = recurrence.find(self._watched, frozenset(of_layers))
         entries = {entry.path: entry for entry in self._candidates.values()}
         again = []
         for path, each in found.items():
@@ -139,7 +137,7 @@ class Recorder:
             copy = call.output.clone()
         return structure.replaced(result, tensor, copy)
 
-    def _again(self, path: str, names: tuple[str, ...], forward: Any) -> Any:
+    def _loop_step(self, path: str, names: tuple[str, ...], forward: Any) -> Any:
         def watched(*arguments: Any, **keywords: Any) -> Any:
             if torch._C._functorch.peek_interpreter_stack() is not None:
                 return forward(*arguments, **keywords)

@@ -68,7 +68,7 @@ def kind_of(module: Any) -> str:
     return "gru" if isinstance(module, (nn.GRU, nn.GRUCell)) else "simple_rnn"
 
 
-def own(module: Any) -> dict[str, Any]:
+def by_name(module: Any) -> dict[str, Any]:
     """Name the parameters of any layer, those of its parametrizations too."""
     return {_name(name): parameter for name, parameter in module.named_parameters()}
 
