@@ -139,8 +139,8 @@ class Probe:
             self._selection.refuse()
         paths = [f"{entry.path}/" for entry in entries] if self._is_open else []
         outside = [one for one in self.found if not one.path.startswith(tuple(paths))]
-        for call in recurrences:
-            call.is_beside = any(one.path.startswith(f"{call.entry.path}/") for one in outside)
+        for each in recurrences:
+            each.is_beside = any(one.path.startswith(f"{each.entry.path}/") for one in outside)
         return [*outside, *(entry for entry in entries if entry not in outside)]
 
     def _add_penalty(self, gradients: Gradients, weights: Any, stand_ins: Any, data: tuple[Any, ...]) -> None:

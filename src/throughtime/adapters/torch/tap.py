@@ -27,9 +27,9 @@ from .record import Call
 class Recorder:
     """Collects the calls of the watched layers, in order.
 
-    `candidates` may be recurrent, `inputs` is what the model is called with, `named` what `mark` names. `unfit`
-    describes the first call of a layer that cannot read its input; `time_major` has steps and samples of a
-    model whose recurrent layer has them in this order, else nothing.
+    `candidates` may be recurrent, `inputs` is what the model is called with, `named` what `mark` names.
+    `unfit` describes the first call of a layer that cannot read its input; `time_major` has steps and samples
+    of a model whose recurrent layer has them in this order, else nothing.
     """
 
     def __init__(
