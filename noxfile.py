@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -64,6 +65,18 @@ def lowest(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", "tests/torch", "tests/diagnostics", "tests/cells", "tests/store")
 
 
+@nox.session(python="3.13")  # which counts lines at little cost
+def coverage(session: nox.Session) -> None:
+    """Which lines of the package the tests run, the slow ones aside; pyproject.toml has the floor."""
+    session.install("--editable", ".[test]", "coverage>=7.10")
+    environment = {"COVERAGE_CORE": "sysmon", "COVERAGE_FILE": str(Path(".coverage").absolute())}
+    for suite in ("core", "torch", "native torch", "jax programs"):
+        command = ["tests/run.py", "--suite", suite, "-m", "not slow"]
+        session.run("coverage", "run", *command, env=environment)
+    session.run("coverage", "combine")
+    session.run("coverage", "report", "--skip-covered", "--sort=cover")
+
+
 @nox.session(python=PYTHONS)
 @nox.parametrize("extra", ["none", *sorted(EXTRAS - {"docs", "test"})])
 def extras(session: nox.Session, extra: str) -> None:
@@ -73,6 +86,7 @@ def extras(session: nox.Session, extra: str) -> None:
     needed = ["torch>=2.6"] if extra in ("demo", "sweep") else []
     session.install("." if extra == "none" else f".[{extra}]", *needed)
     session.run("python", "tests/extras.py", extra)
+    shutil.rmtree(session.virtualenv.location)  # all of them together would fill the disk
 
 
 @nox.session(python="3.11")

@@ -13,10 +13,13 @@ os.environ.setdefault("KERAS_BACKEND", "torch")  # Keras and PyTorch in one inst
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks lose time to threads
 sys.path[:0] = [str(HERE), str(ROOT / "examples" / "gallery")]  # for _site, and for what the scripts share
 
-import _site  # noqa: E402 - the folder comes first
+import _kernels  # noqa: E402 - the folder comes first
+import _site  # noqa: E402
 from sphinx.application import Sphinx  # noqa: E402
 
 import throughtime  # noqa: E402 - so does the backend
+
+_kernels.use()
 
 project = "throughtime"
 author = copyright = "The throughtime authors"  # noqa: A001 - the name that Sphinx reads

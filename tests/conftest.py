@@ -6,7 +6,9 @@ import json
 import os
 import sys
 import zlib
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,22 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import pytest
 
+with suppress(ImportError):  # the environment with Keras 2 does without
+    from hypothesis import settings
+
+    # The same examples in every run, however slow the machine.
+    settings.register_profile("steady", derandomize=True, deadline=None, database=None)
+    settings.load_profile("steady")
+
 FULL = "THROUGHTIME_FULL"
 QUICK = "THROUGHTIME_QUICK"
 RESULTS = "THROUGHTIME_RESULTS"
 SUITE = "THROUGHTIME_SUITE"
 # JAX compiles and TensorFlow traces each model anew. A quick run takes one in so many of their tests;
-# torch runs all of tests/keras, tf_keras all that the graph mode runs.
-ONE_IN = {"jax": 6, "tensorflow": 6, "tf_keras graph": 3}
+# torch runs all of tests/keras.
+ONE_IN = {"jax": 8, "tensorflow": 8, "tf_keras": 3, "tf_keras graph": 4}
+# Of a test with more cases than this, the core of a quick run takes one case in three.
+MANY_CASES = 20
 # What a machine may lack; `tests/run.py` prints a line on each.
 MAY_LACK = ("there is no Chromium", "there is no environment with Keras 2")
 _results: dict[str, str] = {}
@@ -30,12 +41,20 @@ _results: dict[str, str] = {}
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the slow tests of a quick run, and most of what torch runs as well."""
     if os.environ.get(QUICK) == "1":
-        one_in = ONE_IN.get(os.environ.get(SUITE, ""), 1)
-        taken = [
-            each for each in items if not each.get_closest_marker("slow") and _number(each) % one_in == 0
-        ]
-        config.hook.pytest_deselected(items=[each for each in items if each not in taken])
+        suite, cases = os.environ.get(SUITE, ""), Counter(map(_test, items))
+        taken, left = [], []
+        for each in items:
+            many = suite == "core" and cases[_test(each)] > MANY_CASES
+            one_in = 3 if many else ONE_IN.get(suite, 1)
+            is_taken = not each.get_closest_marker("slow") and _number(each) % one_in == 0
+            (taken if is_taken else left).append(each)
+        config.hook.pytest_deselected(items=left)
         items[:] = taken
+
+
+def _test(item: pytest.Item) -> str:
+    """Give the name that all cases of a test share."""
+    return item.nodeid.partition("[")[0]
 
 
 def _number(item: pytest.Item) -> int:

@@ -9,6 +9,7 @@ import ast
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,6 +48,30 @@ def test_a_class_name_has_one_definition():
     ]
     again = {name for name in defined if defined.count(name) > 1}
     assert again == {"MonitorCallback"}, "the callback of each training loop alone shares its name"
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """Imports within functions and for types alone are not counted."""
+    TopologicalSorter({name(module): imported_by(module) for module in MODULES}).prepare()
+
+
+def name(module: str) -> str:
+    return ".".join(["throughtime", *module.removesuffix(".py").removesuffix("__init__").split("/")]).rstrip(
+        "."
+    )
+
+
+def imported_by(module: str) -> set[str]:
+    """List the modules that a module imports when it is imported."""
+    names, found = {name(each) for each in MODULES}, set()
+    package = ["throughtime", *module.split("/")[:-1]]
+    for node in ast.parse((PACKAGE / module).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom):
+            start = package[: len(package) + 1 - node.level] if node.level else []
+            home = ".".join([*start, *([node.module] if node.module else [])])
+            parts = {f"{home}.{each.name}" for each in node.names}
+            found |= (parts & names) or {home}
+    return found & names - {name(module)}
 
 
 def lines_of_code(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:

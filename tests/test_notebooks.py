@@ -11,6 +11,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from docs._kernels import Kernels
 from nbclient import NotebookClient
 from PIL import Image
 
@@ -36,7 +37,9 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
     """Run it from a fresh kernel, which selects how to draw as that of a user does."""
     environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
     resources: dict[str, Any] = {"metadata": {"path": str(folder)}}
-    client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources)
+    client = NotebookClient(
+        notebook, kernel_manager_class=Kernels, timeout=300, kernel_name="python3", resources=resources
+    )
     client.execute(env=environment)
 
 
@@ -44,7 +47,9 @@ def test_there_are_two():
     assert [path.stem for path in NOTEBOOKS] == ["classic", "through_time"]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [pytest.param(NOTEBOOKS[0], marks=pytest.mark.slow), *NOTEBOOKS[1:]], ids=lambda path: path.stem
+)
 def test_notebook_runs_and_shows_the_same(path, tmp_path):
     kept = nbformat.read(path, as_version=4)
     run = nbformat.read(path, as_version=4)
@@ -76,6 +81,7 @@ def as_notebook(page: Path) -> nbformat.NotebookNode:
     return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(block) for block in blocks])
 
 
+@pytest.mark.slow
 def test_the_blocks_of_the_readme_run_twice_and_print_what_it_shows(tmp_path):
     """In one notebook, and a second time in the same one; the numbers differ from backend to backend."""
     notebook = as_notebook(ROOT / "README.md")

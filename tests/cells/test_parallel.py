@@ -89,7 +89,7 @@ def test_a_forked_process_has_threads_of_its_own(monkeypatch):
     child = context.Process(target=_in_child, args=(queue,))
     child.start()
     try:
-        assert queue.get(timeout=60) == [1.0] * 4
+        assert queue.get(timeout=300) == [1.0] * 4
     finally:
         child.kill()
         child.join()

@@ -6,6 +6,7 @@ import os
 
 import nbformat
 import pytest
+from docs._kernels import Kernels
 from nbclient import NotebookClient
 
 IMPORTS = """
@@ -44,6 +45,7 @@ def cells(tmp_path_factory):
     environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
     client = NotebookClient(
         notebook,
+        kernel_manager_class=Kernels,
         timeout=300,
         kernel_name="python3",
         resources={"metadata": {"path": str(tmp_path_factory.mktemp("notebook"))}},

@@ -230,7 +230,7 @@ def test_a_zoom_stays_and_a_reset_follows_again(browser: Any, monitor: tt.Monito
         page.tab.wait_for_timeout(QUIET)
         train(model, 2, monitor)
         wait_for(page, 10)
-    assert page.tab.evaluate("() => [figure.x_range.start, figure.x_range.end]") == [0, 10.15]
+    page.until("() => figure.x_range.start == 0 && figure.x_range.end == 10.15")
     page.tab.close()
 
 
@@ -303,7 +303,7 @@ def test_the_lag_of_a_tile_is_chosen_and_a_phone_shows_the_page_in_its_width(
         page.tab.get_by_label("lag", exact=True).select_option("2")
         same(page, lambda: told(f"reach at lag 2</dt><dd>{ratios[2]:.3g}<", text(page, "numbers")))
         page.tab.wait_for_timeout(QUIET)
-        assert page.tab.evaluate("() => document.documentElement.scrollWidth") == 390
+        page.until("() => document.documentElement.scrollWidth == 390")
     first = re.search("<dt>(.*?)</dt>", text(page, "numbers"))[1]
     assert first.startswith("horizon")
     alphas = data(page, "norm_earlier")["alpha"]
@@ -339,7 +339,7 @@ def test_it_is_light_and_dark(browser: Any, monitor: tt.Monitor) -> None:
     page.tab.close()
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [pytest.param(1280, marks=pytest.mark.slow), 390])
 def test_two_layers_are_shown_side_by_side(browser: Any, tmp_path: Path, width: int) -> None:
     model = torch.nn.Sequential()
     model.lower = torch.nn.GRU(3, 4, batch_first=True, bidirectional=True)
@@ -377,7 +377,7 @@ def test_two_layers_are_shown_side_by_side(browser: Any, tmp_path: Path, width: 
         )
         assert (left["y"] == right["y"]) == (width > 960)
         page.tab.wait_for_timeout(QUIET)
-        assert page.tab.evaluate("() => document.documentElement.scrollWidth") == width
+        page.until("width => document.documentElement.scrollWidth == width", width)
         page.tab.get_by_label("beside").select_option("nothing")
         sections.first.wait_for(state="hidden", timeout=SECONDS)
         page.tab.wait_for_timeout(QUIET)

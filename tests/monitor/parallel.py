@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import warnings
@@ -23,20 +24,23 @@ STEPS = 6
 UNEVEN = slice(0, 5), slice(5, 8)  # the samples of the batch that each process has
 
 
-def as_two(target: Any, folder: Path, *arguments: Any) -> None:
-    """Call a function in two new processes that form a group."""
-    torch.multiprocessing.spawn(_run, (target, folder, arguments), nprocs=2)
+def as_two(calls: dict[str, tuple[Any, ...]], folder: Path) -> None:
+    """Make calls, each in a folder of its name, in two new processes that form a group."""
+    torch.multiprocessing.spawn(_run, (calls, folder), nprocs=2)
 
 
-def _run(rank: int, target: Any, folder: Path, arguments: tuple[Any, ...]) -> None:
+def _run(rank: int, calls: dict[str, tuple[Any, ...]], folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", tt.ThroughTimeWarning)
-            target(rank, folder, *arguments)
-        texts = [str(each.message) for each in caught if issubclass(each.category, tt.ThroughTimeWarning)]
-        (folder / f"warnings-{rank}").write_text(json.dumps(texts))
+        for name, (target, *arguments) in calls.items():
+            own = folder / name
+            own.mkdir(exist_ok=True)
+            with warnings.catch_warnings(record=True) as caught, contextlib.chdir(own):
+                warnings.simplefilter("always", tt.ThroughTimeWarning)
+                target(rank, own, *arguments)
+            texts = [str(each.message) for each in caught if issubclass(each.category, tt.ThroughTimeWarning)]
+            (own / f"warnings-{rank}").write_text(json.dumps(texts))
     finally:
         dist.destroy_process_group()
 

@@ -45,7 +45,7 @@ with monitor.watch(model):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no kill -9 here")
-@pytest.mark.parametrize("background", [True, False])
+@pytest.mark.parametrize("background", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_killed_training_leaves_a_run_that_is_whole_and_goes_on(tmp_path: Path, background: bool) -> None:
     path, rng, last = tmp_path / "run.zarr", random.Random(0), 0
     for _ in range(int(os.environ.get("THROUGHTIME_KILLS", "2"))):

@@ -186,6 +186,7 @@ class TestGradientNorms:
 
         assert set(recorded(tmp_path, Manual()).data_vars) == {"weights_fingerprint"}
 
+    @pytest.mark.slow
     def test_of_two_processes_are_those_of_both(self, tmp_path: Path) -> None:
         command = [sys.executable, "-m", "tests.monitor.two_processes", str(tmp_path / "run.zarr")]
         where = Path(__file__).parents[2]

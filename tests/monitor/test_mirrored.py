@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import throughtime as tt
 
@@ -45,6 +46,7 @@ print(all(map(np.array_equal, weights["two"], weights["unwatched"])))
 """
 
 
+@pytest.mark.slow
 def test_the_run_is_that_of_one_device(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM, str(tmp_path)]
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}

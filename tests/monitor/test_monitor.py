@@ -289,7 +289,7 @@ class TestBeforeTrainingStarts:
             tt.Monitor(path, BATCH, stop_on=3)
         with pytest.raises(tt.MonitorError, match="budget='much': expected a number of bytes, 1 or more"):
             tt.Monitor(path, BATCH, budget="much")
-        with pytest.raises(tt.MonitorError, match="vanishing_lag=0 has to be a whole number of timesteps"):
+        with pytest.raises(tt.MonitorError, match="vanishing_lag=0: expected a whole number of timesteps"):
             tt.Monitor(path, BATCH, vanishing_lag=0)
         with pytest.raises(tt.MonitorError, match=r"every= raised for step 1, ZeroDivisionError"):
             watched(path.parent, made(), 1, every=lambda step: 1 // 0)

@@ -8,11 +8,12 @@ from pathlib import Path
 import nbformat
 import pytest
 import xarray as xr
+from docs._kernels import Kernels
 from nbclient import NotebookClient
 
 import throughtime as tt
 from throughtime import testing
-from throughtime._monitor.levels import reduced_tree
+from throughtime._monitor.levels import reduce_tree
 from throughtime._monitor.overview import overview
 from throughtime._store import Run
 from throughtime.diagnostics.alarm import Alarm, as_attribute
@@ -30,7 +31,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> xr.DataTree:
     with Run(tmp_path / "run.zarr", attributes={"framework": "torch"}) as writer:
         for step, rate in zip((0, 10, 20), RATES, strict=True):
             tree = testing.decaying(rate, samples=16)
-            writer.append(reduced_tree(tree, request.param), step)
+            writer.append(reduce_tree(tree, request.param), step)
         alarms = [Alarm("vanishing", "rnn", 0, "1e-8 times"), Alarm("nonfinite", "other", 10, "inf")]
         writer.annotate({"alarms": as_attribute(alarms)})
     return tt.open_run(tmp_path / "run.zarr")
@@ -64,7 +65,7 @@ def test_a_notebook_shows_the_overview_first_and_the_arrays_folded(run: xr.DataT
 
 def test_a_record_that_is_not_finite_is_the_headline(tmp_path: Path) -> None:
     with Run(tmp_path / "run.zarr") as writer:
-        tree = reduced_tree(testing.decaying(0.9, samples=4), "summary")
+        tree = reduce_tree(testing.decaying(0.9, samples=4), "summary")
         tree["rnn"]["loss"] = tree["rnn"]["loss"] * math.nan
         writer.append(tree, 0)
     assert tt.summary(tt.open_run(tmp_path / "run.zarr")).headline == "Unstable: a number is not finite."
@@ -110,7 +111,9 @@ monitor = tt.Monitor("run.zarr", batch=(x, y), every=1, loss=loss, on_alarm=lamb
 def test_a_notebook_has_one_view_a_cell_and_no_other_output(tmp_path: Path) -> None:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS])
     resources = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources=resources).execute()
+    NotebookClient(
+        notebook, kernel_manager_class=Kernels, timeout=500, kernel_name="python3", resources=resources
+    ).execute()
     shown = [
         [each.get("data", {}).get("text/html", each) for each in cell.outputs] for cell in notebook.cells
     ]

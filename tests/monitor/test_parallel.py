@@ -42,10 +42,20 @@ def whole(folder: Path, options: dict[str, Any]) -> xr.DataTree:
     return tt.open_run(folder / "whole.zarr")
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Let two processes do all that is tested here, each thing in a folder of its name."""
+    folder = tmp_path_factory.mktemp("two")
+    calls = {name: (parallel.record, options) for name, options in CASES.items()}
+    others = {"watch": (parallel.watch,), "stop": (parallel.stop,), "fail": (parallel.fail,)}
+    parallel.as_two(calls | others, folder)
+    return folder
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_the_run_is_that_of_one_process(tmp_path: Path, case: str) -> None:
-    parallel.as_two(parallel.record, tmp_path, CASES[case])
-    exact, found = whole(tmp_path, CASES[case]), tt.open_run(tmp_path / "run.zarr")
+def test_the_run_is_that_of_one_process(folder: Path, case: str) -> None:
+    own = folder / case
+    exact, found = whole(own, CASES[case]), tt.open_run(own / "run.zarr")
     assert [node.path for node in found.leaves] == [node.path for node in exact.leaves]
     for node in exact.leaves:
         mine = found[node.path]
@@ -57,33 +67,29 @@ def test_the_run_is_that_of_one_process(tmp_path: Path, case: str) -> None:
             # Later weights differ already: two processes round otherwise when they add up gradients.
             np.testing.assert_allclose(mine[name], array, rtol=1e-5, **near)
     for rank in range(2):
-        plain, watched = (torch.load(tmp_path / f"{name}-{rank}.pt") for name in ("plain", "watched"))
+        plain, watched = (torch.load(own / f"{name}-{rank}.pt") for name in ("plain", "watched"))
         assert all(
             torch.equal(one, other) for one, other in zip(plain[0].values(), watched[0].values(), strict=True)
         )
         assert torch.equal(plain[1], watched[1])
-        assert json.loads((tmp_path / f"warnings-{rank}").read_text()) == []
+        assert json.loads((own / f"warnings-{rank}").read_text()) == []
 
 
-def test_an_alarm_stops_all_processes_at_the_same_step(tmp_path: Path) -> None:
-    parallel.as_two(parallel.stop, tmp_path)
-    taken = [(tmp_path / f"taken-{rank}").read_text() for rank in range(2)]
+def test_an_alarm_stops_all_processes_at_the_same_step(folder: Path) -> None:
+    taken = [(folder / "stop" / f"taken-{rank}").read_text() for rank in range(2)]
     assert taken[0] == taken[1] == "3"
 
 
-def test_watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    parallel.as_two(parallel.watch, tmp_path)
-    paths = {(tmp_path / f"path-{rank}").read_text() for rank in range(2)}
-    (path,) = paths
-    run = tt.open_run(path)
+def test_watch(folder: Path) -> None:
+    (path,) = {(folder / "watch" / f"path-{rank}").read_text() for rank in range(2)}
+    run = tt.open_run(folder / "watch" / path)
     assert run["rnn"]["step"].values.tolist() == [0, 2, 4]
     assert run["rnn"]["lag_ratio_samples"].values[0, 0] == len(parallel.X)
 
 
-def test_what_cannot_be_recorded_is_an_error_in_all_processes(tmp_path: Path) -> None:
-    parallel.as_two(parallel.fail, tmp_path)
-    first, second = (json.loads((tmp_path / f"errors-{rank}").read_text()) for rank in range(2))
+def test_what_cannot_be_recorded_is_an_error_in_all_processes(folder: Path) -> None:
+    own = folder / "fail"
+    first, second = (json.loads((own / f"errors-{rank}").read_text()) for rank in range(2))
     expected = {
         "same batch": "Several processes have the same batch",
         "other steps": "Pad all of them to the same number of steps",
@@ -95,4 +101,4 @@ def test_what_cannot_be_recorded_is_an_error_in_all_processes(tmp_path: Path) ->
         assert text in first[case]
         assert text in second[case]
     assert "model.module" in first["alone"]  # the second process does not watch the model
-    assert not (tmp_path / "run.zarr").exists()
+    assert not (own / "run.zarr").exists()

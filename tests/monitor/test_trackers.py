@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from io import BytesIO
@@ -148,15 +149,25 @@ def entries(folder: Path, kind: str, run: str = "") -> list[Entry]:
     return [entry for entry in found if entry.WhichOneof("record_type") == kind]
 
 
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make an SQLite store: MLflow writes its tables version by version, for seconds."""
+    path = tmp_path_factory.mktemp("mlflow") / "store.db"
+    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
 # MLflow's models use what the newest SQLAlchemy advises against, and its stores what Python does.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 class TestMLflow:
     @pytest.fixture(autouse=True)
-    def elsewhere(self, tmp_path: Path, monkeypatch: Any) -> None:
+    def elsewhere(self, tmp_path: Path, monkeypatch: Any, empty_store: Path) -> None:
         monkeypatch.chdir(tmp_path)  # where MLflow keeps images
+        for name in ("store", "there", "here"):
+            shutil.copy(empty_store, tmp_path / f"{name}.db")
 
     def test_reads_back_numbers_and_images(self, tmp_path: Path) -> None:
-        uri = f"sqlite:///{tmp_path}/store.db"
+        uri = f"sqlite:///{tmp_path}/new.db"
         kept, logger = Kept(), tt.loggers.MLflow(uri, experiment="memory", run_name="first", images=True)
         watched(tmp_path, made(), 4, every=2, loggers=[kept, logger])
         client, run = only_run(uri, "memory")

@@ -7,6 +7,7 @@ import re
 import nbformat
 import pytest
 import xarray as xr
+from docs._kernels import Kernels
 from nbclient import NotebookClient
 from playwright.sync_api import expect
 from tests.plots.trees import with_steps
@@ -142,10 +143,11 @@ picture = plots.lines(testing.decaying(samples=3)).interactive()
 """
 
 
+@pytest.mark.slow
 def test_a_notebook_holds_bokeh_once_and_draws_every_picture(browser, tmp_path):
     cells = [nbformat.v4.new_code_cell(source) for source in (INTERACTIVE, "picture", "picture", "picture")]
     notebook = nbformat.v4.new_notebook(cells=cells)
-    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    NotebookClient(notebook, kernel_manager_class=Kernels, timeout=500, kernel_name="python3").execute()
     shown = [[each.data["text/html"] for each in cell.outputs] for cell in notebook.cells]
     assert [len(each) for each in shown] == [0, 1, 1, 1]
     first, *others = (page for (page,) in shown[1:])
@@ -161,5 +163,5 @@ def test_a_notebook_holds_bokeh_once_and_draws_every_picture(browser, tmp_path):
     ] * 3
     path.write_text(f"<!doctype html><meta charset=utf-8>{others[0]}", encoding="utf-8")
     tab.goto(path.as_uri())
-    tab.frame_locator("iframe").get_by_text("Restart the kernel").wait_for(timeout=30_000)
+    tab.frame_locator("iframe").get_by_text("Restart the kernel").wait_for(timeout=PATIENCE)
     tab.close()

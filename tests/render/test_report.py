@@ -9,11 +9,11 @@ import pytest
 import xarray as xr
 from playwright.sync_api import expect
 from tests.plots.trees import with_steps
-from tests.render.browser import chromium, opened
+from tests.render.browser import FRAMES, chromium, opened
 
 import throughtime as tt
 from throughtime import testing
-from throughtime._monitor.levels import reduced_tree
+from throughtime._monitor.levels import reduce_tree
 from throughtime._store import Run
 
 MOST_BYTES = 4_000_000
@@ -198,15 +198,14 @@ def test_timesteps_of_a_layer_move_together(whole):
     assert len(of_layer) > 6
     set_end = "id => { for (const each of Bokeh.documents) { const one = each.get_model_by_id(id)\n"
     page.tab.evaluate(f"{set_end} if (one) one.x_range.end = 11 }} }}", frames[of_layer[3]]["id"])
-    page.tab.wait_for_timeout(1_500)
+    page.until(f"() => ({FRAMES})().filter(each => each.end == 11).length > 2")
     moved = [place for place, each in enumerate(page.frames()) if each["end"] == 11]
-    assert len(moved) > 2
     assert set(moved) < set(of_layer), "another layer has its own time"
 
 
 def test_a_phone_shows_the_page_in_its_width(browser, file):
     phone = unfolded(opened(browser, file, width=390))
-    assert phone.tab.evaluate("() => document.documentElement.scrollWidth") == 390
+    phone.until("() => document.documentElement.scrollWidth == 390")
     fits = "[...document.querySelectorAll('.drawn')].every(each => each.scrollWidth <= each.clientWidth)"
     phone.tab.wait_for_function(fits, timeout=60_000)
     phone.tab.locator("#scheme").click()
@@ -275,7 +274,7 @@ def test_run_has_sliders_for_steps_and_pictures_of_training(browser, tmp_path):
 def test_run_that_keeps_norms_has_its_evolution_and_verdict(browser, tmp_path, level):
     with Run(tmp_path / "run.zarr", attributes={"git_commit": "0123abc"}) as made:
         for step, rate in enumerate((0.5, 0.7, 0.9)):
-            made.append(reduced_tree(testing.decaying(rate, samples=3, steps=12), level), step)
+            made.append(reduce_tree(testing.decaying(rate, samples=3, steps=12), level), step)
     run = tt.open_run(tmp_path / "run.zarr")
     page = opened(browser, tt.report(run, tmp_path / "run"))
     names, _ = figures(page)
@@ -295,7 +294,7 @@ def test_run_that_keeps_norms_has_its_evolution_and_verdict(browser, tmp_path, l
 def test_capture_with_the_run_it_came_from(browser, tmp_path):
     with Run(tmp_path / "run.zarr") as made:
         for step, rate in enumerate((0.5, 0.7, 0.9)):
-            made.append(reduced_tree(testing.decaying(rate, samples=3, steps=12), "timestep"), step)
+            made.append(reduce_tree(testing.decaying(rate, samples=3, steps=12), "timestep"), step)
     capture = testing.decaying(0.9, samples=3, steps=12)
     found = tt.diagnose(capture, dependency_length=4)
     run = tt.open_run(tmp_path / "run.zarr")

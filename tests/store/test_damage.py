@@ -94,7 +94,7 @@ def test_any_damage_ends_in_an_error_of_ours(whole: Path, place: int, seed: int)
         before = {each.name: each.read_bytes() for each in outside.iterdir()}
         resident_before = resident()
         for way in WAYS.values():
-            with patience(20), warnings.catch_warnings():
+            with patience(120), warnings.catch_warnings():
                 warnings.simplefilter("ignore", tt.ThroughTimeWarning)
                 with suppress(tt.StoreError):
                     way(path)

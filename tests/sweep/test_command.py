@@ -49,6 +49,7 @@ def test_each_checkpoint_has_its_verdict(script: Path) -> None:
     assert tt.open_sweep(script.parent / "sweep")["rnn"].sizes["step"] == 2
 
 
+@pytest.mark.slow
 def test_processes_give_the_same(script: Path) -> None:
     code, output = called(script, "--workers", "2")
     assert code == 0, output

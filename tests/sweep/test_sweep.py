@@ -128,6 +128,7 @@ def test_dask_gives_the_same(tmp_path: Path) -> None:
     assert_identical(serial, found)
 
 
+@pytest.mark.slow
 def test_killed_workers_of_dask_cost_nothing(tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
     serial = tt.sweep(made(), shards(tmp_path), loss=mse, to=tmp_path / "serial")

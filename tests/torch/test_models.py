@@ -53,6 +53,10 @@ def certificates(tree: Any) -> float:
     )
 
 
+# torch.compile's own: of torch 2.15, and of the very first Python 3.13.
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor:UserWarning", "ignore:Guards may run slower:RuntimeWarning"
+)
 class TestWrapped:
     def test_a_compiled_model_is_captured_as_what_it_compiles(self) -> None:
         model = Reader()
@@ -139,7 +143,7 @@ with tempfile.TemporaryDirectory() as folder:
 
 
 def scripted(module: nn.Module) -> nn.Module:
-    with pytest.warns(DeprecationWarning, match="torch.jit"):
+    with pytest.warns((DeprecationWarning, FutureWarning), match="torch.jit"):
         return torch.jit.script(module)
 
 

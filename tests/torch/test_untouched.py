@@ -252,7 +252,7 @@ def test_captured_arrays_do_not_follow_later_training() -> None:
 def test_scripted_parts_stay_as_they_are() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(M, M), nn.Flatten(0, 1), nn.BatchNorm1d(M), nn.LSTM(M, N)).train()
-    with pytest.warns(DeprecationWarning, match="torch.jit"):
+    with pytest.warns((DeprecationWarning, FutureWarning), match="torch.jit"):
         model[2] = torch.jit.script(model[2])
     statistics = model[2].running_mean.clone()
     y = torch.zeros(B * T, N)

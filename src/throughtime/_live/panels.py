@@ -16,7 +16,7 @@ from throughtime._live.figures import Curves
 from throughtime._live.profile import Profile
 from throughtime._live.records import MIDDLE, Floats, Rows, View, read, saturation
 from throughtime._text.printable import printable
-from throughtime.diagnosis.findings import NOT_MEASURED
+from throughtime.diagnosis.results import NOT_MEASURED
 from throughtime.diagnosis.summarized import horizon_of
 from throughtime.diagnostics.thresholds import REACHES
 from throughtime.plots.data import norm_symbol

@@ -14,7 +14,7 @@ from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import ThroughTimeError
 from throughtime._live.records import MIDDLE, Rows, View
 from throughtime._text.printable import printable
-from throughtime.diagnosis.findings import NOT_MEASURED
+from throughtime.diagnosis.results import NOT_MEASURED
 from throughtime.diagnosis.summarized import horizon_of
 from throughtime.diagnostics.alarm import Alarm, alarms_of_run, alarms_off
 from throughtime.plots.data import norm_symbol

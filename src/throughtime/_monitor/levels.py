@@ -64,31 +64,23 @@ def weights_of(captured: Captured) -> Weights:
 
 
 def stored(captured: Captured, level: str | frozenset[str], before: Weights | None) -> Reduced:
-    """Reduce a capture to a level.
-
-    Parameters
-    ----------
-    captured : Captured
-    level : as `level_of` returns it
-    before : mapping or None
-        Weights of the last recorded capture, from which changes are measured.
-    """
+    """Reduce a capture to a level; changes are those from the weights `before`, of the last record."""
     if not isinstance(level, str) or level == "full":
         return {path: arrays_of(leaf) for path, leaf in captured.leaves.items()}
     with np.errstate(all="ignore"):  # NaN and infinities are stored unchanged
         return {
-            path: _reduced(leaf, level, None if before is None else before[path])
+            path: _reduce(leaf, level, None if before is None else before[path])
             for path, leaf in captured.leaves.items()
         }
 
 
-def reduced_tree(tree: xr.DataTree, level: str) -> xr.DataTree:
+def reduce_tree(tree: xr.DataTree, level: str) -> xr.DataTree:
     """Reduce a labelled capture to a level."""
     captured = Captured.of(tree)
     return as_tree(stored(captured, level, None), captured, QUANTILES)
 
 
-def _reduced(leaf: Leaf, level: str, before: Mapping[str, Values] | None) -> Arrays:
+def _reduce(leaf: Leaf, level: str, before: Mapping[str, Values] | None) -> Arrays:
     arrays = arrays_of(leaf)
     found = {name: arrays[name] for name in SCALARS if name in arrays}
     if level == "timestep":

@@ -18,7 +18,7 @@ from .callbacks import Callbacks
 from .gradient_norms import StepNorms
 from .guards import LoggerGroup, OnAlarm, WarningQueue
 from .levels import level_of
-from .overview import of_monitor
+from .overview import show_monitor
 from .place import Place, ServedPage
 from .recorder import Recorder
 from .settings import Settings
@@ -119,11 +119,11 @@ class Monitor(Callbacks):
         self._warnings = WarningQueue(on_alarm, frozenset(stop_on))
         self._settings = Settings(
             place=Place(store, mode),
-            batch=settings.checked_batch(batch),
+            batch=settings.check_batch(batch),
             level=level_of(quantities),
             layers=layers,
-            budget=settings.checked_budget(budget),
-            vanishing_lag=settings.checked_lag(vanishing_lag),
+            budget=settings.BUDGET("budget", budget, MonitorError),
+            vanishing_lag=settings.LAG("vanishing_lag", vanishing_lag, MonitorError),
             loggers=LoggerGroup(loggers, self._warnings.leave),
             background=background,
             schedule=settings.schedule_in_words(every),
@@ -155,7 +155,7 @@ class Monitor(Callbacks):
         return self._page.url
 
     def _repr_html_(self) -> str:
-        return of_monitor(self.path, self._step, is_recording=self._recorder is not None)
+        return show_monitor(self.path, self._step, is_recording=self._recorder is not None)
 
     def close(self) -> None:
         """Stop serving the page; recording continues."""
@@ -192,7 +192,7 @@ class Monitor(Callbacks):
         if self._recorder is not None:
             raise MonitorError("This monitor is recording already. Call end() first, or create another one.")
         loss = self._loss if loss is None else loss
-        settings.tried(self._is_due, 1)
+        settings.try_schedule(self._is_due, 1)
         self._recorder = Recorder(model, loss, self._settings, self._warnings, optimizer)
         self._step = self._recorder.last_step
         self._warnings.deliver()
@@ -248,7 +248,7 @@ class Monitor(Callbacks):
             if self._recorder is not None:
                 self._warnings.guarded(self._recorder.follow, count)
             count = 1
-        count = settings.checked_count(count)
+        count = settings.COUNT("count", count, MonitorError)
         if gradient_norm is not None:
             self.report_gradient_norm(gradient_norm, clip_norm=clip_norm, loss_scale=loss_scale)
         passed = range(self._step + 1, self._step + count + 1)

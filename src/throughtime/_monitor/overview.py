@@ -20,15 +20,15 @@ from throughtime._text.tables import Items, Paragraph, Part, Shown, Table, as_no
 from throughtime._tree import at_place, evenly, recorded_steps
 from throughtime.diagnosis import Diagnosis, diagnose
 from throughtime.diagnosis.brief import headline
-from throughtime.diagnosis.findings import NOT_MEASURED, Verdict
 from throughtime.diagnosis.layers import by_direction
+from throughtime.diagnosis.results import NOT_MEASURED, Verdict
 from throughtime.diagnosis.summarized import horizon_of
 from throughtime.diagnosis.training import losses
 from throughtime.diagnosis.words import size
 from throughtime.diagnostics.alarm import Alarm, alarms_of_run
 from throughtime.diagnostics.checks import agreement
 
-from .levels import reduced_tree
+from .levels import reduce_tree
 from .numbers import most_saturated
 
 MOST_ROWS = 7
@@ -74,7 +74,7 @@ def overview(tree: xr.DataTree) -> Overview:
     """Summarise a run, or a capture; of a run only the last record and a few small arrays are read."""
     steps, attributes = recorded_steps(tree), tree.root.attrs
     places = evenly(len(steps), 2 if _is_full(tree) else MOST_ROWS)
-    last = _summarized(at_place(tree, places[-1]) if steps else tree)
+    last = _summarize(at_place(tree, places[-1]) if steps else tree)
     alarms = tuple(each for each in alarms_of_run(attributes) if each.layer in ("", *_leaves(tree)))
     found = None
     with suppress(ThroughTimeError):
@@ -84,7 +84,7 @@ def overview(tree: xr.DataTree) -> Overview:
         f"{len(steps)} record{'s' * (len(steps) != 1)} to step {steps[-1]:,}" if steps else _sizes(tree),
         f"loss {first_to_last(f'{each:.3g}' for each in lost)}" if lost else "",
         f"{attributes.get('framework', '')} {attributes.get('framework_version', '')}".strip(),
-        stored(tree),
+        describe_storage(tree),
     )
     return Overview(
         "No recurrent layer with gradients." if found is None else _headline(found),
@@ -101,7 +101,7 @@ def first_to_last(words: Iterable[str]) -> str:
     return " → ".join([first, *others[-1:]])
 
 
-def of_monitor(path: Path, step: int, *, is_recording: bool) -> str:
+def show_monitor(path: Path, step: int, *, is_recording: bool) -> str:
     """Show a monitor in a notebook: whether it records, and its run as far as it is stored."""
     idle = "Not recording: training has not begun, or it has ended."
     state = f"Recording, step {step:,}." if is_recording else idle
@@ -119,7 +119,7 @@ def in_notebook(tree: xr.DataTree, arrays: str) -> str:
     return arrays
 
 
-def stored(tree: xr.DataTree) -> str:
+def describe_storage(tree: xr.DataTree) -> str:
     """Write where the numbers are, and how much space they take."""
     source = tree.root.encoding.get("source")
     if source is None:
@@ -129,10 +129,10 @@ def stored(tree: xr.DataTree) -> str:
     return f"{path}, {decimal(sum(each.stat().st_size for each in files))} in {len(files)} files"
 
 
-def _summarized(tree: xr.DataTree) -> xr.DataTree:
+def _summarize(tree: xr.DataTree) -> xr.DataTree:
     """Reduce a capture or a record to medians over samples, unless it is a summary already."""
     if _is_full(tree):
-        tree = reduced_tree(tree, "summary")
+        tree = reduce_tree(tree, "summary")
     leaves = {node.path: node.to_dataset().drop_dims("sample", errors="ignore") for node in tree.leaves}
     return xr.DataTree.from_dict(leaves)
 
@@ -167,7 +167,7 @@ def _history(
 ) -> dict[str, list[Any]]:
     """Read the horizons at some records."""
     if _is_full(tree):
-        captures = [_leaves(_summarized(at_place(tree, place)), "lag_ratio") for place in places]
+        captures = [_leaves(_summarize(at_place(tree, place)), "lag_ratio") for place in places]
         read = {path: xr.concat([each[path] for each in captures], "step") for path in captures[0]}
     else:
         read = {path: leaf.isel(step=places).load() for path, leaf in _leaves(tree, "lag_ratio").items()}

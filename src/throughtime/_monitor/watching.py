@@ -94,11 +94,11 @@ def _keep(monitor: Monitor, batch: Any, find_loggers: bool, callbacks: Any = ())
     """Take a batch as the monitor's, and the loggers that are active now."""
     kept = replace(monitor._settings, batch=batch)
     if find_loggers:
-        kept = replace(kept, loggers=LoggerGroup(list(_active(callbacks)), monitor._warnings.leave))
+        kept = replace(kept, loggers=LoggerGroup(list(_active_loggers(callbacks)), monitor._warnings.leave))
     monitor._settings = kept
 
 
-def _active(callbacks: Any) -> Iterator[Any]:
+def _active_loggers(callbacks: Any) -> Iterator[Any]:
     """Create a logger for each tracker that has an active run."""
     if getattr(sys.modules.get("wandb"), "run", None) is not None:
         yield loggers.WandB()

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from throughtime.diagnosis.findings import NOT_MEASURED
+from throughtime.diagnosis.results import NOT_MEASURED
 from throughtime.diagnosis.training import History
 from throughtime.diagnosis.words import number, size
 from throughtime.diagnostics.thresholds import REACHES

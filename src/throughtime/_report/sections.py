@@ -29,7 +29,7 @@ from throughtime.diagnosis.actions import actions
 from throughtime.diagnosis.brief import OPEN as OPEN_TONE
 from throughtime.diagnosis.brief import below_headline, facts, headline, tone
 from throughtime.diagnosis.diagnosis import parts
-from throughtime.diagnosis.findings import NOT_MEASURED
+from throughtime.diagnosis.results import NOT_MEASURED
 from throughtime.diagnosis.training import History
 from throughtime.diagnosis.words import size
 from throughtime.plots.data import last_step

@@ -25,8 +25,8 @@ from throughtime._store.codecs import (
     COMPRESSED_BEFORE,
     PLAIN,
     Array,
-    compressed,
-    decoded,
+    compress,
+    decode,
     empty_value,
     row_checksums,
 )
@@ -75,7 +75,7 @@ class StoredArray:
             steps = self._for_more(number, inside, sizes)
             steps[(slice(inside, inside + len(part)), *map(slice, part.shape[1:]))] = part
             if not (
-                inside and sizes == self.shape[1:] and self._wrote_into(number, steps, inside, len(part))
+                inside and sizes == self.shape[1:] and self._write_in_place(number, steps, inside, len(part))
             ):
                 self._write(number, steps)
             self.shape = (self.shape[0] + len(part), *sizes)
@@ -151,7 +151,7 @@ class StoredArray:
             bounds = zip(column, self._chunk[1:], strict=True)
             yield column, steps[(slice(None), *(slice(at * size, (at + 1) * size) for at, size in bounds))]
 
-    def _wrote_into(self, number: int, steps: Array, first: int, count: int) -> bool:
+    def _write_in_place(self, number: int, steps: Array, first: int, count: int) -> bool:
         """Write some steps into an existing chunk, without changing its committed steps."""
         if self._codecs != PLAIN or steps.shape != self._chunk:
             return False
@@ -164,12 +164,12 @@ class StoredArray:
 
     def _write(self, number: int, steps: Array) -> None:
         for column, part in self._parts(steps):
-            put(self._file(number, column), self._encoded(np.ascontiguousarray(part)))
+            put(self._file(number, column), self._encode(np.ascontiguousarray(part)))
 
-    def _encoded(self, chunk: Array) -> bytes:
+    def _encode(self, chunk: Array) -> bytes:
         if self._codecs == PLAIN:
             return chunk.tobytes()
-        content = compressed(chunk)
+        content = compress(chunk)
         return content if self._codecs == COMPRESSED else content[:-4]
 
     def _read(self, number: int) -> Array:
@@ -178,7 +178,7 @@ class StoredArray:
         for column, part in self._parts(steps):
             file = Path(self._file(number, column))
             try:
-                part[...] = decoded(file.read_bytes(), self._codecs, self.dtype, self._chunk)
+                part[...] = decode(file.read_bytes(), self._codecs, self.dtype, self._chunk)
             except FileNotFoundError:
                 if not any(column):  # others exist only since a dim has grown
                     raise StoreError(

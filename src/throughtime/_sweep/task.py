@@ -12,7 +12,7 @@ from throughtime._capture.probe import Probe
 from throughtime._data.batch import Batch
 from throughtime._errors import DiagnosticError, LossError
 from throughtime._monitor.part import Part, part_of
-from throughtime.diagnosis.layers import per_step, reading_of, recurrent, why_not_swapped
+from throughtime.diagnosis.layers import has_loss_per_step, reading_of, recurrent_layers, why_not_swapped
 from throughtime.diagnosis.swap import Swapped, prefix_swap
 
 from .files import merged_file, part_file, read_part, write_part
@@ -41,10 +41,10 @@ def _add_use(part: Part, job: Job, probe: Probe, batch: Batch, captured: Capture
     if job.lag is None:
         return
     try:
-        leaves = recurrent(captured.tree())
+        leaves = recurrent_layers(captured.tree())
         if why_not_swapped(captured.attributes, leaves):
             return
-        reading = reading_of(leaves, by_step=per_step(leaves, batch.y), lag=job.lag)
+        reading = reading_of(leaves, by_step=has_loss_per_step(leaves, batch.y), lag=job.lag)
         lags = (job.lag,)
         found = prefix_swap(probe, batch, reading, lags, seed=seed)
     except (DiagnosticError, LossError):  # nothing recurrent, or a loss that single samples do not have

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from throughtime._arguments.rules import shown
+from throughtime._arguments.rules import describe
 from throughtime._errors import AmbiguousLayerError, LayerNotFoundError, did_you_mean
 
 
@@ -108,7 +108,7 @@ class Selection:
         if isinstance(wanted, str):
             return self._by_name(wanted)
         raise LayerNotFoundError(
-            f"Select a layer by its index, name or path, or pass the layer itself; got {shown(wanted)}."
+            f"Select a layer by its index, name or path, or pass the layer itself; got {describe(wanted)}."
         )
 
     def _by_index(self, index: int) -> Any:

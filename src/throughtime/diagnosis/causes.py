@@ -14,10 +14,10 @@ import xarray as xr
 from throughtime._errors import ThroughTimeError
 from throughtime.adapters.optimizer import OptimizerStep
 from throughtime.diagnostics import lyapunov_spectrum, recurrent_spectrum, saturation, timescale
-from throughtime.diagnostics.rules import MEMORY_GATE, Growth, saturated
+from throughtime.diagnostics.rules import MEMORY_GATE, Growth, saturated_gates
 from throughtime.diagnostics.thresholds import THROWN
 
-from .findings import Evidence, LayerDiagnosis, Remedy, Verdict
+from .results import Evidence, LayerDiagnosis, Remedy, Verdict
 from .words import SOURCES, number, phrase, with_interval
 
 _MOST_WORK = 1e9  # of Lyapunov exponents: the state's size cubed, times steps; about a second
@@ -38,10 +38,10 @@ def evidence(layer: xr.Dataset, fitted: xr.Dataset | None, optimizer: OptimizerS
         lambda: _spectrum(layer),
         lambda: _floor(layer, optimizer.epsilon),
     )
-    return tuple(each for source in sources for each in _those_there(source))
+    return tuple(each for source in sources for each in _try_source(source))
 
 
-def of_growth(grown: Growth, step: float) -> Iterator[Evidence]:
+def growth_evidence(grown: Growth, step: float) -> Iterator[Evidence]:
     """Report gradients that grow within the window, and a step that is large relative to the weights."""
     if not grown.is_sure:
         return
@@ -50,7 +50,7 @@ def of_growth(grown: Growth, step: float) -> Iterator[Evidence]:
         yield Evidence("step", step, phrase("step", step=number(step)))
 
 
-def _those_there(source: Callable[[], Iterator[Evidence]]) -> list[Evidence]:
+def _try_source(source: Callable[[], Iterator[Evidence]]) -> list[Evidence]:
     try:
         return list(source())
     except ThroughTimeError:  # a cell without this quantity
@@ -67,13 +67,13 @@ def _timescale(layer: xr.Dataset) -> Iterator[Evidence]:
 def _saturation(layer: xr.Dataset) -> Iterator[Evidence]:
     found = saturation(layer)
     shares = found.mean([dim for dim in found.dims if dim != "gate"])
-    yield from of_saturation(shares["left"], shares["right"], str(layer.attrs.get("kind")))
+    yield from saturation_evidence(shares["left"], shares["right"], str(layer.attrs.get("kind")))
 
 
-def of_saturation(left: xr.DataArray, right: xr.DataArray, kind: str) -> Iterator[Evidence]:
+def saturation_evidence(left: xr.DataArray, right: xr.DataArray, kind: str) -> Iterator[Evidence]:
     """Report gates at one end of their range, from the share of their values there (gate)."""
     gates = [str(gate) for gate in left["gate"].values]
-    for gate, end, share in saturated(left.values, right.values, gates, kind):
+    for gate, end, share in saturated_gates(left.values, right.values, gates, kind):
         text = phrase("saturation", gate=gate, end=end, share=f"{share:.0%}")
         yield Evidence(f"saturation_{gate}", share, text)
 

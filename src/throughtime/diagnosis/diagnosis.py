@@ -15,7 +15,7 @@ from throughtime._text.tables import Items, Paragraph, Part, Shown, Table
 
 from .brief import Brief
 from .fail_on import findings
-from .findings import NO, NOT_DEFINED, NOT_MEASURED, Answer, Found, LayerDiagnosis
+from .results import NO, NOT_DEFINED, NOT_MEASURED, Answer, LayerDiagnosis, Results
 from .words import number, with_interval
 
 FORMAT, VERSION = "throughtime.verdict.v", 1
@@ -45,7 +45,7 @@ def plain(value: Any) -> Any:
     return [plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def parts(found: Found) -> Iterator[Part]:
+def parts(found: Results) -> Iterator[Part]:
     """Yield the parts of the text of a diagnosis."""
     yield Paragraph(" ".join(found.sentences), bold=True)
     if found.layers:
@@ -70,7 +70,7 @@ def cell(one: Answer) -> str:
     return f"{one.answer}: {with_interval(one.value, one.interval)}"
 
 
-def _paragraphs(found: Found) -> Iterator[tuple[str, list[str]]]:
+def _paragraphs(found: Results) -> Iterator[tuple[str, list[str]]]:
     for path, layer in found.layers.items():
         if layer.why:
             yield f"Why, {path}", [each.text for each in layer.why]
@@ -87,7 +87,7 @@ def _paragraphs(found: Found) -> Iterator[tuple[str, list[str]]]:
         yield "Notes", notes
 
 
-def _reasons(found: Found) -> list[str]:
+def _reasons(found: Results) -> list[str]:
     """List the reasons of unclear or missing answers, each once for all its layers."""
     found_in: dict[tuple[str, str], list[str]] = {}
     for path, layer in found.layers.items():
@@ -99,7 +99,7 @@ def _reasons(found: Found) -> list[str]:
 
 
 @dataclass(frozen=True, repr=False)
-class Diagnosis(Shown, Found):
+class Diagnosis(Shown, Results):
     """Whether a model uses inputs some steps back, whether gradient reaches them, and why.
 
     Prints as a report in a terminal and a notebook.
@@ -124,7 +124,7 @@ class Diagnosis(Shown, Found):
         Mean over samples.
     samples : int
     stopped : str
-        See `Found`.
+        See `Results`.
 
     Examples
     --------

@@ -270,12 +270,12 @@ def size(ratio: float) -> str:
     return f"{ratio:,.0f} times" if ratio < 1e6 else f"{ratio:.1e} times"
 
 
-def listed(parts: list[str]) -> str:
+def join_words(parts: list[str]) -> str:
     """Join the items of a list in a sentence.
 
     Examples
     --------
-    >>> listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])
+    >>> join_words(["a"]), join_words(["a", "b"]), join_words(["a", "b", "c"])
     ('a', 'a and b', 'a, b and c')
     """
     *first, last = parts

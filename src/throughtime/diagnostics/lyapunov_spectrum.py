@@ -15,7 +15,7 @@ from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer
 from throughtime.cells.parallel import one_thread
 from throughtime.diagnostics.checks import certified
-from throughtime.diagnostics.labelled import applied
+from throughtime.diagnostics.labelled import apply
 from throughtime.diagnostics.lags import Flags, Floats, runs_backward, valid_steps
 from throughtime.diagnostics.state_jacobian import STATES, state_jacobian
 
@@ -58,7 +58,7 @@ def lyapunov_spectrum(layer: Layer, *, transient: int = 0) -> xr.DataArray:
     """
     captured = certified(layer)
     jacobians = state_jacobian(captured)
-    exponents: xr.DataArray = applied(
+    exponents: xr.DataArray = apply(
         _along_trajectory,
         jacobians,
         valid_steps(captured),

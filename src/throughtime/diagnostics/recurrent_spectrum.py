@@ -18,7 +18,7 @@ from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer, require
 from throughtime._vocabulary import STANDARD_KINDS
 from throughtime.diagnostics.checks import certified, unprojected
-from throughtime.diagnostics.labelled import applied
+from throughtime.diagnostics.labelled import apply
 from throughtime.diagnostics.state_jacobian import STATES, state_jacobian
 
 _MATRIX = ("unit_from", "unit")
@@ -69,7 +69,7 @@ def recurrent_spectrum(layer: Layer) -> xr.Dataset:
         kernel, core = require(captured, "recurrent_kernel"), _MATRIX
     else:
         kernel, core = state_jacobian(captured), STATES
-    parts = applied(
+    parts = apply(
         _spectrum,
         kernel,
         over=[core],

@@ -19,7 +19,7 @@ from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer, require
 from throughtime._vocabulary import STANDARD_KINDS
 from throughtime.diagnostics.checks import certified, unchanged, unprojected
-from throughtime.diagnostics.labelled import applied
+from throughtime.diagnostics.labelled import apply
 from throughtime.diagnostics.lags import runs_backward, valid_steps
 
 STATES = ("state_unit", "state_unit_from")
@@ -75,7 +75,7 @@ def state_jacobian(layer: Layer) -> xr.DataArray:
             f"{name} ({kind}) has no closed form, and its capture has no state_jacobian. Capture it with "
             "quantities=['all', 'state_jacobian']. lag_profile, memory_horizon and decay_rate need none."
         )
-    return _computed(captured)
+    return _compute(captured)
 
 
 def has_closed_form(attributes: Mapping[Any, Any]) -> bool:
@@ -90,12 +90,12 @@ def has_closed_form(attributes: Mapping[Any, Any]) -> bool:
     return attributes.get("kind", STANDARD_KINDS[0]) in STANDARD_KINDS and activations <= {*cells.ACTIVATIONS}
 
 
-def _computed(captured: xr.Dataset) -> xr.DataArray:
+def _compute(captured: xr.Dataset) -> xr.DataArray:
     arrays = {name: require(captured, name) for name in NEEDED}
     arrays |= {name: captured[name] for name in OPTIONAL if name in captured}
     arrays["valid"] = valid_steps(captured)
     size = int(captured["hidden"].sizes["unit"]) * (2 if captured.attrs.get("kind") == "lstm" else 1)
-    found: xr.DataArray = applied(
+    found: xr.DataArray = apply(
         _along_trajectory,
         *arrays.values(),
         runs_backward(captured),

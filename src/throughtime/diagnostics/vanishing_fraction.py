@@ -13,7 +13,7 @@ from throughtime._arguments.rules import number
 from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified, precision
-from throughtime.diagnostics.lags import exclusions, signals, underflowed
+from throughtime.diagnostics.lags import exclusions, has_underflowed, signals
 from throughtime.diagnostics.thresholds import ROUNDING
 
 
@@ -56,7 +56,7 @@ def vanishing_fraction(layer: Layer, *, threshold: float = 0.01) -> xr.Dataset:
     ratio = found["log_ratio"]
     measured = ratio.notnull()
     samples = measured.sum("sample")
-    small = underflowed(found["log_signal"], limits.smallest_normal)
+    small = has_underflowed(found["log_signal"], limits.smallest_normal)
     lost = {
         "vanished": ratio < np.log(threshold) - ROUNDING,
         "below_precision": ratio < np.log(limits.epsilon / 2) - ROUNDING,

@@ -66,7 +66,7 @@ class Parquet:
         self._widen(row.schema)
         if self._table is not None and self._table.num_rows >= ROWS_A_FILE:
             self._table, self._number = None, self._number + 1
-        table = row if self._table is None else self._joined(self._table, row)
+        table = row if self._table is None else self._join(self._table, row)
         self._save(table, self._folder / f"part-{self._number:06}.parquet")
         self._table = table
 
@@ -80,9 +80,9 @@ class Parquet:
             check_columns(present, schema.names, self._folder)
             if set(schema.names) <= set(present):
                 return  # all files have the same columns
-            self._save(self._joined(self._files.read_table(path), schema.empty_table()), path)
+            self._save(self._join(self._files.read_table(path), schema.empty_table()), path)
 
-    def _joined(self, *tables: Any) -> Any:
+    def _join(self, *tables: Any) -> Any:
         return self._arrow.concat_tables(tables, promote_options="default")
 
     def _save(self, table: Any, path: Path) -> None:

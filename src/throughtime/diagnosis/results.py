@@ -1,6 +1,6 @@
-"""The records of a diagnosis: answers with intervals, evidence and remedies, by layer.
+"""Parts of a diagnosis: the verdict, and for each layer answers with intervals and evidence.
 
-They are frozen and without logic: `judge` fills them, `render` shows them, `compare` compares two.
+These are frozen and without logic: `judge` fills them, `Diagnosis` shows them, `compare` compares two.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class LayerDiagnosis:
 
 
 @dataclass(frozen=True)
-class Found:
+class Results:
     """All results of a diagnosis, without its printing; see `Diagnosis`.
 
     Attributes
