@@ -18,7 +18,7 @@ from . import collect_recurrence, description, graph, weights
 from .calls import Key
 from .find import to_snake_case
 from .layout import Packed
-from .record import STATES_ONLY, Call, Pass
+from .passes import STATES_ONLY, Call, Pass
 from .structure import name_of, numpy
 
 

@@ -25,7 +25,7 @@ from . import description, graph, weights
 from .calls import Entering, Key
 from .find import class_name
 from .marks import sum_of, without
-from .record import STATES_ONLY, Call, Pass
+from .passes import STATES_ONLY, Call, Pass
 from .recurrence import Recurrence, State, taken_by
 from .structure import name_of, numpy
 

@@ -14,7 +14,7 @@ from throughtime.adapters.records import Array, Attribute, LayerRecord, ModelRec
 
 from . import structure, weights
 from .find import Found, candidates, checked, selection, to_snake_case
-from .record import Call
+from .passes import Call
 from .structure import name_of, numpy
 
 _OTHER_TIME = (

@@ -29,9 +29,8 @@ Rows = Callable[[torch.Tensor], torch.Tensor]  # brings a state to (sample, …)
 class Crossing:
     """One state on its way from a call to the next.
 
-    `plain` is what the first call made, `handed_out` the edge, or tensor, of its copy. `given` is what the
-    second call took, `gradient` dL/dgiven through that call. It `is_unchanged` if it is the very tensor
-    handed out.
+    `plain` is what the first call made, `handed_out` the edge of its copy, `given` what the second call took,
+    `gradient` dL/dgiven through it. It `is_unchanged` if it is the very tensor handed out.
     """
 
     plain: torch.Tensor

@@ -31,9 +31,8 @@ KINDS = {_VF.lstm: "lstm", _VF.gru: "gru", _VF.rnn_tanh: "simple_rnn", _VF.rnn_r
 class Direction:
     """One direction of one inner layer: marks, and the tensors they are made of.
 
-    `input` marks what the layer reads, in input time. Weights stand as torch orders them: input, recurrent,
-    two biases or none, projection or none. States are (sample, unit) in the packed order, the final ones
-    marked.
+    `input` marks what the layer reads, in input time. Weights stand in torch's order, see `weights.names`.
+    States are (sample, unit) in the packed order, the final ones marked.
     """
 
     runs_backward: bool

@@ -20,7 +20,7 @@ from . import collect, find, structure
 from .layout import Meter
 from .loss import autocast_off, call, check_loss, labels_beside, place, total, tried_factor
 from .marks import Gradients, Marks
-from .record import Call, Pass
+from .passes import Call, Pass
 from .restore import gradients_on, stand_in, untouched
 from .tap import Recorder
 

@@ -21,7 +21,7 @@ from . import calls, kernels, layout, recurrence, structure
 from .find import Found, class_name, is_recurrent
 from .layout import Meter
 from .marks import OUTPUT, Marks
-from .record import Call
+from .passes import Call
 
 
 class Recorder:
