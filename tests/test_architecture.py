@@ -12,6 +12,8 @@ import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "throughtime"
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
@@ -82,6 +84,14 @@ def lines_of_code(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return function.end_lineno - function.lineno + 1 - documentation
 
 
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_a_file_that_a_page_names_exists(page):
+    known = {f"/{path.relative_to(ROOT).as_posix()}" for path in texts()}
+    names = re.findall(r"`([\w/.]+\.(?:pyi?|md|toml))`", (ROOT / page).read_text(encoding="utf-8"))
+    assert names
+    assert not [name for name in names if not any(path.endswith(f"/{name}") for path in known)]
+
+
 def test_importing_loads_no_framework_and_no_drawing_library():
     heavy = ["keras", "tensorflow", "jax", "torch", "matplotlib", "bokeh"]
     program = f"import sys, throughtime; print([name for name in {heavy} if name in sys.modules])"
@@ -100,6 +110,6 @@ def test_no_file_names_a_place_on_one_machine():
 
 def texts() -> list[Path]:
     """Every file that the project ships, by folder: a copy without git is tested as well."""
-    folders = [ROOT / name for name in ("src", "tests", "scripts", "benchmarks", "docs", ".ci")]
+    folders = [ROOT / name for name in ("src", "tests", "scripts", "benchmarks", "docs", "examples", ".ci")]
     files = [*ROOT.iterdir(), *(path for folder in folders for path in folder.rglob("*"))]
     return [path for path in files if path.is_file() and not {"__pycache__", ".git"} & {*path.parts}]

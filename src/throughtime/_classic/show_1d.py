@@ -201,7 +201,7 @@ def _mark(ax: Axes, values: Values, x: Values, height: Callable[[float], Any], s
 
 
 def _name_samples(canvas: Canvas, features: Features, line_colors: Sequence[RGBA]) -> None:
-    """Draw a legend beside the panels, which only a figure that we created has room for."""
+    """Draw a legend beside the panels, which only a figure that we created has space for."""
     canvas.fig.legend(
         [Line2D([], [], color=color, linewidth=1.5) for color in line_colors],
         features.samples,

@@ -130,7 +130,7 @@ def draw_panels(
 
 
 def top(bars: Bars) -> float:
-    """Upper end of the axis of counts, with room for text and for the marks of clipped bars."""
+    """Upper end of the axis of counts, with space for text and for the marks of clipped bars."""
     highest = float(bars.heights.max(initial=0)) or 1.0
     return highest * (1.3 + 0.12 * min(len(bars.clipped), 4))
 

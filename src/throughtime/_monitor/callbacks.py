@@ -56,7 +56,7 @@ class Callbacks:
         MissingDependencyError
             Neither lightning nor pytorch_lightning is installed.
         """
-        return _lightning_callback(self, self._warnings.guarded)
+        return _lightning_callback(self, self._warnings.guard)
 
     def transformers(self) -> Any:
         """Create a `transformers.TrainerCallback`.
@@ -124,7 +124,7 @@ def _keras_callback(monitor: Any, library: str) -> Any:
     return MonitorCallback()
 
 
-def _lightning_callback(monitor: Any, guarded: Callable[..., Any]) -> Any:
+def _lightning_callback(monitor: Any, guard: Callable[..., Any]) -> Any:
     package = "'throughtime[lightning]'"
     library = _library("lightning", "lightning", package, "lightning.pytorch", "pytorch_lightning")
 
@@ -141,7 +141,7 @@ def _lightning_callback(monitor: Any, guarded: Callable[..., Any]) -> Any:
             if trainer.is_global_zero and _knows_gradients(trainer, pl_module):
                 clip = library.LightningModule.configure_gradient_clipping
                 is_default = type(pl_module).configure_gradient_clipping is clip
-                guarded(_report_norm, monitor, trainer, optimizer, is_default)
+                guard(_report_norm, monitor, trainer, optimizer, is_default)
 
         def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any, **__: Any) -> None:
             made, self._seen = trainer.global_step - self._seen, trainer.global_step

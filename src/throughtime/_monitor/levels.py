@@ -14,6 +14,7 @@ from throughtime._capture.label import Captured, Leaf
 from throughtime._errors import MonitorError, SchemaError
 from throughtime._tree import states
 from throughtime._vocabulary import CERTIFICATES, quantities
+from throughtime.diagnosis.layers import FULL, SUMMARY, TIMESTEP
 
 from .arrays import Array, Arrays, Reduced, Values, arrays_of, as_tree
 from .reduce import (
@@ -28,7 +29,7 @@ from .reduce import (
     where_valid,
 )
 
-LEVELS = ("summary", "timestep", "full")
+LEVELS = (SUMMARY, TIMESTEP, FULL)
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 THROUGH_TIME = ("output_gradient", "input_gradient", "gate_gradient", "step_contribution")
 SCALARS = ("loss", "reduction_factor", *CERTIFICATES, "underflow")
@@ -65,7 +66,7 @@ def weights_of(captured: Captured) -> Weights:
 
 def stored(captured: Captured, level: str | frozenset[str], before: Weights | None) -> Reduced:
     """Reduce a capture to a level; changes are those from the weights `before`, of the last record."""
-    if not isinstance(level, str) or level == "full":
+    if not isinstance(level, str) or level == FULL:
         return {path: arrays_of(leaf) for path, leaf in captured.leaves.items()}
     with np.errstate(all="ignore"):  # NaN and infinities are stored unchanged
         return {
@@ -83,7 +84,7 @@ def reduce_tree(tree: xr.DataTree, level: str) -> xr.DataTree:
 def _reduce(leaf: Leaf, level: str, before: Mapping[str, Values] | None) -> Arrays:
     arrays = arrays_of(leaf)
     found = {name: arrays[name] for name in SCALARS if name in arrays}
-    if level == "timestep":
+    if level == TIMESTEP:
         found.update(of_samples(leaf, arrays))
     else:
         norms = norms_through_time(leaf, arrays)

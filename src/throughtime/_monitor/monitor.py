@@ -246,14 +246,14 @@ class Monitor(Callbacks):
         """
         if callable(count):
             if self._recorder is not None:
-                self._warnings.guarded(self._recorder.follow, count)
+                self._warnings.guard(self._recorder.follow, count)
             count = 1
         count = settings.COUNT("count", count, MonitorError)
         if gradient_norm is not None:
             self.report_gradient_norm(gradient_norm, clip_norm=clip_norm, loss_scale=loss_scale)
         passed = range(self._step + 1, self._step + count + 1)
         self._step += count
-        if any(self._warnings.guarded(self._is_due, step) for step in passed):
+        if any(self._warnings.guard(self._is_due, step) for step in passed):
             self._passed += 1
             if self._recorder is None or self._passed % self._recorder.stride == 0:
                 self.record()
@@ -272,11 +272,11 @@ class Monitor(Callbacks):
         """
         if self._recorder is not None:
             norms = StepNorms(self._step + 1, norm, clip_norm, clipped_norm, loss_scale)
-            self._warnings.guarded(self._recorder.gradient_norms.add, norms)
+            self._warnings.guard(self._recorder.gradient_norms.add, norms)
 
     def record(self) -> None:
         """Record the present state, regardless of the schedule."""
-        self._warnings.guarded(self._record)
+        self._warnings.guard(self._record)
         self._warnings.deliver()
 
     def end(self) -> None:

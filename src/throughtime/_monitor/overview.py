@@ -96,7 +96,7 @@ def overview(tree: xr.DataTree) -> Overview:
 
 
 def first_to_last(words: Iterable[str]) -> str:
-    """Write the first and the last of some words."""
+    """Join the first and the last of some texts by an arrow."""
     first, *others = words
     return " → ".join([first, *others[-1:]])
 
@@ -113,14 +113,14 @@ def show_monitor(path: Path, step: int, *, is_recording: bool) -> str:
 
 
 def in_notebook(tree: xr.DataTree, arrays: str) -> str:
-    """Show a run or a capture: the overview, and xarray's own view folded below, or that alone."""
+    """Show a run or a capture: the overview with xarray's view folded below, or only that view."""
     with suppress(ThroughTimeError):
         return str(as_notebook(overview(tree), below=Markup(arrays)))
     return arrays
 
 
 def describe_storage(tree: xr.DataTree) -> str:
-    """Write where the numbers are, and how much space they take."""
+    """Describe where the numbers are, and how much space they take."""
     source = tree.root.encoding.get("source")
     if source is None:
         return f"in memory, {decimal(tree.nbytes)}"
@@ -184,7 +184,7 @@ def _is_full(tree: xr.DataTree) -> bool:
 
 
 def _leaves(tree: xr.DataTree, name: str = "") -> dict[str, xr.Dataset]:
-    """Take the layers by path; with a name only this variable of those that have it."""
+    """Return the layers by path; with a name only this variable of the layers that have it."""
     leaves = {node.path.strip("/") or "layer": node.to_dataset() for node in tree.leaves if node.data_vars}
     return {path: leaf[[name]] for path, leaf in leaves.items() if name in leaf} if name else leaves
 

@@ -90,11 +90,11 @@ class Recorder:
             begin = partial(_return, begin())  # training waits only for this
         self.last_step = step
         self._training.optimizer = optimizer_step(self.optimizer)  # the learning rate may change
-        norms = self._warnings.guarded(self.gradient_norms.take) or Norms()
-        self._worker.put(self._warnings.guarded, self._keep, begin, step, norms, self._fingerprint())
+        norms = self._warnings.guard(self.gradient_norms.take) or Norms()
+        self._worker.put(self._warnings.guard, self._keep, begin, step, norms, self._fingerprint())
 
     def _begin(self) -> Finish:
-        """Run the model on the batch; calling the result does the rest."""
+        """Run the model on the batch; the returned function computes the rest."""
         x, y, weight = self._settings.batch
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -103,14 +103,14 @@ class Recorder:
         return finish
 
     def follow(self, model: Any) -> None:
-        """Record this model from now on: the same one after a training step that returned a new object."""
+        """Record this model from now on: the object that a training step returned in place of the old one."""
         self._probe.follow(model)
         self._model = model
 
     def drain(self) -> None:
         """Wait until each captured step is committed, or has failed with a warning."""
         self._worker.drain()
-        last = self._warnings.guarded(self._together.agreed, lambda: self._first_run.steps[-1])
+        last = self._warnings.guard(self._together.agreed, lambda: self._first_run.steps[-1])
         self.last_step = self.last_step if last is None else last
 
     def leave(self) -> None:
@@ -160,14 +160,8 @@ class Recorder:
         settings.loggers.begin()
         return step, settings.place.path, self._inspect(seen, kept, step, Norms(), is_new=is_new)
 
-    def _keep(
-        self,
-        begin: Callable[[], Callable[[Warn], Captured]],
-        step: int,
-        norms: Norms,
-        root: Mapping[str, Array],
-    ) -> None:
-        """Finish, store and log a capture; of one process this needs no model and runs in any thread."""
+    def _keep(self, begin: Begin, step: int, norms: Norms, root: Mapping[str, Array]) -> None:
+        """Finish, store and log a capture; a single process needs no model for it and uses any thread."""
         messages: list[str] = []
         seen = self._together.seen(lambda: rename_root_layers(begin()(messages.append)), step)
         outcome = self._together.agreed(lambda: self._store(seen, step, norms, root))
@@ -183,7 +177,7 @@ class Recorder:
         return self._inspect(seen, kept, step, norms)
 
     def _follow(self, outcome: Outcome) -> None:
-        """Take over what the first process decided."""
+        """Take over the decisions of the first process."""
         self.stride = outcome.stride
         for alarm in outcome.alarms:
             self._warnings.leave(alarm)
@@ -200,7 +194,7 @@ class Recorder:
         )
 
     def _inspect(self, seen: Seen, kept: Reduced, step: int, norms: Norms, *, is_new: bool = True) -> Outcome:
-        """Write a new record to the loggers, and look for alarms in what was seen."""
+        """Write a new record to the loggers, and find the alarms of a captured step."""
         settings = self._settings
         summary = kept if settings.level == "summary" else seen.reduced("summary", self._before)
         self._before = weights_of(seen.captured)
@@ -215,7 +209,7 @@ class Recorder:
         alarms = [broken] if broken else alarms_of(seen.layers(), summary, step, self._training)
         found = list(norms.explain(alarms, step))
         if found:
-            self._warnings.guarded(self._keep_alarms, found)
+            self._warnings.guard(self._keep_alarms, found)
         is_broken = any(alarm.name == "nonfinite" and alarm.layer for alarm in found)
         return Outcome(self.stride, found, is_broken)
 

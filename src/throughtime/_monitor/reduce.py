@@ -17,6 +17,7 @@ from throughtime import cells
 from throughtime._errors import ThroughTimeError
 from throughtime._tree import states
 from throughtime._vocabulary import CERTIFICATES
+from throughtime.diagnosis.layers import LAST_STEP
 from throughtime.diagnostics import rules
 from throughtime.diagnostics.checks import dtype_of
 from throughtime.diagnostics.lags import latest_first, log_joint_norm, log_norm_of, runs_backward, to_first
@@ -133,7 +134,7 @@ def log_ratios(arrays: Arrays, layout: xr.Dataset) -> Array:
         return Array(("sample", *directions, "lag"), np.full(shape, np.nan))
     if reads_many_steps(arrays):
         alone = from_last_step(arrays, layout)
-        signal = np.log(alone["last_step_gradient_norm"].ordered("sample", *directions, "time").values)
+        signal = np.log(alone[LAST_STEP[0]].ordered("sample", *directions, "time").values)
     else:
         signal = log_joint_norm(*(_log_norm(arrays[name], directions) for name in names))
     valid = _valid(arrays, layout)
@@ -176,9 +177,8 @@ def from_last_step(arrays: Arrays, layout: xr.Dataset) -> dict[str, Array]:
         norms = [log_norm_of(values, 1) for name, values in solved.items() if name.endswith("_gradient")]
         found.append([np.exp(log_joint_norm(*norms)), solved["step_contribution"]])
     dims = ("sample", "time", "direction") if named else ("sample", "time")
-    names = ("last_step_gradient_norm", "last_step_contribution")
     parts = (np.stack(each, axis=-1) if named else each[0] for each in zip(*found, strict=True))
-    return {name: Array(dims, np.asarray(values)) for name, values in zip(names, parts, strict=True)}
+    return {name: Array(dims, np.asarray(values)) for name, values in zip(LAST_STEP, parts, strict=True)}
 
 
 def _one_direction(array: Array, at: int) -> Values:

@@ -116,7 +116,7 @@ def _start_torch(monitor: Monitor, model: Any, adapter: Any, find_loggers: bool)
 
     def began(x: Any, labels: Any, loss: Any) -> None:
         _keep(monitor, (x, labels, None), find_loggers)
-        warn.guarded(lambda: monitor.begin(model, loss=monitor._loss or loss))
+        warn.guard(lambda: monitor.begin(model, loss=monitor._loss or loss))
         warn.deliver()
 
     def failed(reason: str) -> None:

@@ -56,7 +56,7 @@ class StoredArray:
         self._codecs, self.has_sums = layout.codecs, layout.has_sums
         if self._codecs not in (PLAIN, COMPRESSED, COMPRESSED_BEFORE):
             raise StoreError(f"{folder} was packed or written by another program; steps cannot be added.")
-        self._last: Array | None = None  # the last chunk of steps, if it has room for more
+        self._last: Array | None = None  # the last chunk of steps, if more steps fit
 
     @property
     def nbytes(self) -> int:

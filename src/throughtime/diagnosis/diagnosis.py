@@ -110,7 +110,8 @@ class Diagnosis(Shown, Results):
     text : str
         The verdict in words.
     lag : int
-        The judged lag: `dependency_length`, or else the largest for which use was found, or else 1.
+        The judged lag: `dependency_length`, or else the largest for which use was found, or else 1. If use
+        was not measured, it is the largest of 1, 2, 4, … within half of the window.
     layers : mapping of str to LayerDiagnosis
         Each with `reach`, `share`, `use` and `why`; `path[forward]` and `path[backward]` if a layer has two
         directions.

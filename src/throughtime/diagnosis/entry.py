@@ -179,17 +179,17 @@ class _Run:
 
     def _add_lag_matrices(self, leaves: dict[str, xr.Dataset], batch: Batch) -> None:
         steps = int(batch.y.shape[1])
-        notes = {path: leaf for path, leaf in leaves.items() if leaf.sizes.get("time") == steps}
+        paths = [path for path, leaf in leaves.items() if leaf.sizes.get("time") == steps]
         try:
-            drawn = None if steps <= _LOSS_STEPS else _LOSS_STEPS
-            settings = {"layers": self.layers, "loss": self.loss, "loss_steps": drawn, "seed": self.seed}
+            count = None if steps <= _LOSS_STEPS else _LOSS_STEPS
+            settings = {"layers": self.layers, "loss": self.loss, "loss_steps": count, "seed": self.seed}
             matrices = recurrent_layers(lag_matrix(self.model, batch.x, batch.y, **settings))
         except ThroughTimeError as error:
             reason = phrase("per_step_unmeasured", reason=str(error).partition("\n")[0].rstrip("."))
-            self.unread.update(dict.fromkeys(notes, reason))
+            self.unread.update(dict.fromkeys(paths, reason))
             self._why_not = reason
             return
-        for path in notes:
+        for path in paths:
             added = matrices[path][["lag_matrix"]]
             leaves[path] = leaves[path].merge(added, compat="override", combine_attrs="override")
 

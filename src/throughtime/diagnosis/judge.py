@@ -24,7 +24,7 @@ from .words import phrase
 
 @remember()
 def judge(leaves: Mapping[str, xr.Dataset], swaps: Mapping[str, Swapped], asked: Asked) -> Diagnosis:
-    """Diagnose captured recurrent layers, from these and the losses of each layer after a swap."""
+    """Diagnose captured recurrent layers; `swaps` has for each the losses with exchanged inputs."""
     first = next(iter(swaps.values()))
     loss, samples = _loss(leaves, first), int(next(iter(leaves.values())).sizes["sample"])
     lag, notes = asked.dependency_length, (*note_few_samples(samples), *asked.notes)
@@ -91,7 +91,10 @@ def _reason_without_lag(
 
 
 def _lag(asked: Asked, curve: xr.Dataset | None, directions: Mapping[str, xr.Dataset]) -> int:
-    """Return the lag to judge: the requested one, the largest in use, or the first."""
+    """Return the lag to judge: the requested one, or else the largest in use, or else 1.
+
+    If use was not measured, it is the largest of 1, 2, 4, … within half of the window.
+    """
     if asked.dependency_length is not None:
         return asked.dependency_length
     if curve is not None:

@@ -1,7 +1,7 @@
 """The recurrent layers of a capture or of a recorded step, as `judge` takes them, and how they read time.
 
 A run that stores norms of each sample at each timestep is sufficient: reach, share and horizon depend only on
-the norms of vectors. A summary contains only medians over samples.
+the norms of vectors. A summary contains medians over samples and their intervals.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SCALARS = ("loss", "reduction_factor", *CERTIFICATES)
 # Norms for error at the last step alone, if the model reads several steps.
 LAST_STEP = ("last_step_gradient_norm", "last_step_contribution")
 LAG_INTERVAL = ("lag_ratio_low", "lag_ratio_high", "lag_ratio_samples")
-USE = ("use", "use_low", "use_high", "use_samples", "use_pays")  # of a sweep
+USE = ("use", "use_low", "use_high", "use_samples", "use_pays")  # of a sweep; all but the last by lag
 _WEIGHT_NORMS = ("recurrent_kernel_norm", "recurrent_kernel_gradient_norm")
 _READ = ("output_gradient", "step_contribution")
 _ANCHORS = 4  # steps at which the prefix swap evaluates losses

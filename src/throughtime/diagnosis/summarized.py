@@ -1,7 +1,7 @@
-"""Answers from a record that is a summary: medians over samples, without intervals.
+"""Answers from a record that is a summary: medians over samples, with their intervals.
 
-`judge` needs samples; here the same questions are answered from medians, with the name of the level that
-would answer the rest.
+`judge` needs numbers of each sample. A question that only those can answer, such as share, is not measured,
+and the reason names the level that stores them.
 """
 
 from __future__ import annotations
@@ -21,17 +21,16 @@ from throughtime.diagnostics.thresholds import REACHES, ROUNDING, SHARE, USED
 from . import causes, integrity, measure
 from .conclude import decide, sentences_of, sentences_without_use, sizes_of, verdict_of
 from .diagnosis import Diagnosis
-from .layers import find_nonfinite
+from .layers import USE, find_nonfinite
 from .results import NAN, NOT_MEASURED, UNCLEAR, Answer, Asked, Evidence, LayerDiagnosis, Results, Verdict
 from .use import use_answer
 from .words import join_words, number, phrase
 
-_USE = ("use", "use_low", "use_high", "use_samples")  # by lag
 _FIRST_LAG = 5  # of a fit, as in `decay_rate`
 
 
 def diagnosis_of(leaves: Mapping[str, xr.Dataset], asked: Asked) -> Diagnosis:
-    """Diagnose the directions of layers in one recorded summary.
+    """Diagnose the directions of the layers of one recorded summary.
 
     The default lag is the largest power of two within half of the window, as for a capture.
     """
@@ -150,7 +149,7 @@ def _use(leaf: xr.Dataset, lag: int) -> Answer:
     """Answer from the use that a sweep measured over its data set."""
     if "use" not in leaf or not np.isfinite(leaf["use"].values[lag]):
         return Answer(NOT_MEASURED, threshold=USED, reason=phrase("needs_model"))
-    value, low, high, n = (float(leaf[name].values[lag]) for name in _USE)
+    value, low, high, n = (float(leaf[name].values[lag]) for name in USE[:4])
     return use_answer(value, (low, high), int(n), does_pay=bool(leaf["use_pays"]))
 
 

@@ -11,7 +11,7 @@ import xarray as xr
 from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer, require, states
-from throughtime.diagnostics.checks import certified, unchanged
+from throughtime.diagnostics.checks import certified, require_unchanged
 from throughtime.diagnostics.labelled import apply
 from throughtime.diagnostics.lags import (
     Floats,
@@ -57,7 +57,7 @@ def gradient_instability(layer: Layer) -> xr.DataArray:
     >>> gradient_instability(testing.decaying(rate=0.9, steps=50)).values.round(6)  # 49·0.1²
     array([0.49])
     """
-    captured = unchanged(certified(layer))
+    captured = require_unchanged(certified(layer))
     gradient = log_state_gradient(captured)
     valid, backward = steps_of_last_episode(captured), runs_backward(captured)
     arriving = by_lag(gradient, valid, backward)

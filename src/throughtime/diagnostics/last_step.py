@@ -18,14 +18,13 @@ from throughtime import cells
 from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer, require, states
-from throughtime.diagnostics.checks import certified, certified_vectors
+from throughtime.diagnostics.checks import certified, require_vectors
 from throughtime.diagnostics.lags import runs_backward, valid_steps
 from throughtime.diagnostics.state_jacobian import (
     NEEDED,
     OPTIONAL,
     STATES,
     Values,
-    cell_layer,
     cell_pass,
     has_closed_form,
     state_jacobian,
@@ -79,7 +78,7 @@ def from_last_step(layer: Layer) -> xr.Dataset:
         raise DiagnosticError(f"This layer has a dim {dim!r}. Select one position: layer.isel({dim}=0).")
     if not has_closed_form(captured.attrs):
         return _multiply_jacobians(captured)
-    captured = certified_vectors(captured)
+    captured = require_vectors(captured)
     arrays = {name: require(captured, name).values for name in (*NEEDED, "hidden_gradient")}
     arrays |= {name: captured[name].values for name in OPTIONAL if name in captured}
     arrays["valid"] = valid_steps(captured).values
@@ -126,7 +125,7 @@ def solve_from_last_step(
     passed = replace(
         cell_pass(of, backward=backward), final_gradients=(_at_last_step(of, backward=backward),)
     )
-    return cells.solve(cell_layer(of, attributes), passed, frozenset(_SOLVED))
+    return cells.solve(cells.Layer.of(of, attributes), passed, frozenset(_SOLVED))
 
 
 def _at_last_step(of: Values, *, backward: bool) -> npt.NDArray[Any]:

@@ -17,11 +17,11 @@ from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.labelled import apply
 from throughtime.diagnostics.lags import Flags, Floats, exclusions, signals
 from throughtime.diagnostics.statistics import censored_median
-from throughtime.diagnostics.thresholds import ROUNDING
+from throughtime.diagnostics.thresholds import REACHES, ROUNDING
 
 
 @takes(DiagnosticError, threshold=number(0, 1, inside=True))
-def memory_horizon(layer: Layer, *, threshold: float = 0.01) -> xr.DataArray:
+def memory_horizon(layer: Layer, *, threshold: float = REACHES) -> xr.DataArray:
     """Largest lag at which the loss still sends gradient back, per sample.
 
     The sequence length censors it on the right: if `censored` is True, the value is a lower bound. See
@@ -74,7 +74,7 @@ def _horizons(found: xr.Dataset, threshold: float) -> xr.DataArray:
 
 
 @takes(DiagnosticError, threshold=number(0, 1, inside=True))
-def memory_horizon_median(layer: Layer, *, threshold: float = 0.01) -> xr.Dataset:
+def memory_horizon_median(layer: Layer, *, threshold: float = REACHES) -> xr.Dataset:
     """Median memory horizon of a batch, with censoring by the sequence ends (Kaplan-Meier).
 
     Parameters

@@ -18,7 +18,7 @@ from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer, require
 from throughtime._vocabulary import STANDARD_KINDS
-from throughtime.diagnostics.checks import certified, unchanged, unprojected
+from throughtime.diagnostics.checks import certified, require_unchanged, require_unprojected
 from throughtime.diagnostics.labelled import apply
 from throughtime.diagnostics.lags import runs_backward, valid_steps
 
@@ -66,7 +66,7 @@ def state_jacobian(layer: Layer) -> xr.DataArray:
     array([[0.5, 0. ],
            [0. , 0.5]])
     """
-    captured = unprojected(unchanged(certified(layer)))
+    captured = require_unprojected(require_unchanged(certified(layer)))
     if "state_jacobian" in captured:
         return captured["state_jacobian"]
     if not has_closed_form(captured.attrs):
@@ -117,29 +117,7 @@ def _along_trajectory(
     *arrays, backward = values
     of = dict(zip(names, arrays, strict=True))
     passed = cell_pass(of, backward=bool(backward))
-    return cells.step_jacobians(cell_layer(of, attributes), passed, of.get("cell"))
-
-
-def cell_layer(of: Values, attributes: Mapping[Any, Any]) -> cells.Layer:
-    """Return the weights and activations of one direction of a standard cell.
-
-    Examples
-    --------
-    >>> from throughtime import testing
-    >>> leaf = testing.decaying()["rnn"]
-    >>> cell_layer({name: leaf[name].values for name in NEEDED}, leaf.attrs).kind
-    'simple_rnn'
-    """
-    return cells.Layer(
-        kind=str(attributes.get("kind")),
-        kernel=of["kernel"],
-        recurrent_kernel=of["recurrent_kernel"],
-        bias=of.get("bias"),
-        recurrent_bias=of.get("recurrent_bias"),
-        activation=str(attributes.get("activation", "tanh")),
-        recurrent_activation=str(attributes.get("recurrent_activation", "sigmoid")),
-        reset_after=bool(attributes.get("reset_after", 1)),
-    )
+    return cells.step_jacobians(cells.Layer.of(of, attributes), passed, of.get("cell"))
 
 
 def cell_pass(of: Values, *, backward: bool) -> cells.Pass:

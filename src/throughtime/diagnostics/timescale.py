@@ -15,9 +15,10 @@ from throughtime._tree import Layer, require
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.labelled import apply
 from throughtime.diagnostics.lags import Flags, Floats, valid_steps
+from throughtime.diagnostics.rules import MEMORY_GATE
 from throughtime.diagnostics.state_jacobian import STATES, state_jacobian
 
-_KEEPS = {"lstm": "forget", "gru": "update", "conv_lstm": "forget"}
+_KEEPS = {**MEMORY_GATE, "conv_lstm": "forget"}
 
 
 @takes(DiagnosticError)
@@ -65,7 +66,7 @@ def timescale(layer: Layer) -> xr.DataArray:
 
 
 def _share_kept(captured: xr.Dataset) -> tuple[str, xr.DataArray]:
-    """Find which share of each unit a step keeps (sample, time, [direction,] unit), and name it."""
+    """Return the share of each unit that a step keeps, (sample, time, [direction,] unit), and its name."""
     kind = str(captured.attrs.get("kind"))
     if kind in _KEEPS:
         return _KEEPS[kind], require(captured, "gate_activation").sel(gate=_KEEPS[kind], drop=True)

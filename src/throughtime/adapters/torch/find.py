@@ -155,7 +155,7 @@ def to_snake_case(name: str) -> str:
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
-def selection(model: Any) -> Selection:
+def selection(model: Any) -> Selection[Found]:
     """Prepare the search in an unwrapped model; an int counts `model.children()`."""
     indexed = [child for _, child in children(model)] or [model]
     scripted = any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
