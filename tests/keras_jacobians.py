@@ -104,7 +104,7 @@ def check_differences(keras: Any, ops: Any) -> None:
     """States of unlike sizes, not 0 at first, have finite differences of a NumPy step, without labels."""
     layer = keras.layers.RNN(unlike_states(keras, ops), name="cell")
     model, (x, _) = model_of(keras, layer), batch()
-    captured = tt.capture(model, x, quantities=["hidden", JACOBIAN, "valid"])["cell"]
+    captured = tt.capture(model, x, quantities=["hidden", "cell", JACOBIAN, "valid"])["cell"]
     w, v = (each.astype(float) for each in model.get_weights()[:2])
     states = np.concatenate([captured["narrow"], captured["wide"]], axis=-1, dtype=float)
     before = np.concatenate([np.ones((SAMPLES, 1, 7)), states[:, :-1]], axis=1)

@@ -20,7 +20,7 @@ from throughtime.diagnosis.results import NOT_MEASURED
 from throughtime.diagnosis.summarized import horizon_of
 from throughtime.diagnostics.thresholds import REACHES
 from throughtime.plots.data import norm_symbol
-from throughtime.render.bokeh_text import plain
+from throughtime.render.bokeh_text import plain, template_text
 
 Found = tuple[Rows, dict[str, Floats]]
 
@@ -98,6 +98,6 @@ def text(name: str) -> Div:
         name=name,
         margin=0,
         sizing_mode="stretch_width",
-        stylesheets=[InlineStyleSheet(css=words.STYLE)],
+        stylesheets=[InlineStyleSheet(css=template_text("live_text.css"))],
         disable_math=True,
     )
