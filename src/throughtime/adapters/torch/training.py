@@ -187,9 +187,13 @@ class Processes:
             ) from error
 
 
-def processes_of(model: nn.Module) -> Processes | None:
-    """Return the processes that train a module with DistributedDataParallel; None if there is one."""
+def processes_of(model: nn.Module, of_all: bool) -> Processes | None:
+    """Return the processes that train a module with DistributedDataParallel; None if there is one.
+
+    With `of_all` the module is within one that cannot be reached, of all processes.
+    """
     parallel = next((each for each in model.modules() if isinstance(each, DistributedDataParallel)), None)
-    if parallel is None or dist.get_world_size(parallel.process_group) == 1:
+    if parallel is None and not (of_all and dist.is_initialized()):
         return None
-    return Processes(dist.get_process_group_ranks(parallel.process_group))
+    ranks = dist.get_process_group_ranks(None if parallel is None else parallel.process_group)
+    return Processes(ranks) if len(ranks) > 1 else None
