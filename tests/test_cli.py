@@ -87,7 +87,7 @@ def test_check(run: Path) -> None:
 def test_check_finds_a_nan(tmp_path: Path) -> None:
     with Run(tmp_path / "run.zarr") as writer:
         writer.append(testing.nonfinite("cell", sample=1, time=7, unit=2), 3)
-    assert "nan in cell of /rnn" in called("check", tmp_path / "run.zarr", code=1)
+    assert "nan in cell of rnn" in called("check", tmp_path / "run.zarr", code=1)
 
 
 def test_check_finds_a_certificate_above_the_bar_of_its_dtype(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_plot_lists_what_each_picture_needs_and_this_run_has(tmp_path: Path, lev
     with Run(tmp_path / "run.zarr") as writer:
         for step in range(2):
             writer.append(tree if level == "full" else reduce_tree(tree, level), step)
-    rows = pictures.listed(tt.open_run(tmp_path / "run.zarr")).rows
+    rows = pictures.table_of_plots(tt.open_run(tmp_path / "run.zarr")).rows
     order = ["any run", "quantities='timestep'", "quantities='full'"]
     enough = order[: ["summary", "timestep", "full"].index(level) + 1]
     for name, needs, is_here in rows:

@@ -308,6 +308,9 @@ PRODUCED = {
     "remedy_clipping": lambda _: printed(
         Model(testing.exploding(samples=SAMPLES)), dependency_length=8, solved=0.0
     ),
+    "remedy_kernel": lambda _: printed(
+        Model(testing.exploding(samples=SAMPLES)), dependency_length=8, solved=0.0
+    ),
     "remedy_window": lambda _: printed(decaying(), dependency_length=50),
     "remedy_epsilon": lambda _: vanished(decaying(), optimizer=optimizer()),
 }

@@ -176,7 +176,7 @@ class TestAlarms:
                     assert [alarm.name for alarm in told] == ["nonfinite"]
         (alarm,) = told
         assert (alarm.layer, alarm.step) == ("rnn", 37)
-        assert alarm.evidence == ("nan in gate_activation of /rnn: sample 2, time 12, gate forget, unit 1")
+        assert alarm.evidence == ("nan in gate_activation of rnn: sample 2, time 12, gate forget, unit 1")
         run = tt.open_run(tmp_path / "run.zarr")["rnn"].to_dataset().compute()
         assert run["step"].values.tolist() == list(range(41))
         share = run["saturation_left"].sel(gate="forget")

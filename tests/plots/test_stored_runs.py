@@ -136,7 +136,7 @@ class TestLevels:
                     draw(kept)
                 assert "tt.capture" not in str(caught.value)
             return
-        assert plots.heatmap(kept).title.startswith("‖dL/dhₜ‖")
+        assert plots.heatmap(kept).subtitle.startswith("‖dL/dhₜ‖")
         (image,) = plots.heatmap(kept.isel(step=-1)).marks(Image)
         norms = np.linalg.norm(last["rnn"]["hidden_gradient"].values, axis=-1)
         np.testing.assert_allclose(image.values, norms, rtol=1e-9)
@@ -153,10 +153,10 @@ class TestLevels:
         from typer.testing import CliRunner
 
         from throughtime._cli.commands import app
-        from throughtime._cli.pictures import listed
+        from throughtime._cli.pictures import table_of_plots
 
         run = str(tmp_path / "run.zarr")
-        names = [name for name, _, is_here in listed(tt.open_run(run)).rows if is_here == "yes"]
+        names = [name for name, _, is_here in table_of_plots(tt.open_run(run)).rows if is_here == "yes"]
         assert (
             names
             == {

@@ -162,7 +162,7 @@ def title_of(data: Any) -> list[str]:
     """Return the name and layer of labelled data."""
     if not is_labelled(data):
         return []
-    return [str(data.attrs.get("long_name") or data.name or ""), str(data.attrs.get("layer", ""))]
+    return [str(data.attrs.get("long_name") or data.name or ""), str(data.attrs.get("layer", "")).strip("/")]
 
 
 def _order_by_name(data: Any, *, with_time: bool) -> Features:

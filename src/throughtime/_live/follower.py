@@ -87,7 +87,7 @@ class Follower:
 
 
 def _identity(path: Path) -> _Identity | None:
-    """Tell one commit of one run from any other; None where there is none."""
+    """Identify a commit of a run; None where there is none."""
     try:
         folder, commit = path.stat(), (path / COMMIT).stat()
     except (FileNotFoundError, NotADirectoryError):

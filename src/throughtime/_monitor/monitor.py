@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from warnings import warn
@@ -21,7 +22,6 @@ from .levels import level_of
 from .overview import show_monitor
 from .place import Place, ServedPage
 from .recorder import Recorder
-from .settings import Settings
 
 
 @takes(MonitorError, **settings.RULES)
@@ -117,7 +117,7 @@ class Monitor(Callbacks):
             warn("Monitor(sinks=…) is now called loggers=….", DeprecationWarning, stacklevel=3)
             loggers = sinks
         self._warnings = WarningQueue(on_alarm, frozenset(stop_on))
-        self._settings = Settings(
+        self._settings = settings.Settings(
             place=Place(store, mode),
             batch=settings.check_batch(batch),
             level=level_of(quantities),
@@ -181,8 +181,10 @@ class Monitor(Callbacks):
         finally:
             self.end()
 
-    def begin(self, model: Any, *, loss: Any = None, optimizer: Any = None) -> None:
+    def begin(self, model: Any, *, loss: Any = None, optimizer: Any = None, of_all: bool = False) -> None:
         """Open the run and record the state before the first training step; see `watch`.
+
+        With `of_all` all processes train replicas of this model, which is passed without its parallel module.
 
         Raises
         ------
@@ -191,9 +193,9 @@ class Monitor(Callbacks):
         """
         if self._recorder is not None:
             raise MonitorError("This monitor is recording already. Call end() first, or create another one.")
-        loss = self._loss if loss is None else loss
         settings.try_schedule(self._is_due, 1)
-        self._recorder = Recorder(model, loss, self._settings, self._warnings, optimizer)
+        given = replace(self._settings, of_all=of_all)
+        self._recorder = Recorder(model, loss or self._loss, given, self._warnings, optimizer)
         self._step = self._recorder.last_step
         self._warnings.deliver()
 

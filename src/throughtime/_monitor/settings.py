@@ -65,6 +65,7 @@ class Settings:
     loggers: LoggerGroup
     background: bool
     schedule: str = ""
+    of_all: bool = False
 
     @property
     def alarms_off(self) -> list[str]:

@@ -16,12 +16,13 @@ import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
+from throughtime._atomic import put, replace_folder
 from throughtime._errors import StoreError
-from throughtime._store.files import Files, replace_folder
+from throughtime._store.files import Files
 from throughtime._store.layout import Commit, node_of
 from throughtime._store.open_run import StoredValues, open_files, read_steps
 from throughtime._store.schema import COMMIT, SUMS, ArrayLayout
-from throughtime._store.stored_array import StoredArray, put
+from throughtime._store.stored_array import StoredArray
 
 _CHUNK = 2**25  # bytes of a packed chunk before compression
 

@@ -6,12 +6,13 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import xarray as xr
 import zarr
 
+from throughtime._atomic import put
 from throughtime._errors import StoreError
 from throughtime._store.checksums import Sums
 from throughtime._store.files import DamageError, Folder
@@ -29,7 +30,7 @@ from throughtime._store.layout import (
 from throughtime._store.lock import Lock
 from throughtime._store.rewriting import finish_thinning, write_thinned
 from throughtime._store.schema import COMMIT, STEP, SUMS, VERSION, VERSION_KEY, folder_of
-from throughtime._store.stored_array import StoredArray, put
+from throughtime._store.stored_array import StoredArray
 from throughtime._store.validate import read_commit
 
 
@@ -152,7 +153,7 @@ class Run:
                 array.write_shape()
         self._lock.release()
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

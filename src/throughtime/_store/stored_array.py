@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from throughtime._atomic import put
 from throughtime._errors import StoreError
 from throughtime._store.codecs import (
     COMPRESSED,
@@ -194,29 +195,3 @@ def write_into(file: str, start: int, content: bytes) -> None:
         out.seek(start)
         if out.write(content) < len(content):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file)
-
-
-def put(file: str, content: bytes, *, durable: bool = False) -> None:
-    """Write a temporary file and move it to its place, so that readers see only whole files.
-
-    A record writes about fifty files: paths are plain text here, which halves the time.
-    """
-    beside = f"{file}.tmp"
-    try:
-        try:
-            _write_bytes(beside, content, durable)
-        except FileNotFoundError:
-            Path(file).parent.mkdir(parents=True, exist_ok=True)
-            _write_bytes(beside, content, durable)
-        os.replace(beside, file)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
-
-
-def _write_bytes(file: str, content: bytes, durable: bool) -> None:
-    with open(file, "wb") as out:
-        out.write(content)
-        if durable:
-            out.flush()
-            os.fsync(out.fileno())

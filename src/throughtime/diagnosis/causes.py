@@ -13,15 +13,14 @@ import xarray as xr
 
 from throughtime._errors import ThroughTimeError
 from throughtime.adapters.optimizer import OptimizerStep
-from throughtime.diagnostics import lyapunov_spectrum, recurrent_spectrum, saturation, timescale
+from throughtime.diagnostics import recurrent_spectrum, saturation, timescale
+from throughtime.diagnostics.lyapunov_spectrum import of_few_samples
 from throughtime.diagnostics.rules import MEMORY_GATE, Growth, saturated_gates
 from throughtime.diagnostics.thresholds import THROWN
 
 from .results import Evidence, LayerDiagnosis, Remedy, Verdict
 from .words import SOURCES, number, phrase, with_interval
 
-_MOST_WORK = 1e9  # of Lyapunov exponents: the state's size cubed, times steps; about a second
-_LYAPUNOV_SAMPLES = 2
 _FLOOR = 10  # times the optimizer's epsilon
 _KEEPS_LENGTH = 0.95  # share of a signal left by a step, from which a kernel keeps it
 _WORTH_NAMING = 0.1  # share of the weights below it
@@ -96,13 +95,14 @@ def _decay(fitted: xr.Dataset | None) -> Iterator[Evidence]:
 
 
 def _lyapunov(layer: xr.Dataset) -> Iterator[Evidence]:
-    size = int(layer.sizes.get("unit", 0)) * (1 + (layer.attrs.get("kind") == "lstm"))
-    if "hidden" not in layer or size**3 * layer.sizes["time"] > _MOST_WORK:
+    exponents = of_few_samples(layer)
+    if exponents is None:
         return
-    few = layer.isel(sample=slice(_LYAPUNOV_SAMPLES))
-    largest = float(lyapunov_spectrum(few).isel(exponent=0).median())
+    largest, n = float(exponents.isel(exponent=0).mean()), exponents.sizes["sample"]
     if np.isfinite(largest):
-        yield Evidence("lyapunov", largest, phrase("lyapunov", exponent=number(largest)))
+        factor, samples = number(math.exp(largest)), f"{n} sample{'s' * (n > 1)}"
+        text = phrase("lyapunov", exponent=number(largest), factor=factor, n=samples)
+        yield Evidence("lyapunov", largest, text)
 
 
 def _spectrum(layer: xr.Dataset) -> Iterator[Evidence]:
@@ -132,8 +132,10 @@ def remedies(
     """Yield the remedies for one layer; `lag` is None unless the task needs it and is not solved."""
     known = {each.name: each for each in layer.why}
     throws = "step" in known and optimizer.is_known
-    if "growth" in known and not optimizer.clips and (verdict is Verdict.UNSTABLE or throws):
-        yield remedy("remedy_clipping", known.get("step", known["growth"]).text)
+    if "growth" in known and (verdict is Verdict.UNSTABLE or throws):
+        if not optimizer.clips:
+            yield remedy("remedy_clipping", known.get("step", known["growth"]).text)
+        yield from of_kernel(layer)
     if lag is None or verdict not in (Verdict.NO_EVIDENCE, Verdict.WEAK_SIGNAL):
         return
     scale, bias = known.get("timescale"), known.get("forget_bias")
@@ -150,6 +152,18 @@ def remedies(
     floor = known.get("optimizer_floor")
     if floor is not None and floor.value > 0.5:
         yield remedy("remedy_epsilon", floor.text)
+
+
+def of_kernel(layer: LayerDiagnosis) -> Iterator[Remedy]:
+    """Yield the remedy for a recurrent kernel that makes gradients grow, by Lyapunov exponent or radius."""
+    known = {each.name: each for each in layer.why}
+    is_simple = layer.kind == "simple_rnn"
+    radius = known.get("spectrum")
+    grows = known.get("lyapunov", Evidence("", radius.value - 1 if radius and is_simple else 0.0, ""))
+    if grows.value > 0:
+        reasons = [each.text for each in (known.get("lyapunov"), radius) if each is not None]
+        gated = ", or use a gated cell, LSTM or GRU" if is_simple else ""
+        yield remedy("remedy_kernel", "; ".join(reasons), gated=gated)
 
 
 def reading_remedy(path: str) -> Remedy:

@@ -20,6 +20,7 @@ from .words import number, with_interval
 
 FORMAT, VERSION = "throughtime.verdict.v", 1
 SCHEMA = f"{FORMAT}{VERSION}"  # verdict.v1.schema.json beside this file
+REMEDIES = "Possible remedies"
 QUESTIONS = ("reach", "share", "use")
 _COLUMNS = ("layer", "question", "answer", "value", "low", "high", "n", "threshold", "reason")
 
@@ -76,7 +77,7 @@ def _paragraphs(found: Results) -> Iterator[tuple[str, list[str]]]:
             yield f"Why, {path}", [each.text for each in layer.why]
     if found.remedies:
         yield (
-            "Possible remedies",
+            REMEDIES,
             [f"{each.text}. Because {each.evidence} ({each.source})" for each in found.remedies],
         )
     notes = [*found.notes, *_reasons(found)]

@@ -168,8 +168,9 @@ def as_captured(leaf: xr.Dataset) -> xr.Dataset:
         norms = norms.where(leaf["valid"], 0.0) if "valid" in leaf and "time" in norms.dims else norms
         variables[name] = norms if name == "step_contribution" else norms.expand_dims(unit=1, axis=-1)
     variables |= {name: leaf[name] for name in _WEIGHT_NORMS if name in leaf}
-    if not all(name in leaf for name in LAST_STEP):
-        return xr.Dataset(variables, attrs=leaf.attrs)
+    captured = xr.Dataset(variables, attrs=leaf.attrs)
+    if not all(name in leaf for name in LAST_STEP) or not measure.reads_many_steps(captured):
+        return captured
     joint, *others = (f"{state}_gradient" for state in states(leaf))
     norms, variables["step_contribution"] = (leaf[name].fillna(0.0) for name in LAST_STEP)
     variables[joint] = norms.expand_dims(unit=1, axis=-1)

@@ -51,7 +51,7 @@ class NonFinite:
 
     def __str__(self) -> str:
         places = ", ".join(f"{dim} {place}" for dim, place in self.where.items())
-        return f"{self.value} in {self.variable} of {self.layer or 'this layer'}" + (
+        return f"{self.value} in {self.variable} of {self.layer.strip('/') or 'this layer'}" + (
             f": {places}" if places else ""
         )
 
@@ -83,7 +83,7 @@ def first_nonfinite(captured: Layer) -> NonFinite | None:
     --------
     >>> from throughtime import testing
     >>> print(first_nonfinite(testing.nonfinite("cell", sample=1, time=7, unit=2)))
-    nan in cell of /rnn: sample 1, time 7, unit 2
+    nan in cell of rnn: sample 1, time 7, unit 2
     """
     leaves = _leaves(captured)
     found = [each for number, leaf in enumerate(leaves.items()) for each in _candidates(number, *leaf)]

@@ -70,7 +70,7 @@ def state_jacobian(layer: Layer) -> xr.DataArray:
     if "state_jacobian" in captured:
         return captured["state_jacobian"]
     if not has_closed_form(captured.attrs):
-        name, kind = captured.attrs.get("layer", "This layer"), captured.attrs["kind"]
+        name, kind = str(captured.attrs.get("layer", "This layer")).strip("/"), captured.attrs["kind"]
         raise DiagnosticError(
             f"{name} ({kind}) has no closed form, and its capture has no state_jacobian. Capture it with "
             "quantities=['all', 'state_jacobian']. lag_profile, memory_horizon and decay_rate need none."

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from throughtime._atomic import replace_file
 from throughtime._errors import MonitorError
 from throughtime.loggers.csv import check_columns
 from throughtime.loggers.library import library
@@ -87,6 +88,4 @@ class Parquet:
 
     def _save(self, table: Any, path: Path) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")  # readers ignore names that begin with a dot
-        self._files.write_table(table, part)
-        part.replace(path)
+        replace_file(path, lambda beside: self._files.write_table(table, beside))

@@ -16,10 +16,10 @@ from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.thresholds import REACHES
 from throughtime.picture import Axis, Line, Mark, Panel, Picture
 from throughtime.plots.data import count, dotted, few_of, located, subject, where
-from throughtime.plots.findings import sentence
 from throughtime.plots.look import Look, checked, in_columns, titled
 from throughtime.plots.profiles import LagCurve, curve_marks, fitted, levels, profiles
 from throughtime.plots.recorded import sampled
+from throughtime.plots.sentences import sentence
 
 MOST_CURVES = 100
 NOTE = (

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -17,14 +18,15 @@ from throughtime._errors import PictureError
 from throughtime.picture import Image, Picture
 
 PAGE, LOWEST = 10.5, 0.95  # inches of a page and of a row of panels with text of 9 points
+_APART = 0.035  # inches between tick labels
 NARROWEST, ENOUGH = 1.0, 1.65  # least inches of a panel with text of 9 points, and inches for any legend
 
 
-def wrapped(words: str, width: float, size: float, theme: Theme) -> list[str]:
+def wrapped(words: str, width: float, size: float) -> list[str]:
     """Break words into lines of at most a width in points."""
     if len(words) * size <= width:  # few words have room in any font
         return [words]
-    font = FontProperties(family=theme.font, size=size)
+    font = FontProperties(size=size)
     lines = [""]
     for word in words.split(" "):
         longer = f"{lines[-1]} {word}".strip()
@@ -55,7 +57,7 @@ def stacked(picture: Picture) -> Picture:
     )
 
 
-def make_room(figure: Figure, axes: Iterable[Any], picture: Picture, theme: Theme) -> None:
+def lay_out(figure: Figure, axes: Iterable[Any], picture: Picture, theme: Theme) -> None:
     """Lay out a plot, and check that it is legible.
 
     Raises
@@ -75,11 +77,21 @@ def make_room(figure: Figure, axes: Iterable[Any], picture: Picture, theme: Them
         )
 
 
-def part_labels(figure: Figure) -> None:
-    """Omit tick labels that overlap."""
+def hide_overlaps(figure: Figure) -> None:
+    """Omit tick labels that overlap, and shorten words that run into the next ones in their row."""
     for ax in figure.axes:
         for axis in (ax.xaxis, ax.yaxis):
-            _part_labels(axis)
+            _hide_overlaps(axis)
+        edge = ax.get_window_extent().x1 if ax.images else math.inf
+        for text, following in zip_longest(ax.texts, ax.texts[1:]):
+            while len(words := text.get_text()) > 1 and _runs_over(text, following, edge):
+                text.set_text(f"{words.removesuffix('…')[:-1]}…")
+
+
+def _runs_over(text: Any, following: Any, edge: float) -> bool:
+    box = text.get_window_extent()
+    is_beyond = text.get_ha() == "left" and box.x0 < edge < box.x1 - 1
+    return is_beyond or (following is not None and bool(box.overlaps(following.get_window_extent())))
 
 
 def _needed(ax: Any, theme: Theme) -> float:
@@ -93,13 +105,13 @@ def _width(artist: Any) -> float:
     return float(artist.get_window_extent().width)
 
 
-def _part_labels(axis: Any) -> None:
+def _hide_overlaps(axis: Any) -> None:
     last = None
     for label in axis.get_ticklabels():
         if not label.get_text() or not label.get_visible():
             continue
         box = label.get_window_extent()
-        if last is not None and box.padded(1.5).overlaps(last):
+        if last is not None and box.padded(_APART * axis.figure.dpi, 1.5).overlaps(last):
             label.set_visible(False)
         else:
             last = box

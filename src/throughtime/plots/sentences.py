@@ -21,8 +21,8 @@ SHARE = 0.9
 MOST_NAMED = 3  # layers or gates that a title names
 
 
-def sentence(subject: str, found: Iterable[tuple[str, str]]) -> str:
-    """Join the findings for each part, such as a direction; empty without findings.
+def sentence(subject: str, clauses: Iterable[tuple[str, str]]) -> str:
+    """Join what is true of each part, such as a direction; empty if all are.
 
     Examples
     --------
@@ -31,7 +31,7 @@ def sentence(subject: str, found: Iterable[tuple[str, str]]) -> str:
     >>> sentence("Gradient of rnn", [("", "fades")])
     'Gradient of rnn fades'
     """
-    known = [(name, words) for name, words in found if words]
+    known = [(name, words) for name, words in clauses if words]
     if not known:
         return ""
     if len({words for _, words in known}) == 1:

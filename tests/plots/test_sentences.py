@@ -10,7 +10,7 @@ import xarray as xr
 from tests.plots.trees import TREES, heading, with_steps
 
 from throughtime import plots, testing
-from throughtime.plots import findings
+from throughtime.plots import sentences
 from throughtime.render.alt import alt
 
 NOTHING = re.compile(r"^(lag profile|step contributions|gates|weights|spectrum|gradient flow|\|dL|dL)")
@@ -185,6 +185,6 @@ def test_a_title_of_the_callers_stands_alone():
 
 @pytest.mark.parametrize("share", [0.0, 1e-9, 0.004, 0.0099, 0.01, 0.5, 0.994, 0.9999, 1.0])
 def test_percentages_are_not_rounded_to_none_or_all(share):
-    words = findings.percent(share)
+    words = sentences.percent(share)
     assert (words == "0 %") == (share == 0)
     assert (words == "100 %") == (share == 1)
