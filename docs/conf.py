@@ -13,7 +13,8 @@ os.environ.setdefault("KERAS_BACKEND", "torch")  # Keras and PyTorch in one inst
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks lose time to threads
 sys.path[:0] = [str(HERE), str(ROOT / "examples" / "gallery")]  # for _site, and for what the scripts share
 
-import _kernels  # noqa: E402 - the folder comes first
+import _examples  # noqa: E402 - the folder comes first
+import _kernels  # noqa: E402
 import _site  # noqa: E402
 from sphinx.application import Sphinx  # noqa: E402
 
@@ -90,6 +91,7 @@ sphinx_gallery_conf = {
 def setup(app: Sphinx) -> None:
     """Write what comes from elsewhere: the command's options and the notebooks of examples/."""
     app.connect("doctree-read", _site.describe_images)
+    app.connect("autodoc-process-docstring", _examples.add_example, priority=0)
     (HERE / "reference" / "commands.md").write_text(_site.commands(), encoding="utf-8")
     for name, page in _site.PAGES.items():
         (HERE / page).write_text(_site.moved(ROOT / name, page), encoding="utf-8")

@@ -17,6 +17,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import pytest
 
+with suppress(ImportError):  # PyTorch with GPU libraries brings it
+    import triton  # noqa: F401 - its LLVM and TensorFlow's live in one process if it comes first
 with suppress(ImportError):  # the environment with Keras 2 does without
     from hypothesis import settings
 

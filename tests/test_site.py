@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from docs._examples import EXAMPLES, example
 
 import throughtime as tt
 from throughtime.compat import see_rnn
@@ -45,6 +47,34 @@ def test_every_public_name_has_a_page_and_no_other():
     }
     returned = {name for name in listed() if name.startswith("throughtime.diagnosis.")}
     assert listed() - returned == names
+
+
+def public() -> dict[str, object]:
+    """List the functions and classes that have a page."""
+    found = {}
+    for name in listed():
+        thing: object = tt
+        for part in name.split(".")[1:]:
+            thing = getattr(thing, part)
+        found[name] = thing
+    return found
+
+
+def test_every_public_name_has_an_example():
+    without = {name for name, thing in public().items() if ">>>" not in (inspect.getdoc(thing) or "")}
+    assert without <= set(EXAMPLES)
+
+
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if "see_rnn" not in name])
+def test_an_example_of_the_site_shows_what_its_name_is(name):
+    shown = [line for line in example(name) if not line.startswith(">>>")]
+    last = name.rpartition(".")[2]
+    if issubclass(getattr(tt, last, str), (tt.ThroughTimeError, tt.ThroughTimeWarning)):
+        kind = "StoreError" if last == "ThroughTimeError" else last  # the base of all
+        assert any(line.startswith(f"{kind}: ") for line in shown)
+    else:
+        assert "Traceback" not in shown[0]
+        assert last in shown[0] or last in ("Axis", "Panel", "Slider", "Leak")
 
 
 def test_the_gallery_asks_twenty_questions():

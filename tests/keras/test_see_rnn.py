@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from docs._examples import EXAMPLES, example
 from tests import see_rnn_cases as cases
 from tests.keras import plain_gradients as plain
 
@@ -98,3 +99,8 @@ def test_a_torch_module_is_refused_with_the_remedy() -> None:
     torch = pytest.importorskip("torch")
     with pytest.raises(tt.UnsupportedModelError, match=r"tt\.capture\(model, x, y, loss=…\)"):
         see_rnn.get_gradients(torch.nn.LSTM(2, 3), 1, None, None)
+
+
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if "see_rnn" in name])
+def test_an_example_of_the_site_runs(name: str) -> None:
+    assert "Traceback (most recent call last):" not in example(name)

@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import throughtime as tt
-from throughtime.adapters.torch import processes
+from throughtime.adapters.torch import training as processes
 
 STEPS = 6
 UNEVEN = slice(0, 5), slice(5, 8)  # the samples of the batch that each process has

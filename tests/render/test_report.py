@@ -131,7 +131,7 @@ def test_tables_name_certificate_measures_and_origin(page):
     text = page.tab.locator("main").text_content()
     for words in (
         "agrees",
-        "time constant",
+        "effective steps",
         "spectral radius",
         "the arrays given",
         f"numpy {np.__version__}",

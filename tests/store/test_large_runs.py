@@ -9,25 +9,47 @@ import sys
 from pathlib import Path
 
 import pytest
+from benchmarks import open_runs
 
-pytestmark = pytest.mark.slow
-PROGRAM = Path(__file__).parents[2] / "benchmarks" / "open_runs.py"
+import throughtime as tt
+from throughtime import testing
+from throughtime._monitor.levels import reduced_tree
+
 MOST = 500e6  # bytes, libraries included
+SUMMARY = reduced_tree(testing.constant_gates(samples=16, steps=20, units=4), "summary")
 
 
 @pytest.fixture(scope="module")
 def figures() -> dict[tuple[str, str], dict[str, float]]:
-    command = [sys.executable, str(PROGRAM), "open", "evolution", "diagnose", "--json"]
+    command = [sys.executable, open_runs.__file__, "evolution", "diagnose", "--json"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     told = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
     return {(row["run"], row["what"]): row for row in json.loads(told)}
 
 
-def test_ten_thousand_steps_open_as_fast_as_none(figures):
-    assert figures["summary", "open"]["steps"] == 10_000
-    assert figures["summary", "open"]["seconds"] < 1 + figures["empty", "open"]["seconds"]
+def files_read(run: Path) -> set[Path]:
+    """Give the files that opening a run reads, those of its index of steps aside."""
+    read, is_open = set(), True
+
+    def note(event: str, arguments: tuple[object, ...]) -> None:  # it stays as long as the process
+        if is_open and event == "open" and str(arguments[0]).startswith(str(run)):
+            read.add(Path(str(arguments[0])).relative_to(run))
+
+    sys.addaudithook(note)
+    tt.open_run(run)
+    is_open = False
+    return {file for file in read if "step" not in file.parts}
 
 
+def test_many_steps_open_with_the_files_of_a_few(tmp_path: Path) -> None:
+    few, many = tmp_path / "few", tmp_path / "many"
+    open_runs.grow(few, SUMMARY, 300)
+    open_runs.grow(many, SUMMARY, 3000)
+    assert len([*many.rglob("*")]) > 5 * len([*few.rglob("*")])
+    assert files_read(many) == files_read(few)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("run", ["summary", "full"])
 @pytest.mark.parametrize("what", ["evolution", "diagnose"])
 def test_it_is_read_as_it_is_needed(figures, run, what):
@@ -36,5 +58,6 @@ def test_it_is_read_as_it_is_needed(figures, run, what):
     assert row["extra"] < 0.5 * row["bytes"]
 
 
+@pytest.mark.slow
 def test_the_captures_are_more_than_a_process_held(figures):
     assert figures["full", "evolution"]["bytes"] > 2 * MOST

@@ -130,7 +130,10 @@ class Loss:
 
     def add(self, steps: Any, losses: Floats) -> None:
         """Add records."""
-        self.source.stream({"x": steps, "y": losses}, rollover=MOST_LOSSES)
+        if len(self.source.data["x"]):
+            self.source.stream({"x": steps, "y": losses}, rollover=MOST_LOSSES)
+        else:  # Bokeh 3.10 skips an empty data in front of a stream
+            self.source.data = {"x": steps[-MOST_LOSSES:], "y": losses[-MOST_LOSSES:]}
         x, y = (np.asarray(self.source.data[name], float) for name in "xy")
         finite = y[np.isfinite(y)]
         if finite.size:

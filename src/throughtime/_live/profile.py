@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -81,20 +82,14 @@ class Profile:
         }
         known["step"] = [int(steps[place]) for place in fresh]
         known["alpha"] = [_NEWEST] * len(fresh)
-        if self._kept.places[: len(before)] == before:
+        if before and self._kept.places[: len(before)] == before:
             self.earlier.stream(known)
-            self._fade()
-            return
-        staying = set(self._kept.places)
-        of_numbers = [*before, *(numbers[place] for place in fresh)]
-        self.earlier.data = {
-            name: [
-                each
-                for number, each in zip(of_numbers, [*self.earlier.data[name], *known[name]], strict=True)
-                if number in staying
-            ]
-            for name in known
-        }
+        else:  # also after a reset: Bokeh 3.10 skips an empty data in front of a stream
+            staying = set(self._kept.places)
+            keep = [number in staying for number in [*before, *(numbers[place] for place in fresh)]]
+            self.earlier.data = {
+                name: [*compress([*self.earlier.data[name], *each], keep)] for name, each in known.items()
+            }
         self._fade()
 
     def _fade(self) -> None:

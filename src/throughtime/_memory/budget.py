@@ -156,14 +156,14 @@ def too_large(need: Need, budget: Budget, why_whole: str) -> TooLargeError:
     assert budget.available is not None
     whole = Budget(budget.available, budget.samples, budget.samples)
     fitting = whole.alone(need)
-    fewer = f"Pass at most {_samples(fitting)} at once" if fitting else "Not even one sample fits"
+    fewer = f"Pass at most {_samples(fitting)} at once, or" if fitting else "Not even one sample fits:"
     largest = sorted(need.kept, key=lambda name: need.kept[name].of(budget.samples), reverse=True)[:_NAMED]
     costs = ", ".join(f"{name} {decimal(round(need.kept[name].of(budget.samples)))}" for name in largest)
     amount = decimal(round(budget.available))
     limit = f"budget= allows {amount}" if budget.is_stated else f"{amount} are free"
     return TooLargeError(
         f"The capture needs about {decimal(round(whole.needed(need)))} for {_samples(budget.samples)}; "
-        f"{limit}. {fewer}, or request fewer arrays with quantities=; the largest are {costs}. "
+        f"{limit}. {fewer} request fewer arrays with quantities=; the largest are {costs}. "
         f"The batch was not split, because {why_whole}."
     )
 

@@ -29,7 +29,7 @@ from .provenance import BATCH, fingerprint
 from .whole import labelled, ratios_of, reduced
 
 if TYPE_CHECKING:
-    from throughtime.adapters.torch.processes import Processes
+    from throughtime.adapters.torch.training import Processes
 
     from .settings import Settings
 

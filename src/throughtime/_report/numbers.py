@@ -99,11 +99,6 @@ _MEASURES: tuple[tuple[str, str, Callable[[xr.Dataset], Any]], ...] = (
         lambda leaf: diagnostics.decay_rate(leaf)["rate"],
     ),
     (
-        "time constant",
-        "of the gate that keeps, median over units, in steps",
-        lambda leaf: diagnostics.timescale(leaf).median("unit"),
-    ),
-    (
         "spectral radius",
         "largest |eigenvalue| of the recurrent kernel, by gate",
         lambda leaf: diagnostics.recurrent_spectrum(leaf)["spectral_radius"],

@@ -29,7 +29,7 @@ INSIDE = frozenset(
 )
 COLUMNS = {"lstm": 4, "gru": 4, "simple_rnn": 1}  # of the adjoint, gates among them; see `cells`
 INSIDE_GRADIENTS = INSIDE - {"hidden", "cell", "gate_activation", "state_jacobian"}
-_COPIES = 8.0  # of a Jacobian, while a step of the cell runs for each element of the state
+_COPIES = 9.0  # of a Jacobian, while a step of the cell runs for each element of the state
 _OF_OUTPUTS = frozenset({"output", "output_gradient"})
 
 

@@ -69,7 +69,7 @@ def draw(
     figures = [_figure(picture, place, shared, theme, frames) for place in range(len(picture.panels))]
     listed = keys(picture)
     if frames.shrunk < 1:
-        words = f"shrunk to {100 * frames.shrunk:.0f} % along each axis, by the largest magnitude"
+        words = f"shrunk to {100 * frames.shrunk:.0f} % by the largest magnitude"
         listed.append(Key(theme.paper, words))
     _add_keys(figures[-1], listed, theme)
     # A circle stays round if the page does not stretch it.

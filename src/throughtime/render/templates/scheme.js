@@ -59,7 +59,7 @@ function fit(models, part) {
     if (model.type == "Figure") {
       const axis = model.left[0], most = Math.floor(room / 38)
       if (room < 500 && most < Math.max(0, ...lengths(axis)) / 6.2)
-        axis.major_label_overrides = new Map([...axis.major_label_overrides].map(([at, word]) => [at, short(word, most)]))
+        axis.major_label_overrides = new Map([...axis.major_label_overrides].map(([at, word]) => [at, word.includes("\n") ? word : short(word, most)]))
       const frame = room - 80 - Math.max(0, ...lengths(model.left[0])) - (model.right.length > 0 ? 75 : 0)
       const needed = lengths(model.below[0]).reduce((sum, each) => sum + each, 0)
       if (needed > frame) model.below[0].major_label_orientation = "vertical"

@@ -14,7 +14,7 @@ from throughtime.adapters.records import UNREACHED, Array
 from . import weights
 from .calls import Named, Step
 from .find import Found
-from .fused import InnerLayer
+from .kernels import InnerLayer
 from .layout import Layout
 from .marks import Gradients
 from .recurrence import Recurrence
@@ -119,7 +119,7 @@ class Pass:
 
     def own_weights(self, module: Any) -> tuple[dict[str, Array], dict[str, str]]:
         """Read all weights of any layer and their total gradients, as `weights` does."""
-        return self._read({name: (weight, (weight,)) for name, weight in weights.own(module).items()}, "")
+        return self._read({name: (weight, (weight,)) for name, weight in weights.by_name(module).items()}, "")
 
     def _read(
         self, named: Mapping[str, tuple[torch.Tensor, Iterable[torch.Tensor]]], kind: str

@@ -1,24 +1,29 @@
-"""Runs an nn.RNN, LSTM or GRU one inner layer and one direction at a time, each by torch's own fused kernel.
-
-What passes between them, which the kernel of a whole stack keeps to itself, can be marked there.
-"""
+"""Runs torch's recurrent kernels with marks: a layer part by part, or through a loop of calls."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch.nn import functional
 
+from . import recurrence
+from .calls import Calls, Step
 from .layout import Dense, Layout, Packed
-from .marks import INPUT, OUTPUT, STATE, WEIGHT
+from .marks import INPUT, OUTPUT, STATE, WEIGHT, Marks
 from .structure import ordinary
 
 _VF = torch._VF
 Mark = Callable[[str, torch.Tensor], torch.Tensor]
+CELLS = {
+    _VF.lstm_cell: "lstm",
+    _VF.gru_cell: "gru",
+    _VF.rnn_tanh_cell: "simple_rnn",
+    _VF.rnn_relu_cell: "simple_rnn",
+}
 KINDS = {_VF.lstm: "lstm", _VF.gru: "gru", _VF.rnn_tanh: "simple_rnn", _VF.rnn_relu: "simple_rnn"}
 
 
@@ -26,9 +31,8 @@ KINDS = {_VF.lstm: "lstm", _VF.gru: "gru", _VF.rnn_tanh: "simple_rnn", _VF.rnn_r
 class Direction:
     """One direction of one inner layer: marks, and the tensors they are made of.
 
-    `input` marks what the layer reads, in input time. Weights stand as torch orders them: input, recurrent,
-    two biases or none, projection or none. States are (sample, unit) in the packed order, the final ones
-    marked.
+    `input` marks what the layer reads, in input time. Weights stand in torch's order, see `weights.names`.
+    States are (sample, unit) in the packed order, the final ones marked.
     """
 
     runs_backward: bool
@@ -96,11 +100,7 @@ def read(kernel: Callable[..., Any], arguments: tuple[Any, ...], order: torch.Te
 
 
 def run(asked: Arguments, marks: Mark) -> tuple[tuple[InnerLayer, ...], tuple[torch.Tensor, ...]]:
-    """Compute what the kernel would.
-
-    Returns what was seen on the way, and what the kernel returns: the output, and the final states of every
-    layer and direction.
-    """
+    """Compute what the kernel would; returns the layers as they were seen, and what the kernel returns."""
     layers: list[InnerLayer] = []
     value = asked.data
     for place in range(asked.count):
@@ -144,10 +144,7 @@ def _direction(
 def _kernel(
     asked: Arguments, data: torch.Tensor, initial: tuple[torch.Tensor, ...], weights: Sequence[torch.Tensor]
 ) -> tuple[torch.Tensor, ...]:
-    """Call the fused kernel for one layer in one direction.
-
-    It is always told to train, without dropout: cuDNN refuses to differentiate what it ran otherwise.
-    """
+    """Call the fused kernel for one layer in one direction; cuDNN differentiates only what trains."""
     states = initial if len(initial) > 1 else initial[0]
     settings = (asked.has_biases, 1, 0.0, True, False)
     with warnings.catch_warnings():
@@ -158,3 +155,76 @@ def _kernel(
         else:
             result = asked.kernel(data, states, list(weights), *settings, False)
     return tuple(result)
+
+
+def _sharing(marks: Marks) -> Mark:
+    """Mark a weight once for several calls: a mark a call would cost a gradient a call."""
+    known: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def mark(kind: str, tensor: torch.Tensor) -> torch.Tensor:
+        if kind != WEIGHT or id(tensor) not in known:
+            known[id(tensor)] = tensor, marks(kind, tensor)
+        return known[id(tensor)][1]
+
+    return mark
+
+
+@dataclass
+class Windows:
+    """All calls of one layer or cell during a pass; `calls` has the states given and handed out."""
+
+    calls: Calls = field(default_factory=lambda: Calls(("states",)))
+    _last: dict[int, tuple[Mark, Any]] = field(default_factory=dict)  # sequences by their last call
+
+    def run(
+        self, asked: Arguments, marks: Marks
+    ) -> tuple[tuple[InnerLayer, ...], tuple[torch.Tensor, ...], Step, Any]:
+        """Compute what the kernel would; returns more than `run`: the step, and what was noted before it."""
+        step = Step(len(self.calls.steps))
+        entering = self._enter(step, asked.states)
+        can_go_on = isinstance(asked.layout, Dense) and not asked.is_bidirectional
+        shared, first = self._continued(step, self._source(step, by_values=True) if can_go_on else -1, marks)
+        layers, (output, *states) = run(replace(asked, states=entering), shared)
+        return layers, (output, *self.calls.hand_out(step, states)), step, first
+
+    def step(
+        self, kernel: Callable[..., Any], arguments: tuple[Any, ...], marks: Marks
+    ) -> tuple[Any, Step, Any]:
+        """Compute what the kernel of a cell would; returns that, and the last two of what `run` returns."""
+        data, states, *weights = arguments
+        step = Step(len(self.calls.steps))
+        before = self._enter(step, states if isinstance(states, (tuple, list)) else (states,))
+        shared, first = self._continued(step, self._source(step, by_values=False), marks)
+        step.weights = tuple(weight for weight in weights if weight is not None)
+        step.marked = tuple(shared(WEIGHT, weight) for weight in step.weights)
+        entering = self.calls.enter(step, ("input",), ordinary(data))
+        results = kernel(entering, before if len(before) > 1 else before[0], *step.marked)
+        out = self.calls.hand_out(step, results if isinstance(results, tuple) else (results,))
+        return tuple(out) if len(out) > 1 else out[0], step, first
+
+    def _enter(self, step: Step, states: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        pairs = enumerate(map(ordinary, states))
+        return tuple(self.calls.enter(step, ("states", str(place)), one) for place, one in pairs)
+
+    def _continued(self, step: Step, source: int, marks: Marks) -> tuple[Mark, Any]:
+        self._last[step.order] = self._last.pop(source, (_sharing(marks), None))
+        return self._last[step.order]
+
+    def begin(self, step: Step, noted: Any) -> None:
+        """Keep what the calls that continue from this one are handed."""
+        self._last[step.order] = self._last[step.order][0], noted
+
+    def _source(self, step: Step, *, by_values: bool) -> int:
+        """Find the call whose states this one starts from; -1 where it starts anew."""
+        if not self.calls.steps:
+            return -1
+        places = [self.calls.place_of(one.given) for one in step.entering.values()]
+        sources = {-1 if place is None else place[0] for place in places}
+        if len(sources) > 1 or -1 in sources:
+            links = recurrence.links_of(self.calls, step, (), by_values=by_values)
+            sources = {link.source for link in links}
+        source = max(sources, default=-1)
+        if source not in self._last:
+            return -1
+        left = [one.plain.shape for one in self.calls.steps[source].leaving.values()]
+        return source if left == [one.shape for one in step.entering.values()] else -1

@@ -1,19 +1,21 @@
-"""What a reader of the tree needs beside the arrays: of a layer, and of the whole capture."""
+"""Describes layers and captures: flags a reader of the tree needs, and layers that are not run."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from throughtime.adapters.loss_reduction import attributes_of
-from throughtime.adapters.records import Attribute
+from throughtime.adapters.records import Array, Attribute, LayerRecord, ModelRecord
 
-from . import structure
-from .find import Found
-from .finished import Call
+from . import structure, weights
+from .find import Found, candidates, checked, selection, to_snake_case
+from .passes import Call
+from .structure import name_of, numpy
 
 _OTHER_TIME = (
     nn.Flatten,
@@ -73,11 +75,7 @@ def of_framework() -> dict[str, Attribute]:
 def of_capture(
     model: Any, called: Sequence[str], absent: Sequence[str], reduced: tuple[float, str] | None
 ) -> dict[str, Attribute]:
-    """Gather what holds for all layers of a capture.
-
-    `called` and `absent` are paths of the leaves in the order of their calls, and of layers that were not
-    called.
-    """
+    """Gather what holds for all layers; `called` are paths of leaves, `absent` of layers not called."""
     attributes = {**of_framework(), "order_of_calls": ", ".join(called), **attributes_of(reduced)}
     if absent:
         attributes["not_called"] = ", ".join(absent)
@@ -110,3 +108,72 @@ def _breaks_time(module: Any) -> bool:
     kernel, padding = module.dilation[0] * (module.kernel_size[0] - 1), module.padding
     keeps_length = padding == "same" or (padding != "valid" and 2 * padding[0] == kernel)
     return module.stride[0] != 1 or not keeps_length
+
+
+_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+
+
+def describe(model: Any, layers: Any) -> ModelRecord:
+    """Read the layers as they are now that `layers` chooses, see `selection.Selection.select`."""
+    known = selection(checked(model))
+    found = known.select(layers)
+    if not found and not candidates(checked(model), (), is_open=True):
+        known.refuse()
+    with torch.no_grad():
+        leaves = tuple(leaf for entry in found for leaf in _leaves(entry))
+    return ModelRecord(leaves, of_framework())
+
+
+def _leaves(entry: Found) -> list[LayerRecord]:
+    """One leaf for a layer or cell; one for each of several inner layers."""
+    if not entry.is_recurrent:
+        return [_plain(entry)]
+    module = entry.layer
+    if isinstance(module, nn.RNNCellBase):
+        return [_recurrent(entry, entry.path, [_by_order(module, "")])]
+    places = range(module.num_layers) if entry.inner is None else [entry.inner]
+    ends = ("", "_reverse") if module.bidirectional else ("",)
+    leaves = []
+    for place in places:
+        path = f"{entry.path}/{place}" if entry.inner is None and module.num_layers > 1 else entry.path
+        leaves.append(_recurrent(entry, path, [_by_order(module, f"_l{place}{end}") for end in ends]))
+    return leaves
+
+
+def _by_order(module: Any, suffix: str) -> list[Array]:
+    """Read the weights of one direction in torch's order."""
+    present = [getattr(module, name + suffix, None) for name in _NAMES]
+    return [numpy(weight.detach(), copy=True) for weight in present if weight is not None]
+
+
+def _recurrent(entry: Found, path: str, directions: Sequence[Sequence[Array]]) -> LayerRecord:
+    kind = weights.kind_of(entry.layer)
+    activation = str(getattr(entry.layer, "nonlinearity", "tanh"))
+    each = [weights.oriented(kind, arrays) for arrays in directions]
+    both = len(each) > 1
+    return LayerRecord(
+        path=path,
+        kind=kind,
+        arrays={name: np.stack([one[name] for one in each]) for name in each[0]} if both else each[0],
+        directions=("forward", "backward") if both else (),
+        flags={**_flags(entry), **of_kind(entry.layer, kind, activation)},
+        dims=weights.projected_dims(both) if weights.PROJECTION in each[0] else {},
+    )
+
+
+def _plain(entry: Found) -> LayerRecord:
+    own = {name: numpy(weight.detach(), copy=True) for name, weight in weights.by_name(entry.layer).items()}
+    return LayerRecord(
+        entry.path if not entry.is_container else f"{entry.path}@1",
+        to_snake_case(entry.class_name),
+        own,
+        flags=_flags(entry),
+    )
+
+
+def _flags(entry: Found) -> dict[str, Attribute]:
+    parameters = list(entry.layer.parameters())
+    flags = of_module(entry, trainable=all(weight.requires_grad for weight in parameters))
+    if parameters:
+        flags["dtype"] = name_of(parameters[0].dtype)
+    return flags

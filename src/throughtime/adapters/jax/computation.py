@@ -1,24 +1,84 @@
-"""Compiles one program for everything: loss, total derivatives, weights, and each step once more."""
+"""Compiles a program for all of a batch: loss, total derivatives, weights, each step again; losses alone."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from throughtime._errors import UnsupportedModelError
+from throughtime._errors import LossError, UnsupportedModelError
 from throughtime._memory.budget import Need
+from throughtime.adapters import loss_reduction
+from throughtime.adapters.loss_reduction import evaluated, weighted
+from throughtime.adapters.records import Array
 
-from .again import again, before, carried, jacobians, on_exit, transitions
+from . import models
+from .every_step import before, carried, every_step, jacobians, on_exit, transitions
 from .find import Found
 from .loop import Loop, marked
-from .loss import total
+from .models import Traced, shapes_of, traced
 from .taps import Seen, Taps, run
-from .trace import Traced
+
+_MOST = 8  # compiled programs that are kept
+_known: OrderedDict[Any, Any] = OrderedDict()
+
+
+check_loss = partial(loss_reduction.check_loss, model="JAX model", example="optax.squared_error")
+
+
+def total(loss: Any, output: Any, y: Any, sample_weight: Any) -> Any:
+    """Evaluate the scalar loss of a batch, or raise LossError; values per sample are averaged."""
+    value = evaluated(loss, output, y, _shapes)
+    if not hasattr(value, "dtype") or not jnp.issubdtype(value.dtype, jnp.floating):
+        found = f"an array of {value.dtype}" if hasattr(value, "dtype") else type(value).__name__
+        raise LossError(f"The loss must return a real floating-point array; it returned {found}.")
+    if sample_weight is not None:
+        value = weighted(value, jnp.asarray(sample_weight, value.dtype))
+    return value.mean()
+
+
+def _shapes(structure: Any) -> str:
+    return ", ".join(str(tuple(np.shape(leaf))) for leaf in jax.tree.leaves(structure)) or "()"
+
+
+def losses(model: Any, x: Any, y: Any, sample_weight: Any, *, loss: Any, training: bool) -> Array:
+    """Evaluate what each sample loses alone, (sample) in float64; LossError if it fails on single samples."""
+    check_loss(loss)
+    taken = models.taken_apart(model, training=training)
+    x, y, sample_weight = (jax.tree.map(jnp.asarray, data) for data in (x, y, sample_weight))
+    arguments = taken.parameters, taken.others, x, y, sample_weight
+    key = (taken.structure, loss, training, *map(shapes_of, arguments))
+    compiled = _known.get(key) if taken.structure is not None else None
+    if compiled is None:
+        compiled = _known[key] = jax.jit(_of_each(taken, loss, x, y, sample_weight))
+        while len(_known) > _MOST:
+            _known.popitem(last=False)
+    return np.asarray(compiled(*arguments), np.float64)
+
+
+def _of_each(model: models.Model, loss: Any, x: Any, y: Any, sample_weight: Any) -> Any:
+    """Make the function of all arrays that evaluates each sample's loss."""
+    current = traced(model, x)
+    samples = current.samples
+    leaves = jax.tree.leaves((current.output, y, sample_weight))
+    has_axis = any(samples.of_data(leaf) is not None for leaf in leaves)
+    if samples.count > 1 and not has_axis:
+        raise LossError("The model's output has no sample axis, so a single sample has no loss.")
+
+    def each(parameters: Any, others: Any, x: Any, y: Any, sample_weight: Any) -> Any:
+        data = (model.call(parameters, others, x), y, sample_weight)
+        if not has_axis:
+            return total(loss, *data)[None]
+        return jax.vmap(lambda row: total(loss, *samples.rows(data, row)))(jnp.arange(samples.count))
+
+    return each
+
 
 # What a step has to be run once more for.
 _WITHIN = frozenset(
@@ -121,7 +181,7 @@ class Computation:
         numbers = {one.loop.op: number for number, one in enumerate(self.taps)}
         backs = gradients or [None] * len(seen)
         within = [
-            again(*each) if self._runs_again(each[0].loop) else {}
+            every_step(*each) if self._runs_again(each[0].loop) else {}
             for each in zip(self.taps, seen, backs, strict=True)
         ]
         for loop, length in zip(self.layers, lengths, strict=True):
@@ -141,7 +201,7 @@ class Computation:
         }
         if "step_contribution" in self.wanted and loop.gates:
             found["hidden_before"] = before(loop, seen, loop.shown[0])
-        if "state_jacobian" in self.wanted and not any(one.changes.on_exit for one in loop.shown):
+        if "state_jacobian" in self.wanted:
             found["jacobian"] = jacobians(loop, seen)
         if gradients is None:
             return found

@@ -15,15 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .changes import Change
 from .loop import Loop
-from .products import Pairs, deviation
 from .program import Op, bind, evaluate
-from .scan import State
-from .taps import Seen, Taps, Zeros
+from .scan import Change, State
+from .taps import Pairs, Seen, Taps, Zeros, deviation
 
 
-def again(taps: Taps, seen: Seen, gradients: Zeros | None) -> dict[str, Any]:
+def every_step(taps: Taps, seen: Seen, gradients: Zeros | None) -> dict[str, Any]:
     """Compute what lies within the steps, and with gradients transport them back through each step.
 
     Returns `values` of gates and marks by key; with gradients `gradients` of the same, `carried`, what each
@@ -116,7 +114,10 @@ def _arguments(seen: Seen, consts: Any, carry: Any, inputs: Any) -> list[Any]:
 
 def _before(loop: Loop, seen: Seen, state: State) -> Any:
     """Put each step's entering state in its place."""
-    first, after = seen.initial[state.place][None], seen.values[state.carry]
+    return _enters(loop, seen.initial[state.place][None], seen.values[state.carry])
+
+
+def _enters(loop: Loop, first: Any, after: Any) -> Any:
     return jnp.concatenate([after[1:], first] if loop.reverse else [first, after[:-1]])
 
 
@@ -127,10 +128,7 @@ def before(loop: Loop, seen: Seen, state: State) -> Any:
 
 
 def jacobians(loop: Loop, seen: Seen) -> Any:
-    """Differentiate a layer's states after each step by those before it, (time, sample, state, state before).
-
-    Samples are taken to be independent of each other: one tangent serves all.
-    """
+    """Differentiate states by those before, (time, sample, state, state before); samples are independent."""
     shapes = [loop.body.shapes[state.key].shape for state in loop.shown]
     axes = [state.axis for state in loop.shown]
     own = [
@@ -140,12 +138,13 @@ def jacobians(loop: Loop, seen: Seen) -> Any:
     ends = np.cumsum([int(np.prod(each)) for each in own])
 
     def one(now: Any) -> Any:
-        states, others, inputs = now
+        states, others, inputs, kept = now
 
         def step(change: Any) -> Any:
             moved = dict(states)
-            for state, part, shape in zip(loop.shown, jnp.split(change, ends[:-1]), own, strict=True):
-                moved[state.place] += jnp.expand_dims(
+            parts = zip(loop.shown, jnp.split(change, ends[:-1]), own, kept, strict=True)
+            for state, part, shape, factor in parts:
+                moved[state.place] += factor * jnp.expand_dims(
                     part.reshape(shape), () if state.axis is None else state.axis
                 )
             read = evaluate(loop.body, _arguments(seen, seen.consts, {**moved, **others}, inputs))
@@ -156,7 +155,10 @@ def jacobians(loop: Loop, seen: Seen) -> Any:
         return jax.jacfwd(step)(jnp.zeros(ends[-1], seen.values[loop.shown[0].key].dtype))
 
     states = {state.place: _before(loop, seen, state) for state in loop.states}
-    return jax.lax.map(one, (states, seen.entering, seen.inputs))
+    kept = [
+        _enters(loop, jnp.ones_like(factor[:1]), factor) for factor in map(partial(on_exit, seen), loop.shown)
+    ]
+    return jax.lax.map(one, (states, seen.entering, seen.inputs, kept))
 
 
 def transitions(loop: Loop, seen: Seen, lengths: Any) -> dict[str, Any]:
