@@ -58,7 +58,7 @@ def test_file_that_cannot_be_written_leaves_nothing(picture, tmp_path, monkeypat
     path = tmp_path / "flow.png"
     path.write_text("old")
 
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pathlib.Path.write_bytes", full)
