@@ -19,7 +19,7 @@ import xarray as xr
 from blocks import Row, emit
 
 import throughtime as tt
-from throughtime._monitor.levels import reduced_tree
+from throughtime._monitor.levels import reduce_tree
 from throughtime._store import Run
 
 SAMPLES, STEPS, UNITS, CLASSES, PROBED = 64, 64, 32, 10, 16
@@ -126,7 +126,7 @@ def timed(call) -> np.ndarray:
 def write_row() -> Row:
     """Processor time of writing one summary late in a run ÷ early in it."""
     leaf = tt.testing.constant_gates(samples=PROBED, steps=STEPS)["rnn"].to_dataset()
-    tree = reduced_tree(xr.DataTree.from_dict({"lower": leaf, "upper": leaf}), "summary")
+    tree = reduce_tree(xr.DataTree.from_dict({"lower": leaf, "upper": leaf}), "summary")
     spent = []
     with tempfile.TemporaryDirectory() as folder, Run(Path(folder) / "r.zarr") as run:
         for step in range(LATE + AROUND):

@@ -21,7 +21,7 @@ from rich.table import Table
 
 import throughtime as tt
 from throughtime import testing
-from throughtime._monitor.levels import reduced_tree
+from throughtime._monitor.levels import reduce_tree
 from throughtime._store import Run
 
 STEPS, CAPTURED_BYTES = 10_000, 2**30
@@ -51,7 +51,7 @@ def made(folder: Path) -> dict[str, dict[str, int]]:
     with Run(folder / "empty"):
         pass
     capture = testing.constant_gates(samples=16, steps=100, units=32)
-    summary = grow(folder / "summary", reduced_tree(capture, "summary"), STEPS)
+    summary = grow(folder / "summary", reduce_tree(capture, "summary"), STEPS)
     count = CAPTURED_BYTES // capture.nbytes
     full = grow(folder / "full", capture, count)
     sizes = {"empty": (0, 0), "summary": (STEPS, summary), "full": (count, full)}

@@ -9,7 +9,10 @@ import ast
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "throughtime"
@@ -49,12 +52,44 @@ def test_a_class_name_has_one_definition():
     assert again == {"MonitorCallback"}, "the callback of each training loop alone shares its name"
 
 
+def test_no_modules_import_each_other_in_a_circle():
+    """Imports within functions and for types alone are not counted."""
+    TopologicalSorter({name(module): imported_by(module) for module in MODULES}).prepare()
+
+
+def name(module: str) -> str:
+    return ".".join(["throughtime", *module.removesuffix(".py").removesuffix("__init__").split("/")]).rstrip(
+        "."
+    )
+
+
+def imported_by(module: str) -> set[str]:
+    """List the modules that a module imports when it is imported."""
+    names, found = {name(each) for each in MODULES}, set()
+    package = ["throughtime", *module.split("/")[:-1]]
+    for node in ast.parse((PACKAGE / module).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom):
+            start = package[: len(package) + 1 - node.level] if node.level else []
+            home = ".".join([*start, *([node.module] if node.module else [])])
+            parts = {f"{home}.{each.name}" for each in node.names}
+            found |= (parts & names) or {home}
+    return found & names - {name(module)}
+
+
 def lines_of_code(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     """Length without the docstring, which is as long as its reader needs."""
     first = function.body[0]
     is_documented = ast.get_docstring(function) is not None
     documentation = first.end_lineno - first.lineno + 1 if is_documented else 0
     return function.end_lineno - function.lineno + 1 - documentation
+
+
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_a_file_that_a_page_names_exists(page):
+    known = {f"/{path.relative_to(ROOT).as_posix()}" for path in texts()}
+    names = re.findall(r"`([\w/.]+\.(?:pyi?|md|toml))`", (ROOT / page).read_text(encoding="utf-8"))
+    assert names
+    assert not [name for name in names if not any(path.endswith(f"/{name}") for path in known)]
 
 
 def test_importing_loads_no_framework_and_no_drawing_library():
@@ -75,6 +110,6 @@ def test_no_file_names_a_place_on_one_machine():
 
 def texts() -> list[Path]:
     """Every file that the project ships, by folder: a copy without git is tested as well."""
-    folders = [ROOT / name for name in ("src", "tests", "scripts", "benchmarks", "docs", ".ci")]
+    folders = [ROOT / name for name in ("src", "tests", "scripts", "benchmarks", "docs", "examples", ".ci")]
     files = [*ROOT.iterdir(), *(path for folder in folders for path in folder.rglob("*"))]
     return [path for path in files if path.is_file() and not {"__pycache__", ".git"} & {*path.parts}]

@@ -127,8 +127,8 @@ def test_an_error_of_ours_or_of_the_users_own_is_not_the_batchs(module, error):
     [
         ("torch.nn.modules.linear", KeyError("layer")),
         ("keras.src.layers.input_spec", ValueError("ndim")),
-        ("throughtime.adapters.torch.fused", RuntimeError("compiled: shapes")),
-        ("throughtime.adapters.torch.fused", NotImplementedError("compiled: dtypes")),
+        ("throughtime.adapters.torch.kernels", RuntimeError("compiled: shapes")),
+        ("throughtime.adapters.torch.kernels", NotImplementedError("compiled: dtypes")),
     ],
 )
 def test_what_a_framework_refuses_names_the_batch(module, error):

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import throughtime as tt
 from throughtime import testing
 from throughtime._cli import app, commands, pictures
-from throughtime._monitor.levels import reduced_tree
+from throughtime._monitor.levels import reduce_tree
 from throughtime._store import Run
 from throughtime.diagnostics.alarm import Alarm, as_attribute
 
@@ -87,7 +87,7 @@ def test_check(run: Path) -> None:
 def test_check_finds_a_nan(tmp_path: Path) -> None:
     with Run(tmp_path / "run.zarr") as writer:
         writer.append(testing.nonfinite("cell", sample=1, time=7, unit=2), 3)
-    assert "nan in cell of /rnn" in called("check", tmp_path / "run.zarr", code=1)
+    assert "nan in cell of rnn" in called("check", tmp_path / "run.zarr", code=1)
 
 
 def test_check_finds_a_certificate_above_the_bar_of_its_dtype(tmp_path: Path) -> None:
@@ -119,8 +119,8 @@ def test_plot_lists_what_each_picture_needs_and_this_run_has(tmp_path: Path, lev
     tree = testing.constant_gates(samples=4, steps=30)
     with Run(tmp_path / "run.zarr") as writer:
         for step in range(2):
-            writer.append(tree if level == "full" else reduced_tree(tree, level), step)
-    rows = pictures.listed(tt.open_run(tmp_path / "run.zarr")).rows
+            writer.append(tree if level == "full" else reduce_tree(tree, level), step)
+    rows = pictures.table_of_plots(tt.open_run(tmp_path / "run.zarr")).rows
     order = ["any run", "quantities='timestep'", "quantities='full'"]
     enough = order[: ["summary", "timestep", "full"].index(level) + 1]
     for name, needs, is_here in rows:
@@ -147,7 +147,7 @@ def test_plot(run: Path, tmp_path: Path, picture: str) -> None:
 def test_report_of_a_run_that_keeps_norms(tmp_path: Path, level: str, options: tuple[Any, ...]) -> None:
     with Run(tmp_path / "run.zarr") as writer:
         for step in range(2):
-            writer.append(reduced_tree(testing.decaying(rate=0.9, samples=4), level), step)
+            writer.append(reduce_tree(testing.decaying(rate=0.9, samples=4), level), step)
     called("report", tmp_path / "run.zarr", "-o", tmp_path / "page.html", *options)
     text = (tmp_path / "page.html").read_text("utf-8")
     assert ("During training" in text) == (not options)

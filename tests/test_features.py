@@ -425,7 +425,7 @@ def test_dims_are_placed_by_name_in_any_order(order):
 
 def test_labels_reach_title_and_axes():
     fig, _ = show_features_1D(labelled())
-    assert title(fig).replace("\n", " · ") == "dL/dh · /lstm · 2 samples · 6 channels · 5 timesteps"
+    assert title(fig).replace("\n", " · ") == "dL/dh · lstm · 2 samples · 6 channels · 5 timesteps"
     assert fig.get_supylabel() == "dL/dh [nat]"
     assert fig.get_supxlabel() == "timestep"
 

@@ -31,7 +31,7 @@ from typer.testing import CliRunner
 import throughtime as tt
 from throughtime import testing
 from throughtime._cli import app
-from throughtime._monitor.levels import reduced_tree
+from throughtime._monitor.levels import reduce_tree
 from throughtime._store import damage, pack
 
 BATCH, SECONDS, MEMORY = 25, 30, 4 * 2**30
@@ -57,7 +57,7 @@ def bases(folder: Path) -> list[Path]:
     full = testing.decaying(rate=0.9, samples=4, steps=20)
     runs = [
         recorded(folder / name, tree, steps=5)
-        for name, tree in (("summary", reduced_tree(full, "summary")), ("full", full), ("wide", wide()))
+        for name, tree in (("summary", reduce_tree(full, "summary")), ("full", full), ("wide", wide()))
     ]
     pack(runs[1], folder / "packed")
     return [*runs, folder / "packed"]

@@ -1,6 +1,6 @@
 """Costs of a sweep: of a task, of memory, of opening, of two processes, and of what the simulation assumes.
 
-`OMP_NUM_THREADS=1 python benchmarks/sweeps/figures.py [task memory flatness opening scaling engine]`.
+`OMP_NUM_THREADS=1 python benchmarks/sweeps/figures.py [task memory adding flatness opening scaling engine]`.
 """
 
 from __future__ import annotations
@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import multiprocessing
 import resource
+import shutil
 import sys
 import tempfile
 import time
+import warnings
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -23,9 +25,10 @@ import torch
 from torch import nn
 
 import throughtime as tt
+from throughtime._monitor.part import part_of
 from throughtime._store import Run
-from throughtime._sweep.files import part_file
-from throughtime._sweep.task import merge
+from throughtime._sweep.parts import Parts, write_part
+from throughtime._sweep.record import Result
 
 LOSS = nn.functional.mse_loss
 MEGABYTE = 2**20
@@ -70,43 +73,56 @@ def task(folder: Path, count: int = 150) -> dict[str, float]:
     return {"capture, ms": 1e3 * alone / count, "a task beyond it, ms": 1e3 * (whole - alone) / count}
 
 
-def memory(folder: Path, count: int = 24, whole: int = 391) -> dict[str, float]:
-    """Resident memory when each shard is loaded; then as many parts are added up as 100,000 samples have."""
+def memory(folder: Path, count: int = 24) -> dict[str, float]:
+    """Resident memory when each shard is loaded."""
     resident: list[float] = []
-
-    def measured(number: int) -> tuple[Any, Any]:
-        resident.append(psutil.Process().memory_info().rss / MEGABYTE)
-        if number == count:  # keeps the parts
-            raise OSError("enough")
-        return shard(number, **LARGE)
-
-    shards = [partial(measured, number) for number in range(count + 1)]
+    shards = [partial(measured, resident, number, **LARGE) for number in range(count)]
     tt.sweep(made(LARGE["units"]), shards, loss=LOSS, to=folder / "memory")
-    parts = folder / "memory"
-    for number in range(count, whole):
-        part_file(parts, 0, number).write_bytes(part_file(parts, 0, number % count).read_bytes())
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"at shard 10, MB": resident[10], "at the last, MB": resident[-1], "largest, MB": largest}
+
+
+def measured(resident: list[float], number: int, **sizes: int) -> tuple[Any, Any]:
+    resident.append(psutil.Process().memory_info().rss / MEGABYTE)
+    return shard(number, **sizes)
+
+
+def adding(folder: Path, count: int = 1000, different: int = 24) -> dict[str, float]:
+    """Add up 1,000 large parts, which repeat some that differ, as workers do whose part completes a group."""
+    probe, parts, resident = tt.Probe(made(LARGE["units"]), loss=LOSS), Parts(folder, 0, count), []
+    for number in range(different):
+        write_part(folder / f"{number}.npz", part_of(probe.begin(*shard(number, **LARGE))(warnings.warn)))
+    size = (folder / "0.npz").stat().st_size / 1024
+    parts.file(0, 0).parent.mkdir()
     start = time.process_time()
-    merge(parts, 0, whole)
+    for number in range(count):
+        shutil.copy(folder / f"{number % different}.npz", parts.file(0, number))
+        parts.add_up(number)
+        resident.append(psutil.Process().memory_info().rss / MEGABYTE)
     return {
-        "at shard 10, MB": resident[10],
-        f"at shard {count}, MB": resident[count],
-        "a part, kB": part_file(parts, 0, 0).stat().st_size / 1024,
-        "adding up 391 parts, s": time.process_time() - start,
-        "largest, MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "a part, kB": size,
+        "their sum, kB": parts.file(parts.top, 0).stat().st_size / 1024,
+        "a part added, ms": 1e3 * (time.process_time() - start) / count,
+        "a record of their sum, ms": _of_record(folder, parts),
+        "at part 10, MB": resident[10],
+        f"at part {count - 1}, MB": resident[-1],
     }
 
 
-def flatness(folder: Path, count: int = 400) -> dict[str, float]:
+def _of_record(folder: Path, parts: Parts) -> float:
+    with Result(folder, "summary") as result:
+        result.add("first", 0, parts.total())  # creates the run
+        start = time.process_time()
+        result.add("second", 1, parts.total())
+    return 1e3 * (time.process_time() - start)
+
+
+def flatness(folder: Path, count: int = 1000) -> dict[str, float]:
     """Resident memory over many shards, each a sixteenth as large."""
     resident: list[float] = []
-
-    def measured(number: int) -> tuple[Any, Any]:
-        resident.append(psutil.Process().memory_info().rss / MEGABYTE)
-        return shard(number, samples=32, steps=100)
-
-    shards = [partial(measured, number) for number in range(count)]
+    shards = [partial(measured, resident, number, samples=32, steps=100) for number in range(count)]
     tt.sweep(made(LARGE["units"]), shards, loss=LOSS, to=folder / "flatness")
-    return {f"at shard {number}, MB": resident[number] for number in (10, 50, 100, 200, 300, count - 1)}
+    return {f"at shard {number}, MB": resident[number] for number in (10, 100, 300, 500, count - 1)}
 
 
 def opening(folder: Path, count: int = 2000) -> dict[str, float]:
@@ -129,36 +145,29 @@ def opening(folder: Path, count: int = 2000) -> dict[str, float]:
     return {"a record, ms": 1e3 * written / count, "opening, s": opened}
 
 
-def scaling(folder: Path, count: int = 8) -> dict[str, float]:
+def scaling(folder: Path, count: int = 12, repeats: int = 4) -> dict[str, float]:
     """Two processes beside one, on tasks of a second; the pools are warm, and the machine has to be quiet.
 
-    The processor time of a task does not need a quiet machine: it grows where processes hinder each other.
+    Other work on the machine only adds time, so the shortest of several sweeps counts.
     """
-    seconds, processor = {}, {}
+    seconds = {}
+    sent, sizes = partial(made, LARGE["units"]), {**LARGE, "samples": 512}
     for workers in (1, 2):
         context = multiprocessing.get_context("spawn")
-        for name, shards in (("warm", loads(2 * workers, **LARGE)), ("timed", loads(count, **LARGE))):
-            before = _of_children()
-            with ProcessPoolExecutor(workers, mp_context=context) as pool:
-                sent = partial(made, LARGE["units"])
-                tt.sweep(
-                    sent, loads(2 * workers), loss=LOSS, to=folder / f"{name}-first-{workers}", executor=pool
-                )
+        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+            for name, shards in [
+                ("warm", loads(2 * workers, **sizes)),
+                *((str(each), loads(count, **sizes)) for each in range(repeats)),
+            ]:
                 start = time.perf_counter()
                 tt.sweep(sent, shards, loss=LOSS, to=folder / f"{name}-{workers}", executor=pool)
-                seconds[workers] = time.perf_counter() - start
-            processor[name, workers] = _of_children() - before
-    each = {n: (processor["timed", n] - processor["warm", n]) / (count - 2 * n) for n in (1, 2)}
+                seconds[workers, name] = time.perf_counter() - start
+    least = {n: min(seconds[n, str(each)] for each in range(repeats)) for n in (1, 2)}
     return {
-        "a task in one process, processor s": each[1],
-        "a task in two processes, processor s": each[2],
-        "two processes, share of the ideal": seconds[1] / 2 / seconds[2],
+        "one process, s": least[1],
+        "two processes, s": least[2],
+        "two processes, share of the ideal": least[1] / 2 / least[2],
     }
-
-
-def _of_children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def engine(folder: Path, count: int = 2000) -> dict[str, float]:
@@ -176,7 +185,7 @@ def engine(folder: Path, count: int = 2000) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    measures = {each.__name__: each for each in (task, memory, flatness, opening, scaling, engine)}
+    measures = {each.__name__: each for each in (task, memory, adding, flatness, opening, scaling, engine)}
     for name in sys.argv[1:] or measures:
         with tempfile.TemporaryDirectory() as place:
             for text, value in measures[name](Path(place)).items():

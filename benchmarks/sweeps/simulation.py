@@ -2,9 +2,9 @@
 
 `python benchmarks/sweeps/simulation.py`. The model: the caller submits one task after another. The scheduler
 hands them out one after another, in their order, to idle workers. A worker loads weights if the checkpoint is
-another one, captures, and writes one file; the store takes a number of files at the same time. The parts of a
-checkpoint are added up in a task of their own, behind all that were submitted before. The caller writes all
-records at the end.
+another one, captures, and writes one file; the store takes a number of files at the same time. The worker
+whose part completes a group of eight adds it up, and so on. The caller writes the record of each checkpoint
+while others run.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
+
+GROUP = 8  # files that one addition takes
 
 
 @dataclass(frozen=True)
@@ -22,77 +24,90 @@ class Costs:
     weights: float = 0.1  # a checkpoint read from a network file system
     file: float = 0.01  # a part written there, or read
     at_once: int = 32  # files that the store takes at the same time
-    task: float = 0.012  # reduction, compression and the rest of a task
+    task: float = 0.006  # reduction, compression and the rest of a task
     submit: float = 0.0003
     schedule: float = 0.001
-    add: float = 0.023  # a part of 500 kB read and added
-    record: float = 0.002
+    add: float = 0.029  # a part of 500 kB read and added
+    record: float = 0.038
 
 
 class Simulation:
-    """All events in the order of their time: (seconds, task, kind, worker)."""
+    """All events in the order of their time: (seconds, task, kind, worker).
+
+    Kinds are -2 for a task that was submitted, -1 for one that has captured, 0 for one whose part is written,
+    and n for one that has added up parts n times.
+    """
 
     def __init__(self, checkpoints: int, shards: int, workers: int, costs: Costs) -> None:
         self.costs, self.shards, self.count = costs, shards, checkpoints * shards
-        self.events = [(costs.submit * (task + 1), task, "submitted", -1) for task in range(self.count)]
+        self.events = [(costs.submit * (task + 1), task, -2, -1) for task in range(self.count)]
         self.ready: deque[int] = deque()
         self.idle, self.places = list(range(workers)), [0.0] * costs.at_once
-        self.loaded, self.left = [-1] * workers, [shards] * checkpoints
+        self.loaded = [-1] * workers
+        self.left: dict[tuple[int, int, int], int] = {}
         self.now = self.scheduled = 0.0
         self.seconds = dict.fromkeys(("captures", "weights", "tasks", "store", "adding up"), 0.0)
 
     def run(self) -> None:
         while self.events:
             self.now, task, kind, worker = heappop(self.events)
-            if kind == "submitted":
+            if kind == -2:
                 self.ready.append(task)
-            elif kind == "captured":
+            elif kind == -1:
                 self.write(task, worker)
             else:
-                self.idle.append(worker)
-                if kind == "written":
-                    self.count_part(task // self.shards)
+                self.add_up(task, kind, worker)
             while self.ready and self.idle:
                 self.start(self.ready.popleft(), self.idle.pop())
 
-    def count_part(self, checkpoint: int) -> None:
-        self.left[checkpoint] -= 1
-        if not self.left[checkpoint]:  # a task with a number behind all others adds them up
-            self.ready.append(self.count + checkpoint * self.shards)
+    def add_up(self, task: int, level: int, worker: int) -> None:
+        """Add up the group that the file of this level completes, if it does."""
+        checkpoint, shard = divmod(task, self.shards)
+        files = -(-self.shards // GROUP**level)  # at this level
+        place = shard // GROUP ** (level + 1)
+        below = min(GROUP, files - place * GROUP)
+        key = checkpoint, level, place
+        self.left[key] = self.left.get(key, below) - 1
+        if self.left[key] or (files == 1 and level):
+            self.idle.append(worker)
+            return
+        self.seconds["adding up"] += below * self.costs.add
+        end = self.stored(below + 1) + below * self.costs.add
+        heappush(self.events, (end, task, level + 1, worker))
+
+    def stored(self, files: int) -> float:
+        """Read or write files one after another; return when the last is done."""
+        end = max(self.now, heappop(self.places)) + files * self.costs.file
+        heappush(self.places, end)
+        self.seconds["store"] += end - self.now
+        return end
 
     def start(self, task: int, worker: int) -> None:
         costs, checkpoint = self.costs, task // self.shards
         self.scheduled = max(self.now, self.scheduled) + costs.schedule
-        if task >= self.count:
-            spent = {"adding up": self.shards * (costs.add + costs.file)}
-        else:
-            loading = costs.weights * (self.loaded[worker] != checkpoint)
-            self.loaded[worker] = checkpoint
-            spent = {"weights": loading, "captures": costs.capture, "tasks": costs.task}
+        loading = costs.weights * (self.loaded[worker] != checkpoint)
+        self.loaded[worker] = checkpoint
+        spent = {"weights": loading, "captures": costs.capture, "tasks": costs.task}
         for name, seconds in spent.items():
             self.seconds[name] += seconds
-        kind = "added" if task >= self.count else "captured"
-        heappush(self.events, (self.scheduled + sum(spent.values()), task, kind, worker))
+        heappush(self.events, (self.scheduled + sum(spent.values()), task, -1, worker))
 
     def write(self, task: int, worker: int) -> None:
-        end = max(self.now, heappop(self.places)) + self.costs.file
-        heappush(self.places, end)
-        self.seconds["store"] += end - self.now
-        heappush(self.events, (end, task, "written", worker))
+        heappush(self.events, (self.stored(1), task, 0, worker))
 
 
 def simulated(checkpoints: int, shards: int, workers: int, costs: Costs) -> str:
     """Describe how long it takes, where the workers' time goes, and how busy all else is."""
     simulation = Simulation(checkpoints, shards, workers, costs)
     simulation.run()
-    writing = checkpoints * costs.record
-    whole, tasks = simulation.now + writing, simulation.count
+    whole, tasks = simulation.now + costs.record, simulation.count
     shares = {name: seconds / workers / whole for name, seconds in simulation.seconds.items()}
     shares["idle"] = 1 - sum(shares.values())
+    files = tasks * (2 + 2 / GROUP)  # each part is written and read, and each sum of eight
     busy = {
-        "caller": (tasks * costs.submit + writing) / whole,
-        "scheduler": (tasks + checkpoints) * costs.schedule / whole,
-        "store": tasks * costs.file / costs.at_once / whole,
+        "caller": (tasks * costs.submit + checkpoints * costs.record) / whole,
+        "scheduler": tasks * costs.schedule / whole,
+        "store": files * costs.file / costs.at_once / whole,
     }
     parts = [", ".join(f"{name} {share:.0%}" for name, share in each.items()) for each in (shares, busy)]
     return f"{whole / 60:.1f} minutes; workers: {parts[0]}; busy: {parts[1]}"

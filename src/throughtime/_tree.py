@@ -63,7 +63,7 @@ def layer(captured: Layer) -> xr.Dataset:
         )
     leaves = [node for node in captured.leaves if node.data_vars]
     if len(leaves) != 1:
-        names = ", ".join(node.path for node in leaves) or "none"
+        names = ", ".join(node.path.strip("/") for node in leaves) or "none"
         choice = f" Choose one: tree[{leaves[0].path.strip('/')!r}]." if leaves else ""
         raise SchemaError(f"Expected one layer, but this capture has {len(leaves)}: {names}.{choice}")
     return leaves[0].to_dataset()
@@ -88,7 +88,7 @@ def require(captured: Layer, name: str) -> xr.DataArray:
     unknown = NOT_RECORDED if keeps_norms(dataset) and name != LAGS else "it was not captured"
     reason = dataset.attrs.get(f"missing_{reason_key(name, dataset.attrs)}", unknown)
     have = ", ".join(str(variable) for variable in dataset.data_vars)
-    where = dataset.attrs.get("layer", "this layer")
+    where = str(dataset.attrs.get("layer", "this layer")).strip("/")
     hint = did_you_mean(name, dataset.data_vars)
     raise SchemaError(f"No {name!r} for {where}: {reason}. It has: {have}.{hint}")
 

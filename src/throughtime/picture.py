@@ -148,6 +148,7 @@ class Slider(Printable):
     PictureError,
     panels=several(instance("Panel")),
     sliders=several(instance("Slider")),
+    titles=several(text),
     linked=choice("", "x", "y", "xy"),
     shown=whole(0),
     width=_LENGTH,
@@ -174,6 +175,8 @@ class Picture(Printable):
         Axes that all panels share: "", "x", "y" or "xy".
     sliders : tuple of Slider
     shown : int
+    titles : tuple of str
+        A title for each frame, if they differ; `title` is that of the frame shown.
 
     Raises
     ------
@@ -199,11 +202,16 @@ class Picture(Printable):
     shown: int = 0
     heights: tuple[float, ...] = field(default=())
     subtitle: str = ""
+    titles: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.panels:
             raise PictureError("A Picture needs at least one Panel.")
+        if self.titles and len(self.titles) != self.frames:
+            raise PictureError(
+                f"There are {len(self.titles)} titles, and the sliders have {self.frames} frames."
+            )
         if self.shown >= self.frames:
             raise PictureError(f"shown={self.shown}: the sliders have {self.frames} frames, counted from 0.")
         if self.heights and len(self.heights) != self.rows:

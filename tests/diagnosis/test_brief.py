@@ -12,12 +12,12 @@ import throughtime as tt
 from throughtime import testing
 from throughtime.diagnosis.actions import actions
 from throughtime.diagnosis.brief import Brief, below_headline, facts, headline, tone
-from throughtime.diagnosis.findings import Answer, Evidence, Found, LayerDiagnosis, Remedy, Verdict
+from throughtime.diagnosis.results import Answer, Evidence, LayerDiagnosis, Remedy, Results, Verdict
 
 
-def found(verdict: Verdict, *layers: LayerDiagnosis, asked: int | None = 30, **more) -> Found:
+def found(verdict: Verdict, *layers: LayerDiagnosis, asked: int | None = 30, **more) -> Results:
     named = {f"layer_{place}": each for place, each in enumerate(layers)}
-    return Found(verdict, ("Told.",), 30, asked, layers=named, **more)
+    return Results(verdict, ("Told.",), 30, asked, layers=named, **more)
 
 
 def layer(reach: str, value: float, horizon: str, kind: str = "lstm", **more) -> LayerDiagnosis:
@@ -93,7 +93,7 @@ def test_code_to_paste_gives_the_gate_that_keeps_timescales_up_to_the_lag(framew
     make = pytest.importorskip(framework) and {"keras": keras_layer, "torch": torch_layer}[framework]
     model, name, keeping_bias = make(kind)
     lost = layer("no", 1e-9, "9", kind, why=(TIMESCALE,))
-    one = Found(
+    one = Results(
         Verdict.NO_EVIDENCE, ("Told.",), 30, 30, layers={name: lost}, remedies=(CHRONO,), framework=framework
     )
     (code,) = [each.code for each in actions(one)]

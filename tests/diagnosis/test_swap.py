@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from throughtime._data.batch import Batch
-from throughtime.diagnosis.swap import Leaves, Reading, ages, passes, prefix_swap, with_shared_inputs
-from throughtime.diagnosis.use import largest_used, pooled, use, use_curve
+from throughtime.diagnosis.swap import Leaves, Reading, ages, losses_with_shared_inputs, passes, prefix_swap
+from throughtime.diagnosis.use import largest_used, pool, use, use_curve
 from throughtime.diagnostics.statistics import interval
 
 FORWARD, BACKWARD = frozenset({"forward"}), frozenset({"backward"})
@@ -165,7 +165,7 @@ def test_shared_inputs_are_those_of_one_sample_of_the_mask(lengths):
             return x[:, 0]
 
     batch = Batch(x, np.zeros(len(lengths)), None, "")
-    drawn = with_shared_inputs(Watching(), batch, Reading(valid, FORWARD), seed=0)
+    drawn = losses_with_shared_inputs(Watching(), batch, Reading(valid, FORWARD), seed=0)
     assert drawn.shape[1] == len(lengths)
     assert len(np.unique(drawn[:, 0])) > 1, "one sample after another"
 
@@ -177,7 +177,9 @@ def asked_of_noise(weight, gain, *, samples, seed):
     y, reading = gain * x[:, 0] + rng.normal(size=samples), Reading(everything(samples, 4), FORWARD)
     losing, batch = Weighing([weight, 0, 0, 0]), Batch(x, y, None, "")
     found = prefix_swap(losing, batch, reading, [2], seed=seed)
-    return use(replace(found, shared=with_shared_inputs(losing, batch, reading, seed=seed)), 2, seed=seed)
+    return use(
+        replace(found, shared=losses_with_shared_inputs(losing, batch, reading, seed=seed)), 2, seed=seed
+    )
 
 
 def test_a_model_that_does_worse_than_with_the_same_inputs_for_all_uses_none():
@@ -204,9 +206,9 @@ def test_batches_are_pooled_and_a_failed_one_hides_none():
     other, _ = swapped([1, 0, 0], [1], seed=1)
     single, _ = swapped([1, 0, 0], [1], samples=1)
     assert single.reason
-    together = pooled([one, single, other])
+    together = pool([one, single, other])
     assert together.changes.shape == (128, 2)
-    assert pooled([single]).reason == single.reason
+    assert pool([single]).reason == single.reason
 
 
 @pytest.mark.parametrize("kind", ["dict", "integers", "tuple", "steps first"])
@@ -223,7 +225,7 @@ def test_structures_keep_their_form_and_their_static_parts(kind):
     partner, old = np.array([1, 2, 0]), np.arange(4) < 2
     leaves = Leaves(x, (3, 4))
     assert leaves.has_time
-    found = leaves.exchanged(partner, np.tile(old, (3, 1)))
+    found = leaves.exchange(partner, np.tile(old, (3, 1)))
     assert type(found) is type(x)
     sequence = {"dict": lambda: found["sequence"], "tuple": lambda: found[0]}.get(kind, lambda: found)()
     if kind == "steps first":

@@ -10,7 +10,7 @@ import xarray as xr
 
 import throughtime as tt
 from throughtime import testing
-from throughtime._monitor.levels import reduced_tree
+from throughtime._monitor.levels import reduce_tree
 from throughtime._store import Run
 from throughtime.diagnosis.training import MOST_RECORDS
 
@@ -27,7 +27,7 @@ def captured(rate):
 def recorded(path, trees, level="full"):
     with Run(path / "run.zarr") as run:
         for step, tree in trees.items():
-            run.append(reduced_tree(tree, level), step)
+            run.append(reduce_tree(tree, level), step)
     return tt.open_run(path / "run.zarr")
 
 
@@ -151,7 +151,7 @@ def test_alarms_of_the_run_are_told(tmp_path):
 
 
 def test_a_summary_of_before_has_no_intervals_and_names_the_level(tmp_path):
-    tree = reduced_tree(captured(0.7), "summary")
+    tree = reduce_tree(captured(0.7), "summary")
     kept = [name for name in tree["rnn"].data_vars if not name.startswith("lag_ratio_")]
     older = xr.DataTree.from_dict({"/rnn": tree["rnn"].to_dataset()[kept]})
     with Run(tmp_path / "run.zarr") as run:
@@ -164,7 +164,7 @@ def test_a_summary_of_before_has_no_intervals_and_names_the_level(tmp_path):
 
 
 def test_many_records_are_looked_at_evenly():
-    leaf = reduced_tree(captured(0.8), "summary")["rnn"].to_dataset()
+    leaf = reduce_tree(captured(0.8), "summary")["rnn"].to_dataset()
     steps = xr.DataArray(np.arange(400), dims="step", name="step")
     run = xr.DataTree.from_dict({"/rnn": leaf.expand_dims(step=400).assign_coords(step=steps)})
     found = tt.diagnose(run)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import throughtime as tt
 from throughtime import testing
 from throughtime._cli import app
-from throughtime._monitor.levels import reduced_tree
+from throughtime._monitor.levels import reduce_tree
 from throughtime._store import Run
 from throughtime.diagnosis import Verdict
 from throughtime.diagnosis.fail_on import NAMES
@@ -25,7 +25,7 @@ from .verdict_schema import SCHEMA, VALIDATOR, check
 def run_of(path, trees, level=None):
     with Run(path) as writer:
         for step, tree in enumerate(trees):
-            writer.append(tree if level is None else reduced_tree(tree, level), step)
+            writer.append(tree if level is None else reduce_tree(tree, level), step)
     return path
 
 

@@ -15,9 +15,9 @@ import xarray as xr
 import throughtime as tt
 from throughtime import testing
 from throughtime._errors import LossError
-from throughtime._monitor.levels import reduced_tree
+from throughtime._monitor.levels import reduce_tree
 from throughtime.diagnosis import entry
-from throughtime.diagnosis.recorded import LAG_INTERVAL
+from throughtime.diagnosis.layers import LAG_INTERVAL
 from throughtime.diagnosis.words import SENTENCES, SOURCES, phrase
 from throughtime.diagnostics.alarm import Alarm, as_attribute
 
@@ -308,6 +308,9 @@ PRODUCED = {
     "remedy_clipping": lambda _: printed(
         Model(testing.exploding(samples=SAMPLES)), dependency_length=8, solved=0.0
     ),
+    "remedy_kernel": lambda _: printed(
+        Model(testing.exploding(samples=SAMPLES)), dependency_length=8, solved=0.0
+    ),
     "remedy_window": lambda _: printed(decaying(), dependency_length=50),
     "remedy_epsilon": lambda _: vanished(decaying(), optimizer=optimizer()),
 }
@@ -319,7 +322,7 @@ def over_training(
     spoiled = changed(decaying(), recurrent_kernel=lambda values: values * np.nan)
     trees = [make(rate) if np.isfinite(rate) else spoiled for rate in rates]
     leaves = [
-        reduced_tree(tree, level)["rnn"].to_dataset().assign_attrs(activation=activation).drop_vars(dropped)
+        reduce_tree(tree, level)["rnn"].to_dataset().assign_attrs(activation=activation).drop_vars(dropped)
         for tree in trees
     ]
     if losses is not None:

@@ -140,13 +140,34 @@ def test_a_jacobian_is_that_of_the_closed_form(reverse: bool) -> None:
     np.testing.assert_allclose(own["state_jacobian"][:, inner], closed[:, inner], rtol=1e-9, atol=1e-13)
 
 
-def test_a_mask_keeps_the_state_and_is_shown() -> None:
+def test_a_jacobian_is_0_across_a_reset_at_the_end_of_a_step() -> None:
+    wanted = ["all", "state_jacobian"]
+    cell = eqx.nn.LSTMCell(FEATURES, UNITS, key=jax.random.key(0))
+    starts, y = STARTS & (np.arange(STEPS) > 0), np.zeros((SAMPLES, STEPS, UNITS))
+    ends = np.concatenate([starts[:, 1:], starts[:, :1]], 1)
+    one, other = (
+        tt.capture(Policy(cell, how), (X, flags), y, loss=squared, quantities=wanted)
+        for how, flags in (("where", starts), ("exit", ends))
+    )
+    (one,), (other,) = one.leaves, other.leaves
+    np.testing.assert_allclose(other["state_jacobian"], one["state_jacobian"], rtol=1e-10, atol=1e-14)
+    assert not other["state_jacobian"][0, 3].any()
+
+
+@pytest.mark.parametrize("how", ["select", "rest", "not", "swapped"])
+def test_a_mask_keeps_the_state_and_is_shown(how: str) -> None:
     valid = np.arange(STEPS) < np.array([[6], [3], [1]])
 
     def fold(weights: Any, x: Any) -> Any:
         def step(hidden: Any, now: Any) -> Any:
             x, keep = now
-            hidden = jnp.where(keep[:, None], jnp.tanh(x @ weights["w"] + hidden @ weights["u"]), hidden)
+            new, keep = jnp.tanh(x @ weights["w"] + hidden @ weights["u"]), keep[:, None]
+            hidden = {
+                "select": lambda: jnp.where(keep, new, hidden),
+                "rest": lambda: keep.astype(float) * new + (1.0 - keep.astype(float)) * hidden,
+                "not": lambda: keep * new + ~keep * hidden,
+                "swapped": lambda: hidden * (1 - keep) + new * keep,
+            }[how]()
             return hidden, hidden
 
         pair = jnp.swapaxes(x[0], 0, 1), jnp.swapaxes(x[1], 0, 1)

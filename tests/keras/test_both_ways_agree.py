@@ -15,7 +15,7 @@ from tests.keras.comparison import computing_in, difference
 from tests.matrix import MASKS, B, M, N, T, dense, mask_of, randomise, recurrent
 
 import throughtime as tt
-from throughtime.adapters.keras import inside, probe, traces
+from throughtime.adapters.keras import inside, probe, program
 
 SEQUENCES = {"return_sequences": True}
 BACKWARDS = {"go_backwards": True}
@@ -75,7 +75,7 @@ def the_other_way(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     is_closed = keras.backend.backend() != "torch"
     with monkeypatch.context() as patch:
         patch.setattr(inside, "is_closed", lambda *arguments: asked.append(arguments) or is_closed)
-        patch.setattr(probe, "_traces", traces.Traces())
+        patch.setattr(probe, "_traces", program.Traces())
         yield
     assert asked
 

@@ -20,7 +20,7 @@ from throughtime._live.kept import Kept
 from throughtime._live.page import Page
 from throughtime._live.profile import MOST_LINES, Profile
 from throughtime._live.records import View, losses, read, views
-from throughtime._monitor.levels import reduced_tree
+from throughtime._monitor.levels import reduce_tree
 from throughtime._store import Run
 
 RATES = (0.5, 0.7, 0.9)
@@ -35,7 +35,7 @@ def trees(both_ways: bool) -> list:
 def followed(path: Path, level: str, both_ways: bool = False) -> Follower:
     with Run(path / "run.zarr") as run:
         for step, tree in enumerate(trees(both_ways)):
-            run.append(reduced_tree(tree, level), 10 * step)
+            run.append(reduce_tree(tree, level), 10 * step)
     follower = Follower(path / "run.zarr")
     assert follower.refresh()
     return follower
@@ -156,10 +156,10 @@ class TestPage:
 
     def test_sequences_that_grow_longer_begin_anew(self, tmp_path: Path) -> None:
         with Run(tmp_path / "run.zarr") as run:
-            run.append(reduced_tree(testing.decaying(0.9, samples=2, steps=9), "summary"), 0)
+            run.append(reduce_tree(testing.decaying(0.9, samples=2, steps=9), "summary"), 0)
             document = Document()
             page = Page(document, tmp_path / "run.zarr")
-            run.append(reduced_tree(testing.decaying(0.9, samples=2, steps=12), "summary"), 1)
+            run.append(reduce_tree(testing.decaying(0.9, samples=2, steps=12), "summary"), 1)
             page.look()
         image = document.get_model_by_name("evolution").data["image"][0]
         assert image.shape == (MOST_ROWS, 12)
@@ -182,7 +182,7 @@ class TestPage:
         assert document.get_model_by_name("layer").options == []
 
     def test_what_moves_while_it_is_read_is_read_again(self, tmp_path: Path, monkeypatch) -> None:
-        tree = reduced_tree(testing.decaying(0.9, samples=2, steps=9), "summary")
+        tree = reduce_tree(testing.decaying(0.9, samples=2, steps=9), "summary")
         with Run(tmp_path / "run.zarr") as run:
             for step in range(4):
                 run.append(tree, step)
@@ -208,7 +208,7 @@ class TestPage:
         tree = xr.DataTree.from_dict({"/encoder/rnn/0": leaves[0], "/encoder/rnn/1": leaves[1]})
         for level in ("summary", "full"):
             with Run(tmp_path / f"{level}.zarr") as run:
-                run.append(reduced_tree(tree, level), 0)
+                run.append(reduce_tree(tree, level), 0)
             document = Document()
             Page(document, tmp_path / f"{level}.zarr")
             choice = document.get_model_by_name("layer")
@@ -221,7 +221,7 @@ class TestPage:
     def test_an_error_of_ours_is_told_once_and_ends_nothing(
         self, tmp_path: Path, monkeypatch, caplog
     ) -> None:
-        tree = reduced_tree(testing.decaying(0.9, samples=2, steps=9), "summary")
+        tree = reduce_tree(testing.decaying(0.9, samples=2, steps=9), "summary")
         with Run(tmp_path / "run.zarr") as run:
             run.append(tree, 0)
             document = Document()

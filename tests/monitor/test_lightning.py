@@ -193,8 +193,11 @@ class TestGradientNorms:
         finished = subprocess.run(command, cwd=where, capture_output=True, text=True, check=False)
         assert finished.returncode == 0, finished.stderr
         run = tt.open_run(tmp_path / "run.zarr")
-        assert run["step"].values.tolist() == [0, 1, 2]  # the first process has recorded, and it alone
+        assert run["step"].values.tolist() == [0, 1, 2]
         model = two_processes.Reader()
+        first = tt.capture(model, two_processes.X[:8], two_processes.Y[:8], loss=MSE)["rnn"]
+        assert run["rnn"]["lag_ratio_samples"].values[0, 0] == 8  # each process had four of them
+        np.testing.assert_allclose(run["rnn"]["loss"][0], first["loss"], rtol=1e-6)
         optimizer, wanted = model.configure_optimizers(), []
         for start in (0, 8):
             optimizer.zero_grad()

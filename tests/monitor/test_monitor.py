@@ -176,7 +176,7 @@ class TestAlarms:
                     assert [alarm.name for alarm in told] == ["nonfinite"]
         (alarm,) = told
         assert (alarm.layer, alarm.step) == ("rnn", 37)
-        assert alarm.evidence == ("nan in gate_activation of /rnn: sample 2, time 12, gate forget, unit 1")
+        assert alarm.evidence == ("nan in gate_activation of rnn: sample 2, time 12, gate forget, unit 1")
         run = tt.open_run(tmp_path / "run.zarr")["rnn"].to_dataset().compute()
         assert run["step"].values.tolist() == list(range(41))
         share = run["saturation_left"].sel(gate="forget")
@@ -289,7 +289,7 @@ class TestBeforeTrainingStarts:
             tt.Monitor(path, BATCH, stop_on=3)
         with pytest.raises(tt.MonitorError, match="budget='much': expected a number of bytes, 1 or more"):
             tt.Monitor(path, BATCH, budget="much")
-        with pytest.raises(tt.MonitorError, match="vanishing_lag=0 has to be a whole number of timesteps"):
+        with pytest.raises(tt.MonitorError, match="vanishing_lag=0: expected a whole number of timesteps"):
             tt.Monitor(path, BATCH, vanishing_lag=0)
         with pytest.raises(tt.MonitorError, match=r"every= raised for step 1, ZeroDivisionError"):
             watched(path.parent, made(), 1, every=lambda step: 1 // 0)

@@ -9,7 +9,7 @@ import throughtime as tt
 from throughtime import testing
 from throughtime._capture.label import Captured
 from throughtime._monitor.alarms import Training, alarms_of, seen_layers
-from throughtime._monitor.levels import reduced_tree, stored
+from throughtime._monitor.levels import reduce_tree, stored
 from throughtime.adapters.optimizer import OptimizerStep
 
 LAG = 16
@@ -59,7 +59,7 @@ def test_alarms_agree_with_the_verdict(name):
 @pytest.mark.parametrize("name", [name for name in TREES if "both" not in name])
 def test_a_record_is_unstable_where_its_capture_is(name, level):
     tree = tree_of(name)
-    record = tt.diagnose(reduced_tree(tree, level), dependency_length=LAG)
+    record = tt.diagnose(reduce_tree(tree, level), dependency_length=LAG)
     whole = tt.diagnose(tree, dependency_length=LAG)
     assert (record.verdict == "unstable") == (whole.verdict == "unstable")
     for path, layer in whole.layers.items():

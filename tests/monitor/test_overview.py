@@ -13,7 +13,7 @@ from nbclient import NotebookClient
 
 import throughtime as tt
 from throughtime import testing
-from throughtime._monitor.levels import reduced_tree
+from throughtime._monitor.levels import reduce_tree
 from throughtime._monitor.overview import overview
 from throughtime._store import Run
 from throughtime.diagnostics.alarm import Alarm, as_attribute
@@ -31,7 +31,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> xr.DataTree:
     with Run(tmp_path / "run.zarr", attributes={"framework": "torch"}) as writer:
         for step, rate in zip((0, 10, 20), RATES, strict=True):
             tree = testing.decaying(rate, samples=16)
-            writer.append(reduced_tree(tree, request.param), step)
+            writer.append(reduce_tree(tree, request.param), step)
         alarms = [Alarm("vanishing", "rnn", 0, "1e-8 times"), Alarm("nonfinite", "other", 10, "inf")]
         writer.annotate({"alarms": as_attribute(alarms)})
     return tt.open_run(tmp_path / "run.zarr")
@@ -65,7 +65,7 @@ def test_a_notebook_shows_the_overview_first_and_the_arrays_folded(run: xr.DataT
 
 def test_a_record_that_is_not_finite_is_the_headline(tmp_path: Path) -> None:
     with Run(tmp_path / "run.zarr") as writer:
-        tree = reduced_tree(testing.decaying(0.9, samples=4), "summary")
+        tree = reduce_tree(testing.decaying(0.9, samples=4), "summary")
         tree["rnn"]["loss"] = tree["rnn"]["loss"] * math.nan
         writer.append(tree, 0)
     assert tt.summary(tt.open_run(tmp_path / "run.zarr")).headline == "Unstable: a number is not finite."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,12 @@ from tests.monitor.loops import BATCH, MSE, made
 from torch import nn
 
 import throughtime as tt
+from throughtime._monitor.together import Together
 
 CASES = {
     "lstm": {"monitor": {}},
+    "same batch": {"monitor": {"quantities": "full"}, "same": True},
+    "trainer": {"monitor": {}, "trainer": True},
     "both": {"monitor": {"quantities": "timestep"}, "layer": {"kind": nn.GRU, "bidirectional": True}},
 }
 
@@ -80,6 +84,13 @@ def test_an_alarm_stops_all_processes_at_the_same_step(folder: Path) -> None:
     assert taken[0] == taken[1] == "3"
 
 
+def test_a_batch_of_some_processes_would_count_twice(tmp_path: Path) -> None:
+    settings = tt.Monitor(tmp_path / "run.zarr", BATCH)._settings
+    prints = [{"sha256": each, "arrays": []} for each in ("one", "one", "other")]
+    with pytest.raises(tt.MonitorError, match="would count twice"):
+        Together(SimpleNamespace(gather=lambda _: prints), settings)
+
+
 def test_watch(folder: Path) -> None:
     (path,) = {(folder / "watch" / f"path-{rank}").read_text() for rank in range(2)}
     run = tt.open_run(folder / "watch" / path)
@@ -91,7 +102,6 @@ def test_what_cannot_be_recorded_is_an_error_in_all_processes(folder: Path) -> N
     own = folder / "fail"
     first, second = (json.loads((own / f"errors-{rank}").read_text()) for rank in range(2))
     expected = {
-        "same batch": "Several processes have the same batch",
         "other steps": "Pad all of them to the same number of steps",
         "labels missing": "lacks arrays that another one has",
         "background": "background=False",

@@ -1,4 +1,4 @@
-"""Trains with Lightning in two processes, each on every second sample, with a monitor; run as a script."""
+"""Trains with Lightning in two processes, each on every second sample, and records; run as a script."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Reader(pl.LightningModule):
 
 def main(path: str) -> None:
     rank = int(os.environ.get("LOCAL_RANK", "0"))
-    monitor = tt.Monitor(path, (X[:8], Y[:8]), every=1, loss=MSE)
+    monitor = tt.Monitor(path, (X[rank:8:2], Y[rank:8:2]), every=1, loss=MSE)
     pl.Trainer(
         max_epochs=1,
         accelerator="cpu",

@@ -8,7 +8,7 @@ import xarray as xr
 
 import throughtime as tt
 from throughtime import plots, testing
-from throughtime._capture.axes import label_axes
+from throughtime._capture.label import label_axes
 from throughtime._drawing.theme import Theme
 from throughtime.picture import Image
 from throughtime.render import matplotlib

@@ -10,7 +10,7 @@ from tests.plots.trees import heading
 
 import throughtime as tt
 from throughtime import plots, testing
-from throughtime._monitor.levels import reduced_tree
+from throughtime._monitor.levels import reduce_tree
 from throughtime._store import Run
 from throughtime.picture import Image, Line
 
@@ -49,7 +49,7 @@ def test_evolution_is_the_same_of_every_level_and_read_in_parts(tmp_path, monkey
     leaves = [testing.decaying(rate, samples=3, steps=12) for rate in (0.3, 0.5, 0.9)]
     with Run(tmp_path / "run.zarr") as made:
         for step, tree in enumerate(leaves):
-            made.append(reduced_tree(tree, level), step)
+            made.append(reduce_tree(tree, level), step)
     monkeypatch.setattr(sys.modules[plots.evolution.__module__], "_BYTES_AT_ONCE", 1)
     picture = plots.evolution(tt.open_run(tmp_path / "run.zarr"), quantity)
     (image,) = picture.marks(Image)
@@ -66,7 +66,7 @@ def test_evolution_of_the_signal_by_lag(tmp_path):
     rates = (0.3, 0.9)
     with Run(tmp_path / "run.zarr") as made:
         for step, rate in enumerate(rates):
-            made.append(reduced_tree(testing.decaying(rate, steps=12), "summary"), step)
+            made.append(reduce_tree(testing.decaying(rate, steps=12), "summary"), step)
     picture = plots.evolution(tt.open_run(tmp_path / "run.zarr"), "lag_ratio")
     assert "a column a number of steps back" in picture.note
     (image,) = picture.marks(Image)
@@ -88,8 +88,8 @@ class TestLevels:
     @pytest.fixture
     def kept(self, tmp_path, level, last):
         with Run(tmp_path / "run.zarr") as made:
-            made.append(reduced_tree(testing.decaying([0.5] * 4, steps=12), level), 0)
-            made.append(reduced_tree(last, level), 10)
+            made.append(reduce_tree(testing.decaying([0.5] * 4, steps=12), level), 0)
+            made.append(reduce_tree(last, level), 10)
         return tt.open_run(tmp_path / "run.zarr")
 
     def test_gradient_flow(self, kept, last, level):
@@ -136,7 +136,7 @@ class TestLevels:
                     draw(kept)
                 assert "tt.capture" not in str(caught.value)
             return
-        assert plots.heatmap(kept).title.startswith("‖dL/dhₜ‖")
+        assert plots.heatmap(kept).subtitle.startswith("‖dL/dhₜ‖")
         (image,) = plots.heatmap(kept.isel(step=-1)).marks(Image)
         norms = np.linalg.norm(last["rnn"]["hidden_gradient"].values, axis=-1)
         np.testing.assert_allclose(image.values, norms, rtol=1e-9)
@@ -153,10 +153,10 @@ class TestLevels:
         from typer.testing import CliRunner
 
         from throughtime._cli.commands import app
-        from throughtime._cli.pictures import listed
+        from throughtime._cli.pictures import table_of_plots
 
         run = str(tmp_path / "run.zarr")
-        names = [name for name, _, is_here in listed(tt.open_run(run)).rows if is_here == "yes"]
+        names = [name for name, _, is_here in table_of_plots(tt.open_run(run)).rows if is_here == "yes"]
         assert (
             names
             == {

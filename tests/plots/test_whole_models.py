@@ -10,7 +10,7 @@ import xarray as xr
 
 import throughtime as tt
 from throughtime import plots, testing
-from throughtime._monitor.levels import reduced_tree
+from throughtime._monitor.levels import reduce_tree
 from throughtime._store import Run
 from throughtime.picture import Dots, Line, Rectangles
 
@@ -22,7 +22,7 @@ def run(request, tmp_path):
     with Run(tmp_path / "run.zarr") as made:
         for step, rate in RATES.items():
             tree = testing.decaying([rate] * 3, steps=20)
-            made.append(tree if request.param == "full" else reduced_tree(tree, request.param), step)
+            made.append(tree if request.param == "full" else reduce_tree(tree, request.param), step)
     return tt.open_run(tmp_path / "run.zarr")
 
 
@@ -109,7 +109,7 @@ def test_overview_names_the_layer_that_reaches_least():
 @pytest.mark.parametrize("level", ["summary", "timestep"])
 def test_overview_of_a_run_leaves_out_what_its_level_does_not_keep(tmp_path, level):
     with Run(tmp_path / "run.zarr") as made:
-        made.append(reduced_tree(testing.saturated_gates(left=0.5, steps=8, samples=3), level), 7)
+        made.append(reduce_tree(testing.saturated_gates(left=0.5, steps=8, samples=3), level), 7)
     picture = plots.overview(tt.open_run(tmp_path / "run.zarr"))
     names = [panel.title for panel in picture.panels]
     assert "reach" in names

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from throughtime import testing
-from throughtime._capture.axes import label_axes
+from throughtime._capture.label import label_axes
 from throughtime.picture import Picture
 
 

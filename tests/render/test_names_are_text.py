@@ -19,7 +19,7 @@ from tests.render.hostile import Trap, called, check, elements, names, trap
 import throughtime as tt
 from throughtime import plots, testing
 from throughtime._live import Server
-from throughtime._monitor.levels import reduced_tree
+from throughtime._monitor.levels import reduce_tree
 from throughtime._store import Run
 from throughtime._text.printable import printable
 from throughtime.diagnostics.alarm import Alarm, as_attribute
@@ -172,7 +172,7 @@ def test_the_live_page(browser, trapped, tmp_path):
     server = Server(folder)
     waiting = visited(browser, server.url)
     found = elements(waiting)
-    leaf = reduced_tree(small(), "summary")["rnn"].to_dataset()
+    leaf = reduce_tree(small(), "summary")["rnn"].to_dataset()
     several = {f"/{each} {as_one_node(name)}": leaf for each, name in names(trapped.address).items()}
     tree = xr.DataTree.from_dict(several)
     every = all_names(trapped)

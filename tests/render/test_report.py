@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import pypdf
 import pytest
 import xarray as xr
 from playwright.sync_api import expect
@@ -13,7 +14,7 @@ from tests.render.browser import FRAMES, chromium, opened
 
 import throughtime as tt
 from throughtime import testing
-from throughtime._monitor.levels import reduced_tree
+from throughtime._monitor.levels import reduce_tree
 from throughtime._store import Run
 
 MOST_BYTES = 4_000_000
@@ -130,7 +131,7 @@ def test_tables_name_certificate_measures_and_origin(page):
     text = page.tab.locator("main").text_content()
     for words in (
         "agrees",
-        "memory horizon",
+        "effective steps",
         "spectral radius",
         "the arrays given",
         f"numpy {np.__version__}",
@@ -143,17 +144,9 @@ def test_every_term_of_the_tables_is_defined(page):
     terms = page.tab.locator("dl.terms").inner_text()
     for word in ("reach R(k)", "use U(k)", "horizon", "share", "k90", "effective steps", "decay rate"):
         assert word in terms
-    for word in (
-        "τ",
-        "spectral radius",
-        "certificate",
-        "Lyapunov",
-        "lag",
-        "floor",
-        "hidden gradient",
-        "unclear",
-    ):
+    for word in ("τ", "spectral radius", "certificate", "Lyapunov", "lag", "floor", "hidden gradient"):
         assert word in terms
+    assert "coherence" not in terms, "the page does not use it"
 
 
 def test_page_opens_with_the_verdict(page, tree, tmp_path):
@@ -226,6 +219,41 @@ def test_print_has_neither_toolbars_nor_sliders(browser, file):
     page.tab.close()
 
 
+def test_a_printed_report_has_its_figures_without_controls(browser, file, tmp_path):
+    page = opened(browser, file)
+    page.tab.locator("details.fold > summary", has_text="lower").click()
+    page.until(TWO_DRAWN)
+    visible = page.tab.locator("figure:visible").count()
+    titles = page.tab.locator("figure:visible h3").all_inner_texts()
+    page.tab.pdf(path=tmp_path / "report.pdf", format="A4")
+    sheets = pypdf.PdfReader(tmp_path / "report.pdf").pages
+    text = " ".join(" ".join(sheet.extract_text() for sheet in sheets).split())
+    assert visible == len(titles) > 3
+    for words in (page.tab.locator("h1").inner_text(), "lower", *titles):
+        assert " ".join(words.split()) in text
+    for control in ("own scale", "sample: ", "Dark", ": quantity"):
+        assert control not in text
+    assert sum(len(sheet.images) for sheet in sheets) >= visible
+    page.tab.close()
+
+
+def test_the_title_is_that_of_the_sample_shown(browser, tree, tmp_path):
+    late = tree["lower"].to_dataset().isel(direction=[0])
+    late["hidden_gradient"][{"sample": 1}] = 0.0
+    page = opened(browser, tt.report(late, tmp_path / "titles.html"))
+    page.tab.locator("details.fold > summary", has_text="rnn").click()
+    page.until(TWO_DRAWN)
+    figure = page.tab.locator("details.fold[open] figure:visible").first
+    handle = page.tab.locator(".noUi-handle").first
+    handle.focus()
+    for key, sample in (("Home", 0), ("ArrowRight", 1), ("ArrowRight", 2)):
+        handle.press(key)
+        ending = "is exactly 0 everywhere" if sample == 1 else r"lies in \d+ of 20 timesteps, .*"
+        expect(figure.locator("h3")).to_have_text(re.compile(rf"{ending} \(sample {sample}\)$"))
+        expect(figure).to_have_attribute("aria-label", re.compile(rf"{ending} \(sample {sample}\)\."))
+    page.tab.close()
+
+
 def test_a_layer_is_reported_alone(tree, tmp_path):
     for number, layer in enumerate((tree["lower"], tree["lower"].to_dataset())):
         text = tt.report(layer, tmp_path / f"{number}.html").read_text(encoding="utf-8")
@@ -274,7 +302,7 @@ def test_run_has_sliders_for_steps_and_pictures_of_training(browser, tmp_path):
 def test_run_that_keeps_norms_has_its_evolution_and_verdict(browser, tmp_path, level):
     with Run(tmp_path / "run.zarr", attributes={"git_commit": "0123abc"}) as made:
         for step, rate in enumerate((0.5, 0.7, 0.9)):
-            made.append(reduced_tree(testing.decaying(rate, samples=3, steps=12), level), step)
+            made.append(reduce_tree(testing.decaying(rate, samples=3, steps=12), level), step)
     run = tt.open_run(tmp_path / "run.zarr")
     page = opened(browser, tt.report(run, tmp_path / "run"))
     names, _ = figures(page)
@@ -294,7 +322,7 @@ def test_run_that_keeps_norms_has_its_evolution_and_verdict(browser, tmp_path, l
 def test_capture_with_the_run_it_came_from(browser, tmp_path):
     with Run(tmp_path / "run.zarr") as made:
         for step, rate in enumerate((0.5, 0.7, 0.9)):
-            made.append(reduced_tree(testing.decaying(rate, samples=3, steps=12), "timestep"), step)
+            made.append(reduce_tree(testing.decaying(rate, samples=3, steps=12), "timestep"), step)
     capture = testing.decaying(0.9, samples=3, steps=12)
     found = tt.diagnose(capture, dependency_length=4)
     run = tt.open_run(tmp_path / "run.zarr")
@@ -331,7 +359,7 @@ def test_layer_with_a_failed_certificate_says_what_is_left_out(tmp_path):
     text = tt.report(leaf, tmp_path / "failed.html").read_text(encoding="utf-8")
     assert "does not agree" in text
     assert "Not drawn for this layer" in text
-    assert "Lag profile: The gradients of rnn do not agree" in text
+    assert "Step contributions: The gradients of rnn do not agree" in text
 
 
 def test_nothing_to_report_and_no_place_to_write_are_refused(tree, tmp_path):

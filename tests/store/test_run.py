@@ -321,7 +321,7 @@ def failed(run: Run, tree: xr.DataTree, step: int, monkeypatch: pytest.MonkeyPat
     from throughtime._store.stored_array import StoredArray
 
     with monkeypatch.context() as patch:
-        for name in ("_write", "_wrote_into"):
+        for name in ("_write", "_write_in_place"):
             patch.setattr(StoredArray, name, failing(getattr(StoredArray, name)))
         with pytest.raises(OSError, match="no space"):
             run.append(tree, step)

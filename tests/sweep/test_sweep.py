@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import multiprocessing
+import shutil
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tests.sweep.networks import LAG, Last, batch, made, mse, shards, together, 
 
 import throughtime as tt
 from throughtime._monitor.sketch import ACCURACY
+from throughtime._sweep.parts import Parts
 
 KERNEL = "recurrent_kernel_gradient_norm"
 
@@ -89,6 +91,8 @@ def test_timesteps_are_those_of_one_capture(tmp_path: Path) -> None:
     assert (mine.horizon, mine.horizon_interval) == (exact.horizon, exact.horizon_interval)
     assert mine.share.interval == pytest.approx(exact.share.interval, rel=1e-6)
     assert mine.use.n == len(x)
+    notes = [tt.diagnose(each, dependency_length=LAG).notes for each in (tree, whole)]
+    assert notes[0] == notes[1]  # the model reads one step
 
 
 def test_checkpoints_are_selected_by_name(tmp_path: Path) -> None:
@@ -105,7 +109,7 @@ def test_checkpoints_are_selected_by_name(tmp_path: Path) -> None:
 
 
 def test_the_executor_and_the_order_change_no_bit(tmp_path: Path) -> None:
-    data, settings = together(), {"loss": mse, "shard_size": 7, "dependency_length": LAG}
+    data, settings = together(), {"loss": mse, "shard_size": 3, "dependency_length": LAG}
     weights = {"first": made().state_dict(), "second": Last().state_dict()}
     serial = tt.sweep(made(), data, checkpoints=weights, to=tmp_path / "serial", **settings)
     assert serial["rnn"]["checkpoint"].values.tolist() == ["first", "second"]
@@ -114,6 +118,36 @@ def test_the_executor_and_the_order_change_no_bit(tmp_path: Path) -> None:
     with pool(2) as executor:
         parallel = {"executor": executor, "to": tmp_path / "two"}
         assert_identical(serial, tt.sweep(made, data, checkpoints=weights, **parallel, **settings))
+
+
+def test_four_processes_and_a_shard_that_is_tried_again_change_no_bit(tmp_path: Path) -> None:
+    serial = tt.sweep(made(), shards(tmp_path, 10), loss=mse, to=tmp_path / "serial")
+    (tmp_path / "raise-1").write_text("once")
+    with pool(4) as executor:
+        given = {"loss": mse, "executor": executor, "to": tmp_path / "four"}
+        assert_identical(serial, tt.sweep(made, shards(tmp_path, 10), **given))
+    assert not (tmp_path / "raise-1").exists()
+
+
+def test_parts_that_no_worker_has_added_up_are_added_up_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serial = tt.sweep(made(), together(), loss=mse, to=tmp_path / "serial", shard_size=3)
+    monkeypatch.setattr(Parts, "add_up", lambda *_: None)
+    assert_identical(serial, tt.sweep(made(), together(), loss=mse, to=tmp_path / "late", shard_size=3))
+
+
+def test_a_part_that_was_added_to_others_counts_once(tmp_path: Path) -> None:
+    serial = tt.sweep(made(), shards(tmp_path, 10), loss=mse, to=tmp_path / "serial")
+    (tmp_path / "raise-9").write_text("always")
+    with pytest.warns(tt.ThroughTimeWarning, match="shard 9 of current"):
+        tt.sweep(made(), shards(tmp_path, 10), loss=mse, to=tmp_path / "again")
+    parts = Parts(tmp_path / "again", 0, 10)
+    assert parts.file(1, 0).exists()
+    assert not parts.file(0, 0).exists()
+    shutil.copy(parts.file(0, 8), parts.file(0, 0))  # as a worker leaves it that does its task twice
+    (tmp_path / "raise-9").unlink()
+    assert_identical(serial, tt.sweep(made(), shards(tmp_path, 10), loss=mse, to=tmp_path / "again"))
 
 
 def test_dask_gives_the_same(tmp_path: Path) -> None:
@@ -216,10 +250,14 @@ def test_a_dataset_is_a_shard_a_batch(tmp_path: Path) -> None:
 
 
 def test_runs_know_sweeps(tmp_path: Path) -> None:
-    weights = {"one": made().state_dict(), "two": Last().state_dict()}
+    weights = [made().state_dict(), Last().state_dict()]
     found = tt.sweep(made(), batch(16), loss=mse, checkpoints=weights, to=tmp_path / "sweep")
     assert len(tt.diagnose(found).history.records) == 2
+    assert found["rnn"]["checkpoint"].values.tolist() == ["0", "1"]
     assert tt.plots.training(found).panels
+    assert tt.plots.evolution(found).panels
+    both = [tt.diagnose(found, step=step, dependency_length=LAG) for step in (0, 1)]
+    assert tt.compare(*both).to_dataframe()["change"].notna().any()
     written = tt.report(found, tmp_path / "report.html")
     assert Path(written or tmp_path / "report.html").stat().st_size > 10_000
 
@@ -230,6 +268,11 @@ class TestErrors:
         with pytest.raises(tt.SweepError, match="holds another sweep, which differs in data"):
             tt.sweep(made(), batch(seed=1), loss=mse, to=tmp_path / "sweep")
 
+    def test_no_such_layer_is_an_error_before_any_task(self, tmp_path: Path) -> None:
+        with pytest.raises(tt.LayerNotFoundError, match="no layer 'lower'"):
+            tt.sweep(made(), shards(tmp_path), loss=mse, layers="lower", to=tmp_path / "sweep")
+        assert list(tmp_path.iterdir()) == []
+
     def test_other_files_in_the_folder(self, tmp_path: Path) -> None:
         (tmp_path / "thesis.tex").touch()
         with pytest.raises(tt.SweepError, match="holds other files"):
@@ -237,7 +280,7 @@ class TestErrors:
 
     def test_shards_of_other_lengths(self, tmp_path: Path) -> None:
         loads = [batch, lambda: batch(steps=9)]
-        with pytest.raises(tt.SweepError, match=r"Parts of the data differ in .* Pad all of them"):
+        with pytest.raises(tt.BatchError, match=r"Parts of the data differ in .* Pad all of them"):
             tt.sweep(made(), loads, loss=mse, to=tmp_path / "sweep")
 
     def test_a_shard_without_labels(self, tmp_path: Path) -> None:
@@ -255,20 +298,20 @@ class TestErrors:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         serial = tt.sweep(made(), shards(tmp_path), loss=mse, to=tmp_path / "serial")
-        write, written = np.savez_compressed, []
+        write, written = Path.write_bytes, []
 
-        def full(file: Any, **arrays: Any) -> None:
-            written.append(file.name)
-            if "-000002" in file.name:
-                file.write(b"PK")
+        def full(path: Path, data: bytes) -> None:
+            written.append(path.name)
+            if "-0-000002" in path.name:
+                write(path, data[:2])
                 raise OSError(errno.ENOSPC, "No space left on device")
-            write(file, **arrays)
+            write(path, data)
 
         with monkeypatch.context() as patched:
-            patched.setattr(np, "savez_compressed", full)
+            patched.setattr(Path, "write_bytes", full)
             with pytest.warns(tt.ThroughTimeWarning, match=r"shard 2 of current: StoreError.*No space"):
                 found = tt.sweep(made(), shards(tmp_path), loss=mse, to=tmp_path / "full")
-        assert len(written) == 4 + 1 + 1  # shards, one once more, and their sum
+        assert len([name for name in written if ".npz" in name]) == 4 + 1  # shards, one again
         assert found["rnn"]["lag_ratio_samples"].values[0, 0] == 6 + 7 + 9
         assert_identical(serial, tt.sweep(made(), shards(tmp_path), loss=mse, to=tmp_path / "full"))
 
@@ -297,6 +340,8 @@ class TestErrors:
             tt.sweep(made(), iter(()), loss=mse, to=tmp_path / "sweep")
         with pytest.raises(tt.SweepError, match=r"data= is a tuple .* This is a int"):
             tt.sweep(made(), 3, loss=mse, to=tmp_path / "other")
+        with pytest.raises(tt.SweepError, match="The data have no labels"):
+            tt.sweep(made(), (batch()[0], None), loss=mse, to=tmp_path / "third")
 
     def test_a_checkpoint_that_does_not_fit(self, tmp_path: Path) -> None:
         weights = {"fits": made().state_dict(), "other": Last(units=7).state_dict()}

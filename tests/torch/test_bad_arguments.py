@@ -19,7 +19,7 @@ from torch import nn
 import throughtime as tt
 from throughtime._arguments import takes
 from throughtime._arguments.departures import departures
-from throughtime._arguments.rules import choice, number, several, shown, whole
+from throughtime._arguments.rules import choice, describe, number, several, whole
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 bounded = settings(max_examples=4, derandomize=True, deadline=None)
@@ -182,10 +182,10 @@ def test_a_value_is_shown_in_one_line_whatever_it_is() -> None:
         def __repr__(self) -> str:
             raise RuntimeError
 
-    assert shown(Unshowable()) == "a Unshowable"
-    assert shown(np.zeros((2, 3))) == "ndarray float64 (2, 3)"
-    assert len(shown("x\n\x1b" * 100)) == 80
-    assert shown("x\n\x1b" * 100).isprintable()
+    assert describe(Unshowable()) == "a Unshowable"
+    assert describe(np.zeros((2, 3))) == "ndarray float64 (2, 3)"
+    assert len(describe("x\n\x1b" * 100)) == 80
+    assert describe("x\n\x1b" * 100).isprintable()
 
 
 @pytest.mark.parametrize("weight", [{"a": np.ones(3)}, xr.Dataset({"a": ("sample", np.ones(3))})])

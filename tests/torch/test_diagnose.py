@@ -9,6 +9,7 @@ from torch import nn
 
 import throughtime as tt
 from throughtime.diagnosis import Verdict
+from throughtime.diagnosis.actions import actions
 
 STEPS, LAG = 40, 30
 
@@ -160,7 +161,20 @@ def test_an_exploding_rnn_is_unstable_with_norms():
     found = diagnose(linear_rnn(1.3 * np.eye(2)), x, torch.zeros(32, 1).double(), solved=0.0)
     assert found.verdict == Verdict.UNSTABLE
     assert "The gradient's norm before clipping is" in found.text
-    assert [each.text for each in found.remedies] == ["clip the gradient by its norm"]
+    clipping, kernel = found.remedies
+    assert clipping.text.startswith("clip the gradient by its norm")
+    assert "exponent of the states 0.262," in kernel.evidence, "ln 1.3"
+    assert "multiplies a gradient by 1.3;" in kernel.evidence
+    assert "spectral radius of the recurrent kernel 1.3" in kernel.evidence
+
+
+def test_the_pasted_kernel_of_spectral_radius_1_no_longer_explodes():
+    model, x, y = linear_rnn(1.3 * np.eye(2)), positive(), torch.zeros(32, 1).double()
+    (code,) = (each.code for each in actions(diagnose(model, x, y)) if "spectral radius" in each.text)
+    exec(code, {"torch": torch, "model": model})
+    found = diagnose(model, x, y)
+    assert found.verdict != Verdict.UNSTABLE
+    assert next(each.value for each in found.why if each.name == "spectrum") == pytest.approx(1.0)
 
 
 def test_remedies_need_a_length_and_a_loss_above_solved():

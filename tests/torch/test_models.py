@@ -446,7 +446,7 @@ class TestCellsInLoops:
 
         tree = capture(Truncated())
         assert [tree[path].sizes["time"] for path in ("cell", "cell@2")] == [2, 3]
-        assert tree["cell"].attrs["time"] == "the order of the cell's calls"
+        assert tree["cell"].attrs["time"] == "the order of the module's calls"
         assert certificates(tree) <= 1e-5
 
     def test_what_a_loop_reads_of_the_state_beside_the_cell_is_output_gradient(self) -> None:

@@ -48,15 +48,15 @@ class Rule:
         except Exception:  # the user's object may raise anything
             hint = did_you_mean(value, self.names) if isinstance(value, str) else ""
             refused = self.error or error
-            raise refused(f"{name}={shown(value)}: expected {self.expected}.{hint}") from None
+            raise refused(f"{name}={describe(value)}: expected {self.expected}.{hint}") from None
 
 
-def shown(value: Any) -> str:
+def describe(value: Any) -> str:
     """Format any value in one line; an array by its type and shape.
 
     Examples
     --------
-    >>> shown(np.zeros((2, 3))), shown("no")
+    >>> describe(np.zeros((2, 3))), describe("no")
     ('ndarray float64 (2, 3)', "'no'")
     """
     try:

@@ -9,7 +9,7 @@ import xarray as xr
 
 from throughtime import _vocabulary
 from throughtime._arguments import rules, takes
-from throughtime._capture.axes import label_axes
+from throughtime._capture.label import label_axes
 from throughtime._capture.lag_matrix import lag_matrix
 from throughtime._capture.probe import Probe
 from throughtime._data.batch import take

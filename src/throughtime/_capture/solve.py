@@ -5,19 +5,17 @@ The adapter provides the results of the layer's kernel for each direction; nothi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 
 from throughtime import _vocabulary, cells
-from throughtime._capture import stepwise
 from throughtime._data.structures import mapped
 from throughtime.adapters.records import Array, DirectionRecord, LayerRecord, ModelRecord, SolvedRecord
 
 Warn = Callable[[str], object]
-
 _SOLVED = frozenset(_vocabulary.INSIDE)
 _LSTM_ONLY = frozenset({"cell", "cell_gradient", "initial_cell_gradient"})
 _GATED_ONLY = frozenset({"gate_activation"})
@@ -32,6 +30,7 @@ _REFUSED = (
 )
 _FROM_WEIGHTS = "tt.diagnostics.state_jacobian computes it from the weights and the states"
 _NOT_RETURNED = "the cell does not return it while it is unrolled"
+_CARRYING = frozenset({"hidden_gradient", "cell_gradient", "gate_activation"})
 
 
 def per_sample(leaf: LayerRecord, factor: float | None) -> LayerRecord:
@@ -137,7 +136,7 @@ def _initial_states(leaf: LayerRecord) -> dict[str, Array]:
     """Return passed states before step 0 that are not 0."""
     names = leaf.states or ("hidden", "cell")
     arrays = {}
-    for name, *given in zip(names, *map(stepwise.initial, leaf.inside), strict=False):
+    for name, *given in zip(names, *map(_initial, leaf.inside), strict=False):
         known = [array for array in given if array is not None]
         if any(array.any() for array in known):
             filled = [np.zeros_like(known[0]) if array is None else array for array in given]
@@ -174,26 +173,16 @@ def _solve(leaf: LayerRecord, direction: DirectionRecord, wanted: frozenset[str]
     if "certificate" in wanted:
         needed |= {"input_gradient", "gate_gradient", "step_contribution", *direction.weight_gradients}
         needed |= {"hidden_gradient", "cell_gradient"}
-    needed |= stepwise.carrying(leaf, direction).difference(_absent(leaf))
+    needed |= _carrying(leaf, direction).difference(_absent(leaf))
     solved = _closed(leaf, direction, needed)
-    arrays = {name: solved[name] for name in kept} | stepwise.carried(leaf, direction, solved)
+    arrays = {name: solved[name] for name in kept} | _carried(leaf, direction, solved)
     if "certificate" in wanted:
         arrays.update(_certificate(leaf, direction, solved))
     return arrays
 
 
 def _closed(leaf: LayerRecord, direction: DirectionRecord, needed: frozenset[str]) -> dict[str, Array]:
-    layer = cells.Layer(
-        kind=leaf.kind,
-        kernel=direction.weights["kernel"],
-        recurrent_kernel=direction.weights["recurrent_kernel"],
-        bias=direction.weights.get("bias"),
-        recurrent_bias=direction.weights.get("recurrent_bias"),
-        activation=str(leaf.flags["activation"]),
-        recurrent_activation=str(leaf.flags.get("recurrent_activation", "sigmoid")),
-        reset_after=bool(leaf.flags.get("reset_after", 1)),
-        projection=direction.weights.get("projection"),
-    )
+    layer = cells.Layer.of(direction.weights, {**leaf.flags, "kind": leaf.kind})
     with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite remain
         return cells.solve(layer, direction, needed)
 
@@ -255,3 +244,39 @@ def _certified(leaf: LayerRecord, warn: Warn) -> LayerRecord:
     note = f"{worst:.1e}, above {cells.bar(dtype):.0e}: {end.format(limit=f'{limit:.0e}')}"
     warn(f"The certificate of {leaf.path} is {note}.")
     return replace(leaf, flags={**leaf.flags, "certificate": note})
+
+
+def _carrying(leaf: LayerRecord, direction: DirectionRecord) -> frozenset[str]:
+    """List the quantities that `carried` needs; none if no call has a second step."""
+    has_calls = "carried_by_state" in leaf.arrays and max(direction.windows, default=1) > 1
+    return _CARRYING if has_calls else frozenset()
+
+
+def _carried(leaf: LayerRecord, direction: DirectionRecord, solved: Mapping[str, Array]) -> dict[str, Array]:
+    """Add the gradient from step to step within each call, if a call has a second step.
+
+    The leaf's `carried_by_state` (sample, time, state) is the gradient from call to call; `solved` has the
+    quantities of `carrying`.
+    """
+    if not _carrying(leaf, direction):
+        return {}
+    across = leaf.arrays["carried_by_state"]
+    back = solved["hidden_gradient"].copy()
+    if direction.output_gradient is not None:
+        back -= direction.output_gradient
+    sizes = [np.linalg.norm(back, axis=-1)]
+    if "cell_gradient" in solved:
+        forget = solved["gate_activation"][:, :, _vocabulary.GATES["lstm"].index("forget")]
+        later = np.linalg.norm(solved["cell_gradient"] * forget, axis=-1)
+        sizes.append(np.concatenate([later[:, 1:], later[:, :1]], 1))
+    found = np.stack(sizes, -1).astype(across.dtype)
+    ends = np.cumsum(direction.windows) - 1
+    found[:, ends] = across[:, ends]
+    return {"carried_by_state": found, "carried_gradient": np.sqrt(np.square(found).sum(-1))}
+
+
+def _initial(direction: DirectionRecord | SolvedRecord) -> tuple[Array | None, ...]:
+    """Return the states before the first step."""
+    if isinstance(direction, DirectionRecord) and direction.windows:
+        return tuple(None if state is None else state[:, 0] for state in direction.initial)
+    return direction.initial

@@ -31,7 +31,7 @@ def cell_y(canvas: Canvas, fractions: Positions, padding: float = PADDING) -> Po
     return np.asarray(rows[:, None] + padding + (1 - 2 * padding) * fractions)
 
 
-def joined(cells: Positions) -> Positions:
+def join_cells(cells: Positions) -> Positions:
     """Join (cell, point) into one row, with a NaN after each cell to interrupt the line."""
     return np.pad(cells, ((0, 0), (0, 1)), constant_values=np.nan).ravel()
 
@@ -45,7 +45,7 @@ def dress_cells(canvas: Canvas, frame: FigureOptions, names: Sequence[str]) -> N
             cell_x(canvas, np.array([0.0, 1, 1, 0, 0]), 0),
             cell_y(canvas, np.array([0.0, 0, 1, 1, 0]), 0),
         )
-        ax.plot(joined(x), joined(y), color=QUIET, linewidth=0.6, label="borders")
+        ax.plot(join_cells(x), join_cells(y), color=QUIET, linewidth=0.6, label="borders")
     row_step, column_step = (-(-count // MOST_TICKS) for count in (canvas.rows, canvas.columns))
     rows, columns = np.arange(0, canvas.rows, row_step), np.arange(0, canvas.columns, column_step)
     labels = [names[int(row) * canvas.columns] if names else "" for row in rows]

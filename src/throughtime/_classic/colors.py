@@ -11,9 +11,9 @@ import numpy as np
 from matplotlib import colors as mcolors
 from matplotlib.colors import Normalize
 
-from throughtime._arguments.rules import Rule, rising, shown
+from throughtime._arguments.rules import Rule, describe, rising
 from throughtime._classic.data import Features, Values
-from throughtime._classic.look import short
+from throughtime._classic.look import shorten
 from throughtime._drawing.palettes import palette
 from throughtime._drawing.scale import largest_magnitude
 from throughtime._drawing.theme import DISTINCT
@@ -40,7 +40,7 @@ def colors(color: Any, count: int, cmap: Any = None) -> list[RGBA]:
     if color is None or isinstance(color, bool):
         if cmap is None and count <= len(DISTINCT):
             return [mcolors.to_rgba(name) for name in DISTINCT[:count]]
-        return _sampled("viridis" if cmap is None else cmap, count)
+        return _sample("viridis" if cmap is None else cmap, count)
     is_one = mcolors.is_color_like(color) or isinstance(color, str | int | np.integer)
     is_one = is_one or not hasattr(color, "__iter__") or getattr(color, "shape", None) == ()
     given = [color] if is_one else list(color)
@@ -49,7 +49,7 @@ def colors(color: Any, count: int, cmap: Any = None) -> list[RGBA]:
     return [_rgba(given[index % len(given)]) for index in range(count)]
 
 
-def _sampled(cmap: Any, count: int) -> list[RGBA]:
+def _sample(cmap: Any, count: int) -> list[RGBA]:
     """Evenly spaced colours of a map without its pale ones: the middle of `bwr` is white on white."""
     table = colormap(cmap)(np.linspace(0, 1, 256))
     luminance = table[:, :3] @ np.array([0.2126, 0.7152, 0.0722])
@@ -68,8 +68,8 @@ def colormap(cmap: Any) -> mcolors.Colormap:
     try:
         return mcolors.ListedColormap(list(palette(cmap)), name=str(cmap))
     except PictureError:
-        hint = did_you_mean(shown(cmap), mpl.colormaps) or " Try 'bwr', 'vik', 'batlow' or 'viridis'."
-        raise FeatureError(f"There is no colour map {shown(cmap)}.{hint}") from None
+        hint = did_you_mean(describe(cmap), mpl.colormaps) or " Try 'bwr', 'vik', 'batlow' or 'viridis'."
+        raise FeatureError(f"There is no colour map {describe(cmap)}.{hint}") from None
 
 
 def _rgba(color: Any) -> RGBA:
@@ -130,11 +130,11 @@ def symmetric(values: Values) -> Normalize:
 def range_of(values: Values) -> str:
     """Format a symmetric range, such as "range ±2.5"."""
     largest = largest_magnitude(values)
-    return f"range ±{short(largest)}" if largest else "range 0"
+    return f"range ±{shorten(largest)}" if largest else "range 0"
 
 
 def _span(norm: Normalize) -> str:
-    return "" if norm.vmin is None or norm.vmax is None else f"{short(norm.vmin)} to {short(norm.vmax)}"
+    return "" if norm.vmin is None or norm.vmax is None else f"{shorten(norm.vmin)} to {shorten(norm.vmax)}"
 
 
 def clipped_note(features: Features, chosen: PanelNorms) -> str:

@@ -92,7 +92,7 @@ def _numpy(data: Any) -> NDArray[Any]:
 def sequences(data: Any, channel_axis: int = -1, max_timesteps: int | None = None) -> Features:
     """Return the features of (time, channel) or (sample, time, channel) data, cut to `max_timesteps`."""
     if is_labelled(data) and not _is_unnamed(data):
-        features = _by_name(data, with_time=True)
+        features = _order_by_name(data, with_time=True)
     else:
         array = _of_rank(
             as_array(data),
@@ -100,7 +100,7 @@ def sequences(data: Any, channel_axis: int = -1, max_timesteps: int | None = Non
             ranks=(2, 3),
             wanted="(time, channel) for a sample or (sample, time, channel) for a batch",
         )
-        features = _described(_unnamed(array if array.ndim == 3 else array[None]), data)
+        features = _describe(_with_numbers(array if array.ndim == 3 else array[None]), data)
     warn_if_nothing_finite(features.values)
     if max_timesteps is None:
         return features
@@ -111,12 +111,12 @@ def sequences(data: Any, channel_axis: int = -1, max_timesteps: int | None = Non
 def points(data: Any, channel_axis: int = -1) -> Features:
     """Return the features of (unit,) or (sample, unit) data, with one timestep."""
     if is_labelled(data) and not _is_unnamed(data):
-        features = _by_name(data, with_time=False)
+        features = _order_by_name(data, with_time=False)
     else:
         array = as_array(data)
         array = array[None] if array.ndim == 1 else array
         array = _of_rank(array, channel_axis, ranks=(2,), wanted="(unit,) or (sample, unit)")
-        features = _described(_unnamed(array[:, None, :]), data)
+        features = _describe(_with_numbers(array[:, None, :]), data)
     warn_if_nothing_finite(features.values)
     return replace(features, has_time=False)
 
@@ -142,16 +142,16 @@ def channels_last(array: Values, channel_axis: Any) -> Values:
     return np.moveaxis(array, channel_axis, -1)
 
 
-def _unnamed(values: Values) -> Features:
+def _with_numbers(values: Values) -> Features:
     samples, steps, channels = values.shape
-    return Features(values, numbered(samples), numbered(channels), np.arange(steps, dtype=np.float64))
+    return Features(values, number_names(samples), number_names(channels), np.arange(steps, dtype=np.float64))
 
 
-def numbered(count: int) -> tuple[str, ...]:
+def number_names(count: int) -> tuple[str, ...]:
     return tuple(str(index) for index in range(count))
 
 
-def _described(features: Features, data: Any) -> Features:
+def _describe(features: Features, data: Any) -> Features:
     if not is_labelled(data):
         return features
     name, layer = title_of(data)
@@ -162,10 +162,10 @@ def title_of(data: Any) -> list[str]:
     """Return the name and layer of labelled data."""
     if not is_labelled(data):
         return []
-    return [str(data.attrs.get("long_name") or data.name or ""), str(data.attrs.get("layer", ""))]
+    return [str(data.attrs.get("long_name") or data.name or ""), str(data.attrs.get("layer", "")).strip("/")]
 
 
-def _by_name(data: Any, *, with_time: bool) -> Features:
+def _order_by_name(data: Any, *, with_time: bool) -> Features:
     """Order the axes of a DataArray by their names; all others are flattened into channels."""
     sample = next((dim for dim in data.dims if dim in SAMPLE_DIMS), None)
     if ("time" in data.dims) != with_time:
@@ -189,7 +189,7 @@ def _by_name(data: Any, *, with_time: bool) -> Features:
         blocks=labels(data, blocks) if (blocks := [dim for dim in rest if dim in BLOCK_DIMS]) else (),
     )
     inner = len(features.channels) // max(1, len(features.blocks))
-    return _described(replace(features, blocks=tuple(np.repeat(features.blocks, inner).tolist())), data)
+    return _describe(replace(features, blocks=tuple(np.repeat(features.blocks, inner).tolist())), data)
 
 
 def labels(data: Any, dims: Sequence[Any]) -> tuple[str, ...]:

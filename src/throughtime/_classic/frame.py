@@ -20,9 +20,9 @@ from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
-from throughtime._arguments.rules import Rule, number, optional, require, shown
+from throughtime._arguments.rules import Rule, describe, number, optional, require
 from throughtime._arguments.rules import path as path_rule
-from throughtime._classic.look import INK, wrapped
+from throughtime._classic.look import INK, wrap
 from throughtime._data.structures import leaves
 from throughtime._errors import FeatureError, warn
 from throughtime._text.printable import printable
@@ -242,7 +242,7 @@ def _given_axes(frame: FigureOptions, count: int, rows: int, columns: int) -> Ca
     axes = frame.axes
     each = leaves(axes.tolist() if isinstance(axes, np.ndarray) else axes)
     if not each or not all(isinstance(one, Axes) for one in each):
-        got = shown(axes)
+        got = describe(axes)
         raise FeatureError(f"axes= takes one matplotlib Axes or an array of them, got {got}.")
     given = np.atleast_2d(axes if isinstance(axes, np.ndarray) else np.array(each, dtype=object))
     if 1 < given.size < count:
@@ -260,9 +260,9 @@ def entitle(
     fig, first = canvas.fig, canvas.panels[0]
     title = frame.show_title
     if not isinstance(title, str):
-        title = wrapped(parts, fig.bbox.width / fig.dpi, frame.title_fontsize) if title else ""
+        title = wrap(parts, fig.bbox.width / fig.dpi, frame.title_fontsize) if title else ""
     title = printable(title)
-    x_name, y_name = (name if shown else "" for name, shown in zip(names, frame.show_xy_ticks, strict=True))
+    x_name, y_name = (name if is_on else "" for name, is_on in zip(names, frame.show_xy_ticks, strict=True))
     if canvas.is_ours and len(canvas.panels) > 1:
         # An empty name would still take up space.
         for label, text in ((fig.supxlabel, x_name), (fig.supylabel, y_name)):

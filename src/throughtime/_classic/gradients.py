@@ -93,10 +93,10 @@ def get_rnn_gradients(
     probe = Probe(model, loss=loss, layers=wanted, quantities="output_gradient", training=training)
     probe.expect_one_layer()
     record, _ = probe.record(input_data, labels, sample_weights)
-    return _as_returned(record.layers)
+    return _restore_order(record.layers)
 
 
-def _as_returned(leaves: tuple[LayerRecord, ...]) -> npt.NDArray[np.floating[Any]]:
+def _restore_order(leaves: tuple[LayerRecord, ...]) -> npt.NDArray[np.floating[Any]]:
     """Restore the framework's order of steps, and convert half precision to float32."""
     # With stacked cells, only the output of the last one is the layer's.
     calls = [

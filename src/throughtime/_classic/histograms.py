@@ -14,7 +14,7 @@ from throughtime._classic.data import (
     channels_last,
     is_labelled,
     labels,
-    numbered,
+    number_names,
 )
 from throughtime._errors import FeatureError
 from throughtime._text.printable import Printable
@@ -62,7 +62,7 @@ def groups(data: Any, by: str | None, channel_axis: int) -> dict[str, Values]:
             f"by={by!r}: expected 'channel' (one panel each), 'array' (one panel), None, or a dim."
         )
     channels = np.moveaxis(channels_last(array, channel_axis), -1, 0)
-    return dict(zip(numbered(len(channels)), channels.reshape(len(channels), -1), strict=True))
+    return dict(zip(number_names(len(channels)), channels.reshape(len(channels), -1), strict=True))
 
 
 def _arrays(data: Any) -> dict[str, Any] | None:
@@ -72,7 +72,7 @@ def _arrays(data: Any) -> dict[str, Any] | None:
     if not isinstance(data, list | tuple) or not all(hasattr(item, "shape") for item in data):
         return None
     names = [str(getattr(item, "name", None) or index) for index, item in enumerate(data)]
-    unique = names if len(set(names)) == len(names) else numbered(len(data))
+    unique = names if len(set(names)) == len(names) else number_names(len(data))
     return dict(zip(unique, data, strict=True))
 
 
@@ -99,12 +99,12 @@ def histograms(
 ) -> list[Bars]:
     """Count every panel's finite values between its limits."""
     return [
-        _clipped(_counted(name, values, bins, span), int(peaks))
+        _clip(_count(name, values, bins, span), int(peaks))
         for name, values, span in zip(names, arrays, limits, strict=True)
     ]
 
 
-def _counted(name: str, values: Values, bins: Any, limits: tuple[float, float]) -> Bars:
+def _count(name: str, values: Values, bins: Any, limits: tuple[float, float]) -> Bars:
     finite = values[np.isfinite(values)]
     try:
         counts, edges = np.histogram(finite, np.histogram_bin_edges(finite, bins, range=limits))
@@ -116,7 +116,7 @@ def _counted(name: str, values: Values, bins: Any, limits: tuple[float, float]) 
     return Bars(name, counts.astype(np.float64), edges.astype(np.float64), values)
 
 
-def _clipped(bars: Bars, peaks: int) -> Bars:
+def _clip(bars: Bars, peaks: int) -> Bars:
     """Clip the highest bars to the height of the next one; at least one bar stays whole."""
     order = np.argsort(-bars.counts, kind="stable")
     order = order[bars.counts[order] > 0]

@@ -64,7 +64,7 @@ class InnerLocator(MaxNLocator):
 
 def tick_text(value: float, _position: int | None = None) -> str:
     """Format a tick's value. It is a module-level function so that figures can be pickled."""
-    return short(value)
+    return shorten(value)
 
 
 def value_ticks(axis: Axis, count: int = 4) -> None:
@@ -109,9 +109,9 @@ def title_parts(features: Features, *notes: str, channel: str = "channel") -> li
     return [
         features.name,
         features.layer,
-        counted(samples, "sample") if samples > 1 or features.is_labelled else "",
-        counted(channels, channel),
-        (shown or counted(steps, "timestep")) if features.has_time else "",
+        count_noun(samples, "sample") if samples > 1 or features.is_labelled else "",
+        count_noun(channels, channel),
+        (shown or count_noun(steps, "timestep")) if features.has_time else "",
         *notes,
         nonfinite_note(features.values),
     ]
@@ -122,12 +122,12 @@ def zero_note(features: Features) -> str:
     return "" if features.values.any() else "all values are 0"
 
 
-def short(value: float, digits: int = 2) -> str:
+def shorten(value: float, digits: int = 2) -> str:
     """Format a number briefly, for a tick.
 
     Examples
     --------
-    >>> short(0.0012), short(-25), short(0), short(1.25e-07)
+    >>> shorten(0.0012), shorten(-25), shorten(0), shorten(1.25e-07)
     ('1.2e-3', '-25', '0', '1.2e-7')
     """
     text = f"{value:.{digits}g}"
@@ -142,23 +142,23 @@ def short(value: float, digits: int = 2) -> str:
     return f"{mantissa}e{int(exponent)}"
 
 
-def counted(count: int, noun: str) -> str:
+def count_noun(count: int, noun: str) -> str:
     """Format a count with its noun.
 
     Examples
     --------
-    >>> counted(1, "sample"), counted(6, "channel")
+    >>> count_noun(1, "sample"), count_noun(6, "channel")
     ('1 sample', '6 channels')
     """
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def wrapped(parts: Sequence[str], width: float, fontsize: float) -> str:
+def wrap(parts: Sequence[str], width: float, fontsize: float) -> str:
     """Join a title's parts with dots, in lines of at most `width` inches.
 
     Examples
     --------
-    >>> wrapped(["dL/dh", "16 samples", ""], width=8, fontsize=14)
+    >>> wrap(["dL/dh", "16 samples", ""], width=8, fontsize=14)
     'dL/dh · 16 samples'
     """
     fitting = max(20, int(width * 72 / (0.58 * fontsize)))

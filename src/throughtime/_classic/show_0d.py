@@ -120,8 +120,8 @@ def draw(
     between = np.arange(1, samples) - 0.5
     ax.vlines(between, low, high, color="#ededed", linewidth=0.8, zorder=0, label="between samples")
     # Markers of many samples or units would touch, so the requested size is an upper limit.
-    room = ax.get_window_extent().width * 72 / ax.figure.dpi / x.size
-    size = min(size, max(3.0, 2.2 * room))
+    space = ax.get_window_extent().width * 72 / ax.figure.dpi / x.size
+    size = min(size, max(3.0, 2.2 * space))
     for unit, color in enumerate(unit_colors):
         style = {"markersize": size, "markeredgewidth": min(width, size / 3), "markeredgecolor": color}
         _draw_unit(ax, x[:, unit], values[:, unit], shape, features.channels[unit], **style)

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from throughtime._arguments import takes
-from throughtime._classic.cells import cell_x, cell_y, dress_cells, joined
+from throughtime._classic.cells import cell_x, cell_y, dress_cells, join_cells
 from throughtime._classic.colors import RGBA, colors
 from throughtime._classic.data import Features, Values, nonfinite_note, sequences
 from throughtime._classic.frame import FRAME, Canvas, FigureAndAxes, FigureOptions, entitle, panels
@@ -23,7 +23,7 @@ from throughtime._classic.look import (
     draw_nonfinite,
     dress,
     index_ticks,
-    short,
+    shorten,
     title_parts,
     value_limits,
     value_ticks,
@@ -163,12 +163,12 @@ def draw_cells(
     low, span = limits[:, :1], np.diff(limits)
     zero = cell_y(canvas, np.repeat(np.clip(-low / span, 0, 1), 2, axis=1))
     ends = cell_x(canvas, np.array([0.0, 1.0]))
-    ax.plot(joined(ends), joined(zero), color=QUIET, linewidth=0.5, zorder=1, label="zero")
+    ax.plot(join_cells(ends), join_cells(zero), color=QUIET, linewidth=0.5, zorder=1, label="zero")
     duration = features.times[-1] - features.times[0]
     x = cell_x(canvas, (features.times - features.times[0]) / duration if duration else np.array([0.5]))
     values = features.values.transpose(0, 2, 1)
-    y = np.array([joined(cells) for cells in cell_y(canvas, (values - low) / span)])
-    _draw_lines(ax, joined(x), y, features.samples, line_colors, scale=0.6)
+    y = np.array([join_cells(cells) for cells in cell_y(canvas, (values - low) / span)])
+    _draw_lines(ax, join_cells(x), y, features.samples, line_colors, scale=0.6)
     _mark(ax, values, x, lambda share: cell_y(canvas, np.full(x.shape, share)), size=12)
 
 
@@ -201,7 +201,7 @@ def _mark(ax: Axes, values: Values, x: Values, height: Callable[[float], Any], s
 
 
 def _name_samples(canvas: Canvas, features: Features, line_colors: Sequence[RGBA]) -> None:
-    """Draw a legend beside the panels, which only a figure that we created has room for."""
+    """Draw a legend beside the panels, which only a figure that we created has space for."""
     canvas.fig.legend(
         [Line2D([], [], color=color, linewidth=1.5) for color in line_colors],
         features.samples,
@@ -217,6 +217,6 @@ def _name_samples(canvas: Canvas, features: Features, line_colors: Sequence[RGBA
 
 def cell_scale(features: Features, limits: Values, *, equate: bool) -> str:
     """Describe the range of a cell's width and height, in place of its ticks."""
-    width = f"each cell: timesteps {short(features.times[0], 6)} to {short(features.times[-1], 6)}"
+    width = f"each cell: timesteps {shorten(features.times[0], 6)} to {shorten(features.times[-1], 6)}"
     low, high = limits[0]
-    return f"{width}, height {short(low)} to {short(high)}" if equate else f"{width}, its own height"
+    return f"{width}, height {shorten(low)} to {shorten(high)}" if equate else f"{width}, its own height"

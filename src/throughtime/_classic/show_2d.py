@@ -99,7 +99,7 @@ def show_features_2D(  # noqa: N802, PLR0913, PLR0917 - as in `show_features_1D`
     frame = FigureOptions.of(locals())
     features = sequences(data, channel_axis, max_timesteps)
     if reflect_half:
-        features = reflected(features)
+        features = reflect(features)
     chosen = norms(norm, features.values)
     height = min(5.0, max(2.4, 1.6 + 0.02 * features.values.shape[2]))
     colors = colormap(cmap).with_extremes(
@@ -115,7 +115,7 @@ def show_features_2D(  # noqa: N802, PLR0913, PLR0917 - as in `show_features_1D`
         return entitle(canvas, frame, title_parts(features, *notes), names)
 
 
-def reflected(features: Features) -> Features:
+def reflect(features: Features) -> Features:
     """Mirror the second half of the channels in time, unless the data are labelled and thus aligned."""
     channels = features.values.shape[2]
     aligned = "the outputs of Keras' and torch's bidirectional layers are already in input time"
@@ -195,7 +195,7 @@ def _draw(
     norm: Normalize,
     part: NDArray[np.int8] | None = None,
 ) -> AxesImage:
-    """Draw values as colours, and what is not finite as in `tt.plots`; `part` as `assembled` returns it."""
+    """Draw values as colours, and what is not finite as in `tt.plots`; `part` as `assemble` returns it."""
     part = np.full(sheet.shape, 2, np.int8) if part is None else part
     style: dict[str, Any] = {"aspect": "auto", "interpolation": "nearest", "extent": extent}
     left, right, bottom, top = extent
@@ -242,14 +242,14 @@ def draw_cells(
     most = (int(box.height / canvas.rows), int(box.width / canvas.columns))
     own = chosen.shared is None
     scaled = [each / chosen.of(each).vmax for each in features.values] if own else features.values
-    sheet, part = assembled([pooled(each.T if time_on_x else each, *most) for each in scaled], canvas)
+    sheet, part = assemble([pooled(each.T if time_on_x else each, *most) for each in scaled], canvas)
     norm = chosen.shared or Normalize(-1, 1)
     image = _draw(ax, sheet, (0, canvas.columns, 0, canvas.rows), colors, norm, part)
     names = ("timestep", "channel") if time_on_x else ("channel", "timestep")
     return [image], (f"each cell: {names[0]} →, {names[1]} ↓", "sample")
 
 
-def assembled(cells: Sequence[Values], canvas: Canvas) -> tuple[Values, NDArray[np.int8]]:
+def assemble(cells: Sequence[Values], canvas: Canvas) -> tuple[Values, NDArray[np.int8]]:
     """Join cells of equal shape; also return 0 for the NaN gutters, 1 for cells, 2 at one pixel per value."""
     height, width = cells[0].shape
     # A gutter has a whole number of values, so small cells are repeated until one value is narrow enough.

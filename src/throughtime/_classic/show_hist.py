@@ -16,7 +16,7 @@ from throughtime._classic.colors import ALARM, RGBA, colors
 from throughtime._classic.data import Values, title_of, warn_if_nothing_finite
 from throughtime._classic.frame import FRAME, Canvas, FigureAndAxes, FigureOptions, entitle, panels
 from throughtime._classic.histograms import Bars, groups, histograms, ranges, shares
-from throughtime._classic.look import QUIET, corner_label, counted, dress, short, value_ticks
+from throughtime._classic.look import QUIET, corner_label, count_noun, dress, shorten, value_ticks
 from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import FeatureError
 
@@ -90,7 +90,7 @@ def show_features_hist(  # noqa: PLR0913, PLR0917 - as in `show_features_1D`
     (1, 2)
     """
     frame = FigureOptions.of(locals())
-    names, arrays = annotated(groups(data, by, channel_axis), annotations)
+    names, arrays = annotate(groups(data, by, channel_axis), annotations)
     warn_if_nothing_finite(np.concatenate(arrays))
     limits = ranges(arrays, xlims, center_zero=center_zero, equate=equate_axes)
     bars = histograms(names, arrays, bins, limits, peaks_to_clip)
@@ -101,8 +101,8 @@ def show_features_hist(  # noqa: PLR0913, PLR0917 - as in `show_features_1D`
         draw = draw_cells if canvas.is_cells else draw_panels
         axis_names = draw(canvas, bars, frame, fills, share=(equate_axes, share_y))
         everything = np.concatenate([array.ravel() for array in arrays])
-        grids = [counted(len(arrays), "histogram")] if len(arrays) > 1 else []
-        title = [*title_of(data), *grids, counted(everything.size, "value"), shares(everything)]
+        grids = [count_noun(len(arrays), "histogram")] if len(arrays) > 1 else []
+        title = [*title_of(data), *grids, count_noun(everything.size, "value"), shares(everything)]
         return entitle(canvas, frame, title, axis_names)
 
 
@@ -130,7 +130,7 @@ def draw_panels(
 
 
 def top(bars: Bars) -> float:
-    """Upper end of the axis of counts, with room for text and for the marks of clipped bars."""
+    """Upper end of the axis of counts, with space for text and for the marks of clipped bars."""
     highest = float(bars.heights.max(initial=0)) or 1.0
     return highest * (1.3 + 0.12 * min(len(bars.clipped), 4))
 
@@ -142,7 +142,7 @@ def _mark_peaks(ax: Axes, bars: Bars, size: float) -> None:
     for rank, place in enumerate(sorted(bars.clipped)):
         x, y = float(centres[place]), float(bars.ceiling)
         ax.scatter([x], [y], marker="^", s=22, color=ALARM, linewidths=0, zorder=5, label="clipped")
-        text = short(bars.counts[place], 6)
+        text = shorten(bars.counts[place], 6)
         ax.annotate(f" {text}", (x, y + (rank % 4) * step), fontsize=size, color=ALARM, va="bottom", zorder=7)
 
 
@@ -167,16 +167,16 @@ def draw_cells(
         marks += [((x[place] + x[place + 1]) / 2, y[place], bars.counts[place]) for place in bars.clipped]
     ax.add_collection(PolyCollection(outlines, facecolors=[fills[0]], linewidths=0, label="counts"))
     for across, height, count in marks:
-        ax.text(across, height, f" {short(count, 6)}", fontsize=6, color=ALARM, va="bottom")
+        ax.text(across, height, f" {shorten(count, 6)}", fontsize=6, color=ALARM, va="bottom")
     if marks:
         x, y, _ = np.array(marks).T
         ax.scatter(x, y, marker="^", s=8, color=ALARM, linewidths=0, label="clipped")
     low, high = histogram[0].limits
-    ends = f"values {short(low)} to {short(high)}" if share[0] else "value, in its own limits"
+    ends = f"values {shorten(low)} to {shorten(high)}" if share[0] else "value, in its own limits"
     return f"each cell: {ends}", "histogram"
 
 
-def annotated(named: Mapping[str, Values], annotations: Any) -> tuple[list[str], list[Values]]:
+def annotate(named: Mapping[str, Values], annotations: Any) -> tuple[list[str], list[Values]]:
     values = list(named.values())
     if annotations is True or (isinstance(annotations, str) and annotations == "auto"):
         return list(named), values

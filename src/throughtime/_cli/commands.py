@@ -215,9 +215,9 @@ def plot(  # noqa: PLR0913, PLR0917 - options, one a line
     with printed_errors():
         tree = tt.open_run(run)
         if name is None or lists:
-            console.print(*as_rich(pictures.listed(tree)))
+            console.print(*as_rich(pictures.table_of_plots(tree)))
             return
-        drawn = pictures.drawn(tree, name, layer=layer, step=step, quantity=quantity, second=second)
+        drawn = pictures.draw(tree, name, layer=layer, step=step, quantity=quantity, second=second)
         written = tt.save(drawn, output or Path(f"{run.stem}_{name}.html"))
     console.print(f"{written} is written.")
     if opens:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 import xarray as xr
 
 import throughtime as tt
+from throughtime._atomic import replace_file
 from throughtime._monitor.provenance import version_of
 from throughtime._store import pack
 from throughtime._tree import recorded_steps
@@ -32,16 +34,13 @@ def export(run: Path, output: Path, to: str | None) -> None:
         return
     if output.is_dir():
         raise tt.StoreError(f"{output} is a folder; {kind} is written into a file. Give another path.")
-    tree, beside = tt.open_run(run), output.with_name(f".{output.name}.part")
+    tree = tt.open_run(run)
     try:
-        WRITERS[kind](tree, beside)
-        beside.replace(output)
+        replace_file(output, partial(WRITERS[kind], tree))
     except tt.ThroughTimeError:
         raise
     except Exception as error:  # each library has different errors
         raise tt.StoreError(f"{output} cannot be written as {kind}: {error}") from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _format_of(output: Path, to: str | None) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from throughtime._arguments.rules import shown
+from throughtime._arguments.rules import describe
 from throughtime._data.restoring import random_states_restored
 from throughtime._data.structures import is_packed, leaves
 from throughtime._errors import BatchError, ThroughTimeError, warn
@@ -68,7 +68,7 @@ def running_on(batch: Batch) -> Iterator[None]:
             raise
         parts = zip(("x", "y", "sample_weight"), (batch.x, batch.y, batch.sample_weight), strict=True)
         has = "; ".join(
-            f"{name}: {', '.join(map(shown, leaves(part)))}" for name, part in parts if part is not None
+            f"{name}: {', '.join(map(describe, leaves(part)))}" for name, part in parts if part is not None
         )
         raise BatchError(
             f"The model, or its loss, cannot be run on this batch: {type(error).__name__}: {error}\n"
@@ -145,8 +145,8 @@ def _native(array: np.ndarray[Any, Any]) -> Any:
     is_wide = array.dtype.kind == "f" and array.dtype.itemsize > np.dtype(np.float64).itemsize
     if array.dtype.kind in "cMm" or array.dtype.names is not None or isinstance(array, np.ma.MaskedArray):
         raise BatchError(
-            f"Expected real numbers, got {shown(array)}. Pass the parts of complex numbers, array.real and "
-            "array.imag, as features; fill a masked array with array.filled(0)."
+            f"Expected real numbers, got {describe(array)}. Pass the parts of complex numbers, array.real "
+            "and array.imag, as features; fill a masked array with array.filled(0)."
         )
     return array.astype(np.float64 if is_wide else array.dtype.newbyteorder("="), copy=False)
 

@@ -28,20 +28,12 @@ from throughtime._live.figures import Window, empty_figure
 from throughtime._live.kept import Kept
 from throughtime._live.records import Floats
 from throughtime.render.bokeh import bar_style
+from throughtime.render.bokeh_text import template_text
 
 MOST_ROWS, MOST_COLUMNS = 256, 800
 _BELOW, _BROKEN = -1e9, 1e9  # stand for 0 and for what is no number, which have no logarithm
 _ROUNDING = 1e-4  # of a logarithm in float32, whose largest is on the scale
-_POWER = """
-const digits = "⁰¹²³⁴⁵⁶⁷⁸⁹", whole = Math.round(tick)
-if (Math.abs(tick - whole) > 1e-6) return ""
-return "10" + String(whole).replace("-", "⁻").replace(/[0-9]/g, digit => digits[digit])
-"""
 _ROW = 'return String(rows.data.step[Math.round(special_vars.y)] ?? "")'
-_VALUE = """
-if (value >= 1e9) return "not finite"
-return value <= -1e9 ? "0" : Math.pow(10, value).toExponential(2)
-"""
 
 
 class Evolution:
@@ -155,11 +147,11 @@ def _row(curve: Floats, columns: int, loss: float) -> Floats:
 
 
 def _hover(drawn: Any, rows: ColumnDataSource) -> HoverTool:
-    """Tell timestep, training step and value under the mouse."""
+    """Show timestep, training step and value under the mouse."""
     formatters: dict[str, Any] = {
         "$x": CustomJSHover(code="return String(Math.round(special_vars.x))"),
         "$y": CustomJSHover(args={"rows": rows}, code=_ROW),
-        "@image": CustomJSHover(code=_VALUE),
+        "@image": CustomJSHover(code=template_text("hover_power.js")),
     }
     tips = [("timestep", "$x{custom}"), ("training step", "$y{custom}"), ("value", "@image{custom}")]
     return HoverTool(renderers=[drawn], tooltips=tips, formatters=formatters)
@@ -169,6 +161,6 @@ def _color_bar(mapper: LinearColorMapper, theme: Theme) -> ColorBar:
     return ColorBar(
         color_mapper=mapper,
         ticker=BasicTicker(desired_num_ticks=5, min_interval=1),
-        formatter=CustomJSTickFormatter(code=_POWER),
+        formatter=CustomJSTickFormatter(code=template_text("power.js")),
         **bar_style(theme),
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 import xarray as xr
 
 from throughtime._store.lock import lock_file
-from throughtime._store.open_run import opened, tree_of
+from throughtime._store.open_run import open_files, tree_of
 from throughtime._store.schema import COMMIT
 from throughtime._tree import recorded_steps
 
@@ -69,7 +69,7 @@ class Follower:
         found = _identity(self.path)
         if found is None or found == self._seen:
             return False
-        tree = tree_of(*opened(self.path), self.path, in_chunks=False)
+        tree = tree_of(*open_files(self.path), self.path, in_chunks=False)
         steps = recorded_steps(tree)
         if not self.is_same_folder(found) or steps[: len(self.steps)] != self.steps:
             self.generation += 1
@@ -87,7 +87,7 @@ class Follower:
 
 
 def _identity(path: Path) -> _Identity | None:
-    """Tell one commit of one run from any other; None where there is none."""
+    """Identify a commit of a run; None where there is none."""
     try:
         folder, commit = path.stat(), (path / COMMIT).stat()
     except (FileNotFoundError, NotADirectoryError):

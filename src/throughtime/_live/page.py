@@ -26,6 +26,7 @@ from throughtime._live.kept import Kept
 from throughtime._live.panels import LayerPanels, text
 from throughtime._live.records import View, losses, of_training_loop, views
 from throughtime._text.printable import printable
+from throughtime.render.bokeh_text import template_text
 from throughtime.render.page import inks, on_page, template
 
 _WRAP = ":host { flex-wrap: wrap !important; width: 100% !important; }"
@@ -33,11 +34,6 @@ _NOTHING = "nothing"
 _TWO = 'document.querySelector("main").classList.toggle("two", this.value != "nothing")'
 PERIOD = 1000  # milliseconds between looks
 _LAST_ON_DARK = "#56b4e9"
-_SELECT = """
-:host { font: 14px system-ui, -apple-system, "Segoe UI", sans-serif; color: var(--ink); }
-select.bk-input { appearance: auto; background: var(--panel); color: var(--ink); border-color: var(--line); }
-label { color: var(--soft); }
-"""
 
 
 class Page:
@@ -90,7 +86,7 @@ class Page:
             if follower.refresh():
                 self._update()
             elif follower.steps:
-                self._tell()
+                self._write()
         except Exception as error:
             # Each of xarray, zarr and the file system has its own for what moves away under a reader.
             if follower.is_same_folder() or isinstance(error, StoreError):
@@ -99,7 +95,7 @@ class Page:
                 follower.forget()
 
     def _complain(self, error: Exception) -> None:
-        """Say what went wrong on the page, and what is no fault of the run once in the log."""
+        """Write an error on the page and, unless the run is its cause, once into the log."""
         text = str(words.unreadable(self._follower.path, error))
         if not isinstance(error, StoreError) and text != self._texts["state"].text:
             logging.getLogger(__name__).warning("The live page met an error", exc_info=error)
@@ -115,7 +111,7 @@ class Page:
             self._start_over()
         elif len(steps) > self._count:
             self._add(list(range(self._count, len(steps))))
-        self._tell()
+        self._write()
 
     def _start_over(self) -> None:
         """Draw the chosen views from the run's first record on."""
@@ -166,7 +162,7 @@ class Page:
             choice.update(options=named, value=kept if named else "", visible=len(named) > 1)
             self._is_choosing = False
 
-    def _tell(self) -> None:
+    def _write(self) -> None:
         follower = self._follower
         attributes = {} if follower.tree is None else follower.tree.attrs
         stride = self._panels[0].evolution.stride
@@ -216,7 +212,7 @@ class Page:
         self._panels[0].view = View(*(str(self._choices[name].value) for name in names))
         self._offer()
         self._start_over()
-        self._tell()
+        self._write()
 
     def _choose_lag(self, attribute: str, old: Any, new: Any) -> None:
         if not self._is_choosing:
@@ -231,5 +227,5 @@ def _select(name: str) -> Select:
         width=220,
         margin=(8, 12, 0, 0),
         visible=False,
-        stylesheets=[InlineStyleSheet(css=_SELECT)],
+        stylesheets=[InlineStyleSheet(css=template_text("live_select.css"))],
     )

@@ -16,13 +16,13 @@ from throughtime._live.figures import Curves
 from throughtime._live.profile import Profile
 from throughtime._live.records import MIDDLE, Floats, Rows, View, read, saturation
 from throughtime._text.printable import printable
-from throughtime.diagnosis.findings import NOT_MEASURED
+from throughtime.diagnosis.results import NOT_MEASURED
 from throughtime.diagnosis.summarized import horizon_of
 from throughtime.diagnostics.thresholds import REACHES
 from throughtime.plots.data import norm_symbol
-from throughtime.render.bokeh_text import plain
+from throughtime.render.bokeh_text import plain, template_text
 
-Found = tuple[Rows, dict[str, Floats]]
+Records = tuple[Rows, dict[str, Floats]]
 
 
 class LayerPanels:
@@ -61,21 +61,21 @@ class LayerPanels:
         self.rows, self._first = None, (0, NOT_MEASURED)
         self._numbers.text = ""
 
-    def read(self, tree: xr.DataTree, places: Sequence[int], start: int) -> Found | None:
+    def read(self, tree: xr.DataTree, places: Sequence[int], start: int) -> Records | None:
         """Read some records of the run."""
         if self.view is None:
             return None
         return read(tree, self.view, places), saturation(tree, self.view, start)
 
-    def is_longer(self, found: Found | None) -> bool:
+    def is_longer(self, records: Records | None) -> bool:
         """Whether the sequences of these records have another length than those before."""
-        return bool(found and self.rows and self.rows.norms.shape[-1] != found[0].norms.shape[-1])
+        return bool(records and self.rows and self.rows.norms.shape[-1] != records[0].norms.shape[-1])
 
-    def add(self, places: Sequence[int], steps: Floats, found: Found | None) -> None:
+    def add(self, places: Sequence[int], steps: Floats, records: Records | None) -> None:
         """Draw what was read."""
-        if found is None:
+        if records is None:
             return
-        rows, gates = found
+        rows, gates = records
         self._saturation.add(steps, gates)
         self._key.text = str(words.key(self._saturation.names))
         self._norm.add(places, rows.steps, rows.norms)
@@ -98,6 +98,6 @@ def text(name: str) -> Div:
         name=name,
         margin=0,
         sizing_mode="stretch_width",
-        stylesheets=[InlineStyleSheet(css=words.STYLE)],
+        stylesheets=[InlineStyleSheet(css=template_text("live_text.css"))],
         disable_math=True,
     )

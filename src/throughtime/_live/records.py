@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from throughtime._monitor.levels import QUANTILES, reduced_tree
+from throughtime._monitor.levels import QUANTILES, reduce_tree
 from throughtime._text.printable import printable
 from throughtime._tree import recorded_steps, states
 from throughtime._vocabulary import CERTIFICATES
-from throughtime.diagnosis.recorded import FULL, level
+from throughtime.diagnosis.layers import FULL, level
 
 Floats = npt.NDArray[np.float64]
 MIDDLE = QUANTILES.index(0.5)
@@ -129,7 +129,7 @@ def _summarized(leaf: xr.Dataset, view: View, place: int) -> xr.Dataset:
         *of_states,
     ]
     one = leaf[[name for name in dict.fromkeys(taken) if name in leaf]].isel(step=place).load()
-    summary = reduced_tree(xr.DataTree.from_dict({"/layer": one.drop_vars("step")}), "summary")
+    summary = reduce_tree(xr.DataTree.from_dict({"/layer": one.drop_vars("step")}), "summary")
     reduced: xr.Dataset = summary["layer"].to_dataset()
     return reduced.expand_dims("step")
 

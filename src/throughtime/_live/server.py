@@ -1,7 +1,7 @@
 """Serves the page of a run, to this machine only, from a separate thread.
 
-Who asks under another name than this machine's own, or from another page, gets 403: a page elsewhere cannot
-read a run through the browser that has it open.
+A request under another name than this machine's, or from another page, gets 403: a page elsewhere cannot
+read a run through a browser on this machine.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from throughtime._errors import MonitorError, StoreError
 from throughtime._live.page import Page
 
 ADDRESS = "127.0.0.1"
-_LEFT_ALONE = 10_000  # milliseconds after which a page that was closed is forgotten
+_FORGET_AFTER = 10_000  # milliseconds after which a page that was closed is forgotten
 _SECONDS_TO_CLOSE = 10.0
-_SENDER = logging.getLogger("bokeh.server.views.ws")
+_LOG_OF_BOKEH = logging.getLogger("bokeh.server.views.ws")
 
 
 class Server:
@@ -60,7 +60,7 @@ class Server:
         self._path = Path(path)
         if self._path.is_file():
             raise StoreError(f"{self._path} is a file; a run is a folder. Give another path.")
-        self._socket = _listening(port)
+        self._socket = _open_socket(port)
         self._socket.setblocking(False)
         self.port = int(self._socket.getsockname()[1])
         self.url = f"http://{ADDRESS}:{self.port}/"
@@ -88,12 +88,12 @@ class Server:
             self._thread.join(_SECONDS_TO_CLOSE)
 
     def _run(self) -> None:
-        quiet = _Quiet()
-        _SENDER.addFilter(quiet)
+        filtered = _WithoutClosing()
+        _LOG_OF_BOKEH.addFilter(filtered)
         try:
             asyncio.run(self._serve())
         finally:
-            _SENDER.removeFilter(quiet)
+            _LOG_OF_BOKEH.removeFilter(filtered)
             self._is_ready.set()
 
     async def _serve(self) -> None:
@@ -102,11 +102,11 @@ class Server:
         bokeh = BokehTornado(
             {"/": Application(FunctionHandler(self._open))},
             extra_websocket_origins=names,
-            check_unused_sessions_milliseconds=_LEFT_ALONE // 2,
-            unused_session_lifetime_milliseconds=_LEFT_ALONE,
+            check_unused_sessions_milliseconds=_FORGET_AFTER // 2,
+            unused_session_lifetime_milliseconds=_FORGET_AFTER,
         )
-        refusal = TornadoApplication([(r".*", _Refusal)], log_function=lambda handler: None)
-        http = HTTPServer(RuleRouter([Rule(_FromHere(names), bokeh), Rule(AnyMatches(), refusal)]))
+        forbidden = TornadoApplication([(r".*", _Forbidden)], log_function=lambda handler: None)
+        http = HTTPServer(RuleRouter([Rule(_FromThisMachine(names), bokeh), Rule(AnyMatches(), forbidden)]))
         server = BaseServer(IOLoop.current(), bokeh, http)
         http.add_socket(self._socket)
         server.start()
@@ -119,7 +119,7 @@ class Server:
         Page(document, self._path)
 
 
-def _listening(port: int) -> socket.socket:
+def _open_socket(port: int) -> socket.socket:
     try:
         if not 0 <= port < 2**16:
             raise OSError("the largest port is 65535")
@@ -130,7 +130,7 @@ def _listening(port: int) -> socket.socket:
         ) from None
 
 
-class _FromHere(Matcher):
+class _FromThisMachine(Matcher):
     """Requests that name this machine, and come from a page of this server or from none."""
 
     def __init__(self, names: list[str]) -> None:
@@ -143,14 +143,14 @@ class _FromHere(Matcher):
         return {} if is_ours else None
 
 
-class _Quiet(logging.Filter):
-    """Passes all but that a reader has closed the page, which is no news to who trains a model."""
+class _WithoutClosing(logging.Filter):
+    """Drops the message that a reader has closed the page."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return "connection was closed" not in record.getMessage()
 
 
-class _Refusal(RequestHandler):
+class _Forbidden(RequestHandler):
     """Answers 403 to everything."""
 
     def prepare(self) -> None:

@@ -14,26 +14,12 @@ from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import ThroughTimeError
 from throughtime._live.records import MIDDLE, Rows, View
 from throughtime._text.printable import printable
-from throughtime.diagnosis.findings import NOT_MEASURED
+from throughtime.diagnosis.results import NOT_MEASURED
 from throughtime.diagnosis.summarized import horizon_of
 from throughtime.diagnostics.alarm import Alarm, alarms_of_run, alarms_off
 from throughtime.plots.data import norm_symbol
 
 PATIENCE = 30.0  # seconds without a record, after which the page reports it
-STYLE = """
-:host { color: var(--ink); font: 14px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; width: 100%; }
-dl { display: flex; flex-wrap: wrap; gap: 0.75rem; margin: 0; }
-dl div, li { background: var(--panel); }
-dl div { border: 1px solid var(--line); border-radius: 8px; padding: 0.5rem 0.9rem; min-width: 7.5rem; }
-dt { color: var(--soft); font-size: 0.8rem; }
-dd { margin: 0; font-size: 1.25rem; font-variant-numeric: tabular-nums; }
-p { margin: 0; color: var(--soft); overflow-wrap: anywhere; }
-p b { color: var(--ink); font-weight: 600; }
-ul { margin: 0; padding: 0; list-style: none; }
-li { border-left: 4px solid #d55e00; border-radius: 0 6px 6px 0; padding: 0.4rem 0.8rem; margin: 0 0 0.4rem; }
-li b { font-weight: 600; }
-li span { color: var(--soft); margin-right: 0.6rem; font-variant-numeric: tabular-nums; }
-"""
 
 
 def waiting(path: Path) -> Markup:

@@ -17,7 +17,7 @@ from throughtime.adapters.optimizer import OptimizerStep
 from throughtime.diagnostics import first_nonfinite
 from throughtime.diagnostics.alarm import Alarm
 from throughtime.diagnostics.lags import Floats
-from throughtime.diagnostics.rules import NO, answer, explodes, has_risen, is_bounded, saturated
+from throughtime.diagnostics.rules import NO, answer, explodes, has_risen, is_bounded, saturated_gates
 from throughtime.diagnostics.rules import growth as growth_of
 from throughtime.diagnostics.statistics import median_interval
 
@@ -30,27 +30,16 @@ NAMES = ("nonfinite", "explosion", "vanishing", "saturation", "dead_gradient")
 
 @dataclass
 class Training:
-    """The state of training that alarms need in addition to a record.
+    """The state of training that alarms need in addition to a record."""
 
-    Attributes
-    ----------
-    vanishing_lag : int, "half" of the window, or None
-        Lag that the gradient has to reach.
-    optimizer : OptimizerStep
-    losses : list of float
-        Losses of the records so far; the current one is last.
-    clip_ratio : float
-        Share of the last gradient's norm that clipping left, as the training loop reported it, else NaN.
-    """
-
-    vanishing_lag: int | str | None = "half"
+    vanishing_lag: int | str | None = "half"  # the gradient has to reach it; half of the window
     optimizer: OptimizerStep = field(default_factory=OptimizerStep)
-    losses: list[float] = field(default_factory=list)
-    clip_ratio: float = np.nan
+    losses: list[float] = field(default_factory=list)  # of the records so far, the current one last
+    clip_ratio: float = np.nan  # share of the gradient's norm that clipping left, if the loop reported it
 
 
 class SeenLayer(NamedTuple):
-    """One layer as alarms need it, beside its summary: `is_reached` if its output receives a gradient."""
+    """Data of one layer for alarms, beside its summary: `is_reached` if its output receives a gradient."""
 
     layout: xr.Dataset
     is_reached: bool
@@ -58,7 +47,7 @@ class SeenLayer(NamedTuple):
 
 
 def seen_layers(captured: Captured) -> dict[str, SeenLayer]:
-    """Look at each layer of a capture."""
+    """Return what alarms need of each layer of a capture, by path."""
     return {
         path: SeenLayer(
             leaf.layout,
@@ -88,7 +77,7 @@ def alarms_of(
 ) -> Iterator[Alarm]:
     """Find the alarms in layers whose numbers are finite, by path, and their "summary"."""
     for path, arrays in summary.items():
-        for name, found in _of_layer(layers[path], arrays, training):
+        for name, found in _check_layer(layers[path], arrays, training):
             yield Alarm(name, path.strip("/"), step, found)
 
 
@@ -98,7 +87,7 @@ def _is_finite(leaf: Leaf) -> bool:
     return all(bool(np.isfinite(values).all()) for values in floats)
 
 
-def _of_layer(seen: SeenLayer, arrays: Arrays, training: Training) -> Iterator[tuple[str, str]]:
+def _check_layer(seen: SeenLayer, arrays: Arrays, training: Training) -> Iterator[tuple[str, str]]:
     layout = seen.layout
     if not seen.is_reached:
         yield "dead_gradient", "the layer's output receives no gradient from the loss"
@@ -106,10 +95,10 @@ def _of_layer(seen: SeenLayer, arrays: Arrays, training: Training) -> Iterator[t
         names = layout["direction"].values if "direction" in layout.sizes else [""]
         for at, (name, rows) in enumerate(zip(names, by_direction(seen.log_ratios), strict=True)):
             way = f", {name}" if name else ""
-            yield from _exploding(rows, _step(arrays, at, training), layout, training, way)
-            yield from _vanishing(rows, training.vanishing_lag, way)
+            yield from _check_explosion(rows, _step(arrays, at, training), layout, training, way)
+            yield from _check_vanishing(rows, training.vanishing_lag, way)
     if "saturation_left" in arrays:
-        yield from _saturated(arrays, layout)
+        yield from _check_saturation(arrays, layout)
 
 
 def _step(arrays: Arrays, at: int, training: Training) -> float:
@@ -125,7 +114,7 @@ def _step(arrays: Arrays, at: int, training: Training) -> float:
     return training.optimizer.relative(clipped, weights, np.inf)
 
 
-def _exploding(
+def _check_explosion(
     ratios: Floats, step: float, layout: xr.Dataset, training: Training, way: str
 ) -> Iterator[tuple[str, str]]:
     grown = growth_of(ratios)
@@ -140,7 +129,7 @@ def _exploding(
         )
 
 
-def _vanishing(ratios: Floats, asked: int | str | None, way: str) -> Iterator[tuple[str, str]]:
+def _check_vanishing(ratios: Floats, asked: int | str | None, way: str) -> Iterator[tuple[str, str]]:
     lag = ratios.shape[1] // 2 if isinstance(asked, str) else asked
     if not lag or lag >= ratios.shape[1]:
         return
@@ -150,9 +139,9 @@ def _vanishing(ratios: Floats, asked: int | str | None, way: str) -> Iterator[tu
         yield "vanishing", f"the gradient at lag {lag} is {middle:.2g} times that at lag 0{way}"
 
 
-def _saturated(arrays: Arrays, layout: xr.Dataset) -> Iterator[tuple[str, str]]:
+def _check_saturation(arrays: Arrays, layout: xr.Dataset) -> Iterator[tuple[str, str]]:
     gates, kind = [str(gate) for gate in layout["gate"].values], str(layout.attrs.get("kind"))
     sides = (arrays[f"saturation_{side}"].values.reshape(-1, len(gates)) for side in ("left", "right"))
     for left, right in zip(*sides, strict=True):  # gate is the last dim
-        for gate, end, share in saturated(left, right, gates, kind):
+        for gate, end, share in saturated_gates(left, right, gates, kind):
             yield "saturation", f"the {gate} gate is {end} at {share:.0%} of the steps"

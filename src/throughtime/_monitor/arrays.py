@@ -52,17 +52,17 @@ def arrays_of(leaf: Leaf) -> dict[str, Array]:
     return {name: Array(leaf.dims(name), values) for name, values in leaf.arrays.items()}
 
 
-def apart_from_root(captured: Captured) -> Captured:
+def rename_root_layers(captured: Captured) -> Captured:
     """Rename layers that have the name of a variable in a run's root: `step` becomes `step~1`."""
-    return Captured({_apart(path): leaf for path, leaf in captured.leaves.items()}, captured.attributes)
+    return Captured({_rename(path): leaf for path, leaf in captured.leaves.items()}, captured.attributes)
 
 
-def _apart(path: str) -> str:
+def _rename(path: str) -> str:
     """Rename the parts of a path that have the name of a variable in a run's root.
 
     Examples
     --------
-    >>> _apart("/step/lstm"), _apart("/encoder/steps"), _apart("/gradient_norm")
+    >>> _rename("/step/lstm"), _rename("/encoder/steps"), _rename("/gradient_norm")
     ('/step~1/lstm', '/encoder/steps', '/gradient_norm~1')
     """
     if not _ROOT & set(path.split("/")):

@@ -11,7 +11,8 @@ from throughtime._errors import MissingDependencyError, MonitorError
 
 from .guards import WarningQueue
 
-_WITH_WHOLE_GRADIENTS = ("SingleDeviceStrategy", "DDPStrategy")  # others shard the gradients
+_PARALLEL = "DDPStrategy"  # of Lightning
+_WITH_WHOLE_GRADIENTS = ("SingleDeviceStrategy", _PARALLEL)  # others shard the gradients
 
 
 def _refuse(what: str, callback: str) -> Callable[..., Any]:
@@ -48,21 +49,21 @@ class Callbacks:
     def lightning(self) -> Any:
         """Create a `lightning.pytorch.Callback`, which also reports norms before clipping; see `step`.
 
-        The monitor's `loss` is a function of `(output, y)`, as in `capture`. Of several processes only the
-        first one records.
+        The monitor's `loss` is a function of `(output, y)`, as in `capture`. All processes of
+        DistributedDataParallel record together; of other ones only the first records.
 
         Raises
         ------
         MissingDependencyError
             Neither lightning nor pytorch_lightning is installed.
         """
-        return _lightning_callback(self, self._warnings.guarded)
+        return _lightning_callback(self, self._warnings.guard)
 
     def transformers(self) -> Any:
         """Create a `transformers.TrainerCallback`.
 
-        The monitor's `loss` is a function of `(output, y)`, as in `capture`. Of several processes only the
-        first one records.
+        The monitor's `loss` is a function of `(output, y)`, as in `capture`. All processes of
+        DistributedDataParallel record together; of other ones only the first records.
 
         Raises
         ------
@@ -124,7 +125,7 @@ def _keras_callback(monitor: Any, library: str) -> Any:
     return MonitorCallback()
 
 
-def _lightning_callback(monitor: Any, guarded: Callable[..., Any]) -> Any:
+def _lightning_callback(monitor: Any, guard: Callable[..., Any]) -> Any:
     package = "'throughtime[lightning]'"
     library = _library("lightning", "lightning", package, "lightning.pytorch", "pytorch_lightning")
 
@@ -133,24 +134,27 @@ def _lightning_callback(monitor: Any, guarded: Callable[..., Any]) -> Any:
 
         def on_train_start(self, trainer: Any, pl_module: Any) -> None:
             self._seen = trainer.global_step
-            if trainer.is_global_zero:
-                monitor.begin(pl_module, optimizer=next(iter(trainer.optimizers), None))
+            is_parallel = type(trainer.strategy).__name__ == _PARALLEL
+            self._records = trainer.is_global_zero or is_parallel
+            if self._records:
+                model = trainer.strategy.model if is_parallel else pl_module
+                monitor.begin(model, optimizer=next(iter(trainer.optimizers), None))
 
         def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
             # Lightning clips after this hook, and has unscaled the gradients unless the optimizer does that.
-            if trainer.is_global_zero and _knows_gradients(trainer, pl_module):
+            if self._records and _knows_gradients(trainer, pl_module):
                 clip = library.LightningModule.configure_gradient_clipping
                 is_default = type(pl_module).configure_gradient_clipping is clip
-                guarded(_report_norm, monitor, trainer, optimizer, is_default)
+                guard(_report_norm, monitor, trainer, optimizer, is_default)
 
         def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any, **__: Any) -> None:
             made, self._seen = trainer.global_step - self._seen, trainer.global_step
-            if trainer.is_global_zero and made:  # with gradient accumulation, several batches make one step
+            if self._records and made:  # with gradient accumulation, several batches make one step
                 monitor.step(made)
             trainer.should_stop = trainer.should_stop or monitor.should_stop
 
         def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-            if trainer.is_global_zero:
+            if self._records:
                 monitor.end()
 
     return MonitorCallback()
@@ -191,20 +195,28 @@ def _transformers_callback(monitor: Any) -> Any:
             self, args: Any, state: Any, control: Any, model: Any = None, optimizer: Any = None, **_: Any
         ) -> None:
             self._seen = state.global_step  # more than 0 after a checkpoint
-            if state.is_world_process_zero:
-                monitor.begin(model, optimizer=optimizer)
+            is_parallel = _is_parallel(args)
+            self._records = state.is_world_process_zero or is_parallel
+            if self._records:
+                monitor.begin(model, optimizer=optimizer, of_all=is_parallel)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             made, self._seen = state.global_step - self._seen, state.global_step
-            if state.is_world_process_zero:
+            if self._records:
                 monitor.step(made)
             control.should_training_stop = control.should_training_stop or monitor.should_stop
 
         def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if state.is_world_process_zero:
+            if self._records:
                 monitor.end()
 
     return MonitorCallback()
+
+
+def _is_parallel(arguments: Any) -> bool:
+    """Whether each process has a replica of the model, which arrives here without its parallel module."""
+    mode = getattr(getattr(arguments, "parallel_mode", None), "value", "")
+    return mode == "distributed" and not (arguments.fsdp or arguments.deepspeed)
 
 
 def _sb3_callback(monitor: Any) -> Any:

@@ -38,15 +38,11 @@ class _Read(NamedTuple):
 
 @dataclass(frozen=True)
 class Norms:
-    """Norms reported since the last record.
+    """Norms reported since the last record; `numbers` is empty if the loop has not reported any.
 
-    Attributes
-    ----------
-    numbers : dict of str to float
-        Empty if the loop has not reported a norm. `gradient_norm` and `clip_ratio` describe the last step,
-        `gradient_norm_largest` and `clipped_share` all steps since the last record.
-    broken : tuple (int, float), optional
-        First step whose norm was not finite although no loss scale explains it, and that norm.
+    `gradient_norm` and `clip_ratio` describe the last step, `gradient_norm_largest` and `clipped_share` all
+    steps since the last record. `broken` is the first step whose norm was not finite although no loss scale
+    explains it, and that norm.
     """
 
     numbers: dict[str, float] = field(default_factory=dict)
@@ -56,7 +52,7 @@ class Norms:
         """Return these numbers as variables of a run's root."""
         return {name: Array((), np.asarray(value, np.float64)) for name, value in self.numbers.items()}
 
-    def explained(self, alarms: Iterable[Alarm], step: int) -> Iterator[Alarm]:
+    def explain(self, alarms: Iterable[Alarm], step: int) -> Iterator[Alarm]:
         """Add the norm to the evidence of related alarms; a norm that is not finite is an alarm by itself."""
         is_raised = False
         for alarm in alarms:
@@ -88,13 +84,7 @@ class GradientNorms:
             self._read_all()
 
     def take(self) -> Norms:
-        """Summarize the norms reported since the last call.
-
-        Raises
-        ------
-        MonitorError
-            A reported norm is not a number.
-        """
+        """Summarize the norms reported since the last call; one that is no number raises MonitorError."""
         if not self._is_in_use:
             return Norms()
         self._read_all()

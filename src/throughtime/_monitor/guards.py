@@ -45,7 +45,7 @@ class WarningQueue:
             else:
                 self._warn(notice)
 
-    def guarded(self, action: Callable[..., Any], *arguments: Any) -> Any:
+    def guard(self, action: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function that must not stop training: an error becomes a warning."""
         try:
             return action(*arguments)
@@ -69,7 +69,7 @@ class WarningQueue:
         if alarm.name in self._stops:
             self.should_stop = True
         if self._on_alarm is not None:
-            self.guarded(self._on_alarm, alarm)
+            self.guard(self._on_alarm, alarm)
         else:
             self._warn(str(alarm))
 
@@ -97,21 +97,21 @@ class LoggerGroup:
         """Call `begin` of the loggers that have it, in the training thread."""
         for logger in self._loggers:
             if _can(logger, "begin"):
-                self._guarded(logger, logger.begin)
+                self._guard(logger, logger.begin)
 
     def write(self, record: Record) -> None:
         """Write a record to each logger that has not failed too often in a row."""
         for logger in self._loggers:
             if self._in_a_row.get(id(logger), 0) < _MOST_FAILURES:
-                self._guarded(logger, logger.write, record)
+                self._guard(logger, logger.write, record)
 
     def close(self) -> None:
         """Call `close` of the loggers that have it."""
         for logger in self._loggers:
             if _can(logger, "close"):
-                self._guarded(logger, logger.close)
+                self._guard(logger, logger.close)
 
-    def _guarded(self, logger: Any, action: Callable[..., Any], *arguments: Any) -> None:
+    def _guard(self, logger: Any, action: Callable[..., Any], *arguments: Any) -> None:
         failures = self._in_a_row.get(id(logger))
         try:
             action(*arguments)

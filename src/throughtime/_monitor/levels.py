@@ -14,6 +14,7 @@ from throughtime._capture.label import Captured, Leaf
 from throughtime._errors import MonitorError, SchemaError
 from throughtime._tree import states
 from throughtime._vocabulary import CERTIFICATES, quantities
+from throughtime.diagnosis.layers import FULL, SUMMARY, TIMESTEP
 
 from .arrays import Array, Arrays, Reduced, Values, arrays_of, as_tree
 from .reduce import (
@@ -28,7 +29,7 @@ from .reduce import (
     where_valid,
 )
 
-LEVELS = ("summary", "timestep", "full")
+LEVELS = (SUMMARY, TIMESTEP, FULL)
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 THROUGH_TIME = ("output_gradient", "input_gradient", "gate_gradient", "step_contribution")
 SCALARS = ("loss", "reduction_factor", *CERTIFICATES, "underflow")
@@ -64,34 +65,26 @@ def weights_of(captured: Captured) -> Weights:
 
 
 def stored(captured: Captured, level: str | frozenset[str], before: Weights | None) -> Reduced:
-    """Reduce a capture to a level.
-
-    Parameters
-    ----------
-    captured : Captured
-    level : as `level_of` returns it
-    before : mapping or None
-        Weights of the last recorded capture, from which changes are measured.
-    """
-    if not isinstance(level, str) or level == "full":
+    """Reduce a capture to a level; changes are those from the weights `before`, of the last record."""
+    if not isinstance(level, str) or level == FULL:
         return {path: arrays_of(leaf) for path, leaf in captured.leaves.items()}
     with np.errstate(all="ignore"):  # NaN and infinities are stored unchanged
         return {
-            path: _reduced(leaf, level, None if before is None else before[path])
+            path: _reduce(leaf, level, None if before is None else before[path])
             for path, leaf in captured.leaves.items()
         }
 
 
-def reduced_tree(tree: xr.DataTree, level: str) -> xr.DataTree:
+def reduce_tree(tree: xr.DataTree, level: str) -> xr.DataTree:
     """Reduce a labelled capture to a level."""
     captured = Captured.of(tree)
     return as_tree(stored(captured, level, None), captured, QUANTILES)
 
 
-def _reduced(leaf: Leaf, level: str, before: Mapping[str, Values] | None) -> Arrays:
+def _reduce(leaf: Leaf, level: str, before: Mapping[str, Values] | None) -> Arrays:
     arrays = arrays_of(leaf)
     found = {name: arrays[name] for name in SCALARS if name in arrays}
-    if level == "timestep":
+    if level == TIMESTEP:
         found.update(of_samples(leaf, arrays))
     else:
         norms = norms_through_time(leaf, arrays)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from warnings import warn
@@ -18,10 +19,9 @@ from .callbacks import Callbacks
 from .gradient_norms import StepNorms
 from .guards import LoggerGroup, OnAlarm, WarningQueue
 from .levels import level_of
-from .overview import of_monitor
+from .overview import show_monitor
 from .place import Place, ServedPage
 from .recorder import Recorder
-from .settings import Settings
 
 
 @takes(MonitorError, **settings.RULES)
@@ -117,13 +117,13 @@ class Monitor(Callbacks):
             warn("Monitor(sinks=…) is now called loggers=….", DeprecationWarning, stacklevel=3)
             loggers = sinks
         self._warnings = WarningQueue(on_alarm, frozenset(stop_on))
-        self._settings = Settings(
+        self._settings = settings.Settings(
             place=Place(store, mode),
-            batch=settings.checked_batch(batch),
+            batch=settings.check_batch(batch),
             level=level_of(quantities),
             layers=layers,
-            budget=settings.checked_budget(budget),
-            vanishing_lag=settings.checked_lag(vanishing_lag),
+            budget=settings.BUDGET("budget", budget, MonitorError),
+            vanishing_lag=settings.LAG("vanishing_lag", vanishing_lag, MonitorError),
             loggers=LoggerGroup(loggers, self._warnings.leave),
             background=background,
             schedule=settings.schedule_in_words(every),
@@ -155,7 +155,7 @@ class Monitor(Callbacks):
         return self._page.url
 
     def _repr_html_(self) -> str:
-        return of_monitor(self.path, self._step, is_recording=self._recorder is not None)
+        return show_monitor(self.path, self._step, is_recording=self._recorder is not None)
 
     def close(self) -> None:
         """Stop serving the page; recording continues."""
@@ -181,8 +181,10 @@ class Monitor(Callbacks):
         finally:
             self.end()
 
-    def begin(self, model: Any, *, loss: Any = None, optimizer: Any = None) -> None:
+    def begin(self, model: Any, *, loss: Any = None, optimizer: Any = None, of_all: bool = False) -> None:
         """Open the run and record the state before the first training step; see `watch`.
+
+        With `of_all` all processes train replicas of this model, which is passed without its parallel module.
 
         Raises
         ------
@@ -191,9 +193,9 @@ class Monitor(Callbacks):
         """
         if self._recorder is not None:
             raise MonitorError("This monitor is recording already. Call end() first, or create another one.")
-        loss = self._loss if loss is None else loss
-        settings.tried(self._is_due, 1)
-        self._recorder = Recorder(model, loss, self._settings, self._warnings, optimizer)
+        settings.try_schedule(self._is_due, 1)
+        given = replace(self._settings, of_all=of_all)
+        self._recorder = Recorder(model, loss or self._loss, given, self._warnings, optimizer)
         self._step = self._recorder.last_step
         self._warnings.deliver()
 
@@ -246,14 +248,14 @@ class Monitor(Callbacks):
         """
         if callable(count):
             if self._recorder is not None:
-                self._warnings.guarded(self._recorder.follow, count)
+                self._warnings.guard(self._recorder.follow, count)
             count = 1
-        count = settings.checked_count(count)
+        count = settings.COUNT("count", count, MonitorError)
         if gradient_norm is not None:
             self.report_gradient_norm(gradient_norm, clip_norm=clip_norm, loss_scale=loss_scale)
         passed = range(self._step + 1, self._step + count + 1)
         self._step += count
-        if any(self._warnings.guarded(self._is_due, step) for step in passed):
+        if any(self._warnings.guard(self._is_due, step) for step in passed):
             self._passed += 1
             if self._recorder is None or self._passed % self._recorder.stride == 0:
                 self.record()
@@ -272,11 +274,11 @@ class Monitor(Callbacks):
         """
         if self._recorder is not None:
             norms = StepNorms(self._step + 1, norm, clip_norm, clipped_norm, loss_scale)
-            self._warnings.guarded(self._recorder.gradient_norms.add, norms)
+            self._warnings.guard(self._recorder.gradient_norms.add, norms)
 
     def record(self) -> None:
         """Record the present state, regardless of the schedule."""
-        self._warnings.guarded(self._record)
+        self._warnings.guard(self._record)
         self._warnings.deliver()
 
     def end(self) -> None:

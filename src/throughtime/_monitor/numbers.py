@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import xarray as xr
 
-from throughtime.diagnosis.findings import NOT_MEASURED
+from throughtime.diagnosis.results import NOT_MEASURED
 from throughtime.diagnosis.summarized import horizon_of
 from throughtime.diagnostics.rules import MEMORY_GATE
 from throughtime.loggers.record import DETAIL, FIRST, group, parts_by

@@ -20,15 +20,15 @@ from throughtime._text.tables import Items, Paragraph, Part, Shown, Table, as_no
 from throughtime._tree import at_place, evenly, recorded_steps
 from throughtime.diagnosis import Diagnosis, diagnose
 from throughtime.diagnosis.brief import headline
-from throughtime.diagnosis.findings import NOT_MEASURED, Verdict
 from throughtime.diagnosis.layers import by_direction
+from throughtime.diagnosis.results import NOT_MEASURED, Verdict
 from throughtime.diagnosis.summarized import horizon_of
 from throughtime.diagnosis.training import losses
 from throughtime.diagnosis.words import size
 from throughtime.diagnostics.alarm import Alarm, alarms_of_run
 from throughtime.diagnostics.checks import agreement
 
-from .levels import reduced_tree
+from .levels import reduce_tree
 from .numbers import most_saturated
 
 MOST_ROWS = 7
@@ -74,7 +74,7 @@ def overview(tree: xr.DataTree) -> Overview:
     """Summarise a run, or a capture; of a run only the last record and a few small arrays are read."""
     steps, attributes = recorded_steps(tree), tree.root.attrs
     places = evenly(len(steps), 2 if _is_full(tree) else MOST_ROWS)
-    last = _summarized(at_place(tree, places[-1]) if steps else tree)
+    last = _summarize(at_place(tree, places[-1]) if steps else tree)
     alarms = tuple(each for each in alarms_of_run(attributes) if each.layer in ("", *_leaves(tree)))
     found = None
     with suppress(ThroughTimeError):
@@ -84,7 +84,7 @@ def overview(tree: xr.DataTree) -> Overview:
         f"{len(steps)} record{'s' * (len(steps) != 1)} to step {steps[-1]:,}" if steps else _sizes(tree),
         f"loss {first_to_last(f'{each:.3g}' for each in lost)}" if lost else "",
         f"{attributes.get('framework', '')} {attributes.get('framework_version', '')}".strip(),
-        stored(tree),
+        describe_storage(tree),
     )
     return Overview(
         "No recurrent layer with gradients." if found is None else _headline(found),
@@ -96,12 +96,12 @@ def overview(tree: xr.DataTree) -> Overview:
 
 
 def first_to_last(words: Iterable[str]) -> str:
-    """Write the first and the last of some words."""
+    """Join the first and the last of some texts by an arrow."""
     first, *others = words
     return " → ".join([first, *others[-1:]])
 
 
-def of_monitor(path: Path, step: int, *, is_recording: bool) -> str:
+def show_monitor(path: Path, step: int, *, is_recording: bool) -> str:
     """Show a monitor in a notebook: whether it records, and its run as far as it is stored."""
     idle = "Not recording: training has not begun, or it has ended."
     state = f"Recording, step {step:,}." if is_recording else idle
@@ -113,14 +113,14 @@ def of_monitor(path: Path, step: int, *, is_recording: bool) -> str:
 
 
 def in_notebook(tree: xr.DataTree, arrays: str) -> str:
-    """Show a run or a capture: the overview, and xarray's own view folded below, or that alone."""
+    """Show a run or a capture: the overview with xarray's view folded below, or only that view."""
     with suppress(ThroughTimeError):
         return str(as_notebook(overview(tree), below=Markup(arrays)))
     return arrays
 
 
-def stored(tree: xr.DataTree) -> str:
-    """Write where the numbers are, and how much space they take."""
+def describe_storage(tree: xr.DataTree) -> str:
+    """Describe where the numbers are, and how much space they take."""
     source = tree.root.encoding.get("source")
     if source is None:
         return f"in memory, {decimal(tree.nbytes)}"
@@ -129,10 +129,10 @@ def stored(tree: xr.DataTree) -> str:
     return f"{path}, {decimal(sum(each.stat().st_size for each in files))} in {len(files)} files"
 
 
-def _summarized(tree: xr.DataTree) -> xr.DataTree:
+def _summarize(tree: xr.DataTree) -> xr.DataTree:
     """Reduce a capture or a record to medians over samples, unless it is a summary already."""
     if _is_full(tree):
-        tree = reduced_tree(tree, "summary")
+        tree = reduce_tree(tree, "summary")
     leaves = {node.path: node.to_dataset().drop_dims("sample", errors="ignore") for node in tree.leaves}
     return xr.DataTree.from_dict(leaves)
 
@@ -167,7 +167,7 @@ def _history(
 ) -> dict[str, list[Any]]:
     """Read the horizons at some records."""
     if _is_full(tree):
-        captures = [_leaves(_summarized(at_place(tree, place)), "lag_ratio") for place in places]
+        captures = [_leaves(_summarize(at_place(tree, place)), "lag_ratio") for place in places]
         read = {path: xr.concat([each[path] for each in captures], "step") for path in captures[0]}
     else:
         read = {path: leaf.isel(step=places).load() for path, leaf in _leaves(tree, "lag_ratio").items()}
@@ -184,7 +184,7 @@ def _is_full(tree: xr.DataTree) -> bool:
 
 
 def _leaves(tree: xr.DataTree, name: str = "") -> dict[str, xr.Dataset]:
-    """Take the layers by path; with a name only this variable of those that have it."""
+    """Return the layers by path; with a name only this variable of the layers that have it."""
     leaves = {node.path.strip("/") or "layer": node.to_dataset() for node in tree.leaves if node.data_vars}
     return {path: leaf[[name]] for path, leaf in leaves.items() if name in leaf} if name else leaves
 

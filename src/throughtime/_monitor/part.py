@@ -16,24 +16,13 @@ import numpy.typing as npt
 import xarray as xr
 
 from throughtime._capture.label import Captured, Leaf
-from throughtime._errors import SweepError
+from throughtime._errors import BatchError
 from throughtime.adapters.records import SUM
 from throughtime.diagnostics.checks import dtype_of
 
 from .arrays import Array, Arrays, arrays_of
-from .levels import (
-    OF_WEIGHTS,
-    SCALARS,
-    has_lags,
-    norms_through_time,
-    of_samples,
-    weight_names,
-)
-from .reduce import (
-    log_ratios,
-    norm,
-    saturation_counts,
-)
+from .levels import OF_WEIGHTS, SCALARS, has_lags, norms_through_time, of_samples, weight_names
+from .reduce import log_ratios, norm, saturation_counts
 from .sketch import Sketch
 
 Values = npt.NDArray[Any]
@@ -72,7 +61,7 @@ class Part:
 
     def __add__(self, other: Part) -> Part:
         if self._shapes() != other._shapes():
-            raise SweepError(f"Parts of the data differ in {self._difference(other)}. {_PADDED}")
+            raise BatchError(f"Parts of the data differ in {self._difference(other)}. {_PADDED}")
         return Part(
             self.labels,
             self.samples + other.samples,
@@ -95,12 +84,6 @@ class Part:
         for path in self.labels["leaves"]:
             self.rows[key_of(path, SHARD)] = np.full(self.samples, number)
             self.labels["dims"][key_of(path, SHARD)] = []
-
-    def steps(self, path: str) -> int:
-        """Return the number of lags of a layer; 0 without a gradient ratio."""
-        key = key_of(path, "lag_ratio")
-        known = self.sketches[key].shape if key in self.sketches else (0,)
-        return int(self.rows[key].shape[-1] if key in self.rows else known[-1])
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         arrays = {**self.sums, **self.worst, **self.kept}

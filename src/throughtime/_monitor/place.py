@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from throughtime._errors import MonitorError, StoreError
+from throughtime._errors import StoreError
 from throughtime._store import Run, remove_run
 
 from .arrays import Array
@@ -33,14 +33,9 @@ _CHOICES = (
 class Place:
     """The folder of a monitor's run, `path`. A later change of the working directory does not move it."""
 
-    def __init__(self, store: Any, mode: Any) -> None:
-        if not isinstance(mode, str) or mode not in MODES:
-            raise MonitorError(f"mode={mode!r} is none of {', '.join(MODES)}.")
-        named = os.fspath(store) if isinstance(store, (str, os.PathLike)) else None
-        if not isinstance(named, str) or not named:
-            raise MonitorError(f"store= is the path of a folder, such as 'run.zarr', not {store!r}.")
-        self._store, self._mode, self._is_own = Path(named).absolute(), mode, False
-        self.path = dated(self._store, datetime.now()) if mode == "new" else self._store
+    def __init__(self, store: str | os.PathLike[str], mode: str) -> None:
+        self._store, self._mode, self._is_own = Path(store).absolute(), mode, False
+        self.path = dated_path(self._store, datetime.now()) if mode == "new" else self._store
 
     def open(self, attributes: Mapping[str, Any], now: Mapping[str, Array]) -> Run:
         """Open the run into which training is recorded, a new one or an existing one.
@@ -48,22 +43,22 @@ class Place:
         A monitor continues its run in every mode if the run ends with the model's weights, whose fingerprint
         and norms are in `now`. A run of another model or batch raises StoreError.
         """
-        run = self._own(attributes, now) or self._opened(attributes, now)
+        run = self._continue_own(attributes, now) or self._open(attributes, now)
         self._is_own = True
         return run
 
-    def _own(self, attributes: Mapping[str, Any], now: Mapping[str, Array]) -> Run | None:
+    def _continue_own(self, attributes: Mapping[str, Any], now: Mapping[str, Array]) -> Run | None:
         if self._is_own and self._mode in ("new", "overwrite"):
             with suppress(StoreError):
-                return _checked(Run(self.path), "auto", attributes, now)
+                return _check(Run(self.path), "auto", attributes, now)
         return None
 
-    def _opened(self, attributes: Mapping[str, Any], now: Mapping[str, Array]) -> Run:
+    def _open(self, attributes: Mapping[str, Any], now: Mapping[str, Array]) -> Run:
         if self._mode == "new":
             self._take_free_folder()
         elif self._mode == "overwrite":
             remove_run(self.path)
-        return _checked(Run(self.path, attributes=attributes), self._mode, attributes, now)
+        return _check(Run(self.path, attributes=attributes), self._mode, attributes, now)
 
     def _take_free_folder(self) -> None:
         """Create a new folder, so that processes that start together get different folders."""
@@ -71,19 +66,19 @@ class Place:
             try:
                 self.path.mkdir(parents=True)
             except FileExistsError:
-                self.path = dated(self._store, datetime.now())
+                self.path = dated_path(self._store, datetime.now())
             except OSError as error:
                 raise StoreError(f"{self.path} cannot be written: {error}. Pass another path.") from error
             else:
                 return
 
 
-def dated(path: Path, now: datetime) -> Path:
+def dated_path(path: Path, now: datetime) -> Path:
     """Return the first free name, made of date and time, for a folder beside another one.
 
     Examples
     --------
-    >>> dated(Path("runs/run.zarr"), datetime(2026, 11, 28, 7, 15)).as_posix()
+    >>> dated_path(Path("runs/run.zarr"), datetime(2026, 11, 28, 7, 15)).as_posix()
     'runs/run-20261128-0715.zarr'
     """
     stem, number = f"{path.stem}-{now:%Y%m%d-%H%M}", 1
@@ -92,7 +87,7 @@ def dated(path: Path, now: datetime) -> Path:
     return found
 
 
-def _checked(run: Run, mode: str, attributes: Mapping[str, Any], now: Mapping[str, Array]) -> Run:
+def _check(run: Run, mode: str, attributes: Mapping[str, Any], now: Mapping[str, Array]) -> Run:
     """Return a run that can be continued; otherwise close it and raise the error."""
     try:
         check_continues(run.path, run.attributes, attributes)

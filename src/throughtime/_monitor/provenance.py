@@ -59,7 +59,7 @@ def identity(batch: tuple[Any, Any, Any], captured: Captured) -> dict[str, str]:
 def check_continues(path: str | os.PathLike[str], run: Mapping[str, Any], found: Mapping[str, Any]) -> None:
     """Refuse to continue a run with another model or another batch; the message names the difference."""
     before, now = (json.loads(str(each.get(LAYERS, "{}"))) for each in (run, found))
-    if before and (differing := list(_differing(before, now))):
+    if before and (differing := list(_differences(before, now))):
         raise StoreError(
             f"{path} was recorded from another model: {'; '.join(differing)}. For this model, pass "
             "another path, mode='new' or mode='overwrite'."
@@ -85,7 +85,7 @@ def _layers(captured: Captured) -> dict[str, Any]:
     }
 
 
-def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     for path in sorted(before.keys() | now.keys()):
         if path not in now:
             yield f"it has {path}, which this model lacks"
@@ -94,10 +94,10 @@ def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[st
         elif before[path]["kind"] != now[path]["kind"]:
             yield f"{path} is {before[path]['kind']} in the run, {now[path]['kind']} here"
         else:
-            yield from _differing_weights(path, before[path]["weights"], now[path]["weights"])
+            yield from _weight_differences(path, before[path]["weights"], now[path]["weights"])
 
 
-def _differing_weights(path: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+def _weight_differences(path: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     for name in sorted(before.keys() | now.keys()):
         shapes = [tuple(each[name]) if name in each else "absent" for each in (before, now)]
         if shapes[0] != shapes[1]:

@@ -22,7 +22,7 @@ from throughtime.diagnostics.alarm import ATTRIBUTE, Alarm, alarms_of_run, as_at
 from throughtime.loggers.record import Record
 
 from .alarms import Training, alarms_of
-from .arrays import Array, Reduced, apart_from_root, as_tree, by_key, nbytes
+from .arrays import Array, Reduced, as_tree, by_key, nbytes, rename_root_layers
 from .gradient_norms import GradientNorms, Norms
 from .guards import BackgroundWorker, WarningQueue
 from .levels import LEVELS, QUANTILES, Weights, weights_of
@@ -68,11 +68,11 @@ class Recorder:
         self._run: Run | None = None  # the first of several processes has it
         x, y, weight = settings.batch
         seen = self._together.seen(
-            lambda: apart_from_root(self._probe.begin(x, y, sample_weight=weight)(_warn)), 0
+            lambda: rename_root_layers(self._probe.begin(x, y, sample_weight=weight)(_warn)), 0
         )
         try:
             self.last_step, settings.place.path, outcome = self._together.agreed(
-                lambda: self._opened(model, loss, seen)
+                lambda: self._open(model, loss, seen)
             )
         except BaseException:
             if self._run is not None:
@@ -85,16 +85,16 @@ class Recorder:
         """Capture the model's present state and commit it, unless the step is recorded already."""
         if self.last_step >= step:
             return
-        begin: Begin = self._begun
+        begin: Begin = self._begin
         if isinstance(self._together, Alone):
-            begin = partial(_value, begin())  # training waits only for this
+            begin = partial(_return, begin())  # training waits only for this
         self.last_step = step
         self._training.optimizer = optimizer_step(self.optimizer)  # the learning rate may change
-        norms = self._warnings.guarded(self.gradient_norms.take) or Norms()
-        self._worker.put(self._warnings.guarded, self._keep, begin, step, norms, self._fingerprint())
+        norms = self._warnings.guard(self.gradient_norms.take) or Norms()
+        self._worker.put(self._warnings.guard, self._keep, begin, step, norms, self._fingerprint())
 
-    def _begun(self) -> Finish:
-        """Run the model on the batch; calling the result does the rest."""
+    def _begin(self) -> Finish:
+        """Run the model on the batch; the returned function computes the rest."""
         x, y, weight = self._settings.batch
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -103,14 +103,14 @@ class Recorder:
         return finish
 
     def follow(self, model: Any) -> None:
-        """Record this model from now on: the same one after a training step that returned a new object."""
+        """Record this model from now on: the object that a training step returned in place of the old one."""
         self._probe.follow(model)
         self._model = model
 
     def drain(self) -> None:
         """Wait until each captured step is committed, or has failed with a warning."""
         self._worker.drain()
-        last = self._warnings.guarded(self._together.agreed, lambda: self._first_run.steps[-1])
+        last = self._warnings.guard(self._together.agreed, lambda: self._first_run.steps[-1])
         self.last_step = self.last_step if last is None else last
 
     def leave(self) -> None:
@@ -143,7 +143,7 @@ class Recorder:
                 "Raise the budget, or store less: quantities='summary', fewer layers."
             )
 
-    def _opened(self, model: Any, loss: Any, seen: Seen) -> tuple[int, Path, Outcome]:
+    def _open(self, model: Any, loss: Any, seen: Seen) -> tuple[int, Path, Outcome]:
         """Open the run, and record the first step of a new run or check that it can be continued."""
         settings, root = self._settings, self._fingerprint()
         kept = seen.reduced(settings.level, None)
@@ -158,18 +158,12 @@ class Recorder:
         else:
             run.check(by_key(kept), step + 1)
         settings.loggers.begin()
-        return step, settings.place.path, self._look(seen, kept, step, Norms(), is_new=is_new)
+        return step, settings.place.path, self._inspect(seen, kept, step, Norms(), is_new=is_new)
 
-    def _keep(
-        self,
-        begin: Callable[[], Callable[[Warn], Captured]],
-        step: int,
-        norms: Norms,
-        root: Mapping[str, Array],
-    ) -> None:
-        """Finish, store and log a capture; of one process this needs no model and runs in any thread."""
+    def _keep(self, begin: Begin, step: int, norms: Norms, root: Mapping[str, Array]) -> None:
+        """Finish, store and log a capture; a single process needs no model for it and uses any thread."""
         messages: list[str] = []
-        seen = self._together.seen(lambda: apart_from_root(begin()(messages.append)), step)
+        seen = self._together.seen(lambda: rename_root_layers(begin()(messages.append)), step)
         outcome = self._together.agreed(lambda: self._store(seen, step, norms, root))
         self._follow(outcome)
         if not outcome.is_broken:  # otherwise the certificate would report the same NaN again
@@ -180,10 +174,10 @@ class Recorder:
         kept = seen.reduced(self._settings.level, self._before)
         self._keep_to_budget(nbytes(kept))
         self._first_run.append_arrays({**by_key(kept), **norms.arrays(), **root}, step)
-        return self._look(seen, kept, step, norms)
+        return self._inspect(seen, kept, step, norms)
 
     def _follow(self, outcome: Outcome) -> None:
-        """Take over what the first process decided."""
+        """Take over the decisions of the first process."""
         self.stride = outcome.stride
         for alarm in outcome.alarms:
             self._warnings.leave(alarm)
@@ -199,8 +193,8 @@ class Recorder:
             f"dropped, and from now on one in {self.stride} due records is made."
         )
 
-    def _look(self, seen: Seen, kept: Reduced, step: int, norms: Norms, *, is_new: bool = True) -> Outcome:
-        """Write a new record to the loggers, and look for alarms in what was seen."""
+    def _inspect(self, seen: Seen, kept: Reduced, step: int, norms: Norms, *, is_new: bool = True) -> Outcome:
+        """Write a new record to the loggers, and find the alarms of a captured step."""
         settings = self._settings
         summary = kept if settings.level == "summary" else seen.reduced("summary", self._before)
         self._before = weights_of(seen.captured)
@@ -213,9 +207,9 @@ class Recorder:
         self._training.clip_ratio = norms.numbers.get("clip_ratio", math.nan)
         broken = seen.broken()
         alarms = [broken] if broken else alarms_of(seen.layers(), summary, step, self._training)
-        found = list(norms.explained(alarms, step))
+        found = list(norms.explain(alarms, step))
         if found:
-            self._warnings.guarded(self._keep_alarms, found)
+            self._warnings.guard(self._keep_alarms, found)
         is_broken = any(alarm.name == "nonfinite" and alarm.layer for alarm in found)
         return Outcome(self.stride, found, is_broken)
 
@@ -232,8 +226,8 @@ def _loss_of(summary: Reduced) -> list[float]:
     return losses[:1]
 
 
-def _value(value: Finish) -> Finish:
-    return value
+def _return(finish: Finish) -> Finish:
+    return finish
 
 
 def _warn(text: str) -> None:

@@ -17,11 +17,12 @@ from throughtime import cells
 from throughtime._errors import ThroughTimeError
 from throughtime._tree import states
 from throughtime._vocabulary import CERTIFICATES
+from throughtime.diagnosis.layers import LAST_STEP
 from throughtime.diagnostics import rules
 from throughtime.diagnostics.checks import dtype_of
 from throughtime.diagnostics.lags import latest_first, log_joint_norm, log_norm_of, runs_backward, to_first
-from throughtime.diagnostics.last_step import solved_from_last_step
-from throughtime.diagnostics.saturation import ends_of
+from throughtime.diagnostics.last_step import solve_from_last_step
+from throughtime.diagnostics.saturation import count_ends, ends_of
 from throughtime.diagnostics.statistics import Floats, median_interval, quantiles
 from throughtime.diagnostics.thresholds import GATE_HIGH, GATE_LOW
 
@@ -75,15 +76,11 @@ def saturation_shares(counts: Arrays, *, certified: bool) -> dict[str, Array]:
 def saturation_counts(arrays: Arrays, layout: xr.Dataset) -> dict[str, Array]:
     """Count gate values at the left and right end, and the valid steps: (direction, gate, unit)."""
     gates = arrays["gate_activation"].ordered("sample", "time")  # ..., gate, unit
-    start, end = (
-        each[:, None] for each in ends_of([str(name) for name in layout["gate"].values], layout.attrs)
-    )
-    position = (gates.values - start) / (end - start)
-    counted = ~np.isnan(position)
-    if "valid" in arrays:
-        counted &= _broadcast(arrays["valid"], gates.dims)
-    flags = {"left": position < GATE_LOW, "right": position > GATE_HIGH, "steps": True}
-    return {name: Array(gates.dims[2:], (each & counted).sum(axis=(0, 1))) for name, each in flags.items()}
+    start, end = ends_of([str(name) for name in layout["gate"].values], layout.attrs)
+    values, valid = np.moveaxis(gates.values, (0, 1), (-2, -1)), _valid(arrays, layout)
+    counts = count_ends(values, start[:, None], end[:, None], valid, low=GATE_LOW, high=GATE_HIGH)
+    names = ("left", "right", "steps")
+    return {name: Array(gates.dims[2:], count) for name, count in zip(names, counts, strict=True)}
 
 
 def _mean_share(hits: Array, steps: Array) -> Array:
@@ -137,7 +134,7 @@ def log_ratios(arrays: Arrays, layout: xr.Dataset) -> Array:
         return Array(("sample", *directions, "lag"), np.full(shape, np.nan))
     if reads_many_steps(arrays):
         alone = from_last_step(arrays, layout)
-        signal = np.log(alone["last_step_gradient_norm"].ordered("sample", *directions, "time").values)
+        signal = np.log(alone[LAST_STEP[0]].ordered("sample", *directions, "time").values)
     else:
         signal = log_joint_norm(*(_log_norm(arrays[name], directions) for name in names))
     valid = _valid(arrays, layout)
@@ -171,7 +168,7 @@ def from_last_step(arrays: Arrays, layout: xr.Dataset) -> dict[str, Array]:
     for at, flipped in enumerate(backward):
         of = {name: _one_direction(array, at) for name, array in arrays.items()}
         try:
-            solved = solved_from_last_step(
+            solved = solve_from_last_step(
                 {"valid": np.ones(shape, dtype=bool), **of}, layout.attrs, backward=bool(flipped)
             )
         except (KeyError, ThroughTimeError):
@@ -180,17 +177,12 @@ def from_last_step(arrays: Arrays, layout: xr.Dataset) -> dict[str, Array]:
         norms = [log_norm_of(values, 1) for name, values in solved.items() if name.endswith("_gradient")]
         found.append([np.exp(log_joint_norm(*norms)), solved["step_contribution"]])
     dims = ("sample", "time", "direction") if named else ("sample", "time")
-    names = ("last_step_gradient_norm", "last_step_contribution")
     parts = (np.stack(each, axis=-1) if named else each[0] for each in zip(*found, strict=True))
-    return {name: Array(dims, np.asarray(values)) for name, values in zip(names, parts, strict=True)}
+    return {name: Array(dims, np.asarray(values)) for name, values in zip(LAST_STEP, parts, strict=True)}
 
 
 def _one_direction(array: Array, at: int) -> Values:
-    return (
-        array.values.take(at, axis=array.dims.index("direction"))
-        if "direction" in array.dims
-        else array.values
-    )
+    return array.ordered("direction").values[at] if "direction" in array.dims else array.values
 
 
 def _log_norm(gradient: Array, directions: list[str]) -> Floats:

@@ -36,7 +36,7 @@ def every(steps: int) -> Schedule:
     >>> [step for step in range(9) if every(4)(step)]
     [0, 4, 8]
     """
-    return _named(lambda step: step % steps == 0, f"every {steps}")
+    return _name(lambda step: step % steps == 0, f"every {steps}")
 
 
 @takes(MonitorError, per_decade=whole(1))
@@ -67,13 +67,13 @@ def logarithmic(per_decade: int = 10) -> Schedule:
     def reached(step: int) -> int:
         return floor(per_decade * log10(step) + 1e-9)
 
-    return _named(
+    return _name(
         lambda step: step < 2 or reached(step) > reached(step - 1),
         f"logarithmic, {per_decade} per tenfold step",
     )
 
 
-def _named(schedule: Schedule, words: str) -> Schedule:
+def _name(schedule: Schedule, words: str) -> Schedule:
     """Give a schedule the name that the run stores."""
     schedule.__qualname__ = words
     return schedule

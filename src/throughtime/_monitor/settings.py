@@ -8,22 +8,42 @@ from typing import Any
 
 import numpy as np
 
-from throughtime._arguments.rules import choice, either, function, names, several, whole
+from throughtime._arguments import rules
 from throughtime._errors import MonitorError
 from throughtime._memory.budget import as_bytes
 
 from .alarms import NAMES
 from .guards import LoggerGroup
-from .place import Place
+from .place import MODES, Place
 from .schedules import Schedule
 
-RULES = {
-    "every": either(function, whole(1)),
-    "quantities": names,
-    "on_alarm": function,
-    "stop_on": several(choice(*NAMES)),
-}
 HALF = "half"  # of the window, as a lag
+
+
+def _lag(value: Any) -> int | str | None:
+    is_off = value is None or (isinstance(value, bool | np.bool_) and not value)
+    return None if is_off else HALF if str(value) == HALF else rules.whole(1).take(value)
+
+
+def _bytes(value: Any) -> int:
+    amount = as_bytes(value)
+    rules.require(amount)
+    return amount or 0
+
+
+RULES = {
+    "every": rules.either(rules.function, rules.whole(1)),
+    "mode": rules.choice(*MODES),
+    "quantities": rules.names,
+    "on_alarm": rules.function,
+    "stop_on": rules.several(rules.choice(*NAMES)),
+}
+LAG = rules.Rule(
+    _lag,
+    f"a whole number of timesteps, 1 or more, {HALF!r} for half of the window, or None to turn the alarm off",
+)
+BUDGET = rules.optional(rules.Rule(_bytes, "a number of bytes, 1 or more, or a text: '2 GB'"))
+COUNT = rules.whole(0)
 _NEEDED = {
     "explosion": "hidden_gradient",
     "vanishing": "hidden_gradient",
@@ -45,6 +65,7 @@ class Settings:
     loggers: LoggerGroup
     background: bool
     schedule: str = ""
+    of_all: bool = False
 
     @property
     def alarms_off(self) -> list[str]:
@@ -55,7 +76,7 @@ class Settings:
         return [name for name in NAMES if name in off]
 
 
-def checked_batch(batch: Any) -> tuple[Any, Any, Any]:
+def check_batch(batch: Any) -> tuple[Any, Any, Any]:
     if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
         raise MonitorError(
             f"batch= is a pair (x, y), or (x, y, sample_weight), not {type(batch).__name__}: gradients need "
@@ -65,45 +86,8 @@ def checked_batch(batch: Any) -> tuple[Any, Any, Any]:
     return x, y, weight[0] if weight else None
 
 
-def checked_lag(lag: Any) -> int | str | None:
-    """Return a whole number, 1 or more, or "half"; None if the alarm is off."""
-    if lag is None or (isinstance(lag, (bool, np.bool_)) and not lag):
-        return None
-    if isinstance(lag, str) and lag == HALF:
-        return HALF
-    if isinstance(lag, bool) or not isinstance(lag, Integral) or lag < 1:
-        raise MonitorError(
-            f"vanishing_lag={lag!r} has to be a whole number of timesteps, 1 or more, {HALF!r} for half of "
-            "the window, or None to turn this alarm off."
-        )
-    return int(lag)
-
-
-def checked_count(count: Any) -> int:
-    """Return the number of training steps."""
-    if isinstance(count, bool) or not isinstance(count, Integral) or count < 0:
-        raise MonitorError(
-            f"step({count!r}): expected the number of training steps made, a whole number, 0 or more."
-        )
-    return int(count)
-
-
-def checked_budget(budget: Any) -> int | None:
-    """Return the number of bytes of 2e9 or "2 GB"; None for no budget."""
-    amount = None if budget is None else as_bytes(budget)
-    if budget is not None and not amount:
-        raise MonitorError(f"budget={budget!r}: expected a number of bytes, 1 or more, or a text: '2 GB'.")
-    return amount
-
-
-def tried(schedule: Schedule, step: int) -> Schedule:
-    """Try a schedule on one step, before it is used for hours.
-
-    Raises
-    ------
-    MonitorError
-        The schedule raises an error.
-    """
+def try_schedule(schedule: Schedule, step: int) -> Schedule:
+    """Try a schedule on one step, before it is used for hours; its error becomes a MonitorError."""
     try:
         schedule(step)
     except Exception as error:  # the user's function may raise anything

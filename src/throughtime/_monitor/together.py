@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 import numpy as np
 
 from throughtime._capture.label import Captured
-from throughtime._errors import MonitorError, SweepError
+from throughtime._errors import MonitorError
 from throughtime.adapters import choose
 from throughtime.diagnostics.alarm import Alarm
 
@@ -29,7 +29,7 @@ from .provenance import BATCH, fingerprint
 from .whole import labelled, ratios_of, reduced
 
 if TYPE_CHECKING:
-    from throughtime.adapters.torch.processes import Processes
+    from throughtime.adapters.torch.training import Processes
 
     from .settings import Settings
 
@@ -121,41 +121,52 @@ class Alone:
 
 
 class Together:
-    """One of several processes that train a model, each with its part of the batch.
+    """One of several processes that train a model: each has its part of the batch, or all have the same.
 
     Raises
     ------
     MonitorError
-        Processes have the same batch, or batches of other arrays, or a setting is for one process alone.
+        Some processes have the same batch, or batches of other arrays, or a setting is for one process alone.
     """
 
     def __init__(self, processes: Processes, settings: Settings) -> None:
-        if settings.level not in _LEVELS or settings.background:
-            raise MonitorError(
-                f"Several processes record one run. That needs quantities= {' or '.join(_LEVELS)}, and "
-                "background=False."
-            )
         self._processes, self._level = processes, str(settings.level)
+        self.attributes: dict[str, str] = {}
         prints = processes.gather(fingerprint(settings.batch))
-        if len({each["sha256"] for each in prints}) < len(prints):
+        different = len({each["sha256"] for each in prints})
+        self._is_whole = different == 1
+        if settings.background or not (self._is_whole or settings.level in _LEVELS):
             raise MonitorError(
-                "Several processes have the same batch, which would count twice. Give each its part: "
-                "rows = slice(rank, None, world_size), batch=(x[rows], y[rows])."
+                "Several processes record one run. That needs background=False, and quantities= "
+                f"{' or '.join(_LEVELS)} unless all have the same batch."
+            )
+        if self._is_whole:
+            return
+        if different < len(prints):
+            raise MonitorError(
+                "Some processes have the same batch, which would count twice. Give all of them the same, or "
+                "each its part: rows = slice(rank, None, world_size), batch=(x[rows], y[rows])."
             )
         if len({len(each["arrays"]) for each in prints}) > 1:
             raise MonitorError("The batch of a process lacks arrays that another one has, such as labels.")
         joined = hashlib.sha256("".join(each["sha256"] for each in prints).encode())
         arrays = [array for each in prints for array in each["arrays"]]
-        self.attributes = {BATCH: json.dumps({"arrays": arrays, "sha256": joined.hexdigest()})}
+        self.attributes[BATCH] = json.dumps({"arrays": arrays, "sha256": joined.hexdigest()})
 
     def seen(self, capture: Capture, step: int) -> Seen:
-        """Capture this process' part of the batch, and add up those of all.
+        """Capture this process' part of the batch, and add up those of all; the first captures a whole batch.
 
         Raises
         ------
+        BatchError
+            Parts differ in more than their samples.
         MonitorError
-            A process cannot capture its part, parts differ in more than their samples, or a process is gone.
+            A process cannot capture its part, or is gone.
         """
+        if self._is_whole:
+            captures: list[Captured] = []
+            self.agreed(lambda: captures.append(capture()))
+            return SeenHere(captures[0] if captures else Captured({}, {}), step)
         try:
             captured = capture()
             part = part_of(captured, self._level)
@@ -167,10 +178,7 @@ class Together:
         failed = [f"Process {rank}: {each}" for rank, each in enumerate(shares) if isinstance(each, str)]
         if failed:
             raise MonitorError(" ".join(failed))
-        try:
-            whole = reduce(add, (each.part for each in shares))
-        except SweepError as error:
-            raise MonitorError(f"The batches of the processes do not form one batch. {error}") from error
+        whole = reduce(add, (each.part for each in shares))
         return SeenTogether(captured, shares, replace(whole, sums=self._sums(part)))
 
     def _sums(self, part: Part) -> dict[str, Any]:
@@ -212,5 +220,5 @@ class Together:
 
 def together(model: Any, settings: Settings) -> Alone | Together:
     """Find the processes that train a model together with this one."""
-    processes = getattr(choose(model), "processes_of", lambda _: None)(model)
+    processes = getattr(choose(model), "processes_of", lambda *_: None)(model, settings.of_all)
     return Alone() if processes is None else Together(processes, settings)

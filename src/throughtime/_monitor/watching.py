@@ -94,11 +94,11 @@ def _keep(monitor: Monitor, batch: Any, find_loggers: bool, callbacks: Any = ())
     """Take a batch as the monitor's, and the loggers that are active now."""
     kept = replace(monitor._settings, batch=batch)
     if find_loggers:
-        kept = replace(kept, loggers=LoggerGroup(list(_active(callbacks)), monitor._warnings.leave))
+        kept = replace(kept, loggers=LoggerGroup(list(_active_loggers(callbacks)), monitor._warnings.leave))
     monitor._settings = kept
 
 
-def _active(callbacks: Any) -> Iterator[Any]:
+def _active_loggers(callbacks: Any) -> Iterator[Any]:
     """Create a logger for each tracker that has an active run."""
     if getattr(sys.modules.get("wandb"), "run", None) is not None:
         yield loggers.WandB()
@@ -116,7 +116,7 @@ def _start_torch(monitor: Monitor, model: Any, adapter: Any, find_loggers: bool)
 
     def began(x: Any, labels: Any, loss: Any) -> None:
         _keep(monitor, (x, labels, None), find_loggers)
-        warn.guarded(lambda: monitor.begin(model, loss=monitor._loss or loss))
+        warn.guard(lambda: monitor.begin(model, loss=monitor._loss or loss))
         warn.deliver()
 
     def failed(reason: str) -> None:

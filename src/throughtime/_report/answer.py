@@ -1,14 +1,18 @@
-"""The plot that a report opens with: R(k) of all layers, against the lag that was judged."""
+"""The plots that a report opens with: R(k) of all layers, and sparklines of a run's records."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 
 from throughtime._errors import ThroughTimeError
-from throughtime.diagnosis.words import number
+from throughtime.diagnosis.results import NOT_MEASURED
+from throughtime.diagnosis.training import History
+from throughtime.diagnosis.words import number, size
 from throughtime.diagnostics.checks import certified
 from throughtime.diagnostics.thresholds import GROWS, REACHES
 from throughtime.picture import Picture
@@ -16,6 +20,7 @@ from throughtime.plots.data import layers
 from throughtime.plots.profiles import LagCurve, profiles, reach_panel
 from throughtime.plots.recorded import sampled
 
+WIDTH, HEIGHT, MARGIN = 160.0, 34.0, 3.0  # of a sparkline, in pixels
 _MOST_TITLED = 3  # layers
 NOTE = (
     "R(k) is the gradient of a layer's state k steps before the step that the loss reads, as a fraction of "
@@ -73,3 +78,52 @@ def _title(horizons: Mapping[str, str]) -> str:
     shown = ordered if len(ordered) <= _MOST_TITLED else [ordered[0], ordered[-1]]
     ends = [f"{horizons[path].removeprefix('≥ ')} steps back in {path}" for path in shown]
     return f"At least 1 % of the gradient arrives {', '.join(ends)}" if ends else "Gradient by lag, R(k)"
+
+
+@dataclass(frozen=True)
+class Spark:
+    """A curve without axes: its name, points, height of the threshold, and ends in words."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+    threshold: float | None
+    words: str
+
+
+def sparks(history: History) -> tuple[Spark, ...]:
+    """Draw the loss, and the reach of each layer at the judged lag on a logarithmic scale."""
+    steps = [record.step for record in history.records]
+    losses = [record.loss for record in history.records]
+    found = [_spark("Loss", steps, losses, None, number)]
+    for path in dict.fromkeys(path for record in history.records for path in record.layers):
+        ratios, horizons = [], []
+        for record in history.records:
+            layer = record.layers.get(path)
+            ratios.append(math.nan if layer is None else layer.reach.value)
+            if layer is not None and layer.horizon != NOT_MEASURED:
+                horizons.append(layer.horizon)
+        logs = [math.log10(each) if each > 0 else math.nan for each in ratios]
+        name = f"Reach of {path} at lag {history.lag}"
+        one = _spark(name, steps, logs, math.log10(REACHES), lambda log: size(10**log))
+        words = f"{one.words}; horizon {horizons[0]} → {horizons[-1]} steps" if horizons else one.words
+        found.append(Spark(one.name, one.points, one.threshold, words))
+    return tuple(each for each in found if len(each.points) > 1)
+
+
+def _spark(
+    name: str, steps: Sequence[int], values: Sequence[float], threshold: float | None, write: object
+) -> Spark:
+    known = [(step, value) for step, value in zip(steps, values, strict=True) if math.isfinite(value)]
+    if not known:
+        return Spark(name, (), None, "")
+    heights = [value for _, value in known] + ([] if threshold is None else [threshold])
+    low, high = min(heights), max(heights)
+    first, last = known[0][0], known[-1][0]
+
+    def up(value: float) -> float:
+        return HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * ((value - low) / (high - low) if high > low else 0.5)
+
+    across = (WIDTH - 2 * MARGIN) / max(1, last - first)
+    points = tuple((round(MARGIN + (step - first) * across, 1), round(up(value), 1)) for step, value in known)
+    ends = f"{write(known[0][1])} → {write(known[-1][1])}"  # type: ignore[operator]
+    return Spark(name, points, None if threshold is None else round(up(threshold), 1), ends)

@@ -79,21 +79,10 @@ def _versions() -> Iterator[str]:
             yield f"{name} {number}"
 
 
-def _horizon(leaf: xr.Dataset) -> Any:
-    return diagnostics.horizon_text(diagnostics.memory_horizon_median(leaf))
-
-
-def _open_gate(leaf: xr.Dataset) -> xr.DataArray:
-    found = diagnostics.saturation(leaf)["right"]
-    keeps = "forget" if "forget" in found["gate"] else "update"
-    return found.sel(gate=keeps, drop=True).mean("unit")
-
-
 _ORIGIN = {"started": "recording began", "git_commit": "git commit", "model_class": "model"}
 _LINE = 300  # characters; `throughtime info` prints longer texts of a run
 
 _MEASURES: tuple[tuple[str, str, Callable[[xr.Dataset], Any]], ...] = (
-    ("memory horizon", "largest lag with 1 % of the gradient at lag 0, median over samples", _horizon),
     (
         "k90",
         "lags that hold 90 % of the step contributions, median over samples",
@@ -109,12 +98,6 @@ _MEASURES: tuple[tuple[str, str, Callable[[xr.Dataset], Any]], ...] = (
         "slope of ln R(k) per step of lag; above 0 gradients grow",
         lambda leaf: diagnostics.decay_rate(leaf)["rate"],
     ),
-    (
-        "time constant",
-        "of the gate that keeps, median over units, in steps",
-        lambda leaf: diagnostics.timescale(leaf).median("unit"),
-    ),
-    ("open", "share of values above 0.9 of the gate that keeps, mean over units", _open_gate),
     (
         "spectral radius",
         "largest |eigenvalue| of the recurrent kernel, by gate",

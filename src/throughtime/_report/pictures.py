@@ -12,13 +12,13 @@ import xarray as xr
 
 from throughtime import plots
 from throughtime._errors import ThroughTimeError
-from throughtime._report.sampled import few
-from throughtime._tree import keeps_norms, states
+from throughtime._tree import evenly, keeps_norms, states
 from throughtime._tree import layer as one_layer
 from throughtime._vocabulary import WEIGHTS
 from throughtime.picture import Picture
 from throughtime.plots.data import last_step
 
+MOST_STEPS = 6  # of a slider
 Named = tuple[str, Picture]
 Figure = tuple[str, tuple[Named, ...]]
 _Draw = tuple[str, Callable[[], Picture]]
@@ -79,7 +79,6 @@ def _candidates(
     if "gate_activation" in leaf:
         yield "Gates", [("Gates", lambda: plots.gates(tree))]
     yield "Step contributions", [("Step contributions", lambda: plots.contributions(tree))]
-    yield "Lag profile", [("Lag profile", lambda: plots.lag_profile(tree))]
     if "lag_matrix" in leaf:
         yield "Lag matrix", [("Lag matrix", lambda: plots.lag_matrix(tree))]
     yield "Lines", [("Lines of the hidden gradient", lambda: plots.lines(tree, "hidden_gradient"))]
@@ -123,3 +122,38 @@ def _over_training(run: xr.DataTree) -> Iterator[_Draw]:
 
 def _words(name: str) -> str:
     return {"hidden": "Hidden state"}.get(name) or name.replace("_", " ").capitalize()
+
+
+def most_samples(dataset: xr.Dataset) -> int:
+    """Return the largest number of samples of a slider, fewer if training steps have one too."""
+    return 6 if dataset.sizes.get("step", 1) > 1 else 16
+
+
+def few(dataset: xr.Dataset) -> xr.Dataset:
+    """Choose samples and steps evenly, including the first and the last; each keeps its number."""
+    for dim, most in (("sample", most_samples(dataset)), ("step", MOST_STEPS)):
+        total = dataset.sizes.get(dim, 0)
+        if total > most:
+            places = evenly(total, most)
+            dataset = dataset.isel({dim: places})
+            dataset = dataset if dim in dataset.coords else dataset.assign_coords({dim: places})
+    return dataset
+
+
+def sampled(tree: xr.DataTree) -> tuple[str, ...]:
+    """Describe what sliders leave out."""
+    found = []
+    leaves = [node.to_dataset() for node in tree.leaves if any(map(_is_slid, node.data_vars.values()))]
+    if not leaves:
+        return ()
+    for dim, noun in (("sample", "samples"), ("step", "training steps")):
+        total = max(leaf.sizes.get(dim, 0) for leaf in leaves)
+        shown = max(few(leaf).sizes.get(dim, 0) for leaf in leaves)
+        if shown < total:
+            found.append(f"Sliders step through {shown} of {total} {noun}, chosen evenly.")
+    return tuple(found)
+
+
+def _is_slid(values: xr.DataArray) -> bool:
+    """Whether a variable has sliders; a run that keeps only norms has none."""
+    return {"sample", "time"} < set(values.dims)

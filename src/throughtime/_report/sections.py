@@ -16,11 +16,9 @@ from throughtime._arguments.rules import instance
 from throughtime._capture.summary import summary
 from throughtime._drawing.theme import Theme
 from throughtime._errors import DiagnosticError, PictureError, SchemaError
-from throughtime._report.answer import measured, reach_picture
+from throughtime._report.answer import measured, reach_picture, sparks
 from throughtime._report.numbers import certificates, measures, origin
-from throughtime._report.over_training import sparks
-from throughtime._report.pictures import of_layer, of_model
-from throughtime._report.sampled import sampled
+from throughtime._report.pictures import of_layer, of_model, sampled
 from throughtime._text.tables import Paragraph
 from throughtime._tree import layer as one_layer
 from throughtime._tree import recorded_steps
@@ -28,8 +26,8 @@ from throughtime.diagnosis import Diagnosis, TrainingDiagnosis, diagnose
 from throughtime.diagnosis.actions import actions
 from throughtime.diagnosis.brief import OPEN as OPEN_TONE
 from throughtime.diagnosis.brief import below_headline, facts, headline, tone
-from throughtime.diagnosis.diagnosis import parts
-from throughtime.diagnosis.findings import NOT_MEASURED
+from throughtime.diagnosis.diagnosis import REMEDIES, parts
+from throughtime.diagnosis.results import NOT_MEASURED
 from throughtime.diagnosis.training import History
 from throughtime.diagnosis.words import size
 from throughtime.plots.data import last_step
@@ -54,8 +52,8 @@ def report(
     """Write everything that a capture or a stored run shows into one html file that works offline.
 
     The page begins with the verdict, reach, use and horizon, R(k) of all layers, the next actions, and their
-    development over training. Below, each layer has a fold with its measures and every applicable plot of
-    `tt.plots`, with zoom, hover and sliders for samples and training steps. The page uses no network.
+    development over training. Below, each layer has a fold with its measures and every other applicable plot
+    of `tt.plots`, with zoom, hover and sliders for samples and training steps. The page uses no network.
 
     Parameters
     ----------
@@ -160,7 +158,11 @@ def _folds(
 ) -> Iterator[Any]:
     from throughtime.render.report import Section  # noqa: PLC0415 - drawing libraries load late
 
-    verdict = [part for part in parts(found) if not isinstance(part, Paragraph)] if found else []
+    verdict = [
+        part
+        for part in (parts(found) if found else ())
+        if not isinstance(part, Paragraph) and getattr(part, "heading", "") != REMEDIES
+    ]
     yield Section(
         "All layers",
         "answers with their intervals, evidence, weights",

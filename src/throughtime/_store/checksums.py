@@ -18,7 +18,7 @@ import numpy as np
 from throughtime._errors import StoreError
 from throughtime._store.codecs import row_checksums
 from throughtime._store.files import DamageError, Files
-from throughtime._store.open_run import StoredValues, opened, recorded
+from throughtime._store.open_run import StoredValues, open_files, read_steps
 from throughtime._store.schema import COMMIT, STEP, SUMS, ArrayLayout
 from throughtime._store.stored_array import StoredArray, steps_a_chunk
 from throughtime._store.validate import Committed
@@ -78,12 +78,12 @@ class Sums:
 
 def damage(path: str | os.PathLike[str]) -> Iterator[str]:
     """Yield a message for each damaged variable and step; nothing for an intact run."""
-    files, commit = opened(path)
+    files, commit = open_files(path)
     if commit.digest is False:
         yield f"{COMMIT} was changed after it was written: it does not match its checksum"
     yield from _nodes(files, commit)
     try:
-        steps = recorded(files, commit.arrays, path)
+        steps = read_steps(files, commit.arrays, path)
     except StoreError as error:
         yield str(error)
         return
@@ -100,7 +100,7 @@ def damage(path: str | os.PathLike[str]) -> Iterator[str]:
 
 def without_checksums(path: str | os.PathLike[str]) -> list[str]:
     """List the variables without checksums, whose damage is not detected: those of earlier versions."""
-    _, commit = opened(path)
+    _, commit = open_files(path)
     known = {key for each in commit.document["attributes"].get(SUMS, []) for key in each}
     return [key for key, each in commit.arrays.items() if key not in known and "crc32c" not in each.codecs]
 

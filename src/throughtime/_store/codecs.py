@@ -37,13 +37,13 @@ def checksum(content: bytes) -> int:
     return int(google_crc32c.value(content))
 
 
-def compressed(values: Array) -> bytes:
+def compress(values: Array) -> bytes:
     """Encode with the codecs of `COMPRESSED`."""
     content = bytes(_BLOSC.encode(values))
     return content + checksum(content).to_bytes(4, "little")
 
 
-def decoded(content: bytes, codecs: tuple[str, ...], dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+def decode(content: bytes, codecs: tuple[str, ...], dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
     """Decode one chunk, or raise DamageError if the content cannot come from these codecs."""
     wanted = MOST_TEXT if is_text(codecs) else prod(shape) * dtype.itemsize
     try:
@@ -86,7 +86,7 @@ def empty_value(dtype: np.dtype[Any]) -> float:
     return np.nan if dtype.kind in "fc" else 0
 
 
-def _without_checksum(content: bytes, _: int) -> bytes:
+def _strip_checksum(content: bytes, _: int) -> bytes:
     if len(content) < 4 or checksum(content[:-4]) != int.from_bytes(content[-4:], "little"):
         raise DamageError("it does not match its checksum")
     return content[:-4]
@@ -126,7 +126,7 @@ def _texts(content: bytes, count: int) -> Array:
 
 
 _UNDO: Mapping[str, Callable[[bytes, int], bytes]] = {
-    "crc32c": _without_checksum,
+    "crc32c": _strip_checksum,
     "blosc": _from_blosc,
     "zstd": _from_zstd,
 }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo, is_zipfile
 from zlib import error as ZlibError  # noqa: N812
+
+from throughtime._atomic import put
 
 _MOST_FILES = 2**22
 _MOST_INFLATED, _MOST_RATIO = 2**28, 200  # bytes up to which a zip may have any ratio; largest ratio beyond
@@ -86,22 +87,7 @@ class Folder:
                 if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
                     shared.append(file)
         for file in shared:
-            beside = shutil.copyfile(file, f"{file}.copy.tmp")
-            os.replace(beside, file)
-
-
-def replace_folder(folder: Path, beside: Path, replaced: Path, write: Callable[[Path], object]) -> None:
-    """Write a folder beside another, if there is one, which it then replaces in two moves."""
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
-        write(beside)
-        if folder.exists():
-            folder.rename(replaced)
-        beside.rename(folder)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)  # a full disk needs its space
-        raise
-    shutil.rmtree(replaced, ignore_errors=True)
+            put(file, Path(file).read_bytes())
 
 
 class Zip:

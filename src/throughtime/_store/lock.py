@@ -16,7 +16,7 @@ import filelock
 from throughtime._errors import StoreError
 from throughtime._store.files import DamageError, Folder
 from throughtime._store.schema import COMMIT, STEP, SUMS, VERSION_KEY
-from throughtime._store.validate import MOST_COMMIT, validated
+from throughtime._store.validate import MOST_COMMIT, read_commit
 
 # Names of files that a writer leaves in a run's folder.
 _WRITTEN = re.compile(rf"(.*/)?({re.escape(COMMIT)}|c(/\d+)*|[^/]*\.tmp)")
@@ -40,7 +40,7 @@ class Lock:
             # The path is resolved so that two names of one run share a lock.
             self._file = lock_file(path)
             self._lock = filelock.FileLock(self._file)
-            while not self._acquired():
+            while not self._acquire():
                 self._lock.release()
         except filelock.Timeout:
             raise StoreError(
@@ -49,15 +49,15 @@ class Lock:
         except OSError as error:
             raise StoreError(f"{path} cannot be written: {error}. Pass another path.") from None
 
-    def _acquired(self) -> bool:
-        """Lock the file; False where its last holder removed it meanwhile: it has no name then."""
+    def _acquire(self) -> bool:
+        """Lock the file; False if another process has removed or replaced it meanwhile."""
         self._file.touch()
         before = _inode(self._file)
         self._lock.acquire(timeout=0)
         return before is not None and before == _inode(self._file)
 
     def release(self) -> None:
-        """Let others write; the file goes first, while nobody else can hold it."""
+        """Let others write; the file is removed first, while nobody else can lock it."""
         if self._lock.is_locked:
             with suppress(OSError):  # Windows keeps a file that is open
                 self._file.unlink()
@@ -93,7 +93,7 @@ def _is_run(folder: Path, path: Path) -> bool:
         return True
     if not (folder / COMMIT).exists():
         return False
-    validated(Folder(folder), path)  # raises the error
+    read_commit(Folder(folder), path)  # raises the error
     return True
 
 

@@ -16,10 +16,10 @@ from xarray.core import indexing
 
 from throughtime._arguments import takes
 from throughtime._errors import StoreError, warn
-from throughtime._store.codecs import MOST_TEXT, Array, decoded, is_text
+from throughtime._store.codecs import MOST_TEXT, Array, decode, is_text
 from throughtime._store.files import DamageError, Files, Zip, files_at
 from throughtime._store.schema import COMMIT, DIGEST, NAME, STEP, SUMS, ArrayLayout
-from throughtime._store.validate import Committed, validated
+from throughtime._store.validate import Committed, read_commit
 from throughtime._tree import Tree
 
 _HEADERS = 4096  # bytes that a codec may add, in addition to a hundredth of the chunk
@@ -62,7 +62,7 @@ def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
     ...     dict(open_run(f"{folder}/run.zarr")["rnn"]["hidden_gradient"].sizes)
     {'step': 2, 'sample': 1, 'time': 50, 'unit': 4}
     """
-    files, commit = opened(path)
+    files, commit = open_files(path)
     if commit.digest is False:
         warn(f"{path}/{COMMIT} was changed after it was written. `throughtime check` checks the whole run.")
     tree = tree_of(files, commit, path, in_chunks=True)
@@ -70,7 +70,7 @@ def open_run(path: str | os.PathLike[str]) -> xr.DataTree:
     return tree
 
 
-def opened(path: str | os.PathLike[str]) -> tuple[Files, Committed]:
+def open_files(path: str | os.PathLike[str]) -> tuple[Files, Committed]:
     """Find a run and check its commit record, or raise StoreError; all readers of a run use this."""
     try:
         files = files_at(Path(path))
@@ -83,12 +83,12 @@ def opened(path: str | os.PathLike[str]) -> tuple[Files, Committed]:
             f"{path} has no {COMMIT} at its top. Zip the content of the run's folder, not the folder itself: "
             "cd run.zarr && zip -r ../run.zip ."
         )
-    return files, validated(files, path)
+    return files, read_commit(files, path)
 
 
 def tree_of(files: Files, commit: Committed, path: Any, *, in_chunks: bool) -> xr.DataTree:
     """Return the tree; only labels are read, and damaged ones raise StoreError."""
-    steps = recorded(files, commit.arrays, path)
+    steps = read_steps(files, commit.arrays, path)
     groups: dict[str, dict[str, xr.Variable]] = {"": {}}
     token = uuid4().hex
     for key, layout in commit.arrays.items():
@@ -103,12 +103,12 @@ def tree_of(files: Files, commit: Committed, path: Any, *, in_chunks: bool) -> x
                 variable = variable.chunk(chunks, name=f"{key}-{token}-")
         groups.setdefault(key.rpartition("/")[0], {})[_name(key, layout.metadata)] = variable
     try:
-        return _nested(commit.document, groups, steps)
+        return _build_tree(commit.document, groups, steps)
     except (ValueError, KeyError) as error:  # two nodes with one name
         raise StoreError(f"{path} is damaged: its layers do not form a tree: {error}.") from None
 
 
-def _nested(
+def _build_tree(
     document: Mapping[str, Any], groups: Mapping[str, dict[str, xr.Variable]], steps: Any
 ) -> xr.DataTree:
     nodes = {"": document, **document["consolidated_metadata"]["metadata"]}
@@ -179,9 +179,9 @@ class StoredValues(BackendArray):
         try:
             return read_chunk(self._files, self._layout, place)
         except DamageError as error:
-            raise StoreError(self._explained(place, str(error))) from None
+            raise StoreError(self._explain(place, str(error))) from None
 
-    def _explained(self, place: tuple[int, ...], problem: str) -> str:
+    def _explain(self, place: tuple[int, ...], problem: str) -> str:
         key, length = self._layout.key, self._layout.chunk[0] if place else 1
         if not self._layout.grows or not len(self._steps):
             return f"{self._path} is damaged: {key} cannot be read: {problem}."
@@ -198,7 +198,7 @@ def read_chunk(files: Files, layout: ArrayLayout, place: tuple[int, ...]) -> Arr
     name, nbytes = layout.file(place), int(np.prod(layout.chunk, dtype=object)) * layout.dtype.itemsize
     content = files.read(name, MOST_TEXT if is_text(layout.codecs) else nbytes + nbytes // 100 + _HEADERS)
     if content is not None:
-        return decoded(content, layout.codecs, layout.dtype, layout.chunk)
+        return decode(content, layout.codecs, layout.dtype, layout.chunk)
     # Empty chunks have no file: in runs packed by earlier versions, and in steps before a dim has grown.
     is_left_out = layout.is_packed and "crc32c" not in layout.codecs
     if is_left_out or (not layout.is_packed and layout.grows and any(place[1:])):
@@ -224,7 +224,7 @@ def _overlaps(wanted: range, chunk: int) -> Iterator[tuple[int, slice, slice]]:
             )
 
 
-def recorded(files: Files, arrays: Mapping[str, ArrayLayout], path: Any) -> Array:
+def read_steps(files: Files, arrays: Mapping[str, ArrayLayout], path: Any) -> Array:
     """Read the training steps of a run."""
     steps = arrays.get(STEP)
     return np.empty(0, np.int64) if steps is None else StoredValues(files, steps, path).read()

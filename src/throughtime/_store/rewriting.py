@@ -16,12 +16,13 @@ import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
+from throughtime._atomic import put, replace_folder
 from throughtime._errors import StoreError
-from throughtime._store.files import Files, replace_folder
+from throughtime._store.files import Files
 from throughtime._store.layout import Commit, node_of
-from throughtime._store.open_run import StoredValues, opened, recorded
+from throughtime._store.open_run import StoredValues, open_files, read_steps
 from throughtime._store.schema import COMMIT, SUMS, ArrayLayout
-from throughtime._store.stored_array import StoredArray, put
+from throughtime._store.stored_array import StoredArray
 
 _CHUNK = 2**25  # bytes of a packed chunk before compression
 
@@ -37,33 +38,25 @@ def write_thinned(
     `document` is the content of the root's `zarr.json`, `arrays` grow along `step`, and `sums` are their
     checksums.
     """
-    write = partial(_write_thinned, path=path, document=document, arrays=arrays, sums=sums)
+
+    def write(beside: Path) -> None:
+        beside.mkdir()
+        shapes, count = {}, 0
+        for key, metadata in document["consolidated_metadata"]["metadata"].items():
+            if key in arrays:
+                smaller = _every_second(arrays[key], beside / key)
+                shapes[key], count = smaller.shape, smaller.shape[0]
+            elif metadata["node_type"] == "array":
+                shutil.copytree(path / key, beside / key)
+                shapes[key] = tuple(metadata["shape"])
+            else:
+                (beside / key).mkdir(parents=True, exist_ok=True)
+                shutil.copy(path / key / COMMIT, beside / key / COMMIT)
+        for key, each in sums.items():
+            _every_second(each, beside / key, is_node=False)
+        put(f"{beside}/{COMMIT}", Commit(document).content(count, shapes), durable=True)
+
     replace_folder(path, _beside(path, "thinning"), _beside(path, "full"), write)
-
-
-def _write_thinned(
-    beside: Path,
-    *,
-    path: Path,
-    document: Mapping[str, Any],
-    arrays: Mapping[str, StoredArray],
-    sums: Mapping[str, StoredArray],
-) -> None:
-    beside.mkdir()
-    shapes, count = {}, 0
-    for key, metadata in document["consolidated_metadata"]["metadata"].items():
-        if key in arrays:
-            smaller = _every_second(arrays[key], beside / key)
-            shapes[key], count = smaller.shape, smaller.shape[0]
-        elif metadata["node_type"] == "array":
-            shutil.copytree(path / key, beside / key)
-            shapes[key] = tuple(metadata["shape"])
-        else:
-            (beside / key).mkdir(parents=True, exist_ok=True)
-            shutil.copy(path / key / COMMIT, beside / key / COMMIT)
-    for key, each in sums.items():
-        _every_second(each, beside / key, is_node=False)
-    put(f"{beside}/{COMMIT}", Commit(document).content(count, shapes), durable=True)
 
 
 def _every_second(array: StoredArray, folder: Path, *, is_node: bool = True) -> StoredArray:
@@ -94,7 +87,7 @@ def pack(path: str | os.PathLike[str], output: Path) -> None:
 
     A damaged run, or an `output` that is something else than a packed run, raises StoreError.
     """
-    files, commit = opened(path)
+    files, commit = open_files(path)
     if output.exists():
         _check_packed(output)
     write = partial(_write_packed, files=files, commit=commit, path=path)
@@ -104,7 +97,7 @@ def pack(path: str | os.PathLike[str], output: Path) -> None:
 def _check_packed(output: Path) -> None:
     refused = StoreError(f"{output} exists already and is not a packed run. Pass another path.")
     try:
-        _, found = opened(output)
+        _, found = open_files(output)
     except StoreError:
         raise refused from None
     growing = [each for each in found.arrays.values() if each.grows]
@@ -116,7 +109,7 @@ def _write_packed(folder: Path, *, files: Files, commit: Any, path: Any) -> None
     document = commit.document
     group = zarr.open_group(str(folder), mode="w-", zarr_format=3)
     nodes = document["consolidated_metadata"]["metadata"]
-    steps = recorded(files, commit.arrays, path)
+    steps = read_steps(files, commit.arrays, path)
     for key, node in nodes.items():
         if key in commit.arrays:
             _pack_array(group, StoredValues(files, commit.arrays[key], path, steps), commit.arrays[key])

@@ -6,12 +6,13 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import xarray as xr
 import zarr
 
+from throughtime._atomic import put
 from throughtime._errors import StoreError
 from throughtime._store.checksums import Sums
 from throughtime._store.files import DamageError, Folder
@@ -29,8 +30,8 @@ from throughtime._store.layout import (
 from throughtime._store.lock import Lock
 from throughtime._store.rewriting import finish_thinning, write_thinned
 from throughtime._store.schema import COMMIT, STEP, SUMS, VERSION, VERSION_KEY, folder_of
-from throughtime._store.stored_array import StoredArray, put
-from throughtime._store.validate import validated
+from throughtime._store.stored_array import StoredArray
+from throughtime._store.validate import read_commit
 
 
 class Labelled(Protocol):
@@ -57,11 +58,11 @@ class Run:
         self._shapes: dict[str, tuple[int, ...]] = {}  # of labels
         self._commit_file: Commit | None = None
         self.steps: list[int] = []
-        self._existing()  # before a lock is created beside a folder that is not ours
+        self._read_existing()  # before a lock is created beside a folder that is not ours
         self._lock = Lock(self.path)
         try:
             finish_thinning(self.path)
-            existing = self._existing()
+            existing = self._read_existing()
             self._document = existing or empty_document({**(attributes or {}), VERSION_KEY: VERSION})
             if existing is None:
                 self.path.mkdir(exist_ok=True)
@@ -104,7 +105,7 @@ class Run:
         """Commit the arrays of one capture by their keys in the store; the first step needs `append`."""
         self._check_place()
         stored = {folder_of(path): each for path, each in arrays.items()}
-        self._check(stored, step)
+        self.check(arrays, step)
         try:
             if not stored.keys() <= self._arrays.keys():
                 self._add_late(
@@ -152,13 +153,13 @@ class Run:
                 array.write_shape()
         self._lock.release()
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _existing(self) -> dict[str, Any] | None:
+    def _read_existing(self) -> dict[str, Any] | None:
         if self.path.is_file():
             raise StoreError(f"{self.path} is a file; a run is a folder. Pass another path.")
         file = self.path / COMMIT
@@ -166,7 +167,7 @@ class Run:
             if self.path.is_dir() and any(each.suffix != ".tmp" for each in self.path.iterdir()):
                 raise StoreError(f"{self.path} holds other files. Pass an empty or a new folder.")
             return None
-        found = validated(Folder(self.path), self.path)
+        found = read_commit(Folder(self.path), self.path)
         if found.digest is False:
             raise StoreError(
                 f"{file} was changed after it was written, so nothing is added to it. `throughtime check` "
@@ -176,9 +177,7 @@ class Run:
 
     def check(self, arrays: Mapping[str, Labelled], step: int) -> None:
         """Raise StoreError if `append` would refuse these arrays."""
-        self._check({folder_of(path): each for path, each in arrays.items()}, step)
-
-    def _check(self, arrays: Mapping[str, Labelled], step: int) -> None:
+        arrays = {folder_of(path): each for path, each in arrays.items()}
         if self.steps and step <= self.steps[-1]:
             raise StoreError(f"Step {step} does not follow step {self.steps[-1]}, the last of {self.path}.")
         known, given = ({key for key in keys if not is_optional(key)} for keys in (self._arrays, arrays))
@@ -248,7 +247,7 @@ class Run:
 
     def _roll_back(self) -> None:
         """Truncate every array to the committed steps."""
-        self._document = validated(Folder(self.path), self.path).document
+        self._document = read_commit(Folder(self.path), self.path).document
         self._inode = self.path.stat().st_ino
         self._take_arrays()
         for array in (*self._arrays.values(), *self._sums.arrays.values()):

@@ -19,14 +19,15 @@ from typing import Any
 
 import numpy as np
 
+from throughtime._atomic import put
 from throughtime._errors import StoreError
 from throughtime._store.codecs import (
     COMPRESSED,
     COMPRESSED_BEFORE,
     PLAIN,
     Array,
-    compressed,
-    decoded,
+    compress,
+    decode,
     empty_value,
     row_checksums,
 )
@@ -56,7 +57,7 @@ class StoredArray:
         self._codecs, self.has_sums = layout.codecs, layout.has_sums
         if self._codecs not in (PLAIN, COMPRESSED, COMPRESSED_BEFORE):
             raise StoreError(f"{folder} was packed or written by another program; steps cannot be added.")
-        self._last: Array | None = None  # the last chunk of steps, if it has room for more
+        self._last: Array | None = None  # the last chunk of steps, if more steps fit
 
     @property
     def nbytes(self) -> int:
@@ -75,7 +76,7 @@ class StoredArray:
             steps = self._for_more(number, inside, sizes)
             steps[(slice(inside, inside + len(part)), *map(slice, part.shape[1:]))] = part
             if not (
-                inside and sizes == self.shape[1:] and self._wrote_into(number, steps, inside, len(part))
+                inside and sizes == self.shape[1:] and self._write_in_place(number, steps, inside, len(part))
             ):
                 self._write(number, steps)
             self.shape = (self.shape[0] + len(part), *sizes)
@@ -151,7 +152,7 @@ class StoredArray:
             bounds = zip(column, self._chunk[1:], strict=True)
             yield column, steps[(slice(None), *(slice(at * size, (at + 1) * size) for at, size in bounds))]
 
-    def _wrote_into(self, number: int, steps: Array, first: int, count: int) -> bool:
+    def _write_in_place(self, number: int, steps: Array, first: int, count: int) -> bool:
         """Write some steps into an existing chunk, without changing its committed steps."""
         if self._codecs != PLAIN or steps.shape != self._chunk:
             return False
@@ -164,12 +165,12 @@ class StoredArray:
 
     def _write(self, number: int, steps: Array) -> None:
         for column, part in self._parts(steps):
-            put(self._file(number, column), self._encoded(np.ascontiguousarray(part)))
+            put(self._file(number, column), self._encode(np.ascontiguousarray(part)))
 
-    def _encoded(self, chunk: Array) -> bytes:
+    def _encode(self, chunk: Array) -> bytes:
         if self._codecs == PLAIN:
             return chunk.tobytes()
-        content = compressed(chunk)
+        content = compress(chunk)
         return content if self._codecs == COMPRESSED else content[:-4]
 
     def _read(self, number: int) -> Array:
@@ -178,7 +179,7 @@ class StoredArray:
         for column, part in self._parts(steps):
             file = Path(self._file(number, column))
             try:
-                part[...] = decoded(file.read_bytes(), self._codecs, self.dtype, self._chunk)
+                part[...] = decode(file.read_bytes(), self._codecs, self.dtype, self._chunk)
             except FileNotFoundError:
                 if not any(column):  # others exist only since a dim has grown
                     raise StoreError(
@@ -194,29 +195,3 @@ def write_into(file: str, start: int, content: bytes) -> None:
         out.seek(start)
         if out.write(content) < len(content):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file)
-
-
-def put(file: str, content: bytes, *, durable: bool = False) -> None:
-    """Write a temporary file and move it to its place, so that readers see only whole files.
-
-    A record writes about fifty files: paths are plain text here, which halves the time.
-    """
-    beside = f"{file}.tmp"
-    try:
-        try:
-            _write_bytes(beside, content, durable)
-        except FileNotFoundError:
-            Path(file).parent.mkdir(parents=True, exist_ok=True)
-            _write_bytes(beside, content, durable)
-        os.replace(beside, file)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
-
-
-def _write_bytes(file: str, content: bytes, durable: bool) -> None:
-    with open(file, "wb") as out:
-        out.write(content)
-        if durable:
-            out.flush()
-            os.fsync(out.fileno())

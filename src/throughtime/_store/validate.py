@@ -1,7 +1,7 @@
 """Checks a run's commit record once, before anything in it is used.
 
 A run may come from anyone. Names become paths, shapes become memory, codecs become code. All code that reads
-or continues a run takes the record from `validated`.
+or continues a run takes the record from `read_commit`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Committed(NamedTuple):
     digest: bool | None
 
 
-def validated(files: Files, path: Any) -> Committed:
+def read_commit(files: Files, path: Any) -> Committed:
     """Read the commit record, if all of it can be used safely.
 
     Otherwise StoreError names the fault, its place, and whether any step can be read.
@@ -60,9 +60,9 @@ def validated(files: Files, path: Any) -> Committed:
     if text is None:
         raise StoreError(f"There is no run at {path}: it has no {COMMIT}. A monitor creates a run.")
     try:
-        document = _parsed(text)
+        document = _parse(text)
         _check_version(document, path)
-        found = _checked(document, _has_digest(text, document))
+        found = _check_document(document, _has_digest(text, document))
         for array in found.arrays.values():
             _check_claims(array, files)
     except DamageError as error:
@@ -70,7 +70,7 @@ def validated(files: Files, path: Any) -> Committed:
     return found
 
 
-def _parsed(text: bytes) -> dict[str, Any]:
+def _parse(text: bytes) -> dict[str, Any]:
     try:
         document = json.loads(text.decode("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -104,8 +104,8 @@ def _has_digest(text: bytes, document: Mapping[str, Any]) -> bool | None:
     return False if {SUMS, DIGEST} & {*document["attributes"]} else None
 
 
-def _checked(document: dict[str, Any], digest: bool | None) -> Committed:
-    _check(document, GROUP, "the root")
+def _check_document(document: dict[str, Any], digest: bool | None) -> Committed:
+    _check_fields(document, GROUP, "the root")
     count = document["attributes"].get("n_steps")
     if not is_size(count):
         raise DamageError(f"n_steps is {str(count)[:50]!r}, not a number of steps")
@@ -117,7 +117,7 @@ def _checked(document: dict[str, Any], digest: bool | None) -> Committed:
     for key, metadata in nodes.items():
         _check_key(key, nodes)
         is_array = isinstance(metadata, dict) and metadata.get("node_type") == "array"
-        _check(metadata, ARRAY if is_array else GROUP, key)
+        _check_fields(metadata, ARRAY if is_array else GROUP, key)
         if is_array:
             arrays[key] = ArrayLayout(key, metadata)
             _check_array(arrays[key], count)
@@ -128,7 +128,7 @@ def _checked(document: dict[str, Any], digest: bool | None) -> Committed:
     return Committed(document, arrays, count, digest)
 
 
-def _check(metadata: Any, rules: tuple[Field, ...], key: str) -> None:
+def _check_fields(metadata: Any, rules: tuple[Field, ...], key: str) -> None:
     for rule in rules:
         value = metadata
         for part in rule.place.split("."):

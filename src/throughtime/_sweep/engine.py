@@ -1,9 +1,11 @@
-"""Submits the tasks of a sweep to an executor, tries those that fail again, and has their parts merged."""
+"""Submits the tasks of a sweep to an executor, and tries those that fail again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent import futures
 from concurrent.futures import BrokenExecutor, CancelledError
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,10 +13,10 @@ from typing import Any, Protocol
 
 from throughtime import __version__
 from throughtime._errors import SweepError
+from throughtime._monitor.part import Part
 
-from .files import merged_file, part_file
-from .job import Job, check_version
-from .task import do_task, merge, run_task
+from .parts import PARTS, Parts
+from .task import Job, check_version, do_task, run_task
 
 RETRIES = 1
 
@@ -42,46 +44,66 @@ class Failure:
     error: str
 
 
-@dataclass(frozen=True)
-class _Done:
-    error: Exception | None = None
-
-    def result(self) -> None:
-        if self.error is not None:
-            raise self.error
-
-
 class Serial:
     """Runs tasks one after another, here."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
 
-    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future:
+    def submit(self, _: Callable[..., Any], /, *arguments: Any) -> Future:
+        future: futures.Future[None] = futures.Future()
         try:
-            if function is run_task:
-                do_task(self._job, *arguments)
-            else:
-                function(*arguments)
-        except Exception as error:
-            return _Done(error)
-        return _Done()
+            do_task(self._job, *arguments)
+            future.set_result(None)
+        except Exception as error:  # the user's model and data may raise anything
+            future.set_exception(error)
+        return future
 
 
-def run(job: Job, folder: Path, executor: Executor | None, advance: Callable[[], None]) -> list[Failure]:
-    """Do all tasks whose parts are not on disk, and merge the parts of each checkpoint.
+def run(
+    job: Job,
+    folder: Path,
+    executor: Executor | None,
+    advance: Callable[[], None],
+    add: Callable[[str, int, Part], None],
+) -> list[Failure]:
+    """Do all tasks whose parts are not on disk.
+
+    Parameters
+    ----------
+    job, folder, executor : see `sweep`
+    advance : callable
+        Called after each task.
+    add : callable (name, number, part)
+        Called with the sum of the parts of each checkpoint, while the tasks of later ones run.
 
     Raises
     ------
     SweepError
         The workers have no throughtime or another version, or the executor breaks.
     """
-    if executor is None:
-        with job.restoring():
-            return list(_run(job, folder, Serial(job), advance))
-    job.write(folder)
-    _check_workers(executor)
-    return list(_run(job, folder, executor, advance))
+    if executor is not None:
+        job.write(folder)
+        _check_workers(executor)
+    submit = partial((executor or Serial(job)).submit, run_task, folder)
+    names = {each.name for each in (folder / PARTS).glob("*")}
+    all_parts = [Parts(folder, place, len(job.loads)) for place in range(len(job.checkpoints))]
+    missing = [parts.missing(names) for parts in all_parts]
+    # A serial executor works within `submit`: one task at a time.
+    tasks = enumerate(missing if executor is not None else [])
+    ahead = {(place, shard): submit(place, shard) for place, shards in tasks for shard in shards}
+    failures = []
+    with job.restoring() if executor is None else nullcontext():
+        for place, (name, _) in enumerate(job.checkpoints):
+            for shard in missing[place]:
+                again = partial(submit, place, shard)
+                error = _waited(ahead.pop((place, shard)) if ahead else again(), again)
+                if error is not None:
+                    failures.append(Failure(name, shard, f"{type(error).__name__}: {error}"))
+                advance()
+            if (part := all_parts[place].total()) is not None:
+                add(name, place, part)
+    return failures
 
 
 def _check_workers(executor: Executor) -> None:
@@ -97,38 +119,6 @@ def _check_workers(executor: Executor) -> None:
         raise SweepError(f"The workers cannot import throughtime: {error}. Install it there.") from error
     except BrokenExecutor as error:
         raise SweepError(f"The executor is broken: {error}. Pass a new one.") from error
-
-
-def _run(job: Job, folder: Path, executor: Executor, advance: Callable[[], None]) -> Iterator[Failure]:
-    shards = range(len(job.loads))
-    tasks = [
-        (checkpoint, [shard for shard in shards if not part_file(folder, checkpoint, shard).exists()])
-        for checkpoint in range(len(job.checkpoints))
-        if not merged_file(folder, checkpoint).exists()
-    ]
-    # A serial executor works within `submit`: futures of one checkpoint at a time.
-    is_serial = isinstance(executor, Serial)
-    ahead = {} if is_serial else {each: _submitted(executor, folder, *each) for each in tasks_of(tasks)}
-    merges = []
-    for checkpoint, missing in tasks:
-        for shard in missing:
-            future = ahead.pop((checkpoint, shard), None) or _submitted(executor, folder, checkpoint, shard)
-            error = _waited(future, partial(_submitted, executor, folder, checkpoint, shard))
-            if error is not None:
-                yield Failure(job.checkpoints[checkpoint][0], shard, f"{type(error).__name__}: {error}")
-            advance()
-        merges.append(executor.submit(merge, folder, checkpoint, len(shards)))
-    for future in merges:
-        future.result()
-
-
-def tasks_of(tasks: list[tuple[int, list[int]]]) -> Iterator[tuple[int, int]]:
-    """Yield checkpoint and shard of each task."""
-    return ((checkpoint, shard) for checkpoint, missing in tasks for shard in missing)
-
-
-def _submitted(executor: Executor, folder: Path, checkpoint: int, shard: int) -> Future:
-    return executor.submit(run_task, folder, checkpoint, shard)
 
 
 def _waited(future: Future, again: Callable[[], Future]) -> Exception | None:

@@ -1,4 +1,4 @@
-"""Writes the result of a sweep: a run with one record a checkpoint."""
+"""`Result`: the run that a sweep writes, with one record a checkpoint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from throughtime._errors import SweepError
-from throughtime._monitor.arrays import Array, as_tree
+from throughtime._monitor.arrays import Array, Arrays, as_tree
 from throughtime._monitor.levels import QUANTILES
 from throughtime._monitor.part import Part
 from throughtime._monitor.whole import labelled, reduced, use_rows
@@ -18,48 +18,54 @@ from throughtime.diagnosis.swap import Swapped
 from throughtime.diagnosis.use import pays, use_curve
 
 from .engine import Failure
-from .files import RUN, merged_file, read_part
-from .job import SEED
+from .parts import RUN
+from .task import SEED
 
 
-def write(folder: Path, names: list[str], failures: list[Failure], level: str) -> None:
-    """Write the run.
+class Result(Run):
+    """The run that a sweep writes, checkpoint by checkpoint; it takes its place when it is complete."""
 
-    Raises
-    ------
-    SweepError
-        Every task failed.
-    """
-    beside = folder / f".{RUN}"
-    if beside.exists():
-        remove_run(beside)
-    done = [place for place in range(len(names)) if merged_file(folder, place).exists()]
-    if not done:
-        raise SweepError(f"Every task of the sweep failed. {failures[0].error}")
-    attributes = {
-        "checkpoints": json.dumps([names[place] for place in done]),
-        "failed": json.dumps([vars(each) for each in failures]),
-    }
-    with Run(beside, attributes=attributes) as written:
-        for place in done:
-            written.append(_tree_of(read_part(merged_file(folder, place)), level), place)
-    remove_run(folder / RUN)  # one in which tasks had failed
-    beside.rename(folder / RUN)
+    def __init__(self, folder: Path, level: str) -> None:
+        beside = folder / f".{RUN}"
+        if beside.exists():
+            remove_run(beside)
+        super().__init__(beside)
+        self._place, self._level, self._names = folder / RUN, level, list[str]()
+
+    def add(self, name: str, number: int, part: Part) -> None:
+        """Write the record of a checkpoint."""
+        self.append(_tree_of(part, self._level), number)
+        self._names.append(name)
+
+    def complete(self, failures: list[Failure]) -> None:
+        """Put the run in its place.
+
+        Raises
+        ------
+        SweepError
+            Every task failed.
+        """
+        if not self._names:
+            raise SweepError(f"Every task of the sweep failed. {failures[0].error}")
+        failed = json.dumps([vars(each) for each in failures])
+        self.annotate({"checkpoints": json.dumps(self._names), "failed": failed})
+        self.close()
+        remove_run(self._place)  # one in which tasks had failed
+        self.path.rename(self._place)
 
 
 def _tree_of(part: Part, level: str) -> xr.DataTree:
     """Label the record of one checkpoint."""
-    found = {path: {**arrays, **_use(part, path)} for path, arrays in reduced(part, level).items()}
+    found = {path: {**arrays, **_use(part, path, arrays)} for path, arrays in reduced(part, level).items()}
     tree = as_tree(found, labelled(part), QUANTILES)
     tree.attrs["samples"] = part.samples
     return tree
 
 
-def _use(part: Part, path: str) -> dict[str, Array]:
+def _use(part: Part, path: str, arrays: Arrays) -> dict[str, Array]:
     """Measure use over all samples, by lag; NaN at the lags that were not looked at."""
     rows = use_rows(part, path)
-    steps = part.steps(path)
-    if not rows or not steps:
+    if not rows or "lag_ratio" not in arrays:
         return {}
     changes, before = (rows[name].astype(np.float64) for name in ("use_changes", "use_before"))
     lags = (0, *part.labels["lags"])
@@ -68,7 +74,7 @@ def _use(part: Part, path: str) -> dict[str, Array]:
     found = {}
     names = {"use": "use", "use_low": "low", "use_high": "high", "use_samples": "samples"}  # in the curve
     for name, source in names.items():
-        values = np.full(steps, np.nan)
+        values = np.full(len(arrays["lag_ratio"].values), np.nan)
         if curve is not None:
             values[list(lags[1:])] = curve[source].values
         found[name] = Array(("lag",), values)

@@ -15,7 +15,7 @@ from throughtime._data.batch import Batch, each_batch, take
 from throughtime._errors import SweepError
 from throughtime._monitor.provenance import fingerprint
 
-from .files import DATA, replaced
+from .parts import DATA, written
 
 Load = Callable[[], Any]
 _EXPECTED = (
@@ -55,6 +55,8 @@ def shards_of(data: Any, size: int, folder: Path, *, spool: bool) -> Shards:
     if isinstance(data, Sequence) and not hasattr(data, "shape") and data and all(map(callable, data)):
         return Shards(tuple(data), [_name(load) for load in data])
     if isinstance(data, tuple) and 2 <= len(data) <= 3:
+        if data[1] is None:
+            raise SweepError(f"The data have no labels. {_EXPECTED}")
         batch = take(*data)
         found: Iterator[Batch] = _slices(batch, size)
         identity: Any = fingerprint((batch.x, batch.y, batch.sample_weight))["sha256"]
@@ -110,7 +112,7 @@ def _spooled(batches: Iterator[Batch], folder: Path) -> tuple[Load, ...]:
     found = []
     for place, batch in enumerate(batches):
         path = folder / f"{place:06d}.pickle"
-        replaced(path, partial(cloudpickle.dump, _content(batch)))
+        written(path, cloudpickle.dumps(_content(batch)))
         found.append(partial(_read, path))
     return tuple(found)
 

@@ -15,15 +15,16 @@ import xarray as xr
 from throughtime import __version__
 from throughtime._arguments import takes
 from throughtime._arguments.rules import choice, whole
+from throughtime._capture.probe import Probe
 from throughtime._errors import SweepError, warn
 from throughtime._store.open_run import open_run
 from throughtime.diagnosis.progress import Passes
 
-from .engine import Failure, run
-from .files import DATA, JOB, PARTS, RUN, SPECIFICATION, merged_file, replaced
-from .job import LEVELS, Job
-from .record import write
+from .engine import run
+from .parts import DATA, JOB, PARTS, RUN, SPECIFICATION, written
+from .record import Result
 from .shards import Shards, shards_of
+from .task import LEVELS, Job, makes_model
 
 
 @takes(
@@ -59,7 +60,7 @@ def sweep(
     data : (x, y) or (x, y, sample_weight), a dataset, or a list of functions
         Arrays are split into shards. Each batch of a dataset is a shard, and is written to disk once. Each
         function loads a shard, (x, y) or (x, y, sample_weight). All shards have the same number of steps.
-    checkpoints : list of paths, or dict of name to path or weights, optional
+    checkpoints : list, or dict by name, of paths or weights, optional
         Keras: `.keras`, `.weights.h5`, lists of arrays. torch: `.pt`, `.pth`, `.ckpt`, `.safetensors`, state
         dicts. Flax NNX: folders of Orbax, states. Equinox: files of `tree_serialise_leaves`, models. By
         default the weights that the model has.
@@ -82,17 +83,19 @@ def sweep(
     -------
     DataTree
         As `open_run` returns it: `step` counts the checkpoints; their names are in the coordinate
-        `checkpoint`, by which a variable's `.sel(checkpoint=…)` selects. `diagnose`, `compare`, `report` and
+        `checkpoint`, by which a variable's `.sel(checkpoint=…)` selects. `diagnose`, `report` and
         `plots.training` take it. Each layer has the variables of a monitor at this level; with
         `dependency_length` also `use` (lag) and its 95 % interval over all samples, NaN at other lags.
 
     Raises
     ------
-    LayerNotFoundError, LossError
-        No layer of the model is named so; `loss` is no loss.
+    UnsupportedModelError, LayerNotFoundError, LossError
+        No adapter supports the model; it has no layer of this name; `loss` is no loss.
+    BatchError
+        Shards differ in more than their samples, such as in the number of steps.
     SweepError
         There is no data, the model cannot be sent to workers, the folder holds another sweep, the executor
-        breaks, or every task of a checkpoint fails.
+        breaks, or every task fails.
     StoreError
         The folder cannot be written.
 
@@ -113,17 +116,20 @@ def sweep(
     """
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise SweepError(f"executor= needs a method submit; a {type(executor).__name__} has none.")
+    if not makes_model(model):
+        Probe(model, loss=loss, layers=layers)  # raises what every task would
     folder = Path(to)
     named = _named(checkpoints)
     shards = shards_of(data, shard_size, folder, spool=executor is not None)
     _specify(folder, named, shards, layers=layers, lag=dependency_length, level=quantities)
     if _has_tasks(folder):
         job = Job(model, loss, layers, named, shards.loads, dependency_length, quantities)
-        with Passes(len(named) * len(shards.loads), "Sweep") as bar:
-            failures = run(job, folder, executor, bar.advance)
-        names = [name for name, _ in named]
-        write(folder, names, failures, quantities)
-        _tidy(folder, names, failures)
+        with Passes(len(named) * len(shards.loads), "Sweep") as bar, Result(folder, quantities) as result:
+            failures = run(job, folder, executor, bar.advance, result.add)
+            result.complete(failures)
+        (folder / JOB).unlink(missing_ok=True)
+        for name in () if failures else (PARTS, DATA):  # tasks that failed may be repeated
+            shutil.rmtree(folder / name, ignore_errors=True)
     tree = open_sweep(folder)
     if failed := json.loads(tree.attrs["failed"]):
         first = failed[0]
@@ -179,19 +185,19 @@ def open_sweep(path: str | os.PathLike[str]) -> xr.DataTree:
 def _named(checkpoints: Any) -> list[tuple[str, Any]]:
     if checkpoints is None:
         return [("current", None)]
-    if isinstance(checkpoints, Mapping):
-        # A state dict holds the model's own tensors, which loading another checkpoint would overwrite.
-        found = [
-            (str(name), Path(source) if isinstance(source, str) else copy.deepcopy(source))
-            for name, source in checkpoints.items()
-        ]
-    elif isinstance(checkpoints, Sequence) and not isinstance(checkpoints, str):
-        paths = [Path(path) for path in checkpoints]
-        found = list(zip(_short(paths), paths, strict=True))
-    else:
-        raise SweepError(f"checkpoints= is a list of paths or a dict, not a {type(checkpoints).__name__}.")
-    if not found:
+    if isinstance(checkpoints, Sequence) and not isinstance(checkpoints, str):
+        are_files = all(isinstance(each, (str, os.PathLike)) for each in checkpoints)
+        names = _short([Path(each) for each in checkpoints]) if are_files else range(len(checkpoints))
+        checkpoints = dict(zip(names, checkpoints, strict=True))
+    if not isinstance(checkpoints, Mapping):
+        raise SweepError(f"checkpoints= is a list or a dict, not a {type(checkpoints).__name__}.")
+    if not checkpoints:
         raise SweepError("checkpoints= is empty. Leave it out for the weights that the model has.")
+    # A state dict holds the model's own tensors, which loading another checkpoint would overwrite.
+    found = [
+        (str(name), Path(source) if isinstance(source, (str, os.PathLike)) else copy.deepcopy(source))
+        for name, source in checkpoints.items()
+    ]
     missing = [path for _, path in found if isinstance(path, Path) and not path.exists()]
     if missing:
         raise SweepError(f"There is no checkpoint {missing[0]}.")
@@ -223,7 +229,7 @@ def _specify(
     if not path.exists():
         if folder.is_file() or (folder.is_dir() and {each.name for each in folder.iterdir()} - {DATA}):
             raise SweepError(f"{folder} holds other files. Pass a new or empty folder in to=.")
-        replaced(path, lambda file: file.write(json.dumps(specification, indent=1).encode()))
+        written(path, json.dumps(specification, indent=1).encode())
         return
     before = json.loads(path.read_text(encoding="utf-8"))
     differing = [name for name, value in specification.items() if before.get(name) != value]
@@ -244,14 +250,3 @@ def _state_of(source: Any) -> Any:
 def _has_tasks(folder: Path) -> bool:
     """Whether there is something to do: no result yet, or tasks that failed."""
     return not (folder / RUN).exists() or json.loads(open_run(folder / RUN).attrs["failed"]) != []
-
-
-def _tidy(folder: Path, names: list[str], failures: list[Failure]) -> None:
-    """Remove what the result no longer needs; parts stay where tasks failed, which may be repeated."""
-    (folder / JOB).unlink(missing_ok=True)
-    for place, name in enumerate(names):
-        if name in {each.checkpoint for each in failures}:
-            merged_file(folder, place).unlink(missing_ok=True)
-    if not failures:
-        for name in (PARTS, DATA):
-            shutil.rmtree(folder / name, ignore_errors=True)

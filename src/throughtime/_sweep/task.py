@@ -1,23 +1,149 @@
-"""One task: capture one shard at one checkpoint, and write what is kept of it."""
+"""One task, which captures one shard at one checkpoint, and the `Job`: what all tasks of a sweep share."""
 
 from __future__ import annotations
 
+import inspect
+import os
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import cloudpickle
 import numpy as np
 
+from throughtime import __version__
 from throughtime._capture.label import Captured
 from throughtime._capture.probe import Probe
 from throughtime._data.batch import Batch
-from throughtime._errors import DiagnosticError, LossError
+from throughtime._errors import DiagnosticError, LossError, SweepError
 from throughtime._monitor.part import Part, part_of
-from throughtime.diagnosis.layers import per_step, reading_of, recurrent, why_not_swapped
+from throughtime.adapters import choose
+from throughtime.diagnosis.layers import has_loss_per_step, reading_of, recurrent_layers, why_not_swapped
 from throughtime.diagnosis.swap import Swapped, prefix_swap
 
-from .files import merged_file, part_file, read_part, write_part
-from .job import SEED, Job, job_at
-from .shards import batch_of
+from .parts import JOB, Parts, write_part, written
+from .shards import Load, batch_of
+
+SEED = 0
+LEVELS: tuple[str, ...] = ("summary", "timestep")
+
+
+@dataclass
+class Job:
+    """Everything that a task needs.
+
+    Attributes
+    ----------
+    model : model, or a function without arguments that makes one
+    loss, layers : see `capture`
+    checkpoints : list of (name, weights)
+        Weights are a path, weights as the framework has them, or None: those that the model has.
+    loads : tuple of callable
+        Functions that load a shard each.
+    lag : int or None
+        Lag at which use is measured; None measures no use.
+    level : str
+        One of `LEVELS`.
+    """
+
+    model: Any
+    loss: Any
+    layers: Any
+    checkpoints: list[tuple[str, Any]]
+    loads: tuple[Load, ...]
+    lag: int | None = None
+    level: str = "summary"
+    _at: int | None = field(default=None, init=False)
+    _made: Any = field(default=None, init=False)
+    # The model of the probe: some weights are a model themselves.
+    _probed: Any = field(default=None, init=False)
+    _probe: Probe | None = field(default=None, init=False)
+
+    def probe(self, checkpoint: int) -> Probe:
+        """Return the probe of the model with a checkpoint's weights; kept until another one is asked for."""
+        if self._made is None:
+            self._made = self.model() if makes_model(self.model) else self.model
+        if self._at != checkpoint or self._probe is None:
+            source = self.checkpoints[checkpoint][1]
+            model = self._made if source is None else choose(self._made).load_weights(self._made, source)
+            if self._probe is None or model is not self._probed:
+                self._probe, self._probed = Probe(model, loss=self.loss, layers=self.layers), model
+            self._at = checkpoint
+        return self._probe
+
+    @contextmanager
+    def restoring(self) -> Iterator[None]:
+        """Give the caller's model its weights back."""
+        if makes_model(self.model) or all(source is None for _, source in self.checkpoints):
+            yield
+            return
+        adapter = choose(self.model)
+        before = adapter.weights_of(self.model)
+        try:
+            yield
+        finally:
+            adapter.load_weights(self.model, before)
+
+    def write(self, folder: Path) -> None:
+        """Write the job for other processes.
+
+        Raises
+        ------
+        SweepError
+            The model, the loss or a function that loads a shard cannot be pickled.
+        """
+        try:
+            content = cloudpickle.dumps(self)
+        except Exception as error:  # a model's parts may raise anything
+            raise SweepError(
+                f"The model, the loss or a shard cannot be sent to other processes: {error}. Pass a function "
+                "that makes the model, model=make_model, and functions that load the shards."
+            ) from error
+        written(folder / JOB, content)
+
+
+_jobs: dict[tuple[str, int], Job] = {}  # of this process: the last one
+
+
+def job_at(folder: Path) -> Job:
+    """Return the job of a sweep's folder, read once by each process."""
+    path = folder / JOB
+    key = (os.fspath(path), path.stat().st_mtime_ns)
+    if key not in _jobs:
+        _jobs.clear()
+        with path.open("rb") as file:
+            _jobs[key] = cloudpickle.load(file)
+    return _jobs[key]
+
+
+def makes_model(value: Any) -> bool:
+    """Whether a value is a function that needs no arguments: it makes the model."""
+    if not isinstance(value, (type(makes_model), partial)) and not inspect.ismethod(value):
+        return False
+    call: Callable[..., Any] = value
+    needed = (
+        each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+        for each in inspect.signature(call).parameters.values()
+    )
+    return not any(needed)
+
+
+def check_version(version: str) -> None:
+    """Refuse to work with another version of throughtime than the caller's.
+
+    Raises
+    ------
+    SweepError
+        The versions differ.
+    """
+    if version != __version__:
+        raise SweepError(
+            f"A worker has throughtime {__version__}, the caller {version}. Install one version."
+        )
 
 
 def run_task(folder: Path, checkpoint: int, shard: int) -> None:
@@ -26,14 +152,16 @@ def run_task(folder: Path, checkpoint: int, shard: int) -> None:
 
 
 def do_task(job: Job, folder: Path, checkpoint: int, shard: int) -> None:
-    """Capture a shard, reduce it, and write the part."""
+    """Capture a shard, reduce it, write the part, and add up what this completes."""
     probe, batch = job.probe(checkpoint), batch_of(job.loads[shard])
     captured = probe.begin(batch.x, batch.y, sample_weight=batch.sample_weight)(warnings.warn)
     part = part_of(captured, None if job.level == "summary" else job.level)
     if job.level != "summary":
         part.add_shard(shard)
     _add_use(part, job, probe, batch, captured, seed=SEED + shard)
-    write_part(part_file(folder, checkpoint, shard), part)
+    parts = Parts(folder, checkpoint, len(job.loads))
+    write_part(parts.file(0, shard), part)
+    parts.add_up(shard)
 
 
 def _add_use(part: Part, job: Job, probe: Probe, batch: Batch, captured: Captured, *, seed: int) -> None:
@@ -41,10 +169,10 @@ def _add_use(part: Part, job: Job, probe: Probe, batch: Batch, captured: Capture
     if job.lag is None:
         return
     try:
-        leaves = recurrent(captured.tree())
+        leaves = recurrent_layers(captured.tree())
         if why_not_swapped(captured.attributes, leaves):
             return
-        reading = reading_of(leaves, by_step=per_step(leaves, batch.y), lag=job.lag)
+        reading = reading_of(leaves, by_step=has_loss_per_step(leaves, batch.y), lag=job.lag)
         lags = (job.lag,)
         found = prefix_swap(probe, batch, reading, lags, seed=seed)
     except (DiagnosticError, LossError):  # nothing recurrent, or a loss that single samples do not have
@@ -54,21 +182,3 @@ def _add_use(part: Part, job: Job, probe: Probe, batch: Batch, captured: Capture
         found = Swapped((), np.full((samples, len(lags) + 1), np.nan), np.full(samples, np.nan))
     for path in leaves:
         part.add_use(f"/{path}", lags, found.changes, found.before)
-
-
-def merge(folder: Path, checkpoint: int, shards: int) -> None:
-    """Add up the parts of a checkpoint, always in the same order, and write the result."""
-    levels: list[tuple[int, Part]] = []
-    for shard in range(shards):
-        path = part_file(folder, checkpoint, shard)
-        if not path.exists():  # the task has failed, and is named in the result
-            continue
-        levels.append((0, read_part(path)))
-        while len(levels) > 1 and levels[-1][0] == levels[-2][0]:
-            (level, last), (_, before) = levels.pop(), levels.pop()
-            levels.append((level + 1, before + last))
-    while len(levels) > 1:
-        (_, last), (level, before) = levels.pop(), levels.pop()
-        levels.append((level, before + last))
-    if levels:
-        write_part(merged_file(folder, checkpoint), levels[0][1])

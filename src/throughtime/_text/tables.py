@@ -153,8 +153,8 @@ class _Fitted:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         columns = zip_longest(self.table.headings, *_bodies(self.table.rows), fillvalue="")
         widths = [max(map(len, column)) for column in columns]
-        has_room = 2 + sum(widths) + 2 * len(widths) <= options.max_width
-        yield Group(*_rich_table(self.table, widths if has_room else []))
+        is_fitting = 2 + sum(widths) + 2 * len(widths) <= options.max_width
+        yield Group(*_rich_table(self.table, widths if is_fitting else []))
 
 
 def _rich_table(table: Table, widths: list[int]) -> Iterator[RenderableType]:

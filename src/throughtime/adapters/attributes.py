@@ -11,20 +11,7 @@ _ABSENT = object()
 
 
 def attributes_restorer(holder: Any) -> Restorer:
-    """Remember an object's attributes, and what the containers among them hold; the result puts them back.
-
-    Examples
-    --------
-    >>> class Layer: ...
-    >>> layer = Layer()
-    >>> layer.seen = [1]
-    >>> restore = attributes_restorer(layer)
-    >>> layer.seen.append(2)
-    >>> layer.extra = 3
-    >>> restore()
-    >>> vars(layer)
-    {'seen': [1]}
-    """
+    """Remember an object's attributes, and what the containers among them hold; the result puts them back."""
     attributes = vars(holder)
     before = dict(attributes)
     contents = {name: _copy(value) for name, value in before.items() if _is_builtin_container(value)}

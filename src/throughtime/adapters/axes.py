@@ -13,11 +13,6 @@ def of_state(name: str, own: tuple[int, ...], first: tuple[int, ...]) -> dict[st
     """Name the axes of a state and its gradient where they are not (unit), or not those of the first state.
 
     `own` and `first` are the shapes of this state and of the first one, without sample and time.
-
-    Examples
-    --------
-    >>> of_state("hidden", (8,), (8,)), of_state("memory", (2, 3), (8,))["initial_memory"]
-    ({}, ('sample', 'memory_unit', 'memory_row'))
     """
     if len(own) == 1 and own == first:
         return {}
@@ -28,13 +23,7 @@ def of_state(name: str, own: tuple[int, ...], first: tuple[int, ...]) -> dict[st
 
 
 def of_series(name: str, last: str, rank: int) -> dict[str, tuple[str, ...]]:
-    """Name the axes of an input or output, and its gradient, that has more than (sample, time, `last`).
-
-    Examples
-    --------
-    >>> of_series("input", "feature", 4)["input_gradient"]
-    ('sample', 'time', 'feature', 'input_row')
-    """
+    """Name the axes of an input or output, and its gradient, that has more than (sample, time, `last`)."""
     if rank <= 3:
         return {}
     axes = ("sample", "time", last, *(f"{name}_{axis}" for axis in AXES[1 : rank - 2]))
@@ -42,14 +31,7 @@ def of_series(name: str, last: str, rank: int) -> dict[str, tuple[str, ...]]:
 
 
 def with_gates(kind: str, array: Array) -> Array:
-    """(…, gate · unit) to (…, gate, unit) in the schema's order; a simple RNN has no gates.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> with_gates("gru", np.arange(3)).tolist()
-    [[1], [0], [2]]
-    """
+    """(…, gate · unit) to (…, gate, unit) in the schema's order; a simple RNN has no gates."""
     order = GATE_ORDER[kind]
     if len(order) == 1:
         return array

@@ -1,4 +1,4 @@
-"""How a loss that only a function knows reduces samples, found by trying it on a few of them.
+"""Losses that are functions (output, y), and how they reduce samples, found by trying a few of them.
 
 A mean over the steps that are valid, say, is no mean over samples: captures of parts would not add up.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from math import isfinite
 from typing import Any
 
-from throughtime._errors import ThroughTimeError
+from throughtime._errors import LossError, ThroughTimeError
 from throughtime.adapters.records import MEAN, ONE_SAMPLE, SUM, Attribute
 
 UNDONE = "nothing undone"
@@ -22,6 +22,7 @@ _UNLIKE = (
 )
 _TOLERANCE = 1e-4
 _TRIED = 4  # samples looked at for two whose losses are finite
+Shapes = Callable[[Any], str]
 
 
 def tried_factor(
@@ -100,3 +101,38 @@ class Alike:
 def _adds_up(together: float, alone: list[float], how: str) -> bool:
     expected = sum(alone) / (len(alone) if how == MEAN else 1)
     return abs(together - expected) <= _TOLERANCE * max(abs(together), *map(abs, alone), 1e-30)
+
+
+def check_loss(loss: Any, model: str, example: str) -> None:
+    """Raise LossError for what is no loss; it names the kind of `model` and an `example` of a loss."""
+    if loss is None:
+        raise LossError(
+            f"A {model} does not contain a loss. Pass loss=, a function (output, y) that returns a scalar or "
+            f"one value per sample, such as {example}."
+        )
+    if not callable(loss):
+        raise LossError(f"loss= takes a function (output, y) such as {example}, not {type(loss).__name__}.")
+
+
+def evaluated(loss: Callable[[Any, Any], Any], output: Any, y: Any, shapes: Shapes) -> Any:
+    """Call a loss; LossError if it fails, with the shapes of output and labels."""
+    try:
+        return loss(output, y)
+    except ThroughTimeError:
+        raise
+    except Exception as error:
+        raise LossError(
+            f"The loss could not be evaluated: {type(error).__name__}: {error}\n"
+            f"It is called as loss(output, y). The output has shape {shapes(output)}, y {shapes(y)}."
+        ) from error
+
+
+def weighted(value: Any, weight: Any) -> Any:
+    """Multiply the values of a loss by weights of samples, or of samples and steps; LossError if none fit."""
+    if value.ndim == 0 or tuple(value.shape[: weight.ndim]) != tuple(weight.shape):
+        raise LossError(
+            f"sample_weight has shape {tuple(weight.shape)}, and the loss values have shape "
+            f"{tuple(value.shape)}: their first axes must agree. Return one loss value for each sample, or "
+            'for each sample and step, as torch\'s losses do with reduction="none".'
+        )
+    return value * weight.reshape(*weight.shape, *(1,) * (value.ndim - weight.ndim))

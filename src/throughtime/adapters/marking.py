@@ -117,13 +117,7 @@ def _place() -> tuple[Any, ...]:
 
 
 def unique(name: str, taken: Collection[str]) -> str:
-    """Add a number to a name that is taken: forget, forget_2, forget_3.
-
-    Examples
-    --------
-    >>> unique("forget", {"forget", "forget_2"})
-    'forget_3'
-    """
+    """Add a number to a name that is taken: forget, forget_2, forget_3."""
     numbered = (name if number == 1 else f"{name}_{number}" for number in range(1, len(taken) + 2))
     return next(each for each in numbered if each not in taken)
 

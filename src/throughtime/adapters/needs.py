@@ -29,6 +29,7 @@ INSIDE = frozenset(
 )
 COLUMNS = {"lstm": 4, "gru": 4, "simple_rnn": 1}  # of the adjoint, gates among them; see `cells`
 INSIDE_GRADIENTS = INSIDE - {"hidden", "cell", "gate_activation", "state_jacobian"}
+_COPIES = 9.0  # of a Jacobian, while a step of the cell runs for each element of the state
 _OF_OUTPUTS = frozenset({"output", "output_gradient"})
 
 
@@ -38,25 +39,13 @@ class Overhead:
 
     Measured as peak resident memory of first captures on the CPU, compilation apart; `peak_memory` in
     `tests/keras` and `tests/torch` measures it again.
-
-    Attributes
-    ----------
-    back, forward : float
-        Bytes for each byte of the layer's states, gates and inputs while the pass runs, where a gradient
-        flows back through the layer and where none does.
-    solving : float
-        The same after the pass, while gates and their gradients are found.
-    weights : float
-        Copies of the weights.
-    each_step : int
-        Bytes for each step, however small it is.
     """
 
-    back: float
-    forward: float
-    solving: float
-    weights: float = 3.0
-    each_step: int = 0
+    back: float  # for each byte of states, gates and inputs in the pass, where a gradient flows
+    forward: float  # the same where none does
+    solving: float  # the same after the pass, while gates are found
+    weights: float = 3.0  # copies
+    each_step: int = 0  # bytes, however small the layer is
 
 
 @dataclass(frozen=True)
@@ -78,7 +67,7 @@ class Direction:
 
     `rows` are sequences for each sample of the batch. `cell` is 0 where there is no state beyond h; `columns`
     are those of the adjoint, `gates` those among them that are gates. `item` are the bytes of one element,
-    `weights` those of all weights.
+    `weights` those of all weights. `jacobian` counts the Jacobian's elements, 0 where it has a closed form.
     """
 
     rows: float
@@ -92,6 +81,7 @@ class Direction:
     gates: int
     item: int
     weights: int
+    jacobian: int = 0
 
     def at_every_step(self, elements: float, *, solved: bool = False) -> float:
         """Bytes of so many elements at every step; half precisions are solved in float32."""
@@ -117,6 +107,7 @@ class Direction:
             "gate_activation": self.gates,
             "gate_gradient": self.columns,
             "step_contribution": 1,
+            "state_jacobian": self.jacobian,
         }
         return {
             name: Amount(self.at_every_step(elements, solved=True))
@@ -136,12 +127,13 @@ def estimate(directions: Sequence[Direction], asked: Asked, overhead: Overhead, 
     total = Need(_outside(directions, asked.quantities, is_merged))
     for one in directions:
         held = overhead.back if asked.flows_back else overhead.forward
-        copies = overhead.weights * one.weights
+        copies, kept = overhead.weights * one.weights, one.kept(asked.quantities) if is_inside else {}
+        steps = overhead.solving * one.states + _COPIES * kept.get("state_jacobian", NOTHING).each
         total += Need(
-            kept=one.kept(asked.quantities) if is_inside else {},
+            kept=kept,
             passing=Amount(held * one.states, copies + overhead.each_step * one.steps),
             left=one.handed_out if is_inside else NOTHING,
-            solving=Amount(overhead.solving * one.states, copies) if is_inside else NOTHING,
+            solving=Amount(steps, copies) if is_inside else NOTHING,
         )
     return total
 
@@ -171,12 +163,6 @@ def estimate_outputs(size: float, asked: Asked) -> Need:
 
 
 def bytes_of(dtype: str) -> int:
-    """Return the size of one element.
-
-    Examples
-    --------
-    >>> bytes_of("float32"), bytes_of("bfloat16"), bytes_of("bool")
-    (4, 2, 1)
-    """
+    """Return the size of one element: 4 of a float32, 2 of a bfloat16, 1 of a bool."""
     bits = re.search(r"\d+", dtype)
     return 1 if bits is None else max(1, int(bits[0]) // 8)

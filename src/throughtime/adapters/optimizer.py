@@ -36,15 +36,7 @@ class OptimizerStep:
         return min(self.norm_limit, self.value_limit) < math.inf
 
     def relative(self, gradient_norm: float, weight_norm: float, count: float) -> float:
-        """Change of so many weights by one step, times their norm; 0 where gradients are rescaled.
-
-        Examples
-        --------
-        >>> OptimizerStep(rate=0.1).relative(200.0, 4.0, 16)
-        5.0
-        >>> OptimizerStep(rescales=True).relative(2e9, 4.0, 16)
-        0.0
-        """
+        """Change of so many weights by one step, times their norm; 0 where gradients are rescaled."""
         if self.rescales:
             return 0.0
         size = min(gradient_norm, self.norm_limit, self.value_limit * math.sqrt(count))

@@ -40,141 +40,75 @@ class Request:
 class DirectionRecord(Pass):
     """What one direction of a recurrent layer computed: all that its exact adjoint needs.
 
-    Attributes
-    ----------
-    weights, weight_gradients : mapping of str to ndarray
-        By the schema's names. Gradients come from the framework and hold what this call contributes:
-        neither regularisers nor other calls of a shared layer.
-    input_gradient : ndarray (sample, time, feature) or None
-        The framework's, for the certificate.
+    Weight gradients come from the framework and hold what this call contributes: neither regularisers nor
+    other calls of a shared layer.
     """
 
-    weights: Mapping[str, Array]
+    weights: Mapping[str, Array]  # by the schema's names
     weight_gradients: Mapping[str, Array]
-    input_gradient: Array | None
+    input_gradient: Array | None  # the framework's, for the certificate
 
 
 @dataclass(frozen=True)
 class SolvedRecord:
-    """One direction of one cell without closed forms, solved by the framework's own autodiff.
+    """One direction of one cell, solved by the framework's own autodiff.
 
-    Attributes
-    ----------
-    arrays : mapping of str to ndarray
-        By the schema's names and those of the cell's own states; weight gradients and `input_gradient`
-        among them. In input time, without a direction axis.
-    weight_gradients, input_gradient
-        What the layer's own loop gave, for the certificate. As in `DirectionRecord`.
-    initial : tuple of ndarray
-        States the pass started from.
-    hidden_before : ndarray (sample, time, unit) or (sample, time, gate, unit), or None
-        What met the recurrent kernel at each step, dropout included; None where that is no matrix product.
-    kernel : ndarray (feature, [gate,] unit) or None
-        The input's weights, where the input enters by a matrix product.
-    output_error : float or None
-        Relative error of the loop that was looked into against the layer's own kernel. None where only one of
-        them ran, or where they draw other random numbers.
-    gates, marks : tuple of str
-        What `mark` has named inside: gates, and variables that are none.
+    `arrays` have the schema's names and those of the cell's own states, weight gradients and `input_gradient`
+    among them, in input time and without a direction axis. `output_error` is None where the loop that was
+    looked into and the layer's own kernel cannot be compared.
     """
 
     arrays: Mapping[str, Array]
+    # this and `input_gradient` from the layer's loop, for the certificate
     weight_gradients: Mapping[str, Array]
     input_gradient: Array | None
-    initial: tuple[Array | None, ...] = ()
+    initial: tuple[Array | None, ...] = ()  # states the pass started from
+    # (sample, time, [gate,] unit) that met the recurrent kernel, where that is a product
     hidden_before: Array | None = None
-    kernel: Array | None = None
-    output_error: float | None = None
-    gates: tuple[str, ...] = ()
+    kernel: Array | None = None  # (feature, [gate,] unit), where the input enters by a product
+    output_error: float | None = None  # relative, of the loop against the layer's own kernel
+    gates: tuple[str, ...] = ()  # this and `marks`: what `mark` has named inside
     marks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class LayerRecord:
-    """One call of one layer.
+    """One call of one layer, along `time` always in the order of its input.
 
-    Attributes
-    ----------
-    path : str
-        Where the leaf stands in the tree, `encoder/lstm` or `lstm@2` for a second call.
-    kind : str
-        `lstm`, `gru`, `simple_rnn`, `conv_lstm`, `rnn` for any other recurrent cell, else the layer's
-        class in snake case.
-    arrays : mapping of str to ndarray
-        By the schema's variable names, axes in the schema's order. Along `time` always in the order
-        of the layer's input.
-    directions : tuple of str
-        `("forward", "backward")` for a bidirectional layer, whose weights carry that axis first;
-        empty otherwise.
-    flags : mapping
-        Configuration that a reader of the tree needs: activations, masks, dtype.
-    missing : mapping of str to str
-        Quantities that were asked for and do not exist here, each with the reason.
-    inside : tuple of DirectionRecord or SolvedRecord
-        One for each direction of a recurrent layer that can be looked into; else empty.
-    states : tuple of str
-        The cell's states that the schema has no word for, as the cell names them.
-    gates, marks : tuple of str
-        As `SolvedRecord` has them, once its arrays are the layer's.
-    dims : mapping of str to tuple of str
-        Axes of arrays that have others than the schema says.
-    windows : tuple of int
-        Steps of each call of a layer that is called window by window; empty elsewhere.
-    outer_steps : int
-        How often an outer layer called this one for each of its samples: `sample` runs over the outer
-        samples, and for each over its outer steps. 0 where there is no outer layer.
+    `missing` has quantities that were asked for and do not exist here, each with the reason. With
+    `outer_steps` `sample` runs over the outer samples, and for each over its outer steps.
     """
 
-    path: str
-    kind: str
-    arrays: Mapping[str, Array]
-    directions: tuple[str, ...] = ()
-    flags: Mapping[str, Attribute] = field(default_factory=dict)
+    path: str  # of the leaf: `encoder/lstm`, `lstm@2` for a second call
+    kind: str  # of the cell, `rnn` for any other, else the class in snake case
+    arrays: Mapping[str, Array]  # by the schema's names
+    directions: tuple[str, ...] = ()  # ("forward", "backward"), whose weights carry that axis first
+    flags: Mapping[str, Attribute] = field(default_factory=dict)  # activations, masks, dtype
     missing: Mapping[str, str] = field(default_factory=dict)
-    inside: tuple[DirectionRecord | SolvedRecord, ...] = ()
-    states: tuple[str, ...] = ()
-    gates: tuple[str, ...] = ()
+    inside: tuple[DirectionRecord | SolvedRecord, ...] = ()  # one a direction that can be looked into
+    states: tuple[str, ...] = ()  # that the schema has no word for, as the cell names them
+    gates: tuple[str, ...] = ()  # this and `marks` as `SolvedRecord` has them
     marks: tuple[str, ...] = ()
+    # of arrays that have others than the schema says
     dims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    windows: tuple[int, ...] = ()
-    outer_steps: int = 0
+    windows: tuple[int, ...] = ()  # steps of each call of a layer that is called window by window
+    outer_steps: int = 0  # calls by an outer layer for each of its samples, 0 without one
 
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """All recorded layers of one model on one batch.
+    """All recorded layers of one model on one batch."""
 
-    Attributes
-    ----------
-    layers : tuple of LayerRecord
-        In the order in which the model called them.
-    attributes : mapping
-        What holds for the whole capture: framework, batch origin, regularisation.
-    loss : float or None
-        The training loss of the batch, dimensionless; None without labels.
-    reduction_factor : float or None
-        What the loss multiplied each sample's gradient by: 1/B for a mean over B samples.
-    weight : float
-        What the batch counts for in a mean over several: its samples, or the valid steps where the loss
-        averages over those.
-    why_whole : str
-        Why captures of parts of the batch would not add up to it; empty where they do.
-    """
-
-    layers: tuple[LayerRecord, ...]
+    layers: tuple[LayerRecord, ...]  # in call order
+    # framework, batch origin, regularisation
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
-    loss: float | None = None
+    loss: float | None = None  # of the batch; None without labels
+    # what the loss multiplied each sample's gradient by: 1/B for a mean
     reduction_factor: float | None = None
-    weight: float = 1.0
-    why_whole: str = ""
+    weight: float = 1.0  # in a mean over several batches: its samples, or valid steps
+    why_whole: str = ""  # why captures of parts would not add up; empty where they do
 
 
 def escape(name: str) -> str:
-    """Make one name safe as one step of a path: `/` and `@` have a meaning there.
-
-    Examples
-    --------
-    >>> escape("encoder/lstm@home")
-    'encoder%2Flstm%40home'
-    """
+    """Make one name safe as one step of a path: `/` and `@` have a meaning there."""
     return name.replace("%", "%25").replace("/", "%2F").replace("@", "%40")

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, Generic, NoReturn, TypeVar
 
-from throughtime._arguments.rules import shown
+from throughtime._arguments.rules import describe
 from throughtime._errors import AmbiguousLayerError, LayerNotFoundError, did_you_mean
 
 
@@ -31,11 +31,12 @@ class Entry:
     is_part: bool = False
 
 
+Kind = TypeVar("Kind", bound=Entry)
 _NO_PART = "This {} is not part of the model, or lies inside a layer that is captured as a whole"
 
 
 @dataclass(frozen=True)
-class Selection:
+class Selection(Generic[Kind]):
     """All layers of one model.
 
     `entries` has containers before their content, and a layer before its parts. `indexed` are the layers that
@@ -44,13 +45,13 @@ class Selection:
     model runs, that none is known is no error yet.
     """
 
-    entries: Sequence[Any]
+    entries: Sequence[Kind]
     indexed: Sequence[Any]
     layer_class: type
     hint: str = ""
     may_be_found: bool = False
 
-    def select(self, wanted: Any) -> list[Any]:
+    def select(self, wanted: Any) -> list[Kind]:
         """Find the layers a caller means.
 
         Parameters
@@ -76,7 +77,7 @@ class Selection:
             return self._some(fitting, "The predicate is true for no layer")
         return [self._one(wanted)]
 
-    def expect_one(self, found: Sequence[Any]) -> None:
+    def expect_one(self, found: Sequence[Kind]) -> None:
         """Raise AmbiguousLayerError for several layers where one is meant."""
         if len(found) > 1:
             paths = ", ".join(entry.path for entry in found)
@@ -89,7 +90,7 @@ class Selection:
         """Raise LayerNotFoundError: the model has no recurrent layer."""
         self._raise_not_found("The model has no recurrent layer")
 
-    def _holds(self, predicate: Callable[[Any], Any], entry: Any) -> bool:
+    def _holds(self, predicate: Callable[[Any], Any], entry: Kind) -> bool:
         try:
             return bool(predicate(entry.layer))
         except Exception as error:  # whatever a function of the user's raises
@@ -98,7 +99,7 @@ class Selection:
                 f"{error}. It is called with every layer and must return True or False."
             ) from error
 
-    def _one(self, wanted: Any) -> Any:
+    def _one(self, wanted: Any) -> Kind:
         """Find one layer by index, object, path or name: exact first, then a unique part of the name."""
         if isinstance(wanted, self.layer_class):
             matches = [entry for entry in self.entries if entry.layer is wanted]
@@ -108,10 +109,10 @@ class Selection:
         if isinstance(wanted, str):
             return self._by_name(wanted)
         raise LayerNotFoundError(
-            f"Select a layer by its index, name or path, or pass the layer itself; got {shown(wanted)}."
+            f"Select a layer by its index, name or path, or pass the layer itself; got {describe(wanted)}."
         )
 
-    def _by_index(self, index: int) -> Any:
+    def _by_index(self, index: int) -> Kind:
         if not -len(self.indexed) <= index < len(self.indexed):
             self._raise_not_found(f"There is no layer {index}")
         layer = self.indexed[index]
@@ -120,9 +121,9 @@ class Selection:
             matches, f"Layer {index}, a {type(layer).__name__}, is an input and computes nothing"
         )[0]
 
-    def _by_name(self, wanted: str) -> Any:  # noqa: RET503 - _raise_not_found never returns
+    def _by_name(self, wanted: str) -> Kind:  # noqa: RET503 - _raise_not_found never returns
         path = wanted.strip("/").replace(".", "/")
-        tests: tuple[Callable[[Any], bool], ...] = (
+        tests: tuple[Callable[[Kind], bool], ...] = (
             lambda entry: wanted == entry.name,
             lambda entry: path == entry.path,
             lambda entry: not entry.is_part and wanted == entry.path.rpartition("/")[2],
@@ -152,7 +153,7 @@ class Selection:
             lines.append(f"  {index:>3}  {entry.path}  ({entry.class_name}){recurrent}")
         return "\n".join(["Layers of this model (index, path, class):", *lines])
 
-    def _some(self, matches: list[Any], otherwise: str) -> list[Any]:
+    def _some(self, matches: list[Kind], otherwise: str) -> list[Kind]:
         if not matches:
             self._raise_not_found(otherwise)
         return matches

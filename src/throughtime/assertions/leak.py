@@ -33,10 +33,6 @@ def assert_no_leak(
         True at the first step of each episode, as `episode_starts` of a rollout; or the timesteps at which an
         episode starts in every sample.
 
-    Returns
-    -------
-    None
-
     Raises
     ------
     VerdictError
@@ -64,7 +60,7 @@ def assert_no_leak(
         leaks = [leak for leaf in steps_known for leak in boundary_leak(leaf, _starts(boundaries, leaf))]
     else:
         matrices = tt.lag_matrix(model, x, y, layers=layers, **options)
-        leaks = [leak for leaf in matrices.leaves for leak in _crossing(leaf.to_dataset(), boundaries)]
+        leaks = [leak for leaf in matrices.leaves for leak in _find_leaks(leaf.to_dataset(), boundaries)]
     if leaks:
         more = f"; and {len(leaks) - _MOST} more" if len(leaks) > _MOST else ""
         words = "; ".join(map(str, leaks[:_MOST]))
@@ -84,7 +80,7 @@ def _starts(boundaries: Any, leaf: xr.Dataset) -> npt.NDArray[Any]:
     return np.broadcast_to(np.isin(np.arange(steps), starts), (leaf.sizes["sample"], steps))
 
 
-def _crossing(leaf: xr.Dataset, boundaries: Any) -> Iterator[Leak]:
+def _find_leaks(leaf: xr.Dataset, boundaries: Any) -> Iterator[Leak]:
     """Yield where a loss on one side of a boundary has gradient for a state on the other side."""
     matrix = leaf["lag_matrix"]
     starts = _starts(boundaries, leaf)

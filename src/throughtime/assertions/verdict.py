@@ -11,7 +11,7 @@ from throughtime._arguments.rules import whole
 from throughtime._errors import DiagnosticError, LayerNotFoundError, VerdictError, did_you_mean
 from throughtime.diagnosis.diagnosis import cell
 from throughtime.diagnosis.fail_on import best
-from throughtime.diagnosis.findings import NO, YES
+from throughtime.diagnosis.results import NO, YES
 
 _LAG = whole(1, of="timesteps")
 _HEADLINES = {
@@ -41,10 +41,6 @@ def assert_reaches(
     layer : str, optional
         Path of the layer that has to be reached: `lstm`, or `lstm[forward]` of two directions.
 
-    Returns
-    -------
-    None
-
     Raises
     ------
     VerdictError
@@ -63,7 +59,7 @@ def assert_reaches(
     throughtime._errors.VerdictError: Gradient does not reach lag 20. At lag 20 the gradient has ... %...
     """
     __tracebackhide__ = True
-    _answered("reach", tt.diagnose(model, x, y, dependency_length=lag, **options), layer)
+    _require_yes("reach", tt.diagnose(model, x, y, dependency_length=lag, **options), layer)
 
 
 @takes(DiagnosticError, lag=_LAG)
@@ -79,10 +75,6 @@ def assert_uses(
     ----------
     model, x, y, lag, layer, **options
         See `assert_reaches`. Use needs the model and its labels; a capture or run has none.
-
-    Returns
-    -------
-    None
 
     Raises
     ------
@@ -102,7 +94,7 @@ def assert_uses(
     >>> assert_uses(rnn, x, x.sum((1, 2)), loss=loss, lag=20)  # it adds up all inputs
     """
     __tracebackhide__ = True
-    _answered("use", tt.diagnose(model, x, y, dependency_length=lag, **options), layer)
+    _require_yes("use", tt.diagnose(model, x, y, dependency_length=lag, **options), layer)
 
 
 def assert_finite(model: Any, x: Any = None, y: Any = None, **options: Any) -> None:
@@ -113,10 +105,6 @@ def assert_finite(model: Any, x: Any = None, y: Any = None, **options: Any) -> N
     model : model, or a capture of one
     x, y, **options
         See `capture`: `loss`, `sample_weight`, `training`, ….
-
-    Returns
-    -------
-    None
 
     Raises
     ------
@@ -140,7 +128,7 @@ def assert_finite(model: Any, x: Any = None, y: Any = None, **options: Any) -> N
         raise VerdictError(found.text, found)
 
 
-def _answered(question: str, found: Any, layer: str | None) -> None:
+def _require_yes(question: str, found: Any, layer: str | None) -> None:
     """Raise unless the answer to a question is yes, in one layer or in the layer named."""
     __tracebackhide__ = True
     layers = found.layers

@@ -7,6 +7,8 @@ Adapters pass a `Layer` and a `Pass`; `solve` returns every state, gate and grad
 from .activations import ACTIVATIONS, Activation, activation
 from .adjoint import solve
 from .certificate import (
+    PRECISIONS,
+    Precision,
     bar,
     certificate_time,
     certificate_weights,
@@ -24,11 +26,13 @@ from .quantities import DEFINITIONS, QUANTITIES, WEIGHT_GRADIENTS
 __all__ = [
     "ACTIVATIONS",
     "DEFINITIONS",
+    "PRECISIONS",
     "QUANTITIES",
     "WEIGHT_GRADIENTS",
     "Activation",
     "Layer",
     "Pass",
+    "Precision",
     "activation",
     "bar",
     "certificate_time",

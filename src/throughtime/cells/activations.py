@@ -91,17 +91,7 @@ ACTIVATIONS = tuple(_TABLE)
 
 
 def activation(name: str) -> Activation | None:
-    """Return an activation by Keras' name; None without a closed form.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> tanh = activation("tanh")
-    >>> tanh.slope(tanh.value(np.array([0.0])))
-    array([1.])
-    >>> activation("gelu") is None
-    True
-    """
+    """Return an activation by Keras' name; None without a closed form."""
     return _TABLE.get(name)
 
 

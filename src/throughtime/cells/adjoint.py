@@ -52,27 +52,10 @@ class Replay(NamedTuple):
 
 
 def solve(layer: Layer, passed: Pass, wanted: frozenset[str]) -> dict[str, Floats]:
-    """Compute the wanted quantities of a recurrent layer.
+    """Compute the wanted quantities of a recurrent layer, as `quantities` defines them, in input time.
 
-    Parameters
-    ----------
-    layer : Layer
-    passed : Pass
-        Its dtype, float32 or float64, is that of the computation and the results.
-    wanted : frozenset of str
-        Names of `QUANTITIES`; those that this kind of layer lacks are left out of the result.
-
-    Returns
-    -------
-    dict of ndarray
-        As defined in `quantities.DEFINITIONS`, sample-major in input time; views if possible.
-
-    Raises
-    ------
-    SchemaError
-        A name is none of `QUANTITIES`.
-    UnsupportedModelError
-        There is no closed form for the layer's kind or activation.
+    Those that this kind of layer lacks are left out; the precision is that of the pass. SchemaError: a name
+    is none of `QUANTITIES`. UnsupportedModelError: the kind or activation has no closed form.
     """
     if unknown := wanted - QUANTITIES:
         raise SchemaError(f"No quantities {sorted(unknown)}. solve() knows: {', '.join(sorted(QUANTITIES))}.")

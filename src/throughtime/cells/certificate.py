@@ -20,54 +20,33 @@ from .steps import squared_norm
 _ROUNDINGS = 4  # roundings of a term: of the gradient, the slope, their product, the sum
 
 
-class _Precision(NamedTuple):
-    """Both levels of the certificate, and the spacing of numbers at 1."""
+class Precision(NamedTuple):
+    """Both levels of the certificate, the spacing of numbers at 1, and the smallest with all digits."""
 
     bar: float
     limit: float
     epsilon: float
+    smallest_normal: float
 
 
 # Above the bar rounding is unusually large, as in chaotic networks, which amplify it. The limit is the error
 # that could change an answer: thresholds are 1e-2, and in half precision, where the framework's own gradients
 # are off by as much as the bar, sizes are read in decades.
-_PRECISIONS = {
-    "float64": _Precision(1e-12, 1e-6, 2.0**-52),
-    "float32": _Precision(1e-5, 1e-3, 2.0**-23),
-    "float16": _Precision(1e-2, 1e-1, 2.0**-10),
-    "bfloat16": _Precision(5e-2, 2e-1, 2.0**-7),
+PRECISIONS = {
+    "float64": Precision(1e-12, 1e-6, 2.0**-52, 2.0**-1022),
+    "float32": Precision(1e-5, 1e-3, 2.0**-23, 2.0**-126),
+    "float16": Precision(1e-2, 1e-1, 2.0**-10, 2.0**-14),
+    "bfloat16": Precision(5e-2, 2e-1, 2.0**-7, 2.0**-126),
 }
 
 
 def bar(dtype: object) -> float:
-    """Return the error up to which a certificate passes without a note.
-
-    Parameters
-    ----------
-    dtype : dtype or str
-        `float64`, `float32`, `float16` or `bfloat16`.
-
-    Examples
-    --------
-    >>> bar("float32")
-    1e-05
-    """
+    """Return the error up to which a certificate passes without a note, by dtype: 1e-05 in float32."""
     return _precision(dtype).bar
 
 
 def limit(dtype: object) -> float:
-    """Return the error above which diagnostics refuse a layer; between `bar` and this they add a note.
-
-    Parameters
-    ----------
-    dtype : dtype or str
-        See `bar`.
-
-    Examples
-    --------
-    >>> limit("float64"), limit("float32")
-    (1e-06, 0.001)
-    """
+    """Return the error above which diagnostics refuse a layer; between `bar` and this they add a note."""
     return _precision(dtype).limit
 
 
@@ -78,24 +57,11 @@ def certificate_weights(
     terms: Mapping[str, float] | None = None,
     dtype: object = None,
 ) -> float:
-    """Return the largest relative error of the gradient of a weight.
+    """Return the largest relative error of the gradient of a weight; names that both have are compared.
 
-    Parameters
-    ----------
-    computed, autodiff : mapping of str to ndarray
-        Gradients by name; the names that both have are compared.
-    terms : mapping of str to float, optional
-        By name, see `summed_terms`: terms much larger than their sum leave rounding, which is
-        not an error.
-    dtype : dtype or str, optional
-        Precision of the layer; by default that of the autodiff gradients.
-
-    Returns
-    -------
-    float
-        max over weights of ‖Σ_t dW_(t) − dL/dW‖ / max(‖dL/dW‖, (4·eps/bar)·terms); `nan` if
-        every gradient is 0 on both sides. With this floor, the rounding of terms that cancel, as near
-        an optimum, reaches at most the bar.
+    max over weights of ‖Σ_t dW_(t) − dL/dW‖ / max(‖dL/dW‖, (4·eps/bar)·terms); `nan` if every gradient is 0
+    on both sides. `terms` are `summed_terms`: with this floor, the rounding of terms that cancel, as near an
+    optimum, reaches at most the bar. `dtype` is that of the layer, by default of the autodiff gradients.
     """
     errors = []
     for name in computed.keys() & autodiff.keys():
@@ -116,12 +82,6 @@ def step_sizes(gate_gradient: Floats, *state_gradients: Floats | None) -> Floats
     dz_t is a state's gradient times a slope such as σ(1 − σ). Near the ends of a gate's range the difference
     cancels, and its rounding is that of the state gradient, however small dz_t is. Gradients are (sample,
     time, …).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> step_sizes(np.zeros((1, 2, 1)), np.full((1, 2, 1), 3.0), None)
-    array([[3., 3.]])
     """
     sizes = [_sizes(gradient) for gradient in state_gradients if gradient is not None]
     states: Floats = np.sqrt(sum(map(np.square, sizes), start=np.zeros(gate_gradient.shape[:2])))
@@ -136,13 +96,6 @@ def summed_terms(
     `sizes` (sample, time) are those of `step_sizes`, `contribution` (sample, time) is ‖dU_(t)‖ =
     ‖h_{t-1}‖·‖dz_t‖, `hidden_before` (sample, time, [gate,] unit) is h_{t-1}, and inputs are (sample, time,
     feature).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> ones = np.ones((1, 2, 1))
-    >>> summed_terms(np.full((1, 2), 12.0), np.full((1, 2), 6.0), ones, ones)["recurrent_kernel_gradient"]
-    24.0
     """
     bias = float(sizes.sum())
     return {
@@ -162,16 +115,7 @@ def states_before(hidden: Floats, *, runs_backward: bool) -> Floats:
 
 
 def input_terms(sizes: Floats, kernel: Floats) -> Floats:
-    """Return the size (time) of the terms in the sum dL/dx_t = dz_t·Wᵀ.
-
-    `sizes` (sample, time) are those of `step_sizes`; the kernel is (feature, [gate,] unit).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> input_terms(np.ones((1, 2)), np.full((1, 4), 2.0))
-    array([4., 4.])
-    """
+    """Return the size (time) of the terms in the sum dL/dx_t = dz_t·Wᵀ, with sizes of `step_sizes`."""
     terms: Floats = np.sqrt(np.square(sizes).sum(0)) * np.sqrt(np.square(kernel).sum())
     return terms
 
@@ -188,22 +132,10 @@ def certificate_time(
 ) -> float:
     """Return the largest relative error of the input gradient at one step; it detects a wrong order of time.
 
-    Parameters
-    ----------
-    computed, autodiff : ndarray (sample, time, …)
-    terms : ndarray (time), optional
-        See `input_terms`: if they cancel, their rounding remains, which is not an error.
-    dtype : dtype or str, optional
-        Precision of the layer; by default that of the autodiff gradient.
-
-    Returns
-    -------
-    float
-        max over t of ‖computed_t − autodiff_t‖ / max(‖autodiff_t‖, eps·max_t‖autodiff_t‖,
-        (4·eps/bar)·terms_t), norms over samples and features. Each step is compared with its size, so
-        that vanishing steps count as well; a step below the rounding of the largest is compared with
-        that. With the last floor, the rounding of terms that cancel reaches at most the bar. `nan` if
-        both are 0 at every step.
+    max over t of ‖computed_t − autodiff_t‖ / max(‖autodiff_t‖, eps·max_t‖autodiff_t‖, (4·eps/bar)·terms_t),
+    norms over samples and features; `nan` if both are 0 at every step. Each step is compared with its size,
+    so that vanishing steps count as well; a step below the rounding of the largest is compared with that.
+    With the last floor, of `input_terms`, the rounding of terms that cancel reaches at most the bar.
     """
     ours, theirs = np.asarray(computed), np.asarray(autodiff)
     if not _comparable(ours, theirs):
@@ -248,6 +180,6 @@ def _ratio(error: float, size: float) -> float:
     return error / size
 
 
-def _precision(dtype: object) -> _Precision:
+def _precision(dtype: object) -> Precision:
     name = dtype if isinstance(dtype, str) else np.dtype(dtype).name  # type: ignore[call-overload]
-    return _PRECISIONS[name]
+    return PRECISIONS[name]

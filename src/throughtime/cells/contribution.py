@@ -28,30 +28,11 @@ def step_contribution(
     kind: str,
     reset_after: bool = True,
 ) -> Floats:
-    """‖dL/dU_(t)‖ per sample and step, from gate gradients that `adjoint` did not compute.
+    """‖dL/dU_(t)‖ (sample, time), from gate gradients (sample, time, [gate,] unit) of another source.
 
-    Parameters
-    ----------
-    hidden_before : ndarray (sample, time, unit) or (sample, time, gate, unit)
-        Factor of the recurrent kernel: h_{t-1}, with dropout a different one for each gate.
-    gate_gradient : ndarray (sample, time, [gate,] unit)
-        dL/dz on the input side.
-    gates : ndarray (sample, time, gate, unit), optional
-        Activations; a GRU needs its reset gate.
-    kind : {"lstm", "gru", "simple_rnn"}
-    reset_after : bool
-        Whether the reset gate of a GRU acts on the product, not on h_{t-1} before it.
-
-    Returns
-    -------
-    ndarray (sample, time)
-        √(Σ_gates ‖h_{t-1}‖²·‖ρ‖²) with ρ = dz, but for a GRU's candidate ρ = r·dz, or h = r·h_{t-1}.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> step_contribution(np.full((1, 1, 4), 0.5), np.full((1, 1, 4), 3.0), kind="simple_rnn")
-    array([[6.]])
+    √(Σ_gates ‖h_{t-1}‖²·‖ρ‖²) with ρ = dz, but for a GRU's candidate ρ = r·dz, or h = r·h_{t-1} where it
+    resets before the product. With dropout `hidden_before` is another one for each gate, (sample, time, gate,
+    unit).
     """
     if kind == "simple_rnn":
         hidden_before, gate_gradient = hidden_before[..., None, :], gate_gradient[..., None, :]

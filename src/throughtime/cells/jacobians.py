@@ -15,22 +15,11 @@ from .steps import Factors
 
 
 def step_jacobians(layer: Layer, passed: Pass, cell: Floats | None = None) -> Floats:
-    """Differentiate the state after each step by the state before it.
+    """Differentiate the state after each step by the state before it: (sample, time, state, state).
 
-    Parameters
-    ----------
-    layer : Layer
-    passed : Pass
-        Its gradients are not used.
-    cell : ndarray (sample, time, unit), optional
-        An LSTM's c after each step, as `solve` returns it.
-
-    Returns
-    -------
-    ndarray (sample, time, state, state)
-        Rows new, columns old, so that η_{t-1} = η_t J; the identity at masked steps. The state is h, for
-        an LSTM h and c after one another. For a layer that runs backward, "before" step t is t + 1 in
-        input time.
+    Rows new, columns old, so that η_{t-1} = η_t J; the identity at masked steps. The state is h, for an LSTM
+    h and c after one another, with c as `solve` returns it in `cell`. For a layer that runs backward,
+    "before" step t is t + 1 in input time. Gradients of the pass are not used.
     """
     dtype = working_dtype(passed)
     prepared, steps = with_gate_axis(layer, dtype), arrange(passed, dtype)

@@ -6,6 +6,7 @@ and time in the order of the layer's input.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,69 +19,52 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Layer:
-    """Weights and activations: gates in the order of the schema, a SimpleRNN without a gate axis.
+    """Weights and activations: gates in the order of the schema, a SimpleRNN without a gate axis."""
 
-    Attributes
-    ----------
-    kind : {"lstm", "gru", "simple_rnn"}
-    kernel : ndarray (feature, gate, unit)
-    recurrent_kernel : ndarray (unit_from, gate, unit)
-    bias : ndarray (gate, unit) or None
-    recurrent_bias : ndarray (gate, unit) or None
-        Added on the recurrent side; for all but a GRU with `reset_after` that is the same as `bias`.
-    activation, recurrent_activation : str
-        Names in `activations`; a SimpleRNN has no recurrent activation and ignores it.
-    reset_after : bool
-        A GRU's reset gate acts after the matrix product.
-    projection : ndarray (cell_unit, unit) or None
-        P of an LSTM with h_t = (o · φ(c_t)) P, whose gates and cell are wider than its hidden state.
-    """
-
-    kind: str
-    kernel: Floats
-    recurrent_kernel: Floats
-    bias: Floats | None = None
-    recurrent_bias: Floats | None = None
-    activation: str = "tanh"
+    kind: str  # lstm, gru or simple_rnn
+    kernel: Floats  # (feature, gate, unit)
+    recurrent_kernel: Floats  # (unit_from, gate, unit)
+    bias: Floats | None = None  # (gate, unit)
+    recurrent_bias: Floats | None = None  # the same as `bias`, but for a GRU with `reset_after`
+    activation: str = "tanh"  # names in `activations`
     recurrent_activation: str = "sigmoid"
-    reset_after: bool = True
-    projection: Floats | None = None
+    reset_after: bool = True  # a GRU's reset gate acts after the matrix product
+    projection: Floats | None = None  # (cell_unit, unit), P of an LSTM with h_t = (o · φ(c_t)) P
+
+    @classmethod
+    def of(cls, weights: Mapping[str, Floats], attributes: Mapping[Any, Any]) -> Layer:
+        """Take the weights of one direction, and the attributes of its leaf, by their names in a tree."""
+        return cls(
+            kind=str(attributes.get("kind")),
+            kernel=weights["kernel"],
+            recurrent_kernel=weights["recurrent_kernel"],
+            bias=weights.get("bias"),
+            recurrent_bias=weights.get("recurrent_bias"),
+            activation=str(attributes.get("activation", "tanh")),
+            recurrent_activation=str(attributes.get("recurrent_activation", "sigmoid")),
+            reset_after=bool(attributes.get("reset_after", 1)),
+            projection=weights.get("projection"),
+        )
 
 
 @dataclass(frozen=True)
 class Pass:
     """One batch through one layer: sample-major arrays in input time.
 
-    Attributes
-    ----------
-    inputs : ndarray (sample, time, feature)
-    hidden : ndarray (sample, time, unit)
-        Output of the layer at each step; undefined at masked steps.
-    output_gradient : ndarray (sample, time, unit), (sample, unit) or None
-        ∂L/∂out with the output tensor as a leaf. Two axes: the output of the step processed last.
-    valid : ndarray of bool (sample, time) or None
-        False for masked steps, over which all states are copied.
-    zero_output : bool
-        A masked step emits 0 (`zero_output_for_mask`, a packed sequence) instead of the previous output.
-    runs_backward : bool
-        The last input step is processed first.
-    initial, final_gradients : tuple of ndarray (sample, unit) or None
-        First h, then c: the states before the first step, and dL/d(state after the step processed last),
-        beyond what reaches it through the output. None, or nothing, stands for zeros.
-    windows : tuple of int
-        Steps of each call, where several stand apart, from states that are given to states that are handed
-        out: initial states and final gradients then have an axis of calls, (sample, call, unit). Only for a
-        layer without masks that runs forward. In windows of one step `output_gradient` may be the total
-        dL/dh_t.
+    Where several calls stand apart, `windows` has the steps of each: initial states and final gradients then
+    have an axis of calls, (sample, call, unit). Only for a layer without masks that runs forward. In windows
+    of one step `output_gradient` may be the total dL/dh_t.
     """
 
-    inputs: Floats
-    hidden: Floats
+    inputs: Floats  # (sample, time, feature)
+    hidden: Floats  # (sample, time, unit), undefined at masked steps
+    # ∂L/∂out, (sample, [time,] unit); without time of the last step processed
     output_gradient: Floats | None = None
-    valid: Mask | None = None
-    zero_output: bool = False
-    runs_backward: bool = False
-    initial: tuple[Floats | None, ...] = ()
+    valid: Mask | None = None  # (sample, time), False where all states are copied
+    zero_output: bool = False  # a masked step emits 0 instead of the previous output
+    runs_backward: bool = False  # the last input step is processed first
+    initial: tuple[Floats | None, ...] = ()  # (sample, unit) of h, c before the first step; None for zeros
+    # dL/d(h, c after the last step processed), beyond the output's
     final_gradients: tuple[Floats | None, ...] = ()
     windows: tuple[int, ...] = ()
 

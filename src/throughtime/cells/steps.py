@@ -41,32 +41,16 @@ class Block:
 
 @dataclass(frozen=True)
 class Factors:
-    """The coefficients of the adjoint, which is linear, along a trajectory.
+    """The coefficients of the linear adjoint along a trajectory: (time, sample, unit) but for `columns`."""
 
-    Attributes
-    ----------
-    columns : ndarray (time, sample, column, unit)
-        A of dz = A · dL/dh (LSTM: · dL/dc, but for the output gate).
-    recurrent : ndarray (column · unit, unit)
-        Uᵀ.
-    leak : ndarray (time, sample, unit or 1) or None
-        Coefficient of the path from h_{t-1} to h_t that bypasses the gates.
-    hidden_to_cell, forget : ndarray (time, sample, unit) or None
-        LSTM: o(1 − tanh² c) and f.
-    reset, reset_slope : ndarray (time, sample, unit) or None
-        GRU with the reset before the product: r and h_{t-1} r'.
-    projected : ndarray (unit, cell_unit) or None
-        Pᵀ of an LSTM with a projection.
-    """
-
-    columns: Floats
-    recurrent: Floats
-    leak: Floats | None = None
-    hidden_to_cell: Floats | None = None
-    forget: Floats | None = None
-    reset: Floats | None = None
-    reset_slope: Floats | None = None
-    projected: Floats | None = None
+    columns: Floats  # (time, sample, column, unit), A of dz = A · dL/dh; LSTM: · dL/dc, but for o
+    recurrent: Floats  # (column · unit, unit), Uᵀ
+    leak: Floats | None = None  # of the path from h_{t-1} to h_t that bypasses the gates
+    hidden_to_cell: Floats | None = None  # LSTM: o(1 − tanh² c)
+    forget: Floats | None = None  # LSTM: f
+    reset: Floats | None = None  # GRU with the reset before the product: r
+    reset_slope: Floats | None = None  # the same: h_{t-1} r'
+    projected: Floats | None = None  # (unit, cell_unit), Pᵀ of an LSTM with a projection
 
 
 @dataclass(frozen=True)

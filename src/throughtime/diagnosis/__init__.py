@@ -8,6 +8,6 @@ from throughtime.diagnosis.comparison import Comparison as Comparison
 from throughtime.diagnosis.comparison import compare as compare
 from throughtime.diagnosis.diagnosis import Diagnosis as Diagnosis
 from throughtime.diagnosis.entry import diagnose as diagnose
-from throughtime.diagnosis.findings import Verdict as Verdict
+from throughtime.diagnosis.results import Verdict as Verdict
 from throughtime.diagnosis.training import TrainingDiagnosis as TrainingDiagnosis
 from throughtime.diagnosis.verdict_file import read_verdict as read_verdict

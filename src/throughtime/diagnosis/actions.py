@@ -9,7 +9,7 @@ from throughtime._vocabulary import CLASSES
 from throughtime.adapters.optimizer import OptimizerStep
 
 from . import causes
-from .findings import NO, UNCLEAR, Found, LayerDiagnosis, Remedy, Verdict
+from .results import NO, UNCLEAR, LayerDiagnosis, Remedy, Results, Verdict
 
 _KERAS_GATE = {
     "lstm": (
@@ -39,6 +39,16 @@ _TORCH_GATE = {
         "    layer.bias_ih_{suffix}[units : 2 * units] = log_times",
     ),
 }
+_KERAS_KERNEL = (
+    "weights = layer.get_weights()  # kernel, recurrent kernel, bias",
+    "for gate in np.split(weights[1], weights[1].shape[1] // layer.units, axis=1):",
+    "    gate /= max(1, np.abs(np.linalg.eigvals(gate)).max())",
+    "layer.set_weights(weights)",
+)
+_TORCH_KERNEL = (
+    "    for gate in layer.weight_hh_{suffix}.split(units):",
+    "        gate /= max(1, torch.linalg.eigvals(gate).abs().max())",
+)
 _TORCH_BIAS_OF_1 = (
     "    layer.bias_hh_{suffix}[units : 2 * units] = 0",
     "    layer.bias_ih_{suffix}[units : 2 * units] = 1",
@@ -66,6 +76,7 @@ _TORCH = {
         "ends = torch.cat([out[:, -1, :units], out[:, 0, units:]], 1)",
     ),
 }
+_OF_LAYER = ("chrono", "orthogonal", "forget_bias", "kernel")  # remedies whose code names a layer
 _KEPT = "Nothing has to change"
 _MORE = "Pass more samples, held-out ones if you have them: {n} are too few to decide use"
 _FINITE = (
@@ -87,7 +98,7 @@ class Action:
     code: str = ""
 
 
-def actions(found: Found) -> Iterator[Action]:
+def actions(found: Results) -> Iterator[Action]:
     """Yield the next actions, the first one first, with code for the framework of the model.
 
     Examples
@@ -116,7 +127,7 @@ def actions(found: Found) -> Iterator[Action]:
         yield from (_action(found, each, _capital) for each in others)
     elif not found.is_solved:
         conditions = [f"If the task needs lag {lag} and its loss is too high, {{}}".format, "Or {}".format]
-        for place, each in enumerate({one.text: one for one in _conditional(found)}.values()):
+        for place, each in enumerate({one.text: one for one in _conditional_remedies(found)}.values()):
             yield _action(found, each, conditions[min(place, 1)])
         if found.verdict is Verdict.UNUSED:
             yield Action(_UNUSED.format(lag=lag))
@@ -130,31 +141,33 @@ def _again(lag: int | None) -> str:
     return f"print(tt.diagnose(model, x, y, dependency_length={lag}))"
 
 
-def _conditional(found: Found) -> Iterator[Remedy]:
+def _conditional_remedies(found: Results) -> Iterator[Remedy]:
     """Yield remedies that apply if the task needs the requested lag and is not solved."""
     lost = (Verdict.NO_EVIDENCE, Verdict.WEAK_SIGNAL, Verdict.CANNOT_SAY)
     if found.dependency_length is None or found.verdict not in lost:
         return
     for layer in found.layers.values():
-        if layer.reach.answer == NO:
-            yield from _of_layer(found, layer)
+        yield from _remedies_of(found, layer)
 
 
-def _of_layer(found: Found, layer: LayerDiagnosis) -> Iterator[Remedy]:
-    return causes.remedies(layer, Verdict.NO_EVIDENCE, found.dependency_length, OptimizerStep())
+def _remedies_of(found: Results, layer: LayerDiagnosis) -> Iterator[Remedy]:
+    if layer.verdict is Verdict.UNSTABLE:
+        yield from causes.of_kernel(layer)
+    elif layer.reach.answer == NO:
+        yield from causes.remedies(layer, Verdict.NO_EVIDENCE, found.dependency_length, OptimizerStep())
 
 
-def _action(found: Found, remedy: Remedy, phrase: Callable[[str], str]) -> Action:
+def _action(found: Results, remedy: Remedy, phrase: Callable[[str], str]) -> Action:
     reason = f"Because: {remedy.evidence}. Source: {remedy.source}."
     return Action(phrase(remedy.text), reason, _code(found, remedy))
 
 
-def _code(found: Found, remedy: Remedy) -> str:
+def _code(found: Results, remedy: Remedy) -> str:
     framework = found.framework.replace("tf_", "").removesuffix("2")
     return "\n".join(_lines(found, remedy, framework))
 
 
-def _lines(found: Found, remedy: Remedy, framework: str) -> tuple[str, ...]:
+def _lines(found: Results, remedy: Remedy, framework: str) -> tuple[str, ...]:
     """Return lines to paste; none if the framework or the place of the layer is unknown."""
     if framework not in ("keras", "torch"):
         return ()
@@ -163,22 +176,22 @@ def _lines(found: Found, remedy: Remedy, framework: str) -> tuple[str, ...]:
         kinds = {each.kind for each in found.layers.values()}
         name = CLASSES.get(kinds.pop(), "LSTM") if len(kinds) == 1 else "LSTM"
         return tuple(line.replace("LSTM", name) for line in fixed)
-    if fixed is not None or remedy.name not in ("chrono", "orthogonal", "forget_bias") or not found.layers:
+    if fixed is not None or remedy.name not in _OF_LAYER or not found.layers:
         return fixed or ()
     path, *others = [
         path
         for path, each in found.layers.items()
-        if each.reach.answer == NO and remedy.text in {one.text for one in _of_layer(found, each)}
+        if remedy.text in {one.text for one in _remedies_of(found, each)}
     ] or list(found.layers)
     layer, longest = found.layers[path], max((found.dependency_length or 2) - 1, 2)
-    of_layer = _of_keras if framework == "keras" else _of_torch
+    of_layer = _keras_lines if framework == "keras" else _torch_lines
     lines = of_layer(path, layer, remedy.name, longest)
     return (*lines, f"# likewise {', '.join(others)}") if lines and others else lines
 
 
-def _of_keras(path: str, layer: LayerDiagnosis, remedy: str, longest: int) -> tuple[str, ...]:
+def _keras_lines(path: str, layer: LayerDiagnosis, remedy: str, longest: int) -> tuple[str, ...]:
     name, _, direction = path.rstrip("]").partition("[")
-    lines = _KERAS_GATE.get(layer.kind)
+    lines = _KERAS_KERNEL if remedy == "kernel" else _KERAS_GATE.get(layer.kind)
     if lines is None or "/" in name or "@" in name:
         return ()
     half = f".{direction}_layer" if direction else ""
@@ -186,7 +199,7 @@ def _of_keras(path: str, layer: LayerDiagnosis, remedy: str, longest: int) -> tu
     return first, *(line.format(longest=longest) for line in lines)
 
 
-def _of_torch(path: str, layer: LayerDiagnosis, remedy: str, longest: int) -> tuple[str, ...]:
+def _torch_lines(path: str, layer: LayerDiagnosis, remedy: str, longest: int) -> tuple[str, ...]:
     place, _, direction = path.rstrip("]").partition("[")
     name, _, number = place.rpartition("/")
     name, number = (name, number) if number.isdigit() else (place, "0")
@@ -194,7 +207,7 @@ def _of_torch(path: str, layer: LayerDiagnosis, remedy: str, longest: int) -> tu
     first = (f'layer = model.get_submodule("{name.replace("/", ".")}")', "units = layer.hidden_size")
     if remedy == "orthogonal":
         return first[0], f"torch.nn.init.orthogonal_(layer.weight_hh_{suffix})"
-    lines = _TORCH_GATE.get(layer.kind) if remedy == "chrono" else _TORCH_BIAS_OF_1
+    lines = {"chrono": _TORCH_GATE.get(layer.kind), "kernel": _TORCH_KERNEL}.get(remedy, _TORCH_BIAS_OF_1)
     if lines is None:
         return ()
     filled = (line.format(longest=longest, suffix=suffix) for line in lines)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from throughtime._text.tables import Items, Paragraph, Part, Shown, Table
 
 from .actions import Action, actions
-from .findings import NO, NOT_MEASURED, UNCLEAR, YES, Answer, Found, LayerDiagnosis, Verdict
-from .words import listed, number, size
+from .results import NO, NOT_MEASURED, UNCLEAR, YES, Answer, LayerDiagnosis, Results, Verdict
+from .words import join_words, number, size
 
 _MOST_NAMED = 3  # layers that a measure names
 _ASKED = "The lag was passed as dependency_length."
@@ -31,7 +31,7 @@ class Fact:
     meaning: str
 
 
-def headline(found: Found) -> str:
+def headline(found: Results) -> str:
     """Describe the result in one line.
 
     Examples
@@ -43,19 +43,19 @@ def headline(found: Found) -> str:
     return "; ".join((_answer(found), *dict.fromkeys(each.evidence for each in found.misread)))
 
 
-def below_headline(found: Found) -> str:
+def below_headline(found: Results) -> str:
     """Return the verdict in words, without a first sentence that is the headline."""
     text = " ".join(found.sentences)
     return text.partition(". ")[2] or text if found.verdict is Verdict.USES else text
 
 
-def _answer(found: Found) -> str:
+def _answer(found: Results) -> str:
     lag = found.lag
     match found.verdict:
         case Verdict.UNSTABLE:
             exploding = [path for path, each in found.layers.items() if each.verdict is Verdict.UNSTABLE]
-            where = f"the gradient explodes in {listed(exploding)}" if exploding else "a number is not finite"
-            return f"Unstable: {where}"
+            places = f"the gradient explodes in {join_words(exploding)}" if exploding else ""
+            return f"Unstable: {places or 'a number is not finite'}"
         case Verdict.USES:
             return f"The model uses inputs {lag} or more steps back"
         case Verdict.WEAK_SIGNAL:
@@ -68,7 +68,7 @@ def _answer(found: Found) -> str:
     return _reach(found) or "Not decided"
 
 
-def _reach(found: Found) -> str:
+def _reach(found: Results) -> str:
     """Describe reach; empty if it was not measured or is unclear."""
     answers = {path: each.reach.answer for path, each in found.layers.items() if each.reach.n}
     reached = [path for path, answer in answers.items() if answer == YES]
@@ -84,10 +84,10 @@ def _reach(found: Found) -> str:
 
 
 def _names(paths: list[str]) -> str:
-    return listed(paths) if len(paths) <= _MOST_NAMED else f"{len(paths)} layers"
+    return join_words(paths) if len(paths) <= _MOST_NAMED else f"{len(paths)} layers"
 
 
-def tone(found: Found) -> str:
+def tone(found: Results) -> str:
     """Return "good", "bad", "unstable" or "open", by which the result is coloured."""
     if found.misread:
         return BAD
@@ -97,7 +97,7 @@ def tone(found: Found) -> str:
     return BAD if vanishes and found.dependency_length is not None else OPEN
 
 
-def facts(found: Found) -> tuple[Fact, ...]:
+def facts(found: Results) -> tuple[Fact, ...]:
     """List reach, use and horizon, with the weakest layer first; empty if nothing was measured."""
     if not found.layers or found.lag is None:
         return ()
@@ -105,7 +105,7 @@ def facts(found: Found) -> tuple[Fact, ...]:
     return (
         Fact(
             f"Reach at lag {lag}",
-            *_of_layers(found, lambda each: (each.reach.value, size(each.reach.value))),
+            *_format_layers(found, lambda each: (each.reach.value, size(each.reach.value))),
             f"R({lag}): gradient that arrives {lag} steps back, as a fraction of its size at lag 0, the step "
             "that the loss reads. Below 1 % it contributes almost nothing to learning. "
             + (_ASKED if found.dependency_length else _CHOSEN),
@@ -119,7 +119,7 @@ def facts(found: Found) -> tuple[Fact, ...]:
         ),
         Fact(
             "Horizon",
-            *_of_layers(found, lambda each: (_steps(each), f"{each.horizon} steps")),
+            *_format_layers(found, lambda each: (_steps(each), f"{each.horizon} steps")),
             "The largest lag at which at least 1 % of the gradient arrives; ≥ if the sequence ends first.",
         ),
     )
@@ -129,7 +129,7 @@ def _steps(layer: LayerDiagnosis) -> float:
     return math.nan if layer.horizon == NOT_MEASURED else float(layer.horizon.removeprefix("≥ "))
 
 
-def _of_layers(found: Found, read: Callable[[LayerDiagnosis], tuple[float, str]]) -> tuple[str, str]:
+def _format_layers(found: Results, read: Callable[[LayerDiagnosis], tuple[float, str]]) -> tuple[str, str]:
     """Format the smallest value and, if there are several layers, all values."""
     values = {path: read(each) for path, each in found.layers.items()}
     known = {path: each for path, each in values.items() if not math.isnan(each[0])}
@@ -144,7 +144,7 @@ def _of_layers(found: Found, read: Callable[[LayerDiagnosis], tuple[float, str]]
     return known[ordered[0]][1], f"{', '.join(named)}{more}"
 
 
-def _use(found: Found) -> tuple[str, str]:
+def _use(found: Results) -> tuple[str, str]:
     used: Answer = max(
         (each.use for each in found.layers.values()), key=lambda each: (each.n > 0, each.value)
     )
@@ -173,7 +173,7 @@ def _percent(share: float) -> str:
 class Brief(Shown):
     """A headline, the three measures and the next actions; prints in a few lines."""
 
-    found: Found
+    found: Results
 
     def __parts__(self) -> Iterator[Part]:
         yield Paragraph(f"{headline(self.found)}.", bold=True)

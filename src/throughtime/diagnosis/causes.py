@@ -13,15 +13,14 @@ import xarray as xr
 
 from throughtime._errors import ThroughTimeError
 from throughtime.adapters.optimizer import OptimizerStep
-from throughtime.diagnostics import lyapunov_spectrum, recurrent_spectrum, saturation, timescale
-from throughtime.diagnostics.rules import MEMORY_GATE, Growth, saturated
+from throughtime.diagnostics import recurrent_spectrum, saturation, timescale
+from throughtime.diagnostics.lyapunov_spectrum import of_few_samples
+from throughtime.diagnostics.rules import MEMORY_GATE, Growth, saturated_gates
 from throughtime.diagnostics.thresholds import THROWN
 
-from .findings import Evidence, LayerDiagnosis, Remedy, Verdict
+from .results import Evidence, LayerDiagnosis, Remedy, Verdict
 from .words import SOURCES, number, phrase, with_interval
 
-_MOST_WORK = 1e9  # of Lyapunov exponents: the state's size cubed, times steps; about a second
-_LYAPUNOV_SAMPLES = 2
 _FLOOR = 10  # times the optimizer's epsilon
 _KEEPS_LENGTH = 0.95  # share of a signal left by a step, from which a kernel keeps it
 _WORTH_NAMING = 0.1  # share of the weights below it
@@ -38,10 +37,10 @@ def evidence(layer: xr.Dataset, fitted: xr.Dataset | None, optimizer: OptimizerS
         lambda: _spectrum(layer),
         lambda: _floor(layer, optimizer.epsilon),
     )
-    return tuple(each for source in sources for each in _those_there(source))
+    return tuple(each for source in sources for each in _try_source(source))
 
 
-def of_growth(grown: Growth, step: float) -> Iterator[Evidence]:
+def growth_evidence(grown: Growth, step: float) -> Iterator[Evidence]:
     """Report gradients that grow within the window, and a step that is large relative to the weights."""
     if not grown.is_sure:
         return
@@ -50,7 +49,7 @@ def of_growth(grown: Growth, step: float) -> Iterator[Evidence]:
         yield Evidence("step", step, phrase("step", step=number(step)))
 
 
-def _those_there(source: Callable[[], Iterator[Evidence]]) -> list[Evidence]:
+def _try_source(source: Callable[[], Iterator[Evidence]]) -> list[Evidence]:
     try:
         return list(source())
     except ThroughTimeError:  # a cell without this quantity
@@ -67,13 +66,13 @@ def _timescale(layer: xr.Dataset) -> Iterator[Evidence]:
 def _saturation(layer: xr.Dataset) -> Iterator[Evidence]:
     found = saturation(layer)
     shares = found.mean([dim for dim in found.dims if dim != "gate"])
-    yield from of_saturation(shares["left"], shares["right"], str(layer.attrs.get("kind")))
+    yield from saturation_evidence(shares["left"], shares["right"], str(layer.attrs.get("kind")))
 
 
-def of_saturation(left: xr.DataArray, right: xr.DataArray, kind: str) -> Iterator[Evidence]:
+def saturation_evidence(left: xr.DataArray, right: xr.DataArray, kind: str) -> Iterator[Evidence]:
     """Report gates at one end of their range, from the share of their values there (gate)."""
     gates = [str(gate) for gate in left["gate"].values]
-    for gate, end, share in saturated(left.values, right.values, gates, kind):
+    for gate, end, share in saturated_gates(left.values, right.values, gates, kind):
         text = phrase("saturation", gate=gate, end=end, share=f"{share:.0%}")
         yield Evidence(f"saturation_{gate}", share, text)
 
@@ -96,13 +95,14 @@ def _decay(fitted: xr.Dataset | None) -> Iterator[Evidence]:
 
 
 def _lyapunov(layer: xr.Dataset) -> Iterator[Evidence]:
-    size = int(layer.sizes.get("unit", 0)) * (1 + (layer.attrs.get("kind") == "lstm"))
-    if "hidden" not in layer or size**3 * layer.sizes["time"] > _MOST_WORK:
+    exponents = of_few_samples(layer)
+    if exponents is None:
         return
-    few = layer.isel(sample=slice(_LYAPUNOV_SAMPLES))
-    largest = float(lyapunov_spectrum(few).isel(exponent=0).median())
+    largest, n = float(exponents.isel(exponent=0).mean()), exponents.sizes["sample"]
     if np.isfinite(largest):
-        yield Evidence("lyapunov", largest, phrase("lyapunov", exponent=number(largest)))
+        factor, samples = number(math.exp(largest)), f"{n} sample{'s' * (n > 1)}"
+        text = phrase("lyapunov", exponent=number(largest), factor=factor, n=samples)
+        yield Evidence("lyapunov", largest, text)
 
 
 def _spectrum(layer: xr.Dataset) -> Iterator[Evidence]:
@@ -132,8 +132,10 @@ def remedies(
     """Yield the remedies for one layer; `lag` is None unless the task needs it and is not solved."""
     known = {each.name: each for each in layer.why}
     throws = "step" in known and optimizer.is_known
-    if "growth" in known and not optimizer.clips and (verdict is Verdict.UNSTABLE or throws):
-        yield remedy("remedy_clipping", known.get("step", known["growth"]).text)
+    if "growth" in known and (verdict is Verdict.UNSTABLE or throws):
+        if not optimizer.clips:
+            yield remedy("remedy_clipping", known.get("step", known["growth"]).text)
+        yield from of_kernel(layer)
     if lag is None or verdict not in (Verdict.NO_EVIDENCE, Verdict.WEAK_SIGNAL):
         return
     scale, bias = known.get("timescale"), known.get("forget_bias")
@@ -150,6 +152,18 @@ def remedies(
     floor = known.get("optimizer_floor")
     if floor is not None and floor.value > 0.5:
         yield remedy("remedy_epsilon", floor.text)
+
+
+def of_kernel(layer: LayerDiagnosis) -> Iterator[Remedy]:
+    """Yield the remedy for a recurrent kernel that makes gradients grow, by Lyapunov exponent or radius."""
+    known = {each.name: each for each in layer.why}
+    is_simple = layer.kind == "simple_rnn"
+    radius = known.get("spectrum")
+    grows = known.get("lyapunov", Evidence("", radius.value - 1 if radius and is_simple else 0.0, ""))
+    if grows.value > 0:
+        reasons = [each.text for each in (known.get("lyapunov"), radius) if each is not None]
+        gated = ", or use a gated cell, LSTM or GRU" if is_simple else ""
+        yield remedy("remedy_kernel", "; ".join(reasons), gated=gated)
 
 
 def reading_remedy(path: str) -> Remedy:

@@ -12,7 +12,7 @@ from throughtime._errors import DiagnosticError
 from throughtime._text.tables import Paragraph, Part, Shown, Table
 
 from .diagnosis import Diagnosis
-from .findings import NAN, NO, UNCLEAR, YES, Answer
+from .results import NAN, NO, UNCLEAR, YES, Answer
 from .words import number, with_interval
 
 _COLUMNS = ("layer", "question", "a", "b", "change", "low", "high", "differs")

@@ -12,8 +12,8 @@ from throughtime.diagnostics.rules import has_risen
 
 from . import causes, integrity, measure
 from .diagnosis import Diagnosis
-from .findings import NO, NOT_MEASURED, UNCLEAR, YES, Answer, Asked, Found, LayerDiagnosis, Verdict
-from .words import listed, number, phrase, size, with_interval
+from .results import NO, NOT_MEASURED, UNCLEAR, YES, Answer, Asked, LayerDiagnosis, Results, Verdict
+from .words import join_words, number, phrase, size, with_interval
 
 _FIRST = (
     Verdict.UNSTABLE,
@@ -40,11 +40,11 @@ def verdict_of(used: Answer, reached: Answer) -> Verdict:
     return Verdict.CANNOT_SAY
 
 
-def concluded(
+def conclude(
     found: Diagnosis, directions: Mapping[str, xr.Dataset], *, asked: Asked, leaves: Mapping[str, xr.Dataset]
 ) -> Diagnosis:
     """Add the verdict on the model, its sentences, notes and remedies."""
-    found, path = decided(found)
+    found, path = decide(found)
     misread = misread_layers(directions)
     sentences = [*sentences_of(found, path, asked, leaves), *misread.values()]
     is_solved = asked.solved is not None and found.loss <= asked.solved
@@ -53,7 +53,7 @@ def concluded(
     proposed = [causes.reading_remedy(each) for each in misread]
     if not is_solved:
         lag = found.dependency_length if asked.solved is not None else None
-        for layer in _counted(found.layers).values():
+        for layer in _measured_layers(found.layers).values():
             proposed += causes.remedies(layer, found.verdict, lag, asked.optimizer)
     remedies = {each.text: each for each in reversed(proposed)}
     notes = (*found.notes, *notes_of(found, directions, misread))
@@ -66,9 +66,9 @@ def concluded(
     )
 
 
-def decided(found: Diagnosis) -> tuple[Diagnosis, str]:
+def decide(found: Diagnosis) -> tuple[Diagnosis, str]:
     """Add the verdict on the model and its evidence; return also the path of the layer that explains it."""
-    counted = _counted(found.layers)
+    counted = _measured_layers(found.layers)
     verdict = min((layer.verdict for layer in counted.values()), key=_FIRST.index)
     those = [path for path, layer in counted.items() if layer.verdict is verdict]
     # The layer with the best reach explains the verdict.
@@ -85,19 +85,19 @@ def misread_layers(directions: Mapping[str, xr.Dataset]) -> dict[str, str]:
     }
 
 
-def _counted(layers: Mapping[str, LayerDiagnosis]) -> dict[str, LayerDiagnosis]:
+def _measured_layers(layers: Mapping[str, LayerDiagnosis]) -> dict[str, LayerDiagnosis]:
     """Select the directions whose reach was measured; all if there are none."""
     measured = {path: each for path, each in layers.items() if each.reach.answer != NOT_MEASURED}
     return measured or dict(layers)
 
 
-def sentences_of(found: Found, path: str, asked: Asked, leaves: Mapping[str, xr.Dataset]) -> Iterator[str]:
+def sentences_of(found: Results, path: str, asked: Asked, leaves: Mapping[str, xr.Dataset]) -> Iterator[str]:
     """Write the verdict; `leaves` are captured layers, whose norms explain a verdict of instability."""
     layer, lag = found.layers[path], found.lag
     sizes = sizes_of(found)
     match found.verdict:
         case Verdict.UNSTABLE:
-            yield exploding(found, path, asked)
+            yield instability_sentence(found, path, asked)
             if norms := integrity.gradient_norms(leaves):
                 yield phrase("norms", norms=norms)
         case Verdict.USES | Verdict.WEAK_SIGNAL:
@@ -109,7 +109,7 @@ def sentences_of(found: Found, path: str, asked: Asked, leaves: Mapping[str, xr.
             is_asked = found.dependency_length is not None
             yield phrase("no_evidence" if is_asked else "no_evidence_open", lag=lag, sizes=sizes)
         case _:
-            yield from _cannot_say(found, layer, sizes)
+            yield from _undecided_sentences(found, layer, sizes)
     if layer.use.answer == NO and layer.use.reason and found.verdict is not Verdict.UNSTABLE:
         yield layer.use.reason
     curve = found.use_curve
@@ -118,7 +118,7 @@ def sentences_of(found: Found, path: str, asked: Asked, leaves: Mapping[str, xr.
         yield phrase("open_lags", lag=lag, lags=lags)
 
 
-def sizes_of(found: Found) -> str:
+def sizes_of(found: Results) -> str:
     """Describe the gradient that arrives at the lag in each layer; empty if nothing was measured.
 
     It is called vanishing only at a lag that the caller requested.
@@ -134,26 +134,26 @@ def sizes_of(found: Found) -> str:
         is_unclear = reach.answer == UNCLEAR and reach.n > 1
         key = "size_vanishing" if is_vanishing else "size_unclear" if is_unclear else "size"
         parts.append(phrase(key, layer=path, size=text, low=low, high=high))
-    return phrase("sizes", lag=found.lag, sizes=listed(parts)) if parts else ""
+    return phrase("sizes", lag=found.lag, sizes=join_words(parts)) if parts else ""
 
 
-def without_use(found: Found, sizes: str) -> Iterator[str]:
+def sentences_without_use(found: Results, sizes: str) -> Iterator[str]:
     """Describe the measurements, and how to measure use, which needs the model."""
     yield from [sizes] if sizes else []
     horizons = [
         f"{each.horizon} in {path}" for path, each in found.layers.items() if each.horizon != NOT_MEASURED
     ]
     if horizons:
-        yield phrase("horizons", horizons=listed(horizons))
+        yield phrase("horizons", horizons=join_words(horizons))
     reason = next(iter(found.layers.values())).use.reason
     key = "use_needs_model" if reason == phrase("needs_model") else "use_not_measured"
     yield phrase(key, lag=found.lag, reason=reason)
 
 
-def _cannot_say(found: Found, layer: LayerDiagnosis, sizes: str) -> Iterator[str]:
+def _undecided_sentences(found: Results, layer: LayerDiagnosis, sizes: str) -> Iterator[str]:
     used, lag = layer.use, found.lag
     if used.answer == NOT_MEASURED:
-        yield from without_use(found, sizes)
+        yield from sentences_without_use(found, sizes)
     elif used.answer == NO:
         yield phrase("no_evidence_unclear", lag=lag, sizes=sizes).rstrip()
     else:
@@ -163,7 +163,7 @@ def _cannot_say(found: Found, layer: LayerDiagnosis, sizes: str) -> Iterator[str
         yield from [sizes] if sizes else []
 
 
-def exploding(found: Found, path: str, asked: Asked) -> str:
+def instability_sentence(found: Results, path: str, asked: Asked) -> str:
     """Describe why a layer is unstable: its risen loss, or else its large step."""
     layer = found.layers[path]
     known = {each.name: each.value for each in layer.why}
@@ -176,7 +176,7 @@ def exploding(found: Found, path: str, asked: Asked) -> str:
     return phrase("exploding_step", **values, optimizer=optimizer, step=number(known["step"]))
 
 
-def notes_of(found: Found, directions: Mapping[str, xr.Dataset], misread: Collection[str]) -> Iterator[str]:
+def notes_of(found: Results, directions: Mapping[str, xr.Dataset], misread: Collection[str]) -> Iterator[str]:
     """Yield notes that qualify the answers for the layers."""
     many = [
         path
@@ -185,7 +185,7 @@ def notes_of(found: Found, directions: Mapping[str, xr.Dataset], misread: Collec
         and (measure.needs_last_step(leaf) or measure.FROM_LAST_STEP in leaf.attrs)
     ]
     if many:
-        yield phrase("from_last_step", layers=listed(many))
+        yield phrase("from_last_step", layers=join_words(many))
     for path, leaf in directions.items():
         if measure.why_no_gradient(leaf):
             continue

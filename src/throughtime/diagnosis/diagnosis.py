@@ -15,11 +15,12 @@ from throughtime._text.tables import Items, Paragraph, Part, Shown, Table
 
 from .brief import Brief
 from .fail_on import findings
-from .findings import NO, NOT_DEFINED, NOT_MEASURED, Answer, Found, LayerDiagnosis
+from .results import NO, NOT_DEFINED, NOT_MEASURED, Answer, LayerDiagnosis, Results
 from .words import number, with_interval
 
 FORMAT, VERSION = "throughtime.verdict.v", 1
 SCHEMA = f"{FORMAT}{VERSION}"  # verdict.v1.schema.json beside this file
+REMEDIES = "Possible remedies"
 QUESTIONS = ("reach", "share", "use")
 _COLUMNS = ("layer", "question", "answer", "value", "low", "high", "n", "threshold", "reason")
 
@@ -45,7 +46,7 @@ def plain(value: Any) -> Any:
     return [plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def parts(found: Found) -> Iterator[Part]:
+def parts(found: Results) -> Iterator[Part]:
     """Yield the parts of the text of a diagnosis."""
     yield Paragraph(" ".join(found.sentences), bold=True)
     if found.layers:
@@ -70,13 +71,13 @@ def cell(one: Answer) -> str:
     return f"{one.answer}: {with_interval(one.value, one.interval)}"
 
 
-def _paragraphs(found: Found) -> Iterator[tuple[str, list[str]]]:
+def _paragraphs(found: Results) -> Iterator[tuple[str, list[str]]]:
     for path, layer in found.layers.items():
         if layer.why:
             yield f"Why, {path}", [each.text for each in layer.why]
     if found.remedies:
         yield (
-            "Possible remedies",
+            REMEDIES,
             [f"{each.text}. Because {each.evidence} ({each.source})" for each in found.remedies],
         )
     notes = [*found.notes, *_reasons(found)]
@@ -87,7 +88,7 @@ def _paragraphs(found: Found) -> Iterator[tuple[str, list[str]]]:
         yield "Notes", notes
 
 
-def _reasons(found: Found) -> list[str]:
+def _reasons(found: Results) -> list[str]:
     """List the reasons of unclear or missing answers, each once for all its layers."""
     found_in: dict[tuple[str, str], list[str]] = {}
     for path, layer in found.layers.items():
@@ -99,7 +100,7 @@ def _reasons(found: Found) -> list[str]:
 
 
 @dataclass(frozen=True, repr=False)
-class Diagnosis(Shown, Found):
+class Diagnosis(Shown, Results):
     """Whether a model uses inputs some steps back, whether gradient reaches them, and why.
 
     Prints as a report in a terminal and a notebook.
@@ -110,7 +111,8 @@ class Diagnosis(Shown, Found):
     text : str
         The verdict in words.
     lag : int
-        The judged lag: `dependency_length`, or else the largest for which use was found, or else 1.
+        The judged lag: `dependency_length`, or else the largest for which use was found, or else 1. If use
+        was not measured, it is the largest of 1, 2, 4, … within half of the window.
     layers : mapping of str to LayerDiagnosis
         Each with `reach`, `share`, `use` and `why`; `path[forward]` and `path[backward]` if a layer has two
         directions.
@@ -124,7 +126,7 @@ class Diagnosis(Shown, Found):
         Mean over samples.
     samples : int
     stopped : str
-        See `Found`.
+        See `Results`.
 
     Examples
     --------

@@ -21,13 +21,13 @@ from throughtime.adapters.optimizer import optimizer_step
 
 from . import measure
 from .diagnosis import Diagnosis
-from .findings import UNCLEAR, Asked
-from .judge import few, judge
-from .layers import anchors, joined, per_step, reading_of, recurrent, why_not_swapped
+from .judge import judge, note_few_samples
+from .layers import anchors, has_loss_per_step, join, reading_of, recurrent_layers, why_not_swapped
 from .progress import Passes
-from .swap import Reading, Swapped, passes, prefix_swap, with_shared_inputs
+from .results import UNCLEAR, Asked
+from .swap import Reading, Swapped, losses_with_shared_inputs, passes, prefix_swap
 from .training import diagnose_captured, diagnose_record, diagnose_run
-from .use import pays, pooled, use
+from .use import pays, pool, use
 from .words import phrase
 
 _MORE_ANCHORS = 16
@@ -117,17 +117,17 @@ def diagnose(
         tree = xr.DataTree.from_dict({"/layer": model}) if isinstance(model, xr.Dataset) else model
         framework = str(tree.attrs.get("framework", ""))
         asked = Asked(dependency_length, solved, seed, optimizer_step(optimizer))
-        return replace(_of_tree(tree, step, asked), framework=framework)
+        return replace(_diagnose_tree(tree, step, asked), framework=framework)
     if step is not None:
         raise DiagnosticError(phrase("no_run", step=step))
     if x is None:
         raise BatchError("diagnose needs data: diagnose(model, x, y), or a dataset of (x, y).")
     taken = take_several(x, y, sample_weight, batches)
     run = _Run(model, loss, layers, seed, dependency_length)
-    leaves = run.captured(taken)
-    swaps = run.swapped(taken)
+    leaves = run.capture(taken)
+    swaps = run.swap(taken)
     samples = int(next(iter(leaves.values())).sizes["sample"])
-    for note in few(samples):
+    for note in note_few_samples(samples):
         warn(note)
     asked = Asked(
         dependency_length,
@@ -140,7 +140,7 @@ def diagnose(
     return replace(judge(leaves, swaps, asked), framework=run.framework)
 
 
-def _of_tree(tree: xr.DataTree, step: int | None, asked: Asked) -> Diagnosis:
+def _diagnose_tree(tree: xr.DataTree, step: int | None, asked: Asked) -> Diagnosis:
     if recorded_steps(tree):
         return diagnose_run(tree, asked) if step is None else diagnose_record(tree, step, asked)
     if step is not None:
@@ -163,37 +163,37 @@ class _Run:
     _captures: list[dict[str, xr.Dataset]] = field(default_factory=list)
     _why_not: str = ""
 
-    def captured(self, batches: Sequence[Batch]) -> dict[str, xr.Dataset]:
+    def capture(self, batches: Sequence[Batch]) -> dict[str, xr.Dataset]:
         """Capture all batches, and their lag matrices if the loss has a value at every step."""
         self._probe = Probe(self.model, loss=self.loss, layers=self.layers)
         for batch in batches:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="The certificate of")  # part of the verdict
                 tree = self._probe(batch.x, batch.y, sample_weight=batch.sample_weight)
-            leaves, self.framework = recurrent(tree), str(tree.attrs.get("framework", ""))
+            leaves, self.framework = recurrent_layers(tree), str(tree.attrs.get("framework", ""))
             self._why_not = why_not_swapped(tree.attrs, leaves)
-            if per_step(leaves, batch.y):
+            if has_loss_per_step(leaves, batch.y):
                 self._add_lag_matrices(leaves, batch)
             self._captures.append(leaves)
-        return joined(self._captures)
+        return join(self._captures)
 
     def _add_lag_matrices(self, leaves: dict[str, xr.Dataset], batch: Batch) -> None:
         steps = int(batch.y.shape[1])
-        notes = {path: leaf for path, leaf in leaves.items() if leaf.sizes.get("time") == steps}
+        paths = [path for path, leaf in leaves.items() if leaf.sizes.get("time") == steps]
         try:
-            drawn = None if steps <= _LOSS_STEPS else _LOSS_STEPS
-            settings = {"layers": self.layers, "loss": self.loss, "loss_steps": drawn, "seed": self.seed}
-            matrices = recurrent(lag_matrix(self.model, batch.x, batch.y, **settings))
+            count = None if steps <= _LOSS_STEPS else _LOSS_STEPS
+            settings = {"layers": self.layers, "loss": self.loss, "loss_steps": count, "seed": self.seed}
+            matrices = recurrent_layers(lag_matrix(self.model, batch.x, batch.y, **settings))
         except ThroughTimeError as error:
             reason = phrase("per_step_unmeasured", reason=str(error).partition("\n")[0].rstrip("."))
-            self.unread.update(dict.fromkeys(notes, reason))
+            self.unread.update(dict.fromkeys(paths, reason))
             self._why_not = reason
             return
-        for path in notes:
+        for path in paths:
             added = matrices[path][["lag_matrix"]]
             leaves[path] = leaves[path].merge(added, compat="override", combine_attrs="override")
 
-    def swapped(self, batches: Sequence[Batch]) -> dict[str, Swapped]:
+    def swap(self, batches: Sequence[Batch]) -> dict[str, Swapped]:
         """Measure use, once for each number of steps that layers read."""
         if self._why_not or batches[0].y is None:
             reason = self._why_not or phrase("no_losses", reason="there are no labels")
@@ -202,10 +202,10 @@ class _Run:
         lengths = {path: leaf.sizes.get("time") for path, leaf in self._captures[0].items()}
         for length in dict.fromkeys(lengths.values()):
             paths = [path for path in lengths if lengths[path] == length]
-            found.update(dict.fromkeys(paths, self._of_length(paths, batches)))
+            found.update(dict.fromkeys(paths, self._swap_length(paths, batches)))
         return found
 
-    def _of_length(self, paths: Sequence[str], batches: Sequence[Batch]) -> Swapped:
+    def _swap_length(self, paths: Sequence[str], batches: Sequence[Batch]) -> Swapped:
         lag, readings = self.dependency_length, []
         for leaves in self._captures:
             by_step = any("lag_matrix" in leaves[path] for path in paths)
@@ -213,11 +213,11 @@ class _Run:
         longest = max(int(reading.valid.sum(axis=1).max()) for reading in readings) - 1
         lags = measure.lags_up_to(longest, lag)
         try:
-            parts = self._exchanged(batches, readings, lags)
-            swapped = self._closer(batches, readings, pooled(parts))
+            parts = self._exchange(batches, readings, lags)
+            swapped = self._refine(batches, readings, pool(parts))
             if not swapped.reason and not pays(swapped, seed=self.seed):
                 shared = [
-                    with_shared_inputs(self._probe, batch, reading, seed=self.seed)
+                    losses_with_shared_inputs(self._probe, batch, reading, seed=self.seed)
                     for batch, reading, part in zip(batches, readings, parts, strict=True)
                     if not part.reason
                 ]
@@ -227,7 +227,7 @@ class _Run:
         self._note(readings[0], swapped)
         return swapped
 
-    def _exchanged(
+    def _exchange(
         self, batches: Sequence[Batch], readings: Sequence[Reading], lags: Sequence[int]
     ) -> list[Swapped]:
         with Passes(len(batches) * passes(lags, readings[0].anchors)) as bar:
@@ -236,14 +236,14 @@ class _Run:
                 for place, (batch, reading) in enumerate(zip(batches, readings, strict=True))
             ]
 
-    def _closer(self, batches: Sequence[Batch], readings: Sequence[Reading], swapped: Swapped) -> Swapped:
+    def _refine(self, batches: Sequence[Batch], readings: Sequence[Reading], swapped: Swapped) -> Swapped:
         """Evaluate more of the loss steps if use at the requested lag is unclear."""
         lag = self.dependency_length or 0
         is_asked = bool(readings[0].anchors) and lag in swapped.lags[1:]
         if not is_asked or use(swapped, lag, seed=self.seed).answer != UNCLEAR:
             return swapped
         more = [replace(reading, anchors=anchors(reading, _MORE_ANCHORS, lag)) for reading in readings]
-        found = pooled(self._exchanged(batches, more, [lag]))
+        found = pool(self._exchange(batches, more, [lag]))
         changes = swapped.changes.copy()
         changes[:, [0, swapped.lags.index(lag)]] = found.changes
         return replace(swapped, changes=changes, before=found.before)

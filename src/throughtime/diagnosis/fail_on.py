@@ -9,13 +9,13 @@ from collections.abc import Collection, Iterable
 
 from throughtime._errors import ArgumentError, did_you_mean
 
-from .findings import NO, NOT_MEASURED, UNCLEAR, YES, Found, Verdict
+from .results import NO, NOT_MEASURED, UNCLEAR, YES, Results, Verdict
 
 NAMES = ("vanishing", "unstable", "nonfinite", "misread")
 FINE, FOUND, UNDECIDED = 0, 1, 2
 
 
-def findings(found: Found) -> dict[str, str]:
+def findings(found: Results) -> dict[str, str]:
     """Answer "yes", "no" or "unclear" for each finding.
 
     "vanishing": the gradient surely does not reach the requested lag in any measured layer. "unstable": the
@@ -70,7 +70,7 @@ def names_of(text: str) -> tuple[str, ...]:
     return names
 
 
-def exit_code(found: Found, names: Collection[str]) -> int:
+def exit_code(found: Results, names: Collection[str]) -> int:
     """Return 1 if there is one of the findings, else 2 if one could not be decided, else 0."""
     answers = [findings(found)[name] for name in names]
     if YES in answers:

@@ -13,8 +13,8 @@ from throughtime._vocabulary import CERTIFICATES
 from throughtime.diagnostics.checks import certificate_error, dtype_of, why_refused
 from throughtime.diagnostics.first_nonfinite import first_nonfinite
 
-from .findings import Verdict
-from .words import listed, number, phrase
+from .results import Verdict
+from .words import join_words, number, phrase
 
 _BACKWARD = ("gradient", "contribution", "lag_matrix")
 
@@ -27,7 +27,7 @@ class Stop(NamedTuple):
     cause: str
 
 
-def broken(leaves: Mapping[str, xr.Dataset]) -> Stop | None:
+def find_fault(leaves: Mapping[str, xr.Dataset]) -> Stop | None:
     """Find a reason not to judge; None if there is none."""
     tree = xr.DataTree.from_dict({f"/{path}": leaf for path, leaf in leaves.items()})
     found = first_nonfinite(tree)
@@ -40,10 +40,10 @@ def broken(leaves: Mapping[str, xr.Dataset]) -> Stop | None:
             return Stop(Verdict.CANNOT_SAY, phrase("loss_scaling", where=found), "loss_scaling")
         phase = "backward" if is_backward else "forward"
         return Stop(Verdict.UNSTABLE, phrase("nonfinite", where=found, phase=phase), "nonfinite")
-    return uncertified(leaves)
+    return find_failed_certificate(leaves)
 
 
-def uncertified(leaves: Mapping[str, xr.Dataset]) -> Stop | None:
+def find_failed_certificate(leaves: Mapping[str, xr.Dataset]) -> Stop | None:
     """Find a certificate beyond its limit; None if there is none."""
     for leaf in leaves.values():
         if reason := why_refused(leaf):
@@ -51,7 +51,7 @@ def uncertified(leaves: Mapping[str, xr.Dataset]) -> Stop | None:
     return None
 
 
-def rounded(leaves: Mapping[str, xr.Dataset]) -> tuple[dict[str, xr.Dataset], list[str]]:
+def accept_rounding(leaves: Mapping[str, xr.Dataset]) -> tuple[dict[str, xr.Dataset], list[str]]:
     """Accept layers whose certificate is above its bar but within the limit, and note them."""
     passed, notes = dict(leaves), []
     for path, leaf in leaves.items():
@@ -69,4 +69,4 @@ def gradient_norms(leaves: Mapping[str, xr.Dataset]) -> str:
         if "recurrent_kernel_gradient" in leaf:
             norm = float(np.linalg.norm(np.asarray(leaf["recurrent_kernel_gradient"], np.float64).ravel()))
             parts.append(f"{number(norm)} in {path}")
-    return listed(parts) if parts else ""
+    return join_words(parts) if parts else ""

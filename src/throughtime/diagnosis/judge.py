@@ -8,37 +8,37 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 
-from throughtime.diagnostics.labelled import remembered
+from throughtime.diagnostics.labelled import remember
 from throughtime.diagnostics.rules import explodes, is_bounded
 from throughtime.diagnostics.thresholds import REACHES, USED
 
 from . import causes, integrity, measure
-from .conclude import concluded, misread_layers, verdict_of
+from .conclude import conclude, misread_layers, verdict_of
 from .diagnosis import Diagnosis
-from .findings import NOT_MEASURED, Answer, Asked, LayerDiagnosis, Remedy, Verdict
 from .layers import by_direction
+from .results import NOT_MEASURED, Answer, Asked, LayerDiagnosis, Remedy, Verdict
 from .swap import Swapped
 from .use import largest_used, use, use_curve
 from .words import phrase
 
 
-@remembered()
+@remember()
 def judge(leaves: Mapping[str, xr.Dataset], swaps: Mapping[str, Swapped], asked: Asked) -> Diagnosis:
-    """Diagnose captured recurrent layers, from these and the losses of each layer after a swap."""
+    """Diagnose captured recurrent layers; `swaps` has for each the losses with exchanged inputs."""
     first = next(iter(swaps.values()))
     loss, samples = _loss(leaves, first), int(next(iter(leaves.values())).sizes["sample"])
-    lag, notes = asked.dependency_length, (*few(samples), *asked.notes)
+    lag, notes = asked.dependency_length, (*note_few_samples(samples), *asked.notes)
     found = Diagnosis(Verdict.CANNOT_SAY, (), lag, lag, notes=notes, loss=loss, samples=samples)
-    stopped = integrity.broken(leaves)
+    stopped = integrity.find_fault(leaves)
     if stopped is not None:
         verdict, sentence, cause = stopped
         norms = integrity.gradient_norms(leaves) if verdict is Verdict.UNSTABLE else ""
         sentences = (sentence, phrase("norms", norms=norms)) if norms else (sentence,)
         return replace(found, verdict=verdict, sentences=sentences, stopped=cause)
-    leaves, rounding = integrity.rounded(leaves)
+    leaves, rounding = integrity.accept_rounding(leaves)
     found = replace(found, notes=(*found.notes, *rounding))
     directions = by_direction(leaves)
-    why_not = _without_time(directions, asked)
+    why_not = _reason_without_lag(directions, asked)
     if why_not is not None:
         sentence, remedies = why_not
         return replace(found, sentences=(sentence,), remedies=remedies)
@@ -49,7 +49,7 @@ def judge(leaves: Mapping[str, xr.Dataset], swaps: Mapping[str, Swapped], asked:
         whole = path if path in leaves else path.rpartition("[")[0]  # without its direction
         layers[path] = _layer(leaf, swaps[whole], lag, asked, (*asked.losses, loss), asked.unread.get(whole))
     found = replace(found, lag=lag, use_curve=curve, layers=layers)
-    return concluded(found, directions, asked=asked, leaves=leaves)
+    return conclude(found, directions, asked=asked, leaves=leaves)
 
 
 def _loss(leaves: Mapping[str, xr.Dataset], swapped: Swapped) -> float:
@@ -59,14 +59,14 @@ def _loss(leaves: Mapping[str, xr.Dataset], swapped: Swapped) -> float:
     return known[0] if known else float("nan")
 
 
-def few(samples: int) -> list[str]:
+def note_few_samples(samples: int) -> list[str]:
     """Note that intervals over so few samples are rough."""
     if samples == 1:
         return [phrase("one_sample")]
     return [phrase("few_samples", n=samples)] if samples < 16 else []
 
 
-def _without_time(
+def _reason_without_lag(
     directions: Mapping[str, xr.Dataset], asked: Asked
 ) -> tuple[str, tuple[Remedy, ...]] | None:
     """Find why no lag can be judged: no gradient, no valid step, or a window that is too short."""
@@ -91,7 +91,10 @@ def _without_time(
 
 
 def _lag(asked: Asked, curve: xr.Dataset | None, directions: Mapping[str, xr.Dataset]) -> int:
-    """Return the lag to judge: the requested one, the largest in use, or the first."""
+    """Return the lag to judge: the requested one, or else the largest in use, or else 1.
+
+    If use was not measured, it is the largest of 1, 2, 4, … within half of the window.
+    """
     if asked.dependency_length is not None:
         return asked.dependency_length
     if curve is not None:
@@ -131,7 +134,7 @@ def _layer(
         reach=reached,
         share=measure.share(alone, lag, seed=seed),
         use=used,
-        why=(*causes.of_growth(grown, step), *causes.evidence(leaf, fitted, asked.optimizer)),
+        why=(*causes.growth_evidence(grown, step), *causes.evidence(leaf, fitted, asked.optimizer)),
         curve=curve,
         horizon=horizon,
         horizon_interval=ends,

@@ -1,4 +1,8 @@
-"""The recurrent layers of a capture: by direction, joined from several batches, and how they read time."""
+"""The recurrent layers of a capture or of a recorded step, as `judge` takes them, and how they read time.
+
+A run that stores norms of each sample at each timestep is sufficient: reach, share and horizon depend only on
+the norms of vectors. A summary contains medians over samples and their intervals.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +15,28 @@ import xarray as xr
 
 from throughtime._errors import DiagnosticError
 from throughtime._tree import states
-from throughtime._vocabulary import CERTIFICATES
+from throughtime._vocabulary import CERTIFICATES, WEIGHTS
 from throughtime.diagnostics.lags import valid_steps
+from throughtime.diagnostics.state_jacobian import OPTIONAL
 
 from . import measure
-from .swap import Reading
+from .measure import FROM_LAST_STEP
+from .swap import Reading, Swapped
 from .words import phrase
 
+FULL, TIMESTEP, SUMMARY = "full", "timestep", "summary"
+_SCALARS = ("loss", "reduction_factor", *CERTIFICATES)
+# Norms for error at the last step alone, if the model reads several steps.
+LAST_STEP = ("last_step_gradient_norm", "last_step_contribution")
+LAG_INTERVAL = ("lag_ratio_low", "lag_ratio_high", "lag_ratio_samples")
+USE = ("use", "use_low", "use_high", "use_samples", "use_pays")  # of a sweep; all but the last by lag
+_WEIGHT_NORMS = ("recurrent_kernel_norm", "recurrent_kernel_gradient_norm")
+_READ = ("output_gradient", "step_contribution")
 _ANCHORS = 4  # steps at which the prefix swap evaluates losses
 _SEVERAL = "diagnose takes batches of one length: pad them to the same number of steps"
 
 
-def recurrent(tree: xr.DataTree) -> dict[str, xr.Dataset]:
+def recurrent_layers(tree: xr.DataTree) -> dict[str, xr.Dataset]:
     """Return the recurrent leaves of a capture, by path, in its order; refuse a capture without one."""
     leaves = {node.path.strip("/"): node.to_dataset() for node in tree.leaves if node.data_vars}
     found = {path or "layer": leaf for path, leaf in leaves.items() if _is_recurrent(leaf)}
@@ -61,14 +75,14 @@ def directions_of(leaves: Mapping[str, xr.Dataset]) -> frozenset[str]:
     return frozenset(found)
 
 
-def joined(captures: Sequence[Mapping[str, xr.Dataset]]) -> dict[str, xr.Dataset]:
+def join(captures: Sequence[Mapping[str, xr.Dataset]]) -> dict[str, xr.Dataset]:
     """Join the samples of batches of one length; variables without samples are those of the first."""
     if len(captures) == 1:
         return dict(captures[0])
-    return {path: _joined([each[path] for each in captures]) for path in captures[0]}
+    return {path: _join([each[path] for each in captures]) for path in captures[0]}
 
 
-def _joined(leaves: Sequence[xr.Dataset]) -> xr.Dataset:
+def _join(leaves: Sequence[xr.Dataset]) -> xr.Dataset:
     if len({leaf.sizes.get("time") for leaf in leaves}) > 1:
         raise DiagnosticError(f"{_SEVERAL}; these have {sorted({leaf.sizes['time'] for leaf in leaves})}.")
     first = leaves[0]
@@ -106,7 +120,7 @@ def why_not_swapped(attributes: Mapping[Any, Any], leaves: Mapping[str, xr.Datas
 
 
 def anchors(reading: Reading, count: int, lag: int) -> tuple[int, ...]:
-    """Choose some steps whose losses are looked at, in the half that has most inputs before it."""
+    """Choose some steps whose losses are evaluated, in the half that has most inputs before it."""
     steps, read = reading.valid.shape[1], reading.ways
     start, end = (steps // 4, steps - 1 - steps // 4) if len(read) > 1 else (steps // 2, steps - 1)
     start = max(start, min(lag, end)) if len(read) == 1 else start
@@ -116,10 +130,66 @@ def anchors(reading: Reading, count: int, lag: int) -> tuple[int, ...]:
     return tuple(int(anchor) for anchor in found)
 
 
-def per_step(leaves: Mapping[str, xr.Dataset], y: Any) -> bool:
-    """Whether the loss has a value at every step that a layer reads: by its labels and by what it asks."""
+def has_loss_per_step(leaves: Mapping[str, xr.Dataset], y: Any) -> bool:
+    """Whether the loss has a value at every step: labels for each, and gradient that arrives at several."""
     shape = tuple(getattr(y, "shape", ()))
     if len(shape) < 2 or shape[1] < 2:
         return False
     same = [leaf for leaf in leaves.values() if leaf.sizes.get("time") == shape[1]]
     return bool(same) and measure.reads_many_steps(same[-1])
+
+
+def level(leaf: xr.Dataset) -> str:
+    """Return the level at which a layer was recorded."""
+    names = (f"{state}_gradient_norm" for state in states(leaf))
+    if any("sample" in leaf[name].dims for name in names if name in leaf):
+        return TIMESTEP
+    return SUMMARY if "lag_ratio" in leaf else FULL
+
+
+def variables_to_read(leaf: xr.Dataset) -> list[str]:
+    """List the variables that reach, share and horizon need, and weights, which may be broken."""
+    of_states = [f"{state}_gradient" for state in states(leaf)]
+    read = [*_SCALARS, *("valid", "lag_matrix", "lag_ratio", "input", "hidden")]
+    read += [*LAG_INTERVAL, *USE, *LAST_STEP, *OPTIONAL]
+    read += [name for base in (*_READ, *of_states, *WEIGHTS) for name in (base, f"{base}_norm")]
+    return [name for name in read if name in leaf]
+
+
+def as_captured(leaf: xr.Dataset) -> xr.Dataset:
+    """Replace vectors by their norms, for each sample."""
+    if level(leaf) != TIMESTEP:
+        return leaf
+    variables = {name: leaf[name] for name in (*_SCALARS, "valid") if name in leaf}
+    for name in (*_READ, *(f"{state}_gradient" for state in states(leaf))):
+        norms = leaf.get(f"{name}_norm")
+        if norms is None or "sample" not in norms.dims:
+            continue
+        norms = norms.where(leaf["valid"], 0.0) if "valid" in leaf and "time" in norms.dims else norms
+        variables[name] = norms if name == "step_contribution" else norms.expand_dims(unit=1, axis=-1)
+    variables |= {name: leaf[name] for name in _WEIGHT_NORMS if name in leaf}
+    captured = xr.Dataset(variables, attrs=leaf.attrs)
+    if not all(name in leaf for name in LAST_STEP) or not measure.reads_many_steps(captured):
+        return captured
+    joint, *others = (f"{state}_gradient" for state in states(leaf))
+    norms, variables["step_contribution"] = (leaf[name].fillna(0.0) for name in LAST_STEP)
+    variables[joint] = norms.expand_dims(unit=1, axis=-1)
+    variables |= {name: xr.zeros_like(variables[joint]) for name in others}
+    return xr.Dataset(variables, attrs={**leaf.attrs, FROM_LAST_STEP: 1})
+
+
+def stored_swap(leaf: xr.Dataset) -> Swapped:
+    """Return what each sample loses with exchanged inputs, if a sweep has stored it."""
+    lags = np.flatnonzero(np.isfinite(leaf["use"].values)) if "use_changes" in leaf else ()
+    if not len(lags):
+        return Swapped(reason=phrase("needs_model"))
+    return Swapped((0, *map(int, lags)), leaf["use_changes"].values, leaf["use_before"].values)
+
+
+def find_nonfinite(leaf: xr.Dataset) -> str:
+    """Name a loss or a norm of weights that is not finite; empty if there is none."""
+    for name, values in leaf.data_vars.items():
+        is_norm = str(name).endswith("_norm") and not {"time", "quantile"} & set(values.dims)
+        if (name == "loss" or is_norm) and not np.isfinite(values).all():
+            return str(name)
+    return ""

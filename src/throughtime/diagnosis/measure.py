@@ -34,7 +34,7 @@ from throughtime.diagnostics.rules import growth as growth_of
 from throughtime.diagnostics.statistics import censored_median_interval, interval
 from throughtime.diagnostics.thresholds import REACHES, SHARE
 
-from .findings import NAN, NOT_DEFINED, NOT_MEASURED, UNCLEAR, Answer
+from .results import NAN, NOT_DEFINED, NOT_MEASURED, UNCLEAR, Answer
 from .words import number, phrase
 
 FROM_LAST_STEP = "from_last_step"  # attribute of a layer whose gradients are those of its last step's error

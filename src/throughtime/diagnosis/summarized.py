@@ -1,7 +1,7 @@
-"""Answers from a record that is a summary: medians over samples, without intervals.
+"""Answers from a record that is a summary: medians over samples, with their intervals.
 
-`judge` needs samples; here the same questions are answered from medians, with the name of the level that
-would answer the rest.
+`judge` needs numbers of each sample. A question that only those can answer, such as share, is not measured,
+and the reason names the level that stores them.
 """
 
 from __future__ import annotations
@@ -19,26 +19,25 @@ from throughtime.diagnostics.rules import Growth, answer, explodes, is_bounded
 from throughtime.diagnostics.thresholds import REACHES, ROUNDING, SHARE, USED
 
 from . import causes, integrity, measure
-from .conclude import decided, sentences_of, sizes_of, verdict_of, without_use
+from .conclude import decide, sentences_of, sentences_without_use, sizes_of, verdict_of
 from .diagnosis import Diagnosis
-from .findings import NAN, NOT_MEASURED, UNCLEAR, Answer, Asked, Evidence, Found, LayerDiagnosis, Verdict
-from .recorded import not_finite
+from .layers import USE, find_nonfinite
+from .results import NAN, NOT_MEASURED, UNCLEAR, Answer, Asked, Evidence, LayerDiagnosis, Results, Verdict
 from .use import use_answer
-from .words import listed, number, phrase
+from .words import join_words, number, phrase
 
-_USE = ("use", "use_low", "use_high", "use_samples")  # by lag
 _FIRST_LAG = 5  # of a fit, as in `decay_rate`
 
 
 def diagnosis_of(leaves: Mapping[str, xr.Dataset], asked: Asked) -> Diagnosis:
-    """Diagnose the directions of layers in one recorded summary.
+    """Diagnose the directions of the layers of one recorded summary.
 
     The default lag is the largest power of two within half of the window, as for a capture.
     """
     losses = [float(leaf["loss"]) for leaf in leaves.values() if "loss" in leaf]
     lag = asked.dependency_length
     found = Diagnosis(Verdict.CANNOT_SAY, (), lag, lag, loss=losses[0] if losses else NAN)
-    if (stopped := broken(leaves)) is not None:
+    if (stopped := find_fault(leaves)) is not None:
         return replace(found, stopped=stopped.cause, sentences=(stopped.sentence,), verdict=stopped.verdict)
     longest = max(longest_lag(leaf) for leaf in leaves.values())
     if longest < 0 and any(map(_reads_many_steps, leaves.values())):
@@ -50,12 +49,12 @@ def diagnosis_of(leaves: Mapping[str, xr.Dataset], asked: Asked) -> Diagnosis:
         return replace(found, sentences=(phrase("beyond_window", lag=lag or 1, longest=longest),))
     lag = lag or _used_lag(leaves) or max(measure.lags_up_to(longest, None), default=1)
     asked = replace(asked, losses=(*asked.losses, found.loss))
-    layers = {path: _with_reasons(leaf, lag, asked) for path, leaf in leaves.items()}
-    found, path = decided(replace(found, lag=lag, layers=layers))
+    layers = {path: _judge_layer(leaf, lag, asked) for path, leaf in leaves.items()}
+    found, path = decide(replace(found, lag=lag, layers=layers))
     many = [
         path for path, leaf in leaves.items() if _reads_many_steps(leaf) and layers[path].curve is not None
     ]
-    notes = (phrase("from_last_step", layers=listed(many)),) if many else ()
+    notes = (phrase("from_last_step", layers=join_words(many)),) if many else ()
     return replace(found, sentences=tuple(_sentences(found, path, asked)), notes=notes)
 
 
@@ -65,22 +64,22 @@ def _used_lag(leaves: Mapping[str, xr.Dataset]) -> int | None:
     return max((int(each[-1]) for each in lags if len(each)), default=None)
 
 
-def _sentences(found: Found, path: str, asked: Asked) -> Iterator[str]:
+def _sentences(found: Results, path: str, asked: Asked) -> Iterator[str]:
     is_measured = found.layers[path].use.answer != NOT_MEASURED
     if found.verdict is Verdict.UNSTABLE or is_measured:
         yield from sentences_of(found, path, asked, {})
     if not is_measured:
-        yield from without_use(found, sizes_of(found))
+        yield from sentences_without_use(found, sizes_of(found))
 
 
-def _with_reasons(leaf: xr.Dataset, lag: int, asked: Asked) -> LayerDiagnosis:
+def _judge_layer(leaf: xr.Dataset, lag: int, asked: Asked) -> LayerDiagnosis:
     """Answer for one direction of one layer, with evidence and stability."""
     grown, step = _growth(leaf), measure.next_step(leaf, asked.optimizer)
     is_unstable = explodes(grown, step, asked.losses, is_bounded=is_bounded(leaf.attrs), solved=asked.solved)
     layer = layer_of(leaf, lag)
     return replace(
         layer,
-        why=(*causes.of_growth(grown, step), *_evidence(leaf)),
+        why=(*causes.growth_evidence(grown, step), *_evidence(leaf)),
         verdict=Verdict.UNSTABLE if is_unstable else verdict_of(layer.use, layer.reach),
     )
 
@@ -101,13 +100,13 @@ def _reads_many_steps(leaf: xr.Dataset) -> bool:
     return int((norms > 0).any(others).sum()) > 1
 
 
-def broken(leaves: Mapping[str, xr.Dataset]) -> integrity.Stop | None:
+def find_fault(leaves: Mapping[str, xr.Dataset]) -> integrity.Stop | None:
     """Find a reason not to judge a summary."""
     for path, leaf in leaves.items():
-        if name := not_finite(leaf):
+        if name := find_nonfinite(leaf):
             sentence = phrase("nonfinite_record", name=name, layer=path)
             return integrity.Stop(Verdict.UNSTABLE, sentence, "nonfinite")
-    return integrity.uncertified(leaves)
+    return integrity.find_failed_certificate(leaves)
 
 
 def longest_lag(leaf: xr.Dataset) -> int:
@@ -150,7 +149,7 @@ def _use(leaf: xr.Dataset, lag: int) -> Answer:
     """Answer from the use that a sweep measured over its data set."""
     if "use" not in leaf or not np.isfinite(leaf["use"].values[lag]):
         return Answer(NOT_MEASURED, threshold=USED, reason=phrase("needs_model"))
-    value, low, high, n = (float(leaf[name].values[lag]) for name in _USE)
+    value, low, high, n = (float(leaf[name].values[lag]) for name in USE[:4])
     return use_answer(value, (low, high), int(n), does_pay=bool(leaf["use_pays"]))
 
 
@@ -190,7 +189,7 @@ def _evidence(leaf: xr.Dataset) -> list[Evidence]:
     found: list[Evidence] = []
     if {"saturation_left", "saturation_right"} <= set(leaf.data_vars):
         left, right = leaf["saturation_left"], leaf["saturation_right"]
-        found += causes.of_saturation(left, right, str(leaf.attrs.get("kind")))
+        found += causes.saturation_evidence(left, right, str(leaf.attrs.get("kind")))
     if (rate := _rate(leaf["lag_ratio"].values)) is not None:
         found.append(Evidence("decay_rate", rate, phrase("decay", rate=number(rate), fit="")))
     return found

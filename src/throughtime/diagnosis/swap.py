@@ -105,7 +105,7 @@ def prefix_swap(
             old = (age >= lag) & (partners[0] >= 0)[:, None]
             lost = []
             for partner in partners:
-                lost.append(_losses(losing, batch, leaves.exchanged(partner, old), anchor) - own)
+                lost.append(_losses(losing, batch, leaves.exchange(partner, old), anchor) - own)
                 advance()
             usable = np.asarray(old.any(axis=1))
             if usable.any():
@@ -113,7 +113,7 @@ def prefix_swap(
     return Swapped(lags, _mean(changes), _mean(before), without_partner=int(alone.sum()))
 
 
-def with_shared_inputs(losing: Losing, batch: Batch, reading: Reading, *, seed: int) -> Floats:
+def losses_with_shared_inputs(losing: Losing, batch: Batch, reading: Reading, *, seed: int) -> Floats:
     """Evaluate (draw, sample) losses if all samples of a mask have the inputs of one of them.
 
     Then the samples are indistinguishable, and the loss is that of a prediction that ignores the inputs.
@@ -125,7 +125,7 @@ def with_shared_inputs(losing: Losing, batch: Batch, reading: Reading, *, seed: 
         given = np.array(
             [rng.choice(np.flatnonzero(group.ravel() == each)) for each in range(group.max() + 1)]
         )
-        inputs = leaves.exchanged(given[group.ravel()], reading.valid)
+        inputs = leaves.exchange(given[group.ravel()], reading.valid)
         losses.append(
             _mean([_losses(losing, batch, inputs, anchor) for anchor in reading.anchors or (None,)])
         )
@@ -206,18 +206,18 @@ class Leaves:
         self._wanted = wanted
         self.has_time = wanted in shapes
 
-    def exchanged(self, partner: Whole, old: Flags) -> Any:
+    def exchange(self, partner: Whole, old: Flags) -> Any:
         """Replace the old steps of each sample by those of its partner."""
-        return structures.mapped(lambda leaf: self._exchanged(leaf, partner, old), self._x)
+        return structures.mapped(lambda leaf: self._exchange_leaf(leaf, partner, old), self._x)
 
     def differ(self, partner: Whole, old: Flags) -> bool:
         """Whether an exchange changes anything."""
-        pairs = zip(_flat(self._x), _flat(self.exchanged(partner, old)), strict=True)
+        pairs = zip(_flat(self._x), _flat(self.exchange(partner, old)), strict=True)
         return any(
             not np.array_equal(structures.to_numpy(one), structures.to_numpy(other)) for one, other in pairs
         )
 
-    def _exchanged(self, leaf: Any, partner: Whole, old: Flags) -> Any:
+    def _exchange_leaf(self, leaf: Any, partner: Whole, old: Flags) -> Any:
         if tuple(np.shape(leaf))[:2] != self._wanted:
             return leaf
         array = structures.to_numpy(leaf)

@@ -16,15 +16,22 @@ import xarray as xr
 from throughtime._text.tables import Items, Paragraph, Part, Shown, Table
 from throughtime._tree import at_place, evenly, place_of, recorded_steps
 from throughtime.diagnostics.alarm import alarms_of_run
-from throughtime.diagnostics.labelled import remembered
+from throughtime.diagnostics.labelled import remember
 from throughtime.diagnostics.thresholds import REACHES, USED
 
 from . import integrity, measure, summarized
 from .diagnosis import QUESTIONS, Diagnosis, cell, layer_at_step, plain
-from .findings import NAN, NOT_MEASURED, Answer, Asked, LayerDiagnosis
 from .judge import judge
-from .layers import by_direction, recurrent
-from .recorded import SUMMARY, as_captured, level, stored_swap, wanted
+from .layers import (
+    SUMMARY,
+    as_captured,
+    by_direction,
+    level,
+    recurrent_layers,
+    stored_swap,
+    variables_to_read,
+)
+from .results import NAN, NOT_MEASURED, Answer, Asked, LayerDiagnosis
 from .words import number, phrase, with_interval
 
 MOST_RECORDS = 13
@@ -180,7 +187,7 @@ def losses(tree: xr.DataTree) -> tuple[float, ...]:
 
 def diagnose_captured(tree: xr.DataTree, asked: Asked) -> Diagnosis:
     """Diagnose a capture, or one record of a run."""
-    leaves = {path: leaf.compute() for path, leaf in recurrent(tree).items()}  # one step of a lazy run
+    leaves = {path: leaf.compute() for path, leaf in recurrent_layers(tree).items()}  # one step of a lazy run
     if any(level(leaf) == SUMMARY for leaf in leaves.values()):
         return summarized.diagnosis_of(by_direction(leaves), asked)
     captured = {path: as_captured(leaf) for path, leaf in leaves.items()}
@@ -200,22 +207,22 @@ def diagnose_run(tree: xr.DataTree, asked: Asked) -> TrainingDiagnosis:
 
 def _record(tree: xr.DataTree, place: int, step: int, lag: int, seed: int) -> StepRecord:
     """Measure one record, reading only the required variables."""
-    leaves = recurrent(at_place(tree, place, wanted))
+    leaves = recurrent_layers(at_place(tree, place, variables_to_read))
     losses = [float(leaf["loss"]) for leaf in leaves.values() if "loss" in leaf]
     loss = losses[0] if losses else NAN
     if any(level(leaf) == SUMMARY for leaf in leaves.values()):
         parts = by_direction(leaves)
-        if (stopped := summarized.broken(parts)) is not None:
+        if (stopped := summarized.find_fault(parts)) is not None:
             return StepRecord(step, loss, stopped=stopped.sentence)
         return StepRecord(step, loss, {path: summarized.layer_of(leaf, lag) for path, leaf in parts.items()})
-    if (stopped := summarized.broken(leaves) or integrity.broken(leaves)) is not None:
+    if (stopped := summarized.find_fault(leaves) or integrity.find_fault(leaves)) is not None:
         return StepRecord(step, loss, stopped=stopped.sentence)
     leaves = {path: as_captured(leaf) for path, leaf in leaves.items()}
-    parts = by_direction(integrity.rounded(leaves)[0])
+    parts = by_direction(integrity.accept_rounding(leaves)[0])
     return StepRecord(step, loss, {path: _layer(leaf, lag, seed) for path, leaf in parts.items()})
 
 
-@remembered()
+@remember()
 def _layer(leaf: xr.Dataset, lag: int, seed: int) -> LayerDiagnosis:
     kind = str(leaf.attrs.get("kind", ""))
     use = Answer(NOT_MEASURED, threshold=USED, reason=phrase("needs_model"))

@@ -11,7 +11,7 @@ from throughtime.diagnostics import rules
 from throughtime.diagnostics.statistics import Floats, interval, ratio_of_means
 from throughtime.diagnostics.thresholds import USED
 
-from .findings import NO, NOT_MEASURED, UNCLEAR, YES, Answer
+from .results import NO, NOT_MEASURED, UNCLEAR, YES, Answer
 from .swap import Swapped
 from .words import number, phrase
 
@@ -38,7 +38,7 @@ def use(swapped: Swapped, lag: int, *, seed: int) -> Answer:
         ends = interval(ratio_of_means, changes, full, seed=seed)
         return use_answer(value, ends, len(changes), does_pay=True)
     lost = float(np.mean(np.abs(before)))
-    denied = _denied(changes, lost, seed=seed)
+    denied = _deny(changes, lost, seed=seed)
     if denied.answer == NO:
         gain = max(float(np.mean(full)), 0.0) / lost
         return replace(denied, reason=phrase("little_gain", share=f"{100 * gain:.1f} %"))
@@ -79,7 +79,7 @@ def use_answer(value: float, ends: tuple[float, float], n: int, *, does_pay: boo
     return Answer(NO if answer != YES and is_denied else answer, value, ends, n, USED)
 
 
-def _denied(changes: Floats, scale: float, *, seed: int) -> Answer:
+def _deny(changes: Floats, scale: float, *, seed: int) -> Answer:
     if scale == 0:
         return Answer(UNCLEAR, n=len(changes), threshold=USED, reason=phrase("loss_is_zero"))
     value = float(np.mean(changes)) / scale
@@ -124,7 +124,7 @@ def largest_used(curve: xr.Dataset) -> int | None:
     return found
 
 
-def pooled(parts: list[Swapped]) -> Swapped:
+def pool(parts: list[Swapped]) -> Swapped:
     """Join the samples of several batches; those that were not measured are left out."""
     measured = [part for part in parts if not part.reason]
     if not measured:

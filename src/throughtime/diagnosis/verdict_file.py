@@ -18,7 +18,7 @@ from throughtime._arguments.rules import either, mapping, path
 from throughtime._errors import DiagnosticError
 
 from .diagnosis import FORMAT, QUESTIONS, SCHEMA, VERSION, Diagnosis
-from .findings import NAN, Answer, Evidence, LayerDiagnosis, Remedy, Verdict
+from .results import NAN, Answer, Evidence, LayerDiagnosis, Remedy, Verdict
 from .training import History, StepRecord, TrainingDiagnosis
 
 Data = Mapping[str, Any]
@@ -51,10 +51,10 @@ def read_verdict(source: str | os.PathLike[str] | Data) -> Diagnosis:
     >>> read_verdict(found.to_dict()).layers["rnn"].reach.answer
     'yes'
     """
-    data = source if isinstance(source, Mapping) else _loaded(Path(source))
+    data = source if isinstance(source, Mapping) else _load(Path(source))
     _check_version(data.get("schema"))
     try:
-        return _found(data)
+        return _read_diagnosis(data)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DiagnosticError(
             f"This verdict does not follow {SCHEMA}: {type(error).__name__} {error}. Write it again with "
@@ -62,7 +62,7 @@ def read_verdict(source: str | os.PathLike[str] | Data) -> Diagnosis:
         ) from None
 
 
-def _loaded(file: Path) -> Data:
+def _load(file: Path) -> Data:
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -85,41 +85,41 @@ def _check_version(schema: Any) -> None:
         )
 
 
-def _found(data: Data) -> Diagnosis:
+def _read_diagnosis(data: Data) -> Diagnosis:
     read: dict[str, Any] = {
         **dict.fromkeys(("lag", "dependency_length"), lambda lag: lag),  # None is a value
         "verdict": Verdict,
         "layers": _layers,
         "use_curve": _curve,
         "why": _evidence,
-        "remedies": lambda remedies: tuple(_made(Remedy, each) for each in remedies),
+        "remedies": lambda remedies: tuple(_make(Remedy, each) for each in remedies),
     }
     kind, absent = Diagnosis, ("framework", "is_solved")
     if "history" in data:
         kind, read = TrainingDiagnosis, {**read, "step": int, "history": _history}
-    return _made(kind, {"sentences": [data["text"]], **data}, absent, **read)
+    return _make(kind, {"sentences": [data["text"]], **data}, absent, **read)
 
 
 def _layers(layers: Data) -> dict[str, LayerDiagnosis]:
     """Read layers; those in a record of a run have no kind, verdict, curve and evidence."""
-    read: dict[str, Any] = dict.fromkeys(QUESTIONS, lambda answer: _made(Answer, answer))
+    read: dict[str, Any] = dict.fromkeys(QUESTIONS, lambda answer: _make(Answer, answer))
     read |= {"why": _evidence, "curve": _curve, "verdict": Verdict}
     return {
-        path: _made(LayerDiagnosis, {"kind": "", **layer}, ("why", "curve", "verdict"), **read)
+        path: _make(LayerDiagnosis, {"kind": "", **layer}, ("why", "curve", "verdict"), **read)
         for path, layer in layers.items()
     }
 
 
 def _evidence(evidence: Any) -> tuple[Evidence, ...]:
-    return tuple(_made(Evidence, each) for each in evidence)
+    return tuple(_make(Evidence, each) for each in evidence)
 
 
 def _history(data: Data) -> History:
-    records = tuple(_made(StepRecord, each, layers=_layers) for each in data["records"])
-    return _made(History, data, records=lambda _: records)
+    records = tuple(_make(StepRecord, each, layers=_layers) for each in data["records"])
+    return _make(History, data, records=lambda _: records)
 
 
-def _made(kind: type[Made], data: Data, absent: Collection[str] = (), **read: Callable[[Any], Any]) -> Made:
+def _make(kind: type[Made], data: Data, absent: Collection[str] = (), **read: Callable[[Any], Any]) -> Made:
     """Make a record from its fields, each with its reader; only those in `absent` may be missing."""
     names = [each.name for each in fields(kind) if each.name in data or each.name not in absent]  # type: ignore[arg-type]
     return kind(**{name: read.get(name, _value)(data[name]) for name in names})

@@ -176,7 +176,10 @@ SENTENCES: Mapping[str, str] = {
     "misread": "the model reads {layer} after a single step",
     "growth": "the gradient is largest at lag {lag}, {factor} times its size at lag 0",
     "step": "the next step of the optimizer changes the recurrent weights by {step} times their norm",
-    "lyapunov": "largest Lyapunov exponent of the states {exponent} a step",
+    "lyapunov": (
+        "largest Lyapunov exponent of the states {exponent}, mean of {n}: in its direction a step multiplies "
+        "a gradient by {factor}"
+    ),
     "spectrum": "spectral radius of the recurrent kernel {radius}, largest singular value {sigma}",
     "spectrum_of_gates": "spectral radius of the recurrent kernel by gate: {radii}",
     "floor": (
@@ -195,7 +198,11 @@ SENTENCES: Mapping[str, str] = {
     ),
     "remedy_forget_bias": "start the forget gate's bias at 1",
     "remedy_orthogonal": "start the recurrent kernel orthogonal, or at the identity with relu",
-    "remedy_clipping": "clip the gradient by its norm",
+    "remedy_clipping": "clip the gradient by its norm, which bounds a training step and leaves the growth",
+    "remedy_kernel": (
+        "make the recurrent kernel smaller, which removes the growth: scale its spectral radius to 1, or "
+        "start it orthogonal{gated}"
+    ),
     "remedy_window": "train on windows longer than {lag} steps",
     "remedy_epsilon": "lower the optimizer's epsilon",
     "remedy_ends": (
@@ -209,6 +216,7 @@ SOURCES: Mapping[str, str] = {
     "remedy_forget_bias": "Jozefowicz, Zaremba & Sutskever 2015, ICML",
     "remedy_orthogonal": "Le, Jaitly & Hinton 2015, arXiv 1504.00941",
     "remedy_clipping": "Pascanu, Mikolov & Bengio 2013, arXiv 1211.5063",
+    "remedy_kernel": "Pascanu, Mikolov & Bengio 2013, §2.2; Vogt et al. 2022, arXiv 2006.14123",
     "remedy_window": "gradient does not cross the edge of a window",
     "remedy_epsilon": "Kingma & Ba 2015, arXiv 1412.6980: the step is m/(√v + epsilon)",
     "remedy_ends": "Schuster & Paliwal 1997, IEEE Trans. Signal Processing 45, 2673",
@@ -270,12 +278,12 @@ def size(ratio: float) -> str:
     return f"{ratio:,.0f} times" if ratio < 1e6 else f"{ratio:.1e} times"
 
 
-def listed(parts: list[str]) -> str:
+def join_words(parts: list[str]) -> str:
     """Join the items of a list in a sentence.
 
     Examples
     --------
-    >>> listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])
+    >>> join_words(["a"]), join_words(["a", "b"]), join_words(["a", "b", "c"])
     ('a', 'a and b', 'a, b and c')
     """
     *first, last = parts

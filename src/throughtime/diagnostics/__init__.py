@@ -24,33 +24,12 @@ from throughtime.diagnostics.vanishing_fraction import vanishing_fraction
 from throughtime.diagnostics.weight_norms import weight_norms
 
 __all__ = [
-    "Leak",
-    "NonFinite",
-    "boundary_leak",
-    "decay_rate",
-    "effective_steps",
-    "first_nonfinite",
-    "from_last_step",
-    "gradient_instability",
-    "horizon_text",
-    "lag_profile",
-    "lyapunov_exponents",
-    "lyapunov_spectrum",
-    "memory_horizon",
-    "memory_horizon_median",
-    "ratio_text",
-    "recurrent_spectrum",
-    "retention",
-    "saturation",
-    "sensitivity",
-    "state_jacobian",
-    "temporal_coherence",
-    "timescale",
-    "transient_growth",
-    "unit_correlation",
-    "vanishing_fraction",
-    "weight_norms",
-]
+    "Leak", "NonFinite", "boundary_leak", "decay_rate", "effective_steps", "first_nonfinite",
+    "from_last_step", "gradient_instability", "horizon_text", "lag_profile", "lyapunov_exponents",
+    "lyapunov_spectrum", "memory_horizon", "memory_horizon_median", "ratio_text", "recurrent_spectrum",
+    "retention", "saturation", "sensitivity", "state_jacobian", "temporal_coherence", "timescale",
+    "transient_growth", "unit_correlation", "vanishing_fraction", "weight_norms",
+]  # fmt: skip
 
 
 def __dir__() -> list[str]:

@@ -61,7 +61,7 @@ def as_attribute(alarms: Iterable[Alarm]) -> str:
 def alarms_of_run(attributes: Mapping[Any, Any]) -> list[Alarm]:
     """Decode the alarms in the attributes of a run; damaged ones raise StoreError."""
     try:
-        alarms = [Alarm(**each) for each in _kept(attributes, ATTRIBUTE, "[]")]
+        alarms = [Alarm(**each) for each in _read_list(attributes, ATTRIBUTE, "[]")]
     except TypeError as error:
         raise StoreError(f"The alarms of the run are damaged: {error}.") from None
     if not all(type(alarm.step) is int and isinstance(alarm.name, str) for alarm in alarms):
@@ -77,10 +77,10 @@ def alarms_off(attributes: Mapping[Any, Any]) -> list[str]:
     >>> alarms_off({"alarms_off": "[]"}), alarms_off({})
     ([], ['vanishing'])
     """
-    return [str(name) for name in _kept(attributes, OFF, '["vanishing"]')]
+    return [str(name) for name in _read_list(attributes, OFF, '["vanishing"]')]
 
 
-def _kept(attributes: Mapping[Any, Any], name: str, default: str) -> list[Any]:
+def _read_list(attributes: Mapping[Any, Any], name: str, default: str) -> list[Any]:
     try:
         kept = json.loads(str(attributes.get(name, default)))
     except (ValueError, RecursionError):

@@ -86,7 +86,8 @@ def boundary_leak(layer: Layer, boundaries: Any = None) -> list[Leak]:
     """
     captured = certified(layer)
     if "carried_by_state" not in captured and "reset" not in captured and "hidden_gradient" in captured:
-        raise DiagnosticError(_NOT_KNOWN.format(layer=captured.attrs.get("layer", "this layer")))
+        name = str(captured.attrs.get("layer", "this layer")).strip("/")
+        raise DiagnosticError(_NOT_KNOWN.format(layer=name))
     carried = require(captured, "carried_by_state").transpose("sample", "time", "state")
     starts = _starts(require(captured, "reset") if boundaries is None else boundaries, carried)
     crossing = np.asarray(carried)[:, :-1]

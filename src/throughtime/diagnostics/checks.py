@@ -5,8 +5,6 @@ The measures of this folder take every layer through `certified`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import xarray as xr
 
 from throughtime import cells
@@ -14,26 +12,11 @@ from throughtime._errors import DiagnosticError, warn
 from throughtime._tree import Layer
 from throughtime._tree import layer as one_layer
 from throughtime._vocabulary import CERTIFICATES, STANDARD_KINDS
+from throughtime.cells import PRECISIONS, Precision
 from throughtime.diagnostics.labelled import once
 
 _DESCRIPTIONS = ("long_name", "description")
 _DTYPE_OF = ("hidden_gradient", "lag_matrix", "hidden", "gate_activation", "recurrent_kernel")
-
-
-@dataclass(frozen=True)
-class Precision:
-    """Limits of a floating-point format."""
-
-    epsilon: float
-    smallest_normal: float
-
-
-PRECISIONS = {
-    "float64": Precision(2.0**-52, 2.0**-1022),
-    "float32": Precision(2.0**-23, 2.0**-126),
-    "float16": Precision(2.0**-10, 2.0**-14),
-    "bfloat16": Precision(2.0**-7, 2.0**-126),
-}
 
 
 def precision(layer: xr.Dataset) -> Precision:
@@ -122,12 +105,12 @@ def _worst(layer: xr.Dataset, name: str) -> float:
     return float(layer[name].fillna(0.0).max(keep_attrs=False))
 
 
-def certified_vectors(captured: Layer) -> xr.Dataset:
+def require_vectors(captured: Layer) -> xr.Dataset:
     """Return one layer as `certified` does, if its state is one vector per sample and has one matrix.
 
     An image, several vectors, or a state that is changed between the cell's calls raise DiagnosticError.
     """
-    layer = unprojected(unchanged(certified(captured)))
+    layer = require_unprojected(require_unchanged(certified(captured)))
     if layer.attrs.get("kind") in (*STANDARD_KINDS, None):
         return layer
     state = ", ".join(str(layer.attrs.get("states", "hidden")).split(", "))
@@ -138,7 +121,7 @@ def certified_vectors(captured: Layer) -> xr.Dataset:
     )
 
 
-def unprojected(layer: xr.Dataset) -> xr.Dataset:
+def require_unprojected(layer: xr.Dataset) -> xr.Dataset:
     """Return the layer; refuse an LSTM whose hidden state is projected, and thus not as wide as its gates."""
     if "projection" in layer or (layer.attrs.get("kind") == "lstm" and "cell_unit" in layer.sizes):
         raise DiagnosticError(
@@ -149,7 +132,7 @@ def unprojected(layer: xr.Dataset) -> xr.Dataset:
     return layer
 
 
-def unchanged(layer: xr.Dataset) -> xr.Dataset:
+def require_unchanged(layer: xr.Dataset) -> xr.Dataset:
     """Return the layer; refuse a cell in a loop that changes its state between the calls."""
     if layer.attrs.get("states_changed"):
         raise DiagnosticError(

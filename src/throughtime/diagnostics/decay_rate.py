@@ -15,8 +15,8 @@ from throughtime._arguments.rules import number, whole
 from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified, precision
-from throughtime.diagnostics.labelled import applied
-from throughtime.diagnostics.lags import Flags, Floats, exclusions, signals, underflowed
+from throughtime.diagnostics.labelled import apply
+from throughtime.diagnostics.lags import Flags, Floats, exclusions, has_underflowed, signals
 from throughtime.diagnostics.statistics import interval, quantiles
 
 _MOST_LAGS = 100  # evenly spaced lags in a fit, whose cost grows with their square
@@ -64,10 +64,10 @@ def decay_rate(
     """
     captured = certified(layer)
     found = signals(captured)
-    parts = applied(
+    parts = apply(
         _fit,
         found["log_ratio"],
-        underflowed(found["log_signal"], precision(captured).smallest_normal),
+        has_underflowed(found["log_signal"], precision(captured).smallest_normal),
         over=[("sample", "lag")] * 2,
         returns=[()] * len(_RESULTS),
         types=[np.float64] * 4 + [np.int64, np.bool_],

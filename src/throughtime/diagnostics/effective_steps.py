@@ -13,7 +13,7 @@ from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer, require
 from throughtime.diagnostics.checks import certified
-from throughtime.diagnostics.labelled import applied
+from throughtime.diagnostics.labelled import apply
 from throughtime.diagnostics.lags import Floats, by_lag, runs_backward, steps_of_last_episode
 
 
@@ -53,7 +53,7 @@ def effective_steps(layer: Layer) -> xr.Dataset:
     weights = by_lag(
         require(captured, "step_contribution"), steps_of_last_episode(captured), runs_backward(captured)
     )
-    parts = applied(_concentration, weights, over=[("lag",)], returns=[()] * 3)
+    parts = apply(_concentration, weights, over=[("lag",)], returns=[()] * 3)
     return xr.Dataset(dict(zip(("k50", "k90", "n_eff"), parts, strict=True)))
 
 

@@ -16,7 +16,7 @@ from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError, SchemaError
 from throughtime._tree import Layer, states
 from throughtime._vocabulary import WEIGHTS, as_known
-from throughtime.diagnostics.labelled import applied
+from throughtime.diagnostics.labelled import apply
 from throughtime.diagnostics.lags import runs_backward, valid_steps
 
 # In the order of computation. A pass goes through time, and at each step through these variables in turn.
@@ -51,7 +51,7 @@ class NonFinite:
 
     def __str__(self) -> str:
         places = ", ".join(f"{dim} {place}" for dim, place in self.where.items())
-        return f"{self.value} in {self.variable} of {self.layer or 'this layer'}" + (
+        return f"{self.value} in {self.variable} of {self.layer.strip('/') or 'this layer'}" + (
             f": {places}" if places else ""
         )
 
@@ -83,7 +83,7 @@ def first_nonfinite(captured: Layer) -> NonFinite | None:
     --------
     >>> from throughtime import testing
     >>> print(first_nonfinite(testing.nonfinite("cell", sample=1, time=7, unit=2)))
-    nan in cell of /rnn: sample 1, time 7, unit 2
+    nan in cell of rnn: sample 1, time 7, unit 2
     """
     leaves = _leaves(captured)
     found = [each for number, leaf in enumerate(leaves.items()) for each in _candidates(number, *leaf)]
@@ -107,12 +107,12 @@ def _candidates(number: int, path: str, layer: xr.Dataset) -> Iterable[tuple[_Ke
         place = _phase(_word(str(name), layer), number)
         if place is None or values.dtype.kind not in "fcV":
             continue
-        broken: xr.DataArray = ~applied(np.isfinite, values, types=[bool])
+        broken: xr.DataArray = ~apply(np.isfinite, values, types=[bool])
         if "time" in values.dims:
             broken = broken & valid_steps(layer)
         if not bool(broken.any()):
             continue
-        (phase, rank), where = place, _earliest(str(name), broken.transpose(*values.dims), layer, place[0])
+        (phase, rank), where = place, _find_first(str(name), broken.transpose(*values.dims), layer, place[0])
         position, labels, index = where
         value = float(np.asarray(values.isel(index)))
         yield (position[0], *phase, position[1], rank), NonFinite(path, str(name), value, labels)
@@ -135,7 +135,7 @@ def _phase(name: str, number: int) -> tuple[_Key, int] | None:
     return None
 
 
-def _earliest(
+def _find_first(
     name: str, broken: xr.DataArray, layer: xr.Dataset, phase: _Key
 ) -> tuple[_Key, dict[str, int | str], dict[str, int]]:
     """Return the first place: its training step and position in the pass, its labels and indices."""
@@ -148,14 +148,14 @@ def _earliest(
     backward = phase[0] >= 3
     # A variable without time comes from the last step, and its gradient is computed first.
     ends = none if backward else none + layer.sizes.get("time", 0)
-    time = _processed(name, places, layer, backward=backward) if "time" in places else ends
+    time = _processing_position(name, places, layer, backward=backward) if "time" in places else ends
     first = int(np.lexsort([*reversed(list(places.values())), time, step])[0])
     index = {dim: int(each[first]) for dim, each in places.items()}
     labels = {dim: _label(layer, dim, place) for dim, place in index.items()}
     return (int(step[first]), int(time[first])), labels, index
 
 
-def _processed(
+def _processing_position(
     name: str, indices: Mapping[str, npt.NDArray[np.intp]], layer: xr.Dataset, *, backward: bool
 ) -> npt.NDArray[np.intp]:
     """Position of each time index in the order of the pass."""

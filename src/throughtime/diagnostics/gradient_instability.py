@@ -11,8 +11,8 @@ import xarray as xr
 from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer, require, states
-from throughtime.diagnostics.checks import certified, unchanged
-from throughtime.diagnostics.labelled import applied
+from throughtime.diagnostics.checks import certified, require_unchanged
+from throughtime.diagnostics.labelled import apply
 from throughtime.diagnostics.lags import (
     Floats,
     by_lag,
@@ -57,16 +57,16 @@ def gradient_instability(layer: Layer) -> xr.DataArray:
     >>> gradient_instability(testing.decaying(rate=0.9, steps=50)).values.round(6)  # 49·0.1²
     array([0.49])
     """
-    captured = unchanged(certified(layer))
+    captured = require_unchanged(certified(layer))
     gradient = log_state_gradient(captured)
     valid, backward = steps_of_last_episode(captured), runs_backward(captured)
     arriving = by_lag(gradient, valid, backward)
-    carried = by_lag(log_state_gradient(_without_entering(captured)), valid, backward)
-    total: xr.DataArray = applied(_instability, arriving, carried, over=[("lag",)] * 2)
+    carried = by_lag(log_state_gradient(_subtract_entering(captured)), valid, backward)
+    total: xr.DataArray = apply(_instability, arriving, carried, over=[("lag",)] * 2)
     return total.rename("gradient_instability")
 
 
-def _without_entering(layer: xr.Dataset) -> xr.Dataset:
+def _subtract_entering(layer: xr.Dataset) -> xr.Dataset:
     """Keep in `hidden_gradient` only the part that comes from the later step."""
     entering = layer.get("output_gradient")
     if entering is None or "time" not in entering.dims:

@@ -14,7 +14,7 @@ Made = TypeVar("Made")
 _known: ContextVar[dict[Any, Any] | None] = ContextVar("known", default=None)
 
 
-def applied(
+def apply(
     function: Callable[..., Any],
     *arrays: xr.DataArray,
     over: Sequence[Sequence[str]] = (),
@@ -32,7 +32,7 @@ def applied(
     Examples
     --------
     >>> values = xr.DataArray([[1.0, 2.0], [3.0, 4.0]], dims=("time", "sample"))
-    >>> applied(np.sum, values, over=[("time",)], axis=-1).values
+    >>> apply(np.sum, values, over=[("time",)], axis=-1).values
     array([4., 6.])
     """
     return xr.apply_ufunc(
@@ -49,7 +49,7 @@ def applied(
 
 
 @contextmanager
-def remembered() -> Iterator[None]:
+def remember() -> Iterator[None]:
     """Check and order each layer only once; meanwhile, layers must not change."""
     token = _known.set({})
     try:
@@ -59,7 +59,7 @@ def remembered() -> Iterator[None]:
 
 
 def once(make: Callable[[Any], Made], layer: Any) -> Made:
-    """Return `make(layer)`, within `remembered` the same object for the same layer."""
+    """Return `make(layer)`, within `remember` the same object for the same layer."""
     known = _known.get()
     if known is None:
         return make(layer)

@@ -15,7 +15,7 @@ from throughtime._arguments.rules import number, several, whole
 from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified
-from throughtime.diagnostics.labelled import applied
+from throughtime.diagnostics.labelled import apply
 from throughtime.diagnostics.lags import Floats, exclusions, signals
 from throughtime.diagnostics.statistics import median_interval
 
@@ -64,7 +64,7 @@ def lag_profile(layer: Layer, *, lags: Iterable[int] | None = None, confidence: 
     found = signals(certified(layer))
     ratios = found["log_ratio"] if lags is None else found["log_ratio"].reindex(lag=list(lags))
     over, returns = [("sample", "lag")], [("lag",)] * 3
-    parts = applied(
+    parts = apply(
         _median_with_interval, ratios, over=over, returns=returns, vectorize=True, confidence=confidence
     )
     profile = xr.Dataset(dict(zip(("ratio", "low", "high"), parts, strict=True)))

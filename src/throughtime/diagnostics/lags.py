@@ -14,7 +14,7 @@ import xarray as xr
 
 from throughtime._errors import DiagnosticError, SchemaError
 from throughtime._tree import require, states
-from throughtime.diagnostics.labelled import applied, once
+from throughtime.diagnostics.labelled import apply, once
 from throughtime.diagnostics.thresholds import ROUNDING
 
 Floats = npt.NDArray[np.float64]
@@ -73,7 +73,7 @@ def by_lag(values: xr.DataArray, valid: xr.DataArray, backward: xr.DataArray) ->
     """
     steps = values.sizes["time"]
     over, sizes = [("time",)] * 2, {"lag": steps}
-    ordered: xr.DataArray = applied(
+    ordered: xr.DataArray = apply(
         latest_first, values, valid, backward, over=over, returns=[("lag",)], sizes=sizes
     )
     return ordered.assign_coords(lag=np.arange(steps))
@@ -97,7 +97,7 @@ def log_norm(values: xr.DataArray, *dims: str) -> xr.DataArray:
 
     Squares of very small and very large numbers stay within the range of float64.
     """
-    norms: xr.DataArray = applied(log_norm_of, values, over=[dims], axes=len(dims))
+    norms: xr.DataArray = apply(log_norm_of, values, over=[dims], axes=len(dims))
     return norms
 
 
@@ -123,7 +123,7 @@ def log_state_gradient(layer: xr.Dataset) -> xr.DataArray:
     for state in states(layer):
         gradient = require(layer, f"{state}_gradient")
         norms.append(log_norm(gradient, *(str(dim) for dim in gradient.dims if dim not in kept)))
-    joint: xr.DataArray = applied(log_joint_norm, *norms)
+    joint: xr.DataArray = apply(log_joint_norm, *norms)
     return joint
 
 
@@ -152,7 +152,7 @@ def _signals(layer: xr.Dataset) -> xr.Dataset:
     matrix = "lag_matrix" in layer
     found = _per_loss_step(layer) if matrix else _from_gradient(layer)
     log_signal = found["log_signal"]
-    found["log_ratio"], found["non_finite"] = applied(
+    found["log_ratio"], found["non_finite"] = apply(
         to_first,
         log_signal,
         found["length"],
@@ -209,7 +209,7 @@ def _per_loss_step(layer: xr.Dataset) -> xr.Dataset:
 
 def _over_loss_steps(found: xr.Dataset) -> xr.Dataset:
     signal, ratio = (
-        applied(_log_mean_exp, found[name], over=[("loss_time",)]) for name in ("log_signal", "log_ratio")
+        apply(_log_mean_exp, found[name], over=[("loss_time",)]) for name in ("log_signal", "log_ratio")
     )
     read = found["length"] > 0
     broken = (found["non_finite"] & read).any("loss_time")
@@ -235,19 +235,19 @@ def _log_mean_exp(values: Floats) -> Floats:
     return np.asarray(means, dtype=np.float64)
 
 
-def underflowed(log_signal: xr.DataArray, smallest_normal: float) -> xr.DataArray:
+def has_underflowed(log_signal: xr.DataArray, smallest_normal: float) -> xr.DataArray:
     """Whether a signal underflowed: below the smallest normal number, or 0 directly after such a value.
 
     An exact 0 after a signal of ordinary size is no underflow: the gradient truly stops there.
     """
     lag, smallest = [("lag",)], np.log(smallest_normal) - ROUNDING
-    found: xr.DataArray = applied(
-        _underflowed, log_signal, over=lag, returns=lag, types=[np.bool_], log_smallest=smallest
+    found: xr.DataArray = apply(
+        _has_underflowed, log_signal, over=lag, returns=lag, types=[np.bool_], log_smallest=smallest
     )
     return found
 
 
-def _underflowed(log_signal: Floats, *, log_smallest: float) -> Flags:
+def _has_underflowed(log_signal: Floats, *, log_smallest: float) -> Flags:
     lags = np.arange(log_signal.shape[-1])
     latest = np.maximum.accumulate(np.where(np.isfinite(log_signal), lags, -1), axis=-1)
     shown = np.take_along_axis(log_signal, np.maximum(latest, 0), axis=-1)

@@ -18,14 +18,13 @@ from throughtime import cells
 from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer, require, states
-from throughtime.diagnostics.checks import certified, certified_vectors
+from throughtime.diagnostics.checks import certified, require_vectors
 from throughtime.diagnostics.lags import runs_backward, valid_steps
 from throughtime.diagnostics.state_jacobian import (
     NEEDED,
     OPTIONAL,
     STATES,
     Values,
-    cell_layer,
     cell_pass,
     has_closed_form,
     state_jacobian,
@@ -78,18 +77,18 @@ def from_last_step(layer: Layer) -> xr.Dataset:
     for dim in {"direction", "step"} & {*captured.dims}:
         raise DiagnosticError(f"This layer has a dim {dim!r}. Select one position: layer.isel({dim}=0).")
     if not has_closed_form(captured.attrs):
-        return _by_jacobians(captured)
-    captured = certified_vectors(captured)
+        return _multiply_jacobians(captured)
+    captured = require_vectors(captured)
     arrays = {name: require(captured, name).values for name in (*NEEDED, "hidden_gradient")}
     arrays |= {name: captured[name].values for name in OPTIONAL if name in captured}
     arrays["valid"] = valid_steps(captured).values
-    solved = solved_from_last_step(arrays, captured.attrs, backward=bool(runs_backward(captured)))
+    solved = solve_from_last_step(arrays, captured.attrs, backward=bool(runs_backward(captured)))
     return captured.assign(
         {name: captured[name].copy(data=solved[name]) for name in _SOLVED if name in captured}
     )
 
 
-def _by_jacobians(captured: xr.Dataset) -> xr.Dataset:
+def _multiply_jacobians(captured: xr.Dataset) -> xr.Dataset:
     """Multiply the gradient of the first state at the last step by the Jacobians of the steps before it."""
     names = [f"{name}_gradient" for name in states(captured)]
     jacobians = state_jacobian(captured).transpose("sample", "time", *STATES).values
@@ -114,7 +113,7 @@ def _by_jacobians(captured: xr.Dataset) -> xr.Dataset:
     return captured.assign({name: captured[name].copy(data=values) for name, values in shaped.items()})
 
 
-def solved_from_last_step(
+def solve_from_last_step(
     of: Values, attributes: Mapping[Any, Any], *, backward: bool
 ) -> dict[str, npt.NDArray[Any]]:
     """Do the same as `from_last_step` for plain arrays of one direction whose first axis is the sample."""
@@ -126,7 +125,7 @@ def solved_from_last_step(
     passed = replace(
         cell_pass(of, backward=backward), final_gradients=(_at_last_step(of, backward=backward),)
     )
-    return cells.solve(cell_layer(of, attributes), passed, frozenset(_SOLVED))
+    return cells.solve(cells.Layer.of(of, attributes), passed, frozenset(_SOLVED))
 
 
 def _at_last_step(of: Values, *, backward: bool) -> npt.NDArray[Any]:

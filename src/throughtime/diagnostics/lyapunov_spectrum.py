@@ -15,9 +15,11 @@ from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer
 from throughtime.cells.parallel import one_thread
 from throughtime.diagnostics.checks import certified
-from throughtime.diagnostics.labelled import applied
+from throughtime.diagnostics.labelled import apply
 from throughtime.diagnostics.lags import Flags, Floats, runs_backward, valid_steps
 from throughtime.diagnostics.state_jacobian import STATES, state_jacobian
+
+MOST_WORK = 2e9  # multiplications
 
 
 @takes(DiagnosticError, transient=whole(0))
@@ -58,7 +60,7 @@ def lyapunov_spectrum(layer: Layer, *, transient: int = 0) -> xr.DataArray:
     """
     captured = certified(layer)
     jacobians = state_jacobian(captured)
-    exponents: xr.DataArray = applied(
+    exponents: xr.DataArray = apply(
         _along_trajectory,
         jacobians,
         valid_steps(captured),
@@ -70,6 +72,18 @@ def lyapunov_spectrum(layer: Layer, *, transient: int = 0) -> xr.DataArray:
         transient=transient,
     )
     return exponents.rename("lyapunov_spectrum").assign_attrs(units="1/timestep", transient=transient)
+
+
+def of_few_samples(layer: xr.Dataset, samples: int = 4) -> xr.DataArray | None:
+    """Measure the first few samples; None if that is too much work, or the layer has no states."""
+    if samples < 1 or "hidden" not in layer or "sample" not in layer["hidden"].dims:
+        return None
+    few = layer.isel(sample=slice(samples))
+    steps = few.sizes["sample"] * few.sizes["time"]
+    if steps * (2 * few["hidden"].size / steps) ** 3 > MOST_WORK:
+        return None
+    with np.errstate(invalid="ignore", over="ignore"):  # of a layer that is not finite
+        return lyapunov_spectrum(few)
 
 
 def _along_trajectory(jacobians: Floats, valid: Flags, backward: bool, *, transient: int) -> Floats:

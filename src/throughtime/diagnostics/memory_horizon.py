@@ -14,14 +14,14 @@ from throughtime._arguments.rules import number
 from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified
-from throughtime.diagnostics.labelled import applied
+from throughtime.diagnostics.labelled import apply
 from throughtime.diagnostics.lags import Flags, Floats, exclusions, signals
 from throughtime.diagnostics.statistics import censored_median
-from throughtime.diagnostics.thresholds import ROUNDING
+from throughtime.diagnostics.thresholds import REACHES, ROUNDING
 
 
 @takes(DiagnosticError, threshold=number(0, 1, inside=True))
-def memory_horizon(layer: Layer, *, threshold: float = 0.01) -> xr.DataArray:
+def memory_horizon(layer: Layer, *, threshold: float = REACHES) -> xr.DataArray:
     """Largest lag at which the loss still sends gradient back, per sample.
 
     The sequence length censors it on the right: if `censored` is True, the value is a lower bound. See
@@ -74,7 +74,7 @@ def _horizons(found: xr.Dataset, threshold: float) -> xr.DataArray:
 
 
 @takes(DiagnosticError, threshold=number(0, 1, inside=True))
-def memory_horizon_median(layer: Layer, *, threshold: float = 0.01) -> xr.Dataset:
+def memory_horizon_median(layer: Layer, *, threshold: float = REACHES) -> xr.Dataset:
     """Median memory horizon of a batch, with censoring by the sequence ends (Kaplan-Meier).
 
     Parameters
@@ -111,7 +111,7 @@ def memory_horizon_median(layer: Layer, *, threshold: float = 0.01) -> xr.Datase
     found = signals(certified(layer))
     horizon = _horizons(found, threshold)
     censored = horizon["censored"].drop_vars("censored")
-    median, at_least = applied(
+    median, at_least = apply(
         _kaplan_meier,
         horizon.drop_vars("censored"),
         censored,
@@ -166,7 +166,7 @@ def horizon_text(horizon: xr.DataArray | xr.Dataset) -> xr.DataArray:
             "memory_horizon or memory_horizon_median."
         )
     bound = horizon["at_least"] if isinstance(horizon, xr.Dataset) else horizon
-    texts: xr.DataArray = applied(_text, bound, horizon["censored"], vectorize=True, types=[object])
+    texts: xr.DataArray = apply(_text, bound, horizon["censored"], vectorize=True, types=[object])
     return texts.drop_vars("censored", errors="ignore")
 
 

@@ -17,8 +17,8 @@ from throughtime._arguments.rules import array, whole
 from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer, require
 from throughtime._vocabulary import STANDARD_KINDS
-from throughtime.diagnostics.checks import certified, unprojected
-from throughtime.diagnostics.labelled import applied
+from throughtime.diagnostics.checks import certified, require_unprojected
+from throughtime.diagnostics.labelled import apply
 from throughtime.diagnostics.state_jacobian import STATES, state_jacobian
 
 _MATRIX = ("unit_from", "unit")
@@ -63,13 +63,13 @@ def recurrent_spectrum(layer: Layer) -> xr.Dataset:
     >>> float(found["spectral_radius"]), float(found["orthogonality_gap"]), float(found["non_normality"])
     (0.5, 0.75, 0.0)
     """
-    captured = unprojected(certified(layer))
+    captured = require_unprojected(certified(layer))
     has_matrix = "recurrent_kernel" in captured and {*_MATRIX} <= {*captured["recurrent_kernel"].dims}
     if has_matrix or captured.attrs.get("kind", STANDARD_KINDS[0]) in STANDARD_KINDS:
         kernel, core = require(captured, "recurrent_kernel"), _MATRIX
     else:
         kernel, core = state_jacobian(captured), STATES
-    parts = applied(
+    parts = apply(
         _spectrum,
         kernel,
         over=[core],

@@ -125,7 +125,7 @@ def is_bounded(attributes: Mapping[Any, Any]) -> bool:
     return attributes.get("activation") in RANGES
 
 
-def saturated(
+def saturated_gates(
     left: Iterable[float], right: Iterable[float], gates: Sequence[str], kind: str
 ) -> Iterator[tuple[str, str, float]]:
     """Yield the gates that are nearly always at one end of their range, with the end and the share.
@@ -136,9 +136,9 @@ def saturated(
 
     Examples
     --------
-    >>> list(saturated([0.95, 0.0], [0.0, 0.2], ["input", "forget"], "lstm"))
+    >>> list(saturated_gates([0.95, 0.0], [0.0, 0.2], ["input", "forget"], "lstm"))
     [('input', 'shut', 0.95)]
-    >>> list(saturated([0.95, 0.0], [0.0, 0.9], ["input", "forget"], "lstm"))
+    >>> list(saturated_gates([0.95, 0.0], [0.0, 0.9], ["input", "forget"], "lstm"))
     []
     """
     shares = {gate: sides for gate, *sides in zip(gates, left, right, strict=True)}

@@ -6,9 +6,11 @@ Reads the gates' values; `timescale` measures how long an open gate remembers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from throughtime._arguments import takes
@@ -16,9 +18,11 @@ from throughtime._arguments.rules import number
 from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer, require
 from throughtime.diagnostics.checks import certified
-from throughtime.diagnostics.lags import Floats, valid_steps
+from throughtime.diagnostics.labelled import apply
+from throughtime.diagnostics.lags import Flags, Floats, valid_steps
 from throughtime.diagnostics.thresholds import GATE_HIGH, GATE_LOW
 
+Whole = npt.NDArray[np.int64]
 # Range of each activation that saturates at both ends.
 RANGES = {"sigmoid": (0.0, 1.0), "hard_sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "softsign": (-1.0, 1.0)}
 
@@ -63,19 +67,32 @@ def saturation(layer: Layer, *, low: float = GATE_LOW, high: float = GATE_HIGH) 
     if low >= high:
         raise DiagnosticError(f"low={low} must be below high={high}.")
     captured = certified(layer)
-    values = require(captured, "gate_activation").astype(np.float64)
-    start, end = ends(captured)
-    position = (values - start) / (end - start)
-    counted = valid_steps(captured) & position.notnull()
-    steps = counted.sum(("sample", "time"))
-    sides = {"left": position < low, "right": position > high}
-    return xr.Dataset(
-        {
-            name: (side & counted).sum(("sample", "time")) / steps.where(steps > 0)
-            for name, side in sides.items()
-        },
-        attrs={"low": low, "high": high},
+    values, valid = require(captured, "gate_activation"), valid_steps(captured)
+    left, right, counted = apply(
+        partial(count_ends, low=low, high=high),
+        values,
+        *ends(captured),
+        valid,
+        over=[("sample", "time"), (), (), ("sample", "time")],
+        returns=[()] * 3,
+        types=[np.int64] * 3,
     )
+    known = counted.where(counted > 0)
+    return xr.Dataset({"left": left / known, "right": right / known}, attrs={"low": low, "high": high})
+
+
+def count_ends(
+    values: npt.NDArray[Any], start: Floats, end: Floats, valid: Flags, *, low: float, high: float
+) -> tuple[Whole, Whole, Whole]:
+    """Count values at the left end of their range, at the right end, and all; NaN is not counted.
+
+    The last two axes, sample and time, are summed; `start` and `end` of the range lack them.
+    """
+    start, end = start[..., None, None], end[..., None, None]
+    position = (values.astype(np.float64) - start) / (end - start)
+    counted = valid & ~np.isnan(position)
+    left, right = ((side & counted).sum(axis=(-2, -1)) for side in (position < low, position > high))
+    return left, right, counted.sum(axis=(-2, -1))
 
 
 def ends(layer: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:

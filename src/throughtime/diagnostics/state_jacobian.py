@@ -18,8 +18,8 @@ from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer, require
 from throughtime._vocabulary import STANDARD_KINDS
-from throughtime.diagnostics.checks import certified, unchanged, unprojected
-from throughtime.diagnostics.labelled import applied
+from throughtime.diagnostics.checks import certified, require_unchanged, require_unprojected
+from throughtime.diagnostics.labelled import apply
 from throughtime.diagnostics.lags import runs_backward, valid_steps
 
 STATES = ("state_unit", "state_unit_from")
@@ -66,16 +66,16 @@ def state_jacobian(layer: Layer) -> xr.DataArray:
     array([[0.5, 0. ],
            [0. , 0.5]])
     """
-    captured = unprojected(unchanged(certified(layer)))
+    captured = require_unprojected(require_unchanged(certified(layer)))
     if "state_jacobian" in captured:
         return captured["state_jacobian"]
     if not has_closed_form(captured.attrs):
-        name, kind = captured.attrs.get("layer", "This layer"), captured.attrs["kind"]
+        name, kind = str(captured.attrs.get("layer", "This layer")).strip("/"), captured.attrs["kind"]
         raise DiagnosticError(
             f"{name} ({kind}) has no closed form, and its capture has no state_jacobian. Capture it with "
             "quantities=['all', 'state_jacobian']. lag_profile, memory_horizon and decay_rate need none."
         )
-    return _computed(captured)
+    return _compute(captured)
 
 
 def has_closed_form(attributes: Mapping[Any, Any]) -> bool:
@@ -90,12 +90,12 @@ def has_closed_form(attributes: Mapping[Any, Any]) -> bool:
     return attributes.get("kind", STANDARD_KINDS[0]) in STANDARD_KINDS and activations <= {*cells.ACTIVATIONS}
 
 
-def _computed(captured: xr.Dataset) -> xr.DataArray:
+def _compute(captured: xr.Dataset) -> xr.DataArray:
     arrays = {name: require(captured, name) for name in NEEDED}
     arrays |= {name: captured[name] for name in OPTIONAL if name in captured}
     arrays["valid"] = valid_steps(captured)
     size = int(captured["hidden"].sizes["unit"]) * (2 if captured.attrs.get("kind") == "lstm" else 1)
-    found: xr.DataArray = applied(
+    found: xr.DataArray = apply(
         _along_trajectory,
         *arrays.values(),
         runs_backward(captured),
@@ -117,29 +117,7 @@ def _along_trajectory(
     *arrays, backward = values
     of = dict(zip(names, arrays, strict=True))
     passed = cell_pass(of, backward=bool(backward))
-    return cells.step_jacobians(cell_layer(of, attributes), passed, of.get("cell"))
-
-
-def cell_layer(of: Values, attributes: Mapping[Any, Any]) -> cells.Layer:
-    """Return the weights and activations of one direction of a standard cell.
-
-    Examples
-    --------
-    >>> from throughtime import testing
-    >>> leaf = testing.decaying()["rnn"]
-    >>> cell_layer({name: leaf[name].values for name in NEEDED}, leaf.attrs).kind
-    'simple_rnn'
-    """
-    return cells.Layer(
-        kind=str(attributes.get("kind")),
-        kernel=of["kernel"],
-        recurrent_kernel=of["recurrent_kernel"],
-        bias=of.get("bias"),
-        recurrent_bias=of.get("recurrent_bias"),
-        activation=str(attributes.get("activation", "tanh")),
-        recurrent_activation=str(attributes.get("recurrent_activation", "sigmoid")),
-        reset_after=bool(attributes.get("reset_after", 1)),
-    )
+    return cells.step_jacobians(cells.Layer.of(of, attributes), passed, of.get("cell"))
 
 
 def cell_pass(of: Values, *, backward: bool) -> cells.Pass:

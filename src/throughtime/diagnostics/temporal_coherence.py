@@ -15,8 +15,8 @@ import xarray as xr
 from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer, require
-from throughtime.diagnostics.checks import certified_vectors
-from throughtime.diagnostics.labelled import applied
+from throughtime.diagnostics.checks import require_vectors
+from throughtime.diagnostics.labelled import apply
 from throughtime.diagnostics.lags import Floats, by_lag, runs_backward, steps_of_last_episode
 
 
@@ -52,7 +52,7 @@ def temporal_coherence(layer: Layer) -> xr.Dataset:
     >>> round(float(found["kappa"]), 6), float(found["noise_floor"])
     (1.0, 0.5)
     """
-    captured = certified_vectors(layer)
+    captured = require_vectors(layer)
     hidden = require(captured, "hidden")
     valid, backward = steps_of_last_episode(captured), runs_backward(captured)
     initial = captured.get("initial_hidden", xr.zeros_like(hidden.isel(time=0, drop=True)))
@@ -67,7 +67,7 @@ def temporal_coherence(layer: Layer) -> xr.Dataset:
     if captured.attrs.get("kind") == "gru":
         reset = require(captured, "gate_activation").sel(gate="reset", drop=True)
         inputs, dims = [*inputs, by_lag(reset, valid, backward)], [*dims, ["sample", "unit", "lag"]]
-    coherence, kappa, floor = applied(
+    coherence, kappa, floor = apply(
         _coherence,
         initial,
         *inputs,

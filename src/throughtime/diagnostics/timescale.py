@@ -13,11 +13,12 @@ from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer, require
 from throughtime.diagnostics.checks import certified
-from throughtime.diagnostics.labelled import applied
+from throughtime.diagnostics.labelled import apply
 from throughtime.diagnostics.lags import Flags, Floats, valid_steps
+from throughtime.diagnostics.rules import MEMORY_GATE
 from throughtime.diagnostics.state_jacobian import STATES, state_jacobian
 
-_KEEPS = {"lstm": "forget", "gru": "update", "conv_lstm": "forget"}
+_KEEPS = {**MEMORY_GATE, "conv_lstm": "forget"}
 
 
 @takes(DiagnosticError)
@@ -58,14 +59,14 @@ def timescale(layer: Layer) -> xr.DataArray:
     array([3.1922, 3.1922, 3.1922, 3.1922])
     """
     captured = certified(layer)
-    name, gate = _kept(captured)
+    name, gate = _share_kept(captured)
     steps = [("sample", "time")] * 2
-    found: xr.DataArray = applied(_time_constant, gate, valid_steps(captured), over=steps)
+    found: xr.DataArray = apply(_time_constant, gate, valid_steps(captured), over=steps)
     return found.rename("timescale").assign_attrs(units="timesteps", gate=name)
 
 
-def _kept(captured: xr.Dataset) -> tuple[str, xr.DataArray]:
-    """Find which share of each unit a step keeps (sample, time, [direction,] unit), and name it."""
+def _share_kept(captured: xr.Dataset) -> tuple[str, xr.DataArray]:
+    """Return the share of each unit that a step keeps, (sample, time, [direction,] unit), and its name."""
     kind = str(captured.attrs.get("kind"))
     if kind in _KEEPS:
         return _KEEPS[kind], require(captured, "gate_activation").sel(gate=_KEEPS[kind], drop=True)

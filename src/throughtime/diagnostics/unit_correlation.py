@@ -15,7 +15,7 @@ from throughtime._arguments import takes
 from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer, require
 from throughtime.diagnostics.checks import certified
-from throughtime.diagnostics.labelled import applied
+from throughtime.diagnostics.labelled import apply
 from throughtime.diagnostics.lags import Flags, Floats, valid_steps
 
 
@@ -58,7 +58,7 @@ def unit_correlation(layer: Layer, *, variable: str = "hidden") -> xr.DataArray:
             f"{variable} has the dims {', '.join(map(str, values.dims))}: no units to correlate. Average "
             "over row and column, and rename channel to unit."
         )
-    found: xr.DataArray = applied(
+    found: xr.DataArray = apply(
         _correlation,
         values,
         valid_steps(captured),

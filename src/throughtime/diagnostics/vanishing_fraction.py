@@ -13,12 +13,12 @@ from throughtime._arguments.rules import number
 from throughtime._errors import DiagnosticError
 from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified, precision
-from throughtime.diagnostics.lags import exclusions, signals, underflowed
-from throughtime.diagnostics.thresholds import ROUNDING
+from throughtime.diagnostics.lags import exclusions, has_underflowed, signals
+from throughtime.diagnostics.thresholds import REACHES, ROUNDING
 
 
 @takes(DiagnosticError, threshold=number(0, 1, inside=True))
-def vanishing_fraction(layer: Layer, *, threshold: float = 0.01) -> xr.Dataset:
+def vanishing_fraction(layer: Layer, *, threshold: float = REACHES) -> xr.Dataset:
     """Share of samples whose gradient at lag k is below a fraction of its value at lag 0.
 
     The second threshold, eps/2 of the dtype (2⁻²⁴ in float32), follows from arithmetic: adding a smaller
@@ -56,7 +56,7 @@ def vanishing_fraction(layer: Layer, *, threshold: float = 0.01) -> xr.Dataset:
     ratio = found["log_ratio"]
     measured = ratio.notnull()
     samples = measured.sum("sample")
-    small = underflowed(found["log_signal"], limits.smallest_normal)
+    small = has_underflowed(found["log_signal"], limits.smallest_normal)
     lost = {
         "vanished": ratio < np.log(threshold) - ROUNDING,
         "below_precision": ratio < np.log(limits.epsilon / 2) - ROUNDING,

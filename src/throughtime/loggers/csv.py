@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from throughtime._atomic import replace_file
 from throughtime._errors import MonitorError
 
 if TYPE_CHECKING:
@@ -70,10 +72,9 @@ class CSV:
         if self._path.exists():
             with self._path.open(newline="", encoding="utf-8") as file:
                 rows = [[*row, *[""] * further] for row in csv.reader(file)][1:]
-        part = self._path.with_name(f".{self._path.name}.part")
-        with part.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows([header, *rows])
-        part.replace(self._path)
+        table = io.StringIO()
+        csv.writer(table, lineterminator="\n").writerows([header, *rows])
+        replace_file(self._path, lambda beside: beside.write_text(table.getvalue(), "utf-8", newline=""))
 
 
 def check_columns(present: Iterable[str], wanted: Iterable[str], path: Path) -> None:

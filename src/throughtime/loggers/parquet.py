@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from throughtime._atomic import replace_file
 from throughtime._errors import MonitorError
 from throughtime.loggers.csv import check_columns
 from throughtime.loggers.library import library
@@ -66,7 +67,7 @@ class Parquet:
         self._widen(row.schema)
         if self._table is not None and self._table.num_rows >= ROWS_A_FILE:
             self._table, self._number = None, self._number + 1
-        table = row if self._table is None else self._joined(self._table, row)
+        table = row if self._table is None else self._join(self._table, row)
         self._save(table, self._folder / f"part-{self._number:06}.parquet")
         self._table = table
 
@@ -80,13 +81,11 @@ class Parquet:
             check_columns(present, schema.names, self._folder)
             if set(schema.names) <= set(present):
                 return  # all files have the same columns
-            self._save(self._joined(self._files.read_table(path), schema.empty_table()), path)
+            self._save(self._join(self._files.read_table(path), schema.empty_table()), path)
 
-    def _joined(self, *tables: Any) -> Any:
+    def _join(self, *tables: Any) -> Any:
         return self._arrow.concat_tables(tables, promote_options="default")
 
     def _save(self, table: Any, path: Path) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")  # readers ignore names that begin with a dot
-        self._files.write_table(table, part)
-        part.replace(path)
+        replace_file(path, lambda beside: self._files.write_table(table, beside))

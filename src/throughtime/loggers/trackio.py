@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from throughtime.loggers.library import library
-from throughtime.loggers.wandb import logged
+from throughtime.loggers.wandb import as_logged
 
 if TYPE_CHECKING:
     from throughtime.loggers.record import Record
@@ -55,7 +55,7 @@ class Trackio:
         """Log a whole record in one call."""
         if self._run is None:
             self._run, self._is_own = self._trackio.init(**self._options), True
-        self._run.log(logged(self._trackio, record, **self._parts), step=record.step)
+        self._run.log(as_logged(self._trackio, record, **self._parts), step=record.step)
 
     def close(self) -> None:
         """Finish the run if the logger created it; training that continues resumes it."""

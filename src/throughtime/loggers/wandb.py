@@ -56,7 +56,7 @@ class WandB:
         """Log a whole record in one call."""
         if self._run is None:
             self._begin()
-        found = logged(self._wandb, record, histograms=self._histograms, images=self._images)
+        found = as_logged(self._wandb, record, histograms=self._histograms, images=self._images)
         self._run.log({STEP: record.step, **found})
 
     def close(self) -> None:
@@ -75,7 +75,7 @@ class WandB:
             self._run.define_metric(name, step_metric=STEP)
 
 
-def logged(tracker: Any, record: Record, *, histograms: bool, images: bool) -> dict[str, Any]:
+def as_logged(tracker: Any, record: Record, *, histograms: bool, images: bool) -> dict[str, Any]:
     """Return a record as W&B logs it, and trackers with the same interface."""
     found: dict[str, Any] = dict(record.numbers)
     for key, histogram in record.histograms.items() if histograms else ():

@@ -39,12 +39,13 @@ def fitted(source: Source, values: Array, look: Look) -> Fitted:
 
 
 def colors(source: Source, values: Array, look: Look) -> Colors:
-    """Fit colours: a sequential map for magnitudes, otherwise a diverging one with 0, or ½ of a gate, inside.
+    """Fit colours: from light to dark for magnitudes and for gates of 0 to 1, otherwise diverging at 0.
 
     Magnitudes are in order: white is 0, pale grey is below the scale, then light to dark.
     """
     fit = fitted(source, values, look)
-    name = look.get("cmap") or (SEQUENTIAL if fit.scale.kind == "log10" else DIVERGING)
+    is_ordered = fit.scale.kind == "log10" or (_gate_range(source, values) or (-1,))[0] == 0
+    name = look.get("cmap") or (SEQUENTIAL if is_ordered else DIVERGING)
     shades = palette(name)
     specials = _zero_beside(shades, fit.scale)
     if fit.scale.kind == "log10":

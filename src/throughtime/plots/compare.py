@@ -29,11 +29,11 @@ from throughtime.plots.data import (
     read,
     title,
 )
-from throughtime.plots.findings import percent, undrawn
 from throughtime.plots.heatmap import few_samples, height_of
 from throughtime.plots.images import panels_of
 from throughtime.plots.look import Look, Titles, checked, in_columns, size, titled
 from throughtime.plots.recorded import band
+from throughtime.plots.sentences import percent, undrawn
 
 KINDS = ("curves", "heatmap")
 NOTE = (

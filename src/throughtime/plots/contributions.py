@@ -34,9 +34,9 @@ from throughtime.plots.data import (
     valid_for,
     where,
 )
-from throughtime.plots.findings import sentence, undrawn
 from throughtime.plots.look import Look, checked, size, titled
 from throughtime.plots.recorded import band, is_summary, sampled
+from throughtime.plots.sentences import sentence, undrawn
 
 QUANTITY = "step_contribution"
 NOTE = (

@@ -30,8 +30,8 @@ from throughtime.plots.data import (
     title,
     unit_dim,
 )
-from throughtime.plots.findings import change, sentence
 from throughtime.plots.look import Look, checked, in_columns, titled
+from throughtime.plots.sentences import change, sentence
 
 _LAGS, _OF_LAGS = "lag_ratio", "R(k)"
 _BYTES_AT_ONCE = 2**24

@@ -33,8 +33,8 @@ from throughtime.plots.data import (
     unit_dim,
     valid_for,
 )
-from throughtime.plots.findings import percent
 from throughtime.plots.look import Look, checked, size, titled
+from throughtime.plots.sentences import percent
 
 LITTLE = 0.01
 NOTE = (

@@ -29,10 +29,10 @@ from throughtime.plots.data import (
     parts,
     read,
 )
-from throughtime.plots.findings import named, percent, undrawn
 from throughtime.plots.look import Look, checked, size, titled
 from throughtime.plots.profiles import is_sum
 from throughtime.plots.recorded import band, is_summary, sampled, state_norms
+from throughtime.plots.sentences import named, percent, undrawn
 
 DEEPEST = 1e-30  # of the largest: lines show more decades than colours can
 NOTE = (

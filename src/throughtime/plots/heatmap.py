@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Unpack
 
 import numpy as np
@@ -18,9 +19,9 @@ from throughtime.plots.arrange import Layout, arranged
 from throughtime.plots.axes import labels
 from throughtime.plots.colored import colors, own_scale
 from throughtime.plots.data import Captured, Source, few_of, only_valid, read, title, unit_dim
-from throughtime.plots.findings import of_quantity
 from throughtime.plots.images import panels_of
 from throughtime.plots.look import Look, checked, size, titled
+from throughtime.plots.sentences import of_quantity
 
 MOST_SAMPLES = 64
 NOTE = "A cell is one unit at one timestep. Zoom in where a page has fewer pixels than there are cells."
@@ -78,25 +79,31 @@ def heatmap(
     source, look = read(captured, quantity), checked(look)
     source = few_samples(source, sliders, rows)
     layout = arranged(source.values, rows, columns, sliders)
-    shown = only_valid(source)
-    scaled, fit = source, colors(source, shown.values, look)
+    valid = only_valid(source)
+    scaled, fit = source, colors(source, valid.values, look)
     if look.get("share") is False:
-        axes = tuple(shown.get_axis_num(dim) for dim in (*layout.sliders, layout.rows, layout.columns))
+        axes = tuple(valid.get_axis_num(dim) for dim in (*layout.sliders, layout.rows, layout.columns))
         scaled = source.with_values(source.values.copy(data=own_scale(source.values.values, axes)))
         fit = colors(scaled, only_valid(scaled).values, look)
     panels = tuple(panels_of(scaled, layout, fit))
     across = 1 if len(panels) == 1 or layout.cells else min(2, len(panels))
     frames = tuple(Slider(dim, tuple(_frame_words(source.values, dim))) for dim in layout.sliders)
-    return Picture(
+    shown = _shown(source, layout)
+    found, noun = [*_found(source, layout)], _title(source, layout, captured, fit)
+    picture = Picture(
         panels,
         columns=across,
-        **titled(look, of_quantity(source), _title(source, layout, captured, fit)),
+        **titled(look, found[shown], noun),
         note=NOTE,
         linked="xy",
         sliders=frames,
-        shown=_shown(source, layout),
+        shown=shown,
         **size(look, 9.0, height_of(panels, across)),
     )
+    if picture.frames == 1 or look.get("title"):
+        return picture
+    named = tuple(f"{words or noun} ({picture.frame_words(frame)})" for frame, words in enumerate(found))
+    return replace(picture, title=named[shown], titles=named)
 
 
 def few_samples(source: Source, sliders: Sequence[str], rows: str | None) -> Source:
@@ -127,6 +134,14 @@ def _frame_words(values: xr.DataArray, dim: str) -> list[str]:
     if losses is None or losses.dims != ("sample",):
         return words
     return [f"{word}, loss {number(float(loss))}" for word, loss in zip(words, losses.values, strict=True)]
+
+
+def _found(source: Source, layout: Layout) -> Iterator[str]:
+    """Describe what each frame of the sliders shows."""
+    for places in np.ndindex(*(source.values.sizes[dim] for dim in layout.sliders)):
+        at = dict(zip(layout.sliders, places, strict=True))
+        part = source.at(**{dim: [place] if dim == "sample" else place for dim, place in at.items()})
+        yield of_quantity(part)
 
 
 def _shown(source: Source, layout: Layout) -> int:

@@ -21,8 +21,8 @@ from throughtime.plots.axes import labels, thinned
 from throughtime.plots.colored import Fitted, fitted
 from throughtime.plots.curves import outline
 from throughtime.plots.data import Captured, Source, count, dim_called, dotted, has, only_valid, read, title
-from throughtime.plots.findings import percent
 from throughtime.plots.look import Look, checked, size, titled
+from throughtime.plots.sentences import percent
 
 FEW_GROUPS = 7
 BINS = 60

@@ -19,9 +19,9 @@ from throughtime.plots.axes import labels, thinned
 from throughtime.plots.colored import colors
 from throughtime.plots.curves import whole_image
 from throughtime.plots.data import Source, count, last_step, parts, required, subject, symbol_of, title, where
-from throughtime.plots.findings import sentence
 from throughtime.plots.look import Look, checked, size, titled
 from throughtime.plots.profiles import profiles
+from throughtime.plots.sentences import sentence
 
 NOTE = (
     "A row is the loss ℓ of one step, a column the state s at one step, hidden and cell together, and the "

@@ -13,12 +13,13 @@ from throughtime._drawing.theme import DISTINCT
 from throughtime._errors import PictureError
 from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified
+from throughtime.diagnostics.thresholds import REACHES
 from throughtime.picture import Axis, Line, Mark, Panel, Picture
 from throughtime.plots.data import count, dotted, few_of, located, subject, where
-from throughtime.plots.findings import sentence
 from throughtime.plots.look import Look, checked, in_columns, titled
 from throughtime.plots.profiles import LagCurve, curve_marks, fitted, levels, profiles
 from throughtime.plots.recorded import sampled
+from throughtime.plots.sentences import sentence
 
 MOST_CURVES = 100
 NOTE = (
@@ -28,7 +29,7 @@ NOTE = (
 
 
 @takes(PictureError, threshold=number(0, 1, inside=True))
-def lag_profile(captured: Layer, *, threshold: float = 0.01, **look: Unpack[Look]) -> Picture:
+def lag_profile(captured: Layer, *, threshold: float = REACHES, **look: Unpack[Look]) -> Picture:
     """Draw R(k), the gradient k steps back as a fraction of lag 0, with the interval of its median.
 
     If error enters the layer at several steps, the curve is that of the last one alone, as in `diagnose`;

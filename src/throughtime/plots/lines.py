@@ -39,8 +39,8 @@ from throughtime.plots.data import (
     title,
     unit_dim,
 )
-from throughtime.plots.findings import of_quantity
 from throughtime.plots.look import Look, checked, size, titled
+from throughtime.plots.sentences import of_quantity
 
 FEW_SAMPLES = 4
 SPREADS = ("lines", "band")

@@ -88,11 +88,11 @@ class Titles(TypedDict):
     subtitle: str
 
 
-def titled(look: Look, finding: str, noun: str) -> Titles:
-    """Use the given title, or else the finding above the noun, or else the noun."""
+def titled(look: Look, sentence: str, noun: str) -> Titles:
+    """Use the given title, or else the sentence above the noun, or else the noun."""
     if look.get("title"):
         return Titles(title=str(look["title"]), subtitle="")
-    return Titles(title=finding or noun, subtitle=noun if finding else "")
+    return Titles(title=sentence or noun, subtitle=noun if sentence else "")
 
 
 class Columns(Size):

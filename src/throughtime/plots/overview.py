@@ -20,10 +20,10 @@ from throughtime.diagnostics.statistics import quantiles
 from throughtime.diagnostics.thresholds import REACHES
 from throughtime.picture import Axis, Line, Mark, Panel, Picture, Rectangles
 from throughtime.plots.data import count, dotted, last_step, layers, located, parts
-from throughtime.plots.findings import sentence
 from throughtime.plots.look import Look, checked, size, titled
 from throughtime.plots.profiles import LagCurve, profiles, reach_panel
 from throughtime.plots.recorded import is_summary, sampled
+from throughtime.plots.sentences import sentence
 
 MOST_NAMED = 2
 MOST_BARS = 16

@@ -17,8 +17,8 @@ from throughtime.diagnostics import lag_profile as measured
 from throughtime.diagnostics.lags import signals
 from throughtime.diagnostics.thresholds import REACHES
 from throughtime.picture import Axis, Band, Line, Mark, Panel
-from throughtime.plots.findings import reach
 from throughtime.plots.recorded import is_summary
+from throughtime.plots.sentences import reach
 
 MOST_LABELLED = 8  # curves
 

@@ -7,7 +7,7 @@ import xarray as xr
 
 from throughtime._drawing.scale import Array
 from throughtime._tree import states
-from throughtime.diagnosis.recorded import SUMMARY, TIMESTEP, as_captured, level
+from throughtime.diagnosis.layers import SUMMARY, TIMESTEP, as_captured, level
 from throughtime.diagnostics.statistics import quantiles
 from throughtime.plots.data import last_step
 

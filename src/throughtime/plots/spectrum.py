@@ -14,15 +14,14 @@ from throughtime._drawing.theme import DISTINCT, hue
 from throughtime._errors import DiagnosticError, PictureError, SchemaError
 from throughtime._tree import Layer
 from throughtime.diagnostics.checks import certified
-from throughtime.diagnostics.lyapunov_spectrum import lyapunov_spectrum
+from throughtime.diagnostics.lyapunov_spectrum import of_few_samples
 from throughtime.diagnostics.recurrent_spectrum import recurrent_spectrum
 from throughtime.picture import Axis, Dots, Line, Mark, Panel, Picture
 from throughtime.plots.axes import labels
 from throughtime.plots.data import count, dotted, last_step, located, parts, subject, where
-from throughtime.plots.findings import sentence
 from throughtime.plots.look import Look, checked, size, titled
+from throughtime.plots.sentences import sentence
 
-MOST_WORK = 2e9  # multiplications of a Lyapunov spectrum, above which it is left out
 NOTE = (
     "Left: eigenvalues of each gate's recurrent kernel, or of the step Jacobians of a custom cell. Inside "
     "the circle a direction shrinks, outside it grows, before gates and activations scale it. Right: "
@@ -125,19 +124,11 @@ def _circle(found: xr.Dataset, name: str) -> Panel:
 
 def _exponents(layer: xr.Dataset, samples: int) -> tuple[xr.DataArray | None, str]:
     """Return the exponents of a few samples, or the reason why there are none."""
-    if samples < 1 or "hidden" not in layer or "sample" not in layer["hidden"].dims:
-        return None, ""
-    few = layer.isel(sample=slice(0, samples))
-    width = int(
-        np.prod([few["hidden"].sizes[dim] for dim in few["hidden"].dims if dim not in ("sample", "time")])
-    )
-    if len(few["sample"]) * few.sizes["time"] * float(2 * width) ** 3 > MOST_WORK:
-        return None, "too large for a Lyapunov spectrum here"
     try:
-        with np.errstate(invalid="ignore", over="ignore"):  # of a layer that is not finite
-            return lyapunov_spectrum(few), ""
+        found = of_few_samples(layer, samples)
     except (DiagnosticError, SchemaError):
         return None, "no Lyapunov spectrum for this layer"
+    return found, "" if found is not None or samples < 1 else "too large for a Lyapunov spectrum here"
 
 
 def _lyapunov(exponents: xr.DataArray) -> Panel:
@@ -153,7 +144,7 @@ def _lyapunov(exponents: xr.DataArray) -> Panel:
     marks.append(Line(np.array([-0.5, total - 0.5]), np.zeros(2), "#555555", 0.8, dashed=True))
     return Panel(
         tuple(marks),
-        title=f"Lyapunov spectrum, mean of {count(exponents.sizes['sample'], 'sample')}",
+        title=f"Lyapunov, mean of {count(exponents.sizes['sample'], 'sample')}",
         x=Axis("index, largest first", (-0.5, total - 0.5)),
         y=Axis("exponent λ, per step"),
         grid=True,

@@ -19,10 +19,10 @@ from throughtime.diagnostics.alarm import Alarm, alarms_of_run
 from throughtime.diagnostics.thresholds import REACHES, ROUNDING
 from throughtime.picture import Axis, Dots, Line, Mark, Panel, Picture
 from throughtime.plots.data import count, dotted, layers, parts, subject
-from throughtime.plots.findings import sentence
 from throughtime.plots.look import Look, checked, in_columns, titled
 from throughtime.plots.profiles import profiles
 from throughtime.plots.recorded import sampled
+from throughtime.plots.sentences import sentence
 
 ALARM = "#C0143C"
 DEEPEST = 1e-30  # of the largest

@@ -10,18 +10,18 @@ import xarray as xr
 from throughtime._arguments import takes
 from throughtime._arguments.rules import whole
 from throughtime._drawing.colors import Colors
-from throughtime._drawing.scale import Array, largest_magnitude, number
+from throughtime._drawing.scale import Array, Scale, largest_magnitude, number
 from throughtime._drawing.theme import hue
 from throughtime._errors import PictureError, SchemaError
 from throughtime._tree import NOT_RECORDED, Layer, keeps_norms
 from throughtime._tree import layer as one_layer
 from throughtime._vocabulary import WEIGHTS
-from throughtime.picture import Axis, Image, Mark, Panel, Picture, Rectangles
+from throughtime.picture import Axis, Image, Line, Mark, Panel, Picture, Rectangles
 from throughtime.plots.colored import colors
 from throughtime.plots.curves import outline
-from throughtime.plots.data import Source, dotted, last_step, located, parts, subject, where
-from throughtime.plots.look import Look, checked, size, titled
-from throughtime.plots.norms import weight_norms
+from throughtime.plots.data import Source, count, dotted, last_step, located, parts, subject, where
+from throughtime.plots.look import Look, checked, in_columns, size, titled
+from throughtime.plots.sentences import change
 
 GAP = 0.05  # between gates, in parts of one
 HEIGHTS = {"kernel": 0.8, "recurrent_kernel": 1.6, "bias": 0.3, "recurrent_bias": 0.3}
@@ -29,6 +29,10 @@ NOTE = (
     "A row of blocks is one weight, a column of blocks one gate; rows are its inputs, columns its units. "
     "W is the kernel, from the inputs, U the recurrent kernel, from the state before. ρ is the largest "
     "|eigenvalue| of a gate's recurrent kernel, ‖·‖ are Frobenius norms."
+)
+NOTE_OF_NORMS = (
+    "Frobenius norms at each recorded training step, a line for each gate, on one scale. A jump shows where "
+    "training was disturbed; a constant norm shows what does not learn."
 )
 
 
@@ -68,7 +72,7 @@ def weights(captured: Layer, *, gradient: bool = False, bins: int = 60, **look: 
     """
     look = checked(look)
     whole = one_layer(captured)
-    if keeps_norms(whole) and (drawn := weight_norms(whole, where(captured), look, gradient=gradient)):
+    if keeps_norms(whole) and (drawn := _weight_norms(whole, where(captured), look, gradient=gradient)):
         return drawn
     dataset = last_step(whole)
     found = _found(dataset, gradient)
@@ -92,7 +96,7 @@ def weights(captured: Layer, *, gradient: bool = False, bins: int = 60, **look: 
 def _largest_gate(found: dict[str, xr.DataArray], name: str, what: str) -> str:
     """Name the gate and direction whose recurrent kernel has the largest Frobenius norm."""
     kernel = found.get("recurrent_kernel")
-    if kernel is None or not np.isfinite(kernel.values).all():
+    if kernel is None or not np.isfinite(kernel.values).all() or not kernel.values.any():
         return ""
     norms = {words: float(np.linalg.norm(part)) for words, part in parts(kernel, _axes(kernel))}
     most = max(norms, key=lambda words: norms[words])
@@ -225,3 +229,56 @@ def _histograms(found: dict[str, xr.DataArray], direction: str, bins: int) -> Pa
         top = max(top, float(shares.max()))
     x, y = Axis("value", (-largest, largest)), Axis("share of weights", (0.0, 1.9 * top or 1.0))
     return Panel(tuple(marks), title=dotted(direction, "both kernels"), x=x, y=y, grid=True)
+
+
+def _weight_norms(dataset: xr.Dataset, where: str, look: Look, *, gradient: bool) -> Picture | None:
+    """Draw a panel for each weight and direction; return None if the run keeps no norms."""
+    ending = "_gradient_norm" if gradient else "_norm"
+    norms = {name: dataset[f"{name}{ending}"] for name in WEIGHTS if f"{name}{ending}" in dataset}
+    if not norms or "step" not in dataset.dims:
+        return None
+    norms = {name: values.astype(np.float64).load() for name, values in norms.items()}
+    everything = np.concatenate([values.values.ravel() for values in norms.values()])
+    known = everything[np.isfinite(everything) & (everything > 0)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.1, 1.0)
+    scale = Scale("log10", *map(float, look.get("limits") or (low / 1.2, high * 1.2)))
+    panels = tuple(_norm_panels(norms, dataset["step"].values.astype(float), scale))
+    what = "norms of the weights' gradients" if gradient else "norms of the weights"
+    steps = count(int(dataset.sizes["step"]), "training step")
+    return Picture(
+        panels,
+        **titled(look, _most_changed(norms, where, what), dotted(what, located(where, dataset), steps)),
+        note=NOTE_OF_NORMS,
+        linked="xy",
+        **in_columns(look, panels, 3.2, more=1.0),
+    )
+
+
+def _most_changed(norms: dict[str, xr.DataArray], where: str, what: str) -> str:
+    """Name the norm that has changed most since the first record."""
+    ends = {
+        dotted(name.replace("_", " "), words): (float(row[0]), float(row[-1]))
+        for name, values in norms.items()
+        for words, row in parts(values, ["step"])
+    }
+    ratios = {name: abs(np.log(last / first)) for name, (first, last) in ends.items() if change(first, last)}
+    if not ratios:
+        return ""
+    most = max(ratios, key=lambda name: ratios[name])
+    return f"{subject(where, what.capitalize())}: {most} {change(*ends[most])}"
+
+
+def _norm_panels(norms: dict[str, xr.DataArray], steps: np.ndarray, scale: Scale) -> list[Panel]:
+    ends = (steps[0] - 0.5, max(steps[-1], steps[0] + 1) + 0.5)
+    found = []
+    for name, values in norms.items():
+        for direction, part in parts(values, ["step", "gate"] if "gate" in values.dims else ["step"]):
+            lines = [
+                Line(steps, scale.clipped(row.values), hue(place), 1.5, label=gate, details=details)
+                for place, (gate, row) in enumerate(parts(part, ["step"]))
+                for details in [(("training step", steps), ("norm", row.values))]
+            ]
+            title = dotted(name.replace("_", " "), direction)
+            y = Axis(scale.label("norm"), (-0.04, 1.06), scale.ticks())
+            found.append(Panel(tuple(lines), title=title, x=Axis("training step", ends), y=y, grid=True))
+    return found

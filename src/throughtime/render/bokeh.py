@@ -30,7 +30,7 @@ from throughtime.render.keys import Key, bars, keys
 PIXELS_AN_INCH = 96
 NARROW = 260  # pixels of a figure beside others; on a narrower page they are stacked
 TOOLBAR = 40
-LOW = 210  # pixels of a figure whose colour bar has room for only a few words
+LOW = 210  # pixels of a figure that has room for only a few ticks
 TOOLS = "pan,wheel_zoom,box_zoom,reset,save"
 _MARKERS = {"X": "square_x", "^": "triangle", "v": "inverted_triangle"}
 
@@ -69,7 +69,7 @@ def draw(
     figures = [_figure(picture, place, shared, theme, frames) for place in range(len(picture.panels))]
     listed = keys(picture)
     if frames.shrunk < 1:
-        words = f"shrunk to {100 * frames.shrunk:.0f} % along each axis, by the largest magnitude"
+        words = f"shrunk to {100 * frames.shrunk:.0f} % by the largest magnitude"
         listed.append(Key(theme.paper, words))
     _add_keys(figures[-1], listed, theme)
     # A circle stays round if the page does not stretch it.
@@ -81,9 +81,10 @@ def draw(
         toolbar_options={"logo": None},
     )
     widest = 130 + _side(picture) if is_fixed else NARROW
+    headings = [*_headings(picture, theme)] if titled else []
     layout = column(
-        *(_headings(picture, theme) if titled else ()),
-        *sliders(picture, frames),
+        *headings,
+        *sliders(picture, frames, headings[0] if headings else None),
         *own_scale.connected(frames),
         grid,
         min_width=picture.columns * widest + TOOLBAR if picture.columns > 1 else None,
@@ -157,6 +158,8 @@ def _dress(made: Any, panel: Panel, theme: Theme) -> None:
             axes.major_label_overrides = dict(axis.ticks)
         elif axis.counts or panel.of(Image):
             axes.ticker = BasicTicker(min_interval=1)
+        elif axis is panel.y and made.height <= LOW:
+            axes.ticker = BasicTicker(desired_num_ticks=3)
     if made.legend:
         _place_legend(made, theme)
 

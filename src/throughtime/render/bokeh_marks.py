@@ -14,6 +14,7 @@ from throughtime._drawing.scale import Array
 from throughtime._drawing.theme import Theme
 from throughtime._text.printable import printable
 from throughtime.picture import Band, Dots, Image, Line, Panel, Picture, Rectangles, Text
+from throughtime.render.bokeh_text import template_text
 from throughtime.render.keys import lone, masked_boxes, nonfinite, runs
 
 MOST_CELLS = 2_000_000  # of all images of a plot, over all frames
@@ -22,22 +23,6 @@ HATCHED = {"hatch_pattern": "/", "hatch_color": "#a0a0a0", "hatch_scale": 8, "ha
 _MARKERS = {"o": "circle", "X": "x", "^": "triangle", "v": "inverted_triangle", "x": "x"}
 _BROKEN = {"nan": "x", "positive_infinity": "triangle", "negative_infinity": "inverted_triangle"}
 
-_VALUE = """
-if (value < 0) return words[Math.floor(-value / width)] ?? ""
-const share = value / top
-const part = own?.active ? high : 1
-if (kind == "linear") return (low + share * (high - low)).toFixed(digits)
-const decades = Math.log10(high) - Math.log10(low)
-const side = kind == "log10" ? share : Math.abs(2 * share - 1)
-const size = Math.pow(10, Math.log10(low) + side * decades)
-return (kind != "log10" && share < 0.5 ? "−" : "") + (size / part).toExponential(2)
-"""
-_PLACE = """
-const data = source.data, i = special_vars.index
-const share = (special_vars[axis] - data[axis][i]) / data["d" + (axis == "x" ? "w" : "h")][i]
-const place = Math.min(count - 1, Math.max(0, Math.floor(share * count)))
-return labels.length > 0 ? labels[place] : String(place)
-"""
 _NUMBER = "return Number.isFinite(value) ? String(Number(value.toPrecision(4))) : String(value)"
 
 
@@ -146,7 +131,8 @@ def _image_hover(
     rows, columns = first.values.shape[-2:]
     place = {
         axis: CustomJSHover(
-            args={"source": source, "axis": axis, "count": count, "labels": _words(labels)}, code=_PLACE
+            args={"source": source, "axis": axis, "count": count, "labels": _words(labels)},
+            code=template_text("hover_place.js"),
         )
         for axis, count, labels in (("x", columns, first.columns), ("y", rows, first.rows))
     }
@@ -178,7 +164,7 @@ def decoder(colors: Colors, own: Any = None) -> CustomJSHover:
         "digits": digits,
         "words": [colors.word(name) for name in SPECIALS],
     }
-    return CustomJSHover(args=arguments, code=_VALUE)
+    return CustomJSHover(args=arguments, code=template_text("hover_value.js"))
 
 
 def _draw_over_image(made: Any, image: Image, theme: Theme) -> None:

@@ -10,24 +10,11 @@ from bokeh.models.widgets import Slider
 from throughtime.picture import Picture
 from throughtime.render import own_scale
 from throughtime.render.bokeh_marks import Frames
-
-_SLIDE = """
-let frame = 0
-for (let i = 0; i < sliders.length; i++) frame = frame * sizes[i] + sliders[i].value
-for (const [store, shown] of stores.map((store, i) => [store, shownIn[i]])) {
-    const data = {...shown.data}
-    for (const name of Object.keys(store.data)) {
-        const all = store.data[name], count = shown.data[name].length
-        data[name] = whole[name] ? all[frame] : all.slice(frame * count, (frame + 1) * count)
-    }
-    shown.codes = null
-    shown.data = data
-}
-"""
+from throughtime.render.bokeh_text import template_text
 
 
-def sliders(picture: Picture, frames: Frames) -> list[Any]:
-    """Make the sliders that select the frame."""
+def sliders(picture: Picture, frames: Frames, heading: Any = None) -> list[Any]:
+    """Make the sliders that select the frame, and its title if frames have titles."""
     places = _unravelled(picture)
     made = [
         Slider(
@@ -51,9 +38,11 @@ def sliders(picture: Picture, frames: Frames) -> list[Any]:
         "stores": frames.stores,
         "shownIn": frames.shown,
         "whole": {"y": True},
+        "titles": list(picture.titles),
+        "heading": heading if picture.titles else None,
     }
     for slider in made:
-        slider.js_on_change("value", CustomJS(args=arguments, code=_SLIDE))
+        slider.js_on_change("value", CustomJS(args=arguments, code=template_text("slide.js")))
         own_scale.follow(slider, "value", frames)
     return made
 

@@ -1,9 +1,10 @@
-"""Texts that Bokeh does not parse: in a title, label or tick it reads $$…$$ as a formula."""
+"""Texts that Bokeh does not parse, as in a title it reads $$…$$ as a formula; and code that it does."""
 
 from __future__ import annotations
 
 import re
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from bokeh.core.property.text_like import TextLike
@@ -11,6 +12,12 @@ from bokeh.model import Model
 from bokeh.models import PlainText
 
 _TEX = re.compile(r"\$\$|\\\(|\\\[")
+
+
+@cache
+def template_text(name: str) -> str:
+    """Read a script or style sheet from the templates."""
+    return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
 
 
 def plain(words: str) -> str | PlainText:

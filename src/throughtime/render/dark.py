@@ -8,7 +8,7 @@ from matplotlib.colors import to_rgb
 
 from throughtime._drawing.colors import Colors
 from throughtime._drawing.theme import Theme
-from throughtime.picture import Image, Picture
+from throughtime.picture import Image, Mark, Picture
 
 _LUMINANCE = (0.2126, 0.7152, 0.0722)
 
@@ -18,15 +18,13 @@ def on_paper(picture: Picture, theme: Theme) -> Picture:
     if luminance(theme.paper) > 0.2:
         return picture
     turned: dict[int, Colors] = {}  # images that share their colours continue to do so
-    panels = []
-    for panel in picture.panels:
-        marks = [
-            replace(mark, colors=turned.setdefault(id(mark.colors), mark.colors.on_dark()))
-            if isinstance(mark, Image)
-            else mark
-            for mark in panel.marks
-        ]
-        panels.append(replace(panel, marks=tuple(marks)))
+
+    def dark(mark: Mark) -> Mark:
+        if not isinstance(mark, Image):
+            return mark
+        return replace(mark, colors=turned.setdefault(id(mark.colors), mark.colors.on_dark()))
+
+    panels = (replace(panel, marks=tuple(map(dark, panel.marks))) for panel in picture.panels)
     return replace(picture, panels=tuple(panels))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,57 +24,53 @@ from throughtime._drawing.theme import Theme
 from throughtime._errors import PictureError
 from throughtime.picture import Axis, Image, Panel, Picture, Rectangles
 from throughtime.render.dark import on_paper
+from throughtime.render.glyphs import drawable
 from throughtime.render.keys import Key, bars, keys
+from throughtime.render.matplotlib_layout import hide_overlaps, lay_out, stacked, wrapped
 from throughtime.render.matplotlib_marks import Pixels, draw_image, draw_mark
-from throughtime.render.matplotlib_room import make_room, part_labels, stacked, wrapped
 
 _COMMENT = re.compile(rb"<!--.*?-->\n?", re.DOTALL)
 
 
 @contextmanager
-def settings(theme: Theme) -> Iterator[None]:
+def settings(theme: Theme, fonts: list[str]) -> Iterator[None]:
     """Use only the settings of the theme, and restore those of the user afterwards."""
-    own = {
-        "font.family": theme.font,
+    changed = {
+        "font.family": fonts,
         "font.size": theme.size,
         "text.parse_math": False,  # a name may contain a dollar sign
-        "text.color": theme.ink,
-        "axes.labelcolor": theme.ink,
-        "axes.edgecolor": theme.ink,
-        "axes.linewidth": 0.6,
-        "xtick.color": theme.ink,
-        "ytick.color": theme.ink,
-        "xtick.major.width": 0.6,
-        "ytick.major.width": 0.6,
-        "xtick.major.size": 3.0,
-        "ytick.major.size": 3.0,
+        **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", *_both("color")), theme.ink),
+        **dict.fromkeys(("axes.linewidth", *_both("major.width")), 0.6),
+        **dict.fromkeys(_both("major.size"), 3.0),
         "hatch.linewidth": 0.5,
-        "figure.facecolor": theme.paper,
-        "axes.facecolor": theme.paper,
-        "savefig.facecolor": theme.paper,
+        **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), theme.paper),
         "svg.hashsalt": "throughtime",
     }
     # Without its backend: setting that would load pyplot.
     usual: dict[Any, Any] = {
         name: value for name, value in mpl.rcParamsDefault.items() if not name.startswith("backend")
     }
-    with mpl.rc_context(), warnings.catch_warnings():
-        # A name may contain letters that the font lacks; they become boxes.
-        warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font")
-        mpl.rcParams.update(usual | own)
+    with mpl.rc_context():
+        mpl.rcParams.update(usual | changed)
         yield
+
+
+def _both(name: str) -> tuple[str, str]:
+    return f"xtick.{name}", f"ytick.{name}"
 
 
 def draw(picture: Picture, theme: Theme) -> Figure:
     """Draw a plot; the figure belongs to the caller."""
-    with settings(theme):
+    picture, fonts = drawable(picture, theme)
+    with settings(theme, fonts):
         return _draw(picture, theme)
 
 
 def encoded(picture: Picture, theme: Theme, kind: str = "png") -> bytes:
     """Return the bytes of a plot as png, svg or pdf."""
     target = io.BytesIO()
-    with settings(theme):
+    picture, fonts = drawable(picture, theme)
+    with settings(theme, fonts):
         figure = _draw(picture, theme)
         if kind == "png":
             _write_png(figure, target)
@@ -131,11 +126,11 @@ def _drawn(picture: Picture, theme: Theme) -> Figure:
     _draw_bars(figure, axes, picture)
     _draw_keys(figure, picture, theme)
     if theme.width is not None and theme.width < picture.width:
-        make_room(figure, axes.flat[: len(picture.panels)], picture, theme)
+        lay_out(figure, axes.flat[: len(picture.panels)], picture, theme)
     layout: Any = figure.get_layout_engine()
     layout.execute(figure)
     _draw_images(axes, picture, theme)
-    part_labels(figure)
+    hide_overlaps(figure)
     figure.set_layout_engine("none")  # a second layout could change the axes by a pixel and lose a spike
     return figure
 
@@ -214,12 +209,13 @@ def _inner_labels_off(axes: Any, picture: Picture) -> None:
 
 
 def _draw_title(figure: Figure, picture: Picture, theme: Theme) -> None:
-    below = filter(None, (picture.subtitle, picture.frame_words(picture.shown)))
+    frame = "" if picture.titles else picture.frame_words(picture.shown)
+    below = filter(None, (picture.subtitle, frame))
     left, sizes = 0.01, (1.25 * theme.size, theme.size)
     # matplotlib's own wrapping reads mathtext, whatever the settings.
     width = (0.98 - left) * 72 * figure.get_figwidth()
     title, subtitle = (
-        [line for each in words.split("\n") if each for line in wrapped(each, width, size, theme)]
+        [line for each in words.split("\n") if each for line in wrapped(each, width, size)]
         for words, size in zip((picture.title, " · ".join(below)), sizes, strict=True)
     )
     if title or subtitle:
@@ -276,16 +272,8 @@ def _draw_keys(figure: Figure, picture: Picture, theme: Theme) -> None:
 
 def _handle(key: Key, theme: Theme) -> Any:
     if key.marker:
-        return Line2D(
-            [],
-            [],
-            linestyle="none",
-            marker=key.marker,
-            color=theme.ink,
-            markerfacecolor=key.color,
-            markeredgecolor=theme.ink,
-            label=key.words,
-        )
+        fill: Any = {"markerfacecolor": key.color, "markeredgecolor": theme.ink}
+        return Line2D([], [], linestyle="none", marker=key.marker, label=key.words, **fill)
     hatch = "//////" if key.hatched else None
     edge = "#b0b0b0" if key.hatched else "#777777"
     return Patch(facecolor=key.color, edgecolor=edge, linewidth=0.5, hatch=hatch, label=key.words)

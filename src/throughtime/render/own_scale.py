@@ -12,23 +12,9 @@ from bokeh.models.widgets import Toggle
 from throughtime._drawing.colors import TOP, Colors
 from throughtime._drawing.scale import Scale
 from throughtime.picture import Image, Picture
+from throughtime.render.bokeh_text import template_text
 
 WORDS = "own scale"
-# Codes of a logarithmic scale are shifted until the largest is at its end.
-_APPLY = """
-for (const source of images) {
-    source.codes ??= source.data.image
-    const image = !own.active ? source.codes : source.codes.map(codes => {
-        let most = -1
-        for (const code of codes) if (code > most) most = code
-        const moved = new codes.constructor(codes, codes.shape)
-        if (most >= 0) for (let i = 0; i < moved.length; i++) if (moved[i] >= 0) moved[i] += top - most
-        return moved
-    })
-    source.data = {...source.data, image}
-}
-for (const [shared, relative] of bars) { shared.visible = !own.active; relative.visible = own.active }
-"""
 
 
 def button(picture: Picture) -> Any:
@@ -51,7 +37,7 @@ def follow(widget: Any, event: str, frames: Any) -> None:
     """Scale again when a widget changes, after its other effects."""
     if frames.own is not None:
         arguments = {"own": frames.own, "images": frames.images, "bars": frames.bars, "top": TOP}
-        widget.js_on_change(event, CustomJS(args=arguments, code=_APPLY))
+        widget.js_on_change(event, CustomJS(args=arguments, code=template_text("own_scale.js")))
 
 
 def connected(frames: Any) -> Iterator[Any]:

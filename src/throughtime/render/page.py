@@ -18,7 +18,7 @@ from typing import Any
 
 from bokeh.embed import components
 from bokeh.models import InlineStyleSheet, Toolbar
-from bokeh.models.widgets import Slider
+from bokeh.models.widgets import Slider, Toggle
 from bokeh.resources import Resources
 from jinja2 import Environment, FileSystemLoader, Template
 from markupsafe import Markup
@@ -66,10 +66,10 @@ def page(picture: Picture, theme: Theme) -> str:
 
 
 def without_controls_in_print(layout: Any) -> None:
-    """Hide toolbars and sliders in print."""
+    """Hide toolbars, sliders and buttons in print."""
     hidden = InlineStyleSheet(css="@media print { :host { display: none !important; } }")
     for model in layout.references():
-        if isinstance(model, (Toolbar, Slider)):
+        if isinstance(model, (Toolbar, Slider, Toggle)):
             model.stylesheets = [*model.stylesheets, hidden]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bokeh.document import Document
@@ -17,6 +17,7 @@ from throughtime._text.tables import Part, Shown, as_html
 from throughtime.picture import Image, Picture
 from throughtime.render import bokeh
 from throughtime.render.alt import alt
+from throughtime.render.glyphs import texts
 from throughtime.render.page import on_page, rendered, without_controls_in_print
 
 MOST_CELLS = 560_000  # of all images of a report: with the drawing library under 4 MB
@@ -90,6 +91,9 @@ def report_page(title: str, answer: Opening, sections: Sequence[Section], theme:
     if answer.picture is not None:
         opening = _figure("reach", answer.picture, next(drawing.add("top", [answer.picture])))
     folds = [_fold(section, number, drawing) for number, section in enumerate(sections)]
+    records = as_html(answer.records) if answer.records is not None else ""
+    origin = as_html(*answer.origin)
+    written = " ".join(map(str, (replace(answer, origin=()), folds, records, origin, *map(texts, pictures))))
     return rendered(
         "report.html",
         "",
@@ -97,9 +101,10 @@ def report_page(title: str, answer: Opening, sections: Sequence[Section], theme:
         title=title,
         answer=answer,
         opening=opening,
-        records=as_html(answer.records) if answer.records is not None else "",
+        records=records,
+        used=lambda words: re.search(rf"(?<!\w)({words})", written, re.IGNORECASE),
         folds=folds,
-        origin=as_html(*answer.origin),
+        origin=origin,
         drawings=drawing.scripts,
     )
 

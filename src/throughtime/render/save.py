@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from throughtime._arguments import takes
 from throughtime._arguments.rules import instance
+from throughtime._atomic import replace_file
 from throughtime._drawing.theme import Theme
 from throughtime._errors import PictureError, ThroughTimeError
 from throughtime.picture import Picture
@@ -96,14 +98,10 @@ def write(
     PictureError, or `error`
         The file cannot be written; no part of it remains.
     """
-    part = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
     try:
-        part.write_bytes(content) if isinstance(content, bytes) else content(part)
-        part.replace(target)
+        replace_file(target, content if callable(content) else partial(Path.write_bytes, data=content))
     except OSError as problem:
         raise error(f"{str(target)!r} cannot be written: {problem}.") from problem
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _content(picture: Picture, kind: str, theme: Theme) -> bytes:

@@ -117,7 +117,7 @@ def captured_tree(
     scalars = {"certificate_weights": 0.0, "certificate_time": 0.0, "reduction_factor": 1 / samples}
     loss = np.sum(arrays["output_gradient"] * arrays["output"]) / samples  # the loss is linear in h
     variables: dict[str, Any] = {
-        name: (_dims(name, np.ndim(values), directed=directed), _stored(values, dtype))
+        name: (_dims(name, np.ndim(values), directed=directed), _copy(values, dtype))
         for name, values in arrays.items()
     }
     variables |= {name: ((), number) for name, number in {**scalars, "loss": loss}.items()}
@@ -129,7 +129,7 @@ def captured_tree(
     return xr.DataTree.from_dict({"/rnn": leaf})
 
 
-def _stored(values: Any, dtype: str) -> npt.NDArray[Any]:
+def _copy(values: Any, dtype: str) -> npt.NDArray[Any]:
     """Copy: arrays that share memory would change together."""
     values = np.asarray(values)
     return np.array(values, dtype=dtype if values.dtype.kind == "f" else values.dtype)

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
-import numpy as np
-import numpy.typing as npt
 import xarray as xr
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -19,27 +17,25 @@ from rich.table import Table
 import throughtime as tt
 from throughtime._cli.demo.networks import HALF, STEPS, framework
 from throughtime._cli.demo.pictures import NOT_MIRRORED, draw
-from throughtime._cli.demo.training import EARLY, JUDGED, Trained, read_digits, train
+from throughtime._cli.demo.training import JUDGED, SAMPLES, Trained, read_digits, train
 from throughtime.diagnosis.brief import facts, headline
-from throughtime.diagnostics import horizon_text, memory_horizon_median
+from throughtime.diagnosis.results import NOT_MEASURED
 
 RUN = "demo_run.zarr"
 FILES = {
     "report.html": "the LSTM's report: verdict, next actions, training, layer by layer",
     RUN: "its run: throughtime watch, info, diagnose or plot reads it",
-    "2_early_2D.png, 3_late_2D.png": "gradient by timestep, before and after",
-    "7_kinds.png": "LSTM, GRU and SimpleRNN on one digit",
-    "5_bidirectional.png": NOT_MIRRORED,
-    "8_through_time.png": "output gradient beside hidden gradient",
-    "9_evolution.png": "a row for each recorded step",
+    "1_early.png, 2_late.png": "gradient by timestep, before and after",
+    "3_kinds.png": "LSTM, GRU and SimpleRNN on one digit",
+    "4_bidirectional.png": NOT_MIRRORED,
+    "5_overview.png": "the LSTM in one figure, after training",
+    "6_evolution.png": "a row for each recorded step",
 }
 MEANING = (
-    f"Guessing gives 10 % right answers. Horizon of the upper layer, of {STEPS} steps that it reads: how far "
-    "back 1 % of the gradient arrives, and so from how far back it can learn; forward and backward."
-)
-OF_REACH = (
-    f"Reach: share of the gradient that arrives {HALF} steps back, where half of the digit is. Use: share of "
-    "the answer that rests on pixels that old."
+    f"All numbers are of the same {SAMPLES} test digits of {STEPS} pixels, one a step. Reach: share of the "
+    f"gradient that arrives {HALF} steps back, where half of the digit is. Use: share of the answer that "
+    "rests on pixels that old. Horizon: how many steps back 1 % of the gradient arrives, in the layer and "
+    "direction where that is fewest. Guessing gives 10 % right answers."
 )
 ITERATIONS = {"LSTM": 1000, "GRU": 500, "SimpleRNN": 500, "Bidirectional GRU": 300}
 
@@ -76,36 +72,35 @@ def main(folder: Path, name: str, *, is_verbose: bool = False) -> None:
     title = "An LSTM that reads digits"
     tt.report(judged.late, folder / "report.html", diagnosis=found, training=judged.run, title=title)
     for iteration, found in judged.diagnoses.items():
-        console.print(f"\n{judged.name} after {iteration} iterations: {headline(found)}", highlight=False)
-        measured = ", ".join(f"{fact.name.lower().split()[0]}: {fact.value}" for fact in facts(found))
+        when = f"after {iteration} iterations" if iteration else "before training"
+        console.print(f"\n{judged.name} {when}: {headline(found)}", highlight=False)
+        measured = ", ".join(f"{fact.name.lower().split()[0]} {fact.value}" for fact in facts(found))
         measured = f"{measured} ({facts(found)[-1].detail})"
         console.print(found if is_verbose else f"  {measured}", highlight=False)
-    console.print(OF_REACH, highlight=False)
     if is_verbose and judged.run is not None:
         console.print(tt.diagnose(judged.run, dependency_length=HALF))
-    console.print("", accuracies(list(trained.values())), MEANING, highlight=False)
+    console.print("", compared(list(trained.values())), MEANING, highlight=False)
     plots, seconds = len(list(folder.glob("*.png"))), time.monotonic() - started
     console.print(f"\nIn {folder}, {plots} plots and a report, made in {seconds:.0f} s:", highlight=False)
     for file, words in FILES.items():
         console.print(f"  {file:<31}{words}", highlight=False, soft_wrap=True)
 
 
-def accuracies(networks: Sequence[Trained]) -> Table:
-    """Tabulate accuracy, and the memory horizon of the upper layer before and after training."""
-    heads = (f"horizon after {EARLY}", "after all iterations")
-    table = Table("network", "right answers", *heads, box=None, padding=(0, 2, 0, 0))
+def compared(networks: Sequence[Trained]) -> Table:
+    """Tabulate iterations, accuracy, and the horizon before and after training."""
+    heads = ("network", "iterations", "right answers", "horizon before", "horizon after")
+    table = Table(*heads, box=None, padding=(0, 2, 0, 0))
     for trained in networks:
-        ends = [" and ".join(np.atleast_1d(horizon(tree))) for tree in trained.captures.values()]
-        table.add_row(trained.name, f"{trained.accuracy:.0%}", *ends)
+        ends = [horizon(trained.captures[0]), horizon(trained.late)]
+        table.add_row(trained.name, str(max(trained.captures)), f"{trained.accuracy:.0%}", *ends)
     return table
 
 
-def horizon(tree: xr.DataTree) -> npt.ArrayLike:
-    """Return the last lag with 1 % of the upper layer's gradient, in each direction."""
-    try:
-        return horizon_text(memory_horizon_median(tree["upper"].to_dataset())).values
-    except tt.DiagnosticError:  # the certificate is above its limit
-        return "refused"
+def horizon(tree: xr.DataTree) -> str:
+    """Write the shortest horizon of all layers and directions."""
+    texts = [layer.horizon for layer in tt.diagnose(tree, dependency_length=HALF).layers.values()]
+    known = [text for text in texts if text != NOT_MEASURED]
+    return min(known, key=lambda text: float(text.removeprefix("≥ ")), default=NOT_MEASURED)
 
 
 if __name__ == "__main__":

@@ -13,17 +13,14 @@ import throughtime as tt
 from throughtime._cli.demo.networks import UNITS
 from throughtime._cli.demo.training import (
     EARLY,
+    SAMPLES,
     SHOWN_SAMPLES,
     Trained,
-    at_last_step,
     few_units,
     gradients,
-    norm,
 )
 
-LINES, DOTS, INK = "#0072B2", "#D55E00", "#333333"
 NOT_MIRRORED = "both halves stand in the order of the input, so nothing is mirrored"
-DIFFERENCE = "The output's gradient enters the layer; the hidden state's is what its recurrence carries back."
 
 
 def draw_image(gradient: xr.DataArray, title: str, **options: Any) -> None:
@@ -31,38 +28,18 @@ def draw_image(gradient: xr.DataArray, title: str, **options: Any) -> None:
     tt.show_features_2D(gradient, norm="auto", show_colorbar=True, show_title=title, **options)
 
 
-def draw_one_sample(lstm: Trained, folder: Path) -> None:
-    early = lstm.captures[EARLY]
-    one, title = few_units(early).isel(sample=[0]), f"{lstm.title('lower', early)} · one sample"
-    tt.show_features_1D(one, n_rows=2, show_title=title, savepath=folder / "1_one_sample.png")
-
-
-def draw_batch(lstm: Trained, capture: xr.DataTree, folder: Path, stem: str) -> None:
-    """Draw the same batch twice: as overlaid lines, and as one image for each sample."""
+def draw_batch(lstm: Trained, capture: xr.DataTree, path: Path) -> None:
+    """Draw an image for each sample."""
     title = f"{lstm.title('lower', capture)} · {SHOWN_SAMPLES} samples"
-    tt.show_features_1D(few_units(capture), n_rows=2, show_title=title, savepath=folder / f"{stem}_1D.png")
-    draw_image(few_units(capture), title, n_rows=8, savepath=folder / f"{stem}_2D.png")
-
-
-def draw_many_units(lstm: Trained, folder: Path) -> None:
-    one = gradients(lstm.late).isel(sample=[0])
-    title = f"{lstm.title('lower', lstm.late)} · all {UNITS} units"
-    tt.show_features_1D(one, n_rows=4, show_title=title, savepath=folder / "4_many_units_1D.png")
-    draw_image(one, title, savepath=folder / "4_many_units_2D.png")
+    draw_image(few_units(capture), title, n_rows=8, savepath=path)
 
 
 def draw_bidirectional(both_ways: Trained, folder: Path) -> None:
     four = gradients(both_ways.late).isel(sample=slice(4))
     halves = f"units 0–{UNITS // 2 - 1} read forward, the others backward"
     title = f"{both_ways.title('lower', both_ways.late)}\n{halves}\n{NOT_MIRRORED}"
-    path = folder / "5_bidirectional.png"
+    path = folder / "4_bidirectional.png"
     draw_image(four, title, n_rows=2, scale_width=1.2, scale_height=1.2, savepath=path)
-
-
-def draw_last_step(lstm: Trained, folder: Path) -> None:
-    title = f"{lstm.title('upper', lstm.late)} · one vector a sample"
-    vectors = at_last_step(gradients(lstm.late, "upper"))
-    tt.show_features_0D(vectors, show_title=title, savepath=folder / "6_last_step_0D.png")
 
 
 def draw_kinds(kinds: list[Trained], folder: Path) -> None:
@@ -71,49 +48,27 @@ def draw_kinds(kinds: list[Trained], folder: Path) -> None:
     for part, trained in zip(parts, kinds, strict=True):
         title = f"dL/d output · {trained.name}\nlower layer · after {max(trained.captures)} iterations"
         draw_image(gradients(trained.late).isel(sample=[0]), title, figure=part)
-    figure.savefig(folder / "7_kinds.png")
+    figure.savefig(folder / "3_kinds.png")
 
 
-def draw_through_time(lstm: Trained, folder: Path) -> None:
-    """Draw the gradient that enters the upper layer beside what its recurrence carries back."""
-    upper = lstm.late["upper"].to_dataset()
-    entering, carried = norm(at_last_step(upper["output_gradient"])), norm(upper["hidden_gradient"])
-    last = carried.sizes["time"] - 1
-    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5), sharey=True, layout="constrained", dpi=100)
-    right.plot(carried.transpose("time", "sample"), color=LINES, alpha=0.35, linewidth=1)
-    right.plot(carried.median("sample"), color=LINES, linewidth=2.5, label="median over samples")
-    for ax in (left, right):
-        ax.plot([last] * entering.size, entering, "o", color=DOTS, label="output_gradient")
-        ax.set(yscale="log", xlim=(-1, last + 1), xlabel="timestep")
-        ax.spines[["top", "right"]].set_visible(False)
-    note = f"no gradient at steps 0 to {last - 1}:\nthe head reads the last step only"
-    left.annotate(note, (0.5, 0.5), xycoords="axes fraction", ha="center", va="center", color=INK)
-    left.set_title("output_gradient, ∂L/∂output · one dot per sample", fontsize=11)
-    left.set_ylabel("norm over units, logarithmic")
-    right.set_title("hidden_gradient, dL/dh · one line per sample", fontsize=11)
-    right.legend(loc="lower right", frameon=False)
-    title = f"LSTM · upper layer · after {max(lstm.captures)} iterations · {SHOWN_SAMPLES} samples"
-    figure.suptitle(f"{title}\n{DIFFERENCE}", fontsize=11, color=INK)
-    figure.savefig(folder / "8_through_time.png")
+def draw_overview(lstm: Trained, folder: Path) -> None:
+    tt.save(tt.plots.overview(lstm.late), folder / "5_overview.png")
 
 
 def draw_evolution(lstm: Trained, folder: Path) -> None:
     """Draw from the monitor's run how far the error came back while the network learned."""
     if lstm.run is not None:
-        title = f"‖dL/dhₜ‖ while it trains · {lstm.name} · upper layer · median over {SHOWN_SAMPLES} samples"
+        title = f"‖dL/dhₜ‖ while it trains · {lstm.name} · upper layer · median over {SAMPLES} samples"
         picture = tt.plots.evolution(lstm.run["upper"], title=title)
-        tt.save(picture, folder / "9_evolution.png")
+        tt.save(picture, folder / "6_evolution.png")
 
 
 def draw(networks: Mapping[str, Trained], folder: Path) -> None:
     lstm = networks["LSTM"]
-    draw_one_sample(lstm, folder)
-    draw_batch(lstm, lstm.captures[EARLY], folder, "2_early")
-    draw_batch(lstm, lstm.late, folder, "3_late")
-    draw_many_units(lstm, folder)
+    draw_batch(lstm, lstm.captures[EARLY], folder / "1_early.png")
+    draw_batch(lstm, lstm.late, folder / "2_late.png")
     draw_bidirectional(networks["Bidirectional GRU"], folder)
-    draw_last_step(lstm, folder)
     draw_kinds([networks[kind] for kind in ("LSTM", "GRU", "SimpleRNN")], folder)
-    draw_through_time(lstm, folder)
+    draw_overview(lstm, folder)
     draw_evolution(lstm, folder)
     plt.close("all")

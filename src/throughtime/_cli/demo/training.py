@@ -18,9 +18,9 @@ import throughtime as tt
 from throughtime._cli.demo.networks import Classes, Digits, Network
 from throughtime.diagnosis import Diagnosis
 
-SHOWN_SAMPLES = 16
-SHOWN_UNITS = 6
-JUDGED, JUDGED_SAMPLES = "LSTM", 128
+SAMPLES = 128  # test digits of every number that the demo prints
+SHOWN_SAMPLES, SHOWN_UNITS = 16, 6  # of plots
+JUDGED = "LSTM"
 BATCH = 64
 EARLY = 5
 RECORDS = 40
@@ -63,15 +63,14 @@ def train(
     progress: Progress,
     path: Path,
 ) -> Trained:
-    """Train, capture the same held-out digits early and late, and monitor and diagnose the judged network."""
+    """Train, capture the same held-out digits before, early and late; monitor and diagnose one network."""
     network, rng = build(name), np.random.default_rng(0)
     (x, y), test = digits
-    shown = [part[:SHOWN_SAMPLES] for part in test]
-    judged_on = test[0][:JUDGED_SAMPLES], test[1][:JUDGED_SAMPLES]
-    is_judged, captures = name == JUDGED, {}
-    diagnoses = {0: network.diagnose(*judged_on)} if is_judged else {}
-    monitor = watching(network, shown, path, iterations // RECORDS) if is_judged else None
+    judged_on = test[0][:SAMPLES], test[1][:SAMPLES]
     probe, task = tt.Probe(network.model, loss=network.loss), progress.add_task(name, total=iterations)
+    is_judged, captures = name == JUDGED, {0: probe(*judged_on)}
+    diagnoses = {0: network.diagnose(*judged_on)} if is_judged else {}
+    monitor = watching(network, judged_on, path, iterations // RECORDS) if is_judged else None
     with nullcontext() if monitor is None else monitor.watch(network.model):
         for step in range(1, iterations + 1):
             chosen = rng.choice(len(x), BATCH, replace=False)
@@ -79,7 +78,7 @@ def train(
             if monitor is not None:
                 monitor.step()
             if step in (EARLY, iterations):
-                captures[step] = probe(*shown)
+                captures[step] = probe(*judged_on)
             progress.advance(task)
     if is_judged:
         diagnoses[iterations] = network.diagnose(*judged_on)
@@ -101,19 +100,8 @@ def watching(network: Network, batch: Sequence[Any], path: Path, every: int) -> 
 
 
 def gradients(capture: xr.DataTree, layer: str = "lower") -> xr.DataArray:
-    return capture[layer].to_dataset()["output_gradient"]
-
-
-def at_last_step(gradient: xr.DataArray) -> xr.DataArray:
-    """Select the step that the head reads; a layer that returns only its last step has no time."""
-    return gradient.isel(time=-1) if "time" in gradient.dims else gradient
+    return capture[layer].to_dataset()["output_gradient"].isel(sample=slice(SHOWN_SAMPLES))
 
 
 def few_units(capture: xr.DataTree) -> xr.DataArray:
     return gradients(capture).isel(output_unit=slice(SHOWN_UNITS))
-
-
-def norm(gradient: xr.DataArray) -> xr.DataArray:
-    """Norm over units, (sample, [time])."""
-    length: xr.DataArray = (gradient**2).sum(str(gradient.dims[-1])) ** 0.5
-    return length

@@ -16,9 +16,8 @@ from throughtime.adapters.needs import INSIDE
 from throughtime.adapters.records import UNREACHED, Array, Attribute, LayerRecord, ModelRecord, SolvedRecord
 
 from . import weights
-from .both import joined
-from .computed import Computation
-from .describe import of_framework, of_loop
+from .computation import Computation
+from .describe import join, of_framework, of_loop
 from .find import Found
 from .gates import Gate
 from .loop import Loop
@@ -45,7 +44,7 @@ def records(
         [_Leaf(computation, model, results, next(own), half).record() for half in entry.halves]
         for entry in found
     ]
-    of_loops = tuple(joined(entry, *halves) for entry, halves in zip(found, each, strict=True))
+    of_loops = tuple(join(entry, *halves) for entry, halves in zip(found, each, strict=True))
     marked = _outside_of_loops(computation, results, [leaf.path for leaf in of_loops])
     attributes: dict[str, Attribute] = {
         **of_framework(),
@@ -185,7 +184,7 @@ class _Leaf:
         found = weights.oriented(self.loop.kind, of_cell) or {}
         rest = {names[n]: array for n, array in arrays.items() if not found or n not in self.entry.cell}
         states = {state.name for state in self.loop.shown}
-        found |= weights.own(rest, states, is_standard=self.loop.kind != "rnn")
+        found |= weights.named(rest, states, is_standard=self.loop.kind != "rnn")
         return {f"{name}{ending}": np.array(array) for name, array in found.items()}
 
     # Inside.

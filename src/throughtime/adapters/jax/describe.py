@@ -1,16 +1,70 @@
-"""Describes loops for the reader of a tree, and known cells of a model that does not run."""
+"""Describes loops for the reader of a tree, joins both directions of one; cells of models that do not run."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import jax
+import numpy as np
 
 from throughtime._data.structures import to_numpy
-from throughtime.adapters.records import Attribute, LayerRecord, ModelRecord
+from throughtime._vocabulary import DIRECTIONS
+from throughtime.adapters.records import Array, Attribute, LayerRecord, ModelRecord
 from throughtime.adapters.selection import Selection
 
 from . import find, models, weights
+from .find import Found
+
+_ONE_WAY = frozenset({"carried_gradient", "carried_by_state", "reset"})
+_BOTH_WAYS = "the halves of a bidirectional layer hand back in opposite directions"
+
+
+def join(entry: Found, forward: LayerRecord, backward: LayerRecord | None = None) -> LayerRecord:
+    """Make one record of both halves, or leave the record of a layer that has one direction."""
+    if backward is None:
+        return forward
+    flags = {**forward.flags, "layer_name": entry.name, "layer_class": "bidirectional"}
+    missing = {**backward.missing, **forward.missing}
+    if "output_gradient" in forward.arrays or "output_gradient" in backward.arrays:
+        missing.pop("output_gradient", None)
+    if _ONE_WAY & (forward.arrays.keys() | missing.keys()):
+        missing |= dict.fromkeys(_ONE_WAY - {"carried_by_state"}, _BOTH_WAYS)
+    return replace(
+        forward,
+        path=entry.path,
+        arrays=dict(_arrays(forward, backward)),
+        directions=DIRECTIONS,
+        flags={**flags, "merge_mode": "concat"},
+        missing=missing,
+        inside=forward.inside + backward.inside,
+        dims={name: _with_direction(name, dims) for name, dims in forward.dims.items()},
+    )
+
+
+def _arrays(forward: LayerRecord, backward: LayerRecord) -> Iterator[tuple[str, Array]]:
+    halves = forward.arrays, backward.arrays
+    for name in dict.fromkeys((*forward.arrays, *backward.arrays)):
+        one, other = (half.get(name) for half in halves)
+        if name in ("input", "valid") and one is not None:
+            yield name, one
+        elif name in ("output", "output_gradient", "input_gradient"):
+            # A half that the loss does not depend on has a gradient of 0.
+            pair = [
+                np.zeros_like(known) if half is None else half for half, known in ((one, other), (other, one))
+            ]
+            yield name, pair[0] + pair[1] if name == "input_gradient" else np.concatenate(pair, -1)
+        elif name not in _ONE_WAY and one is not None and other is not None and one.shape == other.shape:
+            yield name, np.stack([one, other])
+
+
+def _with_direction(name: str, dims: tuple[str, ...]) -> tuple[str, ...]:
+    if name.startswith(("input", "output")):
+        return dims
+    place = 2 if dims[1:2] == ("time",) else 1
+    return (*dims[:place], "direction", *dims[place:])
+
 
 _HINT = (
     " with a cell that can be known without running it: a JAX program's loops are found when it runs, and "
@@ -64,7 +118,7 @@ def of_loop(entry: find.Found, *, has_jacobian: bool) -> dict[str, Attribute]:
     }
     if loop.cell is not None:
         flags |= loop.cell.flags
-    if any(one.changes.on_entry or one.changes.on_exit for one in loop.shown) and not has_jacobian:
+    if any(one.changes.scales for one in loop.shown) and not has_jacobian:
         flags["states_changed"] = 1
     if loop.op.line:
         flags["line"] = loop.op.line

@@ -102,7 +102,7 @@ def _below(path: tuple[str, ...], place: tuple[str, ...]) -> tuple[str, ...]:
     return path[len(place) :] if path[: len(place)] == place else path
 
 
-def selection(found: Sequence[Found], *, has_marks: bool) -> Selection:
+def selection(found: Sequence[Found], *, has_marks: bool) -> Selection[Found]:
     """Prepare the search among them; a program that has marks need not have a loop."""
     return Selection(found, [one.layer for one in found], Loop, _HINT, may_be_found=has_marks)
 

@@ -54,6 +54,12 @@ class Body:
             value = op.inputs[op.outputs.index(value)]
         return value
 
+    def spread(self, value: Value) -> Value:
+        """Go back over operations that change no more than dtype and shape."""
+        while (op := self.op(self.source(value), "broadcast_in_dim", *_MOVED)) is not None:
+            value = op.inputs[0]
+        return self.source(value)
+
     def op(self, value: Value, *names: str) -> Op | None:
         """Return the operation, of one of these names, that made a value."""
         op = self._made.get(value) if isinstance(value, int) else None

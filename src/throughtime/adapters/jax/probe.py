@@ -13,10 +13,9 @@ from throughtime.adapters.loss_reduction import TRAINING, Alike, of_loss, tried_
 from throughtime.adapters.records import ModelRecord, Request
 
 from . import collect, find, models
-from .computed import Computation
+from .computation import Computation, check_loss, total
 from .loop import loops, marked
-from .loss import check_loss, total
-from .trace import Samples, Traced, shapes_of, traced
+from .models import Samples, Traced, shapes_of, traced
 
 _SHAPE = "an array of shape {shape} has no axis of the {samples} samples"
 

@@ -5,14 +5,21 @@ Flax's and Equinox's cells are known by the names of their weights; all others k
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Set
+from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 
+from throughtime._errors import MissingDependencyError, UnsupportedModelError
 from throughtime._vocabulary import RESERVED, WEIGHTS
 from throughtime.adapters.axes import GATE_ORDER, with_gates
 from throughtime.adapters.records import Array
+
+from .models import is_nnx
 
 Layout = Callable[[str, Mapping[str, Array]], dict[str, Array]]
 # Flax calls gates by letters, in the schema's order; `if` is a word of Python, so that NNX writes `if_`.
@@ -20,16 +27,7 @@ _LETTERS = {"lstm": ("i", "f", "g", "o"), "gru": ("z", "r", "n")}
 
 
 def oriented(kind: str, arrays: Mapping[str, Array]) -> dict[str, Array] | None:
-    """Bring the weights of a cell, or their gradients, into the schema's orientation; None for others.
-
-    Arrays are named as the cell's library names them, `dense_i.kernel`.
-
-    Examples
-    --------
-    >>> arrays = {"dense_i.kernel": np.ones((3, 8)), "dense_h.kernel": np.ones((2, 8))}
-    >>> {name: array.shape for name, array in oriented("lstm", arrays | {"dense_h.bias": np.ones(8)}).items()}
-    {'kernel': (3, 4, 2), 'recurrent_kernel': (2, 4, 2), 'bias': (4, 2)}
-    """
+    """Orient the weights of a cell, named as `dense_i.kernel`, or their gradients; None for others."""
     plain = {_plain(name): array for name, array in arrays.items()}
     layout = _layout_of(kind, plain.keys())
     return None if layout is None else layout(kind, plain)
@@ -103,8 +101,52 @@ def _equinox(kind: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
     return found
 
 
-def own(arrays: Mapping[str, Array], states: Set[str], *, is_standard: bool) -> dict[str, Array]:
+def named(arrays: Mapping[str, Array], states: Set[str], *, is_standard: bool) -> dict[str, Array]:
     """Name weights as their module does, beside states and the words that have a meaning in the tree."""
     taken = states | (RESERVED if is_standard else RESERVED - set(WEIGHTS))
     plain = {re.sub(r"\W", "_", name): array for name, array in arrays.items()}
     return {f"{name}_parameter" if name in taken else name: array for name, array in plain.items()}
+
+
+def weights_of(model: Any) -> Any:
+    """Copy the state of an NNX module; other models never change, and are returned."""
+    if not is_nnx(model):
+        return model
+    from flax import nnx  # noqa: PLC0415 - optional
+
+    return jax.tree.map(lambda leaf: leaf, nnx.to_pure_dict(nnx.state(model)))
+
+
+def load_weights(model: Any, source: Any) -> Any:
+    """Put weights into a model: a state, a dict, another model, a folder of Orbax or a file of Equinox."""
+    is_path = isinstance(source, (str, os.PathLike))
+    if is_nnx(model):
+        from flax import nnx  # noqa: PLC0415 - optional
+
+        if callable(source):  # another module
+            return source
+        state = nnx.state(model)
+        found = _restored(Path(source), nnx.to_pure_dict(state)) if is_path else source
+        if isinstance(found, nnx.State):
+            found = nnx.to_pure_dict(found)
+        nnx.replace_by_pure_dict(state, found)
+        nnx.update(model, state)
+        return model
+    if not is_path:
+        return source
+    if not any(cls.__module__.startswith("equinox") for cls in type(model).__mro__):
+        raise UnsupportedModelError(
+            f"{type(model).__name__} cannot load a file. Pass checkpoints={{name: model with these weights}}."
+        )
+    import equinox  # noqa: PLC0415 - optional
+
+    return equinox.tree_deserialise_leaves(os.fspath(source), model)
+
+
+def _restored(path: Path, like: Any) -> Any:
+    try:
+        import orbax.checkpoint as orbax  # noqa: PLC0415 - optional
+    except ImportError as error:
+        raise MissingDependencyError("An Orbax folder needs orbax: pip install orbax-checkpoint.") from error
+    with orbax.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(path.absolute(), like)

@@ -20,13 +20,7 @@ _OTHER_TIME = ("Cropping1D", "Flatten", "Permute", "RepeatVector", "Reshape", "U
 def of_capture(
     done: Pass, reduced: tuple[float, str] | None, *, called: list[str], absent: list[str]
 ) -> dict[str, Attribute]:
-    """Gather what holds for all layers: where this ran, how the loss was reduced, what was left out.
-
-    Parameters
-    ----------
-    called, absent : list of str
-        Paths of the layers asked for, in the order of their calls, and of those that were not called.
-    """
+    """Gather what holds for all layers; `called` and `absent` are paths of the layers asked for."""
     attributes: dict[str, Attribute] = {
         **done.keras.of_framework(done.program.model),
         "training": int(done.program.request.training),

@@ -13,9 +13,8 @@ from throughtime.adapters.loss_reduction import TRAINING, of_loss
 from throughtime.adapters.records import SUM
 
 from .dialect import Dialect, Result
-from .library import every_layer
+from .library import every_layer, numpy, shape_of
 from .program import VALID_STEPS, Program
-from .tensors import numpy, shape_of
 
 PAD = (
     "Pad it: x.to_tensor() gives zeros behind the shorter sequences; a Masking layer, or mask= where the "
@@ -35,12 +34,7 @@ def batch_size(keras: Dialect, structure: Any) -> int:
 
 
 def check_sizes(keras: Dialect, x: Any, y: Any, sample_weight: Any) -> None:
-    """Refuse labels or weights for another number of samples.
-
-    Raises
-    ------
-    LossError
-    """
+    """Raise LossError for labels or weights of another number of samples."""
     size = batch_size(keras, x)
     for name, structure in (("labels", y), ("sample_weight", sample_weight)):
         for array in keras.tree.flatten(structure) if structure is not None else ():
@@ -91,19 +85,9 @@ def first_array(keras: Dialect, structure: Any) -> Any:
     return np.asarray(numpy(keras.tree.flatten(structure)[0]), float)
 
 
-def shapes(keras: Dialect, structure: Any) -> str:
-    """Write down shapes and dtypes, to tell batches apart for which another trace is needed."""
-    return str(mapped(keras, lambda array: f"{tuple(array.shape)} {array.dtype}", structure))
-
-
 @contextmanager
 def ragged_explained(keras: Dialect, x: Any) -> Iterator[None]:
-    """Say what to do when a layer cannot take the ragged tensor it was given.
-
-    Raises
-    ------
-    BatchError
-    """
+    """Raise BatchError with the remedy where a layer cannot take the ragged tensor it was given."""
     try:
         yield
     except ThroughTimeError:
@@ -137,15 +121,7 @@ def why_whole(keras: Dialect, model: Any, x: Any, training: bool) -> str:
 
 
 def why_unlike(program: Program, how: str) -> str:
-    """Tell why the loss of the whole is no sum or mean of the losses of its parts; empty where it is.
-
-    Parameters
-    ----------
-    program : Program
-        Of one part.
-    how : str
-        The loss's reduction in words.
-    """
+    """Return why the loss, reduced as `how`, is no sum or mean of the losses of parts; empty where it is."""
     if program.adds_losses:
         return _ADDED
     if why := of_loss(how):

@@ -17,8 +17,7 @@ from throughtime._data.structures import leaves
 from throughtime.adapters.attributes import replaced
 
 from .dialect import Dialect
-from .library import halves, is_a, is_own, is_recurrent, package_of_object
-from .tensors import path_of
+from .library import RecurrentLayer, halves, is_a, is_own, is_recurrent, package_of_object, path_of
 
 CELL = "cell"
 _CLOSED = ("lstm", "gru", "simple_rnn")
@@ -207,12 +206,17 @@ def _why_not(layer: Any) -> str:
     return "it takes constants besides its states" if getattr(layer, "_num_constants", 0) else ""
 
 
-def is_closed(keras: Dialect, layer: Any, training: bool, activations: frozenset[str]) -> bool:
+def is_closed(keras: Dialect, layer: RecurrentLayer, training: bool, activations: frozenset[str]) -> bool:
     """Whether the layer keeps its kernel and `cells` solves it: quicker where the loop is Python's."""
     cell = layer.cell
     if training and any(getattr(cell, name, None) for name in ("dropout", "recurrent_dropout")):
         return False
-    if keras.BACKEND != "torch" or standard_kind(cell) not in _CLOSED:
+    return keras.BACKEND == "torch" and has_closed_form(keras, cell, activations)
+
+
+def has_closed_form(keras: Dialect, cell: Any, activations: frozenset[str]) -> bool:
+    """Whether `cells` knows the derivatives of a cell; `activations` are those that it knows."""
+    if standard_kind(cell) not in _CLOSED:
         return False
     functions = [getattr(cell, name, None) for name in ("activation", "recurrent_activation")]
     return all(keras.activation_name(cell, each) in activations for each in functions if each is not None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,38 +12,39 @@ import numpy as np
 from throughtime._errors import LayerNotFoundError
 from throughtime.adapters import marking
 from throughtime.adapters.needs import INSIDE
-from throughtime.adapters.records import Array, LayerRecord, ModelRecord
+from throughtime.adapters.records import UNREACHED, Array, LayerRecord, ModelRecord
 
-from . import attributes, directions, loss_scale, reasons, weights
+from . import attributes, directions, loss_scale, weights
 from .cell import why_not
 from .dialect import Dialect, Result
 from .find import Found
 from .leaves import Whole
-from .library import halves, is_a
+from .library import dtype_of, halves, is_a, is_float, numpy, shape_of
 from .program import Program
 from .recorder import SeenCall
-from .tensors import dtype_of, is_float, numpy, shape_of
 from .weights import Readers, Values
 
 _LOOPED = " where it can be captured: it is called within a loop or branch of the graph"
+_NO_TENSOR = "the layer returns neither a tensor nor a list of tensors"
+_SEVERAL_INPUTS = "its input is several tensors, not one"
+_INTEGER_INPUT = "its input is {dtype}, which has no gradient; differentiate the layer that embeds it"
+_INTEGER_OUTPUT = "its output is {dtype}, which has no gradient"
+_INTEGER_WEIGHT = "its values are integers, which have no gradient"
+_NOT_RECURRENT = "inputs are captured for recurrent layers only"
+_FINAL_STATES = "the loss depends on the layer's final states, not on its output"
+_READS_LOGITS = (
+    "the loss reads the logits behind this activation, not its output: logits_gradient of capture() has them"
+)
 
 
 @dataclass(frozen=True)
 class Pass:
-    """A finished pass: what ran, what came back, what was asked for.
-
-    Attributes
-    ----------
-    calls : sequence of SeenCall
-        Those of all outer steps of a TimeDistributed are one.
-    values : callable
-        Gives the value of a variable as the framework has it.
-    """
+    """A finished pass: what ran, what came back, what was asked for."""
 
     program: Program
-    calls: Sequence[SeenCall]
+    calls: Sequence[SeenCall]  # those of all outer steps of a TimeDistributed are one
     result: Result
-    values: Callable[[Any], Any]
+    values: Callable[[Any], Any]  # variable -> its value as the framework has it
     _arrays: dict[str, Array] = field(default_factory=dict)
 
     @property
@@ -91,13 +92,7 @@ class Pass:
 
 
 def records(done: Pass, reduced: tuple[float, str] | None) -> ModelRecord:
-    """Turn a finished pass into records, but for what it means as a part of a larger batch.
-
-    Raises
-    ------
-    LayerNotFoundError
-        A layer was never called.
-    """
+    """Turn a finished pass into records; LayerNotFoundError where no layer was called."""
     called = {seen.index for seen in done.calls}
     absent = [entry.path for index, entry in enumerate(done.found) if index not in called]
     if not called:
@@ -157,7 +152,7 @@ def _whole(done: Pass, seen: SeenCall) -> LayerRecord:
     )
 
 
-def _path(entry: Any, number: int) -> str:
+def _path(entry: Found, number: int) -> str:
     # A container asked for itself has its content below its own path, so its leaf stands beside it.
     if entry.is_container:
         return f"{entry.path}@{number}"
@@ -170,7 +165,7 @@ def _activations(done: Pass, seen: SeenCall, arrays: dict[str, Array], missing: 
         if parts:
             arrays["output"] = _in_input_time(done, seen, _joined(parts))
         else:
-            missing["output"] = reasons.NO_TENSOR
+            missing["output"] = _NO_TENSOR
     if not done.found[seen.index].is_recurrent:
         return
     is_one = seen.key("input") in done.result.tensors
@@ -178,7 +173,7 @@ def _activations(done: Pass, seen: SeenCall, arrays: dict[str, Array], missing: 
         if is_one:
             arrays["input"] = done.tensor(seen.key("input"), copy=True)
         else:
-            missing["input"] = reasons.SEVERAL_INPUTS
+            missing["input"] = _SEVERAL_INPUTS
     if "valid" in done.wanted:
         if seen.has_mask:
             arrays["valid"] = done.tensor(seen.key("mask")).astype(bool)
@@ -199,7 +194,7 @@ def _gradients(done: Pass, seen: SeenCall, arrays: dict[str, Array], missing: di
                 lost = loss_scale.underflow(array, loss_scale.scale_of_training(done.program.model))
                 arrays["underflow"] = np.asarray(lost)
         else:
-            missing["output_gradient"] = reasons.of_output_gradient(
+            missing["output_gradient"] = _why_no_output_gradient(
                 seen, done.result.gradients, reads_logits=logits_gradient is not None
             )
     if "logits_gradient" in done.wanted and logits_gradient is not None:
@@ -210,7 +205,7 @@ def _gradients(done: Pass, seen: SeenCall, arrays: dict[str, Array], missing: di
             arrays["input_gradient"] = gradient
         else:
             is_recurrent = done.found[seen.index].is_recurrent
-            missing["input_gradient"] = reasons.of_input_gradient(seen, is_recurrent=is_recurrent)
+            missing["input_gradient"] = _why_no_input_gradient(seen, is_recurrent=is_recurrent)
 
 
 def _logits_gradient(done: Pass, seen: SeenCall) -> Array | None:
@@ -229,7 +224,7 @@ def _weights(done: Pass, seen: SeenCall, arrays: dict[str, Array], missing: dict
         are_float = weights.named(
             layer, lambda weight: np.full(shape_of(weight), is_float(dtype_of(weight))), "_gradient"
         )
-        missing.update(reasons.of_weight_gradients(are_float, arrays))
+        missing.update(_why_no_weight_gradients(are_float, arrays))
 
 
 def _layer(done: Pass, seen: SeenCall) -> Any:
@@ -244,3 +239,33 @@ def _joined(parts: list[Array]) -> Array:
 def _in_input_time(done: Pass, seen: SeenCall, array: Array) -> Array:
     """Flip what a layer that runs backwards returns in processing order."""
     return array[:, ::-1] if attributes.returns_reversed(_layer(done, seen)) else array
+
+
+def _why_no_output_gradient(call: SeenCall, gradients: Mapping[str, Any], *, reads_logits: bool) -> str:
+    """Tell why a call's output has no gradient."""
+    if not call.outputs:
+        return _NO_TENSOR
+    if not is_float(call.output_dtype):
+        return _INTEGER_OUTPUT.format(dtype=call.output_dtype)
+    if reads_logits:
+        return _READS_LOGITS
+    if any(call.key("state_0", part) in gradients for part in range(len(call.inside))):
+        return _FINAL_STATES
+    return UNREACHED
+
+
+def _why_no_input_gradient(call: SeenCall, *, is_recurrent: bool) -> str:
+    """Tell why a call's input has no gradient."""
+    if call.input_dtype and not is_float(call.input_dtype):
+        return _INTEGER_INPUT.format(dtype=call.input_dtype)
+    if not is_recurrent:
+        return _NOT_RECURRENT
+    return UNREACHED if call.input_dtype else _SEVERAL_INPUTS
+
+
+def _why_no_weight_gradients(are_float: Mapping[str, Array], found: Mapping[str, Array]) -> dict[str, str]:
+    """Tell why weights have no gradient: by name, for those that are not among the gradients found."""
+    return {
+        name: UNREACHED if are_float[name].all() else _INTEGER_WEIGHT
+        for name in are_float.keys() - found.keys()
+    }

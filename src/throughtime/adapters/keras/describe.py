@@ -1,7 +1,8 @@
-"""Describes layers without running the model: their weights, flags and penalties, one record a layer."""
+"""Reads layers without running the model: weights, flags and penalties; copies a model's weights."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,21 +14,12 @@ from . import attributes, weights
 from .dialect import Dialect
 from .find import Found, select
 from .leaves import Whole
-from .library import halves, is_a
-from .tensors import numpy
+from .library import halves, is_a, numpy
 from .weights import Values
 
 
 def describe(keras: Dialect, model: Any, layers: Any) -> ModelRecord:
-    """Read chosen layers as they are now.
-
-    Parameters
-    ----------
-    keras : Dialect
-    model : Model or Layer
-        Built; in graph mode with a session that has its values.
-    layers : see `find.select`
-    """
+    """Read chosen layers as they are now; in graph mode a session must have their values."""
     keras.check_model(model)
     found = select(keras, model, layers)
     variables = [weight for entry in found for weight in entry.watched.weights]
@@ -76,3 +68,17 @@ def _penalties_of(keras: Dialect, model: Any, cell: Any, value: Values) -> dict[
             penalty = keras.evaluated_once(model, regularizer, array)
             found[f"{name}_penalty"] = np.asarray(penalty, array.dtype)
     return found
+
+
+def weights_of(model: Any) -> Any:
+    """Copy all weights."""
+    return model.get_weights()
+
+
+def load_weights(model: Any, source: Any) -> Any:
+    """Put weights into a model: a list of arrays, or a file `.keras`, `.weights.h5` or `.h5`."""
+    if isinstance(source, (str, os.PathLike)):
+        model.load_weights(os.fspath(source))
+    else:
+        model.set_weights(list(source))
+    return model

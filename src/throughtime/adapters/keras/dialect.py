@@ -28,18 +28,10 @@ class Result:
 
 
 class Tensors(Protocol):
-    """Tensors of the pass, and arrays of the batch.
+    """Tensors of the pass, and arrays of the batch."""
 
-    Attributes
-    ----------
-    ops : module
-        Functions on tensors, named as in `keras.ops`.
-    tree : module
-        `flatten`, `map_structure`, `pack_sequence_as` and `is_nested` for structures.
-    """
-
-    ops: Any
-    tree: Any
+    ops: Any  # functions on tensors, named as in `keras.ops`
+    tree: Any  # `flatten`, `map_structure`, `pack_sequence_as` and `is_nested` for structures
 
     def batch(self, model: Any, /, *structures: Any) -> tuple[Any, ...]:
         """Bring x, y and sample weights to what a pass is given, or refuse them."""
@@ -52,21 +44,11 @@ class Tensors(Protocol):
 
 
 class Cells(Protocol):
-    """Recurrent layers and their cells.
+    """Recurrent layers and their cells."""
 
-    Attributes
-    ----------
-    NO_DROPOUT : structure
-        Dropout masks of a cell that drops nothing.
-    JOINS_OUTER_STEPS : bool
-        A TimeDistributed calls its layer once, with all outer steps as samples, and not once for each.
-    SEVERAL : type
-        Of what a layer returns that returns states beside its output.
-    """
-
-    NO_DROPOUT: Any
-    JOINS_OUTER_STEPS: bool
-    SEVERAL: type
+    NO_DROPOUT: Any  # dropout masks of a cell that drops nothing
+    JOINS_OUTER_STEPS: bool  # a TimeDistributed calls its layer once, with all outer steps as samples
+    SEVERAL: type  # of what a layer returns that returns states beside its output
 
     def as_keras_calls(self, layer: Any, original: Callable[..., Any], /) -> Callable[..., Any]:
         """Return a layer's call as Keras makes it."""
@@ -77,11 +59,9 @@ class Cells(Protocol):
     def run_in_loop(
         self, loop: Loop, original: Callable[..., Any], arguments: Mapping[str, Any], /, *, compares: bool
     ) -> tuple[Any, Any, list[Any]]:
-        """Run a layer's cells in the engine's loop, and compare it with the layer's own if asked to.
+        """Run a layer's cells in the engine's loop; return output, states, and dropout masks by inner cell.
 
-        Returns
-        -------
-        output, states, dropout masks by inner cell
+        With `compares` the loop is compared with the layer's own.
         """
 
     def with_weights(self, layer: Any, copied: Callable[[int, Any], Any], /) -> AbstractContextManager[None]:
@@ -131,15 +111,9 @@ class Models(Protocol):
 
 
 class Losses(Protocol):
-    """Losses that a model was compiled with, or that were passed.
+    """Losses that a model was compiled with, or that were passed."""
 
-    Attributes
-    ----------
-    AVERAGES_OVER_VALID_STEPS : bool
-        A mean over samples and steps leaves masked steps out.
-    """
-
-    AVERAGES_OVER_VALID_STEPS: bool
+    AVERAGES_OVER_VALID_STEPS: bool  # a mean over samples and steps leaves masked steps out
 
     def compiled_losses(self, model: Any, /) -> Any:
         """Return what `compile` made of the losses, the same object until the next `compile`."""
@@ -173,18 +147,10 @@ Computation = Callable[[Any], tuple[dict[str, Any], dict[str, Any]]]
 
 
 class Passes(Protocol):
-    """Running a model in its framework.
+    """Running a model in its framework."""
 
-    Attributes
-    ----------
-    BACKEND : str
-        The framework that computes.
-    RUNS_WITHOUT_XLA : bool
-        A pass runs without XLA, whatever a model was compiled for.
-    """
-
-    BACKEND: str
-    RUNS_WITHOUT_XLA: bool
+    BACKEND: str  # the framework that computes
+    RUNS_WITHOUT_XLA: bool  # whatever a model was compiled for
 
     def execution(self, model: Any, /) -> Hashable:
         """Describe how a model was compiled to run."""
@@ -198,12 +164,7 @@ class Passes(Protocol):
     def differentiated(
         self, model: Any, step: Step, variables: Mapping[str, Any], /
     ) -> tuple[Any, dict[str, Any]]:
-        """Run a step of a computation.
-
-        Returns
-        -------
-        what the step keeps; the gradients that exist, of its marks and of variables, by their keys
-        """
+        """Run a step; return what it keeps, and the gradients that exist, of its marks and of variables."""
 
     def evaluated_once(self, model: Any, function: Callable[[Any], Any], inputs: Any, /) -> float:
         """Evaluate a function of a batch, with the model's variables as they are."""

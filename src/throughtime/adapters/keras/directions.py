@@ -20,6 +20,7 @@ from . import cell as cells
 from . import weights
 from .dialect import Dialect
 from .every_step import BETWEEN, GATES, OF_GATES
+from .library import RecurrentLayer
 from .loop import MARKED, zeroes_masked_output
 from .recorder import SeenCall, SeenInside
 
@@ -42,15 +43,7 @@ def records(done: Pass, seen: SeenCall, part: int) -> tuple[DirectionRecord, ...
 
 @dataclass(frozen=True)
 class Direction:
-    """One direction of one call.
-
-    Arrays are in input time, (sample, time, …).
-
-    Attributes
-    ----------
-    part : int
-        Which direction of the call.
-    """
+    """One direction of one call, by its place among them; arrays are in input time, (sample, time, …)."""
 
     done: Pass
     call: SeenCall
@@ -62,9 +55,10 @@ class Direction:
         return self.call.inside[self.part]
 
     @property
-    def layer(self) -> Any:
+    def layer(self) -> RecurrentLayer:
         """The recurrent layer."""
-        return self.known.layer()
+        found: RecurrentLayer = self.known.layer()
+        return found
 
     def key(self, name: str) -> str:
         """Name one tensor of this direction."""
@@ -196,7 +190,11 @@ class _Cell:
         names = ["input", *(name for name in self.states if f"{self.place}.{name}" in kept)]
         # The only gate of a simple RNN is its state.
         names += ["gate_activation"] * (self.has_gates and cells.standard_kind(self.cell) != "simple_rnn")
-        return {name: self._value(name) for name in names}
+        arrays = {name: self._value(name) for name in names}
+        jacobian = f"within_{self.place}.state_jacobian"
+        if self.direction.has(jacobian):
+            arrays["state_jacobian"] = self.direction.in_input_time(self.direction.tensor(jacobian))
+        return arrays
 
     def _state_gradients(self, values: Mapping[str, Array]) -> dict[str, Array]:
         arrays = {}

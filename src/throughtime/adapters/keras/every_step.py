@@ -1,14 +1,16 @@
 """Finds what lies within a cell's steps, all steps at once: gates, gradients of gates, inputs and weights.
 
 The loop has found every state and its gradient. One step of the cell, run on all steps as if they were
-samples, gives the rest by the framework's autodiff. The gradients of inputs and weights are thus found
-twice, here and by the loop, and the certificate compares them.
+samples, gives the rest by the framework's autodiff, and on request the Jacobian from state to state. The
+gradients of inputs and weights are thus found twice, here and by the loop, and the certificate compares them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from math import prod
 from typing import Any
 
 from throughtime.adapters.records import Request
@@ -16,8 +18,8 @@ from throughtime.adapters.records import Request
 from . import cell as cells
 from .cell import CELL
 from .dialect import Dialect, Mark
+from .library import RecurrentLayer, dtype_of, is_float, shape_of
 from .loop import EMITTED, in_processing_order, where_valid, wide
-from .tensors import dtype_of, is_float
 
 # What passes from one stacked cell to the next: not "input", the name of a gate, and no name of a state.
 BETWEEN = "from below"
@@ -28,29 +30,18 @@ OF_GATES = frozenset({"gate_gradient", "step_contribution", "certificate"})
 
 @dataclass(frozen=True)
 class EveryStep:
-    """One direction of one call, as a step that a framework can differentiate.
-
-    Attributes
-    ----------
-    handed_on, kept, initial
-        As `loop.Loop` has left them.
-    input : (sample, time, …) in input time
-    mask : (sample, time) or None
-    dropout : list of the dialect's dropout masks by inner cell, empty where none is active
-    gradients : dict of str to tensor (time, sample, …)
-        Total derivatives of `kept`, by the same names, for those that have one.
-    """
+    """One direction of one call, as a step that a framework can differentiate."""
 
     keras: Dialect
-    layer: Any
+    layer: RecurrentLayer
     request: Request
-    handed_on: Sequence[str]
+    handed_on: Sequence[str]  # this, `kept` and `initial` as `loop.Loop` has left them
     kept: dict[str, Any]
     initial: Sequence[Any]
-    input: Any
-    mask: Any
-    dropout: Any
-    gradients: dict[str, Any]
+    input: Any  # (sample, time, …) in input time
+    mask: Any  # (sample, time) or None
+    dropout: Any  # masks by inner cell; empty where none is active
+    gradients: dict[str, Any]  # of `kept`, total, (time, sample, …), where there is one
 
     @property
     def _is_certified(self) -> bool:
@@ -66,18 +57,14 @@ class EveryStep:
         keras, ops, layer, x = self.keras, self.keras.ops, self.layer, self.input
         if self._is_certified and is_float(dtype_of(x)):
             x = mark("input", x)
-        x = in_processing_order(keras, layer, x)
-        valid = None
-        if self.mask is not None:
-            valid = in_processing_order(keras, layer, ops.cast(self.mask, "bool"))
-        steps, first = ops.shape(x)[0], 0
+        x, valid = self._processed(x), self._valid()
+        steps = ops.shape(x)[0]
         terms: list[Any] = []
         left: dict[str, Any] = {}
         for place, part in enumerate(cells.inner_cells(layer.cell)):
             names = cells.state_names(part)
-            initial = self.initial[first : first + len(names)]
             x = mark(f"tap_{place}.{BETWEEN}", x) if place else x
-            done = self._stepped(part, place, x, initial, mark)
+            done = self._stepped(part, place, x, mark)
             new = {f"{place}.{name}": state for name, state in zip(names, done.states, strict=True)}
             new[f"{place}.{EMITTED}"] = done.output
             for name in filter(self.gradients.__contains__, new):
@@ -87,17 +74,28 @@ class EveryStep:
             if done.gates and self.request.quantities & {"gate_activation", *OF_GATES}:
                 gates = ops.stack(done.gates, axis=1)
                 left[f"{place}.gate_activation"] = ops.reshape(gates, (steps, -1, *gates.shape[1:]))
-            x, first = self.kept[self.handed_on[place]], first + len(names)
+            x = self.kept[self.handed_on[place]]
         return sum(terms) if terms else None, left
 
-    def _stepped(self, part: Any, place: int, x: Any, initial: Sequence[Any], mark: Mark) -> Any:
-        """Run one inner cell, time beside samples, from the states that the loop has found."""
-        keras, ops = self.keras, self.keras.ops
-        names, steps = cells.state_names(part), ops.shape(x)[0]
-        old = [
-            self._flat(ops.concatenate([start[None], self.kept[f"{place}.{name}"][:-1]], axis=0))
-            for start, name in zip(initial, names, strict=True)
+    def _valid(self) -> Any:
+        """Return the mask (time, sample) in processing order; None where there is none."""
+        return None if self.mask is None else self._processed(self.keras.ops.cast(self.mask, "bool"))
+
+    def _processed(self, tensor: Any) -> Any:
+        return in_processing_order(self.keras, self.layer, tensor)
+
+    def _before(self, place: int) -> list[Any]:
+        """Return the states of an inner cell before each step, (time · sample, …)."""
+        names = [cells.state_names(part) for part in cells.inner_cells(self.layer.cell)]
+        initial = self.initial[sum(map(len, names[:place])) :]
+        return [
+            self._flat(self.keras.ops.concatenate([start[None], self.kept[f"{place}.{name}"][:-1]], axis=0))
+            for start, name in zip(initial, names[place], strict=False)
         ]
+
+    def _stepped(self, part: Any, place: int, x: Any, mark: Mark) -> cells.Stepped:
+        """Run one inner cell, time beside samples, from the states that the loop has found."""
+        ops, names = self.keras.ops, cells.state_names(part)
         zeros = ops.zeros_like(self.kept[f"{place}.{names[0]}"])
         gates = cells.gate_names(part)
         taps = {}
@@ -107,10 +105,65 @@ class EveryStep:
         if gates and CELL in names:
             taps[CELL] = mark(f"tap_{place}.{CELL}", zeros)
         taps = {name: self._flat(tap) for name, tap in taps.items()}
-        masks = self.dropout[place] if self.dropout else keras.NO_DROPOUT
-        with keras.with_dropout_masks(part, masks, steps):
-            return cells.step(keras, part, self._flat(x), old, taps, training=self.request.training)
+        return self._at_all_steps(part, place, self._flat(x), self._before(place), taps, ops.shape(x)[0])
+
+    def _at_all_steps(
+        self, part: Any, place: int, x: Any, old: Sequence[Any], taps: Any, steps: Any
+    ) -> cells.Stepped:
+        masks = self.dropout[place] if self.dropout else self.keras.NO_DROPOUT
+        with self.keras.with_dropout_masks(part, masks, steps):
+            return cells.step(self.keras, part, x, old, taps, training=self.request.training)
+
+    def jacobians(self, model: Any) -> dict[str, Any]:
+        """Return ds_t/ds_{t-1} (time, sample, state, state) of the inner cells without a closed form."""
+        parts = enumerate(cells.inner_cells(self.layer.cell))
+        wanted = [each for each in parts if wants_jacobian(self.keras, each[1], self.request)]
+        found = {f"{place}.state_jacobian": self._jacobian(model, place, part) for place, part in wanted}
+        return {name: jacobian for name, jacobian in found.items() if jacobian is not None}
+
+    def _jacobian(self, model: Any, place: int, part: Any) -> Any:
+        """Run a copy of all steps for each element of the state, and differentiate element i in copy i.
+
+        None where a state has no gradient, or the states have several dtypes.
+        """
+        keras, ops, old = self.keras, self.keras.ops, self._before(place)
+        shapes, dtypes = [shape_of(each)[1:] for each in old], {*map(dtype_of, old)}
+        if len(dtypes) > 1 or not all(map(is_float, dtypes)):
+            return None
+        ends = list(accumulate(map(prod, shapes), initial=0))
+        size = ends[-1]
+        x = self.kept[self.handed_on[place - 1]] if place else self._processed(self.input)
+        steps = ops.shape(x)[0]
+
+        def copied(tensor: Any) -> Any:
+            return ops.tile(tensor, (size, *(1,) * (len(tensor.shape) - 1)))
+
+        def joined(states: Sequence[Any]) -> Any:
+            flat = [ops.reshape(each, (-1, prod(shape))) for each, shape in zip(states, shapes, strict=True)]
+            return ops.concatenate(flat, axis=1)
+
+        def each_element(mark: Mark) -> tuple[Any, dict[str, Any]]:
+            before = mark("before", copied(joined(old)))
+            slices = zip(ends, ends[1:], shapes, strict=False)
+            states = [ops.reshape(before[:, start:end], (-1, *shape)) for start, end, shape in slices]
+            done = self._at_all_steps(part, place, copied(self._flat(x)), states, None, steps * size)
+            after = ops.reshape(joined(done.states), (size, -1, size))
+            return ops.sum(wide(keras, after * ops.eye(size, dtype=after.dtype)[:, None])), {}
+
+        rows = keras.differentiated(model, each_element, {})[1].get("before")
+        rows = ops.zeros_like(copied(joined(old))) if rows is None else rows
+        by_time = ops.swapaxes(ops.swapaxes(ops.reshape(rows, (size, steps, -1, size)), 0, 1), 1, 2)
+        valid = self._valid()
+        if valid is None:
+            return by_time
+        return ops.where(valid[:, :, None, None], by_time, ops.eye(size, dtype=by_time.dtype))
 
     def _flat(self, tensor: Any) -> Any:
         """(time, sample, …) to (time · sample, …)."""
         return self.keras.ops.reshape(tensor, (-1, *tensor.shape[2:]))
+
+
+def wants_jacobian(keras: Dialect, cell: Any, request: Request) -> bool:
+    """Whether the Jacobian of a cell is asked for, and does not follow from its weights."""
+    is_asked = "state_jacobian" in request.quantities
+    return is_asked and not cells.has_closed_form(keras, cell, request.activations)

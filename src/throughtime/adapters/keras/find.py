@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from throughtime.adapters.records import escape
-from throughtime.adapters.selection import Selection
+from throughtime.adapters.selection import Entry, Selection
 
 from .dialect import Dialect
 from .library import every_layer, is_a, is_layer, is_recurrent, package_of_object, sublayers, to_snake_case
@@ -27,37 +27,17 @@ _CLOSED = {
 
 
 @dataclass(frozen=True)
-class Found:
-    """A layer and the path that names it within the model.
+class Found(Entry):
+    """A layer of Keras; `watched` is what is captured.
 
-    `layer` is what a caller sees, `watched` what is captured: another one where a TimeDistributed holds
-    nothing but a recurrent layer. `outer` is the TimeDistributed around it, None for most.
+    That is another layer where a TimeDistributed, `outer`, holds nothing but a recurrent one.
     """
 
-    path: str
-    layer: Any
-    watched: Any
-    is_container: bool = False
+    watched: Any = None
     outer: Any = None
-    is_part: bool = False
-
-    @property
-    def name(self) -> str:
-        """Its name in Keras."""
-        return str(self.layer.name)
-
-    @property
-    def class_name(self) -> str:
-        """Its class."""
-        return type(self.layer).__name__
-
-    @property
-    def is_recurrent(self) -> bool:
-        """Whether its leaf shows something that flows through time."""
-        return is_recurrent(self.watched)
 
 
-def selection(keras: Dialect, model: Any) -> Selection:
+def selection(keras: Dialect, model: Any) -> Selection[Found]:
     """List the layers of a model, to choose from; an int counts `model.layers`."""
     entries = walk(keras, model)
     closed = [(entry.path, _CLOSED.get(entry.class_name)) for entry in entries]
@@ -77,8 +57,7 @@ def select(keras: Dialect, model: Any, wanted: Any) -> list[Found]:
         return shown.get(id(each), each)
 
     is_several = isinstance(wanted, (list, tuple, set))
-    found: list[Found] = chosen.select([*map(as_shown, wanted)] if is_several else as_shown(wanted))
-    return found
+    return chosen.select([*map(as_shown, wanted)] if is_several else as_shown(wanted))
 
 
 def _layer_class(model: Any) -> type:
@@ -102,9 +81,19 @@ def walk(keras: Dialect, model: Any) -> list[Found]:
 
 
 def _entry(path: str, layer: Any, outer: Any) -> Found:
+    watched, is_container = layer, _is_container(layer)
     if is_a(layer, "TimeDistributed") and is_recurrent(layer.layer):
-        return Found(path, layer, layer.layer, outer=layer if outer is None else outer)
-    return Found(path, layer, layer, _is_container(layer), outer)
+        watched, outer = layer.layer, layer if outer is None else outer
+    return Found(
+        path,
+        str(layer.name),
+        layer,
+        type(layer).__name__,
+        is_container,
+        is_recurrent(watched),
+        watched=watched,
+        outer=outer,
+    )
 
 
 def _walk(keras: Dialect, container: Any, prefix: str, seen: set[int], outer: Any) -> Iterator[Found]:

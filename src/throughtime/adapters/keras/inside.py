@@ -19,15 +19,14 @@ from throughtime.adapters.attributes import replaced
 
 from .cell import is_closed
 from .dialect import Dialect
-from .library import halves
+from .library import RecurrentLayer, dtype_of, halves, is_tensor
 from .loop import EMITTED, MARKED, Loop
 from .recorder import Recorder, SeenCall, SeenInside, first_of, lies_within_steps, names_kept, with_first
-from .tensors import dtype_of, is_tensor
 
 
 def run(
     recorder: Recorder,
-    layer: Any,
+    layer: RecurrentLayer,
     original: Callable[..., Any],
     bound: inspect.BoundArguments,
     *,
@@ -35,11 +34,7 @@ def run(
 ) -> Any:
     """Run a recurrent layer so that its states are recorded.
 
-    Parameters
-    ----------
-    is_half : bool
-        The layer is one direction of a Bidirectional: its own input and output are marked, those of the
-        whole are another's.
+    Of the `is_half` of a Bidirectional input and output are marked; those of the whole are another's.
     """
     first = next(iter(bound.arguments))
     given, record = bound.arguments[first], _record_of(recorder, layer)
@@ -112,8 +107,7 @@ def _in_loop(
         output, states, masks = keras.run_in_loop(loop, original, arguments, compares=compares)
     first, *_ = arguments.values()
     direction.keep_loop(loop, output, masks)
-    quantities = direction.recorder.request.quantities
-    if not draws and lies_within_steps(layer.cell, quantities):
+    if not draws and lies_within_steps(keras, layer.cell, direction.recorder.request):
         direction.recorder.loops[direction.record.key("within", direction.part)] = {
             "input": first_of(first),
             "mask": first_of(arguments.get("mask")),
@@ -131,7 +125,7 @@ class _Direction:
     recorder: Recorder
     record: SeenCall
     part: int
-    layer: Any
+    layer: RecurrentLayer
     known: SeenInside
     is_half: bool
 
@@ -155,7 +149,7 @@ class _Direction:
         """Keep what the loop left that is asked for, or needed for what lies within the steps."""
         known, tree, numbers = self.known, self.keras.tree, count()
         known.handed_on = tuple(loop.handed_on)
-        known.kept = names_kept(self.layer.cell, loop.kept, self.recorder.request.quantities)
+        known.kept = names_kept(self.keras, self.layer.cell, loop.kept, self.recorder.request)
         known.output = self._output_of(loop, output)
         for name in known.kept:
             if name != known.output:  # what is returned twice is copied twice

@@ -30,20 +30,13 @@ _OF_STATE = ("hidden", "cell")
 
 @dataclass(frozen=True)
 class Whole:
-    """A recurrent layer that is to be parted.
-
-    Attributes
-    ----------
-    record : the layer's record without its inside
-    halves : the layer, or both layers of a Bidirectional
-    own : readers of weights and their gradients, by the suffix of their names
-    inside : for each half its cells' records, none where nothing was looked into; None where nothing ran
-    """
+    """A recurrent layer that is to be parted."""
 
     keras: Dialect
-    record: LayerRecord
-    halves: Sequence[Any]
-    own: Readers
+    record: LayerRecord  # the layer's, without its inside
+    halves: Sequence[Any]  # the layer, or both layers of a Bidirectional
+    own: Readers  # readers of weights and their gradients
+    # each half's cells, none where not looked into; None where nothing ran
     inside: Sequence[Sequence[Inside]] | None
 
     def leaves(self) -> tuple[LayerRecord, ...]:
@@ -132,15 +125,7 @@ def _outside(
 
 
 def with_own_axes(leaf: LayerRecord, states: tuple[str, ...], channels_first: bool) -> LayerRecord:
-    """Add the names and axes of states that are no plain vector, or have no name in the schema.
-
-    Parameters
-    ----------
-    states : tuple of str
-        As the cell names them; empty where the schema has words for them.
-    channels_first : bool
-        Of the images that a convolutional cell takes.
-    """
+    """Add the names and axes of states that are no plain vector, or have no name in the schema."""
     leaf = replace(leaf, states=states or leaf.states)
     own = [one.arrays for one in leaf.inside if isinstance(one, SolvedRecord)][:1]
     arrays = {**leaf.arrays, **(own[0] if own else {})}
@@ -155,13 +140,7 @@ def with_own_axes(leaf: LayerRecord, states: tuple[str, ...], channels_first: bo
 
 
 def axes_of_state(rank: int, *, channels_first: bool = False) -> tuple[str, ...]:
-    """Name the axes of one state: `unit`, or row, column and depth with `channel`.
-
-    Examples
-    --------
-    >>> axes_of_state(1), axes_of_state(3)
-    (('unit',), ('row', 'column', 'channel'))
-    """
+    """Name the axes of one state: `unit`, or row, column and depth with `channel`."""
     if rank == 1:
         return ("unit",)
     space = _SPACE[: rank - 1]

@@ -1,4 +1,4 @@
-"""Reads which Keras an object comes from, what it is there, and which layers it is made of.
+"""Reads Keras' objects: which Keras one comes from, which layers it is made of, its tensors and variables.
 
 Several copies of Keras may live in one process, and nothing here imports one before an object of it has been
 seen: classes are known by their modules.
@@ -10,13 +10,33 @@ import re
 from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
+from throughtime._data.structures import to_numpy
 from throughtime._errors import UnbuiltModelError
+from throughtime.adapters.records import Array
 
 # What Keras and torch merely note down; the mode of a pass is an argument of its call.
 _BOOKKEEPING = ("training", "stop_training", "_called", "built", "_is_compiled")
 PACKAGES = ("tf_keras", "keras", "tensorflow.python.keras")
+
+
+class RecurrentLayer(Protocol):
+    """A layer of any Keras that runs a cell over time."""
+
+    name: str
+    cell: Any
+    weights: Sequence[Any]
+    states: Any
+    go_backwards: bool
+    return_sequences: bool
+    return_state: bool
+    stateful: bool
+    unroll: bool
+    zero_output_for_mask: bool
+
+    def compute_output_shape(self, shape: tuple[int, ...], /) -> Any:
+        """Return the shape of the output, or of the output and each state."""
 
 
 def package_of(kind: type) -> str:
@@ -75,17 +95,7 @@ def overrides(model: Any, method: str) -> bool:
 
 
 def check_built(model: Any, unbuilt: Sequence[str]) -> None:
-    """Refuse a model without weights yet.
-
-    Parameters
-    ----------
-    unbuilt : sequence of str
-        Names of what is inside recurrent cells and has no weights.
-
-    Raises
-    ------
-    UnbuiltModelError
-    """
+    """Raise UnbuiltModelError for a model without weights, or with `unbuilt` layers in recurrent cells."""
     if not model.built:
         raise UnbuiltModelError(
             f"The model {model.name!r} is not built: it has no weights yet. Start it with "
@@ -153,12 +163,40 @@ def plain_settings(model: Any) -> tuple[Any, ...]:
 
 
 def to_snake_case(name: str) -> str:
-    """Write a class name as Keras does in its automatic names.
-
-    Examples
-    --------
-    >>> to_snake_case("SimpleRNN")
-    'simple_rnn'
-    """
+    """Write a class name as Keras does in its automatic names: SimpleRNN is simple_rnn."""
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether a value is one tensor."""
+    return hasattr(value, "dtype") and hasattr(value, "shape")
+
+
+def dtype_of(tensor: Any) -> str:
+    """Name the dtype of a tensor or variable, of the latter as it is stored."""
+    name = getattr(tensor.dtype, "name", str(tensor.dtype))
+    return str(name).removeprefix("torch.").removesuffix("_ref")
+
+
+def is_float(dtype: str) -> bool:
+    """Whether tensors of a dtype can have a gradient."""
+    return dtype.startswith(("float", "bfloat"))
+
+
+def shape_of(tensor: Any) -> tuple[Any, ...]:
+    """Return the shape of a tensor or variable, None where it is open."""
+    shape = tensor.shape
+    # Without TensorFlow 2's behaviour a shape is made of numbers of TensorFlow's own.
+    return tuple(shape.as_list() if hasattr(shape, "as_list") else shape)
+
+
+def numpy(tensor: Any, *, copy: bool = False) -> Array:
+    """Bring a tensor to NumPy; in memory of its own if asked to, for most arrays share the tensor's."""
+    array = to_numpy(tensor)
+    return array.copy() if copy and not array.flags.owndata else array
+
+
+def path_of(variable: Any) -> str:
+    """Name a variable with its scopes, parted by slashes."""
+    return str(getattr(variable, "path", None) or variable.name.partition(":")[0])

@@ -16,7 +16,7 @@ from throughtime.adapters.marking import listening, unique
 
 from . import cell as cells
 from .dialect import Dialect
-from .tensors import dtype_of, is_float, shape_of
+from .library import RecurrentLayer, dtype_of, is_float, shape_of
 
 # What a cell hands out where that is none of its states.
 EMITTED = "emitted"
@@ -25,40 +25,26 @@ MARKED = "@"  # before what `mark` names: no state has it in its name
 
 @dataclass
 class Loop:
-    """One run over the time of one layer.
+    """One run over the time of one layer; tensors by time are (time, sample, …) as processed.
 
-    Attributes
-    ----------
-    mark : callable (name, tensor) -> tensor
-        Makes a copy that the loss can be differentiated with respect to.
-    training : bool
-    own : callable (sequences, initial states, mask, training) -> last output, all outputs, final states
-        The layer's own loop, to compare with; None where it would draw other random numbers.
-    drawn : callable () -> dict of str to tensor
-        What the cells have drawn at the step that they took last, by names of the dialect's.
-    error : tensor or None
-        Relative error of this loop's output and final states against the layer's own, the largest.
-    initial : list of tensors
-        States before the first step, inner cells one after the other.
-    kept : dict of str to tensor
-        Every state, `0.hidden`, what cells emit besides, `0.emitted`, and what `mark` names in them,
-        `0.@forget`: (time, sample, …) as processed.
-    masks : dict of str to tensor
-        What `drawn` gave, by step: (time, sample, …) as processed.
-    handed_on : list of str
-        For each inner cell, which of `kept` it hands to the next one.
+    `kept` has every state, `0.hidden`, what cells emit besides, `0.emitted`, and what `mark` names in them,
+    `0.@forget`.
     """
 
     keras: Dialect
-    layer: Any
+    layer: RecurrentLayer
+    # (name, tensor) -> a copy that the loss can be differentiated with respect to
     mark: Callable[[str, Any], Any]
     training: bool
+    # the layer's own loop, to compare with; None where it would draw other random numbers
     own: Callable[..., tuple[Any, Any, Any]] | None = None
-    drawn: Callable[[], dict[str, Any]] = dict
-    error: Any = None
+    drawn: Callable[[], dict[str, Any]] = dict  # what the cells have drawn at their last step
+    error: Any = None  # largest relative error against the layer's own output and final states
+    # states before the first step, inner cells one after the other
     initial: list[Any] = field(default_factory=list)
     kept: dict[str, Any] = field(default_factory=dict)
-    masks: dict[str, Any] = field(default_factory=dict)
+    masks: dict[str, Any] = field(default_factory=dict)  # what `drawn` gave, by step
+    # for each inner cell, which of `kept` it hands to the next one
     handed_on: list[str] = field(default_factory=list)
 
     def __call__(
@@ -208,18 +194,18 @@ class Loop:
                 )
 
 
-def in_processing_order(keras: Dialect, layer: Any, tensor: Any) -> Any:
+def in_processing_order(keras: Dialect, layer: RecurrentLayer, tensor: Any) -> Any:
     """(sample, time, …) in input time to (time, sample, …) as the layer processes it."""
     swapped = keras.ops.swapaxes(tensor, 0, 1)
     return keras.ops.flip(swapped, axis=0) if layer.go_backwards else swapped
 
 
-def zeroes_masked_output(keras: Dialect, layer: Any) -> bool:
+def zeroes_masked_output(keras: Dialect, layer: RecurrentLayer) -> bool:
     """Whether a masked step of a recurrent layer emits 0: the unrolled loop on JAX never does."""
     return bool(layer.zero_output_for_mask) and not (layer.unroll and keras.BACKEND == "jax")
 
 
-def _repeats_first_state(keras: Dialect, layer: Any) -> bool:
+def _repeats_first_state(keras: Dialect, layer: RecurrentLayer) -> bool:
     """Whether a masked step emits the first state, as the loop on JAX does, and not the output before it."""
     return keras.BACKEND == "jax" and not layer.unroll
 
@@ -250,13 +236,8 @@ def scan_by_rnn(
 ) -> tuple[Any, Any]:
     """Run `step` (carry, values of one step) -> (carry, outputs) along the first axis, in Keras' own loop.
 
-    Parameters
-    ----------
-    tree : module
-        As `Dialect.tree`.
-    rnn : callable (step, sequences, states) -> last output, all outputs, final states
-        `backend.rnn` of a Keras on TensorFlow, which wants three axes of every sequence and a flat list of
-        states.
+    `rnn` is `backend.rnn` of a Keras on TensorFlow, which wants three axes of every sequence and a flat list
+    of states.
     """
     missing = tree.map_structure(lambda each: max(0, 3 - len(each.shape)), sequences)
     wide = tree.map_structure(lambda each, count: each[(..., *(None,) * count)], sequences, missing)

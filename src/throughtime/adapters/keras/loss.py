@@ -12,9 +12,8 @@ from typing import Any
 from throughtime._errors import LossError, ThroughTimeError
 
 from .dialect import Dialect
-from .library import is_a, is_compiled, overrides, package_of_object
+from .library import dtype_of, is_a, is_compiled, overrides, package_of_object, shape_of
 from .reductions import Labels, Reductions
-from .tensors import dtype_of, shape_of
 
 _NO_LOSS = (
     "The model has no loss: model.compile(loss=...) was not called and no layer adds one. Compile it, or "
@@ -26,14 +25,7 @@ _OWN_STEP = (
 
 
 class Loss:
-    """The loss of one model, compiled or passed.
-
-    Parameters
-    ----------
-    keras : Dialect
-    model : the model
-    passed : callable (y_true, y_pred), keras.losses.Loss, str or None
-    """
+    """The loss of one model, compiled or passed: a function (y_true, y_pred), a loss of Keras or its name."""
 
     def __init__(self, keras: Dialect, model: Any, passed: Any = None) -> None:
         self._keras, self.model, self.passed = keras, model, passed
@@ -56,12 +48,7 @@ class Loss:
         return callable(self._function) and not is_a(self._function, "Loss")
 
     def check(self) -> None:
-        """Refuse a model without any loss, and a loss that is none.
-
-        Raises
-        ------
-        LossError
-        """
+        """Raise LossError for a model without any loss, and for a loss that is none."""
         if self.passed is None and not (is_compiled(self.model) or self.overrides):
             raise self._missing()
         if not (self.passed is None or callable(self.passed) or isinstance(self.passed, str)):

@@ -14,8 +14,7 @@ import numpy as np
 from throughtime.adapters.records import Array
 
 from .dialect import Result
-from .library import every_layer, is_a
-from .tensors import numpy
+from .library import every_layer, is_a, numpy
 
 # Keras' own initial scale first; further down where the gradients overflow.
 _SCALES = tuple(2.0**exponent for exponent in (15, 10, 5, 0, -5, -10))
@@ -38,13 +37,7 @@ def scale_of_training(model: Any) -> float:
 
 
 def run_scaled(run: Callable[[Any], Result]) -> Result:
-    """Run with a scale that lets every gradient be finite and none too small, and unscale them.
-
-    Parameters
-    ----------
-    run : callable
-        Takes the scale as an array.
-    """
+    """Run with a scale, an array, that lets every gradient be finite and none too small; unscale them."""
 
     def run_at(scale: float) -> tuple[Result, dict[str, Array]]:
         result = run(np.asarray(scale, np.float32))

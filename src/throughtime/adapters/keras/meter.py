@@ -17,17 +17,17 @@ from throughtime.adapters.needs import (
     estimate,
     estimate_outputs,
 )
+from throughtime.adapters.records import Request
 
 from . import cell as cells
-from .cell import GATED, why_not
+from .cell import GATED, has_closed_form, why_not
 from .dialect import Dialect
-from .library import halves
-from .tensors import dtype_of, shape_of
+from .library import RecurrentLayer, dtype_of, halves, shape_of
 from .weights import cudnn_kind
 
 OVERHEAD = {
     "tensorflow": Overhead(back=2.5, forward=1, solving=10, weights=10, each_step=4_500),
-    "jax": Overhead(back=3, forward=1, solving=5.6),
+    "jax": Overhead(back=3, forward=1, solving=6.6),
     # Its loop is Python's: every step has nodes of its own in the graph.
     "torch": Overhead(back=3, forward=1.5, solving=2.4, each_step=30_000),
 }
@@ -39,18 +39,13 @@ _WITH_CELL = ("lstm", "conv_lstm")
 class Meter:
     """What one pass needs so far.
 
-    Attributes
-    ----------
-    quantities : frozenset of str
-        Those that this pass can give.
-    at_once : bool
-        The pass computes as it goes: it is stopped at the first layer that is too much. A pass that is
-        only traced takes nothing yet, and is judged when all of it is known.
+    A pass that computes `at_once` is stopped at the first layer that is too much; one that is only traced
+    takes nothing yet, and is judged when all of it is known.
     """
 
     keras: Dialect
     budget: Budget
-    quantities: frozenset[str]
+    request: Request  # that this pass can answer
     at_once: bool
     _need: Need = field(default_factory=Need)
 
@@ -60,29 +55,16 @@ class Meter:
         return self.budget.part
 
     def add(self, layer: Any, shape: Sequence[Any], *, is_watched: bool, flows_back: bool) -> None:
-        """Add a call before it runs.
+        """Add a call on an input of this shape before it runs; ExceededError where it is too much.
 
-        Parameters
-        ----------
-        layer : RNN or Bidirectional
-        shape : sequence of int
-            Of the layer's input, samples first, then time; a layer inside another one may see more samples
-            than the batch has.
-        is_watched : bool
-            Something of it is asked for; else it only runs along.
-        flows_back : bool
-            A gradient flows back through it.
-
-        Raises
-        ------
-        ExceededError
+        A layer inside another one may see more samples than the batch has.
         """
         each = halves(layer)
         # The kernel of a cuDNN layer keeps what it keeps.
         if len(shape) < 3 or None in shape or any(map(cudnn_kind, each)):
             return
         asked = self._asked(is_watched, flows_back, is_watched and not why_not(layer))
-        directions = [_direction(self.keras, half, tuple(shape), self.samples) for half in each]
+        directions = [_direction(self.keras, half, tuple(shape), self.samples, self.request) for half in each]
         is_merged = getattr(layer, "merge_mode", None) in ("sum", "mul", "ave")
         need = estimate(directions, asked, OVERHEAD[self.keras.BACKEND], is_merged=is_merged)
         if flows_back and self.samples > 1:  # what a pass hands out is there while it runs
@@ -94,7 +76,7 @@ class Meter:
         self._add(estimate_outputs(size / self.samples, self._asked(is_watched, flows_back)))
 
     def _asked(self, is_watched: bool, flows_back: bool, looks_inside: bool = True) -> Asked:
-        quantities: frozenset[str] = self.quantities if is_watched else frozenset()
+        quantities: frozenset[str] = self.request.quantities if is_watched else frozenset()
         return Asked(quantities, looks_inside, flows_back)
 
     def _add(self, need: Need) -> None:
@@ -103,21 +85,23 @@ class Meter:
             self.budget.check(self._need)
 
     def total(self) -> Need:
-        """Return what all calls need together.
-
-        Raises
-        ------
-        ExceededError
-        """
+        """Return what all calls need together; ExceededError where it is too much."""
         self.budget.check(self._need)
         return self._need
 
 
-def _direction(keras: Dialect, layer: Any, shape: tuple[int, ...], samples: int) -> Direction:
+def _direction(
+    keras: Dialect, layer: RecurrentLayer, shape: tuple[int, ...], samples: int, request: Request
+) -> Direction:
     parts = cells.inner_cells(layer.cell)
     kinds = [cells.standard_kind(cell) for cell in parts]
     units = [_units(cell, layer, shape) for cell in parts]
     known = [(kind, sum(sizes)) for kind, sizes in zip(kinds, units, strict=True)]
+    own = [
+        sum(sizes) * (2 if kind in _WITH_CELL else 1)
+        for kind, sizes, part in zip(kinds, units, parts, strict=True)
+        if not has_closed_form(keras, part, request.activations)
+    ]
     columns = sum(_COLUMNS.get(kind, 0) * size for kind, size in known)
     return Direction(
         rows=shape[0] / samples,
@@ -131,10 +115,11 @@ def _direction(keras: Dialect, layer: Any, shape: tuple[int, ...], samples: int)
         gates=0 if kinds[0] == "simple_rnn" else columns,
         item=bytes_of(keras.compute_dtype(layer)),
         weights=sum(prod(shape_of(each)) * bytes_of(dtype_of(each)) for each in layer.weights),
+        jacobian=sum(size**2 for size in own),
     )
 
 
-def _units(cell: Any, layer: Any, shape: tuple[int, ...]) -> list[int]:
+def _units(cell: Any, layer: RecurrentLayer, shape: tuple[int, ...]) -> list[int]:
     """Sizes of a cell's states, all but the LSTM's c, which is as large as h."""
     kind = cells.standard_kind(cell)
     if kind == "conv_lstm":

@@ -20,30 +20,17 @@ from .collect import Pass, records
 from .dialect import Dialect, Result
 from .library import synchronise
 from .loss import Loss
-from .outer_steps import joined
-from .program import Program
+from .program import Program, Traces
+from .recorder import joined
 from .reductions import COUPLED, Labels, couples, factor, first_sample
-from .traces import Traces
 
 _traces: Traces[Program] = Traces()
 
 
 class Probe:
-    """Captures chosen layers of one Keras model.
+    """Captures chosen layers of one Keras model, built, and compiled unless `loss` is given.
 
-    Parameters
-    ----------
-    keras : Dialect
-        Of the model.
-    model : Model or Layer
-        Built; compiled with a loss unless `loss` is given or no labels will be.
-    loss : callable (y_true, y_pred), keras.losses.Loss, str or None
-    layers : see `find.select`
-    request : Request
-
-    Raises
-    ------
-    UnsupportedModelError, UnbuiltModelError, LayerNotFoundError
+    UnsupportedModelError, UnbuiltModelError and LayerNotFoundError as `capture` describes them.
     """
 
     def __init__(self, keras: Dialect, model: Any, *, loss: Any, layers: Any, request: Request) -> None:
@@ -54,13 +41,7 @@ class Probe:
         self._alike: Alike | None = None  # while a batch is captured in parts
 
     def __call__(self, x: Any, y: Any, sample_weight: Any, budget: Budget) -> ModelRecord:
-        """Capture one batch. Structures of arrays; y None for a capture without gradients.
-
-        Raises
-        ------
-        ExceededError
-            The pass would take more than the budget.
-        """
+        """Capture one batch, without gradients where y is None; ExceededError if it takes too much memory."""
         keras = self.keras
         synchronise(self.model)
         data = keras.batch(self.model, x, y, sample_weight)

@@ -1,14 +1,17 @@
 """One forward pass with its loss, and what lies within the steps of its layers, as a function of the data.
 
-Each Keras traces and differentiates it in its framework's way, see `dialect.Passes`.
+Each Keras traces and differentiates it in its framework's way, see `dialect.Passes`; `Traces` keeps the
+latest few for a model, and frees them with it.
 """
 
 from __future__ import annotations
 
 import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from throughtime._memory.budget import Budget, Need
 from throughtime.adapters.marking import listening
@@ -16,15 +19,14 @@ from throughtime.adapters.needs import INSIDE, INSIDE_GRADIENTS
 from throughtime.adapters.records import Request
 
 from . import loss_scale
-from .dialect import Mark, Result, Traced
+from .dialect import Dialect, Mark, Result, Traced
 from .every_step import EveryStep
-from .library import called
+from .library import called, dtype_of, is_float, plain_settings
 from .loss import Loss
 from .meter import Meter
 from .recorder import CARRIED, Recorder, SeenCall, SeenInside
 from .reductions import Labels, Reductions
 from .tap import watching
-from .tensors import dtype_of, is_float
 
 if TYPE_CHECKING:
     from .probe import Probe
@@ -40,33 +42,14 @@ _NEEDED_FOR = {
     "inputs": frozenset({"input_gradient", "certificate"}),
     "weights": frozenset({"certificate"}),
 }
+Trace = TypeVar("Trace")
+_MOST = 8  # per model; a loop over many batch shapes must not pile up compiled programs
 
 
 class Program:
     """The forward pass of a probe's model that watches chosen layers, and what was learned while it ran.
 
     Holds the probe weakly: what is traced lives in a cache without keeping the model alive.
-
-    Attributes
-    ----------
-    calls : list of SeenCall
-        In call order; known after a pass.
-    named : tuple of str
-        Keys of what `throughtime.mark` names outside of every loop; known after a pass.
-    in_a_loop : set of int
-        Layers that were called within a loop or branch of the user's, and not watched there.
-    reductions : Reductions
-        How the loss reduces samples; known after a pass with a loss.
-    adds_losses : bool
-        Layers add to the loss by themselves; known after a pass with a loss.
-    need : Need
-        What a pass takes; known after one.
-    masked : list of bool
-        Whether a mask comes along with each prediction; known after a pass.
-    tried : tuple of float and str, or None
-        What trying the loss on a batch has shown of its reduction.
-    is_coupled : bool or None
-        Samples are coupled; None where nothing has shown it yet.
     """
 
     def __init__(self, probe: Probe, budget: Budget, *, has_loss: bool) -> None:
@@ -74,23 +57,18 @@ class Program:
         self.serve(probe, budget)
         self._is_scaled = loss_scale.is_needed(probe.model)
         self._traced: Traced | None = None
-        self.calls: list[SeenCall] = []
-        self.named: tuple[str, ...] = ()
-        self.in_a_loop: set[int] = set()
+        self.calls: list[SeenCall] = []  # in call order
+        self.named: tuple[str, ...] = ()  # of what `throughtime.mark` names outside of every loop
+        self.in_a_loop: set[int] = set()  # layers called in a loop of the user's, and not watched
         self.reductions = Reductions(None, is_certain=False)
-        self.adds_losses = False
-        self.masked: list[bool] = []
-        self.tried: tuple[float, str] | None = None
-        self.is_coupled: bool | None = None
+        self.adds_losses = False  # layers add to the loss by themselves
+        self.masked: list[bool] = []  # whether a mask comes along with each prediction
+        self.tried: tuple[float, str] | None = None  # what trying the loss has shown of its reduction
+        self.is_coupled: bool | None = None  # None where nothing has shown it yet
         self._structure: Any = None
 
     def serve(self, probe: Probe, budget: Budget) -> None:
-        """Run for this probe from now on, within a budget.
-
-        Raises
-        ------
-        ExceededError
-        """
+        """Run for this probe from now on; ExceededError where the budget does not suffice."""
         self._probe, self._budget = weakref.ref(probe), budget
         budget.check(self.need)
 
@@ -139,10 +117,7 @@ class Program:
     def __call__(self, inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """Run the pass; return the tensors asked for, and gradients.
 
-        Parameters
-        ----------
-        inputs : tuple
-            x, y, sample weights and the factor by which the loss is scaled, None for 1.
+        `inputs` are x, y, sample weights and the factor by which the loss is scaled, None for 1.
         """
         forward = partial(self._forward, inputs)
         (tensors, loops), gradients = self.keras.differentiated(self.model, forward, self.variables())
@@ -172,7 +147,9 @@ class Program:
             return loss, {key(name): tensor for name, tensor in found.items()}
 
         weights = {key(name): weight for name, weight in step.weights().items()}
-        return self.keras.differentiated(self.model, forward, weights)
+        tensors, gradients = self.keras.differentiated(self.model, forward, weights)
+        jacobians = step.jacobians(self.model)
+        return tensors | {key(name): tensor for name, tensor in jacobians.items()}, gradients
 
     def _forward(self, inputs: Any, mark: Mark) -> tuple[Any, tuple[dict[str, Any], dict[str, Any]]]:
         """Run the model and its loss; keep the tensors asked for, and what the loops have left."""
@@ -206,7 +183,7 @@ class Program:
     def _recorder(self, mark: Mark) -> Recorder:
         keras, request = self.keras, self.request
         at_once = keras.BACKEND == "torch" or bool(getattr(self.model, "run_eagerly", False))
-        meter = Meter(keras, self._budget, request.quantities, at_once)
+        meter = Meter(keras, self._budget, request, at_once)
         kinds = frozenset(kind for kind, needs in _NEEDED_FOR.items() if request.quantities & needs)
         kinds = (kinds if self.has_loss else kinds & {"inside"}) | request.quantities & _KEPT
         return Recorder(keras, self.probe.found, mark, kinds, request, meter)
@@ -218,3 +195,43 @@ class Program:
         return tree.pack_sequence_as(
             self._structure, [result.tensors[f"prediction.{index}"] for index in range(count)]
         )
+
+
+class Traces(Generic[Trace]):
+    """Traces of any model, each for a loss, shapes of a batch and settings; they must not hold the model."""
+
+    def __init__(self) -> None:
+        self._kept: weakref.WeakKeyDictionary[Any, OrderedDict[Hashable, tuple[Callable[[], Any], Trace]]] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def get(self, keras: Dialect, loss: Loss, data: Any, asked: Hashable, make: Callable[[], Trace]) -> Trace:
+        """Return the trace for a loss with its model, a batch, and what else is `asked`, or make it."""
+        identity, model = loss.identity, loss.model
+        name = identity if isinstance(identity, str) else id(identity)
+        key = name, _shapes(keras, data), keras.execution(model), plain_settings(model), asked
+        kept = self._kept.setdefault(model, OrderedDict())
+        # An identity may become another object's.
+        if key not in kept or kept[key][0]() is not identity:
+            kept[key] = weakly(identity), make()
+        kept.move_to_end(key)
+        while len(kept) > _MOST:
+            kept.popitem(last=False)
+        return kept[key][1]
+
+
+def weakly(thing: Any) -> Callable[[], Any]:
+    """Refer to something that may hold the model: a trace must not keep the model alive through it."""
+    try:
+        return weakref.ref(thing)
+    except TypeError:  # None, a string, or an object that cannot be referred to weakly
+        return lambda: thing
+
+
+def _shapes(keras: Dialect, data: Any) -> str:
+    """Write down shapes and dtypes, to distinguish batches for which another trace is needed."""
+    return str(
+        keras.tree.map_structure(
+            lambda array: None if array is None else f"{tuple(array.shape)} {array.dtype}", data
+        )
+    )

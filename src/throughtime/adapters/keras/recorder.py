@@ -1,7 +1,8 @@
 """Collects what a pass shows of chosen layers: their calls, in order, and the tensors that are wanted.
 
 A layer that is watched hands on *marked* copies of its tensors, so that a gradient with respect to a mark is
-the gradient through that use alone.
+the gradient through that use alone. `joined` makes one of the calls that a TimeDistributed makes of one
+layer, one for each outer step: its samples are those of the outer batch, each with all its outer steps.
 """
 
 from __future__ import annotations
@@ -9,89 +10,59 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from throughtime.adapters.needs import bytes_of
-from throughtime.adapters.records import Request
+from throughtime.adapters.records import Array, Request
 
 from . import cell as cells
 from .cell import CELL
-from .dialect import Dialect, Mark
-from .every_step import OF_GATES
+from .dialect import Dialect, Mark, Result
+from .every_step import OF_GATES, wants_jacobian
 from .find import Found
+from .library import dtype_of, is_float, is_tensor, numpy, shape_of
 from .loop import MARKED
 from .meter import Meter
-from .tensors import dtype_of, is_float, is_tensor, shape_of
 
 CARRIED = ("_keras_mask", "_keras_logits")  # what a loss reads from a tensor besides its values
+_SUMMED = ("weight_", "within_weight_")
+_BY_TIME = ("loop_", "tap_", "within_tap_", "within_0.")  # (time, sample, …); the others are (sample, …)
 
 
 @dataclass
 class SeenInside:
-    """One direction inside a recurrent layer; outlives the trace.
+    """One direction inside a recurrent layer; outlives the trace."""
 
-    Attributes
-    ----------
-    layer : callable () -> the layer
-    is_closed : bool
-        It ran its own kernel, and `cells` solves it.
-    initial_states : int
-        How many states it started from.
-    dropout : list
-        As `every_step.EveryStep.dropout`, with keys in place of masks.
-    kept, handed_on : sequence of str
-        As `loop.Loop` has them.
-    output : str
-        The state whose sequence is the layer's output, and not returned a second time; empty for none.
-    """
-
-    layer: Callable[[], Any]
-    is_closed: bool
+    layer: Callable[[], Any]  # weak
+    is_closed: bool  # it ran its own kernel, and `cells` solves it
     has_mask: bool = False
-    initial_states: int = 0
+    initial_states: int = 0  # how many
+    # as `every_step.EveryStep.dropout`, with keys in place of masks
     dropout: list[Any] = field(default_factory=list)
-    kept: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()  # this and `handed_on` as `loop.Loop` has them
     handed_on: tuple[str, ...] = ()
-    output: str = ""
+    output: str = ""  # the state that is the layer's output, and not returned twice; empty for none
 
 
 @dataclass
 class SeenCall:
-    """One call of one watched layer, without its tensors.
+    """One call of one watched layer, without its tensors."""
 
-    Attributes
-    ----------
-    index, number : int
-        Which layer, and which of its calls, from 1.
-    group : int
-        Calls of one group make one leaf: those of all outer steps of a TimeDistributed.
-    outer_steps : int
-        How many samples a TimeDistributed made of each of its own; 0 where there is none around the layer.
-    outputs : int
-        How many tensors others see of what it returned.
-    output_dtype, input_dtype : str
-        Empty where there is no such tensor, or not one.
-    input_shape : tuple of int
-        Empty where it is not known before the pass.
-    logits : tuple of str
-        Keys of the marked logits behind the output, of each step if several.
-    not_inside : str
-        Why this call was not looked into.
-    """
-
-    index: int
-    number: int
-    group: int
-    outer_steps: int = 0
-    outputs: int = 0
-    output_dtype: str = ""
+    index: int  # which layer
+    number: int  # which of its calls, from 1
+    group: int  # calls of one group make one leaf: those of all outer steps of a TimeDistributed
+    outer_steps: int = 0  # samples that a TimeDistributed makes of each of its own; 0 without one
+    outputs: int = 0  # how many tensors others see of what it returned
+    output_dtype: str = ""  # empty where there is no such tensor
     input_dtype: str = ""
-    input_shape: tuple[int, ...] = ()
+    input_shape: tuple[int, ...] = ()  # empty where it is not known before the pass
     has_mask: bool = False
-    logits: tuple[str, ...] = ()
-    not_inside: str = ""
+    logits: tuple[str, ...] = ()  # keys of the marked logits behind the output, of each step if several
+    not_inside: str = ""  # why it was not looked into
     inside: list[SeenInside] = field(default_factory=list)
 
     def key(self, name: str, part: int = 0) -> str:
@@ -103,29 +74,8 @@ class SeenCall:
 class Recorder:
     """What is known of one pass.
 
-    Attributes
-    ----------
-    mark : callable (key, tensor) -> tensor
-        Makes a copy of a tensor that the loss can be differentiated with respect to.
-    wanted : set of str
-        What to mark: "inputs", "outputs", "logits", "inside", "inside_gradients", "weights"; what to keep:
-        "output", "input", "valid".
-    meter : Meter
-        Is told of every call of a recurrent layer.
-    calls, current : list of SeenCall
-        Those that have returned, and those that have not.
-    tensors : dict of str to tensor
-        What the pass is to return.
-    loops : dict of str to structure
-        What each loop has left, as `every_step.EveryStep`, for what lies within its steps.
-    named : list of str
-        Keys of what `throughtime.mark` names outside of every loop.
-    flows_back : bool
-        A gradient flows back through what is called from now on.
-    in_a_loop : set of int
-        Layers that were called within a loop or branch of the user's, and not watched there.
-    outer_steps, outer_calls
-        Steps of each TimeDistributed that is running; how often each was called.
+    `wanted` has what to mark: "inputs", "outputs", "logits", "inside", "inside_gradients", "weights"; and
+    what to keep: "output", "input", "valid".
     """
 
     keras: Dialect
@@ -134,14 +84,16 @@ class Recorder:
     wanted: frozenset[str]
     request: Request
     meter: Meter
-    calls: list[SeenCall] = field(default_factory=list)
-    current: list[SeenCall] = field(default_factory=list)
-    tensors: dict[str, Any] = field(default_factory=dict)
-    loops: dict[str, Any] = field(default_factory=dict)
+    calls: list[SeenCall] = field(default_factory=list)  # those that have returned
+    current: list[SeenCall] = field(default_factory=list)  # those that have not
+    tensors: dict[str, Any] = field(default_factory=dict)  # what the pass is to return
+    loops: dict[str, Any] = field(default_factory=dict)  # what each has left, as `every_step.EveryStep`
+    # keys of what `throughtime.mark` names outside of every loop
     named: list[str] = field(default_factory=list)
-    flows_back: bool = False
+    flows_back: bool = False  # a gradient does, through what is called from now on
+    # layers called in a loop or branch of the user's, and not watched
     in_a_loop: set[int] = field(default_factory=set)
-    outer_steps: list[int] = field(default_factory=list)
+    outer_steps: list[int] = field(default_factory=list)  # of each TimeDistributed that is running
     outer_calls: Counter[int] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -243,21 +195,24 @@ def with_first(value: Any, first: Any) -> Any:
     return [with_first(value[0], first), *value[1:]]
 
 
-def lies_within_steps(cell: Any, quantities: frozenset[str]) -> bool:
+def lies_within_steps(keras: Dialect, cell: Any, request: Request) -> bool:
     """Whether a quantity that was asked for lies within the steps of a cell, and not in the loop alone."""
-    parts = cells.inner_cells(cell)
-    if quantities & {"gate_activation", *OF_GATES}:
+    parts, quantities = cells.inner_cells(cell), request.quantities
+    if quantities & {"gate_activation", *OF_GATES} or any(
+        wants_jacobian(keras, each, request) for each in parts
+    ):
         return True
     if "cell_gradient" in quantities and any(CELL in cells.state_names(part) for part in parts):
         return True
     return len(parts) > 1 and bool(quantities & {"input_gradient", "output_gradient"})
 
 
-def names_kept(cell: Any, names: Collection[str], quantities: frozenset[str]) -> tuple[str, ...]:
+def names_kept(keras: Dialect, cell: Any, names: Collection[str], request: Request) -> tuple[str, ...]:
     """Choose among what a loop has: what is asked for, or needed for what lies within the steps."""
+    quantities = request.quantities
     if not quantities & {"gate_activation", "gate_gradient"}:
         names = [name for name in names if MARKED not in name]
-    if lies_within_steps(cell, quantities):
+    if lies_within_steps(keras, cell, request):
         return tuple(names)
     unasked = {
         name
@@ -265,3 +220,41 @@ def names_kept(cell: Any, names: Collection[str], quantities: frozenset[str]) ->
         if not quantities & {name, f"{name}_gradient", f"initial_{name}_gradient"}
     }
     return tuple(name for name in names if name.partition(".")[2] not in unasked)
+
+
+def joined(calls: Sequence[SeenCall], result: Result) -> tuple[list[SeenCall], Result]:
+    """Give each group of calls one call, and its tensors and gradients under that call's keys."""
+    groups: dict[tuple[int, int], list[SeenCall]] = {}
+    for call in calls:
+        groups.setdefault((call.index, call.group), []).append(call)
+    several = [group for group in groups.values() if len(group) > 1]
+    tensors, gradients = dict(result.tensors), dict(result.gradients)
+    for found in (tensors, gradients):
+        for group in several:
+            first, *_ = starts = [call.key("", 0).removesuffix(".0") for call in group]
+            names = {key.removeprefix(start) for start in starts for key in found if key.startswith(start)}
+            for name in names:
+                each = [found.get(start + name) for start in starts]
+                found[first + name] = _joined(name, [None if one is None else numpy(one) for one in each])
+    return [_call(group) for group in groups.values()], Result(tensors, gradients)
+
+
+def _call(group: Sequence[SeenCall]) -> SeenCall:
+    first, count = group[0], len(group)
+    if count == 1:
+        return first
+    shape = (first.input_shape[0] * count, *first.input_shape[1:]) if first.input_shape else ()
+    return replace(first, outer_steps=first.outer_steps or count, input_shape=shape)
+
+
+def _joined(name: str, arrays: Sequence[Array | None]) -> Array:
+    """(sample, …) of each outer step to (sample · outer step, …); weights' gradients are added."""
+    like = next(array for array in arrays if array is not None)
+    filled = [np.zeros_like(like) if array is None else array for array in arrays]
+    if like.ndim == 0:
+        return np.asarray(max(filled))
+    if name.startswith(_SUMMED):
+        return np.asarray(np.sum(filled, axis=0))
+    axis = 2 if name.startswith(_BY_TIME) else 1
+    stacked = np.stack(filled, axis=axis)
+    return stacked.reshape(*stacked.shape[: axis - 1], -1, *stacked.shape[axis + 1 :])

@@ -14,7 +14,7 @@ import numpy as np
 from throughtime.adapters.records import MEAN, SUM, Array
 
 from .dialect import Result
-from .tensors import dtype_of, is_float, numpy
+from .library import dtype_of, is_float, numpy
 
 COUPLED = "couples samples"
 _MEANS = ("sum_over_batch_size", "mean", "auto")
@@ -32,15 +32,10 @@ class Labels:
 
 @dataclass(frozen=True)
 class Reductions:
-    """How a loss is reduced over samples.
+    """How a loss is reduced over samples, as each of its parts has `declared`; None for a plain function.
 
-    Attributes
-    ----------
-    declared : tuple of str or None
-        Of each part of the loss; None where a plain function decides.
-    is_certain : bool
-        Keras' own losses do as they declare. A user's may reduce by themselves or couple samples, which
-        only trying can tell.
+    `is_certain` of Keras' own losses; a user's may reduce by themselves or couple samples, which only trying
+    can show.
     """
 
     declared: tuple[str, ...] | None
@@ -48,15 +43,7 @@ class Reductions:
 
 
 def factor(how: tuple[str, ...], sample_weight: Array | None, size: int) -> tuple[float, str]:
-    """Find what the loss multiplies a sample's own gradient by, and say in words how it reduces samples.
-
-    Parameters
-    ----------
-    how : as `Reductions` has it
-    sample_weight : ndarray (sample, …) or None
-    size : int
-        Number of samples.
-    """
+    """Find what a loss declared as `how` multiplies a sample's own gradient by, and how it reduces them."""
     if all(one in _MEANS for one in how):
         return 1.0 / size, MEAN
     if all(one in ("sum", "none") for one in how):
@@ -72,11 +59,7 @@ def couples(batch: Result, copies: Result) -> bool:
 
     BatchNormalization in training couples samples, so does a contrastive loss. Of gradients only the
     direction counts: a loss that divides by the number of valid steps scales those of all samples alike.
-
-    Parameters
-    ----------
-    batch, copies : Result
-        As `first_sample` returns them, of the batch and of copies of its first sample.
+    The arguments are what `first_sample` returns.
     """
     outputs = _pairs(batch.tensors, copies.tensors)
     gradients = _pairs(batch.gradients, copies.gradients)

@@ -12,29 +12,20 @@ from throughtime.adapters.records import Array
 
 from .batches import check_sizes, ragged_explained
 from .dialect import Dialect, Traced
-from .library import called, synchronise
+from .library import called, numpy, synchronise
 from .loop import wide
 from .loss import Loss
+from .program import Traces, weakly
 from .recorder import CARRIED
 from .reductions import Labels
-from .tensors import numpy
-from .traces import Traces, weakly
 
 _traces: Traces[Traced] = Traces()
 
 
 def losses(keras: Dialect, model: Any, *batch: Any, loss: Any, training: bool) -> Array:
-    """Evaluate what each sample of a batch, x, y and sample weights, loses alone, in float64.
+    """Evaluate what each sample of x, y and sample weights loses alone, in float64; NaN where all is masked.
 
-    Returns
-    -------
-    ndarray (sample)
-        NaN for a sample whose steps are all masked.
-
-    Raises
-    ------
-    LossError
-        There is no loss that compares predictions with labels, or it fails on single samples.
+    LossError: no loss compares predictions with labels, or it fails on single samples.
     """
 
     def traced() -> Traced:

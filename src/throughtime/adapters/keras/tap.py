@@ -1,7 +1,9 @@
 """Watches chosen layers during one forward pass: what goes in, what comes out, which mask came along.
 
 Each layer's `call` is wrapped on the instance while the model runs and taken off afterwards; the layer
-computes with its own kernel, fused or not.
+computes with its own kernel, fused or not. Keras hands the logits behind a softmax or sigmoid to its
+crossentropies beside the output, on TensorFlow: there the output has no gradient and the logits have it. They
+are marked on every backend, so that trees can be compared.
 """
 
 from __future__ import annotations
@@ -15,16 +17,27 @@ from typing import Any
 from throughtime.adapters.attributes import replaced
 from throughtime.adapters.marking import listening
 
-from . import inside, logits
+from . import inside
 from .cell import why_not
 from .dialect import Dialect
-from .library import every_layer, halves, is_a, is_recurrent
-from .recorder import Recorder, SeenCall, first_of, with_first
-from .tensors import dtype_of, is_tensor, shape_of
+from .library import (
+    dtype_of,
+    every_layer,
+    halves,
+    is_a,
+    is_own,
+    is_recurrent,
+    is_tensor,
+    package_of,
+    shape_of,
+)
+from .recorder import CARRIED, Recorder, SeenCall, first_of, with_first
 
 Call = Callable[..., Any]
 _ARTIFACT = "autograph_info__"  # what TensorFlow's autograph puts on functions that it leaves alone
 _FUSED = ("_can_attempt_fused_lstm", "_can_attempt_fused_gru")
+_WITH_LOGITS = ("softmax", "sigmoid")
+_LOGITS = CARRIED[1]
 
 
 @contextmanager
@@ -119,7 +132,7 @@ class _Watched:
             if self._looks_inside and is_a(layer, "RNN"):
                 result = inside.run(recorder, layer, original, bound)
             else:
-                result = logits.watched(recorder, layer, original)(*bound.args, **bound.kwargs)
+                result = _with_logits_marked(recorder, layer, original)(*bound.args, **bound.kwargs)
         return self._returned(record, result)
 
     def _entered(self, record: SeenCall, given: Any, mask: Any) -> Any:
@@ -154,10 +167,75 @@ class _Watched:
     def _marked(self, record: SeenCall, part: int, output: Any) -> Any:
         recorder = self._recorder
         marked = recorder.marked("outputs", record.key("output", part), output)
-        logits.hand_on(recorder, record, output, marked)
+        _hand_on_logits(recorder, record, output, marked)
         record.outputs, record.output_dtype = part + 1, dtype_of(output)
         if "output" in recorder.wanted or any(each.output for each in record.inside):
             recorder.keep(record.key("output", part), marked)
         if not self._entry.is_recurrent:
             recorder.measure_output([marked], is_watched=True)
         return marked
+
+
+def _with_logits_marked(recorder: Recorder, layer: Any, original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a layer's call so that what goes into its softmax or sigmoid is marked, if it ends in one."""
+    inner = layer.layer if is_a(layer, "TimeDistributed") else layer
+    activation: Any = getattr(inner, "activation", None)
+    has_logits = getattr(activation, "__name__", "") in _WITH_LOGITS and is_own(activation, inner)
+    is_softmax = is_a(layer, "Softmax")
+    if not is_softmax and (is_recurrent(inner) or not has_logits):
+        return original
+
+    def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        record = recorder.current[-1]
+        if is_softmax:  # its input are the logits
+            record.logits = (record.key("logits"),)
+            return original(recorder.marked("logits", *record.logits, inputs), *args, **kwargs)
+        activations = _Activations(recorder, activation)
+        with replaced(inner, "activation", activations):
+            result = original(inputs, *args, **kwargs)
+        if inner is layer:
+            record.logits = activations.behind(result)
+        elif package_of(type(inner)):
+            record.logits = activations.of_steps(shape_of(inputs)[1])
+        return result
+
+    return call
+
+
+class _Activations:
+    """Stands in for an activation during one call of a layer, and remembers which use gave which output."""
+
+    def __init__(self, recorder: Recorder, function: Callable[..., Any]) -> None:
+        self._recorder, self._function = recorder, function
+        self._outputs: list[tuple[str, Any]] = []
+
+    def __call__(self, logits: Any, *args: Any, **kwargs: Any) -> Any:
+        """Apply the activation to marked logits."""
+        key = self._recorder.current[-1].key("logits", len(self._outputs))
+        output = self._function(self._recorder.marked("logits", key, logits), *args, **kwargs)
+        self._outputs.append((key, output))
+        return output
+
+    def behind(self, result: Any) -> tuple[str, ...]:
+        """Name the logits of a layer's result; none where the activation is not the last step."""
+        return tuple(key for key, output in self._outputs if output is result)
+
+    def of_steps(self, count: int | None) -> tuple[str, ...]:
+        """Name the logits of each step of a TimeDistributed; none where it does not run step by step."""
+        keys = tuple(key for key, _ in self._outputs)
+        return keys if len(keys) == count else ()
+
+
+def _hand_on_logits(recorder: Recorder, record: SeenCall, output: Any, marked: Any) -> None:
+    """Let the loss read marked logits of a layer's marked output, where it reads logits at all."""
+    keras = recorder.keras
+    logits = keras.beside(output, _LOGITS)
+    if logits is None or record.logits:
+        return
+    if recorder.found[record.index].is_recurrent:
+        # A cell's sigmoid is a state: the next step reads it, so the loss must read it as well.
+        if marked is not output:
+            keras.set_beside(marked, _LOGITS, None)
+        return
+    record.logits = (record.key("carried_logits"),)
+    keras.set_beside(marked, _LOGITS, recorder.marked("logits", *record.logits, logits))

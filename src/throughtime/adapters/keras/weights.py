@@ -18,8 +18,7 @@ from throughtime.adapters.records import Array
 
 from . import cell as cells
 from .cell import GATED
-from .library import halves, is_a, to_snake_case
-from .tensors import path_of, shape_of
+from .library import halves, is_a, path_of, shape_of, to_snake_case
 
 # What stands for a variable: its value or its gradient; None where the loss does not reach it.
 Values = Callable[[Any], Array | None]
@@ -53,15 +52,7 @@ def directions(layer: Any) -> tuple[str, ...]:
 
 
 def named(layer: Any, values: Values, suffix: str = "") -> dict[str, Array]:
-    """Read a layer's weights, or what belongs to each of them, by name.
-
-    Parameters
-    ----------
-    values : callable
-        Takes a variable, returns the array wanted for it: its value or its gradient.
-    suffix : str
-        Appended to each name, `_gradient`.
-    """
+    """Read a layer's weights, or what `values` has for each; `suffix` is appended to each name."""
     if is_a(layer, "Bidirectional"):
         forward, backward = (named(half, values, suffix) for half in halves(layer))
         if directions(layer):

@@ -74,10 +74,7 @@ class Leaving:
 
 @dataclass(eq=False)
 class Step:
-    """One call: arguments by name and place, results by place; of a cell its weights and their marks.
-
-    `named` is what `mark` names during the call.
-    """
+    """One call: arguments, results and what `mark` names in it; of a cell weights and their marks."""
 
     order: int
     entering: dict[Key, Entering] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Collects a recurrence that was found: a record whose time is the order of the module's calls."""
+"""Collects a recurrence: a record whose time is the order of the module's calls."""
 
 from __future__ import annotations
 
@@ -21,18 +21,20 @@ from throughtime.adapters.records import (
     SolvedRecord,
 )
 
-from . import graph, settings, weights
-from .calls import Entering, Key, Step
+from . import description, graph, weights
+from .calls import Entering, Key
 from .find import class_name
-from .finished import STATES_ONLY, Call, Pass
 from .marks import sum_of, without
-from .recurrence import Recurrence, State
+from .passes import STATES_ONLY, Call, Pass
+from .recurrence import Recurrence, State, taken_by
 from .structure import name_of, numpy
 
 _NO_GRADIENTS = "the loop runs without gradients: remove torch.no_grad() from the calls of this module"
 _NO_INPUT = "besides its states, the module takes no tensor that has one shape at every call"
 _NO_INITIAL = "the first call receives no state of this shape"
+_ORDER = "the order of the module's calls"
 _SHOWS = "a custom module has its states, and tensors that tt.mark names between them"
+Edges = Iterable[Sequence[Any]]  # of each call
 Parts = Sequence[torch.Tensor | None]  # of the gradients of all calls
 
 
@@ -71,9 +73,9 @@ class Leaf:
     def _flags(self) -> dict[str, Attribute]:
         first = self.steps[0].leaving[self.states[0].place].plain
         flags: dict[str, Attribute] = {
-            **settings.of_layer(self.call, self.done.frozen),
+            **description.of_layer(self.call, self.done.frozen),
             "cell_class": class_name(self.call.entry.layer),
-            "time": "the order of the module's calls",
+            "time": _ORDER,
             "carried": ", ".join(f"{state.name}: {'.'.join(state.argument)}" for state in self.states),
             "states_changed": int(self._changes),
             "dtype": name_of(first.dtype),
@@ -105,7 +107,8 @@ class Leaf:
         ]
         less = [*map(self._handed_back, range(len(asked)))] if self._changes else ()
         found = self._gradient("output_gradient", asked, output, less)
-        if not found and any(map(self._reaches, self.steps)):
+        edges = (one.edge for step in self.steps for one in step.leaving.values())
+        if not found and any(self.done.gradients.tensor(edge) is not None for edge in edges):
             self.missing["output_gradient"] = STATES_ONLY
         return found
 
@@ -117,9 +120,6 @@ class Leaf:
         output = step.leaving[self._place].plain
         pairs = zip(self.states, back, strict=True)
         return sum_of(one for state, one in pairs if step.leaving[state.place].plain is output)
-
-    def _reaches(self, step: Step) -> bool:
-        return any(self.done.gradients.tensor(one.edge) is not None for one in step.leaving.values())
 
     @cached_property
     def _place(self) -> int:
@@ -134,16 +134,13 @@ class Leaf:
             if key not in carried and shapes == {one.shape}:
                 yield key
 
-    def _gradient(
-        self, name: str, edges: Iterable[Sequence[Any]], like: Array, less: Parts = ()
-    ) -> dict[str, Array]:
-        found = self._summed(edges, like, less)
-        if found is None:
-            self.missing[name] = UNREACHED
-            return {}
-        return {name: found}
+    def _gradient(self, name: str, edges: Edges, like: Array, less: Parts = ()) -> dict[str, Array]:
+        if (found := self._summed(edges, like, less)) is not None:
+            return {name: found}
+        self.missing[name] = UNREACHED
+        return {}
 
-    def _summed(self, edges: Iterable[Sequence[Any]], like: Array, less: Parts = ()) -> Array | None:
+    def _summed(self, edges: Edges, like: Array, less: Parts = ()) -> Array | None:
         """Sum the gradients over the edges of each call, less a part; None where no call has one."""
         sums = [self.done.gradients.summed(each) for each in edges]
         if less:
@@ -152,9 +149,8 @@ class Leaf:
         if known is None:
             return None
         zeros = torch.zeros_like(known)
-        found = numpy(
-            self.done.gradients.unscaled(self._stacked(zeros if one is None else one for one in sums))
-        )
+        stacked = self._stacked(zeros if one is None else one for one in sums)
+        found = numpy(self.done.gradients.unscaled(stacked))
         return found.astype(np.result_type(like.dtype, np.float32), copy=False)
 
     def _series(self, tensors: Iterable[torch.Tensor]) -> Array:
@@ -177,14 +173,8 @@ class Leaf:
                 arrays |= self._of_state(state, arrays[state.name])
         marked = self._marked(arrays[self.states[0].name])
         known = ("hidden", "cell")[: len(self.states)] + (("gate",) if marked.arrays else ())
-        self.missing |= dict.fromkeys(
-            (
-                name
-                for name in INSIDE - {"certificate", "state_jacobian"}
-                if not any(one in name for one in known)
-            ),
-            _SHOWS,
-        )
+        other = INSIDE - {"certificate", "state_jacobian"}
+        self.missing |= {name: _SHOWS for name in other if not any(one in name for one in known)}
         if "state_jacobian" in self.done.wanted:
             arrays |= self._jacobian()
         ours, theirs = (
@@ -207,7 +197,7 @@ class Leaf:
         values = {name: self._series(one[name].plain for one in each) for name in names}
         gradients = {name: self._summed([[one[name].edge] for one in each], values[name]) for name in names}
         of_hidden = self.dims.get(self.states[0].name, ("sample", "time", "unit"))[2:]
-        taken = {*(state.name for state in self.states), *weights.own(self.call.entry.layer)}
+        taken = {*(state.name for state in self.states), *weights.by_name(self.call.entry.layer)}
         marked = of_steps(values, gradients, taken, has_gradients=self.done.has_labels)
         self.dims |= {name: ("sample", "time", *own) for name, own in marked.dims(hidden, of_hidden).items()}
         return marked
@@ -229,11 +219,10 @@ class Leaf:
 
     def _jacobian(self) -> dict[str, Array]:
         is_given = all(self._first(state) is not None for state in self.states)
-        found = graph.step_jacobians(self.recurrence, is_given=is_given)
-        if found is None:
-            self.missing["state_jacobian"] = _NO_GRADIENTS
-            return {}
-        return {"state_jacobian": numpy(found)}
+        if (found := graph.step_jacobians(self.recurrence, is_given=is_given)) is not None:
+            return {"state_jacobian": numpy(found)}
+        self.missing["state_jacobian"] = _NO_GRADIENTS
+        return {}
 
     def _first(self, state: State) -> Entering | None:
         """Find the state before the first step; none where it is nothing yet, or a number for all."""
@@ -248,9 +237,8 @@ class Leaf:
     # What goes from call to call.
 
     def _transitions(self) -> dict[str, Array]:
-        found = graph.variables(
-            self._crossings, self._through, self.recurrence.by_sample, self.done.gradients.unscaled
-        )
+        rows, unscaled = self.recurrence.by_sample, self.done.gradients.unscaled
+        found = graph.variables(self._crossings, self._through, rows, unscaled)
         return found if self.done.has_labels else {"reset": found["reset"]}
 
     @cached_property
@@ -265,3 +253,48 @@ class Leaf:
     @cached_property
     def _changes(self) -> bool:
         return graph.any_changed(self._crossings)
+
+
+class CellLeaf(Leaf):
+    """Reads each call as a pass of one step, from the state given to the state handed out."""
+
+    def __init__(self, done: Pass, call: Call, recurrence: Recurrence) -> None:
+        super().__init__(done, call, recurrence)
+        loops = (one.recurrence for one in done.calls_of(call) if one.recurrence is not None)
+        self._every = [step for one in loops for step in one.steps]
+        recurrence.taken = taken_by(self._every)
+
+    def _flags(self) -> dict[str, Attribute]:
+        dtype = self.call.autocast or name_of(self.steps[0].leaving[0].plain.dtype)
+        flags = description.of_recurrent(self.call, self.done.frozen)
+        return flags | {"time": _ORDER, "states_changed": int(self._changes), "dtype": dtype}
+
+    def _own(self) -> tuple[dict[str, Array], dict[str, str]]:
+        marks = list(zip(*(step.marked for step in self._every), strict=True))
+        return self.done.weights(self.call.kind, self.steps[-1].weights, marks)
+
+    def _inside(self) -> DirectionRecord:
+        hidden, *cell = map(self._total, self.states)
+        # A parametrization computes a weight anew for each call; else all calls share its mark.
+        marks = zip(*(step.marked for step in self.steps), strict=True)
+        of_cell, gradients = self.done.used(self.call.kind, self.steps[-1].weights, marks)
+        given = ([step.entering[state.argument].given for step in self.steps] for state in self.states)
+        return DirectionRecord(
+            weights=of_cell,
+            weight_gradients=gradients,
+            inputs=self.outside["input"],
+            hidden=self.outside["output"],
+            output_gradient=hidden,
+            input_gradient=self.outside.get("input_gradient"),
+            valid=None,
+            zero_output=False,
+            runs_backward=False,
+            initial=tuple(map(self._series, given)),
+            final_gradients=(None, *cell),
+            windows=(1,) * len(self.steps),
+        )
+
+    def _total(self, state: State) -> Array | None:
+        """dL/d(state handed out) at each call: what others ask of it, and what later calls do."""
+        uses = [self.recurrence.uses(step.leaving[state.place].plain, step) for step in self.steps]
+        return self._summed(uses, self.outside["output"])

@@ -57,15 +57,7 @@ def unwrapped(module: Any) -> Any:
 
 
 def checked(model: Any) -> Any:
-    """Unwrap a model, and refuse what cannot be captured.
-
-    Raises
-    ------
-    UnsupportedModelError
-        It is no torch module, or a TorchScript one.
-    UnbuiltModelError
-        It has weights that wait for a first batch, or without values.
-    """
+    """Unwrap a model; refuse one that is no module, is scripted, or has weights without values."""
     if not isinstance(model, nn.Module):
         raise UnsupportedModelError(f"Expected a torch.nn.Module, got {type(model).__name__}.")
     model = unwrapped(model)
@@ -158,18 +150,12 @@ def children(module: Any) -> list[tuple[str, Any]]:
 
 
 def to_snake_case(name: str) -> str:
-    """Write a class name as part of a path.
-
-    Examples
-    --------
-    >>> to_snake_case("LSTMCell"), to_snake_case("GRU")
-    ('lstm_cell', 'gru')
-    """
+    """Write a class name as part of a path, `LSTMCell` as `lstm_cell`."""
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
-def selection(model: Any) -> Selection:
+def selection(model: Any) -> Selection[Found]:
     """Prepare the search in an unwrapped model; an int counts `model.children()`."""
     indexed = [child for _, child in children(model)] or [model]
     scripted = any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())

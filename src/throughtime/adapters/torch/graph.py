@@ -29,9 +29,8 @@ Rows = Callable[[torch.Tensor], torch.Tensor]  # brings a state to (sample, …)
 class Crossing:
     """One state on its way from a call to the next.
 
-    `plain` is what the first call made, `handed_out` the edge, or tensor, of its copy. `given` is what the
-    second call took, `gradient` dL/dgiven through that call. It `is_unchanged` if it is the very tensor
-    handed out.
+    `plain` is what the first call made, `handed_out` the edge of its copy, `given` what the second call took,
+    `gradient` dL/dgiven through it. It `is_unchanged` if it is the very tensor handed out.
     """
 
     plain: torch.Tensor
@@ -76,7 +75,11 @@ def variables(
     carried = []
     for place, one in enumerate(transitions[0]):
         pairs = zip(transitions, through, strict=True)
-        back = [_carried(crossings[place], changed[place]) for crossings, changed in pairs]
+        # As it is, and through a change.
+        back = [
+            sum_of((each[place].gradient if each[place].is_unchanged else None, changed[place]))
+            for each, changed in pairs
+        ]
         zero = torch.zeros_like(one.plain)
         with torch.no_grad():
             steps = torch.stack([rows(zero if each is None else each) for each in [*back, None]], 1)
@@ -87,11 +90,6 @@ def variables(
         "carried_gradient": np.sqrt(np.square(norms).sum(-1)),
         "carried_by_state": norms,
     }
-
-
-def _carried(crossing: Crossing, changed: torch.Tensor | None) -> torch.Tensor | None:
-    """Find what goes back to a state that was handed out: as it is, and through a change."""
-    return sum_of((crossing.gradient, changed)) if crossing.is_unchanged else changed
 
 
 def _back(
@@ -186,11 +184,7 @@ def _many_back(
 
 
 def transported(recurrence: Recurrence, gradients: Gradients) -> tuple[Array | None, Array | None]:
-    """Take what others ask of some calls' results back through each, beside dL/d(what entered) as found.
-
-    Both are (1, call, number), or None. They differ where gradient goes on from call to call by a way that is
-    no state.
-    """
+    """Take what others ask of some calls back through each, beside dL/d(what entered), (1, call, number)."""
     chosen = sorted({round(k) for k in np.linspace(0, len(recurrence.steps) - 1, _CHECKED)})
     found = (_checked(recurrence, recurrence.steps[number], gradients) for number in chosen)
     pairs = [pair for pair in found if pair is not None]

@@ -1,11 +1,12 @@
-"""Where samples and steps stand in a layer's tensors: batch second, or packed sequences of several lengths.
+"""Where samples and steps stand in a layer's tensors, and what memory the layers of a pass take.
 
 Inside the adapter sequences are time-major, (time, sample, …) or packed; records are sample-major.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +16,11 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
+from throughtime._memory.budget import Amount, Budget, Need
+from throughtime.adapters.needs import COLUMNS, Asked, Direction, Overhead, estimate, estimate_outputs
 from throughtime.adapters.records import Array
+
+from . import weights
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,7 @@ class Packed:
 Layout = Dense | Packed
 
 
-def samples(module: Any, given: Any) -> int:
+def count_samples(module: Any, given: Any) -> int:
     """Count the samples that a recurrent layer or a cell is called with; 1 where there is no batch."""
     if isinstance(given, PackedSequence):
         return int(given.batch_sizes[0])
@@ -111,13 +116,7 @@ def samples(module: Any, given: Any) -> int:
 
 
 def why_unfit(name: str, module: Any, given: Any) -> str:
-    """Return why a layer or cell cannot be meant to read this; empty where it can.
-
-    Examples
-    --------
-    >>> why_unfit("lstm", nn.LSTM(3, 4), torch.ones(5, 2, 7))
-    'lstm takes 3 features, and got 7 in a tensor (5, 2, 7)'
-    """
+    """Return why a layer or cell cannot be meant to read this; empty where it can."""
     tensor = given.data if isinstance(given, PackedSequence) else given
     weight = next(module.parameters(), None)
     if not isinstance(tensor, torch.Tensor) or weight is None:
@@ -134,3 +133,106 @@ def why_unfit(name: str, module: Any, given: Any) -> str:
             "a batch of one sample: x[None]"
         )
     return ""
+
+
+# torch keeps nothing back where no gradient flows: what is asked for then is small.
+FUSED = Overhead(back=2.8, forward=2.8, solving=1.8)
+STEPWISE = Overhead(back=2.9, forward=2.9, solving=5.2, each_step=37_000)
+_OFTEN = 16  # calls of a cell, of which only each of so many is counted: counting takes time as well
+
+
+class Meter:
+    """What one pass needs so far, of the quantities that it can give.
+
+    `budget` counts the samples that the layers see: the batch's first axis may be time.
+    """
+
+    def __init__(self, budget: Budget, quantities: frozenset[str]) -> None:
+        self.budget = budget
+        self._quantities = quantities
+        self._sum = Need()
+        self._calls: dict[int, int] = {}  # so far, of each module in a loop
+        self._of_cells: dict[int, Need] = {}
+
+    def add(self, module: Any, given: Any, *, samples: int, is_watched: bool) -> None:
+        """Add a call of a recurrent layer or cell before it runs, of a model of so many samples."""
+        is_cell = isinstance(module, nn.RNNCellBase)
+        steps = self._calls[id(module)] = self._calls.get(id(module), 0) + 1
+        if is_cell and not _is_due(steps):
+            return
+        if self.budget.part == self.budget.samples:
+            self.budget = replace(self.budget, samples=samples, part=samples)
+        data = given.data if isinstance(given, PackedSequence) else given
+        if not isinstance(data, torch.Tensor):
+            return
+        rows = count_samples(module, given) / self.budget.part
+        asked, item = self._asked(is_watched), data.element_size()
+        if is_cell:
+            one = _direction(module, rows, steps, module.input_size, item)
+            self._of_cells[id(module)] = estimate([one], asked, STEPWISE, is_merged=False)
+        else:
+            for directions in _inner_layers(module, rows, _steps(module, given), item):
+                self._sum += estimate(directions, asked, FUSED, is_merged=False)
+        self._check()
+
+    def add_output(self, tensors: Sequence[torch.Tensor], *, is_watched: bool) -> None:
+        """Add what a layer that is not recurrent returned, or the model: it has a gradient as large."""
+        size = sum(tensor.nbytes for tensor in tensors) / self.budget.part
+        self._sum += estimate_outputs(size, self._asked(is_watched))
+        self._check()
+
+    def add_again(self, module: int, tensors: Sequence[torch.Tensor], samples: int) -> None:
+        """Add what one more call of a module returned: it, its copy, what it was made of, and gradients."""
+        calls = self._calls[module] = self._calls.get(module, 0) + 1
+        if not _is_due(calls):
+            return
+        size = sum(tensor.nbytes for tensor in tensors)
+        square = 4 * samples * sum(tensor.numel() / samples for tensor in tensors) ** 2
+        kept = {"state_jacobian": Amount(calls * square / self.budget.part)}
+        kept = {name: amount for name, amount in kept.items() if name in self._quantities}
+        self._of_cells[module] = Need(kept, passing=Amount(6 * calls * size / self.budget.part))
+        self._check()
+
+    def _asked(self, is_watched: bool) -> Asked:
+        return Asked(self._quantities if is_watched else frozenset())
+
+    def _check(self) -> None:
+        self.budget.check(sum(self._of_cells.values(), self._sum))
+
+
+def _is_due(calls: int) -> bool:
+    return calls % _OFTEN == 0 or calls & (calls - 1) == 0  # the first ones: 1, 2, 4, 8
+
+
+def _steps(module: Any, given: Any) -> int:
+    if isinstance(given, PackedSequence):
+        return len(given.batch_sizes)
+    return int(given.shape[0 if given.ndim == 2 else int(module.batch_first)])
+
+
+def _inner_layers(module: Any, rows: float, steps: int, item: int) -> list[list[Direction]]:
+    """Give the sizes of every direction of every inner layer."""
+    count = 2 if module.bidirectional else 1
+    output = module.proj_size or module.hidden_size
+    widths = [module.input_size, *(count * output,) * (module.num_layers - 1)]
+    return [[_direction(module, rows, steps, width, item)] * count for width in widths]
+
+
+def _direction(module: Any, rows: float, steps: int, features: int, item: int) -> Direction:
+    kind = weights.kind_of(module)
+    units, gates = module.hidden_size, 3 if kind == "gru" else COLUMNS[kind]
+    output = getattr(module, "proj_size", 0) or units
+    columns = COLUMNS[kind] * units
+    return Direction(
+        rows=rows,
+        steps=steps,
+        output_steps=steps,
+        features=features,
+        output=output,
+        hidden=units,  # of a projection h is narrower
+        cell=units if kind == "lstm" else 0,
+        columns=columns,
+        gates=0 if kind == "simple_rnn" else columns,
+        item=item,
+        weights=item * gates * units * (features + output + 2),
+    )

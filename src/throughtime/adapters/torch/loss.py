@@ -1,36 +1,87 @@
-"""The one number that is differentiated, what it does to each sample's share of it, what each sample loses.
-
-A loss is any callable `(output, y)`; how it treats samples is found by trying, on two of them.
-"""
+"""Runs a module as its signature takes the batch, and evaluates its loss."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from copy import copy
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from throughtime._errors import LossError
 from throughtime._memory.budget import Budget
-from throughtime.adapters import loss_reduction, plain_loss
-from throughtime.adapters.plain_loss import evaluated, weighted
+from throughtime.adapters import loss_reduction
+from throughtime.adapters.loss_reduction import evaluated, weighted
 from throughtime.adapters.records import ONE_SAMPLE, Array
 
 from . import find, structure
-from .forward import autocast_off, called, labels_beside, place
+from .layout import Meter
 from .marks import Marks
-from .meter import Meter
 from .restore import gradients_on, stand_in, untouched
-from .samples import axes_of, rows_of
+from .structure import axes_of, rows_of
 from .tap import Recorder
+
+
+def labels_beside(model: Any, y: Any, sample_weight: Any, output: Any, recorder: Recorder) -> tuple[Any, Any]:
+    """Bring labels to where the output is; weights must count the model's samples."""
+    first = next(iter(structure.tensors(output)), None)
+    device, dtype = place(model)
+    if first is not None:
+        device, dtype = first.device, first.dtype if first.is_floating_point() else dtype
+    labels, weight = structure.copied(y, device, dtype), structure.copied(sample_weight, device, dtype)
+    if isinstance(weight, Mapping):
+        raise LossError(
+            f"sample_weight is a {type(sample_weight).__name__} with {', '.join(map(repr, weight))}: a torch "
+            "loss takes one array, a weight for each sample, or for each sample and step."
+        )
+    if weight is not None and (recorder.time_major or len(weight) not in recorder.sizes):
+        where = " on the second axis of x" if recorder.time_major else ""
+        raise LossError(
+            f"sample_weight has shape {tuple(weight.shape)}, and the model reads {recorder.sizes[0]} samples"
+            f"{where}: both have to be on the first axis, as with batch_first=True."
+        )
+    return labels, weight
+
+
+def autocast_off(output: Any) -> Any:
+    """Switch autocast off where an output is."""
+    kinds = {tensor.device.type for tensor in structure.tensors(output)} or {"cpu"}
+    return torch.autocast(kinds.pop(), enabled=False)
+
+
+def call(model: Any, x: Any) -> Any:
+    """Call a model as its signature takes the batch: a dict by names, a tuple as several arguments."""
+    if isinstance(x, Mapping) and _fits(model, (), x):
+        return model(**x)
+    if isinstance(x, (tuple, list)) and not structure.is_packed(x) and _fits(model, x, {}):
+        return model(*x)
+    return model(x)
+
+
+def _fits(model: Any, arguments: Any, keywords: Any) -> bool:
+    try:
+        inspect.signature(model.forward).bind(*arguments, **keywords)
+    except TypeError:
+        return False
+    return True
+
+
+def place(model: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Device and precision of a model, by its first floating-point tensor."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.is_floating_point():
+            return tensor.device, tensor.dtype
+    return torch.device("cpu"), torch.get_default_dtype()
+
 
 _NOTHING: frozenset[str] = frozenset()
 
 
-check_loss = partial(plain_loss.check_loss, model="torch module", example="torch.nn.MSELoss()")
+check_loss = partial(loss_reduction.check_loss, model="torch module", example="torch.nn.MSELoss()")
 
 
 def total(loss: Any, output: Any, y: Any, sample_weight: torch.Tensor | None) -> torch.Tensor:
@@ -103,10 +154,10 @@ def losses(model: Any, x: Any, y: Any, sample_weight: Any, *, loss: Any, trainin
     with kept, kept, gradients_on(), torch.no_grad():
         stand_in(model, loss, [], training=training)
         device, dtype = place(model)
-        inputs = structure.own(x, device, dtype)
+        inputs = structure.copied(x, device, dtype)
         recorder = Recorder([], [], Marks(_NOTHING), inputs, Meter(Budget(None, 1, 1), _NOTHING))
         recorder.watch(model)
-        output = called(model, inputs)
+        output = call(model, inputs)
         labels = labels_beside(model, y, sample_weight, output, recorder)
         recorder.close()
         size = recorder.sizes[0]

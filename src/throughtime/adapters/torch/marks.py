@@ -31,10 +31,7 @@ _SCALES = (2.0**16, 2.0**10, 2.0**5, 2.0**-5, 1.0)
 
 
 class Marks:
-    """Makes marks of the kinds that the quantities need, and differentiates a loss with respect to them all.
-
-    Without labels none of the quantities is a gradient.
-    """
+    """Makes marks of the kinds that the quantities need, and differentiates a loss with respect to them."""
 
     def __init__(self, quantities: frozenset[str]) -> None:
         self._quantities = quantities

@@ -16,12 +16,11 @@ from throughtime.adapters.marking import listening
 from throughtime.adapters.records import ModelRecord, Request
 from throughtime.adapters.selection import is_open
 
-from . import collect, find, samples, structure
-from .finished import Call, Pass
-from .forward import autocast_off, called, labels_beside, place
-from .loss import check_loss, total, tried_factor
+from . import collect, find, structure
+from .layout import Meter
+from .loss import autocast_off, call, check_loss, labels_beside, place, total, tried_factor
 from .marks import Gradients, Marks
-from .meter import Meter
+from .passes import Call, Pass
 from .restore import gradients_on, stand_in, untouched
 from .tap import Recorder
 
@@ -41,7 +40,7 @@ class Probe:
         self.found = self._selection.select(layers)
         self._is_open = is_open(layers)
         self._candidates = find.candidates(self.model, self.found, is_open=self._is_open)
-        self._samples = samples.Samples(0)
+        self._samples = structure.Samples(0)
         self._alike: Alike | None = None  # while a batch is captured in parts
 
     def __call__(self, x: Any, y: Any, sample_weight: Any, budget: Budget) -> ModelRecord:
@@ -82,7 +81,7 @@ class Probe:
         frozen = [id(weight) for weight in self.model.parameters() if not weight.requires_grad]
         originals = _weights(watched)
         stand_ins = stand_in(self.model, self.loss, watched, training=self.request.training)
-        inputs = structure.own(x, *place(self.model))
+        inputs = structure.copied(x, *place(self.model))
         marks = Marks(wanted)
         recorder = Recorder(self.found, self._candidates, marks, inputs, Meter(budget, wanted))
         output = self._forward(recorder, inputs)
@@ -120,12 +119,14 @@ class Probe:
         self, record: ModelRecord, recorder: Recorder, how: str, data: tuple[Any, ...]
     ) -> ModelRecord:
         """Note what a part of a batch counts for, and whether it adds up with the others."""
-        part = samples.Samples(recorder.sizes[0], recorder.time_major)
+        part = structure.Samples(recorder.sizes[0], recorder.time_major)
         why_whole = of_loss(how)
         if not why_whole:
-            axes = samples.axes_of(data, part.axis)
+            axes = structure.axes_of(data, part.axis)
             if self._alike is None:
-                rows, both = (partial(function, axes=axes) for function in (samples.rows_of, samples.joined))
+                rows, both = (
+                    partial(function, axes=axes) for function in (structure.rows_of, structure.join)
+                )
                 self._alike = Alike(lambda data: float(total(self.loss, *data)), rows, both, how)
             with torch.no_grad(), autocast_off(data[0]):
                 why_whole = self._alike.why_not(data, part.count)
@@ -138,15 +139,12 @@ class Probe:
             self._selection.refuse()
         paths = [f"{entry.path}/" for entry in entries] if self._is_open else []
         outside = [one for one in self.found if not one.path.startswith(tuple(paths))]
-        for call in recurrences:
-            call.is_beside = any(one.path.startswith(f"{call.entry.path}/") for one in outside)
+        for each in recurrences:
+            each.is_beside = any(one.path.startswith(f"{each.entry.path}/") for one in outside)
         return [*outside, *(entry for entry in entries if entry not in outside)]
 
     def _add_penalty(self, gradients: Gradients, weights: Any, stand_ins: Any, data: tuple[Any, ...]) -> None:
-        """Add what a loss that holds parameters itself, as for a penalty, asks of them past the output.
-
-        It holds the originals, not what stands in for them.
-        """
+        """Add what a loss that holds parameters, the originals, asks of them, as a penalty does."""
         held = [one for one in weights if id(one) in stand_ins]
         output, *labels = data
         value = total(self.loss, structure.mapped(_detached, output), *labels) if held else None
@@ -163,7 +161,7 @@ class Probe:
         meter = recorder.meter
         try:
             with listening(recorder.hear):
-                output = called(self.model, inputs)
+                output = call(self.model, inputs)
             meter.add_output(structure.tensors(output), is_watched=False)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             if not recorder.unfit or isinstance(error, ThroughTimeError):
@@ -173,7 +171,7 @@ class Probe:
             ) from error
         except ExceededError:
             if meter.budget.part == meter.budget.samples:
-                self._samples = samples.Samples(meter.budget.samples, recorder.time_major)
+                self._samples = structure.Samples(meter.budget.samples, recorder.time_major)
             raise
         return output
 

@@ -77,7 +77,7 @@ def of_cell(step: Step) -> Recurrence:
     return Recurrence([], tuple(State(_name(place), ("states", str(place)), place) for place in step.leaving))
 
 
-def found(watched: Mapping[str, Calls], ends: Collection[Any]) -> dict[str, list[Recurrence]]:
+def find(watched: Mapping[str, Calls], ends: Collection[Any]) -> dict[str, list[Recurrence]]:
     """Find the recurrences among watched modules, by path: the outermost that take what they returned.
 
     `ends` are nodes of the graph that other recurrent layers hand out: what only comes from there is no

@@ -112,11 +112,7 @@ def _is_same(tensor: torch.Tensor, content: torch.Tensor) -> bool:
 
 
 def stand_in(model: Any, loss: Any, watched: Sequence[Any], *, training: bool) -> dict[int, torch.Tensor]:
-    """Replace the tensors of all modules and set their mode; `untouched` puts both back.
-
-    The weights of `watched` modules get a gradient, frozen or not. Returns the stand-in of each parameter, by
-    the id of the parameter.
-    """
+    """Replace all tensors, return stand-ins by id; `watched` weights get a gradient. See `untouched`."""
     chosen = {id(weight) for module in watched for weight in module.parameters()}
     stand_ins: dict[int, torch.Tensor] = {}
     modules = [*_modules(model), *_modules(loss)]

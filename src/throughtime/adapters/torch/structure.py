@@ -1,8 +1,9 @@
-"""Structures of tensors: dicts, tuples, lists and packed sequences, as models take and return them."""
+"""Structures of tensors, as models take and return them, and where the samples stand in a batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from torch.utils import _pytree
 
 from throughtime._data.structures import to_numpy
+from throughtime.adapters.loss_reduction import TRAINING
 from throughtime.adapters.records import Array
 
 
@@ -35,16 +37,16 @@ def is_packed(value: Any) -> bool:
     return isinstance(value, PackedSequence)
 
 
-def own(structure: Any, device: torch.device, dtype: torch.dtype) -> Any:
+def copied(structure: Any, device: torch.device, dtype: torch.dtype) -> Any:
     """Copy a caller's arrays and tensors: what a model writes in place, it writes on the copy.
 
     Tensors keep their dtype. Floating-point arrays of NumPy, whose default is float64, get that of the
     model; integers become int64, torch's own default.
     """
-    return mapped(lambda leaf: _own(leaf, device, dtype), structure)
+    return mapped(lambda leaf: _copied(leaf, device, dtype), structure)
 
 
-def _own(leaf: Any, device: torch.device, dtype: torch.dtype) -> Any:
+def _copied(leaf: Any, device: torch.device, dtype: torch.dtype) -> Any:
     if is_packed(leaf):
         data, sizes, *indices = leaf
         moved = [None if index is None else index.to(device) for index in indices]
@@ -99,13 +101,7 @@ def numpy(tensor: torch.Tensor, *, copy: bool = False) -> Array:
 
 
 def name_of(dtype: torch.dtype) -> str:
-    """Name a dtype as NumPy does.
-
-    Examples
-    --------
-    >>> name_of(torch.bfloat16)
-    'bfloat16'
-    """
+    """Name a dtype as NumPy does, `bfloat16`."""
     return str(dtype).removeprefix("torch.")
 
 
@@ -115,3 +111,85 @@ def shapes(structure: Any) -> str:
         return "none"
     shapes = [tuple(leaf.shape) for leaf in tensors(structure)]
     return str(shapes[0] if len(shapes) == 1 else shapes)
+
+
+_PACKED = "a packed sequence is not taken apart; padded arrays are"
+_SINGLE = "the recurrent layers see one sample at a time"
+_EQUAL = "samples and steps are equally many, so that their axes cannot be told apart"
+_SIZES = "an array of shape {shape} has no axis of the {samples} samples"
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Where the samples stand; `time_major` has steps and samples of a model that has its steps first."""
+
+    count: int
+    time_major: tuple[int, ...] = ()
+
+    def axis(self, leaf: Any) -> int | None:
+        """Find the axis of samples; None where there is none."""
+        shape = tuple(leaf.shape)
+        if self.time_major and shape[:2] == self.time_major:
+            return 1
+        # States that the model is given have their layers first.
+        axes = [place for place, length in enumerate(shape[:2]) if length == self.count]
+        return axes[0] if axes else None
+
+    def part(self, data: Any, rows: slice) -> Any:
+        """Take some samples of every array."""
+
+        def taken(leaf: Any) -> Any:
+            if not hasattr(leaf, "shape"):
+                return leaf
+            return leaf[rows] if self.axis(leaf) == 0 else leaf[:, rows]
+
+        return mapped(taken, data)
+
+    def why_whole(self, data: Any, *, training: bool) -> str:
+        """Return why parts would not add up; empty where nothing known yet says so."""
+        every = leaves(data)
+        if training:
+            return TRAINING
+        if any(map(is_packed, every)):
+            return _PACKED
+        if len(self.time_major) == 2 and self.time_major[0] == self.time_major[1]:
+            return _EQUAL
+        lacking = [leaf for leaf in every if hasattr(leaf, "shape") and self.axis(leaf) is None]
+        if not lacking:
+            return ""
+        if self.count == 1:
+            return _SINGLE
+        return _SIZES.format(shape=tuple(lacking[0].shape), samples=self.count)
+
+
+def axes_of(data: Any, axis: Callable[[torch.Tensor], int | None]) -> list[int | None]:
+    """Find the axis of samples of every leaf, of tensors by `axis`."""
+    return [axis(leaf) if isinstance(leaf, torch.Tensor) else None for leaf in leaves(data)]
+
+
+def rows_of(data: Any, rows: tuple[int, ...], axes: Sequence[int | None]) -> Any:
+    """Take samples of every leaf along its own axis, in single precision at least; all without one."""
+    each = iter(axes)
+
+    def taken(leaf: Any) -> Any:
+        axis = next(each)
+        if is_packed(leaf):
+            return packed_samples(leaf, rows)
+        if not isinstance(leaf, torch.Tensor):
+            return leaf
+        leaf = leaf.detach()
+        leaf = leaf.float() if leaf.dtype in (torch.float16, torch.bfloat16) else leaf
+        return leaf if axis is None else leaf.index_select(axis, torch.tensor(rows, device=leaf.device))
+
+    return mapped(taken, data)
+
+
+def join(first: Any, second: Any, axes: Sequence[int | None]) -> Any:
+    """Put the samples of two structures together."""
+    pairs = iter(zip(leaves(second), axes, strict=True))
+
+    def both(leaf: Any) -> Any:
+        other, axis = next(pairs)
+        return leaf if axis is None else torch.cat([leaf, other], axis)
+
+    return mapped(both, first)

@@ -17,21 +17,19 @@ from torch.overrides import TorchFunctionMode
 
 from throughtime.adapters.marking import unique
 
-from . import calls, fused, layout, recurrence, structure, windows
+from . import calls, kernels, layout, recurrence, structure
 from .find import Found, class_name, is_recurrent
-from .finished import Call
+from .layout import Meter
 from .marks import OUTPUT, Marks
-from .meter import Meter
+from .passes import Call
 
 
 class Recorder:
     """Collects the calls of the watched layers, in order.
 
-    `candidates` are modules that are recurrent if they are called again with what they returned, `inputs`
-    what the model is called with. `named` lists what `mark` names. `unfit` describes the first call of a
-    recurrent layer that cannot be meant to read its input. `time_major` has steps and samples where a
-    recurrent layer reads what the model is called with and finds the samples on its second axis; else it is
-    empty.
+    `candidates` may be recurrent, `inputs` is what the model is called with, `named` what `mark` names.
+    `unfit` describes the first call of a layer that cannot read its input; `time_major` has steps and samples
+    of a model whose recurrent layer has them in this order, else nothing.
     """
 
     def __init__(
@@ -52,7 +50,7 @@ class Recorder:
         self.unfit = ""  # what the first recurrent layer that cannot be meant so was called with
         self._marks = marks
         self._entries = {id(entry.layer): entry for entry in found}
-        self._windows: dict[int, windows.Windows] = {}
+        self._windows: dict[int, kernels.Windows] = {}
 
     def watch(self, model: Any) -> None:
         """Wrap the forward of every watched layer; whoever calls this puts the attributes back."""
@@ -69,7 +67,7 @@ class Recorder:
             else:
                 wrapped = forward
             if is_candidate:
-                wrapped = self._again(self._candidates[id(module)].path, calls.names_of(forward), wrapped)
+                wrapped = self._loop_step(self._candidates[id(module)].path, calls.names_of(forward), wrapped)
             if wrapped is forward:
                 continue
             # Straight into the dictionary: a module's attributes pass through torch's own bookkeeping.
@@ -78,7 +76,7 @@ class Recorder:
     def recurrences(self) -> list[Call]:
         """Find the modules that were called again with what they returned; each takes its calls' place."""
         of_layers = (node for call in self.calls for node in call.handed_out())
-        found = recurrence.found(self._watched, frozenset(of_layers))
+        found = recurrence.find(self._watched, frozenset(of_layers))
         entries = {entry.path: entry for entry in self._candidates.values()}
         again = []
         for path, each in found.items():
@@ -139,7 +137,7 @@ class Recorder:
             copy = call.output.clone()
         return structure.replaced(result, tensor, copy)
 
-    def _again(self, path: str, names: tuple[str, ...], forward: Any) -> Any:
+    def _loop_step(self, path: str, names: tuple[str, ...], forward: Any) -> Any:
         def watched(*arguments: Any, **keywords: Any) -> Any:
             if torch._C._functorch.peek_interpreter_stack() is not None:
                 return forward(*arguments, **keywords)
@@ -207,7 +205,7 @@ class Recorder:
         """Note how many samples a recurrent layer is called with, and what it is going to take."""
         is_cell = isinstance(module, nn.RNNCellBase)
         if not (is_cell and any(id(module) == known for known, _ in self._sizes)):  # its calls are steps
-            self._sizes.append((id(module), layout.samples(module, given)))
+            self._sizes.append((id(module), layout.count_samples(module, given)))
         is_second = getattr(module, "batch_first", None) is False and getattr(given, "ndim", 0) == 3
         if is_second and any(_is_same(given, one) for one in self._inputs):
             self.time_major = tuple(given.shape[:2])
@@ -216,8 +214,8 @@ class Recorder:
     def fused(self, entry: Found, kernel: Any, arguments: tuple[Any, ...], order: Any) -> Any:
         """Run a layer's kernel in parts."""
         with _gradients_on():
-            asked = fused.read(kernel, arguments, order)
-            calls = self._windows.setdefault(id(entry.layer), windows.Windows())
+            asked = kernels.read(kernel, arguments, order)
+            calls = self._windows.setdefault(id(entry.layer), kernels.Windows())
             layers, result, step, first = calls.run(asked, self._marks)
         call = self._new_call(entry, kernel, asked.data, first)
         call.layout, call.layers, call.step = asked.layout, layers, step
@@ -227,7 +225,7 @@ class Recorder:
 
     def step(self, entry: Found, kernel: Any, arguments: tuple[Any, ...]) -> Any:
         """Run one step of a cell."""
-        noted = self._windows.setdefault(id(entry.layer), windows.Windows())
+        noted = self._windows.setdefault(id(entry.layer), kernels.Windows())
         with _gradients_on():
             result, step, first = noted.step(kernel, arguments, self._marks)
         if first is None:
@@ -244,7 +242,7 @@ class Recorder:
         number = 1 + sum(one.entry.layer is entry.layer for one in self.calls)
         call = Call(entry, number, order=self._count_of_calls, is_beside=entry.is_container)
         if kernel is not None:
-            call.kind = {**fused.KINDS, **windows.CELLS}[kernel]
+            call.kind = {**kernels.KINDS, **kernels.CELLS}[kernel]
             call.activation = "relu" if kernel in (torch._VF.rnn_relu, torch._VF.rnn_relu_cell) else "tanh"
         if data is not None and torch.is_autocast_enabled(data.device.type):
             call.autocast = structure.name_of(torch.get_autocast_dtype(data.device.type))
@@ -263,9 +261,9 @@ class _Kernels(TorchFunctionMode):  # type: ignore[misc]
         self._recorder, self._entry, self._order = recorder, entry, order
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in fused.KINDS:
+        if func in kernels.KINDS:
             return self._recorder.fused(self._entry, func, args, self._order)
-        if func in windows.CELLS:
+        if func in kernels.CELLS:
             return self._recorder.step(self._entry, func, args)
         return func(*args, **(kwargs or {}))
 

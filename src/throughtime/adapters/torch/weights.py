@@ -1,4 +1,4 @@
-"""Gives torch's recurrent weights their names and one orientation: input rows, gates apart, units last.
+"""Weights by name in one orientation, input rows, gates apart, units last; weights of a whole module.
 
 torch keeps weights as (gate · unit, feature), the gates of an LSTM as i, f, g, o and those of a GRU as
 r, z, n, where z keeps; the schema has input, forget, candidate, output and update, reset, candidate.
@@ -6,12 +6,15 @@ r, z, n, where z keeps; the schema has input, forget, candidate, output and upda
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
+from throughtime._errors import MissingDependencyError, SchemaError
 from throughtime._vocabulary import RESERVED, WEIGHTS
 from throughtime.adapters.axes import GATE_ORDER, with_gates
 from throughtime.adapters.records import Array
@@ -22,26 +25,14 @@ _TAKEN = RESERVED - set(WEIGHTS)
 
 
 def names(count: int) -> tuple[str, ...]:
-    """Name so many weights of one direction in torch's order.
-
-    Examples
-    --------
-    >>> names(4), names(3)
-    (('kernel', 'recurrent_kernel', 'bias', 'recurrent_bias'), ('kernel', 'recurrent_kernel', 'projection'))
-    """
+    """Name so many weights of one direction in torch's order: three have a projection, four biases."""
     biases = ("bias", "recurrent_bias") if count >= 4 else ()
     projection = (PROJECTION,) if count % 2 else ()
     return ("kernel", "recurrent_kernel", *biases, *projection)
 
 
 def projected_dims(is_bidirectional: bool) -> dict[str, tuple[str, ...]]:
-    """Axes of a layer whose cell is wider than its hidden state.
-
-    Examples
-    --------
-    >>> projected_dims(False)["cell"], projected_dims(True)["projection"]
-    (('sample', 'time', 'cell_unit'), ('direction', 'cell_unit', 'unit'))
-    """
+    """Axes of a layer whose cell is wider than its hidden state."""
     direction = ("direction",) if is_bidirectional else ()
     found = {
         "cell": ("sample", "time", *direction, "cell_unit"),
@@ -58,10 +49,7 @@ def projected_dims(is_bidirectional: bool) -> dict[str, tuple[str, ...]]:
 
 
 def oriented(kind: str, arrays: Sequence[Array | None], suffix: str = "") -> dict[str, Array]:
-    """Bring one direction's weights, or their gradients, into the schema's orientation.
-
-    They stand in torch's order; what is None is left out. `suffix` is appended to each name.
-    """
+    """Orient one direction's weights, in torch's order, or their gradients; `suffix` ends each name."""
     pairs = zip(names(len(arrays)), arrays, strict=True)
     return {f"{name}{suffix}": turned(kind, name, array) for name, array in pairs if array is not None}
 
@@ -74,19 +62,13 @@ def turned(kind: str, name: str, array: Array) -> Array:
 
 
 def kind_of(module: Any) -> str:
-    """Name the kind of one of torch's recurrent layers or cells.
-
-    Examples
-    --------
-    >>> kind_of(nn.GRUCell(2, 3)), kind_of(nn.RNN(2, 3))
-    ('gru', 'simple_rnn')
-    """
+    """Name the kind of one of torch's recurrent layers or cells."""
     if isinstance(module, (nn.LSTM, nn.LSTMCell)):
         return "lstm"
     return "gru" if isinstance(module, (nn.GRU, nn.GRUCell)) else "simple_rnn"
 
 
-def own(module: Any) -> dict[str, Any]:
+def by_name(module: Any) -> dict[str, Any]:
     """Name the parameters of any layer, those of its parametrizations too."""
     return {_name(name): parameter for name, parameter in module.named_parameters()}
 
@@ -94,3 +76,37 @@ def own(module: Any) -> dict[str, Any]:
 def _name(name: str) -> str:
     name = re.sub(r"\W", "_", name)
     return f"{name}_parameter" if name in _TAKEN else name
+
+
+_NESTED = ("state_dict", "model_state_dict", "model")  # where training loops and Lightning keep it
+
+
+def weights_of(model: torch.nn.Module) -> dict[str, Any]:
+    """Copy parameters and buffers."""
+    return {
+        name: value.clone() if isinstance(value, torch.Tensor) else value
+        for name, value in model.state_dict().items()
+    }
+
+
+def load_weights(model: torch.nn.Module, source: Any) -> torch.nn.Module:
+    """Put weights into a module: a state dict, or a file `.pt`, `.pth`, `.ckpt` or `.safetensors`."""
+    state = _read(os.fspath(source)) if isinstance(source, (str, os.PathLike)) else source
+    nested = next((state[name] for name in _NESTED if isinstance(state.get(name), Mapping)), state)
+    if not all(isinstance(name, str) for name in nested):
+        raise SchemaError(f"{source} has no state dict: save it as torch.save(model.state_dict(), path).")
+    model.load_state_dict(dict(nested))
+    return model
+
+
+def _read(path: str) -> Mapping[str, Any]:
+    if path.endswith(".safetensors"):
+        try:
+            from safetensors.torch import load_file  # noqa: PLC0415 - optional
+        except ImportError as error:
+            raise MissingDependencyError("Run pip install safetensors to read .safetensors.") from error
+        return dict(load_file(path))
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(state, Mapping):
+        raise SchemaError(f"{path} has no state dict: save it as torch.save(model.state_dict(), path).")
+    return state

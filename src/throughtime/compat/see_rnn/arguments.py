@@ -49,7 +49,7 @@ _SUCCESSORS = {
 }
 
 
-def renamed(name: str, options: Mapping[str, Any], show: Callable[..., Any]) -> dict[str, Any]:
+def rename(name: str, options: Mapping[str, Any], show: Callable[..., Any]) -> dict[str, Any]:
     """Return the options by the names that a `show_features` function takes."""
     found = {_RENAMED.get(option, option): value for option, value in options.items()}
     refuse(name, set(found) - set(inspect.signature(show).parameters), inspect.signature(show).parameters)
@@ -116,10 +116,10 @@ def layers_of(model: Any, _id: Any = None, layer: Any = None) -> list[Any]:
         return list(layer) if isinstance(layer, (list, tuple)) else [layer]
     if _id == EVERY:
         return [each for each in model.layers if type(each).__name__ != "InputLayer"]
-    return [_one(model, each) for each in (_id if isinstance(_id, (list, tuple)) else [_id])]
+    return [_find_one(model, each) for each in (_id if isinstance(_id, (list, tuple)) else [_id])]
 
 
-def _one(model: Any, _id: Any) -> Any:
+def _find_one(model: Any, _id: Any) -> Any:
     layers = {str(each.name): each for each in model.layers}
     listed = ", ".join(f"{place} {name}" for place, name in enumerate(layers))
     if isinstance(_id, int) and not isinstance(_id, bool):

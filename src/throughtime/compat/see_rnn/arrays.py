@@ -49,7 +49,7 @@ def get_gradients(  # noqa: PLR0913 - the names that people know
             options = {"sample_weights": sample_weight, "training": bool(learning_phase)}
             found[each.name] = tt.get_rnn_gradients(model, input_data, labels, None, each.name, **options)
         else:
-            leaf = _captured(model, each, "weight_gradients", input_data, labels, **run)
+            leaf = _capture_leaf(model, each, "weight_gradients", input_data, labels, **run)
             found.update(zip(_names(each), _in_keras_layout(leaf), strict=True))
     if as_dict:
         return found
@@ -71,7 +71,7 @@ def get_outputs(
     refuse("get_outputs", options)
     found: dict[str, Any] = {}
     for each in layers_of(model, _id, layer):
-        leaf = _captured(model, each, "output", input_data, training=bool(learning_phase))
+        leaf = _capture_leaf(model, each, "output", input_data, training=bool(learning_phase))
         output = leaf["output"].values
         found[each.name] = output[:, ::-1] if leaf.attrs.get("output_reversed") else output
     if as_dict:
@@ -135,7 +135,7 @@ def labelled_weights(model: Any, layer: Any, what: str, x: Any, y: Any) -> xr.Da
     """Return labelled weights of a layer, or their gradients."""
     if what == "weights":
         return tt.weights(model, layer)
-    leaf = _captured(model, layer, "weight_gradients", x, y)
+    leaf = _capture_leaf(model, layer, "weight_gradients", x, y)
     return leaf[[name for name in leaf.data_vars if str(name).endswith(_GRADIENT)]]
 
 
@@ -148,7 +148,7 @@ def _in_keras_layout(leaf: xr.Dataset) -> list[npt.NDArray[Any]]:
     return [array.values for array in own.values()]
 
 
-def _captured(model: Any, layer: Any, quantity: str, x: Any, y: Any = None, **run: Any) -> xr.Dataset:
+def _capture_leaf(model: Any, layer: Any, quantity: str, x: Any, y: Any = None, **run: Any) -> xr.Dataset:
     tree = tt.capture(model, x, y, layers=[layer], quantities=quantity, **run)
     leaves = [leaf for leaf in tree.leaves if leaf.data_vars]
     if len(leaves) != 1:

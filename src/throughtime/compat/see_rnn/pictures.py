@@ -14,7 +14,7 @@ from throughtime._classic.frame import figure_path, save_figure
 from throughtime._errors import ArgumentError, warn
 from throughtime._vocabulary import WEIGHTS
 
-from .arguments import layers_of, mode_of, refuse, renamed
+from .arguments import layers_of, mode_of, refuse, rename
 from .arrays import MODES, labelled_weights
 
 # Set on what a `show_features` function has drawn.
@@ -25,13 +25,13 @@ def features_0D(data: Any, **options: Any) -> Any:  # noqa: N802 - the name that
     """Draw one value for each unit of each sample. New code: `tt.show_features_0D`."""
     if "y_zero" in options:
         options["show_y_zero"] = options.pop("y_zero")
-    return _drawn("features_0D", tt.show_features_0D, data, options)
+    return _draw("features_0D", tt.show_features_0D, data, options)
 
 
 def features_1D(data: Any, n_rows: int | None = None, **options: Any) -> Any:  # noqa: N802 - as above
     """Draw each channel over time, one line for each sample. New code: `tt.show_features_1D`."""
     zero = [options.pop(name) for name in ("y_zero", "show_y_zero") if name in options]
-    return _drawn("features_1D", tt.show_features_1D, data, {"n_rows": n_rows, **options}, zero=any(zero))
+    return _draw("features_1D", tt.show_features_1D, data, {"n_rows": n_rows, **options}, zero=any(zero))
 
 
 def features_2D(data: Any, n_rows: int | None = None, **options: Any) -> Any:  # noqa: N802 - as above
@@ -41,12 +41,12 @@ def features_2D(data: Any, n_rows: int | None = None, **options: Any) -> Any:  #
     """
     if options.pop("reflect_half", False):
         warn("reflect_half=True has no effect: both directions of these arrays are in input time already.")
-    return _drawn("features_2D", tt.show_features_2D, data, {"n_rows": n_rows, **options})
+    return _draw("features_2D", tt.show_features_2D, data, {"n_rows": n_rows, **options})
 
 
 def features_hist(data: Any, n_rows: int | None = None, **options: Any) -> Any:
     """Draw how values are distributed, a panel a channel. New code: `tt.show_features_hist`."""
-    return _drawn("features_hist", tt.show_features_hist, data, {"n_rows": n_rows, **options})
+    return _draw("features_hist", tt.show_features_hist, data, {"n_rows": n_rows, **options})
 
 
 def features_hist_v2(
@@ -73,7 +73,7 @@ def features_hist_v2(
     labels = [" · ".join(filter(None, (side, name))) for side in sides for name in names]
     arrays = [np.asarray(array) for row in grid for array in row]
     grid_options = {"n_rows": len(grid), "by": "array", "annotations": labels, **options}
-    return _drawn("features_hist_v2", tt.show_features_hist, arrays, grid_options)
+    return _draw("features_hist_v2", tt.show_features_hist, arrays, grid_options)
 
 
 def hist_clipped(data: Any, peaks_to_clip: int = 1, **options: Any) -> Any:
@@ -81,7 +81,7 @@ def hist_clipped(data: Any, peaks_to_clip: int = 1, **options: Any) -> Any:
     if "ax" in options:
         options["axes"] = options.pop("ax")
     clipped = {"by": "array", "peaks_to_clip": peaks_to_clip, **options}
-    return _drawn("hist_clipped", tt.show_features_hist, np.asarray(data), clipped)
+    return _draw("hist_clipped", tt.show_features_hist, np.asarray(data), clipped)
 
 
 def scalefig(fig: Any) -> None:
@@ -113,7 +113,7 @@ def rnn_heatmap(  # noqa: PLR0913 - the names that people know
     what = mode_of("rnn_heatmap", mode, MODES)
     savepath = options.pop("savepath", None)
     (each,) = layers_of(model, _id, layer)
-    found = _chosen(labelled_weights(model, each, what, input_data, labels), "rnn_heatmap", options)
+    found = _choose_weights(labelled_weights(model, each, what, input_data, labels), "rnn_heatmap", options)
     if absolute_value:
         found, cmap = abs(found).assign_attrs(found.attrs), cmap or "Greys"
         norm = norm or (0.0, max(float(array.max()) for array in found.values()) or 1.0)
@@ -142,7 +142,7 @@ def rnn_histogram(
     """
     what = mode_of("rnn_histogram", mode, MODES)
     (each,) = layers_of(model, _id, layer)
-    found = _chosen(labelled_weights(model, each, what, input_data, labels), "rnn_histogram", options)
+    found = _choose_weights(labelled_weights(model, each, what, input_data, labels), "rnn_histogram", options)
     rows = {}
     for way in found["direction"].values if "direction" in found.dims else (None,):
         for name, array in found.items():
@@ -152,10 +152,10 @@ def rnn_histogram(
                 rows[label] = (part if gate is None else part.sel(gate=gate)).values
     n_rows = len(found.data_vars) * found.sizes.get("direction", 1)
     shown = {"n_rows": n_rows, "by": "array", "equate_axes": bool(equate_axes), **options}
-    return _drawn("rnn_histogram", tt.show_features_hist, rows, shown)
+    return _draw("rnn_histogram", tt.show_features_hist, rows, shown)
 
 
-def _chosen(found: Any, name: str, options: dict[str, Any]) -> Any:
+def _choose_weights(found: Any, name: str, options: dict[str, Any]) -> Any:
     """Keep weights, with biases unless they are to be left out; take their options away."""
     biases = {options.pop(each, True) for each in ("bias", "show_bias")} <= {True}
     if name == "rnn_heatmap":
@@ -164,13 +164,13 @@ def _chosen(found: Any, name: str, options: dict[str, Any]) -> Any:
     return found[[each for each in found.data_vars if str(each).removesuffix("_gradient") in kept]]
 
 
-def _drawn(
+def _draw(
     name: str, show: Callable[..., Any], data: Any, options: dict[str, Any], *, zero: bool = False
 ) -> Any:
     """Draw by a `show_features` function, then set what it does not take itself."""
     finish = {each: options.pop(each) for each in _FINISH if each in options}
     path = None if finish.get("savepath") is None else figure_path(finish["savepath"])
-    shown = show(data, **renamed(name, options, show))
+    shown = show(data, **rename(name, options, show))
     spines = {"linewidth": finish.get("borderwidth"), "edgecolor": finish.get("bordercolor")}
     given = {key: value for key, value in spines.items() if value is not None}
     for axes in np.ravel(np.asarray(shown.axes, object)):

@@ -43,7 +43,7 @@ whenDrawn(() => {
   Bokeh.documents.forEach(each => fit(each.all_models, document))
   show(window.matchMedia("(prefers-color-scheme: dark)").matches)
 })
-// On a narrow page panels beside each other are stacked, labels are upright, squares shrink, legends have fewer columns.
+// On a narrow page panels are stacked, labels upright, squares smaller, legends narrower, words short.
 const lengths = axis => [...axis?.major_label_overrides?.values() ?? []].map(word => 6.2 * String(word).length)
 function fit(models, part) {
   const place = part.querySelector(".drawn")
@@ -57,15 +57,26 @@ function fit(models, part) {
     }
     if (model.frame_width > side) model.setv({frame_width: side, frame_height: side})
     if (model.type == "Figure") {
+      const axis = model.left[0], most = Math.floor(room / 38)
+      if (room < 500 && most < Math.max(0, ...lengths(axis)) / 6.2)
+        axis.major_label_overrides = new Map([...axis.major_label_overrides].map(([at, word]) => [at, word.includes("\n") ? word : short(word, most)]))
       const frame = room - 80 - Math.max(0, ...lengths(model.left[0])) - (model.right.length > 0 ? 75 : 0)
       const needed = lengths(model.below[0]).reduce((sum, each) => sum + each, 0)
       if (needed > frame) model.below[0].major_label_orientation = "vertical"
+      for (const each of model.renderers) if (each.glyph?.type == "Text") shorten(each.data_source, frame)
       const legends = [...model.above, ...model.below].filter(each => each.type == "Legend")
       model.height += legends.reduce((sum, each) => sum + narrow(each, room), 0)
       model.width = Math.min(model.width, room - 50)
       model.frame_align = room > 500
     }
   }
+}
+const short = (word, most) => word.length > most ? word.slice(0, most - 1) + "…" : word
+function shorten(source, room) {
+  const {y, text} = source.data, row = [...y].filter(each => each == y[0]).length
+  const most = Math.max(3, Math.floor(room / row / 5.5))
+  if (row > 1 && [...text].some(word => word.length > most))
+    source.data = {...source.data, text: [...text].map(word => short(word, most))}
 }
 function narrow(legend, room) {
   const count = legend.items.length, before = legend.ncols == "auto" ? count : legend.ncols

@@ -8,8 +8,8 @@ from functools import partial
 from throughtime.adapters.keras import describe as _describe
 from throughtime.adapters.keras import probe as _probe
 from throughtime.adapters.keras import sample_losses as _sample_losses
-from throughtime.adapters.keras.checkpoint import load_weights as load_weights
-from throughtime.adapters.keras.checkpoint import weights_of as weights_of
+from throughtime.adapters.keras.describe import load_weights as load_weights
+from throughtime.adapters.keras.describe import weights_of as weights_of
 
 from . import dialect as _dialect
 

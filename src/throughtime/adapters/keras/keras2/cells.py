@@ -42,7 +42,8 @@ def run_in_loop(
     loop: Loop, original: Callable[..., Any], arguments: Mapping[str, Any], *, compares: bool
 ) -> tuple[Any, Any, list[Any]]:
     """Run a layer's cells in the engine's loop; return its output, its states and its cells' masks."""
-    layer, training = loop.layer, loop.training
+    layer: Any = loop.layer
+    training = loop.training
     inputs = next(iter(arguments.values()))
     inputs, initial, _ = layer._process_inputs(inputs, arguments.get("initial_state"), None)
     initial = tf.nest.map_structure(tf.convert_to_tensor, initial)
@@ -223,7 +224,10 @@ def with_dropout_masks(cell: Any, masks: Masks, steps: Any) -> Iterator[None]:
         stack.enter_context(_without_cache(cell))
         for what, name in _GETTERS.items():
             if what in masks and hasattr(cell, name):
-                flat = [tf.reshape(mask, (-1, *mask.shape[2:])) for mask in masks[what]]
+                # All steps may be taken several times.
+                tiles = [(steps // tf.shape(mask)[0], *(1,) * (len(mask.shape) - 1)) for mask in masks[what]]
+                copies = map(tf.tile, masks[what], tiles)
+                flat = [tf.reshape(mask, (-1, *mask.shape[2:])) for mask in copies]
                 stack.enter_context(replaced(cell, name, _giving(flat)))
         yield
 

@@ -6,10 +6,8 @@ import tensorflow as tf
 
 from . import ops as ops
 from .cells import *
-from .loss import *
 from .models import *
 from .passes import *
-from .tensors import *
 from .variables import untouched as untouched
 
 tree = tf.nest

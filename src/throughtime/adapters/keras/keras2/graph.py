@@ -18,22 +18,14 @@ from tensorflow.python.autograph.core import ag_ctx
 from throughtime._errors import UnbuiltModelError, UnsupportedModelError
 from throughtime.adapters.attributes import replaced
 from throughtime.adapters.keras.dialect import Computation, Result, Traced
-from throughtime.adapters.keras.library import every_layer, internal
-from throughtime.adapters.keras.tensors import shape_of
+from throughtime.adapters.keras.library import every_layer, internal, shape_of
 from throughtime.adapters.records import Array
 
-from .tensors import is_cast, raw_variable
-from .variables import all_variables, standing_in, untouched
+from .variables import all_variables, is_cast, raw_variable, standing_in, untouched
 
 
 def values_of(model: Any, variables: Sequence[Any]) -> list[Array]:
-    """Read variables in the session that holds them, by operations that are already there.
-
-    Raises
-    ------
-    UnbuiltModelError
-        There is no session for the model's graph, or it has not initialised the variables.
-    """
+    """Read variables in the session that holds them, by operations that are there; or UnbuiltModelError."""
     if not variables:
         return []
     raw = [raw_variable(variable) for variable in variables]
@@ -48,15 +40,10 @@ def values_of(model: Any, variables: Sequence[Any]) -> list[Array]:
 
 
 def session_of(model: Any, graph: Any) -> Any:
-    """Find the session that holds a graph's values: the one entered, else the one that Keras was given.
+    """Find the session with a graph's values: the one entered, else the one that Keras was given.
 
-    None is made: Keras itself would start a new one, with new random weights, where its own is of another
-    graph.
-
-    Raises
-    ------
-    UnbuiltModelError
-        There is none.
+    None is made, but UnbuiltModelError raised: Keras itself would start a new one, with new random weights,
+    where its own is of another graph.
     """
     of_keras = getattr(internal(model, "backend")._SESSION, "session", None)
     for session in (tf.compat.v1.get_default_session(), of_keras):
@@ -98,13 +85,7 @@ def _feed(fed: Any, inputs: Any) -> dict[Any, Array]:
 
 
 class _Scratch:
-    """A graph beside the user's, with variables in place of the model's.
-
-    Attributes
-    ----------
-    graph, session
-        Of its own; the session's values come from the user's at each `load`.
-    """
+    """A graph beside the user's, with variables in place of the model's, and a session for it."""
 
     def __init__(self, model: Any) -> None:
         self.graph = tf.Graph()
@@ -160,12 +141,7 @@ def _constants(model: Any) -> Iterator[tuple[Any, Array]]:
 
 @contextmanager
 def _other_graphs_told(model: Any) -> Iterator[None]:
-    """Say what to do where a layer holds on to a tensor of the user's graph.
-
-    Raises
-    ------
-    UnsupportedModelError
-    """
+    """Raise UnsupportedModelError, with the remedy, where a layer keeps a tensor of the user's graph."""
     try:
         yield
     except ValueError as error:

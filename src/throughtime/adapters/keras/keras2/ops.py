@@ -7,10 +7,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from throughtime.adapters.keras.tensors import shape_of
+from throughtime.adapters.keras.library import shape_of
 
 concatenate = tf.concat
 convert_to_tensor = tf.convert_to_tensor
+eye = tf.eye
 max = tf.reduce_max  # noqa: A001 - as keras.ops names it
 mean = tf.reduce_mean
 ones_like = tf.ones_like
@@ -20,6 +21,7 @@ square = tf.square
 stack = tf.stack
 stop_gradient = tf.stop_gradient
 sum = tf.reduce_sum  # noqa: A001
+tile = tf.tile
 where = tf.where
 zeros = tf.zeros
 zeros_like = tf.zeros_like

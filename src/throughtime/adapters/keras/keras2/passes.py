@@ -19,8 +19,7 @@ from throughtime.adapters.keras.tensorflow_gradients import differentiated as of
 
 from . import graph
 from .graph import autograph_enabled
-from .tensors import is_cast, raw_variable
-from .variables import all_variables, standing_in, values_restored
+from .variables import all_variables, is_cast, raw_variable, standing_in, values_restored
 
 BACKEND = "tensorflow"
 RUNS_WITHOUT_XLA = True

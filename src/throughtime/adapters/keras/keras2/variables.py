@@ -18,9 +18,6 @@ from throughtime._data.restoring import Restored, Restorer, random_state_restore
 from throughtime.adapters.attributes import attributes_restorer, replaced
 from throughtime.adapters.keras.library import every_layer, internal
 
-from .loss import compiled_loss
-from .tensors import raw_variable
-
 # Lists that say which weights a layer has, and are not what it computes with.
 LISTS = ("_trainable_weights", "_non_trainable_weights")
 # Lists and dicts in attributes, which TensorFlow replaces by its own.
@@ -59,14 +56,9 @@ def values_restored(variables: list[Any]) -> Iterator[None]:
 def standing_in(
     holders: list[Any], stand_in_for: Mapping[int, Any], *, lists: bool = False
 ) -> Iterator[None]:
-    """Let attributes of `holders` hold something else in place of variables, in containers among them too.
+    """Let attributes of `holders` hold something else in place of variables, which are named by identity.
 
-    Parameters
-    ----------
-    stand_in_for : mapping
-        By the identity of a variable.
-    lists : bool
-        The layers' lists of their weights as well.
+    Containers in attributes too; with `lists` also those in which layers list their weights.
     """
     with ExitStack() as stack:
         for holder in holders:
@@ -147,5 +139,15 @@ def _holders(model: Any) -> list[Any]:
     """Objects on which a forward pass and its loss may write."""
     layers = every_layer(model)
     held = [*layers, *(layer._thread_local for layer in layers), *random_generators(model)]
-    held += [compiled_loss(model), *getattr(model, "metrics", ())]
+    held += [getattr(model, "compiled_loss", None), *getattr(model, "metrics", ())]
     return [holder for holder in held if hasattr(holder, "__dict__")]
+
+
+def raw_variable(variable: Any) -> Any:
+    """Take the wrapper off that mixed precision puts around a variable, to read it as it is stored."""
+    return variable._variable if is_cast(variable) else variable
+
+
+def is_cast(variable: Any) -> bool:
+    """Whether a layer of mixed precision reads a variable in the precision it computes in."""
+    return type(variable).__name__ == "AutoCastVariable"

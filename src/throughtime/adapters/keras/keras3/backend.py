@@ -13,7 +13,7 @@ from keras.src.backend.common.stateless_scope import get_stateless_scope
 
 from throughtime._data.restoring import random_states_restored
 from throughtime.adapters.keras.dialect import Computation, Mark, Result, Step, Traced
-from throughtime.adapters.keras.tensors import numpy
+from throughtime.adapters.keras.library import numpy
 
 from .models import all_variables
 

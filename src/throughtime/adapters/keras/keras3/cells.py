@@ -45,7 +45,8 @@ def run_in_loop(
     loop: Loop, original: Callable[..., Any], arguments: Mapping[str, Any], *, compares: bool
 ) -> tuple[Any, Any, list[Any]]:
     """Run a layer's cells in the engine's loop; return its output, its states and its cells' masks."""
-    layer, masks = loop.layer, list[Any]()
+    layer: Any = loop.layer
+    masks: list[Any] = []
     reset = layer._maybe_reset_dropout_masks
     loop.own = layer.inner_loop if compares else None
 

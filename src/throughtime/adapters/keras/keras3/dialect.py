@@ -8,4 +8,3 @@ from keras import tree as tree
 from .backend import *
 from .cells import *
 from .models import *
-from .tensors import *

@@ -64,13 +64,7 @@ def _zeros(variable: Any) -> Any:
 
 
 def value_of(variable: Any) -> Any:
-    """Return the variable's own value as an array.
-
-    Raises
-    ------
-    UnbuiltModelError
-        The array was given away: donated to a compiled function, or taken along by a training loop.
-    """
+    """Return the variable's own array; UnbuiltModelError where it was donated or a training loop has it."""
     value = variable._value
     if value is None or value.is_deleted():
         raise UnbuiltModelError(

@@ -1,0 +1,251 @@
+"""Compiles a program for all of a batch: loss, total derivatives, weights, each step again; losses alone."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from throughtime._errors import LossError, UnsupportedModelError
+from throughtime._memory.budget import Need
+from throughtime.adapters import loss_reduction
+from throughtime.adapters.loss_reduction import evaluated, weighted
+from throughtime.adapters.records import Array
+
+from . import models
+from .every_step import before, carried, every_step, jacobians, on_exit, transitions
+from .find import Found
+from .loop import Loop, marked
+from .models import Traced, shapes_of, traced
+from .taps import Seen, Taps, run
+
+_MOST = 8  # compiled programs that are kept
+_known: OrderedDict[Any, Any] = OrderedDict()
+
+
+check_loss = partial(loss_reduction.check_loss, model="JAX model", example="optax.squared_error")
+
+
+def total(loss: Any, output: Any, y: Any, sample_weight: Any) -> Any:
+    """Evaluate the scalar loss of a batch, or raise LossError; values per sample are averaged."""
+    value = evaluated(loss, output, y, _shapes)
+    if not hasattr(value, "dtype") or not jnp.issubdtype(value.dtype, jnp.floating):
+        found = f"an array of {value.dtype}" if hasattr(value, "dtype") else type(value).__name__
+        raise LossError(f"The loss must return a real floating-point array; it returned {found}.")
+    if sample_weight is not None:
+        value = weighted(value, jnp.asarray(sample_weight, value.dtype))
+    return value.mean()
+
+
+def _shapes(structure: Any) -> str:
+    return ", ".join(str(tuple(np.shape(leaf))) for leaf in jax.tree.leaves(structure)) or "()"
+
+
+def losses(model: Any, x: Any, y: Any, sample_weight: Any, *, loss: Any, training: bool) -> Array:
+    """Evaluate what each sample loses alone, (sample) in float64; LossError if it fails on single samples."""
+    check_loss(loss)
+    taken = models.taken_apart(model, training=training)
+    x, y, sample_weight = (jax.tree.map(jnp.asarray, data) for data in (x, y, sample_weight))
+    arguments = taken.parameters, taken.others, x, y, sample_weight
+    key = (taken.structure, loss, training, *map(shapes_of, arguments))
+    compiled = _known.get(key) if taken.structure is not None else None
+    if compiled is None:
+        compiled = _known[key] = jax.jit(_of_each(taken, loss, x, y, sample_weight))
+        while len(_known) > _MOST:
+            _known.popitem(last=False)
+    return np.asarray(compiled(*arguments), np.float64)
+
+
+def _of_each(model: models.Model, loss: Any, x: Any, y: Any, sample_weight: Any) -> Any:
+    """Make the function of all arrays that evaluates each sample's loss."""
+    current = traced(model, x)
+    samples = current.samples
+    leaves = jax.tree.leaves((current.output, y, sample_weight))
+    has_axis = any(samples.of_data(leaf) is not None for leaf in leaves)
+    if samples.count > 1 and not has_axis:
+        raise LossError("The model's output has no sample axis, so a single sample has no loss.")
+
+    def each(parameters: Any, others: Any, x: Any, y: Any, sample_weight: Any) -> Any:
+        data = (model.call(parameters, others, x), y, sample_weight)
+        if not has_axis:
+            return total(loss, *data)[None]
+        return jax.vmap(lambda row: total(loss, *samples.rows(data, row)))(jnp.arange(samples.count))
+
+    return each
+
+
+# What a step has to be run once more for.
+_WITHIN = frozenset(
+    {"gate_activation", "gate_gradient", "step_contribution", "certificate", "carried_gradient"}
+)
+
+
+@dataclass
+class Computation:
+    """A traced model with the loops that are looked into, compiled when it first runs."""
+
+    traced: Traced
+    found: Sequence[Found]
+    wanted: frozenset[str]  # quantities; no gradients where there are no labels
+    loss: Any
+    reduced: tuple[float, str] | None = None  # what the loss does to samples; known after the first batch
+    need: Need | None = None  # what the compiled program takes
+    _compiled: Any = field(default=None, repr=False)
+
+    @property
+    def marks(self) -> list[tuple[str, int]]:
+        """What `tt.mark` names outside of every loop."""
+        program = self.traced.program
+        floating = jnp.inexact
+        return [each for each in marked(program) if jnp.issubdtype(program.shapes[each[1]].dtype, floating)]
+
+    @cached_property
+    def layers(self) -> list[Loop]:
+        """Layers that are looked into, both halves of one that reads in both directions."""
+        return [half.layer for one in self.found for half in one.halves]
+
+    @cached_property
+    def taps(self) -> list[Taps]:
+        """What is added to each scan."""
+        first = {one.op: one for one in reversed(self.layers)}
+        return [Taps(one, runs_again=self._runs_again(one)) for one in first.values()]
+
+    def _runs_again(self, loop: Loop) -> bool:
+        return bool(self.wanted & _WITHIN) or any(one.marks or one.below for one in loop.parts_of_scan)
+
+    def compiled(self, arguments: Any) -> Any:
+        """Compile once; UnsupportedModelError if JAX cannot differentiate a loop."""
+        if self._compiled is None:
+            try:
+                self._compiled = jax.jit(self._compute).lower(*arguments).compile()
+            except ValueError as error:
+                raise self._explained(error) from error
+        return self._compiled
+
+    def _explained(self, error: ValueError) -> Exception:
+        loops = [op for op in self.traced.program.walk() if op.name == "while"]
+        if not loops or "everse-mode" not in str(error):
+            return error
+        lines = ", ".join(dict.fromkeys(op.line or "an unknown line" for op in loops))
+        return UnsupportedModelError(
+            f"JAX cannot differentiate a while_loop in reverse: {lines}. Write it as jax.lax.scan, or as "
+            "fori_loop with bounds that are Python numbers; a scan may skip steps with jax.lax.cond."
+        )
+
+    def _compute(self, parameters: Any, others: Any, consts: Any, x: Any, y: Any, sample_weight: Any) -> Any:
+        program = self.traced.program
+        structure = jax.tree.structure(self.traced.output)
+
+        def forward(zeros: Any, parameters: Any) -> Any:
+            known = dict(zip(program.consts, consts, strict=True))
+            read, seen = run(program, known, [*parameters, *others, *x], self.taps, zeros)
+            output = structure.unflatten([read(value) for value in program.outputs])
+            value = jnp.zeros(()) if self.loss is None else total(self.loss, output, y, sample_weight)
+            lengths = [None if one.lengths is None else read(one.lengths) for one in self.layers]
+            return value, (output, seen, [read(key) for _, key in self.marks], lengths)
+
+        shapes = {key: program.shapes[key] for _, key in self.marks}
+        of_values = {key: jnp.zeros(shape.shape, shape.dtype) for key, shape in shapes.items()}
+        zeros = [one.zeros() for one in self.taps], of_values
+        if self.loss is None:
+            (value, (output, seen, marks, lengths)), gradients = forward(zeros, parameters), None
+            of_parameters = None
+        else:
+            differentiated = jax.value_and_grad(forward, argnums=(0, 1), has_aux=True)
+            (value, (output, seen, marks, lengths)), found = differentiated(zeros, parameters)
+            gradients, of_parameters = found
+        return {
+            "loss": value,
+            "output": output,
+            "layers": self._layers(seen, None if gradients is None else gradients[0], lengths),
+            "parameters": self._needed(of_parameters),
+            "marks": marks,
+            "mark_gradients": [] if gradients is None else [gradients[1][key] for _, key in self.marks],
+        }
+
+    def _needed(self, gradients: Any) -> Any:
+        if gradients is None or "weight_gradients" not in self.wanted:
+            return {}
+        halves = (half for one in self.found for half in one.halves)
+        return {number: gradients[number] for one in halves for number in one.weights}
+
+    def _layers(self, seen: Sequence[Seen], gradients: Any, lengths: Sequence[Any]) -> list[dict[str, Any]]:
+        """Choose what is brought to NumPy of each layer."""
+        found = []
+        numbers = {one.loop.op: number for number, one in enumerate(self.taps)}
+        backs = gradients or [None] * len(seen)
+        within = [
+            every_step(*each) if self._runs_again(each[0].loop) else {}
+            for each in zip(self.taps, seen, backs, strict=True)
+        ]
+        for loop, length in zip(self.layers, lengths, strict=True):
+            number = numbers[loop.op]
+            found.append(self._of_layer(loop, seen[number], backs[number], within[number]))
+            found[-1] |= {"lengths": length, **transitions(loop, seen[number], length)}
+        return found
+
+    def _of_layer(self, loop: Loop, seen: Seen, gradients: Any, within: Any) -> dict[str, Any]:
+        key = loop.shown[0].key
+        found = {
+            "states": [seen.values[state.key] for state in loop.shown],
+            "initial": [seen.initial[state.place] for state in loop.shown],
+            "input": _input(loop, seen.inputs, within.get("values")),
+            "output": seen.values[key] if loop.output is None else seen.emitted[loop.output],
+            "values": _own(loop, within.get("values"), [gate.value for gate in loop.gates.values()]),
+        }
+        if "step_contribution" in self.wanted and loop.gates:
+            found["hidden_before"] = before(loop, seen, loop.shown[0])
+        if "state_jacobian" in self.wanted:
+            found["jacobian"] = jacobians(loop, seen)
+        if gradients is None:
+            return found
+        back = within.get("gradients")
+        found["gradients"] = {
+            "states": [gradients["states"][state.place] for state in loop.shown],
+            "initial": [gradients["initial"][state.place] for state in loop.shown],
+            "input": _input(loop, gradients["inputs"], back),
+            "output": _output_gradient(loop, seen, gradients, back),
+            "values": _own(loop, back, [gate.before for gate in loop.gates.values()]),
+        }
+        if within:
+            found |= {name: within[name] for name in ("weights", "steps")}
+            back = within["carried"]
+            found["carried"] = [carried(loop, seen, state, back[state.place]) for state in loop.shown]
+        return found
+
+
+def _own(loop: Loop, within: Any, gates: Sequence[int]) -> dict[int, Any]:
+    """Take a layer's gates and marks from what lies within its scan."""
+    return {} if within is None else {key: within[key] for key in (*gates, *loop.marks.values())}
+
+
+def _input(loop: Loop, inputs: Any, within: Any) -> Any:
+    """Take a layer's input from the scan's, or from the cell below."""
+    if loop.input is not None:
+        return inputs[loop.input]
+    return None if loop.below is None else within[loop.entry]
+
+
+def _output_gradient(loop: Loop, seen: Seen, gradients: Any, within: Any) -> Any:
+    """Sum what others ask of the output: of all that is handed out, of cells above, of the last state."""
+    state = loop.output_state
+    if loop.output is None:
+        found = jnp.zeros_like(seen.values[loop.shown[0].key])
+    else:
+        key = loop.emitted[loop.output]
+        both = zip(loop.emitted, gradients["emitted"], strict=True)
+        found = sum(one for value, one in both if value == key and one is not None)
+    if state is None:
+        return found
+    for one in loop.parts_of_scan:
+        if one.below is not None and one.below.place == state.place:
+            found = found + within[one.entry]
+    last = 0 if loop.reverse else -1
+    final = gradients["final"][state.place]
+    return found.at[last].add(final * on_exit(seen, state)[last])

@@ -1,0 +1,208 @@
+"""Runs each step of a loop once more, all steps at once, from what the loop has found.
+
+Each state goes on as the loop has found it, so that every term counts once; products with weights are the
+loop's, too. Gates, marks and their gradients follow, and a second time the gradients of inputs and weights,
+which the certificate compares with those of the loop. Resets, masks and what goes back follow as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .loop import Loop
+from .program import Op, bind, evaluate
+from .scan import Change, State
+from .taps import Pairs, Seen, Taps, Zeros, deviation
+
+
+def every_step(taps: Taps, seen: Seen, gradients: Zeros | None) -> dict[str, Any]:
+    """Compute what lies within the steps, and with gradients transport them back through each step.
+
+    Returns `values` of gates and marks by key; with gradients `gradients` of the same, `carried`, what each
+    step hands back to the states that entered it, `weights` and `steps` for the certificate.
+    """
+    loop, zeros = taps.loop, taps.zeros_within()
+    entering = {state.place: _before(loop, seen, state) for state in loop.states}
+    weights = {one.const: (one, one.weight, 0) for one in taps.products}
+    factors = {one.input: (one, 1 - one.weight, 1) for one in taps.products if one.input is not None}
+    of_weights, of_inputs = _left(weights, seen.consts), _left(factors, seen.inputs)
+    asked = None if gradients is None else (gradients["states"], gradients["emitted"])
+
+    def every(of_scan: Any, of_step: Any) -> Any:
+        known = seen.entering, seen.values, asked
+        values, found = jax.vmap(partial(_one, taps, seen), in_axes=(None, 0, 0))(of_scan, of_step, known)
+        return jnp.sum(values), found
+
+    given = (seen.consts, of_weights), (seen.inputs, entering, zeros, of_inputs)
+    if gradients is None:
+        return {"values": every(*given)[1]}
+    found, values = jax.grad(every, (0, 1), has_aux=True, allow_int=True)(*given)
+    (consts, of_weights), (inputs, carried, tapped, of_inputs) = found
+    return {
+        "values": values,
+        "gradients": tapped,
+        "carried": carried,
+        "weights": _pairs(weights, of_weights, consts, gradients["consts"]),
+        "steps": deviation(_pairs(factors, of_inputs, inputs, gradients["inputs"]), loop.length),
+    }
+
+
+def _one(taps: Taps, seen: Seen, of_scan: Any, of_step: Any, known: Any) -> Any:
+    """Compute one step; return the sum whose gradients are those of the loop, and values within."""
+    (consts, of_weights), (inputs, states, zeros, of_inputs), (others, found, asked) = (
+        of_scan,
+        of_step,
+        known,
+    )
+    made: dict[int, Any] = {}
+
+    def change(key: int, value: Any) -> Any:
+        if key in taps.keys:
+            made[taps.keys[key]] = value
+            return found[key]
+        return value + zeros[key] if key in zeros else value
+
+    def run(op: Op, values: list[Any]) -> Sequence[Any]:
+        for place, name in taps.entries.get(op, ()):
+            values[place] = entries[name] = values[place] + zeros[name]
+        if (product := taps.known.get(op)) is None:
+            return bind(op, values)
+        along = of_weights[product.const], of_inputs.get(product.input)
+        return [product.known(values, found[op.outputs[0]], *along)]
+
+    entries: dict[int, Any] = {}
+    arguments = _arguments(seen, consts, {**states, **others}, inputs)
+    read = evaluate(taps.loop.body, arguments, change=change, run=run)
+    values = {key: read(key) for key in (*(gate.value for gate in taps.gates), *taps.marks)} | entries
+    if asked is None:
+        return jnp.zeros(()), values
+    pairs = [(made[place], gradient) for place, gradient in asked[0].items()]
+    pairs += zip(map(read, taps.loop.emitted), asked[1], strict=True)
+    terms = [jnp.sum(value * gradient) for value, gradient in pairs if gradient is not None]
+    return sum(terms, jnp.zeros(())), values
+
+
+def _left(products: Any, factors: Sequence[Any]) -> dict[int, Any]:
+    """Make zeros for what is left of each factor along the direction."""
+    sides = products.items()
+    return {k: jnp.zeros_like(one.along(factors[k], *of_side)) for k, (one, *of_side) in sides}
+
+
+def _pairs(products: Any, along: Any, ours: Sequence[Any], theirs: Sequence[Any]) -> Pairs:
+    """Pair gradients: those of factors of products along the direction, with what other operations add."""
+    pairs = []
+    for number, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+        if other is not None and number in products:
+            product, place, before = products[number]
+            sides = (product.along(side, place, before) for side in (one, other))
+            pairs.append((next(sides) + along[number], next(sides)))
+        elif other is not None:
+            pairs.append((one, other))
+    return pairs
+
+
+def _arguments(seen: Seen, consts: Any, carry: Any, inputs: Any) -> list[Any]:
+    """Give what enters a step."""
+    return [*consts, *(carry.get(place, value) for place, value in enumerate(seen.initial)), *inputs]
+
+
+def _before(loop: Loop, seen: Seen, state: State) -> Any:
+    """Put each step's entering state in its place."""
+    return _enters(loop, seen.initial[state.place][None], seen.values[state.carry])
+
+
+def _enters(loop: Loop, first: Any, after: Any) -> Any:
+    return jnp.concatenate([after[1:], first] if loop.reverse else [first, after[:-1]])
+
+
+def before(loop: Loop, seen: Seen, state: State) -> Any:
+    """Give the state that each step computes with: where it was reset, the one in its place."""
+    entered = state.changes.entered
+    return seen.values[entered] if entered in seen.values else _before(loop, seen, state)
+
+
+def jacobians(loop: Loop, seen: Seen) -> Any:
+    """Differentiate states by those before, (time, sample, state, state before); samples are independent."""
+    shapes = [loop.body.shapes[state.key].shape for state in loop.shown]
+    axes = [state.axis for state in loop.shown]
+    own = [
+        tuple(length for k, length in enumerate(shape) if k != axis)
+        for shape, axis in zip(shapes, axes, strict=True)
+    ]
+    ends = np.cumsum([int(np.prod(each)) for each in own])
+
+    def one(now: Any) -> Any:
+        states, others, inputs, kept = now
+
+        def step(change: Any) -> Any:
+            moved = dict(states)
+            parts = zip(loop.shown, jnp.split(change, ends[:-1]), own, kept, strict=True)
+            for state, part, shape, factor in parts:
+                moved[state.place] += factor * jnp.expand_dims(
+                    part.reshape(shape), () if state.axis is None else state.axis
+                )
+            read = evaluate(loop.body, _arguments(seen, seen.consts, {**moved, **others}, inputs))
+            after = [(read(state.key), state.axis) for state in loop.shown]
+            rows = [one[None] if axis is None else jnp.moveaxis(one, axis, 0) for one, axis in after]
+            return jnp.concatenate([row.reshape(len(row), -1) for row in rows], 1)
+
+        return jax.jacfwd(step)(jnp.zeros(ends[-1], seen.values[loop.shown[0].key].dtype))
+
+    states = {state.place: _before(loop, seen, state) for state in loop.states}
+    kept = [
+        _enters(loop, jnp.ones_like(factor[:1]), factor) for factor in map(partial(on_exit, seen), loop.shown)
+    ]
+    return jax.lax.map(one, (states, seen.entering, seen.inputs, kept))
+
+
+def transitions(loop: Loop, seen: Seen, lengths: Any) -> dict[str, Any]:
+    """Find where a state enters that the step before did not hand out, and where a step counts."""
+
+    def gone(state: State, change: Change) -> Any:
+        """Whether nothing of a sample's state stays."""
+        factor = change.keeps(seen.values[change.key]) == 0
+        if factor.ndim == 1 or state.axis is None:
+            return factor.reshape(loop.length, -1).all(1)[:, None]
+        return factor.all(tuple(axis for axis in range(1, factor.ndim) if axis != state.axis + 1))
+
+    first = jnp.arange(loop.length)[:, None] == (loop.length - 1) * loop.reverse
+    never = replaced = first & False
+    for state in loop.shown:
+        if state.changes.on_entry is not None:
+            replaced |= gone(state, state.changes.on_entry) & ~first
+        if state.changes.on_exit is not None:
+            replaced |= _moved(loop, gone(state, state.changes.on_exit), 1)
+    valid = [gone(state, state.changes.mask) for state in loop.shown if state.changes.mask is not None]
+    masked = jnp.stack(valid).all(0) if len(valid) == len(loop.shown) else never
+    late = never if lengths is None else jnp.arange(loop.length)[:, None] >= lengths
+    return {"reset": replaced, "valid": ~(masked | late)}
+
+
+def carried(loop: Loop, seen: Seen, state: State, gradient: Any) -> Any:
+    """Norm of what each step is handed back for its state, from what the next one hands back."""
+    back = _moved(loop, gradient, -1) * on_exit(seen, state)
+    kept = (0,) if state.axis is None else (0, state.axis + 1)
+    norms = jnp.sqrt(jnp.sum(jnp.square(back), tuple(axis for axis in range(back.ndim) if axis not in kept)))
+    return norms[:, None] if state.axis is None else norms
+
+
+def on_exit(seen: Seen, state: State) -> Any:
+    """Give what a state is multiplied by between the step that made it and the next; 1 without a reset."""
+    change, values = state.changes.on_exit, seen.values[state.key]
+    if change is None:
+        return jnp.ones((len(values), *(1,) * (values.ndim - 1)), values.dtype)
+    factor = change.keeps(seen.values[change.key]).astype(values.dtype)
+    return factor.reshape(*factor.shape, *(1,) * (values.ndim - factor.ndim))
+
+
+def _moved(loop: Loop, values: Any, steps: int) -> Any:
+    """Move values by one step, in the loop's own order; nothing at the end that is left over."""
+    nothing = jnp.zeros_like(values[:1])
+    is_later = (steps > 0) != loop.reverse
+    return jnp.concatenate([nothing, values[:-1]] if is_later else [values[1:], nothing])

@@ -1,0 +1,230 @@
+"""Runs torch's recurrent kernels with marks: a layer part by part, or through a loop of calls."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from . import recurrence
+from .calls import Calls, Step
+from .layout import Dense, Layout, Packed
+from .marks import INPUT, OUTPUT, STATE, WEIGHT, Marks
+from .structure import ordinary
+
+_VF = torch._VF
+Mark = Callable[[str, torch.Tensor], torch.Tensor]
+CELLS = {
+    _VF.lstm_cell: "lstm",
+    _VF.gru_cell: "gru",
+    _VF.rnn_tanh_cell: "simple_rnn",
+    _VF.rnn_relu_cell: "simple_rnn",
+}
+KINDS = {_VF.lstm: "lstm", _VF.gru: "gru", _VF.rnn_tanh: "simple_rnn", _VF.rnn_relu: "simple_rnn"}
+
+
+@dataclass(frozen=True)
+class Direction:
+    """One direction of one inner layer: marks, and the tensors they are made of.
+
+    `input` marks what the layer reads, in input time. Weights stand in torch's order, see `weights.names`.
+    States are (sample, unit) in the packed order, the final ones marked.
+    """
+
+    runs_backward: bool
+    input: torch.Tensor
+    weights: tuple[torch.Tensor, ...]
+    marked: tuple[torch.Tensor, ...]
+    initial: tuple[torch.Tensor, ...]
+    final: tuple[torch.Tensor, ...]
+
+
+@dataclass(frozen=True)
+class InnerLayer:
+    """One inner layer: what it reads, the mark of what it returns, directions side by side."""
+
+    input: torch.Tensor
+    output: torch.Tensor
+    directions: tuple[Direction, ...]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What torch hands to a fused kernel."""
+
+    kernel: Callable[..., Any]
+    data: torch.Tensor
+    layout: Layout
+    batch_first: bool
+    states: tuple[torch.Tensor, ...]
+    weights: Sequence[torch.Tensor]
+    has_biases: bool
+    count: int
+    dropout: float
+    training: bool
+    is_bidirectional: bool
+
+    @property
+    def directions(self) -> int:
+        """One or two."""
+        return 2 if self.is_bidirectional else 1
+
+    def weights_of(self, layer: int, direction: int) -> tuple[torch.Tensor, ...]:
+        """Take the weights of one direction of one inner layer."""
+        each = len(self.weights) // (self.count * self.directions)
+        start = (layer * self.directions + direction) * each
+        return tuple(self.weights[start : start + each])
+
+    def states_of(self, layer: int, direction: int) -> tuple[torch.Tensor, ...]:
+        """Take the initial states of one direction of one inner layer, (1, sample, unit)."""
+        place = layer * self.directions + direction
+        return tuple(state[place : place + 1] for state in self.states)
+
+
+def read(kernel: Callable[..., Any], arguments: tuple[Any, ...], order: torch.Tensor | None) -> Arguments:
+    """Read the positional arguments of a kernel, dense or packed."""
+    if isinstance(arguments[3], bool):
+        data, states, *others, batch_first = arguments
+        data = data.transpose(0, 1) if batch_first else data
+        layout: Layout = Dense(samples=data.shape[1], steps=data.shape[0])
+    else:
+        data, sizes, states, *others = arguments
+        layout, batch_first = Packed(sizes, order), False
+    states = tuple(states) if isinstance(states, (tuple, list)) else (states,)
+    states = tuple(ordinary(state) for state in states)
+    return Arguments(kernel, ordinary(data), layout, batch_first, states, *others)
+
+
+def run(asked: Arguments, marks: Mark) -> tuple[tuple[InnerLayer, ...], tuple[torch.Tensor, ...]]:
+    """Compute what the kernel would; returns the layers as they were seen, and what the kernel returns."""
+    layers: list[InnerLayer] = []
+    value = asked.data
+    for place in range(asked.count):
+        if place and asked.training and asked.dropout:
+            value = functional.dropout(value, asked.dropout, training=True)
+        layers.append(_layer(asked, place, value, marks))
+        value = layers[-1].output
+    # The model gets copies: it may write on them.
+    output = value.transpose(0, 1) if asked.batch_first else value
+    output = output.clone(memory_format=torch.contiguous_format)
+    final = [direction.final for layer in layers for direction in layer.directions]
+    states = [torch.stack(each) for each in zip(*final, strict=True)]
+    return tuple(layers), (output, *states)
+
+
+def _layer(asked: Arguments, place: int, value: torch.Tensor, marks: Mark) -> InnerLayer:
+    directions, outputs = [], []
+    for number in range(asked.directions):
+        direction, output = _direction(asked, place, number, value, marks)
+        directions.append(direction)
+        outputs.append(output)
+    joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
+    return InnerLayer(value, marks(OUTPUT, joined), tuple(directions))
+
+
+def _direction(
+    asked: Arguments, place: int, number: int, value: torch.Tensor, marks: Mark
+) -> tuple[Direction, torch.Tensor]:
+    backward = number == 1
+    entering = marks(INPUT, value)
+    weights = asked.weights_of(place, number)
+    marked = tuple(marks(WEIGHT, weight) for weight in weights)
+    initial = asked.states_of(place, number)
+    data = asked.layout.reversed(entering) if backward else entering
+    output, *states = _kernel(asked, data, initial, marked)
+    final = tuple(marks(STATE, state[0]) for state in states)
+    direction = Direction(backward, entering, weights, marked, tuple(state[0] for state in initial), final)
+    return direction, asked.layout.reversed(output) if backward else output
+
+
+def _kernel(
+    asked: Arguments, data: torch.Tensor, initial: tuple[torch.Tensor, ...], weights: Sequence[torch.Tensor]
+) -> tuple[torch.Tensor, ...]:
+    """Call the fused kernel for one layer in one direction; cuDNN differentiates only what trains."""
+    states = initial if len(initial) > 1 else initial[0]
+    settings = (asked.has_biases, 1, 0.0, True, False)
+    with warnings.catch_warnings():
+        # cuDNN copies the weights of one layer together, and says so each time.
+        warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")
+        if isinstance(asked.layout, Packed):
+            result = asked.kernel(data, asked.layout.batch_sizes, states, list(weights), *settings)
+        else:
+            result = asked.kernel(data, states, list(weights), *settings, False)
+    return tuple(result)
+
+
+def _sharing(marks: Marks) -> Mark:
+    """Mark a weight once for several calls: a mark a call would cost a gradient a call."""
+    known: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def mark(kind: str, tensor: torch.Tensor) -> torch.Tensor:
+        if kind != WEIGHT or id(tensor) not in known:
+            known[id(tensor)] = tensor, marks(kind, tensor)
+        return known[id(tensor)][1]
+
+    return mark
+
+
+@dataclass
+class Windows:
+    """All calls of one layer or cell during a pass; `calls` has the states given and handed out."""
+
+    calls: Calls = field(default_factory=lambda: Calls(("states",)))
+    _last: dict[int, tuple[Mark, Any]] = field(default_factory=dict)  # sequences by their last call
+
+    def run(
+        self, asked: Arguments, marks: Marks
+    ) -> tuple[tuple[InnerLayer, ...], tuple[torch.Tensor, ...], Step, Any]:
+        """Compute what the kernel would; returns more than `run`: the step, and what was noted before it."""
+        step = Step(len(self.calls.steps))
+        entering = self._enter(step, asked.states)
+        can_go_on = isinstance(asked.layout, Dense) and not asked.is_bidirectional
+        shared, first = self._continued(step, self._source(step, by_values=True) if can_go_on else -1, marks)
+        layers, (output, *states) = run(replace(asked, states=entering), shared)
+        return layers, (output, *self.calls.hand_out(step, states)), step, first
+
+    def step(
+        self, kernel: Callable[..., Any], arguments: tuple[Any, ...], marks: Marks
+    ) -> tuple[Any, Step, Any]:
+        """Compute what the kernel of a cell would; returns that, and the last two of what `run` returns."""
+        data, states, *weights = arguments
+        step = Step(len(self.calls.steps))
+        before = self._enter(step, states if isinstance(states, (tuple, list)) else (states,))
+        shared, first = self._continued(step, self._source(step, by_values=False), marks)
+        step.weights = tuple(weight for weight in weights if weight is not None)
+        step.marked = tuple(shared(WEIGHT, weight) for weight in step.weights)
+        entering = self.calls.enter(step, ("input",), ordinary(data))
+        results = kernel(entering, before if len(before) > 1 else before[0], *step.marked)
+        out = self.calls.hand_out(step, results if isinstance(results, tuple) else (results,))
+        return tuple(out) if len(out) > 1 else out[0], step, first
+
+    def _enter(self, step: Step, states: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        pairs = enumerate(map(ordinary, states))
+        return tuple(self.calls.enter(step, ("states", str(place)), one) for place, one in pairs)
+
+    def _continued(self, step: Step, source: int, marks: Marks) -> tuple[Mark, Any]:
+        self._last[step.order] = self._last.pop(source, (_sharing(marks), None))
+        return self._last[step.order]
+
+    def begin(self, step: Step, noted: Any) -> None:
+        """Keep what the calls that continue from this one are handed."""
+        self._last[step.order] = self._last[step.order][0], noted
+
+    def _source(self, step: Step, *, by_values: bool) -> int:
+        """Find the call whose states this one starts from; -1 where it starts anew."""
+        if not self.calls.steps:
+            return -1
+        places = [self.calls.place_of(one.given) for one in step.entering.values()]
+        sources = {-1 if place is None else place[0] for place in places}
+        if len(sources) > 1 or -1 in sources:
+            links = recurrence.links_of(self.calls, step, (), by_values=by_values)
+            sources = {link.source for link in links}
+        source = max(sources, default=-1)
+        if source not in self._last:
+            return -1
+        left = [one.plain.shape for one in self.calls.steps[source].leaving.values()]
+        return source if left == [one.shape for one in step.entering.values()] else -1
