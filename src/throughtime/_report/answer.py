@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,13 +105,18 @@ def sparks(history: History) -> tuple[Spark, ...]:
         logs = [math.log10(each) if each > 0 else math.nan for each in ratios]
         name = f"Reach of {path} at lag {history.lag}"
         one = _spark(name, steps, logs, math.log10(REACHES), lambda log: size(10**log))
-        words = f"{one.words}; horizon {horizons[0]} → {horizons[-1]} steps" if horizons else one.words
+        ends = " → ".join(dict.fromkeys(horizons[:1] + horizons[-1:]))
+        words = f"{one.words}; horizon {ends} steps" if ends else one.words
         found.append(Spark(one.name, one.points, one.threshold, words))
     return tuple(each for each in found if len(each.points) > 1)
 
 
 def _spark(
-    name: str, steps: Sequence[int], values: Sequence[float], threshold: float | None, write: object
+    name: str,
+    steps: Sequence[int],
+    values: Sequence[float],
+    threshold: float | None,
+    write: Callable[[float], str],
 ) -> Spark:
     known = [(step, value) for step, value in zip(steps, values, strict=True) if math.isfinite(value)]
     if not known:
@@ -125,5 +130,5 @@ def _spark(
 
     across = (WIDTH - 2 * MARGIN) / max(1, last - first)
     points = tuple((round(MARGIN + (step - first) * across, 1), round(up(value), 1)) for step, value in known)
-    ends = f"{write(known[0][1])} → {write(known[-1][1])}"  # type: ignore[operator]
+    ends = " → ".join(dict.fromkeys(write(value) for _, value in (known[0], known[-1])))
     return Spark(name, points, None if threshold is None else round(up(threshold), 1), ends)
