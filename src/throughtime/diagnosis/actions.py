@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from throughtime._vocabulary import CLASSES
@@ -35,19 +35,19 @@ _TORCH_GATE = {
     ),
     "gru": (
         "    log_times = torch.empty(units).uniform_(1, {longest}).log()",
-        "    layer.bias_hh_{suffix}[units : 2 * units] = 0  # update gate",
+        "    layer.bias_hh_{suffix}[units : 2 * units] = 0  # update gate, torch's second",
         "    layer.bias_ih_{suffix}[units : 2 * units] = log_times",
     ),
 }
 _KERAS_KERNEL = (
     "weights = layer.get_weights()  # kernel, recurrent kernel, bias",
-    "for gate in np.split(weights[1], weights[1].shape[1] // layer.units, axis=1):",
-    "    gate /= max(1, np.abs(np.linalg.eigvals(gate)).max())",
+    "for block in np.split(weights[1], weights[1].shape[1] // layer.units, axis=1):  # of a gate, if any",
+    "    block /= max(1, np.abs(np.linalg.eigvals(block)).max())",
     "layer.set_weights(weights)",
 )
 _TORCH_KERNEL = (
-    "    for gate in layer.weight_hh_{suffix}.split(units):",
-    "        gate /= max(1, torch.linalg.eigvals(gate).abs().max())",
+    "    for block in layer.weight_hh_{suffix}.split(units):  # of a gate, if there are any",
+    "        block /= max(1, torch.linalg.eigvals(block).abs().max())",
 )
 _TORCH_BIAS_OF_1 = (
     "    layer.bias_hh_{suffix}[units : 2 * units] = 0",
@@ -55,7 +55,8 @@ _TORCH_BIAS_OF_1 = (
 )
 _KERAS = {
     "clipping": (
-        "model.compile(keras.optimizers.Adam(1e-3, clipnorm=1.0), model.loss)  # or your optimizer",
+        "settings = dict(model.optimizer.get_config(), clipnorm=1.0)  # about the usual norm of the gradient",
+        "model.compile(type(model.optimizer).from_config(settings), model.loss)",
     ),
     "epsilon": (
         "model.compile(keras.optimizers.Adam(1e-3, epsilon=1e-10), model.loss)  # your optimizer's rate",
@@ -67,7 +68,7 @@ _KERAS = {
 _TORCH = {
     "clipping": (
         "loss.backward()",
-        "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)",
+        "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # about the usual norm of the gradient",
         "optimizer.step()",
     ),
     "epsilon": ("optimizer = torch.optim.Adam(model.parameters(), eps=1e-10)",),
@@ -109,7 +110,7 @@ def actions(found: Results) -> Iterator[Action]:
     'Measure use, which needs the model and its data'
     """
     lag, used = found.lag, [each.use for each in found.layers.values()]
-    yield from (_action(found, each, _capital) for each in found.misread)
+    yield from (_action(found, each) for each in found.misread)
     if not found.misread and (found.verdict is Verdict.USES or (found.is_solved and not found.remedies)):
         yield Action(_KEPT)
     if found.stopped == "nonfinite" and found.verdict is Verdict.UNSTABLE:
@@ -124,17 +125,13 @@ def actions(found: Results) -> Iterator[Action]:
         yield Action(_MORE.format(n=found.samples))
     if found.remedies:
         others = (each for each in found.remedies if each not in found.misread)
-        yield from (_action(found, each, _capital) for each in others)
+        yield from (_action(found, each) for each in others)
     elif not found.is_solved:
-        conditions = [f"If the task needs lag {lag} and its loss is too high, {{}}".format, "Or {}".format]
+        conditions = ("If the loss is too high, ", "Or ")
         for place, each in enumerate({one.text: one for one in _conditional_remedies(found)}.values()):
             yield _action(found, each, conditions[min(place, 1)])
         if found.verdict is Verdict.UNUSED:
             yield Action(_UNUSED.format(lag=lag))
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _again(lag: int | None) -> str:
@@ -157,9 +154,10 @@ def _remedies_of(found: Results, layer: LayerDiagnosis) -> Iterator[Remedy]:
         yield from causes.remedies(layer, Verdict.NO_EVIDENCE, found.dependency_length, OptimizerStep())
 
 
-def _action(found: Results, remedy: Remedy, phrase: Callable[[str], str]) -> Action:
+def _action(found: Results, remedy: Remedy, condition: str = "") -> Action:
+    text = f"{condition}{remedy.text}"
     reason = f"Because: {remedy.evidence}. Source: {remedy.source}."
-    return Action(phrase(remedy.text), reason, _code(found, remedy))
+    return Action(text[:1].upper() + text[1:], reason, _code(found, remedy))
 
 
 def _code(found: Results, remedy: Remedy) -> str:
@@ -172,6 +170,10 @@ def _lines(found: Results, remedy: Remedy, framework: str) -> tuple[str, ...]:
     if framework not in ("keras", "torch"):
         return ()
     fixed = (_KERAS if framework == "keras" else _TORCH).get(remedy.name)
+    limits = [one.value for each in found.layers.values() for one in each.why if one.name == "clip_norm"]
+    if fixed is not None and remedy.name == "clipping" and limits:
+        limit = f"{min(limits):.15g})  # follows from your learning rate"
+        return tuple(line.replace("1.0)  # about the usual norm of the gradient", limit) for line in fixed)
     if fixed is not None and remedy.name == "ends":
         kinds = {each.kind for each in found.layers.values()}
         name = CLASSES.get(kinds.pop(), "LSTM") if len(kinds) == 1 else "LSTM"

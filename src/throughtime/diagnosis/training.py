@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from throughtime._drawing.scale import FLOOR
 from throughtime._text.tables import Items, Paragraph, Part, Shown, Table
 from throughtime._tree import at_place, evenly, place_of, recorded_steps
 from throughtime.diagnostics.alarm import alarms_of_run
@@ -253,10 +254,13 @@ def _trend(records: tuple[StepRecord, ...], lag: int) -> Iterator[str]:
             (first, before), (_, after) = measured[0], measured[-1]
             ends = (with_interval(one.value, one.interval) for one in (before, after))
             words = dict(zip(("before", "after"), ends, strict=True))
+            words["floor"] = number(FLOOR)
             yield phrase(_change(before, after), layer=path, lag=lag, first=first, **words)
 
 
 def _change(before: Answer, after: Answer) -> str:
+    if max(before.value, after.value) < FLOOR:
+        return "trend_floor"
     if before.n < 2 or after.n < 2:
         return "trend_values"
     if after.interval[0] > before.interval[1]:
