@@ -202,6 +202,7 @@ PRODUCED = {
     "size_unclear": lambda _: printed(Model(decaying(AROUND), OLD), dependency_length=8),
     "weak_signal": lambda _: printed(Model(decaying(0.5), OLD), dependency_length=20),
     "unused": lambda _: printed(Model(decaying(0.99)), dependency_length=20),
+    "unused_faint": lambda _: printed(Model(decaying(0.85)), dependency_length=20),
     "unused_mixed": lambda _: printed(Model(both_ways(rates=(0.5, 0.99))), dependency_length=20),
     "no_evidence": lambda _: printed(Model(decaying(0.5)), dependency_length=20),
     "no_evidence_open": lambda _: printed(Model(decaying(0.001))),

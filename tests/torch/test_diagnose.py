@@ -378,6 +378,7 @@ def test_inputs_that_do_harm_are_found_beside_a_batch_without_partners():
     assert found.layers["rnn"].use.answer == "no"
     assert found.verdict == Verdict.UNUSED
     assert told(found).count("if all samples get the same inputs") == 1
+    assert [each.text.partition(".")[0] for each in actions(found)] == ["Compare the loss on training data"]
 
 
 class Batches:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from throughtime._vocabulary import CLASSES
 from throughtime.adapters.optimizer import OptimizerStep
+from throughtime.diagnostics.thresholds import FAINT
 
 from . import causes
 from .results import NO, UNCLEAR, LayerDiagnosis, Remedy, Results, Verdict
@@ -90,6 +91,12 @@ _UNUSED = (
 )
 
 
+_HARM = (
+    "Compare the loss on training data. If it is much lower, the model has overfitted: train on more data, "
+    "stop earlier, or use dropout or weight decay. Otherwise continue training, and diagnose again"
+)
+
+
 @dataclass(frozen=True)
 class Action:
     """One action: its text, the reason with its source, and optional code to paste."""
@@ -123,15 +130,23 @@ def actions(found: Results) -> Iterator[Action]:
         each.answer == UNCLEAR and not each.reason for each in used
     ):
         yield Action(_MORE.format(n=found.samples))
+    is_harmed = any("if all samples get the same inputs" in each.reason for each in used)
+    if is_harmed:
+        yield Action(_HARM)
     if found.remedies:
         others = (each for each in found.remedies if each not in found.misread)
         yield from (_action(found, each) for each in others)
     elif not found.is_solved:
-        conditions = ("If the loss is too high, ", "Or ")
-        for place, each in enumerate({one.text: one for one in _conditional_remedies(found)}.values()):
-            yield _action(found, each, conditions[min(place, 1)])
-        if found.verdict is Verdict.UNUSED:
-            yield Action(_UNUSED.format(lag=lag))
+        yield from _suggestions(found, is_harmed=is_harmed)
+
+
+def _suggestions(found: Results, *, is_harmed: bool) -> Iterator[Action]:
+    """Yield what may help without a loss at which the model would be solved."""
+    conditions = ("If the loss is too high, ", "Or ")
+    for place, each in enumerate({one.text: one for one in _conditional_remedies(found)}.values()):
+        yield _action(found, each, conditions[min(place, 1)])
+    if found.verdict is Verdict.UNUSED and not is_harmed:
+        yield Action(_UNUSED.format(lag=found.lag))
 
 
 def _again(lag: int | None) -> str:
@@ -140,7 +155,7 @@ def _again(lag: int | None) -> str:
 
 def _conditional_remedies(found: Results) -> Iterator[Remedy]:
     """Yield remedies that apply if the task needs the requested lag and is not solved."""
-    lost = (Verdict.NO_EVIDENCE, Verdict.WEAK_SIGNAL, Verdict.CANNOT_SAY)
+    lost = (Verdict.NO_EVIDENCE, Verdict.WEAK_SIGNAL, Verdict.CANNOT_SAY, Verdict.UNUSED)
     if found.dependency_length is None or found.verdict not in lost:
         return
     for layer in found.layers.values():
@@ -150,7 +165,7 @@ def _conditional_remedies(found: Results) -> Iterator[Remedy]:
 def _remedies_of(found: Results, layer: LayerDiagnosis) -> Iterator[Remedy]:
     if layer.verdict is Verdict.UNSTABLE:
         yield from causes.of_kernel(layer)
-    elif layer.reach.answer == NO:
+    elif layer.reach.answer == NO or layer.reach.value < FAINT:
         yield from causes.remedies(layer, Verdict.NO_EVIDENCE, found.dependency_length, OptimizerStep())
 
 

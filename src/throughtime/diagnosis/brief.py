@@ -153,7 +153,7 @@ def _use(found: Results) -> tuple[str, str]:
     ends = " to ".join(_percent(end) for end in used.interval)
     if used.answer == NO and used.reason:
         why = used.reason.partition(":")[0]
-        return "not measurable", why[:1].lower() + why[1:]
+        return "none", why[:1].lower() + why[1:]
     return f"{_percent(used.value)} %", f"95 % interval: {ends} %"
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from throughtime.diagnostics.rules import has_risen
+from throughtime.diagnostics.thresholds import FAINT
 
 from . import causes, integrity, measure
 from .diagnosis import Diagnosis
@@ -105,8 +106,11 @@ def sentences_of(found: Results, path: str, asked: Asked, leaves: Mapping[str, x
             share = f"{100 * layer.use.value:.0f} %"
             yield phrase(found.verdict.value, lag=lag, inputs=found.inputs, use=share, sizes=sizes).rstrip()
         case Verdict.UNUSED:
-            arrives = all(each.reach.answer in (YES, NOT_MEASURED) for each in found.layers.values())
-            yield phrase("unused" if arrives else "unused_mixed", sizes=sizes)
+            reached = [each.reach for each in found.layers.values() if each.reach.answer != NOT_MEASURED]
+            arrives = all(each.answer == YES for each in reached)
+            is_faint = arrives and any(each.value < FAINT for each in reached)
+            key = "unused_faint" if is_faint else "unused" if arrives else "unused_mixed"
+            yield phrase(key, sizes=sizes)
         case Verdict.NO_EVIDENCE:
             is_asked = found.dependency_length is not None
             yield phrase("no_evidence" if is_asked else "no_evidence_open", lag=lag, sizes=sizes)
