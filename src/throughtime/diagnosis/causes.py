@@ -93,7 +93,7 @@ def _decay(fitted: xr.Dataset | None) -> Iterator[Evidence]:
     if fitted is None or np.isnan(fitted["rate"]):
         return
     rate, ends = float(fitted["rate"]), (float(fitted["low"]), float(fitted["high"]))
-    fit = "" if bool(fitted["exponential"]) else ", which no single rate describes"
+    fit = "" if bool(fitted["exponential"]) else ", but not at a constant rate"
     yield Evidence("decay_rate", rate, phrase("decay", rate=with_interval(rate, ends), fit=fit))
 
 

@@ -67,5 +67,4 @@ def norms_sentence(leaves: Mapping[str, xr.Dataset], asked: Asked) -> Iterator[s
     """Write the norm of the gradient of each layer's recurrent weights, before any clipping."""
     norms = {path: measure.norm(leaf, "recurrent_kernel_gradient") for path, leaf in leaves.items()}
     if parts := [f"{number(norm)} in {path}" for path, norm in norms.items() if not math.isnan(norm)]:
-        clipping = " before clipping" if asked.optimizer.clips else ""
-        yield phrase("norms", norms=join_words(parts), clipping=clipping)
+        yield phrase("norms", norms=join_words(parts), clipping=" before clipping" * asked.optimizer.clips)

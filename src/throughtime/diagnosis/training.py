@@ -254,7 +254,6 @@ def _trend(records: tuple[StepRecord, ...], lag: int) -> Iterator[str]:
             (first, before), (_, after) = measured[0], measured[-1]
             ends = (with_interval(one.value, one.interval) for one in (before, after))
             words = dict(zip(("before", "after"), ends, strict=True))
-            words["floor"] = number(FLOOR)
             yield phrase(_change(before, after), layer=path, lag=lag, first=first, **words)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 SENTENCES: Mapping[str, str] = {
     # The verdict: use, then how much of the gradient arrives in each layer.
-    "uses": "Yes: the model uses {inputs}. {use} of what all inputs contribute is from there. {sizes}",
+    "uses": "Yes: the model uses {inputs}. {use} of the inputs' contribution comes from there. {sizes}",
     "weak_signal": (
         "The model uses {inputs}, but little gradient arrives there, so that it would learn other "
         "dependencies of this length slowly. {sizes}"
@@ -52,7 +52,6 @@ SENTENCES: Mapping[str, str] = {
     ),
     "norms": "Gradient norm of the recurrent weights{clipping}: {norms}.",
     "nonfinite": "Unstable: the first number that is not finite, in the {phase} pass, is {where}.",
-    # Gradients that grow without harm.
     "growth_alone": (
         "The gradient of {layer} grows {factor}-fold, which is no fault in itself: it does harm only where a "
         "training step becomes too large{step}."
@@ -105,7 +104,7 @@ SENTENCES: Mapping[str, str] = {
         "Reach of {layer} at lag {lag} was {before} at step {first} and is {after}; the intervals overlap, "
         "so no change is certain."
     ),
-    "trend_floor": "Reach of {layer} at lag {lag} was and is below {floor}, too small to count in float32.",
+    "trend_floor": "Reach of {layer} at lag {lag} was and is below 6e-08 (2⁻²⁴), too small to count.",
     "trend_values": (
         "Reach of {layer} at lag {lag} was {before} at step {first} and is {after}. These medians have no "
         "intervals."

@@ -41,9 +41,8 @@ QUANTITY = "step_contribution"
 NOTE = (
     "Above: the contribution of each step to the gradient of the recurrent kernel, a row for each sample. "
     "Below: its share of the sample's total. A contribution is the gradient at a step times the state "
-    "before it, so that weights may learn most where the gradient is not largest. The plot shows norms; the "
-    "contributions themselves may cancel in the sum. The first step processed has no state before it and "
-    "adds 0."
+    "before it, so that weights may learn most where the gradient is not largest. These are norms; the "
+    "contributions themselves may cancel in the sum. The first step has no state before it and adds 0."
 )
 NOTE_OF_SUMMARY = (
     "The norm of each step's contribution to the gradient of the recurrent kernel; the contributions "
