@@ -19,7 +19,7 @@ SENTENCES: Mapping[str, str] = {
     "unused": (
         "{sizes} The model does not use inputs that old yet, and vanishing gradients are not the reason."
     ),
-    "unused_faint": "{sizes} The model does not use such inputs yet; from so small a gradient it learns slowly.",
+    "unused_faint": "{sizes} The model does not use such inputs yet, and so small a gradient teaches slowly.",
     "unused_mixed": "{sizes} The model does not use inputs that old yet.",
     "no_evidence": (
         "{sizes} The model does not use inputs that old, and so little gradient would teach it only slowly. "
