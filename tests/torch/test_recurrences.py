@@ -193,7 +193,9 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
 }
 
 
-def expected(model: nn.Module, states: tuple[str, ...]) -> dict[str, np.ndarray]:
+def expected(
+    model: nn.Module, states: tuple[str, ...], x: torch.Tensor = X, y: torch.Tensor = Y
+) -> dict[str, np.ndarray]:
     """Values of the states, and their gradients of each sample's own loss."""
     values: dict[str, list[torch.Tensor]] = {name: [] for name in states}
     zeros: dict[str, list[torch.Tensor]] = {name: [] for name in states}
@@ -205,7 +207,7 @@ def expected(model: nn.Module, states: tuple[str, ...]) -> dict[str, np.ndarray]
 
     model.cell.note = note
     try:
-        loss = MSE(model(X), Y) * len(X)
+        loss = MSE(model(x), y) * len(x)
     finally:
         del model.cell.note
     found = {name: torch.stack(each, 1).detach().numpy() for name, each in values.items()}
@@ -434,22 +436,25 @@ class TestBetweenTheCalls:
         for variable, values in expected(seeded(Plain(LeakyRNN())), ("hidden",)).items():
             assert difference(capture(seeded(Writing(LeakyRNN())))["cell"][variable], values) <= 1e-12
 
-    def test_a_state_that_changes_its_shape_is_another_sequence(self) -> None:
-        class Shrinking(Loop):
+    def test_a_state_that_gains_samples_is_another_sequence(self) -> None:
+        class Growing(Loop):
+            def start(self, x: torch.Tensor) -> Any:
+                return x.new_zeros(2, N)
+
             def between(self, state: torch.Tensor, step: int) -> torch.Tensor:
-                return state[:2] if step == 2 else state
+                return nn.functional.pad(state, (0, 0, 0, 1)) if step == 2 else state
 
             def call(self, x: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
                 state = self.cell(x[: len(state)], state)
                 return nn.functional.pad(state, (0, 0, 0, B - len(state))), state
 
-        tree = capture(seeded(Shrinking(LeakyRNN())))
+        tree = capture(seeded(Growing(LeakyRNN())))
         assert [(leaf.path, leaf.sizes["time"], leaf.sizes["sample"]) for leaf in tree.leaves] == [
-            ("/cell", 3, 3),
-            ("/cell@2", 3, 2),
+            ("/cell", 3, 2),
+            ("/cell@2", 3, 3),
         ]
         assert (
-            "hidden changes its shape before the next call, from (3, 4) to (2, 4)"
+            "hidden changes its shape before the next call, from (2, 4) to (3, 4)"
             in tree["cell"].attrs["ends"]
         )
 

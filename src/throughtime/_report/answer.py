@@ -23,8 +23,8 @@ from throughtime.plots.recorded import sampled
 WIDTH, HEIGHT, MARGIN = 160.0, 34.0, 3.0  # of a sparkline, in pixels
 _MOST_TITLED = 3  # layers
 NOTE = (
-    "R(k) is the gradient of a layer's state k steps before the step that the loss reads, as a fraction of "
-    "its size there: median over samples, with its 95 % interval. Steps at which a curve is below the "
+    "R(k) is the gradient of a layer's state k steps before the step that the loss reads, relative to its "
+    "size there: median over samples, with its 95 % interval. Steps at which a curve is below the "
     "threshold contribute almost nothing to learning."
 )
 
@@ -73,11 +73,15 @@ def _grown(curves: Mapping[str, LagCurve]) -> str:
 
 
 def _title(horizons: Mapping[str, str]) -> str:
-    """Name the steps back at which 1 % of the gradient still arrives, for the shortest and longest layers."""
-    ordered = sorted(horizons, key=lambda path: float(horizons[path].removeprefix("≥ ")))
-    shown = ordered if len(ordered) <= _MOST_TITLED else [ordered[0], ordered[-1]]
-    ends = [f"{horizons[path].removeprefix('≥ ')} steps back in {path}" for path in shown]
-    return f"At least 1 % of the gradient arrives {', '.join(ends)}" if ends else "Gradient by lag, R(k)"
+    """Name the horizon of the layers where the gradient is lost, of all if it is in none."""
+    lost = {path: steps for path, steps in horizons.items() if not steps.startswith("≥")}
+    ordered = sorted(lost or horizons, key=lambda path: float(horizons[path].removeprefix("≥ ")))
+    named = ordered if len(ordered) <= _MOST_TITLED else [ordered[0], ordered[-1]]
+    ends = ", ".join(f"lag {horizons[path].removeprefix('≥ ')} in {path}" for path in named)
+    start = (
+        "Less than 1 % of the gradient arrives beyond" if lost else "At least 1 % of the gradient arrives at"
+    )
+    return f"{start} {ends}" if ends else "Gradient by lag, R(k)"
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def _candidates(
     tree: xr.DataTree, slides: xr.DataTree, run: xr.DataTree | None
 ) -> Iterator[tuple[str, list[_Draw]]]:
     leaf = one_layer(slides)
-    yield "Unit by timestep", list(_heatmaps(tree, slides))
+    yield "Units over time", list(_heatmaps(tree, slides))
     if run is not None:
         yield "While training", list(_over_training(run))
     if "hidden" not in leaf:

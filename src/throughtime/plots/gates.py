@@ -180,7 +180,7 @@ def _saturated(position: xr.DataArray, low: float, high: float) -> str:
     most = max(shares, key=lambda name: sum(shares[name]))
     share, (shut, opened) = sum(shares[most]), shares[most]
     if share < LITTLE:
-        return f"Less than {percent(LITTLE)} of every gate is saturated"
+        return f"Less than {percent(LITTLE)} of the values of every gate are saturated"
     direction, _, gate = most.rpartition(" · ")
     side = f", {'open' if opened > shut else 'shut'}" if gate != "candidate" else ""
     of = f", {direction}" if direction else ""

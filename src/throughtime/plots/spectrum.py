@@ -28,7 +28,8 @@ NOTE = (
     "Dots: eigenvalues of each gate's recurrent kernel, or of the step Jacobians of a custom cell. Inside "
     "the circle a direction shrinks, outside it grows, before gates and activations scale it. A triangle "
     "lies farther out; ×n counts eigenvalues at one point. Curve: Lyapunov exponents along the trajectory of "
-    "the layer; above 0 neighbouring states part, and gradients grow. The legend counts those below the axis."
+    "the layer; above 0 neighbouring states separate, and gradients grow. Neither a radius above 1 nor growth "
+    "is a fault in itself. The legend counts exponents below the axis."
 )
 
 
@@ -86,14 +87,17 @@ def spectrum(captured: Layer, *, samples: int = 4, **look: Unpack[Look]) -> Pict
 
 
 def _found(spectra: xr.Dataset, exponents: xr.DataArray | None, name: str) -> str:
-    """Describe whether neighbouring states approach or part; without exponents, the spectral radius."""
+    """Describe whether neighbouring states approach or separate; without exponents, the spectral radius."""
     if exponents is not None:
         means = [(name, _mean(_finite(part))) for name, part in parts(exponents, ["sample", "exponent"])]
         known = [(direction, rate[0]) for direction, rate in means if rate.size and np.isfinite(rate[0])]
         return sentence(
             subject(name, "Neighbouring states"),
             [
-                (way, f"{'part' if rate > 0 else 'approach each other'}, λ₁ = {number(float(rate))} per step")
+                (
+                    way,
+                    f"{'separate' if rate > 0 else 'approach each other'}, λ₁ = {number(rate)} per step",
+                )
                 for way, rate in known
             ],
         )

@@ -74,7 +74,10 @@ class Leaving:
 
 @dataclass(eq=False)
 class Step:
-    """One call: arguments, results and what `mark` names in it; of a cell weights and their marks."""
+    """One call: arguments, results and what `mark` names in it; of a cell weights and their marks.
+
+    `rows` has its samples by their place in the first call of a loop, once some have left.
+    """
 
     order: int
     entering: dict[Key, Entering] = field(default_factory=dict)
@@ -82,6 +85,7 @@ class Step:
     weights: tuple[torch.Tensor, ...] = ()
     marked: tuple[torch.Tensor, ...] = ()
     named: dict[str, Named] = field(default_factory=dict)
+    rows: torch.Tensor | None = None
 
     def edges(self) -> Iterator[GradientEdge]:
         """Give every place whose gradient is of interest."""

@@ -162,7 +162,7 @@ class _Leaf:
         if not {"reset", "carried_gradient"} & self.done.wanted:
             return {}
         through, unscaled = graph.through_changes(self._crossings), self.done.gradients.unscaled
-        found = graph.variables(self._crossings, through, lambda states: states[self.place], unscaled)
+        found = graph.variables(self._crossings, through, lambda states, _: states[self.place], unscaled)
         ends = np.cumsum(self.lengths)
         reset = np.zeros((self.layouts[0].samples, ends[-1]), bool)
         reset[:, ends[:-1]] = found["reset"][:, 1:]

@@ -26,7 +26,8 @@ from .calls import Entering, Key
 from .find import class_name
 from .marks import sum_of, without
 from .passes import STATES_ONLY, Call, Pass
-from .recurrence import Recurrence, State, taken_by
+from .recurrence import Recurrence, taken_by
+from .staying import State
 from .structure import name_of, numpy
 
 _NO_GRADIENTS = "the loop runs without gradients: remove torch.no_grad() from the calls of this module"
@@ -85,7 +86,7 @@ class Leaf:
     # What enters and leaves.
 
     def _outside(self) -> dict[str, Array]:
-        arrays = {"valid": np.ones((self.recurrence.samples, len(self.steps)), bool)}
+        arrays = {"valid": numpy(self.recurrence.valid)}
         key = next(self._inputs(), None)
         if key is None:
             self.missing |= {"input": _NO_INPUT, "input_gradient": _NO_INPUT}
@@ -101,10 +102,8 @@ class Leaf:
 
     def _output_gradient(self, output: Array) -> dict[str, Array]:
         """Find what others ask of the output: of a state that is changed, all but what the next call does."""
-        asked = [
-            [one.copy for one in step.leaving.values() if one.plain is step.leaving[self._place].plain]
-            for step in self.steps
-        ]
+        outputs = ((step, step.leaving[self._place].plain) for step in self.steps)
+        asked = [[one.copy for one in step.leaving.values() if one.plain is made] for step, made in outputs]
         less = [*map(self._handed_back, range(len(asked)))] if self._changes else ()
         found = self._gradient("output_gradient", asked, output, less)
         edges = (one.edge for step in self.steps for one in step.leaving.values())
@@ -124,14 +123,18 @@ class Leaf:
     @cached_property
     def _place(self) -> int:
         """Which of the results is the output: the first one that is a tensor."""
-        return min(place for place in self.steps[0].leaving if all(place in s.leaving for s in self.steps))
+        for place in sorted(self.steps[0].leaving):
+            each = (getattr(step.leaving.get(place), "plain", None) for step in self.steps)
+            if self.recurrence.is_series(each):
+                return place
+        return self.states[0].place
 
     def _inputs(self) -> Iterator[Key]:
         """Name the arguments that are no states, and of one shape at every call."""
         carried = {state.argument for state in self.states}
-        for key, one in self.steps[0].entering.items():
-            shapes = {getattr(step.entering.get(key), "shape", None) for step in self.steps}
-            if key not in carried and shapes == {one.shape}:
+        for key in self.steps[0].entering:
+            given = (getattr(step.entering.get(key), "given", None) for step in self.steps)
+            if key not in carried and self.recurrence.is_series(given):
                 yield key
 
     def _gradient(self, name: str, edges: Edges, like: Array, less: Parts = ()) -> dict[str, Array]:
@@ -145,21 +148,14 @@ class Leaf:
         sums = [self.done.gradients.summed(each) for each in edges]
         if less:
             sums = [without(one, part) for one, part in zip(sums, less, strict=True)]
-        known = next((one for one in sums if one is not None), None)
-        if known is None:
+        if all(one is None for one in sums):
             return None
-        zeros = torch.zeros_like(known)
-        stacked = self._stacked(zeros if one is None else one for one in sums)
-        found = numpy(self.done.gradients.unscaled(stacked))
+        found = numpy(self.done.gradients.unscaled(self.recurrence.series(sums)))
         return found.astype(np.result_type(like.dtype, np.float32), copy=False)
 
-    def _series(self, tensors: Iterable[torch.Tensor]) -> Array:
+    def _series(self, tensors: Iterable[torch.Tensor | None]) -> Array:
         """Put the calls' tensors one after another: (sample, time, …)."""
-        return numpy(self._stacked(tensors))
-
-    def _stacked(self, tensors: Iterable[torch.Tensor]) -> torch.Tensor:
-        with torch.no_grad():
-            return torch.stack([self.recurrence.by_sample(one) for one in tensors], 1)
+        return numpy(self.recurrence.series(tensors))
 
     # What is carried.
 
@@ -192,9 +188,9 @@ class Leaf:
     def _marked(self, hidden: Array) -> MarkedSteps:
         """Read what `mark` names at every step, in one shape."""
         each = [step.named for step in self.steps]
-        shapes = {name: {one[name].plain.shape for one in each if name in one} for name in each[0]}
-        names = [name for name in each[0] if len(shapes[name]) == 1 and all(name in one for one in each)]
-        values = {name: self._series(one[name].plain for one in each) for name in names}
+        plain = {name: [one[name].plain if name in one else None for one in each] for name in each[0]}
+        names = [name for name in plain if self.recurrence.is_series(plain[name])]
+        values = {name: self._series(plain[name]) for name in names}
         gradients = {name: self._summed([[one[name].edge] for one in each], values[name]) for name in names}
         of_hidden = self.dims.get(self.states[0].name, ("sample", "time", "unit"))[2:]
         taken = {*(state.name for state in self.states), *weights.by_name(self.call.entry.layer)}
@@ -237,8 +233,11 @@ class Leaf:
     # What goes from call to call.
 
     def _transitions(self) -> dict[str, Array]:
-        rows, unscaled = self.recurrence.by_sample, self.done.gradients.unscaled
-        found = graph.variables(self._crossings, self._through, rows, unscaled)
+        rows, valid = self.recurrence.whole, numpy(self.recurrence.valid)
+        found = graph.variables(self._crossings, self._through, rows, self.done.gradients.unscaled)
+        found["reset"] &= valid
+        for name in ("carried_gradient", "carried_by_state"):
+            found[name][~valid] = self.recurrence.blank
         return found if self.done.has_labels else {"reset": found["reset"]}
 
     @cached_property

@@ -22,7 +22,8 @@ from .recurrence import Recurrence
 from .structure import numpy
 
 _CHECKED = 5  # calls of a loop
-Rows = Callable[[torch.Tensor], torch.Tensor]  # brings a state to (sample, …)
+Rows = Callable[[torch.Tensor, int], torch.Tensor]  # brings a state of a call to (sample, …)
+_Ordered = Callable[[torch.Tensor], torch.Tensor]  # does so with a state as it is
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def variables(
     transitions: Transitions, through: Through, rows: Rows, unscaled: Callable[[torch.Tensor], torch.Tensor]
 ) -> dict[str, Array]:
     """Make `reset`, `carried_gradient` (sample, time) and `carried_by_state` (sample, time, state)."""
-    resets = [_resets(crossings, rows) for crossings in transitions]
+    resets = [_resets(crossings, rows, number) for number, crossings in enumerate(transitions)]
     carried = []
     for place, one in enumerate(transitions[0]):
         pairs = zip(transitions, through, strict=True)
@@ -80,10 +81,10 @@ def variables(
             sum_of((each[place].gradient if each[place].is_unchanged else None, changed[place]))
             for each, changed in pairs
         ]
-        zero = torch.zeros_like(one.plain)
+        zero = torch.zeros_like(rows(one.plain, 0))
         with torch.no_grad():
-            steps = torch.stack([rows(zero if each is None else each) for each in [*back, None]], 1)
-            carried.append(unscaled(steps).flatten(2).norm(dim=2))
+            each = [zero if one is None else rows(one, number) for number, one in enumerate(back)]
+            carried.append(unscaled(torch.stack([*each, zero], 1)).flatten(2).norm(dim=2))
     norms = numpy(torch.stack(carried, 2))
     return {
         "reset": numpy(torch.stack([torch.zeros_like(resets[0]), *resets], 1)),
@@ -108,18 +109,19 @@ def _back(
     return found
 
 
-def _resets(crossings: Sequence[Crossing], rows: Rows) -> torch.Tensor:
+def _resets(crossings: Sequence[Crossing], rows: Rows, number: int) -> torch.Tensor:
     """Find the samples of which some state was replaced: it differs, and none that went out reaches it."""
-    resets = torch.zeros(len(rows(crossings[0].plain)), dtype=torch.bool, device=crossings[0].plain.device)
+    plain = rows(crossings[0].plain, number)
+    resets = torch.zeros(len(plain), dtype=torch.bool, device=plain.device)
     for one in crossings:
         if one.is_unchanged:
             continue
-        differs = _any(rows(one.given.detach() != one.plain.detach()))
+        differs = _any(rows(one.given.detach(), number + 1) != rows(one.plain.detach(), number))
         if bool(differs.any()):
             # Not of equal parts: what a normalization takes to 0.
             ramp = torch.linspace(1, 2, one.given.numel(), dtype=one.given.dtype, device=one.given.device)
             back = _back([(one.given, ramp.view_as(one.given))], crossings)
-            reached = [_any(rows(gradient)) for gradient in back if gradient is not None]
+            reached = [_any(rows(gradient, number)) for gradient in back if gradient is not None]
             resets |= differs & ~torch.stack([torch.zeros_like(differs), *reached]).any(0)
     return resets
 
@@ -144,8 +146,8 @@ def step_jacobians(loop: Recurrence, *, is_given: bool) -> torch.Tensor | None:
     if any(step.leaving[state.place].edge is None for step in loop.steps for state in loop.states):
         return None
     each = [_jacobian(loop, step) for step in loop.steps[0 if is_given else 1 :]]
-    same = torch.eye(each[0].shape[-1], dtype=each[0].dtype, device=each[0].device).expand_as(each[0])
-    return torch.stack(each if is_given else [same, *each], 1)
+    same = torch.eye(each[0].shape[-1], dtype=each[0].dtype, device=each[0].device)
+    return loop.series(each if is_given else [same.expand(loop.samples, -1, -1), *each])
 
 
 def _jacobian(loop: Recurrence, step: Step) -> torch.Tensor:
@@ -154,7 +156,7 @@ def _jacobian(loop: Recurrence, step: Step) -> torch.Tensor:
     return torch.cat([_rows_of(one, before, loop.by_sample) for one in after], 1)
 
 
-def _rows_of(after: torch.Tensor, before: Sequence[Entering], rows: Rows) -> torch.Tensor:
+def _rows_of(after: torch.Tensor, before: Sequence[Entering], rows: _Ordered) -> torch.Tensor:
     places = _places(after, rows)
     each = after.new_zeros(places.shape[1], after.numel()).scatter_(1, places.T, 1)
     back = _many_back(after, [one.mark for one in before], each.view(-1, *after.shape))
@@ -165,7 +167,7 @@ def _rows_of(after: torch.Tensor, before: Sequence[Entering], rows: Rows) -> tor
     return torch.cat(found, 2)
 
 
-def _places(state: torch.Tensor, rows: Rows) -> torch.Tensor:
+def _places(state: torch.Tensor, rows: _Ordered) -> torch.Tensor:
     """Where each number of each sample stands in a state, (sample, number)."""
     return rows(torch.arange(state.numel(), device=state.device).view_as(state)).flatten(1)
 

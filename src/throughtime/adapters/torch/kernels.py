@@ -14,6 +14,7 @@ from . import recurrence
 from .calls import Calls, Step
 from .layout import Dense, Layout, Packed
 from .marks import INPUT, OUTPUT, STATE, WEIGHT, Marks
+from .staying import why_it_ends
 from .structure import ordinary
 
 _VF = torch._VF
@@ -226,5 +227,5 @@ class Windows:
         source = max(sources, default=-1)
         if source not in self._last:
             return -1
-        left = [one.plain.shape for one in self.calls.steps[source].leaving.values()]
-        return source if left == [one.shape for one in step.entering.values()] else -1
+        before = self.calls.steps[source]
+        return -1 if why_it_ends(before, step, recurrence.of_cell(before).states) else source

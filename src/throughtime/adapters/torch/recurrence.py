@@ -6,7 +6,8 @@ A module is one if
    state alone, which its second call takes as the first one returned it;
 2. a result of one call (see `calls`) reaches an argument of a later one, in the autograd graph through
    whatever stands between the two, or by equal values if the graph is cut;
-3. that argument and that result have the same shape. Such pairs, the nearest first, are the states;
+3. that argument and that result have the same shape, or the argument has fewer samples. Such pairs, the
+   nearest first, are the states;
 4. no module around it is one: the outermost is the layer.
 """
 
@@ -21,15 +22,7 @@ from typing import Any
 import torch
 
 from .calls import Calls, Entering, Key, Step
-
-
-@dataclass(frozen=True)
-class State:
-    """What is carried: its name, the argument that takes it and the place of the result that hands it out."""
-
-    name: str
-    argument: Key
-    place: int
+from .staying import State, is_part, why_it_ends
 
 
 @dataclass(eq=False)
@@ -37,13 +30,21 @@ class Recurrence:
     """Calls of one module, each with the states that the one before returned.
 
     `reason` is why it ends although the module is called again. `taken` has the marks of what took a result
-    as it was handed out, by the id of the result.
+    as it was handed out, by the id of the result. Steps of samples that have left are `blank`.
     """
 
     steps: list[Step]
     states: tuple[State, ...]
     reason: str = ""
     taken: Mapping[int, Sequence[Any]] = field(default_factory=dict)
+    blank: float = torch.nan
+
+    @cached_property
+    def rows(self) -> list[torch.Tensor]:
+        """Samples of each call if some leave, which come first in every tensor then; else nothing."""
+        whole = torch.arange(len(self.steps[0].leaving[self.states[0].place].plain))
+        has_left = any(step.rows is not None for step in self.steps)
+        return [whole if step.rows is None else step.rows for step in self.steps] if has_left else []
 
     @property
     def samples(self) -> int:
@@ -63,8 +64,40 @@ class Recurrence:
         """Bring a state, an input or an output to (sample, …)."""
         if tensor.ndim < 2:
             return tensor.reshape(1, -1) if self._batch is None else tensor.reshape(-1, 1)
-        is_second = tensor.ndim > 2 and tensor.shape[0] != self._batch == tensor.shape[1]
+        is_second = not self.rows and tensor.ndim > 2 and tensor.shape[0] != self._batch == tensor.shape[1]
         return tensor.transpose(0, 1) if is_second else tensor
+
+    def whole(self, tensor: torch.Tensor, number: int) -> torch.Tensor:
+        """Bring a tensor of one call to (sample, …), 0 for samples that have left."""
+        ordered = self.by_sample(tensor)
+        if not self.rows:
+            return ordered
+        rows = self.rows[number].to(ordered.device)
+        return ordered.new_zeros(self.samples, *ordered.shape[1:]).index_copy(0, rows, ordered)
+
+    def series(self, tensors: Iterable[torch.Tensor | None]) -> torch.Tensor:
+        """Stack a tensor of each call, (sample, call, …): None is 0, a sample that has left `blank`."""
+        with torch.no_grad():
+            each = [None if one is None else self.whole(one, number) for number, one in enumerate(tensors)]
+            zeros = torch.zeros_like(next(one for one in each if one is not None))
+            found = torch.stack([zeros if one is None else one for one in each], 1)
+        if self.rows and found.is_floating_point():
+            found[~self.valid.to(found.device)] = self.blank
+        return found
+
+    @property
+    def valid(self) -> torch.Tensor:
+        """Which samples each call has, (sample, call)."""
+        each = [self.whole(torch.ones(len(rows), 1, dtype=torch.bool), k) for k, rows in enumerate(self.rows)]
+        return torch.cat(each, 1) if each else torch.ones(self.samples, len(self.steps), dtype=torch.bool)
+
+    def is_series(self, tensors: Iterable[torch.Tensor | None]) -> bool:
+        """Whether each call has such a tensor, and all have one shape apart from samples that leave."""
+        shapes: list[Any] = [None if one is None else one.shape for one in tensors]
+        if self.rows and None not in shapes:
+            pairs = zip(shapes, self.rows, strict=True)
+            shapes = [shape[1:] if shape[:1] == (len(rows),) else None for shape, rows in pairs]
+        return None not in shapes and len(set(shapes)) == 1
 
     def uses(self, plain: torch.Tensor, step: Step) -> list[Any]:
         """Give the edges of all that a result was handed out as, and of the calls that took it as it is."""
@@ -74,7 +107,8 @@ class Recurrence:
 
 def of_cell(step: Step) -> Recurrence:
     """Begin the sequence of one of torch's cells: states come out in the order in which they go in."""
-    return Recurrence([], tuple(State(_name(place), ("states", str(place)), place) for place in step.leaving))
+    states = tuple(State(_name(place), ("states", str(place)), place) for place in step.leaving)
+    return Recurrence([], states, blank=0.0)  # as at the padding of a packed sequence
 
 
 def find(watched: Mapping[str, Calls], ends: Collection[Any]) -> dict[str, list[Recurrence]]:
@@ -184,8 +218,9 @@ def _recurrences(calls: Calls, links: _Links) -> list[Recurrence]:
     ended: list[tuple[list[int], str]] = []
     for number in range(len(calls.steps)):
         source = max((one.source for one in links.get(number, ())), default=-1)
-        sequence = last.pop(source, [])
-        reason = _why_it_ends(calls.steps[source], calls.steps[number], states) if sequence else ""
+        sequence, reason = last.pop(source, []), ""
+        if sequence:
+            reason = why_it_ends(calls.steps[source], calls.steps[number], states)
         if reason:
             ended.append((sequence, reason))
             sequence = []
@@ -208,24 +243,13 @@ def taken_by(steps: Iterable[Step]) -> dict[int, list[Any]]:
     return taken
 
 
-def _why_it_ends(before: Step, after: Step, states: Sequence[State]) -> str:
-    for state in states:
-        old, new = before.leaving.get(state.place), after.entering.get(state.argument)
-        if old is None or new is None:
-            return f"the next call is given no {state.name}"
-        if old.plain.shape != new.given.shape:
-            shapes = f"{tuple(old.plain.shape)} to {tuple(new.given.shape)}"
-            return f"{state.name} changes its shape before the next call, from {shapes}"
-    return ""
-
-
 def _states(calls: Calls, links: _Links) -> tuple[State, ...]:
     """Pair arguments with results of their shape: the nearest pairs, each argument and result once."""
     distances: dict[tuple[Key, int], list[int]] = {}
     for number, each in links.items():
         for link in each:
             given = calls.steps[number].entering[link.argument].given
-            if given.shape == calls.steps[link.source].leaving[link.place].plain.shape:
+            if is_part(given, calls.steps[link.source].leaving[link.place].plain):
                 distances.setdefault((link.argument, link.place), []).append(link.distance)
     pairs: dict[Key, int] = {}
     for key, place in sorted(distances, key=lambda pair: sum(distances[pair]) / len(distances[pair])):

@@ -1,0 +1,83 @@
+"""Finds which samples of a state go on to the next call, where a loop drops those that are done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from .calls import Key, Leaving, Step
+
+
+@dataclass(frozen=True)
+class State:
+    """What is carried: its name, the argument that takes it and the place of the result that hands it out."""
+
+    name: str
+    argument: Key
+    place: int
+
+
+def why_it_ends(before: Step, after: Step, states: Sequence[State]) -> str:
+    """Give the reason why a call is not the next one of a loop; if it is, note its samples."""
+    pairs, change = [], ""
+    for state in states:
+        old, new = before.leaving.get(state.place), after.entering.get(state.argument)
+        if old is None or new is None:
+            return f"the next call is given no {state.name}"
+        if old.plain.shape != new.given.shape:
+            shapes = f"{tuple(old.plain.shape)} to {tuple(new.given.shape)}"
+            change = change or f"{state.name} changes its shape before the next call, from {shapes}"
+            if not is_part(new.given, old.plain):
+                return change
+        pairs.append((old, new.given))
+    if before.rows is not None or change:
+        if (found := _stay(pairs)) is None:
+            return f"{change or 'samples have left'}; which samples go on is not known"
+        after.rows = found if before.rows is None else before.rows[found]
+    return ""
+
+
+def is_part(given: torch.Tensor, plain: torch.Tensor) -> bool:
+    """Whether a state that a call is given can be one that was handed out: all of its samples, or some."""
+    if given.shape == plain.shape:
+        return True
+    return given.ndim == plain.ndim > 1 and given.shape[1:] == plain.shape[1:] and 0 < len(given) < len(plain)
+
+
+def _stay(pairs: Sequence[tuple[Leaving, torch.Tensor]]) -> torch.Tensor | None:
+    """Find the row that each sample of a call had in the one before, by what was handed out and given.
+
+    None where the states do not agree, or the graph does not show it: a row is cut off, or rows are mixed.
+    """
+    rows = [_rows(*pair) for pair in pairs]
+    is_known = all(one is not None and torch.equal(one, rows[0]) for one in rows)
+    return rows[0] if is_known else None
+
+
+def _rows(old: Leaving, new: torch.Tensor) -> torch.Tensor | None:
+    if old.copy is None or not new.requires_grad:
+        return None
+    # Gradients of a sum with any weights, and of one with those times the number of the row.
+    ramp = torch.linspace(1, 2, new.numel(), dtype=new.dtype, device=new.device).view(len(new), -1)
+    numbered = ramp * torch.arange(1, len(new) + 1, dtype=new.dtype, device=new.device)[:, None]
+    back = [
+        torch.autograd.grad(new, [old.copy], one.view_as(new), retain_graph=True, allow_unused=True)[0]
+        for one in (ramp, numbered)
+    ]
+    if back[0] is None:
+        return None
+    once, times = (one.flatten(1) for one in back)
+    place = once.abs().argmax(1, keepdim=True)
+    known = once.gather(1, place).flatten().nonzero().flatten()
+    once, times, place = once[known], times[known], place[known]
+    row = (times / once).gather(1, place).round()
+    rounding = 64 * torch.finfo(new.dtype).eps * (row * once).abs().amax(1, keepdim=True)
+    if not bool(((times - row * once).abs() <= rounding).all()):
+        return None
+    given, every = row.flatten().long() - 1, torch.arange(len(new), device=new.device)
+    # A sample whose state is replaced keeps its row if all others do.
+    if len(new) == len(old.plain) and given.equal(known):
+        return every.cpu()
+    return known[given.argsort()].cpu() if given.sort().values.equal(every) else None
