@@ -28,8 +28,8 @@ NOTE = (
     "Dots: eigenvalues of each gate's recurrent kernel, or of the step Jacobians of a custom cell. Inside "
     "the circle a direction shrinks, outside it grows, before gates and activations scale it. A triangle "
     "lies farther out; ×n counts eigenvalues at one point. Curve: Lyapunov exponents along the trajectory of "
-    "the layer; above 0 neighbouring states separate, and gradients grow. Neither a radius above 1 nor growth "
-    "is a fault in itself. The legend counts exponents below the axis."
+    "the layer; above 0 neighbouring states separate, and gradients grow. Neither a radius above 1 nor "
+    "growth is a fault in itself. The legend counts exponents below the axis."
 )
 
 
