@@ -206,6 +206,33 @@ def test_spectrum_lies_where_the_eigenvalues_are():
     np.testing.assert_allclose(told(lines(exponents)[0], "value"), np.log(0.5))
 
 
+def test_spectrum_keeps_the_circle_large_and_counts_what_coincides():
+    leaf = testing.decaying(0.5, units=6)["rnn"].to_dataset()
+    kernel = leaf["recurrent_kernel"]
+    values = np.diag([30.0, *[0.5] * 5]).reshape(kernel.shape)
+    (circle,) = plots.spectrum(leaf.assign(recurrent_kernel=kernel.copy(data=values)), samples=0).panels
+    inside, beyond = circle.of(Dots)
+    np.testing.assert_allclose(inside.x, 0.5)
+    assert dict(beyond.details)["size"] == pytest.approx([30.0])
+    assert circle.x.limits[1] / 20 < beyond.x[0] < circle.x.limits[1] < 30
+    (text,) = circle.of(Text)
+    assert [(x, word.strip()) for x, word in zip(text.x, text.words, strict=True)] == [(0.5, "×5")]
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.9])
+def test_axis_of_exponents_has_the_largest(rate):
+    (_, exponents) = plots.spectrum(testing.decaying(rate, units=3)).panels
+    low, high = exponents.y.limits
+    assert low <= np.log(rate) < high
+
+
+def test_axis_of_lags_ends_near_the_data_or_at_the_threshold():
+    for rate, has_threshold in ((0.99, False), (0.9, True)):
+        (panel,) = plots.lag_profile(testing.decaying(rate, steps=30)).panels
+        assert any("threshold" in line.label for line in panel.of(Line)) == has_threshold
+        assert panel.of(Line)[-1].y.min() < 0.75
+
+
 def test_spectrum_without_exponents_says_why():
     assert len(plots.spectrum(testing.decaying(), samples=0).panels) == 1
     large = plots.spectrum(testing.decaying(units=600))

@@ -201,6 +201,14 @@ def test_a_phone_shows_the_page_in_its_width(browser, file):
     phone.until("() => document.documentElement.scrollWidth == 390")
     fits = "[...document.querySelectorAll('.drawn')].every(each => each.scrollWidth <= each.clientWidth)"
     phone.tab.wait_for_function(fits, timeout=60_000)
+    lines = """cell => {
+      const text = document.createRange()
+      text.selectNodeContents(cell)
+      return new Set([...text.getClientRects()].map(each => each.top)).size
+    }"""
+    intervals = phone.tab.locator("td", has_text="[").all()
+    assert intervals
+    assert {interval.evaluate(lines) for interval in intervals} == {1}, "a number is not broken"
     phone.tab.locator("#scheme").click()
     expect(phone.tab.locator("html")).to_have_attribute("data-scheme", "dark")
     phone.tab.close()

@@ -111,7 +111,7 @@ def _circle(found: xr.Dataset, name: str) -> Panel:
     marks: list[Mark] = [Line(np.cos(turn), np.sin(turn), "#8a8a8a", 1.0)]
     values = found["eigenvalues"]
     known = values.values[np.isfinite(values.values)]
-    most = float(np.quantile(np.abs(known), 0.9)) if known.size else 1.0
+    most = float(np.quantile(np.abs(known), 0.9, method="lower")) if known.size else 1.0
     edge = max(1.0, min(float(np.abs(known).max(initial=0.0)), max(FARTHEST, most)))
     for place, (gate, part) in enumerate(parts(values, ["mode"])):
         label = f"{gate}  ρ {number(float(np.abs(part.values).max()))}".strip()

@@ -248,6 +248,7 @@ def _draw_dots(made: Any, dots: Dots) -> None:
         line_width=2,
         **({"legend_label": dots.label} if dots.label else {}),
     )
+    glyph.glyph.tags = ["magnitude"]  # on a dark page dots are as bright as lines
     if dots.details:
         made.add_tools(_details_hover(glyph, [name for name, _ in dots.details]))
 
